@@ -1,0 +1,73 @@
+# Short names for the usual commands. Run "make help" to see them.
+
+CARGO ?= cargo
+PLUGINDIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+
+# A cargo that "make setup" just installed is not in PATH before the next login.
+CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+ifeq (,$(findstring :$(CARGO_BIN):,:$(PATH):))
+export PATH := $(CARGO_BIN):$(PATH)
+endif
+
+PLUGIN := $(or $(CARGO_TARGET_DIR),target)/release/libgstnemostt.so
+ORT_NAME := libonnxruntime.so.$(shell awk '$$1 == "version" { print $$2 }' tools/onnxruntime.lock)
+# An ONNX Runtime of the user's own is used where it is, never copied.
+OWN_ORT := $(ORT_DYLIB_PATH)
+ORT := $(or $(OWN_ORT),$(CURDIR)/target/onnxruntime/$(ORT_NAME))
+COPY_ORT := $(if $(OWN_ORT),,$(ORT))
+
+# The tests keep to the system's GStreamer plugins and to a registry of their
+# own, so that a nemostt installed earlier is neither seen nor disturbed.
+TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
+	GST_REGISTRY='$(CURDIR)/target/gst-registry.bin' GST_PLUGIN_PATH= \
+	GST_PLUGIN_SYSTEM_PATH="$$(pkg-config --variable=pluginsdir gstreamer-1.0)"
+
+.NOTPARALLEL:
+.PHONY: help setup build demo test bench lint fmt install uninstall clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is needed: system packages, Rust, ONNX Runtime
+	tools/setup.sh
+
+build: ## build the plugin into target/plugin
+	@test -f '$(ORT)' || { echo "$(ORT) is missing: run 'make setup' first" >&2; exit 1; }
+	$(CARGO) build --release --locked
+	rm -rf target/plugin
+	install -d target/plugin
+	install -m 755 '$(PLUGIN)' $(if $(COPY_ORT),'$(COPY_ORT)') target/plugin
+
+demo: setup build ## hear assets/demo.wav and print its words
+	tools/demo.sh
+
+test: ## run all tests and lints
+	tools/setup.sh --test
+	$(TEST_ENV) $(CARGO) test --no-default-features --locked
+	$(TEST_ENV) $(CARGO) test --locked
+	$(MAKE) lint
+
+bench: ## run the benchmarks
+	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked
+
+lint: ## check formatting, and run clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --all-targets --locked --no-default-features -- -D warnings
+	$(CARGO) clippy --all-targets --locked --all-features -- -D warnings
+
+fmt: ## format the source
+	$(CARGO) fmt
+
+install: build ## install for this user, so that no variables need to be set
+	install -d '$(DESTDIR)$(PLUGINDIR)'
+	install -m 755 target/plugin/* '$(DESTDIR)$(PLUGINDIR)'
+	@test -z '$(OWN_ORT)' || \
+		echo "ONNX Runtime was not copied: set ORT_DYLIB_PATH when the plugin runs, too"
+
+uninstall: ## take it away again
+	rm -f '$(DESTDIR)$(PLUGINDIR)/libgstnemostt.so' '$(DESTDIR)$(PLUGINDIR)/$(ORT_NAME)'
+
+clean: ## remove everything built or fetched
+	$(CARGO) clean
+	rm -rf target

@@ -1,0 +1,249 @@
+#!/usr/bin/env bash
+# Prepares a Debian 12+ or Ubuntu 22.04+ machine to build and run nemostt:
+# system packages, Rust, and ONNX Runtime. Safe to run again: what is already
+# there is left alone.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+usage: tools/setup.sh [--test]
+
+  --test   also install what the tests need
+
+Set ORT_DYLIB_PATH to a libonnxruntime.so of your own and none is fetched.
+EOF
+}
+
+say() { printf 'setup: %s\n' "$*"; }
+# The first line is marked, those after it can be copied as they are.
+die() {
+    printf 'setup: %s\n' "$1" >&2
+    [ $# -eq 1 ] || printf '%s\n' "${@:2}" >&2
+    exit 1
+}
+
+want_tests=no
+for arg in "$@"; do
+    case $arg in
+        --test) want_tests=yes ;;
+        -h | --help) usage; exit 0 ;;
+        *) usage >&2; exit 2 ;;
+    esac
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# ---- System packages ----
+
+packages=(
+    gcc libc6-dev make pkg-config
+    curl ca-certificates
+    python3 # unpacks the ONNX Runtime wheel
+    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+    gstreamer1.0-tools
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+)
+test_packages=(
+    python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
+    meson ninja-build
+)
+
+is_installed() {
+    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+install_packages() {
+    local missing=() as_root=() package
+    for package in "${packages[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    if [ "${#missing[@]}" -eq 0 ]; then
+        say "system packages: already there"
+        return
+    fi
+
+    local by_hand="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null ||
+            die "these system packages are missing, and there is no sudo to install them with." \
+                "Run this as root, then try again:" "  $by_hand"
+        as_root=(sudo)
+    fi
+
+    say "installing system packages: ${missing[*]}"
+    # An update may fail for one source of many; the install tells if it matters.
+    "${as_root[@]}" apt-get update -q ||
+        say "apt-get update failed; trying with the package lists at hand"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${missing[@]}" ||
+        die "the system packages could not be installed." \
+            "Run this as root, then try again:" "  $by_hand"
+}
+
+# Other systems name their packages otherwise, so only look for what matters.
+check_without_dpkg() {
+    local missing=() tool module
+    for tool in cc curl python3 gst-launch-1.0 pkg-config; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    for module in gstreamer-1.0 gstreamer-base-1.0 gstreamer-audio-1.0; do
+        pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
+    done
+    [ "${#missing[@]}" -eq 0 ] ||
+        die "this is not Debian or Ubuntu, so install these yourself: ${missing[*]}"
+    say "system packages: not Debian or Ubuntu, but the build tools are there"
+}
+
+[ "$want_tests" = no ] || packages+=("${test_packages[@]}")
+if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+    install_packages
+else
+    check_without_dpkg
+fi
+
+# ---- Rust ----
+
+cargo=${CARGO:-cargo}
+cargo_bin=${CARGO_HOME:-$HOME/.cargo}/bin
+rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+# A cargo that rustup just installed is not in PATH before the next login.
+case ":$PATH:" in
+    *":$cargo_bin:"*) ;;
+    *) PATH=$cargo_bin:$PATH ;;
+esac
+
+# Prints nothing when there is no cargo, or one that does not run.
+cargo_version() { "$cargo" --version 2>/dev/null | awk '{ print $2 }' || true; }
+
+is_new_enough() {
+    [ -n "$1" ] && printf '%s\n' "$rust_wanted" "$1" | sort -V -C
+}
+
+install_rust() {
+    local installer args rc=0
+    installer=$(mktemp)
+    args=(-y --profile minimal --component rustfmt --component clippy)
+    say "installing Rust with rustup, into $cargo_bin"
+    # Whole file first: a download cut short must not be run.
+    if curl --proto '=https' --tlsv1.2 -sSf --connect-timeout 20 \
+        https://sh.rustup.rs -o "$installer"; then
+        RUSTUP_INIT_SKIP_PATH_CHECK=yes sh "$installer" "${args[@]}" || rc=$?
+    else
+        rc=1
+    fi
+    rm -f "$installer"
+    [ "$rc" -eq 0 ] ||
+        die "Rust could not be installed. Run this, then try again:" \
+            "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- ${args[*]}"
+    hash -r
+}
+
+version=$(cargo_version)
+if is_new_enough "$version"; then
+    say "Rust: cargo $version is already there"
+elif command -v rustup >/dev/null; then
+    die "cargo $rust_wanted or newer is needed, this is ${version:-no working cargo}. Run this, then try again:" \
+        "  rustup update stable && rustup default stable"
+else
+    install_rust
+    version=$(cargo_version)
+    is_new_enough "$version" ||
+        die "cargo is still ${version:-not found}. Put $cargo_bin first in PATH, then try again:" \
+            "  export PATH=\"$cargo_bin:\$PATH\""
+    say "Rust: cargo $version installed; for this shell: . \"${cargo_bin%/bin}/env\""
+fi
+
+if [ "$want_tests" = yes ]; then
+    for component in fmt:rustfmt clippy:clippy; do
+        "$cargo" "${component%:*}" --version >/dev/null 2>&1 && continue
+        command -v rustup >/dev/null ||
+            die "cargo ${component%:*} is missing: install the package ${component#*:} of your Rust"
+        say "adding ${component#*:} to Rust"
+        rustup component add "${component#*:}" ||
+            die "${component#*:} could not be added. Run this, then try again:" \
+                "  rustup component add ${component#*:}"
+    done
+fi
+
+# ---- ONNX Runtime ----
+
+lock=tools/onnxruntime.lock
+ort_dir=target/onnxruntime
+scratch=
+trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
+
+sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+# Leaves the wheel in $scratch, however it can be had.
+download_wheel() {
+    local wheel=$1 url=$2 arch=$3 ort_version=$4
+    say "fetching ONNX Runtime $ort_version for $arch"
+    if curl --proto '=https' --tlsv1.2 -fsSL --retry 3 --connect-timeout 20 \
+        -o "$scratch/$wheel" "$url"; then
+        return
+    fi
+    rm -f "$scratch/$wheel"
+
+    # pip knows the mirrors and proxies that this machine is set up for.
+    say "that did not work; trying pip"
+    if python3 -m pip download --quiet --no-deps --only-binary=:all: \
+        --implementation cp --python-version 3.11 \
+        --platform "manylinux_2_28_$arch" \
+        --dest "$scratch" "onnxruntime==$ort_version" &&
+        [ -f "$scratch/$wheel" ]; then
+        return
+    fi
+    die "ONNX Runtime could not be fetched. Put this file into $ort_dir, then try again:" \
+        "  $url" \
+        "or set ORT_DYLIB_PATH to a libonnxruntime.so of your own."
+}
+
+fetch_onnxruntime() {
+    local arch ort_version library wheel sum url file got member
+    arch=$(uname -m)
+    ort_version=$(awk '$1 == "version" { print $2 }' "$lock")
+    library=libonnxruntime.so.$ort_version
+
+    if [ -f "$ort_dir/$library" ]; then
+        say "ONNX Runtime: $ort_dir/$library is already there"
+        ln -sfn "$library" "$ort_dir/libonnxruntime.so"
+        return
+    fi
+
+    read -r wheel sum url < <(awk -v a="$arch" '$1 == a { print $2, $3, $4 }' "$lock") ||
+        die "no ONNX Runtime is pinned for $arch: set ORT_DYLIB_PATH to a libonnxruntime.so of your own"
+
+    mkdir -p "$ort_dir"
+    scratch=$(mktemp -d "$ort_dir/.setup.XXXXXX")
+    file=$ort_dir/$wheel
+    if [ -f "$file" ] && [ "$(sha256 "$file")" = "$sum" ]; then
+        say "ONNX Runtime: using $file"
+    else
+        [ ! -f "$file" ] || say "$file has another checksum than $lock; not using it"
+        download_wheel "$wheel" "$url" "$arch" "$ort_version"
+        file=$scratch/$wheel
+    fi
+
+    got=$(sha256 "$file")
+    [ "$got" = "$sum" ] ||
+        die "$wheel has the wrong checksum and is not used:" \
+            "  expected $sum" "  got      $got"
+
+    member=onnxruntime/capi/$library
+    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' \
+        "$file" "$member" "$scratch" || die "$wheel could not be unpacked"
+    chmod 755 "$scratch/$member"
+    # In one step, so that an interrupted run leaves no half library behind.
+    mv -f "$scratch/$member" "$ort_dir/$library"
+    # The name without version is the one .cargo/config.toml gives to cargo's commands.
+    ln -sfn "$library" "$ort_dir/libonnxruntime.so"
+    say "ONNX Runtime: $ort_dir/$library is ready"
+}
+
+if [ -n "${ORT_DYLIB_PATH:-}" ]; then
+    [ -f "$ORT_DYLIB_PATH" ] || die "ORT_DYLIB_PATH names no file: $ORT_DYLIB_PATH"
+    say "ONNX Runtime: ORT_DYLIB_PATH is set, using $ORT_DYLIB_PATH"
+else
+    fetch_onnxruntime
+fi
