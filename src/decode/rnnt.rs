@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Greedy RNN-T, as NeMo's `GreedyRNNTInfer._greedy_decode`: in each frame, labels are emitted until blank scores best,
+//! at most `max_symbols` of them. The prediction network moves on labels only and keeps its state across chunks.
+//!
+//! The joint scores all frames of a chunk in one call. As long as frames score blank the prediction state stands still,
+//! so those scores hold; the first label makes a new call necessary, from its frame on.
+
+use super::{
+    Token,
+    scores::{argmax, log_softmax},
+};
+use crate::{
+    error::Result,
+    model::{Transducer, TransducerState},
+};
+
+/// Scores of the frames of a chunk against the labels so far.
+///
+/// The real one is [`Network`]; the tests have a table.
+pub(crate) trait Scorer {
+    /// Scores all frames against the present state.
+    fn score(&mut self) -> Result<()>;
+    /// Raw logits of a frame, blank last.
+    fn logits(&self, frame: usize) -> &[f32];
+    /// Makes `label` the last label and the state after the last call the present one.
+    fn advance(&mut self, label: usize);
+}
+
+/// The joint and prediction network of a model with the state of a stream.
+pub(crate) struct Network<'a> {
+    pub(crate) model: &'a Transducer,
+    pub(crate) state: &'a mut TransducerState,
+}
+
+impl Scorer for Network<'_> {
+    fn score(&mut self) -> Result<()> {
+        self.state.score(self.model)
+    }
+
+    fn logits(&self, frame: usize) -> &[f32] {
+        self.state.logits(frame)
+    }
+
+    fn advance(&mut self, label: usize) {
+        self.state.advance(label);
+    }
+}
+
+/// Greedy RNN-T. All that lasts from chunk to chunk is in the [`Scorer`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rnnt {
+    pub(crate) blank: usize,
+    pub(crate) max_symbols: usize,
+}
+
+impl Rnnt {
+    /// Decodes a chunk of `frames` frames, the first of which is encoder frame `first_frame`.
+    pub(crate) fn decode(
+        &self,
+        scorer: &mut impl Scorer,
+        frames: usize,
+        first_frame: u64,
+        mut emit: impl FnMut(Token),
+    ) -> Result<()> {
+        let mut frame = 0;
+        let mut symbols = 0;
+        let mut scored = false;
+        while frame < frames {
+            if !scored {
+                scorer.score()?;
+                scored = true;
+            }
+            let logits = scorer.logits(frame);
+            let id = argmax(logits);
+            if id == self.blank {
+                frame += 1;
+                symbols = 0;
+                continue;
+            }
+            emit(Token {
+                id,
+                frame: first_frame + frame as u64,
+                log_prob: log_softmax(logits, id),
+            });
+            scorer.advance(id);
+            scored = false;
+            symbols += 1;
+            if symbols == self.max_symbols {
+                frame += 1;
+                symbols = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLANK: usize = 2;
+
+    /// Emits `plan[frame]` labels (always label 1) in each frame, whatever the calls.
+    struct Table {
+        plan: Vec<usize>,
+        emitted: Vec<usize>,
+        calls: usize,
+        logits: Vec<[f32; 3]>,
+    }
+
+    impl Table {
+        fn new(plan: &[usize]) -> Self {
+            Self {
+                plan: plan.to_vec(),
+                emitted: vec![0; plan.len()],
+                calls: 0,
+                logits: vec![[0.0; 3]; plan.len()],
+            }
+        }
+    }
+
+    impl Scorer for Table {
+        fn score(&mut self) -> Result<()> {
+            self.calls += 1;
+            for (frame, row) in self.logits.iter_mut().enumerate() {
+                let more = self.emitted[frame] < self.plan[frame];
+                *row = if more { [0.0, 5.0, 1.0] } else { [0.0, 1.0, 5.0] };
+            }
+            Ok(())
+        }
+
+        fn logits(&self, frame: usize) -> &[f32] {
+            &self.logits[frame]
+        }
+
+        fn advance(&mut self, label: usize) {
+            assert_eq!(label, 1);
+            // The frame at work is the first with labels to give.
+            let at = (0..self.plan.len()).find(|&f| self.emitted[f] < self.plan[f]);
+            self.emitted[at.unwrap()] += 1;
+        }
+    }
+
+    fn frames(plan: &[usize], max_symbols: usize) -> (Vec<u64>, usize) {
+        let mut table = Table::new(plan);
+        let mut found = Vec::new();
+        let rnnt = Rnnt {
+            blank: BLANK,
+            max_symbols,
+        };
+        rnnt.decode(&mut table, plan.len(), 100, |token| found.push(token.frame))
+            .unwrap();
+        (found, table.calls)
+    }
+
+    #[test]
+    fn a_chunk_without_labels_costs_one_call() {
+        assert_eq!(frames(&[0; 14], 10), (vec![], 1));
+    }
+
+    #[test]
+    fn each_label_costs_one_more_call() {
+        assert_eq!(frames(&[0, 1, 0, 2], 10), (vec![101, 103, 103], 4));
+    }
+
+    #[test]
+    fn no_more_than_max_symbols_leave_a_frame() {
+        // The table never stops in frame 0; decoding moves on to the next frame all the same.
+        let mut table = Table::new(&[usize::MAX, 0]);
+        let mut found = Vec::new();
+        let rnnt = Rnnt {
+            blank: BLANK,
+            max_symbols: 3,
+        };
+        rnnt.decode(&mut table, 2, 0, |token| found.push(token.frame)).unwrap();
+        assert_eq!(found, [0, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_is_scored_for_an_empty_chunk() {
+        assert_eq!(frames(&[], 10), (vec![], 0));
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The numbers of the mel front end, under the names NeMo gives them.
+
+use serde::Deserialize;
+
+/// NeMo's `preprocessor` section (`AudioToMelSpectrogramPreprocessor`), as far as inference needs it.
+///
+/// Every cache-aware streaming checkpoint that NVIDIA has published uses the defaults, save for `features`.
+/// A model directory may hold a `nemostt.json` whose `preprocessor` object says otherwise.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Preprocessor {
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// Length of the window in seconds.
+    pub window_size: f64,
+    /// Step between two frames in seconds.
+    pub window_stride: f64,
+    /// Name of the window function; only `hann` is known.
+    pub window: String,
+    /// Points of the Fourier transform.
+    pub n_fft: usize,
+    /// Mel bands; `None` means "as many as the graph takes".
+    pub features: Option<usize>,
+    /// `NA` (none) for streaming models. Anything else needs the whole recording.
+    pub normalize: String,
+    /// Pre-emphasis coefficient.
+    pub preemph: f32,
+}
+
+impl Default for Preprocessor {
+    fn default() -> Self {
+        Self {
+            sample_rate: 16_000,
+            window_size: 0.025,
+            window_stride: 0.01,
+            window: "hann".into(),
+            n_fft: 512,
+            features: None,
+            normalize: "NA".into(),
+            preemph: 0.97,
+        }
+    }
+}
+
+/// The same numbers in samples, checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrontEndConfig {
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// Samples under the window.
+    pub window: usize,
+    /// Samples from one frame to the next.
+    pub hop: usize,
+    /// Points of the Fourier transform; the window sits in its middle.
+    pub fft: usize,
+    /// Mel bands.
+    pub mels: usize,
+    /// Pre-emphasis coefficient.
+    pub preemphasis: f32,
+}
+
+impl FrontEndConfig {
+    /// NeMo's defaults with this number of mel bands.
+    pub fn nemo(mels: usize) -> Self {
+        Self {
+            sample_rate: 16_000,
+            window: 400,
+            hop: 160,
+            fft: 512,
+            mels,
+            preemphasis: 0.97,
+        }
+    }
+
+    /// Checks `preprocessor` against the number of mel bands the graph takes.
+    ///
+    /// # Errors
+    /// A sentence that says which value cannot be served and why.
+    pub fn new(preprocessor: &Preprocessor, mels: usize) -> Result<Self, String> {
+        match preprocessor.normalize.as_str() {
+            "" | "NA" | "None" | "none" => {}
+            kind => {
+                return Err(format!(
+                    "its features are normalised over the whole recording (normalize: {kind}), which a stream does not \
+                     have; cache-aware streaming models are trained with normalize: NA"
+                ));
+            }
+        }
+        if preprocessor.window != "hann" {
+            return Err(format!(
+                "its window function is {}; only hann is supported",
+                preprocessor.window
+            ));
+        }
+        if let Some(features) = preprocessor.features.filter(|&n| n != mels) {
+            return Err(format!(
+                "its preprocessor makes {features} mel bands and its encoder takes {mels}"
+            ));
+        }
+        let samples = |seconds: f64| (seconds * f64::from(preprocessor.sample_rate)).round() as usize;
+        let config = Self {
+            sample_rate: preprocessor.sample_rate,
+            window: samples(preprocessor.window_size),
+            hop: samples(preprocessor.window_stride),
+            fft: preprocessor.n_fft,
+            mels,
+            preemphasis: preprocessor.preemph,
+        };
+        let sound = (1..=1024).contains(&mels)
+            && (8_000..=192_000).contains(&config.sample_rate)
+            && config.hop > 0
+            && config.hop <= config.window
+            && config.window <= config.fft
+            && config.fft.is_multiple_of(2)
+            && config.fft <= 1 << 16;
+        sound
+            .then_some(config)
+            .ok_or_else(|| format!("its preprocessor makes no sense: {config:?}"))
+    }
+
+    /// Mel frames that `samples` samples give when the stream ends there: NeMo's `floor(L / hop) + 1`.
+    pub fn frames(&self, samples: u64) -> u64 {
+        samples / self.hop as u64 + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_nemos() {
+        assert_eq!(
+            FrontEndConfig::new(&Preprocessor::default(), 80),
+            Ok(FrontEndConfig::nemo(80))
+        );
+    }
+
+    #[test]
+    fn per_feature_normalisation_is_refused_with_the_reason() {
+        let offline = Preprocessor {
+            normalize: "per_feature".into(),
+            ..Default::default()
+        };
+        let reason = FrontEndConfig::new(&offline, 80).unwrap_err();
+        assert!(
+            reason.contains("per_feature") && reason.contains("whole recording"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn contradicting_mel_counts_are_refused() {
+        let other = Preprocessor {
+            features: Some(128),
+            ..Default::default()
+        };
+        assert!(FrontEndConfig::new(&other, 80).unwrap_err().contains("128"));
+    }
+}

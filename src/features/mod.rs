@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The incremental log-mel front end, equal to NeMo's `AudioToMelSpectrogramPreprocessor` at inference.
+//!
+//! With x the samples and y[n] = x[n] - 0.97 x[n-1] (y[0] = x[0]), frame t is the log-mel spectrum of
+//! y[hop t - window/2, hop t + window/2), where y is zero before the start and after the end of the stream. A frame is
+//! computed once, when its last sample is there, so the way the audio was cut into buffers cannot change a bit of it.
+//!
+//! L samples give floor(L / hop) + 1 frames. The last one lies beyond NeMo's `seq_len` and is masked to 0.0; NeMo's
+//! streaming buffer feeds it all the same (`parts/preprocessing/features.py`, `CacheAwareStreamingAudioBuffer`).
+
+mod config;
+mod mel;
+mod stft;
+
+pub use config::{FrontEndConfig, Preprocessor};
+use mel::FilterBank;
+use stft::Spectrum;
+
+/// Samples are taken in blocks of at most this many, which bounds the memory of the front end.
+const BLOCK: usize = 1600;
+
+/// Turns samples into mel frames, one stream at a time.
+#[derive(Debug)]
+pub struct FrontEnd {
+    config: FrontEndConfig,
+    spectrum: Spectrum,
+    bank: FilterBank,
+    /// Pre-emphasised samples from the start of the next frame's window on.
+    emphasised: Vec<f32>,
+    /// The last raw sample, for pre-emphasis across buffers.
+    previous: f32,
+    /// Samples taken since the start of the stream.
+    samples: u64,
+    /// Frames given since the start of the stream.
+    frames: u64,
+    frame: Vec<f32>,
+}
+
+impl FrontEnd {
+    /// A front end at the start of a stream.
+    pub fn new(config: FrontEndConfig) -> Self {
+        let mut front_end = Self {
+            config,
+            spectrum: Spectrum::new(config.window, config.fft),
+            bank: FilterBank::new(config.sample_rate, config.fft, config.mels),
+            emphasised: Vec::with_capacity(config.window + BLOCK),
+            previous: 0.0,
+            samples: 0,
+            frames: 0,
+            frame: vec![0.0; config.mels],
+        };
+        front_end.reset();
+        front_end
+    }
+
+    /// Its numbers.
+    pub fn config(&self) -> &FrontEndConfig {
+        &self.config
+    }
+
+    /// Samples taken since the start of the stream.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Takes samples (mono, -1.0 to 1.0) and gives each mel frame that they complete to `frame`.
+    ///
+    /// # Errors
+    /// Those of `frame`; the stream must be reset then.
+    pub fn accept<E>(&mut self, samples: &[f32], mut frame: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
+        for block in samples.chunks(BLOCK) {
+            self.emphasise(block);
+            self.complete_frames(&mut frame)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream: gives the frames whose windows reach beyond it, and the masked last one.
+    ///
+    /// # Errors
+    /// Those of `frame`; the stream must be reset then.
+    pub fn finish<E>(&mut self, mut frame: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
+        let due = self.config.frames(self.samples) - 1;
+        // Zeros of y, not of x: NeMo pads after pre-emphasis.
+        let window = self.config.window;
+        while self.frames < due {
+            let padded = self.emphasised.len().max(window);
+            self.emphasised.resize(padded, 0.0);
+            self.next_frame(0, &mut frame)?;
+            self.emphasised.drain(..self.config.hop);
+        }
+        self.frame.fill(0.0);
+        self.frames += 1;
+        frame(&self.frame)
+    }
+
+    /// Back to the start of a stream; every allocation is kept.
+    pub fn reset(&mut self) {
+        self.emphasised.clear();
+        self.emphasised.resize(self.config.window / 2, 0.0);
+        self.previous = 0.0;
+        self.samples = 0;
+        self.frames = 0;
+    }
+
+    fn emphasise(&mut self, block: &[f32]) {
+        for &sample in block {
+            // previous is 0 at the start, so y[0] = x[0].
+            self.emphasised.push(sample - self.config.preemphasis * self.previous);
+            self.previous = sample;
+        }
+        self.samples += block.len() as u64;
+    }
+
+    fn complete_frames<E>(&mut self, frame: &mut impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
+        let mut start = 0;
+        while start + self.config.window <= self.emphasised.len() {
+            self.next_frame(start, frame)?;
+            start += self.config.hop;
+        }
+        self.emphasised.drain(..start);
+        Ok(())
+    }
+
+    fn next_frame<E>(&mut self, start: usize, frame: &mut impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
+        let samples = &self.emphasised[start..start + self.config.window];
+        self.bank.log_mel(self.spectrum.power(samples), &mut self.frame);
+        self.frames += 1;
+        frame(&self.frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl FrontEnd {
+        /// The frames that `samples` complete.
+        fn frames_of(&mut self, samples: &[f32]) -> Vec<Vec<f32>> {
+            let mut frames = Vec::new();
+            let Ok(()) = self.accept(samples, |f| -> Result<(), std::convert::Infallible> {
+                frames.push(f.to_vec());
+                Ok(())
+            });
+            frames
+        }
+
+        fn last_frames(&mut self) -> Vec<Vec<f32>> {
+            let mut frames = Vec::new();
+            let Ok(()) = self.finish(|f| -> Result<(), std::convert::Infallible> {
+                frames.push(f.to_vec());
+                Ok(())
+            });
+            frames
+        }
+    }
+
+    fn nemo() -> FrontEnd {
+        FrontEnd::new(FrontEndConfig::nemo(80))
+    }
+
+    fn all_frames(samples: usize) -> Vec<Vec<f32>> {
+        let mut front_end = nemo();
+        let mut frames = front_end.frames_of(&vec![0.1; samples]);
+        frames.extend(front_end.last_frames());
+        frames
+    }
+
+    #[test]
+    fn the_number_of_frames_is_nemos() {
+        for samples in [0, 1, 159, 160, 161, 199, 200, 359, 360, 1599, 1600, 1601, 30_123] {
+            assert_eq!(all_frames(samples).len(), samples / 160 + 1, "{samples} samples");
+        }
+    }
+
+    #[test]
+    fn only_the_last_frame_is_masked() {
+        let frames = all_frames(1600);
+        let (last, others) = frames.split_last().unwrap();
+        assert!(last.iter().all(|&v| v == 0.0));
+        assert!(others.iter().all(|frame| frame.iter().any(|&v| v != 0.0)));
+    }
+
+    #[test]
+    fn a_frame_leaves_with_its_last_sample() {
+        let mut front_end = nemo();
+        let counts = [199, 1, 159, 1].map(|samples| front_end.frames_of(&vec![0.1; samples]).len());
+        assert_eq!(counts, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn memory_stays_where_it_was() {
+        let mut front_end = nemo();
+        let capacity = front_end.emphasised.capacity();
+        front_end.frames_of(&vec![0.1; 100_000]);
+        front_end.last_frames();
+        assert_eq!(front_end.emphasised.capacity(), capacity);
+    }
+}

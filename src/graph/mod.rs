@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! ONNX graphs as data: what they take and give, and which numbers the export baked into them.
+//!
+//! Nothing here runs a graph; [`crate::model`] does.
+
+mod drop_input;
+mod streaming;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost::Message;
+
+pub use drop_input::{DROP_INPUT, make_drop_an_input};
+pub use streaming::Streaming;
+
+/// The ONNX protobuf messages.
+#[allow(missing_docs, clippy::all)]
+mod onnx {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+pub(crate) use onnx::{ModelProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// Element type of a tensor, as far as these models use any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ElementType {
+    F32,
+    F16,
+    I32,
+    I64,
+    Other(i32),
+}
+
+/// An input or output of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub element: ElementType,
+    /// Its axes; `None` where the export left the size open.
+    pub dims: Vec<Option<usize>>,
+}
+
+/// A decoded ONNX file.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// The file but for its graph.
+    header: ModelProto,
+    graph: onnx::GraphProto,
+}
+
+impl Graph {
+    /// Decodes a file; its weights stay where they are in `bytes`.
+    ///
+    /// # Errors
+    /// A sentence that says what the file is instead.
+    pub fn decode(bytes: Bytes) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("the file is empty".into());
+        }
+        let mut header =
+            ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not an ONNX file ({error})"))?;
+        match header.graph.take() {
+            Some(graph) if !graph.node.is_empty() => Ok(Self { header, graph }),
+            _ => Err("it is truncated or not an ONNX file (no graph in it)".into()),
+        }
+    }
+
+    /// The bytes of the file.
+    pub fn encode(mut self) -> Vec<u8> {
+        self.header.graph = Some(self.graph);
+        self.header.encode_to_vec()
+    }
+
+    /// What the graph takes.
+    pub fn inputs(&self) -> Vec<TensorInfo> {
+        // Old exporters list initialisers among the inputs.
+        let weights: Vec<&str> = self.graph.initializer.iter().map(TensorProto::name).collect();
+        let real = |info: &&ValueInfoProto| !weights.contains(&info.name());
+        self.graph.input.iter().filter(real).map(tensor_info).collect()
+    }
+
+    /// What the graph gives.
+    pub fn outputs(&self) -> Vec<TensorInfo> {
+        self.graph.output.iter().map(tensor_info).collect()
+    }
+
+    /// The input of this name.
+    pub fn input(&self, name: &str) -> Option<TensorInfo> {
+        self.graph.input.iter().find(|i| i.name() == name).map(tensor_info)
+    }
+
+    /// The output of this name.
+    pub fn output(&self, name: &str) -> Option<TensorInfo> {
+        self.graph.output.iter().find(|o| o.name() == name).map(tensor_info)
+    }
+
+    /// A value of the file's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let found = self.header.metadata_props.iter().find(|entry| entry.key() == key);
+        found.map(|entry| entry.value())
+    }
+
+    fn nodes(&self) -> &[NodeProto] {
+        &self.graph.node
+    }
+
+    /// The node that makes each tensor.
+    fn producers(&self) -> HashMap<&str, &NodeProto> {
+        let outputs = |node| -> Vec<(&str, &NodeProto)> { outputs_of(node) };
+        self.nodes().iter().flat_map(outputs).collect()
+    }
+
+    /// The integers of a constant tensor, whether a `Constant` node or an initialiser makes it.
+    fn constants(&self) -> HashMap<&str, Vec<i64>> {
+        let nodes = self.nodes().iter().filter(|node| node.op_type() == "Constant");
+        let from_nodes = nodes.filter_map(|node| {
+            let value = node.attribute.iter().find(|a| a.name() == "value")?.t.as_ref()?;
+            Some((node.output.first()?.as_str(), integers(value)?))
+        });
+        let weights = self.graph.initializer.iter();
+        let from_weights = weights.filter_map(|tensor| Some((tensor.name(), integers(tensor)?)));
+        from_nodes.chain(from_weights).collect()
+    }
+}
+
+fn outputs_of(node: &NodeProto) -> Vec<(&str, &NodeProto)> {
+    node.output.iter().map(|name| (name.as_str(), node)).collect()
+}
+
+/// Values of a small integer tensor; larger ones are weights and tables, never shapes or limits.
+fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    const SMALL: i64 = 16;
+    if tensor.dims.iter().product::<i64>() > SMALL {
+        return None;
+    }
+    let raw = tensor.raw_data.as_deref().unwrap_or_default();
+    match element_type(tensor.data_type()) {
+        ElementType::I64 if raw.is_empty() => Some(tensor.int64_data.clone()),
+        ElementType::I64 => Some(raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+        ElementType::I32 if raw.is_empty() => Some(tensor.int32_data.iter().map(|&v| v.into()).collect()),
+        ElementType::I32 => Some(
+            raw.as_chunks()
+                .0
+                .iter()
+                .map(|b| i32::from_le_bytes(*b).into())
+                .collect(),
+        ),
+        _ => None,
+    }
+}
+
+fn element_type(code: i32) -> ElementType {
+    use onnx::tensor_proto::DataType;
+    match DataType::try_from(code) {
+        Ok(DataType::Float) => ElementType::F32,
+        Ok(DataType::Float16) => ElementType::F16,
+        Ok(DataType::Int32) => ElementType::I32,
+        Ok(DataType::Int64) => ElementType::I64,
+        _ => ElementType::Other(code),
+    }
+}
+
+fn tensor_info(info: &ValueInfoProto) -> TensorInfo {
+    use onnx::{tensor_shape_proto::dimension::Value, type_proto};
+    let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
+        _ => None,
+    };
+    let dims = tensor.and_then(|t| t.shape.as_ref()).map(|shape| {
+        let size = |dim: &onnx::tensor_shape_proto::Dimension| match dim.value {
+            Some(Value::DimValue(size)) => usize::try_from(size).ok(),
+            _ => None,
+        };
+        shape.dim.iter().map(size).collect()
+    });
+    TensorInfo {
+        name: info.name().to_owned(),
+        element: element_type(tensor.map_or(0, |t| t.elem_type())),
+        dims: dims.unwrap_or_default(),
+    }
+}

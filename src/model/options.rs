@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the caller chooses when a model is loaded.
+
+use std::path::PathBuf;
+
+/// How a model is loaded and run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Audio the encoder sees beyond the frame it decides on, in milliseconds: a multiple of the encoder frame (80 ms)
+    /// that the model allows. `None`: the lookahead the model was exported with.
+    pub lookahead: Option<u32>,
+    /// Which decoder turns encoder frames into labels.
+    pub decoder: DecoderKind,
+    /// Where the graphs run.
+    pub device: Device,
+    /// Threads within one operation; 0 lets ONNX Runtime choose (one per physical core).
+    pub threads: usize,
+    /// Labels that RNN-T decoding may emit in one encoder frame. NeMo's greedy decoding allows 10.
+    pub max_symbols: usize,
+    /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
+    pub runtime_directories: Vec<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lookahead: None,
+            decoder: DecoderKind::Auto,
+            device: Device::Auto,
+            threads: 0,
+            max_symbols: 10,
+            runtime_directories: Vec::new(),
+        }
+    }
+}
+
+/// Which decoder turns encoder frames into labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DecoderKind {
+    /// RNN-T where the model has it (fewer errors), else CTC.
+    #[default]
+    Auto,
+    /// Greedy RNN-T: prediction network and joint.
+    Rnnt,
+    /// Greedy CTC.
+    Ctc,
+}
+
+/// Where the graphs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// CUDA where this ONNX Runtime has it, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The first CUDA device; an error where there is none.
+    Cuda,
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! ONNX Runtime: the only file that names `ort`.
+//!
+//! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
+//! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
+
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use ort::{
+    environment::Environment,
+    ep::{self, ExecutionProvider},
+    session::{IoBinding, builder::SessionBuilder},
+    value::PrimitiveTensorElementType,
+};
+
+use super::{Device, Options};
+use crate::error::{Error, Result};
+
+/// File names under which ONNX Runtime is installed, the most specific last.
+const LIBRARY: &str = "libonnxruntime.so";
+
+static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// Loads ONNX Runtime unless it is loaded already. A failure is not remembered: the next call tries again.
+fn environment(directories: &[PathBuf]) -> Result<Environment> {
+    let mut current = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(environment) = &*current {
+        return Ok(environment.clone());
+    }
+    let mut reason = String::new();
+    let candidates = candidates(directories);
+    for path in &candidates {
+        match ort::init_from(path) {
+            Ok(builder) => {
+                let environment = builder
+                    .with_name("nemostt")
+                    .with_telemetry(false)
+                    .build()
+                    .map_err(|error| failed("start", error))?;
+                *current = Some(environment.clone());
+                return Ok(environment);
+            }
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    Err(Error::RuntimeMissing {
+        tried: candidates.iter().map(|path| path.display().to_string()).collect(),
+        minimum: format!("1.{}", ort::MINOR_VERSION),
+        reason,
+    })
+}
+
+fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        // Whoever sets it wants this library and no other.
+        return vec![path.into()];
+    }
+    let mut candidates: Vec<PathBuf> = directories.iter().flat_map(|dir| libraries_in(dir)).collect();
+    candidates.extend([LIBRARY.into(), format!("{LIBRARY}.1").into()]);
+    candidates
+}
+
+/// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.31.1`, … in `directory`.
+fn libraries_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let version = name.strip_prefix(LIBRARY);
+        version.is_some_and(|v| v.is_empty() || v.starts_with('.'))
+    };
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_library).collect();
+    found.sort();
+    found
+}
+
+fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
+    Error::Runtime {
+        doing: doing.into(),
+        reason: reason.to_string(),
+    }
+}
+
+/// A graph, loaded and optimised. Streams share it: one at a time runs on it.
+pub(crate) struct Session {
+    // `ort` takes `&mut` to run.
+    session: Mutex<ort::session::Session>,
+    device: Device,
+}
+
+impl Session {
+    /// Loads the ONNX file `bytes`; `name` is for messages.
+    pub(crate) fn load(bytes: &[u8], name: &str, options: &Options) -> Result<Self> {
+        let environment = environment(&options.runtime_directories)?;
+        let device = pick_device(options.device)?;
+        let builder = configure(&environment, device, options).map_err(|error| match device {
+            Device::Cuda => Error::Device {
+                device: "cuda",
+                reason: error.to_string(),
+            },
+            _ => failed("set up a session", error),
+        })?;
+        let mut builder = builder;
+        let session = builder.commit_from_memory(bytes).map_err(|error| Error::BadModel {
+            path: name.into(),
+            reason: format!("ONNX Runtime refuses it: {error}"),
+        })?;
+        Ok(Self {
+            session: Mutex::new(session),
+            device,
+        })
+    }
+
+    /// The device it runs on: never `Auto`.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// An empty binding for [`run`](Self::run).
+    pub(crate) fn bind(&self) -> Result<Binding> {
+        let session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let binding = session
+            .create_binding()
+            .map_err(|error| failed("bind tensors", error))?;
+        Ok(Binding(binding))
+    }
+
+    /// Runs the graph on the tensors of `binding`.
+    pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
+        let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let outputs = session.run_binding(&binding.0).map_err(|error| failed(doing, error))?;
+        drop(outputs);
+        if self.device == Device::Cuda {
+            binding.0.synchronize_outputs().map_err(|error| failed(doing, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn pick_device(asked: Device) -> Result<Device> {
+    let cuda = || ep::CUDA::is_available().unwrap_or(false);
+    match asked {
+        Device::Auto if cuda() => Ok(Device::Cuda),
+        Device::Auto => Ok(Device::Cpu),
+        Device::Cuda if !cuda() => Err(Error::Device {
+            device: "cuda",
+            reason: "this ONNX Runtime was built without CUDA".into(),
+        }),
+        named => Ok(named),
+    }
+}
+
+fn configure(environment: &Environment, device: Device, options: &Options) -> ort::Result<SessionBuilder> {
+    let mut builder = ort::session::Session::builder(environment)?;
+    builder = builder.with_intra_threads(options.threads)?;
+    // Live audio leaves the processor idle most of the time; spinning workers would burn a core each meanwhile.
+    builder = builder.with_intra_op_spinning(false)?;
+    if device == Device::Cuda {
+        // TF32 rounds to 10 bits of mantissa: another text than NeMo's.
+        let cuda = ep::CUDA::default().with_tf32(false).build().error_on_failure();
+        builder = builder.with_execution_providers([cuda])?;
+    }
+    Ok(builder)
+}
+
+/// A tensor in host memory that lives as long as its owner: written in place, never reallocated.
+#[derive(Debug)]
+pub(crate) struct Tensor<T: PrimitiveTensorElementType + std::fmt::Debug>(ort::value::Tensor<T>);
+
+impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
+    /// A tensor of zeros.
+    pub(crate) fn zeros(shape: &[usize]) -> Result<Self> {
+        let shape: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
+        // `Tensor::new` writes zeros into host memory.
+        let tensor = ort::value::Tensor::new(&ort::memory::Allocator::default(), shape);
+        Ok(Self(tensor.map_err(|error| failed("allocate a tensor", error))?))
+    }
+
+    /// Its values, row by row.
+    pub(crate) fn data(&self) -> &[T] {
+        self.0.extract_tensor().1
+    }
+
+    /// Its values, row by row.
+    pub(crate) fn data_mut(&mut self) -> &mut [T] {
+        self.0.extract_tensor_mut().1
+    }
+}
+
+/// Which tensors a run reads and writes.
+#[derive(Debug)]
+pub(crate) struct Binding(IoBinding);
+
+impl Binding {
+    /// Reads input `name` from `tensor`.
+    pub(crate) fn input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug,
+    {
+        let bound = self.0.bind_input(name, &tensor.0);
+        bound.map_err(|error| failed(format!("bind input {name}"), error))
+    }
+
+    /// Writes output `name` to `tensor`.
+    pub(crate) fn output<T>(&mut self, name: &str, tensor: &mut Tensor<T>) -> Result<()>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug,
+    {
+        let bound = self.0.bind_output(name, tensor.0.view_mut());
+        bound.map_err(|error| failed(format!("bind output {name}"), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_looked_for_beside_the_plugin_first() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [
+            "libonnxruntime.so.1.31.1",
+            "libonnxruntime_providers_shared.so",
+            "libother.so",
+        ] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = libraries_in(directory.path());
+        assert_eq!(found, [directory.path().join("libonnxruntime.so.1.31.1")]);
+    }
+}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The recogniser: [`Recognizer`] is a loaded model, shared; [`Stream`] is one speaker's audio on its way through it.
+
+use std::{collections::VecDeque, path::Path, sync::Arc};
+
+use crate::{
+    decode::{Ctc, Network, Rnnt, Token},
+    error::{Error, Result},
+    features::FrontEnd,
+    model::{EncoderState, Model, ModelConfig, Options, TransducerState},
+    text::{Word, WordBuilder},
+    window::{Window, Windower},
+};
+
+/// Samples converted at a time.
+const BLOCK: usize = 1600;
+
+/// A loaded model. Cheap to clone; every clone and every stream shares the weights.
+///
+/// ```no_run
+/// # fn main() -> gstnemostt::Result<()> {
+/// use gstnemostt::{Event, Options, Recognizer};
+///
+/// let recognizer = Recognizer::load("model-directory", &Options::default())?;
+/// let mut stream = recognizer.stream()?;
+/// # let microphone: Vec<Vec<f32>> = Vec::new();
+/// for samples in microphone {
+///     stream.accept(&samples)?;
+///     while let Some(Event::Word(word)) = stream.next_event() {
+///         println!("{} {}", word.start, word.text);
+///     }
+/// }
+/// stream.finish(0)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Recognizer {
+    model: Arc<Model>,
+}
+
+impl Recognizer {
+    /// Loads the model in a directory: NeMo's export (`encoder-*.onnx` with `decoder_joint-*.onnx`, or one CTC graph, or
+    /// all three) with `tokens.txt`, `vocab.txt` or `tokenizer.model`. `path` may also name the one encoder or CTC graph
+    /// to use of several in a directory.
+    ///
+    /// # Errors
+    /// Whatever is wrong with ONNX Runtime, the files or the options, with the cure: see [`Error`].
+    pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        Ok(Self {
+            model: Arc::new(Model::load(path.as_ref(), options)?),
+        })
+    }
+
+    /// Loads the small model that is compiled in: about 100 words, trained on synthetic voices.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    #[cfg(feature = "embedded-model")]
+    pub fn embedded(options: &Options) -> Result<Self> {
+        Ok(Self {
+            model: Arc::new(Model::embedded(options)?),
+        })
+    }
+
+    /// The numbers of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.model.config
+    }
+
+    /// The text of label `id` as its vocabulary writes it.
+    pub fn piece(&self, id: usize) -> Option<&crate::text::Piece> {
+        self.model.vocabulary.piece(id)
+    }
+
+    /// A new stream.
+    ///
+    /// # Errors
+    /// Out of memory, as ONNX Runtime reports it.
+    pub fn stream(&self) -> Result<Stream> {
+        Stream::new(self.model.clone())
+    }
+}
+
+impl std::fmt::Debug for Recognizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Recognizer").field(self.config()).finish()
+    }
+}
+
+/// What a stream has to say.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A label was decoded. Words are made of these.
+    Token(Token),
+    /// A word is complete.
+    Word(Word),
+}
+
+/// One stream of audio on its way through a model.
+pub struct Stream {
+    front_end: FrontEnd,
+    rest: Transcription,
+    /// Room for converted samples.
+    block: Vec<f32>,
+    /// Samples heard, without padding.
+    samples: u64,
+    finished: bool,
+}
+
+/// Sees each window with the encoder's output for it; see [`Stream::accept_observed`].
+pub type Observer<'a> = dyn FnMut(&Window<'_>, &[f32]) + 'a;
+
+impl Stream {
+    fn new(model: Arc<Model>) -> Result<Self> {
+        Ok(Self {
+            front_end: FrontEnd::new(model.config.front_end),
+            rest: Transcription::new(model)?,
+            block: Vec::with_capacity(BLOCK),
+            samples: 0,
+            finished: false,
+        })
+    }
+
+    /// Takes mono samples, -1.0 to 1.0, at the model's sample rate. However they are cut into calls, the events are
+    /// the same.
+    ///
+    /// # Errors
+    /// [`Error::Finished`] after [`finish`](Self::finish); ONNX Runtime's errors, after which the stream must be
+    /// [reset](Self::reset).
+    pub fn accept(&mut self, samples: &[f32]) -> Result<()> {
+        self.accept_observed(samples, &mut |_, _| {})
+    }
+
+    /// As [`accept`](Self::accept), for 16-bit samples (divided by 32768, as NeMo does).
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn accept_s16(&mut self, samples: impl IntoIterator<Item = i16>) -> Result<()> {
+        let mut samples = samples.into_iter().map(|sample| f32::from(sample) / 32_768.0);
+        let mut block = std::mem::take(&mut self.block);
+        let mut result = Ok(());
+        while result.is_ok() {
+            block.clear();
+            block.extend(samples.by_ref().take(BLOCK));
+            if block.is_empty() {
+                break;
+            }
+            result = self.accept(&block);
+        }
+        self.block = block;
+        result
+    }
+
+    /// As [`accept`](Self::accept), for tests and tools that compare tensors: `observe` sees each window with the
+    /// encoder's output for it, \[width, chunk\] frame features or, with CTC, \[chunk, labels + 1\] log-probabilities.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn accept_observed(&mut self, samples: &[f32], observe: &mut Observer<'_>) -> Result<()> {
+        if self.finished {
+            return Err(Error::Finished);
+        }
+        self.samples += samples.len() as u64;
+        self.front_end.accept(samples, |frame| self.rest.hear(frame, observe))
+    }
+
+    /// Ends the stream after `padding` samples of silence (0 is exactly what NeMo does) and gives out its last words.
+    /// A stream without a single sample has nothing to say.
+    ///
+    /// # Errors
+    /// [`Error::Finished`] if it was finished already; ONNX Runtime's errors.
+    pub fn finish(&mut self, padding: u64) -> Result<()> {
+        self.finish_observed(padding, &mut |_, _| {})
+    }
+
+    /// As [`finish`](Self::finish), with an observer as in [`accept_observed`](Self::accept_observed).
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_observed(&mut self, padding: u64, observe: &mut Observer<'_>) -> Result<()> {
+        if self.finished {
+            return Err(Error::Finished);
+        }
+        self.finished = true;
+        if self.samples == 0 {
+            return Ok(());
+        }
+        let silence = [0.0; BLOCK];
+        let mut left = padding;
+        while left > 0 {
+            let block = &silence[..left.min(BLOCK as u64) as usize];
+            self.front_end.accept(block, |frame| self.rest.hear(frame, observe))?;
+            left -= block.len() as u64;
+        }
+        self.front_end.finish(|frame| self.rest.hear(frame, observe))?;
+        self.rest.end(self.samples, observe)
+    }
+
+    /// The next event, oldest first.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.rest.events.pop_front()
+    }
+
+    /// Forgets everything heard: the stream is as new, and keeps its memory.
+    pub fn reset(&mut self) {
+        self.front_end.reset();
+        self.rest.reset();
+        self.samples = 0;
+        self.finished = false;
+    }
+
+    /// Samples taken since the start of the stream.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Every word that is still to come begins at this sample or later.
+    pub fn settled(&self) -> u64 {
+        self.rest.settled().min(self.samples)
+    }
+
+    /// Real frames in the encoder's attention cache.
+    pub fn cache_len(&self) -> i64 {
+        self.rest.encoder.cache_len()
+    }
+}
+
+/// What happens to mel frames: window, encoder, decoder, words.
+struct Transcription {
+    model: Arc<Model>,
+    windower: Windower,
+    encoder: EncoderState,
+    decoder: Decoder,
+    words: WordBuilder,
+    events: VecDeque<Event>,
+    /// Encoder frames decoded.
+    frames: u64,
+}
+
+enum Decoder {
+    Rnnt(Rnnt, Box<TransducerState>),
+    Ctc(Ctc),
+}
+
+impl Transcription {
+    fn new(model: Arc<Model>) -> Result<Self> {
+        let config = &model.config;
+        let encoder = EncoderState::new(&model.encoder)?;
+        let decoder = match &model.transducer {
+            Some(transducer) => {
+                let state = TransducerState::new(transducer, encoder.outputs(), config.lookahead + 1)?;
+                let rnnt = Rnnt {
+                    blank: config.labels,
+                    max_symbols: config.max_symbols,
+                };
+                Decoder::Rnnt(rnnt, Box::new(state))
+            }
+            None => Decoder::Ctc(Ctc::new(config.labels)),
+        };
+        Ok(Self {
+            windower: Windower::new(config.front_end.mels, config.lookahead),
+            encoder,
+            decoder,
+            words: WordBuilder::new(config.frame_samples()),
+            events: VecDeque::new(),
+            frames: 0,
+            model,
+        })
+    }
+
+    /// Takes a mel frame and decodes the window that it fills, if it does.
+    fn hear(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
+        self.windower.push(frame);
+        if let Some(window) = self.windower.full() {
+            let frames = self.encoder.step(&self.model.encoder, &window)?;
+            observe(&window, self.encoder.outputs().data());
+            self.windower.advance();
+            self.decode(frames)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes the last window and gives out the last word of a stream of `samples` samples.
+    fn end(&mut self, samples: u64, observe: &mut Observer<'_>) -> Result<()> {
+        if let Some(window) = self.windower.last() {
+            let frames = self.encoder.step(&self.model.encoder, &window)?;
+            observe(&window, self.encoder.outputs().data());
+            self.decode(frames)?;
+        }
+        self.events.extend(self.words.finish(samples).map(Event::Word));
+        Ok(())
+    }
+
+    fn decode(&mut self, frames: usize) -> Result<()> {
+        let Self {
+            model, words, events, ..
+        } = self;
+        let emit = |token| {
+            events.push_back(Event::Token(token));
+            events.extend(words.push(&model.vocabulary, token).map(Event::Word));
+        };
+        match (&mut self.decoder, &model.transducer) {
+            (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
+                let mut network = Network {
+                    model: transducer,
+                    state,
+                };
+                rnnt.decode(&mut network, frames, self.frames, emit)?;
+            }
+            (Decoder::Ctc(ctc), _) => {
+                ctc.decode(self.encoder.outputs().data(), frames, self.frames, emit);
+            }
+            // `new` makes the decoder that the model has.
+            (Decoder::Rnnt(..), None) => {}
+        }
+        self.frames += frames as u64;
+        Ok(())
+    }
+
+    fn settled(&self) -> u64 {
+        let decoded = self.frames * self.model.config.frame_samples();
+        self.words.pending_start().unwrap_or(decoded)
+    }
+
+    fn reset(&mut self) {
+        self.windower.reset();
+        self.encoder.reset();
+        match &mut self.decoder {
+            Decoder::Rnnt(_, state) => state.reset(),
+            Decoder::Ctc(ctc) => ctc.reset(),
+        }
+        self.words.reset();
+        self.events.clear();
+        self.frames = 0;
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The pieces of a SentencePiece `tokenizer.model` (`sentencepiece_model.proto`): only what decoding needs.
+
+use prost::Message;
+
+use super::vocabulary::Piece;
+
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, repeated, tag = "1")]
+    pieces: Vec<SentencePiece>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SentencePiece {
+    #[prost(string, optional, tag = "1")]
+    piece: Option<String>,
+    #[prost(enumeration = "Kind", optional, tag = "3", default = "Normal")]
+    kind: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+enum Kind {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+/// The pieces, in the order of their ids.
+pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
+    let model =
+        ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not a SentencePiece model ({error})"))?;
+    let piece = |entry: &SentencePiece| {
+        let text = entry.piece.as_deref().unwrap_or_default();
+        match entry.kind() {
+            Kind::Unknown => Piece::Unknown,
+            Kind::Control => Piece::Control(text.into()),
+            Kind::Unused => Piece::Text(String::new()),
+            Kind::Normal | Kind::UserDefined | Kind::Byte => Piece::parse(text),
+        }
+    };
+    Ok(model.pieces.iter().map(piece).collect())
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What each label id stands for.
+//!
+//! Three files are read: `tokens.txt` (`piece id` a line, sherpa-onnx and parakeet-rs), `vocab.txt` (a piece a line, or
+//! NeMo's word pieces where `##` marks a piece that continues a word), and SentencePiece's `tokenizer.model`.
+
+use std::path::Path;
+
+use super::sentencepiece;
+use crate::error::{Error, Result};
+
+/// Begins a piece that begins a word (U+2581, SentencePiece's "lower one eighth block").
+pub(super) const WORD_START: char = '\u{2581}';
+
+/// A vocabulary file larger than this is none.
+const MAX_BYTES: usize = 64 << 20;
+
+/// What a label stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text; a leading `▁` begins a word.
+    Text(String),
+    /// One byte of a character that has no piece of its own.
+    Byte(u8),
+    /// The unknown word.
+    Unknown,
+    /// A mark such as `<EOU>` or `<en-US>`: not text.
+    Control(String),
+}
+
+impl Piece {
+    /// A piece as SentencePiece writes it.
+    pub(super) fn parse(text: &str) -> Self {
+        let marked = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+        match marked {
+            Some("unk") => Self::Unknown,
+            Some(mark) if !mark.is_empty() && !mark.contains(['<', '>', WORD_START]) => {
+                let hex = mark.strip_prefix("0x").filter(|hex| hex.len() == 2);
+                match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                    Some(byte) => Self::Byte(byte),
+                    None => Self::Control(text.into()),
+                }
+            }
+            _ => Self::Text(text.into()),
+        }
+    }
+}
+
+/// The labels of a model, blank not among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vocabulary {
+    pieces: Vec<Piece>,
+}
+
+impl Vocabulary {
+    /// Reads a vocabulary file; its name says which kind it is.
+    ///
+    /// # Errors
+    /// [`Error::Vocabulary`], also when the file does not hold `labels` labels.
+    pub fn parse(name: &str, bytes: &[u8], labels: usize) -> Result<Self> {
+        let wrong = |reason: String| Error::Vocabulary {
+            path: name.into(),
+            reason,
+        };
+        if bytes.len() > MAX_BYTES {
+            return Err(wrong(format!("{} bytes are too many for a vocabulary", bytes.len())));
+        }
+        let is_sentencepiece = Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "model");
+        let mut pieces = if is_sentencepiece {
+            sentencepiece::pieces(bytes).map_err(wrong)?
+        } else {
+            let text = std::str::from_utf8(bytes).map_err(|error| wrong(format!("not UTF-8: {error}")))?;
+            parse_lines(text).map_err(wrong)?
+        };
+        // Some files list the blank as the last label.
+        let ends_with_blank = matches!(pieces.last(), Some(Piece::Control(mark)) if is_blank(mark));
+        if pieces.len() == labels + 1 && ends_with_blank {
+            pieces.pop();
+        }
+        if pieces.len() != labels {
+            return Err(wrong(format!(
+                "{} labels, but the model has {labels}: the file belongs to another model",
+                pieces.len()
+            )));
+        }
+        Ok(Self { pieces })
+    }
+
+    /// What label `id` stands for.
+    pub fn piece(&self, id: usize) -> Option<&Piece> {
+        self.pieces.get(id)
+    }
+
+    /// Number of labels.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+}
+
+fn is_blank(mark: &str) -> bool {
+    ["<blk>", "<blank>", "<b>"].contains(&mark)
+}
+
+fn parse_lines(text: &str) -> std::result::Result<Vec<Piece>, String> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let numbered = |(number, line): (usize, &&str)| {
+        let id = line.rsplit_once([' ', '\t']).map(|(_, id)| id.trim());
+        id.and_then(|id| id.parse().ok()) == Some(number)
+    };
+    if lines.iter().enumerate().all(numbered) {
+        let piece = |line: &&str| {
+            let text = line.rsplit_once([' ', '\t']).map_or("", |(text, _)| text);
+            Piece::parse(text)
+        };
+        return Ok(lines.iter().map(piece).collect());
+    }
+    if let Some((number, line)) = lines.iter().enumerate().find(|(_, line)| has_number(line)) {
+        return Err(format!(
+            "line {}: \"{line}\" does not carry the id {number}; ids must count up from 0",
+            number + 1
+        ));
+    }
+    let word_pieces = lines.iter().any(|line| line.starts_with("##"));
+    let piece = |line: &&str| match (word_pieces, line.strip_prefix("##")) {
+        (true, Some(rest)) => Piece::parse(rest),
+        (true, None) if matches!(Piece::parse(line), Piece::Text(_)) => Piece::Text(format!("{WORD_START}{line}")),
+        _ => Piece::parse(line),
+    };
+    Ok(lines.iter().map(piece).collect())
+}
+
+fn has_number(line: &str) -> bool {
+    let id = line.rsplit_once([' ', '\t']).map(|(_, id)| id.trim());
+    id.is_some_and(|id| id.parse::<usize>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(piece: &str) -> Piece {
+        Piece::Text(piece.into())
+    }
+
+    #[test]
+    fn pieces_are_told_apart() {
+        assert_eq!(Piece::parse("▁the"), text("▁the"));
+        assert_eq!(Piece::parse("<0x41>"), Piece::Byte(0x41));
+        assert_eq!(Piece::parse("<unk>"), Piece::Unknown);
+        assert_eq!(Piece::parse("<EOU>"), Piece::Control("<EOU>".into()));
+        assert_eq!(Piece::parse("<"), text("<"));
+        assert_eq!(Piece::parse("<>"), text("<>"));
+    }
+
+    #[test]
+    fn tokens_txt_with_and_without_blank() {
+        for file in ["<unk> 0\n▁a 1\nb 2\n<blk> 3\n", "<unk> 0\n▁a 1\nb 2\n"] {
+            let vocabulary = Vocabulary::parse("tokens.txt", file.as_bytes(), 3).unwrap();
+            assert_eq!(vocabulary.pieces, [Piece::Unknown, text("▁a"), text("b")]);
+        }
+    }
+
+    #[test]
+    fn a_piece_may_be_a_number_or_a_space_mark() {
+        let vocabulary = Vocabulary::parse("tokens.txt", "▁ 0\n7 1\n".as_bytes(), 2).unwrap();
+        assert_eq!(vocabulary.pieces, [text("▁"), text("7")]);
+    }
+
+    #[test]
+    fn vocab_txt_in_both_styles() {
+        let plain = Vocabulary::parse("vocab.txt", "<unk>\n▁a\nb\n".as_bytes(), 3).unwrap();
+        let nemo = Vocabulary::parse("vocab.txt", "<unk>\na\n##b\n".as_bytes(), 3).unwrap();
+        assert_eq!(plain, nemo);
+    }
+
+    #[test]
+    fn another_size_is_refused() {
+        let error = Vocabulary::parse("tokens.txt", b"a 0\nb 1\n", 3)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("2 labels") && error.contains("has 3"), "{error}");
+    }
+
+    #[test]
+    fn ids_out_of_order_are_refused() {
+        let error = Vocabulary::parse("tokens.txt", b"a 0\nb 2\n", 2)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 1") || error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        for (name, bytes) in [("tokens.txt", &[0xff, 0xfe][..]), ("tokenizer.model", b"\xff\xff\xff")] {
+            assert!(Vocabulary::parse(name, bytes, 3).is_err());
+        }
+    }
+}
