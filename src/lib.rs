@@ -27,3 +27,30 @@ pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{DecoderKind, Device, ModelConfig, Options};
 pub use recognizer::{Event, Observer, Recognizer, Stream};
 pub use text::Word;
+
+#[cfg(feature = "plugin")]
+mod element;
+
+#[cfg(feature = "plugin")]
+mod plugin {
+    #![allow(missing_docs, unsafe_code)] // what the macro writes
+
+    fn init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
+        super::element::register(plugin)
+    }
+
+    gst::plugin_define!(
+        nemostt,
+        env!("CARGO_PKG_DESCRIPTION"),
+        init,
+        concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+        "MIT/X11",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_HOMEPAGE"),
+        env!("BUILD_REL_DATE")
+    );
+}
+
+#[cfg(feature = "plugin")]
+pub use plugin::plugin_register_static;

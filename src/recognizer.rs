@@ -217,7 +217,7 @@ impl Stream {
         self.samples
     }
 
-    /// Every word that is still to come begins at this sample or later.
+    /// Every word that is still to come begins at this sample or later. It is never ahead of [`samples`](Self::samples).
     pub fn settled(&self) -> u64 {
         self.rest.settled().min(self.samples)
     }
@@ -321,8 +321,9 @@ impl Transcription {
     }
 
     fn settled(&self) -> u64 {
-        let decoded = self.frames * self.model.config.frame_samples();
-        self.words.pending_start().unwrap_or(decoded)
+        // A frame is decoded when its middle is heard: one less than that surely is over.
+        let over = self.frames.saturating_sub(1) * self.model.config.frame_samples();
+        self.words.pending_start().unwrap_or(over)
     }
 
     fn reset(&mut self) {

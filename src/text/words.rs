@@ -19,6 +19,7 @@ pub struct Word {
     /// Sample at which its first label's encoder frame begins, counted from the start of the stream.
     pub start: u64,
     /// Sample at which its last label's encoder frame ends, but not beyond the next word's start or the stream's end.
+    /// Where two words begin in the same frame, the first has no length.
     pub end: u64,
     /// Geometric mean of its labels' probabilities, 0 to 1.
     pub confidence: f32,
@@ -35,6 +36,8 @@ pub struct WordBuilder {
     last_frame: u64,
     log_prob: f32,
     labels: u32,
+    /// End of the word before.
+    said_until: u64,
     /// The word at work takes no more pieces: SentencePiece puts spaces on both sides of the unknown piece.
     closed: bool,
 }
@@ -49,6 +52,7 @@ impl WordBuilder {
             last_frame: 0,
             log_prob: 0.0,
             labels: 0,
+            said_until: 0,
             closed: false,
         }
     }
@@ -84,7 +88,12 @@ impl WordBuilder {
 
     /// The stream ended after `samples` samples: gives the last word.
     pub fn finish(&mut self, samples: u64) -> Option<Word> {
-        self.take(samples)
+        // The last frame reaches beyond the end: a word decided there is said to last for one frame before the end.
+        let latest = samples.saturating_sub(self.frame_samples).max(self.said_until);
+        let mut word = self.take(samples)?;
+        word.start = word.start.min(latest);
+        word.end = word.end.clamp(word.start, samples.max(word.start));
+        Some(word)
     }
 
     /// Sample at which the word at work begins, if there is one: nothing that is still to come lies before it.
@@ -94,6 +103,11 @@ impl WordBuilder {
 
     /// Back to the start of a stream.
     pub fn reset(&mut self) {
+        self.clear();
+        self.said_until = 0;
+    }
+
+    fn clear(&mut self) {
         self.text.clear();
         self.log_prob = 0.0;
         self.labels = 0;
@@ -112,7 +126,8 @@ impl WordBuilder {
             end: ((self.last_frame + 1) * self.frame_samples).min(limit).max(start),
             confidence: (self.log_prob / self.labels.max(1) as f32).exp(),
         };
-        self.reset();
+        self.clear();
+        self.said_until = word.end;
         (!word.text.is_empty()).then_some(word)
     }
 }

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! How long each stage takes: `cargo bench`, on the demo model or on the one that NEMOSTT_BENCH_MODEL names.
+//!
+//! criterion's "elem/s" are mel frames in `front_end` and samples elsewhere: divided by the sample rate they say how
+//! many streams could be followed at once with the threads at work.
+
+use std::{hint::black_box, path::PathBuf, time::Duration};
+
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
+};
+use gstnemostt::{
+    DecoderKind, Device, Error, Options, Recognizer, Stream,
+    features::{FrontEnd, FrontEndConfig},
+};
+
+/// In milliseconds; those that the model does not allow are left out.
+const LOOKAHEADS: [u32; 4] = [0, 80, 480, 1040];
+
+/// 25 s of speech at 16 kHz, -1.0 to 1.0.
+fn speech() -> Vec<f32> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.wav");
+    let reader = hound::WavReader::open(path).expect("assets/demo.wav is there");
+    assert_eq!(reader.spec().sample_rate, 16_000);
+    let samples = reader.into_samples::<i16>();
+    samples
+        .map(|sample| f32::from(sample.expect("assets/demo.wav is whole")) / 32_768.0)
+        .collect()
+}
+
+/// The model with this lookahead, unless it does not allow it.
+fn recognizer(lookahead: Option<u32>, decoder: DecoderKind, threads: usize) -> Option<Recognizer> {
+    let demo = || concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model").into();
+    let path = std::env::var_os("NEMOSTT_BENCH_MODEL").map_or_else(demo, PathBuf::from);
+    let options = Options {
+        lookahead,
+        decoder,
+        device: Device::Auto,
+        threads,
+        ..Default::default()
+    };
+    match Recognizer::load(path, &options) {
+        Ok(recognizer) => {
+            assert_eq!(
+                recognizer.config().front_end.sample_rate,
+                16_000,
+                "the rate of assets/demo.wav"
+            );
+            Some(recognizer)
+        }
+        Err(error @ (Error::Lookahead { .. } | Error::Decoder { .. })) => {
+            eprintln!("left out: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A group of few and short measurements, so that all of them together take less than four minutes on two cores.
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
+    group
+}
+
+fn drain(stream: &mut Stream) {
+    while let Some(event) = stream.next_event() {
+        black_box(event);
+    }
+}
+
+/// 10 s of samples to mel frames.
+fn front_end(criterion: &mut Criterion) {
+    let speech = speech();
+    let speech = &speech[..160_000];
+    let mut group = group(criterion, "front_end");
+    for mels in [80, 128] {
+        let config = FrontEndConfig::nemo(mels);
+        let mut front_end = FrontEnd::new(config);
+        group.throughput(Throughput::Elements(config.frames(speech.len() as u64)));
+        group.bench_function(format!("{mels} mels"), |bencher| {
+            bencher.iter(|| {
+                let mut frames = |frame: &[f32]| {
+                    black_box(frame);
+                    Ok::<(), Error>(())
+                };
+                front_end.reset();
+                front_end.accept(speech, &mut frames).expect("frames are taken");
+                front_end.finish(&mut frames).expect("frames are taken");
+            });
+        });
+    }
+    group.finish();
+}
+
+/// One chunk of samples through a stream whose attention cache is full. That is one run of the encoder, and the front
+/// end and the decoder for as many frames, neither of which can be measured apart from outside the crate.
+fn encoder_step(criterion: &mut Criterion) {
+    let speech = speech();
+    let mut group = group(criterion, "encoder_step");
+    for lookahead in LOOKAHEADS {
+        let Some(recognizer) = recognizer(Some(lookahead), DecoderKind::Auto, 1) else {
+            continue;
+        };
+        let config = recognizer.config();
+        let chunk = (config.lookahead + 1) * config.frame_samples() as usize;
+        let mut stream = recognizer.stream().expect("memory suffices");
+        // The whole clip: more than any published model looks back on.
+        stream.accept(&speech).expect("the clip can be heard");
+        drain(&mut stream);
+        let mut chunks = speech.chunks_exact(chunk).cycle();
+        group.throughput(Throughput::Elements(chunk as u64));
+        group.bench_function(BenchmarkId::from_parameter(format!("{lookahead} ms")), |bencher| {
+            bencher.iter(|| {
+                stream
+                    .accept(chunks.next().expect("cycles have no end"))
+                    .expect("the clip can be heard");
+                drain(&mut stream);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The whole clip, samples to words, with one stream used over and over.
+fn whole_clip(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, recognizer: &Recognizer, speech: &[f32]) {
+    let mut stream = recognizer.stream().expect("memory suffices");
+    group.sampling_mode(SamplingMode::Flat);
+    group.throughput(Throughput::Elements(speech.len() as u64));
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| {
+            stream.reset();
+            stream.accept(speech).expect("the clip can be heard");
+            stream.finish(0).expect("the clip can be heard");
+            drain(&mut stream);
+        });
+    });
+}
+
+/// A decoder cannot be reached alone from outside the crate. The two share the encoder, whose time is the same, so the
+/// difference between their times for the same clip is the difference between the decoders.
+fn decoder(criterion: &mut Criterion) {
+    let speech = speech();
+    let mut group = group(criterion, "decoder");
+    for (name, kind) in [("rnnt", DecoderKind::Rnnt), ("ctc", DecoderKind::Ctc)] {
+        if let Some(recognizer) = recognizer(None, kind, 1) {
+            whole_clip(&mut group, BenchmarkId::from_parameter(name), &recognizer, &speech);
+        }
+    }
+    group.finish();
+}
+
+fn end_to_end(criterion: &mut Criterion) {
+    let speech = speech();
+    let mut group = group(criterion, "end_to_end");
+    for threads in [1, 2] {
+        for lookahead in LOOKAHEADS {
+            if let Some(recognizer) = recognizer(Some(lookahead), DecoderKind::Auto, threads) {
+                let id = BenchmarkId::new(format!("{threads} threads"), format!("{lookahead} ms"));
+                whole_clip(&mut group, id, &recognizer, &speech);
+            }
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(stages, front_end, encoder_step, decoder, end_to_end);
+criterion_main!(stages);

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The GStreamer element `nemostt`: thin glue between pads, properties and the recogniser.
+
+mod audio;
+mod imp;
+mod loading;
+mod output;
+mod session;
+mod settings;
+
+use gst::{glib, prelude::*};
+
+use crate::model::{DecoderKind, Device};
+
+glib::wrapper! {
+    /// The element `nemostt`: `audio/x-raw` in, one word per `text/x-raw` buffer out.
+    pub struct NemoStt(ObjectSubclass<imp::NemoStt>)
+        @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+/// Values of property `decoder`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttDecoder")]
+pub enum NemoSttDecoder {
+    /// RNN-T where the model has it, else CTC.
+    #[default]
+    #[enum_value(name = "RNN-T where the model has it, else CTC", nick = "auto")]
+    Auto,
+    /// Greedy RNN-T.
+    #[enum_value(name = "Greedy RNN-T: fewest errors", nick = "rnnt")]
+    Rnnt,
+    /// Greedy CTC.
+    #[enum_value(name = "Greedy CTC: least work", nick = "ctc")]
+    Ctc,
+}
+
+impl From<NemoSttDecoder> for DecoderKind {
+    fn from(decoder: NemoSttDecoder) -> Self {
+        match decoder {
+            NemoSttDecoder::Auto => Self::Auto,
+            NemoSttDecoder::Rnnt => Self::Rnnt,
+            NemoSttDecoder::Ctc => Self::Ctc,
+        }
+    }
+}
+
+/// Values of property `device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttDevice")]
+pub enum NemoSttDevice {
+    /// CUDA where this ONNX Runtime has it, else the processor.
+    #[default]
+    #[enum_value(name = "CUDA where ONNX Runtime has it, else the processor", nick = "auto")]
+    Auto,
+    /// The processor.
+    #[enum_value(name = "The processor", nick = "cpu")]
+    Cpu,
+    /// The first CUDA device.
+    #[enum_value(name = "The first CUDA device; an error where there is none", nick = "cuda")]
+    Cuda,
+}
+
+impl From<NemoSttDevice> for Device {
+    fn from(device: NemoSttDevice) -> Self {
+        match device {
+            NemoSttDevice::Auto => Self::Auto,
+            NemoSttDevice::Cpu => Self::Cpu,
+            NemoSttDevice::Cuda => Self::Cuda,
+        }
+    }
+}
+
+/// Adds the element to `plugin`.
+///
+/// # Errors
+/// When the name is taken.
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        NemoSttDecoder::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        NemoSttDevice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
+    gst::Element::register(Some(plugin), "nemostt", gst::Rank::NONE, NemoStt::static_type())
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The element's properties: their descriptions, values and meaning for the recogniser.
+
+use gst::{glib, prelude::*};
+
+use super::{NemoSttDecoder, NemoSttDevice};
+use crate::model::Options;
+
+/// `lookahead`: the model's own.
+const LOOKAHEAD_OF_MODEL: i32 = -1;
+/// Names the model where `model-path` is not set.
+pub(super) const MODEL_VARIABLE: &str = "NEMOSTT_MODEL";
+
+/// The values of all properties. Cheap to clone: whoever needs them takes a copy and lets the lock go.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settings {
+    pub(super) model_path: Option<String>,
+    lookahead: i32,
+    decoder: NemoSttDecoder,
+    device: NemoSttDevice,
+    threads: u32,
+    max_symbols: u32,
+    /// Milliseconds of silence heard after the last sample.
+    pub(super) eos_padding: u32,
+    /// Milliseconds that computing a chunk may take.
+    latency: u32,
+    /// Longest hole, in milliseconds, that is heard as silence.
+    gap_threshold: u32,
+    pub(super) post_messages: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model_path: None,
+            lookahead: LOOKAHEAD_OF_MODEL,
+            decoder: NemoSttDecoder::default(),
+            device: NemoSttDevice::default(),
+            threads: 0,
+            max_symbols: 10,
+            eos_padding: 0,
+            latency: 100,
+            gap_threshold: 1000,
+            post_messages: true,
+        }
+    }
+}
+
+impl Settings {
+    /// What the recogniser is loaded with.
+    pub(super) fn options(&self) -> Options {
+        Options {
+            lookahead: self.lookahead(),
+            decoder: self.decoder.into(),
+            device: self.device.into(),
+            threads: self.threads as usize,
+            max_symbols: self.max_symbols as usize,
+            runtime_directories: Vec::new(),
+        }
+    }
+
+    /// The lookahead that was asked for, in milliseconds; `None` for the model's own.
+    pub(super) fn lookahead(&self) -> Option<u32> {
+        u32::try_from(self.lookahead).ok()
+    }
+
+    /// Time that computing a chunk may take.
+    pub(super) fn processing(&self) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(self.latency.into())
+    }
+
+    /// Longest hole that is heard as silence.
+    pub(super) fn gap_threshold(&self) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(self.gap_threshold.into())
+    }
+
+    pub(super) fn param_specs() -> Vec<glib::ParamSpec> {
+        let default = Self::default();
+        vec![
+            glib::ParamSpecString::builder("model-path")
+                .nick("Model Path")
+                .blurb(
+                    "Directory with NeMo's streaming export (encoder-*.onnx and decoder_joint-*.onnx, or a CTC graph, and \
+                     tokens.txt, vocab.txt or tokenizer.model), or one of several encoder or CTC graphs in it. Unset: the \
+                     environment variable NEMOSTT_MODEL, else the small embedded model",
+                )
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecInt::builder("lookahead")
+                .nick("Lookahead")
+                .blurb(
+                    "Audio in milliseconds that is heard beyond a word before it is decided: less is faster, more is right \
+                     more often. A multiple of 80 that the model allows (most: 0, 80, 480, 1040); -1 is the one the model \
+                     was exported with",
+                )
+                .minimum(LOOKAHEAD_OF_MODEL)
+                .maximum(10_000)
+                .default_value(default.lookahead)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("decoder", default.decoder)
+                .nick("Decoder")
+                .blurb("How labels are decided")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("device", default.device)
+                .nick("Device")
+                .blurb("Where the model runs")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("threads")
+                .nick("Threads")
+                .blurb("Threads that compute one chunk; 0 lets ONNX Runtime choose")
+                .maximum(256)
+                .default_value(default.threads)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("max-symbols")
+                .nick("Maximum Symbols")
+                .blurb("Labels that RNN-T decoding may emit in one frame of 80 ms; NeMo's greedy decoding allows 10")
+                .minimum(1)
+                .maximum(1000)
+                .default_value(default.max_symbols)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("eos-padding")
+                .nick("End Of Stream Padding")
+                .blurb(
+                    "Silence in milliseconds that is heard after the last sample, for speech that is cut off in its last \
+                     word; 0 decides exactly as NeMo does",
+                )
+                .maximum(60_000)
+                .default_value(default.eos_padding)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("latency")
+                .nick("Latency")
+                .blurb(
+                    "Time in milliseconds that computing may take; the reported latency is this, the chunk (lookahead and \
+                     80 ms) and the 12.5 ms that the last analysis window reaches beyond it",
+                )
+                .maximum(60_000)
+                .default_value(default.latency)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("gap-threshold")
+                .nick("Gap Threshold")
+                .blurb(
+                    "Holes in the audio of up to this many milliseconds are heard as silence; at longer ones the words so \
+                     far are finished and hearing starts anew",
+                )
+                .maximum(3_600_000)
+                .default_value(default.gap_threshold)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoolean::builder("post-messages")
+                .nick("Post Messages")
+                .blurb("Post an element message `nemostt` for every word")
+                .default_value(default.post_messages)
+                .mutable_playing()
+                .build(),
+        ]
+    }
+
+    /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
+    pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
+        match name {
+            "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
+            "lookahead" => self.lookahead = read(value),
+            "decoder" => self.decoder = read(value),
+            "device" => self.device = read(value),
+            "threads" => self.threads = read(value),
+            "max-symbols" => self.max_symbols = read(value),
+            "eos-padding" => self.eos_padding = read(value),
+            "latency" => self.latency = read(value),
+            "gap-threshold" => self.gap_threshold = read(value),
+            "post-messages" => self.post_messages = read(value),
+            _ => unimplemented!("property {name}"),
+        }
+    }
+
+    /// The value of the property `name`.
+    pub(super) fn get(&self, name: &str) -> glib::Value {
+        match name {
+            "model-path" => self.model_path.to_value(),
+            "lookahead" => self.lookahead.to_value(),
+            "decoder" => self.decoder.to_value(),
+            "device" => self.device.to_value(),
+            "threads" => self.threads.to_value(),
+            "max-symbols" => self.max_symbols.to_value(),
+            "eos-padding" => self.eos_padding.to_value(),
+            "latency" => self.latency.to_value(),
+            "gap-threshold" => self.gap_threshold.to_value(),
+            "post-messages" => self.post_messages.to_value(),
+            _ => unimplemented!("property {name}"),
+        }
+    }
+}
+
+fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
+    // GObject checks the type before it calls us.
+    value.get().expect("type checked upstream")
+}

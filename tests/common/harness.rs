@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An element between two pads of ours.
+//!
+//! GStreamer's own `GstHarness` keeps buffers and events in two queues, so it cannot show their order; and as a
+//! dev-dependency it would make the tests of the core need GStreamer.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::sync::{Arc, Mutex, MutexGuard, Once};
+
+use gst::prelude::*;
+
+/// Registers the element, once.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        gst::init().unwrap();
+        gstnemostt::plugin_register_static().unwrap();
+    });
+}
+
+/// What came out of the element, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    Word(TextBuffer),
+    Gap {
+        pts: gst::ClockTime,
+        duration: gst::ClockTime,
+    },
+    Event(gst::EventType),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextBuffer {
+    pub text: String,
+    pub pts: gst::ClockTime,
+    pub duration: gst::ClockTime,
+    pub discont: bool,
+}
+
+impl TextBuffer {
+    fn of(buffer: &gst::BufferRef) -> Self {
+        let map = buffer.map_readable().unwrap();
+        Self {
+            text: String::from_utf8(map.to_vec()).unwrap(),
+            pts: buffer.pts().unwrap(),
+            duration: buffer.duration().unwrap(),
+            discont: buffer.flags().contains(gst::BufferFlags::DISCONT),
+        }
+    }
+}
+
+pub struct Harness {
+    pub element: gst::Element,
+    src: gst::Pad,
+    sink: gst::Pad,
+    bus: gst::Bus,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    /// What upstream answers to a LATENCY query.
+    upstream: Arc<Mutex<(bool, gst::ClockTime)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Harness {
+    /// `properties` as in a gst-launch line: `lookahead=80 decoder=ctc`.
+    pub fn new(properties: &str) -> Self {
+        init();
+        let element = gst::parse::launch(&format!("nemostt threads=1 {properties}")).unwrap();
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+
+        let upstream = Arc::new(Mutex::new((false, gst::ClockTime::ZERO)));
+        let answer = upstream.clone();
+        let src = gst::Pad::builder(gst::PadDirection::Src)
+            .name("harness_src")
+            .query_function(move |pad, parent, query| {
+                if let gst::QueryViewMut::Latency(query) = query.view_mut() {
+                    let (live, min) = *lock(&answer);
+                    query.set(live, min, gst::ClockTime::NONE);
+                    return true;
+                }
+                gst::Pad::query_default(pad, parent, query)
+            })
+            .build();
+
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (buffers, events) = (seen.clone(), seen.clone());
+        let sink = gst::Pad::builder(gst::PadDirection::Sink)
+            .name("harness_sink")
+            .chain_function(move |_, _, buffer| {
+                lock(&buffers).push(Seen::Word(TextBuffer::of(&buffer)));
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .event_function(move |pad, parent, event| {
+                lock(&events).push(match event.view() {
+                    gst::EventView::Gap(gap) => {
+                        let (pts, duration) = gap.get();
+                        Seen::Gap {
+                            pts,
+                            duration: duration.unwrap(),
+                        }
+                    }
+                    _ => Seen::Event(event.type_()),
+                });
+                gst::Pad::event_default(pad, parent, event)
+            })
+            .build();
+        src.link(&element.static_pad("sink").unwrap()).unwrap();
+        element.static_pad("src").unwrap().link(&sink).unwrap();
+        src.set_active(true).unwrap();
+        sink.set_active(true).unwrap();
+        Self {
+            element,
+            src,
+            sink,
+            bus,
+            seen,
+            upstream,
+        }
+    }
+
+    /// To PLAYING, with stream start, caps and a segment from 0.
+    pub fn play(properties: &str) -> Self {
+        let harness = Self::new(properties);
+        harness.start();
+        harness
+    }
+
+    pub fn start(&self) {
+        self.element.set_state(gst::State::Playing).unwrap();
+        assert!(self.event(gst::event::StreamStart::new("test")));
+        assert!(self.event(gst::event::Caps::new(&caps())));
+        assert!(self.segment(&gst::FormattedSegment::new()));
+    }
+
+    pub fn segment(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> bool {
+        self.event(gst::event::Segment::new(segment))
+    }
+
+    pub fn event(&self, event: impl Into<gst::Event>) -> bool {
+        self.src.push_event(event)
+    }
+
+    pub fn eos(&self) {
+        assert!(self.event(gst::event::Eos::new()));
+    }
+
+    pub fn flush(&self) {
+        assert!(self.event(gst::event::FlushStart::new()));
+        assert!(self.event(gst::event::FlushStop::new(true)));
+        assert!(self.segment(&gst::FormattedSegment::new()));
+    }
+
+    pub fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.src.push(buffer)
+    }
+
+    /// Pushes `samples` from `start` on in buffers of `cut` samples.
+    pub fn speak_from(&self, start: gst::ClockTime, samples: &[i16], cut: usize) {
+        for (i, piece) in samples.chunks(cut).enumerate() {
+            let pts = start + time_of(i * cut);
+            self.push(buffer(piece, Some(pts))).unwrap();
+        }
+    }
+
+    pub fn speak(&self, samples: &[i16], cut: usize) {
+        self.speak_from(gst::ClockTime::ZERO, samples, cut);
+    }
+
+    /// Everything that came out since the last call.
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut lock(&self.seen))
+    }
+
+    pub fn words(&self) -> Vec<TextBuffer> {
+        let words = self.take().into_iter().filter_map(|seen| match seen {
+            Seen::Word(word) => Some(word),
+            _ => None,
+        });
+        words.collect()
+    }
+
+    pub fn text(&self) -> String {
+        text(&self.words())
+    }
+
+    /// Messages posted since the last call.
+    pub fn messages(&self) -> Vec<gst::Message> {
+        std::iter::from_fn(|| self.bus.pop()).collect()
+    }
+
+    /// Structures of the element messages `nemostt` posted since the last call.
+    pub fn word_messages(&self) -> Vec<gst::Structure> {
+        let messages = self.messages();
+        let structures = messages.iter().filter_map(|message| match message.view() {
+            gst::MessageView::Element(element) => element.structure().map(|s| s.to_owned()),
+            _ => None,
+        });
+        structures.collect()
+    }
+
+    pub fn set_upstream_latency(&self, live: bool, min: gst::ClockTime) {
+        *lock(&self.upstream) = (live, min);
+    }
+
+    /// Live and minimum latency, as downstream would be told.
+    pub fn latency(&self) -> (bool, gst::ClockTime) {
+        let mut query = gst::query::Latency::new();
+        assert!(self.sink.peer_query(&mut query));
+        let (live, min, _) = query.result();
+        (live, min)
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        let _ = self.element.set_state(gst::State::Null);
+        let _ = self.src.set_active(false);
+        let _ = self.sink.set_active(false);
+    }
+}
+
+pub fn text(words: &[TextBuffer]) -> String {
+    let words: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+    words.join(" ")
+}
+
+pub fn caps() -> gst::Caps {
+    gst::Caps::builder("audio/x-raw")
+        .field("format", "S16LE")
+        .field("rate", 16_000)
+        .field("channels", 1)
+        .field("layout", "interleaved")
+        .build()
+}
+
+pub fn time_of(samples: usize) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(gstnemostt::timeline::samples_to_ns(samples as u64, 16_000))
+}
+
+pub fn buffer(samples: &[i16], pts: Option<gst::ClockTime>) -> gst::Buffer {
+    let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let mut buffer = gst::Buffer::from_slice(bytes);
+    let writable = buffer.get_mut().unwrap();
+    writable.set_pts(pts);
+    writable.set_duration(time_of(samples.len()));
+    buffer
+}

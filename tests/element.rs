@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The element between two pads: words, times, messages, holes, flushes, latency.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+mod common;
+#[path = "common/harness.rs"]
+mod harness;
+
+use common::{CLIPS, Goldens, LOOKAHEADS, Texts, clip_s16, model_path};
+use gst::prelude::*;
+use gstnemostt::DecoderKind;
+use harness::{Harness, Seen, buffer, text, time_of};
+
+const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+
+fn nemo_text(clip: &str, lookahead: usize) -> String {
+    Texts::open()
+        .get("trained", clip, lookahead, DecoderKind::Rnnt)
+        .to_owned()
+}
+
+#[test]
+fn every_clip_and_lookahead_gives_nemos_text_however_the_audio_is_cut() {
+    for lookahead in LOOKAHEADS {
+        let harness = Harness::play(&format!("lookahead={}", lookahead * 80));
+        for cut in [1, 160, 1_000, 1_024, 48_000] {
+            // A sample a buffer is slow, so the longest clip is left to the others.
+            for clip in CLIPS.into_iter().filter(|clip| cut > 1 || !clip.starts_with("u5")) {
+                harness.speak(&clip_s16(clip), cut);
+                harness.eos();
+                assert_eq!(harness.text(), nemo_text(clip, lookahead), "{clip}, {lookahead}, {cut}");
+                harness.flush();
+            }
+        }
+    }
+}
+
+#[test]
+fn random_weights_and_ctc_give_nemos_text_too() {
+    let texts = Texts::open();
+    for (model, decoder, kind) in [
+        ("tiny_random", "rnnt", DecoderKind::Rnnt),
+        ("tiny_random", "ctc", DecoderKind::Ctc),
+        ("trained", "ctc", DecoderKind::Ctc),
+    ] {
+        for lookahead in LOOKAHEADS {
+            let path = model_path(model);
+            let harness = Harness::play(&format!(
+                "model-path={} decoder={decoder} lookahead={}",
+                path.display(),
+                lookahead * 80
+            ));
+            for clip in CLIPS {
+                harness.speak(&clip_s16(clip), 1_024);
+                harness.eos();
+                assert_eq!(
+                    harness.text(),
+                    texts.get(model, clip, lookahead, kind),
+                    "{model}, {clip}, {lookahead}"
+                );
+                harness.flush();
+            }
+        }
+    }
+}
+
+#[test]
+fn eighty_millisecond_buffers_never_meet_a_shape_error() {
+    // The fault this project was born from: chunks cut one by one, 9 mel frames where the graph wants 25.
+    for lookahead in LOOKAHEADS {
+        let harness = Harness::play(&format!("lookahead={}", lookahead * 80));
+        harness.speak(&clip_s16("u2_digits"), 1_280);
+        harness.eos();
+        assert_eq!(harness.text(), nemo_text("u2_digits", lookahead));
+    }
+}
+
+#[test]
+fn words_lie_within_a_frame_of_nemos_timestamps() {
+    let mut goldens = Goldens::open("trained");
+    let tokens = std::fs::read_to_string(model_path("trained").join("tokens.txt")).unwrap();
+    let begins: Vec<bool> = tokens.lines().map(|line| line.starts_with('\u{2581}')).collect();
+    for clip in ["u1_command", "u2_digits", "u5_eight_sentences"] {
+        for lookahead in LOOKAHEADS {
+            // NeMo's words: from their first label's frame to the end of their last label's.
+            let mut expected: Vec<(u64, u64)> = Vec::new();
+            for (id, frame) in goldens.tokens(clip, lookahead) {
+                match expected.last_mut() {
+                    Some(word) if !begins[id] => word.1 = frame + 1,
+                    _ => expected.push((frame, frame + 1)),
+                }
+            }
+            let harness = Harness::play(&format!("lookahead={}", lookahead * 80));
+            harness.speak(&clip_s16(clip), 4_096);
+            harness.eos();
+            let words = harness.words();
+            assert_eq!(words.len(), expected.len());
+            for (word, (start, end)) in words.iter().zip(expected) {
+                let off = |time: gst::ClockTime, frame: u64| time.absdiff(frame * 80 * MS);
+                assert!(off(word.pts, start) <= 80 * MS, "{word:?}, {start}");
+                assert!(off(word.pts + word.duration, end) <= 80 * MS, "{word:?}, {end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn streams_of_hardly_anything_end_without_words_or_hanging() {
+    let harness = Harness::play("");
+    harness.eos();
+    assert_eq!(harness.text(), "");
+    for samples in [1, 2, 159, 160, 200] {
+        harness.flush();
+        harness.speak(&vec![0; samples], 160);
+        harness.eos();
+        assert_eq!(harness.text(), "", "{samples} samples");
+    }
+}
+
+#[test]
+fn nothing_comes_before_it_is_complete_nor_after_the_end() {
+    let harness = Harness::play("lookahead=80");
+    let samples = clip_s16("u1_command");
+    harness.speak(&samples, 1_600);
+    let before = harness.words();
+    harness.eos();
+    let after = harness.take();
+    assert!(!before.is_empty(), "words of a long clip leave before its end");
+    let last = after.iter().rposition(|seen| matches!(seen, Seen::Word(_))).unwrap();
+    let end = after
+        .iter()
+        .position(|seen| *seen == Seen::Event(gst::EventType::Eos))
+        .unwrap();
+    assert!(last < end, "the last word leaves before EOS: {after:?}");
+}
+
+#[test]
+fn gaps_and_words_follow_each_other_without_hole_or_overlap() {
+    let harness = Harness::play("lookahead=80");
+    let samples = clip_s16("u5_eight_sentences");
+    harness.speak(&samples, 1_600);
+    harness.eos();
+    let mut position = gst::ClockTime::ZERO;
+    let mut discont = true;
+    for seen in harness.take() {
+        match seen {
+            Seen::Gap { pts, duration } => {
+                assert_eq!(pts, position);
+                position += duration;
+            }
+            Seen::Word(word) => {
+                assert_eq!(word.pts, position, "{word:?}");
+                assert_eq!(
+                    word.discont, discont,
+                    "only the first word after a start is DISCONT: {word:?}"
+                );
+                discont = false;
+                position += word.duration;
+            }
+            Seen::Event(_) => {}
+        }
+    }
+    assert_eq!(position, time_of(samples.len()));
+}
+
+#[test]
+fn silence_moves_the_output_on() {
+    let harness = Harness::play("lookahead=80");
+    harness.speak(&[0; 16_000], 1_600);
+    let gaps = harness
+        .take()
+        .into_iter()
+        .filter(|seen| matches!(seen, Seen::Gap { .. }))
+        .count();
+    // 6 chunks of 160 ms fit into the second, each with one gap at most.
+    assert!((1..=6).contains(&gaps), "{gaps} gaps");
+}
+
+#[test]
+fn each_word_is_posted_as_a_message_unless_switched_off() {
+    let harness = Harness::play("");
+    let samples = clip_s16("u1_command");
+    harness.speak(&samples, 1_024);
+    harness.eos();
+    let words = harness.words();
+    let messages = harness.word_messages();
+    assert_eq!(words.len(), messages.len());
+    for (word, message) in words.iter().zip(&messages) {
+        assert_eq!(message.name(), "nemostt");
+        assert_eq!(message.get::<&str>("text").unwrap(), word.text);
+        assert_eq!(message.get::<gst::ClockTime>("start-time").unwrap(), word.pts);
+        assert_eq!(
+            message.get::<gst::ClockTime>("end-time").unwrap(),
+            word.pts + word.duration
+        );
+        assert_eq!(message.get::<gst::ClockTime>("running-time").unwrap(), word.pts);
+        assert_eq!(message.get::<gst::ClockTime>("stream-time").unwrap(), word.pts);
+        let confidence = message.get::<f64>("confidence").unwrap();
+        assert!((0.3..=1.0).contains(&confidence), "{confidence}");
+        assert!(message.get::<bool>("is-final").unwrap());
+    }
+
+    harness.element.set_property("post-messages", false);
+    harness.flush();
+    harness.speak(&samples, 1_024);
+    harness.eos();
+    assert_eq!(harness.words().len(), words.len());
+    assert!(harness.word_messages().is_empty());
+}
+
+#[test]
+fn a_flush_forgets_the_audio_and_keeps_the_model() {
+    let harness = Harness::play("lookahead=80");
+    let samples = clip_s16("u1_command");
+    harness.speak(&samples[..samples.len() / 2], 1_000);
+    harness.flush();
+    harness.take();
+    harness.speak(&samples, 1_000);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u1_command", 1));
+}
+
+#[test]
+fn silence_after_the_end_lets_a_cut_off_word_come_out() {
+    // The clip ends in the middle of a word; with silence after it the model decides what it was.
+    let samples = clip_s16("e6_odd");
+    let with = |padding: u32| {
+        let harness = Harness::play(&format!("lookahead=1040 eos-padding={padding}"));
+        harness.speak(&samples, 1_024);
+        harness.eos();
+        let words = harness.words();
+        let end = time_of(samples.len());
+        assert!(words.iter().all(|word| word.pts + word.duration <= end), "{words:?}");
+        text(&words)
+    };
+    assert_eq!(with(0), nemo_text("e6_odd", 13));
+    // Padded or not, no word that was heard is lost.
+    assert!(with(1_120).starts_with(&nemo_text("e6_odd", 13)), "{}", with(1_120));
+}
+
+#[test]
+fn latency_is_upstreams_and_the_chunk_and_the_window_and_computing() {
+    let expected = |lookahead: u64, processing: u64| (lookahead + 80 + processing) * MS + 12 * MS + MS / 2;
+    let harness = Harness::new("lookahead=80 latency=0");
+    // Before the model is loaded, too.
+    assert_eq!(harness.latency(), (false, expected(80, 0)));
+    harness.set_upstream_latency(true, 20 * MS);
+    assert_eq!(harness.latency(), (true, 20 * MS + expected(80, 0)));
+    harness.start();
+    assert_eq!(harness.latency(), (true, 20 * MS + expected(80, 0)));
+
+    harness.messages();
+    harness.element.set_property("latency", 250_u32);
+    assert_eq!(harness.latency(), (true, 20 * MS + expected(80, 250)));
+    let announced = harness.messages();
+    assert!(
+        announced
+            .iter()
+            .any(|message| message.type_() == gst::MessageType::Latency)
+    );
+
+    // The model's own lookahead.
+    assert_eq!(Harness::new("latency=0").latency().1, expected(1040, 0));
+    assert_eq!(Harness::play("latency=0").latency().1, expected(1040, 0));
+    // One that is not known before it is loaded: the largest, then its own, with a message.
+    let path = model_path("tiny_random");
+    let other = Harness::new(&format!("latency=0 model-path={}", path.display()));
+    assert_eq!(other.latency().1, expected(1040, 0));
+}
+
+#[test]
+fn short_holes_are_heard_as_silence() {
+    let samples = clip_s16("u5_eight_sentences");
+    // The first pause between sentences, cut out but for its timestamps.
+    let (from, to) = pause(&samples);
+    let harness = Harness::play("lookahead=1040 gap-threshold=2000");
+    harness.speak(&samples[..from], 1_600);
+    harness.speak_from(time_of(to), &samples[to..], 1_600);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u5_eight_sentences", 13));
+}
+
+#[test]
+fn gap_events_are_heard_as_silence() {
+    let samples = clip_s16("u5_eight_sentences");
+    let (from, to) = pause(&samples);
+    let harness = Harness::play("lookahead=1040 gap-threshold=2000");
+    harness.speak(&samples[..from], 1_600);
+    let gap = gst::event::Gap::builder(time_of(from)).duration(time_of(to) - time_of(from));
+    assert!(harness.event(gap.build()));
+    harness.speak_from(time_of(to), &samples[to..], 1_600);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u5_eight_sentences", 13));
+}
+
+/// First pause of at least 200 ms: its quiet samples, with 20 ms left on both sides.
+fn pause(samples: &[i16]) -> (usize, usize) {
+    let mut quiet = 0;
+    for (i, sample) in samples.iter().enumerate().skip(16_000) {
+        if sample.unsigned_abs() < 100 {
+            quiet += 1;
+            continue;
+        }
+        if quiet > 3_200 {
+            return ((i - quiet + 320) / 16 * 16, (i - 320) / 16 * 16);
+        }
+        quiet = 0;
+    }
+    panic!("the clip has no pause");
+}
+
+#[test]
+fn long_holes_finish_the_words_and_hearing_starts_anew() {
+    let samples = clip_s16("u1_command");
+    let harness = Harness::play("lookahead=480");
+    harness.speak(&samples, 1_600);
+    let later = gst::ClockTime::from_seconds(60);
+    harness.speak_from(later, &samples, 1_600);
+    harness.eos();
+    let words = harness.words();
+    let (first, second) = words.split_at(words.len() / 2);
+    assert_eq!(text(first), nemo_text("u1_command", 6));
+    assert_eq!(text(second), nemo_text("u1_command", 6));
+    assert!(second[0].discont && second[0].pts >= later);
+    for (a, b) in first.iter().zip(second) {
+        assert_eq!(a.pts + later, b.pts);
+    }
+}
+
+#[test]
+fn samples_that_were_heard_are_not_heard_again() {
+    let samples = clip_s16("u1_command");
+    let harness = Harness::play("lookahead=480");
+    harness.speak(&samples[..16_000], 1_600);
+    let mut again = buffer(&samples[12_000..20_000], Some(time_of(12_000)));
+    again.get_mut().unwrap().set_flags(gst::BufferFlags::DISCONT);
+    harness.push(again).unwrap();
+    harness.speak_from(time_of(20_000), &samples[20_000..], 1_600);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u1_command", 6));
+}
+
+#[test]
+fn buffers_without_timestamps_are_counted() {
+    let harness = Harness::play("lookahead=480");
+    let samples = clip_s16("u1_command");
+    for piece in samples.chunks(777) {
+        harness.push(buffer(piece, None)).unwrap();
+    }
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u1_command", 6));
+}
+
+#[test]
+fn a_new_segment_finishes_the_words_and_a_moved_position_does_not() {
+    let harness = Harness::play("lookahead=1040");
+    let samples = clip_s16("u1_command");
+    harness.speak(&samples, 1_600);
+    harness.take();
+
+    let mut moved = gst::FormattedSegment::<gst::ClockTime>::new();
+    moved.set_position(time_of(samples.len()));
+    assert!(harness.segment(&moved));
+    assert_eq!(harness.text(), "");
+
+    let mut other = gst::FormattedSegment::<gst::ClockTime>::new();
+    other.set_start(100 * gst::ClockTime::SECOND);
+    other.set_time(7 * gst::ClockTime::SECOND);
+    assert!(harness.segment(&other));
+    let seen = harness.take();
+    let last_word = seen.iter().rposition(|seen| matches!(seen, Seen::Word(_))).unwrap();
+    let segment = seen
+        .iter()
+        .position(|seen| *seen == Seen::Event(gst::EventType::Segment))
+        .unwrap();
+    assert!(last_word < segment, "{seen:?}");
+
+    harness.messages();
+    harness.speak_from(100 * gst::ClockTime::SECOND, &samples, 1_600);
+    harness.eos();
+    let words = harness.words();
+    assert_eq!(text(&words), nemo_text("u1_command", 13));
+    let message = &harness.word_messages()[0];
+    let since = words[0].pts - 100 * gst::ClockTime::SECOND;
+    assert_eq!(message.get::<gst::ClockTime>("running-time").unwrap(), since);
+    assert_eq!(
+        message.get::<gst::ClockTime>("stream-time").unwrap(),
+        since + 7 * gst::ClockTime::SECOND
+    );
+}
+
+#[test]
+fn audio_outside_the_segment_is_not_heard() {
+    let harness = Harness::play("lookahead=480");
+    let samples = clip_s16("u1_command");
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(10 * gst::ClockTime::SECOND);
+    assert!(harness.segment(&segment));
+    // Speech before the segment begins, then the clip inside it.
+    harness.speak(&samples[..32_000.min(samples.len())], 1_600);
+    harness.speak_from(10 * gst::ClockTime::SECOND, &samples, 1_600);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u1_command", 6));
+}
+
+#[test]
+fn properties_keep_their_values() {
+    let element = Harness::new("").element.clone();
+    element.set_property("model-path", "/somewhere");
+    assert_eq!(
+        element.property::<Option<String>>("model-path").as_deref(),
+        Some("/somewhere")
+    );
+    element.set_property("model-path", "");
+    assert_eq!(element.property::<Option<String>>("model-path"), None);
+    for (name, value) in [
+        ("threads", 3_u32),
+        ("max-symbols", 5),
+        ("eos-padding", 7),
+        ("latency", 9),
+        ("gap-threshold", 11),
+    ] {
+        element.set_property(name, value);
+        assert_eq!(element.property::<u32>(name), value);
+    }
+    element.set_property("lookahead", 480);
+    assert_eq!(element.property::<i32>("lookahead"), 480);
+    for (name, nick) in [("decoder", "ctc"), ("device", "cpu")] {
+        element.set_property_from_str(name, nick);
+        let value = element.property_value(name);
+        let (_, value) = gst::glib::EnumValue::from_value(&value).unwrap();
+        assert_eq!(value.nick(), nick);
+    }
+}
+
+#[test]
+fn other_caps_are_refused() {
+    let harness = Harness::new("");
+    harness.element.set_state(gst::State::Playing).unwrap();
+    harness.event(gst::event::StreamStart::new("test"));
+    let mut caps = harness::caps();
+    caps.get_mut().unwrap().set("rate", 44_100);
+    harness.event(gst::event::Caps::new(&caps));
+    harness.segment(&gst::FormattedSegment::new());
+    assert_eq!(
+        harness.push(buffer(&[0; 160], Some(gst::ClockTime::ZERO))),
+        Err(gst::FlowError::NotNegotiated)
+    );
+    // The next stream, with the right caps, is heard.
+    harness.event(gst::event::Caps::new(&harness::caps()));
+    harness.speak(&clip_s16("u1_command"), 1_600);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u1_command", 13));
+}
+
+#[test]
+fn a_qos_event_from_a_late_sink_changes_nothing() {
+    let harness = Harness::play("lookahead=480 qos=true");
+    let samples = clip_s16("u1_command");
+    harness.speak(&samples[..8_000], 1_600);
+    let src = harness.element.static_pad("src").unwrap();
+    let late = gst::event::Qos::new(
+        gst::QOSType::Underflow,
+        0.1,
+        10_000_000_000,
+        Some(gst::ClockTime::from_seconds(1)),
+    );
+    assert!(src.send_event(late));
+    harness.speak_from(time_of(8_000), &samples[8_000..], 1_600);
+    harness.eos();
+    assert_eq!(harness.text(), nemo_text("u1_command", 6));
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Real pipelines: what a wrong setting says, that the next start works, that nothing leaks.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+mod common;
+#[path = "common/harness.rs"]
+mod harness;
+
+use std::{fs, path::Path, process::Command};
+
+use common::{data, model_path};
+use gst::prelude::*;
+
+/// Tries to start `nemostt` with `properties` and returns the text of the one error that it posts.
+fn refusal(properties: &str) -> String {
+    harness::init();
+    let line = format!("audiotestsrc num-buffers=50 ! nemostt name=stt {properties} ! fakesink");
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let bus = pipeline.bus().unwrap();
+    assert!(
+        pipeline.set_state(gst::State::Paused).is_err(),
+        "{properties} was accepted"
+    );
+    let errors: Vec<String> = bus
+        .iter()
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Error(error) => Some(error.error().message().to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+
+    // The process lives, and a right setting works.
+    pipeline.set_state(gst::State::Null).unwrap();
+    let element = pipeline.by_name("stt").unwrap();
+    element.set_property("model-path", None::<&str>);
+    for (name, nick) in [("decoder", "auto"), ("device", "cpu")] {
+        element.set_property_from_str(name, nick);
+    }
+    element.set_property("lookahead", -1);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let end = bus.timed_pop_filtered(
+        gst::ClockTime::from_seconds(30),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    errors.into_iter().next().unwrap()
+}
+
+fn refusal_of_model(path: &Path) -> String {
+    refusal(&format!("model-path={}", path.display()))
+}
+
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "\"{part}\" is not in: {message}");
+    }
+}
+
+/// A copy of a model directory, to be spoilt.
+fn copy_of(model: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(model_path(model)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn an_export_without_caches_is_refused_with_the_cure() {
+    // The fault this project was born from: "sh sh sh sh" for ever.
+    let message = refusal_of_model(&data("exports/encoder-without-caches.onnx"));
+    assert_says(
+        &message,
+        &["without cache tensors", "set_export_config({'cache_support': True})"],
+    );
+}
+
+#[test]
+fn a_missing_path_is_named() {
+    assert_says(
+        &refusal_of_model(Path::new("/nowhere/model")),
+        &["model-path", "/nowhere/model", "No such file"],
+    );
+}
+
+#[test]
+fn a_directory_without_encoder_says_what_belongs_there() {
+    let empty = tempfile::tempdir().unwrap();
+    assert_says(
+        &refusal_of_model(empty.path()),
+        &["holds no encoder", "encoder-*.onnx", "tokens.txt"],
+    );
+}
+
+#[test]
+fn a_directory_without_vocabulary_says_so() {
+    let copy = copy_of("tiny_random");
+    fs::remove_file(copy.path().join("tokens.txt")).unwrap();
+    fs::remove_file(copy.path().join("tokenizer.model")).unwrap();
+    assert_says(&refusal_of_model(copy.path()), &["holds no vocabulary", "tokens.txt"]);
+}
+
+#[test]
+fn truncated_files_are_named() {
+    for file in ["encoder-rnnt_la13.onnx", "decoder_joint-rnnt_la13.onnx"] {
+        let copy = copy_of("tiny_random");
+        let path = copy.path().join(file);
+        let bytes = fs::read(&path).unwrap();
+        for keep in [0, 10, 1_000, bytes.len() / 2, bytes.len() - 1] {
+            fs::write(&path, &bytes[..keep]).unwrap();
+            assert_says(&refusal_of_model(copy.path()), &[file]);
+        }
+    }
+}
+
+#[test]
+fn another_models_vocabulary_is_refused() {
+    let copy = copy_of("tiny_random");
+    fs::write(copy.path().join("tokens.txt"), "a 0\nb 1\n").unwrap();
+    assert_says(
+        &refusal_of_model(copy.path()),
+        &["tokens.txt", "2 labels", "128", "another model"],
+    );
+}
+
+#[test]
+fn another_models_decoder_is_refused() {
+    let copy = copy_of("tiny_random");
+    let decoder = model_path("trained").join("decoder_joint-model.onnx");
+    fs::copy(decoder, copy.path().join("decoder_joint-rnnt_la13.onnx")).unwrap();
+    assert_says(&refusal_of_model(copy.path()), &["width 96", "64", "another model"]);
+}
+
+#[test]
+fn two_encoders_are_one_too_many_unless_one_is_named() {
+    let copy = copy_of("tiny_random");
+    let other = copy.path().join("encoder-rnnt_la1.onnx");
+    fs::copy(data("exports/encoder-rnnt_la1.onnx"), &other).unwrap();
+    assert_says(
+        &refusal_of_model(copy.path()),
+        &["more than one encoder", "encoder-rnnt_la1.onnx"],
+    );
+
+    let harness = harness::Harness::play(&format!("latency=0 model-path={}", other.display()));
+    assert_eq!(harness.latency().1, gst::ClockTime::from_useconds(172_500));
+}
+
+#[test]
+fn a_lookahead_that_the_model_does_not_allow_lists_those_it_does() {
+    assert_says(
+        &refusal("lookahead=100"),
+        &["lookahead 100 ms", "0 ms, 80 ms", "1040 ms"],
+    );
+    assert_says(&refusal("lookahead=240"), &["lookahead 240 ms"]);
+    assert_says(&refusal("lookahead=2000"), &["lookahead 2000 ms"]);
+}
+
+#[test]
+fn a_decoder_without_graph_is_refused() {
+    let copy = copy_of("tiny_random");
+    fs::remove_file(copy.path().join("ctc_la13.onnx")).unwrap();
+    let message = refusal(&format!("decoder=ctc model-path={}", copy.path().display()));
+    assert_says(&message, &["decoder \"ctc\"", "logprobs"]);
+}
+
+#[test]
+fn per_feature_normalisation_is_refused() {
+    let copy = copy_of("tiny_random");
+    let sidecar = r#"{"preprocessor": {"normalize": "per_feature"}}"#;
+    fs::write(copy.path().join("nemostt.json"), sidecar).unwrap();
+    assert_says(&refusal_of_model(copy.path()), &["per_feature", "whole recording"]);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_not_a_silent_cpu() {
+    assert_says(&refusal("device=cuda"), &["device \"cuda\"", "device=cpu"]);
+}
+
+/// Runs one test of this file in a process of its own.
+fn child(test: &str, variables: &[(&str, &str)]) -> std::process::Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("NEMOSTT_CHILD", "1");
+    command.envs(variables.iter().copied()).output().unwrap()
+}
+
+fn is_child() -> bool {
+    std::env::var_os("NEMOSTT_CHILD").is_some()
+}
+
+#[test]
+fn a_missing_onnx_runtime_is_an_error_with_the_cure() {
+    // Of its own process, because ONNX Runtime stays loaded once it is.
+    if is_child() {
+        harness::init();
+        let element = gst::parse::launch("nemostt").unwrap();
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        assert!(element.set_state(gst::State::Paused).is_err());
+        let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
+        let gst::MessageView::Error(error) = message.view() else {
+            unreachable!()
+        };
+        println!("said: {}", error.error().message());
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let not_a_library = directory.path().join("libonnxruntime.so");
+    fs::write(&not_a_library, "not a library").unwrap();
+    for path in ["/nowhere/libonnxruntime.so", not_a_library.to_str().unwrap()] {
+        let output = child(
+            "a_missing_onnx_runtime_is_an_error_with_the_cure",
+            &[("ORT_DYLIB_PATH", path)],
+        );
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_says(
+            &said,
+            &["said: ONNX Runtime could not be loaded", path, "ORT_DYLIB_PATH"],
+        );
+    }
+}
+
+#[test]
+fn a_hundred_state_cycles_leak_nothing() {
+    if is_child() {
+        harness::init();
+        let line = format!(
+            "filesrc location={} ! wavparse ! nemostt threads=1 lookahead=80 ! fakesink",
+            data("wav/e5_len112frames.wav").display()
+        );
+        let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let bus = pipeline.bus().unwrap();
+        for _ in 0..100 {
+            pipeline.set_state(gst::State::Playing).unwrap();
+            let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
+            let end = bus
+                .timed_pop_filtered(gst::ClockTime::from_seconds(30), &wanted)
+                .unwrap();
+            assert_eq!(end.type_(), gst::MessageType::Eos);
+            pipeline.set_state(gst::State::Null).unwrap();
+        }
+        drop((bus, pipeline));
+        // The leaks tracer reports what is still alive when GStreamer ends.
+        #[allow(unsafe_code)]
+        // SAFETY: nothing of GStreamer is used after this.
+        unsafe {
+            gst::deinit();
+        }
+        println!("ended");
+        return;
+    }
+    let output = child(
+        "a_hundred_state_cycles_leak_nothing",
+        &[
+            ("GST_TRACERS", "leaks(check-refs=true,stack-traces-flags=none)"),
+            ("GST_DEBUG", "GST_TRACER:7"),
+            ("GST_DEBUG_NO_COLOR", "1"),
+        ],
+    );
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("ended"),
+        "{log}"
+    );
+    // The tracer first describes the records that it may write, then writes one for each object alive.
+    assert!(log.contains("new format string: object-alive"), "the tracer did not run: {log}");
+    let records = log.lines().filter(|line| line.contains("GST_TRACER :0::"));
+    let leaks: Vec<&str> = records.filter(|line| line.contains("object-alive")).collect();
+    assert!(leaks.is_empty() && !log.contains("Leaks detected"), "{}", leaks.join("\n"));
+}
