@@ -45,6 +45,7 @@ test: ## run all tests and lints
 	tools/setup.sh --test
 	$(TEST_ENV) $(CARGO) test --no-default-features --locked
 	$(TEST_ENV) $(CARGO) test --locked
+	$(TEST_ENV) $(CARGO) test --locked --examples
 	$(MAKE) lint
 
 bench: ## run the benchmarks

@@ -25,13 +25,19 @@ const BLOCK: usize = 1600;
 /// let recognizer = Recognizer::load("model-directory", &Options::default())?;
 /// let mut stream = recognizer.stream()?;
 /// # let microphone: Vec<Vec<f32>> = Vec::new();
+/// let mut print = |stream: &mut gstnemostt::Stream| {
+///     while let Some(event) = stream.next_event() {
+///         if let Event::Word(word) = event {
+///             println!("{} {}", word.start, word.text);
+///         }
+///     }
+/// };
 /// for samples in microphone {
 ///     stream.accept(&samples)?;
-///     while let Some(Event::Word(word)) = stream.next_event() {
-///         println!("{} {}", word.start, word.text);
-///     }
+///     print(&mut stream);
 /// }
 /// stream.finish(0)?;
+/// print(&mut stream);
 /// # Ok(())
 /// # }
 /// ```
@@ -188,6 +194,7 @@ impl Stream {
         if self.samples == 0 {
             return Ok(());
         }
+        self.rest.words.end_at(self.samples);
         let silence = [0.0; BLOCK];
         let mut left = padding;
         while left > 0 {
@@ -196,7 +203,7 @@ impl Stream {
             left -= block.len() as u64;
         }
         self.front_end.finish(|frame| self.rest.hear(frame, observe))?;
-        self.rest.end(self.samples, observe)
+        self.rest.end(observe)
     }
 
     /// The next event, oldest first.
@@ -283,14 +290,14 @@ impl Transcription {
         Ok(())
     }
 
-    /// Decodes the last window and gives out the last word of a stream of `samples` samples.
-    fn end(&mut self, samples: u64, observe: &mut Observer<'_>) -> Result<()> {
+    /// Decodes the last window and gives out the last word.
+    fn end(&mut self, observe: &mut Observer<'_>) -> Result<()> {
         if let Some(window) = self.windower.last() {
             let frames = self.encoder.step(&self.model.encoder, &window)?;
             observe(&window, self.encoder.outputs().data());
             self.decode(frames)?;
         }
-        self.events.extend(self.words.finish(samples).map(Event::Word));
+        self.events.extend(self.words.finish().map(Event::Word));
         Ok(())
     }
 

@@ -268,8 +268,15 @@ fn a_hundred_state_cycles_leak_nothing() {
         "{log}"
     );
     // The tracer first describes the records that it may write, then writes one for each object alive.
-    assert!(log.contains("new format string: object-alive"), "the tracer did not run: {log}");
+    assert!(
+        log.contains("new format string: object-alive"),
+        "the tracer did not run: {log}"
+    );
     let records = log.lines().filter(|line| line.contains("GST_TRACER :0::"));
     let leaks: Vec<&str> = records.filter(|line| line.contains("object-alive")).collect();
-    assert!(leaks.is_empty() && !log.contains("Leaks detected"), "{}", leaks.join("\n"));
+    assert!(
+        leaks.is_empty() && !log.contains("Leaks detected"),
+        "{}",
+        leaks.join("\n")
+    );
 }

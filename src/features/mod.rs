@@ -64,7 +64,7 @@ impl FrontEnd {
         self.samples
     }
 
-    /// Takes samples (mono, -1.0 to 1.0) and gives each mel frame that they complete to `frame`.
+    /// Takes samples (mono, -1.0 to 1.0; NaN and infinity are heard as silence) and gives each mel frame that they complete to `frame`.
     ///
     /// # Errors
     /// Those of `frame`; the stream must be reset then.
@@ -106,6 +106,8 @@ impl FrontEnd {
 
     fn emphasise(&mut self, block: &[f32]) {
         for &sample in block {
+            // One NaN would stay in the encoder's caches for good.
+            let sample = if sample.is_finite() { sample } else { 0.0 };
             // previous is 0 at the start, so y[0] = x[0].
             self.emphasised.push(sample - self.config.preemphasis * self.previous);
             self.previous = sample;

@@ -58,6 +58,11 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// Lookahead in use, in milliseconds.
+    pub fn lookahead_ms(&self) -> u64 {
+        self.lookahead as u64 * self.frame_samples() * 1000 / u64::from(self.front_end.sample_rate)
+    }
+
     /// Samples from one encoder frame to the next: 1280 (80 ms) in every published model.
     pub fn frame_samples(&self) -> u64 {
         (self.front_end.hop * SUBSAMPLING) as u64
@@ -213,7 +218,8 @@ fn pick_lookahead(
         allowed.retain(|lookahead| trained.contains(lookahead));
     }
     let Some(requested) = asked else {
-        return Ok(streaming.chunk - 1);
+        // The export's own, which is the largest, unless the model was not trained for it.
+        return Ok(allowed.last().copied().unwrap_or(streaming.chunk - 1));
     };
     let found = allowed
         .iter()

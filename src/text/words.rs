@@ -36,6 +36,8 @@ pub struct WordBuilder {
     last_frame: u64,
     log_prob: f32,
     labels: u32,
+    /// Samples of the whole stream, once they are known.
+    stream_end: u64,
     /// End of the word before.
     said_until: u64,
     /// The word at work takes no more pieces: SentencePiece puts spaces on both sides of the unknown piece.
@@ -52,6 +54,7 @@ impl WordBuilder {
             last_frame: 0,
             log_prob: 0.0,
             labels: 0,
+            stream_end: u64::MAX,
             said_until: 0,
             closed: false,
         }
@@ -86,14 +89,14 @@ impl WordBuilder {
         done
     }
 
-    /// The stream ended after `samples` samples: gives the last word.
-    pub fn finish(&mut self, samples: u64) -> Option<Word> {
-        // The last frame reaches beyond the end: a word decided there is said to last for one frame before the end.
-        let latest = samples.saturating_sub(self.frame_samples).max(self.said_until);
-        let mut word = self.take(samples)?;
-        word.start = word.start.min(latest);
-        word.end = word.end.clamp(word.start, samples.max(word.start));
-        Some(word)
+    /// The stream ends after `samples` samples: no word that is still to be given out reaches beyond.
+    pub fn end_at(&mut self, samples: u64) {
+        self.stream_end = samples;
+    }
+
+    /// Gives the last word.
+    pub fn finish(&mut self) -> Option<Word> {
+        self.take(self.stream_end)
     }
 
     /// Sample at which the word at work begins, if there is one: nothing that is still to come lies before it.
@@ -104,6 +107,7 @@ impl WordBuilder {
     /// Back to the start of a stream.
     pub fn reset(&mut self) {
         self.clear();
+        self.stream_end = u64::MAX;
         self.said_until = 0;
     }
 
@@ -116,7 +120,10 @@ impl WordBuilder {
 
     /// The word at work, which ends at sample `limit` at the latest.
     fn take(&mut self, limit: u64) -> Option<Word> {
-        let start = self.first_frame * self.frame_samples;
+        // The last frame reaches beyond the end of the stream: a word decided there is said to last for the frame before.
+        let latest = self.stream_end.saturating_sub(self.frame_samples);
+        let start = (self.first_frame * self.frame_samples).min(latest).max(self.said_until);
+        let limit = limit.min(self.stream_end);
         let text = String::from_utf8_lossy(&self.text);
         // A SentencePiece may hold more than one word's worth of `▁`.
         let text = text.replace(WORD_START, " ").trim().to_owned();
@@ -141,6 +148,7 @@ mod tests {
     fn words(labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
         let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap();
         let mut builder = WordBuilder::new(1280);
+        builder.end_at(samples);
         let mut found = Vec::new();
         for &(id, frame) in labels {
             found.extend(builder.push(
@@ -152,7 +160,7 @@ mod tests {
                 },
             ));
         }
-        found.extend(builder.finish(samples));
+        found.extend(builder.finish());
         found
             .into_iter()
             .map(|word| (word.text, word.start / 1280, word.end / 1280))
@@ -215,7 +223,7 @@ mod tests {
             };
             assert_eq!(builder.push(&vocabulary, token), None);
         }
-        let word = builder.finish(1 << 20).unwrap();
+        let word = builder.finish().unwrap();
         assert!((word.confidence - 0.6).abs() < 1e-6);
     }
 }
