@@ -25,8 +25,8 @@ pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{DecoderKind, Device, ModelConfig, Options};
-pub use recognizer::{Event, Observer, Recognizer, Stream};
-pub use text::Word;
+pub use recognizer::{Observer, Recognizer, Stream};
+pub use text::{Event, Pauses, Utterance, Word};
 
 #[cfg(feature = "plugin")]
 mod element;

@@ -2,14 +2,14 @@
 
 //! The recogniser: [`Recognizer`] is a loaded model, shared; [`Stream`] is one speaker's audio on its way through it.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use crate::{
-    decode::{Ctc, Network, Rnnt, Token},
+    decode::{Ctc, Network, Rnnt},
     error::{Error, Result},
     features::FrontEnd,
     model::{EncoderState, Model, ModelConfig, Options, TransducerState},
-    text::{Word, WordBuilder},
+    text::{Event, Pauses, Transcript},
     window::{Window, Windower},
 };
 
@@ -93,16 +93,6 @@ impl std::fmt::Debug for Recognizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Recognizer").field(self.config()).finish()
     }
-}
-
-/// What a stream has to say.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A label was decoded. Words are made of these.
-    Token(Token),
-    /// A word is complete.
-    Word(Word),
 }
 
 /// One stream of audio on its way through a model.
@@ -194,7 +184,7 @@ impl Stream {
         if self.samples == 0 {
             return Ok(());
         }
-        self.rest.words.end_at(self.samples);
+        self.rest.transcript.end_at(self.samples);
         let silence = [0.0; BLOCK];
         let mut left = padding;
         while left > 0 {
@@ -206,9 +196,14 @@ impl Stream {
         self.rest.end(observe)
     }
 
+    /// Says what silence means from now on; at the start it means nothing.
+    pub fn set_pauses(&mut self, pauses: Pauses) {
+        self.rest.transcript.set_pauses(pauses);
+    }
+
     /// The next event, oldest first.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.rest.events.pop_front()
+        self.rest.transcript.pop()
     }
 
     /// Forgets everything heard: the stream is as new, and keeps its memory.
@@ -229,6 +224,12 @@ impl Stream {
         self.rest.settled().min(self.samples)
     }
 
+    /// Every utterance that is still to come begins at this sample or later.
+    pub fn settled_utterance(&self) -> u64 {
+        let start = self.rest.transcript.utterance_start();
+        start.unwrap_or(u64::MAX).min(self.settled())
+    }
+
     /// Real frames in the encoder's attention cache.
     pub fn cache_len(&self) -> i64 {
         self.rest.encoder.cache_len()
@@ -241,8 +242,7 @@ struct Transcription {
     windower: Windower,
     encoder: EncoderState,
     decoder: Decoder,
-    words: WordBuilder,
-    events: VecDeque<Event>,
+    transcript: Transcript,
     /// Encoder frames decoded.
     frames: u64,
 }
@@ -271,8 +271,7 @@ impl Transcription {
             windower: Windower::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
-            words: WordBuilder::new(config.frame_samples()),
-            events: VecDeque::new(),
+            transcript: Transcript::new(config.frame_samples()),
             frames: 0,
             model,
         })
@@ -297,18 +296,13 @@ impl Transcription {
             observe(&window, self.encoder.outputs().data());
             self.decode(frames)?;
         }
-        self.events.extend(self.words.finish().map(Event::Word));
+        self.transcript.finish();
         Ok(())
     }
 
     fn decode(&mut self, frames: usize) -> Result<()> {
-        let Self {
-            model, words, events, ..
-        } = self;
-        let emit = |token| {
-            events.push_back(Event::Token(token));
-            events.extend(words.push(&model.vocabulary, token).map(Event::Word));
-        };
+        let Self { model, transcript, .. } = self;
+        let emit = |token| transcript.token(&model.vocabulary, token);
         match (&mut self.decoder, &model.transducer) {
             (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
                 let mut network = Network {
@@ -324,13 +318,14 @@ impl Transcription {
             (Decoder::Rnnt(..), None) => {}
         }
         self.frames += frames as u64;
+        self.transcript.decoded(self.frames);
         Ok(())
     }
 
     fn settled(&self) -> u64 {
         // A frame is decoded when its middle is heard: one less than that surely is over.
         let over = self.frames.saturating_sub(1) * self.model.config.frame_samples();
-        self.words.pending_start().unwrap_or(over)
+        self.transcript.pending_start().unwrap_or(over)
     }
 
     fn reset(&mut self) {
@@ -340,8 +335,7 @@ impl Transcription {
             Decoder::Rnnt(_, state) => state.reset(),
             Decoder::Ctc(ctc) => ctc.reset(),
         }
-        self.words.reset();
-        self.events.clear();
+        self.transcript.reset();
         self.frames = 0;
     }
 }

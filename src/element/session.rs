@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    recognizer::{Event, Recognizer, Stream},
+    recognizer::{Recognizer, Stream},
+    text::Event,
 };
 
 /// State of the element while it is started.

@@ -94,6 +94,15 @@ impl Vocabulary {
         self.pieces.get(id)
     }
 
+    /// Whether label `id` begins a word.
+    pub fn begins_word(&self, id: usize) -> bool {
+        match self.piece(id) {
+            Some(Piece::Text(text)) => text.starts_with(WORD_START),
+            Some(Piece::Unknown) => true,
+            Some(Piece::Byte(_) | Piece::Control(_)) | None => false,
+        }
+    }
+
     /// Number of labels.
     pub fn len(&self) -> usize {
         self.pieces.len()

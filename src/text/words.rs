@@ -62,15 +62,13 @@ impl WordBuilder {
 
     /// Takes a label; gives the word before it, if this one begins another.
     pub fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<Word> {
-        let (mark, text): (bool, &[u8]) = match vocabulary.piece(token.id) {
-            Some(Piece::Text(piece)) => match piece.strip_prefix(WORD_START) {
-                Some(rest) => (true, rest.as_bytes()),
-                None => (false, piece.as_bytes()),
-            },
-            Some(Piece::Byte(byte)) => (false, std::slice::from_ref(byte)),
-            Some(Piece::Unknown) => (true, UNKNOWN.as_bytes()),
-            Some(Piece::Control(_)) | None => return None,
+        let text: &[u8] = match vocabulary.piece(token.id)? {
+            Piece::Text(piece) => piece.strip_prefix(WORD_START).unwrap_or(piece).as_bytes(),
+            Piece::Byte(byte) => std::slice::from_ref(byte),
+            Piece::Unknown => UNKNOWN.as_bytes(),
+            Piece::Control(_) => return None,
         };
+        let mark = vocabulary.begins_word(token.id);
         let unknown = text == UNKNOWN.as_bytes();
         let begins = mark || self.closed;
         let done = if begins {
@@ -118,24 +116,38 @@ impl WordBuilder {
         self.closed = false;
     }
 
-    /// The word at work, which ends at sample `limit` at the latest.
+    /// The word at work as it is now.
+    pub fn peek(&self) -> Option<Word> {
+        self.word(self.stream_end)
+    }
+
+    /// The word at work, which ends at sample `limit` at the latest; a new one begins.
     fn take(&mut self, limit: u64) -> Option<Word> {
+        let word = self.word(limit);
+        if let Some(word) = &word {
+            self.said_until = word.end;
+        }
+        self.clear();
+        word
+    }
+
+    fn word(&self, limit: u64) -> Option<Word> {
+        // A SentencePiece may hold more than one word's worth of `▁`.
+        let text = String::from_utf8_lossy(&self.text).replace(WORD_START, " ");
+        let text = text.trim();
+        if text.is_empty() {
+            return None;
+        }
         // The last frame reaches beyond the end of the stream: a word decided there is said to last for the frame before.
         let latest = self.stream_end.saturating_sub(self.frame_samples);
         let start = (self.first_frame * self.frame_samples).min(latest).max(self.said_until);
-        let limit = limit.min(self.stream_end);
-        let text = String::from_utf8_lossy(&self.text);
-        // A SentencePiece may hold more than one word's worth of `▁`.
-        let text = text.replace(WORD_START, " ").trim().to_owned();
-        let word = Word {
-            text,
+        let end = (self.last_frame + 1) * self.frame_samples;
+        Some(Word {
+            text: text.to_owned(),
             start,
-            end: ((self.last_frame + 1) * self.frame_samples).min(limit).max(start),
+            end: end.min(limit).min(self.stream_end).max(start),
             confidence: (self.log_prob / self.labels.max(1) as f32).exp(),
-        };
-        self.clear();
-        self.said_until = word.end;
-        (!word.text.is_empty()).then_some(word)
+        })
     }
 }
 

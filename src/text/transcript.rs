@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Labels into words, words into utterances, and what to say of them when.
+
+use std::collections::VecDeque;
+
+use super::{Vocabulary, Word, WordBuilder};
+use crate::decode::Token;
+
+/// What a stream has to say.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A label was decoded. Words are made of these.
+    Token(Token),
+    /// A word is complete: it will not change.
+    Word(Word),
+    /// The utterance at work, which may still change and grow. Only with [`Pauses::partials`].
+    Partial(Utterance),
+    /// An utterance is complete: someone paused, or the stream ended. Its words were given out before.
+    Utterance(Utterance),
+}
+
+/// Words between two pauses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Utterance {
+    /// Number of the utterance in its stream, from 0.
+    pub id: u64,
+    /// Its words: at least one.
+    pub words: Vec<Word>,
+}
+
+impl Utterance {
+    /// Its words with spaces between them.
+    pub fn text(&self) -> String {
+        let words: Vec<&str> = self.words.iter().map(|word| word.text.as_str()).collect();
+        words.join(" ")
+    }
+
+    /// Sample at which its first word begins.
+    pub fn start(&self) -> u64 {
+        self.words.first().map_or(0, |word| word.start)
+    }
+
+    /// Sample at which its last word ends.
+    pub fn end(&self) -> u64 {
+        self.words.last().map_or(0, |word| word.end)
+    }
+
+    /// Mean confidence of its words.
+    pub fn confidence(&self) -> f32 {
+        let sum: f32 = self.words.iter().map(|word| word.confidence).sum();
+        sum / self.words.len().max(1) as f32
+    }
+}
+
+/// What silence means, in encoder frames without a label. May change while a stream runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pauses {
+    /// A word is complete after this many; `None`: when the next one begins.
+    pub word: Option<u64>,
+    /// An utterance is complete after this many, its last word with it; `None`: when the stream ends.
+    pub utterance: Option<u64>,
+    /// Whether to give out [`Event::Partial`]s.
+    pub partials: bool,
+}
+
+/// Collects what is said in one stream.
+#[derive(Debug)]
+pub(crate) struct Transcript {
+    pauses: Pauses,
+    builder: WordBuilder,
+    /// Complete words of the utterance at work.
+    words: Vec<Word>,
+    /// Its number.
+    id: u64,
+    /// Frame of the last label, while an utterance is at work.
+    last_label: Option<u64>,
+    /// Whether anything was decoded since the last partial.
+    changed: bool,
+    events: VecDeque<Event>,
+}
+
+impl Transcript {
+    /// A transcript at the start of a stream; `frame_samples` samples lie between two encoder frames.
+    pub(crate) fn new(frame_samples: u64) -> Self {
+        Self {
+            pauses: Pauses::default(),
+            builder: WordBuilder::new(frame_samples),
+            words: Vec::new(),
+            id: 0,
+            last_label: None,
+            changed: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn set_pauses(&mut self, pauses: Pauses) {
+        self.pauses = pauses;
+    }
+
+    /// Takes a label.
+    pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
+        self.events.push_back(Event::Token(token));
+        // The pause may have come and gone within one chunk. What continues a word does not begin an utterance.
+        if vocabulary.begins_word(token.id) && self.paused(token.frame, self.pauses.utterance) {
+            self.end_utterance();
+        }
+        let word = self.builder.push(vocabulary, token);
+        self.complete(word);
+        self.last_label = Some(token.frame);
+        self.changed = true;
+    }
+
+    /// All labels of the frames before `frames` were given to [`token`](Self::token).
+    pub(crate) fn decoded(&mut self, frames: u64) {
+        if self.paused(frames, self.pauses.utterance) {
+            self.end_utterance();
+        } else if self.paused(frames, self.pauses.word) {
+            let word = self.builder.finish();
+            self.complete(word);
+        }
+        if std::mem::take(&mut self.changed) && self.pauses.partials {
+            let words: Vec<Word> = self.words.iter().cloned().chain(self.builder.peek()).collect();
+            if !words.is_empty() {
+                self.events.push_back(Event::Partial(Utterance { id: self.id, words }));
+            }
+        }
+    }
+
+    /// The stream ends after `samples` samples: no word that is still to come reaches beyond.
+    pub(crate) fn end_at(&mut self, samples: u64) {
+        self.builder.end_at(samples);
+    }
+
+    /// The stream ended.
+    pub(crate) fn finish(&mut self) {
+        self.end_utterance();
+    }
+
+    /// The oldest event.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Sample at which the word at work begins, if there is one.
+    pub(crate) fn pending_start(&self) -> Option<u64> {
+        self.builder.pending_start()
+    }
+
+    /// Sample at which the utterance at work begins, if there is one.
+    pub(crate) fn utterance_start(&self) -> Option<u64> {
+        self.words.first().map(|word| word.start).or(self.pending_start())
+    }
+
+    /// Back to the start of a stream.
+    pub(crate) fn reset(&mut self) {
+        self.builder.reset();
+        self.words.clear();
+        self.id = 0;
+        self.last_label = None;
+        self.changed = false;
+        self.events.clear();
+    }
+
+    /// Whether more than `limit` frames without a label lie between the last label and frame `frame`.
+    fn paused(&self, frame: u64, limit: Option<u64>) -> bool {
+        let silent = |last: u64| frame.saturating_sub(last + 1);
+        self.last_label
+            .zip(limit)
+            .is_some_and(|(last, limit)| silent(last) >= limit)
+    }
+
+    fn complete(&mut self, word: Option<Word>) {
+        if let Some(word) = word {
+            self.events.push_back(Event::Word(word.clone()));
+            self.words.push(word);
+        }
+    }
+
+    fn end_utterance(&mut self) {
+        let word = self.builder.finish();
+        self.complete(word);
+        self.last_label = None;
+        self.changed = false;
+        if !self.words.is_empty() {
+            let words = std::mem::take(&mut self.words);
+            self.events
+                .push_back(Event::Utterance(Utterance { id: self.id, words }));
+            self.id += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECES: &str = "▁one 0\n▁two 1\nth 2\n";
+
+    /// Feeds labels chunk by chunk (4 frames each) and writes down what comes when: `w:` word, `p:` partial, `u:` utterance.
+    fn said(pauses: Pauses, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
+        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 3).unwrap();
+        let mut transcript = Transcript::new(1280);
+        transcript.set_pauses(pauses);
+        let mut lines = Vec::new();
+        for chunk in 0..chunks {
+            for &(id, frame) in labels.iter().filter(|(_, frame)| frame / 4 == chunk) {
+                let log_prob = 0.0;
+                transcript.token(&vocabulary, Token { id, frame, log_prob });
+            }
+            transcript.decoded(4 * (chunk + 1));
+            note(&mut lines, chunk, &mut transcript);
+        }
+        transcript.finish();
+        note(&mut lines, chunks, &mut transcript);
+        lines
+    }
+
+    fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Transcript) {
+        while let Some(event) = transcript.pop() {
+            lines.extend(match event {
+                Event::Token(_) => None,
+                Event::Word(word) => Some(format!("{chunk} w:{}", word.text)),
+                Event::Partial(utterance) => Some(format!("{chunk} p:{}", utterance.text())),
+                Event::Utterance(utterance) => Some(format!("{chunk} u{}:{}", utterance.id, utterance.text())),
+            });
+        }
+    }
+
+    #[test]
+    fn without_pauses_words_wait_for_the_next_and_the_utterance_for_the_end() {
+        let found = said(Pauses::default(), &[(0, 1), (1, 9), (2, 30)], 10);
+        assert_eq!(found, ["2 w:one", "10 w:twoth", "10 u0:one twoth"]);
+    }
+
+    #[test]
+    fn a_short_pause_completes_the_word_a_long_one_the_utterance() {
+        let pauses = Pauses {
+            word: Some(3),
+            utterance: Some(10),
+            partials: false,
+        };
+        let found = said(pauses, &[(0, 0), (1, 20)], 8);
+        assert_eq!(found, ["0 w:one", "2 u0:one", "5 w:two", "7 u1:two"]);
+    }
+
+    #[test]
+    fn a_pause_within_one_chunk_counts() {
+        let pauses = Pauses {
+            utterance: Some(2),
+            ..Default::default()
+        };
+        assert_eq!(
+            said(pauses, &[(0, 0), (1, 3)], 1),
+            ["0 w:one", "0 u0:one", "1 w:two", "1 u1:two"]
+        );
+        // The rest of a word belongs to the word, however late it comes.
+        assert_eq!(said(pauses, &[(0, 0), (2, 3)], 1), ["1 w:oneth", "1 u0:oneth"]);
+    }
+
+    #[test]
+    fn partials_show_the_word_at_work() {
+        let pauses = Pauses {
+            partials: true,
+            ..Default::default()
+        };
+        let found = said(pauses, &[(0, 1), (1, 5), (2, 6)], 4);
+        assert_eq!(
+            found,
+            ["0 p:one", "1 w:one", "1 p:one twoth", "4 w:twoth", "4 u0:one twoth"]
+        );
+    }
+}
