@@ -25,7 +25,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{DecoderKind, Device, ModelConfig, Options};
-pub use recognizer::{Observer, Recognizer, Stream};
+pub use recognizer::{Observer, Recognizer, Stream, WeakRecognizer};
 pub use text::{Event, Pauses, Utterance, Word};
 
 #[cfg(feature = "plugin")]

@@ -2,7 +2,10 @@
 
 //! The recogniser: [`Recognizer`] is a loaded model, shared; [`Stream`] is one speaker's audio on its way through it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     decode::{Ctc, Network, Rnnt},
@@ -80,12 +83,33 @@ impl Recognizer {
         self.model.vocabulary.piece(id)
     }
 
+    /// A handle that does not keep the model in memory.
+    pub fn downgrade(&self) -> WeakRecognizer {
+        WeakRecognizer(Arc::downgrade(&self.model))
+    }
+
+    /// Whether both share one model in memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
+    }
+
     /// A new stream.
     ///
     /// # Errors
     /// Out of memory, as ONNX Runtime reports it.
     pub fn stream(&self) -> Result<Stream> {
         Stream::new(self.model.clone())
+    }
+}
+
+/// A [`Recognizer`] that does not keep its model in memory.
+#[derive(Clone)]
+pub struct WeakRecognizer(Weak<Model>);
+
+impl WeakRecognizer {
+    /// The recogniser, while somebody still holds its model.
+    pub fn upgrade(&self) -> Option<Recognizer> {
+        self.0.upgrade().map(|model| Recognizer { model })
     }
 }
 

@@ -48,7 +48,7 @@ fn random_weights_and_ctc_give_nemos_text_too() {
         for lookahead in LOOKAHEADS {
             let path = model_path(model);
             let harness = Harness::play(&format!(
-                "model-path={} decoder={decoder} lookahead={}",
+                "model-path={} decoder={decoder} lookahead={} word-hold=0 endpoint-silence=0",
                 path.display(),
                 lookahead * 80
             ));
@@ -125,6 +125,10 @@ fn nothing_comes_before_it_is_complete_nor_after_the_end() {
     let samples = clip_s16("u1_command");
     harness.speak(&samples, 1_600);
     let before = harness.words();
+    // Another clip that ends within its last word, so that something is left to say.
+    harness.flush();
+    harness.speak(&clip_s16("e1_clip300ms"), 1_600);
+    harness.take();
     harness.eos();
     let after = harness.take();
     assert!(!before.is_empty(), "words of a long clip leave before its end");
@@ -241,8 +245,8 @@ fn silence_after_the_end_lets_a_cut_off_word_come_out() {
 }
 
 #[test]
-fn latency_is_upstreams_and_the_chunk_and_the_window_and_computing() {
-    let expected = |lookahead: u64, processing: u64| (lookahead + 80 + processing) * MS + 12 * MS + MS / 2;
+fn latency_is_upstreams_and_the_chunk_the_window_the_hold_and_computing() {
+    let expected = |lookahead: u64, processing: u64| (lookahead + 80 + 320 + processing) * MS + 12 * MS + MS / 2;
     let harness = Harness::new("lookahead=80 latency=0");
     // Before the model is loaded, too.
     assert_eq!(harness.latency(), (false, expected(80, 0)));
@@ -260,6 +264,10 @@ fn latency_is_upstreams_and_the_chunk_and_the_window_and_computing() {
             .iter()
             .any(|message| message.type_() == gst::MessageType::Latency)
     );
+
+    harness.element.set_property("word-hold", 0_u32);
+    harness.element.set_property("endpoint-silence", 0_u32);
+    assert_eq!(harness.latency().1, 20 * MS + expected(80, 250) - 320 * MS);
 
     // The model's own lookahead.
     assert_eq!(Harness::new("latency=0").latency().1, expected(1040, 0));
@@ -420,6 +428,9 @@ fn properties_keep_their_values() {
         ("max-symbols", 5),
         ("eos-padding", 7),
         ("latency", 9),
+        ("word-hold", 13),
+        ("endpoint-silence", 15),
+        ("lateness", 17),
         ("gap-threshold", 11),
     ] {
         element.set_property(name, value);
@@ -427,7 +438,12 @@ fn properties_keep_their_values() {
     }
     element.set_property("lookahead", 480);
     assert_eq!(element.property::<i32>("lookahead"), 480);
-    for (name, nick) in [("decoder", "ctc"), ("device", "cpu")] {
+    for (name, nick) in [
+        ("decoder", "ctc"),
+        ("device", "cpu"),
+        ("output", "utterances"),
+        ("overload", "skip"),
+    ] {
         element.set_property_from_str(name, nick);
         let value = element.property_value(name);
         let (_, value) = gst::glib::EnumValue::from_value(&value).unwrap();

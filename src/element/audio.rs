@@ -52,8 +52,12 @@ impl Alignment {
 
     /// Time of sample `sample` of the stream.
     pub(super) fn time(&self, sample: u64) -> Option<gst::ClockTime> {
-        let since = gst::ClockTime::from_nseconds(timeline::samples_to_ns(sample, self.rate));
-        self.base.map(|base| base.saturating_add(since))
+        self.base.map(|base| base.saturating_add(self.duration(sample)))
+    }
+
+    /// Time that `samples` samples last.
+    pub(super) fn duration(&self, samples: u64) -> gst::ClockTime {
+        gst::ClockTime::from_nseconds(timeline::samples_to_ns(samples, self.rate))
     }
 
     /// Samples that last for `duration`.

@@ -23,7 +23,14 @@ use gst_base::{
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
 
-use super::{loading, output::Item, session::Session, settings::Settings};
+use super::{
+    loading::{self, Loader},
+    output::Item,
+    pace::Pace,
+    piece::Format,
+    session::{Segment, Session, is_same_segment},
+    settings::{MAX_OBSERVED_DELAY, Settings},
+};
 use crate::error::Error;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -39,14 +46,23 @@ const SAMPLE_RATE: u32 = 16_000;
 
 /// The element.
 ///
-/// Locks: `session` before `settings`, neither while pushing, posting or loading. The streaming thread holds `session`
-/// while it computes; properties and queries need `settings` and `latency` only, so they never wait for it.
+/// Locks: `state` before `settings`, none while pushing, posting, waiting for the model or loading it. The streaming
+/// thread holds `state` while it computes; properties and queries need only `settings`, `pace` and the loader's own lock,
+/// so they never wait for it.
 #[derive(Default)]
 pub struct NemoStt {
     settings: Mutex<Settings>,
-    session: Mutex<Option<Session>>,
-    /// Chunk and window tail of the loaded model.
-    latency: Mutex<Option<gst::ClockTime>>,
+    state: Mutex<State>,
+    loader: Loader,
+    pace: Mutex<Pace>,
+}
+
+#[derive(Default)]
+struct State {
+    /// From the first buffer on.
+    session: Option<Session>,
+    segment: Segment,
+    format: Format,
 }
 
 #[glib::object_subclass]
@@ -69,7 +85,13 @@ impl ObjectImpl for NemoStt {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        self.settings().get(pspec.name())
+        match pspec.name() {
+            MAX_OBSERVED_DELAY => {
+                let delay = lock(&self.pace).max_delay().mseconds();
+                u32::try_from(delay).unwrap_or(u32::MAX).to_value()
+            }
+            name => self.settings().get(name),
+        }
     }
 }
 
@@ -95,10 +117,18 @@ impl ElementImpl for NemoStt {
             };
             vec![
                 template("sink", gst::PadDirection::Sink, &audio_caps()),
-                template("src", gst::PadDirection::Src, &text_caps()),
+                template("src", gst::PadDirection::Src, &Format::caps()),
             ]
         });
         &TEMPLATES
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToReady {
+            // The pads can only stop when the streaming thread no longer waits for the model.
+            self.loader.set_flushing(true);
+        }
+        self.parent_change_state(transition)
     }
 }
 
@@ -110,27 +140,17 @@ impl BaseTransformImpl for NemoStt {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings().clone();
         let before = self.latency();
-        let recognizer = loading::load(&self.obj(), &settings)?;
-        let rate = recognizer.config().front_end.sample_rate;
-        if rate != SAMPLE_RATE {
-            return Err(gst::error_msg!(
-                gst::LibraryError::Settings,
-                ("the model hears {rate} Hz; nemostt serves models of {SAMPLE_RATE} Hz only")
-            ));
-        }
-        gst::info!(CAT, imp = self, "loaded {:?}", recognizer.config());
-        let latency = loading::latency(&settings, Some(&recognizer));
-        let session = Session::new(recognizer)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::NoSpaceLeft, ("cannot start a stream: {error}")))?;
-        *self.session() = Some(session);
-        *lock(&self.latency) = Some(latency);
-        self.announce_latency(before);
+        let request = loading::request(&self.obj(), &settings)?;
+        gst::info!(CAT, imp = self, "{request:?}");
+        let loaded = move |element: &super::NemoStt| Self::from_obj(element).announce_latency(before);
+        self.loader.begin(&self.obj(), request, loaded);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *self.session() = None;
-        *lock(&self.latency) = None;
+        self.loader.cancel(&self.obj());
+        *self.state() = State::default();
+        lock(&self.pace).reset();
         Ok(())
     }
 
@@ -142,12 +162,30 @@ impl BaseTransformImpl for NemoStt {
     ) -> Option<gst::Caps> {
         let other = match direction {
             gst::PadDirection::Src => audio_caps(),
-            _ => text_caps(),
+            _ => Format::caps(),
         };
         Some(match filter {
             Some(filter) => filter.intersect_with_mode(&other, gst::CapsIntersectMode::First),
             None => other,
         })
+    }
+
+    fn fixate_caps(&self, _direction: gst::PadDirection, _caps: &gst::Caps, other: gst::Caps) -> gst::Caps {
+        // Our order of preference, not that of whoever is downstream: markup only where plain text is not taken.
+        let mut preferred = Format::caps().intersect_with_mode(&other, gst::CapsIntersectMode::First);
+        preferred.fixate();
+        preferred
+    }
+
+    fn set_caps(&self, _incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let format = Format::of(outcaps);
+        gst::debug!(CAT, imp = self, "output is {format:?}");
+        let mut state = self.state();
+        state.format = format;
+        if let Some(session) = &mut state.session {
+            session.set_format(format);
+        }
+        Ok(())
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
@@ -158,6 +196,7 @@ impl BaseTransformImpl for NemoStt {
             && let gst::QueryViewMut::Latency(latency) = query.view_mut()
         {
             let (live, min, max) = latency.result();
+            lock(&self.pace).set_upstream(live, min);
             let ours = self.latency();
             latency.set(live, min.saturating_add(ours), max.map(|max| max.saturating_add(ours)));
         }
@@ -168,27 +207,31 @@ impl BaseTransformImpl for NemoStt {
         use gst::EventView;
         gst::log!(CAT, imp = self, "{event:?}");
         match event.view() {
+            EventView::FlushStart(_) => self.loader.set_flushing(true),
             EventView::FlushStop(_) => {
-                if let Some(session) = &mut *self.session() {
+                self.loader.set_flushing(false);
+                if let Some(session) = &mut self.state().session {
                     session.flush();
                 }
+                lock(&self.pace).reset();
             }
-            EventView::Eos(_) | EventView::SegmentDone(_) | EventView::StreamStart(_) => self.drain(),
-            EventView::Segment(segment) => match segment.segment().downcast_ref::<gst::ClockTime>() {
-                Some(segment) => self.new_segment(segment.clone()),
-                None => {
+            EventView::Eos(_) | EventView::SegmentDone(_) | EventView::StreamStart(_) | EventView::Caps(_) => {
+                self.drain();
+            }
+            EventView::Segment(segment) => {
+                let Some(time) = segment.segment().downcast_ref::<gst::ClockTime>() else {
                     gst::element_imp_error!(
                         self,
                         gst::StreamError::Format,
-                        [
+                        (
                             "segment in format {:?}; nemostt needs one in time",
                             segment.segment().format()
-                        ]
+                        )
                     );
                     return false;
-                }
-            },
-            EventView::Caps(_) => self.drain(),
+                };
+                return self.new_segment(time, &event);
+            }
             EventView::Gap(gap) => {
                 let (pts, duration) = gap.get();
                 return self
@@ -211,7 +254,11 @@ impl BaseTransformImpl for NemoStt {
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         if let Some(buffer) = self.take_queued_buffer() {
             gst::trace!(CAT, imp = self, "{buffer:?}");
-            self.hear(|session, settings| session.audio(buffer, settings))?;
+            if self.is_too_late(&buffer) {
+                self.hear(|session, settings| session.skip(&buffer, settings))?;
+            } else {
+                self.hear(|session, settings| session.audio(buffer, settings))?;
+            }
         }
         // BaseTransform pushes the buffer and calls again until there is none.
         Ok(match self.push_until_buffer() {
@@ -226,16 +273,17 @@ impl NemoStt {
         lock(&self.settings)
     }
 
-    fn session(&self) -> MutexGuard<'_, Option<Session>> {
-        lock(&self.session)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// What the element adds to the pipeline's latency.
     fn latency(&self) -> gst::ClockTime {
         let settings = self.settings().clone();
-        let loaded = *lock(&self.latency);
-        let chunk = loaded.unwrap_or_else(|| loading::latency(&settings, None));
-        chunk + settings.processing()
+        let chunk = loading::latency(&settings, self.loader.ready().as_ref());
+        let ours = chunk + settings.hold() + settings.processing();
+        // Text that is shifted by this much may come that much later.
+        ours.saturating_sub(settings.lateness())
     }
 
     fn announce_latency(&self, before: gst::ClockTime) {
@@ -245,38 +293,62 @@ impl NemoStt {
         }
     }
 
+    /// Waits for the model and makes a session with it, unless there is one.
+    fn ensure_session(&self) -> Result<(), gst::FlowError> {
+        if self.state().session.is_some() {
+            return Ok(());
+        }
+        let recognizer = self.loader.wait().map_err(|reason| {
+            // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
+            gst::debug!(CAT, imp = self, "no model: {reason:?}");
+            gst::FlowError::Flushing
+        })?;
+        gst::info!(CAT, imp = self, "model {:?}", recognizer.config());
+        let rate = recognizer.config().front_end.sample_rate;
+        if rate != SAMPLE_RATE {
+            gst::element_imp_error!(
+                self,
+                gst::LibraryError::Settings,
+                ("the model hears {rate} Hz; nemostt serves models of {SAMPLE_RATE} Hz only")
+            );
+            return Err(gst::FlowError::Error);
+        }
+        let made = {
+            let mut state = self.state();
+            let made = Session::new(&recognizer, state.segment.clone(), state.format);
+            made.map(|session| state.session = Some(session))
+        };
+        made.map_err(|error| self.fail(&error))
+    }
+
     /// Lets the session do something, which leaves items to push; an error ends the stream.
-    fn hear(
-        &self,
-        act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn hear(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
+        self.ensure_session()?;
         let settings = self.settings().clone();
-        let result = match &mut *self.session() {
+        let result = match &mut self.state().session {
             Some(session) => act(session, &settings),
             None => return Err(gst::FlowError::Flushing),
         };
-        result.map_err(|error| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
-            gst::FlowError::Error
-        })?;
-        Ok(gst::FlowSuccess::Ok)
+        result.map_err(|error| self.fail(&error))
+    }
+
+    fn fail(&self, error: &Error) -> gst::FlowError {
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
+        gst::FlowError::Error
     }
 
     /// As [`hear`](Self::hear), and pushes the items.
-    fn give(
-        &self,
-        act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn give(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
         self.hear(act)?;
         while let Some(buffer) = self.push_until_buffer() {
             self.obj().src_pad().push(buffer)?;
         }
-        Ok(gst::FlowSuccess::Ok)
+        Ok(())
     }
 
     /// Says everything heard so far. What becomes of it does not change what happens next, so errors are only noted.
     fn drain(&self) {
-        if self.session().is_none() {
+        if self.state().session.is_none() {
             return;
         }
         if let Err(error) = self.give(|session, settings| session.restart(settings)) {
@@ -284,27 +356,79 @@ impl NemoStt {
         }
     }
 
-    fn new_segment(&self, segment: gst::FormattedSegment<gst::ClockTime>) {
-        let same = self
-            .session()
-            .as_ref()
-            .is_none_or(|session| session.is_same_segment(&segment));
+    /// Takes a segment, and sends it on with its base shifted by `lateness`.
+    fn new_segment(&self, segment: &Segment, event: &gst::event::Event) -> bool {
+        let same = is_same_segment(&self.state().segment, segment);
         if !same {
             self.drain();
         }
-        if let Some(session) = &mut *self.session() {
-            session.set_segment(segment);
+        {
+            let mut state = self.state();
+            state.segment = segment.clone();
+            if let Some(session) = &mut state.session {
+                session.set_segment(segment.clone());
+            }
         }
+        let mut shifted = segment.clone();
+        let base = segment.base().unwrap_or_default() + self.settings().lateness();
+        shifted.set_base(base);
+        let seqnum = event.seqnum();
+        self.parent_sink_event(gst::event::Segment::builder(&shifted).seqnum(seqnum).build())
+    }
+
+    /// Watches how late audio of a live source is heard; says so when it is too late, and whether to leave it out.
+    fn is_too_late(&self, buffer: &gst::BufferRef) -> bool {
+        let settings = self.settings().clone();
+        let Some(pts) = buffer.pts() else { return false };
+        let end = pts + buffer.duration().unwrap_or_default();
+        let (running, stream) = {
+            let state = self.state();
+            (state.segment.to_running_time(end), state.segment.to_stream_time(end))
+        };
+        let now = self.obj().current_running_time();
+        let (verdict, delay) = {
+            let mut pace = lock(&self.pace);
+            let verdict = pace.judge(running, now, settings.processing(), settings.overload);
+            (verdict, pace.max_delay())
+        };
+        if verdict.grew {
+            self.obj().notify(MAX_OBSERVED_DELAY);
+        }
+        if verdict.warn {
+            let details = gst::Structure::builder("nemostt/excessive-delay")
+                .field("new-observed-max-delay", delay)
+                .field("latency", settings.processing())
+                .build();
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::Clock,
+                (
+                    "computing does not keep up: audio is heard {delay} after it came, property latency allows {}. Use \
+                     more threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
+                    settings.processing()
+                ),
+                details: details
+            );
+            let obj = self.obj();
+            let qos = gst::message::Qos::builder(true)
+                .running_time(running)
+                .stream_time(stream)
+                .timestamp(pts)
+                .duration(buffer.duration())
+                .src(&*obj);
+            let _ = obj.post_message(qos.build());
+        }
+        verdict.skip
     }
 
     /// Pushes events and posts messages up to the next buffer.
     fn push_until_buffer(&self) -> Option<gst::Buffer> {
         loop {
             // The lock is let go before anything leaves.
-            let item = self.session().as_mut()?.pop()?;
+            let item = self.state().session.as_mut()?.pop()?;
             match item {
                 Item::Buffer(buffer) => {
-                    gst::debug!(CAT, imp = self, "word {buffer:?}");
+                    gst::debug!(CAT, imp = self, "text {buffer:?}");
                     return Some(buffer);
                 }
                 Item::Event(event) => {
@@ -331,8 +455,4 @@ fn audio_caps() -> gst::Caps {
         .rate(SAMPLE_RATE as i32)
         .channels(1)
         .build()
-}
-
-fn text_caps() -> gst::Caps {
-    gst::Caps::builder("text/x-raw").field("format", "utf8").build()
 }

@@ -1,85 +1,278 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Finds and loads the model that the settings ask for.
+//! Finds the model that the settings ask for and loads it on a thread of its own.
+//!
+//! Loading a large model takes seconds. It begins when the element goes to PAUSED, which does not wait for it; the
+//! streaming thread waits at the first buffer, and a flush or a stop wakes it. An element keeps its model until it is
+//! asked for another one or freed, also in NULL: `transcriberbin` takes its transcriber to PAUSED and back only to ask
+//! for the latency.
 
-use std::path::PathBuf;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+};
 
 use gst::prelude::*;
 
-use super::settings::{MODEL_VARIABLE, Settings};
-use crate::{error::Error, model::latency_samples, recognizer::Recognizer, timeline};
+use super::{
+    NemoStt,
+    models::{self, Request, Source},
+    settings::{MODEL_VARIABLE, Settings},
+};
+use crate::{error::Error, features::FrontEndConfig, model::latency_samples, recognizer::Recognizer, timeline};
 
 /// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
 const LARGEST_LOOKAHEAD: u32 = 1040;
+/// Milliseconds of an encoder frame of these models.
+const FRAME_MS: u32 = 80;
+/// Code of the progress messages, as `whispertranscriber` names it.
+const PROGRESS: &str = "loading";
 
-/// Where the model comes from.
-#[derive(Debug, Clone, PartialEq)]
-enum Source {
-    Path(String),
-    #[cfg(feature = "embedded-model")]
-    Embedded,
+/// The model of an element, on its way or there.
+#[derive(Default)]
+pub(super) struct Loader {
+    inner: Arc<(Mutex<Inner>, Condvar)>,
 }
 
-impl Source {
-    fn of(settings: &Settings) -> Option<Self> {
-        let variable = || std::env::var(MODEL_VARIABLE).ok().filter(|path| !path.is_empty());
-        let path = settings.model_path.clone().or_else(variable);
-        #[cfg(feature = "embedded-model")]
-        let fallback = Some(Self::Embedded);
-        #[cfg(not(feature = "embedded-model"))]
-        let fallback = None;
-        path.map(Self::Path).or(fallback)
+#[derive(Default)]
+struct Inner {
+    state: State,
+    /// Counts loads, so that one which was cancelled does not count when it is done.
+    load: u64,
+    /// Nobody may wait now.
+    flushing: bool,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Nothing,
+    Loading,
+    Ready(Request, Recognizer),
+    Failed,
+}
+
+/// Why there is no model to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoModel {
+    /// The wait was interrupted.
+    Flushing,
+    /// Loading failed; the error was posted.
+    Failed,
+}
+
+impl Loader {
+    /// Begins to load `request` for `element`, unless it is there already; `done` is called once it is.
+    pub(super) fn begin(&self, element: &NemoStt, request: Request, done: impl FnOnce(&NemoStt) + Send + 'static) {
+        let load = {
+            let mut inner = self.lock();
+            inner.flushing = false;
+            match &inner.state {
+                State::Ready(known, _) if *known == request => {
+                    drop(inner);
+                    return done(element);
+                }
+                _ => {}
+            }
+            inner.state = State::Loading;
+            inner.load += 1;
+            inner.load
+        };
+        post_progress(element, gst::ProgressType::Start, "loading the model");
+        let inner = self.inner.clone();
+        let element = element.downgrade();
+        let job = move || {
+            let loaded = catch_unwind(AssertUnwindSafe(|| models::get(&request)));
+            finish(&inner, load, &request, loaded.ok(), &element, done);
+        };
+        let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);
+        if spawned.is_err() {
+            // The closure is gone with the thread that could not be made; whoever waits must not.
+            self.lock().state = State::Failed;
+            self.inner.1.notify_all();
+        }
+    }
+
+    /// The model, if it is there.
+    pub(super) fn ready(&self) -> Option<Recognizer> {
+        match &self.lock().state {
+            State::Ready(_, recognizer) => Some(recognizer.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits for the model.
+    pub(super) fn wait(&self) -> Result<Recognizer, NoModel> {
+        let mut inner = self.lock();
+        loop {
+            match &inner.state {
+                _ if inner.flushing => return Err(NoModel::Flushing),
+                State::Ready(_, recognizer) => return Ok(recognizer.clone()),
+                State::Loading => {}
+                State::Nothing => return Err(NoModel::Flushing),
+                State::Failed => return Err(NoModel::Failed),
+            }
+            inner = self
+                .inner
+                .1
+                .wait(inner)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    /// Whether waiting is allowed; whoever waits while it is not, stops.
+    pub(super) fn set_flushing(&self, flushing: bool) {
+        self.lock().flushing = flushing;
+        self.inner.1.notify_all();
+    }
+
+    /// Gives up on a load that is under way. Its thread ends when ONNX Runtime lets it, and what it loaded is freed.
+    pub(super) fn cancel(&self, element: &NemoStt) {
+        let loading = {
+            let mut inner = self.lock();
+            let loading = matches!(inner.state, State::Loading);
+            if loading {
+                inner.state = State::Nothing;
+                inner.load += 1;
+            }
+            loading
+        };
+        self.inner.1.notify_all();
+        if loading {
+            post_progress(element, gst::ProgressType::Canceled, "loading was cancelled");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// Loads the model for `element`. This takes seconds for a large one; no lock may be held.
-pub(super) fn load(element: &super::NemoStt, settings: &Settings) -> Result<Recognizer, gst::ErrorMessage> {
-    let Some(source) = Source::of(settings) else {
+/// On the loading thread: hands over what was loaded, if anybody still wants it.
+fn finish(
+    inner: &(Mutex<Inner>, Condvar),
+    load: u64,
+    request: &Request,
+    loaded: Option<Result<Recognizer, Error>>,
+    element: &gst::glib::WeakRef<NemoStt>,
+    done: impl FnOnce(&NemoStt),
+) {
+    let Some(element) = element.upgrade() else { return };
+    let error = {
+        let mut state = inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if state.load != load {
+            return;
+        }
+        match loaded {
+            Some(Ok(recognizer)) => {
+                state.state = State::Ready(request.clone(), recognizer);
+                None
+            }
+            Some(Err(error)) => {
+                state.state = State::Failed;
+                Some(explain(&request.source, &error))
+            }
+            None => {
+                state.state = State::Failed;
+                Some(gst::error_msg!(
+                    gst::LibraryError::Init,
+                    ("ONNX Runtime panicked while loading the model")
+                ))
+            }
+        }
+    };
+    // Before whoever waits goes on, so that the messages come in order.
+    match error {
+        None => {
+            done(&element);
+            post_progress(&element, gst::ProgressType::Complete, "the model is loaded");
+        }
+        Some(message) => {
+            post_progress(&element, gst::ProgressType::Error, "the model could not be loaded");
+            element.post_error_message(message);
+        }
+    }
+    inner.1.notify_all();
+}
+
+fn post_progress(element: &NemoStt, kind: gst::ProgressType, text: &str) {
+    let message = gst::message::Progress::builder(kind, PROGRESS, text)
+        .src(element)
+        .build();
+    let _ = element.post_message(message);
+}
+
+/// What `settings` ask for.
+///
+/// # Errors
+/// What can be told without loading: no model at all, or none at that path.
+pub(super) fn request(element: &NemoStt, settings: &Settings) -> Result<Request, gst::ErrorMessage> {
+    let Some(source) = source(settings) else {
         return Err(gst::error_msg!(
             gst::ResourceError::Settings,
             ("no model: set property model-path (or the environment variable {MODEL_VARIABLE}) to a model directory")
         ));
     };
+    if let Source::Path(path) = &source
+        && let Err(error) = std::fs::metadata(path)
+    {
+        let unreadable = Error::Read {
+            path: path.into(),
+            source: error,
+        };
+        return Err(explain(&source, &unreadable));
+    }
     let mut options = settings.options();
     options.runtime_directories = plugin_directory(element).into_iter().collect();
-    let (what, loaded) = match &source {
-        Source::Path(path) => (format!("model-path \"{path}\""), Recognizer::load(path, &options)),
-        #[cfg(feature = "embedded-model")]
-        Source::Embedded => ("the embedded model".to_owned(), Recognizer::embedded(&options)),
-    };
-    loaded.map_err(|error| explain(&what, &error))
+    Ok(Request { source, options })
 }
 
-/// Latency of the element without computing time: exact for a lookahead that was asked for, else that of the model or,
-/// before there is one, the largest that it can be.
+fn source(settings: &Settings) -> Option<Source> {
+    let variable = || std::env::var(MODEL_VARIABLE).ok().filter(|path| !path.is_empty());
+    let path = settings.model_path.clone().or_else(variable);
+    #[cfg(feature = "embedded-model")]
+    let fallback = Some(Source::Embedded);
+    #[cfg(not(feature = "embedded-model"))]
+    let fallback = None;
+    path.map(Source::Path).or(fallback)
+}
+
+/// Time from a sample to its decision, but for computing: exact for a lookahead that was asked for, else that of the
+/// model or, before there is one, the largest that it can be.
 pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::ClockTime {
-    if let Some(recognizer) = loaded {
-        let config = recognizer.config();
-        return gst::ClockTime::from_nseconds(timeline::samples_to_ns(
-            config.latency_samples(),
-            config.front_end.sample_rate,
-        ));
-    }
-    let unknown = match Source::of(settings) {
-        #[cfg(feature = "embedded-model")]
-        Some(Source::Embedded) => crate::model::EMBEDDED_LOOKAHEAD,
-        _ => LARGEST_LOOKAHEAD,
+    let (samples, rate) = match loaded {
+        Some(recognizer) => {
+            let config = recognizer.config();
+            (config.latency_samples(), config.front_end.sample_rate)
+        }
+        None => {
+            let unknown = match source(settings) {
+                #[cfg(feature = "embedded-model")]
+                Some(Source::Embedded) => crate::model::EMBEDDED_LOOKAHEAD,
+                _ => LARGEST_LOOKAHEAD,
+            };
+            let front_end = FrontEndConfig::nemo(1);
+            let frames = settings.lookahead().unwrap_or(unknown) / FRAME_MS;
+            (latency_samples(&front_end, frames as usize), front_end.sample_rate)
+        }
     };
-    let front_end = crate::features::FrontEndConfig::nemo(1);
-    let frame_ms = 80;
-    let frames = settings.lookahead().unwrap_or(unknown) / frame_ms;
-    let samples = latency_samples(&front_end, frames as usize);
-    gst::ClockTime::from_nseconds(timeline::samples_to_ns(samples, front_end.sample_rate))
+    gst::ClockTime::from_nseconds(timeline::samples_to_ns(samples, rate))
 }
 
 /// ONNX Runtime may lie beside the plugin's file.
-fn plugin_directory(element: &super::NemoStt) -> Option<PathBuf> {
+fn plugin_directory(element: &NemoStt) -> Option<PathBuf> {
     let file = element.factory()?.plugin()?.filename()?;
     file.parent().map(Into::into)
 }
 
-/// The one message that a failed start posts. Its text, not its debug details, says it all: that is what users see.
-fn explain(what: &str, error: &Error) -> gst::ErrorMessage {
+/// The one message that a failed load posts. Its text, not its debug details, says it all: that is what users see.
+fn explain(source: &Source, error: &Error) -> gst::ErrorMessage {
+    let what = match source {
+        Source::Path(path) => format!("model-path \"{path}\""),
+        #[cfg(feature = "embedded-model")]
+        Source::Embedded => "the embedded model".to_owned(),
+    };
     match error {
         Error::Read { .. } | Error::NoModel { .. } => {
             gst::error_msg!(gst::ResourceError::NotFound, ("{what}: {error}"))

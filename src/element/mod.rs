@@ -5,7 +5,10 @@
 mod audio;
 mod imp;
 mod loading;
+mod models;
 mod output;
+mod pace;
+mod piece;
 mod session;
 mod settings;
 
@@ -71,6 +74,35 @@ impl From<NemoSttDevice> for Device {
     }
 }
 
+/// Values of property `output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttOutput")]
+pub enum NemoSttOutput {
+    /// One word per buffer.
+    #[default]
+    #[enum_value(name = "One word per buffer and final message", nick = "words")]
+    Words,
+    /// One utterance per buffer.
+    #[enum_value(name = "One utterance per buffer and final message", nick = "utterances")]
+    Utterances,
+}
+
+/// Values of property `overload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttOverload")]
+pub enum NemoSttOverload {
+    /// Hear everything, however late.
+    #[default]
+    #[enum_value(name = "Hear everything, however late: upstream is held up", nick = "block")]
+    Block,
+    /// Skip audio until up to date.
+    #[enum_value(
+        name = "Skip audio until up to date: words are lost, a gap takes their place",
+        nick = "skip"
+    )]
+    Skip,
+}
+
 /// Adds the element to `plugin`.
 ///
 /// # Errors
@@ -80,6 +112,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     {
         NemoSttDecoder::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttDevice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        NemoSttOutput::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        NemoSttOverload::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     gst::Element::register(Some(plugin), "nemostt", gst::Rank::NONE, NemoStt::static_type())
 }

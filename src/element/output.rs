@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What leaves the element: text buffers, GAP events between them, and bus messages, in the order they were made.
+//! What leaves the element: text buffers, events between them, and bus messages, in the order they were made.
 
 use std::collections::VecDeque;
 
-use crate::text::Word;
+use super::piece::{Format, Piece};
+
+/// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
+const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
 
 /// Something to push or post.
 #[derive(Debug)]
@@ -36,22 +39,15 @@ impl Output {
         self.discont = true;
     }
 
-    /// Adds a word that lasts from `start` to `end`, and its message if `message` is set.
-    pub(super) fn word(
-        &mut self,
-        word: &Word,
-        start: gst::ClockTime,
-        end: gst::ClockTime,
-        segment: &gst::FormattedSegment<gst::ClockTime>,
-        message: bool,
-    ) {
-        // Words come in order and end before the next begins, but two may begin in the same frame.
-        let start = self.position.map_or(start, |position| start.max(position));
-        let end = end.max(start);
+    /// Adds a text buffer.
+    pub(super) fn buffer(&mut self, piece: &Piece, format: Format) {
+        // Pieces come in order and end before the next begins, but two may begin in the same frame.
+        let start = self.position.map_or(piece.start, |position| piece.start.max(position));
+        let end = piece.end.max(start);
         self.gap_until(start);
         self.position = Some(end);
 
-        let mut buffer = gst::Buffer::from_slice(word.text.clone().into_bytes());
+        let mut buffer = gst::Buffer::from_slice(piece.bytes(format));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(start);
             buffer.set_duration(end - start);
@@ -59,11 +55,19 @@ impl Output {
                 buffer.set_flags(gst::BufferFlags::DISCONT);
             }
         }
-        if message {
-            self.queue
-                .push_back(Item::Message(structure(word, start, end, segment)));
-        }
         self.queue.push_back(Item::Buffer(buffer));
+    }
+
+    /// Adds a bus message.
+    pub(super) fn message(&mut self, structure: gst::Structure) {
+        self.queue.push_back(Item::Message(structure));
+    }
+
+    /// Adds the event at the end of an utterance.
+    pub(super) fn final_transcript(&mut self) {
+        let structure = gst::Structure::new_empty(FINAL_TRANSCRIPT);
+        self.queue
+            .push_back(Item::Event(gst::event::CustomDownstream::new(structure)));
     }
 
     /// Nothing more will be said before `time`.
@@ -90,22 +94,4 @@ impl Output {
     pub(super) fn new_segment(&mut self) {
         self.position = None;
     }
-}
-
-/// The message of a word. Times are in nanoseconds; `running-time` and `stream-time` are of the word's start.
-fn structure(
-    word: &Word,
-    start: gst::ClockTime,
-    end: gst::ClockTime,
-    segment: &gst::FormattedSegment<gst::ClockTime>,
-) -> gst::Structure {
-    gst::Structure::builder("nemostt")
-        .field("text", &word.text)
-        .field("start-time", start)
-        .field("end-time", end)
-        .field("running-time", segment.to_running_time(start))
-        .field("stream-time", segment.to_stream_time(start))
-        .field("confidence", f64::from(word.confidence))
-        .field("is-final", true)
-        .build()
 }

@@ -1,52 +1,72 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One run from READY to PAUSED and back: a recogniser stream with its place in time and what it has to say.
+//! What the streaming thread works on: a recogniser stream with its place in time and what it has to say.
 
 use super::{
+    NemoSttOutput,
     audio::{Alignment, BYTES_PER_SAMPLE, Follows, samples},
     output::{Item, Output},
+    piece::{Format, Piece},
     settings::Settings,
 };
 use crate::{
     error::Result,
     recognizer::{Recognizer, Stream},
-    text::Event,
+    text::{Event, Pauses},
 };
 
-/// State of the element while it is started.
+/// Time segment of the input.
+pub(super) type Segment = gst::FormattedSegment<gst::ClockTime>;
+
+/// State of the element from its first buffer until it stops.
 pub(super) struct Session {
-    recognizer: Recognizer,
     stream: Stream,
+    /// Milliseconds from one encoder frame to the next.
+    frame_ms: u64,
+    rate: u32,
     alignment: Alignment,
-    segment: gst::FormattedSegment<gst::ClockTime>,
+    segment: Segment,
+    format: Format,
     output: Output,
+    /// Utterances that are over.
+    utterances: u64,
 }
 
 impl Session {
-    pub(super) fn new(recognizer: Recognizer) -> Result<Self> {
+    pub(super) fn new(recognizer: &Recognizer, segment: Segment, format: Format) -> Result<Self> {
+        let config = recognizer.config();
+        let rate = config.front_end.sample_rate;
         Ok(Self {
             stream: recognizer.stream()?,
-            alignment: Alignment::new(recognizer.config().front_end.sample_rate),
-            recognizer,
-            segment: gst::FormattedSegment::new(),
+            frame_ms: config.frame_samples() * 1000 / u64::from(rate),
+            rate,
+            alignment: Alignment::new(rate),
+            segment,
+            format,
             output: Output::default(),
+            utterances: 0,
         })
     }
 
     /// Hears a buffer.
     pub(super) fn audio(&mut self, buffer: gst::Buffer, settings: &Settings) -> Result<()> {
-        let rate = self.recognizer.config().front_end.sample_rate;
-        let Some(buffer) =
-            gst_audio::audio_buffer_clip(buffer, self.segment.upcast_ref(), rate, BYTES_PER_SAMPLE as u32)
-        else {
+        let clipped =
+            gst_audio::audio_buffer_clip(buffer, self.segment.upcast_ref(), self.rate, BYTES_PER_SAMPLE as u32);
+        let Some(buffer) = clipped else {
             return Ok(());
         };
         let Ok(map) = buffer.map_readable() else {
             return Ok(());
         };
-        let discont = buffer.flags().contains(gst::BufferFlags::DISCONT);
         let count = (map.size() / BYTES_PER_SAMPLE) as u64;
+        if self.is_reverse() {
+            // Speech backwards is no speech. Time goes on, so that nobody waits for text.
+            self.pass(buffer.pts(), self.alignment.duration(count));
+            return Ok(());
+        }
+        let discont = buffer.flags().contains(gst::BufferFlags::DISCONT);
         let skipped = self.place(buffer.pts(), discont, count, settings)?;
+        self.stream.set_pauses(self.pauses(settings));
         self.stream.accept_s16(samples(&map).skip(skipped as usize))?;
         self.collect(settings);
         Ok(())
@@ -60,10 +80,9 @@ impl Session {
         settings: &Settings,
     ) -> Result<()> {
         let duration = duration.unwrap_or(gst::ClockTime::ZERO);
-        if duration > settings.gap_threshold() {
+        if self.is_reverse() || duration > settings.gap_threshold() {
             self.restart(settings)?;
-            self.output.begin(pts);
-            self.output.gap_until(pts.saturating_add(duration));
+            self.pass(Some(pts), duration);
             return Ok(());
         }
         let count = self.alignment.samples(duration);
@@ -89,6 +108,14 @@ impl Session {
         Ok(())
     }
 
+    /// Skips audio that there is no time for: the words so far are finished, and a gap takes the audio's place.
+    pub(super) fn skip(&mut self, buffer: &gst::BufferRef, settings: &Settings) -> Result<()> {
+        self.restart(settings)?;
+        let count = (buffer.size() / BYTES_PER_SAMPLE) as u64;
+        self.pass(buffer.pts(), self.alignment.duration(count));
+        Ok(())
+    }
+
     /// Forgets everything but the model.
     pub(super) fn flush(&mut self) {
         self.stream.reset();
@@ -96,24 +123,33 @@ impl Session {
         self.output.flush();
     }
 
-    /// Takes a new segment. Before, unless it is the one there is but for its position, everything must be said.
-    pub(super) fn set_segment(&mut self, segment: gst::FormattedSegment<gst::ClockTime>) {
-        if !self.is_same_segment(&segment) {
+    /// Takes a new segment. Before, unless [it is the same](is_same_segment), everything must be said.
+    pub(super) fn set_segment(&mut self, segment: Segment) {
+        if !is_same_segment(&self.segment, &segment) {
             self.output.new_segment();
         }
         self.segment = segment;
     }
 
-    /// Whether `segment` differs from the present one in nothing but its position.
-    pub(super) fn is_same_segment(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> bool {
-        let mut moved = self.segment.clone();
-        moved.set_position(segment.position());
-        moved == *segment
+    pub(super) fn set_format(&mut self, format: Format) {
+        self.format = format;
     }
 
     /// The next thing to push or post.
     pub(super) fn pop(&mut self) -> Option<Item> {
         self.output.pop()
+    }
+
+    fn is_reverse(&self) -> bool {
+        self.segment.rate() < 0.0
+    }
+
+    /// Lets time go by without hearing anything.
+    fn pass(&mut self, pts: Option<gst::ClockTime>, duration: gst::ClockTime) {
+        if let Some(pts) = pts {
+            self.output.begin(pts);
+            self.output.gap_until(pts.saturating_add(duration));
+        }
     }
 
     /// Makes the stream end where the buffer begins, and returns how many samples of it were heard already.
@@ -144,18 +180,58 @@ impl Session {
         self.stream.accept_s16((0..samples).map(|_| 0))
     }
 
+    fn pauses(&self, settings: &Settings) -> Pauses {
+        let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(self.frame_ms));
+        Pauses {
+            word: frames(settings.word_hold),
+            utterance: frames(settings.endpoint_silence),
+            partials: settings.post_partials,
+        }
+    }
+
     /// Turns events of the stream into output.
     fn collect(&mut self, settings: &Settings) {
+        let by_word = settings.output == NemoSttOutput::Words;
         while let Some(event) = self.stream.next_event() {
-            let Event::Word(word) = event else { continue };
-            let times = self.alignment.time(word.start).zip(self.alignment.time(word.end));
-            if let Some((start, end)) = times {
-                self.output
-                    .word(&word, start, end, &self.segment, settings.post_messages);
+            match event {
+                Event::Token(_) => {}
+                Event::Word(word) if by_word => self.give(std::slice::from_ref(&word), true, settings),
+                Event::Word(_) => {}
+                Event::Partial(partial) => self.give(&partial.words, false, settings),
+                Event::Utterance(utterance) => {
+                    if !by_word {
+                        self.give(&utterance.words, true, settings);
+                    }
+                    self.output.final_transcript();
+                    self.utterances += 1;
+                }
             }
         }
-        if let Some(settled) = self.alignment.time(self.stream.settled()) {
+        let settled = match by_word {
+            true => self.stream.settled(),
+            false => self.stream.settled_utterance(),
+        };
+        if let Some(settled) = self.alignment.time(settled) {
             self.output.gap_until(settled);
         }
     }
+
+    fn give(&mut self, words: &[crate::text::Word], is_final: bool, settings: &Settings) {
+        let Some(piece) = Piece::new(words, self.utterances, is_final, |sample| self.alignment.time(sample)) else {
+            return;
+        };
+        if settings.post_messages && is_final || !is_final {
+            self.output.message(piece.structure(&self.segment));
+        }
+        if is_final {
+            self.output.buffer(&piece, self.format);
+        }
+    }
+}
+
+/// Whether two segments differ in nothing but their position.
+pub(super) fn is_same_segment(a: &Segment, b: &Segment) -> bool {
+    let mut moved = a.clone();
+    moved.set_position(b.position());
+    moved == *b
 }

@@ -4,11 +4,13 @@
 
 use gst::{glib, prelude::*};
 
-use super::{NemoSttDecoder, NemoSttDevice};
+use super::{NemoSttDecoder, NemoSttDevice, NemoSttOutput, NemoSttOverload};
 use crate::model::Options;
 
 /// `lookahead`: the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
+/// The one property that is not a setting.
+pub(super) const MAX_OBSERVED_DELAY: &str = "max-observed-delay";
 /// Names the model where `model-path` is not set.
 pub(super) const MODEL_VARIABLE: &str = "NEMOSTT_MODEL";
 
@@ -27,7 +29,17 @@ pub(super) struct Settings {
     latency: u32,
     /// Longest hole, in milliseconds, that is heard as silence.
     gap_threshold: u32,
+    /// Milliseconds without a label after which a word is given out; 0: when the next one begins.
+    pub(super) word_hold: u32,
+    /// Milliseconds without a label after which an utterance is over; 0: at the end of the stream.
+    pub(super) endpoint_silence: u32,
+    pub(super) output: NemoSttOutput,
     pub(super) post_messages: bool,
+    pub(super) post_partials: bool,
+    pub(super) overload: NemoSttOverload,
+    /// Milliseconds by which the output is late on purpose.
+    lateness: u32,
+    language_code: Option<String>,
 }
 
 impl Default for Settings {
@@ -42,7 +54,14 @@ impl Default for Settings {
             eos_padding: 0,
             latency: 100,
             gap_threshold: 1000,
+            word_hold: 320,
+            endpoint_silence: 800,
+            output: NemoSttOutput::default(),
             post_messages: true,
+            post_partials: false,
+            overload: NemoSttOverload::default(),
+            lateness: 0,
+            language_code: Some("en-US".into()),
         }
     }
 }
@@ -63,6 +82,20 @@ impl Settings {
     /// The lookahead that was asked for, in milliseconds; `None` for the model's own.
     pub(super) fn lookahead(&self) -> Option<u32> {
         u32::try_from(self.lookahead).ok()
+    }
+
+    /// Longest time that a decided word is held back in case it goes on.
+    pub(super) fn hold(&self) -> gst::ClockTime {
+        let longest = match self.output {
+            NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
+            _ => self.endpoint_silence,
+        };
+        gst::ClockTime::from_mseconds(longest.into())
+    }
+
+    /// Shift of the output's running time.
+    pub(super) fn lateness(&self) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(self.lateness.into())
     }
 
     /// Time that computing a chunk may take.
@@ -138,7 +171,7 @@ impl Settings {
                 .nick("Latency")
                 .blurb(
                     "Time in milliseconds that computing may take; the reported latency is this, the chunk (lookahead and \
-                     80 ms) and the 12.5 ms that the last analysis window reaches beyond it",
+                     80 ms), the 12.5 ms that the last analysis window reaches beyond it, and word-hold",
                 )
                 .maximum(60_000)
                 .default_value(default.latency)
@@ -154,11 +187,70 @@ impl Settings {
                 .default_value(default.gap_threshold)
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecUInt::builder("word-hold")
+                .nick("Word Hold")
+                .blurb(
+                    "Time in milliseconds without speech sound after which a word is given out without waiting for the next \
+                     one; 0 waits for the next word or the end of the utterance",
+                )
+                .maximum(60_000)
+                .default_value(default.word_hold)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("endpoint-silence")
+                .nick("Endpoint Silence")
+                .blurb(
+                    "Time in milliseconds without speech sound after which an utterance is over; 0 ends it with the stream",
+                )
+                .maximum(600_000)
+                .default_value(default.endpoint_silence)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("output", default.output)
+                .nick("Output")
+                .blurb("What a text buffer and a final message hold")
+                .mutable_playing()
+                .build(),
             glib::ParamSpecBoolean::builder("post-messages")
                 .nick("Post Messages")
-                .blurb("Post an element message `nemostt` for every word")
+                .blurb("Post an element message `nemostt` with is-final=true for every text buffer")
                 .default_value(default.post_messages)
                 .mutable_playing()
+                .build(),
+            glib::ParamSpecBoolean::builder("post-partials")
+                .nick("Post Partials")
+                .blurb("Post an element message `nemostt` with is-final=false whenever the utterance at work grew")
+                .default_value(default.post_partials)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("overload", default.overload)
+                .nick("Overload")
+                .blurb("What happens when computing does not keep up with a live source")
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("lateness")
+                .nick("Lateness")
+                .blurb(
+                    "Time in milliseconds by which the output's running time is shifted, for live pipelines that would \
+                     rather show text late than wait for it",
+                )
+                .maximum(600_000)
+                .default_value(default.lateness)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("language-code")
+                .nick("Language Code")
+                .blurb(
+                    "Language of the speech, for applications that set one (transcriberbin does). Models of one language \
+                     hear that language whatever it says",
+                )
+                .default_value(default.language_code.as_deref())
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder(MAX_OBSERVED_DELAY)
+                .nick("Maximum Observed Delay")
+                .blurb("Largest time in milliseconds by which audio of a live source was heard later than it came")
+                .read_only()
                 .build(),
         ]
     }
@@ -175,7 +267,14 @@ impl Settings {
             "eos-padding" => self.eos_padding = read(value),
             "latency" => self.latency = read(value),
             "gap-threshold" => self.gap_threshold = read(value),
+            "word-hold" => self.word_hold = read(value),
+            "endpoint-silence" => self.endpoint_silence = read(value),
+            "output" => self.output = read(value),
             "post-messages" => self.post_messages = read(value),
+            "post-partials" => self.post_partials = read(value),
+            "overload" => self.overload = read(value),
+            "lateness" => self.lateness = read(value),
+            "language-code" => self.language_code = read(value),
             _ => unimplemented!("property {name}"),
         }
     }
@@ -192,7 +291,14 @@ impl Settings {
             "eos-padding" => self.eos_padding.to_value(),
             "latency" => self.latency.to_value(),
             "gap-threshold" => self.gap_threshold.to_value(),
+            "word-hold" => self.word_hold.to_value(),
+            "endpoint-silence" => self.endpoint_silence.to_value(),
+            "output" => self.output.to_value(),
             "post-messages" => self.post_messages.to_value(),
+            "post-partials" => self.post_partials.to_value(),
+            "overload" => self.overload.to_value(),
+            "lateness" => self.lateness.to_value(),
+            "language-code" => self.language_code.to_value(),
             _ => unimplemented!("property {name}"),
         }
     }
