@@ -163,7 +163,7 @@ fn gaps_and_words_follow_each_other_without_hole_or_overlap() {
                 discont = false;
                 position += word.duration;
             }
-            Seen::Event(_) => {}
+            Seen::Event(_) | Seen::Custom(_) => {}
         }
     }
     assert_eq!(position, time_of(samples.len()));

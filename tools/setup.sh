@@ -41,7 +41,7 @@ packages=(
     python3 # unpacks the ONNX Runtime wheel
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
     gstreamer1.0-tools
-    gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-x
 )
 test_packages=(
     python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0

@@ -31,13 +31,25 @@ use super::{
     session::{Segment, Session, is_same_segment},
     settings::{MAX_OBSERVED_DELAY, Settings},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    model::{LogLevel, set_runtime_logger},
+};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "nemostt",
         gst::DebugColorFlags::empty(),
         Some("NeMo streaming speech to text"),
+    )
+});
+
+/// ONNX Runtime's own log.
+static RUNTIME_CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "nemostt-ort",
+        gst::DebugColorFlags::empty(),
+        Some("ONNX Runtime under nemostt"),
     )
 });
 
@@ -138,6 +150,12 @@ impl BaseTransformImpl for NemoStt {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
+        set_runtime_logger(|level, line| match level {
+            LogLevel::Error => gst::error!(RUNTIME_CAT, "{line}"),
+            LogLevel::Warning => gst::warning!(RUNTIME_CAT, "{line}"),
+            LogLevel::Info => gst::info!(RUNTIME_CAT, "{line}"),
+            LogLevel::Verbose => gst::log!(RUNTIME_CAT, "{line}"),
+        });
         let settings = self.settings().clone();
         let before = self.latency();
         let request = loading::request(&self.obj(), &settings)?;

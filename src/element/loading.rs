@@ -214,7 +214,7 @@ pub(super) fn request(element: &NemoStt, settings: &Settings) -> Result<Request,
             ("no model: set property model-path (or the environment variable {MODEL_VARIABLE}) to a model directory")
         ));
     };
-    if let Source::Path(path) = &source
+    if let Source::Path(path, _) = &source
         && let Err(error) = std::fs::metadata(path)
     {
         let unreadable = Error::Read {
@@ -230,12 +230,13 @@ pub(super) fn request(element: &NemoStt, settings: &Settings) -> Result<Request,
 
 fn source(settings: &Settings) -> Option<Source> {
     let variable = || std::env::var(MODEL_VARIABLE).ok().filter(|path| !path.is_empty());
-    let path = settings.model_path.clone().or_else(variable);
+    let property = settings.model_path.clone().map(|path| Source::Path(path, "model-path"));
+    let path = property.or_else(|| variable().map(|path| Source::Path(path, MODEL_VARIABLE)));
     #[cfg(feature = "embedded-model")]
     let fallback = Some(Source::Embedded);
     #[cfg(not(feature = "embedded-model"))]
     let fallback = None;
-    path.map(Source::Path).or(fallback)
+    path.or(fallback)
 }
 
 /// Time from a sample to its decision, but for computing: exact for a lookahead that was asked for, else that of the
@@ -269,7 +270,7 @@ fn plugin_directory(element: &NemoStt) -> Option<PathBuf> {
 /// The one message that a failed load posts. Its text, not its debug details, says it all: that is what users see.
 fn explain(source: &Source, error: &Error) -> gst::ErrorMessage {
     let what = match source {
-        Source::Path(path) => format!("model-path \"{path}\""),
+        Source::Path(path, named_by) => format!("{named_by} \"{path}\""),
         #[cfg(feature = "embedded-model")]
         Source::Embedded => "the embedded model".to_owned(),
     };

@@ -16,8 +16,8 @@ use crate::{
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    /// A directory or a graph in it.
-    Path(String),
+    /// A directory or a graph in it, and what named it.
+    Path(String, &'static str),
     /// The model that is compiled in.
     #[cfg(feature = "embedded-model")]
     Embedded,
@@ -46,7 +46,7 @@ pub(super) fn get(request: &Request) -> Result<Recognizer, Error> {
         return Ok(recognizer);
     }
     let recognizer = match &request.source {
-        Source::Path(path) => Recognizer::load(path, &request.options)?,
+        Source::Path(path, _) => Recognizer::load(path, &request.options)?,
         #[cfg(feature = "embedded-model")]
         Source::Embedded => Recognizer::embedded(&request.options)?,
     };

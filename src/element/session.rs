@@ -220,7 +220,7 @@ impl Session {
         let Some(piece) = Piece::new(words, self.utterances, is_final, |sample| self.alignment.time(sample)) else {
             return;
         };
-        if settings.post_messages && is_final || !is_final {
+        if settings.post_messages || !is_final {
             self.output.message(piece.structure(&self.segment));
         }
         if is_final {

@@ -36,7 +36,7 @@ pub(crate) fn files() -> Result<Files> {
         decoder_joint: Some(decode(asset!("decoder_joint-model.onnx"))?),
         ctc: Some(decode(asset!("ctc.onnx"))?),
         vocabulary: asset!("tokens.txt"),
-        sidecar: None,
+        sidecar: Some(asset!("nemostt.json")),
     })
 }
 

@@ -19,6 +19,7 @@ pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
 use files::{Files, NamedGraph, Source};
 pub use options::{DecoderKind, Device, Options};
+pub use runtime::{LogLevel, set_runtime_logger};
 pub(crate) use transducer::{Transducer, TransducerState};
 
 use crate::{

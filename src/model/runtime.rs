@@ -8,7 +8,7 @@
 use std::{
     fmt::Display,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use ort::{
@@ -26,6 +26,38 @@ const LIBRARY: &str = "libonnxruntime.so";
 
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
+/// How grave a line of ONNX Runtime's log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Verbose,
+    Info,
+    Warning,
+    Error,
+}
+
+type Logger = Box<dyn Fn(LogLevel, &str) + Send + Sync>;
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// Sends ONNX Runtime's log to `logger` instead of stderr. Counts if it is called before the first model is loaded, once.
+pub fn set_runtime_logger(logger: impl Fn(LogLevel, &str) + Send + Sync + 'static) {
+    // The first one stays.
+    let _ = LOGGER.set(Box::new(logger));
+}
+
+fn log(level: ort::logging::LogLevel, message: &str) {
+    use ort::logging::LogLevel as Theirs;
+    let level = match level {
+        Theirs::Verbose => LogLevel::Verbose,
+        Theirs::Info => LogLevel::Info,
+        Theirs::Warning => LogLevel::Warning,
+        Theirs::Error | Theirs::Fatal => LogLevel::Error,
+    };
+    if let Some(logger) = LOGGER.get() {
+        logger(level, message);
+    }
+}
+
 /// Loads ONNX Runtime unless it is loaded already. A failure is not remembered: the next call tries again.
 fn environment(directories: &[PathBuf]) -> Result<Environment> {
     let mut current = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -37,15 +69,15 @@ fn environment(directories: &[PathBuf]) -> Result<Environment> {
     for path in &candidates {
         match ort::init_from(path) {
             Ok(builder) => {
-                let environment = builder
-                    .with_name("nemostt")
-                    .with_telemetry(false)
-                    .build()
-                    .map_err(|error| failed("start", error))?;
+                let mut builder = builder.with_name("nemostt").with_telemetry(false);
+                if LOGGER.get().is_some() {
+                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| log(level, message)));
+                }
+                let environment = builder.build().map_err(|error| failed("start", error))?;
                 *current = Some(environment.clone());
                 return Ok(environment);
             }
-            Err(error) => reason = error.to_string(),
+            Err(error) => reason = explain(&error),
         }
     }
     Err(Error::RuntimeMissing {
@@ -53,6 +85,18 @@ fn environment(directories: &[PathBuf]) -> Result<Environment> {
         minimum: format!("1.{}", ort::MINOR_VERSION),
         reason,
     })
+}
+
+/// `dlopen`'s own words, too, which the error keeps to itself.
+fn explain(error: &ort::LoadDynamicError) -> String {
+    let cause = match error {
+        ort::LoadDynamicError::Dlopen { error, .. } => std::error::Error::source(error),
+        _ => None,
+    };
+    match cause {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {

@@ -163,7 +163,7 @@ impl Transcript {
         self.events.clear();
     }
 
-    /// Whether more than `limit` frames without a label lie between the last label and frame `frame`.
+    /// Whether at least `limit` frames without a label lie between the last label and frame `frame`.
     fn paused(&self, frame: u64, limit: Option<u64>) -> bool {
         let silent = |last: u64| frame.saturating_sub(last + 1);
         self.last_label

@@ -29,6 +29,8 @@ pub enum Seen {
         duration: gst::ClockTime,
     },
     Event(gst::EventType),
+    /// A custom downstream event of this name.
+    Custom(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +61,8 @@ pub struct Harness {
     seen: Arc<Mutex<Vec<Seen>>>,
     /// What upstream answers to a LATENCY query.
     upstream: Arc<Mutex<(bool, gst::ClockTime)>>,
+    /// Base of the last segment that came out.
+    segment_base: Arc<Mutex<Option<gst::ClockTime>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,7 +72,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Harness {
     /// `properties` as in a gst-launch line: `lookahead=80 decoder=ctc`.
     pub fn new(properties: &str) -> Self {
+        Self::with_caps(properties, "ANY")
+    }
+
+    /// As [`new`](Self::new), with a downstream that takes these caps only.
+    pub fn with_caps(properties: &str, caps: &str) -> Self {
         init();
+        let caps = caps.parse().unwrap();
         let element = gst::parse::launch(&format!("nemostt threads=1 {properties}")).unwrap();
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));
@@ -89,7 +99,10 @@ impl Harness {
 
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (buffers, events) = (seen.clone(), seen.clone());
-        let sink = gst::Pad::builder(gst::PadDirection::Sink)
+        let segment_base = Arc::new(Mutex::new(None));
+        let base = segment_base.clone();
+        let template = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &caps).unwrap();
+        let sink = gst::Pad::builder_from_template(&template)
             .name("harness_sink")
             .chain_function(move |_, _, buffer| {
                 lock(&buffers).push(Seen::Word(TextBuffer::of(&buffer)));
@@ -103,6 +116,14 @@ impl Harness {
                             pts,
                             duration: duration.unwrap(),
                         }
+                    }
+                    gst::EventView::CustomDownstream(custom) => {
+                        Seen::Custom(custom.structure().unwrap().name().to_string())
+                    }
+                    gst::EventView::Segment(segment) => {
+                        let segment = segment.segment().downcast_ref::<gst::ClockTime>();
+                        lock(&base).replace(segment.unwrap().base().unwrap());
+                        Seen::Event(event.type_())
                     }
                     _ => Seen::Event(event.type_()),
                 });
@@ -120,6 +141,7 @@ impl Harness {
             bus,
             seen,
             upstream,
+            segment_base,
         }
     }
 
@@ -132,6 +154,11 @@ impl Harness {
 
     pub fn start(&self) {
         self.element.set_state(gst::State::Playing).unwrap();
+        self.begin();
+    }
+
+    /// Stream start, caps and a segment from 0.
+    pub fn begin(&self) {
         assert!(self.event(gst::event::StreamStart::new("test")));
         assert!(self.event(gst::event::Caps::new(&caps())));
         assert!(self.segment(&gst::FormattedSegment::new()));
@@ -205,6 +232,11 @@ impl Harness {
 
     pub fn set_upstream_latency(&self, live: bool, min: gst::ClockTime) {
         *lock(&self.upstream) = (live, min);
+    }
+
+    /// Base of the last segment that came out.
+    pub fn segment_base(&self) -> Option<gst::ClockTime> {
+        *lock(&self.segment_base)
     }
 
     /// Live and minimum latency, as downstream would be told.
