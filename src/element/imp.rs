@@ -5,14 +5,30 @@
  *
  * Live speech to text with NVIDIA NeMo's cache-aware streaming models.
  *
- * Takes 16 kHz mono audio and gives one word per text buffer, stamped with the time it was said at, and (with
- * #GstNemoStt:post-messages) an element message `nemostt` for each. Its latency is the chunk (#GstNemoStt:lookahead and
- * 80 ms), 12.5 ms of analysis window, and #GstNemoStt:latency for computing.
+ * Takes 16 kHz mono audio and gives one word (or utterance, #GstNemoStt:output) per text buffer, stamped with the time it
+ * was said at, and with #GstNemoStt:post-messages an element message `nemostt` for each. The time between them is covered
+ * by GAP events. Its latency is the chunk (#GstNemoStt:lookahead and 80 ms), 12.5 ms of analysis window,
+ * #GstNemoStt:word-hold, and #GstNemoStt:latency for computing.
+ *
+ * The model of #GstNemoStt:model-path is loaded beside the pipeline when the element goes to PAUSED, with progress messages
+ * `loading`; the first buffer waits for it.
  *
  * ## Words of a file
  *
  * |[
- * gst-launch-1.0 -m filesrc location=speech.wav ! wavparse ! audioconvert ! audioresample ! nemostt ! fakesink
+ * gst-launch-1.0 -m uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt ! fakesink
+ * ]|
+ *
+ * ## Words of a microphone, soon
+ *
+ * |[
+ * gst-launch-1.0 -m autoaudiosrc ! queue ! audioconvert ! audioresample ! nemostt lookahead=80 ! fakesink
+ * ]|
+ *
+ * ## Sentences as JSON objects
+ *
+ * |[
+ * gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=utterances ! application/x-json ! filesink location=speech.json
  * ]|
  */
 use std::sync::{LazyLock, Mutex, MutexGuard};
