@@ -304,24 +304,28 @@ impl Transcription {
     /// Takes a mel frame and decodes the window that it fills, if it does.
     fn hear(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
         self.windower.push(frame);
-        if let Some(window) = self.windower.full() {
-            let frames = self.encoder.step(&self.model.encoder, &window)?;
-            observe(&window, self.encoder.outputs().data());
-            self.windower.advance();
-            self.decode(frames)?;
+        match self.windower.is_full() {
+            true => self.step(observe),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Decodes the last window and gives out the last word.
     fn end(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        if let Some(window) = self.windower.last() {
-            let frames = self.encoder.step(&self.model.encoder, &window)?;
-            observe(&window, self.encoder.outputs().data());
-            self.decode(frames)?;
+        if self.windower.has_new() {
+            self.step(observe)?;
         }
         self.transcript.finish();
         Ok(())
+    }
+
+    /// Encodes and decodes the window.
+    fn step(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        let window = self.windower.window();
+        let frames = self.encoder.step(&self.model.encoder, &window)?;
+        observe(&window, self.encoder.outputs().data());
+        self.windower.advance();
+        self.decode(frames)
     }
 
     fn decode(&mut self, frames: usize) -> Result<()> {

@@ -79,7 +79,7 @@ impl Windower {
         }
     }
 
-    /// Adds one mel frame. The caller takes a window as soon as it [is full](Self::full).
+    /// Adds one mel frame. The caller takes the [window](Self::window) as soon as it [is full](Self::is_full).
     pub fn push(&mut self, frame: &[f32]) {
         debug_assert_eq!(frame.len(), self.mels);
         debug_assert!(!self.is_full(), "a full window was not taken");
@@ -90,21 +90,18 @@ impl Windower {
         self.frames.len() / self.mels
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether the window has all its frames.
+    pub fn is_full(&self) -> bool {
         self.len() == self.width
     }
 
-    /// The window, once it is full. [`advance`](Self::advance) then makes room for the next one.
-    pub fn full(&self) -> Option<Window<'_>> {
-        self.is_full().then(|| self.window())
+    /// Whether the window has any new frame: at the end of a stream it is the last one then, however short.
+    pub fn has_new(&self) -> bool {
+        self.len() > self.carry
     }
 
-    /// The last window of a stream: whatever new frames are there, if any.
-    pub fn last(&self) -> Option<Window<'_>> {
-        (self.len() > self.carry).then(|| self.window())
-    }
-
-    fn window(&self) -> Window<'_> {
+    /// The window as it is. [`advance`](Self::advance) then makes room for the next one.
+    pub fn window(&self) -> Window<'_> {
         let len = self.len();
         Window {
             frames: &self.frames,
@@ -148,13 +145,13 @@ mod tests {
         let mut note = |w: Window<'_>| seen.push((w.frames.to_vec(), w.width, w.drop, w.outputs));
         for frame in 0..total {
             windower.push(&[frame as f32]);
-            if let Some(window) = windower.full() {
-                note(window);
+            if windower.is_full() {
+                note(windower.window());
                 windower.advance();
             }
         }
-        if let Some(window) = windower.last() {
-            note(window);
+        if windower.has_new() {
+            note(windower.window());
         }
         seen
     }

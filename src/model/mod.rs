@@ -104,13 +104,10 @@ impl Model {
     }
 
     fn build(files: Files, options: &Options) -> Result<Self> {
-        let decoder = pick_decoder(&files, options.decoder)?;
         let sidecar = Sidecar::read(files.sidecar.as_ref())?;
-        let (body, decoder_joint) = match decoder {
-            DecoderKind::Ctc => (files.ctc, None),
-            _ => (files.encoder, files.decoder_joint),
-        };
-        let NamedGraph { name, graph } = body.ok_or_else(|| unreachable_part(&files.origin))?;
+        let parts = (files.encoder, files.decoder_joint, files.ctc);
+        let (decoder, body, decoder_joint) = pick_decoder(&files.origin, parts, options.decoder)?;
+        let NamedGraph { name, graph } = body;
         let bad = |reason| Error::BadModel {
             path: name.clone(),
             reason,
@@ -173,32 +170,27 @@ impl Sidecar {
     }
 }
 
-fn pick_decoder(files: &Files, asked: DecoderKind) -> Result<DecoderKind> {
-    let rnnt = files.encoder.is_some() && files.decoder_joint.is_some();
-    let lacks = |requested, needs| Error::Decoder {
-        requested,
-        needs,
-        path: files.origin.clone(),
-    };
-    match asked {
-        DecoderKind::Auto | DecoderKind::Rnnt if rnnt => Ok(DecoderKind::Rnnt),
-        DecoderKind::Auto | DecoderKind::Ctc if files.ctc.is_some() => Ok(DecoderKind::Ctc),
-        DecoderKind::Ctc => Err(lacks(
-            "ctc",
-            "a graph with output logprobs (export with decoder_type ctc)",
-        )),
-        _ => Err(lacks(
+/// The decoder in use, the graph that holds the encoder, and that of the prediction network and joint, if there is one.
+fn pick_decoder(
+    origin: &str,
+    parts: (Option<NamedGraph>, Option<NamedGraph>, Option<NamedGraph>),
+    asked: DecoderKind,
+) -> Result<(DecoderKind, NamedGraph, Option<NamedGraph>)> {
+    use DecoderKind::{Auto, Ctc, Rnnt};
+    let (requested, needs) = match (asked, parts) {
+        (Auto | Rnnt, (Some(encoder), Some(joint), _)) => return Ok((Rnnt, encoder, Some(joint))),
+        (Auto | Ctc, (_, _, Some(ctc))) => return Ok((Ctc, ctc, None)),
+        (Ctc, _) => ("ctc", "a graph with output logprobs (export with decoder_type ctc)"),
+        (Auto | Rnnt, _) => (
             "rnnt",
             "an encoder and its decoder_joint graph (export with decoder_type rnnt)",
-        )),
-    }
-}
-
-fn unreachable_part(origin: &str) -> Error {
-    Error::BadModel {
+        ),
+    };
+    Err(Error::Decoder {
+        requested,
+        needs,
         path: origin.into(),
-        reason: "its encoder is gone".into(),
-    }
+    })
 }
 
 fn ctc_labels(graph: &crate::graph::Graph) -> Option<usize> {
