@@ -31,7 +31,10 @@
  * gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=utterances ! application/x-json ! filesink location=speech.json
  * ]|
  */
-use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::{
+    sync::{LazyLock, Mutex, MutexGuard},
+    time::Instant,
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{
@@ -289,16 +292,13 @@ impl BaseTransformImpl for NemoStt {
         if let Some(buffer) = self.take_queued_buffer() {
             gst::trace!(CAT, imp = self, "{buffer:?}");
             if self.is_too_late(&buffer) {
-                self.hear(|session, settings| session.skip(&buffer, settings))?;
+                self.give(|session, settings| session.skip(&buffer, settings))?;
             } else {
-                self.hear(|session, settings| session.audio(buffer, settings))?;
+                self.give(|session, settings| session.audio(buffer, settings))?;
             }
         }
-        // BaseTransform pushes the buffer and calls again until there is none.
-        Ok(match self.push_until_buffer() {
-            Some(buffer) => GenerateOutputSuccess::Buffer(buffer),
-            None => GenerateOutputSuccess::NoOutput,
-        })
+        // What there was is pushed already, in order with its events.
+        Ok(GenerateOutputSuccess::NoOutput)
     }
 }
 
@@ -332,7 +332,10 @@ impl NemoStt {
         if self.state().session.is_some() {
             return Ok(());
         }
-        let recognizer = self.loader.wait().map_err(|reason| {
+        let since = Instant::now();
+        let waited = self.loader.wait();
+        lock(&self.pace).excuse(since.elapsed());
+        let recognizer = waited.map_err(|reason| {
             // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
             gst::debug!(CAT, imp = self, "no model: {reason:?}");
             gst::FlowError::Flushing
@@ -371,11 +374,36 @@ impl NemoStt {
         gst::FlowError::Error
     }
 
-    /// As [`hear`](Self::hear), and pushes the items.
+    /// As [`hear`](Self::hear), and gives out the items.
     fn give(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
         self.hear(act)?;
-        while let Some(buffer) = self.push_until_buffer() {
-            self.obj().src_pad().push(buffer)?;
+        // The lock is let go before anything leaves.
+        while let Some(item) = self.pop() {
+            let since = Instant::now();
+            self.give_out(item)?;
+            lock(&self.pace).excuse(since.elapsed());
+        }
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<Item> {
+        self.state().session.as_mut()?.pop()
+    }
+
+    fn give_out(&self, item: Item) -> Result<(), gst::FlowError> {
+        let obj = self.obj();
+        match item {
+            Item::Buffer(buffer) => {
+                gst::debug!(CAT, imp = self, "text {buffer:?}");
+                obj.src_pad().push(buffer)?;
+            }
+            Item::Event(event) => {
+                let _ = obj.src_pad().push_event(event);
+            }
+            Item::Message(structure) => {
+                let message = gst::message::Element::builder(structure).src(&*obj).build();
+                let _ = obj.post_message(message);
+            }
         }
         Ok(())
     }
@@ -420,7 +448,7 @@ impl NemoStt {
             (state.segment.to_running_time(end), state.segment.to_stream_time(end))
         };
         let now = self.obj().current_running_time();
-        let (verdict, delay) = {
+        let (verdict, max_delay) = {
             let mut pace = lock(&self.pace);
             let verdict = pace.judge(running, now, settings.processing(), settings.overload);
             (verdict, pace.max_delay())
@@ -430,16 +458,16 @@ impl NemoStt {
         }
         if verdict.warn {
             let details = gst::Structure::builder("nemostt/excessive-delay")
-                .field("new-observed-max-delay", delay)
+                .field("new-observed-max-delay", max_delay)
                 .field("latency", settings.processing())
                 .build();
             gst::element_imp_warning!(
                 self,
                 gst::CoreError::Clock,
                 (
-                    "computing does not keep up: audio is heard {delay} after it came, property latency allows {}. Use \
+                    "computing does not keep up: audio is heard {} after it came, property latency allows {}. Use \
                      more threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
-                    settings.processing()
+                    verdict.delay, settings.processing()
                 ),
                 details: details
             );
@@ -453,28 +481,6 @@ impl NemoStt {
             let _ = obj.post_message(qos.build());
         }
         verdict.skip
-    }
-
-    /// Pushes events and posts messages up to the next buffer.
-    fn push_until_buffer(&self) -> Option<gst::Buffer> {
-        loop {
-            // The lock is let go before anything leaves.
-            let item = self.state().session.as_mut()?.pop()?;
-            match item {
-                Item::Buffer(buffer) => {
-                    gst::debug!(CAT, imp = self, "text {buffer:?}");
-                    return Some(buffer);
-                }
-                Item::Event(event) => {
-                    let _ = self.obj().src_pad().push_event(event);
-                }
-                Item::Message(structure) => {
-                    let obj = self.obj();
-                    let message = gst::message::Element::builder(structure).src(&*obj).build();
-                    let _ = obj.post_message(message);
-                }
-            }
-        }
     }
 }
 

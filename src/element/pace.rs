@@ -12,6 +12,9 @@ const CAUGHT_UP: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 pub(super) struct Pace {
     /// Whether upstream is live, and its minimum latency, as the last LATENCY query told.
     upstream: Option<(bool, gst::ClockTime)>,
+    /// Time that did not go into computing but makes what is queued upstream late: waiting for the model to be loaded and
+    /// for a synchronising sink to take what was pushed. It shrinks as that queue empties.
+    excused: gst::ClockTime,
     /// Largest delay so far.
     max_delay: gst::ClockTime,
     /// The delay is above the allowance, and that was said.
@@ -29,6 +32,8 @@ pub(super) struct Verdict {
     pub(super) warn: bool,
     /// The largest delay grew.
     pub(super) grew: bool,
+    /// By how much computing is behind.
+    pub(super) delay: gst::ClockTime,
 }
 
 impl Pace {
@@ -40,6 +45,14 @@ impl Pace {
     /// Largest time so far by which audio of a live source was heard later than it came.
     pub(super) fn max_delay(&self) -> gst::ClockTime {
         self.max_delay
+    }
+
+    /// Time went by in which nothing could be computed.
+    pub(super) fn excuse(&mut self, time: std::time::Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.excused = self
+            .excused
+            .saturating_add(gst::ClockTime::from_nseconds(time.min(i64::MAX as u64)));
     }
 
     /// Judges a buffer that ends at running time `end` and is about to be heard at running time `now`. Without a clock,
@@ -58,9 +71,12 @@ impl Pace {
                 skip: false,
                 warn: false,
                 grew: false,
+                delay: gst::ClockTime::ZERO,
             };
         };
-        let delay = now.saturating_sub(end).saturating_sub(upstream);
+        let late = now.saturating_sub(end).saturating_sub(upstream);
+        self.excused = self.excused.min(late);
+        let delay = late - self.excused;
         let grew = delay > self.max_delay;
         self.max_delay = self.max_delay.max(delay);
         let was_late = self.late;
@@ -70,6 +86,7 @@ impl Pace {
             skip: self.skipping,
             warn: self.late && !was_late,
             grew,
+            delay,
         }
     }
 
@@ -113,6 +130,20 @@ mod tests {
         assert_eq!(judge(&mut pace, 0, block), (false, false, false));
         assert_eq!(judge(&mut pace, 110, block), (false, true, false));
         assert_eq!(pace.max_delay(), 110 * MS);
+    }
+
+    #[test]
+    fn waiting_is_no_slowness_until_it_is_caught_up_with() {
+        let mut pace = Pace::default();
+        pace.set_upstream(true, 20 * MS);
+        let skip = NemoSttOverload::Skip;
+        pace.excuse(std::time::Duration::from_millis(500));
+        assert_eq!(judge(&mut pace, 500, skip), (false, false, false));
+        // Slow on top of it.
+        assert_eq!(judge(&mut pace, 650, skip), (true, true, true));
+        // Caught up: the same delay is nobody's but ours now.
+        assert_eq!(judge(&mut pace, 0, skip), (false, false, false));
+        assert_eq!(judge(&mut pace, 500, skip), (true, true, true));
     }
 
     #[test]
