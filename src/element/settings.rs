@@ -144,7 +144,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecUInt::builder("threads")
                 .nick("Threads")
-                .blurb("Threads that compute one chunk; 0 lets ONNX Runtime choose")
+                .blurb("Threads that compute one chunk; 0 takes one for a small model and one per core for a large one")
                 .maximum(256)
                 .default_value(default.threads)
                 .mutable_ready()

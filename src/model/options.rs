@@ -14,7 +14,7 @@ pub struct Options {
     pub decoder: DecoderKind,
     /// Where the graphs run.
     pub device: Device,
-    /// Threads within one operation; 0 lets ONNX Runtime choose (one per physical core).
+    /// Threads within one operation; 0 takes one for a small model and one per physical core for a large one.
     pub threads: usize,
     /// Labels that RNN-T decoding may emit in one encoder frame. NeMo's greedy decoding allows 10.
     pub max_symbols: usize,

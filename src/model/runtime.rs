@@ -21,6 +21,10 @@ use ort::{
 use super::{Device, Options};
 use crate::error::{Error, Result};
 
+/// Graphs of fewer bytes run on one thread unless a number is asked for: handing their small operations around costs more
+/// than it saves. (1.7 M parameters: one thread is 1.35 times as fast as two; 114 M: two are 1.25 to 1.4 times as fast.)
+const SMALL_GRAPH: usize = 64 << 20;
+
 /// File names under which ONNX Runtime is installed, the most specific last.
 const LIBRARY: &str = "libonnxruntime.so";
 
@@ -141,7 +145,11 @@ impl Session {
     pub(crate) fn load(bytes: &[u8], name: &str, options: &Options) -> Result<Self> {
         let environment = environment(&options.runtime_directories)?;
         let device = pick_device(options.device)?;
-        let builder = configure(&environment, device, options).map_err(|error| match device {
+        let threads = match options.threads {
+            0 if bytes.len() < SMALL_GRAPH => 1,
+            threads => threads,
+        };
+        let builder = configure(&environment, device, threads).map_err(|error| match device {
             Device::Cuda => Error::Device {
                 device: "cuda",
                 reason: error.to_string(),
@@ -198,9 +206,9 @@ fn pick_device(asked: Device) -> Result<Device> {
     }
 }
 
-fn configure(environment: &Environment, device: Device, options: &Options) -> ort::Result<SessionBuilder> {
+fn configure(environment: &Environment, device: Device, threads: usize) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?;
-    builder = builder.with_intra_threads(options.threads)?;
+    builder = builder.with_intra_threads(threads)?;
     // Live audio leaves the processor idle most of the time; spinning workers would burn a core each meanwhile.
     builder = builder.with_intra_op_spinning(false)?;
     if device == Device::Cuda {

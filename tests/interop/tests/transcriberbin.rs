@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! nemostt in gst-plugins-rs' `transcriberbin`, which puts captions into live video.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gst::prelude::*;
+use nemostt_interop::{Cea708, Run, STT, init, speech, transcript};
+
+const MS: gst::ClockTime = gst::ClockTime::MSECOND;
+const TIMEOUT: Duration = Duration::from_secs(55);
+/// Length of the clip, and some seconds in which the last captions are sent.
+const FRAMES: u32 = 29 * 30;
+
+/// What came out of `transcriberbin`.
+#[derive(Default)]
+struct Seen {
+    decoder: Cea708,
+    frames: u32,
+    /// Running time of the frame that the first word began with.
+    first_word: Option<gst::ClockTime>,
+    /// Longest time from when a frame was made to when it reached the sink.
+    delay: gst::ClockTime,
+    /// Latency of the pipeline at the last frame.
+    latency: gst::ClockTime,
+}
+
+impl Seen {
+    fn assert_in_time(&self) {
+        assert_eq!(self.frames, FRAMES);
+        let Self { delay, latency, .. } = self;
+        assert!(
+            delay <= latency,
+            "a frame came {delay} after it was made, the latency is {latency}"
+        );
+    }
+}
+
+struct Live {
+    run: Run,
+    transcriberbin: gst::Element,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Live {
+    /// The clip and a test picture through `transcriberbin transcriber=nemostt`, both live.
+    fn new(stt: &str, properties: &[(&str, &str)]) -> Self {
+        init();
+        let video =
+            format!("videotestsrc is-live=true num-buffers={FRAMES} ! video/x-raw,width=320,height=240,framerate=30/1");
+        let run = Run::new(&format!(
+            "{} ! capsfilter name=audio caps=audio/x-raw {video} ! capsfilter name=video caps=video/x-raw \
+             appsink name=out sync=true qos=false fakesink name=sound sync=true",
+            speech()
+        ));
+        // The other method, CEA-608, needs the element cea608mux of GStreamer 1.24.
+        let mut factory = gst::ElementFactory::make("transcriberbin")
+            .property_from_str("mux-method", "cea708")
+            .property_from_str("cc-caps", "closedcaption/x-cea-708,format=cc_data");
+        for (name, value) in properties {
+            factory = factory.property_from_str(name, value);
+        }
+        let transcriberbin = factory.build().unwrap();
+        let pad = transcriberbin.static_pad("sink_audio").unwrap();
+        pad.set_property("transcriber", gst::parse::launch(stt).unwrap());
+        run.pipeline.add(&transcriberbin).unwrap();
+        for (from, pad, bin_pad) in [("audio", "src", "sink_audio"), ("video", "src", "sink_video")] {
+            run.element(from)
+                .link_pads(Some(pad), &transcriberbin, Some(bin_pad))
+                .unwrap();
+        }
+        for (bin_pad, to) in [("src_audio", "sound"), ("src_video", "out")] {
+            transcriberbin
+                .link_pads(Some(bin_pad), &run.element(to), Some("sink"))
+                .unwrap();
+        }
+
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        Self::watch(&run, &seen);
+        Self {
+            run,
+            transcriberbin,
+            seen,
+        }
+    }
+
+    fn watch(run: &Run, seen: &Arc<Mutex<Seen>>) {
+        let sink = seen.clone();
+        run.each_sample("out", move |sample| {
+            let buffer = sample.buffer().unwrap();
+            let mut seen = sink.lock().unwrap();
+            seen.frames += 1;
+            for meta in buffer.iter_meta::<gst_video::VideoCaptionMeta>() {
+                assert_eq!(meta.caption_type(), gst_video::VideoCaptionType::Cea708Raw);
+                seen.decoder.push(meta.data());
+            }
+            if seen.first_word.is_none() && !seen.decoder.cea608.shown.words().is_empty() {
+                seen.first_word = buffer.pts();
+            }
+        });
+        // Before the sink waits until the frame is due.
+        let arrived = seen.clone();
+        let out = run.element("out");
+        let pipeline = run.pipeline.downgrade();
+        out.static_pad("sink")
+            .unwrap()
+            .add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+                let segment = pad.sticky_event::<gst::event::Segment>(0).unwrap();
+                let segment = segment.segment().downcast_ref::<gst::ClockTime>().unwrap().clone();
+                let made = segment.to_running_time(info.buffer().unwrap().pts()).unwrap();
+                let pipeline = pipeline.upgrade().unwrap();
+                let Some(now) = pipeline.current_running_time() else {
+                    return gst::PadProbeReturn::Ok;
+                };
+                let mut query = gst::query::Latency::new();
+                assert!(pipeline.query(&mut query));
+                let mut seen = arrived.lock().unwrap();
+                seen.delay = seen.delay.max(now.saturating_sub(made));
+                seen.latency = query.result().1;
+                gst::PadProbeReturn::Ok
+            });
+    }
+
+    /// To NULL, ready to start again.
+    fn stop(&self) {
+        self.run.stop();
+        // transcriberbin makes this link whenever it starts, and panics if it is there still: whatever transcribes.
+        let captions = self.run.element("transcription-bin").static_pad("src").unwrap();
+        let peer = captions.peer().unwrap();
+        captions.unlink(&peer).unwrap();
+        self.run.element("cccombiner").release_request_pad(&peer);
+    }
+
+    /// Words shown so far, the last one maybe not to its end.
+    fn words(&self) -> Vec<String> {
+        self.seen.lock().unwrap().decoder.shown.words()
+    }
+}
+
+#[test]
+fn live_captions_hold_the_transcript() {
+    let live = Live::new(STT, &[]);
+    live.run.play();
+    live.run.wait(TIMEOUT);
+    let seen = live.seen.lock().unwrap();
+    assert_eq!(seen.decoder.cea608.shown.words(), transcript());
+    assert_eq!(seen.decoder.shown.words(), transcript());
+    seen.assert_in_time();
+    // It is said at 0.32 s; to begin takes some frames.
+    let first_word = seen.first_word.unwrap();
+    assert!((300 * MS..600 * MS).contains(&first_word), "first word at {first_word}");
+}
+
+#[test]
+fn pop_on_captions_hold_the_transcript() {
+    let live = Live::new(STT, &[("accumulate-time", "3000")]);
+    let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
+    pad.set_property_from_str("mode", "pop-on");
+    let said = live.run.said();
+    live.run.play();
+    live.run.wait(TIMEOUT);
+    let seen = live.seen.lock().unwrap();
+    assert_eq!(said.lock().unwrap().words, transcript());
+    // Not the CEA-608 beside it: tttocea708 breaks its lines as it likes, also within words. And on the way from nemostt
+    // to the picture a word loses its last letter now and then, which roll-up captions do not.
+    let shown = seen.decoder.shown.words();
+    let is_shown = |(shown, said): (&String, String)| said.starts_with(shown) && shown.len() + 1 >= said.len();
+    assert_eq!(shown.len(), transcript().len(), "{shown:?}");
+    assert!(shown.iter().zip(transcript()).all(is_shown), "{shown:?}");
+    seen.assert_in_time();
+}
+
+#[test]
+fn late_captions_do_not_hold_up_the_picture() {
+    // Half a second is less than nemostt's chunk alone: its words come seconds after the picture they belong to.
+    let live = Live::new(STT, &[("latency", "500"), ("lateness", "4000")]);
+    live.run.play();
+    live.run.wait(TIMEOUT);
+    let seen = live.seen.lock().unwrap();
+    assert_eq!(seen.decoder.cea608.shown.words(), transcript());
+    assert!(seen.latency < 2000 * MS, "latency {}", seen.latency);
+    seen.assert_in_time();
+    let first_word = seen.first_word.unwrap();
+    assert!(
+        (4300 * MS..4600 * MS).contains(&first_word),
+        "first word at {first_word}"
+    );
+}
+
+#[test]
+fn the_language_can_be_changed_while_it_plays() {
+    let live = Live::new(STT, &[]);
+    let stt = live.run.element("stt");
+    let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
+    live.run.play();
+    live.run.wait_until(TIMEOUT, || live.words().len() > 5);
+    // transcriberbin takes nemostt to NULL and back for this, and so what was under way is lost.
+    pad.set_property("language-code", "fr-FR");
+    live.run
+        .wait_until(TIMEOUT, || live.words().contains(&"song".to_owned()));
+    assert_eq!(stt.property::<String>("language-code"), "fr-FR");
+    assert_eq!(live.words()[..5], transcript()[..5]);
+}
+
+#[test]
+fn it_starts_and_stops_again_and_again() {
+    let live = Live::new(STT, &[]);
+    let stt = live.run.element("stt");
+    let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
+    for (language, latency, lateness) in [("en-GB", 3000, 0), ("en-US", 2500, 700_u32), ("de-DE", 2000, 0)] {
+        pad.set_property("language-code", language);
+        live.transcriberbin.set_property("latency", latency);
+        live.transcriberbin.set_property("lateness", lateness);
+        live.run.play();
+        live.run.wait_until(TIMEOUT, || live.words().len() > 5);
+        assert_eq!(stt.property::<String>("language-code"), language);
+        assert_eq!(stt.property::<u32>("latency"), latency);
+        assert_eq!(stt.property::<u32>("lateness"), lateness);
+        live.stop();
+        assert_eq!(stt.current_state(), gst::State::Null);
+        let seen = std::mem::take(&mut *live.seen.lock().unwrap());
+        // The muxer forgets about CEA-608 when it stops, whatever transcribes.
+        assert_eq!(seen.decoder.shown.words()[..5], transcript()[..5]);
+    }
+}

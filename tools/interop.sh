@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Tests nemostt with the caption elements of gst-plugins-rs (transcriberbin,
+# textwrap, tttocea608, tttojson), which cargo builds for this. Installs what
+# that needs: the headers of Pango and Cairo, and GStreamer's "bad" plugins.
+# Safe to run again: what is already there is left alone.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: tools/interop.sh [DIRECTORY]
+
+  DIRECTORY   where libgstnemostt.so is; target/plugin if not given
+END
+}
+
+say() { printf 'interop: %s\n' "$*"; }
+die() {
+    printf 'interop: %s\n' "$1" >&2
+    [ $# -eq 1 ] || printf '%s\n' "${@:2}" >&2
+    exit 1
+}
+
+case ${1:-} in
+    -h | --help) usage; exit 0 ;;
+esac
+[ $# -le 1 ] || { usage >&2; exit 2; }
+
+plugin_dir=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/../target/plugin}")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[ -f "$plugin_dir/libgstnemostt.so" ] ||
+    die "$plugin_dir holds no libgstnemostt.so: run 'make build' first"
+
+# ---- System packages ----
+
+# Not libgstreamer-plugins-bad1.0-dev: nothing here is linked to it.
+packages=(
+    gcc libc6-dev pkg-config
+    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+    libpango1.0-dev libcairo2-dev
+    gstreamer1.0-tools
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+)
+
+is_installed() {
+    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+install_packages() {
+    local missing=() as_root=() package
+    for package in "${packages[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+
+    local by_hand="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null ||
+            die "these system packages are missing, and there is no sudo to install them with." \
+                "Run this as root, then try again:" "  $by_hand"
+        as_root=(sudo)
+    fi
+
+    say "installing system packages: ${missing[*]}"
+    "${as_root[@]}" apt-get update -q ||
+        say "apt-get update failed; trying with the package lists at hand"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${missing[@]}" ||
+        die "the system packages could not be installed." \
+            "Run this as root, then try again:" "  $by_hand"
+}
+
+check_without_dpkg() {
+    local missing=() module
+    for module in gstreamer-1.0 gstreamer-app-1.0 gstreamer-video-1.0 pangocairo cairo-gobject; do
+        pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
+    done
+    [ "${#missing[@]}" -eq 0 ] ||
+        die "this is not Debian or Ubuntu, so install these yourself: ${missing[*]}"
+}
+
+if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+    install_packages
+else
+    check_without_dpkg
+fi
+gst-inspect-1.0 --exists cccombiner ||
+    die "GStreamer's plugin closedcaption is missing: it is one of the \"bad\" plugins"
+
+# ---- Tests ----
+
+root=$PWD
+cd tests/interop
+"${CARGO:-cargo}" build --locked --tests
+say "testing $plugin_dir, in real time: this takes a minute"
+# The pipelines are live and mostly wait, so all may run at once. They keep to
+# the system's GStreamer plugins and to a registry of their own.
+G_DEBUG=fatal_warnings \
+    GST_PLUGIN_PATH=$plugin_dir \
+    GST_PLUGIN_SYSTEM_PATH=$(pkg-config --variable=pluginsdir gstreamer-1.0) \
+    GST_REGISTRY=$root/target/interop/gst-registry.bin \
+    "${CARGO:-cargo}" test --locked --tests -- --test-threads=8
