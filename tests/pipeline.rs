@@ -209,6 +209,7 @@ fn a_missing_onnx_runtime_is_an_error_with_the_cure() {
             unreachable!()
         };
         println!("said: {}", error.error().message());
+        element.set_state(gst::State::Null).unwrap();
         return;
     }
     let directory = tempfile::tempdir().unwrap();
