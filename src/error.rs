@@ -139,6 +139,18 @@ pub enum Error {
         got: String,
     },
 
+    /// The encoder computed something that is no number.
+    #[error(
+        "the encoder gave a value that is not a number ({value}) on {device}: the model is damaged or its precision too \
+         small for its values. Export it again in fp32"
+    )]
+    NotFinite {
+        /// NaN or infinity.
+        value: f32,
+        /// Where it ran.
+        device: &'static str,
+    },
+
     /// Samples came after the end of the stream.
     #[error("the stream is finished; reset it before it gets more samples")]
     Finished,

@@ -117,6 +117,67 @@ fn truncated_files_are_named() {
 }
 
 #[test]
+fn what_people_take_for_a_graph_is_named() {
+    let copy = copy_of("tiny_random");
+    let encoder = copy.path().join("encoder-rnnt_la13.onnx");
+    fs::write(
+        &encoder,
+        "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 4\n",
+    )
+    .unwrap();
+    assert_says(
+        &refusal_of_model(copy.path()),
+        &["encoder-rnnt_la13.onnx", "Git LFS pointer", "git lfs pull"],
+    );
+    fs::write(&encoder, "<!doctype html><title>404</title>").unwrap();
+    assert_says(&refusal_of_model(copy.path()), &["web page"]);
+    let checkpoint = copy.path().join("model.nemo");
+    let mut tar = vec![0_u8; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    fs::write(&checkpoint, tar).unwrap();
+    assert_says(&refusal_of_model(&checkpoint), &["model.nemo", "export it to ONNX"]);
+}
+
+#[test]
+fn weights_that_are_not_numbers_end_the_stream_with_an_error() {
+    let copy = copy_of("tiny_random");
+    let encoder = copy.path().join("encoder-rnnt_la13.onnx");
+    let mut bytes = fs::read(&encoder).unwrap();
+    // A vector of 64 weights: the last bytes of the file are weights and names; find the layer norm's ones.
+    let ones: Vec<u8> = 1.0_f32.to_le_bytes().repeat(64);
+    let at = bytes.windows(ones.len()).position(|window| window == ones).unwrap();
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&encoder, bytes).unwrap();
+
+    let harness = harness::Harness::play(&format!("decoder=rnnt model-path={}", copy.path().display()));
+    for _ in 0..3 {
+        let _ = harness.push(harness::buffer(&[1_000; 16_000], None));
+    }
+    let messages = harness.messages();
+    let errors = messages.iter().filter_map(|message| match message.view() {
+        gst::MessageView::Error(error) => Some(error.error().message().to_owned()),
+        _ => None,
+    });
+    let errors: Vec<String> = errors.collect();
+    assert_says(&errors[0], &["not a number", "Export it again"]);
+}
+
+#[test]
+fn a_ctc_graph_alone_is_a_model() {
+    let copy = copy_of("tiny_random");
+    for file in ["encoder-rnnt_la13.onnx", "decoder_joint-rnnt_la13.onnx"] {
+        fs::remove_file(copy.path().join(file)).unwrap();
+    }
+    let properties = "lookahead=480 word-hold=0 endpoint-silence=0";
+    let harness = harness::Harness::play(&format!("{properties} model-path={}", copy.path().display()));
+    harness.speak(&common::clip_s16("u1_command"), 1_600);
+    harness.eos();
+    let texts = common::Texts::open();
+    let expected = texts.get("tiny_random", "u1_command", 6, gstnemostt::DecoderKind::Ctc);
+    assert_eq!(harness.text(), expected);
+}
+
+#[test]
 fn another_models_vocabulary_is_refused() {
     let copy = copy_of("tiny_random");
     fs::write(copy.path().join("tokens.txt"), "a 0\nb 1\n").unwrap();

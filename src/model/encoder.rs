@@ -138,7 +138,8 @@ impl EncoderState {
     /// Runs one window and returns the number of frames in [`outputs`](Self::outputs) that are valid.
     ///
     /// # Errors
-    /// ONNX Runtime's, and [`Error::Shape`] if the graph gives another number of frames than the window must.
+    /// ONNX Runtime's; [`Error::Shape`] if the graph gives another number of frames than the window must;
+    /// [`Error::NotFinite`].
     pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
         self.write_audio(window)?;
         self.length.data_mut()[0] = window.len as i64;
@@ -148,14 +149,21 @@ impl EncoderState {
         self.turn = 1 - self.turn;
 
         let frames = self.encoded_lengths.data()[0];
-        if frames == window.outputs as i64 {
-            return Ok(window.outputs);
+        if frames != window.outputs as i64 {
+            return Err(Error::Shape {
+                what: "encoder frames of one window",
+                expected: window.outputs.to_string(),
+                got: frames.to_string(),
+            });
         }
-        Err(Error::Shape {
-            what: "encoder frames of one window",
-            expected: window.outputs.to_string(),
-            got: frames.to_string(),
-        })
+        // It would stay in the caches, and every word after it would be lost.
+        match self.outputs.data().iter().find(|value| value.is_nan()) {
+            None => Ok(window.outputs),
+            Some(&value) => Err(Error::NotFinite {
+                value,
+                device: encoder.device().name(),
+            }),
+        }
     }
 
     /// What the last step gave: see [`EncoderState::new`] for the shape.

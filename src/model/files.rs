@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::sniff::not_a_graph;
 use crate::{
     error::{Error, Result},
     graph::Graph,
@@ -141,6 +142,9 @@ impl<'a> Parts<'a> {
             path: path.display().to_string(),
             reason,
         };
+        if let Some(what) = not_a_graph(&source.bytes) {
+            return Err(bad(what.into()));
+        }
         let graph = Graph::decode(source.bytes).map_err(bad)?;
         let (slot, what) = match Role::of(&graph) {
             Role::DecoderJoint => (&mut self.decoder_joint, "decoder_joint"),

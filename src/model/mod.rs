@@ -8,6 +8,7 @@ mod encoder;
 mod files;
 mod options;
 mod runtime;
+mod sniff;
 mod transducer;
 
 use std::path::Path;

@@ -58,3 +58,14 @@ pub enum Device {
     /// The first CUDA device; an error where there is none.
     Cuda,
 }
+
+impl Device {
+    /// Its name in messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
