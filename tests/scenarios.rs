@@ -128,6 +128,16 @@ fn assert_ends_like_nemo(words: &[(gst::ClockTime, String)], from: gst::ClockTim
     assert_eq!(found[4..], whole[whole.len() - tail..]);
 }
 
+/// Plays to the end and compares all that was said with NeMo's text.
+fn assert_all_is_nemos(player: &Player) {
+    let words: Vec<String> = player.finish().into_iter().map(|(_, text)| text).collect();
+    let texts = Texts::open();
+    assert_eq!(
+        words.join(" "),
+        texts.get("trained", "u5_eight_sentences", 1, DecoderKind::Rnnt)
+    );
+}
+
 #[test]
 fn seeking_forward_and_backward() {
     let player = Player::new(true);
@@ -168,12 +178,7 @@ fn fast_forward() {
     let player = Player::new(false);
     for rate in [2.0, 8.0] {
         player.seek(rate, gst::ClockTime::ZERO);
-        let words: Vec<String> = player.finish().into_iter().map(|(_, text)| text).collect();
-        let texts = Texts::open();
-        assert_eq!(
-            words.join(" "),
-            texts.get("trained", "u5_eight_sentences", 1, DecoderKind::Rnnt)
-        );
+        assert_all_is_nemos(&player);
     }
 }
 
@@ -194,12 +199,7 @@ fn switching_states() {
     }
     player.words.lock().unwrap().clear();
     player.seek(1.0, gst::ClockTime::ZERO);
-    let words: Vec<String> = player.finish().into_iter().map(|(_, text)| text).collect();
-    let texts = Texts::open();
-    assert_eq!(
-        words.join(" "),
-        texts.get("trained", "u5_eight_sentences", 1, DecoderKind::Rnnt)
-    );
+    assert_all_is_nemos(&player);
 }
 
 #[test]

@@ -13,12 +13,9 @@ usage: tools/interop.sh [DIRECTORY]
 END
 }
 
-say() { printf 'interop: %s\n' "$*"; }
-die() {
-    printf 'interop: %s\n' "$1" >&2
-    [ $# -eq 1 ] || printf '%s\n' "${@:2}" >&2
-    exit 1
-}
+me=interop
+# shellcheck source=tools/packages.sh
+. "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 case ${1:-} in
     -h | --help) usage; exit 0 ;;
@@ -41,34 +38,6 @@ packages=(
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 )
 
-is_installed() {
-    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
-}
-
-install_packages() {
-    local missing=() as_root=() package
-    for package in "${packages[@]}"; do
-        is_installed "$package" || missing+=("$package")
-    done
-    [ "${#missing[@]}" -gt 0 ] || return 0
-
-    local by_hand="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null ||
-            die "these system packages are missing, and there is no sudo to install them with." \
-                "Run this as root, then try again:" "  $by_hand"
-        as_root=(sudo)
-    fi
-
-    say "installing system packages: ${missing[*]}"
-    "${as_root[@]}" apt-get update -q ||
-        say "apt-get update failed; trying with the package lists at hand"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends "${missing[@]}" ||
-        die "the system packages could not be installed." \
-            "Run this as root, then try again:" "  $by_hand"
-}
-
 check_without_dpkg() {
     local missing=() module
     for module in gstreamer-1.0 gstreamer-app-1.0 gstreamer-video-1.0 pangocairo cairo-gobject; do
@@ -78,7 +47,7 @@ check_without_dpkg() {
         die "this is not Debian or Ubuntu, so install these yourself: ${missing[*]}"
 }
 
-if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+if has_apt; then
     install_packages
 else
     check_without_dpkg

@@ -14,13 +14,9 @@ Set ORT_DYLIB_PATH to a libonnxruntime.so of your own and none is fetched.
 EOF
 }
 
-say() { printf 'setup: %s\n' "$*"; }
-# The first line is marked, those after it can be copied as they are.
-die() {
-    printf 'setup: %s\n' "$1" >&2
-    [ $# -eq 1 ] || printf '%s\n' "${@:2}" >&2
-    exit 1
-}
+me=setup
+# shellcheck source=tools/packages.sh
+. "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 want_tests=no
 for arg in "$@"; do
@@ -48,38 +44,6 @@ test_packages=(
     meson ninja-build
 )
 
-is_installed() {
-    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
-}
-
-install_packages() {
-    local missing=() as_root=() package
-    for package in "${packages[@]}"; do
-        is_installed "$package" || missing+=("$package")
-    done
-    if [ "${#missing[@]}" -eq 0 ]; then
-        say "system packages: already there"
-        return
-    fi
-
-    local by_hand="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null ||
-            die "these system packages are missing, and there is no sudo to install them with." \
-                "Run this as root, then try again:" "  $by_hand"
-        as_root=(sudo)
-    fi
-
-    say "installing system packages: ${missing[*]}"
-    # An update may fail for one source of many; the install tells if it matters.
-    "${as_root[@]}" apt-get update -q ||
-        say "apt-get update failed; trying with the package lists at hand"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends "${missing[@]}" ||
-        die "the system packages could not be installed." \
-            "Run this as root, then try again:" "  $by_hand"
-}
-
 # Other systems name their packages otherwise, so only look for what matters.
 check_without_dpkg() {
     local missing=() tool module
@@ -95,7 +59,7 @@ check_without_dpkg() {
 }
 
 [ "$want_tests" = no ] || packages+=("${test_packages[@]}")
-if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+if has_apt; then
     install_packages
 else
     check_without_dpkg
