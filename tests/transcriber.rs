@@ -190,6 +190,24 @@ fn the_end_of_a_looped_segment_says_everything() {
 }
 
 #[test]
+fn other_caps_say_everything_and_the_same_caps_nothing() {
+    let harness = Harness::play("lookahead=1040");
+    let samples = clip_s16("u1_command");
+    let (first, second) = samples.split_at(samples.len() / 2);
+    harness.speak(first, 1_600);
+    assert!(harness.event(gst::event::Caps::new(&harness::caps())));
+    assert_eq!(harness.text(), "");
+    harness.speak_from(time_of(first.len()), second, 1_600);
+    let before = harness.words();
+    let mut other = harness::caps();
+    other.get_mut().unwrap().set("channel-mask", gst::Bitmask::new(4));
+    assert!(harness.event(gst::event::Caps::new(&other)));
+    let after = harness.words();
+    assert!(!after.is_empty());
+    assert_eq!(text(&[before, after].concat()), nemo_text("u1_command", 13));
+}
+
+#[test]
 fn lateness_shifts_running_time_and_is_taken_off_the_latency() {
     let on_time = Harness::play("lookahead=80");
     let late = Harness::play("lookahead=80 lateness=200");

@@ -1,36 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-/**
- * SECTION:element-nemostt
- *
- * Live speech to text with NVIDIA NeMo's cache-aware streaming models.
- *
- * Takes 16 kHz mono audio and gives one word (or utterance, #GstNemoStt:output) per text buffer, stamped with the time it
- * was said at, and with #GstNemoStt:post-messages an element message `nemostt` for each. The time between them is covered
- * by GAP events. Its latency is the chunk (#GstNemoStt:lookahead and 80 ms), 12.5 ms of analysis window,
- * #GstNemoStt:word-hold, and #GstNemoStt:latency for computing.
- *
- * The model of #GstNemoStt:model-path is loaded beside the pipeline when the element goes to PAUSED, with progress messages
- * `loading`; the first buffer waits for it.
- *
- * ## Words of a file
- *
- * |[
- * gst-launch-1.0 -m uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt ! fakesink
- * ]|
- *
- * ## Words of a microphone, soon
- *
- * |[
- * gst-launch-1.0 -m autoaudiosrc ! queue ! audioconvert ! audioresample ! nemostt lookahead=80 ! fakesink
- * ]|
- *
- * ## Sentences as JSON objects
- *
- * |[
- * gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=utterances ! application/x-json ! filesink location=speech.json
- * ]|
- */
+//! The virtual functions of the element. What they do is in the files beside this one.
+
 use std::{
     sync::{LazyLock, Mutex, MutexGuard},
     time::Instant,
@@ -252,8 +223,13 @@ impl BaseTransformImpl for NemoStt {
                 }
                 lock(&self.pace).reset();
             }
-            EventView::Eos(_) | EventView::SegmentDone(_) | EventView::StreamStart(_) | EventView::Caps(_) => {
-                self.drain();
+            EventView::Eos(_) | EventView::SegmentDone(_) | EventView::StreamStart(_) => self.drain(),
+            EventView::Caps(caps) => {
+                // Upstream may repeat itself in the middle of a word.
+                let current = self.obj().sink_pad().current_caps();
+                if current.is_none_or(|current| *current != *caps.caps()) {
+                    self.drain();
+                }
             }
             EventView::Segment(segment) => {
                 let Some(time) = segment.segment().downcast_ref::<gst::ClockTime>() else {

@@ -17,7 +17,35 @@ use gst::{glib, prelude::*};
 use crate::model::{DecoderKind, Device};
 
 glib::wrapper! {
-    /// The element `nemostt`: `audio/x-raw` in, one word per `text/x-raw` buffer out.
+    /// SECTION:element-nemostt
+    ///
+    /// Live speech to text with NVIDIA NeMo's cache-aware streaming models.
+    ///
+    /// Takes 16 kHz mono audio and gives one word (or utterance, #GstNemoStt:output) per text buffer, stamped with the time it
+    /// was said at, and with #GstNemoStt:post-messages an element message `nemostt` for each. The time between them is covered
+    /// by GAP events. Its latency is the chunk (#GstNemoStt:lookahead and 80 ms), 12.5 ms of analysis window,
+    /// #GstNemoStt:word-hold, and #GstNemoStt:latency for computing.
+    ///
+    /// The model of #GstNemoStt:model-path is loaded beside the pipeline when the element goes to PAUSED, with progress messages
+    /// `loading`; the first buffer waits for it.
+    ///
+    /// ## Words of a file
+    ///
+    /// ```sh
+    /// gst-launch-1.0 -m uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt ! fakesink
+    /// ```
+    ///
+    /// ## Words of a microphone, soon
+    ///
+    /// ```sh
+    /// gst-launch-1.0 -m autoaudiosrc ! queue ! audioconvert ! audioresample ! nemostt lookahead=80 ! fakesink
+    /// ```
+    ///
+    /// ## Sentences as JSON objects
+    ///
+    /// ```sh
+    /// gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=utterances ! application/x-json ! filesink location=speech.json
+    /// ```
     pub struct NemoStt(ObjectSubclass<imp::NemoStt>)
         @extends gst_base::BaseTransform, gst::Element, gst::Object;
 }
