@@ -42,11 +42,14 @@ fn encode(recognizer: &Recognizer, samples: &[f32]) -> EncoderRun {
 }
 
 fn encoder_agrees(model: &str) {
-    let mut goldens = Goldens::open(model);
-    for lookahead in LOOKAHEADS {
+    encoder_agrees_on(model, &mut Goldens::open(model), &LOOKAHEADS, &CLIPS);
+}
+
+fn encoder_agrees_on(model: &str, goldens: &mut Goldens, lookaheads: &[usize], clips: &[&str]) {
+    for &lookahead in lookaheads {
         let recognizer = recognizer(model, lookahead, DecoderKind::Rnnt);
         let mut worst: f32 = 0.0;
-        for name in CLIPS {
+        for &name in clips {
             let expected = goldens.encoder(name, lookahead);
             let run = encode(&recognizer, &clip(name));
             assert_eq!(
@@ -138,4 +141,21 @@ fn ctc_agrees_on_random_weights() {
 #[test]
 fn ctc_agrees_on_the_trained_model() {
     text_agrees("trained", DecoderKind::Ctc);
+}
+
+#[test]
+fn a_model_of_nemotrons_shape_agrees() {
+    // 128 mels, 56 frames of left context, which lookahead 240 ms divides too, and two LSTM layers.
+    let (model, clip_name) = ("nemotron_shape", "u2_digits");
+    let lookaheads = [0, 1, 3, 6, 13];
+    let mut goldens = Goldens::open("nemotron_shape/goldens");
+    encoder_agrees_on(model, &mut goldens, &lookaheads, &[clip_name]);
+    for lookahead in lookaheads {
+        let recognizer = recognizer(model, lookahead, DecoderKind::Rnnt);
+        assert_eq!(recognizer.config().front_end.mels, 128);
+        let heard = Heard::all(&mut recognizer.stream().unwrap(), &clip(clip_name), 1024);
+        let expected = goldens.tokens(clip_name, lookahead);
+        assert!(expected.len() > 50);
+        assert_eq!(heard.labels(), expected, "lookahead {lookahead}");
+    }
 }
