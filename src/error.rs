@@ -141,12 +141,10 @@ pub enum Error {
 
     /// The encoder computed something that is no number.
     #[error(
-        "the encoder gave a value that is not a number ({value}) on {device}: the model is damaged or its precision too \
+        "the encoder gave a value that is not a number (NaN) on {device}: the model is damaged or its precision too \
          small for its values. Export it again in fp32"
     )]
-    NotFinite {
-        /// NaN or infinity.
-        value: f32,
+    NotANumber {
         /// Where it ran.
         device: &'static str,
     },

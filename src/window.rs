@@ -61,9 +61,8 @@ pub struct Windower {
     lookahead: usize,
     /// Carry and new frames of the window to come, frame after frame.
     frames: Vec<f32>,
+    /// How many of them are carried over: none in the first window only.
     carry: usize,
-    drop: usize,
-    width: usize,
 }
 
 impl Windower {
@@ -74,8 +73,6 @@ impl Windower {
             lookahead,
             frames: Vec::with_capacity(mels * full_width(lookahead)),
             carry: 0,
-            drop: 0,
-            width: first_width(lookahead),
         }
     }
 
@@ -90,9 +87,16 @@ impl Windower {
         self.frames.len() / self.mels
     }
 
+    fn width(&self) -> usize {
+        match self.carry {
+            0 => first_width(self.lookahead),
+            carry => carry + SUBSAMPLING * (self.lookahead + 1),
+        }
+    }
+
     /// Whether the window has all its frames.
     pub fn is_full(&self) -> bool {
-        self.len() == self.width
+        self.len() == self.width()
     }
 
     /// Whether the window has any new frame: at the end of a stream it is the last one then, however short.
@@ -103,12 +107,16 @@ impl Windower {
     /// The window as it is. [`advance`](Self::advance) then makes room for the next one.
     pub fn window(&self) -> Window<'_> {
         let len = self.len();
+        let drop = match self.carry {
+            0 => 0,
+            carry => encoder_frames(carry),
+        };
         Window {
             frames: &self.frames,
             len,
-            width: self.width,
-            drop: self.drop,
-            outputs: encoder_frames(len) - self.drop,
+            width: self.width(),
+            drop,
+            outputs: encoder_frames(len) - drop,
         }
     }
 
@@ -116,12 +124,6 @@ impl Windower {
     pub fn advance(&mut self) {
         let len = self.len();
         self.carry = len.min(CARRY);
-        self.drop = encoder_frames(self.carry);
-        self.width = self.carry + SUBSAMPLING * (self.lookahead + 1);
-        if self.carry == CARRY {
-            // encoder_frames(9) is 2: the outputs at mel frames 0 and 8 of the window.
-            debug_assert_eq!(self.width, full_width(self.lookahead));
-        }
         self.frames.drain(..(len - self.carry) * self.mels);
     }
 
@@ -129,8 +131,6 @@ impl Windower {
     pub fn reset(&mut self) {
         self.frames.clear();
         self.carry = 0;
-        self.drop = 0;
-        self.width = first_width(self.lookahead);
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    lock::lock,
     model::{LogLevel, set_runtime_logger},
 };
 
@@ -334,25 +335,20 @@ impl NemoStt {
         made.map_err(|error| self.fail(&error))
     }
 
-    /// Lets the session do something, which leaves items to push; an error ends the stream.
-    fn hear(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
+    fn fail(&self, error: &Error) -> gst::FlowError {
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
+        gst::FlowError::Error
+    }
+
+    /// Lets the session do something and gives out what comes of it; an error ends the stream.
+    fn give(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
         self.ensure_session()?;
         let settings = self.settings().clone();
         let result = match &mut self.state().session {
             Some(session) => act(session, &settings),
             None => return Err(gst::FlowError::Flushing),
         };
-        result.map_err(|error| self.fail(&error))
-    }
-
-    fn fail(&self, error: &Error) -> gst::FlowError {
-        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
-        gst::FlowError::Error
-    }
-
-    /// As [`hear`](Self::hear), and gives out the items.
-    fn give(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
-        self.hear(act)?;
+        result.map_err(|error| self.fail(&error))?;
         // The lock is let go before anything leaves.
         while let Some(item) = self.pop() {
             let since = Instant::now();
@@ -458,11 +454,6 @@ impl NemoStt {
         }
         verdict.skip
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while it was held was turned into an element error; the value is still the best there is.
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn audio_caps() -> gst::Caps {

@@ -20,7 +20,9 @@ use super::{
     models::{self, Request, Source},
     settings::{MODEL_VARIABLE, Settings},
 };
-use crate::{error::Error, features::FrontEndConfig, model::latency_samples, recognizer::Recognizer, timeline};
+use crate::{
+    error::Error, features::FrontEndConfig, lock::lock, model::latency_samples, recognizer::Recognizer, timeline,
+};
 
 /// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
 const LARGEST_LOOKAHEAD: u32 = 1040;
@@ -81,10 +83,10 @@ impl Loader {
         };
         post_progress(element, gst::ProgressType::Start, "loading the model");
         let inner = self.inner.clone();
-        let element = element.downgrade();
+        let weak = element.downgrade();
         let job = move || {
             let loaded = catch_unwind(AssertUnwindSafe(|| models::get(&request)));
-            finish(&inner, load, &request, loaded.ok(), &element, done);
+            finish(&inner, load, &request, loaded.ok(), &weak, done);
         };
         let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);
         if spawned.is_err() {
@@ -145,7 +147,7 @@ impl Loader {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.inner.0)
     }
 }
 
@@ -160,7 +162,7 @@ fn finish(
 ) {
     let Some(element) = element.upgrade() else { return };
     let error = {
-        let mut state = inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = lock(&inner.0);
         if state.load != load {
             return;
         }

@@ -5,10 +5,11 @@
 //! A model that some element still holds is not loaded again for the same path and options; two elements that ask for it
 //! at the same time load it once.
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::{
     error::Error,
+    lock::lock,
     model::Options,
     recognizer::{Recognizer, WeakRecognizer},
 };
@@ -73,10 +74,6 @@ fn entry_of(request: &Request) -> Arc<Mutex<Option<WeakRecognizer>>> {
         model: model.clone(),
     });
     model
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(all(test, feature = "embedded-model"))]

@@ -19,8 +19,6 @@ pub(super) struct Pace {
     max_delay: gst::ClockTime,
     /// The delay is above the allowance, and that was said.
     late: bool,
-    /// Audio is being skipped.
-    skipping: bool,
 }
 
 /// What to do about a buffer.
@@ -81,9 +79,8 @@ impl Pace {
         self.max_delay = self.max_delay.max(delay);
         let was_late = self.late;
         self.late = delay > allowance || (self.late && delay > CAUGHT_UP);
-        self.skipping = overload == NemoSttOverload::Skip && self.late;
         Verdict {
-            skip: self.skipping,
+            skip: overload == NemoSttOverload::Skip && self.late,
             warn: self.late && !was_late,
             grew,
             delay,

@@ -83,11 +83,6 @@ impl Graph {
         self.graph.input.iter().filter(real).map(tensor_info).collect()
     }
 
-    /// What the graph gives.
-    pub fn outputs(&self) -> Vec<TensorInfo> {
-        self.graph.output.iter().map(tensor_info).collect()
-    }
-
     /// The input of this name.
     pub fn input(&self, name: &str) -> Option<TensorInfo> {
         self.graph.input.iter().find(|i| i.name() == name).map(tensor_info)

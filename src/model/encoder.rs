@@ -139,7 +139,7 @@ impl EncoderState {
     ///
     /// # Errors
     /// ONNX Runtime's; [`Error::Shape`] if the graph gives another number of frames than the window must;
-    /// [`Error::NotFinite`].
+    /// [`Error::NotANumber`].
     pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
         self.write_audio(window)?;
         self.length.data_mut()[0] = window.len as i64;
@@ -157,13 +157,12 @@ impl EncoderState {
             });
         }
         // It would stay in the caches, and every word after it would be lost.
-        match self.outputs.data().iter().find(|value| value.is_nan()) {
-            None => Ok(window.outputs),
-            Some(&value) => Err(Error::NotFinite {
-                value,
+        if self.outputs.data().iter().any(|value| value.is_nan()) {
+            return Err(Error::NotANumber {
                 device: encoder.device().name(),
-            }),
+            });
         }
+        Ok(window.outputs)
     }
 
     /// What the last step gave: see [`EncoderState::new`] for the shape.

@@ -19,7 +19,10 @@ use ort::{
 };
 
 use super::{Device, Options};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    lock::lock,
+};
 
 /// Graphs of fewer bytes run on one thread unless a number is asked for: handing their small operations around costs more
 /// than it saves. (1.7 M parameters: one thread is 1.35 times as fast as two; 114 M: two are 1.25 to 1.4 times as fast.)
@@ -64,7 +67,7 @@ fn log(level: ort::logging::LogLevel, message: &str) {
 
 /// Loads ONNX Runtime unless it is loaded already. A failure is not remembered: the next call tries again.
 fn environment(directories: &[PathBuf]) -> Result<Environment> {
-    let mut current = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut current = lock(&ENVIRONMENT);
     if let Some(environment) = &*current {
         return Ok(environment.clone());
     }
@@ -174,7 +177,7 @@ impl Session {
 
     /// An empty binding for [`run`](Self::run).
     pub(crate) fn bind(&self) -> Result<Binding> {
-        let session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let session = lock(&self.session);
         let binding = session
             .create_binding()
             .map_err(|error| failed("bind tensors", error))?;
@@ -183,7 +186,7 @@ impl Session {
 
     /// Runs the graph on the tensors of `binding`.
     pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
-        let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut session = lock(&self.session);
         let outputs = session.run_binding(&binding.0).map_err(|error| failed(doing, error))?;
         drop(outputs);
         if self.device == Device::Cuda {

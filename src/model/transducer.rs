@@ -106,10 +106,8 @@ pub(crate) struct TransducerState {
     bindings: [Binding; 2],
     turn: usize,
     label: Tensor<i32>,
-    _label_count: Tensor<i32>,
     /// Raw logits \[1, chunk, 1, labels + 1\].
     logits: Tensor<f32>,
-    _prediction_lengths: Tensor<i32>,
     blank: usize,
 }
 
@@ -122,22 +120,23 @@ impl TransducerState {
             bindings: [transducer.session.bind()?, transducer.session.bind()?],
             turn: 0,
             label: Tensor::zeros(&[1, 1])?,
-            _label_count: Tensor::zeros(&[1])?,
             logits: Tensor::zeros(&[1, chunk, 1, shape.labels + 1])?,
-            _prediction_lengths: Tensor::zeros(&[1])?,
             blank: shape.labels,
         };
-        state._label_count.data_mut()[0] = 1;
+        // Never looked at again; the bindings keep them.
+        let mut label_count = Tensor::zeros(&[1])?;
+        label_count.data_mut()[0] = 1_i32;
+        let mut prediction_lengths: Tensor<i32> = Tensor::zeros(&[1])?;
         for (turn, binding) in state.bindings.iter_mut().enumerate() {
             // The encoder's output is the decoder's input: no copy in between.
             binding.input("encoder_outputs", frames)?;
             binding.input("targets", &state.label)?;
-            binding.input("target_length", &state._label_count)?;
+            binding.input("target_length", &label_count)?;
             binding.input("input_states_1", &state.memories[turn].0)?;
             binding.input("input_states_2", &state.memories[turn].1)?;
             let next = &mut state.memories[1 - turn];
             binding.output("outputs", &mut state.logits)?;
-            binding.output("prednet_lengths", &mut state._prediction_lengths)?;
+            binding.output("prednet_lengths", &mut prediction_lengths)?;
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
         }

@@ -62,21 +62,19 @@ impl WordBuilder {
 
     /// Takes a label; gives the word before it, if this one begins another.
     pub fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<Word> {
-        let text: &[u8] = match vocabulary.piece(token.id)? {
+        let piece = vocabulary.piece(token.id)?;
+        let text: &[u8] = match piece {
             Piece::Text(piece) => piece.strip_prefix(WORD_START).unwrap_or(piece).as_bytes(),
             Piece::Byte(byte) => std::slice::from_ref(byte),
             Piece::Unknown => UNKNOWN.as_bytes(),
             Piece::Control(_) => return None,
         };
-        let mark = vocabulary.begins_word(token.id);
-        let unknown = text == UNKNOWN.as_bytes();
-        let begins = mark || self.closed;
-        let done = if begins {
+        let done = if vocabulary.begins_word(token.id) || self.closed {
             self.take(token.frame * self.frame_samples)
         } else {
             None
         };
-        self.closed = unknown;
+        self.closed = *piece == Piece::Unknown;
         if self.labels == 0 {
             self.first_frame = token.frame;
         }
