@@ -89,10 +89,14 @@ impl Loader {
             finish(&inner, load, &request, loaded.ok(), &weak, done);
         };
         let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);
-        if spawned.is_err() {
+        if let Err(error) = spawned {
             // The closure is gone with the thread that could not be made; whoever waits must not.
             self.lock().state = State::Failed;
             self.inner.1.notify_all();
+            element.post_error_message(gst::error_msg!(
+                gst::ResourceError::NoSpaceLeft,
+                ("no thread to load the model on: {error}")
+            ));
         }
     }
 
