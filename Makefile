@@ -44,8 +44,8 @@ demo: setup build ## hear assets/demo.wav and print its words
 test: ## run all tests and lints
 	tools/setup.sh --test
 	$(TEST_ENV) $(CARGO) test --no-default-features --locked
-	$(TEST_ENV) $(CARGO) test --locked
-	$(TEST_ENV) $(CARGO) test --locked --examples
+	$(TEST_ENV) $(CARGO) test --locked --features cli
+	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
 
 live: build ## hear a live and an RTSP source in real time, and measure the latency

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The `nemostt` command: what one wants to do with a model outside a pipeline. One module for each of its verbs.
+
+mod shell;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Everything that can go wrong ends as one line of text.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Live speech to text with NVIDIA NeMo's cache-aware streaming models, on your own machine.
+///
+/// The GStreamer element of the same name does the same in a pipeline: gst-inspect-1.0 nemostt.
+#[derive(Debug, Parser)]
+#[command(name = "nemostt", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completions(shell::Completions),
+    Man(shell::Man),
+}
+
+fn main() -> ExitCode {
+    let result = match &Arguments::parse().command {
+        Command::Completions(arguments) => arguments.run(),
+        Command::Man(arguments) => arguments.run(),
+    };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let pipe = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    if pipe == Some(io::ErrorKind::BrokenPipe) {
+        // `nemostt … | head`: the reader has all it wants.
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    eprintln!("nemostt: {}", lines.join(" "));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}
