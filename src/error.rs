@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use crate::graph::Fault;
+
 /// An error of the recogniser. Its text names what was found, what was expected and the cure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,8 +57,9 @@ pub enum Error {
 
     /// The directory does not hold a model.
     #[error(
-        "{} holds no {missing}. Expected NeMo's export: encoder-*.onnx with decoder_joint-*.onnx, or one CTC graph, and \
-         tokens.txt, vocab.txt or tokenizer.model beside it",
+        "{} holds no {missing}. Expected NeMo's export (encoder-*.onnx with decoder_joint-*.onnx, or one CTC graph) or \
+         that of sherpa-onnx, parakeet-rs or onnxruntime-genai, and tokens.txt, vocab.txt, tokenizer.model or \
+         tokenizer.json beside it",
         .path.display()
     )]
     NoModel {
@@ -91,12 +94,31 @@ pub enum Error {
     },
 
     /// The graph is not one that this recogniser can run.
-    #[error("{path} is not a usable model: {reason}")]
+    #[error("{path} is not a usable model: {fault}")]
     BadModel {
         /// The graph.
         path: String,
-        /// What is wrong and what was expected.
+        /// What is wrong, what was expected and what to do.
+        #[source]
+        fault: Fault,
+    },
+
+    /// There is not enough memory for the model or a stream.
+    #[error("not enough memory to {doing}: {reason}. Take a smaller model or precision, or end other programs")]
+    OutOfMemory {
+        /// What it was wanted for.
+        doing: String,
+        /// What the system or ONNX Runtime said.
         reason: String,
+    },
+
+    /// The language is not one of the model's.
+    #[error("language \"{requested}\" is not one of this model's: {}", .allowed.join(", "))]
+    Language {
+        /// What was asked for.
+        requested: String,
+        /// What there is.
+        allowed: Vec<String>,
     },
 
     /// The vocabulary cannot be read or does not fit the model.

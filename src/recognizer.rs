@@ -225,6 +225,18 @@ impl Stream {
         self.rest.transcript.set_pauses(pauses);
     }
 
+    /// Tells a multilingual model which language is spoken from now on: a code such as `en-US`, or `auto`. A model of one
+    /// language hears that one, whatever this says.
+    ///
+    /// # Errors
+    /// [`Error::Language`] if the model does not know it; it goes on hearing the one before.
+    pub fn set_language(&mut self, language: &str) -> Result<()> {
+        if let Some(languages) = &self.rest.model.config.languages {
+            self.rest.encoder.set_prompt(languages.prompt(language)?);
+        }
+        Ok(())
+    }
+
     /// The next event, oldest first.
     pub fn next_event(&mut self) -> Option<Event> {
         self.rest.transcript.pop()
@@ -279,7 +291,10 @@ enum Decoder {
 impl Transcription {
     fn new(model: Arc<Model>) -> Result<Self> {
         let config = &model.config;
-        let encoder = EncoderState::new(&model.encoder)?;
+        let mut encoder = EncoderState::new(&model.encoder)?;
+        if let Some(languages) = &config.languages {
+            encoder.set_prompt(languages.default_prompt());
+        }
         let decoder = match &model.transducer {
             Some(transducer) => {
                 let state = TransducerState::new(transducer, encoder.outputs(), config.lookahead + 1)?;
@@ -292,7 +307,10 @@ impl Transcription {
             None => Decoder::Ctc(Ctc::new(config.labels)),
         };
         Ok(Self {
-            windower: Windower::new(config.front_end.mels, config.lookahead),
+            windower: match config.contract.fixed_frames {
+                None => Windower::new(config.front_end.mels, config.lookahead),
+                Some(_) => Windower::aligned(config.front_end.mels, config.lookahead),
+            },
             encoder,
             decoder,
             transcript: Transcript::new(config.frame_samples()),
@@ -336,6 +354,7 @@ impl Transcription {
                 let mut network = Network {
                     model: transducer,
                     state,
+                    frames: self.encoder.outputs(),
                 };
                 rnnt.decode(&mut network, frames, self.frames, emit)?;
             }

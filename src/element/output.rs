@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::piece::{Format, Piece};
+use crate::text::Ending;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
 const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
@@ -63,9 +64,11 @@ impl Output {
         self.queue.push_back(Item::Message(structure));
     }
 
-    /// Adds the event at the end of an utterance.
-    pub(super) fn final_transcript(&mut self) {
-        let structure = gst::Structure::new_empty(FINAL_TRANSCRIPT);
+    /// Adds the event at the end of an utterance, which says why it is over.
+    pub(super) fn final_transcript(&mut self, ending: Option<Ending>) {
+        let structure = gst::Structure::builder(FINAL_TRANSCRIPT)
+            .field_if_some("ended-by", ending.map(Ending::name))
+            .build();
         self.queue
             .push_back(Item::Event(gst::event::CustomDownstream::new(structure)));
     }

@@ -55,6 +55,9 @@ pub(super) struct Piece {
     pub(super) is_final: bool,
     /// Number of the utterance it belongs to.
     pub(super) utterance: u64,
+    /// The language, where the model writes it down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) language: Option<String>,
     pub(super) words: Vec<TimedWord>,
 }
 
@@ -98,6 +101,7 @@ impl Piece {
             confidence: words.iter().map(|word| word.confidence).sum::<f32>() / words.len() as f32,
             is_final,
             utterance,
+            language: None,
             words,
         })
     }
@@ -132,6 +136,7 @@ impl Piece {
             .field("stream-time", segment.to_stream_time(self.start))
             .field("confidence", f64::from(self.confidence))
             .field("utterance-id", self.utterance)
+            .field_if_some("language", self.language.as_deref())
             .field("words", gst::Array::from_values(self.words.iter().map(word)))
             .build()
     }

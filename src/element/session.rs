@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Result,
     recognizer::{Recognizer, Stream},
-    text::{Event, Pauses},
+    text::{Ending, Event, Pauses},
 };
 
 /// Time segment of the input.
@@ -30,6 +30,10 @@ pub(super) struct Session {
     output: Output,
     /// Utterances that are over.
     utterances: u64,
+    /// What the stream was told that people speak.
+    spoken: Option<String>,
+    /// What the model says that people speak.
+    language: Option<String>,
 }
 
 impl Session {
@@ -45,6 +49,8 @@ impl Session {
             format,
             output: Output::default(),
             utterances: 0,
+            spoken: None,
+            language: None,
         })
     }
 
@@ -67,6 +73,10 @@ impl Session {
         let discont = buffer.flags().contains(gst::BufferFlags::DISCONT);
         let skipped = self.place(buffer.pts(), discont, count, settings)?;
         self.stream.set_pauses(self.pauses(settings));
+        if self.spoken.as_deref() != Some(settings.language()) {
+            self.stream.set_language(settings.language())?;
+            self.spoken = Some(settings.language().into());
+        }
         self.stream.accept_s16(samples(&map).skip(skipped as usize))?;
         self.collect(settings);
         Ok(())
@@ -121,6 +131,7 @@ impl Session {
         self.stream.reset();
         self.alignment.reset();
         self.output.flush();
+        self.language = None;
     }
 
     /// Takes a new segment. Before, unless [it is the same](is_same_segment), everything must be said.
@@ -202,9 +213,12 @@ impl Session {
                     if !by_word {
                         self.give(&utterance.words, true, settings);
                     }
-                    self.output.final_transcript();
+                    self.output.final_transcript(utterance.ending);
                     self.utterances += 1;
                 }
+                Event::Language(language) => self.language = Some(language),
+                Event::Turn(ending) if settings.post_messages => self.turn(ending),
+                Event::Turn(_) => {}
             }
         }
         let settled = match by_word {
@@ -216,10 +230,23 @@ impl Session {
         }
     }
 
+    /// Tells the application that the model heard the end of a turn.
+    fn turn(&mut self, ending: Ending) {
+        let time = self.alignment.time(self.stream.settled());
+        let structure = gst::Structure::builder("nemostt-turn")
+            .field("ended-by", ending.name())
+            .field("time", time)
+            .field("running-time", time.and_then(|time| self.segment.to_running_time(time)))
+            .field("stream-time", time.and_then(|time| self.segment.to_stream_time(time)))
+            .build();
+        self.output.message(structure);
+    }
+
     fn give(&mut self, words: &[crate::text::Word], is_final: bool, settings: &Settings) {
-        let Some(piece) = Piece::new(words, self.utterances, is_final, |sample| self.alignment.time(sample)) else {
+        let Some(mut piece) = Piece::new(words, self.utterances, is_final, |sample| self.alignment.time(sample)) else {
             return;
         };
+        piece.language.clone_from(&self.language);
         if settings.post_messages || !is_final {
             self.output.message(piece.structure(&self.segment));
         }

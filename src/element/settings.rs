@@ -98,6 +98,11 @@ impl Settings {
         gst::ClockTime::from_mseconds(self.lateness.into())
     }
 
+    /// Language that people speak.
+    pub(super) fn language(&self) -> &str {
+        self.language_code.as_deref().unwrap_or_default()
+    }
+
     /// Time that computing a chunk may take.
     pub(super) fn processing(&self) -> gst::ClockTime {
         gst::ClockTime::from_mseconds(self.latency.into())
@@ -114,9 +119,9 @@ impl Settings {
             glib::ParamSpecString::builder("model-path")
                 .nick("Model Path")
                 .blurb(
-                    "Directory with NeMo's streaming export (encoder-*.onnx and decoder_joint-*.onnx, or a CTC graph, and \
-                     tokens.txt, vocab.txt or tokenizer.model), or one of several encoder or CTC graphs in it. Unset: the \
-                     environment variable NEMOSTT_MODEL, else the small embedded model",
+                    "Directory with a streaming export of NeMo, sherpa-onnx, parakeet-rs or onnxruntime-genai (graphs and \
+                     vocabulary), or one of several encoder or CTC graphs in it. Unset: the environment variable \
+                     NEMOSTT_MODEL, else the small embedded model",
                 )
                 .mutable_ready()
                 .build(),
@@ -241,8 +246,8 @@ impl Settings {
             glib::ParamSpecString::builder("language-code")
                 .nick("Language Code")
                 .blurb(
-                    "Language of the speech, for applications that set one (transcriberbin does). Models of one language \
-                     hear that language whatever it says",
+                    "Language of the speech, such as en-US, or auto: tells a multilingual model what to write down. Models of \
+                     one language hear that language whatever it says",
                 )
                 .default_value(default.language_code.as_deref())
                 .mutable_playing()

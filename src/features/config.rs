@@ -4,6 +4,8 @@
 
 use serde::Deserialize;
 
+use crate::graph::Fault;
+
 /// NeMo's `preprocessor` section (`AudioToMelSpectrogramPreprocessor`), as far as inference needs it.
 ///
 /// Every cache-aware streaming checkpoint that NVIDIA has published uses the defaults, save for `features`.
@@ -77,27 +79,25 @@ impl FrontEndConfig {
     /// Checks `preprocessor` against the number of mel bands the graph takes.
     ///
     /// # Errors
-    /// A sentence that says which value cannot be served and why.
-    pub fn new(preprocessor: &Preprocessor, mels: usize) -> Result<Self, String> {
+    /// Which value cannot be served and why.
+    pub fn new(preprocessor: &Preprocessor, mels: usize) -> Result<Self, Fault> {
         match preprocessor.normalize.as_str() {
             "" | "NA" | "None" | "none" => {}
             kind => {
-                return Err(format!(
-                    "its features are normalised over the whole recording (normalize: {kind}), which a stream does not \
-                     have; cache-aware streaming models are trained with normalize: NA"
-                ));
+                return Err(Fault::OfflineFeatures { normalize: kind.into() });
             }
         }
         if preprocessor.window != "hann" {
-            return Err(format!(
+            return Err(Fault::FrontEnd(format!(
                 "its window function is {}; only hann is supported",
                 preprocessor.window
-            ));
+            )));
         }
         if let Some(features) = preprocessor.features.filter(|&n| n != mels) {
-            return Err(format!(
-                "its preprocessor makes {features} mel bands and its encoder takes {mels}"
-            ));
+            return Err(Fault::FrontEnd(format!(
+                "its preprocessor makes {features} mel bands and its encoder takes {mels}: nemostt.json belongs to another \
+                 model"
+            )));
         }
         let samples = |seconds: f64| (seconds * f64::from(preprocessor.sample_rate)).round() as usize;
         let config = Self {
@@ -117,7 +117,7 @@ impl FrontEndConfig {
             && config.fft <= 1 << 16;
         sound
             .then_some(config)
-            .ok_or_else(|| format!("its preprocessor makes no sense: {config:?}"))
+            .ok_or_else(|| Fault::FrontEnd(format!("its preprocessor makes no sense: {config:?}")))
     }
 
     /// Mel frames that `samples` samples give when the stream ends there: NeMo's `floor(L / hop) + 1`.
@@ -144,7 +144,7 @@ mod tests {
             normalize: "per_feature".into(),
             ..Default::default()
         };
-        let reason = FrontEndConfig::new(&offline, 80).unwrap_err();
+        let reason = FrontEndConfig::new(&offline, 80).unwrap_err().to_string();
         assert!(
             reason.contains("per_feature") && reason.contains("whole recording"),
             "{reason}"
@@ -157,6 +157,7 @@ mod tests {
             features: Some(128),
             ..Default::default()
         };
-        assert!(FrontEndConfig::new(&other, 80).unwrap_err().contains("128"));
+        let reason = FrontEndConfig::new(&other, 80).unwrap_err().to_string();
+        assert!(reason.contains("128"), "{reason}");
     }
 }

@@ -4,16 +4,29 @@
 //!
 //! Nothing here runs a graph; [`crate::model`] does.
 
+mod contract;
 mod drop_input;
+mod edit;
+mod external;
+mod fault;
+mod layout;
+mod precision;
 mod streaming;
+mod transducer;
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::Message;
 
+pub use contract::{Contract, PROMPT_INPUT};
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
+pub use external::DataFiles;
+pub use fault::Fault;
+use layout::Recognised;
+pub use precision::Precision;
 pub use streaming::Streaming;
+pub use transducer::{TransducerGraphs, TransducerShape};
 
 /// The ONNX protobuf messages.
 #[allow(missing_docs, clippy::all)]
@@ -56,16 +69,15 @@ impl Graph {
     /// Decodes a file; its weights stay where they are in `bytes`.
     ///
     /// # Errors
-    /// A sentence that says what the file is instead.
-    pub fn decode(bytes: Bytes) -> Result<Self, String> {
+    /// [`Fault::NotOnnx`].
+    pub fn decode(bytes: Bytes) -> Result<Self, Fault> {
         if bytes.is_empty() {
-            return Err("the file is empty".into());
+            return Err(Fault::NotOnnx("it is empty".into()));
         }
-        let mut header =
-            ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not an ONNX file ({error})"))?;
+        let mut header = ModelProto::decode(bytes).map_err(|error| Fault::NotOnnx(error.to_string()))?;
         match header.graph.take() {
             Some(graph) if !graph.node.is_empty() => Ok(Self { header, graph }),
-            _ => Err("it is truncated or not an ONNX file (no graph in it)".into()),
+            _ => Err(Fault::NotOnnx("there is no graph in it".into())),
         }
     }
 
@@ -81,6 +93,11 @@ impl Graph {
         let weights: Vec<&str> = self.graph.initializer.iter().map(TensorProto::name).collect();
         let real = |info: &&ValueInfoProto| !weights.contains(&info.name());
         self.graph.input.iter().filter(real).map(tensor_info).collect()
+    }
+
+    /// What the graph gives.
+    pub fn outputs(&self) -> Vec<TensorInfo> {
+        self.graph.output.iter().map(tensor_info).collect()
     }
 
     /// The input of this name.
@@ -122,16 +139,70 @@ impl Graph {
     }
 }
 
+/// A part of a model, brought to the one contract.
+#[derive(Debug)]
+pub enum Part {
+    /// An encoder, with or without a CTC head: see [`Contract`].
+    Encoder(Graph, Contract),
+    /// An encoder that was exported without its caches.
+    EncoderWithoutCaches,
+    /// Prediction network and joint that came in one file.
+    Transducer(Box<TransducerGraphs>),
+    /// A prediction network.
+    Prediction(Graph),
+    /// A joint.
+    Joint(Joint),
+}
+
+/// A joint that is brought to the contract as soon as the width of the encoder is known.
+#[derive(Debug)]
+pub struct Joint {
+    graph: Graph,
+    names: &'static layout::JointNames,
+}
+
+impl Joint {
+    /// The joint for encoder frames of width `width`.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn for_width(self, width: usize) -> Result<Graph, Fault> {
+        transducer::joint(self.graph, self.names, width)
+    }
+}
+
+/// Recognises the layout of `graph` by its inputs and outputs, and brings it to the contract. Gives the layout's name, too.
+///
+/// # Errors
+/// What it lacks, or what it is instead.
+pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
+    let Some((layout, recognised)) = layout::recognise(&graph) else {
+        let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
+        return Err(Fault::UnknownLayout {
+            inputs: inputs.join(", "),
+        });
+    };
+    let part = match recognised {
+        Recognised::EncoderWithoutCaches => Part::EncoderWithoutCaches,
+        Recognised::Encoder(names) => {
+            let contract = contract::apply(&mut graph, layout.name, names)?;
+            Part::Encoder(graph, contract)
+        }
+        Recognised::DecoderJoint(names) => Part::Transducer(Box::new(transducer::split(graph, names)?)),
+        Recognised::Prediction(names) => Part::Prediction(transducer::prediction(graph, names)?),
+        Recognised::Joint(names) => Part::Joint(Joint { graph, names }),
+    };
+    Ok((layout.name, part))
+}
+
 fn outputs_of(node: &NodeProto) -> Vec<(&str, &NodeProto)> {
     node.output.iter().map(|name| (name.as_str(), node)).collect()
 }
 
 /// Values of a small integer tensor; larger ones are weights and tables, never shapes or limits.
 fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    const SMALL: i64 = 16;
-    if tensor.dims.iter().product::<i64>() > SMALL {
-        return None;
-    }
+    const SMALL: u64 = 16;
+    elements(&tensor.dims).filter(|&count| count <= SMALL)?;
     let raw = tensor.raw_data.as_deref().unwrap_or_default();
     match element_type(tensor.data_type()) {
         ElementType::I64 if raw.is_empty() => Some(tensor.int64_data.clone()),
@@ -146,6 +217,12 @@ fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
         ),
         _ => None,
     }
+}
+
+/// How many values a tensor of these sizes has; `None` where the sizes make no sense.
+fn elements(dims: &[i64]) -> Option<u64> {
+    dims.iter()
+        .try_fold(1_u64, |all, &dim| all.checked_mul(u64::try_from(dim).ok()?))
 }
 
 fn element_type(code: i32) -> ElementType {

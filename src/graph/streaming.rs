@@ -6,7 +6,7 @@
 //! graph uses them: the `Clip` that limits the cache's length, the `Clip` that limits the number of outputs, the kernel
 //! of the depthwise convolutions, the `Slice` and `Sub` that drop the outputs of the carry.
 
-use super::{ElementType, Graph, NodeProto, TensorInfo};
+use super::{Fault, Graph, NodeProto, TensorInfo, contract::known, edit::Side};
 
 /// Dimensions and limits of a cache-aware encoder (or encoder with CTC head).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,80 +28,85 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// Reads them from `graph`.
+    /// Reads them from `graph`, which keeps the [`Contract`](super::Contract).
     ///
     /// # Errors
-    /// A sentence that says what the graph lacks.
-    pub fn read(graph: &Graph) -> Result<Self, String> {
-        let audio = expect(graph.input("audio_signal"), "input audio_signal", ElementType::F32, 3)?;
-        expect(graph.input("length"), "input length", ElementType::I64, 1)?;
-        let channel = expect(
-            graph.input("cache_last_channel"),
-            "input cache_last_channel",
-            ElementType::F32,
-            4,
-        )?;
-        let time = expect(
-            graph.input("cache_last_time"),
-            "input cache_last_time",
-            ElementType::F32,
-            4,
-        )?;
-        expect(
-            graph.input("cache_last_channel_len"),
-            "input cache_last_channel_len",
-            ElementType::I64,
-            1,
-        )?;
-        for (name, rank) in [
-            ("encoded_lengths", 1),
-            ("cache_last_channel_next", 4),
-            ("cache_last_time_next", 4),
-            ("cache_last_channel_next_len", 1),
+    /// What the graph lacks.
+    pub fn read(graph: &Graph) -> Result<Self, Fault> {
+        let audio = expect(graph, Side::Input, "audio_signal", 3)?;
+        let channel = expect(graph, Side::Input, "cache_last_channel", 4)?;
+        let time = expect(graph, Side::Input, "cache_last_time", 4)?;
+        for (side, name, axes) in [
+            (Side::Input, "length", 1),
+            (Side::Input, "cache_last_channel_len", 1),
+            (Side::Output, "encoded_lengths", 1),
+            (Side::Output, "cache_last_channel_next", 4),
+            (Side::Output, "cache_last_time_next", 4),
+            (Side::Output, "cache_last_channel_next_len", 1),
         ] {
-            let element = if rank == 1 { ElementType::I64 } else { ElementType::F32 };
-            expect(graph.output(name), &format!("output {name}"), element, rank)?;
-        }
-        for info in [&audio, &channel, &time] {
-            if let Some(batch) = info.dims[0].filter(|&batch| batch != 1) {
-                return Err(format!(
-                    "its batch size is fixed to {batch}; one stream needs 1 or a free axis"
-                ));
-            }
+            expect(graph, side, name, axes)?;
         }
 
-        let size = |info: &TensorInfo, axis: usize, what: &str| {
-            info.dims[axis].ok_or_else(|| format!("{} leaves its axis {axis} ({what}) open", info.name))
-        };
-        let layers = size(&channel, 1, "layers")?;
+        let layers = size(&channel, 1, "number of layers")?;
         let width = size(&channel, 3, "width")?;
         if time.dims[1] != Some(layers) || time.dims[2] != Some(width) {
-            return Err(format!(
-                "cache_last_time is {:?}, which does not fit cache_last_channel {:?}",
-                time.dims, channel.dims
-            ));
+            return Err(Fault::Contradiction {
+                what: format!(
+                    "its cache_last_time {} does not fit its cache_last_channel {}",
+                    shape(&time),
+                    shape(&channel)
+                ),
+            });
         }
+        let left = match upper_limit(graph, "cache_last_channel_next_len") {
+            Ok(left) => left,
+            Err(fault) => channel.dims[2].ok_or(fault)?,
+        };
+        if left >= FULL_CONTEXT {
+            return Err(Fault::FullContext { left: left as i64 });
+        }
+        if channel.dims[2].is_some_and(|frames| frames != left) {
+            return Err(Fault::Contradiction {
+                what: format!(
+                    "its cache_last_channel is {}, but it keeps {left} frames",
+                    shape(&channel)
+                ),
+            });
+        }
+        let kernel = depthwise_kernel(graph, width);
+        let conv_left = match (time.dims[3], kernel) {
+            (None, kernel) => kernel? - 1,
+            (Some(frames), Ok(kernel)) if frames != kernel - 1 => {
+                return Err(Fault::Contradiction {
+                    what: format!(
+                        "its cache_last_time is {}, but its convolutions look back {} frames",
+                        shape(&time),
+                        kernel - 1
+                    ),
+                });
+            }
+            (Some(frames), _) => frames,
+        };
         let found = Self {
-            mels: size(&audio, 1, "mel bands")?,
+            mels: size(&audio, 1, "number of mel bands")?,
             layers,
             width,
-            left: match channel.dims[2] {
-                Some(left) => left,
-                None => upper_limit(graph, "cache_last_channel_next_len")?,
-            },
-            conv_left: match time.dims[3] {
-                Some(frames) => frames,
-                None => depthwise_kernel(graph, width)? - 1,
-            },
+            left,
+            conv_left,
             chunk: upper_limit(graph, "encoded_lengths")?,
             drop: carry_drop(graph)?.amount,
         };
-        if found.chunk == 0 || !found.left.is_multiple_of(found.chunk) {
-            return Err(format!(
-                "its left context of {} frames is no multiple of its chunk of {}: NeMo's mask then splits the chunk and \
-                 halves the lookahead. Export it with set_default_att_context_size([left, R]) where left % (R + 1) == 0",
-                found.left, found.chunk
-            ));
+        let sizes = [found.mels, layers, width, left, conv_left, found.chunk];
+        if sizes.iter().any(|size| !(1..=LARGEST).contains(size)) {
+            return Err(Fault::Contradiction {
+                what: format!("its sizes make no sense: {found:?}"),
+            });
+        }
+        if !left.is_multiple_of(found.chunk) {
+            return Err(Fault::SplitChunks {
+                left,
+                chunk: found.chunk,
+            });
         }
         Ok(found)
     }
@@ -113,31 +118,52 @@ impl Streaming {
     }
 }
 
-fn expect(info: Option<TensorInfo>, what: &str, element: ElementType, rank: usize) -> Result<TensorInfo, String> {
-    match info {
-        None => Err(format!("it has no {what}")),
-        Some(info) if info.element == element && info.dims.len() == rank => Ok(info),
-        Some(info) => Err(format!(
-            "its {what} is {:?} with {} axes; expected {element:?} with {rank}",
-            info.element,
-            info.dims.len()
-        )),
+/// NeMo's size of the cache where the left context has no limit (`ConformerEncoder.setup_streaming_params`).
+const FULL_CONTEXT: usize = 10_000;
+/// No size of a model is larger; more would only be an attempt to allocate it.
+const LARGEST: usize = 16_384;
+
+/// The input or output `name`, which has `axes` axes and room for one stream.
+fn expect(graph: &Graph, side: Side, name: &str, axes: usize) -> Result<TensorInfo, Fault> {
+    let info = known(graph, side, name, axes)?;
+    match info.dims[0] {
+        Some(batch) if batch != 1 => Err(Fault::FixedBatch {
+            tensor: name.into(),
+            batch,
+        }),
+        _ => Ok(info),
     }
 }
 
+fn size(info: &TensorInfo, axis: usize, what: &str) -> Result<usize, Fault> {
+    info.dims[axis].ok_or_else(|| Fault::Untold(format!("the {what} (axis {axis} of {})", info.name)))
+}
+
+/// Sizes as people write them: \[1, 17, ?, 512\].
+fn shape(info: &TensorInfo) -> String {
+    let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
+    let sizes: Vec<String> = info.dims.iter().map(size).collect();
+    format!("[{}]", sizes.join(", "))
+}
+
 /// The upper limit of the `Clip` that makes output `name`.
-fn upper_limit(graph: &Graph, name: &str) -> Result<usize, String> {
+fn upper_limit(graph: &Graph, name: &str) -> Result<usize, Fault> {
     let limit = || {
-        let clip = *graph.producers().get(name)?;
-        let limit = (clip.op_type() == "Clip").then(|| clip.input.get(2)).flatten()?;
+        let producers = graph.producers();
+        let mut node = *producers.get(name)?;
+        // A cast or two may stand between.
+        while ["Cast", "Identity"].contains(&node.op_type()) {
+            node = producers.get(node.input.first()?.as_str())?;
+        }
+        let limit = (node.op_type() == "Clip").then(|| node.input.get(2)).flatten()?;
         single(graph.constants().get(limit.as_str())?)
     };
     let limit = limit().and_then(|limit| usize::try_from(limit).ok());
-    limit.ok_or_else(|| format!("its output {name} is not limited by a constant, as NeMo's exports are"))
+    limit.ok_or_else(|| Fault::Untold(format!("the limit of its output {name}")))
 }
 
 /// Kernel size of the depthwise convolutions over time (`groups` = encoder width, one axis).
-fn depthwise_kernel(graph: &Graph, width: usize) -> Result<usize, String> {
+fn depthwise_kernel(graph: &Graph, width: usize) -> Result<usize, Fault> {
     let attribute = |node: &NodeProto, name: &str| {
         let found = node.attribute.iter().find(|a| a.name() == name);
         found.map(|a| (a.i(), a.ints.clone()))
@@ -145,16 +171,17 @@ fn depthwise_kernel(graph: &Graph, width: usize) -> Result<usize, String> {
     let kernel = |node: &NodeProto| {
         let (groups, _) = attribute(node, "group")?;
         let (_, kernel) = attribute(node, "kernel_shape")?;
-        let depthwise = node.op_type() == "Conv" && groups == width as i64;
+        let convolution = ["Conv", "ConvInteger"].contains(&node.op_type());
+        let depthwise = convolution && groups == width as i64;
         (depthwise && kernel.len() == 1).then(|| kernel[0])
     };
     let mut kernels: Vec<i64> = graph.nodes().iter().filter_map(kernel).collect();
     kernels.dedup();
     match kernels[..] {
         [kernel] if (2..=1024).contains(&kernel) => Ok(kernel as usize),
-        _ => Err(format!(
-            "the kernel of its causal convolutions cannot be told (found {kernels:?})"
-        )),
+        _ => Err(Fault::Untold(format!(
+            "the kernel of its causal convolutions (found {kernels:?})"
+        ))),
     }
 }
 
@@ -171,7 +198,7 @@ pub(super) struct CarryDrop {
 /// Finds NeMo's `(length - drop_extra_pre_encoded).clamp(min=0)` and `audio_signal[:, drop_extra_pre_encoded:, :]`
 /// (`ConformerEncoder.forward_internal`): the only `Sub` of a constant under a `Clip` from 0, and the only `Slice` from
 /// the same constant to the end of axis 1.
-pub(super) fn carry_drop(graph: &Graph) -> Result<CarryDrop, String> {
+pub(super) fn carry_drop(graph: &Graph) -> Result<CarryDrop, Fault> {
     let constants = graph.constants();
     let constant = |node: &NodeProto, input: usize| {
         let name = node.input.get(input)?;
@@ -189,20 +216,24 @@ pub(super) fn carry_drop(graph: &Graph) -> Result<CarryDrop, String> {
         Some((index, amount))
     });
     let [(sub, amount)] = subs.collect::<Vec<_>>()[..] else {
-        return Err(
-            "the place where it shortens the length by the outputs of the carried mel frames cannot be told".into(),
-        );
+        return Err(Fault::Untold(
+            "the place where it shortens the length by the outputs of the carried mel frames".into(),
+        ));
     };
     let slices = graph.nodes().iter().enumerate().filter_map(|(index, node)| {
         let cut = node.op_type() == "Slice" && constant(node, 3) == Some(1) && constant(node, 2) == Some(i64::MAX);
         (cut && constant(node, 1) == Some(amount)).then_some(index)
     });
     let [slice] = slices.collect::<Vec<_>>()[..] else {
-        return Err("the place where it drops the outputs of the carried mel frames cannot be told".into());
+        return Err(Fault::Untold(
+            "the place where it drops the outputs of the carried mel frames".into(),
+        ));
     };
     match usize::try_from(amount) {
         Ok(amount) if amount > 0 => Ok(CarryDrop { amount, slice, sub }),
-        _ => Err(format!("it drops {amount} outputs of the carried mel frames")),
+        _ => Err(Fault::Contradiction {
+            what: format!("it drops {amount} outputs of the carried mel frames"),
+        }),
     }
 }
 

@@ -7,11 +7,8 @@
 
 use bytes::Bytes;
 
-use super::files::{Files, NamedGraph, Source};
-use crate::{
-    error::{Error, Result},
-    graph::Graph,
-};
+use super::files::{Files, Source};
+use crate::error::Result;
 
 macro_rules! asset {
     ($name:literal) => {
@@ -30,20 +27,14 @@ macro_rules! asset {
 pub const EMBEDDED_LOOKAHEAD: u32 = 1040;
 
 pub(crate) fn files() -> Result<Files> {
-    Ok(Files {
-        origin: "embedded model".into(),
-        encoder: Some(decode(asset!("encoder-model.onnx"))?),
-        decoder_joint: Some(decode(asset!("decoder_joint-model.onnx"))?),
-        ctc: Some(decode(asset!("ctc.onnx"))?),
-        vocabulary: asset!("tokens.txt"),
-        sidecar: Some(asset!("nemostt.json")),
-    })
-}
-
-fn decode(source: Source) -> Result<NamedGraph> {
-    let Source { name, bytes } = source;
-    match Graph::decode(bytes) {
-        Ok(graph) => Ok(NamedGraph { name, graph }),
-        Err(reason) => Err(Error::BadModel { path: name, reason }),
-    }
+    Files::in_memory(
+        "embedded model",
+        [
+            asset!("encoder-model.onnx"),
+            asset!("decoder_joint-model.onnx"),
+            asset!("ctc.onnx"),
+        ],
+        asset!("tokens.txt"),
+        Some(asset!("nemostt.json")),
+    )
 }

@@ -3,13 +3,13 @@
 //! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
 
 use super::{
-    files::NamedGraph,
+    files::NamedEncoder,
     options::{Device, Options},
     runtime::{Binding, Session, Tensor},
 };
 use crate::{
     error::{Error, Result},
-    graph::{DROP_INPUT, Streaming, make_drop_an_input},
+    graph::{DROP_INPUT, PROMPT_INPUT, Streaming, make_drop_an_input},
     window::Window,
 };
 
@@ -20,27 +20,34 @@ pub(crate) struct Encoder {
     lookahead: usize,
     /// Labels of the CTC head, without blank; `None` where the outputs are encoder frames.
     ctc_labels: Option<usize>,
+    /// Whether it must be told a language.
+    has_prompt: bool,
+    /// Whether it gives outputs for the padding of the last window, too.
+    masks_length: bool,
 }
 
 impl Encoder {
     /// Makes the drop an input and loads the graph.
     pub(crate) fn load(
-        part: NamedGraph,
+        part: NamedEncoder,
         streaming: Streaming,
         lookahead: usize,
         ctc_labels: Option<usize>,
         options: &Options,
     ) -> Result<Self> {
-        let NamedGraph { name, mut graph } = part;
-        if let Err(reason) = make_drop_an_input(&mut graph) {
-            return Err(Error::BadModel { path: name, reason });
+        let mut part = part;
+        let contract = part.part.1;
+        if let Err(fault) = make_drop_an_input(&mut part.part.0) {
+            return Err(part.bad(fault));
         }
-        let session = Session::load(&graph.encode(), &name, options)?;
+        let session = Session::load(&part.part.0.encode(), &part.name, options)?;
         Ok(Self {
             session,
             streaming,
             lookahead,
             ctc_labels,
+            has_prompt: contract.prompt.is_some(),
+            masks_length: contract.masks_length,
         })
     }
 
@@ -91,6 +98,8 @@ pub(crate) struct EncoderState {
     bound_width: [usize; 2],
     length: Tensor<i64>,
     drop: Tensor<i64>,
+    /// The language of a multilingual model.
+    prompt: Tensor<i64>,
     /// Encoder frames \[1, width, chunk\], or log-probabilities \[1, chunk, labels + 1\].
     outputs: Tensor<f32>,
     encoded_lengths: Tensor<i64>,
@@ -114,12 +123,16 @@ impl EncoderState {
             bound_width: [0; 2],
             length: Tensor::zeros(&[1])?,
             drop: Tensor::zeros(&[1])?,
+            prompt: Tensor::zeros(&[1])?,
             outputs: Tensor::zeros(&shape)?,
             encoded_lengths: Tensor::zeros(&[1])?,
         };
         for (turn, binding) in state.bindings.iter_mut().enumerate() {
             binding.input("length", &state.length)?;
             binding.input(DROP_INPUT, &state.drop)?;
+            if encoder.has_prompt {
+                binding.input(PROMPT_INPUT, &state.prompt)?;
+            }
             binding.output(output, &mut state.outputs)?;
             binding.output("encoded_lengths", &mut state.encoded_lengths)?;
 
@@ -149,7 +162,8 @@ impl EncoderState {
         self.turn = 1 - self.turn;
 
         let frames = self.encoded_lengths.data()[0];
-        if frames != window.outputs as i64 {
+        let enough = frames > window.outputs as i64 && !encoder.masks_length;
+        if frames != window.outputs as i64 && !enough {
             return Err(Error::Shape {
                 what: "encoder frames of one window",
                 expected: window.outputs.to_string(),
@@ -168,6 +182,11 @@ impl EncoderState {
     /// What the last step gave: see [`EncoderState::new`] for the shape.
     pub(crate) fn outputs(&self) -> &Tensor<f32> {
         &self.outputs
+    }
+
+    /// Says which language is spoken from now on, by its prompt.
+    pub(crate) fn set_prompt(&mut self, prompt: i64) {
+        self.prompt.data_mut()[0] = prompt;
     }
 
     /// Real frames in the attention cache.

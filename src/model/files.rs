@@ -2,19 +2,20 @@
 
 //! Which file of a model directory is what.
 //!
-//! Graphs are told apart by their inputs and outputs, not by their names, so a renamed export still loads.
+//! Graphs are told apart by their inputs and outputs, not by their names, so a renamed export still loads. Names count
+//! only where a directory holds a graph in several precisions, as sherpa-onnx's do (`encoder.onnx`, `encoder.int8.onnx`).
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use bytes::Bytes;
 
-use super::sniff::not_a_graph;
+use super::{sniff::not_a_graph, variants::choose};
 use crate::{
     error::{Error, Result},
-    graph::Graph,
+    graph::{Contract, Fault, Graph, Joint, Part, Precision, TransducerGraphs, adapt},
 };
 
 /// A file's bytes and what to call it in messages.
@@ -27,9 +28,15 @@ pub(crate) struct Source {
 impl Source {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|source| Error::Read {
-            path: path.into(),
-            source,
+        let bytes = fs::read(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::OutOfMemory => Error::OutOfMemory {
+                doing: format!("read {}", path.display()),
+                reason: source.to_string(),
+            },
+            _ => Error::Read {
+                path: path.into(),
+                source,
+            },
         })?;
         Ok(Self {
             name: path.display().to_string(),
@@ -38,11 +45,35 @@ impl Source {
     }
 }
 
-/// A decoded graph with the name of its file.
+/// A part of a model with the name of its file.
 #[derive(Debug)]
-pub(crate) struct NamedGraph {
+pub(crate) struct Named<T> {
     pub(crate) name: String,
-    pub(crate) graph: Graph,
+    pub(crate) part: T,
+    /// What the file holds its weights in.
+    pub(crate) precision: Precision,
+}
+
+impl<T> Named<T> {
+    /// An error about this file.
+    pub(crate) fn bad(&self, fault: Fault) -> Error {
+        Error::BadModel {
+            path: self.name.clone(),
+            fault,
+        }
+    }
+}
+
+/// An encoder that keeps the contract.
+pub(crate) type NamedEncoder = Named<(Graph, Contract)>;
+
+/// Prediction network and joint, as they came.
+#[derive(Debug)]
+pub(crate) enum TransducerParts {
+    /// In one file.
+    Joined(Named<Box<TransducerGraphs>>),
+    /// In a file each.
+    Apart(Box<(Named<Graph>, Named<Joint>)>),
 }
 
 /// The parts of a model, read but not checked against each other.
@@ -51,19 +82,19 @@ pub(crate) struct Files {
     /// Where they came from, for messages.
     pub(crate) origin: String,
     /// Encoder of a transducer.
-    pub(crate) encoder: Option<NamedGraph>,
-    /// Prediction network and joint in one graph.
-    pub(crate) decoder_joint: Option<NamedGraph>,
+    pub(crate) encoder: Option<NamedEncoder>,
+    /// Its decoder.
+    pub(crate) transducer: Option<TransducerParts>,
     /// Encoder with CTC head in one graph.
-    pub(crate) ctc: Option<NamedGraph>,
-    /// `tokens.txt`, `vocab.txt` or `tokenizer.model`.
+    pub(crate) ctc: Option<NamedEncoder>,
+    /// `tokens.txt`, `vocab.txt`, `tokenizer.model` or `tokenizer.json`.
     pub(crate) vocabulary: Source,
     /// `nemostt.json`, if there is one.
     pub(crate) sidecar: Option<Source>,
 }
 
 /// Vocabulary files, the best first.
-const VOCABULARIES: [&str; 3] = ["tokens.txt", "vocab.txt", "tokenizer.model"];
+const VOCABULARIES: [&str; 4] = ["tokens.txt", "vocab.txt", "tokenizer.model", "tokenizer.json"];
 const SIDECAR: &str = "nemostt.json";
 
 impl Files {
@@ -87,19 +118,22 @@ impl Files {
 
         let mut parts = Parts::new(directory);
         if is_file {
-            parts.add(path, true)?;
+            parts.add(Source::read(path)?, Encoders::Wanted)?;
         }
-        for candidate in onnx_files(directory)? {
-            if candidate != path {
-                parts.add(&candidate, !is_file)?;
-            }
+        for candidate in choose(&onnx_files(directory)?, is_file.then_some(path)) {
+            let encoders = if is_file {
+                Encoders::PassedOver
+            } else {
+                Encoders::Wanted
+            };
+            parts.add(Source::read(&candidate)?, encoders)?;
         }
         let missing = |missing| Error::NoModel {
             path: directory.into(),
             missing,
         };
         if parts.encoder.is_none() && parts.ctc.is_none() {
-            return Err(missing("encoder"));
+            return Err(parts.stranger.unwrap_or_else(|| missing("encoder")));
         }
         let vocabulary = VOCABULARIES
             .iter()
@@ -107,22 +141,42 @@ impl Files {
             .find(|path| path.exists());
         let vocabulary = vocabulary.ok_or_else(|| missing("vocabulary"))?;
         let sidecar = directory.join(SIDECAR);
-        Ok(Self {
-            origin: path.display().to_string(),
-            vocabulary: Source::read(&vocabulary)?,
-            sidecar: sidecar.exists().then(|| Source::read(&sidecar)).transpose()?,
-            encoder: parts.encoder,
-            decoder_joint: parts.decoder_joint,
-            ctc: parts.ctc,
-        })
+        let sidecar = sidecar.exists().then(|| Source::read(&sidecar)).transpose()?;
+        Ok(parts.into_files(path.display().to_string(), Source::read(&vocabulary)?, sidecar))
     }
+
+    /// The parts of a model whose files are in memory.
+    #[cfg(feature = "embedded-model")]
+    pub(crate) fn in_memory(
+        origin: &str,
+        graphs: impl IntoIterator<Item = Source>,
+        vocabulary: Source,
+        sidecar: Option<Source>,
+    ) -> Result<Self> {
+        let mut parts = Parts::new(Path::new(origin));
+        for source in graphs {
+            parts.add(source, Encoders::Wanted)?;
+        }
+        Ok(parts.into_files(origin.into(), vocabulary, sidecar))
+    }
+}
+
+/// Whether a file that holds an encoder is wanted, or one was chosen already.
+#[derive(Clone, Copy, PartialEq)]
+enum Encoders {
+    Wanted,
+    PassedOver,
 }
 
 struct Parts<'a> {
     directory: &'a Path,
-    encoder: Option<NamedGraph>,
-    decoder_joint: Option<NamedGraph>,
-    ctc: Option<NamedGraph>,
+    encoder: Option<NamedEncoder>,
+    ctc: Option<NamedEncoder>,
+    joined: Option<Named<Box<TransducerGraphs>>>,
+    prediction: Option<Named<Graph>>,
+    joint: Option<Named<Joint>>,
+    /// What is wrong with the first graph that is none of these.
+    stranger: Option<Error>,
 }
 
 impl<'a> Parts<'a> {
@@ -130,71 +184,113 @@ impl<'a> Parts<'a> {
         Self {
             directory,
             encoder: None,
-            decoder_joint: None,
             ctc: None,
+            joined: None,
+            prediction: None,
+            joint: None,
+            stranger: None,
         }
     }
 
-    /// Puts a file where it belongs. Without `encoders`, one that holds an encoder is passed over.
-    fn add(&mut self, path: &Path, encoders: bool) -> Result<()> {
-        let source = Source::read(path)?;
-        let bad = |reason| Error::BadModel {
-            path: path.display().to_string(),
-            reason,
+    /// Puts a file where it belongs.
+    fn add(&mut self, source: Source, encoders: Encoders) -> Result<()> {
+        let Source { name, bytes } = source;
+        let bad = |fault| Error::BadModel {
+            path: name.clone(),
+            fault,
         };
-        if let Some(what) = not_a_graph(&source.bytes) {
-            return Err(bad(what.into()));
+        if let Some(fault) = not_a_graph(&bytes) {
+            return Err(bad(fault));
         }
-        let graph = Graph::decode(source.bytes).map_err(bad)?;
-        let (slot, what) = match Role::of(&graph) {
-            Role::DecoderJoint => (&mut self.decoder_joint, "decoder_joint"),
-            _ if !encoders => return Ok(()),
-            Role::Encoder => (&mut self.encoder, "encoder"),
-            Role::Ctc => (&mut self.ctc, "CTC graph"),
-            Role::EncoderWithoutCaches => return Err(Error::MissingCaches { path: source.name }),
-            Role::Unknown => {
-                let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
-                return Err(bad(format!(
-                    "it takes {}, which is none of NeMo's streaming graphs",
-                    inputs.join(", ")
-                )));
+        let mut graph = Graph::decode(bytes).map_err(bad)?;
+        let directory = self.directory;
+        graph
+            .bring_in(&mut |location| beside(directory, location))
+            .map_err(bad)?;
+        let precision = graph.precision();
+        let part = match adapt(graph) {
+            Ok((_, part)) => part,
+            // It may belong to something else, such as a voice activity detector: only without an encoder does it matter.
+            Err(fault @ Fault::UnknownLayout { .. }) => {
+                self.stranger.get_or_insert(bad(fault));
+                return Ok(());
             }
+            Err(fault) => return Err(bad(fault)),
         };
+        let wanted = encoders == Encoders::Wanted;
+        match part {
+            Part::Transducer(part) => self.fill(
+                |parts| &mut parts.joined,
+                "decoder_joint",
+                Named { name, part, precision },
+            ),
+            Part::Prediction(part) => self.fill(
+                |parts| &mut parts.prediction,
+                "decoder",
+                Named { name, part, precision },
+            ),
+            Part::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part, precision }),
+            _ if !wanted => Ok(()),
+            Part::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
+            Part::Encoder(graph, contract) => {
+                let part = (graph, contract);
+                let named = Named { name, part, precision };
+                if contract.ctc {
+                    self.fill(|parts| &mut parts.ctc, "CTC graph", named)
+                } else {
+                    self.fill(|parts| &mut parts.encoder, "encoder", named)
+                }
+            }
+        }
+    }
+
+    fn fill<T>(
+        &mut self,
+        slot: impl Fn(&mut Self) -> &mut Option<Named<T>>,
+        what: &'static str,
+        named: Named<T>,
+    ) -> Result<()> {
+        let path = self.directory.into();
+        let slot = slot(self);
         if let Some(other) = slot {
             return Err(Error::Ambiguous {
-                path: self.directory.into(),
+                path,
                 what,
-                found: vec![other.name.clone(), source.name],
+                found: vec![other.name.clone(), named.name],
             });
         }
-        *slot = Some(NamedGraph {
-            name: source.name,
-            graph,
-        });
+        *slot = Some(named);
         Ok(())
     }
-}
 
-enum Role {
-    Encoder,
-    EncoderWithoutCaches,
-    Ctc,
-    DecoderJoint,
-    Unknown,
-}
-
-impl Role {
-    fn of(graph: &Graph) -> Self {
-        let takes = |name| graph.input(name).is_some();
-        let gives = |name| graph.output(name).is_some();
-        match () {
-            _ if takes("encoder_outputs") && takes("targets") => Self::DecoderJoint,
-            _ if takes("audio_signal") && !takes("cache_last_channel") => Self::EncoderWithoutCaches,
-            _ if takes("audio_signal") && gives("logprobs") => Self::Ctc,
-            _ if takes("audio_signal") && gives("outputs") => Self::Encoder,
-            _ => Self::Unknown,
+    fn into_files(self, origin: String, vocabulary: Source, sidecar: Option<Source>) -> Files {
+        let transducer = match (self.joined, self.prediction, self.joint) {
+            (Some(joined), ..) => Some(TransducerParts::Joined(joined)),
+            (None, Some(prediction), Some(joint)) => Some(TransducerParts::Apart(Box::new((prediction, joint)))),
+            _ => None,
+        };
+        Files {
+            origin,
+            encoder: self.encoder,
+            transducer,
+            ctc: self.ctc,
+            vocabulary,
+            sidecar,
         }
     }
+}
+
+/// Reads the file `location` beside a graph. A graph from somewhere must not make us read anything else.
+fn beside(directory: &Path, location: &str) -> std::result::Result<Bytes, String> {
+    let relative = Path::new(location);
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if location.is_empty() || !plain {
+        return Err("a model may only name files in its own directory".into());
+    }
+    let bytes = fs::read(directory.join(relative)).map_err(|error| error.to_string())?;
+    Ok(bytes.into())
 }
 
 fn onnx_files(directory: &Path) -> Result<Vec<PathBuf>> {

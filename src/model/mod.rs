@@ -8,27 +8,30 @@ mod encoder;
 mod files;
 mod options;
 mod runtime;
+mod sidecar;
 mod sniff;
 mod transducer;
+mod variants;
 
 use std::path::Path;
-
-use serde::Deserialize;
 
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
-use files::{Files, NamedGraph, Source};
+use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{DecoderKind, Device, Options};
+pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, set_runtime_logger};
+pub use sidecar::Languages;
+use sidecar::Sidecar;
 pub(crate) use transducer::{Transducer, TransducerState};
 
 use crate::{
     error::{Error, Result},
-    features::{FrontEndConfig, Preprocessor},
-    graph::Streaming,
+    features::FrontEndConfig,
+    graph::{Contract, Fault, Precision, Streaming},
     text::Vocabulary,
-    window::SUBSAMPLING,
+    window::{SUBSAMPLING, full_width},
 };
 
 /// A model, ready to run.
@@ -57,6 +60,12 @@ pub struct ModelConfig {
     pub device: Device,
     /// Labels that RNN-T decoding may emit in one encoder frame.
     pub max_symbols: usize,
+    /// What the encoder holds its weights in.
+    pub precision: Precision,
+    /// The layout that the encoder came in, and what else it is like.
+    pub contract: Contract,
+    /// The languages of a multilingual model.
+    pub languages: Option<Languages>,
 }
 
 impl ModelConfig {
@@ -83,15 +92,6 @@ pub(crate) fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u
     (chunk + front_end.window / 2) as u64
 }
 
-/// What `nemostt.json` beside a model may say.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Sidecar {
-    preprocessor: Preprocessor,
-    /// Lookaheads the model was trained for, in encoder frames.
-    lookaheads: Option<Vec<usize>>,
-}
-
 impl Model {
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
@@ -105,36 +105,39 @@ impl Model {
     }
 
     fn build(files: Files, options: &Options) -> Result<Self> {
-        let sidecar = Sidecar::read(files.sidecar.as_ref())?;
-        let parts = (files.encoder, files.decoder_joint, files.ctc);
-        let (decoder, body, decoder_joint) = pick_decoder(&files.origin, parts, options.decoder)?;
-        let NamedGraph { name, graph } = body;
-        let bad = |reason| Error::BadModel {
-            path: name.clone(),
-            reason,
-        };
+        let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
+        let parts = (files.encoder, files.transducer, files.ctc);
+        let (decoder, body, transducer) = pick_decoder(&files.origin, parts, options.decoder)?;
+        let (graph, contract) = (&body.part.0, body.part.1);
 
-        let streaming = Streaming::read(&graph).map_err(bad)?;
-        let mut preprocessor = sidecar.preprocessor;
-        if let Some(kind) = graph.metadata("normalize_type") {
-            preprocessor.normalize = kind.into();
+        sidecar.complete(graph).map_err(|fault| body.bad(fault))?;
+        let streaming = Streaming::read(graph).map_err(|fault| body.bad(fault))?;
+        let front_end = FrontEndConfig::new(&sidecar.preprocessor, streaming.mels).map_err(|fault| body.bad(fault))?;
+        if let Some(frames) = contract.fixed_frames
+            && !(0..streaming.chunk).any(|lookahead| full_width(lookahead) == frames)
+        {
+            let what =
+                format!("its windows are fixed to {frames} mel frames, which is no window of a lookahead it allows");
+            return Err(body.bad(Fault::Contradiction { what }));
         }
-        let front_end = FrontEndConfig::new(&preprocessor, streaming.mels).map_err(bad)?;
-        let lookahead = pick_lookahead(&streaming, &front_end, sidecar.lookaheads, options.lookahead)?;
+        let lookahead = pick_lookahead(&streaming, &contract, &front_end, sidecar.lookaheads, options.lookahead)?;
+        let languages = languages(&contract, sidecar.prompt).map_err(|fault| body.bad(fault))?;
 
-        let transducer = match decoder_joint {
-            Some(part) => Some(Transducer::load(part, streaming.width, options)?),
+        let transducer = match transducer {
+            Some(parts) => Some(Transducer::load(parts, streaming.width, options)?),
             None => None,
         };
         let labels = match &transducer {
             Some(transducer) => transducer.labels(),
-            None => {
-                ctc_labels(&graph).ok_or_else(|| bad("its output logprobs leaves the number of labels open".into()))?
-            }
+            None => ctc_labels(graph).ok_or_else(|| body.bad(Fault::Untold("the number of its labels".into())))?,
         };
-        let vocabulary = Vocabulary::parse(&files.vocabulary.name, &files.vocabulary.bytes, labels)?;
+        let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
+        let mut vocabulary = Vocabulary::parse(file, bytes, labels)?;
+        vocabulary.mark(sidecar.special.end_of_utterance, "<EOU>");
+        vocabulary.mark(sidecar.special.end_of_backchannel, "<EOB>");
+        let precision = body.precision;
         let encoder = Encoder::load(
-            NamedGraph { name, graph },
+            body,
             streaming,
             lookahead,
             transducer.is_none().then_some(labels),
@@ -149,6 +152,9 @@ impl Model {
             decoder,
             device: encoder.device(),
             max_symbols: options.max_symbols.max(1),
+            precision,
+            contract,
+            languages,
         };
         Ok(Self {
             config,
@@ -159,24 +165,39 @@ impl Model {
     }
 }
 
-impl Sidecar {
-    fn read(source: Option<&Source>) -> Result<Self> {
-        let Some(source) = source else {
-            return Ok(Self::default());
-        };
-        serde_json::from_slice(&source.bytes).map_err(|error| Error::BadModel {
-            path: source.name.clone(),
-            reason: error.to_string(),
-        })
+/// The languages of a multilingual model: its encoder must be told one.
+fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Result<Option<Languages>, Fault> {
+    let Some(prompts) = contract.prompt else {
+        return Ok(None);
+    };
+    let Some(languages) = prompt else {
+        return Err(Fault::Prompt(
+            "it is multilingual, and nothing says which prompt stands for which language. Put them into nemostt.json \
+             beside it: {\"prompt\": {\"dictionary\": {\"en-US\": 0, …}, \"auto\": 101}}; tools/export_nemo.py writes them"
+                .into(),
+        ));
+    };
+    let known = |id: &i64| *id >= 0 && prompts.is_none_or(|prompts| (*id as usize) < prompts);
+    match languages
+        .dictionary
+        .values()
+        .chain(&languages.auto)
+        .find(|id| !known(id))
+    {
+        Some(id) => Err(Fault::Prompt(format!(
+            "its languages have prompts up to {id}, but it takes {} of them",
+            prompts.unwrap_or_default()
+        ))),
+        None => Ok(Some(languages)),
     }
 }
 
-/// The decoder in use, the graph that holds the encoder, and that of the prediction network and joint, if there is one.
+/// The decoder in use, the graph that holds the encoder, and prediction network and joint, if they are used.
 fn pick_decoder(
     origin: &str,
-    parts: (Option<NamedGraph>, Option<NamedGraph>, Option<NamedGraph>),
+    parts: (Option<NamedEncoder>, Option<TransducerParts>, Option<NamedEncoder>),
     asked: DecoderKind,
-) -> Result<(DecoderKind, NamedGraph, Option<NamedGraph>)> {
+) -> Result<(DecoderKind, NamedEncoder, Option<TransducerParts>)> {
     use DecoderKind::{Auto, Ctc, Rnnt};
     let (requested, needs) = match (asked, parts) {
         (Auto | Rnnt, (Some(encoder), Some(joint), _)) => return Ok((Rnnt, encoder, Some(joint))),
@@ -184,7 +205,7 @@ fn pick_decoder(
         (Ctc, _) => ("ctc", "a graph with output logprobs (export with decoder_type ctc)"),
         (Auto | Rnnt, _) => (
             "rnnt",
-            "an encoder and its decoder_joint graph (export with decoder_type rnnt)",
+            "an encoder with its decoder_joint graph, or with decoder and joiner (export with decoder_type rnnt)",
         ),
     };
     Err(Error::Decoder {
@@ -202,12 +223,20 @@ fn ctc_labels(graph: &crate::graph::Graph) -> Option<usize> {
 /// The lookahead in encoder frames.
 fn pick_lookahead(
     streaming: &Streaming,
+    contract: &Contract,
     front_end: &FrontEndConfig,
     trained: Option<Vec<usize>>,
     asked: Option<u32>,
 ) -> Result<usize> {
     let frame_ms = (front_end.hop * SUBSAMPLING * 1000) as u32 / front_end.sample_rate;
-    let mut allowed = streaming.lookaheads();
+    let mut allowed = match contract.fixed_frames {
+        // The window has one width, so the chunk has one, too.
+        Some(frames) => {
+            let chunk = (0..streaming.chunk).filter(|&lookahead| full_width(lookahead) == frames);
+            chunk.collect()
+        }
+        None => streaming.lookaheads(),
+    };
     if let Some(trained) = trained {
         allowed.retain(|lookahead| trained.contains(lookahead));
     }

@@ -14,6 +14,7 @@ use std::{
 use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider},
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{IoBinding, builder::SessionBuilder},
     value::PrimitiveTensorElementType,
 };
@@ -21,6 +22,7 @@ use ort::{
 use super::{Device, Options};
 use crate::{
     error::{Error, Result},
+    graph::Fault,
     lock::lock,
 };
 
@@ -130,10 +132,38 @@ fn libraries_in(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
-    Error::Runtime {
-        doing: doing.into(),
-        reason: reason.to_string(),
+    let (doing, reason) = (doing.into(), reason.to_string());
+    match is_out_of_memory(&reason) {
+        true => Error::OutOfMemory { doing, reason },
+        false => Error::Runtime { doing, reason },
     }
+}
+
+/// Why ONNX Runtime does not take the graph `name`.
+fn refused(name: &str, error: &impl Display) -> Error {
+    let reason = error.to_string();
+    match is_out_of_memory(&reason) {
+        true => Error::OutOfMemory {
+            doing: format!("load {name}"),
+            reason,
+        },
+        false => Error::BadModel {
+            path: name.into(),
+            fault: Fault::Refused(reason),
+        },
+    }
+}
+
+/// ONNX Runtime has no code of its own for it: these are the words of the C++ library and of its allocators.
+fn is_out_of_memory(reason: &str) -> bool {
+    [
+        "bad_alloc",
+        "bad allocation",
+        "ailed to allocate memory",
+        "out of memory",
+    ]
+    .iter()
+    .any(|words| reason.contains(words))
 }
 
 /// A graph, loaded and optimised. Streams share it: one at a time runs on it.
@@ -160,10 +190,9 @@ impl Session {
             _ => failed("set up a session", error),
         })?;
         let mut builder = builder;
-        let session = builder.commit_from_memory(bytes).map_err(|error| Error::BadModel {
-            path: name.into(),
-            reason: format!("ONNX Runtime refuses it: {error}"),
-        })?;
+        let session = builder
+            .commit_from_memory(bytes)
+            .map_err(|error| refused(name, &error))?;
         Ok(Self {
             session: Mutex::new(session),
             device,
@@ -182,6 +211,22 @@ impl Session {
             .create_binding()
             .map_err(|error| failed("bind tensors", error))?;
         Ok(Binding(binding))
+    }
+
+    /// Sizes of `output` after a run on the inputs of `binding`.
+    pub(crate) fn sizes_of(&self, binding: &mut Binding, output: &str) -> Result<Vec<usize>> {
+        let doing = || format!("find the size of {output}");
+        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+        let bound = memory.and_then(|memory| binding.0.bind_output_to_device(output, &memory));
+        bound.map_err(|error| failed(doing(), error))?;
+        let mut session = lock(&self.session);
+        let outputs = session
+            .run_binding(&binding.0)
+            .map_err(|error| failed(doing(), error))?;
+        let value = outputs
+            .get(output)
+            .ok_or_else(|| failed(doing(), "there is no such output"))?;
+        Ok(value.shape().iter().map(|&size| size.max(0) as usize).collect())
     }
 
     /// Runs the graph on the tensors of `binding`.

@@ -2,30 +2,37 @@
 
 //! What a file is that is no ONNX graph, and what to do about it.
 
+use crate::graph::Fault;
+
 /// Where the magic of a tar archive lies.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
-/// A sentence on what `bytes` are, if they are one of the things people download or export in place of a graph.
-pub(super) fn not_a_graph(bytes: &[u8]) -> Option<&'static str> {
+const EXPORT: &str =
+    "export it to ONNX with NeMo and cache_support (tools/export_nemo.py does), and take what that writes";
+
+/// What `bytes` are, if they are one of the things people download or export in place of a graph.
+pub(super) fn not_a_graph(bytes: &[u8]) -> Option<Fault> {
+    let (what, cure) = what_else(bytes)?;
+    Some(Fault::NotAGraph { what, cure })
+}
+
+fn what_else(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     let text = bytes.trim_ascii_start();
     let is_html = [&b"<!doctype"[..], b"<html", b"<?xml"]
         .iter()
         .any(|tag| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag));
     match () {
-        () if starts(b"version https://git-lfs") => {
-            Some("it is a Git LFS pointer, not the file itself: fetch that with `git lfs pull`")
-        }
-        () if is_html => Some("it is a web page: the download went wrong, fetch the file itself"),
+        () if starts(b"version https://git-lfs") => Some((
+            "a Git LFS pointer, not the file itself",
+            "fetch that with `git lfs pull`",
+        )),
+        () if is_html => Some(("a web page", "the download went wrong, fetch the file itself")),
         () if bytes.get(TAR_MAGIC) == Some(b"ustar") || starts(&[0x1f, 0x8b]) => {
-            Some("it is an archive, as NeMo's .nemo checkpoints are: export it to ONNX with NeMo, cache_support on")
+            Some(("an archive, as NeMo's .nemo checkpoints are", EXPORT))
         }
-        () if starts(b"PK\x03\x04") => Some(
-            "it is a zip archive, as PyTorch's checkpoints are: export the model to ONNX with NeMo, cache_support on",
-        ),
-        () if is_safetensors(bytes) => Some(
-            "it is a safetensors file, weights without a graph: export the model to ONNX with NeMo, cache_support on",
-        ),
+        () if starts(b"PK\x03\x04") => Some(("a zip archive, as PyTorch's checkpoints are", EXPORT)),
+        () if is_safetensors(bytes) => Some(("a safetensors file, weights without a graph", EXPORT)),
         () => None,
     }
 }
@@ -43,8 +50,8 @@ fn is_safetensors(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn said(bytes: &[u8]) -> &'static str {
-        not_a_graph(bytes).unwrap_or("nothing")
+    fn said(bytes: &[u8]) -> String {
+        not_a_graph(bytes).map_or("nothing".into(), |fault| fault.to_string())
     }
 
     #[test]

@@ -1,98 +1,93 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Prediction network and joint of a transducer, in NeMo's one graph `decoder_joint`.
+//! Prediction network and joint of a transducer: see [`crate::graph::TransducerGraphs`] for what they take and give.
 
 use super::{
-    files::NamedGraph,
+    files::TransducerParts,
     options::Options,
     runtime::{Binding, Session, Tensor},
 };
 use crate::{
     error::{Error, Result},
-    graph::{ElementType, Graph},
+    graph::{Fault, TransducerGraphs, TransducerShape},
 };
 
-/// The graph, shared by all streams.
+/// The two graphs, shared by all streams.
 pub(crate) struct Transducer {
-    session: Session,
-    shape: Shape,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    /// Width of the encoder frames it takes.
-    width: usize,
-    /// LSTM layers of the prediction network.
-    layers: usize,
-    /// Width of the LSTM.
-    hidden: usize,
-    /// Labels without blank.
-    labels: usize,
+    prediction: Session,
+    joint: Session,
+    shape: TransducerShape,
+    /// Sizes of the tensor that goes from one to the other.
+    predicted: Vec<usize>,
 }
 
 impl Transducer {
-    /// Checks that the graph fits an encoder of width `width` and loads it.
-    pub(crate) fn load(part: NamedGraph, width: usize, options: &Options) -> Result<Self> {
-        let NamedGraph { name, graph } = part;
-        let shape = match Shape::read(&graph) {
-            Ok(shape) if shape.width == width => shape,
-            Ok(shape) => {
-                return Err(Error::BadModel {
-                    path: name,
-                    reason: format!(
-                        "it takes encoder frames of width {}, the encoder gives {width}: it belongs to another model",
-                        shape.width
-                    ),
-                });
+    /// Checks that the parts fit each other and an encoder of width `width`, and loads them.
+    pub(crate) fn load(parts: TransducerParts, width: usize, options: &Options) -> Result<Self> {
+        let (names, graphs) = match parts {
+            TransducerParts::Joined(joined) => ([joined.name.clone(), joined.name], *joined.part),
+            TransducerParts::Apart(apart) => {
+                let (prediction, joint) = *apart;
+                let joint_name = joint.name;
+                let graph = joint.part.for_width(width).map_err(|fault| bad(&joint_name, fault))?;
+                let graphs = TransducerGraphs {
+                    prediction: prediction.part,
+                    joint: graph,
+                };
+                ([prediction.name, joint_name], graphs)
             }
-            Err(reason) => return Err(Error::BadModel { path: name, reason }),
         };
-        let session = Session::load(&graph.encode(), &name, options)?;
-        Ok(Self { session, shape })
+        let shape = graphs.shape().map_err(|fault| bad(&names[1], fault))?;
+        if shape.width != width {
+            let fault = Fault::OtherModel {
+                what: "encoder frames",
+                takes: shape.width,
+                giver: "encoder",
+                gives: width,
+            };
+            return Err(bad(&names[1], fault));
+        }
+        let prediction = Session::load(&graphs.prediction.encode(), &names[0], options)?;
+        let joint = Session::load(&graphs.joint.encode(), &names[1], options)?;
+        let predicted = predicted_sizes(&prediction, &shape)?;
+        let transducer = Self {
+            prediction,
+            joint,
+            shape,
+            predicted,
+        };
+        Ok(transducer)
     }
 
     /// Labels without blank; blank is the id after the last one.
     pub(crate) fn labels(&self) -> usize {
-        self.shape.labels
+        self.shape.classes - 1
     }
 }
 
-impl Shape {
-    fn read(graph: &Graph) -> std::result::Result<Self, String> {
-        let input = |name: &str, element: ElementType, rank: usize| match graph.input(name) {
-            Some(info) if info.element == element && info.dims.len() == rank => Ok(info),
-            Some(info) => Err(format!(
-                "its input {name} is {:?} with {} axes; expected {element:?} with {rank}",
-                info.element,
-                info.dims.len()
-            )),
-            None => Err(format!("it has no input {name}")),
-        };
-        let frames = input("encoder_outputs", ElementType::F32, 3)?;
-        input("targets", ElementType::I32, 2)?;
-        input("target_length", ElementType::I32, 1)?;
-        let state = input("input_states_1", ElementType::F32, 3)?;
-        if input("input_states_2", ElementType::F32, 3)?.dims[2] != state.dims[2] {
-            return Err("its two states differ in width".into());
-        }
-        let logits = graph.output("outputs").filter(|info| info.dims.len() == 4);
-        let sizes = || {
-            Some(Self {
-                width: frames.dims[1]?,
-                layers: state.dims[0]?,
-                hidden: state.dims[2]?,
-                labels: logits.as_ref()?.dims[3]?.checked_sub(1)?,
-            })
-        };
-        sizes().ok_or_else(|| "it leaves its width, its LSTM layers or its number of labels open".into())
+fn bad(path: &str, fault: Fault) -> Error {
+    Error::BadModel {
+        path: path.into(),
+        fault,
     }
+}
+
+/// What goes from the prediction network to the joint has no size in the file where the two were one graph: a run tells.
+fn predicted_sizes(prediction: &Session, shape: &TransducerShape) -> Result<Vec<usize>> {
+    let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
+    let mut binding = prediction.bind()?;
+    binding.input("targets", &label)?;
+    let memory = Memory::empty(shape)?;
+    binding.input("input_states_1", &memory.0)?;
+    binding.input("input_states_2", &memory.1)?;
+    prediction.sizes_of(&mut binding, "prediction")
 }
 
 /// LSTM state after one label: two tensors \[layers, 1, hidden\].
 struct Memory(Tensor<f32>, Tensor<f32>);
 
 impl Memory {
-    fn empty(shape: &Shape) -> Result<Self> {
+    fn empty(shape: &TransducerShape) -> Result<Self> {
         let dims = [shape.layers, 1, shape.hidden];
         Ok(Self(Tensor::zeros(&dims)?, Tensor::zeros(&dims)?))
     }
@@ -102,63 +97,110 @@ impl Memory {
 pub(crate) struct TransducerState {
     /// Read and written in turns: [`advance`](Self::advance) makes what was written the next to be read.
     memories: [Memory; 2],
-    /// `bindings[i]` reads `memories[i]`.
-    bindings: [Binding; 2],
+    /// `predict[i]` reads `memories[i]`.
+    predict: [Binding; 2],
     turn: usize,
     label: Tensor<i32>,
-    /// Raw logits \[1, chunk, 1, labels + 1\].
+    /// Whether the prediction is that of `label`.
+    is_predicted: bool,
+    join: Binding,
+    joining: Joining,
+    /// Raw logits \[1, frames, 1, labels + 1\].
     logits: Tensor<f32>,
     blank: usize,
+}
+
+/// What a call of the joint scores.
+enum Joining {
+    /// All frames of the chunk.
+    Chunk,
+    /// One frame, copied here: \[1, width, 1\].
+    Frame(Tensor<f32>),
 }
 
 impl TransducerState {
     /// Tensors for a stream at its start, which reads encoder frames \[1, width, chunk\] from `frames`.
     pub(crate) fn new(transducer: &Transducer, frames: &Tensor<f32>, chunk: usize) -> Result<Self> {
         let shape = &transducer.shape;
+        let scored = if shape.one_frame { 1 } else { chunk };
+        let logits: &[usize] = match shape.logits_axes {
+            3 => &[1, scored, shape.classes],
+            _ => &[1, scored, 1, shape.classes],
+        };
+        let mut prediction: Tensor<f32> = Tensor::zeros(&transducer.predicted)?;
         let mut state = Self {
             memories: [Memory::empty(shape)?, Memory::empty(shape)?],
-            bindings: [transducer.session.bind()?, transducer.session.bind()?],
+            predict: [transducer.prediction.bind()?, transducer.prediction.bind()?],
             turn: 0,
             label: Tensor::zeros(&[1, 1])?,
-            logits: Tensor::zeros(&[1, chunk, 1, shape.labels + 1])?,
-            blank: shape.labels,
+            is_predicted: false,
+            join: transducer.joint.bind()?,
+            joining: match shape.one_frame {
+                true => Joining::Frame(Tensor::zeros(&[1, shape.width, 1])?),
+                false => Joining::Chunk,
+            },
+            logits: Tensor::zeros(logits)?,
+            blank: shape.classes - 1,
         };
-        // Never looked at again; the bindings keep them.
-        let mut label_count = Tensor::zeros(&[1])?;
-        label_count.data_mut()[0] = 1_i32;
-        let mut prediction_lengths: Tensor<i32> = Tensor::zeros(&[1])?;
-        for (turn, binding) in state.bindings.iter_mut().enumerate() {
-            // The encoder's output is the decoder's input: no copy in between.
-            binding.input("encoder_outputs", frames)?;
+        for (turn, binding) in state.predict.iter_mut().enumerate() {
             binding.input("targets", &state.label)?;
-            binding.input("target_length", &label_count)?;
             binding.input("input_states_1", &state.memories[turn].0)?;
             binding.input("input_states_2", &state.memories[turn].1)?;
             let next = &mut state.memories[1 - turn];
-            binding.output("outputs", &mut state.logits)?;
-            binding.output("prednet_lengths", &mut prediction_lengths)?;
+            binding.output("prediction", &mut prediction)?;
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
         }
+        // The encoder's output is the joint's input: no copy in between, unless it takes frames one by one.
+        let frames = match &state.joining {
+            Joining::Chunk => frames,
+            Joining::Frame(frame) => frame,
+        };
+        state.join.input("encoder_outputs", frames)?;
+        state.join.input("prediction", &prediction)?;
+        state.join.output("outputs", &mut state.logits)?;
         state.reset();
         Ok(state)
     }
 
-    /// Scores every frame of the chunk against the labels so far; see [`logits`](Self::logits).
-    pub(crate) fn score(&mut self, transducer: &Transducer) -> Result<()> {
-        transducer.session.run(&self.bindings[self.turn], "run the decoder")
+    /// Scores the chunk's frames from `frame` on against the labels so far; `frames` is what the encoder gave. Gives the
+    /// first frame after those that [`logits`](Self::logits) now knows.
+    pub(crate) fn score(&mut self, transducer: &Transducer, frames: &Tensor<f32>, frame: usize) -> Result<usize> {
+        if !self.is_predicted {
+            transducer
+                .prediction
+                .run(&self.predict[self.turn], "run the prediction network")?;
+            self.is_predicted = true;
+        }
+        if let Joining::Frame(one) = &mut self.joining {
+            let rows = one.data_mut();
+            let chunk = frames.data().len() / rows.len();
+            for (value, row) in rows.iter_mut().zip(frames.data().chunks_exact(chunk)) {
+                *value = row[frame];
+            }
+        }
+        transducer.joint.run(&self.join, "run the joint")?;
+        Ok(match self.joining {
+            Joining::Chunk => usize::MAX,
+            Joining::Frame(_) => frame + 1,
+        })
     }
 
     /// Raw logits of frame `frame`: one for each label, blank last.
     pub(crate) fn logits(&self, frame: usize) -> &[f32] {
         let classes = self.blank + 1;
-        &self.logits.data()[frame * classes..][..classes]
+        let row = match self.joining {
+            Joining::Chunk => frame,
+            Joining::Frame(_) => 0,
+        };
+        &self.logits.data()[row * classes..][..classes]
     }
 
-    /// Takes `label` as emitted: the state of the last [`score`](Self::score) becomes the state, and `label` the last label.
+    /// Takes `label` as emitted: the state that predicted it becomes the state, and `label` the last label.
     pub(crate) fn advance(&mut self, label: usize) {
         self.turn = 1 - self.turn;
         self.label.data_mut()[0] = label as i32;
+        self.is_predicted = false;
     }
 
     /// Back to the start of a stream. The first "label" is blank, whose embedding is the zero row (`blank_as_pad`).
@@ -167,5 +209,6 @@ impl TransducerState {
         self.memories[0].0.data_mut().fill(0.0);
         self.memories[0].1.data_mut().fill(0.0);
         self.label.data_mut()[0] = self.blank as i32;
+        self.is_predicted = false;
     }
 }

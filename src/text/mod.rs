@@ -3,11 +3,12 @@
 //! From labels to words.
 
 mod sentencepiece;
+mod tokenizer_json;
 mod transcript;
 mod vocabulary;
 mod words;
 
 pub(crate) use transcript::Transcript;
-pub use transcript::{Event, Pauses, Utterance};
-pub use vocabulary::{Piece, Vocabulary};
+pub use transcript::{Ending, Event, Pauses, Utterance};
+pub use vocabulary::{Mark, Piece, Vocabulary};
 pub use words::{Word, WordBuilder};

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Vocabulary, Word, WordBuilder};
+use super::{Mark, Piece, Vocabulary, Word, WordBuilder};
 use crate::decode::Token;
 
 /// What a stream has to say.
@@ -19,6 +19,36 @@ pub enum Event {
     Partial(Utterance),
     /// An utterance is complete: someone paused, or the stream ended. Its words were given out before.
     Utterance(Utterance),
+    /// The model wrote down which language is spoken, as a code such as `en-US`.
+    Language(String),
+    /// The model heard that a turn is over, whether anything was said since the one before or not. An utterance that was at
+    /// work is given out first.
+    Turn(Ending),
+}
+
+/// Why an utterance is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Nobody said anything for a while.
+    Pause,
+    /// The model heard that someone has finished and waits for an answer (`<EOU>`).
+    EndOfUtterance,
+    /// The model heard that someone only let the other know they are listening (`<EOB>`).
+    EndOfBackchannel,
+    /// The stream ended.
+    EndOfStream,
+}
+
+impl Ending {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::EndOfUtterance => "end-of-utterance",
+            Self::EndOfBackchannel => "end-of-backchannel",
+            Self::EndOfStream => "end-of-stream",
+        }
+    }
 }
 
 /// Words between two pauses.
@@ -28,6 +58,10 @@ pub struct Utterance {
     pub id: u64,
     /// Its words: at least one.
     pub words: Vec<Word>,
+    /// Why it is over; `None` while it is not.
+    pub ending: Option<Ending>,
+    /// Its language, where the model writes it down: the last it wrote.
+    pub language: Option<String>,
 }
 
 impl Utterance {
@@ -78,6 +112,8 @@ pub(crate) struct Transcript {
     last_label: Option<u64>,
     /// Whether anything was decoded since the last partial.
     changed: bool,
+    /// The language that the model wrote down last.
+    language: Option<String>,
     events: VecDeque<Event>,
 }
 
@@ -91,6 +127,7 @@ impl Transcript {
             id: 0,
             last_label: None,
             changed: false,
+            language: None,
             events: VecDeque::new(),
         }
     }
@@ -102,9 +139,13 @@ impl Transcript {
     /// Takes a label.
     pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
         self.events.push_back(Event::Token(token));
+        if let Some(mark) = vocabulary.piece(token.id).and_then(Piece::mark) {
+            self.mark(mark);
+            return;
+        }
         // The pause may have come and gone within one chunk. What continues a word does not begin an utterance.
         if vocabulary.begins_word(token.id) && self.paused(token.frame, self.pauses.utterance) {
-            self.end_utterance();
+            self.end_utterance(Ending::Pause);
         }
         let word = self.builder.push(vocabulary, token);
         self.complete(word);
@@ -115,7 +156,7 @@ impl Transcript {
     /// All labels of the frames before `frames` were given to [`token`](Self::token).
     pub(crate) fn decoded(&mut self, frames: u64) {
         if self.paused(frames, self.pauses.utterance) {
-            self.end_utterance();
+            self.end_utterance(Ending::Pause);
         } else if self.paused(frames, self.pauses.word) {
             let word = self.builder.finish();
             self.complete(word);
@@ -123,7 +164,12 @@ impl Transcript {
         if std::mem::take(&mut self.changed) && self.pauses.partials {
             let words: Vec<Word> = self.words.iter().cloned().chain(self.builder.peek()).collect();
             if !words.is_empty() {
-                self.events.push_back(Event::Partial(Utterance { id: self.id, words }));
+                self.events.push_back(Event::Partial(Utterance {
+                    id: self.id,
+                    words,
+                    ending: None,
+                    language: self.language.clone(),
+                }));
             }
         }
     }
@@ -135,7 +181,7 @@ impl Transcript {
 
     /// The stream ended.
     pub(crate) fn finish(&mut self) {
-        self.end_utterance();
+        self.end_utterance(Ending::EndOfStream);
     }
 
     /// The oldest event.
@@ -160,6 +206,7 @@ impl Transcript {
         self.id = 0;
         self.last_label = None;
         self.changed = false;
+        self.language = None;
         self.events.clear();
     }
 
@@ -178,15 +225,35 @@ impl Transcript {
         }
     }
 
-    fn end_utterance(&mut self) {
+    /// Takes a label that is not text.
+    fn mark(&mut self, mark: Mark) {
+        let ending = match mark {
+            Mark::EndOfUtterance => Ending::EndOfUtterance,
+            Mark::EndOfBackchannel => Ending::EndOfBackchannel,
+            Mark::Language(language) => {
+                self.events.push_back(Event::Language(language.clone()));
+                self.language = Some(language);
+                return;
+            }
+            Mark::Other => return,
+        };
+        self.end_utterance(ending);
+        self.events.push_back(Event::Turn(ending));
+    }
+
+    fn end_utterance(&mut self, ending: Ending) {
         let word = self.builder.finish();
         self.complete(word);
         self.last_label = None;
         self.changed = false;
         if !self.words.is_empty() {
             let words = std::mem::take(&mut self.words);
-            self.events
-                .push_back(Event::Utterance(Utterance { id: self.id, words }));
+            self.events.push_back(Event::Utterance(Utterance {
+                id: self.id,
+                words,
+                ending: Some(ending),
+                language: self.language.clone(),
+            }));
             self.id += 1;
         }
     }
@@ -196,11 +263,11 @@ impl Transcript {
 mod tests {
     use super::*;
 
-    const PIECES: &str = "▁one 0\n▁two 1\nth 2\n";
+    const PIECES: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
 
     /// Feeds labels chunk by chunk (4 frames each) and writes down what comes when: `w:` word, `p:` partial, `u:` utterance.
     fn said(pauses: Pauses, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
-        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 3).unwrap();
+        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
         let mut transcript = Transcript::new(1280);
         transcript.set_pauses(pauses);
         let mut lines = Vec::new();
@@ -221,6 +288,8 @@ mod tests {
         while let Some(event) = transcript.pop() {
             lines.extend(match event {
                 Event::Token(_) => None,
+                Event::Language(language) => Some(format!("{chunk} l:{language}")),
+                Event::Turn(ending) => Some(format!("{chunk} t:{}", ending.name())),
                 Event::Word(word) => Some(format!("{chunk} w:{}", word.text)),
                 Event::Partial(utterance) => Some(format!("{chunk} p:{}", utterance.text())),
                 Event::Utterance(utterance) => Some(format!("{chunk} u{}:{}", utterance.id, utterance.text())),
@@ -270,5 +339,41 @@ mod tests {
             found,
             ["0 p:one", "1 w:one", "1 p:one twoth", "4 w:twoth", "4 u0:one twoth"]
         );
+    }
+
+    #[test]
+    fn marks_end_utterances_and_are_no_text() {
+        let found = said(Pauses::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
+        assert_eq!(
+            found,
+            [
+                "0 w:one",
+                "0 u0:one",
+                "0 t:end-of-utterance",
+                "1 t:end-of-backchannel",
+                "1 w:two",
+                "1 u1:two",
+                "1 t:end-of-backchannel"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_language_stays_until_the_next_one() {
+        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+        let mut transcript = Transcript::new(1280);
+        for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
+            let log_prob = 0.0;
+            transcript.token(&vocabulary, Token { id, frame, log_prob });
+        }
+        transcript.finish();
+        let events = std::iter::from_fn(|| transcript.pop());
+        let languages: Vec<Option<String>> = events
+            .filter_map(|event| match event {
+                Event::Utterance(utterance) => Some(utterance.language),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(languages, [None, Some("de-DE".into()), Some("de-DE".into())]);
     }
 }

@@ -2,12 +2,13 @@
 
 //! What each label id stands for.
 //!
-//! Three files are read: `tokens.txt` (`piece id` a line, sherpa-onnx and parakeet-rs), `vocab.txt` (a piece a line, or
-//! NeMo's word pieces where `##` marks a piece that continues a word), and SentencePiece's `tokenizer.model`.
+//! Four files are read: `tokens.txt` (`piece id` a line, sherpa-onnx and parakeet-rs), `vocab.txt` (a piece a line, or
+//! NeMo's word pieces where `##` marks a piece that continues a word), SentencePiece's `tokenizer.model`, and
+//! `tokenizer.json` of Hugging Face's tokenizers.
 
 use std::path::Path;
 
-use super::sentencepiece;
+use super::{sentencepiece, tokenizer_json};
 use crate::error::{Error, Result};
 
 /// Begins a piece that begins a word (U+2581, SentencePiece's "lower one eighth block").
@@ -29,7 +30,57 @@ pub enum Piece {
     Control(String),
 }
 
+/// What a mark says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mark {
+    /// `<EOU>`: whoever spoke has finished and waits for an answer.
+    EndOfUtterance,
+    /// `<EOB>`: whoever spoke only said that they are listening ("uh-huh").
+    EndOfBackchannel,
+    /// `<en-US>`: the language of what was said.
+    Language(String),
+    /// Anything else.
+    Other,
+}
+
+impl Mark {
+    /// The mark that is written so.
+    fn parse(text: &str) -> Self {
+        let name = text.trim_start_matches('<').trim_end_matches('>');
+        match name {
+            "EOU" => Self::EndOfUtterance,
+            "EOB" => Self::EndOfBackchannel,
+            _ if is_language(name) => Self::Language(name.into()),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether this is a language code with a region or script, as the tags of multilingual models are: `en-US`, `es-419`,
+/// `zh-Hant`. Without one it could be a mark like `<sos>`.
+fn is_language(name: &str) -> bool {
+    let Some((language, region)) = name.split_once('-') else {
+        return false;
+    };
+    let letters = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let known_region = match region.len() {
+        2 | 4 => letters(region),
+        3 => region.bytes().all(|byte| byte.is_ascii_digit()),
+        _ => false,
+    };
+    (2..=3).contains(&language.len()) && language.bytes().all(|byte| byte.is_ascii_lowercase()) && known_region
+}
+
 impl Piece {
+    /// What the piece says, if it is a mark.
+    pub fn mark(&self) -> Option<Mark> {
+        match self {
+            Self::Control(mark) => Some(Mark::parse(mark)),
+            _ => None,
+        }
+    }
+
     /// A piece as SentencePiece writes it.
     pub(super) fn parse(text: &str) -> Self {
         let marked = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
@@ -66,14 +117,14 @@ impl Vocabulary {
         if bytes.len() > MAX_BYTES {
             return Err(wrong(format!("{} bytes are too many for a vocabulary", bytes.len())));
         }
-        let is_sentencepiece = Path::new(name)
-            .extension()
-            .is_some_and(|extension| extension == "model");
-        let mut pieces = if is_sentencepiece {
-            sentencepiece::pieces(bytes).map_err(wrong)?
-        } else {
-            let text = std::str::from_utf8(bytes).map_err(|error| wrong(format!("not UTF-8: {error}")))?;
-            parse_lines(text).map_err(wrong)?
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        let mut pieces = match extension {
+            Some("model") => sentencepiece::pieces(bytes).map_err(wrong)?,
+            Some("json") => tokenizer_json::pieces(bytes).map_err(wrong)?,
+            _ => {
+                let text = std::str::from_utf8(bytes).map_err(|error| wrong(format!("not UTF-8: {error}")))?;
+                parse_lines(text).map_err(wrong)?
+            }
         };
         // Some files list the blank as the last label.
         let ends_with_blank = matches!(pieces.last(), Some(Piece::Control(mark)) if is_blank(mark));
@@ -87,6 +138,13 @@ impl Vocabulary {
             )));
         }
         Ok(Self { pieces })
+    }
+
+    /// Makes label `id` a mark, whatever its piece says.
+    pub(crate) fn mark(&mut self, id: Option<usize>, mark: &str) {
+        if let Some(piece) = id.and_then(|id| self.pieces.get_mut(id)) {
+            *piece = Piece::Control(mark.into());
+        }
     }
 
     /// What label `id` stands for.
@@ -188,6 +246,20 @@ mod tests {
         let plain = Vocabulary::parse("vocab.txt", "<unk>\n▁a\nb\n".as_bytes(), 3).unwrap();
         let nemo = Vocabulary::parse("vocab.txt", "<unk>\na\n##b\n".as_bytes(), 3).unwrap();
         assert_eq!(plain, nemo);
+    }
+
+    #[test]
+    fn marks_are_read() {
+        let mark = |text: &str| Piece::parse(text).mark();
+        assert_eq!(mark("<EOU>"), Some(Mark::EndOfUtterance));
+        assert_eq!(mark("<EOB>"), Some(Mark::EndOfBackchannel));
+        for language in ["en-US", "es-419", "zh-Hant", "yue-HK"] {
+            assert_eq!(mark(&format!("<{language}>")), Some(Mark::Language(language.into())));
+        }
+        for other in ["<sos>", "<s>", "<blk>", "<a-b>", "<EN-us>", "<en->"] {
+            assert_eq!(mark(other), Some(Mark::Other), "{other}");
+        }
+        assert_eq!(mark("\u{2581}en-US"), None);
     }
 
     #[test]
