@@ -162,12 +162,12 @@ pub struct Joint {
 }
 
 impl Joint {
-    /// The joint for encoder frames of width `width`.
+    /// The two graphs of a transducer whose encoder frames are `width` wide.
     ///
     /// # Errors
-    /// What it lacks.
-    pub fn for_width(self, width: usize) -> Result<Graph, Fault> {
-        transducer::joint(self.graph, self.names, width)
+    /// What they lack.
+    pub fn with(self, prediction: Graph, width: usize) -> Result<TransducerGraphs, Fault> {
+        transducer::join(prediction, self.graph, self.names, width)
     }
 }
 

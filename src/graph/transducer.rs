@@ -184,10 +184,39 @@ fn named_or_in_order(
     })
 }
 
-/// Brings a joint in a file of its own to the contract; the encoder's frames are `width` wide.
-pub(super) fn joint(mut graph: Graph, names: &JointNames, width: usize) -> Result<Graph, Fault> {
-    adopt_joint(&mut graph, names.frames, names.prediction, names.logits, Some(width))?;
-    Ok(graph)
+/// Brings a joint in a file of its own to the contract, with the prediction network that belongs to it; the encoder's
+/// frames are `width` wide.
+pub(super) fn join(
+    mut prediction: Graph,
+    mut joint: Graph,
+    names: &JointNames,
+    width: usize,
+) -> Result<TransducerGraphs, Fault> {
+    adopt_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
+    let gives = known(&prediction, Side::Output, "prediction", 3)?.dims;
+    let takes = known(&joint, Side::Input, "prediction", 3)?.dims;
+    // One side may put the width before the one label, and the other behind.
+    let turned = gives[1] != takes[1] && gives[2] != takes[2] && (gives[1] == takes[2] || gives[2] == takes[1]);
+    if turned {
+        adopt(
+            &mut prediction,
+            Side::Output,
+            "prediction",
+            "prediction",
+            ElementType::F32,
+            &[0, 2, 1],
+        )?;
+    } else if let (Some(gives), Some(takes)) = (gives[1].max(gives[2]), takes[1].max(takes[2]))
+        && gives != takes
+    {
+        return Err(Fault::OtherModel {
+            what: "predictions",
+            takes,
+            giver: "prediction network",
+            gives,
+        });
+    }
+    Ok(TransducerGraphs { prediction, joint })
 }
 
 fn adopt_prediction(

@@ -87,14 +87,20 @@ pub(crate) struct Files {
     pub(crate) transducer: Option<TransducerParts>,
     /// Encoder with CTC head in one graph.
     pub(crate) ctc: Option<NamedEncoder>,
-    /// `tokens.txt`, `vocab.txt`, `tokenizer.model` or `tokenizer.json`.
+    /// One of [`VOCABULARIES`].
     pub(crate) vocabulary: Source,
     /// `nemostt.json`, if there is one.
     pub(crate) sidecar: Option<Source>,
 }
 
 /// Vocabulary files, the best first.
-const VOCABULARIES: [&str; 4] = ["tokens.txt", "vocab.txt", "tokenizer.model", "tokenizer.json"];
+const VOCABULARIES: [&str; 5] = [
+    "tokens.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "tokenizer.json",
+    "vocab.json",
+];
 const SIDECAR: &str = "nemostt.json";
 
 impl Files {

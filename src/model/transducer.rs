@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    graph::{Fault, TransducerGraphs, TransducerShape},
+    graph::{Fault, TransducerShape},
 };
 
 /// The two graphs, shared by all streams.
@@ -29,11 +29,8 @@ impl Transducer {
             TransducerParts::Apart(apart) => {
                 let (prediction, joint) = *apart;
                 let joint_name = joint.name;
-                let graph = joint.part.for_width(width).map_err(|fault| bad(&joint_name, fault))?;
-                let graphs = TransducerGraphs {
-                    prediction: prediction.part,
-                    joint: graph,
-                };
+                let graphs = joint.part.with(prediction.part, width);
+                let graphs = graphs.map_err(|fault| bad(&joint_name, fault))?;
                 ([prediction.name, joint_name], graphs)
             }
         };

@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The pieces of a `tokenizer.json`, the format of Hugging Face's tokenizers: only what decoding needs.
+//! The pieces of a `tokenizer.json`, the format of Hugging Face's tokenizers, or of a `vocab.json`: only what decoding
+//! needs.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::vocabulary::Piece;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum File {
+    Tokenizer(Tokenizer),
+    /// `vocab.json`, a list of pieces.
+    List(Vec<String>),
+    /// `vocab.json`, id of each piece.
+    Ids(BTreeMap<String, usize>),
+    /// `vocab.json`, piece of each id.
+    Pieces(BTreeMap<String, String>),
+}
 
 #[derive(Deserialize)]
 struct Tokenizer {
@@ -36,13 +49,29 @@ struct AddedToken {
 
 /// The pieces, in the order of their ids.
 pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
-    let tokenizer: Tokenizer =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is truncated or no tokenizer.json ({error})"))?;
-    let mut pieces: BTreeMap<usize, Piece> = match tokenizer.model.vocab {
-        Vocab::Ids(ids) => ids.iter().map(|(text, &id)| (id, Piece::parse(text))).collect(),
-        Vocab::Scores(list) => list.iter().map(|(text, _)| Piece::parse(text)).enumerate().collect(),
-    };
-    for token in tokenizer.added_tokens {
+    let file: File = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is truncated or neither a tokenizer.json nor a vocab.json ({error})"))?;
+    let by_id = |ids: BTreeMap<String, usize>| ids.iter().map(|(text, &id)| (id, Piece::parse(text))).collect();
+    let mut pieces: BTreeMap<usize, Piece> = BTreeMap::new();
+    let mut added = Vec::new();
+    match file {
+        File::List(list) => pieces.extend(list.iter().map(|text| Piece::parse(text)).enumerate()),
+        File::Ids(ids) => pieces = by_id(ids),
+        File::Pieces(map) => {
+            for (id, text) in &map {
+                let id = id.parse().map_err(|_| format!("\"{id}\" is no id"))?;
+                pieces.insert(id, Piece::parse(text));
+            }
+        }
+        File::Tokenizer(tokenizer) => {
+            added = tokenizer.added_tokens;
+            match tokenizer.model.vocab {
+                Vocab::Ids(ids) => pieces = by_id(ids),
+                Vocab::Scores(list) => pieces.extend(list.iter().map(|(text, _)| Piece::parse(text)).enumerate()),
+            }
+        }
+    }
+    for token in added {
         pieces.insert(token.id, Piece::parse(&token.content));
     }
     let ids = pieces.keys().copied();
@@ -71,10 +100,25 @@ mod tests {
     }
 
     #[test]
+    fn vocab_json_comes_in_three_forms() {
+        for file in [
+            r#"["<unk>", "\u2581a"]"#,
+            r#"{"<unk>": 0, "\u2581a": 1}"#,
+            r#"{"0": "<unk>", "1": "\u2581a"}"#,
+        ] {
+            assert_eq!(
+                pieces(file.as_bytes()).unwrap(),
+                [Piece::Unknown, text("\u{2581}a")],
+                "{file}"
+            );
+        }
+    }
+
+    #[test]
     fn holes_and_rubbish_are_refused() {
         let hole = pieces(br#"{"model": {"vocab": {"a": 0, "b": 2}}}"#).unwrap_err();
         assert!(hole.contains("id 1"), "{hole}");
-        for rubbish in [&b""[..], b"{}", b"[1]", br#"{"model": {"vocab": 3}}"#] {
+        for rubbish in [&b""[..], b"[1]", b"{\"a\": []}", br#"{"model": {"vocab": 3}}"#] {
             assert!(pieces(rubbish).unwrap_err().contains("tokenizer.json"));
         }
     }
