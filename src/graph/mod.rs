@@ -6,6 +6,7 @@
 
 mod drop_input;
 mod streaming;
+mod weights;
 
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use prost::Message;
 
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use streaming::Streaming;
+pub use weights::{Encoded, FileBytes, read_file};
 
 /// The ONNX protobuf messages.
 #[allow(missing_docs, clippy::all)]
@@ -50,6 +52,8 @@ pub struct Graph {
     /// The file but for its graph.
     header: ModelProto,
     graph: onnx::GraphProto,
+    /// What the weights point into.
+    files: Vec<FileBytes>,
 }
 
 impl Graph {
@@ -64,15 +68,13 @@ impl Graph {
         let mut header =
             ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not an ONNX file ({error})"))?;
         match header.graph.take() {
-            Some(graph) if !graph.node.is_empty() => Ok(Self { header, graph }),
+            Some(graph) if !graph.node.is_empty() => Ok(Self {
+                header,
+                graph,
+                files: Vec::new(),
+            }),
             _ => Err("it is truncated or not an ONNX file (no graph in it)".into()),
         }
-    }
-
-    /// The bytes of the file.
-    pub fn encode(mut self) -> Vec<u8> {
-        self.header.graph = Some(self.graph);
-        self.header.encode_to_vec()
     }
 
     /// What the graph takes.

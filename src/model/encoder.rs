@@ -35,7 +35,7 @@ impl Encoder {
         if let Err(reason) = make_drop_an_input(&mut graph) {
             return Err(Error::BadModel { path: name, reason });
         }
-        let session = Session::load(&graph.encode(), &name, options)?;
+        let session = Session::load(graph.encode(), &name, options)?;
         Ok(Self {
             session,
             streaming,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::sniff::not_a_graph;
 use crate::{
     error::{Error, Result},
-    graph::Graph,
+    graph::{Graph, read_file},
 };
 
 /// A file's bytes and what to call it in messages.
@@ -137,21 +137,25 @@ impl<'a> Parts<'a> {
 
     /// Puts a file where it belongs. Without `encoders`, one that holds an encoder is passed over.
     fn add(&mut self, path: &Path, encoders: bool) -> Result<()> {
-        let source = Source::read(path)?;
+        let name = path.display().to_string();
         let bad = |reason| Error::BadModel {
-            path: path.display().to_string(),
+            path: name.clone(),
             reason,
         };
-        if let Some(what) = not_a_graph(&source.bytes) {
+        let file = read_file(path).map_err(|source| Error::Read {
+            path: path.into(),
+            source,
+        })?;
+        if let Some(what) = not_a_graph(&file) {
             return Err(bad(what.into()));
         }
-        let graph = Graph::decode(source.bytes).map_err(bad)?;
+        let mut graph = Graph::decode_file(file).map_err(bad)?;
         let (slot, what) = match Role::of(&graph) {
             Role::DecoderJoint => (&mut self.decoder_joint, "decoder_joint"),
             _ if !encoders => return Ok(()),
             Role::Encoder => (&mut self.encoder, "encoder"),
             Role::Ctc => (&mut self.ctc, "CTC graph"),
-            Role::EncoderWithoutCaches => return Err(Error::MissingCaches { path: source.name }),
+            Role::EncoderWithoutCaches => return Err(Error::MissingCaches { path: name }),
             Role::Unknown => {
                 let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
                 return Err(bad(format!(
@@ -164,13 +168,13 @@ impl<'a> Parts<'a> {
             return Err(Error::Ambiguous {
                 path: self.directory.into(),
                 what,
-                found: vec![other.name.clone(), source.name],
+                found: vec![other.name.clone(), name],
             });
         }
-        *slot = Some(NamedGraph {
-            name: source.name,
-            graph,
-        });
+        graph
+            .attach(|location| read_file(&self.directory.join(location)))
+            .map_err(bad)?;
+        *slot = Some(NamedGraph { name, graph });
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ impl Transducer {
             }
             Err(reason) => return Err(Error::BadModel { path: name, reason }),
         };
-        let session = Session::load(&graph.encode(), &name, options)?;
+        let session = Session::load(graph.encode(), &name, options)?;
         Ok(Self { session, shape })
     }
 
