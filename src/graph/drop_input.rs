@@ -7,7 +7,7 @@
 //! export the first two encoder frames, 160 ms of speech, are lost. With the constant replaced by an input, one graph
 //! serves every window exactly.
 
-use super::{Graph, onnx, streaming::carry_drop};
+use super::{Graph, onnx, streaming::carry_drop, value_info};
 
 /// Name of the added input: int64, shape \[1\].
 pub const DROP_INPUT: &str = "drop_extra_pre_encoded";
@@ -23,26 +23,7 @@ pub fn make_drop_an_input(graph: &mut Graph) -> Result<(), String> {
     inner.node[place.slice].input[1] = DROP_INPUT.into();
     // Sub(length [B], 2): a scalar before, [1] now, which broadcasts the same way.
     inner.node[place.sub].input[1] = DROP_INPUT.into();
-    inner.input.push(int64_vector(DROP_INPUT, 1));
+    let element = onnx::tensor_proto::DataType::Int64 as i32;
+    inner.input.push(value_info(DROP_INPUT, element, &[1]));
     Ok(())
-}
-
-fn int64_vector(name: &str, len: i64) -> onnx::ValueInfoProto {
-    use onnx::{tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto};
-    let dim = Dimension {
-        value: Some(dimension::Value::DimValue(len)),
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: Some(onnx::tensor_proto::DataType::Int64 as i32),
-        shape: Some(onnx::TensorShapeProto { dim: vec![dim] }),
-    };
-    onnx::ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(onnx::TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
 }

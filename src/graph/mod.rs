@@ -5,6 +5,7 @@
 //! Nothing here runs a graph; [`crate::model`] does.
 
 mod drop_input;
+mod plan;
 mod streaming;
 mod weights;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
+pub use plan::{Plan, State, plan};
 pub use streaming::Streaming;
 pub use weights::{Encoded, FileBytes, read_file};
 
@@ -161,6 +163,38 @@ fn element_type(code: i32) -> ElementType {
     }
 }
 
+/// A tensor of element type `element` and known shape.
+fn value_info(name: &str, element: i32, dims: &[usize]) -> ValueInfoProto {
+    use onnx::{tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto};
+    let dim = |&dim: &usize| Dimension {
+        value: Some(dimension::Value::DimValue(dim as i64)),
+        ..Default::default()
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: Some(element),
+        shape: Some(onnx::TensorShapeProto {
+            dim: dims.iter().map(dim).collect(),
+        }),
+    };
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(onnx::TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// ONNX's number for the element type of a tensor.
+fn element_code(info: &ValueInfoProto) -> i32 {
+    use onnx::type_proto::Value::TensorType;
+    match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TensorType(tensor)) => tensor.elem_type(),
+        _ => 0,
+    }
+}
+
 fn tensor_info(info: &ValueInfoProto) -> TensorInfo {
     use onnx::{tensor_shape_proto::dimension::Value, type_proto};
     let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
@@ -176,7 +210,7 @@ fn tensor_info(info: &ValueInfoProto) -> TensorInfo {
     });
     TensorInfo {
         name: info.name().to_owned(),
-        element: element_type(tensor.map_or(0, |t| t.elem_type())),
+        element: element_type(element_code(info)),
         dims: dims.unwrap_or_default(),
     }
 }

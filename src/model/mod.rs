@@ -19,7 +19,7 @@ use serde::Deserialize;
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
 use files::{Files, NamedGraph, Source};
-pub use options::{DecoderKind, Device, Options};
+pub use options::{DecoderKind, Device, GraphOptimization, Options};
 pub use runtime::{LogLevel, set_runtime_logger};
 pub(crate) use transducer::{Transducer, TransducerState};
 

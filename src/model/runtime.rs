@@ -61,6 +61,11 @@ fn log(level: ort::logging::LogLevel, message: &str) {
         Theirs::Warning => LogLevel::Warning,
         Theirs::Error | Theirs::Fatal => LogLevel::Error,
     };
+    note(level, message);
+}
+
+/// Sends a line of our own where ONNX Runtime's log goes.
+pub(crate) fn note(level: LogLevel, message: &str) {
     if let Some(logger) = LOGGER.get() {
         logger(level, message);
     }
