@@ -307,10 +307,7 @@ impl Transcription {
             None => Decoder::Ctc(Ctc::new(config.labels)),
         };
         Ok(Self {
-            windower: match config.contract.fixed_frames {
-                None => Windower::new(config.front_end.mels, config.lookahead),
-                Some(_) => Windower::aligned(config.front_end.mels, config.lookahead),
-            },
+            windower: Windower::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
             transcript: Transcript::new(config.frame_samples()),

@@ -63,10 +63,6 @@ pub struct Windower {
     frames: Vec<f32>,
     /// How many of them are carried over: none in the first window only.
     carry: usize,
-    /// How many frames of silence a stream begins with: see [`aligned`](Self::aligned).
-    lead_in: usize,
-    /// Whether they are in the window.
-    leads_in: bool,
 }
 
 impl Windower {
@@ -77,20 +73,7 @@ impl Windower {
             lookahead,
             frames: Vec::with_capacity(mels * full_width(lookahead)),
             carry: 0,
-            lead_in: 0,
-            leads_in: false,
         }
-    }
-
-    /// Windows of one width, for graphs that take no other: 16 frames of zeros stand before the first one. Its two first
-    /// outputs, those of the first 160 ms, then differ a little from NeMo's, for a convolution over zeros is not the
-    /// padding that it was trained with; everything behind is the same.
-    pub fn aligned(mels: usize, lookahead: usize) -> Self {
-        let mut windower = Self::new(mels, lookahead);
-        // The carry, and what rounds it up to two encoder frames: frame t then is encoder frame t/8 + 2, and 2 are dropped.
-        windower.lead_in = 2 * SUBSAMPLING;
-        windower.reset();
-        windower
     }
 
     /// Adds one mel frame. The caller takes the [window](Self::window) as soon as it [is full](Self::is_full).
@@ -118,8 +101,7 @@ impl Windower {
 
     /// Whether the window has any new frame: at the end of a stream it is the last one then, however short.
     pub fn has_new(&self) -> bool {
-        let old = if self.leads_in { self.lead_in } else { self.carry };
-        self.len() > old
+        self.len() > self.carry
     }
 
     /// The window as it is. [`advance`](Self::advance) then makes room for the next one.
@@ -142,16 +124,13 @@ impl Windower {
     pub fn advance(&mut self) {
         let len = self.len();
         self.carry = len.min(CARRY);
-        self.leads_in = false;
         self.frames.drain(..(len - self.carry) * self.mels);
     }
 
     /// Back to the start of a stream.
     pub fn reset(&mut self) {
         self.frames.clear();
-        self.frames.resize(self.lead_in * self.mels, 0.0);
-        self.carry = self.lead_in.min(CARRY);
-        self.leads_in = self.lead_in > 0;
+        self.carry = 0;
     }
 }
 
@@ -217,30 +196,6 @@ mod tests {
             for total in 1..400 {
                 let outputs: usize = windows(lookahead, total).iter().map(|w| w.3).sum();
                 assert_eq!(outputs, encoder_frames(total), "lookahead {lookahead}, {total} frames");
-            }
-        }
-    }
-
-    #[test]
-    fn aligned_windows_have_one_width_and_the_same_outputs() {
-        for lookahead in [0, 1, 6] {
-            for total in 0..100 {
-                let mut windower = Windower::aligned(1, lookahead);
-                let mut outputs = 0;
-                for frame in 0..total {
-                    windower.push(&[1.0 + frame as f32]);
-                    if windower.is_full() {
-                        let window = windower.window();
-                        assert_eq!((window.width, window.drop), (full_width(lookahead), 2));
-                        outputs += window.outputs;
-                        windower.advance();
-                    }
-                }
-                if windower.has_new() {
-                    outputs += windower.window().outputs;
-                }
-                let expected = if total == 0 { 0 } else { encoder_frames(total) };
-                assert_eq!(outputs, expected, "lookahead {lookahead}, {total} frames");
             }
         }
     }

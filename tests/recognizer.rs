@@ -58,11 +58,11 @@ fn the_numbers_of_a_graph_are_read_from_it() {
 #[test]
 fn the_drop_becomes_an_input_once() {
     let mut graph = graph(&model_path("trained").join("encoder-model.onnx"));
-    make_drop_an_input(&mut graph).unwrap();
+    make_drop_an_input(&mut graph, None).unwrap();
     let input = graph.input(DROP_INPUT).unwrap();
     assert_eq!(input.dims, [Some(1)]);
     // The constant is gone, so it cannot be replaced again.
-    assert!(make_drop_an_input(&mut graph).is_err());
+    assert!(make_drop_an_input(&mut graph, None).is_err());
 }
 
 #[test]
@@ -228,7 +228,7 @@ proptest! {
         }
         if let Ok(mut graph) = Graph::decode(bytes.into()) {
             let _ = Streaming::read(&graph);
-            let _ = make_drop_an_input(&mut graph);
+            let _ = make_drop_an_input(&mut graph, None);
         }
     }
 }

@@ -14,7 +14,7 @@ mod settings;
 
 use gst::{glib, prelude::*};
 
-use crate::model::{DecoderKind, Device};
+use crate::model::{DecoderKind, Device, GraphOptimization};
 
 glib::wrapper! {
     /// SECTION:element-nemostt
@@ -102,6 +102,31 @@ impl From<NemoSttDevice> for Device {
     }
 }
 
+/// Values of property `graph-optimization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttGraphOptimization")]
+pub enum NemoSttGraphOptimization {
+    /// Every exact rewrite.
+    #[default]
+    #[enum_value(
+        name = "Every exact rewrite: fixed shapes, cached keys and values, folded masks and positions",
+        nick = "all"
+    )]
+    All,
+    /// The export as it is.
+    #[enum_value(name = "The export as it is: slower, for comparison", nick = "none")]
+    None,
+}
+
+impl From<NemoSttGraphOptimization> for GraphOptimization {
+    fn from(optimization: NemoSttGraphOptimization) -> Self {
+        match optimization {
+            NemoSttGraphOptimization::All => Self::All,
+            NemoSttGraphOptimization::None => Self::None,
+        }
+    }
+}
+
 /// Values of property `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttOutput")]
@@ -140,6 +165,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     {
         NemoSttDecoder::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttDevice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        NemoSttGraphOptimization::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttOutput::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttOverload::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }

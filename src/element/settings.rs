@@ -4,7 +4,7 @@
 
 use gst::{glib, prelude::*};
 
-use super::{NemoSttDecoder, NemoSttDevice, NemoSttOutput, NemoSttOverload};
+use super::{NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload};
 use crate::model::Options;
 
 /// `lookahead`: the model's own.
@@ -22,6 +22,7 @@ pub(super) struct Settings {
     decoder: NemoSttDecoder,
     device: NemoSttDevice,
     threads: u32,
+    graph_optimization: NemoSttGraphOptimization,
     max_symbols: u32,
     /// Milliseconds of silence heard after the last sample.
     pub(super) eos_padding: u32,
@@ -50,6 +51,7 @@ impl Default for Settings {
             decoder: NemoSttDecoder::default(),
             device: NemoSttDevice::default(),
             threads: 0,
+            graph_optimization: NemoSttGraphOptimization::default(),
             max_symbols: 10,
             eos_padding: 0,
             latency: 100,
@@ -74,6 +76,7 @@ impl Settings {
             decoder: self.decoder.into(),
             device: self.device.into(),
             threads: self.threads as usize,
+            graph_optimization: self.graph_optimization.into(),
             max_symbols: self.max_symbols as usize,
             runtime_directories: Vec::new(),
         }
@@ -152,6 +155,11 @@ impl Settings {
                 .blurb("Threads that compute one chunk; 0 takes one for a small model and one per core for a large one")
                 .maximum(256)
                 .default_value(default.threads)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("graph-optimization", default.graph_optimization)
+                .nick("Graph Optimization")
+                .blurb("What is done to the model's graph when it is loaded; the text is the same either way")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecUInt::builder("max-symbols")
@@ -268,6 +276,7 @@ impl Settings {
             "decoder" => self.decoder = read(value),
             "device" => self.device = read(value),
             "threads" => self.threads = read(value),
+            "graph-optimization" => self.graph_optimization = read(value),
             "max-symbols" => self.max_symbols = read(value),
             "eos-padding" => self.eos_padding = read(value),
             "latency" => self.latency = read(value),
@@ -292,6 +301,7 @@ impl Settings {
             "decoder" => self.decoder.to_value(),
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),
+            "graph-optimization" => self.graph_optimization.to_value(),
             "max-symbols" => self.max_symbols.to_value(),
             "eos-padding" => self.eos_padding.to_value(),
             "latency" => self.latency.to_value(),

@@ -376,7 +376,7 @@ fn code(element: ElementType) -> i32 {
     }
 }
 
-fn value_info(info: &TensorInfo) -> ValueInfoProto {
+pub(super) fn value_info(info: &TensorInfo) -> ValueInfoProto {
     use onnx::{tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto};
     let dim = |size: &Option<usize>| Dimension {
         value: size.map(|size| dimension::Value::DimValue(size as i64)),

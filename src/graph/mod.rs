@@ -7,12 +7,14 @@
 mod contract;
 mod drop_input;
 mod edit;
-mod external;
 mod fault;
 mod layout;
+mod plan;
 mod precision;
 mod streaming;
 mod transducer;
+mod weights;
+mod widen;
 
 use std::collections::HashMap;
 
@@ -21,12 +23,13 @@ use prost::Message;
 
 pub use contract::{Contract, PROMPT_INPUT};
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
-pub use external::DataFiles;
 pub use fault::Fault;
 use layout::Recognised;
+pub use plan::{Plan, State, plan};
 pub use precision::Precision;
 pub use streaming::Streaming;
 pub use transducer::{TransducerGraphs, TransducerShape};
+pub use weights::{Encoded, FileBytes, read_file};
 
 /// The ONNX protobuf messages.
 #[allow(missing_docs, clippy::all)]
@@ -63,6 +66,8 @@ pub struct Graph {
     /// The file but for its graph.
     header: ModelProto,
     graph: onnx::GraphProto,
+    /// What the weights point into.
+    files: Vec<FileBytes>,
 }
 
 impl Graph {
@@ -76,15 +81,13 @@ impl Graph {
         }
         let mut header = ModelProto::decode(bytes).map_err(|error| Fault::NotOnnx(error.to_string()))?;
         match header.graph.take() {
-            Some(graph) if !graph.node.is_empty() => Ok(Self { header, graph }),
+            Some(graph) if !graph.node.is_empty() => Ok(Self {
+                header,
+                graph,
+                files: Vec::new(),
+            }),
             _ => Err(Fault::NotOnnx("there is no graph in it".into())),
         }
-    }
-
-    /// The bytes of the file.
-    pub fn encode(mut self) -> Vec<u8> {
-        self.header.graph = Some(self.graph);
-        self.header.encode_to_vec()
     }
 
     /// What the graph takes.
@@ -236,6 +239,24 @@ fn element_type(code: i32) -> ElementType {
     }
 }
 
+/// A tensor of element type `element` and known shape.
+fn value_info(name: &str, element: i32, dims: &[usize]) -> ValueInfoProto {
+    edit::value_info(&TensorInfo {
+        name: name.into(),
+        element: element_type(element),
+        dims: dims.iter().copied().map(Some).collect(),
+    })
+}
+
+/// ONNX's number for the element type of a tensor.
+fn element_code(info: &ValueInfoProto) -> i32 {
+    use onnx::type_proto::Value::TensorType;
+    match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TensorType(tensor)) => tensor.elem_type(),
+        _ => 0,
+    }
+}
+
 fn tensor_info(info: &ValueInfoProto) -> TensorInfo {
     use onnx::{tensor_shape_proto::dimension::Value, type_proto};
     let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
@@ -251,7 +272,7 @@ fn tensor_info(info: &ValueInfoProto) -> TensorInfo {
     });
     TensorInfo {
         name: info.name().to_owned(),
-        element: element_type(tensor.map_or(0, |t| t.elem_type())),
+        element: element_type(element_code(info)),
         dims: dims.unwrap_or_default(),
     }
 }

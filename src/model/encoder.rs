@@ -4,13 +4,13 @@
 
 use super::{
     files::NamedEncoder,
-    options::{Device, Options},
-    runtime::{Binding, Session, Tensor},
+    options::{Device, GraphOptimization, Options},
+    runtime::{Binding, LogLevel, Session, Tensor, note},
 };
 use crate::{
     error::{Error, Result},
-    graph::{DROP_INPUT, PROMPT_INPUT, Streaming, make_drop_an_input},
-    window::Window,
+    graph::{DROP_INPUT, Graph, PROMPT_INPUT, Plan, State, Streaming, make_drop_an_input, plan},
+    window::{Window, first_width, full_width},
 };
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
@@ -24,10 +24,14 @@ pub(crate) struct Encoder {
     has_prompt: bool,
     /// Whether it gives outputs for the padding of the last window, too.
     masks_length: bool,
+    /// What a stream remembers between windows, besides the length of the attention cache.
+    states: Vec<State>,
+    /// The one width of all windows; `None`: as they come.
+    width: Option<usize>,
 }
 
 impl Encoder {
-    /// Makes the drop an input and loads the graph.
+    /// Rewrites the graph as `options` ask, and loads it.
     pub(crate) fn load(
         part: NamedEncoder,
         streaming: Streaming,
@@ -35,20 +39,48 @@ impl Encoder {
         ctc_labels: Option<usize>,
         options: &Options,
     ) -> Result<Self> {
-        let mut part = part;
         let contract = part.part.1;
-        if let Err(fault) = make_drop_an_input(&mut part.part.0) {
-            return Err(part.bad(fault));
-        }
-        let session = Session::load(&part.part.0.encode(), &part.name, options)?;
-        Ok(Self {
-            session,
+        let planned = match options.graph_optimization {
+            GraphOptimization::All => planned(&part.name, &part.part.0, &streaming, lookahead),
+            GraphOptimization::None => None,
+        };
+        let (graph, states, width) = match planned {
+            Some((graph, plan)) => (graph, plan.states, Some(plan.width)),
+            None => {
+                let mut part = part.clone();
+                let fixed = contract.fixed_frames;
+                if let Err(fault) = make_drop_an_input(&mut part.part.0, fixed.map(|_| lookahead + 1)) {
+                    return Err(part.bad(fault));
+                }
+                (part.part.0, State::of_export(&streaming), fixed)
+            }
+        };
+        let encoder = Self {
+            session: Session::load(graph, &part.name, options)?,
             streaming,
             lookahead,
             ctc_labels,
             has_prompt: contract.prompt.is_some(),
             masks_length: contract.masks_length,
-        })
+            states,
+            width,
+        };
+        encoder.warm_up()?;
+        Ok(encoder)
+    }
+
+    /// Runs silence once: ONNX Runtime allocates what it needs in its first run, and a stream should not wait for that.
+    fn warm_up(&self) -> Result<()> {
+        let frames = vec![0.0; self.streaming.mels * first_width(self.lookahead)];
+        let window = Window {
+            frames: &frames,
+            len: first_width(self.lookahead),
+            width: first_width(self.lookahead),
+            drop: 0,
+            outputs: self.lookahead + 1,
+        };
+        EncoderState::new(self)?.step(self, &window)?;
+        Ok(())
     }
 
     /// The device it runs on.
@@ -57,28 +89,46 @@ impl Encoder {
     }
 }
 
-/// Caches of a stream: what the encoder remembers between windows.
-struct Cache {
-    /// Layer inputs that attention looks back on: \[1, layers, left, width\].
-    channel: Tensor<f32>,
-    /// What the causal convolutions look back on: \[1, layers, width, kernel - 1\].
-    time: Tensor<f32>,
-    /// How many frames of `channel`, counted from its end, are real.
+/// The graph rewritten; `None`, with a line in the log, where that cannot be done.
+fn planned(name: &str, graph: &Graph, streaming: &Streaming, lookahead: usize) -> Option<(Graph, Plan)> {
+    let mut graph = graph.clone();
+    match plan(&mut graph, streaming, lookahead) {
+        Ok(plan) => {
+            for reason in &plan.notes {
+                note(LogLevel::Info, &format!("{name}: {reason}"));
+            }
+            Some((graph, plan))
+        }
+        Err(reason) => {
+            note(LogLevel::Warning, &format!("{name} is run as it is: {reason}"));
+            None
+        }
+    }
+}
+
+/// What a stream remembers between windows.
+struct Memory {
+    /// Tensors of [`Encoder::states`].
+    states: Vec<Tensor<f32>>,
+    /// How many frames of the attention cache, counted from its end, are real.
     len: Tensor<i64>,
 }
 
-impl Cache {
-    fn empty(s: &Streaming) -> Result<Self> {
+impl Memory {
+    fn empty(states: &[State]) -> Result<Self> {
         Ok(Self {
-            channel: Tensor::zeros(&[1, s.layers, s.left, s.width])?,
-            time: Tensor::zeros(&[1, s.layers, s.width, s.conv_left])?,
+            states: states
+                .iter()
+                .map(|state| Tensor::zeros(&state.dims))
+                .collect::<Result<_>>()?,
             len: Tensor::zeros(&[1])?,
         })
     }
 
     fn clear(&mut self) {
-        self.channel.data_mut().fill(0.0);
-        self.time.data_mut().fill(0.0);
+        for state in &mut self.states {
+            state.data_mut().fill(0.0);
+        }
         self.len.data_mut().fill(0);
     }
 }
@@ -87,13 +137,15 @@ impl Cache {
 pub(crate) struct EncoderState {
     streaming: Streaming,
     /// Read and written in turns: a step reads one and writes the other.
-    caches: [Cache; 2],
-    /// `bindings[i]` reads `caches[i]`.
+    memories: [Memory; 2],
+    /// `bindings[i]` reads `memories[i]`.
     bindings: [Binding; 2],
-    /// The cache that the next step reads.
+    /// The memory that the next step reads.
     turn: usize,
     /// Inputs \[1, mels, width\], one for each width of window that occurs.
     audio: Vec<(usize, Tensor<f32>)>,
+    /// Width of every window, if it is fixed.
+    width: Option<usize>,
     /// Width that each binding reads now.
     bound_width: [usize; 2],
     length: Tensor<i64>,
@@ -114,12 +166,18 @@ impl EncoderState {
             Some(labels) => ("logprobs", [1, chunk, labels + 1]),
             None => ("outputs", [1, streaming.width, chunk]),
         };
+        let widths = match encoder.width {
+            Some(width) => vec![width],
+            None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
+        };
+        let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
         let mut state = Self {
             streaming,
-            caches: [Cache::empty(&streaming)?, Cache::empty(&streaming)?],
+            memories: [Memory::empty(&encoder.states)?, Memory::empty(&encoder.states)?],
             bindings: [encoder.session.bind()?, encoder.session.bind()?],
             turn: 0,
-            audio: Vec::new(),
+            audio: widths.into_iter().map(audio).collect::<Result<_>>()?,
+            width: encoder.width,
             bound_width: [0; 2],
             length: Tensor::zeros(&[1])?,
             drop: Tensor::zeros(&[1])?,
@@ -136,14 +194,15 @@ impl EncoderState {
             binding.output(output, &mut state.outputs)?;
             binding.output("encoded_lengths", &mut state.encoded_lengths)?;
 
-            let now = &state.caches[turn];
-            binding.input("cache_last_channel", &now.channel)?;
-            binding.input("cache_last_time", &now.time)?;
-            binding.input("cache_last_channel_len", &now.len)?;
-            let next = &mut state.caches[1 - turn];
-            binding.output("cache_last_channel_next", &mut next.channel)?;
-            binding.output("cache_last_time_next", &mut next.time)?;
+            binding.input("cache_last_channel_len", &state.memories[turn].len)?;
+            for (spec, tensor) in encoder.states.iter().zip(&state.memories[turn].states) {
+                binding.input(&spec.input, tensor)?;
+            }
+            let next = &mut state.memories[1 - turn];
             binding.output("cache_last_channel_next_len", &mut next.len)?;
+            for (spec, tensor) in encoder.states.iter().zip(&mut next.states) {
+                binding.output(&spec.output, tensor)?;
+            }
         }
         Ok(state)
     }
@@ -191,19 +250,19 @@ impl EncoderState {
 
     /// Real frames in the attention cache.
     pub(crate) fn cache_len(&self) -> i64 {
-        self.caches[self.turn].len.data()[0]
+        self.memories[self.turn].len.data()[0]
     }
 
     /// Back to the start of a stream.
     pub(crate) fn reset(&mut self) {
         self.turn = 0;
-        self.caches[0].clear();
+        self.memories[0].clear();
     }
 
     /// Turns frames of mels into mels of frames, zeros behind the last one.
     fn write_audio(&mut self, window: &Window<'_>) -> Result<()> {
         let mels = self.streaming.mels;
-        let width = window.width;
+        let width = self.width.unwrap_or(window.width);
         let known = self.audio.iter().position(|(w, _)| *w == width);
         let index = match known {
             Some(index) => index,

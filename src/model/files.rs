@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{sniff::not_a_graph, variants::choose};
 use crate::{
     error::{Error, Result},
-    graph::{Contract, Fault, Graph, Joint, Part, Precision, TransducerGraphs, adapt},
+    graph::{Contract, Fault, Graph, Joint, Part, Precision, TransducerGraphs, adapt, read_file},
 };
 
 /// A file's bytes and what to call it in messages.
@@ -28,16 +28,7 @@ pub(crate) struct Source {
 impl Source {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::OutOfMemory => Error::OutOfMemory {
-                doing: format!("read {}", path.display()),
-                reason: source.to_string(),
-            },
-            _ => Error::Read {
-                path: path.into(),
-                source,
-            },
-        })?;
+        let bytes = fs::read(path).map_err(|error| unreadable(path, error))?;
         Ok(Self {
             name: path.display().to_string(),
             bytes: bytes.into(),
@@ -46,7 +37,7 @@ impl Source {
 }
 
 /// A part of a model with the name of its file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Named<T> {
     pub(crate) name: String,
     pub(crate) part: T,
@@ -106,11 +97,7 @@ const SIDECAR: &str = "nemostt.json";
 impl Files {
     /// Reads a model directory, or the directory of the one graph that `path` names.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let unreadable = |source| Error::Read {
-            path: path.into(),
-            source,
-        };
-        let is_file = fs::metadata(path).map_err(unreadable)?.is_file();
+        let is_file = fs::metadata(path).map_err(|error| unreadable(path, error))?.is_file();
         let directory = if is_file {
             path.parent().unwrap_or(Path::new("."))
         } else {
@@ -124,7 +111,7 @@ impl Files {
 
         let mut parts = Parts::new(directory);
         if is_file {
-            parts.add(Source::read(path)?, Encoders::Wanted)?;
+            parts.add(path, Encoders::Wanted)?;
         }
         for candidate in choose(&onnx_files(directory)?, is_file.then_some(path)) {
             let encoders = if is_file {
@@ -132,7 +119,7 @@ impl Files {
             } else {
                 Encoders::Wanted
             };
-            parts.add(Source::read(&candidate)?, encoders)?;
+            parts.add(&candidate, encoders)?;
         }
         let missing = |missing| Error::NoModel {
             path: directory.into(),
@@ -160,8 +147,12 @@ impl Files {
         sidecar: Option<Source>,
     ) -> Result<Self> {
         let mut parts = Parts::new(Path::new(origin));
-        for source in graphs {
-            parts.add(source, Encoders::Wanted)?;
+        for Source { name, bytes } in graphs {
+            let graph = Graph::decode(bytes).map_err(|fault| Error::BadModel {
+                path: name.clone(),
+                fault,
+            })?;
+            parts.sort(name, graph, Encoders::Wanted)?;
         }
         Ok(parts.into_files(origin.into(), vocabulary, sidecar))
     }
@@ -198,21 +189,31 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Puts a file where it belongs.
-    fn add(&mut self, source: Source, encoders: Encoders) -> Result<()> {
-        let Source { name, bytes } = source;
+    /// Reads a file and puts it where it belongs.
+    fn add(&mut self, path: &Path, encoders: Encoders) -> Result<()> {
+        let name = path.display().to_string();
         let bad = |fault| Error::BadModel {
             path: name.clone(),
             fault,
         };
-        if let Some(fault) = not_a_graph(&bytes) {
+        let file = read_file(path).map_err(|error| unreadable(path, error))?;
+        if let Some(fault) = not_a_graph(&file) {
             return Err(bad(fault));
         }
-        let mut graph = Graph::decode(bytes).map_err(bad)?;
+        let mut graph = Graph::decode_file(file).map_err(bad)?;
         let directory = self.directory;
         graph
-            .bring_in(&mut |location| beside(directory, location))
+            .attach(|location| read_file(&directory.join(location)))
             .map_err(bad)?;
+        self.sort(name, graph, encoders)
+    }
+
+    /// Puts a graph where it belongs.
+    fn sort(&mut self, name: String, graph: Graph, encoders: Encoders) -> Result<()> {
+        let bad = |fault| Error::BadModel {
+            path: name.clone(),
+            fault,
+        };
         let precision = graph.precision();
         let part = match adapt(graph) {
             Ok((_, part)) => part,
@@ -286,27 +287,25 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Reads the file `location` beside a graph. A graph from somewhere must not make us read anything else.
-fn beside(directory: &Path, location: &str) -> std::result::Result<Bytes, String> {
-    let relative = Path::new(location);
-    let plain = relative
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if location.is_empty() || !plain {
-        return Err("a model may only name files in its own directory".into());
+/// An error about a file that cannot be read.
+fn unreadable(path: &Path, source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::OutOfMemory => Error::OutOfMemory {
+            doing: format!("read {}", path.display()),
+            reason: source.to_string(),
+        },
+        _ => Error::Read {
+            path: path.into(),
+            source,
+        },
     }
-    let bytes = fs::read(directory.join(relative)).map_err(|error| error.to_string())?;
-    Ok(bytes.into())
 }
 
 fn onnx_files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |source| Error::Read {
-        path: directory.into(),
-        source,
-    };
+    let failed = |error| unreadable(directory, error);
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
         if path.extension().is_some_and(|extension| extension == "onnx") {
             files.push(path);
         }

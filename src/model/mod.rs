@@ -19,7 +19,7 @@ use std::path::Path;
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
 use files::{Files, NamedEncoder, TransducerParts};
-pub use options::{DecoderKind, Device, Options};
+pub use options::{DecoderKind, Device, GraphOptimization, Options};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, set_runtime_logger};
 pub use sidecar::Languages;

@@ -16,6 +16,8 @@ pub struct Options {
     pub device: Device,
     /// Threads within one operation; 0 takes one for a small model and one per physical core for a large one.
     pub threads: usize,
+    /// Whether the encoder's graph is rewritten for the windows it will be run on.
+    pub graph_optimization: GraphOptimization,
     /// Labels that RNN-T decoding may emit in one encoder frame. NeMo's greedy decoding allows 10.
     pub max_symbols: usize,
     /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
@@ -29,6 +31,7 @@ impl Default for Options {
             decoder: DecoderKind::Auto,
             device: Device::Auto,
             threads: 0,
+            graph_optimization: GraphOptimization::All,
             max_symbols: 10,
             runtime_directories: Vec::new(),
         }
@@ -45,6 +48,16 @@ pub enum DecoderKind {
     Rnnt,
     /// Greedy CTC.
     Ctc,
+}
+
+/// What is done to the encoder's graph when it is loaded. The text is the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GraphOptimization {
+    /// Every exact rewrite: fixed shapes, cached keys and values, folded masks and positions.
+    #[default]
+    All,
+    /// The export as it is, but for the number of dropped outputs, which becomes an input.
+    None,
 }
 
 /// Where the graphs run.

@@ -44,8 +44,8 @@ impl Transducer {
             };
             return Err(bad(&names[1], fault));
         }
-        let prediction = Session::load(&graphs.prediction.encode(), &names[0], options)?;
-        let joint = Session::load(&graphs.joint.encode(), &names[1], options)?;
+        let prediction = Session::load(graphs.prediction, &names[0], options)?;
+        let joint = Session::load(graphs.joint, &names[1], options)?;
         let predicted = predicted_sizes(&prediction, &shape)?;
         let transducer = Self {
             prediction,

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Caches keys and values in place of the inputs they are computed from.
+//!
+//! NeMo caches the input of each attention layer and projects cache and new frames to keys and values at every step:
+//! 72 rows for 2 new ones at lookahead 80 ms. A projection acts on each frame alone, so what it gave for a frame can be
+//! kept. While the cache fills, its empty rows are zeros here and the projection's bias there; both are masked.
+
+use super::{
+    State, caches,
+    net::{Attribute, Index, Net},
+    value::attribute_list,
+};
+
+/// One projection of the joined frames: `MatMul` by a constant, perhaps `Add` of one, perhaps cut into heads.
+struct Projection {
+    matmul: usize,
+    /// The last node that acts on each frame alone; the same as `matmul` without a bias.
+    last: usize,
+    heads: Option<Heads>,
+}
+
+/// `Reshape` to \[1, frames, heads, width\] and the `Transpose` after it.
+struct Heads {
+    reshape: usize,
+    transpose: usize,
+    heads: usize,
+    width: usize,
+    /// Whether frames come last (for keys), and not second to last.
+    frames_last: bool,
+}
+
+/// Rewrites all layers, or says what is in the way.
+pub(super) fn cache_keys_and_values(net: &mut Net, input: &str, output: &str) -> Result<Vec<State>, String> {
+    let found = caches::layers(net, input, output, 1)?;
+    let index = net.index();
+    let mut layers = Vec::new();
+    for (layer, cache) in found.into_iter().enumerate() {
+        let reason = |what: &str| format!("attention of layer {layer}: {what}");
+        let [1, left, width] = net.shape(&cache.cached).unwrap_or_default()[..] else {
+            return Err(reason("its cache is not [1, frames, width]"));
+        };
+        let [1, frames, new_width] = net.shape(&cache.new).unwrap_or_default()[..] else {
+            return Err(reason("what is new is not [1, frames, width]"));
+        };
+        if new_width != width || frames > left {
+            return Err(reason("what is new does not fit its cache"));
+        }
+        if !keeps_the_newest(net, &index, &cache, left, frames, width) {
+            return Err(reason("it does not keep the newest frames"));
+        }
+        let joined = &net.nodes[cache.concat].output[0];
+        let users: Vec<usize> = index.users(joined).to_vec();
+        let projections = users.iter().map(|&user| projection(net, &index, user, joined));
+        let projections: Option<Vec<Projection>> = projections.collect();
+        let projections = projections.ok_or_else(|| reason("its cache is used for more than projections"))?;
+        layers.push((cache, projections, left, frames));
+    }
+
+    let mut states = Vec::new();
+    for (layer, (cache, projections, left, frames)) in layers.into_iter().enumerate() {
+        for (number, projection) in projections.iter().enumerate() {
+            let name = format!("{input}/{layer}/{number}");
+            states.push(rewrite(net, projection, &cache.new, name, left, frames));
+        }
+    }
+    caches::forget(net, input, output);
+    Ok(states)
+}
+
+/// Whether the next cache is the cache without its oldest frames and what is new.
+fn keeps_the_newest(
+    net: &Net,
+    index: &Index,
+    cache: &caches::LayerCache,
+    left: usize,
+    frames: usize,
+    width: usize,
+) -> bool {
+    let found = || {
+        let concat = &net.nodes[index.maker(&cache.next)?];
+        let [kept, new] = &concat.input[..] else { return None };
+        let slice = &net.nodes[index.maker(kept)?];
+        let movement = net.movement(slice)?;
+        let newest = slice.input[0] == cache.cached && movement.map().into_iter().eq(frames * width..left * width);
+        Some(concat.op_type() == "Concat" && newest && *new == cache.new && net.shape(&cache.next)?[1] == left)
+    };
+    found().unwrap_or(false)
+}
+
+fn projection(net: &Net, index: &Index, user: usize, joined: &str) -> Option<Projection> {
+    let matmul = net.nodes.get(user)?;
+    let weight = matmul.input.get(1)?;
+    if matmul.op_type() != "MatMul" || matmul.input[0] != joined || !net.is_constant(weight) {
+        return None;
+    }
+    let mut last = user;
+    if let Some(add) = index.only_user(&matmul.output[0]) {
+        let node = &net.nodes[add];
+        // A bias: the same for every frame.
+        let bias = node.input.iter().find(|name| **name != matmul.output[0]);
+        let is_bias = |name: &String| net.is_constant(name) && net.shape(name).is_some_and(|dims| dims.len() <= 1);
+        if node.op_type() == "Add" && bias.is_some_and(is_bias) {
+            last = add;
+        }
+    }
+    Some(Projection {
+        matmul: user,
+        last,
+        heads: heads(net, index, &net.nodes[last].output[0]),
+    })
+}
+
+fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
+    let reshape = index.only_user(projected)?;
+    let cut = &net.nodes[reshape].output[0];
+    let transpose = index.only_user(cut)?;
+    let (&[1, frames, heads, width], &[1, all, _]) = (net.shape(cut)?, net.shape(projected)?) else {
+        return None;
+    };
+    let frames_last = match attribute_list(&net.nodes[transpose], "perm")? {
+        [0, 2, 1, 3] => false,
+        [0, 2, 3, 1] => true,
+        _ => return None,
+    };
+    let right = net.nodes[reshape].op_type() == "Reshape" && net.nodes[transpose].op_type() == "Transpose";
+    (right && frames == all).then_some(Heads {
+        reshape,
+        transpose,
+        heads,
+        width,
+        frames_last,
+    })
+}
+
+/// Projects `new` alone, and joins the result with a cache of results.
+fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left: usize, frames: usize) -> State {
+    net.nodes[projection.matmul].input[0] = new.into();
+    let projected = net.nodes[projection.last].output[0].clone();
+    let fresh = net.new_name("projected");
+    // Between the two there is at most the bias.
+    let product = net.nodes[projection.matmul].output[0].clone();
+    let width = net
+        .shape(&product)
+        .and_then(<[usize]>::last)
+        .copied()
+        .unwrap_or_default();
+    net.shapes.insert(product, vec![1, frames, width]);
+    net.nodes[projection.last].output[0].clone_from(&fresh);
+    net.shapes.insert(fresh.clone(), vec![1, frames, width]);
+
+    let next = format!("{name}/next");
+    let (rows, axis, dims, joined) = match &projection.heads {
+        None => (fresh, 1, vec![1, left, width], projected),
+        Some(heads) => {
+            let shape = net.add_ints(&[1, frames as i64, heads.heads as i64, heads.width as i64]);
+            let cut = net.add("Reshape", &[&fresh, &shape], &[]);
+            let rows = net.add("Transpose", &[&cut], &[("perm", Attribute::Ints(&[0, 2, 1, 3]))]);
+            let joined = net.nodes[heads.transpose].output[0].clone();
+            // Nobody takes their outputs any more.
+            for gone in [heads.reshape, heads.transpose] {
+                let unused = net.new_name("unused");
+                net.nodes[gone].output[0] = unused;
+            }
+            (rows, 2, vec![1, heads.heads, left, heads.width], joined)
+        }
+    };
+    net.add_input(&name, &dims);
+    let turned = projection.heads.as_ref().is_some_and(|heads| heads.frames_last);
+    let all = if turned { net.new_name("keys") } else { joined.clone() };
+    net.add_as(&all, "Concat", &[&name, &rows], &[("axis", Attribute::Int(axis))]);
+    if turned {
+        net.add_as(
+            &joined,
+            "Transpose",
+            &[&all],
+            &[("perm", Attribute::Ints(&[0, 1, 3, 2]))],
+        );
+    }
+    let [start, end, along] = [frames as i64, (left + frames) as i64, axis].map(|value| net.add_ints(&[value]));
+    net.add_as(&next, "Slice", &[&all, &start, &end, &along], &[]);
+    net.add_output(&next, &dims);
+    State {
+        input: name,
+        output: next,
+        dims,
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Rewrites an encoder for the windows it will be run on, so that no step computes what every step would.
+//!
+//! An export leaves batch size and window width open and computes shapes, masks and position tables anew at each step.
+//! Here every window has one width, so all of that is folded into constants (`net.rs`, `evaluate.rs`, `shapes.rs`,
+//! `movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
+//! (`attention.rs`), each layer has its caches to itself (`caches.rs`), the relative shift is a gather (`positions.rs`),
+//! pointwise convolutions are matrix products (`convolution.rs`). Each is exact: the same numbers are summed.
+//!
+//! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
+//! [`Plan::notes`].
+
+mod attention;
+mod caches;
+mod convolution;
+mod evaluate;
+mod movement;
+mod net;
+mod positions;
+mod shapes;
+mod value;
+
+use self::net::{Attribute, Net};
+use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
+use crate::window::full_width;
+
+/// A tensor that one step writes and the next one reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Input that reads it.
+    pub input: String,
+    /// Output that writes it.
+    pub output: String,
+    /// Its shape.
+    pub dims: Vec<usize>,
+}
+
+impl State {
+    /// The caches of an export as it is: see [`Streaming`].
+    pub fn of_export(s: &Streaming) -> Vec<Self> {
+        let state = |input: &str, dims: [usize; 4]| Self {
+            input: input.into(),
+            output: format!("{input}_next"),
+            dims: dims.into(),
+        };
+        vec![
+            state("cache_last_channel", [1, s.layers, s.left, s.width]),
+            state("cache_last_time", [1, s.layers, s.width, s.conv_left]),
+        ]
+    }
+}
+
+/// What became of a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The width of every window, in mel frames; shorter ones are filled up with zeros.
+    pub width: usize,
+    /// What a stream remembers, besides the length of the attention cache.
+    pub states: Vec<State>,
+    /// What was not recognised and so left as it is, and why.
+    pub notes: Vec<String>,
+}
+
+/// Rewrites `graph` for windows of lookahead `lookahead`. All windows of a stream then have the same width, with the
+/// number of dropped outputs as input [`DROP_INPUT`].
+///
+/// # Errors
+/// A sentence that says why it cannot be rewritten at all; `graph` is not usable then.
+pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Result<Plan, String> {
+    let has_graphs = |node: &super::NodeProto| {
+        let is_graph = |a: &super::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
+        node.attribute.iter().any(is_graph)
+    };
+    if graph.graph.node.iter().any(has_graphs) {
+        return Err("it has branches or loops".into());
+    }
+    let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
+    let width = full_width(lookahead);
+    let s = streaming;
+    let mut net = Net::take(graph);
+    keep_one_chunk(&mut net, place.slice, place.sub, lookahead + 1);
+
+    let inputs: [(&str, &[usize]); 5] = [
+        ("audio_signal", &[1, s.mels, width]),
+        ("length", &[1]),
+        ("cache_last_channel", &[1, s.layers, s.left, s.width]),
+        ("cache_last_time", &[1, s.layers, s.width, s.conv_left]),
+        ("cache_last_channel_len", &[1]),
+    ];
+    for (name, dims) in inputs {
+        net.fix_input(name, dims)
+            .ok_or_else(|| format!("it has no input {name}"))?;
+    }
+    // Multilingual models only.
+    net.fix_input(PROMPT_INPUT, &[1]);
+    net.fold();
+    net.remove_dead();
+
+    let mut notes = Vec::new();
+    let [channel, time]: [State; 2] = State::of_export(s)
+        .try_into()
+        .map_err(|_| "an export has two caches".to_owned())?;
+    let mut states = Vec::new();
+    match attention::cache_keys_and_values(&mut net, &channel.input, &channel.output) {
+        Ok(found) => states.extend(found),
+        Err(reason) => {
+            notes.push(format!("keys and values are computed anew at each step: {reason}"));
+            states.push(channel);
+        }
+    }
+    match caches::split(&mut net, &time.input, &time.output, 2) {
+        Ok(found) => states.extend(found),
+        Err(reason) => {
+            notes.push(format!("the caches of the convolutions stay stacked: {reason}"));
+            states.push(time);
+        }
+    }
+    let shifts = positions::shift_by_gather(&mut net);
+    if shifts != s.layers {
+        notes.push(format!(
+            "the relative shift of attention was found in {shifts} of {} layers",
+            s.layers
+        ));
+    }
+    let products = convolution::pointwise_as_product(&mut net);
+    if products < 2 * s.layers {
+        notes.push(format!(
+            "{products} pointwise convolutions were found where {} were expected",
+            2 * s.layers
+        ));
+    }
+    net.give_back(graph);
+    Ok(Plan { width, states, notes })
+}
+
+/// Takes `outputs` frames from the one that input [`DROP_INPUT`] names, where the export takes all but a built-in number:
+/// so their number is fixed, whatever the window drops.
+///
+/// The first window has no carry and so fewer mel frames, filled up at the end; the outputs of what was filled in lie
+/// behind those that are taken.
+fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
+    net.inputs.push(super::value_info(
+        DROP_INPUT,
+        super::onnx::tensor_proto::DataType::Int64 as i32,
+        &[1],
+    ));
+    net.shapes.insert(DROP_INPUT.into(), vec![1]);
+    net.nodes[sub].input[1] = DROP_INPUT.into();
+    let chunk: Vec<i64> = (0..outputs as i64).collect();
+    let chunk = net.add_ints(&chunk);
+    let kept = net.add("Add", &[DROP_INPUT, &chunk], &[]);
+    let frames = net.nodes[slice].input[0].clone();
+    let output = net.nodes[slice].output[0].clone();
+    let unused = net.new_name("unused");
+    net.nodes[slice].output[0] = unused;
+    net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
+}
