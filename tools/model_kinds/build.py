@@ -150,7 +150,7 @@ def liven(model, encoded, labels, last=()):
         while len(said()) < wanted:
             bias[-1] -= 0.5
         for _ in range(100):
-            missing = [i for i in last if said().count(i) < 2]
+            missing = [i for i in last if said().count(i) < max(2, len(encoded))]
             if not missing:
                 break
             bias[missing] += 0.5

@@ -15,7 +15,8 @@ def nemo(model, directory, left, lookahead, decoder="rnnt", caches=True):
     Path(directory).mkdir(parents=True, exist_ok=True)
     if left is not None:
         model.encoder.set_default_att_context_size([left, lookahead])
-    model.set_export_config({"decoder_type": decoder, "cache_support": caches})
+    hybrid = {"decoder_type": decoder} if hasattr(model, "ctc_decoder") else {}
+    model.set_export_config({**hybrid, **({"cache_support": True} if caches else {})})
     model.export(str(Path(directory) / "model.onnx"))
 
 

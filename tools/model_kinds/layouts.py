@@ -191,7 +191,7 @@ def write(checkpoints):
         found = {key: value for key, value in found.items() if not key.endswith("mel")}
         nemo(model, made("nemo"), LEFT, 13)
         write_tokens(OUT / "nemo", pieces)
-        np.savez_compressed(OUT / "goldens.npz", **found)
+        np.savez(OUT / "goldens.npz", **found)
         sherpa(model, pieces)
         halves(pieces)
         external(pieces)
