@@ -9,7 +9,8 @@ import nemo as nemo_package
 import numpy as np
 import torch
 from build import DATA, HIDDEN, LAYERS, PLAIN, PUNCTUATED, WIDTH, build, config, liven, tokenizer, workplace
-from export import BatchFirst, LayersFirst, add_metadata, nemo, outside, parts, trace, write_tokens, zeros
+from export import CACHES, BatchFirst, LayersFirst, add_metadata, nemo, outside, parts, sherpa_metadata, trace
+from export import write_tokens, zeros
 from goldens import collect, encode, mel_of
 from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel, EncDecRNNTBPEModel
 from streaming import Graph, drop_input, exact, fused, greedy, split
@@ -100,31 +101,29 @@ def multilingual(model, kind, target, pieces, tokens):
     lookahead = kind.lookaheads[-1]
     parts(model, target, kind.left, lookahead)
     signal = zeros(model, 17 + 8 * lookahead)
-    caches = ["cache_last_channel", "cache_last_time", "cache_last_channel_len"]
-    inputs = ["audio_signal", "length", *caches, "prompt_index"]
-    outputs = ["outputs", "encoded_lengths", "cache_last_channel_next", "cache_last_time_next", "cache_last_channel_next_len"]
+    inputs = ["audio_signal", "length", *CACHES, "prompt_index"]
+    outputs = ["outputs", "encoded_lengths", "cache_last_channel_next", "cache_last_time_next"]
+    outputs.append("cache_last_channel_next_len")
     prompt = torch.tensor([PROMPTS["auto"]])
     dynamic = {name: {0: "batch"} for name in [*inputs, *outputs]}
     dynamic |= {name: {0: "batch", 2: "time"} for name in ("audio_signal", "outputs")}
     dynamic |= {f"cache_last_channel{end}": {0: "batch", 2: "cache_channel_time"} for end in ("", "_next")}
     dynamic |= {f"cache_last_time{end}": {0: "batch", 3: "cache_time_width"} for end in ("", "_next")}
     trace(BatchFirst(model), [*signal, prompt], target / "encoder.onnx", inputs, outputs, dynamic)
-    add_metadata(
-        target / "encoder.onnx", vocab_size=len(pieces), window_size=17 + 8 * lookahead, chunk_size_ms=80 * (lookahead + 1),
-        chunk_shift=8 + 8 * lookahead, normalize_type="", cache_last_channel_dim1=LAYERS, cache_last_channel_dim2=kind.left,
-        cache_last_channel_dim3=WIDTH, cache_last_time_dim1=LAYERS, cache_last_time_dim2=WIDTH, cache_last_time_dim3=8,
-        pred_rnn_layers=kind.lstms, pred_hidden=HIDDEN, subsampling_factor=8, feat_dim=kind.mels,
-        model_type=type(model).__name__, version=1, model_author="NeMo", url="",
-        comment="Only the transducer branch is exported", prompt_dictionary=json.dumps(PROMPTS, sort_keys=True),
-        auto_prompt_id=PROMPTS["auto"],
-    )
+    prediction = {"pred_rnn_layers": kind.lstms, "pred_hidden": HIDDEN}
+    more = {
+        "feat_dim": kind.mels, "chunk_size_ms": 80 * (lookahead + 1), "auto_prompt_id": PROMPTS["auto"],
+        "prompt_dictionary": json.dumps(PROMPTS, sort_keys=True),
+    }
+    add_metadata(target / "encoder.onnx", **sherpa_metadata(model, lookahead, **prediction), **more)
     write_tokens(target, pieces)
 
     beside = made(made_beside(target).name)
-    names = ["processed_signal", "processed_signal_length", *caches, "prompt_index"]
+    names = ["processed_signal", "processed_signal_length", *CACHES, "prompt_index"]
+    signal = zeros(model, 17 + 8 * lookahead, layers_first=True)
     trace(
-        LayersFirst(model), [*zeros(model, 17 + 8 * lookahead, layers_first=True), prompt], beside / "encoder.onnx", names,
-        ["encoded", "encoded_len", *(f"{name}_next" for name in caches)],
+        LayersFirst(model), [*signal, prompt], beside / "encoder.onnx", names,
+        ["encoded", "encoded_len", *(f"{name}_next" for name in CACHES)],
         {"processed_signal": {0: "batch", 2: "time"}, "processed_signal_length": {0: "batch"},
          "encoded": {0: "batch", 2: "time"}, "encoded_len": {0: "batch"}, "prompt_index": {0: "batch"}},
     )
@@ -167,7 +166,7 @@ def check(name, kind, mel, goldens, folder, prompt=None):
         labels, frame, gap = greedy(frames, step, 128, kind.lstms, HIDDEN)
         off = np.abs(frames.T - goldens[f"{key}/enc"]).max()
         marks = sum(label >= 128 - len(kind.marks) for label in labels)
-        print(f"{folder.name} {key}: off by {off:.1e}, {len(labels)} labels, {len(set(labels))} different, {marks} marks, gap {gap:.1e}",
-              flush=True)
+        said = f"{len(labels)} labels, {len(set(labels))} different, {marks} marks"
+        print(f"{folder.name} {key}: off by {off:.1e}, {said}, gap {gap:.1e}", flush=True)
         assert off < 1e-4 and gap > 1e-3
         assert labels == goldens[f"{key}/tokens"].tolist() and frame == goldens[f"{key}/token_frames"].tolist()
