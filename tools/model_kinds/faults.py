@@ -8,7 +8,7 @@ import edits
 import nemo as nemo_package
 import torch
 from build import DATA, build, config, tokenizer, workplace
-from export import nemo, trace, write_tokens, zeros
+from export import CACHES, nemo, trace, write_tokens, zeros
 from nemo.collections.asr.models import EncDecRNNTBPEModel
 from omegaconf import OmegaConf
 from streaming import Graph
@@ -19,7 +19,7 @@ LABELS, LEFT = 64, 70
 
 
 def offline(model, target):
-    """Trained on whole recordings: symmetric convolutions, attention over everything, features normalised; no caches."""
+    """Trained on whole recordings: symmetric convolutions, unlimited attention, features normalised; no caches."""
     nemo(model, target, None, None, caches=False)
     (target / "nemostt.json").write_text(json.dumps({"preprocessor": {"normalize": "per_feature"}}) + "\n")
 
@@ -45,8 +45,8 @@ def lookahead3(model, target):
 
 
 def with_rc(model, target):
-    """att_context_style chunked_limited_with_rc, as parakeet-unified-en-0.6b has it: chunks that see beyond their end."""
-    model.encoder.set_default_att_context_size([LEFT, 7, 7])
+    """att_context_style chunked_limited_with_rc, as parakeet-unified-en-0.6b has it: chunks see beyond their end."""
+    model.encoder.set_default_att_context_size([LEFT, 7, 6])
     nemo(model, target, None, None)
 
 
@@ -68,12 +68,12 @@ def multitalker(model, target):
         model.freeze()
         parts = Path(scratch)
         model.encoder.set_default_att_context_size([LEFT, 6])
-        caches = ["cache_last_channel", "cache_last_time", "cache_last_channel_len"]
         trace(
             Speakers(model), [*zeros(model, 65), torch.ones(1, 7), torch.zeros(1, 7)], target / "encoder.onnx",
-            ["processed_signal", "processed_signal_length", *caches, "spk_targets", "bg_spk_targets"],
-            ["encoded", "encoded_len", *(f"{name}_next" for name in caches)],
-            {"processed_signal": {0: "batch", 2: "time"}, "spk_targets": {1: "frames"}, "bg_spk_targets": {1: "frames"}},
+            ["processed_signal", "processed_signal_length", *CACHES, "spk_targets", "bg_spk_targets"],
+            ["encoded", "encoded_len", *(f"{name}_next" for name in CACHES)],
+            {"processed_signal": {0: "batch", 2: "time"},
+             "spk_targets": {1: "frames"}, "bg_spk_targets": {1: "frames"}},
         )
         nemo(model, parts, LEFT, 6)
         shutil.copy(parts / "decoder_joint-model.onnx", target / "decoder_joint.onnx")
