@@ -5,9 +5,10 @@
     python3 tools/model_kinds GROUP [CHECKPOINTS]
 
 GROUP is layouts, kinds or faults: a folder below tests/data. CHECKPOINTS is a folder for the models as .nemo files,
-which are not kept in the tree (a temporary one unless given). Needs nemo_toolkit[asr]==2.7.3, onnxruntime and
-onnxconverter-common; the kind nemotron_multi and some faults need nemo_toolkit[asr]==3.0.0 and are left out under 2.7.3
-(and the others under 3.0.0). Only the same versions of NeMo and PyTorch draw the same weights.
+which are not kept in the tree (a temporary one unless given). Needs nemo_toolkit[asr]==2.7.3 (torch 2.8.0),
+onnxruntime==1.31.1 and onnxconverter-common==1.16.0. The kind nemotron_multi and the fault with_rc need what came with
+nemo_toolkit[asr]==3.0.0 (torch 2.15.0): run the tool again with that one, which writes these two and leaves the others.
+Only the same versions draw the same weights; with them the files come out the same to the byte.
 """
 import importlib
 import sys

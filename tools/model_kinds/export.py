@@ -8,6 +8,7 @@ import torch
 from onnx import external_data_helper
 
 OPSET = 17
+CACHES = ("cache_last_channel", "cache_last_time", "cache_last_channel_len")
 
 
 def nemo(model, directory, left, lookahead, decoder="rnnt", caches=True):
@@ -15,7 +16,8 @@ def nemo(model, directory, left, lookahead, decoder="rnnt", caches=True):
     Path(directory).mkdir(parents=True, exist_ok=True)
     if left is not None:
         model.encoder.set_default_att_context_size([left, lookahead])
-    model.set_export_config({"decoder_type": decoder, "cache_support": caches})
+    hybrid = {"decoder_type": decoder} if hasattr(model, "ctc_decoder") else {}
+    model.set_export_config({**hybrid, **({"cache_support": True} if caches else {})})
     model.export(str(Path(directory) / "model.onnx"))
 
 
@@ -83,7 +85,8 @@ class MelCache(torch.nn.Module):
             cache_last_time=time, cache_last_channel_len=channel_len.long(), keep_all_outputs=False,
             drop_extra_pre_encoded=self.encoder.streaming_cfg.drop_extra_pre_encoded,
         )
-        return (encoded.transpose(1, 2), encoded_len.int(), signal[:, :, -self.carry :], channel, time, channel_len.int())
+        pre_cache = signal[:, :, -self.carry :]
+        return encoded.transpose(1, 2), encoded_len.int(), pre_cache, channel, time, channel_len.int()
 
 
 class Prediction(torch.nn.Module):
@@ -142,6 +145,20 @@ def add_metadata(path, **values):
     for key, value in values.items():
         graph.metadata_props.add(key=key, value=str(value))
     onnx.save(graph, path)
+
+
+def sherpa_metadata(model, lookahead, **more):
+    """The keys of sherpa-onnx's export scripts for CTC and transducer, in their order."""
+    width, layers = model.encoder.d_model, len(model.encoder.layers)
+    left = model.encoder.streaming_cfg.last_channel_cache_size
+    return {
+        "vocab_size": model.decoder.vocab_size, "window_size": 17 + 8 * lookahead, "chunk_shift": 8 + 8 * lookahead,
+        "normalize_type": "", "cache_last_channel_dim1": layers, "cache_last_channel_dim2": left,
+        "cache_last_channel_dim3": width, "cache_last_time_dim1": layers, "cache_last_time_dim2": width,
+        "cache_last_time_dim3": model.encoder.conv_context_size[0], **more, "subsampling_factor": 8,
+        "model_type": type(model).__name__, "version": "1", "model_author": "NeMo", "url": "",
+        "comment": f"Only the {'transducer' if 'pred_hidden' in more else 'CTC'} branch is exported",
+    }
 
 
 def outside(path, single=True):

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import torch
 from build import DATA, HIDDEN, LABELS, LAYERS, WIDTH, build, config, liven, tokenizer, workplace
-from export import FramesFirst, Joint, LayersFirst, MelCache, Prediction, add_metadata, nemo, outside, parts, trace
-from export import write_tokens, zeros
+from export import CACHES, FramesFirst, Joint, LayersFirst, MelCache, Prediction, add_metadata, nemo, outside, parts
+from export import sherpa_metadata, trace, write_tokens, zeros
 from goldens import collect, encode, mel_of
 from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
 from onnxconverter_common import float16
@@ -21,32 +21,18 @@ LEFT, LOOKAHEADS, MELS = 70, (0, 1, 6, 13), 80
 EOU, GENAI = 1, 6  # lookaheads of the layouts with fixed shapes
 
 
-def sherpa_metadata(model, lookahead, **more):
-    """The keys of sherpa-onnx's export-onnx-{transducer,ctc}.py, in their order."""
-    width, layers = model.encoder.d_model, len(model.encoder.layers)
-    left = model.encoder.streaming_cfg.last_channel_cache_size
-    return {
-        "vocab_size": model.decoder.vocab_size, "window_size": 17 + 8 * lookahead, "chunk_shift": 8 + 8 * lookahead,
-        "normalize_type": "", "cache_last_channel_dim1": layers, "cache_last_channel_dim2": left,
-        "cache_last_channel_dim3": width, "cache_last_time_dim1": layers, "cache_last_time_dim2": width,
-        "cache_last_time_dim3": model.encoder.conv_context_size[0], **more, "subsampling_factor": 8,
-        "model_type": type(model).__name__, "version": "1", "model_author": "NeMo", "url": "", "comment": "",
-    }
-
-
 def sherpa(model, pieces):
     target = made("sherpa")
     parts(model, target, LEFT, 13)
     prediction = {"pred_rnn_layers": model.decoder.pred_rnn_layers, "pred_hidden": model.decoder.pred_hidden}
-    comment = {"comment": "Only the transducer branch is exported"}
-    add_metadata(target / "encoder.onnx", **sherpa_metadata(model, 13, **prediction) | comment)
+    add_metadata(target / "encoder.onnx", **sherpa_metadata(model, 13, **prediction))
     write_tokens(target, pieces)
 
     ctc = made("sherpa_ctc")
     model.change_decoding_strategy(decoder_type="ctc")
     nemo(model, ctc, LEFT, 13, "ctc")
     model.change_decoding_strategy(decoder_type="rnnt")
-    add_metadata(ctc / "model.onnx", **sherpa_metadata(model, 13) | {"comment": "Only the CTC branch is exported"})
+    add_metadata(ctc / "model.onnx", **sherpa_metadata(model, 13))
     write_tokens(ctc, pieces)
 
     small = made("sherpa_int8")
@@ -85,8 +71,8 @@ def parakeet_rs(model, tokens):
     model.encoder.set_default_att_context_size([LEFT, 13])
     trace(
         LayersFirst(model), zeros(model, 121, layers_first=True), encoder,
-        ["processed_signal", "processed_signal_length", "cache_last_channel", "cache_last_time", "cache_last_channel_len"],
-        ["encoded", "encoded_len", "cache_last_channel_next", "cache_last_time_next", "cache_last_channel_len_next"],
+        ["processed_signal", "processed_signal_length", *CACHES],
+        ["encoded", "encoded_len", *(f"{name}_next" for name in CACHES)],
         {"processed_signal": {0: "batch", 2: "time"}, "processed_signal_length": {0: "batch"},
          "encoded": {0: "batch", 1: "time"}, "encoded_len": {0: "batch"}},
     )
@@ -102,10 +88,9 @@ def genai(model, pieces):
     frames = 17 + 8 * GENAI
     model.encoder.set_default_att_context_size([LEFT, GENAI])
     signal, *rest = zeros(model, frames)
-    names = ["cache_last_channel", "cache_last_time", "cache_last_channel_len"]
-    outs = ["outputs", "encoded_lengths", *(f"{name}_next" for name in names)]
+    outs = ["outputs", "encoded_lengths", *(f"{name}_next" for name in CACHES)]
     trace(FramesFirst(model.encoder), [signal.transpose(1, 2), *rest], target / "encoder.onnx",
-          ["audio_signal", "length", *names], outs)
+          ["audio_signal", "length", *CACHES], outs)
     outside(target / "encoder.onnx")
     state = [torch.zeros(lstms, 1, hidden)] * 2
     trace(Prediction(model.decoder, False), [torch.zeros(1, 1, dtype=torch.int64), *state], target / "decoder.onnx",
@@ -120,7 +105,7 @@ def genai(model, pieces):
         "blank_id": len(pieces), "max_symbols_per_step": 10,
         "encoder": {
             "filename": "encoder.onnx", "hidden_size": width, "num_hidden_layers": len(model.encoder.layers),
-            "inputs": {"audio_features": "audio_signal", "input_lengths": "length", **same(*names)},
+            "inputs": {"audio_features": "audio_signal", "input_lengths": "length", **same(*CACHES)},
             "outputs": {"encoder_outputs": "outputs", "output_lengths": "encoded_lengths", **same(*outs[2:])},
         },
         "decoder": {
@@ -138,7 +123,8 @@ def genai(model, pieces):
     write_json(target / "audio_processor_config.json", {"model_type": "speech_features", "audio_params": {
         "sample_rate": 16000, "n_fft": 512, "hop_length": 160, "n_mels": MELS, "window_length": 400,
         "window_type": "hann", "fmin": 0, "fmax": 8000, "dither": 0.0, "preemphasis": 0.97,
-        "log_zero_guard_type": "add", "log_zero_guard_value": 1e-10, "normalize": "NA", "center": True, "mag_power": 2.0,
+        "log_zero_guard_type": "add", "log_zero_guard_value": 1e-10, "normalize": "NA", "center": True,
+        "mag_power": 2.0,
     }})
     (target / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
 
@@ -149,7 +135,7 @@ def eou6(model, pieces):
     frames = 8 + 8 * EOU
     model.encoder.set_default_att_context_size([LEFT, EOU])
     signal, length, channel, time, channel_len = zeros(model, frames, layers_first=True)
-    names = ["pre_cache", "cache_last_channel", "cache_last_time", "cache_last_channel_len"]
+    names = ["pre_cache", *CACHES]
     trace(
         MelCache(model.encoder), [signal, length.int(), torch.zeros(1, MELS, 9), channel, time, channel_len.int()],
         target / "encoder.onnx", ["audio_signal", "audio_length", *names],
@@ -191,7 +177,7 @@ def write(checkpoints):
         found = {key: value for key, value in found.items() if not key.endswith("mel")}
         nemo(model, made("nemo"), LEFT, 13)
         write_tokens(OUT / "nemo", pieces)
-        np.savez_compressed(OUT / "goldens.npz", **found)
+        np.savez(OUT / "goldens.npz", **found)
         sherpa(model, pieces)
         halves(pieces)
         external(pieces)
@@ -228,7 +214,8 @@ def check(mel, goldens):
         reference = by_band(padded(mel, lookahead, whole_at(lookahead), plain))
         labels, wanted = decode(frames, step)[0], decode(reference, decoder)[0]
         off, same = np.abs(frames - reference).max(), labels == wanted
-        print(f"{name} k{lookahead}: off by {off:.1e}, {len(labels)} labels, {'the same' if same else f'wanted {len(wanted)}'}")
+        verdict = "the same" if same else f"not the {len(wanted)} wanted"
+        print(f"{name} k{lookahead}: off by {off:.1e}, {len(labels)} labels, {verdict}")
         assert off < limit and (same or limit > 1e-3)
 
     def whole_at(lookahead):

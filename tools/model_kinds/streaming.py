@@ -32,7 +32,11 @@ def drop_input(path):
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     constants |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in model.graph.node
                   if n.op_type == "Constant" and n.attribute[0].name == "value"}
-    value = lambda node, i: constants[node.input[i]].item() if node.input[i] in constants and constants[node.input[i]].size == 1 else None
+
+    def value(node, index):
+        found = constants.get(node.input[index])
+        return found.item() if found is not None and found.size == 1 else None
+
     clipped = {n.input[0] for n in model.graph.node if n.op_type == "Clip"}
     changed = 0
     for node in model.graph.node:
