@@ -4,9 +4,10 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
-    thread,
-    time::{Duration, Instant},
+    sync::{Mutex, mpsc},
+    time::Duration,
 };
 
 use gstnemostt::{DecoderKind, Event, Options, Recognizer};
@@ -14,7 +15,7 @@ use gstnemostt::{DecoderKind, Event, Options, Recognizer};
 use crate::{
     common::{Texts, clip_s16},
     server::{COMMIT, Site, sha256},
-    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, written},
+    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, wait_until, written},
 };
 
 fn demo_model() -> Site {
@@ -175,26 +176,43 @@ fn offline_what_is_there_serves() {
 #[test]
 fn two_at_once_do_it_once() {
     let graph = noise(300_000);
-    let setting = Setting::new(site(&graph).with(|request, reply| {
+    let (second_waits, wait_for_second) = mpsc::channel();
+    let wait_for_second = Mutex::new(wait_for_second);
+    let setting = Setting::new(site(&graph).with(move |request, _| {
         if request.is_storage {
-            // Long enough for the other one to come.
-            reply.cut = Some(reply.body.len());
-            reply.stall = Duration::from_millis(500);
-            thread::sleep(Duration::from_millis(500));
+            wait_for_second.lock().unwrap().recv().unwrap();
         }
     }));
     let start = || setting.command(&["fetch", REPOSITORY]).spawn().unwrap();
-    let both = [start(), start()].map(|child| child.wait_with_output().unwrap());
-    for output in &both {
+    let first = start();
+    wait_until(|| !setting.hub.ranges(GRAPH).is_empty());
+    let mut second = start();
+    let mut line = String::new();
+    BufReader::new(second.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("waiting for it"), "{line}");
+    second_waits.send(()).unwrap();
+    for child in [first, second] {
+        let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let model = std::str::from_utf8(&output.stdout).unwrap().trim_end();
         assert_eq!(fs::read(Path::new(model).join(GRAPH)).unwrap(), graph);
     }
     assert_eq!(setting.hub.ranges(GRAPH), [None]);
-    let waited = both
-        .iter()
-        .filter(|output| String::from_utf8_lossy(&output.stderr).contains("waiting for it"));
-    assert!(waited.count() >= 1);
+}
+
+#[test]
+fn nonsense_that_someone_left_is_replaced() {
+    let graph = noise(300_000);
+    for left in [vec![0; 1000], vec![0; 300_000], vec![0; 300_001]] {
+        let setting = Setting::new(site(&graph));
+        let partial = setting.incomplete(&graph);
+        fs::create_dir_all(partial.parent().unwrap()).unwrap();
+        fs::write(partial, left).unwrap();
+        let output = setting.fetch(&[REPOSITORY]);
+        assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    }
 }
 
 #[test]
@@ -208,11 +226,7 @@ fn after_a_kill_it_goes_on() {
     }));
     let mut child = setting.command(&["fetch", REPOSITORY]).spawn().unwrap();
     let partial = setting.incomplete(&graph);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while fs::metadata(&partial).map_or(0, |found| found.len()) < 200_000 {
-        assert!(Instant::now() < deadline, "nothing came");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_until(|| fs::metadata(&partial).is_ok_and(|found| found.len() == 200_000));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!setting.snapshot("").exists());

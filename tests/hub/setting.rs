@@ -5,6 +5,8 @@
 use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -108,6 +110,15 @@ pub fn assert_says(output: &Output, words: &[&str]) {
     let complaint = complaint(output);
     for word in words {
         assert!(complaint.contains(word), "{word}: {complaint}");
+    }
+}
+
+/// Waits for something that another process or thread does.
+pub fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "nothing came of it");
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

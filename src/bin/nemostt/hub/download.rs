@@ -46,27 +46,19 @@ pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
         // Another process was faster.
         return Ok(());
     }
-    let mut partial = Partial::open(remote, place)?;
     let bar = ProgressBar::new(remote.size).with_message(remote.name.clone());
     if let Ok(style) = ProgressStyle::with_template(BAR) {
         bar.set_style(style);
     }
-    let mut patience = Patience::default();
-    // The most there ever was: a server that begins anew each time makes no progress.
-    let mut most = partial.length();
-    while !partial.is_complete() {
-        bar.set_position(partial.length());
-        // The rate is that of this connection.
-        bar.reset_eta();
-        if let Err(failure) = receive(client, remote, &mut partial, &bar) {
-            if partial.length() > most {
-                most = partial.length();
-                patience.renew();
-            }
-            patience.after(told(failure, remote, &partial))?;
+    let partial = Partial::open(remote, place)?;
+    let is_resumed = partial.length() > 0;
+    match complete(client, remote, partial, &bar) {
+        // What another process left may be what is wrong: huggingface_hub fills its unfinished files in any order.
+        Err(Error::WrongChecksum { .. }) if is_resumed => {
+            complete(client, remote, Partial::open(remote, place)?, &bar)?;
         }
+        completed => completed?,
     }
-    partial.finish()?;
     bar.finish_and_clear();
     if remote.checksum.is_none() {
         eprintln!(
@@ -75,6 +67,26 @@ pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Receives what is missing, over as many connections as it takes.
+fn complete(client: &Client, remote: &Remote, mut partial: Partial<'_>, bar: &ProgressBar) -> Result<()> {
+    let mut patience = Patience::default();
+    // The most there ever was: a server that begins anew each time makes no progress.
+    let mut most = partial.length();
+    while !partial.is_complete() {
+        bar.set_position(partial.length());
+        // The rate is that of this connection.
+        bar.reset_eta();
+        if let Err(failure) = receive(client, remote, &mut partial, bar) {
+            if partial.length() > most {
+                most = partial.length();
+                patience.renew();
+            }
+            patience.after(told(failure, remote, &partial))?;
+        }
+    }
+    partial.finish()
 }
 
 /// Receives as much as one connection gives.

@@ -96,8 +96,8 @@ pub enum Error {
         found: Vec<String>,
     },
     #[error(
-        "{file} is not the one that is known: the hub has SHA-256 {found}, the catalogue {expected}. \
-         Not fetched"
+        "{file} is not the one that is known: the hub has SHA-256 {found}, the catalogue {expected}. Not fetched; \
+         if it is to be trusted, name it as OWNER/REPO"
     )]
     Replaced {
         file: String,

@@ -10,10 +10,10 @@
 //! | address → verified file | `download.rs`, `partial.rs`, `checksum.rs` |
 //! | verified file → place | `cache.rs`, `place.rs` |
 //!
-//! Why not the crate `hf-hub`: its blocking line (0.5) verifies no checksum, retries nothing by itself, gives up on a
-//! lock after seconds and knows no offline mode; its async line (1.0) brings 225 crates, and verifies none either. What
-//! is here is as much code as the wrapping of it would be. The layout of the cache, the names of its locks and of its
-//! unfinished files are those of the Python package `huggingface_hub`, so both may work on one cache at once.
+//! Why not the crate `hf-hub`: its blocking line (0.5) checks no checksum, retries nothing unless told to, waits five
+//! seconds for a lock and knows no offline mode; its async line (1.0) checks no SHA-256 either and brings 225 crates.
+//! Here, the layout of the cache, the names of its locks and of its unfinished files are those of the Python package
+//! `huggingface_hub`, so both may work on one cache at once.
 
 mod cache;
 mod catalogue;
