@@ -10,7 +10,7 @@ use ureq::http::StatusCode;
 use super::{
     client::{Client, Remote},
     error::{Error, Result},
-    headers,
+    headers, note,
     partial::Partial,
     patience::{Failure, Patience, TRIES},
     place::Place,
@@ -61,10 +61,10 @@ pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
     }
     bar.finish_and_clear();
     if remote.checksum.is_none() {
-        eprintln!(
-            "nemostt: nobody gave a checksum for {}: only its length is known to be right",
+        note(format_args!(
+            "nobody gave a checksum for {}: only its length is known to be right",
             remote.name
-        );
+        ));
     }
     Ok(())
 }

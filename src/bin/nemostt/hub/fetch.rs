@@ -18,6 +18,7 @@ use super::{
     client::{Client, Remote},
     download,
     error::{Error, Result},
+    note,
     place::Place,
     settings::Settings,
     wanted::Wanted,
@@ -60,11 +61,11 @@ impl Fetch {
         };
         writeln!(io::stdout(), "{}", path.display())?;
         if checkpoint.is_some() {
-            eprintln!(
-                "nemostt: this is a checkpoint of NeMo's, no model yet. Export it, with the script from nemostt's \
-                 sources: tools/export_nemo.sh {} DIRECTORY",
+            note(format_args!(
+                "this is a checkpoint of NeMo's, no model yet. Export it, with the script from nemostt's sources: \
+                 tools/export_nemo.sh {} DIRECTORY",
                 path.display()
-            );
+            ));
         }
         Ok(())
     }
@@ -86,7 +87,9 @@ impl Fetch {
                 let Some(found) = found() else {
                     return Err(Error::Unreachable { host, reason });
                 };
-                eprintln!("nemostt: {host} cannot be reached ({reason}): this is what was fetched before");
+                note(format_args!(
+                    "{host} cannot be reached ({reason}): this is what was fetched before"
+                ));
                 return Ok(found);
             }
             answered => answered?,

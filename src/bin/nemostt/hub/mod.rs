@@ -32,5 +32,15 @@ mod settings;
 mod transport;
 mod wanted;
 
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
 pub use fetch::Fetch;
 pub use models::Models;
+
+/// Says something beside the result. To whoever closed standard error it is not worth a failure, as `eprintln` has it.
+fn note(message: impl Display) {
+    let _ = writeln!(io::stderr(), "nemostt: {message}");
+}

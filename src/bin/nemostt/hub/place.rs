@@ -11,6 +11,7 @@ use std::{
 use super::{
     client::Remote,
     error::{Error, Result},
+    note,
 };
 
 /// The paths of one file. All three are on one file system.
@@ -82,10 +83,10 @@ impl Place {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                eprintln!(
-                    "nemostt: {} is being fetched by another process: waiting for it",
+                note(format_args!(
+                    "{} is being fetched by another process: waiting for it",
                     self.file.display()
-                );
+                ));
                 lock.lock().map_err(failed)?;
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
