@@ -166,3 +166,13 @@ fn wrong_size(remote: &Remote, found: u64) -> Error {
         expected: remote.size,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        ProgressStyle::with_template(BAR).unwrap();
+    }
+}
