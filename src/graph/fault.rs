@@ -43,13 +43,10 @@ pub enum Fault {
 
     /// Attention over everything.
     #[error(
-        "its attention looks at the whole recording (left context {left}), so it cannot stream. Take a model trained \
-         with a limited context (att_context_style: chunked_limited), as the streaming ones are"
+        "its attention looks at the whole recording (full context), so it cannot stream. Take a model trained with a \
+         limited context (att_context_style: chunked_limited), as the streaming ones are"
     )]
-    FullContext {
-        /// Left context in encoder frames, as the graph has it.
-        left: i64,
-    },
+    FullContext,
 
     /// The mask splits chunks.
     #[error(

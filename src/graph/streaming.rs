@@ -58,12 +58,13 @@ impl Streaming {
                 ),
             });
         }
+        refuse_other_positions(graph)?;
         let left = match upper_limit(graph, "cache_last_channel_next_len") {
             Ok(left) => left,
             Err(fault) => channel.dims[2].ok_or(fault)?,
         };
         if left >= FULL_CONTEXT {
-            return Err(Fault::FullContext { left: left as i64 });
+            return Err(Fault::FullContext);
         }
         if channel.dims[2].is_some_and(|frames| frames != left) {
             return Err(Fault::Contradiction {
@@ -100,6 +101,16 @@ impl Streaming {
         if sizes.iter().any(|size| !(1..=LARGEST).contains(size)) {
             return Err(Fault::Contradiction {
                 what: format!("its sizes make no sense: {found:?}"),
+            });
+        }
+        let chunks = chunks_seen(graph)?;
+        if chunks != left / found.chunk {
+            return Err(Fault::Contradiction {
+                what: format!(
+                    "its attention looks {chunks} chunks back, but {left} frames are {} chunks of {}",
+                    left / found.chunk,
+                    found.chunk
+                ),
             });
         }
         if !left.is_multiple_of(found.chunk) {
@@ -160,6 +171,36 @@ fn upper_limit(graph: &Graph, name: &str) -> Result<usize, Fault> {
     };
     let limit = limit().and_then(|limit| usize::try_from(limit).ok());
     limit.ok_or_else(|| Fault::Untold(format!("the limit of its output {name}")))
+}
+
+/// How many chunks before its own a frame attends to. NeMo's mask for `chunked_limited` (`ConformerEncoder._create_masks`)
+/// numbers the chunks and lets a frame see those whose numbers are at most this much smaller: the one `LessOrEqual` with
+/// a constant.
+fn chunks_seen(graph: &Graph) -> Result<usize, Fault> {
+    let constants = graph.constants();
+    let limits = graph.nodes().iter().filter(|node| node.op_type() == "LessOrEqual");
+    let limits: Vec<Option<i64>> = limits
+        .map(|node| single(constants.get(node.input.get(1)?.as_str())?))
+        .collect();
+    match limits[..] {
+        [Some(chunks)] => usize::try_from(chunks).map_err(|_| Fault::FullContext),
+        // Nothing is kept from anything.
+        [] => Err(Fault::FullContext),
+        _ => Err(Fault::Attention {
+            what: "a mask other than that of chunked_limited, such as chunked_limited_with_rc",
+        }),
+    }
+}
+
+/// Positions in these models are relative and come from a table. Rotary ones are turned into sines and cosines.
+fn refuse_other_positions(graph: &Graph) -> Result<(), Fault> {
+    let rotary = ["Sin", "Cos", "RotaryEmbedding"];
+    match graph.nodes().iter().any(|node| rotary.contains(&node.op_type())) {
+        true => Err(Fault::Attention {
+            what: "rotary positions (rope)",
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Kernel size of the depthwise convolutions over time (`groups` = encoder width, one axis).

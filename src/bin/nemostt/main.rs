@@ -2,6 +2,7 @@
 
 //! The `nemostt` command: what one wants to do with a model outside a pipeline. One module for each of its verbs.
 
+mod hub;
 mod shell;
 
 use std::{io, process::ExitCode};
@@ -24,13 +25,17 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completions(shell::Completions),
+    Fetch(hub::Fetch),
     Man(shell::Man),
+    Models(hub::Models),
 }
 
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Completions(arguments) => arguments.run(),
+        Command::Fetch(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
+        Command::Models(arguments) => arguments.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

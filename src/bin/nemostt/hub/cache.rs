@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One repository's part of the cache, laid out as the Python package `huggingface_hub` does.
+//!
+//! ```text
+//! models--OWNER--REPO/blobs/ETAG                the bytes; ETAG.incomplete while some are missing
+//! models--OWNER--REPO/snapshots/COMMIT/PATH     link to them
+//! models--OWNER--REPO/refs/BRANCH               holds the commit
+//! .locks/models--OWNER--REPO/ETAG.lock
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    checksum::is_hex,
+    choice::{self, Precision},
+    client::Remote,
+    error::{Error, Result},
+    place::Place,
+    settings::Settings,
+    wanted::Wanted,
+};
+
+/// Where one repository is in the cache.
+#[derive(Debug)]
+pub struct Cache {
+    repository: PathBuf,
+    locks: PathBuf,
+}
+
+/// A model in a directory.
+#[derive(Debug)]
+pub struct Found {
+    pub directory: PathBuf,
+    /// Names of its files.
+    pub names: Vec<String>,
+}
+
+impl Cache {
+    pub fn new(settings: &Settings, repository: &str) -> Self {
+        let name = format!("models--{}", repository.replace('/', "--"));
+        Self {
+            repository: settings.cache.join(&name),
+            locks: settings.cache.join(".locks").join(&name),
+        }
+    }
+
+    /// Directory of all of it.
+    pub fn directory(&self) -> &Path {
+        &self.repository
+    }
+
+    /// Where a file's bytes go.
+    pub fn place(&self, remote: &Remote) -> Place {
+        let blobs = self.repository.join("blobs");
+        Place {
+            file: blobs.join(&remote.etag),
+            partial: blobs.join(format!("{}.incomplete", remote.etag)),
+            lock: self.locks.join(format!("{}.lock", remote.etag)),
+        }
+    }
+
+    /// What is here of a model, if it is all here.
+    pub fn find(&self, wanted: &Wanted, precision: Option<Precision>) -> Option<Found> {
+        let snapshot = self.repository.join("snapshots").join(self.commit(&wanted.revision)?);
+        let directory = if wanted.folder.is_empty() {
+            snapshot
+        } else {
+            snapshot.join(&wanted.folder)
+        };
+        let names = match &wanted.known {
+            Some(model) => model.files.iter().map(|file| file.name.clone()).collect(),
+            None => {
+                let entries = fs::read_dir(&directory).ok()?;
+                let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+                let paths: Vec<String> = names.map(|name| wanted.path(&name)).collect();
+                choice::choose(wanted, &paths, precision).ok()?
+            }
+        };
+        // A link whose bytes were removed is no file.
+        let all = names.iter().all(|name| directory.join(name).is_file());
+        all.then_some(Found { directory, names })
+    }
+
+    /// Links files that are here into the directory of their commit, and notes that it is what `wanted` names.
+    pub fn link(&self, wanted: &Wanted, files: &[(Remote, Place)]) -> Result<Found> {
+        let commit = files
+            .first()
+            .map_or(wanted.revision.as_str(), |(remote, _)| remote.commit.as_str());
+        let snapshot = self.repository.join("snapshots").join(commit);
+        let directory = if wanted.folder.is_empty() {
+            snapshot
+        } else {
+            snapshot.join(&wanted.folder)
+        };
+        fs::create_dir_all(&directory).map_err(|error| Error::write(&directory, error))?;
+        // Up from the folder and the commit, to `blobs`.
+        let depth = 2 + wanted.folder.split('/').filter(|part| !part.is_empty()).count();
+        let blobs = PathBuf::from("../".repeat(depth)).join("blobs");
+        for (remote, place) in files {
+            let pointer = directory.join(&remote.name);
+            let linked = replace(&pointer, |path| symlink(&blobs.join(&remote.etag), &place.file, path));
+            linked.map_err(|error| Error::write(&pointer, error))?;
+        }
+        if wanted.revision != commit {
+            let branch = self.repository.join("refs").join(&wanted.revision);
+            let noted = fs::create_dir_all(branch.parent().unwrap_or(&branch))
+                .and_then(|()| replace(&branch, |path| fs::write(path, commit)));
+            noted.map_err(|error| Error::write(&branch, error))?;
+        }
+        let names = files.iter().map(|(remote, _)| remote.name.clone()).collect();
+        Ok(Found { directory, names })
+    }
+
+    /// The commit that a revision was when it was last asked for.
+    fn commit(&self, revision: &str) -> Option<String> {
+        if is_hex(revision, 40) {
+            return Some(revision.into());
+        }
+        let commit = fs::read_to_string(self.repository.join("refs").join(revision)).ok()?;
+        Some(commit.trim().to_owned()).filter(|commit| is_hex(commit, 40))
+    }
+}
+
+/// Makes a file under another name first: nobody shall see it half made, or missing.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = path.with_file_name(name);
+    make(&new).and_then(|()| fs::rename(&new, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
+/// A symbolic link where there are such; a second name or a copy where not.
+fn symlink(relative: &Path, bytes: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if std::os::unix::fs::symlink(relative, path).is_ok() {
+        return Ok(());
+    }
+    #[cfg(not(unix))]
+    let _ = relative;
+    fs::hard_link(bytes, path).or_else(|_| fs::copy(bytes, path).map(drop))
+}

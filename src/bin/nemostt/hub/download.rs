@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Brings files here: whole, right, and from where an earlier try stopped.
+
+use std::{io::Read, path::Path};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ureq::http::StatusCode;
+
+use super::{
+    client::{Client, Remote},
+    error::{Error, Result},
+    headers, note,
+    partial::Partial,
+    patience::{Failure, Patience, TRIES},
+    place::Place,
+    transport::host,
+};
+
+const BAR: &str =
+    "{msg:24!} {wide_bar} {decimal_bytes:>10} / {decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
+
+/// Makes sure that the files fit in `directory`, which is where they go.
+pub fn make_sure_of_space(files: &[&(Remote, Place)], directory: &Path) -> Result<()> {
+    let needed = files.iter().map(|(remote, place)| place.missing(remote)).sum();
+    // The directory itself may not be there yet.
+    let exists = directory.ancestors().find(|directory| directory.exists());
+    // A file system that cannot say how much is free will say so when it is full.
+    let Some(Ok(free)) = exists.map(fs4::available_space) else {
+        return Ok(());
+    };
+    if needed > free {
+        return Err(Error::NoSpace {
+            directory: directory.into(),
+            needed,
+            free,
+        });
+    }
+    Ok(())
+}
+
+/// Brings one file.
+pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
+    let _lock = place.lock()?;
+    if place.is_right(remote) {
+        // Another process was faster.
+        return Ok(());
+    }
+    let bar = ProgressBar::new(remote.size).with_message(remote.name.clone());
+    if let Ok(style) = ProgressStyle::with_template(BAR) {
+        bar.set_style(style);
+    }
+    let partial = Partial::open(remote, place)?;
+    let is_resumed = partial.length() > 0;
+    match complete(client, remote, partial, &bar) {
+        // What another process left may be what is wrong: huggingface_hub fills its unfinished files in any order.
+        Err(Error::WrongChecksum { .. }) if is_resumed => {
+            complete(client, remote, Partial::open(remote, place)?, &bar)?;
+        }
+        completed => completed?,
+    }
+    bar.finish_and_clear();
+    if remote.checksum.is_none() {
+        note(format_args!(
+            "nobody gave a checksum for {}: only its length is known to be right",
+            remote.name
+        ));
+    }
+    Ok(())
+}
+
+/// Receives what is missing, over as many connections as it takes.
+fn complete(client: &Client, remote: &Remote, mut partial: Partial<'_>, bar: &ProgressBar) -> Result<()> {
+    let mut patience = Patience::default();
+    // The most there ever was: a server that begins anew each time makes no progress.
+    let mut most = partial.length();
+    while !partial.is_complete() {
+        bar.set_position(partial.length());
+        // The rate is that of this connection.
+        bar.reset_eta();
+        if let Err(failure) = receive(client, remote, &mut partial, bar) {
+            if partial.length() > most {
+                most = partial.length();
+                patience.renew();
+            }
+            patience.after(told(failure, remote, &partial))?;
+        }
+    }
+    partial.finish()
+}
+
+/// Receives as much as one connection gives.
+fn receive(client: &Client, remote: &Remote, partial: &mut Partial<'_>, bar: &ProgressBar) -> Result<(), Failure> {
+    let mut response = client.get(remote, partial.length())?;
+    let passing = |reason: &str| Failure::Passing {
+        error: interrupted(remote, 0, reason),
+        pause: None,
+    };
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT if headers::range_start(&response) == Some(partial.length()) => {}
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+            partial.restart()?;
+            return Err(passing("it was asked for one part and has another"));
+        }
+        // The server knows no ranges.
+        _ if partial.length() > 0 => partial.restart()?,
+        _ => {}
+    }
+    let length = response.body().content_length().map(|length| partial.length() + length);
+    if let Some(found) = length.filter(|&length| length != remote.size) {
+        return Err(wrong_size(remote, found).into());
+    }
+    let mut reader = response.body_mut().as_reader();
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        let read = reader.read(&mut bytes).map_err(|error| passing(&error.to_string()))?;
+        if read == 0 {
+            return if partial.is_complete() {
+                Ok(())
+            } else {
+                Err(passing("the connection was closed"))
+            };
+        }
+        if partial.length() + read as u64 > remote.size {
+            let found = partial.length() + read as u64;
+            partial.restart()?;
+            return Err(wrong_size(remote, found).into());
+        }
+        partial.append(&bytes[..read])?;
+        bar.set_position(partial.length());
+    }
+}
+
+/// A failure with how far the file came.
+fn told(failure: Failure, remote: &Remote, partial: &Partial<'_>) -> Failure {
+    match failure {
+        Failure::Passing { error, pause } => {
+            let error = match error {
+                Error::Interrupted { reason, .. } => interrupted(remote, partial.length(), &reason),
+                Error::Unreachable { reason, .. } if partial.length() > 0 => {
+                    interrupted(remote, partial.length(), &reason)
+                }
+                error => error,
+            };
+            Failure::Passing { error, pause }
+        }
+        lasting => lasting,
+    }
+}
+
+fn interrupted(remote: &Remote, got: u64, reason: &str) -> Error {
+    Error::Interrupted {
+        file: remote.name.clone(),
+        got,
+        size: remote.size,
+        tries: TRIES,
+        reason: reason.into(),
+    }
+}
+
+fn wrong_size(remote: &Remote, found: u64) -> Error {
+    Error::WrongSize {
+        file: remote.name.clone(),
+        host: host(&remote.url),
+        found,
+        expected: remote.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        ProgressStyle::with_template(BAR).unwrap();
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A file that is not complete yet.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom, Write},
+};
+
+use super::{
+    checksum::Counter,
+    client::Remote,
+    error::{Error, Result},
+    place::Place,
+};
+
+/// Grows, counts its checksum while it does, and gets its own name when all of it is right.
+#[derive(Debug)]
+pub struct Partial<'a> {
+    remote: &'a Remote,
+    place: &'a Place,
+    file: File,
+    length: u64,
+    counter: Option<Counter>,
+}
+
+impl<'a> Partial<'a> {
+    /// Goes on with what an earlier process left, or begins.
+    pub fn open(remote: &'a Remote, place: &'a Place) -> Result<Self> {
+        let mut options = File::options();
+        let opened = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&place.partial);
+        let file = opened.map_err(|error| Error::write(&place.partial, error))?;
+        let counter = remote.checksum.as_ref().map(|checksum| checksum.counter(remote.size));
+        let mut partial = Self {
+            remote,
+            place,
+            file,
+            length: 0,
+            counter,
+        };
+        partial.recount()?;
+        Ok(partial)
+    }
+
+    /// How much of it is here.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.length == self.remote.size
+    }
+
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(|error| Error::write(&self.place.partial, error))?;
+        self.length += bytes.len() as u64;
+        if let Some(counter) = &mut self.counter {
+            counter.update(bytes);
+        }
+        Ok(())
+    }
+
+    /// Forgets all of it.
+    pub fn restart(&mut self) -> Result<()> {
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        emptied.map_err(|error| Error::write(&self.place.partial, error))?;
+        self.length = 0;
+        self.counter = self
+            .remote
+            .checksum
+            .as_ref()
+            .map(|checksum| checksum.counter(self.remote.size));
+        Ok(())
+    }
+
+    /// Removes it.
+    pub fn remove(self) {
+        // What is left of it would be counted again, and found wrong again.
+        let _ = fs::remove_file(&self.place.partial);
+    }
+
+    /// Gives it its own name, if its bytes are the right ones.
+    pub fn finish(mut self) -> Result<()> {
+        if let (Some(counter), Some(checksum)) = (self.counter.take(), &self.remote.checksum) {
+            let found = counter.finish();
+            if found != checksum.as_str() {
+                let error = Error::WrongChecksum {
+                    file: self.remote.name.clone(),
+                    found,
+                    expected: checksum.as_str().into(),
+                };
+                self.remove();
+                return Err(error);
+            }
+        }
+        // On the disk before the name is: a power cut must not leave the name with half of the bytes.
+        self.file
+            .sync_all()
+            .map_err(|error| Error::write(&self.place.partial, error))?;
+        fs::rename(&self.place.partial, &self.place.file).map_err(|error| Error::write(&self.place.file, error))
+    }
+
+    /// Adds up what is here already.
+    fn recount(&mut self) -> Result<()> {
+        let failed = |error| Error::read(&self.place.partial, error);
+        if self.file.metadata().map_err(failed)?.len() > self.remote.size {
+            return self.restart();
+        }
+        let mut bytes = vec![0; 1 << 20];
+        loop {
+            let read = self.file.read(&mut bytes).map_err(failed)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.length += read as u64;
+            if let Some(counter) = &mut self.counter {
+                counter.update(&bytes[..read]);
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Short names, and the list of them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    server::{Site, sha256},
+    setting::{Setting, assert_says, noise, site, written},
+};
+
+#[test]
+fn short_names_are_fetched_by_their_files() {
+    let repository = "csukuangfj/sherpa-onnx-nemo-streaming-fast-conformer-transducer-en-1040ms";
+    let files = [
+        "encoder.onnx",
+        "decoder.onnx",
+        "joiner.onnx",
+        "tokens.txt",
+        "surplus.onnx",
+    ];
+    let files = files.map(|name| (name, noise(name.len() * 1000)));
+    let setting = Setting::new(Site::new(repository, &files));
+    let output = setting.fetch(&["fastconformer-large-1040ms"]);
+    let model = Path::new(written(&output));
+    assert_eq!(fs::read(model.join("joiner.onnx")).unwrap(), noise(11_000));
+    assert!(!model.join("surplus.onnx").exists());
+
+    let listed = setting.command(&["models", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_str(written(&listed)).unwrap();
+    let paths = |name: &str| {
+        let found = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|entry| entry["name"] == name)
+            .unwrap();
+        found["path"].as_str().map(PathBuf::from)
+    };
+    assert_eq!(paths("fastconformer-large-1040ms").as_deref(), Some(model));
+    assert_eq!(paths("fastconformer-large-80ms"), None);
+}
+
+#[test]
+fn the_catalogue_knows_what_a_file_must_be() {
+    let repository = "csukuangfj/sherpa-onnx-nemo-streaming-fast-conformer-transducer-en-80ms-int8";
+    let files = [("encoder.int8.onnx", noise(20_000))];
+    let site = Site::new(repository, &files).with(|request, reply| {
+        // The commit of the catalogue is not that of this hub.
+        if request
+            .path
+            .contains("/resolve/3fafd319033af1c552e7bc8394f7258afdce91b0/")
+        {
+            reply.status = 200;
+            reply.headers = vec![
+                ("X-Linked-Etag".into(), format!("\"{}\"", sha256(b"another"))),
+                ("X-Linked-Size".into(), "7".into()),
+            ];
+        }
+    });
+    let setting = Setting::new(site);
+    let output = setting.fetch(&["fastconformer-large-80ms-int8"]);
+    assert_says(
+        &output,
+        &[
+            "encoder.int8.onnx",
+            &sha256(b"another"),
+            "8b982c67b45e3b735d3fee49a4fea525b3149b450ba437f4c8a933f4aa6744c0",
+        ],
+    );
+}
+
+#[test]
+fn a_checkpoint_comes_with_what_to_do_next() {
+    let name = "stt_en_fastconformer_hybrid_medium_streaming_80ms_pc";
+    let file = format!("{name}.nemo");
+    let setting = Setting::new(Site::new(&format!("nvidia/{name}"), &[(&file, noise(30_000))]));
+    let output = setting.fetch(&["fastconformer-medium-80ms-pc-nemo"]);
+    assert!(output.status.success());
+    let path = String::from_utf8(output.stdout).unwrap().trim_end().to_owned();
+    assert_eq!(fs::read(&path).unwrap(), noise(30_000));
+    assert!(path.ends_with(&file));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains(&format!("tools/export_nemo.sh {path} DIRECTORY")),
+        "{errors}"
+    );
+}
+
+#[test]
+fn unknown_names_are_answered_with_the_nearest() {
+    let setting = Setting::new(site(b""));
+    assert_says(
+        &setting.fetch(&["nemotron-en-480"]),
+        &["nemotron-en-480ms-int8", "nemostt models"],
+    );
+    assert_says(&setting.fetch(&["a/../b"]), &["a/../b", "OWNER/REPO"]);
+    assert_eq!(setting.hub.requests().len(), 0);
+}
+
+#[test]
+fn models_are_a_table() {
+    let setting = Setting::new(site(b""));
+    let output = setting.command(&["models"]).output().unwrap();
+    let table = written(&output);
+    let line = |name: &str| {
+        table
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap()
+    };
+    for word in ["136.88 MB", "80", "rnnt", "no", "CC-BY-4.0"] {
+        assert!(line("fastconformer-large-80ms-int8").contains(word), "{word}");
+    }
+    assert!(line("fastconformer-large-80ms").contains("size unknown"));
+    assert!(line("nemotron-en-nemo").contains("(to export)"));
+    assert_eq!(setting.hub.requests().len(), 0);
+}

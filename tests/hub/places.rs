@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where the files go, and what is done with those that are there.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    sync::{Mutex, mpsc},
+    time::Duration,
+};
+
+use gstnemostt::{DecoderKind, Event, Options, Recognizer};
+
+use crate::{
+    common::{Texts, clip_s16},
+    server::{COMMIT, Site, sha256},
+    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, wait_until, written},
+};
+
+fn demo_model() -> Site {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+    let read = |name| (name, fs::read(directory.join(name)).unwrap());
+    let mut files = [
+        "encoder-model.onnx",
+        "decoder_joint-model.onnx",
+        "ctc.onnx",
+        "tokens.txt",
+        "nemostt.json",
+        "README.md",
+    ]
+    .map(read)
+    .to_vec();
+    files.push(("test_wavs/0.wav", noise(20_000)));
+    Site::new(REPOSITORY, &files)
+}
+
+/// The words that the core hears with a model.
+fn text_of(model: &Path) -> String {
+    let options = Options {
+        threads: 1,
+        ..Default::default()
+    };
+    let recognizer = Recognizer::load(model, &options).unwrap();
+    let mut stream = recognizer.stream().unwrap();
+    stream.accept_s16(clip_s16("u5_eight_sentences")).unwrap();
+    stream.finish(0).unwrap();
+    let words = std::iter::from_fn(|| stream.next_event()).filter_map(|event| match event {
+        Event::Word(word) => Some(word.text),
+        _ => None,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_fetched_model_hears() {
+    let setting = Setting::new(demo_model());
+    let output = setting.fetch(&[REPOSITORY]);
+    let model = Path::new(written(&output));
+    assert_eq!(model, setting.snapshot(""));
+    let texts = Texts::open();
+    assert_eq!(
+        text_of(model),
+        texts.get("trained", "u5_eight_sentences", 13, DecoderKind::Rnnt)
+    );
+
+    // What is no part of it was left there.
+    assert!(!model.join("README.md").exists() && !model.join("test_wavs").exists());
+    assert_eq!(fs::read_to_string(setting.cached("refs/main")).unwrap(), COMMIT);
+    // As huggingface_hub has it: relative links to the bytes.
+    let link = fs::read_link(model.join("ctc.onnx")).unwrap();
+    let ctc = fs::read(model.join("ctc.onnx")).unwrap();
+    assert_eq!(link, Path::new("../../blobs").join(sha256(&ctc)));
+}
+
+#[test]
+fn what_is_there_is_not_fetched_again() {
+    let setting = Setting::new(site(&noise(50_000)));
+    let first = setting.fetch(&[REPOSITORY]);
+    let gets = || {
+        setting
+            .hub
+            .requests()
+            .iter()
+            .filter(|request| request.method == "GET")
+            .count()
+    };
+    let before = gets();
+    assert_eq!(written(&setting.fetch(&[REPOSITORY])), written(&first));
+    // The list of files only.
+    assert_eq!(gets(), before + 1);
+}
+
+#[test]
+fn a_directory_of_ones_own_holds_plain_files() {
+    let graph = noise(50_000);
+    let setting = Setting::new(site(&graph));
+    let directory = setting.home.path().join("my/model");
+    let fetch = || setting.fetch(&[REPOSITORY, "--dir", directory.to_str().unwrap()]);
+    assert_eq!(written(&fetch()), directory.to_str().unwrap());
+    assert_eq!(fs::read(directory.join(GRAPH)).unwrap(), graph);
+    assert!(directory.join(GRAPH).symlink_metadata().unwrap().is_file());
+    assert!(!setting.home.path().join("hub").exists());
+
+    // A file that is not what the hub has is fetched again, others are not.
+    fs::write(
+        directory.join(GRAPH),
+        noise(50_000).iter().map(|byte| byte ^ 1).collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    written(&fetch());
+    assert_eq!(fs::read(directory.join(GRAPH)).unwrap(), graph);
+    assert_eq!(setting.hub.ranges(GRAPH).len(), 2);
+
+    // Two models in one directory would be one to whoever loads it.
+    fs::write(directory.join("other.onnx"), "").unwrap();
+    assert_says(&fetch(), &["other.onnx", "empty directory"]);
+}
+
+#[test]
+fn a_folder_and_a_revision_can_be_named() {
+    let files = [
+        ("small/encoder.onnx", noise(20_000)),
+        ("small/tokens.txt", b"a 0\n".to_vec()),
+        ("large/encoder.onnx", noise(30_000)),
+    ];
+    let setting = Setting::new(Site::new(REPOSITORY, &files));
+    let output = setting.fetch(&["someone/model/small@refs/pr/1"]);
+    let model = Path::new(written(&output));
+    assert_eq!(model, setting.snapshot("small"));
+    assert_eq!(fs::read(model.join(GRAPH)).unwrap(), noise(20_000));
+    assert_eq!(fs::read_to_string(setting.cached("refs/refs/pr/1")).unwrap(), COMMIT);
+    assert_says(
+        &setting.fetch(&[REPOSITORY]),
+        &["no .onnx graph", "large, small", "OWNER/REPO/FOLDER"],
+    );
+}
+
+#[test]
+fn one_precision_is_chosen() {
+    let files = [
+        ("encoder.onnx", noise(20_000)),
+        ("encoder.int8.onnx", noise(15_000)),
+        ("tokens.txt", b"a 0\n".to_vec()),
+    ];
+    let setting = Setting::new(Site::new(REPOSITORY, &files));
+    let output = setting.fetch(&[REPOSITORY, "--precision=int8"]);
+    assert!(!Path::new(written(&output)).join("encoder.onnx").exists());
+    assert!(Path::new(written(&output)).join("encoder.int8.onnx").exists());
+    assert_says(
+        &setting.fetch(&[REPOSITORY, "--precision=fp16"]),
+        &["no fp16 graphs, only fp32, int8"],
+    );
+}
+
+#[test]
+fn offline_what_is_there_serves() {
+    let setting = Setting::new(site(&noise(50_000)));
+    let fetch = || {
+        setting
+            .command(&["fetch", REPOSITORY])
+            .env("HF_HUB_OFFLINE", "1")
+            .output()
+            .unwrap()
+    };
+    assert_says(&fetch(), &["someone/model is not in", "HF_HUB_OFFLINE"]);
+    let online = setting.fetch(&[REPOSITORY]);
+    let before = setting.hub.requests().len();
+    assert_eq!(written(&fetch()), written(&online));
+    assert_eq!(setting.hub.requests().len(), before);
+    // A part of a model is no model.
+    fs::remove_file(setting.snapshot(GRAPH).canonicalize().unwrap()).unwrap();
+    assert_says(&fetch(), &["not all of it"]);
+}
+
+#[test]
+fn two_at_once_do_it_once() {
+    let graph = noise(300_000);
+    let (second_waits, wait_for_second) = mpsc::channel();
+    let wait_for_second = Mutex::new(wait_for_second);
+    let setting = Setting::new(site(&graph).with(move |request, _| {
+        if request.is_storage {
+            wait_for_second.lock().unwrap().recv().unwrap();
+        }
+    }));
+    let start = || setting.command(&["fetch", REPOSITORY]).spawn().unwrap();
+    let first = start();
+    wait_until(|| !setting.hub.ranges(GRAPH).is_empty());
+    let mut second = start();
+    let mut line = String::new();
+    BufReader::new(second.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("waiting for it"), "{line}");
+    second_waits.send(()).unwrap();
+    for child in [first, second] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let model = std::str::from_utf8(&output.stdout).unwrap().trim_end();
+        assert_eq!(fs::read(Path::new(model).join(GRAPH)).unwrap(), graph);
+    }
+    assert_eq!(setting.hub.ranges(GRAPH), [None]);
+}
+
+#[test]
+fn nonsense_that_someone_left_is_replaced() {
+    let graph = noise(300_000);
+    for left in [vec![0; 1000], vec![0; 300_000], vec![0; 300_001]] {
+        let setting = Setting::new(site(&graph));
+        let partial = setting.incomplete(&graph);
+        fs::create_dir_all(partial.parent().unwrap()).unwrap();
+        fs::write(partial, left).unwrap();
+        let output = setting.fetch(&[REPOSITORY]);
+        assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    }
+}
+
+#[test]
+fn after_a_kill_it_goes_on() {
+    let graph = noise(300_000);
+    let setting = Setting::new(site(&graph).with(|request, reply| {
+        if request.is_storage && request.before == 0 {
+            reply.cut = Some(200_000);
+            reply.stall = Duration::from_secs(60);
+        }
+    }));
+    let mut child = setting.command(&["fetch", REPOSITORY]).spawn().unwrap();
+    let partial = setting.incomplete(&graph);
+    wait_until(|| fs::metadata(&partial).is_ok_and(|found| found.len() == 200_000));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!setting.snapshot("").exists());
+    let output = setting.fetch(&[REPOSITORY]);
+    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(
+        setting.hub.ranges(GRAPH).last().unwrap().as_deref(),
+        Some("bytes=200000-")
+    );
+    assert!(!partial.exists());
+}
