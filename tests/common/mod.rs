@@ -80,16 +80,23 @@ impl Goldens {
 
     /// Output of NeMo's offline encoder, \[width, T'\].
     pub fn encoder(&mut self, clip: &str, lookahead: usize) -> Array2<f32> {
-        self.0.by_name(&format!("{clip}/k{lookahead}/enc.npy")).unwrap()
+        self.encoder_at(&format!("{clip}/k{lookahead}"))
+    }
+
+    /// The same, by its key.
+    pub fn encoder_at(&mut self, key: &str) -> Array2<f32> {
+        self.0.by_name(&format!("{key}/enc.npy")).unwrap()
     }
 
     /// Labels of NeMo's greedy RNN-T decoding and the frames they were emitted in.
     pub fn tokens(&mut self, clip: &str, lookahead: usize) -> Vec<(usize, u64)> {
-        let ids: Array1<i32> = self.0.by_name(&format!("{clip}/k{lookahead}/tokens.npy")).unwrap();
-        let frames: Array1<i32> = self
-            .0
-            .by_name(&format!("{clip}/k{lookahead}/token_frames.npy"))
-            .unwrap();
+        self.tokens_at(&format!("{clip}/k{lookahead}"))
+    }
+
+    /// The same, by their key.
+    pub fn tokens_at(&mut self, key: &str) -> Vec<(usize, u64)> {
+        let ids: Array1<i32> = self.0.by_name(&format!("{key}/tokens.npy")).unwrap();
+        let frames: Array1<i32> = self.0.by_name(&format!("{key}/token_frames.npy")).unwrap();
         ids.iter()
             .zip(&frames)
             .map(|(&id, &frame)| (id as usize, frame as u64))
