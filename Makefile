@@ -23,7 +23,7 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 	GST_PLUGIN_SYSTEM_PATH="$$(pkg-config --variable=pluginsdir gstreamer-1.0)"
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test live interop memcheck bench lint fmt install uninstall clean
+.PHONY: help setup build demo test live validate interop memcheck bench lint fmt install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ test: ## run all tests and lints
 
 live: build ## hear a live and an RTSP source in real time, and measure the latency
 	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test.py
+
+validate: build ## run gst-validate's scenarios with and without nemostt (on Debian under Wine)
+	tools/validate.sh
 
 interop: build ## test with the caption elements of gst-plugins-rs
 	tools/interop.sh
