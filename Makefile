@@ -22,8 +22,12 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 	GST_REGISTRY='$(CURDIR)/target/gst-registry.bin' GST_PLUGIN_PATH= \
 	GST_PLUGIN_SYSTEM_PATH="$$(pkg-config --variable=pluginsdir gstreamer-1.0)"
 
+# A test program of the element that leaks anything of GStreamer dies at its end.
+LEAKS_ENV := GST_TRACERS=leaks
+ELEMENT_TESTS := element transcriber scenarios pipeline
+
 .NOTPARALLEL:
-.PHONY: help setup build demo test live validate interop memcheck bench lint fmt install uninstall clean
+.PHONY: help setup build demo test leaks live validate interop memcheck bench lint fmt install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,9 +48,13 @@ demo: setup build ## hear assets/demo.wav and print its words
 test: ## run all tests and lints
 	tools/setup.sh --test
 	$(TEST_ENV) $(CARGO) test --no-default-features --locked
-	$(TEST_ENV) $(CARGO) test --locked --features cli
+	$(TEST_ENV) $(LEAKS_ENV) $(CARGO) test --locked --features cli
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
+
+leaks: ## run the tests of the element under the leaks tracer, and name what leaks
+	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
+		$(CARGO) test --locked --features cli $(addprefix --test ,$(ELEMENT_TESTS))
 
 live: build ## hear a live and an RTSP source in real time, and measure the latency
 	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test.py
