@@ -48,7 +48,7 @@ demo: setup build ## hear assets/demo.wav and print its words
 test: ## run all tests and lints
 	tools/setup.sh --test
 	$(TEST_ENV) $(CARGO) test --no-default-features --locked
-	$(TEST_ENV) $(LEAKS_ENV) $(CARGO) test --locked --features cli
+	$(TEST_ENV) $(CARGO) test --locked --features cli
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
 
