@@ -22,8 +22,12 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 	GST_REGISTRY='$(CURDIR)/target/gst-registry.bin' GST_PLUGIN_PATH= \
 	GST_PLUGIN_SYSTEM_PATH="$$(pkg-config --variable=pluginsdir gstreamer-1.0)"
 
+# A test program of the element that leaks anything of GStreamer dies at its end.
+LEAKS_ENV := GST_TRACERS=leaks
+ELEMENT_TESTS := element transcriber scenarios pipeline
+
 .NOTPARALLEL:
-.PHONY: help setup build demo test live interop memcheck bench lint fmt install uninstall clean
+.PHONY: help setup build demo test leaks live validate interop memcheck bench lint fmt install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +52,15 @@ test: ## run all tests and lints
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
 
+leaks: ## run the tests of the element under the leaks tracer, and name what leaks
+	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
+		$(CARGO) test --locked --features cli $(addprefix --test ,$(ELEMENT_TESTS))
+
 live: build ## hear a live and an RTSP source in real time, and measure the latency
 	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test.py
+
+validate: build ## run gst-validate's scenarios with and without nemostt (on Debian under Wine)
+	tools/validate.sh
 
 interop: build ## test with the caption elements of gst-plugins-rs
 	tools/interop.sh

@@ -3,7 +3,8 @@
 //! What players do to a pipeline: seek forward and backward, pause and resume, fast-forward, end early. (Backwards, which
 //! `wavparse` cannot play, is in `transcriber.rs`.)
 //!
-//! These are gst-validate's scenarios, driven by hand: Debian 12 has no package of it. Each runs on a real file, with
+//! These are gst-validate's scenarios, driven by hand: no Debian package holds it, and `make validate`, which runs the real
+//! one, needs much more than a test should. Each runs on a real file, with
 //! G_DEBUG=fatal_warnings under `make test`, and the bus must stay free of errors and warnings.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails

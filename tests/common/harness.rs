@@ -17,7 +17,29 @@ pub fn init() {
     ONCE.call_once(|| {
         gst::init().unwrap();
         gstnemostt::plugin_register_static().unwrap();
+        if std::env::var("GST_TRACERS").is_ok_and(|tracers| tracers.contains("leaks")) {
+            end_gstreamer_at_exit();
+        }
     });
+}
+
+/// The leaks tracer looks for what is still alive when GStreamer ends, which is after the last test of this process. What
+/// it finds it says as a warning, and that kills the process under G_DEBUG=fatal_warnings.
+#[allow(unsafe_code)] // no crate on the way to `atexit`, and none of ours ends GStreamer otherwise
+fn end_gstreamer_at_exit() {
+    unsafe extern "C" {
+        fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
+    }
+    extern "C" fn end() {
+        // SAFETY: the tests have ended, and each took its pipelines to NULL: nothing of GStreamer is used after this.
+        unsafe { gst::deinit() };
+    }
+    let tracers = gst::active_tracers();
+    let is_there = tracers.iter().any(|tracer| tracer.type_().name() == "GstLeaksTracer");
+    assert!(is_there, "GST_TRACERS asks for the leaks tracer, but it is not there");
+    // SAFETY: `end` is a function of this program, and so is there until its end.
+    let refused = unsafe { atexit(end) };
+    assert_eq!(refused, 0);
 }
 
 /// What came out of the element, in order.
@@ -253,6 +275,8 @@ impl Drop for Harness {
         let _ = self.element.set_state(gst::State::Null);
         let _ = self.src.set_active(false);
         let _ = self.sink.set_active(false);
+        // The element owns the bus and the messages on the bus own the element; a pipeline would part them.
+        self.bus.set_flushing(true);
     }
 }
 

@@ -166,8 +166,10 @@ fn pop_on_captions_hold_the_transcript() {
     live.run.wait(TIMEOUT);
     let seen = live.seen.lock().unwrap();
     assert_eq!(said.lock().unwrap().words, transcript());
-    // Not the CEA-608 beside it: tttocea708 breaks its lines as it likes, also within words. And on the way from nemostt
-    // to the picture a word loses its last letter now and then, which roll-up captions do not.
+    // Not the CEA-608 beside it: tttocea708 breaks its lines as it likes, also within words. And it puts a space before
+    // each pop-on line and then drops what is right of column 32, while transcriberbin's textwrap fills lines with up to
+    // 32 letters: such a line loses its last one (closedcaption 0.14.2, tttocea708/translate.rs, "Dropping characters
+    // after 32nd column"). Which words share a line depends on when they come, so it is now and then.
     let shown = seen.decoder.shown.words();
     let is_shown = |(shown, said): (&String, String)| said.starts_with(shown) && shown.len() + 1 >= said.len();
     assert_eq!(shown.len(), transcript().len(), "{shown:?}");
