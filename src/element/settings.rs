@@ -5,7 +5,7 @@
 use gst::{glib, prelude::*};
 
 use super::{NemoSttDecoder, NemoSttDevice, NemoSttOutput, NemoSttOverload};
-use crate::model::Options;
+use crate::model::{GraphOptimization, Options};
 
 /// `lookahead`: the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
@@ -74,6 +74,7 @@ impl Settings {
             decoder: self.decoder.into(),
             device: self.device.into(),
             threads: self.threads as usize,
+            graph_optimization: GraphOptimization::All,
             max_symbols: self.max_symbols as usize,
             runtime_directories: Vec::new(),
         }

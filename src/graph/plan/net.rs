@@ -13,7 +13,7 @@ use super::{
 use crate::graph::{
     Graph, NodeProto, TensorProto, ValueInfoProto, element_code,
     onnx::{AttributeProto, attribute_proto::AttributeType, tensor_proto::DataType},
-    value_info,
+    tensor_info, value_info,
 };
 
 /// See the [module](self).
@@ -45,12 +45,18 @@ impl Net {
         // Old exporters list initialisers among the inputs.
         inputs.retain(|input| !weights.contains_key(input.name()));
         let dims = |tensor: &TensorProto| tensor.dims.iter().map(|&dim| dim as usize).collect();
+        let mut shapes: HashMap<String, Vec<usize>> = weights
+            .iter()
+            .map(|(name, tensor)| (name.clone(), dims(tensor)))
+            .collect();
+        for input in &inputs {
+            if let Some(dims) = tensor_info(input).dims.into_iter().collect() {
+                shapes.insert(input.name().into(), dims);
+            }
+        }
         Self {
             nodes: std::mem::take(&mut inner.node),
-            shapes: weights
-                .iter()
-                .map(|(name, tensor)| (name.clone(), dims(tensor)))
-                .collect(),
+            shapes,
             weights,
             inputs,
             outputs: std::mem::take(&mut inner.output),
