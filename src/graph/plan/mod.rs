@@ -6,7 +6,7 @@
 //! Here every window has one width, so all of that is folded into constants (`net.rs`, `evaluate.rs`, `shapes.rs`,
 //! `movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
 //! (`attention.rs`), each layer has its caches to itself (`caches.rs`), the relative shift is a gather (`positions.rs`),
-//! pointwise convolutions are matrix products (`convolution.rs`). Each is exact: the same numbers are summed.
+//! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
 //! [`Plan::notes`].
@@ -18,12 +18,16 @@ mod evaluate;
 mod movement;
 mod net;
 mod positions;
+mod rows;
 mod shapes;
 mod value;
 
 use self::net::{Attribute, Net};
 use super::{DROP_INPUT, Graph, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
 use crate::window::full_width;
+
+/// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
+const OLDEST_OPSET: i64 = 13;
 
 /// A tensor that one step writes and the next one reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,9 @@ pub struct State {
     pub output: String,
     /// Its shape.
     pub dims: Vec<usize>,
+    /// `None`: `output` is the whole tensor for the next step. Else it is new rows along the last axis but one, to be put
+    /// behind those that are there, the oldest of which make room.
+    pub new_rows: Option<usize>,
 }
 
 impl State {
@@ -43,6 +50,7 @@ impl State {
             input: input.into(),
             output: format!("{input}_next"),
             dims: dims.into(),
+            new_rows: None,
         };
         vec![
             state("cache_last_channel", [1, s.layers, s.left, s.width]),
@@ -74,6 +82,17 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     };
     if graph.graph.node.iter().any(has_graphs) {
         return Err("it has branches or loops".into());
+    }
+    let opset = graph
+        .header
+        .opset_import
+        .iter()
+        .find(|set| set.domain().is_empty() || set.domain() == "ai.onnx");
+    let opset = opset.map_or(0, |set| set.version());
+    if opset < OLDEST_OPSET {
+        return Err(format!(
+            "it is of opset {opset}; plans are made for {OLDEST_OPSET} and newer"
+        ));
     }
     let place = carry_drop(graph)?;
     let width = full_width(lookahead);
@@ -128,6 +147,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             2 * s.layers
         ));
     }
+    rows::drop_batch_axis(&mut net);
     net.give_back(graph);
     Ok(Plan { width, states, notes })
 }
