@@ -28,6 +28,8 @@ struct Heads {
     width: usize,
     /// Whether frames come last (for keys), and not second to last.
     frames_last: bool,
+    /// The one product they are taken for, as second factor.
+    product: Option<usize>,
 }
 
 /// Rewrites all layers, or says what is in the way.
@@ -123,6 +125,11 @@ fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
         [0, 2, 3, 1] => true,
         _ => return None,
     };
+    let turned = &net.nodes[transpose].output[0];
+    let product = index.only_user(turned).filter(|&user| {
+        let node = &net.nodes[user];
+        node.op_type() == "MatMul" && node.input[1] == *turned && node.input[0] != *turned
+    });
     let right = net.nodes[reshape].op_type() == "Reshape" && net.nodes[transpose].op_type() == "Transpose";
     (right && frames == all).then_some(Heads {
         reshape,
@@ -130,6 +137,7 @@ fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
         heads,
         width,
         frames_last,
+        product,
     })
 }
 
@@ -176,12 +184,7 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
         let unused = net.new_name("unused");
         net.nodes[gone].output[0] = unused;
     }
-    let index = net.index();
-    let product = index.only_user(&joined).filter(|&user| {
-        let node = &net.nodes[user];
-        node.op_type() == "MatMul" && node.input[1] == joined && node.input[0] != joined
-    });
-    match product {
+    match heads.product {
         Some(product) => {
             net.add_input(&state.input, &state.dims);
             net.add_output(&state.output, &[1, heads.heads, frames, heads.width]);
