@@ -325,3 +325,52 @@ impl EncoderState {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::graph::read_file;
+
+    #[test]
+    fn a_step_allocates_no_more_than_the_run_in_it() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/tiny_random/encoder-rnnt_la13.onnx"
+        );
+        for optimization in [GraphOptimization::All, GraphOptimization::None] {
+            let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+            let streaming = Streaming::read(&graph).unwrap();
+            let options = Options {
+                graph_optimization: optimization,
+                ..Default::default()
+            };
+            let part = NamedGraph {
+                name: path.into(),
+                graph,
+            };
+            let encoder = Encoder::load(part, streaming, 1, None, &options).unwrap();
+            let mut state = EncoderState::new(&encoder).unwrap();
+            let frames = vec![-10.0; streaming.mels * full_width(1)];
+            let window = Window {
+                frames: &frames,
+                len: full_width(1),
+                width: full_width(1),
+                drop: 2,
+                outputs: 2,
+            };
+            for _ in 0..3 {
+                state.step(&encoder, &window).unwrap();
+            }
+            let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));
+            let run = measure(|| {
+                encoder
+                    .session
+                    .run(&state.bindings[state.turn], "run the encoder")
+                    .unwrap()
+            });
+            assert_eq!(step.count_total, run.count_total, "{optimization:?}");
+        }
+    }
+}
