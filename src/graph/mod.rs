@@ -119,6 +119,11 @@ impl Graph {
         found.map(|entry| entry.value())
     }
 
+    /// The operations of its nodes.
+    pub fn operations(&self) -> impl Iterator<Item = &str> {
+        self.graph.node.iter().map(|node| node.op_type())
+    }
+
     fn nodes(&self) -> &[NodeProto] {
         &self.graph.node
     }

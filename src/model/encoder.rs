@@ -108,7 +108,7 @@ fn planned(name: &str, graph: &Graph, streaming: &Streaming, lookahead: usize) -
 
 /// What a stream remembers between windows.
 struct Memory {
-    /// Tensors of [`Encoder::states`].
+    /// Tensors of those [`Encoder::states`] that are written whole.
     states: Vec<Tensor<f32>>,
     /// How many frames of the attention cache, counted from its end, are real.
     len: Tensor<i64>,
@@ -116,11 +116,9 @@ struct Memory {
 
 impl Memory {
     fn empty(states: &[State]) -> Result<Self> {
+        let whole = states.iter().filter(|state| state.new_rows.is_none());
         Ok(Self {
-            states: states
-                .iter()
-                .map(|state| Tensor::zeros(&state.dims))
-                .collect::<Result<_>>()?,
+            states: whole.map(|state| Tensor::zeros(&state.dims)).collect::<Result<_>>()?,
             len: Tensor::zeros(&[1])?,
         })
     }
@@ -133,11 +131,52 @@ impl Memory {
     }
 }
 
+/// A tensor that a step reads, and to which it adds rows along the last axis but one.
+struct Rolling {
+    all: Tensor<f32>,
+    new: Tensor<f32>,
+    /// Values of the rows of one slice (of one attention head), and of the new ones among them.
+    slice: usize,
+    added: usize,
+}
+
+impl Rolling {
+    fn empty(state: &State, new_rows: usize) -> Result<Self> {
+        let mut dims = state.dims.clone();
+        let [.., rows, width] = &mut dims[..] else {
+            return Err(Error::Shape {
+                what: "axes of a cache that rows are added to",
+                expected: "2 or more".into(),
+                got: dims.len().to_string(),
+            });
+        };
+        let (slice, added) = (*rows * *width, new_rows * *width);
+        *rows = new_rows;
+        Ok(Self {
+            all: Tensor::zeros(&state.dims)?,
+            new: Tensor::zeros(&dims)?,
+            slice,
+            added,
+        })
+    }
+
+    /// Puts the new rows behind those that are there; the oldest make room.
+    fn roll(&mut self) {
+        let slices = self.all.data_mut().chunks_exact_mut(self.slice);
+        for (slice, new) in slices.zip(self.new.data().chunks_exact(self.added)) {
+            slice.copy_within(self.added.., 0);
+            slice[self.slice - self.added..].copy_from_slice(new);
+        }
+    }
+}
+
 /// One stream's tensors. Nothing here is allocated again while the stream runs.
 pub(crate) struct EncoderState {
     streaming: Streaming,
     /// Read and written in turns: a step reads one and writes the other.
     memories: [Memory; 2],
+    /// Read in every step, and added to after it.
+    rolling: Vec<Rolling>,
     /// `bindings[i]` reads `memories[i]`.
     bindings: [Binding; 2],
     /// The memory that the next step reads.
@@ -171,8 +210,13 @@ impl EncoderState {
             None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
         };
         let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
+        let rolling = encoder
+            .states
+            .iter()
+            .filter_map(|state| Some(Rolling::empty(state, state.new_rows?)));
         let mut state = Self {
             streaming,
+            rolling: rolling.collect::<Result<_>>()?,
             memories: [Memory::empty(&encoder.states)?, Memory::empty(&encoder.states)?],
             bindings: [encoder.session.bind()?, encoder.session.bind()?],
             turn: 0,
@@ -195,13 +239,19 @@ impl EncoderState {
             binding.output("encoded_lengths", &mut state.encoded_lengths)?;
 
             binding.input("cache_last_channel_len", &state.memories[turn].len)?;
-            for (spec, tensor) in encoder.states.iter().zip(&state.memories[turn].states) {
+            let (rolling, whole): (Vec<&State>, Vec<&State>) =
+                encoder.states.iter().partition(|state| state.new_rows.is_some());
+            for (spec, tensor) in whole.iter().zip(&state.memories[turn].states) {
                 binding.input(&spec.input, tensor)?;
             }
             let next = &mut state.memories[1 - turn];
             binding.output("cache_last_channel_next_len", &mut next.len)?;
-            for (spec, tensor) in encoder.states.iter().zip(&mut next.states) {
+            for (spec, tensor) in whole.iter().zip(&mut next.states) {
                 binding.output(&spec.output, tensor)?;
+            }
+            for (spec, tensors) in rolling.iter().zip(&mut state.rolling) {
+                binding.input(&spec.input, &tensors.all)?;
+                binding.output(&spec.output, &mut tensors.new)?;
             }
         }
         Ok(state)
@@ -219,6 +269,9 @@ impl EncoderState {
 
         encoder.session.run(&self.bindings[self.turn], "run the encoder")?;
         self.turn = 1 - self.turn;
+        for rolling in &mut self.rolling {
+            rolling.roll();
+        }
 
         let frames = self.encoded_lengths.data()[0];
         let enough = frames > window.outputs as i64 && !encoder.masks_length;
@@ -257,6 +310,9 @@ impl EncoderState {
     pub(crate) fn reset(&mut self) {
         self.turn = 0;
         self.memories[0].clear();
+        for rolling in &mut self.rolling {
+            rolling.all.data_mut().fill(0.0);
+        }
     }
 
     /// Turns frames of mels into mels of frames, zeros behind the last one.
@@ -286,5 +342,58 @@ impl EncoderState {
             self.bound_width[self.turn] = width;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::graph::{Part, Precision, adapt, read_file};
+
+    #[test]
+    fn a_step_allocates_no_more_than_the_run_in_it() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/tiny_random/encoder-rnnt_la13.onnx"
+        );
+        for optimization in [GraphOptimization::All, GraphOptimization::None] {
+            let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+            let Part::Encoder(graph, contract) = adapt(graph).unwrap().1 else {
+                panic!("{path} is an encoder");
+            };
+            let streaming = Streaming::read(&graph).unwrap();
+            let options = Options {
+                graph_optimization: optimization,
+                ..Default::default()
+            };
+            let part = NamedEncoder {
+                name: path.into(),
+                part: (graph, contract),
+                precision: Precision::Fp32,
+            };
+            let encoder = Encoder::load(part, streaming, 1, None, &options).unwrap();
+            let mut state = EncoderState::new(&encoder).unwrap();
+            let frames = vec![-10.0; streaming.mels * full_width(1)];
+            let window = Window {
+                frames: &frames,
+                len: full_width(1),
+                width: full_width(1),
+                drop: 2,
+                outputs: 2,
+            };
+            for _ in 0..3 {
+                state.step(&encoder, &window).unwrap();
+            }
+            let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));
+            let run = measure(|| {
+                encoder
+                    .session
+                    .run(&state.bindings[state.turn], "run the encoder")
+                    .unwrap()
+            });
+            assert_eq!(step.count_total, run.count_total, "{optimization:?}");
+        }
     }
 }

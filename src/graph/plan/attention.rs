@@ -28,6 +28,8 @@ struct Heads {
     width: usize,
     /// Whether frames come last (for keys), and not second to last.
     frames_last: bool,
+    /// The one product they are taken for, as second factor.
+    product: Option<usize>,
 }
 
 /// Rewrites all layers, or says what is in the way.
@@ -123,6 +125,11 @@ fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
         [0, 2, 3, 1] => true,
         _ => return None,
     };
+    let turned = &net.nodes[transpose].output[0];
+    let product = index.only_user(turned).filter(|&user| {
+        let node = &net.nodes[user];
+        node.op_type() == "MatMul" && node.input[1] == *turned && node.input[0] != *turned
+    });
     let right = net.nodes[reshape].op_type() == "Reshape" && net.nodes[transpose].op_type() == "Transpose";
     (right && frames == all).then_some(Heads {
         reshape,
@@ -130,6 +137,7 @@ fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
         heads,
         width,
         frames_last,
+        product,
     })
 }
 
@@ -150,39 +158,95 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
     net.shapes.insert(fresh.clone(), vec![1, frames, width]);
 
     let next = format!("{name}/next");
-    let (rows, axis, dims, joined) = match &projection.heads {
-        None => (fresh, 1, vec![1, left, width], projected),
-        Some(heads) => {
-            let shape = net.add_ints(&[1, frames as i64, heads.heads as i64, heads.width as i64]);
-            let cut = net.add("Reshape", &[&fresh, &shape], &[]);
-            let rows = net.add("Transpose", &[&cut], &[("perm", Attribute::Ints(&[0, 2, 1, 3]))]);
-            let joined = net.nodes[heads.transpose].output[0].clone();
-            // Nobody takes their outputs any more.
-            for gone in [heads.reshape, heads.transpose] {
-                let unused = net.new_name("unused");
-                net.nodes[gone].output[0] = unused;
-            }
-            (rows, 2, vec![1, heads.heads, left, heads.width], joined)
-        }
-    };
-    net.add_input(&name, &dims);
-    let turned = projection.heads.as_ref().is_some_and(|heads| heads.frames_last);
-    let all = if turned { net.new_name("keys") } else { joined.clone() };
-    net.add_as(&all, "Concat", &[&name, &rows], &[("axis", Attribute::Int(axis))]);
-    if turned {
-        net.add_as(
-            &joined,
-            "Transpose",
-            &[&all],
-            &[("perm", Attribute::Ints(&[0, 1, 3, 2]))],
-        );
-    }
-    let [start, end, along] = [frames as i64, (left + frames) as i64, axis].map(|value| net.add_ints(&[value]));
-    net.add_as(&next, "Slice", &[&all, &start, &end, &along], &[]);
-    net.add_output(&next, &dims);
-    State {
+    let mut state = State {
         input: name,
         output: next,
-        dims,
+        dims: vec![1, left, width],
+        new_rows: None,
+    };
+    let Some(heads) = &projection.heads else {
+        join(net, &state, &fresh, &projected, frames, 1);
+        return state;
+    };
+    let shape = net.add_ints(&[1, frames as i64, heads.heads as i64, heads.width as i64]);
+    let cut = net.add("Reshape", &[&fresh, &shape], &[]);
+    // The caller of the graph gets these, so that the cache need not be written anew.
+    net.add_as(
+        &state.output,
+        "Transpose",
+        &[&cut],
+        &[("perm", Attribute::Ints(&[0, 2, 1, 3]))],
+    );
+    state.dims = vec![1, heads.heads, left, heads.width];
+    let joined = net.nodes[heads.transpose].output[0].clone();
+    // Nobody takes their outputs any more.
+    for gone in [heads.reshape, heads.transpose] {
+        let unused = net.new_name("unused");
+        net.nodes[gone].output[0] = unused;
+    }
+    match heads.product {
+        Some(product) => {
+            net.add_input(&state.input, &state.dims);
+            net.add_output(&state.output, &[1, heads.heads, frames, heads.width]);
+            state.new_rows = Some(frames);
+            part(net, product, &state, heads.frames_last, left, frames);
+        }
+        None => {
+            let rows = net.new_name("rows");
+            net.rename_made(&state.output, &rows);
+            let whole = if heads.frames_last {
+                net.new_name("keys")
+            } else {
+                joined.clone()
+            };
+            join(net, &state, &rows, &whole, frames, 2);
+            if heads.frames_last {
+                net.add_as(&joined, "Transpose", &[&whole], &[TURN]);
+            }
+        }
+    }
+    state
+}
+
+/// Exchanges the last two of four axes.
+const TURN: (&str, Attribute<'_>) = ("perm", Attribute::Ints(&[0, 1, 3, 2]));
+
+/// Joins a cache and what is new to `whole`, and cuts the next cache from that.
+fn join(net: &mut Net, state: &State, new: &str, whole: &str, frames: usize, axis: i64) {
+    net.add_input(&state.input, &state.dims);
+    net.add_as(whole, "Concat", &[&state.input, new], &[("axis", Attribute::Int(axis))]);
+    let left = state.dims[axis as usize];
+    let [start, end, along] = [frames as i64, (left + frames) as i64, axis].map(|value| net.add_ints(&[value]));
+    net.add_as(&state.output, "Slice", &[whole, &start, &end, &along], &[]);
+    net.add_output(&state.output, &state.dims);
+}
+
+/// Computes a product with cache and new rows part by part, so that they are never joined: what is joined or parted
+/// instead is the attention's scores, a few numbers for each head.
+fn part(net: &mut Net, product: usize, state: &State, is_keys: bool, left: usize, frames: usize) {
+    let other = net.nodes[product].input[0].clone();
+    let output = net.nodes[product].output[0].clone();
+    let unused = net.new_name("unused");
+    net.nodes[product].output[0] = unused;
+    if is_keys {
+        // Queries by keys: scores side by side.
+        let parts = [&state.input, &state.output].map(|keys| {
+            let turned = net.add("Transpose", &[keys], &[TURN]);
+            net.add("MatMul", &[&other, &turned], &[])
+        });
+        net.add_as(
+            &output,
+            "Concat",
+            &[&parts[0], &parts[1]],
+            &[("axis", Attribute::Int(3))],
+        );
+    } else {
+        // Scores by values: two sums.
+        let sizes = net.add_ints(&[left as i64, frames as i64]);
+        let scores = ["old", "new"].map(|what| net.new_name(what));
+        net.add_node(&scores, "Split", &[&other, &sizes], &[("axis", Attribute::Int(3))]);
+        let parts = [(&scores[0], &state.input), (&scores[1], &state.output)];
+        let parts = parts.map(|(scores, values)| net.add("MatMul", &[scores, values], &[]));
+        net.add_as(&output, "Add", &[&parts[0], &parts[1]], &[]);
     }
 }

@@ -130,6 +130,7 @@ pub(super) fn split(net: &mut Net, input: &str, output: &str, axis: usize) -> Re
             input: format!("{input}/{layer}"),
             output: cache.next.clone(),
             dims,
+            new_rows: None,
         });
     }
     for (state, cache) in states.iter().zip(&caches) {

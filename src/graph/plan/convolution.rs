@@ -5,7 +5,7 @@
 //! have frames first.
 
 use super::{
-    net::{Attribute, Net},
+    net::{Attribute, Index, Net},
     value::{attribute, attribute_list},
 };
 use crate::graph::{NodeProto, TensorProto};
@@ -50,7 +50,8 @@ fn rewrite(net: &mut Net, number: usize) {
     let flat = net.add_weight(flat);
     let swap = [("perm", Attribute::Ints(&[0, 2, 1]))];
 
-    let rows = frames_first(net, data);
+    let index = net.index();
+    let rows = frames_first(net, &index, data);
     let shape = net.add_ints(&[frames as i64, channels as i64]);
     let rows = net.add("Reshape", &[&rows, &shape], &[]);
     let bias = node.input.get(2).filter(|name| !name.is_empty()).map(String::as_str);
@@ -77,8 +78,7 @@ fn rewrite(net: &mut Net, number: usize) {
 
 /// `data` \[1, channels, frames\] as \[1, frames, channels\]. Where it comes from such a tensor by activations alone, they
 /// are computed on that one.
-fn frames_first(net: &mut Net, data: &str) -> String {
-    let index = net.index();
+fn frames_first(net: &mut Net, index: &Index, data: &str) -> String {
     let maker = index.maker(data).map(|number| net.nodes[number].clone());
     if let Some(maker) = maker {
         if is_swap(&maker) {
@@ -89,8 +89,8 @@ fn frames_first(net: &mut Net, data: &str) -> String {
             "Mul" | "Sigmoid" | "Relu" | "Tanh" => {
                 let same_shape = |name: &String| net.shape(name) == net.shape(data) && !net.is_constant(name);
                 let inputs = maker.input.iter().all(same_shape);
-                let ends = maker.input.iter().all(|name| leads_to_swap(net, name, 3));
-                (inputs && ends).then(|| maker.input.iter().map(|name| frames_first(net, name)).collect())
+                let ends = maker.input.iter().all(|name| leads_to_swap(net, index, name, 3));
+                (inputs && ends).then(|| maker.input.iter().map(|name| frames_first(net, index, name)).collect())
             }
             _ => None,
         };
@@ -103,13 +103,18 @@ fn frames_first(net: &mut Net, data: &str) -> String {
 }
 
 /// Whether `name` is made by a swap of frames and channels, with at most `depth` activations after it.
-fn leads_to_swap(net: &Net, name: &str, depth: usize) -> bool {
-    let index = net.index();
+fn leads_to_swap(net: &Net, index: &Index, name: &str, depth: usize) -> bool {
     let Some(maker) = index.maker(name).map(|number| &net.nodes[number]) else {
         return false;
     };
     let activation = matches!(maker.op_type(), "Mul" | "Sigmoid" | "Relu" | "Tanh");
-    is_swap(maker) || (activation && depth > 0 && maker.input.iter().all(|name| leads_to_swap(net, name, depth - 1)))
+    is_swap(maker)
+        || (activation
+            && depth > 0
+            && maker
+                .input
+                .iter()
+                .all(|name| leads_to_swap(net, index, name, depth - 1)))
 }
 
 fn is_swap(node: &NodeProto) -> bool {

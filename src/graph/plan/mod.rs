@@ -6,7 +6,7 @@
 //! Here every window has one width, so all of that is folded into constants (`net.rs`, `evaluate.rs`, `shapes.rs`,
 //! `movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
 //! (`attention.rs`), each layer has its caches to itself (`caches.rs`), the relative shift is a gather (`positions.rs`),
-//! pointwise convolutions are matrix products (`convolution.rs`). Each is exact: the same numbers are summed.
+//! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
 //! [`Plan::notes`].
@@ -18,12 +18,16 @@ mod evaluate;
 mod movement;
 mod net;
 mod positions;
+mod rows;
 mod shapes;
 mod value;
 
 use self::net::{Attribute, Net};
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
 use crate::window::full_width;
+
+/// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
+const OLDEST_OPSET: i64 = 13;
 
 /// A tensor that one step writes and the next one reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,9 @@ pub struct State {
     pub output: String,
     /// Its shape.
     pub dims: Vec<usize>,
+    /// `None`: `output` is the whole tensor for the next step. Else it is new rows along the last axis but one, to be put
+    /// behind those that are there, the oldest of which make room.
+    pub new_rows: Option<usize>,
 }
 
 impl State {
@@ -43,6 +50,7 @@ impl State {
             input: input.into(),
             output: format!("{input}_next"),
             dims: dims.into(),
+            new_rows: None,
         };
         vec![
             state("cache_last_channel", [1, s.layers, s.left, s.width]),
@@ -74,6 +82,17 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     };
     if graph.graph.node.iter().any(has_graphs) {
         return Err("it has branches or loops".into());
+    }
+    let opset = graph
+        .header
+        .opset_import
+        .iter()
+        .find(|set| set.domain().is_empty() || set.domain() == "ai.onnx");
+    let opset = opset.map_or(0, |set| set.version());
+    if opset < OLDEST_OPSET {
+        return Err(format!(
+            "it is of opset {opset}; plans are made for {OLDEST_OPSET} and newer"
+        ));
     }
     let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
@@ -130,6 +149,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             2 * s.layers
         ));
     }
+    rows::drop_batch_axis(&mut net);
     net.give_back(graph);
     Ok(Plan { width, states, notes })
 }
@@ -155,4 +175,94 @@ fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
     let unused = net.new_name("unused");
     net.nodes[slice].output[0] = unused;
     net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::NodeProto;
+
+    fn export() -> (Graph, Streaming) {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/tiny_random/encoder-rnnt_la13.onnx"
+        );
+        let graph = Graph::decode(std::fs::read(path).unwrap().into()).unwrap();
+        let streaming = Streaming::read(&graph).unwrap();
+        (graph, streaming)
+    }
+
+    /// The plan of an export after `change`.
+    fn plan_changed(change: impl FnOnce(&mut super::super::onnx::GraphProto)) -> Result<Plan, String> {
+        let (mut graph, streaming) = export();
+        change(&mut graph.graph);
+        plan(&mut graph, &streaming, 1)
+    }
+
+    /// The one node of `operation` that takes what has `part` in its name.
+    fn find<'a>(nodes: &'a mut [NodeProto], operation: &str, part: &str) -> &'a mut NodeProto {
+        let takes = |node: &&mut NodeProto| node.op_type() == operation && node.input[0].contains(part);
+        nodes.iter_mut().find(takes).unwrap()
+    }
+
+    fn is_stacked(plan: &Plan, name: &str) -> bool {
+        plan.states.iter().any(|state| state.input == name)
+    }
+
+    #[test]
+    fn keys_that_no_constant_projects_are_left() {
+        let found = plan_changed(|graph| {
+            let float = super::super::onnx::tensor_proto::DataType::Float as i32;
+            graph.input.push(super::super::value_info("weight", float, &[64, 64]));
+            find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
+        });
+        let found = found.unwrap();
+        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+        assert!(found.notes[0].contains("layer 2"), "{:?}", found.notes);
+        assert!(is_stacked(&found, "cache_last_channel") && !is_stacked(&found, "cache_last_time"));
+    }
+
+    #[test]
+    fn caches_that_are_stacked_in_another_way_are_left() {
+        let found = plan_changed(|graph| {
+            let last = graph
+                .node
+                .iter_mut()
+                .find(|node| node.output[0] == "cache_last_time_next");
+            last.unwrap().op_type = Some("Relu".into());
+        });
+        let found = found.unwrap();
+        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+        assert!(found.notes[0].contains("cache_last_time_next"), "{:?}", found.notes);
+        assert!(!is_stacked(&found, "cache_last_channel") && is_stacked(&found, "cache_last_time"));
+    }
+
+    #[test]
+    fn another_shift_of_positions_is_left() {
+        let found = plan_changed(|graph| {
+            let pad = find(&mut graph.node, "Pad", "layers.1/self_attn");
+            let scores = std::mem::replace(&mut pad.input[0], "positive".into());
+            graph.node.push(NodeProto {
+                op_type: Some("Relu".into()),
+                input: vec![scores],
+                output: vec!["positive".into()],
+                ..Default::default()
+            });
+        });
+        let notes = found.unwrap().notes;
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("3 of 4 layers"), "{notes:?}");
+    }
+
+    #[test]
+    fn control_flow_is_not_touched() {
+        let found = plan_changed(|graph| {
+            let attribute = super::super::onnx::AttributeProto {
+                g: Some(Default::default()),
+                ..Default::default()
+            };
+            graph.node[0].attribute.push(attribute);
+        });
+        assert_eq!(found.unwrap_err(), "it has branches or loops");
+    }
 }

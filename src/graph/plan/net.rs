@@ -13,7 +13,7 @@ use super::{
 use crate::graph::{
     Graph, NodeProto, TensorProto, ValueInfoProto, element_code,
     onnx::{AttributeProto, attribute_proto::AttributeType, tensor_proto::DataType},
-    value_info,
+    tensor_info, value_info,
 };
 
 /// See the [module](self).
@@ -45,12 +45,18 @@ impl Net {
         // Old exporters list initialisers among the inputs.
         inputs.retain(|input| !weights.contains_key(input.name()));
         let dims = |tensor: &TensorProto| tensor.dims.iter().map(|&dim| dim as usize).collect();
+        let mut shapes: HashMap<String, Vec<usize>> = weights
+            .iter()
+            .map(|(name, tensor)| (name.clone(), dims(tensor)))
+            .collect();
+        for input in &inputs {
+            if let Some(dims) = tensor_info(input).dims.into_iter().collect() {
+                shapes.insert(input.name().into(), dims);
+            }
+        }
         Self {
             nodes: std::mem::take(&mut inner.node),
-            shapes: weights
-                .iter()
-                .map(|(name, tensor)| (name.clone(), dims(tensor)))
-                .collect(),
+            shapes,
             weights,
             inputs,
             outputs: std::mem::take(&mut inner.output),
@@ -156,11 +162,22 @@ impl Net {
 
     /// As [`add`](Self::add), with the name of the output given.
     pub fn add_as(&mut self, output: &str, operation: &str, inputs: &[&str], attributes: &[(&str, Attribute<'_>)]) {
+        self.add_node(&[output.to_owned()], operation, inputs, attributes);
+    }
+
+    /// As [`add`](Self::add), with the names of several outputs given.
+    pub fn add_node(
+        &mut self,
+        outputs: &[String],
+        operation: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Attribute<'_>)],
+    ) {
         let node = NodeProto {
             op_type: Some(operation.into()),
-            name: Some(output.into()),
+            name: outputs.first().cloned(),
             input: inputs.iter().map(|&input| input.into()).collect(),
-            output: vec![output.into()],
+            output: outputs.to_vec(),
             attribute: attributes.iter().map(|(name, value)| value.to_proto(name)).collect(),
             ..Default::default()
         };
@@ -203,6 +220,18 @@ impl Net {
         Movement::of(node, self.shape(node.input.first()?)?, |index| {
             values.get(index)?.as_ref()
         })
+    }
+
+    /// Lets the maker of `old` call it `new`.
+    pub fn rename_made(&mut self, old: &str, new: &str) {
+        for output in self.nodes.iter_mut().flat_map(|node| &mut node.output) {
+            if output == old {
+                *output = new.into();
+            }
+        }
+        if let Some(dims) = self.shapes.remove(old) {
+            self.shapes.insert(new.into(), dims);
+        }
     }
 
     /// Lets every user of `old` take `new`.
@@ -299,7 +328,7 @@ impl Net {
     }
 
     /// Puts every node behind those whose outputs it takes, as ONNX wants it.
-    fn sort(&mut self) {
+    pub fn sort(&mut self) {
         let index = self.index();
         let mut order = Vec::with_capacity(self.nodes.len());
         let mut placed = vec![false; self.nodes.len()];
@@ -348,6 +377,7 @@ impl Index {
 pub(super) enum Attribute<'a> {
     Int(i64),
     Ints(&'a [i64]),
+    Float(f32),
 }
 
 impl Attribute<'_> {
@@ -357,6 +387,7 @@ impl Attribute<'_> {
             ..Default::default()
         };
         match self {
+            Self::Float(value) => (proto.f, proto.r#type) = (Some(value), Some(AttributeType::Float as i32)),
             Self::Int(value) => (proto.i, proto.r#type) = (Some(value), Some(AttributeType::Int as i32)),
             Self::Ints(values) => {
                 (proto.ints, proto.r#type) = (values.to_vec(), Some(AttributeType::Ints as i32));
