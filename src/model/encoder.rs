@@ -48,6 +48,11 @@ impl Encoder {
     pub(crate) fn device(&self) -> Device {
         self.session.device()
     }
+
+    /// Threads it runs on; 0: one per physical core.
+    pub(crate) fn threads(&self) -> usize {
+        self.session.threads()
+    }
 }
 
 /// Caches of a stream: what the encoder remembers between windows.
