@@ -2,7 +2,10 @@
 
 //! The `nemostt` command: what one wants to do with a model outside a pipeline. One module for each of its verbs.
 
+mod audio;
+mod model;
 mod shell;
+mod transcribe;
 
 use std::{io, process::ExitCode};
 
@@ -23,12 +26,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Transcribe(transcribe::Transcribe),
     Completions(shell::Completions),
     Man(shell::Man),
 }
 
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
+        Command::Transcribe(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
     };
@@ -40,10 +45,13 @@ fn main() -> ExitCode {
         // `nemostt … | head`: the reader has all it wants.
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    eprintln!("nemostt: {}", lines.join(" "));
+    eprintln!("nemostt: {}", one_line(&error.to_string()));
     ExitCode::FAILURE
+}
+
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ")
 }
 
 #[cfg(test)]
