@@ -3,6 +3,7 @@
 //! The `nemostt` command: what one wants to do with a model outside a pipeline. One module for each of its verbs.
 
 mod audio;
+mod bench;
 mod model;
 mod shell;
 mod transcribe;
@@ -27,6 +28,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Transcribe(transcribe::Transcribe),
+    Bench(bench::Bench),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -34,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Transcribe(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
     };
