@@ -91,19 +91,23 @@ fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer
     Recognizer::load(path.ok_or_else(missing)?, options)
 }
 
-/// Where the plugin has ONNX Runtime beside it: `make install` puts both of them into the user's plugin directory, and
-/// the command elsewhere.
+/// Where ONNX Runtime may be: beside the plugin, whose place is not that of the command.
 fn runtime_directories() -> Vec<PathBuf> {
-    let beside = env::current_exe()
-        .ok()
-        .and_then(|path| path.parent().map(Path::to_owned));
+    let command = env::current_exe().ok();
+    let command = command.as_deref().and_then(Path::parent);
+    // As `make install` and packages lay them out.
+    let beside = ["", "../share/gstreamer-1.0/plugins", "../lib/gstreamer-1.0"];
+    let mut directories: Vec<PathBuf> = command
+        .into_iter()
+        .flat_map(|dir| beside.map(|to| dir.join(to)))
+        .collect();
+
+    let named = env::var_os("GST_PLUGIN_PATH").unwrap_or_default();
+    directories.extend(env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()));
     let data = env::var_os("XDG_DATA_HOME")
         .filter(|path| !path.is_empty())
         .map(PathBuf::from);
     let data = data.or_else(|| env::home_dir().map(|home| home.join(".local/share")));
-    let plugins = env::var_os("GST_PLUGIN_PATH").unwrap_or_default();
-    let mut directories: Vec<PathBuf> = beside.into_iter().collect();
-    directories.extend(env::split_paths(&plugins).filter(|path| !path.as_os_str().is_empty()));
     directories.extend(data.map(|data| data.join("gstreamer-1.0/plugins")));
     directories
 }

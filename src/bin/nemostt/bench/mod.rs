@@ -45,22 +45,24 @@ pub struct Bench {
     json: bool,
 }
 
+/// A line for each paragraph: clap breaks them to the width of the terminal.
 const METHOD: &str = "\
-How it is measured:
-  The model is loaded anew for each lookahead. \"Loading\" is the first time, with ONNX Runtime's own start, and the
-  median of the others; files that were read before come from the system's memory.
+How it is measured
 
-  One stream hears the clip in pieces of 10 ms, over and over for at least three seconds. The real-time factor is all its
-  computing divided by the length of the audio. The stages are means per chunk: the front end (samples to mel frames), the
-  encoder, the decoder (RNN-T or CTC, and the putting together of words), and the rest (handing the words out). A step is
-  what follows on the last 10 ms of a chunk, until its words are out: this delay comes on top of the lookahead.
+The model is loaded anew for each lookahead. \"Loading\" is the first time, with ONNX Runtime's own start, and the median of \
+the others. Files that were read before come from the system's memory.
 
-  Streams per core is the largest number of streams, each at another place of the clip, that one thread kept up with
-  when it gave one chunk to each of them in turn. It leaves nothing to spare, and all cores at work at once may share
-  caches and memory worse than one. It is measured with one thread, whatever --threads says.
+One stream hears the clip in pieces of 10 ms, over and over for at least three seconds. The real-time factor is all its \
+computing divided by the length of the audio. The stages are means per chunk: the front end (samples to mel frames), the \
+encoder, the decoder (RNN-T or CTC, and the putting together of words), and the rest (handing the words out). A step is what \
+follows on the last 10 ms of a chunk, until its words are out: this delay comes on top of the lookahead.
 
-  Memory is what /proc says of this process: resident memory gained by loading the model and hearing the clip once, by
-  each of eight more streams, and the most there ever was while loading and in all.";
+Streams per core is the largest number of streams, each at another place of the clip, that one thread kept up with when it \
+gave one chunk to each of them in turn. It leaves nothing to spare, and all cores at work at once may share caches and memory \
+worse than one. It is measured with one thread, whatever --threads says.
+
+Memory is what /proc says of this process: resident memory gained by loading the model and hearing the clip once, by each of \
+eight more streams, and the most there ever was while loading and in all.";
 
 impl Bench {
     pub fn run(&self) -> Result<()> {
