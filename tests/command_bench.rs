@@ -35,6 +35,8 @@ fn json_has_sane_numbers() {
     assert!((0.1..20.0).contains(&stream), "{memory}");
     assert!(loading <= peak && model < peak, "{memory}");
 
+    assert!((0.0..=1.0).contains(&number(&report["waiting"])), "{report}");
+
     let rows = report["lookaheads"].as_array().unwrap();
     assert_eq!(rows.len(), 1);
     let row = |key: &str| number(&rows[0][key]);

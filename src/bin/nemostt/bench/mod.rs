@@ -5,6 +5,7 @@
 mod capacity;
 mod memory;
 mod report;
+mod rivals;
 mod speech;
 mod stages;
 
@@ -19,6 +20,7 @@ use gstnemostt::Error;
 use indicatif::ProgressBar;
 use memory::Memory;
 use report::{Report, Row};
+use rivals::Schedule;
 
 use crate::{Result, model::ModelArguments};
 
@@ -102,6 +104,7 @@ impl Bench {
             }
             asked => asked.to_vec(),
         };
+        let then = Schedule::now();
         let (mut rows, mut loads) = (Vec::new(), Vec::new());
         for lookahead in lookaheads {
             say(format!("lookahead {lookahead} ms: one stream"));
@@ -125,12 +128,14 @@ impl Bench {
             let streams = capacity::measure(&on_one_thread, &speech)?;
             rows.push(Row::new(&config, lookahead, &stages, streams));
         }
+        let waiting = Schedule::now().zip(then).map(|(now, then)| now.waiting_since(then));
+        let memory = memory.with_peak(memory::peak());
         Ok(Report::new(
             self.model.name(),
             &config,
-            first_load,
-            loads,
-            memory.with_peak(memory::peak()),
+            (first_load, loads),
+            memory,
+            waiting,
             rows,
         ))
     }

@@ -14,6 +14,9 @@ use serde::Serialize;
 
 use super::{memory::Memory, stages::Stages};
 
+/// Times are true to a few percent while other programs have the processor for less than this.
+const BUSY: f64 = 0.05;
+
 /// All that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -30,6 +33,8 @@ pub struct Report {
     /// The median of the others.
     load_ms: Option<f64>,
     memory_bytes: Memory,
+    /// Share of the time, 0 to 1, in which other programs had the processor.
+    waiting: Option<f64>,
     lookaheads: Vec<Row>,
 }
 
@@ -89,9 +94,9 @@ impl Report {
     pub fn new(
         model: String,
         config: &ModelConfig,
-        first_load: Duration,
-        loads: Vec<Duration>,
+        (first_load, loads): (Duration, Vec<Duration>),
         memory: Memory,
+        waiting: Option<f64>,
         rows: Vec<Row>,
     ) -> Self {
         Self {
@@ -109,6 +114,7 @@ impl Report {
             first_load_ms: milliseconds(first_load),
             load_ms: (!loads.is_empty()).then(|| quantile(&loads, 0.5)),
             memory_bytes: memory,
+            waiting,
             lookaheads: rows,
         }
     }
@@ -161,6 +167,13 @@ impl Display for Report {
             column.set_cell_alignment(CellAlignment::Right);
         }
         writeln!(f, "{table}\n")?;
+        if let Some(waiting) = self.waiting.filter(|&waiting| waiting > BUSY) {
+            writeln!(
+                f,
+                "This machine was busy: other programs had the processor for {:.0} % of the time. Measure again when it rests.",
+                100.0 * waiting
+            )?;
+        }
         writeln!(
             f,
             "RTF: computing per second of audio. Stages: mean ms per chunk. Step: ms from a chunk's end to its words,"
