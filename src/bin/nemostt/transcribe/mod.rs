@@ -4,6 +4,7 @@
 
 mod args;
 mod batch;
+mod crew;
 mod cues;
 mod job;
 mod output;

@@ -28,7 +28,11 @@ impl Bars {
     pub fn new(count: usize) -> Self {
         let all = MultiProgress::new();
         let files = ProgressBar::new(count as u64).with_style(style("{pos} of {len} files {bar:40}, {eta} left"));
-        let files = all.add(files);
+        let files = match count {
+            // Its own bar says as much.
+            1 => ProgressBar::hidden(),
+            _ => all.add(files),
+        };
         Self { all, files }
     }
 

@@ -118,6 +118,11 @@ pub fn store(path: &Path, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// What to say when that fails.
+pub fn unwritable(target: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", target.display())
+}
+
 /// The file itself, if `path` is a link to it: the link stays a link.
 fn resolve(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
