@@ -1,7 +1,13 @@
 # Short names for the usual commands. Run "make help" to see them.
 
 CARGO ?= cargo
-PLUGINDIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/gstreamer-1.0/plugins
+DATADIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)
+PLUGINDIR ?= $(DATADIR)/gstreamer-1.0/plugins
+BINDIR ?= $(HOME)/.local/bin
+MANDIR ?= $(DATADIR)/man/man1
+# Where each shell looks for completions.
+COMPLETIONS := bash:bash-completion/completions/nemostt zsh:zsh/site-functions/_nemostt \
+	fish:fish/vendor_completions.d/nemostt.fish
 
 # A cargo that "make setup" just installed is not in PATH before the next login.
 CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -9,7 +15,9 @@ ifeq (,$(findstring :$(CARGO_BIN):,:$(PATH):))
 export PATH := $(CARGO_BIN):$(PATH)
 endif
 
-PLUGIN := $(or $(CARGO_TARGET_DIR),target)/release/libgstnemostt.so
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+PLUGIN := $(RELEASE)/libgstnemostt.so
+COMMAND := $(RELEASE)/nemostt
 ORT_NAME := libonnxruntime.so.$(shell awk '$$1 == "version" { print $$2 }' tools/onnxruntime.lock)
 # An ONNX Runtime of the user's own is used where it is, never copied.
 OWN_ORT := $(ORT_DYLIB_PATH)
@@ -35,9 +43,9 @@ help: ## show this list
 setup: ## install what is needed: system packages, Rust, ONNX Runtime
 	tools/setup.sh
 
-build: ## build the plugin into target/plugin
+build: ## build the plugin into target/plugin, and the command
 	@test -f '$(ORT)' || { echo "$(ORT) is missing: run 'make setup' first" >&2; exit 1; }
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --features cli
 	rm -rf target/plugin
 	install -d target/plugin
 	install -m 755 '$(PLUGIN)' $(if $(COPY_ORT),'$(COPY_ORT)') target/plugin
@@ -83,11 +91,20 @@ fmt: ## format the source
 install: build ## install for this user, so that no variables need to be set
 	install -d '$(DESTDIR)$(PLUGINDIR)'
 	install -m 755 target/plugin/* '$(DESTDIR)$(PLUGINDIR)'
+	install -d '$(DESTDIR)$(BINDIR)'
+	install -m 755 '$(COMMAND)' '$(DESTDIR)$(BINDIR)'
+	'$(COMMAND)' man --dir '$(DESTDIR)$(MANDIR)'
+	@set -e; for shell in $(COMPLETIONS); do \
+		install -d "$$(dirname '$(DESTDIR)$(DATADIR)'/$${shell#*:})"; \
+		'$(COMMAND)' completions $${shell%%:*} >'$(DESTDIR)$(DATADIR)'/$${shell#*:}; \
+	done
 	@test -z '$(OWN_ORT)' || \
-		echo "ONNX Runtime was not copied: set ORT_DYLIB_PATH when the plugin runs, too"
+		echo "ONNX Runtime was not copied: set ORT_DYLIB_PATH when the plugin or the command runs, too"
 
 uninstall: ## take it away again
 	rm -f '$(DESTDIR)$(PLUGINDIR)/libgstnemostt.so' '$(DESTDIR)$(PLUGINDIR)/$(ORT_NAME)'
+	rm -f '$(DESTDIR)$(BINDIR)/nemostt' '$(DESTDIR)$(MANDIR)'/nemostt.1 '$(DESTDIR)$(MANDIR)'/nemostt-*.1
+	@for shell in $(COMPLETIONS); do rm -f '$(DESTDIR)$(DATADIR)'/$${shell#*:}; done
 
 clean: ## remove everything built or fetched
 	$(CARGO) clean

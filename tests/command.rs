@@ -4,30 +4,15 @@
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
-use std::{
-    fs,
-    process::{Command, Output},
-};
+#[path = "common/process.rs"]
+mod process;
+
+use std::{fs, process::Output};
+
+use process::{complaint, written};
 
 fn nemostt(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nemostt"));
-    command.env_remove("NEMOSTT_MODEL").args(arguments).output().unwrap()
-}
-
-/// What it writes when nothing fails.
-fn written(output: &Output) -> &str {
-    let errors = std::str::from_utf8(&output.stderr).unwrap();
-    assert!(output.status.success(), "{errors}");
-    assert_eq!(errors, "");
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-/// The one line it ends with when something fails.
-fn complaint(output: &Output) -> &str {
-    let errors = std::str::from_utf8(&output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    errors.strip_prefix("nemostt: ").unwrap().trim_end()
+    process::nemostt(arguments).output().unwrap()
 }
 
 #[test]

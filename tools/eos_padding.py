@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What does silence after the end gain? Cuts clips right after each word and asks for the last one.
 
-    cargo build --release --example transcribe
+    cargo build --release --features cli
     python3 tools/eos_padding.py [CLIP.wav ...]          (default: the speech clips of tests/data)
 
 The truth for a cut is what the whole clip gives up to that word. Printed are, for each lookahead and padding, the share
@@ -16,14 +16,14 @@ import wave
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "target" / "release" / "examples" / "transcribe"
+PROGRAM = ROOT / "target" / "release" / "nemostt"
 RUNTIME = ROOT / "target" / "onnxruntime" / "libonnxruntime.so"
 LOOKAHEADS = (80, 1040)
 PADDINGS = (0, 240, 1120)
 
 
 def words(path, lookahead, padding):
-    command = [PROGRAM, "--json", "--lookahead", lookahead, "--eos-padding", padding, path]
+    command = [PROGRAM, "transcribe", "--json", "--lookahead", lookahead, "--eos-padding", padding, path]
     output = subprocess.run(list(map(str, command)), env={"ORT_DYLIB_PATH": str(RUNTIME)}, capture_output=True, check=True)
     return json.loads(output.stdout)["words"]
 

@@ -50,7 +50,7 @@ check_without_dpkg() {
     for tool in cc curl python3 gst-launch-1.0 pkg-config; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    for module in gstreamer-1.0 gstreamer-base-1.0 gstreamer-audio-1.0; do
+    for module in gstreamer-1.0 gstreamer-base-1.0 gstreamer-audio-1.0 gstreamer-app-1.0 gstreamer-pbutils-1.0; do
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
     done
     [ "${#missing[@]}" -eq 0 ] ||

@@ -87,6 +87,11 @@ impl Encoder {
     pub(crate) fn device(&self) -> Device {
         self.session.device()
     }
+
+    /// Threads it runs on; 0: one per physical core.
+    pub(crate) fn threads(&self) -> usize {
+        self.session.threads()
+    }
 }
 
 /// The graph rewritten; `None`, with a line in the log, where that cannot be done.

@@ -58,6 +58,8 @@ pub struct ModelConfig {
     pub decoder: DecoderKind,
     /// The device in use: `Cpu` or `Cuda`.
     pub device: Device,
+    /// Threads within one operation; 0: one per physical core.
+    pub threads: usize,
     /// Labels that RNN-T decoding may emit in one encoder frame.
     pub max_symbols: usize,
     /// What the encoder holds its weights in.
@@ -151,6 +153,7 @@ impl Model {
             labels,
             decoder,
             device: encoder.device(),
+            threads: encoder.threads(),
             max_symbols: options.max_symbols.max(1),
             precision,
             contract,

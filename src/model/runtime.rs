@@ -180,6 +180,7 @@ pub(crate) struct Session {
     // `ort` takes `&mut` to run.
     session: Mutex<ort::session::Session>,
     device: Device,
+    threads: usize,
 }
 
 impl Session {
@@ -215,12 +216,18 @@ impl Session {
         Ok(Self {
             session: Mutex::new(session),
             device,
+            threads,
         })
     }
 
     /// The device it runs on: never `Auto`.
     pub(crate) fn device(&self) -> Device {
         self.device
+    }
+
+    /// Threads within one operation; 0: one per physical core.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// An empty binding for [`run`](Self::run).

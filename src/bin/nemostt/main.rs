@@ -2,8 +2,12 @@
 
 //! The `nemostt` command: what one wants to do with a model outside a pipeline. One module for each of its verbs.
 
+mod audio;
+mod bench;
 mod hub;
+mod model;
 mod shell;
+mod transcribe;
 
 use std::{io, process::ExitCode};
 
@@ -24,6 +28,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Transcribe(transcribe::Transcribe),
+    Bench(bench::Bench),
     Completions(shell::Completions),
     Fetch(hub::Fetch),
     Man(shell::Man),
@@ -32,6 +38,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
+        Command::Transcribe(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Fetch(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
@@ -45,10 +53,13 @@ fn main() -> ExitCode {
         // `nemostt … | head`: the reader has all it wants.
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    eprintln!("nemostt: {}", lines.join(" "));
+    eprintln!("nemostt: {}", one_line(&error.to_string()));
     ExitCode::FAILURE
+}
+
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ")
 }
 
 #[cfg(test)]

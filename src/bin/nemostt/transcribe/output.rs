@@ -2,16 +2,12 @@
 
 //! What becomes of the words: text, a table, JSON or subtitles, written as soon as the format allows.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
 use gstnemostt::{DecoderKind, ModelConfig, Word};
 use serde::Serialize;
 
-use crate::{Result, cues::CueBuilder};
+use super::cues::{Cue, CueBuilder};
 
 /// How words are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +24,25 @@ pub enum Format {
     Vtt,
 }
 
-/// Writes words in one format.
-pub struct Output {
+impl Format {
+    /// How the names of such files end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Text => "txt",
+            Self::Words => "tsv",
+            Self::Json => "json",
+            Self::Srt => "srt",
+            Self::Vtt => "vtt",
+        }
+    }
+}
+
+/// Writes the words of one file in one format.
+pub struct Output<W> {
     format: Format,
-    writer: Box<dyn Write>,
+    writer: W,
+    /// Stands before the words, to tell them from those of other files.
+    label: Option<String>,
     document: Document,
     cues: CueBuilder,
     /// Words, or cues, written.
@@ -41,6 +52,7 @@ pub struct Output {
 /// What `--json` gives. Times are in seconds.
 #[derive(Debug, Serialize)]
 struct Document {
+    file: String,
     model: String,
     sample_rate: u32,
     lookahead_ms: u64,
@@ -58,25 +70,16 @@ struct JsonWord {
     confidence: f32,
 }
 
-impl Output {
-    /// An output to `file` or else to standard output. `model` is what the document calls the model with these numbers.
-    pub fn create(format: Format, file: Option<&Path>, model: String, config: &ModelConfig) -> Result<Self> {
-        let writer: Box<dyn Write> = match file {
-            Some(path) => {
-                let file = File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-                Box::new(BufWriter::new(file))
-            }
-            None => Box::new(BufWriter::new(io::stdout())),
-        };
-        Ok(Self::new(format, writer, model, config))
-    }
-
-    fn new(format: Format, writer: Box<dyn Write>, model: String, config: &ModelConfig) -> Self {
+impl<W: Write> Output<W> {
+    /// An output to `writer` for the words of `file`. `model` is what the document calls the model with these numbers.
+    pub fn new(format: Format, writer: W, file: String, model: String, config: &ModelConfig) -> Self {
         let sample_rate = config.front_end.sample_rate;
         Self {
             format,
             writer,
+            label: None,
             document: Document {
+                file,
                 model,
                 sample_rate,
                 lookahead_ms: config.lookahead_ms(),
@@ -93,10 +96,28 @@ impl Output {
         }
     }
 
+    /// Samples per second that the times of words count.
+    pub fn rate(&self) -> u32 {
+        self.document.sample_rate
+    }
+
+    /// Puts the name of the file before its text or words, for there are those of others.
+    pub fn labelled(mut self) -> Self {
+        self.label = Some(self.document.file.clone());
+        self
+    }
+
+    /// What was written to.
+    pub fn into_writer(self) -> W {
+        self.writer
+    }
+
     /// Writes what stands before the first word.
     pub fn begin(&mut self) -> io::Result<()> {
-        if self.format == Format::Vtt {
-            self.writer.write_all(b"WEBVTT\n\n")?;
+        match (self.format, &self.label) {
+            (Format::Vtt, _) => self.writer.write_all(b"WEBVTT\n\n")?,
+            (Format::Text, Some(file)) => write!(self.writer, "{file}: ")?,
+            _ => {}
         }
         self.writer.flush()
     }
@@ -110,11 +131,13 @@ impl Output {
                 write!(self.writer, "{space}{}", word.text)?;
                 self.count += 1;
             }
-            Format::Words => writeln!(
-                self.writer,
-                "{start:.3}\t{end:.3}\t{:.3}\t{}",
-                word.confidence, word.text
-            )?,
+            Format::Words => {
+                if let Some(file) = &self.label {
+                    write!(self.writer, "{file}\t")?;
+                }
+                let Word { confidence, text, .. } = word;
+                writeln!(self.writer, "{start:.3}\t{end:.3}\t{confidence:.3}\t{text}")?;
+            }
             Format::Json => self.document.words.push(JsonWord {
                 text: word.text.clone(),
                 start,
@@ -160,7 +183,7 @@ impl Output {
         self.writer.flush()
     }
 
-    fn cue(&mut self, cue: &crate::cues::Cue) -> io::Result<()> {
+    fn cue(&mut self, cue: &Cue) -> io::Result<()> {
         if self.count > 0 {
             writeln!(self.writer)?;
         }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which model a verb works with, and how it is run: the options that several verbs share.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use gstnemostt::{DecoderKind, Device, Options, Recognizer};
+
+/// Names a model directory where no option does, for the element too.
+const VARIABLE: &str = "NEMOSTT_MODEL";
+
+/// A model and how to run it.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArguments {
+    /// Model directory [default: $NEMOSTT_MODEL, else the built-in demonstration model]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+
+    /// Decoder
+    #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "rnnt", "ctc"]).map(decoder))]
+    decoder: DecoderKind,
+
+    /// Where the model runs
+    #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]).map(device))]
+    device: Device,
+
+    /// Threads within one operation; 0: one for a small model, one per physical core for a large one
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+impl ModelArguments {
+    /// What reports call the model.
+    pub fn name(&self) -> String {
+        self.path().map_or("embedded".into(), |path| path.display().to_string())
+    }
+
+    /// The model with `lookahead` milliseconds, or its own.
+    pub fn load(&self, lookahead: Option<u32>) -> gstnemostt::Result<Recognizer> {
+        self.load_with_threads(lookahead, self.threads)
+    }
+
+    /// As [`load`](Self::load), with another number of threads.
+    pub fn load_with_threads(&self, lookahead: Option<u32>, threads: usize) -> gstnemostt::Result<Recognizer> {
+        let options = Options {
+            threads,
+            ..self.options(lookahead)
+        };
+        load(self.path().as_deref(), &options)
+    }
+
+    /// The model directory, if one is named here or in the environment.
+    fn path(&self) -> Option<PathBuf> {
+        let environment = || env::var_os(VARIABLE).filter(|path| !path.is_empty());
+        self.model.clone().or_else(|| environment().map(PathBuf::from))
+    }
+
+    fn options(&self, lookahead: Option<u32>) -> Options {
+        Options {
+            lookahead,
+            decoder: self.decoder,
+            device: self.device,
+            threads: self.threads,
+            runtime_directories: runtime_directories(),
+            ..Default::default()
+        }
+    }
+}
+
+#[cfg(feature = "embedded-model")]
+fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer> {
+    match path {
+        Some(path) => Recognizer::load(path, options),
+        None => Recognizer::embedded(options),
+    }
+}
+
+#[cfg(not(feature = "embedded-model"))]
+fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer> {
+    let missing = || gstnemostt::Error::NoModel {
+        path: "this build of nemostt".into(),
+        missing: "model of its own: name a model directory with --model or NEMOSTT_MODEL",
+    };
+    Recognizer::load(path.ok_or_else(missing)?, options)
+}
+
+/// Where ONNX Runtime may be: beside the plugin, whose place is not that of the command.
+fn runtime_directories() -> Vec<PathBuf> {
+    let command = env::current_exe().ok();
+    let command = command.as_deref().and_then(Path::parent);
+    // As `make install` and packages lay them out.
+    let beside = ["", "../share/gstreamer-1.0/plugins", "../lib/gstreamer-1.0"];
+    let mut directories: Vec<PathBuf> = command
+        .into_iter()
+        .flat_map(|dir| beside.map(|to| dir.join(to)))
+        .collect();
+
+    let named = env::var_os("GST_PLUGIN_PATH").unwrap_or_default();
+    directories.extend(env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()));
+    let data = env::var_os("XDG_DATA_HOME")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    let data = data.or_else(|| env::home_dir().map(|home| home.join(".local/share")));
+    directories.extend(data.map(|data| data.join("gstreamer-1.0/plugins")));
+    directories
+}
+
+fn decoder(name: String) -> DecoderKind {
+    match name.as_str() {
+        "rnnt" => DecoderKind::Rnnt,
+        "ctc" => DecoderKind::Ctc,
+        _ => DecoderKind::Auto,
+    }
+}
+
+fn device(name: String) -> Device {
+    match name.as_str() {
+        "cpu" => Device::Cpu,
+        "cuda" => Device::Cuda,
+        _ => Device::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        model: ModelArguments,
+    }
+
+    #[test]
+    fn flags_become_options() {
+        let line = "x --decoder ctc --device cpu --threads 2 --model directory";
+        let arguments = Line::try_parse_from(line.split(' ')).unwrap().model;
+        let expected = Options {
+            lookahead: Some(80),
+            decoder: DecoderKind::Ctc,
+            device: Device::Cpu,
+            threads: 2,
+            runtime_directories: runtime_directories(),
+            ..Default::default()
+        };
+        assert_eq!(arguments.options(Some(80)), expected);
+        assert_eq!(arguments.name(), "directory");
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `nemostt transcribe`: files in, texts and subtitles out.
+
+mod args;
+mod batch;
+mod crew;
+mod cues;
+mod job;
+mod output;
+mod progress;
+mod target;
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+
+pub use args::Transcribe;
+use indicatif::ProgressBar;
+use job::{Effort, Job};
+use output::Format;
+
+use crate::{Result, audio};
+
+impl Transcribe {
+    pub fn run(&self) -> Result<()> {
+        let targets = target::targets(self)?;
+        match (self.files.as_slice(), targets.as_slice()) {
+            ([file], [None]) => self.aloud(file),
+            _ => batch::run(self, &targets),
+        }
+    }
+
+    /// Writes each word of the one file to standard output as soon as it is known.
+    fn aloud(&self, file: &Path) -> Result<()> {
+        audio::check(file)?;
+        let loading = Instant::now();
+        let recognizer = self.model.load(self.lookahead)?;
+        let loading = loading.elapsed();
+
+        // Words that appear on the same terminal show the progress themselves, and a bar would run over them.
+        let words_appear = self.format() != Format::Json && io::stdout().is_terminal();
+        let rate = recognizer.config().front_end.sample_rate;
+        let job = Job {
+            file,
+            arguments: self,
+            stop: &AtomicBool::new(false),
+        };
+        let (_, effort) = job.run(&recognizer, io::stdout().lock(), false, |samples| match words_appear {
+            true => ProgressBar::hidden(),
+            false => progress::alone(samples, rate),
+        })?;
+        if self.stats {
+            eprintln!("{}", stats(effort, loading));
+        }
+        Ok(())
+    }
+}
+
+/// One line about what was heard.
+fn stats(effort: Effort, loading: Duration) -> String {
+    let Effort { seconds, used } = effort;
+    let used = used.as_secs_f64();
+    let factor = if seconds > 0.0 { used / seconds } else { 0.0 };
+    format!(
+        "{seconds:.2} s of audio in {used:.2} s: real-time factor {factor:.3} (the model took {:.2} s more to load)",
+        loading.as_secs_f64()
+    )
+}

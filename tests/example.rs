@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `examples/transcribe.rs` as its readers try it: a process.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+mod common;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use common::{Texts, data, model_path};
+use gstnemostt::DecoderKind;
+
+/// The example, which `cargo test` builds beside the tests: `target/<profile>/examples`. Cargo has no variable for it.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples/transcribe");
+    assert!(
+        program.exists(),
+        "{} is missing: cargo test --test builds no examples; run cargo build --example transcribe first",
+        program.display()
+    );
+    program
+}
+
+fn transcribe(file: &Path) -> Output {
+    Command::new(program())
+        .arg(file)
+        .arg(model_path("trained"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn it_prints_nemos_words() {
+    let output = transcribe(&data("wav/u1_command.wav"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = text.lines().map(|line| line.split(' ').next_back().unwrap()).collect();
+    assert_eq!(
+        words.join(" "),
+        Texts::open().get("trained", "u1_command", 13, DecoderKind::Rnnt)
+    );
+}
+
+#[test]
+fn it_says_what_it_cannot_read() {
+    let output = transcribe(Path::new("/no/such.wav"));
+    assert!(!output.status.success());
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("cannot read /no/such.wav")
+    );
+}
