@@ -7,30 +7,33 @@ from .refusal import Refusal
 
 def load(checkpoint: Checkpoint, kind: Kind):
     """The model on the CPU, as it infers: no dropout, no dither, features not padded."""
-    import torch
+    import nemo
     from nemo.collections.asr.models import ASRModel
+    from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
+    from nemo.utils.model_utils import import_class_by_path
 
-    torch.manual_seed(0)
+    target = checkpoint.config["target"]
     try:
-        if checkpoint.path.is_dir():
-            from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
-
-            connector = SaveRestoreConnector()
-            connector.model_extracted_dir = str(checkpoint.path)
-            model = ASRModel.restore_from(
-                str(checkpoint.path), map_location="cpu", save_restore_connector=connector
-            )
-        else:
-            model = ASRModel.restore_from(str(checkpoint.path), map_location="cpu")
+        import_class_by_path(target)
     except (ImportError, AttributeError) as error:
-        import nemo
-
         raise Refusal(
-            f"NeMo {nemo.__version__} cannot build an {kind.name} ({error}): a newer checkpoint may need a newer NeMo, "
-            "see tools/export_requirements.txt"
+            f"NeMo {nemo.__version__} has no {kind.name}: run the export in an environment with a newer NeMo "
+            "(tools/export_nemo.py, with that environment's python)"
         ) from error
+    connector = SaveRestoreConnector()
+    if checkpoint.path.is_dir():
+        connector.model_extracted_dir = str(checkpoint.path)
+    try:
+        path = str(checkpoint.path)
+        model = ASRModel.restore_from(path, map_location="cpu", save_restore_connector=connector)
     except MemoryError as error:
         raise Refusal("there is not enough memory to load it: use a larger machine") from error
+    except Exception as error:  # whatever NeMo, PyTorch or the tokenizer make of a broken checkpoint
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Refusal(
+            f"NeMo {nemo.__version__} cannot build it ({reason:.300}): the checkpoint is broken or of another NeMo; "
+            "--verbose shows what NeMo says"
+        ) from error
     model.eval()
     model.preprocessor.featurizer.dither = 0.0
     model.preprocessor.featurizer.pad_to = 0

@@ -9,11 +9,6 @@ from .checks import Kind
 from .reference import Reference, collapse
 from .runner import Body, Transducer
 
-# Worst difference allowed, as a share of the largest number compared (but at least of 1). Exports of models from 1.7 M to
-# 600 M parameters stay below 1e-5; the first two frames of a window dropped wrongly, or a cache in the wrong place, give 0.1.
-TOLERANCE = 1e-4
-
-
 @dataclass
 class Row:
     """One clip with one decoder at one lookahead, against NeMo."""

@@ -10,10 +10,9 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from . import onnx_edit
+from . import half, onnx_edit
 from .layouts import Layout
 
-PRECISIONS = ("fp32", "fp16", "int8")
 ENCODERS = ("encoder", "ctc")
 
 
@@ -27,39 +26,9 @@ def convert(files: dict[str, Path], layout: Layout, precision: str, target: Path
         if not smaller:
             shutil.copyfile(source, converted[role])
             continue
-        model = to_fp16(source) if precision == "fp16" else to_int8(source, target)
+        model = half.to_half(source) if precision == "fp16" else to_int8(source, target)
         onnx_edit.write(model, converted[role], external)
     return converted
-
-
-def to_fp16(source: Path) -> onnx.ModelProto:
-    """Inputs and outputs, caches included, stay f32, so that every reader can take the file as it takes fp32."""
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-
-    model = onnx_edit.read(source)
-    name_nodes(model)
-    # By path: shape inference on a model in memory ends at 2 GB.
-    return convert_float_to_float16(
-        str(source),
-        keep_io_types=True,
-        op_block_list=[*DEFAULT_OP_BLOCK_LIST, "LSTM"],
-        node_block_list=length_nodes(model),
-    )
-
-
-def length_nodes(model: onnx.ModelProto) -> list[str]:
-    """Nodes that compute with lengths only. NeMo does so in floats, and half precision counts to 2048."""
-    graph = model.graph
-    known = {tensor.name for tensor in graph.initializer}
-    known |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
-    lengths = {info.name for info in graph.input if info.type.tensor_type.elem_type == onnx.TensorProto.INT64}
-    found = []
-    for node in graph.node:
-        inputs = {name for name in node.input if name}
-        if inputs & lengths and inputs <= lengths | known:
-            lengths.update(node.output)
-            found.append(node.name)
-    return found
 
 
 def to_int8(source: Path, scratch: Path) -> onnx.ModelProto:
