@@ -84,7 +84,7 @@ class Export:
 
     def into(self, target: Path) -> bool:
         """Writes everything below `target`; says whether it is what NeMo says."""
-        from . import parity, vocabulary
+        from . import parity
 
         exported, reference = self.ask_nemo(target / "scratch")
         rows, losses = [], []
@@ -128,25 +128,26 @@ class Export:
         args, kind, layout, shape = self.args, self.kind, self.layout, self.shape
         wanted = args.precision
         # Without fp32 being asked for, it is made all the same: the others are converted from it and compared with it.
-        exact_place = target / self.place(plan, "fp32") if "fp32" in wanted else target / "scratch" / "fp32"
+        place = self.place(plan, "fp32")
+        exact_place = target / place if "fp32" in wanted else target / "scratch" / "fp32"
         files = layouts.arrange(
             layout, exported, exact_place, kind, shape, plan.lookahead, args.cut_positions, args.external_data
         )
         for source in exported.values():
             shutil.rmtree(source.parent)
         ears = parity.Ears(files, layout, kind, shape, self.prompt)
-        found, exact = parity.check(ears, reference, plan.serves, kind.frame_ms, args.tolerance)
+        found, exact = parity.check(ears, place, reference, plan.serves, kind.frame_ms, args.tolerance)
         rows += found
         del ears
         for name in wanted:
-            place = target / self.place(plan, name)
+            place = self.place(plan, name)
             if name != "fp32":
-                smaller = precision.convert(files, layout, name, place, args.external_data)
+                smaller = precision.convert(files, layout, name, target / place, args.external_data)
                 ears = parity.Ears(smaller, layout, kind, shape, self.prompt)
                 as_text = lambda labels: vocabulary.text(labels, self.pieces)
-                losses += parity.check_precision(ears, name, reference, exact, kind.frame_ms, as_text)
+                losses += parity.check_precision(ears, place, name, reference, exact, kind.frame_ms, as_text)
                 del ears
-            self.beside(place, plan, name)
+            self.beside(target / place, plan, name)
 
     def place(self, plan: Plan, precision: str) -> str:
         """The directory of one set: named after what the sets differ in."""

@@ -13,6 +13,8 @@ from .runner import Body, Transducer
 class Row:
     """One clip with one decoder at one lookahead, against NeMo."""
 
+    directory: str
+    """Of the graphs, if there are several."""
     lookahead_ms: int
     clip: str
     decoder: str
@@ -34,6 +36,7 @@ class Row:
 class Loss:
     """One clip with one decoder at one lookahead: another precision against fp32."""
 
+    directory: str
     precision: str
     lookahead_ms: int
     clip: str
@@ -75,7 +78,9 @@ class Ears:
         return Heard(outputs, self.labels(decoder, outputs))
 
 
-def check(ears: Ears, reference: Reference, lookaheads: list[int], frame_ms: int, tolerance: float) -> tuple[list[Row], dict]:
+def check(
+    ears: Ears, directory: str, reference: Reference, lookaheads: list[int], frame_ms: int, tolerance: float
+) -> tuple[list[Row], dict]:
     """A row for every lookahead, clip and decoder; and what was heard, by the same three, for comparing precisions."""
     rows, heard = [], {}
     for lookahead in lookaheads:
@@ -96,6 +101,7 @@ def check(ears: Ears, reference: Reference, lookaheads: list[int], frame_ms: int
                 streaming_labels = compare(again, truth.streaming_labels[decoder])
                 within = max(offline, streaming) <= tolerance * max(1.0, scale)
                 row = Row(
+                    directory,
                     lookahead * frame_ms,
                     clip,
                     decoder,
@@ -112,7 +118,9 @@ def check(ears: Ears, reference: Reference, lookaheads: list[int], frame_ms: int
     return rows, heard
 
 
-def check_precision(ears: Ears, precision: str, reference: Reference, exact: dict, frame_ms: int, text) -> list[Loss]:
+def check_precision(
+    ears: Ears, directory: str, precision: str, reference: Reference, exact: dict, frame_ms: int, text
+) -> list[Loss]:
     """A row for every clip, decoder and lookahead of `exact`, which is what fp32 heard."""
     losses = []
     for (lookahead, clip, decoder), truth in exact.items():
@@ -120,6 +128,7 @@ def check_precision(ears: Ears, precision: str, reference: Reference, exact: dic
         noise = float(np.mean((found.outputs - truth.outputs) ** 2))
         power = float(np.mean(truth.outputs**2))
         loss = Loss(
+            directory,
             precision,
             lookahead * frame_ms,
             clip,
@@ -174,9 +183,10 @@ def finite(value):
 
 
 def table(rows: list[Row]) -> str:
-    head = ("lookahead", "clip", "decoder", "frames", "streaming", "offline", "labels", "against NeMo")
+    head = ("directory", "lookahead", "clip", "decoder", "frames", "streaming", "offline", "labels", "against NeMo")
     cells = [
         (
+            row.directory,
             f"{row.lookahead_ms} ms",
             row.clip,
             row.decoder,
@@ -202,9 +212,10 @@ def verdict(row: Row) -> str:
 
 
 def loss_table(losses: list[Loss]) -> str:
-    head = ("precision", "lookahead", "clip", "decoder", "worst", "SNR", "labels", "errors", "text")
+    head = ("directory", "precision", "lookahead", "clip", "decoder", "worst", "SNR", "labels", "errors", "text")
     cells = [
         (
+            loss.directory,
             loss.precision,
             f"{loss.lookahead_ms} ms",
             loss.clip,
@@ -221,5 +232,8 @@ def loss_table(losses: list[Loss]) -> str:
 
 
 def aligned(lines: list[tuple[str, ...]]) -> str:
+    """Columns under their heads; the first one, the directory, only if there are several."""
+    if not any(line[0] for line in lines[1:]):
+        lines = [line[1:] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
