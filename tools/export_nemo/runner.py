@@ -29,6 +29,8 @@ def session(path: Path, patch=None) -> onnxruntime.InferenceSession:
     """Loads a graph, changed by `patch` in memory."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that wait in a loop take the processor from whoever else computes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
     if patch is None:
         return onnxruntime.InferenceSession(str(path), options, providers)
