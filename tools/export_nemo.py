@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """From a NeMo streaming checkpoint to a checked model directory. Run it with tools/export_nemo.sh, which brings NeMo.
 
-    tools/export_nemo.sh CHECKPOINT DIRECTORY        (--help says the rest, docs/export.md all of it)
+tools/export_nemo.sh CHECKPOINT DIRECTORY        (--help says the rest, docs/export.md all of it)
 """
+
 import sys
 
 # The package beside this file, which Python prefers to this file of the same name.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Small checkpoints of the kinds that can be exported, built by NeMo with random weights that say something."""
+
 import copy
 import io
 from pathlib import Path
@@ -120,7 +121,7 @@ def config(tokens: str = "", labels: int = 64, contexts=None, mels: int = 80, ls
 
 
 def save(target: str, settings: dict, path: Path, clip) -> None:
-    """Lets NeMo build class `target` and save it to `path`; blank is made as likely as it takes to hear labels and pauses."""
+    """Lets NeMo build class `target` and save it; blank is made as likely as it takes to hear labels and pauses."""
     import torch
     from nemo.collections.asr import models
     from omegaconf import OmegaConf
@@ -140,7 +141,7 @@ def save(target: str, settings: dict, path: Path, clip) -> None:
             model.joint.pred.weight.mul_(20)
             model.joint.joint_net[-1].weight.mul_(5)
             decode = lambda: model.decoding.rnnt_decoder_predictions_tensor(encoded, frames, return_hypotheses=True)
-            heads.append((model.joint.joint_net[-1].bias, lambda: len(decode()[0].y_sequence)))
+            heads.append((model.joint.joint_net[-1].bias, lambda: len(decode()[0].y_sequence) / 2))
         ctc = getattr(model, "ctc_decoder", None) or (None if heads else model.decoder)
         if ctc is not None:
             layer = ctc.decoder_layers[0]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What the tests of the export share: where things are, and runs of the export itself."""
+
 import contextlib
 import io
 import json

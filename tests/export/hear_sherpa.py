@@ -3,6 +3,7 @@
 
 A program of its own, because sherpa-onnx brings another ONNX Runtime than the one the tests have loaded.
 """
+
 import json
 import sys
 import wave

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What is refused, and what it says: by configuration, by file, by machine."""
+
 import io
 import tarfile
 import tempfile
@@ -79,7 +80,11 @@ class Configurations(unittest.TestCase):
         kind = checks.kind_of(config())
         self.assertEqual(checks.pick_lookaheads(kind, None), [0, 1, 6, 13])
         self.assertEqual(checks.pick_lookaheads(kind, [480, 0, 480]), [0, 6])
-        for ms, sentence in (([240], "silently halve"), ([320], "not trained.*take 0, 80, 480, 1040 ms"), ([100], "80 ms")):
+        for ms, sentence in (
+            ([240], "silently halve"),
+            ([320], "not trained.*take 0, 80, 480, 1040 ms"),
+            ([100], "80 ms"),
+        ):
             with self.subTest(ms), self.assertRaisesRegex(Refusal, sentence):
                 checks.pick_lookaheads(kind, ms)
 
@@ -108,7 +113,9 @@ class Files(unittest.TestCase):
         self.assertEqual(found.config["target"], settings["target"])
 
     def test_what_is_no_checkpoint_says_what_it_is(self):
-        whole = self.archive("whole.nemo", {"model_config.yaml": b"x: 1", "model_weights.ckpt": b"w" * 20000}).read_bytes()
+        whole = self.archive(
+            "whole.nemo", {"model_config.yaml": b"x: 1", "model_weights.ckpt": b"w" * 20000}
+        ).read_bytes()
         with zipfile.ZipFile(self.folder / "zip", "w") as file:
             file.writestr("data.pkl", "x")
         cases = (
@@ -117,7 +124,7 @@ class Files(unittest.TestCase):
             (b"<!DOCTYPE html><html>", "web page"),
             ((self.folder / "zip").read_bytes(), "PyTorch checkpoint"),
             (b"\x08\x08\x12\x07pytorch", "ONNX graph"),
-            (b"\x40\0\0\0\0\0\0\0{\"weight\":", ".safetensors"),
+            (b'\x40\0\0\0\0\0\0\0{"weight":', ".safetensors"),
             (b"hello world" * 100, "no .nemo checkpoint"),
             (whole[:800], "no .nemo checkpoint|holds no"),
         )
@@ -138,7 +145,10 @@ class Files(unittest.TestCase):
     def test_paths_that_lead_nowhere(self):
         (self.folder / "inside.nemo").write_bytes(b"x")
         for name, sentence in (
-            (str(self.folder), "directory without model_config.yaml: give the checkpoint itself, such as .*inside.nemo"),
+            (
+                str(self.folder),
+                "directory without model_config.yaml: give the checkpoint itself, such as .*inside.nemo",
+            ),
             (str(self.folder / "gone.nemo"), "does not exist"),
             ("./gone", "does not exist"),
         ):
@@ -147,7 +157,9 @@ class Files(unittest.TestCase):
 
     def test_an_archive_of_a_wrong_kind_is_refused_before_nemo_is_loaded(self):
         settings = changed(loss={"loss_name": "tdt"})
-        path = self.archive("t.nemo", {"model_config.yaml": yaml.safe_dump(settings).encode(), "model_weights.ckpt": b"w"})
+        path = self.archive(
+            "t.nemo", {"model_config.yaml": yaml.safe_dump(settings).encode(), "model_weights.ckpt": b"w"}
+        )
         with mock.patch.dict("sys.modules", {"nemo.collections.asr.models": None}):
             code, _, said = export(path, self.folder / "out")
         self.assertEqual(code, 1)
@@ -183,7 +195,9 @@ class Comparison(unittest.TestCase):
         halve = lambda frames: frames // 2 + 1
         for lookahead in (0, 1, 3, 6, 13):
             for frames in (1, 2, 8, 9, 10, 17, 105, 106, 113, 500):
-                made = sum(halve(halve(halve(end - begin))) - drop for begin, end, drop in runner.windows(frames, lookahead))
+                made = sum(
+                    halve(halve(halve(end - begin))) - drop for begin, end, drop in runner.windows(frames, lookahead)
+                )
                 self.assertEqual(made, halve(halve(halve(frames))), (lookahead, frames))
         self.assertEqual(list(runner.windows(30, 0))[:3], [(0, 1, 0), (0, 9, 1), (0, 17, 2)])
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Whole exports of small models that NeMo built: every kind, layout and precision, and faults that must be noticed."""
+
 import json
 import tempfile
 import unittest
@@ -111,7 +112,13 @@ class Hybrid(unittest.TestCase):
         self.assertEqual([info.name for info in sherpa.graph.input], names)
         self.assertEqual(axes(sherpa.graph.input[0])[1], 80)
         metadata = {entry.key: entry.value for entry in sherpa.metadata_props}
-        expected = {"vocab_size": "64", "window_size": "121", "chunk_shift": "112", "normalize_type": "", "feat_dim": "80"}
+        expected = {
+            "vocab_size": "64",
+            "window_size": "121",
+            "chunk_shift": "112",
+            "normalize_type": "",
+            "feat_dim": "80",
+        }
         expected |= {"cache_last_channel_dim1": "2", "cache_last_channel_dim2": "70", "cache_last_channel_dim3": "32"}
         expected |= {"cache_last_time_dim1": "2", "cache_last_time_dim2": "32", "cache_last_time_dim3": "8"}
         expected |= {"pred_rnn_layers": "1", "pred_hidden": "24", "subsampling_factor": "8", "chunk_size_ms": "1120"}
@@ -172,7 +179,9 @@ class Sets(unittest.TestCase):
         losses = report(FOLDER / "sets")["accuracy"]
         # Two precisions; 80 ms serves two lookaheads and 480 ms three; two decoders.
         self.assertEqual(len(losses), 2 * (2 + 3) * 2)
-        noise = {name: [row["signal_to_noise_db"] for row in losses if row["precision"] == name] for name in ("fp16", "int8")}
+        noise = {
+            name: [row["signal_to_noise_db"] for row in losses if row["precision"] == name] for name in ("fp16", "int8")
+        }
         self.assertGreater(min(noise["fp16"]), 50)
         self.assertGreater(min(noise["int8"]), 20)
         self.assertGreater(min(noise["fp16"]), max(noise["int8"]))
@@ -224,7 +233,12 @@ class OtherKinds(unittest.TestCase):
         settings["target"] = "nemo.collections.asr.models.EncDecRNNTBPEModel"
         del settings["aux_ctc"]
         self.check(
-            "EncDecRNNTBPEModel", settings, "--external-data", name="rnnt", decoders=["rnnt"], lookaheads=[0, 1, 3, 6, 13]
+            "EncDecRNNTBPEModel",
+            settings,
+            "--external-data",
+            name="rnnt",
+            decoders=["rnnt"],
+            lookaheads=[0, 1, 3, 6, 13],
         )
         graph, weights = FOLDER / "rnnt" / "encoder-model.onnx", FOLDER / "rnnt" / "encoder-model.onnx.data"
         self.assertGreater(weights.stat().st_size, 100_000)
@@ -243,20 +257,32 @@ class OtherKinds(unittest.TestCase):
 
     def test_end_of_utterance_labels(self):
         found = self.check(
-            "EncDecHybridRNNTCTCBPEModel", config(str(FOLDER / "marked")), "--licence", "CC0-1.0", name="marked", licence="CC0-1.0"
+            "EncDecHybridRNNTCTCBPEModel",
+            config(str(FOLDER / "marked")),
+            "--licence",
+            "CC0-1.0",
+            name="eou",
+            licence="CC0-1.0",
         )
-        pieces = (FOLDER / "marked" / "tokens.txt").read_text(encoding="utf-8").splitlines()
-        self.assertEqual(found["special"], {
-            "end_of_utterance": next(i for i, line in enumerate(pieces) if line.startswith("<EOU> ")),
-            "end_of_backchannel": next(i for i, line in enumerate(pieces) if line.startswith("<EOB> ")),
-        })
+        pieces = (FOLDER / "eou" / "tokens.txt").read_text(encoding="utf-8").splitlines()
+        self.assertEqual(
+            found["special"],
+            {
+                "end_of_utterance": next(i for i, line in enumerate(pieces) if line.startswith("<EOU> ")),
+                "end_of_backchannel": next(i for i, line in enumerate(pieces) if line.startswith("<EOB> ")),
+            },
+        )
 
     def test_prompts(self):
         target = "EncDecHybridRNNTCTCBPEModelWithPrompt"
         settings = config(str(FOLDER / "plain"))
         settings["target"] = f"nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models_prompt.{target}"
         languages = {"en-US": 0, "de-DE": 3, "auto": 5}
-        settings["model_defaults"] |= {"initialize_prompt_feature": True, "num_prompts": 8, "prompt_dictionary": languages}
+        settings["model_defaults"] |= {
+            "initialize_prompt_feature": True,
+            "num_prompts": 8,
+            "prompt_dictionary": languages,
+        }
         expected = {"dictionary": languages, "auto": 5, "size": 8}
         save(target, settings, FOLDER / "prompt.nemo", samples())
         heard = {}
@@ -268,13 +294,16 @@ class OtherKinds(unittest.TestCase):
             encoder = next((FOLDER / f"prompt-{layout}").glob("encoder*.onnx"))
             self.assertEqual(onnx.load(encoder).graph.input[-1].name, "prompt_index")
             outputs = [
-                ears(FOLDER / f"prompt-{layout}", layout, settings, prompt).bodies["rnnt"].hear(mel(), 6) for prompt in (0, 3)
+                ears(FOLDER / f"prompt-{layout}", layout, settings, prompt).bodies["rnnt"].hear(mel(), 6)
+                for prompt in (0, 3)
             ]
             self.assertGreater(parity.difference(*outputs), 0.01, "prompts change what is heard")
             heard[layout] = outputs[0]
         self.assertLess(parity.difference(heard["nemo"], heard["sherpa"]), 1e-4)
         self.assertLess(parity.difference(heard["nemo"], heard["parakeet-rs"]), 1e-4)
-        metadata = {entry.key: entry.value for entry in onnx.load(FOLDER / "prompt-sherpa" / "encoder.onnx").metadata_props}
+        metadata = {
+            entry.key: entry.value for entry in onnx.load(FOLDER / "prompt-sherpa" / "encoder.onnx").metadata_props
+        }
         self.assertEqual(json.loads(metadata["prompt_dictionary"]), languages)
         self.assertEqual(metadata["auto_prompt_id"], "5")
         code, _, said = export(FOLDER / "prompt.nemo", FOLDER / "refused", "--language", "xx")
@@ -335,7 +364,9 @@ class CutPositions(unittest.TestCase):
         code, out, _ = export(FOLDER / "hybrid.nemo", FOLDER / "cut", *arguments)
         self.assertEqual(code, 0, out)
         graph = onnx.load(FOLDER / "cut" / "ctc.onnx").graph
-        tables = [list(a.t.dims) for node in graph.node for a in node.attribute if a.name == "value" and len(a.t.dims) == 3]
+        tables = [
+            list(a.t.dims) for node in graph.node for a in node.attribute if a.name == "value" and len(a.t.dims) == 3
+        ]
         self.assertEqual([dims[1] for dims in tables], [199])
 
 

@@ -3,6 +3,7 @@
 
 Its checkpoint is not kept here: NEMOSTT_DEMO_NEMO says where it is, and without it these tests are left out.
 """
+
 import importlib.util
 import json
 import os
@@ -19,9 +20,9 @@ RUNTIME = ROOT / "target" / "onnxruntime" / "libonnxruntime.so"
 CLIPS = [WAVS / f"{name}.wav" for name in ("u1_command", "u2_digits", "u4_heldvoice")]
 LOOKAHEADS = (0, 80, 480, 1040)
 
-# sherpa-onnx 2.0.1 feeds its first window, 17 + 8 R mel frames, to a graph that drops the first two encoder frames: they
-# are lost, and every chunk of attention begins two frames later than NeMo's. Its mel frames lie 5 ms later, too. With
-# 160 + 5 ms of silence in front of the clip, what is lost is silence and both grids are NeMo's own.
+# sherpa-onnx 2.0.1 feeds its first window, 17 + 8 R mel frames, to a graph that drops the first two encoder frames:
+# they are lost, and every chunk of attention begins two frames later than NeMo's. Its mel frames lie 5 ms later, too.
+# With 160 + 5 ms of silence in front of the clip, what is lost is silence and both grids are NeMo's own.
 GRID_MS = 165
 
 
@@ -61,7 +62,9 @@ class Readers(unittest.TestCase):
 
     @unittest.skipUnless(importlib.util.find_spec("sherpa_onnx"), "sherpa-onnx is not installed")
     def test_sherpa_onnx_says_what_nemostt_says(self):
-        directory = self.export("sherpa", "--format", "sherpa", "--lookahead", "0,80,480,1040", "--precision", "fp32,int8")
+        directory = self.export(
+            "sherpa", "--format", "sherpa", "--lookahead", "0,80,480,1040", "--precision", "fp32,int8"
+        )
         for lookahead in LOOKAHEADS:
             for decoder in ("rnnt", "ctc"):
                 expected = [transcribe(clip, "--lookahead", lookahead, "--decoder", decoder) for clip in CLIPS]

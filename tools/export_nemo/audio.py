@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The clips that an export is checked with."""
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Finds a checkpoint and reads what it says about itself, without loading it: refusals come in a second, not in minutes."""
+"""Finds a checkpoint and reads what it says about itself, without loading it: so refusals take a second."""
+
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ STRANGERS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file it points to: fetch that with git lfs pull"),
     (b"<!DOCTYPE", "a web page: download the file itself, not the page that shows it"),
     (b"<html", "a web page: download the file itself, not the page that shows it"),
-    (b"PK\x03\x04", "a PyTorch checkpoint (.pt, .ckpt): save the model with NeMo's save_to('model.nemo') and give that"),
+    (
+        b"PK\x03\x04",
+        "a PyTorch checkpoint (.pt, .ckpt): save the model with NeMo's save_to('model.nemo') and give that",
+    ),
     (b"\x08", "an ONNX graph, exported already: give the .nemo checkpoint it was made from"),
 )
 
@@ -71,7 +75,9 @@ def assemble(path, source, licence, sizes, open_member) -> Checkpoint:
     import yaml
 
     if CONFIG not in sizes:
-        raise Refusal(f"{path} holds no {CONFIG}, so it is no .nemo checkpoint or an unfinished download: fetch it again")
+        raise Refusal(
+            f"{path} holds no {CONFIG}, so it is no .nemo checkpoint or an unfinished download: fetch it again"
+        )
     config = yaml.safe_load(open_member(CONFIG))
     weights = sum(size for name, size in sizes.items() if name.endswith(WEIGHTS))
     if weights == 0:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Which checkpoints can be exported, judged by their configuration alone."""
+
 from dataclasses import dataclass, field
 
 from .refusal import Refusal
@@ -163,7 +164,8 @@ def check_alignment(left: int, lookahead: int) -> None:
     if left % (lookahead + 1):
         raise Refusal(
             f"a left context of {left} frames is no multiple of the chunk of {lookahead + 1} that a lookahead of "
-            f"{lookahead} frames makes: NeMo's mask would split the chunk and silently halve the lookahead; take another one"
+            f"{lookahead} frames makes: NeMo's mask would split the chunk and silently halve the lookahead; "
+            "take another one"
         )
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The whole run, from arguments to exit code."""
+
 import gc
 import json
 import shutil
@@ -190,7 +191,9 @@ def pick_decoders(kind: Kind, asked: str | None, layout) -> list[str]:
         if decoder not in kind.decoders:
             raise Refusal(f"an {kind.name} has no {decoder} decoder: ask for --decoder {kind.decoders[0]}")
         if not readable[decoder]:
-            raise Refusal(f"{layout.reader} reads no streaming {decoder} models: ask for --decoder rnnt or --format nemo")
+            raise Refusal(
+                f"{layout.reader} reads no streaming {decoder} models: ask for --decoder rnnt or --format nemo"
+            )
     return wanted
 
 

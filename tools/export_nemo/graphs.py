@@ -5,6 +5,7 @@ The graph of the largest lookahead serves the smaller ones as well: its mask cou
 smaller chunk lies within one of them as long as its size divides the left context. Only readers with one fixed
 chunk size need a graph of each.
 """
+
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from .checks import Kind
 from .loading import set_context
 
 OPSET = 17
+INPUTS = ("audio_signal", "length", "cache_last_channel", "cache_last_time", "cache_last_channel_len")
 
 
 def export(model, kind: Kind, lookahead: int, decoders, split: bool, scratch: Path) -> dict[str, Path]:
@@ -64,7 +66,9 @@ def prompted(model, ctc: bool = False):
             self.ctc_decoder = model.ctc_decoder if ctc else None
             self.prompts = model.num_prompts
 
-        def forward(self, audio_signal, length, cache_last_channel, cache_last_time, cache_last_channel_len, prompt_index):
+        def forward(
+            self, audio_signal, length, cache_last_channel, cache_last_time, cache_last_channel_len, prompt_index
+        ):
             encoded, *rest = self.encoder.forward_for_export(
                 audio_signal, length, cache_last_channel, cache_last_time, cache_last_channel_len
             )
@@ -79,7 +83,9 @@ def prompted(model, ctc: bool = False):
 
         @property
         def input_types(self):
-            return {**self.encoder.input_types_for_export, "prompt_index": NeuralType(tuple("B"), LabelsType())}
+            # NeMo's encoder has switches among its inputs, which it leaves out of its own exports.
+            types = {name: kind for name, kind in self.encoder.input_types_for_export.items() if name in INPUTS}
+            return {**types, "prompt_index": NeuralType(tuple("B"), LabelsType())}
 
         @property
         def output_types(self):
@@ -88,13 +94,5 @@ def prompted(model, ctc: bool = False):
                 del outputs["outputs"]
                 outputs = {"logprobs": NeuralType(("B", "T", "D"), LogprobsType()), **outputs}
             return outputs
-
-        @property
-        def disabled_deployment_input_names(self):
-            return self.encoder.disabled_deployment_input_names
-
-        @property
-        def disabled_deployment_output_names(self):
-            return self.encoder.disabled_deployment_output_names
 
     return Prompted()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Turns a graph to half precision.
 
-ONNX Runtime's own converter casts a tensor twice where two nodes that stay fp32 share it, which makes the graph invalid;
-and here it is known which nodes those are.
+ONNX Runtime's own converter casts a tensor twice where two nodes that stay fp32 share it, which makes the graph
+invalid; and here it is known which nodes those are.
 """
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The layouts in which readers expect the same weights: files, names, axes, metadata."""
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,14 @@ class Shape:
 
 
 def arrange(
-    layout: Layout, exported: dict[str, Path], target: Path, kind: Kind, shape: Shape, lookahead: int, cut: int, external: bool
+    layout: Layout,
+    exported: dict[str, Path],
+    target: Path,
+    kind: Kind,
+    shape: Shape,
+    lookahead: int,
+    cut: int,
+    external: bool,
 ) -> dict[str, Path]:
     """Writes NeMo's graphs into `target` as `layout` has them: role -> file."""
     files = {}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Lets NeMo build the model of a checkpoint."""
+
 from .checkpoint import Checkpoint
 from .checks import Kind
 from .refusal import Refusal

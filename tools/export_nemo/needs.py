@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What an export needs of this machine: Python modules, memory, disk."""
+
 import importlib.util
 import shutil
 from pathlib import Path

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Changes to graphs: reading and writing them at any size, names, axes, metadata, the drop and the position table."""
+
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,9 @@ def constants(model: onnx.ModelProto) -> dict[str, int]:
         if node.op_type == "Constant":
             tensors += [(node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value"]
     small = (TensorProto.INT64, TensorProto.INT32)
-    single = ((name, tensor) for name, tensor in tensors if tensor.data_type in small and list(tensor.dims) in ([], [1]))
+    single = (
+        (name, tensor) for name, tensor in tensors if tensor.data_type in small and list(tensor.dims) in ([], [1])
+    )
     return {name: int(numpy_helper.to_array(tensor).reshape(-1)[0]) for name, tensor in single}
 
 
@@ -99,7 +102,9 @@ def make_drop_an_input(model: onnx.ModelProto) -> None:
     values, nodes = constants(model), model.graph.node
     value = lambda node, index: values.get(node.input[index]) if index < len(node.input) else None
     clipped = {node.input[0] for node in nodes if node.op_type == "Clip" and value(node, 1) == 0}
-    subs = [node for node in nodes if node.op_type == "Sub" and node.output[0] in clipped and value(node, 1) is not None]
+    subs = [
+        node for node in nodes if node.op_type == "Sub" and node.output[0] in clipped and value(node, 1) is not None
+    ]
     if len(subs) != 1:
         raise ValueError(f"{len(subs)} places shorten the length by the dropped frames, expected 1")
     drop = value(subs[0], 1)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Holds exported graphs to NeMo's numbers, and other precisions to those of fp32."""
+
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from .layouts import Layout, Shape
 from .checks import Kind
 from .reference import Reference, collapse
 from .runner import Body, Transducer
+
 
 @dataclass
 class Row:
@@ -174,7 +176,13 @@ def report(rows: list[Row], losses: list[Loss], facts: dict) -> dict:
     """What parity.json holds."""
     passed = all(row.passed for row in (*rows, *losses))
     plain = lambda row: {key: finite(value) for key, value in asdict(row).items()}
-    return {"format": 1, "passed": passed, **facts, "parity": list(map(plain, rows)), "accuracy": list(map(plain, losses))}
+    return {
+        "format": 1,
+        "passed": passed,
+        **facts,
+        "parity": list(map(plain, rows)),
+        "accuracy": list(map(plain, losses)),
+    }
 
 
 def finite(value):
@@ -205,7 +213,8 @@ def verdict(row: Row) -> str:
     if row.passed:
         return "equal"
     faults = [
-        f"{name}: {value}" for name, value in (("offline", row.offline_labels), ("streaming", row.streaming_labels))
+        f"{name}: {value}"
+        for name, value in (("offline", row.offline_labels), ("streaming", row.streaming_labels))
         if value != "equal"
     ]
     return "; ".join(faults) or "DIFFERS"

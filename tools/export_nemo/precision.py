@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Smaller weights: half precision and 8-bit integers, of the encoder graphs.
 
-Prediction network and joint stay fp32 in every precision. They hold a twentieth of the weights, each of their errors is a
-wrong label that is fed back, and ONNX Runtime's LSTM knows no half precision on processors.
+Prediction network and joint stay fp32 in every precision. They hold a twentieth of the weights, each of their errors is
+a wrong label that is fed back, and ONNX Runtime's LSTM knows no half precision on processors.
 """
+
 import shutil
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 
 def pointwise_to_matmul(model: onnx.ModelProto) -> None:
-    """Conv of kernel 1 over [B, C, T] -> Transpose, MatMul, Add, Transpose. ONNX Runtime takes out the transpositions that meet."""
+    """Conv of kernel 1 over [B, C, T] -> Transpose, MatMul, Add, Transpose; ONNX Runtime takes out those that meet."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes, replaced = [], set()
@@ -85,7 +86,9 @@ def pointwise_to_matmul(model: onnx.ModelProto) -> None:
             continue
         name, transposed = node.name, f"{weight.name}_transposed"
         if weight.name not in replaced:
-            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(weight)[:, :, 0].T.copy(), transposed))
+            graph.initializer.append(
+                numpy_helper.from_array(numpy_helper.to_array(weight)[:, :, 0].T.copy(), transposed)
+            )
             replaced.add(weight.name)
         make, frames = onnx.helper.make_node, [f"{name}_in", f"{name}_product", f"{name}_sum"]
         nodes.append(make("Transpose", [node.input[0]], [frames[0]], f"{name}_to_frames", perm=[0, 2, 1]))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Keeps what NeMo and PyTorch print out of the way, and shows it when something goes wrong."""
+
 import contextlib
 import os
 import sys

@@ -5,6 +5,7 @@ Two truths per lookahead. Offline: the encoder on the whole clip, with attention
 promises exactly that, on every frame. Streaming: NeMo's own loop over its own windows (CacheAwareStreamingAudioBuffer,
 first window without carry and without drop), which differs from offline at lookahead 0 and in the tail it throws away.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np

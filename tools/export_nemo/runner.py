@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """ONNX Runtime hears a clip with exported graphs: the windows of nemostt, or any others, and greedy decoding."""
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def windows(frames: int, lookahead: int) -> Iterator[tuple[int, int, int]]:
     while end < frames:
         carry = min(CARRY, end)
         begin, end = end - carry, min(end + SUBSAMPLING * (lookahead + 1), frames)
-        # A whole carry gives two frames that were there before, the one frame before the second window of lookahead 0 one.
+        # A whole carry gives two frames that were there before; the one frame that lookahead 0 carries at first, one.
         yield begin, end, 2 if carry == CARRY else 1
 
 

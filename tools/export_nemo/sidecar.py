@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """nemostt.json: what a loader wants to know and graphs do not say."""
+
 import json
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def preprocessor(config: dict) -> dict:
     return found
 
 
-def contents(checkpoint: Checkpoint, kind: Kind, pieces: list[str], layout: str, lookaheads, decoders, precision) -> dict:
+def contents(
+    checkpoint: Checkpoint, kind: Kind, pieces: list[str], layout: str, lookaheads, decoders, precision
+) -> dict:
     import nemo
 
     found = {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The labels of a model."""
+
 from pathlib import Path
 
 from .refusal import Refusal
