@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What is refused, and what it says: by configuration, by file, by machine."""
 
+import contextlib
 import io
 import tarfile
 import tempfile
@@ -165,6 +166,33 @@ class Files(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("TDT model", said)
         self.assertFalse((self.folder / "out").exists())
+
+
+class Downloads(unittest.TestCase):
+    """Without NeMo: what it fetches with is replaced."""
+
+    def find(self, name: str, fetch=None):
+        info = mock.Mock(pretrained_model_name="known_model")
+        model = mock.Mock(list_available_models=lambda: [info], from_pretrained=fetch)
+        with mock.patch.dict("sys.modules", {"nemo.collections.asr.models": mock.Mock(ASRModel=model)}):
+            return checkpoint.find(name, lambda step: contextlib.nullcontext())
+
+    def test_unknown_names_are_not_looked_up(self):
+        with self.assertRaisesRegex(Refusal, "unknown_model is neither a file here nor a pretrained name"):
+            self.find("unknown_model")
+
+    def test_no_network(self):
+        for error in ("HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url", "Connection refused"):
+            fetch = mock.Mock(side_effect=OSError(error))
+            with self.assertRaisesRegex(
+                Refusal, r"known_model could not be downloaded \(no connection\): check the network"
+            ):
+                self.find("known_model", fetch)
+
+    def test_what_the_hub_says_is_passed_on(self):
+        fetch = mock.Mock(side_effect=ValueError("401 Client Error\nand a long page"))
+        with self.assertRaisesRegex(Refusal, r"owner/model could not be downloaded \(401 Client Error\)"):
+            self.find("owner/model", fetch)
 
 
 class Machine(unittest.TestCase):

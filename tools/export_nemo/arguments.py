@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
         "--lookahead",
         type=milliseconds,
         metavar="MS[,MS]",
-        help="audio in ms heard beyond a sound. nemo: one graph serves all that are asked for (default: all the model was "
-        "trained for). Others: a directory for each (default: the largest)",
+        help="audio in ms heard beyond a sound. nemo: one graph serves all that are asked for (default: all the "
+        "model was trained for). Others: a directory for each (default: the largest)",
     )
     what.add_argument(
         "--precision",

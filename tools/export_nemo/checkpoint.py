@@ -113,6 +113,8 @@ def download(name: str, quiet) -> Path:
             return Path(ASRModel.from_pretrained(name, return_model_file=True))
         except Exception as error:  # requests, huggingface_hub, wget and urllib each have their own
             reason = next(iter(str(error).splitlines()), type(error).__name__)
+            if "Max retries" in reason or "onnection" in reason:
+                reason = "no connection"
             raise Refusal(
                 f"{name} could not be downloaded ({reason:.200}): check the network (HTTPS_PROXY, HF_ENDPOINT, "
                 "HF_TOKEN), or download the .nemo file elsewhere and give its path"
