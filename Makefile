@@ -35,10 +35,11 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck bench lint fmt install uninstall clean
+.PHONY: help setup build demo test leaks live validate interop memcheck bench export export-test lint fmt install \
+	uninstall clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is needed: system packages, Rust, ONNX Runtime
 	tools/setup.sh
@@ -78,6 +79,12 @@ memcheck: build ## hear a clip under valgrind
 
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked
+
+export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
+	tools/export_nemo.sh $(ARGS)
+
+export-test: ## test the export (brings NeMo, 8 GB)
+	tools/export_nemo.sh --test
 
 lint: ## check formatting, and run clippy
 	$(CARGO) fmt --check
