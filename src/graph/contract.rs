@@ -167,6 +167,15 @@ pub(super) fn adopt(
             expected_axes: theirs.dims.len(),
         });
     }
+    if !axes.is_empty() && theirs.dims.len() != axes.len() {
+        return Err(Fault::Tensor {
+            tensor: format!("{} {from}", side.name()),
+            found: theirs.element,
+            axes: theirs.dims.len(),
+            expected: element,
+            expected_axes: axes.len(),
+        });
+    }
     graph.rename(from, to);
     let mut chain = Vec::new();
     if theirs.element != element {

@@ -9,7 +9,7 @@
 use super::{
     State, caches,
     net::{Attribute, Index, Net},
-    value::attribute_list,
+    value::{attribute_list, count},
 };
 
 /// One projection of the joined frames: `MatMul` by a constant, perhaps `Add` of one, perhaps cut into heads.
@@ -84,8 +84,16 @@ fn keeps_the_newest(
         let [kept, new] = &concat.input[..] else { return None };
         let slice = &net.nodes[index.maker(kept)?];
         let movement = net.movement(slice)?;
-        let newest = slice.input[0] == cache.cached && movement.map().into_iter().eq(frames * width..left * width);
-        Some(concat.op_type() == "Concat" && newest && *new == cache.new && net.shape(&cache.next)?[1] == left)
+        // Else the map might be of any size.
+        let as_many = count(&movement.dims) == (left * width).checked_sub(frames * width);
+        let newest =
+            as_many && slice.input[0] == cache.cached && movement.map().into_iter().eq(frames * width..left * width);
+        Some(
+            concat.op_type() == "Concat"
+                && newest
+                && *new == cache.new
+                && net.shape(&cache.next)?.get(1) == Some(&left),
+        )
     };
     found().unwrap_or(false)
 }

@@ -79,7 +79,7 @@ fn layer_of(net: &Net, index: &Index, name: &str, input: &str) -> Option<usize> 
         false => {
             let transpose = &net.nodes[index.maker(stack)?];
             (is_layers_first(
-                &transpose.input[0],
+                transpose.input.first()?,
                 input,
                 transpose.op_type(),
                 attribute_list(transpose, "perm")?,

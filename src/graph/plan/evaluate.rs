@@ -7,7 +7,7 @@
 
 use super::{
     movement::{FILLED, Movement, broadcast},
-    value::{Value, attribute, axis_of, size_of},
+    value::{Value, attribute, axis_of, count, size_of},
 };
 use crate::graph::{NodeProto, onnx::tensor_proto::DataType};
 
@@ -40,14 +40,12 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Value>]) -> Option<Va
 pub(super) fn moved(data: &Value, movement: &Movement) -> Option<Value> {
     let size = size_of(data.element)?;
     let dims = movement.dims.clone();
-    if dims.iter().product::<usize>() > MOVED {
-        return None;
-    }
-    let mut raw = Vec::with_capacity(MOVED.min(dims.iter().product()) * size);
+    let count = count(&dims).filter(|&count| count <= MOVED)?;
+    let mut raw = Vec::with_capacity(count * size);
     for from in movement.map() {
         match from {
             FILLED => raw.resize(raw.len() + size, 0),
-            from => raw.extend_from_slice(&data.raw[from * size..][..size]),
+            from => raw.extend_from_slice(data.raw.get(from * size..)?.get(..size)?),
         }
     }
     Some(Value {
@@ -72,8 +70,8 @@ fn filled(node: &NodeProto, shape: &Value) -> Option<Value> {
         .into_iter()
         .map(|dim| usize::try_from(dim).ok())
         .collect::<Option<_>>()?;
-    let count = dims.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim))?;
-    (count <= COMPUTED).then(|| Value {
+    let count = count(&dims)?;
+    (count <= COMPUTED && one.len() == 1).then(|| Value {
         element: one.element,
         dims,
         raw: one.raw.repeat(count).into(),
@@ -83,7 +81,9 @@ fn filled(node: &NodeProto, shape: &Value) -> Option<Value> {
 fn counted(start: &Value, limit: &Value, step: &Value) -> Option<Value> {
     let element = start.element;
     let (start, limit, step) = (start.int()?, limit.int()?, step.int()?);
-    let length = usize::try_from((limit - start).checked_div(step)? + i64::from((limit - start) % step != 0)).ok()?;
+    let reach = limit.checked_sub(start)?;
+    let length = reach.checked_div(step)? + i64::from(reach.checked_rem(step)? != 0);
+    let length = usize::try_from(length).ok()?;
     let values: Vec<i64> = (0..length.min(COMPUTED)).map(|i| start + i as i64 * step).collect();
     (length <= COMPUTED).then(|| Value::from_ints(element, vec![length], &values))
 }
@@ -96,7 +96,7 @@ fn joined(node: &NodeProto, inputs: &[Option<&Value>]) -> Option<Value> {
     dims[axis] = parts.iter().map(|part| part.dims.get(axis)).sum::<Option<usize>>()?;
     let size = size_of(first.element)?;
     let same = |part: &&Value| part.element == first.element && part.dims.len() == dims.len();
-    if !parts.iter().all(same) || dims.iter().product::<usize>() > MOVED {
+    if !parts.iter().all(same) || count(&dims)? > MOVED {
         return None;
     }
     let mut raw = Vec::new();
@@ -156,6 +156,9 @@ fn unary(operation: &str, value: &Value) -> Option<Value> {
 }
 
 fn chosen(condition: &Value, yes: &Value, no: &Value) -> Option<Value> {
+    if condition.element != DataType::Bool {
+        return None;
+    }
     let dims = broadcast(&condition.dims, &broadcast(&yes.dims, &no.dims)?)?;
     let (condition, yes, no) = (spread(condition, &dims)?, spread(yes, &dims)?, spread(no, &dims)?);
     let size = (yes.element == no.element).then(|| size_of(yes.element)).flatten()?;
@@ -183,7 +186,7 @@ fn spread(value: &Value, dims: &[usize]) -> Option<Value> {
     if value.dims == dims {
         return Some(value.clone());
     }
-    if dims.iter().product::<usize>() > COMPUTED {
+    if count(dims)? > COMPUTED {
         return None;
     }
     let shape: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();

@@ -2,7 +2,7 @@
 
 //! Operations that move values without computing any: each output element is a copy of one input element.
 
-use super::value::{Value, attribute, attribute_list, axis_of};
+use super::value::{Value, attribute, attribute_list, axis_of, count};
 use crate::graph::NodeProto;
 
 /// Stands in a [map](Movement::map) for an element that is filled in (by `Pad`).
@@ -77,7 +77,7 @@ impl Movement {
                     None => (0..rank).rev().collect(),
                 };
                 let dims = perm.iter().map(|&axis| from[axis]).collect();
-                (Kind::Transpose(perm), dims)
+                (perm.len() == rank).then_some((Kind::Transpose(perm), dims))?
             }
             "Slice" => {
                 let (starts, ends) = (ints(1)?, ints(2)?);
@@ -120,7 +120,7 @@ impl Movement {
             }
             "Tile" => {
                 let repeats = ints(1)?;
-                let size = |(&dim, &times): (&usize, &i64)| Some(dim * usize::try_from(times).ok()?);
+                let size = |(&dim, &times): (&usize, &i64)| dim.checked_mul(usize::try_from(times).ok()?);
                 let dims: Vec<usize> = from.iter().zip(&repeats).map(size).collect::<Option<_>>()?;
                 (repeats.len() == rank).then_some((Kind::Tile, dims))?
             }
@@ -135,13 +135,14 @@ impl Movement {
                     return None;
                 }
                 let dims = (0..rank)
-                    .map(|axis| pads[axis] + from[axis] + pads[rank + axis])
-                    .collect();
+                    .map(|axis| pads[axis].checked_add(from[axis])?.checked_add(pads[rank + axis]))
+                    .collect::<Option<_>>()?;
                 (Kind::Pad(pads[..rank].to_vec()), dims)
             }
             _ => return None,
         };
         let from = from.to_vec();
+        count(&dims)?;
         Some(Self { kind, from, dims })
     }
 
@@ -209,7 +210,7 @@ impl Movement {
             }
         };
         for (index, &dim) in at.iter_mut().zip(&self.from) {
-            *index %= dim;
+            *index = index.checked_rem(dim)?;
         }
         Some(flat(&at, &self.from))
     }
@@ -220,7 +221,7 @@ fn flat(at: &[usize], dims: &[usize]) -> usize {
 }
 
 fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usize>> {
-    let count: usize = from.iter().product();
+    let all = count(from)?;
     let size = |(axis, &dim): (usize, &i64)| match dim {
         -1 => Some(1),
         0 if !zero_is_zero => from.get(axis).copied(),
@@ -228,15 +229,18 @@ fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usi
     };
     let mut dims: Vec<usize> = asked.iter().enumerate().map(size).collect::<Option<_>>()?;
     if let Some(free) = asked.iter().position(|&dim| dim == -1) {
-        dims[free] = count.checked_div(dims.iter().product())?;
+        dims[free] = all.checked_div(count(&dims)?)?;
     }
-    (dims.iter().product::<usize>() == count).then_some(dims)
+    (count(&dims)? == all).then_some(dims)
 }
 
 /// First element, step and length of ONNX's slice of an axis of size `dim`.
 fn range(dim: usize, start: i64, end: i64, step: i64) -> Option<(usize, isize, usize)> {
     let dim = i64::try_from(dim).ok()?;
     let wrap = |index: i64| if index < 0 { index.saturating_add(dim) } else { index };
+    if dim == 0 {
+        return None;
+    }
     let (start, end) = match step {
         1.. => (wrap(start).clamp(0, dim), wrap(end).clamp(0, dim)),
         ..=-1 => (wrap(start).clamp(0, dim - 1), wrap(end).clamp(-1, dim - 1)),

@@ -8,7 +8,7 @@ use super::{
     evaluate::evaluate,
     movement::Movement,
     shapes::infer,
-    value::{Value, attribute},
+    value::{Value, attribute, count},
 };
 use crate::graph::{
     Graph, NodeProto, TensorProto, ValueInfoProto, element_code,
@@ -190,7 +190,9 @@ impl Net {
         let shapes: Vec<Option<&[usize]>> = node.input.iter().map(|name| self.shape(name)).collect();
         let found = infer(node, &shapes, |index| values.get(index)?.as_ref());
         for (name, dims) in node.output.iter().zip(found) {
-            self.shapes.insert(name.clone(), dims);
+            if count(&dims).is_some() {
+                self.shapes.insert(name.clone(), dims);
+            }
         }
     }
 

@@ -9,9 +9,12 @@
 use super::{
     movement::FILLED,
     net::{Attribute, Index, Net},
-    value::Value,
+    value::{Value, count},
 };
 use crate::graph::NodeProto;
+
+/// Scores of one layer whose way is followed; published models have up to 200 000.
+const LARGEST: usize = 1 << 24;
 
 /// One `MatMul` of queries and positions and the movements after it.
 struct Shift {
@@ -70,7 +73,10 @@ pub(super) fn shift_by_gather(net: &mut Net) -> usize {
 fn cut_table(net: &mut Net, table: &str, first: usize, count: usize) -> Option<String> {
     let value = net.value(table)?;
     let [1, _, width] = value.dims[..] else { return None };
-    let row = value.raw.len() / value.dims[1];
+    let row = value.raw.len().checked_div(value.dims[1])?;
+    if first + count > value.dims[1] {
+        return None;
+    }
     let cut = Value {
         dims: vec![1, count, width],
         raw: value.raw.slice(first * row..(first + count) * row),
@@ -104,6 +110,11 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
         return None;
     }
 
+    let held = |dims: &[usize]| count(dims).is_some_and(|count| (1..=LARGEST).contains(&count));
+    if !held(&[heads, frames, positions]) {
+        return None;
+    }
+
     // The movements, as far as they go, and where they bring each score.
     let mut map: Vec<usize> = (0..heads * frames * positions).collect();
     let mut last = number;
@@ -112,7 +123,7 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
         let node = &net.nodes[user];
         let movement = net
             .movement(node)
-            .filter(|_| moves(node) && node.input[0] == net.nodes[last].output[0]);
+            .filter(|to| moves(node) && held(&to.dims) && node.input[0] == net.nodes[last].output[0]);
         let Some(movement) = movement else { break };
         let source = |from: usize| if from == FILLED { FILLED } else { map[from] };
         map = movement.map().into_iter().map(source).collect();
@@ -126,7 +137,7 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
     }
     // The same for every head, and each query's scores stay its own.
     let one = frames * keys;
-    let looked_at: Vec<usize> = map[..one].iter().map(|from| from % positions).collect();
+    let looked_at: Vec<usize> = map.get(..one)?.iter().map(|from| from % positions).collect();
     let expected = |place: usize| {
         let (head, pair) = (place / one, place % one);
         (head * frames + pair / keys) * positions + looked_at[pair]

@@ -25,6 +25,16 @@ pub(super) fn size_of(element: DataType) -> Option<usize> {
     }
 }
 
+/// How many values a tensor of this shape has. `None` where one could not be held anyway: no sum of sizes and no product
+/// with the size of a value overflows below it, an axis of size 0 beside the others or not.
+pub(super) fn count(dims: &[usize]) -> Option<usize> {
+    const MOST: usize = 1 << 48;
+    let most = dims.iter().try_fold(1_usize, |count, &dim| {
+        count.checked_mul(dim.max(1)).filter(|&count| count <= MOST)
+    })?;
+    Some(if dims.contains(&0) { 0 } else { most })
+}
+
 impl Value {
     /// The values of an initialiser or attribute; `None` for the element types that no shape or mask is made of.
     pub fn from_tensor(tensor: &TensorProto) -> Option<Self> {
@@ -44,7 +54,7 @@ impl Value {
                 _ => return None,
             },
         };
-        let complete = raw.len() == dims.iter().product::<usize>() * size_of(element)?;
+        let complete = raw.len() == count(&dims)? * size_of(element)?;
         complete.then_some(Self { element, dims, raw })
     }
 
