@@ -14,6 +14,7 @@ mod decode;
 mod error;
 pub mod features;
 pub mod graph;
+mod headroom;
 mod lock;
 mod model;
 mod recognizer;

@@ -11,6 +11,7 @@ use crate::{
     decode::{Ctc, Network, Rnnt},
     error::{Error, Result},
     features::FrontEnd,
+    headroom,
     model::{EncoderState, Model, ModelConfig, Options, TransducerState},
     text::{Event, Pauses, Transcript},
     window::{Window, Windower},
@@ -96,8 +97,9 @@ impl Recognizer {
     /// A new stream.
     ///
     /// # Errors
-    /// Out of memory, as ONNX Runtime reports it.
+    /// Out of memory.
     pub fn stream(&self) -> Result<Stream> {
+        headroom::ask("make a stream")?;
         Stream::new(self.model.clone())
     }
 }

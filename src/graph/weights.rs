@@ -34,6 +34,11 @@ pub type FileBytes = Arc<[u8]>;
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let mut file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+    // Nothing asks for shared memory without aborting where there is none. What is given and returned here is there a moment
+    // later, too.
+    Vec::<u8>::new()
+        .try_reserve_exact(length.saturating_add(4096))
+        .map_err(|_| std::io::ErrorKind::OutOfMemory)?;
     let mut bytes: FileBytes = repeat_n(0, length).collect();
     // Nobody else has it yet.
     if let Some(room) = Arc::get_mut(&mut bytes) {

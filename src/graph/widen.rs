@@ -6,6 +6,8 @@
 //! an LSTM whose states are cast (a segmentation fault in its graph optimiser). The values of the weights stay what they
 //! are; sums are as exact as in fp32.
 
+use std::collections::TryReserveError;
+
 use bytes::Bytes;
 use half::{bf16, f16};
 
@@ -14,13 +16,28 @@ use onnx::tensor_proto::DataType;
 
 impl Graph {
     /// Makes float32 of everything that is float16 or bfloat16.
-    pub fn widen(&mut self) {
+    ///
+    /// # Errors
+    /// There is not enough memory for the wider weights.
+    pub fn widen(&mut self) -> Result<(), TryReserveError> {
         let mut wide = Wide::default();
+        let raw = |tensor: &TensorProto| {
+            tensor
+                .raw_data
+                .as_ref()
+                .filter(|_| is_half(tensor.data_type()))
+                .map_or(0, Bytes::len)
+        };
+        let halves: usize = self.graph.initializer.iter().map(raw).sum();
+        wide.bytes.try_reserve_exact(2 * halves)?;
+        // Shared memory cannot be asked for without aborting where there is none: as much is taken for a moment.
+        Vec::<u8>::new().try_reserve_exact(2 * halves + 4096)?;
         widen_in(&mut self.graph, &mut wide);
         let file: FileBytes = wide.bytes.into();
         let all = Bytes::from_owner(file.clone());
         place_in(&mut self.graph, &mut wide.places.into_iter(), &all);
         self.files.push(file);
+        Ok(())
     }
 }
 
@@ -154,7 +171,7 @@ mod tests {
             },
             files: Vec::new(),
         };
-        graph.widen();
+        graph.widen().unwrap();
         let values = |index: usize| -> Vec<f32> {
             let tensor = &graph.graph.initializer[index];
             assert_eq!(tensor.data_type(), DataType::Float as i32);

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     graph::{DROP_INPUT, Graph, PROMPT_INPUT, Plan, State, Streaming, make_drop_an_input, plan},
+    headroom,
     window::{Window, first_width, full_width},
 };
 
@@ -40,6 +41,7 @@ impl Encoder {
         options: &Options,
     ) -> Result<Self> {
         let contract = part.part.1;
+        headroom::ask(format!("rewrite {}", part.name))?;
         let planned = match options.graph_optimization {
             GraphOptimization::All => planned(&part.name, &part.part.0, &streaming, lookahead),
             GraphOptimization::None => None,
@@ -65,6 +67,7 @@ impl Encoder {
             states,
             width,
         };
+        headroom::ask("run the encoder")?;
         encoder.warm_up()?;
         Ok(encoder)
     }

@@ -16,6 +16,7 @@ use super::{sniff::not_a_graph, variants::choose};
 use crate::{
     error::{Error, Result},
     graph::{Contract, Fault, Graph, Joint, Part, Precision, TransducerGraphs, adapt, read_file},
+    headroom,
 };
 
 /// A file's bytes and what to call it in messages.
@@ -200,11 +201,22 @@ impl<'a> Parts<'a> {
         if let Some(fault) = not_a_graph(&file) {
             return Err(bad(fault));
         }
+        headroom::ask(format!("decode {name}"))?;
         let mut graph = Graph::decode_file(file).map_err(bad)?;
         let directory = self.directory;
-        graph
-            .attach(|location| read_file(&directory.join(location)))
-            .map_err(bad)?;
+        let mut no_memory = None;
+        let attached = graph.attach(|location| {
+            let path = directory.join(location);
+            read_file(&path).inspect_err(|error| {
+                if error.kind() == std::io::ErrorKind::OutOfMemory {
+                    no_memory = Some(unreadable(&path, error.kind().into()));
+                }
+            })
+        });
+        match (no_memory, attached) {
+            (Some(error), _) => return Err(error),
+            (None, attached) => attached.map_err(bad)?,
+        }
         self.sort(name, graph, encoders)
     }
 

@@ -23,6 +23,7 @@ use super::{Device, Options};
 use crate::{
     error::{Error, Result},
     graph::{Fault, Graph, Precision},
+    headroom,
     lock::lock,
 };
 
@@ -187,9 +188,13 @@ impl Session {
     /// Loads a graph; `name` is for messages.
     pub(crate) fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Self> {
         let environment = environment(&options.runtime_directories)?;
+        headroom::ask(format!("load {name}"))?;
         let device = pick_device(options.device)?;
         if device == Device::Cpu && graph.precision() == Precision::Fp16 {
-            graph.widen();
+            graph.widen().map_err(|error| Error::OutOfMemory {
+                doing: format!("widen the weights of {name}"),
+                reason: error.to_string(),
+            })?;
         }
         let graph = graph.encode();
         let threads = match options.threads {
