@@ -167,6 +167,25 @@ pub enum Fault {
     #[error("{0}")]
     Prompt(String),
 
+    /// It contradicts itself, or says what nothing can mean.
+    #[error("{what}: the file is damaged; download or export it again")]
+    Damaged {
+        /// What is wrong.
+        what: String,
+    },
+
+    /// An operation of somebody's own.
+    #[error(
+        "it uses the operation {operator} of {domain}, which is neither ONNX's nor ONNX Runtime's: the file is damaged, \
+         or needs another program. Download or export it again"
+    )]
+    Operator {
+        /// The operation.
+        operator: String,
+        /// Whose it is.
+        domain: String,
+    },
+
     /// ONNX Runtime's own words.
     #[error("ONNX Runtime refuses it: {0}")]
     Refused(String),

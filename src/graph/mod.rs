@@ -13,6 +13,7 @@ mod plan;
 mod precision;
 mod streaming;
 mod transducer;
+mod validate;
 mod weights;
 mod widen;
 
@@ -190,6 +191,8 @@ pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
             inputs: inputs.join(", "),
         });
     };
+    // What is not recognised may be anything else that lies beside the model.
+    validate::validate(&graph)?;
     let part = match recognised {
         Recognised::EncoderWithoutCaches => Part::EncoderWithoutCaches,
         Recognised::Encoder(names) => {

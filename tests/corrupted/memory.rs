@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Sound models where there is not enough memory for them.
+
+use gstnemostt::Error;
+
+use crate::{
+    child::{MARK, Process, TASK},
+    common::{clip, data},
+    hear,
+};
+
+/// Addresses in kilobytes: from those that the program itself starts with, and so few that ONNX Runtime's library cannot be
+/// mapped, to more than enough.
+const LIMITS: std::ops::RangeInclusive<u64> = 40_000..=160_000;
+
+/// Hears one second with the model that the variable names: see [`Process`].
+#[test]
+#[ignore = "it is the child of the test below"]
+fn one_second_in_little_memory() {
+    let Ok(model) = std::env::var(TASK) else { return };
+    let second = &clip("u2_digits")[..16_000];
+    println!("{MARK}begin");
+    let outcome = match hear(&data("layouts").join(model), second) {
+        Ok(heard) => heard.to_owned(),
+        Err(Error::OutOfMemory { .. }) => "out of memory".into(),
+        Err(error) => format!("refused: {}", error.to_string().replace('\n', " ")),
+    };
+    println!("{MARK}{outcome}");
+}
+
+#[test]
+fn too_little_memory_is_said() {
+    // Two that keep all weights in the graph, one that has them beside it and one whose weights grow when they are loaded.
+    for model in ["nemo", "genai", "fp16", "../../../assets/demo-model"] {
+        let mut outcomes = Vec::new();
+        for limit in LIMITS.step_by(6_000) {
+            let mut process = Process::start("memory::one_second_in_little_memory", model, limit);
+            let begun = process.line();
+            let outcome = begun.and_then(|_| process.line());
+            outcomes.push((limit, outcome.unwrap_or_else(|end| format!("died: {end}"))));
+        }
+        let is_clean = |outcome: &str| {
+            let no_library = outcome.contains("ONNX Runtime could not be loaded");
+            no_library || matches!(outcome, "out of memory" | "ran")
+        };
+        assert!(
+            outcomes.iter().all(|(_, outcome)| is_clean(outcome)),
+            "{model}: {outcomes:?}"
+        );
+        assert!(
+            outcomes.iter().any(|(_, outcome)| outcome == "out of memory"),
+            "{model}: {outcomes:?}"
+        );
+        assert_eq!(outcomes[outcomes.len() - 1].1, "ran", "{model}");
+    }
+}
