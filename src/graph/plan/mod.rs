@@ -9,6 +9,8 @@
 //! masks do no more than they must (`masks.rs`),
 //! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
 //!
+//! `subsampling.rs` saves copies before the first layer.
+//!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
 //! [`Plan::notes`].
 
@@ -22,6 +24,7 @@ mod net;
 mod positions;
 mod rows;
 mod shapes;
+mod subsampling;
 mod value;
 
 use self::net::{Attribute, Net};
@@ -157,6 +160,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             2 * s.layers
         ));
     }
+    subsampling::save_copies(&mut net);
     convolution::depthwise_over_two_axes(&mut net);
     rows::drop_batch_axis(&mut net);
     net.give_back(graph);
