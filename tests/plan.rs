@@ -169,3 +169,31 @@ fn everything_is_recognised_in_nemos_exports() {
         assert!(after.values().sum::<usize>() * 2 < before.values().sum::<usize>());
     }
 }
+
+#[test]
+fn weights_may_lie_in_files_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = model_path("tiny_random");
+    for name in ["decoder_joint-rnnt_la13.onnx", "tokens.txt"] {
+        std::fs::copy(whole.join(name), directory.path().join(name)).unwrap();
+    }
+    let graph = Graph::decode_file(read_file(&whole.join("encoder-rnnt_la13.onnx")).unwrap()).unwrap();
+    let encoded = graph.encode();
+    assert!(encoded.model.len() * 2 < encoded.files[0].1.len());
+    std::fs::write(directory.path().join("encoder.onnx"), &encoded.model).unwrap();
+    for (name, bytes) in &encoded.files {
+        std::fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let audio = noise(16_000, 3);
+    for optimization in [GraphOptimization::All, GraphOptimization::None] {
+        let [one_file, several] = [whole.as_path(), directory.path()]
+            .map(|path: &Path| run(path, DecoderKind::Rnnt, 1, optimization, &[&audio]));
+        assert_eq!(one_file, several, "{optimization:?}");
+    }
+
+    std::fs::remove_file(directory.path().join("weights-0")).unwrap();
+    let error = Recognizer::load(directory.path(), &Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("encoder.onnx") && error.contains("weights-0"), "{error}");
+}
