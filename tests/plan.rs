@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Mutex};
 
 use common::{clip, data, model_path};
 use gstnemostt::{
@@ -28,6 +28,17 @@ fn noise(samples: usize, seed: u32) -> Vec<f32> {
     (0..samples).map(next).collect()
 }
 
+/// Loads a model, and sees to it that its plan is what runs: one that failed would be left out with a warning.
+fn load(path: &Path, options: &Options) -> Recognizer {
+    static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    gstnemostt::set_runtime_logger(|_, line| LOG.lock().unwrap().push(line.into()));
+    let recognizer = Recognizer::load(path, options).unwrap();
+    let log = LOG.lock().unwrap();
+    let failed: Vec<_> = log.iter().filter(|line| line.contains("is run as it is")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    recognizer
+}
+
 /// Valid outputs of each window, frame by frame, and the length of the attention cache after it.
 fn run(
     path: &Path,
@@ -43,7 +54,7 @@ fn run(
         graph_optimization: optimization,
         ..Default::default()
     };
-    let recognizer = Recognizer::load(path, &options).unwrap();
+    let recognizer = load(path, &options);
     let chunk = lookahead + 1;
     let mut stream = recognizer.stream().unwrap();
     let mut seen = Vec::new();

@@ -35,31 +35,36 @@ impl Encoder {
         ctc_labels: Option<usize>,
         options: &Options,
     ) -> Result<Self> {
-        let NamedGraph { name, graph } = part;
-        let planned = match options.graph_optimization {
-            GraphOptimization::All => planned(&name, &graph, &streaming, lookahead),
-            GraphOptimization::None => None,
+        let NamedGraph { name, mut graph } = part;
+        let build = |graph: Graph, states: Vec<State>, width: Option<usize>| {
+            let encoder = Self {
+                session: Session::load(graph.encode(), &name, options)?,
+                streaming,
+                lookahead,
+                ctc_labels,
+                states,
+                width,
+            };
+            encoder.warm_up()?;
+            Ok(encoder)
         };
-        let (graph, states, width) = match planned {
-            Some((graph, plan)) => (graph, plan.states, Some(plan.width)),
-            None => {
-                let mut graph = graph;
-                if let Err(reason) = make_drop_an_input(&mut graph) {
-                    return Err(Error::BadModel { path: name, reason });
+        if options.graph_optimization == GraphOptimization::All
+            && let Some((graph, plan)) = planned(&name, &graph, &streaming, lookahead)
+        {
+            match build(graph, plan.states, Some(plan.width)) {
+                Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
+                    note(
+                        LogLevel::Warning,
+                        &format!("{name} is run as it is: its plan fails: {error}"),
+                    );
                 }
-                (graph, State::of_export(&streaming), None)
+                done => return done,
             }
-        };
-        let encoder = Self {
-            session: Session::load(graph.encode(), &name, options)?,
-            streaming,
-            lookahead,
-            ctc_labels,
-            states,
-            width,
-        };
-        encoder.warm_up()?;
-        Ok(encoder)
+        }
+        match make_drop_an_input(&mut graph) {
+            Ok(()) => build(graph, State::of_export(&streaming), None),
+            Err(reason) => Err(Error::BadModel { path: name, reason }),
+        }
     }
 
     /// Runs silence once: ONNX Runtime allocates what it needs in its first run, and a stream should not wait for that.
