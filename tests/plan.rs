@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Mutex};
 
 use common::{clip, data, model_path};
 use gstnemostt::{
@@ -28,6 +28,17 @@ fn noise(samples: usize, seed: u32) -> Vec<f32> {
     (0..samples).map(next).collect()
 }
 
+/// Loads a model, and sees to it that its plan is what runs: one that failed would be left out with a warning.
+fn load(path: &Path, options: &Options) -> Recognizer {
+    static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    gstnemostt::set_runtime_logger(|_, line| LOG.lock().unwrap().push(line.into()));
+    let recognizer = Recognizer::load(path, options).unwrap();
+    let log = LOG.lock().unwrap();
+    let failed: Vec<_> = log.iter().filter(|line| line.contains("is run as it is")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    recognizer
+}
+
 /// Valid outputs of each window, frame by frame, and the length of the attention cache after it.
 fn run(
     path: &Path,
@@ -43,7 +54,7 @@ fn run(
         graph_optimization: optimization,
         ..Default::default()
     };
-    let recognizer = Recognizer::load(path, &options).unwrap();
+    let recognizer = load(path, &options);
     let chunk = lookahead + 1;
     let mut stream = recognizer.stream().unwrap();
     let mut seen = Vec::new();
@@ -168,4 +179,32 @@ fn everything_is_recognised_in_nemos_exports() {
         );
         assert!(after.values().sum::<usize>() * 2 < before.values().sum::<usize>());
     }
+}
+
+#[test]
+fn weights_may_lie_in_files_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = model_path("tiny_random");
+    for name in ["decoder_joint-rnnt_la13.onnx", "tokens.txt"] {
+        std::fs::copy(whole.join(name), directory.path().join(name)).unwrap();
+    }
+    let graph = Graph::decode_file(read_file(&whole.join("encoder-rnnt_la13.onnx")).unwrap()).unwrap();
+    let encoded = graph.encode();
+    assert!(encoded.model.len() * 2 < encoded.files[0].1.len());
+    std::fs::write(directory.path().join("encoder.onnx"), &encoded.model).unwrap();
+    for (name, bytes) in &encoded.files {
+        std::fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let audio = noise(16_000, 3);
+    for optimization in [GraphOptimization::All, GraphOptimization::None] {
+        let [one_file, several] = [whole.as_path(), directory.path()]
+            .map(|path: &Path| run(path, DecoderKind::Rnnt, 1, optimization, &[&audio]));
+        assert_eq!(one_file, several, "{optimization:?}");
+    }
+
+    std::fs::remove_file(directory.path().join("weights-0")).unwrap();
+    let error = Recognizer::load(directory.path(), &Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("encoder.onnx") && error.contains("weights-0"), "{error}");
 }

@@ -6,7 +6,10 @@
 //! Here every window has one width, so all of that is folded into constants (`net.rs`, `evaluate.rs`, `shapes.rs`,
 //! `movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
 //! (`attention.rs`), each layer has its caches to itself (`caches.rs`), the relative shift is a gather (`positions.rs`),
+//! masks do no more than they must (`masks.rs`),
 //! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
+//!
+//! `subsampling.rs` saves copies before the first layer.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
 //! [`Plan::notes`].
@@ -15,11 +18,13 @@ mod attention;
 mod caches;
 mod convolution;
 mod evaluate;
+mod masks;
 mod movement;
 mod net;
 mod positions;
 mod rows;
 mod shapes;
+mod subsampling;
 mod value;
 
 use self::net::{Attribute, Net};
@@ -83,6 +88,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     if graph.graph.node.iter().any(has_graphs) {
         return Err("it has branches or loops".into());
     }
+    well_formed(graph)?;
     let opset = graph
         .header
         .opset_import
@@ -142,6 +148,13 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             s.layers
         ));
     }
+    let masks = masks::simplify(&mut net, s, lookahead);
+    if masks != (s.layers, s.layers) {
+        notes.push(format!(
+            "masks were simplified in {} attentions and {} convolutions of {} layers",
+            masks.0, masks.1, s.layers
+        ));
+    }
     let products = convolution::pointwise_as_product(&mut net);
     if products < 2 * s.layers {
         notes.push(format!(
@@ -149,9 +162,32 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             2 * s.layers
         ));
     }
+    subsampling::save_copies(&mut net);
+    convolution::depthwise_over_two_axes(&mut net);
     rows::drop_batch_axis(&mut net);
     net.give_back(graph);
     Ok(Plan { width, states, notes })
+}
+
+/// Whether each node has the inputs and outputs that its operation must have: what follows relies on it.
+fn well_formed(graph: &Graph) -> Result<(), String> {
+    for node in &graph.graph.node {
+        let inputs = match node.op_type() {
+            "Constant" => 0,
+            "Add" | "Conv" | "Div" | "Expand" | "Gather" | "MatMul" | "Mul" | "Pad" | "Reshape" | "Sub" | "Tile"
+            | "Unsqueeze" => 2,
+            "Slice" | "Where" => 3,
+            _ => 1,
+        };
+        if node.input.len() < inputs || node.output.is_empty() {
+            return Err(format!(
+                "its node {:?} has not all inputs and outputs of {}",
+                node.name(),
+                node.op_type()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Takes `outputs` frames from the one that input [`DROP_INPUT`] names, where the export takes all but a built-in number:
@@ -179,7 +215,7 @@ fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{value::Value, *};
     use crate::graph::NodeProto;
 
     fn export() -> (Graph, Streaming) {
@@ -252,6 +288,37 @@ mod tests {
         let notes = found.unwrap().notes;
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].contains("3 of 4 layers"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_mask_that_hides_audio_is_left() {
+        // Frames count as hidden from one before the end on.
+        let found = plan_changed(|graph| {
+            let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
+            let key_mask = less.last().unwrap();
+            assert!(key_mask.input[1].contains("Unsqueeze_6"));
+            let end = std::mem::replace(&mut key_mask.input[1], "earlier".into());
+            let one = Value::of_ints(vec![], &[1]).to_tensor("one");
+            graph.initializer.push(one);
+            graph.node.push(NodeProto {
+                op_type: Some("Sub".into()),
+                input: vec![end, "one".into()],
+                output: vec!["earlier".into()],
+                ..Default::default()
+            });
+        });
+        let notes = found.unwrap().notes;
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("0 convolutions of 4 layers"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_node_without_inputs_is_named() {
+        let found = plan_changed(|graph| {
+            let gather = graph.node.iter_mut().find(|node| node.op_type() == "Gather").unwrap();
+            gather.input.truncate(1);
+        });
+        assert!(found.unwrap_err().contains("Gather"));
     }
 
     #[test]

@@ -381,7 +381,7 @@ pub(super) enum Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    fn to_proto(self, name: &str) -> AttributeProto {
+    pub fn to_proto(self, name: &str) -> AttributeProto {
         let mut proto = AttributeProto {
             name: Some(name.into()),
             ..Default::default()
