@@ -117,6 +117,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
         net.fix_input(name, dims)
             .ok_or_else(|| format!("it has no input {name}"))?;
     }
+    net.sort().ok_or("its nodes wait for each other in a circle")?;
     net.fold();
     net.remove_dead();
 
