@@ -24,7 +24,7 @@ fn a_model_is_described() {
     let text = written(&output);
     for word in [
         "can be used here",
-        "RNNT, fp32, 1.6 million weights",
+        "RNNT, fp32, 1.7 million weights",
         "NeMo",
         "6 layers of 96, 80 mel bands, 5.6 s of left context",
         "1040 ms, of 0, 80, 480, 1040 ms",
