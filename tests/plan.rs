@@ -6,13 +6,18 @@
 
 mod common;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{LazyLock, Mutex},
+};
 
 use common::{clip, data, model_path};
 use gstnemostt::{
     DecoderKind, GraphOptimization, Options, Recognizer,
     graph::{Graph, Streaming, plan, read_file},
 };
+use proptest::prelude::*;
 
 /// Small encoders of the same family, which differ in width, heads, layers, kernel, biases, left context and norms.
 const FAMILY: [&str; 5] = ["wide_kernel", "no_bias", "one_head", "batch_norm", "short_context"];
@@ -26,6 +31,17 @@ fn noise(samples: usize, seed: u32) -> Vec<f32> {
         loudness * (f32::from((state >> 16) as u16) / 32_768.0 - 1.0)
     };
     (0..samples).map(next).collect()
+}
+
+/// Loads a model, and sees to it that its plan is what runs: one that failed would be left out with a warning.
+fn load(path: &Path, options: &Options) -> Recognizer {
+    static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    gstnemostt::set_runtime_logger(|_, line| LOG.lock().unwrap().push(line.into()));
+    let recognizer = Recognizer::load(path, options).unwrap();
+    let log = LOG.lock().unwrap();
+    let failed: Vec<_> = log.iter().filter(|line| line.contains("is run as it is")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    recognizer
 }
 
 /// Valid outputs of each window, frame by frame, and the length of the attention cache after it.
@@ -43,7 +59,7 @@ fn run(
         graph_optimization: optimization,
         ..Default::default()
     };
-    let recognizer = Recognizer::load(path, &options).unwrap();
+    let recognizer = load(path, &options);
     let chunk = lookahead + 1;
     let mut stream = recognizer.stream().unwrap();
     let mut seen = Vec::new();
@@ -167,5 +183,56 @@ fn everything_is_recognised_in_nemos_exports() {
             0
         );
         assert!(after.values().sum::<usize>() * 2 < before.values().sum::<usize>());
+    }
+}
+
+#[test]
+fn weights_may_lie_in_files_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = model_path("tiny_random");
+    for name in ["decoder_joint-rnnt_la13.onnx", "tokens.txt"] {
+        std::fs::copy(whole.join(name), directory.path().join(name)).unwrap();
+    }
+    let graph = Graph::decode_file(read_file(&whole.join("encoder-rnnt_la13.onnx")).unwrap()).unwrap();
+    let encoded = graph.encode();
+    assert!(encoded.model.len() * 2 < encoded.files[0].1.len());
+    std::fs::write(directory.path().join("encoder.onnx"), &encoded.model).unwrap();
+    for (name, bytes) in &encoded.files {
+        std::fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let audio = noise(16_000, 3);
+    for optimization in [GraphOptimization::All, GraphOptimization::None] {
+        let [one_file, several] = [whole.as_path(), directory.path()]
+            .map(|path: &Path| run(path, DecoderKind::Rnnt, 1, optimization, &[&audio]));
+        assert_eq!(one_file, several, "{optimization:?}");
+    }
+
+    std::fs::remove_file(directory.path().join("weights-0")).unwrap();
+    let error = Recognizer::load(directory.path(), &Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("encoder.onnx") && error.contains("weights-0"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_damage_to_a_graph_makes_the_planner_panic(
+        // The nodes come first in the file, then the weights.
+        flips in prop::collection::vec((0_usize..300_000, any::<u8>()), 1..4),
+        lookahead in prop::sample::select(vec![0_usize, 13]),
+    ) {
+        static ENCODER: LazyLock<Vec<u8>> =
+            LazyLock::new(|| std::fs::read(data("tiny_random/encoder-rnnt_la13.onnx")).unwrap());
+        let mut bytes = ENCODER.clone();
+        for (at, value) in flips {
+            bytes[at] = value;
+        }
+        if let Ok(mut graph) = Graph::decode(bytes.into())
+            && let Ok(streaming) = Streaming::read(&graph)
+        {
+            let _ = plan(&mut graph, &streaming, lookahead);
+        }
     }
 }

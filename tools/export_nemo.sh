@@ -4,7 +4,7 @@
 # an environment that is complete is left alone, an unfinished one is finished.
 set -euo pipefail
 
-me=export
+me="export"
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tools/packages.sh
 . "$tools/packages.sh"

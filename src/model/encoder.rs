@@ -42,34 +42,42 @@ impl Encoder {
     ) -> Result<Self> {
         let contract = part.part.1;
         headroom::ask(format!("rewrite {}", part.name))?;
-        let planned = match options.graph_optimization {
-            GraphOptimization::All => planned(&part.name, &part.part.0, &streaming, lookahead),
-            GraphOptimization::None => None,
+        let NamedEncoder { name, part, .. } = part;
+        let mut graph = part.0;
+        let build = |graph: Graph, states: Vec<State>, width: Option<usize>| {
+            let encoder = Self {
+                session: Session::load(graph, &name, options)?,
+                streaming,
+                lookahead,
+                ctc_labels,
+                has_prompt: contract.prompt.is_some(),
+                masks_length: contract.masks_length,
+                states,
+                width,
+            };
+            headroom::ask("run the encoder")?;
+            encoder.warm_up()?;
+            Ok(encoder)
         };
-        let (graph, states, width) = match planned {
-            Some((graph, plan)) => (graph, plan.states, Some(plan.width)),
-            None => {
-                let mut part = part.clone();
-                let fixed = contract.fixed_frames;
-                if let Err(fault) = make_drop_an_input(&mut part.part.0, fixed.map(|_| lookahead + 1)) {
-                    return Err(part.bad(fault));
+        if options.graph_optimization == GraphOptimization::All
+            && let Some((graph, plan)) = planned(&name, &graph, &streaming, lookahead)
+        {
+            match build(graph, plan.states, Some(plan.width)) {
+                Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
+                    note(
+                        LogLevel::Warning,
+                        &format!("{name} is run as it is: its plan fails: {error}"),
+                    );
                 }
-                (part.part.0, State::of_export(&streaming), fixed)
+                done => return done,
             }
-        };
-        let encoder = Self {
-            session: Session::load(graph, &part.name, options)?,
-            streaming,
-            lookahead,
-            ctc_labels,
-            has_prompt: contract.prompt.is_some(),
-            masks_length: contract.masks_length,
-            states,
-            width,
-        };
-        headroom::ask("run the encoder")?;
-        encoder.warm_up()?;
-        Ok(encoder)
+        }
+        // A graph of one width keeps it.
+        let fixed = contract.fixed_frames;
+        match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
+            Ok(()) => build(graph, State::of_export(&streaming), fixed),
+            Err(fault) => Err(Error::BadModel { path: name, fault }),
+        }
     }
 
     /// Runs silence once: ONNX Runtime allocates what it needs in its first run, and a stream should not wait for that.

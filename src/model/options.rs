@@ -14,7 +14,8 @@ pub struct Options {
     pub decoder: DecoderKind,
     /// Where the graphs run.
     pub device: Device,
-    /// Threads within one operation; 0 takes one for a small model and one per physical core for a large one.
+    /// Threads within one operation; 0 takes one for a small model and one per physical core, at most 8, for
+    /// a large one.
     pub threads: usize,
     /// Whether the encoder's graph is rewritten for the windows it will be run on.
     pub graph_optimization: GraphOptimization,

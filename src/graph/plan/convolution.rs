@@ -3,6 +3,9 @@
 //! Convolutions over one frame at a time are matrix products, and written as such: ONNX Runtime packs the weights of a
 //! `Gemm` at load, those of a `Conv` it does not, and the transposition that a `Conv` needs is saved where its neighbours
 //! have frames first.
+//!
+//! Convolutions of each channel by itself are written over two axes, the first of size 1: for those ONNX Runtime has
+//! kernels that work on 8 or 16 channels at once, for one axis it has not.
 
 use super::{
     net::{Attribute, Index, Net},
@@ -20,6 +23,64 @@ pub(super) fn pointwise_as_product(net: &mut Net) -> usize {
     }
     net.remove_dead();
     found.len()
+}
+
+/// Rewrites every convolution of single channels over one axis, and returns how many there were.
+pub(super) fn depthwise_over_two_axes(net: &mut Net) -> usize {
+    let mut count = 0;
+    for number in 0..net.nodes.len() {
+        count += usize::from(widen(net, number).is_some());
+    }
+    count
+}
+
+fn widen(net: &mut Net, number: usize) -> Option<()> {
+    let node = net.nodes[number].clone();
+    let (data, weight, output) = (node.input.first()?, node.input.get(1)?, node.output.first()?);
+    let (&[batch, channels, length], &[_, _, out_length]) = (net.shape(data)?, net.shape(output)?) else {
+        return None;
+    };
+    let tensor = net.weight(weight)?;
+    let &[outputs, 1, kernel] = &tensor.dims[..] else {
+        return None;
+    };
+    let group = attribute(&node, "group")?;
+    if node.op_type() != "Conv" || group != channels as i64 || outputs != group {
+        return None;
+    }
+    // The same bytes with one axis more.
+    let weight = TensorProto {
+        name: Some(format!("{weight}/wide")),
+        dims: vec![outputs, 1, 1, kernel],
+        ..tensor.clone()
+    };
+    let weight = net.add_weight(weight);
+    let one = |name: &str, default: i64| {
+        attribute_list(&node, name)
+            .and_then(|list| list.first().copied())
+            .unwrap_or(default)
+    };
+    let pads = attribute_list(&node, "pads").unwrap_or(&[0, 0]);
+    let (before, after) = (*pads.first()?, *pads.get(1)?);
+    let attributes = [
+        ("group", Attribute::Int(group)),
+        ("kernel_shape", Attribute::Ints(&[1, kernel])),
+        ("strides", Attribute::Ints(&[1, one("strides", 1)])),
+        ("dilations", Attribute::Ints(&[1, one("dilations", 1)])),
+        ("pads", Attribute::Ints(&[0, before, 0, after])),
+    ];
+    let sizes = [batch, channels, 1, length].map(|size| size as i64);
+    let shape = net.add_ints(&sizes);
+    let wide = net.add("Reshape", &[data, &shape], &[]);
+    let bias = node.input.get(2).filter(|name| !name.is_empty()).map(String::as_str);
+    let inputs: Vec<&str> = [&wide, &weight].into_iter().map(String::as_str).chain(bias).collect();
+    let wide = net.add("Conv", &inputs, &attributes);
+    let unused = net.new_name("unused");
+    net.nodes[number].output[0] = unused;
+    let sizes = [batch, outputs as usize, out_length].map(|size| size as i64);
+    let shape = net.add_ints(&sizes);
+    net.add_as(output, "Reshape", &[&wide, &shape], &[]);
+    Some(())
 }
 
 fn is_pointwise(net: &Net, node: &NodeProto) -> bool {

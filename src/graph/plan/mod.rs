@@ -6,7 +6,10 @@
 //! Here every window has one width, so all of that is folded into constants (`net.rs`, `evaluate.rs`, `shapes.rs`,
 //! `movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
 //! (`attention.rs`), each layer has its caches to itself (`caches.rs`), the relative shift is a gather (`positions.rs`),
+//! masks do no more than they must (`masks.rs`),
 //! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
+//!
+//! `subsampling.rs` saves copies before the first layer.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
 //! [`Plan::notes`].
@@ -15,11 +18,15 @@ mod attention;
 mod caches;
 mod convolution;
 mod evaluate;
+mod masks;
 mod movement;
 mod net;
 mod positions;
 mod rows;
 mod shapes;
+mod subsampling;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use self::net::{Attribute, Net};
@@ -83,6 +90,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     if graph.graph.node.iter().any(has_graphs) {
         return Err("it has branches or loops".into());
     }
+    well_formed(graph)?;
     let opset = graph
         .header
         .opset_import
@@ -113,6 +121,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     }
     // Multilingual models only.
     net.fix_input(PROMPT_INPUT, &[1]);
+    net.sort().ok_or("its nodes wait for each other in a circle")?;
     net.fold();
     net.remove_dead();
 
@@ -142,6 +151,13 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             s.layers
         ));
     }
+    let masks = masks::simplify(&mut net, s, lookahead);
+    if masks != (s.layers, s.layers) {
+        notes.push(format!(
+            "masks were simplified in {} attentions and {} convolutions of {} layers",
+            masks.0, masks.1, s.layers
+        ));
+    }
     let products = convolution::pointwise_as_product(&mut net);
     if products < 2 * s.layers {
         notes.push(format!(
@@ -149,9 +165,32 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
             2 * s.layers
         ));
     }
+    subsampling::save_copies(&mut net);
+    convolution::depthwise_over_two_axes(&mut net);
     rows::drop_batch_axis(&mut net);
     net.give_back(graph);
     Ok(Plan { width, states, notes })
+}
+
+/// Whether each node has the inputs and outputs that its operation must have: what follows relies on it.
+fn well_formed(graph: &Graph) -> Result<(), String> {
+    for node in &graph.graph.node {
+        let inputs = match node.op_type() {
+            "Constant" => 0,
+            "Add" | "Conv" | "Div" | "Expand" | "Gather" | "MatMul" | "Mul" | "Pad" | "Reshape" | "Sub" | "Tile"
+            | "Unsqueeze" => 2,
+            "Slice" | "Where" => 3,
+            _ => 1,
+        };
+        if node.input.len() < inputs || node.output.is_empty() {
+            return Err(format!(
+                "its node {:?} has not all inputs and outputs of {}",
+                node.name(),
+                node.op_type()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Takes `outputs` frames from the one that input [`DROP_INPUT`] names, where the export takes all but a built-in number:
@@ -175,94 +214,4 @@ fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
     let unused = net.new_name("unused");
     net.nodes[slice].output[0] = unused;
     net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::NodeProto;
-
-    fn export() -> (Graph, Streaming) {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/data/tiny_random/encoder-rnnt_la13.onnx"
-        );
-        let graph = Graph::decode(std::fs::read(path).unwrap().into()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        (graph, streaming)
-    }
-
-    /// The plan of an export after `change`.
-    fn plan_changed(change: impl FnOnce(&mut super::super::onnx::GraphProto)) -> Result<Plan, String> {
-        let (mut graph, streaming) = export();
-        change(&mut graph.graph);
-        plan(&mut graph, &streaming, 1)
-    }
-
-    /// The one node of `operation` that takes what has `part` in its name.
-    fn find<'a>(nodes: &'a mut [NodeProto], operation: &str, part: &str) -> &'a mut NodeProto {
-        let takes = |node: &&mut NodeProto| node.op_type() == operation && node.input[0].contains(part);
-        nodes.iter_mut().find(takes).unwrap()
-    }
-
-    fn is_stacked(plan: &Plan, name: &str) -> bool {
-        plan.states.iter().any(|state| state.input == name)
-    }
-
-    #[test]
-    fn keys_that_no_constant_projects_are_left() {
-        let found = plan_changed(|graph| {
-            let float = super::super::onnx::tensor_proto::DataType::Float as i32;
-            graph.input.push(super::super::value_info("weight", float, &[64, 64]));
-            find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
-        });
-        let found = found.unwrap();
-        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-        assert!(found.notes[0].contains("layer 2"), "{:?}", found.notes);
-        assert!(is_stacked(&found, "cache_last_channel") && !is_stacked(&found, "cache_last_time"));
-    }
-
-    #[test]
-    fn caches_that_are_stacked_in_another_way_are_left() {
-        let found = plan_changed(|graph| {
-            let last = graph
-                .node
-                .iter_mut()
-                .find(|node| node.output[0] == "cache_last_time_next");
-            last.unwrap().op_type = Some("Relu".into());
-        });
-        let found = found.unwrap();
-        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-        assert!(found.notes[0].contains("cache_last_time_next"), "{:?}", found.notes);
-        assert!(!is_stacked(&found, "cache_last_channel") && is_stacked(&found, "cache_last_time"));
-    }
-
-    #[test]
-    fn another_shift_of_positions_is_left() {
-        let found = plan_changed(|graph| {
-            let pad = find(&mut graph.node, "Pad", "layers.1/self_attn");
-            let scores = std::mem::replace(&mut pad.input[0], "positive".into());
-            graph.node.push(NodeProto {
-                op_type: Some("Relu".into()),
-                input: vec![scores],
-                output: vec!["positive".into()],
-                ..Default::default()
-            });
-        });
-        let notes = found.unwrap().notes;
-        assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("3 of 4 layers"), "{notes:?}");
-    }
-
-    #[test]
-    fn control_flow_is_not_touched() {
-        let found = plan_changed(|graph| {
-            let attribute = super::super::onnx::AttributeProto {
-                g: Some(Default::default()),
-                ..Default::default()
-            };
-            graph.node[0].attribute.push(attribute);
-        });
-        assert_eq!(found.unwrap_err(), "it has branches or loops");
-    }
 }

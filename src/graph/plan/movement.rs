@@ -2,7 +2,7 @@
 
 //! Operations that move values without computing any: each output element is a copy of one input element.
 
-use super::value::{Value, attribute, attribute_list, axis_of, count};
+use super::value::{Value, attribute, attribute_list, axis_of, possible};
 use crate::graph::NodeProto;
 
 /// Stands in a [map](Movement::map) for an element that is filled in (by `Pad`).
@@ -77,7 +77,7 @@ impl Movement {
                     None => (0..rank).rev().collect(),
                 };
                 let dims = perm.iter().map(|&axis| from[axis]).collect();
-                (perm.len() == rank).then_some((Kind::Transpose(perm), dims))?
+                (Kind::Transpose(perm), dims)
             }
             "Slice" => {
                 let (starts, ends) = (ints(1)?, ints(2)?);
@@ -134,15 +134,13 @@ impl Movement {
                 if !constant_mode || given(3) || pads.len() != 2 * rank {
                     return None;
                 }
-                let dims = (0..rank)
-                    .map(|axis| pads[axis].checked_add(from[axis])?.checked_add(pads[rank + axis]))
-                    .collect::<Option<_>>()?;
+                let size = |axis: usize| pads[axis].checked_add(from[axis])?.checked_add(pads[rank + axis]);
+                let dims = (0..rank).map(size).collect::<Option<_>>()?;
                 (Kind::Pad(pads[..rank].to_vec()), dims)
             }
             _ => return None,
         };
-        let from = from.to_vec();
-        count(&dims)?;
+        let (from, dims) = (from.to_vec(), possible(dims)?);
         Some(Self { kind, from, dims })
     }
 
@@ -210,7 +208,7 @@ impl Movement {
             }
         };
         for (index, &dim) in at.iter_mut().zip(&self.from) {
-            *index = index.checked_rem(dim)?;
+            *index %= dim;
         }
         Some(flat(&at, &self.from))
     }
@@ -221,7 +219,7 @@ fn flat(at: &[usize], dims: &[usize]) -> usize {
 }
 
 fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usize>> {
-    let all = count(from)?;
+    let count: usize = from.iter().product();
     let size = |(axis, &dim): (usize, &i64)| match dim {
         -1 => Some(1),
         0 if !zero_is_zero => from.get(axis).copied(),
@@ -229,18 +227,22 @@ fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usi
     };
     let mut dims: Vec<usize> = asked.iter().enumerate().map(size).collect::<Option<_>>()?;
     if let Some(free) = asked.iter().position(|&dim| dim == -1) {
-        dims[free] = all.checked_div(count(&dims)?)?;
+        let rest = dims
+            .iter()
+            .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
+        dims[free] = count.checked_div(rest)?;
     }
-    (count(&dims)? == all).then_some(dims)
+    let dims = possible(dims)?;
+    (dims.iter().product::<usize>() == count).then_some(dims)
 }
 
 /// First element, step and length of ONNX's slice of an axis of size `dim`.
 fn range(dim: usize, start: i64, end: i64, step: i64) -> Option<(usize, isize, usize)> {
     let dim = i64::try_from(dim).ok()?;
-    let wrap = |index: i64| if index < 0 { index.saturating_add(dim) } else { index };
     if dim == 0 {
-        return None;
+        return Some((0, 1, 0));
     }
+    let wrap = |index: i64| if index < 0 { index.saturating_add(dim) } else { index };
     let (start, end) = match step {
         1.. => (wrap(start).clamp(0, dim), wrap(end).clamp(0, dim)),
         ..=-1 => (wrap(start).clamp(0, dim - 1), wrap(end).clamp(-1, dim - 1)),

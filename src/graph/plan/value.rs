@@ -25,25 +25,34 @@ pub(super) fn size_of(element: DataType) -> Option<usize> {
     }
 }
 
-/// How many values a tensor of this shape has. `None` where one could not be held anyway: no sum of sizes and no product
-/// with the size of a value overflows below it, an axis of size 0 beside the others or not.
+/// Elements of the largest tensor that a graph may have: beyond that its shape is a mistake. It also keeps what is computed
+/// with shapes from overflowing.
+const LARGEST: usize = 1 << 31;
+
+/// How many values a tensor of this shape has; `None` if none may have it. An axis of size 0 does not hide how long the
+/// others are.
 pub(super) fn count(dims: &[usize]) -> Option<usize> {
-    const MOST: usize = 1 << 48;
     let most = dims.iter().try_fold(1_usize, |count, &dim| {
-        count.checked_mul(dim.max(1)).filter(|&count| count <= MOST)
+        count.checked_mul(dim.max(1)).filter(|&count| count <= LARGEST)
     })?;
     Some(if dims.contains(&0) { 0 } else { most })
+}
+
+/// `dims`, if a tensor may have this shape.
+pub(super) fn possible(dims: Vec<usize>) -> Option<Vec<usize>> {
+    count(&dims).map(|_| dims)
 }
 
 impl Value {
     /// The values of an initialiser or attribute; `None` for the element types that no shape or mask is made of.
     pub fn from_tensor(tensor: &TensorProto) -> Option<Self> {
         let element = DataType::try_from(tensor.data_type()).ok()?;
-        let dims: Vec<usize> = tensor
+        let dims = tensor
             .dims
             .iter()
             .map(|&dim| usize::try_from(dim).ok())
-            .collect::<Option<_>>()?;
+            .collect::<Option<_>>();
+        let dims = possible(dims?)?;
         let raw = match &tensor.raw_data {
             Some(raw) if !raw.is_empty() => raw.clone(),
             _ => match element {
@@ -54,7 +63,7 @@ impl Value {
                 _ => return None,
             },
         };
-        let complete = raw.len() == count(&dims)? * size_of(element)?;
+        let complete = raw.len() == dims.iter().product::<usize>() * size_of(element)?;
         complete.then_some(Self { element, dims, raw })
     }
 
