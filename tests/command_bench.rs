@@ -31,8 +31,8 @@ fn json_has_sane_numbers() {
         ["model", "stream", "loading_peak", "peak"].map(|key| number(&memory[key]) / 1_048_576.0);
     // 1.7 million parameters of 4 bytes, ONNX Runtime and its arena.
     assert!((7.0..500.0).contains(&model), "{memory}");
-    // Two caches of 4 layers, 70 frames and 176 values are 0.4 MB.
-    assert!((0.1..20.0).contains(&stream), "{memory}");
+    // Some 0.4 MB of caches; less where streams lie in pages that loading left behind.
+    assert!((0.0..20.0).contains(&stream), "{memory}");
     assert!(loading <= peak && model < peak, "{memory}");
 
     assert!((0.0..=1.0).contains(&number(&report["waiting"])), "{report}");
