@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{sniff::not_a_graph, variants::choose};
 use crate::{
     error::{Error, Result},
-    graph::{Contract, Fault, Graph, Joint, Part, Precision, TransducerGraphs, adapt, read_file},
+    graph::{Contract, Fault, Graph, Joint, Part, TransducerGraphs, adapt, read_file},
 };
 
 /// A file's bytes and what to call it in messages.
@@ -41,8 +41,6 @@ impl Source {
 pub(crate) struct Named<T> {
     pub(crate) name: String,
     pub(crate) part: T,
-    /// What the file holds its weights in.
-    pub(crate) precision: Precision,
 }
 
 impl<T> Named<T> {
@@ -214,7 +212,6 @@ impl<'a> Parts<'a> {
             path: name.clone(),
             fault,
         };
-        let precision = graph.precision();
         let part = match adapt(graph) {
             Ok((_, part)) => part,
             // It may belong to something else, such as a voice activity detector: only without an encoder does it matter.
@@ -226,22 +223,14 @@ impl<'a> Parts<'a> {
         };
         let wanted = encoders == Encoders::Wanted;
         match part {
-            Part::Transducer(part) => self.fill(
-                |parts| &mut parts.joined,
-                "decoder_joint",
-                Named { name, part, precision },
-            ),
-            Part::Prediction(part) => self.fill(
-                |parts| &mut parts.prediction,
-                "decoder",
-                Named { name, part, precision },
-            ),
-            Part::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part, precision }),
+            Part::Transducer(part) => self.fill(|parts| &mut parts.joined, "decoder_joint", Named { name, part }),
+            Part::Prediction(part) => self.fill(|parts| &mut parts.prediction, "decoder", Named { name, part }),
+            Part::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part }),
             _ if !wanted => Ok(()),
             Part::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
             Part::Encoder(graph, contract) => {
                 let part = (graph, contract);
-                let named = Named { name, part, precision };
+                let named = Named { name, part };
                 if contract.ctc {
                     self.fill(|parts| &mut parts.ctc, "CTC graph", named)
                 } else {
