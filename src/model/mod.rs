@@ -6,6 +6,7 @@
 mod embedded;
 mod encoder;
 mod files;
+mod joint;
 mod options;
 mod runtime;
 mod sidecar;
