@@ -5,7 +5,11 @@
 //! criterion's "elem/s" are mel frames in `front_end` and samples elsewhere: divided by the sample rate they say how
 //! many streams could be followed at once with the threads at work.
 
-use std::{hint::black_box, path::PathBuf, time::Duration};
+use std::{
+    hint::black_box,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
@@ -142,14 +146,38 @@ fn whole_clip(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, recogni
     });
 }
 
-/// A decoder cannot be reached alone from outside the crate. The two share the encoder, whose time is the same, so the
-/// difference between their times for the same clip is the difference between the decoders.
+/// What follows the encoder in a chunk: scores, labels and words. The encoder ends where its frames are observed.
 fn decoder(criterion: &mut Criterion) {
     let speech = speech();
     let mut group = group(criterion, "decoder");
     for (name, kind) in [("rnnt", DecoderKind::Rnnt), ("ctc", DecoderKind::Ctc)] {
-        if let Some(recognizer) = recognizer(None, kind, 1) {
-            whole_clip(&mut group, BenchmarkId::from_parameter(name), &recognizer, &speech);
+        for lookahead in LOOKAHEADS {
+            let Some(recognizer) = recognizer(Some(lookahead), kind, 1) else {
+                continue;
+            };
+            let config = recognizer.config();
+            let chunk = (config.lookahead + 1) * config.frame_samples() as usize;
+            let mut stream = recognizer.stream().expect("memory suffices");
+            let mut chunks = speech.chunks_exact(chunk).cycle();
+            let id = BenchmarkId::new(name, format!("{lookahead} ms"));
+            group.throughput(Throughput::Elements(chunk as u64));
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|iterations| {
+                    let mut total = Duration::ZERO;
+                    for _ in 0..iterations {
+                        let mut encoded = None;
+                        let samples = chunks.next().expect("cycles have no end");
+                        let mut observe =
+                            |_: &gstnemostt::window::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
+                        stream
+                            .accept_observed(samples, &mut observe)
+                            .expect("the clip can be heard");
+                        total += encoded.map_or(Duration::ZERO, |encoded| encoded.elapsed());
+                        drain(&mut stream);
+                    }
+                    total
+                });
+            });
         }
     }
     group.finish();

@@ -4,7 +4,7 @@
 //! at most `max_symbols` of them. The prediction network moves on labels only and keeps its state across chunks.
 //!
 //! The joint scores all frames of a chunk in one call. As long as frames score blank the prediction state stands still,
-//! so those scores hold; the first label makes a new call necessary, from its frame on.
+//! so those scores hold; the first label makes a new call necessary, from its frame on, for as many frames as cost little.
 
 use super::{
     Token,
@@ -19,6 +19,8 @@ use crate::{
 ///
 /// The real one is [`Network`]; the tests have a table.
 pub(crate) trait Scorer {
+    /// A chunk begins: what was scored is of the last one.
+    fn begin(&mut self);
     /// Scores frame `frame`, and more behind it if that costs nothing, against the present state. Gives the first frame
     /// behind those scored.
     fn score(&mut self, frame: usize) -> Result<usize>;
@@ -37,6 +39,10 @@ pub(crate) struct Network<'a> {
 }
 
 impl Scorer for Network<'_> {
+    fn begin(&mut self) {
+        self.state.begin();
+    }
+
     fn score(&mut self, frame: usize) -> Result<usize> {
         self.state.score(self.model, self.frames, frame)
     }
@@ -66,6 +72,7 @@ impl Rnnt {
         first_frame: u64,
         mut emit: impl FnMut(Token),
     ) -> Result<()> {
+        scorer.begin();
         let mut frame = 0;
         let mut symbols = 0;
         let mut scored = 0;
@@ -126,6 +133,8 @@ mod tests {
     }
 
     impl Scorer for Table {
+        fn begin(&mut self) {}
+
         fn score(&mut self, wanted: usize) -> Result<usize> {
             self.calls += 1;
             for (frame, row) in self.logits.iter_mut().enumerate() {

@@ -14,7 +14,7 @@ mod settings;
 
 use gst::{glib, prelude::*};
 
-use crate::model::{DecoderKind, Device, GraphOptimization};
+use crate::model::{DecoderKind, Device, GraphOptimization, PrecisionChoice};
 
 glib::wrapper! {
     /// SECTION:element-nemostt
@@ -127,6 +127,35 @@ impl From<NemoSttGraphOptimization> for GraphOptimization {
     }
 }
 
+/// Values of property `precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttPrecision")]
+pub enum NemoSttPrecision {
+    /// What the file holds.
+    #[default]
+    #[enum_value(name = "What the file holds", nick = "auto")]
+    Auto,
+    /// Float32.
+    #[enum_value(name = "Float32, unless the file holds 8 bits", nick = "fp32")]
+    Fp32,
+    /// 8-bit integers.
+    #[enum_value(
+        name = "8-bit products in the encoder, made from float32 at load: faster, a few words differ",
+        nick = "int8"
+    )]
+    Int8,
+}
+
+impl From<NemoSttPrecision> for PrecisionChoice {
+    fn from(precision: NemoSttPrecision) -> Self {
+        match precision {
+            NemoSttPrecision::Auto => Self::Auto,
+            NemoSttPrecision::Fp32 => Self::Fp32,
+            NemoSttPrecision::Int8 => Self::Int8,
+        }
+    }
+}
+
 /// Values of property `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttOutput")]
@@ -167,6 +196,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         NemoSttDevice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttGraphOptimization::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttOutput::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        NemoSttPrecision::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttOverload::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     gst::Element::register(Some(plugin), "nemostt", gst::Rank::NONE, NemoStt::static_type())

@@ -4,7 +4,9 @@
 
 use gst::{glib, prelude::*};
 
-use super::{NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload};
+use super::{
+    NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
+};
 use crate::model::Options;
 
 /// `lookahead`: the model's own.
@@ -23,6 +25,7 @@ pub(super) struct Settings {
     device: NemoSttDevice,
     threads: u32,
     graph_optimization: NemoSttGraphOptimization,
+    precision: NemoSttPrecision,
     max_symbols: u32,
     /// Milliseconds of silence heard after the last sample.
     pub(super) eos_padding: u32,
@@ -52,6 +55,7 @@ impl Default for Settings {
             device: NemoSttDevice::default(),
             threads: 0,
             graph_optimization: NemoSttGraphOptimization::default(),
+            precision: NemoSttPrecision::default(),
             max_symbols: 10,
             eos_padding: 0,
             latency: 100,
@@ -77,6 +81,7 @@ impl Settings {
             device: self.device.into(),
             threads: self.threads as usize,
             graph_optimization: self.graph_optimization.into(),
+            precision: self.precision.into(),
             max_symbols: self.max_symbols as usize,
             runtime_directories: Vec::new(),
         }
@@ -160,6 +165,11 @@ impl Settings {
             glib::ParamSpecEnum::builder_with_default("graph-optimization", default.graph_optimization)
                 .nick("Graph Optimization")
                 .blurb("What is done to the model's graph when it is loaded; the text is the same either way")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("precision", default.precision)
+                .nick("Precision")
+                .blurb("What the encoder computes in; only int8 changes text, and only of a model in float32")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecUInt::builder("max-symbols")
@@ -277,6 +287,7 @@ impl Settings {
             "device" => self.device = read(value),
             "threads" => self.threads = read(value),
             "graph-optimization" => self.graph_optimization = read(value),
+            "precision" => self.precision = read(value),
             "max-symbols" => self.max_symbols = read(value),
             "eos-padding" => self.eos_padding = read(value),
             "latency" => self.latency = read(value),
@@ -302,6 +313,7 @@ impl Settings {
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),
             "graph-optimization" => self.graph_optimization.to_value(),
+            "precision" => self.precision.to_value(),
             "max-symbols" => self.max_symbols.to_value(),
             "eos-padding" => self.eos_padding.to_value(),
             "latency" => self.latency.to_value(),

@@ -245,6 +245,18 @@ impl Graph {
         reached
     }
 
+    /// Names of the tensors that one of `targets` is computed from, `targets` among them.
+    pub(super) fn upstream<'a>(&'a self, targets: &'a [String]) -> HashSet<&'a str> {
+        let mut reached: HashSet<&str> = targets.iter().map(String::as_str).collect();
+        // Nodes stand in the order of the data.
+        for node in self.nodes().iter().rev() {
+            if node.output.iter().any(|output| reached.contains(output.as_str())) {
+                reached.extend(node.input.iter().map(String::as_str));
+            }
+        }
+        reached
+    }
+
     /// Element type of a tensor inside, as far as it can be followed back.
     pub(super) fn element_of(&self, name: &str) -> Option<ElementType> {
         let producers = self.producers();

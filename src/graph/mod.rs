@@ -11,6 +11,8 @@ mod fault;
 mod layout;
 mod plan;
 mod precision;
+mod projection;
+mod quantise;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 mod refusals;
@@ -31,6 +33,8 @@ pub use fault::Fault;
 use layout::Recognised;
 pub use plan::{Plan, State, plan};
 pub use precision::Precision;
+pub use projection::{ProjectedJoint, project};
+pub use quantise::Bits;
 pub use streaming::Streaming;
 pub use transducer::{TransducerGraphs, TransducerShape};
 pub use weights::{Encoded, FileBytes, read_file};

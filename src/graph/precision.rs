@@ -35,6 +35,7 @@ impl Graph {
         }
         let quantised = [
             "MatMulInteger",
+            "MatMulIntegerToFloat",
             "ConvInteger",
             "DynamicQuantizeMatMul",
             "DynamicQuantizeLSTM",

@@ -4,12 +4,12 @@
 
 use super::{
     files::NamedEncoder,
-    options::{Device, GraphOptimization, Options},
-    runtime::{Binding, LogLevel, Session, Tensor, note},
+    options::{Device, GraphOptimization, Options, PrecisionChoice},
+    runtime::{Binding, LogLevel, Session, Tensor, device_of, note},
 };
 use crate::{
     error::{Error, Result},
-    graph::{DROP_INPUT, Graph, PROMPT_INPUT, Plan, State, Streaming, make_drop_an_input, plan},
+    graph::{Bits, DROP_INPUT, Graph, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input, plan},
     headroom,
     window::{Window, first_width, full_width},
 };
@@ -29,6 +29,7 @@ pub(crate) struct Encoder {
     states: Vec<State>,
     /// The one width of all windows; `None`: as they come.
     width: Option<usize>,
+    precision: Precision,
 }
 
 impl Encoder {
@@ -44,7 +45,12 @@ impl Encoder {
         headroom::ask(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
         let mut graph = part.0;
-        let build = |graph: Graph, states: Vec<State>, width: Option<usize>| {
+        let (device, held) = (device_of(options)?, graph.precision());
+        let build = |mut graph: Graph, states: Vec<State>, width: Option<usize>| {
+            let precision = match options.precision {
+                PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),
+                _ => held,
+            };
             let encoder = Self {
                 session: Session::load(graph, &name, options)?,
                 streaming,
@@ -54,6 +60,7 @@ impl Encoder {
                 masks_length: contract.masks_length,
                 states,
                 width,
+                precision,
             };
             headroom::ask("run the encoder")?;
             encoder.warm_up()?;
@@ -99,10 +106,29 @@ impl Encoder {
         self.session.device()
     }
 
+    /// What most of its weights are.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Threads it runs on; 0: one per physical core.
     pub(crate) fn threads(&self) -> usize {
         self.session.threads()
     }
+}
+
+/// Makes 8-bit products of the graph's, or says in the log why not. Gives what most weights are then.
+fn quantised(name: &str, graph: &mut Graph, held: Precision, device: Device) -> Precision {
+    let reason = match device {
+        Device::Cuda => "ONNX Runtime multiplies 8 bits on the processor only".into(),
+        _ if held != Precision::Fp32 => format!("it holds {} already", held.name()),
+        _ => match graph.quantise(Bits::of_this_processor()) {
+            0 => "no product was found in its layers".into(),
+            _ => return Precision::Int8,
+        },
+    };
+    note(LogLevel::Warning, &format!("{name} is not made int8: {reason}"));
+    held
 }
 
 /// The graph rewritten; `None`, with a line in the log, where that cannot be done.
@@ -366,7 +392,7 @@ mod tests {
     use allocation_counter::measure;
 
     use super::*;
-    use crate::graph::{Part, Precision, adapt, read_file};
+    use crate::graph::{Part, adapt, read_file};
 
     #[test]
     fn a_step_allocates_no_more_than_the_run_in_it() {
@@ -387,7 +413,6 @@ mod tests {
             let part = NamedEncoder {
                 name: path.into(),
                 part: (graph, contract),
-                precision: Precision::Fp32,
             };
             let encoder = Encoder::load(part, streaming, 1, None, &options).unwrap();
             let mut state = EncoderState::new(&encoder).unwrap();

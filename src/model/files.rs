@@ -61,8 +61,6 @@ pub struct GraphFile {
 pub(crate) struct Named<T> {
     pub(crate) name: String,
     pub(crate) part: T,
-    /// What the file holds its weights in.
-    pub(crate) precision: Precision,
 }
 
 impl<T> Named<T> {
@@ -271,22 +269,14 @@ impl<'a> Parts<'a> {
         });
         let wanted = encoders == Encoders::Wanted;
         match part {
-            Part::Transducer(part) => self.fill(
-                |parts| &mut parts.joined,
-                "decoder_joint",
-                Named { name, part, precision },
-            ),
-            Part::Prediction(part) => self.fill(
-                |parts| &mut parts.prediction,
-                "decoder",
-                Named { name, part, precision },
-            ),
-            Part::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part, precision }),
+            Part::Transducer(part) => self.fill(|parts| &mut parts.joined, "decoder_joint", Named { name, part }),
+            Part::Prediction(part) => self.fill(|parts| &mut parts.prediction, "decoder", Named { name, part }),
+            Part::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part }),
             _ if !wanted => Ok(()),
             Part::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
             Part::Encoder(graph, contract) => {
                 let part = (graph, contract);
-                let named = Named { name, part, precision };
+                let named = Named { name, part };
                 if contract.ctc {
                     self.fill(|parts| &mut parts.ctc, "CTC graph", named)
                 } else {

@@ -6,6 +6,7 @@
 mod embedded;
 mod encoder;
 mod files;
+mod joint;
 mod options;
 mod runtime;
 mod sidecar;
@@ -20,7 +21,7 @@ pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
 pub use files::GraphFile;
 use files::{Files, NamedEncoder, TransducerParts};
-pub use options::{DecoderKind, Device, GraphOptimization, Options};
+pub use options::{DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, set_runtime_logger};
 pub use sidecar::Languages;
@@ -66,7 +67,7 @@ pub struct ModelConfig {
     pub threads: usize,
     /// Labels that RNN-T decoding may emit in one encoder frame.
     pub max_symbols: usize,
-    /// What the encoder holds its weights in.
+    /// What most of the weights of the encoder are: in its file, or int8 where they were made that.
     pub precision: Precision,
     /// The layout that the encoder came in, and what else it is like.
     pub contract: Contract,
@@ -146,7 +147,6 @@ impl Model {
         })?;
         vocabulary.mark(sidecar.special.end_of_utterance, "<EOU>");
         vocabulary.mark(sidecar.special.end_of_backchannel, "<EOB>");
-        let precision = body.precision;
         let encoder = Encoder::load(
             body,
             streaming,
@@ -165,7 +165,7 @@ impl Model {
             device: encoder.device(),
             threads: encoder.threads(),
             max_symbols: options.max_symbols.max(1),
-            precision,
+            precision: encoder.precision(),
             contract,
             languages,
         };

@@ -19,6 +19,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether the encoder's graph is rewritten for the windows it will be run on.
     pub graph_optimization: GraphOptimization,
+    /// What the encoder's matrix products are computed in.
+    pub precision: PrecisionChoice,
     /// Labels that RNN-T decoding may emit in one encoder frame. NeMo's greedy decoding allows 10.
     pub max_symbols: usize,
     /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
@@ -33,6 +35,7 @@ impl Default for Options {
             device: Device::Auto,
             threads: 0,
             graph_optimization: GraphOptimization::All,
+            precision: PrecisionChoice::Auto,
             max_symbols: 10,
             runtime_directories: Vec::new(),
         }
@@ -59,6 +62,18 @@ pub enum GraphOptimization {
     All,
     /// The export as it is, but for the number of dropped outputs, which becomes an input.
     None,
+}
+
+/// What the encoder's matrix products are computed in. Prediction network and joint stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrecisionChoice {
+    /// As the file holds them: the text is that of the file.
+    #[default]
+    Auto,
+    /// Float32. 16 bits of a file are widened; what a file holds in 8 bits stays so.
+    Fp32,
+    /// 8 bits, made from float32 when the model is loaded. Faster, and a few words are others. On the processor only.
+    Int8,
 }
 
 /// Where the graphs run.

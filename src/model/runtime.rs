@@ -19,7 +19,7 @@ use ort::{
     value::PrimitiveTensorElementType,
 };
 
-use super::{Device, Options};
+use super::{Device, Options, PrecisionChoice};
 use crate::{
     error::{Error, Result},
     graph::{Fault, Graph, Precision},
@@ -184,13 +184,21 @@ pub(crate) struct Session {
     threads: usize,
 }
 
+/// The device that `options` come down to: never `Auto`.
+pub(crate) fn device_of(options: &Options) -> Result<Device> {
+    // Which devices there are is known once ONNX Runtime is loaded.
+    environment(&options.runtime_directories)?;
+    pick_device(options.device)
+}
+
 impl Session {
     /// Loads a graph; `name` is for messages.
     pub(crate) fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Self> {
         let environment = environment(&options.runtime_directories)?;
         headroom::ask(format!("load {name}"))?;
         let device = pick_device(options.device)?;
-        if device == Device::Cpu && graph.precision() == Precision::Fp16 {
+        let wide = device == Device::Cpu || options.precision == PrecisionChoice::Fp32;
+        if wide && graph.precision() == Precision::Fp16 {
             graph.widen().map_err(|error| Error::OutOfMemory {
                 doing: format!("widen the weights of {name}"),
                 reason: error.to_string(),

@@ -4,6 +4,7 @@
 
 use super::{
     files::TransducerParts,
+    joint::{Joint, JointState},
     options::Options,
     runtime::{Binding, Session, Tensor},
 };
@@ -15,7 +16,7 @@ use crate::{
 /// The two graphs, shared by all streams.
 pub(crate) struct Transducer {
     prediction: Session,
-    joint: Session,
+    joint: Joint,
     shape: TransducerShape,
     /// Sizes of the tensor that goes from one to the other.
     predicted: Vec<usize>,
@@ -46,9 +47,15 @@ impl Transducer {
             };
             return Err(bad(&names[1], fault));
         }
+        // One label and a few frames at a time: handing that around costs more than it saves (114M parameters, two
+        // threads on busy cores: the prediction network took 5 times as long, on idle ones 1.2 times).
+        let options = &Options {
+            threads: 1,
+            ..options.clone()
+        };
         let prediction = Session::load(graphs.prediction, &names[0], options)?;
-        let joint = Session::load(graphs.joint, &names[1], options)?;
         let predicted = predicted_sizes(&prediction, &shape)?;
+        let joint = Joint::load(graphs.joint, &names[1], &shape, &predicted, options)?;
         let transducer = Self {
             prediction,
             joint,
@@ -84,7 +91,7 @@ fn bad(path: &str, fault: Fault) -> Error {
 }
 
 /// What goes from the prediction network to the joint has no size in the file where the two were one graph: a run tells.
-fn predicted_sizes(prediction: &Session, shape: &TransducerShape) -> Result<Vec<usize>> {
+pub(super) fn predicted_sizes(prediction: &Session, shape: &TransducerShape) -> Result<Vec<usize>> {
     let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
     let mut binding = prediction.bind()?;
     binding.input("targets", &label)?;
@@ -114,30 +121,16 @@ pub(crate) struct TransducerState {
     label: Tensor<i32>,
     /// Whether the prediction is that of `label`.
     is_predicted: bool,
-    join: Binding,
-    joining: Joining,
-    /// Raw logits \[1, frames, 1, labels + 1\].
-    logits: Tensor<f32>,
+    /// Whether a label was emitted since frames were scored, in this chunk.
+    after_label: bool,
+    join: JointState,
     blank: usize,
-}
-
-/// What a call of the joint scores.
-enum Joining {
-    /// All frames of the chunk.
-    Chunk,
-    /// One frame, copied here: \[1, width, 1\].
-    Frame(Tensor<f32>),
 }
 
 impl TransducerState {
     /// Tensors for a stream at its start, which reads encoder frames \[1, width, chunk\] from `frames`.
     pub(crate) fn new(transducer: &Transducer, frames: &Tensor<f32>, chunk: usize) -> Result<Self> {
         let shape = &transducer.shape;
-        let scored = if shape.one_frame { 1 } else { chunk };
-        let logits: &[usize] = match shape.logits_axes {
-            3 => &[1, scored, shape.classes],
-            _ => &[1, scored, 1, shape.classes],
-        };
         let mut prediction: Tensor<f32> = Tensor::zeros(&transducer.predicted)?;
         let mut state = Self {
             memories: [Memory::empty(shape)?, Memory::empty(shape)?],
@@ -145,12 +138,8 @@ impl TransducerState {
             turn: 0,
             label: Tensor::zeros(&[1, 1])?,
             is_predicted: false,
-            join: transducer.joint.bind()?,
-            joining: match shape.one_frame {
-                true => Joining::Frame(Tensor::zeros(&[1, shape.width, 1])?),
-                false => Joining::Chunk,
-            },
-            logits: Tensor::zeros(logits)?,
+            after_label: false,
+            join: JointState::new(&transducer.joint, shape, frames, &prediction, chunk)?,
             blank: shape.classes - 1,
         };
         for (turn, binding) in state.predict.iter_mut().enumerate() {
@@ -162,16 +151,14 @@ impl TransducerState {
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
         }
-        // The encoder's output is the joint's input: no copy in between, unless it takes frames one by one.
-        let frames = match &state.joining {
-            Joining::Chunk => frames,
-            Joining::Frame(frame) => frame,
-        };
-        state.join.input("encoder_outputs", frames)?;
-        state.join.input("prediction", &prediction)?;
-        state.join.output("outputs", &mut state.logits)?;
         state.reset();
         Ok(state)
+    }
+
+    /// The encoder has given another chunk.
+    pub(crate) fn begin(&mut self) {
+        self.after_label = false;
+        self.join.begin();
     }
 
     /// Scores the chunk's frames from `frame` on against the labels so far; `frames` is what the encoder gave. Gives the
@@ -183,28 +170,13 @@ impl TransducerState {
                 .run(&self.predict[self.turn], "run the prediction network")?;
             self.is_predicted = true;
         }
-        if let Joining::Frame(one) = &mut self.joining {
-            let rows = one.data_mut();
-            let chunk = frames.data().len() / rows.len();
-            for (value, row) in rows.iter_mut().zip(frames.data().chunks_exact(chunk)) {
-                *value = row[frame];
-            }
-        }
-        transducer.joint.run(&self.join, "run the joint")?;
-        Ok(match self.joining {
-            Joining::Chunk => usize::MAX,
-            Joining::Frame(_) => frame + 1,
-        })
+        let after_label = std::mem::take(&mut self.after_label);
+        self.join.score(&transducer.joint, frames, frame, after_label)
     }
 
     /// Raw logits of frame `frame`: one for each label, blank last.
     pub(crate) fn logits(&self, frame: usize) -> &[f32] {
-        let classes = self.blank + 1;
-        let row = match self.joining {
-            Joining::Chunk => frame,
-            Joining::Frame(_) => 0,
-        };
-        &self.logits.data()[row * classes..][..classes]
+        self.join.logits(frame)
     }
 
     /// Takes `label` as emitted: the state that predicted it becomes the state, and `label` the last label.
@@ -212,6 +184,7 @@ impl TransducerState {
         self.turn = 1 - self.turn;
         self.label.data_mut()[0] = label as i32;
         self.is_predicted = false;
+        self.after_label = true;
     }
 
     /// Back to the start of a stream. The first "label" is blank, whose embedding is the zero row (`blank_as_pad`).

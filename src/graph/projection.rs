@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A joint cut in two: what it makes of encoder frames alone, once for a chunk, and what is left for each label.
+//!
+//! NeMo's joint projects frames and prediction to one width and adds them. The first projection does not change with
+//! labels, so it is a graph of its own; the second one ends the prediction network already.
+
+use super::{ElementType, Graph, Precision, edit::Side};
+
+/// The two halves.
+#[derive(Debug, Clone)]
+pub struct ProjectedJoint {
+    /// Takes `encoder_outputs`, gives `projected`.
+    pub projection: Graph,
+    /// Takes `projected` and `prediction`, gives `outputs`.
+    pub scoring: Graph,
+}
+
+/// Cuts `joint`, which is brought to the contract.
+///
+/// # Errors
+/// A sentence that says why it stays whole.
+pub fn project(joint: &Graph) -> Result<ProjectedJoint, String> {
+    if joint.precision() > Precision::Fp16 {
+        // Inputs are scaled by the largest of all frames: fewer frames would be scaled otherwise.
+        return Err("it is quantised".into());
+    }
+    if joint
+        .input("encoder_outputs")
+        .is_none_or(|input| input.dims.get(2) != Some(&None))
+    {
+        return Err("its number of frames is fixed".into());
+    }
+    let place = meeting_place(joint)?;
+    if joint.element_of(&place) != Some(ElementType::F32) {
+        return Err(format!("{place} is not float32"));
+    }
+
+    let mut projection = joint.clone();
+    projection.keep_outputs(&[]);
+    projection.declare_unshaped(Side::Output, &place, ElementType::F32);
+    projection.prune();
+    projection.rename(&place, "projected");
+
+    let mut scoring = joint.clone();
+    scoring.remove_producer(&place);
+    scoring.declare_unshaped(Side::Input, &place, ElementType::F32);
+    scoring.prune();
+    scoring.rename(&place, "projected");
+    Ok(ProjectedJoint { projection, scoring })
+}
+
+/// The one tensor that depends on frames alone and is read where the prediction is known, if products lead to it.
+fn meeting_place(joint: &Graph) -> Result<String, String> {
+    let frames = ["encoder_outputs".to_owned()];
+    let prediction = ["prediction".to_owned()];
+    let after_frames = joint.downstream(&frames);
+    let after_prediction = joint.downstream(&prediction);
+    let mut meeting: Vec<&String> = Vec::new();
+    for node in joint.nodes() {
+        if !node
+            .output
+            .iter()
+            .any(|output| after_prediction.contains(output.as_str()))
+        {
+            continue;
+        }
+        let of_frames =
+            |input: &&String| after_frames.contains(input.as_str()) && !after_prediction.contains(input.as_str());
+        meeting.extend(node.input.iter().filter(of_frames));
+    }
+    meeting.dedup();
+    let [place] = meeting[..] else {
+        return Err(format!("frames and prediction meet in {meeting:?}, not in one tensor"));
+    };
+    let target = [place.clone()];
+    let before = joint.upstream(&target);
+    let is_product = |op: &str| matches!(op, "MatMul" | "Gemm" | "Conv");
+    let mut nodes = joint.nodes().iter();
+    let projects = nodes
+        .any(|node| is_product(node.op_type()) && node.output.iter().any(|output| before.contains(output.as_str())));
+    match projects {
+        true => Ok(place.clone()),
+        false => Err("nothing is computed of frames alone".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Part, adapt, read_file};
+
+    fn joint(path: &str) -> Graph {
+        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        match adapt(graph).unwrap().1 {
+            Part::Transducer(graphs) => graphs.joint,
+            Part::Joint(joint) => joint.graph,
+            part => panic!("{path} is {part:?}"),
+        }
+    }
+
+    #[test]
+    fn each_half_has_its_own_products() {
+        for path in [
+            "assets/demo-model/decoder_joint-model.onnx",
+            "tests/data/tiny_random/decoder_joint-rnnt_la13.onnx",
+        ] {
+            let joint = joint(path);
+            let halves = project(&joint).unwrap();
+            let products = |graph: &Graph| graph.operations().filter(|op| ["MatMul", "Gemm"].contains(op)).count();
+            assert_eq!([&halves.projection, &halves.scoring].map(products), [1, 1], "{path}");
+            assert!(halves.projection.input("prediction").is_none());
+            assert!(halves.scoring.input("encoder_outputs").is_none());
+            assert!(halves.projection.weights() + halves.scoring.weights() <= joint.weights() + 16);
+        }
+    }
+
+    #[test]
+    fn a_joint_that_adds_raw_frames_stays_whole() {
+        let mut joint = joint("assets/demo-model/decoder_joint-model.onnx");
+        for node in &mut joint.graph.node {
+            if node.input.iter().any(|name| name == "encoder_outputs") {
+                // The frames go past the projection, too.
+                let frames = node.output[0].clone();
+                let mut add = node.clone();
+                add.op_type = Some("Add".into());
+                add.attribute.clear();
+                add.input = vec![frames, "prediction".into()];
+                add.output = vec!["second".into()];
+                joint.graph.node.push(add);
+                break;
+            }
+        }
+        assert!(project(&joint).unwrap_err().contains("not in one tensor"));
+    }
+}
