@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Instructions of each stage outside ONNX Runtime, out of a file of callgrind: instructions.py FILE SECONDS LIBRARY
+"""Instructions of each stage outside ONNX Runtime, out of a file of callgrind: instructions.py FILE SECONDS
 
 Callgrind says for each line of source how many instructions ran there, also where a function was inlined, and for each call
 what it cost. Instructions go to the stage whose source file they are in. Those in the standard library, in libc and the like
@@ -43,7 +43,6 @@ class Profile:
     def __init__(self, lines):
         self.own: dict[tuple, dict] = defaultdict(lambda: defaultdict(int))
         self.calls: dict[tuple, dict] = defaultdict(lambda: defaultdict(int))
-        self.home: dict[tuple, str | None] = {}
         names: dict[tuple, str] = {}
         now = {"ob": "", "fl": "", "fn": ""}
         called = {}
@@ -60,7 +59,6 @@ class Profile:
                     called[base] = name
                 elif kind == "fn":
                     now["fn"] = name
-                    self.home.setdefault(self.key(now), stage_of(now["fl"], self.library(now["ob"])))
                 else:
                     now[base] = name
                     if kind == "ob":
@@ -88,26 +86,24 @@ class Profile:
         found: dict[str, float] = defaultdict(float)
         shares: dict[tuple, dict] = {}
 
-        def callers(function: tuple, above: frozenset) -> dict:
-            """Stages that a function of no stage works for, as shares of one."""
+        def stages_of(function: tuple, above: frozenset) -> dict:
+            """Stages that a function works for where its source does not say which, as shares of one."""
             if function in shares:
                 return shares[function]
-            if self.home.get(function):
-                return {self.home[function]: 1.0}
             own = {stage: cost for stage, cost in self.own[function].items() if stage}
             if own:
-                return {max(own, key=own.get): 1.0}
+                return {stage: cost / sum(own.values()) for stage, cost in own.items()}
             share: dict = defaultdict(float)
             edges = {caller: cost for caller, cost in self.calls[function].items() if caller not in above}
             for caller, cost in edges.items():
-                for stage, part in callers(caller, above | {function}).items():
+                for stage, part in stages_of(caller, above | {function}).items():
                     share[stage] += part * cost / max(1, sum(edges.values()))
             shares[function] = share or {"other": 1.0}
             return shares[function]
 
         for function, costs in list(self.own.items()):
             for stage, cost in costs.items():
-                for to, part in {stage: 1.0}.items() if stage else callers(function, frozenset({function})).items():
+                for to, part in {stage: 1.0}.items() if stage else stages_of(function, frozenset({function})).items():
                     found[to] += part * cost
         return found
 

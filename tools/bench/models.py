@@ -7,6 +7,7 @@
     parakeet_rs_MS/    for parakeet-rs, with the changes that `fit_parakeet_rs` describes
 """
 
+import hashlib
 import os
 import shutil
 import sys
@@ -39,7 +40,7 @@ PARAKEET_RS_MELS, PARAKEET_RS_LSTMS = 128, 2
 
 def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: bool) -> None:
     """Writes what is missing below `target`; `lookaheads` in milliseconds, `labels` a second in `clip`."""
-    stamp, wanted = target / "complete", f"{lookaheads} {clip.name} {labels} {int8}"
+    stamp, wanted = target / "complete", f"{lookaheads} {labels} {int8} {digest(clip)}"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(target, ignore_errors=True)
@@ -74,6 +75,13 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
         save(decoder_joint, directory / "decoder_joint.onnx")
         (directory / "tokenizer.model").write_bytes(sentencepiece())
     stamp.write_text(wanted)
+
+
+def digest(clip: Path) -> str:
+    """Of the clip and of all that makes the models."""
+    here = Path(__file__).parent
+    files = [clip, *(here / f"{name}.py" for name in ("models", "full_size", "liven")), *sorted((here / "skeleton").iterdir())]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
