@@ -26,7 +26,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    DecoderKind, Device, GraphOptimization, Languages, LogLevel, ModelConfig, Options, set_runtime_logger,
+    DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel, ModelConfig, Options, set_runtime_logger,
 };
 pub use recognizer::{Observer, Recognizer, Stream, WeakRecognizer};
 pub use text::{Ending, Event, Pauses, Utterance, Word};

@@ -78,6 +78,11 @@ impl Recognizer {
         &self.model.config
     }
 
+    /// The graphs that it was loaded from.
+    pub fn graphs(&self) -> &[crate::model::GraphFile] {
+        &self.model.graphs
+    }
+
     /// The text of label `id` as its vocabulary writes it.
     pub fn piece(&self, id: usize) -> Option<&crate::text::Piece> {
         self.model.vocabulary.piece(id)

@@ -6,13 +6,18 @@
 
 mod common;
 
-use std::{collections::HashMap, path::Path, sync::Mutex};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{LazyLock, Mutex},
+};
 
 use common::{clip, data, model_path};
 use gstnemostt::{
     DecoderKind, GraphOptimization, Options, Recognizer,
     graph::{Graph, Streaming, plan, read_file},
 };
+use proptest::prelude::*;
 
 /// Small encoders of the same family, which differ in width, heads, layers, kernel, biases, left context and norms.
 const FAMILY: [&str; 5] = ["wide_kernel", "no_bias", "one_head", "batch_norm", "short_context"];
@@ -207,4 +212,27 @@ fn weights_may_lie_in_files_of_their_own() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("encoder.onnx") && error.contains("weights-0"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_damage_to_a_graph_makes_the_planner_panic(
+        // The nodes come first in the file, then the weights.
+        flips in prop::collection::vec((0_usize..300_000, any::<u8>()), 1..4),
+        lookahead in prop::sample::select(vec![0_usize, 13]),
+    ) {
+        static ENCODER: LazyLock<Vec<u8>> =
+            LazyLock::new(|| std::fs::read(data("tiny_random/encoder-rnnt_la13.onnx")).unwrap());
+        let mut bytes = ENCODER.clone();
+        for (at, value) in flips {
+            bytes[at] = value;
+        }
+        if let Ok(mut graph) = Graph::decode(bytes.into())
+            && let Ok(streaming) = Streaming::read(&graph)
+        {
+            let _ = plan(&mut graph, &streaming, lookahead);
+        }
+    }
 }

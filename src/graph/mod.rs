@@ -11,6 +11,9 @@ mod fault;
 mod layout;
 mod plan;
 mod precision;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+mod refusals;
 mod streaming;
 mod transducer;
 mod weights;
@@ -160,6 +163,19 @@ pub enum Part {
     Prediction(Graph),
     /// A joint.
     Joint(Joint),
+}
+
+impl Part {
+    /// What it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Encoder(_, contract) if contract.ctc => "encoder with CTC head",
+            Self::Encoder(..) | Self::EncoderWithoutCaches => "encoder",
+            Self::Transducer(_) => "prediction network and joint",
+            Self::Prediction(_) => "prediction network",
+            Self::Joint(_) => "joint",
+        }
+    }
 }
 
 /// A joint that is brought to the contract as soon as the width of the encoder is known.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{sniff::not_a_graph, variants::choose};
 use crate::{
     error::{Error, Result},
-    graph::{Contract, Fault, Graph, Joint, Part, Precision, TransducerGraphs, adapt, read_file},
+    graph::{Contract, Fault, Graph, Joint, Part, Precision, TensorInfo, TransducerGraphs, adapt, read_file},
 };
 
 /// A file's bytes and what to call it in messages.
@@ -34,6 +34,25 @@ impl Source {
             bytes: bytes.into(),
         })
     }
+}
+
+/// A graph that was read, for whoever asks what a model consists of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphFile {
+    /// Its file.
+    pub name: String,
+    /// What it is: an encoder, a joint, ….
+    pub role: &'static str,
+    /// The layout it is in.
+    pub layout: &'static str,
+    /// What it holds its weights in.
+    pub precision: Precision,
+    /// How many weights it has.
+    pub weights: u64,
+    /// What it takes, under its own names.
+    pub inputs: Vec<TensorInfo>,
+    /// What it gives, under its own names.
+    pub outputs: Vec<TensorInfo>,
 }
 
 /// A part of a model with the name of its file.
@@ -82,6 +101,8 @@ pub(crate) struct Files {
     pub(crate) vocabulary: Source,
     /// `nemostt.json`, if there is one.
     pub(crate) sidecar: Option<Source>,
+    /// All graphs that were read.
+    pub(crate) graphs: Vec<GraphFile>,
 }
 
 /// Vocabulary files, the best first.
@@ -174,6 +195,7 @@ struct Parts<'a> {
     joint: Option<Named<Joint>>,
     /// What is wrong with the first graph that is none of these.
     stranger: Option<Error>,
+    graphs: Vec<GraphFile>,
 }
 
 impl<'a> Parts<'a> {
@@ -186,6 +208,7 @@ impl<'a> Parts<'a> {
             prediction: None,
             joint: None,
             stranger: None,
+            graphs: Vec::new(),
         }
     }
 
@@ -215,8 +238,9 @@ impl<'a> Parts<'a> {
             fault,
         };
         let precision = graph.precision();
-        let part = match adapt(graph) {
-            Ok((_, part)) => part,
+        let (inputs, outputs, weights) = (graph.inputs(), graph.outputs(), graph.weights());
+        let (layout, part) = match adapt(graph) {
+            Ok(adapted) => adapted,
             // It may belong to something else, such as a voice activity detector: only without an encoder does it matter.
             Err(fault @ Fault::UnknownLayout { .. }) => {
                 self.stranger.get_or_insert(bad(fault));
@@ -224,6 +248,15 @@ impl<'a> Parts<'a> {
             }
             Err(fault) => return Err(bad(fault)),
         };
+        self.graphs.push(GraphFile {
+            name: name.clone(),
+            role: part.name(),
+            layout,
+            precision,
+            weights,
+            inputs,
+            outputs,
+        });
         let wanted = encoders == Encoders::Wanted;
         match part {
             Part::Transducer(part) => self.fill(
@@ -283,6 +316,7 @@ impl<'a> Parts<'a> {
             ctc: self.ctc,
             vocabulary,
             sidecar,
+            graphs: self.graphs,
         }
     }
 }

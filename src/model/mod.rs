@@ -18,6 +18,7 @@ use std::path::Path;
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
+pub use files::GraphFile;
 use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{DecoderKind, Device, GraphOptimization, Options};
 pub(crate) use runtime::Tensor;
@@ -38,6 +39,7 @@ use crate::{
 pub(crate) struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) vocabulary: Vocabulary,
+    pub(crate) graphs: Vec<GraphFile>,
     pub(crate) encoder: Encoder,
     /// `None`: the encoder graph ends in a CTC head.
     pub(crate) transducer: Option<Transducer>,
@@ -52,6 +54,8 @@ pub struct ModelConfig {
     pub streaming: Streaming,
     /// Lookahead in use, in encoder frames.
     pub lookahead: usize,
+    /// All lookaheads that the model allows, in encoder frames.
+    pub lookaheads: Vec<usize>,
     /// Labels without blank.
     pub labels: usize,
     /// The decoder in use: `Rnnt` or `Ctc`.
@@ -122,7 +126,8 @@ impl Model {
                 format!("its windows are fixed to {frames} mel frames, which is no window of a lookahead it allows");
             return Err(body.bad(Fault::Contradiction { what }));
         }
-        let lookahead = pick_lookahead(&streaming, &contract, &front_end, sidecar.lookaheads, options.lookahead)?;
+        let lookaheads = allowed_lookaheads(&streaming, &contract, sidecar.lookaheads.as_deref());
+        let lookahead = pick_lookahead(&streaming, &front_end, &lookaheads, options.lookahead)?;
         let languages = languages(&contract, sidecar.prompt).map_err(|fault| body.bad(fault))?;
 
         let transducer = match transducer {
@@ -134,7 +139,11 @@ impl Model {
             None => ctc_labels(graph).ok_or_else(|| body.bad(Fault::Untold("the number of its labels".into())))?,
         };
         let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
-        let mut vocabulary = Vocabulary::parse(file, bytes, labels)?;
+        let mut vocabulary = Vocabulary::parse(file, bytes, labels).map_err(|error| {
+            let known = transducer.as_ref().zip(Vocabulary::count(file, bytes));
+            let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
+            other_head.unwrap_or(error)
+        })?;
         vocabulary.mark(sidecar.special.end_of_utterance, "<EOU>");
         vocabulary.mark(sidecar.special.end_of_backchannel, "<EOB>");
         let precision = body.precision;
@@ -150,6 +159,7 @@ impl Model {
             front_end,
             streaming,
             lookahead,
+            lookaheads,
             labels,
             decoder,
             device: encoder.device(),
@@ -162,6 +172,7 @@ impl Model {
         Ok(Self {
             config,
             vocabulary,
+            graphs: files.graphs,
             encoder,
             transducer,
         })
@@ -223,26 +234,29 @@ fn ctc_labels(graph: &crate::graph::Graph) -> Option<usize> {
     classes.checked_sub(1)
 }
 
-/// The lookahead in encoder frames.
-fn pick_lookahead(
-    streaming: &Streaming,
-    contract: &Contract,
-    front_end: &FrontEndConfig,
-    trained: Option<Vec<usize>>,
-    asked: Option<u32>,
-) -> Result<usize> {
-    let frame_ms = (front_end.hop * SUBSAMPLING * 1000) as u32 / front_end.sample_rate;
+/// The lookaheads, in encoder frames, that the graph serves and the model was `trained` for.
+fn allowed_lookaheads(streaming: &Streaming, contract: &Contract, trained: Option<&[usize]>) -> Vec<usize> {
     let mut allowed = match contract.fixed_frames {
         // The window has one width, so the chunk has one, too.
-        Some(frames) => {
-            let chunk = (0..streaming.chunk).filter(|&lookahead| full_width(lookahead) == frames);
-            chunk.collect()
-        }
+        Some(frames) => (0..streaming.chunk)
+            .filter(|&lookahead| full_width(lookahead) == frames)
+            .collect(),
         None => streaming.lookaheads(),
     };
     if let Some(trained) = trained {
         allowed.retain(|lookahead| trained.contains(lookahead));
     }
+    allowed
+}
+
+/// The lookahead in encoder frames.
+fn pick_lookahead(
+    streaming: &Streaming,
+    front_end: &FrontEndConfig,
+    allowed: &[usize],
+    asked: Option<u32>,
+) -> Result<usize> {
+    let frame_ms = (front_end.hop * SUBSAMPLING * 1000) as u32 / front_end.sample_rate;
     let Some(requested) = asked else {
         // The export's own, which is the largest, unless the model was not trained for it.
         return Ok(allowed.last().copied().unwrap_or(streaming.chunk - 1));

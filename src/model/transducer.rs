@@ -19,6 +19,8 @@ pub(crate) struct Transducer {
     shape: TransducerShape,
     /// Sizes of the tensor that goes from one to the other.
     predicted: Vec<usize>,
+    /// The file of the joint.
+    name: String,
 }
 
 impl Transducer {
@@ -52,8 +54,20 @@ impl Transducer {
             joint,
             shape,
             predicted,
+            name: names[1].clone(),
         };
         Ok(transducer)
+    }
+
+    /// An error if the joint scores a little more than `labels` labels and blank: the durations of a TDT head (0 to 4 frames
+    /// in NVIDIA's), or the like.
+    pub(crate) fn other_head(&self, labels: usize) -> Option<Error> {
+        let classes = self.shape.classes;
+        let extra = classes
+            .checked_sub(labels + 1)
+            .filter(|extra| (2..=8).contains(extra))?;
+        let fault = Fault::OtherHead { classes, labels, extra };
+        Some(bad(&self.name, fault))
     }
 
     /// Labels without blank; blank is the id after the last one.

@@ -114,21 +114,9 @@ impl Vocabulary {
             path: name.into(),
             reason,
         };
-        if bytes.len() > MAX_BYTES {
-            return Err(wrong(format!("{} bytes are too many for a vocabulary", bytes.len())));
-        }
-        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-        let mut pieces = match extension {
-            Some("model") => sentencepiece::pieces(bytes).map_err(wrong)?,
-            Some("json") => tokenizer_json::pieces(bytes).map_err(wrong)?,
-            _ => {
-                let text = std::str::from_utf8(bytes).map_err(|error| wrong(format!("not UTF-8: {error}")))?;
-                parse_lines(text).map_err(wrong)?
-            }
-        };
+        let mut pieces = Self::pieces(name, bytes).map_err(wrong)?;
         // Some files list the blank as the last label.
-        let ends_with_blank = matches!(pieces.last(), Some(Piece::Control(mark)) if is_blank(mark));
-        if pieces.len() == labels + 1 && ends_with_blank {
+        if pieces.len() == labels + 1 && ends_with_blank(&pieces) {
             pieces.pop();
         }
         if pieces.len() != labels {
@@ -138,6 +126,24 @@ impl Vocabulary {
             )));
         }
         Ok(Self { pieces })
+    }
+
+    /// How many labels a vocabulary file holds, blank not counted; `None` if it cannot be read.
+    pub(crate) fn count(name: &str, bytes: &[u8]) -> Option<usize> {
+        let pieces = Self::pieces(name, bytes).ok()?;
+        Some(pieces.len() - usize::from(ends_with_blank(&pieces)))
+    }
+
+    fn pieces(name: &str, bytes: &[u8]) -> std::result::Result<Vec<Piece>, String> {
+        if bytes.len() > MAX_BYTES {
+            return Err(format!("{} bytes are too many for a vocabulary", bytes.len()));
+        }
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        match extension {
+            Some("model") => sentencepiece::pieces(bytes),
+            Some("json") => tokenizer_json::pieces(bytes),
+            _ => parse_lines(std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?),
+        }
     }
 
     /// Makes label `id` a mark, whatever its piece says.
@@ -170,6 +176,10 @@ impl Vocabulary {
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
+}
+
+fn ends_with_blank(pieces: &[Piece]) -> bool {
+    matches!(pieces.last(), Some(Piece::Control(mark)) if is_blank(mark))
 }
 
 fn is_blank(mark: &str) -> bool {

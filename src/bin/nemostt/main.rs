@@ -4,6 +4,7 @@
 
 mod audio;
 mod bench;
+mod check;
 mod hub;
 mod model;
 mod shell;
@@ -29,6 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Transcribe(transcribe::Transcribe),
+    Check(check::Check),
     Bench(bench::Bench),
     Completions(shell::Completions),
     Fetch(hub::Fetch),
@@ -39,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Transcribe(arguments) => arguments.run(),
+        Command::Check(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),
         Command::Fetch(arguments) => arguments.run(),

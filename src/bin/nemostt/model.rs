@@ -21,7 +21,7 @@ const VARIABLE: &str = "NEMOSTT_MODEL";
 pub struct ModelArguments {
     /// Model directory [default: $NEMOSTT_MODEL, else the built-in demonstration model]
     #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    pub model: Option<PathBuf>,
 
     /// Decoder
     #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "rnnt", "ctc"]).map(decoder))]

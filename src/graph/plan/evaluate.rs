@@ -7,7 +7,7 @@
 
 use super::{
     movement::{FILLED, Movement, broadcast},
-    value::{Value, attribute, axis_of, size_of},
+    value::{Value, attribute, axis_of, possible, size_of},
 };
 use crate::graph::{NodeProto, onnx::tensor_proto::DataType};
 
@@ -47,7 +47,7 @@ pub(super) fn moved(data: &Value, movement: &Movement) -> Option<Value> {
     for from in movement.map() {
         match from {
             FILLED => raw.resize(raw.len() + size, 0),
-            from => raw.extend_from_slice(&data.raw[from * size..][..size]),
+            from => raw.extend_from_slice(data.raw.get(from * size..(from + 1) * size)?),
         }
     }
     Some(Value {
@@ -64,7 +64,7 @@ fn filled(node: &NodeProto, shape: &Value) -> Option<Value> {
         .find(|a| a.name() == "value")
         .and_then(|a| a.t.as_ref());
     let one = match one {
-        Some(tensor) => Value::from_tensor(tensor)?,
+        Some(tensor) => Value::from_tensor(tensor).filter(|value| value.len() == 1)?,
         None => Value::from_floats(vec![1], &[0.0]),
     };
     let dims: Vec<usize> = shape
@@ -72,7 +72,8 @@ fn filled(node: &NodeProto, shape: &Value) -> Option<Value> {
         .into_iter()
         .map(|dim| usize::try_from(dim).ok())
         .collect::<Option<_>>()?;
-    let count = dims.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim))?;
+    let dims = possible(dims)?;
+    let count: usize = dims.iter().product();
     (count <= COMPUTED).then(|| Value {
         element: one.element,
         dims,
@@ -83,8 +84,10 @@ fn filled(node: &NodeProto, shape: &Value) -> Option<Value> {
 fn counted(start: &Value, limit: &Value, step: &Value) -> Option<Value> {
     let element = start.element;
     let (start, limit, step) = (start.int()?, limit.int()?, step.int()?);
-    let length = usize::try_from((limit - start).checked_div(step)? + i64::from((limit - start) % step != 0)).ok()?;
-    let values: Vec<i64> = (0..length.min(COMPUTED)).map(|i| start + i as i64 * step).collect();
+    let span = limit.checked_sub(start)?;
+    let length = usize::try_from(span.checked_div(step)? + i64::from(span % step != 0)).ok()?;
+    let value = |index: usize| start.checked_add(step.checked_mul(index as i64)?);
+    let values: Vec<i64> = (0..length.min(COMPUTED)).map(value).collect::<Option<_>>()?;
     (length <= COMPUTED).then(|| Value::from_ints(element, vec![length], &values))
 }
 
@@ -94,6 +97,7 @@ fn joined(node: &NodeProto, inputs: &[Option<&Value>]) -> Option<Value> {
     let axis = axis_of(attribute(node, "axis")?, first.dims.len())?;
     let mut dims = first.dims.clone();
     dims[axis] = parts.iter().map(|part| part.dims.get(axis)).sum::<Option<usize>>()?;
+    let dims = possible(dims)?;
     let size = size_of(first.element)?;
     let same = |part: &&Value| part.element == first.element && part.dims.len() == dims.len();
     if !parts.iter().all(same) || dims.iter().product::<usize>() > MOVED {
@@ -158,10 +162,11 @@ fn unary(operation: &str, value: &Value) -> Option<Value> {
 fn chosen(condition: &Value, yes: &Value, no: &Value) -> Option<Value> {
     let dims = broadcast(&condition.dims, &broadcast(&yes.dims, &no.dims)?)?;
     let (condition, yes, no) = (spread(condition, &dims)?, spread(yes, &dims)?, spread(no, &dims)?);
-    let size = (yes.element == no.element).then(|| size_of(yes.element)).flatten()?;
+    let alike = condition.element == DataType::Bool && yes.element == no.element;
+    let size = alike.then(|| size_of(yes.element)).flatten()?;
     let pick = |(index, &yes_here): (usize, &u8)| {
         let from = if yes_here != 0 { &yes.raw } else { &no.raw };
-        from[index * size..][..size].to_vec()
+        from.get(index * size..(index + 1) * size).unwrap_or_default().to_vec()
     };
     Some(Value {
         element: yes.element,

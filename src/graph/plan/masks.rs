@@ -37,7 +37,8 @@ pub(super) fn simplify(net: &mut Net, streaming: &Streaming, lookahead: usize) -
     let mut proven: HashMap<String, bool> = HashMap::new();
     let mut holds = |net: &Net, mask: &str, check: fn(&Value, usize) -> bool| {
         *proven.entry(mask.to_owned()).or_insert_with(|| {
-            let holds = |case: &Case| value_in(net, &index, mask, case).is_some_and(|mask| check(&mask, case.frames));
+            let holds =
+                |case: &Case| value_in(net, &index, mask, case, DEPTH).is_some_and(|mask| check(&mask, case.frames));
             cases.iter().all(holds)
         })
     };
@@ -109,8 +110,11 @@ fn cases(streaming: &Streaming, lookahead: usize) -> Vec<Case> {
     cases
 }
 
+/// Operations between an input and a mask, at most: NeMo's exports have about 20.
+const DEPTH: usize = 100;
+
 /// The value of `name` in a case, if it depends on nothing else.
-fn value_in(net: &Net, index: &Index, name: &str, case: &Case) -> Option<Value> {
+fn value_in(net: &Net, index: &Index, name: &str, case: &Case, depth: usize) -> Option<Value> {
     if let Some((_, value)) = case.inputs.iter().find(|(input, _)| *input == name) {
         return Some(value.clone());
     }
@@ -120,7 +124,7 @@ fn value_in(net: &Net, index: &Index, name: &str, case: &Case) -> Option<Value> 
     let node = &net.nodes[index.maker(name)?];
     let input = |name: &String| match name.as_str() {
         "" => Some(None),
-        name => value_in(net, index, name, case).map(Some),
+        name => value_in(net, index, name, case, depth.checked_sub(1)?).map(Some),
     };
     let inputs: Vec<Option<Value>> = node.input.iter().map(input).collect::<Option<_>>()?;
     evaluate(node, &inputs.iter().map(Option::as_ref).collect::<Vec<_>>())
@@ -222,9 +226,11 @@ fn constant_of(net: &Net, node: &NodeProto, input: usize) -> Option<f32> {
 }
 
 /// `name`, or what it is a cast of: masks are cast from bool to bool.
-fn original<'a>(net: &'a Net, index: &Index, name: &'a str) -> &'a str {
-    match index.maker(name).map(|maker| &net.nodes[maker]) {
-        Some(node) if node.op_type() == "Cast" => original(net, index, &node.input[0]),
-        _ => name,
+fn original<'a>(net: &'a Net, index: &Index, mut name: &'a str) -> &'a str {
+    while let Some(node) = index.maker(name).map(|maker| &net.nodes[maker])
+        && node.op_type() == "Cast"
+    {
+        name = &node.input[0];
     }
+    name
 }

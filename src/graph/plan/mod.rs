@@ -25,6 +25,8 @@ mod positions;
 mod rows;
 mod shapes;
 mod subsampling;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use self::net::{Attribute, Net};
@@ -119,6 +121,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     }
     // Multilingual models only.
     net.fix_input(PROMPT_INPUT, &[1]);
+    net.sort().ok_or("its nodes wait for each other in a circle")?;
     net.fold();
     net.remove_dead();
 
@@ -211,125 +214,4 @@ fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
     let unused = net.new_name("unused");
     net.nodes[slice].output[0] = unused;
     net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{value::Value, *};
-    use crate::graph::NodeProto;
-
-    fn export() -> (Graph, Streaming) {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/data/tiny_random/encoder-rnnt_la13.onnx"
-        );
-        let graph = Graph::decode(std::fs::read(path).unwrap().into()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        (graph, streaming)
-    }
-
-    /// The plan of an export after `change`.
-    fn plan_changed(change: impl FnOnce(&mut super::super::onnx::GraphProto)) -> Result<Plan, String> {
-        let (mut graph, streaming) = export();
-        change(&mut graph.graph);
-        plan(&mut graph, &streaming, 1)
-    }
-
-    /// The one node of `operation` that takes what has `part` in its name.
-    fn find<'a>(nodes: &'a mut [NodeProto], operation: &str, part: &str) -> &'a mut NodeProto {
-        let takes = |node: &&mut NodeProto| node.op_type() == operation && node.input[0].contains(part);
-        nodes.iter_mut().find(takes).unwrap()
-    }
-
-    fn is_stacked(plan: &Plan, name: &str) -> bool {
-        plan.states.iter().any(|state| state.input == name)
-    }
-
-    #[test]
-    fn keys_that_no_constant_projects_are_left() {
-        let found = plan_changed(|graph| {
-            let float = super::super::onnx::tensor_proto::DataType::Float as i32;
-            graph.input.push(super::super::value_info("weight", float, &[64, 64]));
-            find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
-        });
-        let found = found.unwrap();
-        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-        assert!(found.notes[0].contains("layer 2"), "{:?}", found.notes);
-        assert!(is_stacked(&found, "cache_last_channel") && !is_stacked(&found, "cache_last_time"));
-    }
-
-    #[test]
-    fn caches_that_are_stacked_in_another_way_are_left() {
-        let found = plan_changed(|graph| {
-            let last = graph
-                .node
-                .iter_mut()
-                .find(|node| node.output[0] == "cache_last_time_next");
-            last.unwrap().op_type = Some("Relu".into());
-        });
-        let found = found.unwrap();
-        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-        assert!(found.notes[0].contains("cache_last_time_next"), "{:?}", found.notes);
-        assert!(!is_stacked(&found, "cache_last_channel") && is_stacked(&found, "cache_last_time"));
-    }
-
-    #[test]
-    fn another_shift_of_positions_is_left() {
-        let found = plan_changed(|graph| {
-            let pad = find(&mut graph.node, "Pad", "layers.1/self_attn");
-            let scores = std::mem::replace(&mut pad.input[0], "positive".into());
-            graph.node.push(NodeProto {
-                op_type: Some("Relu".into()),
-                input: vec![scores],
-                output: vec!["positive".into()],
-                ..Default::default()
-            });
-        });
-        let notes = found.unwrap().notes;
-        assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("3 of 4 layers"), "{notes:?}");
-    }
-
-    #[test]
-    fn a_mask_that_hides_audio_is_left() {
-        // Frames count as hidden from one before the end on.
-        let found = plan_changed(|graph| {
-            let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
-            let key_mask = less.last().unwrap();
-            assert!(key_mask.input[1].contains("Unsqueeze_6"));
-            let end = std::mem::replace(&mut key_mask.input[1], "earlier".into());
-            let one = Value::of_ints(vec![], &[1]).to_tensor("one");
-            graph.initializer.push(one);
-            graph.node.push(NodeProto {
-                op_type: Some("Sub".into()),
-                input: vec![end, "one".into()],
-                output: vec!["earlier".into()],
-                ..Default::default()
-            });
-        });
-        let notes = found.unwrap().notes;
-        assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("0 convolutions of 4 layers"), "{notes:?}");
-    }
-
-    #[test]
-    fn a_node_without_inputs_is_named() {
-        let found = plan_changed(|graph| {
-            let gather = graph.node.iter_mut().find(|node| node.op_type() == "Gather").unwrap();
-            gather.input.truncate(1);
-        });
-        assert!(found.unwrap_err().contains("Gather"));
-    }
-
-    #[test]
-    fn control_flow_is_not_touched() {
-        let found = plan_changed(|graph| {
-            let attribute = super::super::onnx::AttributeProto {
-                g: Some(Default::default()),
-                ..Default::default()
-            };
-            graph.node[0].attribute.push(attribute);
-        });
-        assert_eq!(found.unwrap_err(), "it has branches or loops");
-    }
 }

@@ -2,7 +2,7 @@
 
 //! Operations that move values without computing any: each output element is a copy of one input element.
 
-use super::value::{Value, attribute, attribute_list, axis_of};
+use super::value::{Value, attribute, attribute_list, axis_of, possible};
 use crate::graph::NodeProto;
 
 /// Stands in a [map](Movement::map) for an element that is filled in (by `Pad`).
@@ -120,7 +120,7 @@ impl Movement {
             }
             "Tile" => {
                 let repeats = ints(1)?;
-                let size = |(&dim, &times): (&usize, &i64)| Some(dim * usize::try_from(times).ok()?);
+                let size = |(&dim, &times): (&usize, &i64)| dim.checked_mul(usize::try_from(times).ok()?);
                 let dims: Vec<usize> = from.iter().zip(&repeats).map(size).collect::<Option<_>>()?;
                 (repeats.len() == rank).then_some((Kind::Tile, dims))?
             }
@@ -134,14 +134,13 @@ impl Movement {
                 if !constant_mode || given(3) || pads.len() != 2 * rank {
                     return None;
                 }
-                let dims = (0..rank)
-                    .map(|axis| pads[axis] + from[axis] + pads[rank + axis])
-                    .collect();
+                let size = |axis: usize| pads[axis].checked_add(from[axis])?.checked_add(pads[rank + axis]);
+                let dims = (0..rank).map(size).collect::<Option<_>>()?;
                 (Kind::Pad(pads[..rank].to_vec()), dims)
             }
             _ => return None,
         };
-        let from = from.to_vec();
+        let (from, dims) = (from.to_vec(), possible(dims)?);
         Some(Self { kind, from, dims })
     }
 
@@ -228,14 +227,21 @@ fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usi
     };
     let mut dims: Vec<usize> = asked.iter().enumerate().map(size).collect::<Option<_>>()?;
     if let Some(free) = asked.iter().position(|&dim| dim == -1) {
-        dims[free] = count.checked_div(dims.iter().product())?;
+        let rest = dims
+            .iter()
+            .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
+        dims[free] = count.checked_div(rest)?;
     }
+    let dims = possible(dims)?;
     (dims.iter().product::<usize>() == count).then_some(dims)
 }
 
 /// First element, step and length of ONNX's slice of an axis of size `dim`.
 fn range(dim: usize, start: i64, end: i64, step: i64) -> Option<(usize, isize, usize)> {
     let dim = i64::try_from(dim).ok()?;
+    if dim == 0 {
+        return Some((0, 1, 0));
+    }
     let wrap = |index: i64| if index < 0 { index.saturating_add(dim) } else { index };
     let (start, end) = match step {
         1.. => (wrap(start).clamp(0, dim), wrap(end).clamp(0, dim)),

@@ -8,7 +8,7 @@ use super::{
     evaluate::evaluate,
     movement::Movement,
     shapes::infer,
-    value::{Value, attribute},
+    value::{Value, attribute, possible},
 };
 use crate::graph::{
     Graph, NodeProto, TensorProto, ValueInfoProto, element_code,
@@ -44,16 +44,14 @@ impl Net {
         let mut inputs = std::mem::take(&mut inner.input);
         // Old exporters list initialisers among the inputs.
         inputs.retain(|input| !weights.contains_key(input.name()));
-        let dims = |tensor: &TensorProto| tensor.dims.iter().map(|&dim| dim as usize).collect();
-        let mut shapes: HashMap<String, Vec<usize>> = weights
+
+        let dims = |tensor: &TensorProto| tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+        let of_weights = weights.iter().map(|(name, tensor)| (name.clone(), dims(tensor)));
+        let of_inputs = inputs
             .iter()
-            .map(|(name, tensor)| (name.clone(), dims(tensor)))
-            .collect();
-        for input in &inputs {
-            if let Some(dims) = tensor_info(input).dims.into_iter().collect() {
-                shapes.insert(input.name().into(), dims);
-            }
-        }
+            .map(|input| (input.name().to_owned(), tensor_info(input).dims.into_iter().collect()));
+        let known = |(name, dims): (String, Option<Vec<usize>>)| Some((name, possible(dims?)?));
+        let shapes = of_weights.chain(of_inputs).filter_map(known).collect();
         Self {
             nodes: std::mem::take(&mut inner.node),
             shapes,
@@ -66,7 +64,7 @@ impl Net {
 
     pub fn give_back(mut self, graph: &mut Graph) {
         self.remove_dead();
-        self.sort();
+        let _ = self.sort(); // circles were refused before, and no rewrite makes one
         let used: HashSet<&str> = self
             .nodes
             .iter()
@@ -128,8 +126,13 @@ impl Net {
     /// A constant; the same values under the same name are kept once.
     pub fn add_weight(&mut self, tensor: TensorProto) -> String {
         let name = tensor.name().to_owned();
+        let dims = tensor
+            .dims
+            .iter()
+            .map(|&dim| usize::try_from(dim).ok())
+            .collect::<Option<_>>();
         self.shapes
-            .insert(name.clone(), tensor.dims.iter().map(|&dim| dim as usize).collect());
+            .extend(dims.and_then(possible).map(|dims| (name.clone(), dims)));
         self.weights.insert(name.clone(), tensor);
         name
     }
@@ -244,10 +247,11 @@ impl Net {
     }
 
     /// Computes whatever is fixed by now, and takes out what does nothing.
+    ///
+    /// The nodes must be [sorted](Self::sort).
     pub fn fold(&mut self) {
         let outputs: HashSet<String> = self.outputs.iter().map(|output| output.name().to_owned()).collect();
         let mut same: HashMap<String, String> = HashMap::new();
-        self.sort();
         for mut node in std::mem::take(&mut self.nodes) {
             for input in &mut node.input {
                 if let Some(other) = same.get(input) {
@@ -327,29 +331,42 @@ impl Net {
         self.nodes.retain(|_| alive.next().unwrap_or(true));
     }
 
-    /// Puts every node behind those whose outputs it takes, as ONNX wants it.
-    pub fn sort(&mut self) {
+    /// Puts every node behind those whose outputs it takes, as ONNX wants it. `None`: they wait for each other in a circle.
+    pub fn sort(&mut self) -> Option<()> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Place {
+            Open,
+            Waiting,
+            Placed,
+        }
         let index = self.index();
         let mut order = Vec::with_capacity(self.nodes.len());
-        let mut placed = vec![false; self.nodes.len()];
+        let mut places = vec![Place::Open; self.nodes.len()];
         for first in 0..self.nodes.len() {
-            let mut open = vec![(first, false)];
-            while let Some((number, ready)) = open.pop() {
-                if placed[number] {
-                    continue;
-                }
+            let mut stack = vec![(first, false)];
+            while let Some((number, ready)) = stack.pop() {
                 if ready {
-                    placed[number] = true;
+                    places[number] = Place::Placed;
                     order.push(number);
                     continue;
                 }
-                open.push((number, true));
-                let before = self.nodes[number].input.iter().filter_map(|name| index.maker(name));
-                open.extend(before.filter(|&maker| !placed[maker]).map(|maker| (maker, false)));
+                if places[number] != Place::Open {
+                    continue;
+                }
+                places[number] = Place::Waiting;
+                stack.push((number, true));
+                for maker in self.nodes[number].input.iter().filter_map(|name| index.maker(name)) {
+                    match places[maker] {
+                        Place::Open => stack.push((maker, false)),
+                        Place::Waiting => return None,
+                        Place::Placed => {}
+                    }
+                }
             }
         }
         let mut nodes: Vec<Option<NodeProto>> = std::mem::take(&mut self.nodes).into_iter().map(Some).collect();
         self.nodes = order.into_iter().filter_map(|number| nodes[number].take()).collect();
+        Some(())
     }
 }
 

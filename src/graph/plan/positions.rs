@@ -121,7 +121,7 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
     let &[1, shifted_heads, shifted_frames, keys] = net.shape(&net.nodes[last].output[0])? else {
         return None;
     };
-    if last == number || (shifted_heads, shifted_frames) != (heads, frames) {
+    if last == number || positions == 0 || keys == 0 || (shifted_heads, shifted_frames) != (heads, frames) {
         return None;
     }
     // The same for every head, and each query's scores stay its own.

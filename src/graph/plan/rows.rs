@@ -12,7 +12,8 @@ use crate::graph::NodeProto;
 
 /// Rewrites such operations, and returns how many products there were.
 pub(super) fn drop_batch_axis(net: &mut Net) -> usize {
-    net.sort();
+    // Its inputs come before it.
+    let _ = net.sort();
     let mut rows = Rows {
         flat: HashMap::new(),
         products: 0,

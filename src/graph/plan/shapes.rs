@@ -4,7 +4,7 @@
 
 use super::{
     movement::{Movement, broadcast},
-    value::{Value, attribute, attribute_list, axis_of},
+    value::{Value, attribute, attribute_list, axis_of, possible},
 };
 use crate::graph::NodeProto;
 
@@ -31,7 +31,7 @@ pub(super) fn infer<'a>(
         "Split" => return split(node, shape(0), constant(1)).unwrap_or_default(),
         _ => shape(0).and_then(|from| Some(Movement::of(node, from, constant)?.dims)),
     };
-    one.into_iter().collect()
+    one.and_then(possible).into_iter().collect()
 }
 
 fn product(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
@@ -57,8 +57,12 @@ fn convolved(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<u
     };
     let mut dims = vec![data[0], kernel[0]];
     for axis in 0..axes {
-        let padded = data[2 + axis] + at("pads", axis, 0)? + at("pads", axes + axis, 0)?;
-        let reach = (kernel[2 + axis].checked_sub(1)?) * at("dilations", axis, 1)? + 1;
+        let pads = at("pads", axis, 0)?.checked_add(at("pads", axes + axis, 0)?)?;
+        let padded = data[2 + axis].checked_add(pads)?;
+        let reach = kernel[2 + axis]
+            .checked_sub(1)?
+            .checked_mul(at("dilations", axis, 1)?)?
+            .checked_add(1)?;
         dims.push(padded.checked_sub(reach)?.checked_div(at("strides", axis, 1)?)? + 1);
     }
     Some(dims)
@@ -98,7 +102,7 @@ fn split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Value>) -> Opt
         dims[axis] = size;
         dims
     };
-    Some(sizes.into_iter().map(part).collect())
+    sizes.into_iter().map(|size| possible(part(size))).collect()
 }
 
 #[cfg(test)]

@@ -25,15 +25,28 @@ pub(super) fn size_of(element: DataType) -> Option<usize> {
     }
 }
 
+/// Elements of the largest tensor that a graph may have: beyond that its shape is a mistake. It also keeps what is computed
+/// with shapes from overflowing.
+const LARGEST: usize = 1 << 31;
+
+/// `dims`, if a tensor may have this shape.
+pub(super) fn possible(dims: Vec<usize>) -> Option<Vec<usize>> {
+    let count = dims
+        .iter()
+        .try_fold(1_usize, |count, &dim| count.checked_mul(dim.max(1)));
+    count.is_some_and(|count| count <= LARGEST).then_some(dims)
+}
+
 impl Value {
     /// The values of an initialiser or attribute; `None` for the element types that no shape or mask is made of.
     pub fn from_tensor(tensor: &TensorProto) -> Option<Self> {
         let element = DataType::try_from(tensor.data_type()).ok()?;
-        let dims: Vec<usize> = tensor
+        let dims = tensor
             .dims
             .iter()
             .map(|&dim| usize::try_from(dim).ok())
-            .collect::<Option<_>>()?;
+            .collect::<Option<_>>();
+        let dims = possible(dims?)?;
         let raw = match &tensor.raw_data {
             Some(raw) if !raw.is_empty() => raw.clone(),
             _ => match element {

@@ -6,7 +6,7 @@ mod capacity;
 mod memory;
 mod report;
 mod rivals;
-mod speech;
+pub mod speech;
 mod stages;
 
 use std::{

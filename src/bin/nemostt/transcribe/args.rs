@@ -28,6 +28,10 @@ pub struct Transcribe {
     #[arg(long, value_name = "MS")]
     pub lookahead: Option<u32>,
 
+    /// Language of the speech, such as en-US, for multilingual models [default: the model finds out]
+    #[arg(long, value_name = "CODE")]
+    pub language: Option<String>,
+
     /// Silence to add after the end, in milliseconds; helps when the last word is cut off
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub eos_padding: u32,

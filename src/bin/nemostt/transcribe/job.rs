@@ -49,6 +49,9 @@ impl Job<'_> {
         let rate = config.front_end.sample_rate;
         let mut input = Input::open(self.file, rate)?;
         let mut stream = recognizer.stream().map_err(|error| self.named(&error))?;
+        if let Some(language) = &self.arguments.language {
+            stream.set_language(language)?;
+        }
 
         let name = self.file.display().to_string();
         let mut output = Output::new(

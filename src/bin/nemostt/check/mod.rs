@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `nemostt check`: whether this machine can hear with a model, and what the model is.
+
+mod report;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Instant,
+};
+
+use clap::Args;
+use gstnemostt::{Event, Recognizer, Result as Heard};
+use report::{Report, SelfTest};
+
+use crate::{Result, bench::speech, model::ModelArguments};
+
+/// Samples that the self test hears: two seconds.
+const SELF_TEST: usize = 2 * 16_000;
+
+/// Say what a model is and whether it can be used here
+///
+/// Reads its graphs and vocabulary, loads it, and hears two seconds of speech with it. The exit code is 0 if all of that
+/// works; else one line says what is wrong and what to do.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Model directory, or one encoder or CTC graph of several in it
+    #[arg(value_name = "MODEL")]
+    path: Option<PathBuf>,
+
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Audio to hear beyond a sound before deciding on it, in milliseconds [default: the model's own]
+    #[arg(long, value_name = "MS")]
+    lookahead: Option<u32>,
+
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub fn run(&self) -> Result<()> {
+        let mut model = self.model.clone();
+        if let Some(path) = &self.path {
+            model.model = Some(path.clone());
+        }
+        let since = Instant::now();
+        let recognizer = model.load(self.lookahead)?;
+        let loading = since.elapsed();
+        let self_test = hear(&recognizer)?;
+        let report = Report::new(&model.name(), &recognizer, loading, self_test);
+        let text = match self.json {
+            true => serde_json::to_string_pretty(&report)? + "\n",
+            false => report.to_string(),
+        };
+        Ok(io::stdout().write_all(text.as_bytes())?)
+    }
+}
+
+/// Two seconds of speech through the model.
+fn hear(recognizer: &Recognizer) -> Result<SelfTest> {
+    let rate = recognizer.config().front_end.sample_rate;
+    let speech = speech::read(None, rate)?;
+    let speech = &speech[..SELF_TEST.min(speech.len())];
+    let since = Instant::now();
+    let text = words(recognizer, speech)?;
+    Ok(SelfTest {
+        seconds: speech.len() as f64 / f64::from(rate),
+        computing: since.elapsed().as_secs_f64(),
+        text,
+    })
+}
+
+fn words(recognizer: &Recognizer, speech: &[f32]) -> Heard<String> {
+    let mut stream = recognizer.stream()?;
+    stream.accept(speech)?;
+    stream.finish(0)?;
+    let events = std::iter::from_fn(|| stream.next_event());
+    let words: Vec<String> = events
+        .filter_map(|event| match event {
+            Event::Word(word) => Some(word.text),
+            _ => None,
+        })
+        .collect();
+    Ok(words.join(" "))
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `nemostt check` as its users meet it: a process.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+mod common;
+#[path = "common/process.rs"]
+mod process;
+
+use common::{data, model_path};
+use process::{complaint, nemostt, written};
+
+fn json(model: &str) -> serde_json::Value {
+    let path = data(model);
+    let output = nemostt(&["check", "--json", path.to_str().unwrap()]).output().unwrap();
+    serde_json::from_str(written(&output)).unwrap()
+}
+
+#[test]
+fn a_model_is_described() {
+    let path = model_path("trained");
+    let output = nemostt(&["check", path.to_str().unwrap()]).output().unwrap();
+    let text = written(&output);
+    for word in [
+        "can be used here",
+        "RNNT, fp32, 1.7 million weights",
+        "NeMo",
+        "6 layers of 96, 80 mel bands, 5.6 s of left context",
+        "1040 ms, of 0, 80, 480, 1040 ms",
+        "turn off the",
+        "cache_last_channel",
+        "1 × 80 × any",
+        "prediction network and joint",
+    ] {
+        assert!(text.contains(word), "\"{word}\" is missing:\n{text}");
+    }
+}
+
+#[test]
+fn layouts_and_precisions_are_named() {
+    for (model, layout, precision, graphs) in [
+        ("layouts/sherpa", "sherpa-onnx", "fp32", 3),
+        ("layouts/sherpa_int8", "sherpa-onnx", "int8", 3),
+        ("layouts/parakeet_rs", "parakeet-rs", "fp32", 2),
+        ("layouts/genai", "onnxruntime-genai", "fp32", 3),
+        ("layouts/eou6", "six-input", "fp32", 3),
+        ("layouts/fp16", "NeMo", "fp16", 2),
+    ] {
+        let report = json(model);
+        assert_eq!(report["usable"], true, "{model}");
+        assert_eq!(report["layout"], layout, "{model}");
+        assert_eq!(report["precision"], precision, "{model}");
+        let files = report["graphs"].as_array().unwrap();
+        assert_eq!(files.len(), graphs, "{model}");
+        assert!(
+            files.iter().all(|file| file["bytes"].as_u64().unwrap() > 1000),
+            "{model}"
+        );
+        assert!(report["self_test"]["seconds"].as_f64().unwrap() > 1.9);
+    }
+    let multilingual = json("kinds/nemotron_multi");
+    let languages = multilingual["languages"].as_array().unwrap();
+    assert!(languages.iter().any(|language| language == "de-DE"));
+    assert_eq!(
+        multilingual["lookaheads_ms"],
+        serde_json::json!([0, 80, 240, 480, 560, 1040])
+    );
+}
+
+#[test]
+fn a_wrong_model_fails_with_the_cure() {
+    for (model, word) in [
+        ("faults/offline", "cache_support"),
+        ("faults/tdt", "token-and-duration"),
+        ("nothing/here", "nothing/here"),
+    ] {
+        let path = data(model);
+        let output = nemostt(&["check", path.to_str().unwrap()]).output().unwrap();
+        assert!(complaint(&output).contains(word), "{model}");
+    }
+    let path = model_path("trained");
+    let output = nemostt(&["check", path.to_str().unwrap(), "--lookahead", "100"])
+        .output()
+        .unwrap();
+    assert!(complaint(&output).contains("it allows 0 ms, 80 ms"));
+}
+
+#[test]
+fn without_a_model_the_embedded_one_is_checked() {
+    assert!(written(&nemostt(&["check"]).output().unwrap()).starts_with("embedded can be used here"));
+}
