@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Runs nemostt and other programs on the same weights and the same clip, in turns, and writes a table and a picture.
 
-Every program loads its model and hears the clip once before anything is measured. Then each hears it once in every round,
-whole pipeline, samples to text; the order is turned by one from round to round. tools/bench/run.sh prepares all of it.
+Every program loads its model and hears the clip once before anything is measured. Then each hears it once in every
+round, whole pipeline, samples to text; the order is turned by one from round to round. tools/bench/run.sh prepares all of it.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def main() -> None:
                 turn = number % len(programs)
                 for program in programs[turn:] + programs[:turn]:
                     program.seconds.append(program.hear())
-                    say(f"{lookahead} ms, round {number + 1}: {program.seconds[-1]:6.2f} s  {program.name}, {program.precision}")
+                    taken = f"{program.seconds[-1]:6.2f} s  {program.name}, {program.precision}"
+                    say(f"{lookahead} ms, round {number + 1}: {taken}")
         finally:
             for program in programs:
                 program.stop()
@@ -105,7 +106,7 @@ def about(options, seconds: float) -> dict:
         "system": platform.platform(),
         "versions": {
             "nemostt": git("describe", "--always", "--dirty"),
-            "ONNX Runtime of nemostt and parakeet-rs": options.runtime.resolve().name.removeprefix("libonnxruntime.so."),
+            "ONNX Runtime of nemostt and parakeet-rs": options.runtime.resolve().name.split(".so.")[-1],
             "sherpa-onnx": metadata.version("sherpa-onnx"),
             "parakeet-rs": "0.4.4" if options.parakeet_rs else "not run",
             "NeMo": nemo_version(options.nemo_python) if options.nemo_python else "not run",

@@ -29,7 +29,7 @@ class Weights:
         return self.drawn[False, dims, 0]
 
     def fill(self, name: str) -> onnx.ModelProto:
-        """The graph `name` with weights. What the skeleton lacks, it describes: "normal 0.02" or a table of positions."""
+        """The graph `name` with weights. What the skeleton lacks, it describes: "normal 0.02", or a table."""
         model = onnx.load(SKELETON / name)
         same_shape: dict[tuple, list[str]] = {}
         for tensor in model.graph.initializer:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """NeMo itself as tools/bench runs it: hear_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
 
-Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128), then hears the
-clip once for each line on its standard input, and answers each with a line of JSON. Streaming is that of NeMo's own
+Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128), then
+hears the clip once for each line on its standard input, and answers each with a line of JSON. Streaming is that of NeMo's own
 speech_to_text_cache_aware_streaming_infer.py: features of the whole clip at once, then a step for each chunk.
 """
 

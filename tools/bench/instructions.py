@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Instructions of each stage outside ONNX Runtime, out of a file of callgrind: instructions.py FILE SECONDS
 
-Callgrind says for each line of source how many instructions ran there, also where a function was inlined, and for each call
-what it cost. Instructions go to the stage whose source file they are in. Those in the standard library, in libc and the like
-go to the stage that the function they were inlined into belongs to, or, where it belongs to none, to its callers, each by
-its share.
+Callgrind says for each line of source how many instructions ran there, also where a function was inlined, and for each
+call what it cost. Instructions go to the stage whose source file they are in. Those in the standard library, in libc and
+the like go to the stages of the function they were inlined into, or, where it has none, of its callers, each by its share.
 """
 
 import re

@@ -62,8 +62,8 @@ def step_multiply_adds(frames: int) -> int:
     row = 2 * 2 * 4 * width**2 + 4 * width**2 + (2 + 1) * width**2 + (full_size.CONV + 1) * width
     # Scores by content and by position, and the weighted values.
     attention = frames * width * (keys + 2 * keys - 1 + keys)
-    # Three convolutions of stride 2 over 80 mels with 256 channels, the last two depthwise and pointwise, and the linear
-    # layer after them; two frames more than are kept.
+    # Three convolutions of stride 2 over 80 mels with 256 channels, the last two depthwise and pointwise, and the
+    # linear layer after them; two frames more than are kept.
     channels = 256
     depthwise = 9 * channels
     subsampling = 4 * 40 * depthwise + (2 * 20 + 1 * 10) * (depthwise + channels**2) + 10 * channels * width

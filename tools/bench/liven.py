@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Makes random weights say something now and then.
 
-As drawn they say one label for ever, or none: what they compute hardly varies from frame to frame. So the two inputs of the
-joint are brought to mean 0 and a fixed deviation, over the frames of the clip and over all labels, and blank becomes as
+As drawn they say one label for ever, or none: what they compute hardly varies from frame to frame. So the two inputs of
+the joint are brought to mean 0 and a fixed deviation, over the frames of the clip and over all labels, and blank becomes as
 likely as it takes. Only the last layers change, and no sizes: a step costs what it did.
 """
 
@@ -18,7 +18,7 @@ CARRY = 9
 
 
 def liven(weights: Weights, samples: np.ndarray, lookaheads: list[int], labels_per_second: float) -> list[int]:
-    """Changes the weights of the joint; gives how many labels there are now in `samples` with each lookahead (frames)."""
+    """Changes the weights of the joint; gives how many labels `samples` have now with each lookahead (frames)."""
     encoded = encode(weights, mel(samples), lookaheads)
     predict = Prediction(weights)
     normalise(weights, "enc", (WIDTH, LSTM), np.concatenate(encoded), 1.5)

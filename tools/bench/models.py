@@ -80,7 +80,8 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
 def digest(clip: Path) -> str:
     """Of the clip and of all that makes the models."""
     here = Path(__file__).parent
-    files = [clip, *(here / f"{name}.py" for name in ("models", "full_size", "liven")), *sorted((here / "skeleton").iterdir())]
+    sources = [here / f"{name}.py" for name in ("models", "full_size", "liven")]
+    files = [clip, *sources, *sorted((here / "skeleton").iterdir())]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -90,8 +91,8 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def quantise(source: Path, target: Path, lookahead: int, done: Path | None) -> Path:
-    """`quantize_dynamic` with QUInt8 over every file, as sherpa-onnx's scripts/nemo/fast-conformer-hybrid-transducer-ctc
-    does; from `done`, where the same was done for another lookahead, with other metadata."""
+    """`quantize_dynamic` with QUInt8 over every file, as sherpa-onnx's script of the same architecture
+    (scripts/nemo/fast-conformer-hybrid-transducer-ctc) does; from `done`, where the same was done for another lookahead, with other metadata."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target.mkdir(parents=True, exist_ok=True)
@@ -142,7 +143,7 @@ def fit_states(model: onnx.ModelProto) -> None:
 
 
 def sentencepiece() -> bytes:
-    """A SentencePiece model of the made-up pieces: a protobuf whose field 1 is the pieces, each with its text in field 1."""
+    """A SentencePiece model of the made-up pieces: field 1 is the pieces, each with its text in field 1."""
 
     def field(content: bytes) -> bytes:
         assert len(content) < 128

@@ -41,7 +41,8 @@ def table(found: dict) -> str:
     lines = [
         f"`{about['command']}`: {about['rounds']} rounds of {about['seconds']:.1f} s of {about['clip']}, "
         f"{about['threads']} threads each.",
-        f"{about['processor']}, {about['cores']} cores; load average of 5 minutes at the start {about['load_average']:.1f}.",
+        f"{about['processor']}, {about['cores']} cores; "
+        f"load average of 5 minutes at the start {about['load_average']:.1f}.",
         f"{versions}.",
     ]
     for lookahead in found["lookaheads"]:
@@ -50,7 +51,8 @@ def table(found: dict) -> str:
             "",
             f"**Lookahead {lookahead['lookahead_ms']} ms** (a step every {chunk} ms)",
             "",
-            "| program | weights | step, median (ms) | minimum (ms) | real-time factor | of nemostt's time, median | minima | words |",
+            "| program | weights | step, median (ms) | minimum (ms) | real-time factor "
+            "| of nemostt's time, median | minima | words |",
             "|---|---|---:|---:|---:|---:|---:|---:|",
         ]
         for row in rows(lookahead, about["seconds"]):
@@ -76,8 +78,8 @@ def table(found: dict) -> str:
         f"Weights: {limits['weight_bytes'] / 1e6:.0f} MB, read at {limits['bandwidth'] / 1e9:.1f} GB/s at best "
         f"({limits['bandwidth_median'] / 1e9:.1f} in the median; NumPy, {about['threads']} threads). Multiply-adds: "
         + ", ".join(f"{l['multiply_adds'] / 1e9:.2f} G at {l['lookahead_ms']} ms" for l in found["lookaheads"])
-        + f", at {limits['multiply_adds'] / 1e9:.0f} G/s at best ({limits['multiply_adds_median'] / 1e9:.0f} in the median; "
-        "NumPy's matrix product).",
+        + f", at {limits['multiply_adds'] / 1e9:.0f} G/s at best "
+        f"({limits['multiply_adds_median'] / 1e9:.0f} in the median; NumPy's matrix product).",
     ]
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Compares nemostt with other programs on one full-size model: see docs/benchmarks/README.md. Safe to run again: what was
-# built or written before is kept.
+# Compares nemostt with other programs on one full-size model: see docs/benchmarks/README.md. Safe to run again: what
+# was built or written before is kept.
 set -euo pipefail
 
 me=bench
