@@ -35,8 +35,8 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck bench export export-test lint fmt install \
-	uninstall clean
+.PHONY: help setup build demo test leaks live validate interop memcheck bench bench-peers export export-test lint fmt \
+	install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ memcheck: build ## hear a clip under valgrind
 
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked
+
+bench-peers: ## compare with other programs on a full-size model: make bench-peers ARGS=--help for more
+	tools/bench/run.sh $(ARGS)
 
 export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
 	tools/export_nemo.sh $(ARGS)

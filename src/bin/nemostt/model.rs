@@ -11,7 +11,7 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use gstnemostt::{DecoderKind, Device, Options, PrecisionChoice, Recognizer};
+use gstnemostt::{DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
 /// Names a model directory where no option does, for the element too.
 const VARIABLE: &str = "NEMOSTT_MODEL";
@@ -38,6 +38,10 @@ pub struct ModelArguments {
     /// Threads within one operation; 0: one for a small model, one per physical core for a large one
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+
+    /// What is done to the encoder's graph: all exact rewrites, or nothing. The text is the same
+    #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["all", "none"]).map(optimization))]
+    graph_optimization: GraphOptimization,
 }
 
 impl ModelArguments {
@@ -72,6 +76,7 @@ impl ModelArguments {
             decoder: self.decoder,
             device: self.device,
             threads: self.threads,
+            graph_optimization: self.graph_optimization,
             precision: self.precision,
             runtime_directories: runtime_directories(),
             ..Default::default()
@@ -141,6 +146,13 @@ fn precision(name: String) -> PrecisionChoice {
     }
 }
 
+fn optimization(name: String) -> GraphOptimization {
+    match name.as_str() {
+        "none" => GraphOptimization::None,
+        _ => GraphOptimization::All,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -155,13 +167,15 @@ mod tests {
 
     #[test]
     fn flags_become_options() {
-        let line = "x --decoder ctc --device cpu --threads 2 --precision int8 --model directory";
+        let line =
+            "x --decoder ctc --device cpu --threads 2 --graph-optimization none --precision int8 --model directory";
         let arguments = Line::try_parse_from(line.split(' ')).unwrap().model;
         let expected = Options {
             lookahead: Some(80),
             decoder: DecoderKind::Ctc,
             device: Device::Cpu,
             threads: 2,
+            graph_optimization: GraphOptimization::None,
             precision: PrecisionChoice::Int8,
             runtime_directories: runtime_directories(),
             ..Default::default()

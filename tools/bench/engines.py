@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The programs that are compared. Each loads its model, then hears the clip whenever it is told to."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Engine:
+    """One program with one model. All are there at once, and each waits while another one works."""
+
+    name: str
+    command: list
+    precision: str = "fp32"
+    environment: dict = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    """How long it took to hear the clip, a number for each round."""
+    load: float = 0.0
+    text: str = ""
+    process: subprocess.Popen | None = None
+
+    def start(self, logs: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self.log = logs / f"{self.name.replace(' ', '_').replace('/', '_')}.log"
+        self.process = subprocess.Popen(
+            [str(part) for part in self.command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("w"),
+            env=os.environ | self.environment,
+            text=True,
+        )
+        self.load = self.answer()["load"]
+
+    def hear(self) -> float:
+        """Seconds from the first sample to the last word."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self.answer()
+        self.text = answer["text"]
+        return answer["seconds"]
+
+    def answer(self) -> dict:
+        # Some print other things, too.
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        last = self.log.read_text().strip().splitlines()[-3:]
+        raise RuntimeError(f"{self.name} ended with {self.process.wait()}: {' / '.join(last)}")
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stdin.close()
+            self.process.stdout.close()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+            self.process = None
+
+
+def engines(options, lookahead: int, clip: Path) -> list[Engine]:
+    """Those that are compared at one lookahead; the first is what the others are measured by."""
+    models, threads = options.models, options.threads
+    runtime = {"ORT_DYLIB_PATH": str(options.runtime)}
+
+    def nemostt(name: str, model: str, optimization: str, precision: str) -> Engine:
+        command = [options.nemostt, models / model, clip, lookahead, threads, optimization]
+        return Engine(name, command, precision, runtime)
+
+    def sherpa(model: str, precision: str) -> Engine:
+        mark = ["int8"] if precision == "int8" else []
+        command = [sys.executable, HERE / "hear_sherpa.py", models / f"{model}_{lookahead}", clip, threads, *mark]
+        return Engine("sherpa-onnx", command, precision)
+
+    found = [
+        nemostt("nemostt", "nemo", "all", "fp32"),
+        nemostt("nemostt, graph as exported", "nemo", "none", "fp32"),
+        sherpa("sherpa", "fp32"),
+    ]
+    if options.parakeet_rs:
+        command = [options.parakeet_rs, models / f"parakeet_rs_{lookahead}", clip, threads]
+        found.append(Engine("parakeet-rs", command, "fp32", runtime))
+    if options.nemo_python:
+        command = [options.nemo_python, HERE / "hear_nemo.py", clip, lookahead, threads]
+        found.append(Engine("NeMo (PyTorch)", command, "fp32"))
+    if not options.no_int8:
+        found.append(nemostt("nemostt", f"sherpa_int8_{lookahead}", "all", "int8"))
+        found.append(sherpa("sherpa_int8", "int8"))
+    return found

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Instructions of each stage outside ONNX Runtime, out of a file of callgrind: instructions.py FILE SECONDS
+
+Callgrind says for each line of source how many instructions ran there, also where a function was inlined, and for each
+call what it cost. Instructions go to the stage whose source file they are in. Those in the standard library, in libc and
+the like go to the stages of the function they were inlined into, or, where it has none, of its callers, each by its share.
+"""
+
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+# Part of a path -> stage. The first that fits counts.
+STAGES = (
+    ("src/features/", "front end"),
+    ("realfft", "front end"),
+    ("rustfft", "front end"),
+    ("src/window.rs", "windows"),
+    ("src/decode/", "decoding"),
+    ("src/model/transducer.rs", "decoding"),
+    ("src/text/", "text"),
+    ("src/timeline.rs", "text"),
+    ("src/model/", "calls of ONNX Runtime"),
+    ("/ort-", "calls of ONNX Runtime"),
+    ("src/recognizer.rs", "stream"),
+    ("bench/nemostt.rs", "stream"),
+)
+RUNTIME = "ONNX Runtime"
+RECORD = re.compile(r"(c?(?:fl|fi|fe|fn|ob))=(?:\((\d+)\))?\s*(.*)")
+
+
+def stage_of(file: str, library: str) -> str | None:
+    if library:
+        return RUNTIME if "onnxruntime" in library else None
+    return next((stage for part, stage in STAGES if part in file), None)
+
+
+class Profile:
+    """What callgrind wrote: own instructions of each function by stage, and calls with what they cost."""
+
+    def __init__(self, lines):
+        self.own: dict[tuple, dict] = defaultdict(lambda: defaultdict(int))
+        self.calls: dict[tuple, dict] = defaultdict(lambda: defaultdict(int))
+        names: dict[tuple, str] = {}
+        now = {"ob": "", "fl": "", "fn": ""}
+        called = {}
+        is_call = False
+        for line in lines:
+            line = line.rstrip("\n")
+            found = RECORD.match(line)
+            if found:
+                kind, number, name = found.groups()
+                base = {"fi": "fl", "fe": "fl"}.get(kind.removeprefix("c"), kind.removeprefix("c"))
+                if number:
+                    name = names.setdefault((base, number), name) if name else names[base, number]
+                if kind.startswith("c"):
+                    called[base] = name
+                elif kind == "fn":
+                    now["fn"] = name
+                else:
+                    now[base] = name
+                    if kind == "ob":
+                        now["fl"] = ""
+            elif line.startswith("calls="):
+                is_call = True
+            elif line[:1] in "+-*0123456789" and line:
+                cost = int(line.split()[1])
+                if is_call:
+                    other = {"ob": called.get("ob", now["ob"]), "fn": called["fn"]}
+                    self.calls[self.key(other)][self.key(now)] += cost
+                    called, is_call = {}, False
+                else:
+                    self.own[self.key(now)][stage_of(now["fl"], self.library(now["ob"]))] += cost
+
+    @staticmethod
+    def key(where: dict) -> tuple:
+        return where["ob"], where["fn"]
+
+    @staticmethod
+    def library(path: str) -> str:
+        return path if ".so" in path else ""
+
+    def stages(self) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        shares: dict[tuple, dict] = {}
+
+        def stages_of(function: tuple, above: frozenset) -> dict:
+            """Stages that a function works for where its source does not say which, as shares of one."""
+            if function in shares:
+                return shares[function]
+            own = {stage: cost for stage, cost in self.own[function].items() if stage}
+            if own:
+                return {stage: cost / sum(own.values()) for stage, cost in own.items()}
+            share: dict = defaultdict(float)
+            edges = {caller: cost for caller, cost in self.calls[function].items() if caller not in above}
+            for caller, cost in edges.items():
+                for stage, part in stages_of(caller, above | {function}).items():
+                    share[stage] += part * cost / max(1, sum(edges.values()))
+            shares[function] = share or {"other": 1.0}
+            return shares[function]
+
+        for function, costs in list(self.own.items()):
+            for stage, cost in costs.items():
+                for to, part in {stage: 1.0}.items() if stage else stages_of(function, frozenset({function})).items():
+                    found[to] += part * cost
+        return found
+
+
+def main(file: Path, seconds: float) -> None:
+    with file.open() as lines:
+        found = Profile(lines).stages()
+    runtime = found.pop(RUNTIME, 0)
+    outside = sum(found.values())
+    print("| stage | million instructions per second of audio | share |")
+    print("|---|---:|---:|")
+    for stage, cost in sorted(found.items(), key=lambda item: -item[1]):
+        print(f"| {stage} | {cost / seconds / 1e6:.3f} | {cost / outside:.1%} |")
+    print(f"| all outside ONNX Runtime | {outside / seconds / 1e6:.3f} | |")
+    print(f"| ONNX Runtime, for comparison | {runtime / seconds / 1e6:.1f} | |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Counts the instructions of every stage outside ONNX Runtime, with callgrind, while the demonstration model hears 10 s.
+# They do not depend on what else the machine does. Needs valgrind; takes some minutes.
+set -euo pipefail
+
+me=instructions
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tools/packages.sh
+. "$here/../packages.sh"
+cd "$here/../.."
+
+lookahead=${1:-480}
+seconds=10
+command -v valgrind >/dev/null || die "valgrind is missing:" "  apt-get install valgrind"
+version=$(awk '$1 == "version" { print $2 }' tools/onnxruntime.lock)
+export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/target/onnxruntime/libonnxruntime.so.$version}
+[ -f "$ORT_DYLIB_PATH" ] || die "$ORT_DYLIB_PATH is missing: run 'make setup' first"
+
+target=${CARGO_TARGET_DIR:-target}
+cargo build --quiet --release --locked --no-default-features --example bench_nemostt
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+python3 - assets/demo.wav "$seconds" "$work/clip.wav" <<'EOF'
+import sys, wave
+with wave.open(sys.argv[1]) as source, wave.open(sys.argv[3], "wb") as clip:
+    clip.setparams(source.getparams())
+    clip.writeframes(source.readframes(int(sys.argv[2]) * source.getframerate()))
+EOF
+echo | valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect='*hear_clip*' \
+    "$target/release/examples/bench_nemostt" assets/demo-model "$work/clip.wav" "$lookahead" 1 all >"$work/log" 2>&1 ||
+    { tail -n 5 "$work/log" >&2; die "valgrind failed"; }
+python3 "$here/instructions.py" "$work/out" "$seconds"

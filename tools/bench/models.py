@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The full-size model in the layout of each reader: the same weights in all of them.
+
+    nemo/              as NeMo exports it (nemostt)
+    sherpa_MS/         for sherpa-onnx, which knows one lookahead for each directory
+    sherpa_int8_MS/    the same, quantised as sherpa-onnx's own export scripts do it
+    parakeet_rs_MS/    for parakeet-rs, with the changes that `fit_parakeet_rs` describes
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnx
+from onnx import helper, numpy_helper
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from export_nemo.layouts import LAYOUTS, Shape, sherpa_metadata, to_layers_first  # noqa: E402
+from export_nemo.onnx_edit import set_metadata, set_shape  # noqa: E402
+
+import audio  # noqa: E402
+import full_size  # noqa: E402
+import numpy as np  # noqa: E402
+from liven import liven  # noqa: E402
+
+FRAME_MS = 80
+SHAPE = Shape(
+    full_size.LAYERS, full_size.WIDTH, full_size.CONV, labels=full_size.LABELS, lstm_layers=1, lstm_width=full_size.LSTM
+)
+# What export_nemo would have read out of the checkpoint.
+KIND = SimpleNamespace(
+    name="EncDecHybridRNNTCTCBPEModel", left=full_size.LEFT, mels=full_size.MELS, frame_ms=FRAME_MS, prompts=None
+)
+# What parakeet-rs 0.4.4 takes for granted (`N_MELS` and `decoder_lstm_layers` of its Nemotron).
+PARAKEET_RS_MELS, PARAKEET_RS_LSTMS = 128, 2
+
+
+def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: bool) -> None:
+    """Writes what is missing below `target`; `lookaheads` in milliseconds, `labels` a second in `clip`."""
+    stamp, wanted = target / "complete", f"{lookaheads} {labels} {int8} {digest(clip)}"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    weights = full_size.Weights()
+    encoder = weights.fill("encoder-model.onnx")
+    save(encoder, target / "nemo" / "encoder-model.onnx")
+    weights.fill("decoder_joint-model.onnx")
+    said = liven(weights, audio.read(clip), [lookahead // FRAME_MS for lookahead in lookaheads], labels)
+    print(f"bench: labels in the clip, for each lookahead: {said}", file=sys.stderr)
+    save(weights.fill("decoder_joint-model.onnx"), target / "nemo" / "decoder_joint-model.onnx")
+    full_size.write_tokens(target / "nemo" / "tokens.txt")
+
+    first, decoder, joiner = None, weights.fill("decoder.onnx"), weights.fill("joiner.onnx")
+    for lookahead in lookaheads:
+        directory = target / f"sherpa_{lookahead}"
+        set_metadata(encoder, sherpa_metadata("encoder", KIND, SHAPE, lookahead // FRAME_MS))
+        save(encoder, directory / "encoder.onnx")
+        save(decoder, directory / "decoder.onnx")
+        save(joiner, directory / "joiner.onnx")
+        full_size.write_tokens(directory / "tokens.txt")
+        if int8:
+            first = quantise(directory, target / f"sherpa_int8_{lookahead}", lookahead, first)
+    for number, lookahead in enumerate(lookaheads):
+        directory = target / f"parakeet_rs_{lookahead}"
+        if number == 0:
+            to_layers_first(encoder, LAYOUTS["parakeet-rs"], KIND, SHAPE, lookahead // FRAME_MS)
+            fit_parakeet_rs(encoder)
+            decoder_joint = weights.fill("decoder_joint-model.onnx")
+            fit_states(decoder_joint)
+        set_metadata(encoder, {"chunk_size_output_frames": lookahead // FRAME_MS + 1, "pre_encode_cache": 9})
+        save(encoder, directory / "encoder.onnx")
+        save(decoder_joint, directory / "decoder_joint.onnx")
+        (directory / "tokenizer.model").write_bytes(sentencepiece())
+    stamp.write_text(wanted)
+
+
+def digest(clip: Path) -> str:
+    """Of the clip and of all that makes the models."""
+    here = Path(__file__).parent
+    sources = [here / f"{name}.py" for name in ("models", "full_size", "liven")]
+    files = [clip, *sources, *sorted((here / "skeleton").iterdir())]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+
+
+def quantise(source: Path, target: Path, lookahead: int, done: Path | None) -> Path:
+    """`quantize_dynamic` with QUInt8 over every file, as sherpa-onnx's script of the same architecture
+    (scripts/nemo/fast-conformer-hybrid-transducer-ctc) does; from `done`, where the same was done for another lookahead, with other metadata."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source / "tokens.txt", target / "tokens.txt")
+    for role in ("encoder", "decoder", "joiner"):
+        file = target / f"{role}.int8.onnx"
+        if done is None:
+            quantize_dynamic(source / f"{role}.onnx", file, weight_type=QuantType.QUInt8)
+        elif role != "encoder":
+            os.link(done / file.name, file)
+        else:
+            model = onnx.load(done / file.name)
+            set_metadata(model, sherpa_metadata("encoder", KIND, SHAPE, lookahead // FRAME_MS))
+            onnx.save(model, file)
+    return target
+
+
+def fit_parakeet_rs(model: onnx.ModelProto) -> None:
+    """parakeet-rs gives 128 mels whatever the graph wants: 80 between them go on, so that it hears about the same."""
+    graph, name = model.graph, "processed_signal"
+    info = next(info for info in graph.input if info.name == name)
+    set_shape(info, ["batch", PARAKEET_RS_MELS, "frames"])
+    for node in graph.node:
+        node.input[:] = [f"{name}_80" if tensor == name else tensor for tensor in node.input]
+    # Each row mixes the two mels that are next to its own.
+    at = (np.arange(full_size.MELS) + 1) * (PARAKEET_RS_MELS + 1) / (full_size.MELS + 1) - 1
+    mix = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(PARAKEET_RS_MELS)[None])).astype(np.float32)
+    graph.initializer.append(numpy_helper.from_array(mix, f"{name}_mix"))
+    graph.node.insert(0, helper.make_node("MatMul", [f"{name}_mix", name], [f"{name}_80"]))
+
+
+def fit_states(model: onnx.ModelProto) -> None:
+    """parakeet-rs gives states of two LSTMs whatever the graph wants: the first goes on, and comes back twice."""
+    graph = model.graph
+    for number in (1, 2):
+        given, made = f"input_states_{number}", f"output_states_{number}"
+        for node in graph.node:
+            node.input[:] = [f"{given}_one" if tensor == given else tensor for tensor in node.input]
+            node.output[:] = [f"{made}_one" if tensor == made else tensor for tensor in node.output]
+            node.input[:] = [f"{made}_one" if tensor == made else tensor for tensor in node.input]
+        for part, value in (("begin", 0), ("end", 1)):
+            graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), f"{given}_{part}"))
+        graph.node.insert(0, helper.make_node("Slice", [given, f"{given}_begin", f"{given}_end"], [f"{given}_one"]))
+        graph.node.append(helper.make_node("Concat", [f"{made}_one"] * PARAKEET_RS_LSTMS, [made], axis=0))
+        for info in (*graph.input, *graph.output):
+            if info.name in (given, made):
+                set_shape(info, [PARAKEET_RS_LSTMS, "batch", full_size.LSTM])
+
+
+def sentencepiece() -> bytes:
+    """A SentencePiece model of the made-up pieces: field 1 is the pieces, each with its text in field 1."""
+
+    def field(content: bytes) -> bytes:
+        assert len(content) < 128
+        return b"\x0a" + bytes([len(content)]) + content
+
+    return b"".join(field(field(name.encode())) for name in full_size.pieces())
+

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! nemostt as `tools/bench` runs it: the recogniser, from samples to text.
+//!
+//! Loads the model, then hears the clip once for each line on its standard input, and answers each with a line of JSON.
+
+use std::{
+    env,
+    error::Error,
+    fmt::Write as _,
+    io::{self, BufRead, Write as _},
+    time::Instant,
+};
+
+use gstnemostt::{Device, Event, GraphOptimization, Options, Recognizer, Stream};
+
+/// Samples handed over at a time: 10 ms, as sound cards do.
+const PIECE: usize = 160;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [model, clip, lookahead, threads, optimization] = arguments.as_slice() else {
+        return Err("usage: bench_nemostt MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS all|none".into());
+    };
+    let options = Options {
+        lookahead: Some(lookahead.parse()?),
+        device: Device::Cpu,
+        threads: threads.parse()?,
+        graph_optimization: match optimization.as_str() {
+            "none" => GraphOptimization::None,
+            _ => GraphOptimization::All,
+        },
+        ..Default::default()
+    };
+    let samples = hound::WavReader::open(clip)?
+        .into_samples::<i16>()
+        .map(|sample| Ok(f32::from(sample?) / 32_768.0))
+        .collect::<hound::Result<Vec<f32>>>()?;
+
+    let start = Instant::now();
+    let recognizer = Recognizer::load(model, &options)?;
+    let mut stream = recognizer.stream()?;
+    answer(&serde_json::json!({ "load": start.elapsed().as_secs_f64() }))?;
+    for line in io::stdin().lock().lines() {
+        line?;
+        stream.reset();
+        let start = Instant::now();
+        let text = hear_clip(&mut stream, &samples)?;
+        let seconds = start.elapsed().as_secs_f64();
+        answer(&serde_json::json!({ "seconds": seconds, "text": text }))?;
+    }
+    Ok(())
+}
+
+/// Not inlined: the instructions are counted while this function runs.
+#[inline(never)]
+fn hear_clip(stream: &mut Stream, samples: &[f32]) -> gstnemostt::Result<String> {
+    let mut text = String::new();
+    for piece in samples.chunks(PIECE) {
+        stream.accept(piece)?;
+        take_words(stream, &mut text);
+    }
+    stream.finish(0)?;
+    take_words(stream, &mut text);
+    Ok(text)
+}
+
+fn take_words(stream: &mut Stream, text: &mut String) {
+    while let Some(event) = stream.next_event() {
+        if let Event::Word(word) = event {
+            let space = if text.is_empty() { "" } else { " " };
+            let _ = write!(text, "{space}{}", word.text);
+        }
+    }
+}
+
+fn answer(value: &serde_json::Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{value}")?;
+    out.flush()
+}
