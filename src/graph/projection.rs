@@ -117,6 +117,33 @@ mod tests {
     }
 
     #[test]
+    fn joints_of_other_layouts_are_cut_if_they_take_several_frames() {
+        let part = |path: String| {
+            let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+            adapt(graph).unwrap().1
+        };
+        let directory = format!("{}/tests/data/layouts", env!("CARGO_MANIFEST_DIR"));
+        let Part::Transducer(graphs) = part(format!("{directory}/parakeet_rs/decoder_joint.onnx")) else {
+            panic!("it holds both");
+        };
+        project(&graphs.joint).unwrap();
+        for (prediction, joint) in [
+            ("sherpa/decoder.onnx", "sherpa/joiner.onnx"),
+            ("genai/decoder.onnx", "genai/joint.onnx"),
+        ] {
+            let Part::Prediction(prediction) = part(format!("{directory}/{prediction}")) else {
+                panic!("{prediction} is a prediction network");
+            };
+            let Part::Joint(of_file) = part(format!("{directory}/{joint}")) else {
+                panic!("{joint} is a joint");
+            };
+            let graphs = of_file.with(prediction, 64).unwrap();
+            // They take one frame at a time.
+            assert!(project(&graphs.joint).unwrap_err().contains("fixed"), "{joint}");
+        }
+    }
+
+    #[test]
     fn a_joint_that_adds_raw_frames_stays_whole() {
         let mut joint = joint("assets/demo-model/decoder_joint-model.onnx");
         for node in &mut joint.graph.node {

@@ -183,6 +183,9 @@ impl Graph {
     }
 }
 
+/// A constant of one axis: its name and values.
+type Vector = (String, Vec<f32>);
+
 /// A product of activations with a constant.
 struct Product {
     data: String,
@@ -194,7 +197,7 @@ struct Product {
     /// A `Gemm`'s factor of all of it.
     scale: f32,
     /// What a `Gemm` adds before it is multiplied: the bias's name and values.
-    bias: Option<(String, Vec<f32>)>,
+    bias: Option<Vector>,
 }
 
 impl Product {
@@ -202,7 +205,7 @@ impl Product {
         format!("{}/scales_{}", self.weight, self.scale)
     }
 
-    fn scaled_bias(&self) -> Option<(String, Vec<f32>)> {
+    fn scaled_bias(&self) -> Option<Vector> {
         let (name, values) = self.bias.as_ref()?;
         let values = values.iter().map(|value| value * self.scale).collect();
         Some((format!("{name}/scaled_{}", self.scale), values))
@@ -214,7 +217,7 @@ fn gemm_factors(
     node: &NodeProto,
     rest: &[String],
     weights: &HashMap<&str, &TensorProto>,
-) -> Option<(f32, Option<(String, Vec<f32>)>)> {
+) -> Option<(f32, Option<Vector>)> {
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name() == name);
     let factor = |name: &str| attribute(name).map_or(1.0, AttributeProto::f);
     let (alpha, beta) = (factor("alpha"), factor("beta"));

@@ -142,12 +142,14 @@ enum Input {
     Encoder,
     /// One frame, copied here: \[1, width, 1\].
     Frame(Tensor<f32>),
-    /// Frames that [`Binding`] projects, once for a chunk.
-    Projected {
-        run: Binding,
-        frames: Tensor<f32>,
-        is_done: bool,
-    },
+    /// Frames that are projected, once for a chunk.
+    Projected(Box<Projected>),
+}
+
+struct Projected {
+    run: Binding,
+    frames: Tensor<f32>,
+    is_done: bool,
 }
 
 /// Which logits hold, from which frame on.
@@ -200,7 +202,7 @@ impl JointState {
                     few = Some((frames, scores));
                 }
                 let is_done = false;
-                (Input::Projected { run, frames, is_done }, all)
+                (Input::Projected(Box::new(Projected { run, frames, is_done })), all)
             }
         };
         Ok(Self {
@@ -214,8 +216,8 @@ impl JointState {
 
     /// The encoder has given another chunk.
     pub(super) fn begin(&mut self) {
-        if let Input::Projected { is_done, .. } = &mut self.input {
-            *is_done = false;
+        if let Input::Projected(projected) = &mut self.input {
+            projected.is_done = false;
         }
     }
 
@@ -230,7 +232,8 @@ impl JointState {
     ) -> Result<usize> {
         let doing = "run the joint";
         let first = match (&mut self.input, joint) {
-            (Input::Projected { run, frames, is_done }, Joint::Cut(cut)) => {
+            (Input::Projected(projected), Joint::Cut(cut)) => {
+                let Projected { run, frames, is_done } = &mut **projected;
                 if !*is_done {
                     cut.projection.run(run, "project encoder frames")?;
                     *is_done = true;

@@ -48,7 +48,7 @@ impl Transducer {
             return Err(bad(&names[1], fault));
         }
         // One label and a few frames at a time: handing that around costs more than it saves (114M parameters, two
-        // threads on busy cores: the prediction network took 5 times as long, on idle ones 1.2 times).
+        // threads on busy cores: the prediction network took 5 times as long in the median, 1.2 times at best).
         let options = &Options {
             threads: 1,
             ..options.clone()
