@@ -120,8 +120,9 @@ fn a_multilingual_model_hears_the_language_it_is_told() {
             &format!("lookahead=1040 word-hold=0 endpoint-silence=0 language-code={language}"),
         );
         hear(&harness);
-        assert_eq!(harness.text(), expected(model, language, Some(1040)), "{language}");
-        heard.push(harness.text());
+        let text = harness.text();
+        assert_eq!(text, expected(model, language, Some(1040)), "{language}");
+        heard.push(text);
     }
     assert_ne!(heard[0], heard[1]);
 }
