@@ -8,8 +8,8 @@ mod common;
 #[path = "common/harness.rs"]
 mod harness;
 
-use common::{Goldens, clip, clip_s16, data};
-use gstnemostt::{Event, Options, Recognizer};
+use common::{Goldens, Heard, clip, clip_s16, data};
+use gstnemostt::{Options, Recognizer};
 use harness::Harness;
 
 const CLIP: &str = "u2_digits";
@@ -38,13 +38,7 @@ fn expected(model: &str, language: &str, lookahead: Option<u32>) -> String {
     };
     let mut stream = Recognizer::load(data(model), &options).unwrap().stream().unwrap();
     stream.set_language(language).unwrap();
-    stream.accept(&clip(CLIP)).unwrap();
-    stream.finish(0).unwrap();
-    let words = std::iter::from_fn(|| stream.next_event()).filter_map(|event| match event {
-        Event::Word(word) => Some(word.text),
-        _ => None,
-    });
-    words.collect::<Vec<_>>().join(" ")
+    Heard::all(&mut stream, &clip(CLIP), 1_600).text()
 }
 
 #[test]
