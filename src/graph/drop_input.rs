@@ -21,28 +21,18 @@ pub const DROP_INPUT: &str = "drop_extra_pre_encoded";
 /// What the graph lacks.
 pub fn make_drop_an_input(graph: &mut Graph, chunk: Option<usize>) -> Result<(), Fault> {
     let place = carry_drop(graph)?;
+    // Slice(data, starts, ends, axes, steps): starts has shape [1], as the input has.
+    graph.graph.node[place.slice].input[1] = DROP_INPUT.into();
+    // Sub(length [B], 2): a scalar before, [1] now, which broadcasts the same way.
+    graph.graph.node[place.sub].input[1] = DROP_INPUT.into();
     if let Some(chunk) = chunk {
         let end = graph.fresh("kept_until");
         let frames = graph.fresh("chunk");
         graph.add_constant(&frames, ElementType::I64, &[chunk as i64]);
         graph.graph.node[place.slice].input[2] = end.clone();
-        graph.graph.node[place.slice].input[1] = DROP_INPUT.into();
-        graph.graph.node[place.sub].input[1] = DROP_INPUT.into();
         // In front of all others: the indices of `place` hold no longer.
         graph.prepend("Add", &[DROP_INPUT, &frames], &end);
-        declare(graph);
-        return Ok(());
     }
-    let inner = &mut graph.graph;
-    // Slice(data, starts, ends, axes, steps): starts has shape [1], as the input has.
-    inner.node[place.slice].input[1] = DROP_INPUT.into();
-    // Sub(length [B], 2): a scalar before, [1] now, which broadcasts the same way.
-    inner.node[place.sub].input[1] = DROP_INPUT.into();
-    declare(graph);
-    Ok(())
-}
-
-fn declare(graph: &mut Graph) {
     graph.declare(
         Side::Input,
         &TensorInfo {
@@ -51,4 +41,5 @@ fn declare(graph: &mut Graph) {
             dims: vec![Some(1)],
         },
     );
+    Ok(())
 }

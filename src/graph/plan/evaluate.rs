@@ -215,15 +215,7 @@ fn binary(operation: &str, a: &Value, b: &Value) -> Option<Value> {
     };
     if let (Some(x), Some(y)) = (a.floats(), b.floats()) {
         let pairs = x.iter().zip(&y);
-        let compared: Option<fn(&f32, &f32) -> bool> = match operation {
-            "Equal" => Some(|x, y| x == y),
-            "Less" => Some(|x, y| x < y),
-            "LessOrEqual" => Some(|x, y| x <= y),
-            "Greater" => Some(|x, y| x > y),
-            "GreaterOrEqual" => Some(|x, y| x >= y),
-            _ => None,
-        };
-        if let Some(compare) = compared {
+        if let Some(compare) = comparison(operation) {
             return Some(truths(pairs.map(|(x, y)| compare(x, y)).collect()));
         }
         let compute: fn(f32, f32) -> f32 = match operation {
@@ -241,12 +233,7 @@ fn binary(operation: &str, a: &Value, b: &Value) -> Option<Value> {
     let compared: Option<fn(&i64, &i64) -> bool> = match operation {
         "And" => Some(|&x, &y| x != 0 && y != 0),
         "Or" => Some(|&x, &y| x != 0 || y != 0),
-        "Equal" => Some(|x, y| x == y),
-        "Less" => Some(|x, y| x < y),
-        "LessOrEqual" => Some(|x, y| x <= y),
-        "Greater" => Some(|x, y| x > y),
-        "GreaterOrEqual" => Some(|x, y| x >= y),
-        _ => None,
+        _ => comparison(operation),
     };
     if let Some(compare) = compared {
         return Some(truths(pairs.map(|(x, y)| compare(x, y)).collect()));
@@ -260,6 +247,18 @@ fn binary(operation: &str, a: &Value, b: &Value) -> Option<Value> {
     };
     let ints: Vec<i64> = pairs.map(|(&x, &y)| compute(x, y)).collect::<Option<_>>()?;
     Some(Value::from_ints(a.element, dims, &ints))
+}
+
+/// What an operation that compares two numbers says of them.
+fn comparison<T: PartialOrd>(operation: &str) -> Option<fn(&T, &T) -> bool> {
+    match operation {
+        "Equal" => Some(|x, y| x == y),
+        "Less" => Some(|x, y| x < y),
+        "LessOrEqual" => Some(|x, y| x <= y),
+        "Greater" => Some(|x, y| x > y),
+        "GreaterOrEqual" => Some(|x, y| x >= y),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
