@@ -16,6 +16,7 @@ pub mod features;
 pub mod graph;
 mod headroom;
 mod lock;
+mod matrix;
 mod model;
 mod recognizer;
 pub mod text;

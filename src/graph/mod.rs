@@ -9,8 +9,10 @@ mod drop_input;
 mod edit;
 mod fault;
 mod layout;
+mod pack;
 mod plan;
 mod precision;
+mod products;
 mod projection;
 mod quantise;
 #[cfg(test)]
@@ -22,7 +24,7 @@ mod validate;
 mod weights;
 mod widen;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
@@ -31,6 +33,7 @@ pub use contract::{Contract, PROMPT_INPUT};
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;
 use layout::Recognised;
+pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
 pub use plan::{Plan, State, plan};
 pub use precision::Precision;
 pub use projection::{ProjectedJoint, project};
@@ -76,6 +79,8 @@ pub struct Graph {
     graph: onnx::GraphProto,
     /// What the weights point into.
     files: Vec<FileBytes>,
+    /// Weights of the products that were taken out: see `pack.rs`.
+    packed: Vec<Arc<crate::matrix::Weights>>,
 }
 
 impl Graph {
@@ -93,6 +98,7 @@ impl Graph {
                 header,
                 graph,
                 files: Vec::new(),
+                packed: Vec::new(),
             }),
             _ => Err(Fault::NotOnnx("there is no graph in it".into())),
         }

@@ -18,12 +18,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    ElementType, FileBytes, Graph, NodeProto, TensorProto, element_type,
-    onnx::{AttributeProto, OperatorSetIdProto, tensor_proto::DataType},
+    FileBytes, Graph, NodeProto, TensorProto,
+    onnx::tensor_proto::DataType,
+    products::{Product, read_floats},
 };
-
-/// Weights with fewer values cost no time worth an error.
-const SMALL: usize = 4096;
 
 /// The domain of ONNX Runtime's own operations.
 const DOMAIN: &str = "com.microsoft";
@@ -60,7 +58,7 @@ impl Graph {
     /// Makes 8-bit products of those with constant weights between the first and the last normalisation, and gives their
     /// number.
     pub fn quantise(&mut self, bits: Bits) -> usize {
-        let found = self.products();
+        let found = self.products_of_layers();
         if found.is_empty() {
             return 0;
         }
@@ -94,14 +92,7 @@ impl Graph {
         }
         self.graph.node = nodes;
         // In place: a weight that something else reads, too, stays beside its copy.
-        let read: HashSet<&str> = self
-            .graph
-            .node
-            .iter()
-            .flat_map(|n| &n.input)
-            .map(String::as_str)
-            .collect();
-        self.graph.initializer.retain(|weight| read.contains(weight.name()));
+        self.drop_unread_weights();
         for (name, (place, dims)) in narrow.places {
             self.graph.initializer.push(TensorProto {
                 name: Some(int8(&name)),
@@ -112,60 +103,19 @@ impl Graph {
             });
         }
         self.graph.initializer.sort_by(|a, b| a.name().cmp(b.name()));
-        if !self.header.opset_import.iter().any(|set| set.domain() == DOMAIN) {
-            self.header.opset_import.push(OperatorSetIdProto {
-                domain: Some(DOMAIN.into()),
-                version: Some(1),
-            });
-        }
+        self.import(DOMAIN);
         count
     }
 
     /// The products that are to be quantised, with the index of their node.
-    fn products(&self) -> Vec<(usize, Product)> {
+    fn products_of_layers(&self) -> Vec<(usize, Product)> {
         let norms: Vec<&NodeProto> = self.nodes().iter().filter(|node| is_norm(node)).collect();
         let normed: Vec<String> = norms.iter().flat_map(|node| &node.output).cloned().collect();
         let to_norm: Vec<String> = norms.iter().flat_map(|node| &node.input).cloned().collect();
         let (after, before) = (self.downstream(&normed), self.upstream(&to_norm));
-        let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
-        let product = |(number, node): (usize, &NodeProto)| {
-            let [data, weight, rest @ ..] = &node.input[..] else {
-                return None;
-            };
-            let [output] = &node.output[..] else { return None };
-            if !after.contains(data.as_str()) || !before.contains(output.as_str()) {
-                return None;
-            }
-            let (scale, bias, turned) = match (node.op_type(), rest) {
-                ("MatMul", []) => (1.0, None, false),
-                ("Gemm", _) => {
-                    let (scale, bias) = gemm_factors(node, rest, &weights)?;
-                    (scale, bias, flag(node, "transB"))
-                }
-                _ => return None,
-            };
-            let tensor = weights.get(weight.as_str())?;
-            let &[rows, columns] = &tensor.dims[..] else {
-                return None;
-            };
-            let (rows, columns) = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
-            let values = rows.checked_mul(columns)?;
-            let columns = if turned { rows } else { columns };
-            let whole = tensor.raw_data.as_ref()?.len() == values.checked_mul(4)?;
-            let is_float = element_type(tensor.data_type()) == ElementType::F32;
-            (is_float && whole && values >= SMALL).then(|| {
-                let product = Product {
-                    data: data.clone(),
-                    weight: weight.clone(),
-                    columns,
-                    turned,
-                    scale,
-                    bias,
-                };
-                (number, product)
-            })
-        };
-        self.nodes().iter().enumerate().filter_map(product).collect()
+        let mut found = self.products();
+        found.retain(|(_, product)| after.contains(product.data.as_str()) && before.contains(product.output.as_str()));
+        found
     }
 
     /// Adds what `product` multiplies its sums by and what it adds to them.
@@ -183,65 +133,16 @@ impl Graph {
     }
 }
 
-/// A constant of one axis: its name and values.
-type Vector = (String, Vec<f32>);
-
-/// A product of activations with a constant.
-struct Product {
-    data: String,
-    weight: String,
-    /// Its outputs.
-    columns: usize,
-    /// Whether the weight has a row for each output, not a column.
-    turned: bool,
-    /// A `Gemm`'s factor of all of it.
-    scale: f32,
-    /// What a `Gemm` adds before it is multiplied: the bias's name and values.
-    bias: Option<Vector>,
-}
-
 impl Product {
     fn scales(&self) -> String {
         format!("{}/scales_{}", self.weight, self.scale)
     }
 
-    fn scaled_bias(&self) -> Option<Vector> {
+    fn scaled_bias(&self) -> Option<(String, Vec<f32>)> {
         let (name, values) = self.bias.as_ref()?;
         let values = values.iter().map(|value| value * self.scale).collect();
         Some((format!("{name}/scaled_{}", self.scale), values))
     }
-}
-
-/// The common factor and the bias of a `Gemm`; `None` where it is of another kind than `alpha · (a · b + c)`.
-fn gemm_factors(
-    node: &NodeProto,
-    rest: &[String],
-    weights: &HashMap<&str, &TensorProto>,
-) -> Option<(f32, Option<Vector>)> {
-    let attribute = |name: &str| node.attribute.iter().find(|a| a.name() == name);
-    let factor = |name: &str| attribute(name).map_or(1.0, AttributeProto::f);
-    let (alpha, beta) = (factor("alpha"), factor("beta"));
-    if flag(node, "transA") {
-        return None;
-    }
-    match rest {
-        [] => Some((alpha, None)),
-        [bias] if alpha == beta => {
-            let tensor = weights.get(bias.as_str())?;
-            let is_vector = tensor.dims.len() == 1 && element_type(tensor.data_type()) == ElementType::F32;
-            let values = match tensor.raw_data.as_deref() {
-                Some(raw) if !raw.is_empty() => read_floats(raw).collect(),
-                _ => tensor.float_data.clone(),
-            };
-            let whole = is_vector && values.len() as i64 == tensor.dims[0];
-            whole.then(|| (alpha, Some((bias.clone(), values))))
-        }
-        _ => None,
-    }
-}
-
-fn flag(node: &NodeProto, name: &str) -> bool {
-    node.attribute.iter().any(|a| a.name() == name && a.i() != 0)
 }
 
 /// Whether a node begins or is a layer normalisation. Exports of opset 16 and before write it as a mean and what follows.
@@ -298,10 +199,6 @@ impl Narrow {
         let scales = largest.iter().map(|most| some(most) / bits.largest()).collect();
         self.scales.insert(name.into(), scales);
     }
-}
-
-fn read_floats(raw: &[u8]) -> impl Iterator<Item = f32> {
-    raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 fn floats(name: &str, values: impl ExactSizeIterator<Item = f32>) -> TensorProto {

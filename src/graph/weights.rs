@@ -53,6 +53,8 @@ pub struct Encoded {
     pub model: Vec<u8>,
     /// The files that hold those, by the names that `model` gives them.
     pub files: Vec<(String, FileBytes)>,
+    /// The weights of the operations [`PRODUCT`](super::PRODUCT), by number.
+    pub(crate) products: Vec<Arc<crate::matrix::Weights>>,
     /// Bytes of all weights.
     pub weights: usize,
 }
@@ -127,7 +129,7 @@ impl Graph {
 
     /// The graph for ONNX Runtime.
     pub fn encode(mut self) -> Encoded {
-        let mut weights = 0;
+        let mut weights = self.packed.iter().map(|weights| weights.bytes()).sum();
         for tensor in &mut self.graph.initializer {
             let Some(raw) = &tensor.raw_data else { continue };
             weights += raw.len();
@@ -150,6 +152,7 @@ impl Graph {
         Encoded {
             model: self.header.encode_to_vec(),
             files,
+            products: self.packed,
             weights,
         }
     }

@@ -170,6 +170,7 @@ mod tests {
                 ..Default::default()
             },
             files: Vec::new(),
+            packed: Vec::new(),
         };
         graph.widen().unwrap();
         let values = |index: usize| -> Vec<f32> {

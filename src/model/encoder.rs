@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     graph::{Bits, DROP_INPUT, Graph, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input, plan},
-    headroom,
+    headroom, matrix,
     window::{Window, first_width, full_width},
 };
 
@@ -51,6 +51,13 @@ impl Encoder {
                 PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),
                 _ => held,
             };
+            if width.is_some() && device == Device::Cpu && precision == Precision::Fp32 && matrix::is_fast() {
+                let packed = graph.pack_products();
+                packed.map_err(|error| Error::OutOfMemory {
+                    doing: format!("pack the weights of {name}"),
+                    reason: error.to_string(),
+                })?;
+            }
             let encoder = Self {
                 session: Session::load(graph, &name, options)?,
                 streaming,

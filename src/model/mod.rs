@@ -7,10 +7,12 @@ mod embedded;
 mod encoder;
 mod files;
 mod joint;
+mod library;
 mod options;
 mod runtime;
 mod sidecar;
 mod sniff;
+mod threads;
 mod transducer;
 mod variants;
 

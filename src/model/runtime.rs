@@ -7,7 +7,7 @@
 
 use std::{
     fmt::Display,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -15,28 +15,22 @@ use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider},
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    operator::{
+        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+        ShapeInferenceContext,
+    },
     session::{IoBinding, builder::SessionBuilder},
-    value::PrimitiveTensorElementType,
+    value::{PrimitiveTensorElementType, TensorElementType, ValueType},
 };
 
-use super::{Device, Options, PrecisionChoice};
+use super::{Device, Options, PrecisionChoice, library::candidates, threads::threads_for};
 use crate::{
     error::{Error, Result},
-    graph::{Fault, Graph, Precision},
+    graph::{DOMAIN, Fault, Graph, NUMBER, PRODUCT, Precision},
     headroom,
     lock::lock,
+    matrix::{Output, Weights},
 };
-
-/// Graphs with fewer bytes of weights run on one thread unless a number is asked for: handing their small operations around costs more
-/// than it saves. (1.7 M parameters: one thread is 1.35 times as fast as two; 114 M: two are 1.25 to 1.4 times as fast.)
-const SMALL_GRAPH: usize = 64 << 20;
-
-/// Threads that a large graph gets at most unless a number is asked for. A step of one stream reads every weight once, so
-/// it ends when memory has delivered them; a few cores are enough for that, and each more has to be woken and waited for.
-const MOST_THREADS: usize = 8;
-
-/// File names under which ONNX Runtime is installed, the most specific last.
-const LIBRARY: &str = "libonnxruntime.so";
 
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
@@ -118,29 +112,6 @@ fn explain(error: &ort::LoadDynamicError) -> String {
     }
 }
 
-fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        // Whoever sets it wants this library and no other.
-        return vec![path.into()];
-    }
-    let mut candidates: Vec<PathBuf> = directories.iter().flat_map(|dir| libraries_in(dir)).collect();
-    candidates.extend([LIBRARY.into(), format!("{LIBRARY}.1").into()]);
-    candidates
-}
-
-/// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.31.1`, … in `directory`.
-fn libraries_in(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let is_library = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let version = name.strip_prefix(LIBRARY);
-        version.is_some_and(|v| v.is_empty() || v.starts_with('.'))
-    };
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_library).collect();
-    found.sort();
-    found
-}
-
 fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
     let (doing, reason) = (doing.into(), reason.to_string());
     match is_out_of_memory(&reason) {
@@ -205,11 +176,7 @@ impl Session {
             })?;
         }
         let graph = graph.encode();
-        let threads = match options.threads {
-            0 if graph.weights < SMALL_GRAPH => 1,
-            0 => physical_cores().min(MOST_THREADS),
-            threads => threads,
-        };
+        let threads = threads_for(options.threads, graph.weights);
         let builder = configure(&environment, device, threads).map_err(|error| match device {
             Device::Cuda => Error::Device {
                 device: "cuda",
@@ -221,6 +188,11 @@ impl Session {
         for (file, bytes) in graph.files {
             let added = builder.with_external_initializer_file_in_memory(file, bytes);
             builder = added.map_err(|error| failed("hand over weights", error))?;
+        }
+        if !graph.products.is_empty() {
+            let domain = OperatorDomain::new(DOMAIN).and_then(|domain| domain.add(Product(graph.products)));
+            let added = domain.and_then(|domain| Ok(builder.with_operators(domain)?));
+            builder = added.map_err(|error| failed("add an operation", error))?;
         }
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
         let session = builder
@@ -293,22 +265,6 @@ fn pick_device(asked: Device) -> Result<Device> {
     }
 }
 
-/// Processor cores that this process may use, without their second hardware threads.
-fn physical_cores() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    let siblings = |cpu: usize| {
-        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        std::fs::read_to_string(path).ok()
-    };
-    let mut cores: Vec<String> = (0..).map_while(siblings).collect();
-    cores.sort();
-    cores.dedup();
-    match cores.len() {
-        0 => allowed,
-        cores => cores.min(allowed),
-    }
-}
-
 fn configure(environment: &Environment, device: Device, threads: usize) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?;
     builder = builder.with_intra_threads(threads)?;
@@ -325,6 +281,83 @@ fn configure(environment: &Environment, device: Device, threads: usize) -> ort::
         builder = builder.with_execution_providers([cuda])?;
     }
     Ok(builder)
+}
+
+/// Our own operation for products with constant weights.
+struct Product(Vec<Arc<Weights>>);
+
+impl Operator for Product {
+    type Kernel<'attr> = ProductKernel;
+
+    fn name(&self) -> &str {
+        PRODUCT
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::required(TensorElementType::Float32)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ProductKernel> {
+        self.weights(context.get(NUMBER)).map(ProductKernel)
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let weights = self.weights(context.attr(NUMBER).ok())?;
+        if let [input] = &mut context.inputs()[..] {
+            if let ValueType::Tensor { shape, .. } = input
+                && let Some(last) = shape.last_mut()
+            {
+                *last = weights.columns() as i64;
+            }
+            context.set_output(0, input)?;
+        }
+        Ok(())
+    }
+}
+
+impl Product {
+    fn weights(&self, number: Option<i64>) -> ort::Result<Arc<Weights>> {
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        let found = number.and_then(|number| self.0.get(number));
+        found
+            .cloned()
+            .ok_or_else(|| ort::Error::new("a product has no weights"))
+    }
+}
+
+/// One product of a graph.
+struct ProductKernel(Arc<Weights>);
+
+impl Kernel for ProductKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let missing = || ort::Error::new("a product has no input or output");
+        let weights = &*self.0;
+        let input = context.input(0)?.ok_or_else(missing)?;
+        let (shape, input) = input.try_extract_tensor::<f32>()?;
+        let mut shape = shape.clone();
+        match shape.last_mut() {
+            Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
+            _ => {
+                return Err(ort::Error::new(
+                    "rows of a product are of another width than its weights",
+                ));
+            }
+        }
+        let mut output = context.output(0, shape)?.ok_or_else(missing)?;
+        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, weights.columns());
+        let pieces = weights.pieces();
+        context.par_for(pieces, pieces, |piece| {
+            // SAFETY: ONNX Runtime calls this once for each piece.
+            #[allow(unsafe_code)]
+            unsafe {
+                weights.multiply(piece, input, &output);
+            }
+        })
+    }
 }
 
 /// A tensor in host memory that lives as long as its owner: written in place, never reallocated.
@@ -372,24 +405,5 @@ impl Binding {
     {
         let bound = self.0.bind_output(name, tensor.0.view_mut());
         bound.map_err(|error| failed(format!("bind output {name}"), error))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_library_is_looked_for_beside_the_plugin_first() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in [
-            "libonnxruntime.so.1.31.1",
-            "libonnxruntime_providers_shared.so",
-            "libother.so",
-        ] {
-            std::fs::write(directory.path().join(name), "").unwrap();
-        }
-        let found = libraries_in(directory.path());
-        assert_eq!(found, [directory.path().join("libonnxruntime.so.1.31.1")]);
     }
 }

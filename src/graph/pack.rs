@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
+//! their weights leave the graph for [`crate::matrix`].
+
+use std::{collections::HashSet, io, sync::Arc};
+
+use super::{
+    Graph, NodeProto,
+    onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
+    products::{Product, read_floats},
+};
+use crate::matrix::Weights;
+
+/// The domain of the operation.
+pub(crate) const DOMAIN: &str = "nemostt";
+
+/// The operation: float32 \[…, depth\] in, float32 \[…, columns\] out. Attribute [`NUMBER`] says with which weights.
+pub(crate) const PRODUCT: &str = "Product";
+
+/// Index into [`Encoded::products`](super::weights::Encoded::products).
+pub(crate) const NUMBER: &str = "number";
+
+impl Graph {
+    /// Makes the products with constant weights operations of our own, and gives their number. The graph runs only where
+    /// that operation is known.
+    ///
+    /// # Errors
+    /// The system's, where there is no memory for the weights; the graph is then as it was.
+    pub(crate) fn pack_products(&mut self) -> io::Result<usize> {
+        let inputs: Vec<String> = self.graph.input.iter().map(|input| input.name().into()).collect();
+        // What depends on constants alone (position tables) ONNX Runtime computes when it loads the graph.
+        let varying = self.downstream(&inputs);
+        let mut found = self.products();
+        found.retain(|(_, product)| Weights::fits(product.depth) && varying.contains(product.data.as_str()));
+        let mut packed = Vec::with_capacity(found.len());
+        for (_, product) in &found {
+            let weight = self.graph.initializer.iter().find(|w| w.name() == product.weight);
+            let values = weight.and_then(|weight| weight.raw_data.as_deref()).unwrap_or_default();
+            packed.push(Arc::new(pack(product, values)?));
+        }
+        for (number, (index, product)) in (self.packed.len()..).zip(&found) {
+            self.graph.node[*index] = node(product, number, self.graph.node[*index].name.take());
+        }
+        self.drop_unread_weights();
+        self.packed.extend(packed);
+        self.import(DOMAIN);
+        Ok(found.len())
+    }
+
+    /// Says that operations of `domain` occur.
+    pub(super) fn import(&mut self, domain: &str) {
+        let imports = &mut self.header.opset_import;
+        if !imports.iter().any(|set| set.domain() == domain) {
+            imports.push(OperatorSetIdProto {
+                domain: Some(domain.into()),
+                version: Some(1),
+            });
+        }
+    }
+
+    /// Leaves out the weights that no node reads.
+    pub(super) fn drop_unread_weights(&mut self) {
+        let inputs = self.graph.node.iter().flat_map(|node| &node.input);
+        let outputs = self.graph.output.iter().map(|output| output.name());
+        let read: HashSet<&str> = inputs.map(String::as_str).chain(outputs).collect();
+        self.graph.initializer.retain(|weight| read.contains(weight.name()));
+    }
+}
+
+/// The scale goes into the weights: it is a power of two in every export (a half, or the root of 64), so no sum changes.
+fn pack(product: &Product, values: &[u8]) -> io::Result<Weights> {
+    let (depth, columns, scale) = (product.depth, product.columns, product.scale);
+    let bias = product.bias.as_ref();
+    let bias: Option<Vec<f32>> = bias.map(|(_, bias)| bias.iter().map(|value| value * scale).collect());
+    let value = |row: usize, column: usize| {
+        let bytes = &values[4 * (column * depth + row)..][..4];
+        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    };
+    Weights::new(depth, columns, bias.as_deref(), |row, column, room| {
+        if product.turned {
+            for (index, slot) in room.iter_mut().enumerate() {
+                *slot = value(row, column + index) * scale;
+            }
+        } else {
+            let from = &values[4 * (row * columns + column)..][..4 * room.len()];
+            for (slot, value) in room.iter_mut().zip(read_floats(from)) {
+                *slot = value * scale;
+            }
+        }
+    })
+}
+
+fn node(product: &Product, number: usize, name: Option<String>) -> NodeProto {
+    NodeProto {
+        op_type: Some(PRODUCT.into()),
+        domain: Some(DOMAIN.into()),
+        name,
+        input: vec![product.data.clone()],
+        output: vec![product.output.clone()],
+        attribute: vec![AttributeProto {
+            name: Some(NUMBER.into()),
+            r#type: Some(AttributeType::Int as i32),
+            i: Some(number as i64),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Streaming, plan, read_file};
+
+    #[test]
+    fn every_product_of_a_step_is_taken_out() {
+        // Four of the two feed-forward blocks, four of attention and two pointwise convolutions in each layer, the one
+        // behind the subsampling, and the CTC head.
+        for (path, others) in [
+            ("assets/demo-model/encoder-model.onnx", 1),
+            ("assets/demo-model/ctc.onnx", 2),
+        ] {
+            let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+            let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+            let streaming = Streaming::read(&graph).unwrap();
+            plan(&mut graph, &streaming, 1).unwrap();
+            let before = graph.clone().encode();
+            let products = 10 * streaming.layers + others;
+            assert_eq!(graph.pack_products().unwrap(), products, "{path}");
+            let packed = graph.operations().filter(|&operation| operation == PRODUCT).count();
+            assert_eq!(packed, products);
+            let after = graph.encode();
+            assert_eq!(after.products.len(), packed);
+            assert!(after.model.len() < before.model.len());
+        }
+    }
+
+    #[test]
+    fn products_are_packed_once() {
+        let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
+        let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+        assert!(graph.pack_products().unwrap() > 0);
+        let packed = graph.packed.len();
+        assert_eq!(graph.pack_products().unwrap(), 0);
+        assert_eq!(graph.packed.len(), packed);
+    }
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Products of a few rows with constant weights: nearly all of what an encoder's step takes.
+//!
+//! With 2 to 14 rows, a step ends when memory has delivered the weights. ONNX Runtime's own product is made for many rows:
+//! with 14 it gets a third of what the processor multiplies, and reads memory in small pages (`docs/performance.md`).
+//! Here weights lie in the order in which they are read ([`kernel`]), in large pages ([`pages`]).
+//!
+//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime.rs`.
+
+mod kernel;
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::{io, marker::PhantomData};
+
+use self::{
+    kernel::Tile,
+    pages::{Frozen, Pages},
+};
+
+/// Bytes of weights that are one piece of work: enough to be worth handing over, and few enough that all threads end
+/// together.
+const PIECE: usize = 256 << 10;
+
+/// Whether this processor has vector instructions that make it worth the while: AVX2 with FMA, or AVX-512.
+pub fn is_fast() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Weights of a product: `output = input · weights + bias`.
+#[derive(Debug)]
+pub struct Weights {
+    panels: Frozen,
+    bias: Vec<f32>,
+    depth: usize,
+    columns: usize,
+    tile: Tile,
+}
+
+impl Weights {
+    /// Whether rows of `depth` values are supported: multiples of 4, as all models have.
+    pub fn fits(depth: usize) -> bool {
+        depth > 0 && depth.is_multiple_of(kernel::UNROLLED)
+    }
+
+    /// Weights of `depth` rows and `columns` columns. `fill` gets a row, a column and the room for the values from there on.
+    /// No `bias`: zeros.
+    ///
+    /// # Errors
+    /// The system's, where there is no memory for them.
+    ///
+    /// # Panics
+    /// If the depth does not [fit](Self::fits).
+    pub fn new(
+        depth: usize,
+        columns: usize,
+        bias: Option<&[f32]>,
+        fill: impl Fn(usize, usize, &mut [f32]),
+    ) -> io::Result<Self> {
+        assert!(Self::fits(depth));
+        let tile = Tile::of_this_processor();
+        let panel_columns = tile.columns;
+        let padded = columns.next_multiple_of(panel_columns);
+        let mut pages = Pages::zeros(depth.saturating_mul(padded))?;
+        let panels = pages.floats_mut().chunks_exact_mut(depth * panel_columns);
+        for (number, panel) in panels.enumerate() {
+            let first = number * panel_columns;
+            let real = panel_columns.min(columns - first);
+            for (row, values) in panel.chunks_exact_mut(panel_columns).enumerate() {
+                fill(row, first, &mut values[..real]);
+            }
+        }
+        let mut bias = bias.map(<[f32]>::to_vec).unwrap_or_default();
+        bias.resize(padded, 0.0);
+        Ok(Self {
+            panels: pages.freeze()?,
+            bias,
+            depth,
+            columns,
+            tile,
+        })
+    }
+
+    /// Values of a row of the input.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Values of a row of the output.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes that a product reads.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.panels.floats())
+    }
+
+    /// Pieces into which the work can be cut: see [`multiply`](Self::multiply).
+    pub fn pieces(&self) -> usize {
+        self.panel_count().div_ceil(self.panels_in_piece())
+    }
+
+    /// Does piece `piece` of the product of `input`, row by row. All pieces together, in any order and on any threads,
+    /// write all of `output`.
+    ///
+    /// # Panics
+    /// If `input` and `output` have not the same number of rows of the right width.
+    ///
+    /// # Safety
+    /// No two threads may do the same piece for the same output at the same time.
+    #[allow(unsafe_code)]
+    pub unsafe fn multiply(&self, piece: usize, input: &[f32], output: &Output<'_>) {
+        assert!(input.len() == output.rows * self.depth && output.columns == self.columns);
+        let columns = self.tile.columns;
+        // Equal shares: 14 rows are 5, 5 and 4 where 6 fit.
+        let passes = output.rows.div_ceil(self.tile.rows).max(1);
+        let share = output.rows.div_ceil(passes).max(1);
+        let size = self.panels_in_piece();
+        for panel in piece * size..((piece + 1) * size).min(self.panel_count()) {
+            let weights = &self.panels.floats()[panel * columns * self.depth..][..columns * self.depth];
+            let bias = &self.bias[panel * columns..][..columns];
+            for first in (0..output.rows).step_by(share) {
+                let rows = share.min(output.rows - first);
+                let input = &input[first * self.depth..][..rows * self.depth];
+                kernel::multiply(rows, input, weights, bias, output, (first, panel * columns));
+            }
+        }
+    }
+
+    fn panel_count(&self) -> usize {
+        self.bias.len() / self.tile.columns
+    }
+
+    fn panels_in_piece(&self) -> usize {
+        (PIECE / (size_of::<f32>() * self.tile.columns * self.depth)).max(1)
+    }
+}
+
+/// Where a product goes: rows of the same width, of which several threads write different columns.
+#[derive(Debug)]
+pub struct Output<'a> {
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+    values: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: threads share it only to write to different places: see `Weights::multiply`.
+#[allow(unsafe_code)]
+unsafe impl Sync for Output<'_> {}
+
+impl<'a> Output<'a> {
+    /// Rows of `columns` values each.
+    pub fn new(values: &'a mut [f32], columns: usize) -> Self {
+        Self {
+            start: values.as_mut_ptr(),
+            rows: values.len() / columns.max(1),
+            columns,
+            values: PhantomData,
+        }
+    }
+
+    /// Writes the first of `values` to row `row` from column `column` on, as far as the row goes.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn put(&self, row: usize, column: usize, values: &[f32]) {
+        assert!(row < self.rows && column < self.columns);
+        let count = values.len().min(self.columns - column);
+        // SAFETY: row and column lie within, and no more than the row is written. Pieces are of different columns, and
+        // `multiply` demands that each is one thread's.
+        unsafe {
+            let place = self.start.add(row * self.columns + column);
+            place.copy_from_nonoverlapping(values.as_ptr(), count);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where ONNX Runtime is looked for.
+
+use std::path::{Path, PathBuf};
+
+/// File names under which ONNX Runtime is installed, the most specific last.
+const LIBRARY: &str = "libonnxruntime.so";
+
+/// Files to try, the best first.
+pub(super) fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        // Whoever sets it wants this library and no other.
+        return vec![path.into()];
+    }
+    let mut candidates: Vec<PathBuf> = directories.iter().flat_map(|dir| libraries_in(dir)).collect();
+    candidates.extend([LIBRARY.into(), format!("{LIBRARY}.1").into()]);
+    candidates
+}
+
+/// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.31.1`, … in `directory`.
+fn libraries_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let version = name.strip_prefix(LIBRARY);
+        version.is_some_and(|v| v.is_empty() || v.starts_with('.'))
+    };
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_library).collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_looked_for_beside_the_plugin_first() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [
+            "libonnxruntime.so.1.31.1",
+            "libonnxruntime_providers_shared.so",
+            "libother.so",
+        ] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = libraries_in(directory.path());
+        assert_eq!(found, [directory.path().join("libonnxruntime.so.1.31.1")]);
+    }
+}
