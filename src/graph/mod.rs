@@ -34,6 +34,7 @@ pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;
 use layout::Recognised;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
+pub(crate) use plan::{ATTENTION, SCALE};
 pub use plan::{Plan, State, plan};
 pub use precision::Precision;
 pub use projection::{ProjectedJoint, project};
@@ -80,7 +81,7 @@ pub struct Graph {
     /// What the weights point into.
     files: Vec<FileBytes>,
     /// Weights of the products that were taken out: see `pack.rs`.
-    packed: Vec<Arc<crate::matrix::Weights>>,
+    packed: Vec<Arc<crate::kernels::matrix::Weights>>,
 }
 
 impl Graph {

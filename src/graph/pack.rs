@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
-//! their weights leave the graph for [`crate::matrix`].
+//! their weights leave the graph for [`crate::kernels::matrix`].
 
 use std::{collections::HashSet, io, sync::Arc};
 
@@ -10,7 +10,7 @@ use super::{
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
     products::{Product, read_floats},
 };
-use crate::matrix::Weights;
+use crate::kernels::matrix::Weights;
 
 /// The domain of the operation.
 pub(crate) const DOMAIN: &str = "nemostt";

@@ -54,7 +54,7 @@ pub struct Encoded {
     /// The files that hold those, by the names that `model` gives them.
     pub files: Vec<(String, FileBytes)>,
     /// The weights of the operations [`PRODUCT`](super::PRODUCT), by number.
-    pub(crate) products: Vec<Arc<crate::matrix::Weights>>,
+    pub(crate) products: Vec<Arc<crate::kernels::matrix::Weights>>,
     /// Bytes of all weights.
     pub weights: usize,
 }

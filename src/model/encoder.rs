@@ -10,7 +10,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     graph::{Bits, DROP_INPUT, Graph, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input, plan},
-    headroom, matrix,
+    headroom,
+    kernels::matrix,
     window::{Window, first_width, full_width},
 };
 
@@ -47,11 +48,16 @@ impl Encoder {
         let mut graph = part.0;
         let (device, held) = (device_of(options)?, graph.precision());
         let build = |mut graph: Graph, states: Vec<State>, width: Option<usize>| {
+            // Planned graphs only: others are run as they are.
+            let ours = width.is_some() && device == Device::Cpu && matrix::is_fast();
+            if ours {
+                graph.fuse_attention();
+            }
             let precision = match options.precision {
                 PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),
                 _ => held,
             };
-            if width.is_some() && device == Device::Cpu && precision == Precision::Fp32 && matrix::is_fast() {
+            if ours && precision == Precision::Fp32 {
                 let packed = graph.pack_products();
                 packed.map_err(|error| Error::OutOfMemory {
                     doing: format!("pack the weights of {name}"),

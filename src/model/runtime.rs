@@ -20,16 +20,19 @@ use ort::{
         ShapeInferenceContext,
     },
     session::{IoBinding, builder::SessionBuilder},
-    value::{PrimitiveTensorElementType, TensorElementType, ValueType},
+    value::{PrimitiveTensorElementType, TensorElementType, TensorValueType, ValueType},
 };
 
 use super::{Device, Options, PrecisionChoice, library::candidates, threads::threads_for};
 use crate::{
     error::{Error, Result},
-    graph::{DOMAIN, Fault, Graph, NUMBER, PRODUCT, Precision},
+    graph::{ATTENTION, DOMAIN, Fault, Graph, NUMBER, PRODUCT, Precision, SCALE},
     headroom,
+    kernels::{
+        attention::{Attention, Step},
+        matrix::{Output, Weights},
+    },
     lock::lock,
-    matrix::{Output, Weights},
 };
 
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
@@ -189,11 +192,11 @@ impl Session {
             let added = builder.with_external_initializer_file_in_memory(file, bytes);
             builder = added.map_err(|error| failed("hand over weights", error))?;
         }
-        if !graph.products.is_empty() {
-            let domain = OperatorDomain::new(DOMAIN).and_then(|domain| domain.add(Product(graph.products)));
-            let added = domain.and_then(|domain| Ok(builder.with_operators(domain)?));
-            builder = added.map_err(|error| failed("add an operation", error))?;
-        }
+        let operations = OperatorDomain::new(DOMAIN)
+            .and_then(|domain| domain.add(Product(graph.products)))
+            .and_then(|domain| domain.add(Attend));
+        let added = operations.and_then(|domain| Ok(builder.with_operators(domain)?));
+        builder = added.map_err(|error| failed("add our operations", error))?;
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
         let session = builder
             .commit_from_memory(&graph.model)
@@ -355,6 +358,102 @@ impl Kernel for ProductKernel {
             #[allow(unsafe_code)]
             unsafe {
                 weights.multiply(piece, input, &output);
+            }
+        })
+    }
+}
+
+/// Our own operation for attention: see [`ATTENTION`] for its inputs.
+struct Attend;
+
+impl Operator for Attend {
+    type Kernel<'attr> = AttendKernel;
+
+    fn name(&self) -> &str {
+        ATTENTION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let float = || OperatorInput::required(TensorElementType::Float32);
+        let places = OperatorInput::required(TensorElementType::Int64);
+        (0..9).map(move |_| float()).chain([places])
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttendKernel> {
+        let floats = |input: usize| {
+            let tensor = context.constant_input::<TensorValueType<f32>>(input)?;
+            let (shape, values) = tensor.extract_tensor();
+            let dims: Vec<usize> = shape.iter().map(|&size| size.max(0) as usize).collect();
+            Ok::<_, ort::Error>((dims, values.to_vec()))
+        };
+        let ((sizes, bias_u), (_, bias_v), (_, positions)) = (floats(6)?, floats(7)?, floats(8)?);
+        let places = context.constant_input::<TensorValueType<i64>>(9)?;
+        let (table, places) = places.extract_tensor();
+        let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
+            return Err(ort::Error::new("the tables of an attention have other axes"));
+        };
+        let attention = Attention {
+            heads,
+            width,
+            frames: frames as usize,
+            left: (keys - frames).max(0) as usize,
+            scale: context.get(SCALE).unwrap_or(1.0),
+            biases: [bias_u, bias_v],
+            positions,
+            // None is negative in what the plan writes; as large ones they are refused.
+            places: places.iter().map(|&place| place as usize).collect(),
+        };
+        match attention.is_whole() {
+            true => Ok(AttendKernel(attention)),
+            false => Err(ort::Error::new("the tables of an attention do not fit each other")),
+        }
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        match context.inputs().first() {
+            Some(queries) => context.set_output(0, queries),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One layer's attention.
+struct AttendKernel(Attention);
+
+impl Kernel for AttendKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let missing = || ort::Error::new("an attention has not all inputs");
+        let attention = &self.0;
+        let inputs: [_; 6] = std::array::from_fn(|index| context.input(index));
+        let mut slices: [&[f32]; 6] = [&[]; 6];
+        for (slice, input) in slices.iter_mut().zip(&inputs) {
+            let input = input.as_ref().map_err(|error| ort::Error::new(error.to_string()))?;
+            *slice = input.as_ref().ok_or_else(missing)?.try_extract_tensor::<f32>()?.1;
+        }
+        let [queries, old_keys, new_keys, old_values, new_values, mask] = slices;
+        let step = Step {
+            queries,
+            keys: [old_keys, new_keys],
+            values: [old_values, new_values],
+            mask,
+        };
+        if !attention.takes(&step) {
+            return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
+        }
+        let width = attention.heads * attention.width;
+        let mut output = context
+            .output(0, [attention.frames as i64, width as i64])?
+            .ok_or_else(missing)?;
+        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, width);
+        context.par_for(attention.heads, attention.heads, |head| {
+            // SAFETY: ONNX Runtime calls this once for each head.
+            #[allow(unsafe_code)]
+            unsafe {
+                attention.attend(head, &step, &output);
             }
         })
     }

@@ -18,6 +18,7 @@ mod attention;
 mod caches;
 mod convolution;
 mod evaluate;
+mod fuse;
 mod masks;
 mod movement;
 mod net;
@@ -29,6 +30,7 @@ mod subsampling;
 mod tests;
 mod value;
 
+pub(crate) use self::fuse::{ATTENTION, SCALE};
 use self::net::{Attribute, Net};
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
 use crate::window::full_width;

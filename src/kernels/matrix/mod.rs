@@ -168,14 +168,15 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes the first of `values` to row `row` from column `column` on, as far as the row goes.
+    /// Writes the first of `values` to row `row` from column `column` on, as far as the row goes. Whoever calls it sees to
+    /// it that no other thread writes there.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn put(&self, row: usize, column: usize, values: &[f32]) {
+    pub(super) fn put(&self, row: usize, column: usize, values: &[f32]) {
         assert!(row < self.rows && column < self.columns);
         let count = values.len().min(self.columns - column);
-        // SAFETY: row and column lie within, and no more than the row is written. Pieces are of different columns, and
-        // `multiply` demands that each is one thread's.
+        // SAFETY: row and column lie within, and no more than the row is written. What threads write at a time are
+        // different columns: `Weights::multiply` and `Attention::attend` demand it.
         unsafe {
             let place = self.start.add(row * self.columns + column);
             place.copy_from_nonoverlapping(values.as_ptr(), count);

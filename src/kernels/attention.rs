@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Attention with relative positions (Transformer-XL), of a few new frames to cached ones and to themselves:
+//!
+//! ```text
+//! score(i, j) = ((query(i) + u) · key(j) + (query(i) + v) · position(i, j)) / scale + mask(i, j)
+//! output(i)   = Σ_j softmax_j(score(i, j)) · value(j)
+//! ```
+//!
+//! for each head. ONNX Runtime does it in 20 operations, each of which takes longer to begin than to end.
+
+use std::cell::RefCell;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::{
+    matrix::Output,
+    vectors::{add_scaled, dot},
+};
+
+/// What does not change from step to step.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub(crate) heads: usize,
+    /// Width of a head.
+    pub(crate) width: usize,
+    /// New frames.
+    pub(crate) frames: usize,
+    /// Cached frames.
+    pub(crate) left: usize,
+    pub(crate) scale: f32,
+    /// What is added to queries of contents, and to queries of positions: \[heads, width\].
+    pub(crate) biases: [Vec<f32>; 2],
+    /// Relative positions, \[heads, width, positions\].
+    pub(crate) positions: Vec<f32>,
+    /// For each query and key, which of the numbers of [frames, positions] is theirs: \[frames, left + frames\].
+    pub(crate) places: Vec<usize>,
+}
+
+/// What a step gives, and where its result goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step<'a> {
+    /// \[frames, heads · width\].
+    pub(crate) queries: &'a [f32],
+    /// Cached ones and new ones: \[heads, left, width\] and \[heads, frames, width\].
+    pub(crate) keys: [&'a [f32]; 2],
+    pub(crate) values: [&'a [f32]; 2],
+    /// \[frames, left + frames\]: 0, or so small a number that nothing is left.
+    pub(crate) mask: &'a [f32],
+}
+
+impl Attention {
+    /// Whether the sizes of all tables fit each other.
+    pub(crate) fn is_whole(&self) -> bool {
+        let all = self.heads * self.width;
+        let keys = self.left + self.frames;
+        let fits = all > 0
+            && self.frames > 0
+            && self.scale != 0.0
+            && self.biases.iter().all(|bias| bias.len() == all)
+            && self.places.len() == self.frames * keys
+            && self.positions.len() == all * self.position_count();
+        fits && self
+            .places
+            .iter()
+            .all(|&place| place < self.frames * self.position_count())
+    }
+
+    /// Whether the sizes of `step` fit.
+    pub(crate) fn takes(&self, step: &Step<'_>) -> bool {
+        let all = self.heads * self.width;
+        let rows = [self.left, self.frames].map(|rows| rows * all);
+        let fit = |both: &[&[f32]; 2]| both.iter().zip(rows).all(|(part, size)| part.len() == size);
+        step.queries.len() == self.frames * all
+            && fit(&step.keys)
+            && fit(&step.values)
+            && step.mask.len() == self.places.len()
+    }
+
+    fn position_count(&self) -> usize {
+        self.positions.len() / (self.heads * self.width).max(1)
+    }
+
+    /// Does head `head`. All heads, in any order and on any threads, write all of `output`: \[frames, heads · width\].
+    ///
+    /// # Panics
+    /// If `step` is not [taken](Self::takes).
+    ///
+    /// # Safety
+    /// No two threads may do the same head for the same output at the same time.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, output: &Output<'_>) {
+        thread_local! {
+            /// Room for one head, kept for the next one.
+            static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        assert!(self.takes(step));
+        ROOM.with_borrow_mut(|room| {
+            let keys = self.left + self.frames;
+            room.resize(self.frames * (keys + self.position_count()) + 2 * self.width, 0.0);
+            Arch::new().dispatch(Head {
+                attention: self,
+                head,
+                step,
+                output,
+                room,
+            });
+        });
+    }
+}
+
+struct Head<'a> {
+    attention: &'a Attention,
+    head: usize,
+    step: &'a Step<'a>,
+    output: &'a Output<'a>,
+    room: &'a mut [f32],
+}
+
+impl WithSimd for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (a, step) = (self.attention, self.step);
+        let (width, keys, positions) = (a.width, a.left + a.frames, a.position_count());
+        let of_head = |table: &'_ [f32], size: usize| -> std::ops::Range<usize> {
+            debug_assert!(table.len() >= (self.head + 1) * size);
+            self.head * size..(self.head + 1) * size
+        };
+        let (scores, rest) = self.room.split_at_mut(a.frames * keys);
+        let (by_position, rest) = rest.split_at_mut(a.frames * positions);
+        let (query, sum) = rest.split_at_mut(width);
+        let bias = a.biases.each_ref().map(|bias| &bias[of_head(bias, width)]);
+        let table = &a.positions[of_head(&a.positions, width * positions)];
+        let part = |both: [&'_ [f32]; 2]| -> [std::ops::Range<usize>; 2] {
+            [of_head(both[0], a.left * width), of_head(both[1], a.frames * width)]
+        };
+        let [cached, new] = part(step.keys);
+        let keys_of_head = [&step.keys[0][cached], &step.keys[1][new]];
+        let [cached, new] = part(step.values);
+        let values_of_head = [&step.values[0][cached], &step.values[1][new]];
+
+        let with_bias = |query: &mut [f32], frame: usize, bias: &[f32]| {
+            let row = &step.queries[(frame * a.heads + self.head) * width..][..width];
+            for ((sum, value), bias) in query.iter_mut().zip(row).zip(bias) {
+                *sum = value + bias;
+            }
+        };
+        for (frame, scores) in by_position.chunks_exact_mut(positions).enumerate() {
+            with_bias(query, frame, bias[1]);
+            scores.fill(0.0);
+            for (&value, row) in query.iter().zip(table.chunks_exact(positions)) {
+                add_scaled(simd, scores, value, row);
+            }
+        }
+        for (frame, scores) in scores.chunks_exact_mut(keys).enumerate() {
+            with_bias(query, frame, bias[0]);
+            let rows = keys_of_head.iter().flat_map(|part| part.chunks_exact(width));
+            let places = &a.places[frame * keys..][..keys];
+            let mask = &step.mask[frame * keys..][..keys];
+            for (((score, key), &place), mask) in scores.iter_mut().zip(rows).zip(places).zip(mask) {
+                *score = (dot(simd, query, key) + by_position[place]) / a.scale + mask;
+            }
+            softmax(scores);
+            sum.fill(0.0);
+            let rows = values_of_head.iter().flat_map(|part| part.chunks_exact(width));
+            for (&weight, value) in scores.iter().zip(rows) {
+                add_scaled(simd, sum, weight, value);
+            }
+            self.output.put(frame, self.head * width, sum);
+        }
+    }
+}
+
+/// In place. The largest is taken off first, so that nothing overflows.
+#[inline(always)]
+fn softmax(scores: &mut [f32]) {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - largest).exp();
+        sum += *score;
+    }
+    for score in scores {
+        *score /= sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noise(count: usize, mut seed: u32) -> Vec<f32> {
+        let mut next = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from((seed >> 16) as u16) / 32_768.0 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// The same in double precision, one number at a time.
+    fn slowly(a: &Attention, step: &Step<'_>) -> Vec<f64> {
+        let (keys, positions) = (a.left + a.frames, a.position_count());
+        let mut output = vec![0.0; a.frames * a.heads * a.width];
+        for (head, frame) in (0..a.heads).flat_map(|head| (0..a.frames).map(move |frame| (head, frame))) {
+            let query = |bias: usize, d: usize| {
+                f64::from(step.queries[(frame * a.heads + head) * a.width + d])
+                    + f64::from(a.biases[bias][head * a.width + d])
+            };
+            let row = |both: [&[f32]; 2], key: usize, d: usize| match key.checked_sub(a.left) {
+                Some(new) => f64::from(both[1][(head * a.frames + new) * a.width + d]),
+                None => f64::from(both[0][(head * a.left + key) * a.width + d]),
+            };
+            let score = |key: usize| {
+                let (row_of, position) = (
+                    a.places[frame * keys + key] / positions,
+                    a.places[frame * keys + key] % positions,
+                );
+                assert_eq!(row_of, frame, "every query looks into its own row");
+                let content: f64 = (0..a.width).map(|d| query(0, d) * row(step.keys, key, d)).sum();
+                let place = |d: usize| f64::from(a.positions[(head * a.width + d) * positions + position]);
+                let position: f64 = (0..a.width).map(|d| query(1, d) * place(d)).sum();
+                (content + position) / f64::from(a.scale) + f64::from(step.mask[frame * keys + key])
+            };
+            let scores: Vec<f64> = (0..keys).map(score).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+            let all: f64 = weights.iter().sum();
+            for d in 0..a.width {
+                let sum: f64 = (0..keys).map(|key| weights[key] * row(step.values, key, d)).sum();
+                output[(frame * a.heads + head) * a.width + d] = sum / all;
+            }
+        }
+        output
+    }
+
+    fn check(heads: usize, width: usize, frames: usize, left: usize) {
+        let (all, keys, positions) = (heads * width, left + frames, left + 2 * frames - 1);
+        let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
+        let attention = Attention {
+            heads,
+            width,
+            frames,
+            left,
+            scale: (width as f32).sqrt(),
+            biases: [noise(all, 1), noise(all, 2)],
+            positions: noise(all * positions, 3),
+            places: (0..frames * keys).map(|i| place(i / keys, i % keys)).collect(),
+        };
+        assert!(attention.is_whole());
+        let mut mask = vec![0.0; frames * keys];
+        // Some of the oldest are not there yet.
+        mask.iter_mut()
+            .enumerate()
+            .filter(|(i, _)| i % keys < left / 3)
+            .for_each(|(_, m)| *m = -1e30);
+        let tables = [frames * all, left * all, frames * all, left * all, frames * all];
+        let [queries, old_keys, new_keys, old_values, new_values] =
+            std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
+        let step = Step {
+            queries: &queries,
+            keys: [&old_keys, &new_keys],
+            values: [&old_values, &new_values],
+            mask: &mask,
+        };
+        let mut got = vec![f32::NAN; frames * all];
+        let output = Output::new(&mut got, all);
+        for head in (0..heads).rev() {
+            // SAFETY: one after the other.
+            #[allow(unsafe_code)]
+            unsafe {
+                attention.attend(head, &step, &output);
+            }
+        }
+        for (got, expected) in got.iter().zip(slowly(&attention, &step)) {
+            assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
+        }
+        assert!(!attention.takes(&Step {
+            mask: &mask[1..],
+            ..step
+        }));
+        let cut = Attention {
+            positions: noise(1, 1),
+            ..attention
+        };
+        assert!(!cut.is_whole());
+    }
+
+    #[test]
+    fn sizes_of_real_layers() {
+        for frames in [1, 2, 7, 14] {
+            check(8, 64, frames, 70);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_size(heads in 1_usize..4, width in 1_usize..40, frames in 1_usize..5, left in 0_usize..20) {
+            check(heads, width, frames, left);
+        }
+    }
+}
