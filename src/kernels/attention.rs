@@ -15,7 +15,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{
     matrix::Output,
-    vectors::{add_scaled, dot},
+    vectors::{add_rows, dot, exp},
 };
 
 /// What does not change from step to step.
@@ -150,9 +150,7 @@ impl WithSimd for Head<'_> {
         for (frame, scores) in by_position.chunks_exact_mut(positions).enumerate() {
             with_bias(query, frame, bias[1]);
             scores.fill(0.0);
-            for (&value, row) in query.iter().zip(table.chunks_exact(positions)) {
-                add_scaled(simd, scores, value, row);
-            }
+            add_rows(simd, scores, query, table);
         }
         for (frame, scores) in scores.chunks_exact_mut(keys).enumerate() {
             with_bias(query, frame, bias[0]);
@@ -162,12 +160,11 @@ impl WithSimd for Head<'_> {
             for (((score, key), &place), mask) in scores.iter_mut().zip(rows).zip(places).zip(mask) {
                 *score = (dot(simd, query, key) + by_position[place]) / a.scale + mask;
             }
-            softmax(scores);
+            softmax(simd, scores);
             sum.fill(0.0);
-            let rows = values_of_head.iter().flat_map(|part| part.chunks_exact(width));
-            for (&weight, value) in scores.iter().zip(rows) {
-                add_scaled(simd, sum, weight, value);
-            }
+            let (old, new) = scores.split_at(a.left);
+            add_rows(simd, sum, old, values_of_head[0]);
+            add_rows(simd, sum, new, values_of_head[1]);
             self.output.put(frame, self.head * width, sum);
         }
     }
@@ -175,14 +172,26 @@ impl WithSimd for Head<'_> {
 
 /// In place. The largest is taken off first, so that nothing overflows.
 #[inline(always)]
-fn softmax(scores: &mut [f32]) {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for score in scores.iter_mut() {
+fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
+    let (vectors, rest) = S::as_mut_simd_f32s(scores);
+    let largest = vectors
+        .iter()
+        .fold(simd.splat_f32s(f32::NEG_INFINITY), |most, &v| simd.max_f32s(most, v));
+    let largest = rest.iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
+    let mut sums = simd.splat_f32s(0.0);
+    for vector in vectors.iter_mut() {
+        *vector = exp(simd, simd.sub_f32s(*vector, simd.splat_f32s(largest)));
+        sums = simd.add_f32s(sums, *vector);
+    }
+    let mut sum = simd.reduce_sum_f32s(sums);
+    for score in rest.iter_mut() {
         *score = (*score - largest).exp();
         sum += *score;
     }
-    for score in scores {
+    for vector in vectors {
+        *vector = simd.div_f32s(*vector, simd.splat_f32s(sum));
+    }
+    for score in rest {
         *score /= sum;
     }
 }

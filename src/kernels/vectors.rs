@@ -19,20 +19,121 @@ pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     for (&a, &b) in a_left.iter().zip(b_left) {
         sums[0] = simd.mul_add_f32s(a, b, sums[0]);
     }
-    let rest = simd.mul_f32s(simd.partial_load_f32s(a_rest), simd.partial_load_f32s(b_rest));
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     let pairs = [simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3])];
-    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(pairs[0], pairs[1]), rest))
+    simd.reduce_sum_f32s(simd.add_f32s(pairs[0], pairs[1])) + rest
 }
 
-/// `sums += factor · values`. Both must be of the same length.
+/// `sums += Σ factor · row`, a row for each factor; `rows` holds them one after the other, each as long as `sums`.
 #[inline(always)]
-pub(super) fn add_scaled<S: Simd>(simd: S, sums: &mut [f32], factor: f32, values: &[f32]) {
-    let ((sums, sums_rest), (values, values_rest)) = (S::as_mut_simd_f32s(sums), S::as_simd_f32s(values));
-    let many = simd.splat_f32s(factor);
-    for (sum, &value) in sums.iter_mut().zip(values) {
-        *sum = simd.mul_add_f32s(many, value, *sum);
+pub(super) fn add_rows<S: Simd>(simd: S, sums: &mut [f32], factors: &[f32], rows: &[f32]) {
+    let width = sums.len();
+    let (vectors, rest) = S::as_mut_simd_f32s(sums);
+    let (chunks, single) = vectors.as_chunks_mut::<4>();
+    let mut column = 0;
+    for chunk in chunks {
+        // Sums stay in registers from the first row to the last.
+        let mut kept = *chunk;
+        for (&factor, row) in factors.iter().zip(rows.chunks_exact(width)) {
+            let (factor, row) = (simd.splat_f32s(factor), S::as_simd_f32s(&row[column..]).0);
+            for lane in 0..4 {
+                kept[lane] = simd.mul_add_f32s(factor, row[lane], kept[lane]);
+            }
+        }
+        *chunk = kept;
+        column += 4 * S::F32_LANES;
     }
-    for (sum, &value) in sums_rest.iter_mut().zip(values_rest) {
-        *sum = factor.mul_add(value, *sum);
+    for vector in single {
+        let mut kept = *vector;
+        for (&factor, row) in factors.iter().zip(rows.chunks_exact(width)) {
+            let row = S::as_simd_f32s(&row[column..]).0;
+            kept = simd.mul_add_f32s(simd.splat_f32s(factor), row[0], kept);
+        }
+        *vector = kept;
+        column += S::F32_LANES;
+    }
+    for (index, sum) in rest.iter_mut().enumerate() {
+        for (factor, row) in factors.iter().zip(rows.chunks_exact(width)) {
+            *sum = factor.mul_add(row[column + index], *sum);
+        }
+    }
+}
+
+/// `e^x`, to within 2 units of the last place. Below -87.3 it is 1.2e-38, the smallest number with all digits, and not less.
+///
+/// `x = n · ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is a polynomial (the coefficients of Cephes' `expf`), and `2^n` is put
+/// into the exponent.
+#[inline(always)]
+pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    const COEFFICIENTS: [f32; 6] = [
+        1.987_569_2e-4,
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ];
+    /// 1.5 · 2^23: what is added to it is rounded to a whole number, which its last bits then hold.
+    const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts, of which the first has so few digits that products with n are exact.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    /// Where results become subnormal, and where they overflow.
+    const LIMITS: [f32; 2] = [-87.3, 88.3];
+    let number = |value: f32| simd.splat_f32s(value);
+    // In this order, what is not a number stays so: x86 gives the second where one is not.
+    let clamped = simd.min_f32s(number(LIMITS[1]), simd.max_f32s(number(LIMITS[0]), x));
+    let rounded = simd.mul_add_f32s(clamped, number(std::f32::consts::LOG2_E), number(ROUND));
+    let n = simd.sub_f32s(rounded, number(ROUND));
+    let r = simd.mul_add_f32s(n, number(-LN_2[0]), clamped);
+    let r = simd.mul_add_f32s(n, number(-LN_2[1]), r);
+    let mut sum = number(COEFFICIENTS[0]);
+    for &coefficient in &COEFFICIENTS[1..] {
+        sum = simd.mul_add_f32s(sum, r, number(coefficient));
+    }
+    let sum = simd.mul_add_f32s(sum, simd.mul_f32s(r, r), simd.add_f32s(r, number(1.0)));
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(23));
+    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(sum), exponent))
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::{Arch, WithSimd};
+
+    use super::*;
+
+    struct Exp<'a>(&'a mut [f32]);
+
+    impl WithSimd for Exp<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for vector in S::as_mut_simd_f32s(self.0).0 {
+                *vector = exp(simd, *vector);
+            }
+        }
+    }
+
+    #[test]
+    fn powers_of_e_are_right_to_the_last_digits() {
+        let inputs: Vec<f32> = (-8700..8800).map(|i| i as f32 / 100.0).chain(vec![0.0; 64]).collect();
+        let mut outputs = inputs.clone();
+        Arch::new().dispatch(Exp(&mut outputs));
+        // What does not fill a vector is left as it was.
+        for (&x, y) in inputs.iter().zip(outputs).take(inputs.len() - 64) {
+            let exact = f64::from(x).exp();
+            let error = (f64::from(y) - exact).abs() / exact;
+            assert!(error < 2.5e-7, "e^{x} is {exact}, not {y}");
+        }
+    }
+
+    #[test]
+    fn what_is_masked_weighs_nothing() {
+        let mut outputs = vec![-1e30_f32, -88.0, f32::NEG_INFINITY, -200.0].repeat(16);
+        Arch::new().dispatch(Exp(&mut outputs));
+        assert!(outputs.iter().all(|&value| value < 2e-38), "{outputs:?}");
+        let mut outputs = vec![f32::NAN; 64];
+        Arch::new().dispatch(Exp(&mut outputs));
+        assert!(outputs.iter().all(|value| value.is_nan()), "{outputs:?}");
     }
 }

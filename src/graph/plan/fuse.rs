@@ -191,3 +191,39 @@ impl<'a> Walk<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Streaming, plan, read_file};
+
+    #[test]
+    fn every_layer_is_found() {
+        for (path, lookahead) in [
+            ("assets/demo-model/encoder-model.onnx", 0),
+            ("assets/demo-model/encoder-model.onnx", 1),
+            ("assets/demo-model/ctc.onnx", 13),
+            ("tests/data/tiny_random/encoder-rnnt_la13.onnx", 6),
+        ] {
+            let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+            let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+            let streaming = Streaming::read(&graph).unwrap();
+            plan(&mut graph, &streaming, lookahead).unwrap();
+            assert_eq!(graph.fuse_attention(), streaming.layers, "{path}");
+            let count = |operation: &str| graph.operations().filter(|&found| found == operation).count();
+            assert_eq!(count(ATTENTION), streaming.layers);
+            assert_eq!(count("Softmax"), 0);
+            // Nothing is left of what it stands for.
+            assert_eq!(graph.clone().fuse_attention(), 0);
+        }
+    }
+
+    #[test]
+    fn an_export_as_it_is_stays_so() {
+        let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
+        let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+        let before = graph.operations().count();
+        assert_eq!(graph.fuse_attention(), 0);
+        assert!(graph.operations().count() <= before);
+    }
+}
