@@ -57,6 +57,8 @@ pub struct Encoded {
     pub(crate) products: Vec<Arc<crate::kernels::matrix::Weights>>,
     /// Bytes of all weights.
     pub weights: usize,
+    /// Whether it has operations that ONNX Runtime must be told of.
+    pub(crate) has_our_operations: bool,
 }
 
 impl Graph {
@@ -148,12 +150,14 @@ impl Graph {
         }
         let names = (0..).map(file_name);
         let files = names.zip(self.files).collect();
+        let has_our_operations = self.graph.node.iter().any(|node| node.domain() == super::DOMAIN);
         self.header.graph = Some(self.graph);
         Encoded {
             model: self.header.encode_to_vec(),
             files,
             products: self.packed,
             weights,
+            has_our_operations,
         }
     }
 }

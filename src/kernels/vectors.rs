@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_is_masked_weighs_nothing() {
-        let mut outputs = vec![-1e30_f32, -88.0, f32::NEG_INFINITY, -200.0].repeat(16);
+        let mut outputs = [-1e30_f32, -88.0, f32::NEG_INFINITY, -200.0].repeat(16);
         Arch::new().dispatch(Exp(&mut outputs));
         assert!(outputs.iter().all(|&value| value < 2e-38), "{outputs:?}");
         let mut outputs = vec![f32::NAN; 64];

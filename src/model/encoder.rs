@@ -51,7 +51,16 @@ impl Encoder {
             // Planned graphs only: others are run as they are.
             let ours = width.is_some() && device == Device::Cpu && matrix::is_fast();
             if ours {
-                graph.fuse_attention();
+                let found = graph.fuse();
+                if found != (streaming.layers, streaming.layers) {
+                    let (attentions, convolutions) = found;
+                    let line = format!(
+                        "{name}: {attentions} attentions and {convolutions} convolutions of {} layers are run as one \
+                         operation each",
+                        streaming.layers
+                    );
+                    note(LogLevel::Info, &line);
+                }
             }
             let precision = match options.precision {
                 PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),

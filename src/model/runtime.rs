@@ -26,16 +26,21 @@ use ort::{
 use super::{Device, Options, PrecisionChoice, library::candidates, threads::threads_for};
 use crate::{
     error::{Error, Result},
-    graph::{ATTENTION, DOMAIN, Fault, Graph, NUMBER, PRODUCT, Precision, SCALE},
+    graph::{ATTENTION, CONVOLUTION, DOMAIN, Fault, Graph, NUMBER, PRODUCT, Precision, SCALE},
     headroom,
     kernels::{
         attention::{Attention, Step},
+        convolution::Convolution,
         matrix::{Output, Weights},
     },
     lock::lock,
 };
 
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// Whether a graph with operations of ours was loaded. ONNX Runtime notes their domain for the whole process when the first
+/// one is, without a lock of its own: a second one at the same time would be refused.
+static DOMAIN_IS_KNOWN: Mutex<bool> = Mutex::new(false);
 
 /// How grave a line of ONNX Runtime's log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,15 +197,24 @@ impl Session {
             let added = builder.with_external_initializer_file_in_memory(file, bytes);
             builder = added.map_err(|error| failed("hand over weights", error))?;
         }
-        let operations = OperatorDomain::new(DOMAIN)
-            .and_then(|domain| domain.add(Product(graph.products)))
-            .and_then(|domain| domain.add(Attend));
-        let added = operations.and_then(|domain| Ok(builder.with_operators(domain)?));
-        builder = added.map_err(|error| failed("add our operations", error))?;
+        let mut first = None;
+        if graph.has_our_operations {
+            let operations = OperatorDomain::new(DOMAIN)
+                .and_then(|domain| domain.add(Product(graph.products)))
+                .and_then(|domain| domain.add(Attend))
+                .and_then(|domain| domain.add(Convolve));
+            let added = operations.and_then(|domain| Ok(builder.with_operators(domain)?));
+            builder = added.map_err(|error| failed("add our operations", error))?;
+            first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
+        }
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
         let session = builder
             .commit_from_memory(&graph.model)
             .map_err(|error| refused(name, &error))?;
+        if let Some(is_known) = &mut first {
+            **is_known = true;
+        }
+        drop(first);
         Ok(Self {
             session: Mutex::new(session),
             device,
@@ -384,12 +398,7 @@ impl Operator for Attend {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttendKernel> {
-        let floats = |input: usize| {
-            let tensor = context.constant_input::<TensorValueType<f32>>(input)?;
-            let (shape, values) = tensor.extract_tensor();
-            let dims: Vec<usize> = shape.iter().map(|&size| size.max(0) as usize).collect();
-            Ok::<_, ort::Error>((dims, values.to_vec()))
-        };
+        let floats = |input: usize| constant(context, input);
         let ((sizes, bias_u), (_, bias_v), (_, positions)) = (floats(6)?, floats(7)?, floats(8)?);
         let places = context.constant_input::<TensorValueType<i64>>(9)?;
         let (table, places) = places.extract_tensor();
@@ -454,6 +463,85 @@ impl Kernel for AttendKernel {
             #[allow(unsafe_code)]
             unsafe {
                 attention.attend(head, &step, &output);
+            }
+        })
+    }
+}
+
+/// Sizes and values of a constant input.
+fn constant(context: &KernelContext<'_>, input: usize) -> ort::Result<(Vec<usize>, Vec<f32>)> {
+    let tensor = context.constant_input::<TensorValueType<f32>>(input)?;
+    let (shape, values) = tensor.extract_tensor();
+    let sizes = shape.iter().map(|&size| size.max(0) as usize).collect();
+    Ok((sizes, values.to_vec()))
+}
+
+/// Our own operation for the middle of a convolution module: see [`CONVOLUTION`] for its inputs.
+struct Convolve;
+
+impl Operator for Convolve {
+    type Kernel<'attr> = ConvolveKernel;
+
+    fn name(&self) -> &str {
+        CONVOLUTION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ConvolveKernel> {
+        let ((_, weights), (_, bias)) = (constant(context, 2)?, constant(context, 3)?);
+        let made = Convolution::new(&weights, bias);
+        made.map(ConvolveKernel)
+            .ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        if let [rows, cache, ..] = &mut context.inputs()[..] {
+            if let ValueType::Tensor { shape, .. } = rows
+                && let Some(last) = shape.last_mut()
+                && *last > 0
+            {
+                *last /= 2;
+            }
+            context.set_output(0, rows)?;
+            context.set_output(1, cache)?;
+        }
+        Ok(())
+    }
+}
+
+/// One layer's convolution.
+struct ConvolveKernel(Convolution);
+
+impl Kernel for ConvolveKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let missing = || ort::Error::new("a convolution has not all inputs and outputs");
+        let convolution = &self.0;
+        let (rows, cache) = (context.input(0)?, context.input(1)?);
+        let (rows, cache) = (rows.ok_or_else(missing)?, cache.ok_or_else(missing)?);
+        let (rows, (cache_shape, cache)) = (rows.try_extract_tensor::<f32>()?.1, cache.try_extract_tensor::<f32>()?);
+        if !convolution.takes(rows, cache) {
+            return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
+        }
+        let (channels, left) = (convolution.channels(), convolution.left());
+        let frames = rows.len() / (2 * channels);
+        let output = context.output(0, [frames as i64, channels as i64])?;
+        let next = context.output(1, cache_shape.clone())?;
+        let (mut output, mut next) = (output.ok_or_else(missing)?, next.ok_or_else(missing)?);
+        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, channels);
+        let next = Output::new(next.try_extract_tensor_mut::<f32>()?.1, left);
+        let pieces = convolution.pieces();
+        context.par_for(pieces, pieces, |piece| {
+            // SAFETY: ONNX Runtime calls this once for each piece.
+            #[allow(unsafe_code)]
+            unsafe {
+                convolution.convolve(piece, (rows, cache), (&output, &next));
             }
         })
     }

@@ -30,7 +30,7 @@ mod subsampling;
 mod tests;
 mod value;
 
-pub(crate) use self::fuse::{ATTENTION, SCALE};
+pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, SCALE};
 use self::net::{Attribute, Net};
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
 use crate::window::full_width;
