@@ -28,6 +28,7 @@ with wave.open(sys.argv[1]) as source, wave.open(sys.argv[3], "wb") as clip:
     clip.writeframes(source.readframes(int(sys.argv[2]) * source.getframerate()))
 EOF
 echo | valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect='*hear_clip*' \
-    "$target/release/examples/bench_nemostt" assets/demo-model "$work/clip.wav" "$lookahead" 1 all >"$work/log" 2>&1 ||
+    "$target/release/examples/bench_nemostt" assets/demo-model "$work/clip.wav" "$lookahead" 1 all auto \
+    >"$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; die "valgrind failed"; }
 python3 "$here/instructions.py" "$work/out" "$seconds"
