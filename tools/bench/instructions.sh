@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Counts the instructions of every stage outside ONNX Runtime, with callgrind, while the demonstration model hears 10 s.
-# They do not depend on what else the machine does. Needs valgrind; takes some minutes.
+# They do not depend on what else the machine does. Needs valgrind; takes a minute, and building.
 set -euo pipefail
 
 me=instructions
