@@ -89,7 +89,10 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
         found.append(Engine("parakeet-rs", command, "fp32", runtime))
     if options.nemo_python:
         command = [options.nemo_python, HERE / "hear_nemo.py", clip, lookahead, threads]
-        found.append(Engine("NeMo (PyTorch)", command, "fp32"))
+        # PyTorch's threads wait for each other in a loop of libgomp, 300000 times round unless told otherwise. Beside
+        # other programs they take the processor from those they wait for: a step took 1 to 3 s in place of 0.06. With
+        # 20000 it took 0.3 to 0.6 s, and on a machine at rest as long as without.
+        found.append(Engine("NeMo (PyTorch)", command, "fp32", {"GOMP_SPINCOUNT": "20000"}))
     if not options.no_int8:
         # Made at load, from the file of fp32.
         found.append(nemostt("nemostt", "int8", choice="int8"))

@@ -2,7 +2,7 @@
 """NeMo itself as tools/bench runs it: hear_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
 
 Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128). Streaming is
-that of NeMo's own speech_to_text_cache_aware_streaming_infer.py: features of the whole clip at once,
+that of NeMo's own speech_to_text_cache_aware_streaming_infer.py, with its decoding: features of the whole clip at once,
 then a step for each chunk.
 """
 
@@ -28,6 +28,7 @@ def full_size(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
         OmegaConf.update(settings, "encoder.ff_expansion_factor", 4)
         OmegaConf.update(settings, "encoder.subsampling_conv_channels", 256)
         OmegaConf.update(settings, "encoder.pos_emb_max_len", 5000)
+        OmegaConf.update(settings, "decoding.strategy", "greedy_batch")
         model = build.build(EncDecRNNTBPEModel, settings)
     torch.set_num_threads(threads)
     # Otherwise random weights say up to ten labels in every frame, and only decoding is measured.
