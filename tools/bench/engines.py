@@ -27,7 +27,7 @@ class Engine:
 
     def start(self, logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self.log = logs / f"{self.name.replace(' ', '_').replace('/', '_')}.log"
+        self.log = logs / f"{self.name} {self.precision}.log".replace(" ", "_").replace("/", "_")
         self.process = subprocess.Popen(
             [str(part) for part in self.command],
             stdin=subprocess.PIPE,
@@ -66,13 +66,13 @@ class Engine:
 
 
 def engines(options, lookahead: int, clip: Path) -> list[Engine]:
-    """Those that are compared at one lookahead; the first is what the others are measured by."""
+    """Those that are compared at one lookahead. The first of each precision is what its others are measured by."""
     models, threads = options.models, options.threads
     runtime = {"ORT_DYLIB_PATH": str(options.runtime)}
 
-    def nemostt(name: str, model: str, optimization: str, precision: str) -> Engine:
-        command = [options.nemostt, models / model, clip, lookahead, threads, optimization]
-        return Engine(name, command, precision, runtime)
+    def nemostt(name: str, held: str, model: str = "nemo", optimization: str = "all", choice: str = "auto") -> Engine:
+        command = [options.nemostt, models / model, clip, lookahead, threads, optimization, choice]
+        return Engine(name, command, held, runtime)
 
     def sherpa(model: str, precision: str) -> Engine:
         mark = ["int8"] if precision == "int8" else []
@@ -80,8 +80,8 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
         return Engine("sherpa-onnx", command, precision)
 
     found = [
-        nemostt("nemostt", "nemo", "all", "fp32"),
-        nemostt("nemostt, graph as exported", "nemo", "none", "fp32"),
+        nemostt("nemostt", "fp32"),
+        nemostt("nemostt, graph as exported", "fp32", optimization="none"),
         sherpa("sherpa", "fp32"),
     ]
     if options.parakeet_rs:
@@ -89,8 +89,13 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
         found.append(Engine("parakeet-rs", command, "fp32", runtime))
     if options.nemo_python:
         command = [options.nemo_python, HERE / "hear_nemo.py", clip, lookahead, threads]
-        found.append(Engine("NeMo (PyTorch)", command, "fp32"))
+        # PyTorch's threads wait for each other in a loop of libgomp, 300000 times round unless told otherwise. Beside
+        # other programs they take the processor from those they wait for: a step took 1 to 3 s in place of 0.06. With
+        # 20000 it took 0.3 to 0.6 s, and on a machine at rest as long as without.
+        found.append(Engine("NeMo (PyTorch)", command, "fp32", {"GOMP_SPINCOUNT": "20000"}))
     if not options.no_int8:
-        found.append(nemostt("nemostt", f"sherpa_int8_{lookahead}", "all", "int8"))
+        # Made at load, from the file of fp32.
+        found.append(nemostt("nemostt", "int8", choice="int8"))
+        found.append(nemostt("nemostt, sherpa-onnx's int8 files", "int8", model=f"sherpa_int8_{lookahead}"))
         found.append(sherpa("sherpa_int8", "int8"))
     return found

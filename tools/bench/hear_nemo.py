@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """NeMo itself as tools/bench runs it: hear_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
 
-Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128), then
-hears the clip once for each line on its standard input, and answers each with a line of JSON. Streaming is that of NeMo's own
-speech_to_text_cache_aware_streaming_infer.py: features of the whole clip at once, then a step for each chunk.
+Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128). Streaming is
+that of NeMo's own speech_to_text_cache_aware_streaming_infer.py, with its decoding: features of the whole clip at once,
+then a step for each chunk.
 """
 
-import json
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model_kinds"))
 import build  # noqa: E402
 import torch  # noqa: E402
+from answers import answer  # noqa: E402
 from nemo.collections.asr.models import EncDecRNNTBPEModel  # noqa: E402
 from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
@@ -29,6 +28,7 @@ def full_size(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
         OmegaConf.update(settings, "encoder.ff_expansion_factor", 4)
         OmegaConf.update(settings, "encoder.subsampling_conv_channels", 256)
         OmegaConf.update(settings, "encoder.pos_emb_max_len", 5000)
+        OmegaConf.update(settings, "decoding.strategy", "greedy_batch")
         model = build.build(EncDecRNNTBPEModel, settings)
     torch.set_num_threads(threads)
     # Otherwise random weights say up to ten labels in every frame, and only decoding is measured.
@@ -61,13 +61,7 @@ def hear(model: EncDecRNNTBPEModel, clip: str) -> str:
 
 
 def main(clip: str, lookahead: int, threads: int) -> None:
-    start = time.perf_counter()
-    model = full_size(lookahead // FRAME_MS, threads)
-    print(json.dumps({"load": time.perf_counter() - start}), flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        text = hear(model, clip)
-        print(json.dumps({"seconds": time.perf_counter() - start, "text": text}), flush=True)
+    answer(lambda: full_size(lookahead // FRAME_MS, threads), lambda model: hear(model, clip))
 
 
 if __name__ == "__main__":

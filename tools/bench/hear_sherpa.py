@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """sherpa-onnx as tools/bench runs it: hear_sherpa.py DIRECTORY CLIP.wav THREADS [int8]
 
-Loads the model, then hears the clip once for each line on its standard input, and answers each with a line of JSON.
 A program of its own, because the wheel brings an ONNX Runtime of its own.
 """
 
-import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import sherpa_onnx
+from answers import answer
 from audio import read
 
 # 10 ms, as sound cards do.
@@ -36,15 +34,11 @@ def main(directory: Path, clip: Path, threads: int, mark: str = "") -> None:
     for role in ("encoder", "decoder", "joiner"):
         marked = directory / f"{role}.{mark}.onnx"
         parts[role] = str(marked if mark and marked.exists() else directory / f"{role}.onnx")
-    start = time.perf_counter()
-    recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
-        tokens=str(directory / "tokens.txt"), **parts, num_threads=threads
+    tokens = str(directory / "tokens.txt")
+    answer(
+        lambda: sherpa_onnx.OnlineRecognizer.from_transducer(tokens=tokens, **parts, num_threads=threads),
+        lambda recognizer: hear(recognizer, samples),
     )
-    print(json.dumps({"load": time.perf_counter() - start}), flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        text = hear(recognizer, samples)
-        print(json.dumps({"seconds": time.perf_counter() - start, "text": text}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Counts the instructions of every stage outside ONNX Runtime, with callgrind, while the demonstration model hears 10 s.
-# They do not depend on what else the machine does. Needs valgrind; takes some minutes.
+# They do not depend on what else the machine does. Needs valgrind; takes a minute, and building.
 set -euo pipefail
 
 me=instructions
@@ -28,6 +28,7 @@ with wave.open(sys.argv[1]) as source, wave.open(sys.argv[3], "wb") as clip:
     clip.writeframes(source.readframes(int(sys.argv[2]) * source.getframerate()))
 EOF
 echo | valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect='*hear_clip*' \
-    "$target/release/examples/bench_nemostt" assets/demo-model "$work/clip.wav" "$lookahead" 1 all >"$work/log" 2>&1 ||
+    "$target/release/examples/bench_nemostt" assets/demo-model "$work/clip.wav" "$lookahead" 1 all auto \
+    >"$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; die "valgrind failed"; }
 python3 "$here/instructions.py" "$work/out" "$seconds"

@@ -12,23 +12,32 @@ use std::{
     time::Instant,
 };
 
-use gstnemostt::{Device, Event, GraphOptimization, Options, Recognizer, Stream};
+use gstnemostt::{Device, Event, GraphOptimization, Options, PrecisionChoice, Recognizer, Stream, graph::Precision};
 
 /// Samples handed over at a time: 10 ms, as sound cards do.
 const PIECE: usize = 160;
 
+const USAGE: &str = "usage: bench_nemostt MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS all|none auto|fp32|int8";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [model, clip, lookahead, threads, optimization] = arguments.as_slice() else {
-        return Err("usage: bench_nemostt MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS all|none".into());
+    let [model, clip, lookahead, threads, optimization, precision] = arguments.as_slice() else {
+        return Err(USAGE.into());
     };
     let options = Options {
         lookahead: Some(lookahead.parse()?),
         device: Device::Cpu,
         threads: threads.parse()?,
         graph_optimization: match optimization.as_str() {
+            "all" => GraphOptimization::All,
             "none" => GraphOptimization::None,
-            _ => GraphOptimization::All,
+            _ => return Err(USAGE.into()),
+        },
+        precision: match precision.as_str() {
+            "auto" => PrecisionChoice::Auto,
+            "fp32" => PrecisionChoice::Fp32,
+            "int8" => PrecisionChoice::Int8,
+            _ => return Err(USAGE.into()),
         },
         ..Default::default()
     };
@@ -39,6 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let start = Instant::now();
     let recognizer = Recognizer::load(model, &options)?;
+    let made = recognizer.config().precision;
+    if options.precision == PrecisionChoice::Int8 && made != Precision::Int8 {
+        return Err(format!("{model} is {made:?} and was not made int8").into());
+    }
     let mut stream = recognizer.stream()?;
     answer(&serde_json::json!({ "load": start.elapsed().as_secs_f64() }))?;
     for line in io::stdin().lock().lines() {

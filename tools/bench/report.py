@@ -76,7 +76,9 @@ def table(found: dict) -> str:
     lines += [
         "",
         f"Weights: {limits['weight_bytes'] / 1e6:.0f} MB, read at {limits['bandwidth'] / 1e9:.1f} GB/s at best "
-        f"({limits['bandwidth_median'] / 1e9:.1f} in the median; NumPy, {about['threads']} threads). Multiply-adds: "
+        f"({limits['bandwidth_median'] / 1e9:.1f} in the median; NumPy, {about['threads']} threads; "
+        + ", ".join(f"{rate / 1e9:.1f} in {pages}" for pages, rate in limits["bandwidths"].items())
+        + "). Multiply-adds: "
         + ", ".join(f"{l['multiply_adds'] / 1e9:.2f} G at {l['lookahead_ms']} ms" for l in found["lookaheads"])
         + f", at {limits['multiply_adds'] / 1e9:.0f} G/s at best "
         f"({limits['multiply_adds_median'] / 1e9:.0f} in the median; NumPy's matrix product).",
