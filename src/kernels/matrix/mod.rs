@@ -6,7 +6,7 @@
 //! with 14 it gets a third of what the processor multiplies, and reads memory in small pages (`docs/performance.md`).
 //! Here weights lie in the order in which they are read ([`kernel`]), in large pages ([`pages`]).
 //!
-//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime.rs`.
+//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/operations.rs`.
 
 mod kernel;
 mod pages;

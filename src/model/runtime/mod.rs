@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! ONNX Runtime: the only file that names `ort`.
+//! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`operations`].
 //!
 //! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
 //! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
+
+mod operations;
 
 use std::{
     fmt::Display,
@@ -15,24 +17,15 @@ use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider},
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    operator::{
-        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-        ShapeInferenceContext,
-    },
     session::{IoBinding, builder::SessionBuilder},
-    value::{PrimitiveTensorElementType, TensorElementType, TensorValueType, ValueType},
+    value::PrimitiveTensorElementType,
 };
 
 use super::{Device, Options, PrecisionChoice, library::candidates, threads::threads_for};
 use crate::{
     error::{Error, Result},
-    graph::{ATTENTION, CONVOLUTION, DOMAIN, Fault, Graph, NUMBER, PRODUCT, Precision, SCALE},
+    graph::{Fault, Graph, Precision},
     headroom,
-    kernels::{
-        attention::{Attention, Step},
-        convolution::Convolution,
-        matrix::{Output, Weights},
-    },
     lock::lock,
 };
 
@@ -199,11 +192,7 @@ impl Session {
         }
         let mut first = None;
         if graph.has_our_operations {
-            let operations = OperatorDomain::new(DOMAIN)
-                .and_then(|domain| domain.add(Product(graph.products)))
-                .and_then(|domain| domain.add(Attend))
-                .and_then(|domain| domain.add(Convolve));
-            let added = operations.and_then(|domain| Ok(builder.with_operators(domain)?));
+            let added = operations::all(graph.products).and_then(|ours| Ok(builder.with_operators(ours)?));
             builder = added.map_err(|error| failed("add our operations", error))?;
             first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
         }
@@ -298,253 +287,6 @@ fn configure(environment: &Environment, device: Device, threads: usize) -> ort::
         builder = builder.with_execution_providers([cuda])?;
     }
     Ok(builder)
-}
-
-/// Our own operation for products with constant weights.
-struct Product(Vec<Arc<Weights>>);
-
-impl Operator for Product {
-    type Kernel<'attr> = ProductKernel;
-
-    fn name(&self) -> &str {
-        PRODUCT
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [OperatorInput::required(TensorElementType::Float32)]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ProductKernel> {
-        self.weights(context.get(NUMBER)).map(ProductKernel)
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        let weights = self.weights(context.attr(NUMBER).ok())?;
-        if let [input] = &mut context.inputs()[..] {
-            if let ValueType::Tensor { shape, .. } = input
-                && let Some(last) = shape.last_mut()
-            {
-                *last = weights.columns() as i64;
-            }
-            context.set_output(0, input)?;
-        }
-        Ok(())
-    }
-}
-
-impl Product {
-    fn weights(&self, number: Option<i64>) -> ort::Result<Arc<Weights>> {
-        let number = number.and_then(|number| usize::try_from(number).ok());
-        let found = number.and_then(|number| self.0.get(number));
-        found
-            .cloned()
-            .ok_or_else(|| ort::Error::new("a product has no weights"))
-    }
-}
-
-/// One product of a graph.
-struct ProductKernel(Arc<Weights>);
-
-impl Kernel for ProductKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("a product has no input or output");
-        let weights = &*self.0;
-        let input = context.input(0)?.ok_or_else(missing)?;
-        let (shape, input) = input.try_extract_tensor::<f32>()?;
-        let mut shape = shape.clone();
-        match shape.last_mut() {
-            Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
-            _ => {
-                return Err(ort::Error::new(
-                    "rows of a product are of another width than its weights",
-                ));
-            }
-        }
-        let mut output = context.output(0, shape)?.ok_or_else(missing)?;
-        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, weights.columns());
-        let pieces = weights.pieces();
-        context.par_for(pieces, pieces, |piece| {
-            // SAFETY: ONNX Runtime calls this once for each piece.
-            #[allow(unsafe_code)]
-            unsafe {
-                weights.multiply(piece, input, &output);
-            }
-        })
-    }
-}
-
-/// Our own operation for attention: see [`ATTENTION`] for its inputs.
-struct Attend;
-
-impl Operator for Attend {
-    type Kernel<'attr> = AttendKernel;
-
-    fn name(&self) -> &str {
-        ATTENTION
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let float = || OperatorInput::required(TensorElementType::Float32);
-        let places = OperatorInput::required(TensorElementType::Int64);
-        (0..9).map(move |_| float()).chain([places])
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttendKernel> {
-        let floats = |input: usize| constant(context, input);
-        let ((sizes, bias_u), (_, bias_v), (_, positions)) = (floats(6)?, floats(7)?, floats(8)?);
-        let places = context.constant_input::<TensorValueType<i64>>(9)?;
-        let (table, places) = places.extract_tensor();
-        let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
-            return Err(ort::Error::new("the tables of an attention have other axes"));
-        };
-        let attention = Attention {
-            heads,
-            width,
-            frames: frames as usize,
-            left: (keys - frames).max(0) as usize,
-            scale: context.get(SCALE).unwrap_or(1.0),
-            biases: [bias_u, bias_v],
-            positions,
-            // None is negative in what the plan writes; as large ones they are refused.
-            places: places.iter().map(|&place| place as usize).collect(),
-        };
-        match attention.is_whole() {
-            true => Ok(AttendKernel(attention)),
-            false => Err(ort::Error::new("the tables of an attention do not fit each other")),
-        }
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        match context.inputs().first() {
-            Some(queries) => context.set_output(0, queries),
-            None => Ok(()),
-        }
-    }
-}
-
-/// One layer's attention.
-struct AttendKernel(Attention);
-
-impl Kernel for AttendKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("an attention has not all inputs");
-        let attention = &self.0;
-        let inputs: [_; 6] = std::array::from_fn(|index| context.input(index));
-        let mut slices: [&[f32]; 6] = [&[]; 6];
-        for (slice, input) in slices.iter_mut().zip(&inputs) {
-            let input = input.as_ref().map_err(|error| ort::Error::new(error.to_string()))?;
-            *slice = input.as_ref().ok_or_else(missing)?.try_extract_tensor::<f32>()?.1;
-        }
-        let [queries, old_keys, new_keys, old_values, new_values, mask] = slices;
-        let step = Step {
-            queries,
-            keys: [old_keys, new_keys],
-            values: [old_values, new_values],
-            mask,
-        };
-        if !attention.takes(&step) {
-            return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
-        }
-        let width = attention.heads * attention.width;
-        let mut output = context
-            .output(0, [attention.frames as i64, width as i64])?
-            .ok_or_else(missing)?;
-        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, width);
-        context.par_for(attention.heads, attention.heads, |head| {
-            // SAFETY: ONNX Runtime calls this once for each head.
-            #[allow(unsafe_code)]
-            unsafe {
-                attention.attend(head, &step, &output);
-            }
-        })
-    }
-}
-
-/// Sizes and values of a constant input.
-fn constant(context: &KernelContext<'_>, input: usize) -> ort::Result<(Vec<usize>, Vec<f32>)> {
-    let tensor = context.constant_input::<TensorValueType<f32>>(input)?;
-    let (shape, values) = tensor.extract_tensor();
-    let sizes = shape.iter().map(|&size| size.max(0) as usize).collect();
-    Ok((sizes, values.to_vec()))
-}
-
-/// Our own operation for the middle of a convolution module: see [`CONVOLUTION`] for its inputs.
-struct Convolve;
-
-impl Operator for Convolve {
-    type Kernel<'attr> = ConvolveKernel;
-
-    fn name(&self) -> &str {
-        CONVOLUTION
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ConvolveKernel> {
-        let ((_, weights), (_, bias)) = (constant(context, 2)?, constant(context, 3)?);
-        let made = Convolution::new(&weights, bias);
-        made.map(ConvolveKernel)
-            .ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        if let [rows, cache, ..] = &mut context.inputs()[..] {
-            if let ValueType::Tensor { shape, .. } = rows
-                && let Some(last) = shape.last_mut()
-                && *last > 0
-            {
-                *last /= 2;
-            }
-            context.set_output(0, rows)?;
-            context.set_output(1, cache)?;
-        }
-        Ok(())
-    }
-}
-
-/// One layer's convolution.
-struct ConvolveKernel(Convolution);
-
-impl Kernel for ConvolveKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("a convolution has not all inputs and outputs");
-        let convolution = &self.0;
-        let (rows, cache) = (context.input(0)?, context.input(1)?);
-        let (rows, cache) = (rows.ok_or_else(missing)?, cache.ok_or_else(missing)?);
-        let (rows, (cache_shape, cache)) = (rows.try_extract_tensor::<f32>()?.1, cache.try_extract_tensor::<f32>()?);
-        if !convolution.takes(rows, cache) {
-            return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
-        }
-        let (channels, left) = (convolution.channels(), convolution.left());
-        let frames = rows.len() / (2 * channels);
-        let output = context.output(0, [frames as i64, channels as i64])?;
-        let next = context.output(1, cache_shape.clone())?;
-        let (mut output, mut next) = (output.ok_or_else(missing)?, next.ok_or_else(missing)?);
-        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, channels);
-        let next = Output::new(next.try_extract_tensor_mut::<f32>()?.1, left);
-        let pieces = convolution.pieces();
-        context.par_for(pieces, pieces, |piece| {
-            // SAFETY: ONNX Runtime calls this once for each piece.
-            #[allow(unsafe_code)]
-            unsafe {
-                convolution.convolve(piece, (rows, cache), (&output, &next));
-            }
-        })
-    }
 }
 
 /// A tensor in host memory that lives as long as its owner: written in place, never reallocated.
