@@ -6,6 +6,7 @@
 //! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
 
 mod operations;
+mod tensors;
 
 use std::{
     fmt::Display,

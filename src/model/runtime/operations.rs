@@ -15,6 +15,7 @@ use ort::{
     value::{TensorElementType, TensorValueType, ValueType},
 };
 
+use super::tensors::{self, Sizes};
 use crate::{
     graph::{ATTENTION, CONVOLUTION, DOMAIN, NUMBER, PRODUCT, SCALE},
     kernels::{
@@ -83,12 +84,9 @@ struct ProductKernel(Arc<Weights>);
 
 impl Kernel for ProductKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("a product has no input or output");
         let weights = &*self.0;
-        let input = context.input(0)?.ok_or_else(missing)?;
-        let (shape, input) = input.try_extract_tensor::<f32>()?;
-        let mut shape = shape.clone();
-        match shape.last_mut() {
+        let (mut sizes, input) = tensors::input(context, 0)?;
+        match sizes.last_mut() {
             Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
             _ => {
                 return Err(ort::Error::new(
@@ -96,11 +94,9 @@ impl Kernel for ProductKernel {
                 ));
             }
         }
-        let mut output = context.output(0, shape)?.ok_or_else(missing)?;
-        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, weights.columns());
-        let pieces = weights.pieces();
-        context.par_for(pieces, pieces, |piece| {
-            // SAFETY: ONNX Runtime calls this once for each piece.
+        let output = Output::new(tensors::output(context, 0, sizes)?, weights.columns());
+        tensors::for_each_piece(context, weights.pieces(), |piece| {
+            // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
             unsafe {
                 weights.multiply(piece, input, &output);
@@ -167,37 +163,32 @@ struct AttendKernel(Attention);
 
 impl Kernel for AttendKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("an attention has not all inputs");
         let attention = &self.0;
-        let inputs: [_; 6] = std::array::from_fn(|index| context.input(index));
-        let mut slices: [&[f32]; 6] = [&[]; 6];
-        for (slice, input) in slices.iter_mut().zip(&inputs) {
-            let input = input.as_ref().map_err(|error| ort::Error::new(error.to_string()))?;
-            *slice = input.as_ref().ok_or_else(missing)?.try_extract_tensor::<f32>()?.1;
-        }
-        let [queries, old_keys, new_keys, old_values, new_values, mask] = slices;
+        let input = |index: usize| tensors::input(context, index).map(|(_, values)| values);
         let step = Step {
-            queries,
-            keys: [old_keys, new_keys],
-            values: [old_values, new_values],
-            mask,
+            queries: input(0)?,
+            keys: [input(1)?, input(2)?],
+            values: [input(3)?, input(4)?],
+            mask: input(5)?,
         };
         if !attention.takes(&step) {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
         let width = attention.heads * attention.width;
-        let mut output = context
-            .output(0, [attention.frames as i64, width as i64])?
-            .ok_or_else(missing)?;
-        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, width);
-        context.par_for(attention.heads, attention.heads, |head| {
-            // SAFETY: ONNX Runtime calls this once for each head.
+        let sizes = sizes(&[attention.frames, width])?;
+        let output = Output::new(tensors::output(context, 0, sizes)?, width);
+        tensors::for_each_piece(context, attention.heads, |head| {
+            // SAFETY: each head is done once.
             #[allow(unsafe_code)]
             unsafe {
                 attention.attend(head, &step, &output);
             }
         })
     }
+}
+
+fn sizes(sizes: &[usize; 2]) -> ort::Result<Sizes> {
+    Sizes::new(&sizes.map(|size| size as i64)).ok_or_else(|| ort::Error::new("too many axes"))
 }
 
 /// Sizes and values of a constant input.
@@ -253,24 +244,19 @@ struct ConvolveKernel(Convolution);
 
 impl Kernel for ConvolveKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("a convolution has not all inputs and outputs");
         let convolution = &self.0;
-        let (rows, cache) = (context.input(0)?, context.input(1)?);
-        let (rows, cache) = (rows.ok_or_else(missing)?, cache.ok_or_else(missing)?);
-        let (rows, (cache_shape, cache)) = (rows.try_extract_tensor::<f32>()?.1, cache.try_extract_tensor::<f32>()?);
+        let (_, rows) = tensors::input(context, 0)?;
+        let (cache_sizes, cache) = tensors::input(context, 1)?;
         if !convolution.takes(rows, cache) {
             return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
         }
         let (channels, left) = (convolution.channels(), convolution.left());
         let frames = rows.len() / (2 * channels);
-        let output = context.output(0, [frames as i64, channels as i64])?;
-        let next = context.output(1, cache_shape.clone())?;
-        let (mut output, mut next) = (output.ok_or_else(missing)?, next.ok_or_else(missing)?);
-        let output = Output::new(output.try_extract_tensor_mut::<f32>()?.1, channels);
-        let next = Output::new(next.try_extract_tensor_mut::<f32>()?.1, left);
-        let pieces = convolution.pieces();
-        context.par_for(pieces, pieces, |piece| {
-            // SAFETY: ONNX Runtime calls this once for each piece.
+        let output = tensors::output(context, 0, sizes(&[frames, channels])?)?;
+        let next = tensors::output(context, 1, cache_sizes)?;
+        let (output, next) = (Output::new(output, channels), Output::new(next, left));
+        tensors::for_each_piece(context, convolution.pieces(), |piece| {
+            // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
             unsafe {
                 convolution.convolve(piece, (rows, cache), (&output, &next));
