@@ -19,6 +19,7 @@ mod quantise;
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 mod refusals;
 mod streaming;
+mod tails;
 mod transducer;
 mod validate;
 mod weights;

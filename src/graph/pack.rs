@@ -9,13 +9,15 @@ use super::{
     Graph, NodeProto,
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
     products::{Product, read_floats},
+    tails::Tail,
 };
 use crate::kernels::matrix::Weights;
 
 /// The domain of the operation.
 pub(crate) const DOMAIN: &str = "nemostt";
 
-/// The operation: float32 \[…, depth\] in, float32 \[…, columns\] out. Attribute [`NUMBER`] says with which weights.
+/// The operation: float32 \[…, depth\] in, float32 \[…, columns\] out; a second input, as large as the output, is added to
+/// it. Attribute [`NUMBER`] says with which weights.
 pub(crate) const PRODUCT: &str = "Product";
 
 /// Index into [`Encoded::products`](super::weights::Encoded::products).
@@ -33,16 +35,27 @@ impl Graph {
         let varying = self.downstream(&inputs);
         let mut found = self.products();
         found.retain(|(_, product)| Weights::fits(product.depth) && varying.contains(product.data.as_str()));
+        let tails = self.tails(&found);
         let mut packed = Vec::with_capacity(found.len());
-        for (_, product) in &found {
+        for ((_, product), tail) in found.iter().zip(&tails) {
             let weight = self.graph.initializer.iter().find(|w| w.name() == product.weight);
             let values = weight.and_then(|weight| weight.raw_data.as_deref()).unwrap_or_default();
-            packed.push(Arc::new(pack(product, values)?));
+            packed.push(Arc::new(pack(product, values)?.ending(tail.ending)));
         }
-        for (number, (index, product)) in (self.packed.len()..).zip(&found) {
-            self.graph.node[*index] = node(product, number, self.graph.node[*index].name.take());
+        let mut gone = HashSet::new();
+        for ((number, (index, product)), tail) in (self.packed.len()..).zip(&found).zip(tails) {
+            gone.insert(*index);
+            gone.extend(&tail.nodes);
+            // Where the last of them was, all that they take is known.
+            let place = tail.nodes.iter().max().copied().unwrap_or(*index);
+            gone.remove(&place);
+            let name = self.graph.node[*index].name.clone();
+            self.graph.node[place] = node(product, &tail, number, name);
         }
-        self.drop_unread_weights();
+        let mut number = 0..;
+        self.graph
+            .node
+            .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
         self.packed.extend(packed);
         self.import(DOMAIN);
         Ok(found.len())
@@ -91,13 +104,13 @@ fn pack(product: &Product, values: &[u8]) -> io::Result<Weights> {
     })
 }
 
-fn node(product: &Product, number: usize, name: Option<String>) -> NodeProto {
+fn node(product: &Product, tail: &Tail, number: usize, name: Option<String>) -> NodeProto {
     NodeProto {
         op_type: Some(PRODUCT.into()),
         domain: Some(DOMAIN.into()),
         name,
-        input: vec![product.data.clone()],
-        output: vec![product.output.clone()],
+        input: [&product.data].into_iter().chain(&tail.more).cloned().collect(),
+        output: vec![tail.output.clone()],
         attribute: vec![AttributeProto {
             name: Some(NUMBER.into()),
             r#type: Some(AttributeType::Int as i32),

@@ -7,7 +7,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::Output;
+use super::{super::vectors::exp, Output};
 
 /// Vectors in a row of a panel.
 const VECTORS: usize = 2;
@@ -53,13 +53,22 @@ impl Tile {
     }
 }
 
+/// What becomes of a product's sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing.
+    Plain,
+    /// `x · sigmoid(x)`.
+    Silu,
+}
+
 /// `rows` rows of `input`, no more than a [`Tile`] has, times `panel`, plus `bias`. They go to `output` from row and column
-/// `place` on.
+/// `place` on; `more`, if there is any, is of its size and is added to it.
 pub(super) fn multiply(
     rows: usize,
-    input: &[f32],
+    (input, more): (&[f32], Option<&[f32]>),
     panel: &[f32],
-    bias: &[f32],
+    (bias, ending): (&[f32], Ending),
     output: &Output<'_>,
     place: (usize, usize),
 ) {
@@ -68,9 +77,14 @@ pub(super) fn multiply(
             match rows {
                 $($rows => {
                     let mut sums = [[0.0; MOST_COLUMNS]; $rows];
-                    Arch::new().dispatch(Pass { input, panel, bias, sums: &mut sums });
-                    for (row, sums) in sums.iter().enumerate() {
-                        output.put(place.0 + row, place.1, &sums[..bias.len()]);
+                    Arch::new().dispatch(Pass { input, panel, bias, ending, sums: &mut sums });
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let (row, column) = (place.0 + row, place.1);
+                        if let Some(more) = more {
+                            let more = &more[row * output.columns + column..(row + 1) * output.columns];
+                            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                        }
+                        output.put(row, column, &sums[..bias.len()]);
                     }
                 })*
                 _ => debug_assert!(rows == 0, "no tile has so many rows"),
@@ -86,6 +100,7 @@ struct Pass<'a, const ROWS: usize> {
     input: &'a [f32],
     panel: &'a [f32],
     bias: &'a [f32],
+    ending: Ending,
     sums: &'a mut [[f32; MOST_COLUMNS]; ROWS],
 }
 
@@ -113,7 +128,14 @@ impl<const ROWS: usize> WithSimd for Pass<'_, ROWS> {
             }
         }
         for (out, sums) in self.sums.iter_mut().zip(sums) {
-            S::as_mut_simd_f32s(out).0[..VECTORS].copy_from_slice(&sums);
+            let out = &mut S::as_mut_simd_f32s(out).0[..VECTORS];
+            out.copy_from_slice(&sums);
+            if self.ending == Ending::Silu {
+                for sum in out {
+                    let power = exp(simd, simd.neg_f32s(*sum));
+                    *sum = simd.div_f32s(*sum, simd.add_f32s(simd.splat_f32s(1.0), power));
+                }
+            }
         }
     }
 }

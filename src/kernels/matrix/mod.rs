@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Products of a few rows with constant weights: nearly all of what an encoder's step takes.
+//! Products of a few rows with constant weights: nearly all of what an encoder's step takes. What follows each of them at
+//! once is done with them: an activation, the sum with what went past them.
 //!
 //! With 2 to 14 rows, a step ends when memory has delivered the weights. ONNX Runtime's own product is made for many rows:
 //! with 14 it gets a third of what the processor multiplies, and reads memory in small pages (`docs/performance.md`).
@@ -15,6 +16,7 @@ mod tests;
 
 use std::{io, marker::PhantomData};
 
+pub(crate) use self::kernel::Ending;
 use self::{
     kernel::Tile,
     pages::{Frozen, Pages},
@@ -42,6 +44,7 @@ pub struct Weights {
     depth: usize,
     columns: usize,
     tile: Tile,
+    ending: Ending,
 }
 
 impl Weights {
@@ -85,7 +88,13 @@ impl Weights {
             depth,
             columns,
             tile,
+            ending: Ending::Plain,
         })
+    }
+
+    /// The same, with another ending.
+    pub fn ending(self, ending: Ending) -> Self {
+        Self { ending, ..self }
     }
 
     /// Values of a row of the input.
@@ -108,17 +117,18 @@ impl Weights {
         self.panel_count().div_ceil(self.panels_in_piece())
     }
 
-    /// Does piece `piece` of the product of `input`, row by row. All pieces together, in any order and on any threads,
+    /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces together, in any order and on any threads,
     /// write all of `output`.
     ///
     /// # Panics
-    /// If `input` and `output` have not the same number of rows of the right width.
+    /// If `input`, `more` and `output` have not the same number of rows of the right width.
     ///
     /// # Safety
     /// No two threads may do the same piece for the same output at the same time.
     #[allow(unsafe_code)]
-    pub unsafe fn multiply(&self, piece: usize, input: &[f32], output: &Output<'_>) {
+    pub unsafe fn multiply(&self, piece: usize, input: &[f32], more: Option<&[f32]>, output: &Output<'_>) {
         assert!(input.len() == output.rows * self.depth && output.columns == self.columns);
+        assert!(more.is_none_or(|more| more.len() == output.rows * output.columns));
         let columns = self.tile.columns;
         // Equal shares: 14 rows are 5, 5 and 4 where 6 fit.
         let passes = output.rows.div_ceil(self.tile.rows).max(1);
@@ -130,7 +140,8 @@ impl Weights {
             for first in (0..output.rows).step_by(share) {
                 let rows = share.min(output.rows - first);
                 let input = &input[first * self.depth..][..rows * self.depth];
-                kernel::multiply(rows, input, weights, bias, output, (first, panel * columns));
+                let place = (first, panel * columns);
+                kernel::multiply(rows, (input, more), weights, (bias, self.ending), output, place);
             }
         }
     }

@@ -14,10 +14,14 @@ fn weights(depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) ->
 }
 
 fn piece(weights: &Weights, piece: usize, input: &[f32], output: &Output<'_>) {
+    piece_and(weights, piece, input, None, output);
+}
+
+fn piece_and(weights: &Weights, piece: usize, input: &[f32], more: Option<&[f32]>, output: &Output<'_>) {
     // SAFETY: no test does a piece twice.
     #[allow(unsafe_code)]
     unsafe {
-        weights.multiply(piece, input, output);
+        weights.multiply(piece, input, more, output);
     }
 }
 
@@ -94,6 +98,29 @@ fn several_threads_write_one_output() {
 fn rows_of_another_width_are_refused() {
     let weights = weights(4, 4, None, &[0.0; 16]);
     piece(&weights, 0, &[0.0; 5], &Output::new(&mut [0.0; 4], 4));
+}
+
+#[test]
+fn endings_and_sums_follow_the_product() {
+    for (rows, columns) in [(1, 40), (3, 33), (14, 64)] {
+        let depth = 8;
+        let (input, table, bias) = (noise(rows * depth, 1), noise(depth * columns, 2), noise(columns, 3));
+        let more = noise(rows * columns, 4);
+        let run = |ending: Ending, more: Option<&[f32]>| {
+            let weights = weights(depth, columns, Some(&bias), &table).ending(ending);
+            let mut values = vec![f32::NAN; rows * columns];
+            let output = Output::new(&mut values, columns);
+            (0..weights.pieces()).for_each(|number| piece_and(&weights, number, &input, more, &output));
+            values
+        };
+        let plain = run(Ending::Plain, None);
+        let silu = run(Ending::Silu, None);
+        let sum = run(Ending::Plain, Some(&more));
+        for (index, &x) in plain.iter().enumerate() {
+            assert!((silu[index] - x / (1.0 + (-x).exp())).abs() < 5e-7);
+            assert!((sum[index] - (x + more[index])).abs() < 1e-7);
+        }
+    }
 }
 
 proptest! {

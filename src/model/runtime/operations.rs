@@ -44,7 +44,8 @@ impl Operator for Product {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [OperatorInput::required(TensorElementType::Float32)]
+        let float = TensorElementType::Float32;
+        [OperatorInput::required(float), OperatorInput::optional(float)]
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -57,7 +58,7 @@ impl Operator for Product {
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let weights = self.weights(context.attr(NUMBER).ok())?;
-        if let [input] = &mut context.inputs()[..] {
+        if let [input, ..] = &mut context.inputs()[..] {
             if let ValueType::Tensor { shape, .. } = input
                 && let Some(last) = shape.last_mut()
             {
@@ -94,12 +95,20 @@ impl Kernel for ProductKernel {
                 ));
             }
         }
-        let output = Output::new(tensors::output(context, 0, sizes)?, weights.columns());
+        let more = match context.num_inputs()? {
+            1 => None,
+            _ => Some(tensors::input(context, 1)?.1),
+        };
+        let output = tensors::output(context, 0, sizes)?;
+        if more.is_some_and(|more| more.len() != output.len()) {
+            return Err(ort::Error::new("what is added to a product is of another size"));
+        }
+        let output = Output::new(output, weights.columns());
         tensors::for_each_piece(context, weights.pieces(), |piece| {
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
             unsafe {
-                weights.multiply(piece, input, &output);
+                weights.multiply(piece, input, more, &output);
             }
         })
     }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What follows a product at once and can be done with it, while its sums are still at hand: an activation, or the sum with
+//! what went past it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Graph, products::Product};
+use crate::kernels::matrix::Ending;
+
+/// See the [module](self).
+pub(super) struct Tail {
+    pub(super) ending: Ending,
+    /// What is added: as large as the output.
+    pub(super) more: Option<String>,
+    /// What all of it gives.
+    pub(super) output: String,
+    /// The nodes that do it now.
+    pub(super) nodes: Vec<usize>,
+}
+
+impl Graph {
+    /// What follows each product.
+    pub(super) fn tails(&self, found: &[(usize, Product)]) -> Vec<Tail> {
+        let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (number, node) in self.nodes().iter().enumerate() {
+            for input in &node.input {
+                users.entry(input).or_default().push(number);
+            }
+        }
+        // A graph's output has a user outside of it.
+        for output in &self.graph.output {
+            users.entry(output.name()).or_default().push(usize::MAX);
+        }
+        let rows = self.rows();
+        let find = |product: &Product| {
+            let users_of = |name: &str| users.get(name).map(Vec::as_slice).unwrap_or_default();
+            match *users_of(&product.output) {
+                [a, b] => self.silu(&product.output, [a, b], users_of),
+                [sum] if rows.contains(product.output.as_str()) => self.sum(&product.output, sum, &rows),
+                _ => None,
+            }
+        };
+        let none = |product: &Product| Tail {
+            ending: Ending::Plain,
+            more: None,
+            output: product.output.clone(),
+            nodes: Vec::new(),
+        };
+        let tail = |(_, product): &(usize, Product)| find(product).unwrap_or_else(|| none(product));
+        found.iter().map(tail).collect()
+    }
+
+    /// `x · sigmoid(x)`, where `users` are those of x.
+    fn silu<'a>(&self, x: &str, users: [usize; 2], users_of: impl Fn(&str) -> &'a [usize]) -> Option<Tail> {
+        let [a, b] = users.map(|user| self.nodes().get(user));
+        let (a, b) = (a?, b?);
+        let (sigmoid, gate, times, product) = match a.op_type() {
+            "Sigmoid" => (users[0], a, users[1], b),
+            _ => (users[1], b, users[0], a),
+        };
+        let [gated] = &gate.output[..] else { return None };
+        let factors = |name: &str| product.input.len() == 2 && product.input.iter().any(|input| input == name);
+        let is_silu = gate.op_type() == "Sigmoid"
+            && product.op_type() == "Mul"
+            && factors(x)
+            && factors(gated)
+            && users_of(gated) == [times];
+        is_silu.then(|| Tail {
+            ending: Ending::Silu,
+            more: None,
+            output: product.output[0].clone(),
+            nodes: vec![sigmoid, times],
+        })
+    }
+
+    /// `x + more`, where both are [rows](Self::rows).
+    fn sum(&self, x: &str, user: usize, rows: &HashSet<&str>) -> Option<Tail> {
+        let node = self.nodes().get(user)?;
+        let more = match &node.input[..] {
+            [a, b] if a == x && b != x => b,
+            [a, b] if b == x && a != x => a,
+            _ => return None,
+        };
+        (node.op_type() == "Add" && rows.contains(more.as_str())).then(|| Tail {
+            ending: Ending::Plain,
+            more: Some(more.clone()),
+            output: node.output[0].clone(),
+            nodes: vec![user],
+        })
+    }
+
+    /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
+    fn rows(&self) -> HashSet<&str> {
+        let pairs: HashSet<&str> = self
+            .graph
+            .initializer
+            .iter()
+            .filter(|weight| weight.dims == [2])
+            .map(|weight| weight.name())
+            .collect();
+        let mut rows: HashSet<&str> = HashSet::new();
+        for node in self.nodes() {
+            let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
+            let is_rows = match node.op_type() {
+                "Gemm" | super::ATTENTION | super::CONVOLUTION => true,
+                "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
+                "LayerNormalization" | "Sigmoid" | "MatMul" => knows(node.input.first()),
+                "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
+                _ => false,
+            };
+            if let Some(output) = node.output.first().filter(|_| is_rows) {
+                rows.insert(output);
+            }
+        }
+        rows
+    }
+}
+
+/// For messages in tests.
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?} {}", self.ending, self.more, self.output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{NodeProto, Streaming, plan, read_file};
+
+    #[test]
+    fn activations_and_residual_sums_are_found() {
+        let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
+        let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+        let streaming = Streaming::read(&graph).unwrap();
+        plan(&mut graph, &streaming, 1).unwrap();
+        let tails = graph.tails(&graph.products());
+        let layers = streaming.layers;
+        // One in each feed-forward block.
+        let silus = tails.iter().filter(|tail| tail.ending == Ending::Silu).count();
+        assert_eq!(silus, 2 * layers, "{tails:?}");
+        // Behind each feed-forward block, attention and convolution.
+        let sums = tails.iter().filter(|tail| tail.more.is_some()).count();
+        assert_eq!(sums, 4 * layers, "{tails:?}");
+    }
+
+    #[test]
+    fn what_else_is_looked_at_is_no_tail() {
+        let node = |operation: &str, inputs: &[&str], output: &str| NodeProto {
+            op_type: Some(operation.into()),
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![output.into()],
+            ..Default::default()
+        };
+        let mut graph = Graph::decode_file(
+            read_file(format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR")).as_ref()).unwrap(),
+        )
+        .unwrap();
+        let product = Product {
+            data: "data".into(),
+            output: "x".into(),
+            weight: "w".into(),
+            depth: 4,
+            columns: 4,
+            turned: false,
+            scale: 1.0,
+            bias: None,
+        };
+        let found = [(0, product)];
+        let gemm = || node("Gemm", &["data", "w"], "x");
+        for (nodes, has_tail) in [
+            (
+                vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")],
+                true,
+            ),
+            // Nobody knows how many axes `r` has.
+            (vec![gemm(), node("Add", &["r", "x"], "y")], false),
+            (vec![gemm(), node("Add", &["x", "x"], "y")], false),
+            (
+                vec![gemm(), node("Sigmoid", &["x"], "s"), node("Mul", &["x", "s"], "y")],
+                true,
+            ),
+            (
+                vec![gemm(), node("Mul", &["x", "s"], "y"), node("Sigmoid", &["x"], "s")],
+                true,
+            ),
+            // The gate is looked at by another one, or the sum is.
+            (
+                vec![
+                    gemm(),
+                    node("Sigmoid", &["x"], "s"),
+                    node("Mul", &["x", "s"], "y"),
+                    node("Relu", &["s"], "z"),
+                ],
+                false,
+            ),
+            (
+                vec![
+                    gemm(),
+                    node("Sigmoid", &["x"], "s"),
+                    node("Mul", &["s", "s"], "y"),
+                    node("Relu", &["x"], "z"),
+                ],
+                false,
+            ),
+            (
+                vec![gemm(), node("Sigmoid", &["x"], "s"), node("Add", &["x", "s"], "y")],
+                false,
+            ),
+        ] {
+            graph.graph.node = nodes;
+            let tails = graph.tails(&found);
+            assert_eq!(tails[0].nodes.is_empty(), !has_tail, "{tails:?}");
+        }
+    }
+}
