@@ -34,7 +34,7 @@ pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;
 use layout::Recognised;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
-pub use plan::{Plan, State, plan};
+pub use plan::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;
 pub use projection::{ProjectedJoint, project};
 pub use quantise::Bits;

@@ -135,6 +135,21 @@ impl Weights {
         }
     }
 
+    /// The whole product, on this thread.
+    ///
+    /// # Panics
+    /// As [`multiply`](Self::multiply).
+    pub fn multiply_alone(&self, input: &[f32], output: &mut [f32]) {
+        let output = Output::new(output, self.columns);
+        for piece in 0..self.pieces() {
+            // SAFETY: nobody else has the output.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.multiply(piece, input, &output);
+            }
+        }
+    }
+
     fn panel_count(&self) -> usize {
         self.bias.len() / self.tile.columns
     }

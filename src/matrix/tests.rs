@@ -68,8 +68,7 @@ fn several_threads_write_one_output() {
     let (input, table) = (noise(rows * depth, 4), noise(depth * columns, 5));
     let weights = weights(depth, columns, None, &table);
     let mut alone = vec![0.0; rows * columns];
-    let output = Output::new(&mut alone, columns);
-    (0..weights.pieces()).for_each(|number| piece(&weights, number, &input, &output));
+    weights.multiply_alone(&input, &mut alone);
     let mut together = vec![0.0; rows * columns];
     let output = Output::new(&mut together, columns);
     let next = std::sync::atomic::AtomicUsize::new(0);

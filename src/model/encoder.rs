@@ -5,12 +5,13 @@
 use super::{
     files::NamedEncoder,
     options::{Device, GraphOptimization, Options, PrecisionChoice},
+    products::pack_products,
     runtime::{Binding, LogLevel, Session, Tensor, device_of, note},
 };
 use crate::{
     error::{Error, Result},
     graph::{Bits, DROP_INPUT, Graph, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input, plan},
-    headroom, matrix,
+    headroom,
     window::{Window, first_width, full_width},
 };
 
@@ -51,12 +52,8 @@ impl Encoder {
                 PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),
                 _ => held,
             };
-            if width.is_some() && device == Device::Cpu && precision == Precision::Fp32 && matrix::is_fast() {
-                let packed = graph.pack_products();
-                packed.map_err(|error| Error::OutOfMemory {
-                    doing: format!("pack the weights of {name}"),
-                    reason: error.to_string(),
-                })?;
+            if width.is_some() {
+                pack_products(&mut graph, &name, options)?;
             }
             let encoder = Self {
                 session: Session::load(graph, &name, options)?,
