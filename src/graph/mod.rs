@@ -36,7 +36,7 @@ pub use fault::Fault;
 use layout::Recognised;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
 pub(crate) use plan::{ATTENTION, CONVOLUTION, SCALE};
-pub use plan::{Plan, State, plan};
+pub use plan::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;
 pub use projection::{ProjectedJoint, project};
 pub use quantise::Bits;

@@ -3,15 +3,19 @@
 //! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
 //! their weights leave the graph for [`crate::kernels::matrix`].
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use super::{
-    Graph, NodeProto,
+    Graph, NodeProto, TensorProto,
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
     products::{Product, read_floats},
     tails::Tail,
 };
-use crate::kernels::matrix::Weights;
+use crate::kernels::matrix::{Kind, Weights};
 
 /// The domain of the operation.
 pub(crate) const DOMAIN: &str = "nemostt";
@@ -36,12 +40,8 @@ impl Graph {
         let mut found = self.products();
         found.retain(|(_, product)| Weights::fits(product.depth) && varying.contains(product.data.as_str()));
         let tails = self.tails(&found);
-        let mut packed = Vec::with_capacity(found.len());
-        for ((_, product), tail) in found.iter().zip(&tails) {
-            let weight = self.graph.initializer.iter().find(|w| w.name() == product.weight);
-            let values = weight.and_then(|weight| weight.raw_data.as_deref()).unwrap_or_default();
-            packed.push(Arc::new(pack(product, values)?.ending(tail.ending)));
-        }
+        let products: Vec<&Product> = found.iter().map(|(_, product)| product).collect();
+        let packed = self.pack(&products, &tails)?;
         let mut gone = HashSet::new();
         for ((number, (index, product)), tail) in (self.packed.len()..).zip(&found).zip(tails) {
             gone.insert(*index);
@@ -56,9 +56,48 @@ impl Graph {
         self.graph
             .node
             .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
-        self.packed.extend(packed);
+        self.packed.extend(packed.into_iter().map(Arc::new));
         self.import(DOMAIN);
         Ok(found.len())
+    }
+
+    /// Weights of `products`. The scale goes into them: it is a power of two in every export (a half, or the root of 64), so
+    /// no sum changes.
+    fn pack(&self, products: &[&Product], tails: &[Tail]) -> io::Result<Vec<Weights>> {
+        let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
+        let values = |product: &&Product| {
+            let raw = weights
+                .get(product.weight.as_str())
+                .and_then(|weight| weight.raw_data.as_deref());
+            raw.unwrap_or_default()
+        };
+        let values: Vec<&[u8]> = products.iter().map(values).collect();
+        let kind = |(product, tail): (&&Product, &Tail)| Kind {
+            depth: product.depth,
+            columns: product.columns,
+            bias: product
+                .bias
+                .as_ref()
+                .map(|(_, bias)| bias.iter().map(|value| value * product.scale).collect()),
+            ending: tail.ending,
+        };
+        let kinds = products.iter().zip(tails).map(kind).collect();
+        Weights::pack(kinds, |index, row, column, room| {
+            let (product, values) = (products[index], values[index]);
+            let (depth, columns) = (product.depth, product.columns);
+            if product.turned {
+                let column_of = |index: usize| &values[4 * ((column + index) * depth + row)..][..4];
+                for (index, slot) in room.iter_mut().enumerate() {
+                    let value = read_floats(column_of(index)).next().unwrap_or_default();
+                    *slot = value * product.scale;
+                }
+            } else {
+                let from = &values[4 * (row * columns + column)..][..4 * room.len()];
+                for (slot, value) in room.iter_mut().zip(read_floats(from)) {
+                    *slot = value * product.scale;
+                }
+            }
+        })
     }
 
     /// Says that operations of `domain` occur.
@@ -79,29 +118,6 @@ impl Graph {
         let read: HashSet<&str> = inputs.map(String::as_str).chain(outputs).collect();
         self.graph.initializer.retain(|weight| read.contains(weight.name()));
     }
-}
-
-/// The scale goes into the weights: it is a power of two in every export (a half, or the root of 64), so no sum changes.
-fn pack(product: &Product, values: &[u8]) -> io::Result<Weights> {
-    let (depth, columns, scale) = (product.depth, product.columns, product.scale);
-    let bias = product.bias.as_ref();
-    let bias: Option<Vec<f32>> = bias.map(|(_, bias)| bias.iter().map(|value| value * scale).collect());
-    let value = |row: usize, column: usize| {
-        let bytes = &values[4 * (column * depth + row)..][..4];
-        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    };
-    Weights::new(depth, columns, bias.as_deref(), |row, column, room| {
-        if product.turned {
-            for (index, slot) in room.iter_mut().enumerate() {
-                *slot = value(row, column + index) * scale;
-            }
-        } else {
-            let from = &values[4 * (row * columns + column)..][..4 * room.len()];
-            for (slot, value) in room.iter_mut().zip(read_floats(from)) {
-                *slot = value * scale;
-            }
-        }
-    })
 }
 
 fn node(product: &Product, tail: &Tail, number: usize, name: Option<String>) -> NodeProto {

@@ -5,13 +5,13 @@
 use super::{
     files::NamedEncoder,
     options::{Device, GraphOptimization, Options, PrecisionChoice},
+    products::{may_be_ours, pack_products},
     runtime::{Binding, LogLevel, Session, Tensor, device_of, note},
 };
 use crate::{
     error::{Error, Result},
     graph::{Bits, DROP_INPUT, Graph, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input, plan},
     headroom,
-    kernels::matrix,
     window::{Window, first_width, full_width},
 };
 
@@ -47,10 +47,8 @@ impl Encoder {
         let NamedEncoder { name, part, .. } = part;
         let mut graph = part.0;
         let (device, held) = (device_of(options)?, graph.precision());
-        let build = |mut graph: Graph, states: Vec<State>, width: Option<usize>| {
-            // Planned graphs only: others are run as they are.
-            let ours = width.is_some() && device == Device::Cpu && matrix::is_fast();
-            if ours {
+        let build = |mut graph: Graph, states: Vec<State>, width: Option<usize>, is_planned: bool| {
+            if is_planned && may_be_ours(options)? {
                 let found = graph.fuse();
                 if found != (streaming.layers, streaming.layers) {
                     let (attentions, convolutions) = found;
@@ -66,12 +64,8 @@ impl Encoder {
                 PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),
                 _ => held,
             };
-            if ours && precision == Precision::Fp32 {
-                let packed = graph.pack_products();
-                packed.map_err(|error| Error::OutOfMemory {
-                    doing: format!("pack the weights of {name}"),
-                    reason: error.to_string(),
-                })?;
+            if is_planned {
+                pack_products(&mut graph, &name, options)?;
             }
             let encoder = Self {
                 session: Session::load(graph, &name, options)?,
@@ -91,7 +85,7 @@ impl Encoder {
         if options.graph_optimization == GraphOptimization::All
             && let Some((graph, plan)) = planned(&name, &graph, &streaming, lookahead)
         {
-            match build(graph, plan.states, Some(plan.width)) {
+            match build(graph, plan.states, Some(plan.width), true) {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
                     note(
                         LogLevel::Warning,
@@ -104,7 +98,7 @@ impl Encoder {
         // A graph of one width keeps it.
         let fixed = contract.fixed_frames;
         match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
-            Ok(()) => build(graph, State::of_export(&streaming), fixed),
+            Ok(()) => build(graph, State::of_export(&streaming), fixed, false),
             Err(fault) => Err(Error::BadModel { path: name, fault }),
         }
     }

@@ -3,11 +3,12 @@
 //! The joint: whole, or cut so that encoder frames are projected once for a chunk.
 //!
 //! Measured on the 114M model (one thread, ms): projection of 14 frames 0.21, scores of 14 projected frames 0.28, of 4
-//! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.59. A chunk is scored whole at first;
+//! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.31. A chunk is scored whole at first;
 //! after a label, which the next one often follows closely, a few are, at almost the cost of one.
 
 use super::{
     options::Options,
+    products::pack_products,
     runtime::{Binding, LogLevel, Session, Tensor, note},
 };
 use crate::{
@@ -49,7 +50,7 @@ impl Joint {
             Ok(cut) => Ok(Self::Cut(cut)),
             Err(reason) => {
                 note(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
-                Ok(Self::Whole(Session::load(graph, name, options)?))
+                Ok(Self::Whole(load(graph, name, options)?))
             }
         }
     }
@@ -72,7 +73,7 @@ impl Cut {
         options: &Options,
     ) -> std::result::Result<Self, String> {
         let halves = project(graph)?;
-        let load = |graph: Graph| Session::load(graph, name, options).map_err(|error| error.to_string());
+        let load = |graph: Graph| load(graph, name, options).map_err(|error| error.to_string());
         let mut cut = Self {
             projection: load(halves.projection)?,
             scoring: load(halves.scoring)?,
@@ -117,6 +118,12 @@ impl Cut {
         sizes[1] = frames;
         sizes
     }
+}
+
+/// Loads the joint or a part of it.
+fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Session> {
+    pack_products(&mut graph, name, options)?;
+    Session::load(graph, name, options)
 }
 
 /// One stream's tensors.
@@ -280,7 +287,10 @@ impl JointState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Part, adapt, read_file};
+    use crate::{
+        graph::{Part, adapt, read_file},
+        model::prediction::load_prediction,
+    };
 
     /// Repeatable noise.
     fn fill(tensor: &mut Tensor<f32>, mut seed: u32) {
@@ -314,11 +324,7 @@ mod tests {
                 panic!("{path} is a decoder and joint");
             };
             let shape = graphs.shape().unwrap();
-            let predicted = crate::model::transducer::predicted_sizes(
-                &Session::load(graphs.prediction, model, &options).unwrap(),
-                &shape,
-            )
-            .unwrap();
+            let (_, predicted) = load_prediction(graphs.prediction, model, &shape, &options).unwrap();
             let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, &options).unwrap());
             let cut = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
             assert!(matches!(cut, Joint::Cut(_)), "{model}");

@@ -9,6 +9,8 @@ mod files;
 mod joint;
 mod library;
 mod options;
+mod prediction;
+mod products;
 mod runtime;
 mod sidecar;
 mod sniff;

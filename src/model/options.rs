@@ -17,7 +17,8 @@ pub struct Options {
     /// Threads within one operation; 0 takes one for a small model and one per physical core, at most 8, for
     /// a large one.
     pub threads: usize,
-    /// Whether the encoder's graph is rewritten for the windows it will be run on.
+    /// Whether graphs are rewritten for what they will be run on: the encoder for its windows, the prediction network for
+    /// one label.
     pub graph_optimization: GraphOptimization,
     /// What the encoder's matrix products are computed in.
     pub precision: PrecisionChoice,
@@ -54,10 +55,10 @@ pub enum DecoderKind {
     Ctc,
 }
 
-/// What is done to the encoder's graph when it is loaded. The text is the same either way.
+/// What is done to a model's graphs when they are loaded. The text is the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GraphOptimization {
-    /// Every exact rewrite: fixed shapes, cached keys and values, folded masks and positions.
+    /// Every exact rewrite: fixed shapes, cached keys and values, folded masks and positions, a table of labels.
     #[default]
     All,
     /// The export as it is, but for the number of dropped outputs, which becomes an input.

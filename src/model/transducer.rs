@@ -6,6 +6,7 @@ use super::{
     files::TransducerParts,
     joint::{Joint, JointState},
     options::Options,
+    prediction::{Memory, load_prediction},
     runtime::{Binding, Session, Tensor},
 };
 use crate::{
@@ -53,8 +54,7 @@ impl Transducer {
             threads: 1,
             ..options.clone()
         };
-        let prediction = Session::load(graphs.prediction, &names[0], options)?;
-        let predicted = predicted_sizes(&prediction, &shape)?;
+        let (prediction, predicted) = load_prediction(graphs.prediction, &names[0], &shape, options)?;
         let joint = Joint::load(graphs.joint, &names[1], &shape, &predicted, options)?;
         let transducer = Self {
             prediction,
@@ -87,27 +87,6 @@ fn bad(path: &str, fault: Fault) -> Error {
     Error::BadModel {
         path: path.into(),
         fault,
-    }
-}
-
-/// What goes from the prediction network to the joint has no size in the file where the two were one graph: a run tells.
-pub(super) fn predicted_sizes(prediction: &Session, shape: &TransducerShape) -> Result<Vec<usize>> {
-    let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
-    let mut binding = prediction.bind()?;
-    binding.input("targets", &label)?;
-    let memory = Memory::empty(shape)?;
-    binding.input("input_states_1", &memory.0)?;
-    binding.input("input_states_2", &memory.1)?;
-    prediction.sizes_of(&mut binding, "prediction")
-}
-
-/// LSTM state after one label: two tensors \[layers, 1, hidden\].
-struct Memory(Tensor<f32>, Tensor<f32>);
-
-impl Memory {
-    fn empty(shape: &TransducerShape) -> Result<Self> {
-        let dims = [shape.layers, 1, shape.hidden];
-        Ok(Self(Tensor::zeros(&dims)?, Tensor::zeros(&dims)?))
     }
 }
 

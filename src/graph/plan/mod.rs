@@ -9,7 +9,8 @@
 //! masks do no more than they must (`masks.rs`),
 //! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
 //!
-//! `subsampling.rs` saves copies before the first layer.
+//! `subsampling.rs` saves copies before the first layer. `prediction.rs` rewrites another graph, the prediction network,
+//! with the same means.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
 //! [`Plan::notes`].
@@ -23,6 +24,7 @@ mod masks;
 mod movement;
 mod net;
 mod positions;
+mod prediction;
 mod rows;
 mod shapes;
 mod subsampling;
@@ -32,6 +34,7 @@ mod value;
 
 pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, SCALE};
 use self::net::{Attribute, Net};
+pub use self::prediction::plan_prediction;
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
 use crate::window::full_width;
 
@@ -85,25 +88,7 @@ pub struct Plan {
 /// # Errors
 /// A sentence that says why it cannot be rewritten at all; `graph` is not usable then.
 pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Result<Plan, String> {
-    let has_graphs = |node: &super::NodeProto| {
-        let is_graph = |a: &super::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
-        node.attribute.iter().any(is_graph)
-    };
-    if graph.graph.node.iter().any(has_graphs) {
-        return Err("it has branches or loops".into());
-    }
-    well_formed(graph)?;
-    let opset = graph
-        .header
-        .opset_import
-        .iter()
-        .find(|set| set.domain().is_empty() || set.domain() == "ai.onnx");
-    let opset = opset.map_or(0, |set| set.version());
-    if opset < OLDEST_OPSET {
-        return Err(format!(
-            "it is of opset {opset}; plans are made for {OLDEST_OPSET} and newer"
-        ));
-    }
+    can_be_planned(graph)?;
     let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
     let s = streaming;
@@ -172,6 +157,30 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     rows::drop_batch_axis(&mut net);
     net.give_back(graph);
     Ok(Plan { width, states, notes })
+}
+
+/// Whether a rewrite understands graphs of this kind at all.
+fn can_be_planned(graph: &Graph) -> Result<(), String> {
+    let has_graphs = |node: &super::NodeProto| {
+        let is_graph = |a: &super::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
+        node.attribute.iter().any(is_graph)
+    };
+    if graph.graph.node.iter().any(has_graphs) {
+        return Err("it has branches or loops".into());
+    }
+    well_formed(graph)?;
+    let opset = graph
+        .header
+        .opset_import
+        .iter()
+        .find(|set| set.domain().is_empty() || set.domain() == "ai.onnx");
+    let opset = opset.map_or(0, |set| set.version());
+    if opset < OLDEST_OPSET {
+        return Err(format!(
+            "it is of opset {opset}; plans are made for {OLDEST_OPSET} and newer"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether each node has the inputs and outputs that its operation must have: what follows relies on it.

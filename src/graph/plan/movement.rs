@@ -155,6 +155,15 @@ impl Movement {
             }
     }
 
+    /// Whether all elements stay, in the same order: only the shape changes.
+    pub fn keeps_order(&self) -> bool {
+        match &self.kind {
+            Kind::View => true,
+            Kind::Transpose(perm) => perm.iter().filter(|&&axis| self.from[axis] != 1).is_sorted(),
+            _ => false,
+        }
+    }
+
     /// For each output element the number of the input element it is, or [`FILLED`].
     pub fn map(&self) -> Vec<usize> {
         let count = self.dims.iter().product();
@@ -320,6 +329,22 @@ mod tests {
         );
         assert_eq!(moved("Tile", &[2], &[&[2]]), (vec![4], vec![0, 1, 0, 1]));
         assert_eq!(moved("Pad", &[2], &[&[1, 1]]), (vec![4], vec![FILLED, 0, 1, FILLED]));
+    }
+
+    #[test]
+    fn axes_of_one_element_may_change_places() {
+        let turned = |from: &[usize], perm: &[i64]| {
+            let mut node = node("Transpose");
+            node.attribute = vec![crate::graph::onnx::AttributeProto {
+                name: Some("perm".into()),
+                ints: perm.to_vec(),
+                ..Default::default()
+            }];
+            Movement::of(&node, from, |_| None).unwrap().keeps_order()
+        };
+        assert!(turned(&[1, 1, 8], &[1, 2, 0]));
+        assert!(turned(&[1, 2, 8], &[1, 0, 2]));
+        assert!(!turned(&[1, 2, 8], &[0, 2, 1]));
     }
 
     #[test]

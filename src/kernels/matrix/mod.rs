@@ -14,7 +14,7 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
-use std::{io, marker::PhantomData};
+use std::{io, marker::PhantomData, ops::Range, sync::Arc};
 
 pub(crate) use self::kernel::Ending;
 use self::{
@@ -36,10 +36,24 @@ pub fn is_fast() -> bool {
     false
 }
 
+/// What a product is like.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// Rows of its weights: values of a row of the input.
+    pub depth: usize,
+    /// Columns of its weights: values of a row of the output.
+    pub columns: usize,
+    /// `None`: zeros.
+    pub bias: Option<Vec<f32>>,
+    pub ending: Ending,
+}
+
 /// Weights of a product: `output = input · weights + bias`.
 #[derive(Debug)]
 pub struct Weights {
-    panels: Frozen,
+    /// Those of others are in it, too.
+    panels: Arc<Frozen>,
+    range: Range<usize>,
     bias: Vec<f32>,
     depth: usize,
     columns: usize,
@@ -53,48 +67,64 @@ impl Weights {
         depth > 0 && depth.is_multiple_of(kernel::UNROLLED)
     }
 
-    /// Weights of `depth` rows and `columns` columns. `fill` gets a row, a column and the room for the values from there on.
-    /// No `bias`: zeros.
+    /// Weights of these kinds, side by side in memory: large pages are shared, and none is left half empty for each of them.
+    /// `fill` gets the index of a kind, a row, a column and the room for the values from there on.
     ///
     /// # Errors
     /// The system's, where there is no memory for them.
     ///
     /// # Panics
-    /// If the depth does not [fit](Self::fits).
-    pub fn new(
-        depth: usize,
-        columns: usize,
-        bias: Option<&[f32]>,
-        fill: impl Fn(usize, usize, &mut [f32]),
-    ) -> io::Result<Self> {
-        assert!(Self::fits(depth));
+    /// If a depth does not [fit](Self::fits).
+    pub fn pack(kinds: Vec<Kind>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
         let tile = Tile::of_this_processor();
-        let panel_columns = tile.columns;
-        let padded = columns.next_multiple_of(panel_columns);
-        let mut pages = Pages::zeros(depth.saturating_mul(padded))?;
-        let panels = pages.floats_mut().chunks_exact_mut(depth * panel_columns);
-        for (number, panel) in panels.enumerate() {
-            let first = number * panel_columns;
-            let real = panel_columns.min(columns - first);
-            for (row, values) in panel.chunks_exact_mut(panel_columns).enumerate() {
-                fill(row, first, &mut values[..real]);
+        let width = tile.columns;
+        let padded = |kind: &Kind| kind.columns.next_multiple_of(width);
+        let sizes = kinds.iter().map(|kind| kind.depth.saturating_mul(padded(kind)));
+        let mut pages = Pages::zeros(sizes.fold(0, usize::saturating_add))?;
+        let mut rest = pages.floats_mut();
+        for (index, kind) in kinds.iter().enumerate() {
+            assert!(Self::fits(kind.depth));
+            let (panels, others) = rest.split_at_mut(kind.depth * padded(kind));
+            rest = others;
+            for (number, panel) in panels.chunks_exact_mut(kind.depth * width).enumerate() {
+                let first = number * width;
+                let real = width.min(kind.columns - first);
+                for (row, values) in panel.chunks_exact_mut(width).enumerate() {
+                    fill(index, row, first, &mut values[..real]);
+                }
             }
         }
-        let mut bias = bias.map(<[f32]>::to_vec).unwrap_or_default();
-        bias.resize(padded, 0.0);
-        Ok(Self {
-            panels: pages.freeze()?,
-            bias,
-            depth,
-            columns,
-            tile,
-            ending: Ending::Plain,
-        })
+        let panels = Arc::new(pages.freeze()?);
+        let mut start = 0;
+        let weights = kinds.into_iter().map(|kind| {
+            let padded = padded(&kind);
+            let size = kind.depth * padded;
+            let mut bias = kind.bias.unwrap_or_default();
+            bias.resize(padded, 0.0);
+            start += size;
+            Self {
+                panels: panels.clone(),
+                range: start - size..start,
+                bias,
+                depth: kind.depth,
+                columns: kind.columns,
+                tile,
+                ending: kind.ending,
+            }
+        });
+        Ok(weights.collect())
     }
 
-    /// The same, with another ending.
-    pub fn ending(self, ending: Ending) -> Self {
-        Self { ending, ..self }
+    /// Those of one product: see [`pack`](Self::pack).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn new(kind: Kind, fill: impl Fn(usize, usize, &mut [f32])) -> io::Result<Self> {
+        let made = Self::pack(vec![kind], |_, row, column, room| fill(row, column, room))?;
+        made.into_iter().next().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
     /// Values of a row of the input.
@@ -109,7 +139,7 @@ impl Weights {
 
     /// Bytes that a product reads.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.panels.floats())
+        size_of_val(self.floats())
     }
 
     /// Pieces into which the work can be cut: see [`multiply`](Self::multiply).
@@ -135,7 +165,7 @@ impl Weights {
         let share = output.rows.div_ceil(passes).max(1);
         let size = self.panels_in_piece();
         for panel in piece * size..((piece + 1) * size).min(self.panel_count()) {
-            let weights = &self.panels.floats()[panel * columns * self.depth..][..columns * self.depth];
+            let weights = &self.floats()[panel * columns * self.depth..][..columns * self.depth];
             let bias = &self.bias[panel * columns..][..columns];
             for first in (0..output.rows).step_by(share) {
                 let rows = share.min(output.rows - first);
@@ -144,6 +174,25 @@ impl Weights {
                 kernel::multiply(rows, (input, more), weights, (bias, self.ending), output, place);
             }
         }
+    }
+
+    /// The whole product, on this thread.
+    ///
+    /// # Panics
+    /// As [`multiply`](Self::multiply).
+    pub fn multiply_alone(&self, input: &[f32], output: &mut [f32]) {
+        let output = Output::new(output, self.columns);
+        for piece in 0..self.pieces() {
+            // SAFETY: nobody else has the output.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.multiply(piece, input, None, &output);
+            }
+        }
+    }
+
+    fn floats(&self) -> &[f32] {
+        &self.panels.floats()[self.range.clone()]
     }
 
     fn panel_count(&self) -> usize {

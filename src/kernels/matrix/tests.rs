@@ -7,10 +7,25 @@ use proptest::prelude::*;
 use super::*;
 
 fn weights(depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> Weights {
-    let fill = |row: usize, column: usize, room: &mut [f32]| {
-        room.copy_from_slice(&table[row * columns + column..][..room.len()]);
+    weights_with(Ending::Plain, depth, columns, bias, table)
+}
+
+/// The second of two that are packed together, the first of which is of other numbers.
+fn weights_with(ending: Ending, depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> Weights {
+    let kind = |bias: Option<&[f32]>| Kind {
+        depth,
+        columns,
+        bias: bias.map(<[f32]>::to_vec),
+        ending,
     };
-    Weights::new(depth, columns, bias, fill).unwrap()
+    let fill = |index: usize, row: usize, column: usize, room: &mut [f32]| match index {
+        1 => room.copy_from_slice(&table[row * columns + column..][..room.len()]),
+        _ => room.fill(1e9),
+    };
+    Weights::pack(vec![kind(None), kind(bias)], fill)
+        .unwrap()
+        .pop()
+        .unwrap()
 }
 
 fn piece(weights: &Weights, piece: usize, input: &[f32], output: &Output<'_>) {
@@ -72,8 +87,7 @@ fn several_threads_write_one_output() {
     let (input, table) = (noise(rows * depth, 4), noise(depth * columns, 5));
     let weights = weights(depth, columns, None, &table);
     let mut alone = vec![0.0; rows * columns];
-    let output = Output::new(&mut alone, columns);
-    (0..weights.pieces()).for_each(|number| piece(&weights, number, &input, &output));
+    weights.multiply_alone(&input, &mut alone);
     let mut together = vec![0.0; rows * columns];
     let output = Output::new(&mut together, columns);
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -107,7 +121,7 @@ fn endings_and_sums_follow_the_product() {
         let (input, table, bias) = (noise(rows * depth, 1), noise(depth * columns, 2), noise(columns, 3));
         let more = noise(rows * columns, 4);
         let run = |ending: Ending, more: Option<&[f32]>| {
-            let weights = weights(depth, columns, Some(&bias), &table).ending(ending);
+            let weights = weights_with(ending, depth, columns, Some(&bias), &table);
             let mut values = vec![f32::NAN; rows * columns];
             let output = Output::new(&mut values, columns);
             (0..weights.pieces()).for_each(|number| piece_and(&weights, number, &input, more, &output));

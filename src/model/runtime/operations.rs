@@ -58,12 +58,12 @@ impl Operator for Product {
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let weights = self.weights(context.attr(NUMBER).ok())?;
-        if let [input, ..] = &mut context.inputs()[..] {
-            if let ValueType::Tensor { shape, .. } = input
-                && let Some(last) = shape.last_mut()
-            {
-                *last = weights.columns() as i64;
-            }
+        // No axes: how many there are is not known, nor of the output.
+        if let [input, ..] = &mut context.inputs()[..]
+            && let ValueType::Tensor { shape, .. } = input
+            && let Some(last) = shape.last_mut()
+        {
+            *last = weights.columns() as i64;
             context.set_output(0, input)?;
         }
         Ok(())

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which graphs' products are computed here and not by ONNX Runtime.
+
+use super::{
+    options::{Device, GraphOptimization, Options},
+    runtime::device_of,
+};
+use crate::{
+    error::{Error, Result},
+    graph::{Graph, Precision},
+    kernels::matrix,
+};
+
+/// Whether a graph runs with operations of our own: on a processor that they are made for, unless `options` ask for the
+/// export as it is.
+pub(super) fn may_be_ours(options: &Options) -> Result<bool> {
+    let asked = options.graph_optimization == GraphOptimization::All;
+    Ok(asked && device_of(options)? == Device::Cpu && matrix::is_fast())
+}
+
+/// Makes the products of the graph of file `name` our own where that [may be](may_be_ours) and they are of float32.
+pub(super) fn pack_products(graph: &mut Graph, name: &str, options: &Options) -> Result<()> {
+    if may_be_ours(options)? && graph.precision() == Precision::Fp32 {
+        graph.pack_products().map_err(|error| Error::OutOfMemory {
+            doing: format!("pack the weights of {name}"),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
