@@ -38,10 +38,10 @@ impl Pages {
         let length = bytes.checked_add(room).ok_or_else(too_large)?;
         let map = MmapMut::map_anon(length.max(1))?;
         // Old kernels put a mapping anywhere, and only a whole large page can be one.
-        let start = map
-            .as_ptr()
-            .align_offset(LARGE_PAGE.max(align_of::<f32>()))
-            .min(LARGE_PAGE);
+        let start = match room {
+            0 => 0,
+            room => map.as_ptr().align_offset(room).min(room),
+        };
         // A wish: small pages serve as well, only slower.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
