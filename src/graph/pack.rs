@@ -56,6 +56,7 @@ impl Graph {
         self.graph
             .node
             .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
+        self.drop_unread_weights();
         self.packed.extend(packed.into_iter().map(Arc::new));
         self.import(DOMAIN);
         Ok(found.len())

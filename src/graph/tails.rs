@@ -47,7 +47,12 @@ impl Graph {
             output: product.output.clone(),
             nodes: Vec::new(),
         };
-        let tail = |(_, product): &(usize, Product)| find(product).unwrap_or_else(|| none(product));
+        // The sum of two products is the tail of one of them.
+        let mut taken = HashSet::new();
+        let tail = |(_, product): &(usize, Product)| {
+            let found = find(product).filter(|tail| tail.nodes.iter().all(|node| taken.insert(*node)));
+            found.unwrap_or_else(|| none(product))
+        };
         found.iter().map(tail).collect()
     }
 
@@ -157,9 +162,9 @@ mod tests {
             read_file(format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR")).as_ref()).unwrap(),
         )
         .unwrap();
-        let product = Product {
+        let product = |output: &str| Product {
             data: "data".into(),
-            output: "x".into(),
+            output: output.into(),
             weight: "w".into(),
             depth: 4,
             columns: 4,
@@ -167,7 +172,7 @@ mod tests {
             scale: 1.0,
             bias: None,
         };
-        let found = [(0, product)];
+        let found = [(0, product("x"))];
         let gemm = || node("Gemm", &["data", "w"], "x");
         for (nodes, has_tail) in [
             (
@@ -213,5 +218,12 @@ mod tests {
             let tails = graph.tails(&found);
             assert_eq!(tails[0].nodes.is_empty(), !has_tail, "{tails:?}");
         }
+        graph.graph.node = vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")];
+        let tails = graph.tails(&[(0, product("x")), (1, product("r"))]);
+        assert_eq!(
+            tails.iter().map(|tail| tail.nodes.len()).collect::<Vec<_>>(),
+            [1, 0],
+            "{tails:?}"
+        );
     }
 }
