@@ -186,14 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn noise(count: usize, mut seed: u32) -> Vec<f32> {
-        let mut next = || {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            f32::from((seed >> 16) as u16) / 32_768.0 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
+    use crate::kernels::noise;
 
     fn check(channels: usize, kernel: usize, frames: usize) {
         let (weights, bias) = (noise(channels * kernel, 1), noise(channels, 2));

@@ -14,3 +14,13 @@ pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod matrix;
 mod vectors;
+
+/// Repeatable noise between -1 and 1.
+#[cfg(test)]
+fn noise(count: usize, mut seed: u32) -> Vec<f32> {
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from((seed >> 16) as u16) / 32_768.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}

@@ -26,14 +26,11 @@ use self::{
 /// together.
 const PIECE: usize = 256 << 10;
 
-/// Whether this processor has vector instructions that make it worth the while: AVX2 with FMA, or AVX-512.
+/// Whether this processor has vector instructions that make it worth the while: x86 with vectors of 256 bits or more. On
+/// others it was not measured.
 pub fn is_fast() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    // By what `pulp` will use: it wants more of a processor than AVX2 alone.
+    cfg!(target_arch = "x86_64") && Tile::of_this_processor().columns >= 16
 }
 
 /// What a product is like.
@@ -147,8 +144,8 @@ impl Weights {
         self.panel_count().div_ceil(self.panels_in_piece())
     }
 
-    /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces together, in any order and on any threads,
-    /// write all of `output`.
+    /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces
+    /// together, in any order and on any threads, write all of `output`.
     ///
     /// # Panics
     /// If `input`, `more` and `output` have not the same number of rows of the right width.

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::noise;
 
 fn weights(depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> Weights {
     weights_with(Ending::Plain, depth, columns, bias, table)
@@ -38,15 +39,6 @@ fn piece_and(weights: &Weights, piece: usize, input: &[f32], more: Option<&[f32]
     unsafe {
         weights.multiply(piece, input, more, output);
     }
-}
-
-/// Repeatable noise between -1 and 1.
-fn noise(count: usize, mut seed: u32) -> Vec<f32> {
-    let mut next = || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from((seed >> 16) as u16) / 32_768.0 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 fn check(rows: usize, depth: usize, columns: usize, with_bias: bool) {
