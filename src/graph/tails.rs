@@ -9,6 +9,7 @@ use super::{Graph, products::Product};
 use crate::kernels::matrix::Ending;
 
 /// See the [module](self).
+#[derive(Debug)]
 pub(super) struct Tail {
     pub(super) ending: Ending,
     /// What is added: as large as the output.
@@ -119,13 +120,6 @@ impl Graph {
             }
         }
         rows
-    }
-}
-
-/// For messages in tests.
-impl std::fmt::Debug for Tail {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {:?} {}", self.ending, self.more, self.output)
     }
 }
 

@@ -117,6 +117,22 @@ struct Head<'a> {
     room: &'a mut [f32],
 }
 
+impl<'a> Head<'a> {
+    /// What is this head's of cached and new rows.
+    fn parts(&self, [cached, new]: [&'a [f32]; 2]) -> [&'a [f32]; 2] {
+        let (a, head) = (self.attention, self.head);
+        [
+            of_head(cached, head, a.left * a.width),
+            of_head(new, head, a.frames * a.width),
+        ]
+    }
+}
+
+/// The values of head `head` of a table that has `size` of them for each.
+fn of_head(table: &[f32], head: usize, size: usize) -> &[f32] {
+    &table[head * size..][..size]
+}
+
 impl WithSimd for Head<'_> {
     type Output = ();
 
@@ -124,22 +140,13 @@ impl WithSimd for Head<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (a, step) = (self.attention, self.step);
         let (width, keys, positions) = (a.width, a.left + a.frames, a.position_count());
-        let of_head = |table: &'_ [f32], size: usize| -> std::ops::Range<usize> {
-            debug_assert!(table.len() >= (self.head + 1) * size);
-            self.head * size..(self.head + 1) * size
-        };
+        let [old_keys, new_keys] = self.parts(step.keys);
+        let [old_values, new_values] = self.parts(step.values);
         let (scores, rest) = self.room.split_at_mut(a.frames * keys);
         let (by_position, rest) = rest.split_at_mut(a.frames * positions);
         let (query, sum) = rest.split_at_mut(width);
-        let bias = a.biases.each_ref().map(|bias| &bias[of_head(bias, width)]);
-        let table = &a.positions[of_head(&a.positions, width * positions)];
-        let part = |both: [&'_ [f32]; 2]| -> [std::ops::Range<usize>; 2] {
-            [of_head(both[0], a.left * width), of_head(both[1], a.frames * width)]
-        };
-        let [cached, new] = part(step.keys);
-        let keys_of_head = [&step.keys[0][cached], &step.keys[1][new]];
-        let [cached, new] = part(step.values);
-        let values_of_head = [&step.values[0][cached], &step.values[1][new]];
+        let [bias_u, bias_v] = a.biases.each_ref().map(|bias| of_head(bias, self.head, width));
+        let table = of_head(&a.positions, self.head, width * positions);
 
         let with_bias = |query: &mut [f32], frame: usize, bias: &[f32]| {
             let row = &step.queries[(frame * a.heads + self.head) * width..][..width];
@@ -148,13 +155,13 @@ impl WithSimd for Head<'_> {
             }
         };
         for (frame, scores) in by_position.chunks_exact_mut(positions).enumerate() {
-            with_bias(query, frame, bias[1]);
+            with_bias(query, frame, bias_v);
             scores.fill(0.0);
             add_rows(simd, scores, query, table);
         }
         for (frame, scores) in scores.chunks_exact_mut(keys).enumerate() {
-            with_bias(query, frame, bias[0]);
-            let rows = keys_of_head.iter().flat_map(|part| part.chunks_exact(width));
+            with_bias(query, frame, bias_u);
+            let rows = old_keys.chunks_exact(width).chain(new_keys.chunks_exact(width));
             let places = &a.places[frame * keys..][..keys];
             let mask = &step.mask[frame * keys..][..keys];
             for (((score, key), &place), mask) in scores.iter_mut().zip(rows).zip(places).zip(mask) {
@@ -163,8 +170,8 @@ impl WithSimd for Head<'_> {
             softmax(simd, scores);
             sum.fill(0.0);
             let (old, new) = scores.split_at(a.left);
-            add_rows(simd, sum, old, values_of_head[0]);
-            add_rows(simd, sum, new, values_of_head[1]);
+            add_rows(simd, sum, old, old_values);
+            add_rows(simd, sum, new, new_values);
             self.output.put(frame, self.head * width, sum);
         }
     }

@@ -189,8 +189,7 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
     let joined = net.nodes[heads.transpose].output[0].clone();
     // Nobody takes their outputs any more.
     for gone in [heads.reshape, heads.transpose] {
-        let unused = net.new_name("unused");
-        net.nodes[gone].output[0] = unused;
+        net.retire(gone);
     }
     match heads.product {
         Some(product) => {
@@ -234,8 +233,7 @@ fn join(net: &mut Net, state: &State, new: &str, whole: &str, frames: usize, axi
 fn part(net: &mut Net, product: usize, state: &State, is_keys: bool, left: usize, frames: usize) {
     let other = net.nodes[product].input[0].clone();
     let output = net.nodes[product].output[0].clone();
-    let unused = net.new_name("unused");
-    net.nodes[product].output[0] = unused;
+    net.retire(product);
     if is_keys {
         // Queries by keys: scores side by side.
         let parts = [&state.input, &state.output].map(|keys| {

@@ -75,8 +75,7 @@ fn widen(net: &mut Net, number: usize) -> Option<()> {
     let bias = node.input.get(2).filter(|name| !name.is_empty()).map(String::as_str);
     let inputs: Vec<&str> = [&wide, &weight].into_iter().map(String::as_str).chain(bias).collect();
     let wide = net.add("Conv", &inputs, &attributes);
-    let unused = net.new_name("unused");
-    net.nodes[number].output[0] = unused;
+    net.retire(number);
     let sizes = [batch, outputs as usize, out_length].map(|size| size as i64);
     let shape = net.add_ints(&sizes);
     net.add_as(output, "Reshape", &[&wide, &shape], &[]);
@@ -122,8 +121,7 @@ fn rewrite(net: &mut Net, number: usize) {
     let shape = net.add_ints(&[1, frames as i64, outputs]);
     let product = net.add("Reshape", &[&product, &shape], &[]);
 
-    let unused = net.new_name("unused");
-    net.nodes[number].output[0] = unused;
+    net.retire(number);
     // Whoever turns it back at once need not.
     let turned_back: Vec<String> = net
         .nodes

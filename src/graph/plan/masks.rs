@@ -27,12 +27,8 @@ use crate::{
 pub(super) fn simplify(net: &mut Net, streaming: &Streaming, lookahead: usize) -> (usize, usize) {
     let index = net.index();
     let cases = cases(streaming, lookahead);
-    let attentions: Vec<Attention> = (0..net.nodes.len())
-        .filter_map(|number| attention(net, &index, number))
-        .collect();
-    let convolutions: Vec<Convolution> = (0..net.nodes.len())
-        .filter_map(|number| convolution(net, &index, number))
-        .collect();
+    let attentions: Vec<Attention> = net.find_all(&index, attention);
+    let convolutions: Vec<Convolution> = net.find_all(&index, convolution);
 
     let mut proven: HashMap<String, bool> = HashMap::new();
     let mut holds = |net: &Net, mask: &str, check: fn(&Value, usize) -> bool| {

@@ -222,7 +222,6 @@ fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
     let kept = net.add("Add", &[DROP_INPUT, &chunk], &[]);
     let frames = net.nodes[slice].input[0].clone();
     let output = net.nodes[slice].output[0].clone();
-    let unused = net.new_name("unused");
-    net.nodes[slice].output[0] = unused;
+    net.retire(slice);
     net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
 }

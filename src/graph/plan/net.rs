@@ -217,6 +217,18 @@ impl Net {
         index
     }
 
+    /// What `find` finds at any node; it gets the node's number.
+    pub fn find_all<T>(&self, index: &Index, find: fn(&Self, &Index, usize) -> Option<T>) -> Vec<T> {
+        let numbers = 0..self.nodes.len();
+        numbers.filter_map(|number| find(self, index, number)).collect()
+    }
+
+    /// Lets another node make what node `number` makes: nobody takes its own output any more.
+    pub fn retire(&mut self, number: usize) {
+        let unused = self.new_name("unused");
+        self.nodes[number].output[0] = unused;
+    }
+
     /// What node `node` does, if it moves values only.
     pub fn movement(&self, node: &NodeProto) -> Option<Movement> {
         let values: Vec<Option<Value>> = node.input.iter().map(|name| self.value(name)).collect();

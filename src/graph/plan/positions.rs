@@ -34,9 +34,7 @@ struct Shift {
 /// Rewrites every relative shift, and returns how many there were.
 pub(super) fn shift_by_gather(net: &mut Net) -> usize {
     let index = net.index();
-    let found: Vec<Shift> = (0..net.nodes.len())
-        .filter_map(|number| find(net, &index, number))
-        .collect();
+    let found: Vec<Shift> = net.find_all(&index, find);
     let mut done: Vec<((String, usize, usize), String)> = Vec::new();
     for shift in &found {
         let first = shift.looked_at.iter().min().copied().unwrap_or_default();
@@ -56,8 +54,7 @@ pub(super) fn shift_by_gather(net: &mut Net) -> usize {
         net.nodes[shift.projection].input[0] = table;
         let scores = net.nodes[shift.matmul].output[0].clone();
         let shifted = net.nodes[shift.last].output[0].clone();
-        let unused = net.new_name("unused");
-        net.nodes[shift.last].output[0] = unused;
+        net.retire(shift.last);
 
         let sizes = [1, shift.heads as i64, (shift.frames * count) as i64];
         let shape = net.add_ints(&sizes);

@@ -169,8 +169,7 @@ fn scale_products(net: &mut Net) {
     for (number, bias, last, scale) in found {
         let [data, weight] = [0, 1].map(|input| net.nodes[number].input[input].clone());
         let output = net.nodes[last].output[0].clone();
-        let unused = net.new_name("unused");
-        net.nodes[last].output[0] = unused;
+        net.retire(last);
         let factors = [("alpha", Attribute::Float(scale)), ("beta", Attribute::Float(scale))];
         let dims = net.shape(&output).map(<[usize]>::to_vec);
         net.add_as(&output, "Gemm", &[&data, &weight, &bias], &factors);

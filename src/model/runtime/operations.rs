@@ -184,7 +184,7 @@ impl Kernel for AttendKernel {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
         let width = attention.heads * attention.width;
-        let sizes = sizes(&[attention.frames, width])?;
+        let sizes = Sizes::of_rows(attention.frames, width);
         let output = Output::new(tensors::output(context, 0, sizes)?, width);
         tensors::for_each_piece(context, attention.heads, |head| {
             // SAFETY: each head is done once.
@@ -194,10 +194,6 @@ impl Kernel for AttendKernel {
             }
         })
     }
-}
-
-fn sizes(sizes: &[usize; 2]) -> ort::Result<Sizes> {
-    Sizes::new(&sizes.map(|size| size as i64)).ok_or_else(|| ort::Error::new("too many axes"))
 }
 
 /// Sizes and values of a constant input.
@@ -261,7 +257,7 @@ impl Kernel for ConvolveKernel {
         }
         let (channels, left) = (convolution.channels(), convolution.left());
         let frames = rows.len() / (2 * channels);
-        let output = tensors::output(context, 0, sizes(&[frames, channels])?)?;
+        let output = tensors::output(context, 0, Sizes::of_rows(frames, channels))?;
         let next = tensors::output(context, 1, cache_sizes)?;
         let (output, next) = (Output::new(output, channels), Output::new(next, left));
         tensors::for_each_piece(context, convolution.pieces(), |piece| {

@@ -30,13 +30,11 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub(super) fn new(sizes: &[i64]) -> Option<Self> {
-        let mut all = [0; MOST_AXES];
-        all.get_mut(..sizes.len())?.copy_from_slice(sizes);
-        Some(Self {
-            sizes: all,
-            axes: sizes.len(),
-        })
+    /// Those of `rows` rows of `width` values.
+    pub(super) fn of_rows(rows: usize, width: usize) -> Self {
+        let mut sizes = [0; MOST_AXES];
+        sizes[..2].copy_from_slice(&[rows as i64, width as i64]);
+        Self { sizes, axes: 2 }
     }
 
     pub(super) fn last_mut(&mut self) -> Option<&mut i64> {

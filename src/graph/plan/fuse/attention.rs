@@ -22,12 +22,9 @@ pub(crate) const SCALE: &str = "scale";
 /// Makes each layer's attention one operation, and gives the number of layers.
 pub(super) fn fuse(net: &mut Net) -> usize {
     let index = net.index();
-    let found: Vec<Found> = (0..net.nodes.len())
-        .filter_map(|number| find(net, &index, number))
-        .collect();
+    let found: Vec<Found> = net.find_all(&index, find);
     for found in &found {
-        let unused = net.new_name("unused");
-        net.nodes[found.last].output[0] = unused;
+        net.retire(found.last);
         let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).collect();
         let scale = [(SCALE, Attribute::Float(found.scale))];
         super::add(net, ATTENTION, &[&found.output], &inputs, &scale);

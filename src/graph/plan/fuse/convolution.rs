@@ -19,13 +19,10 @@ pub(crate) const CONVOLUTION: &str = "GatedConvolution";
 /// Makes each such middle one operation, and gives their number.
 pub(super) fn fuse(net: &mut Net) -> usize {
     let index = net.index();
-    let found: Vec<Found> = (0..net.nodes.len())
-        .filter_map(|number| find(net, &index, number))
-        .collect();
+    let found: Vec<Found> = net.find_all(&index, find);
     for found in &found {
         for gone in [found.last, found.slice] {
-            let unused = net.new_name("unused");
-            net.nodes[gone].output[0] = unused;
+            net.retire(gone);
         }
         let bias = match &found.bias {
             Some(bias) => bias.clone(),
