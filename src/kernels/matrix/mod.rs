@@ -5,20 +5,27 @@
 //!
 //! With 2 to 14 rows, a step ends when memory has delivered the weights. ONNX Runtime's own product is made for many rows:
 //! with 14 it gets a third of what the processor multiplies, and reads memory in small pages (`docs/performance.md`).
-//! Here weights lie in the order in which they are read ([`kernel`]), in large pages ([`pages`]).
+//! Here weights lie in the order in which they are read, in large pages ([`pages`]): as they are ([`floats`]) or, where the
+//! processor has matrix tiles, with a quarter less of memory ([`tiles`]).
 //!
 //! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/operations.rs`.
 
-mod kernel;
+mod ending;
+mod floats;
 mod pages;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "no_tiles.rs"]
+mod tiles;
 
 use std::{io, marker::PhantomData, ops::Range, sync::Arc};
 
-pub(crate) use self::kernel::Ending;
+pub(crate) use self::{ending::Ending, tiles::Digits};
 use self::{
-    kernel::Tile,
+    floats::Tile,
     pages::{Frozen, Pages},
 };
 
@@ -45,23 +52,71 @@ pub struct Kind {
     pub ending: Ending,
 }
 
+/// How weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As they are, for vectors.
+    Floats,
+    /// As integers of 24 bits, for matrix tiles: see [`tiles`] for how exact they are.
+    Digits,
+}
+
+impl Form {
+    /// The fastest one for products of `depth` values on this processor.
+    fn best(depth: usize) -> Self {
+        match tiles::are_there(depth) {
+            true => Self::Digits,
+            false => Self::Floats,
+        }
+    }
+
+    /// Columns of a panel.
+    fn columns(self) -> usize {
+        match self {
+            Self::Floats => Tile::of_this_processor().columns,
+            Self::Digits => tiles::COLUMNS,
+        }
+    }
+
+    /// Bytes of the panels of a product.
+    fn bytes(self, kind: &Kind) -> usize {
+        match self {
+            Self::Floats => {
+                (size_of::<f32>() * kind.columns.next_multiple_of(self.columns())).saturating_mul(kind.depth)
+            }
+            Self::Digits => tiles::bytes(kind.depth, kind.columns),
+        }
+    }
+}
+
 /// Weights of a product: `output = input · weights + bias`.
 #[derive(Debug)]
 pub struct Weights {
     /// Those of others are in it, too.
     panels: Arc<Frozen>,
     range: Range<usize>,
+    form: Form,
+    /// What the numbers of each column are multiplied by, where they are digits.
+    scales: Vec<f32>,
     bias: Vec<f32>,
     depth: usize,
     columns: usize,
-    tile: Tile,
     ending: Ending,
+}
+
+/// The input of a product, ready for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// For [`Form::Floats`].
+    Floats(&'a [f32]),
+    /// For [`Form::Digits`].
+    Digits(&'a Digits),
 }
 
 impl Weights {
     /// Whether rows of `depth` values are supported: multiples of 4, as all models have.
     pub fn fits(depth: usize) -> bool {
-        depth > 0 && depth.is_multiple_of(kernel::UNROLLED)
+        depth > 0 && depth.is_multiple_of(floats::UNROLLED)
     }
 
     /// Weights of these kinds, side by side in memory: large pages are shared, and none is left half empty for each of them.
@@ -73,46 +128,44 @@ impl Weights {
     /// # Panics
     /// If a depth does not [fit](Self::fits).
     pub fn pack(kinds: Vec<Kind>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
-        let tile = Tile::of_this_processor();
-        let width = tile.columns;
-        let padded = |kind: &Kind| kind.columns.next_multiple_of(width);
-        let sizes = kinds.iter().map(|kind| kind.depth.saturating_mul(padded(kind)));
+        let kinds = kinds.into_iter().map(|kind| (Form::best(kind.depth), kind));
+        Self::pack_as(kinds.collect(), fill)
+    }
+
+    /// As [`pack`](Self::pack), in these forms.
+    fn pack_as(kinds: Vec<(Form, Kind)>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
+        let sizes = kinds.iter().map(|(form, kind)| form.bytes(kind));
         let mut pages = Pages::zeros(sizes.fold(0, usize::saturating_add))?;
-        let mut rest = pages.floats_mut();
-        for (index, kind) in kinds.iter().enumerate() {
+        let mut rest = pages.bytes_mut();
+        let mut scales = Vec::new();
+        for (index, (form, kind)) in kinds.iter().enumerate() {
             assert!(Self::fits(kind.depth));
-            let (panels, others) = rest.split_at_mut(kind.depth * padded(kind));
+            let (panels, others) = rest.split_at_mut(form.bytes(kind));
             rest = others;
-            for (number, panel) in panels.chunks_exact_mut(kind.depth * width).enumerate() {
-                let first = number * width;
-                let real = width.min(kind.columns - first);
-                for (row, values) in panel.chunks_exact_mut(width).enumerate() {
-                    fill(index, row, first, &mut values[..real]);
-                }
-            }
+            scales.push(form.write(kind, panels, |row, column, room| fill(index, row, column, room)));
         }
         let panels = Arc::new(pages.freeze()?);
         let mut start = 0;
-        let weights = kinds.into_iter().map(|kind| {
-            let padded = padded(&kind);
-            let size = kind.depth * padded;
+        let weights = kinds.into_iter().zip(scales).map(|((form, kind), scales)| {
+            let size = form.bytes(&kind);
             let mut bias = kind.bias.unwrap_or_default();
-            bias.resize(padded, 0.0);
+            bias.resize(kind.columns.next_multiple_of(form.columns()), 0.0);
             start += size;
             Self {
                 panels: panels.clone(),
                 range: start - size..start,
+                form,
+                scales,
                 bias,
                 depth: kind.depth,
                 columns: kind.columns,
-                tile,
                 ending: kind.ending,
             }
         });
         Ok(weights.collect())
     }
 
-    /// Those of one product: see [`pack`](Self::pack).
+    /// Those of one product that is done a few times only: see [`pack`](Self::pack).
     ///
     /// # Errors
     /// As there.
@@ -120,7 +173,8 @@ impl Weights {
     /// # Panics
     /// As there.
     pub fn new(kind: Kind, fill: impl Fn(usize, usize, &mut [f32])) -> io::Result<Self> {
-        let made = Self::pack(vec![kind], |_, row, column, room| fill(row, column, room))?;
+        let kinds = vec![(Form::Floats, kind)];
+        let made = Self::pack_as(kinds, |_, row, column, room| fill(row, column, room))?;
         made.into_iter().next().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
@@ -136,7 +190,7 @@ impl Weights {
 
     /// Bytes that a product reads.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.floats())
+        self.range.len()
     }
 
     /// Pieces into which the work can be cut: see [`multiply`](Self::multiply).
@@ -144,32 +198,57 @@ impl Weights {
         self.panel_count().div_ceil(self.panels_in_piece())
     }
 
+    /// Makes `input` ready for [`multiply`](Self::multiply). Nothing is allocated if `digits` held as many values before.
+    pub fn prepare<'a>(&self, input: &'a [f32], digits: &'a mut Digits) -> Rows<'a> {
+        match self.form {
+            Form::Floats => Rows::Floats(input),
+            Form::Digits => {
+                digits.take(input, self.depth);
+                Rows::Digits(digits)
+            }
+        }
+    }
+
     /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces
     /// together, in any order and on any threads, write all of `output`.
     ///
     /// # Panics
-    /// If `input`, `more` and `output` have not the same number of rows of the right width.
+    /// If `input`, `more` and `output` have not the same number of rows of the right width, or `input` was made ready for
+    /// weights of another form.
     ///
     /// # Safety
     /// No two threads may do the same piece for the same output at the same time.
     #[allow(unsafe_code)]
-    pub unsafe fn multiply(&self, piece: usize, input: &[f32], more: Option<&[f32]>, output: &Output<'_>) {
-        assert!(input.len() == output.rows * self.depth && output.columns == self.columns);
+    pub unsafe fn multiply(&self, piece: usize, input: Rows<'_>, more: Option<&[f32]>, output: &Output<'_>) {
         assert!(more.is_none_or(|more| more.len() == output.rows * output.columns));
-        let columns = self.tile.columns;
-        // Equal shares: 14 rows are 5, 5 and 4 where 6 fit.
-        let passes = output.rows.div_ceil(self.tile.rows).max(1);
-        let share = output.rows.div_ceil(passes).max(1);
+        assert!(output.columns == self.columns);
         let size = self.panels_in_piece();
-        for panel in piece * size..((piece + 1) * size).min(self.panel_count()) {
-            let weights = &self.floats()[panel * columns * self.depth..][..columns * self.depth];
-            let bias = &self.bias[panel * columns..][..columns];
-            for first in (0..output.rows).step_by(share) {
-                let rows = share.min(output.rows - first);
-                let input = &input[first * self.depth..][..rows * self.depth];
-                let place = (first, panel * columns);
-                kernel::multiply(rows, (input, more), weights, (bias, self.ending), output, place);
+        let panels = piece * size..((piece + 1) * size).min(self.panel_count());
+        match (input, self.form) {
+            (Rows::Floats(input), Form::Floats) => {
+                assert!(input.len() == output.rows * self.depth);
+                for panel in panels {
+                    let columns = self.form.columns();
+                    let bias = &self.bias[panel * columns..][..columns];
+                    let weights = bytemuck::cast_slice(self.panel(panel));
+                    floats::multiply((input, more), weights, (bias, self.ending), output, panel * columns);
+                }
             }
+            (Rows::Digits(input), Form::Digits) => {
+                assert!(input.rows() == output.rows);
+                let first = panels.start * tiles::COLUMNS;
+                let panels = panels.map(|panel| {
+                    let columns = panel * tiles::COLUMNS..(panel + 1) * tiles::COLUMNS;
+                    let column = tiles::Column {
+                        scales: &self.scales[columns.clone()],
+                        bias: &self.bias[columns],
+                        ending: self.ending,
+                    };
+                    (self.panel(panel), column)
+                });
+                tiles::multiply((input, self.depth, more), panels, first, output);
+            }
+            _ => panic!("the input of a product was made ready for another one"),
         }
     }
 
@@ -179,6 +258,8 @@ impl Weights {
     /// As [`multiply`](Self::multiply).
     pub fn multiply_alone(&self, input: &[f32], output: &mut [f32]) {
         let output = Output::new(output, self.columns);
+        let mut digits = Digits::default();
+        let input = self.prepare(input, &mut digits);
         for piece in 0..self.pieces() {
             // SAFETY: nobody else has the output.
             #[allow(unsafe_code)]
@@ -188,16 +269,51 @@ impl Weights {
         }
     }
 
-    fn floats(&self) -> &[f32] {
-        &self.panels.floats()[self.range.clone()]
+    fn panel(&self, index: usize) -> &[u8] {
+        let bytes = self.range.len() / self.panel_count();
+        &self.panels.bytes()[self.range.clone()][index * bytes..][..bytes]
     }
 
     fn panel_count(&self) -> usize {
-        self.bias.len() / self.tile.columns
+        self.bias.len() / self.form.columns()
     }
 
     fn panels_in_piece(&self) -> usize {
-        (PIECE / (size_of::<f32>() * self.tile.columns * self.depth)).max(1)
+        (PIECE * self.panel_count() / self.range.len().max(1)).max(1)
+    }
+}
+
+impl Form {
+    /// Writes a product's weights into `panels`. Gives the scales of its columns.
+    fn write(self, kind: &Kind, panels: &mut [u8], fill: impl Fn(usize, usize, &mut [f32])) -> Vec<f32> {
+        let width = self.columns();
+        let count = kind.columns.div_ceil(width);
+        let mut scales = Vec::new();
+        let mut values = Vec::new();
+        for (number, panel) in panels
+            .chunks_exact_mut((panels.len() / count.max(1)).max(1))
+            .enumerate()
+        {
+            let first = number * width;
+            let real = width.min(kind.columns - first);
+            match self {
+                Self::Floats => {
+                    let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
+                    for (row, values) in panel.chunks_exact_mut(width).enumerate() {
+                        fill(row, first, &mut values[..real]);
+                    }
+                }
+                Self::Digits => {
+                    values.resize(kind.depth, [0.0; tiles::COLUMNS]);
+                    for (row, values) in values.iter_mut().enumerate() {
+                        values[real..].fill(0.0);
+                        fill(row, first, &mut values[..real]);
+                    }
+                    scales.extend(tiles::pack(&values, panel));
+                }
+            }
+        }
+        scales
     }
 }
 

@@ -16,7 +16,7 @@ const LARGE_PAGE: usize = 2 << 20;
 #[cfg(not(target_os = "linux"))]
 const LARGE_PAGE: usize = 0;
 
-/// Floats that are written once.
+/// Bytes that are written once.
 #[derive(Debug)]
 pub(super) struct Pages {
     map: MmapMut,
@@ -30,9 +30,8 @@ impl Pages {
     ///
     /// # Errors
     /// The system's, where there is not as much memory.
-    pub(super) fn zeros(floats: usize) -> io::Result<Self> {
+    pub(super) fn zeros(bytes: usize) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let bytes = floats.checked_mul(size_of::<f32>()).ok_or_else(too_large)?;
         // What fills no large page gets none.
         let room = if bytes < LARGE_PAGE { 0 } else { LARGE_PAGE };
         let length = bytes.checked_add(room).ok_or_else(too_large)?;
@@ -48,8 +47,8 @@ impl Pages {
         Ok(Self { map, start, bytes })
     }
 
-    pub(super) fn floats_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.map[self.start..][..self.bytes])
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.map[self.start..][..self.bytes]
     }
 
     /// They will not be written again.
@@ -65,7 +64,7 @@ impl Pages {
     }
 }
 
-/// Floats that are read only.
+/// Bytes that are read only. They begin where a page does.
 #[derive(Debug)]
 pub(super) struct Frozen {
     map: Mmap,
@@ -74,8 +73,8 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    pub(super) fn floats(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.map[self.start..][..self.bytes])
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map[self.start..][..self.bytes]
     }
 }
 
@@ -85,23 +84,23 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        for floats in [0, 1, 5, LARGE_PAGE / 8, 3 * LARGE_PAGE / 4 + 1] {
-            let mut pages = Pages::zeros(floats).unwrap();
-            assert!(pages.floats_mut().iter().all(|&value| value == 0.0));
-            for (index, value) in pages.floats_mut().iter_mut().enumerate() {
-                *value = index as f32;
+        for bytes in [0, 1, 5, LARGE_PAGE / 2, 3 * LARGE_PAGE + 4] {
+            let mut pages = Pages::zeros(bytes).unwrap();
+            assert!(pages.bytes_mut().iter().all(|&value| value == 0));
+            for (index, value) in pages.bytes_mut().iter_mut().enumerate() {
+                *value = index as u8;
             }
             let frozen = pages.freeze().unwrap();
-            assert_eq!(frozen.floats().len(), floats);
-            assert!(frozen.floats().iter().enumerate().all(|(i, &value)| value == i as f32));
-            let is_large = LARGE_PAGE > 0 && floats * size_of::<f32>() >= LARGE_PAGE;
-            assert!(!is_large || frozen.floats().as_ptr().addr().is_multiple_of(LARGE_PAGE));
+            assert_eq!(frozen.bytes().len(), bytes);
+            assert!(frozen.bytes().iter().enumerate().all(|(i, &value)| value == i as u8));
+            let is_large = LARGE_PAGE > 0 && bytes >= LARGE_PAGE;
+            assert!(!is_large || frozen.bytes().as_ptr().addr().is_multiple_of(LARGE_PAGE));
         }
     }
 
     #[test]
     fn too_much_is_an_error() {
-        assert!(Pages::zeros(usize::MAX / 2).is_err());
-        assert!(Pages::zeros(usize::MAX / 8).is_err());
+        assert!(Pages::zeros(usize::MAX).is_err());
+        assert!(Pages::zeros(usize::MAX / 4).is_err());
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     kernels::{
         attention::{Attention, Step},
         convolution::Convolution,
-        matrix::{Output, Weights},
+        matrix::{Digits, Output, Weights},
     },
 };
 
@@ -53,7 +53,11 @@ impl Operator for Product {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ProductKernel> {
-        self.weights(context.get(NUMBER)).map(ProductKernel)
+        let weights = self.weights(context.get(NUMBER))?;
+        Ok(ProductKernel {
+            weights,
+            digits: Digits::default(),
+        })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -81,11 +85,15 @@ impl Product {
 }
 
 /// One product of a graph.
-struct ProductKernel(Arc<Weights>);
+struct ProductKernel {
+    weights: Arc<Weights>,
+    /// Its input, kept for the room.
+    digits: Digits,
+}
 
 impl Kernel for ProductKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let weights = &*self.0;
+        let weights = &*self.weights;
         let (mut sizes, input) = tensors::input(context, 0)?;
         match sizes.last_mut() {
             Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
@@ -104,6 +112,7 @@ impl Kernel for ProductKernel {
             return Err(ort::Error::new("what is added to a product is of another size"));
         }
         let output = Output::new(output, weights.columns());
+        let input = weights.prepare(input, &mut self.digits);
         tensors::for_each_piece(context, weights.pieces(), |piece| {
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]

@@ -7,7 +7,10 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{super::vectors::exp, Output};
+use super::{
+    Output,
+    ending::{Ending, finish},
+};
 
 /// Vectors in a row of a panel.
 const VECTORS: usize = 2;
@@ -53,45 +56,36 @@ impl Tile {
     }
 }
 
-/// What becomes of a product's sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Nothing.
-    Plain,
-    /// `x · sigmoid(x)`.
-    Silu,
-}
-
-/// `rows` rows of `input`, no more than a [`Tile`] has, times `panel`, plus `bias`. They go to `output` from row and column
-/// `place` on; `more`, if there is any, is of its size and is added to it.
+/// `input`, rows of as many values as the panel is deep, times `panel`, plus `bias`. They go to `output` from column `column`
+/// on; `more`, if there is any, is as large as `output` and is added to it.
 pub(super) fn multiply(
-    rows: usize,
     (input, more): (&[f32], Option<&[f32]>),
     panel: &[f32],
     (bias, ending): (&[f32], Ending),
     output: &Output<'_>,
-    place: (usize, usize),
+    column: usize,
 ) {
-    macro_rules! pass {
-        ($($rows:literal)*) => {
-            match rows {
-                $($rows => {
-                    let mut sums = [[0.0; MOST_COLUMNS]; $rows];
-                    Arch::new().dispatch(Pass { input, panel, bias, ending, sums: &mut sums });
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let (row, column) = (place.0 + row, place.1);
-                        if let Some(more) = more {
-                            let more = &more[row * output.columns + column..(row + 1) * output.columns];
-                            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-                        }
-                        output.put(row, column, &sums[..bias.len()]);
-                    }
-                })*
-                _ => debug_assert!(rows == 0, "no tile has so many rows"),
-            }
-        };
+    let (all, depth) = (output.rows, panel.len() / bias.len());
+    // Equal shares: 14 rows are 5, 5 and 4 where 6 fit.
+    let passes = all.div_ceil(Tile::of_this_processor().rows).max(1);
+    let share = all.div_ceil(passes).max(1);
+    for first in (0..all).step_by(share) {
+        let rows = share.min(all - first);
+        let input = &input[first * depth..][..rows * depth];
+        macro_rules! pass {
+            ($($rows:literal)*) => {
+                match rows {
+                    $($rows => {
+                        let mut sums = [[0.0; MOST_COLUMNS]; $rows];
+                        Arch::new().dispatch(Pass { input, panel, bias, sums: &mut sums });
+                        finish(ending, &mut sums, bias.len(), more, output, (first, column));
+                    })*
+                    _ => debug_assert!(rows == 0, "no tile has so many rows"),
+                }
+            };
+        }
+        pass!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
     }
-    pass!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
 /// Each number of rows is a function of its own, and its sums leave it at its end only: else the compiler keeps some of
@@ -100,7 +94,6 @@ struct Pass<'a, const ROWS: usize> {
     input: &'a [f32],
     panel: &'a [f32],
     bias: &'a [f32],
-    ending: Ending,
     sums: &'a mut [[f32; MOST_COLUMNS]; ROWS],
 }
 
@@ -128,14 +121,7 @@ impl<const ROWS: usize> WithSimd for Pass<'_, ROWS> {
             }
         }
         for (out, sums) in self.sums.iter_mut().zip(sums) {
-            let out = &mut S::as_mut_simd_f32s(out).0[..VECTORS];
-            out.copy_from_slice(&sums);
-            if self.ending == Ending::Silu {
-                for sum in out {
-                    let power = exp(simd, simd.neg_f32s(*sum));
-                    *sum = simd.div_f32s(*sum, simd.add_f32s(simd.splat_f32s(1.0), power));
-                }
-            }
+            S::as_mut_simd_f32s(out).0[..VECTORS].copy_from_slice(&sums);
         }
     }
 }

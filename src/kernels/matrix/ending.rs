@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is done with a product's sums while they are at hand.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::{super::vectors::exp, Output};
+
+/// What becomes of a product's sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing.
+    Plain,
+    /// `x · sigmoid(x)`.
+    Silu,
+}
+
+/// Rows of sums of which each fills whole vectors.
+struct Gate<'a>(&'a mut [f32]);
+
+impl WithSimd for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for sum in S::as_mut_simd_f32s(self.0).0 {
+            let power = exp(simd, simd.neg_f32s(*sum));
+            *sum = simd.div_f32s(*sum, simd.add_f32s(simd.splat_f32s(1.0), power));
+        }
+    }
+}
+
+/// Ends `sums`, whose first value belongs to row and column `place` of `output` and which has `columns` columns in each of
+/// its rows. `more`, if there is any, is as large as `output` and is added.
+pub(super) fn finish<const WIDTH: usize>(
+    ending: Ending,
+    sums: &mut [[f32; WIDTH]],
+    columns: usize,
+    more: Option<&[f32]>,
+    output: &Output<'_>,
+    place: (usize, usize),
+) {
+    if ending == Ending::Silu {
+        Arch::new().dispatch(Gate(sums.as_flattened_mut()));
+    }
+    for (row, sums) in sums.iter_mut().enumerate() {
+        let (row, column) = (place.0 + row, place.1);
+        if let Some(more) = more {
+            let more = &more[row * output.columns + column..(row + 1) * output.columns];
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        }
+        output.put(row, column, &sums[..columns]);
+    }
+}
