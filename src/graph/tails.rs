@@ -111,7 +111,7 @@ impl Graph {
             let is_rows = match node.op_type() {
                 "Gemm" | super::ATTENTION | super::CONVOLUTION => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
-                "LayerNormalization" | "Sigmoid" | "MatMul" => knows(node.input.first()),
+                "LayerNormalization" | super::NORMALISATION | "Sigmoid" | "MatMul" => knows(node.input.first()),
                 "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
                 _ => false,
             };

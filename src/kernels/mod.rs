@@ -7,12 +7,14 @@
 //! | [`matrix`] | products with constant weights |
 //! | [`attention`] | the 20 nodes of relative attention between its products |
 //! | [`convolution`] | the 12 nodes between a convolution module's products |
+//! | [`normalisation`] | a layer normalisation, and the gate behind it |
 //!
 //! Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
 
 pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod matrix;
+pub(crate) mod normalisation;
 mod vectors;
 
 /// Repeatable noise between -1 and 1.

@@ -59,6 +59,31 @@ pub(super) fn add_rows<S: Simd>(simd: S, sums: &mut [f32], factors: &[f32], rows
     }
 }
 
+/// `Σ f(x)`, given as a function of vectors and as one of numbers.
+#[inline(always)]
+pub(super) fn sum_of<S: Simd>(simd: S, x: &[f32], f: impl Fn(S::f32s) -> S::f32s, single: impl Fn(f32) -> f32) -> f32 {
+    let (vectors, rest) = S::as_simd_f32s(x);
+    // Four sums, as in `dot`.
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (turns, left) = vectors.as_chunks::<4>();
+    for turn in turns {
+        for lane in 0..4 {
+            sums[lane] = simd.add_f32s(sums[lane], f(turn[lane]));
+        }
+    }
+    for &vector in left {
+        sums[0] = simd.add_f32s(sums[0], f(vector));
+    }
+    let pairs = [simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3])];
+    simd.reduce_sum_f32s(simd.add_f32s(pairs[0], pairs[1])) + rest.iter().map(|&x| single(x)).sum::<f32>()
+}
+
+/// `x · sigmoid(x)`.
+#[inline(always)]
+pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(x))))
+}
+
 /// `e^x`, to within 2 units of the last place. Below -87.3 it is 1.2e-38, the smallest number with all digits, and not less.
 ///
 /// `x = n · ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is a polynomial (the coefficients of Cephes' `expf`), and `2^n` is put

@@ -4,7 +4,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{super::vectors::exp, Output};
+use super::{super::vectors::silu, Output};
 
 /// What becomes of a product's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,7 @@ impl WithSimd for Gate<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for sum in S::as_mut_simd_f32s(self.0).0 {
-            let power = exp(simd, simd.neg_f32s(*sum));
-            *sum = simd.div_f32s(*sum, simd.add_f32s(simd.splat_f32s(1.0), power));
+            *sum = silu(simd, *sum);
         }
     }
 }

@@ -17,11 +17,12 @@ use ort::{
 
 use super::tensors::{self, Sizes};
 use crate::{
-    graph::{ATTENTION, CONVOLUTION, DOMAIN, NUMBER, PRODUCT, SCALE},
+    graph::{ATTENTION, CONVOLUTION, DOMAIN, EPSILON, GATES, NORMALISATION, NUMBER, PRODUCT, SCALE},
     kernels::{
         attention::{Attention, Step},
         convolution::Convolution,
         matrix::{Digits, Output, Weights},
+        normalisation::Normalisation,
     },
 };
 
@@ -30,7 +31,8 @@ pub(super) fn all(products: Vec<Arc<Weights>>) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?
         .add(Product(products))?
         .add(Attend)?
-        .add(Convolve)
+        .add(Convolve)?
+        .add(Normalise)
 }
 
 /// Our own operation for products with constant weights.
@@ -276,5 +278,63 @@ impl Kernel for ConvolveKernel {
                 convolution.convolve(piece, (rows, cache), (&output, &next));
             }
         })
+    }
+}
+
+/// Our own operation for layer normalisation: see [`NORMALISATION`] for its inputs.
+struct Normalise;
+
+impl Operator for Normalise {
+    type Kernel<'attr> = NormaliseKernel;
+
+    fn name(&self) -> &str {
+        NORMALISATION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..3).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<NormaliseKernel> {
+        let ((_, scale), (_, bias)) = (constant(context, 1)?, constant(context, 2)?);
+        let normalisation = Normalisation {
+            scale,
+            bias,
+            epsilon: context.get(EPSILON).unwrap_or_default(),
+            gates: context.get(GATES).unwrap_or(0_i64) != 0,
+        };
+        match normalisation.is_whole() {
+            true => Ok(NormaliseKernel(normalisation)),
+            false => Err(ort::Error::new(
+                "scale and bias of a normalisation do not fit each other",
+            )),
+        }
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        match context.inputs().first() {
+            Some(rows) => context.set_output(0, rows),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One normalisation.
+struct NormaliseKernel(Normalisation);
+
+impl Kernel for NormaliseKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let (mut sizes, rows) = tensors::input(context, 0)?;
+        if sizes.last_mut().is_none_or(|last| *last != self.0.width() as i64) {
+            return Err(ort::Error::new(
+                "rows of a normalisation are of another width than its scale",
+            ));
+        }
+        self.0.normalise(rows, tensors::output(context, 0, sizes)?);
+        Ok(())
     }
 }

@@ -7,10 +7,12 @@
 
 mod attention;
 mod convolution;
+mod normalisation;
 
 pub(crate) use self::{
     attention::{ATTENTION, SCALE},
     convolution::CONVOLUTION,
+    normalisation::{EPSILON, GATES, NORMALISATION},
 };
 use super::{
     net::{Attribute, Index, Net},
@@ -19,13 +21,15 @@ use super::{
 use crate::graph::{Graph, NodeProto, pack::DOMAIN};
 
 impl Graph {
-    /// Makes each layer's attention one operation, and the middle of each convolution module. Gives how many there were.
+    /// Makes each layer's attention one operation, and the middle of each convolution module, and normalisations ours. Gives
+    /// how many there were of the first two.
     /// The graph, which must be planned, then runs only where those operations are known.
     pub(crate) fn fuse(&mut self) -> (usize, usize) {
         let mut net = Net::take(self);
         let found = (attention::fuse(&mut net), convolution::fuse(&mut net));
+        let normalised = normalisation::fuse(&mut net);
         net.give_back(self);
-        if found != (0, 0) {
+        if (found, normalised) != ((0, 0), 0) {
             self.import(DOMAIN);
         }
         found
@@ -105,10 +109,11 @@ mod tests {
             let count = |operation: &str| graph.operations().filter(|&found| found == operation).count();
             assert_eq!(count(ATTENTION), streaming.layers);
             assert_eq!(count(CONVOLUTION), streaming.layers);
+            assert_eq!(count(NORMALISATION), 6 * streaming.layers);
             // Nothing is left of what they stand for.
             assert_eq!(
                 (count("Softmax"), count("Split"), count("Sigmoid")),
-                (0, 0, 3 * streaming.layers)
+                (0, 0, 2 * streaming.layers)
             );
             assert_eq!(graph.fuse(), (0, 0));
         }

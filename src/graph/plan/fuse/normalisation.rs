@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Layer normalisations, with the gate that follows the one of a convolution module.
+
+use super::{
+    super::net::{Attribute, Index, Net},
+    Walk,
+};
+
+/// The operation. Input: rows of any number of axes; constants: scale and bias \[width\]. Output as the input. Attributes
+/// [`EPSILON`] and [`GATES`].
+pub(crate) const NORMALISATION: &str = "Normalisation";
+
+/// What is added to the variance.
+pub(crate) const EPSILON: &str = "epsilon";
+
+/// 1 where `x · sigmoid(x)` follows.
+pub(crate) const GATES: &str = "gates";
+
+/// What ONNX says it is where nothing is said.
+const USUAL_EPSILON: f32 = 1e-5;
+
+/// Makes each normalisation our operation, and gives their number.
+pub(super) fn fuse(net: &mut Net) -> usize {
+    let index = net.index();
+    let found: Vec<Found> = net.find_all(&index, find);
+    for found in &found {
+        net.retire(found.last);
+        let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).collect();
+        let attributes = [
+            (EPSILON, Attribute::Float(found.epsilon)),
+            (GATES, Attribute::Int(found.gates.into())),
+        ];
+        super::add(net, NORMALISATION, &[&found.output], &inputs, &attributes);
+    }
+    found.len()
+}
+
+struct Found {
+    inputs: Vec<String>,
+    epsilon: f32,
+    gates: bool,
+    /// The node that gives `output`.
+    last: usize,
+    output: String,
+}
+
+fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
+    let node = &net.nodes[number];
+    let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
+        return None;
+    };
+    // A scale of one axis is for the last one, however the attribute counts it.
+    let &[width] = net.shape(scale)? else { return None };
+    let fits = [scale, bias]
+        .iter()
+        .all(|table| net.is_constant(table) && net.shape(table) == Some(&[width]));
+    if node.op_type() != "LayerNormalization" || !fits {
+        return None;
+    }
+    let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon");
+    let walk = Walk { net, index };
+    let gate = gate(&walk, output);
+    let last = gate.unwrap_or(number);
+    Some(Found {
+        inputs: [data, scale, bias].map(String::clone).into(),
+        epsilon: epsilon.map_or(USUAL_EPSILON, |attribute| attribute.f()),
+        gates: gate.is_some(),
+        last,
+        output: net.nodes[last].output[0].clone(),
+    })
+}
+
+/// The node that gives `x · sigmoid(x)`, if nothing else is made of `x`.
+fn gate(walk: &Walk<'_>, x: &str) -> Option<usize> {
+    let &[a, b] = walk.index.users(x) else { return None };
+    let node = |number: usize| walk.net.nodes.get(number);
+    let (sigmoid, product) = match node(a)?.op_type() {
+        "Sigmoid" => (a, b),
+        _ => (b, a),
+    };
+    let gated = &node(sigmoid)?.output[0];
+    let takes = |name: &str| node(product).is_some_and(|node| node.input.iter().any(|input| input == name));
+    let is_gate = node(sigmoid)?.op_type() == "Sigmoid"
+        && walk.taken(gated, "Mul") == Some(product)
+        && takes(x)
+        && node(product)?.input.len() == 2;
+    is_gate.then_some(product)
+}
