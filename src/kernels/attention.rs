@@ -18,9 +18,27 @@ use super::{
     vectors::{add_rows, dot, exp},
 };
 
+/// Values in the longest vector: rows that are worked on in vectors are padded to a multiple of it.
+const LANES: usize = 16;
+
 /// What does not change from step to step.
 #[derive(Debug, Clone)]
 pub(crate) struct Attention {
+    pub(crate) sizes: Sizes,
+    scale: f32,
+    /// What is added to queries of contents, and to queries of positions: \[heads, width\].
+    biases: [Vec<f32>; 2],
+    /// Relative positions, \[heads, width, positions\], where rows are padded.
+    positions: Vec<f32>,
+    /// Positions with their padding.
+    position_count: usize,
+    /// For each new frame, the position of the first key; that of the others follow it.
+    first_positions: Vec<usize>,
+}
+
+/// Sizes of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
     pub(crate) heads: usize,
     /// Width of a head.
     pub(crate) width: usize,
@@ -28,84 +46,140 @@ pub(crate) struct Attention {
     pub(crate) frames: usize,
     /// Cached frames.
     pub(crate) left: usize,
-    pub(crate) scale: f32,
-    /// What is added to queries of contents, and to queries of positions: \[heads, width\].
-    pub(crate) biases: [Vec<f32>; 2],
-    /// Relative positions, \[heads, width, positions\].
-    pub(crate) positions: Vec<f32>,
-    /// For each query and key, which of the numbers of [frames, positions] is theirs: \[frames, left + frames\].
-    pub(crate) places: Vec<usize>,
 }
 
-/// What a step gives, and where its result goes.
+impl Sizes {
+    /// Values of a frame.
+    pub(crate) fn all(self) -> usize {
+        self.heads * self.width
+    }
+
+    fn keys(self) -> usize {
+        self.left + self.frames
+    }
+}
+
+/// What a step gives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step<'a> {
     /// \[frames, heads · width\].
     pub(crate) queries: &'a [f32],
-    /// Cached ones and new ones: \[heads, left, width\] and \[heads, frames, width\].
+    /// Cached ones and new ones: \[heads, left, width\] and \[frames, heads · width\].
     pub(crate) keys: [&'a [f32]; 2],
     pub(crate) values: [&'a [f32]; 2],
     /// \[frames, left + frames\]: 0, or so small a number that nothing is left.
     pub(crate) mask: &'a [f32],
+    /// Which of the cached frames is the oldest: those behind it follow it in time, then come those before it.
+    pub(crate) oldest: usize,
+}
+
+/// Where a step's results go.
+#[derive(Debug)]
+pub(crate) struct Results<'a> {
+    /// \[frames, heads · width\].
+    pub(crate) output: Output<'a>,
+    /// The new keys and values as the cache keeps them: \[heads, frames, width\].
+    pub(crate) rows: [Output<'a>; 2],
 }
 
 impl Attention {
-    /// Whether the sizes of all tables fit each other.
-    pub(crate) fn is_whole(&self) -> bool {
-        let all = self.heads * self.width;
-        let keys = self.left + self.frames;
-        let fits = all > 0
-            && self.frames > 0
-            && self.scale != 0.0
-            && self.biases.iter().all(|bias| bias.len() == all)
-            && self.places.len() == self.frames * keys
-            && self.positions.len() == all * self.position_count();
-        fits && self
-            .places
-            .iter()
-            .all(|&place| place < self.frames * self.position_count())
+    /// With `biases` \[heads, width\], `positions` \[heads, width, positions\] and `places` \[frames, left + frames\]: for each
+    /// query and key, which of the numbers of \[frames, positions\] is theirs. `None`, if sizes do not fit each other, or
+    /// places of one frame do not follow each other.
+    pub(crate) fn new(
+        sizes: Sizes,
+        scale: f32,
+        biases: [Vec<f32>; 2],
+        positions: &[f32],
+        places: &[usize],
+    ) -> Option<Self> {
+        let (all, keys) = (sizes.all(), sizes.keys());
+        let count = positions.len().checked_div(all)?;
+        let fits = sizes.frames > 0
+            && count > 0
+            && scale != 0.0
+            && biases.iter().all(|bias| bias.len() == all)
+            && positions.len() == all * count
+            && places.len() == sizes.frames * keys;
+        if !fits {
+            return None;
+        }
+        let first = |(frame, places): (usize, &[usize])| {
+            let first = places.first()?.checked_sub(frame * count)?;
+            let follow = places
+                .iter()
+                .enumerate()
+                .all(|(key, &place)| place == frame * count + first + key);
+            (follow && first + keys <= count).then_some(first)
+        };
+        let first_positions = places
+            .chunks_exact(keys)
+            .enumerate()
+            .map(first)
+            .collect::<Option<_>>()?;
+        // Whole vectors are read from the first position of a frame on.
+        let position_count = count.next_multiple_of(LANES) + LANES;
+        let mut padded = vec![0.0; all * position_count];
+        for (padded, row) in padded
+            .chunks_exact_mut(position_count)
+            .zip(positions.chunks_exact(count))
+        {
+            padded[..count].copy_from_slice(row);
+        }
+        Some(Self {
+            sizes,
+            scale,
+            biases,
+            positions: padded,
+            position_count,
+            first_positions,
+        })
     }
 
     /// Whether the sizes of `step` fit.
     pub(crate) fn takes(&self, step: &Step<'_>) -> bool {
-        let all = self.heads * self.width;
-        let rows = [self.left, self.frames].map(|rows| rows * all);
+        let Sizes { frames, left, .. } = self.sizes;
+        let rows = [left, frames].map(|rows| rows * self.sizes.all());
         let fit = |both: &[&[f32]; 2]| both.iter().zip(rows).all(|(part, size)| part.len() == size);
-        step.queries.len() == self.frames * all
+        step.queries.len() == rows[1]
             && fit(&step.keys)
             && fit(&step.values)
-            && step.mask.len() == self.places.len()
+            && step.mask.len() == frames * self.sizes.keys()
+            && step.oldest < left.max(1)
     }
 
-    fn position_count(&self) -> usize {
-        self.positions.len() / (self.heads * self.width).max(1)
-    }
-
-    /// Does head `head`. All heads, in any order and on any threads, write all of `output`: \[frames, heads · width\].
+    /// Does head `head`. All heads, in any order and on any threads, write all of `results`.
     ///
     /// # Panics
-    /// If `step` is not [taken](Self::takes).
+    /// If `step` is not [taken](Self::takes), or there is no room for a result.
     ///
     /// # Safety
-    /// No two threads may do the same head for the same output at the same time.
+    /// No two threads may do the same head for the same results at the same time.
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, output: &Output<'_>) {
+    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, results: &Results<'_>) {
         thread_local! {
             /// Room for one head, kept for the next one.
             static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        assert!(self.takes(step));
+        assert!(self.takes(step) && head < self.sizes.heads);
+        let Sizes { frames, width, .. } = self.sizes;
         ROOM.with_borrow_mut(|room| {
-            let keys = self.left + self.frames;
-            room.resize(self.frames * (keys + self.position_count()) + 2 * self.width, 0.0);
+            let scores = frames * self.sizes.keys().next_multiple_of(LANES);
+            room.resize(scores + self.position_count + frames * width + width, 0.0);
             Arch::new().dispatch(Head {
                 attention: self,
                 head,
                 step,
-                output,
+                results,
                 room,
             });
         });
+        for (rows, new) in results.rows.iter().zip([step.keys[1], step.values[1]]) {
+            for frame in 0..frames {
+                let row = &new[(frame * self.sizes.heads + head) * width..][..width];
+                rows.put(head * frames + frame, 0, row);
+            }
+        }
     }
 }
 
@@ -113,18 +187,36 @@ struct Head<'a> {
     attention: &'a Attention,
     head: usize,
     step: &'a Step<'a>,
-    output: &'a Output<'a>,
+    results: &'a Results<'a>,
     room: &'a mut [f32],
 }
 
+/// Rows of a table, some values apart.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    values: &'a [f32],
+    stride: usize,
+    count: usize,
+}
+
 impl<'a> Head<'a> {
-    /// What is this head's of cached and new rows.
-    fn parts(&self, [cached, new]: [&'a [f32]; 2]) -> [&'a [f32]; 2] {
-        let (a, head) = (self.attention, self.head);
-        [
-            of_head(cached, head, a.left * a.width),
-            of_head(new, head, a.frames * a.width),
-        ]
+    /// What is this head's of cached and new rows, in the order of time.
+    fn parts(&self, [cached, new]: [&'a [f32]; 2]) -> [Table<'a>; 3] {
+        let Sizes {
+            width, frames, left, ..
+        } = self.attention.sizes;
+        let (newer, older) = of_head(cached, self.head, left * width).split_at(self.step.oldest * width);
+        let cached = |values: &'a [f32]| Table {
+            values,
+            stride: width,
+            count: values.len() / width,
+        };
+        let new = Table {
+            values: &new[self.head * width..],
+            stride: self.attention.sizes.all(),
+            count: frames,
+        };
+        [cached(older), cached(newer), new]
     }
 }
 
@@ -139,67 +231,75 @@ impl WithSimd for Head<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (a, step) = (self.attention, self.step);
-        let (width, keys, positions) = (a.width, a.left + a.frames, a.position_count());
-        let [old_keys, new_keys] = self.parts(step.keys);
-        let [old_values, new_values] = self.parts(step.values);
-        let (scores, rest) = self.room.split_at_mut(a.frames * keys);
-        let (by_position, rest) = rest.split_at_mut(a.frames * positions);
-        let (query, sum) = rest.split_at_mut(width);
+        let Sizes { width, frames, .. } = a.sizes;
+        let (keys, positions) = (a.sizes.keys(), a.position_count);
+        let padded = keys.next_multiple_of(LANES);
+        let (key_parts, value_parts) = (self.parts(step.keys), self.parts(step.values));
+        let (scores, rest) = self.room.split_at_mut(frames * padded);
+        let (by_position, rest) = rest.split_at_mut(positions);
+        let (queries, sum) = rest.split_at_mut(frames * width);
         let [bias_u, bias_v] = a.biases.each_ref().map(|bias| of_head(bias, self.head, width));
         let table = of_head(&a.positions, self.head, width * positions);
 
         let with_bias = |query: &mut [f32], frame: usize, bias: &[f32]| {
-            let row = &step.queries[(frame * a.heads + self.head) * width..][..width];
+            let row = &step.queries[(frame * a.sizes.heads + self.head) * width..][..width];
             for ((sum, value), bias) in query.iter_mut().zip(row).zip(bias) {
                 *sum = value + bias;
             }
         };
-        for (frame, scores) in by_position.chunks_exact_mut(positions).enumerate() {
-            with_bias(query, frame, bias_v);
-            scores.fill(0.0);
-            add_rows(simd, scores, query, table);
-        }
-        for (frame, scores) in scores.chunks_exact_mut(keys).enumerate() {
+        // Contents: each key is read once.
+        for (frame, query) in queries.chunks_exact_mut(width).enumerate() {
             with_bias(query, frame, bias_u);
-            let rows = old_keys.chunks_exact(width).chain(new_keys.chunks_exact(width));
-            let places = &a.places[frame * keys..][..keys];
-            let mask = &step.mask[frame * keys..][..keys];
-            for (((score, key), &place), mask) in scores.iter_mut().zip(rows).zip(places).zip(mask) {
-                *score = (dot(simd, query, key) + by_position[place]) / a.scale + mask;
+        }
+        let mut key = 0;
+        for part in key_parts {
+            for row in part.values.chunks(part.stride.max(1)).take(part.count) {
+                for (frame, query) in queries.chunks_exact(width).enumerate() {
+                    scores[frame * padded + key] = dot(simd, query, &row[..width]);
+                }
+                key += 1;
             }
+        }
+        for (frame, scores) in scores.chunks_exact_mut(padded).enumerate() {
+            let query = &mut queries[..width];
+            with_bias(query, frame, bias_v);
+            by_position.fill(0.0);
+            add_rows(simd, by_position, query, table, positions);
+            let by_position = &by_position[a.first_positions[frame]..][..keys];
+            let mask = &step.mask[frame * keys..][..keys];
+            for ((score, position), mask) in scores.iter_mut().zip(by_position).zip(mask) {
+                *score = (*score + position) / a.scale + mask;
+            }
+            scores[keys..].fill(f32::NEG_INFINITY);
             softmax(simd, scores);
             sum.fill(0.0);
-            let (old, new) = scores.split_at(a.left);
-            add_rows(simd, sum, old, old_values);
-            add_rows(simd, sum, new, new_values);
-            self.output.put(frame, self.head * width, sum);
+            let mut rest = &scores[..keys];
+            for part in value_parts {
+                let (factors, others) = rest.split_at(part.count);
+                rest = others;
+                add_rows(simd, sum, factors, part.values, part.stride);
+            }
+            self.results.output.put(frame, self.head * width, sum);
         }
     }
 }
 
-/// In place. The largest is taken off first, so that nothing overflows.
+/// In place, of whole vectors. The largest is taken off first, so that nothing overflows.
 #[inline(always)]
 fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
-    let (vectors, rest) = S::as_mut_simd_f32s(scores);
+    let vectors = S::as_mut_simd_f32s(scores).0;
     let largest = vectors
         .iter()
         .fold(simd.splat_f32s(f32::NEG_INFINITY), |most, &v| simd.max_f32s(most, v));
-    let largest = rest.iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
+    let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
     let mut sums = simd.splat_f32s(0.0);
     for vector in vectors.iter_mut() {
-        *vector = exp(simd, simd.sub_f32s(*vector, simd.splat_f32s(largest)));
+        *vector = exp(simd, simd.sub_f32s(*vector, largest));
         sums = simd.add_f32s(sums, *vector);
     }
-    let mut sum = simd.reduce_sum_f32s(sums);
-    for score in rest.iter_mut() {
-        *score = (*score - largest).exp();
-        sum += *score;
-    }
+    let sum = simd.splat_f32s(simd.reduce_sum_f32s(sums));
     for vector in vectors {
-        *vector = simd.div_f32s(*vector, simd.splat_f32s(sum));
-    }
-    for score in rest {
-        *score /= sum;
+        *vector = simd.div_f32s(*vector, sum);
     }
 }
 
@@ -210,37 +310,49 @@ mod tests {
     use super::*;
     use crate::kernels::noise;
 
+    /// What a layer has, before it is made ready.
+    struct Layer {
+        sizes: Sizes,
+        biases: [Vec<f32>; 2],
+        positions: Vec<f32>,
+        places: Vec<usize>,
+    }
+
     /// The same in double precision, one number at a time.
-    fn slowly(a: &Attention, step: &Step<'_>) -> Vec<f64> {
-        let (keys, positions) = (a.left + a.frames, a.position_count());
-        let mut output = vec![0.0; a.frames * a.heads * a.width];
-        for (head, frame) in (0..a.heads).flat_map(|head| (0..a.frames).map(move |frame| (head, frame))) {
+    fn slowly(layer: &Layer, scale: f32, step: &Step<'_>) -> Vec<f64> {
+        let Sizes {
+            heads,
+            width,
+            frames,
+            left,
+        } = layer.sizes;
+        let (keys, positions) = (left + frames, layer.positions.len() / (heads * width));
+        let mut output = vec![0.0; frames * heads * width];
+        for (head, frame) in (0..heads).flat_map(|head| (0..frames).map(move |frame| (head, frame))) {
             let query = |bias: usize, d: usize| {
-                f64::from(step.queries[(frame * a.heads + head) * a.width + d])
-                    + f64::from(a.biases[bias][head * a.width + d])
+                f64::from(step.queries[(frame * heads + head) * width + d])
+                    + f64::from(layer.biases[bias][head * width + d])
             };
-            let row = |both: [&[f32]; 2], key: usize, d: usize| match key.checked_sub(a.left) {
-                Some(new) => f64::from(both[1][(head * a.frames + new) * a.width + d]),
-                None => f64::from(both[0][(head * a.left + key) * a.width + d]),
+            let row = |both: [&[f32]; 2], key: usize, d: usize| match key.checked_sub(left) {
+                Some(new) => f64::from(both[1][(new * heads + head) * width + d]),
+                None => f64::from(both[0][(head * left + (key + step.oldest) % left) * width + d]),
             };
             let score = |key: usize| {
-                let (row_of, position) = (
-                    a.places[frame * keys + key] / positions,
-                    a.places[frame * keys + key] % positions,
-                );
+                let place = layer.places[frame * keys + key];
+                let (row_of, position) = (place / positions, place % positions);
                 assert_eq!(row_of, frame, "every query looks into its own row");
-                let content: f64 = (0..a.width).map(|d| query(0, d) * row(step.keys, key, d)).sum();
-                let place = |d: usize| f64::from(a.positions[(head * a.width + d) * positions + position]);
-                let position: f64 = (0..a.width).map(|d| query(1, d) * place(d)).sum();
-                (content + position) / f64::from(a.scale) + f64::from(step.mask[frame * keys + key])
+                let content: f64 = (0..width).map(|d| query(0, d) * row(step.keys, key, d)).sum();
+                let place = |d: usize| f64::from(layer.positions[(head * width + d) * positions + position]);
+                let position: f64 = (0..width).map(|d| query(1, d) * place(d)).sum();
+                (content + position) / f64::from(scale) + f64::from(step.mask[frame * keys + key])
             };
             let scores: Vec<f64> = (0..keys).map(score).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
             let all: f64 = weights.iter().sum();
-            for d in 0..a.width {
+            for d in 0..width {
                 let sum: f64 = (0..keys).map(|key| weights[key] * row(step.values, key, d)).sum();
-                output[(frame * a.heads + head) * a.width + d] = sum / all;
+                output[(frame * heads + head) * width + d] = sum / all;
             }
         }
         output
@@ -248,18 +360,23 @@ mod tests {
 
     fn check(heads: usize, width: usize, frames: usize, left: usize) {
         let (all, keys, positions) = (heads * width, left + frames, left + 2 * frames - 1);
-        let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
-        let attention = Attention {
+        let sizes = Sizes {
             heads,
             width,
             frames,
             left,
-            scale: (width as f32).sqrt(),
+        };
+        let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
+        let layer = Layer {
+            sizes,
             biases: [noise(all, 1), noise(all, 2)],
             positions: noise(all * positions, 3),
             places: (0..frames * keys).map(|i| place(i / keys, i % keys)).collect(),
         };
-        assert!(attention.is_whole());
+        let scale = (width as f32).sqrt();
+        let ready =
+            |positions: &[f32], places: &[usize]| Attention::new(sizes, scale, layer.biases.clone(), positions, places);
+        let attention = ready(&layer.positions, &layer.places).unwrap();
         let mut mask = vec![0.0; frames * keys];
         // Some of the oldest are not there yet.
         mask.iter_mut()
@@ -269,33 +386,47 @@ mod tests {
         let tables = [frames * all, left * all, frames * all, left * all, frames * all];
         let [queries, old_keys, new_keys, old_values, new_values] =
             std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
-        let step = Step {
-            queries: &queries,
-            keys: [&old_keys, &new_keys],
-            values: [&old_values, &new_values],
-            mask: &mask,
-        };
-        let mut got = vec![f32::NAN; frames * all];
-        let output = Output::new(&mut got, all);
-        for head in (0..heads).rev() {
-            // SAFETY: one after the other.
-            #[allow(unsafe_code)]
-            unsafe {
-                attention.attend(head, &step, &output);
+        for oldest in [0, left / 2, left.saturating_sub(1)] {
+            let step = Step {
+                queries: &queries,
+                keys: [&old_keys, &new_keys],
+                values: [&old_values, &new_values],
+                mask: &mask,
+                oldest,
+            };
+            let mut got = vec![f32::NAN; frames * all];
+            let mut rows = [vec![f32::NAN; frames * all], vec![f32::NAN; frames * all]];
+            let results = Results {
+                output: Output::new(&mut got, all),
+                rows: rows.each_mut().map(|rows| Output::new(rows, width)),
+            };
+            for head in (0..heads).rev() {
+                // SAFETY: one after the other.
+                #[allow(unsafe_code)]
+                unsafe {
+                    attention.attend(head, &step, &results);
+                }
             }
+            for (got, expected) in got.iter().zip(slowly(&layer, scale, &step)) {
+                assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
+            }
+            for (rows, new) in rows.iter().zip([&new_keys, &new_values]) {
+                let turned = |i: usize| new[(i / width % frames * heads + i / width / frames) * width + i % width];
+                assert!(rows.iter().enumerate().all(|(i, &value)| value == turned(i)));
+            }
+            assert!(!attention.takes(&Step {
+                mask: &mask[1..],
+                ..step
+            }));
+            assert!(!attention.takes(&Step {
+                oldest: left.max(1),
+                ..step
+            }));
         }
-        for (got, expected) in got.iter().zip(slowly(&attention, &step)) {
-            assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
-        }
-        assert!(!attention.takes(&Step {
-            mask: &mask[1..],
-            ..step
-        }));
-        let cut = Attention {
-            positions: noise(1, 1),
-            ..attention
-        };
-        assert!(!cut.is_whole());
+        assert!(ready(&noise(1, 1), &layer.places).is_none());
+        let mut scattered = layer.places.clone();
+        scattered.swap(0, keys - 1);
+        assert!(keys == 1 || ready(&layer.positions, &scattered).is_none());
     }
 
     #[test]

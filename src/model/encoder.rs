@@ -2,6 +2,8 @@
 
 //! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
 
+use std::collections::HashSet;
+
 use super::{
     files::NamedEncoder,
     options::{Device, GraphOptimization, Options, PrecisionChoice},
@@ -10,7 +12,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    graph::{Bits, DROP_INPUT, Graph, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input, plan},
+    graph::{
+        Bits, DROP_INPUT, Graph, OLDEST_INPUT, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input,
+        plan,
+    },
     headroom,
     window::{Window, first_width, full_width},
 };
@@ -28,6 +33,8 @@ pub(crate) struct Encoder {
     masks_length: bool,
     /// What a stream remembers between windows, besides the length of the attention cache.
     states: Vec<State>,
+    /// Those of them whose oldest rows are written over, by the names of their inputs.
+    rings: HashSet<String>,
     /// The one width of all windows; `None`: as they come.
     width: Option<usize>,
     precision: Precision,
@@ -68,6 +75,7 @@ impl Encoder {
                 pack_products(&mut graph, &name, options)?;
             }
             let encoder = Self {
+                rings: graph.rings(),
                 session: Session::load(graph, &name, options)?,
                 streaming,
                 lookahead,
@@ -193,13 +201,16 @@ impl Memory {
 struct Rolling {
     all: Tensor<f32>,
     new: Tensor<f32>,
-    /// Values of the rows of one slice (of one attention head), and of the new ones among them.
+    /// Values of the rows of one slice (of one attention head), of the new ones among them, and of one row.
     slice: usize,
     added: usize,
+    row: usize,
+    /// Whether what is new goes over what is oldest, where that is.
+    is_ring: bool,
 }
 
 impl Rolling {
-    fn empty(state: &State, new_rows: usize) -> Result<Self> {
+    fn empty(state: &State, new_rows: usize, is_ring: bool) -> Result<Self> {
         let mut dims = state.dims.clone();
         let [.., rows, width] = &mut dims[..] else {
             return Err(Error::Shape {
@@ -208,22 +219,36 @@ impl Rolling {
                 got: dims.len().to_string(),
             });
         };
-        let (slice, added) = (*rows * *width, new_rows * *width);
+        let (slice, added, row) = (*rows * *width, new_rows * *width, *width);
         *rows = new_rows;
         Ok(Self {
             all: Tensor::zeros(&state.dims)?,
             new: Tensor::zeros(&dims)?,
             slice,
             added,
+            row,
+            is_ring,
         })
     }
 
-    /// Puts the new rows behind those that are there; the oldest make room.
-    fn roll(&mut self) {
+    /// Rows of a slice.
+    fn rows(&self) -> usize {
+        self.slice / self.row.max(1)
+    }
+
+    /// Puts the new rows behind those that are there; the oldest make room. In a ring, row `oldest` is the first of them.
+    fn roll(&mut self, oldest: usize) {
+        let (row, rows) = (self.row, self.rows());
         let slices = self.all.data_mut().chunks_exact_mut(self.slice);
         for (slice, new) in slices.zip(self.new.data().chunks_exact(self.added)) {
-            slice.copy_within(self.added.., 0);
-            slice[self.slice - self.added..].copy_from_slice(new);
+            if self.is_ring {
+                let (to_end, from_start) = new.split_at(((rows - oldest) * row).min(self.added));
+                slice[oldest * row..][..to_end.len()].copy_from_slice(to_end);
+                slice[..from_start.len()].copy_from_slice(from_start);
+            } else {
+                slice.copy_within(self.added.., 0);
+                slice[self.slice - self.added..].copy_from_slice(new);
+            }
         }
     }
 }
@@ -249,6 +274,8 @@ pub(crate) struct EncoderState {
     drop: Tensor<i64>,
     /// The language of a multilingual model.
     prompt: Tensor<i64>,
+    /// Which row of the rings is the oldest.
+    oldest: Tensor<i64>,
     /// Encoder frames \[1, width, chunk\], or log-probabilities \[1, chunk, labels + 1\].
     outputs: Tensor<f32>,
     encoded_lengths: Tensor<i64>,
@@ -268,10 +295,13 @@ impl EncoderState {
             None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
         };
         let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
-        let rolling = encoder
-            .states
-            .iter()
-            .filter_map(|state| Some(Rolling::empty(state, state.new_rows?)));
+        let rolling = encoder.states.iter().filter_map(|state| {
+            Some(Rolling::empty(
+                state,
+                state.new_rows?,
+                encoder.rings.contains(&state.input),
+            ))
+        });
         let mut state = Self {
             streaming,
             rolling: rolling.collect::<Result<_>>()?,
@@ -284,6 +314,7 @@ impl EncoderState {
             length: Tensor::zeros(&[1])?,
             drop: Tensor::zeros(&[1])?,
             prompt: Tensor::zeros(&[1])?,
+            oldest: Tensor::zeros(&[1])?,
             outputs: Tensor::zeros(&shape)?,
             encoded_lengths: Tensor::zeros(&[1])?,
         };
@@ -292,6 +323,9 @@ impl EncoderState {
             binding.input(DROP_INPUT, &state.drop)?;
             if encoder.has_prompt {
                 binding.input(PROMPT_INPUT, &state.prompt)?;
+            }
+            if !encoder.rings.is_empty() {
+                binding.input(OLDEST_INPUT, &state.oldest)?;
             }
             binding.output(output, &mut state.outputs)?;
             binding.output("encoded_lengths", &mut state.encoded_lengths)?;
@@ -327,8 +361,13 @@ impl EncoderState {
 
         encoder.session.run(&self.bindings[self.turn], "run the encoder")?;
         self.turn = 1 - self.turn;
+        let oldest = &mut self.oldest.data_mut()[0];
         for rolling in &mut self.rolling {
-            rolling.roll();
+            rolling.roll(*oldest as usize);
+        }
+        // All rings have as many rows and get as many.
+        if let Some(ring) = self.rolling.iter().find(|rolling| rolling.is_ring) {
+            *oldest = (*oldest + (ring.added / ring.row) as i64) % ring.rows() as i64;
         }
 
         let frames = self.encoded_lengths.data()[0];
@@ -371,6 +410,7 @@ impl EncoderState {
         for rolling in &mut self.rolling {
             rolling.all.data_mut().fill(0.0);
         }
+        self.oldest.data_mut()[0] = 0;
     }
 
     /// Turns frames of mels into mels of frames, zeros behind the last one.

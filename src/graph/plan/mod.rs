@@ -32,7 +32,7 @@ mod subsampling;
 mod tests;
 mod value;
 
-pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, SCALE};
+pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, SCALE};
 use self::net::{Attribute, Net};
 pub use self::prediction::plan_prediction;
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};

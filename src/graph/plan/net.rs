@@ -119,6 +119,12 @@ impl Net {
         self.shapes.insert(name.into(), dims.to_vec());
     }
 
+    /// An input of one whole number.
+    pub fn add_number_input(&mut self, name: &str) {
+        self.inputs.push(value_info(name, DataType::Int64 as i32, &[1]));
+        self.shapes.insert(name.into(), vec![1]);
+    }
+
     pub fn add_output(&mut self, name: &str, dims: &[usize]) {
         self.outputs.push(value_info(name, DataType::Float as i32, dims));
     }

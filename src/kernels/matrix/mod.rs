@@ -29,9 +29,13 @@ use self::{
     pages::{Frozen, Pages},
 };
 
-/// Bytes of weights that are one piece of work: enough to be worth handing over, and few enough that all threads end
-/// together.
+/// Bytes of weights that are one piece of work, at most: enough to be worth handing over, and few enough that all threads
+/// end together.
 const PIECE: usize = 256 << 10;
+
+/// Pieces are as many as some multiple of this, of one size: else one of two or four threads has a piece more than the
+/// others and they wait for it.
+const TOGETHER: usize = 4;
 
 /// Whether this processor has vector instructions that make it worth the while: x86 with vectors of 256 bits or more. On
 /// others it was not measured.
@@ -195,7 +199,8 @@ impl Weights {
 
     /// Pieces into which the work can be cut: see [`multiply`](Self::multiply).
     pub fn pieces(&self) -> usize {
-        self.panel_count().div_ceil(self.panels_in_piece())
+        let count = self.range.len().div_ceil(PIECE).next_multiple_of(TOGETHER);
+        count.min(self.panel_count())
     }
 
     /// Makes `input` ready for [`multiply`](Self::multiply). Nothing is allocated if `digits` held as many values before.
@@ -222,8 +227,9 @@ impl Weights {
     pub unsafe fn multiply(&self, piece: usize, input: Rows<'_>, more: Option<&[f32]>, output: &Output<'_>) {
         assert!(more.is_none_or(|more| more.len() == output.rows * output.columns));
         assert!(output.columns == self.columns);
-        let size = self.panels_in_piece();
-        let panels = piece * size..((piece + 1) * size).min(self.panel_count());
+        let (panels, pieces) = (self.panel_count(), self.pieces());
+        assert!(piece < pieces);
+        let panels = piece * panels / pieces..(piece + 1) * panels / pieces;
         match (input, self.form) {
             (Rows::Floats(input), Form::Floats) => {
                 assert!(input.len() == output.rows * self.depth);
@@ -276,10 +282,6 @@ impl Weights {
 
     fn panel_count(&self) -> usize {
         self.bias.len() / self.form.columns()
-    }
-
-    fn panels_in_piece(&self) -> usize {
-        (PIECE * self.panel_count() / self.range.len().max(1)).max(1)
     }
 }
 

@@ -19,7 +19,7 @@ use super::tensors::{self, Sizes};
 use crate::{
     graph::{ATTENTION, CONVOLUTION, DOMAIN, EPSILON, GATES, NORMALISATION, NUMBER, PRODUCT, SCALE},
     kernels::{
-        attention::{Attention, Step},
+        attention::{self, Attention, Results, Step},
         convolution::Convolution,
         matrix::{Digits, Output, Weights},
         normalisation::Normalisation,
@@ -137,12 +137,12 @@ impl Operator for Attend {
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
         let float = || OperatorInput::required(TensorElementType::Float32);
-        let places = OperatorInput::required(TensorElementType::Int64);
-        (0..9).map(move |_| float()).chain([places])
+        let number = || OperatorInput::required(TensorElementType::Int64);
+        (0..9).map(move |_| float()).chain([number(), number()])
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
+        (0..3).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttendKernel> {
@@ -153,21 +153,18 @@ impl Operator for Attend {
         let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
             return Err(ort::Error::new("the tables of an attention have other axes"));
         };
-        let attention = Attention {
+        let sizes = attention::Sizes {
             heads,
             width,
             frames: frames as usize,
             left: (keys - frames).max(0) as usize,
-            scale: context.get(SCALE).unwrap_or(1.0),
-            biases: [bias_u, bias_v],
-            positions,
-            // None is negative in what the plan writes; as large ones they are refused.
-            places: places.iter().map(|&place| place as usize).collect(),
         };
-        match attention.is_whole() {
-            true => Ok(AttendKernel(attention)),
-            false => Err(ort::Error::new("the tables of an attention do not fit each other")),
-        }
+        // None is negative in what the plan writes; as large ones they are refused.
+        let places: Vec<usize> = places.iter().map(|&place| place as usize).collect();
+        let scale = context.get(SCALE).unwrap_or(1.0);
+        Attention::new(sizes, scale, [bias_u, bias_v], &positions, &places)
+            .map(AttendKernel)
+            .ok_or_else(|| ort::Error::new("the tables of an attention do not fit each other"))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -190,18 +187,27 @@ impl Kernel for AttendKernel {
             keys: [input(1)?, input(2)?],
             values: [input(3)?, input(4)?],
             mask: input(5)?,
+            // As with places: a negative one is refused.
+            oldest: tensors::number(context, 10)? as usize,
         };
         if !attention.takes(&step) {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
-        let width = attention.heads * attention.width;
-        let sizes = Sizes::of_rows(attention.frames, width);
-        let output = Output::new(tensors::output(context, 0, sizes)?, width);
-        tensors::for_each_piece(context, attention.heads, |head| {
+        let (sizes, width) = (attention.sizes, attention.sizes.all());
+        let of_heads = Sizes::of_heads(sizes.heads, sizes.frames, sizes.width);
+        let rows = [
+            tensors::output(context, 1, of_heads)?,
+            tensors::output(context, 2, of_heads)?,
+        ];
+        let results = Results {
+            output: Output::new(tensors::output(context, 0, Sizes::of_rows(sizes.frames, width))?, width),
+            rows: rows.map(|rows| Output::new(rows, sizes.width)),
+        };
+        tensors::for_each_piece(context, sizes.heads, |head| {
             // SAFETY: each head is done once.
             #[allow(unsafe_code)]
             unsafe {
-                attention.attend(head, &step, &output);
+                attention.attend(head, &step, &results);
             }
         })
     }

@@ -37,6 +37,13 @@ impl Sizes {
         Self { sizes, axes: 2 }
     }
 
+    /// Those of `rows` rows of `width` values for each of `heads` heads.
+    pub(super) fn of_heads(heads: usize, rows: usize, width: usize) -> Self {
+        let mut sizes = [0; MOST_AXES];
+        sizes[..4].copy_from_slice(&[1, heads as i64, rows as i64, width as i64]);
+        Self { sizes, axes: 4 }
+    }
+
     pub(super) fn last_mut(&mut self) -> Option<&mut i64> {
         self.sizes[..self.axes].last_mut()
     }
@@ -53,17 +60,34 @@ impl Sizes {
 
 /// Sizes and values of input `index`, which must be declared to be of float32.
 pub(super) fn input(context: &ComputeContext, index: usize) -> ort::Result<(Sizes, &[f32])> {
+    let value = value_of(context, index)?;
+    // SAFETY: it is a tensor of float32, else ONNX Runtime would not have taken the graph; it lasts as long as the borrow.
+    unsafe {
+        let sizes = sizes_of(value)?;
+        Ok((sizes, slice::from_raw_parts(data(value)?, sizes.values())))
+    }
+}
+
+/// The one value of input `index`, which must be declared to be of int64.
+pub(super) fn number(context: &ComputeContext, index: usize) -> ort::Result<i64> {
+    let value = value_of(context, index)?;
+    // SAFETY: as for floats.
+    unsafe {
+        match sizes_of(value)?.values() {
+            1 => Ok(*data::<i64>(value)?),
+            _ => Err(ort::Error::new("an input of one number has another size")),
+        }
+    }
+}
+
+fn value_of(context: &ComputeContext, index: usize) -> ort::Result<*mut OrtValue> {
     let api = ort::api();
     let mut value: *const OrtValue = null_mut();
-    // SAFETY: ONNX Runtime gives the context of a run that lasts as long as the borrow; inputs of our operations are
-    // tensors of float32, else it would not have taken the graph.
-    unsafe {
-        check((api.KernelContext_GetInput)(context.ptr(), index, &mut value))?;
-        if value.is_null() {
-            return Err(ort::Error::new("an operation has not all inputs"));
-        }
-        let sizes = sizes_of(value)?;
-        Ok((sizes, slice::from_raw_parts(data(value.cast_mut())?, sizes.values())))
+    // SAFETY: ONNX Runtime gives the context of a run that lasts as long as the borrow.
+    unsafe { check((api.KernelContext_GetInput)(context.ptr(), index, &mut value))? };
+    match value.is_null() {
+        true => Err(ort::Error::new("an operation has not all inputs")),
+        false => Ok(value.cast_mut()),
     }
 }
 
@@ -135,14 +159,14 @@ unsafe fn sizes_of(value: *const OrtValue) -> ort::Result<Sizes> {
 }
 
 /// # Safety
-/// `value` must be a tensor of float32.
-unsafe fn data(value: *mut OrtValue) -> ort::Result<*mut f32> {
+/// `value` must be a tensor of `T`.
+unsafe fn data<T>(value: *mut OrtValue) -> ort::Result<*mut T> {
     let mut data: *mut c_void = null_mut();
     // SAFETY: the caller's promise.
     unsafe { check((ort::api().GetTensorMutableData)(value, &mut data))? };
     // A tensor without values may have no place.
     Ok(match data.is_null() {
-        true => std::ptr::NonNull::<f32>::dangling().as_ptr(),
+        true => std::ptr::NonNull::<T>::dangling().as_ptr(),
         false => data.cast(),
     })
 }

@@ -11,10 +11,18 @@ use super::{
     Walk,
 };
 
-/// The operation. Inputs: queries \[frames, width\], cached and new keys, cached and new values \[1, heads, …, width of a head\],
-/// mask \[1, 1, frames, keys\]; constants: the two biases \[heads, width of a head\], positions \[1, heads, width of a head,
-/// positions\], places \[frames, keys\]. Output \[frames, width\]. Attribute [`SCALE`].
+/// The operation. Inputs: queries \[frames, width\], cached keys \[1, heads, left, width of a head\], new ones \[frames, width\],
+/// cached and new values, mask \[1, 1, frames, keys\]; constants: the two biases \[heads, width of a head\], positions \[1,
+/// heads, width of a head, positions\], places \[frames, keys\]; and [`OLDEST_INPUT`]. Outputs: \[frames, width\]; new keys and
+/// values as their caches keep them, \[1, heads, frames, width of a head\]. Attribute [`SCALE`].
 pub(crate) const ATTENTION: &str = "Attention";
+
+/// Of the inputs of [`ATTENTION`], the caches.
+pub(crate) const CACHES: [usize; 2] = [1, 3];
+
+/// The input of the graph that says which row of each cache is the oldest: those behind it follow it in time, then come
+/// those before it. So a step writes what is new over what is oldest, and nothing is moved.
+pub(crate) const OLDEST_INPUT: &str = "cache_oldest";
 
 /// What scores are divided by.
 pub(crate) const SCALE: &str = "scale";
@@ -24,10 +32,14 @@ pub(super) fn fuse(net: &mut Net) -> usize {
     let index = net.index();
     let found: Vec<Found> = net.find_all(&index, find);
     for found in &found {
-        net.retire(found.last);
-        let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).collect();
+        found.gone.iter().for_each(|&gone| net.retire(gone));
+        let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).chain([OLDEST_INPUT]).collect();
+        let outputs = found.outputs.each_ref().map(String::as_str);
         let scale = [(SCALE, Attribute::Float(found.scale))];
-        super::add(net, ATTENTION, &[&found.output], &inputs, &scale);
+        super::add(net, ATTENTION, &outputs, &inputs, &scale);
+    }
+    if !found.is_empty() {
+        net.add_number_input(OLDEST_INPUT);
     }
     found.len()
 }
@@ -35,9 +47,10 @@ pub(super) fn fuse(net: &mut Net) -> usize {
 struct Found {
     inputs: Vec<String>,
     scale: f32,
-    /// The node that gives `output`, rows of all heads side by side.
-    last: usize,
-    output: String,
+    /// Rows of all heads side by side, and what the caches keep of the new keys and values.
+    outputs: [String; 3],
+    /// The nodes that give them.
+    gone: [usize; 3],
 }
 
 fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
@@ -110,23 +123,32 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
         && new_part.input[0] == *new_weights
         && attribute_list(&net.nodes[turned], "perm")? == [0, 2, 1, 3]
         && sizes_of(last)? == rows;
+    let (new_keys, new_values) = (new_keys.as_str(), new_part.input[1].as_str());
+    let sizes = [1, frames as i64, heads as i64, width as i64];
+    let [key_rows, value_rows] = [new_keys, new_values].map(|new| cut_rows(&walk, new, sizes));
+    let ((key_rows, keys_node), (value_rows, values_node)) = (key_rows?, value_rows?);
+    // Each position of a frame follows the one before, as the kernel wants them.
+    let places_known = net.value(places)?.ints()?;
+    let follow = |frame: &[i64]| frame.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    let in_order = places_known.chunks(keys).all(follow);
     let inputs = [
         &queries,
         old_keys,
-        new_keys,
+        key_rows,
         &old_part.input[1],
-        &new_part.input[1],
+        value_rows,
         mask,
         &bias_u,
         &bias_v,
         positions,
         places,
     ];
-    right.then(|| Found {
+    let output = net.nodes[last].output[0].as_str();
+    (right && in_order).then(|| Found {
         inputs: inputs.map(String::clone).into(),
         scale,
-        last,
-        output: net.nodes[last].output[0].clone(),
+        outputs: [output, new_keys, new_values].map(str::to_owned),
+        gone: [last, keys_node, values_node],
     })
 }
 
@@ -135,4 +157,11 @@ fn query(walk: &Walk<'_>, name: &str) -> Option<(String, String)> {
     let with_bias = walk.made(walk.turned(name, &[0, 2, 1, 3])?, "Add")?;
     let (cut, bias) = walk.one_made(with_bias, "Reshape")?;
     walk.net.is_constant(bias).then(|| (cut.input[0].clone(), bias.clone()))
+}
+
+/// The rows that `Transpose(Reshape(rows))` cuts into heads and gives as `name`, and the last of these nodes.
+fn cut_rows<'a>(walk: &Walk<'a>, name: &str, sizes: [i64; 4]) -> Option<(&'a String, usize)> {
+    let cut = walk.made(walk.turned(name, &[0, 2, 1, 3])?, "Reshape")?;
+    let right = walk.net.value(&cut.input[1])?.ints()? == sizes;
+    right.then_some((&cut.input[0], walk.index.maker(name)?))
 }

@@ -9,8 +9,10 @@ mod attention;
 mod convolution;
 mod normalisation;
 
+use std::collections::HashSet;
+
 pub(crate) use self::{
-    attention::{ATTENTION, SCALE},
+    attention::{ATTENTION, OLDEST_INPUT, SCALE},
     convolution::CONVOLUTION,
     normalisation::{EPSILON, GATES, NORMALISATION},
 };
@@ -33,6 +35,15 @@ impl Graph {
             self.import(DOMAIN);
         }
         found
+    }
+}
+
+impl Graph {
+    /// The caches of [`ATTENTION`]: inputs in which what is new goes where [`OLDEST_INPUT`] says.
+    pub(crate) fn rings(&self) -> HashSet<String> {
+        let attentions = self.nodes().iter().filter(|node| node.op_type() == ATTENTION);
+        let caches = attentions.flat_map(|node| attention::CACHES.map(|input| node.input.get(input)));
+        caches.flatten().cloned().collect()
     }
 }
 
@@ -103,9 +114,13 @@ mod tests {
             let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
             let streaming = Streaming::read(&graph).unwrap();
             plan(&mut graph, &streaming, lookahead).unwrap();
-            let states = graph.outputs();
+            let (given, mut inputs) = (graph.outputs(), graph.inputs().len());
             assert_eq!(graph.fuse(), (streaming.layers, streaming.layers), "{path}");
-            assert_eq!(graph.outputs(), states);
+            assert_eq!(graph.outputs(), given);
+            // And which row of the caches is the oldest.
+            inputs += 1;
+            assert_eq!(graph.inputs().len(), inputs);
+            assert_eq!(graph.rings().len(), 2 * streaming.layers);
             let count = |operation: &str| graph.operations().filter(|&found| found == operation).count();
             assert_eq!(count(ATTENTION), streaming.layers);
             assert_eq!(count(CONVOLUTION), streaming.layers);
