@@ -348,13 +348,21 @@ impl<'a> Output<'a> {
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(super) fn put(&self, row: usize, column: usize, values: &[f32]) {
-        assert!(row < self.rows && column < self.columns);
         let count = values.len().min(self.columns - column);
-        // SAFETY: row and column lie within, and no more than the row is written. What threads write at a time are
+        let place = self.place(row, column);
+        // SAFETY: no more than the row is written. What threads write at a time are
         // different columns: `Weights::multiply` and `Attention::attend` demand it.
         unsafe {
-            let place = self.start.add(row * self.columns + column);
             place.copy_from_nonoverlapping(values.as_ptr(), count);
         }
+    }
+
+    /// Where the value of a row and a column is.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn place(&self, row: usize, column: usize) -> *mut f32 {
+        assert!(row < self.rows && column < self.columns);
+        // SAFETY: row and column lie within.
+        unsafe { self.start.add(row * self.columns + column) }
     }
 }

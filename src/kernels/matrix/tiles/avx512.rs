@@ -4,9 +4,10 @@
 
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::{
+    super::{super::vectors::silu, Output, ending::Ending},
     COLUMNS, Column, Sums, TILE,
     digits::{DIGITS, LINE, Line, MIDDLES, Scale},
 };
@@ -91,30 +92,57 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMN
     scales
 }
 
-/// Puts the four sums of each row and column together, in units, and adds the bias.
+/// Ends a panel: puts the four sums of each row and column together, adds the bias, does what follows, and writes the result
+/// to `output` from row and column `place` on. `more`, if there is any, is as large as `output` and is added.
 ///
 /// # Panics
-/// If there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn join(sums: &Sums, row_scales: &[f32], column: &Column<'_>, floats: &mut [[f32; COLUMNS]]) {
+/// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+pub(super) fn end(
+    sums: &Sums,
+    row_scales: &[f32],
+    column: &Column<'_>,
+    more: Option<&[f32]>,
+    output: &Output<'_>,
+    place: (usize, usize),
+) {
     /// What a sum is of the next one.
     const PART: f32 = 1.0 / 256.0;
     /// What the last sum is of.
     const WHOLE: f32 = 4_294_967_296.0;
     assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
+    assert!(more.is_none_or(|more| more.len() == output.rows * output.columns));
+    // SAFETY: a processor with tiles has all that `pulp` asks for; it is what this function is compiled for.
+    let simd = unsafe { pulp::x86::V4::new_unchecked() };
     let (scales, bias) = (load(column.scales), load(column.bias));
     let part = _mm512_set1_ps(PART);
-    for (row, (floats, row_scale)) in floats.iter_mut().zip(row_scales).enumerate() {
+    let width = COLUMNS.min(output.columns - place.1);
+    let mask = mask(width);
+    for (index, row_scale) in row_scales.iter().enumerate() {
         let sums: [__m512; 4] = std::array::from_fn(|sum| {
             // SAFETY: a row of sums is as long as a vector.
-            _mm512_cvtepi32_ps(unsafe { _mm512_loadu_si512(sums[sum][row].as_ptr().cast()) })
+            _mm512_cvtepi32_ps(unsafe { _mm512_loadu_si512(sums[sum][index].as_ptr().cast()) })
         });
         let sum = _mm512_fmadd_ps(sums[0], part, sums[1]);
         let sum = _mm512_fmadd_ps(sum, part, sums[2]);
         let sum = _mm512_fmadd_ps(sum, part, sums[3]);
         let scale = _mm512_mul_ps(_mm512_set1_ps(row_scale * WHOLE), scales);
-        // SAFETY: a row of floats is as long as a vector.
-        unsafe { _mm512_storeu_ps(floats.as_mut_ptr(), _mm512_fmadd_ps(sum, scale, bias)) };
+        let mut value = _mm512_fmadd_ps(sum, scale, bias);
+        if column.ending == Ending::Silu {
+            // SAFETY: both are 16 floats.
+            value = unsafe {
+                let value = transmute::<__m512, pulp::f32x16>(value);
+                transmute::<pulp::f32x16, __m512>(silu(simd, value))
+            };
+        }
+        let row = place.0 + index;
+        if let Some(more) = more {
+            let start = row * output.columns + place.1;
+            value = _mm512_add_ps(value, load(&more[start..start + width]));
+        }
+        let room = output.place(row, place.1);
+        // SAFETY: no more than the row is written, by this thread only.
+        unsafe { _mm512_mask_storeu_ps(room, mask, value) };
     }
 }
 
@@ -122,12 +150,16 @@ pub(super) fn join(sums: &Sums, row_scales: &[f32], column: &Column<'_>, floats:
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn load(values: &[f32]) -> __m512 {
-    let mask = match values.len() {
+    // SAFETY: no more is read than there are.
+    unsafe { _mm512_maskz_loadu_ps(mask(values.len()), values.as_ptr()) }
+}
+
+/// That of the first `count` of a vector.
+fn mask(count: usize) -> u16 {
+    match count {
         LANES.. => u16::MAX,
         few => (1 << few) - 1,
-    };
-    // SAFETY: no more is read than there are.
-    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr()) }
+    }
 }
 
 #[inline]

@@ -19,10 +19,7 @@ use std::sync::LazyLock;
 use self::amx::Tiles;
 pub(crate) use self::digits::Digits;
 use self::digits::{DIGITS, LINE, TILE_ROWS};
-use super::{
-    Output,
-    ending::{Ending, finish},
-};
+use super::{Output, ending::Ending};
 
 /// Columns of a panel.
 pub(super) const COLUMNS: usize = 16;
@@ -85,18 +82,15 @@ pub(super) fn multiply<'a>(
 ) {
     // Written anew for each panel, as far as they are read.
     let mut sums = [[[0; COLUMNS]; TILE_ROWS]; SUMS];
-    let mut floats = [[0.0; COLUMNS]; TILE_ROWS];
     for (row, lines, row_scales) in input.groups(depth) {
         let tiles = Tiles::with_rows(row_scales.len());
-        let floats = &mut floats[..row_scales.len()];
         for (place, (panel, column)) in (first..).step_by(COLUMNS).zip(panels.clone()) {
             tiles.multiply(lines, panel, &mut sums);
             // SAFETY: as in `pack`; there are tiles.
             #[allow(unsafe_code)]
             unsafe {
-                avx512::join(&sums, row_scales, &column, floats);
+                avx512::end(&sums, row_scales, &column, more, output, (row, place));
             }
-            finish(column.ending, floats, COLUMNS, more, output, (row, place));
         }
     }
 }
