@@ -32,6 +32,8 @@ mod subsampling;
 mod tests;
 mod value;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, SCALE};
 use self::net::{Attribute, Net};
 pub use self::prediction::plan_prediction;
@@ -42,7 +44,7 @@ use crate::window::full_width;
 const OLDEST_OPSET: i64 = 13;
 
 /// A tensor that one step writes and the next one reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Input that reads it.
     pub input: String,

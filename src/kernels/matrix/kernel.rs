@@ -6,6 +6,7 @@
 //! is read once from its beginning to its end; that is the order in which it lies in memory.
 
 use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
 
 use super::{super::vectors::exp, Output};
 
@@ -54,7 +55,7 @@ impl Tile {
 }
 
 /// What becomes of a product's sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ending {
     /// Nothing.
     Plain,

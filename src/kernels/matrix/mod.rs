@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/operations.rs`.
 
+mod kept;
 mod kernel;
 mod pages;
 #[cfg(test)]
@@ -16,7 +17,10 @@ mod tests;
 
 use std::{io, marker::PhantomData, ops::Range, sync::Arc};
 
-pub(crate) use self::kernel::Ending;
+pub(crate) use self::{
+    kept::{Kept, layout},
+    kernel::Ending,
+};
 use self::{
     kernel::Tile,
     pages::{Frozen, Pages},

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Weights as bytes, so that a file can keep them: in the order and form in which this processor reads them.
+
+use std::{io, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ending, Pages, Tile, Weights};
+
+/// What is known of the weights of one product besides their values. [`Weights::from_bytes`] makes weights of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    depth: usize,
+    columns: usize,
+    ending: Ending,
+}
+
+/// How panels lie on this processor: weights that were kept under another name are not for it.
+pub(crate) fn layout() -> String {
+    format!("float32 in panels of {}", Tile::of_this_processor().columns)
+}
+
+impl Kept {
+    /// Floats of a row of all panels, and of the bias.
+    fn padded(&self) -> Option<usize> {
+        self.columns.checked_next_multiple_of(Tile::of_this_processor().columns)
+    }
+
+    /// Bytes of all panels.
+    fn panel_bytes(&self) -> Option<usize> {
+        self.depth.checked_mul(self.padded()?)?.checked_mul(size_of::<f32>())
+    }
+}
+
+impl Weights {
+    /// What they are like.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept {
+            depth: self.depth,
+            columns: self.columns,
+            ending: self.ending,
+        }
+    }
+
+    /// Their bias.
+    pub(crate) fn bias_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.bias)
+    }
+
+    /// Their values.
+    pub(crate) fn panel_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self.floats())
+    }
+
+    /// Weights of products that were kept: the biases of all of them, one behind the other, and as many bytes of panels as
+    /// `panels` says, which `fill` writes to where they stay.
+    ///
+    /// # Errors
+    /// What `fill` says; the system's, where there is no memory for them; `InvalidData` where sizes do not fit each other.
+    pub(crate) fn from_bytes(
+        all: &[Kept],
+        biases: &[u8],
+        panels: usize,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Vec<Self>> {
+        let wrong = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the sizes of products do not fit their weights",
+            )
+        };
+        let sizes = all.iter().map(|kept| {
+            let is_sound = Self::fits(kept.depth) && kept.columns > 0;
+            Some((kept.padded()?, kept.panel_bytes()?)).filter(|_| is_sound)
+        });
+        let sizes: Vec<(usize, usize)> = sizes.collect::<Option<_>>().ok_or_else(wrong)?;
+        let floats = sizes.iter().try_fold(0_usize, |sum, (bias, _)| sum.checked_add(*bias));
+        let bytes = sizes
+            .iter()
+            .try_fold(0_usize, |sum, (_, bytes)| sum.checked_add(*bytes));
+        let bias_bytes = floats.and_then(|floats| floats.checked_mul(size_of::<f32>()));
+        if bytes != Some(panels) || bias_bytes != Some(biases.len()) {
+            return Err(wrong());
+        }
+        let mut pages = Pages::zeros(panels / size_of::<f32>())?;
+        fill(bytemuck::cast_slice_mut(pages.floats_mut()))?;
+        let panels = Arc::new(pages.freeze()?);
+
+        let mut biases = biases.as_chunks().0.iter().map(|value| f32::from_ne_bytes(*value));
+        let mut start = 0;
+        let weights = all.iter().zip(sizes).map(|(kept, (padded, bytes))| {
+            let end = start + bytes / size_of::<f32>();
+            let range = start..end;
+            start = end;
+            Self {
+                panels: panels.clone(),
+                range,
+                bias: biases.by_ref().take(padded).collect(),
+                depth: kept.depth,
+                columns: kept.columns,
+                tile: Tile::of_this_processor(),
+                ending: kept.ending,
+            }
+        });
+        Ok(weights.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{matrix::Kind, noise};
+
+    fn weights() -> Vec<Weights> {
+        let kind = |(depth, columns, ending)| Kind {
+            depth,
+            columns,
+            bias: Some(noise(columns, 7)),
+            ending,
+        };
+        let kinds = [(8, 5, Ending::Plain), (12, 70, Ending::Silu), (4, 1, Ending::Plain)].map(kind);
+        Weights::pack(kinds.into(), |index, row, column, room| {
+            room.copy_from_slice(&noise(room.len(), (index * 999 + row * 99 + column) as u32));
+        })
+        .unwrap()
+    }
+
+    /// What products are like, their biases, their panels.
+    type Bytes = (Vec<Kept>, Vec<u8>, Vec<u8>);
+
+    fn bytes(all: &[Weights]) -> Bytes {
+        (
+            all.iter().map(Weights::kept).collect(),
+            all.iter().flat_map(Weights::bias_bytes).copied().collect(),
+            all.iter().flat_map(Weights::panel_bytes).copied().collect(),
+        )
+    }
+
+    fn read((kept, biases, panels): &Bytes) -> io::Result<Vec<Weights>> {
+        Weights::from_bytes(kept, biases, panels.len(), |room| {
+            room.copy_from_slice(panels);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_was_kept_multiplies_as_before() {
+        let before = weights();
+        let text = serde_json::to_string(&bytes(&before).0).unwrap();
+        let (_, biases, panels) = bytes(&before);
+        let after = read(&(serde_json::from_str(&text).unwrap(), biases, panels)).unwrap();
+        assert_eq!(after.len(), before.len());
+        for (before, after) in before.iter().zip(&after) {
+            let input = noise(3 * before.depth(), 1);
+            let mut outputs = [(); 2].map(|()| vec![0.0; 3 * before.columns()]);
+            before.multiply_alone(&input, &mut outputs[0]);
+            after.multiply_alone(&input, &mut outputs[1]);
+            assert_eq!(outputs[0], outputs[1]);
+        }
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        let sound = bytes(&weights());
+        let refused = |change: fn(&mut Bytes)| {
+            let mut bytes = sound.clone();
+            change(&mut bytes);
+            assert_eq!(read(&bytes).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        };
+        refused(|(_, biases, _)| biases.truncate(4));
+        refused(|(_, _, panels)| panels.extend([0; 4]));
+        refused(|(kept, ..)| kept[0].depth = 6);
+        refused(|(kept, ..)| kept[0].columns = 0);
+        refused(|(kept, ..)| kept[1].columns = usize::MAX - 1);
+        refused(|(kept, ..)| kept.truncate(2));
+    }
+}
