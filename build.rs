@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Build script: version strings for the plugin, and the ONNX protobuf classes.
+//! Build script: version strings for the plugin, the ONNX protobuf classes, and what the cache of graphs is told apart by.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     gst_plugin_version_helper::info();
@@ -13,5 +19,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(["."])
         .disable_comments(["."])
         .compile_fds(descriptors)?;
+    println!("cargo:rustc-env=NEMOSTT_REWRITES={:016x}", hash_of_rewrites()?);
+    Ok(())
+}
+
+/// A hash of the code that decides what an encoder becomes before it runs, so that what another version of it left in the
+/// cache is not used.
+fn hash_of_rewrites() -> std::io::Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for directory in ["src/graph", "src/kernels", "src/model"] {
+        println!("cargo:rerun-if-changed={directory}");
+        hash_directory(Path::new(directory), &mut hasher)?;
+    }
+    Ok(hasher.finish())
+}
+
+fn hash_directory(directory: &Path, hasher: &mut impl Hasher) -> std::io::Result<()> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            hash_directory(&path, hasher)?;
+        } else {
+            path.hash(hasher);
+            fs::read(&path)?.hash(hasher);
+        }
+    }
     Ok(())
 }

@@ -28,8 +28,8 @@ pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel, ModelConfig, Options, PrecisionChoice,
-    set_runtime_logger,
+    Cache, CacheDirectory, DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel, ModelConfig,
+    Options, PrecisionChoice, set_runtime_logger,
 };
 pub use recognizer::{Observer, Recognizer, Stream, WeakRecognizer};
 pub use text::{Ending, Event, Pauses, Utterance, Word};

@@ -8,6 +8,8 @@ mod common;
 #[path = "common/harness.rs"]
 mod harness;
 
+use std::{fs, io::Write, path::Path, time::SystemTime};
+
 use common::{Goldens, Heard, clip, clip_s16, data};
 use gstnemostt::{Options, Recognizer};
 use harness::Harness;
@@ -75,6 +77,59 @@ fn an_untouched_graph_hears_the_same() {
     });
     assert!(!planned.is_empty());
     assert_eq!(planned, untouched);
+}
+
+/// Makes a graph's file larger by a field that nobody reads.
+fn grow(graph: &Path) {
+    const BYTES: usize = 32 << 20;
+    // Field 1000, which has a length: 1000 << 3 | 2, then 32 << 20.
+    let mut file = fs::File::options().append(true).open(graph).unwrap();
+    file.write_all(&[0xc2, 0x3e, 0x80, 0x80, 0x80, 0x10]).unwrap();
+    file.write_all(&vec![0; BYTES]).unwrap();
+}
+
+#[test]
+fn a_large_model_is_kept_where_the_element_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let (cache, model) = (place.path().join("cache"), place.path().join("model"));
+    fs::create_dir(&model).unwrap();
+    for file in fs::read_dir(data("layouts/nemo")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    let graphs = fs::read_dir(&model).unwrap().map(|file| file.unwrap().path());
+    let encoder = graphs
+        .filter(|path| path.display().to_string().contains("encoder-"))
+        .collect::<Vec<_>>();
+    grow(&encoder[0]);
+    let play = |directory: &Path| {
+        let harness = Harness::play(&format!(
+            "model-path={} precision=int8 lookahead=80 cache-directory=\"{}\"",
+            model.display(),
+            directory.display()
+        ));
+        hear(&harness);
+        harness.text()
+    };
+    let alone = play(Path::new(""));
+    assert!(!alone.is_empty() && !cache.exists());
+    let entries = || {
+        fs::read_dir(&cache)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    let first = play(&cache);
+    let [entry] = &entries()[..] else {
+        panic!("{:?}", entries())
+    };
+    // It is read: an old one that is used becomes young.
+    let file = fs::File::options().write(true).open(entry).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let second = play(&cache);
+    assert!(fs::metadata(entry).unwrap().modified().unwrap() > SystemTime::UNIX_EPOCH);
+    assert_eq!(entries().len(), 1);
+    assert_eq!([first, second], [alone.clone(), alone]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use gst::{glib, prelude::*};
 use super::{
     NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
 };
-use crate::model::Options;
+use crate::model::{Cache, CacheDirectory, Options};
 
 /// `lookahead`: the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
@@ -26,6 +26,8 @@ pub(super) struct Settings {
     threads: u32,
     graph_optimization: NemoSttGraphOptimization,
     precision: NemoSttPrecision,
+    /// Empty: no cache.
+    cache_directory: Option<String>,
     max_symbols: u32,
     /// Milliseconds of silence heard after the last sample.
     pub(super) eos_padding: u32,
@@ -56,6 +58,7 @@ impl Default for Settings {
             threads: 0,
             graph_optimization: NemoSttGraphOptimization::default(),
             precision: NemoSttPrecision::default(),
+            cache_directory: None,
             max_symbols: 10,
             eos_padding: 0,
             latency: 100,
@@ -83,6 +86,14 @@ impl Settings {
             graph_optimization: self.graph_optimization.into(),
             precision: self.precision.into(),
             max_symbols: self.max_symbols as usize,
+            cache: Cache {
+                directory: match self.cache_directory.as_deref() {
+                    None => CacheDirectory::Standard,
+                    Some("") => CacheDirectory::Off,
+                    Some(path) => CacheDirectory::At(path.into()),
+                },
+                ..Default::default()
+            },
             runtime_directories: Vec::new(),
         }
     }
@@ -170,6 +181,14 @@ impl Settings {
             glib::ParamSpecEnum::builder_with_default("precision", default.precision)
                 .nick("Precision")
                 .blurb("What the encoder computes in; only int8 changes text, and only of a model in float32")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("cache-directory")
+                .nick("Cache Directory")
+                .blurb(
+                    "Where large models are kept as they were prepared, so that the next start is faster. Unset: \
+                     nemostt/graphs in XDG_CACHE_HOME, else in ~/.cache; empty: nowhere",
+                )
                 .mutable_ready()
                 .build(),
             glib::ParamSpecUInt::builder("max-symbols")
@@ -288,6 +307,7 @@ impl Settings {
             "threads" => self.threads = read(value),
             "graph-optimization" => self.graph_optimization = read(value),
             "precision" => self.precision = read(value),
+            "cache-directory" => self.cache_directory = read(value),
             "max-symbols" => self.max_symbols = read(value),
             "eos-padding" => self.eos_padding = read(value),
             "latency" => self.latency = read(value),
@@ -314,6 +334,7 @@ impl Settings {
             "threads" => self.threads.to_value(),
             "graph-optimization" => self.graph_optimization.to_value(),
             "precision" => self.precision.to_value(),
+            "cache-directory" => self.cache_directory.to_value(),
             "max-symbols" => self.max_symbols.to_value(),
             "eos-padding" => self.eos_padding.to_value(),
             "latency" => self.latency.to_value(),
@@ -334,4 +355,30 @@ impl Settings {
 fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
     // GObject checks the type before it calls us.
     value.get().expect("type checked upstream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_for_the_cache_reaches_the_recogniser() {
+        let mut settings = Settings::default();
+        let mut directory = |value: Option<&str>| {
+            settings.set("cache-directory", &value.to_value());
+            assert_eq!(
+                settings
+                    .get("cache-directory")
+                    .get::<Option<String>>()
+                    .unwrap()
+                    .as_deref(),
+                value
+            );
+            settings.options().cache.directory
+        };
+        assert_eq!(directory(Some("/x")), CacheDirectory::At("/x".into()));
+        assert_eq!(directory(Some("")), CacheDirectory::Off);
+        assert_eq!(directory(None), CacheDirectory::Standard);
+        assert_eq!(Settings::default().options(), Options::default());
+    }
 }

@@ -4,6 +4,7 @@
 //!
 //! Nothing here runs a graph; [`crate::model`] does.
 
+mod compact;
 mod contract;
 mod drop_input;
 mod edit;
@@ -18,6 +19,7 @@ mod quantise;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 mod refusals;
+mod skim;
 mod streaming;
 mod tails;
 mod transducer;
@@ -40,8 +42,10 @@ pub use plan::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;
 pub use projection::{ProjectedJoint, project};
 pub use quantise::Bits;
+pub use skim::{Skimmed, skim};
 pub use streaming::Streaming;
 pub use transducer::{TransducerGraphs, TransducerShape};
+pub(crate) use weights::fill_shared;
 pub use weights::{Encoded, FileBytes, read_file};
 
 /// The ONNX protobuf messages.
@@ -138,6 +142,16 @@ impl Graph {
     /// The operations of its nodes.
     pub fn operations(&self) -> impl Iterator<Item = &str> {
         self.graph.node.iter().map(|node| node.op_type())
+    }
+
+    /// The files that hold its weights: its own, and those that it names.
+    pub fn files(&self) -> &[FileBytes] {
+        &self.files
+    }
+
+    /// Whether its inputs and outputs are those of an encoder with caches.
+    pub fn is_encoder(&self) -> bool {
+        matches!(layout::recognise(self), Some((_, Recognised::Encoder(_))))
     }
 
     fn nodes(&self) -> &[NodeProto] {

@@ -2,10 +2,12 @@
 
 //! The precision in which a graph holds its weights.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ElementType, Graph, element_type, elements};
 
 /// What most of the weights of a graph are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Precision {
     Fp32,

@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    FileBytes, Graph, NodeProto, TensorProto,
+    FileBytes, Graph, NORMALISATION, NodeProto, TensorProto,
     onnx::tensor_proto::DataType,
     products::{Product, read_floats},
 };
@@ -147,7 +147,7 @@ impl Product {
 
 /// Whether a node begins or is a layer normalisation. Exports of opset 16 and before write it as a mean and what follows.
 fn is_norm(node: &NodeProto) -> bool {
-    matches!(node.op_type(), "LayerNormalization" | "ReduceMean")
+    matches!(node.op_type(), "LayerNormalization" | NORMALISATION | "ReduceMean")
 }
 
 /// Weights in 8 bits, one after the other, so that they can be handed over like those of a file.

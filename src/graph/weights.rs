@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Tensors of fewer bytes stay in the graph: ONNX Runtime reads small ones while it optimises.
-const LARGE: usize = 4096;
+pub(super) const LARGE: usize = 4096;
 
 /// A file in memory.
 pub type FileBytes = Arc<[u8]>;
@@ -34,6 +34,17 @@ pub type FileBytes = Arc<[u8]>;
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let mut file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+    fill_shared(length, |room| file.read_exact(room))
+}
+
+/// Memory that can be shared, of `length` bytes that `fill` writes.
+///
+/// # Errors
+/// What `fill` says, and the system where there is not as much memory.
+pub(crate) fn fill_shared(
+    length: usize,
+    fill: impl FnOnce(&mut [u8]) -> std::io::Result<()>,
+) -> std::io::Result<FileBytes> {
     // Nothing asks for shared memory without aborting where there is none. What is given and returned here is there a moment
     // later, too.
     Vec::<u8>::new()
@@ -42,7 +53,7 @@ pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let mut bytes: FileBytes = repeat_n(0, length).collect();
     // Nobody else has it yet.
     if let Some(room) = Arc::get_mut(&mut bytes) {
-        file.read_exact(room)?;
+        fill(room)?;
     }
     Ok(bytes)
 }
@@ -78,6 +89,18 @@ impl Graph {
     /// # Errors
     /// [`Fault::ExternalData`]: which file is missing or too short, or lies elsewhere.
     pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), Fault> {
+        let mut files = Vec::new();
+        self.resolve(|location| {
+            let file = read(location)?;
+            files.push(file.clone());
+            Ok(Bytes::from_owner(file))
+        })?;
+        self.files.append(&mut files);
+        Ok(())
+    }
+
+    /// As [`attach`](Self::attach), but for noting the files.
+    pub(super) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), Fault> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
         let attributes = self.graph.node.iter_mut().flat_map(|node| &mut node.attribute);
         let constants = attributes.filter_map(|attribute| attribute.t.as_mut());
@@ -109,8 +132,7 @@ impl Graph {
                         return Err(wrong(format!("{name} is said to be there, and that is not beside it")));
                     }
                     let file = read(&location).map_err(|error| wrong(error.to_string()))?;
-                    known.push((location.clone(), Bytes::from_owner(file.clone())));
-                    self.files.push(file);
+                    known.push((location.clone(), file));
                     &known[known.len() - 1].1
                 }
             };
@@ -162,7 +184,7 @@ impl Graph {
     }
 }
 
-fn file_name(number: usize) -> String {
+pub(super) fn file_name(number: usize) -> String {
     format!("weights-{number}")
 }
 
@@ -172,7 +194,7 @@ fn offset_in(part: &[u8], whole: &[u8]) -> Option<usize> {
     (offset.checked_add(part.len())? <= whole.len()).then_some(offset)
 }
 
-fn make_external(tensor: &mut TensorProto, location: &str, offset: usize, length: usize) {
+pub(super) fn make_external(tensor: &mut TensorProto, location: &str, offset: usize, length: usize) {
     let entry = |key: &str, value: String| StringStringEntryProto {
         key: Some(key.into()),
         value: Some(value),

@@ -2,20 +2,16 @@
 
 //! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
 
-use std::collections::HashSet;
-
 use super::{
+    cache::Slot,
     files::NamedEncoder,
-    options::{Device, GraphOptimization, Options, PrecisionChoice},
-    products::{may_be_ours, pack_products},
-    runtime::{Binding, LogLevel, Session, Tensor, device_of, note},
+    options::{Device, GraphOptimization, Options},
+    prepare::{Prepared, planned, prepare_export, prepare_planned},
+    runtime::{Binding, LogLevel, Session, Tensor, note},
 };
 use crate::{
     error::{Error, Result},
-    graph::{
-        Bits, DROP_INPUT, Graph, OLDEST_INPUT, PROMPT_INPUT, Plan, Precision, State, Streaming, make_drop_an_input,
-        plan,
-    },
+    graph::{DROP_INPUT, OLDEST_INPUT, PROMPT_INPUT, Precision, State, Streaming, make_drop_an_input},
     headroom,
     window::{Window, first_width, full_width},
 };
@@ -33,15 +29,13 @@ pub(crate) struct Encoder {
     masks_length: bool,
     /// What a stream remembers between windows, besides the length of the attention cache.
     states: Vec<State>,
-    /// Those of them whose oldest rows are written over, by the names of their inputs.
-    rings: HashSet<String>,
     /// The one width of all windows; `None`: as they come.
     width: Option<usize>,
     precision: Precision,
 }
 
 impl Encoder {
-    /// Rewrites the graph as `options` ask, and loads it.
+    /// Rewrites the graph as `options` ask, or finds it in the cache as it was rewritten before, and loads it.
     pub(crate) fn load(
         part: NamedEncoder,
         streaming: Streaming,
@@ -49,51 +43,55 @@ impl Encoder {
         ctc_labels: Option<usize>,
         options: &Options,
     ) -> Result<Self> {
-        let contract = part.part.1;
         headroom::ask(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
-        let mut graph = part.0;
-        let (device, held) = (device_of(options)?, graph.precision());
-        let build = |mut graph: Graph, states: Vec<State>, width: Option<usize>, is_planned: bool| {
-            if is_planned && may_be_ours(options)? {
-                let found = graph.fuse();
-                if found != (streaming.layers, streaming.layers) {
-                    let (attentions, convolutions) = found;
-                    let line = format!(
-                        "{name}: {attentions} attentions and {convolutions} convolutions of {} layers are run as one \
-                         operation each",
-                        streaming.layers
-                    );
-                    note(LogLevel::Info, &line);
-                }
-            }
-            let precision = match options.precision {
-                PrecisionChoice::Int8 => quantised(&name, &mut graph, held, device),
-                _ => held,
-            };
-            if is_planned {
-                pack_products(&mut graph, &name, options)?;
-            }
+        let contract = part.contract;
+        let start = |prepared: Prepared| {
             let encoder = Self {
-                rings: graph.rings(),
-                session: Session::load(graph, &name, options)?,
+                session: Session::start(prepared.encoded, &name, options)?,
                 streaming,
                 lookahead,
                 ctc_labels,
                 has_prompt: contract.prompt.is_some(),
                 masks_length: contract.masks_length,
-                states,
-                width,
-                precision,
+                states: prepared.states,
+                width: prepared.width,
+                precision: prepared.precision,
             };
             headroom::ask("run the encoder")?;
             encoder.warm_up()?;
             Ok(encoder)
         };
+        let mut graph = part.graph;
+        let mut slot = None;
+        if let Some(unread) = part.unread {
+            slot = Slot::of(&name, &graph, &unread, lookahead, options)?;
+            if let Some(slot) = &slot
+                && let Some(prepared) = slot.read()
+            {
+                match start(prepared) {
+                    Err(error) => slot.discard(&error),
+                    done => return done,
+                }
+            }
+            graph = unread.read()?;
+            // It may have been written in between.
+            slot = slot.filter(|slot| slot.is_of(&graph));
+        }
         if options.graph_optimization == GraphOptimization::All
             && let Some((graph, plan)) = planned(&name, &graph, &streaming, lookahead)
         {
-            match build(graph, plan.states, Some(plan.width), true) {
+            let held = graph.precision();
+            let started = prepare_planned(graph, plan, &name, streaming.layers, options).and_then(|prepared| {
+                let slot = slot.filter(|_| prepared.is_worth_keeping(held));
+                let pending = slot.and_then(|slot| slot.write(&prepared));
+                let encoder = start(prepared)?;
+                if let Some(pending) = pending {
+                    pending.publish();
+                }
+                Ok(encoder)
+            });
+            match started {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
                     note(
                         LogLevel::Warning,
@@ -106,7 +104,7 @@ impl Encoder {
         // A graph of one width keeps it.
         let fixed = contract.fixed_frames;
         match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
-            Ok(()) => build(graph, State::of_export(&streaming), fixed, false),
+            Ok(()) => start(prepare_export(graph, &name, &streaming, fixed, options)?),
             Err(fault) => Err(Error::BadModel { path: name, fault }),
         }
     }
@@ -138,37 +136,6 @@ impl Encoder {
     /// Threads it runs on; 0: one per physical core.
     pub(crate) fn threads(&self) -> usize {
         self.session.threads()
-    }
-}
-
-/// Makes 8-bit products of the graph's, or says in the log why not. Gives what most weights are then.
-fn quantised(name: &str, graph: &mut Graph, held: Precision, device: Device) -> Precision {
-    let reason = match device {
-        Device::Cuda => "ONNX Runtime multiplies 8 bits on the processor only".into(),
-        _ if held != Precision::Fp32 => format!("it holds {} already", held.name()),
-        _ => match graph.quantise(Bits::of_this_processor()) {
-            0 => "no product was found in its layers".into(),
-            _ => return Precision::Int8,
-        },
-    };
-    note(LogLevel::Warning, &format!("{name} is not made int8: {reason}"));
-    held
-}
-
-/// The graph rewritten; `None`, with a line in the log, where that cannot be done.
-fn planned(name: &str, graph: &Graph, streaming: &Streaming, lookahead: usize) -> Option<(Graph, Plan)> {
-    let mut graph = graph.clone();
-    match plan(&mut graph, streaming, lookahead) {
-        Ok(plan) => {
-            for reason in &plan.notes {
-                note(LogLevel::Info, &format!("{name}: {reason}"));
-            }
-            Some((graph, plan))
-        }
-        Err(reason) => {
-            note(LogLevel::Warning, &format!("{name} is run as it is: {reason}"));
-            None
-        }
     }
 }
 
@@ -210,7 +177,7 @@ struct Rolling {
 }
 
 impl Rolling {
-    fn empty(state: &State, new_rows: usize, is_ring: bool) -> Result<Self> {
+    fn empty(state: &State, new_rows: usize) -> Result<Self> {
         let mut dims = state.dims.clone();
         let [.., rows, width] = &mut dims[..] else {
             return Err(Error::Shape {
@@ -227,7 +194,7 @@ impl Rolling {
             slice,
             added,
             row,
-            is_ring,
+            is_ring: state.is_ring,
         })
     }
 
@@ -295,13 +262,10 @@ impl EncoderState {
             None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
         };
         let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
-        let rolling = encoder.states.iter().filter_map(|state| {
-            Some(Rolling::empty(
-                state,
-                state.new_rows?,
-                encoder.rings.contains(&state.input),
-            ))
-        });
+        let rolling = encoder
+            .states
+            .iter()
+            .filter_map(|state| Some(Rolling::empty(state, state.new_rows?)));
         let mut state = Self {
             streaming,
             rolling: rolling.collect::<Result<_>>()?,
@@ -324,7 +288,7 @@ impl EncoderState {
             if encoder.has_prompt {
                 binding.input(PROMPT_INPUT, &state.prompt)?;
             }
-            if !encoder.rings.is_empty() {
+            if encoder.states.iter().any(|state| state.is_ring) {
                 binding.input(OLDEST_INPUT, &state.oldest)?;
             }
             binding.output(output, &mut state.outputs)?;
@@ -448,7 +412,10 @@ mod tests {
     use allocation_counter::measure;
 
     use super::*;
-    use crate::graph::{Part, adapt, read_file};
+    use crate::{
+        graph::{Graph, Part, adapt, read_file},
+        model::files::EncoderPart,
+    };
 
     #[test]
     fn a_step_allocates_no_more_than_the_run_in_it() {
@@ -468,7 +435,11 @@ mod tests {
             };
             let part = NamedEncoder {
                 name: path.into(),
-                part: (graph, contract),
+                part: EncoderPart {
+                    graph,
+                    contract,
+                    unread: None,
+                },
             };
             let encoder = Encoder::load(part, streaming, 1, None, &options).unwrap();
             let mut state = EncoderState::new(&encoder).unwrap();

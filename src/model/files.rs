@@ -15,7 +15,9 @@ use bytes::Bytes;
 use super::{sniff::not_a_graph, variants::choose};
 use crate::{
     error::{Error, Result},
-    graph::{Contract, Fault, Graph, Joint, Part, Precision, TensorInfo, TransducerGraphs, adapt, read_file},
+    graph::{
+        Contract, Fault, Graph, Joint, Part, Precision, Skimmed, TensorInfo, TransducerGraphs, adapt, read_file, skim,
+    },
     headroom,
 };
 
@@ -74,7 +76,39 @@ impl<T> Named<T> {
 }
 
 /// An encoder that keeps the contract.
-pub(crate) type NamedEncoder = Named<(Graph, Contract)>;
+pub(crate) type NamedEncoder = Named<EncoderPart>;
+
+/// The graph of an encoder.
+#[derive(Debug, Clone)]
+pub(crate) struct EncoderPart {
+    pub(crate) graph: Graph,
+    pub(crate) contract: Contract,
+    /// `Some`: `graph` lacks its weights, for they may not be needed.
+    pub(crate) unread: Option<Unread>,
+}
+
+/// A graph whose weights were not read.
+#[derive(Debug, Clone)]
+pub(crate) struct Unread {
+    /// The graph's file, and those that it names.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl Unread {
+    /// Reads all of it.
+    pub(crate) fn read(&self) -> Result<Graph> {
+        let path = self.files.first().map_or(Path::new(""), PathBuf::as_path);
+        let mut parts = Parts::new(directory_of(path), None);
+        parts.add(path, Encoders::Wanted)?;
+        match parts.encoder.or(parts.ctc) {
+            Some(encoder) => Ok(encoder.part.graph),
+            None => Err(parts.stranger.unwrap_or_else(|| Error::NoModel {
+                path: path.into(),
+                missing: "encoder",
+            })),
+        }
+    }
+}
 
 /// Prediction network and joint, as they came.
 #[derive(Debug)]
@@ -115,21 +149,13 @@ const VOCABULARIES: [&str; 5] = [
 const SIDECAR: &str = "nemostt.json";
 
 impl Files {
-    /// Reads a model directory, or the directory of the one graph that `path` names.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Reads a model directory, or the directory of the one graph that `path` names. Encoders whose files have `skim_from`
+    /// bytes or more are read without their weights.
+    pub(crate) fn open(path: &Path, skim_from: Option<u64>) -> Result<Self> {
         let is_file = fs::metadata(path).map_err(|error| unreadable(path, error))?.is_file();
-        let directory = if is_file {
-            path.parent().unwrap_or(Path::new("."))
-        } else {
-            path
-        };
-        let directory = if directory.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            directory
-        };
+        let directory = if is_file { directory_of(path) } else { path };
 
-        let mut parts = Parts::new(directory);
+        let mut parts = Parts::new(directory, skim_from);
         if is_file {
             parts.add(path, Encoders::Wanted)?;
         }
@@ -166,13 +192,13 @@ impl Files {
         vocabulary: Source,
         sidecar: Option<Source>,
     ) -> Result<Self> {
-        let mut parts = Parts::new(Path::new(origin));
+        let mut parts = Parts::new(Path::new(origin), None);
         for Source { name, bytes } in graphs {
             let graph = Graph::decode(bytes).map_err(|fault| Error::BadModel {
                 path: name.clone(),
                 fault,
             })?;
-            parts.sort(name, graph, Encoders::Wanted)?;
+            parts.sort(name, (graph, None), Encoders::Wanted)?;
         }
         Ok(parts.into_files(origin.into(), vocabulary, sidecar))
     }
@@ -187,6 +213,8 @@ enum Encoders {
 
 struct Parts<'a> {
     directory: &'a Path,
+    /// See [`Files::open`].
+    skim_from: Option<u64>,
     encoder: Option<NamedEncoder>,
     ctc: Option<NamedEncoder>,
     joined: Option<Named<Box<TransducerGraphs>>>,
@@ -198,9 +226,10 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn new(directory: &'a Path) -> Self {
+    fn new(directory: &'a Path, skim_from: Option<u64>) -> Self {
         Self {
             directory,
+            skim_from,
             encoder: None,
             ctc: None,
             joined: None,
@@ -214,6 +243,9 @@ impl<'a> Parts<'a> {
     /// Reads a file and puts it where it belongs.
     fn add(&mut self, path: &Path, encoders: Encoders) -> Result<()> {
         let name = path.display().to_string();
+        if let Some((graph, unread)) = self.skimmed(path)? {
+            return self.sort(name, (graph, Some(unread)), encoders);
+        }
         let bad = |fault| Error::BadModel {
             path: name.clone(),
             fault,
@@ -238,11 +270,24 @@ impl<'a> Parts<'a> {
             (Some(error), _) => return Err(error),
             (None, attached) => attached.map_err(bad)?,
         }
-        self.sort(name, graph, encoders)
+        self.sort(name, (graph, None), encoders)
+    }
+
+    /// The graph of a large encoder without its weights. `None` where it is anything else or damaged: reading all of it tells.
+    fn skimmed(&self, path: &Path) -> Result<Option<(Graph, Unread)>> {
+        let Some(least) = self.skim_from.filter(|least| bytes_in(self.directory) >= *least) else {
+            return Ok(None);
+        };
+        headroom::ask(format!("decode {}", path.display()))?;
+        let skimmed = skim(path).ok().filter(|skimmed| {
+            let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
+            skimmed.graph.is_encoder() && skimmed.files.iter().map(length).sum::<u64>() >= least
+        });
+        Ok(skimmed.map(|Skimmed { graph, files }| (graph, Unread { files })))
     }
 
     /// Puts a graph where it belongs.
-    fn sort(&mut self, name: String, graph: Graph, encoders: Encoders) -> Result<()> {
+    fn sort(&mut self, name: String, (graph, unread): (Graph, Option<Unread>), encoders: Encoders) -> Result<()> {
         let bad = |fault| Error::BadModel {
             path: name.clone(),
             fault,
@@ -275,7 +320,11 @@ impl<'a> Parts<'a> {
             _ if !wanted => Ok(()),
             Part::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
             Part::Encoder(graph, contract) => {
-                let part = (graph, contract);
+                let part = EncoderPart {
+                    graph,
+                    contract,
+                    unread,
+                };
                 let named = Named { name, part };
                 if contract.ctc {
                     self.fill(|parts| &mut parts.ctc, "CTC graph", named)
@@ -335,6 +384,23 @@ fn unreadable(path: &Path, source: std::io::Error) -> Error {
             source,
         },
     }
+}
+
+/// Where a file lies.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+/// Bytes of all files in a directory.
+fn bytes_in(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    // Of what a link leads to: so a cache of downloads keeps its files.
+    files
+        .filter_map(|file| Some(fs::metadata(file.path()).ok()?.len()))
+        .sum()
 }
 
 fn onnx_files(directory: &Path) -> Result<Vec<PathBuf>> {

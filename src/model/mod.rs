@@ -2,6 +2,7 @@
 
 //! A loaded model: its graphs, its vocabulary and its numbers, checked once and shared by every stream.
 
+mod cache;
 #[cfg(feature = "embedded-model")]
 mod embedded;
 mod encoder;
@@ -10,6 +11,7 @@ mod joint;
 mod library;
 mod options;
 mod prediction;
+mod prepare;
 mod products;
 mod runtime;
 mod sidecar;
@@ -25,7 +27,7 @@ pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderState};
 pub use files::GraphFile;
 use files::{Files, NamedEncoder, TransducerParts};
-pub use options::{DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
+pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, set_runtime_logger};
 pub use sidecar::Languages;
@@ -106,7 +108,7 @@ pub(crate) fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u
 impl Model {
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
-        Self::build(Files::open(path)?, options)
+        Self::build(Files::open(path, cache::worth_from(options))?, options)
     }
 
     /// Loads the model that is compiled in.
@@ -119,7 +121,7 @@ impl Model {
         let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
         let parts = (files.encoder, files.transducer, files.ctc);
         let (decoder, body, transducer) = pick_decoder(&files.origin, parts, options.decoder)?;
-        let (graph, contract) = (&body.part.0, body.part.1);
+        let (graph, contract) = (&body.part.graph, body.part.contract);
 
         sidecar.complete(graph).map_err(|fault| body.bad(fault))?;
         let streaming = Streaming::read(graph).map_err(|fault| body.bad(fault))?;

@@ -24,6 +24,8 @@ pub struct Options {
     pub precision: PrecisionChoice,
     /// Labels that RNN-T decoding may emit in one encoder frame. NeMo's greedy decoding allows 10.
     pub max_symbols: usize,
+    /// Where prepared encoders are kept, so that the next start is faster.
+    pub cache: Cache,
     /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
     pub runtime_directories: Vec<PathBuf>,
 }
@@ -38,9 +40,44 @@ impl Default for Options {
             graph_optimization: GraphOptimization::All,
             precision: PrecisionChoice::Auto,
             max_symbols: 10,
+            cache: Cache::default(),
             runtime_directories: Vec::new(),
         }
     }
+}
+
+/// Where prepared encoders are kept: rewritten, packed for this processor, made int8. Nothing fails for want of a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// The directory.
+    pub directory: CacheDirectory,
+    /// Models whose files have fewer bytes are not kept: preparing them takes no time worth mentioning.
+    pub smallest: u64,
+    /// Most bytes of all that is kept; what was not used for longest goes. `None`: as many megabytes as the environment
+    /// variable `NEMOSTT_CACHE_SIZE` says, else 4 GiB.
+    pub size: Option<u64>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            directory: CacheDirectory::default(),
+            smallest: 32 << 20,
+            size: None,
+        }
+    }
+}
+
+/// A directory for a [`Cache`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CacheDirectory {
+    /// `nemostt/graphs` in `$XDG_CACHE_HOME`, else in `~/.cache`; none where neither is known.
+    #[default]
+    Standard,
+    /// None: every start prepares its encoder.
+    Off,
+    /// This one. It is made when something is first kept.
+    At(PathBuf),
 }
 
 /// Which decoder turns encoder frames into labels.

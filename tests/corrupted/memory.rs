@@ -2,6 +2,8 @@
 
 //! Sound models where there is not enough memory for them.
 
+use std::path::Path;
+
 use gstnemostt::Error;
 
 use crate::{
@@ -18,10 +20,12 @@ const LIMITS: std::ops::RangeInclusive<u64> = 40_000..=160_000;
 #[test]
 #[ignore = "it is the child of the test below"]
 fn one_second_in_little_memory() {
-    let Ok(model) = std::env::var(TASK) else { return };
+    let Ok(task) = std::env::var(TASK) else { return };
+    let (model, cache) = task.split_once(' ').unwrap();
+    let cache = Some(Path::new(cache)).filter(|cache| !cache.as_os_str().is_empty());
     let second = &clip("u2_digits")[..16_000];
     println!("{MARK}begin");
-    let outcome = match hear(&data("layouts").join(model), second) {
+    let outcome = match hear(&data("layouts").join(model), second, cache) {
         Ok(heard) => heard.to_owned(),
         Err(Error::OutOfMemory { .. }) => "out of memory".into(),
         Err(error) => format!("refused: {}", error.to_string().replace('\n', " ")),
@@ -32,7 +36,17 @@ fn one_second_in_little_memory() {
 #[test]
 fn too_little_memory_is_said() {
     // Two that keep all weights in the graph, one that has them beside it and one whose weights grow when they are loaded.
-    for model in ["nemo", "genai", "fp16", "../../../assets/demo-model"] {
+    // The last one also as it was kept before.
+    let cache = tempfile::tempdir().unwrap();
+    let demo = "../../../assets/demo-model";
+    let ran = hear(
+        &data("layouts").join(demo),
+        &clip("u2_digits")[..16_000],
+        Some(cache.path()),
+    );
+    assert_eq!(ran.unwrap(), "ran");
+    let kept = format!("{demo} {}", cache.path().display());
+    for model in ["nemo ", "genai ", "fp16 ", &format!("{demo} "), &kept] {
         let mut outcomes = Vec::new();
         for limit in LIMITS.step_by(6_000) {
             let mut process = Process::start("memory::one_second_in_little_memory", model, limit);

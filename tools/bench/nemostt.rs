@@ -12,17 +12,26 @@ use std::{
     time::Instant,
 };
 
-use gstnemostt::{Device, Event, GraphOptimization, Options, PrecisionChoice, Recognizer, Stream, graph::Precision};
+use gstnemostt::{
+    Cache, CacheDirectory, Device, Event, GraphOptimization, Options, PrecisionChoice, Recognizer, Stream,
+    graph::Precision,
+};
 
 /// Samples handed over at a time: 10 ms, as sound cards do.
 const PIECE: usize = 160;
 
-const USAGE: &str = "usage: bench_nemostt MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS all|none auto|fp32|int8";
+const USAGE: &str = "usage: bench_nemostt MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS all|none auto|fp32|int8 \
+                     [CACHE-DIRECTORY]; without the last, nothing is kept from one start to the next";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [model, clip, lookahead, threads, optimization, precision] = arguments.as_slice() else {
+    let [model, clip, lookahead, threads, optimization, precision, cache @ ..] = arguments.as_slice() else {
         return Err(USAGE.into());
+    };
+    let directory = match cache {
+        [] => CacheDirectory::Off,
+        [directory] => CacheDirectory::At(directory.into()),
+        _ => return Err(USAGE.into()),
     };
     let options = Options {
         lookahead: Some(lookahead.parse()?),
@@ -38,6 +47,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             "fp32" => PrecisionChoice::Fp32,
             "int8" => PrecisionChoice::Int8,
             _ => return Err(USAGE.into()),
+        },
+        cache: Cache {
+            directory,
+            ..Default::default()
         },
         ..Default::default()
     };

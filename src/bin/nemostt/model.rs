@@ -4,6 +4,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,7 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use gstnemostt::{DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
+use gstnemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
 /// Names a model directory where no option does, for the element too.
 const VARIABLE: &str = "NEMOSTT_MODEL";
@@ -42,6 +43,10 @@ pub struct ModelArguments {
     /// What is done to the encoder's graph: all exact rewrites, or nothing. The text is the same
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["all", "none"]).map(optimization))]
     graph_optimization: GraphOptimization,
+
+    /// Where large models are kept as they were prepared; "" for nowhere [default: nemostt/graphs in $XDG_CACHE_HOME or ~/.cache]
+    #[arg(long, value_name = "DIR")]
+    cache_directory: Option<OsString>,
 }
 
 impl ModelArguments {
@@ -78,6 +83,14 @@ impl ModelArguments {
             threads: self.threads,
             graph_optimization: self.graph_optimization,
             precision: self.precision,
+            cache: Cache {
+                directory: match &self.cache_directory {
+                    None => CacheDirectory::Standard,
+                    Some(path) if path.is_empty() => CacheDirectory::Off,
+                    Some(path) => CacheDirectory::At(path.into()),
+                },
+                ..Default::default()
+            },
             runtime_directories: runtime_directories(),
             ..Default::default()
         }
@@ -167,8 +180,8 @@ mod tests {
 
     #[test]
     fn flags_become_options() {
-        let line =
-            "x --decoder ctc --device cpu --threads 2 --graph-optimization none --precision int8 --model directory";
+        let line = "x --decoder ctc --device cpu --threads 2 --graph-optimization none --precision int8 --cache-directory kept \
+             --model directory";
         let arguments = Line::try_parse_from(line.split(' ')).unwrap().model;
         let expected = Options {
             lookahead: Some(80),
@@ -177,10 +190,17 @@ mod tests {
             threads: 2,
             graph_optimization: GraphOptimization::None,
             precision: PrecisionChoice::Int8,
+            cache: Cache {
+                directory: CacheDirectory::At("kept".into()),
+                ..Default::default()
+            },
             runtime_directories: runtime_directories(),
             ..Default::default()
         };
         assert_eq!(arguments.options(Some(80)), expected);
         assert_eq!(arguments.name(), "directory");
+        let of = |line: &[&str]| Line::try_parse_from(line).unwrap().model.options(None).cache.directory;
+        assert_eq!(of(&["x"]), CacheDirectory::Standard);
+        assert_eq!(of(&["x", "--cache-directory", ""]), CacheDirectory::Off);
     }
 }

@@ -171,6 +171,7 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
         output: next,
         dims: vec![1, left, width],
         new_rows: None,
+        is_ring: false,
     };
     let Some(heads) = &projection.heads else {
         join(net, &state, &fresh, &projected, frames, 1);

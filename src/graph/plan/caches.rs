@@ -131,6 +131,7 @@ pub(super) fn split(net: &mut Net, input: &str, output: &str, axis: usize) -> Re
             output: cache.next.clone(),
             dims,
             new_rows: None,
+            is_ring: false,
         });
     }
     for (state, cache) in states.iter().zip(&caches) {

@@ -32,6 +32,8 @@ mod subsampling;
 mod tests;
 mod value;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, SCALE};
 use self::net::{Attribute, Net};
 pub use self::prediction::plan_prediction;
@@ -42,7 +44,7 @@ use crate::window::full_width;
 const OLDEST_OPSET: i64 = 13;
 
 /// A tensor that one step writes and the next one reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Input that reads it.
     pub input: String,
@@ -53,6 +55,10 @@ pub struct State {
     /// `None`: `output` is the whole tensor for the next step. Else it is new rows along the last axis but one, to be put
     /// behind those that are there, the oldest of which make room.
     pub new_rows: Option<usize>,
+    /// Whether the new rows are to be put where the oldest are, and nothing else moves: see
+    /// [`OLDEST_INPUT`](super::OLDEST_INPUT).
+    #[serde(default)]
+    pub is_ring: bool,
 }
 
 impl State {
@@ -63,6 +69,7 @@ impl State {
             output: format!("{input}_next"),
             dims: dims.into(),
             new_rows: None,
+            is_ring: false,
         };
         vec![
             state("cache_last_channel", [1, s.layers, s.left, s.width]),

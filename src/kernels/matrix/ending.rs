@@ -3,11 +3,12 @@
 //! What is done with a product's sums while they are at hand.
 
 use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
 
 use super::{super::vectors::silu, Output};
 
 /// What becomes of a product's sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ending {
     /// Nothing.
     Plain,

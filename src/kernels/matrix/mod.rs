@@ -12,6 +12,8 @@
 
 mod ending;
 mod floats;
+mod form;
+mod kept;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -23,9 +25,14 @@ mod tiles;
 
 use std::{io, marker::PhantomData, ops::Range, sync::Arc};
 
-pub(crate) use self::{ending::Ending, tiles::Digits};
+pub(crate) use self::{
+    ending::Ending,
+    kept::{Kept, layout},
+    tiles::Digits,
+};
 use self::{
     floats::Tile,
+    form::Form,
     pages::{Frozen, Pages},
 };
 
@@ -54,43 +61,6 @@ pub struct Kind {
     /// `None`: zeros.
     pub bias: Option<Vec<f32>>,
     pub ending: Ending,
-}
-
-/// How weights are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// As they are, for vectors.
-    Floats,
-    /// As integers of 24 bits, for matrix tiles: see [`tiles`] for how exact they are.
-    Digits,
-}
-
-impl Form {
-    /// The fastest one for products of `depth` values on this processor.
-    fn best(depth: usize) -> Self {
-        match tiles::are_there(depth) {
-            true => Self::Digits,
-            false => Self::Floats,
-        }
-    }
-
-    /// Columns of a panel.
-    fn columns(self) -> usize {
-        match self {
-            Self::Floats => Tile::of_this_processor().columns,
-            Self::Digits => tiles::COLUMNS,
-        }
-    }
-
-    /// Bytes of the panels of a product.
-    fn bytes(self, kind: &Kind) -> usize {
-        match self {
-            Self::Floats => {
-                (size_of::<f32>() * kind.columns.next_multiple_of(self.columns())).saturating_mul(kind.depth)
-            }
-            Self::Digits => tiles::bytes(kind.depth, kind.columns),
-        }
-    }
 }
 
 /// Weights of a product: `output = input · weights + bias`.
@@ -138,34 +108,39 @@ impl Weights {
 
     /// As [`pack`](Self::pack), in these forms.
     fn pack_as(kinds: Vec<(Form, Kind)>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
-        let sizes = kinds.iter().map(|(form, kind)| form.bytes(kind));
-        let mut pages = Pages::zeros(sizes.fold(0, usize::saturating_add))?;
+        let sizes = kinds.iter().map(|(form, kind)| form.bytes(kind.depth, kind.columns));
+        let sizes: Option<Vec<usize>> = sizes.collect();
+        let sizes = sizes.ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut pages = Pages::zeros(sizes.iter().copied().fold(0, usize::saturating_add))?;
         let mut rest = pages.bytes_mut();
         let mut scales = Vec::new();
-        for (index, (form, kind)) in kinds.iter().enumerate() {
+        for (index, ((form, kind), &size)) in kinds.iter().zip(&sizes).enumerate() {
             assert!(Self::fits(kind.depth));
-            let (panels, others) = rest.split_at_mut(form.bytes(kind));
+            let (panels, others) = rest.split_at_mut(size);
             rest = others;
             scales.push(form.write(kind, panels, |row, column, room| fill(index, row, column, room)));
         }
         let panels = Arc::new(pages.freeze()?);
         let mut start = 0;
-        let weights = kinds.into_iter().zip(scales).map(|((form, kind), scales)| {
-            let size = form.bytes(&kind);
-            let mut bias = kind.bias.unwrap_or_default();
-            bias.resize(kind.columns.next_multiple_of(form.columns()), 0.0);
-            start += size;
-            Self {
-                panels: panels.clone(),
-                range: start - size..start,
-                form,
-                scales,
-                bias,
-                depth: kind.depth,
-                columns: kind.columns,
-                ending: kind.ending,
-            }
-        });
+        let weights = kinds
+            .into_iter()
+            .zip(scales)
+            .zip(sizes)
+            .map(|(((form, kind), scales), size)| {
+                let mut bias = kind.bias.unwrap_or_default();
+                bias.resize(kind.columns.next_multiple_of(form.columns()), 0.0);
+                start += size;
+                Self {
+                    panels: panels.clone(),
+                    range: start - size..start,
+                    form,
+                    scales,
+                    bias,
+                    depth: kind.depth,
+                    columns: kind.columns,
+                    ending: kind.ending,
+                }
+            });
         Ok(weights.collect())
     }
 
@@ -282,40 +257,6 @@ impl Weights {
 
     fn panel_count(&self) -> usize {
         self.bias.len() / self.form.columns()
-    }
-}
-
-impl Form {
-    /// Writes a product's weights into `panels`. Gives the scales of its columns.
-    fn write(self, kind: &Kind, panels: &mut [u8], fill: impl Fn(usize, usize, &mut [f32])) -> Vec<f32> {
-        let width = self.columns();
-        let count = kind.columns.div_ceil(width);
-        let mut scales = Vec::new();
-        let mut values = Vec::new();
-        for (number, panel) in panels
-            .chunks_exact_mut((panels.len() / count.max(1)).max(1))
-            .enumerate()
-        {
-            let first = number * width;
-            let real = width.min(kind.columns - first);
-            match self {
-                Self::Floats => {
-                    let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
-                    for (row, values) in panel.chunks_exact_mut(width).enumerate() {
-                        fill(row, first, &mut values[..real]);
-                    }
-                }
-                Self::Digits => {
-                    values.resize(kind.depth, [0.0; tiles::COLUMNS]);
-                    for (row, values) in values.iter_mut().enumerate() {
-                        values[real..].fill(0.0);
-                        fill(row, first, &mut values[..real]);
-                    }
-                    scales.extend(tiles::pack(&values, panel));
-                }
-            }
-        }
-        scales
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::kernels::noise;
 
 /// The forms that this processor has code for.
-fn forms() -> impl Iterator<Item = Form> {
+pub(super) fn forms() -> impl Iterator<Item = Form> {
     let digits = tiles::are_there(0).then_some(Form::Digits);
     [Form::Floats].into_iter().chain(digits)
 }

@@ -25,7 +25,7 @@ use ort::{
 use super::{Device, Options, PrecisionChoice, library::candidates, threads::threads_for};
 use crate::{
     error::{Error, Result},
-    graph::{Fault, Graph, Precision},
+    graph::{Encoded, Fault, Graph, Precision},
     headroom,
     lock::lock,
 };
@@ -164,20 +164,29 @@ pub(crate) fn device_of(options: &Options) -> Result<Device> {
     pick_device(options.device)
 }
 
+/// `graph` as ONNX Runtime takes it on the device that `options` come down to; `name` is for messages.
+pub(crate) fn encode(mut graph: Graph, name: &str, options: &Options) -> Result<Encoded> {
+    headroom::ask(format!("load {name}"))?;
+    let wide = device_of(options)? == Device::Cpu || options.precision == PrecisionChoice::Fp32;
+    if wide && graph.precision() == Precision::Fp16 {
+        graph.widen().map_err(|error| Error::OutOfMemory {
+            doing: format!("widen the weights of {name}"),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(graph.encode())
+}
+
 impl Session {
     /// Loads a graph; `name` is for messages.
-    pub(crate) fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Self> {
+    pub(crate) fn load(graph: Graph, name: &str, options: &Options) -> Result<Self> {
+        Self::start(encode(graph, name, options)?, name, options)
+    }
+
+    /// Loads a graph that is encoded; `name` is for messages.
+    pub(crate) fn start(graph: Encoded, name: &str, options: &Options) -> Result<Self> {
         let environment = environment(&options.runtime_directories)?;
-        headroom::ask(format!("load {name}"))?;
         let device = pick_device(options.device)?;
-        let wide = device == Device::Cpu || options.precision == PrecisionChoice::Fp32;
-        if wide && graph.precision() == Precision::Fp16 {
-            graph.widen().map_err(|error| Error::OutOfMemory {
-                doing: format!("widen the weights of {name}"),
-                reason: error.to_string(),
-            })?;
-        }
-        let graph = graph.encode();
         let threads = threads_for(options.threads, graph.weights);
         let builder = configure(&environment, device, threads).map_err(|error| match device {
             Device::Cuda => Error::Device {

@@ -36,10 +36,10 @@ type Sums = [[[i32; COLUMNS]; TILE_ROWS]; SUMS];
 /// Deeper products might overflow sums of 32 bits: three products of digits of 2^7 at each value.
 const MOST_DEPTH: usize = 1 << 15;
 
-/// Bytes of weights' digits for products of `depth` values and `columns` columns.
-pub(super) fn bytes(depth: usize, columns: usize) -> usize {
+/// Bytes of weights' digits for products of `depth` values and `columns` columns; `None`, if nothing is as large.
+pub(super) fn bytes(depth: usize, columns: usize) -> Option<usize> {
     let (steps, panels) = (depth.div_ceil(LINE), columns.div_ceil(COLUMNS));
-    steps.saturating_mul(DIGITS * TILE).saturating_mul(panels)
+    steps.checked_mul(DIGITS * TILE)?.checked_mul(panels)
 }
 
 /// Whether tiles can multiply `depth` values here.

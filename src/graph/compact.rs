@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An encoded graph to be kept: it points into the files it came from, of which it may use a twentieth.
+
+use std::{io, sync::Arc};
+
+use prost::Message;
+
+use super::{
+    Encoded, FileBytes, ModelProto, TensorProto,
+    onnx::{StringStringEntryProto, tensor_proto::DataLocation},
+    weights::{file_name, make_external},
+};
+use crate::kernels::matrix::Weights;
+
+/// A graph that points into one file, which holds what it uses and nothing else.
+pub(crate) struct Compact<'a> {
+    /// The ONNX file, without the large weights.
+    pub(crate) model: Vec<u8>,
+    /// What follows each other in the file of weights.
+    pub(crate) weights: Vec<&'a [u8]>,
+}
+
+impl Encoded {
+    /// The same graph with its weights side by side.
+    ///
+    /// # Errors
+    /// None with a graph that [`Graph::encode`](super::Graph::encode) made.
+    pub(crate) fn compact(&self) -> io::Result<Compact<'_>> {
+        let mut model = ModelProto::decode(&self.model[..])?;
+        let mut weights = Vec::new();
+        let mut end = 0;
+        let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        for tensor in tensors.filter(|tensor| tensor.data_location() == DataLocation::External) {
+            let bytes = self
+                .place(tensor)
+                .ok_or_else(|| io::Error::other("a weight is in no file of the graph"))?;
+            make_external(tensor, &file_name(0), end, bytes.len());
+            weights.push(bytes);
+            end += bytes.len();
+        }
+        Ok(Compact {
+            model: model.encode_to_vec(),
+            weights,
+        })
+    }
+
+    /// The graph that was [compacted](Self::compact), with all weights of its file.
+    pub(crate) fn from_compact(
+        model: Vec<u8>,
+        file: FileBytes,
+        products: Vec<Arc<Weights>>,
+        weights: usize,
+        has_our_operations: bool,
+    ) -> Self {
+        Self {
+            model,
+            files: vec![(file_name(0), file)],
+            products,
+            weights,
+            has_our_operations,
+        }
+    }
+
+    fn place(&self, tensor: &TensorProto) -> Option<&[u8]> {
+        let entry = |key: &str| {
+            let found = tensor.external_data.iter().find(|entry| entry.key() == key);
+            found.map(StringStringEntryProto::value)
+        };
+        let (_, file) = self
+            .files
+            .iter()
+            .find(|(name, _)| Some(name.as_str()) == entry("location"))?;
+        let (offset, length): (usize, usize) = (entry("offset")?.parse().ok()?, entry("length")?.parse().ok()?);
+        file.get(offset..offset.checked_add(length)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Bits, Graph, Streaming, plan, read_file};
+
+    #[test]
+    fn a_compact_graph_has_the_same_weights() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
+        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let streaming = Streaming::read(&graph).unwrap();
+        plan(&mut graph, &streaming, 1).unwrap();
+        // Weights then lie in two files.
+        graph.quantise(Bits::Seven);
+        let encoded = graph.encode();
+        assert_eq!(encoded.files.len(), 2);
+        let compact = encoded.compact().unwrap();
+        let file: FileBytes = compact.weights.concat().into();
+        let before: usize = encoded.files.iter().map(|(_, file)| file.len()).sum();
+        assert!(file.len() < before);
+        let again = Encoded::from_compact(compact.model, file, Vec::new(), encoded.weights, false);
+
+        let tensors = |encoded: &Encoded| {
+            ModelProto::decode(&encoded.model[..])
+                .unwrap()
+                .graph
+                .unwrap()
+                .initializer
+        };
+        let (before, after) = (tensors(&encoded), tensors(&again));
+        assert_eq!(before.len(), after.len());
+        let mut outside = 0;
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!((before.name(), &before.dims), (after.name(), &after.dims));
+            assert_eq!(before.raw_data, after.raw_data);
+            assert_eq!(encoded.place(before), again.place(after), "{}", before.name());
+            outside += usize::from(again.place(after).is_some());
+        }
+        assert!(outside > 10);
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Encoders that were prepared before, in files: rewritten, packed in the order in which they are read, made int8.
+//!
+//! An entry is named by what it was made of ([`key`]), so a model that was moved finds it and one that was changed does not.
+//! It holds the graph as ONNX Runtime gets it, not as ONNX Runtime optimises it: a second start then runs what the first one
+//! ran, and nothing depends on how that writes graphs (`docs/performance.md`). With an entry the model's own file is hashed,
+//! but not kept in memory ([`crate::graph::skim`]).
+//!
+//! Nothing here fails: what cannot be read or written is a line in the log, and the encoder is prepared as without a cache.
+
+mod directory;
+mod entry;
+mod key;
+mod parallel;
+
+use std::{io, path::PathBuf};
+
+use directory::Directory;
+use entry::Entry;
+use tempfile::NamedTempFile;
+
+use super::{
+    files::Unread,
+    options::{Device, GraphOptimization, Options, PrecisionChoice},
+    prepare::Prepared,
+    products::may_be_ours,
+    runtime::{LogLevel, device_of, note},
+};
+use crate::{
+    error::{Error, Result},
+    graph::{Graph, Precision},
+};
+
+/// Bytes of the files from which on a model may be worth an entry; `None` where there is no cache.
+pub(super) fn worth_from(options: &Options) -> Option<u64> {
+    let may_be = options.graph_optimization == GraphOptimization::All;
+    Directory::of(&options.cache.directory, options.cache.size).filter(|_| may_be)?;
+    Some(options.cache.smallest)
+}
+
+/// The place of one encoder in the cache.
+pub(super) struct Slot {
+    /// Of the model, for the log.
+    name: String,
+    directory: Directory,
+    circumstances: String,
+    key: String,
+}
+
+impl Slot {
+    /// The place of the encoder in the files of `unread`, whose graph is `graph` but for its weights; `None` where there is no
+    /// cache, or what it saves is less than reading it takes.
+    ///
+    /// # Errors
+    /// ONNX Runtime is missing, or the device.
+    pub(super) fn of(
+        name: &str,
+        graph: &Graph,
+        unread: &Unread,
+        lookahead: usize,
+        options: &Options,
+    ) -> Result<Option<Self>> {
+        let made_int8 = options.precision == PrecisionChoice::Int8 && device_of(options)? == Device::Cpu;
+        if graph.precision() != Precision::Fp32 || !(made_int8 || may_be_ours(options)?) {
+            return Ok(None);
+        }
+        let Some(directory) = Directory::of(&options.cache.directory, options.cache.size) else {
+            return Ok(None);
+        };
+        let hashes: io::Result<Vec<_>> = unread.files.iter().map(|path| parallel::hash_of_file(path)).collect();
+        Ok(match hashes {
+            Ok(hashes) => {
+                let circumstances = key::circumstances(lookahead, options);
+                Some(Self {
+                    name: name.into(),
+                    directory,
+                    key: key::key(&hashes, &circumstances),
+                    circumstances,
+                })
+            }
+            Err(error) => {
+                note(
+                    LogLevel::Info,
+                    &format!("{name} is not looked for in the cache: {error}"),
+                );
+                None
+            }
+        })
+    }
+
+    /// What was prepared before.
+    pub(super) fn read(&self) -> Option<Prepared> {
+        let path = self.path();
+        match entry::read(&path, &self.key) {
+            Ok((prepared, file)) => {
+                self.directory.touch(&file);
+                self.log(&format!("was prepared before, as {}", path.display()));
+                Some(prepared)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let is_damaged = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+                self.fails(&error, is_damaged);
+                None
+            }
+        }
+    }
+
+    /// Whether `graph` is still the one that this is the place of.
+    pub(super) fn is_of(&self, graph: &Graph) -> bool {
+        let hashes: Vec<_> = graph.files().iter().map(|file| parallel::hash_of_bytes(file)).collect();
+        key::key(&hashes, &self.circumstances) == self.key
+    }
+
+    /// Writes `prepared`, which nobody finds until it is [published](Pending::publish).
+    pub(super) fn write(&self, prepared: &Prepared) -> Option<Pending> {
+        let written = || {
+            let entry = Entry::new(&self.key, prepared)?;
+            let Some(mut part) = self.directory.part(entry.length())? else {
+                return Ok(None);
+            };
+            entry.write(part.as_file_mut())?;
+            Ok::<_, io::Error>(Some(Pending {
+                part,
+                path: self.path(),
+            }))
+        };
+        written().unwrap_or_else(|error| {
+            self.log(&format!("is not kept as {}: {error}", self.path().display()));
+            None
+        })
+    }
+
+    /// What was read does not run: it goes.
+    pub(super) fn discard(&self, error: &Error) {
+        self.fails(error, true);
+    }
+
+    fn fails(&self, error: &dyn std::fmt::Display, is_damaged: bool) {
+        let path = self.path();
+        self.log(&format!("is prepared anew, {} cannot be used: {error}", path.display()));
+        if is_damaged {
+            // Where that is not allowed, the next start says so again.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.entry(&self.key)
+    }
+
+    fn log(&self, what: &str) {
+        note(LogLevel::Info, &format!("{} {what}", self.name));
+    }
+}
+
+/// An entry that was written under another name.
+pub(super) struct Pending {
+    part: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Pending {
+    /// Gives it its name: it was seen to run.
+    pub(super) fn publish(self) {
+        let path = self.path.display();
+        if let Err(error) = self.part.persist(&self.path) {
+            note(LogLevel::Info, &format!("{path} is not kept: {error}"));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Entries that are not what they were, and directories that take none.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{common::model_path, entry, files, hits, keeping, logged, say, say_alone};
+
+/// Magic, length of the head, its hash.
+const PREFIX: usize = 8 + 8 + 32;
+
+/// An entry in pieces.
+struct Entry {
+    head: Value,
+    parts: Vec<u8>,
+}
+
+impl Entry {
+    fn of(bytes: &[u8]) -> Self {
+        let length = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
+        let (head, parts) = bytes[PREFIX..].split_at(length);
+        Self {
+            head: serde_json::from_slice(head).unwrap(),
+            parts: parts.into(),
+        }
+    }
+
+    /// Its file, with a head that has the right hash.
+    fn bytes(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(&self.head).unwrap();
+        let length = (head.len() as u64).to_le_bytes();
+        let hash = blake3::hash(&head);
+        [&b"nemostt\x01"[..], &length, hash.as_bytes(), &head, &self.parts].concat()
+    }
+
+    /// Writes over the graph, which is the first part, and hashes it again.
+    fn change_graph(&mut self, change: impl Fn(&mut [u8])) {
+        let [length, hash] = self.head["graph"][0].as_array_mut().unwrap().as_mut_slice() else {
+            panic!("a graph of this size is one piece");
+        };
+        let graph = &mut self.parts[..length.as_u64().unwrap() as usize];
+        change(graph);
+        *hash = blake3::hash(graph).to_hex().to_string().into();
+    }
+}
+
+/// Starts with `entries` in place of the one that belongs there, one after the other: each is written anew as it was.
+fn are_rebuilt(entries: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = keeping(directory.path());
+    let model = model_path("trained");
+    let expected = say(&model, &options);
+    let path = entry(directory.path());
+    let sound = fs::read(&path).unwrap();
+    for (number, (name, damaged)) in entries(&sound).into_iter().enumerate() {
+        assert!(damaged != sound, "{name}");
+        fs::write(&path, damaged).unwrap();
+        assert!(say(&model, &options) == expected, "{name}");
+        assert_eq!(logged("cannot be used", directory.path()), number + 1, "{name}");
+        assert_eq!(entry(directory.path()), path, "{name}");
+        assert!(fs::read(&path).unwrap() == sound, "{name}");
+    }
+    let found = hits(directory.path());
+    assert!(say(&model, &options) == expected);
+    assert_eq!(hits(directory.path()), found + 1);
+}
+
+#[test]
+fn a_damaged_entry_is_made_anew() {
+    are_rebuilt(|sound| {
+        let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+        for length in [0, 7, PREFIX, PREFIX + 100, sound.len() / 2, sound.len() - 1] {
+            all.push((format!("cut to {length}"), sound[..length].into()));
+        }
+        for place in [
+            0,
+            7,
+            8,
+            15,
+            20,
+            PREFIX + 10,
+            sound.len() / 3,
+            sound.len() / 2,
+            sound.len() - 1,
+        ] {
+            let mut flipped = sound.to_vec();
+            flipped[place] ^= 0x40;
+            all.push((format!("a bit of byte {place}"), flipped));
+        }
+        all.push(("longer".into(), [sound, &[0]].concat()));
+        all.push(("garbage".into(), vec![0xa5; sound.len()]));
+        all.push((
+            "text".into(),
+            b"this is no entry, nor was it ever one, whatever its name says".into(),
+        ));
+        all
+    });
+}
+
+#[test]
+fn an_entry_that_does_not_run_is_made_anew() {
+    are_rebuilt(|sound| {
+        let with = |name: &str, change: &dyn Fn(&mut Entry)| {
+            let mut entry = Entry::of(sound);
+            change(&mut entry);
+            (name.to_owned(), entry.bytes())
+        };
+        vec![
+            with("of another width", &|entry| entry.head["width"] = 99.into()),
+            with("without states", &|entry| {
+                entry.head["states"] = Value::Array(Vec::new())
+            }),
+            with("of another graph", &|entry| entry.head["key"] = "0".repeat(64).into()),
+            with("with a graph that is none", &|entry| {
+                entry.change_graph(|graph| graph.fill(0xa5))
+            }),
+            with("with an operation that nobody knows", &|entry| {
+                entry.change_graph(|graph| {
+                    let name = b"DynamicQuantizeLinear";
+                    let place = graph.windows(name.len()).position(|part| part == name).unwrap();
+                    graph[place] = b'X';
+                });
+            }),
+            with("with products that are not there", &|entry| {
+                let product = serde_json::json!({
+                    "form": "Floats", "depth": 1_u64 << 40, "columns": 1 << 20, "ending": "Plain"
+                });
+                entry.head["products"].as_array_mut().unwrap().push(product);
+            }),
+            with("with lengths beyond all memory", &|entry| {
+                entry.head["panels"] =
+                    serde_json::json!([[u64::MAX / 2, "0".repeat(64)], [u64::MAX / 2, "0".repeat(64)]]);
+            }),
+            with("with a head of another version", &|entry| {
+                drop(entry.head.as_object_mut().unwrap().remove("precision"))
+            }),
+        ]
+    });
+}
+
+#[test]
+fn a_directory_that_takes_nothing_changes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("file");
+    fs::write(&file, "not a directory").unwrap();
+    let model = model_path("trained");
+    let check = |directory: &Path| {
+        let options = keeping(directory);
+        for _ in 0..2 {
+            assert!(say(&model, &options) == say_alone(&model, &options));
+        }
+        assert_eq!(logged("is not kept", directory), 2);
+        assert_eq!(hits(directory), 0);
+    };
+    check(&file);
+    check(&file.join("beyond"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let closed = place.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+        // Whoever may do everything can write there.
+        if fs::write(closed.join("try"), "").is_err() {
+            check(&closed);
+            assert!(files(&closed).is_empty());
+        }
+    }
+}
