@@ -18,7 +18,7 @@ use super::{
     vectors::{add_rows, dot, exp},
 };
 
-/// Values in the longest vector: rows that are worked on in vectors are padded to a multiple of it.
+/// Values in the longest vector: rows that are worked on in vectors are padded to a multiple.
 const LANES: usize = 16;
 
 /// What does not change from step to step.
@@ -117,8 +117,7 @@ impl Attention {
             .enumerate()
             .map(first)
             .collect::<Option<_>>()?;
-        // Whole vectors are read from the first position of a frame on.
-        let position_count = count.next_multiple_of(LANES) + LANES;
+        let position_count = count.next_multiple_of(LANES);
         let mut padded = vec![0.0; all * position_count];
         for (padded, row) in padded
             .chunks_exact_mut(position_count)
