@@ -19,7 +19,7 @@ pub(super) fn pack(_: &[[f32; COLUMNS]], _: &mut [u8]) -> [f32; COLUMNS] {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Digits;
+pub(crate) struct Digits(());
 
 impl Digits {
     pub(super) fn take(&mut self, _: &[f32], _: usize) {}
@@ -29,6 +29,7 @@ impl Digits {
     }
 }
 
+#[allow(dead_code)] // nobody makes one
 pub(super) struct Column<'a> {
     pub(super) scales: &'a [f32],
     pub(super) bias: &'a [f32],
