@@ -291,8 +291,8 @@ impl<'a> Output<'a> {
     pub(super) fn put(&self, row: usize, column: usize, values: &[f32]) {
         let count = values.len().min(self.columns - column);
         let place = self.place(row, column);
-        // SAFETY: no more than the row is written. What threads write at a time are
-        // different columns: `Weights::multiply` and `Attention::attend` demand it.
+        // SAFETY: no more than the row is written. What threads write at a time are different columns: `Weights::multiply`
+        // and `Attention::attend` demand it.
         unsafe {
             place.copy_from_nonoverlapping(values.as_ptr(), count);
         }

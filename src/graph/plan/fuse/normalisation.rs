@@ -74,16 +74,9 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
 /// The node that gives `x · sigmoid(x)`, if nothing else is made of `x`.
 fn gate(walk: &Walk<'_>, x: &str) -> Option<usize> {
     let &[a, b] = walk.index.users(x) else { return None };
-    let node = |number: usize| walk.net.nodes.get(number);
-    let (sigmoid, product) = match node(a)?.op_type() {
-        "Sigmoid" => (a, b),
-        _ => (b, a),
-    };
-    let gated = &node(sigmoid)?.output[0];
-    let takes = |name: &str| node(product).is_some_and(|node| node.input.iter().any(|input| input == name));
-    let is_gate = node(sigmoid)?.op_type() == "Sigmoid"
-        && walk.taken(gated, "Mul") == Some(product)
-        && takes(x)
-        && node(product)?.input.len() == 2;
+    let is_product = |&user: &usize| walk.net.nodes.get(user).is_some_and(|node| node.op_type() == "Mul");
+    let product = [a, b].into_iter().find(is_product)?;
+    let (sigmoid, other) = walk.one_made(&walk.net.nodes[product], "Sigmoid")?;
+    let is_gate = other == x && sigmoid.input[0] == x && walk.taken(&sigmoid.output[0], "Mul") == Some(product);
     is_gate.then_some(product)
 }
