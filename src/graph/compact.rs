@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::{
     Encoded, FileBytes, ModelProto, TensorProto,
-    onnx::{StringStringEntryProto, tensor_proto::DataLocation},
-    weights::{file_name, make_external},
+    onnx::tensor_proto::DataLocation,
+    weights::{external, file_name, make_external},
 };
 use crate::kernels::matrix::Weights;
 
@@ -63,14 +63,9 @@ impl Encoded {
     }
 
     fn place(&self, tensor: &TensorProto) -> Option<&[u8]> {
-        let entry = |key: &str| {
-            let found = tensor.external_data.iter().find(|entry| entry.key() == key);
-            found.map(StringStringEntryProto::value)
-        };
-        let (_, file) = self
-            .files
-            .iter()
-            .find(|(name, _)| Some(name.as_str()) == entry("location"))?;
+        let entry = |key: &str| external(tensor, key);
+        let location = entry("location")?;
+        let (_, file) = self.files.iter().find(|(name, _)| name == location)?;
         let (offset, length): (usize, usize) = (entry("offset")?.parse().ok()?, entry("length")?.parse().ok()?);
         file.get(offset..offset.checked_add(length)?)
     }

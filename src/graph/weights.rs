@@ -109,10 +109,7 @@ impl Graph {
                 continue;
             }
             let name = tensor.name().to_owned();
-            let entry = |key: &str| {
-                let found = tensor.external_data.iter().find(|entry| entry.key() == key);
-                found.map(StringStringEntryProto::value)
-            };
+            let entry = |key: &str| external(tensor, key);
             let location = entry("location").unwrap_or_default().to_owned();
             let wrong = |reason: String| Fault::ExternalData {
                 location: location.clone(),
@@ -194,6 +191,12 @@ fn offset_in(part: &[u8], whole: &[u8]) -> Option<usize> {
     (offset.checked_add(part.len())? <= whole.len()).then_some(offset)
 }
 
+/// What an external tensor says of its place: "location", "offset" or "length".
+pub(super) fn external<'a>(tensor: &'a TensorProto, key: &str) -> Option<&'a str> {
+    let found = tensor.external_data.iter().find(|entry| entry.key() == key);
+    found.map(StringStringEntryProto::value)
+}
+
 pub(super) fn make_external(tensor: &mut TensorProto, location: &str, offset: usize, length: usize) {
     let entry = |key: &str, value: String| StringStringEntryProto {
         key: Some(key.into()),
@@ -239,7 +242,7 @@ mod tests {
         let model = ModelProto::decode(encoded.model.as_slice()).unwrap();
         let tensor = &model.graph.unwrap().initializer[0];
         assert_eq!(tensor.data_location(), DataLocation::External);
-        let value = |key: &str| tensor.external_data.iter().find(|e| e.key() == key).unwrap().value();
+        let value = |key: &str| external(tensor, key).unwrap();
         let (offset, length): (usize, usize) = (value("offset").parse().unwrap(), value("length").parse().unwrap());
         let (_, file) = encoded
             .files

@@ -143,7 +143,7 @@ impl Encoder {
 struct Memory {
     /// Tensors of those [`Encoder::states`] that are written whole.
     states: Vec<Tensor<f32>>,
-    /// How many frames of the attention cache, counted from its end, are real.
+    /// How many frames of the attention cache, counted from the newest, are real.
     len: Tensor<i64>,
 }
 

@@ -208,8 +208,8 @@ impl Weights {
         match (input, self.form) {
             (Rows::Floats(input), Form::Floats) => {
                 assert!(input.len() == output.rows * self.depth);
+                let columns = self.form.columns();
                 for panel in panels {
-                    let columns = self.form.columns();
                     let bias = &self.bias[panel * columns..][..columns];
                     let weights = bytemuck::cast_slice(self.panel(panel));
                     floats::multiply((input, more), weights, (bias, self.ending), output, panel * columns);

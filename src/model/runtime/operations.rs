@@ -168,10 +168,7 @@ impl Operator for Attend {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        match context.inputs().first() {
-            Some(queries) => context.set_output(0, queries),
-            None => Ok(()),
-        }
+        like_first_input(context)
     }
 }
 
@@ -210,6 +207,14 @@ impl Kernel for AttendKernel {
                 attention.attend(head, &step, &results);
             }
         })
+    }
+}
+
+/// Says that the first output is as large as the first input.
+fn like_first_input(context: &mut ShapeInferenceContext) -> ort::Result<()> {
+    match context.inputs().first() {
+        Some(input) => context.set_output(0, input),
+        None => Ok(()),
     }
 }
 
@@ -322,10 +327,7 @@ impl Operator for Normalise {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        match context.inputs().first() {
-            Some(rows) => context.set_output(0, rows),
-            None => Ok(()),
-        }
+        like_first_input(context)
     }
 }
 
