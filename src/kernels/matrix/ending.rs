@@ -16,6 +16,14 @@ pub(crate) enum Ending {
     Silu,
 }
 
+/// What the columns of a panel are besides its numbers.
+pub(super) struct Column<'a> {
+    /// What the numbers of each column are multiplied by.
+    pub(super) scales: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) ending: Ending,
+}
+
 /// Rows of sums of which each fills whole vectors.
 struct Gate<'a>(&'a mut [f32]);
 

@@ -6,7 +6,7 @@ use std::{io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Form, Pages, Tile, Weights, tiles};
+use super::{Ending, Form, Pages, Weights};
 
 /// What is known of the weights of one product besides their values. [`Weights::from_bytes`] makes weights of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,10 +19,8 @@ pub(crate) struct Kept {
 
 /// How panels lie on this processor: weights that were kept under another name are not for it.
 pub(crate) fn layout() -> String {
-    match tiles::are_there(0) {
-        true => "digits for tiles".into(),
-        false => format!("float32 in panels of {}", Tile::of_this_processor().columns),
-    }
+    let form = Form::best(0);
+    format!("{form:?} in panels of {}", form.columns())
 }
 
 /// Sizes of what was kept of a product.
@@ -42,11 +40,10 @@ impl Size {
 impl Kept {
     /// `None`, if there is no such product here.
     fn size(&self) -> Option<Size> {
-        let has_scales = self.form == Form::Digits;
-        let is_sound = Weights::fits(self.depth) && self.columns > 0 && (!has_scales || tiles::are_there(self.depth));
+        let is_sound = Weights::fits(self.depth) && self.columns > 0 && self.form.is_there(self.depth);
         let size = Size {
             columns: self.columns.checked_next_multiple_of(self.form.columns())?,
-            has_scales,
+            has_scales: self.form.has_scales(),
             panels: self.form.bytes(self.depth, self.columns)?,
         };
         is_sound.then_some(size)

@@ -5,35 +5,45 @@
 //!
 //! With 2 to 14 rows, a step ends when memory has delivered the weights. ONNX Runtime's own product is made for many rows:
 //! with 14 it gets a third of what the processor multiplies, and reads memory in small pages (`docs/performance.md`).
-//! Here weights lie in the order in which they are read, in large pages ([`pages`]): as they are ([`floats`]) or, where the
-//! processor has matrix tiles, with a quarter less of memory ([`tiles`]).
+//! Here weights lie in the order in which they are read, in large pages ([`pages`]): as they are ([`floats`]) or, with a
+//! quarter less of memory, as integers of 24 bits for vectors of 512 bits ([`integers`]) or for matrix tiles ([`tiles`]).
 //!
 //! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/operations.rs`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod ending;
 mod floats;
 mod form;
+#[cfg(target_arch = "x86_64")]
+mod integers;
 mod kept;
 mod pages;
+#[cfg(target_arch = "x86_64")]
+mod scale;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+
 #[cfg(not(target_arch = "x86_64"))]
-#[path = "no_tiles.rs"]
+#[path = "absent.rs"]
+mod integers;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "absent.rs"]
 mod tiles;
 
 use std::{io, marker::PhantomData, ops::Range, sync::Arc};
 
+use self::{
+    ending::Column,
+    floats::Tile,
+    form::Form,
+    pages::{BEYOND, Frozen, Pages},
+};
 pub(crate) use self::{
     ending::Ending,
     kept::{Kept, layout},
-    tiles::Digits,
-};
-use self::{
-    floats::Tile,
-    form::Form,
-    pages::{Frozen, Pages},
 };
 
 /// Bytes of weights that are one piece of work, at most: enough to be worth handing over, and few enough that all threads
@@ -70,7 +80,7 @@ pub struct Weights {
     panels: Arc<Frozen>,
     range: Range<usize>,
     form: Form,
-    /// What the numbers of each column are multiplied by, where they are digits.
+    /// What the numbers of each column are multiplied by, where they are integers.
     scales: Vec<f32>,
     bias: Vec<f32>,
     depth: usize,
@@ -83,8 +93,17 @@ pub struct Weights {
 pub enum Rows<'a> {
     /// For [`Form::Floats`].
     Floats(&'a [f32]),
+    /// For [`Form::Integers`].
+    Integers(&'a integers::Input),
     /// For [`Form::Digits`].
-    Digits(&'a Digits),
+    Digits(&'a tiles::Input),
+}
+
+/// Where an input is made ready.
+#[derive(Debug, Default)]
+pub struct Room {
+    integers: integers::Input,
+    digits: tiles::Input,
 }
 
 impl Weights {
@@ -178,13 +197,17 @@ impl Weights {
         count.min(self.panel_count())
     }
 
-    /// Makes `input` ready for [`multiply`](Self::multiply). Nothing is allocated if `digits` held as many values before.
-    pub fn prepare<'a>(&self, input: &'a [f32], digits: &'a mut Digits) -> Rows<'a> {
+    /// Makes `input` ready for [`multiply`](Self::multiply). Nothing is allocated if `room` held as many values before.
+    pub fn prepare<'a>(&self, input: &'a [f32], room: &'a mut Room) -> Rows<'a> {
         match self.form {
             Form::Floats => Rows::Floats(input),
+            Form::Integers => {
+                room.integers.take(input, self.depth);
+                Rows::Integers(&room.integers)
+            }
             Form::Digits => {
-                digits.take(input, self.depth);
-                Rows::Digits(digits)
+                room.digits.take(input, self.depth);
+                Rows::Digits(&room.digits)
             }
         }
     }
@@ -205,28 +228,33 @@ impl Weights {
         let (panels, pieces) = (self.panel_count(), self.pieces());
         assert!(piece < pieces);
         let panels = piece * panels / pieces..(piece + 1) * panels / pieces;
+        let columns = self.form.columns();
+        let first = panels.start * columns;
+        let column = |panel: usize| {
+            let range = panel * columns..(panel + 1) * columns;
+            Column {
+                scales: self.scales.get(range.clone()).unwrap_or_default(),
+                bias: &self.bias[range],
+                ending: self.ending,
+            }
+        };
         match (input, self.form) {
             (Rows::Floats(input), Form::Floats) => {
                 assert!(input.len() == output.rows * self.depth);
-                let columns = self.form.columns();
                 for panel in panels {
-                    let bias = &self.bias[panel * columns..][..columns];
+                    let Column { bias, ending, .. } = column(panel);
                     let weights = bytemuck::cast_slice(self.panel(panel));
-                    floats::multiply((input, more), weights, (bias, self.ending), output, panel * columns);
+                    floats::multiply((input, more), weights, (bias, ending), output, panel * columns);
                 }
+            }
+            (Rows::Integers(input), Form::Integers) => {
+                assert!(input.rows() == output.rows);
+                let panels = panels.map(|panel| (self.panel_with_beyond(panel), column(panel)));
+                integers::multiply((input, self.depth, more), panels, first, output);
             }
             (Rows::Digits(input), Form::Digits) => {
                 assert!(input.rows() == output.rows);
-                let first = panels.start * tiles::COLUMNS;
-                let panels = panels.map(|panel| {
-                    let columns = panel * tiles::COLUMNS..(panel + 1) * tiles::COLUMNS;
-                    let column = tiles::Column {
-                        scales: &self.scales[columns.clone()],
-                        bias: &self.bias[columns],
-                        ending: self.ending,
-                    };
-                    (self.panel(panel), column)
-                });
+                let panels = panels.map(|panel| (self.panel(panel), column(panel)));
                 tiles::multiply((input, self.depth, more), panels, first, output);
             }
             _ => panic!("the input of a product was made ready for another one"),
@@ -239,8 +267,8 @@ impl Weights {
     /// As [`multiply`](Self::multiply).
     pub fn multiply_alone(&self, input: &[f32], output: &mut [f32]) {
         let output = Output::new(output, self.columns);
-        let mut digits = Digits::default();
-        let input = self.prepare(input, &mut digits);
+        let mut room = Room::default();
+        let input = self.prepare(input, &mut room);
         for piece in 0..self.pieces() {
             // SAFETY: nobody else has the output.
             #[allow(unsafe_code)]
@@ -251,8 +279,14 @@ impl Weights {
     }
 
     fn panel(&self, index: usize) -> &[u8] {
+        let panel = self.panel_with_beyond(index);
+        &panel[..panel.len() - BEYOND]
+    }
+
+    /// A panel and what lies behind it.
+    fn panel_with_beyond(&self, index: usize) -> &[u8] {
         let bytes = self.range.len() / self.panel_count();
-        &self.panels.bytes()[self.range.clone()][index * bytes..][..bytes]
+        &self.panels.with_beyond()[self.range.start + index * bytes..][..bytes + BEYOND]
     }
 
     fn panel_count(&self) -> usize {

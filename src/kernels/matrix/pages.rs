@@ -16,6 +16,9 @@ const LARGE_PAGE: usize = 2 << 20;
 #[cfg(not(target_os = "linux"))]
 const LARGE_PAGE: usize = 0;
 
+/// Zeros behind the last byte, for whoever reads whole vectors.
+pub(super) const BEYOND: usize = 64;
+
 /// Bytes that are written once.
 #[derive(Debug)]
 pub(super) struct Pages {
@@ -34,8 +37,8 @@ impl Pages {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         // What fills no large page gets none.
         let room = if bytes < LARGE_PAGE { 0 } else { LARGE_PAGE };
-        let length = bytes.checked_add(room).ok_or_else(too_large)?;
-        let map = MmapMut::map_anon(length.max(1))?;
+        let length = bytes.checked_add(room + BEYOND).ok_or_else(too_large)?;
+        let map = MmapMut::map_anon(length)?;
         // Old kernels put a mapping anywhere, and only a whole large page can be one.
         let start = match room {
             0 => 0,
@@ -74,7 +77,12 @@ pub(super) struct Frozen {
 
 impl Frozen {
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.map[self.start..][..self.bytes]
+        &self.with_beyond()[..self.bytes]
+    }
+
+    /// Those, and [`BEYOND`] zeros.
+    pub(super) fn with_beyond(&self) -> &[u8] {
+        &self.map[self.start..][..self.bytes + BEYOND]
     }
 }
 
@@ -93,6 +101,7 @@ mod tests {
             let frozen = pages.freeze().unwrap();
             assert_eq!(frozen.bytes().len(), bytes);
             assert!(frozen.bytes().iter().enumerate().all(|(i, &value)| value == i as u8));
+            assert_eq!(frozen.with_beyond()[bytes..], [0; BEYOND]);
             let is_large = LARGE_PAGE > 0 && bytes >= LARGE_PAGE;
             assert!(!is_large || frozen.bytes().as_ptr().addr().is_multiple_of(LARGE_PAGE));
         }

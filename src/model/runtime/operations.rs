@@ -21,7 +21,7 @@ use crate::{
     kernels::{
         attention::{self, Attention, Results, Step},
         convolution::Convolution,
-        matrix::{Digits, Output, Weights},
+        matrix::{Output, Room, Weights},
         normalisation::Normalisation,
     },
 };
@@ -58,7 +58,7 @@ impl Operator for Product {
         let weights = self.weights(context.get(NUMBER))?;
         Ok(ProductKernel {
             weights,
-            digits: Digits::default(),
+            room: Room::default(),
         })
     }
 
@@ -89,8 +89,8 @@ impl Product {
 /// One product of a graph.
 struct ProductKernel {
     weights: Arc<Weights>,
-    /// Its input, kept for the room.
-    digits: Digits,
+    /// Where its input is made ready, from step to step.
+    room: Room,
 }
 
 impl Kernel for ProductKernel {
@@ -114,7 +114,7 @@ impl Kernel for ProductKernel {
             return Err(ort::Error::new("what is added to a product is of another size"));
         }
         let output = Output::new(output, weights.columns());
-        let input = weights.prepare(input, &mut self.digits);
+        let input = weights.prepare(input, &mut self.room);
         tensors::for_each_piece(context, weights.pieces(), |piece| {
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]

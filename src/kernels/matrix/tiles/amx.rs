@@ -7,6 +7,7 @@
 use std::arch::asm;
 
 use super::{
+    super::avx512,
     Sums, TILE, are_there,
     digits::{DIGITS, LINE, Line, TILE_ROWS},
 };
@@ -22,11 +23,9 @@ pub(super) fn ask() -> bool {
     const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
     let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
     let has_tiles = has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8;
-    // Where `pulp` uses vectors of 512 bits, there is all that `avx512.rs` is compiled for.
-    let has_vectors = pulp::x86::V4::try_new().is_some();
     // SAFETY: two numbers go in and one comes out.
     has_tiles
-        && has_vectors
+        && avx512::is_there()
         && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 

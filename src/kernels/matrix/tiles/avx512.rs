@@ -4,19 +4,20 @@
 
 #![allow(unsafe_code)]
 
-use std::{arch::x86_64::*, mem::transmute};
+use std::arch::x86_64::*;
 
 use super::{
-    super::{super::vectors::silu, Output, ending::Ending},
-    COLUMNS, Column, Sums, TILE,
-    digits::{DIGITS, LINE, Line, MIDDLES, Scale},
+    super::{
+        Output,
+        avx512::{LANES, end as end_row, largest_of_columns, load, without_sign},
+        ending::Column,
+        scale::Scale,
+    },
+    COLUMNS, Sums, TILE,
+    digits::{DIGITS, LINE, Line, MIDDLES},
 };
 
-/// Floats in a vector.
-const LANES: usize = 16;
-
-/// The largest of `values`, without their signs; not finite, if one of them is not. They are compared by their bits, which
-/// lie in the order of the numbers; what is not a number lies above all of them.
+/// The largest of `values`, without their signs; not finite, if one of them is not: see [`largest_of_columns`].
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn largest(values: &[f32]) -> f32 {
     let mut largest = _mm512_setzero_si512();
@@ -57,14 +58,7 @@ pub(super) fn split(values: &[f32], scale: Scale, lines: &mut [Line], rows: usiz
 /// See [`super::pack`].
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMNS] {
-    let mut largest = _mm512_setzero_si512();
-    for row in values {
-        largest = _mm512_max_epu32(largest, without_sign(load(row)));
-    }
-    let mut bits = [0_u32; COLUMNS];
-    // SAFETY: there is room for 16 words.
-    unsafe { _mm512_storeu_si512(bits.as_mut_ptr().cast(), largest) };
-    let scales = bits.map(|bits| Scale::of(f32::from_bits(bits)));
+    let scales = largest_of_columns(values).map(Scale::of);
     let to_number = load(&scales.map(|scale| scale.to_number));
     for (values, tiles) in values.chunks(LINE).zip(room.chunks_exact_mut(DIGITS * TILE)) {
         for (quad, values) in values.chunks(4).enumerate() {
@@ -111,13 +105,8 @@ pub(super) fn end(
     /// What the last sum is of.
     const WHOLE: f32 = 4_294_967_296.0;
     assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
-    assert!(more.is_none_or(|more| more.len() == output.rows * output.columns));
-    // SAFETY: a processor with tiles has all that `pulp` asks for; it is what this function is compiled for.
-    let simd = unsafe { pulp::x86::V4::new_unchecked() };
     let (scales, bias) = (load(column.scales), load(column.bias));
     let part = _mm512_set1_ps(PART);
-    let width = COLUMNS.min(output.columns - place.1);
-    let mask = mask(width);
     for (index, row_scale) in row_scales.iter().enumerate() {
         let sums: [__m512; 4] = std::array::from_fn(|sum| {
             // SAFETY: a row of sums is as long as a vector.
@@ -127,48 +116,12 @@ pub(super) fn end(
         let sum = _mm512_fmadd_ps(sum, part, sums[2]);
         let sum = _mm512_fmadd_ps(sum, part, sums[3]);
         let scale = _mm512_mul_ps(_mm512_set1_ps(row_scale * WHOLE), scales);
-        let mut value = _mm512_fmadd_ps(sum, scale, bias);
-        if column.ending == Ending::Silu {
-            // SAFETY: both are 16 floats.
-            value = unsafe {
-                let value = transmute::<__m512, pulp::f32x16>(value);
-                transmute::<pulp::f32x16, __m512>(silu(simd, value))
-            };
-        }
-        let row = place.0 + index;
-        if let Some(more) = more {
-            let start = row * output.columns + place.1;
-            value = _mm512_add_ps(value, load(&more[start..start + width]));
-        }
-        let room = output.place(row, place.1);
-        // SAFETY: no more than the row is written, by this thread only.
-        unsafe { _mm512_mask_storeu_ps(room, mask, value) };
+        let value = _mm512_fmadd_ps(sum, scale, bias);
+        end_row(value, column.ending, more, output, (place.0 + index, place.1));
     }
 }
 
-/// Up to 16 values, and zeros.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn load(values: &[f32]) -> __m512 {
-    // SAFETY: no more is read than there are.
-    unsafe { _mm512_maskz_loadu_ps(mask(values.len()), values.as_ptr()) }
-}
-
-/// That of the first `count` of a vector.
-fn mask(count: usize) -> u16 {
-    match count {
-        LANES.. => u16::MAX,
-        few => (1 << few) - 1,
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn without_sign(values: __m512) -> __m512i {
-    _mm512_and_si512(_mm512_castps_si512(values), _mm512_set1_epi32(i32::MAX))
-}
-
-/// The digits of floats, in the three lower bytes of each: see [`Scale::digits`].
+/// The digits of floats, in the three lower bytes of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn numbers(values: __m512, to_number: __m512) -> __m512i {

@@ -1,59 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Numbers as integers of 24 bits, and those as three digits of 8 bits, for [tiles](super).
+//! Integers of 24 bits as three digits of 8 bits, for [tiles](super).
 //!
-//! A float32 has 24 bits, too, but each its own exponent. Here all numbers of a row of an input, or of a column of weights,
-//! share the exponent of their largest: small ones are off by 2^-24 of that. A sum in float32 is no better, for it is
-//! rounded to 2^-24 of what it has come to with every number that is added. The sums here are exact.
+//! How exact that is: [`scale`](super::super::scale). The sums here are exact.
 //!
 //! Digits run from -128 to 127, the lowest first: `n = d0 + 256·d1 + 65536·d2`.
 
-use super::{are_there, avx512};
+use super::{super::scale::Scale, are_there, avx512};
 
 /// Digits of a number.
 pub(super) const DIGITS: usize = 3;
 
-/// The largest number. Digits go to 127·(1 + 256 + 65536), which is 7 more: what comes out of a division and a product may be
-/// rounded up.
-const LARGEST: f32 = 8_355_704.0;
-
 /// What makes 128 of each digit's zero: with it, a digit plus 128 is a byte of the number.
 pub(super) const MIDDLES: i32 = 0x80_80_80;
-
-/// The numbers of one row or column, against floats.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scale {
-    /// What a float is multiplied by.
-    pub(super) to_number: f32,
-    /// What a number is multiplied by: not a number, if not all floats are finite.
-    pub(super) to_float: f32,
-}
-
-impl Scale {
-    /// That of floats of which the largest is `largest` or `-largest`.
-    pub(super) fn of(largest: f32) -> Self {
-        let to_number = LARGEST / largest;
-        if largest.is_finite() && to_number.is_finite() {
-            return Self {
-                to_number,
-                to_float: largest / LARGEST,
-            };
-        }
-        // Below 3e-32, all of them are as good as zero.
-        let is_zero = largest.is_finite();
-        Self {
-            to_number: 0.0,
-            to_float: if is_zero { 0.0 } else { f32::NAN },
-        }
-    }
-
-    /// The digits of a float, in the three lower bytes of a word, the lowest first.
-    #[cfg(test)]
-    fn digits(self, value: f32) -> i32 {
-        let number = (value * self.to_number).round_ties_even() as i32;
-        (number + MIDDLES) ^ MIDDLES
-    }
-}
 
 /// Rows of an input, in the order in which tiles read them: for 64 values of each row, the lowest digits of all rows, then
 /// the middle ones, then the highest.
@@ -135,28 +94,11 @@ mod tests {
 
     #[test]
     fn digits_are_those_of_the_number() {
-        let scale = Scale::of(LARGEST);
         for value in (-8_355_704..=8_355_704)
             .step_by(1013)
             .chain([-8_355_704, 8_355_704, 127, 128, -128, -129])
         {
-            let digits = scale.digits(value as f32);
-            assert_eq!(number(digits), value);
-        }
-    }
-
-    #[test]
-    fn nothing_is_off_by_more_than_a_part_in_16_million_of_the_largest() {
-        for largest in [1e-20_f32, 0.3, 1.0, 7e30] {
-            let scale = Scale::of(largest);
-            for part in 0..1000 {
-                let value = largest * (part as f32 / 500.0 - 1.0);
-                let back = f64::from(number(scale.digits(value))) * f64::from(scale.to_float);
-                let error = (back - f64::from(value)).abs() / f64::from(largest);
-                // The largest ones are rounded as floats, too, of 24 bits each.
-                let most = 1.1 + 2.0 * f64::from((value / largest).abs());
-                assert!(error < most / f64::from(1 << 24), "{value} of {largest}: {back}");
-            }
+            assert_eq!(number((value + MIDDLES) ^ MIDDLES), value);
         }
     }
 
@@ -171,8 +113,6 @@ mod tests {
             assert!(Scale::of(largest(&values)).to_float.is_nan());
         }
         assert_eq!(Scale::of(largest(&[-3.0, 2.0])), Scale::of(3.0));
-        assert_eq!(Scale::of(0.0).to_float, 0.0);
-        assert_eq!(Scale::of(1e-38).to_float, 0.0);
     }
 
     #[test]

@@ -17,9 +17,9 @@ mod digits;
 use std::sync::LazyLock;
 
 use self::amx::Tiles;
-pub(crate) use self::digits::Digits;
+pub(crate) use self::digits::Digits as Input;
 use self::digits::{DIGITS, LINE, TILE_ROWS};
-use super::{Output, ending::Ending};
+use super::{Output, ending::Column};
 
 /// Columns of a panel.
 pub(super) const COLUMNS: usize = 16;
@@ -61,21 +61,13 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [f32; COLUMNS]
     scales.map(|scale| scale.to_float)
 }
 
-/// What a panel's product is besides its digits.
-pub(super) struct Column<'a> {
-    /// What the numbers of each column are multiplied by.
-    pub(super) scales: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) ending: Ending,
-}
-
 /// `input` times `panels`, of which there is one for each of `columns`. They go to `output` from column `first` on; `more`,
 /// if there is any, is as large as `output` and is added to it.
 ///
 /// # Panics
 /// If a panel is not as deep as the input, or there are no tiles.
 pub(super) fn multiply<'a>(
-    (input, depth, more): (&Digits, usize, Option<&[f32]>),
+    (input, depth, more): (&Input, usize, Option<&[f32]>),
     panels: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
     first: usize,
     output: &Output<'_>,

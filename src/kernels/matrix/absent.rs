@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! In place of `tiles`, where processors have none: nobody asks for them.
+//! In place of `tiles` and of `integers` on processors that have neither: nobody asks for them.
 
-use super::{Output, ending::Ending};
+use super::{Output, ending::Column};
 
 pub(super) const COLUMNS: usize = 1;
+
+pub(super) fn is_there() -> bool {
+    false
+}
 
 pub(super) fn are_there(_: usize) -> bool {
     false
@@ -15,13 +19,13 @@ pub(super) fn bytes(_: usize, _: usize) -> Option<usize> {
 }
 
 pub(super) fn pack(_: &[[f32; COLUMNS]], _: &mut [u8]) -> [f32; COLUMNS] {
-    unreachable!("there are no tiles")
+    unreachable!("weights of no such form are made here")
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Digits(());
+pub(crate) struct Input(());
 
-impl Digits {
+impl Input {
     pub(super) fn take(&mut self, _: &[f32], _: usize) {}
 
     pub(super) fn rows(&self) -> usize {
@@ -29,18 +33,11 @@ impl Digits {
     }
 }
 
-#[allow(dead_code)] // nobody makes one
-pub(super) struct Column<'a> {
-    pub(super) scales: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) ending: Ending,
-}
-
 pub(super) fn multiply<'a>(
-    _: (&Digits, usize, Option<&[f32]>),
+    _: (&Input, usize, Option<&[f32]>),
     _: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
     _: usize,
     _: &Output<'_>,
 ) {
-    unreachable!("there are no tiles")
+    unreachable!("weights of no such form are made here")
 }
