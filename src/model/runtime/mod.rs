@@ -79,11 +79,13 @@ fn environment(directories: &[PathBuf]) -> Result<Environment> {
     if let Some(environment) = &*current {
         return Ok(environment.clone());
     }
+    headroom::ask_for(headroom::LIBRARY, "load ONNX Runtime")?;
     let mut reason = String::new();
     let candidates = candidates(directories);
     for path in &candidates {
         match ort::init_from(path) {
             Ok(builder) => {
+                headroom::ask_for(headroom::START, "start ONNX Runtime")?;
                 let mut builder = builder.with_name("nemostt").with_telemetry(false);
                 if LOGGER.get().is_some() {
                     builder = builder.with_logger(Arc::new(|level, _, _, _, message| log(level, message)));
