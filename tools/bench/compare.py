@@ -8,6 +8,7 @@ round, whole pipeline, samples to text; the order is turned by one from round to
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -80,6 +81,7 @@ def main() -> None:
                         "precision": program.precision,
                         "load_s": round(program.load, 2),
                         "rounds_s": [round(value, 4) for value in program.seconds],
+                        "outside_s": [round(value, 4) for value in program.outside[1:] if not math.isnan(value)],
                         "words": len(program.text.split()),
                         "text": program.text,
                     }

@@ -2,6 +2,7 @@
 """The programs that are compared. Each loads its model, then hears the clip whenever it is told to."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ class Engine:
     environment: dict = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     """How long it took to hear the clip, a number for each round."""
+    outside: list[float] = field(default_factory=list)
+    """How much of that was spent outside of the encoder, where the program says it."""
     load: float = 0.0
     text: str = ""
     process: subprocess.Popen | None = None
@@ -44,6 +47,7 @@ class Engine:
         self.process.stdin.flush()
         answer = self.answer()
         self.text = answer["text"]
+        self.outside.append(answer.get("outside", math.nan))
         return answer["seconds"]
 
     def answer(self) -> dict:
@@ -71,7 +75,7 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
     runtime = {"ORT_DYLIB_PATH": str(options.runtime)}
 
     def nemostt(name: str, held: str, model: str = "nemo", optimization: str = "all", choice: str = "auto") -> Engine:
-        command = [options.nemostt, models / model, clip, lookahead, threads, optimization, choice]
+        command = [options.nemostt, models / f"{model}_{lookahead}", clip, lookahead, threads, optimization, choice]
         return Engine(name, command, held, runtime)
 
     def sherpa(model: str, precision: str) -> Engine:
@@ -96,6 +100,6 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
     if not options.no_int8:
         # Made at load, from the file of fp32.
         found.append(nemostt("nemostt", "int8", choice="int8"))
-        found.append(nemostt("nemostt, sherpa-onnx's int8 files", "int8", model=f"sherpa_int8_{lookahead}"))
+        found.append(nemostt("nemostt, sherpa-onnx's int8 files", "int8", model="sherpa_int8"))
         found.append(sherpa("sherpa_int8", "int8"))
     return found

@@ -3,7 +3,7 @@
 
 As drawn they say one label for ever, or none: what they compute hardly varies from frame to frame. So the two inputs of
 the joint are brought to mean 0 and a fixed deviation, over the frames of the clip and over all labels, and blank becomes as
-likely as it takes. Only the last layers change, and no sizes: a step costs what it did.
+likely as it takes, for each lookahead anew. Only the last layers change, and no sizes: a step costs what it did.
 """
 
 import numpy as np
@@ -13,26 +13,35 @@ from full_size import CONV, LABELS, LAYERS, LEFT, LSTM, MELS, WIDTH, Weights
 # NeMo's own limit of labels in one frame (`greedy.max_symbols`).
 MAX_SYMBOLS = 10
 RATE, WINDOW, HOP, FFT = 16000, 400, 160, 512
-# Mel frames that a window carries over from the one before it.
-CARRY = 9
+# By which blank becomes less likely until enough is said.
+STEP = 0.25
+# Mel frames that a window carries over from the one before it, and those that the first one has less than the others.
+CARRY, SHORT = 9, 7
 
 
-def liven(weights: Weights, samples: np.ndarray, lookaheads: list[int], labels_per_second: float) -> list[int]:
-    """Changes the weights of the joint; gives how many labels `samples` have now with each lookahead (frames)."""
+def liven(
+    weights: Weights, samples: np.ndarray, lookaheads: list[int], labels_per_second: float
+) -> list[tuple[np.ndarray, int]]:
+    """Changes the weights of the joint; gives, for each lookahead (frames), its last bias and how many labels `samples` have
+    with it."""
     encoded = encode(weights, mel(samples), lookaheads)
     predict = Prediction(weights)
     normalise(weights, "enc", (WIDTH, LSTM), np.concatenate(encoded), 1.5)
     normalise(weights, "pred", (LSTM, LSTM), np.stack([predict(label)[0] for label in range(LABELS)]), 0.3)
     weights.of_joint((LSTM, LABELS + 1))[:] *= 6
+    return [quiet(weights, predict, frames, labels_per_second * len(samples) / RATE) for frames in encoded]
+
+
+def quiet(weights: Weights, predict: "Prediction", encoded: np.ndarray, wanted: float) -> tuple[np.ndarray, int]:
+    """The joint's last bias with which about as many labels as `wanted` are said, and how many are."""
     # From the quiet side: below some bias the labels feed themselves and do not end. It begins where the first is said.
-    first = logits(weights, predict(LABELS)[0], np.concatenate(encoded))
-    bias, said = np.zeros(LABELS + 1, np.float32), [0]
+    first = logits(weights, predict(LABELS)[0], encoded)
+    bias, said = np.zeros(LABELS + 1, np.float32), 0
     bias[-1] = np.max(first[:, :-1].max(1) - first[:, -1])
-    while max(said) < labels_per_second * len(samples) / RATE:
-        bias[-1] -= 0.5
-        said = [greedy(weights, predict, frames, bias) for frames in encoded]
-    weights.biases["joint_net.2.bias"] = bias
-    return said
+    while said < wanted:
+        bias[-1] -= STEP
+        said = greedy(weights, predict, encoded, bias)
+    return bias, said
 
 
 class Prediction:
@@ -81,15 +90,16 @@ def normalise(weights: Weights, name: str, shape: tuple, inputs: np.ndarray, dev
 
 
 def encode(weights: Weights, features: np.ndarray, lookaheads: list[int]) -> list[np.ndarray]:
-    """Encoder frames of each lookahead, [frames, width], by windows that begin with 9 frames of the one before."""
+    """Encoder frames of each lookahead, [frames, width], by windows that begin with 9 frames of the one before. The first one
+    has 7 frames less than nemostt's others, here filled up in front."""
     encoder, found = session(weights.fill("encoder-model.onnx")), []
     names = [info.name for info in encoder.get_inputs()]
     for lookahead in lookaheads:
         new, frames = 8 * (lookahead + 1), []
-        padded = np.pad(features, ((0, 0), (CARRY, 0)))
+        padded = np.pad(features, ((0, 0), (CARRY + SHORT, 0)))
         shapes = (1, LAYERS, LEFT, WIDTH), (1, LAYERS, WIDTH, CONV)
         caches = [*(np.zeros(shape, np.float32) for shape in shapes), np.zeros(1, np.int64)]
-        for begin in range(0, features.shape[1] - new + 1, new):
+        for begin in range(0, features.shape[1] + SHORT - new + 1, new):
             window = padded[None, :, begin : begin + CARRY + new]
             values = (np.ascontiguousarray(window), np.array([CARRY + new], np.int64), *caches)
             encoded, _, *caches = encoder.run(None, dict(zip(names, values)))
@@ -105,13 +115,16 @@ def session(model) -> onnxruntime.InferenceSession:
 
 
 def mel(samples: np.ndarray) -> np.ndarray:
-    """Log-mel features, [mels, frames]: near enough to NeMo's to see how they vary."""
+    """NeMo's log-mel features, [mels, frames], as nemostt computes them."""
     loud = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
-    frames = np.lib.stride_tricks.sliding_window_view(loud, WINDOW)[::HOP] * np.hanning(WINDOW)
+    around = np.pad(loud, WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(around, WINDOW)[::HOP] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames, FFT)) ** 2
-    points = np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), MELS + 2)
-    centres = 700 * (10 ** (points / 2595) - 1)
-    bins, (low, middle, high) = np.fft.rfftfreq(FFT, 1 / RATE), (centres[at : at + MELS, None] for at in range(3))
+    # Slaney's scale: linear up to 1 kHz, logarithmic above.
+    top = 15 + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
+    points = np.linspace(0, top, MELS + 2)
+    corners = np.where(points < 15, points * 200 / 3, 1000 * 6.4 ** ((points - 15) / 27))
+    bins, (low, middle, high) = np.fft.rfftfreq(FFT, 1 / RATE), (corners[at : at + MELS, None] for at in range(3))
     bank = np.maximum(0, np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)))
     # Slaney's normalisation: every filter has the same area.
     return np.log(bank * 2 / (high - low) @ power.T + 2**-24).astype(np.float32)

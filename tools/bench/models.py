@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The full-size model in the layout of each reader: the same weights in all of them.
 
-    nemo/              as NeMo exports it (nemostt)
-    sherpa_MS/         for sherpa-onnx, which knows one lookahead for each directory
+    nemo_MS/           as NeMo exports it (nemostt)
+    sherpa_MS/         for sherpa-onnx
     sherpa_int8_MS/    the same, quantised as sherpa-onnx's own export scripts do it
     parakeet_rs_MS/    for parakeet-rs, with the changes that `fit_parakeet_rs` describes
+
+MS is a lookahead: sherpa-onnx and parakeet-rs know one for each directory, and each says as much as the others (`liven`).
 """
 
 import hashlib
@@ -46,30 +48,35 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
     shutil.rmtree(target, ignore_errors=True)
     weights = full_size.Weights()
     encoder = weights.fill("encoder-model.onnx")
-    save(encoder, target / "nemo" / "encoder-model.onnx")
     weights.fill("decoder_joint-model.onnx")
-    said = liven(weights, audio.read(clip), [lookahead // FRAME_MS for lookahead in lookaheads], labels)
-    print(f"bench: labels in the clip, for each lookahead: {said}", file=sys.stderr)
-    save(weights.fill("decoder_joint-model.onnx"), target / "nemo" / "decoder_joint-model.onnx")
-    full_size.write_tokens(target / "nemo" / "tokens.txt")
+    frames = [lookahead // FRAME_MS for lookahead in lookaheads]
+    lively = list(zip(lookaheads, liven(weights, audio.read(clip), frames, labels)))
+    print(f"bench: labels in the clip, for each lookahead: {[said for _, (_, said) in lively]}", file=sys.stderr)
 
-    first, decoder, joiner = None, weights.fill("decoder.onnx"), weights.fill("joiner.onnx")
-    for lookahead in lookaheads:
+    first, alike = None, target / f"nemo_{lookaheads[0]}" / "encoder-model.onnx"
+    save(encoder, alike)
+    for lookahead, (bias, _) in lively:
+        weights.biases["joint_net.2.bias"] = bias
+        directory = target / f"nemo_{lookahead}"
+        save(weights.fill("decoder_joint-model.onnx"), directory / "decoder_joint-model.onnx")
+        full_size.write_tokens(directory / "tokens.txt")
+        if lookahead != lookaheads[0]:
+            os.link(alike, directory / alike.name)
         directory = target / f"sherpa_{lookahead}"
         set_metadata(encoder, sherpa_metadata("encoder", KIND, SHAPE, lookahead // FRAME_MS))
         save(encoder, directory / "encoder.onnx")
-        save(decoder, directory / "decoder.onnx")
-        save(joiner, directory / "joiner.onnx")
+        save(weights.fill("decoder.onnx"), directory / "decoder.onnx")
+        save(weights.fill("joiner.onnx"), directory / "joiner.onnx")
         full_size.write_tokens(directory / "tokens.txt")
         if int8:
             first = quantise(directory, target / f"sherpa_int8_{lookahead}", lookahead, first)
-    for number, lookahead in enumerate(lookaheads):
+    to_layers_first(encoder, LAYOUTS["parakeet-rs"], KIND, SHAPE, lookaheads[0] // FRAME_MS)
+    fit_parakeet_rs(encoder)
+    for lookahead, (bias, _) in lively:
+        weights.biases["joint_net.2.bias"] = bias
         directory = target / f"parakeet_rs_{lookahead}"
-        if number == 0:
-            to_layers_first(encoder, LAYOUTS["parakeet-rs"], KIND, SHAPE, lookahead // FRAME_MS)
-            fit_parakeet_rs(encoder)
-            decoder_joint = weights.fill("decoder_joint-model.onnx")
-            fit_states(decoder_joint)
+        decoder_joint = weights.fill("decoder_joint-model.onnx")
+        fit_states(decoder_joint)
         set_metadata(encoder, {"chunk_size_output_frames": lookahead // FRAME_MS + 1, "pre_encode_cache": 9})
         save(encoder, directory / "encoder.onnx")
         save(decoder_joint, directory / "decoder_joint.onnx")
@@ -92,14 +99,14 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def quantise(source: Path, target: Path, lookahead: int, done: Path | None) -> Path:
     """`quantize_dynamic` with QUInt8 over every file, as sherpa-onnx's script of the same architecture
-    (scripts/nemo/fast-conformer-hybrid-transducer-ctc) does; from `done`, where the same was done for another lookahead, with other metadata."""
+    (scripts/nemo/fast-conformer-hybrid-transducer-ctc) does; from `done`, where all but the joiner was done for another lookahead, with other metadata."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / "tokens.txt", target / "tokens.txt")
     for role in ("encoder", "decoder", "joiner"):
         file = target / f"{role}.int8.onnx"
-        if done is None:
+        if done is None or role == "joiner":
             quantize_dynamic(source / f"{role}.onnx", file, weight_type=QuantType.QUInt8)
         elif role != "encoder":
             os.link(done / file.name, file)

@@ -60,6 +60,15 @@ def table(found: dict) -> str:
                 f"| {row['name']} | {row['precision']} | {row['median']:.1f} | {row['minimum']:.1f} | {row['real_time']:.3f} "
                 f"| {row['ratio']:.2f} | {row['best_ratio']:.2f} | {row['words']} |"
             )
+    lines += ["", "**Outside of the encoder**: what nemostt spends on the front end, the decoder and words", ""]
+    lines += ["| lookahead | weights | ms per step | of the step |", "|---:|---|---:|---:|"]
+    for lookahead in found["lookaheads"]:
+        for row in rows(lookahead, about["seconds"]):
+            if row["outside_s"] and "," not in row["name"]:
+                share = statistics.median(part / all for part, all in zip(row["outside_s"], row["rounds_s"]))
+                lines.append(
+                    f"| {lookahead['lookahead_ms']} ms | {row['precision']} | {share * row['median']:.2f} | {share:.1%} |"
+                )
     lines += ["", "**The limit** of a step in fp32, and how far off nemostt's whole pipeline is", ""]
     lines += [
         "| lookahead | weights read (ms) | multiply-adds (ms) | nemostt, minimum (ms) | of the larger |",
