@@ -138,7 +138,7 @@ impl Model {
         let languages = languages(&contract, sidecar.prompt).map_err(|fault| body.bad(fault))?;
 
         let transducer = match transducer {
-            Some(parts) => Some(Transducer::load(parts, streaming.width, options)?),
+            Some(parts) => Some(Transducer::load(parts, streaming.width, lookahead + 1, options)?),
             None => None,
         };
         let labels = match &transducer {
