@@ -24,42 +24,6 @@ pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(pairs[0], pairs[1])) + rest
 }
 
-/// `sums += Σ factor · row`, a row for each factor; `rows` holds them, each as long as `sums` and `stride` values behind the
-/// one before.
-#[inline(always)]
-pub(super) fn add_rows<S: Simd>(simd: S, sums: &mut [f32], factors: &[f32], rows: &[f32], stride: usize) {
-    let stride = stride.max(1);
-    let (vectors, rest) = S::as_mut_simd_f32s(sums);
-    let (chunks, single) = vectors.as_chunks_mut::<4>();
-    let mut column = 0;
-    for chunk in chunks {
-        // Sums stay in registers from the first row to the last.
-        let mut kept = *chunk;
-        for (&factor, row) in factors.iter().zip(rows.chunks(stride)) {
-            let (factor, row) = (simd.splat_f32s(factor), S::as_simd_f32s(&row[column..]).0);
-            for lane in 0..4 {
-                kept[lane] = simd.mul_add_f32s(factor, row[lane], kept[lane]);
-            }
-        }
-        *chunk = kept;
-        column += 4 * S::F32_LANES;
-    }
-    for vector in single {
-        let mut kept = *vector;
-        for (&factor, row) in factors.iter().zip(rows.chunks(stride)) {
-            let row = S::as_simd_f32s(&row[column..]).0;
-            kept = simd.mul_add_f32s(simd.splat_f32s(factor), row[0], kept);
-        }
-        *vector = kept;
-        column += S::F32_LANES;
-    }
-    for (index, sum) in rest.iter_mut().enumerate() {
-        for (factor, row) in factors.iter().zip(rows.chunks(stride)) {
-            *sum = factor.mul_add(row[column + index], *sum);
-        }
-    }
-}
-
 /// `Σ f(x)`, given as a function of vectors and as one of numbers.
 #[inline(always)]
 pub(super) fn sum_of<S: Simd>(simd: S, x: &[f32], f: impl Fn(S::f32s) -> S::f32s, single: impl Fn(f32) -> f32) -> f32 {

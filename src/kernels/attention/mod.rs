@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Attention with relative positions (Transformer-XL), of a few new frames to cached ones and to themselves:
+//!
+//! ```text
+//! score(i, j) = ((query(i) + u) · key(j) + (query(i) + v) · position(i, j)) / scale + mask(i, j)
+//! output(i)   = Σ_j softmax_j(score(i, j)) · value(j)
+//! ```
+//!
+//! for each head. ONNX Runtime does it in 20 operations, each of which takes longer to begin than to end.
+
+mod head;
+mod product;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+
+use pulp::Arch;
+
+use self::head::{Attend, Head};
+use super::matrix::Output;
+
+/// Values in the longest vector: rows that are worked on in vectors are padded to a multiple.
+const LANES: usize = 16;
+
+/// What does not change from step to step.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub(crate) sizes: Sizes,
+    scale: f32,
+    /// What is added to queries of contents, and to queries of positions: \[heads, width\].
+    biases: [Vec<f32>; 2],
+    /// Relative positions, \[heads, width, positions\], where rows are padded.
+    positions: Vec<f32>,
+    /// Positions with their padding.
+    position_count: usize,
+    /// For each new frame, the position of the first key; that of the others follow it.
+    first_positions: Vec<usize>,
+}
+
+/// Sizes of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) heads: usize,
+    /// Width of a head.
+    pub(crate) width: usize,
+    /// New frames.
+    pub(crate) frames: usize,
+    /// Cached frames.
+    pub(crate) left: usize,
+}
+
+impl Sizes {
+    /// Values of a frame.
+    pub(crate) fn all(self) -> usize {
+        self.heads * self.width
+    }
+
+    fn keys(self) -> usize {
+        self.left + self.frames
+    }
+}
+
+/// What a step gives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step<'a> {
+    /// \[frames, heads · width\].
+    pub(crate) queries: &'a [f32],
+    /// Cached ones and new ones: \[heads, left, width\] and \[frames, heads · width\].
+    pub(crate) keys: [&'a [f32]; 2],
+    pub(crate) values: [&'a [f32]; 2],
+    /// \[frames, left + frames\]: 0, or so small a number that nothing is left.
+    pub(crate) mask: &'a [f32],
+    /// Which of the cached frames is the oldest: those behind it follow it in time, then come those before it.
+    pub(crate) oldest: usize,
+}
+
+/// Where a step's results go.
+#[derive(Debug)]
+pub(crate) struct Results<'a> {
+    /// \[frames, heads · width\].
+    pub(crate) output: Output<'a>,
+    /// The new keys and values as the cache keeps them: \[heads, frames, width\].
+    pub(crate) rows: [Output<'a>; 2],
+}
+
+impl Attention {
+    /// With `biases` \[heads, width\], `positions` \[heads, width, positions\] and `places` \[frames, left + frames\]: for each
+    /// query and key, which of the numbers of \[frames, positions\] is theirs. `None`, if sizes do not fit each other, or
+    /// places of one frame do not follow each other.
+    pub(crate) fn new(
+        sizes: Sizes,
+        scale: f32,
+        biases: [Vec<f32>; 2],
+        positions: &[f32],
+        places: &[usize],
+    ) -> Option<Self> {
+        let (all, keys) = (sizes.all(), sizes.keys());
+        let count = positions.len().checked_div(all)?;
+        let fits = sizes.frames > 0
+            && count > 0
+            && scale != 0.0
+            && biases.iter().all(|bias| bias.len() == all)
+            && positions.len() == all * count
+            && places.len() == sizes.frames * keys;
+        if !fits {
+            return None;
+        }
+        let first = |(frame, places): (usize, &[usize])| {
+            let first = places.first()?.checked_sub(frame * count)?;
+            let follow = places
+                .iter()
+                .enumerate()
+                .all(|(key, &place)| place == frame * count + first + key);
+            (follow && first + keys <= count).then_some(first)
+        };
+        let first_positions = places
+            .chunks_exact(keys)
+            .enumerate()
+            .map(first)
+            .collect::<Option<_>>()?;
+        let position_count = count.next_multiple_of(LANES);
+        let mut padded = vec![0.0; all * position_count];
+        for (padded, row) in padded
+            .chunks_exact_mut(position_count)
+            .zip(positions.chunks_exact(count))
+        {
+            padded[..count].copy_from_slice(row);
+        }
+        Some(Self {
+            sizes,
+            scale,
+            biases,
+            positions: padded,
+            position_count,
+            first_positions,
+        })
+    }
+
+    /// Whether the sizes of `step` fit.
+    pub(crate) fn takes(&self, step: &Step<'_>) -> bool {
+        let Sizes { frames, left, .. } = self.sizes;
+        let rows = [left, frames].map(|rows| rows * self.sizes.all());
+        let fit = |both: &[&[f32]; 2]| both.iter().zip(rows).all(|(part, size)| part.len() == size);
+        step.queries.len() == rows[1]
+            && fit(&step.keys)
+            && fit(&step.values)
+            && step.mask.len() == frames * self.sizes.keys()
+            && step.oldest < left.max(1)
+    }
+
+    /// Does head `head`. All heads, in any order and on any threads, write all of `results`.
+    ///
+    /// # Panics
+    /// If `step` is not [taken](Self::takes), or there is no room for a result.
+    ///
+    /// # Safety
+    /// No two threads may do the same head for the same results at the same time.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, results: &Results<'_>) {
+        thread_local! {
+            /// Room for one head, kept for the next one.
+            static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        assert!(self.takes(step) && head < self.sizes.heads);
+        ROOM.with_borrow_mut(|room| {
+            let head = Head {
+                attention: self,
+                index: head,
+                step,
+            };
+            Arch::new().dispatch(Attend { head, results, room });
+        });
+        let Sizes { frames, width, .. } = self.sizes;
+        for (rows, new) in results.rows.iter().zip([step.keys[1], step.values[1]]) {
+            for frame in 0..frames {
+                let row = &new[(frame * self.sizes.heads + head) * width..][..width];
+                rows.put(head * frames + frame, 0, row);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::kernels::noise;
+
+/// What a layer has, before it is made ready.
+struct Layer {
+    sizes: Sizes,
+    biases: [Vec<f32>; 2],
+    positions: Vec<f32>,
+    places: Vec<usize>,
+}
+
+/// The same in double precision, one number at a time.
+fn slowly(layer: &Layer, scale: f32, step: &Step<'_>) -> Vec<f64> {
+    let Sizes {
+        heads,
+        width,
+        frames,
+        left,
+    } = layer.sizes;
+    let (keys, positions) = (left + frames, layer.positions.len() / (heads * width));
+    let mut output = vec![0.0; frames * heads * width];
+    for (head, frame) in (0..heads).flat_map(|head| (0..frames).map(move |frame| (head, frame))) {
+        let query = |bias: usize, d: usize| {
+            f64::from(step.queries[(frame * heads + head) * width + d])
+                + f64::from(layer.biases[bias][head * width + d])
+        };
+        let row = |both: [&[f32]; 2], key: usize, d: usize| match key.checked_sub(left) {
+            Some(new) => f64::from(both[1][(new * heads + head) * width + d]),
+            None => f64::from(both[0][(head * left + (key + step.oldest) % left) * width + d]),
+        };
+        let score = |key: usize| {
+            let place = layer.places[frame * keys + key];
+            let (row_of, position) = (place / positions, place % positions);
+            assert_eq!(row_of, frame, "every query looks into its own row");
+            let content: f64 = (0..width).map(|d| query(0, d) * row(step.keys, key, d)).sum();
+            let place = |d: usize| f64::from(layer.positions[(head * width + d) * positions + position]);
+            let position: f64 = (0..width).map(|d| query(1, d) * place(d)).sum();
+            (content + position) / f64::from(scale) + f64::from(step.mask[frame * keys + key])
+        };
+        let scores: Vec<f64> = (0..keys).map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let all: f64 = weights.iter().sum();
+        for d in 0..width {
+            let sum: f64 = (0..keys).map(|key| weights[key] * row(step.values, key, d)).sum();
+            output[(frame * heads + head) * width + d] = sum / all;
+        }
+    }
+    output
+}
+
+fn check(heads: usize, width: usize, frames: usize, left: usize) {
+    let (all, keys, positions) = (heads * width, left + frames, left + 2 * frames - 1);
+    let sizes = Sizes {
+        heads,
+        width,
+        frames,
+        left,
+    };
+    let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
+    let layer = Layer {
+        sizes,
+        biases: [noise(all, 1), noise(all, 2)],
+        positions: noise(all * positions, 3),
+        places: (0..frames * keys).map(|i| place(i / keys, i % keys)).collect(),
+    };
+    let scale = (width as f32).sqrt();
+    let ready =
+        |positions: &[f32], places: &[usize]| Attention::new(sizes, scale, layer.biases.clone(), positions, places);
+    let attention = ready(&layer.positions, &layer.places).unwrap();
+    let mut mask = vec![0.0; frames * keys];
+    // Some of the oldest are not there yet.
+    mask.iter_mut()
+        .enumerate()
+        .filter(|(i, _)| i % keys < left / 3)
+        .for_each(|(_, m)| *m = -1e30);
+    let tables = [frames * all, left * all, frames * all, left * all, frames * all];
+    let [queries, old_keys, new_keys, old_values, new_values] = std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
+    for oldest in [0, left / 2, left.saturating_sub(1)] {
+        let step = Step {
+            queries: &queries,
+            keys: [&old_keys, &new_keys],
+            values: [&old_values, &new_values],
+            mask: &mask,
+            oldest,
+        };
+        let mut got = vec![f32::NAN; frames * all];
+        let mut rows = [vec![f32::NAN; frames * all], vec![f32::NAN; frames * all]];
+        let results = Results {
+            output: Output::new(&mut got, all),
+            rows: rows.each_mut().map(|rows| Output::new(rows, width)),
+        };
+        for head in (0..heads).rev() {
+            // SAFETY: one after the other.
+            #[allow(unsafe_code)]
+            unsafe {
+                attention.attend(head, &step, &results);
+            }
+        }
+        for (got, expected) in got.iter().zip(slowly(&layer, scale, &step)) {
+            assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
+        }
+        for (rows, new) in rows.iter().zip([&new_keys, &new_values]) {
+            let turned = |i: usize| new[(i / width % frames * heads + i / width / frames) * width + i % width];
+            assert!(rows.iter().enumerate().all(|(i, &value)| value == turned(i)));
+        }
+        assert!(!attention.takes(&Step {
+            mask: &mask[1..],
+            ..step
+        }));
+        assert!(!attention.takes(&Step {
+            oldest: left.max(1),
+            ..step
+        }));
+    }
+    assert!(ready(&noise(1, 1), &layer.places).is_none());
+    let mut scattered = layer.places.clone();
+    scattered.swap(0, keys - 1);
+    assert!(keys == 1 || ready(&layer.positions, &scattered).is_none());
+}
+
+#[test]
+fn sizes_of_real_layers() {
+    for frames in [1, 2, 7, 14] {
+        check(8, 64, frames, 70);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn any_size(heads in 1_usize..4, width in 1_usize..40, frames in 1_usize..5, left in 0_usize..20) {
+        check(heads, width, frames, left);
+    }
+}
