@@ -38,7 +38,10 @@ impl Graph {
             let users_of = |name: &str| users.get(name).map(Vec::as_slice).unwrap_or_default();
             match *users_of(&product.output) {
                 [a, b] => self.silu(&product.output, [a, b], users_of),
-                [sum] if rows.contains(product.output.as_str()) => self.sum(&product.output, sum, &rows),
+                [user] => self.relu(user).or_else(|| {
+                    let is_rows = rows.contains(product.output.as_str());
+                    is_rows.then(|| self.sum(&product.output, user, &rows)).flatten()
+                }),
                 _ => None,
             }
         };
@@ -77,6 +80,17 @@ impl Graph {
             more: None,
             output: product.output[0].clone(),
             nodes: vec![sigmoid, times],
+        })
+    }
+
+    /// `max(x, 0)`.
+    fn relu(&self, user: usize) -> Option<Tail> {
+        let node = self.nodes().get(user).filter(|node| node.op_type() == "Relu")?;
+        Some(Tail {
+            ending: Ending::Relu,
+            more: None,
+            output: node.output.first()?.clone(),
+            nodes: vec![user],
         })
     }
 
@@ -173,6 +187,8 @@ mod tests {
                 vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")],
                 true,
             ),
+            (vec![gemm(), node("Relu", &["x"], "y")], true),
+            (vec![gemm(), node("Relu", &["x"], "y"), node("Neg", &["x"], "z")], false),
             // Nobody knows how many axes `r` has.
             (vec![gemm(), node("Add", &["r", "x"], "y")], false),
             (vec![gemm(), node("Add", &["x", "x"], "y")], false),

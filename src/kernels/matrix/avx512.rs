@@ -6,7 +6,7 @@
 
 use std::{arch::x86_64::*, mem::transmute, sync::LazyLock};
 
-use super::{super::vectors::silu, Output, ending::Ending};
+use super::{Output, ending::Ending};
 
 /// Floats in a vector.
 pub(super) const LANES: usize = 16;
@@ -72,12 +72,12 @@ pub(super) fn end(
     output: &Output<'_>,
     (row, column): (usize, usize),
 ) {
-    if ending == Ending::Silu {
+    if ending != Ending::Plain {
         // SAFETY: this function is compiled for all that `pulp` asks for; both are 16 floats.
         value = unsafe {
             let simd = pulp::x86::V4::new_unchecked();
             let value = transmute::<__m512, pulp::f32x16>(value);
-            transmute::<pulp::f32x16, __m512>(silu(simd, value))
+            transmute::<pulp::f32x16, __m512>(ending.of(simd, value))
         };
     }
     let room = output.place(row, column);

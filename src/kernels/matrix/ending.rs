@@ -14,6 +14,8 @@ pub(crate) enum Ending {
     Plain,
     /// `x · sigmoid(x)`.
     Silu,
+    /// `x`, or zero where that is less.
+    Relu,
 }
 
 /// What the columns of a panel are besides its numbers.
@@ -24,16 +26,29 @@ pub(super) struct Column<'a> {
     pub(super) ending: Ending,
 }
 
-/// Rows of sums of which each fills whole vectors.
-struct Gate<'a>(&'a mut [f32]);
+impl Ending {
+    /// What becomes of `sums`.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(self, simd: S, sums: S::f32s) -> S::f32s {
+        match self {
+            Self::Plain => sums,
+            Self::Silu => silu(simd, sums),
+            // In this order, what is not a number stays so.
+            Self::Relu => simd.max_f32s(simd.splat_f32s(0.0), sums),
+        }
+    }
+}
 
-impl WithSimd for Gate<'_> {
+/// Rows of sums of which each fills whole vectors.
+struct Activate<'a>(Ending, &'a mut [f32]);
+
+impl WithSimd for Activate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for sum in S::as_mut_simd_f32s(self.0).0 {
-            *sum = silu(simd, *sum);
+        for sum in S::as_mut_simd_f32s(self.1).0 {
+            *sum = self.0.of(simd, *sum);
         }
     }
 }
@@ -48,8 +63,8 @@ pub(super) fn finish<const WIDTH: usize>(
     output: &Output<'_>,
     place: (usize, usize),
 ) {
-    if ending == Ending::Silu {
-        Arch::new().dispatch(Gate(sums.as_flattened_mut()));
+    if ending != Ending::Plain {
+        Arch::new().dispatch(Activate(ending, sums.as_flattened_mut()));
     }
     for (row, sums) in sums.iter_mut().enumerate() {
         let (row, column) = (place.0 + row, place.1);

@@ -151,9 +151,10 @@ fn endings_and_sums(form: Form) {
         };
         let plain = run(Ending::Plain, None);
         let silu = run(Ending::Silu, None);
-        let sum = run(Ending::Plain, Some(&more));
+        let (relu, sum) = (run(Ending::Relu, None), run(Ending::Plain, Some(&more)));
         for (index, &x) in plain.iter().enumerate() {
             assert!((silu[index] - x / (1.0 + (-x).exp())).abs() < 5e-7);
+            assert_eq!(relu[index], x.max(0.0));
             assert!((sum[index] - (x + more[index])).abs() < 1e-7);
         }
     }
