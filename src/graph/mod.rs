@@ -37,7 +37,10 @@ pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;
 use layout::Recognised;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
-pub(crate) use plan::{ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, SCALE};
+pub(crate) use plan::{
+    ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED, STRIDES,
+    SUBSAMPLING,
+};
 pub use plan::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;
 pub use projection::{ProjectedJoint, project};

@@ -8,6 +8,7 @@
 //! | [`attention`] | the 20 nodes of relative attention between its products |
 //! | [`convolution`] | the 12 nodes between a convolution module's products |
 //! | [`normalisation`] | a layer normalisation, and the gate behind it |
+//! | [`subsampling`] | strided convolutions in front of the layers, with the masks and the activations around them |
 //!
 //! Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
 
@@ -15,6 +16,7 @@ pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod matrix;
 pub(crate) mod normalisation;
+pub(crate) mod subsampling;
 mod vectors;
 
 /// Repeatable noise between -1 and 1.

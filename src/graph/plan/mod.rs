@@ -34,7 +34,10 @@ mod value;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::fuse::{ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, SCALE};
+pub(crate) use self::fuse::{
+    ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED, STRIDES,
+    SUBSAMPLING,
+};
 use self::net::{Attribute, Net};
 pub use self::prediction::plan_prediction;
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};

@@ -194,6 +194,13 @@ impl Net {
         self.nodes.push(node);
     }
 
+    /// Finds the shapes of what the nodes give, as far as they are fixed. The nodes must be [sorted](Self::sort).
+    pub fn find_shapes(&mut self) {
+        let nodes = std::mem::take(&mut self.nodes);
+        nodes.iter().for_each(|node| self.note_shapes(node));
+        self.nodes = nodes;
+    }
+
     fn note_shapes(&mut self, node: &NodeProto) {
         let values: Vec<Option<Value>> = node.input.iter().map(|name| self.value(name)).collect();
         let shapes: Vec<Option<&[usize]>> = node.input.iter().map(|name| self.shape(name)).collect();

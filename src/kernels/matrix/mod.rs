@@ -332,6 +332,16 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Row `row`, to be written in place.
+    ///
+    /// # Safety
+    /// Nobody else may write or read that row as long as it is borrowed.
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    pub(super) unsafe fn row(&self, row: usize) -> &mut [f32] {
+        // SAFETY: all of the row lies within, and is the caller's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.place(row, 0), self.columns) }
+    }
+
     /// Where the value of a row and a column is.
     #[inline(always)]
     #[allow(unsafe_code)]

@@ -17,12 +17,16 @@ use ort::{
 
 use super::tensors::{self, Sizes};
 use crate::{
-    graph::{ATTENTION, CONVOLUTION, DOMAIN, EPSILON, GATES, NORMALISATION, NUMBER, PRODUCT, SCALE},
+    graph::{
+        ATTENTION, CONVOLUTION, DOMAIN, EPSILON, GATES, NORMALISATION, NUMBER, PADS, PRODUCT, RECTIFIES, SCALE, SHARED,
+        STRIDES, SUBSAMPLING,
+    },
     kernels::{
         attention::{self, Attention, Results, Step},
         convolution::Convolution,
         matrix::{Output, Room, Weights},
         normalisation::Normalisation,
+        subsampling::{self, Subsampling},
     },
 };
 
@@ -32,7 +36,8 @@ pub(super) fn all(products: Vec<Arc<Weights>>) -> ort::Result<OperatorDomain> {
         .add(Product(products))?
         .add(Attend)?
         .add(Convolve)?
-        .add(Normalise)
+        .add(Normalise)?
+        .add(Subsample)
 }
 
 /// Our own operation for products with constant weights.
@@ -344,5 +349,74 @@ impl Kernel for NormaliseKernel {
         }
         self.0.normalise(rows, tensors::output(context, 0, sizes)?);
         Ok(())
+    }
+}
+
+/// Our own operation for strided convolutions: see [`SUBSAMPLING`] for its inputs.
+struct Subsample;
+
+impl Operator for Subsample {
+    type Kernel<'attr> = SubsampleKernel;
+
+    fn name(&self) -> &str {
+        SUBSAMPLING
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<SubsampleKernel> {
+        let ((sizes, weights), (_, bias)) = (constant(context, 2)?, constant(context, 3)?);
+        let flag = |name: &str| context.get(name).unwrap_or(0_i64) != 0;
+        // None is negative in what the plan writes; as large ones they are refused.
+        let list = |name: &str| -> Option<Vec<usize>> {
+            let list: Vec<i64> = context.get(name)?;
+            Some(list.into_iter().map(|value| value as usize).collect())
+        };
+        let made = || {
+            let &[_, _, rows, columns] = &sizes[..] else {
+                return None;
+            };
+            let (strides, pads) = (list(STRIDES)?, list(PADS)?);
+            let shape = subsampling::Shape {
+                kernel: [rows, columns],
+                strides: strides.try_into().ok()?,
+                pads: pads.as_chunks().0.try_into().ok()?,
+            };
+            Subsampling::new(shape, &weights, bias, flag(SHARED), flag(RECTIFIES))
+        };
+        made()
+            .map(SubsampleKernel)
+            .ok_or_else(|| ort::Error::new("the weights of a strided convolution do not fit its attributes"))
+    }
+}
+
+/// One strided convolution.
+struct SubsampleKernel(Subsampling);
+
+impl Kernel for SubsampleKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let convolution = &self.0;
+        let ((_, input), (_, mask)) = (tensors::input(context, 0)?, tensors::input(context, 1)?);
+        let Some(sizes) = convolution.sizes(input, mask) else {
+            return Err(ort::Error::new(
+                "the inputs of a strided convolution do not fit its weights",
+            ));
+        };
+        let ([frames, bins], channels) = (sizes.output, convolution.channels());
+        let output = tensors::output(context, 0, Sizes::of_rows(frames * bins, channels))?;
+        let output = Output::new(output, bins * channels);
+        tensors::for_each_piece(context, frames, |frame| {
+            // SAFETY: each frame is computed once.
+            #[allow(unsafe_code)]
+            unsafe {
+                convolution.convolve(frame, (input, mask), &output);
+            }
+        })
     }
 }

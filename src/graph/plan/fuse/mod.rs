@@ -8,6 +8,7 @@
 mod attention;
 mod convolution;
 mod normalisation;
+mod subsampling;
 
 use std::collections::HashSet;
 
@@ -15,6 +16,7 @@ pub(crate) use self::{
     attention::{ATTENTION, OLDEST_INPUT, SCALE},
     convolution::CONVOLUTION,
     normalisation::{EPSILON, GATES, NORMALISATION},
+    subsampling::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
 };
 use super::{
     net::{Attribute, Index, Net},
@@ -23,15 +25,16 @@ use super::{
 use crate::graph::{Graph, NodeProto, pack::DOMAIN};
 
 impl Graph {
-    /// Makes each layer's attention one operation, and the middle of each convolution module, and normalisations ours. Gives
-    /// how many there were of the first two.
+    /// Makes each layer's attention one operation, and the middle of each convolution module, and the subsampling and
+    /// normalisations ours. Gives how many there were of the first two.
     /// The graph, which must be planned, then runs only where those operations are known.
     pub(crate) fn fuse(&mut self) -> (usize, usize) {
         let mut net = Net::take(self);
+        let subsampled = subsampling::fuse(&mut net);
         let found = (attention::fuse(&mut net), convolution::fuse(&mut net));
         let normalised = normalisation::fuse(&mut net);
         net.give_back(self);
-        if (found, normalised) != ((0, 0), 0) {
+        if (found, normalised, subsampled) != ((0, 0), 0, false) {
             self.import(DOMAIN);
         }
         found
@@ -125,6 +128,7 @@ mod tests {
             assert_eq!(count(ATTENTION), streaming.layers);
             assert_eq!(count(CONVOLUTION), streaming.layers);
             assert_eq!(count(NORMALISATION), 6 * streaming.layers);
+            assert_eq!((count(SUBSAMPLING), count("Conv")), (3, 0));
             // Nothing is left of what they stand for.
             assert_eq!(
                 (count("Softmax"), count("Split"), count("Sigmoid")),
