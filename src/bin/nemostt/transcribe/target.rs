@@ -107,11 +107,14 @@ pub fn store(path: &Path, text: &[u8]) -> io::Result<()> {
         return File::options().write(true).open(path)?.write_all(text);
     }
     let path = resolve(path);
-    let permissions = before.map_or_else(|_| usual_permissions(), |about| about.permissions());
     let mut file = Builder::new()
         .prefix(".nemostt-")
-        .permissions(permissions)
+        .permissions(usual_permissions())
         .tempfile_in(directory(&path))?;
+    if let Ok(about) = before {
+        // The process's mask must not take away from what the file had.
+        file.as_file().set_permissions(about.permissions())?;
+    }
     file.write_all(text)?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
@@ -165,14 +168,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [real, link] = ["real", "link"].map(|name| directory.path().join(name));
         fs::write(&real, "old and longer").unwrap();
-        fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+        // More than the usual mask of a process leaves.
+        fs::set_permissions(&real, Permissions::from_mode(0o662)).unwrap();
         symlink("real", &link).unwrap();
 
         check(&link).unwrap();
         store(&link, b"new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
-        assert_eq!(real.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(real.metadata().unwrap().permissions().mode() & 0o777, 0o662);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
