@@ -6,10 +6,13 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# Seconds between two programs.
+PAUSE = 0.5
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Engine:
 
     def hear(self) -> float:
         """Seconds from the first sample to the last word."""
+        # Threads of the program before may still wait in a loop for more to do, and nobody shall pay for that.
+        time.sleep(PAUSE)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = self.answer()
