@@ -215,10 +215,7 @@ fn alternate(a: __m512, b: __m512) -> [__m512; 2] {
     let order = |first: i32| -> [i32; LANES] {
         std::array::from_fn(|lane| first + lane as i32 / 2 + if lane % 2 == 1 { LANES as i32 } else { 0 })
     };
-    [0, LANES as i32 / 2].map(|first| {
-        // SAFETY: an array of 16 words is a vector.
-        _mm512_permutex2var_ps(a, words(order(first)), b)
-    })
+    [0, LANES as i32 / 2].map(|first| _mm512_permutex2var_ps(a, words(order(first)), b))
 }
 
 /// Rows become columns.
