@@ -4,6 +4,7 @@
 //!
 //! Nothing here runs a graph; [`crate::model`] does.
 
+mod chain;
 mod compact;
 mod contract;
 mod drop_input;
@@ -32,6 +33,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use prost::Message;
 
+pub(crate) use chain::{AXES, CALLS, CHAIN, Call, OUTPUTS, RESHAPE, Setting, WIDTH};
 pub use contract::{Contract, PROMPT_INPUT};
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;

@@ -111,7 +111,7 @@ impl Graph {
     }
 
     /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
-    fn rows(&self) -> HashSet<&str> {
+    pub(super) fn rows(&self) -> HashSet<&str> {
         let pairs: HashSet<&str> = self
             .graph
             .initializer
@@ -123,9 +123,11 @@ impl Graph {
         for node in self.nodes() {
             let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
             let is_rows = match node.op_type() {
-                "Gemm" | super::ATTENTION | super::CONVOLUTION => true,
+                "Gemm" | super::ATTENTION | super::CONVOLUTION | super::SUBSAMPLING => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
-                "LayerNormalization" | super::NORMALISATION | "Sigmoid" | "MatMul" => knows(node.input.first()),
+                "LayerNormalization" | super::NORMALISATION | "Sigmoid" | "MatMul" | super::PRODUCT => {
+                    knows(node.input.first())
+                }
                 "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
                 _ => false,
             };

@@ -8,11 +8,14 @@
 //! | [`attention`] | the 20 nodes of relative attention between its products |
 //! | [`convolution`] | the 12 nodes between a convolution module's products |
 //! | [`normalisation`] | a layer normalisation, and the gate behind it |
+//! | [`chain`] | all of those, one after the other |
 //! | [`subsampling`] | strided convolutions in front of the layers, with the masks and the activations around them |
 //!
 //! Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
 
+mod ahead;
 pub(crate) mod attention;
+pub(crate) mod chain;
 pub(crate) mod convolution;
 pub(crate) mod matrix;
 pub(crate) mod normalisation;

@@ -6,9 +6,17 @@
 //! A step has six of them in each layer, of a few rows. ONNX Runtime wakes its threads for each, which takes longer than
 //! to do it on one.
 
+use std::cell::RefCell;
+
 use pulp::{Arch, Simd, WithSimd};
 
-use super::vectors::{silu, sum_of};
+use super::{
+    matrix::TurnedOutput,
+    vectors::{silu, sum_of},
+};
+
+/// Columns that are turned together: of so many, all rows stay in the processor's first cache.
+const COLUMNS: usize = 64;
 
 /// What does not change from step to step.
 #[derive(Debug, Clone)]
@@ -43,8 +51,96 @@ impl Normalisation {
             output,
         });
     }
+
+    /// Writes the rows of `input` to `output`.
+    ///
+    /// # Panics
+    /// If they are not of the same size.
+    pub(crate) fn turn(&self, input: &[f32], output: &TurnedOutput<'_>) {
+        thread_local! {
+            /// Room for what is known of rows, and for some columns of all of them, kept for the next ones.
+            static ROOM: RefCell<(Vec<Moments>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        }
+        let (rows, width) = (output.rows(), self.width());
+        assert!(output.depth() == width && input.len() == rows * width);
+        ROOM.with_borrow_mut(|(moments, room)| {
+            moments.resize(rows, Moments::default());
+            Arch::new().dispatch(Measure {
+                kind: self,
+                input,
+                moments,
+            });
+            for first in (0..width).step_by(COLUMNS) {
+                let count = COLUMNS.min(width - first);
+                room.resize(rows * count, 0.0);
+                Arch::new().dispatch(Columns {
+                    kind: self,
+                    input,
+                    moments,
+                    first,
+                    count,
+                    output: room,
+                });
+                output.put_all(first, (room, count), count);
+            }
+        });
+    }
 }
 
+/// What the values of a row are brought to: `(x - mean) · factor`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moments {
+    mean: f32,
+    factor: f32,
+}
+
+impl Normalisation {
+    #[inline(always)]
+    fn moments<S: Simd>(&self, simd: S, input: &[f32]) -> Moments {
+        let share = 1.0 / self.width() as f32;
+        let mean = sum_of(simd, input, |x| x, |x| x) * share;
+        let mean_of_lanes = simd.splat_f32s(mean);
+        let square = |x: S::f32s| {
+            let x = simd.sub_f32s(x, mean_of_lanes);
+            simd.mul_f32s(x, x)
+        };
+        // Of what is left without the mean, not of all: nothing is lost where the mean is large.
+        let variance = sum_of(simd, input, square, |x| (x - mean) * (x - mean)) * share;
+        Moments {
+            mean,
+            factor: 1.0 / (variance + self.epsilon).sqrt(),
+        }
+    }
+
+    /// Writes the columns of a row from `first` on, as many as `output` has.
+    #[inline(always)]
+    fn apply<S: Simd>(&self, simd: S, moments: Moments, input: &[f32], first: usize, output: &mut [f32]) {
+        let Moments { mean, factor } = moments;
+        let columns = first..first + output.len();
+        let (input, scale) = (&input[columns.clone()], &self.scale[columns.clone()]);
+        let bias = &self.bias[columns];
+        let ((inputs, input_rest), (scales, scale_rest), (biases, bias_rest)) =
+            (S::as_simd_f32s(input), S::as_simd_f32s(scale), S::as_simd_f32s(bias));
+        let (outputs, output_rest) = S::as_mut_simd_f32s(output);
+        let (means, factors) = (simd.splat_f32s(mean), simd.splat_f32s(factor));
+        for (((output, &x), &scale), &bias) in outputs.iter_mut().zip(inputs).zip(scales).zip(biases) {
+            let x = simd.mul_f32s(simd.sub_f32s(x, means), factors);
+            *output = simd.mul_add_f32s(x, scale, bias);
+            if self.gates {
+                *output = silu(simd, *output);
+            }
+        }
+        let rest = output_rest.iter_mut().zip(input_rest).zip(scale_rest).zip(bias_rest);
+        for (((output, &x), &scale), &bias) in rest {
+            *output = (x - mean) * factor * scale + bias;
+            if self.gates {
+                *output /= 1.0 + (-*output).exp();
+            }
+        }
+    }
+}
+
+/// Whole rows.
 struct Rows<'a> {
     kind: &'a Normalisation,
     input: &'a [f32],
@@ -56,41 +152,52 @@ impl WithSimd for Rows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (width, kind) = (self.kind.width(), self.kind);
-        let share = 1.0 / width as f32;
+        let width = self.kind.width();
         let rows = self.input.chunks_exact(width).zip(self.output.chunks_exact_mut(width));
         for (input, output) in rows {
-            let mean = sum_of(simd, input, |x| x, |x| x) * share;
-            let mean_of_lanes = simd.splat_f32s(mean);
-            let square = |x: S::f32s| {
-                let x = simd.sub_f32s(x, mean_of_lanes);
-                simd.mul_f32s(x, x)
-            };
-            // Of what is left without the mean, not of all: nothing is lost where the mean is large.
-            let variance = sum_of(simd, input, square, |x| (x - mean) * (x - mean)) * share;
-            let factor = 1.0 / (variance + kind.epsilon).sqrt();
+            let moments = self.kind.moments(simd, input);
+            self.kind.apply(simd, moments, input, 0, output);
+        }
+    }
+}
 
-            let (outputs, output_rest) = S::as_mut_simd_f32s(output);
-            let ((inputs, input_rest), (scales, scale_rest), (biases, bias_rest)) = (
-                S::as_simd_f32s(input),
-                S::as_simd_f32s(&kind.scale),
-                S::as_simd_f32s(&kind.bias),
-            );
-            let factors = simd.splat_f32s(factor);
-            for (((output, &x), &scale), &bias) in outputs.iter_mut().zip(inputs).zip(scales).zip(biases) {
-                let x = simd.mul_f32s(simd.sub_f32s(x, mean_of_lanes), factors);
-                *output = simd.mul_add_f32s(x, scale, bias);
-                if kind.gates {
-                    *output = silu(simd, *output);
-                }
-            }
-            let rest = output_rest.iter_mut().zip(input_rest).zip(scale_rest).zip(bias_rest);
-            for (((output, &x), &scale), &bias) in rest {
-                *output = (x - mean) * factor * scale + bias;
-                if kind.gates {
-                    *output /= 1.0 + (-*output).exp();
-                }
-            }
+/// Finds the moments of rows.
+struct Measure<'a> {
+    kind: &'a Normalisation,
+    input: &'a [f32],
+    moments: &'a mut [Moments],
+}
+
+impl WithSimd for Measure<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.input.chunks_exact(self.kind.width());
+        for (moments, input) in self.moments.iter_mut().zip(rows) {
+            *moments = self.kind.moments(simd, input);
+        }
+    }
+}
+
+/// Some columns of all rows, from `first` on: rows of `count` values in `output`.
+struct Columns<'a> {
+    kind: &'a Normalisation,
+    input: &'a [f32],
+    moments: &'a [Moments],
+    first: usize,
+    count: usize,
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.input.chunks_exact(self.kind.width()).zip(self.moments);
+        for ((input, moments), output) in rows.zip(self.output.chunks_exact_mut(self.count)) {
+            self.kind.apply(simd, *moments, input, self.first, output);
         }
     }
 }

@@ -97,12 +97,13 @@ impl Subsampling {
         self.bias.len()
     }
 
-    /// Sizes of `input`, \[frames, frequencies, channels\] with a mask of \[frames\]. `None`: they do not fit each other.
-    pub(crate) fn sizes(&self, input: &[f32], mask: &[f32]) -> Option<Sizes> {
+    /// Sizes of an input of `values` values, \[frames, frequencies, channels\], with a mask of `frames`. `None`: they do not
+    /// fit each other.
+    pub(crate) fn sizes(&self, values: usize, frames: usize) -> Option<Sizes> {
         let channels = if self.shared { 1 } else { self.channels() };
-        let frame = mask.len().checked_mul(channels)?;
-        let is_whole = frame > 0 && !input.is_empty() && input.len().is_multiple_of(frame);
-        let input = [mask.len(), input.len().checked_div(frame)?];
+        let frame = frames.checked_mul(channels)?;
+        let is_whole = frame > 0 && values > 0 && values.is_multiple_of(frame);
+        let input = [frames, values.checked_div(frame)?];
         is_whole.then_some(Sizes {
             input,
             output: self.shape.output(input)?,
@@ -118,7 +119,7 @@ impl Subsampling {
     /// No two threads may compute the same frame of the same output at the same time.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn convolve(&self, frame: usize, (input, mask): (&[f32], &[f32]), output: &Output<'_>) {
-        let Some(sizes) = self.sizes(input, mask) else {
+        let Some(sizes) = self.sizes(input.len(), mask.len()) else {
             panic!("the input of a convolution does not fit its weights");
         };
         // SAFETY: the caller's promise.
@@ -291,7 +292,7 @@ mod tests {
         // Some in the middle and the last one.
         let mask: Vec<f32> = (0..frames).map(|t| f32::from(t % 5 != 3 && t + 1 != frames)).collect();
         let Some([out_frames, out_bins]) = shape.output(input_sizes) else {
-            assert_eq!(convolution.sizes(&input, &mask), None);
+            assert_eq!(convolution.sizes(input.len(), mask.len()), None);
             return;
         };
         let output = [out_frames, out_bins];
@@ -299,7 +300,7 @@ mod tests {
             input: input_sizes,
             output,
         };
-        assert_eq!(convolution.sizes(&input, &mask), Some(sizes));
+        assert_eq!(convolution.sizes(input.len(), mask.len()), Some(sizes));
         let mut values = vec![f32::NAN; out_frames * out_bins * channels];
         let rows = Output::new(&mut values, out_bins * channels);
         for frame in (0..out_frames).rev() {
@@ -340,7 +341,7 @@ mod tests {
                 "{t} {f} {c}: {found}, {expected}"
             );
         }
-        assert!(convolution.sizes(&input, &[]).is_none() && convolution.sizes(&[], &mask).is_none());
+        assert!(convolution.sizes(input.len(), 0).is_none() && convolution.sizes(0, mask.len()).is_none());
     }
 
     #[test]
@@ -363,8 +364,8 @@ mod tests {
         let pads = [[usize::MAX; 2]; 2];
         assert!(new(Shape { pads, ..CAUSAL }, 18, 2).is_none());
         let convolution = new(CAUSAL, 18, 2).unwrap();
-        assert!(convolution.sizes(&[0.0; 8], &[1.0; 2]).is_some());
-        assert!(convolution.sizes(&[0.0; 7], &[1.0; 2]).is_none());
+        assert!(convolution.sizes(8, 2).is_some());
+        assert!(convolution.sizes(7, 2).is_none());
     }
 
     proptest! {

@@ -54,6 +54,7 @@ pub(super) fn prepare_planned(
     }
     let precision = choose_precision(&mut graph, name, options)?;
     pack_products(&mut graph, name, options)?;
+    graph.chain();
     Ok(Prepared {
         encoded: encode(graph, name, options)?,
         states: plan.states,

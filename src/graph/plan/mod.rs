@@ -169,6 +169,13 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     Ok(Plan { width, states, notes })
 }
 
+impl Graph {
+    /// Puts every node behind those whose outputs it takes.
+    pub(super) fn sort(&mut self) {
+        Net::take(self).give_back(self);
+    }
+}
+
 /// Whether a rewrite understands graphs of this kind at all.
 fn can_be_planned(graph: &Graph) -> Result<(), String> {
     let has_graphs = |node: &super::NodeProto| {

@@ -9,7 +9,11 @@ use super::{
     product::multiply,
     table::{Room, SQUARE, Table},
 };
-use crate::kernels::vectors::{dot, exp};
+use crate::kernels::{
+    ahead::Ahead,
+    matrix::Target,
+    vectors::{dot, exp},
+};
 
 /// One head of a step.
 #[derive(Clone, Copy)]
@@ -109,8 +113,28 @@ impl<'a> Head<'a> {
     }
 
     /// What is this head's of a table that has `size` values for each.
-    fn part(self, table: &'a [f32], size: usize) -> &'a [f32] {
+    fn part<'b>(self, table: &'b [f32], size: usize) -> &'b [f32] {
         &table[self.index * size..][..size]
+    }
+
+    /// The one that is probably done next on this thread.
+    fn next(self) -> Option<Self> {
+        let index = self.index + 1;
+        (index < self.attention.sizes.heads).then_some(Self { index, ..self })
+    }
+
+    /// This head's positions.
+    fn position_table(self) -> &'a [f32] {
+        let Attention {
+            sizes, position_count, ..
+        } = self.attention;
+        self.part(&self.attention.positions, sizes.width * position_count)
+    }
+
+    /// This head's part of a cache. No thread has looked at it since the last step, and all weights were read since.
+    fn cached(self, cache: &[f32]) -> Ahead {
+        let Sizes { width, left, .. } = self.attention.sizes;
+        Ahead::of(self.part(cache, left * width))
     }
 
     /// This head's queries with one of the biases. Scores are scaled with them, for they are fewer.
@@ -132,12 +156,15 @@ impl<'a> Head<'a> {
     fn contents<S: Simd>(self, simd: S, rooms: &mut Rooms<'_>) {
         let Sizes { width, frames, .. } = self.attention.sizes;
         let parts = self.parts(self.step.keys);
+        let mut ahead = Ahead::of(self.position_table());
         self.queries(&self.attention.biases[0], &mut rooms.queries);
         // A query's product with a key is a vector whose numbers have to be summed up, which takes longer than the product.
         // With frames side by side there is no such sum, but vectors are filled by many frames only.
         if frames * 4 <= S::F32_LANES {
             let keys = parts.iter().flat_map(|part| part.rows_from(0));
+            let part = ahead.lines().div_ceil(self.attention.sizes.keys());
             for (index, key) in keys.enumerate() {
+                ahead.fetch(part);
                 for frame in 0..frames {
                     let query = &rooms.queries.row(frame)[..width];
                     rooms.scores.values[frame * rooms.scores.length + index] = dot(simd, query, &key[..width]);
@@ -157,7 +184,7 @@ impl<'a> Head<'a> {
         rooms.queries.turn(&mut rooms.turned_queries);
         let queries = rooms.turned_queries.as_table(width);
         let size = (self.attention.sizes.keys(), queries.stride);
-        multiply(simd, key, &[queries], &mut rooms.turned_scores, size);
+        multiply(simd, key, &[queries], &mut rooms.turned_scores, size, ahead);
         rooms.turned_scores.turn(&mut rooms.scores);
     }
 
@@ -168,13 +195,14 @@ impl<'a> Head<'a> {
         let (width, frames, keys) = (a.sizes.width, a.sizes.frames, a.sizes.keys());
         self.queries(&a.biases[1], &mut rooms.queries);
         let table = Table {
-            values: self.part(&a.positions, width * a.position_count),
+            values: self.position_table(),
             stride: a.position_count,
             count: width,
         };
         let query = |frame: usize| &rooms.queries.row(frame)[..width];
         let size = (frames, a.position_count);
-        multiply(simd, query, &[table], &mut rooms.by_position, size);
+        let ahead = self.cached(self.step.values[0]);
+        multiply(simd, query, &[table], &mut rooms.by_position, size, ahead);
         for (frame, scores) in rooms.scores.rows_mut().take(frames).enumerate() {
             let by_position = &rooms.by_position.row(frame)[a.first_positions[frame]..][..keys];
             let mask = &self.step.mask[frame * keys..][..keys];
@@ -201,11 +229,19 @@ impl WithSimd for Attend<'_> {
         }
         let values = head.parts(head.step.values);
         let weights = |frame: usize| &rooms.scores.row(frame)[..keys];
-        multiply(simd, weights, &values, &mut rooms.sums, (frames, width));
+        let ahead = head
+            .next()
+            .map_or_else(Ahead::nothing, |next| next.cached(head.step.keys[0]));
+        multiply(simd, weights, &values, &mut rooms.sums, (frames, width), ahead);
         for (frame, (sums, total)) in rooms.sums.rows_mut().zip(&*rooms.totals.values).enumerate() {
             let factor = 1.0 / total;
             sums.iter_mut().for_each(|sum| *sum *= factor);
-            self.results.output.put(frame, head.index * width, sums);
+            if let Target::Rows(output) = self.results.output {
+                output.put(frame, head.index * width, sums);
+            }
+        }
+        if let Target::Turned(output) = self.results.output {
+            output.put_all(head.index * width, (rooms.sums.values, rooms.sums.length), width);
         }
     }
 }

@@ -20,7 +20,10 @@ use std::cell::RefCell;
 use pulp::Arch;
 
 use self::head::{Attend, Head};
-use super::matrix::Output;
+use super::{
+    ahead::Ahead,
+    matrix::{Output, Target},
+};
 
 /// Values in the longest vector: rows that are worked on in vectors are padded to a multiple.
 const LANES: usize = 16;
@@ -81,7 +84,7 @@ pub(crate) struct Step<'a> {
 #[derive(Debug)]
 pub(crate) struct Results<'a> {
     /// \[frames, heads · width\].
-    pub(crate) output: Output<'a>,
+    pub(crate) output: Target<'a>,
     /// The new keys and values as the cache keeps them: \[heads, frames, width\].
     pub(crate) rows: [Output<'a>; 2],
 }
@@ -149,6 +152,13 @@ impl Attention {
             && fit(&step.values)
             && step.mask.len() == frames * self.sizes.keys()
             && step.oldest < left.max(1)
+    }
+
+    /// Asks memory for what [`attend`](Self::attend) will read first for a head: its part of the cached keys.
+    pub(super) fn ask_for(&self, head: usize, keys: &[f32]) {
+        let size = self.sizes.left * self.sizes.width;
+        let keys = keys.get(head * size..(head + 1) * size);
+        Ahead::of(keys.unwrap_or_default()).fetch(usize::MAX);
     }
 
     /// Does head `head`. All heads, in any order and on any threads, write all of `results`.

@@ -8,9 +8,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::table::{Room, Table};
+use crate::kernels::ahead::Ahead;
 
 /// `sums(i) = Σ_k factors(i)[k] · row(k)`, for the first `count` rows of `sums` and its first `columns` columns. Rows are
-/// those of all `tables`, one table behind the other, and `factors(i)` has a number for each.
+/// those of all `tables`, one table behind the other, and `factors(i)` has a number for each. Meanwhile memory is asked for
+/// what is `ahead`.
 #[inline(always)]
 pub(super) fn multiply<'a, S: Simd>(
     simd: S,
@@ -18,7 +20,12 @@ pub(super) fn multiply<'a, S: Simd>(
     tables: &[Table<'_>],
     sums: &mut Room<'_>,
     (count, columns): (usize, usize),
+    mut ahead: Ahead,
 ) {
+    // In as many parts as there are blocks, or a few more.
+    let part = ahead
+        .lines()
+        .div_ceil((count / 8).max(1) * (columns / (2 * S::F32_LANES)).max(1));
     let mut first = 0;
     macro_rules! blocks {
         ($($rows:literal of $vectors:literal),*) => {
@@ -31,6 +38,7 @@ pub(super) fn multiply<'a, S: Simd>(
                 macro_rules! vectors {
                     ($count:literal) => {
                         while columns - column >= $count * S::F32_LANES {
+                            ahead.fetch(part);
                             let sums = Room { values: &mut *sums, length };
                             simd.vectorize(Block::<$rows, $count> { factors, tables, column, sums });
                             column += $count * S::F32_LANES;

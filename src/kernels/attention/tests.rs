@@ -90,8 +90,9 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
         };
         let mut got = vec![f32::NAN; frames * all];
         let mut rows = [vec![f32::NAN; frames * all], vec![f32::NAN; frames * all]];
+        let output = Output::new(&mut got, all);
         let results = Results {
-            output: Output::new(&mut got, all),
+            output: Target::Rows(&output),
             rows: rows.each_mut().map(|rows| Output::new(rows, width)),
         };
         for head in (0..heads).rev() {

@@ -25,6 +25,18 @@ pub(super) fn load(values: &[f32]) -> __m512 {
     unsafe { _mm512_maskz_loadu_ps(mask(values.len()), values.as_ptr()) }
 }
 
+/// As many of the first of `values` as there is room for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn store(room: &mut [f32], values: __m512) {
+    match room.len() {
+        // SAFETY: there is room for 16 floats.
+        LANES.. => unsafe { _mm512_storeu_ps(room.as_mut_ptr(), values) },
+        // SAFETY: no more is written than there is room for.
+        few => unsafe { _mm512_mask_storeu_ps(room.as_mut_ptr(), mask(few), values) },
+    }
+}
+
 /// That of the first `count` of a vector.
 fn mask(count: usize) -> u16 {
     match count {
@@ -58,6 +70,21 @@ pub(super) fn largest_of_columns<const COLUMNS: usize>(rows: &[[f32; COLUMNS]]) 
     largest
 }
 
+/// What `ending` makes of sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+pub(super) fn activate(value: __m512, ending: Ending) -> __m512 {
+    if ending == Ending::Plain {
+        return value;
+    }
+    // SAFETY: this function is compiled for all that `pulp` asks for; both are 16 floats.
+    unsafe {
+        let simd = pulp::x86::V4::new_unchecked();
+        let value = transmute::<__m512, pulp::f32x16>(value);
+        transmute::<pulp::f32x16, __m512>(ending.of(simd, value))
+    }
+}
+
 /// Ends the sums of up to 16 columns of a row: does what follows, adds `more`, which is as large as `output`, and writes them to
 /// row and column `place`, as far as the row goes.
 ///
@@ -66,20 +93,13 @@ pub(super) fn largest_of_columns<const COLUMNS: usize>(rows: &[[f32; COLUMNS]]) 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
 pub(super) fn end(
-    mut value: __m512,
+    value: __m512,
     ending: Ending,
     more: Option<&[f32]>,
     output: &Output<'_>,
     (row, column): (usize, usize),
 ) {
-    if ending != Ending::Plain {
-        // SAFETY: this function is compiled for all that `pulp` asks for; both are 16 floats.
-        value = unsafe {
-            let simd = pulp::x86::V4::new_unchecked();
-            let value = transmute::<__m512, pulp::f32x16>(value);
-            transmute::<pulp::f32x16, __m512>(ending.of(simd, value))
-        };
-    }
+    let mut value = activate(value, ending);
     let room = output.place(row, column);
     let width = LANES.min(output.columns - column);
     if let Some(more) = more {

@@ -8,6 +8,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{
+    super::ahead::{LINE, fetch},
     Output,
     ending::{Ending, finish},
 };
@@ -27,7 +28,6 @@ const MOST_COLUMNS: usize = VECTORS * 16;
 pub(super) const UNROLLED: usize = 4;
 
 /// How far ahead of its use a panel is asked for, in bytes: of 2, 4 and 8 kB the fastest for 1 to 14 rows.
-#[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 2048;
 
 /// What the registers of this processor hold.
@@ -109,7 +109,7 @@ impl<const ROWS: usize> WithSimd for Pass<'_, ROWS> {
         let mut sums = [vectors(self.bias)[0]; ROWS];
         for (turn, weights) in vectors(self.panel).as_chunks::<UNROLLED>().0.iter().enumerate() {
             for vector in weights.as_flattened() {
-                fetch(std::ptr::from_ref(vector).cast());
+                fetch(std::ptr::from_ref(vector).cast::<u8>().wrapping_add(AHEAD));
             }
             let values: [&[f32; UNROLLED]; ROWS] = std::array::from_fn(|row| &input[row][turn]);
             for k in 0..UNROLLED {
@@ -126,16 +126,9 @@ impl<const ROWS: usize> WithSimd for Pass<'_, ROWS> {
     }
 }
 
-/// Asks for what will be read soon. The processor does so by itself, but ends at each page's end and starts late.
-#[inline(always)]
-#[allow(unsafe_code)]
-fn fetch(from: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing and fails nowhere, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast()) };
+/// Asks for the first bytes of a panel, of any form.
+pub(super) fn fetch_first(panel: &[u8]) {
+    for line in panel.chunks(LINE).take(AHEAD / LINE) {
+        fetch(line.as_ptr());
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
 }

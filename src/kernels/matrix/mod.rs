@@ -18,6 +18,7 @@ mod form;
 #[cfg(target_arch = "x86_64")]
 mod integers;
 mod kept;
+mod output;
 mod pages;
 #[cfg(target_arch = "x86_64")]
 mod scale;
@@ -25,6 +26,7 @@ mod scale;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+mod turned;
 
 #[cfg(not(target_arch = "x86_64"))]
 #[path = "absent.rs"]
@@ -33,7 +35,7 @@ mod integers;
 #[path = "absent.rs"]
 mod tiles;
 
-use std::{io, marker::PhantomData, ops::Range, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use self::{
     ending::Column,
@@ -44,6 +46,8 @@ use self::{
 pub(crate) use self::{
     ending::Ending,
     kept::{Kept, layout},
+    output::{Output, Target},
+    turned::{Turned, TurnedOutput},
 };
 
 /// Bytes of weights that are one piece of work, at most: enough to be worth handing over, and few enough that all threads
@@ -94,16 +98,34 @@ pub enum Rows<'a> {
     /// For [`Form::Floats`].
     Floats(&'a [f32]),
     /// For [`Form::Integers`].
-    Integers(&'a integers::Input),
+    Integers(Turned<'a>),
     /// For [`Form::Digits`].
     Digits(&'a tiles::Input),
+}
+
+/// How an input of a product lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Layout {
+    /// One row behind the other.
+    Rows,
+    /// As [`Turned`] has them.
+    Turned,
+    /// As [`tiles`] take them.
+    Digits,
 }
 
 /// Where an input is made ready.
 #[derive(Debug, Default)]
 pub struct Room {
-    integers: integers::Input,
+    turned: Vec<f32>,
     digits: tiles::Input,
+}
+
+impl Room {
+    /// What was [made ready](Weights::prepare) for digits.
+    pub(crate) fn digits(&self) -> Rows<'_> {
+        Rows::Digits(&self.digits)
+    }
 }
 
 impl Weights {
@@ -201,15 +223,26 @@ impl Weights {
     pub fn prepare<'a>(&self, input: &'a [f32], room: &'a mut Room) -> Rows<'a> {
         match self.form {
             Form::Floats => Rows::Floats(input),
-            Form::Integers => {
-                room.integers.take(input, self.depth);
-                Rows::Integers(&room.integers)
-            }
+            Form::Integers => Rows::Integers(Turned::take(input, self.depth, &mut room.turned)),
             Form::Digits => {
                 room.digits.take(input, self.depth);
                 Rows::Digits(&room.digits)
             }
         }
+    }
+
+    /// How an input must lie for [`multiply_panels`](Self::multiply_panels).
+    pub(crate) fn reads(&self) -> Layout {
+        match self.form {
+            Form::Floats => Layout::Rows,
+            Form::Integers => Layout::Turned,
+            Form::Digits => Layout::Digits,
+        }
+    }
+
+    /// Whether results may go to [`Target::Turned`].
+    pub(crate) fn turns(&self) -> bool {
+        self.form == Form::Integers
     }
 
     /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces
@@ -223,11 +256,35 @@ impl Weights {
     /// No two threads may do the same piece for the same output at the same time.
     #[allow(unsafe_code)]
     pub unsafe fn multiply(&self, piece: usize, input: Rows<'_>, more: Option<&[f32]>, output: &Output<'_>) {
-        assert!(more.is_none_or(|more| more.len() == output.rows * output.columns));
-        assert!(output.columns == self.columns);
         let (panels, pieces) = (self.panel_count(), self.pieces());
         assert!(piece < pieces);
         let panels = piece * panels / pieces..(piece + 1) * panels / pieces;
+        // SAFETY: the caller's promise; no panel is in two pieces.
+        unsafe { self.multiply_panels(panels, input, more, Target::Rows(output)) };
+    }
+
+    /// As [`multiply`](Self::multiply), with these of the [panels](Self::panel_count).
+    ///
+    /// # Panics
+    /// As there; if there are no such panels; if the target is one for which these weights [must not be
+    /// used](Self::turns), or there is more to be added to it.
+    ///
+    /// # Safety
+    /// No two threads may do the same panel for the same target at the same time.
+    #[allow(unsafe_code)]
+    pub unsafe fn multiply_panels(
+        &self,
+        panels: Range<usize>,
+        input: Rows<'_>,
+        more: Option<&[f32]>,
+        target: Target<'_>,
+    ) {
+        let (rows, width) = match target {
+            Target::Rows(output) => (output.rows, output.columns),
+            Target::Turned(turned) => (turned.rows(), turned.depth()),
+        };
+        assert!(width == self.columns && more.is_none_or(|more| more.len() == rows * width));
+        assert!(panels.end <= self.panel_count());
         let columns = self.form.columns();
         let first = panels.start * columns;
         let column = |panel: usize| {
@@ -238,22 +295,22 @@ impl Weights {
                 ending: self.ending,
             }
         };
-        match (input, self.form) {
-            (Rows::Floats(input), Form::Floats) => {
-                assert!(input.len() == output.rows * self.depth);
+        match (input, self.form, target) {
+            (Rows::Floats(input), Form::Floats, Target::Rows(output)) => {
+                assert!(input.len() == rows * self.depth);
                 for panel in panels {
                     let Column { bias, ending, .. } = column(panel);
                     let weights = bytemuck::cast_slice(self.panel(panel));
                     floats::multiply((input, more), weights, (bias, ending), output, panel * columns);
                 }
             }
-            (Rows::Integers(input), Form::Integers) => {
-                assert!(input.rows() == output.rows);
+            (Rows::Integers(input), Form::Integers, target) => {
+                assert!(input.rows() == rows);
                 let panels = panels.map(|panel| (self.panel_with_beyond(panel), column(panel)));
-                integers::multiply((input, self.depth, more), panels, first, output);
+                integers::multiply((input, self.depth, more), panels, first, target);
             }
-            (Rows::Digits(input), Form::Digits) => {
-                assert!(input.rows() == output.rows);
+            (Rows::Digits(input), Form::Digits, Target::Rows(output)) => {
+                assert!(input.rows() == rows);
                 let panels = panels.map(|panel| (self.panel(panel), column(panel)));
                 tiles::multiply((input, self.depth, more), panels, first, output);
             }
@@ -289,65 +346,15 @@ impl Weights {
         &self.panels.with_beyond()[self.range.start + index * bytes..][..bytes + BEYOND]
     }
 
-    fn panel_count(&self) -> usize {
+    /// Lets the processor fetch the beginning of panel `panel`: as much as is asked for ahead when it is read.
+    pub(crate) fn ask_for(&self, panel: usize) {
+        if panel < self.panel_count() {
+            floats::fetch_first(self.panel(panel));
+        }
+    }
+
+    /// Groups of columns that lie together.
+    pub(crate) fn panel_count(&self) -> usize {
         self.bias.len() / self.form.columns()
-    }
-}
-
-/// Where a product goes: rows of the same width, of which several threads write different columns.
-#[derive(Debug)]
-pub struct Output<'a> {
-    start: *mut f32,
-    rows: usize,
-    columns: usize,
-    values: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: threads share it only to write to different places: see `Weights::multiply`.
-#[allow(unsafe_code)]
-unsafe impl Sync for Output<'_> {}
-
-impl<'a> Output<'a> {
-    /// Rows of `columns` values each.
-    pub fn new(values: &'a mut [f32], columns: usize) -> Self {
-        Self {
-            start: values.as_mut_ptr(),
-            rows: values.len() / columns.max(1),
-            columns,
-            values: PhantomData,
-        }
-    }
-
-    /// Writes the first of `values` to row `row` from column `column` on, as far as the row goes. Whoever calls it sees to
-    /// it that no other thread writes there.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    pub(super) fn put(&self, row: usize, column: usize, values: &[f32]) {
-        let count = values.len().min(self.columns - column);
-        let place = self.place(row, column);
-        // SAFETY: no more than the row is written. What threads write at a time are different columns: `Weights::multiply`
-        // and `Attention::attend` demand it.
-        unsafe {
-            place.copy_from_nonoverlapping(values.as_ptr(), count);
-        }
-    }
-
-    /// Row `row`, to be written in place.
-    ///
-    /// # Safety
-    /// Nobody else may write or read that row as long as it is borrowed.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
-    pub(super) unsafe fn row(&self, row: usize) -> &mut [f32] {
-        // SAFETY: all of the row lies within, and is the caller's alone.
-        unsafe { std::slice::from_raw_parts_mut(self.place(row, 0), self.columns) }
-    }
-
-    /// Where the value of a row and a column is.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    fn place(&self, row: usize, column: usize) -> *mut f32 {
-        assert!(row < self.rows && column < self.columns);
-        // SAFETY: row and column lie within.
-        unsafe { self.start.add(row * self.columns + column) }
     }
 }

@@ -204,7 +204,8 @@ impl Session {
         }
         let mut first = None;
         if graph.has_our_operations {
-            let added = operations::all(graph.products).and_then(|ours| Ok(builder.with_operators(ours)?));
+            let added =
+                operations::all(&graph.products.into(), threads).and_then(|ours| Ok(builder.with_operators(ours)?));
             builder = added.map_err(|error| failed("add our operations", error))?;
             first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
         }

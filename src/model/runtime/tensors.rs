@@ -20,7 +20,7 @@ use ort::{
 };
 
 /// More axes than any tensor of an encoder has.
-const MOST_AXES: usize = 8;
+pub(super) const MOST_AXES: usize = 8;
 
 /// Sizes of a tensor.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,11 @@ impl Sizes {
 
     fn all(&self) -> &[i64] {
         &self.sizes[..self.axes]
+    }
+
+    /// Values along the last axis.
+    pub(super) fn last(&self) -> usize {
+        self.all().last().map_or(0, |&last| last.max(0) as usize)
     }
 
     /// Values of a tensor of these sizes.

@@ -9,7 +9,7 @@ use std::arch::{asm, x86_64::*};
 use super::{
     super::{
         Output,
-        avx512::{LANES, end as end_row, largest_of_columns, load},
+        avx512::{LANES, activate, end as end_row, largest_of_columns, load, store},
         ending::Column,
         pages::BEYOND,
     },
@@ -173,37 +173,52 @@ pub(super) fn end(
     }
 }
 
-/// Puts `rows` rows of `input` into `turned`, value by value and then row by row. Behind them may be written [`LANES`] values.
+/// Finishes the sums of a panel in place: scales them, adds the bias and does what follows.
 ///
 /// # Panics
-/// If there are more rows than a vector has lanes, or there is less room.
+/// If there are not as many scales and biases as columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+pub(super) fn finish(sums: &mut [[f32; COLUMNS]], column: &Column<'_>) {
+    assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
+    for first in (0..COLUMNS).step_by(LANES) {
+        let scales = _mm512_mul_ps(load(&column.scales[first..]), _mm512_set1_ps(PART));
+        let bias = load(&column.bias[first..]);
+        for sums in &mut *sums {
+            let room = &mut sums[first..first + LANES];
+            let value = activate(_mm512_fmadd_ps(load(room), scales, bias), column.ending);
+            // SAFETY: there is room for 16 floats.
+            unsafe { _mm512_storeu_ps(room.as_mut_ptr(), value) };
+        }
+    }
+}
+
+/// See [`super::turn`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn turn(input: &[f32], rows: usize, turned: &mut [f32]) {
-    assert!((1..=LANES).contains(&rows) && turned.len() >= input.len() + LANES);
-    let depth = input.len() / rows;
+pub(super) fn turn(block: &[f32], stride: usize, (rows, count): (usize, usize), room: &mut [f32]) {
+    assert!((1..=LANES).contains(&rows) && room.len() == rows * count);
     if rows == 1 {
-        turned[..depth].copy_from_slice(input);
+        room.copy_from_slice(&block[..count]);
         return;
     }
-    for first in (0..depth).step_by(LANES) {
-        let count = LANES.min(depth - first);
-        let mut block = [_mm512_setzero_ps(); LANES];
-        for (row, vector) in block.iter_mut().enumerate().take(rows) {
-            *vector = load(&input[row * depth + first..][..count]);
+    for first in (0..count).step_by(LANES) {
+        let few = LANES.min(count - first);
+        let mut vectors = [_mm512_setzero_ps(); LANES];
+        for (row, vector) in vectors.iter_mut().enumerate().take(rows) {
+            *vector = load(&block[row * stride + first..][..few]);
         }
-        let room = &mut turned[first * rows..];
+        let room = &mut room[first * rows..];
         if rows == 2 {
-            let halves = alternate(block[0], block[1]);
-            for (room, half) in room.as_chunks_mut::<LANES>().0.iter_mut().zip(halves) {
-                // SAFETY: there is room for 16 floats.
-                unsafe { _mm512_storeu_ps(room.as_mut_ptr(), half) };
+            let halves = alternate(vectors[0], vectors[1]);
+            for (room, half) in room.chunks_mut(LANES).zip(halves) {
+                store(room, half);
             }
             continue;
         }
-        for (value, vector) in transpose(block).into_iter().enumerate().take(count) {
-            let room = &mut room[value * rows..][..LANES];
-            // SAFETY: there is room for 16 floats. What is too much is written over by the next value.
-            unsafe { _mm512_storeu_ps(room.as_mut_ptr(), vector) };
+        for (value, vector) in transpose(vectors).into_iter().enumerate().take(few) {
+            // What is too much is written over by the next value, and behind the last one there is no room for it.
+            let room = &mut room[value * rows..];
+            let most = LANES.min(room.len());
+            store(&mut room[..most], vector);
         }
     }
 }

@@ -14,16 +14,13 @@
 mod avx512;
 
 pub(super) use super::avx512::is_there;
-use super::{Output, avx512::LANES, ending::Column, scale::Scale};
+use super::{Target, Turned, avx512::LANES, ending::Column, scale::Scale, turned::groups};
 
 /// Columns of a panel.
 pub(super) const COLUMNS: usize = 2 * LANES;
 
 /// Bytes of a number.
 const BYTES: usize = 3;
-
-/// The most rows that one pass serves.
-const MOST_ROWS: usize = 14;
 
 /// Bytes of weights for products of `depth` values and `columns` columns; `None`, if nothing is as large.
 pub(super) fn bytes(depth: usize, columns: usize) -> Option<usize> {
@@ -44,63 +41,20 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [f32; COLUMNS]
     scales.map(|scale| scale.to_float)
 }
 
-/// Rows of an input in groups, each value by value and then row by row.
-#[derive(Debug, Default)]
-pub(crate) struct Input {
-    /// Behind the last one is room for a vector.
-    values: Vec<f32>,
-    rows: usize,
-}
-
-impl Input {
-    /// Takes over rows of `depth` values. Nothing is allocated if there were as many before.
-    ///
-    /// # Panics
-    /// If this processor has no such vectors.
-    pub(super) fn take(&mut self, input: &[f32], depth: usize) {
-        assert!(is_there());
-        self.rows = input.len() / depth;
-        self.values.resize(input.len() + LANES, 0.0);
-        for rows in groups(self.rows) {
-            let count = rows.len();
-            let input = &input[rows.start * depth..rows.end * depth];
-            let turned = &mut self.values[rows.start * depth..][..count * depth + LANES];
-            // SAFETY: the processor has these vectors.
-            #[allow(unsafe_code)]
-            unsafe {
-                avx512::turn(input, count, turned);
-            }
-        }
-    }
-
-    /// How many there are.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-}
-
-/// Rows that are served together: no more than a pass can serve, in equal shares.
-fn groups(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let share = rows.div_ceil(rows.div_ceil(MOST_ROWS).max(1)).max(1);
-    (0..rows)
-        .step_by(share)
-        .map(move |first| first..rows.min(first + share))
-}
-
-/// `input`, rows of `depth` values, times `panels`, each with what lies [behind](super::pages::BEYOND) it. They go to `output`
-/// from column `first` on; `more`, if there is any, is as large as `output` and is added to it.
+/// `input`, rows of `depth` values, times `panels`, each with what lies [behind](super::pages::BEYOND) it. They go to `target`
+/// from column `first` on; `more`, if there is any, is as large as an output and is added to it.
 ///
 /// # Panics
-/// If a panel is not as deep as the input, or this processor has no such vectors.
+/// If a panel is not as deep as the input, this processor has no such vectors, or `more` is there where results are turned.
 pub(super) fn multiply<'a>(
-    (input, depth, more): (&Input, usize, Option<&[f32]>),
+    (input, depth, more): (Turned<'_>, usize, Option<&[f32]>),
     panels: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
     first: usize,
-    output: &Output<'_>,
+    target: Target<'_>,
 ) {
     assert!(is_there());
-    for rows in groups(input.rows) {
-        let values = &input.values[rows.start * depth..rows.end * depth];
+    for rows in groups(input.rows()) {
+        let values = input.group(rows.clone(), depth);
         for (column, (panel, ends)) in (first..).step_by(COLUMNS).zip(panels.clone()) {
             macro_rules! pass {
                 ($($rows:literal)*) => {
@@ -111,7 +65,17 @@ pub(super) fn multiply<'a>(
                             #[allow(unsafe_code)]
                             unsafe {
                                 avx512::sum(values, panel, &mut sums);
-                                avx512::end(&sums, &ends, more, output, (rows.start, column));
+                                match target {
+                                    Target::Rows(output) => {
+                                        avx512::end(&sums, &ends, more, output, (rows.start, column));
+                                    }
+                                    Target::Turned(turned) => {
+                                        assert!(more.is_none());
+                                        avx512::finish(&mut sums, &ends);
+                                        let count = COLUMNS.min(turned.depth() - column);
+                                        turned.put(rows.clone(), column, (sums.as_flattened(), COLUMNS), count);
+                                    }
+                                }
                             }
                         })*
                         _ => debug_assert!(rows.is_empty(), "no pass serves so many rows"),
@@ -123,40 +87,17 @@ pub(super) fn multiply<'a>(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_turned_in_groups() {
-        if !is_there() {
-            return;
-        }
-        let mut turned = Input::default();
-        for (rows, depth) in [
-            (1, 5),
-            (2, 40),
-            (3, 64),
-            (14, 33),
-            (15, 20),
-            (19, 70),
-            (40, 16),
-            (14, 17),
-        ] {
-            let input: Vec<f32> = (0..rows * depth).map(|index| index as f32).collect();
-            turned.take(&input, depth);
-            assert_eq!(turned.rows(), rows);
-            let mut seen = 0;
-            for group in groups(rows) {
-                assert!(group.start == seen && group.len() <= MOST_ROWS);
-                seen = group.end;
-                let values = &turned.values[group.start * depth..];
-                for (k, row) in (0..depth).flat_map(|k| group.clone().map(move |row| (k, row))) {
-                    let got = values[k * group.len() + row - group.start];
-                    assert_eq!(got, input[row * depth + k], "{rows} rows of {depth}: {row}, {k}");
-                }
-            }
-            assert_eq!(seen, rows);
-        }
+/// Turns `rows` rows of `count` values, of which `block` has the first values of each at multiples of `stride`: value by
+/// value, and then row by row, into `room`, which has place for no more.
+///
+/// # Panics
+/// If there are more rows than [a group](super::turned::MOST_ROWS) has, `room` is of another size, or this processor has
+/// no such vectors.
+pub(super) fn turn(block: &[f32], stride: usize, (rows, count): (usize, usize), room: &mut [f32]) {
+    assert!(is_there());
+    // SAFETY: the processor has these vectors.
+    #[allow(unsafe_code)]
+    unsafe {
+        avx512::turn(block, stride, (rows, count), room);
     }
 }

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Operations of ours that follow each other, as one: a processor's threads then go from one to the next by themselves, where
+//! ONNX Runtime calls them together and sends them away for each (300 times in a step of 17 layers).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ATTENTION, CONVOLUTION, DOMAIN, Graph, NORMALISATION, NodeProto, PRODUCT, SUBSAMPLING, integers,
+    onnx::{AttributeProto, attribute_proto::AttributeType},
+    tensor_info,
+};
+
+/// The operation. Inputs: whatever its calls take; outputs, all float32: values of them. Attributes [`CALLS`],
+/// [`OUTPUTS`] and [`AXES`].
+pub(crate) const CHAIN: &str = "Chain";
+
+/// The calls, a list of [`Call`] in JSON.
+pub(crate) const CALLS: &str = "calls";
+
+/// The numbers of the values that are outputs.
+pub(crate) const OUTPUTS: &str = "outputs";
+
+/// Their names, and how many axes each of them has, or 0 where that is not known: a list of pairs in JSON.
+pub(crate) const AXES: &str = "axes";
+
+/// The call that makes other rows of the same values; its one attribute is [`WIDTH`].
+pub(crate) const RESHAPE: &str = "Reshape";
+
+/// How wide those are.
+pub(crate) const WIDTH: &str = "width";
+
+/// One of the operations of a chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// What the node that it was did.
+    pub(crate) operation: String,
+    /// Numbers of values: first the inputs of the chain, in their order, then what calls give.
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) outputs: Vec<usize>,
+    pub(crate) attributes: BTreeMap<String, Setting>,
+}
+
+/// A value of a node's attribute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Setting {
+    Int(i64),
+    Ints(Vec<i64>),
+    Float(f32),
+}
+
+impl Graph {
+    /// Makes chains of our operations, wherever two or more of them, one of them a product, depend on each other and nothing
+    /// else between them does. Gives how many operations are in chains.
+    pub(crate) fn chain(&mut self) -> usize {
+        let levels = self.levels();
+        let most = levels.iter().flatten().max().copied().unwrap_or(0);
+        let mut chained = 0;
+        let mut chains = Vec::new();
+        let mut gone = HashSet::new();
+        for level in 0..=most {
+            let members: Vec<usize> = (0..levels.len()).filter(|&node| levels[node] == Some(level)).collect();
+            let operation = |&member: &usize| self.graph.node[member].op_type();
+            let ours = members.iter().filter(|member| operation(member) != RESHAPE).count();
+            if ours < 2 || !members.iter().any(|member| operation(member) == PRODUCT) {
+                continue;
+            }
+            chains.extend(self.chained(&members));
+            gone.extend(members);
+            chained += ours;
+        }
+        if chained > 0 {
+            let mut number = 0..;
+            self.graph
+                .node
+                .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
+            self.graph.node.append(&mut chains);
+            self.sort();
+        }
+        chained
+    }
+
+    /// For each node that may be in a chain, in which: those of one level depend on each other directly only.
+    fn levels(&self) -> Vec<Option<usize>> {
+        let (rows, sizes) = (self.rows(), self.constant_sizes());
+        let outputs: HashSet<&str> = self.graph.output.iter().map(|output| output.name()).collect();
+        let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (number, node) in self.graph.node.iter().enumerate() {
+            for input in &node.input {
+                users.entry(input).or_default().push(number);
+            }
+        }
+        let may = |node: &NodeProto| {
+            let is_rows = |index: usize| node.input.get(index).is_some_and(|name| rows.contains(name.as_str()));
+            match (node.domain() == DOMAIN, node.op_type()) {
+                (true, PRODUCT | NORMALISATION) => is_rows(0),
+                (true, ATTENTION | CONVOLUTION | SUBSAMPLING) => true,
+                (false, RESHAPE) => is_rows(0) && width(node, &sizes).is_some(),
+                _ => false,
+            }
+        };
+        let mut may: Vec<bool> = self.graph.node.iter().map(may).collect();
+        // Who takes rows in another shape must be in the chain, too.
+        for (number, node) in self.graph.node.iter().enumerate().rev() {
+            if may[number] && node.op_type() == RESHAPE {
+                let inside = |name: &String| {
+                    let users = users.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+                    !outputs.contains(name.as_str()) && users.iter().all(|&user| may[user])
+                };
+                may[number] = node.output.iter().all(inside);
+            }
+        }
+        loop {
+            let levels = self.levels_of(&may);
+            // Nor may somebody in a later chain take them.
+            let inside = |number: &usize| {
+                let mut users = self.graph.node[*number]
+                    .output
+                    .iter()
+                    .filter_map(|name| users.get(name.as_str()));
+                users.all(|users| users.iter().all(|&user| levels[user] == levels[*number]))
+            };
+            let mut reshapes =
+                (0..may.len()).filter(|&number| may[number] && self.graph.node[number].op_type() == RESHAPE);
+            match reshapes.find(|number| !inside(number)) {
+                Some(number) => may[number] = false,
+                None => return levels,
+            }
+        }
+    }
+
+    /// The levels of the nodes that may be in a chain: one that depends on a node of a chain only by way of others is in a
+    /// later one.
+    fn levels_of(&self, may: &[bool]) -> Vec<Option<usize>> {
+        // Of the values: the level of what makes them, and whether that may be in a chain.
+        let mut made: HashMap<&str, (usize, bool)> = HashMap::new();
+        let mut levels = Vec::new();
+        for (node, &may) in self.graph.node.iter().zip(may) {
+            let after = |input: &String| match made.get(input.as_str()) {
+                Some(&(level, true)) if !may => level + 1,
+                Some(&(level, _)) => level,
+                None => 0,
+            };
+            let level = node.input.iter().map(after).max().unwrap_or(0);
+            made.extend(node.output.iter().map(|output| (output.as_str(), (level, may))));
+            levels.push(may.then_some(level));
+        }
+        levels
+    }
+
+    /// The values of constants that say two sizes.
+    fn constant_sizes(&self) -> HashMap<&str, [i64; 2]> {
+        let pairs = self.graph.initializer.iter().filter(|weight| weight.dims == [2]);
+        let pairs = pairs.filter_map(|weight| Some((weight.name(), integers(weight)?.try_into().ok()?)));
+        pairs.collect()
+    }
+
+    /// These nodes as one.
+    fn chained(&self, members: &[usize]) -> Option<NodeProto> {
+        let nodes: Vec<&NodeProto> = members.iter().map(|&member| &self.graph.node[member]).collect();
+        let sizes = self.constant_sizes();
+        let made: HashSet<&str> = nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+        let is_member: HashSet<usize> = members.iter().copied().collect();
+        let others = self
+            .graph
+            .node
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !is_member.contains(number));
+        let taken = others.flat_map(|(_, node)| &node.input).map(String::as_str);
+        let taken: HashSet<&str> = taken
+            .chain(self.graph.output.iter().map(|output| output.name()))
+            .collect();
+
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let mut inputs = Vec::new();
+        for node in &nodes {
+            let real = if node.op_type() == RESHAPE { 1 } else { node.input.len() };
+            for input in node
+                .input
+                .iter()
+                .take(real)
+                .filter(|input| !made.contains(input.as_str()))
+            {
+                numbers.entry(input).or_insert_with(|| {
+                    inputs.push(input.clone());
+                    inputs.len() - 1
+                });
+            }
+        }
+        let mut next = inputs.len()..;
+        let declared = self.graph.output.iter();
+        let declared: HashMap<&str, usize> = declared
+            .map(|output| (output.name(), tensor_info(output).dims.len()))
+            .collect();
+        let (mut outputs, mut axes, mut names, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for node in &nodes {
+            let inputs = node
+                .input
+                .iter()
+                .filter_map(|input| numbers.get(input.as_str()).copied());
+            let mut call = Call {
+                operation: node.op_type().into(),
+                inputs: inputs.collect(),
+                outputs: Vec::new(),
+                attributes: node.attribute.iter().filter_map(setting).collect(),
+            };
+            if node.op_type() == RESHAPE {
+                call.inputs.truncate(1);
+                call.attributes = BTreeMap::from([(WIDTH.into(), Setting::Int(width(node, &sizes)?))]);
+            }
+            for (index, output) in node.output.iter().enumerate() {
+                let number = next.next()?;
+                numbers.insert(output, number);
+                call.outputs.push(number);
+                if taken.contains(output.as_str()) {
+                    outputs.push(number as i64);
+                    let known = if index == 0 { 2 } else { 0 };
+                    axes.push((output, declared.get(output.as_str()).copied().unwrap_or(known)));
+                    names.push(output.clone());
+                }
+            }
+            calls.push(call);
+        }
+        let attribute = |name: &str, kind: AttributeType| AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(kind as i32),
+            ..Default::default()
+        };
+        Some(NodeProto {
+            op_type: Some(CHAIN.into()),
+            domain: Some(DOMAIN.into()),
+            name: nodes.first().map(|node| format!("chain of {}", node.name())),
+            input: inputs,
+            output: names,
+            attribute: vec![
+                AttributeProto {
+                    s: Some(serde_json::to_vec(&calls).ok()?.into()),
+                    ..attribute(CALLS, AttributeType::String)
+                },
+                AttributeProto {
+                    ints: outputs,
+                    ..attribute(OUTPUTS, AttributeType::Ints)
+                },
+                AttributeProto {
+                    s: Some(serde_json::to_vec(&axes).ok()?.into()),
+                    ..attribute(AXES, AttributeType::String)
+                },
+            ],
+            ..Default::default()
+        })
+    }
+}
+
+fn setting(attribute: &AttributeProto) -> Option<(String, Setting)> {
+    let value = match attribute.r#type() {
+        AttributeType::Int => Setting::Int(attribute.i()),
+        AttributeType::Ints => Setting::Ints(attribute.ints.clone()),
+        AttributeType::Float => Setting::Float(attribute.f()),
+        _ => return None,
+    };
+    Some((attribute.name().into(), value))
+}
+
+/// The last size that a node gives its input, if that and one more are fixed.
+fn width(node: &NodeProto, sizes: &HashMap<&str, [i64; 2]>) -> Option<i64> {
+    let [_, width] = *sizes.get(node.input.get(1)?.as_str())?;
+    (width > 0).then_some(width)
+}

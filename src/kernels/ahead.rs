@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Asking memory for what will be read soon. The processor does so by itself, but ends at each page's end and starts late.
+
+/// Bytes that memory delivers together.
+pub(super) const LINE: usize = 64;
+
+/// What will be read soon, as far as it was not asked for yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    next: *const u8,
+    lines: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+impl Ahead {
+    pub(super) fn of(values: &[f32]) -> Self {
+        Self {
+            next: values.as_ptr().cast(),
+            lines: size_of_val(values).div_ceil(LINE),
+        }
+    }
+
+    pub(super) fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// Lines of all of it.
+    pub(super) fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Asks for the next `lines` lines: to be near, but not so near that they push out what is at work.
+    #[inline(always)]
+    pub(super) fn fetch(&mut self, lines: usize) {
+        let now = lines.min(self.lines);
+        for line in 0..now {
+            fetch_near(self.next.wrapping_add(line * LINE));
+        }
+        self.next = self.next.wrapping_add(now * LINE);
+        self.lines -= now;
+    }
+}
+
+/// To the first cache.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) fn fetch(from: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and fails nowhere, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+/// To the second cache.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn fetch_near(from: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Operations that follow each other, done by a [`team`] of threads that stays together from the first to the last.
+//!
+//! What does not depend on each other is one phase: queries, keys and values are three products of the same rows, which are
+//! made ready once. What comes between two phases is a glance at a counter, where ONNX Runtime looks for the next node, asks
+//! for its outputs and calls its threads together: 4 µs, three hundred times in a step.
+//!
+//! [`steps`] says what is done and in which order, [`buffers`] where results are kept until nobody needs them any more. Rows
+//! that only products read go [turned](super::matrix::Turned) to where those want them, if they can.
+
+mod buffers;
+mod steps;
+mod team;
+mod work;
+
+use std::sync::Arc;
+
+use self::{buffers::Buffers, steps::Steps, team::Team};
+use super::{
+    attention::Attention, convolution::Convolution, matrix::Weights, normalisation::Normalisation,
+    subsampling::Subsampling,
+};
+
+/// An operation of a chain. Values have numbers: first the chain's inputs, then what calls give.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) work: Work,
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) outputs: Vec<usize>,
+}
+
+/// What a call does. All values are rows of float32; their widths are what the operations say.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Inputs: rows; what is added to the result, if there is a second one.
+    Product(Arc<Weights>),
+    /// Inputs: see [`attention::Step`](super::attention::Step): queries, cached and new keys, cached and new values, mask, and
+    /// behind them the oldest, which is no row but a number. Outputs: rows, new keys and values for their caches.
+    Attention(Box<Attention>),
+    /// Inputs: rows, cache. Outputs: rows, next cache.
+    Convolution(Convolution),
+    Normalisation(Normalisation),
+    /// Inputs: frames, mask.
+    Subsampling(Subsampling),
+    /// Other rows of the same values, so wide.
+    Reshape(usize),
+}
+
+/// An input of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// Values, and how wide their rows are.
+    Floats(&'a [f32], usize),
+    Number(usize),
+}
+
+/// Sizes of an output of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    Rows {
+        rows: usize,
+        width: usize,
+    },
+    Heads {
+        heads: usize,
+        rows: usize,
+        width: usize,
+    },
+    /// Those of an input.
+    Like(usize),
+}
+
+/// Why a chain cannot be made or run: what a graph says of it makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Misfit {
+    #[error("a chain names values that it does not have")]
+    Numbers,
+    #[error("an operation of a chain has not all inputs and outputs")]
+    Missing,
+    #[error("rows that an operation of a chain gets are of another width than it needs")]
+    Width,
+    #[error("products of a chain want the same rows in two ways")]
+    Forms,
+    #[error("the inputs of an operation of a chain do not fit each other")]
+    Sizes,
+}
+
+/// See the [module](self).
+pub(crate) struct Chain {
+    steps: Steps,
+    buffers: Buffers,
+    team: Team,
+    /// Which values are outputs.
+    outputs: Vec<usize>,
+    /// Pieces of each phase.
+    pieces: Vec<usize>,
+}
+
+impl Chain {
+    /// A chain of `calls`, each of which takes what is there before it, with so many inputs, and with the values `outputs` as its
+    /// outputs, for `members` threads.
+    ///
+    /// # Errors
+    /// Why there can be no such chain.
+    pub(crate) fn new(calls: Vec<Call>, inputs: usize, outputs: &[usize], members: usize) -> Result<Self, Misfit> {
+        let team = Team::new(members);
+        let steps = Steps::new(calls, inputs, outputs, team.members())?;
+        Ok(Self {
+            buffers: Buffers::new(&steps, inputs, outputs, team.members()),
+            team,
+            outputs: outputs.into(),
+            pieces: Vec::new(),
+            steps,
+        })
+    }
+
+    /// Runs the chain. `input` gives what an input is, `output` room for an output of these sizes, and `together` calls what it gets
+    /// once with each number below its first argument, on as many threads as it likes. Nothing is allocated if sizes are
+    /// those of the last run.
+    ///
+    /// # Errors
+    /// What those three say, and [`Misfit`] as one of theirs.
+    pub(crate) fn run<'a, E: From<Misfit>>(
+        &mut self,
+        mut input: impl FnMut(usize) -> Result<Input<'a>, E>,
+        mut output: impl FnMut(usize, Sizes) -> Result<&'a mut [f32], E>,
+        together: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for &number in &self.steps.reads {
+            let input = input(number)?;
+            if !self.steps.is_wide(number, input) {
+                return Err(Misfit::Width.into());
+            }
+            self.buffers.set_input(number, input);
+        }
+        self.buffers.find_lengths(&self.steps)?;
+        for (index, &value) in self.outputs.iter().enumerate() {
+            let sizes = self.steps.sizes(value, &self.buffers)?;
+            if !self.buffers.set_output(value, output(index, sizes)?) {
+                return Err(Misfit::Sizes.into());
+            }
+        }
+        self.buffers.make_room();
+        self.steps.check(&self.buffers)?;
+        self.pieces.clear();
+        let phases = self.steps.phases();
+        self.pieces
+            .extend(phases.map(|steps| steps.iter().map(|step| step.pieces(&self.buffers)).sum::<usize>()));
+        self.team.gather();
+        let (team, pieces, steps, buffers) = (&self.team, &self.pieces[..], &self.steps, &self.buffers);
+        together(team.members(), &|member| {
+            // SAFETY: `together` calls this once for each member.
+            #[allow(unsafe_code)]
+            let own = unsafe { buffers.own(member) };
+            let work = |phase: usize, mut piece: usize| {
+                for step in steps.phase(phase) {
+                    let pieces = step.pieces(buffers);
+                    if piece < pieces {
+                        // SAFETY: the team does each piece once, and no step of a phase writes what another one of the same
+                        // phase reads or writes: `Buffers` sees to it. What they were set to lives as long as this call.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            step.work(piece, buffers, own);
+                        }
+                        return;
+                    }
+                    piece -= pieces;
+                }
+            };
+            team.work(member, pieces, work, |next| {
+                steps.ask_for(next, member, team.members(), buffers)
+            });
+        })
+    }
+}

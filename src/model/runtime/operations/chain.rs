@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A chain of our other operations.
+
+use std::{collections::HashSet, sync::Arc};
+
+use ort::{
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
+};
+
+use super::{
+    super::tensors::{self, MOST_AXES, Sizes},
+    attention, convolution, normalisation, product,
+    source::{InChain, Source},
+    subsampling,
+};
+use crate::{
+    graph::{
+        ATTENTION, AXES, CALLS, CHAIN, CONVOLUTION, Call, NORMALISATION, OUTPUTS, PRODUCT, RESHAPE, SUBSAMPLING, WIDTH,
+    },
+    kernels::{
+        chain::{self, Chain, Input, Misfit, Work},
+        matrix::Weights,
+    },
+};
+
+/// Our own operation for a chain of others: see [`CHAIN`] for its inputs.
+pub(super) struct Run {
+    pub(super) products: Arc<[Arc<Weights>]>,
+    /// Those of the session.
+    pub(super) threads: usize,
+}
+
+impl Operator for Run {
+    type Kernel<'attr> = RunKernel;
+
+    fn name(&self) -> &str {
+        CHAIN
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::variadic(1)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::variadic(1).homogenous(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<RunKernel> {
+        let text: Option<String> = context.get(CALLS);
+        let calls: Option<Vec<Call>> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let calls = calls.ok_or_else(|| ort::Error::new("nobody can read of what a chain is made"))?;
+        let outputs = context.sizes(OUTPUTS).unwrap_or_default();
+        let inputs = context.inputs()?.len();
+        let mut numbers = HashSet::new();
+        let mut work = Vec::new();
+        for call in &calls {
+            let source = InChain { node: context, call };
+            let (done, reads) = self.work(&source)?;
+            if let Work::Attention(_) = done {
+                numbers.extend(reads.last());
+            }
+            work.push(chain::Call {
+                work: done,
+                inputs: reads,
+                outputs: call.outputs.clone(),
+            });
+        }
+        Ok(RunKernel {
+            chain: Chain::new(work, inputs, &outputs, self.threads).map_err(wrong)?,
+            numbers,
+        })
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let text: String = context.attr(AXES)?;
+        let axes: Vec<(String, usize)> = serde_json::from_str(&text).unwrap_or_default();
+        for (index, (name, axes)) in axes.iter().enumerate() {
+            if (1..=MOST_AXES).contains(axes) {
+                context.set_output(index, &open(name, *axes))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tensor `name` of so many axes, of whatever sizes. Each is another unknown, and unknowns go by their names.
+fn open(name: &str, axes: usize) -> ValueType {
+    ValueType::Tensor {
+        ty: TensorElementType::Float32,
+        shape: Shape::new(vec![-1; axes]),
+        dimension_symbols: SymbolicDimensions::new((0..axes).map(|axis| format!("axis {axis} of {name}"))),
+    }
+}
+
+impl Run {
+    /// What a call does, and which of its inputs are not constant.
+    fn work(&self, source: &InChain<'_>) -> ort::Result<(Work, Vec<usize>)> {
+        let inputs = &source.call.inputs;
+        let first = |count: usize| (0..count).collect::<Vec<_>>();
+        let (work, reads) = match source.call.operation.as_str() {
+            PRODUCT => (
+                Work::Product(product::find(&self.products, source)?),
+                first(inputs.len()),
+            ),
+            // The oldest is the last one.
+            ATTENTION => (
+                Work::Attention(attention::made(source)?.into()),
+                [first(6), vec![10]].concat(),
+            ),
+            CONVOLUTION => (Work::Convolution(convolution::made(source)?), first(2)),
+            NORMALISATION => (Work::Normalisation(normalisation::made(source)?), first(1)),
+            SUBSAMPLING => (Work::Subsampling(subsampling::made(source)?), first(2)),
+            RESHAPE => {
+                let width = source.int(WIDTH).and_then(|width| usize::try_from(width).ok());
+                (Work::Reshape(width.unwrap_or_default()), first(1))
+            }
+            _ => return Err(ort::Error::new("a chain has an operation that nobody knows")),
+        };
+        let reads = reads.into_iter().map(|read| inputs.get(read).copied());
+        let reads: Option<Vec<usize>> = reads.collect();
+        Ok((work, reads.ok_or_else(|| wrong(Misfit::Missing))?))
+    }
+}
+
+fn wrong(misfit: Misfit) -> ort::Error {
+    ort::Error::new(misfit.to_string())
+}
+
+/// An error of a run: ONNX Runtime's, or of what a graph says.
+struct Failed(ort::Error);
+
+impl From<Misfit> for Failed {
+    fn from(misfit: Misfit) -> Self {
+        Self(wrong(misfit))
+    }
+}
+
+impl From<ort::Error> for Failed {
+    fn from(error: ort::Error) -> Self {
+        Self(error)
+    }
+}
+
+/// One chain of a graph.
+pub(super) struct RunKernel {
+    chain: Chain,
+    /// The inputs that are one number.
+    numbers: HashSet<usize>,
+}
+
+impl Kernel for RunKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let numbers = &self.numbers;
+        let done = self.chain.run(
+            |index| {
+                if numbers.contains(&index) {
+                    // As with sizes: a negative one is refused.
+                    return Ok(Input::Number(tensors::number(context, index)? as usize));
+                }
+                let (sizes, values) = tensors::input(context, index)?;
+                Ok::<_, Failed>(Input::Floats(values, sizes.last()))
+            },
+            |index, sizes| {
+                let sizes = match sizes {
+                    chain::Sizes::Rows { rows, width } => Sizes::of_rows(rows, width),
+                    chain::Sizes::Heads { heads, rows, width } => Sizes::of_heads(heads, rows, width),
+                    chain::Sizes::Like(input) => tensors::input(context, input)?.0,
+                };
+                Ok(tensors::output(context, index, sizes)?)
+            },
+            |members, work| Ok(tensors::for_each_piece(context, members, work)?),
+        );
+        done.map_err(|Failed(error)| error)
+    }
+}

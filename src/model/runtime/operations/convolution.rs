@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The middle of one convolution module.
+
+use ort::{
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::{TensorElementType, ValueType},
+};
+
+use super::{
+    super::tensors::{self, Sizes},
+    source::Source,
+};
+use crate::{
+    graph::CONVOLUTION,
+    kernels::{convolution::Convolution, matrix::Output},
+};
+
+/// Our own operation for the middle of a convolution module: see [`CONVOLUTION`] for its inputs.
+pub(super) struct Convolve;
+
+impl Operator for Convolve {
+    type Kernel<'attr> = ConvolveKernel;
+
+    fn name(&self) -> &str {
+        CONVOLUTION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ConvolveKernel> {
+        made(context).map(ConvolveKernel)
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        if let [rows, cache, ..] = &mut context.inputs()[..] {
+            if let ValueType::Tensor { shape, .. } = rows
+                && let Some(last) = shape.last_mut()
+                && *last > 0
+            {
+                *last /= 2;
+            }
+            context.set_output(0, rows)?;
+            context.set_output(1, cache)?;
+        }
+        Ok(())
+    }
+}
+
+/// The convolution that `source` describes.
+pub(super) fn made(source: &impl Source) -> ort::Result<Convolution> {
+    let ((_, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
+    Convolution::new(&weights, bias).ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
+}
+
+/// One layer's convolution.
+pub(super) struct ConvolveKernel(Convolution);
+
+impl Kernel for ConvolveKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let convolution = &self.0;
+        let (_, rows) = tensors::input(context, 0)?;
+        let (cache_sizes, cache) = tensors::input(context, 1)?;
+        if !convolution.takes(rows, cache) {
+            return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
+        }
+        let channels = convolution.channels();
+        let frames = rows.len() / (2 * channels);
+        let output = tensors::output(context, 0, Sizes::of_rows(frames, channels))?;
+        let next = tensors::output(context, 1, cache_sizes)?;
+        let (output, next) = (Output::new(output, channels), Output::new(next, channels));
+        tensors::for_each_piece(context, convolution.pieces(), |piece| {
+            // SAFETY: each piece is done once.
+            #[allow(unsafe_code)]
+            unsafe {
+                convolution.convolve(piece, (rows, cache), (&output, &next));
+            }
+        })
+    }
+}

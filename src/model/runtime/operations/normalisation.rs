@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One layer normalisation.
+
+use ort::{
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::TensorElementType,
+};
+
+use super::{super::tensors, like_first_input, source::Source};
+use crate::{
+    graph::{EPSILON, GATES, NORMALISATION},
+    kernels::normalisation::Normalisation,
+};
+
+/// Our own operation for layer normalisation: see [`NORMALISATION`] for its inputs.
+pub(super) struct Normalise;
+
+impl Operator for Normalise {
+    type Kernel<'attr> = NormaliseKernel;
+
+    fn name(&self) -> &str {
+        NORMALISATION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..3).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<NormaliseKernel> {
+        made(context).map(NormaliseKernel)
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        like_first_input(context)
+    }
+}
+
+/// The normalisation that `source` describes.
+pub(super) fn made(source: &impl Source) -> ort::Result<Normalisation> {
+    let ((_, scale), (_, bias)) = (source.floats(1)?, source.floats(2)?);
+    let normalisation = Normalisation {
+        scale,
+        bias,
+        epsilon: source.float(EPSILON).unwrap_or_default(),
+        gates: source.flag(GATES),
+    };
+    match normalisation.is_whole() {
+        true => Ok(normalisation),
+        false => Err(ort::Error::new(
+            "scale and bias of a normalisation do not fit each other",
+        )),
+    }
+}
+
+/// One normalisation.
+pub(super) struct NormaliseKernel(Normalisation);
+
+impl Kernel for NormaliseKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let (mut sizes, rows) = tensors::input(context, 0)?;
+        if sizes.last_mut().is_none_or(|last| *last != self.0.width() as i64) {
+            return Err(ort::Error::new(
+                "rows of a normalisation are of another width than its scale",
+            ));
+        }
+        self.0.normalise(rows, tensors::output(context, 0, sizes)?);
+        Ok(())
+    }
+}
