@@ -20,9 +20,14 @@ impl Default for Ahead {
 
 impl Ahead {
     pub(super) fn of(values: &[f32]) -> Self {
+        Self::at(values.as_ptr(), values.len())
+    }
+
+    /// `count` values, wherever they are: nothing is read.
+    pub(super) fn at(values: *const f32, count: usize) -> Self {
         Self {
-            next: values.as_ptr().cast(),
-            lines: size_of_val(values).div_ceil(LINE),
+            next: values.cast(),
+            lines: (count * size_of::<f32>()).div_ceil(LINE),
         }
     }
 

@@ -168,12 +168,9 @@ impl Memory {
 struct Rolling {
     all: Tensor<f32>,
     new: Tensor<f32>,
-    /// Values of the rows of one slice (of one attention head), of the new ones among them, and of one row.
+    /// Values of the rows of one slice (of one attention head), and of the new ones among them.
     slice: usize,
     added: usize,
-    row: usize,
-    /// Whether what is new goes over what is oldest, where that is.
-    is_ring: bool,
 }
 
 impl Rolling {
@@ -186,37 +183,40 @@ impl Rolling {
                 got: dims.len().to_string(),
             });
         };
-        let (slice, added, row) = (*rows * *width, new_rows * *width, *width);
+        let (slice, added) = (*rows * *width, new_rows * *width);
         *rows = new_rows;
         Ok(Self {
             all: Tensor::zeros(&state.dims)?,
             new: Tensor::zeros(&dims)?,
             slice,
             added,
-            row,
-            is_ring: state.is_ring,
         })
     }
 
-    /// Rows of a slice.
-    fn rows(&self) -> usize {
-        self.slice / self.row.max(1)
-    }
-
-    /// Puts the new rows behind those that are there; the oldest make room. In a ring, row `oldest` is the first of them.
-    fn roll(&mut self, oldest: usize) {
-        let (row, rows) = (self.row, self.rows());
+    /// Puts the new rows behind those that are there; the oldest make room.
+    fn roll(&mut self) {
         let slices = self.all.data_mut().chunks_exact_mut(self.slice);
         for (slice, new) in slices.zip(self.new.data().chunks_exact(self.added)) {
-            if self.is_ring {
-                let (to_end, from_start) = new.split_at(((rows - oldest) * row).min(self.added));
-                slice[oldest * row..][..to_end.len()].copy_from_slice(to_end);
-                slice[..from_start.len()].copy_from_slice(from_start);
-            } else {
-                slice.copy_within(self.added.., 0);
-                slice[self.slice - self.added..].copy_from_slice(new);
-            }
+            slice.copy_within(self.added.., 0);
+            slice[self.slice - self.added..].copy_from_slice(new);
         }
+    }
+}
+
+/// A tensor in which each step puts new rows over the oldest ones.
+struct Ring {
+    all: Tensor<f32>,
+    rows: usize,
+    new_rows: usize,
+}
+
+impl Ring {
+    fn empty(state: &State, new_rows: usize) -> Result<Self> {
+        Ok(Self {
+            all: Tensor::zeros(&state.dims)?,
+            rows: state.dims.iter().rev().nth(1).copied().unwrap_or_default(),
+            new_rows,
+        })
     }
 }
 
@@ -227,6 +227,8 @@ pub(crate) struct EncoderState {
     memories: [Memory; 2],
     /// Read in every step, and added to after it.
     rolling: Vec<Rolling>,
+    /// Read and written in every step.
+    rings: Vec<Ring>,
     /// `bindings[i]` reads `memories[i]`.
     bindings: [Binding; 2],
     /// The memory that the next step reads.
@@ -262,13 +264,16 @@ impl EncoderState {
             None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
         };
         let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
-        let rolling = encoder
-            .states
-            .iter()
-            .filter_map(|state| Some(Rolling::empty(state, state.new_rows?)));
+        let of_kind = |is_ring: bool| {
+            let states = encoder.states.iter().filter(move |state| state.is_ring == is_ring);
+            states.filter_map(|state| Some((state, state.new_rows?)))
+        };
+        let rolling = of_kind(false).map(|(state, rows)| Rolling::empty(state, rows));
+        let rings = of_kind(true).map(|(state, rows)| Ring::empty(state, rows));
         let mut state = Self {
             streaming,
             rolling: rolling.collect::<Result<_>>()?,
+            rings: rings.collect::<Result<_>>()?,
             memories: [Memory::empty(&encoder.states)?, Memory::empty(&encoder.states)?],
             bindings: [encoder.session.bind()?, encoder.session.bind()?],
             turn: 0,
@@ -288,15 +293,16 @@ impl EncoderState {
             if encoder.has_prompt {
                 binding.input(PROMPT_INPUT, &state.prompt)?;
             }
-            if encoder.states.iter().any(|state| state.is_ring) {
+            if !state.rings.is_empty() {
                 binding.input(OLDEST_INPUT, &state.oldest)?;
             }
             binding.output(output, &mut state.outputs)?;
             binding.output("encoded_lengths", &mut state.encoded_lengths)?;
 
             binding.input("cache_last_channel_len", &state.memories[turn].len)?;
-            let (rolling, whole): (Vec<&State>, Vec<&State>) =
+            let (added_to, whole): (Vec<&State>, Vec<&State>) =
                 encoder.states.iter().partition(|state| state.new_rows.is_some());
+            let (rings, rolling): (Vec<&State>, Vec<&State>) = added_to.into_iter().partition(|state| state.is_ring);
             for (spec, tensor) in whole.iter().zip(&state.memories[turn].states) {
                 binding.input(&spec.input, tensor)?;
             }
@@ -308,6 +314,10 @@ impl EncoderState {
             for (spec, tensors) in rolling.iter().zip(&mut state.rolling) {
                 binding.input(&spec.input, &tensors.all)?;
                 binding.output(&spec.output, &mut tensors.new)?;
+            }
+            for (spec, ring) in rings.iter().zip(&mut state.rings) {
+                binding.input(&spec.input, &ring.all)?;
+                binding.output(&spec.output, &mut ring.all)?;
             }
         }
         Ok(state)
@@ -325,13 +335,11 @@ impl EncoderState {
 
         encoder.session.run(&self.bindings[self.turn], "run the encoder")?;
         self.turn = 1 - self.turn;
-        let oldest = &mut self.oldest.data_mut()[0];
-        for rolling in &mut self.rolling {
-            rolling.roll(*oldest as usize);
-        }
+        self.rolling.iter_mut().for_each(Rolling::roll);
         // All rings have as many rows and get as many.
-        if let Some(ring) = self.rolling.iter().find(|rolling| rolling.is_ring) {
-            *oldest = (*oldest + (ring.added / ring.row) as i64) % ring.rows() as i64;
+        if let Some(ring) = self.rings.first() {
+            let oldest = &mut self.oldest.data_mut()[0];
+            *oldest = (*oldest + ring.new_rows as i64) % ring.rows.max(1) as i64;
         }
 
         let frames = self.encoded_lengths.data()[0];
@@ -371,8 +379,9 @@ impl EncoderState {
     pub(crate) fn reset(&mut self) {
         self.turn = 0;
         self.memories[0].clear();
-        for rolling in &mut self.rolling {
-            rolling.all.data_mut().fill(0.0);
+        let rolling = self.rolling.iter_mut().map(|rolling| &mut rolling.all);
+        for cache in rolling.chain(self.rings.iter_mut().map(|ring| &mut ring.all)) {
+            cache.data_mut().fill(0.0);
         }
         self.oldest.data_mut()[0] = 0;
     }

@@ -58,8 +58,8 @@ pub struct State {
     /// `None`: `output` is the whole tensor for the next step. Else it is new rows along the last axis but one, to be put
     /// behind those that are there, the oldest of which make room.
     pub new_rows: Option<usize>,
-    /// Whether the new rows are to be put where the oldest are, and nothing else moves: see
-    /// [`OLDEST_INPUT`](super::OLDEST_INPUT).
+    /// Whether the output is the whole tensor all the same, with the new rows where the oldest were and nothing else moved, so
+    /// that both may be one tensor: see [`OLDEST_INPUT`](super::OLDEST_INPUT).
     #[serde(default)]
     pub is_ring: bool,
 }

@@ -114,6 +114,14 @@ impl Net {
         Some(())
     }
 
+    /// Sets the shape of output `name`, if it is there.
+    pub fn fix_output(&mut self, name: &str, dims: &[usize]) {
+        if let Some(output) = self.outputs.iter_mut().find(|output| output.name() == name) {
+            *output = value_info(name, element_code(output), dims);
+            self.shapes.insert(name.into(), dims.to_vec());
+        }
+    }
+
     pub fn add_input(&mut self, name: &str, dims: &[usize]) {
         self.inputs.push(value_info(name, DataType::Float as i32, dims));
         self.shapes.insert(name.into(), dims.to_vec());

@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    Attention, LANES, Results, Sizes, Step,
+    Attention, Cache, LANES, Sizes, Step,
     product::multiply,
     table::{Room, SQUARE, Table},
 };
@@ -26,7 +26,7 @@ pub(super) struct Head<'a> {
 /// Does one head.
 pub(super) struct Attend<'a> {
     pub(super) head: Head<'a>,
-    pub(super) results: &'a Results<'a>,
+    pub(super) output: Target<'a>,
     /// Kept for the next one.
     pub(super) room: &'a mut Vec<f32>,
 }
@@ -94,11 +94,12 @@ impl<'a> Rooms<'a> {
 
 impl<'a> Head<'a> {
     /// What is this head's of cached and new rows, in the order of time.
-    fn parts(self, [cached, new]: [&'a [f32]; 2]) -> [Table<'a>; 3] {
-        let Sizes {
-            width, frames, left, ..
-        } = self.attention.sizes;
-        let (newer, older) = self.part(cached, left * width).split_at(self.step.oldest * width);
+    fn parts(self, (cached, new): &'a (Cache<'a>, &'a [f32])) -> [Table<'a>; 3] {
+        let Sizes { width, frames, .. } = self.attention.sizes;
+        // SAFETY: `attend` renews it when all this is over, and no other thread has to do with this head.
+        #[allow(unsafe_code)]
+        let cached = unsafe { cached.part(self.index, self.attention.sizes) };
+        let (newer, older) = cached.split_at(self.step.oldest * width);
         let cached = |values: &'a [f32]| Table {
             values,
             stride: width,
@@ -132,9 +133,9 @@ impl<'a> Head<'a> {
     }
 
     /// This head's part of a cache. No thread has looked at it since the last step, and all weights were read since.
-    fn cached(self, cache: &[f32]) -> Ahead {
+    fn cached(self, (cache, _): &(Cache<'_>, &[f32])) -> Ahead {
         let Sizes { width, left, .. } = self.attention.sizes;
-        Ahead::of(self.part(cache, left * width))
+        Ahead::at(cache.place(self.index, self.attention.sizes), left * width)
     }
 
     /// This head's queries with one of the biases. Scores are scaled with them, for they are fewer.
@@ -155,7 +156,7 @@ impl<'a> Head<'a> {
     #[inline(always)]
     fn contents<S: Simd>(self, simd: S, rooms: &mut Rooms<'_>) {
         let Sizes { width, frames, .. } = self.attention.sizes;
-        let parts = self.parts(self.step.keys);
+        let parts = self.parts(&self.step.keys);
         let mut ahead = Ahead::of(self.position_table());
         self.queries(&self.attention.biases[0], &mut rooms.queries);
         // A query's product with a key is a vector whose numbers have to be summed up, which takes longer than the product.
@@ -201,7 +202,7 @@ impl<'a> Head<'a> {
         };
         let query = |frame: usize| &rooms.queries.row(frame)[..width];
         let size = (frames, a.position_count);
-        let ahead = self.cached(self.step.values[0]);
+        let ahead = self.cached(&self.step.values);
         multiply(simd, query, &[table], &mut rooms.by_position, size, ahead);
         for (frame, scores) in rooms.scores.rows_mut().take(frames).enumerate() {
             let by_position = &rooms.by_position.row(frame)[a.first_positions[frame]..][..keys];
@@ -227,20 +228,20 @@ impl WithSimd for Attend<'_> {
         for (scores, total) in rooms.scores.rows_mut().zip(&mut *rooms.totals.values) {
             *total = softmax(simd, scores);
         }
-        let values = head.parts(head.step.values);
+        let values = head.parts(&head.step.values);
         let weights = |frame: usize| &rooms.scores.row(frame)[..keys];
         let ahead = head
             .next()
-            .map_or_else(Ahead::nothing, |next| next.cached(head.step.keys[0]));
+            .map_or_else(Ahead::nothing, |next| next.cached(&head.step.keys));
         multiply(simd, weights, &values, &mut rooms.sums, (frames, width), ahead);
         for (frame, (sums, total)) in rooms.sums.rows_mut().zip(&*rooms.totals.values).enumerate() {
             let factor = 1.0 / total;
             sums.iter_mut().for_each(|sum| *sum *= factor);
-            if let Target::Rows(output) = self.results.output {
+            if let Target::Rows(output) = self.output {
                 output.put(frame, head.index * width, sums);
             }
         }
-        if let Target::Turned(output) = self.results.output {
+        if let Target::Turned(output) = self.output {
             output.put_all(head.index * width, (rooms.sums.values, rooms.sums.length), width);
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! for each head. ONNX Runtime does it in 20 operations, each of which takes longer to begin than to end.
 
+mod cache;
 mod head;
 mod product;
 mod table;
@@ -19,11 +20,9 @@ use std::cell::RefCell;
 
 use pulp::Arch;
 
+pub(crate) use self::cache::Cache;
 use self::head::{Attend, Head};
-use super::{
-    ahead::Ahead,
-    matrix::{Output, Target},
-};
+use super::{ahead::Ahead, matrix::Target};
 
 /// Values in the longest vector: rows that are worked on in vectors are padded to a multiple.
 const LANES: usize = 16;
@@ -71,22 +70,13 @@ impl Sizes {
 pub(crate) struct Step<'a> {
     /// \[frames, heads · width\].
     pub(crate) queries: &'a [f32],
-    /// Cached ones and new ones: \[heads, left, width\] and \[frames, heads · width\].
-    pub(crate) keys: [&'a [f32]; 2],
-    pub(crate) values: [&'a [f32]; 2],
+    /// Cached ones and new ones, \[frames, heads · width\].
+    pub(crate) keys: (Cache<'a>, &'a [f32]),
+    pub(crate) values: (Cache<'a>, &'a [f32]),
     /// \[frames, left + frames\]: 0, or so small a number that nothing is left.
     pub(crate) mask: &'a [f32],
     /// Which of the cached frames is the oldest: those behind it follow it in time, then come those before it.
     pub(crate) oldest: usize,
-}
-
-/// Where a step's results go.
-#[derive(Debug)]
-pub(crate) struct Results<'a> {
-    /// \[frames, heads · width\].
-    pub(crate) output: Target<'a>,
-    /// The new keys and values as the cache keeps them: \[heads, frames, width\].
-    pub(crate) rows: [Output<'a>; 2],
 }
 
 impl Attention {
@@ -146,7 +136,7 @@ impl Attention {
     pub(crate) fn takes(&self, step: &Step<'_>) -> bool {
         let Sizes { frames, left, .. } = self.sizes;
         let rows = [left, frames].map(|rows| rows * self.sizes.all());
-        let fit = |both: &[&[f32]; 2]| both.iter().zip(rows).all(|(part, size)| part.len() == size);
+        let fit = |(cached, new): &(Cache<'_>, &[f32])| [cached.length(), new.len()] == rows;
         step.queries.len() == rows[1]
             && fit(&step.keys)
             && fit(&step.values)
@@ -154,22 +144,22 @@ impl Attention {
             && step.oldest < left.max(1)
     }
 
-    /// Asks memory for what [`attend`](Self::attend) will read first for a head: its part of the cached keys.
-    pub(super) fn ask_for(&self, head: usize, keys: &[f32]) {
+    /// Asks memory for what [`attend`](Self::attend) will read first for a head, if its cached keys are at `keys`.
+    pub(super) fn ask_for(&self, head: usize, keys: *const f32) {
         let size = self.sizes.left * self.sizes.width;
-        let keys = keys.get(head * size..(head + 1) * size);
-        Ahead::of(keys.unwrap_or_default()).fetch(usize::MAX);
+        Ahead::at(keys.wrapping_add(head * size), size).fetch(usize::MAX);
     }
 
-    /// Does head `head`. All heads, in any order and on any threads, write all of `results`.
+    /// Does head `head`. All heads, in any order and on any threads, write all of `output`, \[frames, heads · width\], and the
+    /// next caches.
     ///
     /// # Panics
     /// If `step` is not [taken](Self::takes), or there is no room for a result.
     ///
     /// # Safety
-    /// No two threads may do the same head for the same results at the same time.
+    /// No two threads may do the same head for the same output and caches at the same time.
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, results: &Results<'_>) {
+    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, output: Target<'_>) {
         thread_local! {
             /// Room for one head, kept for the next one.
             static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -181,14 +171,11 @@ impl Attention {
                 index: head,
                 step,
             };
-            Arch::new().dispatch(Attend { head, results, room });
+            Arch::new().dispatch(Attend { head, output, room });
         });
-        let Sizes { frames, width, .. } = self.sizes;
-        for (rows, new) in results.rows.iter().zip([step.keys[1], step.values[1]]) {
-            for frame in 0..frames {
-                let row = &new[(frame * self.sizes.heads + head) * width..][..width];
-                rows.put(head * frames + frame, 0, row);
-            }
+        for (cached, new) in [step.keys, step.values] {
+            // SAFETY: the caller's promise; nothing is borrowed any more.
+            unsafe { cached.renew(head, self.sizes, new, step.oldest) };
         }
     }
 }

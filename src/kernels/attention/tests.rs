@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernels::noise;
+use crate::kernels::{matrix::Output, noise};
 
 /// What a layer has, before it is made ready.
 struct Layer {
@@ -13,8 +13,17 @@ struct Layer {
     places: Vec<usize>,
 }
 
+/// What a step gets.
+struct Inputs {
+    queries: Vec<f32>,
+    /// Cached ones and new ones.
+    keys: [Vec<f32>; 2],
+    values: [Vec<f32>; 2],
+    mask: Vec<f32>,
+}
+
 /// The same in double precision, one number at a time.
-fn slowly(layer: &Layer, scale: f32, step: &Step<'_>) -> Vec<f64> {
+fn slowly(layer: &Layer, scale: f32, step: &Inputs, oldest: usize) -> Vec<f64> {
     let Sizes {
         heads,
         width,
@@ -28,15 +37,15 @@ fn slowly(layer: &Layer, scale: f32, step: &Step<'_>) -> Vec<f64> {
             f64::from(step.queries[(frame * heads + head) * width + d])
                 + f64::from(layer.biases[bias][head * width + d])
         };
-        let row = |both: [&[f32]; 2], key: usize, d: usize| match key.checked_sub(left) {
+        let row = |both: &[Vec<f32>; 2], key: usize, d: usize| match key.checked_sub(left) {
             Some(new) => f64::from(both[1][(new * heads + head) * width + d]),
-            None => f64::from(both[0][(head * left + (key + step.oldest) % left) * width + d]),
+            None => f64::from(both[0][(head * left + (key + oldest) % left) * width + d]),
         };
         let score = |key: usize| {
             let place = layer.places[frame * keys + key];
             let (row_of, position) = (place / positions, place % positions);
             assert_eq!(row_of, frame, "every query looks into its own row");
-            let content: f64 = (0..width).map(|d| query(0, d) * row(step.keys, key, d)).sum();
+            let content: f64 = (0..width).map(|d| query(0, d) * row(&step.keys, key, d)).sum();
             let place = |d: usize| f64::from(layer.positions[(head * width + d) * positions + position]);
             let position: f64 = (0..width).map(|d| query(1, d) * place(d)).sum();
             (content + position) / f64::from(scale) + f64::from(step.mask[frame * keys + key])
@@ -46,7 +55,7 @@ fn slowly(layer: &Layer, scale: f32, step: &Step<'_>) -> Vec<f64> {
         let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
         let all: f64 = weights.iter().sum();
         for d in 0..width {
-            let sum: f64 = (0..keys).map(|key| weights[key] * row(step.values, key, d)).sum();
+            let sum: f64 = (0..keys).map(|key| weights[key] * row(&step.values, key, d)).sum();
             output[(frame * heads + head) * width + d] = sum / all;
         }
     }
@@ -80,43 +89,69 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
         .for_each(|(_, m)| *m = -1e30);
     let tables = [frames * all, left * all, frames * all, left * all, frames * all];
     let [queries, old_keys, new_keys, old_values, new_values] = std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
-    for oldest in [0, left / 2, left.saturating_sub(1)] {
+    let inputs = Inputs {
+        queries,
+        keys: [old_keys, new_keys],
+        values: [old_values, new_values],
+        mask,
+    };
+    for (oldest, in_place) in [0, left / 2, left.saturating_sub(1)]
+        .into_iter()
+        .zip([true, false, true])
+    {
+        let caches = [&inputs.keys[0], &inputs.values[0]];
+        let (mut now, mut next) = (
+            caches.map(Clone::clone),
+            caches.map(|cache| vec![f32::NAN; cache.len()]),
+        );
+        let [keys, values] = std::array::from_fn(|index| {
+            let start = now[index].as_mut_ptr();
+            let next = if in_place { start } else { next[index].as_mut_ptr() };
+            // SAFETY: both outlive it.
+            #[allow(unsafe_code)]
+            unsafe {
+                Cache::new(start, next, left * all)
+            }
+        });
         let step = Step {
-            queries: &queries,
-            keys: [&old_keys, &new_keys],
-            values: [&old_values, &new_values],
-            mask: &mask,
+            queries: &inputs.queries,
+            keys: (keys, &inputs.keys[1]),
+            values: (values, &inputs.values[1]),
+            mask: &inputs.mask,
             oldest,
         };
         let mut got = vec![f32::NAN; frames * all];
-        let mut rows = [vec![f32::NAN; frames * all], vec![f32::NAN; frames * all]];
         let output = Output::new(&mut got, all);
-        let results = Results {
-            output: Target::Rows(&output),
-            rows: rows.each_mut().map(|rows| Output::new(rows, width)),
-        };
         for head in (0..heads).rev() {
             // SAFETY: one after the other.
             #[allow(unsafe_code)]
             unsafe {
-                attention.attend(head, &step, &results);
+                attention.attend(head, &step, Target::Rows(&output));
             }
         }
-        for (got, expected) in got.iter().zip(slowly(&layer, scale, &step)) {
+        for (got, expected) in got.iter().zip(slowly(&layer, scale, &inputs, oldest)) {
             assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
         }
-        for (rows, new) in rows.iter().zip([&new_keys, &new_values]) {
-            let turned = |i: usize| new[(i / width % frames * heads + i / width / frames) * width + i % width];
-            assert!(rows.iter().enumerate().all(|(i, &value)| value == turned(i)));
-        }
         assert!(!attention.takes(&Step {
-            mask: &mask[1..],
+            mask: &inputs.mask[1..],
             ..step
         }));
         assert!(!attention.takes(&Step {
             oldest: left.max(1),
             ..step
         }));
+        let renewed = if in_place { now } else { next };
+        for (renewed, [old, new]) in renewed.iter().zip([&inputs.keys, &inputs.values]) {
+            let value = |head: usize, place: usize, d: usize| {
+                let frames = (0..frames).filter(|frame| (oldest + frame) % left == place);
+                match frames.last() {
+                    Some(frame) => new[(frame * heads + head) * width + d],
+                    None => old[(head * left + place) * width + d],
+                }
+            };
+            let expected = (0..left * all).map(|i| value(i / width / left, i / width % left, i % width));
+            assert!(expected.eq(renewed.iter().copied()));
+        }
     }
     assert!(ready(&noise(1, 1), &layer.places).is_none());
     let mut scattered = layer.places.clone();

@@ -36,7 +36,7 @@ pub(crate) enum Work {
     /// Inputs: rows; what is added to the result, if there is a second one.
     Product(Arc<Weights>),
     /// Inputs: see [`attention::Step`](super::attention::Step): queries, cached and new keys, cached and new values, mask, and
-    /// behind them the oldest, which is no row but a number. Outputs: rows, new keys and values for their caches.
+    /// behind them the oldest, which is no row but a number. Outputs: rows, the next caches of keys and of values.
     Attention(Box<Attention>),
     /// Inputs: rows, cache. Outputs: rows, next cache.
     Convolution(Convolution),
@@ -59,11 +59,6 @@ pub(crate) enum Input<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sizes {
     Rows {
-        rows: usize,
-        width: usize,
-    },
-    Heads {
-        heads: usize,
         rows: usize,
         width: usize,
     },

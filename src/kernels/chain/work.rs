@@ -10,7 +10,7 @@ use super::{
     steps::Step,
 };
 use crate::kernels::{
-    attention::{self, Attention, Results},
+    attention::{self, Attention, Cache},
     convolution::Convolution,
     matrix::{Layout, Output, Rows, Target, Turned, TurnedOutput, Weights},
     normalisation::Normalisation,
@@ -155,9 +155,7 @@ impl Step {
                 weights.ask_for(member * pieces / members * panels);
             }
             Kind::Attention { attention, .. } => {
-                // SAFETY: cached keys are an input of the chain, which nobody writes.
-                #[allow(unsafe_code)]
-                let keys = unsafe { buffers.read(self.inputs[1]) };
+                let (keys, _) = buffers.place(self.inputs[1]);
                 attention.ask_for(member * attention.sizes.heads / members, keys);
             }
             _ => {}
@@ -189,7 +187,7 @@ impl Step {
                 }
                 [all, 0, 0]
             }
-            Kind::Attention { attention, .. } => [attention.sizes.frames * attention.sizes.all(); 3],
+            Kind::Attention { attention, .. } => [attention.sizes.frames * attention.sizes.all(), length(1), length(3)],
             Kind::Convolution(convolution) => {
                 let frames = rows(0, 2 * convolution.channels())?;
                 [frames * convolution.channels(), length(1), 0]
@@ -219,11 +217,8 @@ impl Step {
         match (&self.kind, number) {
             (Kind::Product { weights, .. }, _) => rows(weights.columns()),
             (Kind::Attention { attention, .. }, 0) => rows(attention.sizes.all()),
-            (Kind::Attention { attention, .. }, _) => Sizes::Heads {
-                heads: attention.sizes.heads,
-                rows: attention.sizes.frames,
-                width: attention.sizes.width,
-            },
+            // Keys, then values.
+            (Kind::Attention { .. }, _) => Sizes::Like(self.inputs[2 * number - 1].value()),
             (Kind::Convolution(convolution), 0) => rows(convolution.channels()),
             (Kind::Convolution(_), _) => Sizes::Like(self.inputs[1].value()),
             (Kind::Normalisation { normalisation, .. }, _) => rows(normalisation.width()),
@@ -239,7 +234,12 @@ impl Step {
         #[allow(unsafe_code)]
         let input = |index: usize| unsafe { buffers.read(self.inputs[index]) };
         match &self.kind {
-            Kind::Attention { attention, oldest } => attention.takes(&attention_step(&input, buffers.number(*oldest))),
+            Kind::Attention { attention, oldest } => {
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                let step = unsafe { self.attention(buffers, *oldest) };
+                attention.takes(&step)
+            }
             Kind::Convolution(convolution) => convolution.takes(input(0), input(1)),
             _ => true,
         }
@@ -319,9 +319,8 @@ impl Step {
                     }
                 }
                 Kind::Attention { attention, oldest } => {
-                    let (all, width) = (attention.sizes.all(), attention.sizes.width);
-                    let step = attention_step(&input, buffers.number(*oldest));
-                    let rows = [output(1, width), output(2, width)];
+                    let all = attention.sizes.all();
+                    let step = self.attention(buffers, *oldest);
                     let (plain, ready);
                     let output = match is_turned {
                         true => {
@@ -333,7 +332,7 @@ impl Step {
                             Target::Rows(&plain)
                         }
                     };
-                    attention.attend(piece, &step, &Results { output, rows });
+                    attention.attend(piece, &step, output);
                 }
                 Kind::Convolution(convolution) => {
                     let outputs = (output(0, convolution.channels()), output(1, convolution.channels()));
@@ -369,13 +368,29 @@ impl Step {
     }
 }
 
-/// What an attention gets.
-fn attention_step<'a>(input: &impl Fn(usize) -> &'a [f32], oldest: usize) -> attention::Step<'a> {
-    attention::Step {
-        queries: input(0),
-        keys: [input(1), input(2)],
-        values: [input(3), input(4)],
-        mask: input(5),
-        oldest,
+impl Step {
+    /// What an attention gets.
+    ///
+    /// # Safety
+    /// As [`work`](Self::work).
+    #[allow(unsafe_code)]
+    unsafe fn attention<'a>(&self, buffers: &'a Buffers, oldest: usize) -> attention::Step<'a> {
+        // SAFETY: the caller's promise. Caches are inputs and outputs of the chain, and an output is the same tensor as the
+        // input, or another one.
+        unsafe {
+            let input = |index: usize| buffers.read(self.inputs[index]);
+            let cache = |input: usize, output: usize| {
+                let ((now, length), (next, _)) =
+                    (buffers.place(self.inputs[input]), buffers.place(self.outputs[output]));
+                Cache::new(now, next, length)
+            };
+            attention::Step {
+                queries: input(0),
+                keys: (cache(1, 1), input(2)),
+                values: (cache(3, 2), input(4)),
+                mask: input(5),
+                oldest: buffers.number(oldest),
+            }
+        }
     }
 }

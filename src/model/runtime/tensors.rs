@@ -37,13 +37,6 @@ impl Sizes {
         Self { sizes, axes: 2 }
     }
 
-    /// Those of `rows` rows of `width` values for each of `heads` heads.
-    pub(super) fn of_heads(heads: usize, rows: usize, width: usize) -> Self {
-        let mut sizes = [0; MOST_AXES];
-        sizes[..4].copy_from_slice(&[1, heads as i64, rows as i64, width as i64]);
-        Self { sizes, axes: 4 }
-    }
-
     pub(super) fn last_mut(&mut self) -> Option<&mut i64> {
         self.sizes[..self.axes].last_mut()
     }

@@ -13,8 +13,8 @@ use super::{
 
 /// The operation. Inputs: queries \[frames, width\], cached keys \[1, heads, left, width of a head\], new ones \[frames, width\],
 /// cached and new values, mask \[1, 1, frames, keys\]; constants: the two biases \[heads, width of a head\], positions \[1,
-/// heads, width of a head, positions\], places \[frames, keys\]; and [`OLDEST_INPUT`]. Outputs: \[frames, width\]; new keys and
-/// values as their caches keep them, \[1, heads, frames, width of a head\]. Attribute [`SCALE`].
+/// heads, width of a head, positions\], places \[frames, keys\]; and [`OLDEST_INPUT`]. Outputs: \[frames, width\]; the caches of
+/// keys and of values for the next step, as large as those of this one, which may be the same tensors. Attribute [`SCALE`].
 pub(crate) const ATTENTION: &str = "Attention";
 
 /// Of the inputs of [`ATTENTION`], the caches.
@@ -35,6 +35,11 @@ pub(super) fn fuse(net: &mut Net) -> usize {
         found.gone.iter().for_each(|&gone| net.retire(gone));
         let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).chain([OLDEST_INPUT]).collect();
         let outputs = found.outputs.each_ref().map(String::as_str);
+        for (cache, next) in CACHES.iter().zip(&outputs[1..]) {
+            if let Some(dims) = net.shape(&found.inputs[*cache]).map(<[usize]>::to_vec) {
+                net.fix_output(next, &dims);
+            }
+        }
         let scale = [(SCALE, Attribute::Float(found.scale))];
         super::add(net, ATTENTION, &outputs, &inputs, &scale);
     }
@@ -47,7 +52,7 @@ pub(super) fn fuse(net: &mut Net) -> usize {
 struct Found {
     inputs: Vec<String>,
     scale: f32,
-    /// Rows of all heads side by side, and what the caches keep of the new keys and values.
+    /// Rows of all heads side by side, and what goes to the caches of keys and of values.
     outputs: [String; 3],
     /// The nodes that give them.
     gone: [usize; 3],

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     graph::{ATTENTION, SCALE},
     kernels::{
-        attention::{self, Attention, Results, Step},
+        attention::{self, Attention, Cache, Step},
         matrix::{Output, Target},
     },
 };
@@ -74,10 +74,18 @@ impl Kernel for AttendKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let attention = &self.0;
         let input = |index: usize| tensors::input(context, index).map(|(_, values)| values);
+        let cache = |index: usize, output: usize| {
+            let (sizes, now) = tensors::input(context, index)?;
+            let (now, length) = (now.as_ptr(), now.len());
+            let next = tensors::output(context, output, sizes)?;
+            // SAFETY: the output is of the same size, and the same tensor or another one.
+            #[allow(unsafe_code)]
+            Ok::<_, ort::Error>(unsafe { Cache::new(now, next.as_mut_ptr(), length) })
+        };
         let step = Step {
             queries: input(0)?,
-            keys: [input(1)?, input(2)?],
-            values: [input(3)?, input(4)?],
+            keys: (cache(1, 1)?, input(2)?),
+            values: (cache(3, 2)?, input(4)?),
             mask: input(5)?,
             // As with places: a negative one is refused.
             oldest: tensors::number(context, 10)? as usize,
@@ -86,21 +94,12 @@ impl Kernel for AttendKernel {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
         let (sizes, width) = (attention.sizes, attention.sizes.all());
-        let of_heads = Sizes::of_heads(sizes.heads, sizes.frames, sizes.width);
-        let rows = [
-            tensors::output(context, 1, of_heads)?,
-            tensors::output(context, 2, of_heads)?,
-        ];
         let output = Output::new(tensors::output(context, 0, Sizes::of_rows(sizes.frames, width))?, width);
-        let results = Results {
-            output: Target::Rows(&output),
-            rows: rows.map(|rows| Output::new(rows, sizes.width)),
-        };
         tensors::for_each_piece(context, sizes.heads, |head| {
             // SAFETY: each head is done once.
             #[allow(unsafe_code)]
             unsafe {
-                attention.attend(head, &step, &results);
+                attention.attend(head, &step, Target::Rows(&output));
             }
         })
     }

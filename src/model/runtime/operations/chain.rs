@@ -165,7 +165,6 @@ impl Kernel for RunKernel {
             |index, sizes| {
                 let sizes = match sizes {
                     chain::Sizes::Rows { rows, width } => Sizes::of_rows(rows, width),
-                    chain::Sizes::Heads { heads, rows, width } => Sizes::of_heads(heads, rows, width),
                     chain::Sizes::Like(input) => tensors::input(context, input)?.0,
                 };
                 Ok(tensors::output(context, index, sizes)?)
