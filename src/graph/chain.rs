@@ -23,7 +23,7 @@ pub(crate) const CALLS: &str = "calls";
 /// The numbers of the values that are outputs.
 pub(crate) const OUTPUTS: &str = "outputs";
 
-/// Their names, and how many axes each of them has, or 0 where that is not known: a list of pairs in JSON.
+/// How many axes each of them has, or 0 where that is not known.
 pub(crate) const AXES: &str = "axes";
 
 /// The call that makes other rows of the same values; its one attribute is [`WIDTH`].
@@ -218,7 +218,7 @@ impl Graph {
                 if taken.contains(output.as_str()) {
                     outputs.push(number as i64);
                     let known = if index == 0 { 2 } else { 0 };
-                    axes.push((output, declared.get(output.as_str()).copied().unwrap_or(known)));
+                    axes.push(declared.get(output.as_str()).map_or(known, |&axes| axes as i64));
                     names.push(output.clone());
                 }
             }
@@ -245,8 +245,8 @@ impl Graph {
                     ..attribute(OUTPUTS, AttributeType::Ints)
                 },
                 AttributeProto {
-                    s: Some(serde_json::to_vec(&axes).ok()?.into()),
-                    ..attribute(AXES, AttributeType::String)
+                    ints: axes,
+                    ..attribute(AXES, AttributeType::Ints)
                 },
             ],
             ..Default::default()

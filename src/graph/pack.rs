@@ -62,8 +62,8 @@ impl Graph {
         Ok(found.len())
     }
 
-    /// Weights of `products`. The scale goes into them: it is a power of two in every export (a half, or the root of 64), so
-    /// no sum changes.
+    /// Weights of `products`. The scale goes into them. Nearly always it is a power of two (a half, or the root of 64), and no
+    /// sum changes.
     fn pack(&self, products: &[&Product], tails: &[Tail]) -> io::Result<Vec<Weights>> {
         let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
         let values = |product: &&Product| {

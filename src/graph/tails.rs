@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Graph, products::Product};
+use super::{Graph, ValueInfoProto, products::Product, tensor_info};
 use crate::kernels::matrix::Ending;
 
 /// See the [module](self).
@@ -110,6 +110,22 @@ impl Graph {
         })
     }
 
+    /// Constants and inputs with one axis, and sums of them.
+    fn lists(&self) -> HashSet<&str> {
+        let one = |info: &&ValueInfoProto| tensor_info(info).dims.len() == 1;
+        let inputs = self.graph.input.iter().filter(one).map(|input| input.name());
+        let constants = self.graph.initializer.iter().filter(|weight| weight.dims.len() == 1);
+        let mut lists: HashSet<&str> = inputs.chain(constants.map(|weight| weight.name())).collect();
+        for node in self.nodes().iter().filter(|node| node.op_type() == "Add") {
+            if let [output] = &node.output[..]
+                && node.input.iter().all(|input| lists.contains(input.as_str()))
+            {
+                lists.insert(output);
+            }
+        }
+        lists
+    }
+
     /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
     pub(super) fn rows(&self) -> HashSet<&str> {
         let pairs: HashSet<&str> = self
@@ -119,15 +135,19 @@ impl Graph {
             .filter(|weight| weight.dims == [2])
             .map(|weight| weight.name())
             .collect();
+        let lists = self.lists();
         let mut rows: HashSet<&str> = HashSet::new();
         for node in self.nodes() {
             let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
+            let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
+            let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
             let is_rows = match node.op_type() {
                 "Gemm" | super::ATTENTION | super::CONVOLUTION | super::SUBSAMPLING => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
                 "LayerNormalization" | super::NORMALISATION | "Sigmoid" | "MatMul" | super::PRODUCT => {
                     knows(node.input.first())
                 }
+                "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
                 "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
                 _ => false,
             };

@@ -9,7 +9,7 @@
 //! masks do no more than they must (`masks.rs`),
 //! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
 //!
-//! `subsampling.rs` saves copies before the first layer. `prediction.rs` rewrites another graph, the prediction network,
+//! `subsampling.rs` saves copies before the first layer, `frames.rs` the work for frames that are dropped. `prediction.rs` rewrites another graph, the prediction network,
 //! with the same means.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
@@ -19,6 +19,7 @@ mod attention;
 mod caches;
 mod convolution;
 mod evaluate;
+mod frames;
 mod fuse;
 mod masks;
 mod movement;
@@ -164,6 +165,12 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     }
     subsampling::save_copies(&mut net);
     convolution::depthwise_over_two_axes(&mut net);
+    if !frames::take_early(&mut net) {
+        notes.push(
+            "frames that are dropped are projected all the same: the last product of the subsampling was not found"
+                .into(),
+        );
+    }
     rows::drop_batch_axis(&mut net);
     net.give_back(graph);
     Ok(Plan { width, states, notes })

@@ -126,8 +126,8 @@ fn frames_of(net: &Net, name: &str) -> Option<(usize, usize)> {
     }
 }
 
-/// Makes `MatMul`, `Add` of a bias and `Mul` by a power of two one `Gemm`. Such a factor changes no bit of a sum but its
-/// exponent.
+/// Makes `MatMul`, `Add` of a bias and `Mul` by a number one `Gemm`. A power of two changes no bit of a sum but its exponent;
+/// by another number (the root of the width, behind the subsampling) a sum is rounded in another place, but not once more.
 fn scale_products(net: &mut Net) {
     let index = net.index();
     let mut found = Vec::new();
@@ -159,7 +159,6 @@ fn scale_products(net: &mut Net) {
         if let Some(mul) = index.only_user(sum)
             && let Some(factor) = constant_of(mul, "Mul", sum)
             && let Some([factor]) = net.value(&factor).and_then(|value| value.floats()).as_deref()
-            && factor.to_bits() & 0x007f_ffff == 0
             && factor.is_normal()
         {
             (last, scale) = (mul, *factor);

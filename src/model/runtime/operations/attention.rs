@@ -9,7 +9,7 @@ use ort::{
 
 use super::{
     super::tensors::{self, Sizes},
-    like_first_input,
+    shapes,
     source::Source,
 };
 use crate::{
@@ -45,7 +45,7 @@ impl Operator for Attend {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        like_first_input(context)
+        shapes::like_first_input(context, None)
     }
 }
 

@@ -6,12 +6,12 @@ use std::{collections::HashSet, sync::Arc};
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
+    value::TensorElementType,
 };
 
 use super::{
     super::tensors::{self, MOST_AXES, Sizes},
-    attention, convolution, normalisation, product,
+    attention, convolution, normalisation, product, shapes,
     source::{InChain, Source},
     subsampling,
 };
@@ -74,23 +74,13 @@ impl Operator for Run {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        let text: String = context.attr(AXES)?;
-        let axes: Vec<(String, usize)> = serde_json::from_str(&text).unwrap_or_default();
-        for (index, (name, axes)) in axes.iter().enumerate() {
-            if (1..=MOST_AXES).contains(axes) {
-                context.set_output(index, &open(name, *axes))?;
+        let axes: Vec<i64> = context.attr(AXES)?;
+        for (index, axes) in axes.into_iter().enumerate() {
+            if let Ok(axes @ 1..=MOST_AXES) = usize::try_from(axes) {
+                shapes::set(context, index, &vec![-1; axes])?;
             }
         }
         Ok(())
-    }
-}
-
-/// Tensor `name` of so many axes, of whatever sizes. Each is another unknown, and unknowns go by their names.
-fn open(name: &str, axes: usize) -> ValueType {
-    ValueType::Tensor {
-        ty: TensorElementType::Float32,
-        shape: Shape::new(vec![-1; axes]),
-        dimension_symbols: SymbolicDimensions::new((0..axes).map(|axis| format!("axis {axis} of {name}"))),
     }
 }
 

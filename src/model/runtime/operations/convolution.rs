@@ -4,11 +4,12 @@
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::{TensorElementType, ValueType},
+    value::TensorElementType,
 };
 
 use super::{
     super::tensors::{self, Sizes},
+    shapes,
     source::Source,
 };
 use crate::{
@@ -39,17 +40,12 @@ impl Operator for Convolve {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        if let [rows, cache, ..] = &mut context.inputs()[..] {
-            if let ValueType::Tensor { shape, .. } = rows
-                && let Some(last) = shape.last_mut()
-                && *last > 0
-            {
-                *last /= 2;
-            }
-            context.set_output(0, rows)?;
-            context.set_output(1, cache)?;
+        let inputs = shapes::of_inputs(context);
+        if let Some(cache) = inputs.get(1).filter(|sizes| !sizes.is_empty()) {
+            shapes::set(context, 1, cache)?;
         }
-        Ok(())
+        let channels = inputs.first().and_then(|rows| rows.last()).filter(|&&width| width > 0);
+        shapes::like_first_input(context, channels.map(|width| width / 2))
     }
 }
 

@@ -10,12 +10,13 @@ mod chain;
 mod convolution;
 mod normalisation;
 mod product;
+mod shapes;
 mod source;
 mod subsampling;
 
 use std::sync::Arc;
 
-use ort::operator::{OperatorDomain, ShapeInferenceContext};
+use ort::operator::OperatorDomain;
 
 use crate::{graph::DOMAIN, kernels::matrix::Weights};
 
@@ -31,12 +32,4 @@ pub(super) fn all(products: &Arc<[Arc<Weights>]>, threads: usize) -> ort::Result
             products: products.clone(),
             threads,
         })
-}
-
-/// Says that the first output is as large as the first input.
-fn like_first_input(context: &mut ShapeInferenceContext) -> ort::Result<()> {
-    match context.inputs().first() {
-        Some(input) => context.set_output(0, input),
-        None => Ok(()),
-    }
 }

@@ -7,7 +7,7 @@ use ort::{
     value::TensorElementType,
 };
 
-use super::{super::tensors, like_first_input, source::Source};
+use super::{super::tensors, shapes, source::Source};
 use crate::{
     graph::{EPSILON, GATES, NORMALISATION},
     kernels::normalisation::Normalisation,
@@ -36,7 +36,7 @@ impl Operator for Normalise {
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        like_first_input(context)
+        shapes::like_first_input(context, None)
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::{TensorElementType, ValueType},
+    value::TensorElementType,
 };
 
-use super::{super::tensors, source::Source};
+use super::{super::tensors, shapes, source::Source};
 use crate::{
     graph::{NUMBER, PRODUCT},
     kernels::matrix::{Output, Room, Weights},
@@ -44,15 +44,7 @@ impl Operator for Product {
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let weights = numbered(&self.0, context.attr(NUMBER).ok())?;
-        // No axes: how many there are is not known, nor of the output.
-        if let [input, ..] = &mut context.inputs()[..]
-            && let ValueType::Tensor { shape, .. } = input
-            && let Some(last) = shape.last_mut()
-        {
-            *last = weights.columns() as i64;
-            context.set_output(0, input)?;
-        }
-        Ok(())
+        shapes::like_first_input(context, Some(weights.columns() as i64))
     }
 }
 

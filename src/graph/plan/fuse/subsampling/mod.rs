@@ -64,7 +64,9 @@ struct Found {
     weights: Vec<f32>,
     /// Sizes of the table of weights.
     table: [usize; 2],
-    /// Frames and values of a row.
+    /// Which frames are taken, if not all are.
+    taken: Option<String>,
+    /// Frames, and values of a row.
     sizes: [usize; 2],
 }
 
@@ -117,17 +119,31 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
     let &[1, channels, frames, bins] = net.shape(output)? else {
         return None;
     };
-    // First with a batch axis, then without.
-    let rows = [frames as i64, (channels * bins) as i64];
+    // First with a batch axis, then without; between them, perhaps, only some frames are taken.
+    let width = channels * bins;
+    let rows = |node: usize| net.value(net.nodes[node].input.get(1)?)?.ints();
     let mut last = walk.taken(&turned.output[0], "Reshape")?;
-    if net.value(&net.nodes[last].input[1])?.ints()? != rows {
-        last = walk.taken(&net.nodes[last].output[0], "Reshape")?;
+    let (mut taken, mut kept) = (None, frames);
+    if rows(last)? != [frames as i64, width as i64] {
+        if let Some(gather) = walk.taken(&net.nodes[last].output[0], "Gather") {
+            let gather = &net.nodes[gather];
+            let &[1, count, _] = net.shape(&gather.output[0])? else {
+                return None;
+            };
+            if attribute(gather, "axis") != Some(1) {
+                return None;
+            }
+            (taken, kept) = (Some(gather.input[1].clone()), count);
+            last = walk.taken(&gather.output[0], "Reshape")?;
+        } else {
+            last = walk.taken(&net.nodes[last].output[0], "Reshape")?;
+        }
     }
-    let right = net.value(&net.nodes[last].input[1])?.ints()? == rows;
+    let right = rows(last)? == [kept as i64, width as i64];
     let output = &net.nodes[last].output[0];
     let product = index.only_user(output)?;
     let (weights, table) = table(net, product, output)?;
-    (right && table[0] == channels * bins).then(|| Found {
+    (right && table[0] == width).then(|| Found {
         input,
         mask,
         stages,
@@ -136,7 +152,8 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
         product,
         weights: frequencies_first(&weights, [channels, bins, table[1]]),
         table,
-        sizes: [frames, channels * bins],
+        taken,
+        sizes: [frames, width],
     })
 }
 
@@ -178,8 +195,13 @@ fn replace(net: &mut Net, found: &Found) {
     }
     let sizes = found.sizes.map(|size| size as i64);
     let (rows, column) = (net.add_ints(&sizes), net.add_ints(&[sizes[0], 1]));
-    let rows = net.add("Reshape", &[&data, &rows], &[]);
-    let column = net.add("Reshape", &[&mask, &column], &[]);
+    let mut rows = net.add("Reshape", &[&data, &rows], &[]);
+    let mut column = net.add("Reshape", &[&mask, &column], &[]);
+    if let Some(taken) = &found.taken {
+        for table in [&mut rows, &mut column] {
+            *table = net.add("Gather", &[table, taken], &[("axis", Attribute::Int(0))]);
+        }
+    }
     net.retire(found.last);
     net.add_as(&found.output, "Mul", &[&rows, &column], &[]);
     let weights = net.add_value(&Value::from_floats(found.table.into(), &found.weights));
