@@ -52,8 +52,8 @@ pub(crate) enum Setting {
 }
 
 impl Graph {
-    /// Makes chains of our operations, wherever two or more of them, one of them a product, depend on each other and nothing
-    /// else between them does. Gives how many operations are in chains.
+    /// Makes chains of our operations, wherever two or more of them, one of them a product, can be done one after the other
+    /// with nothing else between them. Gives how many operations are in chains.
     pub(crate) fn chain(&mut self) -> usize {
         let levels = self.levels();
         let most = levels.iter().flatten().max().copied().unwrap_or(0);
@@ -269,3 +269,6 @@ fn width(node: &NodeProto, sizes: &HashMap<&str, [i64; 2]>) -> Option<i64> {
     let [_, width] = *sizes.get(node.input.get(1)?.as_str())?;
     (width > 0).then_some(width)
 }
+
+#[cfg(test)]
+mod tests;

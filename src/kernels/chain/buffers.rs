@@ -155,6 +155,12 @@ impl Buffers {
         }
     }
 
+    /// How many buffers there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.buffers.len()
+    }
+
     pub(super) fn set_input(&mut self, number: usize, input: Input<'_>) {
         let value = &mut self.values[number];
         match input {

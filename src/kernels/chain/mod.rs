@@ -12,6 +12,8 @@
 mod buffers;
 mod steps;
 mod team;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use super::{
 };
 
 /// An operation of a chain. Values have numbers: first the chain's inputs, then what calls give.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) work: Work,
     pub(crate) inputs: Vec<usize>,
@@ -31,7 +33,7 @@ pub(crate) struct Call {
 }
 
 /// What a call does. All values are rows of float32; their widths are what the operations say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Work {
     /// Inputs: rows; what is added to the result, if there is a second one.
     Product(Arc<Weights>),

@@ -2,7 +2,10 @@
 
 //! From the calls of a chain to steps in phases.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     Call, Input, Misfit, Sizes, Work,
@@ -58,11 +61,13 @@ struct Known {
 }
 
 /// In which ways a value is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Users {
     rows: bool,
     turned: bool,
     digits: bool,
+    /// How wide the rows are for which it is made ready.
+    depth: Option<usize>,
 }
 
 impl Users {
@@ -72,6 +77,10 @@ impl Users {
             Layout::Turned => self.turned = true,
             Layout::Digits => self.digits = true,
         }
+    }
+
+    fn want_only_turned(self) -> bool {
+        self.turned && !self.rows && !self.digits
     }
 }
 
@@ -91,12 +100,14 @@ struct Maker {
     members: usize,
     phases: Vec<Vec<Step>>,
     widths: Vec<(usize, usize)>,
+    /// Values that are one number.
+    numbers: Vec<usize>,
 }
 
 impl Steps {
     pub(super) fn new(calls: Vec<Call>, inputs: usize, outputs: &[usize], members: usize) -> Result<Self, Misfit> {
         let numbers = calls.iter().flat_map(|call| call.inputs.iter().chain(&call.outputs));
-        let values = numbers.max().map_or(inputs, |&most| inputs.max(most + 1));
+        let values = numbers.max().map_or(inputs, |&most| inputs.max(most.saturating_add(1)));
         // Each value is made once, so there are no more than inputs and what calls give.
         let made: usize = calls.iter().map(|call| call.outputs.len()).sum();
         if values > inputs + made {
@@ -116,10 +127,21 @@ impl Steps {
             members,
             phases: Vec::new(),
             widths: Vec::new(),
+            numbers: Vec::new(),
         };
         let mut reads = Vec::new();
         for call in calls {
             maker.add(call, &mut reads)?;
+        }
+        let read = |number: &usize| {
+            maker
+                .phases
+                .iter()
+                .flatten()
+                .any(|step| step.reads().any(|p| p.value() == *number))
+        };
+        if maker.numbers.iter().any(|number| *number >= inputs || read(number)) {
+            return Err(Misfit::Numbers);
         }
         reads.retain(|&value| value < inputs);
         reads.sort_unstable();
@@ -134,7 +156,12 @@ impl Steps {
                 }
             }
         }
-        match outputs.iter().all(|output| makers.contains_key(output)) {
+        let mut seen = HashSet::new();
+        // Each has one place.
+        let mut are_made = outputs
+            .iter()
+            .map(|output| makers.contains_key(output) && seen.insert(output));
+        match are_made.all(|is_made| is_made) {
             true => Ok(Self {
                 phases: maker.phases,
                 values,
@@ -201,6 +228,7 @@ impl Steps {
 fn users(calls: &[Call], values: usize, outputs: &[usize]) -> Result<Vec<Users>, Misfit> {
     let mut roots: Vec<usize> = (0..values).collect();
     let mut users = vec![Users::default(); values];
+    let mut widths = vec![None; values];
     let root_of = |roots: &[usize], value: usize| roots.get(value).copied().ok_or(Misfit::Numbers);
     for call in calls {
         if let (Work::Reshape(_), [input], [output]) = (&call.work, &call.inputs[..], &call.outputs[..]) {
@@ -209,11 +237,23 @@ fn users(calls: &[Call], values: usize, outputs: &[usize]) -> Result<Vec<Users>,
             continue;
         }
         for (index, &input) in call.inputs.iter().enumerate() {
-            let layout = match &call.work {
-                Work::Product(weights) if index == 0 => weights.reads(),
-                _ => Layout::Rows,
-            };
-            users[root_of(&roots, input)?].note(layout);
+            let root = root_of(&roots, input)?;
+            let users = &mut users[root];
+            match &call.work {
+                Work::Product(weights) if index == 0 && weights.reads() != Layout::Rows => {
+                    let depth = weights.depth();
+                    users.note(weights.reads());
+                    // It must be there as it is if what it is made ready for are other rows than those that are made.
+                    users.rows |= widths[root] != Some(depth);
+                    if users.depth.replace(depth).is_some_and(|other| other != depth) {
+                        return Err(Misfit::Forms);
+                    }
+                }
+                _ => users.note(Layout::Rows),
+            }
+        }
+        for (index, &output) in call.outputs.iter().enumerate() {
+            *widths.get_mut(output).ok_or(Misfit::Numbers)? = call.work.output_width(index);
         }
     }
     for &output in outputs {
@@ -264,15 +304,13 @@ impl Maker {
             number = roots.get(6).copied();
             places.truncate(6);
             reads.extend(number);
+            self.numbers.extend(number);
         }
         reads.extend(places.iter().map(|place| place.value()));
-        // What only products read goes to where they want it at once.
-        let only_turned = Users {
-            turned: true,
-            ..Default::default()
-        };
+        // What only products read goes to where they want it at once, but for sums.
+        let is_sum = matches!(work, Work::Product(_)) && inputs.len() > 1;
         let users = outputs.first().and_then(|&output| self.users.get(output));
-        let turns = work.turns() && users == Some(&only_turned);
+        let turns = work.turns() && !is_sum && users.is_some_and(|users| users.want_only_turned());
         let mut own = None;
         if let Work::Product(weights) = &work
             && weights.reads() != Layout::Rows
@@ -289,9 +327,9 @@ impl Maker {
         // to wait for each other, and to fetch what another one has written.
         if turns && let Work::Normalisation(normalisation) = work {
             let rows = places[0];
-            let normalisation = normalisation.into();
+            let normalisation: Arc<Normalisation> = normalisation.into();
+            let width = Some(normalisation.width());
             self.own.insert(outputs[0], Own { normalisation, rows });
-            let width = self.known[inputs[0]].and_then(|known| known.width);
             return self.know(outputs[0], width, [None; 2]);
         }
         let mut targets: Vec<Place> = outputs.iter().map(|&output| Place::Rows(output)).collect();

@@ -23,7 +23,7 @@ mod pages;
 #[cfg(target_arch = "x86_64")]
 mod scale;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod turned;

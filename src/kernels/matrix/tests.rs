@@ -13,6 +13,19 @@ pub(super) fn forms() -> impl Iterator<Item = Form> {
     all.into_iter().filter(|form| form.is_there(0))
 }
 
+/// Products of these kinds with such weights, once in each of those forms.
+pub(in crate::kernels) fn in_each_form(kinds: &[(Kind, Vec<f32>)]) -> Vec<Vec<Weights>> {
+    let pack = |form: Form| {
+        let all = kinds.iter().map(|(kind, _)| (form, kind.clone())).collect();
+        let fill = |index: usize, row: usize, column: usize, room: &mut [f32]| {
+            let (kind, table) = &kinds[index];
+            room.copy_from_slice(&table[row * kind.columns + column..][..room.len()]);
+        };
+        Weights::pack_as(all, fill).unwrap()
+    };
+    forms().map(pack).collect()
+}
+
 fn weights(form: Form, depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> Weights {
     weights_with(form, Ending::Plain, depth, columns, bias, table)
 }
