@@ -11,6 +11,7 @@ mod drop_input;
 mod edit;
 mod fault;
 mod layout;
+mod merge;
 mod pack;
 mod plan;
 mod precision;
@@ -38,10 +39,11 @@ pub use contract::{Contract, PROMPT_INPUT};
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;
 use layout::Recognised;
+pub(crate) use merge::merge;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
 pub(crate) use plan::{
-    ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED, STRIDES,
-    SUBSAMPLING,
+    ATTENTION, CONVOLUTION, EPSILON, GATES, LSTM_GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED,
+    STRIDES, SUBSAMPLING,
 };
 pub use plan::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;

@@ -39,15 +39,16 @@ impl Graph {
         let varying = self.downstream(&inputs);
         let mut found = self.products();
         found.retain(|(_, product)| Weights::fits(product.depth) && varying.contains(product.data.as_str()));
+        self.take_biases(&mut found);
         let tails = self.tails(&found);
         let products: Vec<&Product> = found.iter().map(|(_, product)| product).collect();
         let packed = self.pack(&products, &tails)?;
         let mut gone = HashSet::new();
         for ((number, (index, product)), tail) in (self.packed.len()..).zip(&found).zip(tails) {
-            gone.insert(*index);
-            gone.extend(&tail.nodes);
+            let nodes = [&[*index], product.adds.as_slice(), &tail.nodes].concat();
             // Where the last of them was, all that they take is known.
-            let place = tail.nodes.iter().max().copied().unwrap_or(*index);
+            let place = nodes.iter().max().copied().unwrap_or(*index);
+            gone.extend(nodes);
             gone.remove(&place);
             let name = self.graph.node[*index].name.clone();
             self.graph.node[place] = node(product, &tail, number, name);
@@ -141,7 +142,7 @@ fn node(product: &Product, tail: &Tail, number: usize, name: Option<String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Streaming, plan, read_file};
+    use crate::graph::{Part, Streaming, adapt, plan, project, read_file};
 
     #[test]
     fn every_product_of_a_step_is_taken_out() {
@@ -163,6 +164,26 @@ mod tests {
             let after = graph.encode();
             assert_eq!(after.products.len(), packed);
             assert!(after.model.len() < before.model.len());
+        }
+    }
+
+    #[test]
+    fn a_constant_that_is_added_is_the_bias() {
+        let file = format!(
+            "{}/assets/demo-model/decoder_joint-model.onnx",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+        let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
+            panic!("it is a decoder and joint");
+        };
+        let halves = project(&graphs.joint).unwrap();
+        for (mut half, adds) in [(halves.projection, 0), (halves.scoring, 1)] {
+            let before = half.operations().filter(|&operation| operation == "Add").count();
+            assert_eq!(before, adds + 1);
+            assert_eq!(half.pack_products().unwrap(), 1);
+            let after = half.operations().filter(|&operation| operation == "Add").count();
+            assert_eq!(after, adds);
         }
     }
 

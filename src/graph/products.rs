@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{ElementType, Graph, NodeProto, TensorProto, element_type, onnx::AttributeProto};
+use super::{ElementType, Graph, NodeProto, TensorProto, edit::consumers, element_type, onnx::AttributeProto};
 
 /// Weights with fewer values cost no time worth the trouble.
 const SMALL: usize = 4096;
@@ -23,6 +23,8 @@ pub(super) struct Product {
     pub(super) scale: f32,
     /// Name and values.
     pub(super) bias: Option<Vector>,
+    /// The node that adds the bias, where the product's own does not.
+    pub(super) adds: Option<usize>,
 }
 
 /// A constant of one axis: its name and values.
@@ -65,12 +67,48 @@ impl Graph {
                     turned,
                     scale,
                     bias,
+                    adds: None,
                 };
                 (number, product)
             })
         };
         self.nodes().iter().enumerate().filter_map(product).collect()
     }
+
+    /// Makes the constant that is added to a product, and nothing else is done with, its bias: how a layer with a bias is
+    /// exported where its rows have more than two axes.
+    pub(super) fn take_biases(&self, found: &mut [(usize, Product)]) {
+        let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
+        let users = consumers(self);
+        for (_, product) in found {
+            let is_output = self.graph.output.iter().any(|output| output.name() == product.output);
+            let user = users.get(product.output.as_str()).map(Vec::as_slice);
+            let (Some(&[user]), false, None, 1.0) = (user, is_output, &product.bias, product.scale) else {
+                continue;
+            };
+            let node = &self.nodes()[user];
+            let ("Add", [a, b], [output]) = (node.op_type(), &node.input[..], &node.output[..]) else {
+                continue;
+            };
+            let bias = if *a == product.output { b } else { a };
+            let values = weights.get(bias.as_str()).and_then(|tensor| vector(tensor));
+            if let Some(values) = values.filter(|values| values.len() == product.columns) {
+                product.output.clone_from(output);
+                product.bias = Some((bias.clone(), values));
+                product.adds = Some(user);
+            }
+        }
+    }
+}
+
+/// The values of a constant of one axis.
+fn vector(tensor: &TensorProto) -> Option<Vec<f32>> {
+    let is_vector = tensor.dims.len() == 1 && element_type(tensor.data_type()) == ElementType::F32;
+    let values = match tensor.raw_data.as_deref() {
+        Some(raw) if !raw.is_empty() => read_floats(raw).collect(),
+        _ => tensor.float_data.clone(),
+    };
+    (is_vector && values.len() as i64 == tensor.dims[0]).then_some(values)
 }
 
 /// The common factor and the bias of a `Gemm`; `None` where it is of another kind than `alpha · (a · b + c)`.
@@ -88,14 +126,8 @@ fn gemm_factors(
     match rest {
         [] => Some((alpha, None)),
         [bias] if alpha == beta => {
-            let tensor = weights.get(bias.as_str())?;
-            let is_vector = tensor.dims.len() == 1 && element_type(tensor.data_type()) == ElementType::F32;
-            let values = match tensor.raw_data.as_deref() {
-                Some(raw) if !raw.is_empty() => read_floats(raw).collect(),
-                _ => tensor.float_data.clone(),
-            };
-            let whole = is_vector && values.len() as i64 == tensor.dims[0];
-            whole.then(|| (alpha, Some((bias.clone(), values))))
+            let values = vector(weights.get(bias.as_str())?)?;
+            Some((alpha, Some((bias.clone(), values))))
         }
         _ => None,
     }
@@ -108,4 +140,58 @@ fn flag(node: &NodeProto, name: &str) -> bool {
 /// The values of raw data.
 pub(super) fn read_floats(raw: &[u8]) -> impl Iterator<Item = f32> {
     raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Part, adapt, project, read_file};
+
+    /// Whether the product of a joint's scores has a bias, after `change` of their graph.
+    fn has_bias(change: impl FnOnce(&mut Graph)) -> bool {
+        let file = format!(
+            "{}/assets/demo-model/decoder_joint-model.onnx",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+        let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
+            panic!("it is a decoder and joint");
+        };
+        let mut scoring = project(&graphs.joint).unwrap().scoring;
+        change(&mut scoring);
+        let mut found = scoring.products();
+        scoring.take_biases(&mut found);
+        found[0].1.bias.is_some()
+    }
+
+    #[test]
+    fn only_what_is_added_to_all_rows_and_at_once_is_a_bias() {
+        let at = |graph: &Graph, wanted: &str| {
+            let mut operations = graph.operations();
+            operations.position(|operation| operation == wanted).unwrap()
+        };
+        assert!(has_bias(|_| {}));
+        // Somebody else takes the sums without it.
+        assert!(!has_bias(|graph| {
+            let mut other = graph.graph.node[at(graph, "Relu")].clone();
+            other.input = graph.graph.node[at(graph, "MatMul")].output.clone();
+            other.output = vec!["other".into()];
+            graph.graph.node.push(other);
+        }));
+        assert!(!has_bias(|graph| {
+            let sums = graph.graph.node[at(graph, "MatMul")].output[0].clone();
+            graph.graph.output[0].name = Some(sums);
+        }));
+        // One for another width, and none at all.
+        assert!(!has_bias(|graph| {
+            let vector = |weight: &&mut TensorProto| weight.dims.len() == 1;
+            let bias = graph.graph.initializer.iter_mut().find(vector).unwrap();
+            (bias.dims, bias.raw_data, bias.float_data) = (vec![1], None, vec![0.0]);
+        }));
+        assert!(!has_bias(|graph| {
+            let at = graph.operations().count() - 1;
+            assert_eq!(graph.graph.node[at].op_type(), "Add");
+            graph.graph.node[at].op_type = Some("Sub".into());
+        }));
+    }
 }

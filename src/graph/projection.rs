@@ -5,13 +5,18 @@
 //! NeMo's joint projects frames and prediction to one width and adds them. The first projection does not change with
 //! labels, so it is a graph of its own; the second one ends the prediction network already.
 
-use super::{ElementType, Graph, Precision, edit::Side};
+use super::{
+    ElementType, Graph, Precision,
+    edit::{Side, consumers},
+};
 
 /// The two halves.
 #[derive(Debug, Clone)]
 pub struct ProjectedJoint {
     /// Takes `encoder_outputs`, gives `projected`.
     pub projection: Graph,
+    /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
+    pub takes_rows: bool,
     /// Takes `projected` and `prediction`, gives `outputs`.
     pub scoring: Graph,
 }
@@ -41,13 +46,42 @@ pub fn project(joint: &Graph) -> Result<ProjectedJoint, String> {
     projection.declare_unshaped(Side::Output, &place, ElementType::F32);
     projection.prune();
     projection.rename(&place, "projected");
+    let takes_rows = projection.take_rows();
 
     let mut scoring = joint.clone();
     scoring.remove_producer(&place);
     scoring.declare_unshaped(Side::Input, &place, ElementType::F32);
     scoring.prune();
     scoring.rename(&place, "projected");
-    Ok(ProjectedJoint { projection, scoring })
+    Ok(ProjectedJoint {
+        projection,
+        takes_rows,
+        scoring,
+    })
+}
+
+impl Graph {
+    /// Lets a projection take rows where all it does to `encoder_outputs` at first is to make rows of them: ONNX Runtime
+    /// takes longer for that than for the product behind it. Gives whether it does now.
+    fn take_rows(&mut self) -> bool {
+        let input = "encoder_outputs";
+        let readers = consumers(self).remove(input).unwrap_or_default();
+        let (&[reader], Some(mut info)) = (&readers[..], self.input(input)) else {
+            return false;
+        };
+        let node = &self.nodes()[reader];
+        let axes = node.attribute.iter().find(|attribute| attribute.name() == "perm");
+        let turns = node.op_type() == "Transpose" && axes.is_some_and(|axes| axes.ints == [0, 2, 1]);
+        let ([rows], true, 3) = (&node.output[..], turns, info.dims.len()) else {
+            return false;
+        };
+        let rows = rows.clone();
+        self.remove_node(reader);
+        self.rename_readers(&rows, input);
+        info.dims.swap(1, 2);
+        self.redeclare(Side::Input, &info);
+        true
+    }
 }
 
 /// The one tensor that depends on frames alone and is read where the prediction is known, if products lead to it.
@@ -110,6 +144,7 @@ mod tests {
             let halves = project(&joint).unwrap();
             let products = |graph: &Graph| graph.operations().filter(|op| ["MatMul", "Gemm"].contains(op)).count();
             assert_eq!([&halves.projection, &halves.scoring].map(products), [1, 1], "{path}");
+            assert!(halves.takes_rows && !halves.projection.operations().any(|op| op == "Transpose"));
             assert!(halves.projection.input("prediction").is_none());
             assert!(halves.scoring.input("encoder_outputs").is_none());
             assert!(halves.projection.weights() + halves.scoring.weights() <= joint.weights() + 16);

@@ -128,13 +128,11 @@ impl Graph {
 
     /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
     pub(super) fn rows(&self) -> HashSet<&str> {
-        let pairs: HashSet<&str> = self
-            .graph
-            .initializer
-            .iter()
-            .filter(|weight| weight.dims == [2])
-            .map(|weight| weight.name())
-            .collect();
+        let constants = |fits: fn(&[i64]) -> bool| -> HashSet<&str> {
+            let weights = self.graph.initializer.iter().filter(|weight| fits(&weight.dims));
+            weights.map(|weight| weight.name()).collect()
+        };
+        let (pairs, vectors) = (constants(|dims| dims == [2]), constants(|dims| dims.len() == 1));
         let lists = self.lists();
         let mut rows: HashSet<&str> = HashSet::new();
         for node in self.nodes() {
@@ -148,6 +146,10 @@ impl Graph {
                     knows(node.input.first())
                 }
                 "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
+                // A bias is added to each row.
+                "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {
+                    node.input.iter().any(|input| knows(Some(input)))
+                }
                 "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
                 _ => false,
             };
@@ -201,6 +203,7 @@ mod tests {
             turned: false,
             scale: 1.0,
             bias: None,
+            adds: None,
         };
         let found = [(0, product("x"))];
         let gemm = || node("Gemm", &["data", "w"], "x");

@@ -8,6 +8,7 @@
 //! | [`attention`] | the 20 nodes of relative attention between its products |
 //! | [`convolution`] | the 12 nodes between a convolution module's products |
 //! | [`normalisation`] | a layer normalisation, and the gate behind it |
+//! | [`gates`] | the 10 nodes behind the products of an LSTM |
 //! | [`chain`] | all of those, one after the other |
 //! | [`subsampling`] | strided convolutions in front of the layers, with the masks and the activations around them |
 //!
@@ -17,6 +18,7 @@ mod ahead;
 pub(crate) mod attention;
 pub(crate) mod chain;
 pub(crate) mod convolution;
+pub(crate) mod gates;
 pub(crate) mod matrix;
 pub(crate) mod normalisation;
 pub(crate) mod subsampling;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Sums over vectors of any length.
+//! Sums over vectors of any length, and functions of their values.
 
 use pulp::Simd;
 
@@ -41,6 +41,43 @@ pub(super) fn sum_of<S: Simd>(simd: S, x: &[f32], f: impl Fn(S::f32s) -> S::f32s
     }
     let pairs = [simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3])];
     simd.reduce_sum_f32s(simd.add_f32s(pairs[0], pairs[1])) + rest.iter().map(|&x| single(x)).sum::<f32>()
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+}
+
+/// The hyperbolic tangent, to within a few units of the last place.
+///
+/// It is `1 - 2 / (e^2x + 1)`, of which too little is left where x is small: there it is a polynomial (Cephes' `tanhf`).
+#[inline(always)]
+pub(super) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    const COEFFICIENTS: [f32; 5] = [
+        -5.704_988_7e-3,
+        2.063_909e-2,
+        -5.373_971_6e-2,
+        1.333_144_2e-1,
+        -3.333_328e-1,
+    ];
+    const SMALL: f32 = 0.625;
+    let number = |value: f32| simd.splat_f32s(value);
+    let size = simd.abs_f32s(x);
+    let square = simd.mul_f32s(x, x);
+    let mut sum = number(COEFFICIENTS[0]);
+    for &coefficient in &COEFFICIENTS[1..] {
+        sum = simd.mul_add_f32s(sum, square, number(coefficient));
+    }
+    let small = simd.mul_add_f32s(simd.mul_f32s(sum, square), x, x);
+    let grown = exp(simd, simd.add_f32s(size, size));
+    let large = simd.sub_f32s(
+        number(1.0),
+        simd.div_f32s(number(2.0), simd.add_f32s(grown, number(1.0))),
+    );
+    let large = simd.select_f32s(simd.less_than_f32s(x, number(0.0)), simd.neg_f32s(large), large);
+    simd.select_f32s(simd.less_than_f32s(size, number(SMALL)), small, large)
 }
 
 /// `x · sigmoid(x)`.
@@ -115,6 +152,50 @@ mod tests {
             let error = (f64::from(y) - exact).abs() / exact;
             assert!(error < 2.5e-7, "e^{x} is {exact}, not {y}");
         }
+    }
+
+    struct Gates<'a>(&'a mut [f32], &'a mut [f32]);
+
+    impl WithSimd for Gates<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for vector in S::as_mut_simd_f32s(self.0).0 {
+                *vector = sigmoid(simd, *vector);
+            }
+            for vector in S::as_mut_simd_f32s(self.1).0 {
+                *vector = tanh(simd, *vector);
+            }
+        }
+    }
+
+    #[test]
+    fn gates_are_right_to_the_last_digits() {
+        // Also of very small numbers, on both sides of zero and of where the polynomial ends.
+        let sizes = (0..2600).map(|i| 1e-20 * 1.02_f32.powi(i)).take_while(|&x| x < 100.0);
+        let mut inputs: Vec<f32> = sizes
+            .flat_map(|x| [x, -x])
+            .chain([0.0, f32::INFINITY, -f32::INFINITY])
+            .collect();
+        inputs.extend((-1000..1000).map(|i| 0.625 + i as f32 * 6e-8));
+        inputs.resize(inputs.len().next_multiple_of(64), 0.0);
+        let (mut sigmoids, mut tangents) = (inputs.clone(), inputs.clone());
+        Arch::new().dispatch(Gates(&mut sigmoids, &mut tangents));
+        for ((&x, sigmoid), tangent) in inputs.iter().zip(sigmoids).zip(tangents) {
+            let wide = f64::from(x);
+            for (name, exact, got) in [
+                ("sigmoid", 1.0 / (1.0 + (-wide).exp()), sigmoid),
+                ("tanh", wide.tanh(), tangent),
+            ] {
+                let error = (f64::from(got) - exact).abs();
+                assert!(error <= 3e-7 * exact.abs() + 2e-38, "{name}({x}) is {exact}, not {got}");
+            }
+        }
+        let mut values = [vec![f32::NAN; 64], vec![f32::NAN; 64]];
+        let [a, b] = &mut values;
+        Arch::new().dispatch(Gates(a, b));
+        assert!(values.iter().flatten().all(|value| value.is_nan()));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! Measured on the 114M model (one thread, ms): projection of 14 frames 0.21, scores of 14 projected frames 0.28, of 4
 //! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.31. A chunk is scored whole at first;
-//! after a label, which the next one often follows closely, a few are, at almost the cost of one.
+//! after a label, which the next one often follows closely, a few are, at almost the cost of one, and if possible in the run
+//! that predicts.
 
 use super::{
     options::Options,
@@ -12,12 +13,12 @@ use super::{
     runtime::{Binding, LogLevel, Session, Tensor, note},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     graph::{Graph, TransducerShape, project},
 };
 
 /// Frames that are scored after a label.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// The joint's graphs.
 pub(super) enum Joint {
@@ -28,29 +29,32 @@ pub(super) enum Joint {
 /// The halves of a joint.
 pub(super) struct Cut {
     projection: Session,
+    /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
+    takes_rows: bool,
     scoring: Session,
     /// Axes of the projected frames, the second of which is time: \[1, T, width\] or \[1, T, 1, width\].
     sizes: Vec<usize>,
 }
 
 impl Joint {
-    /// Loads a joint that takes predictions of these sizes, cut if that can be done.
+    /// Loads a joint that takes predictions of these sizes, cut if that can be done. Then gives the graph that scores
+    /// projected frames, too.
     pub(super) fn load(
         graph: Graph,
         name: &str,
         shape: &TransducerShape,
         predicted: &[usize],
         options: &Options,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Option<Graph>)> {
         let cut = match shape.one_frame {
             true => Err("it takes one frame at a time".into()),
             false => Cut::load(&graph, name, shape, predicted, options),
         };
         match cut {
-            Ok(cut) => Ok(Self::Cut(cut)),
+            Ok((cut, scoring)) => Ok((Self::Cut(cut), Some(scoring))),
             Err(reason) => {
                 note(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
-                Ok(Self::Whole(load(graph, name, options)?))
+                Ok((Self::Whole(load(graph, name, options)?), None))
             }
         }
     }
@@ -71,12 +75,14 @@ impl Cut {
         shape: &TransducerShape,
         predicted: &[usize],
         options: &Options,
-    ) -> std::result::Result<Self, String> {
-        let halves = project(graph)?;
-        let load = |graph: Graph| load(graph, name, options).map_err(|error| error.to_string());
+    ) -> std::result::Result<(Self, Graph), String> {
+        let mut halves = project(graph)?;
+        let say = |error: Error| error.to_string();
+        pack_products(&mut halves.scoring, name, options).map_err(say)?;
         let mut cut = Self {
-            projection: load(halves.projection)?,
-            scoring: load(halves.scoring)?,
+            projection: load(halves.projection, name, options).map_err(say)?,
+            takes_rows: halves.takes_rows,
+            scoring: Session::load(halves.scoring.clone(), name, options).map_err(say)?,
             sizes: Vec::new(),
         };
         // What the graphs say of sizes is not enough: a reshape inside may fix them.
@@ -94,12 +100,15 @@ impl Cut {
             }
             cut.sizes = projected;
         }
-        Ok(cut)
+        Ok((cut, halves.scoring))
     }
 
     /// Sizes of projected frames and of their scores.
     fn try_out(&self, shape: &TransducerShape, predicted: &[usize], frames: usize) -> Result<[Vec<usize>; 2]> {
-        let encoded: Tensor<f32> = Tensor::zeros(&[1, shape.width, frames])?;
+        let encoded: Tensor<f32> = match self.takes_rows {
+            true => Tensor::zeros(&[1, frames, shape.width])?,
+            false => Tensor::zeros(&[1, shape.width, frames])?,
+        };
         let mut binding = self.projection.bind()?;
         binding.input("encoder_outputs", &encoded)?;
         let sizes = self.projection.sizes_of(&mut binding, "projected")?;
@@ -112,11 +121,26 @@ impl Cut {
         Ok([sizes, scores])
     }
 
+    /// Values of a projected frame.
+    fn width(&self) -> usize {
+        self.sizes.last().copied().unwrap_or(1).max(1)
+    }
+
     /// Sizes of `frames` projected frames.
     fn sizes(&self, frames: usize) -> Vec<usize> {
         let mut sizes = self.sizes.clone();
         sizes[1] = frames;
         sizes
+    }
+}
+
+/// Makes a row of each of `frames` frames, which are columns in `encoded`.
+fn turn(encoded: &[f32], frames: usize, rows: &mut [f32]) {
+    let width = encoded.len() / frames;
+    for (frame, row) in rows.chunks_exact_mut(width).enumerate() {
+        for (value, column) in row.iter_mut().zip(encoded.chunks_exact(frames)) {
+            *value = column[frame];
+        }
     }
 }
 
@@ -155,6 +179,8 @@ enum Input {
 
 struct Projected {
     run: Binding,
+    /// What the encoder gave, as rows, if the projection takes those.
+    rows: Option<Tensor<f32>>,
     frames: Tensor<f32>,
     is_done: bool,
 }
@@ -200,7 +226,11 @@ impl JointState {
             Joint::Cut(cut) => {
                 let mut frames = Tensor::zeros(&cut.sizes(chunk))?;
                 let mut run = cut.projection.bind()?;
-                run.input("encoder_outputs", encoded)?;
+                let rows = cut
+                    .takes_rows
+                    .then(|| Tensor::zeros(&[1, chunk, shape.width]))
+                    .transpose()?;
+                run.input("encoder_outputs", rows.as_ref().unwrap_or(encoded))?;
                 run.output("projected", &mut frames)?;
                 let all = scores("projected", &frames, chunk)?;
                 if chunk > FEW {
@@ -208,8 +238,13 @@ impl JointState {
                     let scores = scores("projected", &frames, FEW)?;
                     few = Some((frames, scores));
                 }
-                let is_done = false;
-                (Input::Projected(Box::new(Projected { run, frames, is_done })), all)
+                let projected = Projected {
+                    run,
+                    rows,
+                    frames,
+                    is_done: false,
+                };
+                (Input::Projected(Box::new(projected)), all)
             }
         };
         Ok(Self {
@@ -221,6 +256,15 @@ impl JointState {
         })
     }
 
+    /// Lets `run` score the few frames after a label: it then takes `projected` and gives `outputs`.
+    pub(super) fn bind_few(&mut self, run: &mut Binding) -> Result<()> {
+        if let Some((frames, scores)) = &mut self.few {
+            run.input("projected", frames)?;
+            run.output("outputs", &mut scores.logits)?;
+        }
+        Ok(())
+    }
+
     /// The encoder has given another chunk.
     pub(super) fn begin(&mut self) {
         if let Input::Projected(projected) = &mut self.input {
@@ -229,19 +273,29 @@ impl JointState {
     }
 
     /// Scores frames of `encoded` from `frame` on, and gives the first behind those that [`logits`](Self::logits) knows
-    /// then. `after_label`: whether a label was emitted since the last call.
+    /// then. `after_label`: whether a label was emitted since the last call. `predict` sees to it that the prediction is
+    /// there, and says whether that gave the scores of the [few](Self::bind_few) frames, too.
     pub(super) fn score(
         &mut self,
         joint: &Joint,
         encoded: &Tensor<f32>,
         frame: usize,
         after_label: bool,
+        predict: impl FnOnce() -> Result<bool>,
     ) -> Result<usize> {
         let doing = "run the joint";
         let first = match (&mut self.input, joint) {
             (Input::Projected(projected), Joint::Cut(cut)) => {
-                let Projected { run, frames, is_done } = &mut **projected;
+                let Projected {
+                    run,
+                    rows,
+                    frames,
+                    is_done,
+                } = &mut **projected;
                 if !*is_done {
+                    if let Some(rows) = rows {
+                        turn(encoded.data(), frames.data().len() / cut.width(), rows.data_mut());
+                    }
                     cut.projection.run(run, "project encoder frames")?;
                     *is_done = true;
                 }
@@ -251,7 +305,9 @@ impl JointState {
                     let first = frame.min(last);
                     rows.data_mut()
                         .copy_from_slice(&frames.data()[first * width..][..FEW * width]);
-                    cut.scoring.run(&scores.run, doing)?;
+                    if !predict()? {
+                        cut.scoring.run(&scores.run, doing)?;
+                    }
                     self.in_use = InUse::Few { first };
                     return Ok(first + FEW);
                 }
@@ -267,6 +323,7 @@ impl JointState {
             }
             _ => None,
         };
+        predict()?;
         joint.scoring().run(&self.all.run, doing)?;
         self.in_use = InUse::All {
             first: first.unwrap_or(0),
@@ -289,7 +346,7 @@ mod tests {
     use super::*;
     use crate::{
         graph::{Part, adapt, read_file},
-        model::prediction::load_prediction,
+        model::prediction::Prediction,
     };
 
     /// Repeatable noise.
@@ -324,9 +381,10 @@ mod tests {
                 panic!("{path} is a decoder and joint");
             };
             let shape = graphs.shape().unwrap();
-            let (_, predicted) = load_prediction(graphs.prediction, model, &shape, &options).unwrap();
+            let (network, _) = Prediction::load(graphs.prediction, model, &shape, &options).unwrap();
+            let predicted = network.sizes;
             let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, &options).unwrap());
-            let cut = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
+            let (cut, _) = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
             assert!(matches!(cut, Joint::Cut(_)), "{model}");
 
             for chunk in [1, 2, FEW, FEW + 1, 14] {
@@ -341,10 +399,12 @@ mod tests {
                         fill(&mut prediction, frame as u32);
                         let [of_whole, of_cut] = &mut states;
                         assert_eq!(
-                            of_whole.score(&whole, &encoded, frame, after_label).unwrap(),
+                            of_whole
+                                .score(&whole, &encoded, frame, after_label, || Ok(false))
+                                .unwrap(),
                             usize::MAX
                         );
-                        let end = of_cut.score(&cut, &encoded, frame, after_label).unwrap();
+                        let end = of_cut.score(&cut, &encoded, frame, after_label, || Ok(false)).unwrap();
                         let expected = match after_label && chunk > FEW {
                             true => (frame + FEW).min(chunk),
                             false => usize::MAX,

@@ -4,46 +4,71 @@
 
 use super::{
     options::{Device, GraphOptimization, Options},
-    products::pack_products,
+    products::{may_be_ours, pack_products},
     runtime::{LogLevel, Session, Tensor, device_of, note},
 };
 use crate::{
     error::{Error, Result},
-    graph::{Graph, Precision, TransducerShape, plan_prediction},
+    graph::{Graph, Precision, TransducerShape, merge, plan_prediction},
     headroom,
 };
 
-/// Loads the prediction network, rewritten as `options` ask. Gives the sizes of the predictions, too.
-pub(super) fn load_prediction(
-    graph: Graph,
-    name: &str,
-    shape: &TransducerShape,
-    options: &Options,
-) -> Result<(Session, Vec<usize>)> {
-    let load = |graph: Graph| {
-        let session = Session::load(graph, name, options)?;
-        let sizes = predicted_sizes(&session, shape)?;
-        Ok((session, sizes))
-    };
-    if options.graph_optimization == GraphOptimization::None || device_of(options)? != Device::Cpu {
-        return load(graph);
-    }
-    headroom::ask(format!("rewrite {name}"))?;
-    if let Some(mut planned) = planned(name, &graph, shape) {
-        pack_products(&mut planned, name, options)?;
-        match load(planned) {
-            Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
-                let message = format!("the prediction network of {name} is run as it is: its plan fails: {error}");
-                note(LogLevel::Warning, &message);
-            }
-            done => return done,
-        }
-    }
-    load(graph)
+/// The prediction network, loaded.
+pub(super) struct Prediction {
+    pub(super) session: Session,
+    /// Sizes of the predictions.
+    pub(super) sizes: Vec<usize>,
+    /// Whether a run scores a few frames as well: see [`score_few`](Self::score_few).
+    pub(super) scores_few: bool,
 }
 
-/// The graph rewritten; `None`, with a line in the log, where that cannot be done.
-fn planned(name: &str, graph: &Graph, shape: &TransducerShape) -> Option<Graph> {
+impl Prediction {
+    /// Loads the prediction network, rewritten as `options` ask. Gives the graph that it runs, too.
+    pub(super) fn load(graph: Graph, name: &str, shape: &TransducerShape, options: &Options) -> Result<(Self, Graph)> {
+        if options.graph_optimization == GraphOptimization::None || device_of(options)? != Device::Cpu {
+            return Self::start(graph, name, shape, options);
+        }
+        headroom::ask(format!("rewrite {name}"))?;
+        if let Some(mut planned) = planned(name, &graph, shape, may_be_ours(options)?) {
+            pack_products(&mut planned, name, options)?;
+            match Self::start(planned, name, shape, options) {
+                Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
+                    let message = format!("the prediction network of {name} is run as it is: its plan fails: {error}");
+                    note(LogLevel::Warning, &message);
+                }
+                done => return done,
+            }
+        }
+        Self::start(graph, name, shape, options)
+    }
+
+    fn start(graph: Graph, name: &str, shape: &TransducerShape, options: &Options) -> Result<(Self, Graph)> {
+        let session = Session::load(graph.clone(), name, options)?;
+        let loaded = Self {
+            sizes: predicted_sizes(&session, shape)?,
+            session,
+            scores_few: false,
+        };
+        Ok((loaded, graph))
+    }
+
+    /// Lets each run score a few frames as well, with graph `scoring` behind the network's own: a label is then one run in
+    /// place of two, each of which has threads to wake. A run takes the `projected` frames too, and gives `outputs`.
+    pub(super) fn score_few(&mut self, graph: &Graph, scoring: &Graph, name: &str, options: &Options) {
+        let session = merge(graph, scoring)
+            .and_then(|graph| Session::load(graph, name, options).map_err(|error| error.to_string()));
+        match session {
+            Ok(session) => (self.session, self.scores_few) = (session, true),
+            Err(reason) => {
+                let message = format!("prediction network and joint of {name} are run apart: {reason}");
+                note(LogLevel::Info, &message);
+            }
+        }
+    }
+}
+
+/// The graph rewritten, with operations of our own or without; `None`, with a line in the log, where that cannot be done.
+fn planned(name: &str, graph: &Graph, shape: &TransducerShape, ours: bool) -> Option<Graph> {
     let say = |reason: &str| {
         note(LogLevel::Info, &format!("the prediction network of {name}: {reason}"));
     };
@@ -53,7 +78,7 @@ fn planned(name: &str, graph: &Graph, shape: &TransducerShape) -> Option<Graph> 
         return None;
     }
     let mut graph = graph.clone();
-    match plan_prediction(&mut graph, shape) {
+    match plan_prediction(&mut graph, shape, ours) {
         Ok(notes) => {
             notes.iter().for_each(|reason| say(reason));
             Some(graph)
@@ -149,13 +174,26 @@ mod tests {
                 graph_optimization,
                 ..Default::default()
             };
+            let (loaded, _) = Prediction::load(graph.clone(), "it", &shape_of(graph), &options).unwrap();
+            Self::new(graph, loaded.session, &loaded.sizes)
+        }
+
+        /// The plan without operations of our own.
+        fn load_plain(graph: &Graph) -> Self {
             let shape = shape_of(graph);
-            let (session, sizes) = load_prediction(graph.clone(), "it", &shape, &options).unwrap();
+            let plan = planned("it", graph, &shape, false).unwrap();
+            let session = Session::load(plan, "it", &Options::default()).unwrap();
+            let sizes = predicted_sizes(&session, &shape).unwrap();
+            Self::new(graph, session, &sizes)
+        }
+
+        fn new(graph: &Graph, session: Session, sizes: &[usize]) -> Self {
+            let shape = shape_of(graph);
             let mut network = Self {
                 binding: session.bind().unwrap(),
                 label: Tensor::zeros(&[1, 1]).unwrap(),
                 before: Memory::empty(&shape).unwrap(),
-                prediction: Tensor::zeros(&sizes).unwrap(),
+                prediction: Tensor::zeros(sizes).unwrap(),
                 after: Memory::empty(&shape).unwrap(),
                 session,
             };
@@ -195,22 +233,23 @@ mod tests {
         for path in files {
             let Some(graph) = prediction_in(&path) else { continue };
             if graph.precision() != Precision::Fp32 {
-                assert!(planned("it", &graph, &shape_of(&graph)).is_none(), "{path:?}");
+                assert!(planned("it", &graph, &shape_of(&graph), true).is_none(), "{path:?}");
                 continue;
             }
             let layers = shape_of(&graph).layers;
             let lstms = |graph: &Graph| graph.operations().filter(|&operation| operation == "LSTM").count();
-            let after = planned("it", &graph, &shape_of(&graph)).unwrap();
+            let after = planned("it", &graph, &shape_of(&graph), true).unwrap();
             assert_eq!((lstms(&graph), lstms(&after)), (layers, layers - 1), "{path:?}");
 
-            let [mut export, mut plan] =
+            let [mut export, plan] =
                 [GraphOptimization::None, GraphOptimization::All].map(|kind| Network::load(&graph, kind));
+            let mut plans = [plan, Network::load_plain(&graph)];
             let mut given: Option<[Vec<f32>; 3]> = None;
             for &label in &labels {
-                // Both from the same states: an LSTM makes more of what differs at each step.
-                let planned = plan.step(label, given.as_ref());
+                // All from the same states: an LSTM makes more of what differs at each step.
+                let planned = plans.each_mut().map(|plan| plan.step(label, given.as_ref()));
                 let exported = given.insert(export.step(label, given.clone().as_ref()));
-                for (exported, planned) in exported.iter().zip(&planned) {
+                for (exported, planned) in planned.iter().flat_map(|planned| exported.iter().zip(planned)) {
                     assert_eq!(exported.len(), planned.len(), "{path:?}");
                     assert!(
                         exported.iter().any(|value| value.abs() > 0.01),

@@ -4,10 +4,10 @@
 
 use super::{
     files::TransducerParts,
-    joint::{Joint, JointState},
+    joint::{FEW, Joint, JointState},
     options::Options,
-    prediction::{Memory, load_prediction},
-    runtime::{Binding, Session, Tensor},
+    prediction::{Memory, Prediction},
+    runtime::{Binding, Tensor},
     threads::transducer_threads,
 };
 use crate::{
@@ -17,11 +17,9 @@ use crate::{
 
 /// The two graphs, shared by all streams.
 pub(crate) struct Transducer {
-    prediction: Session,
+    prediction: Prediction,
     joint: Joint,
     shape: TransducerShape,
-    /// Sizes of the tensor that goes from one to the other.
-    predicted: Vec<usize>,
     /// The file of the joint.
     name: String,
 }
@@ -54,13 +52,15 @@ impl Transducer {
             threads: transducer_threads(options.threads, weights, chunk),
             ..options.clone()
         };
-        let (prediction, predicted) = load_prediction(graphs.prediction, &names[0], &shape, options)?;
-        let joint = Joint::load(graphs.joint, &names[1], &shape, &predicted, options)?;
+        let (mut prediction, graph) = Prediction::load(graphs.prediction, &names[0], &shape, options)?;
+        let (joint, scoring) = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, options)?;
+        if let Some(scoring) = scoring.filter(|_| chunk > FEW) {
+            prediction.score_few(&graph, &scoring, &names[0], options);
+        }
         let transducer = Self {
             prediction,
             joint,
             shape,
-            predicted,
             name: names[1].clone(),
         };
         Ok(transducer)
@@ -110,10 +110,11 @@ impl TransducerState {
     /// Tensors for a stream at its start, which reads encoder frames \[1, width, chunk\] from `frames`.
     pub(crate) fn new(transducer: &Transducer, frames: &Tensor<f32>, chunk: usize) -> Result<Self> {
         let shape = &transducer.shape;
-        let mut prediction: Tensor<f32> = Tensor::zeros(&transducer.predicted)?;
+        let network = &transducer.prediction;
+        let mut prediction: Tensor<f32> = Tensor::zeros(&network.sizes)?;
         let mut state = Self {
             memories: [Memory::empty(shape)?, Memory::empty(shape)?],
-            predict: [transducer.prediction.bind()?, transducer.prediction.bind()?],
+            predict: [network.session.bind()?, network.session.bind()?],
             turn: 0,
             label: Tensor::zeros(&[1, 1])?,
             is_predicted: false,
@@ -129,6 +130,9 @@ impl TransducerState {
             binding.output("prediction", &mut prediction)?;
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
+            if network.scores_few {
+                state.join.bind_few(binding)?;
+            }
         }
         state.reset();
         Ok(state)
@@ -143,14 +147,18 @@ impl TransducerState {
     /// Scores the chunk's frames from `frame` on against the labels so far; `frames` is what the encoder gave. Gives the
     /// first frame after those that [`logits`](Self::logits) now knows.
     pub(crate) fn score(&mut self, transducer: &Transducer, frames: &Tensor<f32>, frame: usize) -> Result<usize> {
-        if !self.is_predicted {
-            transducer
-                .prediction
-                .run(&self.predict[self.turn], "run the prediction network")?;
-            self.is_predicted = true;
-        }
         let after_label = std::mem::take(&mut self.after_label);
-        self.join.score(&transducer.joint, frames, frame, after_label)
+        let (network, run) = (&transducer.prediction, &self.predict[self.turn]);
+        let is_predicted = &mut self.is_predicted;
+        let predict = || {
+            if *is_predicted {
+                return Ok(false);
+            }
+            network.session.run(run, "run the prediction network")?;
+            *is_predicted = true;
+            Ok(network.scores_few)
+        };
+        self.join.score(&transducer.joint, frames, frame, after_label, predict)
     }
 
     /// Raw logits of frame `frame`: one for each label, blank last.
@@ -173,5 +181,71 @@ impl TransducerState {
         self.memories[0].1.data_mut().fill(0.0);
         self.label.data_mut()[0] = self.blank as i32;
         self.is_predicted = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::{Graph, Part, adapt, read_file},
+        model::files::Named,
+    };
+
+    /// The demonstration model's, loaded for chunks of `chunk` frames.
+    fn load(chunk: usize) -> Transducer {
+        let path = format!(
+            "{}/assets/demo-model/decoder_joint-model.onnx",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let Part::Transducer(part) = adapt(graph).unwrap().1 else {
+            panic!("{path} is a decoder and joint");
+        };
+        let width = part.shape().unwrap().width;
+        let parts = TransducerParts::Joined(Named { name: path, part });
+        Transducer::load(parts, width, chunk, &Options::default()).unwrap()
+    }
+
+    #[test]
+    fn one_run_for_a_label_gives_what_two_give() {
+        let chunk = 14;
+        let transducers = [load(chunk), load(FEW)];
+        assert_eq!(
+            [true, false],
+            transducers
+                .each_ref()
+                .map(|transducer| transducer.prediction.scores_few)
+        );
+        let width = transducers[0].shape.width;
+        let mut frames: Tensor<f32> = Tensor::zeros(&[1, width, chunk]).unwrap();
+        let mut states = transducers
+            .each_ref()
+            .map(|transducer| TransducerState::new(transducer, &frames, chunk).unwrap());
+        for turn in 0..4 {
+            for (index, value) in frames.data_mut().iter_mut().enumerate() {
+                *value = ((index * 7 + turn * 13) % 29) as f32 / 29.0 - 0.5;
+            }
+            if turn == 3 {
+                states.iter_mut().for_each(TransducerState::reset);
+            }
+            states.iter_mut().for_each(TransducerState::begin);
+            // Labels in the first frame, in the middle and in the last frames, where fewer are left than are scored.
+            for frame in [0, 0, 3, 8, 12, 13] {
+                let [one, two] = &mut states;
+                let ends = [
+                    one.score(&transducers[0], &frames, frame).unwrap(),
+                    two.score(&transducers[1], &frames, frame).unwrap(),
+                ];
+                assert_eq!(ends[0], ends[1], "turn {turn}, frame {frame}");
+                for frame in frame..ends[0].min(chunk) {
+                    for (a, b) in one.logits(frame).iter().zip(two.logits(frame)) {
+                        assert!((a - b).abs() < 1e-5, "turn {turn}, frame {frame}: {a} and {b}");
+                    }
+                }
+                let label = (17 * frame + turn) % transducers[0].labels();
+                states.iter_mut().for_each(|state| state.advance(label));
+            }
+        }
     }
 }

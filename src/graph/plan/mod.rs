@@ -40,6 +40,7 @@ pub(crate) use self::fuse::{
     SUBSAMPLING,
 };
 use self::net::{Attribute, Net};
+pub(crate) use self::prediction::LSTM_GATES;
 pub use self::prediction::plan_prediction;
 use super::{DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming::carry_drop};
 use crate::window::full_width;

@@ -10,49 +10,74 @@ use super::{
     layer::Layer,
 };
 use crate::{
-    graph::onnx::tensor_proto::DataType,
+    graph::{onnx::tensor_proto::DataType, pack::DOMAIN},
     kernels::matrix::{Ending, Kind, Weights},
 };
+
+/// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
+/// cells \[…, hidden\]. Outputs: next state and cells, as large as the cells.
+pub(crate) const LSTM_GATES: &str = "LstmGates";
 
 /// Bytes of the largest table of labels. Beyond, it would take more memory than it saves time: 1024 labels of the 114M
 /// model are 10 MB.
 pub(super) const LARGEST_TABLE: usize = 64 << 20;
 
 /// Puts single operations in the place of `LSTM` node `number`, which takes the embedding of a label; says why not, where
-/// it is of another kind. The nodes must be sorted anew.
-pub(super) fn unfold(net: &mut Net, number: usize) -> Result<(), String> {
+/// it is of another kind. The nodes must be sorted anew. `ours`: whether one of our own may be among them.
+pub(super) fn unfold(net: &mut Net, number: usize, ours: bool) -> Result<(), String> {
     let layer = Layer::read(net, &net.nodes[number])?;
     let label = label(net, &layer).ok_or("its input is no label's embedding")?;
     let table = net.add_value(&label.table(&layer)?);
     let from_label = net.add("Gather", &[&table, &label.index], &[("axis", Attribute::Int(0))]);
     net.nodes.remove(number);
 
-    let hidden = layer.hidden as i64;
     let of_state = turned(&layer.of_state, layer.hidden);
     let of_state = net.add_value(&of_state);
     let from_state = net.add("MatMul", &[&layer.state[0], &of_state], &[]);
-    let sums = net.add("Add", &[&from_label, &from_state], &[]);
-    // ONNX's order: input, output and forget gates, then what goes into the cells.
-    let [gates, cells] = split(net, &sums, [3 * hidden, hidden]);
-    let gates = net.add("Sigmoid", &[&gates], &[]);
-    let [input, output, forget] = split(net, &gates, [hidden; 3]);
-    let cells = net.add("Tanh", &[&cells], &[]);
-
     let [sequence, next, next_cells] = &layer.outputs;
     let [next, next_cells] = [next, next_cells].map(|name| match name.as_str() {
         "" => net.new_name("state"),
         name => name.into(),
     });
-    let kept = net.add("Mul", &[&forget, &layer.state[1]], &[]);
-    let new = net.add("Mul", &[&input, &cells], &[]);
-    net.add_as(&next_cells, "Add", &[&kept, &new], &[]);
-    let given = net.add("Tanh", &[&next_cells], &[]);
-    net.add_as(&next, "Mul", &[&output, &given], &[]);
+    let sums = [from_label, from_state];
+    match ours {
+        true => gate_at_once(net, &layer, &sums, [&next, &next_cells]),
+        false => gate(net, &layer, &sums, [&next, &next_cells]),
+    }
     if !sequence.is_empty() {
         let axes = net.add_ints(&[1]);
         net.add_as(sequence, "Unsqueeze", &[&next, &axes], &[]);
     }
     Ok(())
+}
+
+/// Makes the next state and the next cells of what label and state give the gates.
+fn gate(net: &mut Net, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&String; 2]) {
+    let hidden = layer.hidden as i64;
+    let sums = net.add("Add", &[&sums[0], &sums[1]], &[]);
+    // ONNX's order: input, output and forget gates, then what goes into the cells.
+    let [gates, cells] = split(net, &sums, [3 * hidden, hidden]);
+    let gates = net.add("Sigmoid", &[&gates], &[]);
+    let [input, output, forget] = split(net, &gates, [hidden; 3]);
+    let cells = net.add("Tanh", &[&cells], &[]);
+    let kept = net.add("Mul", &[&forget, &layer.state[1]], &[]);
+    let new = net.add("Mul", &[&input, &cells], &[]);
+    net.add_as(next_cells, "Add", &[&kept, &new], &[]);
+    let given = net.add("Tanh", &[next_cells], &[]);
+    net.add_as(next, "Mul", &[&output, &given], &[]);
+}
+
+/// As [`gate`], with one operation of ours.
+fn gate_at_once(net: &mut Net, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
+    let outputs = next.map(String::clone);
+    net.add_node(&outputs, LSTM_GATES, &[&sums[0], &sums[1], &layer.state[1]], &[]);
+    if let Some(node) = net.nodes.last_mut() {
+        node.domain = Some(DOMAIN.into());
+    }
+    // Nobody else knows of what size its outputs are.
+    for output in outputs {
+        net.shapes.insert(output, vec![1, 1, layer.hidden]);
+    }
 }
 
 /// Where a layer takes the embedding of a label.

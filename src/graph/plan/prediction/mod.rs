@@ -4,7 +4,7 @@
 //!
 //! A call takes as long as memory needs to deliver the weights of the LSTM, W for its input and R for its state. What W
 //! makes of a label's embedding is the same in every call: it becomes a table, of which a call reads one row. R is left as
-//! a product with a constant, and the gates as single operations (`gates.rs`). Layers behind the first one stay: their
+//! a product with a constant, and the gates as one operation of ours or as single ones (`gates.rs`). Layers behind the first one stay: their
 //! input is no label, and two products are no faster than ONNX Runtime's LSTM.
 
 mod gates;
@@ -14,15 +14,17 @@ mod tests;
 
 use std::collections::HashMap;
 
+pub(crate) use self::gates::LSTM_GATES;
 use super::{can_be_planned, net::Net};
-use crate::graph::{Graph, TransducerShape};
+use crate::graph::{Graph, TransducerShape, pack::DOMAIN};
 
 /// Rewrites `graph`, which is brought to the contract of [`TransducerGraphs`](crate::graph::TransducerGraphs), for calls
-/// with one label. Gives what was not recognised and so left as it is, and why.
+/// with one label; with operations of our own where those may be used (`ours`). Gives what was not recognised and so left as it
+/// is, and why.
 ///
 /// # Errors
 /// A sentence that says why nothing can be rewritten; `graph` is not usable then.
-pub fn plan_prediction(graph: &mut Graph, shape: &TransducerShape) -> Result<Vec<String>, String> {
+pub fn plan_prediction(graph: &mut Graph, shape: &TransducerShape, ours: bool) -> Result<Vec<String>, String> {
     can_be_planned(graph)?;
     // A table twice, and weights once more as numbers, turned, and as bytes.
     let room = usize::try_from(graph.weights())
@@ -51,7 +53,7 @@ pub fn plan_prediction(graph: &mut Graph, shape: &TransducerShape) -> Result<Vec
         net.nodes.iter().position(is_next)
     };
     while let Some(number) = next(&net, &left) {
-        match gates::unfold(&mut net, number) {
+        match gates::unfold(&mut net, number, ours) {
             Ok(()) => done += 1,
             Err(reason) => {
                 left.push(net.nodes[number].output.clone());
@@ -65,6 +67,9 @@ pub fn plan_prediction(graph: &mut Graph, shape: &TransducerShape) -> Result<Vec
         return Err(notes.swap_remove(0));
     }
     net.give_back(graph);
+    if ours {
+        graph.import(DOMAIN);
+    }
     Ok(notes)
 }
 

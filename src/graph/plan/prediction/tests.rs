@@ -24,7 +24,7 @@ fn export(path: &str) -> (Graph, TransducerShape) {
 fn planned(path: &str, change: impl FnOnce(&mut GraphProto)) -> (Result<Vec<String>, String>, Graph) {
     let (mut graph, shape) = export(path);
     change(&mut graph.graph);
-    let notes = plan_prediction(&mut graph, &shape);
+    let notes = plan_prediction(&mut graph, &shape, true);
     (notes, graph)
 }
 
@@ -64,6 +64,17 @@ fn no_shape_changes_back_and_forth_are_left() {
     let (labels, hidden) = (129, 128);
     let weights = labels * 4 * hidden + hidden * 4 * hidden + hidden * hidden + hidden;
     assert!((weights..weights + 16).contains(&(graph.weights() as usize)));
+}
+
+#[test]
+fn gates_are_one_operation_where_ours_may_be_used() {
+    for ours in [true, false] {
+        let (mut graph, shape) = export("assets/demo-model/decoder_joint-model.onnx");
+        plan_prediction(&mut graph, &shape, ours).unwrap();
+        let count = |wanted: &str| graph.operations().filter(|&operation| operation == wanted).count();
+        let (single, at_once) = (count("Sigmoid") + 2 * count("Split") + count("Tanh"), count(LSTM_GATES));
+        assert_eq!((single, at_once), if ours { (0, 1) } else { (7, 0) });
+    }
 }
 
 #[test]

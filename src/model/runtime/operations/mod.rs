@@ -8,6 +8,7 @@
 mod attention;
 mod chain;
 mod convolution;
+mod gates;
 mod normalisation;
 mod product;
 mod shapes;
@@ -28,6 +29,7 @@ pub(super) fn all(products: &Arc<[Arc<Weights>]>, threads: usize) -> ort::Result
         .add(convolution::Convolve)?
         .add(normalisation::Normalise)?
         .add(subsampling::Subsample)?
+        .add(gates::Gate)?
         .add(chain::Run {
             products: products.clone(),
             threads,

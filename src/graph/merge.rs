@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The prediction network and the half of the joint that scores, as one graph: one run for a label in place of two.
+
+use std::collections::HashSet;
+
+use super::{Graph, NUMBER, PRODUCT, edit::Side};
+
+/// What the two graphs are told apart by.
+const PREFIX: &str = "scoring/";
+
+/// Puts `scoring` behind `prediction`; products of both may be [packed](Graph::pack_products). The graph takes what they take
+/// and gives what they give, `prediction` included.
+///
+/// # Errors
+/// A sentence that says why they stay apart.
+pub(crate) fn merge(prediction: &Graph, scoring: &Graph) -> Result<Graph, String> {
+    let (mut merged, mut scoring) = (prediction.clone(), scoring.clone());
+    for set in &scoring.header.opset_import {
+        let known = merged.header.opset_import.iter();
+        match known.clone().find(|known| known.domain() == set.domain()) {
+            Some(known) if known.version() != set.version() => {
+                return Err(format!(
+                    "they are of operation sets {} and {}",
+                    known.version(),
+                    set.version()
+                ));
+            }
+            Some(_) => {}
+            None => merged.header.opset_import.push(set.clone()),
+        }
+    }
+    if merged.header.functions != scoring.header.functions {
+        return Err("they have functions of their own".into());
+    }
+    if merged.find(Side::Output, "prediction").is_none() || scoring.find(Side::Input, "prediction").is_none() {
+        return Err("nothing goes from one to the other".into());
+    }
+    let shared = ["prediction", "projected", "outputs"];
+    let mut names: HashSet<String> = scoring.graph.node.iter().flat_map(|node| node.output.clone()).collect();
+    names.extend(scoring.graph.initializer.iter().map(|weight| weight.name().to_owned()));
+    for name in names
+        .iter()
+        .filter(|name| !shared.contains(&name.as_str()) && !name.is_empty())
+    {
+        scoring.rename(name, &format!("{PREFIX}{name}"));
+    }
+    let products = merged.packed.len() as i64;
+    for node in &mut scoring.graph.node {
+        let numbers = node.attribute.iter_mut().filter(|attribute| attribute.name() == NUMBER);
+        for number in numbers.filter(|_| node.op_type.as_deref() == Some(PRODUCT)) {
+            number.i = number.i.map(|number| number + products);
+        }
+    }
+    let (into, from) = (&mut merged.graph, scoring.graph);
+    into.node.extend(from.node);
+    into.initializer.extend(from.initializer);
+    into.sparse_initializer.extend(from.sparse_initializer);
+    into.input
+        .extend(from.input.into_iter().filter(|input| input.name() != "prediction"));
+    into.output.extend(from.output);
+    merged.packed.append(&mut scoring.packed);
+    merged.files.append(&mut scoring.files);
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Part, TensorInfo, adapt, project, read_file};
+
+    fn parts() -> (Graph, Graph) {
+        let path = format!(
+            "{}/assets/demo-model/decoder_joint-model.onnx",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
+            panic!("{path} is a decoder and joint");
+        };
+        (graphs.prediction, project(&graphs.joint).unwrap().scoring)
+    }
+
+    fn names(infos: Vec<TensorInfo>) -> Vec<String> {
+        let mut names: Vec<String> = infos.into_iter().map(|info| info.name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_merged_graph_takes_and_gives_what_both_do() {
+        let (mut prediction, mut scoring) = parts();
+        for packed in [false, true] {
+            if packed {
+                prediction.pack_products().unwrap();
+                scoring.pack_products().unwrap();
+            }
+            let merged = merge(&prediction, &scoring).unwrap();
+            let inputs = ["input_states_1", "input_states_2", "projected", "targets"];
+            let outputs = ["output_states_1", "output_states_2", "outputs", "prediction"];
+            assert_eq!(names(merged.inputs()), inputs);
+            assert_eq!(names(merged.outputs()), outputs);
+            assert_eq!(merged.nodes().len(), prediction.nodes().len() + scoring.nodes().len());
+            assert_eq!(merged.packed.len(), prediction.packed.len() + scoring.packed.len());
+            let mut made = HashSet::new();
+            assert!(
+                merged
+                    .nodes()
+                    .iter()
+                    .flat_map(|node| &node.output)
+                    .all(|output| made.insert(output))
+            );
+        }
+    }
+
+    #[test]
+    fn graphs_of_different_operation_sets_stay_apart() {
+        let (prediction, mut scoring) = parts();
+        for set in &mut scoring.header.opset_import {
+            set.version = Some(set.version() + 1);
+        }
+        assert!(merge(&prediction, &scoring).unwrap_err().contains("operation sets"));
+        let (mut prediction, scoring) = parts();
+        prediction.remove(Side::Output, "prediction");
+        assert!(
+            merge(&prediction, &scoring)
+                .unwrap_err()
+                .contains("from one to the other")
+        );
+    }
+}
