@@ -42,8 +42,8 @@ use layout::Recognised;
 pub(crate) use merge::merge;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
 pub(crate) use plan::{
-    ATTENTION, CONVOLUTION, EPSILON, GATES, LSTM_GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED,
-    STRIDES, SUBSAMPLING,
+    ATTENTION, CONVOLUTION, Crossing, EPSILON, GATES, LENGTHS, LSTM_GATES, NEXT_LENGTHS, NORMALISATION, OLDEST_INPUT,
+    PADS, Parted, RECTIFIES, SCALE, SHARED, STRIDES, SUBSAMPLING,
 };
 pub use plan::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;

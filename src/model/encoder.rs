@@ -5,13 +5,15 @@
 use super::{
     cache::Slot,
     files::NamedEncoder,
+    lengths::{Lengths, LengthsState},
+    memory::{Memory, Ring, Rolling},
     options::{Device, GraphOptimization, Options},
     prepare::{Prepared, planned, prepare_export, prepare_planned},
     runtime::{Binding, LogLevel, Session, Tensor, note},
 };
 use crate::{
     error::{Error, Result},
-    graph::{DROP_INPUT, OLDEST_INPUT, PROMPT_INPUT, Precision, State, Streaming, make_drop_an_input},
+    graph::{LENGTHS, NEXT_LENGTHS, OLDEST_INPUT, PROMPT_INPUT, Precision, State, Streaming, make_drop_an_input},
     headroom,
     window::{Window, first_width, full_width},
 };
@@ -19,6 +21,8 @@ use crate::{
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
 pub(crate) struct Encoder {
     session: Session,
+    /// What the session is given and does not compute; `None`: it computes all.
+    lengths: Option<Lengths>,
     streaming: Streaming,
     lookahead: usize,
     /// Labels of the CTC head, without blank; `None` where the outputs are encoder frames.
@@ -46,9 +50,14 @@ impl Encoder {
         headroom::ask(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
-        let start = |prepared: Prepared| {
+        let start = |mut prepared: Prepared, is_planned: bool| {
+            let lengths = match is_planned {
+                true => Lengths::take_out(&mut prepared.encoded, &name, options)?,
+                false => None,
+            };
             let encoder = Self {
                 session: Session::start(prepared.encoded, &name, options)?,
+                lengths,
                 streaming,
                 lookahead,
                 ctc_labels,
@@ -69,7 +78,7 @@ impl Encoder {
             if let Some(slot) = &slot
                 && let Some(prepared) = slot.read()
             {
-                match start(prepared) {
+                match start(prepared, true) {
                     Err(error) => slot.discard(&error),
                     done => return done,
                 }
@@ -85,7 +94,7 @@ impl Encoder {
             let started = prepare_planned(graph, plan, &name, streaming.layers, options).and_then(|prepared| {
                 let slot = slot.filter(|_| prepared.is_worth_keeping(held));
                 let pending = slot.and_then(|slot| slot.write(&prepared));
-                let encoder = start(prepared)?;
+                let encoder = start(prepared, true)?;
                 if let Some(pending) = pending {
                     pending.publish();
                 }
@@ -104,7 +113,7 @@ impl Encoder {
         // A graph of one width keeps it.
         let fixed = contract.fixed_frames;
         match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
-            Ok(()) => start(prepare_export(graph, &name, &streaming, fixed, options)?),
+            Ok(()) => start(prepare_export(graph, &name, &streaming, fixed, options)?, false),
             Err(fault) => Err(Error::BadModel { path: name, fault }),
         }
     }
@@ -139,87 +148,6 @@ impl Encoder {
     }
 }
 
-/// What a stream remembers between windows.
-struct Memory {
-    /// Tensors of those [`Encoder::states`] that are written whole.
-    states: Vec<Tensor<f32>>,
-    /// How many frames of the attention cache, counted from the newest, are real.
-    len: Tensor<i64>,
-}
-
-impl Memory {
-    fn empty(states: &[State]) -> Result<Self> {
-        let whole = states.iter().filter(|state| state.new_rows.is_none());
-        Ok(Self {
-            states: whole.map(|state| Tensor::zeros(&state.dims)).collect::<Result<_>>()?,
-            len: Tensor::zeros(&[1])?,
-        })
-    }
-
-    fn clear(&mut self) {
-        for state in &mut self.states {
-            state.data_mut().fill(0.0);
-        }
-        self.len.data_mut().fill(0);
-    }
-}
-
-/// A tensor that a step reads, and to which it adds rows along the last axis but one.
-struct Rolling {
-    all: Tensor<f32>,
-    new: Tensor<f32>,
-    /// Values of the rows of one slice (of one attention head), and of the new ones among them.
-    slice: usize,
-    added: usize,
-}
-
-impl Rolling {
-    fn empty(state: &State, new_rows: usize) -> Result<Self> {
-        let mut dims = state.dims.clone();
-        let [.., rows, width] = &mut dims[..] else {
-            return Err(Error::Shape {
-                what: "axes of a cache that rows are added to",
-                expected: "2 or more".into(),
-                got: dims.len().to_string(),
-            });
-        };
-        let (slice, added) = (*rows * *width, new_rows * *width);
-        *rows = new_rows;
-        Ok(Self {
-            all: Tensor::zeros(&state.dims)?,
-            new: Tensor::zeros(&dims)?,
-            slice,
-            added,
-        })
-    }
-
-    /// Puts the new rows behind those that are there; the oldest make room.
-    fn roll(&mut self) {
-        let slices = self.all.data_mut().chunks_exact_mut(self.slice);
-        for (slice, new) in slices.zip(self.new.data().chunks_exact(self.added)) {
-            slice.copy_within(self.added.., 0);
-            slice[self.slice - self.added..].copy_from_slice(new);
-        }
-    }
-}
-
-/// A tensor in which each step puts new rows over the oldest ones.
-struct Ring {
-    all: Tensor<f32>,
-    rows: usize,
-    new_rows: usize,
-}
-
-impl Ring {
-    fn empty(state: &State, new_rows: usize) -> Result<Self> {
-        Ok(Self {
-            all: Tensor::zeros(&state.dims)?,
-            rows: state.dims.iter().rev().nth(1).copied().unwrap_or_default(),
-            new_rows,
-        })
-    }
-}
-
 /// One stream's tensors. Nothing here is allocated again while the stream runs.
 pub(crate) struct EncoderState {
     streaming: Streaming,
@@ -248,6 +176,7 @@ pub(crate) struct EncoderState {
     /// Encoder frames \[1, width, chunk\], or log-probabilities \[1, chunk, labels + 1\].
     outputs: Tensor<f32>,
     encoded_lengths: Tensor<i64>,
+    lengths: Option<LengthsState>,
 }
 
 impl EncoderState {
@@ -286,10 +215,18 @@ impl EncoderState {
             oldest: Tensor::zeros(&[1])?,
             outputs: Tensor::zeros(&shape)?,
             encoded_lengths: Tensor::zeros(&[1])?,
+            lengths: encoder.lengths.as_ref().map(LengthsState::new).transpose()?,
         };
+        let takes = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.leaves(name));
         for (turn, binding) in state.bindings.iter_mut().enumerate() {
-            binding.input("length", &state.length)?;
-            binding.input(DROP_INPUT, &state.drop)?;
+            for (name, tensor) in LENGTHS
+                .iter()
+                .zip([&state.length, &state.drop, &state.memories[turn].len])
+            {
+                if takes(name) {
+                    binding.input(name, tensor)?;
+                }
+            }
             if encoder.has_prompt {
                 binding.input(PROMPT_INPUT, &state.prompt)?;
             }
@@ -297,9 +234,16 @@ impl EncoderState {
                 binding.input(OLDEST_INPUT, &state.oldest)?;
             }
             binding.output(output, &mut state.outputs)?;
-            binding.output("encoded_lengths", &mut state.encoded_lengths)?;
+            let next = &mut state.memories[1 - turn];
+            match &state.lengths {
+                Some(lengths) => lengths.bind(binding)?,
+                None => {
+                    for (name, tensor) in NEXT_LENGTHS.iter().zip([&mut state.encoded_lengths, &mut next.len]) {
+                        binding.output(name, tensor)?;
+                    }
+                }
+            }
 
-            binding.input("cache_last_channel_len", &state.memories[turn].len)?;
             let (added_to, whole): (Vec<&State>, Vec<&State>) =
                 encoder.states.iter().partition(|state| state.new_rows.is_some());
             let (rings, rolling): (Vec<&State>, Vec<&State>) = added_to.into_iter().partition(|state| state.is_ring);
@@ -307,7 +251,6 @@ impl EncoderState {
                 binding.input(&spec.input, tensor)?;
             }
             let next = &mut state.memories[1 - turn];
-            binding.output("cache_last_channel_next_len", &mut next.len)?;
             for (spec, tensor) in whole.iter().zip(&mut next.states) {
                 binding.output(&spec.output, tensor)?;
             }
@@ -333,6 +276,12 @@ impl EncoderState {
         self.length.data_mut()[0] = window.len as i64;
         self.drop.data_mut()[0] = window.drop as i64;
 
+        if let (Some(state), Some(lengths)) = (&mut self.lengths, &encoder.lengths) {
+            let cached = self.memories[self.turn].len.data()[0];
+            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop as i64, cached])?;
+            self.encoded_lengths.data_mut()[0] = frames;
+            self.memories[1 - self.turn].len.data_mut()[0] = cached;
+        }
         encoder.session.run(&self.bindings[self.turn], "run the encoder")?;
         self.turn = 1 - self.turn;
         self.rolling.iter_mut().for_each(Rolling::roll);
@@ -460,7 +409,8 @@ mod tests {
                 drop: 2,
                 outputs: 2,
             };
-            for _ in 0..3 {
+            // Until the cache is full, its length changes, and masks with it.
+            for _ in 0..streaming.left {
                 state.step(&encoder, &window).unwrap();
             }
             let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));

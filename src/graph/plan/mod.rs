@@ -9,7 +9,10 @@
 //! masks do no more than they must (`masks.rs`),
 //! pointwise convolutions are matrix products (`convolution.rs`), and those have no batch axis (`rows.rs`). Each is exact: the same numbers are summed.
 //!
-//! `subsampling.rs` saves copies before the first layer, `frames.rs` the work for frames that are dropped. `prediction.rs` rewrites another graph, the prediction network,
+//! `lengths.rs` takes what only the lengths decide apart, when all else is done.
+//!
+//! `subsampling.rs` saves copies before the first layer, `frames.rs` the work for frames that are dropped. `prediction.rs`
+//! rewrites another graph, the prediction network,
 //! with the same means.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
@@ -21,6 +24,7 @@ mod convolution;
 mod evaluate;
 mod frames;
 mod fuse;
+mod lengths;
 mod masks;
 mod movement;
 mod net;
@@ -39,6 +43,7 @@ pub(crate) use self::fuse::{
     ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED, STRIDES,
     SUBSAMPLING,
 };
+pub(crate) use self::lengths::{Crossing, LENGTHS, NEXT_LENGTHS, Parted};
 use self::net::{Attribute, Net};
 pub(crate) use self::prediction::LSTM_GATES;
 pub use self::prediction::plan_prediction;

@@ -114,7 +114,7 @@ impl<'a> Head<'a> {
     }
 
     /// What is this head's of a table that has `size` values for each.
-    fn part<'b>(self, table: &'b [f32], size: usize) -> &'b [f32] {
+    fn part(self, table: &[f32], size: usize) -> &[f32] {
         &table[self.index * size..][..size]
     }
 

@@ -143,8 +143,8 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
         let renewed = if in_place { now } else { next };
         for (renewed, [old, new]) in renewed.iter().zip([&inputs.keys, &inputs.values]) {
             let value = |head: usize, place: usize, d: usize| {
-                let frames = (0..frames).filter(|frame| (oldest + frame) % left == place);
-                match frames.last() {
+                let newest = (0..frames).rev().find(|frame| (oldest + frame) % left == place);
+                match newest {
                     Some(frame) => new[(frame * heads + head) * width + d],
                     None => old[(head * left + place) * width + d],
                 }
