@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The prediction network and the half of the joint that scores, as one graph: one run for a label in place of two.
+//! Two parts of a transducer as one graph, and so one run in place of two: the prediction network, or the joint's projection,
+//! with the half of the joint that scores.
 
 use std::collections::HashSet;
 
@@ -9,13 +10,13 @@ use super::{Graph, NUMBER, PRODUCT, edit::Side};
 /// What the two graphs are told apart by.
 const PREFIX: &str = "scoring/";
 
-/// Puts `scoring` behind `prediction`; products of both may be [packed](Graph::pack_products). The graph takes what they take
-/// and gives what they give, `prediction` included.
+/// Puts `scoring` behind `before`, which gives it `meeting`; products of both may be [packed](Graph::pack_products). The graph
+/// takes what they take and gives what they give, `meeting` included.
 ///
 /// # Errors
 /// A sentence that says why they stay apart.
-pub(crate) fn merge(prediction: &Graph, scoring: &Graph) -> Result<Graph, String> {
-    let (mut merged, mut scoring) = (prediction.clone(), scoring.clone());
+pub(crate) fn merge(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, String> {
+    let (mut merged, mut scoring) = (before.clone(), scoring.clone());
     for set in &scoring.header.opset_import {
         let known = merged.header.opset_import.iter();
         match known.clone().find(|known| known.domain() == set.domain()) {
@@ -33,7 +34,7 @@ pub(crate) fn merge(prediction: &Graph, scoring: &Graph) -> Result<Graph, String
     if merged.header.functions != scoring.header.functions {
         return Err("they have functions of their own".into());
     }
-    if merged.find(Side::Output, "prediction").is_none() || scoring.find(Side::Input, "prediction").is_none() {
+    if merged.find(Side::Output, meeting).is_none() || scoring.find(Side::Input, meeting).is_none() {
         return Err("nothing goes from one to the other".into());
     }
     let shared = ["prediction", "projected", "outputs"];
@@ -57,7 +58,7 @@ pub(crate) fn merge(prediction: &Graph, scoring: &Graph) -> Result<Graph, String
     into.initializer.extend(from.initializer);
     into.sparse_initializer.extend(from.sparse_initializer);
     into.input
-        .extend(from.input.into_iter().filter(|input| input.name() != "prediction"));
+        .extend(from.input.into_iter().filter(|input| input.name() != meeting));
     into.output.extend(from.output);
     merged.packed.append(&mut scoring.packed);
     merged.files.append(&mut scoring.files);
@@ -95,7 +96,7 @@ mod tests {
                 prediction.pack_products().unwrap();
                 scoring.pack_products().unwrap();
             }
-            let merged = merge(&prediction, &scoring).unwrap();
+            let merged = merge(&prediction, &scoring, "prediction").unwrap();
             let inputs = ["input_states_1", "input_states_2", "projected", "targets"];
             let outputs = ["output_states_1", "output_states_2", "outputs", "prediction"];
             assert_eq!(names(merged.inputs()), inputs);
@@ -119,11 +120,15 @@ mod tests {
         for set in &mut scoring.header.opset_import {
             set.version = Some(set.version() + 1);
         }
-        assert!(merge(&prediction, &scoring).unwrap_err().contains("operation sets"));
+        assert!(
+            merge(&prediction, &scoring, "prediction")
+                .unwrap_err()
+                .contains("operation sets")
+        );
         let (mut prediction, scoring) = parts();
         prediction.remove(Side::Output, "prediction");
         assert!(
-            merge(&prediction, &scoring)
+            merge(&prediction, &scoring, "prediction")
                 .unwrap_err()
                 .contains("from one to the other")
         );

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    graph::{Graph, TransducerShape, project},
+    graph::{Graph, TransducerShape, merge, project},
 };
 
 /// Frames that are scored after a label.
@@ -32,6 +32,8 @@ pub(super) struct Cut {
     /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
     takes_rows: bool,
     scoring: Session,
+    /// Both, one behind the other, if they can be one graph.
+    both: Option<Session>,
     /// Axes of the projected frames, the second of which is time: \[1, T, width\] or \[1, T, 1, width\].
     sizes: Vec<usize>,
 }
@@ -78,9 +80,19 @@ impl Cut {
     ) -> std::result::Result<(Self, Graph), String> {
         let mut halves = project(graph)?;
         let say = |error: Error| error.to_string();
+        pack_products(&mut halves.projection, name, options).map_err(say)?;
         pack_products(&mut halves.scoring, name, options).map_err(say)?;
+        let both = merge(&halves.projection, &halves.scoring, "projected");
+        let both = both.and_then(|both| Session::load(both, name, options).map_err(say));
+        if let Err(reason) = &both {
+            note(
+                LogLevel::Info,
+                &format!("the joint of {name} projects and scores in two runs: {reason}"),
+            );
+        }
         let mut cut = Self {
-            projection: load(halves.projection, name, options).map_err(say)?,
+            projection: Session::load(halves.projection, name, options).map_err(say)?,
+            both: both.ok(),
             takes_rows: halves.takes_rows,
             scoring: Session::load(halves.scoring.clone(), name, options).map_err(say)?,
             sizes: Vec::new(),
@@ -179,6 +191,8 @@ enum Input {
 
 struct Projected {
     run: Binding,
+    /// Projects all frames and scores them.
+    run_both: Option<Binding>,
     /// What the encoder gave, as rows, if the projection takes those.
     rows: Option<Tensor<f32>>,
     frames: Tensor<f32>,
@@ -232,7 +246,14 @@ impl JointState {
                     .transpose()?;
                 run.input("encoder_outputs", rows.as_ref().unwrap_or(encoded))?;
                 run.output("projected", &mut frames)?;
-                let all = scores("projected", &frames, chunk)?;
+                let mut all = scores("projected", &frames, chunk)?;
+                let mut run_both = cut.both.as_ref().map(Session::bind).transpose()?;
+                if let Some(run) = &mut run_both {
+                    run.input("encoder_outputs", rows.as_ref().unwrap_or(encoded))?;
+                    run.input("prediction", prediction)?;
+                    run.output("projected", &mut frames)?;
+                    run.output("outputs", &mut all.logits)?;
+                }
                 if chunk > FEW {
                     let frames = Tensor::zeros(&cut.sizes(FEW))?;
                     let scores = scores("projected", &frames, FEW)?;
@@ -240,6 +261,7 @@ impl JointState {
                 }
                 let projected = Projected {
                     run,
+                    run_both,
                     rows,
                     frames,
                     is_done: false,
@@ -288,6 +310,7 @@ impl JointState {
             (Input::Projected(projected), Joint::Cut(cut)) => {
                 let Projected {
                     run,
+                    run_both,
                     rows,
                     frames,
                     is_done,
@@ -296,8 +319,14 @@ impl JointState {
                     if let Some(rows) = rows {
                         turn(encoded.data(), frames.data().len() / cut.width(), rows.data_mut());
                     }
-                    cut.projection.run(run, "project encoder frames")?;
                     *is_done = true;
+                    if let (Some(both), Some(run), false) = (&cut.both, run_both, after_label) {
+                        predict()?;
+                        both.run(run, doing)?;
+                        self.in_use = InUse::All { first: 0 };
+                        return Ok(usize::MAX);
+                    }
+                    cut.projection.run(run, "project encoder frames")?;
                 }
                 if let (true, Some((rows, scores))) = (after_label, &mut self.few) {
                     let width = rows.data().len() / FEW;

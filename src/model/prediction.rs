@@ -55,7 +55,7 @@ impl Prediction {
     /// Lets each run score a few frames as well, with graph `scoring` behind the network's own: a label is then one run in
     /// place of two, each of which has threads to wake. A run takes the `projected` frames too, and gives `outputs`.
     pub(super) fn score_few(&mut self, graph: &Graph, scoring: &Graph, name: &str, options: &Options) {
-        let session = merge(graph, scoring)
+        let session = merge(graph, scoring, "prediction")
             .and_then(|graph| Session::load(graph, name, options).map_err(|error| error.to_string()));
         match session {
             Ok(session) => (self.session, self.scores_few) = (session, true),

@@ -22,7 +22,11 @@ use ort::{
     value::PrimitiveTensorElementType,
 };
 
-use super::{Device, Options, PrecisionChoice, library::candidates, threads::threads_for};
+use super::{
+    Device, Options, PrecisionChoice,
+    library::candidates,
+    threads::{threads_for, wait_for},
+};
 use crate::{
     error::{Error, Result},
     graph::{Encoded, Fault, Graph, Precision},
@@ -190,13 +194,14 @@ impl Session {
         let environment = environment(&options.runtime_directories)?;
         let device = pick_device(options.device)?;
         let threads = threads_for(options.threads, graph.weights);
-        let builder = configure(&environment, device, threads).map_err(|error| match device {
-            Device::Cuda => Error::Device {
-                device: "cuda",
-                reason: error.to_string(),
-            },
-            _ => failed("set up a session", error),
-        })?;
+        let builder =
+            configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
+                Device::Cuda => Error::Device {
+                    device: "cuda",
+                    reason: error.to_string(),
+                },
+                _ => failed("set up a session", error),
+            })?;
         let mut builder = builder;
         for (file, bytes) in graph.files {
             let added = builder.with_external_initializer_file_in_memory(file, bytes);
@@ -284,14 +289,17 @@ fn pick_device(asked: Device) -> Result<Device> {
     }
 }
 
-fn configure(environment: &Environment, device: Device, threads: usize) -> ort::Result<SessionBuilder> {
+fn configure(environment: &Environment, device: Device, threads: usize, wait: u32) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?;
     builder = builder.with_intra_threads(threads)?;
     // A step is hundreds of short operations, and waking a worker for each takes longer than many of them: workers wait
     // in a loop while a step runs (1.2 times as fast on two cores). Between steps, which is most of the time with live
     // audio, they sleep.
     builder = builder.with_intra_op_spinning(threads != 1)?;
-    builder = builder.with_config_entry("session.force_spinning_stop", "1")?;
+    match wait {
+        0 => builder = builder.with_config_entry("session.force_spinning_stop", "1")?,
+        _ => builder = builder.with_config_entry("session.intra_op.spin_duration_us", wait.to_string())?,
+    }
     // Else weights that were packed and are not needed any more leave holes in the arena (80 MB of 114M parameters).
     builder = builder.with_device_allocated_initializers()?;
     if device == Device::Cuda {
