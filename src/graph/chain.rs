@@ -67,9 +67,11 @@ impl Graph {
             if ours < 2 || !members.iter().any(|member| operation(member) == PRODUCT) {
                 continue;
             }
-            chains.extend(self.chained(&members));
-            gone.extend(members);
-            chained += ours;
+            if let Some(chain) = self.chained(&members) {
+                chains.push(chain);
+                gone.extend(members);
+                chained += ours;
+            }
         }
         if chained > 0 {
             let mut number = 0..;

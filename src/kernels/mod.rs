@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The arithmetic of our own operations, which `model/runtime/operations.rs` gives to ONNX Runtime.
+//! The arithmetic of our own operations, which `model/runtime/operations` gives to ONNX Runtime.
 //!
 //! | operation | in place of |
 //! |---|---|

@@ -8,7 +8,7 @@
 //! Here weights lie in the order in which they are read, in large pages ([`pages`]): as they are ([`floats`]) or, with a
 //! quarter less of memory, as integers of 24 bits for vectors of 512 bits ([`integers`]) or for matrix tiles ([`tiles`]).
 //!
-//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/operations.rs`.
+//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/operations`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
