@@ -68,17 +68,10 @@ pub(crate) fn merge(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Gr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Part, TensorInfo, adapt, project, read_file};
+    use crate::graph::{TensorInfo, project, transducer_in};
 
     fn parts() -> (Graph, Graph) {
-        let path = format!(
-            "{}/assets/demo-model/decoder_joint-model.onnx",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
-            panic!("{path} is a decoder and joint");
-        };
+        let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
         (graphs.prediction, project(&graphs.joint).unwrap().scoring)
     }
 

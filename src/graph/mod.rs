@@ -255,6 +255,18 @@ pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
     Ok((layout.name, part))
 }
 
+/// Prediction network and joint in a file of this project that holds both.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+pub(crate) fn transducer_in(path: &str) -> TransducerGraphs {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+    match adapt(graph).unwrap().1 {
+        Part::Transducer(graphs) => *graphs,
+        part => panic!("{path} is {part:?}"),
+    }
+}
+
 fn outputs_of(node: &NodeProto) -> Vec<(&str, &NodeProto)> {
     node.output.iter().map(|name| (name.as_str(), node)).collect()
 }

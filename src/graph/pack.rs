@@ -142,7 +142,7 @@ fn node(product: &Product, tail: &Tail, number: usize, name: Option<String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Part, Streaming, adapt, plan, project, read_file};
+    use crate::graph::{Streaming, plan, project, read_file, transducer_in};
 
     #[test]
     fn every_product_of_a_step_is_taken_out() {
@@ -169,15 +169,7 @@ mod tests {
 
     #[test]
     fn a_constant_that_is_added_is_the_bias() {
-        let file = format!(
-            "{}/assets/demo-model/decoder_joint-model.onnx",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-        let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
-            panic!("it is a decoder and joint");
-        };
-        let halves = project(&graphs.joint).unwrap();
+        let halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
         for (mut half, adds) in [(halves.projection, 0), (halves.scoring, 1)] {
             let before = half.operations().filter(|&operation| operation == "Add").count();
             assert_eq!(before, adds + 1);

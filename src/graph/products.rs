@@ -145,19 +145,13 @@ pub(super) fn read_floats(raw: &[u8]) -> impl Iterator<Item = f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Part, adapt, project, read_file};
+    use crate::graph::{project, transducer_in};
 
     /// Whether the product of a joint's scores has a bias, after `change` of their graph.
     fn has_bias(change: impl FnOnce(&mut Graph)) -> bool {
-        let file = format!(
-            "{}/assets/demo-model/decoder_joint-model.onnx",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-        let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
-            panic!("it is a decoder and joint");
-        };
-        let mut scoring = project(&graphs.joint).unwrap().scoring;
+        let mut scoring = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint)
+            .unwrap()
+            .scoring;
         change(&mut scoring);
         let mut found = scoring.products();
         scoring.take_biases(&mut found);

@@ -122,16 +122,10 @@ fn meeting_place(joint: &Graph) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Part, adapt, read_file};
+    use crate::graph::{Part, adapt, read_file, transducer_in};
 
     fn joint(path: &str) -> Graph {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        match adapt(graph).unwrap().1 {
-            Part::Transducer(graphs) => graphs.joint,
-            Part::Joint(joint) => joint.graph,
-            part => panic!("{path} is {part:?}"),
-        }
+        transducer_in(path).joint
     }
 
     #[test]

@@ -373,10 +373,7 @@ impl JointState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        graph::{Part, adapt, read_file},
-        model::prediction::Prediction,
-    };
+    use crate::{graph::transducer_in, model::prediction::Prediction};
 
     /// Repeatable noise.
     fn fill(tensor: &mut Tensor<f32>, mut seed: u32) {
@@ -404,11 +401,7 @@ mod tests {
             "assets/demo-model/decoder_joint-model.onnx",
             "tests/data/tiny_random/decoder_joint-rnnt_la13.onnx",
         ] {
-            let path = format!("{}/{model}", env!("CARGO_MANIFEST_DIR"));
-            let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-            let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
-                panic!("{path} is a decoder and joint");
-            };
+            let graphs = transducer_in(model);
             let shape = graphs.shape().unwrap();
             let (network, _) = Prediction::load(graphs.prediction, model, &shape, &options).unwrap();
             let predicted = network.sizes;

@@ -187,23 +187,16 @@ impl TransducerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        graph::{Graph, Part, adapt, read_file},
-        model::files::Named,
-    };
+    use crate::{graph::transducer_in, model::files::Named};
 
     /// The demonstration model's, loaded for chunks of `chunk` frames.
     fn load(chunk: usize) -> Transducer {
-        let path = format!(
-            "{}/assets/demo-model/decoder_joint-model.onnx",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        let Part::Transducer(part) = adapt(graph).unwrap().1 else {
-            panic!("{path} is a decoder and joint");
-        };
+        let part = Box::new(transducer_in("assets/demo-model/decoder_joint-model.onnx"));
         let width = part.shape().unwrap().width;
-        let parts = TransducerParts::Joined(Named { name: path, part });
+        let parts = TransducerParts::Joined(Named {
+            name: "demo".into(),
+            part,
+        });
         Transducer::load(parts, width, chunk, &Options::default()).unwrap()
     }
 
