@@ -104,25 +104,15 @@ impl Graph {
             }
         };
         let mut may: Vec<bool> = self.graph.node.iter().map(may).collect();
-        // Who takes rows in another shape must be in the chain, too.
-        for (number, node) in self.graph.node.iter().enumerate().rev() {
-            if may[number] && node.op_type() == RESHAPE {
-                let inside = |name: &String| {
-                    let users = users.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-                    !outputs.contains(name.as_str()) && users.iter().all(|&user| may[user])
-                };
-                may[number] = node.output.iter().all(inside);
-            }
-        }
         loop {
             let levels = self.levels_of(&may);
-            // Nor may somebody in a later chain take them.
+            // Who takes rows in another shape must be in the same chain.
             let inside = |number: &usize| {
-                let mut users = self.graph.node[*number]
-                    .output
-                    .iter()
-                    .filter_map(|name| users.get(name.as_str()));
-                users.all(|users| users.iter().all(|&user| levels[user] == levels[*number]))
+                let takes = |user: &usize| levels[*user] == levels[*number];
+                self.graph.node[*number].output.iter().all(|name| {
+                    let users = users.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+                    !outputs.contains(name.as_str()) && users.iter().all(takes)
+                })
             };
             let mut reshapes =
                 (0..may.len()).filter(|&number| may[number] && self.graph.node[number].op_type() == RESHAPE);

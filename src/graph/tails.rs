@@ -110,12 +110,11 @@ impl Graph {
         })
     }
 
-    /// Constants and inputs with one axis, and sums of them.
-    fn lists(&self) -> HashSet<&str> {
+    /// Constants and inputs with one axis, and sums of them; `constants` are the former.
+    fn lists<'a>(&'a self, constants: &HashSet<&'a str>) -> HashSet<&'a str> {
         let one = |info: &&ValueInfoProto| tensor_info(info).dims.len() == 1;
         let inputs = self.graph.input.iter().filter(one).map(|input| input.name());
-        let constants = self.graph.initializer.iter().filter(|weight| weight.dims.len() == 1);
-        let mut lists: HashSet<&str> = inputs.chain(constants.map(|weight| weight.name())).collect();
+        let mut lists: HashSet<&str> = inputs.chain(constants.iter().copied()).collect();
         for node in self.nodes().iter().filter(|node| node.op_type() == "Add") {
             if let [output] = &node.output[..]
                 && node.input.iter().all(|input| lists.contains(input.as_str()))
@@ -133,7 +132,7 @@ impl Graph {
             weights.map(|weight| weight.name()).collect()
         };
         let (pairs, vectors) = (constants(|dims| dims == [2]), constants(|dims| dims.len() == 1));
-        let lists = self.lists();
+        let lists = self.lists(&vectors);
         let mut rows: HashSet<&str> = HashSet::new();
         for node in self.nodes() {
             let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));

@@ -186,7 +186,7 @@ impl Buffers {
         value.length == room.len()
     }
 
-    /// Finds the lengths of all values.
+    /// Finds the lengths of all values, and makes room for them, unless inputs are as long as in the last run.
     pub(super) fn find_lengths(&mut self, steps: &Steps) -> Result<(), Misfit> {
         let now = self.values[..self.inputs].iter().map(|value| value.length);
         if !self.known.is_empty() && now.clone().eq(self.known.iter().copied()) {
@@ -197,8 +197,16 @@ impl Buffers {
         for step in steps.all() {
             step.find_lengths(self)?;
         }
+        self.make_room();
         self.known = now;
         Ok(())
+    }
+
+    /// Inputs have other values now: what members made of the last ones is not theirs.
+    pub(super) fn forget_own(&mut self) {
+        for own in &mut self.own {
+            own.get_mut().made_by = None;
+        }
     }
 
     pub(super) fn length(&self, value: usize) -> usize {
@@ -225,7 +233,7 @@ impl Buffers {
     }
 
     /// Makes buffers as large as they must be, and notes where they are.
-    pub(super) fn make_room(&mut self) {
+    fn make_room(&mut self) {
         // All of them first: values share them, and a buffer that grows may move.
         for value in &self.values {
             for buffer in value.buffers.iter().flatten() {
@@ -235,9 +243,8 @@ impl Buffers {
                 }
             }
         }
-        for own in self.own.iter_mut().map(std::cell::UnsafeCell::get_mut) {
-            own.ready.resize(self.own_length, 0.0);
-            own.made_by = None;
+        for own in &mut self.own {
+            own.get_mut().ready.resize(self.own_length, 0.0);
         }
         for value in &mut self.values {
             for (span, buffer) in [&mut value.rows, &mut value.ready].into_iter().zip(value.buffers) {

@@ -138,7 +138,7 @@ impl Chain {
                 return Err(Misfit::Sizes.into());
             }
         }
-        self.buffers.make_room();
+        self.buffers.forget_own();
         self.steps.check(&self.buffers)?;
         self.pieces.clear();
         let phases = self.steps.phases();

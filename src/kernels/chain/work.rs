@@ -23,10 +23,6 @@ const PIECE: usize = 32 << 10;
 /// Columns that are turned together, at least.
 const COLUMNS: usize = 32;
 
-/// Values in the longest vector. Rows are cut only between vectors of all of them, so that a value is computed in the same way
-/// into however many pieces they are cut.
-const LANES: usize = 16;
-
 /// See [`Work`]; outputs may be [ready](Place::Ready) for products.
 pub(super) enum Kind {
     Product {
@@ -143,17 +139,6 @@ impl Kind {
 /// Piece `piece` of `pieces` equal ones of `count`.
 fn share(piece: usize, pieces: usize, count: usize) -> std::ops::Range<usize> {
     piece * count / pieces..(piece + 1) * count / pieces
-}
-
-/// The columns of rows of that width that are piece `piece` of `pieces`.
-fn columns(piece: usize, pieces: usize, width: usize) -> std::ops::Range<usize> {
-    let vectors = share(piece, pieces, width / LANES);
-    let end = if piece + 1 == pieces {
-        width
-    } else {
-        vectors.end * LANES
-    };
-    vectors.start * LANES..end
 }
 
 impl Step {
@@ -369,7 +354,7 @@ impl Step {
                     subsampling.convolve(piece, (frames, mask), &output);
                 }
                 Kind::Turn { width, .. } => {
-                    let columns = columns(piece, pieces, *width);
+                    let columns = share(piece, pieces, *width);
                     // There may be no rows at all.
                     let rows = input(0).get(columns.start..).unwrap_or_default();
                     turned(*width).put_all(columns.start, (rows, *width), columns.len());
