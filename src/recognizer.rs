@@ -304,7 +304,10 @@ impl Transcription {
         }
         let decoder = match &model.transducer {
             Some(transducer) => {
-                let state = TransducerState::new(transducer, encoder.outputs(), config.lookahead + 1)?;
+                let mut state = TransducerState::new(transducer, encoder.outputs(), config.lookahead + 1)?;
+                if model.encoder.has_head() {
+                    encoder.bind(|run| state.bind_head(run))?;
+                }
                 let rnnt = Rnnt {
                     blank: config.labels,
                     max_symbols: config.max_symbols,
@@ -343,6 +346,9 @@ impl Transcription {
 
     /// Encodes and decodes the window.
     fn step(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &self.model.transducer) {
+            state.prepare(transducer)?;
+        }
         let window = self.windower.window();
         let frames = self.encoder.step(&self.model.encoder, &window)?;
         observe(&window, self.encoder.outputs().data());

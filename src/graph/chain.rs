@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ATTENTION, CONVOLUTION, DOMAIN, Graph, NORMALISATION, NodeProto, PRODUCT, SUBSAMPLING, integers,
+    ATTENTION, CONVOLUTION, DOMAIN, Graph, LSTM_GATES, MEETING, NORMALISATION, NodeProto, PRODUCT, SUBSAMPLING,
+    ValueInfoProto, integers,
     onnx::{AttributeProto, attribute_proto::AttributeType},
     tensor_info,
 };
@@ -94,16 +95,18 @@ impl Graph {
                 users.entry(input).or_default().push(number);
             }
         }
-        let may = |node: &NodeProto| {
+        let of_a_row = self.products_of_a_row();
+        let may = |(number, node): (usize, &NodeProto)| {
             let is_rows = |index: usize| node.input.get(index).is_some_and(|name| rows.contains(name.as_str()));
             match (node.domain() == DOMAIN, node.op_type()) {
-                (true, PRODUCT | NORMALISATION) => is_rows(0),
-                (true, ATTENTION | CONVOLUTION | SUBSAMPLING) => true,
+                (true, PRODUCT) => is_rows(0) || of_a_row.contains(&number),
+                (true, NORMALISATION) => is_rows(0),
+                (true, ATTENTION | CONVOLUTION | SUBSAMPLING | MEETING | LSTM_GATES) => true,
                 (false, RESHAPE) => is_rows(0) && width(node, &sizes).is_some(),
                 _ => false,
             }
         };
-        let mut may: Vec<bool> = self.graph.node.iter().map(may).collect();
+        let mut may: Vec<bool> = self.graph.node.iter().enumerate().map(may).collect();
         loop {
             let levels = self.levels_of(&may);
             // Who takes rows in another shape must be in the same chain.
@@ -121,6 +124,37 @@ impl Graph {
                 None => return levels,
             }
         }
+    }
+
+    /// The numbers of products of one row, in however many axes, for someone who does not ask in how many axes the result is:
+    /// those of what goes from label to label in a prediction network.
+    fn products_of_a_row(&self) -> HashSet<usize> {
+        let nodes = || self.graph.node.iter().enumerate();
+        let is_row = |input: &&ValueInfoProto| {
+            let dims = tensor_info(input).dims;
+            dims.split_last()
+                .is_some_and(|(_, rest)| rest.iter().all(|dim| *dim == Some(1)))
+        };
+        let inputs = self.graph.input.iter().filter(is_row).map(|input| input.name());
+        let gates = nodes().filter(|(_, node)| node.op_type() == LSTM_GATES);
+        let states = gates.flat_map(|(_, node)| &node.output).map(String::as_str);
+        let rows: HashSet<&str> = inputs.chain(states).collect();
+
+        let askers = nodes().filter(|(_, node)| !matches!(node.op_type(), MEETING | LSTM_GATES));
+        let asked = askers.flat_map(|(_, node)| &node.input).map(String::as_str);
+        let declared = self
+            .graph
+            .output
+            .iter()
+            .filter(|output| !tensor_info(output).dims.is_empty());
+        let asked: HashSet<&str> = asked.chain(declared.map(|output| output.name())).collect();
+        let is_free = |node: &NodeProto| {
+            let mut input = node.input.iter().take(1);
+            let mut outputs = node.output.iter();
+            input.all(|input| rows.contains(input.as_str())) && outputs.all(|output| !asked.contains(output.as_str()))
+        };
+        let products = nodes().filter(|(_, node)| node.op_type() == PRODUCT && is_free(node));
+        products.map(|(number, _)| number).collect()
     }
 
     /// The levels of the nodes that may be in a chain: one that depends on a node of a chain only by way of others is in a
@@ -209,7 +243,11 @@ impl Graph {
                 call.outputs.push(number);
                 if taken.contains(output.as_str()) {
                     outputs.push(number as i64);
-                    let known = if index == 0 { 2 } else { 0 };
+                    let known = if index == 0 && node.op_type() != LSTM_GATES {
+                        2
+                    } else {
+                        0
+                    };
                     axes.push(declared.get(output.as_str()).map_or(known, |&axes| axes as i64));
                     names.push(output.clone());
                 }

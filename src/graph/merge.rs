@@ -37,9 +37,18 @@ pub(crate) fn merge(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Gr
     if merged.find(Side::Output, meeting).is_none() || scoring.find(Side::Input, meeting).is_none() {
         return Err("nothing goes from one to the other".into());
     }
-    let shared = ["prediction", "projected", "outputs"];
+    let shared = ["prediction", "projected", "outputs", "scores"];
     let mut names: HashSet<String> = scoring.graph.node.iter().flat_map(|node| node.output.clone()).collect();
     names.extend(scoring.graph.initializer.iter().map(|weight| weight.name().to_owned()));
+    let made: HashSet<&str> = merged
+        .nodes()
+        .iter()
+        .flat_map(|node| &node.output)
+        .map(String::as_str)
+        .collect();
+    if let Some(name) = shared.iter().find(|&&name| names.contains(name) && made.contains(name)) {
+        return Err(format!("both make {name}"));
+    }
     for name in names
         .iter()
         .filter(|name| !shared.contains(&name.as_str()) && !name.is_empty())

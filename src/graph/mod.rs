@@ -10,7 +10,9 @@ mod contract;
 mod drop_input;
 mod edit;
 mod fault;
+mod head;
 mod layout;
+mod meeting;
 mod merge;
 mod pack;
 mod plan;
@@ -38,7 +40,9 @@ pub(crate) use chain::{AXES, CALLS, CHAIN, Call, OUTPUTS, RESHAPE, Setting, WIDT
 pub use contract::{Contract, PROMPT_INPUT};
 pub use drop_input::{DROP_INPUT, make_drop_an_input};
 pub use fault::Fault;
+pub(crate) use head::SCORES;
 use layout::Recognised;
+pub(crate) use meeting::MEETING;
 pub(crate) use merge::merge;
 pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
 pub(crate) use plan::{

@@ -139,11 +139,15 @@ impl Graph {
             let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
             let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
             let is_rows = match node.op_type() {
-                "Gemm" | super::ATTENTION | super::CONVOLUTION | super::SUBSAMPLING => true,
+                "Gemm" | super::ATTENTION | super::CONVOLUTION | super::SUBSAMPLING | super::MEETING => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
-                "LayerNormalization" | super::NORMALISATION | "Sigmoid" | "MatMul" | super::PRODUCT => {
-                    knows(node.input.first())
-                }
+                "LayerNormalization"
+                | super::NORMALISATION
+                | "Sigmoid"
+                | "MatMul"
+                | super::PRODUCT
+                | "DynamicQuantizeLinear"
+                | "MatMulIntegerToFloat" => knows(node.input.first()),
                 "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
                 // A bias is added to each row.
                 "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {

@@ -5,12 +5,14 @@
 //! One label is a few thousand values. As single operations ONNX Runtime takes longer to go from one to the next of its ten
 //! nodes than to do them.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use super::vectors::{sigmoid, tanh};
 
 /// Gates of each unit: for input, output and forgetting, and what goes into the cells; in this order, as ONNX has them.
-const GATES: usize = 4;
+pub(crate) const GATES: usize = 4;
 
 /// One step of a layer.
 pub(crate) struct Step<'a> {
@@ -26,15 +28,15 @@ impl Step<'_> {
         self.sums.iter().all(|sums| fits(sums))
     }
 
-    /// Writes the next state and the next cells.
+    /// Writes the next state and the next cells of these units.
     ///
     /// # Panics
-    /// If they are not as many as the cells, or the step is not [whole](Self::is_whole).
-    pub(crate) fn apply(&self, state: &mut [f32], cells: &mut [f32]) {
-        let units = self.cells.len();
-        assert!(self.is_whole() && state.len() == units && cells.len() == units);
+    /// If there are no such units or not as many places for them, or the step is not [whole](Self::is_whole).
+    pub(crate) fn apply(&self, units: Range<usize>, state: &mut [f32], cells: &mut [f32]) {
+        assert!(self.is_whole() && state.len() == units.len() && cells.len() == units.len());
         Arch::new().dispatch(Apply {
             step: self,
+            units,
             state,
             cells,
         });
@@ -43,6 +45,7 @@ impl Step<'_> {
 
 struct Apply<'a> {
     step: &'a Step<'a>,
+    units: Range<usize>,
     state: &'a mut [f32],
     cells: &'a mut [f32],
 }
@@ -53,10 +56,10 @@ impl WithSimd for Apply<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Step { sums, cells } = *self.step;
-        let units = cells.len();
-        let gate = |gate: usize| sums.map(|sums| S::as_simd_f32s(&sums[gate * units..][..units]));
+        let (all, units) = (cells.len(), self.units);
+        let gate = |gate: usize| sums.map(|sums| S::as_simd_f32s(&sums[gate * all..][units.clone()]));
         let [input, output, forget, new] = [gate(0), gate(1), gate(2), gate(3)];
-        let before = S::as_simd_f32s(cells);
+        let before = S::as_simd_f32s(&cells[units.clone()]);
         let (state, state_rest) = S::as_mut_simd_f32s(self.state);
         let (cells, cells_rest) = S::as_mut_simd_f32s(self.cells);
         for index in 0..before.0.len() {
@@ -90,7 +93,10 @@ mod tests {
         };
         assert!(step.is_whole());
         let (mut state, mut cells) = (vec![f32::NAN; units], vec![f32::NAN; units]);
-        step.apply(&mut state, &mut cells);
+        // In two parts.
+        let cut = units / 3;
+        step.apply(0..cut, &mut state[..cut], &mut cells[..cut]);
+        step.apply(cut..units, &mut state[cut..], &mut cells[cut..]);
         for unit in 0..units {
             let sum = |gate: usize| f64::from(inputs[0][gate * units + unit] + inputs[1][gate * units + unit]);
             let gate = |gate: usize| 1.0 / (1.0 + (-sum(gate)).exp());

@@ -9,6 +9,7 @@
 //! | [`convolution`] | the 12 nodes between a convolution module's products |
 //! | [`normalisation`] | a layer normalisation, and the gate behind it |
 //! | [`gates`] | the 10 nodes behind the products of an LSTM |
+//! | [`meeting`] | the 2 nodes between a joint's projections and its scores |
 //! | [`chain`] | all of those, one after the other |
 //! | [`subsampling`] | strided convolutions in front of the layers, with the masks and the activations around them |
 //!
@@ -20,6 +21,7 @@ pub(crate) mod chain;
 pub(crate) mod convolution;
 pub(crate) mod gates;
 pub(crate) mod matrix;
+pub(crate) mod meeting;
 pub(crate) mod normalisation;
 pub(crate) mod subsampling;
 mod vectors;

@@ -5,6 +5,7 @@
 use super::{
     cache::Slot,
     files::NamedEncoder,
+    head::{Head, HeadState},
     lengths::{Lengths, LengthsState},
     memory::{Memory, Ring, Rolling},
     options::{Device, GraphOptimization, Options},
@@ -36,25 +37,32 @@ pub(crate) struct Encoder {
     /// The one width of all windows; `None`: as they come.
     width: Option<usize>,
     precision: Precision,
+    /// The part of the joint that is in its graph.
+    head: Option<Head>,
 }
 
 impl Encoder {
-    /// Rewrites the graph as `options` ask, or finds it in the cache as it was rewritten before, and loads it.
+    /// Rewrites the graph as `options` ask, or finds it in the cache as it was rewritten before, and loads it. `head` goes into
+    /// it, if that can be: see [`has_head`](Self::has_head).
     pub(crate) fn load(
         part: NamedEncoder,
         streaming: Streaming,
         lookahead: usize,
         ctc_labels: Option<usize>,
+        head: Option<&Head>,
         options: &Options,
     ) -> Result<Self> {
         headroom::ask(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
         let start = |mut prepared: Prepared, is_planned: bool| {
-            let lengths = match is_planned {
-                true => Lengths::take_out(&mut prepared.encoded, &name, options)?,
-                false => None,
-            };
+            let mut lengths = None;
+            let mut joined = None;
+            if is_planned {
+                joined = head.filter(|head| head.join(&mut prepared.encoded, &name)).cloned();
+                prepared.chain(&name);
+                lengths = Lengths::take_out(&mut prepared.encoded, &name, options)?;
+            }
             let encoder = Self {
                 session: Session::start(prepared.encoded, &name, options)?,
                 lengths,
@@ -66,6 +74,7 @@ impl Encoder {
                 states: prepared.states,
                 width: prepared.width,
                 precision: prepared.precision,
+                head: joined,
             };
             headroom::ask("run the encoder")?;
             encoder.warm_up()?;
@@ -128,8 +137,18 @@ impl Encoder {
             drop: 0,
             outputs: self.lookahead + 1,
         };
-        EncoderState::new(self)?.step(self, &window)?;
+        let mut state = EncoderState::new(self)?;
+        if let Some(head) = &self.head {
+            let mut tensors = HeadState::new(head)?;
+            state.bind(|run| tensors.bind_all(run))?;
+        }
+        state.step(self, &window)?;
         Ok(())
+    }
+
+    /// Whether each step projects and scores its frames: see [`EncoderState::bind`].
+    pub(crate) fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// The device it runs on.
@@ -266,6 +285,12 @@ impl EncoderState {
         Ok(state)
     }
 
+    /// Binds more to the runs of its steps: what an encoder [with a head](Encoder::has_head) takes and gives. It must be there
+    /// before the first step.
+    pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
+        self.bindings.iter_mut().try_for_each(bind)
+    }
+
     /// Runs one window and returns the number of frames in [`outputs`](Self::outputs) that are valid.
     ///
     /// # Errors
@@ -399,7 +424,7 @@ mod tests {
                     unread: None,
                 },
             };
-            let encoder = Encoder::load(part, streaming, 1, None, &options).unwrap();
+            let encoder = Encoder::load(part, streaming, 1, None, None, &options).unwrap();
             let mut state = EncoderState::new(&encoder).unwrap();
             let frames = vec![-10.0; streaming.mels * full_width(1)];
             let window = Window {

@@ -8,6 +8,7 @@
 //! that predicts.
 
 use super::{
+    head,
     options::Options,
     products::pack_products,
     runtime::{Binding, LogLevel, Session, Tensor, note},
@@ -17,8 +18,8 @@ use crate::{
     graph::{Graph, TransducerShape, merge, project},
 };
 
-/// Frames that are scored after a label.
-pub(super) const FEW: usize = 4;
+/// Frames that are scored after a label, if a chunk has as many.
+const FEW: usize = 4;
 
 /// The joint's graphs.
 pub(super) enum Joint {
@@ -28,36 +29,72 @@ pub(super) enum Joint {
 
 /// The halves of a joint.
 pub(super) struct Cut {
-    projection: Session,
+    front: Front,
     /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
     takes_rows: bool,
     scoring: Session,
-    /// Both, one behind the other, if they can be one graph.
-    both: Option<Session>,
-    /// Axes of the projected frames, the second of which is time: \[1, T, width\] or \[1, T, 1, width\].
+    /// Axes of the projected frames: \[T, width\], \[1, T, width\] or \[1, T, 1, width\].
     sizes: Vec<usize>,
 }
 
+/// What happens to a chunk's frames at first.
+enum Front {
+    /// They are projected and scored in one run.
+    Together(Session),
+    /// They are projected in one run and scored in another one.
+    Apart(Session),
+    /// The encoder does it in its own: see [`Head`](super::head::Head).
+    Encoder,
+}
+
+/// A joint, and the graphs that others may run with their own.
+pub(super) struct Loaded {
+    pub(super) joint: Joint,
+    /// Scores projected frames.
+    pub(super) scoring: Option<Graph>,
+    /// Projects and scores. It must go into the encoder, or [back](Joint::take_front).
+    pub(super) head: Option<Graph>,
+}
+
 impl Joint {
-    /// Loads a joint that takes predictions of these sizes, cut if that can be done. Then gives the graph that scores
-    /// projected frames, too.
+    /// Loads a joint that takes predictions of these sizes, cut if that can be done.
     pub(super) fn load(
         graph: Graph,
         name: &str,
         shape: &TransducerShape,
         predicted: &[usize],
         options: &Options,
-    ) -> Result<(Self, Option<Graph>)> {
+    ) -> Result<Loaded> {
         let cut = match shape.one_frame {
             true => Err("it takes one frame at a time".into()),
             false => Cut::load(&graph, name, shape, predicted, options),
         };
         match cut {
-            Ok((cut, scoring)) => Ok((Self::Cut(cut), Some(scoring))),
+            Ok(loaded) => Ok(loaded),
             Err(reason) => {
                 note(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
-                Ok((Self::Whole(load(graph, name, options)?), None))
+                Ok(Loaded {
+                    joint: Self::Whole(load(graph, name, options)?),
+                    scoring: None,
+                    head: None,
+                })
             }
+        }
+    }
+
+    /// Runs `head`, which came with it, in a run of its own.
+    pub(super) fn take_front(&mut self, head: Graph, name: &str, options: &Options) -> Result<()> {
+        if let Self::Cut(cut) = self {
+            cut.front = Front::Together(Session::load(head, name, options)?);
+        }
+        Ok(())
+    }
+
+    /// Sizes of `frames` projected frames; `None`: none are projected.
+    pub(super) fn projected(&self, frames: usize) -> Option<Vec<usize>> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Cut(cut) => Some(cut.sizes(frames)),
         }
     }
 
@@ -77,31 +114,22 @@ impl Cut {
         shape: &TransducerShape,
         predicted: &[usize],
         options: &Options,
-    ) -> std::result::Result<(Self, Graph), String> {
+    ) -> std::result::Result<Loaded, String> {
         let mut halves = project(graph)?;
         let say = |error: Error| error.to_string();
         pack_products(&mut halves.projection, name, options).map_err(say)?;
         pack_products(&mut halves.scoring, name, options).map_err(say)?;
-        let both = merge(&halves.projection, &halves.scoring, "projected");
-        let both = both.and_then(|both| Session::load(both, name, options).map_err(say));
-        if let Err(reason) = &both {
-            note(
-                LogLevel::Info,
-                &format!("the joint of {name} projects and scores in two runs: {reason}"),
-            );
-        }
+        let projection = Session::load(halves.projection.clone(), name, options).map_err(say)?;
         let mut cut = Self {
-            projection: Session::load(halves.projection, name, options).map_err(say)?,
-            both: both.ok(),
+            front: Front::Apart(projection),
             takes_rows: halves.takes_rows,
             scoring: Session::load(halves.scoring.clone(), name, options).map_err(say)?,
             sizes: Vec::new(),
         };
         // What the graphs say of sizes is not enough: a reshape inside may fix them.
         for frames in [1, FEW, FEW + 1] {
-            let [projected, scores] = cut
-                .try_out(shape, predicted, frames)
-                .map_err(|error| error.to_string())?;
+            let sizes = cut.try_out(shape, predicted, frames);
+            let [projected, scores] = sizes.map_err(|error| error.to_string())?;
             let width = projected.last().copied().unwrap_or_default();
             let is_rows = projected.len() > 2 && projected[..2] == [1, frames];
             if !is_rows || projected.iter().product::<usize>() != frames * width {
@@ -112,18 +140,44 @@ impl Cut {
             }
             cut.sizes = projected;
         }
-        Ok((cut, halves.scoring))
+        let rows = halves.as_rows();
+        if let Some(rows) = &rows {
+            cut.scoring = Session::load(rows.scoring.clone(), name, options).map_err(say)?;
+            cut.sizes = vec![1, cut.width()];
+        }
+        let is_rows = rows.is_some();
+        let halves = rows.unwrap_or(halves);
+        let mut head = None;
+        match merge(&halves.projection, &halves.scoring, "projected") {
+            Ok(both) if is_rows => {
+                cut.front = Front::Encoder;
+                head = Some(both);
+            }
+            Ok(both) => cut.front = Front::Together(Session::load(both, name, options).map_err(say)?),
+            Err(reason) => note(
+                LogLevel::Info,
+                &format!("the joint of {name} projects and scores in two runs: {reason}"),
+            ),
+        }
+        Ok(Loaded {
+            joint: Joint::Cut(cut),
+            scoring: Some(halves.scoring),
+            head,
+        })
     }
 
     /// Sizes of projected frames and of their scores.
     fn try_out(&self, shape: &TransducerShape, predicted: &[usize], frames: usize) -> Result<[Vec<usize>; 2]> {
+        let (Front::Apart(projection) | Front::Together(projection)) = &self.front else {
+            return Ok(Default::default());
+        };
         let encoded: Tensor<f32> = match self.takes_rows {
             true => Tensor::zeros(&[1, frames, shape.width])?,
             false => Tensor::zeros(&[1, shape.width, frames])?,
         };
-        let mut binding = self.projection.bind()?;
+        let mut binding = projection.bind()?;
         binding.input("encoder_outputs", &encoded)?;
-        let sizes = self.projection.sizes_of(&mut binding, "projected")?;
+        let sizes = projection.sizes_of(&mut binding, "projected")?;
 
         let (projected, prediction): (Tensor<f32>, Tensor<f32>) = (Tensor::zeros(&sizes)?, Tensor::zeros(predicted)?);
         let mut binding = self.scoring.bind()?;
@@ -138,10 +192,15 @@ impl Cut {
         self.sizes.last().copied().unwrap_or(1).max(1)
     }
 
+    /// Whether frames, projected or scored, have no axes but their own and that of their values.
+    fn is_flat(&self) -> bool {
+        self.sizes.len() == 2
+    }
+
     /// Sizes of `frames` projected frames.
     fn sizes(&self, frames: usize) -> Vec<usize> {
         let mut sizes = self.sizes.clone();
-        sizes[1] = frames;
+        sizes[usize::from(!self.is_flat())] = frames;
         sizes
     }
 }
@@ -173,7 +232,7 @@ pub(super) struct JointState {
     classes: usize,
 }
 
-/// Raw logits \[1, frames, 1, labels + 1\], and the run that writes them.
+/// Raw logits, \[1, frames, 1, labels + 1\] or in fewer axes, and the run that writes them.
 struct Scores {
     run: Binding,
     logits: Tensor<f32>,
@@ -190,9 +249,8 @@ enum Input {
 }
 
 struct Projected {
-    run: Binding,
-    /// Projects all frames and scores them.
-    run_both: Option<Binding>,
+    /// That of the [front](Front), unless the encoder does it.
+    run: Option<Binding>,
     /// What the encoder gave, as rows, if the projection takes those.
     rows: Option<Tensor<f32>>,
     frames: Tensor<f32>,
@@ -216,8 +274,9 @@ impl JointState {
         chunk: usize,
     ) -> Result<Self> {
         let scores = |input: &str, frames: &Tensor<f32>, count: usize| {
-            let sizes: &[usize] = match shape.logits_axes {
-                3 => &[1, count, shape.classes],
+            let sizes: &[usize] = match (joint, shape.logits_axes) {
+                (Joint::Cut(cut), _) if cut.is_flat() => &[count, shape.classes],
+                (_, 3) => &[1, count, shape.classes],
                 _ => &[1, count, 1, shape.classes],
             };
             let mut scores = Scores {
@@ -239,29 +298,32 @@ impl JointState {
             Joint::Whole(_) => (Input::Encoder, scores("encoder_outputs", encoded, chunk)?),
             Joint::Cut(cut) => {
                 let mut frames = Tensor::zeros(&cut.sizes(chunk))?;
-                let mut run = cut.projection.bind()?;
-                let rows = cut
-                    .takes_rows
-                    .then(|| Tensor::zeros(&[1, chunk, shape.width]))
-                    .transpose()?;
-                run.input("encoder_outputs", rows.as_ref().unwrap_or(encoded))?;
-                run.output("projected", &mut frames)?;
                 let mut all = scores("projected", &frames, chunk)?;
-                let mut run_both = cut.both.as_ref().map(Session::bind).transpose()?;
-                if let Some(run) = &mut run_both {
+                let (session, gives_scores) = match &cut.front {
+                    Front::Together(session) => (Some(session), true),
+                    Front::Apart(session) => (Some(session), false),
+                    Front::Encoder => (None, false),
+                };
+                let (mut run, mut rows) = (None, None);
+                if let Some(session) = session {
+                    let run = run.insert(session.bind()?);
+                    if cut.takes_rows {
+                        let sizes = [1, chunk, shape.width];
+                        rows = Some(Tensor::zeros(if cut.is_flat() { &sizes[1..] } else { &sizes })?);
+                    }
                     run.input("encoder_outputs", rows.as_ref().unwrap_or(encoded))?;
-                    run.input("prediction", prediction)?;
                     run.output("projected", &mut frames)?;
-                    run.output("outputs", &mut all.logits)?;
+                    if gives_scores {
+                        run.input("prediction", prediction)?;
+                        run.output("outputs", &mut all.logits)?;
+                    }
                 }
-                if chunk > FEW {
-                    let frames = Tensor::zeros(&cut.sizes(FEW))?;
-                    let scores = scores("projected", &frames, FEW)?;
-                    few = Some((frames, scores));
-                }
+                let count = FEW.min(chunk);
+                let few_frames = Tensor::zeros(&cut.sizes(count))?;
+                let few_scores = scores("projected", &few_frames, count)?;
+                few = Some((few_frames, few_scores));
                 let projected = Projected {
                     run,
-                    run_both,
                     rows,
                     frames,
                     is_done: false,
@@ -287,6 +349,14 @@ impl JointState {
         Ok(())
     }
 
+    /// Lets a run of the encoder, which has the joint's [head](head::Head), read predictions and write what it makes of them.
+    pub(super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
+        match &mut self.input {
+            Input::Projected(projected) => head::bind(run, prediction, &mut projected.frames, &mut self.all.logits),
+            _ => Ok(()),
+        }
+    }
+
     /// The encoder has given another chunk.
     pub(super) fn begin(&mut self) {
         if let Input::Projected(projected) = &mut self.input {
@@ -310,35 +380,38 @@ impl JointState {
             (Input::Projected(projected), Joint::Cut(cut)) => {
                 let Projected {
                     run,
-                    run_both,
                     rows,
                     frames,
                     is_done,
                 } = &mut **projected;
-                if !*is_done {
+                let width = cut.width();
+                let chunk = frames.data().len() / width;
+                if !std::mem::replace(is_done, true) {
+                    predict()?;
                     if let Some(rows) = rows {
-                        turn(encoded.data(), frames.data().len() / cut.width(), rows.data_mut());
+                        turn(encoded.data(), chunk, rows.data_mut());
                     }
-                    *is_done = true;
-                    if let (Some(both), Some(run), false) = (&cut.both, run_both, after_label) {
-                        predict()?;
-                        both.run(run, doing)?;
-                        self.in_use = InUse::All { first: 0 };
-                        return Ok(usize::MAX);
+                    match (&cut.front, run) {
+                        (Front::Together(session), Some(run)) => session.run(run, doing)?,
+                        (Front::Apart(session), Some(run)) => {
+                            session.run(run, "project encoder frames")?;
+                            cut.scoring.run(&self.all.run, doing)?;
+                        }
+                        _ => {}
                     }
-                    cut.projection.run(run, "project encoder frames")?;
+                    self.in_use = InUse::All { first: 0 };
+                    return Ok(usize::MAX);
                 }
                 if let (true, Some((rows, scores))) = (after_label, &mut self.few) {
-                    let width = rows.data().len() / FEW;
-                    let last = frames.data().len() / width - FEW;
-                    let first = frame.min(last);
-                    rows.data_mut()
-                        .copy_from_slice(&frames.data()[first * width..][..FEW * width]);
+                    let rows = rows.data_mut();
+                    let count = rows.len() / width;
+                    let first = frame.min(chunk - count);
+                    rows.copy_from_slice(&frames.data()[first * width..][..count * width]);
                     if !predict()? {
                         cut.scoring.run(&scores.run, doing)?;
                     }
                     self.in_use = InUse::Few { first };
-                    return Ok(first + FEW);
+                    return Ok(first + count);
                 }
                 None
             }
@@ -406,8 +479,23 @@ mod tests {
             let (network, _) = Prediction::load(graphs.prediction, model, &shape, &options).unwrap();
             let predicted = network.sizes;
             let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, &options).unwrap());
-            let (cut, _) = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
-            assert!(matches!(cut, Joint::Cut(_)), "{model}");
+            let Loaded {
+                joint: mut cut, head, ..
+            } = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
+            assert_eq!(head.is_some(), crate::kernels::matrix::is_fast(), "{model}");
+            if let Some(head) = head {
+                cut.take_front(head, model, &options).unwrap();
+            }
+            assert!(
+                matches!(
+                    &cut,
+                    Joint::Cut(Cut {
+                        front: Front::Together(_),
+                        ..
+                    })
+                ),
+                "{model}"
+            );
 
             for chunk in [1, 2, FEW, FEW + 1, 14] {
                 let mut encoded: Tensor<f32> = Tensor::zeros(&[1, shape.width, chunk]).unwrap();
@@ -427,7 +515,7 @@ mod tests {
                             usize::MAX
                         );
                         let end = of_cut.score(&cut, &encoded, frame, after_label, || Ok(false)).unwrap();
-                        let expected = match after_label && chunk > FEW {
+                        let expected = match after_label {
                             true => (frame + FEW).min(chunk),
                             false => usize::MAX,
                         };

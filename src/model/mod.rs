@@ -7,6 +7,7 @@ mod cache;
 mod embedded;
 mod encoder;
 mod files;
+mod head;
 mod joint;
 mod lengths;
 mod library;
@@ -122,7 +123,7 @@ impl Model {
     fn build(files: Files, options: &Options) -> Result<Self> {
         let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
         let parts = (files.encoder, files.transducer, files.ctc);
-        let (decoder, body, transducer) = pick_decoder(&files.origin, parts, options.decoder)?;
+        let (decoder, body, transducer_parts) = pick_decoder(&files.origin, parts, options.decoder)?;
         let (graph, contract) = (&body.part.graph, body.part.contract);
 
         sidecar.complete(graph).map_err(|fault| body.bad(fault))?;
@@ -139,10 +140,11 @@ impl Model {
         let lookahead = pick_lookahead(&streaming, &front_end, &lookaheads, options.lookahead)?;
         let languages = languages(&contract, sidecar.prompt).map_err(|fault| body.bad(fault))?;
 
-        let transducer = match transducer {
-            Some(parts) => Some(Transducer::load(parts, streaming.width, lookahead + 1, options)?),
-            None => None,
-        };
+        let (mut transducer, mut head) = (None, None);
+        if let Some(parts) = transducer_parts {
+            let (loaded, its_head) = Transducer::load(parts, streaming.width, lookahead + 1, options)?;
+            (transducer, head) = (Some(loaded), its_head);
+        }
         let labels = match &transducer {
             Some(transducer) => transducer.labels(),
             None => ctc_labels(graph).ok_or_else(|| body.bad(Fault::Untold("the number of its labels".into())))?,
@@ -160,8 +162,12 @@ impl Model {
             streaming,
             lookahead,
             transducer.is_none().then_some(labels),
+            head.as_ref(),
             options,
         )?;
+        if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
+            transducer.take_front(head, options)?;
+        }
 
         let config = ModelConfig {
             front_end,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    graph::{Graph, Precision, TransducerShape, merge, plan_prediction},
+    graph::{Graph, MEETING, Precision, TransducerShape, merge, plan_prediction},
     headroom,
 };
 
@@ -45,7 +45,7 @@ impl Prediction {
     fn start(graph: Graph, name: &str, shape: &TransducerShape, options: &Options) -> Result<(Self, Graph)> {
         let session = Session::load(graph.clone(), name, options)?;
         let loaded = Self {
-            sizes: predicted_sizes(&session, shape)?,
+            sizes: predicted_sizes(&session, shape, None)?,
             session,
             scores_few: false,
         };
@@ -53,12 +53,34 @@ impl Prediction {
     }
 
     /// Lets each run score a few frames as well, with graph `scoring` behind the network's own: a label is then one run in
-    /// place of two, each of which has threads to wake. A run takes the `projected` frames too, and gives `outputs`.
-    pub(super) fn score_few(&mut self, graph: &Graph, scoring: &Graph, name: &str, options: &Options) {
-        let session = merge(graph, scoring, "prediction")
-            .and_then(|graph| Session::load(graph, name, options).map_err(|error| error.to_string()));
-        match session {
-            Ok(session) => (self.session, self.scores_few) = (session, true),
+    /// place of two, each of which has threads to wake. A run takes the `projected` frames too, of such sizes, and gives `outputs`.
+    pub(super) fn score_few(
+        &mut self,
+        mut graph: Graph,
+        scoring: &Graph,
+        name: &str,
+        (shape, projected): (&TransducerShape, &[usize]),
+        options: &Options,
+    ) {
+        // Who meets a prediction does not ask for its axes.
+        if scoring.operations().any(|operation| operation == MEETING) {
+            graph.give_row("prediction");
+        }
+        let load = || {
+            let mut merged = merge(&graph, scoring, "prediction")?;
+            merged.chain();
+            let session = Session::load(merged, name, options);
+            let loaded = session.and_then(|session| Ok((predicted_sizes(&session, shape, Some(projected))?, session)));
+            loaded.map_err(|error| error.to_string())
+        };
+        match load() {
+            Ok((sizes, session)) => {
+                *self = Self {
+                    session,
+                    sizes,
+                    scores_few: true,
+                };
+            }
             Err(reason) => {
                 let message = format!("prediction network and joint of {name} are run apart: {reason}");
                 note(LogLevel::Info, &message);
@@ -91,13 +113,18 @@ fn planned(name: &str, graph: &Graph, shape: &TransducerShape, ours: bool) -> Op
 }
 
 /// What goes from the prediction network to the joint has no size in the file where the two were one graph: a run tells.
-fn predicted_sizes(prediction: &Session, shape: &TransducerShape) -> Result<Vec<usize>> {
+/// `projected`: sizes of the frames that the run scores, if it does.
+fn predicted_sizes(prediction: &Session, shape: &TransducerShape, projected: Option<&[usize]>) -> Result<Vec<usize>> {
     let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
     let mut binding = prediction.bind()?;
     binding.input("targets", &label)?;
     let memory = Memory::empty(shape)?;
     binding.input("input_states_1", &memory.0)?;
     binding.input("input_states_2", &memory.1)?;
+    let frames: Option<Tensor<f32>> = projected.map(Tensor::zeros).transpose()?;
+    if let Some(frames) = &frames {
+        binding.input("projected", frames)?;
+    }
     prediction.sizes_of(&mut binding, "prediction")
 }
 
@@ -183,7 +210,7 @@ mod tests {
             let shape = shape_of(graph);
             let plan = planned("it", graph, &shape, false).unwrap();
             let session = Session::load(plan, "it", &Options::default()).unwrap();
-            let sizes = predicted_sizes(&session, &shape).unwrap();
+            let sizes = predicted_sizes(&session, &shape, None).unwrap();
             Self::new(graph, session, &sizes)
         }
 

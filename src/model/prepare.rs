@@ -24,6 +24,13 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Makes chains of its operations, wherever it was prepared.
+    pub(super) fn chain(&mut self, name: &str) {
+        if let Err(reason) = self.encoded.chain() {
+            note(LogLevel::Info, &format!("{name} is run without chains: {reason}"));
+        }
+    }
+
     /// Whether preparing it takes longer than reading it would.
     pub(super) fn is_worth_keeping(&self, held: Precision) -> bool {
         !self.encoded.products.is_empty() || self.precision != held
@@ -54,7 +61,6 @@ pub(super) fn prepare_planned(
     }
     let precision = choose_precision(&mut graph, name, options)?;
     pack_products(&mut graph, name, options)?;
-    graph.chain();
     Ok(Prepared {
         encoded: encode(graph, name, options)?,
         states: plan.states,

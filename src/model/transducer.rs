@@ -4,7 +4,8 @@
 
 use super::{
     files::TransducerParts,
-    joint::{FEW, Joint, JointState},
+    head::Head,
+    joint::{Joint, JointState},
     options::Options,
     prediction::{Memory, Prediction},
     runtime::{Binding, Tensor},
@@ -22,11 +23,19 @@ pub(crate) struct Transducer {
     shape: TransducerShape,
     /// The file of the joint.
     name: String,
+    /// Whether the encoder projects and scores a chunk's frames at first.
+    is_joined: bool,
 }
 
 impl Transducer {
-    /// Checks that the parts fit each other and an encoder of width `width`, and loads them for chunks of `chunk` frames.
-    pub(crate) fn load(parts: TransducerParts, width: usize, chunk: usize, options: &Options) -> Result<Self> {
+    /// Checks that the parts fit each other and an encoder of width `width`, and loads them for chunks of `chunk` frames. The head,
+    /// if there is one, must go into the encoder or [be taken back](Self::take_front).
+    pub(crate) fn load(
+        parts: TransducerParts,
+        width: usize,
+        chunk: usize,
+        options: &Options,
+    ) -> Result<(Self, Option<Head>)> {
         let (names, graphs) = match parts {
             TransducerParts::Joined(joined) => ([joined.name.clone(), joined.name], *joined.part),
             TransducerParts::Apart(apart) => {
@@ -53,17 +62,39 @@ impl Transducer {
             ..options.clone()
         };
         let (mut prediction, graph) = Prediction::load(graphs.prediction, &names[0], &shape, options)?;
-        let (joint, scoring) = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, options)?;
-        if let Some(scoring) = scoring.filter(|_| chunk > FEW) {
-            prediction.score_few(&graph, &scoring, &names[0], options);
+        let loaded = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, options)?;
+        let projected = loaded.joint.projected(chunk);
+        if let (Some(scoring), Some(projected)) = (loaded.scoring, &projected) {
+            prediction.score_few(graph, &scoring, &names[0], (&shape, projected), options);
         }
+        let head = |graph| {
+            Some(Head {
+                graph,
+                prediction: prediction.sizes.clone(),
+                projected: projected?,
+                classes: shape.classes,
+                threads: options.threads,
+            })
+        };
+        let head = loaded.head.and_then(head);
         let transducer = Self {
             prediction,
-            joint,
+            joint: loaded.joint,
             shape,
             name: names[1].clone(),
+            is_joined: head.is_some(),
         };
-        Ok(transducer)
+        Ok((transducer, head))
+    }
+
+    /// Runs `head` by itself: the encoder has not taken it.
+    pub(crate) fn take_front(&mut self, head: Head, options: &Options) -> Result<()> {
+        let options = Options {
+            threads: head.threads,
+            ..options.clone()
+        };
+        self.is_joined = false;
+        self.joint.take_front(head.graph, &self.name, &options)
     }
 
     /// An error if the joint scores a little more than `labels` labels and blank: the durations of a TDT head (0 to 4 frames
@@ -90,6 +121,16 @@ fn bad(path: &str, fault: Fault) -> Error {
     }
 }
 
+/// Runs the prediction network unless its prediction is there already. Gives whether that scored a few frames, too.
+fn predict(network: &Prediction, run: &Binding, is_predicted: &mut bool) -> Result<bool> {
+    if *is_predicted {
+        return Ok(false);
+    }
+    network.session.run(run, "run the prediction network")?;
+    *is_predicted = true;
+    Ok(network.scores_few)
+}
+
 /// One stream's tensors.
 pub(crate) struct TransducerState {
     /// Read and written in turns: [`advance`](Self::advance) makes what was written the next to be read.
@@ -102,6 +143,7 @@ pub(crate) struct TransducerState {
     is_predicted: bool,
     /// Whether a label was emitted since frames were scored, in this chunk.
     after_label: bool,
+    prediction: Tensor<f32>,
     join: JointState,
     blank: usize,
 }
@@ -111,7 +153,7 @@ impl TransducerState {
     pub(crate) fn new(transducer: &Transducer, frames: &Tensor<f32>, chunk: usize) -> Result<Self> {
         let shape = &transducer.shape;
         let network = &transducer.prediction;
-        let mut prediction: Tensor<f32> = Tensor::zeros(&network.sizes)?;
+        let prediction: Tensor<f32> = Tensor::zeros(&network.sizes)?;
         let mut state = Self {
             memories: [Memory::empty(shape)?, Memory::empty(shape)?],
             predict: [network.session.bind()?, network.session.bind()?],
@@ -120,6 +162,7 @@ impl TransducerState {
             is_predicted: false,
             after_label: false,
             join: JointState::new(&transducer.joint, shape, frames, &prediction, chunk)?,
+            prediction,
             blank: shape.classes - 1,
         };
         for (turn, binding) in state.predict.iter_mut().enumerate() {
@@ -127,7 +170,7 @@ impl TransducerState {
             binding.input("input_states_1", &state.memories[turn].0)?;
             binding.input("input_states_2", &state.memories[turn].1)?;
             let next = &mut state.memories[1 - turn];
-            binding.output("prediction", &mut prediction)?;
+            binding.output("prediction", &mut state.prediction)?;
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
             if network.scores_few {
@@ -136,6 +179,19 @@ impl TransducerState {
         }
         state.reset();
         Ok(state)
+    }
+
+    /// Lets a run of the encoder, which has the head of this transducer, read predictions and write what it makes of them.
+    pub(crate) fn bind_head(&mut self, run: &mut Binding) -> Result<()> {
+        self.join.bind_head(run, &self.prediction)
+    }
+
+    /// Sees to it that the prediction is there, if the encoder's next step needs it.
+    pub(crate) fn prepare(&mut self, transducer: &Transducer) -> Result<()> {
+        match transducer.is_joined {
+            true => predict(&transducer.prediction, &self.predict[self.turn], &mut self.is_predicted).map(drop),
+            false => Ok(()),
+        }
     }
 
     /// The encoder has given another chunk.
@@ -150,14 +206,7 @@ impl TransducerState {
         let after_label = std::mem::take(&mut self.after_label);
         let (network, run) = (&transducer.prediction, &self.predict[self.turn]);
         let is_predicted = &mut self.is_predicted;
-        let predict = || {
-            if *is_predicted {
-                return Ok(false);
-            }
-            network.session.run(run, "run the prediction network")?;
-            *is_predicted = true;
-            Ok(network.scores_few)
-        };
+        let predict = || predict(network, run, is_predicted);
         self.join.score(&transducer.joint, frames, frame, after_label, predict)
     }
 
@@ -189,27 +238,33 @@ mod tests {
     use super::*;
     use crate::{graph::transducer_in, model::files::Named};
 
-    /// The demonstration model's, loaded for chunks of `chunk` frames.
-    fn load(chunk: usize) -> Transducer {
-        let part = Box::new(transducer_in("assets/demo-model/decoder_joint-model.onnx"));
-        let width = part.shape().unwrap().width;
+    const CHUNK: usize = 14;
+
+    /// The demonstration model's; `together`: whether a label is one run.
+    fn load(together: bool) -> Transducer {
+        let name = "demo";
+        let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
+        let shape = graphs.shape().unwrap();
         let parts = TransducerParts::Joined(Named {
-            name: "demo".into(),
-            part,
+            name: name.into(),
+            part: Box::new(graphs.clone()),
         });
-        Transducer::load(parts, width, chunk, &Options::default()).unwrap()
+        let options = Options::default();
+        let (mut transducer, head) = Transducer::load(parts, shape.width, CHUNK, &options).unwrap();
+        if let Some(head) = head {
+            transducer.take_front(head, &options).unwrap();
+        }
+        assert!(transducer.prediction.scores_few);
+        if !together {
+            transducer.prediction = Prediction::load(graphs.prediction, name, &shape, &options).unwrap().0;
+        }
+        transducer
     }
 
     #[test]
     fn one_run_for_a_label_gives_what_two_give() {
-        let chunk = 14;
-        let transducers = [load(chunk), load(FEW)];
-        assert_eq!(
-            [true, false],
-            transducers
-                .each_ref()
-                .map(|transducer| transducer.prediction.scores_few)
-        );
+        let chunk = CHUNK;
+        let transducers = [load(true), load(false)];
         let width = transducers[0].shape.width;
         let mut frames: Tensor<f32> = Tensor::zeros(&[1, width, chunk]).unwrap();
         let mut states = transducers

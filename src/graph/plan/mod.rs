@@ -178,6 +178,7 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
         );
     }
     rows::drop_batch_axis(&mut net);
+    net.give_at_once();
     net.give_back(graph);
     Ok(Plan { width, states, notes })
 }

@@ -319,6 +319,27 @@ impl Net {
         }
     }
 
+    /// Lets outputs that are nothing but what another node makes be made by that one.
+    pub fn give_at_once(&mut self) {
+        let names: Vec<String> = self.outputs.iter().map(|output| output.name().to_owned()).collect();
+        for name in &names {
+            let index = self.index();
+            let passes_on = |&number: &usize| {
+                let node = &self.nodes[number];
+                node.output.len() == 1 && self.movement(node).is_some_and(|movement| movement.is_nothing())
+            };
+            let Some(number) = index.maker(name).filter(passes_on) else {
+                continue;
+            };
+            let made = self.nodes[number].input[0].clone();
+            if index.maker(&made).is_some() && !names.contains(&made) {
+                self.retire(number);
+                self.rename_uses(&made, name);
+                self.rename_made(&made, name);
+            }
+        }
+    }
+
     /// The value of a node's one output, if it is fixed.
     fn known(&self, node: &NodeProto) -> Option<Value> {
         match node.op_type() {

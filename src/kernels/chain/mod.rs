@@ -45,6 +45,12 @@ pub(crate) enum Work {
     Normalisation(Normalisation),
     /// Inputs: frames, mask.
     Subsampling(Subsampling),
+    /// What a joint does with encoder frames and a prediction. Inputs: rows of so many values, one row. See
+    /// [`meet`](super::meeting::meet).
+    Meeting(usize),
+    /// The gates of an LSTM layer with so many units. Inputs: what its input and what its state give them, cells. Outputs: next state,
+    /// next cells. All are one row.
+    Gates(usize),
     /// Other rows of the same values, so wide.
     Reshape(usize),
 }

@@ -2,6 +2,7 @@
 
 //! Against the same operations, one after the other.
 
+mod labels;
 mod layers;
 mod misfits;
 
@@ -10,7 +11,9 @@ use std::{sync::Arc, thread};
 use super::*;
 use crate::kernels::{
     attention::{self, Cache},
+    gates,
     matrix::{Ending, Kind, Output, Room, Target, tests::in_each_form},
+    meeting::meet,
     noise,
 };
 
@@ -121,6 +124,22 @@ fn one_by_one(calls: &[Call], given: &[Given]) -> Vec<Vec<f32>> {
                 vec![output]
             }
             Work::Subsampling(subsampling) => vec![subsampled(subsampling, input(0), input(1))],
+            Work::Meeting(width) => {
+                let mut output = vec![f32::NAN; input(0).len()];
+                for (frame, output) in input(0).chunks(*width).zip(output.chunks_mut(*width)) {
+                    meet(frame, input(1), output);
+                }
+                vec![output]
+            }
+            Work::Gates(units) => {
+                let (mut state, mut cells) = (vec![f32::NAN; *units], vec![f32::NAN; *units]);
+                let step = gates::Step {
+                    sums: [input(0), input(1)],
+                    cells: input(2),
+                };
+                step.apply(0..*units, &mut state, &mut cells);
+                vec![state, cells]
+            }
             Work::Reshape(_) => vec![input(0).to_vec()],
         };
         for (&output, made) in call.outputs.iter().zip(made) {

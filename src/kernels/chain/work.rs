@@ -12,7 +12,9 @@ use super::{
 use crate::kernels::{
     attention::{self, Attention, Cache},
     convolution::Convolution,
+    gates::{self, GATES},
     matrix::{Layout, Output, Rows, Target, Turned, TurnedOutput, Weights},
+    meeting::meet,
     normalisation::Normalisation,
     subsampling::Subsampling,
 };
@@ -43,6 +45,14 @@ pub(super) enum Kind {
         members: usize,
     },
     Subsampling(Subsampling),
+    Meeting {
+        width: usize,
+        members: usize,
+    },
+    Gates {
+        units: usize,
+        members: usize,
+    },
     /// Makes rows of a width ready for products.
     Turn {
         width: usize,
@@ -58,7 +68,8 @@ impl Work {
         match self {
             Self::Product(_) => 1..=2,
             Self::Attention(_) => 7..=7,
-            Self::Convolution(_) | Self::Subsampling(_) => 2..=2,
+            Self::Convolution(_) | Self::Subsampling(_) | Self::Meeting(_) => 2..=2,
+            Self::Gates(_) => 3..=3,
             Self::Normalisation(_) | Self::Reshape(_) => 1..=1,
         }
     }
@@ -66,7 +77,7 @@ impl Work {
     pub(super) fn outputs(&self) -> usize {
         match self {
             Self::Attention(_) => 3,
-            Self::Convolution(_) => 2,
+            Self::Convolution(_) | Self::Gates(_) => 2,
             _ => 1,
         }
     }
@@ -79,6 +90,9 @@ impl Work {
             (Self::Attention(attention), 0 | 2 | 4) => Some(attention.sizes.all()),
             (Self::Convolution(convolution), 0) => Some(2 * convolution.channels()),
             (Self::Normalisation(normalisation), _) => Some(normalisation.width()),
+            (Self::Meeting(width), _) => Some(*width),
+            (Self::Gates(units), 0 | 1) => units.checked_mul(GATES),
+            (Self::Gates(units), _) => Some(*units),
             _ => None,
         }
     }
@@ -93,7 +107,7 @@ impl Work {
             (Self::Convolution(convolution), _) => Some(convolution.channels()),
             (Self::Normalisation(normalisation), _) => Some(normalisation.width()),
             (Self::Subsampling(subsampling), _) => Some(subsampling.channels()),
-            (Self::Reshape(width), _) => Some(*width),
+            (Self::Meeting(width) | Self::Gates(width) | Self::Reshape(width), _) => Some(*width),
         }
     }
 
@@ -131,8 +145,18 @@ impl Kind {
             Work::Convolution(convolution) => Self::Convolution(convolution),
             Work::Normalisation(normalisation) => Self::Normalisation { normalisation, members },
             Work::Subsampling(subsampling) => Self::Subsampling(subsampling),
+            Work::Meeting(width) => Self::Meeting { width, members },
+            Work::Gates(units) => Self::Gates { units, members },
             Work::Reshape(_) => return None,
         })
+    }
+}
+
+/// One step of an LSTM layer.
+fn gates<'a>(of_input: &'a [f32], of_state: &'a [f32], cells: &'a [f32]) -> gates::Step<'a> {
+    gates::Step {
+        sums: [of_input, of_state],
+        cells,
     }
 }
 
@@ -199,6 +223,8 @@ impl Step {
                 let sizes = subsampling.sizes(length(0), length(1)).ok_or(Misfit::Sizes)?;
                 [sizes.output[0] * sizes.output[1] * subsampling.channels(), 0, 0]
             }
+            Kind::Meeting { width, .. } => [rows(0, *width)? * width, 0, 0],
+            Kind::Gates { units, .. } => [*units, *units, 0],
             Kind::Turn { width, .. } => [rows(0, *width)? * width, 0, 0],
             Kind::Digits(weights) => [rows(0, weights.depth())? * weights.depth(), 0, 0],
         };
@@ -223,6 +249,9 @@ impl Step {
             (Kind::Convolution(_), _) => Sizes::Like(self.inputs[1].value()),
             (Kind::Normalisation { normalisation, .. }, _) => rows(normalisation.width()),
             (Kind::Subsampling(subsampling), _) => rows(subsampling.channels()),
+            (Kind::Meeting { width, .. }, _) => rows(*width),
+            // The cells have the sizes of the state, too.
+            (Kind::Gates { .. }, _) => Sizes::Like(self.inputs[2].value()),
             (Kind::Turn { width, .. }, _) => rows(*width),
             (Kind::Digits(weights), _) => rows(weights.depth()),
         }
@@ -241,6 +270,8 @@ impl Step {
                 attention.takes(&step)
             }
             Kind::Convolution(convolution) => convolution.takes(input(0), input(1)),
+            Kind::Meeting { width, .. } => input(1).len() == *width,
+            Kind::Gates { units, .. } => input(2).len() == *units && gates(input(0), input(1), input(2)).is_whole(),
             _ => true,
         }
     }
@@ -257,7 +288,10 @@ impl Step {
                 let sizes = subsampling.sizes(length(), buffers.length(self.inputs[1].value()));
                 sizes.map_or(0, |sizes| sizes.output[0])
             }
-            Kind::Turn { width, members } => (width / COLUMNS).clamp(1, *members),
+            Kind::Meeting { width, members } => (length() / width).min(*members),
+            Kind::Turn { width, members } | Kind::Gates { units: width, members } => {
+                (width / COLUMNS).clamp(1, *members)
+            }
             Kind::Digits(_) => 1,
         }
     }
@@ -352,6 +386,22 @@ impl Step {
                         .map_or(0, |sizes| sizes.output[1]);
                     let output = output(0, bins * subsampling.channels());
                     subsampling.convolve(piece, (frames, mask), &output);
+                }
+                Kind::Meeting { width, .. } => {
+                    let (frames, prediction) = (input(0), input(1));
+                    let output = output(0, *width);
+                    for row in share(piece, pieces, frames.len() / width) {
+                        meet(&frames[row * width..][..*width], prediction, output.row(row));
+                    }
+                }
+                Kind::Gates { units, .. } => {
+                    let units = share(piece, pieces, *units);
+                    let part = |index: usize| {
+                        let (start, length) = buffers.place(self.outputs[index]);
+                        assert!(units.end <= length);
+                        std::slice::from_raw_parts_mut(start.add(units.start), units.len())
+                    };
+                    gates(input(0), input(1), input(2)).apply(units.clone(), part(0), part(1));
                 }
                 Kind::Turn { width, .. } => {
                     let columns = share(piece, pieces, *width);

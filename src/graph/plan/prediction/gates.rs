@@ -10,12 +10,12 @@ use super::{
     layer::Layer,
 };
 use crate::{
-    graph::{onnx::tensor_proto::DataType, pack::DOMAIN},
+    graph::{WIDTH, onnx::tensor_proto::DataType, pack::DOMAIN},
     kernels::matrix::{Ending, Kind, Weights},
 };
 
 /// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
-/// cells \[…, hidden\]. Outputs: next state and cells, as large as the cells.
+/// cells \[…, hidden\]. Outputs: next state and cells, as large as the cells. Attribute [`WIDTH`]: `hidden`.
 pub(crate) const LSTM_GATES: &str = "LstmGates";
 
 /// Bytes of the largest table of labels. Beyond, it would take more memory than it saves time: 1024 labels of the 114M
@@ -70,7 +70,12 @@ fn gate(net: &mut Net, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&
 /// As [`gate`], with one operation of ours.
 fn gate_at_once(net: &mut Net, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
     let outputs = next.map(String::clone);
-    net.add_node(&outputs, LSTM_GATES, &[&sums[0], &sums[1], &layer.state[1]], &[]);
+    net.add_node(
+        &outputs,
+        LSTM_GATES,
+        &[&sums[0], &sums[1], &layer.state[1]],
+        &[(WIDTH, Attribute::Int(layer.hidden as i64))],
+    );
     if let Some(node) = net.nodes.last_mut() {
         node.domain = Some(DOMAIN.into());
     }

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     graph::{
-        ATTENTION, AXES, CALLS, CHAIN, CONVOLUTION, Call, NORMALISATION, OUTPUTS, PRODUCT, RESHAPE, SUBSAMPLING, WIDTH,
+        ATTENTION, AXES, CALLS, CHAIN, CONVOLUTION, Call, LSTM_GATES, MEETING, NORMALISATION, OUTPUTS, PRODUCT,
+        RESHAPE, SUBSAMPLING, WIDTH,
     },
     kernels::{
         chain::{self, Chain, Input, Misfit, Work},
@@ -102,16 +103,21 @@ impl Run {
             CONVOLUTION => (Work::Convolution(convolution::made(source)?), first(2)),
             NORMALISATION => (Work::Normalisation(normalisation::made(source)?), first(1)),
             SUBSAMPLING => (Work::Subsampling(subsampling::made(source)?), first(2)),
-            RESHAPE => {
-                let width = source.int(WIDTH).and_then(|width| usize::try_from(width).ok());
-                (Work::Reshape(width.unwrap_or_default()), first(1))
-            }
+            MEETING => (Work::Meeting(width(source)), first(2)),
+            LSTM_GATES => (Work::Gates(width(source)), first(3)),
+            RESHAPE => (Work::Reshape(width(source)), first(1)),
             _ => return Err(ort::Error::new("a chain has an operation that nobody knows")),
         };
         let reads = reads.into_iter().map(|read| inputs.get(read).copied());
         let reads: Option<Vec<usize>> = reads.collect();
         Ok((work, reads.ok_or_else(|| wrong(Misfit::Missing))?))
     }
+}
+
+/// 0, which a chain refuses, where none is said.
+fn width(source: &impl Source) -> usize {
+    let width = source.int(WIDTH).and_then(|width| usize::try_from(width).ok());
+    width.unwrap_or_default()
 }
 
 fn wrong(misfit: Misfit) -> ort::Error {

@@ -56,7 +56,7 @@ impl Kernel for GateKernel {
             return Err(ort::Error::new("the inputs of an LSTM's gates do not fit each other"));
         }
         let (state, cells) = (tensors::output(context, 0, sizes)?, tensors::output(context, 1, sizes)?);
-        step.apply(state, cells);
+        step.apply(0..step.cells.len(), state, cells);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod attention;
 mod chain;
 mod convolution;
 mod gates;
+mod meeting;
 mod normalisation;
 mod product;
 mod shapes;
@@ -30,6 +31,7 @@ pub(super) fn all(products: &Arc<[Arc<Weights>]>, threads: usize) -> ort::Result
         .add(normalisation::Normalise)?
         .add(subsampling::Subsample)?
         .add(gates::Gate)?
+        .add(meeting::Meet)?
         .add(chain::Run {
             products: products.clone(),
             threads,

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The halves of a joint, once more, for rows with nothing around them: operations of ours, one behind the other, that can be
+//! [chained](Graph::chain).
+//!
+//! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. One label at a time,
+//! that is T rows, and a product knows no more of them than how wide they are.
+
+use super::{
+    DOMAIN, ElementType, Graph, NodeProto, PRODUCT, ProjectedJoint, TensorInfo, WIDTH,
+    edit::Side,
+    onnx::{AttributeProto, attribute_proto::AttributeType},
+};
+
+/// The operation. Inputs: projected encoder frames \[T, width\], a prediction of `width` values. Output: as the frames, the sums of
+/// each with the prediction, or zero where that is less. Attribute [`WIDTH`].
+pub(crate) const MEETING: &str = "Meeting";
+
+/// Operations whose output has the values of their first input in the same order.
+const RESHAPES: [&str; 4] = ["Identity", "Reshape", "Squeeze", "Unsqueeze"];
+
+impl ProjectedJoint {
+    /// Both halves for rows, if they are what NeMo's are and their products were [packed](Graph::pack_products): the projection
+    /// takes `encoder_outputs` \[T, …\] and gives `projected` \[T, width\], of which `scoring` makes `outputs` \[T, classes\].
+    /// Whoever runs them must have seen that `projected` of the halves as they are has a row for each frame, and `outputs` too:
+    /// else they may add and multiply otherwise.
+    pub(crate) fn as_rows(&self) -> Option<Self> {
+        let projects = self.projection.product_that_gives("projected")?;
+        let scores = self.scoring.product_that_gives("outputs")?;
+        if !self.takes_rows || projects.input != ["encoder_outputs"] {
+            return None;
+        }
+        let [met] = &scores.input[..] else { return None };
+        let relu = self.scoring.maker(self.scoring.source(met), "Relu")?;
+        let sum = self.scoring.maker(self.scoring.source(relu.input.first()?), "Add")?;
+        let mut added = sum.input.iter().map(|input| self.scoring.source(input));
+        let (first, second) = (added.next()?, added.next()?);
+        if ![["projected", "prediction"], ["prediction", "projected"]].contains(&[first, second]) {
+            return None;
+        }
+
+        let (width, classes) = (self.projection.columns(projects)?, self.scoring.columns(scores)?);
+        let info = |name: &str, width: Option<usize>| TensorInfo {
+            name: name.into(),
+            element: ElementType::F32,
+            dims: vec![None, width],
+        };
+        let mut projects = projects.clone();
+        projects.output = vec!["projected".into()];
+        let mut projection = self.projection.with_nodes(vec![projects]);
+        projection.redeclare(Side::Input, &info("encoder_outputs", None));
+        projection.redeclare(Side::Output, &info("projected", Some(width)));
+
+        let mut scores = scores.clone();
+        let met = self.scoring.fresh("met");
+        scores.input = vec![met.clone()];
+        scores.output = vec!["outputs".into()];
+        let meeting = NodeProto {
+            op_type: Some(MEETING.into()),
+            domain: Some(DOMAIN.into()),
+            name: relu.name.clone(),
+            input: ["projected", "prediction"].map(String::from).into(),
+            output: vec![met],
+            attribute: vec![AttributeProto {
+                name: Some(WIDTH.into()),
+                r#type: Some(AttributeType::Int as i32),
+                i: Some(width as i64),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let mut scoring = self.scoring.with_nodes(vec![meeting, scores]);
+        scoring.redeclare(Side::Input, &info("projected", Some(width)));
+        scoring.redeclare(Side::Output, &info("outputs", Some(classes)));
+        Some(Self {
+            projection,
+            scoring,
+            ..*self
+        })
+    }
+}
+
+impl Graph {
+    /// Lets output `name` be what a packed product gives, without what makes other axes of its row. Gives whether it is.
+    pub(crate) fn give_row(&mut self, name: &str) -> bool {
+        let Some([row, ..]) = self.product_that_gives(name).map(|product| &product.output[..]) else {
+            return false;
+        };
+        let row = row.clone();
+        self.remove(Side::Output, name);
+        self.rename(&row, name);
+        self.declare_unshaped(Side::Output, name, ElementType::F32);
+        self.prune();
+        true
+    }
+
+    /// The packed product that gives `name`, as it is or in other axes.
+    fn product_that_gives(&self, name: &str) -> Option<&NodeProto> {
+        self.maker(self.source(name), PRODUCT)
+    }
+
+    /// The node that makes `name`, if it does `operation`.
+    fn maker(&self, name: &str, operation: &str) -> Option<&NodeProto> {
+        let mut nodes = self.nodes().iter();
+        nodes.find(|node| node.op_type() == operation && node.output.first().is_some_and(|output| output == name))
+    }
+
+    /// The first tensor that has the values of `name` in the same order.
+    fn source<'a>(&'a self, name: &'a str) -> &'a str {
+        let makers = self.producers();
+        let mut source = name;
+        // Nodes may not make what they wait for, but who says that here?
+        for _ in self.nodes() {
+            match makers.get(source) {
+                Some(node) if RESHAPES.contains(&node.op_type()) => {
+                    source = node.input.first().map_or(source, String::as_str);
+                }
+                _ => break,
+            }
+        }
+        source
+    }
+
+    /// How many columns a packed product has.
+    fn columns(&self, product: &NodeProto) -> Option<usize> {
+        let number = product
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == super::NUMBER)?;
+        let weights = self.packed.get(usize::try_from(number.i()).ok()?)?;
+        Some(weights.columns())
+    }
+
+    /// The same graph of other nodes, none of which needs a constant.
+    fn with_nodes(&self, nodes: Vec<NodeProto>) -> Self {
+        let mut graph = self.clone();
+        graph.graph.node = nodes;
+        graph.graph.initializer.clear();
+        graph.files.clear();
+        graph
+    }
+}
