@@ -84,3 +84,115 @@ impl Graph {
         (axes.ints == [0, 2, 1] && is_batch && rows.contains(found)).then(|| found.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{
+        AXES, Bits, CALLS, CHAIN, Call, MEETING, PRODUCT, SUBSAMPLING, Streaming, TensorInfo, plan, project, read_file,
+        transducer_in,
+    };
+
+    /// The demonstration model's encoder, ready to be chained, in fp32 or int8.
+    fn encoder(bits: Option<Bits>) -> Encoded {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
+        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let streaming = Streaming::read(&graph).unwrap();
+        plan(&mut graph, &streaming, 1).unwrap();
+        graph.fuse();
+        if let Some(bits) = bits {
+            assert!(graph.quantise(bits) > 0);
+        }
+        graph.pack_products().unwrap();
+        graph.encode()
+    }
+
+    fn head() -> Graph {
+        let mut halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+        halves.projection.pack_products().unwrap();
+        halves.scoring.pack_products().unwrap();
+        let rows = halves.as_rows().unwrap();
+        merge(&rows.projection, &rows.scoring, "projected").unwrap()
+    }
+
+    fn names(infos: Vec<TensorInfo>) -> Vec<String> {
+        let mut names: Vec<String> = infos.into_iter().map(|info| info.name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_head_is_the_end_of_the_last_chain() {
+        for bits in [None, Some(Bits::Seven)] {
+            let mut encoded = encoder(bits);
+            let before = encoded.open().unwrap();
+            let (products, weights) = (encoded.products.len(), encoded.weights);
+            encoded.join(&head()).unwrap();
+            encoded.chain().unwrap();
+            let after = encoded.open().unwrap();
+            let more = |mut names: Vec<String>, others: &[&str]| {
+                names.extend(others.iter().map(|&name| name.to_owned()));
+                names.sort();
+                names
+            };
+            assert_eq!(names(after.inputs()), more(names(before.inputs()), &["prediction"]));
+            assert_eq!(
+                names(after.outputs()),
+                more(names(before.outputs()), &["projected", SCORES])
+            );
+            assert_eq!(encoded.products.len(), products + 2);
+            assert!(encoded.weights > weights);
+
+            let chains: Vec<&NodeProto> = after.nodes().iter().filter(|node| node.op_type() == CHAIN).collect();
+            let last = chains.last().unwrap();
+            assert!(
+                ["projected", SCORES]
+                    .iter()
+                    .all(|name| last.output.iter().any(|output| output == name))
+            );
+            let attribute = |name: &str| {
+                last.attribute
+                    .iter()
+                    .find(|attribute| attribute.name() == name)
+                    .unwrap()
+            };
+            assert!(attribute(AXES).ints.ends_with(&[2, 2]));
+            let calls: Vec<Call> = serde_json::from_slice(attribute(CALLS).s()).unwrap();
+            let end: Vec<&str> = calls.iter().rev().take(3).map(|call| call.operation.as_str()).collect();
+            assert_eq!(end, [PRODUCT, MEETING, PRODUCT], "{bits:?}");
+            assert!(calls.iter().all(|call| call.operation != SUBSAMPLING));
+            assert!(
+                after
+                    .nodes()
+                    .iter()
+                    .all(|node| ![PRODUCT, MEETING].contains(&node.op_type()))
+            );
+        }
+    }
+
+    #[test]
+    fn an_encoder_whose_frames_are_no_rows_stays_as_it_is() {
+        let mut encoded = encoder(None);
+        let mut graph = encoded.open().unwrap();
+        for node in &mut graph.graph.node {
+            for attribute in &mut node.attribute {
+                if node.output == ["outputs"] && attribute.name() == "perm" {
+                    attribute.ints = vec![2, 0, 1];
+                }
+            }
+        }
+        encoded.take(graph, 0);
+        let before = encoded.model.clone();
+        assert!(encoded.join(&head()).unwrap_err().contains("no rows"));
+        assert_eq!(encoded.model, before);
+    }
+
+    #[test]
+    fn names_that_both_have_keep_them_apart() {
+        let mut encoded = encoder(None);
+        let mut graph = encoded.open().unwrap();
+        graph.graph.node[0].output.push("projected".into());
+        encoded.take(graph, 0);
+        assert!(encoded.join(&head()).unwrap_err().contains("both make projected"));
+    }
+}

@@ -140,3 +140,94 @@ impl Graph {
         graph
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{project, transducer_in};
+
+    /// The joint of the demonstration model in its halves, with products packed.
+    fn halves() -> ProjectedJoint {
+        let mut halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+        halves.projection.pack_products().unwrap();
+        halves.scoring.pack_products().unwrap();
+        halves
+    }
+
+    fn operations(graph: &Graph) -> Vec<&str> {
+        graph.operations().collect()
+    }
+
+    #[test]
+    fn halves_for_rows_are_our_operations_only() {
+        let halves = halves();
+        let rows = halves.as_rows().unwrap();
+        assert_eq!(operations(&rows.projection), [PRODUCT]);
+        assert_eq!(operations(&rows.scoring), [MEETING, PRODUCT]);
+        let width = |side, graph: &Graph, name| graph.find(side, name).unwrap().dims[..].to_vec();
+        let projected = width(Side::Output, &rows.projection, "projected");
+        assert_eq!(projected, width(Side::Input, &rows.scoring, "projected"));
+        assert!(matches!(projected[..], [None, Some(_)]));
+        let classes = width(Side::Output, &halves.scoring, "outputs").pop();
+        assert_eq!(width(Side::Output, &rows.scoring, "outputs"), [None, classes.unwrap()]);
+        assert!(rows.scoring.input("prediction").is_some());
+    }
+
+    #[test]
+    fn other_joints_stay_as_they_are() {
+        let change = |change: fn(&mut NodeProto)| {
+            let mut halves = halves();
+            halves.scoring.graph.node.iter_mut().for_each(change);
+            halves.as_rows().is_none()
+        };
+        assert!(!change(|_| {}));
+        // Another activation, another sum, and a sum of other things.
+        for other in [
+            |node: &mut NodeProto| {
+                if node.op_type() == "Relu" {
+                    node.op_type = Some("Tanh".into());
+                }
+            },
+            |node: &mut NodeProto| {
+                if node.op_type() == "Add" {
+                    node.op_type = Some("Mul".into());
+                }
+            },
+            |node: &mut NodeProto| {
+                if node.op_type() == "Add" {
+                    node.input = vec![node.input[0].clone(); 2];
+                }
+            },
+        ] {
+            assert!(change(other));
+        }
+        // What is not packed, or takes columns.
+        let unpacked = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+        assert!(unpacked.as_rows().is_none());
+        let mut columns = halves();
+        columns.takes_rows = false;
+        assert!(columns.as_rows().is_none());
+    }
+
+    #[test]
+    fn a_row_is_given_without_its_axes() {
+        let mut graph = transducer_in("assets/demo-model/decoder_joint-model.onnx").prediction;
+        assert!(!graph.clone().give_row("prediction"), "its products are not packed");
+        graph.pack_products().unwrap();
+        let before = graph.nodes().len();
+        assert!(graph.give_row("prediction"));
+        assert!(graph.nodes().len() < before);
+        assert!(graph.maker("prediction", PRODUCT).is_some());
+        let names = |graph: &Graph| {
+            graph
+                .outputs()
+                .into_iter()
+                .map(|output| output.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&graph).iter().filter(|name| *name == "prediction").count(), 1);
+        // Again: it is as it is.
+        assert!(graph.give_row("prediction"));
+        assert_eq!(names(&graph).len(), 3);
+    }
+}

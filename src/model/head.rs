@@ -69,3 +69,103 @@ pub(super) fn bind(
     run.output("projected", projected)?;
     run.output(SCORES, scores)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::{
+        graph::transducer_in,
+        kernels::matrix,
+        model::{
+            EncoderState, Model, Options, PrecisionChoice, Transducer, TransducerState,
+            files::{Named, TransducerParts},
+        },
+        window::{Window, first_width, full_width},
+    };
+
+    /// The demonstration model's, which runs its head by itself.
+    fn transducer_apart(width: usize, chunk: usize, options: &Options) -> Transducer {
+        let parts = TransducerParts::Joined(Named {
+            name: "demo".into(),
+            part: Box::new(transducer_in("assets/demo-model/decoder_joint-model.onnx")),
+        });
+        let (mut transducer, head) = Transducer::load(parts, width, chunk, options).unwrap();
+        if let Some(head) = head {
+            transducer.take_front(head, options).unwrap();
+        }
+        transducer
+    }
+
+    #[test]
+    fn a_head_in_the_encoder_gives_what_it_gives_by_itself() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        for (lookahead, precision) in [
+            (0, PrecisionChoice::Fp32),
+            (80, PrecisionChoice::Fp32),
+            (1040, PrecisionChoice::Fp32),
+            (80, PrecisionChoice::Int8),
+        ] {
+            let options = Options {
+                lookahead: Some(lookahead),
+                precision,
+                ..Default::default()
+            };
+            let model = Model::load(&path, &options).unwrap();
+            assert_eq!(
+                model.encoder.has_head(),
+                matrix::is_fast(),
+                "{lookahead} ms, {precision:?}"
+            );
+            let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);
+            let (mels, chunk) = (streaming.mels, model.config.lookahead + 1);
+            let apart = transducer_apart(streaming.width, chunk, &options);
+
+            let mut encoder = EncoderState::new(&model.encoder).unwrap();
+            let mut states =
+                [joined, &apart].map(|transducer| TransducerState::new(transducer, encoder.outputs(), chunk).unwrap());
+            if model.encoder.has_head() {
+                encoder.bind(|run| states[0].bind_head(run)).unwrap();
+            }
+            for step in 0..6 {
+                // A stream ends after the fourth step.
+                let is_first = step % 4 == 0;
+                if is_first {
+                    encoder.reset();
+                    states.iter_mut().for_each(TransducerState::reset);
+                }
+                let width = if is_first { first_width } else { full_width }(chunk - 1);
+                let frames: Vec<f32> = (0..width * mels)
+                    .map(|index| ((index * 7 + step * 31) % 41) as f32 / 20.0 - 1.0)
+                    .collect();
+                let window = Window {
+                    frames: &frames,
+                    len: width,
+                    width,
+                    drop: if is_first { 0 } else { 2 },
+                    outputs: chunk,
+                };
+                states[0].prepare(joined).unwrap();
+                encoder.step(&model.encoder, &window).unwrap();
+                states.iter_mut().for_each(TransducerState::begin);
+                // Two labels in frames that all chunks have, and one at the end, whose prediction waits for the next step.
+                for (frame, label) in [(0, 5), (0, 17 + step), (chunk - 1, 3)] {
+                    let [first, second] = &mut states;
+                    let scored = first.score(joined, encoder.outputs(), frame).unwrap();
+                    assert_eq!(scored, second.score(&apart, encoder.outputs(), frame).unwrap());
+                    for frame in frame..scored.min(chunk) {
+                        let (first, second) = (first.logits(frame), second.logits(frame));
+                        for (a, b) in first.iter().zip(second) {
+                            assert!(
+                                (a - b).abs() < 1e-5,
+                                "{lookahead} ms, step {step}, frame {frame}: {a} and {b}"
+                            );
+                        }
+                        assert!(first.iter().any(|value| value.abs() > 0.01));
+                    }
+                    states.iter_mut().for_each(|state| state.advance(label));
+                }
+            }
+        }
+    }
+}

@@ -402,7 +402,9 @@ impl JointState {
                     self.in_use = InUse::All { first: 0 };
                     return Ok(usize::MAX);
                 }
-                if let (true, Some((rows, scores))) = (after_label, &mut self.few) {
+                // Labels are a few frames apart, and what is left at a chunk's end is not worth a run over all of it.
+                let are_few = after_label || chunk - frame <= 2 * FEW;
+                if let (true, Some((rows, scores))) = (are_few, &mut self.few) {
                     let rows = rows.data_mut();
                     let count = rows.len() / width;
                     let first = frame.min(chunk - count);
@@ -515,7 +517,8 @@ mod tests {
                             usize::MAX
                         );
                         let end = of_cut.score(&cut, &encoded, frame, after_label, || Ok(false)).unwrap();
-                        let expected = match after_label {
+                        let is_first = frame == 0 && !after_label;
+                        let expected = match !is_first && (after_label || chunk - frame <= 2 * FEW) {
                             true => (frame + FEW).min(chunk),
                             false => usize::MAX,
                         };

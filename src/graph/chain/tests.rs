@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::graph::{EPSILON, GATES, NUMBER, SCALE, STRIDES, Streaming, TensorProto, plan, read_file, value_info};
+use crate::graph::{
+    EPSILON, GATES, NUMBER, SCALE, STRIDES, Streaming, TensorProto, merge, plan, plan_prediction, project, read_file,
+    transducer_in, value_info,
+};
 
 const MODELS: [(&str, usize); 4] = [
     ("assets/demo-model/encoder-model.onnx", 0),
@@ -425,5 +428,38 @@ proptest! {
             panic!("{text}");
         };
         prop_assert_eq!(read.to_bits(), float.to_bits());
+    }
+}
+
+#[test]
+fn a_label_is_one_chain_behind_its_row_of_the_table() {
+    let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
+    let (shape, mut prediction) = (graphs.shape().unwrap(), graphs.prediction);
+    plan_prediction(&mut prediction, &shape, true).unwrap();
+    prediction.pack_products().unwrap();
+    let mut halves = project(&graphs.joint).unwrap();
+    halves.projection.pack_products().unwrap();
+    halves.scoring.pack_products().unwrap();
+    let scoring = halves.as_rows().unwrap().scoring;
+    for is_row in [true, false] {
+        let mut prediction = prediction.clone();
+        if is_row {
+            assert!(prediction.give_row("prediction"));
+        }
+        let mut label = merge(&prediction, &scoring, "prediction").unwrap();
+        let (inputs, outputs) = (label.inputs(), label.outputs());
+        label.chain();
+        assert_eq!((label.inputs(), label.outputs()), (inputs, outputs));
+        check_order(&label);
+        let all: Vec<Vec<String>> = chains(&label).into_iter().map(operations).collect();
+        let counts = |operation: &str| all.iter().flatten().filter(|&name| name == operation).count();
+        match is_row {
+            true => {
+                assert_eq!(all, [[PRODUCT, LSTM_GATES, PRODUCT, MEETING, PRODUCT]]);
+                assert_eq!(label.operations().collect::<Vec<_>>(), ["Gather", CHAIN]);
+            }
+            // Who wants it in other axes gets them: the product before it stays outside.
+            false => assert_eq!([PRODUCT, LSTM_GATES].map(counts), [2, 1], "{all:?}"),
+        }
     }
 }
