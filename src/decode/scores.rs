@@ -2,22 +2,14 @@
 
 //! What both decoders do with a row of scores.
 
+use crate::kernels::scores::largest;
+pub(super) use crate::kernels::scores::log_softmax;
+
 /// Index of the largest score; the first of equals, as torch's `argmax` on the processor.
 pub(super) fn argmax(scores: &[f32]) -> usize {
-    let mut best = 0;
-    for (id, &score) in scores.iter().enumerate() {
-        if score > scores[best] {
-            best = id;
-        }
-    }
-    best
-}
-
-/// Log-probability of entry `id` under the softmax of raw `logits`.
-pub(super) fn log_softmax(logits: &[f32], id: usize) -> f32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-    logits[id] - largest - sum.ln()
+    let largest = largest(scores);
+    // Without a single number, nothing is better than the first.
+    scores.iter().position(|&score| score == largest).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -27,6 +19,7 @@ mod tests {
     #[test]
     fn the_first_of_equals_wins() {
         assert_eq!(argmax(&[0.0, 2.0, 2.0, 1.0]), 1);
+        assert_eq!(argmax(&[f32::NAN; 3]), 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | [`chain`] | all of those, one after the other |
 //! | [`subsampling`] | strided convolutions in front of the layers, with the masks and the activations around them |
 //!
-//! Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
+//! [`scores`] are what decoders make of the result. Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
 
 mod ahead;
 pub(crate) mod attention;
@@ -23,6 +23,7 @@ pub(crate) mod gates;
 pub(crate) mod matrix;
 pub(crate) mod meeting;
 pub(crate) mod normalisation;
+pub(crate) mod scores;
 pub(crate) mod subsampling;
 mod vectors;
 
