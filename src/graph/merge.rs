@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Two parts of a transducer as one graph, and so one run in place of two: the prediction network, or the joint's projection,
-//! with the half of the joint that scores.
+//! Two graphs as one, and so one run in place of two: the prediction network, or the joint's projection, with the half of the
+//! joint that scores; the encoder with both halves.
 
 use std::collections::HashSet;
 

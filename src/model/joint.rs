@@ -3,9 +3,9 @@
 //! The joint: whole, or cut so that encoder frames are projected once for a chunk.
 //!
 //! Measured on the 114M model (one thread, ms): projection of 14 frames 0.21, scores of 14 projected frames 0.28, of 4
-//! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.31. A chunk is scored whole at first;
-//! after a label, which the next one often follows closely, a few are, at almost the cost of one, and if possible in the run
-//! that predicts.
+//! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.31. A chunk is scored whole at first, if possible
+//! in the encoder's run ([`head`]); after a label, which the next one often follows closely, a few are, at almost the cost of
+//! one, and if possible in the run that predicts.
 
 use super::{
     head,

@@ -60,7 +60,7 @@ def table(found: dict) -> str:
                 f"| {row['name']} | {row['precision']} | {row['median']:.1f} | {row['minimum']:.1f} | {row['real_time']:.3f} "
                 f"| {row['ratio']:.2f} | {row['best_ratio']:.2f} | {row['words']} |"
             )
-    lines += ["", "**Outside of the encoder**: what nemostt spends on the front end, the decoder and words", ""]
+    lines += ["", "**Outside of the encoder's run**: what nemostt spends on the front end, labels and words (a chunk's frames are projected and scored in that run)", ""]
     lines += ["| lookahead | weights | ms per step | of the step |", "|---:|---|---:|---:|"]
     for lookahead in found["lookaheads"]:
         for row in rows(lookahead, about["seconds"]):

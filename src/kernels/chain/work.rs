@@ -224,7 +224,8 @@ impl Step {
                 [sizes.output[0] * sizes.output[1] * subsampling.channels(), 0, 0]
             }
             Kind::Meeting { width, .. } => [rows(0, *width)? * width, 0, 0],
-            Kind::Gates { units, .. } => [*units, *units, 0],
+            Kind::Gates { units, .. } if length(2) == *units => [*units, *units, 0],
+            Kind::Gates { .. } => return Err(Misfit::Sizes),
             Kind::Turn { width, .. } => [rows(0, *width)? * width, 0, 0],
             Kind::Digits(weights) => [rows(0, weights.depth())? * weights.depth(), 0, 0],
         };
@@ -271,7 +272,7 @@ impl Step {
             }
             Kind::Convolution(convolution) => convolution.takes(input(0), input(1)),
             Kind::Meeting { width, .. } => input(1).len() == *width,
-            Kind::Gates { units, .. } => input(2).len() == *units && gates(input(0), input(1), input(2)).is_whole(),
+            Kind::Gates { .. } => gates(input(0), input(1), input(2)).is_whole(),
             _ => true,
         }
     }
