@@ -60,7 +60,8 @@ def table(found: dict) -> str:
                 f"| {row['name']} | {row['precision']} | {row['median']:.1f} | {row['minimum']:.1f} | {row['real_time']:.3f} "
                 f"| {row['ratio']:.2f} | {row['best_ratio']:.2f} | {row['words']} |"
             )
-    lines += ["", "**Outside of the encoder's run**: what nemostt spends on the front end, labels and words (a chunk's frames are projected and scored in that run)", ""]
+    outside = "**Outside of the encoder's run**: what nemostt spends on the front end, labels and words (a chunk's frames are "
+    lines += ["", outside + "projected and scored in that run)", ""]
     lines += ["| lookahead | weights | ms per step | of the step |", "|---:|---|---:|---:|"]
     for lookahead in found["lookaheads"]:
         for row in rows(lookahead, about["seconds"]):
