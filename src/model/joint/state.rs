@@ -1,228 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The joint: whole, or cut so that encoder frames are projected once for a chunk.
-//!
-//! Measured on the 114M model (one thread, ms): projection of 14 frames 0.21, scores of 14 projected frames 0.28, of 4
-//! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.31. A chunk is scored whole at first, if possible
-//! in the encoder's run ([`head`]); after a label, which the next one often follows closely, a few are, at almost the cost of
-//! one, and if possible in the run that predicts.
+//! One stream's tensors of a joint, and what is scored when.
 
 use super::{
-    head,
-    options::Options,
-    products::pack_products,
-    runtime::{Binding, LogLevel, Session, Tensor, note},
+    super::{
+        head,
+        runtime::{Binding, Tensor},
+    },
+    Front, Joint,
 };
-use crate::{
-    error::{Error, Result},
-    graph::{Graph, TransducerShape, merge, project},
-};
+use crate::{error::Result, graph::TransducerShape};
 
 /// Frames that are scored after a label, if a chunk has as many.
-const FEW: usize = 4;
-
-/// The joint's graphs.
-pub(super) enum Joint {
-    Whole(Session),
-    Cut(Cut),
-}
-
-/// The halves of a joint.
-pub(super) struct Cut {
-    front: Front,
-    /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
-    takes_rows: bool,
-    scoring: Session,
-    /// Axes of the projected frames: \[T, width\], \[1, T, width\] or \[1, T, 1, width\].
-    sizes: Vec<usize>,
-}
-
-/// What happens to a chunk's frames at first.
-enum Front {
-    /// They are projected and scored in one run.
-    Together(Session),
-    /// They are projected in one run and scored in another one.
-    Apart(Session),
-    /// The encoder does it in its own: see [`Head`](super::head::Head).
-    Encoder,
-}
-
-/// A joint, and the graphs that others may run with their own.
-pub(super) struct Loaded {
-    pub(super) joint: Joint,
-    /// Scores projected frames.
-    pub(super) scoring: Option<Graph>,
-    /// Projects and scores. It must go into the encoder, or [back](Joint::take_front).
-    pub(super) head: Option<Graph>,
-}
-
-impl Joint {
-    /// Loads a joint that takes predictions of these sizes, cut if that can be done.
-    pub(super) fn load(
-        graph: Graph,
-        name: &str,
-        shape: &TransducerShape,
-        predicted: &[usize],
-        options: &Options,
-    ) -> Result<Loaded> {
-        let cut = match shape.one_frame {
-            true => Err("it takes one frame at a time".into()),
-            false => Cut::load(&graph, name, shape, predicted, options),
-        };
-        match cut {
-            Ok(loaded) => Ok(loaded),
-            Err(reason) => {
-                note(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
-                Ok(Loaded {
-                    joint: Self::Whole(load(graph, name, options)?),
-                    scoring: None,
-                    head: None,
-                })
-            }
-        }
-    }
-
-    /// Runs `head`, which came with it, in a run of its own.
-    pub(super) fn take_front(&mut self, head: Graph, name: &str, options: &Options) -> Result<()> {
-        if let Self::Cut(cut) = self {
-            cut.front = Front::Together(Session::load(head, name, options)?);
-        }
-        Ok(())
-    }
-
-    /// Sizes of `frames` projected frames; `None`: none are projected.
-    pub(super) fn projected(&self, frames: usize) -> Option<Vec<usize>> {
-        match self {
-            Self::Whole(_) => None,
-            Self::Cut(cut) => Some(cut.sizes(frames)),
-        }
-    }
-
-    /// The session that gives scores.
-    fn scoring(&self) -> &Session {
-        match self {
-            Self::Whole(session) => session,
-            Self::Cut(cut) => &cut.scoring,
-        }
-    }
-}
-
-impl Cut {
-    fn load(
-        graph: &Graph,
-        name: &str,
-        shape: &TransducerShape,
-        predicted: &[usize],
-        options: &Options,
-    ) -> std::result::Result<Loaded, String> {
-        let mut halves = project(graph)?;
-        let say = |error: Error| error.to_string();
-        pack_products(&mut halves.projection, name, options).map_err(say)?;
-        pack_products(&mut halves.scoring, name, options).map_err(say)?;
-        let projection = Session::load(halves.projection.clone(), name, options).map_err(say)?;
-        let mut cut = Self {
-            front: Front::Apart(projection),
-            takes_rows: halves.takes_rows,
-            scoring: Session::load(halves.scoring.clone(), name, options).map_err(say)?,
-            sizes: Vec::new(),
-        };
-        // What the graphs say of sizes is not enough: a reshape inside may fix them.
-        for frames in [1, FEW, FEW + 1] {
-            let sizes = cut.try_out(shape, predicted, frames);
-            let [projected, scores] = sizes.map_err(|error| error.to_string())?;
-            let width = projected.last().copied().unwrap_or_default();
-            let is_rows = projected.len() > 2 && projected[..2] == [1, frames];
-            if !is_rows || projected.iter().product::<usize>() != frames * width {
-                return Err(format!("{frames} projected frames have sizes {projected:?}"));
-            }
-            if scores.iter().product::<usize>() != frames * shape.classes {
-                return Err(format!("the scores of {frames} frames have sizes {scores:?}"));
-            }
-            cut.sizes = projected;
-        }
-        let rows = halves.as_rows();
-        if let Some(rows) = &rows {
-            cut.scoring = Session::load(rows.scoring.clone(), name, options).map_err(say)?;
-            cut.sizes = vec![1, cut.width()];
-        }
-        let is_rows = rows.is_some();
-        let halves = rows.unwrap_or(halves);
-        let mut head = None;
-        match merge(&halves.projection, &halves.scoring, "projected") {
-            Ok(both) if is_rows => {
-                cut.front = Front::Encoder;
-                head = Some(both);
-            }
-            Ok(both) => cut.front = Front::Together(Session::load(both, name, options).map_err(say)?),
-            Err(reason) => note(
-                LogLevel::Info,
-                &format!("the joint of {name} projects and scores in two runs: {reason}"),
-            ),
-        }
-        Ok(Loaded {
-            joint: Joint::Cut(cut),
-            scoring: Some(halves.scoring),
-            head,
-        })
-    }
-
-    /// Sizes of projected frames and of their scores.
-    fn try_out(&self, shape: &TransducerShape, predicted: &[usize], frames: usize) -> Result<[Vec<usize>; 2]> {
-        let (Front::Apart(projection) | Front::Together(projection)) = &self.front else {
-            return Ok(Default::default());
-        };
-        let encoded: Tensor<f32> = match self.takes_rows {
-            true => Tensor::zeros(&[1, frames, shape.width])?,
-            false => Tensor::zeros(&[1, shape.width, frames])?,
-        };
-        let mut binding = projection.bind()?;
-        binding.input("encoder_outputs", &encoded)?;
-        let sizes = projection.sizes_of(&mut binding, "projected")?;
-
-        let (projected, prediction): (Tensor<f32>, Tensor<f32>) = (Tensor::zeros(&sizes)?, Tensor::zeros(predicted)?);
-        let mut binding = self.scoring.bind()?;
-        binding.input("projected", &projected)?;
-        binding.input("prediction", &prediction)?;
-        let scores = self.scoring.sizes_of(&mut binding, "outputs")?;
-        Ok([sizes, scores])
-    }
-
-    /// Values of a projected frame.
-    fn width(&self) -> usize {
-        self.sizes.last().copied().unwrap_or(1).max(1)
-    }
-
-    /// Whether frames, projected or scored, have no axes but their own and that of their values.
-    fn is_flat(&self) -> bool {
-        self.sizes.len() == 2
-    }
-
-    /// Sizes of `frames` projected frames.
-    fn sizes(&self, frames: usize) -> Vec<usize> {
-        let mut sizes = self.sizes.clone();
-        sizes[usize::from(!self.is_flat())] = frames;
-        sizes
-    }
-}
-
-/// Makes a row of each of `frames` frames, which are columns in `encoded`.
-fn turn(encoded: &[f32], frames: usize, rows: &mut [f32]) {
-    let width = encoded.len() / frames;
-    for (frame, row) in rows.chunks_exact_mut(width).enumerate() {
-        for (value, column) in row.iter_mut().zip(encoded.chunks_exact(frames)) {
-            *value = column[frame];
-        }
-    }
-}
-
-/// Loads the joint or a part of it.
-fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Session> {
-    pack_products(&mut graph, name, options)?;
-    Session::load(graph, name, options)
-}
+pub(super) const FEW: usize = 4;
 
 /// One stream's tensors.
-pub(super) struct JointState {
+pub(in super::super) struct JointState {
     input: Input,
     /// Scores all frames of the chunk, or the one in [`Input::Frame`].
     all: Scores,
@@ -266,7 +59,7 @@ enum InUse {
 
 impl JointState {
     /// Tensors for a stream that reads encoder frames \[1, width, chunk\] from `encoded`, and predictions from `prediction`.
-    pub(super) fn new(
+    pub(in super::super) fn new(
         joint: &Joint,
         shape: &TransducerShape,
         encoded: &Tensor<f32>,
@@ -341,7 +134,7 @@ impl JointState {
     }
 
     /// Lets `run` score the few frames after a label: it then takes `projected` and gives `outputs`.
-    pub(super) fn bind_few(&mut self, run: &mut Binding) -> Result<()> {
+    pub(in super::super) fn bind_few(&mut self, run: &mut Binding) -> Result<()> {
         if let Some((frames, scores)) = &mut self.few {
             run.input("projected", frames)?;
             run.output("outputs", &mut scores.logits)?;
@@ -350,7 +143,7 @@ impl JointState {
     }
 
     /// Lets a run of the encoder, which has the joint's [head](head::Head), read predictions and write what it makes of them.
-    pub(super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
+    pub(in super::super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
         match &mut self.input {
             Input::Projected(projected) => head::bind(run, prediction, &mut projected.frames, &mut self.all.logits),
             _ => Ok(()),
@@ -358,7 +151,7 @@ impl JointState {
     }
 
     /// The encoder has given another chunk.
-    pub(super) fn begin(&mut self) {
+    pub(in super::super) fn begin(&mut self) {
         if let Input::Projected(projected) = &mut self.input {
             projected.is_done = false;
         }
@@ -367,7 +160,7 @@ impl JointState {
     /// Scores frames of `encoded` from `frame` on, and gives the first behind those that [`logits`](Self::logits) knows
     /// then. `after_label`: whether a label was emitted since the last call. `predict` sees to it that the prediction is
     /// there, and says whether that gave the scores of the [few](Self::bind_few) frames, too.
-    pub(super) fn score(
+    pub(in super::super) fn score(
         &mut self,
         joint: &Joint,
         encoded: &Tensor<f32>,
@@ -436,7 +229,7 @@ impl JointState {
     }
 
     /// Raw logits of frame `frame`: one for each label, blank last.
-    pub(super) fn logits(&self, frame: usize) -> &[f32] {
+    pub(in super::super) fn logits(&self, frame: usize) -> &[f32] {
         let (logits, first) = match (self.in_use, &self.few) {
             (InUse::Few { first }, Some((_, scores))) => (&scores.logits, first),
             (InUse::All { first } | InUse::Few { first }, _) => (&self.all.logits, first),
@@ -445,10 +238,26 @@ impl JointState {
     }
 }
 
+/// Makes a row of each of `frames` frames, which are columns in `encoded`.
+fn turn(encoded: &[f32], frames: usize, rows: &mut [f32]) {
+    let width = encoded.len() / frames;
+    for (frame, row) in rows.chunks_exact_mut(width).enumerate() {
+        for (value, column) in row.iter_mut().zip(encoded.chunks_exact(frames)) {
+            *value = column[frame];
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{graph::transducer_in, model::prediction::Prediction};
+    use super::{
+        super::{Cut, Loaded},
+        *,
+    };
+    use crate::{
+        graph::transducer_in,
+        model::{Options, prediction::Prediction, runtime::Session},
+    };
 
     /// Repeatable noise.
     fn fill(tensor: &mut Tensor<f32>, mut seed: u32) {
