@@ -4,6 +4,8 @@
 //!
 //! Each band touches few of the 257 bins, so it is kept as a run of weights with its first bin.
 
+use super::logarithm::logarithms;
+
 /// Slaney's scale is linear up to 1 kHz and logarithmic above (Auditory Toolbox; librosa `hz_to_mel`).
 const HZ_PER_MEL: f64 = 200.0 / 3.0;
 const LOG_FROM_HZ: f64 = 1000.0;
@@ -66,12 +68,13 @@ impl FilterBank {
 
     /// `log_mel[m] = ln(sum of weights x power + 2^-24)`.
     pub fn log_mel(&self, power: &[f32], log_mel: &mut [f32]) {
-        for (band, out) in self.bands.iter().zip(log_mel) {
+        for (band, out) in self.bands.iter().zip(&mut *log_mel) {
             let weights = &self.weights[band.weights.clone()];
             let bins = &power[band.first_bin..band.first_bin + weights.len()];
             let energy: f32 = bins.iter().zip(weights).map(|(p, w)| p * w).sum();
-            *out = (energy + LOG_GUARD).ln();
+            *out = energy + LOG_GUARD;
         }
+        logarithms(log_mel);
     }
 }
 

@@ -10,6 +10,7 @@
 //! streaming buffer feeds it all the same (`parts/preprocessing/features.py`, `CacheAwareStreamingAudioBuffer`).
 
 mod config;
+mod logarithm;
 mod mel;
 mod stft;
 
@@ -105,13 +106,19 @@ impl FrontEnd {
     }
 
     fn emphasise(&mut self, block: &[f32]) {
-        for &sample in block {
-            // One NaN would stay in the encoder's caches for good.
-            let sample = if sample.is_finite() { sample } else { 0.0 };
-            // previous is 0 at the start, so y[0] = x[0].
-            self.emphasised.push(sample - self.config.preemphasis * self.previous);
-            self.previous = sample;
-        }
+        let (Some(&first), Some(&last)) = (block.first(), block.last()) else {
+            return;
+        };
+        let factor = self.config.preemphasis;
+        // One NaN would stay in the encoder's caches for good.
+        let heard = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
+        // previous is 0 at the start, so y[0] = x[0].
+        self.emphasised.push(heard(first) - factor * self.previous);
+        // Not one by one: that took a sixth of the front end's time.
+        let pairs = block.windows(2);
+        self.emphasised
+            .extend(pairs.map(|pair| heard(pair[1]) - factor * heard(pair[0])));
+        self.previous = heard(last);
         self.samples += block.len() as u64;
     }
 
