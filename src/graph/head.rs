@@ -89,8 +89,8 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::graph::{
-        AXES, Bits, CALLS, CHAIN, Call, MEETING, PRODUCT, SUBSAMPLING, Streaming, TensorInfo, plan, project, read_file,
-        transducer_in,
+        AXES, Bits, CALLS, CHAIN, Call, MEETING, PRODUCT, SUBSAMPLING, Streaming, TensorInfo, packed_halves, plan,
+        read_file,
     };
 
     /// The demonstration model's encoder, ready to be chained, in fp32 or int8.
@@ -108,10 +108,7 @@ mod tests {
     }
 
     fn head() -> Graph {
-        let mut halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
-        halves.projection.pack_products().unwrap();
-        halves.scoring.pack_products().unwrap();
-        let rows = halves.as_rows().unwrap();
+        let rows = packed_halves().as_rows().unwrap();
         merge(&rows.projection, &rows.scoring, "projected").unwrap()
     }
 

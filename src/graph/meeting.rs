@@ -144,15 +144,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{project, transducer_in};
-
-    /// The joint of the demonstration model in its halves, with products packed.
-    fn halves() -> ProjectedJoint {
-        let mut halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
-        halves.projection.pack_products().unwrap();
-        halves.scoring.pack_products().unwrap();
-        halves
-    }
+    use crate::graph::{packed_halves, project, transducer_in};
 
     fn operations(graph: &Graph) -> Vec<&str> {
         graph.operations().collect()
@@ -160,7 +152,7 @@ mod tests {
 
     #[test]
     fn halves_for_rows_are_our_operations_only() {
-        let halves = halves();
+        let halves = packed_halves();
         let rows = halves.as_rows().unwrap();
         assert_eq!(operations(&rows.projection), [PRODUCT]);
         assert_eq!(operations(&rows.scoring), [MEETING, PRODUCT]);
@@ -176,7 +168,7 @@ mod tests {
     #[test]
     fn other_joints_stay_as_they_are() {
         let change = |change: fn(&mut NodeProto)| {
-            let mut halves = halves();
+            let mut halves = packed_halves();
             halves.scoring.graph.node.iter_mut().for_each(change);
             halves.as_rows().is_none()
         };
@@ -204,7 +196,7 @@ mod tests {
         // What is not packed, or takes columns.
         let unpacked = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
         assert!(unpacked.as_rows().is_none());
-        let mut columns = halves();
+        let mut columns = packed_halves();
         columns.takes_rows = false;
         assert!(columns.as_rows().is_none());
     }

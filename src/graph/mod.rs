@@ -271,6 +271,16 @@ pub(crate) fn transducer_in(path: &str) -> TransducerGraphs {
     }
 }
 
+/// The halves of the demonstration model's joint, their products packed.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+pub(crate) fn packed_halves() -> ProjectedJoint {
+    let mut halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+    halves.projection.pack_products().unwrap();
+    halves.scoring.pack_products().unwrap();
+    halves
+}
+
 fn outputs_of(node: &NodeProto) -> Vec<(&str, &NodeProto)> {
     node.output.iter().map(|name| (name.as_str(), node)).collect()
 }

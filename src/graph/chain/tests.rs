@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::graph::{
-    EPSILON, GATES, NUMBER, SCALE, STRIDES, Streaming, TensorProto, merge, plan, plan_prediction, project, read_file,
-    transducer_in, value_info,
+    EPSILON, GATES, NUMBER, SCALE, STRIDES, Streaming, TensorProto, merge, packed_halves, plan, plan_prediction,
+    read_file, transducer_in, value_info,
 };
 
 const MODELS: [(&str, usize); 4] = [
@@ -437,10 +437,7 @@ fn a_label_is_one_chain_behind_its_row_of_the_table() {
     let (shape, mut prediction) = (graphs.shape().unwrap(), graphs.prediction);
     plan_prediction(&mut prediction, &shape, true).unwrap();
     prediction.pack_products().unwrap();
-    let mut halves = project(&graphs.joint).unwrap();
-    halves.projection.pack_products().unwrap();
-    halves.scoring.pack_products().unwrap();
-    let scoring = halves.as_rows().unwrap().scoring;
+    let scoring = packed_halves().as_rows().unwrap().scoring;
     for is_row in [true, false] {
         let mut prediction = prediction.clone();
         if is_row {
