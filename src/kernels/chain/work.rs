@@ -22,7 +22,7 @@ use crate::kernels::{
 /// Bytes of weights that are one piece of work, at least: that takes a thread a few microseconds.
 const PIECE: usize = 32 << 10;
 
-/// Columns that are turned together, at least.
+/// Columns that are worked on together, at least: whole vectors, however long they are.
 const COLUMNS: usize = 32;
 
 /// See [`Work`]; outputs may be [ready](Place::Ready) for products.
@@ -163,6 +163,17 @@ fn gates<'a>(of_input: &'a [f32], of_state: &'a [f32], cells: &'a [f32]) -> gate
 /// Piece `piece` of `pieces` equal ones of `count`.
 fn share(piece: usize, pieces: usize, count: usize) -> std::ops::Range<usize> {
     piece * count / pieces..(piece + 1) * count / pieces
+}
+
+/// The columns of rows of that width that are piece `piece` of `pieces`. They are cut between whole vectors only: what is left of
+/// one is computed in another way, and bits must not depend on how many pieces there are.
+fn columns(piece: usize, pieces: usize, width: usize) -> std::ops::Range<usize> {
+    let groups = share(piece, pieces, width / COLUMNS);
+    let end = match piece + 1 == pieces {
+        true => width,
+        false => groups.end * COLUMNS,
+    };
+    groups.start * COLUMNS..end
 }
 
 impl Step {
@@ -396,7 +407,7 @@ impl Step {
                     }
                 }
                 Kind::Gates { units, .. } => {
-                    let units = share(piece, pieces, *units);
+                    let units = columns(piece, pieces, *units);
                     let part = |index: usize| {
                         let (start, length) = buffers.place(self.outputs[index]);
                         assert!(units.end <= length);
@@ -405,7 +416,7 @@ impl Step {
                     gates(input(0), input(1), input(2)).apply(units.clone(), part(0), part(1));
                 }
                 Kind::Turn { width, .. } => {
-                    let columns = share(piece, pieces, *width);
+                    let columns = columns(piece, pieces, *width);
                     // There may be no rows at all.
                     let rows = input(0).get(columns.start..).unwrap_or_default();
                     turned(*width).put_all(columns.start, (rows, *width), columns.len());

@@ -4,8 +4,9 @@
 
 use super::*;
 
-/// Units of the prediction network, width of the joint, and labels with blank; the second have no whole vectors.
-const SIZES: [(usize, usize, usize); 2] = [(64, 96, 65), (20, 12, 11)];
+/// Units of the prediction network, width of the joint, and labels with blank; the second have no whole vectors, and equal shares
+/// of the third have some and a rest.
+const SIZES: [(usize, usize, usize); 3] = [(64, 96, 65), (20, 12, 11), (120, 72, 33)];
 
 /// Encoder frames projected, met with a prediction and scored. Outputs: projected frames and scores.
 #[test]
