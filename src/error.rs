@@ -171,6 +171,13 @@ pub enum Error {
         device: &'static str,
     },
 
+    /// A snapshot was restored into a stream of another model, or nothing was saved in it.
+    #[error(
+        "the snapshot does not belong to this stream's model: save it from a stream of the same recognizer before it is \
+         restored"
+    )]
+    OtherSnapshot,
+
     /// Samples came after the end of the stream.
     #[error("the stream is finished; reset it before it gets more samples")]
     Finished,

@@ -31,7 +31,7 @@ pub use model::{
     Cache, CacheDirectory, DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel, ModelConfig,
     Options, PrecisionChoice, set_runtime_logger,
 };
-pub use recognizer::{Observer, Recognizer, Stream, WeakRecognizer};
+pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
 pub use text::{Ending, Event, Pauses, Utterance, Word};
 
 #[cfg(feature = "plugin")]

@@ -8,13 +8,13 @@ use std::{
 };
 
 use crate::{
-    decode::{Ctc, Network, Rnnt},
+    decode::{Ctc, CtcSnapshot, Network, Rnnt},
     error::{Error, Result},
-    features::FrontEnd,
+    features::{FrontEnd, FrontEndSnapshot},
     headroom,
-    model::{EncoderState, Model, ModelConfig, Options, TransducerState},
+    model::{EncoderSnapshot, EncoderState, Model, ModelConfig, Options, TransducerSnapshot, TransducerState},
     text::{Event, Pauses, Transcript},
-    window::{Window, Windower},
+    window::{Window, Windower, WindowerSnapshot},
 };
 
 /// Samples converted at a time.
@@ -137,6 +137,44 @@ pub struct Stream {
     finished: bool,
 }
 
+/// The state of a [`Stream`] at one moment, in host memory whatever the device: the audio that is not encoded yet, the encoder's
+/// caches, the decoder's state, the words of the current utterance and the events not taken yet. It is empty until
+/// [`Stream::save`] fills it, and does not keep the model in memory.
+///
+/// ```no_run
+/// # fn main() -> gstnemostt::Result<()> {
+/// # let mut stream = gstnemostt::Recognizer::load("model-directory", &Default::default())?.stream()?;
+/// # let (early, late) = (vec![0.0; 1600], vec![0.0; 1600]);
+/// let mut snapshot = gstnemostt::Snapshot::default();
+/// stream.accept(&early)?;
+/// stream.save(&mut snapshot);
+/// // What is there so far, as if the audio ended here.
+/// stream.finish(0)?;
+/// while let Some(event) = stream.next_event() {
+///     println!("{event:?}");
+/// }
+/// // It did not.
+/// stream.restore(&snapshot)?;
+/// stream.accept(&late)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    model: Weak<Model>,
+    front_end: FrontEndSnapshot,
+    windower: WindowerSnapshot,
+    encoder: EncoderSnapshot,
+    /// Of a transducer's stream; else it stays empty.
+    transducer: TransducerSnapshot,
+    /// Of a CTC model's stream.
+    ctc: CtcSnapshot,
+    transcript: Option<Transcript>,
+    frames: u64,
+    samples: u64,
+    finished: bool,
+}
+
 /// Sees each window with the encoder's output for it; see [`Stream::accept_observed`].
 pub type Observer<'a> = dyn FnMut(&Window<'_>, &[f32]) + 'a;
 
@@ -255,6 +293,30 @@ impl Stream {
         self.rest.reset();
         self.samples = 0;
         self.finished = false;
+    }
+
+    /// Copies the stream's state into `snapshot`, which keeps its allocations from one call to the next; the words and events
+    /// in it are cloned.
+    pub fn save(&self, snapshot: &mut Snapshot) {
+        self.front_end.save(&mut snapshot.front_end);
+        self.rest.save(snapshot);
+        snapshot.samples = self.samples;
+        snapshot.finished = self.finished;
+    }
+
+    /// Takes the stream back to where `snapshot` was saved, from it or from another stream of the same model: what happened
+    /// since, even an error, [`finish`](Self::finish), [`set_pauses`](Self::set_pauses) or
+    /// [`set_language`](Self::set_language), changes nothing that it gives out from then on. Events that were waiting then wait
+    /// again. A snapshot may be restored any number of times.
+    ///
+    /// # Errors
+    /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or never; the stream stays as it is.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.rest.restore(snapshot)?;
+        self.front_end.restore(&snapshot.front_end);
+        self.samples = snapshot.samples;
+        self.finished = snapshot.finished;
+        Ok(())
     }
 
     /// Samples taken since the start of the stream.
@@ -394,5 +456,34 @@ impl Transcription {
         }
         self.transcript.reset();
         self.frames = 0;
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) {
+        snapshot.model = Arc::downgrade(&self.model);
+        self.windower.save(&mut snapshot.windower);
+        self.encoder.save(&mut snapshot.encoder);
+        match &self.decoder {
+            Decoder::Rnnt(_, state) => state.save(&mut snapshot.transducer),
+            Decoder::Ctc(ctc) => ctc.save(&mut snapshot.ctc),
+        }
+        snapshot.transcript = Some(self.transcript.clone());
+        snapshot.frames = self.frames;
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        // All tensors of streams of one model have the same sizes.
+        let is_ours = std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(&self.model));
+        let (true, Some(transcript)) = (is_ours, &snapshot.transcript) else {
+            return Err(Error::OtherSnapshot);
+        };
+        self.windower.restore(&snapshot.windower);
+        self.encoder.restore(&snapshot.encoder);
+        match &mut self.decoder {
+            Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
+            Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
+        }
+        self.transcript.clone_from(transcript);
+        self.frames = snapshot.frames;
+        Ok(())
     }
 }

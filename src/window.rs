@@ -65,6 +65,13 @@ pub struct Windower {
     carry: usize,
 }
 
+/// What a [`Windower`] holds between two frames.
+#[derive(Debug, Default)]
+pub(crate) struct WindowerSnapshot {
+    frames: Vec<f32>,
+    carry: usize,
+}
+
 impl Windower {
     /// Windows for `mels` bands and a lookahead of `lookahead` encoder frames.
     pub fn new(mels: usize, lookahead: usize) -> Self {
@@ -131,6 +138,18 @@ impl Windower {
     pub fn reset(&mut self) {
         self.frames.clear();
         self.carry = 0;
+    }
+
+    /// Copies what [`reset`](Self::reset) clears.
+    pub(crate) fn save(&self, snapshot: &mut WindowerSnapshot) {
+        snapshot.frames.clone_from(&self.frames);
+        snapshot.carry = self.carry;
+    }
+
+    /// Back to where `snapshot` was taken.
+    pub(crate) fn restore(&mut self, snapshot: &WindowerSnapshot) {
+        self.frames.clone_from(&snapshot.frames);
+        self.carry = snapshot.carry;
     }
 }
 

@@ -11,7 +11,7 @@ mod common;
 
 use allocation_counter::measure;
 use common::{model_path, options};
-use gstnemostt::{DecoderKind, GraphOptimization, Options, Recognizer, Stream};
+use gstnemostt::{DecoderKind, GraphOptimization, Options, Recognizer, Snapshot, Stream};
 
 fn stream(decoder: DecoderKind, lookahead: usize, optimization: GraphOptimization) -> Stream {
     let options = Options {
@@ -60,6 +60,30 @@ fn nothing_grows_with_audio() {
             for (runs, others) in seen {
                 assert_eq!(others, 0, "{decoder:?}, {optimization:?}: between windows");
                 assert_eq!(runs, [one_run; 20], "{decoder:?}, {optimization:?}: in a window");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_allocated_once() {
+    for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
+        for optimization in [GraphOptimization::All, GraphOptimization::None] {
+            let mut stream = stream(decoder, 1, optimization);
+            let mut snapshot = Snapshot::default();
+            let first = measure(|| stream.save(&mut snapshot));
+            println!("{decoder:?}, {optimization:?}: {} bytes", first.bytes_current);
+            // Audio that waits for a whole window is in it, too: at most one window's.
+            let piece = [0.0; 399];
+            for _ in 0..40 {
+                stream.accept(&piece).unwrap();
+                stream.save(&mut snapshot);
+            }
+            for _ in 0..40 {
+                stream.accept(&piece).unwrap();
+                assert_eq!(measure(|| stream.save(&mut snapshot)).count_total, 0);
+                stream.accept(&piece).unwrap();
+                assert_eq!(measure(|| stream.restore(&snapshot).unwrap()).count_total, 0);
             }
         }
     }

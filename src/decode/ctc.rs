@@ -12,6 +12,12 @@ pub(crate) struct Ctc {
     previous: usize,
 }
 
+/// What a [`Ctc`] carries from one chunk to the next.
+#[derive(Debug, Default)]
+pub(crate) struct CtcSnapshot {
+    previous: usize,
+}
+
 impl Ctc {
     /// A decoder at the start of a stream, for a model whose last id, `blank`, is the blank.
     pub(crate) fn new(blank: usize) -> Self {
@@ -33,6 +39,16 @@ impl Ctc {
     /// Back to the start of a stream.
     pub(crate) fn reset(&mut self) {
         self.previous = self.blank;
+    }
+
+    /// Copies what [`reset`](Self::reset) sets.
+    pub(crate) fn save(&self, snapshot: &mut CtcSnapshot) {
+        snapshot.previous = self.previous;
+    }
+
+    /// Back to where `snapshot` was taken.
+    pub(crate) fn restore(&mut self, snapshot: &CtcSnapshot) {
+        self.previous = snapshot.previous;
     }
 }
 

@@ -6,7 +6,7 @@ mod ctc;
 mod rnnt;
 mod scores;
 
-pub(crate) use ctc::Ctc;
+pub(crate) use ctc::{Ctc, CtcSnapshot};
 pub(crate) use rnnt::{Network, Rnnt};
 
 /// One decoded label.

@@ -38,6 +38,15 @@ pub struct FrontEnd {
     frame: Vec<f32>,
 }
 
+/// What a [`FrontEnd`] carries from one block of samples to the next.
+#[derive(Debug, Default)]
+pub(crate) struct FrontEndSnapshot {
+    emphasised: Vec<f32>,
+    previous: f32,
+    samples: u64,
+    frames: u64,
+}
+
 impl FrontEnd {
     /// A front end at the start of a stream.
     pub fn new(config: FrontEndConfig) -> Self {
@@ -103,6 +112,22 @@ impl FrontEnd {
         self.previous = 0.0;
         self.samples = 0;
         self.frames = 0;
+    }
+
+    /// Copies what [`reset`](Self::reset) clears.
+    pub(crate) fn save(&self, snapshot: &mut FrontEndSnapshot) {
+        snapshot.emphasised.clone_from(&self.emphasised);
+        snapshot.previous = self.previous;
+        snapshot.samples = self.samples;
+        snapshot.frames = self.frames;
+    }
+
+    /// Back to where `snapshot` was taken; every allocation is kept.
+    pub(crate) fn restore(&mut self, snapshot: &FrontEndSnapshot) {
+        self.emphasised.clone_from(&snapshot.emphasised);
+        self.previous = snapshot.previous;
+        self.samples = snapshot.samples;
+        self.frames = snapshot.frames;
     }
 
     fn emphasise(&mut self, block: &[f32]) {

@@ -198,6 +198,18 @@ pub(crate) struct EncoderState {
     lengths: Option<LengthsState>,
 }
 
+/// What an [`EncoderState`] carries from one window to the next, as plain values. All else is written in each step before it
+/// is read, or follows from the lengths ([`LengthsState`] compares those).
+#[derive(Debug, Default)]
+pub(crate) struct EncoderSnapshot {
+    /// The values of all caches, one cache after the other.
+    caches: Vec<f32>,
+    /// Real frames in the attention cache.
+    len: i64,
+    oldest: i64,
+    prompt: i64,
+}
+
 impl EncoderState {
     /// Tensors for a stream at its start.
     pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
@@ -349,15 +361,59 @@ impl EncoderState {
         self.memories[self.turn].len.data()[0]
     }
 
-    /// Back to the start of a stream.
+    /// The caches that the next step reads.
+    fn caches(&self) -> impl Iterator<Item = &Tensor<f32>> {
+        let whole = self.memories[self.turn].states.iter();
+        let rolling = self.rolling.iter().map(|rolling| &rolling.all);
+        whole.chain(rolling).chain(self.rings.iter().map(|ring| &ring.all))
+    }
+
+    /// The same, in the same order.
+    fn caches_mut(&mut self) -> impl Iterator<Item = &mut Tensor<f32>> {
+        let whole = self.memories[self.turn].states.iter_mut();
+        let rolling = self.rolling.iter_mut().map(|rolling| &mut rolling.all);
+        whole
+            .chain(rolling)
+            .chain(self.rings.iter_mut().map(|ring| &mut ring.all))
+    }
+
+    /// Back to the start of a stream. The language stays.
     pub(crate) fn reset(&mut self) {
         self.turn = 0;
-        self.memories[0].clear();
-        let rolling = self.rolling.iter_mut().map(|rolling| &mut rolling.all);
-        for cache in rolling.chain(self.rings.iter_mut().map(|ring| &mut ring.all)) {
+        for cache in self.caches_mut() {
             cache.data_mut().fill(0.0);
         }
+        self.memories[0].len.data_mut()[0] = 0;
         self.oldest.data_mut()[0] = 0;
+    }
+
+    /// Copies what [`reset`](Self::reset) clears, and the language. The caches are in host memory, whatever the device: see
+    /// [`Tensor`].
+    pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
+        snapshot.caches.clear();
+        let values = self.caches().map(|cache| cache.data().len()).sum();
+        snapshot.caches.reserve_exact(values);
+        for cache in self.caches() {
+            snapshot.caches.extend_from_slice(cache.data());
+        }
+        snapshot.len = self.cache_len();
+        snapshot.oldest = self.oldest.data()[0];
+        snapshot.prompt = self.prompt.data()[0];
+    }
+
+    /// Back to where `snapshot` was taken, from a stream of the same encoder. The tensors stay where the bindings found them.
+    pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+        // Either memory will do: the binding whose turn it is reads it.
+        self.turn = 0;
+        let mut rest = &snapshot.caches[..];
+        for cache in self.caches_mut() {
+            let (values, after) = rest.split_at(cache.data().len());
+            cache.data_mut().copy_from_slice(values);
+            rest = after;
+        }
+        self.memories[0].len.data_mut()[0] = snapshot.len;
+        self.oldest.data_mut()[0] = snapshot.oldest;
+        self.prompt.data_mut()[0] = snapshot.prompt;
     }
 
     /// Turns frames of mels into mels of frames, zeros behind the last one.

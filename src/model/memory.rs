@@ -24,13 +24,6 @@ impl Memory {
             len: Tensor::zeros(&[1])?,
         })
     }
-
-    pub(super) fn clear(&mut self) {
-        for state in &mut self.states {
-            state.data_mut().fill(0.0);
-        }
-        self.len.data_mut().fill(0);
-    }
 }
 
 /// A tensor that a step reads, and to which it adds rows along the last axis but one.

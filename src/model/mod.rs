@@ -27,7 +27,7 @@ use std::path::Path;
 
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
-pub(crate) use encoder::{Encoder, EncoderState};
+pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState};
 pub use files::GraphFile;
 use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
@@ -35,7 +35,7 @@ pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, set_runtime_logger};
 pub use sidecar::Languages;
 use sidecar::Sidecar;
-pub(crate) use transducer::{Transducer, TransducerState};
+pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
     error::{Error, Result},

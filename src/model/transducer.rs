@@ -148,6 +148,14 @@ pub(crate) struct TransducerState {
     blank: usize,
 }
 
+/// What a [`TransducerState`] carries from one chunk to the next, as plain values. The prediction follows from it, and the
+/// scores are those of one chunk only.
+#[derive(Debug, Default)]
+pub(crate) struct TransducerSnapshot {
+    memory: [Vec<f32>; 2],
+    label: i32,
+}
+
 impl TransducerState {
     /// Tensors for a stream at its start, which reads encoder frames \[1, width, chunk\] from `frames`.
     pub(crate) fn new(transducer: &Transducer, frames: &Tensor<f32>, chunk: usize) -> Result<Self> {
@@ -229,6 +237,28 @@ impl TransducerState {
         self.memories[0].0.data_mut().fill(0.0);
         self.memories[0].1.data_mut().fill(0.0);
         self.label.data_mut()[0] = self.blank as i32;
+        self.is_predicted = false;
+    }
+
+    /// Copies what [`reset`](Self::reset) sets, between two chunks.
+    pub(crate) fn save(&self, snapshot: &mut TransducerSnapshot) {
+        let Memory(state, cells) = &self.memories[self.turn];
+        for (values, tensor) in snapshot.memory.iter_mut().zip([state, cells]) {
+            values.clear();
+            values.extend_from_slice(tensor.data());
+        }
+        snapshot.label = self.label.data()[0];
+    }
+
+    /// Back to where `snapshot` was taken, from a stream of the same transducer. The next run predicts again what was predicted
+    /// there.
+    pub(crate) fn restore(&mut self, snapshot: &TransducerSnapshot) {
+        self.turn = 0;
+        let Memory(state, cells) = &mut self.memories[0];
+        for (values, tensor) in snapshot.memory.iter().zip([state, cells]) {
+            tensor.data_mut().copy_from_slice(values);
+        }
+        self.label.data_mut()[0] = snapshot.label;
         self.is_predicted = false;
     }
 }

@@ -100,7 +100,7 @@ pub struct Pauses {
 }
 
 /// Collects what is said in one stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Transcript {
     pauses: Pauses,
     builder: WordBuilder,

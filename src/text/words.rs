@@ -26,7 +26,7 @@ pub struct Word {
 }
 
 /// Collects the labels of one word at a time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WordBuilder {
     /// Samples per encoder frame.
     frame_samples: u64,
