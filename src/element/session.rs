@@ -197,6 +197,7 @@ impl Session {
             word: frames(settings.word_hold),
             utterance: frames(settings.endpoint_silence),
             partials: settings.post_partials,
+            ..Default::default()
         }
     }
 

@@ -3,6 +3,7 @@
 //! From labels to words.
 
 mod sentencepiece;
+mod times;
 mod tokenizer_json;
 mod transcript;
 mod vocabulary;
@@ -11,4 +12,4 @@ mod words;
 pub(crate) use transcript::Transcript;
 pub use transcript::{Ending, Event, Pauses, Utterance};
 pub use vocabulary::{Mark, Piece, Vocabulary};
-pub use words::{Word, WordBuilder};
+pub use words::Word;

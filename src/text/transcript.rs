@@ -4,7 +4,11 @@
 
 use std::collections::VecDeque;
 
-use super::{Mark, Piece, Vocabulary, Word, WordBuilder};
+use super::{
+    Mark, Piece, Vocabulary, Word,
+    times::{Item, Times},
+    words::{Draft, WordBuilder},
+};
 use crate::decode::Token;
 
 /// What a stream has to say.
@@ -15,21 +19,21 @@ pub enum Event {
     Token(Token),
     /// A word is complete: it will not change.
     Word(Word),
-    /// The utterance at work, which may still change and grow. Only with [`Pauses::partials`].
+    /// The utterance in progress, which may still change and grow. Only with [`Pauses::partials`].
     Partial(Utterance),
-    /// An utterance is complete: someone paused, or the stream ended. Its words were given out before.
+    /// An utterance is complete: [`Utterance::ending`] says why. Its words were given out before.
     Utterance(Utterance),
     /// The model wrote down which language is spoken, as a code such as `en-US`.
     Language(String),
-    /// The model heard that a turn is over, whether anything was said since the one before or not. An utterance that was at
-    /// work is given out first.
+    /// The model heard that a turn is over, whether anything was said since the one before or not. An utterance in progress
+    /// is given out first.
     Turn(Ending),
 }
 
 /// Why an utterance is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Nobody said anything for a while.
+    /// A pause in speech.
     Pause,
     /// The model heard that someone has finished and waits for an answer (`<EOU>`).
     EndOfUtterance,
@@ -37,6 +41,8 @@ pub enum Ending {
     EndOfBackchannel,
     /// The stream ended.
     EndOfStream,
+    /// It was as long as [`Pauses::max_utterance`] or [`Pauses::max_utterance_chars`] allow.
+    Limit,
 }
 
 impl Ending {
@@ -47,11 +53,12 @@ impl Ending {
             Self::EndOfUtterance => "end-of-utterance",
             Self::EndOfBackchannel => "end-of-backchannel",
             Self::EndOfStream => "end-of-stream",
+            Self::Limit => "max-utterance",
         }
     }
 }
 
-/// Words between two pauses.
+/// Words between two endpoints.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Utterance {
     /// Number of the utterance in its stream, from 0.
@@ -88,27 +95,78 @@ impl Utterance {
     }
 }
 
-/// What silence means, in encoder frames without a label. May change while a stream runs.
+/// When words and utterances are complete. May change while a stream runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pauses {
-    /// A word is complete after this many; `None`: when the next one begins.
+    /// A word is complete after this many encoder frames without a label; `None`: when the next one begins.
     pub word: Option<u64>,
-    /// An utterance is complete after this many, its last word with it; `None`: when the stream ends.
+    /// An utterance is complete after this many encoder frames without a label, its last word with it; `None`: when the
+    /// stream ends.
     pub utterance: Option<u64>,
     /// Whether to give out [`Event::Partial`]s.
     pub partials: bool,
+    /// A word lasts at least this many samples where there is room before the next one; 0: only more than none.
+    pub min_word: u64,
+    /// A word that began this many encoder frames ago is given out in parts, each a [`Word`] of whole characters; `None`:
+    /// never.
+    pub longest_word: Option<u64>,
+    /// An utterance lasts at most this many samples, unless a single word lasts longer. It ends at the best word gap:
+    /// the longer it is, the shorter a gap will do.
+    pub max_utterance: Option<u64>,
+    /// An utterance has at most this many characters, spaces included, unless a single word has more. It ends as with
+    /// `max_utterance`.
+    pub max_utterance_chars: Option<usize>,
+}
+
+/// A gap between words, in encoder frames, that ends an utterance of half the maximum. At the maximum, any will do.
+const GOOD_GAP: u64 = 6;
+
+/// Complete words of the utterance in progress.
+#[derive(Debug, Clone, Default)]
+struct Open {
+    words: Vec<Word>,
+    /// Characters of the words and the spaces between them.
+    chars: usize,
+}
+
+impl Open {
+    fn push(&mut self, word: Word) {
+        self.chars = self.chars_with(&word);
+        self.words.push(word);
+    }
+
+    fn chars_with(&self, word: &Word) -> usize {
+        self.chars + usize::from(!self.words.is_empty()) + word.text.chars().count()
+    }
+
+    /// Whether the utterance ends before `word`, for a good gap of `good_gap` samples. Once it does, it still does when
+    /// the word gets longer.
+    fn ends_before(&self, word: &Word, pauses: &Pauses, good_gap: u64) -> bool {
+        let (Some(first), Some(last)) = (self.words.first(), self.words.last()) else {
+            return false;
+        };
+        let length = word.end.saturating_sub(first.start) as f64;
+        let chars = self.chars_with(word) as f64;
+        let by_length = pauses.max_utterance.map_or(0.0, |max| length / max as f64);
+        let by_chars = pauses.max_utterance_chars.map_or(0.0, |max| chars / max as f64);
+        let fraction = by_length.max(by_chars);
+        let gap = word.start.saturating_sub(last.end) as f64;
+        fraction > 1.0 || fraction >= 0.5 && gap >= good_gap as f64 * 2.0 * (1.0 - fraction)
+    }
 }
 
 /// Collects what is said in one stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Transcript {
     pauses: Pauses,
+    good_gap: u64,
     builder: WordBuilder,
-    /// Complete words of the utterance at work.
-    words: Vec<Word>,
-    /// Its number.
+    /// Complete words that wait for their times, and what comes between them.
+    times: Times,
+    open: Open,
+    /// Number of the utterance in progress.
     id: u64,
-    /// Frame of the last label, while an utterance is at work.
+    /// Frame of the last label, while an utterance is in progress.
     last_label: Option<u64>,
     /// Whether anything was decoded since the last partial.
     changed: bool,
@@ -122,8 +180,10 @@ impl Transcript {
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
             pauses: Pauses::default(),
-            builder: WordBuilder::new(frame_samples),
-            words: Vec::new(),
+            good_gap: GOOD_GAP * frame_samples,
+            builder: WordBuilder::default(),
+            times: Times::new(frame_samples),
+            open: Open::default(),
             id: 0,
             last_label: None,
             changed: false,
@@ -134,11 +194,13 @@ impl Transcript {
 
     pub(crate) fn set_pauses(&mut self, pauses: Pauses) {
         self.pauses = pauses;
+        self.times.min_word = pauses.min_word;
     }
 
     /// Takes a label.
     pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
         self.events.push_back(Event::Token(token));
+        self.reach(token.frame);
         if let Some(mark) = vocabulary.piece(token.id).and_then(Piece::mark) {
             self.mark(mark);
             return;
@@ -155,32 +217,31 @@ impl Transcript {
 
     /// All labels of the frames before `frames` were given to [`token`](Self::token).
     pub(crate) fn decoded(&mut self, frames: u64) {
+        // The last frame is decoded when little more than its first sample was heard.
+        self.reach(frames.saturating_sub(1));
         if self.paused(frames, self.pauses.utterance) {
             self.end_utterance(Ending::Pause);
         } else if self.paused(frames, self.pauses.word) {
             let word = self.builder.finish();
             self.complete(word);
+        } else if self.is_long(frames) {
+            let part = self.builder.split();
+            self.complete(part);
         }
+        self.end_before_current();
         if std::mem::take(&mut self.changed) && self.pauses.partials {
-            let words: Vec<Word> = self.words.iter().cloned().chain(self.builder.peek()).collect();
-            if !words.is_empty() {
-                self.events.push_back(Event::Partial(Utterance {
-                    id: self.id,
-                    words,
-                    ending: None,
-                    language: self.language.clone(),
-                }));
-            }
+            self.partial();
         }
     }
 
     /// The stream ends after `samples` samples: no word that is still to come reaches beyond.
     pub(crate) fn end_at(&mut self, samples: u64) {
-        self.builder.end_at(samples);
+        self.times.end_at(samples, self.builder.first_frame());
     }
 
     /// The stream ended.
     pub(crate) fn finish(&mut self) {
+        self.reach(u64::MAX);
         self.end_utterance(Ending::EndOfStream);
     }
 
@@ -189,20 +250,28 @@ impl Transcript {
         self.events.pop_front()
     }
 
-    /// Sample at which the word at work begins, if there is one.
+    /// Sample at which the first word begins that was not given out, if there is one.
     pub(crate) fn pending_start(&self) -> Option<u64> {
-        self.builder.pending_start()
+        self.times.pending_start(self.builder.first_frame())
     }
 
-    /// Sample at which the utterance at work begins, if there is one.
+    /// Sample at which the utterance in progress begins, if there is one.
     pub(crate) fn utterance_start(&self) -> Option<u64> {
-        self.words.first().map(|word| word.start).or(self.pending_start())
+        self.open.words.first().map(|word| word.start).or(self.pending_start())
+    }
+
+    /// Whether an utterance is in progress.
+    #[allow(dead_code)] // for snapshots
+    pub(crate) fn has_utterance(&self) -> bool {
+        !self.open.words.is_empty() || self.times.has_word() || self.builder.peek().is_some()
     }
 
     /// Back to the start of a stream.
     pub(crate) fn reset(&mut self) {
         self.builder.reset();
-        self.words.clear();
+        self.times.reset();
+        self.open.words.clear();
+        self.open.chars = 0;
         self.id = 0;
         self.last_label = None;
         self.changed = false;
@@ -218,10 +287,25 @@ impl Transcript {
             .is_some_and(|(last, limit)| silent(last) >= limit)
     }
 
-    fn complete(&mut self, word: Option<Word>) {
+    /// Whether the word in progress is to be given out in parts.
+    fn is_long(&self, frames: u64) -> bool {
+        let first = self.builder.first_frame();
+        let limit = self.pauses.longest_word;
+        first
+            .zip(limit)
+            .is_some_and(|(first, limit)| frames.saturating_sub(first) >= limit)
+    }
+
+    /// Frames before `over` are over.
+    fn reach(&mut self, over: u64) {
+        self.times.reach(over);
+        self.settle();
+    }
+
+    fn complete(&mut self, word: Option<Draft>) {
         if let Some(word) = word {
-            self.events.push_back(Event::Word(word.clone()));
-            self.words.push(word);
+            self.times.complete(word, self.builder.first_frame());
+            self.settle();
         }
     }
 
@@ -231,23 +315,90 @@ impl Transcript {
             Mark::EndOfUtterance => Ending::EndOfUtterance,
             Mark::EndOfBackchannel => Ending::EndOfBackchannel,
             Mark::Language(language) => {
-                self.events.push_back(Event::Language(language.clone()));
-                self.language = Some(language);
+                self.times.event(Event::Language(language));
+                self.settle();
                 return;
             }
             Mark::Other => return,
         };
         self.end_utterance(ending);
-        self.events.push_back(Event::Turn(ending));
+        self.times.event(Event::Turn(ending));
+        self.settle();
     }
 
     fn end_utterance(&mut self, ending: Ending) {
         let word = self.builder.finish();
         self.complete(word);
         self.last_label = None;
-        self.changed = false;
-        if !self.words.is_empty() {
-            let words = std::mem::take(&mut self.words);
+        self.times.end(ending);
+        self.settle();
+    }
+
+    /// Gives out what no longer waits for its times.
+    fn settle(&mut self) {
+        for item in self.times.settle(self.builder.first_frame()) {
+            match item {
+                Item::Word(word) => self.add(word),
+                Item::End(ending) => {
+                    self.utterance(ending);
+                    self.changed = false;
+                }
+                Item::Event(event) => {
+                    if let Event::Language(language) = &event {
+                        self.language = Some(language.clone());
+                    }
+                    self.events.push_back(event);
+                }
+            }
+        }
+    }
+
+    /// Adds a word to the utterance in progress, or to the next one if that is long enough.
+    fn add(&mut self, word: Word) {
+        if self.open.ends_before(&word, &self.pauses, self.good_gap) {
+            self.utterance(Ending::Limit);
+        }
+        self.events.push_back(Event::Word(word.clone()));
+        self.open.push(word);
+    }
+
+    /// Ends the utterance before the word in progress if it is sure to end there, so that a partial can show the word.
+    fn end_before_current(&mut self) {
+        if self.open.words.is_empty()
+            || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
+        {
+            return;
+        }
+        let word = self.builder.peek().and_then(|draft| self.times.at_least(draft));
+        if word.is_some_and(|word| self.open.ends_before(&word, &self.pauses, self.good_gap)) {
+            self.utterance(Ending::Limit);
+            self.changed = true;
+        }
+    }
+
+    /// Gives out the utterance in progress as it is now.
+    fn partial(&mut self) {
+        let mut open = self.open.clone();
+        for word in self.times.preview(self.builder.peek()) {
+            if open.ends_before(&word, &self.pauses, self.good_gap) {
+                break;
+            }
+            open.push(word);
+        }
+        if !open.words.is_empty() {
+            self.events.push_back(Event::Partial(Utterance {
+                id: self.id,
+                words: open.words,
+                ending: None,
+                language: self.language.clone(),
+            }));
+        }
+    }
+
+    /// Gives out the complete words as an utterance.
+    fn utterance(&mut self, ending: Ending) {
+        let Open { words, .. } = std::mem::take(&mut self.open);
+        if !words.is_empty() {
             self.events.push_back(Event::Utterance(Utterance {
                 id: self.id,
                 words,
@@ -308,7 +459,7 @@ mod tests {
         let pauses = Pauses {
             word: Some(3),
             utterance: Some(10),
-            partials: false,
+            ..Default::default()
         };
         let found = said(pauses, &[(0, 0), (1, 20)], 8);
         assert_eq!(found, ["0 w:one", "2 u0:one", "5 w:two", "7 u1:two"]);

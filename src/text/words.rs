@@ -3,7 +3,8 @@
 //! Labels into words.
 //!
 //! A piece that begins with `▁` begins a word; every other piece, punctuation included, belongs to the word before. A
-//! word is given out when it can no longer change: when the next one begins, or the stream ends.
+//! word is complete when it can no longer change: when the next one begins, or the stream ends. [`Times`](super::Times)
+//! then says when it was spoken.
 
 use super::vocabulary::{Piece, Vocabulary, WORD_START};
 use crate::decode::Token;
@@ -16,52 +17,40 @@ const UNKNOWN: &str = "\u{2047}";
 pub struct Word {
     /// Its text, without spaces around it.
     pub text: String,
-    /// Sample at which its first label's encoder frame begins, counted from the start of the stream.
+    /// Sample at which its first label's encoder frame begins, counted from the start of the stream. Words that begin in
+    /// the same frame share it evenly.
     pub start: u64,
-    /// Sample at which its last label's encoder frame ends, but not beyond the next word's start or the stream's end.
-    /// Where two words begin in the same frame, the first has no length.
+    /// Sample at which its last label's encoder frame ends, or later for [`Pauses::min_word`](super::Pauses::min_word).
+    /// Always after `start`, and never beyond the next word's start or the stream's end.
     pub end: u64,
     /// Geometric mean of its labels' probabilities, 0 to 1.
     pub confidence: f32,
 }
 
+/// A word before its times are known.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Draft {
+    pub(super) text: String,
+    /// Encoder frame of the first label.
+    pub(super) first_frame: u64,
+    /// Encoder frame of the last label.
+    pub(super) last_frame: u64,
+    pub(super) confidence: f32,
+}
+
 /// Collects the labels of one word at a time.
-#[derive(Debug, Clone)]
-pub struct WordBuilder {
-    /// Samples per encoder frame.
-    frame_samples: u64,
+#[derive(Debug, Clone, Default)]
+pub(super) struct WordBuilder {
     /// Bytes, because a character may be spelled by several byte pieces.
     text: Vec<u8>,
-    first_frame: u64,
-    last_frame: u64,
-    log_prob: f32,
-    labels: u32,
-    /// Samples of the whole stream, once they are known.
-    stream_end: u64,
-    /// End of the word before.
-    said_until: u64,
-    /// The word at work takes no more pieces: SentencePiece puts spaces on both sides of the unknown piece.
+    labels: Vec<Token>,
+    /// The word in progress takes no more pieces: SentencePiece puts spaces on both sides of the unknown piece.
     closed: bool,
 }
 
 impl WordBuilder {
-    /// A builder at the start of a stream; `frame_samples` samples lie between two encoder frames.
-    pub fn new(frame_samples: u64) -> Self {
-        Self {
-            frame_samples,
-            text: Vec::new(),
-            first_frame: 0,
-            last_frame: 0,
-            log_prob: 0.0,
-            labels: 0,
-            stream_end: u64::MAX,
-            said_until: 0,
-            closed: false,
-        }
-    }
-
     /// Takes a label; gives the word before it, if this one begins another.
-    pub fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<Word> {
+    pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<Draft> {
         let piece = vocabulary.piece(token.id)?;
         let text: &[u8] = match piece {
             Piece::Text(piece) => piece.strip_prefix(WORD_START).unwrap_or(piece).as_bytes(),
@@ -70,82 +59,72 @@ impl WordBuilder {
             Piece::Control(_) => return None,
         };
         let done = if vocabulary.begins_word(token.id) || self.closed {
-            self.take(token.frame * self.frame_samples)
+            self.finish()
         } else {
             None
         };
         self.closed = *piece == Piece::Unknown;
-        if self.labels == 0 {
-            self.first_frame = token.frame;
-        }
         self.text.extend_from_slice(text);
-        self.last_frame = token.frame;
-        self.log_prob += token.log_prob;
-        self.labels += 1;
+        self.labels.push(token);
         done
     }
 
-    /// The stream ends after `samples` samples: no word that is still to be given out reaches beyond.
-    pub fn end_at(&mut self, samples: u64) {
-        self.stream_end = samples;
+    /// Completes the word in progress.
+    pub(super) fn finish(&mut self) -> Option<Draft> {
+        let draft = self.peek();
+        self.reset();
+        draft
     }
 
-    /// Gives the last word.
-    pub fn finish(&mut self) -> Option<Word> {
-        self.take(self.stream_end)
-    }
-
-    /// Sample at which the word at work begins, if there is one: nothing that is still to come lies before it.
-    pub fn pending_start(&self) -> Option<u64> {
-        (self.labels > 0).then_some(self.first_frame * self.frame_samples)
-    }
-
-    /// Back to the start of a stream.
-    pub fn reset(&mut self) {
-        self.clear();
-        self.stream_end = u64::MAX;
-        self.said_until = 0;
-    }
-
-    fn clear(&mut self) {
-        self.text.clear();
-        self.log_prob = 0.0;
-        self.labels = 0;
-        self.closed = false;
-    }
-
-    /// The word at work as it is now.
-    pub fn peek(&self) -> Option<Word> {
-        self.word(self.stream_end)
-    }
-
-    /// The word at work, which ends at sample `limit` at the latest; a new one begins.
-    fn take(&mut self, limit: u64) -> Option<Word> {
-        let word = self.word(limit);
-        if let Some(word) = &word {
-            self.said_until = word.end;
+    /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part.
+    pub(super) fn split(&mut self) -> Option<Draft> {
+        // Bytes of a character that is not whole yet: a label each.
+        let open = open_bytes(&self.text);
+        let text = self.text.split_off(self.text.len() - open);
+        let labels = self.labels.split_off(self.labels.len() - open);
+        let part = self.peek();
+        if part.is_some() {
+            self.reset();
         }
-        self.clear();
-        word
+        self.text.extend(text);
+        self.labels.extend(labels);
+        part
     }
 
-    fn word(&self, limit: u64) -> Option<Word> {
+    /// The word in progress as it is now.
+    pub(super) fn peek(&self) -> Option<Draft> {
+        let (first, last) = (self.labels.first()?, self.labels.last()?);
         // A SentencePiece may hold more than one word's worth of `▁`.
         let text = String::from_utf8_lossy(&self.text).replace(WORD_START, " ");
         let text = text.trim();
-        if text.is_empty() {
-            return None;
-        }
-        // The last frame reaches beyond the end of the stream: a word decided there is said to last for the frame before.
-        let latest = self.stream_end.saturating_sub(self.frame_samples);
-        let start = (self.first_frame * self.frame_samples).min(latest).max(self.said_until);
-        let end = (self.last_frame + 1) * self.frame_samples;
-        Some(Word {
+        let log_prob: f32 = self.labels.iter().map(|label| label.log_prob).sum();
+        (!text.is_empty()).then(|| Draft {
             text: text.to_owned(),
-            start,
-            end: end.min(limit).min(self.stream_end).max(start),
-            confidence: (self.log_prob / self.labels.max(1) as f32).exp(),
+            first_frame: first.frame,
+            last_frame: last.frame,
+            confidence: (log_prob / self.labels.len() as f32).exp(),
         })
+    }
+
+    /// Encoder frame in which the word in progress begins, if there is one.
+    pub(super) fn first_frame(&self) -> Option<u64> {
+        self.labels.first().map(|label| label.frame)
+    }
+
+    /// Back to the start of a stream.
+    pub(super) fn reset(&mut self) {
+        self.text.clear();
+        self.labels.clear();
+        self.closed = false;
+    }
+}
+
+/// How many bytes at the end begin a character that more bytes may complete.
+fn open_bytes(text: &[u8]) -> usize {
+    let broken = text.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    match std::str::from_utf8(broken) {
+        Err(error) if error.error_len().is_none() => broken.len(),
+        _ => 0,
     }
 }
 
@@ -155,85 +134,105 @@ mod tests {
 
     const PIECES: &str = "<unk> 0\n▁ki 1\nt 2\nchen 3\n▁the 4\n. 5\n▁ 6\n<0xC3> 7\n<0xA9> 8\n<EOU> 9\n";
 
-    fn words(labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
-        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap();
-        let mut builder = WordBuilder::new(1280);
-        builder.end_at(samples);
+    fn vocabulary() -> Vocabulary {
+        Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap()
+    }
+
+    fn push(builder: &mut WordBuilder, id: usize, frame: u64) -> Option<Draft> {
+        let log_prob = 0.0;
+        builder.push(&vocabulary(), Token { id, frame, log_prob })
+    }
+
+    /// Texts of the words with the frames of their first and last labels.
+    fn words(labels: &[(usize, u64)]) -> Vec<(String, u64, u64)> {
+        let mut builder = WordBuilder::default();
         let mut found = Vec::new();
         for &(id, frame) in labels {
-            found.extend(builder.push(
-                &vocabulary,
-                Token {
-                    id,
-                    frame,
-                    log_prob: 0.0,
-                },
-            ));
+            found.extend(push(&mut builder, id, frame));
         }
         found.extend(builder.finish());
-        found
-            .into_iter()
-            .map(|word| (word.text, word.start / 1280, word.end / 1280))
-            .collect()
+        found.into_iter().map(frames).collect()
     }
 
-    fn word(text: &str, start: u64, end: u64) -> (String, u64, u64) {
-        (text.into(), start, end)
+    fn frames(draft: Draft) -> (String, u64, u64) {
+        (draft.text, draft.first_frame, draft.last_frame)
     }
 
-    #[test]
-    fn pieces_join_into_words_with_times() {
-        let found = words(&[(4, 2), (1, 5), (2, 6), (3, 8), (5, 9)], 1 << 20);
-        assert_eq!(found, [word("the", 2, 3), word("kitchen.", 5, 10)]);
+    fn word(text: &str, first: u64, last: u64) -> (String, u64, u64) {
+        (text.into(), first, last)
     }
 
     #[test]
-    fn words_never_overlap_nor_outlast_the_stream() {
-        assert_eq!(
-            words(&[(4, 2), (4, 2), (1, 3)], 3 * 1280 + 640),
-            [word("the", 2, 2), word("the", 2, 3), word("ki", 3, 3)]
-        );
+    fn pieces_join_into_words() {
+        let found = words(&[(4, 2), (1, 5), (2, 6), (3, 8), (5, 9)]);
+        assert_eq!(found, [word("the", 2, 2), word("kitchen.", 5, 9)]);
     }
 
     #[test]
     fn a_lone_space_begins_a_word() {
-        assert_eq!(
-            words(&[(4, 0), (6, 1), (2, 2)], 1 << 20),
-            [word("the", 0, 1), word("t", 1, 3)]
-        );
+        assert_eq!(words(&[(4, 0), (6, 1), (2, 2)]), [word("the", 0, 0), word("t", 1, 2)]);
     }
 
     #[test]
     fn bytes_spell_characters() {
-        assert_eq!(words(&[(4, 0), (7, 1), (8, 1)], 1 << 20), [word("theé", 0, 2)]);
+        assert_eq!(words(&[(4, 0), (7, 1), (8, 1)]), [word("theé", 0, 1)]);
     }
 
     #[test]
     fn a_broken_character_is_marked_not_lost() {
-        assert_eq!(words(&[(4, 0), (7, 1)], 1 << 20), [word("the\u{fffd}", 0, 2)]);
+        assert_eq!(words(&[(4, 0), (7, 1)]), [word("the\u{fffd}", 0, 1)]);
     }
 
     #[test]
     fn marks_are_not_text_and_the_unknown_stands_alone() {
         assert_eq!(
-            words(&[(9, 0), (4, 1), (0, 2), (2, 3)], 1 << 20),
-            [word("the", 1, 2), word("\u{2047}", 2, 3), word("t", 3, 4)]
+            words(&[(9, 0), (4, 1), (0, 2), (2, 3)]),
+            [word("the", 1, 1), word("\u{2047}", 2, 2), word("t", 3, 3)]
         );
     }
 
     #[test]
     fn confidence_is_the_geometric_mean() {
-        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap();
-        let mut builder = WordBuilder::new(1280);
+        let mut builder = WordBuilder::default();
         for (id, probability) in [(1, 0.9_f32), (2, 0.4)] {
             let token = Token {
                 id,
                 frame: 0,
                 log_prob: probability.ln(),
             };
-            assert_eq!(builder.push(&vocabulary, token), None);
+            assert_eq!(builder.push(&vocabulary(), token), None);
         }
         let word = builder.finish().unwrap();
         assert!((word.confidence - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn split_gives_whole_characters_and_keeps_the_rest() {
+        let mut builder = WordBuilder::default();
+        for (id, frame) in [(4, 0), (2, 1), (7, 2)] {
+            assert_eq!(push(&mut builder, id, frame), None);
+        }
+        assert_eq!(builder.split().map(frames), Some(word("thet", 0, 1)));
+        assert_eq!((builder.split(), builder.first_frame()), (None, Some(2)));
+        push(&mut builder, 8, 3);
+        assert_eq!(builder.split().map(frames), Some(word("é", 2, 3)));
+        assert_eq!((builder.split(), builder.first_frame()), (None, None));
+    }
+
+    #[test]
+    fn open_bytes_are_those_that_more_could_complete() {
+        for (text, open) in [
+            (&b""[..], 0),
+            (b"a", 0),
+            (b"a\xc3", 1),
+            (b"a\xc3\xa9", 0),
+            (b"\xc3a", 0),
+            (b"\xff", 0),
+            (b"\xe2\x81", 2),
+            (b"\xff\xf0\x9f\x98", 3),
+            (b"\xa9", 0),
+        ] {
+            assert_eq!(open_bytes(text), open, "{text:?}");
+        }
     }
 }

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! When words were spoken.
+//!
+//! A word lasts from the encoder frame of its first label to that of its last, but not into the next word. What is given
+//! out never changes, and three things keep a word from having a length, so it waits until they are known:
+//! * how many words begin in its frame: they share the frame evenly;
+//! * whether its frame is over: encoder frame f is decoded when little more than its first sample was heard, and the
+//!   stream may end there;
+//! * once the end of the stream is known, which words are still to come before it: all that begin in the last frames, or
+//!   in the silence after them, need room.
+//!
+//! The first two wait for the next frame at most. No word waits that begins before the last decoded frame: it ends with
+//! the frames that are over. So whatever was given out when the stream ends, the samples of its last frame are left.
+
+use std::collections::VecDeque;
+
+use super::words::{Draft, Word};
+use crate::text::{Ending, Event};
+
+/// What a stream has to say, in order. `W` is a [`Draft`] before its times are known, then a [`Word`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Item<W> {
+    Word(W),
+    /// The utterance ends.
+    End(Ending),
+    /// Anything else, which keeps its place between words.
+    Event(Event),
+}
+
+/// A complete word that waits for its times.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    draft: Draft,
+    /// Frame at whose start it ends at the latest.
+    limit: u64,
+}
+
+/// How words share the frame they begin in.
+#[derive(Debug, Clone, Default)]
+struct Shares {
+    frame: Option<u64>,
+    words: u64,
+    /// How many of them have their times.
+    given: u64,
+}
+
+/// Gives words their times.
+#[derive(Debug, Clone)]
+pub(super) struct Times {
+    /// Samples per encoder frame.
+    frame_samples: u64,
+    /// See [`Pauses::min_word`](super::Pauses::min_word).
+    pub(super) min_word: u64,
+    /// Frames before this one are over: no label of theirs is to come, and all their samples were heard.
+    over: u64,
+    /// Samples of the whole stream, once they are known.
+    stream_end: Option<u64>,
+    /// No word to come begins before this sample.
+    floor: u64,
+    shares: Shares,
+    waiting: VecDeque<Item<Waiting>>,
+}
+
+/// `current`, here and below, is the frame in which the word in progress begins.
+impl Times {
+    /// Times at the start of a stream; `frame_samples` samples lie between two encoder frames.
+    pub(super) fn new(frame_samples: u64) -> Self {
+        Self {
+            frame_samples,
+            min_word: 0,
+            over: 0,
+            stream_end: None,
+            floor: 0,
+            shares: Shares::default(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Back to the start of a stream.
+    pub(super) fn reset(&mut self) {
+        self.waiting.clear();
+        *self = Self {
+            min_word: self.min_word,
+            waiting: std::mem::take(&mut self.waiting),
+            ..Self::new(self.frame_samples)
+        };
+    }
+
+    /// Frames before `over` are over; `u64::MAX`: the stream is.
+    pub(super) fn reach(&mut self, over: u64) {
+        self.over = self.over.max(over);
+    }
+
+    /// The stream ends after `samples` samples.
+    pub(super) fn end_at(&mut self, samples: u64, current: Option<u64>) {
+        self.floor = self.pending_start(current).unwrap_or(self.over * self.frame_samples);
+        self.stream_end = Some(samples);
+    }
+
+    /// Takes a complete word. What is said next begins in the word in progress or after the frames that are over.
+    pub(super) fn complete(&mut self, draft: Draft, current: Option<u64>) {
+        let next = current.unwrap_or(u64::MAX).min(self.over);
+        let limit = next.max(draft.first_frame + 1);
+        self.waiting.push_back(Item::Word(Waiting { draft, limit }));
+    }
+
+    /// Takes the end of an utterance.
+    pub(super) fn end(&mut self, ending: Ending) {
+        self.waiting.push_back(Item::End(ending));
+    }
+
+    /// Takes what keeps its place between words.
+    pub(super) fn event(&mut self, event: Event) {
+        self.waiting.push_back(Item::Event(event));
+    }
+
+    /// What no longer waits.
+    pub(super) fn settle(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
+        let mut settled = Vec::new();
+        if self.stream_end.is_some() && self.over < u64::MAX {
+            return settled;
+        }
+        while let Some(item) = self.next_due() {
+            settled.push(match item {
+                Item::Word(word) => Item::Word(self.place(word, current)),
+                Item::End(ending) => Item::End(ending),
+                Item::Event(event) => Item::Event(event),
+            });
+        }
+        if let Some(end) = self.stream_end {
+            self.fit(&mut settled, end);
+        }
+        settled
+    }
+
+    /// The words of the utterance in progress that have no times yet, as they would be if nothing more was said.
+    pub(super) fn preview(&self, in_progress: Option<Draft>) -> impl Iterator<Item = Word> {
+        let mut times = self.clone();
+        times.reach(u64::MAX);
+        if let Some(draft) = in_progress {
+            times.complete(draft, None);
+        }
+        let items = times.settle(None).into_iter();
+        items.map_while(|item| match item {
+            Item::Word(word) => Some(word),
+            Item::End(_) | Item::Event(_) => None,
+        })
+    }
+
+    /// The word in progress, as short as it can still turn out; `None` while its start may change.
+    pub(super) fn at_least(&self, draft: Draft) -> Option<Word> {
+        let settled = self.waiting.is_empty() && self.stream_end.is_none() && draft.first_frame < self.over;
+        settled.then(|| Word {
+            start: self.start(draft.first_frame),
+            end: (draft.last_frame + 1).min(self.over) * self.frame_samples,
+            text: draft.text,
+            confidence: draft.confidence,
+        })
+    }
+
+    /// Whether a word waits that belongs to the utterance in progress.
+    pub(super) fn has_word(&self) -> bool {
+        self.waiting.iter().any(|item| matches!(item, Item::Word(_)))
+    }
+
+    /// Sample at which the first word without times begins, if there is one.
+    pub(super) fn pending_start(&self, current: Option<u64>) -> Option<u64> {
+        let first = self.waiting.iter().find_map(|item| match item {
+            Item::Word(word) => Some(word.draft.first_frame),
+            Item::End(_) | Item::Event(_) => None,
+        });
+        first.or(current).map(|frame| self.start(frame))
+    }
+
+    /// Sample at which the next word begins that has its first label in frame `frame`.
+    fn start(&self, frame: u64) -> u64 {
+        let share = match &self.shares {
+            shares if shares.frame == Some(frame) => shares.given * self.frame_samples / shares.words,
+            _ => 0,
+        };
+        frame * self.frame_samples + share
+    }
+
+    fn next_due(&mut self) -> Option<Item<Waiting>> {
+        match self.waiting.front() {
+            Some(Item::Word(word)) if word.draft.first_frame >= self.over => None,
+            _ => self.waiting.pop_front(),
+        }
+    }
+
+    /// Gives a word its times.
+    fn place(&mut self, word: Waiting, current: Option<u64>) -> Word {
+        let Waiting { draft, limit } = word;
+        let frame = draft.first_frame;
+        if self.shares.frame != Some(frame) {
+            let waiting = self.waiting.iter().filter_map(|item| match item {
+                Item::Word(word) => Some(word.draft.first_frame),
+                Item::End(_) | Item::Event(_) => None,
+            });
+            let others = waiting.chain(current).take_while(|&other| other == frame).count();
+            self.shares = Shares {
+                frame: Some(frame),
+                words: 1 + others as u64,
+                given: 0,
+            };
+        }
+        let start = self.start(frame);
+        self.shares.given += 1;
+        let share_end = match self.shares.given < self.shares.words {
+            true => self.start(frame),
+            false => u64::MAX,
+        };
+        // Before the end of the stream, words may have to move first.
+        let min_word = if self.stream_end.is_some() { 0 } else { self.min_word };
+        let end = (draft.last_frame + 1) * self.frame_samples;
+        let end = end.max(start.saturating_add(min_word));
+        let end = end.min(limit.saturating_mul(self.frame_samples)).min(share_end);
+        if self.stream_end.is_none() {
+            self.floor = end;
+        }
+        Word {
+            text: draft.text,
+            start,
+            end,
+            confidence: draft.confidence,
+        }
+    }
+
+    /// Fits the last words into the stream. Those that reach beyond its end move ahead, and move words before them only
+    /// where there is no gap, so far that each keeps its length or an even share of the room, but a frame at most.
+    fn fit(&self, items: &mut [Item<Word>], end: u64) {
+        let words = items.iter_mut().filter_map(|item| match item {
+            Item::Word(word) => Some(word),
+            Item::End(_) | Item::Event(_) => None,
+        });
+        let words: Vec<&mut Word> = words.collect();
+        let count = words.len() as u64;
+        if count == 0 {
+            return;
+        }
+        // More words than samples do not happen: where they did, words would rather reach beyond the end than vanish.
+        let end = end.max(self.floor + count);
+        let share = ((end - self.floor) / count).min(self.frame_samples);
+        let mut next = end;
+        for word in words.into_iter().rev() {
+            let length = (word.end - word.start).min(share);
+            word.start = word.start.min(next - length);
+            word.end = word.end.max(word.start.saturating_add(self.min_word)).min(next);
+            next = word.start;
+        }
+    }
+}
