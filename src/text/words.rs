@@ -76,12 +76,18 @@ impl WordBuilder {
         draft
     }
 
-    /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part.
+    /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part, which
+    /// begins in a later frame.
     pub(super) fn split(&mut self) -> Option<Draft> {
         // Bytes of a character that is not whole yet: a label each.
         let open = open_bytes(&self.text);
+        let labels = self.labels.len() - open;
+        let rest = self.labels.get(labels).map(|label| label.frame);
+        if rest.is_some() && rest == self.first_frame() {
+            return None;
+        }
         let text = self.text.split_off(self.text.len() - open);
-        let labels = self.labels.split_off(self.labels.len() - open);
+        let labels = self.labels.split_off(labels);
         let part = self.peek();
         if part.is_some() {
             self.reset();
