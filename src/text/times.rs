@@ -10,7 +10,7 @@
 //! * Once the end of the stream is known, words wait for the last one: those in the last frames, or in the silence after
 //!   the end, need room.
 //!
-//! So when the end becomes known, at least the samples of the last decoded frame are free for the words still to come.
+//! So when the end becomes known, the samples of the last decoded frame are free for the words still to come.
 
 use std::collections::VecDeque;
 
@@ -112,7 +112,7 @@ impl Times {
         self.waiting.push_back(Item::Event(event));
     }
 
-    /// What no longer waits.
+    /// Gives out what need not wait any longer.
     pub(super) fn settle(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
         let mut settled = Vec::new();
         if self.stream_end.is_some() && self.over < u64::MAX {
@@ -156,7 +156,7 @@ impl Times {
         })
     }
 
-    /// Whether a word waits that belongs to the utterance in progress.
+    /// Whether a word waits.
     pub(super) fn has_word(&self) -> bool {
         self.waiting.iter().any(|item| matches!(item, Item::Word(_)))
     }

@@ -105,7 +105,8 @@ pub struct Pauses {
     pub utterance: Option<u64>,
     /// Whether to give out [`Event::Partial`]s.
     pub partials: bool,
-    /// A word lasts at least this many samples where there is room before the next one; 0: only more than none.
+    /// A word lasts at least this many samples where there is room before the next one; 0: any length will do,
+    /// but it has one.
     pub min_word: u64,
     /// A word that began this many encoder frames ago is given out in parts, each a [`Word`] of whole characters; `None`:
     /// never.

@@ -18,7 +18,7 @@ pub struct Word {
     /// Its text, without spaces around it.
     pub text: String,
     /// Sample at which its first label's encoder frame begins, counted from the start of the stream. Words that begin in
-    /// the same frame share it evenly.
+    /// the same frame share it evenly, and the last words of a stream may begin earlier to fit into it.
     pub start: u64,
     /// Sample at which its last label's encoder frame ends, or later for [`Pauses::min_word`](super::Pauses::min_word).
     /// Always after `start`, and never beyond the next word's start or the stream's end.
