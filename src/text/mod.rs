@@ -2,6 +2,8 @@
 
 //! From labels to words.
 
+#[cfg(test)]
+mod properties;
 mod sentencepiece;
 mod times;
 mod tokenizer_json;

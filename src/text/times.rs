@@ -2,23 +2,22 @@
 
 //! When words were spoken.
 //!
-//! A word lasts from the encoder frame of its first label to that of its last, but not into the next word. What is given
-//! out never changes, and three things keep a word from having a length, so it waits until they are known:
-//! * how many words begin in its frame: they share the frame evenly;
-//! * whether its frame is over: encoder frame f is decoded when little more than its first sample was heard, and the
-//!   stream may end there;
-//! * once the end of the stream is known, which words are still to come before it: all that begin in the last frames, or
-//!   in the silence after them, need room.
+//! A word lasts from the encoder frame of its first label to that of its last, but not into the next word. A word that was
+//! given out never changes, so it waits until its times are certain:
+//! * Words that begin in the same frame share it evenly: how many they are is known when the frame is over.
+//! * Frame f is decoded when little more than its first sample has arrived, and the stream may end there. A word that begins
+//!   in the last decoded frame waits for the next one; a word that began before ends where that frame begins.
+//! * Once the end of the stream is known, words wait for the last one: those in the last frames, or in the silence after
+//!   the end, need room.
 //!
-//! The first two wait for the next frame at most. No word waits that begins before the last decoded frame: it ends with
-//! the frames that are over. So whatever was given out when the stream ends, the samples of its last frame are left.
+//! So when the end becomes known, the samples of the last decoded frame are free for the words still to come.
 
 use std::collections::VecDeque;
 
 use super::words::{Draft, Word};
 use crate::text::{Ending, Event};
 
-/// What a stream has to say, in order. `W` is a [`Draft`] before its times are known, then a [`Word`].
+/// Output of a stream, in order. `W` is a [`Draft`] before its times are known, then a [`Word`].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Item<W> {
     Word(W),
@@ -52,7 +51,7 @@ pub(super) struct Times {
     frame_samples: u64,
     /// See [`Pauses::min_word`](super::Pauses::min_word).
     pub(super) min_word: u64,
-    /// Frames before this one are over: no label of theirs is to come, and all their samples were heard.
+    /// Frames before this one are over: all their labels were decoded and all their samples have arrived.
     over: u64,
     /// Samples of the whole stream, once they are known.
     stream_end: Option<u64>,
@@ -79,10 +78,8 @@ impl Times {
 
     /// Back to the start of a stream.
     pub(super) fn reset(&mut self) {
-        self.waiting.clear();
         *self = Self {
             min_word: self.min_word,
-            waiting: std::mem::take(&mut self.waiting),
             ..Self::new(self.frame_samples)
         };
     }
@@ -98,7 +95,7 @@ impl Times {
         self.stream_end = Some(samples);
     }
 
-    /// Takes a complete word. What is said next begins in the word in progress or after the frames that are over.
+    /// Takes a complete word. The next one is the word in progress, or begins after the frames that are over.
     pub(super) fn complete(&mut self, draft: Draft, current: Option<u64>) {
         let next = current.unwrap_or(u64::MAX).min(self.over);
         let limit = next.max(draft.first_frame + 1);
@@ -110,12 +107,12 @@ impl Times {
         self.waiting.push_back(Item::End(ending));
     }
 
-    /// Takes what keeps its place between words.
+    /// Takes an event that keeps its place between words.
     pub(super) fn event(&mut self, event: Event) {
         self.waiting.push_back(Item::Event(event));
     }
 
-    /// What no longer waits.
+    /// Gives out what need not wait any longer.
     pub(super) fn settle(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
         let mut settled = Vec::new();
         if self.stream_end.is_some() && self.over < u64::MAX {
@@ -134,7 +131,7 @@ impl Times {
         settled
     }
 
-    /// The words of the utterance in progress that have no times yet, as they would be if nothing more was said.
+    /// The words of the utterance in progress that have no times yet, as if the stream ended with them.
     pub(super) fn preview(&self, in_progress: Option<Draft>) -> impl Iterator<Item = Word> {
         let mut times = self.clone();
         times.reach(u64::MAX);
@@ -159,7 +156,7 @@ impl Times {
         })
     }
 
-    /// Whether a word waits that belongs to the utterance in progress.
+    /// Whether a word waits.
     pub(super) fn has_word(&self) -> bool {
         self.waiting.iter().any(|item| matches!(item, Item::Word(_)))
     }
@@ -211,7 +208,7 @@ impl Times {
             true => self.start(frame),
             false => u64::MAX,
         };
-        // Before the end of the stream, words may have to move first.
+        // At the end of the stream, words may have to move first: `fit` does both.
         let min_word = if self.stream_end.is_some() { 0 } else { self.min_word };
         let end = (draft.last_frame + 1) * self.frame_samples;
         let end = end.max(start.saturating_add(min_word));
@@ -227,8 +224,8 @@ impl Times {
         }
     }
 
-    /// Fits the last words into the stream. Those that reach beyond its end move ahead, and move words before them only
-    /// where there is no gap, so far that each keeps its length or an even share of the room, but a frame at most.
+    /// Fits the last words into the stream. Words beyond its end move back, and push back words before them only as far as
+    /// each needs to keep its length, a frame, or an even share of the room, whichever is least.
     fn fit(&self, items: &mut [Item<Word>], end: u64) {
         let words = items.iter_mut().filter_map(|item| match item {
             Item::Word(word) => Some(word),
@@ -239,7 +236,7 @@ impl Times {
         if count == 0 {
             return;
         }
-        // More words than samples do not happen: where they did, words would rather reach beyond the end than vanish.
+        // With more words than samples, a length matters more than the end. A frame has samples for hundreds of words.
         let end = end.max(self.floor + count);
         let share = ((end - self.floor) / count).min(self.frame_samples);
         let mut next = end;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Labels into words, words into utterances, and what to say of them when.
+//! Labels into words, words into utterances, and when to give them out.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::decode::Token;
 
-/// What a stream has to say.
+/// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -25,8 +25,8 @@ pub enum Event {
     Utterance(Utterance),
     /// The model wrote down which language is spoken, as a code such as `en-US`.
     Language(String),
-    /// The model heard that a turn is over, whether anything was said since the one before or not. An utterance in progress
-    /// is given out first.
+    /// The model wrote down that a turn is over, whether or not there were words since the one before. An utterance in
+    /// progress is given out first.
     Turn(Ending),
 }
 
@@ -35,9 +35,9 @@ pub enum Event {
 pub enum Ending {
     /// A pause in speech.
     Pause,
-    /// The model heard that someone has finished and waits for an answer (`<EOU>`).
+    /// `<EOU>`: the speaker has finished and waits for an answer.
     EndOfUtterance,
-    /// The model heard that someone only let the other know they are listening (`<EOB>`).
+    /// `<EOB>`: the speaker only signalled that they are listening.
     EndOfBackchannel,
     /// The stream ended.
     EndOfStream,
@@ -105,7 +105,8 @@ pub struct Pauses {
     pub utterance: Option<u64>,
     /// Whether to give out [`Event::Partial`]s.
     pub partials: bool,
-    /// A word lasts at least this many samples where there is room before the next one; 0: only more than none.
+    /// A word lasts at least this many samples where there is room before the next one; 0: any length will do,
+    /// but it has one.
     pub min_word: u64,
     /// A word that began this many encoder frames ago is given out in parts, each a [`Word`] of whole characters; `None`:
     /// never.
@@ -217,7 +218,7 @@ impl Transcript {
 
     /// All labels of the frames before `frames` were given to [`token`](Self::token).
     pub(crate) fn decoded(&mut self, frames: u64) {
-        // The last frame is decoded when little more than its first sample was heard.
+        // The last frame is decoded when little more than its first sample has arrived.
         self.reach(frames.saturating_sub(1));
         if self.paused(frames, self.pauses.utterance) {
             self.end_utterance(Ending::Pause);
@@ -241,7 +242,8 @@ impl Transcript {
 
     /// The stream ended.
     pub(crate) fn finish(&mut self) {
-        self.reach(u64::MAX);
+        // Before anything is settled, the last word must be there.
+        self.times.reach(u64::MAX);
         self.end_utterance(Ending::EndOfStream);
     }
 
@@ -315,6 +317,8 @@ impl Transcript {
             Mark::EndOfUtterance => Ending::EndOfUtterance,
             Mark::EndOfBackchannel => Ending::EndOfBackchannel,
             Mark::Language(language) => {
+                // An utterance that is certain to be over has the language before.
+                self.end_before_current();
                 self.times.event(Event::Language(language));
                 self.settle();
                 return;
@@ -353,7 +357,7 @@ impl Transcript {
         }
     }
 
-    /// Adds a word to the utterance in progress, or to the next one if that is long enough.
+    /// Adds a word to the utterance in progress, or to the next one if this one is long enough.
     fn add(&mut self, word: Word) {
         if self.open.ends_before(&word, &self.pauses, self.good_gap) {
             self.utterance(Ending::Limit);
@@ -362,7 +366,7 @@ impl Transcript {
         self.open.push(word);
     }
 
-    /// Ends the utterance before the word in progress if it is sure to end there, so that a partial can show the word.
+    /// Ends the utterance before the word in progress if it is certain to end there: partials then show the word.
     fn end_before_current(&mut self) {
         if self.open.words.is_empty()
             || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
@@ -480,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn partials_show_the_word_at_work() {
+    fn partials_show_the_word_in_progress() {
         let pauses = Pauses {
             partials: true,
             ..Default::default()
@@ -526,5 +530,214 @@ mod tests {
             })
             .collect();
         assert_eq!(languages, [None, Some("de-DE".into()), Some("de-DE".into())]);
+    }
+
+    /// Words of labels with their times in eighths of a frame, in a stream of `samples` samples that is decoded at its end.
+    fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
+        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+        let mut transcript = Transcript::new(1280);
+        transcript.set_pauses(Pauses {
+            min_word,
+            ..Default::default()
+        });
+        transcript.end_at(samples);
+        for &(id, frame) in labels {
+            let log_prob = 0.0;
+            transcript.token(&vocabulary, Token { id, frame, log_prob });
+        }
+        transcript.finish();
+        let words = std::iter::from_fn(|| transcript.pop()).filter_map(|event| match event {
+            Event::Word(word) => Some((word.text, word.start / 160, word.end / 160)),
+            _ => None,
+        });
+        words.collect()
+    }
+
+    fn word(text: &str, start: u64, end: u64) -> (String, u64, u64) {
+        (text.into(), start, end)
+    }
+
+    #[test]
+    fn words_of_one_frame_share_it() {
+        assert_eq!(
+            timed(0, &[(0, 1), (0, 2), (1, 2), (2, 4), (0, 6)], 1 << 20),
+            [
+                word("one", 8, 16),
+                word("one", 16, 20),
+                word("twoth", 20, 40),
+                word("one", 48, 56)
+            ]
+        );
+    }
+
+    #[test]
+    fn the_end_moves_words_back_as_far_as_they_need() {
+        // Half of frame 3 is there: the last word would have no frame of its own.
+        assert_eq!(
+            timed(0, &[(0, 0), (1, 3)], 3 * 1280 + 640),
+            [word("one", 0, 8), word("two", 20, 28)]
+        );
+        // All were decoded in the silence after the end: they share what there is.
+        assert_eq!(
+            timed(0, &[(0, 5), (1, 6), (0, 9)], 2 * 1280 + 480),
+            [word("one", 0, 6), word("two", 6, 12), word("one", 12, 19)]
+        );
+    }
+
+    #[test]
+    fn min_word_extends_words_up_to_the_next() {
+        assert_eq!(
+            timed(1600, &[(0, 0), (1, 1), (0, 3)], 4 * 1280 + 160),
+            [word("one", 0, 8), word("two", 8, 18), word("one", 24, 33)]
+        );
+    }
+
+    #[test]
+    fn min_word_extends_no_word_beyond_what_is_over() {
+        let pauses = Pauses {
+            word: Some(1),
+            min_word: 1 << 20,
+            ..Default::default()
+        };
+        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+        let mut transcript = Transcript::new(1280);
+        transcript.set_pauses(pauses);
+        for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
+            let log_prob = 0.0;
+            transcript.token(&vocabulary, Token { id, frame, log_prob });
+            transcript.decoded(frames);
+        }
+        let times: Vec<(u64, u64)> = std::iter::from_fn(|| transcript.pop())
+            .filter_map(|event| match event {
+                Event::Word(word) => Some((word.start / 1280, word.end / 1280)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(times, [(0, 3), (4, 7)]);
+    }
+
+    #[test]
+    fn a_word_that_begins_in_the_last_frame_waits_for_the_next() {
+        let found = said(Pauses::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
+        assert_eq!(
+            found,
+            [
+                "1 w:one",
+                "1 u0:one",
+                "1 t:end-of-utterance",
+                "1 w:two",
+                "1 u1:two",
+                "1 t:end-of-utterance"
+            ]
+        );
+    }
+
+    #[test]
+    fn longest_word_gives_parts() {
+        let pauses = Pauses {
+            longest_word: Some(6),
+            partials: true,
+            ..Default::default()
+        };
+        let found = said(pauses, &[(0, 0), (2, 2), (2, 6), (2, 9), (1, 11)], 4);
+        assert_eq!(
+            found,
+            [
+                "0 p:oneth",
+                "1 w:onethth",
+                "1 p:onethth",
+                "2 w:th",
+                "2 p:onethth th two",
+                "4 w:two",
+                "4 u0:onethth th two"
+            ]
+        );
+    }
+
+    #[test]
+    fn max_utterance_cuts_at_the_best_gap() {
+        let pauses = Pauses {
+            max_utterance: Some(20 * 1280),
+            ..Default::default()
+        };
+        // At 11/20 a gap of 5.4 frames is enough, at 16/20 one of 2.4.
+        let found = said(
+            pauses,
+            &[(0, 0), (1, 5), (0, 10), (1, 15), (0, 16), (1, 18), (0, 19)],
+            5,
+        );
+        let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
+        assert_eq!(utterances, ["4 u0:one two one", "5 u1:two one two one"]);
+        let found = said(pauses, &[(0, 0), (1, 4), (0, 11)], 4);
+        assert_eq!(found, ["1 w:one", "2 w:two", "3 u0:one two", "4 w:one", "4 u1:one"]);
+    }
+
+    #[test]
+    fn max_utterance_chars_alone_limits_the_text() {
+        let pauses = Pauses {
+            max_utterance_chars: Some(12),
+            ..Default::default()
+        };
+        // "one two one" has 11 characters: at 11/12, a gap of 2 frames is enough.
+        let labels = [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4), (1, 7)];
+        let found = said(pauses, &labels, 2);
+        let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
+        assert_eq!(utterances, ["1 u0:one two one", "2 u1:two one", "2 u2:two"]);
+    }
+
+    #[test]
+    fn a_word_beyond_the_limit_stands_alone() {
+        let pauses = Pauses {
+            max_utterance_chars: Some(4),
+            ..Default::default()
+        };
+        let found = said(pauses, &[(0, 0), (1, 1), (2, 2), (0, 3)], 2);
+        assert_eq!(
+            found,
+            ["0 w:one", "0 u0:one", "0 w:twoth", "1 u1:twoth", "2 w:one", "2 u2:one"]
+        );
+    }
+
+    #[test]
+    fn partials_begin_the_next_utterance_as_soon_as_it_is_certain() {
+        let pauses = Pauses {
+            partials: true,
+            max_utterance_chars: Some(8),
+            ..Default::default()
+        };
+        let found = said(pauses, &[(0, 0), (1, 1), (0, 4), (2, 9)], 3);
+        assert_eq!(
+            found,
+            [
+                "0 w:one",
+                "0 p:one two",
+                "1 w:two",
+                "1 u0:one two",
+                "1 p:one",
+                "2 p:oneth",
+                "3 w:oneth",
+                "3 u1:oneth"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
+        let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+        let mut transcript = Transcript::new(1280);
+        assert!(!transcript.has_utterance());
+        let token = |transcript: &mut Transcript, id, frame| {
+            let log_prob = 0.0;
+            transcript.token(&vocabulary, Token { id, frame, log_prob });
+        };
+        token(&mut transcript, 0, 0);
+        assert!(transcript.has_utterance());
+        let mut copy = transcript.clone();
+        token(&mut transcript, 3, 0);
+        assert!(transcript.has_utterance(), "the word waits");
+        transcript.decoded(2);
+        assert!(!transcript.has_utterance());
+        copy.finish();
+        assert!(!copy.has_utterance());
     }
 }

@@ -18,7 +18,7 @@ pub struct Word {
     /// Its text, without spaces around it.
     pub text: String,
     /// Sample at which its first label's encoder frame begins, counted from the start of the stream. Words that begin in
-    /// the same frame share it evenly.
+    /// the same frame share it evenly, and the last words of a stream may begin earlier to fit into it.
     pub start: u64,
     /// Sample at which its last label's encoder frame ends, or later for [`Pauses::min_word`](super::Pauses::min_word).
     /// Always after `start`, and never beyond the next word's start or the stream's end.
@@ -76,12 +76,18 @@ impl WordBuilder {
         draft
     }
 
-    /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part.
+    /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part, which
+    /// begins in a later frame.
     pub(super) fn split(&mut self) -> Option<Draft> {
         // Bytes of a character that is not whole yet: a label each.
         let open = open_bytes(&self.text);
+        let labels = self.labels.len() - open;
+        let rest = self.labels.get(labels).map(|label| label.frame);
+        if rest.is_some() && rest == self.first_frame() {
+            return None;
+        }
         let text = self.text.split_off(self.text.len() - open);
-        let labels = self.labels.split_off(self.labels.len() - open);
+        let labels = self.labels.split_off(labels);
         let part = self.peek();
         if part.is_some() {
             self.reset();

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What holds for the words and utterances of any labels.
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::{Event, Pauses, Transcript, Utterance, Vocabulary, Word};
+use crate::decode::Token;
+
+const FRAME: u64 = 1280;
+/// Samples of the last decoded frame that have arrived.
+const ARRIVED: u64 = 200;
+const PIECES: &str = "<unk> 0\n▁one 1\n▁two 2\nth 3\n, 4\n▁ 5\n<0xC3> 6\n<0xA9> 7\n<EOU> 8\n<de-DE> 9\n<en-GB> 10\n";
+
+/// Ids of text, of text and bytes, and of anything.
+const TEXT: usize = 6;
+const BYTES: usize = 8;
+const ANY: usize = 11;
+
+fn vocabulary() -> Vocabulary {
+    Vocabulary::parse("tokens.txt", PIECES.as_bytes(), ANY).unwrap()
+}
+
+/// Labels with ids below `ids`, many of them in the same frame.
+fn labels(ids: usize) -> impl Strategy<Value = Vec<Token>> {
+    let steps = select(vec![0, 0, 0, 0, 1, 1, 2, 3, 7, 30]);
+    vec((0..ids, steps), 0..60).prop_map(|labels| {
+        let mut frame = 0;
+        let token = |(id, step)| {
+            frame += step;
+            let log_prob = -0.1;
+            Token { id, frame, log_prob }
+        };
+        labels.into_iter().map(token).collect()
+    })
+}
+
+fn limits() -> impl Strategy<Value = Pauses> {
+    let min_word = select(vec![0, 100, 1000, 4000]);
+    let max_utterance = option::of(select(vec![1, 4000, 20_000, 60_000]));
+    (min_word, max_utterance, option::of(1_usize..40)).prop_map(|(min_word, max_utterance, max_utterance_chars)| {
+        Pauses {
+            partials: true,
+            min_word,
+            max_utterance,
+            max_utterance_chars,
+            ..Default::default()
+        }
+    })
+}
+
+fn pauses() -> impl Strategy<Value = Pauses> {
+    let frames = || option::of(0_u64..12);
+    (limits(), frames(), frames(), frames()).prop_map(|(limits, word, utterance, longest_word)| Pauses {
+        word,
+        utterance,
+        longest_word,
+        ..limits
+    })
+}
+
+/// How a stream is decoded, and where it ends.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    chunk: u64,
+    /// Frames decoded when the end becomes known.
+    known_at: u64,
+    end: u64,
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    (1_u64..15, 0_u64..150, 0_u64..3000).prop_map(|(chunk, known_at, more)| Plan {
+        chunk,
+        known_at,
+        end: known_at.saturating_sub(1) * FRAME + ARRIVED + more,
+    })
+}
+
+/// Decodes everything; also checks that no word begins before what was settled.
+fn events(pauses: Pauses, labels: &[Token], plan: Plan) -> Vec<Event> {
+    let vocabulary = vocabulary();
+    let mut transcript = Transcript::new(FRAME);
+    transcript.set_pauses(pauses);
+    let mut events = Vec::new();
+    let (mut frames, mut settled) = (0, 0);
+    let last = labels.last().map_or(0, |label| label.frame + 1);
+    loop {
+        if frames == plan.known_at {
+            transcript.end_at(plan.end);
+        }
+        if frames >= last.max(plan.known_at) {
+            transcript.finish();
+        }
+        let next = match frames + plan.chunk {
+            next if frames < plan.known_at => next.min(plan.known_at),
+            next => next,
+        };
+        if frames < last.max(plan.known_at) {
+            for &label in labels.iter().filter(|label| (frames..next).contains(&label.frame)) {
+                transcript.token(&vocabulary, label);
+            }
+            transcript.decoded(next);
+        }
+        while let Some(event) = transcript.pop() {
+            if let Event::Word(word) = &event {
+                assert!(word.start >= settled, "{word:?} after {settled}");
+            }
+            events.push(event);
+        }
+        if frames >= last.max(plan.known_at) {
+            assert!(!transcript.has_utterance());
+            return events;
+        }
+        frames = next;
+        if frames <= plan.known_at {
+            settled = transcript.pending_start().unwrap_or((frames - 1) * FRAME);
+        }
+    }
+}
+
+fn words(events: &[Event]) -> Vec<Word> {
+    let word = |event: &Event| match event {
+        Event::Word(word) => Some(word.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(word).collect()
+}
+
+fn utterances(events: &[Event]) -> Vec<Utterance> {
+    let utterance = |event: &Event| match event {
+        Event::Utterance(utterance) => Some(utterance.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(utterance).collect()
+}
+
+fn texts(words: &[Word]) -> Vec<&str> {
+    words.iter().map(|word| word.text.as_str()).collect()
+}
+
+/// The words as one would read the labels, if nothing but labels completes words.
+fn reading(labels: &[Token]) -> Vec<String> {
+    let vocabulary = vocabulary();
+    let mut bytes = Vec::new();
+    for label in labels {
+        match vocabulary.piece(label.id).unwrap() {
+            super::Piece::Text(text) => bytes.extend(text.replace('▁', " ").bytes()),
+            super::Piece::Byte(byte) => bytes.push(*byte),
+            super::Piece::Unknown => bytes.extend(" \u{2047} ".bytes()),
+            super::Piece::Control(_) => {}
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn assert_in_order(words: &[Word], end: u64) {
+    assert!(words.iter().all(|word| word.start < word.end), "{words:?}");
+    assert!(words.windows(2).all(|pair| pair[0].end <= pair[1].start), "{words:?}");
+    assert!(
+        words.last().is_none_or(|word| word.end <= end),
+        "{words:?} beyond {end}"
+    );
+}
+
+fn assert_within(utterance: &Utterance, pauses: &Pauses) {
+    let length = utterance.end() - utterance.start();
+    let chars = utterance.text().chars().count();
+    assert!(
+        utterance.words.len() == 1
+            || length <= pauses.max_utterance.unwrap_or(u64::MAX)
+                && chars <= pauses.max_utterance_chars.unwrap_or(usize::MAX),
+        "{length} samples, {chars} characters: {utterance:?}"
+    );
+}
+
+/// Utterances by the rule, from words that are all known.
+fn by_the_rule(words: &[Word], pauses: &Pauses) -> Vec<Vec<Word>> {
+    let mut found: Vec<Vec<Word>> = Vec::new();
+    for word in words {
+        let ends = found.last().is_some_and(|utterance| {
+            let text = [&texts(utterance)[..], &[&word.text]].concat().join(" ");
+            let length = (word.end - utterance[0].start) as f64;
+            let fraction = f64::max(
+                length / pauses.max_utterance.unwrap_or(u64::MAX) as f64,
+                text.chars().count() as f64 / pauses.max_utterance_chars.unwrap_or(usize::MAX) as f64,
+            );
+            let gap = (word.start - utterance[utterance.len() - 1].end) as f64;
+            fraction > 1.0 || fraction >= 0.5 && gap >= 6.0 * FRAME as f64 * 2.0 * (1.0 - fraction)
+        });
+        match found.last_mut() {
+            Some(utterance) if !ends => utterance.push(word.clone()),
+            _ => found.push(vec![word.clone()]),
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn words_have_lengths_and_never_overlap(labels in labels(ANY), pauses in pauses(), plan in plans()) {
+        let events = events(pauses, &labels, plan);
+        let words = words(&events);
+        assert_in_order(&words, plan.end);
+        let utterances = utterances(&events);
+        let of_utterances = utterances.iter().flat_map(|utterance| utterance.words.clone());
+        prop_assert_eq!(of_utterances.collect::<Vec<_>>(), words);
+        prop_assert!(utterances.iter().map(|utterance| utterance.id).eq(0..utterances.len() as u64));
+        for utterance in &utterances {
+            assert_within(utterance, &pauses);
+        }
+        for event in &events {
+            if let Event::Partial(partial) = event {
+                assert_in_order(&partial.words, u64::MAX);
+                assert_within(partial, &pauses);
+            }
+        }
+    }
+
+    #[test]
+    fn words_read_as_their_labels_do(labels in labels(BYTES), limits in limits(), plan in plans()) {
+        let words = words(&events(limits, &labels, plan));
+        prop_assert_eq!(texts(&words), reading(&labels));
+    }
+
+    #[test]
+    fn pauses_and_parts_lose_no_text(labels in labels(TEXT), pauses in pauses(), plan in plans()) {
+        let words = words(&events(pauses, &labels, plan));
+        prop_assert_eq!(texts(&words).concat(), reading(&labels).concat());
+    }
+
+    #[test]
+    fn words_are_no_shorter_than_the_minimum_where_there_is_room(labels in labels(BYTES), limits in limits(), plan in plans()) {
+        // A lone `▁` takes its share of a frame, even if it turns out to begin no word.
+        let labels: Vec<Token> = labels.into_iter().filter(|label| label.id != 5).collect();
+        let words = words(&events(limits, &labels, plan));
+        let nexts = words.iter().skip(1).map(|word| word.start).chain([plan.end]);
+        for (word, next) in words.iter().zip(nexts) {
+            prop_assert!(word.end - word.start >= limits.min_word || word.end == next, "{:?}", words);
+        }
+    }
+
+    #[test]
+    fn chunks_change_nothing(labels in labels(ANY), limits in limits(), plan in plans()) {
+        let lasting = |chunk| {
+            let mut events = events(limits, &labels, Plan { chunk, ..plan });
+            events.retain(|event| !matches!(event, Event::Token(_) | Event::Partial(_)));
+            // Utterances may come out earlier, as soon as they are certain to be over.
+            let utterances = utterances(&events);
+            events.retain(|event| !matches!(event, Event::Utterance(_)));
+            (events, utterances)
+        };
+        let by_frame = lasting(1);
+        prop_assert_eq!(&by_frame, &lasting(plan.chunk));
+        prop_assert_eq!(&by_frame, &lasting(1000));
+    }
+
+    #[test]
+    fn utterances_are_those_of_the_rule(labels in labels(BYTES), limits in limits(), chunk in 1_u64..15) {
+        let plan = Plan { chunk, known_at: 2000, end: 2000 * FRAME };
+        let events = events(limits, &labels, plan);
+        let utterances = utterances(&events).into_iter().map(|utterance| utterance.words);
+        prop_assert_eq!(utterances.collect::<Vec<_>>(), by_the_rule(&words(&events), &limits));
+    }
+
+    #[test]
+    fn parts_hold_whole_characters(labels in labels(BYTES), longest in 1_u64..20, plan in plans()) {
+        let pauses = Pauses { longest_word: Some(longest), ..Default::default() };
+        let words = words(&events(pauses, &labels, plan));
+        assert_in_order(&words, plan.end);
+        prop_assert_eq!(texts(&words).concat(), reading(&labels).concat());
+    }
+}
