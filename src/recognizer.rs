@@ -13,7 +13,7 @@ use crate::{
     features::{FrontEnd, FrontEndSnapshot},
     headroom,
     model::{EncoderSnapshot, EncoderState, Model, ModelConfig, Options, TransducerSnapshot, TransducerState},
-    text::{Event, Pauses, Transcript},
+    text::{Ending, Event, Pauses, Transcript},
     window::{Window, Windower, WindowerSnapshot},
 };
 
@@ -265,6 +265,17 @@ impl Stream {
         self.rest.end(observe)
     }
 
+    /// As [`finish`](Self::finish), for a stream that goes on elsewhere: its last utterance is over because of `ending`.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_because(&mut self, ending: Ending, padding: u64) -> Result<()> {
+        self.rest.ending = ending;
+        let result = self.finish(padding);
+        self.rest.ending = Ending::EndOfStream;
+        result
+    }
+
     /// Says what silence means from now on; at the start it means nothing.
     pub fn set_pauses(&mut self, pauses: Pauses) {
         self.rest.transcript.set_pauses(pauses);
@@ -335,6 +346,11 @@ impl Stream {
         start.unwrap_or(u64::MAX).min(self.settled())
     }
 
+    /// Whether an utterance has begun and is not over.
+    pub fn has_utterance(&self) -> bool {
+        self.rest.transcript.utterance_start().is_some()
+    }
+
     /// Real frames in the encoder's attention cache.
     pub fn cache_len(&self) -> i64 {
         self.rest.encoder.cache_len()
@@ -350,6 +366,8 @@ struct Transcription {
     transcript: Transcript,
     /// Encoder frames decoded.
     frames: u64,
+    /// Why the last utterance is over when the stream is finished.
+    ending: Ending,
 }
 
 enum Decoder {
@@ -384,6 +402,7 @@ impl Transcription {
             decoder,
             transcript: Transcript::new(config.frame_samples()),
             frames: 0,
+            ending: Ending::EndOfStream,
             model,
         })
     }
@@ -402,7 +421,7 @@ impl Transcription {
         if self.windower.has_new() {
             self.step(observe)?;
         }
-        self.transcript.finish();
+        self.transcript.finish(self.ending);
         Ok(())
     }
 

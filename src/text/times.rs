@@ -156,11 +156,6 @@ impl Times {
         })
     }
 
-    /// Whether a word waits.
-    pub(super) fn has_word(&self) -> bool {
-        self.waiting.iter().any(|item| matches!(item, Item::Word(_)))
-    }
-
     /// Sample at which the first word without times begins, if there is one.
     pub(super) fn pending_start(&self, current: Option<u64>) -> Option<u64> {
         let first = self.waiting.iter().find_map(|item| match item {

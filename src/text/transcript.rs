@@ -41,6 +41,8 @@ pub enum Ending {
     EndOfBackchannel,
     /// The stream ended.
     EndOfStream,
+    /// The application asked for what there is.
+    Request,
     /// It was as long as [`Pauses::max_utterance`] or [`Pauses::max_utterance_chars`] allow.
     Limit,
 }
@@ -53,6 +55,7 @@ impl Ending {
             Self::EndOfUtterance => "end-of-utterance",
             Self::EndOfBackchannel => "end-of-backchannel",
             Self::EndOfStream => "end-of-stream",
+            Self::Request => "request",
             Self::Limit => "max-utterance",
         }
     }
@@ -240,11 +243,11 @@ impl Transcript {
         self.times.end_at(samples, self.builder.first_frame());
     }
 
-    /// The stream ended.
-    pub(crate) fn finish(&mut self) {
+    /// The stream ended, because of `ending`.
+    pub(crate) fn finish(&mut self, ending: Ending) {
         // Before anything is settled, the last word must be there.
         self.times.reach(u64::MAX);
-        self.end_utterance(Ending::EndOfStream);
+        self.end_utterance(ending);
     }
 
     /// The oldest event.
@@ -260,12 +263,6 @@ impl Transcript {
     /// Sample at which the utterance in progress begins, if there is one.
     pub(crate) fn utterance_start(&self) -> Option<u64> {
         self.open.words.first().map(|word| word.start).or(self.pending_start())
-    }
-
-    /// Whether an utterance is in progress.
-    #[allow(dead_code)] // for snapshots
-    pub(crate) fn has_utterance(&self) -> bool {
-        !self.open.words.is_empty() || self.times.has_word() || self.builder.peek().is_some()
     }
 
     /// Back to the start of a stream.
@@ -434,7 +431,7 @@ mod tests {
             transcript.decoded(4 * (chunk + 1));
             note(&mut lines, chunk, &mut transcript);
         }
-        transcript.finish();
+        transcript.finish(Ending::EndOfStream);
         note(&mut lines, chunks, &mut transcript);
         lines
     }
@@ -521,7 +518,7 @@ mod tests {
             let log_prob = 0.0;
             transcript.token(&vocabulary, Token { id, frame, log_prob });
         }
-        transcript.finish();
+        transcript.finish(Ending::EndOfStream);
         let events = std::iter::from_fn(|| transcript.pop());
         let languages: Vec<Option<String>> = events
             .filter_map(|event| match event {
@@ -545,7 +542,7 @@ mod tests {
             let log_prob = 0.0;
             transcript.token(&vocabulary, Token { id, frame, log_prob });
         }
-        transcript.finish();
+        transcript.finish(Ending::EndOfStream);
         let words = std::iter::from_fn(|| transcript.pop()).filter_map(|event| match event {
             Event::Word(word) => Some((word.text, word.start / 160, word.end / 160)),
             _ => None,
