@@ -32,7 +32,7 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 
 # A test program of the element that leaks anything of GStreamer dies at its end.
 LEAKS_ENV := GST_TRACERS=leaks
-ELEMENT_TESTS := element transcriber scenarios pipeline
+ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
 .PHONY: help setup build demo test leaks live validate interop memcheck bench bench-peers export export-test lint fmt \

@@ -3,8 +3,11 @@
 //! The virtual functions of the element. What they do is in the files beside this one.
 
 use std::{
-    sync::{LazyLock, Mutex, MutexGuard},
-    time::Instant,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -14,17 +17,23 @@ use gst_base::{
 };
 
 use super::{
+    delivery::InEffect,
+    lateness::Lateness,
     loading::{self, Loader},
-    output::Item,
-    pace::Pace,
-    piece::Format,
-    session::{Segment, Session, is_same_segment},
+    output_queue::Item,
+    payload::Format,
+    segment::{Segment, Time},
+    session::{Now, Session},
     settings::{MAX_OBSERVED_DELAY, Settings},
+    source_pad,
+    ticker::{TICK, Ticker, Wake},
+    timestamps::{Moment, signed},
 };
 use crate::{
     error::Error,
     lock::lock,
     model::{LogLevel, set_runtime_logger},
+    text::Ending,
 };
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -45,27 +54,38 @@ static RUNTIME_CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 /// Sample rate of the sink pad; models with another one are refused.
-const SAMPLE_RATE: u32 = 16_000;
+pub(super) const SAMPLE_RATE: u32 = 16_000;
+/// The action signal that ends the current utterance.
+const FINISH: &str = "finish";
+/// Name of the custom event that does the same, from upstream in order with the audio or from downstream at once.
+const FINISH_EVENT: &str = "nemostt/finish";
 
 /// The element.
 ///
-/// Locks: `state` before `settings`, none while pushing, posting, waiting for the model or loading it. The streaming
-/// thread holds `state` while it computes; properties and queries need only `settings`, `pace` and the loader's own lock,
-/// so they never wait for it.
+/// Locks: `session` before `settings`, none while pushing, posting, waiting for the model or loading it. Whoever works on the
+/// session holds the sink pad's stream lock, too: the streaming thread, or the [`Ticker`] in its place. Properties and queries
+/// take none of the two and never wait for a chunk.
 #[derive(Default)]
 pub struct NemoStt {
-    settings: Mutex<Settings>,
-    state: Mutex<State>,
+    settings: Mutex<Arc<Settings>>,
+    session: Mutex<Session>,
     loader: Loader,
-    pace: Mutex<Pace>,
+    ticker: Ticker,
+    lateness: Mutex<Lateness>,
+    known: Mutex<Known>,
+    /// Work is to be given up: a flush, or the way to READY.
+    is_interrupted: AtomicBool,
 }
 
-#[derive(Default)]
-struct State {
-    /// From the first buffer on.
-    session: Option<Session>,
-    segment: Segment,
-    format: Format,
+/// What queries and properties tell of the session.
+#[derive(Debug, Default)]
+struct Known {
+    in_effect: InEffect,
+    position: Option<Moment>,
+    /// Running time when data came last.
+    last_data: Option<gst::ClockTime>,
+    /// Whether anything came from upstream since the start.
+    has_upstream: bool,
 }
 
 #[glib::object_subclass]
@@ -81,16 +101,31 @@ impl ObjectImpl for NemoStt {
         &PROPERTIES
     }
 
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            let finish = glib::subclass::Signal::builder(FINISH)
+                .action()
+                .class_handler(|values| {
+                    if let Some(Ok(element)) = values.first().map(|value| value.get::<super::NemoStt>()) {
+                        element.imp().ticker.finish();
+                    }
+                    None
+                });
+            vec![finish.build()]
+        });
+        &SIGNALS
+    }
+
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let before = self.latency();
-        self.settings().set(pspec.name(), value);
+        Arc::make_mut(&mut *lock(&self.settings)).set(pspec.name(), value);
         self.announce_latency(before);
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             MAX_OBSERVED_DELAY => {
-                let delay = lock(&self.pace).max_delay().mseconds();
+                let delay = lock(&self.lateness).max_delay().mseconds();
                 u32::try_from(delay).unwrap_or(u32::MAX).to_value()
             }
             name => self.settings().get(name),
@@ -127,11 +162,42 @@ impl ElementImpl for NemoStt {
     }
 
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        if transition == gst::StateChange::PausedToReady {
-            // The pads can only stop when the streaming thread no longer waits for the model.
-            self.loader.set_flushing(true);
+        match transition {
+            gst::StateChange::ReadyToPaused => {
+                self.is_interrupted.store(false, Ordering::Relaxed);
+                if let Err(error) = self.ticker.start(&self.obj()) {
+                    gst::element_imp_error!(
+                        self,
+                        gst::ResourceError::NoSpaceLeft,
+                        ("no thread for the clock: {error}")
+                    );
+                    return Err(gst::StateChangeError);
+                }
+            }
+            gst::StateChange::PlayingToPaused => self.ticker.set_playing(false),
+            gst::StateChange::PausedToReady => {
+                // The pads can only stop when nothing waits for the model or computes.
+                self.ticker.stop();
+                self.interrupt();
+            }
+            _ => {}
         }
-        self.parent_change_state(transition)
+        let result = self.parent_change_state(transition);
+        match transition {
+            gst::StateChange::PausedToPlaying => {
+                // Running time stood still: what came before says nothing about how late it is now.
+                lock(&self.lateness).reset();
+                lock(&self.known).last_data = None;
+                self.ticker.set_playing(true);
+            }
+            gst::StateChange::PausedToReady => self.ticker.join(),
+            gst::StateChange::ReadyToPaused if result.is_err() => {
+                self.ticker.stop();
+                self.ticker.join();
+            }
+            _ => {}
+        }
+        result
     }
 }
 
@@ -147,7 +213,9 @@ impl BaseTransformImpl for NemoStt {
             LogLevel::Info => gst::info!(RUNTIME_CAT, "{line}"),
             LogLevel::Verbose => gst::log!(RUNTIME_CAT, "{line}"),
         });
-        let settings = self.settings().clone();
+        let settings = self.settings();
+        lock(&self.known).in_effect = InEffect::of(&settings);
+        lock(&self.session).out.apply(&settings);
         let before = self.latency();
         let request = loading::request(&self.obj(), &settings)?;
         gst::info!(CAT, imp = self, "{request:?}");
@@ -158,8 +226,9 @@ impl BaseTransformImpl for NemoStt {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         self.loader.cancel(&self.obj());
-        *self.state() = State::default();
-        lock(&self.pace).reset();
+        *self.session() = Session::default();
+        lock(&self.lateness).forget();
+        *lock(&self.known) = Known::default();
         Ok(())
     }
 
@@ -180,24 +249,28 @@ impl BaseTransformImpl for NemoStt {
     }
 
     fn fixate_caps(&self, _direction: gst::PadDirection, _caps: &gst::Caps, other: gst::Caps) -> gst::Caps {
-        // Our order of preference, not that of whoever is downstream: markup only where plain text is not taken.
-        let mut preferred = Format::caps().intersect_with_mode(&other, gst::CapsIntersectMode::First);
-        preferred.fixate();
-        preferred
+        preferred(&other)
     }
 
     fn set_caps(&self, _incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let format = Format::of(outcaps);
         gst::debug!(CAT, imp = self, "output is {format:?}");
-        let mut state = self.state();
-        state.format = format;
-        if let Some(session) = &mut state.session {
-            session.set_format(format);
-        }
+        self.session().out.format = format;
         Ok(())
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if direction == gst::PadDirection::Src {
+            match query.view_mut() {
+                gst::QueryViewMut::Position(query) => {
+                    let position = lock(&self.known).position.clone();
+                    return source_pad::answer_position(query, position.as_ref());
+                }
+                // Upstream's bytes and samples are not those of the text.
+                gst::QueryViewMut::Duration(query) if query.format() != gst::Format::Time => return false,
+                _ => {}
+            }
+        }
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
         }
@@ -205,7 +278,7 @@ impl BaseTransformImpl for NemoStt {
             && let gst::QueryViewMut::Latency(latency) = query.view_mut()
         {
             let (live, min, max) = latency.result();
-            lock(&self.pace).set_upstream(live, min);
+            lock(&self.lateness).set_upstream(live, min);
             let ours = self.latency();
             latency.set(live, min.saturating_add(ours), max.map(|max| max.saturating_add(ours)));
         }
@@ -216,20 +289,35 @@ impl BaseTransformImpl for NemoStt {
         use gst::EventView;
         gst::log!(CAT, imp = self, "{event:?}");
         match event.view() {
-            EventView::FlushStart(_) => self.loader.set_flushing(true),
+            EventView::FlushStart(_) => self.interrupt(),
             EventView::FlushStop(_) => {
+                self.is_interrupted.store(false, Ordering::Relaxed);
                 self.loader.set_flushing(false);
-                if let Some(session) = &mut self.state().session {
-                    session.flush();
-                }
-                lock(&self.pace).reset();
+                self.session().flush();
+                lock(&self.lateness).reset();
+                let mut known = lock(&self.known);
+                known.position = None;
+                known.last_data = None;
             }
-            EventView::Eos(_) | EventView::SegmentDone(_) | EventView::StreamStart(_) => self.drain(),
+            EventView::StreamStart(start) => {
+                self.drain(Ending::EndOfStream);
+                self.session().begin();
+                lock(&self.known).has_upstream = true;
+                return self.obj().src_pad().push_event(source_pad::stream_start(start));
+            }
+            EventView::Tag(tags) => {
+                return source_pad::tags(tags).is_none_or(|event| self.obj().src_pad().push_event(event));
+            }
+            EventView::SegmentDone(_) => self.drain(Ending::EndOfStream),
+            EventView::Eos(_) => {
+                self.drain(Ending::EndOfStream);
+                self.session().end();
+            }
             EventView::Caps(caps) => {
                 // Upstream may repeat itself in the middle of a word.
                 let current = self.obj().sink_pad().current_caps();
                 if current.is_none_or(|current| *current != *caps.caps()) {
-                    self.drain();
+                    self.drain(Ending::EndOfStream);
                 }
             }
             EventView::Segment(segment) => {
@@ -244,13 +332,21 @@ impl BaseTransformImpl for NemoStt {
                     );
                     return false;
                 };
-                return self.new_segment(time, &event);
+                return self.new_segment(time, event.seqnum());
             }
             EventView::Gap(gap) => {
                 let (pts, duration) = gap.get();
                 return self
-                    .give(|session, settings| session.gap(pts, duration, settings))
+                    .process(|session, settings| session.gap(pts, duration, settings))
                     .is_ok();
+            }
+            EventView::CustomDownstream(_) if is_finish(&event) => {
+                self.drain(Ending::Request);
+                return true;
+            }
+            EventView::CustomDownstreamOob(_) if is_finish(&event) => {
+                self.ticker.finish();
+                return true;
             }
             _ => {}
         }
@@ -258,21 +354,29 @@ impl BaseTransformImpl for NemoStt {
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        // Text that comes late is no reason to drop audio: neither BaseTransform's QoS nor upstream shall hear of it.
-        if event.type_() == gst::EventType::Qos {
-            return true;
+        match event.type_() {
+            // Text that comes late is no reason to drop audio: neither BaseTransform's QoS nor upstream must know of it.
+            gst::EventType::Qos => true,
+            gst::EventType::CustomUpstream if is_finish(&event) => {
+                self.ticker.finish();
+                true
+            }
+            _ => self.parent_src_event(event),
         }
-        self.parent_src_event(event)
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         if let Some(buffer) = self.take_queued_buffer() {
             gst::trace!(CAT, imp = self, "{buffer:?}");
-            if self.is_too_late(&buffer) {
-                self.give(|session, settings| session.skip(&buffer, settings))?;
-            } else {
-                self.give(|session, settings| session.audio(buffer, settings))?;
-            }
+            self.ensure_transcriber()?;
+            let length = self.running_length(&buffer);
+            let since = match self.is_too_late(&buffer) {
+                true => self.process(|session, _| session.skip(&buffer))?,
+                false => self.process(|session, _| session.buffer(buffer))?,
+            };
+            lock(&self.lateness).computed(since, length);
+            // The ticker may get the stream lock late where one buffer follows another.
+            self.tick(false)?;
         }
         // What there was is pushed already, in order with its events.
         Ok(GenerateOutputSuccess::NoOutput)
@@ -280,21 +384,27 @@ impl BaseTransformImpl for NemoStt {
 }
 
 impl NemoStt {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        lock(&self.settings)
+    fn settings(&self) -> Arc<Settings> {
+        lock(&self.settings).clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+    fn session(&self) -> MutexGuard<'_, Session> {
+        lock(&self.session)
+    }
+
+    /// Time from sound to text, of computing, chunks and holding words back.
+    fn processing_latency(&self) -> gst::ClockTime {
+        let settings = self.settings();
+        let output = lock(&self.known).in_effect.output;
+        let chunk = loading::latency(&settings, self.loader.ready().as_ref());
+        chunk + settings.hold(output) + settings.processing()
     }
 
     /// What the element adds to the pipeline's latency.
     fn latency(&self) -> gst::ClockTime {
-        let settings = self.settings().clone();
-        let chunk = loading::latency(&settings, self.loader.ready().as_ref());
-        let ours = chunk + settings.hold() + settings.processing();
+        let lateness = lock(&self.known).in_effect.lateness;
         // Text that is shifted by this much may come that much later.
-        ours.saturating_sub(settings.lateness())
+        self.processing_latency().saturating_sub(lateness)
     }
 
     fn announce_latency(&self, before: gst::ClockTime) {
@@ -304,19 +414,28 @@ impl NemoStt {
         }
     }
 
-    /// Waits for the model and makes a session with it, unless there is one.
-    fn ensure_session(&self) -> Result<(), gst::FlowError> {
-        if self.state().session.is_some() {
+    /// Lets all work end soon, and no other begin.
+    fn interrupt(&self) {
+        self.is_interrupted.store(true, Ordering::Relaxed);
+        self.loader.set_flushing(true);
+    }
+
+    /// Waits for the model and makes a transcriber with it, unless there is one. Meanwhile time passes.
+    fn ensure_transcriber(&self) -> Result<(), gst::FlowError> {
+        if self.session().has_transcriber() {
             return Ok(());
         }
-        let since = Instant::now();
-        let waited = self.loader.wait();
-        lock(&self.pace).excuse(since.elapsed());
-        let recognizer = waited.map_err(|reason| {
-            // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
-            gst::debug!(CAT, imp = self, "no model: {reason:?}");
-            gst::FlowError::Flushing
-        })?;
+        let recognizer = loop {
+            match self.loader.wait(TICK) {
+                Ok(Some(recognizer)) => break recognizer,
+                Ok(None) => self.tick(false)?,
+                Err(reason) => {
+                    // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
+                    gst::debug!(CAT, imp = self, "no model: {reason:?}");
+                    return Err(gst::FlowError::Flushing);
+                }
+            }
+        };
         gst::info!(CAT, imp = self, "model {:?}", recognizer.config());
         let rate = recognizer.config().front_end.sample_rate;
         if rate != SAMPLE_RATE {
@@ -327,11 +446,7 @@ impl NemoStt {
             );
             return Err(gst::FlowError::Error);
         }
-        let made = {
-            let mut state = self.state();
-            let made = Session::new(&recognizer, state.segment.clone(), state.format);
-            made.map(|session| state.session = Some(session))
-        };
+        let made = self.session().set_recognizer(&recognizer);
         made.map_err(|error| self.fail(&error))
     }
 
@@ -340,29 +455,138 @@ impl NemoStt {
         gst::FlowError::Error
     }
 
-    /// Lets the session do something and gives out what comes of it; an error ends the stream.
-    fn give(&self, act: impl FnOnce(&mut Session, &Settings) -> Result<(), Error>) -> Result<(), gst::FlowError> {
-        self.ensure_session()?;
-        let settings = self.settings().clone();
-        let result = match &mut self.state().session {
-            Some(session) => act(session, &settings),
-            None => return Err(gst::FlowError::Flushing),
-        };
-        result.map_err(|error| self.fail(&error))?;
-        // The lock is let go before anything leaves.
-        while let Some(item) = self.pop() {
+    /// Gives the session something to do and does it, step by step; gives out what comes of each at once. Returns the time
+    /// that computing took. An error ends the stream.
+    fn process(&self, begin: impl FnOnce(&mut Session, &Settings)) -> Result<Duration, gst::FlowError> {
+        self.ensure_transcriber()?;
+        let settings = self.settings();
+        begin(&mut self.session(), &settings);
+        self.work(&settings)
+    }
+
+    fn work(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
+        let mut computing = Duration::ZERO;
+        loop {
             let since = Instant::now();
-            self.give_out(item)?;
-            lock(&self.pace).excuse(since.elapsed());
+            let more = self.session().step(settings);
+            computing += since.elapsed();
+            self.push_output()?;
+            if !more.map_err(|error| self.fail(&error))? {
+                break;
+            }
+            if self.is_interrupted.load(Ordering::Relaxed) {
+                return Err(gst::FlowError::Flushing);
+            }
         }
+        self.keep_known();
+        lock(&self.known).last_data = self.obj().current_running_time();
+        Ok(computing)
+    }
+
+    /// Time passes. `is_idle`: no data is being worked on.
+    fn tick(&self, is_idle: bool) -> Result<(), gst::FlowError> {
+        let Some(now) = self.now(is_idle) else { return Ok(()) };
+        let settings = self.settings();
+        let result = self.session().tick(&now, &settings);
+        self.push_output()?;
+        result.map_err(|error| self.fail(&error))?;
+        self.keep_known();
         Ok(())
     }
 
-    fn pop(&self) -> Option<Item> {
-        self.state().session.as_mut()?.pop()
+    /// What time it is. `None` where time does not pass or nothing waits for the clock.
+    fn now(&self, is_idle: bool) -> Option<Now> {
+        let obj = self.obj();
+        let (live, upstream) = lock(&self.lateness).upstream()?;
+        if obj.current_state() != gst::State::Playing {
+            return None;
+        }
+        let running = obj.current_running_time()?;
+        let last = *lock(&self.known).last_data.get_or_insert(running);
+        let settings = self.settings();
+        let hold = settings.hold(lock(&self.known).in_effect.output);
+        Some(Now {
+            running: signed(running),
+            idle: if is_idle {
+                signed(running.saturating_sub(last))
+            } else {
+                0
+            },
+            live,
+            upstream: signed(upstream),
+            latency: signed(self.processing_latency()),
+            hold: signed(hold),
+        })
     }
 
-    fn give_out(&self, item: Item) -> Result<(), gst::FlowError> {
+    /// The [`Ticker`] woke up.
+    pub(super) fn wake(&self, wake: Wake) {
+        let obj = self.obj();
+        if lock(&self.lateness).upstream().is_none() {
+            self.ask_upstream();
+        }
+        let _stream = obj.sink_pad().stream_lock();
+        if self.is_interrupted.load(Ordering::Relaxed) {
+            return;
+        }
+        let result = match wake {
+            Wake::Finish => {
+                self.drain(Ending::Request);
+                Ok(())
+            }
+            Wake::Tick => {
+                self.stand_in_for_upstream();
+                self.tick(true)
+            }
+        };
+        if let Err(error) = result {
+            // The next buffer meets it, too.
+            gst::debug!(CAT, imp = self, "the clock's thread could not push: {error:?}");
+        }
+    }
+
+    /// Whether upstream is live, if nothing downstream has asked.
+    fn ask_upstream(&self) {
+        let mut query = gst::query::Latency::new();
+        if self.obj().sink_pad().peer_query(&mut query) {
+            let (live, min, _) = query.result();
+            lock(&self.lateness).set_upstream(live, min);
+        }
+    }
+
+    /// A live source that sends nothing at all, not even events, must not hold up what waits for text.
+    fn stand_in_for_upstream(&self) {
+        let is_needed = !lock(&self.known).has_upstream && !self.session().has_segment();
+        let Some(now) = self.now(true).filter(|now| is_needed && now.live) else {
+            return;
+        };
+        if now.running < now.upstream + now.latency {
+            return;
+        }
+        let obj = self.obj();
+        let src = obj.src_pad();
+        if !src.has_current_caps() {
+            let id = src.create_stream_id(&*obj, Some("text"));
+            src.push_event(source_pad::text_stream(gst::event::StreamStart::builder(&id)).build());
+            let caps = preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
+            self.session().out.format = Format::of(&caps);
+            src.push_event(gst::event::Caps::new(&caps));
+        }
+        self.session().set_segment(Segment::default());
+    }
+
+    fn push_output(&self) -> Result<(), gst::FlowError> {
+        // The lock is let go before anything leaves.
+        loop {
+            let item = self.session().pop();
+            match item {
+                Some(item) => self.push(item)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn push(&self, item: Item) -> Result<(), gst::FlowError> {
         let obj = self.obj();
         match item {
             Item::Buffer(buffer) => {
@@ -376,59 +600,80 @@ impl NemoStt {
                 let message = gst::message::Element::builder(structure).src(&*obj).build();
                 let _ = obj.post_message(message);
             }
+            Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
         }
         Ok(())
     }
 
-    /// Says everything heard so far. What becomes of it does not change what happens next, so errors are only noted.
-    fn drain(&self) {
-        if self.state().session.is_none() {
+    /// Notes what queries tell, and announces a latency that has changed with what is in effect.
+    fn keep_known(&self) {
+        let (in_effect, position) = {
+            let session = self.session();
+            (session.out.in_effect(), session.out.queue.position())
+        };
+        let is_changed = {
+            let mut known = lock(&self.known);
+            known.position = position;
+            known.in_effect != in_effect
+        };
+        if is_changed {
+            let before = self.latency();
+            lock(&self.known).in_effect = in_effect;
+            self.announce_latency(before);
+        }
+    }
+
+    /// Says everything so far. What becomes of it does not change what happens next, so errors are only noted.
+    fn drain(&self, ending: Ending) {
+        if !self.session().has_transcriber() {
             return;
         }
-        if let Err(error) = self.give(|session, settings| session.restart(settings)) {
+        if let Err(error) = self.process(|session, _| session.finish(ending)) {
             gst::debug!(CAT, imp = self, "drained into {error:?}");
         }
     }
 
-    /// Takes a segment, and sends it on with its base shifted by `lateness`.
-    fn new_segment(&self, segment: &Segment, event: &gst::event::Event) -> bool {
-        let same = is_same_segment(&self.state().segment, segment);
-        if !same {
-            self.drain();
-        }
-        {
-            let mut state = self.state();
-            state.segment = segment.clone();
-            if let Some(session) = &mut state.session {
-                session.set_segment(segment.clone());
+    /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
+    fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
+        lock(&self.known).has_upstream = true;
+        self.session().set_segment(Segment::new(segment.clone(), Some(seqnum)));
+        match self.work(&self.settings()) {
+            Ok(_) => true,
+            Err(error) => {
+                gst::debug!(CAT, imp = self, "a segment brought {error:?}");
+                !self.is_interrupted.load(Ordering::Relaxed)
             }
         }
-        let mut shifted = segment.clone();
-        let base = segment.base().unwrap_or_default() + self.settings().lateness();
-        shifted.set_base(base);
-        let seqnum = event.seqnum();
-        self.parent_sink_event(gst::event::Segment::builder(&shifted).seqnum(seqnum).build())
     }
 
-    /// Watches how late audio of a live source is heard; says so when it is too late, and whether to leave it out.
+    /// How long a buffer lasts in running time.
+    fn running_length(&self, buffer: &gst::BufferRef) -> gst::ClockTime {
+        let samples = (buffer.size() / super::timestamps::BYTES_PER_SAMPLE) as u64;
+        let length = gst::ClockTime::from_nseconds(crate::timeline::samples_to_ns(samples, SAMPLE_RATE));
+        self.session().segment().running_duration(length)
+    }
+
+    /// Watches whether computing keeps up with a live source; says so when it does not, and whether to leave audio out.
     fn is_too_late(&self, buffer: &gst::BufferRef) -> bool {
-        let settings = self.settings().clone();
+        let settings = self.settings();
         let Some(pts) = buffer.pts() else { return false };
-        let end = pts + buffer.duration().unwrap_or_default();
-        let (running, stream) = {
-            let state = self.state();
-            (state.segment.to_running_time(end), state.segment.to_stream_time(end))
-        };
+        let end = pts.saturating_add(buffer.duration().unwrap_or_default());
+        let segment = self.session().segment();
         let now = self.obj().current_running_time();
-        let (verdict, max_delay) = {
-            let mut pace = lock(&self.pace);
-            let verdict = pace.judge(running, now, settings.processing(), settings.overload);
-            (verdict, pace.max_delay())
+        let (report, max_delay) = {
+            let mut lateness = lock(&self.lateness);
+            let report = lateness.assess(
+                Some(segment.running(end)),
+                now,
+                settings.processing(),
+                settings.overload,
+            );
+            (report, lateness.max_delay())
         };
-        if verdict.grew {
+        if report.grew {
             self.obj().notify(MAX_OBSERVED_DELAY);
         }
-        if verdict.warn {
+        if report.warn {
             let details = gst::Structure::builder("nemostt/excessive-delay")
                 .field("new-observed-max-delay", max_delay)
                 .field("latency", settings.processing())
@@ -437,23 +682,36 @@ impl NemoStt {
                 self,
                 gst::CoreError::Clock,
                 (
-                    "computing does not keep up: audio is heard {} after it came, property latency allows {}. Use \
-                     more threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
-                    verdict.delay, settings.processing()
+                    "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more                      threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
+                    report.delay, settings.processing()
                 ),
                 details: details
             );
             let obj = self.obj();
             let qos = gst::message::Qos::builder(true)
-                .running_time(running)
-                .stream_time(stream)
+                .running_time(segment.to_running_time(end))
+                .stream_time(segment.to_stream_time(end))
                 .timestamp(pts)
                 .duration(buffer.duration())
                 .src(&*obj);
             let _ = obj.post_message(qos.build());
         }
-        verdict.skip
+        report.skip
     }
+}
+
+/// Whether an event asks for what there is.
+fn is_finish(event: &gst::EventRef) -> bool {
+    event
+        .structure()
+        .is_some_and(|structure| structure.name() == FINISH_EVENT)
+}
+
+/// The caps of `caps` that we would rather give: markup only where plain text is not taken, whatever downstream's order.
+fn preferred(caps: &gst::Caps) -> gst::Caps {
+    let mut preferred = Format::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
+    preferred.fixate();
+    preferred
 }
 
 fn audio_caps() -> gst::Caps {

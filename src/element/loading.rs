@@ -11,6 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use gst::prelude::*;
@@ -108,22 +109,21 @@ impl Loader {
         }
     }
 
-    /// Waits for the model.
-    pub(super) fn wait(&self) -> Result<Recognizer, NoModel> {
-        let mut inner = self.lock();
-        loop {
-            match &inner.state {
-                _ if inner.flushing => return Err(NoModel::Flushing),
-                State::Ready(_, recognizer) => return Ok(recognizer.clone()),
-                State::Loading => {}
-                State::Nothing => return Err(NoModel::Flushing),
-                State::Failed => return Err(NoModel::Failed),
-            }
-            inner = self
-                .inner
-                .1
-                .wait(inner)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// Waits for the model, for up to `timeout`; `None` if it is not there by then.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<Option<Recognizer>, NoModel> {
+        let inner = self.lock();
+        let is_waiting = |inner: &mut Inner| !inner.flushing && matches!(inner.state, State::Loading);
+        let (inner, _) = self
+            .inner
+            .1
+            .wait_timeout_while(inner, timeout, is_waiting)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &inner.state {
+            _ if inner.flushing => Err(NoModel::Flushing),
+            State::Ready(_, recognizer) => Ok(Some(recognizer.clone())),
+            State::Loading => Ok(None),
+            State::Nothing => Err(NoModel::Flushing),
+            State::Failed => Err(NoModel::Failed),
         }
     }
 

@@ -2,15 +2,21 @@
 
 //! The GStreamer element `nemostt`: thin glue between pads, properties and the recogniser.
 
-mod audio;
+mod delivery;
 mod imp;
+mod lateness;
 mod loading;
 mod models;
-mod output;
-mod pace;
-mod piece;
+mod output_queue;
+mod payload;
+mod segment;
 mod session;
 mod settings;
+mod source_pad;
+mod stall;
+mod ticker;
+mod timestamps;
+mod transcriber;
 
 use gst::{glib, prelude::*};
 

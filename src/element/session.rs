@@ -1,265 +1,337 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the streaming thread works on: a recogniser stream with its place in time and what it has to say.
+//! State of the element from one start to the next stop: the segment, the [transcriber](Transcriber) once there is a model, and
+//! what is given out. Data drives it, and so does the clock: see [`Session::tick`].
+
+use std::sync::Arc;
 
 use super::{
-    NemoSttOutput,
-    audio::{Alignment, BYTES_PER_SAMPLE, Follows, samples},
-    output::{Item, Output},
-    piece::{Format, Piece},
+    delivery::Delivery,
+    output_queue::Item,
+    segment::Segment,
     settings::Settings,
+    stall::Due,
+    timestamps::{BYTES_PER_SAMPLE, Moment, clock_time},
+    transcriber::{Content, Input, Transcriber},
 };
-use crate::{
-    error::Result,
-    recognizer::{Recognizer, Stream},
-    text::{Ending, Event, Pauses},
-};
+use crate::{error::Result, recognizer::Recognizer, text::Ending};
 
-/// Time segment of the input.
-pub(super) type Segment = gst::FormattedSegment<gst::ClockTime>;
+/// Input does not stall while buffers come this often, however late they are: nanoseconds.
+const STALL: i64 = 150_000_000;
+/// Stamps that are not understood are not waited for longer than this.
+const PATIENCE: i64 = 1_000_000_000;
+/// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.
+const CUT_WORD_WAIT: i64 = 2_500_000_000;
+/// GAPs reach this much beyond what the latency demands, so that nothing waits for the next tick: nanoseconds.
+const AHEAD: i64 = 100_000_000;
 
-/// State of the element from its first buffer until it stops.
+/// What time it is, in nanoseconds of running time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) running: i64,
+    /// Time since data came last.
+    pub(super) idle: i64,
+    /// Whether upstream is live, and its latency.
+    pub(super) live: bool,
+    pub(super) upstream: i64,
+    /// Latency of this element.
+    pub(super) latency: i64,
+    /// Part of it for which words are held back.
+    pub(super) hold: i64,
+}
+
+impl Now {
+    /// What sinks show now, if the pipeline's latency is ours: all text before it must be there.
+    fn live_edge(&self) -> i64 {
+        self.running - self.upstream - self.latency
+    }
+}
+
+/// What the streaming thread works on.
+#[derive(Default)]
 pub(super) struct Session {
-    stream: Stream,
-    /// Milliseconds from one encoder frame to the next.
-    frame_ms: u64,
-    rate: u32,
-    alignment: Alignment,
-    segment: Segment,
-    format: Format,
-    output: Output,
-    /// Utterances that are over.
-    utterances: u64,
-    /// What the stream was told that people speak.
-    spoken: Option<String>,
-    /// What the model says that people speak.
-    language: Option<String>,
+    pub(super) out: Delivery,
+    transcriber: Option<Transcriber>,
+    /// The last one that came.
+    segment: Option<Arc<Segment>>,
+    /// The buffer before was flagged DISCONT. Where all are, the flag says nothing.
+    was_flagged: bool,
+    /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
+    input_end: Option<i64>,
+    /// Whether input stalls, and that was said.
+    is_stalled: bool,
+    /// Nothing is given out any more before a new stream or a flush.
+    is_ended: bool,
 }
 
 impl Session {
-    pub(super) fn new(recognizer: &Recognizer, segment: Segment, format: Format) -> Result<Self> {
-        let config = recognizer.config();
-        let rate = config.front_end.sample_rate;
-        Ok(Self {
-            stream: recognizer.stream()?,
-            frame_ms: config.frame_samples() * 1000 / u64::from(rate),
-            rate,
-            alignment: Alignment::new(rate),
+    pub(super) fn has_transcriber(&self) -> bool {
+        self.transcriber.is_some()
+    }
+
+    pub(super) fn set_recognizer(&mut self, recognizer: &Recognizer) -> Result<()> {
+        self.transcriber = Some(Transcriber::new(recognizer)?);
+        Ok(())
+    }
+
+    pub(super) fn has_segment(&self) -> bool {
+        self.segment.is_some()
+    }
+
+    /// The current segment, or one from 0 where upstream sends none.
+    pub(super) fn segment(&mut self) -> Arc<Segment> {
+        self.segment.get_or_insert_default().clone()
+    }
+
+    /// Takes a segment. Whether audio goes on in it without a hole is seen when it comes; downstream is told of the segment
+    /// once everything before it is given out.
+    pub(super) fn set_segment(&mut self, segment: Segment) {
+        self.is_ended = false;
+        let segment = Arc::new(segment);
+        let before = self.segment.replace(segment.clone());
+        let Some(transcriber) = &mut self.transcriber else {
+            return;
+        };
+        let (Some(end), Some(before)) = (transcriber.end(), before) else {
+            return;
+        };
+        let is_same_timeline = segment.runs_as(&before);
+        let starts_later = segment.running(segment.start()) > end.running().saturating_add(PATIENCE);
+        if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
+            transcriber.finish(Ending::Pause);
+            return;
+        }
+        // Where timestamps mean what they meant, downstream may know at once.
+        let position = self.out.queue.position();
+        let holds_position = position.is_some_and(|position| segment.start() <= position.pts);
+        if is_same_timeline && holds_position && !segment.is_reverse() && same_stream_time(&segment, &before) {
+            self.out.queue.announce(&segment);
+        }
+    }
+
+    /// Takes a buffer.
+    pub(super) fn buffer(&mut self, buffer: gst::Buffer) {
+        let segment = self.segment();
+        let is_flagged = buffer.flags().contains(gst::BufferFlags::DISCONT);
+        let vouched = is_flagged && !std::mem::replace(&mut self.was_flagged, is_flagged);
+        let Some(transcriber) = &mut self.transcriber else {
+            return;
+        };
+        let rate = super::imp::SAMPLE_RATE;
+        let clipped = gst_audio::audio_buffer_clip(buffer, segment.upcast_ref(), rate, BYTES_PER_SAMPLE as u32);
+        let Some(buffer) = clipped else { return };
+        let pts = buffer.pts();
+        let Ok(bytes) = buffer.into_mapped_buffer_readable() else {
+            return;
+        };
+        if segment.is_reverse() {
+            // Speech backwards is not speech. Time goes on, so that downstream does not wait for text.
+            let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
+            self.pass(pts, length);
+            return;
+        }
+        transcriber.push(Input {
+            pts,
             segment,
-            format,
-            output: Output::default(),
-            utterances: 0,
-            spoken: None,
-            language: None,
-        })
+            vouched,
+            content: Content::Audio(bytes),
+        });
+        self.input_came();
     }
 
-    /// Hears a buffer.
-    pub(super) fn audio(&mut self, buffer: gst::Buffer, settings: &Settings) -> Result<()> {
-        let clipped =
-            gst_audio::audio_buffer_clip(buffer, self.segment.upcast_ref(), self.rate, BYTES_PER_SAMPLE as u32);
-        let Some(buffer) = clipped else {
-            return Ok(());
-        };
-        let Ok(map) = buffer.map_readable() else {
-            return Ok(());
-        };
-        let count = (map.size() / BYTES_PER_SAMPLE) as u64;
-        if self.is_reverse() {
-            // Speech backwards is no speech. Time goes on, so that nobody waits for text.
-            self.pass(buffer.pts(), self.alignment.duration(count));
-            return Ok(());
-        }
-        let discont = buffer.flags().contains(gst::BufferFlags::DISCONT);
-        let skipped = self.place(buffer.pts(), discont, count, settings)?;
-        self.stream.set_pauses(self.pauses(settings));
-        if self.spoken.as_deref() != Some(settings.language()) {
-            self.stream.set_language(settings.language())?;
-            self.spoken = Some(settings.language().into());
-        }
-        self.stream.accept_s16(samples(&map).skip(skipped as usize))?;
-        self.collect(settings);
-        Ok(())
-    }
-
-    /// Hears silence in place of audio that upstream says there is none of.
-    pub(super) fn gap(
-        &mut self,
-        pts: gst::ClockTime,
-        duration: Option<gst::ClockTime>,
-        settings: &Settings,
-    ) -> Result<()> {
+    /// Takes a GAP event: there is silence, or after a long gap a new start.
+    pub(super) fn gap(&mut self, pts: gst::ClockTime, duration: Option<gst::ClockTime>, settings: &Settings) {
+        let segment = self.segment();
         let duration = duration.unwrap_or(gst::ClockTime::ZERO);
-        if self.is_reverse() || duration > settings.gap_threshold() {
-            self.restart(settings)?;
+        self.was_flagged = false;
+        let Some(transcriber) = &mut self.transcriber else {
+            return;
+        };
+        if segment.is_reverse() || duration > settings.gap_threshold() {
+            transcriber.finish(Ending::Pause);
             self.pass(Some(pts), duration);
-            return Ok(());
+        } else {
+            let samples = transcriber.samples(duration);
+            transcriber.push(Input {
+                pts: Some(pts),
+                segment,
+                vouched: true,
+                content: Content::Gap(samples),
+            });
         }
-        let count = self.alignment.samples(duration);
-        let skipped = self.place(Some(pts), false, count, settings)?;
-        self.silence(count.saturating_sub(skipped))?;
-        self.collect(settings);
-        Ok(())
-    }
-
-    /// Says everything heard so far and is ready to hear something new.
-    pub(super) fn restart(&mut self, settings: &Settings) -> Result<()> {
-        if self.stream.samples() == 0 {
-            return Ok(());
-        }
-        let padding = gst::ClockTime::from_mseconds(settings.eos_padding.into());
-        self.stream.finish(self.alignment.samples(padding))?;
-        self.collect(settings);
-        if let Some(end) = self.alignment.time(self.stream.samples()) {
-            self.output.gap_until(end);
-        }
-        self.stream.reset();
-        self.alignment.reset();
-        Ok(())
+        self.input_came();
     }
 
     /// Skips audio that there is no time for: the words so far are finished, and a gap takes the audio's place.
-    pub(super) fn skip(&mut self, buffer: &gst::BufferRef, settings: &Settings) -> Result<()> {
-        self.restart(settings)?;
-        let count = (buffer.size() / BYTES_PER_SAMPLE) as u64;
-        self.pass(buffer.pts(), self.alignment.duration(count));
+    pub(super) fn skip(&mut self, buffer: &gst::BufferRef) {
+        let Some(transcriber) = &mut self.transcriber else {
+            return;
+        };
+        transcriber.finish(Ending::Pause);
+        let length = transcriber.duration((buffer.size() / BYTES_PER_SAMPLE) as u64);
+        self.pass(buffer.pts(), length);
+        self.input_came();
+    }
+
+    /// Decides everything so far, because of `ending`.
+    pub(super) fn finish(&mut self, ending: Ending) {
+        if let Some(transcriber) = &mut self.transcriber {
+            transcriber.finish(ending);
+        }
+    }
+
+    /// Does a part of the work. Gives whether there is more.
+    pub(super) fn step(&mut self, settings: &Settings) -> Result<bool> {
+        if let Some(transcriber) = &mut self.transcriber {
+            if transcriber.step(&mut self.out, settings)? {
+                return Ok(true);
+            }
+            if let Some(end) = transcriber.end() {
+                self.input_end = Some(end.running());
+            }
+        }
+        if self.is_all_said() {
+            self.announce();
+        }
+        Ok(false)
+    }
+
+    /// Time passes, with data or without.
+    ///
+    /// Where nothing comes and text is due by the latency, everything is decided that can be, as if the audio ended there:
+    /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and whatever word is still
+    /// pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that is reached.
+    pub(super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
+        if self.is_ended {
+            return Ok(());
+        }
+        let edge = now.live_edge();
+        // What must be there by the next tick.
+        let due = edge.saturating_add(AHEAD);
+        let input_end = *self.input_end.get_or_insert(now.running);
+        let is_idle = now.idle >= STALL;
+        if let Some(transcriber) = &mut self.transcriber {
+            let position = self.out.queue.position();
+            if transcriber.withholds() {
+                if now.idle >= PATIENCE {
+                    transcriber.stop_withholding();
+                }
+            } else if is_idle && position.is_some_and(|position| position.running() < due) {
+                transcriber.begin_stall(settings)?;
+            }
+            if let Some(since) = transcriber.stalled_since() {
+                let silence = now.running - now.upstream - since;
+                let pause = i64::from(settings.endpoint_silence) * 1_000_000;
+                let due = Due {
+                    before: transcriber.sample_at(due),
+                    cut_word: silence >= CUT_WORD_WAIT.max(now.latency),
+                    utterance: pause > 0 && silence >= (now.latency - now.hold).max(0) + pause,
+                };
+                transcriber.release(due, &mut self.out, settings);
+            } else if !transcriber.has_utterance() {
+                self.out.apply(settings);
+            }
+        } else {
+            self.out.apply(settings);
+        }
+        if !now.live {
+            return Ok(());
+        }
+        if is_idle && input_end < edge && !std::mem::replace(&mut self.is_stalled, true) {
+            self.say_stalled(true, input_end);
+        }
+        if self.is_all_said() {
+            self.announce();
+        }
+        self.follow_clock(edge, now);
         Ok(())
+    }
+
+    /// Lets GAPs come up to the live edge, and a little beyond, but not into time that may still bring text.
+    fn follow_clock(&mut self, edge: i64, now: &Now) {
+        let Some(segment) = self.out.queue.segment().filter(|segment| !segment.is_reverse()) else {
+            return;
+        };
+        let until = edge.saturating_add(AHEAD).min(now.running - now.upstream);
+        let pts = segment.at_running(until);
+        let pts = segment.stop().map_or(pts, |stop| pts.min(stop));
+        let moment = Moment {
+            pts,
+            segment: segment.clone(),
+        };
+        self.out.queue.gap_until(&moment);
     }
 
     /// Forgets everything but the model.
     pub(super) fn flush(&mut self) {
-        self.stream.reset();
-        self.alignment.reset();
-        self.output.flush();
-        self.language = None;
-    }
-
-    /// Takes a new segment. Before, unless [it is the same](is_same_segment), everything must be said.
-    pub(super) fn set_segment(&mut self, segment: Segment) {
-        if !is_same_segment(&self.segment, &segment) {
-            self.output.new_segment();
+        if let Some(transcriber) = &mut self.transcriber {
+            transcriber.flush(&mut self.out);
         }
-        self.segment = segment;
+        self.out.flush();
+        self.segment = None;
+        self.was_flagged = false;
+        self.input_end = None;
+        self.is_stalled = false;
+        self.is_ended = false;
     }
 
-    pub(super) fn set_format(&mut self, format: Format) {
-        self.format = format;
+    /// The stream is over.
+    pub(super) fn end(&mut self) {
+        self.is_ended = true;
+        self.out.queue.end();
+        self.input_end = None;
+        self.is_stalled = false;
+    }
+
+    /// Another stream begins.
+    pub(super) fn begin(&mut self) {
+        self.is_ended = false;
     }
 
     /// The next thing to push or post.
     pub(super) fn pop(&mut self) -> Option<Item> {
-        self.output.pop()
+        self.out.queue.pop()
     }
 
-    fn is_reverse(&self) -> bool {
-        self.segment.rate() < 0.0
+    /// Tells downstream of the current segment, if it does not know.
+    fn announce(&mut self) {
+        if let Some(segment) = self.segment.as_ref().filter(|_| !self.is_ended) {
+            self.out.queue.announce(segment);
+        }
     }
 
-    /// Lets time go by without hearing anything.
+    fn is_all_said(&self) -> bool {
+        self.transcriber.as_ref().is_none_or(Transcriber::is_all_said)
+    }
+
+    /// Lets time go by without audio.
     fn pass(&mut self, pts: Option<gst::ClockTime>, duration: gst::ClockTime) {
-        if let Some(pts) = pts {
-            self.output.begin(pts);
-            self.output.gap_until(pts.saturating_add(duration));
+        let segment = self.segment();
+        if let (Some(transcriber), Some(pts)) = (&mut self.transcriber, pts) {
+            self.input_end = Some(segment.running(pts.saturating_add(duration)));
+            transcriber.pass(Moment { pts, segment }, duration);
         }
     }
 
-    /// Makes the stream end where the buffer begins, and returns how many samples of it were heard already.
-    fn place(&mut self, pts: Option<gst::ClockTime>, discont: bool, count: u64, settings: &Settings) -> Result<u64> {
-        let limit = self.alignment.samples(settings.gap_threshold());
-        match self.alignment.place(pts, discont, count, self.stream.samples()) {
-            Follows::Directly => Ok(0),
-            Follows::First(pts) => {
-                self.output.begin(pts);
-                Ok(0)
-            }
-            Follows::Hole(hole) if hole <= limit => {
-                self.silence(hole)?;
-                Ok(0)
-            }
-            Follows::Overlap(overlap) if overlap <= limit => Ok(overlap),
-            Follows::Hole(_) | Follows::Overlap(_) => {
-                self.restart(settings)?;
-                if let Follows::First(pts) = self.alignment.place(pts, true, count, 0) {
-                    self.output.begin(pts);
-                }
-                Ok(0)
-            }
+    fn input_came(&mut self) {
+        if std::mem::take(&mut self.is_stalled) {
+            let end = self.input_end.unwrap_or_default();
+            self.say_stalled(false, end);
         }
     }
 
-    fn silence(&mut self, samples: u64) -> Result<()> {
-        self.stream.accept_s16((0..samples).map(|_| 0))
-    }
-
-    fn pauses(&self, settings: &Settings) -> Pauses {
-        let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(self.frame_ms));
-        Pauses {
-            word: frames(settings.word_hold),
-            utterance: frames(settings.endpoint_silence),
-            partials: settings.post_partials,
-            ..Default::default()
-        }
-    }
-
-    /// Turns events of the stream into output.
-    fn collect(&mut self, settings: &Settings) {
-        let by_word = settings.output == NemoSttOutput::Words;
-        while let Some(event) = self.stream.next_event() {
-            match event {
-                Event::Token(_) => {}
-                Event::Word(word) if by_word => self.give(std::slice::from_ref(&word), true, settings),
-                Event::Word(_) => {}
-                Event::Partial(partial) => self.give(&partial.words, false, settings),
-                Event::Utterance(utterance) => {
-                    if !by_word {
-                        self.give(&utterance.words, true, settings);
-                    }
-                    self.output.final_transcript(utterance.ending);
-                    self.utterances += 1;
-                }
-                Event::Language(language) => self.language = Some(language),
-                Event::Turn(ending) if settings.post_messages => self.turn(ending),
-                Event::Turn(_) => {}
-            }
-        }
-        let settled = match by_word {
-            true => self.stream.settled(),
-            false => self.stream.settled_utterance(),
-        };
-        if let Some(settled) = self.alignment.time(settled) {
-            self.output.gap_until(settled);
-        }
-    }
-
-    /// Tells the application that the model heard the end of a turn.
-    fn turn(&mut self, ending: Ending) {
-        let time = self.alignment.time(self.stream.settled());
-        let structure = gst::Structure::builder("nemostt-turn")
-            .field("ended-by", ending.name())
-            .field("time", time)
-            .field("running-time", time.and_then(|time| self.segment.to_running_time(time)))
-            .field("stream-time", time.and_then(|time| self.segment.to_stream_time(time)))
+    /// Tells the application that input stalls, or that it came again.
+    fn say_stalled(&mut self, stalled: bool, end: i64) {
+        let structure = gst::Structure::builder("nemostt-input")
+            .field("stalled", stalled)
+            .field("running-time", clock_time(end.max(0) as u64))
             .build();
-        self.output.message(structure);
-    }
-
-    fn give(&mut self, words: &[crate::text::Word], is_final: bool, settings: &Settings) {
-        let Some(mut piece) = Piece::new(words, self.utterances, is_final, |sample| self.alignment.time(sample)) else {
-            return;
-        };
-        piece.language.clone_from(&self.language);
-        if settings.post_messages || !is_final {
-            self.output.message(piece.structure(&self.segment));
-        }
-        if is_final {
-            self.output.buffer(&piece, self.format);
-        }
+        self.out.queue.message(structure);
     }
 }
 
-/// Whether two segments differ in nothing but their position.
-pub(super) fn is_same_segment(a: &Segment, b: &Segment) -> bool {
-    let mut moved = a.clone();
-    moved.set_position(b.position());
-    moved == *b
+/// Whether timestamps mean the same stream time in both.
+fn same_stream_time(a: &Segment, b: &Segment) -> bool {
+    let pts = a.start().max(b.start());
+    a.applied_rate() == b.applied_rate() && a.to_stream_time_full(pts) == b.to_stream_time_full(pts)
 }

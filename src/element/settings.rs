@@ -11,6 +11,9 @@ use crate::model::{Cache, CacheDirectory, Options};
 
 /// `lookahead`: the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
+/// Longer than any word that is spoken, in milliseconds. A word without an end, as in scripts without spaces, is given out in
+/// parts of this length.
+const LONGEST_WORD: u32 = 2_000;
 /// The one property that is not a setting.
 pub(super) const MAX_OBSERVED_DELAY: &str = "max-observed-delay";
 /// Names the model where `model-path` is not set.
@@ -46,6 +49,14 @@ pub(super) struct Settings {
     /// Milliseconds by which the output is late on purpose.
     lateness: u32,
     language_code: Option<String>,
+    /// Milliseconds after which an utterance is cut; 0: never.
+    pub(super) max_utterance: u32,
+    /// Characters after which an utterance is cut; 0: never.
+    pub(super) max_utterance_chars: u32,
+    /// Milliseconds that a word lasts at least, where there is room.
+    pub(super) min_word_duration: u32,
+    /// Text stays until the next text.
+    pub(super) hold_until_next: bool,
 }
 
 impl Default for Settings {
@@ -71,6 +82,10 @@ impl Default for Settings {
             overload: NemoSttOverload::default(),
             lateness: 0,
             language_code: Some("en-US".into()),
+            max_utterance: 60_000,
+            max_utterance_chars: 0,
+            min_word_duration: 80,
+            hold_until_next: false,
         }
     }
 }
@@ -103,13 +118,18 @@ impl Settings {
         u32::try_from(self.lookahead).ok()
     }
 
-    /// Longest time that a decided word is held back in case it goes on.
-    pub(super) fn hold(&self) -> gst::ClockTime {
-        let longest = match self.output {
+    /// Longest time that a decided word is held back in case it goes on, with `output` in effect.
+    pub(super) fn hold(&self, output: NemoSttOutput) -> gst::ClockTime {
+        let longest = match output {
             NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
             _ => self.endpoint_silence,
         };
         gst::ClockTime::from_mseconds(longest.into())
+    }
+
+    /// Milliseconds after which a word without an end is given out in parts.
+    pub(super) fn longest_word(&self) -> Option<u32> {
+        (self.word_hold > 0).then_some(LONGEST_WORD)
     }
 
     /// Shift of the output's running time.
@@ -278,7 +298,7 @@ impl Settings {
                 )
                 .maximum(600_000)
                 .default_value(default.lateness)
-                .mutable_ready()
+                .mutable_playing()
                 .build(),
             glib::ParamSpecString::builder("language-code")
                 .nick("Language Code")
@@ -287,6 +307,42 @@ impl Settings {
                      one language hear that language whatever it says",
                 )
                 .default_value(default.language_code.as_deref())
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("max-utterance")
+                .nick("Maximum Utterance")
+                .blurb(
+                    "Longest utterance in milliseconds; a longer one is cut, at its best pause between words. 0: utterances \
+                     are as long as people speak without a pause",
+                )
+                .maximum(3_600_000)
+                .default_value(default.max_utterance)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("max-utterance-chars")
+                .nick("Maximum Utterance Characters")
+                .blurb(
+                    "Most characters of an utterance, spaces included; a longer one is cut, at its best pause between words. \
+                     0: as many as there are",
+                )
+                .maximum(1_000_000)
+                .default_value(default.max_utterance_chars)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("min-word-duration")
+                .nick("Minimum Word Duration")
+                .blurb("Shortest duration in milliseconds of a word, where there is room before the next one")
+                .maximum(10_000)
+                .default_value(default.min_word_duration)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoolean::builder("hold-until-next")
+                .nick("Hold Until Next")
+                .blurb(
+                    "Text buffers last until the next text begins, as far as that is known when they leave, but at most 3 s \
+                     longer than the sound: for text that is shown over video",
+                )
+                .default_value(default.hold_until_next)
                 .mutable_playing()
                 .build(),
             glib::ParamSpecUInt::builder(MAX_OBSERVED_DELAY)
@@ -320,6 +376,10 @@ impl Settings {
             "overload" => self.overload = read(value),
             "lateness" => self.lateness = read(value),
             "language-code" => self.language_code = read(value),
+            "max-utterance" => self.max_utterance = read(value),
+            "max-utterance-chars" => self.max_utterance_chars = read(value),
+            "min-word-duration" => self.min_word_duration = read(value),
+            "hold-until-next" => self.hold_until_next = read(value),
             _ => unimplemented!("property {name}"),
         }
     }
@@ -347,6 +407,10 @@ impl Settings {
             "overload" => self.overload.to_value(),
             "lateness" => self.lateness.to_value(),
             "language-code" => self.language_code.to_value(),
+            "max-utterance" => self.max_utterance.to_value(),
+            "max-utterance-chars" => self.max_utterance_chars.to_value(),
+            "min-word-duration" => self.min_word_duration.to_value(),
+            "hold-until-next" => self.hold_until_next.to_value(),
             _ => unimplemented!("property {name}"),
         }
     }

@@ -61,16 +61,19 @@ pub struct TextBuffer {
     pub pts: gst::ClockTime,
     pub duration: gst::ClockTime,
     pub discont: bool,
+    /// Running time when it came out, if there is a clock.
+    pub left: Option<gst::ClockTime>,
 }
 
 impl TextBuffer {
-    fn of(buffer: &gst::BufferRef) -> Self {
+    fn of(buffer: &gst::BufferRef, left: Option<gst::ClockTime>) -> Self {
         let map = buffer.map_readable().unwrap();
         Self {
             text: String::from_utf8(map.to_vec()).unwrap(),
             pts: buffer.pts().unwrap(),
             duration: buffer.duration().unwrap(),
             discont: buffer.flags().contains(gst::BufferFlags::DISCONT),
+            left,
         }
     }
 }
@@ -83,8 +86,32 @@ pub struct Harness {
     seen: Arc<Mutex<Vec<Seen>>>,
     /// What upstream answers to a LATENCY query.
     upstream: Arc<Mutex<(bool, gst::ClockTime)>>,
-    /// Base of the last segment that came out.
-    segment_base: Arc<Mutex<Option<gst::ClockTime>>>,
+    /// The last segment that came out.
+    segment: Arc<Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>>,
+    /// Running time up to which the output came.
+    position: Arc<Mutex<gst::ClockTime>>,
+}
+
+/// Running time goes on, or the test fails.
+fn reach(
+    position: &Mutex<gst::ClockTime>,
+    segment: &Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>,
+    start: gst::ClockTime,
+    end: gst::ClockTime,
+) {
+    let segment = lock(segment).clone().expect("a segment comes before text and gaps");
+    if segment.rate() < 0.0 {
+        return;
+    }
+    let running = |pts| segment.to_running_time(pts).unwrap_or_default();
+    let mut position = lock(position);
+    // Rates other than 1 round.
+    assert!(
+        running(start) + gst::ClockTime::from_nseconds(2) >= *position,
+        "running time steps back from {position} to {}",
+        running(start)
+    );
+    *position = running(end).max(*position);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -121,30 +148,40 @@ impl Harness {
 
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (buffers, events) = (seen.clone(), seen.clone());
-        let segment_base = Arc::new(Mutex::new(None));
-        let base = segment_base.clone();
+        let segment = Arc::new(Mutex::new(None));
+        let position = Arc::new(Mutex::new(gst::ClockTime::ZERO));
+        let (segment_in, segment_of_text) = (segment.clone(), segment.clone());
+        let (position_of_text, position_of_gap) = (position.clone(), position.clone());
+        let weak = element.downgrade();
         let template = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &caps).unwrap();
         let sink = gst::Pad::builder_from_template(&template)
             .name("harness_sink")
             .chain_function(move |_, _, buffer| {
-                lock(&buffers).push(Seen::Word(TextBuffer::of(&buffer)));
+                let left = weak.upgrade().and_then(|element| element.current_running_time());
+                let text = TextBuffer::of(&buffer, left);
+                reach(&position_of_text, &segment_of_text, text.pts, text.pts + text.duration);
+                lock(&buffers).push(Seen::Word(text));
                 Ok(gst::FlowSuccess::Ok)
             })
             .event_function(move |pad, parent, event| {
                 lock(&events).push(match event.view() {
                     gst::EventView::Gap(gap) => {
                         let (pts, duration) = gap.get();
-                        Seen::Gap {
-                            pts,
-                            duration: duration.unwrap(),
-                        }
+                        let duration = duration.unwrap();
+                        reach(&position_of_gap, &segment_in, pts, pts + duration);
+                        Seen::Gap { pts, duration }
                     }
                     gst::EventView::CustomDownstream(custom) => {
                         Seen::Custom(custom.structure().unwrap().name().to_string())
                     }
                     gst::EventView::Segment(segment) => {
                         let segment = segment.segment().downcast_ref::<gst::ClockTime>();
-                        lock(&base).replace(segment.unwrap().base().unwrap());
+                        lock(&segment_in).replace(segment.unwrap().clone());
+                        Seen::Event(event.type_())
+                    }
+                    // Nothing before them counts any more.
+                    gst::EventView::FlushStop(_) | gst::EventView::Eos(_) => {
+                        *lock(&position_of_gap) = gst::ClockTime::ZERO;
                         Seen::Event(event.type_())
                     }
                     _ => Seen::Event(event.type_()),
@@ -163,7 +200,8 @@ impl Harness {
             bus,
             seen,
             upstream,
-            segment_base,
+            segment,
+            position,
         }
     }
 
@@ -175,6 +213,7 @@ impl Harness {
     }
 
     pub fn start(&self) {
+        *lock(&self.position) = gst::ClockTime::ZERO;
         self.element.set_state(gst::State::Playing).unwrap();
         self.begin();
     }
@@ -258,7 +297,12 @@ impl Harness {
 
     /// Base of the last segment that came out.
     pub fn segment_base(&self) -> Option<gst::ClockTime> {
-        *lock(&self.segment_base)
+        lock(&self.segment).as_ref().and_then(|segment| segment.base())
+    }
+
+    /// Running time up to which the output came.
+    pub fn position(&self) -> gst::ClockTime {
+        *lock(&self.position)
     }
 
     /// Live and minimum latency, as downstream would be told.

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Events of a stream become buffers, events and messages: words or utterances, with times for samples.
+
+use std::collections::VecDeque;
+
+use super::{
+    NemoSttOutput,
+    output_queue::OutputQueue,
+    payload::{Format, Payload},
+    settings::Settings,
+    timestamps::{Moment, Timestamps},
+};
+use crate::text::{Ending, Event, Utterance, Word};
+
+/// Settings that hold for whole utterances: a change waits for the end of the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct InEffect {
+    pub(super) output: NemoSttOutput,
+    pub(super) lateness: gst::ClockTime,
+}
+
+impl InEffect {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            output: settings.output,
+            lateness: settings.lateness(),
+        }
+    }
+}
+
+/// What the element gives out.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    pub(super) queue: OutputQueue,
+    pub(super) format: Format,
+    in_effect: InEffect,
+    /// Utterances that are over.
+    utterances: u64,
+    /// What the model says that people speak.
+    language: Option<String>,
+    /// Words that were given out while input stalled, and that the stream decodes again if its audio was late only.
+    ahead: VecDeque<Word>,
+    /// The utterance that ended during the stall holds the words before this sample.
+    ended_until: u64,
+}
+
+impl Delivery {
+    /// What holds now.
+    pub(super) fn in_effect(&self) -> InEffect {
+        self.in_effect
+    }
+
+    /// At the boundary of an utterance, what was set since the last one takes effect.
+    pub(super) fn apply(&mut self, settings: &Settings) {
+        self.in_effect = InEffect::of(settings);
+        self.queue.set_lateness(self.in_effect.lateness);
+    }
+
+    pub(super) fn is_by_word(&self) -> bool {
+        self.in_effect.output == NemoSttOutput::Words
+    }
+
+    /// Gives out `event`. `next`: sample before which no other text begins.
+    pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        match event {
+            Event::Token(_) => {}
+            Event::Word(word) => {
+                if self.is_by_word() && !self.was_given(&word) {
+                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
+                }
+            }
+            Event::Partial(partial) => {
+                let words = self.not_ended(&partial);
+                self.words(words, false, next, timestamps, settings);
+            }
+            Event::Utterance(utterance) => {
+                let words = self.not_ended(&utterance);
+                if !self.is_by_word() {
+                    self.words(words, true, next, timestamps, settings);
+                }
+                if !words.is_empty() {
+                    self.queue.final_transcript(utterance.ending);
+                    self.utterances += 1;
+                }
+                self.apply(settings);
+            }
+            Event::Language(language) => self.language = Some(language),
+            Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
+            Event::Turn(_) => {}
+        }
+    }
+
+    /// Gives out what was decoded as if audio ended here. It may be decoded once more, with the audio that is still to come.
+    pub(super) fn event_ahead(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        match event {
+            Event::Word(word) => {
+                let was_given = self.ahead.iter().any(|given| is_same(given, &word));
+                if self.is_by_word() && !was_given {
+                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
+                    self.ahead.push_back(word);
+                }
+            }
+            Event::Utterance(utterance) => {
+                let end = utterance.end();
+                self.event(Event::Utterance(utterance), next, timestamps, settings);
+                self.ended_until = end;
+            }
+            event => self.event(event, next, timestamps, settings),
+        }
+    }
+
+    /// The stream starts over: nothing is decoded twice.
+    pub(super) fn restart(&mut self) {
+        self.ahead.clear();
+        self.ended_until = 0;
+    }
+
+    /// Forgets everything that was not given out.
+    pub(super) fn flush(&mut self) {
+        self.queue.flush();
+        self.restart();
+        self.language = None;
+    }
+
+    fn words(&mut self, words: &[Word], is_final: bool, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        let Some(mut payload) = Payload::new(words, self.utterances, is_final, timestamps) else {
+            return;
+        };
+        payload.language.clone_from(&self.language);
+        if settings.post_messages || !is_final {
+            self.queue.message(payload.structure());
+        }
+        if is_final {
+            let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
+            let stays = stays.flatten().map(|(_, until)| until);
+            self.queue.text(&payload, stays, self.format);
+        }
+    }
+
+    /// Tells the application that the model decoded the end of a turn.
+    fn turn(&mut self, ending: Ending, at: Option<Moment>) {
+        let time = at.as_ref().map(|at| at.pts);
+        let running = at.as_ref().and_then(|at| at.segment.to_running_time(at.pts));
+        let stream = at.as_ref().and_then(|at| at.segment.to_stream_time(at.pts));
+        let structure = gst::Structure::builder("nemostt-turn")
+            .field("ended-by", ending.name())
+            .field("time", time)
+            .field("running-time", running)
+            .field("stream-time", stream)
+            .build();
+        self.queue.message(structure);
+    }
+
+    /// The words of `utterance` that were not in one which is over.
+    fn not_ended<'u>(&self, utterance: &'u Utterance) -> &'u [Word] {
+        let words = &utterance.words;
+        let first = words.partition_point(|word| middle(word) < self.ended_until);
+        &words[first..]
+    }
+
+    /// Whether `word` was given out before all of its audio was there.
+    fn was_given(&mut self, word: &Word) -> bool {
+        while let Some(given) = self.ahead.front() {
+            if is_same(given, word) {
+                self.ahead.pop_front();
+                return true;
+            }
+            if given.start > word.start {
+                return false;
+            }
+            // It was not decoded again.
+            self.ahead.pop_front();
+        }
+        false
+    }
+}
+
+/// Whether `word` is `given`, which was decoded with less audio and so may be elsewhere by a few frames.
+fn is_same(given: &Word, word: &Word) -> bool {
+    let is_near = given.start.abs_diff(word.start) <= 4 * (given.end - given.start);
+    let overlaps = (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given));
+    overlaps || (is_near && given.text == word.text)
+}
+
+fn middle(word: &Word) -> u64 {
+    word.start + word.end.saturating_sub(word.start) / 2
+}

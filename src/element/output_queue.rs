@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What leaves the element: text buffers, events between them, and bus messages, in the order they were made.
+//!
+//! The queue keeps the promises of the source pad: text and GAPs cover all time once, running time never steps back, and a
+//! segment is announced when the first text or GAP in it comes, not while text of the one before is still pending.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    payload::{Format, Payload},
+    segment::Segment,
+    timestamps::Moment,
+};
+use crate::text::Ending;
+
+/// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
+const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
+/// With `hold-until-next`, text stays at most this long after its end.
+const LONGEST_STAY: gst::ClockTime = gst::ClockTime::from_seconds(3);
+
+/// Something to push or post.
+#[derive(Debug)]
+pub(super) enum Item {
+    Buffer(gst::Buffer),
+    Event(gst::Event),
+    /// Contents of an element message.
+    Message(gst::Structure),
+    /// Text of a warning.
+    Warning(String),
+}
+
+/// Collects items and keeps count of how far the output has come.
+#[derive(Debug, Default)]
+pub(super) struct OutputQueue {
+    queue: VecDeque<Item>,
+    /// The segment that downstream knows.
+    segment: Option<Arc<Segment>>,
+    /// Shift of its running times.
+    lateness: gst::ClockTime,
+    /// End of the last buffer or gap, as a timestamp of the segment: nothing before it may be given out any more.
+    position: gst::ClockTime,
+    /// The next buffer does not follow the one before.
+    discont: bool,
+}
+
+impl OutputQueue {
+    /// Sends `segment` downstream, unless it is there. The first one is followed by an empty GAP, so that sinks which wait
+    /// for something need not wait for text.
+    pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
+        let position = match &self.segment {
+            Some(known) if Arc::ptr_eq(known, segment) => return,
+            Some(known) => {
+                // Time up to the new segment belongs to the one before.
+                let boundary = segment.running(segment.start());
+                let (known, until) = (known.clone(), known.at_running(boundary));
+                let is_within = known.stop().is_none_or(|stop| until <= stop);
+                if is_within && !known.is_reverse() {
+                    self.gap_to(until);
+                }
+                Some(segment.at_running(known.running(self.position)))
+            }
+            None => None,
+        };
+        self.queue.push_back(Item::Event(segment.event(self.lateness)));
+        self.segment = Some(segment.clone());
+        self.position = position.unwrap_or_else(|| segment.start());
+        if position.is_none() {
+            let gap = gst::event::Gap::builder(self.position).duration(gst::ClockTime::ZERO);
+            self.queue.push_back(Item::Event(gap.build()));
+        }
+    }
+
+    /// The segment that downstream knows.
+    pub(super) fn segment(&self) -> Option<&Arc<Segment>> {
+        self.segment.as_ref()
+    }
+
+    /// How far the output has come.
+    pub(super) fn position(&self) -> Option<Moment> {
+        let segment = self.segment.clone()?;
+        Some(Moment {
+            pts: self.position,
+            segment,
+        })
+    }
+
+    /// Shifts running times by `lateness` from now on. They do not step back: what would be before the position comes with it.
+    pub(super) fn set_lateness(&mut self, lateness: gst::ClockTime) {
+        let before = std::mem::replace(&mut self.lateness, lateness);
+        let Some(segment) = self.segment.clone().filter(|_| before != lateness) else {
+            return;
+        };
+        self.queue.push_back(Item::Event(segment.event(lateness)));
+        let earlier = before.saturating_sub(lateness);
+        let running = segment.running(self.position);
+        self.position = segment.at_running(running.saturating_add(super::timestamps::signed(earlier)));
+    }
+
+    /// The next text does not follow what came before.
+    pub(super) fn restart(&mut self) {
+        self.discont = true;
+    }
+
+    /// Adds a text buffer. Text that comes too late for its time keeps its length. `next`: a time before which no other text
+    /// will begin, if the text shall stay until then.
+    pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
+        self.announce(&payload.segment);
+        let start = payload.start.max(self.position);
+        let length = payload.end.saturating_sub(payload.start);
+        let mut end = start.saturating_add(length).max(start);
+        if let Some(next) = next {
+            end = end.max(next.min(end.saturating_add(LONGEST_STAY)));
+        }
+        self.gap_to(start);
+        self.position = end;
+
+        let mut buffer = gst::Buffer::from_slice(payload.bytes(format));
+        if let Some(buffer) = buffer.get_mut() {
+            buffer.set_pts(start);
+            buffer.set_duration(end - start);
+            if std::mem::take(&mut self.discont) {
+                buffer.set_flags(gst::BufferFlags::DISCONT);
+            }
+        }
+        self.queue.push_back(Item::Buffer(buffer));
+    }
+
+    /// Adds a warning.
+    pub(super) fn warning(&mut self, text: String) {
+        self.queue.push_back(Item::Warning(text));
+    }
+
+    /// Adds a bus message.
+    pub(super) fn message(&mut self, structure: gst::Structure) {
+        self.queue.push_back(Item::Message(structure));
+    }
+
+    /// Adds the event at the end of an utterance, which says why it is over.
+    pub(super) fn final_transcript(&mut self, ending: Option<Ending>) {
+        let structure = gst::Structure::builder(FINAL_TRANSCRIPT)
+            .field_if_some("ended-by", ending.map(Ending::name))
+            .build();
+        self.queue
+            .push_back(Item::Event(gst::event::CustomDownstream::new(structure)));
+    }
+
+    /// There will be no text before `moment`.
+    pub(super) fn gap_until(&mut self, moment: &Moment) {
+        self.announce(&moment.segment);
+        self.gap_to(moment.pts);
+    }
+
+    /// There is no text for `duration` from `moment` on. Where time goes backwards, so do these.
+    pub(super) fn pass(&mut self, moment: &Moment, duration: gst::ClockTime) {
+        self.announce(&moment.segment);
+        if moment.segment.is_reverse() {
+            self.position = moment.pts;
+        }
+        self.gap_to(moment.pts.saturating_add(duration));
+    }
+
+    fn gap_to(&mut self, pts: gst::ClockTime) {
+        if pts <= self.position {
+            return;
+        }
+        let gap = gst::event::Gap::builder(self.position).duration(pts - self.position);
+        self.queue.push_back(Item::Event(gap.build()));
+        self.position = pts;
+    }
+
+    /// The oldest item.
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        self.queue.pop_front()
+    }
+
+    /// Forgets everything, also what was not popped. Whatever comes next needs a segment.
+    pub(super) fn flush(&mut self) {
+        *self = Self {
+            lateness: self.lateness,
+            ..Self::default()
+        };
+    }
+
+    /// After the end of the stream another one may begin at any time.
+    pub(super) fn end(&mut self) {
+        self.segment = None;
+        self.discont = false;
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the source pad says of its stream, which is one of text, not that of the audio.
+
+use gst::{event, query};
+
+use super::timestamps::Moment;
+
+/// Tags that describe the audio, not the text.
+const AUDIO_TAGS: [&str; 14] = [
+    "audio-codec",
+    "codec",
+    "encoder",
+    "encoder-version",
+    "container-format",
+    "bitrate",
+    "nominal-bitrate",
+    "minimum-bitrate",
+    "maximum-bitrate",
+    "replaygain-track-gain",
+    "replaygain-track-peak",
+    "replaygain-album-gain",
+    "replaygain-album-peak",
+    "replaygain-reference-level",
+];
+
+/// The start of the text of the audio that `audio` starts.
+pub(super) fn stream_start(audio: &event::StreamStart) -> gst::Event {
+    let id = format!("{}/text", audio.stream_id());
+    let start = text_stream(event::StreamStart::builder(&id).seqnum(audio.seqnum()));
+    match audio.group_id() {
+        Some(group) => start.group_id(group).build(),
+        None => start.build(),
+    }
+}
+
+/// Makes it the start of a stream of text, which comes now and then.
+pub(super) fn text_stream(start: event::StreamStartBuilder<'_>) -> event::StreamStartBuilder<'_> {
+    let flags = gst::StreamFlags::SPARSE;
+    let stream = gst::Stream::new(None, None, gst::StreamType::TEXT, flags);
+    start.flags(flags).stream(stream)
+}
+
+/// Of upstream's tags, those that hold for the text, too.
+pub(super) fn tags(event: &event::Tag) -> Option<gst::Event> {
+    let mut tags = event.tag_owned();
+    {
+        let tags = tags.make_mut();
+        for name in AUDIO_TAGS {
+            tags.remove_generic(name);
+        }
+    }
+    (tags.n_tags() > 0).then(|| event::Tag::builder(tags).seqnum(event.seqnum()).build())
+}
+
+/// Answers a POSITION query: how far the text has come.
+pub(super) fn answer_position(query: &mut query::Position, position: Option<&Moment>) -> bool {
+    let time = position.filter(|_| query.format() == gst::Format::Time);
+    let Some(time) = time.and_then(|moment| moment.segment.to_stream_time(moment.pts)) else {
+        return false;
+    };
+    query.set(time);
+    true
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What can be said while input stalls.
+//!
+//! Nobody knows what comes after a stall: audio after a hole, or the audio that is due, late. So the stream is
+//! [saved](crate::recognizer::Stream::save), finished as if it ended here, and its words are given out. If the hole is long,
+//! that is what a file with this hole gives; else the stream is restored and goes on, and what it decodes once more is not
+//! given out once more.
+//!
+//! A word that the stall cut in two is not known: it waits for its other half, but not for ever.
+
+use std::collections::VecDeque;
+
+use crate::text::{Event, Word};
+
+/// Samples over which loudness is measured: 20 ms at 16 kHz.
+const BLOCK: u64 = 320;
+/// The sound of the last blocks is compared with that of the last second and a half.
+const RECENT: usize = 75;
+/// A word may be cut if at least one of so many last blocks is louder than
+const LAST: usize = 2;
+/// this part of the loudest recent one: -20 dB.
+const SPEECH: f32 = 0.1;
+/// And than this, of full scale 1.0: below it is the noise of a quiet room.
+const FLOOR: f32 = 0.003;
+
+/// How loud the last samples were, to tell whether audio ended within a word.
+#[derive(Debug, Default)]
+pub(super) struct Loudness {
+    /// Root mean squares of whole blocks, the newest last.
+    blocks: VecDeque<f32>,
+    sum: f32,
+    samples: u64,
+}
+
+impl Loudness {
+    pub(super) fn push(&mut self, samples: &[i16]) {
+        for &sample in samples {
+            let sample = f32::from(sample) / 32_768.0;
+            self.sum += sample * sample;
+            self.samples += 1;
+            if self.samples == BLOCK {
+                if self.blocks.len() == RECENT {
+                    self.blocks.pop_front();
+                }
+                self.blocks.push_back((self.sum / BLOCK as f32).sqrt());
+                (self.sum, self.samples) = (0.0, 0);
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.blocks.clear();
+        (self.sum, self.samples) = (0.0, 0);
+    }
+
+    /// Whether someone spoke until the last sample.
+    pub(super) fn ends_in_speech(&self) -> bool {
+        let loudest =
+            |blocks: &mut dyn Iterator<Item = &f32>| blocks.fold(0.0_f32, |loudest, &block| loudest.max(block));
+        let last = loudest(&mut self.blocks.iter().rev().take(LAST));
+        last > FLOOR && last > SPEECH * loudest(&mut self.blocks.iter())
+    }
+}
+
+/// What was decoded when input stalled, and is still to be given out.
+#[derive(Debug)]
+pub(super) struct Stall {
+    pending: VecDeque<Event>,
+    /// Whether the last word may go on in audio that is still to come.
+    is_cut: bool,
+    /// Running time at which audio ended, in nanoseconds.
+    pub(super) end: i64,
+}
+
+/// What may be given out by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Words that begin before this sample.
+    pub(super) before: u64,
+    /// The last word, even if it may have been cut.
+    pub(super) cut_word: bool,
+    /// The utterance.
+    pub(super) utterance: bool,
+}
+
+impl Due {
+    /// Input is over, or goes on elsewhere.
+    pub(super) const ALL: Self = Self {
+        before: u64::MAX,
+        cut_word: true,
+        utterance: true,
+    };
+}
+
+impl Stall {
+    /// `events` were decoded at the end of audio at running time `end`, which ends at sample `samples`.
+    pub(super) fn new(events: VecDeque<Event>, end: i64, samples: u64, ends_in_speech: bool, frame: u64) -> Self {
+        let last = events.iter().rev().find_map(word_of);
+        // Silence of a few frames behind a word is enough to know that it is over.
+        let is_cut = ends_in_speech && last.is_some_and(|word| word.end + 4 * frame > samples);
+        Self {
+            pending: events,
+            is_cut,
+            end,
+        }
+    }
+
+    /// The next event that may be given out.
+    pub(super) fn next(&mut self, due: Due, by_word: bool) -> Option<Event> {
+        let waits_for_end = self.is_cut && !due.cut_word;
+        let is_last_word = !self.pending.iter().skip(1).any(|event| matches!(event, Event::Word(_)));
+        let may_leave = match self.pending.front()? {
+            Event::Word(word) if by_word => word.start < due.before && !(waits_for_end && is_last_word),
+            Event::Utterance(_) | Event::Turn(_) => due.utterance && !waits_for_end,
+            _ => true,
+        };
+        may_leave.then(|| self.pending.pop_front()).flatten()
+    }
+
+    /// Whether all was given out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether a word is still to be given out.
+    pub(super) fn has_words(&self, by_word: bool) -> bool {
+        self.pending.iter().any(|event| match event {
+            Event::Word(_) => by_word,
+            Event::Utterance(_) => !by_word,
+            _ => false,
+        })
+    }
+}
+
+fn word_of(event: &Event) -> Option<&Word> {
+    match event {
+        Event::Word(word) => Some(word),
+        _ => None,
+    }
+}

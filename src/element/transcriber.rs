@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Audio in, events out: a stream of the recogniser, what is to be done next, and what is not clear yet.
+//!
+//! All work is done in [steps](Transcriber::step) of at most one window, so that words leave as they are decoded, whatever
+//! the size of a buffer or a hole, and a flush need not wait.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    delivery::Delivery,
+    segment::Segment,
+    settings::Settings,
+    stall::{Due, Loudness, Stall},
+    timestamps::{Arrival, BYTES_PER_SAMPLE, Moment, Placement, Timestamps, Verdict},
+};
+use crate::{
+    error::{Error, Result},
+    recognizer::{Recognizer, Snapshot, Stream},
+    text::{Ending, Event, Pauses},
+};
+
+/// Samples of a step: 80 ms at 16 kHz, the shortest chunk there is.
+const STEP: usize = 1280;
+
+/// Contents of a buffer.
+pub(super) type Bytes = gst::buffer::MappedBuffer<gst::buffer::Readable>;
+
+/// What came, and where it says it belongs.
+pub(super) struct Input {
+    pub(super) pts: Option<gst::ClockTime>,
+    pub(super) segment: Arc<Segment>,
+    /// Whether more than the timestamp says that time jumped: a DISCONT flag, or that it is a GAP event.
+    pub(super) vouched: bool,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    Audio(Bytes),
+    /// Silence of this many samples.
+    Gap(u64),
+}
+
+impl Input {
+    fn samples(&self) -> u64 {
+        match &self.content {
+            Content::Audio(bytes) => (bytes.len() / BYTES_PER_SAMPLE) as u64,
+            Content::Gap(samples) => *samples,
+        }
+    }
+
+    fn arrival(&self) -> Arrival {
+        Arrival {
+            pts: self.pts,
+            len: self.samples(),
+            vouched: self.vouched,
+            fingerprint: match &self.content {
+                Content::Audio(bytes) => Some(fingerprint(bytes)),
+                Content::Gap(_) => None,
+            },
+        }
+    }
+}
+
+enum Work {
+    Place(Input),
+    /// The bytes of a buffer from this one on.
+    Audio(Bytes, usize),
+    Silence(u64),
+    /// Everything so far is decided, and the stream starts over.
+    Finish(Ending),
+    /// Time goes by without audio.
+    Pass(Moment, gst::ClockTime),
+}
+
+/// One stream with its place in time.
+pub(super) struct Transcriber {
+    stream: Stream,
+    /// Samples from one encoder frame to the next.
+    frame: u64,
+    rate: u32,
+    timestamps: Timestamps,
+    work: VecDeque<Work>,
+    /// Audio whose timestamps are not understood yet.
+    withheld: VecDeque<Input>,
+    /// Half a sample: the rest of a buffer.
+    rest: Option<u8>,
+    events: VecDeque<Event>,
+    block: Vec<i16>,
+    loudness: Loudness,
+    stall: Option<Stall>,
+    snapshot: Snapshot,
+    /// What the stream was told that people speak, or what it refused.
+    language: Option<String>,
+}
+
+impl Transcriber {
+    pub(super) fn new(recognizer: &Recognizer) -> Result<Self> {
+        let config = recognizer.config();
+        let rate = config.front_end.sample_rate;
+        Ok(Self {
+            stream: recognizer.stream()?,
+            frame: config.frame_samples(),
+            rate,
+            timestamps: Timestamps::new(rate),
+            work: VecDeque::new(),
+            withheld: VecDeque::new(),
+            rest: None,
+            events: VecDeque::new(),
+            block: Vec::with_capacity(STEP),
+            loudness: Loudness::default(),
+            stall: None,
+            snapshot: Snapshot::default(),
+            language: None,
+        })
+    }
+
+    /// Whether there is audio that was not finished.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.stream.samples() > 0
+    }
+
+    /// Whether an utterance has begun and is not over.
+    pub(super) fn has_utterance(&self) -> bool {
+        self.stream.has_utterance()
+    }
+
+    /// Where audio ends, without what is [withheld](Placement::Withhold).
+    pub(super) fn end(&self) -> Option<Moment> {
+        match self.is_under_way() {
+            true => self.timestamps.at(self.stream.samples()),
+            false => None,
+        }
+    }
+
+    /// Whether audio is withheld until its timestamps are understood.
+    pub(super) fn withholds(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    /// Samples that last for `duration`.
+    pub(super) fn samples(&self, duration: gst::ClockTime) -> u64 {
+        self.timestamps.samples(duration)
+    }
+
+    /// Time that `samples` samples last.
+    pub(super) fn duration(&self, samples: u64) -> gst::ClockTime {
+        self.timestamps.duration(samples)
+    }
+
+    /// Takes audio or a gap, to be worked on in steps.
+    pub(super) fn push(&mut self, input: Input) {
+        self.work.push_back(Work::Place(input));
+    }
+
+    /// Decides everything so far; the stream then starts over. Nothing happens where nothing came.
+    pub(super) fn finish(&mut self, ending: Ending) {
+        if self.withholds() {
+            self.conclude(self.guess());
+        }
+        self.work.push_back(Work::Finish(ending));
+    }
+
+    /// Lets time go by without audio.
+    pub(super) fn pass(&mut self, moment: Moment, duration: gst::ClockTime) {
+        self.work.push_back(Work::Pass(moment, duration));
+    }
+
+    /// Does a part of the work. Gives whether there is more.
+    pub(super) fn step(&mut self, out: &mut Delivery, settings: &Settings) -> Result<bool> {
+        match self.work.pop_front() {
+            None => return Ok(false),
+            Some(Work::Place(input)) => self.place(input, out, settings)?,
+            Some(Work::Audio(bytes, from)) => self.audio(bytes, from, out, settings)?,
+            Some(Work::Silence(samples)) => {
+                let part = samples.min(STEP as u64);
+                if part < samples {
+                    self.work.push_front(Work::Silence(samples - part));
+                }
+                self.block.clear();
+                self.block.resize(part as usize, 0);
+                self.transcribe(out, settings)?;
+            }
+            Some(Work::Finish(ending)) => self.end_stream(ending, out, settings)?,
+            Some(Work::Pass(moment, duration)) => {
+                out.queue.restart();
+                out.queue.pass(&moment, duration);
+            }
+        }
+        Ok(!self.work.is_empty())
+    }
+
+    /// Forgets everything but the model.
+    pub(super) fn flush(&mut self, out: &mut Delivery) {
+        self.work.clear();
+        self.withheld.clear();
+        self.start_over(out);
+    }
+
+    /// Finds the place of `input`, and what is to be done with it.
+    fn place(&mut self, mut input: Input, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        if input.vouched && self.withholds() {
+            self.work.push_front(Work::Place(input));
+            self.conclude(self.guess());
+            return Ok(());
+        }
+        let waiting: u64 = self.withheld.iter().map(Input::samples).sum();
+        let count = self.stream.samples() + waiting;
+        let placement = self.timestamps.place(&input.arrival(), &input.segment, count);
+        if placement == Placement::Withhold {
+            self.withheld.push_back(input);
+            if let Some(verdict) = self.watched() {
+                self.conclude(verdict);
+            }
+            return Ok(());
+        }
+        if self.withholds() {
+            // The stamps are what they should be: what was withheld was late.
+            self.work.push_front(Work::Place(input));
+            self.conclude(Verdict::Late);
+            return Ok(());
+        }
+        let limit = self.samples(settings.gap_threshold());
+        let len = input.samples();
+        match placement {
+            Placement::Hole(samples) | Placement::Overlap(samples) if samples > limit => {
+                input.vouched = true;
+                self.work.push_front(Work::Place(input));
+                self.work.push_front(Work::Finish(Ending::Pause));
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.go_on(out);
+        if placement == Placement::First {
+            out.queue.restart();
+            if let Some(first) = self.timestamps.at(0) {
+                out.queue.gap_until(&first);
+            }
+        }
+        let (silence, skipped) = match placement {
+            Placement::Hole(samples) => (samples, 0),
+            Placement::Overlap(samples) => (0, samples.min(len)),
+            _ => (0, 0),
+        };
+        if silence > 0 || skipped > 0 {
+            self.rest = None;
+        }
+        match input.content {
+            Content::Audio(bytes) => self
+                .work
+                .push_front(Work::Audio(bytes, skipped as usize * BYTES_PER_SAMPLE)),
+            Content::Gap(samples) => self.work.push_front(Work::Silence(samples - skipped)),
+        }
+        self.work.push_front(Work::Silence(silence));
+        Ok(())
+    }
+
+    /// Transcribes a part of a buffer.
+    fn audio(&mut self, bytes: Bytes, from: usize, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        self.block.clear();
+        let mut left = bytes.get(from..).unwrap_or_default();
+        if let (Some(low), Some((&high, after))) = (self.rest, left.split_first()) {
+            self.block.push(i16::from_le_bytes([low, high]));
+            self.rest = None;
+            left = after;
+        }
+        let (pairs, half) = left.as_chunks();
+        let part = &pairs[..pairs.len().min(STEP)];
+        self.block.extend(part.iter().map(|pair| i16::from_le_bytes(*pair)));
+        if part.len() < pairs.len() {
+            let next = bytes.len() - left.len() + part.len() * BYTES_PER_SAMPLE;
+            self.work.push_front(Work::Audio(bytes, next));
+        } else if let &[half] = half {
+            self.rest = Some(half);
+        }
+        self.transcribe(out, settings)
+    }
+
+    /// Transcribes the samples in `block`.
+    fn transcribe(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        if !self.stream.has_utterance() {
+            out.apply(settings);
+        }
+        self.stream.set_pauses(self.pauses(settings));
+        self.tell_language(out, settings)?;
+        self.loudness.push(&self.block);
+        self.stream.accept_s16(self.block.iter().copied())?;
+        self.collect(out, settings);
+        Ok(())
+    }
+
+    /// Tells the model which language is spoken. It goes on with the one before where it does not know it.
+    fn tell_language(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        if self.language.as_deref() == Some(settings.language()) {
+            return Ok(());
+        }
+        self.language = Some(settings.language().into());
+        match self.stream.set_language(settings.language()) {
+            Err(error @ Error::Language { .. }) => {
+                out.queue.warning(format!("language-code: {error}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn pauses(&self, settings: &Settings) -> Pauses {
+        let frame_ms = self.frame * 1000 / u64::from(self.rate);
+        let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(frame_ms));
+        let samples = |ms: u32| u64::from(ms) * u64::from(self.rate) / 1000;
+        Pauses {
+            word: frames(settings.word_hold),
+            utterance: frames(settings.endpoint_silence),
+            partials: settings.post_partials,
+            min_word: samples(settings.min_word_duration),
+            longest_word: settings.longest_word().and_then(frames),
+            max_utterance: (settings.max_utterance > 0).then(|| samples(settings.max_utterance)),
+            max_utterance_chars: (settings.max_utterance_chars > 0).then_some(settings.max_utterance_chars as usize),
+        }
+    }
+
+    /// Turns events of the stream into output, and lets the output come as far as the stream is decided.
+    fn collect(&mut self, out: &mut Delivery, settings: &Settings) {
+        self.take_events();
+        while let Some(event) = self.events.pop_front() {
+            let settled = self.stream.settled();
+            let next = self
+                .events
+                .iter()
+                .find_map(start_of)
+                .map_or(settled, |next| next.min(settled));
+            out.event(event, next, &self.timestamps, settings);
+        }
+        let settled = match out.is_by_word() {
+            true => self.stream.settled(),
+            false => self.stream.settled_utterance(),
+        };
+        if let Some(settled) = self.timestamps.at(settled) {
+            out.queue.gap_until(&settled);
+        }
+        self.timestamps.forget_before(self.stream.settled_utterance());
+    }
+
+    fn take_events(&mut self) {
+        let events = std::iter::from_fn(|| self.stream.next_event());
+        self.events
+            .extend(events.filter(|event| !matches!(event, Event::Token(_))));
+    }
+
+    /// Decides everything so far, because of `ending`, and starts over.
+    fn end_stream(&mut self, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        let samples = self.stream.samples();
+        if samples > 0 {
+            match &mut self.stall {
+                Some(_) => self.release(Due::ALL, out, settings),
+                None => {
+                    self.stream.finish_because(ending, self.padding(settings))?;
+                    self.collect(out, settings);
+                }
+            }
+            if let Some(end) = self.timestamps.at(samples) {
+                out.queue.gap_until(&end);
+            }
+        }
+        self.start_over(out);
+        out.apply(settings);
+        Ok(())
+    }
+
+    /// Samples of silence that are heard after the last one.
+    fn padding(&self, settings: &Settings) -> u64 {
+        self.samples(gst::ClockTime::from_mseconds(settings.eos_padding.into()))
+    }
+
+    fn start_over(&mut self, out: &mut Delivery) {
+        self.stream.reset();
+        self.timestamps.reset();
+        self.loudness.clear();
+        self.events.clear();
+        self.rest = None;
+        self.stall = None;
+        out.restart();
+    }
+
+    /// Input stalls: decides what can be decided without knowing what comes.
+    pub(super) fn begin_stall(&mut self, settings: &Settings) -> Result<()> {
+        let Some(end) = self.end().filter(|_| self.stall.is_none()) else {
+            return Ok(());
+        };
+        let samples = self.stream.samples();
+        self.stream.save(&mut self.snapshot);
+        self.stream.finish_because(Ending::Pause, self.padding(settings))?;
+        self.take_events();
+        let events = std::mem::take(&mut self.events);
+        let is_cut = self.loudness.ends_in_speech();
+        self.stall = Some(Stall::new(events, end.running(), samples, is_cut, self.frame));
+        Ok(())
+    }
+
+    /// The sample at running time `running`, in nanoseconds, counted on beyond the last one.
+    pub(super) fn sample_at(&self, running: i64) -> u64 {
+        self.timestamps.sample_at(running)
+    }
+
+    /// When input stalled, in nanoseconds of running time, if it does.
+    pub(super) fn stalled_since(&self) -> Option<i64> {
+        self.stall.as_ref().map(|stall| stall.end)
+    }
+
+    /// Whether the output need not wait for anything of this stream.
+    pub(super) fn is_all_said(&self) -> bool {
+        match &self.stall {
+            Some(stall) => stall.is_empty(),
+            None => !self.is_under_way(),
+        }
+    }
+
+    /// Gives out what is due while input stalls.
+    pub(super) fn release(&mut self, due: Due, out: &mut Delivery, settings: &Settings) {
+        let Some(stall) = &mut self.stall else { return };
+        let samples = self.stream.samples();
+        while let Some(event) = stall.next(due, out.is_by_word()) {
+            out.event_ahead(event, samples, &self.timestamps, settings);
+        }
+        if !stall.has_words(out.is_by_word())
+            && let Some(end) = self.timestamps.at(samples)
+        {
+            out.queue.gap_until(&end);
+        }
+    }
+
+    /// Input came again, and the stream goes on where it was.
+    fn go_on(&mut self, out: &mut Delivery) {
+        if self.stall.take().is_some() && self.stream.restore(&self.snapshot).is_err() {
+            // Unreachable: the snapshot is of this stream. Then at least nothing is said twice.
+            self.start_over(out);
+        }
+    }
+
+    /// What the stamps of withheld audio say by now.
+    fn watched(&self) -> Option<Verdict> {
+        let (first, last, between) = self.withheld_stamps()?;
+        self.timestamps.watched(first, last, between)
+    }
+
+    fn guess(&self) -> Verdict {
+        match self.withheld_stamps() {
+            Some((first, last, between)) => self.timestamps.guessed(first, last, between),
+            None => Verdict::Hole,
+        }
+    }
+
+    /// Stamps of the first and the last withheld buffer that have one, and the samples between their beginnings.
+    fn withheld_stamps(&self) -> Option<(gst::ClockTime, gst::ClockTime, u64)> {
+        let first = self.withheld.front()?.pts?;
+        let last = self.withheld.iter().rposition(|input| input.pts.is_some())?;
+        let between = self.withheld.iter().take(last).map(Input::samples).sum();
+        Some((first, self.withheld.get(last)?.pts?, between))
+    }
+
+    /// Works on what was withheld, before all other work.
+    fn conclude(&mut self, verdict: Verdict) {
+        self.timestamps.conclude(verdict);
+        while let Some(mut input) = self.withheld.pop_back() {
+            match verdict {
+                Verdict::Hole => input.vouched = true,
+                Verdict::Late => input.pts = None,
+            }
+            self.work.push_front(Work::Place(input));
+        }
+    }
+
+    /// Works on withheld audio although its timestamps are not understood: nothing came that could explain them.
+    pub(super) fn stop_withholding(&mut self) {
+        if self.withholds() {
+            self.conclude(self.guess());
+        }
+    }
+}
+
+/// First sample of the text of `event`.
+fn start_of(event: &Event) -> Option<u64> {
+    match event {
+        Event::Word(word) => Some(word.start),
+        Event::Utterance(utterance) => Some(utterance.start()),
+        _ => None,
+    }
+}
+
+/// Tells buffers apart by their first bytes and their length.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    bytes.len().hash(&mut hasher);
+    bytes[..bytes.len().min(4096)].hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Live sources as they are: they stall, mute, burst, repeat segments and stamp buffers when they come. The clock is the
+//! test's, so nothing here depends on how fast this machine is.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+#[path = "common/clock.rs"]
+mod clock;
+mod common;
+#[path = "common/harness.rs"]
+mod harness;
+#[path = "common/live.rs"]
+mod live;
+
+use common::clip_s16;
+use gst::prelude::*;
+use harness::{Harness, Seen, TextBuffer, buffer, text, time_of};
+use live::{BLOCK, Live, words};
+
+const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+const SECOND: gst::ClockTime = gst::ClockTime::SECOND;
+const LOOKAHEADS: [u32; 4] = [0, 80, 480, 1040];
+
+fn sentences() -> Vec<i16> {
+    clip_s16("u5_eight_sentences")
+}
+
+/// Text of pieces of audio that come from a file, each with the time of its first sample.
+fn from_file(properties: &str, pieces: &[(gst::ClockTime, &[i16])]) -> String {
+    let harness = Harness::play(properties);
+    for (start, samples) in pieces {
+        for (index, block) in samples.chunks(BLOCK).enumerate() {
+            let mut buffer = buffer(block, Some(*start + time_of(index * BLOCK)));
+            if index == 0 {
+                buffer.get_mut().unwrap().set_flags(gst::BufferFlags::DISCONT);
+            }
+            harness.push(buffer).unwrap();
+        }
+    }
+    harness.eos();
+    harness.text()
+}
+
+/// Pauses between words: samples that are quiet for at least 200 ms, by their middles.
+fn pauses(samples: &[i16]) -> Vec<usize> {
+    let mut quiet = 0;
+    let mut found = Vec::new();
+    for (index, sample) in samples.iter().enumerate() {
+        if sample.unsigned_abs() < 100 {
+            quiet += 1;
+            continue;
+        }
+        if quiet > 3_200 && index - quiet > 3_200 {
+            found.push((index - quiet / 2) / BLOCK * BLOCK);
+        }
+        quiet = 0;
+    }
+    found
+}
+
+fn assert_in_time(words: &[TextBuffer], latency: gst::ClockTime) {
+    for word in words {
+        let left = word.left.unwrap();
+        assert!(
+            left <= word.pts + word.duration + latency,
+            "{word:?} left late; latency {latency}"
+        );
+    }
+}
+
+/// Whether input stalls, as the messages tell, oldest first.
+fn stalls(messages: &[gst::Message]) -> Vec<bool> {
+    let structures = messages.iter().filter_map(|message| match message.view() {
+        gst::MessageView::Element(element) => element.structure(),
+        _ => None,
+    });
+    structures
+        .filter(|structure| structure.name() == "nemostt-input")
+        .map(|structure| structure.get("stalled").unwrap())
+        .collect()
+}
+
+#[test]
+fn words_leave_within_the_latency_when_input_stalls() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0];
+    for lookahead in LOOKAHEADS {
+        let properties = format!("lookahead={lookahead}");
+        let mut live = Live::play(&properties);
+        live.speak(&samples[..cut]);
+        live.wait(6 * SECOND);
+        let words = live.words();
+        assert_eq!(
+            text(&words),
+            from_file(&properties, &[(gst::ClockTime::ZERO, &samples[..cut])]),
+            "{lookahead}"
+        );
+        assert_in_time(&words, live.harness.latency().1);
+        // Times are as from a file, although the clock pushed on.
+        let file = Harness::play(&properties);
+        file.speak(&samples[..cut], BLOCK);
+        file.eos();
+        for (word, expected) in words.iter().zip(file.words()) {
+            assert_eq!(
+                (word.pts, word.duration),
+                (expected.pts, expected.duration),
+                "{lookahead}, {}",
+                word.text
+            );
+        }
+        assert_eq!(stalls(&live.harness.messages()), [true]);
+    }
+}
+
+#[test]
+fn an_endpoint_fires_without_data() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0];
+    for output in ["words", "utterances"] {
+        let mut live = Live::play(&format!("lookahead=80 output={output}"));
+        live.speak(&samples[..cut]);
+        live.wait(3 * SECOND);
+        let seen = live.harness.take();
+        let ends = seen
+            .iter()
+            .filter(|seen| matches!(seen, Seen::Custom(name) if name == "rstranscribe/final-transcript"));
+        assert_eq!(ends.count(), 1, "{output}: {seen:?}");
+        assert!(!words(&seen).is_empty());
+    }
+}
+
+#[test]
+fn gaps_follow_the_clock_every_100_ms() {
+    // What comes: a whole stream that then stalls, a track that is announced, nothing at all.
+    for kind in ["stalled", "announced", "nothing"] {
+        let mut live = match kind {
+            "nothing" => Live::silent("lookahead=1040"),
+            _ => Live::play("lookahead=1040"),
+        };
+        if kind == "stalled" {
+            live.speak(&sentences()[..32_000]);
+        }
+        // `wait` fails if the output falls behind the latency.
+        live.wait(5 * SECOND);
+        let gaps = live.harness.take().into_iter().filter_map(|seen| match seen {
+            Seen::Gap { duration, .. } => Some(duration),
+            _ => None,
+        });
+        let gaps: Vec<gst::ClockTime> = gaps.collect();
+        let short = gaps.iter().filter(|&&gap| gap <= 150 * MS).count();
+        assert!(short >= 20, "{kind}: {gaps:?}");
+        // Then it speaks, and is understood.
+        let samples = clip_s16("u1_command");
+        if kind == "nothing" {
+            live.harness.begin();
+        }
+        live.speak(&samples);
+        live.wait(3 * SECOND);
+        assert_eq!(text(&live.words()), "turn on the kitchen light", "{kind}");
+    }
+}
+
+#[test]
+fn nothing_leaves_after_the_end_of_the_stream_or_between_flushes() {
+    let mut live = Live::play("lookahead=80");
+    live.speak(&sentences()[..32_000]);
+    live.harness.eos();
+    live.harness.take();
+    live.set_time(live.now + 10 * SECOND);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(live.harness.take(), [], "after EOS");
+    live.harness.flush();
+    assert!(live.harness.event(gst::event::FlushStart::new()));
+    live.harness.take();
+    live.set_time(live.now + 10 * SECOND);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(live.harness.take(), [], "between flushes");
+    assert!(live.harness.event(gst::event::FlushStop::new(true)));
+    live.harness.take();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(live.harness.take(), [], "before a segment");
+}
+
+#[test]
+fn nothing_leaves_in_paused() {
+    let mut live = Live::play("lookahead=80");
+    live.speak(&sentences()[..32_000]);
+    live.harness.element.set_state(gst::State::Paused).unwrap();
+    live.harness.take();
+    live.set_time(live.now + 100 * SECOND);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(live.harness.take(), []);
+    // Minutes later it goes on where it was.
+    live.harness.element.set_base_time(200 * SECOND);
+    live.set_time(live.now);
+    live.harness.element.set_state(gst::State::Playing).unwrap();
+}
+
+/// Speech with a hole of `hole` at `cut`, live and from a file: the same text.
+fn text_with_hole(properties: &str, samples: &[i16], cut: usize, hole: gst::ClockTime) -> (String, String) {
+    let mut live = Live::play(properties);
+    live.speak(&samples[..cut]);
+    live.wait(hole);
+    let resumed = live.now;
+    live.speak(&samples[cut..]);
+    live.harness.eos();
+    let pieces = [(gst::ClockTime::ZERO, &samples[..cut]), (resumed, &samples[cut..])];
+    (text(&live.words()), from_file(properties, &pieces))
+}
+
+#[test]
+fn a_hole_gives_the_text_that_a_file_with_the_hole_gives() {
+    let samples = sentences();
+    for (index, cut) in pauses(&samples).into_iter().enumerate() {
+        let lookahead = LOOKAHEADS[index % 4];
+        for hole in [300, 700, 950, 1_500, 4_000] {
+            let (live, file) = text_with_hole(&format!("lookahead={lookahead}"), &samples, cut, hole * MS);
+            assert_eq!(live, file, "lookahead {lookahead}, {hole} ms at sample {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_long_hole_within_a_word_gives_the_text_that_a_file_gives() {
+    let samples = sentences();
+    for (index, cut) in (16_000..160_000).step_by(9_920).enumerate() {
+        let lookahead = LOOKAHEADS[index % 4];
+        let (live, file) = text_with_hole(&format!("lookahead={lookahead}"), &samples, cut, 4 * SECOND);
+        assert_eq!(live, file, "lookahead {lookahead}, at sample {cut}");
+    }
+}
+
+/// A source that stamps buffers when they come. Every `period` the network stalls for `stall`, and then all comes at once.
+fn stamped_at_arrival(properties: &str, samples: &[i16], stall: gst::ClockTime, period: gst::ClockTime) -> String {
+    let mut live = Live::play(properties);
+    for (index, block) in samples.chunks(BLOCK).enumerate() {
+        let due = time_of((index + 1) * BLOCK);
+        let phase = gst::ClockTime::from_nseconds(due.nseconds() % period.nseconds());
+        let arrives = if due > period && phase < stall {
+            due - phase + stall
+        } else {
+            due
+        };
+        if arrives > live.now + 50 * MS {
+            live.wait_until(arrives);
+        }
+        // Some microseconds between buffers of a burst.
+        live.set_time(arrives.max(live.now) + 3 * gst::ClockTime::from_useconds(1));
+        live.harness.push(buffer(block, Some(live.now))).unwrap();
+    }
+    live.harness.eos();
+    text(&live.words())
+}
+
+#[test]
+fn stalls_and_bursts_of_a_source_that_stamps_at_arrival_lose_and_invent_nothing() {
+    let samples = sentences();
+    for (index, stall) in [200, 400, 600, 800, 1_000, 1_500, 2_000].into_iter().enumerate() {
+        for lookahead in [LOOKAHEADS[index % 4], 1040] {
+            let properties = format!("lookahead={lookahead}");
+            let expected = from_file(&properties, &[(gst::ClockTime::ZERO, &samples)]);
+            let found = stamped_at_arrival(&properties, &samples, stall * MS, 3 * SECOND);
+            assert_eq!(found, expected, "lookahead {lookahead}, {stall} ms");
+        }
+    }
+}
+
+#[test]
+fn jitter_with_discont_on_every_buffer_changes_nothing() {
+    let samples = sentences();
+    let harness = Harness::play("lookahead=480");
+    for (index, block) in samples.chunks(BLOCK).enumerate() {
+        // -20 to 20 ms, in no order.
+        let jitter = (index * 7919) % 41;
+        let pts = time_of(index * BLOCK) + (20 + jitter as u64) * MS;
+        let mut buffer = buffer(block, Some(pts));
+        buffer.get_mut().unwrap().set_flags(gst::BufferFlags::DISCONT);
+        harness.push(buffer).unwrap();
+    }
+    harness.eos();
+    assert_eq!(
+        harness.text(),
+        from_file("lookahead=480", &[(gst::ClockTime::ZERO, &samples)])
+    );
+}
+
+#[test]
+fn a_buffer_that_is_sent_twice_is_transcribed_once() {
+    let samples = clip_s16("u2_digits");
+    let harness = Harness::play("lookahead=480");
+    for (index, block) in samples.chunks(1_600).enumerate() {
+        let buffer = buffer(block, Some(time_of(index * 1_600)));
+        harness.push(buffer.clone()).unwrap();
+        if index % 3 == 0 {
+            harness.push(buffer).unwrap();
+        }
+    }
+    harness.eos();
+    assert_eq!(
+        harness.text(),
+        from_file("lookahead=480", &[(gst::ClockTime::ZERO, &samples)])
+    );
+}
+
+#[test]
+fn a_source_that_is_late_by_a_constant_is_neither_skipped_nor_warned_about() {
+    let samples = sentences();
+    for overload in ["skip", "block"] {
+        let properties = format!("lookahead=1040 overload={overload}");
+        let mut live = Live::play(&properties);
+        for (index, block) in samples.chunks(BLOCK).enumerate() {
+            let pts = time_of(index * BLOCK);
+            live.set_time(pts + time_of(block.len()) + 300 * MS);
+            live.harness.push(buffer(block, Some(pts))).unwrap();
+        }
+        live.harness.eos();
+        assert_eq!(
+            text(&live.words()),
+            from_file(&properties, &[(gst::ClockTime::ZERO, &samples)]),
+            "{overload}"
+        );
+        let messages = live.harness.messages();
+        let complaints = messages.iter().filter(|message| {
+            matches!(
+                message.type_(),
+                gst::MessageType::Warning | gst::MessageType::Error | gst::MessageType::Qos
+            )
+        });
+        assert_eq!(complaints.count(), 0, "{overload}");
+    }
+}
