@@ -45,11 +45,11 @@ pub(super) struct OutputQueue {
 }
 
 impl OutputQueue {
-    /// Sends `segment` downstream, unless it is there. The first one is followed by an empty GAP, so that sinks which wait
+    /// Sends `segment` downstream, unless it or a later one is there. The first one is followed by an empty GAP, so that sinks which wait
     /// for something need not wait for text.
     pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
         let position = match &self.segment {
-            Some(known) if Arc::ptr_eq(known, segment) => return,
+            Some(known) if segment.number <= known.number => return,
             Some(known) => {
                 // Time up to the new segment belongs to the one before.
                 let boundary = segment.running(segment.start());
@@ -106,11 +106,11 @@ impl OutputQueue {
     /// will begin, if the text shall stay until then.
     pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
         self.announce(&payload.segment);
-        let start = payload.start.max(self.position);
+        let start = self.here(payload.start, &payload.segment).max(self.position);
         let length = payload.end.saturating_sub(payload.start);
         let mut end = start.saturating_add(length).max(start);
         if let Some(next) = next {
-            end = end.max(next.min(end.saturating_add(LONGEST_STAY)));
+            end = end.max(self.here(next, &payload.segment).min(end.saturating_add(LONGEST_STAY)));
         }
         self.gap_to(start);
         self.position = end;
@@ -148,7 +148,7 @@ impl OutputQueue {
     /// There will be no text before `moment`.
     pub(super) fn gap_until(&mut self, moment: &Moment) {
         self.announce(&moment.segment);
-        self.gap_to(moment.pts);
+        self.gap_to(self.here(moment.pts, &moment.segment));
     }
 
     /// There is no text for `duration` from `moment` on. Where time goes backwards, so do these.
@@ -158,6 +158,14 @@ impl OutputQueue {
             self.position = moment.pts;
         }
         self.gap_to(moment.pts.saturating_add(duration));
+    }
+
+    /// `pts` of `segment` as a timestamp of the segment that downstream knows, which may be a later one.
+    fn here(&self, pts: gst::ClockTime, segment: &Arc<Segment>) -> gst::ClockTime {
+        match &self.segment {
+            Some(known) if known.number != segment.number => known.at_running(segment.running(pts)),
+            _ => pts,
+        }
     }
 
     fn gap_to(&mut self, pts: gst::ClockTime) {

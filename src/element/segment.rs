@@ -14,6 +14,8 @@ pub(super) type Time = gst::FormattedSegment<gst::ClockTime>;
 pub(super) struct Segment {
     time: Time,
     seqnum: Option<gst::Seqnum>,
+    /// Segments of a stream are numbered as they come.
+    pub(super) number: u64,
 }
 
 impl Default for Segment {
@@ -21,6 +23,7 @@ impl Default for Segment {
         Self {
             time: Time::new(),
             seqnum: None,
+            number: 0,
         }
     }
 }
@@ -35,7 +38,11 @@ impl Deref for Segment {
 
 impl Segment {
     pub(super) fn new(time: Time, seqnum: Option<gst::Seqnum>) -> Self {
-        Self { time, seqnum }
+        Self {
+            time,
+            seqnum,
+            number: 0,
+        }
     }
 
     /// Where it begins.

@@ -52,8 +52,9 @@ impl Now {
 pub(super) struct Session {
     pub(super) out: Delivery,
     transcriber: Option<Transcriber>,
-    /// The last one that came.
+    /// The last one that came, and how many did.
     segment: Option<Arc<Segment>>,
+    segments: u64,
     /// The buffer before was flagged DISCONT. Where all are, the flag says nothing.
     was_flagged: bool,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
@@ -85,8 +86,10 @@ impl Session {
 
     /// Takes a segment. Whether audio goes on in it without a hole is seen when it comes; downstream is told of the segment
     /// once everything before it is given out.
-    pub(super) fn set_segment(&mut self, segment: Segment) {
+    pub(super) fn set_segment(&mut self, mut segment: Segment) {
         self.is_ended = false;
+        self.segments += 1;
+        segment.number = self.segments;
         let segment = Arc::new(segment);
         let before = self.segment.replace(segment.clone());
         let Some(transcriber) = &mut self.transcriber else {
