@@ -194,7 +194,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`Error::Finished`] after [`finish`](Self::finish); ONNX Runtime's errors, after which the stream must be
-    /// [reset](Self::reset).
+    /// [reset](Self::reset) or [restored](Self::restore).
     pub fn accept(&mut self, samples: &[f32]) -> Result<()> {
         self.accept_observed(samples, &mut |_, _| {})
     }

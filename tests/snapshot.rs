@@ -39,8 +39,9 @@ impl Shown {
     }
 
     fn finish(&mut self, stream: &mut Stream) {
+        // As much silence as leaves one mel frame of `u3_long` to the end of the stream.
         stream
-            .finish_observed(1_000, &mut |window, outputs| self.note(window, outputs))
+            .finish_observed(900, &mut |window, outputs| self.note(window, outputs))
             .unwrap();
         self.take(stream);
     }
