@@ -24,8 +24,9 @@ use crate::{Result, interrupt};
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// How long to wait for the languages of tracks in which there is nothing yet.
 const CHOICE: Duration = Duration::from_secs(2);
-/// How long to wait, after Ctrl-C, for what is on its way.
-const REST: Duration = Duration::from_secs(2);
+/// How long to take, after Ctrl-C, what is on its way.
+const REST: Duration = Duration::from_millis(300);
+const REST_OF_PIPE: Duration = Duration::from_secs(2);
 /// Blocks that may be decoded before they are taken.
 const AHEAD: u32 = 64;
 /// A hole in the timestamps longer than this is silence; shorter ones are the rounding of containers, which count
@@ -43,6 +44,8 @@ pub struct Decoded {
     streams: Streams,
     trouble: Trouble,
     promise: Promise,
+    is_pipe: bool,
+    is_url: bool,
     channel: Option<Channel>,
     track: Option<Track>,
     notice: Option<String>,
@@ -65,6 +68,7 @@ impl Decoded {
         super::start_gstreamer()?;
         let pipeline = gst::Pipeline::new();
         let source = super::element("uridecodebin")?;
+        let is_pipe = bytes.is_some();
         match bytes {
             Some(bytes) => pipe::connect(&source, bytes),
             None => source.set_property("uri", place.uri()?),
@@ -82,6 +86,8 @@ impl Decoded {
             sink,
             trouble: Trouble::new(place),
             promise,
+            is_pipe,
+            is_url: matches!(place, Place::Url(_)),
             channel: wanted.channel,
             track: None,
             notice: None,
@@ -161,6 +167,8 @@ impl Decoded {
         match self.promise {
             Promise::Seconds(seconds) => Some((seconds * f64::from(self.rate)).round() as u64),
             Promise::Open => None,
+            // Of the Internet: may be made as it is sent, with any number for its length.
+            Promise::Unread if self.is_url && self.streams.are_in_wav() => None,
             Promise::Unread => {
                 let length = self.pipeline.query_duration::<gst::ClockTime>()?;
                 Some(samples(length, self.rate))
@@ -225,13 +233,13 @@ impl Decoded {
         }
     }
 
-    /// Ends the source; whether that was long ago.
+    /// Whether Ctrl-C was long enough ago. What is on its way is still taken; standard input then ends by itself.
     fn is_over(&mut self) -> bool {
-        let since = self.stopped.get_or_insert_with(|| {
-            self.pipeline.send_event(gst::event::Eos::new());
-            Instant::now()
-        });
-        since.elapsed() > REST
+        let rest = match self.is_pipe {
+            true => REST_OF_PIPE,
+            false => REST,
+        };
+        self.stopped.get_or_insert_with(Instant::now).elapsed() > rest
     }
 
     fn take(&mut self, sample: &gst::Sample) -> Result<()> {

@@ -39,6 +39,7 @@ struct State {
     /// Names of the streams in the order of the container.
     order: Vec<String>,
     has_container: bool,
+    is_wav: bool,
     /// Tracks of sound that wait for the choice.
     sound: Vec<Waiting>,
     /// What else there is.
@@ -77,6 +78,7 @@ impl Streams {
             );
             let go_on = is_container(&caps);
             let mut state = this.lock();
+            state.is_wav |= caps_name(&caps) == "audio/x-wav";
             state.has_container |= go_on && caps_name(&caps) != "application/x-id3";
             if let (false, Some(id)) = (go_on, pad.stream_id()) {
                 state.order.push(id.into());
@@ -162,6 +164,11 @@ impl Streams {
         self.lock().has_container
     }
 
+    /// Whether the container is WAV.
+    pub fn are_in_wav(&self) -> bool {
+        self.lock().is_wav
+    }
+
     /// Whether all streams are known.
     pub fn are_complete(&self) -> bool {
         self.lock().complete
@@ -221,6 +228,11 @@ impl Streams {
                 // A pad that does not fit makes the decoder post an error.
                 let _ = pad.link(&target);
             }
+        });
+        // The source pushes already; the decoder must not try to pull.
+        pad.add_probe(gst::PadProbeType::QUERY_UPSTREAM, |_, info| match info.query() {
+            Some(query) if query.type_() == gst::QueryType::Scheduling => gst::PadProbeReturn::Drop,
+            _ => gst::PadProbeReturn::Ok,
         });
         self.take(pad, decoder)
     }
@@ -286,10 +298,13 @@ fn known(source: &gst::Element) {
 /// Whether there are streams in what has these caps, as far as GStreamer knows.
 fn is_container(caps: &gst::Caps) -> bool {
     let kind = gst_pbutils::pb_utils_get_caps_description_flags(caps);
+    if kind.intersects(Kind::CONTAINER | Kind::TAG) {
+        return true;
+    }
     if kind.intersects(Kind::SUBTITLE | Kind::IMAGE) {
         return false;
     }
-    if caps_name(caps).starts_with("application/") || kind.intersects(Kind::CONTAINER | Kind::TAG) {
+    if caps_name(caps).starts_with("application/") {
         return true;
     }
     let types = gst::ElementFactoryType::DEMUXER | gst::ElementFactoryType::DEPAYLOADER;
