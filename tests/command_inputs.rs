@@ -264,7 +264,6 @@ fn a_file_without_samples_fails() {
     assert!(complaint(&output).contains("standard input has an audio track ("));
 }
 
-/// The first part of a file, and how long it says it is.
 #[test]
 fn what_is_cut_short_is_transcribed_and_fails() {
     let directory = tempfile::tempdir().unwrap();
@@ -279,15 +278,21 @@ fn what_is_cut_short_is_transcribed_and_fails() {
         let path = directory.path().join(name);
         mux(&path, muxer, &[(&clip, encoder, "")]);
         assert_eq!(written(&transcribe(&[], &path)), line(CLIP), "{name}");
-        cases.push((name, fs::read(&path).unwrap(), name != "cut.ogg"));
+        // GStreamer counts what there is in AVI, and Ogg has no length.
+        cases.push((name, fs::read(&path).unwrap(), name == "cut.mov" || name == "cut.mkv"));
     }
     for (name, bytes, is_promised) in cases {
         let path = directory.path().join(name);
         let half = &bytes[..bytes.len() / 2 + 7];
         fs::write(&path, half).unwrap();
         let mut outputs = vec![("file", transcribe(&[], &path))];
-        if is_promised {
-            outputs.push(("pipe", pipe(&[], half)));
+        match name {
+            "cut.wav" | "cut.mkv" => outputs.push(("pipe", pipe(&[], half))),
+            // Raw sound in MOV is one piece, which never comes to its end.
+            "cut.mov" => {
+                assert!(complaint(&pipe(&[], half)).contains("standard input is cut short: it promises 25.0 s"))
+            }
+            _ => {}
         }
         for (way, output) in outputs {
             let text = String::from_utf8(output.stdout.clone()).unwrap();

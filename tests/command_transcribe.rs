@@ -264,7 +264,8 @@ fn pictures_alone_hold_no_sound() {
     let output = transcribe(&[], &path);
     let complaint = complaint(&output);
     assert!(
-        complaint.contains("silent.mkv has no audio track: all there is in it is ") && complaint.contains("video"),
+        complaint.contains("silent.mkv has no audio track: all there is in it is ")
+            && complaint.contains("(video/x-raw)"),
         "{complaint}"
     );
     assert_eq!(output.stdout, b"");

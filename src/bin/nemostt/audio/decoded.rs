@@ -188,14 +188,16 @@ impl Decoded {
 
     /// What is said about a file without a single sample.
     pub fn emptiness(&self) -> String {
-        let track = self
-            .track
-            .as_ref()
-            .map_or_else(String::new, |track| format!(" ({track})"));
-        format!(
-            "{} has an audio track{track}, but not one sample in it",
-            self.trouble.place()
-        )
+        let place = self.trouble.place();
+        if let Some(announced @ 1..) = self.samples() {
+            let seconds = announced as f64 / f64::from(self.rate);
+            return format!("{place} is cut short: it promises {seconds:.1} s of sound, but not one sample is there");
+        }
+        let track = match &self.track {
+            Some(track) => format!(" ({track})"),
+            None => String::new(),
+        };
+        format!("{place} has an audio track{track}, but not one sample in it")
     }
 
     /// Adds the next samples to `mono`; none at the end.

@@ -92,9 +92,12 @@ impl Input {
     }
 }
 
-/// Whether the file itself shows, beside its length, that it was cut short.
-pub fn is_cut(place: &Place) -> bool {
-    matches!(place, Place::File(path) if whole::ends_within_a_page(path))
+/// How the file itself shows, beside its length, that it was cut short.
+pub fn fault(place: &Place) -> Option<&'static str> {
+    match place {
+        Place::File(path) => whole::fault(path),
+        Place::StandardInput | Place::Url(_) => None,
+    }
 }
 
 fn start_gstreamer() -> Result<()> {

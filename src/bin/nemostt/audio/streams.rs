@@ -108,7 +108,9 @@ impl Streams {
     fn add(&self, pad: &gst::Pad) -> Result<()> {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         if !caps_name(&caps).starts_with("audio/") {
-            self.lock().others.push(track::codec(&caps));
+            self.lock()
+                .others
+                .push(format!("{} ({})", track::codec(&caps), caps_name(&caps)));
             return self.watch(pad);
         }
         let mut state = self.lock();

@@ -10,6 +10,8 @@ use crate::Result;
 /// Listens to the messages about one file or URL.
 pub struct Trouble {
     place: String,
+    /// The URL with the password in it, which GStreamer may tell.
+    secret: Option<String>,
     is_url: bool,
     is_standard_input: bool,
     /// What lacks a plugin, in GStreamer's words.
@@ -20,6 +22,10 @@ impl Trouble {
     pub fn new(place: &Place) -> Self {
         Self {
             place: place.to_string(),
+            secret: match place {
+                Place::Url(url) => Some(url.clone()),
+                _ => None,
+            },
             is_url: matches!(place, Place::Url(_)),
             is_standard_input: *place == Place::StandardInput,
             missing: Vec::new(),
@@ -64,12 +70,17 @@ impl Trouble {
                 "{place} is no audio or video file, or is damaged: GStreamer does not know its format{raw}"
             );
         }
+        let hide = |text: &str| match &self.secret {
+            Some(url) => text.replace(url.as_str(), place),
+            None => text.into(),
+        };
         let debug = message.debug();
         // The last line is the reason; those before it say where in GStreamer.
         let reason = debug
             .as_deref()
             .and_then(|debug| debug.lines().last())
             .unwrap_or_default();
+        let reason = hide(reason);
         let (problem, cure) = match self.is_url {
             true => ("cannot open", "is the address right, and does its server answer?"),
             false => ("cannot decode", "is the file whole?"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! What a file says about its own length, where GStreamer does not pass it on: its `wavparse` tells what is there instead
-//! of what should be there, and Ogg has a length in every page, but none for the whole.
+//! of what should be there, as does `avidemux`, and Ogg has a length in every page, but none for the whole.
 
 use std::{
     fs::File,
@@ -74,23 +74,33 @@ pub fn file(path: &Path) -> Promise {
     }
 }
 
-/// Whether the file at `path` is Ogg and ends within a page.
-pub fn ends_within_a_page(path: &Path) -> bool {
-    let cut = || -> io::Result<bool> {
-        let mut file = File::open(path)?;
-        let mut magic = [0; 4];
-        file.read_exact(&mut magic)?;
-        if magic != *b"OggS" {
-            return Ok(false);
+/// How the file at `path` shows that something is missing at its end, if it does: an end within a page of Ogg, or fewer
+/// bytes than AVI says.
+pub fn fault(path: &Path) -> Option<&'static str> {
+    // What cannot be read was told when it was decoded.
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok().filter(|about| about.is_file())?.len();
+    let mut head = [0; 12];
+    file.read_exact(&mut head).ok()?;
+    match head {
+        [b'O', b'g', b'g', b'S', ..] => {
+            let is_whole = ends_with_a_page(&mut file, length).unwrap_or(true);
+            (!is_whole).then_some("it ends within a page of Ogg")
         }
-        let length = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(length.saturating_sub(PAGE)))?;
-        let mut end = Vec::new();
-        file.take(PAGE).read_to_end(&mut end)?;
-        let last = end.windows(5).rposition(|bytes| bytes == b"OggS\0");
-        Ok(last.is_some_and(|last| !is_whole_page(&end[last..])))
-    };
-    cut().unwrap_or(false)
+        [b'R', b'I', b'F', b'F', a, b, c, d, b'A', b'V', b'I', b' '] => {
+            let size = u64::from(u32::from_le_bytes([a, b, c, d]));
+            (size < UNKNOWN && size + 8 > length).then_some("it has fewer bytes than it says")
+        }
+        _ => None,
+    }
+}
+
+fn ends_with_a_page(file: &mut File, length: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(length.saturating_sub(PAGE)))?;
+    let mut end = Vec::new();
+    file.take(PAGE).read_to_end(&mut end)?;
+    let last = end.windows(5).rposition(|bytes| bytes == b"OggS\0");
+    Ok(last.is_none_or(|last| is_whole_page(&end[last..])))
 }
 
 /// Whether the page at the start of `bytes` ends in them.

@@ -143,11 +143,10 @@ impl Job<'_> {
                 });
             }
         }
-        audio::is_cut(place).then(|| {
-            format!(
-                "{place} is cut short: it ends within a page of Ogg, after {heard:.1} s. What is there was transcribed"
-            )
-        })
+        let why = audio::fault(place)?;
+        Some(format!(
+            "{place} is cut short: {why}, and its sound ends after {heard:.1} s. What is there was transcribed"
+        ))
     }
 
     fn named(&self, error: &gstnemostt::Error) -> String {
