@@ -163,7 +163,7 @@ fn url_stem(url: &str) -> String {
     // Nothing hidden, and neither this directory nor the one above.
     let clean = clean.trim_start_matches('.');
     let stem = match clean.rsplit_once('.') {
-        Some((stem, _)) if !is_host && !stem.is_empty() => stem,
+        Some((stem, extension)) if !is_host && extension.chars().all(char::is_alphanumeric) => stem,
         _ => clean,
     };
     match stem {

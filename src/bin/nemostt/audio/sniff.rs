@@ -44,7 +44,11 @@ pub fn is_file(bytes: &[u8]) -> bool {
         return false;
     }
     let kind = gst_pbutils::pb_utils_get_caps_description_flags(&caps);
-    kind.intersects(Kind::CONTAINER | Kind::AUDIO | Kind::TAG) && has_magic(bytes)
+    let is_strong = match caps.structure(0).map(|caps| caps.name().as_str()) {
+        Some("audio/mpeg" | "audio/x-ac3" | "audio/x-eac3" | "video/mpegts") => may_be_frames(bytes),
+        _ => has_magic(bytes),
+    };
+    is_strong && kind.intersects(Kind::CONTAINER | Kind::AUDIO | Kind::TAG)
 }
 
 /// GStreamer takes two bytes for enough with some formats, and samples come in pairs of bytes. Those that we take have at
@@ -73,8 +77,8 @@ fn has_magic(bytes: &[u8]) -> bool {
             .iter()
             .any(|magic| at(4, magic))
         || (at(0, b"ID3") && bytes.get(3..10).is_some_and(is_id3))
-        || (at(0, b"FLV\x01") || at(0, b"APETAGEX"))
-        || may_be_frames(bytes)
+        || (at(0, b"FLV\x01") && at(5, b"\0\0\0\x09"))
+        || at(0, b"APETAGEX")
 }
 
 /// Version, flags and size after "ID3".
