@@ -126,8 +126,6 @@ impl Job<'_> {
     fn fault(&self, input: &Input, heard: f64, rate: u32) -> Option<String> {
         let seconds = |samples: u64| samples as f64 / f64::from(rate);
         let place = self.place;
-        // The padding is no part of the file.
-        let heard = heard - f64::from(self.arguments.eos_padding) / 1000.0;
         if let (Some(announced), Some(reached)) = (input.samples().map(seconds), input.reached().map(seconds)) {
             let slack = match input.is_length_estimated() {
                 true => SLACK + SLACK_OF_ESTIMATE * announced,
