@@ -57,6 +57,8 @@ pub(super) struct Session {
     segments: u64,
     /// The buffer before was flagged DISCONT. Where all are, the flag says nothing.
     was_flagged: bool,
+    /// Running time at which the last buffer ended, as it was stamped, in nanoseconds.
+    stamped_end: i64,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
     input_end: Option<i64>,
     /// Whether input stalls, and that was said.
@@ -99,7 +101,9 @@ impl Session {
             return;
         };
         let is_same_timeline = segment.runs_as(&before);
-        let starts_later = segment.running(segment.start()) > end.running().saturating_add(PATIENCE);
+        // Audio may be withheld: its timestamps are all that is known of where it ends.
+        let end = end.running().max(self.stamped_end);
+        let starts_later = segment.running(segment.start()) > end.saturating_add(PATIENCE);
         if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
             transcriber.finish(Ending::Pause);
             return;
@@ -116,7 +120,8 @@ impl Session {
     pub(super) fn buffer(&mut self, buffer: gst::Buffer) {
         let segment = self.segment();
         let is_flagged = buffer.flags().contains(gst::BufferFlags::DISCONT);
-        let vouched = is_flagged && !std::mem::replace(&mut self.was_flagged, is_flagged);
+        let was_flagged = std::mem::replace(&mut self.was_flagged, is_flagged);
+        let vouched = is_flagged && !was_flagged;
         let Some(transcriber) = &mut self.transcriber else {
             return;
         };
@@ -127,9 +132,12 @@ impl Session {
         let Ok(bytes) = buffer.into_mapped_buffer_readable() else {
             return;
         };
+        let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
+        if let Some(pts) = pts {
+            self.stamped_end = segment.running(pts.saturating_add(length));
+        }
         if segment.is_reverse() {
             // Speech backwards is not speech. Time goes on, so that downstream does not wait for text.
-            let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
             self.pass(pts, length);
             return;
         }
@@ -231,10 +239,9 @@ impl Session {
                     utterance: pause > 0 && silence >= (now.latency - now.hold).max(0) + pause,
                 };
                 transcriber.release(due, &mut self.out, settings);
-            } else if !transcriber.has_utterance() {
-                self.out.apply(settings);
             }
-        } else {
+        }
+        if self.is_between_utterances() {
             self.out.apply(settings);
         }
         if !now.live {
@@ -273,6 +280,7 @@ impl Session {
         self.out.flush();
         self.segment = None;
         self.was_flagged = false;
+        self.stamped_end = 0;
         self.input_end = None;
         self.is_stalled = false;
         self.is_ended = false;
@@ -301,6 +309,10 @@ impl Session {
         if let Some(segment) = self.segment.as_ref().filter(|_| !self.is_ended) {
             self.out.queue.announce(segment);
         }
+    }
+
+    fn is_between_utterances(&self) -> bool {
+        self.transcriber.as_ref().is_none_or(Transcriber::is_between_utterances)
     }
 
     fn is_all_said(&self) -> bool {

@@ -19,8 +19,8 @@ const BLOCK: u64 = 320;
 const RECENT: usize = 75;
 /// A word may be cut if at least one of so many last blocks is louder than
 const LAST: usize = 2;
-/// this part of the loudest recent one: -20 dB.
-const SPEECH: f32 = 0.1;
+/// this part of the loudest recent one: -30 dB, as the ends of words are.
+const SPEECH: f32 = 0.03;
 /// And than this, of full scale 1.0: below it is the noise of a quiet room.
 const FLOOR: f32 = 0.003;
 

@@ -10,6 +10,8 @@
 //! * ahead by more than [`JUMP`] without a voucher: audio is [withheld](Placement::Withhold) until it is clear what the
 //!   stamps say. If they fall back to the count, it was a burst after a stall; if they stay off for [`CONFIRM`], there is a
 //!   hole;
+//! * behind, before any second of audio had stamps that were right: the first stamp was that of a late buffer, and this one is
+//!   nearer to the truth;
 //! * off otherwise: audio is taken as it comes. Once the stamps have been off by the same amount for [`CONFIRM`], they are
 //!   believed from there on, without any silence and without dropping a sample.
 
@@ -100,6 +102,8 @@ pub(super) struct Timestamps {
     rate: u32,
     anchors: VecDeque<Anchor>,
     watch: Option<Watch>,
+    /// Audio whose stamps were as expected, up to [`CONFIRM`].
+    agreed: i64,
     /// Stamp and contents of the buffer before, if it came when it was due.
     last: Option<(gst::ClockTime, u64, u64)>,
 }
@@ -110,6 +114,7 @@ impl Timestamps {
             rate,
             anchors: VecDeque::new(),
             watch: None,
+            agreed: 0,
             last: None,
         }
     }
@@ -198,6 +203,10 @@ impl Timestamps {
         };
         if offset.abs() <= ALIGNMENT {
             self.watch = None;
+            self.agreed = self
+                .agreed
+                .saturating_add(signed(self.duration(arrival.len)))
+                .min(CONFIRM);
             self.remember(arrival);
             if is_new_segment {
                 self.anchor(count, pts, segment);
@@ -211,6 +220,11 @@ impl Timestamps {
         if arrival.vouched || is_new_segment {
             self.watch = None;
             return self.believe(offset, pts, segment, count);
+        }
+        if offset < 0 && self.agreed < CONFIRM {
+            self.watch = None;
+            self.anchor(count, pts, segment);
+            return Placement::Direct;
         }
         self.observe(offset, pts, arrival.len, segment, count)
     }
@@ -240,16 +254,20 @@ impl Timestamps {
     /// Looks at stamps that nothing vouches for.
     fn observe(&mut self, offset: i64, pts: gst::ClockTime, len: u64, segment: &Arc<Segment>, count: u64) -> Placement {
         let length = signed(self.duration(len));
-        let watch = self.watch.get_or_insert(Watch {
+        let fresh = Watch {
             reference: offset,
             seen: 0,
             withholds: offset > JUMP,
-        });
+        };
+        let watch = self.watch.get_or_insert(fresh);
+        if !watch.withholds && offset.saturating_sub(watch.reference) > JUMP {
+            *watch = fresh;
+        }
         if watch.withholds {
             watch.seen = watch.seen.saturating_add(length);
             return Placement::Withhold;
         }
-        if (offset - watch.reference).abs() > ALIGNMENT {
+        if offset.saturating_sub(watch.reference).abs() > ALIGNMENT {
             *watch = Watch {
                 reference: offset,
                 seen: length,
@@ -317,6 +335,7 @@ impl Timestamps {
 
     fn begin(&mut self, pts: gst::ClockTime, segment: &Arc<Segment>) {
         self.reset();
+        self.agreed = 0;
         self.anchor(0, pts, segment);
     }
 

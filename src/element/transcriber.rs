@@ -69,6 +69,8 @@ enum Work {
     Silence(u64),
     /// Everything so far is decided, and the stream starts over.
     Finish(Ending),
+    /// This much silence after the last sample, and then the rest of it.
+    Padding(u64, Ending),
     /// Time goes by without audio.
     Pass(Moment, gst::ClockTime),
 }
@@ -120,9 +122,12 @@ impl Transcriber {
         self.stream.samples() > 0
     }
 
-    /// Whether an utterance has begun and is not over.
-    pub(super) fn has_utterance(&self) -> bool {
-        self.stream.has_utterance()
+    /// Whether no utterance is in progress, as far as was given out.
+    pub(super) fn is_between_utterances(&self) -> bool {
+        match &self.stall {
+            Some(stall) => stall.is_empty(),
+            None => !self.stream.has_utterance(),
+        }
     }
 
     /// Where audio ends, without what is [withheld](Placement::Withhold).
@@ -182,6 +187,7 @@ impl Transcriber {
                 self.transcribe(out, settings)?;
             }
             Some(Work::Finish(ending)) => self.end_stream(ending, out, settings)?,
+            Some(Work::Padding(samples, ending)) => self.pad(samples, ending, out, settings)?,
             Some(Work::Pass(moment, duration)) => {
                 out.queue.restart();
                 out.queue.pass(&moment, duration);
@@ -199,7 +205,11 @@ impl Transcriber {
 
     /// Finds the place of `input`, and what is to be done with it.
     fn place(&mut self, mut input: Input, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        if input.vouched && self.withholds() {
+        let is_new_segment = self
+            .withheld
+            .back()
+            .is_some_and(|last| !Arc::ptr_eq(&last.segment, &input.segment));
+        if self.withholds() && (input.vouched || is_new_segment) {
             self.work.push_front(Work::Place(input));
             self.conclude(self.guess());
             return Ok(());
@@ -350,25 +360,40 @@ impl Transcriber {
 
     /// Decides everything so far, because of `ending`, and starts over.
     fn end_stream(&mut self, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        let samples = self.stream.samples();
-        if samples > 0 {
-            match &mut self.stall {
-                Some(_) => self.release(Due::ALL, out, settings),
-                None => {
-                    self.stream.finish_because(ending, self.padding(settings))?;
-                    self.collect(out, settings);
-                }
-            }
-            if let Some(end) = self.timestamps.at(samples) {
-                out.queue.gap_until(&end);
-            }
+        if self.is_under_way() && self.stall.is_none() {
+            let padding = self.padding(settings);
+            return self.pad(padding, ending, out, settings);
         }
-        self.start_over(out);
-        out.apply(settings);
+        self.release(Due::ALL, out, settings);
+        self.leave_stream(out, settings);
         Ok(())
     }
 
-    /// Samples of silence that are heard after the last one.
+    /// Transcribes a part of the silence after the last sample, and finishes after the last part.
+    fn pad(&mut self, samples: u64, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        let part = samples.min(STEP as u64);
+        if part > 0 {
+            self.stream.pad(part)?;
+            self.work.push_front(Work::Padding(samples - part, ending));
+            self.collect(out, settings);
+            return Ok(());
+        }
+        self.stream.finish_because(ending, 0)?;
+        self.collect(out, settings);
+        self.leave_stream(out, settings);
+        Ok(())
+    }
+
+    /// The stream is over, and all of it is said.
+    fn leave_stream(&mut self, out: &mut Delivery, settings: &Settings) {
+        if let Some(end) = self.end() {
+            out.queue.gap_until(&end);
+        }
+        self.start_over(out);
+        out.apply(settings);
+    }
+
+    /// Samples of silence to add after the last one.
     fn padding(&self, settings: &Settings) -> u64 {
         self.samples(gst::ClockTime::from_mseconds(settings.eos_padding.into()))
     }
