@@ -26,7 +26,7 @@ use super::{
     session::{Now, Session},
     settings::{MAX_OBSERVED_DELAY, Settings},
     source_pad,
-    ticker::{TICK, Ticker, Wake},
+    ticker::{SHORTEST_TICK, TICK, Ticker, Wake},
     timestamps::{Moment, signed},
 };
 use crate::{
@@ -84,8 +84,8 @@ struct Known {
     position: Option<Moment>,
     /// Running time when data came last.
     last_data: Option<gst::ClockTime>,
-    /// Whether anything came from upstream since the start.
-    has_upstream: bool,
+    /// Whether a segment came from upstream since the start.
+    had_segment: bool,
 }
 
 #[glib::object_subclass]
@@ -302,7 +302,6 @@ impl BaseTransformImpl for NemoStt {
             EventView::StreamStart(start) => {
                 self.drain(Ending::EndOfStream);
                 self.session().begin();
-                lock(&self.known).has_upstream = true;
                 return self.obj().src_pad().push_event(source_pad::stream_start(start));
             }
             EventView::Tag(tags) => {
@@ -479,7 +478,11 @@ impl NemoStt {
             }
         }
         self.keep_known();
-        lock(&self.known).last_data = self.obj().current_running_time();
+        let running = self.obj().current_running_time();
+        lock(&self.known).last_data = running;
+        if let Some(running) = running {
+            self.session().worked(signed(running));
+        }
         Ok(computing)
     }
 
@@ -519,15 +522,15 @@ impl NemoStt {
         })
     }
 
-    /// The [`Ticker`] woke up.
-    pub(super) fn wake(&self, wake: Wake) {
+    /// The [`Ticker`] woke up. Gives how long it may sleep.
+    pub(super) fn wake(&self, wake: Wake) -> Duration {
         let obj = self.obj();
         if lock(&self.lateness).upstream().is_none() {
             self.ask_upstream();
         }
         let _stream = obj.sink_pad().stream_lock();
         if self.is_interrupted.load(Ordering::Relaxed) {
-            return;
+            return TICK;
         }
         let result = match wake {
             Wake::Finish => {
@@ -543,6 +546,11 @@ impl NemoStt {
             // The next buffer meets it, too.
             gst::debug!(CAT, imp = self, "the clock's thread could not push: {error:?}");
         }
+        let due = self.now(true).and_then(|now| self.session().due_in(&now));
+        let due = due.and_then(|due| u64::try_from(due).ok()).map(Duration::from_nanos);
+        // A clock that stands still is asked again after the usual time.
+        due.filter(|due| *due >= SHORTEST_TICK)
+            .map_or(TICK, |due| due.min(TICK))
     }
 
     /// Whether upstream is live, if nothing downstream has asked.
@@ -554,9 +562,10 @@ impl NemoStt {
         }
     }
 
-    /// A live source that sends nothing at all, not even events, must not hold up what waits for text.
+    /// A live source that sends nothing must not hold up what waits for text. Most announce their stream, but their segment only
+    /// with the first buffer (`GstBaseSrc`); behind a closed `valve` not even the stream is known.
     fn stand_in_for_upstream(&self) {
-        let is_needed = !lock(&self.known).has_upstream && !self.session().has_segment();
+        let is_needed = !lock(&self.known).had_segment && !self.session().has_segment();
         let Some(now) = self.now(true).filter(|now| is_needed && now.live) else {
             return;
         };
@@ -565,9 +574,11 @@ impl NemoStt {
         }
         let obj = self.obj();
         let src = obj.src_pad();
-        if !src.has_current_caps() {
+        if src.sticky_event::<gst::event::StreamStart>(0).is_none() {
             let id = src.create_stream_id(&*obj, Some("text"));
             src.push_event(source_pad::text_stream(gst::event::StreamStart::builder(&id)).build());
+        }
+        if !src.has_current_caps() {
             let caps = preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
             self.session().out.format = Format::of(&caps);
             src.push_event(gst::event::Caps::new(&caps));
@@ -635,7 +646,7 @@ impl NemoStt {
 
     /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
     fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
-        lock(&self.known).has_upstream = true;
+        lock(&self.known).had_segment = true;
         self.session().set_segment(Segment::new(segment.clone(), Some(seqnum)));
         match self.work(&self.settings()) {
             Ok(_) => true,

@@ -71,11 +71,6 @@ impl OutputQueue {
         }
     }
 
-    /// The segment that downstream knows.
-    pub(super) fn segment(&self) -> Option<&Arc<Segment>> {
-        self.segment.as_ref()
-    }
-
     /// How far the output has come.
     pub(super) fn position(&self) -> Option<Moment> {
         let segment = self.segment.clone()?;

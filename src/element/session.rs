@@ -22,7 +22,8 @@ const STALL: i64 = 150_000_000;
 const PATIENCE: i64 = 1_000_000_000;
 /// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.
 const CUT_WORD_WAIT: i64 = 2_500_000_000;
-/// GAPs reach this much beyond what the latency demands, so that nothing waits for the next tick: nanoseconds.
+/// When a GAP is due, it reaches this much further than it must: there is one every 100 ms, not one for each buffer. (One that
+/// is not due would hold up a sink that synchronizes, and with it the streaming thread.) In nanoseconds.
 const AHEAD: i64 = 100_000_000;
 
 /// What time it is, in nanoseconds of running time.
@@ -42,8 +43,11 @@ pub(super) struct Now {
 
 impl Now {
     /// What sinks show now, if the pipeline's latency is ours: all text before it must be there.
-    fn live_edge(&self) -> i64 {
-        self.running - self.upstream - self.latency
+    fn edge(&self) -> i64 {
+        match self.live {
+            true => self.running - self.upstream - self.latency,
+            false => self.running,
+        }
     }
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Session {
     stamped_end: i64,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
     input_end: Option<i64>,
+    /// Whether that was ahead of the clock when it came: then something downstream plays at the speed of the clock.
+    was_ahead: bool,
     /// Whether input stalls, and that was said.
     is_stalled: bool,
     /// Nothing is given out any more before a new stream or a flush.
@@ -207,34 +213,44 @@ impl Session {
         Ok(false)
     }
 
+    /// All that came was worked on at running time `running`, in nanoseconds.
+    pub(super) fn worked(&mut self, running: i64) {
+        self.was_ahead = self.input_end.is_some_and(|end| end >= running);
+    }
+
     /// Time passes, with data or without.
     ///
     /// Where nothing comes and text is due by the latency, everything is decided that can be, as if the audio ended there:
-    /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and whatever word is still
-    /// pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that is reached.
+    /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and
+    /// whatever word is still pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that
+    /// is reached. Where upstream is not live, that holds only if nothing comes although it was ahead of the clock before, as
+    /// it is in playback: files that are read slowly, for nothing that plays, keep their times.
     pub(super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
         if self.is_ended {
             return Ok(());
         }
-        let edge = now.live_edge();
-        // What must be there by the next tick.
-        let due = edge.saturating_add(AHEAD);
+        let edge = now.edge();
         let input_end = *self.input_end.get_or_insert(now.running);
-        let is_idle = now.idle >= STALL;
+        let is_idle = now.idle >= STALL && (now.live || self.was_ahead);
+        let position = self.out.queue.position().map(|position| position.running());
+        let is_due = position.is_some_and(|position| position <= edge);
         if let Some(transcriber) = &mut self.transcriber {
-            let position = self.out.queue.position();
             if transcriber.withholds() {
                 if now.idle >= PATIENCE {
                     transcriber.stop_withholding();
                 }
-            } else if is_idle && position.is_some_and(|position| position.running() < due) {
+            } else if is_idle && is_due {
                 transcriber.begin_stall(settings)?;
             }
             if let Some(since) = transcriber.stalled_since() {
                 let silence = now.running - now.upstream - since;
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
-                    before: transcriber.sample_at(due),
+                    before: if is_due {
+                        transcriber.sample_at(edge.saturating_add(AHEAD))
+                    } else {
+                        0
+                    },
                     cut_word: silence >= CUT_WORD_WAIT.max(now.latency),
                     utterance: pause > 0 && silence >= (now.latency - now.hold).max(0) + pause,
                 };
@@ -244,7 +260,7 @@ impl Session {
         if self.is_between_utterances() {
             self.out.apply(settings);
         }
-        if !now.live {
+        if !now.live && !is_idle {
             return Ok(());
         }
         if is_idle && input_end < edge && !std::mem::replace(&mut self.is_stalled, true) {
@@ -257,19 +273,25 @@ impl Session {
         Ok(())
     }
 
-    /// Lets GAPs come up to the live edge, and a little beyond, but not into time that may still bring text.
+    /// When the next GAP is due, in nanoseconds from `now` on.
+    pub(super) fn due_in(&self, now: &Now) -> Option<i64> {
+        let position = self.out.queue.position()?;
+        Some(position.running() - now.edge())
+    }
+
+    /// Lets GAPs come up to what sinks show and a little beyond, but not into time that may still bring text.
     fn follow_clock(&mut self, edge: i64, now: &Now) {
-        let Some(segment) = self.out.queue.segment().filter(|segment| !segment.is_reverse()) else {
+        let Some(position) = self.out.queue.position().filter(|position| position.running() <= edge) else {
             return;
         };
-        let until = edge.saturating_add(AHEAD).min(now.running - now.upstream);
+        let segment = position.segment;
+        if segment.is_reverse() {
+            return;
+        }
+        let until = edge.saturating_add(AHEAD).min(now.running - now.upstream).max(edge);
         let pts = segment.at_running(until);
         let pts = segment.stop().map_or(pts, |stop| pts.min(stop));
-        let moment = Moment {
-            pts,
-            segment: segment.clone(),
-        };
-        self.out.queue.gap_until(&moment);
+        self.out.queue.gap_until(&Moment { pts, segment });
     }
 
     /// Forgets everything but the model.
@@ -281,6 +303,7 @@ impl Session {
         self.segment = None;
         self.was_flagged = false;
         self.stamped_end = 0;
+        self.was_ahead = false;
         self.input_end = None;
         self.is_stalled = false;
         self.is_ended = false;

@@ -195,8 +195,8 @@ fn stamped_at_arrival(properties: &str, samples: &[i16], stall: gst::ClockTime, 
 #[test]
 fn stalls_and_bursts_of_a_source_that_stamps_at_arrival_lose_and_invent_nothing() {
     let samples = sentences();
-    for (index, stall) in [200, 400, 600, 800, 1_000, 1_500, 2_000].into_iter().enumerate() {
-        for lookahead in [LOOKAHEADS[index % 4], 1040] {
+    for stall in [200, 400, 600, 800, 1_000, 1_500, 2_000] {
+        for lookahead in LOOKAHEADS {
             let properties = format!("lookahead={lookahead}");
             let expected = whole(&properties, &samples);
             let found = stamped_at_arrival(&properties, &samples, stall * MS, 3 * SECOND);
