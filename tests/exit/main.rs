@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Processes that end while a model loads, computes or is flushed: none dies of a signal that it was not sent, and none
-//! hangs.
+//! Processes that end while a model loads, computes or is flushed: none dies of a signal that it was not sent, none hangs,
+//! and nothing is left in the user's directories.
 //!
 //! Children are this program again, `gst-launch-1.0` and Python. `NEMOSTT_EXITS=200 cargo test --test exit` tries more of
 //! them than the 96 of `make test`. It has a `main` of its own, for that is what children return from.
@@ -9,11 +9,12 @@
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
 mod child;
+mod home;
 
 use std::{
     fs::File,
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
@@ -223,15 +224,28 @@ fn none_dies(place: &Place) {
     );
 }
 
+/// A directory of the user's that does not exist, but for what a child makes.
+pub fn files_in(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let below = |path: PathBuf| match path.is_dir() {
+        true => files_in(&path),
+        false => vec![path],
+    };
+    entries.flat_map(|entry| below(entry.unwrap().path())).collect()
+}
+
 fn main() {
     if let Ok(task) = std::env::var(child::TASK) {
         return child::run(&task);
     }
     // What `cargo test NAME` and `cargo test -- --list` ask for.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let tests: [(&str, fn(&Place)); 2] = [
+    let tests: [(&str, fn(&Place)); 3] = [
         ("no_child_dies_of_a_signal_it_was_not_sent", none_dies),
         ("quick_restarts_leave_no_threads", child::quick_restarts),
+        ("nothing_is_left_at_home_or_sent_there", home::nothing_is_left_or_sent),
     ];
     if std::env::args().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -9,7 +9,7 @@ use std::{
 
 use ort::{environment::Environment, session::Session, value::Tensor};
 
-use super::{LOGGER, commits, exit, failed, log};
+use super::{LOGGER, commits, exit, failed, log, telemetry};
 use crate::{
     error::{Error, Result},
     headroom,
@@ -37,6 +37,7 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
     exit::guard_thread();
     exit::begin();
     headroom::ask_for(headroom::LIBRARY, "load ONNX Runtime")?;
+    telemetry::disable();
     let mut reason = String::new();
     let candidates = candidates(directories);
     for path in &candidates {

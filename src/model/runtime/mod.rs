@@ -9,6 +9,7 @@ mod commits;
 mod environment;
 mod exit;
 mod operations;
+mod telemetry;
 mod tensors;
 
 use std::{
