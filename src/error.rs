@@ -178,9 +178,24 @@ pub enum Error {
     )]
     OtherSnapshot,
 
+    /// The load was ended by its [`Cancellation`](crate::Cancellation).
+    #[error("loading was cancelled")]
+    Cancelled,
+
+    /// `exit` was called: nothing is loaded or computed any more.
+    #[error("the process is exiting, and nothing more is computed: end streams and loads before `exit` is called")]
+    Exiting,
+
     /// Samples came after the end of the stream.
     #[error("the stream is finished; reset it before it gets more samples")]
     Finished,
+}
+
+impl Error {
+    /// Whether nobody wants the outcome any more, and nothing else is wrong.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Exiting)
+    }
 }
 
 /// The result of the recogniser's functions.

@@ -28,8 +28,8 @@ pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    Cache, CacheDirectory, DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel, ModelConfig,
-    Options, PrecisionChoice, set_runtime_logger,
+    Cache, CacheDirectory, Cancellation, DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel,
+    ModelConfig, Options, PrecisionChoice, set_runtime_logger,
 };
 pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
 pub use text::{Ending, Event, Pauses, Utterance, Word};

@@ -42,6 +42,7 @@ packages=(
 test_packages=(
     python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
     meson ninja-build
+    strace # shows that nothing is sent home
 )
 
 # Other systems name their packages otherwise, so only look for what matters.

@@ -5,12 +5,14 @@
 //! Loading a large model takes seconds. It begins when the element goes to PAUSED, which does not wait for it; the
 //! streaming thread waits at the first buffer, and a flush or a stop wakes it. An element keeps its model until it is
 //! asked for another one or freed, also in NULL: `transcriberbin` takes its transcriber to PAUSED and back only to ask
-//! for the latency.
+//! for the latency. A load that is not done by then is cancelled, and its thread waited for: what follows may be the end of
+//! the process.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -22,7 +24,12 @@ use super::{
     settings::{MODEL_VARIABLE, Settings},
 };
 use crate::{
-    error::Error, features::FrontEndConfig, lock::lock, model::latency_samples, recognizer::Recognizer, timeline,
+    error::Error,
+    features::FrontEndConfig,
+    lock::lock,
+    model::{Cancellation, guard_thread, latency_samples},
+    recognizer::Recognizer,
+    timeline,
 };
 
 /// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
@@ -33,9 +40,32 @@ const FRAME_MS: u32 = 80;
 const PROGRESS: &str = "loading";
 
 /// The model of an element, on its way or there.
-#[derive(Default)]
 pub(super) struct Loader {
     inner: Arc<(Mutex<Inner>, Condvar)>,
+    job: Mutex<Option<Job>>,
+}
+
+/// The last load, which may be done.
+struct Job {
+    cancellation: Cancellation,
+    thread: JoinHandle<()>,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        // This thread may exit while the model is loaded.
+        guard_thread();
+        Self {
+            inner: Arc::default(),
+            job: Mutex::default(),
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.end_job();
+    }
 }
 
 #[derive(Default)]
@@ -68,6 +98,7 @@ pub(super) enum NoModel {
 impl Loader {
     /// Begins to load `request` for `element`, unless it is there already; `done` is called once it is.
     pub(super) fn begin(&self, element: &NemoStt, request: Request, done: impl FnOnce(&NemoStt) + Send + 'static) {
+        guard_thread();
         let load = {
             let mut inner = self.lock();
             inner.flushing = false;
@@ -82,7 +113,9 @@ impl Loader {
             inner.load += 1;
             inner.load
         };
+        self.end_job();
         post_progress(element, gst::ProgressType::Start, "loading the model");
+        let cancellation = request.options.cancellation.clone();
         let inner = self.inner.clone();
         let weak = element.downgrade();
         let job = move || {
@@ -90,14 +123,17 @@ impl Loader {
             finish(&inner, load, &request, loaded.ok(), &weak, done);
         };
         let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);
-        if let Err(error) = spawned {
-            // The closure is gone with the thread that could not be made; whoever waits must not.
-            self.lock().state = State::Failed;
-            self.inner.1.notify_all();
-            element.post_error_message(gst::error_msg!(
-                gst::ResourceError::NoSpaceLeft,
-                ("no thread to load the model on: {error}")
-            ));
+        match spawned {
+            Ok(thread) => *lock(&self.job) = Some(Job { cancellation, thread }),
+            Err(error) => {
+                // The closure is gone with the thread that could not be made; whoever waits must not.
+                self.lock().state = State::Failed;
+                self.inner.1.notify_all();
+                element.post_error_message(gst::error_msg!(
+                    gst::ResourceError::NoSpaceLeft,
+                    ("no thread to load the model on: {error}")
+                ));
+            }
         }
     }
 
@@ -133,7 +169,7 @@ impl Loader {
         self.inner.1.notify_all();
     }
 
-    /// Gives up on a load that is under way. Its thread ends when ONNX Runtime lets it, and what it loaded is freed.
+    /// Ends a load that is under way, and waits for its thread.
     pub(super) fn cancel(&self, element: &NemoStt) {
         let loading = {
             let mut inner = self.lock();
@@ -145,8 +181,22 @@ impl Loader {
             loading
         };
         self.inner.1.notify_all();
+        self.end_job();
         if loading {
             post_progress(element, gst::ProgressType::Canceled, "loading was cancelled");
+        }
+    }
+
+    /// Cancels the last load if it is not done, and waits for its thread; but not if this is it, which has loaded then and only
+    /// gives messages.
+    fn end_job(&self) {
+        let Some(Job { cancellation, thread }) = lock(&self.job).take() else {
+            return;
+        };
+        cancellation.cancel();
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic in it has become an error message already.
+            let _ = thread.join();
         }
     }
 
@@ -174,6 +224,11 @@ fn finish(
             Some(Ok(recognizer)) => {
                 state.state = State::Ready(request.clone(), recognizer);
                 None
+            }
+            // Nobody is left to be told.
+            Some(Err(Error::Exiting)) => {
+                state.state = State::Failed;
+                return;
             }
             Some(Err(error)) => {
                 state.state = State::Failed;

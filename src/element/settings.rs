@@ -109,7 +109,7 @@ impl Settings {
                 },
                 ..Default::default()
             },
-            runtime_directories: Vec::new(),
+            ..Default::default()
         }
     }
 

@@ -83,12 +83,13 @@ impl Encoder {
         let mut graph = part.graph;
         let mut slot = None;
         if let Some(unread) = part.unread {
+            options.cancellation.check()?;
             slot = Slot::of(&name, &graph, &unread, lookahead, options)?;
             if let Some(slot) = &slot
                 && let Some(prepared) = slot.read()
             {
                 match start(prepared, true) {
-                    Err(error) => slot.discard(&error),
+                    Err(error) if !Error::is_end(&error) => slot.discard(&error),
                     done => return done,
                 }
             }

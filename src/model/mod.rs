@@ -3,6 +3,7 @@
 //! A loaded model: its graphs, its vocabulary and its numbers, checked once and shared by every stream.
 
 mod cache;
+mod cancellation;
 #[cfg(feature = "embedded-model")]
 mod embedded;
 mod encoder;
@@ -25,14 +26,15 @@ mod variants;
 
 use std::path::Path;
 
+pub use cancellation::Cancellation;
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState};
 pub use files::GraphFile;
 use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
-pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, set_runtime_logger};
+pub(crate) use runtime::{Tensor, guard_thread};
 pub use sidecar::Languages;
 use sidecar::Sidecar;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use super::Cancellation;
+
 /// How a model is loaded and run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -28,6 +30,8 @@ pub struct Options {
     pub cache: Cache,
     /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
     pub runtime_directories: Vec<PathBuf>,
+    /// Ends the load early.
+    pub cancellation: Cancellation,
 }
 
 impl Default for Options {
@@ -42,6 +46,7 @@ impl Default for Options {
             max_symbols: 10,
             cache: Cache::default(),
             runtime_directories: Vec::new(),
+            cancellation: Cancellation::default(),
         }
     }
 }

@@ -89,7 +89,7 @@ fn events(pauses: Pauses, labels: &[Token], plan: Plan) -> Vec<Event> {
             transcript.end_at(plan.end);
         }
         if frames >= last.max(plan.known_at) {
-            transcript.finish();
+            transcript.finish(super::Ending::EndOfStream);
         }
         let next = match frames + plan.chunk {
             next if frames < plan.known_at => next.min(plan.known_at),
@@ -108,7 +108,7 @@ fn events(pauses: Pauses, labels: &[Token], plan: Plan) -> Vec<Event> {
             events.push(event);
         }
         if frames >= last.max(plan.known_at) {
-            assert!(!transcript.has_utterance());
+            assert!(transcript.utterance_start().is_none());
             return events;
         }
         frames = next;

@@ -722,19 +722,19 @@ mod tests {
     fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
         let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
         let mut transcript = Transcript::new(1280);
-        assert!(!transcript.has_utterance());
+        assert!(transcript.utterance_start().is_none());
         let token = |transcript: &mut Transcript, id, frame| {
             let log_prob = 0.0;
             transcript.token(&vocabulary, Token { id, frame, log_prob });
         };
         token(&mut transcript, 0, 0);
-        assert!(transcript.has_utterance());
+        assert!(transcript.utterance_start().is_some());
         let mut copy = transcript.clone();
         token(&mut transcript, 3, 0);
-        assert!(transcript.has_utterance(), "the word waits");
+        assert!(transcript.utterance_start().is_some(), "the word waits");
         transcript.decoded(2);
-        assert!(!transcript.has_utterance());
-        copy.finish();
-        assert!(!copy.has_utterance());
+        assert!(transcript.utterance_start().is_none());
+        copy.finish(Ending::EndOfStream);
+        assert!(copy.utterance_start().is_none());
     }
 }

@@ -5,13 +5,16 @@
 //! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
 //! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
 
+mod commits;
+mod environment;
+mod exit;
 mod operations;
+mod telemetry;
 mod tensors;
 
 use std::{
     fmt::Display,
-    path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Mutex, OnceLock},
 };
 
 use ort::{
@@ -22,9 +25,17 @@ use ort::{
     value::PrimitiveTensorElementType,
 };
 
+use self::{
+    commits::UnderWay,
+    environment::environment,
+    exit::{Owned, enter},
+};
+pub(crate) use self::{
+    commits::stop_unwanted as stop_unwanted_loads,
+    exit::{guard_thread, is_exiting},
+};
 use super::{
     Device, Options, PrecisionChoice,
-    library::candidates,
     threads::{threads_for, wait_for},
 };
 use crate::{
@@ -33,8 +44,6 @@ use crate::{
     headroom,
     lock::lock,
 };
-
-static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
 /// Whether a graph with operations of ours was loaded. ONNX Runtime notes their domain for the whole process when the first
 /// one is, without a lock of its own: a second one at the same time would be refused.
@@ -77,49 +86,6 @@ pub(crate) fn note(level: LogLevel, message: &str) {
     }
 }
 
-/// Loads ONNX Runtime unless it is loaded already. A failure is not remembered: the next call tries again.
-fn environment(directories: &[PathBuf]) -> Result<Environment> {
-    let mut current = lock(&ENVIRONMENT);
-    if let Some(environment) = &*current {
-        return Ok(environment.clone());
-    }
-    headroom::ask_for(headroom::LIBRARY, "load ONNX Runtime")?;
-    let mut reason = String::new();
-    let candidates = candidates(directories);
-    for path in &candidates {
-        match ort::init_from(path) {
-            Ok(builder) => {
-                headroom::ask_for(headroom::START, "start ONNX Runtime")?;
-                let mut builder = builder.with_name("nemostt").with_telemetry(false);
-                if LOGGER.get().is_some() {
-                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| log(level, message)));
-                }
-                let environment = builder.build().map_err(|error| failed("start", error))?;
-                *current = Some(environment.clone());
-                return Ok(environment);
-            }
-            Err(error) => reason = explain(&error),
-        }
-    }
-    Err(Error::RuntimeMissing {
-        tried: candidates.iter().map(|path| path.display().to_string()).collect(),
-        minimum: format!("1.{}", ort::MINOR_VERSION),
-        reason,
-    })
-}
-
-/// `dlopen`'s own words, too, which the error keeps to itself.
-fn explain(error: &ort::LoadDynamicError) -> String {
-    let cause = match error {
-        ort::LoadDynamicError::Dlopen { error, .. } => std::error::Error::source(error),
-        _ => None,
-    };
-    match cause {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
 fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
     let (doing, reason) = (doing.into(), reason.to_string());
     match is_out_of_memory(&reason) {
@@ -158,13 +124,15 @@ fn is_out_of_memory(reason: &str) -> bool {
 /// A graph, loaded and optimised. Streams share it: one at a time runs on it.
 pub(crate) struct Session {
     // `ort` takes `&mut` to run.
-    session: Mutex<ort::session::Session>,
+    session: Mutex<Owned<ort::session::Session>>,
     device: Device,
     threads: usize,
 }
 
 /// The device that `options` come down to: never `Auto`.
 pub(crate) fn device_of(options: &Options) -> Result<Device> {
+    options.cancellation.check()?;
+    let _inside = enter()?;
     // Which devices there are is known once ONNX Runtime is loaded.
     environment(&options.runtime_directories)?;
     pick_device(options.device)
@@ -191,6 +159,8 @@ impl Session {
 
     /// Loads a graph that is encoded; `name` is for messages.
     pub(crate) fn start(graph: Encoded, name: &str, options: &Options) -> Result<Self> {
+        options.cancellation.check()?;
+        let _inside = enter()?;
         let environment = environment(&options.runtime_directories)?;
         let device = pick_device(options.device)?;
         let threads = threads_for(options.threads, graph.weights);
@@ -215,9 +185,13 @@ impl Session {
             first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
         }
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
-        let session = builder
-            .commit_from_memory(&graph.model)
-            .map_err(|error| refused(name, &error))?;
+        let mut under_way = UnderWay::begin(&mut builder, &options.cancellation);
+        let session = under_way.builder().commit_from_memory(&graph.model);
+        drop(under_way);
+        let session = Owned::new(session.map_err(|error| {
+            let unwanted = options.cancellation.check().err();
+            unwanted.unwrap_or_else(|| refused(name, &error))
+        })?);
         if let Some(is_known) = &mut first {
             **is_known = true;
         }
@@ -241,16 +215,18 @@ impl Session {
 
     /// An empty binding for [`run`](Self::run).
     pub(crate) fn bind(&self) -> Result<Binding> {
+        let _inside = enter()?;
         let session = lock(&self.session);
         let binding = session
             .create_binding()
             .map_err(|error| failed("bind tensors", error))?;
-        Ok(Binding(binding))
+        Ok(Binding(Owned::new(binding)))
     }
 
     /// Sizes of `output` after a run on the inputs of `binding`.
     pub(crate) fn sizes_of(&self, binding: &mut Binding, output: &str) -> Result<Vec<usize>> {
         let doing = || format!("find the size of {output}");
+        let _inside = enter()?;
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let bound = memory.and_then(|memory| binding.0.bind_output_to_device(output, &memory));
         bound.map_err(|error| failed(doing(), error))?;
@@ -266,6 +242,7 @@ impl Session {
 
     /// Runs the graph on the tensors of `binding`.
     pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
+        let _inside = enter()?;
         let mut session = lock(&self.session);
         let outputs = session.run_binding(&binding.0).map_err(|error| failed(doing, error))?;
         drop(outputs);
@@ -312,15 +289,17 @@ fn configure(environment: &Environment, device: Device, threads: usize, wait: u3
 
 /// A tensor in host memory that lives as long as its owner: written in place, never reallocated.
 #[derive(Debug)]
-pub(crate) struct Tensor<T: PrimitiveTensorElementType + std::fmt::Debug>(ort::value::Tensor<T>);
+pub(crate) struct Tensor<T: PrimitiveTensorElementType + std::fmt::Debug>(Owned<ort::value::Tensor<T>>);
 
 impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
     /// A tensor of zeros.
     pub(crate) fn zeros(shape: &[usize]) -> Result<Self> {
+        let _inside = enter()?;
         let shape: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
         // `Tensor::new` writes zeros into host memory.
         let tensor = ort::value::Tensor::new(&ort::memory::Allocator::default(), shape);
-        Ok(Self(tensor.map_err(|error| failed("allocate a tensor", error))?))
+        let tensor = tensor.map_err(|error| failed("allocate a tensor", error))?;
+        Ok(Self(Owned::new(tensor)))
     }
 
     /// Its values, row by row.
@@ -336,7 +315,7 @@ impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
 
 /// Which tensors a run reads and writes.
 #[derive(Debug)]
-pub(crate) struct Binding(IoBinding);
+pub(crate) struct Binding(Owned<IoBinding>);
 
 impl Binding {
     /// Reads input `name` from `tensor`.
@@ -344,6 +323,7 @@ impl Binding {
     where
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {
+        let _inside = enter()?;
         let bound = self.0.bind_input(name, &tensor.0);
         bound.map_err(|error| failed(format!("bind input {name}"), error))
     }
@@ -353,6 +333,7 @@ impl Binding {
     where
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {
+        let _inside = enter()?;
         let bound = self.0.bind_output(name, tensor.0.view_mut());
         bound.map_err(|error| failed(format!("bind output {name}"), error))
     }

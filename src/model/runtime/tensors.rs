@@ -173,7 +173,7 @@ unsafe fn data<T>(value: *mut OrtValue) -> ort::Result<*mut T> {
 ///
 /// # Safety
 /// `status` must come from a call of ONNX Runtime, and not have been released.
-unsafe fn check(status: OrtStatusPtr) -> ort::Result<()> {
+pub(super) unsafe fn check(status: OrtStatusPtr) -> ort::Result<()> {
     if status.0.is_null() {
         return Ok(());
     }

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What a transcription writes to the user's directories, and whether it asks the network for anything.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use super::{Place, files_in};
+
+/// In real time: ONNX Runtime 1.31 looks up a host after nine seconds.
+const PIPELINE: [&str; 9] = [
+    "-q",
+    "audiotestsrc",
+    "is-live=true",
+    "num-buffers=190",
+    "!",
+    "nemostt",
+    "!",
+    "fakesink",
+    "sync=false",
+];
+
+/// The compiled-in model is too small to be kept: the cache stays empty, too.
+pub fn nothing_is_left_or_sent(place: &Place) {
+    // What the children of other tests wrote counts, too.
+    let nothing_is_left = || {
+        let found = files_in(&place.path().join("home"));
+        assert!(found.is_empty(), "{found:?}");
+    };
+    transcribe(place);
+    nothing_is_left();
+}
+
+/// Runs the pipeline, and watches what it asks of the network where that can be done.
+fn transcribe(place: &Place) {
+    let calls = place.path().join("calls");
+    let mut command = match (
+        can(&["unshare", "-rn", "true"]),
+        can(&["strace", "-qq", "-o", "/dev/null", "true"]),
+    ) {
+        // In a network of its own nothing answers.
+        (true, true) => place.command("unshare"),
+        (false, true) => place.command("strace"),
+        (_, false) => {
+            println!("strace is missing or may not trace: the network is not watched");
+            let output = place.command("gst-launch-1.0").args(PIPELINE).output().unwrap();
+            return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    };
+    if command.get_program() == "unshare" {
+        command.args(["-rn", "strace"]);
+    }
+    command
+        .args(["-f", "-qq", "-e", "trace=%network,openat", "-o"])
+        .arg(&calls);
+    let output = command.arg("gst-launch-1.0").args(PIPELINE).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let calls = fs::read_to_string(calls).unwrap();
+    assert!(calls.contains("libonnxruntime"), "nothing was traced");
+    // Whoever looks for a host reads how that is done. Threads of GStreamer have pairs of sockets without a network.
+    let network = ["AF_INET", "resolv.conf", "nsswitch.conf", "/etc/hosts"];
+    let wrong: Vec<&str> = calls
+        .lines()
+        .filter(|line| network.iter().any(|word| line.contains(word)))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn can(command: &[&str]) -> bool {
+    let tried = Command::new(command[0])
+        .args(&command[1..])
+        .stderr(Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
+}
