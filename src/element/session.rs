@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::{
     delivery::Delivery,
+    input::{Content, Input},
     output_queue::Item,
     segment::Segment,
     settings::Settings,
     stall::Due,
     timestamps::{BYTES_PER_SAMPLE, Moment, clock_time},
-    transcriber::{Content, Input, Transcriber},
+    transcriber::Transcriber,
 };
 use crate::{error::Result, recognizer::Recognizer, text::Ending};
 

@@ -9,10 +9,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     delivery::Delivery,
-    segment::Segment,
+    input::{Bytes, Content, Input},
     settings::Settings,
     stall::{Due, Loudness, Stall},
-    timestamps::{Arrival, BYTES_PER_SAMPLE, Moment, Placement, Timestamps, Verdict},
+    timestamps::{BYTES_PER_SAMPLE, Moment, Placement, Timestamps, Verdict},
 };
 use crate::{
     error::{Error, Result},
@@ -22,45 +22,6 @@ use crate::{
 
 /// Samples of a step: 80 ms at 16 kHz, the shortest chunk there is.
 const STEP: usize = 1280;
-
-/// Contents of a buffer.
-pub(super) type Bytes = gst::buffer::MappedBuffer<gst::buffer::Readable>;
-
-/// What came, and where it says it belongs.
-pub(super) struct Input {
-    pub(super) pts: Option<gst::ClockTime>,
-    pub(super) segment: Arc<Segment>,
-    /// Whether more than the timestamp says that time jumped: a DISCONT flag, or that it is a GAP event.
-    pub(super) vouched: bool,
-    pub(super) content: Content,
-}
-
-pub(super) enum Content {
-    Audio(Bytes),
-    /// Silence of this many samples.
-    Gap(u64),
-}
-
-impl Input {
-    fn samples(&self) -> u64 {
-        match &self.content {
-            Content::Audio(bytes) => (bytes.len() / BYTES_PER_SAMPLE) as u64,
-            Content::Gap(samples) => *samples,
-        }
-    }
-
-    fn arrival(&self) -> Arrival {
-        Arrival {
-            pts: self.pts,
-            len: self.samples(),
-            vouched: self.vouched,
-            fingerprint: match &self.content {
-                Content::Audio(bytes) => Some(fingerprint(bytes)),
-                Content::Gap(_) => None,
-            },
-        }
-    }
-}
 
 enum Work {
     Place(Input),
@@ -511,13 +472,4 @@ fn start_of(event: &Event) -> Option<u64> {
         Event::Utterance(utterance) => Some(utterance.start()),
         _ => None,
     }
-}
-
-/// Tells buffers apart by their first bytes and their length.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    bytes.len().hash(&mut hasher);
-    bytes[..bytes.len().min(4096)].hash(&mut hasher);
-    hasher.finish()
 }
