@@ -114,8 +114,25 @@ impl NemoStt {
             },
             live,
             upstream: signed(upstream),
+            plays: !live && is_idle && plays(&obj.src_pad()),
             latency: signed(self.processing_latency()),
             hold: signed(hold),
         })
     }
+}
+
+/// Whether a sink downstream of `pad` waits for the clock. (Nothing in a pipeline says so but its sinks.)
+fn plays(pad: &gst::Pad) -> bool {
+    let Some(parent) = pad.peer().and_then(|peer| peer.parent()) else {
+        return false;
+    };
+    let element = match parent.downcast::<gst::Element>() {
+        Ok(element) => element,
+        // Out of a bin, through its ghost pad.
+        Err(parent) => return parent.downcast::<gst::Pad>().is_ok_and(|ghost| plays(&ghost)),
+    };
+    if element.element_flags().contains(gst::ElementFlags::SINK) {
+        return !element.has_property_with_type("sync", bool::static_type()) || element.property("sync");
+    }
+    element.src_pads().iter().any(plays)
 }

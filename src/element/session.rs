@@ -36,6 +36,8 @@ pub(super) struct Now {
     /// Whether upstream is live, and its latency.
     pub(super) live: bool,
     pub(super) upstream: i64,
+    /// Whether a sink downstream waits for the clock.
+    pub(super) plays: bool,
     /// Latency of this element.
     pub(super) latency: i64,
     /// Part of it for which words are held back.
@@ -66,7 +68,7 @@ pub(super) struct Session {
     stamped_end: i64,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
     input_end: Option<i64>,
-    /// Whether that was ahead of the clock when it came: then something downstream plays at the speed of the clock.
+    /// Whether that was ahead of the clock when it came.
     was_ahead: bool,
     /// Whether input stalls, and that was said.
     is_stalled: bool,
@@ -224,15 +226,14 @@ impl Session {
     /// Where nothing comes and text is due by the latency, everything is decided that can be, as if the audio ended there:
     /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and
     /// whatever word is still pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that
-    /// is reached. Where upstream is not live, that holds only if nothing comes although it was ahead of the clock before, as
-    /// it is in playback: files that are read slowly, for nothing that plays, keep their times.
+    /// is reached. Where upstream is not live, that holds in playback only: text of a file that is read slowly keeps its times.
     pub(super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
         if self.is_ended {
             return Ok(());
         }
         let edge = now.edge();
         let input_end = *self.input_end.get_or_insert(now.running);
-        let is_idle = now.idle >= STALL && (now.live || self.was_ahead);
+        let is_idle = now.idle >= STALL && (now.live || (self.was_ahead && now.plays));
         let position = self.out.queue.position().map(|position| position.running());
         let is_due = position.is_some_and(|position| position <= edge);
         if let Some(transcriber) = &mut self.transcriber {

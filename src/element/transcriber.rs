@@ -193,8 +193,10 @@ impl Transcriber {
         }
         let limit = self.samples(settings.gap_threshold());
         let len = input.samples();
-        match placement {
-            Placement::Hole(samples) | Placement::Overlap(samples) if samples > limit => {
+        match (placement, &input.content) {
+            // What is there already is not made silent.
+            (Placement::Overlap(samples), Content::Gap(len)) if samples >= *len => return Ok(()),
+            (Placement::Hole(samples) | Placement::Overlap(samples), _) if samples > limit => {
                 input.vouched = true;
                 self.work.push_front(Work::Place(input));
                 self.work.push_front(Work::Finish(Ending::Pause));

@@ -182,6 +182,21 @@ fn a_gap_without_duration_and_empty_buffers_change_nothing() {
 }
 
 #[test]
+fn a_gap_over_audio_that_is_there_changes_nothing() {
+    let samples = clip_s16("u2_digits");
+    let harness = Harness::play("lookahead=480");
+    for (index, block) in samples.chunks(1_600).enumerate() {
+        let pts = time_of(index * 1_600);
+        if index == 40 {
+            harness.event(gst::event::Gap::builder(SECOND).duration(500 * MS).build());
+        }
+        harness.push(buffer(block, Some(pts))).unwrap();
+    }
+    harness.eos();
+    assert_eq!(harness.text(), whole("lookahead=480", &samples));
+}
+
+#[test]
 fn half_samples_are_kept_for_the_next_buffer() {
     let samples = clip_s16("u1_command");
     let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();

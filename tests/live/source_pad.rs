@@ -5,7 +5,7 @@
 use gst::prelude::*;
 
 use super::{
-    SECOND,
+    MS, SECOND,
     harness::{Harness, Seen, time_of},
 };
 use crate::common::clip_s16;
@@ -15,7 +15,7 @@ fn source(harness: &Harness) -> gst::Pad {
 }
 
 #[test]
-fn an_empty_gap_follows_the_segment_at_once() {
+fn a_short_gap_follows_the_segment_at_once() {
     let harness = Harness::play("");
     let seen = harness.take();
     let segment = seen
@@ -24,7 +24,7 @@ fn an_empty_gap_follows_the_segment_at_once() {
         .unwrap();
     let gap = Seen::Gap {
         pts: gst::ClockTime::ZERO,
-        duration: gst::ClockTime::ZERO,
+        duration: 50 * MS,
     };
     assert_eq!(seen[segment + 1..], [gap]);
 }
