@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Files that are played and heard at once, behind a tee with default queues, as players do it."""
+import tempfile
+from pathlib import Path
+
+from gi.repository import Gst
+
+from harness import CLIP, LOOKAHEADS, PATIENCE, Player, check, diff, expected_words, first_of, has
+
+START = 5
+KINDS = {
+    "wav": ("audioconvert ! wavenc", ("wavenc", "wavparse")),
+    "mp3": ("audioconvert ! audioresample ! lamemp3enc target=bitrate bitrate=128 ! id3v2mux", ("lamemp3enc", "id3v2mux")),
+    "ogg": ("audioconvert ! vorbisenc quality=0.8 ! oggmux", ("vorbisenc", "oggmux", "vorbisdec")),
+    "opus": ("audioconvert ! audioresample ! opusenc bitrate=128000 ! oggmux", ("opusenc", "oggmux", "opusdec")),
+    "flac": ("audioconvert ! flacenc", ("flacenc", "flacdec")),
+    "mka": ("audioconvert ! vorbisenc quality=0.8 ! matroskamux", ("vorbisenc", "matroskamux", "vorbisdec")),
+}
+
+
+def encode(directory, kind, chain):
+    path = Path(directory) / f"speech.{kind}"
+    pipeline = Gst.parse_launch(f'filesrc location="{CLIP}" ! wavparse ! {chain} ! filesink location="{path}"')
+    pipeline.set_state(Gst.State.PLAYING)
+    message = pipeline.get_bus().timed_pop_filtered(60 * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
+    pipeline.set_state(Gst.State.NULL)
+    if message is None or message.type == Gst.MessageType.ERROR:
+        raise RuntimeError(f"{kind} could not be made: {message and message.parse_error()}")
+    return path
+
+
+def tee(path, lookahead, sync):
+    resample = "audioconvert ! audioresample"
+    return (
+        f'filesrc location="{path}" ! decodebin ! tee name=t t. ! queue ! {resample} ! fakesink sync={sync} '
+        f"t. ! queue ! {resample} ! nemostt name=stt lookahead={lookahead} ! fakesink sync={sync}"
+    )
+
+
+def play(checks, kind, chain, elements):
+    if missing := has(*elements):
+        checks.not_run(kind, missing)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = encode(directory, kind, chain)
+        for lookahead in LOOKAHEADS:
+            with Player(tee(path, lookahead, "true")) as player:
+                took = player.starts_within(START)
+                player.run(1.5)
+                checks.check(took is not None, f"{kind}, lookahead {lookahead}: PLAYING after {took or START:.2f} s" + ("" if took else " it is not"))
+                at = player.pipeline.query_position(Gst.Format.TIME)[1] / Gst.SECOND
+                checks.check(at > 1, f"{kind}, lookahead {lookahead}: it plays, {at:.2f} s so far")
+            with Player(tee(path, lookahead, "false")) as player:
+                player.play()
+                ended = player.run(PATIENCE * 3)
+                checks.check(ended and player.texts() == expected_words(lookahead), f"{kind}, lookahead {lookahead}: {diff(player.texts(), expected_words(lookahead))}")
+
+
+@check(seconds=240)
+def formats(checks):
+    kinds = dict(KINDS)
+    aac = first_of("fdkaacenc", "avenc_aac bitrate=256000", "voaacenc bitrate=256000", "faac")
+    if aac is None:
+        checks.not_run("aac", "fdkaacenc, avenc_aac, voaacenc or faac")
+    elif first_of("avdec_aac", "fdkaacdec", "faad") is None:
+        checks.not_run("aac", "avdec_aac, fdkaacdec or faad")
+    else:
+        parse = " ! aacparse" if has("aacparse") is None else ""
+        kinds["m4a"] = (f"audioconvert ! audioresample ! {aac}{parse} ! mp4mux", ("mp4mux", "qtdemux"))
+        kinds["aac"] = (f"audioconvert ! audioresample ! {aac}{parse} ! audio/mpeg,stream-format=adts", ("aacparse",))
+    for kind, (chain, elements) in kinds.items():
+        play(checks, kind, chain, elements)
