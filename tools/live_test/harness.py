@@ -108,7 +108,7 @@ class Listener:
         self.back = []  # where running time stepped back: (from, to)
         self.last = 0
         self.src = element.get_static_pad("src")
-        kinds = Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM
+        kinds = Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM | Gst.PadProbeType.EVENT_FLUSH
         self.src.add_probe(kinds, self._see)
 
     def now(self):
@@ -250,12 +250,13 @@ class Player:
 
         def run():
             source = self[name]
-            # The pipeline itself is not PLAYING before its sink has a word.
-            while source.current_state != Gst.State.PLAYING:
+            is_live = source.get_property("is-live")
+            # The pipeline itself is not PLAYING before its sink has a word, and a file need not wait for it.
+            while is_live and source.current_state != Gst.State.PLAYING:
                 time.sleep(0.005)
-            start = source.get_current_running_time()
+            start = source.get_current_running_time() if is_live else 0
             for part in parts:
-                wait = start + part.comes - source.get_current_running_time()
+                wait = start + part.comes - source.get_current_running_time() if is_live else 0
                 if wait > 0:
                     time.sleep(wait / Gst.SECOND)
                 if callable(part.data):

@@ -41,7 +41,7 @@ def all_words(checks, what, player, lookahead=1040):
     return checks.check(player.texts() == said, f"{what}: {diff(player.texts(), said)}")
 
 
-@check(seconds=120)
+@check(seconds=240)
 def source_pauses(checks):
     """Nothing comes for 6 s after the first sentence, neither silence nor a GAP."""
     audio = clip()
