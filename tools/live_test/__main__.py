@@ -107,7 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description="Checks nemostt with live sources.", epilog=f"groups: {', '.join(GROUPS)}")
     parser.add_argument("what", nargs="*", help="groups or checks; all if none is given")
     parser.add_argument("-l", "--list", action="store_true", help="list the checks")
-    parser.add_argument("-j", "--jobs", type=int, default=2, help="checks that mostly wait and may run at once (2)")
+    parser.add_argument("-j", "--jobs", type=int, default=4, help="checks that mostly wait and may run at once (4)")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     Gst.init(None)

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from gi.repository import Gst
+from gi.repository import GObject, Gst
 
 from harness import AUDIO, BLOCK, JITTER, LOOKAHEADS, PATIENCE, RATE, Player, check, clip, first_of, has, parts
 
@@ -102,6 +102,45 @@ def overlay_muted_in_other_ways(checks):
         valve = f"valve name=valve drop-mode={mode}"
         watch(checks, mode, overlay(valve, "lookahead=480"))
         watch(checks, f"{mode} from the start", overlay(f"{valve} drop=true", "lookahead=480"), mutes=())
+
+
+@check(seconds=60)
+def overlay_before_audio(checks):
+    """The source starts, but its first buffer comes after 5 s, or never: sources send their segment with the first one."""
+    for at in (5, None):
+        with Player(overlay(extra="lookahead=480")) as player:
+            pictures = Pictures(player)
+            player.play()
+            if at is not None:
+                player.feed(parts(clip()[: 2 * RATE * 4], at=at), ends=False)
+            player.run(10)
+            what = "no audio" if at is None else f"audio from {at} s on"
+            pictures.assess(checks, what, player.latency(), 10)
+            checks.check(at is None or player.texts()[:5] == "turn off the bedroom lamp".split(), f"{what}: {player.texts()}")
+
+
+@check(seconds=60)
+def overlay_paused(checks):
+    """The pipeline is paused for 5 s, with audio muted or not, and another clock is taken meanwhile."""
+    for muted, clock in ((False, False), (True, False), (False, True)):
+        with Player(overlay(extra="lookahead=480")) as player:
+            pictures = Pictures(player)
+            player.play()
+            player.feed(parts(clip()), ends=False)
+            player.run(3)
+            player["valve"].set_property("drop", muted)
+            player.run(0.5)
+            player.pipeline.set_state(Gst.State.PAUSED)
+            player.run(5)
+            if clock:
+                other = GObject.new(GObject.type_from_name("GstSystemClock"), name="other")
+                other.set_property("clock-type", 0)
+                player.pipeline.use_clock(other)
+            player.play()
+            player.run(5)
+            what = f"paused{', muted' if muted else ''}{', another clock' if clock else ''}"
+            pictures.assess(checks, what, player.latency(), 8)
+            checks.check(not player.listener.back, f"{what}: running time never steps back")
 
 
 class Read:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Sources that pause, stall, are late, repeat their segment or are switched; long buffers and long utterances."""
-import resource
 import threading
 import time
 
 from gi.repository import Gst
 
 from harness import (
-    AUDIO, BLOCK, CLIP, JITTER, LOOKAHEADS, PATIENCE, RATE, Part, Player, check, clip, diff, expected_words, parts,
+    AUDIO, BLOCK, JITTER, LOOKAHEADS, PATIENCE, RATE, Part, Player, check, clip, diff, expected_words, has, parts,
 )
 
 LATENCY = BLOCK * Gst.SECOND // RATE
@@ -211,11 +210,119 @@ def input_switched(checks):
         never_steps_back(checks, "switched", player)
 
 
+@check(seconds=60)
+def sink_that_synchronises(checks):
+    """No queue between nemostt and a sink that shows text at its time, as appsink does by default."""
+    for lookahead in (0, 1040):
+        with Player(f"{LIVE} ! queue ! nemostt name=stt lookahead={lookahead} ! appsink sync=true wait-on-eos=false") as player:
+            player.play_when_loaded()
+            player.feed(parts(clip()[: samples(8)]))
+            ended = player.run(8 + PATIENCE)
+            what = f"lookahead {lookahead}, no queue"
+            checks.check(ended, f"{what}: the stream ended" if ended else f"{what}: no end after {8 + PATIENCE} s")
+            heard, said = player.texts(), expected_words(lookahead)[:18]
+            checks.check(heard == said, f"{what}: {diff(heard, said)}")
+
+
+def is_quiet(part, limit):
+    return max(abs(sample) for sample in memoryview(part.data).cast("h")) < limit
+
+
+@check(seconds=200)
+def silence_is_not_sent(checks):
+    """Quiet buffers are left out, as with DTX: the holes are of 20 ms and of seconds."""
+    for limit in (20, 50, 150):
+        for flagged in (True, False):
+            with Player(f"{LIVE} ! nemostt name=stt lookahead=480 ! fakesink sync=false") as player:
+                player.play_when_loaded()
+                sent, left_out = [], False
+                for part in parts(clip()):
+                    if is_quiet(part, limit):
+                        left_out = True
+                        continue
+                    part.discont = flagged and left_out
+                    sent.append(part)
+                    left_out = False
+                player.feed(sent)
+                ended = player.run(25 + PATIENCE)
+                what = f"quieter than {limit} left out, {'with' if flagged else 'without'} DISCONT"
+                checks.check(ended, f"{what}: the stream ended")
+                # Where frames fall otherwise, the model takes the coat for a hat.
+                heard = ["coat" if text == "hat" else text for text in player.texts()]
+                checks.check(heard == expected_words(480), f"{what}: {diff(heard, expected_words(480))}")
+                never_steps_back(checks, what, player)
+                if flagged:
+                    words_in_time(checks, what, player, player.listener.latency()[1])
+
+
+@check(seconds=60)
+def discont_is_believed(checks):
+    """What comes after a hole that is flagged is worked on at once."""
+    with Player(f"{LIVE} ! nemostt name=stt lookahead=80 ! fakesink sync=false") as player:
+        player.play_when_loaded()
+        audio = clip()
+        head = parts(audio[: samples(FIRST_SENTENCE)])
+        tail = parts(audio[samples(2.6) : samples(5)], at=2.6)
+        tail[0].discont = True
+        player.feed(head + tail)
+        ended = player.run(5 + PATIENCE)
+        said = expected_words(80)[:10]
+        checks.check(ended and player.texts() == said, f"a hole of 850 ms: {diff(player.texts(), said)}")
+        words_in_time(checks, "a hole of 850 ms", player, player.listener.latency()[1])
+
+
+@check(seconds=150)
+def lost_packets(checks):
+    """RTP with loss, of which the jitter buffer tells."""
+    l16 = "audioconvert ! rtpL16pay max-ptime=20000000", "rtpL16depay"
+    opus = "audioresample ! opusenc bitrate=96000 dtx={dtx} ! rtpopuspay dtx={dtx}", "rtpopusdepay ! opusdec plc=true"
+    kinds = [("L16", *l16)]
+    if missing := has("opusenc", "rtpopuspay", "rtpopusdepay", "opusdec"):
+        checks.not_run("Opus over RTP", missing)
+    else:
+        kinds += [(f"Opus, dtx={dtx}", opus[0].format(dtx=dtx), opus[1]) for dtx in ("false", "true")]
+    for kind, pay, depay in kinds:
+        for loss in (0, 0.1):
+            with Player(
+                f"{LIVE} ! {pay} ! identity drop-probability={loss} ! rtpjitterbuffer do-lost=true latency=200 ! {depay} "
+                "! audioconvert ! audioresample ! nemostt name=stt lookahead=480 ! queue ! fakesink sync=true"
+            ) as player:
+                player.play()
+                player.feed(parts(clip()[: samples(14)]))
+                ended = player.run(14 + PATIENCE)
+                what = f"{kind}, {loss * 100:.0f} % lost"
+                checks.check(ended, f"{what}: the stream ended")
+                said = expected_words(480)[:25]
+                heard = player.texts()
+                checks.check(heard[:25] == said if loss == 0 else len(heard) > 12, f"{what}: {diff(heard[:25], said)}")
+                never_steps_back(checks, what, player)
+                words_in_time(checks, what, player, player.listener.latency()[1])
+
+
+@check(seconds=60)
+def drifting_clock(checks):
+    """The source's clock runs slower or faster than its stamps say."""
+    for ppm in (-2000, -300, 300, 2000):
+        with Player(f"{FILE} ! nemostt name=stt lookahead=480 ! fakesink sync=false") as player:
+            player.play()
+            scale = 1 + ppm * 1e-6
+            player.feed(parts(clip() * 8, stamp=lambda pts: pts * scale))
+            ended = player.run(50)
+            what = f"{ppm} ppm"
+            # Where the model hears the clip with another phase of its frames, it takes the coat for a hat.
+            heard = ["coat" if text == "hat" else text for text in player.texts()]
+            checks.check(ended and heard == expected_words(480) * 8, f"{what}: {len(heard)} words")
+            ends = [start for text, start, *_ in player.listener.words if text == "wednesday"]
+            off = [round(start - n * len(clip()) / 32 * scale - ends[0]) for n, start in enumerate(ends)]
+            checks.check(all(abs(ms) < 150 for ms in off), f"{what}: words are off by {off} ms")
+            never_steps_back(checks, what, player)
+
+
 @check(alone=True, seconds=400)
 def cost_of_partials(checks):
     """Without an endpoint utterances grow; computing for a minute of audio must not."""
     minute = clip()[samples(0.25) : samples(1.75)] * 40
-    for extra in ("lookahead=1040", "lookahead=1040 output=utterances max-utterance=0", "lookahead=480 max-utterance=0"):
+    for extra in ("lookahead=1040", "lookahead=80", "lookahead=480 output=utterances"):
         with Player(f"{FILE} ! nemostt name=stt endpoint-silence=0 post-partials=true {extra} ! fakesink sync=false") as player:
             player.play_when_loaded()
             pad = player.stt.get_static_pad("sink")
