@@ -41,7 +41,7 @@ class Pictures:
         late = [(pts, now - pts) for pts, now in self.shown if now - pts > latency + JITTER]
         times = [pts for pts, _ in self.shown]
         step = 1000 / fps
-        missing = sum(round((b - a) / step) - 1 for a, b in zip(times, times[1:]))
+        missing = sum(max(round((b - a) / step) - 1, 0) for a, b in zip(times, times[1:]))
         worst = max((now - pts for pts, now in self.shown), default=float("nan"))
         checks.check(
             self.shown and not late,
@@ -91,11 +91,14 @@ def overlay_while_muted(checks):
         watch(checks, f"lookahead {lookahead}", overlay(extra=f"lookahead={lookahead}"))
 
 
-@check(seconds=120)
+@check(seconds=240)
 def overlay_muted_in_other_ways(checks):
     watch(checks, "muted from the start", overlay("valve name=valve drop=true", "lookahead=480"), mutes=())
     watch(checks, "muted until 5 s", overlay("valve name=valve drop=true", "lookahead=480"), mutes=((0, 5.0),))
     watch(checks, "utterances", overlay(extra="lookahead=80 output=utterances"))
+    stay = "hold-until-next=true min-word-duration=400"
+    watch(checks, "words that stay", overlay(extra=f"lookahead=480 {stay}"))
+    watch(checks, "short utterances", overlay(extra=f"lookahead=80 output=utterances max-utterance=1500 {stay}"))
     watch(checks, "lateness", overlay(extra="lookahead=480 lateness=1000"))
     watch(checks, "50 pictures a second", overlay(extra="lookahead=480", fps=50), fps=50)
     for mode in ("forward-sticky-events", "transform-to-gap"):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Files that are played and heard at once, behind a tee with default queues, as players do it."""
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 from gi.repository import Gst
 
-from harness import CLIP, LOOKAHEADS, PATIENCE, Player, check, diff, expected_words, first_of, has
+from harness import AUDIO, CLIP, LOOKAHEADS, PATIENCE, RATE, Player, check, clip, diff, expected_words, first_of, has, parts
 
 START = 5
 KINDS = {
@@ -70,3 +72,55 @@ def formats(checks):
         kinds["aac"] = (f"audioconvert ! audioresample ! {aac}{parse} ! audio/mpeg,stream-format=adts", ("aacparse",))
     for kind, (chain, elements) in kinds.items():
         play(checks, kind, chain, elements)
+
+
+@check(seconds=60)
+def slow_file(checks):
+    """A file that comes slower than it is spoken, as from a slow network: words are where they are spoken, whenever they come."""
+
+    def hear(pause, block):
+        with Player(f"appsrc name=source format=time caps={AUDIO} ! queue ! nemostt name=stt lookahead=480 ! fakesink") as player:
+            player.play()
+
+            def feed():
+                for part in parts(clip()[: 2 * RATE * 6], block=block):
+                    buffer = Gst.Buffer.new_wrapped(part.data)
+                    buffer.pts = part.pts
+                    player["source"].emit("push-buffer", buffer)
+                    time.sleep(pause)
+                player["source"].emit("end-of-stream")
+
+            threading.Thread(target=feed, daemon=True).start()
+            ended = player.run(30)
+            return ended, [(text, round(start)) for text, start, *_ in player.listener.words]
+
+    _, expected = hear(0, RATE)
+    for pause, seconds in ((1.5, 1), (0.3, 0.2), (3, 2)):
+        ended, heard = hear(pause, int(RATE * seconds))
+        same = ended and heard == expected
+        checks.check(same, f"{seconds} s of audio every {pause} s: {'the same words and times' if same else heard}")
+
+
+@check(seconds=60)
+def seeks(checks):
+    """Seeks at random, while text and sound are played."""
+    resample = "audioconvert ! audioresample"
+    with Player(
+        f'filesrc location="{CLIP}" ! wavparse ! tee name=t t. ! queue ! {resample} ! fakesink sync=true '
+        f"t. ! queue ! {resample} ! nemostt name=stt lookahead=1040 ! queue ! fakesink sync=true"
+    ) as player:
+        checks.check(player.starts_within(START) is not None, "it plays")
+        flush = Gst.SeekFlags.FLUSH | Gst.SeekFlags.ACCURATE
+        done = 0
+        for n in range(20):
+            player.run(0.02 + n % 7 * 0.1)
+            rate, start = (1.0, 2.0, -1.0, 0.5)[n % 4], (n * 37 % 100) / 10
+            player.pipeline.seek(
+                rate, Gst.Format.TIME, flush, Gst.SeekType.SET, int(start * Gst.SECOND), Gst.SeekType.SET, 20 * Gst.SECOND
+            )
+            done += player.pipeline.get_state(3 * Gst.SECOND)[0] == Gst.StateChangeReturn.SUCCESS
+        checks.check(done == 20, f"{done} of 20 seeks were done within 3 s each")
+        player.pipeline.seek_simple(Gst.Format.TIME, flush, 0)
+        player.listener.words.clear()
+        ended = player.run(25 + PATIENCE)
+        checks.check(ended and player.texts() == expected_words(), f"from the start: {diff(player.texts(), expected_words())}")
