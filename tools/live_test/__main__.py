@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Plays speech to nemostt in real time, as cameras, sound cards, networks and players do, and looks at what comes of it.
+"""Plays speech to nemostt in real time, as cameras, networks and players do, and looks at what comes of it.
 
     tools/live_test [CHECK | GROUP ...]        (default: all; about ten minutes)
 
@@ -10,9 +10,10 @@
     readme      the pipelines that README.md prints
 
 The plugin is that of "make build", unless GST_PLUGIN_PATH names another folder; it must not be replaced meanwhile. The
-system's Python is needed: it is the one that has PyGObject. Each check runs in a process of its own, in which a warning of
-GLib's is fatal. The exit code is 1 if something failed. What is not run because an element is missing is named.
+system's Python is needed: it is the one that has PyGObject. Each check runs in a process of its own, in which GLib's
+warnings are fatal. The exit code is 1 if something failed. What is not run because an element is missing is named.
 """
+
 import argparse
 import os
 import platform
@@ -100,11 +101,15 @@ class Runner:
             self.passed += sum(line.startswith("  ok  ") for line in lines)
             self.failed += sum(line.startswith("  FAIL  ") for line in lines)
             self.not_run += sum(line.startswith("  not run: ") for line in lines)
-            print(f"{function.group} {function.__name__} ({time.monotonic() - since:.0f} s)\n{output}", end="", flush=True)
+            print(
+                f"{function.group} {function.__name__} ({time.monotonic() - since:.0f} s)\n{output}", end="", flush=True
+            )
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Checks nemostt with live sources.", epilog=f"groups: {', '.join(GROUPS)}")
+    parser = argparse.ArgumentParser(
+        description="Checks nemostt with live sources.", epilog=f"groups: {', '.join(GROUPS)}"
+    )
     parser.add_argument("what", nargs="*", help="groups or checks; all if none is given")
     parser.add_argument("-l", "--list", action="store_true", help="list the checks")
     parser.add_argument("-j", "--jobs", type=int, default=4, help="checks that mostly wait and may run at once (4)")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What the checks share: pipelines, sources that are late or silent, and what is noted of their output."""
+
 import os
 import sys
 import threading
@@ -84,6 +85,11 @@ def first_of(*elements):
     return next((name for name in elements if Gst.ElementFactory.find(name.split()[0])), None)
 
 
+def normal(words):
+    """Where frames fall otherwise, or a codec takes something away, the model takes the clip's coat for a hat."""
+    return ["coat" if word == "hat" else word for word in words]
+
+
 def diff(heard, said):
     """In words: how two lists of words differ."""
     if heard == said:
@@ -140,11 +146,12 @@ class Listener:
 
     @staticmethod
     def _running(pad, pts):
-        segment = pad.get_sticky_event(Gst.EventType.SEGMENT, 0).parse_segment()
-        return segment.to_running_time(Gst.Format.TIME, pts) / Gst.MSECOND
+        event = pad.get_sticky_event(Gst.EventType.SEGMENT, 0)
+        # On the way to NULL the pad forgets its events while the last buffer is still on its way.
+        return event.parse_segment().to_running_time(Gst.Format.TIME, pts) / Gst.MSECOND if event else float("nan")
 
     def latency(self):
-        """What a LATENCY query on the source pad says, and what one says upstream: (live, min in ms, min upstream in ms)."""
+        """What LATENCY queries on the source pad and upstream say: (live, min in ms, min upstream in ms)."""
         ours, upstream = Gst.Query.new_latency(), Gst.Query.new_latency()
         if not (self.src.query(ours) and self.element.get_static_pad("sink").peer_query(upstream)):
             raise RuntimeError("a LATENCY query failed")

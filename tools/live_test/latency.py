@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Does nemostt keep the latency that it reports? Plays speech in real time and looks at the clock at every word."""
+
 import statistics
 import threading
 
@@ -122,8 +123,7 @@ def serve():
     factory = GstRtspServer.RTSPMediaFactory()
     # L16 loses nothing, so the words must be those of the file.
     factory.set_launch(
-        f'( filesrc location="{CLIP}" ! wavparse ! audioconvert '
-        f"! rtpL16pay name=pay0 max-ptime={20 * Gst.MSECOND} )"
+        f'( filesrc location="{CLIP}" ! wavparse ! audioconvert ! rtpL16pay name=pay0 max-ptime={20 * Gst.MSECOND} )'
     )
     server.get_mount_points().add_factory("/clip", factory)
     server.attach(None)

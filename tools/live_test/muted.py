@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Live video with text, while nothing comes of its audio: no picture may wait for it."""
+
 import tempfile
 from pathlib import Path
 
@@ -80,7 +81,9 @@ def watch(checks, what, description, mutes=MUTES, seconds=SECONDS, fps=FPS):
         player.run(seconds)
         latency = player.latency()
         pictures.assess(checks, what, latency, seconds, fps)
-        checks.check(not player.listener.back, f"{what}: running time never steps back {player.listener.back[:3] or ''}")
+        checks.check(
+            not player.listener.back, f"{what}: running time never steps back {player.listener.back[:3] or ''}"
+        )
         checks.check(bool(player.texts()) or not mutes, f"{what}: {len(player.texts())} words")
         checks.check(not player.warnings, f"{what}: {len(player.warnings)} warnings {player.warnings[:2] or ''}")
 
@@ -109,7 +112,7 @@ def overlay_muted_in_other_ways(checks):
 
 @check(seconds=60)
 def overlay_before_audio(checks):
-    """The source starts, but its first buffer comes after 5 s, or never: sources send their segment with the first one."""
+    """The source starts, but its first buffer, with which sources send their segment, comes after 5 s or never."""
     for at in (5, None):
         with Player(overlay(extra="lookahead=480")) as player:
             pictures = Pictures(player)
@@ -119,7 +122,9 @@ def overlay_before_audio(checks):
             player.run(10)
             what = "no audio" if at is None else f"audio from {at} s on"
             pictures.assess(checks, what, player.latency(), 10)
-            checks.check(at is None or player.texts()[:5] == "turn off the bedroom lamp".split(), f"{what}: {player.texts()}")
+            checks.check(
+                at is None or player.texts()[:5] == "turn off the bedroom lamp".split(), f"{what}: {player.texts()}"
+            )
 
 
 @check(seconds=60)
@@ -154,7 +159,11 @@ class Read:
         pipeline = Gst.parse_launch(f'filesrc location="{path}" ! {demuxer} name=d')
 
         def added(_, pad):
-            kind = pad.get_current_caps().get_structure(0).get_name().split("/")[0] if pad.has_current_caps() else pad.get_name()
+            kind = (
+                pad.get_current_caps().get_structure(0).get_name().split("/")[0]
+                if pad.has_current_caps()
+                else pad.get_name()
+            )
             kind = {"application": "text", "subpicture": "text"}.get(kind, kind)
             self.counts.setdefault(kind, [])
             sink = Gst.ElementFactory.make("fakesink")
@@ -215,7 +224,8 @@ def record(checks, what, muxer, encoder, demuxer, valve="valve name=valve", mute
         frames, cues = len(read.counts.get("video", [])), len(read.counts.get("text", []))
         checks.check(
             read.error is None and frames == len(encoded) > FPS * (SECONDS - 2),
-            f"{what}: {frames} pictures of {len(encoded)} are in the file ({grown[0]} bytes after half the time) {read.error or ''}",
+            f"{what}: {frames} pictures of {len(encoded)} are in the file, {grown[0]} bytes of it after half the time"
+            + (f": {read.error}" if read.error else ""),
         )
         words = len(player.texts())
         checks.check(cues == words and (words > 0 or not mutes), f"{what}: {cues} cues, {words} words")
@@ -225,7 +235,10 @@ def record(checks, what, muxer, encoder, demuxer, valve="valve name=valve", mute
 def files_while_muted(checks):
     h264 = first_of("openh264enc", "x264enc tune=zerolatency speed-preset=ultrafast", "avenc_mpeg4")
     vp8 = "vp8enc deadline=1"
-    kinds = [("Matroska", "matroskamux", vp8, "matroskademux"), ("Matroska, streamed", "matroskamux streamable=true", vp8, "matroskademux")]
+    kinds = [
+        ("Matroska", "matroskamux", vp8, "matroskademux"),
+        ("Matroska, streamed", "matroskamux streamable=true", vp8, "matroskademux"),
+    ]
     if h264 is None:
         checks.not_run("MP4", "openh264enc, x264enc or avenc_mpeg4")
     else:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""The pipelines that README.md prints, as they are printed, but for sinks that show something and sources that are not here."""
+"""The pipelines that README.md prints, but with sinks that show nothing and sources that are everywhere."""
+
 import os
 import re
 import signal
@@ -27,7 +28,11 @@ def printed(containing):
 def launch(command, seconds, until_end=True):
     """Runs it in a shell; gives its words, whether it played, and whether it ended well by itself."""
     process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ["bash", "-c", f"exec {command}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env={**os.environ, "GST_DEBUG_NO_COLOR": "1"},
     )
     try:
@@ -49,10 +54,14 @@ def readme_file(checks):
 
 @check(seconds=60)
 def readme_microphone(checks):
-    command = printed("pulsesrc").replace("pulsesrc", "audiotestsrc is-live=true num-buffers=200 wave=silence samplesperbuffer=441")
+    command = printed("pulsesrc").replace(
+        "pulsesrc", "audiotestsrc is-live=true num-buffers=200 wave=silence samplesperbuffer=441"
+    )
     since = time.monotonic()
     words, played, ended, output = launch(command, 30)
-    checks.check(played and ended and not words, f"a microphone that hears nothing: ended after {time.monotonic() - since:.1f} s")
+    checks.check(
+        played and ended and not words, f"a microphone that hears nothing: ended after {time.monotonic() - since:.1f} s"
+    )
 
 
 @check(seconds=120)
@@ -68,7 +77,10 @@ def readme_rtsp(checks):
     words, _, ended, output = launch(command, 60)
     said = expected_words(480)
     lost = next((n for n in range(4) if words == said[n:]), None)
-    checks.check(ended and lost is not None, f"RTSP: {'all but the first %d words' % lost if lost is not None else diff(words, said)}")
+    checks.check(
+        ended and lost is not None,
+        f"RTSP: {'all but the first %d words' % lost if lost is not None else diff(words, said)}",
+    )
 
 
 @check(seconds=180)
@@ -81,8 +93,9 @@ def readme_video(checks):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "talk.webm"
         make = Gst.parse_launch(
-            "videotestsrc num-buffers=630 ! video/x-raw,width=160,height=120,framerate=25/1 ! vp8enc deadline=1 ! webmmux name=m "
-            f'! filesink location="{path}" filesrc location="{CLIP}" ! wavparse ! audioconvert ! vorbisenc quality=0.8 ! queue ! m.'
+            "videotestsrc num-buffers=630 ! video/x-raw,width=160,height=120,framerate=25/1 ! vp8enc deadline=1 "
+            f'! webmmux name=m ! filesink location="{path}" '
+            f'filesrc location="{CLIP}" ! wavparse ! audioconvert ! vorbisenc quality=0.8 ! queue ! m.'
         )
         make.set_state(Gst.State.PLAYING)
         make.get_bus().timed_pop_filtered(60 * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
@@ -94,6 +107,9 @@ def readme_video(checks):
         since = time.monotonic()
         words, played, ended, output = launch(command, 60)
         took = time.monotonic() - since
-        checks.check(played and ended and words == expected_words(), f"words over video: {diff(words, expected_words())}, {took:.1f} s")
+        checks.check(
+            played and ended and words == expected_words(),
+            f"words over video: {diff(words, expected_words())}, {took:.1f} s",
+        )
         # The last picture is at 25.2 s.
         checks.check(ended and 24.5 < took < 25.2 + PATIENCE, f"words over video: played for {took:.1f} s")
