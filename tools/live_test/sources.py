@@ -307,7 +307,8 @@ def lost_packets(checks):
         for loss in (0, 0.1):
             with Player(
                 f"{LIVE} ! {pay} ! identity drop-probability={loss} ! rtpjitterbuffer do-lost=true latency=200 "
-                f"! {depay} ! audioconvert ! audioresample ! nemostt name=stt lookahead=480 ! queue ! fakesink sync=true"
+                f"! {depay} ! audioconvert ! audioresample ! nemostt name=stt lookahead=480 "
+                "! queue ! fakesink sync=true"
             ) as player:
                 player.play()
                 player.feed(parts(clip()[: samples(14)]))
