@@ -11,7 +11,7 @@ use super::{
     imp::{CAT, NemoStt, preferred},
     payload::Format,
     segment::Segment,
-    session::Now,
+    session::{Now, STALL},
     source_pad,
     ticker::{SHORTEST_TICK, TICK, Wake},
     timestamps::signed,
@@ -105,16 +105,16 @@ impl NemoStt {
         let last = *lock(&self.known).last_data.get_or_insert(running);
         let settings = self.settings();
         let hold = settings.hold(lock(&self.known).in_effect.output);
+        let idle = match is_idle {
+            true => signed(running.saturating_sub(last)),
+            false => 0,
+        };
         Some(Now {
             running: signed(running),
-            idle: if is_idle {
-                signed(running.saturating_sub(last))
-            } else {
-                0
-            },
+            idle,
             live,
             upstream: signed(upstream),
-            plays: !live && is_idle && plays(&obj.src_pad()),
+            plays: !live && idle >= STALL && plays(&obj.src_pad()),
             latency: signed(self.processing_latency()),
             hold: signed(hold),
         })

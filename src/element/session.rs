@@ -18,7 +18,7 @@ use super::{
 use crate::{error::Result, recognizer::Recognizer, text::Ending};
 
 /// Input does not stall while buffers come this often, however late they are: nanoseconds.
-const STALL: i64 = 150_000_000;
+pub(super) const STALL: i64 = 150_000_000;
 /// Stamps that are not understood are not waited for longer than this.
 const PATIENCE: i64 = 1_000_000_000;
 /// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.

@@ -124,6 +124,28 @@ def slow_file(checks):
         checks.check(same, f"{seconds} s of audio every {pause} s: {'the same words and times' if same else heard}")
 
 
+@check(alone=True, seconds=60)
+def playback_muted(checks):
+    """A file is played, and a valve closes before nemostt: the picture goes on."""
+    with Player(
+        f'filesrc location="{CLIP}" ! wavparse ! tee name=t t. ! queue ! fakesink sync=true '
+        "t. ! queue ! audioconvert ! audioresample ! valve name=valve ! nemostt name=stt lookahead=480 ! queue ! o.text_sink "
+        "videotestsrc num-buffers=250 ! video/x-raw,width=160,height=120,framerate=25/1 ! queue "
+        "! textoverlay name=o ! fakesink name=picture sync=true"
+    ) as player:
+        shown = []
+        sink = player["picture"]
+        sink.get_static_pad("sink").add_probe(
+            Gst.PadProbeType.BUFFER, lambda _, info: shown.append(info.get_buffer().pts) or Gst.PadProbeReturn.OK
+        )
+        checks.check(player.starts_within(START) is not None, "it plays")
+        player.run(2)
+        player["valve"].set_property("drop", True)
+        player.run(5)
+        last = max(shown, default=0) / Gst.SECOND
+        checks.check(last > 6, f"7 s after the start the picture is at {last:.1f} s")
+
+
 @check(seconds=60)
 def seeks(checks):
     """Seeks at random, while text and sound are played."""
