@@ -216,5 +216,8 @@ fn an_unknown_language_is_one_warning_with_the_cure() {
         })
         .collect();
     assert_eq!(warnings.len(), 1, "{messages:?}");
-    assert!(warnings[0].contains("tlh") && warnings[0].contains("de-DE"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("tlh") && warnings[0].contains("de-DE"),
+        "{warnings:?}"
+    );
 }

@@ -11,7 +11,7 @@ use super::{
     imp::{CAT, NemoStt, preferred},
     payload::Format,
     segment::Segment,
-    session::{Now, STALL},
+    session::{Now, PLAYBACK_STALL},
     source_pad,
     ticker::{SHORTEST_TICK, TICK, Wake},
     timestamps::signed,
@@ -34,6 +34,7 @@ impl NemoStt {
                 self.drain(Ending::Request);
                 Ok(())
             }
+            Wake::Announced => self.first_gap(),
             Wake::Tick => {
                 self.stand_in_for_upstream();
                 self.tick(true)
@@ -45,9 +46,16 @@ impl NemoStt {
         }
         let due = self.now(true).and_then(|now| self.session().due_in(&now));
         let due = due.and_then(|due| u64::try_from(due).ok()).map(Duration::from_nanos);
-        // A clock that stands still is asked again after the usual time.
-        due.filter(|due| *due >= SHORTEST_TICK)
-            .map_or(TICK, |due| due.min(TICK))
+        due.map_or(TICK, |due| due.clamp(SHORTEST_TICK, TICK))
+    }
+
+    /// What waits for something to start, as a sink that prerolls, need not wait for text. Live, nothing prerolls.
+    pub(super) fn first_gap(&self) -> Result<(), gst::FlowError> {
+        if self.session().awaits_first_gap() && !lock(&self.lateness).upstream().is_some_and(|(live, _)| live) {
+            self.session().out.queue.first_gap();
+            self.push_output()?;
+        }
+        Ok(())
     }
 
     /// Whether upstream is live, if nothing downstream has asked.
@@ -66,21 +74,26 @@ impl NemoStt {
         let Some(now) = self.now(true).filter(|now| is_needed && now.live) else {
             return;
         };
-        if now.running < now.upstream + now.latency {
+        // After a flush, upstream has as long.
+        let since = signed(lock(&self.known).no_segment_since);
+        if now.edge() < since {
             return;
         }
         let obj = self.obj();
         let src = obj.src_pad();
         if src.sticky_event::<gst::event::StreamStart>(0).is_none() {
             let id = src.create_stream_id(&*obj, Some("text"));
-            src.push_event(source_pad::text_stream(gst::event::StreamStart::builder(&id)).build());
+            let start = gst::event::StreamStart::builder(&id).group_id(gst::GroupId::next());
+            src.push_event(source_pad::text_stream(start, &id).build());
         }
         if !src.has_current_caps() {
             let caps = preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
             self.session().out.format = Format::of(&caps);
             src.push_event(gst::event::Caps::new(&caps));
         }
-        self.session().set_segment(Segment::default());
+        let mut session = self.session();
+        session.set_segment(Segment::default());
+        session.begin_output();
     }
 
     /// Time passes. `is_idle`: no data is being worked on.
@@ -90,6 +103,10 @@ impl NemoStt {
         let result = self.session().tick(&now, &settings);
         self.push_output()?;
         result.map_err(|error| self.fail(&error))?;
+        if is_idle {
+            // Audio may have been withheld.
+            self.steps(&settings)?;
+        }
         self.keep_known();
         Ok(())
     }
@@ -114,7 +131,7 @@ impl NemoStt {
             idle,
             live,
             upstream: signed(upstream),
-            plays: !live && idle >= STALL && plays(&obj.src_pad()),
+            plays: !live && idle >= PLAYBACK_STALL && plays(&obj.src_pad()),
             latency: signed(self.processing_latency()),
             hold: signed(hold),
         })

@@ -45,6 +45,8 @@ pub(super) struct Delivery {
     ended_until: u64,
     /// and if it was given out as a whole, these are not given out one by one.
     given_until: u64,
+    /// Ends of turns that were told during the stall.
+    turns_ahead: u32,
 }
 
 impl Delivery {
@@ -88,6 +90,8 @@ impl Delivery {
                 self.apply(settings);
             }
             Event::Language(language) => self.language = Some(language),
+            // It was decoded before all of its audio was there, and is decoded once more.
+            Event::Turn(_) if self.turns_ahead > 0 => self.turns_ahead -= 1,
             Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
             Event::Turn(_) => {}
         }
@@ -111,6 +115,13 @@ impl Delivery {
                 self.event(Event::Utterance(utterance), next, timestamps, settings);
                 self.ended_until = end;
             }
+            Event::Turn(ending) => {
+                let before = std::mem::take(&mut self.turns_ahead);
+                if before == 0 {
+                    self.event(Event::Turn(ending), next, timestamps, settings);
+                }
+                self.turns_ahead = before.max(1);
+            }
             event => self.event(event, next, timestamps, settings),
         }
     }
@@ -120,6 +131,7 @@ impl Delivery {
         self.ahead.clear();
         self.ended_until = 0;
         self.given_until = 0;
+        self.turns_ahead = 0;
     }
 
     /// Forgets everything that was not given out.

@@ -69,6 +69,8 @@ pub struct NemoStt {
     pub(super) known: Mutex<Known>,
     /// Work is to be given up: a flush, or the way to READY.
     pub(super) is_interrupted: AtomicBool,
+    /// On the way to READY: that stays so.
+    is_stopping: AtomicBool,
 }
 
 /// What queries and properties tell of the session.
@@ -80,6 +82,8 @@ pub(super) struct Known {
     pub(super) last_data: Option<gst::ClockTime>,
     /// Whether a segment came from upstream since the start.
     pub(super) had_segment: bool,
+    /// Running time since when there is none, if there is none.
+    pub(super) no_segment_since: gst::ClockTime,
 }
 
 #[glib::object_subclass]
@@ -158,6 +162,7 @@ impl ElementImpl for NemoStt {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::ReadyToPaused => {
+                self.is_stopping.store(false, Ordering::Relaxed);
                 self.is_interrupted.store(false, Ordering::Relaxed);
                 if let Err(error) = self.ticker.start(&self.obj()) {
                     gst::element_imp_error!(
@@ -172,6 +177,7 @@ impl ElementImpl for NemoStt {
             gst::StateChange::PausedToReady => {
                 // The pads can only stop when nothing waits for the model or computes.
                 self.ticker.stop();
+                self.is_stopping.store(true, Ordering::Relaxed);
                 self.interrupt();
             }
             _ => {}
@@ -285,16 +291,24 @@ impl BaseTransformImpl for NemoStt {
         match event.view() {
             EventView::FlushStart(_) => self.interrupt(),
             EventView::FlushStop(_) => {
-                self.is_interrupted.store(false, Ordering::Relaxed);
-                self.loader.set_flushing(false);
+                if !self.is_stopping.load(Ordering::Relaxed) {
+                    self.is_interrupted.store(false, Ordering::Relaxed);
+                    self.loader.set_flushing(false);
+                }
                 self.session().flush();
                 lock(&self.lateness).reset();
                 let mut known = lock(&self.known);
                 known.position = None;
                 known.last_data = None;
+                known.had_segment = false;
+                known.no_segment_since = self.obj().current_running_time().unwrap_or_default();
             }
             EventView::StreamStart(start) => {
-                self.drain(Ending::EndOfStream);
+                // Upstream may repeat itself in the middle of a word, as when pads are linked again.
+                let current = self.obj().sink_pad().stream_id();
+                if current.is_none_or(|current| current != start.stream_id()) {
+                    self.drain(Ending::EndOfStream);
+                }
                 self.session().begin();
                 return self.obj().src_pad().push_event(source_pad::stream_start(start));
             }
@@ -306,13 +320,7 @@ impl BaseTransformImpl for NemoStt {
                 self.drain(Ending::EndOfStream);
                 self.session().end();
             }
-            EventView::Caps(caps) => {
-                // Upstream may repeat itself in the middle of a word.
-                let current = self.obj().sink_pad().current_caps();
-                if current.is_none_or(|current| *current != *caps.caps()) {
-                    self.drain(Ending::EndOfStream);
-                }
-            }
+            // All caps that are accepted mean the same samples: whatever else they say, audio goes on.
             EventView::Segment(segment) => {
                 let Some(time) = segment.segment().downcast_ref::<gst::ClockTime>() else {
                     gst::element_imp_error!(
@@ -361,6 +369,7 @@ impl BaseTransformImpl for NemoStt {
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         if let Some(buffer) = self.take_queued_buffer() {
             gst::trace!(CAT, imp = self, "{buffer:?}");
+            self.first_gap()?;
             self.ensure_transcriber()?;
             let length = self.running_length(&buffer);
             let since = match self.is_too_late(&buffer) {

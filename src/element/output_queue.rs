@@ -45,11 +45,12 @@ pub(super) struct OutputQueue {
     position: gst::ClockTime,
     /// The next buffer does not follow the one before.
     discont: bool,
+    /// Nothing followed the first segment yet.
+    is_first: bool,
 }
 
 impl OutputQueue {
-    /// Sends `segment` downstream, unless it or a later one is there. The first one is followed by a short GAP, so that what waits
-    /// for something to start need not wait for text.
+    /// Sends `segment` downstream, unless it or a later one is there.
     pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
         let position = match &self.segment {
             Some(known) if segment.number <= known.number => return,
@@ -68,7 +69,17 @@ impl OutputQueue {
         self.queue.push_back(Item::Event(segment.event(self.lateness)));
         self.segment = Some(segment.clone());
         self.position = position.unwrap_or_else(|| segment.start());
-        if position.is_none() {
+        self.is_first = position.is_none() && !segment.is_reverse();
+    }
+
+    /// Whether nothing followed the first segment yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    /// Gives a short GAP at the start of a stream, so that what waits for something to start need not wait for text.
+    pub(super) fn first_gap(&mut self) {
+        if self.is_first {
             self.gap_to(self.position.saturating_add(FIRST_GAP));
         }
     }
@@ -99,18 +110,21 @@ impl OutputQueue {
         self.discont = true;
     }
 
-    /// Adds a text buffer. Text that comes too late for its time keeps its length. `next`: a time before which no other text
+    /// Adds a text buffer. Text that comes too late for its time keeps its length, up to [`LONGEST_STAY`]. `next`: a time before which no other text
     /// will begin, if the text shall stay until then.
     pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
         self.announce(&payload.segment);
         let start = self.here(payload.start, &payload.segment).max(self.position);
-        let length = payload.end.saturating_sub(payload.start);
-        let mut end = start.saturating_add(length).max(start);
+        let own_end = self.here(payload.end, &payload.segment);
+        // Late text is there to be read, but does not push what comes after it far into the future.
+        let length = payload.end.saturating_sub(payload.start).min(LONGEST_STAY);
+        let mut end = own_end.max(start.saturating_add(length));
         if let Some(next) = next {
             end = end.max(self.here(next, &payload.segment).min(end.saturating_add(LONGEST_STAY)));
         }
         self.gap_to(start);
         self.position = end;
+        self.is_first = false;
 
         let mut buffer = gst::Buffer::from_slice(payload.bytes(format));
         if let Some(buffer) = buffer.get_mut() {
@@ -172,6 +186,7 @@ impl OutputQueue {
         let gap = gst::event::Gap::builder(self.position).duration(pts - self.position);
         self.queue.push_back(Item::Event(gap.build()));
         self.position = pts;
+        self.is_first = false;
     }
 
     /// The oldest item.
@@ -189,6 +204,7 @@ impl OutputQueue {
 
     /// After the end of the stream another one may begin at any time.
     pub(super) fn end(&mut self) {
+        self.queue.clear();
         self.segment = None;
         self.discont = false;
     }

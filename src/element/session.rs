@@ -12,20 +12,27 @@ use super::{
     segment::Segment,
     settings::Settings,
     stall::Due,
-    timestamps::{BYTES_PER_SAMPLE, Moment, clock_time},
+    timestamps::{BYTES_PER_SAMPLE, Moment, clock_time, signed},
     transcriber::Transcriber,
 };
 use crate::{error::Result, recognizer::Recognizer, text::Ending};
 
-/// Input does not stall while buffers come this often, however late they are: nanoseconds.
-pub(super) const STALL: i64 = 150_000_000;
-/// Stamps that are not understood are not waited for longer than this.
-const PATIENCE: i64 = 1_000_000_000;
+/// A live source does not stall if the next buffer comes within the length of the last one and this, in nanoseconds, however late
+/// it is.
+const STALL: i64 = 150_000_000;
+/// Nor does a file that is played: its container may hold audio in pieces.
+pub(super) const PLAYBACK_STALL: i64 = 1_000_000_000;
+/// Audio is not withheld longer than this if nothing comes that explains its timestamps, in nanoseconds.
+const WITHHOLD_TIMEOUT: i64 = 1_000_000_000;
+/// Audio cannot go on in a segment that begins later than this, in nanoseconds.
+const CONTINUITY: i64 = 1_000_000_000;
 /// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.
 const CUT_WORD_WAIT: i64 = 2_500_000_000;
 /// When a GAP is due, it reaches this much further than it must: there is one every 100 ms, not one for each buffer. (One that
 /// is not due would hold up a sink that synchronizes, and with it the streaming thread.) In nanoseconds.
 const AHEAD: i64 = 100_000_000;
+/// So far, if a word is pending that may begin there: up to the next tick.
+const AHEAD_OF_TEXT: i64 = 50_000_000;
 
 /// What time it is, in nanoseconds of running time.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +53,9 @@ pub(super) struct Now {
 
 impl Now {
     /// What sinks show now, if the pipeline's latency is ours: all text before it must be there.
-    fn edge(&self) -> i64 {
+    pub(super) fn edge(&self) -> i64 {
         match self.live {
-            true => self.running - self.upstream - self.latency,
+            true => self.running.saturating_sub(self.upstream).saturating_sub(self.latency),
             false => self.running,
         }
     }
@@ -64,8 +71,9 @@ pub(super) struct Session {
     segments: u64,
     /// The buffer before was flagged DISCONT. Where all are, the flag says nothing.
     was_flagged: bool,
-    /// Running time at which the last buffer ended, as it was stamped, in nanoseconds.
+    /// Running time at which the last buffer ended, as it was stamped, and how long it lasted, in nanoseconds.
     stamped_end: i64,
+    last_length: i64,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
     input_end: Option<i64>,
     /// Whether that was ahead of the clock when it came.
@@ -112,7 +120,7 @@ impl Session {
         let is_same_timeline = segment.runs_as(&before);
         // Audio may be withheld: its timestamps are all that is known of where it ends.
         let end = end.running().max(self.stamped_end);
-        let starts_later = segment.running(segment.start()) > end.saturating_add(PATIENCE);
+        let starts_later = segment.running(segment.start()) > end.saturating_add(CONTINUITY);
         if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
             transcriber.finish(Ending::Pause);
             return;
@@ -142,6 +150,7 @@ impl Session {
             return;
         };
         let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
+        self.last_length = signed(segment.running_duration(length));
         if let Some(pts) = pts {
             self.stamped_end = segment.running(pts.saturating_add(length));
         }
@@ -200,6 +209,19 @@ impl Session {
         }
     }
 
+    /// Tells downstream of the first segment. Everything else may have to wait for a sink, and so for the source that holds a
+    /// lock while it sends a segment (`GstBaseSrc`): it is given out when data comes, or when time passes.
+    pub(super) fn begin_output(&mut self) {
+        if self.is_all_said() && self.out.queue.position().is_none() {
+            self.announce();
+        }
+    }
+
+    /// Whether nothing followed the first segment yet.
+    pub(super) fn awaits_first_gap(&self) -> bool {
+        !self.is_ended && self.out.queue.is_first()
+    }
+
     /// Does a part of the work. Gives whether there is more.
     pub(super) fn step(&mut self, settings: &Settings) -> Result<bool> {
         if let Some(transcriber) = &mut self.transcriber {
@@ -233,19 +255,27 @@ impl Session {
         }
         let edge = now.edge();
         let input_end = *self.input_end.get_or_insert(now.running);
-        let is_idle = now.idle >= STALL && (now.live || (self.was_ahead && now.plays));
+        let is_idle = match now.live {
+            true => now.idle >= STALL.saturating_add(self.last_length),
+            false => self.was_ahead && now.plays && now.idle >= PLAYBACK_STALL.saturating_add(self.last_length),
+        };
         let position = self.out.queue.position().map(|position| position.running());
         let is_due = position.is_some_and(|position| position <= edge);
         if let Some(transcriber) = &mut self.transcriber {
             if transcriber.withholds() {
-                if now.idle >= PATIENCE {
+                if now.idle >= WITHHOLD_TIMEOUT {
                     transcriber.stop_withholding();
                 }
             } else if is_idle && is_due {
-                transcriber.begin_stall(settings)?;
+                let begun = transcriber.begin_stall(settings);
+                if begun.is_err() {
+                    // Said once; nothing can come of this stream any more.
+                    self.is_ended = true;
+                }
+                begun?;
             }
             if let Some(since) = transcriber.stalled_since() {
-                let silence = now.running - now.upstream - since;
+                let silence = now.running.saturating_sub(now.upstream).saturating_sub(since);
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
                     before: if is_due {
@@ -290,7 +320,14 @@ impl Session {
         if segment.is_reverse() {
             return;
         }
-        let until = edge.saturating_add(AHEAD).min(now.running - now.upstream).max(edge);
+        // Text may still come from there on.
+        let pending = self
+            .transcriber
+            .as_ref()
+            .and_then(|transcriber| transcriber.pending(&self.out));
+        let pending = pending.unwrap_or(i64::MAX).max(edge.saturating_add(AHEAD_OF_TEXT));
+        let known = now.running.saturating_sub(now.upstream);
+        let until = edge.saturating_add(AHEAD).min(pending).min(known).max(edge);
         let pts = segment.at_running(until);
         let pts = segment.stop().map_or(pts, |stop| pts.min(stop));
         self.out.queue.gap_until(&Moment { pts, segment });
@@ -305,6 +342,7 @@ impl Session {
         self.segment = None;
         self.was_flagged = false;
         self.stamped_end = 0;
+        self.last_length = 0;
         self.was_ahead = false;
         self.input_end = None;
         self.is_stalled = false;
@@ -317,6 +355,8 @@ impl Session {
         self.out.queue.end();
         // The next stream has one of its own.
         self.segment = None;
+        self.was_flagged = false;
+        self.stamped_end = 0;
         self.input_end = None;
         self.is_stalled = false;
     }

@@ -27,7 +27,7 @@ const AUDIO_TAGS: [&str; 14] = [
 /// The start of the text of the audio that `audio` starts.
 pub(super) fn stream_start(audio: &event::StreamStart) -> gst::Event {
     let id = format!("{}/text", audio.stream_id());
-    let start = text_stream(event::StreamStart::builder(&id).seqnum(audio.seqnum()));
+    let start = text_stream(event::StreamStart::builder(&id).seqnum(audio.seqnum()), &id);
     match audio.group_id() {
         Some(group) => start.group_id(group).build(),
         None => start.build(),
@@ -35,9 +35,9 @@ pub(super) fn stream_start(audio: &event::StreamStart) -> gst::Event {
 }
 
 /// Makes it the start of a stream of text, which comes now and then.
-pub(super) fn text_stream(start: event::StreamStartBuilder<'_>) -> event::StreamStartBuilder<'_> {
+pub(super) fn text_stream<'a>(start: event::StreamStartBuilder<'a>, id: &str) -> event::StreamStartBuilder<'a> {
     let flags = gst::StreamFlags::SPARSE;
-    let stream = gst::Stream::new(None, None, gst::StreamType::TEXT, flags);
+    let stream = gst::Stream::new(Some(id), None, gst::StreamType::TEXT, flags);
     start.flags(flags).stream(stream)
 }
 

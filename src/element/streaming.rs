@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{error::Error, lock::lock, text::Ending, timeline};
 
+/// Computing that goes on for longer acts on the clock in between.
+const BETWEEN_TICKS: Duration = Duration::from_millis(40);
+
 impl NemoStt {
     /// Waits for the model and makes a transcriber with it, unless there is one. Meanwhile time passes.
     pub(super) fn ensure_transcriber(&self) -> Result<(), gst::FlowError> {
@@ -60,6 +63,7 @@ impl NemoStt {
     /// Gives the session something to do and does it, step by step; gives out what comes of each at once. Returns the time
     /// that computing took. An error ends the stream.
     pub(super) fn process(&self, begin: impl FnOnce(&mut Session, &Settings)) -> Result<Duration, gst::FlowError> {
+        self.first_gap()?;
         self.ensure_transcriber()?;
         let settings = self.settings();
         begin(&mut self.session(), &settings);
@@ -67,7 +71,20 @@ impl NemoStt {
     }
 
     pub(super) fn work(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
+        let computing = self.steps(settings)?;
+        self.keep_known();
+        let running = self.obj().current_running_time();
+        lock(&self.known).last_data = running;
+        if let Some(running) = running {
+            self.session().worked(signed(running));
+        }
+        Ok(computing)
+    }
+
+    /// Does the work that there is.
+    pub(super) fn steps(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
         let mut computing = Duration::ZERO;
+        let mut ticks = 1;
         loop {
             let since = Instant::now();
             let more = self.session().step(settings);
@@ -79,12 +96,11 @@ impl NemoStt {
             if self.is_interrupted.load(Ordering::Relaxed) {
                 return Err(gst::FlowError::Flushing);
             }
-        }
-        self.keep_known();
-        let running = self.obj().current_running_time();
-        lock(&self.known).last_data = running;
-        if let Some(running) = running {
-            self.session().worked(signed(running));
+            if computing > BETWEEN_TICKS * ticks {
+                // A large buffer takes long, and nothing else acts on the clock meanwhile.
+                ticks += 1;
+                self.tick(false)?;
+            }
         }
         Ok(computing)
     }
@@ -150,14 +166,17 @@ impl NemoStt {
     /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
     pub(super) fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
         lock(&self.known).had_segment = true;
-        self.session().set_segment(Segment::new(segment.clone(), Some(seqnum)));
-        match self.work(&self.settings()) {
-            Ok(_) => true,
-            Err(error) => {
-                gst::debug!(CAT, imp = self, "a segment brought {error:?}");
-                !self.is_interrupted.load(Ordering::Relaxed)
-            }
+        {
+            let mut session = self.session();
+            session.set_segment(Segment::new(segment.clone(), Some(seqnum)));
+            session.begin_output();
         }
+        self.ticker.announce();
+        if let Err(error) = self.push_output() {
+            gst::debug!(CAT, imp = self, "a segment brought {error:?}");
+        }
+        self.keep_known();
+        !self.is_interrupted.load(Ordering::Relaxed)
     }
 
     /// How long a buffer lasts in running time.

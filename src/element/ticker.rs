@@ -8,7 +8,7 @@
 use std::{
     sync::{Arc, Condvar, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gst::subclass::prelude::*;
@@ -18,6 +18,8 @@ use crate::lock::lock;
 
 /// It looks at the clock this often at least, and when a GAP is due.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+/// A stream that was announced so long ago without any data is sparse, or a sink that prerolls waits for it.
+const ANNOUNCED: Duration = Duration::from_millis(50);
 /// And not more often than this.
 pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(2);
 
@@ -39,6 +41,7 @@ struct State {
     is_stopped: bool,
     is_playing: bool,
     finish: bool,
+    announced: Option<Instant>,
 }
 
 /// Why the thread wakes up.
@@ -48,6 +51,8 @@ pub(super) enum Wake {
     Tick,
     /// The application wants what there is.
     Finish,
+    /// A stream was announced a while ago.
+    Announced,
 }
 
 impl Ticker {
@@ -59,7 +64,9 @@ impl Ticker {
             let mut sleep = TICK;
             while let Some(wake) = shared.next(sleep) {
                 let Some(element) = element.upgrade() else { break };
-                sleep = imp::NemoStt::from_obj(&element).wake(wake);
+                let imp = imp::NemoStt::from_obj(&element);
+                // A panic becomes an error message, as in the virtual functions.
+                sleep = gst::panic_to_error!(imp, TICK, { imp.wake(wake) });
             }
         };
         let thread = std::thread::Builder::new().name("nemostt-clock".into()).spawn(run)?;
@@ -79,6 +86,12 @@ impl Ticker {
         self.shared.changed.notify_all();
     }
 
+    /// A stream was announced: if nothing comes soon, something must be said of it.
+    pub(super) fn announce(&self) {
+        lock(&self.shared.state).announced = Some(Instant::now());
+        self.shared.changed.notify_all();
+    }
+
     /// Lets the thread end. It may be pushing still.
     pub(super) fn stop(&self) {
         lock(&self.shared.state).is_stopped = true;
@@ -89,7 +102,6 @@ impl Ticker {
     pub(super) fn join(&self) {
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            // A panic in it has become an error message already.
             let _ = thread.join();
         }
     }
@@ -107,10 +119,14 @@ impl Shared {
             if std::mem::take(&mut state.finish) {
                 return Some(Wake::Finish);
             }
+            if state.announced.is_some_and(|since| since.elapsed() >= ANNOUNCED) {
+                state.announced = None;
+                return Some(Wake::Announced);
+            }
             if is_due && state.is_playing {
                 return Some(Wake::Tick);
             }
-            state = match state.is_playing {
+            state = match state.is_playing || state.announced.is_some() {
                 true => {
                     let (state, timeout) = self
                         .changed

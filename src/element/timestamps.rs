@@ -192,11 +192,13 @@ impl Timestamps {
         };
         let Some(pts) = arrival.pts else {
             // Without a timestamp a buffer follows the one before; if that was withheld, this one is, too.
-            let withholds = self.watch.as_ref().is_some_and(|watch| watch.withholds);
-            return if withholds {
-                Placement::Withhold
-            } else {
-                Placement::Direct
+            let length = signed(self.duration(arrival.len));
+            return match self.watch.as_mut().filter(|watch| watch.withholds) {
+                Some(watch) => {
+                    watch.seen = watch.seen.saturating_add(length);
+                    Placement::Withhold
+                }
+                None => Placement::Direct,
             };
         };
         let repeated = self.is_repeated(pts, arrival);
@@ -205,7 +207,11 @@ impl Timestamps {
             true => segment.running(pts).saturating_sub(expected.running()),
             false => signed(pts).saturating_sub(signed(expected.pts)),
         };
-        if offset.abs() <= ALIGNMENT {
+        // Half its length and more: less is jitter.
+        if repeated && offset.unsigned_abs() * 2 >= self.duration(arrival.len).nseconds() {
+            return Placement::Overlap(arrival.len);
+        }
+        if offset.unsigned_abs() <= ALIGNMENT as u64 {
             self.watch = None;
             self.agreed = self
                 .agreed
@@ -216,9 +222,6 @@ impl Timestamps {
                 self.anchor(count, pts, segment);
             }
             return Placement::Direct;
-        }
-        if repeated {
-            return Placement::Overlap(arrival.len);
         }
         self.last = None;
         if arrival.vouched || is_new_segment {
@@ -271,7 +274,7 @@ impl Timestamps {
             watch.seen = watch.seen.saturating_add(length);
             return Placement::Withhold;
         }
-        if offset.saturating_sub(watch.reference).abs() > ALIGNMENT {
+        if offset.saturating_sub(watch.reference).unsigned_abs() > ALIGNMENT as u64 {
             *watch = Watch {
                 reference: offset,
                 seen: length,
@@ -299,7 +302,7 @@ impl Timestamps {
 
     /// As [`watched`](Self::watched), where there is no time to wait: what is more likely.
     pub(super) fn guessed(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Verdict {
-        match self.fallen(first, last, between) * 2 > signed(self.duration(between)) {
+        match self.fallen(first, last, between).saturating_mul(2) > signed(self.duration(between)) {
             true => Verdict::Late,
             false => Verdict::Hole,
         }

@@ -226,7 +226,9 @@ impl Transcriber {
                 .push_front(Work::Audio(bytes, skipped as usize * BYTES_PER_SAMPLE)),
             Content::Gap(samples) => self.work.push_front(Work::Silence(samples - skipped)),
         }
-        self.work.push_front(Work::Silence(silence));
+        if silence > 0 {
+            self.work.push_front(Work::Silence(silence));
+        }
         Ok(())
     }
 
@@ -398,6 +400,23 @@ impl Transcriber {
         self.stall.as_ref().map(|stall| stall.end)
     }
 
+    /// Running time before which no text can begin that is still to come, in nanoseconds; `None` if none is to come.
+    pub(super) fn pending(&self, out: &Delivery) -> Option<i64> {
+        if !self.is_under_way()
+            || self
+                .stall
+                .as_ref()
+                .is_some_and(|stall| !stall.has_words(out.is_by_word()))
+        {
+            return None;
+        }
+        let settled = match out.is_by_word() {
+            true => self.stream.settled(),
+            false => self.stream.settled_utterance(),
+        };
+        self.timestamps.at(settled).map(|moment| moment.running())
+    }
+
     /// Whether the output need not wait for anything of this stream.
     pub(super) fn is_all_said(&self) -> bool {
         match &self.stall {
@@ -454,7 +473,8 @@ impl Transcriber {
         self.timestamps.conclude(verdict);
         while let Some(mut input) = self.withheld.pop_back() {
             match verdict {
-                Verdict::Hole => input.vouched = true,
+                // The others are as far off as the first one.
+                Verdict::Hole => input.vouched |= self.withheld.is_empty(),
                 Verdict::Late => input.pts = None,
             }
             self.work.push_front(Work::Place(input));

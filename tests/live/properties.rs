@@ -165,7 +165,11 @@ fn audio_without_timestamps_goes_on_after_a_finish() {
         }
     };
     speak(&samples[..cut]);
-    assert!(harness.event(gst::event::CustomDownstream::new(gst::Structure::new_empty("nemostt/finish"))));
+    assert!(
+        harness.event(gst::event::CustomDownstream::new(gst::Structure::new_empty(
+            "nemostt/finish"
+        )))
+    );
     harness.messages();
     speak(&samples[cut..2 * cut]);
     harness.eos();
@@ -189,7 +193,11 @@ fn output_may_change_while_input_stalls_and_audio_comes_late() {
         // What was due comes at once, with the times that it should have had.
         live.harness.speak_from(stalled, &samples[cut..], 320);
         live.harness.eos();
-        assert_eq!(text_of(&live.harness.take()), whole("lookahead=480", &samples), "{from} to {to}");
+        assert_eq!(
+            text_of(&live.harness.take()),
+            whole("lookahead=480", &samples),
+            "{from} to {to}"
+        );
     }
 }
 

@@ -150,10 +150,6 @@ impl Source<'_> {
                 if self.random.below(2) == 0 {
                     other.get_mut().unwrap().set("channel-mask", gst::Bitmask::new(4));
                 }
-                let current = self.live.harness.element.static_pad("sink").unwrap().current_caps();
-                if current.as_ref() != Some(&other) {
-                    self.end_stretch();
-                }
                 assert!(self.live.harness.event(gst::event::Caps::new(&other)));
             }
             _ if self.random.below(3) == 0 => {

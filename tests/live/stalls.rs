@@ -259,3 +259,76 @@ fn a_source_that_is_late_by_a_constant_is_neither_skipped_nor_warned_about() {
         assert_eq!(complaints.count(), 0, "{overload}");
     }
 }
+
+#[test]
+fn live_buffers_of_any_length_give_the_text_of_a_file() {
+    let samples = sentences();
+    for (index, length) in [160, 3_200, 8_000, 16_000].into_iter().enumerate() {
+        let properties = format!("lookahead={}", LOOKAHEADS[index]);
+        let mut live = Live::play(&properties);
+        live.harness.set_upstream_latency(true, time_of(length));
+        live.harness.latency();
+        for (index, block) in samples.chunks(length).enumerate() {
+            let pts = time_of(index * length);
+            // Time passes while the source fills its buffer.
+            live.wait_until(pts + time_of(block.len()));
+            live.harness.push(buffer(block, Some(pts))).unwrap();
+        }
+        live.harness.eos();
+        assert_eq!(text(&live.words()), whole(&properties, &samples), "{length} samples");
+        assert!(stalls(&live.harness.messages()).is_empty());
+    }
+}
+
+#[test]
+fn audio_that_is_withheld_does_not_wait_for_more() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0];
+    let mut live = Live::play("lookahead=80");
+    live.speak(&samples[..cut]);
+    live.wait(600 * MS);
+    // Stamped when it comes, less than a second of it, and then nothing.
+    for block in samples[cut..cut + 14_400].chunks(BLOCK) {
+        live.set_time(live.now + 20 * MS);
+        live.harness.push(buffer(block, Some(live.now))).unwrap();
+    }
+    live.wait(4 * SECOND);
+    let found = text(&live.words());
+    let expected = whole("lookahead=80", &samples[..cut + 14_400]);
+    assert_eq!(
+        found.split(' ').count(),
+        expected.split(' ').count(),
+        "{found}, {expected}"
+    );
+}
+
+#[test]
+fn audio_without_timestamps_after_a_jump_is_not_withheld_for_ever() {
+    let samples = sentences();
+    let harness = Harness::play("lookahead=80");
+    harness.speak(&samples[..32_000], BLOCK);
+    harness.take();
+    harness
+        .push(buffer(&samples[32_000..32_320], Some(30 * SECOND)))
+        .unwrap();
+    for block in samples[32_320..96_000].chunks(BLOCK) {
+        harness.push(buffer(block, None)).unwrap();
+    }
+    assert!(!words(&harness.take()).is_empty());
+}
+
+#[test]
+fn a_long_utterance_that_comes_late_does_not_push_the_next_one_away() {
+    let samples = sentences();
+    let mut live = Live::play("lookahead=80 output=utterances endpoint-silence=2000");
+    live.speak(&samples);
+    live.wait(5 * SECOND);
+    let command = clip_s16("u1_command");
+    let spoken = live.now;
+    live.speak(&command);
+    live.wait(5 * SECOND);
+    let found = live.words();
+    let last = found.last().unwrap();
+    assert_eq!(last.text, "turn on the kitchen light");
+    assert!(last.pts < spoken + 5 * SECOND, "{found:?}");
+}
