@@ -110,3 +110,25 @@ fn files_that_are_too_large_are_refused() {
     // Not too large, but no graph.
     refused(&model, "encoder-model.onnx", &["not a usable model"], sparse(300 << 20));
 }
+
+#[test]
+fn numbers_that_cannot_be_served_are_named() {
+    for (text, words) in [
+        (
+            r#"{"preprocessor": {"window_stride": 0.0000625}}"#,
+            "preprocessor.window_stride is 0.0000625, expected 0.001 to 1",
+        ),
+        (
+            r#"{"lookaheads": [0, 18446744073709551615]}"#,
+            "lookaheads.1 is 18446744073709551615, expected 0 to 1023",
+        ),
+        (
+            r#"{"preprocessor": {"n_fft": 0}}"#,
+            "preprocessor.n_fft is 0, expected 2 to",
+        ),
+    ] {
+        refused(&model_path("trained"), "nemostt.json", &[words], |path| {
+            fs::write(path, text).unwrap()
+        });
+    }
+}
