@@ -180,12 +180,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_is_named() {
-        let of = |change: fn(&mut Preprocessor)| {
+        type Change = fn(&mut Preprocessor);
+        let of = |change: Change| {
             let mut preprocessor = Preprocessor::default();
             change(&mut preprocessor);
             FrontEndConfig::new(&preprocessor, 80).unwrap_err().to_string()
         };
-        let cases: [(fn(&mut Preprocessor), &str); 8] = [
+        let cases: [(Change, &str); 8] = [
             (
                 |p| p.window_stride = 0.000_062_5,
                 "window_stride in samples is 1, expected 16 to 400",

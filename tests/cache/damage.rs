@@ -229,7 +229,8 @@ mod planted {
         let expected = say(&model, &options);
         let path = entry(directory.path());
         let open = |mode| move |path: &Path| set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        let mut plants: Vec<(&str, Box<dyn Fn(&Path)>)> = vec![
+        type Plant = (&'static str, Box<dyn Fn(&Path)>);
+        let mut plants: Vec<Plant> = vec![
             ("all may write", Box::new(open(0o646))),
             ("the group may write", Box::new(open(0o664))),
             (
