@@ -65,8 +65,8 @@ leaks: ## run the tests of the element under the leaks tracer, and name what lea
 	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
 		$(CARGO) test --locked --features cli $(addprefix --test ,$(ELEMENT_TESTS))
 
-live: build ## hear a live and an RTSP source in real time, and measure the latency
-	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test.py
+live: build ## play to it in real time: live, muted, stalling sources, files, RTSP (ARGS=--help for more)
+	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test $(ARGS)
 
 validate: build ## run gst-validate's scenarios with and without nemostt (on Debian under Wine)
 	tools/validate.sh

@@ -134,6 +134,8 @@ pub struct Stream {
     block: Vec<f32>,
     /// Samples heard, without padding.
     samples: u64,
+    /// No more samples may come.
+    ended: bool,
     finished: bool,
 }
 
@@ -172,6 +174,7 @@ pub struct Snapshot {
     transcript: Option<Transcript>,
     frames: u64,
     samples: u64,
+    ended: bool,
     finished: bool,
 }
 
@@ -185,6 +188,7 @@ impl Stream {
             rest: Transcription::new(model)?,
             block: Vec::with_capacity(BLOCK),
             samples: 0,
+            ended: false,
             finished: false,
         })
     }
@@ -225,7 +229,7 @@ impl Stream {
     /// # Errors
     /// As [`accept`](Self::accept).
     pub fn accept_observed(&mut self, samples: &[f32], observe: &mut Observer<'_>) -> Result<()> {
-        if self.finished {
+        if self.ended {
             return Err(Error::Finished);
         }
         self.samples += samples.len() as u64;
@@ -246,14 +250,34 @@ impl Stream {
     /// # Errors
     /// As [`finish`](Self::finish).
     pub fn finish_observed(&mut self, padding: u64, observe: &mut Observer<'_>) -> Result<()> {
-        if self.finished {
-            return Err(Error::Finished);
-        }
+        self.pad_observed(padding, observe)?;
         self.finished = true;
         if self.samples == 0 {
             return Ok(());
         }
-        self.rest.transcript.end_at(self.samples);
+        self.front_end.finish(|frame| self.rest.hear(frame, observe))?;
+        self.rest.end(observe)
+    }
+
+    /// Adds `padding` samples of silence after the last sample: a part of what [`finish`](Self::finish) does, for those who
+    /// want its words as they come. No samples can be added after it, and no word reaches into it.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn pad(&mut self, padding: u64) -> Result<()> {
+        self.pad_observed(padding, &mut |_, _| {})
+    }
+
+    fn pad_observed(&mut self, padding: u64, observe: &mut Observer<'_>) -> Result<()> {
+        if self.finished {
+            return Err(Error::Finished);
+        }
+        if !std::mem::replace(&mut self.ended, true) && self.samples > 0 {
+            self.rest.transcript.end_at(self.samples);
+        }
+        if self.samples == 0 {
+            return Ok(());
+        }
         let silence = [0.0; BLOCK];
         let mut left = padding;
         while left > 0 {
@@ -261,8 +285,7 @@ impl Stream {
             self.front_end.accept(block, |frame| self.rest.hear(frame, observe))?;
             left -= block.len() as u64;
         }
-        self.front_end.finish(|frame| self.rest.hear(frame, observe))?;
-        self.rest.end(observe)
+        Ok(())
     }
 
     /// As [`finish`](Self::finish), for a stream that goes on elsewhere: its last utterance is over because of `ending`.
@@ -303,6 +326,7 @@ impl Stream {
         self.front_end.reset();
         self.rest.reset();
         self.samples = 0;
+        self.ended = false;
         self.finished = false;
     }
 
@@ -312,6 +336,7 @@ impl Stream {
         self.front_end.save(&mut snapshot.front_end);
         self.rest.save(snapshot);
         snapshot.samples = self.samples;
+        snapshot.ended = self.ended;
         snapshot.finished = self.finished;
     }
 
@@ -326,6 +351,7 @@ impl Stream {
         self.rest.restore(snapshot)?;
         self.front_end.restore(&snapshot.front_end);
         self.samples = snapshot.samples;
+        self.ended = snapshot.ended;
         self.finished = snapshot.finished;
         Ok(())
     }

@@ -189,7 +189,7 @@ fn silence_moves_the_output_on() {
         .into_iter()
         .filter(|seen| matches!(seen, Seen::Gap { .. }))
         .count();
-    // An empty one at the start; then 6 chunks of 160 ms fit into the second, each with one gap at most.
+    // A short one at the start; then 6 chunks of 160 ms fit into the second, each with one gap at most.
     assert!((2..=7).contains(&gaps), "{gaps} gaps");
 }
 

@@ -22,6 +22,10 @@ const PAUSES: Pauses = Pauses {
     word: Some(3),
     utterance: Some(6),
     partials: true,
+    min_word: 2_000,
+    longest_word: Some(12),
+    max_utterance: Some(64_000),
+    max_utterance_chars: Some(30),
 };
 
 /// All that a stream shows: its windows with the encoder's output, as bits, and its events.
@@ -84,7 +88,7 @@ fn disturb(stream: &mut Stream, steps: usize) {
     stream.set_pauses(Pauses {
         word: None,
         utterance: Some(1),
-        partials: false,
+        ..Default::default()
     });
     stream.accept(&clip("u4_heldvoice")).unwrap();
     stream.accept(&vec![0.25; steps * 20_483]).unwrap();

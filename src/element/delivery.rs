@@ -161,26 +161,38 @@ impl Delivery {
 
     /// Whether `word` was given out before all of its audio was there.
     fn was_given(&mut self, word: &Word) -> bool {
-        while let Some(given) = self.ahead.front() {
-            if is_same(given, word) {
-                self.ahead.pop_front();
-                return true;
-            }
-            if given.start > word.start {
-                return false;
-            }
-            // It was not decoded again.
+        if let Some(same) = self
+            .ahead
+            .iter()
+            .position(|given| is_near(given, word) && given.text == word.text)
+        {
+            // What was given before it was not decoded again.
+            self.ahead.drain(..=same);
+            return true;
+        }
+        while self
+            .ahead
+            .front()
+            .is_some_and(|given| given.end <= word.start && !is_near(given, word))
+        {
             self.ahead.pop_front();
         }
-        false
+        // Decoded with all of its audio it is another word: it is not said twice, right or wrong.
+        self.ahead.iter().any(|given| overlaps(given, word))
     }
 }
 
-/// Whether `word` is `given`, which was decoded with less audio and so may be elsewhere by a few frames.
+/// Whether `word` may be `given`, which was decoded with less audio and so may be elsewhere by a few frames.
+fn is_near(given: &Word, word: &Word) -> bool {
+    given.start.abs_diff(word.start) <= 4 * (given.end - given.start)
+}
+
+fn overlaps(given: &Word, word: &Word) -> bool {
+    (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given))
+}
+
 fn is_same(given: &Word, word: &Word) -> bool {
-    let is_near = given.start.abs_diff(word.start) <= 4 * (given.end - given.start);
-    let overlaps = (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given));
-    overlaps || (is_near && given.text == word.text)
+    overlaps(given, word) || (is_near(given, word) && given.text == word.text)
 }
 
 fn middle(word: &Word) -> u64 {

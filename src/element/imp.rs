@@ -2,12 +2,9 @@
 
 //! The virtual functions of the element. What they do is in the files beside this one.
 
-use std::{
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc, LazyLock, Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -20,17 +17,14 @@ use super::{
     delivery::InEffect,
     lateness::Lateness,
     loading::{self, Loader},
-    output_queue::Item,
     payload::Format,
-    segment::{Segment, Time},
-    session::{Now, Session},
+    session::Session,
     settings::{MAX_OBSERVED_DELAY, Settings},
     source_pad,
-    ticker::{TICK, Ticker, Wake},
-    timestamps::{Moment, signed},
+    ticker::Ticker,
+    timestamps::Moment,
 };
 use crate::{
-    error::Error,
     lock::lock,
     model::{LogLevel, set_runtime_logger},
     text::Ending,
@@ -67,25 +61,25 @@ const FINISH_EVENT: &str = "nemostt/finish";
 /// take none of the two and never wait for a chunk.
 #[derive(Default)]
 pub struct NemoStt {
-    settings: Mutex<Arc<Settings>>,
-    session: Mutex<Session>,
-    loader: Loader,
-    ticker: Ticker,
-    lateness: Mutex<Lateness>,
-    known: Mutex<Known>,
+    pub(super) settings: Mutex<Arc<Settings>>,
+    pub(super) session: Mutex<Session>,
+    pub(super) loader: Loader,
+    pub(super) ticker: Ticker,
+    pub(super) lateness: Mutex<Lateness>,
+    pub(super) known: Mutex<Known>,
     /// Work is to be given up: a flush, or the way to READY.
-    is_interrupted: AtomicBool,
+    pub(super) is_interrupted: AtomicBool,
 }
 
 /// What queries and properties tell of the session.
 #[derive(Debug, Default)]
-struct Known {
-    in_effect: InEffect,
-    position: Option<Moment>,
+pub(super) struct Known {
+    pub(super) in_effect: InEffect,
+    pub(super) position: Option<Moment>,
     /// Running time when data came last.
-    last_data: Option<gst::ClockTime>,
-    /// Whether anything came from upstream since the start.
-    has_upstream: bool,
+    pub(super) last_data: Option<gst::ClockTime>,
+    /// Whether a segment came from upstream since the start.
+    pub(super) had_segment: bool,
 }
 
 #[glib::object_subclass]
@@ -302,7 +296,6 @@ impl BaseTransformImpl for NemoStt {
             EventView::StreamStart(start) => {
                 self.drain(Ending::EndOfStream);
                 self.session().begin();
-                lock(&self.known).has_upstream = true;
                 return self.obj().src_pad().push_event(source_pad::stream_start(start));
             }
             EventView::Tag(tags) => {
@@ -384,16 +377,16 @@ impl BaseTransformImpl for NemoStt {
 }
 
 impl NemoStt {
-    fn settings(&self) -> Arc<Settings> {
+    pub(super) fn settings(&self) -> Arc<Settings> {
         lock(&self.settings).clone()
     }
 
-    fn session(&self) -> MutexGuard<'_, Session> {
+    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         lock(&self.session)
     }
 
     /// Time from sound to text, of computing, chunks and holding words back.
-    fn processing_latency(&self) -> gst::ClockTime {
+    pub(super) fn processing_latency(&self) -> gst::ClockTime {
         let settings = self.settings();
         let output = lock(&self.known).in_effect.output;
         let chunk = loading::latency(&settings, self.loader.ready().as_ref());
@@ -401,13 +394,13 @@ impl NemoStt {
     }
 
     /// What the element adds to the pipeline's latency.
-    fn latency(&self) -> gst::ClockTime {
+    pub(super) fn latency(&self) -> gst::ClockTime {
         let lateness = lock(&self.known).in_effect.lateness;
         // Text that is shifted by this much may come that much later.
         self.processing_latency().saturating_sub(lateness)
     }
 
-    fn announce_latency(&self, before: gst::ClockTime) {
+    pub(super) fn announce_latency(&self, before: gst::ClockTime) {
         if self.latency() != before {
             let obj = self.obj();
             let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
@@ -415,288 +408,9 @@ impl NemoStt {
     }
 
     /// Lets all work end soon, and no other begin.
-    fn interrupt(&self) {
+    pub(super) fn interrupt(&self) {
         self.is_interrupted.store(true, Ordering::Relaxed);
         self.loader.set_flushing(true);
-    }
-
-    /// Waits for the model and makes a transcriber with it, unless there is one. Meanwhile time passes.
-    fn ensure_transcriber(&self) -> Result<(), gst::FlowError> {
-        if self.session().has_transcriber() {
-            return Ok(());
-        }
-        let recognizer = loop {
-            match self.loader.wait(TICK) {
-                Ok(Some(recognizer)) => break recognizer,
-                Ok(None) => self.tick(false)?,
-                Err(reason) => {
-                    // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
-                    gst::debug!(CAT, imp = self, "no model: {reason:?}");
-                    return Err(gst::FlowError::Flushing);
-                }
-            }
-        };
-        gst::info!(CAT, imp = self, "model {:?}", recognizer.config());
-        let rate = recognizer.config().front_end.sample_rate;
-        if rate != SAMPLE_RATE {
-            gst::element_imp_error!(
-                self,
-                gst::LibraryError::Settings,
-                ("the model hears {rate} Hz; nemostt serves models of {SAMPLE_RATE} Hz only")
-            );
-            return Err(gst::FlowError::Error);
-        }
-        let made = self.session().set_recognizer(&recognizer);
-        made.map_err(|error| self.fail(&error))
-    }
-
-    fn fail(&self, error: &Error) -> gst::FlowError {
-        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
-        gst::FlowError::Error
-    }
-
-    /// Gives the session something to do and does it, step by step; gives out what comes of each at once. Returns the time
-    /// that computing took. An error ends the stream.
-    fn process(&self, begin: impl FnOnce(&mut Session, &Settings)) -> Result<Duration, gst::FlowError> {
-        self.ensure_transcriber()?;
-        let settings = self.settings();
-        begin(&mut self.session(), &settings);
-        self.work(&settings)
-    }
-
-    fn work(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
-        let mut computing = Duration::ZERO;
-        loop {
-            let since = Instant::now();
-            let more = self.session().step(settings);
-            computing += since.elapsed();
-            self.push_output()?;
-            if !more.map_err(|error| self.fail(&error))? {
-                break;
-            }
-            if self.is_interrupted.load(Ordering::Relaxed) {
-                return Err(gst::FlowError::Flushing);
-            }
-        }
-        self.keep_known();
-        lock(&self.known).last_data = self.obj().current_running_time();
-        Ok(computing)
-    }
-
-    /// Time passes. `is_idle`: no data is being worked on.
-    fn tick(&self, is_idle: bool) -> Result<(), gst::FlowError> {
-        let Some(now) = self.now(is_idle) else { return Ok(()) };
-        let settings = self.settings();
-        let result = self.session().tick(&now, &settings);
-        self.push_output()?;
-        result.map_err(|error| self.fail(&error))?;
-        self.keep_known();
-        Ok(())
-    }
-
-    /// What time it is. `None` where time does not pass or nothing waits for the clock.
-    fn now(&self, is_idle: bool) -> Option<Now> {
-        let obj = self.obj();
-        let (live, upstream) = lock(&self.lateness).upstream()?;
-        if obj.current_state() != gst::State::Playing {
-            return None;
-        }
-        let running = obj.current_running_time()?;
-        let last = *lock(&self.known).last_data.get_or_insert(running);
-        let settings = self.settings();
-        let hold = settings.hold(lock(&self.known).in_effect.output);
-        Some(Now {
-            running: signed(running),
-            idle: if is_idle {
-                signed(running.saturating_sub(last))
-            } else {
-                0
-            },
-            live,
-            upstream: signed(upstream),
-            latency: signed(self.processing_latency()),
-            hold: signed(hold),
-        })
-    }
-
-    /// The [`Ticker`] woke up.
-    pub(super) fn wake(&self, wake: Wake) {
-        let obj = self.obj();
-        if lock(&self.lateness).upstream().is_none() {
-            self.ask_upstream();
-        }
-        let _stream = obj.sink_pad().stream_lock();
-        if self.is_interrupted.load(Ordering::Relaxed) {
-            return;
-        }
-        let result = match wake {
-            Wake::Finish => {
-                self.drain(Ending::Request);
-                Ok(())
-            }
-            Wake::Tick => {
-                self.stand_in_for_upstream();
-                self.tick(true)
-            }
-        };
-        if let Err(error) = result {
-            // The next buffer meets it, too.
-            gst::debug!(CAT, imp = self, "the clock's thread could not push: {error:?}");
-        }
-    }
-
-    /// Whether upstream is live, if nothing downstream has asked.
-    fn ask_upstream(&self) {
-        let mut query = gst::query::Latency::new();
-        if self.obj().sink_pad().peer_query(&mut query) {
-            let (live, min, _) = query.result();
-            lock(&self.lateness).set_upstream(live, min);
-        }
-    }
-
-    /// A live source that sends nothing at all, not even events, must not hold up what waits for text.
-    fn stand_in_for_upstream(&self) {
-        let is_needed = !lock(&self.known).has_upstream && !self.session().has_segment();
-        let Some(now) = self.now(true).filter(|now| is_needed && now.live) else {
-            return;
-        };
-        if now.running < now.upstream + now.latency {
-            return;
-        }
-        let obj = self.obj();
-        let src = obj.src_pad();
-        if !src.has_current_caps() {
-            let id = src.create_stream_id(&*obj, Some("text"));
-            src.push_event(source_pad::text_stream(gst::event::StreamStart::builder(&id)).build());
-            let caps = preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
-            self.session().out.format = Format::of(&caps);
-            src.push_event(gst::event::Caps::new(&caps));
-        }
-        self.session().set_segment(Segment::default());
-    }
-
-    fn push_output(&self) -> Result<(), gst::FlowError> {
-        // The lock is let go before anything leaves.
-        loop {
-            let item = self.session().pop();
-            match item {
-                Some(item) => self.push(item)?,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    fn push(&self, item: Item) -> Result<(), gst::FlowError> {
-        let obj = self.obj();
-        match item {
-            Item::Buffer(buffer) => {
-                gst::debug!(CAT, imp = self, "text {buffer:?}");
-                obj.src_pad().push(buffer)?;
-            }
-            Item::Event(event) => {
-                let _ = obj.src_pad().push_event(event);
-            }
-            Item::Message(structure) => {
-                let message = gst::message::Element::builder(structure).src(&*obj).build();
-                let _ = obj.post_message(message);
-            }
-            Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
-        }
-        Ok(())
-    }
-
-    /// Notes what queries tell, and announces a latency that has changed with what is in effect.
-    fn keep_known(&self) {
-        let (in_effect, position) = {
-            let session = self.session();
-            (session.out.in_effect(), session.out.queue.position())
-        };
-        let is_changed = {
-            let mut known = lock(&self.known);
-            known.position = position;
-            known.in_effect != in_effect
-        };
-        if is_changed {
-            let before = self.latency();
-            lock(&self.known).in_effect = in_effect;
-            self.announce_latency(before);
-        }
-    }
-
-    /// Says everything so far. What becomes of it does not change what happens next, so errors are only noted.
-    fn drain(&self, ending: Ending) {
-        if !self.session().has_transcriber() {
-            return;
-        }
-        if let Err(error) = self.process(|session, _| session.finish(ending)) {
-            gst::debug!(CAT, imp = self, "drained into {error:?}");
-        }
-    }
-
-    /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
-    fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
-        lock(&self.known).has_upstream = true;
-        self.session().set_segment(Segment::new(segment.clone(), Some(seqnum)));
-        match self.work(&self.settings()) {
-            Ok(_) => true,
-            Err(error) => {
-                gst::debug!(CAT, imp = self, "a segment brought {error:?}");
-                !self.is_interrupted.load(Ordering::Relaxed)
-            }
-        }
-    }
-
-    /// How long a buffer lasts in running time.
-    fn running_length(&self, buffer: &gst::BufferRef) -> gst::ClockTime {
-        let samples = (buffer.size() / super::timestamps::BYTES_PER_SAMPLE) as u64;
-        let length = gst::ClockTime::from_nseconds(crate::timeline::samples_to_ns(samples, SAMPLE_RATE));
-        self.session().segment().running_duration(length)
-    }
-
-    /// Watches whether computing keeps up with a live source; says so when it does not, and whether to leave audio out.
-    fn is_too_late(&self, buffer: &gst::BufferRef) -> bool {
-        let settings = self.settings();
-        let Some(pts) = buffer.pts() else { return false };
-        let end = pts.saturating_add(buffer.duration().unwrap_or_default());
-        let segment = self.session().segment();
-        let now = self.obj().current_running_time();
-        let (report, max_delay) = {
-            let mut lateness = lock(&self.lateness);
-            let report = lateness.assess(
-                Some(segment.running(end)),
-                now,
-                settings.processing(),
-                settings.overload,
-            );
-            (report, lateness.max_delay())
-        };
-        if report.grew {
-            self.obj().notify(MAX_OBSERVED_DELAY);
-        }
-        if report.warn {
-            let details = gst::Structure::builder("nemostt/excessive-delay")
-                .field("new-observed-max-delay", max_delay)
-                .field("latency", settings.processing())
-                .build();
-            gst::element_imp_warning!(
-                self,
-                gst::CoreError::Clock,
-                (
-                    "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more                      threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
-                    report.delay, settings.processing()
-                ),
-                details: details
-            );
-            let obj = self.obj();
-            let qos = gst::message::Qos::builder(true)
-                .running_time(segment.to_running_time(end))
-                .stream_time(segment.to_stream_time(end))
-                .timestamp(pts)
-                .duration(buffer.duration())
-                .src(&*obj);
-            let _ = obj.post_message(qos.build());
-        }
-        report.skip
     }
 }
 
@@ -708,7 +422,7 @@ fn is_finish(event: &gst::EventRef) -> bool {
 }
 
 /// The caps of `caps` that we would rather give: markup only where plain text is not taken, whatever downstream's order.
-fn preferred(caps: &gst::Caps) -> gst::Caps {
+pub(super) fn preferred(caps: &gst::Caps) -> gst::Caps {
     let mut preferred = Format::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
     preferred.fixate();
     preferred

@@ -2,8 +2,10 @@
 
 //! The GStreamer element `nemostt`: thin glue between pads, properties and the recogniser.
 
+mod clock;
 mod delivery;
 mod imp;
+mod input;
 mod lateness;
 mod loading;
 mod models;
@@ -14,6 +16,7 @@ mod session;
 mod settings;
 mod source_pad;
 mod stall;
+mod streaming;
 mod ticker;
 mod timestamps;
 mod transcriber;

@@ -16,6 +16,9 @@ use crate::text::Ending;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
 const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
+/// Length of the GAP at the start of a stream. Sinks need it to preroll, and `textoverlay` to let the first picture go, which may
+/// begin a little after the segment does; no word is decided that early.
+const FIRST_GAP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// With `hold-until-next`, text stays at most this long after its end.
 const LONGEST_STAY: gst::ClockTime = gst::ClockTime::from_seconds(3);
 
@@ -45,8 +48,8 @@ pub(super) struct OutputQueue {
 }
 
 impl OutputQueue {
-    /// Sends `segment` downstream, unless it or a later one is there. The first one is followed by an empty GAP, so that sinks which wait
-    /// for something need not wait for text.
+    /// Sends `segment` downstream, unless it or a later one is there. The first one is followed by a short GAP, so that what waits
+    /// for something to start need not wait for text.
     pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
         let position = match &self.segment {
             Some(known) if segment.number <= known.number => return,
@@ -66,14 +69,8 @@ impl OutputQueue {
         self.segment = Some(segment.clone());
         self.position = position.unwrap_or_else(|| segment.start());
         if position.is_none() {
-            let gap = gst::event::Gap::builder(self.position).duration(gst::ClockTime::ZERO);
-            self.queue.push_back(Item::Event(gap.build()));
+            self.gap_to(self.position.saturating_add(FIRST_GAP));
         }
-    }
-
-    /// The segment that downstream knows.
-    pub(super) fn segment(&self) -> Option<&Arc<Segment>> {
-        self.segment.as_ref()
     }
 
     /// How far the output has come.

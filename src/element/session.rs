@@ -7,22 +7,24 @@ use std::sync::Arc;
 
 use super::{
     delivery::Delivery,
+    input::{Content, Input},
     output_queue::Item,
     segment::Segment,
     settings::Settings,
     stall::Due,
     timestamps::{BYTES_PER_SAMPLE, Moment, clock_time},
-    transcriber::{Content, Input, Transcriber},
+    transcriber::Transcriber,
 };
 use crate::{error::Result, recognizer::Recognizer, text::Ending};
 
 /// Input does not stall while buffers come this often, however late they are: nanoseconds.
-const STALL: i64 = 150_000_000;
+pub(super) const STALL: i64 = 150_000_000;
 /// Stamps that are not understood are not waited for longer than this.
 const PATIENCE: i64 = 1_000_000_000;
 /// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.
 const CUT_WORD_WAIT: i64 = 2_500_000_000;
-/// GAPs reach this much beyond what the latency demands, so that nothing waits for the next tick: nanoseconds.
+/// When a GAP is due, it reaches this much further than it must: there is one every 100 ms, not one for each buffer. (One that
+/// is not due would hold up a sink that synchronizes, and with it the streaming thread.) In nanoseconds.
 const AHEAD: i64 = 100_000_000;
 
 /// What time it is, in nanoseconds of running time.
@@ -34,6 +36,8 @@ pub(super) struct Now {
     /// Whether upstream is live, and its latency.
     pub(super) live: bool,
     pub(super) upstream: i64,
+    /// Whether a sink downstream waits for the clock.
+    pub(super) plays: bool,
     /// Latency of this element.
     pub(super) latency: i64,
     /// Part of it for which words are held back.
@@ -42,8 +46,11 @@ pub(super) struct Now {
 
 impl Now {
     /// What sinks show now, if the pipeline's latency is ours: all text before it must be there.
-    fn live_edge(&self) -> i64 {
-        self.running - self.upstream - self.latency
+    fn edge(&self) -> i64 {
+        match self.live {
+            true => self.running - self.upstream - self.latency,
+            false => self.running,
+        }
     }
 }
 
@@ -57,8 +64,12 @@ pub(super) struct Session {
     segments: u64,
     /// The buffer before was flagged DISCONT. Where all are, the flag says nothing.
     was_flagged: bool,
+    /// Running time at which the last buffer ended, as it was stamped, in nanoseconds.
+    stamped_end: i64,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
     input_end: Option<i64>,
+    /// Whether that was ahead of the clock when it came.
+    was_ahead: bool,
     /// Whether input stalls, and that was said.
     is_stalled: bool,
     /// Nothing is given out any more before a new stream or a flush.
@@ -99,7 +110,9 @@ impl Session {
             return;
         };
         let is_same_timeline = segment.runs_as(&before);
-        let starts_later = segment.running(segment.start()) > end.running().saturating_add(PATIENCE);
+        // Audio may be withheld: its timestamps are all that is known of where it ends.
+        let end = end.running().max(self.stamped_end);
+        let starts_later = segment.running(segment.start()) > end.saturating_add(PATIENCE);
         if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
             transcriber.finish(Ending::Pause);
             return;
@@ -116,7 +129,8 @@ impl Session {
     pub(super) fn buffer(&mut self, buffer: gst::Buffer) {
         let segment = self.segment();
         let is_flagged = buffer.flags().contains(gst::BufferFlags::DISCONT);
-        let vouched = is_flagged && !std::mem::replace(&mut self.was_flagged, is_flagged);
+        let was_flagged = std::mem::replace(&mut self.was_flagged, is_flagged);
+        let vouched = is_flagged && !was_flagged;
         let Some(transcriber) = &mut self.transcriber else {
             return;
         };
@@ -127,9 +141,12 @@ impl Session {
         let Ok(bytes) = buffer.into_mapped_buffer_readable() else {
             return;
         };
+        let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
+        if let Some(pts) = pts {
+            self.stamped_end = segment.running(pts.saturating_add(length));
+        }
         if segment.is_reverse() {
             // Speech backwards is not speech. Time goes on, so that downstream does not wait for text.
-            let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
             self.pass(pts, length);
             return;
         }
@@ -199,45 +216,53 @@ impl Session {
         Ok(false)
     }
 
+    /// All that came was worked on at running time `running`, in nanoseconds.
+    pub(super) fn worked(&mut self, running: i64) {
+        self.was_ahead = self.input_end.is_some_and(|end| end >= running);
+    }
+
     /// Time passes, with data or without.
     ///
     /// Where nothing comes and text is due by the latency, everything is decided that can be, as if the audio ended there:
-    /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and whatever word is still
-    /// pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that is reached.
+    /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and
+    /// whatever word is still pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that
+    /// is reached. Where upstream is not live, that holds in playback only: text of a file that is read slowly keeps its times.
     pub(super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
         if self.is_ended {
             return Ok(());
         }
-        let edge = now.live_edge();
-        // What must be there by the next tick.
-        let due = edge.saturating_add(AHEAD);
+        let edge = now.edge();
         let input_end = *self.input_end.get_or_insert(now.running);
-        let is_idle = now.idle >= STALL;
+        let is_idle = now.idle >= STALL && (now.live || (self.was_ahead && now.plays));
+        let position = self.out.queue.position().map(|position| position.running());
+        let is_due = position.is_some_and(|position| position <= edge);
         if let Some(transcriber) = &mut self.transcriber {
-            let position = self.out.queue.position();
             if transcriber.withholds() {
                 if now.idle >= PATIENCE {
                     transcriber.stop_withholding();
                 }
-            } else if is_idle && position.is_some_and(|position| position.running() < due) {
+            } else if is_idle && is_due {
                 transcriber.begin_stall(settings)?;
             }
             if let Some(since) = transcriber.stalled_since() {
                 let silence = now.running - now.upstream - since;
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
-                    before: transcriber.sample_at(due),
+                    before: if is_due {
+                        transcriber.sample_at(edge.saturating_add(AHEAD))
+                    } else {
+                        0
+                    },
                     cut_word: silence >= CUT_WORD_WAIT.max(now.latency),
                     utterance: pause > 0 && silence >= (now.latency - now.hold).max(0) + pause,
                 };
                 transcriber.release(due, &mut self.out, settings);
-            } else if !transcriber.has_utterance() {
-                self.out.apply(settings);
             }
-        } else {
+        }
+        if self.is_between_utterances() {
             self.out.apply(settings);
         }
-        if !now.live {
+        if !now.live && !is_idle {
             return Ok(());
         }
         if is_idle && input_end < edge && !std::mem::replace(&mut self.is_stalled, true) {
@@ -250,19 +275,25 @@ impl Session {
         Ok(())
     }
 
-    /// Lets GAPs come up to the live edge, and a little beyond, but not into time that may still bring text.
+    /// When the next GAP is due, in nanoseconds from `now` on.
+    pub(super) fn due_in(&self, now: &Now) -> Option<i64> {
+        let position = self.out.queue.position()?;
+        Some(position.running() - now.edge())
+    }
+
+    /// Lets GAPs come up to what sinks show and a little beyond, but not into time that may still bring text.
     fn follow_clock(&mut self, edge: i64, now: &Now) {
-        let Some(segment) = self.out.queue.segment().filter(|segment| !segment.is_reverse()) else {
+        let Some(position) = self.out.queue.position().filter(|position| position.running() <= edge) else {
             return;
         };
-        let until = edge.saturating_add(AHEAD).min(now.running - now.upstream);
+        let segment = position.segment;
+        if segment.is_reverse() {
+            return;
+        }
+        let until = edge.saturating_add(AHEAD).min(now.running - now.upstream).max(edge);
         let pts = segment.at_running(until);
         let pts = segment.stop().map_or(pts, |stop| pts.min(stop));
-        let moment = Moment {
-            pts,
-            segment: segment.clone(),
-        };
-        self.out.queue.gap_until(&moment);
+        self.out.queue.gap_until(&Moment { pts, segment });
     }
 
     /// Forgets everything but the model.
@@ -273,6 +304,8 @@ impl Session {
         self.out.flush();
         self.segment = None;
         self.was_flagged = false;
+        self.stamped_end = 0;
+        self.was_ahead = false;
         self.input_end = None;
         self.is_stalled = false;
         self.is_ended = false;
@@ -301,6 +334,10 @@ impl Session {
         if let Some(segment) = self.segment.as_ref().filter(|_| !self.is_ended) {
             self.out.queue.announce(segment);
         }
+    }
+
+    fn is_between_utterances(&self) -> bool {
+        self.transcriber.as_ref().is_none_or(Transcriber::is_between_utterances)
     }
 
     fn is_all_said(&self) -> bool {

@@ -19,8 +19,8 @@ const BLOCK: u64 = 320;
 const RECENT: usize = 75;
 /// A word may be cut if at least one of so many last blocks is louder than
 const LAST: usize = 2;
-/// this part of the loudest recent one: -20 dB.
-const SPEECH: f32 = 0.1;
+/// this part of the loudest recent one: -30 dB, as the ends of words are.
+const SPEECH: f32 = 0.03;
 /// And than this, of full scale 1.0: below it is the noise of a quiet room.
 const FLOOR: f32 = 0.003;
 
@@ -137,5 +137,86 @@ fn word_of(event: &Event) -> Option<&Word> {
     match event {
         Event::Word(word) => Some(word),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: u64 = 1_280;
+    const NOW: Due = Due {
+        before: u64::MAX,
+        cut_word: false,
+        utterance: false,
+    };
+
+    fn word(text: &str, start: u64) -> Event {
+        Event::Word(Word {
+            text: text.into(),
+            start,
+            end: start + FRAME,
+            confidence: 1.0,
+        })
+    }
+
+    fn texts(stall: &mut Stall, due: Due) -> Vec<String> {
+        let words = std::iter::from_fn(|| stall.next(due, true)).filter_map(|event| match event {
+            Event::Word(word) => Some(word.text),
+            _ => None,
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn loudness_tells_speech_from_the_silence_after_it() {
+        let mut loudness = Loudness::default();
+        assert!(!loudness.ends_in_speech());
+        let tone: Vec<i16> = (0..16_000).map(|i| if i % 40 < 20 { 3_000 } else { -3_000 }).collect();
+        loudness.push(&tone);
+        assert!(loudness.ends_in_speech());
+        loudness.push(&[0; 320]);
+        assert!(loudness.ends_in_speech(), "20 ms may be within a sound");
+        loudness.push(&[0; 320]);
+        assert!(!loudness.ends_in_speech());
+        // Soft as it is, it is not the noise of a room after speech.
+        loudness.push(&tone.iter().map(|sample| sample / 20).collect::<Vec<_>>());
+        assert!(loudness.ends_in_speech());
+        loudness.clear();
+        loudness.push(&[20; 16_000]);
+        assert!(!loudness.ends_in_speech(), "noise alone is not speech");
+    }
+
+    #[test]
+    fn a_cut_word_waits_for_its_other_half() {
+        let events = || VecDeque::from([word("one", 0), word("two", 10 * FRAME)]);
+        let mut whole = Stall::new(events(), 0, 11 * FRAME, false, FRAME);
+        assert_eq!(texts(&mut whole, NOW), ["one", "two"]);
+        let mut cut = Stall::new(events(), 0, 11 * FRAME, true, FRAME);
+        assert_eq!(texts(&mut cut, NOW), ["one"]);
+        assert!(cut.has_words(true));
+        assert_eq!(texts(&mut cut, Due { cut_word: true, ..NOW }), ["two"]);
+        // Audio went on for long after it.
+        let mut over = Stall::new(events(), 0, 16 * FRAME, true, FRAME);
+        assert_eq!(texts(&mut over, NOW), ["one", "two"]);
+    }
+
+    #[test]
+    fn words_leave_when_they_are_due() {
+        let events = VecDeque::from([word("one", 0), word("two", 10 * FRAME)]);
+        let mut stall = Stall::new(events, 0, 20 * FRAME, false, FRAME);
+        assert_eq!(texts(&mut stall, Due { before: 0, ..NOW }), [""; 0]);
+        assert_eq!(
+            texts(
+                &mut stall,
+                Due {
+                    before: 5 * FRAME,
+                    ..NOW
+                }
+            ),
+            ["one"]
+        );
+        assert_eq!(texts(&mut stall, Due::ALL), ["two"]);
+        assert!(stall.is_empty());
     }
 }

@@ -16,8 +16,10 @@ use gst::subclass::prelude::*;
 use super::{NemoStt, imp};
 use crate::lock::lock;
 
-/// How often it looks at the clock. GAPs must come every 100 ms.
+/// It looks at the clock this often at least, and when a GAP is due.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+/// And not more often than this.
+pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(2);
 
 /// The thread of one element.
 #[derive(Default)]
@@ -54,9 +56,10 @@ impl Ticker {
         *lock(&self.shared.state) = State::default();
         let (shared, element) = (self.shared.clone(), gst::glib::object::ObjectExt::downgrade(element));
         let run = move || {
-            while let Some(wake) = shared.next() {
+            let mut sleep = TICK;
+            while let Some(wake) = shared.next(sleep) {
                 let Some(element) = element.upgrade() else { break };
-                imp::NemoStt::from_obj(&element).wake(wake);
+                sleep = imp::NemoStt::from_obj(&element).wake(wake);
             }
         };
         let thread = std::thread::Builder::new().name("nemostt-clock".into()).spawn(run)?;
@@ -93,8 +96,8 @@ impl Ticker {
 }
 
 impl Shared {
-    /// Waits for the next thing to do; `None` is the end.
-    fn next(&self) -> Option<Wake> {
+    /// Waits for the next thing to do, for up to `sleep` while time passes; `None` is the end.
+    fn next(&self, sleep: Duration) -> Option<Wake> {
         let mut state = lock(&self.state);
         let mut is_due = false;
         loop {
@@ -111,7 +114,7 @@ impl Shared {
                 true => {
                     let (state, timeout) = self
                         .changed
-                        .wait_timeout(state, TICK)
+                        .wait_timeout(state, sleep)
                         .unwrap_or_else(|poisoned| poisoned.into_inner());
                     is_due = timeout.timed_out();
                     state

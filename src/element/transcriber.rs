@@ -9,10 +9,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     delivery::Delivery,
-    segment::Segment,
+    input::{Bytes, Content, Input},
     settings::Settings,
     stall::{Due, Loudness, Stall},
-    timestamps::{Arrival, BYTES_PER_SAMPLE, Moment, Placement, Timestamps, Verdict},
+    timestamps::{BYTES_PER_SAMPLE, Moment, Placement, Timestamps, Verdict},
 };
 use crate::{
     error::{Error, Result},
@@ -23,45 +23,6 @@ use crate::{
 /// Samples of a step: 80 ms at 16 kHz, the shortest chunk there is.
 const STEP: usize = 1280;
 
-/// Contents of a buffer.
-pub(super) type Bytes = gst::buffer::MappedBuffer<gst::buffer::Readable>;
-
-/// What came, and where it says it belongs.
-pub(super) struct Input {
-    pub(super) pts: Option<gst::ClockTime>,
-    pub(super) segment: Arc<Segment>,
-    /// Whether more than the timestamp says that time jumped: a DISCONT flag, or that it is a GAP event.
-    pub(super) vouched: bool,
-    pub(super) content: Content,
-}
-
-pub(super) enum Content {
-    Audio(Bytes),
-    /// Silence of this many samples.
-    Gap(u64),
-}
-
-impl Input {
-    fn samples(&self) -> u64 {
-        match &self.content {
-            Content::Audio(bytes) => (bytes.len() / BYTES_PER_SAMPLE) as u64,
-            Content::Gap(samples) => *samples,
-        }
-    }
-
-    fn arrival(&self) -> Arrival {
-        Arrival {
-            pts: self.pts,
-            len: self.samples(),
-            vouched: self.vouched,
-            fingerprint: match &self.content {
-                Content::Audio(bytes) => Some(fingerprint(bytes)),
-                Content::Gap(_) => None,
-            },
-        }
-    }
-}
-
 enum Work {
     Place(Input),
     /// The bytes of a buffer from this one on.
@@ -69,6 +30,8 @@ enum Work {
     Silence(u64),
     /// Everything so far is decided, and the stream starts over.
     Finish(Ending),
+    /// This much silence after the last sample, and then the rest of it.
+    Padding(u64, Ending),
     /// Time goes by without audio.
     Pass(Moment, gst::ClockTime),
 }
@@ -120,9 +83,12 @@ impl Transcriber {
         self.stream.samples() > 0
     }
 
-    /// Whether an utterance has begun and is not over.
-    pub(super) fn has_utterance(&self) -> bool {
-        self.stream.has_utterance()
+    /// Whether no utterance is in progress, as far as was given out.
+    pub(super) fn is_between_utterances(&self) -> bool {
+        match &self.stall {
+            Some(stall) => stall.is_empty(),
+            None => !self.stream.has_utterance(),
+        }
     }
 
     /// Where audio ends, without what is [withheld](Placement::Withhold).
@@ -182,6 +148,7 @@ impl Transcriber {
                 self.transcribe(out, settings)?;
             }
             Some(Work::Finish(ending)) => self.end_stream(ending, out, settings)?,
+            Some(Work::Padding(samples, ending)) => self.pad(samples, ending, out, settings)?,
             Some(Work::Pass(moment, duration)) => {
                 out.queue.restart();
                 out.queue.pass(&moment, duration);
@@ -199,7 +166,11 @@ impl Transcriber {
 
     /// Finds the place of `input`, and what is to be done with it.
     fn place(&mut self, mut input: Input, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        if input.vouched && self.withholds() {
+        let is_new_segment = self
+            .withheld
+            .back()
+            .is_some_and(|last| !Arc::ptr_eq(&last.segment, &input.segment));
+        if self.withholds() && (input.vouched || is_new_segment) {
             self.work.push_front(Work::Place(input));
             self.conclude(self.guess());
             return Ok(());
@@ -222,8 +193,10 @@ impl Transcriber {
         }
         let limit = self.samples(settings.gap_threshold());
         let len = input.samples();
-        match placement {
-            Placement::Hole(samples) | Placement::Overlap(samples) if samples > limit => {
+        match (placement, &input.content) {
+            // What is there already is not made silent.
+            (Placement::Overlap(samples), Content::Gap(len)) if samples >= *len => return Ok(()),
+            (Placement::Hole(samples) | Placement::Overlap(samples), _) if samples > limit => {
                 input.vouched = true;
                 self.work.push_front(Work::Place(input));
                 self.work.push_front(Work::Finish(Ending::Pause));
@@ -350,25 +323,40 @@ impl Transcriber {
 
     /// Decides everything so far, because of `ending`, and starts over.
     fn end_stream(&mut self, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        let samples = self.stream.samples();
-        if samples > 0 {
-            match &mut self.stall {
-                Some(_) => self.release(Due::ALL, out, settings),
-                None => {
-                    self.stream.finish_because(ending, self.padding(settings))?;
-                    self.collect(out, settings);
-                }
-            }
-            if let Some(end) = self.timestamps.at(samples) {
-                out.queue.gap_until(&end);
-            }
+        if self.is_under_way() && self.stall.is_none() {
+            let padding = self.padding(settings);
+            return self.pad(padding, ending, out, settings);
         }
-        self.start_over(out);
-        out.apply(settings);
+        self.release(Due::ALL, out, settings);
+        self.leave_stream(out, settings);
         Ok(())
     }
 
-    /// Samples of silence that are heard after the last one.
+    /// Transcribes a part of the silence after the last sample, and finishes after the last part.
+    fn pad(&mut self, samples: u64, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        let part = samples.min(STEP as u64);
+        if part > 0 {
+            self.stream.pad(part)?;
+            self.work.push_front(Work::Padding(samples - part, ending));
+            self.collect(out, settings);
+            return Ok(());
+        }
+        self.stream.finish_because(ending, 0)?;
+        self.collect(out, settings);
+        self.leave_stream(out, settings);
+        Ok(())
+    }
+
+    /// The stream is over, and all of it is said.
+    fn leave_stream(&mut self, out: &mut Delivery, settings: &Settings) {
+        if let Some(end) = self.end() {
+            out.queue.gap_until(&end);
+        }
+        self.start_over(out);
+        out.apply(settings);
+    }
+
+    /// Samples of silence to add after the last one.
     fn padding(&self, settings: &Settings) -> u64 {
         self.samples(gst::ClockTime::from_mseconds(settings.eos_padding.into()))
     }
@@ -486,13 +474,4 @@ fn start_of(event: &Event) -> Option<u64> {
         Event::Utterance(utterance) => Some(utterance.start()),
         _ => None,
     }
-}
-
-/// Tells buffers apart by their first bytes and their length.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    bytes.len().hash(&mut hasher);
-    bytes[..bytes.len().min(4096)].hash(&mut hasher);
-    hasher.finish()
 }

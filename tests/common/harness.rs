@@ -63,6 +63,8 @@ pub struct TextBuffer {
     pub discont: bool,
     /// Running time when it came out, if there is a clock.
     pub left: Option<gst::ClockTime>,
+    /// Running time of its start.
+    pub running: Option<gst::ClockTime>,
 }
 
 impl TextBuffer {
@@ -74,6 +76,7 @@ impl TextBuffer {
             duration: buffer.duration().unwrap(),
             discont: buffer.flags().contains(gst::BufferFlags::DISCONT),
             left,
+            running: None,
         }
     }
 }
@@ -86,6 +89,8 @@ pub struct Harness {
     seen: Arc<Mutex<Vec<Seen>>>,
     /// What upstream answers to a LATENCY query.
     upstream: Arc<Mutex<(bool, gst::ClockTime)>>,
+    /// And to a DURATION query.
+    upstream_duration: Arc<Mutex<Option<gst::ClockTime>>>,
     /// The last segment that came out.
     segment: Arc<Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>>,
     /// Running time up to which the output came.
@@ -100,7 +105,9 @@ fn reach(
     end: gst::ClockTime,
 ) {
     let segment = lock(segment).clone().expect("a segment comes before text and gaps");
-    if segment.rate() < 0.0 {
+    // Near the last time there is, running times wrap around.
+    let last = gst::ClockTime::from_nseconds(1 << 62);
+    if segment.rate() < 0.0 || segment.base() > Some(last) || end > last {
         return;
     }
     let running = |pts| segment.to_running_time(pts).unwrap_or_default();
@@ -133,22 +140,35 @@ impl Harness {
         element.set_bus(Some(&bus));
 
         let upstream = Arc::new(Mutex::new((false, gst::ClockTime::ZERO)));
-        let answer = upstream.clone();
+        let upstream_duration = Arc::new(Mutex::new(None));
+        let (answer, duration) = (upstream.clone(), upstream_duration.clone());
         let src = gst::Pad::builder(gst::PadDirection::Src)
             .name("harness_src")
-            .query_function(move |pad, parent, query| {
-                if let gst::QueryViewMut::Latency(query) = query.view_mut() {
+            .query_function(move |pad, parent, query| match query.view_mut() {
+                gst::QueryViewMut::Latency(query) => {
                     let (live, min) = *lock(&answer);
                     query.set(live, min, gst::ClockTime::NONE);
-                    return true;
+                    true
                 }
-                gst::Pad::query_default(pad, parent, query)
+                gst::QueryViewMut::Duration(query) if query.format() == gst::Format::Time => {
+                    query.set(*lock(&duration));
+                    true
+                }
+                gst::QueryViewMut::Seeking(query) => {
+                    query.set(true, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+                    true
+                }
+                gst::QueryViewMut::Formats(query) => {
+                    query.set([gst::Format::Time]);
+                    true
+                }
+                _ => gst::Pad::query_default(pad, parent, query),
             })
             .build();
 
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (buffers, events) = (seen.clone(), seen.clone());
-        let segment = Arc::new(Mutex::new(None));
+        let segment = Arc::new(Mutex::new(None::<gst::FormattedSegment<gst::ClockTime>>));
         let position = Arc::new(Mutex::new(gst::ClockTime::ZERO));
         let (segment_in, segment_of_text) = (segment.clone(), segment.clone());
         let (position_of_text, position_of_gap) = (position.clone(), position.clone());
@@ -158,8 +178,16 @@ impl Harness {
             .name("harness_sink")
             .chain_function(move |_, _, buffer| {
                 let left = weak.upgrade().and_then(|element| element.current_running_time());
-                let text = TextBuffer::of(&buffer, left);
-                reach(&position_of_text, &segment_of_text, text.pts, text.pts + text.duration);
+                let mut text = TextBuffer::of(&buffer, left);
+                text.running = lock(&segment_of_text)
+                    .as_ref()
+                    .and_then(|segment| segment.to_running_time(text.pts));
+                reach(
+                    &position_of_text,
+                    &segment_of_text,
+                    text.pts,
+                    text.pts.saturating_add(text.duration),
+                );
                 lock(&buffers).push(Seen::Word(text));
                 Ok(gst::FlowSuccess::Ok)
             })
@@ -168,7 +196,7 @@ impl Harness {
                     gst::EventView::Gap(gap) => {
                         let (pts, duration) = gap.get();
                         let duration = duration.unwrap();
-                        reach(&position_of_gap, &segment_in, pts, pts + duration);
+                        reach(&position_of_gap, &segment_in, pts, pts.saturating_add(duration));
                         Seen::Gap { pts, duration }
                     }
                     gst::EventView::CustomDownstream(custom) => {
@@ -200,6 +228,7 @@ impl Harness {
             bus,
             seen,
             upstream,
+            upstream_duration,
             segment,
             position,
         }
@@ -227,6 +256,15 @@ impl Harness {
 
     pub fn segment(&self, segment: &gst::FormattedSegment<gst::ClockTime>) -> bool {
         self.event(gst::event::Segment::new(segment))
+    }
+
+    /// As [`segment`](Self::segment), whatever becomes of it.
+    pub fn segment_unchecked(&self, segment: &gst::FormattedSegment<gst::ClockTime>) {
+        let _ = self.event(gst::event::Segment::new(segment));
+    }
+
+    pub fn set_upstream_duration(&self, duration: Option<gst::ClockTime>) {
+        *lock(&self.upstream_duration) = duration;
     }
 
     pub fn event(&self, event: impl Into<gst::Event>) -> bool {

@@ -6,6 +6,7 @@ mod audio;
 mod bench;
 mod check;
 mod hub;
+mod interrupt;
 mod model;
 mod shell;
 mod transcribe;

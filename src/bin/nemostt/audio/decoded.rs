@@ -1,32 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A file of any format and rate, decoded by GStreamer: `uridecodebin ! audioconvert ! audioresample ! appsink`.
+//! Sound of any format and rate, decoded by GStreamer:
+//! `uridecodebin ! decodebin ! audioconvert ! audioresample ! appsink`.
 
-use std::path::{self, Path, PathBuf};
+use std::{
+    io::Read,
+    time::{Duration, Instant},
+};
 
-use gst::{glib, prelude::*};
+use gst::prelude::*;
 use gst_app::AppSink;
 
 use super::{
-    BLOCK,
-    trouble::{self, Trouble},
+    BLOCK, Place, pipe,
+    streams::Streams,
+    track::{self, Channel, Track, Wanted},
+    trouble::Trouble,
+    whole::Promise,
 };
-use crate::Result;
+use crate::{Result, interrupt};
 
 /// How long to wait for samples before looking whether something went wrong.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
-/// Blocks that may be decoded before they are heard.
+/// How long to wait for the languages of tracks in which there is nothing yet.
+const CHOICE: Duration = Duration::from_secs(2);
+/// How long to take, after Ctrl-C, what is on its way.
+const REST: Duration = Duration::from_millis(300);
+const REST_OF_PIPE: Duration = Duration::from_secs(2);
+/// Blocks that may be decoded before they are taken.
 const AHEAD: u32 = 64;
 /// A hole in the timestamps longer than this is silence; shorter ones are the rounding of containers, which count
 /// milliseconds.
 const HOLE: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 
-/// A file on its way through GStreamer.
+/// Bytes that do not come from a URI.
+pub type Bytes = Box<dyn Read + Send>;
+
+/// Sound on its way through GStreamer.
 pub struct Decoded {
     pipeline: gst::Pipeline,
     sink: AppSink,
     bus: gst::Bus,
+    streams: Streams,
     trouble: Trouble,
+    promise: Promise,
+    is_pipe: bool,
+    is_url: bool,
+    channel: Option<Channel>,
+    track: Option<Track>,
+    notice: Option<String>,
     /// Samples per second.
     rate: u32,
     /// Samples given.
@@ -35,39 +57,87 @@ pub struct Decoded {
     silence: u64,
     /// Samples that came after a hole.
     waiting: Vec<f32>,
+    /// When Ctrl-C was seen.
+    stopped: Option<Instant>,
 }
 
 impl Decoded {
-    /// Opens `path` and decodes its first samples.
-    pub fn open(path: &Path, rate: u32) -> Result<Self> {
-        gst::init().map_err(|error| format!("GStreamer could not be started: {error}"))?;
+    /// Opens `place`, or else `bytes` from there, and decodes the first samples. `promise` is what is known about the length
+    /// already.
+    pub fn open(place: &Place, bytes: Option<Bytes>, promise: Promise, rate: u32, wanted: &Wanted) -> Result<Self> {
+        super::start_gstreamer()?;
         let pipeline = gst::Pipeline::new();
-        let sink = build(&pipeline, path, rate)?;
-        let bus = pipeline.bus().ok_or("GStreamer gave a pipeline without a bus")?;
+        let source = super::element("uridecodebin")?;
+        let is_pipe = bytes.is_some();
+        match bytes {
+            Some(bytes) => pipe::connect(&source, bytes),
+            None => source.set_property("uri", place.uri()?),
+        }
+        let (convert, resample) = (super::element("audioconvert")?, super::element("audioresample")?);
+        let sink = sink(rate, wanted.channel);
+        let all = [&source, &convert, &resample, sink.upcast_ref()];
+        pipeline.add_many(all)?;
+        gst::Element::link_many(&all[1..])?;
+        let target = convert.static_pad("sink").ok_or("audioconvert has no sink pad")?;
         let mut decoded = Self {
+            streams: Streams::new(&pipeline, &source, target),
+            bus: pipeline.bus().ok_or("GStreamer gave a pipeline without a bus")?,
             pipeline,
             sink,
-            bus,
-            trouble: Trouble::new(path),
+            trouble: Trouble::new(place),
+            promise,
+            is_pipe,
+            is_url: matches!(place, Place::Url(_)),
+            channel: wanted.channel,
+            track: None,
+            notice: None,
             rate,
             given: 0,
             silence: 0,
             waiting: Vec::new(),
+            stopped: None,
         };
-        decoded.start()?;
+        decoded.start(wanted)?;
         Ok(decoded)
     }
 
-    /// Waits until the first samples are there, and the length is known.
-    fn start(&mut self) -> Result<()> {
+    /// Waits until a track is chosen, its first samples are there, and the length is known. A live source has none of the
+    /// latter two.
+    fn start(&mut self, wanted: &Wanted) -> Result<()> {
         self.set_state(gst::State::Paused)?;
-        for message in self.bus.iter_timed(gst::ClockTime::NONE) {
-            self.trouble.see(&message)?;
-            if message.type_() == gst::MessageType::AsyncDone {
-                break;
+        let (mut is_filled, mut complete) = (false, None);
+        while !is_filled || self.track.is_none() {
+            if interrupt::came() {
+                return Err(format!("stopped before the sound of {} began", self.trouble.place()).into());
+            }
+            if let Some(message) = self.bus.timed_pop(PATIENCE) {
+                self.trouble.see(&message)?;
+                is_filled |= message.type_() == gst::MessageType::AsyncDone;
+            }
+            is_filled |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
+            if is_filled {
+                // Nothing comes from a live source before.
+                self.set_state(gst::State::Playing)?;
+            }
+            if self.track.is_none() && self.streams.are_complete() {
+                let since = complete.get_or_insert_with(Instant::now);
+                if self.streams.are_known() || since.elapsed() > CHOICE {
+                    self.choose(wanted)?;
+                }
             }
         }
-        self.set_state(gst::State::Playing)
+        Ok(())
+    }
+
+    fn choose(&mut self, wanted: &Wanted) -> Result<()> {
+        let mut tracks = self.streams.tracks();
+        if tracks.is_empty() {
+            return Err(self.trouble.no_track(&self.streams.others()).into());
+        }
+        let (index, notice) = track::choose(self.trouble.place(), &tracks, wanted.track.as_ref())?;
+        self.notice = notice;
+        self.track = Some(tracks.swap_remove(index));
+        self.streams.choose(index)
     }
 
     fn set_state(&mut self, state: gst::State) -> Result<()> {
@@ -76,7 +146,7 @@ impl Decoded {
         };
         // What is on the bus says more.
         self.listen()?;
-        Err(format!("cannot decode {}: {error}", self.trouble.path()).into())
+        Err(format!("cannot decode {}: {error}", self.trouble.place()).into())
     }
 
     /// Takes the messages that are there.
@@ -87,10 +157,47 @@ impl Decoded {
         Ok(())
     }
 
+    /// What to say about the tracks that there are.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
     /// Samples in all, where the format tells.
     pub fn samples(&self) -> Option<u64> {
-        let length = self.pipeline.query_duration::<gst::ClockTime>()?;
-        Some(samples(length, self.rate))
+        match self.promise {
+            Promise::Seconds(seconds) => Some((seconds * f64::from(self.rate)).round() as u64),
+            Promise::Open => None,
+            // Of the Internet: may be made as it is sent, with any number for its length.
+            Promise::Unread if self.is_url && self.streams.are_in_wav() => None,
+            Promise::Unread => {
+                let length = self.pipeline.query_duration::<gst::ClockTime>()?;
+                Some(samples(length, self.rate))
+            }
+        }
+    }
+
+    /// Whether that number of samples is an estimate.
+    pub fn is_length_estimated(&self) -> bool {
+        self.promise == Promise::Unread && !self.streams.have_container()
+    }
+
+    /// Where the longest of all streams ended, in samples.
+    pub fn reached(&self) -> u64 {
+        self.given.max(samples(self.streams.reached(), self.rate))
+    }
+
+    /// What is said about a file without a single sample.
+    pub fn emptiness(&self) -> String {
+        let place = self.trouble.place();
+        if let Some(announced @ 1..) = self.samples() {
+            let seconds = announced as f64 / f64::from(self.rate);
+            return format!("{place} is cut short: it promises {seconds:.1} s of sound, but not one sample is there");
+        }
+        let track = match &self.track {
+            Some(track) => format!(" ({track})"),
+            None => String::new(),
+        };
+        format!("{place} has an audio track{track}, but not one sample in it")
     }
 
     /// Adds the next samples to `mono`; none at the end.
@@ -113,6 +220,9 @@ impl Decoded {
     fn decode(&mut self) -> Result<()> {
         loop {
             self.listen()?;
+            if interrupt::came() && self.is_over() {
+                return Ok(());
+            }
             if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
                 self.take(&sample)?;
                 if !self.waiting.is_empty() {
@@ -123,6 +233,15 @@ impl Decoded {
                 return self.listen();
             }
         }
+    }
+
+    /// Whether Ctrl-C was long enough ago. What is on its way is still taken; standard input then ends by itself.
+    fn is_over(&mut self) -> bool {
+        let rest = match self.is_pipe {
+            true => REST_OF_PIPE,
+            false => REST,
+        };
+        self.stopped.get_or_insert_with(Instant::now).elapsed() > rest
     }
 
     fn take(&mut self, sample: &gst::Sample) -> Result<()> {
@@ -141,10 +260,20 @@ impl Decoded {
             }
         }
         let bytes = buffer.map_readable();
-        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.trouble.path()))?;
+        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.trouble.place()))?;
         let (samples, _) = bytes.as_chunks::<4>();
-        self.waiting
-            .extend(samples.iter().map(|&sample| f32::from_ne_bytes(sample)));
+        let samples = samples.iter().map(|&sample| f32::from_ne_bytes(sample));
+        match self.channel {
+            None => self.waiting.extend(samples),
+            Some(Channel(number)) => {
+                let caps = sample.caps().and_then(|caps| caps.structure(0));
+                let count = caps.and_then(|caps| caps.get::<i32>("channels").ok()).unwrap_or(1) as usize;
+                if number > count {
+                    return Err(Channel(number).missing(self.trouble.place(), count).into());
+                }
+                self.waiting.extend(samples.skip(number - 1).step_by(count));
+            }
+        }
         Ok(())
     }
 }
@@ -161,55 +290,22 @@ fn samples(time: gst::ClockTime, rate: u32) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Builds the pipeline; the sink gives mono samples at `rate`.
-fn build(pipeline: &gst::Pipeline, path: &Path, rate: u32) -> Result<AppSink> {
-    let source = element("uridecodebin")?;
-    source.set_property("uri", uri(path)?);
-    // Pictures stay as they are: only sound is decoded.
-    source.set_property("caps", gst::Caps::new_empty_simple("audio/x-raw"));
-    source.set_property("expose-all-streams", false);
-
-    let (convert, resample) = (element("audioconvert")?, element("audioresample")?);
+/// Gives samples at `rate`: mono, or all channels for one to be picked.
+fn sink(rate: u32, channel: Option<Channel>) -> AppSink {
     let caps = gst_audio::AudioCapsBuilder::new_interleaved()
         .format(gst_audio::AUDIO_FORMAT_F32)
-        .rate(rate as i32)
-        .channels(1)
+        .rate(rate as i32);
+    let caps = match channel {
+        None => caps.channels(1),
+        Some(_) => caps,
+    };
+    let sink = AppSink::builder()
+        .caps(&caps.build())
+        .sync(false)
+        .max_buffers(AHEAD)
         .build();
-    let sink = AppSink::builder().caps(&caps).sync(false).max_buffers(AHEAD).build();
     sink.set_property("enable-last-sample", false);
-
-    let all = [&source, &convert, &resample, sink.upcast_ref()];
-    pipeline.add_many(all)?;
-    gst::Element::link_many(&all[1..])?;
-
-    let target = convert.static_pad("sink").ok_or("audioconvert has no sink pad")?;
-    let heard = target.clone();
-    source.connect_pad_added(move |_, pad| {
-        // The first stream of sound is the one to hear.
-        if !heard.is_linked() {
-            // A pad that does not fit makes the source post an error.
-            let _ = pad.link(&heard);
-        }
-    });
-    source.connect_no_more_pads(move |source| {
-        if !target.is_linked() {
-            trouble::no_sound(source);
-        }
-    });
-    Ok(sink)
-}
-
-fn element(name: &str) -> Result<gst::Element> {
-    let element = gst::ElementFactory::make(name).build();
-    Ok(element.map_err(|_| {
-        format!("GStreamer lacks its element {name}; install gst-plugins-base (on Debian and Ubuntu: gstreamer1.0-plugins-base)")
-    })?)
-}
-
-fn uri(path: &Path) -> Result<glib::GString> {
-    let absolute: PathBuf = path::absolute(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let uri = glib::filename_to_uri(absolute, None);
-    Ok(uri.map_err(|error| format!("cannot read {}: {error}", path.display()))?)
+    sink
 }
 
 #[cfg(test)]
@@ -239,7 +335,7 @@ mod tests {
             }
         }
         writer.finalize().unwrap();
-        let mut input = Decoded::open(&path, 16_000).unwrap();
+        let mut input = Decoded::open(&Place::File(path), None, Promise::Unread, 16_000, &Wanted::default()).unwrap();
         assert_eq!(input.samples(), Some(2000));
         let (mut all, mut block) = (Vec::new(), vec![1.0]);
         while !block.is_empty() {

@@ -3,17 +3,22 @@
 //! Where samples come from: whatever GStreamer can decode, or raw samples on standard input.
 
 mod decoded;
+mod feed;
+mod language;
+mod pipe;
+mod place;
 mod raw;
+mod sniff;
+mod stdin;
+mod streams;
+mod track;
 mod trouble;
-
-use std::{
-    fs::File,
-    io::{self, Stdin},
-    path::Path,
-};
+mod whole;
 
 use decoded::Decoded;
+pub use place::Place;
 use raw::Raw;
+pub use track::{Channel, TrackName, Wanted};
 
 use crate::Result;
 
@@ -22,19 +27,30 @@ const BLOCK: usize = 1600;
 
 /// A source of mono samples.
 pub enum Input {
-    /// A file, decoded by GStreamer. Boxed, for it is far larger than the other.
+    /// Decoded by GStreamer. Boxed, for it is far larger than the other.
     Decoded(Box<Decoded>),
     /// Raw 16-bit little-endian mono samples.
-    Raw(Raw<Stdin>),
+    Raw(Raw<stdin::Bytes>),
 }
 
 impl Input {
-    /// Opens `path` to be heard at `rate` samples per second; `-` is standard input.
-    pub fn open(path: &Path, rate: u32) -> Result<Self> {
-        Ok(match is_standard_input(path) {
-            true => Self::Raw(Raw::new(io::stdin())),
-            false => Self::Decoded(Box::new(Decoded::open(path, rate)?)),
-        })
+    /// Opens `place`, to give `rate` samples per second.
+    pub fn open(place: &Place, rate: u32, wanted: &Wanted) -> Result<Self> {
+        let promise = match place {
+            Place::StandardInput => return stdin::open(rate, wanted),
+            Place::File(path) => whole::file(path),
+            Place::Url(_) => whole::Promise::Unread,
+        };
+        let decoded = Decoded::open(place, None, promise, rate, wanted)?;
+        Ok(Self::Decoded(Box::new(decoded)))
+    }
+
+    /// What to say about the tracks that there are.
+    pub fn notice(&self) -> Option<&str> {
+        match self {
+            Self::Decoded(decoded) => decoded.notice(),
+            Self::Raw(_) => None,
+        }
     }
 
     /// Samples in all, where that is known beforehand. An estimate for some formats.
@@ -42,6 +58,27 @@ impl Input {
         match self {
             Self::Decoded(decoded) => decoded.samples(),
             Self::Raw(_) => None,
+        }
+    }
+
+    /// Where the longest stream ended, in samples: in a film the pictures may go on.
+    pub fn reached(&self) -> Option<u64> {
+        match self {
+            Self::Decoded(decoded) => Some(decoded.reached()),
+            Self::Raw(_) => None,
+        }
+    }
+
+    /// Whether that number of samples may be far from true: of frames without a container, GStreamer measures some only.
+    pub fn is_length_estimated(&self) -> bool {
+        matches!(self, Self::Decoded(decoded) if decoded.is_length_estimated())
+    }
+
+    /// What is said when there is not a single sample.
+    pub fn emptiness(&self) -> String {
+        match self {
+            Self::Decoded(decoded) => decoded.emptiness(),
+            Self::Raw(_) => "standard input is empty: the program before the pipe gave no samples".into(),
         }
     }
 
@@ -55,31 +92,21 @@ impl Input {
     }
 }
 
-/// Whether `path` means standard input.
-pub fn is_standard_input(path: &Path) -> bool {
-    path.as_os_str() == "-"
+/// How the file itself shows, beside its length, that it was cut short.
+pub fn fault(place: &Place) -> Option<&'static str> {
+    match place {
+        Place::File(path) => whole::fault(path),
+        Place::StandardInput | Place::Url(_) => None,
+    }
 }
 
-/// Whether there is anything to read at `path`: told before a model is loaded for nothing.
-pub fn check(path: &Path) -> Result<()> {
-    if is_standard_input(path) {
-        return Ok(());
-    }
-    let unreadable = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let about = path.metadata().map_err(unreadable)?;
-    if about.is_dir() {
-        return Err(format!(
-            "cannot read {}: it is a directory; name the files in it",
-            path.display()
-        )
-        .into());
-    }
-    // Opening anything else, such as a named pipe, could wait or take something away.
-    if about.is_file() {
-        File::open(path).map_err(unreadable)?;
-        if about.len() == 0 {
-            return Err(format!("{} is empty: nothing was recorded or copied into it", path.display()).into());
-        }
-    }
-    Ok(())
+fn start_gstreamer() -> Result<()> {
+    Ok(gst::init().map_err(|error| format!("GStreamer could not be started: {error}"))?)
+}
+
+fn element(name: &str) -> Result<gst::Element> {
+    let element = gst::ElementFactory::make(name).build();
+    Ok(element.map_err(|_| {
+        format!("GStreamer lacks its element {name}; install gst-plugins-base (on Debian and Ubuntu: gstreamer1.0-plugins-base)")
+    })?)
 }

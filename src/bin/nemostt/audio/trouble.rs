@@ -2,41 +2,39 @@
 
 //! What GStreamer says when it cannot decode a file, said so that the reader knows what to do next.
 
-use std::path::Path;
-
-use gst::prelude::*;
 use gst_pbutils::MissingPluginMessage;
 
+use super::Place;
 use crate::Result;
 
-/// Name of the message that says a file is known to hold no sound.
-const NO_SOUND: &str = "nemostt-no-sound";
-
-/// Listens to the messages about one file.
+/// Listens to the messages about one file or URL.
 pub struct Trouble {
-    path: String,
+    place: String,
+    /// The URL with the password in it, which GStreamer may tell.
+    secret: Option<String>,
+    is_url: bool,
+    is_standard_input: bool,
     /// What lacks a plugin, in GStreamer's words.
     missing: Vec<String>,
 }
 
-/// Says on the bus that `source` has no more streams, and none of sound.
-pub fn no_sound(source: &gst::Element) {
-    let message = gst::message::Application::builder(gst::Structure::new_empty(NO_SOUND)).src(source);
-    // Fails without a bus only, that is, when nobody listens any more.
-    let _ = source.post_message(message.build());
-}
-
 impl Trouble {
-    pub fn new(path: &Path) -> Self {
+    pub fn new(place: &Place) -> Self {
         Self {
-            path: path.display().to_string(),
+            place: place.to_string(),
+            secret: match place {
+                Place::Url(url) => Some(url.clone()),
+                _ => None,
+            },
+            is_url: matches!(place, Place::Url(_)),
+            is_standard_input: *place == Place::StandardInput,
             missing: Vec::new(),
         }
     }
 
-    /// The file.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// The file or URL.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Takes the next message.
@@ -51,48 +49,70 @@ impl Trouble {
                 }
                 Ok(())
             }
-            gst::MessageView::Application(application)
-                if application.structure().is_some_and(|s| s.name() == NO_SOUND) =>
-            {
-                Err(self.silent().into())
-            }
             gst::MessageView::Error(error) => Err(self.explain(error).into()),
             _ => Ok(()),
         }
     }
 
     fn explain(&self, message: &gst::message::Error) -> String {
-        let path = &self.path;
+        let place = &self.place;
         let error = message.error();
         let codec = error.matches(gst::StreamError::CodecNotFound) || error.matches(gst::CoreError::MissingPlugin);
+        let raw = match self.is_standard_input {
+            true => ". If it is raw samples, say so with --raw",
+            false => "",
+        };
         if codec || !self.missing.is_empty() {
-            return self.silent();
+            return format!("{}{raw}", self.lack());
         }
         if error.matches(gst::StreamError::TypeNotFound) || error.matches(gst::StreamError::WrongType) {
-            return format!("{path} is no audio or video file, or is damaged: GStreamer does not know its format");
+            return format!(
+                "{place} is no audio or video file, or is damaged: GStreamer does not know its format{raw}"
+            );
         }
+        let hide = |text: &str| match &self.secret {
+            Some(url) => text.replace(url.as_str(), place),
+            None => text.into(),
+        };
         let debug = message.debug();
         // The last line is the reason; those before it say where in GStreamer.
         let reason = debug
             .as_deref()
             .and_then(|debug| debug.lines().last())
             .unwrap_or_default();
+        let reason = hide(reason);
+        let (problem, cure) = match self.is_url {
+            true => ("cannot open", "is the address right, and does its server answer?"),
+            false => ("cannot decode", "is the file whole?"),
+        };
         format!(
-            "cannot decode {path}: {} ({reason}); is the file whole?",
+            "{problem} {place}: {} ({reason}); {cure}{raw}",
             error.message().trim_end_matches('.')
         )
     }
 
-    /// Why there is no sound.
-    fn silent(&self) -> String {
-        let path = &self.path;
-        if self.missing.is_empty() {
-            return format!("{path} holds no sound: no audio stream is in it");
+    /// Why no track can be chosen, where there is something else.
+    pub fn no_track(&self, others: &[String]) -> String {
+        let place = &self.place;
+        match (self.missing.is_empty(), others) {
+            (false, _) => self.lack(),
+            (true, []) => format!("{place} has no audio track, nor anything else that GStreamer knows"),
+            (true, others) => format!(
+                "{place} has no audio track: all there is in it is {}",
+                others.join(", ")
+            ),
         }
+    }
+
+    fn lack(&self) -> String {
+        let what = match self.missing.as_slice() {
+            [] => "a plugin whose name it does not tell".into(),
+            missing => missing.join(", "),
+        };
         format!(
-            "{path} needs what this GStreamer lacks: {}. Install the plugin that has it; on Debian and Ubuntu it is most \
+            "{} needs what this GStreamer lacks: {what}. Install the plugin that has it; on Debian and Ubuntu it is most \
              often in gstreamer1.0-plugins-good, gstreamer1.0-libav, gstreamer1.0-plugins-bad or gstreamer1.0-plugins-ugly",
-            self.missing.join(", ")
+            self.place
         )
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::{
     Result,
-    audio::{self, Input},
+    audio::{Input, Place, Wanted},
 };
 
 /// 25 s of speech at 16 kHz.
@@ -19,8 +19,9 @@ pub fn read(file: Option<&Path>, rate: u32) -> Result<Vec<f32>> {
     let Some(file) = file else {
         return compiled_in(rate);
     };
-    audio::check(file)?;
-    let mut input = Input::open(file, rate)?;
+    let place = Place::of(file);
+    place.check()?;
+    let mut input = Input::open(&place, rate, &Wanted::default())?;
     let (mut all, mut block) = (Vec::new(), Vec::new());
     while all.len() < LONGEST * rate as usize {
         input.read(&mut block)?;
@@ -31,7 +32,7 @@ pub fn read(file: Option<&Path>, rate: u32) -> Result<Vec<f32>> {
     }
     // The longest chunk and its window are 1.1 s; a few of them are needed to tell anything.
     match all.len() / rate as usize {
-        0..4 => Err(format!("{} is too short: 4 s of speech are needed", file.display()).into()),
+        0..4 => Err(format!("{place} is too short: 4 s of speech are needed").into()),
         _ => Ok(all),
     }
 }

@@ -7,17 +7,27 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::Format;
-use crate::model::ModelArguments;
+use crate::{
+    audio::{Channel, Place, TrackName, Wanted},
+    model::ModelArguments,
+};
 
 /// Write down what is said in files of any audio or video format
 ///
 /// GStreamer decodes them, whatever their rate and number of channels. Several files are heard at once, and their texts
 /// come in the order in which the files are named; a file that fails does not stop the others, and makes the exit code 1.
-/// An output file appears when it is complete, never before.
+/// So does a file that is cut short, after the text of what is there. An output file appears when it is complete, never
+/// before.
+///
+/// A source that does not end by itself, such as a camera or a microphone, ends with Ctrl-C: what was said until then is
+/// written.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Transcribe {
-    /// Audio or video files; `-` is raw 16-bit little-endian mono samples at 16 kHz from standard input
+    /// Audio or video files, URLs such as https://… or rtsp://…, or `-` for standard input
+    ///
+    /// Any URL will do that GStreamer has a source for. Standard input is a file of any format, decoded as it comes, or raw
+    /// 16-bit little-endian mono samples at 16 kHz: its first bytes tell. A file whose name is `-` is `./-`.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
@@ -36,10 +46,23 @@ pub struct Transcribe {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub eos_padding: u32,
 
+    /// Audio track to transcribe, by its number from 1 or its language such as en or eng [default: the one the file marks,
+    /// else the first]
+    #[arg(long, value_name = "N|LANG")]
+    audio_track: Option<TrackName>,
+
+    /// Channel to transcribe alone: left, right, or its number from 1 [default: the mean of all]
+    #[arg(long, value_name = "N|left|right")]
+    channel: Option<Channel>,
+
+    /// Take standard input for raw samples even if it looks like a file of some format
+    #[arg(long)]
+    pub raw: bool,
+
     #[command(flatten)]
     format: FormatFlags,
 
-    /// Write to this file instead of standard output
+    /// Write to this file instead of standard output, which is `-`
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
     pub output: Option<PathBuf>,
 
@@ -60,6 +83,8 @@ const EXAMPLES: &str = "\
 Examples:
   nemostt transcribe talk.mp4
   nemostt transcribe --srt --output-dir subtitles *.mkv
+  ffmpeg -i talk.avi -f wav - | nemostt transcribe -
+  nemostt transcribe --audio-track de --channel left https://example.org/film.mkv
   arecord -t raw -f S16_LE -r 16000 | nemostt transcribe --lookahead 480 -";
 
 /// At most one of these; none of them means plain text.
@@ -84,6 +109,20 @@ struct FormatFlags {
 }
 
 impl Transcribe {
+    /// What is named, in its order.
+    pub fn places(&self) -> Vec<Place> {
+        self.files.iter().map(|file| Place::of(file)).collect()
+    }
+
+    /// What to take of each.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            track: self.audio_track.clone(),
+            channel: self.channel,
+            raw: self.raw,
+        }
+    }
+
     pub fn format(&self) -> Format {
         match &self.format {
             FormatFlags { words: true, .. } => Format::Words,
@@ -126,6 +165,9 @@ mod tests {
             "x -o a.txt --output-dir b a.wav",
             "x --jobs 0 a.wav",
             "x --srt",
+            "x --audio-track english a.wav",
+            "x --audio-track 0 a.wav",
+            "x --channel middle a.wav",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

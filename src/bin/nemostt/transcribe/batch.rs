@@ -21,14 +21,14 @@ use super::{
     progress::Bars,
     stats, target,
 };
-use crate::{Result, audio};
+use crate::{Result, audio::Place};
 
 /// Hears all files. Texts and complaints come in the order of the files.
-pub fn run(arguments: &Transcribe, targets: &[Option<PathBuf>]) -> Result<()> {
+pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]) -> Result<()> {
     // The files to hear; what is known to fail already has its outcome.
     let (mut waiting, mut outcomes) = (Vec::new(), BTreeMap::new());
-    for (number, (file, target)) in arguments.files.iter().zip(targets).enumerate() {
-        match check(file, target.as_deref()) {
+    for (number, (place, target)) in places.iter().zip(targets).enumerate() {
+        match check(place, target.as_deref()) {
             Ok(()) => waiting.push(number),
             Err(error) => drop(outcomes.insert(number, Outcome::Err(error.to_string()))),
         }
@@ -42,16 +42,17 @@ pub fn run(arguments: &Transcribe, targets: &[Option<PathBuf>]) -> Result<()> {
     let loading = start.elapsed();
     let jobs = first.as_ref().map_or(0, |first| crew::jobs(arguments, first));
 
-    let bars = Bars::new(arguments.files.len());
+    let bars = Bars::new(places.len());
     let crew = Crew {
         arguments,
+        places,
         targets,
         waiting: &waiting,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         bars: &bars,
     };
-    let mut tally = Tally::new(arguments.files.len(), &bars);
+    let mut tally = Tally::new(places.len(), &bars);
     let printed = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..jobs.min(waiting.len()) {
@@ -74,8 +75,8 @@ pub fn run(arguments: &Transcribe, targets: &[Option<PathBuf>]) -> Result<()> {
 }
 
 /// What can be told before a model is loaded.
-fn check(file: &Path, target: Option<&Path>) -> Result<()> {
-    audio::check(file)?;
+fn check(place: &Place, target: Option<&Path>) -> Result<()> {
+    place.check()?;
     match target {
         Some(target) => Ok(target::check(target).map_err(|error| target::unwritable(target, &error))?),
         None => Ok(()),
@@ -123,18 +124,23 @@ impl<'a> Tally<'a> {
     fn take(&mut self, outcome: Outcome) -> io::Result<()> {
         self.bars.advance();
         match outcome {
-            Ok((text, effort)) => {
-                self.total.seconds += effort.seconds;
-                self.bars.aside(|| print(&text))
-            }
-            Err(error) => {
-                if self.files > 1 {
-                    self.bars.aside(|| eprintln!("nemostt: {}", crate::one_line(&error)));
+            Ok(done) => {
+                self.total.seconds += done.effort.seconds;
+                self.bars.aside(|| print(&done.text))?;
+                if let Some(fault) = done.fault {
+                    self.fail(fault);
                 }
-                self.failed.push(error);
-                Ok(())
             }
+            Err(error) => self.fail(error),
         }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: String) {
+        if self.files > 1 {
+            self.bars.aside(|| eprintln!("nemostt: {}", crate::one_line(&error)));
+        }
+        self.failed.push(error);
     }
 
     fn verdict(mut self) -> Result<()> {

@@ -19,10 +19,19 @@ use super::{
     progress::{self, Bars},
     target,
 };
-use crate::Result;
+use crate::{Result, audio::Place, interrupt};
 
-/// What becomes of one file: its text, unless that went to a file, or one line about what went wrong.
-pub type Outcome = std::result::Result<(Vec<u8>, Effort), String>;
+/// What becomes of one file, or one line about why nothing does.
+pub type Outcome = std::result::Result<Done, String>;
+
+/// A file that was heard.
+pub struct Done {
+    /// Unless it went to a file.
+    pub text: Vec<u8>,
+    pub effort: Effort,
+    /// Why that is not all, in one line.
+    pub fault: Option<String>,
+}
 
 /// How many files to hear at once.
 pub fn jobs(arguments: &Transcribe, recognizer: &Recognizer) -> usize {
@@ -38,6 +47,7 @@ pub fn jobs(arguments: &Transcribe, recognizer: &Recognizer) -> usize {
 /// Workers that take one waiting file after the other.
 pub struct Crew<'a> {
     pub arguments: &'a Transcribe,
+    pub places: &'a [Place],
     pub targets: &'a [Option<PathBuf>],
     /// Numbers of the files to hear.
     pub waiting: &'a [usize],
@@ -60,33 +70,41 @@ impl Crew<'_> {
         }
     }
 
-    fn hear(&self, number: usize, recognizer: &mut Option<Recognizer>) -> Result<(Vec<u8>, Effort)> {
+    fn hear(&self, number: usize, recognizer: &mut Option<Recognizer>) -> Result<Done> {
         let arguments = self.arguments;
-        let (file, target) = (arguments.files[number].as_path(), self.targets[number].as_deref());
+        let (place, target) = (&self.places[number], self.targets[number].as_deref());
+        if interrupt::came() {
+            return Err(format!("{place} was not transcribed: stopped before").into());
+        }
         let recognizer = match recognizer {
             Some(recognizer) => recognizer,
             None => recognizer.insert(arguments.model.load(arguments.lookahead)?),
         };
         let rate = recognizer.config().front_end.sample_rate;
         let job = Job {
-            file,
+            place,
             arguments,
             stop: &self.stop,
         };
-        let several = arguments.files.len() > 1;
-        let (text, effort) = job.run(
-            recognizer,
-            Vec::new(),
-            several && target.is_none(),
-            |samples| match several {
-                true => self.bars.file(file.display().to_string(), samples),
-                false => progress::alone(samples, rate),
-            },
-        )?;
+        let several = self.places.len() > 1;
+        let (text, effort, fault) =
+            job.run(
+                recognizer,
+                Vec::new(),
+                several && target.is_none(),
+                |samples| match several {
+                    true => self.bars.file(place.to_string(), samples),
+                    false => progress::alone(samples, rate),
+                },
+            )?;
         let Some(target) = target else {
-            return Ok((text, effort));
+            return Ok(Done { text, effort, fault });
         };
         target::store(target, &text).map_err(|error| target::unwritable(target, &error))?;
-        Ok((Vec::new(), effort))
+        Ok(Done {
+            text: Vec::new(),
+            effort,
+            fault,
+        })
     }
 }

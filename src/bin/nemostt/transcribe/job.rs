@@ -4,7 +4,6 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -13,7 +12,16 @@ use gstnemostt::{Event, Recognizer, Stream};
 use indicatif::ProgressBar;
 
 use super::{args::Transcribe, output::Output};
-use crate::{Result, audio::Input};
+use crate::{
+    Result,
+    audio::{self, Input, Place},
+    interrupt,
+};
+
+/// A file may be this much shorter than it says, in seconds: players and writers count ends differently.
+const SLACK: f64 = 0.5;
+/// The same, as a part of the whole, where the length can be an estimate.
+const SLACK_OF_ESTIMATE: f64 = 0.1;
 
 /// What it took to hear a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,7 +33,7 @@ pub struct Effort {
 
 /// One file.
 pub struct Job<'a> {
-    pub file: &'a Path,
+    pub place: &'a Place,
     pub arguments: &'a Transcribe,
     /// Nobody waits for the text any more.
     pub stop: &'a AtomicBool,
@@ -33,7 +41,7 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Writes what is said in the file to `writer`; with its name if it is one of `several` texts there. `bar` makes the
-    /// progress bar for a number of samples.
+    /// progress bar for a number of samples. Gives back one line, too, if the file is cut short.
     ///
     /// # Errors
     /// One line that names the file; writing errors as they are.
@@ -43,17 +51,17 @@ impl Job<'_> {
         writer: W,
         several: bool,
         bar: impl FnOnce(Option<u64>) -> ProgressBar,
-    ) -> Result<(W, Effort)> {
+    ) -> Result<(W, Effort, Option<String>)> {
         let start = Instant::now();
         let config = recognizer.config();
         let rate = config.front_end.sample_rate;
-        let mut input = Input::open(self.file, rate)?;
+        let mut input = Input::open(self.place, rate, &self.arguments.wanted())?;
         let mut stream = recognizer.stream().map_err(|error| self.named(&error))?;
         if let Some(language) = &self.arguments.language {
             stream.set_language(language)?;
         }
 
-        let name = self.file.display().to_string();
+        let name = self.place.name();
         let mut output = Output::new(
             self.arguments.format(),
             writer,
@@ -65,11 +73,10 @@ impl Job<'_> {
             output = output.labelled();
         }
         let bar = bar(input.samples());
-        let result = self.hear(&mut input, &mut stream, &mut output, &bar);
-        if result.is_ok() {
-            // What the format knows better at the end: estimates have become true by then.
-            self.warn(stream.samples(), input.samples(), rate, &bar);
+        if let Some(notice) = input.notice() {
+            bar.suspend(|| eprintln!("nemostt: {}", crate::one_line(notice)));
         }
+        let result = self.hear(&mut input, &mut stream, &mut output, &bar);
         bar.finish_and_clear();
         if result.is_err() {
             // The first error is the one to tell.
@@ -80,7 +87,8 @@ impl Job<'_> {
             seconds: stream.samples() as f64 / f64::from(rate),
             used: start.elapsed(),
         };
-        Ok((output.into_writer(), effort))
+        let fault = self.fault(&input, effort.seconds, rate);
+        Ok((output.into_writer(), effort, fault))
     }
 
     /// Feeds all of `input` and the padding.
@@ -91,19 +99,20 @@ impl Job<'_> {
         output: &mut Output<W>,
         bar: &ProgressBar,
     ) -> Result<()> {
-        output.begin().map_err(unwritable)?;
         let mut samples = Vec::new();
-        loop {
+        input.read(&mut samples)?;
+        if samples.is_empty() && !interrupt::came() {
+            return Err(input.emptiness().into());
+        }
+        output.begin().map_err(unwritable)?;
+        while !samples.is_empty() {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(format!("{} was not heard to its end", self.file.display()).into());
-            }
-            input.read(&mut samples)?;
-            if samples.is_empty() {
-                break;
+                return Err(format!("{} was not heard to its end", self.place).into());
             }
             stream.accept(&samples).map_err(|error| self.named(&error))?;
             write_words(stream, output).map_err(unwritable)?;
             bar.set_position(stream.samples());
+            input.read(&mut samples)?;
         }
         let padding = u64::from(self.arguments.eos_padding) * u64::from(output.rate()) / 1000;
         stream.finish(padding).map_err(|error| self.named(&error))?;
@@ -112,20 +121,34 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Says so if the sound ends much sooner than the file tells. No error: in a film the pictures may go on.
-    fn warn(&self, heard: u64, announced: Option<u64>, rate: u32, bar: &ProgressBar) {
-        let much = u64::from(rate) + heard / 10;
-        if let Some(announced) = announced.filter(|&announced| announced > heard + much) {
-            let [heard, announced] = [heard, announced].map(|samples| samples as f64 / f64::from(rate));
-            let file = self.file.display();
-            bar.suspend(|| {
-                eprintln!("nemostt: the sound of {file} ends after {heard:.1} of {announced:.1} s: is it whole?")
-            });
+    /// Why `heard` seconds are not all of the file, if so. What the format knows at the end counts: estimates have become
+    /// true by then.
+    fn fault(&self, input: &Input, heard: f64, rate: u32) -> Option<String> {
+        let seconds = |samples: u64| samples as f64 / f64::from(rate);
+        let place = self.place;
+        if let (Some(announced), Some(reached)) = (input.samples().map(seconds), input.reached().map(seconds)) {
+            let slack = match input.is_length_estimated() {
+                true => SLACK + SLACK_OF_ESTIMATE * announced,
+                false => SLACK,
+            };
+            if announced > reached + slack {
+                return Some(match interrupt::came() {
+                    true => format!("{place} was stopped after {heard:.1} of {announced:.1} s"),
+                    false => format!(
+                        "{place} is cut short: its sound ends after {heard:.1} of {announced:.1} s. What is there was \
+                         transcribed"
+                    ),
+                });
+            }
         }
+        let why = audio::fault(place)?;
+        Some(format!(
+            "{place} is cut short: {why}, and its sound ends after {heard:.1} s. What is there was transcribed"
+        ))
     }
 
     fn named(&self, error: &gstnemostt::Error) -> String {
-        format!("{}: {error}", self.file.display())
+        format!("{}: {error}", self.place)
     }
 }
 

@@ -13,7 +13,6 @@ mod target;
 
 use std::{
     io::{self, IsTerminal},
-    path::Path,
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
@@ -23,20 +22,30 @@ use indicatif::ProgressBar;
 use job::{Effort, Job};
 use output::Format;
 
-use crate::{Result, audio};
+use crate::{Result, audio::Place, interrupt};
 
 impl Transcribe {
     pub fn run(&self) -> Result<()> {
-        let targets = target::targets(self)?;
-        match (self.files.as_slice(), targets.as_slice()) {
-            ([file], [None]) => self.aloud(file),
-            _ => batch::run(self, &targets),
+        let places = self.places();
+        if self.raw && !places.contains(&Place::StandardInput) {
+            return Err(
+                "--raw is about standard input, and `-` is not among the files: name it, or leave --raw out".into(),
+            );
+        }
+        let targets = target::targets(self, &places)?;
+        if places.iter().any(|place| !matches!(place, Place::File(_))) {
+            let caught = interrupt::catch();
+            caught.map_err(|error| format!("the system does not let the program handle Ctrl-C: {error}"))?;
+        }
+        match (places.as_slice(), targets.as_slice()) {
+            ([place], [None]) => self.aloud(place),
+            _ => batch::run(self, &places, &targets),
         }
     }
 
     /// Writes each word of the one file to standard output as soon as it is known.
-    fn aloud(&self, file: &Path) -> Result<()> {
-        audio::check(file)?;
+    fn aloud(&self, place: &Place) -> Result<()> {
+        place.check()?;
         let loading = Instant::now();
         let recognizer = self.model.load(self.lookahead)?;
         let loading = loading.elapsed();
@@ -45,18 +54,18 @@ impl Transcribe {
         let words_appear = self.format() != Format::Json && io::stdout().is_terminal();
         let rate = recognizer.config().front_end.sample_rate;
         let job = Job {
-            file,
+            place,
             arguments: self,
             stop: &AtomicBool::new(false),
         };
-        let (_, effort) = job.run(&recognizer, io::stdout().lock(), false, |samples| match words_appear {
+        let (_, effort, fault) = job.run(&recognizer, io::stdout().lock(), false, |samples| match words_appear {
             true => ProgressBar::hidden(),
             false => progress::alone(samples, rate),
         })?;
         if self.stats {
             eprintln!("{}", stats(effort, loading));
         }
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 }
 

@@ -12,36 +12,36 @@ use std::{
 use tempfile::Builder;
 
 use super::{args::Transcribe, output::Format};
-use crate::{Result, audio};
+use crate::{Result, audio::Place};
 
 /// Where the text of each input goes, in their order; `None` is standard output.
 ///
 /// # Errors
 /// If two texts, or a text and an input, would go to one place.
-pub fn targets(arguments: &Transcribe) -> Result<Vec<Option<PathBuf>>> {
-    let files = &arguments.files;
+pub fn targets(arguments: &Transcribe, places: &[Place]) -> Result<Vec<Option<PathBuf>>> {
     let format = arguments.format();
-    let several = files.len() > 1;
-    if files.iter().filter(|file| audio::is_standard_input(file)).count() > 1 {
+    let several = places.len() > 1;
+    if places.iter().filter(|&place| *place == Place::StandardInput).count() > 1 {
         return Err("standard input can be heard once only: name `-` once".into());
     }
-    match (&arguments.output, &arguments.output_dir) {
+    let output = arguments.output.as_ref().filter(|output| output.as_os_str() != "-");
+    match (output, &arguments.output_dir) {
         (Some(_), _) if several => {
             Err("one output file cannot hold several texts: use --output-dir instead of -o".into())
         }
         (Some(path), _) => {
-            spare(path, files)?;
+            spare(path, places)?;
             Ok(vec![Some(path.clone())])
         }
         (None, Some(directory)) => {
-            let paths: Vec<PathBuf> = files.iter().map(|file| directory.join(name(file, format))).collect();
+            let paths: Vec<PathBuf> = places.iter().map(|place| directory.join(name(place, format))).collect();
             let mut inputs = HashMap::new();
-            for (path, file) in paths.iter().zip(files) {
-                spare(path, files)?;
-                if let Some(other) = inputs.insert(path, file) {
-                    let [one, two, path] = [other, file, path].map(|path| path.display());
+            for (path, place) in paths.iter().zip(places) {
+                spare(path, places)?;
+                if let Some(other) = inputs.insert(path, place) {
                     return Err(format!(
-                        "{one} and {two} would both be written to {path}: transcribe one of them alone"
+                        "{other} and {place} would both be written to {}: transcribe one of them alone",
+                        path.display()
                     )
                     .into());
                 }
@@ -53,31 +53,28 @@ pub fn targets(arguments: &Transcribe) -> Result<Vec<Option<PathBuf>>> {
         (None, None) if several && matches!(format, Format::Srt | Format::Vtt) => {
             Err("subtitles of several files need a file each: name a directory with --output-dir".into())
         }
-        (None, None) => Ok(vec![None; files.len()]),
+        (None, None) => Ok(vec![None; places.len()]),
     }
 }
 
 /// talk.mp4 → talk.srt
-fn name(input: &Path, format: Format) -> PathBuf {
-    let stem = match audio::is_standard_input(input) {
-        true => Path::new("stdin"),
-        false => input.file_stem().map_or(input, Path::new),
-    };
-    let mut name = stem.as_os_str().to_owned();
+fn name(place: &Place, format: Format) -> PathBuf {
+    let mut name = place.stem();
     name.push(".");
     name.push(format.extension());
     name.into()
 }
 
 /// An error if writing `path` would destroy an input.
-fn spare(path: &Path, inputs: &[PathBuf]) -> Result<()> {
+fn spare(path: &Path, places: &[Place]) -> Result<()> {
     let Ok(real) = path.canonicalize() else {
         return Ok(());
     };
-    match inputs
-        .iter()
-        .find(|input| input.canonicalize().is_ok_and(|input| input == real))
-    {
+    let mut inputs = places.iter().filter_map(|place| match place {
+        Place::File(path) => Some(path),
+        _ => None,
+    });
+    match inputs.find(|input| input.canonicalize().is_ok_and(|input| input == real)) {
         Some(input) if real.is_file() => Err(format!(
             "the output would overwrite the input {}: choose another output",
             input.display()
@@ -157,9 +154,10 @@ mod tests {
             ("b.c.flac", "b.c.srt"),
             ("none", "none.srt"),
             ("-", "stdin.srt"),
+            ("http://a.b/talks/talk.mp4?x=y", "talk.srt"),
         ];
         for (input, expected) in names {
-            assert_eq!(name(Path::new(input), Format::Srt), Path::new(expected));
+            assert_eq!(name(&Place::of(Path::new(input)), Format::Srt), Path::new(expected));
         }
     }
 

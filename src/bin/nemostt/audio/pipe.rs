@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Bytes of standard input into GStreamer, as they come.
+
+use std::{io::Read, thread};
+
+use gst::{glib, prelude::*};
+use gst_app::{AppSrc, AppStreamType};
+
+use super::decoded::Bytes;
+
+/// Bytes given at a time.
+const PIECE: usize = 16 * 1024;
+/// Bytes that may wait.
+const AHEAD: u64 = 256 * 1024;
+
+/// Makes `source`, a `uridecodebin`, take `bytes`.
+pub fn connect(source: &gst::Element, bytes: Bytes) {
+    source.set_property("uri", "appsrc://");
+    let bytes = std::sync::Mutex::new(Some(bytes));
+    source.connect("source-setup", false, move |values| {
+        let source = values.get(1)?.get::<AppSrc>().ok()?;
+        source.set_stream_type(AppStreamType::Stream);
+        source.set_format(gst::Format::Bytes);
+        source.set_max_bytes(AHEAD);
+        source.set_block(true);
+        let bytes = bytes.lock().ok()?.take()?;
+        let source = source.downgrade();
+        thread::spawn(move || pump(bytes, &source));
+        None
+    });
+}
+
+/// Until the end of the bytes, or of the pipeline.
+fn pump(mut bytes: Bytes, source: &glib::WeakRef<AppSrc>) {
+    loop {
+        let mut piece = vec![0; PIECE];
+        let read = bytes.read(&mut piece);
+        let Some(source) = source.upgrade() else {
+            return;
+        };
+        match read {
+            Ok(0) => {
+                // Fails only if the pipeline is about to end.
+                let _ = source.end_of_stream();
+                return;
+            }
+            Ok(read) => {
+                piece.truncate(read);
+                if source.push_buffer(gst::Buffer::from_mut_slice(piece)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                gst::element_error!(
+                    source,
+                    gst::ResourceError::Read,
+                    ["cannot read standard input: {error}"]
+                );
+                return;
+            }
+        }
+    }
+}

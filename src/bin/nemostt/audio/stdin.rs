@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Standard input: raw samples, or a file of any format, which GStreamer decodes as it comes.
+
+use std::{
+    fs::File,
+    io::{self, Chain, Cursor, Read, Seek},
+    os::{fd::AsFd, unix::fs::FileExt},
+};
+
+use super::{
+    Input, Place,
+    decoded::Decoded,
+    feed::Feed,
+    raw::Raw,
+    sniff,
+    track::{Channel, TrackName, Wanted},
+    whole,
+};
+use crate::Result;
+
+/// What was read already, and the rest.
+pub type Bytes = Chain<Cursor<Vec<u8>>, Feed>;
+
+/// Opens standard input, to give `rate` samples per second.
+pub fn open(rate: u32, wanted: &Wanted) -> Result<Input> {
+    let place = Place::StandardInput;
+    super::start_gstreamer()?;
+    // `nemostt transcribe - < talk.mp4`: GStreamer can go back and forth in it, which some formats need.
+    if let Some(head) = file_head().filter(|head| !wanted.raw && sniff::is_file(head)) {
+        let decoded = Decoded::open(&place, None, whole::wav(&head), rate, wanted)?;
+        return Ok(Input::Decoded(Box::new(decoded)));
+    }
+    let mut feed = Feed::standard_input();
+    let head = match wanted.raw {
+        true => Vec::new(),
+        false => sniff::first(&mut feed).map_err(|error| format!("cannot read {place}: {error}"))?,
+    };
+    let (is_file, promise) = (sniff::is_file(&head), whole::wav(&head));
+    let bytes = Cursor::new(head).chain(feed);
+    if is_file {
+        let decoded = Decoded::open(&place, Some(Box::new(bytes)), promise, rate, wanted)?;
+        return Ok(Input::Decoded(Box::new(decoded)));
+    }
+    if let Some(Channel(2..)) = wanted.channel {
+        return Err("raw samples on standard input have 1 channel: leave --channel out".into());
+    }
+    if !matches!(wanted.track, None | Some(TrackName::Number(1))) {
+        return Err("raw samples on standard input have no tracks: leave --audio-track out".into());
+    }
+    Ok(Input::Raw(Raw::new(bytes)))
+}
+
+/// The first bytes, if standard input is a file of which nothing was read yet.
+fn file_head() -> Option<Vec<u8>> {
+    let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    if !file.metadata().ok()?.is_file() || file.stream_position().ok()? != 0 {
+        return None;
+    }
+    let mut head = vec![0; sniff::ENOUGH_FRAMES];
+    let read = file.read_at(&mut head, 0).ok()?;
+    head.truncate(read);
+    Some(head)
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The streams in a file: one track of sound is decoded, of all others only the end is watched.
+//!
+//! `uridecodebin` takes containers apart and leaves it to us what becomes of the streams in them. So tracks are numbered as
+//! in the file, what cannot be decoded is told by its name, and a film whose sound ends before its pictures is told from
+//! a file that was cut short.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+
+use gst::{glib, prelude::*};
+use gst_pbutils::PbUtilsCapsDescriptionFlags as Kind;
+
+use super::{
+    element,
+    track::{self, Track},
+};
+use crate::Result;
+
+/// Name of the message that says that the streams of a file are known.
+pub const KNOWN: &str = "nemostt-streams-known";
+
+/// The streams of one source.
+#[derive(Clone)]
+pub struct Streams {
+    pipeline: glib::WeakRef<gst::Pipeline>,
+    /// Takes decoded sound.
+    target: gst::Pad,
+    state: Arc<Mutex<State>>,
+    /// The end of the longest stream so far, in nanoseconds.
+    reached: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Names of the streams in the order of the container.
+    order: Vec<String>,
+    has_container: bool,
+    is_wav: bool,
+    /// Tracks of sound that wait for the choice.
+    sound: Vec<Waiting>,
+    /// What else there is.
+    others: Vec<String>,
+    /// All streams are here.
+    complete: bool,
+    /// The place of the chosen track among those of sound.
+    chosen: Option<usize>,
+    /// Tracks of sound since the streams began or began again, as they do in Internet radio.
+    seen: usize,
+    /// What takes each stream.
+    takers: Vec<(gst::Pad, gst::Element)>,
+}
+
+struct Waiting {
+    pad: gst::Pad,
+    block: Option<gst::PadProbeId>,
+    /// Data came: what is said about the track was said.
+    ready: bool,
+}
+
+impl Streams {
+    /// Watches the streams of `source`, a `uridecodebin` in `pipeline`, for one to be decoded into `target`.
+    pub fn new(pipeline: &gst::Pipeline, source: &gst::Element, target: gst::Pad) -> Self {
+        let streams = Self {
+            pipeline: pipeline.downgrade(),
+            target,
+            state: Arc::default(),
+            reached: Arc::default(),
+        };
+        let this = streams.clone();
+        source.connect("autoplug-continue", false, move |values| {
+            let (pad, caps) = (
+                values.get(1)?.get::<gst::Pad>().ok()?,
+                values.get(2)?.get::<gst::Caps>().ok()?,
+            );
+            let go_on = is_container(&caps);
+            let mut state = this.lock();
+            state.is_wav |= caps_name(&caps) == "audio/x-wav";
+            state.has_container |= go_on && caps_name(&caps) != "application/x-id3";
+            if let (false, Some(id)) = (go_on, pad.stream_id()) {
+                state.order.push(id.into());
+            }
+            Some(go_on.to_value())
+        });
+        let this = streams.clone();
+        source.connect_pad_added(move |source, pad| {
+            if let Err(error) = this.add(pad) {
+                gst::element_error!(source, gst::CoreError::Failed, ["{error}"]);
+            }
+        });
+        let this = streams.clone();
+        source.connect_pad_removed(move |_, pad| this.remove(pad));
+        let this = streams.clone();
+        source.connect_no_more_pads(move |source| {
+            this.lock().complete = true;
+            known(source);
+        });
+        streams
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn add(&self, pad: &gst::Pad) -> Result<()> {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        if !caps_name(&caps).starts_with("audio/") {
+            self.lock()
+                .others
+                .push(format!("{} ({})", track::codec(&caps), caps_name(&caps)));
+            return self.watch(pad);
+        }
+        let mut state = self.lock();
+        state.seen += 1;
+        match state.chosen {
+            Some(chosen) if chosen + 1 == state.seen => {
+                drop(state);
+                self.decode(pad)
+            }
+            Some(_) => {
+                drop(state);
+                self.watch(pad)
+            }
+            None => {
+                state.sound.push(Waiting {
+                    pad: pad.clone(),
+                    block: None,
+                    ready: false,
+                });
+                // The probe may be called at once.
+                drop(state);
+                self.hold(pad);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops what comes from `pad` until the choice.
+    fn hold(&self, pad: &gst::Pad) {
+        let this = self.clone();
+        let block = pad.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, move |pad, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && event.is_sticky()
+                && event.type_() != gst::EventType::Eos
+            {
+                return gst::PadProbeReturn::Pass;
+            }
+            if let Some(waiting) = this.lock().sound.iter_mut().find(|waiting| waiting.pad == *pad) {
+                waiting.ready = true;
+            }
+            if let Some(source) = pad.parent_element() {
+                known(&source);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        if let Some(waiting) = self.lock().sound.iter_mut().find(|waiting| waiting.pad == *pad) {
+            waiting.block = block;
+        }
+    }
+
+    /// Whether they come out of a container, other than a tag.
+    pub fn have_container(&self) -> bool {
+        self.lock().has_container
+    }
+
+    /// Whether the container is WAV.
+    pub fn are_in_wav(&self) -> bool {
+        self.lock().is_wav
+    }
+
+    /// Whether all streams are known.
+    pub fn are_complete(&self) -> bool {
+        self.lock().complete
+    }
+
+    /// Whether all that the file says about its tracks was read, too.
+    pub fn are_known(&self) -> bool {
+        let state = self.lock();
+        state.complete && state.sound.iter().all(|waiting| waiting.ready)
+    }
+
+    /// The tracks of sound, in the order of the container.
+    pub fn tracks(&self) -> Vec<Track> {
+        let mut state = self.lock();
+        let State { order, sound, .. } = &mut *state;
+        sound.sort_by_key(|waiting| {
+            let id = waiting.pad.stream_id();
+            order.iter().position(|other| id.as_ref().is_some_and(|id| id == other))
+        });
+        sound.iter().map(|waiting| Track::of(&waiting.pad)).collect()
+    }
+
+    /// What there is beside sound.
+    pub fn others(&self) -> Vec<String> {
+        self.lock().others.clone()
+    }
+
+    /// Decodes the track with this place in [`tracks`](Self::tracks).
+    pub fn choose(&self, index: usize) -> Result<()> {
+        let waiting = {
+            let mut state = self.lock();
+            state.chosen = Some(index);
+            std::mem::take(&mut state.sound)
+        };
+        for (i, waiting) in waiting.into_iter().enumerate() {
+            match i == index {
+                true => self.decode(&waiting.pad)?,
+                false => self.watch(&waiting.pad)?,
+            }
+            if let Some(block) = waiting.block {
+                waiting.pad.remove_probe(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the longest stream so far, the decoded one aside.
+    pub fn reached(&self) -> gst::ClockTime {
+        gst::ClockTime::from_nseconds(self.reached.load(Ordering::Relaxed))
+    }
+
+    fn decode(&self, pad: &gst::Pad) -> Result<()> {
+        let decoder = element("decodebin")?;
+        let target = self.target.clone();
+        decoder.connect_pad_added(move |_, pad| {
+            if !target.is_linked() {
+                // A pad that does not fit makes the decoder post an error.
+                let _ = pad.link(&target);
+            }
+        });
+        // The source pushes already; the decoder must not try to pull.
+        pad.add_probe(gst::PadProbeType::QUERY_UPSTREAM, |_, info| match info.query() {
+            Some(query) if query.type_() == gst::QueryType::Scheduling => gst::PadProbeReturn::Drop,
+            _ => gst::PadProbeReturn::Ok,
+        });
+        self.take(pad, decoder)
+    }
+
+    /// Lets go of what comes from `pad`, but looks how far it goes.
+    fn watch(&self, pad: &gst::Pad) -> Result<()> {
+        let sink = element("fakesink")?;
+        sink.set_property("sync", false);
+        sink.set_property("async", false);
+        sink.set_property("enable-last-sample", false);
+        let reached = self.reached.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let end = || {
+                let buffer = info.buffer()?;
+                let end = buffer.pts()? + buffer.duration().unwrap_or_default();
+                let segment = pad.sticky_event::<gst::event::Segment>(0)?;
+                segment.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(end)
+            };
+            if let Some(end) = end() {
+                reached.fetch_max(end.nseconds(), Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        self.take(pad, sink)
+    }
+
+    fn take(&self, pad: &gst::Pad, taker: gst::Element) -> Result<()> {
+        let pipeline = self.pipeline.upgrade().ok_or("the pipeline is gone")?;
+        pipeline.add(&taker)?;
+        let sink = taker.static_pad("sink").ok_or("the element has no sink pad")?;
+        taker.sync_state_with_parent()?;
+        pad.link(&sink)?;
+        self.lock().takers.push((pad.clone(), taker));
+        Ok(())
+    }
+
+    /// The stream from `pad` has ended, and others may follow.
+    fn remove(&self, pad: &gst::Pad) {
+        let taker = {
+            let mut state = self.lock();
+            state.seen = 0;
+            let index = state.takers.iter().position(|(other, _)| other == pad);
+            index.map(|index| state.takers.swap_remove(index).1)
+        };
+        if let (Some(taker), Some(pipeline)) = (taker, self.pipeline.upgrade()) {
+            // Both fail only if the pipeline is about to end.
+            let _ = pipeline.remove(&taker);
+            let _ = taker.set_state(gst::State::Null);
+        }
+    }
+}
+
+fn caps_name(caps: &gst::Caps) -> &str {
+    caps.structure(0).map_or("", |caps| caps.name().as_str())
+}
+
+fn known(source: &gst::Element) {
+    let message = gst::message::Application::builder(gst::Structure::new_empty(KNOWN)).src(source);
+    // Fails without a bus only, that is, when there is nothing left to wait for.
+    let _ = source.post_message(message.build());
+}
+
+/// Whether there are streams in what has these caps, as far as GStreamer knows.
+fn is_container(caps: &gst::Caps) -> bool {
+    let kind = gst_pbutils::pb_utils_get_caps_description_flags(caps);
+    if kind.intersects(Kind::CONTAINER | Kind::TAG) {
+        return true;
+    }
+    if kind.intersects(Kind::SUBTITLE | Kind::IMAGE) {
+        return false;
+    }
+    if caps_name(caps).starts_with("application/") {
+        return true;
+    }
+    let types = gst::ElementFactoryType::DEMUXER | gst::ElementFactoryType::DEPAYLOADER;
+    gst::ElementFactory::factories_with_type(types, gst::Rank::MARGINAL)
+        .iter()
+        .any(|factory| factory.can_sink_any_caps(caps))
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Live sources as they are: they stall, mute, burst, repeat segments and stamp buffers when they come. The clock is the
+//! test's, so nothing here depends on how fast this machine is.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+#[path = "../common/clock.rs"]
+mod clock;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/harness.rs"]
+mod harness;
+#[path = "../common/live.rs"]
+mod live;
+
+mod properties;
+mod random;
+mod segments;
+mod source_pad;
+mod stalls;
+
+use common::clip_s16;
+use harness::{Harness, TextBuffer, buffer, time_of};
+
+const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+const SECOND: gst::ClockTime = gst::ClockTime::SECOND;
+const LOOKAHEADS: [u32; 4] = [0, 80, 480, 1040];
+
+fn sentences() -> Vec<i16> {
+    clip_s16("u5_eight_sentences")
+}
+
+/// Text of pieces of audio that come from a file, each with the time of its first sample.
+fn from_file(properties: &str, pieces: &[(gst::ClockTime, &[i16])]) -> String {
+    let harness = Harness::play(properties);
+    for (start, samples) in pieces {
+        for (index, block) in samples.chunks(live::BLOCK).enumerate() {
+            let mut buffer = buffer(block, Some(*start + time_of(index * live::BLOCK)));
+            if index == 0 {
+                buffer.get_mut().unwrap().set_flags(gst::BufferFlags::DISCONT);
+            }
+            harness.push(buffer).unwrap();
+        }
+    }
+    harness.eos();
+    harness.text()
+}
+
+/// The text of one piece.
+fn whole(properties: &str, samples: &[i16]) -> String {
+    from_file(properties, &[(gst::ClockTime::ZERO, samples)])
+}
+
+/// Pauses between words: samples that are quiet for at least 200 ms, by their middles.
+fn pauses(samples: &[i16]) -> Vec<usize> {
+    let mut quiet = 0;
+    let mut found = Vec::new();
+    for (index, sample) in samples.iter().enumerate() {
+        if sample.unsigned_abs() < 100 {
+            quiet += 1;
+            continue;
+        }
+        if quiet > 3_200 && index - quiet > 3_200 {
+            found.push((index - quiet / 2) / live::BLOCK * live::BLOCK);
+        }
+        quiet = 0;
+    }
+    found
+}
+
+fn assert_in_time(words: &[TextBuffer], latency: gst::ClockTime) {
+    for word in words {
+        let left = word.left.unwrap();
+        assert!(
+            left <= word.pts + word.duration + latency,
+            "{word:?} left late; latency {latency}"
+        );
+    }
+}

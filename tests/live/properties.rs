@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Properties that change in PLAYING, the action signal and the event that end an utterance, and large pieces of work.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use super::{
+    MS, SECOND,
+    harness::{Harness, Seen, buffer, text, time_of},
+    live::{Live, words},
+    pauses, sentences, whole,
+};
+use crate::common::clip_s16;
+
+/// All text, split where an utterance ends.
+fn text_of(seen: &[Seen]) -> String {
+    text(&words(seen))
+}
+
+#[test]
+fn output_changes_at_the_end_of_the_utterance_and_loses_nothing() {
+    let samples = sentences();
+    let expected = whole("lookahead=80", &samples);
+    for (from, to) in [("words", "utterances"), ("utterances", "words")] {
+        for at in [20_000, 26_000, 60_000, 100_000, 200_000] {
+            let harness = Harness::play(&format!("lookahead=80 output={from}"));
+            harness.speak(&samples[..at], 320);
+            harness.element.set_property_from_str("output", to);
+            harness.speak_from(time_of(at), &samples[at..], 320);
+            harness.eos();
+            assert_eq!(text_of(&harness.take()), expected, "{from} to {to} at {at}");
+        }
+    }
+}
+
+#[test]
+fn the_latency_follows_the_output_in_effect() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0];
+    let harness = Harness::play("lookahead=80 endpoint-silence=800 word-hold=320");
+    harness.speak(&samples[..cut], 320);
+    let by_word = harness.latency().1;
+    harness.messages();
+    harness.element.set_property_from_str("output", "utterances");
+    assert_eq!(harness.latency().1, by_word, "an utterance is under way");
+    harness.speak_from(time_of(cut), &[0; 16_000], 320);
+    assert_eq!(harness.latency().1, by_word + 480 * MS);
+    let messages = harness.messages();
+    assert!(
+        messages
+            .iter()
+            .any(|message| message.type_() == gst::MessageType::Latency)
+    );
+}
+
+#[test]
+fn lateness_changes_at_the_end_of_the_utterance_and_running_time_goes_on() {
+    let samples = sentences();
+    for (before, after) in [(0_u32, 500_u32), (500, 0)] {
+        let harness = Harness::play(&format!("lookahead=80 lateness={before}"));
+        harness.speak(&samples[..60_000], 320);
+        harness.element.set_property("lateness", after);
+        // The harness fails where running time steps back.
+        harness.speak_from(time_of(60_000), &samples[60_000..], 320);
+        harness.eos();
+        assert_eq!(text_of(&harness.take()), whole("lookahead=80", &samples));
+        assert_eq!(harness.segment_base(), Some(u64::from(after) * MS));
+    }
+}
+
+#[test]
+fn pauses_and_holds_may_change_at_any_time() {
+    let samples = sentences();
+    let harness = Harness::play("lookahead=480");
+    let mut values = [0_u32, 80, 320, 800, 2_000].into_iter().cycle();
+    for (index, block) in samples.chunks(4_800).enumerate() {
+        let name = [
+            "word-hold",
+            "endpoint-silence",
+            "max-utterance",
+            "min-word-duration",
+            "latency",
+        ][index % 5];
+        harness.element.set_property(name, values.next().unwrap());
+        harness.speak_from(time_of(index * 4_800), block, 320);
+    }
+    harness.eos();
+    assert_eq!(text_of(&harness.take()), whole("lookahead=480", &samples));
+}
+
+#[test]
+fn an_unknown_language_is_a_warning() {
+    let path = crate::common::data("kinds/nemotron_multi");
+    let harness = Harness::play(&format!("model-path={}", path.display()));
+    let samples = clip_s16("u1_command");
+    harness.speak(&samples[..16_000], 1_600);
+    harness.messages();
+    harness.element.set_property("language-code", "tlh");
+    harness.speak_from(time_of(16_000), &samples[16_000..], 1_600);
+    harness.eos();
+    let messages = harness.messages();
+    let warnings: Vec<String> = messages
+        .iter()
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Warning(warning) => Some(warning.error().message().to_owned()),
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("language-code") && warnings[0].contains("tlh"),
+        "{warnings:?}"
+    );
+}
+
+/// Waits for what another thread gives out.
+fn wait_for(what: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !what() {
+        assert!(since.elapsed() < Duration::from_secs(20), "it never came");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn finish_says_what_there_is_and_goes_on() {
+    let samples = sentences();
+    let (first, second) = (pauses(&samples)[0], pauses(&samples)[1]);
+    let expected = [&samples[..first], &samples[first..second]].map(|part| whole("lookahead=1040", part));
+    for way in ["signal", "upstream", "downstream", "out of band"] {
+        let harness = Harness::play("lookahead=1040");
+        harness.speak(&samples[..first], 320);
+        let structure = gst::Structure::new_empty("nemostt/finish");
+        match way {
+            "signal" => harness.element.emit_by_name::<()>("finish", &[]),
+            "upstream" => {
+                let event = gst::event::CustomUpstream::new(structure);
+                assert!(harness.element.static_pad("src").unwrap().send_event(event));
+            }
+            "downstream" => assert!(harness.event(gst::event::CustomDownstream::new(structure))),
+            _ => assert!(harness.event(gst::event::CustomDownstreamOob::new(structure))),
+        }
+        let seen = std::cell::RefCell::new(Vec::new());
+        wait_for(|| {
+            seen.borrow_mut().extend(harness.take());
+            text_of(&seen.borrow()) == expected[0]
+        });
+        harness.speak_from(time_of(first), &samples[first..second], 320);
+        harness.eos();
+        assert_eq!(text_of(&harness.take()), expected[1], "{way}");
+    }
+}
+
+#[test]
+fn max_utterance_bounds_utterances() {
+    let samples = sentences();
+    let expected = whole("lookahead=480", &samples);
+    for (property, most) in [("max-utterance=3000", 3_000), ("max-utterance-chars=20", u64::MAX)] {
+        let harness = Harness::play(&format!(
+            "lookahead=480 endpoint-silence=0 output=utterances {property}"
+        ));
+        harness.speak(&samples, 1_600);
+        harness.eos();
+        let found = words(&harness.take());
+        assert!(found.len() > 7, "{found:?}");
+        assert_eq!(text(&found), expected);
+        for utterance in found {
+            assert!(
+                utterance.duration <= gst::ClockTime::from_mseconds(most.min(100_000)),
+                "{utterance:?}"
+            );
+            assert!(most < u64::MAX || utterance.text.len() <= 20, "{utterance:?}");
+        }
+    }
+}
+
+#[test]
+fn partials_hold_the_current_utterance_only() {
+    let samples = sentences();
+    let harness =
+        Harness::play("lookahead=480 endpoint-silence=0 post-partials=true post-messages=false max-utterance=4000");
+    for round in 0..3 {
+        harness.speak_from(round * time_of(samples.len()), &samples, 1_600);
+    }
+    harness.eos();
+    let longest = harness.word_messages().into_iter().map(|message| {
+        let words = message.get::<gst::Array>("words").unwrap();
+        words.len()
+    });
+    assert!(longest.max().unwrap() < 20);
+}
+
+#[test]
+fn words_of_a_large_buffer_leave_before_its_end_and_a_flush_interrupts_it() {
+    let samples: Vec<i16> = sentences().repeat(20);
+    let harness = std::sync::Arc::new(Harness::play("lookahead=80"));
+    harness.speak(&[0; 320], 320); // waits for the model
+    harness.flush();
+    harness.take();
+    let pusher = harness.clone();
+    let thread = std::thread::spawn(move || pusher.push(buffer(&samples, Some(gst::ClockTime::ZERO))));
+    wait_for(|| !harness.words().is_empty());
+    assert!(!thread.is_finished());
+    harness.event(gst::event::FlushStart::new());
+    let result = thread.join().unwrap();
+    assert_eq!(result, Err(gst::FlowError::Flushing));
+    let flushed = harness.take();
+    let after = flushed
+        .iter()
+        .position(|seen| *seen == Seen::Event(gst::EventType::FlushStart))
+        .unwrap();
+    assert!(
+        words(&flushed[after..]).is_empty(),
+        "nothing leaves after a flush began"
+    );
+    harness.event(gst::event::FlushStop::new(true));
+    harness.segment(&gst::FormattedSegment::new());
+    harness.speak(&clip_s16("u1_command"), 1_600);
+    harness.eos();
+    assert_eq!(text_of(&harness.take()), "turn on the kitchen light");
+}
+
+#[test]
+fn a_hole_of_hours_is_worked_on_in_steps() {
+    let harness = std::sync::Arc::new(Harness::play("lookahead=80 gap-threshold=3600000"));
+    harness.speak(&clip_s16("u1_command"), 320);
+    harness.take();
+    let pusher = harness.clone();
+    let hour = gst::event::Gap::builder(10 * SECOND).duration(3_500 * SECOND).build();
+    let thread = std::thread::spawn(move || pusher.event(hour));
+    wait_for(|| harness.take().iter().any(|seen| matches!(seen, Seen::Gap { .. })));
+    let since = Instant::now();
+    harness.element.set_state(gst::State::Null).unwrap();
+    thread.join().unwrap();
+    assert!(since.elapsed() < Duration::from_secs(5), "an hour takes much longer");
+}
+
+#[test]
+fn changes_while_input_stalls_take_effect() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0];
+    let mut live = Live::play("lookahead=80");
+    live.speak(&samples[..cut]);
+    live.wait(4 * SECOND);
+    let before = live.harness.latency().1;
+    live.harness.element.set_property_from_str("output", "utterances");
+    live.wait(200 * MS);
+    wait_for(|| live.harness.latency().1 > before);
+    live.speak(&samples[cut..]);
+    live.harness.eos();
+    let seen = live.harness.take();
+    let found = words(&seen);
+    assert!(found.last().unwrap().text.contains(' '), "whole utterances: {found:?}");
+}

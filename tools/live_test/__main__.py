@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Plays speech to nemostt in real time, as cameras, networks and players do, and looks at what comes of it.
+
+    tools/live_test [CHECK | GROUP ...]        (default: all; about ten minutes)
+
+    latency     words of a live source and of an RTSP server come no later than a LATENCY query says
+    muted       live video with text, while its audio is muted: no picture is late or missing, files are complete
+    sources     sources that pause, stall, are late, repeat segments, switch; long buffers, long utterances
+    playback    files behind a tee with default queues start, and all words come
+    readme      the pipelines that README.md prints
+
+The plugin is that of "make build", unless GST_PLUGIN_PATH names another folder; it must not be replaced meanwhile. The
+system's Python is needed: it is the one that has PyGObject. Each check runs in a process of its own, in which GLib's
+warnings are fatal. The exit code is 1 if something failed. What is not run because an element is missing is named.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness import ALL, Checks, Gst
+
+import latency  # noqa: F401
+import muted  # noqa: F401
+import playback  # noqa: F401
+import readme  # noqa: F401
+import sources  # noqa: F401
+
+GROUPS = ("latency", "muted", "sources", "playback", "readme")
+
+# Where Debian and Ubuntu keep what most checks need.
+ELEMENTS = {
+    "appsrc": "gstreamer1.0-plugins-base",
+    "audiotestsrc": "gstreamer1.0-plugins-base",
+    "audioresample": "gstreamer1.0-plugins-base",
+    "wavparse": "gstreamer1.0-plugins-good",
+    "rtspsrc": "gstreamer1.0-plugins-good",
+    "rtpL16pay": "gstreamer1.0-plugins-good",
+    "rtpjitterbuffer": "gstreamer1.0-plugins-good",
+    "udpsrc": "gstreamer1.0-plugins-good",
+    "textoverlay": "gstreamer1.0-x",
+}
+
+
+def describe():
+    """The numbers are worth nothing without the machine's."""
+    processor = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    plugin = Gst.Registry.get().find_plugin("nemostt")
+    load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    print(f"{plugin.get_filename()}, version {plugin.get_version()}; {Gst.version_string()}")
+    print(f"{processor}, {len(os.sched_getaffinity(0))} cores for us, load {load}\n", flush=True)
+
+
+def run_here(name):
+    """Runs one check in this process."""
+    checks = Checks()
+    function = next(function for function in ALL if function.__name__ == name)
+    try:
+        function(checks)
+    except RuntimeError as error:
+        checks.check(False, str(error))
+    sys.stdout.flush()
+    # Threads that feed a source may be waiting still.
+    os._exit(0)
+
+
+class Runner:
+    """Runs checks in processes of their own, and counts."""
+
+    def __init__(self):
+        self.passed = self.failed = self.not_run = 0
+        self.lock = threading.Lock()
+
+    def run(self, function):
+        since = time.monotonic()
+        env = {**os.environ, "G_DEBUG": "fatal_warnings"}
+        command = [sys.executable, str(Path(__file__).parent), "--here", function.__name__]
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        timer = threading.Timer(function.seconds, process.kill)
+        timer.start()
+        output = process.communicate()[0]
+        is_over = timer.is_alive()
+        timer.cancel()
+        if not is_over:
+            output += f"  FAIL  not done after {function.seconds} s\n"
+        elif process.returncode != 0:
+            output += f"  FAIL  ended with {process.returncode}\n"
+        lines = output.splitlines()
+        with self.lock:
+            self.passed += sum(line.startswith("  ok  ") for line in lines)
+            self.failed += sum(line.startswith("  FAIL  ") for line in lines)
+            self.not_run += sum(line.startswith("  not run: ") for line in lines)
+            print(
+                f"{function.group} {function.__name__} ({time.monotonic() - since:.0f} s)\n{output}", end="", flush=True
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description="Checks nemostt with live sources.", epilog=f"groups: {', '.join(GROUPS)}"
+    )
+    parser.add_argument("what", nargs="*", help="groups or checks; all if none is given")
+    parser.add_argument("-l", "--list", action="store_true", help="list the checks")
+    parser.add_argument("-j", "--jobs", type=int, default=4, help="checks that mostly wait and may run at once (4)")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    Gst.init(None)
+    if arguments.here:
+        return run_here(arguments.here)
+    if arguments.list:
+        print("\n".join(f"{function.group:10} {function.__name__}" for function in ALL))
+        return 0
+    names = {function.__name__ for function in ALL} | set(GROUPS)
+    if unknown := set(arguments.what) - names:
+        return f"live_test: no check or group of the name {', '.join(sorted(unknown))}; --list names them"
+    missing = {package for name, package in ELEMENTS.items() if Gst.ElementFactory.find(name) is None}
+    if missing:
+        return f"live_test: elements are missing: run 'apt install {' '.join(sorted(missing))}'"
+    if Gst.ElementFactory.find("nemostt") is None:
+        path = os.environ["GST_PLUGIN_PATH"]
+        return f"live_test: no nemostt in {path}: run 'make build', or set GST_PLUGIN_PATH"
+    describe()
+    wanted = [f for f in ALL if not arguments.what or {f.group, f.__name__} & set(arguments.what)]
+    wanted.sort(key=lambda function: GROUPS.index(function.group))
+    runner = Runner()
+    for function in wanted:
+        if function.alone:
+            runner.run(function)
+    with ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
+        list(pool.map(runner.run, (function for function in wanted if not function.alone)))
+    print(f"\n{runner.passed} passed, {runner.failed} failed, {runner.not_run} not run")
+    return int(runner.failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

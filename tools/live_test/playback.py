@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Files that are played and heard at once, behind a tee with default queues, as players do it."""
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from gi.repository import Gst
+
+from harness import (
+    AUDIO,
+    CLIP,
+    LOOKAHEADS,
+    PATIENCE,
+    RATE,
+    Player,
+    check,
+    clip,
+    diff,
+    expected_words,
+    first_of,
+    has,
+    normal,
+    parts,
+)
+
+START = 5
+KINDS = {
+    "wav": ("audioconvert ! wavenc", ("wavenc", "wavparse")),
+    "mp3": (
+        "audioconvert ! audioresample ! lamemp3enc target=bitrate bitrate=128 ! id3v2mux",
+        ("lamemp3enc", "id3v2mux"),
+    ),
+    "ogg": ("audioconvert ! vorbisenc quality=0.8 ! oggmux", ("vorbisenc", "oggmux", "vorbisdec")),
+    "opus": ("audioconvert ! audioresample ! opusenc bitrate=128000 ! oggmux", ("opusenc", "oggmux", "opusdec")),
+    "flac": ("audioconvert ! flacenc", ("flacenc", "flacdec")),
+    "mka": ("audioconvert ! vorbisenc quality=0.8 ! matroskamux", ("vorbisenc", "matroskamux", "vorbisdec")),
+}
+
+
+def encode(directory, kind, chain):
+    path = Path(directory) / f"speech.{kind}"
+    pipeline = Gst.parse_launch(f'filesrc location="{CLIP}" ! wavparse ! {chain} ! filesink location="{path}"')
+    pipeline.set_state(Gst.State.PLAYING)
+    message = pipeline.get_bus().timed_pop_filtered(60 * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
+    pipeline.set_state(Gst.State.NULL)
+    if message is None or message.type == Gst.MessageType.ERROR:
+        raise RuntimeError(f"{kind} could not be made: {message and message.parse_error()}")
+    return path
+
+
+def tee(path, lookahead, sync):
+    resample = "audioconvert ! audioresample"
+    return (
+        f'filesrc location="{path}" ! decodebin ! tee name=t t. ! queue ! {resample} ! fakesink sync={sync} '
+        f"t. ! queue ! {resample} ! nemostt name=stt lookahead={lookahead} ! fakesink sync={sync}"
+    )
+
+
+def play(checks, kind, chain, elements):
+    if missing := has(*elements):
+        checks.not_run(kind, missing)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = encode(directory, kind, chain)
+        for lookahead in LOOKAHEADS:
+            with Player(tee(path, lookahead, "true")) as player:
+                took = player.starts_within(START)
+                player.run(1.5)
+                state = f"PLAYING after {took:.2f} s" if took else f"not PLAYING after {START} s"
+                checks.check(took is not None, f"{kind}, lookahead {lookahead}: {state}")
+                at = player.pipeline.query_position(Gst.Format.TIME)[1] / Gst.SECOND
+                checks.check(at > 1, f"{kind}, lookahead {lookahead}: it plays, {at:.2f} s so far")
+            with Player(tee(path, lookahead, "false")) as player:
+                player.play()
+                ended = player.run(PATIENCE * 3)
+                heard, said = normal(player.texts()), expected_words(lookahead)
+                checks.check(ended and heard == said, f"{kind}, lookahead {lookahead}: {diff(heard, said)}")
+
+
+@check(seconds=240)
+def formats(checks):
+    kinds = dict(KINDS)
+    aac = first_of("fdkaacenc", "avenc_aac bitrate=256000", "voaacenc bitrate=256000", "faac")
+    if aac is None:
+        checks.not_run("aac", "fdkaacenc, avenc_aac, voaacenc or faac")
+    elif first_of("avdec_aac", "fdkaacdec", "faad") is None:
+        checks.not_run("aac", "avdec_aac, fdkaacdec or faad")
+    else:
+        parse = " ! aacparse" if has("aacparse") is None else ""
+        kinds["m4a"] = (f"audioconvert ! audioresample ! {aac}{parse} ! mp4mux", ("mp4mux", "qtdemux"))
+        kinds["aac"] = (f"audioconvert ! audioresample ! {aac}{parse} ! audio/mpeg,stream-format=adts", ("aacparse",))
+    for kind, (chain, elements) in kinds.items():
+        play(checks, kind, chain, elements)
+
+
+@check(seconds=60)
+def slow_file(checks):
+    """A file that comes slower than it is spoken, as from a slow network: words are where they are spoken."""
+
+    def hear(pause, block):
+        with Player(
+            f"appsrc name=source format=time caps={AUDIO} ! queue ! nemostt name=stt lookahead=480 ! fakesink"
+        ) as player:
+            player.play()
+
+            def feed():
+                for part in parts(clip()[: 2 * RATE * 6], block=block):
+                    buffer = Gst.Buffer.new_wrapped(part.data)
+                    buffer.pts = part.pts
+                    player["source"].emit("push-buffer", buffer)
+                    time.sleep(pause)
+                player["source"].emit("end-of-stream")
+
+            threading.Thread(target=feed, daemon=True).start()
+            ended = player.run(30)
+            return ended, [(text, round(start)) for text, start, *_ in player.listener.words]
+
+    _, expected = hear(0, RATE)
+    for pause, seconds in ((1.5, 1), (0.3, 0.2), (3, 2)):
+        ended, heard = hear(pause, int(RATE * seconds))
+        same = ended and heard == expected
+        checks.check(same, f"{seconds} s of audio every {pause} s: {'the same words and times' if same else heard}")
+
+
+@check(alone=True, seconds=60)
+def playback_muted(checks):
+    """A file is played, and a valve closes before nemostt: the picture goes on."""
+    with Player(
+        f'filesrc location="{CLIP}" ! wavparse ! tee name=t t. ! queue ! fakesink sync=true '
+        "t. ! queue ! audioconvert ! audioresample ! valve name=valve ! nemostt name=stt lookahead=480 ! queue ! o.text_sink "
+        "videotestsrc num-buffers=250 ! video/x-raw,width=160,height=120,framerate=25/1 ! queue "
+        "! textoverlay name=o ! fakesink name=picture sync=true"
+    ) as player:
+        shown = []
+        sink = player["picture"]
+        sink.get_static_pad("sink").add_probe(
+            Gst.PadProbeType.BUFFER, lambda _, info: shown.append(info.get_buffer().pts) or Gst.PadProbeReturn.OK
+        )
+        checks.check(player.starts_within(START) is not None, "it plays")
+        player.run(2)
+        player["valve"].set_property("drop", True)
+        player.run(5)
+        last = max(shown, default=0) / Gst.SECOND
+        checks.check(last > 6, f"7 s after the start the picture is at {last:.1f} s")
+
+
+@check(seconds=60)
+def seeks(checks):
+    """Seeks at random, while text and sound are played."""
+    resample = "audioconvert ! audioresample"
+    with Player(
+        f'filesrc location="{CLIP}" ! wavparse ! tee name=t t. ! queue ! {resample} ! fakesink sync=true '
+        f"t. ! queue ! {resample} ! nemostt name=stt lookahead=1040 ! queue ! fakesink sync=true"
+    ) as player:
+        checks.check(player.starts_within(START) is not None, "it plays")
+        flush = Gst.SeekFlags.FLUSH | Gst.SeekFlags.ACCURATE
+        done = 0
+        for n in range(20):
+            player.run(0.02 + n % 7 * 0.1)
+            rate, start = (1.0, 2.0, -1.0, 0.5)[n % 4], (n * 37 % 100) / 10
+            player.pipeline.seek(
+                rate,
+                Gst.Format.TIME,
+                flush,
+                Gst.SeekType.SET,
+                int(start * Gst.SECOND),
+                Gst.SeekType.SET,
+                20 * Gst.SECOND,
+            )
+            done += player.pipeline.get_state(3 * Gst.SECOND)[0] == Gst.StateChangeReturn.SUCCESS
+        checks.check(done == 20, f"{done} of 20 seeks were done within 3 s each")
+        player.pipeline.seek_simple(Gst.Format.TIME, flush, 0)
+        player.listener.words.clear()
+        ended = player.run(25 + PATIENCE)
+        checks.check(
+            ended and player.texts() == expected_words(), f"from the start: {diff(player.texts(), expected_words())}"
+        )
