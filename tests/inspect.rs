@@ -87,7 +87,7 @@ fn every_property_says_its_unit_and_when_it_can_be_changed() {
         .filter(|p| p.owner_type() == element.type_())
     {
         let blurb = property.blurb().unwrap();
-        let counts = ["threads", "max-symbols"].contains(&property.name());
+        let counts = ["threads", "max-symbols", "max-utterance-chars"].contains(&property.name());
         let is_time = property.value_type() == u32::static_type() && !counts;
         assert!(
             !is_time || blurb.contains("milliseconds"),

@@ -23,9 +23,9 @@ fn refusal(properties: &str) -> String {
     let bus = pipeline.bus().unwrap();
     // What can be told at once fails the state change; what only loading tells comes while it is under way.
     let _ = pipeline.set_state(gst::State::Paused);
-    let wanted = [gst::MessageType::Error, gst::MessageType::AsyncDone];
-    let first = bus.timed_pop_filtered(TIMEOUT, &wanted).unwrap();
-    let gst::MessageView::Error(error) = first.view() else {
+    let first = bus.timed_pop_filtered(TIMEOUT, &[gst::MessageType::Error]);
+    let Some(gst::MessageView::Error(error)) = first.as_ref().map(|message| message.view()) else {
+        let _ = pipeline.set_state(gst::State::Null);
         panic!("{properties} was accepted");
     };
     let error = error.error().message().to_owned();

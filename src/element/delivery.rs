@@ -41,8 +41,10 @@ pub(super) struct Delivery {
     language: Option<String>,
     /// Words that were given out while input stalled, and that the stream decodes again if its audio was late only.
     ahead: VecDeque<Word>,
-    /// The utterance that ended during the stall holds the words before this sample.
+    /// The utterance that ended during the stall holds the words before this sample;
     ended_until: u64,
+    /// and if it was given out as a whole, these are not given out one by one.
+    given_until: u64,
 }
 
 impl Delivery {
@@ -66,7 +68,7 @@ impl Delivery {
         match event {
             Event::Token(_) => {}
             Event::Word(word) => {
-                if self.is_by_word() && !self.was_given(&word) {
+                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_given(&word) {
                     self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
                 }
             }
@@ -103,6 +105,9 @@ impl Delivery {
             }
             Event::Utterance(utterance) => {
                 let end = utterance.end();
+                if !self.is_by_word() {
+                    self.given_until = end;
+                }
                 self.event(Event::Utterance(utterance), next, timestamps, settings);
                 self.ended_until = end;
             }
@@ -114,6 +119,7 @@ impl Delivery {
     pub(super) fn restart(&mut self) {
         self.ahead.clear();
         self.ended_until = 0;
+        self.given_until = 0;
     }
 
     /// Forgets everything that was not given out.

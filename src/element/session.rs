@@ -315,6 +315,8 @@ impl Session {
     pub(super) fn end(&mut self) {
         self.is_ended = true;
         self.out.queue.end();
+        // The next stream has one of its own.
+        self.segment = None;
         self.input_end = None;
         self.is_stalled = false;
     }

@@ -196,7 +196,8 @@ impl NemoStt {
                 self,
                 gst::CoreError::Clock,
                 (
-                    "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more                      threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
+                    "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more \
+                     threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
                     report.delay, settings.processing()
                 ),
                 details: details

@@ -104,6 +104,8 @@ pub(super) struct Timestamps {
     watch: Option<Watch>,
     /// Audio whose stamps were as expected, up to [`CONFIRM`].
     agreed: i64,
+    /// Where the stream before ended, if this one follows it.
+    end_before: Option<Moment>,
     /// Stamp and contents of the buffer before, if it came when it was due.
     last: Option<(gst::ClockTime, u64, u64)>,
 }
@@ -115,6 +117,7 @@ impl Timestamps {
             anchors: VecDeque::new(),
             watch: None,
             agreed: 0,
+            end_before: None,
             last: None,
         }
     }
@@ -180,8 +183,9 @@ impl Timestamps {
     /// Places `arrival`, stamped in `segment`, after `count` samples.
     pub(super) fn place(&mut self, arrival: &Arrival, segment: &Arc<Segment>, count: u64) -> Placement {
         let Some(expected) = self.anchors.back().map(|anchor| self.from(anchor, count)) else {
-            // Text without timestamps begins where the segment does.
-            let pts = arrival.pts.unwrap_or_else(|| segment.start());
+            // Without timestamps, audio begins where that before it ended, or with the segment.
+            let after = self.end_before.as_ref().map(|end| segment.at_running(end.running()));
+            let pts = arrival.pts.or(after).unwrap_or_else(|| segment.start());
             self.begin(pts, segment);
             self.remember(arrival);
             return Placement::First;
@@ -334,7 +338,7 @@ impl Timestamps {
     }
 
     fn begin(&mut self, pts: gst::ClockTime, segment: &Arc<Segment>) {
-        self.reset();
+        self.reset(None);
         self.agreed = 0;
         self.anchor(0, pts, segment);
     }
@@ -347,8 +351,14 @@ impl Timestamps {
         self.anchors.push_back(Anchor { sample, moment });
     }
 
-    /// The next buffer is the first of a new stream.
-    pub(super) fn reset(&mut self) {
+    /// Nothing that came before counts any more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(self.rate);
+    }
+
+    /// The next buffer is the first of a new stream, which follows one that ended at `end`, if it follows any.
+    pub(super) fn reset(&mut self, end: Option<Moment>) {
+        self.end_before = end.or(self.end_before.take());
         self.anchors.clear();
         self.watch = None;
         self.last = None;

@@ -161,7 +161,8 @@ impl Transcriber {
     pub(super) fn flush(&mut self, out: &mut Delivery) {
         self.work.clear();
         self.withheld.clear();
-        self.start_over(out);
+        self.start_over(out, None);
+        self.timestamps.forget();
     }
 
     /// Finds the place of `input`, and what is to be done with it.
@@ -349,10 +350,11 @@ impl Transcriber {
 
     /// The stream is over, and all of it is said.
     fn leave_stream(&mut self, out: &mut Delivery, settings: &Settings) {
-        if let Some(end) = self.end() {
-            out.queue.gap_until(&end);
+        let end = self.end();
+        if let Some(end) = &end {
+            out.queue.gap_until(end);
         }
-        self.start_over(out);
+        self.start_over(out, end);
         out.apply(settings);
     }
 
@@ -361,9 +363,9 @@ impl Transcriber {
         self.samples(gst::ClockTime::from_mseconds(settings.eos_padding.into()))
     }
 
-    fn start_over(&mut self, out: &mut Delivery) {
+    fn start_over(&mut self, out: &mut Delivery, end: Option<Moment>) {
         self.stream.reset();
-        self.timestamps.reset();
+        self.timestamps.reset(end);
         self.loudness.clear();
         self.events.clear();
         self.rest = None;
@@ -422,7 +424,7 @@ impl Transcriber {
     fn go_on(&mut self, out: &mut Delivery) {
         if self.stall.take().is_some() && self.stream.restore(&self.snapshot).is_err() {
             // Unreachable: the snapshot is of this stream. Then at least nothing is said twice.
-            self.start_over(out);
+            self.start_over(out, None);
         }
     }
 

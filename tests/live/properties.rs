@@ -155,6 +155,45 @@ fn finish_says_what_there_is_and_goes_on() {
 }
 
 #[test]
+fn audio_without_timestamps_goes_on_after_a_finish() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0];
+    let harness = Harness::play("lookahead=480");
+    let speak = |samples: &[i16]| {
+        for block in samples.chunks(320) {
+            harness.push(buffer(block, None)).unwrap();
+        }
+    };
+    speak(&samples[..cut]);
+    assert!(harness.event(gst::event::CustomDownstream::new(gst::Structure::new_empty("nemostt/finish"))));
+    harness.messages();
+    speak(&samples[cut..2 * cut]);
+    harness.eos();
+    let first = &harness.word_messages()[0];
+    let start = first.get::<gst::ClockTime>("start-time").unwrap();
+    assert!(start >= time_of(cut), "{start}");
+}
+
+#[test]
+fn output_may_change_while_input_stalls_and_audio_comes_late() {
+    let samples = sentences();
+    let cut = pauses(&samples)[0] + 4_000;
+    for (from, to) in [("utterances", "words"), ("words", "utterances")] {
+        let properties = format!("lookahead=480 endpoint-silence=400 output={from}");
+        let mut live = Live::play(&properties);
+        live.speak(&samples[..cut]);
+        let stalled = live.now;
+        live.wait(SECOND);
+        live.harness.element.set_property_from_str("output", to);
+        live.wait(2 * SECOND);
+        // What was due comes at once, with the times that it should have had.
+        live.harness.speak_from(stalled, &samples[cut..], 320);
+        live.harness.eos();
+        assert_eq!(text_of(&live.harness.take()), whole("lookahead=480", &samples), "{from} to {to}");
+    }
+}
+
+#[test]
 fn max_utterance_bounds_utterances() {
     let samples = sentences();
     let expected = whole("lookahead=480", &samples);
