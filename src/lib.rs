@@ -19,6 +19,7 @@ mod kernels;
 mod lock;
 mod model;
 mod recognizer;
+mod regular;
 pub mod text;
 pub mod timeline;
 pub mod window;

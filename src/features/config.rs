@@ -108,16 +108,33 @@ impl FrontEndConfig {
             mels,
             preemphasis: preprocessor.preemph,
         };
-        let sound = (1..=1024).contains(&mels)
-            && (8_000..=192_000).contains(&config.sample_rate)
-            && config.hop > 0
-            && config.hop <= config.window
-            && config.window <= config.fft
-            && config.fft.is_multiple_of(2)
-            && config.fft <= 1 << 16;
-        sound
-            .then_some(config)
-            .ok_or_else(|| Fault::FrontEnd(format!("its preprocessor makes no sense: {config:?}")))
+        config.check().map(|()| config)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        let among = |what: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Fault::FrontEnd(format!(
+                "its {what} is {value}, expected {least} to {most}: correct preprocessor in nemostt.json"
+            ))),
+        };
+        among("number of mel bands", self.mels, 1, 1024)?;
+        among("sample_rate", self.sample_rate as usize, 8_000, 192_000)?;
+        among("n_fft", self.fft, 2, 1 << 16)?;
+        if !self.fft.is_multiple_of(2) {
+            return Err(Fault::FrontEnd(format!(
+                "its n_fft is {}, expected an even number",
+                self.fft
+            )));
+        }
+        among("window_size in samples", self.window, 1, self.fft)?;
+        // Times are said in milliseconds.
+        let least = (self.sample_rate as usize).div_ceil(1000);
+        among("window_stride in samples", self.hop, least, self.window)?;
+        match self.preemphasis.is_finite() {
+            true => Ok(()),
+            false => Err(Fault::FrontEnd("its preemph is no number, expected 0 to 1".into())),
+        }
     }
 
     /// Mel frames that `samples` samples give when the stream ends there: NeMo's `floor(L / hop) + 1`.
@@ -159,5 +176,35 @@ mod tests {
         };
         let reason = FrontEndConfig::new(&other, 80).unwrap_err().to_string();
         assert!(reason.contains("128"), "{reason}");
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        type Change = fn(&mut Preprocessor);
+        let of = |change: Change| {
+            let mut preprocessor = Preprocessor::default();
+            change(&mut preprocessor);
+            FrontEndConfig::new(&preprocessor, 80).unwrap_err().to_string()
+        };
+        let cases: [(Change, &str); 8] = [
+            (
+                |p| p.window_stride = 0.000_062_5,
+                "window_stride in samples is 1, expected 16 to 400",
+            ),
+            (
+                |p| p.window_stride = 0.03,
+                "window_stride in samples is 480, expected 16 to 400",
+            ),
+            (|p| p.window_stride = -1.0, "window_stride in samples is 0"),
+            (|p| p.window_size = 1e300, "window_size in samples is"),
+            (|p| p.n_fft = 511, "n_fft is 511, expected an even number"),
+            (|p| p.n_fft = 0, "n_fft is 0, expected 2 to 65536"),
+            (|p| p.sample_rate = 0, "sample_rate is 0, expected 8000 to 192000"),
+            (|p| p.preemph = f32::NAN, "preemph is no number"),
+        ];
+        for (change, words) in cases {
+            let error = of(change);
+            assert!(error.contains(words), "\"{words}\" is not in: {error}");
+        }
     }
 }

@@ -4,11 +4,13 @@
 
 use std::{io, sync::Arc};
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Encoded, FileBytes, ModelProto, TensorProto,
+    Encoded, Fault, FileBytes, Graph, ModelProto, TensorProto,
     onnx::tensor_proto::DataLocation,
+    validate,
     weights::{external, file_name, make_external},
 };
 use crate::kernels::matrix::Weights;
@@ -25,7 +27,7 @@ impl Encoded {
     /// The same graph with its weights side by side.
     ///
     /// # Errors
-    /// None with a graph that [`Graph::encode`](super::Graph::encode) made.
+    /// None with a graph that [`Graph::encode`] made.
     pub(crate) fn compact(&self) -> io::Result<Compact<'_>> {
         let mut model = ModelProto::decode(&self.model[..])?;
         let mut weights = Vec::new();
@@ -71,10 +73,22 @@ impl Encoded {
     }
 }
 
+impl Graph {
+    /// Refuses a graph that was kept, with its weights, as one in a file is refused.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check_kept(model: &[u8], weights: &FileBytes) -> Result<(), Fault> {
+        let mut graph = Self::decode(Bytes::copy_from_slice(model))?;
+        graph.attach(|_| Ok(weights.clone()))?;
+        validate::validate(&graph, true)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Bits, Graph, Streaming, plan, read_file};
+    use crate::graph::{Bits, Streaming, plan, read_file};
 
     #[test]
     fn a_compact_graph_has_the_same_weights() {

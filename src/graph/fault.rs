@@ -194,6 +194,17 @@ pub enum Fault {
     #[error("{0}")]
     FrontEnd(String),
 
+    /// A number of `nemostt.json`, or of metadata that says the same.
+    #[error("its setting {key} is {value}, expected {expected}; correct nemostt.json, or export the model again")]
+    Bounds {
+        /// Which.
+        key: String,
+        /// What it is.
+        value: String,
+        /// What can be served.
+        expected: String,
+    },
+
     /// A settings file beside the graphs.
     #[error("it cannot be read as JSON with the fields of docs/export.md: {0}")]
     Settings(String),

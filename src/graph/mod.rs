@@ -245,7 +245,7 @@ pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
         });
     };
     // What is not recognised may be anything else that lies beside the model.
-    validate::validate(&graph)?;
+    validate::validate(&graph, false)?;
     let part = match recognised {
         Recognised::EncoderWithoutCaches => Part::EncoderWithoutCaches,
         Recognised::Encoder(names) => {

@@ -6,7 +6,7 @@
 //! finds what it would find in the whole graph. Whatever needs values must read the file.
 
 use std::{
-    fs::{File, metadata},
+    fs::File,
     io::{self, BufReader, Error, ErrorKind, Read},
     path::{Path, PathBuf},
 };
@@ -16,11 +16,18 @@ use memmap2::MmapMut;
 use prost::Message;
 
 use super::{Graph, ModelProto, TensorProto, onnx::GraphProto, weights::LARGE};
+use crate::regular;
 
 // Numbers of fields in `onnx.proto`.
 const GRAPH_OF_MODEL: u64 = 7;
 const INITIALIZER_OF_GRAPH: u64 = 5;
 const RAW_DATA_OF_TENSOR: u64 = 9;
+
+/// Most bytes of all but large weights, where a field counts for [`FIELD`] at least: ten times as many as the graph of the
+/// largest model of this family has.
+const MOST: usize = 64 << 20;
+/// What a field takes in memory when it is decoded, however few bytes it has in the file.
+const FIELD: usize = 32;
 
 /// A graph whose large weights are missing.
 #[derive(Debug)]
@@ -36,11 +43,11 @@ pub struct Skimmed {
 /// # Errors
 /// The system's, and any sentence about what is wrong with the file: who reads it whole gets a better one.
 pub fn skim(path: &Path) -> io::Result<Skimmed> {
-    let file = File::open(path)?;
-    let end = file.metadata()?.len();
+    let (file, end) = regular::open(path, regular::GRAPH)?;
     let mut wire = Wire {
         file: BufReader::new(file),
         at: 0,
+        kept: 0,
     };
     let mut graph = None;
     let header = wire.message(end, &mut |wire, number, end| {
@@ -63,7 +70,7 @@ pub fn skim(path: &Path) -> io::Result<Skimmed> {
     let mut files = vec![path.to_owned()];
     let resolved = graph.resolve(|location| {
         let path = directory.join(location);
-        let length = metadata(&path)?.len();
+        let (_, length) = regular::open(&path, regular::WEIGHTS)?;
         files.push(path);
         zeros(length)
     });
@@ -75,6 +82,8 @@ pub fn skim(path: &Path) -> io::Result<Skimmed> {
 struct Wire {
     file: BufReader<File>,
     at: u64,
+    /// Of [`MOST`].
+    kept: usize,
 }
 
 impl Wire {
@@ -120,6 +129,10 @@ impl Wire {
         while self.at < end {
             let mut key_and_length = Vec::new();
             let key = self.varint(&mut key_and_length)?;
+            self.keep(FIELD)?;
+            if key >> 3 == 0 {
+                return Err(wrong("it has a field without a number"));
+            }
             match key & 7 {
                 0 => drop(self.varint(&mut key_and_length)?),
                 1 => self.copy(8, &mut key_and_length)?,
@@ -160,7 +173,17 @@ impl Wire {
         Err(wrong("a number in it does not end"))
     }
 
+    /// Counts what is kept.
+    fn keep(&mut self, bytes: usize) -> io::Result<()> {
+        self.kept = self.kept.saturating_add(bytes);
+        match self.kept > MOST {
+            true => Err(wrong("it has too much besides its weights")),
+            false => Ok(()),
+        }
+    }
+
     fn copy(&mut self, length: u64, to: &mut Vec<u8>) -> io::Result<()> {
+        self.keep(usize::try_from(length).unwrap_or(usize::MAX))?;
         let read = self.file.by_ref().take(length).read_to_end(to)? as u64;
         self.at += read;
         match read == length {
@@ -251,5 +274,20 @@ mod tests {
             std::fs::write(&path, other).unwrap();
             assert!(skim(&path).is_err(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_large_file_that_is_no_graph_is_told_soon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("graph.onnx");
+        let zeros = File::create(&path).unwrap();
+        zeros.set_len(300 << 20).unwrap();
+        let begin = std::time::Instant::now();
+        assert!(skim(&path).unwrap_err().to_string().contains("without a number"));
+        // Versions of the format, one behind the other.
+        std::fs::write(&path, b"\x08\x01".repeat(16 << 20)).unwrap();
+        assert!(skim(&path).unwrap_err().to_string().contains("too much"));
+        let took = begin.elapsed();
+        assert!(took.as_secs() < 5, "{took:?}");
     }
 }

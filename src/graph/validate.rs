@@ -12,13 +12,13 @@ mod tensors;
 
 use std::collections::HashSet;
 
-use super::{Fault, Graph, NodeProto, onnx::GraphProto};
+use super::{DOMAIN, Fault, Graph, NodeProto, onnx::GraphProto};
 
 /// Branches and loops in each other. Exports of speech models have none, voice activity detectors two or three.
 const DEEPEST: usize = 8;
 
-/// Refuses `graph` if it contradicts itself.
-pub(super) fn validate(graph: &Graph) -> Result<(), Fault> {
+/// Refuses `graph` if it contradicts itself. `has_ours`: it may have operations of our own.
+pub(super) fn validate(graph: &Graph, has_ours: bool) -> Result<(), Fault> {
     for set in &graph.header.opset_import {
         if set.version() < 1 {
             return Err(damaged(format!(
@@ -28,7 +28,7 @@ pub(super) fn validate(graph: &Graph) -> Result<(), Fault> {
             )));
         }
     }
-    check(&graph.graph, &HashSet::new(), 0)
+    check(&graph.graph, &HashSet::new(), 0, has_ours)
 }
 
 fn damaged(what: String) -> Fault {
@@ -36,7 +36,7 @@ fn damaged(what: String) -> Fault {
 }
 
 /// `outer`: what a branch or loop sees of the graph around it.
-fn check(graph: &GraphProto, outer: &HashSet<&str>, depth: usize) -> Result<(), Fault> {
+fn check(graph: &GraphProto, outer: &HashSet<&str>, depth: usize, has_ours: bool) -> Result<(), Fault> {
     if depth > DEEPEST {
         return Err(damaged(format!(
             "it has branches or loops in each other, more than {DEEPEST}"
@@ -61,7 +61,7 @@ fn check(graph: &GraphProto, outer: &HashSet<&str>, depth: usize) -> Result<(), 
     // A branch may have a tensor of its own with a name from around it.
     let mut made: HashSet<&str> = known.difference(outer).copied().collect();
     for node in &graph.node {
-        check_node(node, &known, depth)?;
+        check_node(node, &known, depth, has_ours)?;
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if !made.insert(output) {
                 return Err(twice("tensor", output));
@@ -81,13 +81,14 @@ fn check(graph: &GraphProto, outer: &HashSet<&str>, depth: usize) -> Result<(), 
     Ok(())
 }
 
-fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(), Fault> {
+fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize, has_ours: bool) -> Result<(), Fault> {
     let named = || format!("its node {} ({})", shown(node.name()), shown(node.op_type()));
     if node.op_type().is_empty() {
         return Err(damaged(format!("{} has no operation", named())));
     }
     let domain = node.domain();
-    if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") {
+    let is_ours = has_ours && domain == DOMAIN;
+    if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") && !is_ours {
         return Err(Fault::Operator {
             operator: shown(node.op_type()),
             domain: shown(domain),
@@ -118,7 +119,7 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
             tensors::check(tensor)?;
         }
         for graph in attribute.g.iter().chain(&attribute.graphs) {
-            check(graph, known, depth + 1)?;
+            check(graph, known, depth + 1, has_ours)?;
         }
     }
     Ok(())

@@ -6,7 +6,6 @@
 //! they are taken out before the graph is encoded and named as ONNX's external data: file, offset and length.
 
 use std::{
-    fs::File,
     io::Read,
     iter::repeat_n,
     path::{Component, Path},
@@ -20,6 +19,7 @@ use super::{
     Fault, Graph, TensorProto,
     onnx::{StringStringEntryProto, tensor_proto::DataLocation},
 };
+use crate::regular;
 
 /// Tensors of fewer bytes stay in the graph: ONNX Runtime reads small ones while it optimises.
 pub(super) const LARGE: usize = 4096;
@@ -27,13 +27,15 @@ pub(super) const LARGE: usize = 4096;
 /// A file in memory.
 pub type FileBytes = Arc<[u8]>;
 
-/// Reads a file into memory that can be shared.
+/// Reads a graph, or a file of weights beside one, into memory that can be shared.
 ///
 /// # Errors
-/// The system's.
+/// The system's, and where it is not a regular file or too large.
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
-    let mut file = File::open(path)?;
-    let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+    let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
+    let most = if is_graph { regular::GRAPH } else { regular::WEIGHTS };
+    let (mut file, length) = regular::open(path, most)?;
+    let length = usize::try_from(length).map_err(std::io::Error::other)?;
     fill_shared(length, |room| file.read_exact(room))
 }
 

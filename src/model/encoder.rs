@@ -86,7 +86,7 @@ impl Encoder {
             options.cancellation.check()?;
             slot = Slot::of(&name, &graph, &unread, lookahead, options)?;
             if let Some(slot) = &slot
-                && let Some(prepared) = slot.read()
+                && let Some(prepared) = slot.read(full_width(lookahead))
             {
                 match start(prepared, true) {
                     Err(error) if !Error::is_end(&error) => slot.discard(&error),

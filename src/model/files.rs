@@ -18,7 +18,7 @@ use crate::{
     graph::{
         Contract, Fault, Graph, Joint, Part, Precision, Skimmed, TensorInfo, TransducerGraphs, adapt, read_file, skim,
     },
-    headroom,
+    headroom, regular,
 };
 
 /// A file's bytes and what to call it in messages.
@@ -29,9 +29,9 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads a file.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|error| unreadable(path, error))?;
+    /// Reads a file of `most` bytes at most.
+    pub(crate) fn read(path: &Path, most: u64) -> Result<Self> {
+        let bytes = regular::read(path, most).map_err(|error| unreadable(path, error))?;
         Ok(Self {
             name: path.display().to_string(),
             bytes: bytes.into(),
@@ -180,8 +180,12 @@ impl Files {
             .find(|path| path.exists());
         let vocabulary = vocabulary.ok_or_else(|| missing("vocabulary"))?;
         let sidecar = directory.join(SIDECAR);
-        let sidecar = sidecar.exists().then(|| Source::read(&sidecar)).transpose()?;
-        Ok(parts.into_files(path.display().to_string(), Source::read(&vocabulary)?, sidecar))
+        let sidecar = sidecar
+            .exists()
+            .then(|| Source::read(&sidecar, regular::SIDECAR))
+            .transpose()?;
+        let vocabulary = Source::read(&vocabulary, regular::VOCABULARY)?;
+        Ok(parts.into_files(path.display().to_string(), vocabulary, sidecar))
     }
 
     /// The parts of a model whose files are in memory.

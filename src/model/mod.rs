@@ -33,8 +33,10 @@ pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState};
 pub use files::GraphFile;
 use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
+pub(crate) use runtime::Tensor;
+#[cfg(feature = "plugin")]
+pub(crate) use runtime::guard_thread;
 pub use runtime::{LogLevel, set_runtime_logger};
-pub(crate) use runtime::{Tensor, guard_thread};
 pub use sidecar::Languages;
 use sidecar::Sidecar;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};

@@ -46,6 +46,13 @@ impl Entry {
     }
 }
 
+/// Says something else of all states.
+fn change_states(entry: &mut Entry, what: &str, value: &Value) {
+    for state in entry.head["states"].as_array_mut().unwrap() {
+        state[what] = value.clone();
+    }
+}
+
 /// Starts with `entries` in place of the one that belongs there, one after the other: each is written anew as it was.
 fn are_rebuilt(entries: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
     let directory = tempfile::tempdir().unwrap();
@@ -109,6 +116,35 @@ fn an_entry_that_does_not_run_is_made_anew() {
         };
         vec![
             with("of another width", &|entry| entry.head["width"] = 99.into()),
+            with("of windows with no room for a chunk", &|entry| {
+                entry.head["width"] = 1.into()
+            }),
+            with("of any width", &|entry| entry.head["width"] = Value::Null),
+            with("with more new rows than rows", &|entry| {
+                change_states(entry, "new_rows", &1_000_000.into())
+            }),
+            with("with no new rows", &|entry| change_states(entry, "new_rows", &0.into())),
+            with("with rows of nothing", &|entry| {
+                change_states(entry, "dims", &vec![1, 6, 70, 0].into())
+            }),
+            with("with states of one axis", &|entry| {
+                change_states(entry, "dims", &vec![70].into())
+            }),
+            with("with states beyond all memory", &|entry| {
+                change_states(entry, "dims", &vec![1_u64 << 40, 1 << 40, 1 << 40].into())
+            }),
+            with("with rings that nothing is added to", &|entry| {
+                change_states(entry, "new_rows", &Value::Null);
+                change_states(entry, "is_ring", &true.into());
+            }),
+            with("with a weight that is as large as nothing else", &|entry| {
+                entry.change_graph(|graph| {
+                    // The offset or length of one that lies outside, in decimal digits.
+                    let name = b"length\x12";
+                    let place = graph.windows(name.len()).position(|part| part == name).unwrap();
+                    graph[place + name.len() + 1] = b'9';
+                });
+            }),
             with("without states", &|entry| {
                 entry.head["states"] = Value::Array(Vec::new())
             }),
@@ -167,5 +203,93 @@ fn a_directory_that_takes_nothing_changes_nothing() {
             check(&closed);
             assert!(files(&closed).is_empty());
         }
+    }
+}
+
+/// What another user, or one of the same group, may have put there.
+#[cfg(unix)]
+mod planted {
+    use std::{
+        fs::{Permissions, metadata, set_permissions},
+        os::unix::fs::{MetadataExt, PermissionsExt, chown},
+        process::Command,
+    };
+
+    use super::*;
+
+    fn is_root() -> bool {
+        metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    }
+
+    #[test]
+    fn an_entry_that_others_may_have_written_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = keeping(directory.path());
+        let model = model_path("trained");
+        let expected = say(&model, &options);
+        let path = entry(directory.path());
+        let open = |mode| move |path: &Path| set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        type Plant = (&'static str, Box<dyn Fn(&Path)>);
+        let mut plants: Vec<Plant> = vec![
+            ("all may write", Box::new(open(0o646))),
+            ("the group may write", Box::new(open(0o664))),
+            (
+                "a pipe",
+                Box::new(|path| {
+                    fs::remove_file(path).unwrap();
+                    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+                }),
+            ),
+            (
+                "a device",
+                Box::new(|path| {
+                    fs::remove_file(path).unwrap();
+                    std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+                }),
+            ),
+        ];
+        // Nobody else can give files away.
+        if is_root() {
+            plants.push((
+                "of another user",
+                Box::new(|path| chown(path, Some(4242), None).unwrap()),
+            ));
+        }
+        for (number, (name, plant)) in plants.iter().enumerate() {
+            plant(&path);
+            assert!(say(&model, &options) == expected, "{name}");
+            assert_eq!(logged("cannot be used", directory.path()), number + 1, "{name}");
+            let made = metadata(&path).unwrap();
+            assert_eq!((made.is_file(), made.mode() & 0o022), (true, 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = keeping(directory.path());
+        let model = model_path("trained");
+        let expected = say(&model, &options);
+        let path = entry(directory.path());
+        let check = |times| {
+            let found = hits(directory.path());
+            assert!(say(&model, &options) == expected);
+            assert_eq!(hits(directory.path()), found);
+            assert_eq!(logged("nor kept there", directory.path()), times);
+        };
+        for (times, mode) in [0o777, 0o1777, 0o770].into_iter().enumerate() {
+            set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+            check(times + 1);
+        }
+        set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        if is_root() {
+            chown(directory.path(), Some(4242), None).unwrap();
+            check(4);
+            chown(directory.path(), Some(0), None).unwrap();
+        }
+        let found = hits(directory.path());
+        assert!(say(&model, &options) == expected);
+        assert_eq!(hits(directory.path()), found + 1);
+        assert_eq!(entry(directory.path()), path);
     }
 }

@@ -242,7 +242,8 @@ fn main() {
     }
     // What `cargo test NAME` and `cargo test -- --list` ask for.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let tests: [(&str, fn(&Place)); 3] = [
+    type Test = (&'static str, fn(&Place));
+    let tests: [Test; 3] = [
         ("no_child_dies_of_a_signal_it_was_not_sent", none_dies),
         ("quick_restarts_leave_no_threads", child::quick_restarts),
         ("nothing_is_left_at_home_or_sent_there", home::nothing_is_left_or_sent),

@@ -10,7 +10,7 @@
 use std::{
     hint::spin_loop,
     ops::Range,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread::yield_now,
 };
 
@@ -33,6 +33,17 @@ pub(super) struct Team {
     taken: Box<[Line<AtomicU64>]>,
     /// Pieces that are done, of all phases.
     done: Line<AtomicUsize>,
+    /// Whether a member panicked: the rest will not be done.
+    is_broken: AtomicBool,
+}
+
+/// Tells the others when it is dropped, which is in a panic.
+struct Breaks<'a>(&'a AtomicBool);
+
+impl Drop for Breaks<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A phase and a count in one number, so that both change at once.
@@ -45,6 +56,7 @@ impl Team {
         Self {
             taken: (0..members.clamp(1, MOST_MEMBERS)).map(|_| Line::default()).collect(),
             done: Line::default(),
+            is_broken: AtomicBool::new(false),
         }
     }
 
@@ -58,10 +70,12 @@ impl Team {
             *taken.0.get_mut() = 0;
         }
         *self.done.0.get_mut() = 0;
+        *self.is_broken.get_mut() = false;
     }
 
     /// Goes through `phases`, numbers of pieces, as member `member`. `work` gets the index of a phase and a piece of it, each
     /// of which is done once; `rest` the index of the phase that is next, before its pieces can be begun.
+    /// If one of them panics, this member does, too, and the others end without the next phase.
     pub(super) fn work(
         &self,
         member: usize,
@@ -70,6 +84,7 @@ impl Team {
         mut rest: impl FnMut(usize),
     ) {
         let members = self.members();
+        let breaks = Breaks(&self.is_broken);
         let mut all = 0;
         for (index, &pieces) in phases.iter().enumerate() {
             all += pieces;
@@ -86,6 +101,9 @@ impl Team {
             rest(index + 1);
             let mut turns = 0;
             while self.done.0.load(Ordering::Acquire) < all {
+                if self.is_broken.load(Ordering::Relaxed) {
+                    return std::mem::forget(breaks);
+                }
                 turns += 1;
                 match turns % PATIENCE {
                     0 => yield_now(),
@@ -93,6 +111,7 @@ impl Team {
                 }
             }
         }
+        std::mem::forget(breaks);
     }
 
     /// A piece of a member's share in a phase that nobody has taken yet.
@@ -120,7 +139,10 @@ impl Team {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::atomic::AtomicUsize,
+    };
 
     use super::*;
 
@@ -171,6 +193,32 @@ mod tests {
         check(2, &phases, &[&[0, 1]]);
         check(4, &phases, &[&[3, 0], &[2, 1]]);
         check(4, &phases, &[&[1], &[2]]);
+    }
+
+    #[test]
+    fn no_member_waits_for_one_that_panicked() {
+        let phases = [4, 3, 4];
+        let mut team = Team::new(2);
+        for _ in 0..50 {
+            team.gather();
+            let last = AtomicUsize::new(0);
+            let go = |member: usize| {
+                let work = |phase: usize, piece: usize| {
+                    last.fetch_max(phase, Ordering::Relaxed);
+                    assert!((phase, piece) != (1, 2), "meant");
+                };
+                catch_unwind(AssertUnwindSafe(|| team.work(member, &phases, work, |_| ()))).is_err()
+            };
+            let panics = std::thread::scope(|scope| {
+                let go = &go;
+                let threads = [0, 1].map(|member| scope.spawn(move || go(member)));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(panics.iter().filter(|&&panicked| panicked).count(), 1);
+            assert_eq!(last.into_inner(), 1, "the last phase is not begun");
+        }
+        // The next run is as any.
+        check(2, &phases, &[&[0], &[1]]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
+use super::trust;
 use crate::model::{
     options::CacheDirectory,
     runtime::{LogLevel, note},
@@ -55,6 +56,15 @@ impl Directory {
     /// The file of the entry called `key`.
     pub(super) fn entry(&self, key: &str) -> PathBuf {
         self.path.join(format!("{key}{ENTRY}"))
+    }
+
+    /// Refuses a directory that others may have written to. One that is not there is made when something is first kept.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => trust::check(&metadata)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))),
+            _ => Ok(()),
+        }
     }
 
     /// A file to write an entry of `bytes` bytes to; `None` if it is not to be kept.

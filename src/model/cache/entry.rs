@@ -23,11 +23,15 @@ use std::{
 use blake3::Hash;
 use serde::{Deserialize, Serialize};
 
-use super::parallel::{self, PIECE, each, read_checked};
+use super::{
+    parallel::{self, PIECE, each, read_checked},
+    trust,
+};
 use crate::{
-    graph::{Encoded, Precision, State, fill_shared},
+    graph::{Encoded, Graph, Precision, State, fill_shared},
     kernels::matrix::{Kept, Weights},
     model::prepare::Prepared,
+    regular,
 };
 
 const MAGIC: [u8; 8] = *b"nemostt\x01";
@@ -153,13 +157,14 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Reads the entry called `key`; gives its file, too.
+/// Reads the entry called `key`, for windows of `width` mel frames; gives its file, too.
 ///
 /// # Errors
-/// `InvalidData` or `UnexpectedEof` where it is damaged; the system's.
-pub(super) fn read(path: &Path, key: &str) -> io::Result<(Prepared, File)> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+/// `InvalidData` or `UnexpectedEof` where it is damaged or others may have written to it, `InvalidInput` where it is not a
+/// regular file; the system's.
+pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared, File)> {
+    let (file, length) = regular::open(path, regular::WEIGHTS)?;
+    trust::check(&file.metadata()?)?;
     let mut prefix = [0; PREFIX];
     parallel::read_at(&file, &mut prefix, 0)?;
     let (magic, rest) = prefix.split_at(MAGIC.len());
@@ -179,6 +184,9 @@ pub(super) fn read(path: &Path, key: &str) -> io::Result<(Prepared, File)> {
     if head.key != key {
         return Err(damaged("it is of another graph"));
     }
+    if head.width != Some(width) || !are_sound(&head.states) {
+        return Err(damaged("what a stream remembers has sizes that make no sense"));
+    }
     let mut places = [0; 4];
     let mut end = start;
     for (place, part) in places
@@ -196,6 +204,7 @@ pub(super) fn read(path: &Path, key: &str) -> io::Result<(Prepared, File)> {
     let weights = fill_shared(head.graph_weights.length()?, |room| {
         head.graph_weights.read(&file, places[1], room)
     })?;
+    Graph::check_kept(&model, &weights).map_err(|fault| damaged(&fault.to_string()))?;
     let columns = head.columns.read_vec(&file, places[2])?;
     let products = Weights::from_bytes(&head.products, &columns, head.panels.length()?, |room| {
         head.panels.read(&file, places[3], room)
@@ -208,6 +217,29 @@ pub(super) fn read(path: &Path, key: &str) -> io::Result<(Prepared, File)> {
         precision: head.precision,
     };
     Ok((prepared, file))
+}
+
+/// Most values of one state: a hundred times the largest cache of the largest model of this family.
+const MOST_VALUES: usize = 1 << 28;
+
+/// Whether tensors can be made of `states`, and rows be added where that is asked for.
+fn are_sound(states: &[State]) -> bool {
+    let values = |state: &State| {
+        let sizes = state.dims.iter().copied();
+        sizes
+            .filter(|&size| size > 0 || state.new_rows.is_none())
+            .try_fold(1, usize::checked_mul)
+    };
+    let all = states
+        .iter()
+        .map(values)
+        .try_fold(0_usize, |all, values| all.checked_add(values?));
+    all.is_some_and(|all| all <= MOST_VALUES)
+        && states.iter().all(|state| match (state.new_rows, &state.dims[..]) {
+            (None, _) => !state.is_ring,
+            (Some(new), [.., rows, width]) => (1..=*rows).contains(&new) && *width > 0 && !state.dims.contains(&0),
+            (Some(_), _) => false,
+        })
 }
 
 fn damaged(what: &str) -> io::Error {

@@ -7,12 +7,16 @@
 //! ran, and nothing depends on how that writes graphs (`docs/performance.md`). With an entry the model's own file is hashed,
 //! but not kept in memory ([`crate::graph::skim`]).
 //!
+//! A directory or an entry that another user may have written to is not used ([`trust`]), and what is read is checked as a model
+//! is.
+//!
 //! Nothing here fails: what cannot be read or written is a line in the log, and the encoder is prepared as without a cache.
 
 mod directory;
 mod entry;
 mod key;
 mod parallel;
+mod trust;
 
 use std::{io, path::PathBuf};
 
@@ -68,6 +72,11 @@ impl Slot {
         let Some(directory) = Directory::of(&options.cache.directory, options.cache.size) else {
             return Ok(None);
         };
+        if let Err(error) = directory.check() {
+            let line = format!("{name} is not looked for in the cache, nor kept there: {error}");
+            note(LogLevel::Warning, &line);
+            return Ok(None);
+        }
         let hashes: io::Result<Vec<_>> = unread.files.iter().map(|path| parallel::hash_of_file(path)).collect();
         Ok(match hashes {
             Ok(hashes) => {
@@ -89,10 +98,10 @@ impl Slot {
         })
     }
 
-    /// What was prepared before.
-    pub(super) fn read(&self) -> Option<Prepared> {
+    /// What was prepared before, for windows of `width` mel frames.
+    pub(super) fn read(&self, width: usize) -> Option<Prepared> {
         let path = self.path();
-        match entry::read(&path, &self.key) {
+        match entry::read(&path, &self.key, width) {
             Ok((prepared, file)) => {
                 self.directory.touch(&file);
                 self.log(&format!("was prepared before, as {}", path.display()));
@@ -100,7 +109,8 @@ impl Slot {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                let is_damaged = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+                use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
+                let is_damaged = matches!(error.kind(), InvalidData | InvalidInput | FileTooLarge | UnexpectedEof);
                 self.fails(&error, is_damaged);
                 None
             }

@@ -42,6 +42,11 @@ static PROCESS: AtomicU32 = AtomicU32::new(0);
 /// Whether the handler is registered behind the objects of the library.
 static IS_GUARDED: AtomicBool = AtomicBool::new(false);
 
+/// Guarded threads that have ended.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// By then all objects are there.
+const MOST_THREADS: usize = 1000;
+
 thread_local! {
     /// How often this thread has entered.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -126,8 +131,12 @@ struct Guard;
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let is_needed = PROCESS.load(Ordering::SeqCst) != 0 && (is_main() || !IS_GUARDED.load(Ordering::SeqCst));
-        if is_needed {
+        if PROCESS.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        // Later graphs make an object or two, too. A process with many short threads need not note the handler for each.
+        let is_early = THREADS.fetch_add(1, Ordering::Relaxed) < MOST_THREADS;
+        if is_early || is_main() || !IS_GUARDED.load(Ordering::SeqCst) {
             register();
         }
     }
@@ -148,6 +157,14 @@ pub(super) fn begin() {
 pub(super) fn end() {
     register();
     IS_GUARDED.store(true, Ordering::SeqCst);
+}
+
+/// Registers the handler once more, after one of the first graphs.
+pub(super) fn register_late() {
+    static GRAPHS: AtomicUsize = AtomicUsize::new(0);
+    if GRAPHS.fetch_add(1, Ordering::Relaxed) < 32 {
+        register();
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -188,6 +188,7 @@ impl Session {
         let mut under_way = UnderWay::begin(&mut builder, &options.cancellation);
         let session = under_way.builder().commit_from_memory(&graph.model);
         drop(under_way);
+        exit::register_late();
         let session = Owned::new(session.map_err(|error| {
             let unwanted = options.cancellation.check().err();
             unwanted.unwrap_or_else(|| refused(name, &error))

@@ -9,14 +9,16 @@
 
 use std::{
     ffi::{CStr, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr::null_mut,
     slice,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use ort::{
     AsPointer,
     operator::ComputeContext,
-    sys::{OrtStatusPtr, OrtTensorTypeAndShapeInfo, OrtValue},
+    sys::{ONNXTensorElementDataType as Type, OrtStatusPtr, OrtTensorTypeAndShapeInfo, OrtValue},
 };
 
 /// More axes than any tensor of an encoder has.
@@ -56,22 +58,22 @@ impl Sizes {
     }
 }
 
-/// Sizes and values of input `index`, which must be declared to be of float32.
+/// Sizes and values of input `index`; an error where they are not float32, which ONNX Runtime checks of some operations only.
 pub(super) fn input(context: &ComputeContext, index: usize) -> ort::Result<(Sizes, &[f32])> {
     let value = value_of(context, index)?;
-    // SAFETY: it is a tensor of float32, else ONNX Runtime would not have taken the graph; it lasts as long as the borrow.
+    // SAFETY: it is a tensor of float32 of these sizes, which `sizes_of` sees to; it lasts as long as the borrow.
     unsafe {
-        let sizes = sizes_of(value)?;
+        let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)?;
         Ok((sizes, slice::from_raw_parts(data(value)?, sizes.values())))
     }
 }
 
-/// The one value of input `index`, which must be declared to be of int64.
+/// The one value of input `index`; an error where it is not of int64.
 pub(super) fn number(context: &ComputeContext, index: usize) -> ort::Result<i64> {
     let value = value_of(context, index)?;
     // SAFETY: as for floats.
     unsafe {
-        match sizes_of(value)?.values() {
+        match sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?.values() {
             1 => Ok(*data::<i64>(value)?),
             _ => Err(ort::Error::new("an input of one number has another size")),
         }
@@ -113,29 +115,47 @@ pub(super) fn output(context: &ComputeContext, index: usize, sizes: Sizes) -> or
     }
 }
 
-/// Calls `work` with each number below `pieces` once, on the threads of the session.
+/// Calls `work` with each number below `pieces` once, on the threads of the session. A panic in it is an error.
 pub(super) fn for_each_piece<F: Fn(usize) + Sync>(context: &ComputeContext, pieces: usize, work: F) -> ort::Result<()> {
-    unsafe extern "C" fn call<F: Fn(usize) + Sync>(work: *mut c_void, piece: usize) {
-        // SAFETY: it is the `work` below, which waits until all calls are done.
-        unsafe { (*work.cast::<F>())(piece) }
+    struct Pieces<F> {
+        work: F,
+        has_panicked: AtomicBool,
+    }
+    unsafe extern "C" fn call<F: Fn(usize) + Sync>(pieces: *mut c_void, piece: usize) {
+        // SAFETY: it is the `pieces` below, which waits until all calls are done.
+        let pieces = unsafe { &*pieces.cast::<Pieces<F>>() };
+        // It must not unwind through ONNX Runtime. What is half written is not read: the run ends.
+        if catch_unwind(AssertUnwindSafe(|| (pieces.work)(piece))).is_err() {
+            pieces.has_panicked.store(true, Ordering::Relaxed);
+        }
     }
     let api = ort::api();
-    // SAFETY: `work` lives until the call returns, and is only read.
+    let all = Pieces {
+        work,
+        has_panicked: AtomicBool::new(false),
+    };
+    // SAFETY: `all` lives until the call returns, and is only read.
     unsafe {
-        let work = (&raw const work).cast_mut().cast();
+        let all = (&raw const all).cast_mut().cast();
         check((api.KernelContext_ParallelFor)(
             context.ptr(),
             call::<F>,
             pieces,
             pieces,
-            work,
-        ))
+            all,
+        ))?;
+    }
+    match all.has_panicked.into_inner() {
+        true => Err(super::operations::panicked()),
+        false => Ok(()),
     }
 }
 
+/// An error where `value` is not of `expected`.
+///
 /// # Safety
-/// `value` must be a tensor.
-unsafe fn sizes_of(value: *const OrtValue) -> ort::Result<Sizes> {
+/// `value` must be a value that lives.
+unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<Sizes> {
     let api = ort::api();
     let mut info: *mut OrtTensorTypeAndShapeInfo = null_mut();
     let mut sizes = Sizes {
@@ -145,7 +165,16 @@ unsafe fn sizes_of(value: *const OrtValue) -> ort::Result<Sizes> {
     // SAFETY: the caller's promise; no more is written than there is room for.
     unsafe {
         check((api.GetTensorTypeAndShape)(value, &mut info))?;
-        let read = check((api.GetDimensionsCount)(info, &mut sizes.axes)).and_then(|()| {
+        // As a number: a later release may have types that this enumeration has not.
+        let mut found = 0_i32;
+        let typed = check((api.GetTensorElementType)(info, (&raw mut found).cast()));
+        let read = typed.and_then(|()| check((api.GetDimensionsCount)(info, &mut sizes.axes)));
+        let read = read.and_then(|()| {
+            if found != expected as i32 {
+                return Err(ort::Error::new(
+                    "an input of an operation is of another element type than it takes",
+                ));
+            }
             if sizes.axes > MOST_AXES {
                 return Err(ort::Error::new("an input of an operation has too many axes"));
             }

@@ -2,9 +2,12 @@
 
 //! What the files beside the graphs, and the graphs' own metadata, say of a model.
 
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::files::Source;
 use crate::{
@@ -58,10 +61,15 @@ impl Sidecar {
         let Some(source) = source else {
             return Ok(Self::default());
         };
-        serde_json::from_slice(&source.bytes).map_err(|error| Error::BadModel {
+        let bad = |fault| Error::BadModel {
             path: source.name.clone(),
-            fault: Fault::Settings(error.to_string()),
-        })
+            fault,
+        };
+        let unread = |error: serde_json::Error| bad(Fault::Settings(error.to_string()));
+        let file: Value = serde_json::from_slice(&source.bytes).map_err(unread)?;
+        bounds::check(&file).map_err(bad)?;
+        // From the text, for its places in the message.
+        serde_json::from_slice(&source.bytes).map_err(unread)
     }
 
     /// Takes over what the graph's metadata says, where this file says nothing: sherpa-onnx's keys.
@@ -75,9 +83,10 @@ impl Sidecar {
         if self.prompt.is_none()
             && let Some(dictionary) = graph.metadata("prompt_dictionary")
         {
-            let dictionary = serde_json::from_str(dictionary)
-                .map_err(|error| Fault::Prompt(format!("its metadata prompt_dictionary cannot be read: {error}")))?;
-            let auto = graph.metadata("auto_prompt_id").and_then(|id| id.parse().ok());
+            let unread = |error| Fault::Prompt(format!("its metadata prompt_dictionary cannot be read: {error}"));
+            let dictionary: BTreeMap<String, i64> = serde_json::from_str(dictionary).map_err(unread)?;
+            let auto: Option<i64> = graph.metadata("auto_prompt_id").and_then(|id| id.parse().ok());
+            bounds::check(&json!({"prompt": {"dictionary": dictionary, "auto": auto}}))?;
             self.prompt = Some(Languages { dictionary, auto });
         }
         Ok(())
