@@ -131,7 +131,7 @@ impl NemoStt {
             idle,
             live,
             upstream: signed(upstream),
-            plays: !live && idle >= PLAYBACK_STALL && plays(&obj.src_pad()),
+            plays: !live && idle >= PLAYBACK_STALL && plays(obj.src_pad()),
             latency: signed(self.processing_latency()),
             hold: signed(hold),
         })
