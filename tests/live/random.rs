@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-
 use super::{
     LOOKAHEADS, MS, SECOND,
     harness::{Harness, buffer, caps, text, time_of},
