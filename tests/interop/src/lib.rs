@@ -42,6 +42,13 @@ pub fn speech() -> String {
     )
 }
 
+/// Its samples.
+pub fn samples() -> Vec<i16> {
+    let file = fs::read(data(&format!("wav/{CLIP}.wav"))).unwrap();
+    // A header of 44 bytes, as all clips of the tests have it.
+    file[44..].as_chunks().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect()
+}
+
 /// The words that NeMo itself hears in it with the largest lookahead, which nemostt gets by [`STT`].
 pub fn transcript() -> Vec<String> {
     let texts: serde_json::Value = serde_json::from_str(&fs::read_to_string(data("texts.json")).unwrap()).unwrap();

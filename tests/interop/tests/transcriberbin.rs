@@ -10,7 +10,7 @@ use std::{
 };
 
 use gst::prelude::*;
-use nemostt_interop::{Cea708, Run, STT, init, speech, transcript};
+use nemostt_interop::{Cea708, Run, STT, init, samples, speech, transcript};
 
 const MS: gst::ClockTime = gst::ClockTime::MSECOND;
 const TIMEOUT: Duration = Duration::from_secs(55);
@@ -48,15 +48,19 @@ struct Live {
 }
 
 impl Live {
-    /// The clip and a test picture through `transcriberbin transcriber=nemostt`, both live.
+    /// The clip and a test picture through `transcriberbin transcriber=nemostt`.
     fn new(stt: &str, properties: &[(&str, &str)]) -> Self {
+        Self::with_audio(&speech(), stt, properties)
+    }
+
+    /// As [`new`](Self::new), with other audio.
+    fn with_audio(audio: &str, stt: &str, properties: &[(&str, &str)]) -> Self {
         init();
         let video =
             format!("videotestsrc is-live=true num-buffers={FRAMES} ! video/x-raw,width=320,height=240,framerate=30/1");
         let run = Run::new(&format!(
-            "{} ! capsfilter name=audio caps=audio/x-raw {video} ! capsfilter name=video caps=video/x-raw \
-             appsink name=out sync=true qos=false fakesink name=sound sync=true",
-            speech()
+            "{audio} ! capsfilter name=audio caps=audio/x-raw {video} ! capsfilter name=video caps=video/x-raw \
+             appsink name=out sync=true qos=false fakesink name=sound sync=true"
         ));
         // The other method, CEA-608, needs the element cea608mux of GStreamer 1.24.
         let mut factory = gst::ElementFactory::make("transcriberbin")
@@ -154,6 +158,49 @@ fn live_captions_hold_the_transcript() {
     // It is said at 0.32 s; to begin takes some frames.
     let first_word = seen.first_word.unwrap();
     assert!((300 * MS..600 * MS).contains(&first_word), "first word at {first_word}");
+}
+
+/// A live source that is to be fed; see [`feed`].
+const MICROPHONE: &str = "appsrc name=microphone is-live=true format=time min-latency=20000000 \
+                          caps=audio/x-raw,format=S16LE,rate=16000,channels=1,layout=interleaved";
+
+/// Speaks the clip in real time, but for what is `muted`, and then ends.
+fn feed(run: &Run, muted: std::ops::Range<Duration>) {
+    const BLOCK: Duration = Duration::from_millis(20);
+    let source = run.element("microphone").downcast::<gst_app::AppSrc>().unwrap();
+    let samples = samples();
+    let since = std::time::Instant::now();
+    for (index, block) in samples.chunks(320).enumerate() {
+        let start = BLOCK * index as u32;
+        std::thread::sleep((start + BLOCK).saturating_sub(since.elapsed()));
+        if muted.contains(&start) {
+            continue;
+        }
+        let bytes: Vec<u8> = block.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let mut buffer = gst::Buffer::from_slice(bytes);
+        let writable = buffer.get_mut().unwrap();
+        writable.set_pts(gst::ClockTime::try_from(start).unwrap());
+        writable.set_duration(gst::ClockTime::try_from(BLOCK).unwrap());
+        if start == muted.end {
+            writable.set_flags(gst::BufferFlags::DISCONT);
+        }
+        source.push_buffer(buffer).unwrap();
+    }
+    source.end_of_stream().unwrap();
+}
+
+#[test]
+fn a_muted_microphone_does_not_hold_up_the_picture() {
+    let live = Live::with_audio(MICROPHONE, STT, &[]);
+    live.run.play();
+    feed(&live.run, Duration::from_secs(8)..Duration::from_secs(14));
+    live.run.wait(TIMEOUT);
+    let seen = live.seen.lock().unwrap();
+    seen.assert_in_time();
+    let shown = seen.decoder.shown.words();
+    assert!(shown.len() > 25, "{shown:?}");
+    assert_eq!(shown[..15], transcript()[..15]);
+    assert_eq!(shown[shown.len() - 10..], transcript()[transcript().len() - 10..]);
 }
 
 #[test]
