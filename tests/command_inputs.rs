@@ -265,6 +265,23 @@ fn a_file_without_samples_fails() {
 }
 
 #[test]
+fn a_header_without_the_samples_that_it_promises_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    for length in [44, 46] {
+        let path = directory.path().join("header.wav");
+        let header = &fs::read(wav()).unwrap()[..length];
+        fs::write(&path, header).unwrap();
+        let error = complaint(&transcribe(&[], &path));
+        assert!(
+            error.contains("header.wav is cut short") && error.contains("after its header"),
+            "{error}"
+        );
+        let error = complaint(&pipe(&[], header));
+        assert!(error.contains("standard input is cut short"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_cut_short_is_transcribed_and_fails() {
     let directory = tempfile::tempdir().unwrap();
     let clip = wav();

@@ -36,7 +36,7 @@ impl NemoStt {
             }
             Wake::Announced => self.first_gap(),
             Wake::Tick => {
-                self.stand_in_for_upstream();
+                self.send_initial_events();
                 self.tick(true)
             }
         };
@@ -69,13 +69,13 @@ impl NemoStt {
 
     /// A live source that sends nothing must not hold up what waits for text. Most announce their stream, but their segment only
     /// with the first buffer (`GstBaseSrc`); behind a closed `valve` not even the stream is known.
-    pub(super) fn stand_in_for_upstream(&self) {
-        let is_needed = !lock(&self.known).had_segment && !self.session().has_segment();
+    pub(super) fn send_initial_events(&self) {
+        let is_needed = !lock(&self.published).had_segment && self.session().needs_segment();
         let Some(now) = self.now(true).filter(|now| is_needed && now.live) else {
             return;
         };
         // After a flush, upstream has as long.
-        let since = signed(lock(&self.known).no_segment_since);
+        let since = signed(lock(&self.published).no_segment_since);
         if now.edge() < since {
             return;
         }
@@ -96,7 +96,7 @@ impl NemoStt {
         session.begin_output();
     }
 
-    /// Time passes. `is_idle`: no data is being worked on.
+    /// Time passes. `is_idle`: no data is being note_processed on.
     pub(super) fn tick(&self, is_idle: bool) -> Result<(), gst::FlowError> {
         let Some(now) = self.now(is_idle) else { return Ok(()) };
         let settings = self.settings();
@@ -107,7 +107,7 @@ impl NemoStt {
             // Audio may have been withheld.
             self.steps(&settings)?;
         }
-        self.keep_known();
+        self.publish_state();
         Ok(())
     }
 
@@ -119,9 +119,9 @@ impl NemoStt {
             return None;
         }
         let running = obj.current_running_time()?;
-        let last = *lock(&self.known).last_data.get_or_insert(running);
+        let last = *lock(&self.published).last_data.get_or_insert(running);
         let settings = self.settings();
-        let hold = settings.hold(lock(&self.known).in_effect.output);
+        let hold = settings.hold(lock(&self.published).active.output);
         let idle = match is_idle {
             true => signed(running.saturating_sub(last)),
             false => 0,
@@ -131,7 +131,7 @@ impl NemoStt {
             idle,
             live,
             upstream: signed(upstream),
-            plays: !live && idle >= PLAYBACK_STALL && plays(obj.src_pad()),
+            plays: !live && idle >= PLAYBACK_STALL && has_syncing_sink(obj.src_pad()),
             latency: signed(self.processing_latency()),
             hold: signed(hold),
         })
@@ -139,17 +139,21 @@ impl NemoStt {
 }
 
 /// Whether a sink downstream of `pad` waits for the clock. (Nothing in a pipeline says so but its sinks.)
-fn plays(pad: &gst::Pad) -> bool {
+fn has_syncing_sink(pad: &gst::Pad) -> bool {
     let Some(parent) = pad.peer().and_then(|peer| peer.parent()) else {
         return false;
     };
     let element = match parent.downcast::<gst::Element>() {
         Ok(element) => element,
         // Out of a bin, through its ghost pad.
-        Err(parent) => return parent.downcast::<gst::Pad>().is_ok_and(|ghost| plays(&ghost)),
+        Err(parent) => {
+            return parent
+                .downcast::<gst::Pad>()
+                .is_ok_and(|ghost| has_syncing_sink(&ghost));
+        }
     };
     if element.element_flags().contains(gst::ElementFlags::SINK) {
         return !element.has_property_with_type("sync", bool::static_type()) || element.property("sync");
     }
-    element.src_pads().iter().any(plays)
+    element.src_pads().iter().any(has_syncing_sink)
 }

@@ -15,12 +15,12 @@ use crate::text::{Ending, Event, Utterance, Word};
 
 /// Settings that hold for whole utterances: a change waits for the end of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct InEffect {
+pub(super) struct ActiveSettings {
     pub(super) output: NemoSttOutput,
     pub(super) lateness: gst::ClockTime,
 }
 
-impl InEffect {
+impl ActiveSettings {
     pub(super) fn of(settings: &Settings) -> Self {
         Self {
             output: settings.output,
@@ -34,35 +34,35 @@ impl InEffect {
 pub(super) struct Delivery {
     pub(super) queue: OutputQueue,
     pub(super) format: Format,
-    in_effect: InEffect,
+    active: ActiveSettings,
     /// Utterances that are over.
     utterances: u64,
     /// What the model says that people speak.
     language: Option<String>,
     /// Words that were given out while input stalled, and that the stream decodes again if its audio was late only.
-    ahead: VecDeque<Word>,
+    emitted_early: VecDeque<Word>,
     /// The utterance that ended during the stall holds the words before this sample;
     ended_until: u64,
     /// and if it was given out as a whole, these are not given out one by one.
     given_until: u64,
     /// Ends of turns that were told during the stall.
-    turns_ahead: u32,
+    turns_emitted_early: u32,
 }
 
 impl Delivery {
     /// What holds now.
-    pub(super) fn in_effect(&self) -> InEffect {
-        self.in_effect
+    pub(super) fn active(&self) -> ActiveSettings {
+        self.active
     }
 
     /// At the boundary of an utterance, what was set since the last one takes effect.
     pub(super) fn apply(&mut self, settings: &Settings) {
-        self.in_effect = InEffect::of(settings);
-        self.queue.set_lateness(self.in_effect.lateness);
+        self.active = ActiveSettings::of(settings);
+        self.queue.set_lateness(self.active.lateness);
     }
 
     pub(super) fn is_by_word(&self) -> bool {
-        self.in_effect.output == NemoSttOutput::Words
+        self.active.output == NemoSttOutput::Words
     }
 
     /// Gives out `event`. `next`: sample before which no other text begins.
@@ -70,7 +70,7 @@ impl Delivery {
         match event {
             Event::Token(_) => {}
             Event::Word(word) => {
-                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_given(&word) {
+                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) {
                     self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
                 }
             }
@@ -91,20 +91,20 @@ impl Delivery {
             }
             Event::Language(language) => self.language = Some(language),
             // It was decoded before all of its audio was there, and is decoded once more.
-            Event::Turn(_) if self.turns_ahead > 0 => self.turns_ahead -= 1,
+            Event::Turn(_) if self.turns_emitted_early > 0 => self.turns_emitted_early -= 1,
             Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
             Event::Turn(_) => {}
         }
     }
 
     /// Gives out what was decoded as if audio ended here. It may be decoded once more, with the audio that is still to come.
-    pub(super) fn event_ahead(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
+    pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word) => {
-                let was_given = self.ahead.iter().any(|given| is_same(given, &word));
-                if self.is_by_word() && !was_given {
+                let was_emitted_early = self.emitted_early.iter().any(|given| is_same(given, &word));
+                if self.is_by_word() && !was_emitted_early {
                     self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
-                    self.ahead.push_back(word);
+                    self.emitted_early.push_back(word);
                 }
             }
             Event::Utterance(utterance) => {
@@ -116,11 +116,11 @@ impl Delivery {
                 self.ended_until = end;
             }
             Event::Turn(ending) => {
-                let before = std::mem::take(&mut self.turns_ahead);
+                let before = std::mem::take(&mut self.turns_emitted_early);
                 if before == 0 {
                     self.event(Event::Turn(ending), next, timestamps, settings);
                 }
-                self.turns_ahead = before.max(1);
+                self.turns_emitted_early = before.max(1);
             }
             event => self.event(event, next, timestamps, settings),
         }
@@ -128,10 +128,10 @@ impl Delivery {
 
     /// The stream starts over: nothing is decoded twice.
     pub(super) fn restart(&mut self) {
-        self.ahead.clear();
+        self.emitted_early.clear();
         self.ended_until = 0;
         self.given_until = 0;
-        self.turns_ahead = 0;
+        self.turns_emitted_early = 0;
     }
 
     /// Forgets everything that was not given out.
@@ -178,25 +178,25 @@ impl Delivery {
     }
 
     /// Whether `word` was given out before all of its audio was there.
-    fn was_given(&mut self, word: &Word) -> bool {
+    fn was_emitted_early(&mut self, word: &Word) -> bool {
         if let Some(same) = self
-            .ahead
+            .emitted_early
             .iter()
             .position(|given| is_near(given, word) && given.text == word.text)
         {
             // What was given before it was not decoded again.
-            self.ahead.drain(..=same);
+            self.emitted_early.drain(..=same);
             return true;
         }
         while self
-            .ahead
+            .emitted_early
             .front()
             .is_some_and(|given| given.end <= word.start && !is_near(given, word))
         {
-            self.ahead.pop_front();
+            self.emitted_early.pop_front();
         }
         // Decoded with all of its audio it is another word: it is not said twice, right or wrong.
-        self.ahead.iter().any(|given| overlaps(given, word))
+        self.emitted_early.iter().any(|given| overlaps(given, word))
     }
 }
 

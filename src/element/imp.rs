@@ -14,7 +14,7 @@ use gst_base::{
 };
 
 use super::{
-    delivery::InEffect,
+    delivery::ActiveSettings,
     lateness::Lateness,
     loading::{self, Loader},
     payload::Format,
@@ -56,9 +56,9 @@ const FINISH_EVENT: &str = "nemostt/finish";
 
 /// The element.
 ///
-/// Locks: `session` before `settings`, none while pushing, posting, waiting for the model or loading it. Whoever works on the
-/// session holds the sink pad's stream lock, too: the streaming thread, or the [`Ticker`] in its place. Properties and queries
-/// take none of the two and never wait for a chunk.
+/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it. Work on
+/// the session also requires the sink pad's stream lock: the streaming thread has it, or the [`Ticker`] in its place. Properties and
+/// queries never take `session`, so they never wait for a chunk.
 #[derive(Default)]
 pub struct NemoStt {
     pub(super) settings: Mutex<Arc<Settings>>,
@@ -66,7 +66,7 @@ pub struct NemoStt {
     pub(super) loader: Loader,
     pub(super) ticker: Ticker,
     pub(super) lateness: Mutex<Lateness>,
-    pub(super) known: Mutex<Known>,
+    pub(super) published: Mutex<PublishedState>,
     /// Work is to be given up: a flush, or the way to READY.
     pub(super) is_interrupted: AtomicBool,
     /// On the way to READY: that stays so.
@@ -75,8 +75,8 @@ pub struct NemoStt {
 
 /// What queries and properties tell of the session.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    pub(super) in_effect: InEffect,
+pub(super) struct PublishedState {
+    pub(super) active: ActiveSettings,
     pub(super) position: Option<Moment>,
     /// Running time when data came last.
     pub(super) last_data: Option<gst::ClockTime>,
@@ -187,7 +187,7 @@ impl ElementImpl for NemoStt {
             gst::StateChange::PausedToPlaying => {
                 // Running time stood still: what came before says nothing about how late it is now.
                 lock(&self.lateness).reset();
-                lock(&self.known).last_data = None;
+                lock(&self.published).last_data = None;
                 self.ticker.set_playing(true);
             }
             gst::StateChange::PausedToReady => self.ticker.join(),
@@ -214,7 +214,7 @@ impl BaseTransformImpl for NemoStt {
             LogLevel::Verbose => gst::log!(RUNTIME_CAT, "{line}"),
         });
         let settings = self.settings();
-        lock(&self.known).in_effect = InEffect::of(&settings);
+        lock(&self.published).active = ActiveSettings::of(&settings);
         lock(&self.session).out.apply(&settings);
         let before = self.latency();
         let request = loading::request(&self.obj(), &settings)?;
@@ -228,7 +228,7 @@ impl BaseTransformImpl for NemoStt {
         self.loader.cancel(&self.obj());
         *self.session() = Session::default();
         lock(&self.lateness).forget();
-        *lock(&self.known) = Known::default();
+        *lock(&self.published) = PublishedState::default();
         Ok(())
     }
 
@@ -263,7 +263,7 @@ impl BaseTransformImpl for NemoStt {
         if direction == gst::PadDirection::Src {
             match query.view_mut() {
                 gst::QueryViewMut::Position(query) => {
-                    let position = lock(&self.known).position.clone();
+                    let position = lock(&self.published).position.clone();
                     return source_pad::answer_position(query, position.as_ref());
                 }
                 // Upstream's bytes and samples are not those of the text.
@@ -297,11 +297,11 @@ impl BaseTransformImpl for NemoStt {
                 }
                 self.session().flush();
                 lock(&self.lateness).reset();
-                let mut known = lock(&self.known);
-                known.position = None;
-                known.last_data = None;
-                known.had_segment = false;
-                known.no_segment_since = self.obj().current_running_time().unwrap_or_default();
+                let mut published = lock(&self.published);
+                published.position = None;
+                published.last_data = None;
+                published.had_segment = false;
+                published.no_segment_since = self.obj().current_running_time().unwrap_or_default();
             }
             EventView::StreamStart(start) => {
                 // Upstream may repeat itself in the middle of a word, as when pads are linked again.
@@ -319,6 +319,9 @@ impl BaseTransformImpl for NemoStt {
             EventView::Eos(_) => {
                 self.drain(Ending::EndOfStream);
                 self.session().end();
+                let mut published = lock(&self.published);
+                published.had_segment = false;
+                published.no_segment_since = self.obj().current_running_time().unwrap_or_default();
             }
             // All caps that are accepted mean the same samples: whatever else they say, audio goes on.
             EventView::Segment(segment) => {
@@ -397,14 +400,14 @@ impl NemoStt {
     /// Time from sound to text, of computing, chunks and holding words back.
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
         let settings = self.settings();
-        let output = lock(&self.known).in_effect.output;
+        let output = lock(&self.published).active.output;
         let chunk = loading::latency(&settings, self.loader.ready().as_ref());
         chunk + settings.hold(output) + settings.processing()
     }
 
     /// What the element adds to the pipeline's latency.
     pub(super) fn latency(&self) -> gst::ClockTime {
-        let lateness = lock(&self.known).in_effect.lateness;
+        let lateness = lock(&self.published).active.lateness;
         // Text that is shifted by this much may come that much later.
         self.processing_latency().saturating_sub(lateness)
     }

@@ -20,7 +20,7 @@ pub(super) struct Input {
     pub(super) pts: Option<gst::ClockTime>,
     pub(super) segment: Arc<Segment>,
     /// Whether more than the timestamp says that time jumped: a DISCONT flag, or that it is a GAP event.
-    pub(super) vouched: bool,
+    pub(super) confirmed: bool,
     pub(super) content: Content,
 }
 
@@ -44,7 +44,7 @@ impl Input {
         Arrival {
             pts: self.pts,
             len: self.samples(),
-            vouched: self.vouched,
+            confirmed: self.confirmed,
             fingerprint: match &self.content {
                 Content::Audio(bytes) => fingerprint(bytes),
                 Content::Gap(_) => None,

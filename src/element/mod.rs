@@ -182,9 +182,9 @@ pub enum NemoSttOutput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttOverload")]
 pub enum NemoSttOverload {
-    /// Hear everything, however late.
+    /// Transcribe everything, however late.
     #[default]
-    #[enum_value(name = "Hear everything, however late: upstream is held up", nick = "block")]
+    #[enum_value(name = "Transcribe everything, however late: upstream is held up", nick = "block")]
     Block,
     /// Skip audio until up to date.
     #[enum_value(

@@ -39,6 +39,8 @@ pub(super) struct OutputQueue {
     queue: VecDeque<Item>,
     /// The segment that downstream knows.
     segment: Option<Arc<Segment>>,
+    /// Those that upstream sent since.
+    expected: VecDeque<Arc<Segment>>,
     /// Shift of its running times.
     lateness: gst::ClockTime,
     /// End of the last buffer or gap, as a timestamp of the segment: nothing before it may be given out any more.
@@ -50,17 +52,28 @@ pub(super) struct OutputQueue {
 }
 
 impl OutputQueue {
-    /// Sends `segment` downstream, unless it or a later one is there.
+    /// `segment` will be announced before all later ones.
+    pub(super) fn expect(&mut self, segment: Arc<Segment>) {
+        self.expected.push_back(segment);
+    }
+
+    /// Sends `segment` downstream, unless it or a later one is there, and all that come before it.
     pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
+        while let Some(next) = self.expected.pop_front_if(|next| next.number <= segment.number) {
+            self.announce_one(&next);
+        }
+        self.announce_one(segment);
+    }
+
+    fn announce_one(&mut self, segment: &Arc<Segment>) {
         let position = match &self.segment {
             Some(known) if segment.number <= known.number => return,
             Some(known) => {
-                // Time up to the new segment belongs to the one before.
+                // Time up to the new segment belongs to the one before, as far as that goes.
                 let boundary = segment.running(segment.start());
                 let (known, until) = (known.clone(), known.at_running(boundary));
-                let is_within = known.stop().is_none_or(|stop| until <= stop);
-                if is_within && !known.is_reverse() {
-                    self.gap_to(until);
+                if !known.is_reverse() {
+                    self.gap_to(known.stop().map_or(until, |stop| until.min(stop)));
                 }
                 Some(segment.at_running(known.running(self.position)))
             }
@@ -205,6 +218,7 @@ impl OutputQueue {
     /// After the end of the stream another one may begin at any time.
     pub(super) fn end(&mut self) {
         self.queue.clear();
+        self.expected.clear();
         self.segment = None;
         self.discont = false;
     }

@@ -187,7 +187,7 @@ mod tests {
         let first = Arrival {
             pts: Some(gst::ClockTime::ZERO),
             len: 160,
-            vouched: false,
+            confirmed: false,
             fingerprint: None,
         };
         assert_eq!(timestamps.place(&first, &Arc::default(), 0), Placement::First);

@@ -76,7 +76,7 @@ pub(super) struct Session {
     last_length: i64,
     /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
     input_end: Option<i64>,
-    /// Whether that was ahead of the clock when it came.
+    /// Whether the last input was ahead of the clock on arrival.
     was_ahead: bool,
     /// Whether input stalls, and that was said.
     is_stalled: bool,
@@ -94,8 +94,9 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn has_segment(&self) -> bool {
-        self.segment.is_some()
+    /// Whether a segment is needed before anything can be given out.
+    pub(super) fn needs_segment(&self) -> bool {
+        self.segment.is_none() && !self.is_ended
     }
 
     /// The current segment, or one from 0 where upstream sends none.
@@ -110,6 +111,7 @@ impl Session {
         self.segments += 1;
         segment.number = self.segments;
         let segment = Arc::new(segment);
+        self.out.queue.expect(segment.clone());
         let before = self.segment.replace(segment.clone());
         let Some(transcriber) = &mut self.transcriber else {
             return;
@@ -138,7 +140,7 @@ impl Session {
         let segment = self.segment();
         let is_flagged = buffer.flags().contains(gst::BufferFlags::DISCONT);
         let was_flagged = std::mem::replace(&mut self.was_flagged, is_flagged);
-        let vouched = is_flagged && !was_flagged;
+        let confirmed = is_flagged && !was_flagged;
         let Some(transcriber) = &mut self.transcriber else {
             return;
         };
@@ -162,7 +164,7 @@ impl Session {
         transcriber.push(Input {
             pts,
             segment,
-            vouched,
+            confirmed,
             content: Content::Audio(bytes),
         });
         self.input_came();
@@ -184,7 +186,7 @@ impl Session {
             transcriber.push(Input {
                 pts: Some(pts),
                 segment,
-                vouched: true,
+                confirmed: true,
                 content: Content::Gap(samples),
             });
         }
@@ -212,7 +214,7 @@ impl Session {
     /// Tells downstream of the first segment. Everything else may have to wait for a sink, and so for the source that holds a
     /// lock while it sends a segment (`GstBaseSrc`): it is given out when data comes, or when time passes.
     pub(super) fn begin_output(&mut self) {
-        if self.is_all_said() && self.out.queue.position().is_none() {
+        if self.is_drained() && self.out.queue.position().is_none() {
             self.announce();
         }
     }
@@ -232,18 +234,18 @@ impl Session {
                 self.input_end = Some(end.running());
             }
         }
-        if self.is_all_said() {
+        if self.is_drained() {
             self.announce();
         }
         Ok(false)
     }
 
-    /// All that came was worked on at running time `running`, in nanoseconds.
-    pub(super) fn worked(&mut self, running: i64) {
+    /// All that came was note_processed on at running time `running`, in nanoseconds.
+    pub(super) fn note_processed(&mut self, running: i64) {
         self.was_ahead = self.input_end.is_some_and(|end| end >= running);
     }
 
-    /// Time passes, with data or without.
+    /// Called periodically and after each buffer.
     ///
     /// Where nothing comes and text is due by the latency, everything is decided that can be, as if the audio ended there:
     /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and
@@ -296,9 +298,9 @@ impl Session {
             return Ok(());
         }
         if is_idle && input_end < edge && !std::mem::replace(&mut self.is_stalled, true) {
-            self.say_stalled(true, input_end);
+            self.post_input_stalled(true, input_end);
         }
-        if self.is_all_said() {
+        if self.is_drained() {
             self.announce();
         }
         self.follow_clock(edge, now);
@@ -382,8 +384,8 @@ impl Session {
         self.transcriber.as_ref().is_none_or(Transcriber::is_between_utterances)
     }
 
-    fn is_all_said(&self) -> bool {
-        self.transcriber.as_ref().is_none_or(Transcriber::is_all_said)
+    fn is_drained(&self) -> bool {
+        self.transcriber.as_ref().is_none_or(Transcriber::is_drained)
     }
 
     /// Lets time go by without audio.
@@ -398,12 +400,12 @@ impl Session {
     fn input_came(&mut self) {
         if std::mem::take(&mut self.is_stalled) {
             let end = self.input_end.unwrap_or_default();
-            self.say_stalled(false, end);
+            self.post_input_stalled(false, end);
         }
     }
 
     /// Tells the application that input stalls, or that it came again.
-    fn say_stalled(&mut self, stalled: bool, end: i64) {
+    fn post_input_stalled(&mut self, stalled: bool, end: i64) {
         let structure = gst::Structure::builder("nemostt-input")
             .field("stalled", stalled)
             .field("running-time", clock_time(end.max(0) as u64))

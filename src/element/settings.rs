@@ -167,9 +167,9 @@ impl Settings {
             glib::ParamSpecInt::builder("lookahead")
                 .nick("Lookahead")
                 .blurb(
-                    "Audio in milliseconds that is heard beyond a word before it is decided: less is faster, more is right \
-                     more often. A multiple of 80 that the model allows (most: 0, 80, 480, 1040); -1 is the one the model \
-                     was exported with",
+                    "Right context in milliseconds that the encoder sees before a frame is decoded (NeMo's att_context_size): \
+                     lower is faster, higher is more accurate. A multiple of 80 that the model allows (most: 0, 80, 480, \
+                     1040); -1 is the one the model was exported with",
                 )
                 .minimum(LOOKAHEAD_OF_MODEL)
                 .maximum(10_000)
@@ -178,7 +178,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecEnum::builder_with_default("decoder", default.decoder)
                 .nick("Decoder")
-                .blurb("How labels are decided")
+                .blurb("How tokens are decoded")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("device", default.device)
@@ -213,7 +213,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecUInt::builder("max-symbols")
                 .nick("Maximum Symbols")
-                .blurb("Labels that RNN-T decoding may emit in one frame of 80 ms; NeMo's greedy decoding allows 10")
+                .blurb("Tokens that RNN-T decoding may emit in one frame of 80 ms; NeMo's greedy decoding allows 10")
                 .minimum(1)
                 .maximum(1000)
                 .default_value(default.max_symbols)
@@ -222,7 +222,7 @@ impl Settings {
             glib::ParamSpecUInt::builder("eos-padding")
                 .nick("End Of Stream Padding")
                 .blurb(
-                    "Silence in milliseconds that is heard after the last sample, for speech that is cut off in its last \
+                    "Silence in milliseconds that is added after the last sample, for speech that is cut off in its last \
                      word; 0 decides exactly as NeMo does",
                 )
                 .maximum(60_000)
@@ -242,8 +242,8 @@ impl Settings {
             glib::ParamSpecUInt::builder("gap-threshold")
                 .nick("Gap Threshold")
                 .blurb(
-                    "Holes in the audio of up to this many milliseconds are heard as silence; at longer ones the words so \
-                     far are finished and hearing starts anew",
+                    "Holes in the audio of up to this many milliseconds are treated as silence; at a longer one the words so \
+                     far are finished and recognition restarts",
                 )
                 .maximum(3_600_000)
                 .default_value(default.gap_threshold)
@@ -252,8 +252,8 @@ impl Settings {
             glib::ParamSpecUInt::builder("word-hold")
                 .nick("Word Hold")
                 .blurb(
-                    "Time in milliseconds without speech sound after which a word is given out without waiting for the next \
-                     one; 0 waits for the next word or the end of the utterance",
+                    "Silence in milliseconds after which a word is emitted without waiting for the next one; 0 waits for the \
+                     next word or the end of the utterance",
                 )
                 .maximum(60_000)
                 .default_value(default.word_hold)
@@ -262,7 +262,7 @@ impl Settings {
             glib::ParamSpecUInt::builder("endpoint-silence")
                 .nick("Endpoint Silence")
                 .blurb(
-                    "Time in milliseconds without speech sound after which an utterance is over; 0 ends it with the stream",
+                    "Silence in milliseconds after which an utterance is over; 0 ends it with the stream",
                 )
                 .maximum(600_000)
                 .default_value(default.endpoint_silence)
@@ -281,7 +281,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecBoolean::builder("post-partials")
                 .nick("Post Partials")
-                .blurb("Post an element message `nemostt` with is-final=false whenever the utterance at work grew")
+                .blurb("Post an element message `nemostt` with is-final=false whenever the current utterance grows")
                 .default_value(default.post_partials)
                 .mutable_playing()
                 .build(),
@@ -303,8 +303,8 @@ impl Settings {
             glib::ParamSpecString::builder("language-code")
                 .nick("Language Code")
                 .blurb(
-                    "Language of the speech, such as en-US, or auto: tells a multilingual model what to write down. Models of \
-                     one language hear that language whatever it says",
+                    "Language of the speech, such as en-US, or auto, for multilingual models; models of one language ignore \
+                     it",
                 )
                 .default_value(default.language_code.as_deref())
                 .mutable_playing()
@@ -347,7 +347,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecUInt::builder(MAX_OBSERVED_DELAY)
                 .nick("Maximum Observed Delay")
-                .blurb("Largest time in milliseconds by which audio of a live source was heard later than it came")
+                .blurb("Largest processing backlog in milliseconds observed with a live source")
                 .read_only()
                 .build(),
         ]

@@ -2,12 +2,12 @@
 
 //! What can be said while input stalls.
 //!
-//! Nobody knows what comes after a stall: audio after a hole, or the audio that is due, late. So the stream is
-//! [saved](crate::recognizer::Stream::save), finished as if it ended here, and its words are given out. If the hole is long,
-//! that is what a file with this hole gives; else the stream is restored and goes on, and what it decodes once more is not
-//! given out once more.
+//! During a stall it is unknown whether the audio is lost or late. So the stream is
+//! [saved](crate::recognizer::Stream::save), finished as if it ended here, and its words are emitted when they are due. After a
+//! hole longer than `gap-threshold` the stream starts over, and this is the text of a file with the same hole. Otherwise it is
+//! restored, and words that it decodes again are suppressed.
 //!
-//! A word that the stall cut in two is not known: it waits for its other half, but not for ever.
+//! A word that the stall cuts in two waits for its other half, up to a limit.
 
 use std::collections::VecDeque;
 
@@ -15,13 +15,13 @@ use crate::text::{Event, Word};
 
 /// Samples over which loudness is measured: 20 ms at 16 kHz.
 const BLOCK: u64 = 320;
-/// The sound of the last blocks is compared with that of the last second and a half.
+/// Blocks that are kept: a second and a half.
 const RECENT: usize = 75;
-/// A word may be cut if at least one of so many last blocks is louder than
+/// Trailing blocks that are examined for speech.
 const LAST: usize = 2;
-/// this part of the loudest recent one: -30 dB, as the ends of words are.
+/// Speech threshold relative to the loudest recent block: -30 dB, about the level at which words end.
 const SPEECH: f32 = 0.03;
-/// And than this, of full scale 1.0: below it is the noise of a quiet room.
+/// Absolute speech threshold relative to full scale: below it is the noise of a quiet room.
 const FLOOR: f32 = 0.003;
 
 /// How loud the last samples were, to tell whether audio ended within a word.

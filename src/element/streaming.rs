@@ -47,7 +47,7 @@ impl NemoStt {
             gst::element_imp_error!(
                 self,
                 gst::LibraryError::Settings,
-                ("the model hears {rate} Hz; nemostt serves models of {SAMPLE_RATE} Hz only")
+                ("the model expects {rate} Hz; nemostt supports {SAMPLE_RATE} Hz only")
             );
             return Err(gst::FlowError::Error);
         }
@@ -72,11 +72,11 @@ impl NemoStt {
 
     pub(super) fn work(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
         let computing = self.steps(settings)?;
-        self.keep_known();
+        self.publish_state();
         let running = self.obj().current_running_time();
-        lock(&self.known).last_data = running;
+        lock(&self.published).last_data = running;
         if let Some(running) = running {
-            self.session().worked(signed(running));
+            self.session().note_processed(signed(running));
         }
         Ok(computing)
     }
@@ -136,19 +136,19 @@ impl NemoStt {
     }
 
     /// Notes what queries tell, and announces a latency that has changed with what is in effect.
-    pub(super) fn keep_known(&self) {
-        let (in_effect, position) = {
+    pub(super) fn publish_state(&self) {
+        let (active, position) = {
             let session = self.session();
-            (session.out.in_effect(), session.out.queue.position())
+            (session.out.active(), session.out.queue.position())
         };
         let is_changed = {
-            let mut known = lock(&self.known);
-            known.position = position;
-            known.in_effect != in_effect
+            let mut published = lock(&self.published);
+            published.position = position;
+            published.active != active
         };
         if is_changed {
             let before = self.latency();
-            lock(&self.known).in_effect = in_effect;
+            lock(&self.published).active = active;
             self.announce_latency(before);
         }
     }
@@ -165,7 +165,7 @@ impl NemoStt {
 
     /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
     pub(super) fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
-        lock(&self.known).had_segment = true;
+        lock(&self.published).had_segment = true;
         {
             let mut session = self.session();
             session.set_segment(Segment::new(segment.clone(), Some(seqnum)));
@@ -175,7 +175,7 @@ impl NemoStt {
         if let Err(error) = self.push_output() {
             gst::debug!(CAT, imp = self, "a segment brought {error:?}");
         }
-        self.keep_known();
+        self.publish_state();
         !self.is_interrupted.load(Ordering::Relaxed)
     }
 

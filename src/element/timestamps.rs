@@ -65,14 +65,14 @@ pub(super) struct Arrival {
     /// Samples.
     pub(super) len: u64,
     /// Whether more than the stamp says that time jumped.
-    pub(super) vouched: bool,
+    pub(super) confirmed: bool,
     /// Identifies the contents, to tell a buffer that is sent twice.
     pub(super) fingerprint: Option<u64>,
 }
 
 /// What became of stamps that are off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum JumpCause {
     /// There is a hole: place what was withheld, and believe the stamps.
     Hole,
     /// The audio was late, and nothing is missing: place what was withheld without its stamps.
@@ -224,7 +224,7 @@ impl Timestamps {
             return Placement::Direct;
         }
         self.last = None;
-        if arrival.vouched || is_new_segment {
+        if arrival.confirmed || is_new_segment {
             self.watch = None;
             return self.believe(offset, pts, segment, count);
         }
@@ -292,36 +292,36 @@ impl Timestamps {
 
     /// What the stamps of withheld audio say by now; `first` and `last` are those of the first buffer that was withheld and of
     /// the last one, `between` the samples from the beginning of the one to that of the other. None: too early to say.
-    pub(super) fn watched(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Option<Verdict> {
+    pub(super) fn watched(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Option<JumpCause> {
         let watch = self.watch.as_ref().filter(|watch| watch.withholds)?;
-        if self.fallen(first, last, between) > ALIGNMENT {
-            return Some(Verdict::Late);
+        if self.offset_reduction(first, last, between) > ALIGNMENT {
+            return Some(JumpCause::Late);
         }
-        (watch.seen >= CONFIRM).then_some(Verdict::Hole)
+        (watch.seen >= CONFIRM).then_some(JumpCause::Hole)
     }
 
     /// As [`watched`](Self::watched), where there is no time to wait: what is more likely.
-    pub(super) fn guessed(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Verdict {
-        match self.fallen(first, last, between).saturating_mul(2) > signed(self.duration(between)) {
-            true => Verdict::Late,
-            false => Verdict::Hole,
+    pub(super) fn most_likely_cause(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> JumpCause {
+        match self.offset_reduction(first, last, between).saturating_mul(2) > signed(self.duration(between)) {
+            true => JumpCause::Late,
+            false => JumpCause::Hole,
         }
     }
 
     /// By how much stamps came nearer to the count of samples. After a hole they go on as the samples do; after a stall they
     /// stand still until the burst is over.
-    fn fallen(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> i64 {
+    fn offset_reduction(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> i64 {
         let stamped = signed(last).saturating_sub(signed(first));
         signed(self.duration(between)).saturating_sub(stamped)
     }
 
     /// Withheld audio is about to be placed, as `verdict` says.
-    pub(super) fn conclude(&mut self, verdict: Verdict) {
+    pub(super) fn resolve(&mut self, verdict: JumpCause) {
         if let Some(watch) = &mut self.watch {
             match verdict {
-                Verdict::Hole => self.watch = None,
+                JumpCause::Hole => self.watch = None,
                 // The stamps go on being looked at; the audio is taken as it comes.
-                Verdict::Late => watch.withholds = false,
+                JumpCause::Late => watch.withholds = false,
             }
         }
     }
@@ -408,11 +408,11 @@ mod tests {
             source
         }
 
-        fn place(&mut self, ms: u64, vouched: bool) -> Placement {
+        fn place(&mut self, ms: u64, confirmed: bool) -> Placement {
             let arrival = Arrival {
                 pts: Some(ms * MS),
                 len: BLOCK,
-                vouched,
+                confirmed,
                 fingerprint: Some(self.count),
             };
             let placement = self.timestamps.place(&arrival, &self.segment, self.count);
@@ -425,9 +425,9 @@ mod tests {
         }
 
         /// Places a buffer whose timestamp is `off` ms off.
-        fn place_off(&mut self, off: i64, vouched: bool) -> Placement {
+        fn place_off(&mut self, off: i64, confirmed: bool) -> Placement {
             let due = 1_000 + self.count / 16;
-            self.place(due.saturating_add_signed(off), vouched)
+            self.place(due.saturating_add_signed(off), confirmed)
         }
     }
 
@@ -471,9 +471,9 @@ mod tests {
             let verdict = source
                 .timestamps
                 .watched(first * MS, (first + 10 * index) * MS, index * BLOCK);
-            assert_eq!(verdict, (index == 99).then_some(Verdict::Hole), "{index}");
+            assert_eq!(verdict, (index == 99).then_some(JumpCause::Hole), "{index}");
         }
-        source.timestamps.conclude(Verdict::Hole);
+        source.timestamps.resolve(JumpCause::Hole);
         assert_eq!(source.place(first, true), Placement::Hole(8_000));
         assert_eq!(source.place(first + 10, true), Placement::Direct);
     }
@@ -487,12 +487,17 @@ mod tests {
             source.timestamps.watched(first * MS, first * MS, index * BLOCK)
         });
         let verdicts: Vec<_> = verdicts.collect();
-        assert_eq!(verdicts, [None, None, None, None, None, Some(Verdict::Late)]);
+        assert_eq!(verdicts, [None, None, None, None, None, Some(JumpCause::Late)]);
         // Where there is no time, half of that is enough to guess.
-        assert_eq!(source.timestamps.guessed(first * MS, first * MS, BLOCK), Verdict::Late);
         assert_eq!(
-            source.timestamps.guessed(first * MS, (first + 10) * MS, BLOCK),
-            Verdict::Hole
+            source.timestamps.most_likely_cause(first * MS, first * MS, BLOCK),
+            JumpCause::Late
+        );
+        assert_eq!(
+            source
+                .timestamps
+                .most_likely_cause(first * MS, (first + 10) * MS, BLOCK),
+            JumpCause::Hole
         );
     }
 
@@ -500,7 +505,7 @@ mod tests {
     fn another_jump_during_a_burst_is_withheld_again() {
         let mut source = Source::new();
         assert_eq!(source.place_off(500, false), Placement::Withhold);
-        source.timestamps.conclude(Verdict::Late);
+        source.timestamps.resolve(JumpCause::Late);
         for off in [490, 480, 470] {
             assert_eq!(source.place_off(off, false), Placement::Direct);
         }
@@ -533,7 +538,7 @@ mod tests {
         let arrival = |fingerprint| Arrival {
             pts: Some(due * MS),
             len: BLOCK,
-            vouched: false,
+            confirmed: false,
             fingerprint: Some(fingerprint),
         };
         let segment = source.segment.clone();
@@ -556,7 +561,7 @@ mod tests {
         let arrival = Arrival {
             pts: None,
             len: BLOCK,
-            vouched: false,
+            confirmed: false,
             fingerprint: None,
         };
         let mut timestamps = Timestamps::new(16_000);

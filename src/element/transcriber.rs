@@ -12,7 +12,7 @@ use super::{
     input::{Bytes, Content, Input},
     settings::Settings,
     stall::{Due, Loudness, Stall},
-    timestamps::{BYTES_PER_SAMPLE, Moment, Placement, Timestamps, Verdict},
+    timestamps::{BYTES_PER_SAMPLE, JumpCause, Moment, Placement, Timestamps},
 };
 use crate::{
     error::{Error, Result},
@@ -79,7 +79,7 @@ impl Transcriber {
     }
 
     /// Whether there is audio that was not finished.
-    pub(super) fn is_under_way(&self) -> bool {
+    pub(super) fn has_samples(&self) -> bool {
         self.stream.samples() > 0
     }
 
@@ -93,7 +93,7 @@ impl Transcriber {
 
     /// Where audio ends, without what is [withheld](Placement::Withhold).
     pub(super) fn end(&self) -> Option<Moment> {
-        match self.is_under_way() {
+        match self.has_samples() {
             true => self.timestamps.at(self.stream.samples()),
             false => None,
         }
@@ -114,7 +114,7 @@ impl Transcriber {
         self.timestamps.duration(samples)
     }
 
-    /// Takes audio or a gap, to be worked on in steps.
+    /// Takes audio or a gap, to be note_processed on in steps.
     pub(super) fn push(&mut self, input: Input) {
         self.work.push_back(Work::Place(input));
     }
@@ -122,7 +122,7 @@ impl Transcriber {
     /// Decides everything so far; the stream then starts over. Nothing happens where nothing came.
     pub(super) fn finish(&mut self, ending: Ending) {
         if self.withholds() {
-            self.conclude(self.guess());
+            self.resolve(self.likely_cause());
         }
         self.work.push_back(Work::Finish(ending));
     }
@@ -171,9 +171,9 @@ impl Transcriber {
             .withheld
             .back()
             .is_some_and(|last| !Arc::ptr_eq(&last.segment, &input.segment));
-        if self.withholds() && (input.vouched || is_new_segment) {
+        if self.withholds() && (input.confirmed || is_new_segment) {
             self.work.push_front(Work::Place(input));
-            self.conclude(self.guess());
+            self.resolve(self.likely_cause());
             return Ok(());
         }
         let waiting: u64 = self.withheld.iter().map(Input::samples).sum();
@@ -182,14 +182,14 @@ impl Transcriber {
         if placement == Placement::Withhold {
             self.withheld.push_back(input);
             if let Some(verdict) = self.watched() {
-                self.conclude(verdict);
+                self.resolve(verdict);
             }
             return Ok(());
         }
         if self.withholds() {
             // The stamps are what they should be: what was withheld was late.
             self.work.push_front(Work::Place(input));
-            self.conclude(Verdict::Late);
+            self.resolve(JumpCause::Late);
             return Ok(());
         }
         let limit = self.samples(settings.gap_threshold());
@@ -198,14 +198,14 @@ impl Transcriber {
             // What is there already is not made silent.
             (Placement::Overlap(samples), Content::Gap(len)) if samples >= *len => return Ok(()),
             (Placement::Hole(samples) | Placement::Overlap(samples), _) if samples > limit => {
-                input.vouched = true;
+                input.confirmed = true;
                 self.work.push_front(Work::Place(input));
                 self.work.push_front(Work::Finish(Ending::Pause));
                 return Ok(());
             }
             _ => {}
         }
-        self.go_on(out);
+        self.resume(out);
         if placement == Placement::First {
             out.queue.restart();
             if let Some(first) = self.timestamps.at(0) {
@@ -326,7 +326,7 @@ impl Transcriber {
 
     /// Decides everything so far, because of `ending`, and starts over.
     fn end_stream(&mut self, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        if self.is_under_way() && self.stall.is_none() {
+        if self.has_samples() && self.stall.is_none() {
             let padding = self.padding(settings);
             return self.pad(padding, ending, out, settings);
         }
@@ -402,7 +402,7 @@ impl Transcriber {
 
     /// Running time before which no text can begin that is still to come, in nanoseconds; `None` if none is to come.
     pub(super) fn pending(&self, out: &Delivery) -> Option<i64> {
-        if !self.is_under_way()
+        if !self.has_samples()
             || self
                 .stall
                 .as_ref()
@@ -418,10 +418,10 @@ impl Transcriber {
     }
 
     /// Whether the output need not wait for anything of this stream.
-    pub(super) fn is_all_said(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         match &self.stall {
             Some(stall) => stall.is_empty(),
-            None => !self.is_under_way(),
+            None => !self.has_samples(),
         }
     }
 
@@ -430,7 +430,7 @@ impl Transcriber {
         let Some(stall) = &mut self.stall else { return };
         let samples = self.stream.samples();
         while let Some(event) = stall.next(due, out.is_by_word()) {
-            out.event_ahead(event, samples, &self.timestamps, settings);
+            out.event_early(event, samples, &self.timestamps, settings);
         }
         if !stall.has_words(out.is_by_word())
             && let Some(end) = self.timestamps.at(samples)
@@ -440,7 +440,7 @@ impl Transcriber {
     }
 
     /// Input came again, and the stream goes on where it was.
-    fn go_on(&mut self, out: &mut Delivery) {
+    fn resume(&mut self, out: &mut Delivery) {
         if self.stall.take().is_some() && self.stream.restore(&self.snapshot).is_err() {
             // Unreachable: the snapshot is of this stream. Then at least nothing is said twice.
             self.start_over(out, None);
@@ -448,15 +448,15 @@ impl Transcriber {
     }
 
     /// What the stamps of withheld audio say by now.
-    fn watched(&self) -> Option<Verdict> {
+    fn watched(&self) -> Option<JumpCause> {
         let (first, last, between) = self.withheld_stamps()?;
         self.timestamps.watched(first, last, between)
     }
 
-    fn guess(&self) -> Verdict {
+    fn likely_cause(&self) -> JumpCause {
         match self.withheld_stamps() {
-            Some((first, last, between)) => self.timestamps.guessed(first, last, between),
-            None => Verdict::Hole,
+            Some((first, last, between)) => self.timestamps.most_likely_cause(first, last, between),
+            None => JumpCause::Hole,
         }
     }
 
@@ -469,13 +469,13 @@ impl Transcriber {
     }
 
     /// Works on what was withheld, before all other work.
-    fn conclude(&mut self, verdict: Verdict) {
-        self.timestamps.conclude(verdict);
+    fn resolve(&mut self, verdict: JumpCause) {
+        self.timestamps.resolve(verdict);
         while let Some(mut input) = self.withheld.pop_back() {
             match verdict {
                 // The others are as far off as the first one.
-                Verdict::Hole => input.vouched |= self.withheld.is_empty(),
-                Verdict::Late => input.pts = None,
+                JumpCause::Hole => input.confirmed |= self.withheld.is_empty(),
+                JumpCause::Late => input.pts = None,
             }
             self.work.push_front(Work::Place(input));
         }
@@ -484,7 +484,7 @@ impl Transcriber {
     /// Works on withheld audio although its timestamps are not understood: nothing came that could explain them.
     pub(super) fn stop_withholding(&mut self) {
         if self.withholds() {
-            self.conclude(self.guess());
+            self.resolve(self.likely_cause());
         }
     }
 }

@@ -107,7 +107,7 @@ impl Live {
         }
     }
 
-    /// Words so far, each with the running time at which it left. None later after its end than the latency says.
+    /// Words so far, each with the running time at which it was pushed.
     pub fn words(&self) -> Vec<TextBuffer> {
         words(&self.harness.take())
     }

@@ -106,6 +106,37 @@ fn words_have_the_running_time_that_they_were_spoken_at_in_every_segment() {
 }
 
 #[test]
+fn all_time_is_covered_over_short_segments_that_end() {
+    let harness = Harness::play("lookahead=1040");
+    for (index, block) in sentences().chunks(320).enumerate() {
+        let at = time_of(index * 320);
+        let mut segment = Segment::new();
+        segment.set_start(at);
+        segment.set_stop(at + 20 * MS);
+        segment.set_time(at);
+        segment.set_base(at);
+        assert!(harness.segment(&segment));
+        harness.push(buffer(block, Some(at))).unwrap();
+    }
+    harness.eos();
+    let mut end = gst::ClockTime::ZERO;
+    let mut text = Vec::new();
+    for seen in harness.take() {
+        let (start, length) = match seen {
+            Seen::Word(word) => {
+                text.push(word.text);
+                (word.pts, word.duration)
+            }
+            Seen::Gap { pts, duration } => (pts, duration),
+            _ => continue,
+        };
+        assert_eq!(start, end, "here, timestamps are running times");
+        end = start + length;
+    }
+    assert_eq!(text.join(" "), whole("lookahead=1040", &sentences()));
+}
+
+#[test]
 fn a_segment_far_away_starts_over() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");

@@ -332,3 +332,16 @@ fn a_long_utterance_that_comes_late_does_not_push_the_next_one_away() {
     assert_eq!(last.text, "turn on the kitchen light");
     assert!(last.pts < spoken + 5 * SECOND, "{found:?}");
 }
+
+#[test]
+fn another_live_stream_that_sends_nothing_yet_gets_gaps() {
+    let mut live = Live::play("lookahead=80");
+    live.speak(&clip_s16("u1_command"));
+    live.harness.eos();
+    live.harness.take();
+    assert!(live.harness.event(gst::event::StreamStart::new("another")));
+    // It has as long as the latency. Then `wait` fails if the output falls behind.
+    live.set_time(live.now + SECOND);
+    live.wait(3 * SECOND);
+    assert!(live.harness.take().iter().any(|seen| matches!(seen, Seen::Gap { .. })));
+}

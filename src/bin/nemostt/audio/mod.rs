@@ -38,7 +38,11 @@ impl Input {
     pub fn open(place: &Place, rate: u32, wanted: &Wanted) -> Result<Self> {
         let promise = match place {
             Place::StandardInput => return stdin::open(rate, wanted),
-            Place::File(path) => whole::file(path),
+            Place::File(path) => {
+                let head = whole::head(path);
+                whole::check(&head, place)?;
+                whole::wav(&head)
+            }
             Place::Url(_) => whole::Promise::Unread,
         };
         let decoded = Decoded::open(place, None, promise, rate, wanted)?;

@@ -28,6 +28,7 @@ pub fn open(rate: u32, wanted: &Wanted) -> Result<Input> {
     super::start_gstreamer()?;
     // `nemostt transcribe - < talk.mp4`: GStreamer can go back and forth in it, which some formats need.
     if let Some(head) = file_head().filter(|head| !wanted.raw && sniff::is_file(head)) {
+        whole::check(&head, &place)?;
         let decoded = Decoded::open(&place, None, whole::wav(&head), rate, wanted)?;
         return Ok(Input::Decoded(Box::new(decoded)));
     }
@@ -37,6 +38,7 @@ pub fn open(rate: u32, wanted: &Wanted) -> Result<Input> {
         false => sniff::first(&mut feed).map_err(|error| format!("cannot read {place}: {error}"))?,
     };
     let (is_file, promise) = (sniff::is_file(&head), whole::wav(&head));
+    whole::check(&head, &place)?;
     let bytes = Cursor::new(head).chain(feed);
     if is_file {
         let decoded = Decoded::open(&place, Some(Box::new(bytes)), promise, rate, wanted)?;

@@ -13,6 +13,8 @@ use std::{
 pub const HEAD: usize = 4096;
 /// Sizes from here on are those of a program that could not know, such as one that wrote into a pipe.
 const UNKNOWN: u64 = 0x7fff_0000;
+/// Bytes of sound that are none: a few samples.
+const HARDLY_ANY: usize = 64;
 /// The longest page of Ogg.
 const PAGE: u64 = 65_307;
 
@@ -64,13 +66,24 @@ pub fn wav(head: &[u8]) -> Promise {
     Promise::Unread
 }
 
-/// What the file at `path` promises.
-pub fn file(path: &Path) -> Promise {
+/// The first bytes of the file at `path`.
+pub fn head(path: &Path) -> Vec<u8> {
     let mut head = Vec::new();
-    match File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)) {
-        Ok(_) => wav(&head),
-        // It will be told when the file is decoded.
-        Err(_) => Promise::Unread,
+    // An error will be told when the file is decoded.
+    let _ = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    head
+}
+
+/// The error of a WAV file that promises sound and ends after its header: GStreamer's `wavparse` waits for ever for what
+/// is not there. `head` is the beginning of the file, or all of it.
+pub fn check(head: &[u8], place: &super::Place) -> crate::Result<()> {
+    let is_all = head.len() < HEAD;
+    let data = head.windows(4).position(|name| name == b"data");
+    match (wav(head), data) {
+        (Promise::Seconds(seconds), Some(data)) if is_all && head.len() < data + 8 + HARDLY_ANY => {
+            Err(format!("{place} is cut short: it promises {seconds:.1} s of sound, but ends after its header").into())
+        }
+        _ => Ok(()),
     }
 }
 
