@@ -271,12 +271,14 @@ fn a_header_without_the_samples_that_it_promises_fails() {
         let path = directory.path().join("header.wav");
         let header = &fs::read(wav()).unwrap()[..length];
         fs::write(&path, header).unwrap();
-        let error = complaint(&transcribe(&[], &path));
+        let output = transcribe(&[], &path);
+        let error = complaint(&output);
         assert!(
             error.contains("header.wav is cut short") && error.contains("after its header"),
             "{error}"
         );
-        let error = complaint(&pipe(&[], header));
+        let output = pipe(&[], header);
+        let error = complaint(&output);
         assert!(error.contains("standard input is cut short"), "{error}");
     }
 }

@@ -120,6 +120,7 @@ impl NemoStt {
         }
         let running = obj.current_running_time()?;
         let last = *lock(&self.published).last_data.get_or_insert(running);
+        let configured = lock(&self.lateness).configured().map(signed);
         let settings = self.settings();
         let hold = settings.hold(lock(&self.published).active.output);
         let idle = match is_idle {
@@ -134,6 +135,7 @@ impl NemoStt {
             plays: !live && idle >= PLAYBACK_STALL && has_syncing_sink(obj.src_pad()),
             latency: signed(self.processing_latency()),
             hold: signed(hold),
+            configured,
         })
     }
 }

@@ -361,6 +361,12 @@ impl BaseTransformImpl for NemoStt {
         match event.type_() {
             // Text that comes late is no reason to drop audio: neither BaseTransform's QoS nor upstream must know of it.
             gst::EventType::Qos => true,
+            gst::EventType::Latency => {
+                if let gst::EventView::Latency(latency) = event.view() {
+                    lock(&self.lateness).set_configured(latency.latency());
+                }
+                self.parent_src_event(event)
+            }
             gst::EventType::CustomUpstream if is_finish(&event) => {
                 self.ticker.finish();
                 true

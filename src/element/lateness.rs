@@ -22,6 +22,8 @@ const CAUGHT_UP: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 pub(super) struct Lateness {
     /// Whether upstream is live, and its minimum latency, as the last LATENCY query told.
     upstream: Option<(bool, gst::ClockTime)>,
+    /// Latency that sinks wait for, as the last LATENCY event told.
+    configured: Option<gst::ClockTime>,
     /// By how much computing took longer than the audio lasts.
     backlog: gst::ClockTime,
     /// Least lateness of a stamp, in nanoseconds; less than 0 if audio comes before its latency allows.
@@ -48,6 +50,16 @@ impl Lateness {
     /// Takes what upstream answered to a LATENCY query.
     pub(super) fn set_upstream(&mut self, live: bool, latency: gst::ClockTime) {
         self.upstream = Some((live, latency));
+    }
+
+    /// Takes the latency of the pipeline from a LATENCY event.
+    pub(super) fn set_configured(&mut self, latency: gst::ClockTime) {
+        self.configured = Some(latency);
+    }
+
+    /// Latency that sinks wait for, if that is known.
+    pub(super) fn configured(&self) -> Option<gst::ClockTime> {
+        self.configured
     }
 
     /// Whether upstream is live, and its minimum latency, if that is known.

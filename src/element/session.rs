@@ -49,15 +49,23 @@ pub(super) struct Now {
     pub(super) latency: i64,
     /// Part of it for which words are held back.
     pub(super) hold: i64,
+    /// What sinks wait for, if that is known.
+    pub(super) configured: Option<i64>,
 }
 
 impl Now {
-    /// What sinks show now, if the pipeline's latency is ours: all text before it must be there.
+    /// What sinks show now, if they wait for the latency that is reported, or for less: all text before it must be there.
     pub(super) fn edge(&self) -> i64 {
-        match self.live {
-            true => self.running.saturating_sub(self.upstream).saturating_sub(self.latency),
-            false => self.running,
+        if !self.live {
+            return self.running;
         }
+        let reported = self.upstream.saturating_add(self.latency);
+        // `transcriberbin` for one reports less than its transcriber does.
+        let waited = match self.configured.filter(|&configured| configured < reported) {
+            Some(configured) => configured.saturating_sub(AHEAD),
+            None => reported,
+        };
+        self.running.saturating_sub(waited)
     }
 }
 

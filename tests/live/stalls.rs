@@ -345,3 +345,18 @@ fn another_live_stream_that_sends_nothing_yet_gets_gaps() {
     live.wait(3 * SECOND);
     assert!(live.harness.take().iter().any(|seen| matches!(seen, Seen::Gap { .. })));
 }
+
+#[test]
+fn gaps_come_in_time_for_sinks_that_wait_for_less_than_the_latency() {
+    let mut live = Live::play("lookahead=1040 latency=4000");
+    live.speak(&clip_s16("u1_command"));
+    let configured = 3 * SECOND;
+    let source = live.harness.element.static_pad("src").unwrap();
+    assert!(source.send_event(gst::event::Latency::new(configured)));
+    let since = live.now;
+    live.set_time(since + 5 * SECOND);
+    while live.position() < live.now - configured {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(text(&live.words()), "turn on the kitchen light");
+}
