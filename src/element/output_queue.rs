@@ -59,8 +59,10 @@ impl OutputQueue {
 
     /// Sends `segment` downstream, unless it or a later one is there, and all that come before it.
     pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
-        while let Some(next) = self.expected.pop_front_if(|next| next.number <= segment.number) {
-            self.announce_one(&next);
+        while self.expected.front().is_some_and(|next| next.number <= segment.number) {
+            if let Some(next) = self.expected.pop_front() {
+                self.announce_one(&next);
+            }
         }
         self.announce_one(segment);
     }
