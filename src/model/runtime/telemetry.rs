@@ -32,6 +32,11 @@ fn set() {
         sync::atomic::{AtomicPtr, Ordering},
     };
 
+    /// The list, for leak checkers: `setenv` in another part of the process may put its own in its place. Nothing reads this, and
+    /// without `used` nothing would write it.
+    #[used]
+    static KEPT: AtomicPtr<*mut c_char> = AtomicPtr::new(null_mut());
+
     let entry = c"ORT_DISABLE_TELEMETRY=1".as_ptr().cast_mut();
     // SAFETY: it is where the C library keeps the list, aligned, for as long as the process runs; a store of a pointer is seen
     // whole by who reads it in C.
@@ -46,9 +51,11 @@ fn set() {
             at = at.wrapping_add(1);
         }
         list.extend([entry, null_mut()]);
-        let new = list.leak().as_mut_ptr();
-        match current.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return,
+        match current.compare_exchange(old, list.as_mut_ptr(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                KEPT.store(list.leak().as_mut_ptr(), Ordering::Release);
+                return;
+            }
             Err(now) => old = now,
         }
     }
