@@ -70,8 +70,10 @@ impl NemoStt {
     /// A live source that sends nothing must not hold up what waits for text. Most announce their stream, but their segment only
     /// with the first buffer (`GstBaseSrc`); behind a closed `valve` not even the stream is known.
     pub(super) fn send_initial_events(&self) {
-        let is_needed = !lock(&self.published).had_segment && self.session().needs_segment();
-        let Some(now) = self.now(true).filter(|now| is_needed && now.live) else {
+        if lock(&self.published).had_segment || !self.session().needs_segment() {
+            return;
+        }
+        let Some(now) = self.now(true).filter(|now| now.live) else {
             return;
         };
         // After a flush, upstream has as long.
@@ -96,7 +98,7 @@ impl NemoStt {
         session.begin_output();
     }
 
-    /// Time passes. `is_idle`: no data is being note_processed on.
+    /// Time passes. `is_idle`: no data is being processed.
     pub(super) fn tick(&self, is_idle: bool) -> Result<(), gst::FlowError> {
         let Some(now) = self.now(is_idle) else { return Ok(()) };
         let settings = self.settings();

@@ -179,11 +179,7 @@ impl Delivery {
 
     /// Whether `word` was given out before all of its audio was there.
     fn was_emitted_early(&mut self, word: &Word) -> bool {
-        if let Some(same) = self
-            .emitted_early
-            .iter()
-            .position(|given| is_near(given, word) && given.text == word.text)
-        {
+        if let Some(same) = self.emitted_early.iter().position(|given| has_moved(given, word)) {
             // What was given before it was not decoded again.
             self.emitted_early.drain(..=same);
             return true;
@@ -209,8 +205,13 @@ fn overlaps(given: &Word, word: &Word) -> bool {
     (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given))
 }
 
+/// Whether `word` says what `given` says, maybe a few frames away.
+fn has_moved(given: &Word, word: &Word) -> bool {
+    given.text == word.text && is_near(given, word)
+}
+
 fn is_same(given: &Word, word: &Word) -> bool {
-    overlaps(given, word) || (is_near(given, word) && given.text == word.text)
+    overlaps(given, word) || has_moved(given, word)
 }
 
 fn middle(word: &Word) -> u64 {

@@ -86,6 +86,14 @@ pub(super) struct PublishedState {
     pub(super) no_segment_since: gst::ClockTime,
 }
 
+impl PublishedState {
+    /// What came before does not count any more: at running time `now`, the wait for a segment begins.
+    fn await_segment(&mut self, now: Option<gst::ClockTime>) {
+        self.had_segment = false;
+        self.no_segment_since = now.unwrap_or_default();
+    }
+}
+
 #[glib::object_subclass]
 impl ObjectSubclass for NemoStt {
     const NAME: &'static str = "GstNemoStt";
@@ -300,8 +308,7 @@ impl BaseTransformImpl for NemoStt {
                 let mut published = lock(&self.published);
                 published.position = None;
                 published.last_data = None;
-                published.had_segment = false;
-                published.no_segment_since = self.obj().current_running_time().unwrap_or_default();
+                published.await_segment(self.obj().current_running_time());
             }
             EventView::StreamStart(start) => {
                 // Upstream may repeat itself in the middle of a word, as when pads are linked again.
@@ -320,8 +327,7 @@ impl BaseTransformImpl for NemoStt {
                 self.drain(Ending::EndOfStream);
                 self.session().end();
                 let mut published = lock(&self.published);
-                published.had_segment = false;
-                published.no_segment_since = self.obj().current_running_time().unwrap_or_default();
+                published.await_segment(self.obj().current_running_time());
             }
             // All caps that are accepted mean the same samples: whatever else they say, audio goes on.
             EventView::Segment(segment) => {

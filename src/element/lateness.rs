@@ -82,13 +82,13 @@ impl Lateness {
     /// clock, or when the source is not live, there is no hurry.
     pub(super) fn assess(
         &mut self,
-        end: Option<i64>,
+        end: i64,
         now: Option<gst::ClockTime>,
         allowance: gst::ClockTime,
         overload: NemoSttOverload,
     ) -> LatenessReport {
         let hurry = self.upstream.filter(|(live, _)| *live);
-        let Some(((end, now), (_, upstream))) = end.zip(now).zip(hurry) else {
+        let Some((now, (_, upstream))) = now.zip(hurry) else {
             return LatenessReport::default();
         };
         let late = signed(now).saturating_sub(end).saturating_sub(signed(upstream));
@@ -152,7 +152,7 @@ mod tests {
             self.end += 20;
             let now = (self.end + 20 + late) * MS;
             let end = signed(self.end * MS);
-            let report = self.lateness.assess(Some(end), Some(now), 100 * MS, self.overload);
+            let report = self.lateness.assess(end, Some(now), 100 * MS, self.overload);
             let took = if report.skip { 0 } else { computing };
             self.lateness.computed(Duration::from_millis(took), 20 * MS);
             report
@@ -164,7 +164,7 @@ mod tests {
         let mut lateness = Lateness::default();
         lateness.computed(Duration::from_secs(5), MS);
         let skip = NemoSttOverload::Skip;
-        let report = |lateness: &mut Lateness| lateness.assess(Some(0), Some(5_000 * MS), 100 * MS, skip);
+        let report = |lateness: &mut Lateness| lateness.assess(0, Some(5_000 * MS), 100 * MS, skip);
         assert_eq!(report(&mut lateness), LatenessReport::default());
         lateness.set_upstream(false, 20 * MS);
         assert_eq!(report(&mut lateness), LatenessReport::default());

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     payload::{Format, Payload},
     segment::Segment,
-    timestamps::Moment,
+    timestamps::{Moment, signed},
 };
 use crate::text::Ending;
 
@@ -117,7 +117,7 @@ impl OutputQueue {
         self.queue.push_back(Item::Event(segment.event(lateness)));
         let earlier = before.saturating_sub(lateness);
         let running = segment.running(self.position);
-        self.position = segment.at_running(running.saturating_add(super::timestamps::signed(earlier)));
+        self.position = segment.at_running(running.saturating_add(signed(earlier)));
     }
 
     /// The next text does not follow what came before.
@@ -125,8 +125,8 @@ impl OutputQueue {
         self.discont = true;
     }
 
-    /// Adds a text buffer. Text that comes too late for its time keeps its length, up to [`LONGEST_STAY`]. `next`: a time before which no other text
-    /// will begin, if the text shall stay until then.
+    /// Adds a text buffer. Text that comes too late for its time keeps its length, up to [`LONGEST_STAY`]. `next`: a time before
+    /// which no other text will begin, if the text is to stay until then.
     pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
         self.announce(&payload.segment);
         let start = self.here(payload.start, &payload.segment).max(self.position);

@@ -248,7 +248,7 @@ impl Session {
         Ok(false)
     }
 
-    /// All that came was note_processed on at running time `running`, in nanoseconds.
+    /// All that came is processed at running time `running`, in nanoseconds.
     pub(super) fn note_processed(&mut self, running: i64) {
         self.was_ahead = self.input_end.is_some_and(|end| end >= running);
     }
@@ -349,13 +349,9 @@ impl Session {
             transcriber.flush(&mut self.out);
         }
         self.out.flush();
-        self.segment = None;
-        self.was_flagged = false;
-        self.stamped_end = 0;
+        self.forget_input();
         self.last_length = 0;
         self.was_ahead = false;
-        self.input_end = None;
-        self.is_stalled = false;
         self.is_ended = false;
     }
 
@@ -363,7 +359,11 @@ impl Session {
     pub(super) fn end(&mut self) {
         self.is_ended = true;
         self.out.queue.end();
-        // The next stream has one of its own.
+        self.forget_input();
+    }
+
+    /// What comes next has a segment of its own.
+    fn forget_input(&mut self) {
         self.segment = None;
         self.was_flagged = false;
         self.stamped_end = 0;

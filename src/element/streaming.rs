@@ -195,12 +195,7 @@ impl NemoStt {
         let now = self.obj().current_running_time();
         let (report, max_delay) = {
             let mut lateness = lock(&self.lateness);
-            let report = lateness.assess(
-                Some(segment.running(end)),
-                now,
-                settings.processing(),
-                settings.overload,
-            );
+            let report = lateness.assess(segment.running(end), now, settings.processing(), settings.overload);
             (report, lateness.max_delay())
         };
         if report.grew {

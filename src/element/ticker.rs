@@ -18,10 +18,10 @@ use crate::lock::lock;
 
 /// It looks at the clock this often at least, and when a GAP is due.
 pub(super) const TICK: Duration = Duration::from_millis(50);
-/// A stream that was announced so long ago without any data is sparse, or a sink that prerolls waits for it.
-const ANNOUNCED: Duration = Duration::from_millis(50);
 /// And not more often than this.
 pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(2);
+/// A stream that was announced so long ago without any data is sparse, or a sink that prerolls waits for it.
+const ANNOUNCED: Duration = Duration::from_millis(50);
 
 /// The thread of one element.
 #[derive(Default)]

@@ -114,16 +114,14 @@ impl Transcriber {
         self.timestamps.duration(samples)
     }
 
-    /// Takes audio or a gap, to be note_processed on in steps.
+    /// Takes audio or a gap, to be worked on in steps.
     pub(super) fn push(&mut self, input: Input) {
         self.work.push_back(Work::Place(input));
     }
 
     /// Decides everything so far; the stream then starts over. Nothing happens where nothing came.
     pub(super) fn finish(&mut self, ending: Ending) {
-        if self.withholds() {
-            self.resolve(self.likely_cause());
-        }
+        self.stop_withholding();
         self.work.push_back(Work::Finish(ending));
     }
 
@@ -173,7 +171,7 @@ impl Transcriber {
             .is_some_and(|last| !Arc::ptr_eq(&last.segment, &input.segment));
         if self.withholds() && (input.confirmed || is_new_segment) {
             self.work.push_front(Work::Place(input));
-            self.resolve(self.likely_cause());
+            self.stop_withholding();
             return Ok(());
         }
         let waiting: u64 = self.withheld.iter().map(Input::samples).sum();
@@ -181,8 +179,8 @@ impl Transcriber {
         let placement = self.timestamps.place(&input.arrival(), &input.segment, count);
         if placement == Placement::Withhold {
             self.withheld.push_back(input);
-            if let Some(verdict) = self.watched() {
-                self.resolve(verdict);
+            if let Some(cause) = self.watched() {
+                self.resolve(cause);
             }
             return Ok(());
         }
@@ -308,11 +306,7 @@ impl Transcriber {
                 .map_or(settled, |next| next.min(settled));
             out.event(event, next, &self.timestamps, settings);
         }
-        let settled = match out.is_by_word() {
-            true => self.stream.settled(),
-            false => self.stream.settled_utterance(),
-        };
-        if let Some(settled) = self.timestamps.at(settled) {
+        if let Some(settled) = self.settled(out) {
             out.queue.gap_until(&settled);
         }
         self.timestamps.forget_before(self.stream.settled_utterance());
@@ -410,11 +404,15 @@ impl Transcriber {
         {
             return None;
         }
-        let settled = match out.is_by_word() {
+        self.settled(out).map(|moment| moment.running())
+    }
+
+    /// The moment before which no text begins that is still to be decided.
+    fn settled(&self, out: &Delivery) -> Option<Moment> {
+        self.timestamps.at(match out.is_by_word() {
             true => self.stream.settled(),
             false => self.stream.settled_utterance(),
-        };
-        self.timestamps.at(settled).map(|moment| moment.running())
+        })
     }
 
     /// Whether the output need not wait for anything of this stream.
@@ -469,10 +467,10 @@ impl Transcriber {
     }
 
     /// Works on what was withheld, before all other work.
-    fn resolve(&mut self, verdict: JumpCause) {
-        self.timestamps.resolve(verdict);
+    fn resolve(&mut self, cause: JumpCause) {
+        self.timestamps.resolve(cause);
         while let Some(mut input) = self.withheld.pop_back() {
-            match verdict {
+            match cause {
                 // The others are as far off as the first one.
                 JumpCause::Hole => input.confirmed |= self.withheld.is_empty(),
                 JumpCause::Late => input.pts = None,

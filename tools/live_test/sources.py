@@ -88,6 +88,16 @@ def stalling(stall, period):
     return lambda due: due - due % period + stall if due % period < stall else due
 
 
+def stalled(checks, player, stall, period, **stamps):
+    """Feeds the clip with such stalls, and checks that nothing is lost."""
+    player.feed(parts(clip(), arrival=stalling(stall, period), **stamps))
+    ended = player.run(30 + PATIENCE)
+    what = f"{stall * 1000:.0f} ms every {period * 1000:.0f}"
+    checks.check(ended, f"{what}: the stream ended")
+    all_words(checks, what, player)
+    never_steps_back(checks, what, player)
+
+
 @check(seconds=400)
 def stalls_of_stamped_arrival(checks):
     """A source stamps buffers as they come, and the network stalls: then all that was due comes at once."""
@@ -95,12 +105,7 @@ def stalls_of_stamped_arrival(checks):
         description = f"appsrc name=source is-live=true do-timestamp=true format=time caps={AUDIO}"
         with Player(f"{description} ! nemostt name=stt lookahead=480 ! fakesink sync=false") as player:
             player.play_when_loaded()
-            player.feed(parts(clip(), arrival=stalling(stall, period), stamp=lambda _: None))
-            ended = player.run(25 + PATIENCE)
-            what = f"{stall * 1000:.0f} ms every {period * 1000:.0f}"
-            checks.check(ended, f"{what}: the stream ended")
-            all_words(checks, what, player)
-            never_steps_back(checks, what, player)
+            stalled(checks, player, stall, period, stamp=lambda _: None)
 
 
 @check(seconds=200)
@@ -109,12 +114,7 @@ def stalls_of_right_stamps(checks):
     for stall, period in ((0.3, 1.0), (0.8, 3.0), (2.0, 5.0), (4.0, 9.0)):
         with Player(f"{LIVE} ! nemostt name=stt lookahead=480 ! fakesink sync=false") as player:
             player.play_when_loaded()
-            player.feed(parts(clip(), arrival=stalling(stall, period)))
-            ended = player.run(30 + PATIENCE)
-            what = f"{stall * 1000:.0f} ms every {period * 1000:.0f}"
-            checks.check(ended, f"{what}: the stream ended")
-            all_words(checks, what, player)
-            never_steps_back(checks, what, player)
+            stalled(checks, player, stall, period)
 
 
 @check(seconds=200)
