@@ -4,14 +4,16 @@
 //! trusts what a graph says of itself in places.
 //!
 //! Whatever passes has tensors as large as they say, nodes in the order of the data with the inputs and attributes their
-//! operations need, and every name once. That is ONNX's own specification (`docs/IR.md`), as far as it can be checked without
-//! shapes.
+//! operations need and of the element types that these take, and every name once. That is ONNX's own specification
+//! (`docs/IR.md`), as far as it can be checked without shapes.
 
 mod attributes;
 mod tensors;
+mod types;
 
 use std::collections::HashSet;
 
+use self::types::Types;
 use super::{DOMAIN, Fault, Graph, NodeProto, onnx::GraphProto};
 
 /// Branches and loops in each other. Exports of speech models have none, voice activity detectors two or three.
@@ -28,40 +30,47 @@ pub(super) fn validate(graph: &Graph, has_ours: bool) -> Result<(), Fault> {
             )));
         }
     }
-    check(&graph.graph, &HashSet::new(), 0, has_ours)
+    check(&graph.graph, (&HashSet::new(), &Types::new()), 0, has_ours)
 }
 
 fn damaged(what: String) -> Fault {
     Fault::Damaged { what }
 }
 
-/// `outer`: what a branch or loop sees of the graph around it.
-fn check(graph: &GraphProto, outer: &HashSet<&str>, depth: usize, has_ours: bool) -> Result<(), Fault> {
+/// `outer` and `outer_types`: what a branch or loop sees of the graph around it.
+fn check(
+    graph: &GraphProto,
+    (outer, outer_types): (&HashSet<&str>, &Types<'_>),
+    depth: usize,
+    has_ours: bool,
+) -> Result<(), Fault> {
     if depth > DEEPEST {
         return Err(damaged(format!(
             "it has branches or loops in each other, more than {DEEPEST}"
         )));
     }
-    let mut known = outer.clone();
+    let (mut known, mut types) = (outer.clone(), outer_types.clone());
     let mut weights = HashSet::new();
     for tensor in &graph.initializer {
         tensors::check(tensor)?;
         if !weights.insert(tensor.name()) {
             return Err(twice("weight", tensor.name()));
         }
+        types::note_weight(tensor, &mut types);
     }
     let mut inputs = HashSet::new();
     for input in &graph.input {
         if !inputs.insert(input.name()) {
             return Err(twice("input", input.name()));
         }
+        types::note_input(input, &mut types);
     }
     known.extend(weights);
     known.extend(inputs);
     // A branch may have a tensor of its own with a name from around it.
     let mut made: HashSet<&str> = known.difference(outer).copied().collect();
     for node in &graph.node {
-        check_node(node, &known, depth, has_ours)?;
+        check_node(node, (&known, &mut types), depth, has_ours)?;
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if !made.insert(output) {
                 return Err(twice("tensor", output));
@@ -78,10 +87,19 @@ fn check(graph: &GraphProto, outer: &HashSet<&str>, depth: usize, has_ours: bool
             return Err(twice("output", output.name()));
         }
     }
+    for value in graph.output.iter().chain(&graph.value_info) {
+        let checked = types::check_declared(value, &types);
+        checked.map_err(|what| damaged(format!("its tensor {} {what}", shown(value.name()))))?;
+    }
     Ok(())
 }
 
-fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize, has_ours: bool) -> Result<(), Fault> {
+fn check_node<'a>(
+    node: &'a NodeProto,
+    (known, types): (&HashSet<&str>, &mut Types<'a>),
+    depth: usize,
+    has_ours: bool,
+) -> Result<(), Fault> {
     let named = || format!("its node {} ({})", shown(node.name()), shown(node.op_type()));
     if node.op_type().is_empty() {
         return Err(damaged(format!("{} has no operation", named())));
@@ -114,12 +132,13 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize, has_ours: b
         )));
     }
     attributes::check(node).map_err(|what| damaged(format!("{} {what}", named())))?;
+    types::check(node, types).map_err(|what| damaged(format!("{} {what}", named())))?;
     for attribute in &node.attribute {
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
             tensors::check(tensor)?;
         }
         for graph in attribute.g.iter().chain(&attribute.graphs) {
-            check(graph, known, depth + 1, has_ours)?;
+            check(graph, (known, types), depth + 1, has_ours)?;
         }
     }
     Ok(())

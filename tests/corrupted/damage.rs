@@ -13,7 +13,7 @@ use crate::{
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The fields of ONNX's messages (`onnx.proto`).
-mod field {
+pub mod field {
     pub const MODEL_GRAPH: u64 = 7;
     pub const MODEL_OPSET: u64 = 8;
     pub const OPSET_DOMAIN: u64 = 1;
@@ -25,6 +25,7 @@ mod field {
     pub const VALUE_INFO: u64 = 13;
     pub const NODE_INPUT: u64 = 1;
     pub const NODE_OUTPUT: u64 = 2;
+    pub const NODE_NAME: u64 = 3;
     pub const NODE_OPERATOR: u64 = 4;
     pub const NODE_ATTRIBUTE: u64 = 5;
     pub const NODE_DOMAIN: u64 = 7;

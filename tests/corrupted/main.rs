@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod casts;
 mod child;
 mod damage;
 mod memory;

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
+    value::{Outlet, TensorElementType},
 };
 
 use super::{
@@ -53,15 +53,19 @@ impl Operator for Run {
         let calls: Option<Vec<Call>> = text.and_then(|text| serde_json::from_str(&text).ok());
         let calls = calls.ok_or_else(|| ort::Error::new("nobody can read of what a chain is made"))?;
         let outputs = context.sizes(OUTPUTS).unwrap_or_default();
-        let inputs = context.inputs()?.len();
+        let inputs = context.inputs()?;
         let mut numbers = HashSet::new();
         let mut work = Vec::new();
         for call in &calls {
             let source = InChain { node: context, call };
             let (done, reads) = self.work(&source)?;
-            if let Work::Attention(_) = done {
-                numbers.extend(reads.last());
-            }
+            let (rows, number) = match done {
+                Work::Attention(_) => reads.split_at(reads.len() - 1),
+                _ => (&reads[..], &[][..]),
+            };
+            check_types(&inputs, rows, TensorElementType::Float32)?;
+            check_types(&inputs, number, TensorElementType::Int64)?;
+            numbers.extend(number);
             work.push(chain::Call {
                 work: done,
                 inputs: reads,
@@ -69,7 +73,7 @@ impl Operator for Run {
             });
         }
         Ok(RunKernel {
-            chain: Chain::new(work, inputs, &outputs, self.threads).map_err(wrong)?,
+            chain: Chain::new(work, inputs.len(), &outputs, self.threads).map_err(wrong)?,
             numbers,
         })
     }
@@ -112,6 +116,23 @@ impl Run {
         let reads: Option<Vec<usize>> = reads.collect();
         Ok((work, reads.ok_or_else(|| wrong(Misfit::Missing))?))
     }
+}
+
+/// Refuses an input of the chain that is of another element type than a call takes. A chain declares its inputs as variadic
+/// and mixed, so ONNX Runtime checks nothing of what the nodes declared that it stands for.
+fn check_types(inputs: &[Outlet], reads: &[usize], expected: TensorElementType) -> ort::Result<()> {
+    // Others are values of the chain itself, which are all of float32.
+    for input in reads.iter().filter_map(|&read| inputs.get(read)) {
+        let found = input.dtype().tensor_type();
+        if found != Some(expected) {
+            let found = found.map_or_else(|| "no tensor".into(), |found| found.to_string());
+            return Err(ort::Error::new(format!(
+                "input {} of a chain is of type {found}, expected {expected}",
+                input.name()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// 0, which a chain refuses, where none is said.
