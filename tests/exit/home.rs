@@ -66,6 +66,19 @@ fn transcribe(place: &Place) {
         .filter(|line| network.iter().any(|word| line.contains(word)))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let written: Vec<&str> = calls.lines().filter(|line| writes_elsewhere(line, place)).collect();
+    assert!(written.is_empty(), "{written:#?}");
+}
+
+/// Whether a traced `openat` opened a file for writing that is neither the registry nor one of the kernel's.
+fn writes_elsewhere(line: &str, place: &Place) -> bool {
+    let opened = line.contains("openat(") && !line.contains(" = -1 ");
+    let writes = ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| line.contains(flag));
+    let own = place.path().join("registry.bin");
+    let is_own = [own.to_str().unwrap(), "/dev/", "/proc/"]
+        .iter()
+        .any(|path| line.contains(&format!("\"{path}")));
+    opened && writes && !is_own
 }
 
 fn can(command: &[&str]) -> bool {
