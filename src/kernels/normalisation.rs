@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{
-    matrix::TurnedOutput,
+    matrix::TurnedColumns,
     vectors::{silu, sum_of},
 };
 
@@ -55,8 +55,8 @@ impl Normalisation {
     /// Writes the rows of `input` to `output`.
     ///
     /// # Panics
-    /// If they are not of the same size.
-    pub(crate) fn turn(&self, input: &[f32], output: &TurnedOutput<'_>) {
+    /// If they are not of the same size, or the output has not all columns.
+    pub(crate) fn turn(&self, input: &[f32], mut output: TurnedColumns<'_>) {
         thread_local! {
             /// Room for what is known of rows, and for some columns of all of them, kept for the next ones.
             static ROOM: RefCell<(Vec<Moments>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };

@@ -14,8 +14,6 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::matrix::Output;
-
 /// Vectors whose sums are in registers at a time: a processor begins the next sum before the last one is done.
 const VECTORS: usize = 4;
 
@@ -110,20 +108,14 @@ impl Subsampling {
         })
     }
 
-    /// Computes frame `frame` of the output, whose rows are frames: \[frequencies, channels\].
+    /// Computes frame `frame` of the output: \[frequencies, channels\].
     ///
     /// # Panics
-    /// If the input has no [sizes](Self::sizes), or the output other ones.
-    ///
-    /// # Safety
-    /// No two threads may compute the same frame of the same output at the same time.
-    #[allow(unsafe_code)]
-    pub(crate) unsafe fn convolve(&self, frame: usize, (input, mask): (&[f32], &[f32]), output: &Output<'_>) {
+    /// If the input has no [sizes](Self::sizes), or there is no such frame or other room than it takes.
+    pub(crate) fn convolve(&self, frame: usize, (input, mask): (&[f32], &[f32]), row: &mut [f32]) {
         let Some(sizes) = self.sizes(input.len(), mask.len()) else {
             panic!("the input of a convolution does not fit its weights");
         };
-        // SAFETY: the caller's promise.
-        let row = unsafe { output.row(frame) };
         assert!(frame < sizes.output[0] && row.len() == sizes.output[1] * self.channels());
         let work = Frame {
             convolution: self,
@@ -302,13 +294,8 @@ mod tests {
         };
         assert_eq!(convolution.sizes(input.len(), mask.len()), Some(sizes));
         let mut values = vec![f32::NAN; out_frames * out_bins * channels];
-        let rows = Output::new(&mut values, out_bins * channels);
-        for frame in (0..out_frames).rev() {
-            // SAFETY: one after the other.
-            #[allow(unsafe_code)]
-            unsafe {
-                convolution.convolve(frame, (&input, &mask), &rows);
-            }
+        for (frame, row) in values.chunks_exact_mut(out_bins * channels).enumerate().rev() {
+            convolution.convolve(frame, (&input, &mask), row);
         }
         // What lies at a place that is counted with the padding, in double precision.
         let value = |t: usize, f: usize, c: usize| {

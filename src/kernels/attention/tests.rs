@@ -125,9 +125,11 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
         for head in (0..heads).rev() {
             // SAFETY: one after the other.
             #[allow(unsafe_code)]
-            unsafe {
-                attention.attend(head, &step, Target::Rows(&output));
-            }
+            let (cached, columns) = unsafe {
+                let columns = output.columns(attention.columns_of(head));
+                (attention.cached(head, &step), columns)
+            };
+            attention.attend(head, &step, cached, Target::Rows(columns));
         }
         for (got, expected) in got.iter().zip(slowly(&layer, scale, &inputs, oldest)) {
             assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");

@@ -8,7 +8,7 @@ use std::arch::{asm, x86_64::*};
 
 use super::{
     super::{
-        Output,
+        Columns,
         avx512::{LANES, activate, end as end_row, largest_of_columns, load, store},
         ending::Column,
         pages::BEYOND,
@@ -155,14 +155,13 @@ pub(super) fn end(
     sums: &[[f32; COLUMNS]],
     column: &Column<'_>,
     more: Option<&[f32]>,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     place: (usize, usize),
 ) {
     assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
     // The last panel may have columns that the output has not.
-    let first_columns = (0..COLUMNS)
-        .step_by(LANES)
-        .take_while(|first| place.1 + first < output.columns);
+    let width = output.width();
+    let first_columns = (0..COLUMNS).step_by(LANES).take_while(|first| place.1 + first < width);
     for first in first_columns {
         let scales = _mm512_mul_ps(load(&column.scales[first..]), _mm512_set1_ps(PART));
         let bias = load(&column.bias[first..]);

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{
     super::{
-        Output,
+        Columns,
         avx512::{LANES, end as end_row, largest_of_columns, load, without_sign},
         ending::Column,
         scale::Scale,
@@ -97,7 +97,7 @@ pub(super) fn end(
     row_scales: &[f32],
     column: &Column<'_>,
     more: Option<&[f32]>,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     place: (usize, usize),
 ) {
     /// What a sum is of the next one.
