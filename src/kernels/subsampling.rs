@@ -267,7 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::noise;
+    use crate::kernels::{cases, most, noise};
 
     const CAUSAL: Shape = Shape {
         kernel: [3, 3],
@@ -332,6 +332,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sizes of real layers take Miri minutes")]
     fn sizes_of_real_models() {
         check(CAUSAL, 256, [25, 80], (true, true));
         check(CAUSAL, 256, [13, 41], (false, false));
@@ -356,14 +357,14 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(cases(96))]
         #[test]
         fn any_size(
             kernel in [1_usize..5, 1_usize..5],
             strides in [1_usize..4, 1_usize..4],
             before in [0_usize..6, 0_usize..6],
             after in [0_usize..6, 0_usize..6],
-            channels in 1_usize..150,
+            channels in 1_usize..most(150),
             input in [1_usize..9, 1_usize..9],
             kind in any::<(bool, bool)>(),
         ) {

@@ -54,7 +54,8 @@ impl<'a> Cache<'a> {
     /// other part of the same head may live, not even one of a copy of the cache.
     pub(crate) unsafe fn head(&self, head: usize, sizes: Sizes) -> Cached<'a> {
         let size = sizes.left * sizes.width;
-        assert!((head + 1) * size <= self.length);
+        let start = head.checked_mul(size);
+        assert!(start.is_some_and(|start| start <= self.length && size <= self.length - start));
         // SAFETY: that lies within, and is this head's alone. What is in the same place has one reference.
         unsafe {
             let next = slice::from_raw_parts_mut(self.next.add(head * size), size);

@@ -72,17 +72,14 @@ pub(super) fn largest_of_columns<const COLUMNS: usize>(rows: &[[f32; COLUMNS]]) 
 
 /// What `ending` makes of sums.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn activate(value: __m512, ending: Ending) -> __m512 {
     if ending == Ending::Plain {
         return value;
     }
-    // `pulp` wants more than this function is compiled for. Whoever has looked once looks at a number in memory.
-    let Some(simd) = pulp::x86::V4::try_new() else {
-        unreachable!("all that is compiled for such vectors is called where `is_there` only");
-    };
-    // SAFETY: both are 16 floats.
+    // SAFETY: this function is compiled for all that `pulp` asks for beyond what every x86-64 has; both are 16 floats.
     unsafe {
+        let simd = pulp::x86::V4::new_unchecked();
         let value = transmute::<__m512, pulp::f32x16>(value);
         transmute::<pulp::f32x16, __m512>(ending.of(simd, value))
     }
@@ -94,7 +91,7 @@ pub(super) fn activate(value: __m512, ending: Ending) -> __m512 {
 /// # Panics
 /// If that lies beyond the output, or `more` is of another size.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn end(
     value: __m512,
     ending: Ending,
@@ -111,5 +108,6 @@ pub(super) fn end(
         assert!(more.len() == whole);
         value = _mm512_add_ps(value, load(&more[start..start + width]));
     }
-    store(&mut room[..width], value);
+    // SAFETY: no more is written than there is room for.
+    unsafe { _mm512_mask_storeu_ps(room.as_mut_ptr(), mask(width), value) };
 }

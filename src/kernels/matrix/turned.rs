@@ -118,8 +118,10 @@ impl<'a> TurnedColumns<'a> {
     /// If these are not its columns, there is no such group, or `block` is too small.
     #[inline(always)]
     pub(super) fn put(&mut self, group: usize, first: usize, (block, stride): (&[f32], usize), count: usize) {
-        let start = group * self.share;
-        assert!(start < self.rows && self.columns.start <= first && first + count <= self.columns.end);
+        let start = group.saturating_mul(self.share);
+        let columns = &self.columns;
+        assert!(start < self.rows && columns.start <= first && first <= columns.end);
+        assert!(count <= columns.end - first);
         let together = self.share.min(self.rows - start);
         // SAFETY: that lies within: behind all groups before it, and behind the columns before these of the same group. Nobody
         // else has these columns.
@@ -179,7 +181,14 @@ mod tests {
         // SAFETY: nobody else has the output.
         #[allow(unsafe_code)]
         let mut columns = unsafe { output.turned(4..12) };
-        for (group, first, count) in [(0, 3, 2), (0, 10, 3), (2, 4, 1), (0, 20, 1)] {
+        for (group, first, count) in [
+            (0, 3, 2),
+            (0, 10, 3),
+            (2, 4, 1),
+            (0, 20, 1),
+            (0, 5, usize::MAX - 3),
+            (usize::MAX / 8 + 2, 5, 1),
+        ] {
             let put = AssertUnwindSafe(|| columns.put(group, first, (&input, depth), count));
             assert!(catch_unwind(put).is_err(), "{group}, {first}, {count}");
         }

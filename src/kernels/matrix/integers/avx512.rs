@@ -150,7 +150,7 @@ pub(super) fn sum<const ROWS: usize>(input: &[f32], panel: &[u8], sums: &mut [[f
 ///
 /// # Panics
 /// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn end(
     sums: &[[f32; COLUMNS]],
     column: &Column<'_>,
@@ -176,7 +176,7 @@ pub(super) fn end(
 ///
 /// # Panics
 /// If there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn finish(sums: &mut [[f32; COLUMNS]], column: &Column<'_>) {
     assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
     for first in (0..COLUMNS).step_by(LANES) {

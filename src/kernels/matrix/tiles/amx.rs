@@ -21,12 +21,13 @@ pub(super) fn ask() -> bool {
     const XFEATURE_XTILEDATA: libc::c_long = 18;
     /// Bits of EDX of leaf 7 (Intel's manual, volume 2A, CPUID).
     const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
-    let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
-    let has_tiles = has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8;
+    let has_tiles = || {
+        let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
+        has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8
+    };
     // SAFETY: two numbers go in and one comes out.
-    has_tiles
-        && avx512::is_there()
-        && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    let may_use = || unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 };
+    avx512::is_there() && has_tiles() && may_use()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -91,7 +91,7 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMN
 ///
 /// # Panics
 /// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn end(
     sums: &Sums,
     row_scales: &[f32],
