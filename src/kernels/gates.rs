@@ -24,8 +24,7 @@ pub(crate) struct Step<'a> {
 impl Step<'_> {
     /// Whether its inputs fit each other.
     pub(crate) fn is_whole(&self) -> bool {
-        let fits = |sums: &[f32]| sums.len().is_multiple_of(GATES) && sums.len() / GATES == self.cells.len();
-        self.sums.iter().all(|sums| fits(sums))
+        are_whole(self.sums.map(<[f32]>::len), self.cells.len())
     }
 
     /// Writes the next state and the next cells of these units.
@@ -41,6 +40,12 @@ impl Step<'_> {
             cells,
         });
     }
+}
+
+/// Whether so many sums and cells are those of a step: see [`Step::is_whole`].
+pub(super) fn are_whole(sums: [usize; 2], cells: usize) -> bool {
+    let fits = |&sums: &usize| sums.is_multiple_of(GATES) && sums / GATES == cells;
+    sums.iter().all(fits)
 }
 
 struct Apply<'a> {

@@ -27,6 +27,18 @@ pub(crate) mod scores;
 pub(crate) mod subsampling;
 mod vectors;
 
+/// How many cases of a property to try, where `count` are enough: Miri takes seconds for each.
+#[cfg(test)]
+fn cases(count: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config::with_cases(if cfg!(miri) { 2 } else { count })
+}
+
+/// A size below which sizes are tried: a tenth under Miri, but for what is small.
+#[cfg(test)]
+fn most(size: usize) -> usize {
+    if cfg!(miri) { (size / 10).max(4) } else { size }
+}
+
 /// Repeatable noise between -1 and 1.
 #[cfg(test)]
 fn noise(count: usize, mut seed: u32) -> Vec<f32> {

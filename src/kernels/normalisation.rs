@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{
-    matrix::TurnedOutput,
+    matrix::TurnedColumns,
     vectors::{silu, sum_of},
 };
 
@@ -55,8 +55,8 @@ impl Normalisation {
     /// Writes the rows of `input` to `output`.
     ///
     /// # Panics
-    /// If they are not of the same size.
-    pub(crate) fn turn(&self, input: &[f32], output: &TurnedOutput<'_>) {
+    /// If they are not of the same size, or the output has not all columns.
+    pub(crate) fn turn(&self, input: &[f32], mut output: TurnedColumns<'_>) {
         thread_local! {
             /// Room for what is known of rows, and for some columns of all of them, kept for the next ones.
             static ROOM: RefCell<(Vec<Moments>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
@@ -207,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::noise;
+    use crate::kernels::{cases, noise};
 
     fn check(rows: usize, width: usize, mean: f32, gates: bool) {
         let input: Vec<f32> = noise(rows * width, 1).into_iter().map(|value| value + mean).collect();
@@ -237,6 +237,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "sizes of real layers take Miri minutes")]
     fn sizes_of_real_layers() {
         for (rows, width) in [(1, 512), (2, 512), (14, 512), (14, 176), (3, 1024)] {
             check(rows, width, 0.0, false);
@@ -262,7 +263,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(cases(48))]
         #[test]
         fn any_size(rows in 0_usize..4, width in 2_usize..70, gates: bool) {
             check(rows, width, 0.5, gates);

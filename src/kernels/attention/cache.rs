@@ -18,15 +18,14 @@ pub(crate) struct Cache<'a> {
     values: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: threads share it only to work on different heads: see `Attention::attend`.
+// SAFETY: it only says where the values are. Heads are made by who promises that nobody else has the same.
 unsafe impl Sync for Cache<'_> {}
 
-impl Cache<'_> {
+impl<'a> Cache<'a> {
     /// `length` values at `now`, and as many at `next`.
     ///
     /// # Safety
-    /// They must be there for as long as this lives, and be either the same or have no value in common; nobody else may
-    /// write the first, or read or write the others.
+    /// They must be there for as long as this lives, and be either the same or have no value in common.
     pub(crate) unsafe fn new(now: *const f32, next: *mut f32, length: usize) -> Self {
         Self {
             now,
@@ -40,52 +39,67 @@ impl Cache<'_> {
         self.length
     }
 
-    /// Where a head's part is.
+    /// Where a head's part is, if there is one.
     pub(super) fn place(&self, head: usize, sizes: Sizes) -> *const f32 {
         self.now.wrapping_add(head * sizes.left * sizes.width)
     }
 
-    /// A head's part.
-    ///
-    /// # Safety
-    /// Nobody may [renew](Self::renew) it as long as it is borrowed.
+    /// The part of head `head`.
     ///
     /// # Panics
     /// If there is no such part.
-    pub(super) unsafe fn part(&self, head: usize, sizes: Sizes) -> &[f32] {
-        let size = sizes.left * sizes.width;
-        assert!((head + 1) * size <= self.length);
-        // SAFETY: that lies within.
-        unsafe { slice::from_raw_parts(self.place(head, sizes), size) }
-    }
-
-    /// Makes a head's part that of the next step: what is this head's of `new`, \[frames, heads · width\], goes where the oldest
-    /// rows are.
     ///
     /// # Safety
-    /// No two threads may renew the same part at the same time, nor may it be borrowed.
+    /// As long as the part lives, nobody else may write what is in it, nor read what is in its [next](Cached::renew) one; no
+    /// other part of the same head may live, not even one of a copy of the cache.
+    pub(crate) unsafe fn head(&self, head: usize, sizes: Sizes) -> Cached<'a> {
+        let size = sizes.left * sizes.width;
+        let start = head.checked_mul(size);
+        assert!(start.is_some_and(|start| start <= self.length && size <= self.length - start));
+        // SAFETY: that lies within, and is this head's alone. What is in the same place has one reference.
+        unsafe {
+            let next = slice::from_raw_parts_mut(self.next.add(head * size), size);
+            match std::ptr::eq(self.now, self.next) {
+                true => Cached { apart: None, next },
+                false => Cached {
+                    apart: Some(slice::from_raw_parts(self.place(head, sizes), size)),
+                    next,
+                },
+            }
+        }
+    }
+}
+
+/// A head's part of a cache.
+#[derive(Debug)]
+pub(crate) struct Cached<'a> {
+    /// Where it is, if that is not where the next one goes.
+    apart: Option<&'a [f32]>,
+    next: &'a mut [f32],
+}
+
+impl Cached<'_> {
+    /// Its rows.
+    pub(super) fn rows(&self) -> &[f32] {
+        self.apart.unwrap_or(self.next)
+    }
+
+    /// Makes it that of the next step: what is head `head`'s of `new`, \[frames, heads · width\], goes where the oldest rows
+    /// are.
     ///
     /// # Panics
-    /// If there is no such part, or no such row.
-    pub(super) unsafe fn renew(&self, head: usize, sizes: Sizes, new: &[f32], oldest: usize) {
+    /// If it is of another size, or there is no such head.
+    pub(super) fn renew(self, head: usize, sizes: Sizes, new: &[f32], oldest: usize) {
         let Sizes { width, left, .. } = sizes;
-        let size = left * width;
-        assert!((head + 1) * size <= self.length);
-        // SAFETY: that lies within, and is this head's alone.
-        let next = unsafe {
-            let next = self.next.add(head * size);
-            let now = self.place(head, sizes);
-            if !std::ptr::eq(now, next) {
-                now.copy_to_nonoverlapping(next, size);
-            }
-            slice::from_raw_parts_mut(next, size)
-        };
+        if let Some(now) = self.apart {
+            self.next.copy_from_slice(now);
+        }
         if left == 0 {
             return;
         }
         for (frame, row) in new.chunks_exact(sizes.all()).enumerate() {
             let place = (oldest + frame) % left;
-            next[place * width..][..width].copy_from_slice(&row[head * width..][..width]);
+            self.next[place * width..][..width].copy_from_slice(&row[head * width..][..width]);
         }
     }
 }

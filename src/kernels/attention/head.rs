@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    Attention, Cache, LANES, Sizes, Step,
+    Attention, LANES, Sizes, Step,
     product::multiply,
     table::{Room, SQUARE, Table},
 };
@@ -21,6 +21,8 @@ pub(super) struct Head<'a> {
     pub(super) attention: &'a Attention,
     pub(super) index: usize,
     pub(super) step: &'a Step<'a>,
+    /// What is this head's of cached keys and values.
+    pub(super) cached: [&'a [f32]; 2],
 }
 
 /// Does one head.
@@ -94,11 +96,8 @@ impl<'a> Rooms<'a> {
 
 impl<'a> Head<'a> {
     /// What is this head's of cached and new rows, in the order of time.
-    fn parts(self, (cached, new): &'a (Cache<'a>, &'a [f32])) -> [Table<'a>; 3] {
+    fn parts(self, cached: &'a [f32], new: &'a [f32]) -> [Table<'a>; 3] {
         let Sizes { width, frames, .. } = self.attention.sizes;
-        // SAFETY: `attend` renews it when all this is over, and no other thread has to do with this head.
-        #[allow(unsafe_code)]
-        let cached = unsafe { cached.part(self.index, self.attention.sizes) };
         let (newer, older) = cached.split_at(self.step.oldest * width);
         let cached = |values: &'a [f32]| Table {
             values,
@@ -118,10 +117,14 @@ impl<'a> Head<'a> {
         &table[self.index * size..][..size]
     }
 
-    /// The one that is probably done next on this thread.
-    fn next(self) -> Option<Self> {
-        let index = self.index + 1;
-        (index < self.attention.sizes.heads).then_some(Self { index, ..self })
+    /// The keys that are probably read next on this thread: those of the next head.
+    fn next_keys(self) -> Ahead {
+        let Sizes { width, left, heads, .. } = self.attention.sizes;
+        let head = self.index + 1;
+        match head < heads {
+            true => Ahead::at(self.step.keys.0.place(head, self.attention.sizes), left * width),
+            false => Ahead::nothing(),
+        }
     }
 
     /// This head's positions.
@@ -130,12 +133,6 @@ impl<'a> Head<'a> {
             sizes, position_count, ..
         } = self.attention;
         self.part(&self.attention.positions, sizes.width * position_count)
-    }
-
-    /// This head's part of a cache. No thread has looked at it since the last step, and all weights were read since.
-    fn cached(self, (cache, _): &(Cache<'_>, &[f32])) -> Ahead {
-        let Sizes { width, left, .. } = self.attention.sizes;
-        Ahead::at(cache.place(self.index, self.attention.sizes), left * width)
     }
 
     /// This head's queries with one of the biases. Scores are scaled with them, for they are fewer.
@@ -156,7 +153,7 @@ impl<'a> Head<'a> {
     #[inline(always)]
     fn contents<S: Simd>(self, simd: S, rooms: &mut Rooms<'_>) {
         let Sizes { width, frames, .. } = self.attention.sizes;
-        let parts = self.parts(&self.step.keys);
+        let parts = self.parts(self.cached[0], self.step.keys.1);
         let mut ahead = Ahead::of(self.position_table());
         self.queries(&self.attention.biases[0], &mut rooms.queries);
         // A query's product with a key is a vector whose numbers have to be summed up, which takes longer than the product.
@@ -202,7 +199,8 @@ impl<'a> Head<'a> {
         };
         let query = |frame: usize| &rooms.queries.row(frame)[..width];
         let size = (frames, a.position_count);
-        let ahead = self.cached(&self.step.values);
+        // No thread has looked at them since the last step, and all weights were read since.
+        let ahead = Ahead::of(self.cached[1]);
         multiply(simd, query, &[table], &mut rooms.by_position, size, ahead);
         for (frame, scores) in rooms.scores.rows_mut().take(frames).enumerate() {
             let by_position = &rooms.by_position.row(frame)[a.first_positions[frame]..][..keys];
@@ -219,7 +217,7 @@ impl WithSimd for Attend<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let (head, Sizes { width, frames, .. }) = (self.head, self.head.attention.sizes);
         let keys = head.attention.sizes.keys();
         let mut rooms = Rooms::new::<S>(head.attention, self.room);
@@ -228,20 +226,24 @@ impl WithSimd for Attend<'_> {
         for (scores, total) in rooms.scores.rows_mut().zip(&mut *rooms.totals.values) {
             *total = softmax(simd, scores);
         }
-        let values = head.parts(&head.step.values);
+        let values = head.parts(head.cached[1], head.step.values.1);
         let weights = |frame: usize| &rooms.scores.row(frame)[..keys];
-        let ahead = head
-            .next()
-            .map_or_else(Ahead::nothing, |next| next.cached(&head.step.keys));
-        multiply(simd, weights, &values, &mut rooms.sums, (frames, width), ahead);
+        multiply(
+            simd,
+            weights,
+            &values,
+            &mut rooms.sums,
+            (frames, width),
+            head.next_keys(),
+        );
         for (frame, (sums, total)) in rooms.sums.rows_mut().zip(&*rooms.totals.values).enumerate() {
             let factor = 1.0 / total;
             sums.iter_mut().for_each(|sum| *sum *= factor);
-            if let Target::Rows(output) = self.output {
+            if let Target::Rows(output) = &mut self.output {
                 output.put(frame, head.index * width, sums);
             }
         }
-        if let Target::Turned(output) = self.output {
+        if let Target::Turned(output) = &mut self.output {
             output.put_all(head.index * width, (rooms.sums.values, rooms.sums.length), width);
         }
     }

@@ -16,11 +16,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use pulp::Arch;
 
-pub(crate) use self::cache::Cache;
+pub(crate) use self::cache::{Cache, Cached};
 use self::head::{Attend, Head};
 use super::{ahead::Ahead, matrix::Target};
 
@@ -134,14 +134,18 @@ impl Attention {
 
     /// Whether the sizes of `step` fit.
     pub(crate) fn takes(&self, step: &Step<'_>) -> bool {
+        let lengths = |(cached, new): (Cache<'_>, &[f32])| [cached.length(), new.len()];
+        let ([old_keys, new_keys], [old_values, new_values]) = (lengths(step.keys), lengths(step.values));
+        let [queries, mask] = [step.queries.len(), step.mask.len()];
+        self.takes_lengths([queries, old_keys, new_keys, old_values, new_values, mask], step.oldest)
+    }
+
+    /// As [`takes`](Self::takes): how many queries, cached and new keys, cached and new values, and numbers of the mask there
+    /// are.
+    pub(super) fn takes_lengths(&self, lengths: [usize; 6], oldest: usize) -> bool {
         let Sizes { frames, left, .. } = self.sizes;
-        let rows = [left, frames].map(|rows| rows * self.sizes.all());
-        let fit = |(cached, new): &(Cache<'_>, &[f32])| [cached.length(), new.len()] == rows;
-        step.queries.len() == rows[1]
-            && fit(&step.keys)
-            && fit(&step.values)
-            && step.mask.len() == frames * self.sizes.keys()
-            && step.oldest < left.max(1)
+        let [old, new] = [left, frames].map(|rows| rows * self.sizes.all());
+        lengths == [new, old, new, old, new, frames * self.sizes.keys()] && oldest < left.max(1)
     }
 
     /// Asks memory for what [`attend`](Self::attend) will read first for a head, if its cached keys are at `keys`.
@@ -150,16 +154,31 @@ impl Attention {
         Ahead::at(keys.wrapping_add(head * size), size).fetch(usize::MAX);
     }
 
-    /// Does head `head`. All heads, in any order and on any threads, write all of `output`, \[frames, heads · width\], and the
-    /// next caches.
+    /// The columns of the output that head `head` writes: no two heads have one in common.
+    pub(crate) fn columns_of(&self, head: usize) -> Range<usize> {
+        head * self.sizes.width..(head + 1) * self.sizes.width
+    }
+
+    /// The parts of the caches of `step` that head `head` reads and writes.
     ///
     /// # Panics
-    /// If `step` is not [taken](Self::takes), or there is no room for a result.
+    /// If there is no such head.
     ///
     /// # Safety
-    /// No two threads may do the same head for the same output and caches at the same time.
+    /// As for [`Cache::head`], of both caches.
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn attend(&self, head: usize, step: &Step<'_>, output: Target<'_>) {
+    pub(crate) unsafe fn cached<'a>(&self, head: usize, step: &Step<'a>) -> [Cached<'a>; 2] {
+        // SAFETY: the caller's promise.
+        [step.keys, step.values].map(|(cache, _)| unsafe { cache.head(head, self.sizes) })
+    }
+
+    /// Does head `head`, with [what is its](Self::cached) of the caches. All heads, in any order and on any threads, write all
+    /// of an output, \[frames, heads · width\], and the next caches.
+    ///
+    /// # Panics
+    /// If `step` is not [taken](Self::takes), or what is cached is of another size; if the output has not the
+    /// [columns](Self::columns_of) of the head.
+    pub(crate) fn attend(&self, head: usize, step: &Step<'_>, cached: [Cached<'_>; 2], output: Target<'_>) {
         thread_local! {
             /// Room for one head, kept for the next one.
             static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -170,12 +189,12 @@ impl Attention {
                 attention: self,
                 index: head,
                 step,
+                cached: cached.each_ref().map(Cached::rows),
             };
             Arch::new().dispatch(Attend { head, output, room });
         });
-        for (cached, new) in [step.keys, step.values] {
-            // SAFETY: the caller's promise; nothing is borrowed any more.
-            unsafe { cached.renew(head, self.sizes, new, step.oldest) };
+        for (cached, (_, new)) in cached.into_iter().zip([step.keys, step.values]) {
+            cached.renew(head, self.sizes, new, step.oldest);
         }
     }
 }

@@ -5,14 +5,17 @@
 //! What comes between its first and its last step lies in a few buffers that are used again as soon as nobody reads them any
 //! more: so they stay in the processor's cache, through which all weights pass.
 
-use std::sync::Arc;
+use std::{
+    cell::UnsafeCell,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+};
 
 use super::{
     Input, Misfit,
     steps::{Step, Steps},
 };
 use crate::kernels::{
-    matrix::{Room, TurnedOutput},
+    matrix::{Output, Room, TurnedColumns},
     normalisation::Normalisation,
 };
 
@@ -40,6 +43,13 @@ struct Span {
     length: usize,
 }
 
+// SAFETY: it only says where values are. Who reads and writes them promises that it may.
+#[allow(unsafe_code)]
+unsafe impl Send for Span {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for Span {}
+
 const NOWHERE: Span = Span {
     start: std::ptr::null_mut(),
     length: 0,
@@ -62,45 +72,45 @@ struct Value {
 #[derive(Default)]
 pub(super) struct Own {
     ready: Vec<f32>,
-    /// The normalisation that they are of, by its address: the same one is asked for by several products.
-    made_by: Option<*const Normalisation>,
+    /// The address of the normalisation that they are of: the same one is asked for by several products.
+    made_by: Option<usize>,
 }
 
 impl Own {
     /// `rows` normalised and turned.
     pub(super) fn normalised(&mut self, normalisation: &Arc<Normalisation>, rows: &[f32]) -> &[f32] {
-        let address = Arc::as_ptr(normalisation);
+        let address = Arc::as_ptr(normalisation).addr();
         let ready = &mut self.ready[..rows.len()];
         if self.made_by != Some(address) {
-            normalisation.turn(rows, &TurnedOutput::new(ready, normalisation.width()));
+            normalisation.turn(rows, TurnedColumns::all(ready, normalisation.width()));
             self.made_by = Some(address);
         }
         ready
     }
 }
 
+/// Where digits of inputs are. Either one thread writes them, or some read them.
+#[derive(Default)]
+struct Digits(UnsafeCell<Room>);
+
+// SAFETY: only `Buffers::digits` and `Buffers::digits_mut` look into it, and who calls them promises that it may.
+#[allow(unsafe_code)]
+unsafe impl Sync for Digits {}
+
 /// See the [module](self).
 pub(super) struct Buffers {
     values: Vec<Value>,
     buffers: Vec<Vec<f32>>,
-    /// Where digits of inputs are, by the numbers of buffers. Only one thread at a time has to do with one of them, or all
-    /// read it.
-    rooms: Vec<std::cell::UnsafeCell<Room>>,
-    /// Of each member, who alone has to do with it.
-    own: Vec<std::cell::UnsafeCell<Own>>,
+    /// By the numbers of buffers.
+    digits: Vec<Digits>,
+    /// Of each member. Nobody waits for another one: see [`own`](Self::own).
+    own: Vec<Mutex<Own>>,
     /// How many values members make ready for themselves, at most.
     own_length: usize,
     /// Lengths of the inputs that the other lengths were found for.
     known: Vec<usize>,
     inputs: usize,
 }
-
-// SAFETY: threads read and write through it only what `Span`s and `rooms` hold, as the steps of a phase demand.
-#[allow(unsafe_code)]
-unsafe impl Sync for Buffers {}
-// SAFETY: pointers in it are set anew in each run.
-#[allow(unsafe_code)]
-unsafe impl Send for Buffers {}
 
 impl Buffers {
     /// Gives each place that is not an input or an output a buffer from the phase that writes it to the last one that reads it.
@@ -147,8 +157,8 @@ impl Buffers {
         Self {
             values,
             buffers: vec![Vec::new(); count],
-            rooms: (0..count).map(|_| Room::default().into()).collect(),
-            own: (0..members).map(|_| Own::default().into()).collect(),
+            digits: (0..count).map(|_| Digits::default()).collect(),
+            own: (0..members).map(|_| Mutex::default()).collect(),
             own_length: 0,
             known: Vec::new(),
             inputs,
@@ -161,14 +171,26 @@ impl Buffers {
         self.buffers.len()
     }
 
-    pub(super) fn set_input(&mut self, number: usize, input: Input<'_>) {
+    /// Forgets where the inputs and `outputs` of the last run were, which may be gone by now.
+    pub(super) fn forget_places(&mut self, outputs: &[usize]) {
+        let (inputs, made) = self.values.split_at_mut(self.inputs);
+        inputs.iter_mut().for_each(|value| value.rows = NOWHERE);
+        for &output in outputs {
+            // No input is an output.
+            if let Some(value) = output.checked_sub(inputs.len()).and_then(|index| made.get_mut(index)) {
+                value.rows = NOWHERE;
+            }
+        }
+    }
+
+    pub(super) fn set_input(&mut self, number: usize, input: Input) {
         let value = &mut self.values[number];
         match input {
-            // Never written: no step has an input of the chain among what it writes.
+            // Never written: no step has an input of the chain among what it writes, but for caches in place.
             Input::Floats(floats, _) => {
                 value.length = floats.len();
                 value.rows = Span {
-                    start: floats.as_ptr().cast_mut(),
+                    start: floats.cast::<f32>().cast_mut(),
                     length: floats.len(),
                 };
             }
@@ -177,10 +199,10 @@ impl Buffers {
     }
 
     /// `false`: it is of another length than the output has.
-    pub(super) fn set_output(&mut self, number: usize, room: &mut [f32]) -> bool {
+    pub(super) fn set_output(&mut self, number: usize, room: *mut [f32]) -> bool {
         let value = &mut self.values[number];
         value.rows = Span {
-            start: room.as_mut_ptr(),
+            start: room.cast(),
             length: room.len(),
         };
         value.length == room.len()
@@ -205,7 +227,7 @@ impl Buffers {
     /// Inputs have other values now: what members made of the last ones is not theirs.
     pub(super) fn forget_own(&mut self) {
         for own in &mut self.own {
-            own.get_mut().made_by = None;
+            own.get_mut().unwrap_or_else(PoisonError::into_inner).made_by = None;
         }
     }
 
@@ -218,14 +240,14 @@ impl Buffers {
         self.own_length = self.own_length.max(length);
     }
 
-    /// What member `member` has to itself.
-    ///
-    /// # Safety
-    /// Nobody else may be that member.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
-    pub(super) unsafe fn own(&self, member: usize) -> &mut Own {
-        // SAFETY: the caller's promise.
-        unsafe { &mut *self.own[member].get() }
+    /// What member `member` has to itself. `None`: another thread is that member right now.
+    pub(super) fn own(&self, member: usize) -> Option<MutexGuard<'_, Own>> {
+        match self.own[member].try_lock() {
+            Ok(own) => Some(own),
+            // Whatever a panic left in it is forgotten with the run.
+            Err(TryLockError::Poisoned(own)) => Some(own.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(super) fn set_length(&mut self, value: usize, length: usize) {
@@ -244,7 +266,8 @@ impl Buffers {
             }
         }
         for own in &mut self.own {
-            own.get_mut().ready.resize(self.own_length, 0.0);
+            let own = own.get_mut().unwrap_or_else(PoisonError::into_inner);
+            own.ready.resize(self.own_length, 0.0);
         }
         for value in &mut self.values {
             for (span, buffer) in [&mut value.rows, &mut value.ready].into_iter().zip(value.buffers) {
@@ -263,33 +286,66 @@ impl Buffers {
     }
 
     fn span(&self, place: Place) -> Span {
-        match place {
+        let span = match place {
             Place::Rows(value) => self.values[value].rows,
             Place::Ready(value) => self.values[value].ready,
-        }
+        };
+        assert!(!span.start.is_null(), "a run reads and writes what it has set only");
+        span
     }
 
     /// # Safety
-    /// Nobody may write there as long as it is borrowed.
+    /// What inputs and outputs were set to must still be there, and nobody may write it, as long as it is borrowed.
     #[allow(unsafe_code)]
     pub(super) unsafe fn read(&self, place: Place) -> &[f32] {
         let span = self.span(place);
-        assert!(!span.start.is_null());
         // SAFETY: so many values are there, and the caller's promise.
         unsafe { std::slice::from_raw_parts(span.start, span.length) }
+    }
+
+    /// A place as rows of a width.
+    ///
+    /// # Safety
+    /// What outputs were set to must be there as long as this lives. All outputs of a place count as one for those who make
+    /// parts.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn output(&self, place: Place, width: usize) -> Output<'_> {
+        let span = self.span(place);
+        // SAFETY: so many values are there, and the caller's promise.
+        unsafe { Output::at(span.start, span.length, width) }
     }
 
     /// Where a place is, and how many values it has.
     pub(super) fn place(&self, place: Place) -> (*mut f32, usize) {
         let span = self.span(place);
-        assert!(!span.start.is_null());
         (span.start, span.length)
     }
 
-    /// Where a value is made ready that is no floats then.
-    pub(super) fn room(&self, value: usize) -> *mut Room {
+    fn digits_of(&self, value: usize) -> *mut Room {
         let buffer = self.values[value].buffers[1];
-        let room = buffer.and_then(|buffer| self.rooms.get(buffer));
-        room.map_or(std::ptr::null_mut(), std::cell::UnsafeCell::get)
+        match buffer.and_then(|buffer| self.digits.get(buffer)) {
+            Some(digits) => digits.0.get(),
+            None => panic!("a value is made ready that has no buffer"),
+        }
+    }
+
+    /// A value that is digits when it is ready.
+    ///
+    /// # Safety
+    /// Nobody may write it as long as it is borrowed.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn digits(&self, value: usize) -> &Room {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.digits_of(value) }
+    }
+
+    /// Where a value is made ready that is digits then.
+    ///
+    /// # Safety
+    /// Nobody else may read or write it as long as it is borrowed.
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    pub(super) unsafe fn digits_mut(&self, value: usize) -> &mut Room {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.digits_of(value) }
     }
 }

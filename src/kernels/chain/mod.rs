@@ -6,10 +6,11 @@
 //! made ready once. What comes between two phases is a glance at a counter, where ONNX Runtime looks for the next node, asks
 //! for its outputs and calls its threads together: 4 µs, three hundred times in a step.
 //!
-//! [`steps`] says what is done and in which order, [`buffers`] where results are kept until nobody needs them any more. Rows
+//! [`steps`] says what is done and in which order, [`piece`] does it, [`buffers`] where results are kept until nobody needs them any more. Rows
 //! that only products read go [turned](super::matrix::Turned) to where those want them, if they can.
 
 mod buffers;
+mod piece;
 mod steps;
 mod team;
 #[cfg(test)]
@@ -57,9 +58,9 @@ pub(crate) enum Work {
 
 /// An input of a run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Input<'a> {
-    /// Values, and how wide their rows are.
-    Floats(&'a [f32], usize),
+pub(crate) enum Input {
+    /// Where values are, and how wide their rows are.
+    Floats(*const [f32], usize),
     Number(usize),
 }
 
@@ -119,17 +120,24 @@ impl Chain {
     }
 
     /// Runs the chain. `input` gives what an input is, `output` room for an output of these sizes, and `together` calls what it gets
-    /// once with each number below its first argument, on as many threads as it likes. Nothing is allocated if sizes are
+    /// with each number below its first argument, on as many threads as it likes. Nothing is allocated if sizes are
     /// those of the last run.
     ///
     /// # Errors
     /// What those three say, and [`Misfit`] as one of theirs.
-    pub(crate) fn run<'a, E: From<Misfit>>(
+    ///
+    /// # Safety
+    /// What `input` and `output` give must be there, and nobody else may write it nor read an output, until this returns. No
+    /// output may have a value in common with an input or another output, but for the next cache of an attention, which may
+    /// be where the cache is.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn run<E: From<Misfit>>(
         &mut self,
-        mut input: impl FnMut(usize) -> Result<Input<'a>, E>,
-        mut output: impl FnMut(usize, Sizes) -> Result<&'a mut [f32], E>,
+        mut input: impl FnMut(usize) -> Result<Input, E>,
+        mut output: impl FnMut(usize, Sizes) -> Result<*mut [f32], E>,
         together: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.buffers.forget_places(&self.outputs);
         for &number in &self.steps.reads {
             let input = input(number)?;
             if !self.steps.is_wide(number, input) {
@@ -153,20 +161,16 @@ impl Chain {
         self.team.gather();
         let (team, pieces, steps, buffers) = (&self.team, &self.pieces[..], &self.steps, &self.buffers);
         together(team.members(), &|member| {
-            // SAFETY: `together` calls this once for each member.
-            #[allow(unsafe_code)]
-            let own = unsafe { buffers.own(member) };
+            // Else it is called on two threads for one member, and what is this one's is done.
+            let Some(mut own) = buffers.own(member) else { return };
             let work = |phase: usize, mut piece: usize| {
                 for step in steps.phase(phase) {
                     let pieces = step.pieces(buffers);
                     if piece < pieces {
-                        // SAFETY: the team does each piece once, and no step of a phase writes what another one of the same
-                        // phase reads or writes: `Buffers` sees to it. What they were set to lives as long as this call.
-                        #[allow(unsafe_code)]
-                        unsafe {
-                            step.work(piece, buffers, own);
-                        }
-                        return;
+                        // SAFETY: the team does each piece once, and none before the last phase is done; no step of a phase
+                        // writes what another one of the same phase reads or writes: `Buffers` sees to it. What inputs and
+                        // outputs were set to is there, as the caller promises.
+                        return unsafe { step.work(piece, buffers, &mut own) };
                     }
                     piece -= pieces;
                 }

@@ -174,7 +174,7 @@ impl Steps {
     }
 
     /// Whether an input is as wide as it must be.
-    pub(super) fn is_wide(&self, number: usize, input: Input<'_>) -> bool {
+    pub(super) fn is_wide(&self, number: usize, input: Input) -> bool {
         let mut needed = self.widths.iter().filter(|(value, _)| *value == number);
         needed.all(|(_, needed)| matches!(input, Input::Floats(_, width) if width == *needed))
     }

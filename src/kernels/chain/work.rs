@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What each kind of step does.
+//! The kinds of steps: what they take and give, and into how many pieces they can be cut. [`piece`](super::piece) does them.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use super::{
-    Misfit, Sizes, Work,
-    buffers::{Buffers, Own, Place},
-    steps::Step,
-};
+use super::{Misfit, Sizes, Work, buffers::Buffers, steps::Step};
 use crate::kernels::{
-    attention::{self, Attention, Cache},
+    attention::Attention,
     convolution::Convolution,
     gates::{self, GATES},
-    matrix::{Layout, Output, Rows, Target, Turned, TurnedOutput, Weights},
-    meeting::meet,
+    matrix::Weights,
     normalisation::Normalisation,
     subsampling::Subsampling,
 };
@@ -23,7 +18,7 @@ use crate::kernels::{
 const PIECE: usize = 32 << 10;
 
 /// Columns that are worked on together, at least: whole vectors, however long they are.
-const COLUMNS: usize = 32;
+pub(super) const COLUMNS: usize = 32;
 
 /// See [`Work`]; outputs may be [ready](Place::Ready) for products.
 pub(super) enum Kind {
@@ -152,30 +147,6 @@ impl Kind {
     }
 }
 
-/// One step of an LSTM layer.
-fn gates<'a>(of_input: &'a [f32], of_state: &'a [f32], cells: &'a [f32]) -> gates::Step<'a> {
-    gates::Step {
-        sums: [of_input, of_state],
-        cells,
-    }
-}
-
-/// Piece `piece` of `pieces` equal ones of `count`.
-fn share(piece: usize, pieces: usize, count: usize) -> std::ops::Range<usize> {
-    piece * count / pieces..(piece + 1) * count / pieces
-}
-
-/// The columns of rows of that width that are piece `piece` of `pieces`. They are cut between whole vectors only: what is left of
-/// one is computed in another way, and bits must not depend on how many pieces there are.
-fn columns(piece: usize, pieces: usize, width: usize) -> std::ops::Range<usize> {
-    let groups = share(piece, pieces, width / COLUMNS);
-    let end = match piece + 1 == pieces {
-        true => width,
-        false => groups.end * COLUMNS,
-    };
-    groups.start * COLUMNS..end
-}
-
 impl Step {
     /// Whether it reads what nobody has looked at since the last run.
     pub(super) fn reads_afar(&self) -> bool {
@@ -271,19 +242,14 @@ impl Step {
 
     /// Whether what it gets fits what it is made of.
     pub(super) fn fits(&self, buffers: &Buffers) -> bool {
-        // SAFETY: nobody writes: no piece is begun yet.
-        #[allow(unsafe_code)]
-        let input = |index: usize| unsafe { buffers.read(self.inputs[index]) };
+        let length = |index: usize| buffers.length(self.inputs[index].value());
         match &self.kind {
             Kind::Attention { attention, oldest } => {
-                // SAFETY: as above.
-                #[allow(unsafe_code)]
-                let step = unsafe { self.attention(buffers, *oldest) };
-                attention.takes(&step)
+                attention.takes_lengths(std::array::from_fn(length), buffers.number(*oldest))
             }
-            Kind::Convolution(convolution) => convolution.takes(input(0), input(1)),
-            Kind::Meeting { width, .. } => input(1).len() == *width,
-            Kind::Gates { .. } => gates(input(0), input(1), input(2)).is_whole(),
+            Kind::Convolution(convolution) => convolution.takes_lengths(length(0), length(1)),
+            Kind::Meeting { width, .. } => length(1) == *width,
+            Kind::Gates { .. } => gates::are_whole([length(0), length(1)], length(2)),
             _ => true,
         }
     }
@@ -305,155 +271,6 @@ impl Step {
                 (width / COLUMNS).clamp(1, *members)
             }
             Kind::Digits(_) => 1,
-        }
-    }
-
-    /// Does piece `piece`.
-    ///
-    /// # Safety
-    /// Each piece may be done once; nobody may write what it reads, or read or write what it writes; `own` must be of whoever
-    /// does it.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn work(&self, piece: usize, buffers: &Buffers, own: &mut Own) {
-        // SAFETY: the caller's promise.
-        let input = |index: usize| unsafe { buffers.read(self.inputs[index]) };
-        let output = |index: usize, width: usize| {
-            let (start, length) = buffers.place(self.outputs[index]);
-            // SAFETY: as above.
-            unsafe { Output::at(start, length, width) }
-        };
-        let turned = |width: usize| {
-            let (start, length) = buffers.place(self.outputs[0]);
-            // SAFETY: as above.
-            unsafe { TurnedOutput::at(start, length, width) }
-        };
-        let is_turned = matches!(self.outputs[0], Place::Ready(_));
-        let pieces = self.pieces(buffers);
-        // SAFETY: the caller's promise is all that these demand.
-        unsafe {
-            match &self.kind {
-                Kind::Product {
-                    weights,
-                    panels,
-                    own: before,
-                } => {
-                    let rows = match (weights.reads(), before) {
-                        (Layout::Turned, before) => {
-                            let values = match before {
-                                Some(normalisation) => own.normalised(normalisation, input(0)),
-                                None => input(0),
-                            };
-                            Rows::Integers(Turned::new(values, values.len() / weights.depth()))
-                        }
-                        (Layout::Rows, _) => Rows::Floats(input(0)),
-                        (Layout::Digits, _) => match buffers.room(self.inputs[0].value()).as_ref() {
-                            Some(room) => room.digits(),
-                            None => return,
-                        },
-                    };
-                    let more = (self.inputs.len() > 1).then(|| input(1));
-                    let panels = piece * panels..((piece + 1) * panels).min(weights.panel_count());
-                    match is_turned {
-                        true => {
-                            let output = turned(weights.columns());
-                            weights.multiply_panels(panels, rows, more, Target::Turned(&output));
-                        }
-                        false => {
-                            let output = output(0, weights.columns());
-                            weights.multiply_panels(panels, rows, more, Target::Rows(&output));
-                        }
-                    }
-                }
-                Kind::Attention { attention, oldest } => {
-                    let all = attention.sizes.all();
-                    let step = self.attention(buffers, *oldest);
-                    let (plain, ready);
-                    let output = match is_turned {
-                        true => {
-                            ready = turned(all);
-                            Target::Turned(&ready)
-                        }
-                        false => {
-                            plain = output(0, all);
-                            Target::Rows(&plain)
-                        }
-                    };
-                    attention.attend(piece, &step, output);
-                }
-                Kind::Convolution(convolution) => {
-                    let outputs = (output(0, convolution.channels()), output(1, convolution.channels()));
-                    convolution.convolve(piece, (input(0), input(1)), (&outputs.0, &outputs.1));
-                }
-                Kind::Normalisation { normalisation, .. } => {
-                    let (width, rows) = (normalisation.width(), input(0));
-                    let output = output(0, width);
-                    for row in share(piece, pieces, rows.len() / width) {
-                        normalisation.normalise(&rows[row * width..][..width], output.row(row));
-                    }
-                }
-                Kind::Subsampling(subsampling) => {
-                    let (frames, mask) = (input(0), input(1));
-                    let bins = subsampling
-                        .sizes(frames.len(), mask.len())
-                        .map_or(0, |sizes| sizes.output[1]);
-                    let output = output(0, bins * subsampling.channels());
-                    subsampling.convolve(piece, (frames, mask), &output);
-                }
-                Kind::Meeting { width, .. } => {
-                    let (frames, prediction) = (input(0), input(1));
-                    let output = output(0, *width);
-                    for row in share(piece, pieces, frames.len() / width) {
-                        meet(&frames[row * width..][..*width], prediction, output.row(row));
-                    }
-                }
-                Kind::Gates { units, .. } => {
-                    let units = columns(piece, pieces, *units);
-                    let part = |index: usize| {
-                        let (start, length) = buffers.place(self.outputs[index]);
-                        assert!(units.end <= length);
-                        std::slice::from_raw_parts_mut(start.add(units.start), units.len())
-                    };
-                    gates(input(0), input(1), input(2)).apply(units.clone(), part(0), part(1));
-                }
-                Kind::Turn { width, .. } => {
-                    let columns = columns(piece, pieces, *width);
-                    // There may be no rows at all.
-                    let rows = input(0).get(columns.start..).unwrap_or_default();
-                    turned(*width).put_all(columns.start, (rows, *width), columns.len());
-                }
-                Kind::Digits(weights) => {
-                    if let Some(room) = buffers.room(self.outputs[0].value()).as_mut() {
-                        weights.prepare(input(0), room);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Step {
-    /// What an attention gets.
-    ///
-    /// # Safety
-    /// As [`work`](Self::work).
-    #[allow(unsafe_code)]
-    unsafe fn attention<'a>(&self, buffers: &'a Buffers, oldest: usize) -> attention::Step<'a> {
-        // SAFETY: the caller's promise. Caches are inputs and outputs of the chain, and an output is the same tensor as the
-        // input, or another one.
-        unsafe {
-            let input = |index: usize| buffers.read(self.inputs[index]);
-            let cache = |input: usize, output: usize| {
-                let ((now, length), (next, _)) =
-                    (buffers.place(self.inputs[input]), buffers.place(self.outputs[output]));
-                Cache::new(now, next, length)
-            };
-            attention::Step {
-                queries: input(0),
-                keys: (cache(1, 1), input(2)),
-                values: (cache(3, 2), input(4)),
-                mask: input(5),
-                oldest: buffers.number(oldest),
-            }
         }
     }
 }

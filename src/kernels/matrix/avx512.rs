@@ -6,7 +6,7 @@
 
 use std::{arch::x86_64::*, mem::transmute, sync::LazyLock};
 
-use super::{Output, ending::Ending};
+use super::{Columns, ending::Ending};
 
 /// Floats in a vector.
 pub(super) const LANES: usize = 16;
@@ -72,12 +72,12 @@ pub(super) fn largest_of_columns<const COLUMNS: usize>(rows: &[[f32; COLUMNS]]) 
 
 /// What `ending` makes of sums.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn activate(value: __m512, ending: Ending) -> __m512 {
     if ending == Ending::Plain {
         return value;
     }
-    // SAFETY: this function is compiled for all that `pulp` asks for; both are 16 floats.
+    // SAFETY: this function is compiled for all that `pulp` asks for beyond what every x86-64 has; both are 16 floats.
     unsafe {
         let simd = pulp::x86::V4::new_unchecked();
         let value = transmute::<__m512, pulp::f32x16>(value);
@@ -91,22 +91,23 @@ pub(super) fn activate(value: __m512, ending: Ending) -> __m512 {
 /// # Panics
 /// If that lies beyond the output, or `more` is of another size.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn end(
     value: __m512,
     ending: Ending,
     more: Option<&[f32]>,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     (row, column): (usize, usize),
 ) {
     let mut value = activate(value, ending);
-    let room = output.place(row, column);
-    let width = LANES.min(output.columns - column);
+    let whole = output.rows() * output.width();
+    let start = row * output.width() + column;
+    let room = output.room(row, column);
+    let width = LANES.min(room.len());
     if let Some(more) = more {
-        assert!(more.len() == output.rows * output.columns);
-        let start = row * output.columns + column;
+        assert!(more.len() == whole);
         value = _mm512_add_ps(value, load(&more[start..start + width]));
     }
-    // SAFETY: no more than the row is written, by this thread only.
-    unsafe { _mm512_mask_storeu_ps(room, mask(width), value) };
+    // SAFETY: no more is written than there is room for.
+    unsafe { _mm512_mask_storeu_ps(room.as_mut_ptr(), mask(width), value) };
 }

@@ -5,7 +5,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
-use super::{super::vectors::silu, Output};
+use super::{super::vectors::silu, Columns};
 
 /// What becomes of a product's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub(super) fn finish<const WIDTH: usize>(
     sums: &mut [[f32; WIDTH]],
     columns: usize,
     more: Option<&[f32]>,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     place: (usize, usize),
 ) {
     if ending != Ending::Plain {
@@ -70,7 +70,7 @@ pub(super) fn finish<const WIDTH: usize>(
     for (row, sums) in sums.iter_mut().enumerate() {
         let (row, column) = (place.0 + row, place.1);
         if let Some(more) = more {
-            let more = &more[row * output.columns + column..(row + 1) * output.columns];
+            let more = &more[row * output.width() + column..(row + 1) * output.width()];
             sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
         output.put(row, column, &sums[..columns]);

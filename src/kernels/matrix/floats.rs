@@ -9,7 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{
     super::ahead::{LINE, fetch},
-    Output,
+    Columns,
     ending::{Ending, finish},
 };
 
@@ -62,10 +62,10 @@ pub(super) fn multiply(
     (input, more): (&[f32], Option<&[f32]>),
     panel: &[f32],
     (bias, ending): (&[f32], Ending),
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     column: usize,
 ) {
-    let (all, depth) = (output.rows, panel.len() / bias.len());
+    let (all, depth) = (output.rows(), panel.len() / bias.len());
     // Equal shares: 14 rows are 5, 5 and 4 where 6 fit.
     let passes = all.div_ceil(Tile::of_this_processor().rows).max(1);
     let share = all.div_ceil(passes).max(1);

@@ -46,8 +46,8 @@ use self::{
 pub(crate) use self::{
     ending::Ending,
     kept::{Kept, layout},
-    output::{Output, Target},
-    turned::{Turned, TurnedOutput},
+    output::{Columns, Output, Target},
+    turned::{Turned, TurnedColumns},
 };
 
 /// Bytes of weights that are one piece of work, at most: enough to be worth handing over, and few enough that all threads
@@ -245,22 +245,31 @@ impl Weights {
         self.form == Form::Integers
     }
 
-    /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces
-    /// together, in any order and on any threads, write all of `output`.
-    ///
-    /// # Panics
-    /// If `input`, `more` and `output` have not the same number of rows of the right width, or `input` was made ready for
-    /// weights of another form.
-    ///
-    /// # Safety
-    /// No two threads may do the same piece for the same output at the same time.
-    #[allow(unsafe_code)]
-    pub unsafe fn multiply(&self, piece: usize, input: Rows<'_>, more: Option<&[f32]>, output: &Output<'_>) {
+    /// The columns of the output that piece `piece` writes: no two pieces have one in common.
+    pub fn columns_of(&self, piece: usize) -> Range<usize> {
+        self.panel_columns(self.panels_of(piece))
+    }
+
+    fn panels_of(&self, piece: usize) -> Range<usize> {
         let (panels, pieces) = (self.panel_count(), self.pieces());
         assert!(piece < pieces);
-        let panels = piece * panels / pieces..(piece + 1) * panels / pieces;
-        // SAFETY: the caller's promise; no panel is in two pieces.
-        unsafe { self.multiply_panels(panels, input, more, Target::Rows(output)) };
+        piece * panels / pieces..(piece + 1) * panels / pieces
+    }
+
+    /// The columns of the output that these of the [panels](Self::panel_count) write: no two panels have one in common.
+    pub(crate) fn panel_columns(&self, panels: Range<usize>) -> Range<usize> {
+        let column = |panel: usize| (panel * self.form.columns()).min(self.columns);
+        column(panels.start)..column(panels.end)
+    }
+
+    /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces
+    /// together, in any order and on any threads, write all of an output.
+    ///
+    /// # Panics
+    /// If `input`, `more` and `output` have not the same number of rows of the right width, `output` has not the
+    /// [columns](Self::columns_of) of the piece, or `input` was made ready for weights of another form.
+    pub fn multiply(&self, piece: usize, input: Rows<'_>, more: Option<&[f32]>, output: Columns<'_>) {
+        self.multiply_panels(self.panels_of(piece), input, more, Target::Rows(output));
     }
 
     /// As [`multiply`](Self::multiply), with these of the [panels](Self::panel_count).
@@ -268,19 +277,9 @@ impl Weights {
     /// # Panics
     /// As there; if there are no such panels; if the target is one for which these weights [must not be
     /// used](Self::turns), or there is more to be added to it.
-    ///
-    /// # Safety
-    /// No two threads may do the same panel for the same target at the same time.
-    #[allow(unsafe_code)]
-    pub unsafe fn multiply_panels(
-        &self,
-        panels: Range<usize>,
-        input: Rows<'_>,
-        more: Option<&[f32]>,
-        target: Target<'_>,
-    ) {
-        let (rows, width) = match target {
-            Target::Rows(output) => (output.rows, output.columns),
+    pub fn multiply_panels(&self, panels: Range<usize>, input: Rows<'_>, more: Option<&[f32]>, mut target: Target<'_>) {
+        let (rows, width) = match &target {
+            Target::Rows(output) => (output.rows(), output.width()),
             Target::Turned(turned) => (turned.rows(), turned.depth()),
         };
         assert!(width == self.columns && more.is_none_or(|more| more.len() == rows * width));
@@ -295,7 +294,7 @@ impl Weights {
                 ending: self.ending,
             }
         };
-        match (input, self.form, target) {
+        match (input, self.form, &mut target) {
             (Rows::Floats(input), Form::Floats, Target::Rows(output)) => {
                 assert!(input.len() == rows * self.depth);
                 for panel in panels {
@@ -323,15 +322,10 @@ impl Weights {
     /// # Panics
     /// As [`multiply`](Self::multiply).
     pub fn multiply_alone(&self, input: &[f32], output: &mut [f32]) {
-        let output = Output::new(output, self.columns);
         let mut room = Room::default();
         let input = self.prepare(input, &mut room);
         for piece in 0..self.pieces() {
-            // SAFETY: nobody else has the output.
-            #[allow(unsafe_code)]
-            unsafe {
-                self.multiply(piece, input, None, &output);
-            }
+            self.multiply(piece, input, None, Columns::all(output, self.columns));
         }
     }
 

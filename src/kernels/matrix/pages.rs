@@ -8,7 +8,11 @@
 
 use std::io;
 
+#[cfg(not(miri))]
 use memmap2::{Mmap, MmapMut};
+
+#[cfg(miri)]
+use self::interpreted::{Mmap, MmapMut};
 
 /// Size of a large page on x86-64, and on aarch64 with small pages of 4 kB.
 #[cfg(target_os = "linux")]
@@ -50,7 +54,7 @@ impl Pages {
             room => map.as_ptr().align_offset(room).min(room),
         };
         // A wish: small pages serve as well, only slower.
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self { map, start, bytes })
     }
@@ -91,13 +95,60 @@ impl Frozen {
     }
 }
 
+/// Memory of the allocator, under the names of what the system maps: Miri knows no `mprotect`.
+#[cfg(miri)]
+mod interpreted {
+    use std::{
+        io,
+        ops::{Deref, DerefMut},
+    };
+
+    #[derive(Debug)]
+    pub(super) struct MmapMut {
+        words: Vec<u64>,
+        bytes: usize,
+    }
+
+    pub(super) type Mmap = MmapMut;
+
+    impl MmapMut {
+        pub(super) fn map_anon(bytes: usize) -> io::Result<Self> {
+            let mut words = Vec::new();
+            let count = bytes.div_ceil(size_of::<u64>());
+            words.try_reserve_exact(count).map_err(io::Error::other)?;
+            words.resize(count, 0);
+            Ok(Self { words, bytes })
+        }
+
+        pub(super) fn make_read_only(self) -> io::Result<Mmap> {
+            Ok(self)
+        }
+    }
+
+    impl Deref for MmapMut {
+        type Target = [u8];
+
+        fn deref(&self) -> &[u8] {
+            &bytemuck::cast_slice(&self.words)[..self.bytes]
+        }
+    }
+
+    impl DerefMut for MmapMut {
+        fn deref_mut(&mut self) -> &mut [u8] {
+            &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_was_written_is_read() {
-        for bytes in [0, 1, 5, LARGE_PAGE / 2, 3 * LARGE_PAGE + 4] {
+        // Miri takes a minute for each of the large ones.
+        let large = [LARGE_PAGE / 2, 3 * LARGE_PAGE + 4].into_iter().filter(|_| !cfg!(miri));
+        for bytes in [0, 1, 5].into_iter().chain(large) {
             let mut pages = Pages::zeros(bytes).unwrap();
             assert!(pages.bytes_mut().iter().all(|&value| value == 0));
             for (index, value) in pages.bytes_mut().iter_mut().enumerate() {

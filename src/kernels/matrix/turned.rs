@@ -9,9 +9,14 @@ use super::integers;
 /// The most rows that one pass of a product serves.
 pub(super) const MOST_ROWS: usize = 14;
 
-/// Rows that are served together: no more than a pass can serve, in equal shares.
+/// How many rows are served together: no more than a pass can serve, in equal shares.
+fn share(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(MOST_ROWS).max(1)).max(1)
+}
+
+/// Rows that are served together.
 pub(super) fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let share = rows.div_ceil(rows.div_ceil(MOST_ROWS).max(1)).max(1);
+    let share = share(rows);
     (0..rows)
         .step_by(share)
         .map(move |first| first..rows.min(first + share))
@@ -25,7 +30,7 @@ pub struct Turned<'a> {
 }
 
 impl<'a> Turned<'a> {
-    /// What was written to a [`TurnedOutput`] of `rows` rows.
+    /// What was written to [`TurnedColumns`] of `rows` rows.
     pub(crate) fn new(values: &'a [f32], rows: usize) -> Self {
         Self { values, rows }
     }
@@ -34,7 +39,7 @@ impl<'a> Turned<'a> {
     pub(super) fn take(input: &[f32], depth: usize, room: &'a mut Vec<f32>) -> Self {
         let rows = input.len() / depth;
         room.resize(rows * depth, 0.0);
-        TurnedOutput::new(room, depth).put_all(0, (input, depth), depth);
+        TurnedColumns::all(room, depth).put_all(0, (input, depth), depth);
         Self::new(room, rows)
     }
 
@@ -48,40 +53,45 @@ impl<'a> Turned<'a> {
     }
 }
 
-/// Where rows are laid down so. Several threads write different columns.
+/// Some columns of all rows that are laid down so, which are its own: see [`Output::turned`](super::Output::turned).
 #[derive(Debug)]
-pub struct TurnedOutput<'a> {
+pub struct TurnedColumns<'a> {
     start: *mut f32,
     rows: usize,
     depth: usize,
+    /// Rows of a group.
+    share: usize,
+    columns: Range<usize>,
     values: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: threads share it only to write to different places: see `TurnedOutput::put`.
-#[allow(unsafe_code)]
-unsafe impl Sync for TurnedOutput<'_> {}
-
-impl<'a> TurnedOutput<'a> {
-    /// Rows of `depth` values each.
-    pub(in super::super) fn new(values: &'a mut [f32], depth: usize) -> Self {
-        let count = values.len();
+impl<'a> TurnedColumns<'a> {
+    /// All columns of rows of `depth` values each.
+    pub(crate) fn all(values: &'a mut [f32], depth: usize) -> Self {
+        let rows = values.len() / depth.max(1);
         // SAFETY: they are borrowed as long as this lives.
         #[allow(unsafe_code)]
         unsafe {
-            Self::at(values.as_mut_ptr(), count, depth)
+            Self::at(values.as_mut_ptr(), (rows, depth), 0..depth)
         }
     }
 
-    /// `count` values from `start` on, as rows of `depth` values each.
+    /// These columns of `rows` rows of `depth` values each, of which the first begins at `start`.
+    ///
+    /// # Panics
+    /// If there are no such columns.
     ///
     /// # Safety
-    /// They must be there for as long as this lives, and nobody may read or write what is being written.
+    /// The rows must be there, and nobody else may read or write these columns, as long as this lives.
     #[allow(unsafe_code)]
-    pub(in super::super) unsafe fn at(start: *mut f32, count: usize, depth: usize) -> Self {
+    pub(super) unsafe fn at(start: *mut f32, (rows, depth): (usize, usize), columns: Range<usize>) -> Self {
+        assert!(columns.start <= columns.end && columns.end <= depth);
         Self {
             start,
-            rows: count / depth.max(1),
+            rows,
             depth,
+            share: share(rows),
+            columns,
             values: PhantomData,
         }
     }
@@ -95,25 +105,29 @@ impl<'a> TurnedOutput<'a> {
     }
 
     /// Writes columns of all rows, as [`put`](Self::put) does.
-    pub(crate) fn put_all(&self, first: usize, (block, stride): (&[f32], usize), count: usize) {
-        for rows in groups(self.rows) {
-            self.put(rows.clone(), first, (&block[rows.start * stride..], stride), count);
+    pub(crate) fn put_all(&mut self, first: usize, (block, stride): (&[f32], usize), count: usize) {
+        for (group, rows) in groups(self.rows).enumerate() {
+            self.put(group, first, (&block[rows.start * stride..], stride), count);
         }
     }
 
     /// Writes `count` columns from `first` on of one of the [`groups`] of rows. `block` has the values of each row, from
-    /// multiples of its stride on. Whoever calls it sees to it that no other thread writes the same columns.
+    /// multiples of its stride on.
     ///
     /// # Panics
-    /// If there are no such columns, `block` is too small, or `rows` are no group.
+    /// If these are not its columns, there is no such group, or `block` is too small.
     #[inline(always)]
-    pub(super) fn put(&self, rows: Range<usize>, first: usize, (block, stride): (&[f32], usize), count: usize) {
-        let together = rows.len();
-        assert!(first + count <= self.depth && rows.end <= self.rows && together <= MOST_ROWS);
-        // SAFETY: that lies within: the columns before these of the same group, and all groups before it.
+    pub(super) fn put(&mut self, group: usize, first: usize, (block, stride): (&[f32], usize), count: usize) {
+        let start = group.saturating_mul(self.share);
+        let columns = &self.columns;
+        assert!(start < self.rows && columns.start <= first && first <= columns.end);
+        assert!(count <= columns.end - first);
+        let together = self.share.min(self.rows - start);
+        // SAFETY: that lies within: behind all groups before it, and behind the columns before these of the same group. Nobody
+        // else has these columns.
         #[allow(unsafe_code)]
         let room = unsafe {
-            let start = self.start.add(rows.start * self.depth + first * together);
+            let start = self.start.add(start * self.depth + first * together);
             std::slice::from_raw_parts_mut(start, together * count)
         };
         if integers::is_there() {
@@ -130,7 +144,9 @@ impl<'a> TurnedOutput<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::{super::Output, *};
 
     #[test]
     fn rows_are_turned_in_groups() {
@@ -149,12 +165,34 @@ mod tests {
             check(Turned::take(&input, depth, &mut room), &input, depth);
             // In parts, the last of them first, and nothing beside them is written.
             let mut parts = vec![f32::NAN; rows * depth];
-            let output = TurnedOutput::new(&mut parts, depth);
+            let mut output = TurnedColumns::all(&mut parts, depth);
             for first in (0..depth).step_by(7).rev() {
                 output.put_all(first, (&input[first..], depth), 7.min(depth - first));
             }
             check(Turned::new(&parts, rows), &input, depth);
         }
+    }
+
+    #[test]
+    fn what_is_not_in_a_part_is_refused() {
+        let (rows, depth) = (15, 20);
+        let (input, mut room) = (vec![1.0; rows * depth], vec![0.0; rows * depth]);
+        let output = Output::new(&mut room, depth);
+        // SAFETY: nobody else has the output.
+        #[allow(unsafe_code)]
+        let mut columns = unsafe { output.turned(4..12) };
+        for (group, first, count) in [
+            (0, 3, 2),
+            (0, 10, 3),
+            (2, 4, 1),
+            (0, 20, 1),
+            (0, 5, usize::MAX - 3),
+            (usize::MAX / 8 + 2, 5, 1),
+        ] {
+            let put = AssertUnwindSafe(|| columns.put(group, first, (&input, depth), count));
+            assert!(catch_unwind(put).is_err(), "{group}, {first}, {count}");
+        }
+        assert!(room.iter().all(|&value| value == 0.0));
     }
 
     fn check(turned: Turned<'_>, input: &[f32], depth: usize) {

@@ -14,7 +14,7 @@ use std::{
 
 use ort::{
     AsPointer,
-    session::builder::SessionBuilder,
+    session::{Session, builder::SessionBuilder},
     sys::{OrtSessionOptions, OrtStatusPtr},
 };
 
@@ -51,15 +51,18 @@ impl Commit {
     }
 }
 
-/// A graph is being loaded as long as this lives.
-pub(super) struct UnderWay<'a> {
-    builder: &'a mut SessionBuilder,
-    options: *mut OrtSessionOptions,
+/// Loads `model`, which ends early when it is cancelled.
+pub(super) fn load(builder: &mut SessionBuilder, model: &[u8], cancellation: &Cancellation) -> ort::Result<Session> {
+    let _under_way = UnderWay::begin(builder.ptr_mut(), cancellation);
+    builder.commit_from_memory(model)
 }
 
-impl<'a> UnderWay<'a> {
-    pub(super) fn begin(builder: &'a mut SessionBuilder, cancellation: &Cancellation) -> Self {
-        let options = builder.ptr_mut();
+/// A graph is being loaded with these options, which must live, as long as this lives. Nobody but [`load`] may have one: it
+/// must be dropped.
+struct UnderWay(*mut OrtSessionOptions);
+
+impl UnderWay {
+    fn begin(options: *mut OrtSessionOptions, cancellation: &Cancellation) -> Self {
         let mut commits = lock(&COMMITS);
         commits.push(Commit {
             options,
@@ -67,17 +70,13 @@ impl<'a> UnderWay<'a> {
         });
         // It may have been cancelled before it was in the list.
         stop(&commits);
-        Self { builder, options }
-    }
-
-    pub(super) fn builder(&mut self) -> &mut SessionBuilder {
-        self.builder
+        Self(options)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        lock(&COMMITS).retain(|commit| commit.options != self.options);
+        lock(&COMMITS).retain(|commit| commit.options != self.0);
     }
 }
 

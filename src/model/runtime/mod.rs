@@ -25,14 +25,13 @@ use ort::{
     value::PrimitiveTensorElementType,
 };
 
-use self::{
-    commits::UnderWay,
-    environment::environment,
-    exit::{Owned, enter},
-};
 pub(crate) use self::{
     commits::stop_unwanted as stop_unwanted_loads,
     exit::{guard_thread, is_exiting},
+};
+use self::{
+    environment::environment,
+    exit::{Owned, enter},
 };
 use super::{
     Device, Options, PrecisionChoice,
@@ -185,9 +184,7 @@ impl Session {
             first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
         }
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
-        let mut under_way = UnderWay::begin(&mut builder, &options.cancellation);
-        let session = under_way.builder().commit_from_memory(&graph.model);
-        drop(under_way);
+        let session = commits::load(&mut builder, &graph.model, &options.cancellation);
         exit::register_late();
         let session = Owned::new(session.map_err(|error| {
             let unwanted = options.cancellation.check().err();

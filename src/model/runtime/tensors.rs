@@ -8,10 +8,10 @@
 #![allow(unsafe_code)]
 
 use std::{
+    cell::Cell,
     ffi::{CStr, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
-    ptr::null_mut,
-    slice,
+    ptr::{null_mut, slice_from_raw_parts, slice_from_raw_parts_mut},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -58,96 +58,139 @@ impl Sizes {
     }
 }
 
-/// Sizes and values of input `index`; an error where they are not float32, which ONNX Runtime checks of some operations only.
-pub(super) fn input(context: &ComputeContext, index: usize) -> ort::Result<(Sizes, &[f32])> {
-    let value = value_of(context, index)?;
-    // SAFETY: it is a tensor of float32 of these sizes, which `sizes_of` sees to; it lasts as long as the borrow.
-    unsafe {
-        let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)?;
-        Ok((sizes, slice::from_raw_parts(data(value)?, sizes.values())))
-    }
+/// What a run of an operation reads and writes.
+pub(super) struct Tensors<'a> {
+    context: &'a ComputeContext,
+    /// The first output that was not handed out yet.
+    next: Cell<usize>,
 }
 
-/// The one value of input `index`; an error where it is not of int64.
-pub(super) fn number(context: &ComputeContext, index: usize) -> ort::Result<i64> {
-    let value = value_of(context, index)?;
-    // SAFETY: as for floats.
-    unsafe {
-        match sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?.values() {
-            1 => Ok(*data::<i64>(value)?),
+impl<'a> Tensors<'a> {
+    /// Those of the run of `context`.
+    ///
+    /// # Safety
+    /// A run may have them once: they hand out each output once. All outputs of the operation must be declared to be of
+    /// float32, and no input or output may have values in common with an output, but for those whose
+    /// [places](Self::output_place) are asked for.
+    pub(super) unsafe fn of(context: &'a ComputeContext) -> Self {
+        Self {
+            context,
+            next: Cell::new(0),
+        }
+    }
+
+    /// Sizes and values of input `index`; an error where they are not float32, which ONNX Runtime checks of some operations
+    /// only.
+    pub(super) fn input(&self, index: usize) -> ort::Result<(Sizes, &'a [f32])> {
+        let (sizes, place) = self.input_place(index)?;
+        // SAFETY: they last as long as the run, and no output is in the same place, as `of` demands.
+        Ok((sizes, unsafe { &*place }))
+    }
+
+    /// As [`input`](Self::input), where an output may be in the same place.
+    pub(super) fn input_place(&self, index: usize) -> ort::Result<(Sizes, *const [f32])> {
+        let value = self.value(index)?;
+        // SAFETY: it is a tensor that lives, of float32, which `sizes_of` sees to.
+        let (sizes, start) = unsafe {
+            let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)?;
+            (sizes, data::<f32>(value)?)
+        };
+        Ok((sizes, slice_from_raw_parts(start, sizes.values())))
+    }
+
+    /// The one value of input `index`; an error where it is not of int64.
+    pub(super) fn number(&self, index: usize) -> ort::Result<i64> {
+        let value = self.value(index)?;
+        // SAFETY: as for floats.
+        let (sizes, start) = unsafe {
+            let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?;
+            (sizes, data::<i64>(value)?)
+        };
+        match sizes.values() {
+            // SAFETY: there is one.
+            1 => Ok(unsafe { *start }),
             _ => Err(ort::Error::new("an input of one number has another size")),
         }
     }
-}
 
-fn value_of(context: &ComputeContext, index: usize) -> ort::Result<*mut OrtValue> {
-    let api = ort::api();
-    let mut value: *const OrtValue = null_mut();
-    // SAFETY: ONNX Runtime gives the context of a run that lasts as long as the borrow.
-    unsafe { check((api.KernelContext_GetInput)(context.ptr(), index, &mut value))? };
-    match value.is_null() {
-        true => Err(ort::Error::new("an operation has not all inputs")),
-        false => Ok(value.cast_mut()),
+    pub(super) fn input_count(&self) -> ort::Result<usize> {
+        self.context.num_inputs()
     }
-}
 
-/// Room for output `index`, which must be declared to be of float32 and asked for once.
-// The context hands out each output once, to a kernel that alone runs on it.
-#[allow(clippy::mut_from_ref)]
-pub(super) fn output(context: &ComputeContext, index: usize, sizes: Sizes) -> ort::Result<&mut [f32]> {
-    let api = ort::api();
-    let mut value: *mut OrtValue = null_mut();
-    // SAFETY: as for inputs; nobody else writes an output while its kernel runs.
-    unsafe {
-        let context = context.ptr().cast_mut();
-        let all = sizes.all();
-        check((api.KernelContext_GetOutput)(
-            context,
-            index,
-            all.as_ptr(),
-            all.len(),
-            &mut value,
-        ))?;
+    fn value(&self, index: usize) -> ort::Result<*mut OrtValue> {
+        let api = ort::api();
+        let mut value: *const OrtValue = null_mut();
+        // SAFETY: ONNX Runtime gives the context of a run that lasts as long as the borrow.
+        unsafe { check((api.KernelContext_GetInput)(self.context.ptr(), index, &mut value))? };
+        match value.is_null() {
+            true => Err(ort::Error::new("an operation has not all inputs")),
+            false => Ok(value.cast_mut()),
+        }
+    }
+
+    /// Room for output `index`. They are asked for in their order: an error, if this one or one behind it was.
+    pub(super) fn output(&self, index: usize, sizes: Sizes) -> ort::Result<&'a mut [f32]> {
+        let place = self.output_place(index, sizes)?;
+        // SAFETY: it lasts as long as the run, and nobody else has it: it is handed out once, and to a run that `of` demands
+        // to be the only one.
+        Ok(unsafe { &mut *place })
+    }
+
+    /// As [`output`](Self::output), where an input may be in the same place.
+    pub(super) fn output_place(&self, index: usize, sizes: Sizes) -> ort::Result<*mut [f32]> {
+        if index < self.next.replace(index + 1) {
+            return Err(ort::Error::new("an operation asks for an output twice"));
+        }
+        let (api, all) = (ort::api(), sizes.all());
+        let mut value: *mut OrtValue = null_mut();
+        // SAFETY: as for inputs; ONNX Runtime wants to write what it notes of the output.
+        unsafe {
+            let context = self.context.ptr().cast_mut();
+            let (sizes, axes) = (all.as_ptr(), all.len());
+            check((api.KernelContext_GetOutput)(context, index, sizes, axes, &mut value))?;
+        }
         if value.is_null() {
             return Err(ort::Error::new("an operation has not all outputs"));
         }
-        Ok(slice::from_raw_parts_mut(data(value)?, sizes.values()))
+        // SAFETY: a tensor that lives, of float32, as `of` demands.
+        let start = unsafe { data::<f32>(value)? };
+        Ok(slice_from_raw_parts_mut(start, sizes.values()))
     }
-}
 
-/// Calls `work` with each number below `pieces` once, on the threads of the session. A panic in it is an error.
-pub(super) fn for_each_piece<F: Fn(usize) + Sync>(context: &ComputeContext, pieces: usize, work: F) -> ort::Result<()> {
-    struct Pieces<F> {
-        work: F,
-        has_panicked: AtomicBool,
-    }
-    unsafe extern "C" fn call<F: Fn(usize) + Sync>(pieces: *mut c_void, piece: usize) {
-        // SAFETY: it is the `pieces` below, which waits until all calls are done.
-        let pieces = unsafe { &*pieces.cast::<Pieces<F>>() };
-        // It must not unwind through ONNX Runtime. What is half written is not read: the run ends.
-        if catch_unwind(AssertUnwindSafe(|| (pieces.work)(piece))).is_err() {
-            pieces.has_panicked.store(true, Ordering::Relaxed);
+    /// Calls `work` with each number below `pieces` once, on the threads of the session. A panic in it is an error.
+    pub(super) fn for_each_piece<F: Fn(usize) + Sync>(&self, pieces: usize, work: F) -> ort::Result<()> {
+        struct Pieces<F> {
+            work: F,
+            has_panicked: AtomicBool,
         }
-    }
-    let api = ort::api();
-    let all = Pieces {
-        work,
-        has_panicked: AtomicBool::new(false),
-    };
-    // SAFETY: `all` lives until the call returns, and is only read.
-    unsafe {
-        let all = (&raw const all).cast_mut().cast();
-        check((api.KernelContext_ParallelFor)(
-            context.ptr(),
-            call::<F>,
-            pieces,
-            pieces,
-            all,
-        ))?;
-    }
-    match all.has_panicked.into_inner() {
-        true => Err(super::operations::panicked()),
-        false => Ok(()),
+        unsafe extern "C" fn call<F: Fn(usize) + Sync>(pieces: *mut c_void, piece: usize) {
+            // SAFETY: it is the `pieces` below, which waits until all calls are done.
+            let pieces = unsafe { &*pieces.cast::<Pieces<F>>() };
+            // It must not unwind through ONNX Runtime. What is half written is not read: the run ends.
+            if catch_unwind(AssertUnwindSafe(|| (pieces.work)(piece))).is_err() {
+                pieces.has_panicked.store(true, Ordering::Relaxed);
+            }
+        }
+        let api = ort::api();
+        let all = Pieces {
+            work,
+            has_panicked: AtomicBool::new(false),
+        };
+        // SAFETY: `all` lives until the call returns, and is only read.
+        unsafe {
+            let all = (&raw const all).cast_mut().cast();
+            check((api.KernelContext_ParallelFor)(
+                self.context.ptr(),
+                call::<F>,
+                pieces,
+                pieces,
+                all,
+            ))?;
+        }
+        match all.has_panicked.into_inner() {
+            true => Err(super::operations::panicked()),
+            false => Ok(()),
+        }
     }
 }
 

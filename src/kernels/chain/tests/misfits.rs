@@ -2,7 +2,9 @@
 
 //! What cannot be made or run.
 
-use super::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{super::buffers::Place, *};
 use crate::kernels::{matrix::Layout, subsampling::Shape};
 
 /// Why there is no such chain.
@@ -282,17 +284,36 @@ fn what_inputs_and_outputs_fail_with_is_what_a_run_fails_with() {
     let mut chain = Chain::new(calls, 1, &[1], 2).unwrap();
     let given = noise(8, 1);
     let mut room = [0.0; 8];
-    let input = |_: usize| Ok(Input::Floats(&given, 8));
+    let input = |_: usize| Ok(Input::Floats(&raw const given[..], 8));
     let never = |_: usize, _: &(dyn Fn(usize) + Sync)| panic!("nothing is there to be worked on");
-    assert_eq!(
-        chain.run(|_| Err(Misfit::Forms), |_, _| Ok(&mut []), never),
-        Err(Misfit::Forms)
-    );
-    assert_eq!(
-        chain.run(input, |_, _| Err(Misfit::Missing), never),
-        Err(Misfit::Missing)
-    );
-    let mut only = Some(&mut room[..]);
-    let result = chain.run(input, |_, _| Ok(only.take().unwrap()), |_, _| Err(Misfit::Numbers));
-    assert_eq!(result, Err(Misfit::Numbers));
+    let only = &raw mut room[..];
+    // SAFETY: both are there until the end, and lie apart.
+    #[allow(unsafe_code)]
+    let results = unsafe {
+        [
+            chain.run(|_| Err(Misfit::Forms), |_, _| Ok(only), never),
+            chain.run(input, |_, _| Err(Misfit::Missing), never),
+            chain.run(input, |_, _| Ok(only), |_, _| Err(Misfit::Numbers)),
+        ]
+    };
+    assert_eq!(results, [Misfit::Forms, Misfit::Missing, Misfit::Numbers].map(Err));
+}
+
+#[test]
+fn what_the_last_run_was_given_is_not_looked_at_again() {
+    let calls = vec![call(normalisation(8, 1, false), &[0], &[1])];
+    let mut chain = Chain::new(calls, 1, &[1], 2).unwrap();
+    let given = [rows(1, 8, 1)];
+    let mut rooms = [vec![0.0; 8]];
+    run(&mut chain, &given, &mut rooms, Threads::One, &mut Vec::new()).unwrap();
+    drop((given, rooms));
+    let never = |_: usize, _: &(dyn Fn(usize) + Sync)| panic!("nothing is there to be worked on");
+    // SAFETY: nothing is given.
+    #[allow(unsafe_code)]
+    let result = unsafe { chain.run(|_| Err(Misfit::Forms), |_, _| Err(Misfit::Forms), never) };
+    assert_eq!(result, Err(Misfit::Forms));
+    for value in [0, 1] {
+        let place = catch_unwind(AssertUnwindSafe(|| chain.buffers.place(Place::Rows(value))));
+        assert!(place.is_err(), "value {value} is where it was");
+    }
 }

@@ -8,7 +8,7 @@ use std::arch::{asm, x86_64::*};
 
 use super::{
     super::{
-        Output,
+        Columns,
         avx512::{LANES, activate, end as end_row, largest_of_columns, load, store},
         ending::Column,
         pages::BEYOND,
@@ -150,19 +150,18 @@ pub(super) fn sum<const ROWS: usize>(input: &[f32], panel: &[u8], sums: &mut [[f
 ///
 /// # Panics
 /// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn end(
     sums: &[[f32; COLUMNS]],
     column: &Column<'_>,
     more: Option<&[f32]>,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     place: (usize, usize),
 ) {
     assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
     // The last panel may have columns that the output has not.
-    let first_columns = (0..COLUMNS)
-        .step_by(LANES)
-        .take_while(|first| place.1 + first < output.columns);
+    let width = output.width();
+    let first_columns = (0..COLUMNS).step_by(LANES).take_while(|first| place.1 + first < width);
     for first in first_columns {
         let scales = _mm512_mul_ps(load(&column.scales[first..]), _mm512_set1_ps(PART));
         let bias = load(&column.bias[first..]);
@@ -177,7 +176,7 @@ pub(super) fn end(
 ///
 /// # Panics
 /// If there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn finish(sums: &mut [[f32; COLUMNS]], column: &Column<'_>) {
     assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
     for first in (0..COLUMNS).step_by(LANES) {

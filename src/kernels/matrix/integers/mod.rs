@@ -50,10 +50,10 @@ pub(super) fn multiply<'a>(
     (input, depth, more): (Turned<'_>, usize, Option<&[f32]>),
     panels: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
     first: usize,
-    target: Target<'_>,
+    target: &mut Target<'_>,
 ) {
     assert!(is_there());
-    for rows in groups(input.rows()) {
+    for (group, rows) in groups(input.rows()).enumerate() {
         let values = input.group(rows.clone(), depth);
         for (column, (panel, ends)) in (first..).step_by(COLUMNS).zip(panels.clone()) {
             macro_rules! pass {
@@ -73,7 +73,7 @@ pub(super) fn multiply<'a>(
                                         assert!(more.is_none());
                                         avx512::finish(&mut sums, &ends);
                                         let count = COLUMNS.min(turned.depth() - column);
-                                        turned.put(rows.clone(), column, (sums.as_flattened(), COLUMNS), count);
+                                        turned.put(group, column, (sums.as_flattened(), COLUMNS), count);
                                     }
                                 }
                             }

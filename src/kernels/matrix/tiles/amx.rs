@@ -4,7 +4,7 @@
 //!
 //! Written with `asm!`, for Rust's own functions for tiles are not stable yet.
 
-use std::arch::asm;
+use std::{arch::asm, cell::Cell, marker::PhantomData};
 
 use super::{
     super::avx512,
@@ -21,12 +21,13 @@ pub(super) fn ask() -> bool {
     const XFEATURE_XTILEDATA: libc::c_long = 18;
     /// Bits of EDX of leaf 7 (Intel's manual, volume 2A, CPUID).
     const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
-    let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
-    let has_tiles = has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8;
+    let has_tiles = || {
+        let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
+        has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8
+    };
     // SAFETY: two numbers go in and one comes out.
-    has_tiles
-        && avx512::is_there()
-        && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    let may_use = || unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 };
+    avx512::is_there() && has_tiles() && may_use()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -34,9 +35,17 @@ pub(super) fn ask() -> bool {
     false
 }
 
-/// Tiles that are set up for a number of rows; given back when it is dropped, so that the thread need not keep them.
+thread_local! {
+    /// Whether this thread has [`Tiles`].
+    static ARE_TAKEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tiles of this thread that are set up for a number of rows; given back when it is dropped, so that the thread need not keep
+/// them. There is one at a time, and it stays on its thread: another one would be set up in another way, or not at all.
 pub(super) struct Tiles {
     rows: usize,
+    /// Not `Send`, nor `Sync`.
+    of_thread: PhantomData<*mut ()>,
 }
 
 /// How the tiles of a thread are cut (Intel's manual, volume 1, 18.2).
@@ -52,10 +61,10 @@ struct Configuration {
 
 impl Tiles {
     /// # Panics
-    /// If tiles have not as many rows.
+    /// If tiles have not as many rows, or are taken.
     #[allow(unsafe_code)]
     pub(super) fn with_rows(rows: usize) -> Self {
-        assert!(are_there(0) && (1..=TILE_ROWS).contains(&rows));
+        assert!(are_there(0) && (1..=TILE_ROWS).contains(&rows) && !ARE_TAKEN.replace(true));
         let mut configuration = Configuration {
             palette: 1,
             start_row: 0,
@@ -67,7 +76,7 @@ impl Tiles {
         configuration.widths[..8].fill(LINE as u16);
         configuration.rows[..7].fill(rows as u8);
         configuration.rows[7] = TILE_ROWS as u8;
-        // SAFETY: the processor has tiles; no code of the compiler's uses them.
+        // SAFETY: the processor has tiles; no code of the compiler's uses them, and none of ours on this thread right now.
         unsafe {
             asm!(
                 "ldtilecfg [{}]", in(reg) &raw const configuration,
@@ -76,7 +85,10 @@ impl Tiles {
                 options(nostack, readonly, preserves_flags),
             );
         }
-        Self { rows }
+        Self {
+            rows,
+            of_thread: PhantomData,
+        }
     }
 
     /// Sums of the products of digits of `lines` and of `panel`, row by row.
@@ -93,7 +105,7 @@ impl Tiles {
         let steps = panel.len() / (DIGITS * TILE);
         let digit = self.rows * LINE;
         assert!(steps > 0 && lines.len() == steps * DIGITS * self.rows);
-        // SAFETY: the tiles are set up for as many rows; in each step, three tiles of them and of weights are read, for
+        // SAFETY: the tiles of this thread are set up for as many rows; in each step, three tiles of them and of weights are read, for
         // which `lines` and `panel` are long enough; what is asked for in advance may lie beyond. `sums` takes four tiles.
         unsafe {
             asm!(
@@ -148,7 +160,8 @@ impl Tiles {
 impl Drop for Tiles {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: whoever made it has tiles.
+        ARE_TAKEN.set(false);
+        // SAFETY: whoever made it has tiles, and on this thread.
         unsafe {
             asm!(
                 "tilerelease",
@@ -157,5 +170,22 @@ impl Drop for Tiles {
                 options(nostack, nomem, preserves_flags),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_tiles_once() {
+        if !are_there(0) {
+            return;
+        }
+        let tiles = Tiles::with_rows(1);
+        assert!(std::panic::catch_unwind(|| Tiles::with_rows(2)).is_err());
+        std::thread::spawn(|| drop(Tiles::with_rows(2))).join().unwrap();
+        drop(tiles);
+        drop(Tiles::with_rows(2));
     }
 }

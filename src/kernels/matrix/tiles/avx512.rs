@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{
     super::{
-        Output,
+        Columns,
         avx512::{LANES, end as end_row, largest_of_columns, load, without_sign},
         ending::Column,
         scale::Scale,
@@ -91,13 +91,13 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMN
 ///
 /// # Panics
 /// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn end(
     sums: &Sums,
     row_scales: &[f32],
     column: &Column<'_>,
     more: Option<&[f32]>,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
     place: (usize, usize),
 ) {
     /// What a sum is of the next one.

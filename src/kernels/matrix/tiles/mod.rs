@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use self::amx::Tiles;
 pub(crate) use self::digits::Digits as Input;
 use self::digits::{DIGITS, LINE, TILE_ROWS};
-use super::{Output, ending::Column};
+use super::{Columns, ending::Column};
 
 /// Columns of a panel.
 pub(super) const COLUMNS: usize = 16;
@@ -70,7 +70,7 @@ pub(super) fn multiply<'a>(
     (input, depth, more): (&Input, usize, Option<&[f32]>),
     panels: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
     first: usize,
-    output: &Output<'_>,
+    output: &mut Columns<'_>,
 ) {
     // Written anew for each panel, as far as they are read.
     let mut sums = [[[0; COLUMNS]; TILE_ROWS]; SUMS];

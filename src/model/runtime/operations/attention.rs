@@ -3,12 +3,13 @@
 //! Attention of one layer.
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
 use super::{
-    super::tensors::{self, Sizes},
+    super::tensors::{Sizes, Tensors},
+    caught::{Caught, Compute},
     shapes,
     source::Source,
 };
@@ -24,7 +25,7 @@ use crate::{
 pub(super) struct Attend;
 
 impl Operator for Attend {
-    type Kernel<'attr> = AttendKernel;
+    type Kernel<'attr> = Caught<AttendKernel>;
 
     fn name(&self) -> &str {
         ATTENTION
@@ -40,8 +41,8 @@ impl Operator for Attend {
         (0..3).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<AttendKernel> {
-        made(context).map(AttendKernel)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<AttendKernel>> {
+        made(context).map(AttendKernel).map(Caught)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -70,17 +71,18 @@ pub(super) fn made(source: &impl Source) -> ort::Result<Attention> {
 /// One layer's attention.
 pub(super) struct AttendKernel(Attention);
 
-impl Kernel for AttendKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+impl Compute for AttendKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let attention = &self.0;
-        let input = |index: usize| tensors::input(context, index).map(|(_, values)| values);
+        let (sizes, width) = (attention.sizes, attention.sizes.all());
+        let output = Output::new(tensors.output(0, Sizes::of_rows(sizes.frames, width))?, width);
+        let input = |index: usize| tensors.input(index).map(|(_, values)| values);
         let cache = |index: usize, output: usize| {
-            let (sizes, now) = tensors::input(context, index)?;
-            let (now, length) = (now.as_ptr(), now.len());
-            let next = tensors::output(context, output, sizes)?;
-            // SAFETY: the output is of the same size, and the same tensor or another one.
+            let (sizes, now) = tensors.input_place(index)?;
+            let next = tensors.output_place(output, sizes)?;
+            // SAFETY: both last as long as the run and are of the same size, and the same tensor or two.
             #[allow(unsafe_code)]
-            Ok::<_, ort::Error>(unsafe { Cache::new(now, next.as_mut_ptr(), length) })
+            Ok::<_, ort::Error>(unsafe { Cache::new(now.cast(), next.cast(), now.len()) })
         };
         let step = Step {
             queries: input(0)?,
@@ -88,19 +90,19 @@ impl Kernel for AttendKernel {
             values: (cache(3, 2)?, input(4)?),
             mask: input(5)?,
             // As with places: a negative one is refused.
-            oldest: tensors::number(context, 10)? as usize,
+            oldest: tensors.number(10)? as usize,
         };
         if !attention.takes(&step) {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
-        let (sizes, width) = (attention.sizes, attention.sizes.all());
-        let output = Output::new(tensors::output(context, 0, Sizes::of_rows(sizes.frames, width))?, width);
-        tensors::for_each_piece(context, sizes.heads, |head| {
+        tensors.for_each_piece(sizes.heads, |head| {
             // SAFETY: each head is done once.
             #[allow(unsafe_code)]
-            unsafe {
-                attention.attend(head, &step, Target::Rows(&output));
-            }
+            let (cached, columns) = unsafe {
+                let columns = output.columns(attention.columns_of(head));
+                (attention.cached(head, &step), columns)
+            };
+            attention.attend(head, &step, cached, Target::Rows(columns));
         })
     }
 }

@@ -5,13 +5,15 @@
 use std::{collections::HashSet, sync::Arc};
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::{Outlet, TensorElementType},
 };
 
 use super::{
-    super::tensors::{self, MOST_AXES, Sizes},
-    attention, convolution, normalisation, product, shapes,
+    super::tensors::{MOST_AXES, Sizes, Tensors},
+    attention,
+    caught::{Caught, Compute},
+    convolution, normalisation, product, shapes,
     source::{InChain, Source},
     subsampling,
 };
@@ -34,7 +36,7 @@ pub(super) struct Run {
 }
 
 impl Operator for Run {
-    type Kernel<'attr> = RunKernel;
+    type Kernel<'attr> = Caught<RunKernel>;
 
     fn name(&self) -> &str {
         CHAIN
@@ -48,7 +50,7 @@ impl Operator for Run {
         [OperatorOutput::variadic(1).homogenous(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<RunKernel> {
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<RunKernel>> {
         let text: Option<String> = context.get(CALLS);
         let calls: Option<Vec<Call>> = text.and_then(|text| serde_json::from_str(&text).ok());
         let calls = calls.ok_or_else(|| ort::Error::new("nobody can read of what a chain is made"))?;
@@ -72,10 +74,10 @@ impl Operator for Run {
                 outputs: call.outputs.clone(),
             });
         }
-        Ok(RunKernel {
+        Ok(Caught(RunKernel {
             chain: Chain::new(work, inputs.len(), &outputs, self.threads).map_err(wrong)?,
             numbers,
-        })
+        }))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -167,27 +169,34 @@ pub(super) struct RunKernel {
     numbers: HashSet<usize>,
 }
 
-impl Kernel for RunKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+impl Compute for RunKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let numbers = &self.numbers;
-        let done = self.chain.run(
-            |index| {
-                if numbers.contains(&index) {
-                    // As with sizes: a negative one is refused.
-                    return Ok(Input::Number(tensors::number(context, index)? as usize));
-                }
-                let (sizes, values) = tensors::input(context, index)?;
-                Ok::<_, Failed>(Input::Floats(values, sizes.last()))
-            },
-            |index, sizes| {
-                let sizes = match sizes {
-                    chain::Sizes::Rows { rows, width } => Sizes::of_rows(rows, width),
-                    chain::Sizes::Like(input) => tensors::input(context, input)?.0,
-                };
-                Ok(tensors::output(context, index, sizes)?)
-            },
-            |members, work| Ok(tensors::for_each_piece(context, members, work)?),
-        );
+        let input = |index: usize| {
+            if numbers.contains(&index) {
+                // As with sizes: a negative one is refused.
+                return Ok(Input::Number(tensors.number(index)? as usize));
+            }
+            let (sizes, values) = tensors.input_place(index)?;
+            Ok::<_, Failed>(Input::Floats(values, sizes.last()))
+        };
+        let output = |index: usize, sizes| {
+            let sizes = match sizes {
+                chain::Sizes::Rows { rows, width } => Sizes::of_rows(rows, width),
+                chain::Sizes::Like(input) => tensors.input_place(input)?.0,
+            };
+            Ok(tensors.output_place(index, sizes)?)
+        };
+        // SAFETY: tensors last as long as the run, and are one apart from another, but for caches of attention that are bound
+        // in place.
+        #[allow(unsafe_code)]
+        let done = unsafe {
+            self.chain.run(
+                input,
+                output,
+                |members, work| Ok(tensors.for_each_piece(members, work)?),
+            )
+        };
         done.map_err(|Failed(error)| error)
     }
 }

@@ -3,12 +3,13 @@
 //! The middle of one convolution module.
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
 use super::{
-    super::tensors::{self, Sizes},
+    super::tensors::{Sizes, Tensors},
+    caught::{Caught, Compute},
     shapes,
     source::Source,
 };
@@ -21,7 +22,7 @@ use crate::{
 pub(super) struct Convolve;
 
 impl Operator for Convolve {
-    type Kernel<'attr> = ConvolveKernel;
+    type Kernel<'attr> = Caught<ConvolveKernel>;
 
     fn name(&self) -> &str {
         CONVOLUTION
@@ -35,8 +36,8 @@ impl Operator for Convolve {
         (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ConvolveKernel> {
-        made(context).map(ConvolveKernel)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<ConvolveKernel>> {
+        made(context).map(ConvolveKernel).map(Caught)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -58,25 +59,25 @@ pub(super) fn made(source: &impl Source) -> ort::Result<Convolution> {
 /// One layer's convolution.
 pub(super) struct ConvolveKernel(Convolution);
 
-impl Kernel for ConvolveKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+impl Compute for ConvolveKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let convolution = &self.0;
-        let (_, rows) = tensors::input(context, 0)?;
-        let (cache_sizes, cache) = tensors::input(context, 1)?;
+        let (_, rows) = tensors.input(0)?;
+        let (cache_sizes, cache) = tensors.input(1)?;
         if !convolution.takes(rows, cache) {
             return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
         }
         let channels = convolution.channels();
         let frames = rows.len() / (2 * channels);
-        let output = tensors::output(context, 0, Sizes::of_rows(frames, channels))?;
-        let next = tensors::output(context, 1, cache_sizes)?;
+        let output = tensors.output(0, Sizes::of_rows(frames, channels))?;
+        let next = tensors.output(1, cache_sizes)?;
         let (output, next) = (Output::new(output, channels), Output::new(next, channels));
-        tensors::for_each_piece(context, convolution.pieces(), |piece| {
+        tensors.for_each_piece(convolution.pieces(), |piece| {
+            let columns = convolution.columns_of(piece);
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
-            unsafe {
-                convolution.convolve(piece, (rows, cache), (&output, &next));
-            }
+            let columns = unsafe { (output.columns(columns.clone()), next.columns(columns)) };
+            convolution.convolve(piece, (rows, cache), columns);
         })
     }
 }

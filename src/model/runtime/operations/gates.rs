@@ -3,18 +3,21 @@
 //! The gates of an LSTM layer.
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
-use super::super::tensors;
+use super::{
+    super::tensors::Tensors,
+    caught::{Caught, Compute},
+};
 use crate::{graph::LSTM_GATES, kernels::gates::Step};
 
 /// Our own operation for the gates of an LSTM: see [`LSTM_GATES`] for its inputs.
 pub(super) struct Gate;
 
 impl Operator for Gate {
-    type Kernel<'attr> = GateKernel;
+    type Kernel<'attr> = Caught<GateKernel>;
 
     fn name(&self) -> &str {
         LSTM_GATES
@@ -28,8 +31,8 @@ impl Operator for Gate {
         (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<GateKernel> {
-        Ok(GateKernel)
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Caught<GateKernel>> {
+        Ok(Caught(GateKernel))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -44,9 +47,9 @@ impl Operator for Gate {
 /// One step of one layer.
 pub(super) struct GateKernel;
 
-impl Kernel for GateKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let input = |index: usize| tensors::input(context, index);
+impl Compute for GateKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let input = |index: usize| tensors.input(index);
         let (sizes, cells) = input(2)?;
         let step = Step {
             sums: [input(0)?.1, input(1)?.1],
@@ -55,7 +58,7 @@ impl Kernel for GateKernel {
         if !step.is_whole() {
             return Err(ort::Error::new("the inputs of an LSTM's gates do not fit each other"));
         }
-        let (state, cells) = (tensors::output(context, 0, sizes)?, tensors::output(context, 1, sizes)?);
+        let (state, cells) = (tensors.output(0, sizes)?, tensors.output(1, sizes)?);
         step.apply(0..step.cells.len(), state, cells);
         Ok(())
     }

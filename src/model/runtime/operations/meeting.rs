@@ -3,18 +3,22 @@
 //! Where encoder frames and a prediction meet in a joint.
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
-use super::{super::tensors, shapes};
+use super::{
+    super::tensors::Tensors,
+    caught::{Caught, Compute},
+    shapes,
+};
 use crate::{graph::MEETING, kernels::meeting::meet};
 
 /// Our own operation for it: see [`MEETING`] for its inputs.
 pub(super) struct Meet;
 
 impl Operator for Meet {
-    type Kernel<'attr> = MeetKernel;
+    type Kernel<'attr> = Caught<MeetKernel>;
 
     fn name(&self) -> &str {
         MEETING
@@ -28,8 +32,8 @@ impl Operator for Meet {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<MeetKernel> {
-        Ok(MeetKernel)
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Caught<MeetKernel>> {
+        Ok(Caught(MeetKernel))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -40,14 +44,14 @@ impl Operator for Meet {
 /// One meeting.
 pub(super) struct MeetKernel;
 
-impl Kernel for MeetKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let ((sizes, frames), (_, prediction)) = (tensors::input(context, 0)?, tensors::input(context, 1)?);
+impl Compute for MeetKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let ((sizes, frames), (_, prediction)) = (tensors.input(0)?, tensors.input(1)?);
         let width = prediction.len();
         if width == 0 || sizes.last() != width {
             return Err(ort::Error::new("encoder frames are of another width than a prediction"));
         }
-        let output = tensors::output(context, 0, sizes)?;
+        let output = tensors.output(0, sizes)?;
         for (frame, output) in frames.chunks_exact(width).zip(output.chunks_exact_mut(width)) {
             meet(frame, prediction, output);
         }

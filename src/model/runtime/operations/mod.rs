@@ -4,7 +4,7 @@
 //!
 //! Each has a file of its own; a [`chain`] of them is one, too. Pieces of the work go to the threads that ONNX Runtime's own
 //! operations use. Nothing here panics on what a graph holds: an error of a kernel is an error of the run. Where one panics all the
-//! same, that is an error, too ([`caught`]).
+//! same, that is an error, too ([`caught`]), which also gives it the tensors of a run: inputs, and each output once.
 
 mod attention;
 mod caught;

@@ -3,11 +3,16 @@
 //! One layer normalisation.
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
-use super::{super::tensors, shapes, source::Source};
+use super::{
+    super::tensors::Tensors,
+    caught::{Caught, Compute},
+    shapes,
+    source::Source,
+};
 use crate::{
     graph::{EPSILON, GATES, NORMALISATION},
     kernels::normalisation::Normalisation,
@@ -17,7 +22,7 @@ use crate::{
 pub(super) struct Normalise;
 
 impl Operator for Normalise {
-    type Kernel<'attr> = NormaliseKernel;
+    type Kernel<'attr> = Caught<NormaliseKernel>;
 
     fn name(&self) -> &str {
         NORMALISATION
@@ -31,8 +36,8 @@ impl Operator for Normalise {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<NormaliseKernel> {
-        made(context).map(NormaliseKernel)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<NormaliseKernel>> {
+        made(context).map(NormaliseKernel).map(Caught)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -60,15 +65,15 @@ pub(super) fn made(source: &impl Source) -> ort::Result<Normalisation> {
 /// One normalisation.
 pub(super) struct NormaliseKernel(Normalisation);
 
-impl Kernel for NormaliseKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let (mut sizes, rows) = tensors::input(context, 0)?;
+impl Compute for NormaliseKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let (mut sizes, rows) = tensors.input(0)?;
         if sizes.last_mut().is_none_or(|last| *last != self.0.width() as i64) {
             return Err(ort::Error::new(
                 "rows of a normalisation are of another width than its scale",
             ));
         }
-        self.0.normalise(rows, tensors::output(context, 0, sizes)?);
+        self.0.normalise(rows, tensors.output(0, sizes)?);
         Ok(())
     }
 }

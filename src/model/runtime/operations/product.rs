@@ -5,11 +5,16 @@
 use std::sync::Arc;
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
-use super::{super::tensors, shapes, source::Source};
+use super::{
+    super::tensors::Tensors,
+    caught::{Caught, Compute},
+    shapes,
+    source::Source,
+};
 use crate::{
     graph::{NUMBER, PRODUCT},
     kernels::matrix::{Output, Room, Weights},
@@ -19,7 +24,7 @@ use crate::{
 pub(super) struct Product(pub(super) Arc<[Arc<Weights>]>);
 
 impl Operator for Product {
-    type Kernel<'attr> = ProductKernel;
+    type Kernel<'attr> = Caught<ProductKernel>;
 
     fn name(&self) -> &str {
         PRODUCT
@@ -34,12 +39,12 @@ impl Operator for Product {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<ProductKernel> {
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<ProductKernel>> {
         let weights = find(&self.0, context)?;
-        Ok(ProductKernel {
+        Ok(Caught(ProductKernel {
             weights,
             room: Room::default(),
-        })
+        }))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -68,10 +73,10 @@ pub(super) struct ProductKernel {
     room: Room,
 }
 
-impl Kernel for ProductKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+impl Compute for ProductKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let weights = &*self.weights;
-        let (mut sizes, input) = tensors::input(context, 0)?;
+        let (mut sizes, input) = tensors.input(0)?;
         match sizes.last_mut() {
             Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
             _ => {
@@ -80,22 +85,21 @@ impl Kernel for ProductKernel {
                 ));
             }
         }
-        let more = match context.num_inputs()? {
+        let more = match tensors.input_count()? {
             1 => None,
-            _ => Some(tensors::input(context, 1)?.1),
+            _ => Some(tensors.input(1)?.1),
         };
-        let output = tensors::output(context, 0, sizes)?;
+        let output = tensors.output(0, sizes)?;
         if more.is_some_and(|more| more.len() != output.len()) {
             return Err(ort::Error::new("what is added to a product is of another size"));
         }
         let output = Output::new(output, weights.columns());
         let input = weights.prepare(input, &mut self.room);
-        tensors::for_each_piece(context, weights.pieces(), |piece| {
+        tensors.for_each_piece(weights.pieces(), |piece| {
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
-            unsafe {
-                weights.multiply(piece, input, more, &output);
-            }
+            let columns = unsafe { output.columns(weights.columns_of(piece)) };
+            weights.multiply(piece, input, more, columns);
         })
     }
 }

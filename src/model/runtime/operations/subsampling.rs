@@ -3,12 +3,13 @@
 //! One strided convolution of the subsampling.
 
 use ort::{
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput},
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput},
     value::TensorElementType,
 };
 
 use super::{
-    super::tensors::{self, Sizes},
+    super::tensors::{Sizes, Tensors},
+    caught::{Caught, Compute},
     source::Source,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 pub(super) struct Subsample;
 
 impl Operator for Subsample {
-    type Kernel<'attr> = SubsampleKernel;
+    type Kernel<'attr> = Caught<SubsampleKernel>;
 
     fn name(&self) -> &str {
         SUBSAMPLING
@@ -37,8 +38,8 @@ impl Operator for Subsample {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<SubsampleKernel> {
-        made(context).map(SubsampleKernel)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<SubsampleKernel>> {
+        made(context).map(SubsampleKernel).map(Caught)
     }
 }
 
@@ -63,24 +64,23 @@ pub(super) fn made(source: &impl Source) -> ort::Result<Subsampling> {
 /// One strided convolution.
 pub(super) struct SubsampleKernel(Subsampling);
 
-impl Kernel for SubsampleKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+impl Compute for SubsampleKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let convolution = &self.0;
-        let ((_, input), (_, mask)) = (tensors::input(context, 0)?, tensors::input(context, 1)?);
+        let ((_, input), (_, mask)) = (tensors.input(0)?, tensors.input(1)?);
         let Some(sizes) = convolution.sizes(input.len(), mask.len()) else {
             return Err(ort::Error::new(
                 "the inputs of a strided convolution do not fit its weights",
             ));
         };
         let ([frames, bins], channels) = (sizes.output, convolution.channels());
-        let output = tensors::output(context, 0, Sizes::of_rows(frames * bins, channels))?;
+        let output = tensors.output(0, Sizes::of_rows(frames * bins, channels))?;
         let output = Output::new(output, bins * channels);
-        tensors::for_each_piece(context, frames, |frame| {
+        tensors.for_each_piece(frames, |frame| {
             // SAFETY: each frame is computed once.
             #[allow(unsafe_code)]
-            unsafe {
-                convolution.convolve(frame, (input, mask), &output);
-            }
+            let row = unsafe { output.row(frame) };
+            convolution.convolve(frame, (input, mask), row);
         })
     }
 }
