@@ -11,6 +11,7 @@ mod child;
 mod damage;
 mod memory;
 mod random;
+mod sidecars;
 mod wire;
 
 use std::{
