@@ -35,7 +35,7 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck sanitize bench bench-peers export export-test lint fmt \
+.PHONY: help setup build demo test leaks live validate interop memcheck fuzz sanitize bench bench-peers export export-test lint fmt \
 	install uninstall clean
 
 help: ## show this list
@@ -76,6 +76,9 @@ interop: build ## test with the caption elements of gst-plugins-rs
 
 memcheck: build ## hear a clip under valgrind
 	tools/memcheck.sh
+
+fuzz: ## fuzz what is read from files and servers (ARGS="--seconds 60 [target ...]", ARGS=--help for more)
+	tools/fuzz.sh $(ARGS)
 
 sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (ARGS="miri thread": only these)
 	ORT_DYLIB_PATH='$(ORT)' tools/sanitize.sh $(ARGS)

@@ -13,6 +13,10 @@
 mod decode;
 mod error;
 pub mod features;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod fuzzing;
 pub mod graph;
 mod headroom;
 mod kernels;

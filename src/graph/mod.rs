@@ -10,6 +10,8 @@ mod contract;
 mod drop_input;
 mod edit;
 mod fault;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod head;
 mod layout;
 mod meeting;

@@ -8,6 +8,8 @@ mod cancellation;
 mod embedded;
 mod encoder;
 mod files;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod head;
 mod joint;
 mod lengths;

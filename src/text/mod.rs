@@ -2,6 +2,8 @@
 
 //! From labels to words.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod properties;
 mod sentencepiece;

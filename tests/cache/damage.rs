@@ -12,13 +12,13 @@ use crate::{common::model_path, entry, files, hits, keeping, logged, say, say_al
 const PREFIX: usize = 8 + 8 + 32;
 
 /// An entry in pieces.
-struct Entry {
-    head: Value,
-    parts: Vec<u8>,
+pub struct Entry {
+    pub head: Value,
+    pub parts: Vec<u8>,
 }
 
 impl Entry {
-    fn of(bytes: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         let length = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
         let (head, parts) = bytes[PREFIX..].split_at(length);
         Self {
@@ -28,7 +28,7 @@ impl Entry {
     }
 
     /// Its file, with a head that has the right hash.
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let head = serde_json::to_vec(&self.head).unwrap();
         let length = (head.len() as u64).to_le_bytes();
         let hash = blake3::hash(&head);

@@ -8,6 +8,9 @@
 mod common;
 
 mod damage;
+#[path = "../corrupted/random.rs"]
+mod random;
+mod random_damage;
 mod starts;
 
 use std::{

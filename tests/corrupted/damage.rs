@@ -541,7 +541,11 @@ fn damage_text(files: &mut Files, random: &mut Random) {
     }
     let names: Vec<String> = files.keys().filter(|name| !name.contains(".onnx")).cloned().collect();
     let name = random.pick(&names);
-    let file = files.get_mut(&name).unwrap();
+    damage_file(files.get_mut(&name).unwrap(), random);
+}
+
+/// A file that is no graph.
+pub fn damage_file(file: &mut Vec<u8>, random: &mut Random) {
     match random.below(4) {
         0 => file.truncate(random.below(file.len())),
         1 => flip(file, random),

@@ -12,6 +12,7 @@ mod child;
 mod damage;
 mod memory;
 mod random;
+mod sidecars;
 mod wire;
 
 use std::{

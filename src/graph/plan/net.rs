@@ -16,6 +16,9 @@ use crate::graph::{
     tensor_info, value_info,
 };
 
+/// Most bytes of all values that are computed before anything runs: NeMo's exports have 60 kB a layer.
+const FOLDED: usize = 64 << 20;
+
 /// See the [module](self).
 pub(super) struct Net {
     pub nodes: Vec<NodeProto>,
@@ -285,6 +288,7 @@ impl Net {
     pub fn fold(&mut self) {
         let outputs: HashSet<String> = self.outputs.iter().map(|output| output.name().to_owned()).collect();
         let mut same: HashMap<String, String> = HashMap::new();
+        let mut room = FOLDED;
         for mut node in std::mem::take(&mut self.nodes) {
             for input in &mut node.input {
                 if let Some(other) = same.get(input) {
@@ -298,7 +302,10 @@ impl Net {
             };
             let output = output.clone();
             if !outputs.contains(&output) {
-                if let Some(value) = self.known(&node) {
+                if let Some(value) = self.known(&node)
+                    && let Some(left) = room.checked_sub(value.raw.len())
+                {
+                    room = left;
                     self.add_weight(value.to_tensor(&output));
                     continue;
                 }

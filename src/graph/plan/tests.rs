@@ -160,6 +160,44 @@ fn a_mask_that_hides_audio_is_left() {
 }
 
 #[test]
+fn a_mask_of_many_ways_is_found_soon() {
+    // 2^60 ways lead from the mask to the lengths.
+    let found = plan_changed(|graph| {
+        let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
+        let key_mask = less.last().unwrap();
+        let mask = std::mem::replace(&mut key_mask.output[0], "way-0".into());
+        for number in 0..60 {
+            graph.node.push(NodeProto {
+                op_type: Some("And".into()),
+                input: vec![format!("way-{number}"); 2],
+                output: vec![format!("way-{}", number + 1)],
+                ..Default::default()
+            });
+        }
+        graph.node.last_mut().unwrap().output = vec![mask];
+    });
+    assert_eq!(found.unwrap().notes, [""; 0]);
+}
+
+#[test]
+fn constants_that_grow_beyond_all_memory_are_left() {
+    let (mut graph, _) = export();
+    let sizes = Value::of_ints(vec![1], &[1 << 16]).to_tensor("sizes");
+    graph.graph.initializer.push(sizes);
+    let zeros = |number| NodeProto {
+        op_type: Some("ConstantOfShape".into()),
+        input: vec!["sizes".into()],
+        output: vec![format!("zeros-{number}")],
+        ..Default::default()
+    };
+    graph.graph.node = (0..400).map(zeros).collect();
+    let mut net = Net::take(&mut graph);
+    net.fold();
+    // 2^18 bytes each, and 2^26 are the most.
+    assert_eq!(net.nodes.len(), 400 - 256);
+}
+
+#[test]
 fn a_node_without_inputs_is_named() {
     let found = plan_changed(|graph| {
         let gather = graph.node.iter_mut().find(|node| node.op_type() == "Gather").unwrap();

@@ -14,6 +14,8 @@
 
 mod directory;
 mod entry;
+#[cfg(any(fuzzing, test))]
+pub(super) mod fuzzing;
 mod key;
 mod parallel;
 mod trust;

@@ -22,7 +22,9 @@ const BAR: &str =
 
 /// Makes sure that the files fit in `directory`, which is where they go.
 pub fn make_sure_of_space(files: &[&(Remote, Place)], directory: &Path) -> Result<()> {
-    let needed = files.iter().map(|(remote, place)| place.missing(remote)).sum();
+    // A hub may say any size.
+    let missing = files.iter().map(|(remote, place)| place.missing(remote));
+    let needed = missing.fold(0, u64::saturating_add);
     // The directory itself may not be there yet.
     let exists = directory.ancestors().find(|directory| directory.exists());
     // A file system that cannot say how much is free will say so when it is full.
@@ -106,7 +108,8 @@ fn receive(client: &Client, remote: &Remote, partial: &mut Partial<'_>, bar: &Pr
         _ if partial.length() > 0 => partial.restart()?,
         _ => {}
     }
-    let length = response.body().content_length().map(|length| partial.length() + length);
+    let length = response.body().content_length();
+    let length = length.map(|length| partial.length().saturating_add(length));
     if let Some(found) = length.filter(|&length| length != remote.size) {
         return Err(wrong_size(remote, found).into());
     }
@@ -170,6 +173,30 @@ fn wrong_size(remote: &Remote, found: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_that_nothing_can_have_need_too_much_space() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let remote = Remote {
+                repository: "a/b".into(),
+                name: name.into(),
+                url: "http://hub/a/b".into(),
+                commit: "c".into(),
+                etag: name.into(),
+                size: u64::MAX,
+                checksum: None,
+            };
+            let place = Place::in_directory(directory.path(), &remote);
+            (remote, place)
+        };
+        let files = [file("encoder.onnx"), file("tokens.txt")];
+        let refused = make_sure_of_space(&files.each_ref(), directory.path());
+        assert!(
+            matches!(refused, Err(Error::NoSpace { needed: u64::MAX, .. })),
+            "{refused:?}"
+        );
+    }
 
     #[test]
     fn the_bar_can_be_drawn() {

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! See [`crate::fuzzing`].
+
+use super::{Ending, Pauses, Transcript, Vocabulary};
+use crate::decode::Token;
+
+/// One of each kind; the first byte says which.
+const NAMES: [&str; 5] = [
+    "tokens.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "tokenizer.json",
+    "vocab.json",
+];
+/// Labels that are made words.
+const MOST: usize = 512;
+
+/// A kind of vocabulary, by its number in [`NAMES`] as a digit, and its file.
+pub fn vocabulary(bytes: &[u8]) {
+    let Some((kind, file)) = bytes.split_first() else {
+        return;
+    };
+    let name = NAMES[usize::from(kind.wrapping_sub(b'0')) % NAMES.len()];
+    let Some(labels) = Vocabulary::count(name, file) else {
+        let error = Vocabulary::parse(name, file, 1).expect_err("it cannot be counted");
+        assert!(error.to_string().contains(name));
+        return;
+    };
+    let mut vocabulary = Vocabulary::parse(name, file, labels).expect("it holds as many as were counted");
+    assert_eq!(vocabulary.len(), labels);
+    // Where the last one is blank, and only there, it may be counted among them.
+    if let Ok(all) = Vocabulary::parse(name, file, labels + 1) {
+        assert_eq!(all.len(), labels + 1);
+    }
+    assert!(Vocabulary::parse(name, file, labels + 2).is_err());
+    vocabulary.mark(Some(labels / 2), "<EOU>");
+    say(&vocabulary, Pauses::default());
+    let pauses = Pauses {
+        word: Some(1),
+        utterance: Some(3000),
+        partials: true,
+        min_word: 100,
+        longest_word: Some(20_000),
+        max_utterance: Some(100_000),
+        max_utterance_chars: Some(40),
+    };
+    say(&vocabulary, pauses);
+}
+
+/// Makes words of all labels, forth and back, as often as there are samples for.
+fn say(vocabulary: &Vocabulary, pauses: Pauses) {
+    const FRAME: u64 = 1280;
+    let mut transcript = Transcript::new(FRAME);
+    transcript.set_pauses(pauses);
+    let labels = 0..vocabulary.len().min(MOST) + 1;
+    let mut frame = 0;
+    for id in labels.clone().chain(labels.rev()) {
+        let token = Token {
+            id,
+            frame,
+            log_prob: -0.5,
+        };
+        transcript.token(vocabulary, token);
+        // Some frames have several labels, some none.
+        frame += [0, 1, 5][id % 3];
+        transcript.decoded(frame);
+        drain(&mut transcript, u64::MAX);
+    }
+    let end = (frame + 1) * FRAME;
+    transcript.end_at(end);
+    transcript.finish(Ending::EndOfStream);
+    drain(&mut transcript, end);
+}
+
+fn drain(transcript: &mut Transcript, end: u64) {
+    while let Some(event) = transcript.pop() {
+        if let super::Event::Word(word) = event {
+            assert!(word.start <= word.end && word.end <= end, "{word:?} of {end} samples");
+            assert!(!word.text.is_empty());
+        }
+    }
+}

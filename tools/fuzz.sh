@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Runs the fuzz targets of fuzz/ one after the other, each with AddressSanitizer and from its corpus in the repository. What is
+# found stays below target/fuzz. Needs nightly Rust and cargo-fuzz, and for plan_against_export ONNX Runtime; installs nothing.
+set -euo pipefail
+
+me=fuzz
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+work=target/fuzz
+seconds=60
+minimise=no
+# Of the corpus of one target in the repository: its seeds stay, and as much as that is added at most.
+most_kb=192
+targets=()
+
+usage() {
+    cat <<END
+usage: tools/fuzz.sh [--seconds N] [--minimise] [TARGET ...]
+
+  --seconds N   how long each target runs; $seconds if not given
+  --minimise    add to fuzz/corpus what reaches code that nothing in it does, up to $most_kb kB a target
+  TARGET        which to run; all if none is given: $(known)
+END
+}
+
+say() { echo "$me: $*"; }
+die() { echo "$me: $*" >&2; exit 1; }
+known() { awk '/^\[\[bin\]\]/ { getline; gsub(/"/, "", $3); printf "%s ", $3 }' fuzz/Cargo.toml; }
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage; exit ;;
+        --seconds) seconds=${2:?}; shift ;;
+        --minimise) minimise=yes ;;
+        -*) usage >&2; exit 2 ;;
+        *) targets+=("$1") ;;
+    esac
+    shift
+done
+[ "${#targets[@]}" -gt 0 ] || read -ra targets <<<"$(known)"
+
+command -v rustup >/dev/null || die "rustup is missing: see https://rustup.rs"
+rustup run nightly cargo --version >/dev/null 2>&1 ||
+    die "nightly Rust is missing: rustup toolchain install nightly --profile minimal"
+rustup run nightly cargo fuzz --version >/dev/null 2>&1 || die "cargo-fuzz is missing: cargo install cargo-fuzz --locked"
+version=$(awk '$1 == "version" { print $2 }' tools/onnxruntime.lock)
+export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/target/onnxruntime/libonnxruntime.so.$version}
+[ -f "$ORT_DYLIB_PATH" ] || die "$ORT_DYLIB_PATH is missing: run 'make setup' first"
+# To note more of who allocated what takes half of the time.
+export ASAN_OPTIONS=malloc_context_size=8${ASAN_OPTIONS:+:$ASAN_OPTIONS}
+# Targets write small files in each execution.
+[ ! -w /dev/shm ] || export TMPDIR=${TMPDIR:-/dev/shm}
+
+fuzz() { rustup run nightly cargo fuzz "$1" --target-dir "$work" "${@:2}"; }
+
+# More than any seed has.
+longest() {
+    case $1 in
+        onnx_graph | plan_against_export | cache_entry) echo 262144 ;;
+        *) echo 16384 ;;
+    esac
+}
+
+# Adds to the corpus in the repository what reaches more code than that does, the smallest files first.
+minimise() {
+    local target=$1 corpus=fuzz/corpus/$1 least=$work/least/$1 file
+    rm -rf "$least"
+    mkdir -p "$least"
+    cp "$corpus"/* "$least/"
+    fuzz run "$target" "$least" "$work/corpus/$target" -- "${@:2}" -merge=1 >>"$work/$target.log" 2>&1 ||
+        die "the corpus of $target cannot be minimised: see $work/$target.log"
+    find "$least" -type f -printf '%s %f\n' | sort -n | while read -r _ file; do
+        [ "$(du -sbc "$corpus"/* "$least/$file" | tail -1 | cut -f1)" -le $((most_kb * 1024)) ] || break
+        cp -n "$least/$file" "$corpus/"
+    done
+    say "$target: $(find "$corpus" -type f | wc -l) files, $(du -sbc "$corpus"/* | tail -1 | cut -f1) bytes in $corpus"
+}
+
+failed=()
+for target in "${targets[@]}"; do
+    [ -f "fuzz/fuzz_targets/$target.rs" ] || die "there is no target $target: $(known)"
+    mkdir -p "$work/corpus/$target" "$work/artifacts/$target"
+    options=(-max_len="$(longest "$target")" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024)
+    [ ! -f "fuzz/dictionaries/$target.dict" ] || options+=(-dict="fuzz/dictionaries/$target.dict")
+    # ONNX Runtime keeps what it needs once.
+    [ "$target" != plan_against_export ] || options+=(-detect_leaks=0)
+    fuzz build "$target"
+    log=$work/$target.log
+    # The first directory is written to.
+    if ! fuzz run "$target" "$work/corpus/$target" "fuzz/corpus/$target" -- "${options[@]}" \
+        -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$work/artifacts/$target/" >"$log" 2>&1; then
+        failed+=("$target")
+        grep -E '^(==|SUMMARY|thread|Test unit)|panicked|Base64' "$log" | head -20 >&2 || true
+    fi
+    executions=$(awk '/stat::number_of_executed_units/ { print $2 }' "$log" | tail -1)
+    coverage=$(grep -oE ' cov: [0-9]+' "$log" | tail -1 || true)
+    say "$target: ${executions:-no} executions,${coverage:- no coverage}; $log"
+    [ "$minimise" = no ] || minimise "$target" "${options[@]}"
+done
+[ "${#failed[@]}" -eq 0 ] || die "faults were found by ${failed[*]}: what led to them is in $work/artifacts"
