@@ -208,7 +208,7 @@ impl Timestamps {
             false => signed(pts).saturating_sub(signed(expected.pts)),
         };
         // Half its length and more: less is jitter.
-        if repeated && offset.unsigned_abs() * 2 >= self.duration(arrival.len).nseconds() {
+        if repeated && offset.unsigned_abs().saturating_mul(2) >= self.duration(arrival.len).nseconds() {
             return Placement::Overlap(arrival.len);
         }
         if offset.unsigned_abs() <= ALIGNMENT as u64 {
@@ -550,6 +550,28 @@ mod tests {
             Placement::Direct,
             "other contents with the same stamp"
         );
+    }
+
+    #[test]
+    fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
+        gst::init().unwrap();
+        let segment = |start, base| {
+            let mut time = super::super::segment::Time::new();
+            time.set_start(start);
+            time.set_base(base);
+            Arc::new(Segment::new(time, None))
+        };
+        let arrival = Arrival {
+            pts: Some(gst::ClockTime::ZERO),
+            len: BLOCK,
+            confirmed: false,
+            fingerprint: Some(1),
+        };
+        let mut timestamps = Timestamps::new(16_000);
+        let late = segment(gst::ClockTime::ZERO, gst::ClockTime::from_nseconds(i64::MAX as u64));
+        let early = segment(gst::ClockTime::from_nseconds(i64::MAX as u64), gst::ClockTime::ZERO);
+        assert_eq!(timestamps.place(&arrival, &late, 0), Placement::First);
+        assert_eq!(timestamps.place(&arrival, &early, BLOCK), Placement::Overlap(BLOCK));
     }
 
     #[test]
