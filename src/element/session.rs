@@ -318,7 +318,7 @@ impl Session {
     /// When the next GAP is due, in nanoseconds from `now` on.
     pub(super) fn due_in(&self, now: &Now) -> Option<i64> {
         let position = self.out.queue.position()?;
-        Some(position.running() - now.edge())
+        Some(position.running().saturating_sub(now.edge()))
     }
 
     /// Lets GAPs come up to what sinks show and a little beyond, but not into time that may still bring text.
@@ -426,4 +426,30 @@ impl Session {
 fn same_stream_time(a: &Segment, b: &Segment) -> bool {
     let pts = a.start().max(b.start());
     a.applied_rate() == b.applied_rate() && a.to_stream_time_full(pts) == b.to_stream_time_full(pts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_at_the_end_of_time_is_not_due() {
+        gst::init().unwrap();
+        let mut time = super::super::segment::Time::new();
+        time.set_base(gst::ClockTime::from_nseconds(i64::MAX as u64));
+        let mut session = Session::default();
+        session.set_segment(Segment::new(time, None));
+        session.begin_output();
+        let now = Now {
+            running: 0,
+            idle: 0,
+            live: true,
+            upstream: 20_000_000,
+            plays: false,
+            latency: 500_000_000,
+            hold: 0,
+            configured: None,
+        };
+        assert_eq!(session.due_in(&now), Some(i64::MAX));
+    }
 }

@@ -208,7 +208,7 @@ impl Timestamps {
             false => signed(pts).saturating_sub(signed(expected.pts)),
         };
         // Half its length and more: less is jitter.
-        if repeated && offset.unsigned_abs() * 2 >= self.duration(arrival.len).nseconds() {
+        if repeated && offset.unsigned_abs().saturating_mul(2) >= self.duration(arrival.len).nseconds() {
             return Placement::Overlap(arrival.len);
         }
         if offset.unsigned_abs() <= ALIGNMENT as u64 {

@@ -154,7 +154,7 @@ impl Harness {
                     query.set(*lock(&duration));
                     true
                 }
-                gst::QueryViewMut::Seeking(query) => {
+                gst::QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {
                     query.set(true, gst::ClockTime::ZERO, gst::ClockTime::NONE);
                     true
                 }
@@ -242,9 +242,14 @@ impl Harness {
     }
 
     pub fn start(&self) {
-        *lock(&self.position) = gst::ClockTime::ZERO;
+        self.forget_position();
         self.element.set_state(gst::State::Playing).unwrap();
         self.begin();
+    }
+
+    /// Running time begins anew.
+    pub fn forget_position(&self) {
+        *lock(&self.position) = gst::ClockTime::ZERO;
     }
 
     /// Stream start, caps and a segment from 0.

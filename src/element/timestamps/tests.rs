@@ -175,6 +175,28 @@ fn a_buffer_that_comes_twice_overlaps() {
 }
 
 #[test]
+fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
+    gst::init().unwrap();
+    let segment = |start, base| {
+        let mut time = crate::element::segment::Time::new();
+        time.set_start(start);
+        time.set_base(base);
+        Arc::new(Segment::new(time, None))
+    };
+    let arrival = Arrival {
+        pts: Some(gst::ClockTime::ZERO),
+        len: BLOCK,
+        confirmed: false,
+        fingerprint: Some(1),
+    };
+    let mut timestamps = Timestamps::new(16_000);
+    let late = segment(gst::ClockTime::ZERO, gst::ClockTime::from_nseconds(i64::MAX as u64));
+    let early = segment(gst::ClockTime::from_nseconds(i64::MAX as u64), gst::ClockTime::ZERO);
+    assert_eq!(timestamps.place(&arrival, &late, 0), Placement::First);
+    assert_eq!(timestamps.place(&arrival, &early, BLOCK), Placement::Overlap(BLOCK));
+}
+
+#[test]
 fn buffers_without_timestamps_follow_each_other_from_the_segments_start() {
     gst::init().unwrap();
     let mut time = super::super::segment::Time::new();

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Audio in random cuts, with flushes, snapshots and ends between them: a stream says what it says of the same audio in one
+//! piece, to the last bit.
+
+#![no_main]
+
+#[path = "../common/sound.rs"]
+mod sound;
+
+mod models;
+mod speaker;
+
+use arbitrary::Arbitrary;
+use gstnemostt::{Ending, Pauses, Snapshot};
+use libfuzzer_sys::fuzz_target;
+use models::Choice;
+use sound::Sound;
+use speaker::{Account, Speaker};
+
+/// Samples of all audio of one run: what is beyond is left out.
+const MOST: usize = 64_000;
+
+#[derive(Debug, Arbitrary)]
+struct Case {
+    model: Choice,
+    /// Whether events are taken as they come, and their times checked against what was promised before.
+    watches: bool,
+    acts: Vec<Act>,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Act {
+    /// Audio in one call, or in as many as `cut` says.
+    Speak {
+        sound: Sound,
+        count: u16,
+        cut: Option<u16>,
+        as_integers: bool,
+    },
+    /// Takes so many events.
+    Take(u8),
+    Pauses(Rules),
+    Language(u8),
+    Save(u8),
+    Restore(u8),
+    /// The stream is as new.
+    Reset,
+    Pad(u16),
+    Finish(u16, u8),
+    /// The other stream goes on.
+    Switch,
+}
+
+/// [`Pauses`] of numbers that make a difference.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+struct Rules {
+    word: Option<u8>,
+    utterance: Option<u8>,
+    partials: bool,
+    min_word: u16,
+    longest_word: Option<u8>,
+    max_utterance: Option<u16>,
+    max_utterance_chars: Option<u8>,
+}
+
+impl From<Rules> for Pauses {
+    fn from(rules: Rules) -> Self {
+        Self {
+            word: rules.word.map(u64::from),
+            utterance: rules.utterance.map(u64::from),
+            partials: rules.partials,
+            min_word: rules.min_word.into(),
+            longest_word: rules.longest_word.map(u64::from),
+            max_utterance: rules.max_utterance.map(u64::from),
+            max_utterance_chars: rules.max_utterance_chars.map(usize::from),
+        }
+    }
+}
+
+fn ending(number: u8) -> Ending {
+    [Ending::Pause, Ending::EndOfStream, Ending::Request][usize::from(number) % 3]
+}
+
+fn run(case: &Case) {
+    let recognizer = models::get(case.model);
+    let new = || Speaker::new(&recognizer, case.watches);
+    let mut speakers = [new(), new()];
+    let mut saved: [Option<(Snapshot, Account)>; 2] = [None, None];
+    let (mut current, mut heard) = (0, 0);
+    for &act in &case.acts {
+        let speaker = &mut speakers[current];
+        match act {
+            Act::Speak {
+                sound,
+                count,
+                cut,
+                as_integers,
+            } => {
+                let count = usize::from(count).min(MOST - heard);
+                heard += count;
+                let samples = sound.samples(count);
+                for piece in samples.chunks(cut.map_or(MOST, |cut| usize::from(cut) + 1)) {
+                    speaker.accept(piece, as_integers);
+                }
+            }
+            Act::Take(count) => speaker.take(count.into()),
+            Act::Pauses(rules) => speaker.set_pauses(rules.into()),
+            Act::Language(number) => speaker.set_language(models::language(number)),
+            Act::Save(slot) => {
+                let slot = &mut saved[usize::from(slot) % 2];
+                // One that was filled before keeps its room.
+                let (mut snapshot, _) = slot.take().unwrap_or_default();
+                let account = speaker.save(&mut snapshot);
+                *slot = Some((snapshot, account));
+            }
+            Act::Restore(slot) => {
+                if let Some((snapshot, account)) = &saved[usize::from(slot) % 2] {
+                    speaker.restore(snapshot, account);
+                }
+            }
+            Act::Reset => {
+                speaker.check(&recognizer);
+                speaker.reset();
+            }
+            Act::Pad(padding) => speaker.pad(padding.into()),
+            Act::Finish(padding, number) => speaker.finish(padding.into(), ending(number)),
+            Act::Switch => current = 1 - current,
+        }
+    }
+    for speaker in &mut speakers {
+        speaker.finish(0, Ending::EndOfStream);
+        speaker.check(&recognizer);
+    }
+}
+
+fuzz_target!(|case: Case| run(&case));

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A stream with an account of what was done to it, from which another stream can be told the same in one piece.
+
+use gstnemostt::{Ending, Error, Event, Pauses, Recognizer, Snapshot, Stream, Word, window::Window};
+
+/// Something that holds from a sample on.
+#[derive(Debug, Clone, PartialEq)]
+enum Change {
+    Pauses(Pauses),
+    Language(&'static str),
+}
+
+/// What the state of a stream comes of, and what was taken of it.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    samples: Vec<i16>,
+    changes: Vec<(usize, Change)>,
+    padding: u64,
+    is_ended: bool,
+    finished: Option<Ending>,
+    /// Events that were taken.
+    events: Vec<Event>,
+    /// Of all windows and what the encoder made of them.
+    digest: u64,
+}
+
+impl Account {
+    fn observe(&mut self, window: &Window<'_>, outputs: &[f32]) {
+        let sizes = [window.drop as u32, window.outputs as u32];
+        let values = window.frames.iter().chain(outputs).map(|value| value.to_bits());
+        // FNV-1a, a word at a time.
+        self.digest = sizes.into_iter().chain(values).fold(self.digest, |digest, value| {
+            (digest ^ u64::from(value)).wrapping_mul(0x100_0000_01b3)
+        });
+    }
+}
+
+pub struct Speaker {
+    stream: Stream,
+    account: Account,
+    watches: bool,
+}
+
+impl Speaker {
+    pub fn new(recognizer: &Recognizer, watches: bool) -> Self {
+        Self {
+            stream: recognizer.stream().expect("memory for a stream"),
+            account: Account::default(),
+            watches,
+        }
+    }
+
+    /// `as_integers`: as they are, not as floating-point numbers. Nothing can be observed then, but it is the same.
+    pub fn accept(&mut self, samples: &[i16], as_integers: bool) {
+        let promise = (self.stream.settled(), self.stream.settled_utterance());
+        let (stream, account) = (&mut self.stream, &mut self.account);
+        let floats: Vec<f32> = samples.iter().map(|&sample| f32::from(sample) / 32_768.0).collect();
+        let result = match as_integers && !self.watches {
+            true => stream.accept_s16(samples.iter().copied()),
+            false => stream.accept_observed(&floats, &mut |window, outputs| account.observe(window, outputs)),
+        };
+        if self.account.is_ended {
+            let nothing_was_asked = as_integers && samples.is_empty() && !self.watches;
+            assert!(
+                matches!(result, Err(Error::Finished)) || nothing_was_asked,
+                "{result:?}"
+            );
+            return;
+        }
+        result.expect("audio is taken");
+        self.account.samples.extend(samples);
+        assert_eq!(self.stream.samples(), self.account.samples.len() as u64);
+        self.keep(promise);
+    }
+
+    /// Where events are watched, none comes before what was settled.
+    fn keep(&mut self, (settled, settled_utterance): (u64, u64)) {
+        assert!(self.stream.settled() >= settled, "what was settled stays so");
+        if !self.watches {
+            return;
+        }
+        let known = self.account.events.len();
+        self.take(usize::MAX);
+        for event in &self.account.events[known..] {
+            match event {
+                Event::Word(word) => assert!(word.start >= settled, "{word:?} after {settled}"),
+                Event::Utterance(utterance) => {
+                    assert!(
+                        utterance.start() >= settled_utterance,
+                        "{utterance:?} after {settled_utterance}"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn take(&mut self, count: usize) {
+        let events = std::iter::from_fn(|| self.stream.next_event());
+        self.account.events.extend(events.take(count));
+    }
+
+    pub fn set_pauses(&mut self, pauses: Pauses) {
+        self.stream.set_pauses(pauses);
+        self.change(Change::Pauses(pauses));
+    }
+
+    pub fn set_language(&mut self, language: &'static str) {
+        if self.stream.set_language(language).is_ok() {
+            self.change(Change::Language(language));
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        self.account.changes.push((self.account.samples.len(), change));
+    }
+
+    pub fn save(&self, snapshot: &mut Snapshot) -> Account {
+        self.stream.save(snapshot);
+        self.account.clone()
+    }
+
+    pub fn restore(&mut self, snapshot: &Snapshot, account: &Account) {
+        self.stream.restore(snapshot).expect("a snapshot of this model");
+        self.account = account.clone();
+    }
+
+    /// What was set stays; in the account it is set again.
+    pub fn reset(&mut self) {
+        self.stream.reset();
+        let before = std::mem::take(&mut self.account);
+        for (_, change) in before.changes {
+            self.change(change);
+        }
+        assert_eq!(self.stream.samples(), 0);
+    }
+
+    pub fn pad(&mut self, padding: u64) {
+        let result = self.stream.pad(padding);
+        if self.account.finished.is_some() {
+            assert!(matches!(result, Err(Error::Finished)), "{result:?}");
+            return;
+        }
+        result.expect("silence is taken");
+        self.account.is_ended = true;
+        self.account.padding += padding;
+    }
+
+    pub fn finish(&mut self, padding: u64, ending: Ending) {
+        let promise = (self.stream.settled(), self.stream.settled_utterance());
+        let result = self.stream.finish_because(ending, padding);
+        if self.account.finished.is_some() {
+            assert!(matches!(result, Err(Error::Finished)), "{result:?}");
+            return;
+        }
+        result.expect("a stream can be finished");
+        self.account.is_ended = true;
+        self.account.padding += padding;
+        self.account.finished = Some(ending);
+        self.keep(promise);
+    }
+
+    /// Compares with a new stream that is told all in one piece. Of a stream that is not finished there is nothing to compare.
+    pub fn check(&mut self, recognizer: &Recognizer) {
+        let Some(ending) = self.account.finished else { return };
+        self.take(usize::MAX);
+        let account = &self.account;
+        let mut whole = Speaker::new(recognizer, self.watches);
+        let mut from = 0;
+        for (at, change) in &account.changes {
+            whole.accept_before(*at, account, &mut from);
+            match change {
+                Change::Pauses(pauses) => whole.stream.set_pauses(*pauses),
+                Change::Language(language) => whole.stream.set_language(language).expect("it was known before"),
+            }
+        }
+        whole.accept_before(account.samples.len(), account, &mut from);
+        whole
+            .stream
+            .finish_because(ending, account.padding)
+            .expect("a stream can be finished");
+        whole.take(usize::MAX);
+        assert_eq!(account.events, whole.account.events);
+        if self.watches {
+            assert_eq!(account.digest, whole.account.digest, "another window or encoder frame");
+        }
+        assert_sound(&account.events, account.samples.len() as u64);
+    }
+
+    fn accept_before(&mut self, at: usize, account: &Account, from: &mut usize) {
+        let piece = &account.samples[*from..at];
+        if !piece.is_empty() {
+            self.accept(piece, false);
+        }
+        *from = at;
+    }
+}
+
+/// Words have a length, do not overlap and end with the audio; utterances hold each of them once.
+fn assert_sound(events: &[Event], end: u64) {
+    let (mut words, mut spoken): (Vec<Word>, Vec<Word>) = Default::default();
+    for event in events {
+        match event {
+            Event::Word(word) => {
+                let after = words.last().map_or(0, |word| word.end);
+                assert!(
+                    after <= word.start && word.start < word.end && word.end <= end,
+                    "{word:?} after {after} of {end}"
+                );
+                words.push(word.clone());
+            }
+            Event::Utterance(utterance) => {
+                assert!(!utterance.words.is_empty());
+                spoken.extend_from_slice(&utterance.words);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(words, spoken);
+}
