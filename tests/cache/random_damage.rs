@@ -50,7 +50,8 @@ fn forged(sound: &[u8], random: &mut Random) -> Vec<u8> {
                 .as_u64()
                 .unwrap_or_default()
                 .wrapping_add(random.pick(&[1, u64::MAX]));
-            *number = random.pick(&[near, random.pick(&far)]).into();
+            let far = random.pick(&far);
+            *number = random.pick(&[near, far]).into();
         }
     } else {
         let names = ["graph", "graph_weights", "columns", "panels"];
