@@ -6,7 +6,12 @@
 
 mod common;
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{
+    fs,
+    path::Path,
+    sync::{LazyLock, Mutex},
+    thread::available_parallelism,
+};
 
 use common::{Heard, clip, clip_s16, data, model_path, options, recognizer};
 use gstnemostt::{
@@ -18,6 +23,25 @@ use proptest::prelude::*;
 
 /// Random weights with CTC: labels in every chunk, so that any slip shows.
 static CHATTY: LazyLock<Recognizer> = LazyLock::new(|| recognizer("tiny_random", 1, DecoderKind::Ctc));
+
+#[test]
+fn no_more_threads_are_taken_than_processors_and_the_log_says_so() {
+    static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    gstnemostt::set_runtime_logger(|_, line| LOG.lock().unwrap().push(line.into()));
+    let usable = available_parallelism().unwrap().get();
+    let notes = || {
+        let cut = format!("of {} threads", usable + 3);
+        LOG.lock().unwrap().iter().filter(|line| line.contains(&cut)).count()
+    };
+    for (asked, lines) in [(usable, 0), (usable + 3, 1)] {
+        let options = Options {
+            threads: asked,
+            ..options(1, DecoderKind::Rnnt)
+        };
+        let recognizer = Recognizer::load(model_path("tiny_random"), &options).unwrap();
+        assert_eq!((recognizer.config().threads, notes()), (usable, lines));
+    }
+}
 
 fn graph(path: &Path) -> Graph {
     Graph::decode(fs::read(path).unwrap().into()).unwrap()

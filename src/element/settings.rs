@@ -188,7 +188,10 @@ impl Settings {
                 .build(),
             glib::ParamSpecUInt::builder("threads")
                 .nick("Threads")
-                .blurb("Threads that compute one chunk; 0 takes one for a small model and one per core for a large one")
+                .blurb(
+                    "Threads that compute one chunk, at most one per processor that may be used; 0 takes one for a small \
+                     model and one per core for a large one",
+                )
                 .maximum(256)
                 .default_value(default.threads)
                 .mutable_ready()

@@ -18,6 +18,7 @@ mod memory;
 mod options;
 mod prediction;
 mod prepare;
+mod processors;
 mod products;
 mod runtime;
 mod sidecar;

@@ -17,7 +17,8 @@ pub struct Options {
     /// Where the graphs run.
     pub device: Device,
     /// Threads within one operation; 0 takes one for a small model and one per physical core, at most 8, for
-    /// a large one.
+    /// a large one. There are no more than processors that the loading thread may use (affinity, quotas of control groups): a
+    /// greater number is cut with a line in the log.
     pub threads: usize,
     /// Whether graphs are rewritten for what they will be run on: the encoder for its windows, the prediction network for
     /// one label.

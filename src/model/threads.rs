@@ -2,6 +2,8 @@
 
 //! On how many threads a graph runs.
 
+use super::processors;
+
 /// Graphs with fewer bytes of weights run on one thread unless a number is asked for: handing their small operations around costs more
 /// than it saves. (1.7 M parameters: one thread is 1.35 times as fast as two; 114 M: two are 1.25 to 1.4 times as fast.)
 const SMALL_GRAPH: usize = 64 << 20;
@@ -12,10 +14,20 @@ const MOST_THREADS: usize = 8;
 
 /// Threads for a graph with this many bytes of weights; `asked` is what the user wants, or 0.
 pub(super) fn threads_for(asked: usize, weights: usize) -> usize {
+    choose(asked, weights, processors::usable(), processors::cores)
+}
+
+/// How many threads there can be, if `asked` is more: see [`threads_for`].
+pub(super) fn most_threads(asked: usize) -> Option<usize> {
+    Some(processors::usable()).filter(|&usable| asked > usable)
+}
+
+fn choose(asked: usize, weights: usize, usable: usize, cores: impl FnOnce() -> usize) -> usize {
     match asked {
         0 if weights < SMALL_GRAPH => 1,
-        0 => physical_cores().min(MOST_THREADS),
-        threads => threads,
+        0 => cores().min(MOST_THREADS),
+        // Threads that have to take turns on a processor wait for each other: 8 on one take four times as long as one does.
+        threads => threads.min(usable),
     }
 }
 
@@ -50,18 +62,26 @@ pub(super) fn transducer_threads(asked: usize, weights: u64, chunk: usize) -> us
     }
 }
 
-/// Processor cores that this process may use, without their second hardware threads.
-fn physical_cores() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    let siblings = |cpu: usize| {
-        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        std::fs::read_to_string(path).ok()
-    };
-    let mut cores: Vec<String> = (0..).map_while(siblings).collect();
-    cores.sort();
-    cores.dedup();
-    match cores.len() {
-        0 => allowed,
-        cores => cores.min(allowed),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_graphs_get_a_thread_for_each_core() {
+        assert_eq!(choose(0, SMALL_GRAPH - 1, 16, || 8), 1);
+        assert_eq!(choose(0, SMALL_GRAPH, 4, || 2), 2);
+        assert_eq!(choose(0, SMALL_GRAPH, 64, || 32), MOST_THREADS);
+    }
+
+    #[test]
+    fn no_more_threads_than_processors_are_taken() {
+        let threads = |asked, usable| choose(asked, 0, usable, || unreachable!("a number is asked for"));
+        assert_eq!(
+            (threads(2, 4), threads(4, 4), threads(8, 4), threads(2, 1)),
+            (2, 4, 4, 1)
+        );
+        let usable = processors::usable();
+        assert_eq!((threads_for(usable + 1, 0), threads_for(usable, 0)), (usable, usable));
+        assert_eq!((most_threads(usable), most_threads(usable + 1)), (None, Some(usable)));
     }
 }

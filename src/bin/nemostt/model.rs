@@ -36,7 +36,8 @@ pub struct ModelArguments {
     #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "fp32", "int8"]).map(precision))]
     precision: PrecisionChoice,
 
-    /// Threads within one operation; 0: one for a small model, one per physical core for a large one
+    /// Threads within one operation, at most one per processor that may be used; 0: one for a small model, one per physical
+    /// core for a large one
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
 

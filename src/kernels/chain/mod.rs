@@ -17,9 +17,13 @@ mod team;
 mod tests;
 mod work;
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
-use self::{buffers::Buffers, steps::Steps, team::Team};
+use self::{
+    buffers::Buffers,
+    steps::Steps,
+    team::{Role, Team},
+};
 use super::{
     attention::Attention, convolution::Convolution, matrix::Weights, normalisation::Normalisation,
     subsampling::Subsampling,
@@ -120,8 +124,8 @@ impl Chain {
     }
 
     /// Runs the chain. `input` gives what an input is, `output` room for an output of these sizes, and `together` calls what it gets
-    /// with each number below its first argument, on as many threads as it likes. Nothing is allocated if sizes are
-    /// those of the last run.
+    /// with each number below its first argument, on as many threads as it likes, and waits for all of these calls. Nothing is
+    /// allocated if sizes are those of the last run.
     ///
     /// # Errors
     /// What those three say, and [`Misfit`] as one of theirs.
@@ -160,6 +164,7 @@ impl Chain {
             .extend(phases.map(|steps| steps.iter().map(|step| step.pieces(&self.buffers)).sum::<usize>()));
         self.team.gather();
         let (team, pieces, steps, buffers) = (&self.team, &self.pieces[..], &self.steps, &self.buffers);
+        let caller = this_thread();
         together(team.members(), &|member| {
             // Else it is called on two threads for one member, and what is this one's is done.
             let Some(mut own) = buffers.own(member) else { return };
@@ -175,9 +180,19 @@ impl Chain {
                     piece -= pieces;
                 }
             };
-            team.work(member, pieces, work, |next| {
+            let role = match this_thread() == caller {
+                true => Role::Caller,
+                false => Role::Helper,
+            };
+            team.work(member, role, pieces, work, |next| {
                 steps.ask_for(next, member, team.members(), buffers)
             });
         })
     }
+}
+
+/// Tells this thread from all others that live. `std::thread::current` would allocate on a thread that std has not made.
+fn this_thread() -> usize {
+    thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }

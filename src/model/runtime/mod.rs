@@ -35,7 +35,7 @@ use self::{
 };
 use super::{
     Device, Options, PrecisionChoice,
-    threads::{threads_for, wait_for},
+    threads::{most_threads, threads_for, wait_for},
 };
 use crate::{
     error::{Error, Result},
@@ -163,6 +163,11 @@ impl Session {
         let environment = environment(&options.runtime_directories)?;
         let device = pick_device(options.device)?;
         let threads = threads_for(options.threads, graph.weights);
+        if let Some(most) = most_threads(options.threads) {
+            let asked = options.threads;
+            let line = format!("{name} runs on {threads} of {asked} threads: {most} processors may be used");
+            note(LogLevel::Warning, &line);
+        }
         let builder =
             configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
                 Device::Cuda => Error::Device {
@@ -206,7 +211,7 @@ impl Session {
         self.device
     }
 
-    /// Threads within one operation; 0: one per physical core.
+    /// Threads within one operation.
     pub(crate) fn threads(&self) -> usize {
         self.threads
     }
