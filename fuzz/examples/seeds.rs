@@ -17,10 +17,11 @@ use prost::Message;
 /// Weights of fewer bytes stay as they are.
 const SMALL: usize = 256;
 
-const GRAPHS: [(&str, &str); 14] = [
+const GRAPHS: [(&str, &str); 15] = [
     ("nemo-encoder", "faults/tdt/encoder-model.onnx"),
     ("nemo-ctc", "plan/one_head/ctc.onnx"),
-    ("nemo-decoder_joint", "layouts/nemo/decoder_joint-model.onnx"),
+    ("nemo-decoder_joint", "faults/lookahead3/decoder_joint-model.onnx"),
+    ("nemo-decoder_joint-64", "tiny_random/decoder_joint-rnnt_la13.onnx"),
     ("nemo-with_rc", "faults/with_rc/encoder-model.onnx"),
     ("sherpa-encoder", "layouts/sherpa/encoder.onnx"),
     ("sherpa-decoder", "layouts/sherpa/decoder.onnx"),
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if ["nemo-encoder", "nemo-ctc", "nemo-decoder_joint"].contains(&name) {
             write("plan_against_export", name, &graph)?;
         }
-        if ["nemo-encoder", "nemo-decoder_joint"].contains(&name) {
+        if ["nemo-encoder", "nemo-decoder_joint-64"].contains(&name) {
             let entry = cache_entry_of(&graph).ok_or("it is neither an encoder nor a joint")?;
             write("cache_entry", name, &entry)?;
         }

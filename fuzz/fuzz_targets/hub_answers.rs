@@ -86,6 +86,7 @@ fn start() {
             "HTTP_PROXY",
             "http_proxy",
             "ALL_PROXY",
+            "SSL_CERT_DIR",
         ] {
             env::remove_var(name);
         }

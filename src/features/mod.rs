@@ -7,7 +7,8 @@
 //! computed once, when its last sample is there, so the way the audio was cut into buffers cannot change a bit of it.
 //!
 //! L samples give floor(L / hop) + 1 frames. The last one lies beyond NeMo's `seq_len` and is masked to 0.0; NeMo's
-//! streaming buffer feeds it all the same (`parts/preprocessing/features.py`, `CacheAwareStreamingAudioBuffer`).
+//! streaming buffer feeds it all the same (`parts/preprocessing/features.py`, `CacheAwareStreamingAudioBuffer`). So where the hop
+//! is longer than half of the window, a frame also waits for the next one's first sample: without it, it is the last one.
 
 mod config;
 mod logarithm;
@@ -54,7 +55,7 @@ impl FrontEnd {
             config,
             spectrum: Spectrum::new(config.window, config.fft),
             bank: FilterBank::new(config.sample_rate, config.fft, config.mels),
-            emphasised: Vec::with_capacity(config.window + BLOCK),
+            emphasised: Vec::with_capacity(needed(&config) + BLOCK),
             previous: 0.0,
             samples: 0,
             frames: 0,
@@ -149,7 +150,7 @@ impl FrontEnd {
 
     fn complete_frames<E>(&mut self, frame: &mut impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
         let mut start = 0;
-        while start + self.config.window <= self.emphasised.len() {
+        while start + needed(&self.config) <= self.emphasised.len() {
             self.next_frame(start, frame)?;
             start += self.config.hop;
         }
@@ -163,6 +164,11 @@ impl FrontEnd {
         self.frames += 1;
         frame(&self.frame)
     }
+}
+
+/// Samples from the beginning of a frame's window on that must be there before it is given.
+fn needed(config: &FrontEndConfig) -> usize {
+    config.window.max(config.window / 2 + config.hop)
 }
 
 #[cfg(test)]
@@ -195,7 +201,10 @@ mod tests {
     }
 
     fn all_frames(samples: usize) -> Vec<Vec<f32>> {
-        let mut front_end = nemo();
+        all_frames_of(nemo(), samples)
+    }
+
+    fn all_frames_of(mut front_end: FrontEnd, samples: usize) -> Vec<Vec<f32>> {
         let mut frames = front_end.frames_of(&vec![0.1; samples]);
         frames.extend(front_end.last_frames());
         frames
@@ -210,10 +219,29 @@ mod tests {
 
     #[test]
     fn only_the_last_frame_is_masked() {
-        let frames = all_frames(1600);
-        let (last, others) = frames.split_last().unwrap();
-        assert!(last.iter().all(|&v| v == 0.0));
-        assert!(others.iter().all(|frame| frame.iter().any(|&v| v != 0.0)));
+        for hop in [160, 200, 201, 336, 400] {
+            let config = FrontEndConfig {
+                hop,
+                ..FrontEndConfig::nemo(80)
+            };
+            for samples in [
+                1,
+                hop - 1,
+                hop,
+                hop + 199,
+                hop + 200,
+                1600,
+                4 * hop,
+                5 * hop - 1,
+                16_000,
+            ] {
+                let frames = all_frames_of(FrontEnd::new(config), samples);
+                assert_eq!(frames.len(), samples / hop + 1, "{samples} samples, {hop} a frame");
+                let (last, others) = frames.split_last().unwrap();
+                assert!(last.iter().all(|&v| v == 0.0));
+                assert!(others.iter().all(|frame| frame.iter().any(|&v| v != 0.0)));
+            }
+        }
     }
 
     #[test]

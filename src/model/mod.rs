@@ -103,7 +103,7 @@ impl ModelConfig {
     }
 
     /// Samples that must have come before the first sample of a chunk is decided on, at worst: the chunk itself and the
-    /// half window that its last mel frame reaches beyond it.
+    /// half window that its last mel frame reaches beyond it, or the step to the next one if that is longer.
     pub fn latency_samples(&self) -> u64 {
         latency_samples(&self.front_end, self.lookahead)
     }
@@ -112,7 +112,7 @@ impl ModelConfig {
 /// See [`ModelConfig::latency_samples`].
 pub(crate) fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u64 {
     let chunk = (lookahead + 1) * SUBSAMPLING * front_end.hop;
-    (chunk + front_end.window / 2) as u64
+    (chunk + (front_end.window / 2).max(front_end.hop)) as u64
 }
 
 impl Model {
