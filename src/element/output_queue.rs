@@ -223,5 +223,6 @@ impl OutputQueue {
         self.expected.clear();
         self.segment = None;
         self.discont = false;
+        self.is_first = false;
     }
 }

@@ -248,6 +248,21 @@ fn half_samples_are_kept_for_the_next_buffer() {
 }
 
 #[test]
+fn a_stream_that_ends_at_once_leaves_no_gap_to_the_next_one() {
+    let harness = Harness::play("lookahead=80");
+    harness.eos();
+    harness.take();
+    assert!(harness.event(gst::event::StreamStart::new("next")));
+    // Pads keep the segment.
+    harness.push(buffer(&[0; 320], Some(gst::ClockTime::ZERO))).unwrap();
+    let seen = harness.take();
+    let first = |is: fn(&Seen) -> bool| seen.iter().position(is);
+    let segment = first(|seen| matches!(seen, Seen::Event(gst::EventType::Segment)));
+    let gap = first(|seen| matches!(seen, Seen::Gap { .. }));
+    assert!(segment.is_some() && (gap.is_none() || gap > segment), "{seen:?}");
+}
+
+#[test]
 fn text_without_timestamps_begins_where_the_segment_does() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");

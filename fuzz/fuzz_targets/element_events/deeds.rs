@@ -18,18 +18,19 @@ impl Player {
                 let upstream = &mut *lock(&self.upstream);
                 self.harness.event(gst::event::FlushStop::new(reset));
                 upstream.due = 0;
-                if let Some(segment) = segment {
-                    self.segment(segment, upstream);
-                }
+                // Upstream's thread sends it: it may have to wait for downstream.
+                upstream.segment = segment;
             }
             Deed::FlushStart => {
                 self.harness.event(gst::event::FlushStart::new());
             }
             Deed::Property(property) => crate::property::set(self.element(), property),
-            // In order with the data, and so from upstream only.
-            Deed::Query(crate::acts::Query::Allocation(_) | crate::acts::Query::Drain) => {}
             Deed::Query(query) => {
-                self.sink.peer_query(build::query(query).make_mut());
+                let mut query = build::query(query);
+                // In order with the data are those from upstream only.
+                if query.is_upstream() && !query.is_serialized() {
+                    self.sink.peer_query(query.make_mut());
+                }
             }
             Deed::Seek {
                 rate,

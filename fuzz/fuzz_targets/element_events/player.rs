@@ -34,6 +34,8 @@ pub struct Upstream {
     /// Timestamp of the next sample, if all is well, in nanoseconds.
     pub due: u64,
     pub heard: usize,
+    /// To be sent after a flush.
+    pub segment: Option<Segment>,
 }
 
 pub struct Player {

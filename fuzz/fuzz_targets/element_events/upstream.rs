@@ -20,6 +20,9 @@ impl Player {
     pub fn serve(&self, served: Served) {
         // Whoever sends something has the lock.
         let upstream = &mut *lock(&self.upstream);
+        if let Some(segment) = upstream.segment.take() {
+            self.segment(segment, upstream);
+        }
         let can_flow = self.has::<gst::event::StreamStart>() && self.has::<gst::event::Segment>();
         match served {
             Served::Audio {
@@ -112,7 +115,10 @@ impl Player {
                 self.harness.event(build::event(other));
             }
             Served::Query(query) if can_flow => {
-                self.src.peer_query(build::query(query).make_mut());
+                let mut query = build::query(query);
+                if query.is_downstream() {
+                    self.src.peer_query(query.make_mut());
+                }
             }
             Served::Eos if can_flow => {
                 self.harness.event(gst::event::Eos::new());
@@ -125,7 +131,7 @@ impl Player {
         }
     }
 
-    pub fn segment(&self, segment: Segment, upstream: &mut Upstream) {
+    fn segment(&self, segment: Segment, upstream: &mut Upstream) {
         if !self.has::<gst::event::StreamStart>() {
             return;
         }
