@@ -50,7 +50,11 @@ const BATCH: u64 = 20;
 const KILOBYTES: u64 = 2 << 20;
 
 fn files(model: &str) -> Files {
-    let entries = fs::read_dir(data("layouts").join(model)).unwrap();
+    files_in(&data("layouts").join(model))
+}
+
+fn files_in(directory: &Path) -> Files {
+    let entries = fs::read_dir(directory).unwrap();
     let read = |path: std::path::PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         (name, fs::read(path).unwrap())
