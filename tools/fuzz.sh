@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Runs the fuzz targets of fuzz/ one after the other, each with AddressSanitizer and from its corpus in the repository. What is
-# found stays below target/fuzz. Needs nightly Rust and cargo-fuzz, and for plan_against_export ONNX Runtime; installs nothing.
+# found stays below target/fuzz. Needs nightly Rust, cargo-fuzz, GStreamer and ONNX Runtime; installs nothing.
 set -euo pipefail
 
 me=fuzz
@@ -70,10 +70,13 @@ minimise() {
     find "$corpus" -type f -exec cp {} "$least/" ';'
     fuzz run "$target" "$least" "$work/corpus/$target" -- "${@:2}" -merge=1 >>"$work/$target.log" 2>&1 ||
         die "the corpus of $target cannot be minimised: see $work/$target.log"
-    find "$least" -type f -printf '%s %f\n' | sort -n | while read -r _ file; do
-        [ "$(du -sbc "$corpus"/* "$least/$file" | tail -1 | cut -f1)" -le $((most_kb * 1024)) ] || break
-        cp -n "$least/$file" "$corpus/"
-    done
+    local size added=0
+    while read -r size file; do
+        [ ! -e "$corpus/$file" ] || continue
+        added=$((added + size))
+        [ "$added" -le $((most_kb * 1024)) ] || break
+        cp "$least/$file" "$corpus/"
+    done < <(find "$least" -type f -printf '%s %f\n' | sort -n)
     say "$target: $(find "$corpus" -type f | wc -l) files, $(du -sbc "$corpus"/* | tail -1 | cut -f1) bytes in $corpus"
 }
 

@@ -30,7 +30,7 @@ need_nightly() {
 }
 
 need_component() {
-    cargo +nightly --version >/dev/null 2>&1 && rustup +nightly component list --installed 2>/dev/null | grep -q "^$1" ||
+    cargo +nightly --version >/dev/null 2>&1 && rustup +nightly component list --installed 2>/dev/null | grep "^$1" >/dev/null ||
         fail "$1 is missing: rustup toolchain install nightly --component $1"
 }
 
@@ -44,7 +44,7 @@ base=${CARGO_TARGET_DIR:-target}/sanitize
 
 # Test programs that need neither GStreamer nor what a sanitizer has not.
 programs=(--lib)
-for name in features goldens hostile kinds layouts plan precision recognizer refusals snapshot; do
+for name in cache corrupted features goldens hostile kinds layouts plan precision recognizer refusals snapshot; do
     programs+=(--test "$name")
 done
 

@@ -2,7 +2,7 @@
 
 //! An encoded graph to be kept: it points into the files it came from, of which it may use a twentieth.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
@@ -74,14 +74,15 @@ impl Encoded {
 }
 
 impl Graph {
-    /// Refuses a graph that was kept, with its weights, as one in a file is refused.
+    /// Refuses a graph that was kept, with its weights, as one in a file is refused; gives its [rings](Self::rings).
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn check_kept(model: &[u8], weights: &FileBytes) -> Result<(), Fault> {
+    pub(crate) fn check_kept(model: &[u8], weights: &FileBytes) -> Result<HashSet<String>, Fault> {
         let mut graph = Self::decode(Bytes::copy_from_slice(model))?;
         graph.attach(|_| Ok(weights.clone()))?;
-        validate::validate(&graph, true)
+        validate::validate(&graph, true)?;
+        Ok(graph.rings())
     }
 }
 

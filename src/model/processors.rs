@@ -20,7 +20,16 @@ pub(super) fn usable() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// How many of them are cores, without their second hardware threads.
+/// How many threads of ours can run at the same time until a quota is spent: the processors that the calling thread may run on.
+pub(super) fn allowed_processors() -> usize {
+    #[cfg(target_os = "linux")]
+    if let Some(allowed) = allowed() {
+        return allowed.len().max(1);
+    }
+    usable()
+}
+
+/// How many of [`usable`] are cores, without their second hardware threads.
 pub(super) fn cores() -> usize {
     let usable = usable();
     #[cfg(target_os = "linux")]

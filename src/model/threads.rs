@@ -14,20 +14,21 @@ const MOST_THREADS: usize = 8;
 
 /// Threads for a graph with this many bytes of weights; `asked` is what the user wants, or 0.
 pub(super) fn threads_for(asked: usize, weights: usize) -> usize {
-    choose(asked, weights, processors::usable(), processors::cores)
+    choose(asked, weights, processors::allowed_processors(), processors::cores)
 }
 
 /// How many threads there can be, if `asked` is more: see [`threads_for`].
 pub(super) fn most_threads(asked: usize) -> Option<usize> {
-    Some(processors::usable()).filter(|&usable| asked > usable)
+    Some(processors::allowed_processors()).filter(|&allowed| asked > allowed)
 }
 
-fn choose(asked: usize, weights: usize, usable: usize, cores: impl FnOnce() -> usize) -> usize {
+fn choose(asked: usize, weights: usize, allowed: usize, cores: impl FnOnce() -> usize) -> usize {
     match asked {
         0 if weights < SMALL_GRAPH => 1,
         0 => cores().min(MOST_THREADS),
-        // Threads that have to take turns on a processor wait for each other: 8 on one take four times as long as one does.
-        threads => threads.min(usable),
+        // Threads that have to take turns on a processor wait for each other: 8 on one take four times as long as one does. A
+        // quota is no reason to take fewer than asked for: until it is spent they run side by side.
+        threads => threads.min(allowed),
     }
 }
 
@@ -75,13 +76,19 @@ mod tests {
 
     #[test]
     fn no_more_threads_than_processors_are_taken() {
-        let threads = |asked, usable| choose(asked, 0, usable, || unreachable!("a number is asked for"));
+        let threads = |asked, allowed| choose(asked, 0, allowed, || unreachable!("a number is asked for"));
         assert_eq!(
             (threads(2, 4), threads(4, 4), threads(8, 4), threads(2, 1)),
             (2, 4, 4, 1)
         );
-        let usable = processors::usable();
-        assert_eq!((threads_for(usable + 1, 0), threads_for(usable, 0)), (usable, usable));
-        assert_eq!((most_threads(usable), most_threads(usable + 1)), (None, Some(usable)));
+        let allowed = processors::allowed_processors();
+        assert_eq!(
+            (threads_for(allowed + 1, 0), threads_for(allowed, 0)),
+            (allowed, allowed)
+        );
+        assert_eq!(
+            (most_threads(allowed), most_threads(allowed + 1)),
+            (None, Some(allowed))
+        );
     }
 }

@@ -123,6 +123,14 @@ fn an_entry_that_does_not_run_is_made_anew() {
             with("with more new rows than rows", &|entry| {
                 change_states(entry, "new_rows", &1_000_000.into())
             }),
+            with("with caches that are rings but do not say so", &|entry| {
+                change_states(entry, "is_ring", &false.into());
+            }),
+            with("with other caches as rings", &|entry| {
+                for state in entry.head["states"].as_array_mut().unwrap() {
+                    state["is_ring"] = (state["is_ring"] == false && !state["new_rows"].is_null()).into();
+                }
+            }),
             with("with no new rows", &|entry| change_states(entry, "new_rows", &0.into())),
             with("with rows of nothing", &|entry| {
                 change_states(entry, "dims", &vec![1, 6, 70, 0].into())

@@ -31,7 +31,7 @@ fn damaged_sidecars_are_refused_or_used() {
         fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
     }
     let second = &clip("u2_digits")[..16_000];
-    let mut load = |text: &[u8]| {
+    let load = |text: &[u8]| {
         fs::write(directory.path().join("nemostt.json"), text).unwrap();
         hear(directory.path(), second, None)
     };

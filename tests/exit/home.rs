@@ -72,13 +72,14 @@ fn transcribe(place: &Place) {
 
 /// Whether a traced `openat` opened a file for writing that is neither the registry nor one of the kernel's.
 fn writes_elsewhere(line: &str, place: &Place) -> bool {
-    let opened = line.contains("openat(") && !line.contains(" = -1 ");
+    // Of a call that another thread cut in two, the second half says what came of it.
+    let opened = line.contains("openat(") && line.contains(" = ") && !line.contains(" = -1 ");
     let writes = ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| line.contains(flag));
     let own = place.path().join("registry.bin");
     let is_own = [own.to_str().unwrap(), "/dev/", "/proc/"]
         .iter()
         .any(|path| line.contains(&format!("\"{path}")));
-    opened && writes && !is_own
+    opened && writes && (!is_own || line.contains("/dev/shm"))
 }
 
 fn can(command: &[&str]) -> bool {

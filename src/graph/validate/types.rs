@@ -3,8 +3,8 @@
 //! Element types: whether each node takes what its operator may take.
 //!
 //! ONNX Runtime checks that of the nodes it is given. Those that the plan fuses, folds or drops it never sees, so they are
-//! checked here, by the rules of ONNX's `docs/Operators.md`. They are as wide as all versions of an operator together: whatever
-//! ONNX Runtime accepts is accepted. What an operator that is not listed gives has no known type, and is not checked.
+//! checked here, by the rules of ONNX's `docs/Operators.md` for opsets 7 to 26, all versions of an operator together: whatever ONNX Runtime
+//! accepts of those is accepted. What an operator that is not listed gives has no known type, and is not checked.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ enum Kind {
     Scale,
     /// A third one, for indices.
     Index,
-    /// One of these, in each place another one.
+    /// One of these, independently in each place.
     One(&'static [DataType]),
     Unchecked,
 }
@@ -101,7 +101,9 @@ fn signature(operator: &str) -> Option<Signature> {
     const INT64: Kind = One(&[D::Int64]);
     const UINT8: Kind = One(&[D::Uint8]);
     let (inputs, outputs): (&[Kind], &[Kind]) = match operator {
-        "Abs" | "Add" | "Clip" | "Div" | "Max" | "Min" | "Mod" | "Mul" | "Sign" | "Sub" => (&[T(NUMBERS)], &[ANY]),
+        "Abs" | "Add" | "Clip" | "Div" | "Erf" | "Max" | "Min" | "Mod" | "Mul" | "Sign" | "Sub" => {
+            (&[T(NUMBERS)], &[ANY])
+        }
         "Neg" | "Relu" => (&[T(SIGNED)], &[ANY]),
         "Gemm" | "MatMul" => (&[T(WIDE)], &[ANY]),
         "Pow" => (&[T(WIDE), Unchecked], &[ANY]),
@@ -113,7 +115,6 @@ fn signature(operator: &str) -> Option<Signature> {
         | "Conv"
         | "Cos"
         | "Elu"
-        | "Erf"
         | "Exp"
         | "Floor"
         | "Gelu"
@@ -264,7 +265,11 @@ impl Variables {
 /// What a node gives whose attributes say so.
 fn given(node: &NodeProto) -> Option<DataType> {
     let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name);
-    let number = |attribute: &AttributeProto| DataType::try_from(i32::try_from(attribute.i()).ok()?).ok();
+    // `output_dtype` 0 stands for the type of the scale.
+    let number = |attribute: &AttributeProto| {
+        let kind = DataType::try_from(i32::try_from(attribute.i()).ok()?).ok();
+        kind.filter(|&kind| kind != DataType::Undefined)
+    };
     let value = || of_tensor(attribute("value")?.t.as_ref()?);
     match node.op_type() {
         "Cast" => number(attribute("to")?),
@@ -407,6 +412,22 @@ mod tests {
         ] {
             let error = output(operator, inputs).unwrap_err();
             assert!(error.contains(expected), "{operator} {inputs:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_dequantised_tensor_has_the_type_that_is_asked_for_or_else_the_scales() {
+        use DataType as D;
+        for (asked, expected) in [(0, D::Float16), (D::Float as i64, D::Float)] {
+            let mut node = node("DequantizeLinear", &["bytes", "scale"]);
+            node.attribute.push(AttributeProto {
+                name: Some("output_dtype".into()),
+                i: Some(asked),
+                ..Default::default()
+            });
+            let mut types = Types::from([("bytes", D::Int8), ("scale", D::Float16)]);
+            check(&node, &mut types).unwrap();
+            assert_eq!(types["out"], expected);
         }
     }
 

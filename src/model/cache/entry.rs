@@ -204,7 +204,15 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared
     let weights = fill_shared(head.graph_weights.length()?, |room| {
         head.graph_weights.read(&file, places[1], room)
     })?;
-    Graph::check_kept(&model, &weights).map_err(|fault| damaged(&fault.to_string()))?;
+    let rings = Graph::check_kept(&model, &weights).map_err(|fault| damaged(&fault.to_string()))?;
+    // A ring is bound as input and output at once, which only an attention's cache may be.
+    if head
+        .states
+        .iter()
+        .any(|state| state.is_ring != rings.contains(&state.input))
+    {
+        return Err(damaged("its graph has other rings than it says"));
+    }
     let columns = head.columns.read_vec(&file, places[2])?;
     let products = Weights::from_bytes(&head.products, &columns, head.panels.length()?, |room| {
         head.panels.read(&file, places[3], room)

@@ -138,9 +138,10 @@ impl<'a> Tensors<'a> {
 
     /// As [`output`](Self::output), where an input may be in the same place.
     pub(super) fn output_place(&self, index: usize, sizes: Sizes) -> ort::Result<*mut [f32]> {
-        if index < self.next.replace(index + 1) {
+        if index < self.next.get() {
             return Err(ort::Error::new("an operation asks for an output twice"));
         }
+        self.next.set(index + 1);
         let (api, all) = (ort::api(), sizes.all());
         let mut value: *mut OrtValue = null_mut();
         // SAFETY: as for inputs; ONNX Runtime wants to write what it notes of the output.
