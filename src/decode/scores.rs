@@ -2,8 +2,8 @@
 
 //! What both decoders do with a row of scores.
 
-use crate::kernels::scores::largest;
-pub(super) use crate::kernels::scores::log_softmax;
+use crate::kernels::logits::largest;
+pub(super) use crate::kernels::logits::log_softmax;
 
 /// Index of the largest score; the first of equals, as torch's `argmax` on the processor.
 pub(super) fn argmax(scores: &[f32]) -> usize {

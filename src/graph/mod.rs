@@ -99,7 +99,7 @@ pub struct Graph {
     /// What the weights point into.
     files: Vec<FileBytes>,
     /// Weights of the products that were taken out: see `pack.rs`.
-    packed: Vec<Arc<crate::kernels::matrix::Weights>>,
+    packed: Vec<Arc<crate::kernels::gemm::Weights>>,
 }
 
 impl Graph {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
-//! their weights leave the graph for [`crate::kernels::matrix`].
+//! their weights leave the graph for [`crate::kernels::gemm`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,7 @@ use super::{
     products::{Product, read_floats},
     tails::Tail,
 };
-use crate::kernels::matrix::{Kind, Weights};
+use crate::kernels::gemm::{Kind, Weights};
 
 /// The domain of the operation.
 pub(crate) const DOMAIN: &str = "nemostt";

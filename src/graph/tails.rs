@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Graph, ValueInfoProto, products::Product, tensor_info};
-use crate::kernels::matrix::Ending;
+use crate::kernels::gemm::Ending;
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -76,7 +76,7 @@ mod tests {
 
     use crate::{
         graph::transducer_in,
-        kernels::matrix,
+        kernels::gemm,
         model::{
             EncoderState, Model, Options, PrecisionChoice, Transducer, TransducerState,
             files::{Named, TransducerParts},
@@ -114,7 +114,7 @@ mod tests {
             let model = Model::load(&path, &options).unwrap();
             assert_eq!(
                 model.encoder.has_head(),
-                matrix::is_fast(),
+                gemm::is_fast(),
                 "{lookahead} ms, {precision:?}"
             );
             let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);

@@ -9,14 +9,14 @@ use super::{
 use crate::{
     error::{Error, Result},
     graph::{Graph, Precision},
-    kernels::matrix,
+    kernels::gemm,
 };
 
 /// Whether a graph runs with operations of our own: on a processor that they are made for, unless `options` ask for the
 /// export as it is.
 pub(super) fn may_be_ours(options: &Options) -> Result<bool> {
     let asked = options.graph_optimization == GraphOptimization::All;
-    Ok(asked && device_of(options)? == Device::Cpu && matrix::is_fast())
+    Ok(asked && device_of(options)? == Device::Cpu && gemm::is_fast())
 }
 
 /// Makes the products of the graph of file `name` our own where that [may be](may_be_ours) and they are of float32.

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     graph::{Encoded, Graph, Precision, State, fill_shared},
-    kernels::matrix::{Kept, Weights},
+    kernels::gemm::{Kept, Weights},
     model::prepare::Prepared,
     regular,
 };

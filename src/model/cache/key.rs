@@ -6,7 +6,7 @@ use blake3::{Hash, Hasher};
 
 use crate::{
     graph::Bits,
-    kernels::matrix,
+    kernels::gemm,
     model::options::{Options, PrecisionChoice},
 };
 
@@ -20,8 +20,8 @@ pub(super) fn circumstances(lookahead: usize, options: &Options) -> String {
         },
         PrecisionChoice::Auto | PrecisionChoice::Fp32 => "fp32",
     };
-    let products = match matrix::is_fast() {
-        true => matrix::layout(),
+    let products = match gemm::is_fast() {
+        true => gemm::layout(),
         false => "none".into(),
     };
     format!(

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`operations`].
+//! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`custom_ops`].
 //!
 //! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
 //! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
 
 mod commits;
+mod custom_ops;
 mod environment;
 mod exit;
-mod operations;
 mod telemetry;
 mod tensors;
 
@@ -184,7 +184,7 @@ impl Session {
         let mut first = None;
         if graph.has_our_operations {
             let added =
-                operations::all(&graph.products.into(), threads).and_then(|ours| Ok(builder.with_operators(ours)?));
+                custom_ops::all(&graph.products.into(), threads).and_then(|ours| Ok(builder.with_operators(ours)?));
             builder = added.map_err(|error| failed("add our operations", error))?;
             first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
         }

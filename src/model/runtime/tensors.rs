@@ -188,7 +188,7 @@ impl<'a> Tensors<'a> {
             ))?;
         }
         match all.has_panicked.into_inner() {
-            true => Err(super::operations::panicked()),
+            true => Err(super::custom_ops::panicked()),
             false => Ok(()),
         }
     }

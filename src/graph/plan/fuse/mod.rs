@@ -5,18 +5,18 @@
 //! Between its products a layer has 40 nodes of a few microseconds each, a third of a step at lookahead 80 ms: they take
 //! longer to begin than to end. [`crate::kernels`] does the same sums in two passes.
 
-mod attention;
-mod convolution;
-mod normalisation;
-mod subsampling;
+mod glu_depthwise_conv;
+mod layer_norm;
+mod rel_pos_attention;
+mod strided_conv;
 
 use std::collections::HashSet;
 
 pub(crate) use self::{
-    attention::{ATTENTION, OLDEST_INPUT, SCALE},
-    convolution::CONVOLUTION,
-    normalisation::{EPSILON, GATES, NORMALISATION},
-    subsampling::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
+    glu_depthwise_conv::CONVOLUTION,
+    layer_norm::{EPSILON, GATES, NORMALISATION},
+    rel_pos_attention::{ATTENTION, OLDEST_INPUT, SCALE},
+    strided_conv::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
 };
 use super::{
     net::{Attribute, Index, Net},
@@ -30,9 +30,9 @@ impl Graph {
     /// The graph, which must be planned, then runs only where those operations are known.
     pub(crate) fn fuse(&mut self) -> (usize, usize) {
         let mut net = Net::take(self);
-        let subsampled = subsampling::fuse(&mut net);
-        let found = (attention::fuse(&mut net), convolution::fuse(&mut net));
-        let normalised = normalisation::fuse(&mut net);
+        let subsampled = strided_conv::fuse(&mut net);
+        let found = (rel_pos_attention::fuse(&mut net), glu_depthwise_conv::fuse(&mut net));
+        let normalised = layer_norm::fuse(&mut net);
         net.give_back(self);
         if (found, normalised, subsampled) != ((0, 0), 0, false) {
             self.import(DOMAIN);
@@ -45,7 +45,7 @@ impl Graph {
     /// The caches of [`ATTENTION`]: inputs in which what is new goes where [`OLDEST_INPUT`] says.
     pub(crate) fn rings(&self) -> HashSet<String> {
         let attentions = self.nodes().iter().filter(|node| node.op_type() == ATTENTION);
-        let caches = attentions.flat_map(|node| attention::CACHES.map(|input| node.input.get(input)));
+        let caches = attentions.flat_map(|node| rel_pos_attention::CACHES.map(|input| node.input.get(input)));
         caches.flatten().cloned().collect()
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     graph::{WIDTH, onnx::tensor_proto::DataType, pack::DOMAIN},
-    kernels::matrix::{Ending, Kind, Weights},
+    kernels::gemm::{Ending, Kind, Weights},
 };
 
 /// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What decoders ask of a row of scores, of which a label has a thousand: the largest, and how likely one of them is.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::simd_math::{exp, sum_of};
+
+/// Values that are looked at side by side.
+const LANES: usize = 64;
+
+/// The largest of `scores`; what is not a number is none.
+pub(crate) fn largest(scores: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    // Compiled for this processor's vectors.
+    Arch::new().dispatch(|| {
+        let (blocks, rest) = scores.as_chunks::<LANES>();
+        let mut most = [f32::NEG_INFINITY; LANES];
+        for block in blocks {
+            for (most, &score) in most.iter_mut().zip(block) {
+                *most = larger(*most, score);
+            }
+        }
+        most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    })
+}
+
+/// Log-probability of `logits[id]` under the softmax of all of them.
+pub(crate) fn log_softmax(logits: &[f32], id: usize) -> f32 {
+    let largest = largest(logits);
+    logits[id] - largest - Arch::new().dispatch(Powers { logits, largest }).ln()
+}
+
+/// `Σ e^(logit - largest)`.
+struct Powers<'a> {
+    logits: &'a [f32],
+    largest: f32,
+}
+
+impl WithSimd for Powers<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let largest = simd.splat_f32s(self.largest);
+        let power = |logits| exp(simd, simd.sub_f32s(logits, largest));
+        sum_of(simd, self.logits, power, |logit| (logit - self.largest).exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::noise, *};
+
+    #[test]
+    fn the_largest_is_found_wherever_it_is() {
+        for count in [1, 3, 63, 64, 65, 200, 1025] {
+            let mut scores = noise(count, 1);
+            for place in [0, count / 2, count - 1] {
+                let before = std::mem::replace(&mut scores[place], 2.0);
+                assert_eq!(largest(&scores), 2.0, "{place} of {count}");
+                scores[place] = f32::NAN;
+                assert_eq!(
+                    largest(&scores),
+                    scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+                );
+                scores[place] = before;
+            }
+        }
+        assert_eq!(largest(&[]), f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn probabilities_are_those_of_double_precision() {
+        for (count, scale) in [(1, 1.0), (17, 30.0), (129, 5.0), (1025, 12.0)] {
+            let logits: Vec<f32> = noise(count, 2).iter().map(|value| value * scale).collect();
+            let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+            for id in [0, count / 2, count - 1] {
+                let exact = f64::from(logits[id]) - sum.ln();
+                let got = f64::from(log_softmax(&logits, id));
+                assert!((got - exact).abs() < 1e-5, "{id} of {count}: {got}, not {exact}");
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A chain of our other operations.
+
+use std::{collections::HashSet, sync::Arc};
+
+use ort::{
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::{Outlet, TensorElementType},
+};
+
+use super::{
+    super::tensors::{MOST_AXES, Sizes, Tensors},
+    attributes::{InChain, Source},
+    glu_depthwise_conv, layer_norm, packed_matmul,
+    panic_guard::{Caught, Compute},
+    rel_pos_attention, shape_fns, strided_conv,
+};
+use crate::{
+    graph::{
+        ATTENTION, AXES, CALLS, CHAIN, CONVOLUTION, Call, LSTM_GATES, MEETING, NORMALISATION, OUTPUTS, PRODUCT,
+        RESHAPE, SUBSAMPLING, WIDTH,
+    },
+    kernels::{
+        executor::{self, Chain, Input, Misfit, Work},
+        gemm::Weights,
+    },
+};
+
+/// Our own operation for a chain of others: see [`CHAIN`] for its inputs.
+pub(super) struct Run {
+    pub(super) products: Arc<[Arc<Weights>]>,
+    /// Those of the session.
+    pub(super) threads: usize,
+}
+
+impl Operator for Run {
+    type Kernel<'attr> = Caught<RunKernel>;
+
+    fn name(&self) -> &str {
+        CHAIN
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::variadic(1)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::variadic(1).homogenous(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<RunKernel>> {
+        let text: Option<String> = context.get(CALLS);
+        let calls: Option<Vec<Call>> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let calls = calls.ok_or_else(|| ort::Error::new("nobody can read of what a chain is made"))?;
+        let outputs = context.sizes(OUTPUTS).unwrap_or_default();
+        let inputs = context.inputs()?;
+        let mut numbers = HashSet::new();
+        let mut work = Vec::new();
+        for call in &calls {
+            let source = InChain { node: context, call };
+            let (done, reads) = self.work(&source)?;
+            let (rows, number) = match done {
+                Work::Attention(_) => reads.split_at(reads.len() - 1),
+                _ => (&reads[..], &[][..]),
+            };
+            check_types(&inputs, rows, TensorElementType::Float32)?;
+            check_types(&inputs, number, TensorElementType::Int64)?;
+            numbers.extend(number);
+            work.push(executor::Call {
+                work: done,
+                inputs: reads,
+                outputs: call.outputs.clone(),
+            });
+        }
+        Ok(Caught(RunKernel {
+            chain: Chain::new(work, inputs.len(), &outputs, self.threads).map_err(wrong)?,
+            numbers,
+        }))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let axes: Vec<i64> = context.attr(AXES)?;
+        for (index, axes) in axes.into_iter().enumerate() {
+            if let Ok(axes @ 1..=MOST_AXES) = usize::try_from(axes) {
+                shape_fns::set(context, index, &vec![-1; axes])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// What a call does, and which of its inputs are not constant.
+    fn work(&self, source: &InChain<'_>) -> ort::Result<(Work, Vec<usize>)> {
+        let inputs = &source.call.inputs;
+        let first = |count: usize| (0..count).collect::<Vec<_>>();
+        let (work, reads) = match source.call.operation.as_str() {
+            PRODUCT => (
+                Work::Product(packed_matmul::find(&self.products, source)?),
+                first(inputs.len()),
+            ),
+            // The oldest is the last one.
+            ATTENTION => (
+                Work::Attention(rel_pos_attention::made(source)?.into()),
+                [first(6), vec![10]].concat(),
+            ),
+            CONVOLUTION => (Work::Convolution(glu_depthwise_conv::made(source)?), first(2)),
+            NORMALISATION => (Work::Normalisation(layer_norm::made(source)?), first(1)),
+            SUBSAMPLING => (Work::Subsampling(strided_conv::made(source)?), first(2)),
+            MEETING => (Work::Meeting(width(source)), first(2)),
+            LSTM_GATES => (Work::Gates(width(source)), first(3)),
+            RESHAPE => (Work::Reshape(width(source)), first(1)),
+            _ => return Err(ort::Error::new("a chain has an operation that nobody knows")),
+        };
+        let reads = reads.into_iter().map(|read| inputs.get(read).copied());
+        let reads: Option<Vec<usize>> = reads.collect();
+        Ok((work, reads.ok_or_else(|| wrong(Misfit::Missing))?))
+    }
+}
+
+/// Refuses an input of the chain that is of another element type than a call takes. A chain declares its inputs as variadic
+/// and mixed, so ONNX Runtime checks nothing of what the nodes declared that it stands for.
+fn check_types(inputs: &[Outlet], reads: &[usize], expected: TensorElementType) -> ort::Result<()> {
+    // Others are values of the chain itself, which are all of float32.
+    for input in reads.iter().filter_map(|&read| inputs.get(read)) {
+        let found = input.dtype().tensor_type();
+        if found != Some(expected) {
+            let found = found.map_or_else(|| "no tensor".into(), |found| found.to_string());
+            return Err(ort::Error::new(format!(
+                "input {} of a chain is of type {found}, expected {expected}",
+                input.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// 0, which a chain refuses, where none is said.
+fn width(source: &impl Source) -> usize {
+    let width = source.int(WIDTH).and_then(|width| usize::try_from(width).ok());
+    width.unwrap_or_default()
+}
+
+fn wrong(misfit: Misfit) -> ort::Error {
+    ort::Error::new(misfit.to_string())
+}
+
+/// An error of a run: ONNX Runtime's, or of what a graph says.
+struct Failed(ort::Error);
+
+impl From<Misfit> for Failed {
+    fn from(misfit: Misfit) -> Self {
+        Self(wrong(misfit))
+    }
+}
+
+impl From<ort::Error> for Failed {
+    fn from(error: ort::Error) -> Self {
+        Self(error)
+    }
+}
+
+/// One chain of a graph.
+pub(super) struct RunKernel {
+    chain: Chain,
+    /// The inputs that are one number.
+    numbers: HashSet<usize>,
+}
+
+impl Compute for RunKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let numbers = &self.numbers;
+        let input = |index: usize| {
+            if numbers.contains(&index) {
+                // As with sizes: a negative one is refused.
+                return Ok(Input::Number(tensors.number(index)? as usize));
+            }
+            let (sizes, values) = tensors.input_place(index)?;
+            Ok::<_, Failed>(Input::Floats(values, sizes.last()))
+        };
+        let output = |index: usize, sizes| {
+            let sizes = match sizes {
+                executor::Sizes::Rows { rows, width } => Sizes::of_rows(rows, width),
+                executor::Sizes::Like(input) => tensors.input_place(input)?.0,
+            };
+            Ok(tensors.output_place(index, sizes)?)
+        };
+        // SAFETY: tensors last as long as the run, and are one apart from another, but for caches of attention that are bound
+        // in place.
+        #[allow(unsafe_code)]
+        let done = unsafe {
+            self.chain.run(
+                input,
+                output,
+                |members, work| Ok(tensors.for_each_piece(members, work)?),
+            )
+        };
+        done.map_err(|Failed(error)| error)
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The middle of one convolution module.
+
+use ort::{
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::TensorElementType,
+};
+
+use super::{
+    super::tensors::{Sizes, Tensors},
+    attributes::Source,
+    panic_guard::{Caught, Compute},
+    shape_fns,
+};
+use crate::{
+    graph::CONVOLUTION,
+    kernels::{gemm::Output, glu_depthwise_conv::Convolution},
+};
+
+/// Our own operation for the middle of a convolution module: see [`CONVOLUTION`] for its inputs.
+pub(super) struct Convolve;
+
+impl Operator for Convolve {
+    type Kernel<'attr> = Caught<ConvolveKernel>;
+
+    fn name(&self) -> &str {
+        CONVOLUTION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<ConvolveKernel>> {
+        made(context).map(ConvolveKernel).map(Caught)
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let inputs = shape_fns::of_inputs(context);
+        if let Some(cache) = inputs.get(1).filter(|sizes| !sizes.is_empty()) {
+            shape_fns::set(context, 1, cache)?;
+        }
+        let channels = inputs.first().and_then(|rows| rows.last()).filter(|&&width| width > 0);
+        shape_fns::like_first_input(context, channels.map(|width| width / 2))
+    }
+}
+
+/// The convolution that `source` describes.
+pub(super) fn made(source: &impl Source) -> ort::Result<Convolution> {
+    let ((_, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
+    Convolution::new(&weights, bias).ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
+}
+
+/// One layer's convolution.
+pub(super) struct ConvolveKernel(Convolution);
+
+impl Compute for ConvolveKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let convolution = &self.0;
+        let (_, rows) = tensors.input(0)?;
+        let (cache_sizes, cache) = tensors.input(1)?;
+        if !convolution.takes(rows, cache) {
+            return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
+        }
+        let channels = convolution.channels();
+        let frames = rows.len() / (2 * channels);
+        let output = tensors.output(0, Sizes::of_rows(frames, channels))?;
+        let next = tensors.output(1, cache_sizes)?;
+        let (output, next) = (Output::new(output, channels), Output::new(next, channels));
+        tensors.for_each_piece(convolution.pieces(), |piece| {
+            let columns = convolution.columns_of(piece);
+            // SAFETY: each piece is done once.
+            #[allow(unsafe_code)]
+            let columns = unsafe { (output.columns(columns.clone()), next.columns(columns)) };
+            convolution.convolve(piece, (rows, cache), columns);
+        })
+    }
+}

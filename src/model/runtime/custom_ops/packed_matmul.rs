@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Products with constant weights.
+
+use std::sync::Arc;
+
+use ort::{
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::TensorElementType,
+};
+
+use super::{
+    super::tensors::Tensors,
+    attributes::Source,
+    panic_guard::{Caught, Compute},
+    shape_fns,
+};
+use crate::{
+    graph::{NUMBER, PRODUCT},
+    kernels::gemm::{Output, Room, Weights},
+};
+
+/// Our own operation for products with constant weights.
+pub(super) struct Product(pub(super) Arc<[Arc<Weights>]>);
+
+impl Operator for Product {
+    type Kernel<'attr> = Caught<ProductKernel>;
+
+    fn name(&self) -> &str {
+        PRODUCT
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let float = TensorElementType::Float32;
+        [OperatorInput::required(float), OperatorInput::optional(float)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<ProductKernel>> {
+        let weights = find(&self.0, context)?;
+        Ok(Caught(ProductKernel {
+            weights,
+            room: Room::default(),
+        }))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let weights = numbered(&self.0, context.attr(NUMBER).ok())?;
+        shape_fns::like_first_input(context, Some(weights.columns() as i64))
+    }
+}
+
+/// The weights, among `all`, of the product that `source` describes.
+pub(super) fn find(all: &[Arc<Weights>], source: &impl Source) -> ort::Result<Arc<Weights>> {
+    numbered(all, source.int(NUMBER))
+}
+
+fn numbered(all: &[Arc<Weights>], number: Option<i64>) -> ort::Result<Arc<Weights>> {
+    let number = number.and_then(|number| usize::try_from(number).ok());
+    let found = number.and_then(|number| all.get(number));
+    found
+        .cloned()
+        .ok_or_else(|| ort::Error::new("a product has no weights"))
+}
+
+/// One product of a graph.
+pub(super) struct ProductKernel {
+    weights: Arc<Weights>,
+    /// Where its input is made ready, from step to step.
+    room: Room,
+}
+
+impl Compute for ProductKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let weights = &*self.weights;
+        let (mut sizes, input) = tensors.input(0)?;
+        match sizes.last_mut() {
+            Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
+            _ => {
+                return Err(ort::Error::new(
+                    "rows of a product are of another width than its weights",
+                ));
+            }
+        }
+        let more = match tensors.input_count()? {
+            1 => None,
+            _ => Some(tensors.input(1)?.1),
+        };
+        let output = tensors.output(0, sizes)?;
+        if more.is_some_and(|more| more.len() != output.len()) {
+            return Err(ort::Error::new("what is added to a product is of another size"));
+        }
+        let output = Output::new(output, weights.columns());
+        let input = weights.prepare(input, &mut self.room);
+        tensors.for_each_piece(weights.pieces(), |piece| {
+            // SAFETY: each piece is done once.
+            #[allow(unsafe_code)]
+            let columns = unsafe { output.columns(weights.columns_of(piece)) };
+            weights.multiply(piece, input, more, columns);
+        })
+    }
+}

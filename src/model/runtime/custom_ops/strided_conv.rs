@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! One strided convolution of the subsampling.
+
+use ort::{
+    operator::{KernelContext, Operator, OperatorInput, OperatorOutput},
+    value::TensorElementType,
+};
+
+use super::{
+    super::tensors::{Sizes, Tensors},
+    attributes::Source,
+    panic_guard::{Caught, Compute},
+};
+use crate::{
+    graph::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
+    kernels::{
+        gemm::Output,
+        strided_conv::{self, Subsampling},
+    },
+};
+
+/// Our own operation for strided convolutions: see [`SUBSAMPLING`] for its inputs.
+pub(super) struct Subsample;
+
+impl Operator for Subsample {
+    type Kernel<'attr> = Caught<SubsampleKernel>;
+
+    fn name(&self) -> &str {
+        SUBSAMPLING
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<SubsampleKernel>> {
+        made(context).map(SubsampleKernel).map(Caught)
+    }
+}
+
+/// The convolution that `source` describes.
+pub(super) fn made(source: &impl Source) -> ort::Result<Subsampling> {
+    let ((sizes, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
+    let made = || {
+        let &[_, _, rows, columns] = &sizes[..] else {
+            return None;
+        };
+        let (strides, pads) = (source.sizes(STRIDES)?, source.sizes(PADS)?);
+        let shape = strided_conv::Shape {
+            kernel: [rows, columns],
+            strides: strides.try_into().ok()?,
+            pads: pads.as_chunks().0.try_into().ok()?,
+        };
+        Subsampling::new(shape, &weights, bias, source.flag(SHARED), source.flag(RECTIFIES))
+    };
+    made().ok_or_else(|| ort::Error::new("the weights of a strided convolution do not fit its attributes"))
+}
+
+/// One strided convolution.
+pub(super) struct SubsampleKernel(Subsampling);
+
+impl Compute for SubsampleKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let convolution = &self.0;
+        let ((_, input), (_, mask)) = (tensors.input(0)?, tensors.input(1)?);
+        let Some(sizes) = convolution.sizes(input.len(), mask.len()) else {
+            return Err(ort::Error::new(
+                "the inputs of a strided convolution do not fit its weights",
+            ));
+        };
+        let ([frames, bins], channels) = (sizes.output, convolution.channels());
+        let output = tensors.output(0, Sizes::of_rows(frames * bins, channels))?;
+        let output = Output::new(output, bins * channels);
+        tensors.for_each_piece(frames, |frame| {
+            // SAFETY: each frame is computed once.
+            #[allow(unsafe_code)]
+            let row = unsafe { output.row(frame) };
+            convolution.convolve(frame, (input, mask), row);
+        })
+    }
+}
