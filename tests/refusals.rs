@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Every wrong export says why, and what to do: real graphs that have the fault. Faults that are an edit of a graph are
-//! tested in `src/graph/refusals.rs`.
+//! tested in `src/graph/import_tests.rs`.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 

@@ -4,59 +4,59 @@
 //!
 //! Nothing here runs a graph; [`crate::model`] does.
 
-mod chain;
+mod append_joint_head;
+mod canonicalize;
 mod compact;
-mod contract;
-mod drop_input;
+mod compose;
 mod edit;
-mod fault;
+mod error;
+mod expose_drop_input;
+mod fp16_to_fp32;
+mod fuse_epilogue;
+mod fuse_subgraph;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod head;
-mod layout;
-mod meeting;
-mod merge;
-mod pack;
-mod plan;
-mod precision;
-mod products;
-mod projection;
-mod quantise;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
-mod refusals;
-mod skim;
-mod streaming;
-mod tails;
+mod import_tests;
+mod joint_to_rows;
+mod layouts;
+mod lazy_load;
+mod match_matmul;
+mod passes;
+mod precision;
+mod prepack_matmul;
+mod quantize_int8;
+mod split_joint;
+mod streaming_config;
 mod transducer;
 mod validate;
 mod weights;
-mod widen;
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 
-pub(crate) use chain::{AXES, CALLS, CHAIN, Call, OUTPUTS, RESHAPE, Setting, WIDTH};
-pub use contract::{Contract, PROMPT_INPUT};
-pub use drop_input::{DROP_INPUT, make_drop_an_input};
-pub use fault::Fault;
-pub(crate) use head::SCORES;
-use layout::Recognised;
-pub(crate) use meeting::MEETING;
-pub(crate) use merge::merge;
-pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
-pub(crate) use plan::{
+pub(crate) use append_joint_head::SCORES;
+pub use canonicalize::{Contract, PROMPT_INPUT};
+pub(crate) use compose::merge;
+pub use error::Fault;
+pub use expose_drop_input::{DROP_INPUT, make_drop_an_input};
+pub(crate) use fuse_subgraph::{AXES, CALLS, CHAIN, Call, OUTPUTS, RESHAPE, Setting, WIDTH};
+pub(crate) use joint_to_rows::MEETING;
+use layouts::Recognised;
+pub use lazy_load::{Skimmed, skim};
+pub(crate) use passes::{
     ATTENTION, CONVOLUTION, Crossing, EPSILON, GATES, LENGTHS, LSTM_GATES, NEXT_LENGTHS, NORMALISATION, OLDEST_INPUT,
     PADS, Parted, RECTIFIES, SCALE, SHARED, STRIDES, SUBSAMPLING,
 };
-pub use plan::{Plan, State, plan, plan_prediction};
+pub use passes::{Plan, State, plan, plan_prediction};
 pub use precision::Precision;
-pub use projection::{ProjectedJoint, project};
-pub use quantise::Bits;
-pub use skim::{Skimmed, skim};
-pub use streaming::Streaming;
+pub(crate) use prepack_matmul::{DOMAIN, NUMBER, PRODUCT};
+pub use quantize_int8::Bits;
+pub use split_joint::{ProjectedJoint, project};
+pub use streaming_config::Streaming;
 pub use transducer::{TransducerGraphs, TransducerShape};
 pub(crate) use weights::fill_shared;
 pub use weights::{Encoded, FileBytes, read_file};
@@ -98,7 +98,7 @@ pub struct Graph {
     graph: onnx::GraphProto,
     /// What the weights point into.
     files: Vec<FileBytes>,
-    /// Weights of the products that were taken out: see `pack.rs`.
+    /// Weights of the products that were taken out: see `prepack_matmul.rs`.
     packed: Vec<Arc<crate::kernels::gemm::Weights>>,
 }
 
@@ -164,7 +164,7 @@ impl Graph {
 
     /// Whether its inputs and outputs are those of an encoder with caches.
     pub fn is_encoder(&self) -> bool {
-        matches!(layout::recognise(self), Some((_, Recognised::Encoder(_))))
+        matches!(layouts::recognise(self), Some((_, Recognised::Encoder(_))))
     }
 
     fn nodes(&self) -> &[NodeProto] {
@@ -222,7 +222,7 @@ impl Part {
 #[derive(Debug)]
 pub struct Joint {
     graph: Graph,
-    names: &'static layout::JointNames,
+    names: &'static layouts::JointNames,
 }
 
 impl Joint {
@@ -240,7 +240,7 @@ impl Joint {
 /// # Errors
 /// What it lacks, or what it is instead.
 pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
-    let Some((layout, recognised)) = layout::recognise(&graph) else {
+    let Some((layout, recognised)) = layouts::recognise(&graph) else {
         let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
         return Err(Fault::UnknownLayout {
             inputs: inputs.join(", "),
@@ -251,7 +251,7 @@ pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
     let part = match recognised {
         Recognised::EncoderWithoutCaches => Part::EncoderWithoutCaches,
         Recognised::Encoder(names) => {
-            let contract = contract::apply(&mut graph, layout.name, names)?;
+            let contract = canonicalize::apply(&mut graph, layout.name, names)?;
             Part::Encoder(graph, contract)
         }
         Recognised::DecoderJoint(names) => Part::Transducer(Box::new(transducer::split(graph, names)?)),

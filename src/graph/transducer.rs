@@ -12,9 +12,9 @@
 
 use super::{
     ElementType, Fault, Graph, TensorInfo,
-    contract::{adopt, known},
+    canonicalize::{adopt, known},
     edit::Side,
-    layout::{DecoderJointNames, JointNames, PredictionNames},
+    layouts::{DecoderJointNames, JointNames, PredictionNames},
 };
 
 const STATES: [&str; 2] = ["input_states_1", "input_states_2"];
