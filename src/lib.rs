@@ -10,6 +10,7 @@
 //! windows) → `model` (encoder, prediction network and joint) → `decode` (labels) → [`text`] (words) →
 //! [`Event`]s → `element` (buffers and messages). `docs/design.md` has the tour.
 
+pub mod chunker;
 mod decode;
 mod error;
 pub mod features;
@@ -18,15 +19,14 @@ pub mod features;
 #[allow(missing_docs)]
 pub mod fuzzing;
 pub mod graph;
-mod headroom;
 mod kernels;
-mod lock;
+mod memory_guard;
 mod model;
 mod recognizer;
-mod regular;
+mod regular_file;
+pub mod sample_time;
+mod sync;
 pub mod text;
-pub mod timeline;
-pub mod window;
 
 pub use decode::Token;
 pub use error::{Error, Result};

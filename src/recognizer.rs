@@ -8,13 +8,13 @@ use std::{
 };
 
 use crate::{
+    chunker::{Window, Windower, WindowerSnapshot},
     decode::{Ctc, CtcSnapshot, Network, Rnnt},
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
-    headroom,
+    memory_guard,
     model::{EncoderSnapshot, EncoderState, Model, ModelConfig, Options, TransducerSnapshot, TransducerState},
     text::{Ending, Event, Pauses, Transcript},
-    window::{Window, Windower, WindowerSnapshot},
 };
 
 /// Samples converted at a time.
@@ -104,7 +104,7 @@ impl Recognizer {
     /// # Errors
     /// Out of memory.
     pub fn stream(&self) -> Result<Stream> {
-        headroom::ask("make a stream")?;
+        memory_guard::ask("make a stream")?;
         Stream::new(self.model.clone())
     }
 }

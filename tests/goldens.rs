@@ -25,7 +25,7 @@ fn encode(recognizer: &Recognizer, samples: &[f32]) -> EncoderRun {
     let width = recognizer.config().streaming.width;
     let mut frames = Vec::new();
     let mut cache_len = Vec::new();
-    let mut keep = |window: &gstnemostt::window::Window<'_>, output: &[f32]| {
+    let mut keep = |window: &gstnemostt::chunker::Window<'_>, output: &[f32]| {
         assert_eq!(output.len(), width * chunk);
         for t in 0..window.outputs {
             frames.push((0..width).map(|d| output[d * chunk + t]).collect());

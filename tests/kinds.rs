@@ -27,7 +27,7 @@ fn listen(stream: &mut Stream, clip_name: &str, nemo: &ndarray::Array2<f32>) -> 
     let width = nemo.nrows();
     let mut frame = 0;
     let mut worst = 0.0_f32;
-    let mut observe = |window: &gstnemostt::window::Window<'_>, outputs: &[f32]| {
+    let mut observe = |window: &gstnemostt::chunker::Window<'_>, outputs: &[f32]| {
         let chunk = outputs.len() / width;
         for t in 0..window.outputs {
             for row in 0..width {

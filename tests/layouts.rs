@@ -29,7 +29,7 @@ fn hear(recognizer: &Recognizer) -> (Heard, Vec<f32>) {
     let chunk = recognizer.config().lookahead + 1;
     let mut stream = recognizer.stream().unwrap();
     let mut frames = Vec::new();
-    let mut observe = |window: &gstnemostt::window::Window<'_>, outputs: &[f32]| {
+    let mut observe = |window: &gstnemostt::chunker::Window<'_>, outputs: &[f32]| {
         for frame in 0..window.outputs {
             frames.extend(outputs.chunks_exact(chunk).map(|row| row[frame]));
         }

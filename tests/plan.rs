@@ -64,7 +64,7 @@ fn run(
     let mut stream = recognizer.stream().unwrap();
     let mut seen = Vec::new();
     for samples in audio {
-        let mut keep = |window: &gstnemostt::window::Window<'_>, output: &[f32]| {
+        let mut keep = |window: &gstnemostt::chunker::Window<'_>, output: &[f32]| {
             let size = output.len() / chunk;
             let value = |(t, d): (usize, usize)| match decoder {
                 DecoderKind::Ctc => output[t * size + d],

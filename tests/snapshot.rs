@@ -9,7 +9,7 @@ mod common;
 use common::{LOOKAHEADS, MODELS, clip, data, model_path, options, recognizer};
 use gstnemostt::{
     DecoderKind, Error, Event, GraphOptimization, Options, Pauses, PrecisionChoice, Recognizer, Snapshot, Stream,
-    window::Window,
+    chunker::Window,
 };
 
 const DECODERS: [DecoderKind; 2] = [DecoderKind::Rnnt, DecoderKind::Ctc];

@@ -14,7 +14,7 @@ use gstnemostt::{
     CacheDirectory, Error, Event, GraphOptimization, Options, Recognizer, Token,
     fuzzing::weights,
     graph::{Graph, Part, adapt},
-    window::Window,
+    chunker::Window,
 };
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use nemostt_fuzz::mutate;

@@ -2,9 +2,9 @@
 
 //! Greedy decoding: scores of a chunk in, labels with their frame and probability out.
 
+mod argmax;
 mod ctc;
 mod rnnt;
-mod scores;
 
 pub(crate) use ctc::{Ctc, CtcSnapshot};
 pub(crate) use rnnt::{Network, Rnnt};

@@ -8,7 +8,7 @@
 
 use super::{
     Token,
-    scores::{argmax, log_softmax},
+    argmax::{argmax, log_softmax},
 };
 use crate::{
     error::Result,

@@ -16,7 +16,7 @@ use super::{
     ticker::{SHORTEST_TICK, TICK, Wake},
     timestamps::signed,
 };
-use crate::{lock::lock, text::Ending};
+use crate::{sync::lock, text::Ending};
 
 impl NemoStt {
     /// The [`Ticker`] woke up. Gives how long it may sleep.

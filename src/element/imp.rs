@@ -25,8 +25,8 @@ use super::{
     timestamps::Moment,
 };
 use crate::{
-    lock::lock,
     model::{LogLevel, set_runtime_logger},
+    sync::lock,
     text::Ending,
 };
 

@@ -26,10 +26,10 @@ use super::{
 use crate::{
     error::Error,
     features::FrontEndConfig,
-    lock::lock,
     model::{Cancellation, guard_thread, latency_samples},
     recognizer::Recognizer,
-    timeline,
+    sample_time,
+    sync::lock,
 };
 
 /// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
@@ -319,7 +319,7 @@ pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::
             (latency_samples(&front_end, frames as usize), front_end.sample_rate)
         }
     };
-    gst::ClockTime::from_nseconds(timeline::samples_to_ns(samples, rate))
+    gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, rate))
 }
 
 /// ONNX Runtime may lie beside the plugin's file.

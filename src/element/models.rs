@@ -12,9 +12,9 @@ use std::{
 
 use crate::{
     error::Error,
-    lock::lock,
     model::Options,
     recognizer::{Recognizer, WeakRecognizer},
+    sync::lock,
 };
 
 /// Where a model comes from.

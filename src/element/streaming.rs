@@ -19,7 +19,7 @@ use super::{
     ticker::TICK,
     timestamps::{BYTES_PER_SAMPLE, signed},
 };
-use crate::{error::Error, lock::lock, text::Ending, timeline};
+use crate::{error::Error, sample_time, sync::lock, text::Ending};
 
 /// Computing that goes on for longer acts on the clock in between.
 const BETWEEN_TICKS: Duration = Duration::from_millis(40);
@@ -182,7 +182,7 @@ impl NemoStt {
     /// How long a buffer lasts in running time.
     pub(super) fn running_length(&self, buffer: &gst::BufferRef) -> gst::ClockTime {
         let samples = (buffer.size() / BYTES_PER_SAMPLE) as u64;
-        let length = gst::ClockTime::from_nseconds(timeline::samples_to_ns(samples, SAMPLE_RATE));
+        let length = gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, SAMPLE_RATE));
         self.session().segment().running_duration(length)
     }
 

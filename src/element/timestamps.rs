@@ -18,7 +18,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::segment::Segment;
-use crate::timeline;
+use crate::sample_time;
 
 /// Bytes of one sample: S16LE, mono.
 pub(super) const BYTES_PER_SAMPLE: usize = 2;
@@ -124,12 +124,12 @@ impl Timestamps {
 
     /// Time that `samples` samples last.
     pub(super) fn duration(&self, samples: u64) -> gst::ClockTime {
-        clock_time(timeline::samples_to_ns(samples, self.rate))
+        clock_time(sample_time::samples_to_ns(samples, self.rate))
     }
 
     /// Samples that last for `duration`.
     pub(super) fn samples(&self, duration: gst::ClockTime) -> u64 {
-        timeline::ns_to_samples(duration.nseconds(), self.rate)
+        sample_time::ns_to_samples(duration.nseconds(), self.rate)
     }
 
     /// The moment of sample `sample`, once there is a first one.

@@ -4,7 +4,7 @@
 //!
 //! Each band touches few of the 257 bins, so it is kept as a run of weights with its first bin.
 
-use super::logarithm::logarithms;
+use super::fast_ln::logarithms;
 
 /// Slaney's scale is linear up to 1 kHz and logarithmic above (Auditory Toolbox; librosa `hz_to_mel`).
 const HZ_PER_MEL: f64 = 200.0 / 3.0;

@@ -11,7 +11,7 @@
 //! is longer than half of the window, a frame also waits for the next one's first sample: without it, it is the last one.
 
 mod config;
-mod logarithm;
+mod fast_ln;
 mod mel;
 mod stft;
 

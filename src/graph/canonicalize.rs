@@ -22,7 +22,7 @@ use super::{
     edit::{Side, cast_to, consumers, permutation},
     layouts::{EncoderNames, Prompt, nemo},
 };
-use crate::window::CARRY;
+use crate::chunker::CARRY;
 
 /// Name of the input that tells a multilingual encoder its language: int64, shape \[1\].
 pub const PROMPT_INPUT: &str = "prompt_index";

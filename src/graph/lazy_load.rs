@@ -16,7 +16,7 @@ use memmap2::MmapMut;
 use prost::Message;
 
 use super::{Graph, ModelProto, TensorProto, onnx::GraphProto, weights::LARGE};
-use crate::regular;
+use crate::regular_file;
 
 // Numbers of fields in `onnx.proto`.
 const GRAPH_OF_MODEL: u64 = 7;
@@ -43,7 +43,7 @@ pub struct Skimmed {
 /// # Errors
 /// The system's, and any sentence about what is wrong with the file: who reads it whole gets a better one.
 pub fn skim(path: &Path) -> io::Result<Skimmed> {
-    let (file, end) = regular::open(path, regular::GRAPH)?;
+    let (file, end) = regular_file::open(path, regular_file::GRAPH)?;
     let mut wire = Wire {
         file: BufReader::new(file),
         at: 0,
@@ -70,7 +70,7 @@ pub fn skim(path: &Path) -> io::Result<Skimmed> {
     let mut files = vec![path.to_owned()];
     let resolved = graph.resolve(|location| {
         let path = directory.join(location);
-        let (_, length) = regular::open(&path, regular::WEIGHTS)?;
+        let (_, length) = regular_file::open(&path, regular_file::WEIGHTS)?;
         files.push(path);
         zeros(length)
     });

@@ -19,7 +19,7 @@ use super::{
     Fault, Graph, TensorProto,
     onnx::{StringStringEntryProto, tensor_proto::DataLocation},
 };
-use crate::regular;
+use crate::regular_file;
 
 /// Tensors of fewer bytes stay in the graph: ONNX Runtime reads small ones while it optimises.
 pub(super) const LARGE: usize = 4096;
@@ -33,8 +33,12 @@ pub type FileBytes = Arc<[u8]>;
 /// The system's, and where it is not a regular file or too large.
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
-    let most = if is_graph { regular::GRAPH } else { regular::WEIGHTS };
-    let (mut file, length) = regular::open(path, most)?;
+    let most = if is_graph {
+        regular_file::GRAPH
+    } else {
+        regular_file::WEIGHTS
+    };
+    let (mut file, length) = regular_file::open(path, most)?;
     let length = usize::try_from(length).map_err(std::io::Error::other)?;
     fill_shared(length, |room| file.read_exact(room))
 }

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::files::{Files, Source};
+use super::directory::{Files, Source};
 use crate::error::Result;
 
 macro_rules! asset {

@@ -3,20 +3,20 @@
 //! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
 
 use super::{
-    cache::Slot,
-    files::NamedEncoder,
-    head::{Head, HeadState},
-    lengths::{Lengths, LengthsState},
-    memory::{Memory, Ring, Rolling},
+    compile::{Prepared, planned, prepare_export, prepare_planned},
+    compiled_cache::Slot,
+    directory::NamedEncoder,
+    joint_head::{Head, HeadState},
+    length_graph::{Lengths, LengthsState},
     options::{Device, GraphOptimization, Options},
-    prepare::{Prepared, planned, prepare_export, prepare_planned},
     runtime::{Binding, LogLevel, Session, Tensor, note},
+    state_buffers::{Memory, Ring, Rolling},
 };
 use crate::{
+    chunker::{Window, first_width, full_width},
     error::{Error, Result},
     graph::{LENGTHS, NEXT_LENGTHS, OLDEST_INPUT, PROMPT_INPUT, Precision, State, Streaming, make_drop_an_input},
-    headroom,
-    window::{Window, first_width, full_width},
+    memory_guard,
 };
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
@@ -52,7 +52,7 @@ impl Encoder {
         head: Option<&Head>,
         options: &Options,
     ) -> Result<Self> {
-        headroom::ask(format!("rewrite {}", part.name))?;
+        memory_guard::ask(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
         let start = |mut prepared: Prepared, is_planned: bool| {
@@ -76,7 +76,7 @@ impl Encoder {
                 precision: prepared.precision,
                 head: joined,
             };
-            headroom::ask("run the encoder")?;
+            memory_guard::ask("run the encoder")?;
             encoder.warm_up()?;
             Ok(encoder)
         };
@@ -454,7 +454,7 @@ mod tests {
     use super::*;
     use crate::{
         graph::{Graph, Part, adapt, read_file},
-        model::files::EncoderPart,
+        model::directory::EncoderPart,
     };
 
     #[test]

@@ -5,12 +5,12 @@
 use prost::Message;
 use serde_json::Value;
 
-pub use super::cache::fuzzing::{cache_entry, cache_entry_of};
-use super::{Sidecar, allowed_lookaheads, files::Source, languages, latency_samples, pick_lookahead};
+pub use super::compiled_cache::fuzzing::{cache_entry, cache_entry_of};
+use super::{Sidecar, allowed_lookaheads, directory::Source, languages, latency_samples, pick_lookahead};
 use crate::{
+    chunker::full_width,
     features::{FrontEnd, FrontEndConfig},
     graph::{Contract, Graph, ModelProto, Streaming, fuzzing::onnx},
-    window::full_width,
 };
 
 /// A `nemostt.json`. What its member `metadata` has, the graph's metadata says.

@@ -2,39 +2,39 @@
 
 //! A loaded model: its graphs, its vocabulary and its numbers, checked once and shared by every stream.
 
-mod cache;
 mod cancellation;
+mod compile;
+mod compiled_cache;
+mod custom_op_policy;
+mod directory;
+mod dylib;
 #[cfg(feature = "embedded-model")]
 mod embedded;
 mod encoder;
-mod files;
+mod file_kind;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod head;
 mod joint;
-mod lengths;
-mod library;
-mod memory;
+mod joint_head;
+mod length_graph;
 mod options;
-mod prediction;
-mod prepare;
+mod precision_variants;
+mod predictor;
 mod processors;
-mod products;
 mod runtime;
 mod sidecar;
-mod sniff;
-mod threads;
+mod state_buffers;
+mod thread_policy;
 mod transducer;
-mod variants;
 
 use std::path::Path;
 
 pub use cancellation::Cancellation;
+pub use directory::GraphFile;
+use directory::{Files, NamedEncoder, TransducerParts};
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState};
-pub use files::GraphFile;
-use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 #[cfg(feature = "plugin")]
@@ -45,11 +45,11 @@ use sidecar::Sidecar;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
+    chunker::{SUBSAMPLING, full_width},
     error::{Error, Result},
     features::FrontEndConfig,
     graph::{Contract, Fault, Precision, Streaming},
     text::Vocabulary,
-    window::{SUBSAMPLING, full_width},
 };
 
 /// A model, ready to run.
@@ -118,7 +118,7 @@ pub(crate) fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u
 impl Model {
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
-        Self::build(Files::open(path, cache::worth_from(options))?, options)
+        Self::build(Files::open(path, compiled_cache::worth_from(options))?, options)
     }
 
     /// Loads the model that is compiled in.

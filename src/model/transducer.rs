@@ -3,13 +3,13 @@
 //! Prediction network and joint of a transducer: see [`crate::graph::TransducerGraphs`] for what they take and give.
 
 use super::{
-    files::TransducerParts,
-    head::Head,
+    directory::TransducerParts,
     joint::{Joint, JointState},
+    joint_head::Head,
     options::Options,
-    prediction::{Memory, Prediction},
+    predictor::{Memory, Prediction},
     runtime::{Binding, Tensor},
-    threads::transducer_threads,
+    thread_policy::transducer_threads,
 };
 use crate::{
     error::{Error, Result},
@@ -266,7 +266,7 @@ impl TransducerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{graph::transducer_in, model::files::Named};
+    use crate::{graph::transducer_in, model::directory::Named};
 
     const CHUNK: usize = 14;
 

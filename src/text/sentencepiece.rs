@@ -4,7 +4,7 @@
 
 use prost::Message;
 
-use super::vocabulary::Piece;
+use super::tokenizer::Piece;
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {

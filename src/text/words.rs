@@ -6,7 +6,7 @@
 //! word is complete when it can no longer change: when the next one begins, or the stream ends. [`Times`](super::Times)
 //! then says when it was spoken.
 
-use super::vocabulary::{Piece, Vocabulary, WORD_START};
+use super::tokenizer::{Piece, Vocabulary, WORD_START};
 use crate::decode::Token;
 
 /// What SentencePiece writes for the unknown piece.

@@ -54,7 +54,7 @@ fn say(model: &Path, options: &Options) -> Said {
     let recognizer = Recognizer::load(model, options).unwrap();
     let mut stream = recognizer.stream().unwrap();
     let mut outputs = Vec::new();
-    let mut keep = |_: &gstnemostt::window::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
+    let mut keep = |_: &gstnemostt::chunker::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
     stream.accept_observed(&clip("u2_digits"), &mut keep).unwrap();
     stream.finish_observed(0, &mut keep).unwrap();
     let mut heard = Heard::default();

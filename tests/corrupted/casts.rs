@@ -4,7 +4,7 @@
 //! export, and gives the same frames wherever it does not. (Fusing takes nodes away that ONNX Runtime would have checked: a
 //! tensor of bytes that was read as float32 was read far beyond its end.)
 
-use gstnemostt::{Cache, CacheDirectory, GraphOptimization, Options, Recognizer, window::Window};
+use gstnemostt::{Cache, CacheDirectory, GraphOptimization, Options, Recognizer, chunker::Window};
 
 use crate::{
     common::{clip, data, model_path},

@@ -2,7 +2,7 @@
 
 //! A stream with an account of what was done to it, from which another stream can be told the same in one piece.
 
-use gstnemostt::{Ending, Error, Event, Pauses, Recognizer, Snapshot, Stream, Word, window::Window};
+use gstnemostt::{Ending, Error, Event, Pauses, Recognizer, Snapshot, Stream, Word, chunker::Window};
 
 /// Something that holds from a sample on.
 #[derive(Debug, Clone, PartialEq)]

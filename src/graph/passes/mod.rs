@@ -50,7 +50,7 @@ pub(crate) use self::split_length_graph::{Crossing, LENGTHS, NEXT_LENGTHS, Parte
 use super::{
     DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming_config::carry_drop,
 };
-use crate::window::full_width;
+use crate::chunker::full_width;
 
 /// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
 const OLDEST_OPSET: i64 = 13;

@@ -19,8 +19,8 @@ use super::{
     net::{Index, Net},
 };
 use crate::{
+    chunker::{encoder_frames, full_width},
     graph::{DROP_INPUT, NodeProto},
-    window::{encoder_frames, full_width},
 };
 
 /// Rewrites the masks, and returns for how many attentions and for how many convolutions.

@@ -13,8 +13,8 @@ use state::FEW;
 pub(super) use state::JointState;
 
 use super::{
+    custom_op_policy::pack_products,
     options::Options,
-    products::pack_products,
     runtime::{LogLevel, Session, Tensor, note},
 };
 use crate::{

@@ -4,7 +4,7 @@
 
 use super::{
     super::{
-        head,
+        joint_head,
         runtime::{Binding, Tensor},
     },
     Front, Joint,
@@ -145,7 +145,9 @@ impl JointState {
     /// Lets a run of the encoder, which has the joint's [head](head::Head), read predictions and write what it makes of them.
     pub(in super::super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
         match &mut self.input {
-            Input::Projected(projected) => head::bind(run, prediction, &mut projected.frames, &mut self.all.logits),
+            Input::Projected(projected) => {
+                joint_head::bind(run, prediction, &mut projected.frames, &mut self.all.logits)
+            }
             _ => Ok(()),
         }
     }
@@ -256,7 +258,7 @@ mod tests {
     };
     use crate::{
         graph::transducer_in,
-        model::{Options, prediction::Prediction, runtime::Session},
+        model::{Options, predictor::Prediction, runtime::Session},
     };
 
     /// Repeatable noise.

@@ -19,7 +19,7 @@ use ort::{
 };
 
 use super::exit::is_exiting;
-use crate::{lock::lock, model::Cancellation};
+use crate::{model::Cancellation, sync::lock};
 
 /// `SessionOptionsSetLoadCancellationFlag`.
 type SetFlag = unsafe extern "system" fn(*mut OrtSessionOptions, bool) -> OrtStatusPtr;
@@ -46,7 +46,7 @@ impl Commit {
             // SAFETY: the options live as long as this is in the list.
             let status = unsafe { set(self.options, true) };
             // SAFETY: it comes from there.
-            let _ = unsafe { super::tensors::check(status) };
+            let _ = unsafe { super::kernel_io::check(status) };
         }
     }
 }

@@ -9,8 +9,8 @@ mod commits;
 mod custom_ops;
 mod environment;
 mod exit;
+mod kernel_io;
 mod telemetry;
-mod tensors;
 
 use std::{
     fmt::Display,
@@ -35,13 +35,13 @@ use self::{
 };
 use super::{
     Device, Options, PrecisionChoice,
-    threads::{most_threads, threads_for, wait_for},
+    thread_policy::{most_threads, threads_for, wait_for},
 };
 use crate::{
     error::{Error, Result},
     graph::{Encoded, Fault, Graph, Precision},
-    headroom,
-    lock::lock,
+    memory_guard,
+    sync::lock,
 };
 
 /// Whether a graph with operations of ours was loaded. ONNX Runtime notes their domain for the whole process when the first
@@ -139,7 +139,7 @@ pub(crate) fn device_of(options: &Options) -> Result<Device> {
 
 /// `graph` as ONNX Runtime takes it on the device that `options` come down to; `name` is for messages.
 pub(crate) fn encode(mut graph: Graph, name: &str, options: &Options) -> Result<Encoded> {
-    headroom::ask(format!("load {name}"))?;
+    memory_guard::ask(format!("load {name}"))?;
     let wide = device_of(options)? == Device::Cpu || options.precision == PrecisionChoice::Fp32;
     if wide && graph.precision() == Precision::Fp16 {
         graph.widen().map_err(|error| Error::OutOfMemory {

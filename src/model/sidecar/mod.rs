@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::files::Source;
+use super::directory::Source;
 use crate::{
     error::{Error, Result},
     features::Preprocessor,

@@ -10,7 +10,7 @@ use ort::{
 };
 
 use super::{
-    super::tensors::{MOST_AXES, Sizes, Tensors},
+    super::kernel_io::{MOST_AXES, Sizes, Tensors},
     attributes::{InChain, Source},
     glu_depthwise_conv, layer_norm, packed_matmul,
     panic_guard::{Caught, Compute},

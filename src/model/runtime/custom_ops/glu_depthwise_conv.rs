@@ -8,7 +8,7 @@ use ort::{
 };
 
 use super::{
-    super::tensors::{Sizes, Tensors},
+    super::kernel_io::{Sizes, Tensors},
     attributes::Source,
     panic_guard::{Caught, Compute},
     shape_fns,

@@ -8,7 +8,7 @@ use ort::{
 };
 
 use super::{
-    super::tensors::Tensors,
+    super::kernel_io::Tensors,
     attributes::Source,
     panic_guard::{Caught, Compute},
     shape_fns,

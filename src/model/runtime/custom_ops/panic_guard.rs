@@ -8,7 +8,7 @@ use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext,
 };
 
-use super::super::tensors::Tensors;
+use super::super::kernel_io::Tensors;
 
 /// What an operation of a graph does in a run.
 pub(super) trait Compute: Send {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_and_the_next_run_is_sound() {
-        let _one_at_a_time = crate::lock::lock(&crate::model::runtime::DOMAIN_IS_KNOWN);
+        let _one_at_a_time = crate::sync::lock(&crate::model::runtime::DOMAIN_IS_KNOWN);
         assert!(error(session(Odd::Loaded, 1)).contains("panicked"));
         let input = || Tensor::<f32>::new(&Allocator::default(), [1_i64]).unwrap();
         for odd in [Odd::Run, Odd::InAPiece] {

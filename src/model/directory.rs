@@ -12,13 +12,13 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{sniff::not_a_graph, variants::choose};
+use super::{file_kind::not_a_graph, precision_variants::choose};
 use crate::{
     error::{Error, Result},
     graph::{
         Contract, Fault, Graph, Joint, Part, Precision, Skimmed, TensorInfo, TransducerGraphs, adapt, read_file, skim,
     },
-    headroom, regular,
+    memory_guard, regular_file,
 };
 
 /// A file's bytes and what to call it in messages.
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 impl Source {
     /// Reads a file of `most` bytes at most.
     pub(crate) fn read(path: &Path, most: u64) -> Result<Self> {
-        let bytes = regular::read(path, most).map_err(|error| unreadable(path, error))?;
+        let bytes = regular_file::read(path, most).map_err(|error| unreadable(path, error))?;
         Ok(Self {
             name: path.display().to_string(),
             bytes: bytes.into(),
@@ -182,9 +182,9 @@ impl Files {
         let sidecar = directory.join(SIDECAR);
         let sidecar = sidecar
             .exists()
-            .then(|| Source::read(&sidecar, regular::SIDECAR))
+            .then(|| Source::read(&sidecar, regular_file::SIDECAR))
             .transpose()?;
-        let vocabulary = Source::read(&vocabulary, regular::VOCABULARY)?;
+        let vocabulary = Source::read(&vocabulary, regular_file::VOCABULARY)?;
         Ok(parts.into_files(path.display().to_string(), vocabulary, sidecar))
     }
 
@@ -258,7 +258,7 @@ impl<'a> Parts<'a> {
         if let Some(fault) = not_a_graph(&file) {
             return Err(bad(fault));
         }
-        headroom::ask(format!("decode {name}"))?;
+        memory_guard::ask(format!("decode {name}"))?;
         let mut graph = Graph::decode_file(file).map_err(bad)?;
         let directory = self.directory;
         let mut no_memory = None;
@@ -282,7 +282,7 @@ impl<'a> Parts<'a> {
         let Some(least) = self.skim_from.filter(|least| bytes_in(self.directory) >= *least) else {
             return Ok(None);
         };
-        headroom::ask(format!("decode {}", path.display()))?;
+        memory_guard::ask(format!("decode {}", path.display()))?;
         let skimmed = skim(path).ok().filter(|skimmed| {
             let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
             skimmed.graph.is_encoder() && skimmed.files.iter().map(length).sum::<u64>() >= least

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::vocabulary::Piece;
+use super::tokenizer::Piece;
 
 #[derive(Deserialize)]
 #[serde(untagged)]

@@ -3,14 +3,14 @@
 //! The prediction network: its session, and the state that goes from one label to the next.
 
 use super::{
+    custom_op_policy::{may_be_ours, pack_products},
     options::{Device, GraphOptimization, Options},
-    products::{may_be_ours, pack_products},
     runtime::{LogLevel, Session, Tensor, device_of, note},
 };
 use crate::{
     error::{Error, Result},
     graph::{Graph, MEETING, Precision, TransducerShape, merge, plan_prediction},
-    headroom,
+    memory_guard,
 };
 
 /// The prediction network, loaded.
@@ -28,7 +28,7 @@ impl Prediction {
         if options.graph_optimization == GraphOptimization::None || device_of(options)? != Device::Cpu {
             return Self::start(graph, name, shape, options);
         }
-        headroom::ask(format!("rewrite {name}"))?;
+        memory_guard::ask(format!("rewrite {name}"))?;
         if let Some(mut planned) = planned(name, &graph, shape, may_be_ours(options)?) {
             pack_products(&mut planned, name, options)?;
             match Self::start(planned, name, shape, options) {

@@ -75,13 +75,13 @@ mod tests {
     use std::path::Path;
 
     use crate::{
+        chunker::{Window, first_width, full_width},
         graph::transducer_in,
         kernels::gemm,
         model::{
             EncoderState, Model, Options, PrecisionChoice, Transducer, TransducerState,
-            files::{Named, TransducerParts},
+            directory::{Named, TransducerParts},
         },
-        window::{Window, first_width, full_width},
     };
 
     /// The demonstration model's, which runs its head by itself.

@@ -3,8 +3,8 @@
 //! What is done to the graph of an encoder before it runs: rewritten, made int8, its products packed.
 
 use super::{
+    custom_op_policy::{may_be_ours, pack_products},
     options::{Device, Options, PrecisionChoice},
-    products::{may_be_ours, pack_products},
     runtime::{LogLevel, device_of, encode, note},
 };
 use crate::{

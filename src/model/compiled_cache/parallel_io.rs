@@ -12,7 +12,7 @@ use std::{
 
 use blake3::{Hash, Hasher};
 
-use crate::regular;
+use crate::regular_file;
 
 /// Bytes that one thread reads or hashes in one go.
 pub(super) const PIECE: usize = 8 << 20;
@@ -23,7 +23,7 @@ const BLOCK: usize = 128 << 10;
 
 /// Hash of a file, whatever it is called.
 pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
-    let (file, length) = regular::open(path, regular::WEIGHTS)?;
+    let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
     let starts: Vec<u64> = (0..length).step_by(PIECE).collect();
     let hashes = each(starts, |start| {
         let mut hasher = Hasher::new();

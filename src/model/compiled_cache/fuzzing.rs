@@ -6,10 +6,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::entry::{self, Entry};
+use super::format::{self, Entry};
 use crate::{
     graph::{Part, Precision, Streaming, adapt, fuzzing, plan},
-    model::prepare::Prepared,
+    model::compile::Prepared,
 };
 
 /// Of all entries of the corpus.
@@ -35,7 +35,7 @@ fn start(bytes: &[u8]) {
     let read = DIRECTORY.with(|directory| {
         let path = directory.path().join("entry");
         fs::write(&path, bytes).expect("room for an entry");
-        entry::read(&path, KEY, width(bytes))
+        format::read(&path, KEY, width(bytes))
     });
     let Ok((prepared, _)) = read else { return };
     for weights in &prepared.encoded.products {

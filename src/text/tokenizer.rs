@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::{sentencepiece, tokenizer_json};
+use super::{hf_json, sentencepiece};
 use crate::error::{Error, Result};
 
 /// Begins a piece that begins a word (U+2581, SentencePiece's "lower one eighth block").
@@ -141,7 +141,7 @@ impl Vocabulary {
         let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
         match extension {
             Some("model") => sentencepiece::pieces(bytes),
-            Some("json") => tokenizer_json::pieces(bytes),
+            Some("json") => hf_json::pieces(bytes),
             _ => parse_lines(std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?),
         }
     }

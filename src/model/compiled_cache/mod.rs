@@ -12,25 +12,25 @@
 //!
 //! Nothing here fails: what cannot be read or written is a line in the log, and the encoder is prepared as without a cache.
 
-mod directory;
-mod entry;
+mod eviction;
+mod format;
 #[cfg(any(fuzzing, test))]
 pub(super) mod fuzzing;
 mod key;
-mod parallel;
+mod parallel_io;
 mod trust;
 
 use std::{io, path::PathBuf};
 
-use directory::Directory;
-use entry::Entry;
+use eviction::Directory;
+use format::Entry;
 use tempfile::NamedTempFile;
 
 use super::{
-    files::Unread,
+    compile::Prepared,
+    custom_op_policy::may_be_ours,
+    directory::Unread,
     options::{Device, GraphOptimization, Options, PrecisionChoice},
-    prepare::Prepared,
-    products::may_be_ours,
     runtime::{LogLevel, device_of, note},
 };
 use crate::{
@@ -79,7 +79,11 @@ impl Slot {
             note(LogLevel::Warning, &line);
             return Ok(None);
         }
-        let hashes: io::Result<Vec<_>> = unread.files.iter().map(|path| parallel::hash_of_file(path)).collect();
+        let hashes: io::Result<Vec<_>> = unread
+            .files
+            .iter()
+            .map(|path| parallel_io::hash_of_file(path))
+            .collect();
         Ok(match hashes {
             Ok(hashes) => {
                 let circumstances = key::circumstances(lookahead, options);
@@ -103,7 +107,7 @@ impl Slot {
     /// What was prepared before, for windows of `width` mel frames.
     pub(super) fn read(&self, width: usize) -> Option<Prepared> {
         let path = self.path();
-        match entry::read(&path, &self.key, width) {
+        match format::read(&path, &self.key, width) {
             Ok((prepared, file)) => {
                 self.directory.touch(&file);
                 self.log(&format!("was prepared before, as {}", path.display()));
@@ -121,7 +125,11 @@ impl Slot {
 
     /// Whether `graph` is still the one that this is the place of.
     pub(super) fn is_of(&self, graph: &Graph) -> bool {
-        let hashes: Vec<_> = graph.files().iter().map(|file| parallel::hash_of_bytes(file)).collect();
+        let hashes: Vec<_> = graph
+            .files()
+            .iter()
+            .map(|file| parallel_io::hash_of_bytes(file))
+            .collect();
         key::key(&hashes, &self.circumstances) == self.key
     }
 

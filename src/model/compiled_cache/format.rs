@@ -24,14 +24,14 @@ use blake3::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    parallel::{self, PIECE, each, read_checked},
+    parallel_io::{self, PIECE, each, read_checked},
     trust,
 };
 use crate::{
     graph::{Encoded, Graph, Precision, State, fill_shared},
     kernels::gemm::{Kept, Weights},
-    model::prepare::Prepared,
-    regular,
+    model::compile::Prepared,
+    regular_file,
 };
 
 const MAGIC: [u8; 8] = *b"nemostt\x01";
@@ -163,10 +163,10 @@ impl<'a> Entry<'a> {
 /// `InvalidData` or `UnexpectedEof` where it is damaged or others may have written to it, `InvalidInput` where it is not a
 /// regular file; the system's.
 pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared, File)> {
-    let (file, length) = regular::open(path, regular::WEIGHTS)?;
+    let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
     trust::check(&file.metadata()?)?;
     let mut prefix = [0; PREFIX];
-    parallel::read_at(&file, &mut prefix, 0)?;
+    parallel_io::read_at(&file, &mut prefix, 0)?;
     let (magic, rest) = prefix.split_at(MAGIC.len());
     if magic != MAGIC {
         return Err(damaged("it is of another format"));

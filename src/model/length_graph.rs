@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::{
         graph::{Graph, OLDEST_INPUT, State, Streaming, read_file},
-        model::prepare::{Prepared, planned, prepare_planned},
+        model::compile::{Prepared, planned, prepare_planned},
     };
 
     const LOOKAHEAD: usize = 1;
