@@ -40,14 +40,14 @@ pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
 pub use text::{Ending, Event, Pauses, Utterance, Word};
 
 #[cfg(feature = "plugin")]
-mod element;
+mod transcriber;
 
 #[cfg(feature = "plugin")]
 mod plugin {
     #![allow(missing_docs, unsafe_code)] // what the macro writes
 
     fn init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-        super::element::register(plugin)
+        super::transcriber::register(plugin)
     }
 
     gst::plugin_define!(

@@ -2,22 +2,22 @@
 
 //! Where samples come from: whatever GStreamer can decode, or raw samples on standard input.
 
-mod decoded;
+mod bus_errors;
+mod container_length;
+mod detect_format;
 mod feed;
+mod gst_decoder;
 mod language;
+mod location;
 mod pipe;
-mod place;
-mod raw;
-mod sniff;
+mod raw_pcm;
 mod stdin;
 mod streams;
 mod track;
-mod trouble;
-mod whole;
 
-use decoded::Decoded;
-pub use place::Place;
-use raw::Raw;
+use gst_decoder::Decoded;
+pub use location::Place;
+use raw_pcm::Raw;
 pub use track::{Channel, TrackName, Wanted};
 
 use crate::Result;
@@ -39,11 +39,11 @@ impl Input {
         let promise = match place {
             Place::StandardInput => return stdin::open(rate, wanted),
             Place::File(path) => {
-                let head = whole::head(path);
-                whole::check(&head, place)?;
-                whole::wav(&head)
+                let head = container_length::head(path);
+                container_length::check(&head, place)?;
+                container_length::wav(&head)
             }
-            Place::Url(_) => whole::Promise::Unread,
+            Place::Url(_) => container_length::Promise::Unread,
         };
         let decoded = Decoded::open(place, None, promise, rate, wanted)?;
         Ok(Self::Decoded(Box::new(decoded)))
@@ -99,7 +99,7 @@ impl Input {
 /// How the file itself shows, beside its length, that it was cut short.
 pub fn fault(place: &Place) -> Option<&'static str> {
     match place {
-        Place::File(path) => whole::fault(path),
+        Place::File(path) => container_length::fault(path),
         Place::StandardInput | Place::Url(_) => None,
     }
 }

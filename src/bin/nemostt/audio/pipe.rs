@@ -7,7 +7,7 @@ use std::{io::Read, thread};
 use gst::{glib, prelude::*};
 use gst_app::{AppSrc, AppStreamType};
 
-use super::decoded::Bytes;
+use super::gst_decoder::Bytes;
 
 /// Bytes given at a time.
 const PIECE: usize = 16 * 1024;

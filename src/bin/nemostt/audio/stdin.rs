@@ -9,13 +9,11 @@ use std::{
 };
 
 use super::{
-    Input, Place,
-    decoded::Decoded,
+    Input, Place, container_length, detect_format,
     feed::Feed,
-    raw::Raw,
-    sniff,
+    gst_decoder::Decoded,
+    raw_pcm::Raw,
     track::{Channel, TrackName, Wanted},
-    whole,
 };
 use crate::Result;
 
@@ -27,18 +25,18 @@ pub fn open(rate: u32, wanted: &Wanted) -> Result<Input> {
     let place = Place::StandardInput;
     super::start_gstreamer()?;
     // `nemostt transcribe - < talk.mp4`: GStreamer can go back and forth in it, which some formats need.
-    if let Some(head) = file_head().filter(|head| !wanted.raw && sniff::is_file(head)) {
-        whole::check(&head, &place)?;
-        let decoded = Decoded::open(&place, None, whole::wav(&head), rate, wanted)?;
+    if let Some(head) = file_head().filter(|head| !wanted.raw && detect_format::is_file(head)) {
+        container_length::check(&head, &place)?;
+        let decoded = Decoded::open(&place, None, container_length::wav(&head), rate, wanted)?;
         return Ok(Input::Decoded(Box::new(decoded)));
     }
     let mut feed = Feed::standard_input();
     let head = match wanted.raw {
         true => Vec::new(),
-        false => sniff::first(&mut feed).map_err(|error| format!("cannot read {place}: {error}"))?,
+        false => detect_format::first(&mut feed).map_err(|error| format!("cannot read {place}: {error}"))?,
     };
-    let (is_file, promise) = (sniff::is_file(&head), whole::wav(&head));
-    whole::check(&head, &place)?;
+    let (is_file, promise) = (detect_format::is_file(&head), container_length::wav(&head));
+    container_length::check(&head, &place)?;
     let bytes = Cursor::new(head).chain(feed);
     if is_file {
         let decoded = Decoded::open(&place, Some(Box::new(bytes)), promise, rate, wanted)?;
@@ -59,7 +57,7 @@ fn file_head() -> Option<Vec<u8>> {
     if !file.metadata().ok()?.is_file() || file.stream_position().ok()? != 0 {
         return None;
     }
-    let mut head = vec![0; sniff::ENOUGH_FRAMES];
+    let mut head = vec![0; detect_format::ENOUGH_FRAMES];
     let read = file.read_at(&mut head, 0).ok()?;
     head.truncate(read);
     Some(head)

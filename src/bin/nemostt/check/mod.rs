@@ -14,7 +14,7 @@ use clap::Args;
 use gstnemostt::{Event, Recognizer, Result as Heard};
 use report::{Report, SelfTest};
 
-use crate::{Result, bench::speech, model::ModelArguments};
+use crate::{Result, bench::test_clip, model_args::ModelArguments};
 
 /// Samples that the self test hears: two seconds.
 const SELF_TEST: usize = 2 * 16_000;
@@ -63,7 +63,7 @@ impl Check {
 /// Two seconds of speech through the model.
 fn hear(recognizer: &Recognizer) -> Result<SelfTest> {
     let rate = recognizer.config().front_end.sample_rate;
-    let speech = speech::read(None, rate)?;
+    let speech = test_clip::read(None, rate)?;
     let speech = &speech[..SELF_TEST.min(speech.len())];
     let since = Instant::now();
     let text = words(recognizer, speech)?;

@@ -15,13 +15,13 @@ use std::{
 };
 
 use super::{
+    api::Remote,
     checksum::is_hex,
-    choice::{self, Precision},
-    client::Remote,
+    env::Settings,
     error::{Error, Result},
-    place::Place,
-    settings::Settings,
-    wanted::Wanted,
+    file_paths::Place,
+    file_selection::{self, Precision},
+    model_ref::Wanted,
 };
 
 /// Where one repository is in the cache.
@@ -77,7 +77,7 @@ impl Cache {
                 let entries = fs::read_dir(&directory).ok()?;
                 let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
                 let paths: Vec<String> = names.map(|name| wanted.path(&name)).collect();
-                choice::choose(wanted, &paths, precision).ok()?
+                file_selection::choose(wanted, &paths, precision).ok()?
             }
         };
         // A link whose bytes were removed is no file.

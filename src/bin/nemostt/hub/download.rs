@@ -8,13 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ureq::http::StatusCode;
 
 use super::{
-    client::{Client, Remote},
+    api::{Client, Remote},
     error::{Error, Result},
-    headers, note,
+    file_paths::Place,
+    headers,
+    http::host,
+    note,
     partial::Partial,
-    patience::{Failure, Patience, TRIES},
-    place::Place,
-    transport::host,
+    retry::{Failure, Patience, TRIES},
 };
 
 const BAR: &str =

@@ -11,17 +11,17 @@ use std::{
 use clap::Args;
 
 use super::{
+    api::{Client, Remote},
     cache::{Cache, Found},
     catalogue,
     checksum::is_hex,
-    choice::{self, Precision},
-    client::{Client, Remote},
     download,
+    env::Settings,
     error::{Error, Result},
+    file_paths::Place,
+    file_selection::{self, Precision},
+    model_ref::Wanted,
     note,
-    place::Place,
-    settings::Settings,
-    wanted::Wanted,
 };
 
 /// Download a published model, and print where it is
@@ -144,7 +144,7 @@ impl Fetch {
             None => {
                 let (commit, paths) = client.list(wanted)?;
                 revision = commit;
-                choice::choose(wanted, &paths, self.precision)?
+                file_selection::choose(wanted, &paths, self.precision)?
                     .into_iter()
                     .map(|name| (name, None))
                     .collect()

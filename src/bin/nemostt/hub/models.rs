@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::{
     cache::Cache,
     catalogue::{self, Format, Model},
-    settings::Settings,
-    wanted::Wanted,
+    env::Settings,
+    model_ref::Wanted,
 };
 
 const HEADINGS: [&str; 9] = [

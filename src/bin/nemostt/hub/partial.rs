@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
+    api::Remote,
     checksum::Counter,
-    client::Remote,
     error::{Error, Result},
-    place::Place,
+    file_paths::Place,
 };
 
 /// Grows, counts its checksum while it does, and gets its own name when all of it is right.

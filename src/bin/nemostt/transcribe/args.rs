@@ -9,7 +9,7 @@ use clap::Args;
 use super::output::Format;
 use crate::{
     audio::{Channel, Place, TrackName, Wanted},
-    model::ModelArguments,
+    model_args::ModelArguments,
 };
 
 /// Write down what is said in files of any audio or video format

@@ -16,10 +16,11 @@ use std::{
 
 use super::{
     args::Transcribe,
-    crew::{self, Crew, Outcome},
     job::{self, Effort},
+    output_path,
     progress::Bars,
-    stats, target,
+    stats,
+    workers::{self, Crew, Outcome},
 };
 use crate::{Result, audio::Place};
 
@@ -40,7 +41,7 @@ pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
     let loading = start.elapsed();
-    let jobs = first.as_ref().map_or(0, |first| crew::jobs(arguments, first));
+    let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
 
     let bars = Bars::new(places.len());
     let crew = Crew {
@@ -78,7 +79,7 @@ pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]
 fn check(place: &Place, target: Option<&Path>) -> Result<()> {
     place.check()?;
     match target {
-        Some(target) => Ok(target::check(target).map_err(|error| target::unwritable(target, &error))?),
+        Some(target) => Ok(output_path::check(target).map_err(|error| output_path::unwritable(target, &error))?),
         None => Ok(()),
     }
 }

@@ -4,12 +4,12 @@
 
 mod args;
 mod batch;
-mod crew;
 mod cues;
 mod job;
 mod output;
+mod output_path;
 mod progress;
-mod target;
+mod workers;
 
 use std::{
     io::{self, IsTerminal},
@@ -32,7 +32,7 @@ impl Transcribe {
                 "--raw is about standard input, and `-` is not among the files: name it, or leave --raw out".into(),
             );
         }
-        let targets = target::targets(self, &places)?;
+        let targets = output_path::targets(self, &places)?;
         if places.iter().any(|place| !matches!(place, Place::File(_))) {
             let caught = interrupt::catch();
             caught.map_err(|error| format!("the system does not let the program handle Ctrl-C: {error}"))?;

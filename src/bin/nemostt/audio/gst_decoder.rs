@@ -12,11 +12,12 @@ use gst::prelude::*;
 use gst_app::AppSink;
 
 use super::{
-    BLOCK, Place, pipe,
+    BLOCK, Place,
+    bus_errors::Trouble,
+    container_length::Promise,
+    pipe,
     streams::Streams,
     track::{self, Channel, Track, Wanted},
-    trouble::Trouble,
-    whole::Promise,
 };
 use crate::{Result, interrupt};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    client::Remote,
+    api::Remote,
     error::{Error, Result},
     note,
 };

@@ -7,8 +7,8 @@ mod delivery;
 mod imp;
 mod input;
 mod lateness;
-mod loading;
-mod models;
+mod model_loader;
+mod model_registry;
 mod output_queue;
 mod payload;
 mod segment;
@@ -16,10 +16,10 @@ mod session;
 mod settings;
 mod source_pad;
 mod stall;
+mod stream_driver;
 mod streaming;
 mod ticker;
 mod timestamps;
-mod transcriber;
 
 use gst::{glib, prelude::*};
 

@@ -16,7 +16,7 @@ use gst_base::{
 use super::{
     delivery::ActiveSettings,
     lateness::Lateness,
-    loading::{self, Loader},
+    model_loader::{self, Loader},
     payload::Format,
     session::Session,
     settings::{MAX_OBSERVED_DELAY, Settings},
@@ -225,7 +225,7 @@ impl BaseTransformImpl for NemoStt {
         lock(&self.published).active = ActiveSettings::of(&settings);
         lock(&self.session).out.apply(&settings);
         let before = self.latency();
-        let request = loading::request(&self.obj(), &settings)?;
+        let request = model_loader::request(&self.obj(), &settings)?;
         gst::info!(CAT, imp = self, "{request:?}");
         let loaded = move |element: &super::NemoStt| Self::from_obj(element).announce_latency(before);
         self.loader.begin(&self.obj(), request, loaded);
@@ -413,7 +413,7 @@ impl NemoStt {
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
         let settings = self.settings();
         let output = lock(&self.published).active.output;
-        let chunk = loading::latency(&settings, self.loader.ready().as_ref());
+        let chunk = model_loader::latency(&settings, self.loader.ready().as_ref());
         chunk + settings.hold(output) + settings.processing()
     }
 

@@ -8,12 +8,12 @@ use ureq::{Body, http::Response};
 
 use super::{
     checksum::{Checksum, is_hex},
+    env::Settings,
     error::{Error, Result},
     headers,
-    patience::{Failure, patiently},
-    settings::Settings,
-    transport::{About, Transport, host, unanswered},
-    wanted::{Wanted, is_no_name},
+    http::{About, Transport, host, unanswered},
+    model_ref::{Wanted, is_no_name},
+    retry::{Failure, patiently},
 };
 
 /// What stays as it is in a part of a path (RFC 3986, "unreserved").

@@ -178,7 +178,7 @@ fn a_buffer_that_comes_twice_overlaps() {
 fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
     gst::init().unwrap();
     let segment = |start, base| {
-        let mut time = crate::element::segment::Time::new();
+        let mut time = crate::transcriber::segment::Time::new();
         time.set_start(start);
         time.set_base(base);
         Arc::new(Segment::new(time, None))

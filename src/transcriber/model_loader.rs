@@ -20,7 +20,7 @@ use gst::prelude::*;
 
 use super::{
     NemoStt,
-    models::{self, Request, Source},
+    model_registry::{self, Request, Source},
     settings::{MODEL_VARIABLE, Settings},
 };
 use crate::{
@@ -119,7 +119,7 @@ impl Loader {
         let inner = self.inner.clone();
         let weak = element.downgrade();
         let job = move || {
-            let loaded = catch_unwind(AssertUnwindSafe(|| models::get(&request)));
+            let loaded = catch_unwind(AssertUnwindSafe(|| model_registry::get(&request)));
             finish(&inner, load, &request, loaded.ok(), &weak, done);
         };
         let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);

@@ -174,7 +174,7 @@ fn printable(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::element::timestamps::{Arrival, Placement};
+    use crate::transcriber::timestamps::{Arrival, Placement};
 
     fn payload_of(texts: [&str; 2]) -> Payload {
         let word = |text: &str, start| Word {

@@ -16,8 +16,8 @@ use gstnemostt::Recognizer;
 use super::{
     args::Transcribe,
     job::{Effort, Job},
+    output_path,
     progress::{self, Bars},
-    target,
 };
 use crate::{Result, audio::Place, interrupt};
 
@@ -100,7 +100,7 @@ impl Crew<'_> {
         let Some(target) = target else {
             return Ok(Done { text, effort, fault });
         };
-        target::store(target, &text).map_err(|error| target::unwritable(target, &error))?;
+        output_path::store(target, &text).map_err(|error| output_path::unwritable(target, &error))?;
         Ok(Done {
             text: Vec::new(),
             effort,

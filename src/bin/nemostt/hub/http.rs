@@ -12,10 +12,10 @@ use ureq::{
 };
 
 use super::{
+    env::Settings,
     error::{Error, Result},
     headers,
-    patience::{Failure, TRIES},
-    settings::Settings,
+    retry::{Failure, TRIES},
 };
 
 const REDIRECTS: usize = 10;

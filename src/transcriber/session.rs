@@ -12,8 +12,8 @@ use super::{
     segment::Segment,
     settings::Settings,
     stall::Due,
+    stream_driver::Transcriber,
     timestamps::{BYTES_PER_SAMPLE, Moment, clock_time, signed},
-    transcriber::Transcriber,
 };
 use crate::{error::Result, recognizer::Recognizer, text::Ending};
 

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{
     error::{Error, Result},
-    wanted::{Wanted, is_no_name},
+    model_ref::{Wanted, is_no_name},
 };
 
 /// What stands beside the graphs and is read, by this or by other programs.
