@@ -2,14 +2,14 @@
 
 //! What both decoders do with a row of scores.
 
-use crate::kernels::logits::largest;
 pub(super) use crate::kernels::logits::log_softmax;
+use crate::kernels::logits::max_logit;
 
 /// Index of the largest score; the first of equals, as torch's `argmax` on the processor.
 pub(super) fn argmax(scores: &[f32]) -> usize {
-    let largest = largest(scores);
+    let max_logit = max_logit(scores);
     // Without a single number, nothing is better than the first.
-    scores.iter().position(|&score| score == largest).unwrap_or(0)
+    scores.iter().position(|&score| score == max_logit).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     validate,
     weights::{external, file_name, make_external},
 };
-use crate::kernels::gemm::Weights;
+use crate::kernels::gemm::PackedWeights;
 
 /// A graph that points into one file, which holds what it uses and nothing else.
 pub(crate) struct Compact<'a> {
@@ -51,7 +51,7 @@ impl Encoded {
     pub(crate) fn from_compact(
         model: Vec<u8>,
         file: FileBytes,
-        products: Vec<Arc<Weights>>,
+        products: Vec<Arc<PackedWeights>>,
         weights: usize,
         has_our_operations: bool,
     ) -> Self {

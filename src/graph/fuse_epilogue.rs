@@ -6,12 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Graph, ValueInfoProto, match_matmul::Product, tensor_info};
-use crate::kernels::gemm::Ending;
+use crate::kernels::gemm::Epilogue;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Tail {
-    pub(super) ending: Ending,
+    pub(super) epilogue: Epilogue,
     /// What is added: as large as the output.
     pub(super) more: Option<String>,
     /// What all of it gives.
@@ -46,7 +46,7 @@ impl Graph {
             }
         };
         let none = |product: &Product| Tail {
-            ending: Ending::Plain,
+            epilogue: Epilogue::Identity,
             more: None,
             output: product.output.clone(),
             nodes: Vec::new(),
@@ -76,7 +76,7 @@ impl Graph {
             && factors(gated)
             && users_of(gated) == [times];
         is_silu.then(|| Tail {
-            ending: Ending::Silu,
+            epilogue: Epilogue::Silu,
             more: None,
             output: product.output[0].clone(),
             nodes: vec![sigmoid, times],
@@ -87,7 +87,7 @@ impl Graph {
     fn relu(&self, user: usize) -> Option<Tail> {
         let node = self.nodes().get(user).filter(|node| node.op_type() == "Relu")?;
         Some(Tail {
-            ending: Ending::Relu,
+            epilogue: Epilogue::Relu,
             more: None,
             output: node.output.first()?.clone(),
             nodes: vec![user],
@@ -103,7 +103,7 @@ impl Graph {
             _ => return None,
         };
         (node.op_type() == "Add" && rows.contains(more.as_str())).then(|| Tail {
-            ending: Ending::Plain,
+            epilogue: Epilogue::Identity,
             more: Some(more.clone()),
             output: node.output[0].clone(),
             nodes: vec![user],
@@ -178,7 +178,7 @@ mod tests {
         let tails = graph.tails(&graph.products());
         let layers = streaming.layers;
         // One in each feed-forward block.
-        let silus = tails.iter().filter(|tail| tail.ending == Ending::Silu).count();
+        let silus = tails.iter().filter(|tail| tail.epilogue == Epilogue::Silu).count();
         assert_eq!(silus, 2 * layers, "{tails:?}");
         // Behind each feed-forward block, attention and convolution.
         let sums = tails.iter().filter(|tail| tail.more.is_some()).count();

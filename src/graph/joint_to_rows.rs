@@ -128,7 +128,7 @@ impl Graph {
             .iter()
             .find(|attribute| attribute.name() == super::NUMBER)?;
         let weights = self.packed.get(usize::try_from(number.i()).ok()?)?;
-        Some(weights.columns())
+        Some(weights.n())
     }
 
     /// The same graph of other nodes, none of which needs a constant.

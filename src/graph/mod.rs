@@ -99,7 +99,7 @@ pub struct Graph {
     /// What the weights point into.
     files: Vec<FileBytes>,
     /// Weights of the products that were taken out: see `prepack_matmul.rs`.
-    packed: Vec<Arc<crate::kernels::gemm::Weights>>,
+    packed: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
 }
 
 impl Graph {

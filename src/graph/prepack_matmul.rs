@@ -15,7 +15,7 @@ use super::{
     match_matmul::{Product, read_floats},
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
 };
-use crate::kernels::gemm::{Kind, Weights};
+use crate::kernels::gemm::{GemmSpec, PackedWeights};
 
 /// The domain of the operation.
 pub(crate) const DOMAIN: &str = "nemostt";
@@ -38,7 +38,8 @@ impl Graph {
         // What depends on constants alone (position tables) ONNX Runtime computes when it loads the graph.
         let varying = self.downstream(&inputs);
         let mut found = self.products();
-        found.retain(|(_, product)| Weights::fits(product.depth) && varying.contains(product.data.as_str()));
+        found
+            .retain(|(_, product)| PackedWeights::supports_k(product.depth) && varying.contains(product.data.as_str()));
         self.take_biases(&mut found);
         let tails = self.tails(&found);
         let products: Vec<&Product> = found.iter().map(|(_, product)| product).collect();
@@ -65,7 +66,7 @@ impl Graph {
 
     /// Weights of `products`. The scale goes into them. Nearly always it is a power of two (a half, or the root of 64), and no
     /// sum changes.
-    fn pack(&self, products: &[&Product], tails: &[Tail]) -> io::Result<Vec<Weights>> {
+    fn pack(&self, products: &[&Product], tails: &[Tail]) -> io::Result<Vec<PackedWeights>> {
         let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
         let values = |product: &&Product| {
             let raw = weights
@@ -74,17 +75,17 @@ impl Graph {
             raw.unwrap_or_default()
         };
         let values: Vec<&[u8]> = products.iter().map(values).collect();
-        let kind = |(product, tail): (&&Product, &Tail)| Kind {
-            depth: product.depth,
-            columns: product.columns,
+        let kind = |(product, tail): (&&Product, &Tail)| GemmSpec {
+            k: product.depth,
+            n: product.columns,
             bias: product
                 .bias
                 .as_ref()
                 .map(|(_, bias)| bias.iter().map(|value| value * product.scale).collect()),
-            ending: tail.ending,
+            epilogue: tail.epilogue,
         };
         let kinds = products.iter().zip(tails).map(kind).collect();
-        Weights::pack(kinds, |index, row, column, room| {
+        PackedWeights::pack(kinds, |index, row, column, room| {
             let (product, values) = (products[index], values[index]);
             let (depth, columns) = (product.depth, product.columns);
             if product.turned {

@@ -71,7 +71,7 @@ pub struct Encoded {
     /// The files that hold those, by the names that `model` gives them.
     pub files: Vec<(String, FileBytes)>,
     /// The weights of the operations [`PRODUCT`](super::PRODUCT), by number.
-    pub(crate) products: Vec<Arc<crate::kernels::gemm::Weights>>,
+    pub(crate) products: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
     /// Bytes of all weights.
     pub weights: usize,
     /// Whether it has operations that ONNX Runtime must be told of.

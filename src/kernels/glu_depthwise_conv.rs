@@ -15,20 +15,20 @@ use std::{cell::RefCell, ops::Range};
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{gemm::Columns, simd_math::exp};
+use super::{gemm::ColumnsMut, simd_math::exp};
 
 /// Channels that are one piece of work.
-const PIECE: usize = 128;
+const TASK_CHANNELS: usize = 128;
 
 /// What does not change from step to step.
 #[derive(Debug, Clone)]
-pub(crate) struct Convolution {
+pub(crate) struct GluDepthwiseConv {
     /// \[kernel, channels\].
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
 
-impl Convolution {
+impl GluDepthwiseConv {
     /// A convolution with weights \[channels, kernel\]. `None`: sizes do not fit each other.
     pub(crate) fn new(weights: &[f32], bias: Vec<f32>) -> Option<Self> {
         let channels = bias.len();
@@ -48,60 +48,60 @@ impl Convolution {
     }
 
     /// Cached frames.
-    pub(crate) fn left(&self) -> usize {
+    pub(crate) fn left_context(&self) -> usize {
         self.weights.len() / self.channels() - 1
     }
 
     /// Whether input \[frames, 2 · channels\] and cache \[left, channels\] are of the right size.
-    pub(crate) fn takes(&self, input: &[f32], cache: &[f32]) -> bool {
+    pub(crate) fn accepts(&self, input: &[f32], cache: &[f32]) -> bool {
         self.takes_lengths(input.len(), cache.len())
     }
 
-    /// As [`takes`](Self::takes).
+    /// As [`accepts`](Self::accepts).
     pub(super) fn takes_lengths(&self, input: usize, cache: usize) -> bool {
-        input.is_multiple_of(2 * self.channels()) && cache == self.channels() * self.left()
+        input.is_multiple_of(2 * self.channels()) && cache == self.channels() * self.left_context()
     }
 
     /// Pieces into which the work can be cut.
-    pub(crate) fn pieces(&self) -> usize {
-        self.channels().div_ceil(PIECE)
+    pub(crate) fn task_count(&self) -> usize {
+        self.channels().div_ceil(TASK_CHANNELS)
     }
 
-    /// The columns of both outputs that piece `piece` writes: no two pieces have one in common.
+    /// The columns of both outputs that piece `task` writes: no two pieces have one in common.
     ///
     /// # Panics
     /// If there is no such piece.
-    pub(crate) fn columns_of(&self, piece: usize) -> Range<usize> {
-        assert!(piece < self.pieces());
-        piece * PIECE..self.channels().min((piece + 1) * PIECE)
+    pub(crate) fn columns_of(&self, task: usize) -> Range<usize> {
+        assert!(task < self.task_count());
+        task * TASK_CHANNELS..self.channels().min((task + 1) * TASK_CHANNELS)
     }
 
-    /// Does piece `piece`. All pieces together write all of `output`, \[frames, channels\], and of `next`, \[left, channels\].
+    /// Does piece `task`. All pieces together write all of `output`, \[frames, channels\], and of `next`, \[left, channels\].
     ///
     /// # Panics
-    /// If the input is not [taken](Self::takes), or outputs have not the [columns](Self::columns_of) of the piece.
+    /// If the input is not [taken](Self::accepts), or outputs have not the [columns](Self::columns_of) of the piece.
     pub(crate) fn convolve(
         &self,
-        piece: usize,
+        task: usize,
         (input, cache): (&[f32], &[f32]),
-        (mut output, mut next): (Columns<'_>, Columns<'_>),
+        (mut output, mut next): (ColumnsMut<'_>, ColumnsMut<'_>),
     ) {
         thread_local! {
             /// Room for one piece, kept for the next one.
-            static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+            static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        assert!(self.takes(input, cache));
+        assert!(self.accepts(input, cache));
         let (channels, frames) = (self.channels(), input.len() / (2 * self.channels()));
-        let columns = self.columns_of(piece);
+        let columns = self.columns_of(task);
         let (first, count) = (columns.start, columns.len());
-        ROOM.with_borrow_mut(|room| {
-            let left = self.left();
-            room.resize((left + frames) * count, 0.0);
-            let (old, new) = room.split_at_mut(left * count);
+        SCRATCH.with_borrow_mut(|scratch| {
+            let left_context = self.left_context();
+            scratch.resize((left_context + frames) * count, 0.0);
+            let (old, new) = scratch.split_at_mut(left_context * count);
             for (old, cached) in old.chunks_exact_mut(count).zip(cache.chunks_exact(channels)) {
                 old.copy_from_slice(&cached[first..][..count]);
             }
-            Arch::new().dispatch(Gate {
+            Arch::new().dispatch(Glu {
                 input,
                 width: channels,
                 first,
@@ -109,17 +109,17 @@ impl Convolution {
                 gated: new,
             });
             for frame in 0..frames {
-                let mut sums = [0.0; PIECE];
+                let mut sums = [0.0; TASK_CHANNELS];
                 sums[..count].copy_from_slice(&self.bias[first..][..count]);
                 Arch::new().dispatch(Taps {
                     weights: &self.weights[first..],
                     stride: channels,
-                    frames: &room[frame * count..][..(left + 1) * count],
+                    frames: &scratch[frame * count..][..(left_context + 1) * count],
                     sums: &mut sums[..count],
                 });
                 output.put(frame, first, &sums[..count]);
             }
-            for (row, values) in room.chunks_exact(count).skip(frames).enumerate() {
+            for (row, values) in scratch.chunks_exact(count).skip(frames).enumerate() {
                 next.put(row, first, values);
             }
         });
@@ -127,7 +127,7 @@ impl Convolution {
 }
 
 /// Gated linear units of `count` channels from `first` on.
-struct Gate<'a> {
+struct Glu<'a> {
     input: &'a [f32],
     width: usize,
     first: usize,
@@ -135,7 +135,7 @@ struct Gate<'a> {
     gated: &'a mut [f32],
 }
 
-impl WithSimd for Gate<'_> {
+impl WithSimd for Glu<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -197,21 +197,24 @@ mod tests {
 
     fn check(channels: usize, kernel: usize, frames: usize) {
         let (weights, bias) = (noise(channels * kernel, 1), noise(channels, 2));
-        let convolution = Convolution::new(&weights, bias.clone()).unwrap();
-        let left = kernel - 1;
-        assert_eq!(convolution.left(), left);
-        let (input, cache) = (noise(frames * 2 * channels, 3), noise(channels * left, 4));
-        let (mut output, mut next) = (vec![f32::NAN; frames * channels], vec![f32::NAN; channels * left]);
+        let convolution = GluDepthwiseConv::new(&weights, bias.clone()).unwrap();
+        let left_context = kernel - 1;
+        assert_eq!(convolution.left_context(), left_context);
+        let (input, cache) = (noise(frames * 2 * channels, 3), noise(channels * left_context, 4));
+        let (mut output, mut next) = (
+            vec![f32::NAN; frames * channels],
+            vec![f32::NAN; channels * left_context],
+        );
         let places = (Output::new(&mut output, channels), Output::new(&mut next, channels));
-        for piece in (0..convolution.pieces()).rev() {
-            let columns = convolution.columns_of(piece);
+        for task in (0..convolution.task_count()).rev() {
+            let columns = convolution.columns_of(task);
             // SAFETY: one after the other.
             #[allow(unsafe_code)]
             let columns = unsafe { (places.0.columns(columns.clone()), places.1.columns(columns)) };
-            convolution.convolve(piece, (&input, &cache), columns);
+            convolution.convolve(task, (&input, &cache), columns);
         }
         // Frame `t` of channel `c`, cached ones first, in double precision.
-        let frame = |t: usize, c: usize| match t.checked_sub(left) {
+        let frame = |t: usize, c: usize| match t.checked_sub(left_context) {
             None => f64::from(cache[t * channels + c]),
             Some(t) => {
                 let [value, gate] = [c, channels + c].map(|at| f64::from(input[t * 2 * channels + at]));
@@ -223,10 +226,10 @@ mod tests {
             let expected = f64::from(bias[c]) + taps.sum::<f64>();
             assert!((f64::from(output[t * channels + c]) - expected).abs() < 2e-6);
         }
-        for (c, k) in (0..channels).flat_map(|c| (0..left).map(move |k| (c, k))) {
+        for (c, k) in (0..channels).flat_map(|c| (0..left_context).map(move |k| (c, k))) {
             assert!((f64::from(next[k * channels + c]) - frame(frames + k, c)).abs() < 1e-6);
         }
-        assert!(!convolution.takes(&input[1..], &cache) && !convolution.takes(&input, &cache[1..]));
+        assert!(!convolution.accepts(&input[1..], &cache) && !convolution.accepts(&input, &cache[1..]));
     }
 
     #[test]
@@ -241,9 +244,9 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        assert!(Convolution::new(&[0.0; 7], vec![0.0; 2]).is_none());
-        assert!(Convolution::new(&[0.0; 2], vec![0.0; 2]).is_none());
-        assert!(Convolution::new(&[], vec![]).is_none());
+        assert!(GluDepthwiseConv::new(&[0.0; 7], vec![0.0; 2]).is_none());
+        assert!(GluDepthwiseConv::new(&[0.0; 2], vec![0.0; 2]).is_none());
+        assert!(GluDepthwiseConv::new(&[], vec![]).is_none());
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use pulp::Arch;
 ///
 /// # Panics
 /// If they are not of the same width.
-pub(crate) fn meet(frame: &[f32], prediction: &[f32], output: &mut [f32]) {
+pub(crate) fn add_relu(frame: &[f32], prediction: &[f32], output: &mut [f32]) {
     assert!(frame.len() == output.len() && prediction.len() == output.len());
     // Compiled for this processor's vectors.
     Arch::new().dispatch(|| {
@@ -30,7 +30,7 @@ mod tests {
         for width in [0, 1, 7, 16, 33, 640] {
             let (frame, prediction) = (noise(width, 1), noise(width, 2));
             let mut output = vec![f32::NAN; width];
-            meet(&frame, &prediction, &mut output);
+            add_relu(&frame, &prediction, &mut output);
             for index in 0..width {
                 assert_eq!(output[index], (frame[index] + prediction[index]).max(0.0));
             }
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn what_is_not_a_number_stays_so() {
         let mut output = [0.0; 3];
-        meet(
+        add_relu(
             &[f32::NAN, 1.0, f32::INFINITY],
             &[1.0, f32::NAN, f32::NEG_INFINITY],
             &mut output,

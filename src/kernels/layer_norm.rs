@@ -11,31 +11,31 @@ use std::cell::RefCell;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{
-    gemm::TurnedColumns,
-    simd_math::{silu, sum_of},
+    gemm::PackedLhsMut,
+    simd_math::{map_sum, silu},
 };
 
 /// Columns that are turned together: of so many, all rows stay in the processor's first cache.
-const COLUMNS: usize = 64;
+const BLOCK_COLUMNS: usize = 64;
 
 /// What does not change from step to step.
 #[derive(Debug, Clone)]
-pub(crate) struct Normalisation {
+pub(crate) struct LayerNorm {
     pub(crate) scale: Vec<f32>,
     pub(crate) bias: Vec<f32>,
     pub(crate) epsilon: f32,
     /// Whether `x · sigmoid(x)` follows.
-    pub(crate) gates: bool,
+    pub(crate) silu: bool,
 }
 
-impl Normalisation {
+impl LayerNorm {
     /// Values of a row.
     pub(crate) fn width(&self) -> usize {
         self.scale.len()
     }
 
     /// Whether scale and bias fit each other.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_consistent(&self) -> bool {
         self.width() > 0 && self.bias.len() == self.width()
     }
 
@@ -43,10 +43,10 @@ impl Normalisation {
     ///
     /// # Panics
     /// If they are not of the same size, or not whole rows.
-    pub(crate) fn normalise(&self, input: &[f32], output: &mut [f32]) {
+    pub(crate) fn normalize(&self, input: &[f32], output: &mut [f32]) {
         assert!(input.len() == output.len() && input.len().is_multiple_of(self.width()));
-        Arch::new().dispatch(Rows {
-            kind: self,
+        Arch::new().dispatch(NormalizeRows {
+            layer_norm: self,
             input,
             output,
         });
@@ -56,84 +56,84 @@ impl Normalisation {
     ///
     /// # Panics
     /// If they are not of the same size, or the output has not all columns.
-    pub(crate) fn turn(&self, input: &[f32], mut output: TurnedColumns<'_>) {
+    pub(crate) fn normalize_packed(&self, input: &[f32], mut output: PackedLhsMut<'_>) {
         thread_local! {
             /// Room for what is known of rows, and for some columns of all of them, kept for the next ones.
-            static ROOM: RefCell<(Vec<Moments>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+            static SCRATCH: RefCell<(Vec<RowStats>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
         }
         let (rows, width) = (output.rows(), self.width());
-        assert!(output.depth() == width && input.len() == rows * width);
-        ROOM.with_borrow_mut(|(moments, room)| {
-            moments.resize(rows, Moments::default());
-            Arch::new().dispatch(Measure {
-                kind: self,
+        assert!(output.k() == width && input.len() == rows * width);
+        SCRATCH.with_borrow_mut(|(stats, scratch)| {
+            stats.resize(rows, RowStats::default());
+            Arch::new().dispatch(ComputeStats {
+                layer_norm: self,
                 input,
-                moments,
+                stats,
             });
-            for first in (0..width).step_by(COLUMNS) {
-                let count = COLUMNS.min(width - first);
-                room.resize(rows * count, 0.0);
-                Arch::new().dispatch(Columns {
-                    kind: self,
+            for first in (0..width).step_by(BLOCK_COLUMNS) {
+                let count = BLOCK_COLUMNS.min(width - first);
+                scratch.resize(rows * count, 0.0);
+                Arch::new().dispatch(NormalizeColumns {
+                    layer_norm: self,
                     input,
-                    moments,
+                    stats,
                     first,
                     count,
-                    output: room,
+                    output: scratch,
                 });
-                output.put_all(first, (room, count), count);
+                output.put_all(first, (scratch, count), count);
             }
         });
     }
 }
 
-/// What the values of a row are brought to: `(x - mean) · factor`.
+/// What the values of a row are brought to: `(x - mean) · inv_std`.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moments {
+struct RowStats {
     mean: f32,
-    factor: f32,
+    inv_std: f32,
 }
 
-impl Normalisation {
+impl LayerNorm {
     #[inline(always)]
-    fn moments<S: Simd>(&self, simd: S, input: &[f32]) -> Moments {
+    fn stats<S: Simd>(&self, simd: S, input: &[f32]) -> RowStats {
         let share = 1.0 / self.width() as f32;
-        let mean = sum_of(simd, input, |x| x, |x| x) * share;
+        let mean = map_sum(simd, input, |x| x, |x| x) * share;
         let mean_of_lanes = simd.splat_f32s(mean);
         let square = |x: S::f32s| {
             let x = simd.sub_f32s(x, mean_of_lanes);
             simd.mul_f32s(x, x)
         };
         // Of what is left without the mean, not of all: nothing is lost where the mean is large.
-        let variance = sum_of(simd, input, square, |x| (x - mean) * (x - mean)) * share;
-        Moments {
+        let variance = map_sum(simd, input, square, |x| (x - mean) * (x - mean)) * share;
+        RowStats {
             mean,
-            factor: 1.0 / (variance + self.epsilon).sqrt(),
+            inv_std: 1.0 / (variance + self.epsilon).sqrt(),
         }
     }
 
     /// Writes the columns of a row from `first` on, as many as `output` has.
     #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, moments: Moments, input: &[f32], first: usize, output: &mut [f32]) {
-        let Moments { mean, factor } = moments;
+    fn apply<S: Simd>(&self, simd: S, stats: RowStats, input: &[f32], first: usize, output: &mut [f32]) {
+        let RowStats { mean, inv_std } = stats;
         let columns = first..first + output.len();
         let (input, scale) = (&input[columns.clone()], &self.scale[columns.clone()]);
         let bias = &self.bias[columns];
         let ((inputs, input_rest), (scales, scale_rest), (biases, bias_rest)) =
             (S::as_simd_f32s(input), S::as_simd_f32s(scale), S::as_simd_f32s(bias));
         let (outputs, output_rest) = S::as_mut_simd_f32s(output);
-        let (means, factors) = (simd.splat_f32s(mean), simd.splat_f32s(factor));
+        let (means, factors) = (simd.splat_f32s(mean), simd.splat_f32s(inv_std));
         for (((output, &x), &scale), &bias) in outputs.iter_mut().zip(inputs).zip(scales).zip(biases) {
             let x = simd.mul_f32s(simd.sub_f32s(x, means), factors);
             *output = simd.mul_add_f32s(x, scale, bias);
-            if self.gates {
+            if self.silu {
                 *output = silu(simd, *output);
             }
         }
         let rest = output_rest.iter_mut().zip(input_rest).zip(scale_rest).zip(bias_rest);
         for (((output, &x), &scale), &bias) in rest {
-            *output = (x - mean) * factor * scale + bias;
-            if self.gates {
+            *output = (x - mean) * inv_std * scale + bias;
+            if self.silu {
                 *output /= 1.0 + (-*output).exp();
             }
         }
@@ -141,63 +141,63 @@ impl Normalisation {
 }
 
 /// Whole rows.
-struct Rows<'a> {
-    kind: &'a Normalisation,
+struct NormalizeRows<'a> {
+    layer_norm: &'a LayerNorm,
     input: &'a [f32],
     output: &'a mut [f32],
 }
 
-impl WithSimd for Rows<'_> {
+impl WithSimd for NormalizeRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let width = self.kind.width();
+        let width = self.layer_norm.width();
         let rows = self.input.chunks_exact(width).zip(self.output.chunks_exact_mut(width));
         for (input, output) in rows {
-            let moments = self.kind.moments(simd, input);
-            self.kind.apply(simd, moments, input, 0, output);
+            let stats = self.layer_norm.stats(simd, input);
+            self.layer_norm.apply(simd, stats, input, 0, output);
         }
     }
 }
 
 /// Finds the moments of rows.
-struct Measure<'a> {
-    kind: &'a Normalisation,
+struct ComputeStats<'a> {
+    layer_norm: &'a LayerNorm,
     input: &'a [f32],
-    moments: &'a mut [Moments],
+    stats: &'a mut [RowStats],
 }
 
-impl WithSimd for Measure<'_> {
+impl WithSimd for ComputeStats<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let rows = self.input.chunks_exact(self.kind.width());
-        for (moments, input) in self.moments.iter_mut().zip(rows) {
-            *moments = self.kind.moments(simd, input);
+        let rows = self.input.chunks_exact(self.layer_norm.width());
+        for (stats, input) in self.stats.iter_mut().zip(rows) {
+            *stats = self.layer_norm.stats(simd, input);
         }
     }
 }
 
 /// Some columns of all rows, from `first` on: rows of `count` values in `output`.
-struct Columns<'a> {
-    kind: &'a Normalisation,
+struct NormalizeColumns<'a> {
+    layer_norm: &'a LayerNorm,
     input: &'a [f32],
-    moments: &'a [Moments],
+    stats: &'a [RowStats],
     first: usize,
     count: usize,
     output: &'a mut [f32],
 }
 
-impl WithSimd for Columns<'_> {
+impl WithSimd for NormalizeColumns<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let rows = self.input.chunks_exact(self.kind.width()).zip(self.moments);
-        for ((input, moments), output) in rows.zip(self.output.chunks_exact_mut(self.count)) {
-            self.kind.apply(simd, *moments, input, self.first, output);
+        let rows = self.input.chunks_exact(self.layer_norm.width()).zip(self.stats);
+        for ((input, stats), output) in rows.zip(self.output.chunks_exact_mut(self.count)) {
+            self.layer_norm.apply(simd, *stats, input, self.first, output);
         }
     }
 }
@@ -211,22 +211,22 @@ mod tests {
 
     fn check(rows: usize, width: usize, mean: f32, gates: bool) {
         let input: Vec<f32> = noise(rows * width, 1).into_iter().map(|value| value + mean).collect();
-        let kind = Normalisation {
+        let layer_norm = LayerNorm {
             scale: noise(width, 2),
             bias: noise(width, 3),
             epsilon: 1e-5,
-            gates,
+            silu: gates,
         };
-        assert!(kind.is_whole());
+        assert!(layer_norm.is_consistent());
         let mut output = vec![f32::NAN; input.len()];
-        kind.normalise(&input, &mut output);
+        layer_norm.normalize(&input, &mut output);
         for (input, output) in input.chunks(width).zip(output.chunks(width)) {
             let input: Vec<f64> = input.iter().map(|&value| value.into()).collect();
             let mean = input.iter().sum::<f64>() / width as f64;
             let variance = input.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / width as f64;
             for (column, (value, &got)) in input.iter().zip(output).enumerate() {
                 let normal = (value - mean) / (variance + 1e-5).sqrt();
-                let plain = normal * f64::from(kind.scale[column]) + f64::from(kind.bias[column]);
+                let plain = normal * f64::from(layer_norm.scale[column]) + f64::from(layer_norm.bias[column]);
                 let expected = if gates { plain / (1.0 + (-plain).exp()) } else { plain };
                 assert!(
                     (f64::from(got) - expected).abs() < 3e-6,
@@ -249,14 +249,14 @@ mod tests {
     fn what_is_not_a_number_stays_in_its_row() {
         let mut input = noise(60, 1);
         input[25] = f32::NAN;
-        let kind = Normalisation {
+        let layer_norm = LayerNorm {
             scale: vec![1.0; 20],
             bias: vec![0.0; 20],
             epsilon: 1e-5,
-            gates: true,
+            silu: true,
         };
         let mut output = vec![0.0; 60];
-        kind.normalise(&input, &mut output);
+        layer_norm.normalize(&input, &mut output);
         for (row, values) in output.chunks(20).enumerate() {
             assert!(values.iter().all(|value| value.is_nan() == (row == 1)), "{values:?}");
         }

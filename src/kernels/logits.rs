@@ -4,13 +4,13 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::simd_math::{exp, sum_of};
+use super::simd_math::{exp, map_sum};
 
 /// Values that are looked at side by side.
 const LANES: usize = 64;
 
 /// The largest of `scores`; what is not a number is none.
-pub(crate) fn largest(scores: &[f32]) -> f32 {
+pub(crate) fn max_logit(scores: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     // Compiled for this processor's vectors.
     Arch::new().dispatch(|| {
@@ -27,24 +27,24 @@ pub(crate) fn largest(scores: &[f32]) -> f32 {
 
 /// Log-probability of `logits[id]` under the softmax of all of them.
 pub(crate) fn log_softmax(logits: &[f32], id: usize) -> f32 {
-    let largest = largest(logits);
-    logits[id] - largest - Arch::new().dispatch(Powers { logits, largest }).ln()
+    let max_logit = max_logit(logits);
+    logits[id] - max_logit - Arch::new().dispatch(SumExp { logits, max_logit }).ln()
 }
 
-/// `Σ e^(logit - largest)`.
-struct Powers<'a> {
+/// `Σ e^(logit - max_logit)`.
+struct SumExp<'a> {
     logits: &'a [f32],
-    largest: f32,
+    max_logit: f32,
 }
 
-impl WithSimd for Powers<'_> {
+impl WithSimd for SumExp<'_> {
     type Output = f32;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        let largest = simd.splat_f32s(self.largest);
-        let power = |logits| exp(simd, simd.sub_f32s(logits, largest));
-        sum_of(simd, self.logits, power, |logit| (logit - self.largest).exp())
+        let max_logit = simd.splat_f32s(self.max_logit);
+        let power = |logits| exp(simd, simd.sub_f32s(logits, max_logit));
+        map_sum(simd, self.logits, power, |logit| (logit - self.max_logit).exp())
     }
 }
 
@@ -58,16 +58,16 @@ mod tests {
             let mut scores = noise(count, 1);
             for place in [0, count / 2, count - 1] {
                 let before = std::mem::replace(&mut scores[place], 2.0);
-                assert_eq!(largest(&scores), 2.0, "{place} of {count}");
+                assert_eq!(max_logit(&scores), 2.0, "{place} of {count}");
                 scores[place] = f32::NAN;
                 assert_eq!(
-                    largest(&scores),
+                    max_logit(&scores),
                     scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)
                 );
                 scores[place] = before;
             }
         }
-        assert_eq!(largest(&[]), f32::NEG_INFINITY);
+        assert_eq!(max_logit(&[]), f32::NEG_INFINITY);
     }
 
     #[test]

@@ -15,24 +15,24 @@ use super::simd_math::{sigmoid, tanh};
 pub(crate) const GATES: usize = 4;
 
 /// One step of a layer.
-pub(crate) struct Step<'a> {
+pub(crate) struct LstmStep<'a> {
     /// What the input and what the state give the gates: the sum of both counts.
     pub(crate) sums: [&'a [f32]; 2],
     pub(crate) cells: &'a [f32],
 }
 
-impl Step<'_> {
+impl LstmStep<'_> {
     /// Whether its inputs fit each other.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_consistent(&self) -> bool {
         are_whole(self.sums.map(<[f32]>::len), self.cells.len())
     }
 
     /// Writes the next state and the next cells of these units.
     ///
     /// # Panics
-    /// If there are no such units or not as many places for them, or the step is not [whole](Self::is_whole).
+    /// If there are no such units or not as many places for them, or the step is not [whole](Self::is_consistent).
     pub(crate) fn apply(&self, units: Range<usize>, state: &mut [f32], cells: &mut [f32]) {
-        assert!(self.is_whole() && state.len() == units.len() && cells.len() == units.len());
+        assert!(self.is_consistent() && state.len() == units.len() && cells.len() == units.len());
         Arch::new().dispatch(Apply {
             step: self,
             units,
@@ -42,14 +42,14 @@ impl Step<'_> {
     }
 }
 
-/// Whether so many sums and cells are those of a step: see [`Step::is_whole`].
+/// Whether so many sums and cells are those of a step: see [`LstmStep::is_consistent`].
 pub(super) fn are_whole(sums: [usize; 2], cells: usize) -> bool {
     let fits = |&sums: &usize| sums.is_multiple_of(GATES) && sums / GATES == cells;
     sums.iter().all(fits)
 }
 
 struct Apply<'a> {
-    step: &'a Step<'a>,
+    step: &'a LstmStep<'a>,
     units: Range<usize>,
     state: &'a mut [f32],
     cells: &'a mut [f32],
@@ -60,7 +60,7 @@ impl WithSimd for Apply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Step { sums, cells } = *self.step;
+        let LstmStep { sums, cells } = *self.step;
         let (all, units) = (cells.len(), self.units);
         let gate = |gate: usize| sums.map(|sums| S::as_simd_f32s(&sums[gate * all..][units.clone()]));
         let [input, output, forget, new] = [gate(0), gate(1), gate(2), gate(3)];
@@ -92,11 +92,11 @@ mod tests {
         let inputs: Vec<Vec<f32>> = [(GATES * units, 1), (GATES * units, 2), (units, 3)]
             .map(|(count, seed)| noise(count, seed).iter().map(|value| value * scale).collect())
             .into();
-        let step = Step {
+        let step = LstmStep {
             sums: [&inputs[0], &inputs[1]],
             cells: &inputs[2],
         };
-        assert!(step.is_whole());
+        assert!(step.is_consistent());
         let (mut state, mut cells) = (vec![f32::NAN; units], vec![f32::NAN; units]);
         // In two parts.
         let cut = units / 3;
@@ -127,11 +127,11 @@ mod tests {
     fn what_does_not_fit_is_known() {
         let values = [0.0; 16];
         let fits = |a: usize, b: usize, cells: usize| {
-            Step {
+            LstmStep {
                 sums: [&values[..a], &values[..b]],
                 cells: &values[..cells],
             }
-            .is_whole()
+            .is_consistent()
         };
         assert!(fits(16, 16, 4));
         assert!(!fits(16, 12, 4) && !fits(16, 16, 3) && !fits(15, 15, 3));

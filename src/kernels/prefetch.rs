@@ -3,35 +3,35 @@
 //! Asking memory for what will be read soon. The processor does so by itself, but ends at each page's end and starts late.
 
 /// Bytes that memory delivers together.
-pub(super) const LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 
 /// What will be read soon, as far as it was not asked for yet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ahead {
+pub(super) struct PrefetchStream {
     next: *const u8,
     lines: usize,
 }
 
-impl Default for Ahead {
+impl Default for PrefetchStream {
     fn default() -> Self {
-        Self::of(&[])
+        Self::of_slice(&[])
     }
 }
 
-impl Ahead {
-    pub(super) fn of(values: &[f32]) -> Self {
-        Self::at(values.as_ptr(), values.len())
+impl PrefetchStream {
+    pub(super) fn of_slice(values: &[f32]) -> Self {
+        Self::from_ptr(values.as_ptr(), values.len())
     }
 
     /// `count` values, wherever they are: nothing is read.
-    pub(super) fn at(values: *const f32, count: usize) -> Self {
+    pub(super) fn from_ptr(values: *const f32, count: usize) -> Self {
         Self {
             next: values.cast(),
-            lines: (count * size_of::<f32>()).div_ceil(LINE),
+            lines: (count * size_of::<f32>()).div_ceil(CACHE_LINE),
         }
     }
 
-    pub(super) fn nothing() -> Self {
+    pub(super) fn empty() -> Self {
         Self::default()
     }
 
@@ -42,12 +42,12 @@ impl Ahead {
 
     /// Asks for the next `lines` lines: to be near, but not so near that they push out what is at work.
     #[inline(always)]
-    pub(super) fn fetch(&mut self, lines: usize) {
+    pub(super) fn advance(&mut self, lines: usize) {
         let now = lines.min(self.lines);
         for line in 0..now {
-            fetch_near(self.next.wrapping_add(line * LINE));
+            prefetch_l2(self.next.wrapping_add(line * CACHE_LINE));
         }
-        self.next = self.next.wrapping_add(now * LINE);
+        self.next = self.next.wrapping_add(now * CACHE_LINE);
         self.lines -= now;
     }
 }
@@ -55,7 +55,7 @@ impl Ahead {
 /// To the first cache.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(super) fn fetch(from: *const u8) {
+pub(super) fn prefetch_l1(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -69,7 +69,7 @@ pub(super) fn fetch(from: *const u8) {
 /// To the second cache.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn fetch_near(from: *const u8) {
+fn prefetch_l2(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

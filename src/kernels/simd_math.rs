@@ -26,7 +26,7 @@ pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
 
 /// `Σ f(x)`, given as a function of vectors and as one of numbers.
 #[inline(always)]
-pub(super) fn sum_of<S: Simd>(simd: S, x: &[f32], f: impl Fn(S::f32s) -> S::f32s, single: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn map_sum<S: Simd>(simd: S, x: &[f32], f: impl Fn(S::f32s) -> S::f32s, single: impl Fn(f32) -> f32) -> f32 {
     let (vectors, rest) = S::as_simd_f32s(x);
     // Four sums, as in `dot`.
     let mut sums = [simd.splat_f32s(0.0); 4];

@@ -18,20 +18,20 @@ use pulp::{Arch, Simd, WithSimd};
 const VECTORS: usize = 4;
 
 /// Kernels, strides and pads beyond that are mistakes; below, no size overflows.
-const LARGEST: usize = 1 << 16;
+const MAX_EXTENT: usize = 1 << 16;
 
 /// How a convolution goes over its input; frames first, then frequencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct ConvGeometry {
     pub(crate) kernel: [usize; 2],
     pub(crate) strides: [usize; 2],
     /// Zeros before the first frame and frequency, and behind the last ones.
     pub(crate) pads: [[usize; 2]; 2],
 }
 
-impl Shape {
+impl ConvGeometry {
     /// Frames and frequencies of the output for those of an input; `None`: it has none.
-    pub(crate) fn output(&self, input: [usize; 2]) -> Option<[usize; 2]> {
+    pub(crate) fn output_size(&self, input: [usize; 2]) -> Option<[usize; 2]> {
         let along = |axis: usize| {
             let all = input[axis].checked_add(self.pads[0][axis] + self.pads[1][axis])?;
             Some(all.checked_sub(self.kernel[axis])? / self.strides[axis] + 1)
@@ -39,10 +39,10 @@ impl Shape {
         Some([along(0)?, along(1)?])
     }
 
-    fn is_sound(&self) -> bool {
+    fn is_valid(&self) -> bool {
         let sizes = [self.kernel, self.strides];
-        sizes.as_flattened().iter().all(|size| (1..=LARGEST).contains(size))
-            && self.pads.as_flattened().iter().all(|&pad| pad <= LARGEST)
+        sizes.as_flattened().iter().all(|size| (1..=MAX_EXTENT).contains(size))
+            && self.pads.as_flattened().iter().all(|&pad| pad <= MAX_EXTENT)
     }
 
     /// The taps of output `index` along `axis` that lie on one of `count` inputs, and the input of the first of them.
@@ -56,38 +56,44 @@ impl Shape {
 
 /// What does not change from step to step.
 #[derive(Debug, Clone)]
-pub(crate) struct Subsampling {
-    shape: Shape,
+pub(crate) struct StridedConv {
+    geometry: ConvGeometry,
     /// \[taps, channels\].
     weights: Vec<f32>,
     bias: Vec<f32>,
     /// Whether all channels look at the one that the input has, else each at its own.
-    shared: bool,
+    shared_input: bool,
     /// Whether what is below zero becomes zero.
-    rectifies: bool,
+    relu: bool,
 }
 
 /// Frames and frequencies of an input and of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sizes {
+pub(crate) struct ConvDims {
     pub(crate) input: [usize; 2],
     pub(crate) output: [usize; 2],
 }
 
-impl Subsampling {
+impl StridedConv {
     /// A convolution with weights \[channels, taps\]. `None`: sizes do not fit each other.
-    pub(crate) fn new(shape: Shape, weights: &[f32], bias: Vec<f32>, shared: bool, rectifies: bool) -> Option<Self> {
-        let (taps, channels) = (shape.kernel[0].checked_mul(shape.kernel[1])?, bias.len());
-        if !shape.is_sound() || channels == 0 || taps.checked_mul(channels) != Some(weights.len()) {
+    pub(crate) fn new(
+        geometry: ConvGeometry,
+        weights: &[f32],
+        bias: Vec<f32>,
+        shared_input: bool,
+        relu: bool,
+    ) -> Option<Self> {
+        let (taps, channels) = (geometry.kernel[0].checked_mul(geometry.kernel[1])?, bias.len());
+        if !geometry.is_valid() || channels == 0 || taps.checked_mul(channels) != Some(weights.len()) {
             return None;
         }
         let turned = (0..weights.len()).map(|i| weights[(i % channels) * taps + i / channels]);
         Some(Self {
-            shape,
+            geometry,
             weights: turned.collect(),
             bias,
-            shared,
-            rectifies,
+            shared_input,
+            relu,
         })
     }
 
@@ -97,14 +103,14 @@ impl Subsampling {
 
     /// Sizes of an input of `values` values, \[frames, frequencies, channels\], with a mask of `frames`. `None`: they do not
     /// fit each other.
-    pub(crate) fn sizes(&self, values: usize, frames: usize) -> Option<Sizes> {
-        let channels = if self.shared { 1 } else { self.channels() };
+    pub(crate) fn sizes(&self, values: usize, frames: usize) -> Option<ConvDims> {
+        let channels = if self.shared_input { 1 } else { self.channels() };
         let frame = frames.checked_mul(channels)?;
-        let is_whole = frame > 0 && values > 0 && values.is_multiple_of(frame);
+        let is_consistent = frame > 0 && values > 0 && values.is_multiple_of(frame);
         let input = [frames, values.checked_div(frame)?];
-        is_whole.then_some(Sizes {
+        is_consistent.then_some(ConvDims {
             input,
-            output: self.shape.output(input)?,
+            output: self.geometry.output_size(input)?,
         })
     }
 
@@ -117,7 +123,7 @@ impl Subsampling {
             panic!("the input of a convolution does not fit its weights");
         };
         assert!(frame < sizes.output[0] && row.len() == sizes.output[1] * self.channels());
-        let work = Frame {
+        let work = OutputFrame {
             convolution: self,
             input,
             mask,
@@ -130,36 +136,36 @@ impl Subsampling {
 }
 
 /// One frame of the output.
-struct Frame<'a> {
-    convolution: &'a Subsampling,
+struct OutputFrame<'a> {
+    convolution: &'a StridedConv,
     input: &'a [f32],
     mask: &'a [f32],
-    sizes: Sizes,
+    sizes: ConvDims,
     frame: usize,
     row: &'a mut [f32],
 }
 
-impl WithSimd for Frame<'_> {
+impl WithSimd for OutputFrame<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.convolution.shared {
+        match self.convolution.shared_input {
             true => self.compute::<S, true>(simd),
             false => self.compute::<S, false>(simd),
         }
     }
 }
 
-impl Frame<'_> {
+impl OutputFrame<'_> {
     #[inline(always)]
     fn compute<S: Simd, const SHARED: bool>(self, simd: S) {
         let (convolution, [frames, bins]) = (self.convolution, self.sizes.input);
-        let (shape, channels) = (convolution.shape, convolution.channels());
-        let (over_time, start) = shape.taps(0, self.frame, frames);
+        let (geometry, channels) = (convolution.geometry, convolution.channels());
+        let (over_time, start) = geometry.taps(0, self.frame, frames);
         for (bin, values) in self.row.chunks_exact_mut(channels).enumerate() {
-            let (over_bins, first) = shape.taps(1, bin, bins);
-            let place = Place::<SHARED> {
+            let (over_bins, first) = geometry.taps(1, bin, bins);
+            let place = ReceptiveField::<SHARED> {
                 convolution,
                 input: self.input,
                 mask: &self.mask[start..][..over_time.len()],
@@ -188,8 +194,8 @@ impl Frame<'_> {
 }
 
 /// What one frame and frequency of the output is made of.
-struct Place<'a, const SHARED: bool> {
-    convolution: &'a Subsampling,
+struct ReceptiveField<'a, const SHARED: bool> {
+    convolution: &'a StridedConv,
     input: &'a [f32],
     /// Of the frames under the taps.
     mask: &'a [f32],
@@ -201,7 +207,7 @@ struct Place<'a, const SHARED: bool> {
     over_bins: Range<usize>,
 }
 
-impl<const SHARED: bool> Place<'_, SHARED> {
+impl<const SHARED: bool> ReceptiveField<'_, SHARED> {
     /// Those of as many channels as `COUNT` vectors hold, from `channel` on.
     #[inline(always)]
     fn sums<S: Simd, const COUNT: usize>(&self, simd: S, channel: usize) -> [S::f32s; COUNT] {
@@ -215,7 +221,7 @@ impl<const SHARED: bool> Place<'_, SHARED> {
             if self.mask[row] == 0.0 {
                 continue;
             }
-            let (tap, place) = (i * convolution.shape.kernel[1], self.origin + row * self.bins);
+            let (tap, place) = (i * convolution.geometry.kernel[1], self.origin + row * self.bins);
             for (column, j) in self.over_bins.clone().enumerate() {
                 let weights = load(&convolution.weights, (tap + j) * channels + channel);
                 let values = match SHARED {
@@ -227,7 +233,7 @@ impl<const SHARED: bool> Place<'_, SHARED> {
                 }
             }
         }
-        if convolution.rectifies {
+        if convolution.relu {
             let zero = simd.splat_f32s(0.0);
             for sum in &mut sums {
                 // In this order, what is not a number stays so.
@@ -246,7 +252,7 @@ impl<const SHARED: bool> Place<'_, SHARED> {
             if self.mask[row] == 0.0 {
                 continue;
             }
-            let (tap, place) = (i * convolution.shape.kernel[1], self.origin + row * self.bins);
+            let (tap, place) = (i * convolution.geometry.kernel[1], self.origin + row * self.bins);
             for (column, j) in self.over_bins.clone().enumerate() {
                 let value = match SHARED {
                     true => self.input[place + column],
@@ -255,7 +261,7 @@ impl<const SHARED: bool> Place<'_, SHARED> {
                 sum = convolution.weights[(tap + j) * channels + channel].mul_add(value, sum);
             }
         }
-        match convolution.rectifies && sum < 0.0 {
+        match convolution.relu && sum < 0.0 {
             true => 0.0,
             false => sum,
         }
@@ -269,26 +275,26 @@ mod tests {
     use super::*;
     use crate::kernels::{cases, most, noise};
 
-    const CAUSAL: Shape = Shape {
+    const CAUSAL: ConvGeometry = ConvGeometry {
         kernel: [3, 3],
         strides: [2, 2],
         pads: [[2, 2], [1, 1]],
     };
 
-    fn check(shape: Shape, channels: usize, input_sizes: [usize; 2], (shared, rectifies): (bool, bool)) {
-        let taps = shape.kernel[0] * shape.kernel[1];
+    fn check(geometry: ConvGeometry, channels: usize, input_sizes: [usize; 2], (shared_input, relu): (bool, bool)) {
+        let taps = geometry.kernel[0] * geometry.kernel[1];
         let (weights, bias) = (noise(channels * taps, 1), noise(channels, 2));
-        let convolution = Subsampling::new(shape, &weights, bias.clone(), shared, rectifies).unwrap();
-        let ([frames, bins], of_input) = (input_sizes, if shared { 1 } else { channels });
+        let convolution = StridedConv::new(geometry, &weights, bias.clone(), shared_input, relu).unwrap();
+        let ([frames, bins], of_input) = (input_sizes, if shared_input { 1 } else { channels });
         let input = noise(frames * bins * of_input, 3);
         // Some in the middle and the last one.
         let mask: Vec<f32> = (0..frames).map(|t| f32::from(t % 5 != 3 && t + 1 != frames)).collect();
-        let Some([out_frames, out_bins]) = shape.output(input_sizes) else {
+        let Some([out_frames, out_bins]) = geometry.output_size(input_sizes) else {
             assert_eq!(convolution.sizes(input.len(), mask.len()), None);
             return;
         };
         let output = [out_frames, out_bins];
-        let sizes = Sizes {
+        let sizes = ConvDims {
             input: input_sizes,
             output,
         };
@@ -299,12 +305,12 @@ mod tests {
         }
         // What lies at a place that is counted with the padding, in double precision.
         let value = |t: usize, f: usize, c: usize| {
-            let (Some(t), Some(f)) = (t.checked_sub(shape.pads[0][0]), f.checked_sub(shape.pads[0][1])) else {
+            let (Some(t), Some(f)) = (t.checked_sub(geometry.pads[0][0]), f.checked_sub(geometry.pads[0][1])) else {
                 return 0.0;
             };
-            let is_there = t < frames && f < bins && mask[t] != 0.0;
-            let index = if shared { 0 } else { c };
-            if is_there {
+            let is_supported = t < frames && f < bins && mask[t] != 0.0;
+            let index = if shared_input { 0 } else { c };
+            if is_supported {
                 f64::from(input[(t * bins + f) * of_input + index])
             } else {
                 0.0
@@ -317,12 +323,12 @@ mod tests {
                 index % channels,
             );
             let tap = |tap: usize| {
-                let (i, j) = (tap / shape.kernel[1], tap % shape.kernel[1]);
-                let input = value(t * shape.strides[0] + i, f * shape.strides[1] + j, c);
+                let (i, j) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
+                let input = value(t * geometry.strides[0] + i, f * geometry.strides[1] + j, c);
                 f64::from(weights[c * taps + tap]) * input
             };
             let sum = f64::from(bias[c]) + (0..taps).map(tap).sum::<f64>();
-            let expected = if rectifies { sum.max(0.0) } else { sum };
+            let expected = if relu { sum.max(0.0) } else { sum };
             assert!(
                 (f64::from(found) - expected).abs() < 4e-6,
                 "{t} {f} {c}: {found}, {expected}"
@@ -341,16 +347,16 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        let new = |shape: Shape, weights: usize, bias: usize| {
-            Subsampling::new(shape, &vec![0.0; weights], vec![0.0; bias], false, false)
+        let new = |geometry: ConvGeometry, weights: usize, bias: usize| {
+            StridedConv::new(geometry, &vec![0.0; weights], vec![0.0; bias], false, false)
         };
         assert!(new(CAUSAL, 18, 2).is_some());
         assert!(new(CAUSAL, 17, 2).is_none());
         assert!(new(CAUSAL, 0, 0).is_none());
         let strides = [0, 2];
-        assert!(new(Shape { strides, ..CAUSAL }, 18, 2).is_none());
+        assert!(new(ConvGeometry { strides, ..CAUSAL }, 18, 2).is_none());
         let pads = [[usize::MAX; 2]; 2];
-        assert!(new(Shape { pads, ..CAUSAL }, 18, 2).is_none());
+        assert!(new(ConvGeometry { pads, ..CAUSAL }, 18, 2).is_none());
         let convolution = new(CAUSAL, 18, 2).unwrap();
         assert!(convolution.sizes(8, 2).is_some());
         assert!(convolution.sizes(7, 2).is_none());
@@ -368,7 +374,7 @@ mod tests {
             input in [1_usize..9, 1_usize..9],
             kind in any::<(bool, bool)>(),
         ) {
-            check(Shape { kernel, strides, pads: [before, after] }, channels, input, kind);
+            check(ConvGeometry { kernel, strides, pads: [before, after] }, channels, input, kind);
         }
     }
 }

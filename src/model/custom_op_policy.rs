@@ -16,7 +16,7 @@ use crate::{
 /// export as it is.
 pub(super) fn may_be_ours(options: &Options) -> Result<bool> {
     let asked = options.graph_optimization == GraphOptimization::All;
-    Ok(asked && device_of(options)? == Device::Cpu && gemm::is_fast())
+    Ok(asked && device_of(options)? == Device::Cpu && gemm::is_supported())
 }
 
 /// Makes the products of the graph of file `name` our own where that [may be](may_be_ours) and they are of float32.

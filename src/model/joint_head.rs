@@ -114,7 +114,7 @@ mod tests {
             let model = Model::load(&path, &options).unwrap();
             assert_eq!(
                 model.encoder.has_head(),
-                gemm::is_fast(),
+                gemm::is_supported(),
                 "{lookahead} ms, {precision:?}"
             );
             let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);

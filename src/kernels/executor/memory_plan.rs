@@ -11,46 +11,46 @@ use std::{
 };
 
 use super::{
-    Input, Misfit,
-    schedule::{Step, Steps},
+    Input, ProgramError,
+    schedule::{Schedule, ScheduledOp},
 };
 use crate::kernels::{
-    gemm::{Output, Room, TurnedColumns},
-    layer_norm::Normalisation,
+    gemm::{Output, PackedLhsMut, Scratch},
+    layer_norm::LayerNorm,
 };
 
 /// Where a step reads from or writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Place {
+pub(super) enum Slot {
     /// A value as it is.
-    Rows(usize),
+    Plain(usize),
     /// A value made ready for products.
-    Ready(usize),
+    Packed(usize),
 }
 
-impl Place {
+impl Slot {
     pub(super) fn value(self) -> usize {
         match self {
-            Self::Rows(value) | Self::Ready(value) => value,
+            Self::Plain(value) | Self::Packed(value) => value,
         }
     }
 }
 
 /// Floats that a run reads or writes. Null: not set.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct RawSlice {
     start: *mut f32,
     length: usize,
 }
 
 // SAFETY: it only says where values are. Who reads and writes them promises that it may.
 #[allow(unsafe_code)]
-unsafe impl Send for Span {}
+unsafe impl Send for RawSlice {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
-unsafe impl Sync for Span {}
+unsafe impl Sync for RawSlice {}
 
-const NOWHERE: Span = Span {
+const NULL_SLICE: RawSlice = RawSlice {
     start: std::ptr::null_mut(),
     length: 0,
 };
@@ -59,72 +59,72 @@ const NOWHERE: Span = Span {
 #[derive(Debug, Clone, Copy)]
 struct Value {
     /// What it is if it is an input of numbers.
-    number: usize,
+    scalar: usize,
     length: usize,
     /// Where it is, as it is and ready.
-    rows: Span,
-    ready: Span,
+    plain: RawSlice,
+    packed: RawSlice,
     /// Buffers of the two.
     buffers: [Option<usize>; 2],
 }
 
 /// Rows that a member made ready for products.
 #[derive(Default)]
-pub(super) struct Own {
-    ready: Vec<f32>,
+pub(super) struct ThreadLocalLhs {
+    packed: Vec<f32>,
     /// The address of the normalisation that they are of: the same one is asked for by several products.
-    made_by: Option<usize>,
+    source: Option<usize>,
 }
 
-impl Own {
+impl ThreadLocalLhs {
     /// `rows` normalised and turned.
-    pub(super) fn normalised(&mut self, normalisation: &Arc<Normalisation>, rows: &[f32]) -> &[f32] {
-        let address = Arc::as_ptr(normalisation).addr();
-        let ready = &mut self.ready[..rows.len()];
-        if self.made_by != Some(address) {
-            normalisation.turn(rows, TurnedColumns::all(ready, normalisation.width()));
-            self.made_by = Some(address);
+    pub(super) fn normalized(&mut self, layer_norm: &Arc<LayerNorm>, rows: &[f32]) -> &[f32] {
+        let address = Arc::as_ptr(layer_norm).addr();
+        let packed = &mut self.packed[..rows.len()];
+        if self.source != Some(address) {
+            layer_norm.normalize_packed(rows, PackedLhsMut::all(packed, layer_norm.width()));
+            self.source = Some(address);
         }
-        ready
+        packed
     }
 }
 
 /// Where digits of inputs are. Either one thread writes them, or some read them.
 #[derive(Default)]
-struct Digits(UnsafeCell<Room>);
+struct SharedBytePlanes(UnsafeCell<Scratch>);
 
-// SAFETY: only `Buffers::digits` and `Buffers::digits_mut` look into it, and who calls them promises that it may.
+// SAFETY: only `MemoryPlan::byte_planes` and `MemoryPlan::byte_planes_mut` look into it, and who calls them promises that it may.
 #[allow(unsafe_code)]
-unsafe impl Sync for Digits {}
+unsafe impl Sync for SharedBytePlanes {}
 
 /// See the [module](self).
-pub(super) struct Buffers {
+pub(super) struct MemoryPlan {
     values: Vec<Value>,
     buffers: Vec<Vec<f32>>,
     /// By the numbers of buffers.
-    digits: Vec<Digits>,
+    byte_planes: Vec<SharedBytePlanes>,
     /// Of each member. Nobody waits for another one: see [`own`](Self::own).
-    own: Vec<Mutex<Own>>,
+    own: Vec<Mutex<ThreadLocalLhs>>,
     /// How many values members make ready for themselves, at most.
-    own_length: usize,
+    thread_local_len: usize,
     /// Lengths of the inputs that the other lengths were found for.
-    known: Vec<usize>,
+    input_lengths: Vec<usize>,
     inputs: usize,
 }
 
-impl Buffers {
+impl MemoryPlan {
     /// Gives each place that is not an input or an output a buffer from the phase that writes it to the last one that reads it.
-    pub(super) fn new(steps: &Steps, inputs: usize, outputs: &[usize], members: usize) -> Self {
+    pub(super) fn new(steps: &Schedule, inputs: usize, outputs: &[usize], workers: usize) -> Self {
         let value = Value {
-            number: 0,
+            scalar: 0,
             length: 0,
-            rows: NOWHERE,
-            ready: NOWHERE,
+            plain: NULL_SLICE,
+            packed: NULL_SLICE,
             buffers: [None; 2],
         };
         let mut values = vec![value; steps.values];
-        let last_read = |place: Place| {
-            let reads = |step: &Step| step.reads().any(|read| read == place);
+        let last_read = |slot: Slot| {
+            let reads = |step: &ScheduledOp| step.reads().any(|read| read == slot);
             (0..steps.phase_count())
                 .rev()
                 .find(|&phase| steps.phase(phase).iter().any(reads))
@@ -132,8 +132,8 @@ impl Buffers {
         let (mut free, mut count) = (Vec::new(), 0);
         let mut until: Vec<(usize, usize)> = Vec::new();
         for phase in 0..steps.phase_count() {
-            for place in steps.phase(phase).iter().flat_map(Step::writes) {
-                let is_output = matches!(place, Place::Rows(value) if outputs.contains(&value));
+            for slot in steps.phase(phase).iter().flat_map(ScheduledOp::writes) {
+                let is_output = matches!(slot, Slot::Plain(value) if outputs.contains(&value));
                 if is_output {
                     continue;
                 }
@@ -142,9 +142,9 @@ impl Buffers {
                     count += 1;
                     count - 1
                 });
-                let slot = usize::from(matches!(place, Place::Ready(_)));
-                values[place.value()].buffers[slot] = Some(buffer);
-                until.push((last_read(place).unwrap_or(phase), buffer));
+                let index = usize::from(matches!(slot, Slot::Packed(_)));
+                values[slot.value()].buffers[index] = Some(buffer);
+                until.push((last_read(slot).unwrap_or(phase), buffer));
             }
             until.retain(|&(last, buffer)| {
                 let lives = last > phase;
@@ -157,10 +157,10 @@ impl Buffers {
         Self {
             values,
             buffers: vec![Vec::new(); count],
-            digits: (0..count).map(|_| Digits::default()).collect(),
-            own: (0..members).map(|_| Mutex::default()).collect(),
-            own_length: 0,
-            known: Vec::new(),
+            byte_planes: (0..count).map(|_| SharedBytePlanes::default()).collect(),
+            own: (0..workers).map(|_| Mutex::default()).collect(),
+            thread_local_len: 0,
+            input_lengths: Vec::new(),
             inputs,
         }
     }
@@ -174,11 +174,11 @@ impl Buffers {
     /// Forgets where the inputs and `outputs` of the last run were, which may be gone by now.
     pub(super) fn forget_places(&mut self, outputs: &[usize]) {
         let (inputs, made) = self.values.split_at_mut(self.inputs);
-        inputs.iter_mut().for_each(|value| value.rows = NOWHERE);
+        inputs.iter_mut().for_each(|value| value.plain = NULL_SLICE);
         for &output in outputs {
             // No input is an output.
             if let Some(value) = output.checked_sub(inputs.len()).and_then(|index| made.get_mut(index)) {
-                value.rows = NOWHERE;
+                value.plain = NULL_SLICE;
             }
         }
     }
@@ -187,47 +187,47 @@ impl Buffers {
         let value = &mut self.values[number];
         match input {
             // Never written: no step has an input of the chain among what it writes, but for caches in place.
-            Input::Floats(floats, _) => {
+            Input::Tensor(floats, _) => {
                 value.length = floats.len();
-                value.rows = Span {
+                value.plain = RawSlice {
                     start: floats.cast::<f32>().cast_mut(),
                     length: floats.len(),
                 };
             }
-            Input::Number(number) => value.number = number,
+            Input::Scalar(number) => value.scalar = number,
         }
     }
 
     /// `false`: it is of another length than the output has.
-    pub(super) fn set_output(&mut self, number: usize, room: *mut [f32]) -> bool {
+    pub(super) fn set_output(&mut self, number: usize, dst: *mut [f32]) -> bool {
         let value = &mut self.values[number];
-        value.rows = Span {
-            start: room.cast(),
-            length: room.len(),
+        value.plain = RawSlice {
+            start: dst.cast(),
+            length: dst.len(),
         };
-        value.length == room.len()
+        value.length == dst.len()
     }
 
     /// Finds the lengths of all values, and makes room for them, unless inputs are as long as in the last run.
-    pub(super) fn find_lengths(&mut self, steps: &Steps) -> Result<(), Misfit> {
+    pub(super) fn infer_lengths(&mut self, steps: &Schedule) -> Result<(), ProgramError> {
         let now = self.values[..self.inputs].iter().map(|value| value.length);
-        if !self.known.is_empty() && now.clone().eq(self.known.iter().copied()) {
+        if !self.input_lengths.is_empty() && now.clone().eq(self.input_lengths.iter().copied()) {
             return Ok(());
         }
         let now: Vec<usize> = now.collect();
-        self.known.clear();
-        for step in steps.all() {
-            step.find_lengths(self)?;
+        self.input_lengths.clear();
+        for step in steps.ops() {
+            step.infer_lengths(self)?;
         }
-        self.make_room();
-        self.known = now;
+        self.allocate();
+        self.input_lengths = now;
         Ok(())
     }
 
     /// Inputs have other values now: what members made of the last ones is not theirs.
-    pub(super) fn forget_own(&mut self) {
+    pub(super) fn invalidate_thread_local(&mut self) {
         for own in &mut self.own {
-            own.get_mut().unwrap_or_else(PoisonError::into_inner).made_by = None;
+            own.get_mut().unwrap_or_else(PoisonError::into_inner).source = None;
         }
     }
 
@@ -236,13 +236,13 @@ impl Buffers {
     }
 
     /// Sees to it that a member can make so many values ready for itself.
-    pub(super) fn keep_own(&mut self, length: usize) {
-        self.own_length = self.own_length.max(length);
+    pub(super) fn reserve_thread_local(&mut self, length: usize) {
+        self.thread_local_len = self.thread_local_len.max(length);
     }
 
-    /// What member `member` has to itself. `None`: another thread is that member right now.
-    pub(super) fn own(&self, member: usize) -> Option<MutexGuard<'_, Own>> {
-        match self.own[member].try_lock() {
+    /// What member `worker` has to itself. `None`: another thread is that member right now.
+    pub(super) fn own(&self, worker: usize) -> Option<MutexGuard<'_, ThreadLocalLhs>> {
+        match self.own[worker].try_lock() {
             Ok(own) => Some(own),
             // Whatever a panic left in it is forgotten with the run.
             Err(TryLockError::Poisoned(own)) => Some(own.into_inner()),
@@ -255,7 +255,7 @@ impl Buffers {
     }
 
     /// Makes buffers as large as they must be, and notes where they are.
-    fn make_room(&mut self) {
+    fn allocate(&mut self) {
         // All of them first: values share them, and a buffer that grows may move.
         for value in &self.values {
             for buffer in value.buffers.iter().flatten() {
@@ -267,12 +267,12 @@ impl Buffers {
         }
         for own in &mut self.own {
             let own = own.get_mut().unwrap_or_else(PoisonError::into_inner);
-            own.ready.resize(self.own_length, 0.0);
+            own.packed.resize(self.thread_local_len, 0.0);
         }
         for value in &mut self.values {
-            for (span, buffer) in [&mut value.rows, &mut value.ready].into_iter().zip(value.buffers) {
+            for (span, buffer) in [&mut value.plain, &mut value.packed].into_iter().zip(value.buffers) {
                 if let Some(buffer) = buffer {
-                    *span = Span {
+                    *span = RawSlice {
                         start: self.buffers[buffer].as_mut_ptr(),
                         length: value.length,
                     };
@@ -281,14 +281,14 @@ impl Buffers {
         }
     }
 
-    pub(super) fn number(&self, value: usize) -> usize {
-        self.values[value].number
+    pub(super) fn scalar(&self, value: usize) -> usize {
+        self.values[value].scalar
     }
 
-    fn span(&self, place: Place) -> Span {
-        let span = match place {
-            Place::Rows(value) => self.values[value].rows,
-            Place::Ready(value) => self.values[value].ready,
+    fn span(&self, slot: Slot) -> RawSlice {
+        let span = match slot {
+            Slot::Plain(value) => self.values[value].plain,
+            Slot::Packed(value) => self.values[value].packed,
         };
         assert!(!span.start.is_null(), "a run reads and writes what it has set only");
         span
@@ -297,8 +297,8 @@ impl Buffers {
     /// # Safety
     /// What inputs and outputs were set to must still be there, and nobody may write it, as long as it is borrowed.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn read(&self, place: Place) -> &[f32] {
-        let span = self.span(place);
+    pub(super) unsafe fn read(&self, slot: Slot) -> &[f32] {
+        let span = self.span(slot);
         // SAFETY: so many values are there, and the caller's promise.
         unsafe { std::slice::from_raw_parts(span.start, span.length) }
     }
@@ -309,22 +309,22 @@ impl Buffers {
     /// What outputs were set to must be there as long as this lives. All outputs of a place count as one for those who make
     /// parts.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn output(&self, place: Place, width: usize) -> Output<'_> {
-        let span = self.span(place);
+    pub(super) unsafe fn output(&self, slot: Slot, width: usize) -> Output<'_> {
+        let span = self.span(slot);
         // SAFETY: so many values are there, and the caller's promise.
         unsafe { Output::at(span.start, span.length, width) }
     }
 
     /// Where a place is, and how many values it has.
-    pub(super) fn place(&self, place: Place) -> (*mut f32, usize) {
-        let span = self.span(place);
+    pub(super) fn raw(&self, slot: Slot) -> (*mut f32, usize) {
+        let span = self.span(slot);
         (span.start, span.length)
     }
 
-    fn digits_of(&self, value: usize) -> *mut Room {
+    fn byte_planes_ptr(&self, value: usize) -> *mut Scratch {
         let buffer = self.values[value].buffers[1];
-        match buffer.and_then(|buffer| self.digits.get(buffer)) {
-            Some(digits) => digits.0.get(),
+        match buffer.and_then(|buffer| self.byte_planes.get(buffer)) {
+            Some(byte_planes) => byte_planes.0.get(),
             None => panic!("a value is made ready that has no buffer"),
         }
     }
@@ -334,9 +334,9 @@ impl Buffers {
     /// # Safety
     /// Nobody may write it as long as it is borrowed.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn digits(&self, value: usize) -> &Room {
+    pub(super) unsafe fn byte_planes(&self, value: usize) -> &Scratch {
         // SAFETY: the caller's promise.
-        unsafe { &*self.digits_of(value) }
+        unsafe { &*self.byte_planes_ptr(value) }
     }
 
     /// Where a value is made ready that is digits then.
@@ -344,8 +344,8 @@ impl Buffers {
     /// # Safety
     /// Nobody else may read or write it as long as it is borrowed.
     #[allow(unsafe_code, clippy::mut_from_ref)]
-    pub(super) unsafe fn digits_mut(&self, value: usize) -> &mut Room {
+    pub(super) unsafe fn byte_planes_mut(&self, value: usize) -> &mut Scratch {
         // SAFETY: the caller's promise.
-        unsafe { &mut *self.digits_of(value) }
+        unsafe { &mut *self.byte_planes_ptr(value) }
     }
 }

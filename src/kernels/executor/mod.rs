@@ -7,7 +7,7 @@
 //! for its outputs and calls its threads together: 4 µs, three hundred times in a step.
 //!
 //! [`schedule`] says what is done and in which order, [`task`] does it, [`memory_plan`] where results are kept until nobody needs them any more. Rows
-//! that only products read go [turned](super::gemm::Turned) to where those want them, if they can.
+//! that only products read go [packed](super::gemm::PackedLhs) to where those want them, if they can.
 
 mod memory_plan;
 mod op;
@@ -20,42 +20,42 @@ mod tests;
 use std::{cell::Cell, sync::Arc};
 
 use self::{
-    memory_plan::Buffers,
-    schedule::Steps,
+    memory_plan::MemoryPlan,
+    schedule::Schedule,
     team::{Role, Team},
 };
 use super::{
-    gemm::Weights, glu_depthwise_conv::Convolution, layer_norm::Normalisation, rel_pos_attention::Attention,
-    strided_conv::Subsampling,
+    gemm::PackedWeights, glu_depthwise_conv::GluDepthwiseConv, layer_norm::LayerNorm,
+    rel_pos_attention::RelPosAttention, strided_conv::StridedConv,
 };
 
 /// An operation of a chain. Values have numbers: first the chain's inputs, then what calls give.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub(crate) work: Work,
+pub(crate) struct OpCall {
+    pub(crate) op: Op,
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
 }
 
 /// What a call does. All values are rows of float32; their widths are what the operations say.
 #[derive(Debug, Clone)]
-pub(crate) enum Work {
+pub(crate) enum Op {
     /// Inputs: rows; what is added to the result, if there is a second one.
-    Product(Arc<Weights>),
-    /// Inputs: see [`attention::Step`](super::rel_pos_attention::Step): queries, cached and new keys, cached and new values, mask, and
+    PackedMatMul(Arc<PackedWeights>),
+    /// Inputs: see [`AttentionInputs`](super::rel_pos_attention::AttentionInputs): queries, cached and new keys, cached and new values, mask, and
     /// behind them the oldest, which is no row but a number. Outputs: rows, the next caches of keys and of values.
-    Attention(Box<Attention>),
+    RelPosAttention(Box<RelPosAttention>),
     /// Inputs: rows, cache. Outputs: rows, next cache.
-    Convolution(Convolution),
-    Normalisation(Normalisation),
+    GluDepthwiseConv(GluDepthwiseConv),
+    LayerNorm(LayerNorm),
     /// Inputs: frames, mask.
-    Subsampling(Subsampling),
+    StridedConv(StridedConv),
     /// What a joint does with encoder frames and a prediction. Inputs: rows of so many values, one row. See
-    /// [`meet`](super::joint_add_relu::meet).
-    Meeting(usize),
+    /// [`add_relu`](super::joint_add_relu::add_relu).
+    JointAddRelu(usize),
     /// The gates of an LSTM layer with so many units. Inputs: what its input and what its state give them, cells. Outputs: next state,
     /// next cells. All are one row.
-    Gates(usize),
+    LstmCell(usize),
     /// Other rows of the same values, so wide.
     Reshape(usize),
 }
@@ -64,13 +64,13 @@ pub(crate) enum Work {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input {
     /// Where values are, and how wide their rows are.
-    Floats(*const [f32], usize),
-    Number(usize),
+    Tensor(*const [f32], usize),
+    Scalar(usize),
 }
 
 /// Sizes of an output of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sizes {
+pub(crate) enum OutputShape {
     Rows {
         rows: usize,
         width: usize,
@@ -81,111 +81,116 @@ pub(crate) enum Sizes {
 
 /// Why a chain cannot be made or run: what a graph says of it makes no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Misfit {
+pub(crate) enum ProgramError {
     #[error("a chain names values that it does not have")]
-    Numbers,
+    UnknownValue,
     #[error("an operation of a chain has not all inputs and outputs")]
-    Missing,
+    Arity,
     #[error("rows that an operation of a chain gets are of another width than it needs")]
-    Width,
+    WidthMismatch,
     #[error("products of a chain want the same rows in two ways")]
-    Forms,
+    LayoutConflict,
     #[error("the inputs of an operation of a chain do not fit each other")]
-    Sizes,
+    ShapeMismatch,
 }
 
 /// See the [module](self).
-pub(crate) struct Chain {
-    steps: Steps,
-    buffers: Buffers,
+pub(crate) struct Program {
+    schedule: Schedule,
+    memory: MemoryPlan,
     team: Team,
     /// Which values are outputs.
     outputs: Vec<usize>,
     /// Pieces of each phase.
-    pieces: Vec<usize>,
+    task_counts: Vec<usize>,
 }
 
-impl Chain {
+impl Program {
     /// A chain of `calls`, each of which takes what is there before it, with so many inputs, and with the values `outputs` as its
-    /// outputs, for `members` threads.
+    /// outputs, for `workers` threads.
     ///
     /// # Errors
     /// Why there can be no such chain.
-    pub(crate) fn new(calls: Vec<Call>, inputs: usize, outputs: &[usize], members: usize) -> Result<Self, Misfit> {
-        let team = Team::new(members);
-        let steps = Steps::new(calls, inputs, outputs, team.members())?;
+    pub(crate) fn new(
+        calls: Vec<OpCall>,
+        inputs: usize,
+        outputs: &[usize],
+        workers: usize,
+    ) -> Result<Self, ProgramError> {
+        let team = Team::new(workers);
+        let schedule = Schedule::new(calls, inputs, outputs, team.workers())?;
         Ok(Self {
-            buffers: Buffers::new(&steps, inputs, outputs, team.members()),
+            memory: MemoryPlan::new(&schedule, inputs, outputs, team.workers()),
             team,
             outputs: outputs.into(),
-            pieces: Vec::new(),
-            steps,
+            task_counts: Vec::new(),
+            schedule,
         })
     }
 
-    /// Runs the chain. `input` gives what an input is, `output` room for an output of these sizes, and `together` calls what it gets
+    /// Runs the chain. `input` gives what an input is, `output` room for an output of these sizes, and `parallel_for` calls what it gets
     /// with each number below its first argument, on as many threads as it likes, and waits for all of these calls. Nothing is
     /// allocated if sizes are those of the last run.
     ///
     /// # Errors
-    /// What those three say, and [`Misfit`] as one of theirs.
+    /// What those three say, and [`ProgramError`] as one of theirs.
     ///
     /// # Safety
     /// What `input` and `output` give must be there, and nobody else may write it nor read an output, until this returns. No
     /// output may have a value in common with an input or another output, but for the next cache of an attention, which may
     /// be where the cache is.
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn run<E: From<Misfit>>(
+    pub(crate) unsafe fn run<E: From<ProgramError>>(
         &mut self,
         mut input: impl FnMut(usize) -> Result<Input, E>,
-        mut output: impl FnMut(usize, Sizes) -> Result<*mut [f32], E>,
-        together: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
+        mut output: impl FnMut(usize, OutputShape) -> Result<*mut [f32], E>,
+        parallel_for: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.buffers.forget_places(&self.outputs);
-        for &number in &self.steps.reads {
+        self.memory.forget_places(&self.outputs);
+        for &number in &self.schedule.reads {
             let input = input(number)?;
-            if !self.steps.is_wide(number, input) {
-                return Err(Misfit::Width.into());
+            if !self.schedule.accepts_width(number, input) {
+                return Err(ProgramError::WidthMismatch.into());
             }
-            self.buffers.set_input(number, input);
+            self.memory.set_input(number, input);
         }
-        self.buffers.find_lengths(&self.steps)?;
+        self.memory.infer_lengths(&self.schedule)?;
         for (index, &value) in self.outputs.iter().enumerate() {
-            let sizes = self.steps.sizes(value, &self.buffers)?;
-            if !self.buffers.set_output(value, output(index, sizes)?) {
-                return Err(Misfit::Sizes.into());
+            let sizes = self.schedule.output_shape(value, &self.memory)?;
+            if !self.memory.set_output(value, output(index, sizes)?) {
+                return Err(ProgramError::ShapeMismatch.into());
             }
         }
-        self.buffers.forget_own();
-        self.steps.check(&self.buffers)?;
-        self.pieces.clear();
-        let phases = self.steps.phases();
-        self.pieces
-            .extend(phases.map(|steps| steps.iter().map(|step| step.pieces(&self.buffers)).sum::<usize>()));
-        self.team.gather();
-        let (team, pieces, steps, buffers) = (&self.team, &self.pieces[..], &self.steps, &self.buffers);
+        self.memory.invalidate_thread_local();
+        self.schedule.check(&self.memory)?;
+        self.task_counts.clear();
+        let phases = self.schedule.phases();
+        self.task_counts
+            .extend(phases.map(|schedule| schedule.iter().map(|step| step.task_count(&self.memory)).sum::<usize>()));
+        self.team.reset();
+        let (team, task_count, schedule, memory) = (&self.team, &self.task_counts[..], &self.schedule, &self.memory);
         let caller = this_thread();
-        together(team.members(), &|member| {
+        parallel_for(team.workers(), &|worker| {
             // Else it is called on two threads for one member, and what is this one's is done.
-            let Some(mut own) = buffers.own(member) else { return };
-            let work = |phase: usize, mut piece: usize| {
-                for step in steps.phase(phase) {
-                    let pieces = step.pieces(buffers);
-                    if piece < pieces {
+            let Some(mut own) = memory.own(worker) else { return };
+            let work = |phase: usize, mut task: usize| {
+                for step in schedule.phase(phase) {
+                    let task_count = step.task_count(memory);
+                    if task < task_count {
                         // SAFETY: the team does each piece once, and none before the last phase is done; no step of a phase
-                        // writes what another one of the same phase reads or writes: `Buffers` sees to it. What inputs and
+                        // writes what another one of the same phase reads or writes: `MemoryPlan` sees to it. What inputs and
                         // outputs were set to is there, as the caller promises.
-                        return unsafe { step.work(piece, buffers, &mut own) };
+                        return unsafe { step.run_task(task, memory, &mut own) };
                     }
-                    piece -= pieces;
+                    task -= task_count;
                 }
             };
             let role = match this_thread() == caller {
                 true => Role::Caller,
                 false => Role::Helper,
             };
-            team.work(member, role, pieces, work, |next| {
-                steps.ask_for(next, member, team.members(), buffers)
+            team.run(worker, role, task_count, work, |next| {
+                schedule.prefetch(next, worker, team.workers(), memory)
             });
         })
     }

@@ -7,13 +7,13 @@
 //! is its share is done by the others, and when it comes at last it finds nothing left to do. So it does not matter on how
 //! many threads the members really run, nor whether they run at the same time.
 //!
-//! Who waits for pieces that others have taken sleeps if it takes long: see [`tally`].
+//! Who waits for pieces that others have taken sleeps if it takes long: see [`completion`].
 
+mod completion;
 #[cfg(test)]
 #[cfg(loom)]
 mod model;
 mod sync;
-mod tally;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
@@ -21,27 +21,27 @@ mod tests;
 use std::ops::Range;
 
 use self::{
-    sync::{AtomicU64, AtomicUsize, Ordering, doze, spin},
-    tally::Tally,
+    completion::Completion,
+    sync::{AtomicU64, AtomicUsize, Ordering, backoff_sleep, spin},
 };
 
 /// More members have nothing to do: phases have a few dozen pieces.
-const MOST_MEMBERS: usize = 64;
+const MAX_WORKERS: usize = 64;
 
 /// A line of the processor's cache of its own (two, for they are fetched in pairs).
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Team {
-    /// How many pieces of each member's share are taken, and of which phase, counted from 1: see [`packed`].
-    taken: Box<[Line<AtomicU64>]>,
+    /// How many pieces of each member's share are taken, and of which phase, counted from 1: see [`pack_phase`].
+    claimed: Box<[CachePadded<AtomicU64>]>,
     /// Pieces that are done, of all phases.
-    done: Line<Tally>,
+    done: CachePadded<Completion>,
     /// Members at work on other threads than the caller's.
-    helpers: Line<AtomicUsize>,
+    helpers: CachePadded<AtomicUsize>,
 }
 
 /// On which thread a member is at work.
@@ -53,79 +53,81 @@ pub(super) enum Role {
 }
 
 /// Tells the others when it is dropped, which is in a panic.
-struct Breaks<'a>(&'a Tally);
+struct PanicGuard<'a>(&'a Completion);
 
-impl Drop for Breaks<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
-        self.0.give_up();
+        self.0.abort();
     }
 }
 
 /// A helper that has come.
-struct Helps<'a>(&'a AtomicUsize);
+struct HelperGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Helps<'a> {
+impl<'a> HelperGuard<'a> {
     fn new(helpers: &'a AtomicUsize) -> Self {
         helpers.fetch_add(1, Ordering::Relaxed);
         Self(helpers)
     }
 }
 
-impl Drop for Helps<'_> {
+impl Drop for HelperGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A phase and a count in one number, so that both change at once.
-fn packed(phase: usize, count: usize) -> u64 {
+fn pack_phase(phase: usize, count: usize) -> u64 {
     (phase as u64) << 32 | count as u64
 }
 
 impl Team {
-    pub(super) fn new(members: usize) -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         Self {
-            taken: (0..members.clamp(1, MOST_MEMBERS)).map(|_| Line::default()).collect(),
-            done: Line::default(),
-            helpers: Line::default(),
+            claimed: (0..workers.clamp(1, MAX_WORKERS))
+                .map(|_| CachePadded::default())
+                .collect(),
+            done: CachePadded::default(),
+            helpers: CachePadded::default(),
         }
     }
 
-    pub(super) fn members(&self) -> usize {
-        self.taken.len()
+    pub(super) fn workers(&self) -> usize {
+        self.claimed.len()
     }
 
     /// Gets ready for the first phase. Nobody may be at work.
-    pub(super) fn gather(&mut self) {
-        for taken in &mut self.taken {
-            taken.0.store(0, Ordering::Relaxed);
+    pub(super) fn reset(&mut self) {
+        for claimed in &mut self.claimed {
+            claimed.0.store(0, Ordering::Relaxed);
         }
         self.done.0.clear();
     }
 
-    /// Goes through `phases`, numbers of pieces, as member `member`. `work` gets the index of a phase and a piece of it, each
+    /// Goes through `phases`, numbers of pieces, as member `worker`. `work` gets the index of a phase and a piece of it, each
     /// of which is done once; `rest` the index of the phase that is next, before its pieces can be begun.
     /// All is done when the caller's call ends. A helper's ends when there is nothing left to take.
     /// If one of them panics, this member does, too, and the others end without the next phase.
-    pub(super) fn work(
+    pub(super) fn run(
         &self,
-        member: usize,
+        worker: usize,
         role: Role,
         phases: &[usize],
         mut work: impl FnMut(usize, usize),
         mut rest: impl FnMut(usize),
     ) {
-        let members = self.members();
-        let helps = (role == Role::Helper).then(|| Helps::new(&self.helpers.0));
-        let breaks = Breaks(&self.done.0);
+        let workers = self.workers();
+        let helper_guard = (role == Role::Helper).then(|| HelperGuard::new(&self.helpers.0));
+        let guard = PanicGuard(&self.done.0);
         let mut all = 0;
-        for (index, &pieces) in phases.iter().enumerate() {
-            all += pieces;
+        for (index, &task_count) in phases.iter().enumerate() {
+            all += task_count;
             let mut done = 0;
-            for share in (member..members).chain(0..member) {
-                let range = share * pieces / members..(share + 1) * pieces / members;
-                while let Some(piece) = self.take(share, index + 1, &range) {
-                    work(index, piece);
+            for share in (worker..workers).chain(0..worker) {
+                let range = share * task_count / workers..(share + 1) * task_count / workers;
+                while let Some(task) = self.claim_task(share, index + 1, &range) {
+                    work(index, task);
                     done += 1;
                 }
             }
@@ -139,10 +141,10 @@ impl Team {
                 break;
             }
         }
-        std::mem::forget(breaks);
-        drop(helps);
+        std::mem::forget(guard);
+        drop(helper_guard);
         if role == Role::Caller {
-            self.see_off();
+            self.wait_for_helpers();
         }
     }
 
@@ -152,32 +154,32 @@ impl Team {
     /// which may hold the processor that they need. They have no more to do than to leave. That they do not wake anybody is
     /// meant: a woken thread may take their processor at once, before they have told ONNX Runtime. Who sleeps by the clock
     /// lets them go on.
-    fn see_off(&self) {
+    fn wait_for_helpers(&self) {
         let are_gone = || (self.helpers.0.load(Ordering::Relaxed) == 0).then_some(());
         if spin(are_gone).is_some() {
             return;
         }
         while are_gone().is_none() {
-            doze();
+            backoff_sleep();
         }
     }
 
     /// A piece of a member's share in a phase that nobody has taken yet.
-    fn take(&self, share: usize, phase: usize, range: &Range<usize>) -> Option<usize> {
-        let taken = &self.taken[share].0;
-        let mut seen = taken.load(Ordering::Relaxed);
+    fn claim_task(&self, share: usize, phase: usize, range: &Range<usize>) -> Option<usize> {
+        let claimed = &self.claimed[share].0;
+        let mut seen = claimed.load(Ordering::Relaxed);
         loop {
             let count = match seen {
                 // Somebody is there who has the phase behind him: nothing is left of it.
-                later if later >= packed(phase + 1, 0) => return None,
-                now if now >= packed(phase, 0) => (now - packed(phase, 0)) as usize,
+                later if later >= pack_phase(phase + 1, 0) => return None,
+                now if now >= pack_phase(phase, 0) => (now - pack_phase(phase, 0)) as usize,
                 _ => 0,
             };
             if count >= range.len() {
                 return None;
             }
-            let next = packed(phase, count + 1);
-            match taken.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            let next = pack_phase(phase, count + 1);
+            match claimed.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(range.start + count),
                 Err(now) => seen = now,
             }

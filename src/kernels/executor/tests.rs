@@ -10,10 +10,10 @@ use std::{sync::Arc, thread};
 
 use super::*;
 use crate::kernels::{
-    gemm::{Columns, Ending, Kind, Room, Target, tests::in_each_form},
-    joint_add_relu::meet,
+    gemm::{ColumnsMut, Epilogue, GemmSpec, Scratch, Target, tests::in_each_form},
+    joint_add_relu::add_relu,
     lstm_cell, noise,
-    rel_pos_attention::{self, Cache},
+    rel_pos_attention::{self, KvRing},
 };
 
 /// An input of a test.
@@ -41,60 +41,60 @@ enum Threads {
 const THREADS: [Threads; 4] = [Threads::OfTheirOwn, Threads::Twice, Threads::One, Threads::OneBackwards];
 
 impl Threads {
-    fn call(self, members: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn call(self, workers: usize, work: &(dyn Fn(usize) + Sync)) {
         match self {
             Self::OfTheirOwn => thread::scope(|scope| {
-                for member in 0..members {
-                    scope.spawn(move || work(member));
+                for worker in 0..workers {
+                    scope.spawn(move || work(worker));
                 }
             }),
             Self::Twice => thread::scope(|scope| {
-                for member in (0..members).chain(0..members) {
-                    scope.spawn(move || work(member));
+                for worker in (0..workers).chain(0..workers) {
+                    scope.spawn(move || work(worker));
                 }
             }),
-            Self::One => (0..members).for_each(work),
-            Self::OneBackwards => (0..members).rev().for_each(work),
+            Self::One => (0..workers).for_each(work),
+            Self::OneBackwards => (0..workers).rev().for_each(work),
         }
     }
 }
 
-fn product(weights: Arc<Weights>, inputs: &[usize], output: usize) -> Call {
-    call(Work::Product(weights), inputs, &[output])
+fn product(weights: Arc<PackedWeights>, inputs: &[usize], output: usize) -> OpCall {
+    call(Op::PackedMatMul(weights), inputs, &[output])
 }
 
-fn call(work: Work, inputs: &[usize], outputs: &[usize]) -> Call {
-    Call {
-        work,
+fn call(work: Op, inputs: &[usize], outputs: &[usize]) -> OpCall {
+    OpCall {
+        op: work,
         inputs: inputs.into(),
         outputs: outputs.into(),
     }
 }
 
-fn normalisation(width: usize, seed: u32, gates: bool) -> Work {
-    Work::Normalisation(Normalisation {
+fn layer_norm(width: usize, seed: u32, gates: bool) -> Op {
+    Op::LayerNorm(LayerNorm {
         scale: noise(width, seed),
         bias: noise(width, seed + 1),
         epsilon: 1e-5,
-        gates,
+        silu: gates,
     })
 }
 
 /// Products of such depths, columns and endings, once in each form that this processor has.
-fn products(sizes: &[(usize, usize, Ending)]) -> Vec<Vec<Arc<Weights>>> {
-    let kind = |(seed, &(depth, columns, ending)): (u32, &(usize, usize, Ending))| {
-        let kind = Kind {
-            depth,
-            columns,
+fn products(sizes: &[(usize, usize, Epilogue)]) -> Vec<Vec<Arc<PackedWeights>>> {
+    let kernel = |(seed, &(depth, columns, epilogue)): (u32, &(usize, usize, Epilogue))| {
+        let kernel = GemmSpec {
+            k: depth,
+            n: columns,
             bias: Some(noise(columns, 2 * seed)),
-            ending,
+            epilogue,
         };
         // So that sums stay as large as what they are made of.
         let share = 1.5 / (depth as f32).sqrt();
         let table = noise(depth * columns, 2 * seed + 1);
-        (kind, table.into_iter().map(|value| value * share).collect())
+        (kernel, table.into_iter().map(|value| value * share).collect())
     };
-    let kinds: Vec<(Kind, Vec<f32>)> = (100..).zip(sizes).map(kind).collect();
+    let kinds: Vec<(GemmSpec, Vec<f32>)> = (100..).zip(sizes).map(kernel).collect();
     let forms = in_each_form(&kinds).into_iter();
     forms
         .map(|weights| weights.into_iter().map(Arc::new).collect())
@@ -102,12 +102,12 @@ fn products(sizes: &[(usize, usize, Ending)]) -> Vec<Vec<Arc<Weights>>> {
 }
 
 /// One product in each form.
-fn single(depth: usize, columns: usize) -> Vec<Arc<Weights>> {
-    products(&[(depth, columns, Ending::Plain)]).concat()
+fn single(depth: usize, columns: usize) -> Vec<Arc<PackedWeights>> {
+    products(&[(depth, columns, Epilogue::Identity)]).concat()
 }
 
 /// What each value is after the operations of `calls`, one after the other on this thread.
-fn one_by_one(calls: &[Call], given: &[Given]) -> Vec<Vec<f32>> {
+fn one_by_one(calls: &[OpCall], given: &[Given]) -> Vec<Vec<f32>> {
     let floats = |given: &Given| match given {
         Given::Floats(floats, _) => floats.clone(),
         Given::Number(_) => Vec::new(),
@@ -115,38 +115,38 @@ fn one_by_one(calls: &[Call], given: &[Given]) -> Vec<Vec<f32>> {
     let mut values: Vec<Vec<f32>> = given.iter().map(floats).collect();
     for call in calls {
         let input = |index: usize| &values[call.inputs[index]][..];
-        let made = match &call.work {
-            Work::Product(weights) => vec![multiplied(weights, input(0), call.inputs.get(1).map(|_| input(1)))],
-            Work::Attention(attention) => {
-                let Given::Number(oldest) = given[call.inputs[6]] else {
+        let made = match &call.op {
+            Op::PackedMatMul(weights) => vec![multiplied(weights, input(0), call.inputs.get(1).map(|_| input(1)))],
+            Op::RelPosAttention(attention) => {
+                let Given::Number(ring_head) = given[call.inputs[6]] else {
                     panic!("the oldest is a number");
                 };
-                attended(attention, &std::array::from_fn(input), oldest)
+                attended(attention, &std::array::from_fn(input), ring_head)
             }
-            Work::Convolution(convolution) => convolved(convolution, input(0), input(1)),
-            Work::Normalisation(normalisation) => {
+            Op::GluDepthwiseConv(convolution) => convolved(convolution, input(0), input(1)),
+            Op::LayerNorm(layer_norm) => {
                 let mut output = vec![f32::NAN; input(0).len()];
-                normalisation.normalise(input(0), &mut output);
+                layer_norm.normalize(input(0), &mut output);
                 vec![output]
             }
-            Work::Subsampling(subsampling) => vec![subsampled(subsampling, input(0), input(1))],
-            Work::Meeting(width) => {
+            Op::StridedConv(subsampling) => vec![subsampled(subsampling, input(0), input(1))],
+            Op::JointAddRelu(width) => {
                 let mut output = vec![f32::NAN; input(0).len()];
                 for (frame, output) in input(0).chunks(*width).zip(output.chunks_mut(*width)) {
-                    meet(frame, input(1), output);
+                    add_relu(frame, input(1), output);
                 }
                 vec![output]
             }
-            Work::Gates(units) => {
+            Op::LstmCell(units) => {
                 let (mut state, mut cells) = (vec![f32::NAN; *units], vec![f32::NAN; *units]);
-                let step = lstm_cell::Step {
+                let step = lstm_cell::LstmStep {
                     sums: [input(0), input(1)],
                     cells: input(2),
                 };
                 step.apply(0..*units, &mut state, &mut cells);
                 vec![state, cells]
             }
-            Work::Reshape(_) => vec![input(0).to_vec()],
+            Op::Reshape(_) => vec![input(0).to_vec()],
         };
         for (&output, made) in call.outputs.iter().zip(made) {
             values.resize(values.len().max(output + 1), Vec::new());
@@ -156,51 +156,51 @@ fn one_by_one(calls: &[Call], given: &[Given]) -> Vec<Vec<f32>> {
     values
 }
 
-fn multiplied(weights: &Weights, input: &[f32], more: Option<&[f32]>) -> Vec<f32> {
-    let mut values = vec![f32::NAN; input.len() / weights.depth() * weights.columns()];
-    let mut room = Room::default();
-    let input = weights.prepare(input, &mut room);
-    for piece in 0..weights.pieces() {
-        weights.multiply(piece, input, more, Columns::all(&mut values, weights.columns()));
+fn multiplied(weights: &PackedWeights, input: &[f32], more: Option<&[f32]>) -> Vec<f32> {
+    let mut values = vec![f32::NAN; input.len() / weights.k() * weights.n()];
+    let mut scratch = Scratch::default();
+    let input = weights.pack_lhs(input, &mut scratch);
+    for task in 0..weights.task_count() {
+        weights.multiply(task, input, more, ColumnsMut::all(&mut values, weights.n()));
     }
     values
 }
 
 #[allow(unsafe_code)]
-fn attended(attention: &Attention, input: &[&[f32]; 6], oldest: usize) -> Vec<Vec<f32>> {
-    let all = attention.sizes.all();
-    let mut values = vec![vec![f32::NAN; attention.sizes.frames * all]];
+fn attended(attention: &RelPosAttention, input: &[&[f32]; 6], ring_head: usize) -> Vec<Vec<f32>> {
+    let all = attention.dims.d_model();
+    let mut values = vec![vec![f32::NAN; attention.dims.frames * all]];
     values.extend([1, 3].map(|cache| vec![f32::NAN; input[cache].len()]));
     let [first, next_keys, next_values] = &mut values[..] else {
         unreachable!()
     };
     // SAFETY: all of it lives longer than the step.
-    let cache = |now: &[f32], next: &mut [f32]| unsafe { Cache::new(now.as_ptr(), next.as_mut_ptr(), now.len()) };
-    let step = rel_pos_attention::Step {
+    let cache = |now: &[f32], next: &mut [f32]| unsafe { KvRing::new(now.as_ptr(), next.as_mut_ptr(), now.len()) };
+    let step = rel_pos_attention::AttentionInputs {
         queries: input[0],
         keys: (cache(input[1], next_keys), input[2]),
         values: (cache(input[3], next_values), input[4]),
         mask: input[5],
-        oldest,
+        ring_head,
     };
-    for head in 0..attention.sizes.heads {
+    for head in 0..attention.dims.heads {
         // SAFETY: one head after the other.
         let cached = unsafe { attention.cached(head, &step) };
-        attention.attend(head, &step, cached, Target::Rows(Columns::all(first, all)));
+        attention.attend(head, &step, cached, Target::RowMajor(ColumnsMut::all(first, all)));
     }
     values
 }
 
-fn convolved(convolution: &Convolution, input: &[f32], cache: &[f32]) -> Vec<Vec<f32>> {
+fn convolved(convolution: &GluDepthwiseConv, input: &[f32], cache: &[f32]) -> Vec<Vec<f32>> {
     let (mut values, mut next) = (vec![f32::NAN; input.len() / 2], vec![f32::NAN; cache.len()]);
-    for piece in 0..convolution.pieces() {
-        let places = [&mut values, &mut next].map(|values| Columns::all(values, convolution.channels()));
-        convolution.convolve(piece, (input, cache), places.into());
+    for task in 0..convolution.task_count() {
+        let slots = [&mut values, &mut next].map(|values| ColumnsMut::all(values, convolution.channels()));
+        convolution.convolve(task, (input, cache), slots.into());
     }
     vec![values, next]
 }
 
-fn subsampled(subsampling: &Subsampling, input: &[f32], mask: &[f32]) -> Vec<f32> {
+fn subsampled(subsampling: &StridedConv, input: &[f32], mask: &[f32]) -> Vec<f32> {
     let [frames, bins] = subsampling.sizes(input.len(), mask.len()).unwrap().output;
     let mut values = vec![f32::NAN; frames * bins * subsampling.channels()];
     for (frame, row) in values.chunks_exact_mut(bins * subsampling.channels()).enumerate() {
@@ -209,28 +209,28 @@ fn subsampled(subsampling: &Subsampling, input: &[f32], mask: &[f32]) -> Vec<f32
     values
 }
 
-/// Runs a chain with room for outputs in `rooms`, and gives the sizes for which it asked.
+/// Runs a chain with room for outputs in `scratch`, and gives the sizes for which it asked.
 fn run(
-    chain: &mut Chain,
+    chain: &mut Program,
     given: &[Given],
-    rooms: &mut [Vec<f32>],
+    scratch: &mut [Vec<f32>],
     threads: Threads,
-    sizes: &mut Vec<Sizes>,
-) -> Result<(), Misfit> {
+    sizes: &mut Vec<OutputShape>,
+) -> Result<(), ProgramError> {
     sizes.clear();
-    let mut rooms = rooms.iter_mut();
+    let mut scratch = scratch.iter_mut();
     let input = |index: usize| {
         Ok(match &given[index] {
-            Given::Floats(floats, width) => Input::Floats(&raw const floats[..], *width),
-            Given::Number(number) => Input::Number(*number),
+            Given::Floats(floats, width) => Input::Tensor(&raw const floats[..], *width),
+            Given::Number(number) => Input::Scalar(*number),
         })
     };
     let output = |_: usize, size| {
         sizes.push(size);
-        Ok(&raw mut rooms.next().unwrap()[..])
+        Ok(&raw mut scratch.next().unwrap()[..])
     };
-    let together = |members: usize, work: &(dyn Fn(usize) + Sync)| {
-        threads.call(members, work);
+    let together = |workers: usize, work: &(dyn Fn(usize) + Sync)| {
+        threads.call(workers, work);
         Ok(())
     };
     // SAFETY: all of it is borrowed until the end, and lies apart.
@@ -242,17 +242,17 @@ fn run(
 
 /// A chain that is run again and again.
 struct Tested {
-    calls: Vec<Call>,
+    calls: Vec<OpCall>,
     outputs: Vec<usize>,
-    chain: Chain,
+    chain: Program,
 }
 
 impl Tested {
-    fn new(calls: &[Call], inputs: usize, outputs: &[usize], members: usize) -> Self {
+    fn new(calls: &[OpCall], inputs: usize, outputs: &[usize], workers: usize) -> Self {
         Self {
             calls: calls.into(),
             outputs: outputs.into(),
-            chain: Chain::new(calls.into(), inputs, outputs, members).unwrap(),
+            chain: Program::new(calls.into(), inputs, outputs, workers).unwrap(),
         }
     }
 
@@ -273,9 +273,9 @@ impl Tested {
             );
             assert_eq!(different, None, "value {output}, {threads:?}, of {}", got.len());
         }
-        let values = |size: &Sizes| match *size {
-            Sizes::Rows { rows, width } => rows * width,
-            Sizes::Like(input) => match &given[input] {
+        let values = |size: &OutputShape| match *size {
+            OutputShape::Rows { rows, width } => rows * width,
+            OutputShape::Like(input) => match &given[input] {
                 Given::Floats(floats, _) => floats.len(),
                 Given::Number(_) => 0,
             },
@@ -287,10 +287,10 @@ impl Tested {
 }
 
 /// Checks a chain with so many members on all kinds of threads, with each of these inputs in turn.
-fn check(calls: &[Call], inputs: usize, outputs: &[usize], given: &[Vec<Given>]) {
-    let members = if cfg!(miri) { 2..=2 } else { 1..=3 };
-    for members in members {
-        let mut tested = Tested::new(calls, inputs, outputs, members);
+fn check(calls: &[OpCall], inputs: usize, outputs: &[usize], given: &[Vec<Given>]) {
+    let workers = if cfg!(miri) { 2..=2 } else { 1..=3 };
+    for workers in workers {
+        let mut tested = Tested::new(calls, inputs, outputs, workers);
         for threads in THREADS {
             given.iter().for_each(|given| tested.check(given, threads));
         }

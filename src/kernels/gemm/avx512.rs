@@ -6,15 +6,15 @@
 
 use std::{arch::x86_64::*, mem::transmute, sync::LazyLock};
 
-use super::{Columns, epilogue::Ending};
+use super::{ColumnsMut, epilogue::Epilogue};
 
 /// Floats in a vector.
 pub(super) const LANES: usize = 16;
 
 /// Whether this processor has all that code for vectors of 512 bits is compiled for: what `pulp` asks for.
-pub(super) fn is_there() -> bool {
-    static IS_THERE: LazyLock<bool> = LazyLock::new(|| pulp::x86::V4::try_new().is_some());
-    *IS_THERE
+pub(super) fn is_supported() -> bool {
+    static IS_SUPPORTED: LazyLock<bool> = LazyLock::new(|| pulp::x86::V4::try_new().is_some());
+    *IS_SUPPORTED
 }
 
 /// Up to 16 values, and zeros.
@@ -22,23 +22,23 @@ pub(super) fn is_there() -> bool {
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn load(values: &[f32]) -> __m512 {
     // SAFETY: no more is read than there are.
-    unsafe { _mm512_maskz_loadu_ps(mask(values.len()), values.as_ptr()) }
+    unsafe { _mm512_maskz_loadu_ps(lane_mask(values.len()), values.as_ptr()) }
 }
 
 /// As many of the first of `values` as there is room for.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn store(room: &mut [f32], values: __m512) {
-    match room.len() {
+pub(super) fn store(dst: &mut [f32], values: __m512) {
+    match dst.len() {
         // SAFETY: there is room for 16 floats.
-        LANES.. => unsafe { _mm512_storeu_ps(room.as_mut_ptr(), values) },
+        LANES.. => unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), values) },
         // SAFETY: no more is written than there is room for.
-        few => unsafe { _mm512_mask_storeu_ps(room.as_mut_ptr(), mask(few), values) },
+        few => unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), lane_mask(few), values) },
     }
 }
 
 /// That of the first `count` of a vector.
-fn mask(count: usize) -> u16 {
+fn lane_mask(count: usize) -> u16 {
     match count {
         LANES.. => u16::MAX,
         few => (1 << few) - 1,
@@ -47,67 +47,67 @@ fn mask(count: usize) -> u16 {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn without_sign(values: __m512) -> __m512i {
+pub(super) fn abs_bits(values: __m512) -> __m512i {
     _mm512_and_si512(_mm512_castps_si512(values), _mm512_set1_epi32(i32::MAX))
 }
 
 /// The largest of each column of `rows`, without signs, and what is not finite above all. Floats are compared by their bits,
 /// which lie in the order of the numbers; what is not a number lies above all of them.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn largest_of_columns<const COLUMNS: usize>(rows: &[[f32; COLUMNS]]) -> [f32; COLUMNS] {
-    let mut largest = [0.0; COLUMNS];
-    for first in (0..COLUMNS).step_by(LANES) {
+pub(super) fn column_abs_max<const PANEL_WIDTH: usize>(rows: &[[f32; PANEL_WIDTH]]) -> [f32; PANEL_WIDTH] {
+    let mut abs_max = [0.0; PANEL_WIDTH];
+    for first in (0..PANEL_WIDTH).step_by(LANES) {
         let mut most = _mm512_setzero_si512();
         for row in rows {
-            most = _mm512_max_epu32(most, without_sign(load(&row[first..])));
+            most = _mm512_max_epu32(most, abs_bits(load(&row[first..])));
         }
-        let lanes = COLUMNS.min(first + LANES) - first;
+        let lanes = PANEL_WIDTH.min(first + LANES) - first;
         // SAFETY: no more is written than there is room for.
         unsafe {
-            _mm512_mask_storeu_epi32(largest[first..].as_mut_ptr().cast(), mask(lanes), most);
+            _mm512_mask_storeu_epi32(abs_max[first..].as_mut_ptr().cast(), lane_mask(lanes), most);
         }
     }
-    largest
+    abs_max
 }
 
-/// What `ending` makes of sums.
+/// What `epilogue` makes of sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn activate(value: __m512, ending: Ending) -> __m512 {
-    if ending == Ending::Plain {
+pub(super) fn activate(value: __m512, epilogue: Epilogue) -> __m512 {
+    if epilogue == Epilogue::Identity {
         return value;
     }
     // SAFETY: this function is compiled for all that `pulp` asks for beyond what every x86-64 has; both are 16 floats.
     unsafe {
         let simd = pulp::x86::V4::new_unchecked();
         let value = transmute::<__m512, pulp::f32x16>(value);
-        transmute::<pulp::f32x16, __m512>(ending.of(simd, value))
+        transmute::<pulp::f32x16, __m512>(epilogue.apply(simd, value))
     }
 }
 
-/// Ends the sums of up to 16 columns of a row: does what follows, adds `more`, which is as large as `output`, and writes them to
+/// Ends the sums of up to 16 columns of a row: does what follows, adds `residual`, which is as large as `output`, and writes them to
 /// row and column `place`, as far as the row goes.
 ///
 /// # Panics
-/// If that lies beyond the output, or `more` is of another size.
+/// If that lies beyond the output, or `residual` is of another size.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn end(
+pub(super) fn store_row(
     value: __m512,
-    ending: Ending,
-    more: Option<&[f32]>,
-    output: &mut Columns<'_>,
+    epilogue: Epilogue,
+    residual: Option<&[f32]>,
+    output: &mut ColumnsMut<'_>,
     (row, column): (usize, usize),
 ) {
-    let mut value = activate(value, ending);
+    let mut value = activate(value, epilogue);
     let whole = output.rows() * output.width();
     let start = row * output.width() + column;
-    let room = output.room(row, column);
-    let width = LANES.min(room.len());
-    if let Some(more) = more {
-        assert!(more.len() == whole);
-        value = _mm512_add_ps(value, load(&more[start..start + width]));
+    let dst = output.row_from(row, column);
+    let width = LANES.min(dst.len());
+    if let Some(residual) = residual {
+        assert!(residual.len() == whole);
+        value = _mm512_add_ps(value, load(&residual[start..start + width]));
     }
     // SAFETY: no more is written than there is room for.
-    unsafe { _mm512_mask_storeu_ps(room.as_mut_ptr(), mask(width), value) };
+    unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), lane_mask(width), value) };
 }

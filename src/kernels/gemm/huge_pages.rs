@@ -16,42 +16,42 @@ use self::interpreted::{Mmap, MmapMut};
 
 /// Size of a large page on x86-64, and on aarch64 with small pages of 4 kB.
 #[cfg(target_os = "linux")]
-const LARGE_PAGE: usize = 2 << 20;
+const HUGE_PAGE: usize = 2 << 20;
 #[cfg(not(target_os = "linux"))]
-const LARGE_PAGE: usize = 0;
+const HUGE_PAGE: usize = 0;
 
 /// Bytes for which a large page is worth what it leaves empty. The weights of a joint with 1024 labels fill half of one and nearly
 /// one, and are read in each step: in large pages a step of the 114M model at lookahead 80 ms takes 0.95 of the time.
-const WORTH_IT: usize = LARGE_PAGE / 4;
+const MIN_HUGE_PAGE_BYTES: usize = HUGE_PAGE / 4;
 
 /// Zeros behind the last byte, for whoever reads whole vectors.
-pub(super) const BEYOND: usize = 64;
+pub(super) const TAIL_PADDING: usize = 64;
 
 /// Bytes that are written once.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct PageBuffer {
     map: MmapMut,
     /// Where the first large page begins.
     start: usize,
     bytes: usize,
 }
 
-impl Pages {
+impl PageBuffer {
     /// Zeros.
     ///
     /// # Errors
     /// The system's, where there is not as much memory.
-    pub(super) fn zeros(bytes: usize) -> io::Result<Self> {
+    pub(super) fn zeroed(bytes: usize) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         // What fills little of a large page gets none.
-        let room = if bytes < WORTH_IT { 0 } else { LARGE_PAGE };
-        let whole = bytes.checked_next_multiple_of(room.max(1)).ok_or_else(too_large)?;
-        let length = whole.checked_add(room + BEYOND).ok_or_else(too_large)?;
+        let alignment = if bytes < MIN_HUGE_PAGE_BYTES { 0 } else { HUGE_PAGE };
+        let whole = bytes.checked_next_multiple_of(alignment.max(1)).ok_or_else(too_large)?;
+        let length = whole.checked_add(alignment + TAIL_PADDING).ok_or_else(too_large)?;
         let map = MmapMut::map_anon(length)?;
         // Old kernels put a mapping anywhere, and only a whole large page can be one.
-        let start = match room {
+        let start = match alignment {
             0 => 0,
-            room => map.as_ptr().align_offset(room).min(room),
+            alignment => map.as_ptr().align_offset(alignment).min(alignment),
         };
         // A wish: small pages serve as well, only slower.
         #[cfg(all(target_os = "linux", not(miri)))]
@@ -67,8 +67,8 @@ impl Pages {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn freeze(self) -> io::Result<Frozen> {
-        Ok(Frozen {
+    pub(super) fn freeze(self) -> io::Result<FrozenPages> {
+        Ok(FrozenPages {
             map: self.map.make_read_only()?,
             start: self.start,
             bytes: self.bytes,
@@ -78,20 +78,20 @@ impl Pages {
 
 /// Bytes that are read only. They begin where a page does.
 #[derive(Debug)]
-pub(super) struct Frozen {
+pub(super) struct FrozenPages {
     map: Mmap,
     start: usize,
     bytes: usize,
 }
 
-impl Frozen {
+impl FrozenPages {
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.with_beyond()[..self.bytes]
+        &self.with_padding()[..self.bytes]
     }
 
-    /// Those, and [`BEYOND`] zeros.
-    pub(super) fn with_beyond(&self) -> &[u8] {
-        &self.map[self.start..][..self.bytes + BEYOND]
+    /// Those, and [`TAIL_PADDING`] zeros.
+    pub(super) fn with_padding(&self) -> &[u8] {
+        &self.map[self.start..][..self.bytes + TAIL_PADDING]
     }
 }
 
@@ -147,9 +147,9 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         // Miri takes a minute for each of the large ones.
-        let large = [LARGE_PAGE / 2, 3 * LARGE_PAGE + 4].into_iter().filter(|_| !cfg!(miri));
+        let large = [HUGE_PAGE / 2, 3 * HUGE_PAGE + 4].into_iter().filter(|_| !cfg!(miri));
         for bytes in [0, 1, 5].into_iter().chain(large) {
-            let mut pages = Pages::zeros(bytes).unwrap();
+            let mut pages = PageBuffer::zeroed(bytes).unwrap();
             assert!(pages.bytes_mut().iter().all(|&value| value == 0));
             for (index, value) in pages.bytes_mut().iter_mut().enumerate() {
                 *value = index as u8;
@@ -157,15 +157,15 @@ mod tests {
             let frozen = pages.freeze().unwrap();
             assert_eq!(frozen.bytes().len(), bytes);
             assert!(frozen.bytes().iter().enumerate().all(|(i, &value)| value == i as u8));
-            assert_eq!(frozen.with_beyond()[bytes..], [0; BEYOND]);
-            let is_large = LARGE_PAGE > 0 && bytes >= WORTH_IT;
-            assert!(!is_large || frozen.bytes().as_ptr().addr().is_multiple_of(LARGE_PAGE));
+            assert_eq!(frozen.with_padding()[bytes..], [0; TAIL_PADDING]);
+            let is_large = HUGE_PAGE > 0 && bytes >= MIN_HUGE_PAGE_BYTES;
+            assert!(!is_large || frozen.bytes().as_ptr().addr().is_multiple_of(HUGE_PAGE));
         }
     }
 
     #[test]
     fn too_much_is_an_error() {
-        assert!(Pages::zeros(usize::MAX).is_err());
-        assert!(Pages::zeros(usize::MAX / 4).is_err());
+        assert!(PageBuffer::zeroed(usize::MAX).is_err());
+        assert!(PageBuffer::zeroed(usize::MAX / 4).is_err());
     }
 }

@@ -37,101 +37,101 @@ mod i24;
 
 use std::{io, ops::Range, sync::Arc};
 
-use self::{
-    epilogue::Column,
-    f32_kernel::Tile,
-    huge_pages::{BEYOND, Frozen, Pages},
-    weight_format::Form,
-};
 pub(crate) use self::{
-    epilogue::Ending,
-    output::{Columns, Output, Target},
-    packed_lhs::{Turned, TurnedColumns},
-    serialize::{Kept, layout},
+    epilogue::Epilogue,
+    output::{ColumnsMut, Output, Target},
+    packed_lhs::{PackedLhs, PackedLhsMut},
+    serialize::{PackedWeightsHeader, packing_id},
+};
+use self::{
+    epilogue::EpilogueParams,
+    f32_kernel::MicroTile,
+    huge_pages::{FrozenPages, PageBuffer, TAIL_PADDING},
+    weight_format::WeightFormat,
 };
 
 /// Bytes of weights that are one piece of work, at most: enough to be worth handing over, and few enough that all threads
 /// end together.
-const PIECE: usize = 256 << 10;
+const MAX_TASK_BYTES: usize = 256 << 10;
 
 /// Pieces are as many as some multiple of this, of one size: else one of two or four threads has a piece more than the
 /// others and they wait for it.
-const TOGETHER: usize = 4;
+const TASK_COUNT_MULTIPLE: usize = 4;
 
 /// Whether this processor has vector instructions that make it worth the while: x86 with vectors of 256 bits or more. On
 /// others it was not measured.
-pub fn is_fast() -> bool {
+pub fn is_supported() -> bool {
     // By what `pulp` will use: it wants more of a processor than AVX2 alone.
-    cfg!(target_arch = "x86_64") && Tile::of_this_processor().columns >= 16
+    cfg!(target_arch = "x86_64") && MicroTile::detect().columns >= 16
 }
 
 /// What a product is like.
 #[derive(Debug, Clone)]
-pub struct Kind {
+pub struct GemmSpec {
     /// Rows of its weights: values of a row of the input.
-    pub depth: usize,
+    pub k: usize,
     /// Columns of its weights: values of a row of the output.
-    pub columns: usize,
+    pub n: usize,
     /// `None`: zeros.
     pub bias: Option<Vec<f32>>,
-    pub ending: Ending,
+    pub epilogue: Epilogue,
 }
 
-/// Weights of a product: `output = input · weights + bias`.
+/// Weights of a product: `output = lhs · weights + bias`.
 #[derive(Debug)]
-pub struct Weights {
+pub struct PackedWeights {
     /// Those of others are in it, too.
-    panels: Arc<Frozen>,
+    panels: Arc<FrozenPages>,
     range: Range<usize>,
-    form: Form,
+    format: WeightFormat,
     /// What the numbers of each column are multiplied by, where they are integers.
     scales: Vec<f32>,
     bias: Vec<f32>,
-    depth: usize,
-    columns: usize,
-    ending: Ending,
+    k: usize,
+    n: usize,
+    epilogue: Epilogue,
 }
 
 /// The input of a product, ready for it.
 #[derive(Debug, Clone, Copy)]
-pub enum Rows<'a> {
-    /// For [`Form::Floats`].
-    Floats(&'a [f32]),
-    /// For [`Form::Integers`].
-    Integers(Turned<'a>),
-    /// For [`Form::Digits`].
-    Digits(&'a amx::Input),
+pub enum Lhs<'a> {
+    /// For [`WeightFormat::F32`].
+    RowMajor(&'a [f32]),
+    /// For [`WeightFormat::I24`].
+    Packed(PackedLhs<'a>),
+    /// For [`WeightFormat::BytePlanes`].
+    BytePlanes(&'a amx::Input),
 }
 
 /// How an input of a product lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Layout {
+pub(crate) enum LhsLayout {
     /// One row behind the other.
-    Rows,
-    /// As [`Turned`] has them.
-    Turned,
+    RowMajor,
+    /// As [`PackedLhs`] has them.
+    Packed,
     /// As [`amx`] take them.
-    Digits,
+    BytePlanes,
 }
 
 /// Where an input is made ready.
 #[derive(Debug, Default)]
-pub struct Room {
-    turned: Vec<f32>,
-    digits: amx::Input,
+pub struct Scratch {
+    packed_lhs: Vec<f32>,
+    byte_planes: amx::Input,
 }
 
-impl Room {
-    /// What was [made ready](Weights::prepare) for digits.
-    pub(crate) fn digits(&self) -> Rows<'_> {
-        Rows::Digits(&self.digits)
+impl Scratch {
+    /// What was [made ready](PackedWeights::pack_lhs) for digits.
+    pub(crate) fn byte_planes(&self) -> Lhs<'_> {
+        Lhs::BytePlanes(&self.byte_planes)
     }
 }
 
-impl Weights {
+impl PackedWeights {
     /// Whether rows of `depth` values are supported: multiples of 4, as all models have.
-    pub fn fits(depth: usize) -> bool {
-        depth > 0 && depth.is_multiple_of(f32_kernel::UNROLLED)
+    pub fn supports_k(depth: usize) -> bool {
+        depth > 0 && depth.is_multiple_of(f32_kernel::UNROLL)
     }
 
     /// Weights of these kinds, side by side in memory: large pages are shared, and none is left half empty for each of them.
@@ -141,45 +141,48 @@ impl Weights {
     /// The system's, where there is no memory for them.
     ///
     /// # Panics
-    /// If a depth does not [fit](Self::fits).
-    pub fn pack(kinds: Vec<Kind>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
-        let kinds = kinds.into_iter().map(|kind| (Form::best(kind.depth), kind));
-        Self::pack_as(kinds.collect(), fill)
+    /// If a depth does not [fit](Self::supports_k).
+    pub fn pack(specs: Vec<GemmSpec>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
+        let specs = specs.into_iter().map(|spec| (WeightFormat::best(spec.k), spec));
+        Self::pack_as(specs.collect(), fill)
     }
 
     /// As [`pack`](Self::pack), in these forms.
-    fn pack_as(kinds: Vec<(Form, Kind)>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
-        let sizes = kinds.iter().map(|(form, kind)| form.bytes(kind.depth, kind.columns));
+    fn pack_as(
+        specs: Vec<(WeightFormat, GemmSpec)>,
+        fill: impl Fn(usize, usize, usize, &mut [f32]),
+    ) -> io::Result<Vec<Self>> {
+        let sizes = specs.iter().map(|(format, spec)| format.packed_size(spec.k, spec.n));
         let sizes: Option<Vec<usize>> = sizes.collect();
         let sizes = sizes.ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut pages = Pages::zeros(sizes.iter().copied().fold(0, usize::saturating_add))?;
+        let mut pages = PageBuffer::zeroed(sizes.iter().copied().fold(0, usize::saturating_add))?;
         let mut rest = pages.bytes_mut();
         let mut scales = Vec::new();
-        for (index, ((form, kind), &size)) in kinds.iter().zip(&sizes).enumerate() {
-            assert!(Self::fits(kind.depth));
+        for (index, ((format, spec), &size)) in specs.iter().zip(&sizes).enumerate() {
+            assert!(Self::supports_k(spec.k));
             let (panels, others) = rest.split_at_mut(size);
             rest = others;
-            scales.push(form.write(kind, panels, |row, column, room| fill(index, row, column, room)));
+            scales.push(format.pack(spec, panels, |row, column, scratch| fill(index, row, column, scratch)));
         }
         let panels = Arc::new(pages.freeze()?);
         let mut start = 0;
-        let weights = kinds
+        let weights = specs
             .into_iter()
             .zip(scales)
             .zip(sizes)
-            .map(|(((form, kind), scales), size)| {
-                let mut bias = kind.bias.unwrap_or_default();
-                bias.resize(kind.columns.next_multiple_of(form.columns()), 0.0);
+            .map(|(((format, spec), scales), size)| {
+                let mut bias = spec.bias.unwrap_or_default();
+                bias.resize(spec.n.next_multiple_of(format.panel_width()), 0.0);
                 start += size;
                 Self {
                     panels: panels.clone(),
                     range: start - size..start,
-                    form,
+                    format,
                     scales,
                     bias,
-                    depth: kind.depth,
-                    columns: kind.columns,
-                    ending: kind.ending,
+                    k: spec.k,
+                    n: spec.n,
+                    epilogue: spec.epilogue,
                 }
             });
         Ok(weights.collect())
@@ -192,20 +195,20 @@ impl Weights {
     ///
     /// # Panics
     /// As there.
-    pub fn new(kind: Kind, fill: impl Fn(usize, usize, &mut [f32])) -> io::Result<Self> {
-        let kinds = vec![(Form::Floats, kind)];
-        let made = Self::pack_as(kinds, |_, row, column, room| fill(row, column, room))?;
+    pub fn new(spec: GemmSpec, fill: impl Fn(usize, usize, &mut [f32])) -> io::Result<Self> {
+        let specs = vec![(WeightFormat::F32, spec)];
+        let made = Self::pack_as(specs, |_, row, column, scratch| fill(row, column, scratch))?;
         made.into_iter().next().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
     /// Values of a row of the input.
-    pub fn depth(&self) -> usize {
-        self.depth
+    pub fn k(&self) -> usize {
+        self.k
     }
 
     /// Values of a row of the output.
-    pub fn columns(&self) -> usize {
-        self.columns
+    pub fn n(&self) -> usize {
+        self.n
     }
 
     /// Bytes that a product reads.
@@ -214,104 +217,114 @@ impl Weights {
     }
 
     /// Pieces into which the work can be cut: see [`multiply`](Self::multiply).
-    pub fn pieces(&self) -> usize {
-        let count = self.range.len().div_ceil(PIECE).next_multiple_of(TOGETHER);
+    pub fn task_count(&self) -> usize {
+        let count = self
+            .range
+            .len()
+            .div_ceil(MAX_TASK_BYTES)
+            .next_multiple_of(TASK_COUNT_MULTIPLE);
         count.min(self.panel_count())
     }
 
-    /// Makes `input` ready for [`multiply`](Self::multiply). Nothing is allocated if `room` held as many values before.
-    pub fn prepare<'a>(&self, input: &'a [f32], room: &'a mut Room) -> Rows<'a> {
-        match self.form {
-            Form::Floats => Rows::Floats(input),
-            Form::Integers => Rows::Integers(Turned::take(input, self.depth, &mut room.turned)),
-            Form::Digits => {
-                room.digits.take(input, self.depth);
-                Rows::Digits(&room.digits)
+    /// Makes `lhs` ready for [`multiply`](Self::multiply). Nothing is allocated if `scratch` held as many values before.
+    pub fn pack_lhs<'a>(&self, lhs: &'a [f32], scratch: &'a mut Scratch) -> Lhs<'a> {
+        match self.format {
+            WeightFormat::F32 => Lhs::RowMajor(lhs),
+            WeightFormat::I24 => Lhs::Packed(PackedLhs::pack(lhs, self.k, &mut scratch.packed_lhs)),
+            WeightFormat::BytePlanes => {
+                scratch.byte_planes.pack(lhs, self.k);
+                Lhs::BytePlanes(&scratch.byte_planes)
             }
         }
     }
 
     /// How an input must lie for [`multiply_panels`](Self::multiply_panels).
-    pub(crate) fn reads(&self) -> Layout {
-        match self.form {
-            Form::Floats => Layout::Rows,
-            Form::Integers => Layout::Turned,
-            Form::Digits => Layout::Digits,
+    pub(crate) fn lhs_layout(&self) -> LhsLayout {
+        match self.format {
+            WeightFormat::F32 => LhsLayout::RowMajor,
+            WeightFormat::I24 => LhsLayout::Packed,
+            WeightFormat::BytePlanes => LhsLayout::BytePlanes,
         }
     }
 
-    /// Whether results may go to [`Target::Turned`].
-    pub(crate) fn turns(&self) -> bool {
-        self.form == Form::Integers
+    /// Whether results may go to [`Target::Packed`].
+    pub(crate) fn can_pack_output(&self) -> bool {
+        self.format == WeightFormat::I24
     }
 
-    /// The columns of the output that piece `piece` writes: no two pieces have one in common.
-    pub fn columns_of(&self, piece: usize) -> Range<usize> {
-        self.panel_columns(self.panels_of(piece))
+    /// The columns of the output that piece `task` writes: no two pieces have one in common.
+    pub fn columns_of(&self, task: usize) -> Range<usize> {
+        self.panel_columns(self.panels_of(task))
     }
 
-    fn panels_of(&self, piece: usize) -> Range<usize> {
-        let (panels, pieces) = (self.panel_count(), self.pieces());
-        assert!(piece < pieces);
-        piece * panels / pieces..(piece + 1) * panels / pieces
+    fn panels_of(&self, task: usize) -> Range<usize> {
+        let (panels, task_count) = (self.panel_count(), self.task_count());
+        assert!(task < task_count);
+        task * panels / task_count..(task + 1) * panels / task_count
     }
 
     /// The columns of the output that these of the [panels](Self::panel_count) write: no two panels have one in common.
     pub(crate) fn panel_columns(&self, panels: Range<usize>) -> Range<usize> {
-        let column = |panel: usize| (panel * self.form.columns()).min(self.columns);
+        let column = |panel: usize| (panel * self.format.panel_width()).min(self.n);
         column(panels.start)..column(panels.end)
     }
 
-    /// Does piece `piece` of the product of `input`, row by row, plus `more`, which is as large as the output. All pieces
+    /// Does piece `task` of the product of `lhs`, row by row, plus `residual`, which is as large as the output. All pieces
     /// together, in any order and on any threads, write all of an output.
     ///
     /// # Panics
-    /// If `input`, `more` and `output` have not the same number of rows of the right width, `output` has not the
-    /// [columns](Self::columns_of) of the piece, or `input` was made ready for weights of another form.
-    pub fn multiply(&self, piece: usize, input: Rows<'_>, more: Option<&[f32]>, output: Columns<'_>) {
-        self.multiply_panels(self.panels_of(piece), input, more, Target::Rows(output));
+    /// If `lhs`, `residual` and `output` have not the same number of rows of the right width, `output` has not the
+    /// [columns](Self::columns_of) of the piece, or `lhs` was made ready for weights of another form.
+    pub fn multiply(&self, task: usize, lhs: Lhs<'_>, residual: Option<&[f32]>, output: ColumnsMut<'_>) {
+        self.multiply_panels(self.panels_of(task), lhs, residual, Target::RowMajor(output));
     }
 
     /// As [`multiply`](Self::multiply), with these of the [panels](Self::panel_count).
     ///
     /// # Panics
     /// As there; if there are no such panels; if the target is one for which these weights [must not be
-    /// used](Self::turns), or there is more to be added to it.
-    pub fn multiply_panels(&self, panels: Range<usize>, input: Rows<'_>, more: Option<&[f32]>, mut target: Target<'_>) {
+    /// used](Self::can_pack_output), or there is more to be added to it.
+    pub fn multiply_panels(
+        &self,
+        panels: Range<usize>,
+        lhs: Lhs<'_>,
+        residual: Option<&[f32]>,
+        mut target: Target<'_>,
+    ) {
         let (rows, width) = match &target {
-            Target::Rows(output) => (output.rows(), output.width()),
-            Target::Turned(turned) => (turned.rows(), turned.depth()),
+            Target::RowMajor(output) => (output.rows(), output.width()),
+            Target::Packed(packed_lhs) => (packed_lhs.rows(), packed_lhs.k()),
         };
-        assert!(width == self.columns && more.is_none_or(|more| more.len() == rows * width));
+        assert!(width == self.n && residual.is_none_or(|residual| residual.len() == rows * width));
         assert!(panels.end <= self.panel_count());
-        let columns = self.form.columns();
+        let columns = self.format.panel_width();
         let first = panels.start * columns;
         let column = |panel: usize| {
             let range = panel * columns..(panel + 1) * columns;
-            Column {
+            EpilogueParams {
                 scales: self.scales.get(range.clone()).unwrap_or_default(),
                 bias: &self.bias[range],
-                ending: self.ending,
+                epilogue: self.epilogue,
             }
         };
-        match (input, self.form, &mut target) {
-            (Rows::Floats(input), Form::Floats, Target::Rows(output)) => {
-                assert!(input.len() == rows * self.depth);
+        match (lhs, self.format, &mut target) {
+            (Lhs::RowMajor(lhs), WeightFormat::F32, Target::RowMajor(output)) => {
+                assert!(lhs.len() == rows * self.k);
                 for panel in panels {
-                    let Column { bias, ending, .. } = column(panel);
+                    let EpilogueParams { bias, epilogue, .. } = column(panel);
                     let weights = bytemuck::cast_slice(self.panel(panel));
-                    f32_kernel::multiply((input, more), weights, (bias, ending), output, panel * columns);
+                    f32_kernel::multiply((lhs, residual), weights, (bias, epilogue), output, panel * columns);
                 }
             }
-            (Rows::Integers(input), Form::Integers, target) => {
-                assert!(input.rows() == rows);
-                let panels = panels.map(|panel| (self.panel_with_beyond(panel), column(panel)));
-                i24::multiply((input, self.depth, more), panels, first, target);
+            (Lhs::Packed(lhs), WeightFormat::I24, target) => {
+                assert!(lhs.rows() == rows);
+                let panels = panels.map(|panel| (self.panel_with_padding(panel), column(panel)));
+                i24::multiply((lhs, self.k, residual), panels, first, target);
             }
-            (Rows::Digits(input), Form::Digits, Target::Rows(output)) => {
-                assert!(input.rows() == rows);
+            (Lhs::BytePlanes(lhs), WeightFormat::BytePlanes, Target::RowMajor(output)) => {
+                assert!(lhs.rows() == rows);
                 let panels = panels.map(|panel| (self.panel(panel), column(panel)));
-                amx::multiply((input, self.depth, more), panels, first, output);
+                amx::multiply((lhs, self.k, residual), panels, first, output);
             }
             _ => panic!("the input of a product was made ready for another one"),
         }
@@ -321,34 +334,34 @@ impl Weights {
     ///
     /// # Panics
     /// As [`multiply`](Self::multiply).
-    pub fn multiply_alone(&self, input: &[f32], output: &mut [f32]) {
-        let mut room = Room::default();
-        let input = self.prepare(input, &mut room);
-        for piece in 0..self.pieces() {
-            self.multiply(piece, input, None, Columns::all(output, self.columns));
+    pub fn multiply_single_threaded(&self, lhs: &[f32], output: &mut [f32]) {
+        let mut scratch = Scratch::default();
+        let lhs = self.pack_lhs(lhs, &mut scratch);
+        for task in 0..self.task_count() {
+            self.multiply(task, lhs, None, ColumnsMut::all(output, self.n));
         }
     }
 
     fn panel(&self, index: usize) -> &[u8] {
-        let panel = self.panel_with_beyond(index);
-        &panel[..panel.len() - BEYOND]
+        let panel = self.panel_with_padding(index);
+        &panel[..panel.len() - TAIL_PADDING]
     }
 
     /// A panel and what lies behind it.
-    fn panel_with_beyond(&self, index: usize) -> &[u8] {
+    fn panel_with_padding(&self, index: usize) -> &[u8] {
         let bytes = self.range.len() / self.panel_count();
-        &self.panels.with_beyond()[self.range.start + index * bytes..][..bytes + BEYOND]
+        &self.panels.with_padding()[self.range.start + index * bytes..][..bytes + TAIL_PADDING]
     }
 
     /// Lets the processor fetch the beginning of panel `panel`: as much as is asked for ahead when it is read.
-    pub(crate) fn ask_for(&self, panel: usize) {
+    pub(crate) fn prefetch_panel(&self, panel: usize) {
         if panel < self.panel_count() {
-            f32_kernel::fetch_first(self.panel(panel));
+            f32_kernel::prefetch_panel_head(self.panel(panel));
         }
     }
 
     /// Groups of columns that lie together.
     pub(crate) fn panel_count(&self) -> usize {
-        self.bias.len() / self.form.columns()
+        self.bias.len() / self.format.panel_width()
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Several threads write one output at the same time, each its own part of it. That no two of them write the same values is
 //! the one thing that the compiler cannot see. So there is one contract, that of who cuts an [`Output`] into parts: no two
-//! parts that live at the same time have a value in common. [`Columns`], [`TurnedColumns`] and slices are such parts; they are
+//! parts that live at the same time have a value in common. [`ColumnsMut`], [`PackedLhsMut`] and slices are such parts; they are
 //! written through `&mut` and check their bounds, so whatever computes what is written (products, attention, convolutions) is
 //! safe and promises nothing.
 
@@ -12,15 +12,15 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use super::TurnedColumns;
+use super::PackedLhsMut;
 
 /// Either of two ways to lay down rows.
 #[derive(Debug)]
 pub enum Target<'a> {
     /// One row behind the other.
-    Rows(Columns<'a>),
+    RowMajor(ColumnsMut<'a>),
     /// As products with [integers](super::i24) read them.
-    Turned(TurnedColumns<'a>),
+    Packed(PackedLhsMut<'a>),
 }
 
 /// Rows of the same width that threads share to write parts of them.
@@ -62,9 +62,9 @@ impl<'a> Output<'a> {
     ///
     /// # Safety
     /// As long as the part lives, nobody else may read or write what is in it, and no other part may have a value of it.
-    pub(crate) unsafe fn columns(&self, columns: Range<usize>) -> Columns<'a> {
+    pub(crate) unsafe fn columns(&self, columns: Range<usize>) -> ColumnsMut<'a> {
         assert!(columns.start <= columns.end && columns.end <= self.width);
-        Columns {
+        ColumnsMut {
             start: self.start,
             rows: self.rows,
             width: self.width,
@@ -73,16 +73,16 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// These columns of all rows, which are [turned](super::Turned).
+    /// These columns of all rows, which are [packed](super::PackedLhs).
     ///
     /// # Panics
     /// If there are no such columns.
     ///
     /// # Safety
     /// As for [`columns`](Self::columns); all parts of the output must be turned.
-    pub(crate) unsafe fn turned(&self, columns: Range<usize>) -> TurnedColumns<'a> {
+    pub(crate) unsafe fn packed(&self, columns: Range<usize>) -> PackedLhsMut<'a> {
         // SAFETY: so many values are there, and the caller's promise.
-        unsafe { TurnedColumns::at(self.start, (self.rows, self.width), columns) }
+        unsafe { PackedLhsMut::at(self.start, (self.rows, self.width), columns) }
     }
 
     /// These values of one row.
@@ -118,7 +118,7 @@ impl<'a> Output<'a> {
 
 /// Some columns of all rows of an output, which are its own. Columns have the numbers that they have in the output.
 #[derive(Debug)]
-pub struct Columns<'a> {
+pub struct ColumnsMut<'a> {
     start: *mut f32,
     rows: usize,
     width: usize,
@@ -126,7 +126,7 @@ pub struct Columns<'a> {
     values: PhantomData<&'a mut [f32]>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> ColumnsMut<'a> {
     /// All columns of rows of `width` values each.
     pub fn all(values: &'a mut [f32], width: usize) -> Self {
         Self {
@@ -152,7 +152,7 @@ impl<'a> Columns<'a> {
     /// # Panics
     /// If there is no such row, or the column is none of these.
     #[inline(always)]
-    pub(super) fn room(&mut self, row: usize, column: usize) -> &mut [f32] {
+    pub(super) fn row_from(&mut self, row: usize, column: usize) -> &mut [f32] {
         assert!(row < self.rows && self.columns.contains(&column));
         // SAFETY: row and columns lie within the output, and nobody else has these columns.
         unsafe {
@@ -164,12 +164,12 @@ impl<'a> Columns<'a> {
     /// Writes the first of `values` to row `row` from column `column` on, as far as these columns go.
     ///
     /// # Panics
-    /// As [`room`](Self::room).
+    /// As [`row_from`](Self::row_from).
     #[inline(always)]
     pub(in super::super) fn put(&mut self, row: usize, column: usize, values: &[f32]) {
-        let room = self.room(row, column);
-        let count = values.len().min(room.len());
-        room[..count].copy_from_slice(&values[..count]);
+        let dst = self.row_from(row, column);
+        let count = values.len().min(dst.len());
+        dst[..count].copy_from_slice(&values[..count]);
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
             // SAFETY: there are no others.
             assert!(panics(|| drop(unsafe { output.columns(wrong.clone()) })));
             // SAFETY: as above.
-            assert!(panics(|| drop(unsafe { output.turned(wrong.clone()) })));
+            assert!(panics(|| drop(unsafe { output.packed(wrong.clone()) })));
             // SAFETY: as above.
             assert!(panics(|| unsafe { output.part(0, wrong.clone()) }.fill(1.0)));
         }

@@ -6,58 +6,58 @@ use std::{io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Form, Pages, Weights};
+use super::{Epilogue, PackedWeights, PageBuffer, WeightFormat};
 
-/// What is known of the weights of one product besides their values. [`Weights::from_bytes`] makes weights of it.
+/// What is known of the weights of one product besides their values. [`PackedWeights::from_bytes`] makes weights of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Kept {
-    form: Form,
-    depth: usize,
-    columns: usize,
-    ending: Ending,
+pub(crate) struct PackedWeightsHeader {
+    format: WeightFormat,
+    k: usize,
+    n: usize,
+    epilogue: Epilogue,
 }
 
 /// How panels lie on this processor: weights that were kept under another name are not for it.
-pub(crate) fn layout() -> String {
-    let form = Form::best(0);
-    format!("{form:?} in panels of {}", form.columns())
+pub(crate) fn packing_id() -> String {
+    let format = WeightFormat::best(0);
+    format!("{format:?} in panels of {}", format.panel_width())
 }
 
 /// Sizes of what was kept of a product.
-struct Size {
+struct PackedSize {
     /// Floats of the bias, and of the scales if there are any.
     columns: usize,
     has_scales: bool,
     panels: usize,
 }
 
-impl Size {
+impl PackedSize {
     fn floats(&self) -> usize {
         self.columns * (1 + usize::from(self.has_scales))
     }
 }
 
-impl Kept {
+impl PackedWeightsHeader {
     /// `None`, if there is no such product here.
-    fn size(&self) -> Option<Size> {
-        let is_sound = Weights::fits(self.depth) && self.columns > 0 && self.form.is_there(self.depth);
-        let size = Size {
-            columns: self.columns.checked_next_multiple_of(self.form.columns())?,
-            has_scales: self.form.has_scales(),
-            panels: self.form.bytes(self.depth, self.columns)?,
+    fn size(&self) -> Option<PackedSize> {
+        let is_sound = PackedWeights::supports_k(self.k) && self.n > 0 && self.format.is_supported(self.k);
+        let size = PackedSize {
+            columns: self.n.checked_next_multiple_of(self.format.panel_width())?,
+            has_scales: self.format.has_scales(),
+            panels: self.format.packed_size(self.k, self.n)?,
         };
         is_sound.then_some(size)
     }
 }
 
-impl Weights {
+impl PackedWeights {
     /// What they are like.
-    pub(crate) fn kept(&self) -> Kept {
-        Kept {
-            form: self.form,
-            depth: self.depth,
-            columns: self.columns,
-            ending: self.ending,
+    pub(crate) fn header(&self) -> PackedWeightsHeader {
+        PackedWeightsHeader {
+            format: self.format,
+            k: self.k,
+            n: self.n,
+            epilogue: self.epilogue,
         }
     }
 
@@ -77,42 +77,42 @@ impl Weights {
     /// # Errors
     /// What `fill` says; the system's, where there is no memory for them; `InvalidData` where sizes do not fit each other.
     pub(crate) fn from_bytes(
-        all: &[Kept],
+        all: &[PackedWeightsHeader],
         columns: &[u8],
         panels: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<Vec<Self>> {
-        let wrong = || {
+        let invalid = || {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the sizes of products do not fit their weights",
             )
         };
-        let sizes = all.iter().map(Kept::size);
-        let sizes: Vec<Size> = sizes.collect::<Option<_>>().ok_or_else(wrong)?;
-        let sum = |of: fn(&Size) -> usize| sizes.iter().map(of).try_fold(0_usize, usize::checked_add);
-        let floats = sum(Size::floats).and_then(|floats| floats.checked_mul(size_of::<f32>()));
+        let sizes = all.iter().map(PackedWeightsHeader::size);
+        let sizes: Vec<PackedSize> = sizes.collect::<Option<_>>().ok_or_else(invalid)?;
+        let sum = |of: fn(&PackedSize) -> usize| sizes.iter().map(of).try_fold(0_usize, usize::checked_add);
+        let floats = sum(PackedSize::floats).and_then(|floats| floats.checked_mul(size_of::<f32>()));
         if sum(|size| size.panels) != Some(panels) || floats != Some(columns.len()) {
-            return Err(wrong());
+            return Err(invalid());
         }
-        let mut pages = Pages::zeros(panels)?;
+        let mut pages = PageBuffer::zeroed(panels)?;
         fill(pages.bytes_mut())?;
         let panels = Arc::new(pages.freeze()?);
 
         let mut floats = columns.as_chunks().0.iter().map(|value| f32::from_ne_bytes(*value));
         let mut start = 0;
-        let weights = all.iter().zip(sizes).map(|(kept, size)| {
+        let weights = all.iter().zip(sizes).map(|(header, size)| {
             let range = start..start + size.panels;
             start = range.end;
             Self {
                 panels: panels.clone(),
                 range,
-                form: kept.form,
+                format: header.format,
                 bias: floats.by_ref().take(size.columns).collect(),
                 scales: floats.by_ref().take(size.floats() - size.columns).collect(),
-                depth: kept.depth,
-                columns: kept.columns,
-                ending: kept.ending,
+                k: header.k,
+                n: header.n,
+                epilogue: header.epilogue,
             }
         });
         Ok(weights.collect())
@@ -123,40 +123,50 @@ impl Weights {
 mod tests {
     use super::*;
     use crate::kernels::{
-        gemm::{Kind, tests::forms},
+        gemm::{GemmSpec, tests::weight_formats},
         noise,
     };
 
-    fn weights() -> Vec<Weights> {
-        let kind = |(depth, columns, ending)| Kind {
-            depth,
-            columns,
+    fn weights() -> Vec<PackedWeights> {
+        let spec = |(depth, columns, epilogue)| GemmSpec {
+            k: depth,
+            n: columns,
             bias: Some(noise(columns, 7)),
-            ending,
+            epilogue,
         };
-        let kinds = [(8, 5, Ending::Plain), (12, 70, Ending::Silu), (4, 1, Ending::Plain)];
-        let kinds = kinds.into_iter().zip(forms().chain([Form::Floats, Form::Floats]));
-        let kinds = kinds.map(|(numbers, form)| (form, kind(numbers)));
-        Weights::pack_as(kinds.collect(), |index, row, column, room| {
-            room.copy_from_slice(&noise(room.len(), (index * 999 + row * 99 + column) as u32));
+        let specs = [
+            (8, 5, Epilogue::Identity),
+            (12, 70, Epilogue::Silu),
+            (4, 1, Epilogue::Identity),
+        ];
+        let specs = specs
+            .into_iter()
+            .zip(weight_formats().chain([WeightFormat::F32, WeightFormat::F32]));
+        let specs = specs.map(|(numbers, format)| (format, spec(numbers)));
+        PackedWeights::pack_as(specs.collect(), |index, row, column, dst| {
+            dst.copy_from_slice(&noise(dst.len(), (index * 999 + row * 99 + column) as u32));
         })
         .unwrap()
     }
 
     /// What products are like, their biases, their panels.
-    type Bytes = (Vec<Kept>, Vec<u8>, Vec<u8>);
+    type Bytes = (Vec<PackedWeightsHeader>, Vec<u8>, Vec<u8>);
 
-    fn bytes(all: &[Weights]) -> Bytes {
+    fn bytes(all: &[PackedWeights]) -> Bytes {
         (
-            all.iter().map(Weights::kept).collect(),
-            all.iter().flat_map(Weights::column_bytes).flatten().copied().collect(),
-            all.iter().flat_map(Weights::panel_bytes).copied().collect(),
+            all.iter().map(PackedWeights::header).collect(),
+            all.iter()
+                .flat_map(PackedWeights::column_bytes)
+                .flatten()
+                .copied()
+                .collect(),
+            all.iter().flat_map(PackedWeights::panel_bytes).copied().collect(),
         )
     }
 
-    fn read((kept, biases, panels): &Bytes) -> io::Result<Vec<Weights>> {
-        Weights::from_bytes(kept, biases, panels.len(), |room| {
-            room.copy_from_slice(panels);
+    fn read((header, biases, panels): &Bytes) -> io::Result<Vec<PackedWeights>> {
+        PackedWeights::from_bytes(header, biases, panels.len(), |dst| {
+            dst.copy_from_slice(panels);
             Ok(())
         })
     }
@@ -169,10 +179,10 @@ mod tests {
         let after = read(&(serde_json::from_str(&text).unwrap(), biases, panels)).unwrap();
         assert_eq!(after.len(), before.len());
         for (before, after) in before.iter().zip(&after) {
-            let input = noise(3 * before.depth(), 1);
-            let mut outputs = [(); 2].map(|()| vec![0.0; 3 * before.columns()]);
-            before.multiply_alone(&input, &mut outputs[0]);
-            after.multiply_alone(&input, &mut outputs[1]);
+            let lhs = noise(3 * before.k(), 1);
+            let mut outputs = [(); 2].map(|()| vec![0.0; 3 * before.n()]);
+            before.multiply_single_threaded(&lhs, &mut outputs[0]);
+            after.multiply_single_threaded(&lhs, &mut outputs[1]);
             assert_eq!(outputs[0], outputs[1]);
         }
     }
@@ -187,9 +197,9 @@ mod tests {
         };
         refused(|(_, biases, _)| biases.truncate(4));
         refused(|(_, _, panels)| panels.extend([0; 4]));
-        refused(|(kept, ..)| kept[0].depth = 6);
-        refused(|(kept, ..)| kept[0].columns = 0);
-        refused(|(kept, ..)| kept[1].columns = usize::MAX - 1);
-        refused(|(kept, ..)| kept.truncate(2));
+        refused(|(header, ..)| header[0].k = 6);
+        refused(|(header, ..)| header[0].n = 0);
+        refused(|(header, ..)| header[1].n = usize::MAX - 1);
+        refused(|(header, ..)| header.truncate(2));
     }
 }

@@ -8,83 +8,83 @@ use super::*;
 use crate::kernels::{cases, most, noise};
 
 /// The forms that this processor has code for.
-pub(super) fn forms() -> impl Iterator<Item = Form> {
-    let all = [Form::Floats, Form::Integers, Form::Digits];
-    all.into_iter().filter(|form| form.is_there(0))
+pub(super) fn weight_formats() -> impl Iterator<Item = WeightFormat> {
+    let all = [WeightFormat::F32, WeightFormat::I24, WeightFormat::BytePlanes];
+    all.into_iter().filter(|format| format.is_supported(0))
 }
 
 /// Products of these kinds with such weights, once in each of those forms.
-pub(in crate::kernels) fn in_each_form(kinds: &[(Kind, Vec<f32>)]) -> Vec<Vec<Weights>> {
-    let pack = |form: Form| {
-        let all = kinds.iter().map(|(kind, _)| (form, kind.clone())).collect();
-        let fill = |index: usize, row: usize, column: usize, room: &mut [f32]| {
-            let (kind, table) = &kinds[index];
-            room.copy_from_slice(&table[row * kind.columns + column..][..room.len()]);
+pub(in crate::kernels) fn in_each_form(specs: &[(GemmSpec, Vec<f32>)]) -> Vec<Vec<PackedWeights>> {
+    let pack = |format: WeightFormat| {
+        let all = specs.iter().map(|(spec, _)| (format, spec.clone())).collect();
+        let fill = |index: usize, row: usize, column: usize, dst: &mut [f32]| {
+            let (spec, table) = &specs[index];
+            dst.copy_from_slice(&table[row * spec.n + column..][..dst.len()]);
         };
-        Weights::pack_as(all, fill).unwrap()
+        PackedWeights::pack_as(all, fill).unwrap()
     };
-    forms().map(pack).collect()
+    weight_formats().map(pack).collect()
 }
 
-fn weights(form: Form, depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> Weights {
-    weights_with(form, Ending::Plain, depth, columns, bias, table)
+fn weights(format: WeightFormat, depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> PackedWeights {
+    weights_with(format, Epilogue::Identity, depth, columns, bias, table)
 }
 
 /// The second of two that are packed together, the first of which is of other numbers.
 fn weights_with(
-    form: Form,
-    ending: Ending,
+    format: WeightFormat,
+    epilogue: Epilogue,
     depth: usize,
     columns: usize,
     bias: Option<&[f32]>,
     table: &[f32],
-) -> Weights {
-    let kind = |bias: Option<&[f32]>| Kind {
-        depth,
-        columns,
+) -> PackedWeights {
+    let spec = |bias: Option<&[f32]>| GemmSpec {
+        k: depth,
+        n: columns,
         bias: bias.map(<[f32]>::to_vec),
-        ending,
+        epilogue,
     };
-    let fill = |index: usize, row: usize, column: usize, room: &mut [f32]| match index {
-        1 => room.copy_from_slice(&table[row * columns + column..][..room.len()]),
-        _ => room.fill(1e9),
+    let fill = |index: usize, row: usize, column: usize, dst: &mut [f32]| match index {
+        1 => dst.copy_from_slice(&table[row * columns + column..][..dst.len()]),
+        _ => dst.fill(1e9),
     };
-    Weights::pack_as(vec![(form, kind(None)), (form, kind(bias))], fill)
+    PackedWeights::pack_as(vec![(format, spec(None)), (format, spec(bias))], fill)
         .unwrap()
         .pop()
         .unwrap()
 }
 
-fn piece(weights: &Weights, piece: usize, input: &[f32], output: &Output<'_>) {
-    piece_and(weights, piece, input, None, output);
+fn task(weights: &PackedWeights, task: usize, lhs: &[f32], output: &Output<'_>) {
+    piece_and(weights, task, lhs, None, output);
 }
 
-fn piece_and(weights: &Weights, piece: usize, input: &[f32], more: Option<&[f32]>, output: &Output<'_>) {
-    let mut room = Room::default();
-    let input = weights.prepare(input, &mut room);
+fn piece_and(weights: &PackedWeights, task: usize, lhs: &[f32], residual: Option<&[f32]>, output: &Output<'_>) {
+    let mut dst = Scratch::default();
+    let lhs = weights.pack_lhs(lhs, &mut dst);
     // SAFETY: no test does a piece twice.
     #[allow(unsafe_code)]
-    let columns = unsafe { output.columns(weights.columns_of(piece)) };
-    weights.multiply(piece, input, more, columns);
+    let columns = unsafe { output.columns(weights.columns_of(task)) };
+    weights.multiply(task, lhs, residual, columns);
 }
 
 fn check(rows: usize, depth: usize, columns: usize, with_bias: bool) {
-    forms().for_each(|form| check_form(form, rows, depth, columns, with_bias));
+    weight_formats().for_each(|format| check_form(format, rows, depth, columns, with_bias));
 }
 
-fn check_form(form: Form, rows: usize, depth: usize, columns: usize, with_bias: bool) {
-    let (input, table) = (noise(rows * depth, 1), noise(depth * columns, 2));
+fn check_form(format: WeightFormat, rows: usize, depth: usize, columns: usize, with_bias: bool) {
+    let (lhs, table) = (noise(rows * depth, 1), noise(depth * columns, 2));
     let bias = with_bias.then(|| noise(columns, 3));
-    let weights = weights(form, depth, columns, bias.as_deref(), &table);
+    let weights = weights(format, depth, columns, bias.as_deref(), &table);
     let mut values = vec![f32::NAN; rows * columns];
     let output = Output::new(&mut values, columns);
     // Backwards: the order does not count.
-    for number in (0..weights.pieces()).rev() {
-        piece(&weights, number, &input, &output);
+    for number in (0..weights.task_count()).rev() {
+        task(&weights, number, &lhs, &output);
     }
     for row in 0..rows {
         for column in 0..columns {
-            let product = |k: usize| f64::from(input[row * depth + k]) * f64::from(table[k * columns + column]);
+            let product = |k: usize| f64::from(lhs[row * depth + k]) * f64::from(table[k * columns + column]);
             let sum: f64 = (0..depth).map(product).sum();
             let expected = sum + bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
             let got = f64::from(values[row * columns + column]);
@@ -92,7 +92,7 @@ fn check_form(form: Form, rows: usize, depth: usize, columns: usize, with_bias: 
             let most = 1e-7 * (depth + 1) as f64;
             assert!(
                 (got - expected).abs() <= most,
-                "{form:?}, {row}, {column}: {got} for {expected}"
+                "{format:?}, {row}, {column}: {got} for {expected}"
             );
         }
     }
@@ -110,16 +110,16 @@ fn sizes_of_real_layers() {
 
 #[test]
 fn several_threads_write_one_output() {
-    forms().for_each(several_threads);
+    weight_formats().for_each(several_threads);
 }
 
-fn several_threads(form: Form) {
+fn several_threads(format: WeightFormat) {
     // Several pieces; Miri takes a microsecond for each product of two numbers, and more.
     let (rows, depth, columns) = if cfg!(miri) { (3, 8, 70) } else { (14, 512, 2048) };
-    let (input, table) = (noise(rows * depth, 4), noise(depth * columns, 5));
-    let weights = weights(form, depth, columns, None, &table);
+    let (lhs, table) = (noise(rows * depth, 4), noise(depth * columns, 5));
+    let weights = weights(format, depth, columns, None, &table);
     let mut alone = vec![0.0; rows * columns];
-    weights.multiply_alone(&input, &mut alone);
+    weights.multiply_single_threaded(&lhs, &mut alone);
     let mut together = vec![0.0; rows * columns];
     let output = Output::new(&mut together, columns);
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -128,10 +128,10 @@ fn several_threads(form: Form) {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if number >= weights.pieces() {
+                    if number >= weights.task_count() {
                         break;
                     }
-                    piece(&weights, number, &input, &output);
+                    task(&weights, number, &lhs, &output);
                 }
             });
         }
@@ -142,41 +142,41 @@ fn several_threads(form: Form) {
 #[test]
 #[should_panic(expected = "assertion")]
 fn rows_of_another_width_are_refused() {
-    let weights = weights(Form::Floats, 4, 4, None, &[0.0; 16]);
-    piece(&weights, 0, &[0.0; 5], &Output::new(&mut [0.0; 4], 4));
+    let weights = weights(WeightFormat::F32, 4, 4, None, &[0.0; 16]);
+    task(&weights, 0, &[0.0; 5], &Output::new(&mut [0.0; 4], 4));
 }
 
 #[test]
 fn endings_and_sums_follow_the_product() {
-    forms().for_each(endings_and_sums);
+    weight_formats().for_each(endings_and_sums);
 }
 
-fn endings_and_sums(form: Form) {
+fn endings_and_sums(format: WeightFormat) {
     for (rows, columns) in [(1, 40), (3, 33), (14, 64), (18, 20)] {
         let depth = 8;
-        let (input, table, bias) = (noise(rows * depth, 1), noise(depth * columns, 2), noise(columns, 3));
-        let more = noise(rows * columns, 4);
-        let run = |ending: Ending, more: Option<&[f32]>| {
-            let weights = weights_with(form, ending, depth, columns, Some(&bias), &table);
+        let (lhs, table, bias) = (noise(rows * depth, 1), noise(depth * columns, 2), noise(columns, 3));
+        let residual = noise(rows * columns, 4);
+        let run = |epilogue: Epilogue, residual: Option<&[f32]>| {
+            let weights = weights_with(format, epilogue, depth, columns, Some(&bias), &table);
             let mut values = vec![f32::NAN; rows * columns];
             let output = Output::new(&mut values, columns);
-            (0..weights.pieces()).for_each(|number| piece_and(&weights, number, &input, more, &output));
+            (0..weights.task_count()).for_each(|number| piece_and(&weights, number, &lhs, residual, &output));
             values
         };
-        let plain = run(Ending::Plain, None);
-        let silu = run(Ending::Silu, None);
-        let (relu, sum) = (run(Ending::Relu, None), run(Ending::Plain, Some(&more)));
+        let plain = run(Epilogue::Identity, None);
+        let silu = run(Epilogue::Silu, None);
+        let (relu, sum) = (run(Epilogue::Relu, None), run(Epilogue::Identity, Some(&residual)));
         for (index, &x) in plain.iter().enumerate() {
             assert!((silu[index] - x / (1.0 + (-x).exp())).abs() < 5e-7);
             assert_eq!(relu[index], x.max(0.0));
-            assert!((sum[index] - (x + more[index])).abs() < 1e-7);
+            assert!((sum[index] - (x + residual[index])).abs() < 1e-7);
         }
     }
 }
 
 /// How far off products of numbers of either sign are, as a part of how far off they are in float32. Sizes of the numbers lie
 /// within `e^-spread` and `e^spread`.
-fn errors(spread: f32) -> Vec<(Form, f64)> {
+fn errors(spread: f32) -> Vec<(WeightFormat, f64)> {
     let (rows, depth, columns) = (3, 512, 48);
     let numbers = |count: usize, seed: u32| -> Vec<f32> {
         let values = noise(count, seed).into_iter().zip(noise(count, seed + 7));
@@ -184,22 +184,22 @@ fn errors(spread: f32) -> Vec<(Form, f64)> {
             .map(|(value, size)| value * (spread * size * size * size).exp())
             .collect()
     };
-    let (input, table) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
-    let errors: Vec<(Form, f64)> = forms()
-        .map(|form| {
+    let (lhs, table) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+    let errors: Vec<(WeightFormat, f64)> = weight_formats()
+        .map(|format| {
             let mut values = vec![0.0; rows * columns];
-            weights(form, depth, columns, None, &table).multiply_alone(&input, &mut values);
+            weights(format, depth, columns, None, &table).multiply_single_threaded(&lhs, &mut values);
             let errors = values.iter().enumerate().map(|(index, &value)| {
                 let (row, column) = (index / columns, index % columns);
-                let product = |k: usize| f64::from(input[row * depth + k]) * f64::from(table[k * columns + column]);
+                let product = |k: usize| f64::from(lhs[row * depth + k]) * f64::from(table[k * columns + column]);
                 (f64::from(value) - (0..depth).map(product).sum::<f64>()).powi(2)
             });
-            (form, errors.sum::<f64>().sqrt())
+            (format, errors.sum::<f64>().sqrt())
         })
         .collect();
     errors
         .iter()
-        .map(|(form, error)| (*form, error / errors[0].1))
+        .map(|(format, error)| (*format, error / errors[0].1))
         .collect()
 }
 
@@ -209,11 +209,11 @@ fn integers_are_as_exact_as_floats() {
     // not.
     for (spread, of_integers, of_digits) in [(0.0, 1.1, 0.5), (8.0, 2.5, 4.0)] {
         let errors = errors(spread);
-        for &(form, error) in &errors {
-            let most = match form {
-                Form::Floats => 1.0,
-                Form::Integers => of_integers,
-                Form::Digits => of_digits,
+        for &(format, error) in &errors {
+            let most = match format {
+                WeightFormat::F32 => 1.0,
+                WeightFormat::I24 => of_integers,
+                WeightFormat::BytePlanes => of_digits,
             };
             assert!(error <= most, "{errors:?}");
         }
@@ -222,16 +222,16 @@ fn integers_are_as_exact_as_floats() {
 
 #[test]
 fn what_is_not_a_number_stays_in_its_row() {
-    for form in forms() {
+    for format in weight_formats() {
         let (rows, depth, columns) = (3, 68, 20);
-        let mut input = noise(rows * depth, 1);
-        input[depth + 66] = f32::NAN;
+        let mut lhs = noise(rows * depth, 1);
+        lhs[depth + 66] = f32::NAN;
         let mut values = vec![0.0; rows * columns];
-        weights(form, depth, columns, None, &noise(depth * columns, 2)).multiply_alone(&input, &mut values);
+        weights(format, depth, columns, None, &noise(depth * columns, 2)).multiply_single_threaded(&lhs, &mut values);
         for (row, values) in values.chunks(columns).enumerate() {
             assert!(
                 values.iter().all(|value| value.is_nan() == (row == 1)),
-                "{form:?}: {values:?}"
+                "{format:?}: {values:?}"
             );
         }
     }

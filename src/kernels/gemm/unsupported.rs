@@ -4,23 +4,23 @@
 
 #![allow(dead_code)] // each of the two is asked for a part of it
 
-use super::ending::Column;
+use super::epilogue::EpilogueParams;
 
-pub(super) const COLUMNS: usize = 1;
+pub(super) const PANEL_WIDTH: usize = 1;
 
-pub(super) fn is_there() -> bool {
+pub(super) fn is_supported() -> bool {
     false
 }
 
-pub(super) fn are_there(_: usize) -> bool {
+pub(super) fn supports_k(_: usize) -> bool {
     false
 }
 
-pub(super) fn bytes(_: usize, _: usize) -> Option<usize> {
+pub(super) fn packed_size(_: usize, _: usize) -> Option<usize> {
     None
 }
 
-pub(super) fn pack(_: &[[f32; COLUMNS]], _: &mut [u8]) -> [f32; COLUMNS] {
+pub(super) fn pack(_: &[[f32; PANEL_WIDTH]], _: &mut [u8]) -> [f32; PANEL_WIDTH] {
     unreachable!("weights of no such form are made here")
 }
 
@@ -28,7 +28,7 @@ pub(super) fn pack(_: &[[f32; COLUMNS]], _: &mut [u8]) -> [f32; COLUMNS] {
 pub(crate) struct Input(());
 
 impl Input {
-    pub(super) fn take(&mut self, _: &[f32], _: usize) {}
+    pub(super) fn pack(&mut self, _: &[f32], _: usize) {}
 
     pub(super) fn rows(&self) -> usize {
         0
@@ -37,13 +37,13 @@ impl Input {
 
 pub(super) fn multiply<'a, Input, Output>(
     _: (Input, usize, Option<&[f32]>),
-    _: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
+    _: impl Iterator<Item = (&'a [u8], EpilogueParams<'a>)> + Clone,
     _: usize,
     _: Output,
 ) {
     unreachable!("weights of no such form are made here")
 }
 
-pub(super) fn turn(_: &[f32], _: usize, _: (usize, usize), _: &mut [f32]) {
+pub(super) fn transpose(_: &[f32], _: usize, _: (usize, usize), _: &mut [f32]) {
     unreachable!("rows are turned without vectors here")
 }

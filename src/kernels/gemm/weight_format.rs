@@ -4,75 +4,75 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, amx, f32_kernel::Tile, i24};
+use super::{GemmSpec, amx, f32_kernel::MicroTile, i24};
 
 /// How weights are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Form {
+pub(super) enum WeightFormat {
     /// As they are, for vectors.
-    Floats,
+    F32,
     /// As integers of 24 bits, for vectors: see [`fixed_point`](super::fixed_point) for how exact they are.
-    Integers,
+    I24,
     /// As digits of such integers, for matrix tiles.
-    Digits,
+    BytePlanes,
 }
 
-impl Form {
+impl WeightFormat {
     /// The fastest one for products of `depth` values on this processor.
     pub(super) fn best(depth: usize) -> Self {
-        match (amx::are_there(depth), i24::is_there()) {
-            (true, _) => Self::Digits,
-            (false, true) => Self::Integers,
-            (false, false) => Self::Floats,
+        match (amx::supports_k(depth), i24::is_supported()) {
+            (true, _) => Self::BytePlanes,
+            (false, true) => Self::I24,
+            (false, false) => Self::F32,
         }
     }
 
     /// Whether this processor can multiply `depth` values with weights of this form.
-    pub(super) fn is_there(self, depth: usize) -> bool {
+    pub(super) fn is_supported(self, depth: usize) -> bool {
         match self {
-            Self::Floats => true,
-            Self::Integers => i24::is_there(),
-            Self::Digits => amx::are_there(depth),
+            Self::F32 => true,
+            Self::I24 => i24::is_supported(),
+            Self::BytePlanes => amx::supports_k(depth),
         }
     }
 
     /// Whether columns have scales.
     pub(super) fn has_scales(self) -> bool {
-        self != Self::Floats
+        self != Self::F32
     }
 
     /// Columns of a panel.
-    pub(super) fn columns(self) -> usize {
+    pub(super) fn panel_width(self) -> usize {
         match self {
-            Self::Floats => Tile::of_this_processor().columns,
-            Self::Integers => i24::COLUMNS,
-            Self::Digits => amx::COLUMNS,
+            Self::F32 => MicroTile::detect().columns,
+            Self::I24 => i24::PANEL_WIDTH,
+            Self::BytePlanes => amx::PANEL_WIDTH,
         }
     }
 
     /// Bytes of the panels of a product of `depth` values and `columns` columns; `None`, if nothing is as large.
-    pub(super) fn bytes(self, depth: usize, columns: usize) -> Option<usize> {
+    pub(super) fn packed_size(self, depth: usize, columns: usize) -> Option<usize> {
         match self {
-            Self::Floats => {
+            Self::F32 => {
                 let row = columns
-                    .checked_next_multiple_of(self.columns())?
+                    .checked_next_multiple_of(self.panel_width())?
                     .checked_mul(size_of::<f32>())?;
                 row.checked_mul(depth)
             }
-            Self::Integers => i24::bytes(depth, columns),
-            Self::Digits => amx::bytes(depth, columns),
+            Self::I24 => i24::packed_size(depth, columns),
+            Self::BytePlanes => amx::packed_size(depth, columns),
         }
     }
 
     /// Writes a product's weights into `panels`. Gives the scales of its columns.
-    pub(super) fn write(self, kind: &Kind, panels: &mut [u8], fill: impl Fn(usize, usize, &mut [f32])) -> Vec<f32> {
-        let width = self.columns();
-        let count = kind.columns.div_ceil(width).max(1);
+    pub(super) fn pack(self, spec: &GemmSpec, panels: &mut [u8], fill: impl Fn(usize, usize, &mut [f32])) -> Vec<f32> {
+        let width = self.panel_width();
+        let count = spec.n.div_ceil(width).max(1);
         let panels = panels.chunks_exact_mut((panels.len() / count).max(1));
         match self {
-            Self::Floats => {
+            Self::F32 => {
                 for (first, panel) in (0..).step_by(width).zip(panels) {
-                    let real = width.min(kind.columns - first);
+                    let real = width.min(spec.n - first);
                     let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
                     for (row, values) in panel.chunks_exact_mut(width).enumerate() {
                         fill(row, first, &mut values[..real]);
@@ -80,22 +80,22 @@ impl Form {
                 }
                 Vec::new()
             }
-            Self::Integers => write_scaled(kind, panels, fill, i24::pack),
-            Self::Digits => write_scaled(kind, panels, fill, amx::pack),
+            Self::I24 => pack_quantized(spec, panels, fill, i24::pack),
+            Self::BytePlanes => pack_quantized(spec, panels, fill, amx::pack),
         }
     }
 }
 
 /// Brings the columns of each of `panels` to `pack`, which gives their scales.
-fn write_scaled<'a, const COLUMNS: usize>(
-    kind: &Kind,
+fn pack_quantized<'a, const PANEL_WIDTH: usize>(
+    spec: &GemmSpec,
     panels: impl Iterator<Item = &'a mut [u8]>,
     fill: impl Fn(usize, usize, &mut [f32]),
-    pack: impl Fn(&[[f32; COLUMNS]], &mut [u8]) -> [f32; COLUMNS],
+    pack: impl Fn(&[[f32; PANEL_WIDTH]], &mut [u8]) -> [f32; PANEL_WIDTH],
 ) -> Vec<f32> {
-    let mut values = vec![[0.0; COLUMNS]; kind.depth];
-    let scales = (0..).step_by(COLUMNS).zip(panels).flat_map(|(first, panel)| {
-        let real = COLUMNS.min(kind.columns - first);
+    let mut values = vec![[0.0; PANEL_WIDTH]; spec.k];
+    let scales = (0..).step_by(PANEL_WIDTH).zip(panels).flat_map(|(first, panel)| {
+        let real = PANEL_WIDTH.min(spec.n - first);
         for (row, values) in values.iter_mut().enumerate() {
             values[real..].fill(0.0);
             fill(row, first, &mut values[..real]);

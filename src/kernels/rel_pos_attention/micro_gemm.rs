@@ -7,20 +7,20 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::strided_view::{Room, Table};
-use crate::kernels::prefetch::Ahead;
+use super::strided_view::{MatrixMut, StridedView};
+use crate::kernels::prefetch::PrefetchStream;
 
 /// `sums(i) = Σ_k factors(i)[k] · row(k)`, for the first `count` rows of `sums` and its first `columns` columns. Rows are
-/// those of all `tables`, one table behind the other, and `factors(i)` has a number for each. Meanwhile memory is asked for
+/// those of all `rhs`, one table behind the other, and `factors(i)` has a number for each. Meanwhile memory is asked for
 /// what is `ahead`.
 #[inline(always)]
 pub(super) fn multiply<'a, S: Simd>(
     simd: S,
     factors: impl Fn(usize) -> &'a [f32],
-    tables: &[Table<'_>],
-    sums: &mut Room<'_>,
+    rhs: &[StridedView<'_>],
+    sums: &mut MatrixMut<'_>,
     (count, columns): (usize, usize),
-    mut ahead: Ahead,
+    mut ahead: PrefetchStream,
 ) {
     // In as many parts as there are blocks, or a few more.
     let part = ahead
@@ -32,15 +32,15 @@ pub(super) fn multiply<'a, S: Simd>(
             // Sums, as many vectors of a row and a factor must find room in registers.
             $(while count - first >= $rows && ($rows + 1) * $vectors < S::REGISTER_COUNT || $rows == 1 && first < count {
                 let factors: [&[f32]; $rows] = std::array::from_fn(|row| factors(first + row));
-                let length = sums.length;
-                let sums = &mut sums.values[first * length..][..$rows * length];
+                let row_stride = sums.row_stride;
+                let sums = &mut sums.values[first * row_stride..][..$rows * row_stride];
                 let mut column = 0;
                 macro_rules! vectors {
                     ($count:literal) => {
                         while columns - column >= $count * S::F32_LANES {
-                            ahead.fetch(part);
-                            let sums = Room { values: &mut *sums, length };
-                            simd.vectorize(Block::<$rows, $count> { factors, tables, column, sums });
+                            ahead.advance(part);
+                            let sums = MatrixMut { values: &mut *sums, row_stride };
+                            simd.vectorize(MicroTile::<$rows, $count> { factors, rhs, column, sums });
                             column += $count * S::F32_LANES;
                         }
                     };
@@ -51,7 +51,7 @@ pub(super) fn multiply<'a, S: Simd>(
                 vectors!(2);
                 vectors!(1);
                 if column < columns {
-                    edge(&factors, tables, column..columns, Room { values: sums, length });
+                    edge_tile(&factors, rhs, column..columns, MatrixMut { values: sums, row_stride });
                 }
                 first += $rows;
             })*
@@ -62,21 +62,21 @@ pub(super) fn multiply<'a, S: Simd>(
 }
 
 /// Sums of some rows and some vectors. They leave registers at its end only, so the compiler keeps none in memory.
-struct Block<'a, const ROWS: usize, const VECTORS: usize> {
+struct MicroTile<'a, const ROWS: usize, const VECTORS: usize> {
     factors: [&'a [f32]; ROWS],
-    tables: &'a [Table<'a>],
+    rhs: &'a [StridedView<'a>],
     column: usize,
-    sums: Room<'a>,
+    sums: MatrixMut<'a>,
 }
 
-impl<const ROWS: usize, const VECTORS: usize> WithSimd for Block<'_, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize> WithSimd for MicroTile<'_, ROWS, VECTORS> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let mut factors = self.factors;
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        for table in self.tables {
+        for table in self.rhs {
             let these = factors.map(|factors| &factors[..table.count]);
             factors = factors.map(|factors| &factors[table.count..]);
             for (k, row) in table.rows_from(self.column).enumerate() {
@@ -97,11 +97,11 @@ impl<const ROWS: usize, const VECTORS: usize> WithSimd for Block<'_, ROWS, VECTO
 
 /// Sums of some rows where columns do not fill a vector.
 #[inline(always)]
-fn edge(factors: &[&[f32]], tables: &[Table<'_>], columns: Range<usize>, mut sums: Room<'_>) {
+fn edge_tile(factors: &[&[f32]], rhs: &[StridedView<'_>], columns: Range<usize>, mut sums: MatrixMut<'_>) {
     for (sums, factors) in sums.rows_mut().zip(factors) {
         let sums = &mut sums[columns.clone()];
         sums.fill(0.0);
-        let rows = tables.iter().flat_map(|table| table.rows_from(columns.start));
+        let rows = rhs.iter().flat_map(|table| table.rows_from(columns.start));
         for (factor, row) in factors.iter().zip(rows) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum = factor.mul_add(*value, *sum);

@@ -20,17 +20,17 @@ use std::{cell::RefCell, ops::Range};
 
 use pulp::Arch;
 
-use self::head::{Attend, Head};
-pub(crate) use self::kv_ring::{Cache, Cached};
-use super::{gemm::Target, prefetch::Ahead};
+use self::head::{AttendHead, Head};
+pub(crate) use self::kv_ring::{CachedHead, KvRing};
+use super::{gemm::Target, prefetch::PrefetchStream};
 
 /// Values in the longest vector: rows that are worked on in vectors are padded to a multiple.
 const LANES: usize = 16;
 
 /// What does not change from step to step.
 #[derive(Debug, Clone)]
-pub(crate) struct Attention {
-    pub(crate) sizes: Sizes,
+pub(crate) struct RelPosAttention {
+    pub(crate) dims: AttentionDims,
     scale: f32,
     /// What is added to queries of contents, and to queries of positions: \[heads, width\].
     biases: [Vec<f32>; 2],
@@ -44,72 +44,72 @@ pub(crate) struct Attention {
 
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sizes {
+pub(crate) struct AttentionDims {
     pub(crate) heads: usize,
     /// Width of a head.
-    pub(crate) width: usize,
+    pub(crate) head_dim: usize,
     /// New frames.
     pub(crate) frames: usize,
     /// Cached frames.
-    pub(crate) left: usize,
+    pub(crate) left_context: usize,
 }
 
-impl Sizes {
+impl AttentionDims {
     /// Values of a frame.
-    pub(crate) fn all(self) -> usize {
-        self.heads * self.width
+    pub(crate) fn d_model(self) -> usize {
+        self.heads * self.head_dim
     }
 
-    fn keys(self) -> usize {
-        self.left + self.frames
+    fn key_count(self) -> usize {
+        self.left_context + self.frames
     }
 }
 
 /// What a step gives.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Step<'a> {
+pub(crate) struct AttentionInputs<'a> {
     /// \[frames, heads · width\].
     pub(crate) queries: &'a [f32],
     /// Cached ones and new ones, \[frames, heads · width\].
-    pub(crate) keys: (Cache<'a>, &'a [f32]),
-    pub(crate) values: (Cache<'a>, &'a [f32]),
-    /// \[frames, left + frames\]: 0, or so small a number that nothing is left.
+    pub(crate) keys: (KvRing<'a>, &'a [f32]),
+    pub(crate) values: (KvRing<'a>, &'a [f32]),
+    /// \[frames, left_context + frames\]: 0, or so small a number that nothing is left.
     pub(crate) mask: &'a [f32],
     /// Which of the cached frames is the oldest: those behind it follow it in time, then come those before it.
-    pub(crate) oldest: usize,
+    pub(crate) ring_head: usize,
 }
 
-impl Attention {
-    /// With `biases` \[heads, width\], `positions` \[heads, width, positions\] and `places` \[frames, left + frames\]: for each
+impl RelPosAttention {
+    /// With `biases` \[heads, width\], `positions` \[heads, width, positions\] and `position_indices` \[frames, left_context + frames\]: for each
     /// query and key, which of the numbers of \[frames, positions\] is theirs. `None`, if sizes do not fit each other, or
     /// places of one frame do not follow each other.
     pub(crate) fn new(
-        sizes: Sizes,
+        dims: AttentionDims,
         scale: f32,
         biases: [Vec<f32>; 2],
         positions: &[f32],
-        places: &[usize],
+        position_indices: &[usize],
     ) -> Option<Self> {
-        let (all, keys) = (sizes.all(), sizes.keys());
+        let (all, keys) = (dims.d_model(), dims.key_count());
         let count = positions.len().checked_div(all)?;
-        let fits = sizes.frames > 0
+        let fits = dims.frames > 0
             && count > 0
             && scale != 0.0
             && biases.iter().all(|bias| bias.len() == all)
             && positions.len() == all * count
-            && places.len() == sizes.frames * keys;
+            && position_indices.len() == dims.frames * keys;
         if !fits {
             return None;
         }
-        let first = |(frame, places): (usize, &[usize])| {
-            let first = places.first()?.checked_sub(frame * count)?;
-            let follow = places
+        let first = |(frame, position_indices): (usize, &[usize])| {
+            let first = position_indices.first()?.checked_sub(frame * count)?;
+            let follow = position_indices
                 .iter()
                 .enumerate()
                 .all(|(key, &place)| place == frame * count + first + key);
             (follow && first + keys <= count).then_some(first)
         };
-        let first_positions = places
+        let first_positions = position_indices
             .chunks_exact(keys)
             .enumerate()
             .map(first)
@@ -123,7 +123,7 @@ impl Attention {
             padded[..count].copy_from_slice(row);
         }
         Some(Self {
-            sizes,
+            dims,
             scale,
             biases,
             positions: padded,
@@ -132,69 +132,80 @@ impl Attention {
         })
     }
 
-    /// Whether the sizes of `step` fit.
-    pub(crate) fn takes(&self, step: &Step<'_>) -> bool {
-        let lengths = |(cached, new): (Cache<'_>, &[f32])| [cached.length(), new.len()];
-        let ([old_keys, new_keys], [old_values, new_values]) = (lengths(step.keys), lengths(step.values));
-        let [queries, mask] = [step.queries.len(), step.mask.len()];
-        self.takes_lengths([queries, old_keys, new_keys, old_values, new_values, mask], step.oldest)
+    /// Whether the sizes of `inputs` fit.
+    pub(crate) fn accepts(&self, inputs: &AttentionInputs<'_>) -> bool {
+        let lengths = |(cached, new): (KvRing<'_>, &[f32])| [cached.length(), new.len()];
+        let ([old_keys, new_keys], [old_values, new_values]) = (lengths(inputs.keys), lengths(inputs.values));
+        let [queries, mask] = [inputs.queries.len(), inputs.mask.len()];
+        self.takes_lengths(
+            [queries, old_keys, new_keys, old_values, new_values, mask],
+            inputs.ring_head,
+        )
     }
 
-    /// As [`takes`](Self::takes): how many queries, cached and new keys, cached and new values, and numbers of the mask there
+    /// As [`accepts`](Self::accepts): how many queries, cached and new keys, cached and new values, and numbers of the mask there
     /// are.
-    pub(super) fn takes_lengths(&self, lengths: [usize; 6], oldest: usize) -> bool {
-        let Sizes { frames, left, .. } = self.sizes;
-        let [old, new] = [left, frames].map(|rows| rows * self.sizes.all());
-        lengths == [new, old, new, old, new, frames * self.sizes.keys()] && oldest < left.max(1)
+    pub(super) fn takes_lengths(&self, lengths: [usize; 6], ring_head: usize) -> bool {
+        let AttentionDims {
+            frames, left_context, ..
+        } = self.dims;
+        let [old, new] = [left_context, frames].map(|rows| rows * self.dims.d_model());
+        lengths == [new, old, new, old, new, frames * self.dims.key_count()] && ring_head < left_context.max(1)
     }
 
     /// Asks memory for what [`attend`](Self::attend) will read first for a head, if its cached keys are at `keys`.
-    pub(super) fn ask_for(&self, head: usize, keys: *const f32) {
-        let size = self.sizes.left * self.sizes.width;
-        Ahead::at(keys.wrapping_add(head * size), size).fetch(usize::MAX);
+    pub(super) fn prefetch(&self, head: usize, keys: *const f32) {
+        let size = self.dims.left_context * self.dims.head_dim;
+        PrefetchStream::from_ptr(keys.wrapping_add(head * size), size).advance(usize::MAX);
     }
 
     /// The columns of the output that head `head` writes: no two heads have one in common.
     pub(crate) fn columns_of(&self, head: usize) -> Range<usize> {
-        head * self.sizes.width..(head + 1) * self.sizes.width
+        head * self.dims.head_dim..(head + 1) * self.dims.head_dim
     }
 
-    /// The parts of the caches of `step` that head `head` reads and writes.
+    /// The parts of the caches of `inputs` that head `head` reads and writes.
     ///
     /// # Panics
     /// If there is no such head.
     ///
     /// # Safety
-    /// As for [`Cache::head`], of both caches.
+    /// As for [`KvRing::head`], of both caches.
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn cached<'a>(&self, head: usize, step: &Step<'a>) -> [Cached<'a>; 2] {
+    pub(crate) unsafe fn cached<'a>(&self, head: usize, inputs: &AttentionInputs<'a>) -> [CachedHead<'a>; 2] {
         // SAFETY: the caller's promise.
-        [step.keys, step.values].map(|(cache, _)| unsafe { cache.head(head, self.sizes) })
+        [inputs.keys, inputs.values].map(|(cache, _)| unsafe { cache.head(head, self.dims) })
     }
 
     /// Does head `head`, with [what is its](Self::cached) of the caches. All heads, in any order and on any threads, write all
     /// of an output, \[frames, heads · width\], and the next caches.
     ///
     /// # Panics
-    /// If `step` is not [taken](Self::takes), or what is cached is of another size; if the output has not the
+    /// If `inputs` is not [taken](Self::accepts), or what is cached is of another size; if the output has not the
     /// [columns](Self::columns_of) of the head.
-    pub(crate) fn attend(&self, head: usize, step: &Step<'_>, cached: [Cached<'_>; 2], output: Target<'_>) {
+    pub(crate) fn attend(
+        &self,
+        head: usize,
+        inputs: &AttentionInputs<'_>,
+        cached: [CachedHead<'_>; 2],
+        output: Target<'_>,
+    ) {
         thread_local! {
             /// Room for one head, kept for the next one.
-            static ROOM: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+            static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        assert!(self.takes(step) && head < self.sizes.heads);
-        ROOM.with_borrow_mut(|room| {
+        assert!(self.accepts(inputs) && head < self.dims.heads);
+        SCRATCH.with_borrow_mut(|scratch| {
             let head = Head {
                 attention: self,
                 index: head,
-                step,
-                cached: cached.each_ref().map(Cached::rows),
+                inputs,
+                cached: cached.each_ref().map(CachedHead::rows),
             };
-            Arch::new().dispatch(Attend { head, output, room });
+            Arch::new().dispatch(AttendHead { head, output, scratch });
         });
-        for (cached, (_, new)) in cached.into_iter().zip([step.keys, step.values]) {
-            cached.renew(head, self.sizes, new, step.oldest);
+        for (cached, (_, new)) in cached.into_iter().zip([inputs.keys, inputs.values]) {
+            cached.push(head, self.dims, new, inputs.ring_head);
         }
     }
 }

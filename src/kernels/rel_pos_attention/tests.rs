@@ -7,7 +7,7 @@ use crate::kernels::{cases, gemm::Output, most, noise};
 
 /// What a layer has, before it is made ready.
 struct Layer {
-    sizes: Sizes,
+    dims: AttentionDims,
     biases: [Vec<f32>; 2],
     positions: Vec<f32>,
     places: Vec<usize>,
@@ -23,71 +23,78 @@ struct Inputs {
 }
 
 /// The same in double precision, one number at a time.
-fn slowly(layer: &Layer, scale: f32, step: &Inputs, oldest: usize) -> Vec<f64> {
-    let Sizes {
+fn slowly(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<f64> {
+    let AttentionDims {
         heads,
-        width,
+        head_dim,
         frames,
-        left,
-    } = layer.sizes;
-    let (keys, positions) = (left + frames, layer.positions.len() / (heads * width));
-    let mut output = vec![0.0; frames * heads * width];
+        left_context,
+    } = layer.dims;
+    let (keys, positions) = (left_context + frames, layer.positions.len() / (heads * head_dim));
+    let mut output = vec![0.0; frames * heads * head_dim];
     for (head, frame) in (0..heads).flat_map(|head| (0..frames).map(move |frame| (head, frame))) {
         let query = |bias: usize, d: usize| {
-            f64::from(step.queries[(frame * heads + head) * width + d])
-                + f64::from(layer.biases[bias][head * width + d])
+            f64::from(step.queries[(frame * heads + head) * head_dim + d])
+                + f64::from(layer.biases[bias][head * head_dim + d])
         };
-        let row = |both: &[Vec<f32>; 2], key: usize, d: usize| match key.checked_sub(left) {
-            Some(new) => f64::from(both[1][(new * heads + head) * width + d]),
-            None => f64::from(both[0][(head * left + (key + oldest) % left) * width + d]),
+        let row = |both: &[Vec<f32>; 2], key: usize, d: usize| match key.checked_sub(left_context) {
+            Some(new) => f64::from(both[1][(new * heads + head) * head_dim + d]),
+            None => f64::from(both[0][(head * left_context + (key + ring_head) % left_context) * head_dim + d]),
         };
         let score = |key: usize| {
             let place = layer.places[frame * keys + key];
             let (row_of, position) = (place / positions, place % positions);
             assert_eq!(row_of, frame, "every query looks into its own row");
-            let content: f64 = (0..width).map(|d| query(0, d) * row(&step.keys, key, d)).sum();
-            let place = |d: usize| f64::from(layer.positions[(head * width + d) * positions + position]);
-            let position: f64 = (0..width).map(|d| query(1, d) * place(d)).sum();
+            let content: f64 = (0..head_dim).map(|d| query(0, d) * row(&step.keys, key, d)).sum();
+            let place = |d: usize| f64::from(layer.positions[(head * head_dim + d) * positions + position]);
+            let position: f64 = (0..head_dim).map(|d| query(1, d) * place(d)).sum();
             (content + position) / f64::from(scale) + f64::from(step.mask[frame * keys + key])
         };
         let scores: Vec<f64> = (0..keys).map(score).collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
         let all: f64 = weights.iter().sum();
-        for d in 0..width {
+        for d in 0..head_dim {
             let sum: f64 = (0..keys).map(|key| weights[key] * row(&step.values, key, d)).sum();
-            output[(frame * heads + head) * width + d] = sum / all;
+            output[(frame * heads + head) * head_dim + d] = sum / all;
         }
     }
     output
 }
 
-fn check(heads: usize, width: usize, frames: usize, left: usize) {
-    let (all, keys, positions) = (heads * width, left + frames, left + 2 * frames - 1);
-    let sizes = Sizes {
+fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
+    let (all, keys, positions) = (heads * head_dim, left_context + frames, left_context + 2 * frames - 1);
+    let dims = AttentionDims {
         heads,
-        width,
+        head_dim,
         frames,
-        left,
+        left_context,
     };
     let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
     let layer = Layer {
-        sizes,
+        dims,
         biases: [noise(all, 1), noise(all, 2)],
         positions: noise(all * positions, 3),
         places: (0..frames * keys).map(|i| place(i / keys, i % keys)).collect(),
     };
-    let scale = (width as f32).sqrt();
-    let ready =
-        |positions: &[f32], places: &[usize]| Attention::new(sizes, scale, layer.biases.clone(), positions, places);
+    let scale = (head_dim as f32).sqrt();
+    let ready = |positions: &[f32], places: &[usize]| {
+        RelPosAttention::new(dims, scale, layer.biases.clone(), positions, places)
+    };
     let attention = ready(&layer.positions, &layer.places).unwrap();
     let mut mask = vec![0.0; frames * keys];
     // Some of the oldest are not there yet.
     mask.iter_mut()
         .enumerate()
-        .filter(|(i, _)| i % keys < left / 3)
+        .filter(|(i, _)| i % keys < left_context / 3)
         .for_each(|(_, m)| *m = -1e30);
-    let tables = [frames * all, left * all, frames * all, left * all, frames * all];
+    let tables = [
+        frames * all,
+        left_context * all,
+        frames * all,
+        left_context * all,
+        frames * all,
+    ];
     let [queries, old_keys, new_keys, old_values, new_values] = std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
     let inputs = Inputs {
         queries,
@@ -95,7 +102,7 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
         values: [old_values, new_values],
         mask,
     };
-    for (oldest, in_place) in [0, left / 2, left.saturating_sub(1)]
+    for (ring_head, in_place) in [0, left_context / 2, left_context.saturating_sub(1)]
         .into_iter()
         .zip([true, false, true])
     {
@@ -110,15 +117,15 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
             // SAFETY: both outlive it.
             #[allow(unsafe_code)]
             unsafe {
-                Cache::new(start, next, left * all)
+                KvRing::new(start, next, left_context * all)
             }
         });
-        let step = Step {
+        let step = AttentionInputs {
             queries: &inputs.queries,
             keys: (keys, &inputs.keys[1]),
             values: (values, &inputs.values[1]),
             mask: &inputs.mask,
-            oldest,
+            ring_head,
         };
         let mut got = vec![f32::NAN; frames * all];
         let output = Output::new(&mut got, all);
@@ -129,29 +136,32 @@ fn check(heads: usize, width: usize, frames: usize, left: usize) {
                 let columns = output.columns(attention.columns_of(head));
                 (attention.cached(head, &step), columns)
             };
-            attention.attend(head, &step, cached, Target::Rows(columns));
+            attention.attend(head, &step, cached, Target::RowMajor(columns));
         }
-        for (got, expected) in got.iter().zip(slowly(&layer, scale, &inputs, oldest)) {
+        for (got, expected) in got.iter().zip(slowly(&layer, scale, &inputs, ring_head)) {
             assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
         }
-        assert!(!attention.takes(&Step {
+        assert!(!attention.accepts(&AttentionInputs {
             mask: &inputs.mask[1..],
             ..step
         }));
-        assert!(!attention.takes(&Step {
-            oldest: left.max(1),
+        assert!(!attention.accepts(&AttentionInputs {
+            ring_head: left_context.max(1),
             ..step
         }));
         let renewed = if in_place { now } else { next };
         for (renewed, [old, new]) in renewed.iter().zip([&inputs.keys, &inputs.values]) {
             let value = |head: usize, place: usize, d: usize| {
-                let newest = (0..frames).rev().find(|frame| (oldest + frame) % left == place);
+                let newest = (0..frames)
+                    .rev()
+                    .find(|frame| (ring_head + frame) % left_context == place);
                 match newest {
-                    Some(frame) => new[(frame * heads + head) * width + d],
-                    None => old[(head * left + place) * width + d],
+                    Some(frame) => new[(frame * heads + head) * head_dim + d],
+                    None => old[(head * left_context + place) * head_dim + d],
                 }
             };
-            let expected = (0..left * all).map(|i| value(i / width / left, i / width % left, i % width));
+            let expected = (0..left_context * all)
+                .map(|i| value(i / head_dim / left_context, i / head_dim % left_context, i % head_dim));
             assert!(expected.eq(renewed.iter().copied()));
         }
     }
@@ -172,7 +182,7 @@ fn sizes_of_real_layers() {
 proptest! {
     #![proptest_config(cases(48))]
     #[test]
-    fn any_size(heads in 1_usize..4, width in 1_usize..most(40), frames in 1_usize..most(20), left in 0_usize..most(20)) {
-        check(heads, width, frames, left);
+    fn any_size(heads in 1_usize..4, head_dim in 1_usize..most(40), frames in 1_usize..most(20), left_context in 0_usize..most(20)) {
+        check(heads, head_dim, frames, left_context);
     }
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     graph::{Encoded, Graph, Precision, State, fill_shared},
-    kernels::gemm::{Kept, Weights},
+    kernels::gemm::{PackedWeights, PackedWeightsHeader},
     model::compile::Prepared,
     regular_file,
 };
@@ -48,7 +48,7 @@ struct Head {
     /// See [`Encoded::weights`].
     weights: usize,
     has_our_operations: bool,
-    products: Vec<Kept>,
+    products: Vec<PackedWeightsHeader>,
     graph: Part,
     graph_weights: Part,
     columns: Part,
@@ -127,7 +127,7 @@ impl<'a> Entry<'a> {
             precision: prepared.precision,
             weights: encoded.weights,
             has_our_operations: encoded.has_our_operations,
-            products: encoded.products.iter().map(|product| product.kept()).collect(),
+            products: encoded.products.iter().map(|product| product.header()).collect(),
             graph: Part::of(&[&compact.model])?,
             graph_weights: Part::of(&compact.weights)?,
             columns: Part::of(&[&columns])?,
@@ -206,7 +206,7 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared
     })?;
     Graph::check_kept(&model, &weights).map_err(|fault| damaged(&fault.to_string()))?;
     let columns = head.columns.read_vec(&file, places[2])?;
-    let products = Weights::from_bytes(&head.products, &columns, head.panels.length()?, |room| {
+    let products = PackedWeights::from_bytes(&head.products, &columns, head.panels.length()?, |room| {
         head.panels.read(&file, places[3], room)
     })?;
     let products = products.into_iter().map(Arc::new).collect();

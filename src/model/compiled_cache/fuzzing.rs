@@ -39,10 +39,10 @@ fn start(bytes: &[u8]) {
     });
     let Ok((prepared, _)) = read else { return };
     for weights in &prepared.encoded.products {
-        let (depth, columns) = (weights.depth(), weights.columns());
+        let (depth, columns) = (weights.k(), weights.n());
         if depth.saturating_mul(columns) <= MOST {
             let mut output = vec![0.0; columns];
-            weights.multiply_alone(&vec![1.0; depth], &mut output);
+            weights.multiply_single_threaded(&vec![1.0; depth], &mut output);
         }
     }
     // What was read can be written, and is then the same.

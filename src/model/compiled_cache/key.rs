@@ -20,8 +20,8 @@ pub(super) fn circumstances(lookahead: usize, options: &Options) -> String {
         },
         PrecisionChoice::Auto | PrecisionChoice::Fp32 => "fp32",
     };
-    let products = match gemm::is_fast() {
-        true => gemm::layout(),
+    let products = match gemm::is_supported() {
+        true => gemm::packing_id(),
         false => "none".into(),
     };
     format!(

@@ -157,18 +157,18 @@ impl<'a> Tensors<'a> {
         Ok(slice_from_raw_parts_mut(start, sizes.values()))
     }
 
-    /// Calls `work` with each number below `pieces` once, on the threads of the session. A panic in it is an error.
-    pub(super) fn for_each_piece<F: Fn(usize) + Sync>(&self, pieces: usize, work: F) -> ort::Result<()> {
+    /// Calls `work` with each number below `task_count` once, on the threads of the session. A panic in it is an error.
+    pub(super) fn for_each_piece<F: Fn(usize) + Sync>(&self, task_count: usize, work: F) -> ort::Result<()> {
         struct Pieces<F> {
             work: F,
             has_panicked: AtomicBool,
         }
-        unsafe extern "C" fn call<F: Fn(usize) + Sync>(pieces: *mut c_void, piece: usize) {
-            // SAFETY: it is the `pieces` below, which waits until all calls are done.
-            let pieces = unsafe { &*pieces.cast::<Pieces<F>>() };
+        unsafe extern "C" fn call<F: Fn(usize) + Sync>(task_count: *mut c_void, task: usize) {
+            // SAFETY: it is the `task_count` below, which waits until all calls are done.
+            let task_count = unsafe { &*task_count.cast::<Pieces<F>>() };
             // It must not unwind through ONNX Runtime. What is half written is not read: the run ends.
-            if catch_unwind(AssertUnwindSafe(|| (pieces.work)(piece))).is_err() {
-                pieces.has_panicked.store(true, Ordering::Relaxed);
+            if catch_unwind(AssertUnwindSafe(|| (task_count.work)(task))).is_err() {
+                task_count.has_panicked.store(true, Ordering::Relaxed);
             }
         }
         let api = ort::api();
@@ -182,8 +182,8 @@ impl<'a> Tensors<'a> {
             check((api.KernelContext_ParallelFor)(
                 self.context.ptr(),
                 call::<F>,
-                pieces,
-                pieces,
+                task_count,
+                task_count,
                 all,
             ))?;
         }

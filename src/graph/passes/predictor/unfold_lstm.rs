@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     graph::{WIDTH, onnx::tensor_proto::DataType, prepack_matmul::DOMAIN},
-    kernels::gemm::{Ending, Kind, Weights},
+    kernels::gemm::{Epilogue, GemmSpec, PackedWeights},
 };
 
 /// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
@@ -128,7 +128,7 @@ impl Label {
                 bytes >> 20
             ));
         }
-        if !Weights::fits(layer.width) {
+        if !PackedWeights::supports_k(layer.width) {
             return Err(format!("its embeddings have {} values", layer.width));
         }
         let fill = |row: usize, column: usize, room: &mut [f32]| {
@@ -139,15 +139,15 @@ impl Label {
                 *slot = values[row];
             }
         };
-        let kind = Kind {
-            depth: layer.width,
-            columns,
+        let kind = GemmSpec {
+            k: layer.width,
+            n: columns,
             bias: Some(layer.bias.clone()),
-            ending: Ending::Plain,
+            epilogue: Epilogue::Identity,
         };
-        let weights = Weights::new(kind, fill).map_err(|error| error.to_string())?;
+        let weights = PackedWeights::new(kind, fill).map_err(|error| error.to_string())?;
         let mut table = vec![0.0; self.labels * columns];
-        weights.multiply_alone(&self.embeddings, &mut table);
+        weights.multiply_single_threaded(&self.embeddings, &mut table);
         Ok(Value::from_floats(vec![self.labels, columns], &table))
     }
 }

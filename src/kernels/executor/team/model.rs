@@ -9,7 +9,7 @@
 //!
 //! A sleeper that nobody wakes is a deadlock here, and a piece that sees too little of the phase before it a race. What is left
 //! out: the futexes below std's lock and condition, for loom has its own in their place (which never wake by themselves); the
-//! spinning, of which one look is left; time, so [`doze`] is a turn for the others; more than three threads; and orders in which threads are
+//! spinning, of which one look is left; time, so [`backoff_sleep`] is a turn for the others; more than three threads; and orders in which threads are
 //! interrupted more often than a test says. A panic is what unwinding does here, for loom's threads are one of the system's, of
 //! which only one can unwind.
 
@@ -18,21 +18,21 @@ use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
 use super::*;
 
 /// What pieces write.
-struct Pieces(Vec<Vec<UnsafeCell<usize>>>);
+struct TaskCounts(Vec<Vec<UnsafeCell<usize>>>);
 
 // SAFETY: loom checks that accesses do not overlap: it is what is tested.
 #[allow(unsafe_code)]
-unsafe impl Sync for Pieces {}
+unsafe impl Sync for TaskCounts {}
 
-impl Pieces {
+impl TaskCounts {
     fn new(phases: &[usize]) -> Self {
-        let phase = |&pieces: &usize| (0..pieces).map(|_| UnsafeCell::new(0)).collect();
+        let phase = |&task_count: &usize| (0..task_count).map(|_| UnsafeCell::new(0)).collect();
         Self(phases.iter().map(phase).collect())
     }
 
     /// How often a piece was done, and once more if `more`.
-    fn count(&self, phase: usize, piece: usize, more: bool) -> usize {
-        let cell = &self.0[phase][piece];
+    fn count(&self, phase: usize, task: usize, more: bool) -> usize {
+        let cell = &self.0[phase][task];
         // SAFETY: loom fails where another thread has the cell at the same time.
         #[allow(unsafe_code)]
         match more {
@@ -47,8 +47,8 @@ impl Pieces {
     /// Whether each piece of the first `phases` was done once.
     fn are_done(&self, phases: usize) -> bool {
         let all = self.0.iter().enumerate().take(phases);
-        let mut all = all.flat_map(|(phase, pieces)| (0..pieces.len()).map(move |piece| (phase, piece)));
-        all.all(|(phase, piece)| self.count(phase, piece, false) == 1)
+        let mut all = all.flat_map(|(phase, task_count)| (0..task_count.len()).map(move |task| (phase, task)));
+        all.all(|(phase, task)| self.count(phase, task, false) == 1)
     }
 }
 
@@ -56,39 +56,39 @@ impl Pieces {
 struct Scene {
     team: Team,
     phases: &'static [usize],
-    pieces: Pieces,
+    counts: TaskCounts,
 }
 
 impl Scene {
-    fn new(members: usize, phases: &'static [usize]) -> Arc<Self> {
-        let mut team = Team::new(members);
-        team.gather();
+    fn new(workers: usize, phases: &'static [usize]) -> Arc<Self> {
+        let mut team = Team::new(workers);
+        team.reset();
         Arc::new(Self {
             team,
             phases,
-            pieces: Pieces::new(phases),
+            counts: TaskCounts::new(phases),
         })
     }
 
-    fn work(&self, member: usize, role: Role) {
-        let work = |phase: usize, piece: usize| {
-            assert!(self.pieces.are_done(phase));
-            assert_eq!(self.pieces.count(phase, piece, true), 1);
+    fn work(&self, worker: usize, role: Role) {
+        let work = |phase: usize, task: usize| {
+            assert!(self.counts.are_done(phase));
+            assert_eq!(self.counts.count(phase, task, true), 1);
         };
-        self.team.work(member, role, self.phases, work, |_| ());
+        self.team.run(worker, role, self.phases, work, |_| ());
     }
 
     /// Whether this member took a piece of its own share in the first phase, and panicked.
-    fn panic(&self, member: usize) -> bool {
-        let members = self.team.members();
-        let range = member * self.phases[0] / members..(member + 1) * self.phases[0] / members;
-        let helps = Helps::new(&self.team.helpers.0);
-        let taken = self.team.take(member, 1, &range);
-        if taken.is_some() {
-            drop(Breaks(&self.team.done.0));
+    fn panic(&self, worker: usize) -> bool {
+        let workers = self.team.workers();
+        let range = worker * self.phases[0] / workers..(worker + 1) * self.phases[0] / workers;
+        let helper_guard = HelperGuard::new(&self.team.helpers.0);
+        let claimed = self.team.claim_task(worker, 1, &range);
+        if claimed.is_some() {
+            drop(PanicGuard(&self.team.done.0));
         }
-        drop(helps);
-        taken.is_some()
+        drop(helper_guard);
+        claimed.is_some()
     }
 }
 
@@ -103,23 +103,23 @@ fn explore(interruptions: Option<usize>, test: impl Fn() + Sync + Send + 'static
 /// Goes through phases on as many threads as there are lists of members, each one after the other. The first is the caller.
 fn check(interruptions: usize, phases: &'static [usize], threads: &'static [&'static [usize]]) {
     explore(Some(interruptions), move || {
-        let members = threads
+        let workers = threads
             .iter()
             .flat_map(|list| list.iter())
             .max()
             .map_or(1, |most| most + 1);
-        let scene = Scene::new(members, phases);
+        let scene = Scene::new(workers, phases);
         let helpers: Vec<_> = threads[1..]
             .iter()
             .map(|list| {
                 let scene = scene.clone();
-                thread::spawn(move || list.iter().for_each(|&member| scene.work(member, Role::Helper)))
+                thread::spawn(move || list.iter().for_each(|&worker| scene.work(worker, Role::Helper)))
             })
             .collect();
-        for &member in threads[0] {
-            scene.work(member, Role::Caller);
+        for &worker in threads[0] {
+            scene.work(worker, Role::Caller);
             // The caller goes on with what all have written.
-            assert!(scene.pieces.are_done(phases.len()));
+            assert!(scene.counts.are_done(phases.len()));
         }
         for helper in helpers {
             helper.join().unwrap();
@@ -131,15 +131,15 @@ fn check(interruptions: usize, phases: &'static [usize], threads: &'static [&'st
 fn all_who_sleep_are_woken() {
     for breaks in [false, true] {
         explore(None, move || {
-            let tally = Arc::new(Tally::default());
+            let completion = Arc::new(Completion::default());
             let waits = || {
-                let tally = tally.clone();
-                thread::spawn(move || tally.wait(1).is_err())
+                let completion = completion.clone();
+                thread::spawn(move || completion.wait(1).is_err())
             };
             let waiting = [waits(), waits()];
             match breaks {
-                true => tally.give_up(),
-                false => tally.add(1, 1),
+                true => completion.abort(),
+                false => completion.add(1, 1),
             }
             for waits in waiting {
                 assert_eq!(waits.join().unwrap(), breaks);
@@ -167,14 +167,14 @@ fn a_member_that_comes_late() {
 
 #[test]
 fn a_panic_wakes_all() {
-    for members in [2, 3] {
+    for workers in [2, 3] {
         explore(Some(1), move || {
-            let scene = Scene::new(members, &[3, 1]);
+            let scene = Scene::new(workers, &[3, 1]);
             let panics = {
                 let scene = scene.clone();
-                thread::spawn(move || scene.panic(members - 1))
+                thread::spawn(move || scene.panic(workers - 1))
             };
-            let helper = (members > 2).then(|| {
+            let helper = (workers > 2).then(|| {
                 let scene = scene.clone();
                 thread::spawn(move || scene.work(1, Role::Helper))
             });
@@ -182,7 +182,7 @@ fn a_panic_wakes_all() {
             if let Some(helper) = helper {
                 helper.join().unwrap();
             }
-            assert!(panics.join().unwrap() || scene.pieces.are_done(2));
+            assert!(panics.join().unwrap() || scene.counts.are_done(2));
         });
     }
 }

@@ -16,7 +16,7 @@ pub(super) use loom::{
         Condvar, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    thread::yield_now as doze,
+    thread::yield_now as backoff_sleep,
 };
 #[cfg(not(loom))]
 pub(super) use std::sync::{
@@ -26,24 +26,24 @@ pub(super) use std::sync::{
 
 /// For how long a thread spins. What it waits for comes sooner, unless the system took another thread's processor away.
 #[cfg(not(loom))]
-const PATIENCE: Duration = Duration::from_micros(50);
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// Looks between two at the clock, which takes longer than they do.
 #[cfg(not(loom))]
-const LOOKS: usize = 100;
+const SPINS_PER_CLOCK_CHECK: usize = 100;
 
 /// What `look` finds, if it does within a moment.
 #[cfg(not(loom))]
 pub(super) fn spin<T>(look: impl Fn() -> Option<T>) -> Option<T> {
     let mut start = None;
     loop {
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS_PER_CLOCK_CHECK {
             if let Some(found) = look() {
                 return Some(found);
             }
             spin_loop();
         }
-        if start.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+        if start.get_or_insert_with(Instant::now).elapsed() >= SPIN_TIME {
             return None;
         }
     }
@@ -57,6 +57,6 @@ pub(super) fn spin<T>(look: impl Fn() -> Option<T>) -> Option<T> {
 
 /// Sleeps for a moment, in which another thread gets this one's processor.
 #[cfg(not(loom))]
-pub(super) fn doze() {
-    sleep(PATIENCE);
+pub(super) fn backoff_sleep() {
+    sleep(SPIN_TIME);
 }

@@ -5,30 +5,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::*;
 
 /// Goes through phases on as many threads as `threads` has lists of members, each one after the other. The first is the caller.
-fn check(members: usize, phases: &[usize], threads: &[&[usize]]) {
-    let mut team = Team::new(members);
-    assert_eq!(team.members(), members);
+fn check(workers: usize, phases: &[usize], threads: &[&[usize]]) {
+    let mut team = Team::new(workers);
+    assert_eq!(team.workers(), workers);
     for _ in 0..50 {
-        team.gather();
+        team.reset();
         let counts: Vec<Vec<AtomicUsize>> = phases
             .iter()
-            .map(|&pieces| (0..pieces).map(|_| AtomicUsize::new(0)).collect())
+            .map(|&task_count| (0..task_count).map(|_| AtomicUsize::new(0)).collect())
             .collect();
         let (team, counts) = (&team, &counts);
         std::thread::scope(|scope| {
             for (index, list) in threads.iter().enumerate() {
                 let role = role(index);
                 scope.spawn(move || {
-                    for &member in *list {
-                        let work = |phase: usize, piece: usize| {
+                    for &worker in *list {
+                        let work = |phase: usize, task: usize| {
                             // All before is done, nothing behind is begun.
                             let is_done = |count: &AtomicUsize| count.load(Ordering::Relaxed) == 1;
                             assert!(counts[..phase].iter().flatten().all(is_done));
                             let later = counts[phase + 1..].iter().flatten();
                             assert!(later.into_iter().all(|count| count.load(Ordering::Relaxed) == 0));
-                            counts[phase][piece].fetch_add(1, Ordering::Relaxed);
+                            counts[phase][task].fetch_add(1, Ordering::Relaxed);
                         };
-                        team.work(member, role, phases, work, |_| ());
+                        team.run(worker, role, phases, work, |_| ());
                         let all = || counts.iter().flatten().map(|count| count.load(Ordering::Relaxed));
                         assert!(role == Role::Helper || all().all(|count| count == 1));
                     }
@@ -68,21 +68,21 @@ fn no_member_waits_for_one_that_panicked() {
     let phases = [4, 3, 4];
     let mut team = Team::new(2);
     for _ in 0..50 {
-        team.gather();
+        team.reset();
         let last = AtomicUsize::new(0);
-        let go = |member: usize| {
-            let work = |phase: usize, piece: usize| {
+        let go = |worker: usize| {
+            let work = |phase: usize, task: usize| {
                 last.fetch_max(phase, Ordering::Relaxed);
-                assert!((phase, piece) != (1, 2), "meant");
+                assert!((phase, task) != (1, 2), "meant");
             };
             catch_unwind(AssertUnwindSafe(|| {
-                team.work(member, role(member), &phases, work, |_| ())
+                team.run(worker, role(worker), &phases, work, |_| ())
             }))
             .is_err()
         };
         let panics = std::thread::scope(|scope| {
             let go = &go;
-            let threads = [0, 1].map(|member| scope.spawn(move || go(member)));
+            let threads = [0, 1].map(|worker| scope.spawn(move || go(worker)));
             threads.map(|thread| thread.join().unwrap())
         });
         assert_eq!(panics.iter().filter(|&&panicked| panicked).count(), 1);
@@ -113,7 +113,7 @@ fn who_waits_for_long_sleeps_and_is_woken() {
     const PHASES: [usize; 20] = [1; 20];
     let mut team = Team::new(2);
     for (worker, waiter) in [(Role::Helper, Role::Caller), (Role::Caller, Role::Helper)] {
-        team.gather();
+        team.reset();
         let (is_begun, begun) = channel();
         let (tell, told) = channel();
         std::thread::scope(|scope| {
@@ -121,7 +121,7 @@ fn who_waits_for_long_sleeps_and_is_woken() {
             let waits = scope.spawn(move || {
                 begun.recv().unwrap();
                 tell.send(read_link("/proc/thread-self").unwrap()).unwrap();
-                team.work(0, waiter, &PHASES, |_, _| (), |_| ());
+                team.run(0, waiter, &PHASES, |_, _| (), |_| ());
             });
             let mut thread = None;
             let work = |phase: usize, _| {
@@ -142,7 +142,7 @@ fn who_waits_for_long_sleeps_and_is_woken() {
                     yield_now();
                 }
             };
-            team.work(1, worker, &PHASES, work, |_| ());
+            team.run(1, worker, &PHASES, work, |_| ());
             waits.join().unwrap();
         });
     }
@@ -150,5 +150,5 @@ fn who_waits_for_long_sleeps_and_is_woken() {
 
 #[test]
 fn a_team_has_a_member_and_not_too_many() {
-    assert_eq!((Team::new(0).members(), Team::new(1000).members()), (1, MOST_MEMBERS));
+    assert_eq!((Team::new(0).workers(), Team::new(1000).workers()), (1, MAX_WORKERS));
 }

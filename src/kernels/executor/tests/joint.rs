@@ -13,10 +13,10 @@ const SIZES: [(usize, usize, usize); 3] = [(64, 96, 65), (20, 12, 11), (120, 72,
 fn frames_are_projected_and_scored() {
     let width = 40;
     for (_, joint, classes) in SIZES {
-        for weights in products(&[(width, joint, Ending::Plain), (joint, classes, Ending::Plain)]) {
+        for weights in products(&[(width, joint, Epilogue::Identity), (joint, classes, Epilogue::Identity)]) {
             let calls = [
                 product(weights[0].clone(), &[0], 2),
-                call(Work::Meeting(joint), &[2, 1], &[3]),
+                call(Op::JointAddRelu(joint), &[2, 1], &[3]),
                 product(weights[1].clone(), &[3], 4),
             ];
             let given = |frames: usize, seed: u32| vec![rows(frames, width, seed), rows(1, joint, seed + 1)];
@@ -36,16 +36,16 @@ fn frames_are_projected_and_scored() {
 fn a_label_is_predicted_and_scored() {
     for (units, joint, classes) in SIZES {
         let sizes = [
-            (units, 4 * units, Ending::Plain),
-            (units, joint, Ending::Plain),
-            (joint, classes, Ending::Plain),
+            (units, 4 * units, Epilogue::Identity),
+            (units, joint, Epilogue::Identity),
+            (joint, classes, Epilogue::Identity),
         ];
         for weights in products(&sizes) {
             let calls = [
                 product(weights[0].clone(), &[1], 4),
-                call(Work::Gates(units), &[0, 4, 2], &[5, 6]),
+                call(Op::LstmCell(units), &[0, 4, 2], &[5, 6]),
                 product(weights[1].clone(), &[5], 7),
-                call(Work::Meeting(joint), &[3, 7], &[8]),
+                call(Op::JointAddRelu(joint), &[3, 7], &[8]),
                 product(weights[2].clone(), &[8], 9),
             ];
             let given = |frames: usize, seed: u32| {
@@ -63,26 +63,32 @@ fn what_does_not_fit_is_refused() {
     let (units, joint) = (16, 8);
     let meeting = [
         product(single(joint, joint)[0].clone(), &[0], 2),
-        call(Work::Meeting(joint), &[2, 1], &[3]),
+        call(Op::JointAddRelu(joint), &[2, 1], &[3]),
     ];
     let gates = [
         product(single(units, 4 * units)[0].clone(), &[1], 3),
-        call(Work::Gates(units), &[0, 3, 2], &[4, 5]),
+        call(Op::LstmCell(units), &[0, 3, 2], &[4, 5]),
     ];
-    let run = |calls: &[Call], inputs: usize, outputs: &[usize], given: &[Given]| {
-        let mut chain = Chain::new(calls.into(), inputs, outputs, 2)?;
-        let mut rooms = vec![vec![0.0; units]; outputs.len()];
-        run(&mut chain, given, &mut rooms, Threads::One, &mut Vec::new())
+    let run = |calls: &[OpCall], inputs: usize, outputs: &[usize], given: &[Given]| {
+        let mut chain = Program::new(calls.into(), inputs, outputs, 2)?;
+        let mut scratch = vec![vec![0.0; units]; outputs.len()];
+        run(&mut chain, given, &mut scratch, Threads::One, &mut Vec::new())
     };
     // Two predictions, and one of another width.
     for prediction in [rows(2, joint, 1), rows(1, joint + 1, 1)] {
         let refused = run(&meeting, 2, &[3], &[rows(2, joint, 2), prediction]);
-        assert!(matches!(refused, Err(Misfit::Sizes | Misfit::Width)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ProgramError::ShapeMismatch | ProgramError::WidthMismatch)),
+            "{refused:?}"
+        );
     }
     for (of_label, state, cells) in [(3 * units, units, units), (4 * units, units, 2 * units)] {
         let given = [rows(1, of_label, 1), rows(1, state, 2), rows(1, cells, 3)];
         let refused = run(&gates, 3, &[4, 5], &given);
-        assert!(matches!(refused, Err(Misfit::Sizes | Misfit::Width)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ProgramError::ShapeMismatch | ProgramError::WidthMismatch)),
+            "{refused:?}"
+        );
     }
     // The right width, but two rows.
     let refused = run(
@@ -91,12 +97,12 @@ fn what_does_not_fit_is_refused() {
         &[4, 5],
         &[rows(1, 4 * units, 1), rows(2, units, 2), rows(1, units, 3)],
     );
-    assert_eq!(refused, Err(Misfit::Sizes));
+    assert_eq!(refused, Err(ProgramError::ShapeMismatch));
     let refused = run(
         &gates,
         3,
         &[4, 5],
         &[rows(1, 4 * units, 1), rows(1, units, 2), rows(2, units, 3)],
     );
-    assert_eq!(refused, Err(Misfit::Sizes));
+    assert_eq!(refused, Err(ProgramError::ShapeMismatch));
 }

@@ -16,72 +16,72 @@ mod tile_ops;
 
 use std::sync::LazyLock;
 
-pub(crate) use self::byte_planes::Digits as Input;
-use self::byte_planes::{DIGITS, LINE, TILE_ROWS};
-use self::tile_ops::Tiles;
-use super::{Columns, epilogue::Column};
+pub(crate) use self::byte_planes::BytePlanes as Input;
+use self::byte_planes::{PLANES, TILE_ROW_BYTES, TILE_ROWS};
+use self::tile_ops::TileConfigGuard;
+use super::{ColumnsMut, epilogue::EpilogueParams};
 
 /// Columns of a panel.
-pub(super) const COLUMNS: usize = 16;
+pub(super) const PANEL_WIDTH: usize = 16;
 
 /// Bytes of a tile.
-const TILE: usize = TILE_ROWS * LINE;
+const TILE_BYTES: usize = TILE_ROWS * TILE_ROW_BYTES;
 
 /// Sums of digits' products that a row and a column have: of 2^8, 2^16, 2^24 and 2^32.
-const SUMS: usize = 4;
+const ACCUMULATORS: usize = 4;
 
-/// See [`SUMS`], by rows.
-type Sums = [[[i32; COLUMNS]; TILE_ROWS]; SUMS];
+/// See [`ACCUMULATORS`], by rows.
+type Accumulators = [[[i32; PANEL_WIDTH]; TILE_ROWS]; ACCUMULATORS];
 
 /// Deeper products might overflow sums of 32 bits: three products of digits of 2^7 at each value.
-const MOST_DEPTH: usize = 1 << 15;
+const MAX_K: usize = 1 << 15;
 
 /// Bytes of weights' digits for products of `depth` values and `columns` columns; `None`, if nothing is as large.
-pub(super) fn bytes(depth: usize, columns: usize) -> Option<usize> {
-    let (steps, panels) = (depth.div_ceil(LINE), columns.div_ceil(COLUMNS));
-    steps.checked_mul(DIGITS * TILE)?.checked_mul(panels)
+pub(super) fn packed_size(depth: usize, columns: usize) -> Option<usize> {
+    let (steps, panels) = (depth.div_ceil(TILE_ROW_BYTES), columns.div_ceil(PANEL_WIDTH));
+    steps.checked_mul(PLANES * TILE_BYTES)?.checked_mul(panels)
 }
 
 /// Whether tiles can multiply `depth` values here.
-pub(super) fn are_there(depth: usize) -> bool {
-    static ARE_THERE: LazyLock<bool> = LazyLock::new(tile_ops::ask);
-    depth <= MOST_DEPTH && *ARE_THERE
+pub(super) fn supports_k(depth: usize) -> bool {
+    static IS_SUPPORTED: LazyLock<bool> = LazyLock::new(tile_ops::request_permission);
+    depth <= MAX_K && *IS_SUPPORTED
 }
 
-/// Puts the digits of a panel into `room`, from `values`: rows of [`COLUMNS`] values. Gives what the numbers of each column
+/// Puts the digits of a panel into `dst`, from `values`: rows of [`PANEL_WIDTH`] values. Gives what the numbers of each column
 /// are multiplied by.
 ///
 /// # Panics
 /// If there are no tiles.
-pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [f32; COLUMNS] {
-    assert!(are_there(values.len()));
-    // SAFETY: a processor with tiles has these vectors: `amx::ask` sees to it.
+pub(super) fn pack(values: &[[f32; PANEL_WIDTH]], dst: &mut [u8]) -> [f32; PANEL_WIDTH] {
+    assert!(supports_k(values.len()));
+    // SAFETY: a processor with tiles has these vectors: `amx::request_permission` sees to it.
     #[allow(unsafe_code)]
-    let scales = unsafe { quantize::pack(values, room) };
-    scales.map(|scale| scale.to_float)
+    let scales = unsafe { quantize::pack(values, dst) };
+    scales.map(|scale| scale.dequantize)
 }
 
-/// `input` times `panels`, of which there is one for each of `columns`. They go to `output` from column `first` on; `more`,
+/// `lhs` times `panels`, of which there is one for each of `columns`. They go to `output` from column `first` on; `residual`,
 /// if there is any, is as large as `output` and is added to it.
 ///
 /// # Panics
 /// If a panel is not as deep as the input, or there are no tiles.
 pub(super) fn multiply<'a>(
-    (input, depth, more): (&Input, usize, Option<&[f32]>),
-    panels: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
+    (lhs, depth, residual): (&Input, usize, Option<&[f32]>),
+    panels: impl Iterator<Item = (&'a [u8], EpilogueParams<'a>)> + Clone,
     first: usize,
-    output: &mut Columns<'_>,
+    output: &mut ColumnsMut<'_>,
 ) {
     // Written anew for each panel, as far as they are read.
-    let mut sums = [[[0; COLUMNS]; TILE_ROWS]; SUMS];
-    for (row, lines, row_scales) in input.groups(depth) {
-        let tiles = Tiles::with_rows(row_scales.len());
-        for (place, (panel, column)) in (first..).step_by(COLUMNS).zip(panels.clone()) {
+    let mut sums = [[[0; PANEL_WIDTH]; TILE_ROWS]; ACCUMULATORS];
+    for (row, lines, row_scales) in lhs.row_groups(depth) {
+        let tiles = TileConfigGuard::with_rows(row_scales.len());
+        for (place, (panel, column)) in (first..).step_by(PANEL_WIDTH).zip(panels.clone()) {
             tiles.multiply(lines, panel, &mut sums);
             // SAFETY: as in `pack`; there are tiles.
             #[allow(unsafe_code)]
             unsafe {
-                quantize::end(&sums, row_scales, &column, more, output, (row, place));
+                quantize::store_panel(&sums, row_scales, &column, residual, output, (row, place));
             }
         }
     }

@@ -8,48 +8,48 @@ use std::arch::x86_64::*;
 
 use super::{
     super::{
-        Columns,
-        avx512::{LANES, end as end_row, largest_of_columns, load, without_sign},
-        epilogue::Column,
+        ColumnsMut,
+        avx512::{LANES, abs_bits, column_abs_max, load, store_row},
+        epilogue::EpilogueParams,
         fixed_point::Scale,
     },
-    COLUMNS, Sums, TILE,
-    byte_planes::{DIGITS, LINE, Line, MIDDLES},
+    Accumulators, PANEL_WIDTH, TILE_BYTES,
+    byte_planes::{PLANES, SIGN_BIAS, TILE_ROW_BYTES, TileRow},
 };
 
-/// The largest of `values`, without their signs; not finite, if one of them is not: see [`largest_of_columns`].
+/// The largest of `values`, without their signs; not finite, if one of them is not: see [`column_abs_max`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn largest(values: &[f32]) -> f32 {
-    let mut largest = _mm512_setzero_si512();
+pub(super) fn abs_max(values: &[f32]) -> f32 {
+    let mut abs_max = _mm512_setzero_si512();
     for values in values.chunks(LANES) {
-        largest = _mm512_max_epu32(largest, without_sign(load(values)));
+        abs_max = _mm512_max_epu32(abs_max, abs_bits(load(values)));
     }
-    f32::from_bits(_mm512_reduce_max_epu32(largest))
+    f32::from_bits(_mm512_reduce_max_epu32(abs_max))
 }
 
 /// Puts the digits of `values` into `lines`: those of 64 values into one line for each digit, `rows` lines from each other,
 /// and so on.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn split(values: &[f32], scale: Scale, lines: &mut [Line], rows: usize) {
-    for (step, values) in values.chunks(LINE).enumerate() {
-        for digit in 0..DIGITS {
+pub(super) fn split_planes(values: &[f32], scale: Scale, lines: &mut [TileRow], rows: usize) {
+    for (step, values) in values.chunks(TILE_ROW_BYTES).enumerate() {
+        for digit in 0..PLANES {
             // What the last values leave over; the rest is written now.
-            if values.len() < LINE {
-                lines[(step * DIGITS + digit) * rows].0 = [0; LINE];
+            if values.len() < TILE_ROW_BYTES {
+                lines[(step * PLANES + digit) * rows].0 = [0; TILE_ROW_BYTES];
             }
         }
         for (part, values) in values.chunks(LANES).enumerate() {
-            let numbers = numbers(load(values), _mm512_set1_ps(scale.to_number));
+            let numbers = to_codes(load(values), _mm512_set1_ps(scale.quantize));
             let bytes = [
                 _mm512_cvtepi32_epi8(numbers),
                 _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(numbers)),
                 _mm512_cvtepi32_epi8(_mm512_srli_epi32::<16>(numbers)),
             ];
             for (digit, bytes) in bytes.into_iter().enumerate() {
-                let line = &mut lines[(step * DIGITS + digit) * rows].0;
-                let room = &mut line.as_chunks_mut::<LANES>().0[part];
+                let line = &mut lines[(step * PLANES + digit) * rows].0;
+                let dst = &mut line.as_chunks_mut::<LANES>().0[part];
                 // SAFETY: there is room for 16 bytes.
-                unsafe { _mm_storeu_si128(room.as_mut_ptr().cast(), bytes) };
+                unsafe { _mm_storeu_si128(dst.as_mut_ptr().cast(), bytes) };
             }
         }
     }
@@ -57,15 +57,18 @@ pub(super) fn split(values: &[f32], scale: Scale, lines: &mut [Line], rows: usiz
 
 /// See [`super::pack`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMNS] {
-    let scales = largest_of_columns(values).map(Scale::of);
-    let to_number = load(&scales.map(|scale| scale.to_number));
-    for (values, tiles) in values.chunks(LINE).zip(room.chunks_exact_mut(DIGITS * TILE)) {
+pub(super) fn pack(values: &[[f32; PANEL_WIDTH]], dst: &mut [u8]) -> [Scale; PANEL_WIDTH] {
+    let scales = column_abs_max(values).map(Scale::from_abs_max);
+    let quantize = load(&scales.map(|scale| scale.quantize));
+    for (values, tiles) in values
+        .chunks(TILE_ROW_BYTES)
+        .zip(dst.chunks_exact_mut(PLANES * TILE_BYTES))
+    {
         for (quad, values) in values.chunks(4).enumerate() {
-            let mut words = [_mm512_setzero_si512(); DIGITS];
+            let mut words = [_mm512_setzero_si512(); PLANES];
             // The first of four values is the lowest byte.
             for row in values.iter().rev() {
-                let numbers = numbers(load(row), to_number);
+                let numbers = to_codes(load(row), quantize);
                 let digits = [
                     numbers,
                     _mm512_srli_epi32::<8>(numbers),
@@ -77,7 +80,7 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMN
                 }
             }
             for (digit, word) in words.into_iter().enumerate() {
-                let line = &mut tiles[digit * TILE + quad * LINE..][..LINE];
+                let line = &mut tiles[digit * TILE_BYTES + quad * TILE_ROW_BYTES..][..TILE_ROW_BYTES];
                 // SAFETY: there is room for 64 bytes.
                 unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), word) };
             }
@@ -87,24 +90,24 @@ pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMN
 }
 
 /// Ends a panel: puts the four sums of each row and column together, adds the bias, does what follows, and writes the result
-/// to `output` from row and column `place` on. `more`, if there is any, is as large as `output` and is added.
+/// to `output` from row and column `place` on. `residual`, if there is any, is as large as `output` and is added.
 ///
 /// # Panics
 /// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn end(
-    sums: &Sums,
+pub(super) fn store_panel(
+    sums: &Accumulators,
     row_scales: &[f32],
-    column: &Column<'_>,
-    more: Option<&[f32]>,
-    output: &mut Columns<'_>,
+    column: &EpilogueParams<'_>,
+    residual: Option<&[f32]>,
+    output: &mut ColumnsMut<'_>,
     place: (usize, usize),
 ) {
     /// What a sum is of the next one.
     const PART: f32 = 1.0 / 256.0;
     /// What the last sum is of.
     const WHOLE: f32 = 4_294_967_296.0;
-    assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
+    assert!(column.scales.len() == PANEL_WIDTH && column.bias.len() == PANEL_WIDTH);
     let (scales, bias) = (load(column.scales), load(column.bias));
     let part = _mm512_set1_ps(PART);
     for (index, row_scale) in row_scales.iter().enumerate() {
@@ -117,15 +120,15 @@ pub(super) fn end(
         let sum = _mm512_fmadd_ps(sum, part, sums[3]);
         let scale = _mm512_mul_ps(_mm512_set1_ps(row_scale * WHOLE), scales);
         let value = _mm512_fmadd_ps(sum, scale, bias);
-        end_row(value, column.ending, more, output, (place.0 + index, place.1));
+        store_row(value, column.epilogue, residual, output, (place.0 + index, place.1));
     }
 }
 
 /// The digits of floats, in the three lower bytes of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn numbers(values: __m512, to_number: __m512) -> __m512i {
-    let middles = _mm512_set1_epi32(MIDDLES);
-    let numbers = _mm512_cvtps_epi32(_mm512_mul_ps(values, to_number));
+fn to_codes(values: __m512, quantize: __m512) -> __m512i {
+    let middles = _mm512_set1_epi32(SIGN_BIAS);
+    let numbers = _mm512_cvtps_epi32(_mm512_mul_ps(values, quantize));
     _mm512_xor_si512(_mm512_add_epi32(numbers, middles), middles)
 }

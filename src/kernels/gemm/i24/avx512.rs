@@ -8,31 +8,31 @@ use std::arch::{asm, x86_64::*};
 
 use super::{
     super::{
-        Columns,
-        avx512::{LANES, activate, end as end_row, largest_of_columns, load, store},
-        epilogue::Column,
-        huge_pages::BEYOND,
+        ColumnsMut,
+        avx512::{LANES, activate, column_abs_max, load, store, store_row},
+        epilogue::EpilogueParams,
+        huge_pages::TAIL_PADDING,
     },
-    BYTES, COLUMNS, Scale,
+    BYTES, PANEL_WIDTH, Scale,
 };
 
 /// Vectors in a row of a panel.
-const VECTORS: usize = COLUMNS / LANES;
+const VECTORS: usize = PANEL_WIDTH / LANES;
 
 /// Bytes of a vector's numbers.
-const PACKED: usize = LANES * BYTES;
+const VECTOR_BYTES: usize = LANES * BYTES;
 
 /// Bytes of a row of a panel.
-const ROW: usize = VECTORS * PACKED;
+const ROW_BYTES: usize = VECTORS * VECTOR_BYTES;
 
 /// Rows of a panel in one turn of the loop: together they fill whole lines of the processor's cache.
-const UNROLLED: usize = 2;
+const UNROLL: usize = 2;
 
 /// Bytes of a line of the processor's cache.
-const LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 
 /// How far ahead of its use a panel is asked for, in bytes: 2 and 4 kB are equally fast for 1 to 14 rows, 1 and 8 slower.
-const AHEAD: usize = 2048;
+const PREFETCH_BYTES: usize = 2048;
 
 /// Four numbers of 3 bytes to each of four parts of a vector, by words of 4 bytes; the last word of each part is not used.
 const SPREAD: [i32; LANES] = [0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11];
@@ -50,19 +50,19 @@ const PART: f32 = 1.0 / 256.0;
 
 /// See [`super::pack`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [Scale; COLUMNS] {
-    let scales = largest_of_columns(values).map(Scale::of);
-    let to_number = scales.map(|scale| scale.to_number);
-    let (to_bytes, gather) = (in_each_part(TO_BYTES), words(GATHER));
-    for (values, room) in values.iter().zip(room.chunks_exact_mut(ROW)) {
-        for (vector, room) in room.chunks_exact_mut(PACKED).enumerate() {
+pub(super) fn pack(values: &[[f32; PANEL_WIDTH]], dst: &mut [u8]) -> [Scale; PANEL_WIDTH] {
+    let scales = column_abs_max(values).map(Scale::from_abs_max);
+    let quantize = scales.map(|scale| scale.quantize);
+    let (to_bytes, gather) = (broadcast_lanes(TO_BYTES), words(GATHER));
+    for (values, dst) in values.iter().zip(dst.chunks_exact_mut(ROW_BYTES)) {
+        for (vector, dst) in dst.chunks_exact_mut(VECTOR_BYTES).enumerate() {
             let values = load(&values[vector * LANES..]);
-            let numbers = _mm512_cvtps_epi32(_mm512_mul_ps(values, load(&to_number[vector * LANES..])));
+            let numbers = _mm512_cvtps_epi32(_mm512_mul_ps(values, load(&quantize[vector * LANES..])));
             let packed = _mm512_permutexvar_epi32(gather, _mm512_shuffle_epi8(numbers, to_bytes));
-            let mut bytes = [0; LINE];
+            let mut bytes = [0; CACHE_LINE];
             // SAFETY: there is room for 64 bytes.
             unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), packed) };
-            room.copy_from_slice(&bytes[..PACKED]);
+            dst.copy_from_slice(&bytes[..VECTOR_BYTES]);
         }
     }
     scales
@@ -103,71 +103,79 @@ unsafe fn multiply_add(weights: __m512, value: *const f32, mut sum: __m512) -> _
     sum
 }
 
-/// Sums of the products of `input`, which lies value by value and then row by row, and of `panel`, behind which lie
-/// [`BEYOND`] more bytes.
+/// Sums of the products of `lhs`, which lies value by value and then row by row, and of `panel`, behind which lie
+/// [`TAIL_PADDING`] more bytes.
 ///
 /// # Panics
 /// If they are not of the same depth, or that is odd.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn sum<const ROWS: usize>(input: &[f32], panel: &[u8], sums: &mut [[f32; COLUMNS]; ROWS]) {
-    let depth = input.len() / ROWS;
-    assert!(depth.is_multiple_of(UNROLLED) && panel.len() == depth * ROW + BEYOND);
-    let (spread, to_words) = (words(SPREAD), in_each_part(TO_WORDS));
+pub(super) fn micro_kernel<const ROWS: usize>(lhs: &[f32], panel: &[u8], sums: &mut [[f32; PANEL_WIDTH]; ROWS]) {
+    let depth = lhs.len() / ROWS;
+    assert!(depth.is_multiple_of(UNROLL) && panel.len() == depth * ROW_BYTES + TAIL_PADDING);
+    let (spread, to_words) = (words(SPREAD), broadcast_lanes(TO_WORDS));
     let mut all = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-    let (mut values, mut weights) = (input.as_ptr(), panel.as_ptr());
-    for _ in 0..depth / UNROLLED {
-        for line in 0..UNROLLED * ROW / LINE {
+    let (mut values, mut weights) = (lhs.as_ptr(), panel.as_ptr());
+    for _ in 0..depth / UNROLL {
+        for line in 0..UNROLL * ROW_BYTES / CACHE_LINE {
             // A hint, which fails nowhere, wherever it points.
-            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + line * LINE).cast());
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + line * CACHE_LINE).cast());
         }
-        for _ in 0..UNROLLED {
-            // SAFETY: there are as many values and weights as turns of the loop, and `BEYOND` bytes behind them.
+        for _ in 0..UNROLL {
+            // SAFETY: there are as many values and weights as turns of the loop, and `TAIL_PADDING` bytes behind them.
             unsafe {
                 let vectors = [
                     unpack(weights, spread, to_words),
-                    unpack(weights.add(PACKED), spread, to_words),
+                    unpack(weights.add(VECTOR_BYTES), spread, to_words),
                 ];
                 for (row, sums) in all.iter_mut().enumerate() {
                     for (sum, vector) in sums.iter_mut().zip(vectors) {
                         *sum = multiply_add(vector, values.add(row), *sum);
                     }
                 }
-                weights = weights.add(ROW);
+                weights = weights.add(ROW_BYTES);
                 values = values.add(ROWS);
             }
         }
     }
-    for (room, sums) in sums.iter_mut().zip(all) {
-        for (room, sum) in room.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
+    for (dst, sums) in sums.iter_mut().zip(all) {
+        for (dst, sum) in dst.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
             // SAFETY: there is room for 16 floats.
-            unsafe { _mm512_storeu_ps(room.as_mut_ptr(), sum) };
+            unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), sum) };
         }
     }
 }
 
 /// Ends a panel: scales its sums, adds the bias, does what follows, and writes the result to `output` from row and column
-/// `place` on. `more`, if there is any, is as large as `output` and is added.
+/// `place` on. `residual`, if there is any, is as large as `output` and is added.
 ///
 /// # Panics
 /// If rows or columns lie beyond the output, or there are not as many scales and biases as columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn end(
-    sums: &[[f32; COLUMNS]],
-    column: &Column<'_>,
-    more: Option<&[f32]>,
-    output: &mut Columns<'_>,
+pub(super) fn store_panel(
+    sums: &[[f32; PANEL_WIDTH]],
+    column: &EpilogueParams<'_>,
+    residual: Option<&[f32]>,
+    output: &mut ColumnsMut<'_>,
     place: (usize, usize),
 ) {
-    assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
+    assert!(column.scales.len() == PANEL_WIDTH && column.bias.len() == PANEL_WIDTH);
     // The last panel may have columns that the output has not.
     let width = output.width();
-    let first_columns = (0..COLUMNS).step_by(LANES).take_while(|first| place.1 + first < width);
+    let first_columns = (0..PANEL_WIDTH)
+        .step_by(LANES)
+        .take_while(|first| place.1 + first < width);
     for first in first_columns {
         let scales = _mm512_mul_ps(load(&column.scales[first..]), _mm512_set1_ps(PART));
         let bias = load(&column.bias[first..]);
         for (row, sums) in sums.iter().enumerate() {
             let value = _mm512_fmadd_ps(load(&sums[first..]), scales, bias);
-            end_row(value, column.ending, more, output, (place.0 + row, place.1 + first));
+            store_row(
+                value,
+                column.epilogue,
+                residual,
+                output,
+                (place.0 + row, place.1 + first),
+            );
         }
     }
 }
@@ -177,26 +185,26 @@ pub(super) fn end(
 /// # Panics
 /// If there are not as many scales and biases as columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn finish(sums: &mut [[f32; COLUMNS]], column: &Column<'_>) {
-    assert!(column.scales.len() == COLUMNS && column.bias.len() == COLUMNS);
-    for first in (0..COLUMNS).step_by(LANES) {
+pub(super) fn apply_epilogue(sums: &mut [[f32; PANEL_WIDTH]], column: &EpilogueParams<'_>) {
+    assert!(column.scales.len() == PANEL_WIDTH && column.bias.len() == PANEL_WIDTH);
+    for first in (0..PANEL_WIDTH).step_by(LANES) {
         let scales = _mm512_mul_ps(load(&column.scales[first..]), _mm512_set1_ps(PART));
         let bias = load(&column.bias[first..]);
         for sums in &mut *sums {
-            let room = &mut sums[first..first + LANES];
-            let value = activate(_mm512_fmadd_ps(load(room), scales, bias), column.ending);
+            let dst = &mut sums[first..first + LANES];
+            let value = activate(_mm512_fmadd_ps(load(dst), scales, bias), column.epilogue);
             // SAFETY: there is room for 16 floats.
-            unsafe { _mm512_storeu_ps(room.as_mut_ptr(), value) };
+            unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), value) };
         }
     }
 }
 
-/// See [`super::turn`].
+/// See [`super::transpose`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn turn(block: &[f32], stride: usize, (rows, count): (usize, usize), room: &mut [f32]) {
-    assert!((1..=LANES).contains(&rows) && room.len() == rows * count);
+pub(super) fn transpose(block: &[f32], stride: usize, (rows, count): (usize, usize), dst: &mut [f32]) {
+    assert!((1..=LANES).contains(&rows) && dst.len() == rows * count);
     if rows == 1 {
-        room.copy_from_slice(&block[..count]);
+        dst.copy_from_slice(&block[..count]);
         return;
     }
     for first in (0..count).step_by(LANES) {
@@ -205,19 +213,19 @@ pub(super) fn turn(block: &[f32], stride: usize, (rows, count): (usize, usize), 
         for (row, vector) in vectors.iter_mut().enumerate().take(rows) {
             *vector = load(&block[row * stride + first..][..few]);
         }
-        let room = &mut room[first * rows..];
+        let dst = &mut dst[first * rows..];
         if rows == 2 {
-            let halves = alternate(vectors[0], vectors[1]);
-            for (room, half) in room.chunks_mut(LANES).zip(halves) {
-                store(room, half);
+            let halves = interleave(vectors[0], vectors[1]);
+            for (dst, half) in dst.chunks_mut(LANES).zip(halves) {
+                store(dst, half);
             }
             continue;
         }
-        for (value, vector) in transpose(vectors).into_iter().enumerate().take(few) {
+        for (value, vector) in transpose_16x16(vectors).into_iter().enumerate().take(few) {
             // What is too much is written over by the next value, and behind the last one there is no room for it.
-            let room = &mut room[value * rows..];
-            let most = LANES.min(room.len());
-            store(&mut room[..most], vector);
+            let dst = &mut dst[value * rows..];
+            let most = LANES.min(dst.len());
+            store(&mut dst[..most], vector);
         }
     }
 }
@@ -225,7 +233,7 @@ pub(super) fn turn(block: &[f32], stride: usize, (rows, count): (usize, usize), 
 /// Values of `a` and of `b` by turns.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn alternate(a: __m512, b: __m512) -> [__m512; 2] {
+fn interleave(a: __m512, b: __m512) -> [__m512; 2] {
     let order = |first: i32| -> [i32; LANES] {
         std::array::from_fn(|lane| first + lane as i32 / 2 + if lane % 2 == 1 { LANES as i32 } else { 0 })
     };
@@ -235,7 +243,7 @@ fn alternate(a: __m512, b: __m512) -> [__m512; 2] {
 /// Rows become columns.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
+fn transpose_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
     let mut pairs = rows;
     for i in (0..LANES).step_by(2) {
         pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
@@ -279,7 +287,7 @@ fn words(words: [i32; LANES]) -> __m512i {
 /// The same 16 bytes in each of the four parts of a vector.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn in_each_part(bytes: [i8; 16]) -> __m512i {
+fn broadcast_lanes(bytes: [i8; 16]) -> __m512i {
     // SAFETY: 16 bytes are read.
     _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }

@@ -13,67 +13,67 @@
 
 mod avx512;
 
-pub(super) use super::avx512::is_there;
-use super::{Target, Turned, avx512::LANES, epilogue::Column, fixed_point::Scale, packed_lhs::groups};
+pub(super) use super::avx512::is_supported;
+use super::{PackedLhs, Target, avx512::LANES, epilogue::EpilogueParams, fixed_point::Scale, packed_lhs::row_groups};
 
 /// Columns of a panel.
-pub(super) const COLUMNS: usize = 2 * LANES;
+pub(super) const PANEL_WIDTH: usize = 2 * LANES;
 
 /// Bytes of a number.
 const BYTES: usize = 3;
 
 /// Bytes of weights for products of `depth` values and `columns` columns; `None`, if nothing is as large.
-pub(super) fn bytes(depth: usize, columns: usize) -> Option<usize> {
-    let row = columns.checked_next_multiple_of(COLUMNS)?.checked_mul(BYTES)?;
+pub(super) fn packed_size(depth: usize, columns: usize) -> Option<usize> {
+    let row = columns.checked_next_multiple_of(PANEL_WIDTH)?.checked_mul(BYTES)?;
     row.checked_mul(depth)
 }
 
-/// Puts the numbers of a panel into `room`, from `values`: rows of [`COLUMNS`] values. Gives what the numbers of each column
+/// Puts the numbers of a panel into `dst`, from `values`: rows of [`PANEL_WIDTH`] values. Gives what the numbers of each column
 /// are multiplied by.
 ///
 /// # Panics
 /// If this processor has no such vectors, or there is no room.
-pub(super) fn pack(values: &[[f32; COLUMNS]], room: &mut [u8]) -> [f32; COLUMNS] {
-    assert!(is_there());
+pub(super) fn pack(values: &[[f32; PANEL_WIDTH]], dst: &mut [u8]) -> [f32; PANEL_WIDTH] {
+    assert!(is_supported());
     // SAFETY: the processor has these vectors.
     #[allow(unsafe_code)]
-    let scales = unsafe { avx512::pack(values, room) };
-    scales.map(|scale| scale.to_float)
+    let scales = unsafe { avx512::pack(values, dst) };
+    scales.map(|scale| scale.dequantize)
 }
 
-/// `input`, rows of `depth` values, times `panels`, each with what lies [behind](super::huge_pages::BEYOND) it. They go to `target`
-/// from column `first` on; `more`, if there is any, is as large as an output and is added to it.
+/// `lhs`, rows of `depth` values, times `panels`, each with what lies [behind](super::huge_pages::TAIL_PADDING) it. They go to `target`
+/// from column `first` on; `residual`, if there is any, is as large as an output and is added to it.
 ///
 /// # Panics
-/// If a panel is not as deep as the input, this processor has no such vectors, or `more` is there where results are turned.
+/// If a panel is not as deep as the input, this processor has no such vectors, or `residual` is there where results are turned.
 pub(super) fn multiply<'a>(
-    (input, depth, more): (Turned<'_>, usize, Option<&[f32]>),
-    panels: impl Iterator<Item = (&'a [u8], Column<'a>)> + Clone,
+    (lhs, depth, residual): (PackedLhs<'_>, usize, Option<&[f32]>),
+    panels: impl Iterator<Item = (&'a [u8], EpilogueParams<'a>)> + Clone,
     first: usize,
     target: &mut Target<'_>,
 ) {
-    assert!(is_there());
-    for (group, rows) in groups(input.rows()).enumerate() {
-        let values = input.group(rows.clone(), depth);
-        for (column, (panel, ends)) in (first..).step_by(COLUMNS).zip(panels.clone()) {
+    assert!(is_supported());
+    for (group, rows) in row_groups(lhs.rows()).enumerate() {
+        let values = lhs.group(rows.clone(), depth);
+        for (column, (panel, ends)) in (first..).step_by(PANEL_WIDTH).zip(panels.clone()) {
             macro_rules! pass {
                 ($($rows:literal)*) => {
                     match rows.len() {
                         $($rows => {
-                            let mut sums = [[0.0; COLUMNS]; $rows];
+                            let mut sums = [[0.0; PANEL_WIDTH]; $rows];
                             // SAFETY: the processor has these vectors.
                             #[allow(unsafe_code)]
                             unsafe {
-                                avx512::sum(values, panel, &mut sums);
+                                avx512::micro_kernel(values, panel, &mut sums);
                                 match target {
-                                    Target::Rows(output) => {
-                                        avx512::end(&sums, &ends, more, output, (rows.start, column));
+                                    Target::RowMajor(output) => {
+                                        avx512::store_panel(&sums, &ends, residual, output, (rows.start, column));
                                     }
-                                    Target::Turned(turned) => {
-                                        assert!(more.is_none());
-                                        avx512::finish(&mut sums, &ends);
-                                        let count = COLUMNS.min(turned.depth() - column);
-                                        turned.put(group, column, (sums.as_flattened(), COLUMNS), count);
+                                    Target::Packed(turned) => {
+                                        assert!(residual.is_none());
+                                        avx512::apply_epilogue(&mut sums, &ends);
+                                        let count = PANEL_WIDTH.min(turned.k() - column);
+                                        turned.put(group, column, (sums.as_flattened(), PANEL_WIDTH), count);
                                     }
                                 }
                             }
@@ -88,16 +88,16 @@ pub(super) fn multiply<'a>(
 }
 
 /// Turns `rows` rows of `count` values, of which `block` has the first values of each at multiples of `stride`: value by
-/// value, and then row by row, into `room`, which has place for no more.
+/// value, and then row by row, into `dst`, which has place for no more.
 ///
 /// # Panics
-/// If there are more rows than [a group](super::packed_lhs::MOST_ROWS) has, `room` is of another size, or this processor has
+/// If there are more rows than [a group](super::packed_lhs::MAX_ROWS) has, `dst` is of another size, or this processor has
 /// no such vectors.
-pub(super) fn turn(block: &[f32], stride: usize, (rows, count): (usize, usize), room: &mut [f32]) {
-    assert!(is_there());
+pub(super) fn transpose(block: &[f32], stride: usize, (rows, count): (usize, usize), dst: &mut [f32]) {
+    assert!(is_supported());
     // SAFETY: the processor has these vectors.
     #[allow(unsafe_code)]
     unsafe {
-        avx512::turn(block, stride, (rows, count), room);
+        avx512::transpose(block, stride, (rows, count), dst);
     }
 }

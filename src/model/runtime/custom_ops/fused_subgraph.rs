@@ -22,14 +22,14 @@ use crate::{
         RESHAPE, SUBSAMPLING, WIDTH,
     },
     kernels::{
-        executor::{self, Chain, Input, Misfit, Work},
-        gemm::Weights,
+        executor::{self, Input, Op, Program, ProgramError},
+        gemm::PackedWeights,
     },
 };
 
 /// Our own operation for a chain of others: see [`CHAIN`] for its inputs.
 pub(super) struct Run {
-    pub(super) products: Arc<[Arc<Weights>]>,
+    pub(super) products: Arc<[Arc<PackedWeights>]>,
     /// Those of the session.
     pub(super) threads: usize,
 }
@@ -61,20 +61,20 @@ impl Operator for Run {
             let source = InChain { node: context, call };
             let (done, reads) = self.work(&source)?;
             let (rows, number) = match done {
-                Work::Attention(_) => reads.split_at(reads.len() - 1),
+                Op::RelPosAttention(_) => reads.split_at(reads.len() - 1),
                 _ => (&reads[..], &[][..]),
             };
             check_types(&inputs, rows, TensorElementType::Float32)?;
             check_types(&inputs, number, TensorElementType::Int64)?;
             numbers.extend(number);
-            work.push(executor::Call {
-                work: done,
+            work.push(executor::OpCall {
+                op: done,
                 inputs: reads,
                 outputs: call.outputs.clone(),
             });
         }
         Ok(Caught(RunKernel {
-            chain: Chain::new(work, inputs.len(), &outputs, self.threads).map_err(wrong)?,
+            chain: Program::new(work, inputs.len(), &outputs, self.threads).map_err(wrong)?,
             numbers,
         }))
     }
@@ -92,30 +92,30 @@ impl Operator for Run {
 
 impl Run {
     /// What a call does, and which of its inputs are not constant.
-    fn work(&self, source: &InChain<'_>) -> ort::Result<(Work, Vec<usize>)> {
+    fn work(&self, source: &InChain<'_>) -> ort::Result<(Op, Vec<usize>)> {
         let inputs = &source.call.inputs;
         let first = |count: usize| (0..count).collect::<Vec<_>>();
         let (work, reads) = match source.call.operation.as_str() {
             PRODUCT => (
-                Work::Product(packed_matmul::find(&self.products, source)?),
+                Op::PackedMatMul(packed_matmul::find(&self.products, source)?),
                 first(inputs.len()),
             ),
             // The oldest is the last one.
             ATTENTION => (
-                Work::Attention(rel_pos_attention::made(source)?.into()),
+                Op::RelPosAttention(rel_pos_attention::made(source)?.into()),
                 [first(6), vec![10]].concat(),
             ),
-            CONVOLUTION => (Work::Convolution(glu_depthwise_conv::made(source)?), first(2)),
-            NORMALISATION => (Work::Normalisation(layer_norm::made(source)?), first(1)),
-            SUBSAMPLING => (Work::Subsampling(strided_conv::made(source)?), first(2)),
-            MEETING => (Work::Meeting(width(source)), first(2)),
-            LSTM_GATES => (Work::Gates(width(source)), first(3)),
-            RESHAPE => (Work::Reshape(width(source)), first(1)),
+            CONVOLUTION => (Op::GluDepthwiseConv(glu_depthwise_conv::made(source)?), first(2)),
+            NORMALISATION => (Op::LayerNorm(layer_norm::made(source)?), first(1)),
+            SUBSAMPLING => (Op::StridedConv(strided_conv::made(source)?), first(2)),
+            MEETING => (Op::JointAddRelu(width(source)), first(2)),
+            LSTM_GATES => (Op::LstmCell(width(source)), first(3)),
+            RESHAPE => (Op::Reshape(width(source)), first(1)),
             _ => return Err(ort::Error::new("a chain has an operation that nobody knows")),
         };
         let reads = reads.into_iter().map(|read| inputs.get(read).copied());
         let reads: Option<Vec<usize>> = reads.collect();
-        Ok((work, reads.ok_or_else(|| wrong(Misfit::Missing))?))
+        Ok((work, reads.ok_or_else(|| wrong(ProgramError::Arity))?))
     }
 }
 
@@ -142,15 +142,15 @@ fn width(source: &impl Source) -> usize {
     width.unwrap_or_default()
 }
 
-fn wrong(misfit: Misfit) -> ort::Error {
+fn wrong(misfit: ProgramError) -> ort::Error {
     ort::Error::new(misfit.to_string())
 }
 
 /// An error of a run: ONNX Runtime's, or of what a graph says.
 struct Failed(ort::Error);
 
-impl From<Misfit> for Failed {
-    fn from(misfit: Misfit) -> Self {
+impl From<ProgramError> for Failed {
+    fn from(misfit: ProgramError) -> Self {
         Self(wrong(misfit))
     }
 }
@@ -163,7 +163,7 @@ impl From<ort::Error> for Failed {
 
 /// One chain of a graph.
 pub(super) struct RunKernel {
-    chain: Chain,
+    chain: Program,
     /// The inputs that are one number.
     numbers: HashSet<usize>,
 }
@@ -174,15 +174,15 @@ impl Compute for RunKernel {
         let input = |index: usize| {
             if numbers.contains(&index) {
                 // As with sizes: a negative one is refused.
-                return Ok(Input::Number(tensors.number(index)? as usize));
+                return Ok(Input::Scalar(tensors.number(index)? as usize));
             }
             let (sizes, values) = tensors.input_place(index)?;
-            Ok::<_, Failed>(Input::Floats(values, sizes.last()))
+            Ok::<_, Failed>(Input::Tensor(values, sizes.last()))
         };
         let output = |index: usize, sizes| {
             let sizes = match sizes {
-                executor::Sizes::Rows { rows, width } => Sizes::of_rows(rows, width),
-                executor::Sizes::Like(input) => tensors.input_place(input)?.0,
+                executor::OutputShape::Rows { rows, width } => Sizes::of_rows(rows, width),
+                executor::OutputShape::Like(input) => tensors.input_place(input)?.0,
             };
             Ok(tensors.output_place(index, sizes)?)
         };

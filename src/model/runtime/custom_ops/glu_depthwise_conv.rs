@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     graph::CONVOLUTION,
-    kernels::{gemm::Output, glu_depthwise_conv::Convolution},
+    kernels::{gemm::Output, glu_depthwise_conv::GluDepthwiseConv},
 };
 
 /// Our own operation for the middle of a convolution module: see [`CONVOLUTION`] for its inputs.
@@ -51,20 +51,21 @@ impl Operator for Convolve {
 }
 
 /// The convolution that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<Convolution> {
+pub(super) fn made(source: &impl Source) -> ort::Result<GluDepthwiseConv> {
     let ((_, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
-    Convolution::new(&weights, bias).ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
+    GluDepthwiseConv::new(&weights, bias)
+        .ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
 }
 
 /// One layer's convolution.
-pub(super) struct ConvolveKernel(Convolution);
+pub(super) struct ConvolveKernel(GluDepthwiseConv);
 
 impl Compute for ConvolveKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let convolution = &self.0;
         let (_, rows) = tensors.input(0)?;
         let (cache_sizes, cache) = tensors.input(1)?;
-        if !convolution.takes(rows, cache) {
+        if !convolution.accepts(rows, cache) {
             return Err(ort::Error::new("the inputs of a convolution do not fit its weights"));
         }
         let channels = convolution.channels();
@@ -72,12 +73,12 @@ impl Compute for ConvolveKernel {
         let output = tensors.output(0, Sizes::of_rows(frames, channels))?;
         let next = tensors.output(1, cache_sizes)?;
         let (output, next) = (Output::new(output, channels), Output::new(next, channels));
-        tensors.for_each_piece(convolution.pieces(), |piece| {
-            let columns = convolution.columns_of(piece);
+        tensors.for_each_piece(convolution.task_count(), |task| {
+            let columns = convolution.columns_of(task);
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
             let columns = unsafe { (output.columns(columns.clone()), next.columns(columns)) };
-            convolution.convolve(piece, (rows, cache), columns);
+            convolution.convolve(task, (rows, cache), columns);
         })
     }
 }

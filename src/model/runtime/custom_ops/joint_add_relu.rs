@@ -12,7 +12,7 @@ use super::{
     panic_guard::{Caught, Compute},
     shape_fns,
 };
-use crate::{graph::MEETING, kernels::joint_add_relu::meet};
+use crate::{graph::MEETING, kernels::joint_add_relu::add_relu};
 
 /// Our own operation for it: see [`MEETING`] for its inputs.
 pub(super) struct Meet;
@@ -53,7 +53,7 @@ impl Compute for MeetKernel {
         }
         let output = tensors.output(0, sizes)?;
         for (frame, output) in frames.chunks_exact(width).zip(output.chunks_exact_mut(width)) {
-            meet(frame, prediction, output);
+            add_relu(frame, prediction, output);
         }
         Ok(())
     }

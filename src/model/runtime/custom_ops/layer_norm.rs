@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     graph::{EPSILON, GATES, NORMALISATION},
-    kernels::layer_norm::Normalisation,
+    kernels::layer_norm::LayerNorm,
 };
 
 /// Our own operation for layer normalisation: see [`NORMALISATION`] for its inputs.
@@ -46,15 +46,15 @@ impl Operator for Normalise {
 }
 
 /// The normalisation that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<Normalisation> {
+pub(super) fn made(source: &impl Source) -> ort::Result<LayerNorm> {
     let ((_, scale), (_, bias)) = (source.floats(1)?, source.floats(2)?);
-    let normalisation = Normalisation {
+    let normalisation = LayerNorm {
         scale,
         bias,
         epsilon: source.float(EPSILON).unwrap_or_default(),
-        gates: source.flag(GATES),
+        silu: source.flag(GATES),
     };
-    match normalisation.is_whole() {
+    match normalisation.is_consistent() {
         true => Ok(normalisation),
         false => Err(ort::Error::new(
             "scale and bias of a normalisation do not fit each other",
@@ -63,7 +63,7 @@ pub(super) fn made(source: &impl Source) -> ort::Result<Normalisation> {
 }
 
 /// One normalisation.
-pub(super) struct NormaliseKernel(Normalisation);
+pub(super) struct NormaliseKernel(LayerNorm);
 
 impl Compute for NormaliseKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
@@ -73,7 +73,7 @@ impl Compute for NormaliseKernel {
                 "rows of a normalisation are of another width than its scale",
             ));
         }
-        self.0.normalise(rows, tensors.output(0, sizes)?);
+        self.0.normalize(rows, tensors.output(0, sizes)?);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::{
     super::kernel_io::Tensors,
     panic_guard::{Caught, Compute},
 };
-use crate::{graph::LSTM_GATES, kernels::lstm_cell::Step};
+use crate::{graph::LSTM_GATES, kernels::lstm_cell::LstmStep};
 
 /// Our own operation for the gates of an LSTM: see [`LSTM_GATES`] for its inputs.
 pub(super) struct Gate;
@@ -51,11 +51,11 @@ impl Compute for GateKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let input = |index: usize| tensors.input(index);
         let (sizes, cells) = input(2)?;
-        let step = Step {
+        let step = LstmStep {
             sums: [input(0)?.1, input(1)?.1],
             cells,
         };
-        if !step.is_whole() {
+        if !step.is_consistent() {
             return Err(ort::Error::new("the inputs of an LSTM's gates do not fit each other"));
         }
         let (state, cells) = (tensors.output(0, sizes)?, tensors.output(1, sizes)?);

@@ -24,10 +24,10 @@ use ort::operator::OperatorDomain;
 
 use self::panic_guard::Caught;
 pub(super) use self::panic_guard::panicked;
-use crate::{graph::DOMAIN, kernels::gemm::Weights};
+use crate::{graph::DOMAIN, kernels::gemm::PackedWeights};
 
 /// All of them, with the weights of a graph's products, for a session of `threads` threads.
-pub(super) fn all(products: &Arc<[Arc<Weights>]>, threads: usize) -> ort::Result<OperatorDomain> {
+pub(super) fn all(products: &Arc<[Arc<PackedWeights>]>, threads: usize) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?
         .add(Caught(packed_matmul::Product(products.clone())))?
         .add(Caught(rel_pos_attention::Attend))?

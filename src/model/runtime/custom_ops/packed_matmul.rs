@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     graph::{NUMBER, PRODUCT},
-    kernels::gemm::{Output, Room, Weights},
+    kernels::gemm::{Output, PackedWeights, Scratch},
 };
 
 /// Our own operation for products with constant weights.
-pub(super) struct Product(pub(super) Arc<[Arc<Weights>]>);
+pub(super) struct Product(pub(super) Arc<[Arc<PackedWeights>]>);
 
 impl Operator for Product {
     type Kernel<'attr> = Caught<ProductKernel>;
@@ -43,22 +43,22 @@ impl Operator for Product {
         let weights = find(&self.0, context)?;
         Ok(Caught(ProductKernel {
             weights,
-            room: Room::default(),
+            scratch: Scratch::default(),
         }))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let weights = numbered(&self.0, context.attr(NUMBER).ok())?;
-        shape_fns::like_first_input(context, Some(weights.columns() as i64))
+        shape_fns::like_first_input(context, Some(weights.n() as i64))
     }
 }
 
 /// The weights, among `all`, of the product that `source` describes.
-pub(super) fn find(all: &[Arc<Weights>], source: &impl Source) -> ort::Result<Arc<Weights>> {
+pub(super) fn find(all: &[Arc<PackedWeights>], source: &impl Source) -> ort::Result<Arc<PackedWeights>> {
     numbered(all, source.int(NUMBER))
 }
 
-fn numbered(all: &[Arc<Weights>], number: Option<i64>) -> ort::Result<Arc<Weights>> {
+fn numbered(all: &[Arc<PackedWeights>], number: Option<i64>) -> ort::Result<Arc<PackedWeights>> {
     let number = number.and_then(|number| usize::try_from(number).ok());
     let found = number.and_then(|number| all.get(number));
     found
@@ -68,9 +68,9 @@ fn numbered(all: &[Arc<Weights>], number: Option<i64>) -> ort::Result<Arc<Weight
 
 /// One product of a graph.
 pub(super) struct ProductKernel {
-    weights: Arc<Weights>,
+    weights: Arc<PackedWeights>,
     /// Where its input is made ready, from step to step.
-    room: Room,
+    scratch: Scratch,
 }
 
 impl Compute for ProductKernel {
@@ -78,28 +78,28 @@ impl Compute for ProductKernel {
         let weights = &*self.weights;
         let (mut sizes, input) = tensors.input(0)?;
         match sizes.last_mut() {
-            Some(last) if *last == weights.depth() as i64 => *last = weights.columns() as i64,
+            Some(last) if *last == weights.k() as i64 => *last = weights.n() as i64,
             _ => {
                 return Err(ort::Error::new(
                     "rows of a product are of another width than its weights",
                 ));
             }
         }
-        let more = match tensors.input_count()? {
+        let residual = match tensors.input_count()? {
             1 => None,
             _ => Some(tensors.input(1)?.1),
         };
         let output = tensors.output(0, sizes)?;
-        if more.is_some_and(|more| more.len() != output.len()) {
+        if residual.is_some_and(|residual| residual.len() != output.len()) {
             return Err(ort::Error::new("what is added to a product is of another size"));
         }
-        let output = Output::new(output, weights.columns());
-        let input = weights.prepare(input, &mut self.room);
-        tensors.for_each_piece(weights.pieces(), |piece| {
+        let output = Output::new(output, weights.n());
+        let input = weights.pack_lhs(input, &mut self.scratch);
+        tensors.for_each_piece(weights.task_count(), |task| {
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
-            let columns = unsafe { output.columns(weights.columns_of(piece)) };
-            weights.multiply(piece, input, more, columns);
+            let columns = unsafe { output.columns(weights.columns_of(task)) };
+            weights.multiply(task, input, residual, columns);
         })
     }
 }

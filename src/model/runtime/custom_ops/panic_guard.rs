@@ -123,7 +123,7 @@ mod tests {
             if *self == Self::AsksTwice {
                 tensors.output(0, sizes)?;
             }
-            tensors.for_each_piece(4, |piece| assert!(*self != Self::InAPiece || piece != 2, "meant"))
+            tensors.for_each_piece(4, |task| assert!(*self != Self::InAPiece || task != 2, "meant"))
         }
     }
 

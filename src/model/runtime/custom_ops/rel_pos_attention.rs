@@ -17,7 +17,7 @@ use crate::{
     graph::{ATTENTION, SCALE},
     kernels::{
         gemm::{Output, Target},
-        rel_pos_attention::{self, Attention, Cache, Step},
+        rel_pos_attention::{self, AttentionInputs, KvRing, RelPosAttention},
     },
 };
 
@@ -51,30 +51,30 @@ impl Operator for Attend {
 }
 
 /// The attention that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<Attention> {
+pub(super) fn made(source: &impl Source) -> ort::Result<RelPosAttention> {
     let ((sizes, bias_u), (_, bias_v)) = (source.floats(6)?, source.floats(7)?);
     let ((_, positions), (table, places)) = (source.floats(8)?, source.numbers(9)?);
     let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
         return Err(ort::Error::new("the tables of an attention have other axes"));
     };
-    let sizes = rel_pos_attention::Sizes {
+    let sizes = rel_pos_attention::AttentionDims {
         heads,
-        width,
+        head_dim: width,
         frames,
-        left: keys.saturating_sub(frames),
+        left_context: keys.saturating_sub(frames),
     };
     let scale = source.float(SCALE).unwrap_or(1.0);
-    Attention::new(sizes, scale, [bias_u, bias_v], &positions, &places)
+    RelPosAttention::new(sizes, scale, [bias_u, bias_v], &positions, &places)
         .ok_or_else(|| ort::Error::new("the tables of an attention do not fit each other"))
 }
 
 /// One layer's attention.
-pub(super) struct AttendKernel(Attention);
+pub(super) struct AttendKernel(RelPosAttention);
 
 impl Compute for AttendKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let attention = &self.0;
-        let (sizes, width) = (attention.sizes, attention.sizes.all());
+        let (sizes, width) = (attention.dims, attention.dims.d_model());
         let output = Output::new(tensors.output(0, Sizes::of_rows(sizes.frames, width))?, width);
         let input = |index: usize| tensors.input(index).map(|(_, values)| values);
         let cache = |index: usize, output: usize| {
@@ -82,17 +82,17 @@ impl Compute for AttendKernel {
             let next = tensors.output_place(output, sizes)?;
             // SAFETY: both last as long as the run and are of the same size, and the same tensor or two.
             #[allow(unsafe_code)]
-            Ok::<_, ort::Error>(unsafe { Cache::new(now.cast(), next.cast(), now.len()) })
+            Ok::<_, ort::Error>(unsafe { KvRing::new(now.cast(), next.cast(), now.len()) })
         };
-        let step = Step {
+        let step = AttentionInputs {
             queries: input(0)?,
             keys: (cache(1, 1)?, input(2)?),
             values: (cache(3, 2)?, input(4)?),
             mask: input(5)?,
             // As with places: a negative one is refused.
-            oldest: tensors.number(10)? as usize,
+            ring_head: tensors.number(10)? as usize,
         };
-        if !attention.takes(&step) {
+        if !attention.accepts(&step) {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
         tensors.for_each_piece(sizes.heads, |head| {
@@ -102,7 +102,7 @@ impl Compute for AttendKernel {
                 let columns = output.columns(attention.columns_of(head));
                 (attention.cached(head, &step), columns)
             };
-            attention.attend(head, &step, cached, Target::Rows(columns));
+            attention.attend(head, &step, cached, Target::RowMajor(columns));
         })
     }
 }

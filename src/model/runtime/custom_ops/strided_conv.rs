@@ -16,7 +16,7 @@ use crate::{
     graph::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
     kernels::{
         gemm::Output,
-        strided_conv::{self, Subsampling},
+        strided_conv::{self, StridedConv},
     },
 };
 
@@ -44,25 +44,25 @@ impl Operator for Subsample {
 }
 
 /// The convolution that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<Subsampling> {
+pub(super) fn made(source: &impl Source) -> ort::Result<StridedConv> {
     let ((sizes, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
     let made = || {
         let &[_, _, rows, columns] = &sizes[..] else {
             return None;
         };
         let (strides, pads) = (source.sizes(STRIDES)?, source.sizes(PADS)?);
-        let shape = strided_conv::Shape {
+        let shape = strided_conv::ConvGeometry {
             kernel: [rows, columns],
             strides: strides.try_into().ok()?,
             pads: pads.as_chunks().0.try_into().ok()?,
         };
-        Subsampling::new(shape, &weights, bias, source.flag(SHARED), source.flag(RECTIFIES))
+        StridedConv::new(shape, &weights, bias, source.flag(SHARED), source.flag(RECTIFIES))
     };
     made().ok_or_else(|| ort::Error::new("the weights of a strided convolution do not fit its attributes"))
 }
 
 /// One strided convolution.
-pub(super) struct SubsampleKernel(Subsampling);
+pub(super) struct SubsampleKernel(StridedConv);
 
 impl Compute for SubsampleKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {

@@ -16,15 +16,15 @@ use std::sync::PoisonError;
 use super::sync::{AtomicUsize, Condvar, Mutex, Ordering, spin};
 
 /// Somebody sleeps, or is about to.
-const SLEEPS: usize = 1;
+const HAS_SLEEPERS: usize = 1;
 /// The rest will not be done.
-const BROKEN: usize = 2;
+const ABORTED: usize = 2;
 /// A piece that is done.
-const PIECE: usize = 4;
+const ONE_TASK: usize = 4;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Completion {
     state: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
@@ -32,41 +32,41 @@ pub(super) struct Tally {
 
 /// The rest will not be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) struct Aborted;
 
-impl Tally {
+impl Completion {
     /// Nothing is done.
     pub(super) fn clear(&mut self) {
         self.state.store(0, Ordering::Relaxed);
     }
 
-    /// Notes `pieces` more as done, and wakes those who sleep if these are the last of `all`.
-    pub(super) fn add(&self, pieces: usize, all: usize) {
-        if pieces == 0 {
+    /// Notes `task_count` more as done, and wakes those who sleep if these are the last of `all`.
+    pub(super) fn add(&self, task_count: usize, all: usize) {
+        if task_count == 0 {
             return;
         }
         // What was written is seen by whoever sees that it is done.
-        let before = self.state.fetch_add(pieces * PIECE, Ordering::Release);
-        if before & SLEEPS != 0 && before / PIECE + pieces >= all {
+        let before = self.state.fetch_add(task_count * ONE_TASK, Ordering::Release);
+        if before & HAS_SLEEPERS != 0 && before / ONE_TASK + task_count >= all {
             self.wake();
         }
     }
 
     /// The rest will not be done: nobody waits any longer.
-    pub(super) fn give_up(&self) {
-        if self.state.fetch_or(BROKEN, Ordering::Relaxed) & SLEEPS != 0 {
+    pub(super) fn abort(&self) {
+        if self.state.fetch_or(ABORTED, Ordering::Relaxed) & HAS_SLEEPERS != 0 {
             self.wake();
         }
     }
 
     /// Waits until `all` pieces are done.
-    pub(super) fn wait(&self, all: usize) -> Result<(), Broken> {
+    pub(super) fn wait(&self, all: usize) -> Result<(), Aborted> {
         if let Some(end) = spin(|| end(self.state.load(Ordering::Acquire), all)) {
             return end;
         }
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(end) = end(self.state.fetch_or(SLEEPS, Ordering::Acquire), all) {
+            if let Some(end) = end(self.state.fetch_or(HAS_SLEEPERS, Ordering::Acquire), all) {
                 return end;
             }
             lock = self.changed.wait(lock).unwrap_or_else(PoisonError::into_inner);
@@ -76,17 +76,17 @@ impl Tally {
     fn wake(&self) {
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // All who sleep wait for the same phase, for nobody is ahead of one that is not done.
-        self.state.fetch_and(!SLEEPS, Ordering::Relaxed);
+        self.state.fetch_and(!HAS_SLEEPERS, Ordering::Relaxed);
         drop(lock);
         self.changed.notify_all();
     }
 }
 
 /// Whether and how waiting ends.
-fn end(state: usize, all: usize) -> Option<Result<(), Broken>> {
+fn end(state: usize, all: usize) -> Option<Result<(), Aborted>> {
     match state {
-        state if state / PIECE >= all => Some(Ok(())),
-        state if state & BROKEN != 0 => Some(Err(Broken)),
+        state if state / ONE_TASK >= all => Some(Ok(())),
+        state if state & ABORTED != 0 => Some(Err(Aborted)),
         _ => None,
     }
 }
