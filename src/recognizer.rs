@@ -104,7 +104,7 @@ impl Recognizer {
     /// # Errors
     /// Out of memory.
     pub fn stream(&self) -> Result<Stream> {
-        memory_guard::ask("make a stream")?;
+        memory_guard::check("make a stream")?;
         Stream::new(self.model.clone())
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use common::{clip, data, model_path};
 use gstnemostt::{
     DecoderKind, GraphOptimization, Options, Recognizer,
-    graph::{Graph, Streaming, plan, read_file},
+    graph::{Graph, StreamingConfig, read_file, specialize},
 };
 use proptest::prelude::*;
 
@@ -170,10 +170,10 @@ fn everything_is_recognised_in_nemos_exports() {
     ];
     for path in family.iter().chain(&others) {
         let mut graph = Graph::decode_file(read_file(path).unwrap()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
         let before = operations(graph.clone());
-        let found = plan(&mut graph, &streaming, 1).unwrap();
-        assert_eq!(found.notes, [""; 0], "{}", path.display());
+        let found = specialize(&mut graph, &streaming, 1).unwrap();
+        assert_eq!(found.diagnostics, [""; 0], "{}", path.display());
         // Keys, values and what the convolution remembers.
         assert_eq!(found.states.len(), 3 * streaming.layers, "{}", path.display());
         let after = operations(graph);
@@ -230,9 +230,9 @@ proptest! {
             bytes[at] = value;
         }
         if let Ok(mut graph) = Graph::decode(bytes.into())
-            && let Ok(streaming) = Streaming::read(&graph)
+            && let Ok(streaming) = StreamingConfig::read(&graph)
         {
-            let _ = plan(&mut graph, &streaming, lookahead);
+            let _ = specialize(&mut graph, &streaming, lookahead);
         }
     }
 }

@@ -10,7 +10,7 @@ mod common;
 use std::{fs, path::Path};
 
 use common::data;
-use gstnemostt::{Error, Options, Recognizer, graph::Fault};
+use gstnemostt::{Error, Options, Recognizer, graph::GraphError};
 
 fn refused(path: &Path) -> Error {
     let options = Options {
@@ -23,7 +23,7 @@ fn refused(path: &Path) -> Error {
     }
 }
 
-fn fault(error: &Error) -> &Fault {
+fn fault(error: &Error) -> &GraphError {
     match error {
         Error::BadModel { fault, .. } => fault,
         other => panic!("{other}"),
@@ -82,7 +82,7 @@ fn offline_models() {
     let sidecar = fs::read(data("faults/offline/nemostt.json")).unwrap();
     fs::write(directory.path().join("nemostt.json"), sidecar).unwrap();
     let error = refused(directory.path());
-    assert!(matches!(fault(&error), Fault::OfflineFeatures { normalize } if normalize == "per_feature"));
+    assert!(matches!(fault(&error), GraphError::OfflineFeatures { normalize } if normalize == "per_feature"));
     says(
         &error,
         &["per_feature", "offline model", "Take a cache-aware streaming one"],
@@ -92,14 +92,14 @@ fn offline_models() {
 #[test]
 fn attention_over_everything() {
     let error = refused(&data("faults/full_context"));
-    assert_eq!(fault(&error), &Fault::FullContext);
+    assert_eq!(fault(&error), &GraphError::FullContext);
     says(&error, &["whole recording", "chunked_limited"]);
 }
 
 #[test]
 fn attention_of_another_kind() {
     let error = refused(&data("faults/with_rc"));
-    assert!(matches!(fault(&error), Fault::Attention { .. }));
+    assert!(matches!(fault(&error), GraphError::Attention { .. }));
     says(
         &error,
         &[
@@ -112,21 +112,24 @@ fn attention_of_another_kind() {
 #[test]
 fn chunks_that_the_mask_splits() {
     let error = refused(&data("faults/lookahead3"));
-    assert_eq!(fault(&error), &Fault::SplitChunks { left: 70, chunk: 4 });
+    assert_eq!(fault(&error), &GraphError::SplitChunks { left: 70, chunk: 4 });
     says(&error, &["halves the lookahead", "left % (R + 1) == 0"]);
 }
 
 #[test]
 fn heads_of_another_kind() {
     let error = refused(&data("faults/tdt"));
-    assert!(matches!(fault(&error), Fault::OtherHead { extra: 5, .. }), "{error}");
+    assert!(
+        matches!(fault(&error), GraphError::OtherHead { extra: 5, .. }),
+        "{error}"
+    );
     says(&error, &["token-and-duration", "5 more", "RNN-T and CTC"]);
 }
 
 #[test]
 fn models_that_want_to_know_who_speaks() {
     let error = refused(&data("faults/multitalker"));
-    assert!(matches!(fault(&error), Fault::Multitalker { .. }));
+    assert!(matches!(fault(&error), GraphError::Multitalker { .. }));
     says(&error, &["spk_targets", "diarisation", "one speaker"]);
 }
 
@@ -152,7 +155,7 @@ fn decoders_of_another_model() {
     let error = refused(directory.path());
     assert!(matches!(
         fault(&error),
-        Fault::OtherModel {
+        GraphError::OtherModel {
             takes: 64,
             gives: 48,
             ..
@@ -213,7 +216,7 @@ fn weights_that_are_elsewhere() {
         }
     }
     let error = refused(directory.path());
-    assert!(matches!(fault(&error), Fault::ExternalData { .. }));
+    assert!(matches!(fault(&error), GraphError::ExternalData { .. }));
     says(&error, &["encoder-model.onnx.data", "beside it"]);
 }
 

@@ -18,7 +18,7 @@
 //! differ; a carry that the graph keeps itself is taken out, for the windows bring theirs.
 
 use super::{
-    ElementType, Fault, Graph, TensorInfo,
+    ElementType, Graph, GraphError, TensorInfo,
     edit::{Side, cast_to, consumers, permutation},
     layouts::{EncoderNames, Prompt, nemo},
 };
@@ -43,11 +43,15 @@ pub struct Contract {
 }
 
 /// Rewrites an encoder in the layout of `names` to the contract.
-pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderNames) -> Result<Contract, Fault> {
-    if let Some(extra) = foreign_input(graph, names) {
+pub(super) fn canonicalize(
+    graph: &mut Graph,
+    layout: &'static str,
+    names: &EncoderNames,
+) -> Result<Contract, GraphError> {
+    if let Some(extra) = unknown_input(graph, names) {
         return Err(extra);
     }
-    let fixed_frames = take_out_carry(graph, names)?;
+    let fixed_frames = strip_carry(graph, names)?;
     let prompt = prompt(graph, names)?;
     let masks_length = graph.find(Side::Input, names.length).is_some();
     if !masks_length {
@@ -55,11 +59,11 @@ pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderName
         graph.declare(Side::Input, &info);
     }
 
-    let channel = known(graph, Side::Input, names.channel, 4)?;
+    let channel = expect_rank(graph, Side::Input, names.channel, 4)?;
     let layers_first = layers_first(&channel);
     let width = channel.dims[3];
     let cache_axes: &[usize] = if layers_first { &[1, 0, 2, 3] } else { &[] };
-    let audio = known(graph, Side::Input, names.audio, 3)?;
+    let audio = expect_rank(graph, Side::Input, names.audio, 3)?;
     let audio_axes: &[usize] = if time_before_mels(&audio, names) {
         &[0, 2, 1]
     } else {
@@ -69,20 +73,20 @@ pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderName
     let theirs = names;
     let ours = if names.ctc { &nemo::CTC } else { &nemo::ENCODER };
     use ElementType::{F32, I64};
-    adopt(graph, Side::Input, theirs.audio, ours.audio, F32, audio_axes)?;
-    adopt(graph, Side::Input, theirs.length, ours.length, I64, &[])?;
-    adopt(graph, Side::Input, theirs.channel, ours.channel, F32, cache_axes)?;
-    adopt(graph, Side::Input, theirs.time, ours.time, F32, cache_axes)?;
-    adopt(graph, Side::Input, theirs.channel_len, ours.channel_len, I64, &[])?;
+    rename_and_convert(graph, Side::Input, theirs.audio, ours.audio, F32, audio_axes)?;
+    rename_and_convert(graph, Side::Input, theirs.length, ours.length, I64, &[])?;
+    rename_and_convert(graph, Side::Input, theirs.channel, ours.channel, F32, cache_axes)?;
+    rename_and_convert(graph, Side::Input, theirs.time, ours.time, F32, cache_axes)?;
+    rename_and_convert(graph, Side::Input, theirs.channel_len, ours.channel_len, I64, &[])?;
 
-    let output = known(graph, Side::Output, theirs.output, 3)?;
+    let output = expect_rank(graph, Side::Output, theirs.output, 3)?;
     let frames_axes: &[usize] = if !names.ctc && time_before_width(&output, width, names) {
         &[0, 2, 1]
     } else {
         &[]
     };
-    adopt(graph, Side::Output, theirs.output, ours.output, F32, frames_axes)?;
-    adopt(
+    rename_and_convert(graph, Side::Output, theirs.output, ours.output, F32, frames_axes)?;
+    rename_and_convert(
         graph,
         Side::Output,
         theirs.output_lengths,
@@ -90,7 +94,7 @@ pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderName
         I64,
         &[],
     )?;
-    adopt(
+    rename_and_convert(
         graph,
         Side::Output,
         theirs.channel_next,
@@ -98,8 +102,8 @@ pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderName
         F32,
         cache_axes,
     )?;
-    adopt(graph, Side::Output, theirs.time_next, ours.time_next, F32, cache_axes)?;
-    adopt(
+    rename_and_convert(graph, Side::Output, theirs.time_next, ours.time_next, F32, cache_axes)?;
+    rename_and_convert(
         graph,
         Side::Output,
         theirs.channel_len_next,
@@ -110,7 +114,7 @@ pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderName
 
     let fixed_frames = match fixed_frames {
         Some(fixed) => fixed,
-        None => known(graph, Side::Input, ours.audio, 3)?.dims[2],
+        None => expect_rank(graph, Side::Input, ours.audio, 3)?.dims[2],
     };
     Ok(Contract {
         layout,
@@ -122,19 +126,19 @@ pub(super) fn apply(graph: &mut Graph, layout: &'static str, names: &EncoderName
 }
 
 /// An input that no layout has: the graph wants something that a single stream of speech does not give.
-fn foreign_input(graph: &Graph, names: &EncoderNames) -> Option<Fault> {
-    let mut known = vec![names.audio, names.length, names.channel, names.time, names.channel_len];
-    known.extend(names.carry.map(|(input, _)| input));
-    known.extend(names.prompt.map(Prompt::name));
+fn unknown_input(graph: &Graph, names: &EncoderNames) -> Option<GraphError> {
+    let mut expect_rank = vec![names.audio, names.length, names.channel, names.time, names.channel_len];
+    expect_rank.extend(names.carry.map(|(input, _)| input));
+    expect_rank.extend(names.prompt.map(Prompt::name));
     let foreign = graph
         .inputs()
         .into_iter()
-        .find(|input| !known.contains(&input.name.as_str()))?;
+        .find(|input| !expect_rank.contains(&input.name.as_str()))?;
     // NeMo's multitalker models are told who speaks by `spk_targets` and `bg_spk_targets`.
     Some(if foreign.name.contains("spk") {
-        Fault::Multitalker { input: foreign.name }
+        GraphError::Multitalker { input: foreign.name }
     } else {
-        Fault::UnknownLayout {
+        GraphError::UnknownLayout {
             inputs: format!("an input {} that is not known", foreign.name),
         }
     })
@@ -142,16 +146,16 @@ fn foreign_input(graph: &Graph, names: &EncoderNames) -> Option<Fault> {
 
 /// Renames the input or output `from` to `to` and puts nodes behind it that bring it from the contract's type and axes
 /// to the graph's own (or back, for outputs). `axes` is the permutation between the two, which is its own inverse.
-pub(super) fn adopt(
+pub(super) fn rename_and_convert(
     graph: &mut Graph,
     side: Side,
     from: &str,
     to: &str,
     element: ElementType,
     axes: &[usize],
-) -> Result<(), Fault> {
+) -> Result<(), GraphError> {
     let Some(theirs) = graph.find(side, from) else {
-        return Err(Fault::Missing {
+        return Err(GraphError::Missing {
             kind: side.name(),
             tensor: from.into(),
         });
@@ -159,7 +163,7 @@ pub(super) fn adopt(
     use ElementType::{F16, F32, I32, I64};
     let alike = |kinds: [ElementType; 2]| kinds.contains(&theirs.element) && kinds.contains(&element);
     if !alike([I32, I64]) && !alike([F16, F32]) {
-        return Err(Fault::Tensor {
+        return Err(GraphError::Tensor {
             tensor: format!("{} {from}", side.name()),
             found: theirs.element,
             axes: theirs.dims.len(),
@@ -168,7 +172,7 @@ pub(super) fn adopt(
         });
     }
     if !axes.is_empty() && theirs.dims.len() != axes.len() {
-        return Err(Fault::Tensor {
+        return Err(GraphError::Tensor {
             tensor: format!("{} {from}", side.name()),
             found: theirs.element,
             axes: theirs.dims.len(),
@@ -193,9 +197,9 @@ pub(super) fn adopt(
 }
 
 /// The input or output `name` if it has `rank` axes.
-pub(super) fn known(graph: &Graph, side: Side, name: &str, rank: usize) -> Result<TensorInfo, Fault> {
+pub(super) fn expect_rank(graph: &Graph, side: Side, name: &str, rank: usize) -> Result<TensorInfo, GraphError> {
     let Some(info) = graph.find(side, name) else {
-        return Err(Fault::Missing {
+        return Err(GraphError::Missing {
             kind: side.name(),
             tensor: name.into(),
         });
@@ -203,7 +207,7 @@ pub(super) fn known(graph: &Graph, side: Side, name: &str, rank: usize) -> Resul
     if info.dims.len() == rank {
         return Ok(info);
     }
-    Err(Fault::Tensor {
+    Err(GraphError::Tensor {
         tensor: format!("{} {name}", side.name()),
         found: info.element,
         axes: info.dims.len(),
@@ -248,13 +252,14 @@ fn time_before_width(frames: &TensorInfo, width: Option<usize>, names: &EncoderN
 /// of that window (`Some(None)`: any), or `None` if the graph never kept a carry.
 ///
 /// Such a graph begins with `Concat(carry, audio)` along time, and adds the carry to the length.
-fn take_out_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, Fault> {
+fn strip_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, GraphError> {
     let Some((carry, carry_next)) = names.carry else {
         return Ok(None);
     };
-    let carried = known(graph, Side::Input, carry, 3)?;
-    let audio = known(graph, Side::Input, names.audio, 3)?;
-    let untold = || Fault::Untold("the place where it puts the carried mel frames before the new ones".into());
+    let carried = expect_rank(graph, Side::Input, carry, 3)?;
+    let audio = expect_rank(graph, Side::Input, names.audio, 3)?;
+    let untold =
+        || GraphError::CannotInfer("the place where it puts the carried mel frames before the new ones".into());
     let joined = {
         let consumers = consumers(graph);
         let of_carry = consumers.get(carry).map(Vec::as_slice).unwrap_or_default();
@@ -269,12 +274,12 @@ fn take_out_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Opti
     };
     let frames = carried.dims[2].unwrap_or(CARRY);
     if frames != CARRY {
-        return Err(Fault::Contradiction {
+        return Err(GraphError::Contradiction {
             what: format!("its carry holds {frames} mel frames, the encoder's subsampling needs {CARRY}"),
         });
     }
     graph.remove_node(joined.0);
-    graph.rename_readers(&joined.1, names.audio);
+    graph.rename_uses_of(&joined.1, names.audio);
     graph.remove(Side::Input, carry);
     graph.remove(Side::Output, carry_next);
     let fixed = audio.dims[2].map(|new| new + frames);
@@ -286,17 +291,17 @@ fn take_out_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Opti
         },
     );
     // It adds the carry to the number of new frames; ours holds both.
-    let length = known(graph, Side::Input, names.length, 1)?;
-    let frames_name = graph.fresh("carried_frames");
+    let length = expect_rank(graph, Side::Input, names.length, 1)?;
+    let frames_name = graph.unique_name("carried_frames");
     graph.add_constant(&frames_name, length.element, &[frames as i64]);
-    let inner = graph.fresh("new_frames");
-    graph.rename_readers(names.length, &inner);
+    let inner = graph.unique_name("new_frames");
+    graph.rename_uses_of(names.length, &inner);
     graph.prepend("Sub", &[names.length, &frames_name], &inner);
     Ok(Some(fixed))
 }
 
 /// Makes what sets the language [`PROMPT_INPUT`]; gives the number of prompts where the graph says it.
-fn prompt(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, Fault> {
+fn prompt(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, GraphError> {
     let Some(prompt) = names
         .prompt
         .filter(|prompt| graph.find(Side::Input, prompt.name()).is_some())
@@ -305,13 +310,15 @@ fn prompt(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize
     };
     match prompt {
         Prompt::Index(name) => {
-            adopt(graph, Side::Input, name, PROMPT_INPUT, ElementType::I64, &[])?;
+            rename_and_convert(graph, Side::Input, name, PROMPT_INPUT, ElementType::I64, &[])?;
             Ok(Some(None))
         }
         Prompt::OneHot(name) => {
-            let mask = known(graph, Side::Input, name, 2)?;
+            let mask = expect_rank(graph, Side::Input, name, 2)?;
             let Some(prompts) = mask.dims[1] else {
-                return Err(Fault::Untold(format!("the number of languages in its input {name}")));
+                return Err(GraphError::CannotInfer(format!(
+                    "the number of languages in its input {name}"
+                )));
             };
             graph.remove(Side::Input, name);
             graph.prepend_one_hot(PROMPT_INPUT, prompts, mask.element, name);

@@ -5,17 +5,17 @@
 
 use std::collections::HashSet;
 
-use super::{Graph, NUMBER, PRODUCT, edit::Side};
+use super::{Graph, PACKED_MATMUL, WEIGHTS_INDEX, edit::Side};
 
 /// What the two graphs are told apart by.
 const PREFIX: &str = "scoring/";
 
-/// Puts `scoring` behind `before`, which gives it `meeting`; products of both may be [packed](Graph::pack_products). The graph
+/// Puts `scoring` behind `before`, which gives it `meeting`; products of both may be [packed](Graph::prepack_matmuls). The graph
 /// takes what they take and gives what they give, `meeting` included.
 ///
 /// # Errors
 /// A sentence that says why they stay apart.
-pub(crate) fn merge(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, String> {
+pub(crate) fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, String> {
     let (mut merged, mut scoring) = (before.clone(), scoring.clone());
     for set in &scoring.header.opset_import {
         let known = merged.header.opset_import.iter();
@@ -57,8 +57,11 @@ pub(crate) fn merge(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Gr
     }
     let products = merged.packed.len() as i64;
     for node in &mut scoring.graph.node {
-        let numbers = node.attribute.iter_mut().filter(|attribute| attribute.name() == NUMBER);
-        for number in numbers.filter(|_| node.op_type.as_deref() == Some(PRODUCT)) {
+        let numbers = node
+            .attribute
+            .iter_mut()
+            .filter(|attribute| attribute.name() == WEIGHTS_INDEX);
+        for number in numbers.filter(|_| node.op_type.as_deref() == Some(PACKED_MATMUL)) {
             number.i = number.i.map(|number| number + products);
         }
     }
@@ -77,11 +80,11 @@ pub(crate) fn merge(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Gr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{TensorInfo, project, transducer_in};
+    use crate::graph::{TensorInfo, split_joint, transducer_in};
 
     fn parts() -> (Graph, Graph) {
         let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
-        (graphs.prediction, project(&graphs.joint).unwrap().scoring)
+        (graphs.prediction, split_joint(&graphs.joint).unwrap().scoring)
     }
 
     fn names(infos: Vec<TensorInfo>) -> Vec<String> {
@@ -95,10 +98,10 @@ mod tests {
         let (mut prediction, mut scoring) = parts();
         for packed in [false, true] {
             if packed {
-                prediction.pack_products().unwrap();
-                scoring.pack_products().unwrap();
+                prediction.prepack_matmuls().unwrap();
+                scoring.prepack_matmuls().unwrap();
             }
-            let merged = merge(&prediction, &scoring, "prediction").unwrap();
+            let merged = compose(&prediction, &scoring, "prediction").unwrap();
             let inputs = ["input_states_1", "input_states_2", "projected", "targets"];
             let outputs = ["output_states_1", "output_states_2", "outputs", "prediction"];
             assert_eq!(names(merged.inputs()), inputs);
@@ -123,14 +126,14 @@ mod tests {
             set.version = Some(set.version() + 1);
         }
         assert!(
-            merge(&prediction, &scoring, "prediction")
+            compose(&prediction, &scoring, "prediction")
                 .unwrap_err()
                 .contains("operation sets")
         );
         let (mut prediction, scoring) = parts();
         prediction.remove(Side::Output, "prediction");
         assert!(
-            merge(&prediction, &scoring, "prediction")
+            compose(&prediction, &scoring, "prediction")
                 .unwrap_err()
                 .contains("from one to the other")
         );

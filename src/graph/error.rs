@@ -7,7 +7,7 @@ use super::ElementType;
 /// What is wrong with a graph. The sentences follow "… is not a usable model: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum GraphError {
     /// Not an ONNX file, or one that was cut off.
     #[error("it is truncated or not an ONNX file ({0}); download or export it again")]
     NotOnnx(String),
@@ -152,7 +152,7 @@ pub enum Fault {
 
     /// A number that the export should hold cannot be found.
     #[error("{0} cannot be told from it, as it can from NeMo's exports")]
-    Untold(String),
+    CannotInfer(String),
 
     /// Weights in a file of their own cannot be read.
     #[error("its weights in {location} cannot be read: {reason}. Put that file beside it, as the export did")]

@@ -7,7 +7,7 @@
 //! export the first two encoder frames, 160 ms of speech, are lost. With the constant replaced by an input, one graph
 //! serves every window exactly.
 
-use super::{ElementType, Fault, Graph, TensorInfo, edit::Side, streaming_config::carry_drop};
+use super::{ElementType, Graph, GraphError, TensorInfo, edit::Side, streaming_config::carry_drop};
 
 /// Name of the added input: int64, shape \[1\].
 pub const DROP_INPUT: &str = "drop_extra_pre_encoded";
@@ -19,15 +19,15 @@ pub const DROP_INPUT: &str = "drop_extra_pre_encoded";
 ///
 /// # Errors
 /// What the graph lacks.
-pub fn make_drop_an_input(graph: &mut Graph, chunk: Option<usize>) -> Result<(), Fault> {
+pub fn make_drop_an_input(graph: &mut Graph, chunk: Option<usize>) -> Result<(), GraphError> {
     let place = carry_drop(graph)?;
     // Slice(data, starts, ends, axes, steps): starts has shape [1], as the input has.
     graph.graph.node[place.slice].input[1] = DROP_INPUT.into();
     // Sub(length [B], 2): a scalar before, [1] now, which broadcasts the same way.
     graph.graph.node[place.sub].input[1] = DROP_INPUT.into();
     if let Some(chunk) = chunk {
-        let end = graph.fresh("kept_until");
-        let frames = graph.fresh("chunk");
+        let end = graph.unique_name("kept_until");
+        let frames = graph.unique_name("chunk");
         graph.add_constant(&frames, ElementType::I64, &[chunk as i64]);
         graph.graph.node[place.slice].input[2] = end.clone();
         // In front of all others: the indices of `place` hold no longer.

@@ -19,8 +19,8 @@ impl Graph {
     ///
     /// # Errors
     /// There is not enough memory for the wider weights.
-    pub fn widen(&mut self) -> Result<(), TryReserveError> {
-        let mut wide = Wide::default();
+    pub fn fp16_to_fp32(&mut self) -> Result<(), TryReserveError> {
+        let mut wide = WidenedWeights::default();
         let raw = |tensor: &TensorProto| {
             tensor
                 .raw_data
@@ -43,7 +43,7 @@ impl Graph {
 
 /// Widened weights, one after the other, so that they can be handed over like those of a file.
 #[derive(Default)]
-struct Wide {
+struct WidenedWeights {
     bytes: Vec<u8>,
     places: Vec<std::ops::Range<usize>>,
 }
@@ -53,7 +53,7 @@ fn is_half(code: i32) -> bool {
 }
 
 /// Changes every type, and writes the widened weights down.
-fn widen_in(graph: &mut onnx::GraphProto, wide: &mut Wide) {
+fn widen_in(graph: &mut onnx::GraphProto, wide: &mut WidenedWeights) {
     let infos = graph
         .input
         .iter_mut()
@@ -87,7 +87,7 @@ fn widen_in(graph: &mut onnx::GraphProto, wide: &mut Wide) {
 }
 
 /// Leaves `tensor` marked as float32 without values; [`place_in`] gives them.
-fn widen_tensor(tensor: &mut TensorProto, wide: &mut Wide) {
+fn widen_tensor(tensor: &mut TensorProto, wide: &mut WidenedWeights) {
     let code = tensor.data_type();
     if !is_half(code) {
         return;
@@ -172,7 +172,7 @@ mod tests {
             files: Vec::new(),
             packed: Vec::new(),
         };
-        graph.widen().unwrap();
+        graph.fp16_to_fp32().unwrap();
         let values = |index: usize| -> Vec<f32> {
             let tensor = &graph.graph.initializer[index];
             assert_eq!(tensor.data_type(), DataType::Float as i32);

@@ -5,12 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Graph, ValueInfoProto, match_matmul::Product, tensor_info};
+use super::{Graph, ValueInfoProto, match_matmul::MatMulMatch, tensor_info};
 use crate::kernels::gemm::Epilogue;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(super) struct EpilogueMatch {
     pub(super) epilogue: Epilogue,
     /// What is added: as large as the output.
     pub(super) more: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Tail {
 
 impl Graph {
     /// What follows each product.
-    pub(super) fn tails(&self, found: &[(usize, Product)]) -> Vec<Tail> {
+    pub(super) fn match_epilogues(&self, found: &[(usize, MatMulMatch)]) -> Vec<EpilogueMatch> {
         let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
         for (number, node) in self.nodes().iter().enumerate() {
             for input in &node.input {
@@ -34,7 +34,7 @@ impl Graph {
             users.entry(output.name()).or_default().push(usize::MAX);
         }
         let rows = self.rows();
-        let find = |product: &Product| {
+        let find = |product: &MatMulMatch| {
             let users_of = |name: &str| users.get(name).map(Vec::as_slice).unwrap_or_default();
             match *users_of(&product.output) {
                 [a, b] => self.silu(&product.output, [a, b], users_of),
@@ -45,7 +45,7 @@ impl Graph {
                 _ => None,
             }
         };
-        let none = |product: &Product| Tail {
+        let none = |product: &MatMulMatch| EpilogueMatch {
             epilogue: Epilogue::Identity,
             more: None,
             output: product.output.clone(),
@@ -53,7 +53,7 @@ impl Graph {
         };
         // The sum of two products is the tail of one of them.
         let mut taken = HashSet::new();
-        let tail = |(_, product): &(usize, Product)| {
+        let tail = |(_, product): &(usize, MatMulMatch)| {
             let found = find(product).filter(|tail| tail.nodes.iter().all(|node| taken.insert(*node)));
             found.unwrap_or_else(|| none(product))
         };
@@ -61,7 +61,7 @@ impl Graph {
     }
 
     /// `x · sigmoid(x)`, where `users` are those of x.
-    fn silu<'a>(&self, x: &str, users: [usize; 2], users_of: impl Fn(&str) -> &'a [usize]) -> Option<Tail> {
+    fn silu<'a>(&self, x: &str, users: [usize; 2], users_of: impl Fn(&str) -> &'a [usize]) -> Option<EpilogueMatch> {
         let [a, b] = users.map(|user| self.nodes().get(user));
         let (a, b) = (a?, b?);
         let (sigmoid, gate, times, product) = match a.op_type() {
@@ -75,7 +75,7 @@ impl Graph {
             && factors(x)
             && factors(gated)
             && users_of(gated) == [times];
-        is_silu.then(|| Tail {
+        is_silu.then(|| EpilogueMatch {
             epilogue: Epilogue::Silu,
             more: None,
             output: product.output[0].clone(),
@@ -84,9 +84,9 @@ impl Graph {
     }
 
     /// `max(x, 0)`.
-    fn relu(&self, user: usize) -> Option<Tail> {
+    fn relu(&self, user: usize) -> Option<EpilogueMatch> {
         let node = self.nodes().get(user).filter(|node| node.op_type() == "Relu")?;
-        Some(Tail {
+        Some(EpilogueMatch {
             epilogue: Epilogue::Relu,
             more: None,
             output: node.output.first()?.clone(),
@@ -95,14 +95,14 @@ impl Graph {
     }
 
     /// `x + more`, where both are [rows](Self::rows).
-    fn sum(&self, x: &str, user: usize, rows: &HashSet<&str>) -> Option<Tail> {
+    fn sum(&self, x: &str, user: usize, rows: &HashSet<&str>) -> Option<EpilogueMatch> {
         let node = self.nodes().get(user)?;
         let more = match &node.input[..] {
             [a, b] if a == x && b != x => b,
             [a, b] if b == x && a != x => a,
             _ => return None,
         };
-        (node.op_type() == "Add" && rows.contains(more.as_str())).then(|| Tail {
+        (node.op_type() == "Add" && rows.contains(more.as_str())).then(|| EpilogueMatch {
             epilogue: Epilogue::Identity,
             more: Some(more.clone()),
             output: node.output[0].clone(),
@@ -139,13 +139,17 @@ impl Graph {
             let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
             let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
             let is_rows = match node.op_type() {
-                "Gemm" | super::ATTENTION | super::CONVOLUTION | super::SUBSAMPLING | super::MEETING => true,
+                "Gemm"
+                | super::REL_POS_ATTENTION
+                | super::GLU_DEPTHWISE_CONV
+                | super::STRIDED_CONV
+                | super::JOINT_ADD_RELU => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
                 "LayerNormalization"
-                | super::NORMALISATION
+                | super::LAYER_NORM
                 | "Sigmoid"
                 | "MatMul"
-                | super::PRODUCT
+                | super::PACKED_MATMUL
                 | "DynamicQuantizeLinear"
                 | "MatMulIntegerToFloat" => knows(node.input.first()),
                 "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
@@ -167,15 +171,15 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{NodeProto, Streaming, plan, read_file};
+    use crate::graph::{NodeProto, StreamingConfig, read_file, specialize};
 
     #[test]
     fn activations_and_residual_sums_are_found() {
         let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
         let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        plan(&mut graph, &streaming, 1).unwrap();
-        let tails = graph.tails(&graph.products());
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        specialize(&mut graph, &streaming, 1).unwrap();
+        let tails = graph.match_epilogues(&graph.match_matmuls());
         let layers = streaming.layers;
         // One in each feed-forward block.
         let silus = tails.iter().filter(|tail| tail.epilogue == Epilogue::Silu).count();
@@ -197,7 +201,7 @@ mod tests {
             read_file(format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR")).as_ref()).unwrap(),
         )
         .unwrap();
-        let product = |output: &str| Product {
+        let product = |output: &str| MatMulMatch {
             data: "data".into(),
             output: output.into(),
             weight: "w".into(),
@@ -253,11 +257,11 @@ mod tests {
             ),
         ] {
             graph.graph.node = nodes;
-            let tails = graph.tails(&found);
+            let tails = graph.match_epilogues(&found);
             assert_eq!(tails[0].nodes.is_empty(), !has_tail, "{tails:?}");
         }
         graph.graph.node = vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")];
-        let tails = graph.tails(&[(0, product("x")), (1, product("r"))]);
+        let tails = graph.match_epilogues(&[(0, product("x")), (1, product("r"))]);
         assert_eq!(
             tails.iter().map(|tail| tail.nodes.len()).collect::<Vec<_>>(),
             [1, 0],

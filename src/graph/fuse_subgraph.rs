@@ -8,17 +8,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ATTENTION, CONVOLUTION, DOMAIN, Graph, LSTM_GATES, MEETING, NORMALISATION, NodeProto, PRODUCT, SUBSAMPLING,
-    ValueInfoProto, integers,
+    DOMAIN, GLU_DEPTHWISE_CONV, Graph, JOINT_ADD_RELU, LAYER_NORM, LSTM_CELL, NodeProto, PACKED_MATMUL,
+    REL_POS_ATTENTION, STRIDED_CONV, ValueInfoProto, integers,
     onnx::{AttributeProto, attribute_proto::AttributeType},
     tensor_info,
 };
 
 /// The operation. Inputs: whatever its calls take; outputs, all float32: values of them. Attributes [`CALLS`],
 /// [`OUTPUTS`] and [`AXES`].
-pub(crate) const CHAIN: &str = "Chain";
+pub(crate) const FUSED_SUBGRAPH: &str = "FusedSubgraph";
 
-/// The calls, a list of [`Call`] in JSON.
+/// The calls, a list of [`SubgraphCall`] in JSON.
 pub(crate) const CALLS: &str = "calls";
 
 /// The numbers of the values that are outputs.
@@ -35,18 +35,18 @@ pub(crate) const WIDTH: &str = "width";
 
 /// One of the operations of a chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Call {
+pub(crate) struct SubgraphCall {
     /// What the node that it was did.
     pub(crate) operation: String,
     /// Numbers of values: first the inputs of the chain, in their order, then what calls give.
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
-    pub(crate) attributes: BTreeMap<String, Setting>,
+    pub(crate) attributes: BTreeMap<String, AttributeValue>,
 }
 
 /// A value of a node's attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Setting {
+pub(crate) enum AttributeValue {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
@@ -55,26 +55,26 @@ pub(crate) enum Setting {
 impl Graph {
     /// Makes chains of our operations, wherever two or more of them, one of them a product, can be done one after the other
     /// with nothing else between them. Gives how many operations are in chains.
-    pub(crate) fn chain(&mut self) -> usize {
+    pub(crate) fn fuse_subgraphs(&mut self) -> usize {
         let levels = self.levels();
         let most = levels.iter().flatten().max().copied().unwrap_or(0);
-        let mut chained = 0;
+        let mut fused_node = 0;
         let mut chains = Vec::new();
         let mut gone = HashSet::new();
         for level in 0..=most {
             let members: Vec<usize> = (0..levels.len()).filter(|&node| levels[node] == Some(level)).collect();
             let operation = |&member: &usize| self.graph.node[member].op_type();
             let ours = members.iter().filter(|member| operation(member) != RESHAPE).count();
-            if ours < 2 || !members.iter().any(|member| operation(member) == PRODUCT) {
+            if ours < 2 || !members.iter().any(|member| operation(member) == PACKED_MATMUL) {
                 continue;
             }
-            if let Some(chain) = self.chained(&members) {
+            if let Some(chain) = self.fused_node(&members) {
                 chains.push(chain);
                 gone.extend(members);
-                chained += ours;
+                fused_node += ours;
             }
         }
-        if chained > 0 {
+        if fused_node > 0 {
             let mut number = 0..;
             self.graph
                 .node
@@ -82,7 +82,7 @@ impl Graph {
             self.graph.node.append(&mut chains);
             self.sort();
         }
-        chained
+        fused_node
     }
 
     /// For each node that may be in a chain, in which: those of one level depend on each other directly only.
@@ -95,13 +95,13 @@ impl Graph {
                 users.entry(input).or_default().push(number);
             }
         }
-        let of_a_row = self.products_of_a_row();
+        let of_a_row = self.single_row_matmuls();
         let may = |(number, node): (usize, &NodeProto)| {
             let is_rows = |index: usize| node.input.get(index).is_some_and(|name| rows.contains(name.as_str()));
             match (node.domain() == DOMAIN, node.op_type()) {
-                (true, PRODUCT) => is_rows(0) || of_a_row.contains(&number),
-                (true, NORMALISATION) => is_rows(0),
-                (true, ATTENTION | CONVOLUTION | SUBSAMPLING | MEETING | LSTM_GATES) => true,
+                (true, PACKED_MATMUL) => is_rows(0) || of_a_row.contains(&number),
+                (true, LAYER_NORM) => is_rows(0),
+                (true, REL_POS_ATTENTION | GLU_DEPTHWISE_CONV | STRIDED_CONV | JOINT_ADD_RELU | LSTM_CELL) => true,
                 (false, RESHAPE) => is_rows(0) && width(node, &sizes).is_some(),
                 _ => false,
             }
@@ -128,7 +128,7 @@ impl Graph {
 
     /// The numbers of products of one row, in however many axes, for someone who does not ask in how many axes the result is:
     /// those of what goes from label to label in a prediction network.
-    fn products_of_a_row(&self) -> HashSet<usize> {
+    fn single_row_matmuls(&self) -> HashSet<usize> {
         let nodes = || self.graph.node.iter().enumerate();
         let is_row = |input: &&ValueInfoProto| {
             let dims = tensor_info(input).dims;
@@ -136,11 +136,11 @@ impl Graph {
                 .is_some_and(|(_, rest)| rest.iter().all(|dim| *dim == Some(1)))
         };
         let inputs = self.graph.input.iter().filter(is_row).map(|input| input.name());
-        let gates = nodes().filter(|(_, node)| node.op_type() == LSTM_GATES);
+        let gates = nodes().filter(|(_, node)| node.op_type() == LSTM_CELL);
         let states = gates.flat_map(|(_, node)| &node.output).map(String::as_str);
         let rows: HashSet<&str> = inputs.chain(states).collect();
 
-        let askers = nodes().filter(|(_, node)| !matches!(node.op_type(), MEETING | LSTM_GATES));
+        let askers = nodes().filter(|(_, node)| !matches!(node.op_type(), JOINT_ADD_RELU | LSTM_CELL));
         let asked = askers.flat_map(|(_, node)| &node.input).map(String::as_str);
         let declared = self
             .graph
@@ -153,7 +153,7 @@ impl Graph {
             let mut outputs = node.output.iter();
             input.all(|input| rows.contains(input.as_str())) && outputs.all(|output| !asked.contains(output.as_str()))
         };
-        let products = nodes().filter(|(_, node)| node.op_type() == PRODUCT && is_free(node));
+        let products = nodes().filter(|(_, node)| node.op_type() == PACKED_MATMUL && is_free(node));
         products.map(|(number, _)| number).collect()
     }
 
@@ -184,7 +184,7 @@ impl Graph {
     }
 
     /// These nodes as one.
-    fn chained(&self, members: &[usize]) -> Option<NodeProto> {
+    fn fused_node(&self, members: &[usize]) -> Option<NodeProto> {
         let nodes: Vec<&NodeProto> = members.iter().map(|&member| &self.graph.node[member]).collect();
         let sizes = self.constant_sizes();
         let made: HashSet<&str> = nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
@@ -227,15 +227,15 @@ impl Graph {
                 .input
                 .iter()
                 .filter_map(|input| numbers.get(input.as_str()).copied());
-            let mut call = Call {
+            let mut call = SubgraphCall {
                 operation: node.op_type().into(),
                 inputs: inputs.collect(),
                 outputs: Vec::new(),
-                attributes: node.attribute.iter().filter_map(setting).collect(),
+                attributes: node.attribute.iter().filter_map(attribute_value).collect(),
             };
             if node.op_type() == RESHAPE {
                 call.inputs.truncate(1);
-                call.attributes = BTreeMap::from([(WIDTH.into(), Setting::Int(width(node, &sizes)?))]);
+                call.attributes = BTreeMap::from([(WIDTH.into(), AttributeValue::Int(width(node, &sizes)?))]);
             }
             for (index, output) in node.output.iter().enumerate() {
                 let number = next.next()?;
@@ -243,7 +243,7 @@ impl Graph {
                 call.outputs.push(number);
                 if taken.contains(output.as_str()) {
                     outputs.push(number as i64);
-                    let known = if index == 0 && node.op_type() != LSTM_GATES {
+                    let known = if index == 0 && node.op_type() != LSTM_CELL {
                         2
                     } else {
                         0
@@ -260,7 +260,7 @@ impl Graph {
             ..Default::default()
         };
         Some(NodeProto {
-            op_type: Some(CHAIN.into()),
+            op_type: Some(FUSED_SUBGRAPH.into()),
             domain: Some(DOMAIN.into()),
             name: nodes.first().map(|node| format!("chain of {}", node.name())),
             input: inputs,
@@ -284,11 +284,11 @@ impl Graph {
     }
 }
 
-fn setting(attribute: &AttributeProto) -> Option<(String, Setting)> {
+fn attribute_value(attribute: &AttributeProto) -> Option<(String, AttributeValue)> {
     let value = match attribute.r#type() {
-        AttributeType::Int => Setting::Int(attribute.i()),
-        AttributeType::Ints => Setting::Ints(attribute.ints.clone()),
-        AttributeType::Float => Setting::Float(attribute.f()),
+        AttributeType::Int => AttributeValue::Int(attribute.i()),
+        AttributeType::Ints => AttributeValue::Ints(attribute.ints.clone()),
+        AttributeType::Float => AttributeValue::Float(attribute.f()),
         _ => return None,
     };
     Some((attribute.name().into(), value))

@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ElementType, Fault, Graph, NodeProto, Part, Streaming, TensorInfo, adapt,
+    Component, ElementType, Graph, GraphError, NodeProto, StreamingConfig, TensorInfo,
     edit::{Side, cast_to},
-    onnx, read_file,
+    import, onnx, read_file,
 };
 
 fn path(file: &str) -> PathBuf {
@@ -19,10 +19,10 @@ fn encoder() -> Graph {
 }
 
 /// What becomes of a graph after `edit`.
-fn outcome(mut graph: Graph, edit: impl Fn(&mut Graph)) -> Result<Streaming, Fault> {
+fn outcome(mut graph: Graph, edit: impl Fn(&mut Graph)) -> Result<StreamingConfig, GraphError> {
     edit(&mut graph);
-    match adapt(graph)?.1 {
-        Part::Encoder(graph, _) => Streaming::read(&graph),
+    match import(graph)?.1 {
+        Component::Encoder(graph, _) => StreamingConfig::read(&graph),
         other => panic!("{other:?}"),
     }
 }
@@ -38,14 +38,25 @@ fn declare(side: Side, name: &str, change: impl Fn(&mut TensorInfo)) -> impl Fn(
 #[test]
 fn the_graph_itself_is_right() {
     let found = outcome(encoder(), |_| {}).unwrap();
-    assert_eq!((found.left, found.chunk, found.drop, found.layers), (70, 14, 2, 2));
+    assert_eq!(
+        (
+            found.left_context,
+            found.chunk_frames,
+            found.drop_extra_pre_encoded,
+            found.layers
+        ),
+        (70, 14, 2, 2)
+    );
 }
 
 #[test]
 fn batches_of_two() {
     for name in ["audio_signal", "cache_last_channel", "cache_last_time", "length"] {
         let fault = outcome(encoder(), declare(Side::Input, name, |info| info.dims[0] = Some(2))).unwrap_err();
-        assert!(matches!(&fault, Fault::FixedBatch { batch: 2, .. }), "{name}: {fault}");
+        assert!(
+            matches!(&fault, GraphError::FixedBatch { batch: 2, .. }),
+            "{name}: {fault}"
+        );
         assert!(fault.to_string().contains("dynamic axes"), "{fault}");
     }
 }
@@ -74,7 +85,7 @@ fn caches_of_the_wrong_size() {
     ] {
         let edit = declare(Side::Input, name, |info| info.dims[axis] = Some(size));
         let fault = outcome(encoder(), edit).unwrap_err();
-        assert!(matches!(fault, Fault::Contradiction { .. }), "{name}: {fault}");
+        assert!(matches!(fault, GraphError::Contradiction { .. }), "{name}: {fault}");
         assert!(fault.to_string().contains(word), "{fault}");
         assert!(fault.to_string().contains("Export it again"), "{fault}");
     }
@@ -89,7 +100,7 @@ fn caches_with_too_few_axes() {
     assert!(
         matches!(
             fault,
-            Fault::Tensor {
+            GraphError::Tensor {
                 axes: 3,
                 expected_axes: 4,
                 ..
@@ -136,7 +147,7 @@ fn graphs_without_the_drop() {
             node.op_type = Some("Add".into());
         }
     });
-    assert!(matches!(fault, Err(Fault::Untold(_))));
+    assert!(matches!(fault, Err(GraphError::CannotInfer(_))));
 }
 
 /// Encoder and decoder at a whole, so that nothing is refused that the other layouts need.
@@ -165,6 +176,6 @@ fn joints_that_cannot_be_parted_say_so() {
         attribute: Vec::<onnx::AttributeProto>::new(),
         ..Default::default()
     });
-    let fault = adapt(graph).unwrap_err();
+    let fault = import(graph).unwrap_err();
     assert!(fault.to_string().contains("meet"), "{fault}");
 }

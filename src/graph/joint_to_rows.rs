@@ -1,39 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! The halves of a joint, once more, for rows with nothing around them: operations of ours, one behind the other, that can be
-//! [chained](Graph::chain).
+//! [chained](Graph::fuse_subgraphs).
 //!
 //! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. One label at a time,
 //! that is T rows, and a product knows no more of them than how wide they are.
 
 use super::{
-    DOMAIN, ElementType, Graph, NodeProto, PRODUCT, ProjectedJoint, TensorInfo, WIDTH,
+    DOMAIN, ElementType, Graph, NodeProto, PACKED_MATMUL, ProjectedJoint, TensorInfo, WIDTH,
     edit::Side,
     onnx::{AttributeProto, attribute_proto::AttributeType},
 };
 
 /// The operation. Inputs: projected encoder frames \[T, width\], a prediction of `width` values. Output: as the frames, the sums of
 /// each with the prediction, or zero where that is less. Attribute [`WIDTH`].
-pub(crate) const MEETING: &str = "Meeting";
+pub(crate) const JOINT_ADD_RELU: &str = "JointAddRelu";
 
 /// Operations whose output has the values of their first input in the same order.
 const RESHAPES: [&str; 4] = ["Identity", "Reshape", "Squeeze", "Unsqueeze"];
 
 impl ProjectedJoint {
-    /// Both halves for rows, if they are what NeMo's are and their products were [packed](Graph::pack_products): the projection
+    /// Both halves for rows, if they are what NeMo's are and their products were [packed](Graph::prepack_matmuls): the projection
     /// takes `encoder_outputs` \[T, …\] and gives `projected` \[T, width\], of which `scoring` makes `outputs` \[T, classes\].
     /// Whoever runs them must have seen that `projected` of the halves as they are has a row for each frame, and `outputs` too:
     /// else they may add and multiply otherwise.
-    pub(crate) fn as_rows(&self) -> Option<Self> {
-        let projects = self.projection.product_that_gives("projected")?;
-        let scores = self.scoring.product_that_gives("outputs")?;
+    pub(crate) fn to_2d(&self) -> Option<Self> {
+        let projects = self.projection.matmul_producing("projected")?;
+        let scores = self.scoring.matmul_producing("outputs")?;
         if !self.takes_rows || projects.input != ["encoder_outputs"] {
             return None;
         }
         let [met] = &scores.input[..] else { return None };
-        let relu = self.scoring.maker(self.scoring.source(met), "Relu")?;
-        let sum = self.scoring.maker(self.scoring.source(relu.input.first()?), "Add")?;
-        let mut added = sum.input.iter().map(|input| self.scoring.source(input));
+        let relu = self.scoring.producer(self.scoring.skip_reshapes(met), "Relu")?;
+        let sum = self
+            .scoring
+            .producer(self.scoring.skip_reshapes(relu.input.first()?), "Add")?;
+        let mut added = sum.input.iter().map(|input| self.scoring.skip_reshapes(input));
         let (first, second) = (added.next()?, added.next()?);
         if ![["projected", "prediction"], ["prediction", "projected"]].contains(&[first, second]) {
             return None;
@@ -52,11 +54,11 @@ impl ProjectedJoint {
         projection.redeclare(Side::Output, &info("projected", Some(width)));
 
         let mut scores = scores.clone();
-        let met = self.scoring.fresh("met");
+        let met = self.scoring.unique_name("met");
         scores.input = vec![met.clone()];
         scores.output = vec!["outputs".into()];
         let meeting = NodeProto {
-            op_type: Some(MEETING.into()),
+            op_type: Some(JOINT_ADD_RELU.into()),
             domain: Some(DOMAIN.into()),
             name: relu.name.clone(),
             input: ["projected", "prediction"].map(String::from).into(),
@@ -82,8 +84,8 @@ impl ProjectedJoint {
 
 impl Graph {
     /// Lets output `name` be what a packed product gives, without what makes other axes of its row. Gives whether it is.
-    pub(crate) fn give_row(&mut self, name: &str) -> bool {
-        let Some([row, ..]) = self.product_that_gives(name).map(|product| &product.output[..]) else {
+    pub(crate) fn output_row(&mut self, name: &str) -> bool {
+        let Some([row, ..]) = self.matmul_producing(name).map(|product| &product.output[..]) else {
             return false;
         };
         let row = row.clone();
@@ -95,18 +97,18 @@ impl Graph {
     }
 
     /// The packed product that gives `name`, as it is or in other axes.
-    fn product_that_gives(&self, name: &str) -> Option<&NodeProto> {
-        self.maker(self.source(name), PRODUCT)
+    fn matmul_producing(&self, name: &str) -> Option<&NodeProto> {
+        self.producer(self.skip_reshapes(name), PACKED_MATMUL)
     }
 
     /// The node that makes `name`, if it does `operation`.
-    fn maker(&self, name: &str, operation: &str) -> Option<&NodeProto> {
+    fn producer(&self, name: &str, operation: &str) -> Option<&NodeProto> {
         let mut nodes = self.nodes().iter();
         nodes.find(|node| node.op_type() == operation && node.output.first().is_some_and(|output| output == name))
     }
 
     /// The first tensor that has the values of `name` in the same order.
-    fn source<'a>(&'a self, name: &'a str) -> &'a str {
+    fn skip_reshapes<'a>(&'a self, name: &'a str) -> &'a str {
         let makers = self.producers();
         let mut source = name;
         // Nodes may not make what they wait for, but who says that here?
@@ -126,7 +128,7 @@ impl Graph {
         let number = product
             .attribute
             .iter()
-            .find(|attribute| attribute.name() == super::NUMBER)?;
+            .find(|attribute| attribute.name() == super::WEIGHTS_INDEX)?;
         let weights = self.packed.get(usize::try_from(number.i()).ok()?)?;
         Some(weights.n())
     }
@@ -144,7 +146,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{packed_halves, project, transducer_in};
+    use crate::graph::{packed_halves, split_joint, transducer_in};
 
     fn operations(graph: &Graph) -> Vec<&str> {
         graph.operations().collect()
@@ -153,9 +155,9 @@ mod tests {
     #[test]
     fn halves_for_rows_are_our_operations_only() {
         let halves = packed_halves();
-        let rows = halves.as_rows().unwrap();
-        assert_eq!(operations(&rows.projection), [PRODUCT]);
-        assert_eq!(operations(&rows.scoring), [MEETING, PRODUCT]);
+        let rows = halves.to_2d().unwrap();
+        assert_eq!(operations(&rows.projection), [PACKED_MATMUL]);
+        assert_eq!(operations(&rows.scoring), [JOINT_ADD_RELU, PACKED_MATMUL]);
         let width = |side, graph: &Graph, name| graph.find(side, name).unwrap().dims[..].to_vec();
         let projected = width(Side::Output, &rows.projection, "projected");
         assert_eq!(projected, width(Side::Input, &rows.scoring, "projected"));
@@ -170,7 +172,7 @@ mod tests {
         let change = |change: fn(&mut NodeProto)| {
             let mut halves = packed_halves();
             halves.scoring.graph.node.iter_mut().for_each(change);
-            halves.as_rows().is_none()
+            halves.to_2d().is_none()
         };
         assert!(!change(|_| {}));
         // Another activation, another sum, and a sum of other things.
@@ -194,22 +196,22 @@ mod tests {
             assert!(change(other));
         }
         // What is not packed, or takes columns.
-        let unpacked = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
-        assert!(unpacked.as_rows().is_none());
+        let unpacked = split_joint(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+        assert!(unpacked.to_2d().is_none());
         let mut columns = packed_halves();
         columns.takes_rows = false;
-        assert!(columns.as_rows().is_none());
+        assert!(columns.to_2d().is_none());
     }
 
     #[test]
     fn a_row_is_given_without_its_axes() {
         let mut graph = transducer_in("assets/demo-model/decoder_joint-model.onnx").prediction;
-        assert!(!graph.clone().give_row("prediction"), "its products are not packed");
-        graph.pack_products().unwrap();
+        assert!(!graph.clone().output_row("prediction"), "its products are not packed");
+        graph.prepack_matmuls().unwrap();
         let before = graph.nodes().len();
-        assert!(graph.give_row("prediction"));
+        assert!(graph.output_row("prediction"));
         assert!(graph.nodes().len() < before);
-        assert!(graph.maker("prediction", PRODUCT).is_some());
+        assert!(graph.producer("prediction", PACKED_MATMUL).is_some());
         let names = |graph: &Graph| {
             graph
                 .outputs()
@@ -219,7 +221,7 @@ mod tests {
         };
         assert_eq!(names(&graph).iter().filter(|name| *name == "prediction").count(), 1);
         // Again: it is as it is.
-        assert!(graph.give_row("prediction"));
+        assert!(graph.output_row("prediction"));
         assert_eq!(names(&graph).len(), 3);
     }
 }

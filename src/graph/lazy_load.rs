@@ -23,15 +23,15 @@ const GRAPH_OF_MODEL: u64 = 7;
 const INITIALIZER_OF_GRAPH: u64 = 5;
 const RAW_DATA_OF_TENSOR: u64 = 9;
 
-/// Most bytes of all but large weights, where a field counts for [`FIELD`] at least: ten times as many as the graph of the
+/// Most bytes of all but large weights, where a field counts for [`MIN_FIELD_COST`] at least: ten times as many as the graph of the
 /// largest model of this family has.
-const MOST: usize = 64 << 20;
+const MAX_METADATA_BYTES: usize = 64 << 20;
 /// What a field takes in memory when it is decoded, however few bytes it has in the file.
-const FIELD: usize = 32;
+const MIN_FIELD_COST: usize = 32;
 
 /// A graph whose large weights are missing.
 #[derive(Debug)]
-pub struct Skimmed {
+pub struct LazyGraph {
     /// The graph, zeros in place of the weights.
     pub graph: Graph,
     /// The files that hold them: its own, and those that it names, in the order of [`Graph::files`].
@@ -42,9 +42,9 @@ pub struct Skimmed {
 ///
 /// # Errors
 /// The system's, and any sentence about what is wrong with the file: who reads it whole gets a better one.
-pub fn skim(path: &Path) -> io::Result<Skimmed> {
+pub fn lazy_load(path: &Path) -> io::Result<LazyGraph> {
     let (file, end) = regular_file::open(path, regular_file::GRAPH)?;
-    let mut wire = Wire {
+    let mut wire = WireReader {
         file: BufReader::new(file),
         at: 0,
         kept: 0,
@@ -59,7 +59,7 @@ pub fn skim(path: &Path) -> io::Result<Skimmed> {
     })?;
     let graph = graph
         .filter(|graph| !graph.node.is_empty())
-        .ok_or_else(|| wrong("there is no graph in it"))?;
+        .ok_or_else(|| invalid("there is no graph in it"))?;
     let mut graph = Graph {
         header: ModelProto::decode(&header[..])?,
         graph,
@@ -75,18 +75,18 @@ pub fn skim(path: &Path) -> io::Result<Skimmed> {
         zeros(length)
     });
     resolved.map_err(Error::other)?;
-    Ok(Skimmed { graph, files })
+    Ok(LazyGraph { graph, files })
 }
 
 /// A file of protobuf messages, read once from its beginning to its end.
-struct Wire {
+struct WireReader {
     file: BufReader<File>,
     at: u64,
-    /// Of [`MOST`].
+    /// Of [`MAX_METADATA_BYTES`].
     kept: usize,
 }
 
-impl Wire {
+impl WireReader {
     fn graph(&mut self, end: u64) -> io::Result<GraphProto> {
         let (mut weights, mut lengths) = (Vec::new(), Vec::new());
         let rest = self.message(end, &mut |wire, number, end| {
@@ -129,9 +129,9 @@ impl Wire {
         while self.at < end {
             let mut key_and_length = Vec::new();
             let key = self.varint(&mut key_and_length)?;
-            self.keep(FIELD)?;
+            self.keep(MIN_FIELD_COST)?;
             if key >> 3 == 0 {
-                return Err(wrong("it has a field without a number"));
+                return Err(invalid("it has a field without a number"));
             }
             match key & 7 {
                 0 => drop(self.varint(&mut key_and_length)?),
@@ -140,20 +140,20 @@ impl Wire {
                 2 => {
                     let length = self.varint(&mut key_and_length)?;
                     let its_end = self.at.checked_add(length).filter(|&its_end| its_end <= end);
-                    let its_end = its_end.ok_or_else(|| wrong("a field is longer than what it is in"))?;
+                    let its_end = its_end.ok_or_else(|| invalid("a field is longer than what it is in"))?;
                     if take(self, key >> 3, its_end)? {
                         continue;
                     }
                     rest.append(&mut key_and_length);
                     self.copy(length, &mut rest)?;
                 }
-                _ => return Err(wrong("it has a field of a kind that ONNX has none of")),
+                _ => return Err(invalid("it has a field of a kind that ONNX has none of")),
             }
             rest.append(&mut key_and_length);
         }
         match self.at == end {
             true => Ok(rest),
-            false => Err(wrong("a field is longer than what it is in")),
+            false => Err(invalid("a field is longer than what it is in")),
         }
     }
 
@@ -170,14 +170,14 @@ impl Wire {
                 return Ok(value);
             }
         }
-        Err(wrong("a number in it does not end"))
+        Err(invalid("a number in it does not end"))
     }
 
     /// Counts what is kept.
     fn keep(&mut self, bytes: usize) -> io::Result<()> {
         self.kept = self.kept.saturating_add(bytes);
-        match self.kept > MOST {
-            true => Err(wrong("it has too much besides its weights")),
+        match self.kept > MAX_METADATA_BYTES {
+            true => Err(invalid("it has too much besides its weights")),
             false => Ok(()),
         }
     }
@@ -207,14 +207,14 @@ fn zeros(length: u64) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map).slice(..length))
 }
 
-fn wrong(what: &str) -> Error {
+fn invalid(what: &str) -> Error {
     Error::new(ErrorKind::InvalidData, what)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Contract, Part, Streaming, adapt, read_file};
+    use crate::graph::{Component, Contract, StreamingConfig, import, read_file};
 
     const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
     /// Its weights lie in a file beside it.
@@ -228,8 +228,8 @@ mod tests {
     }
 
     fn encoder(graph: Graph) -> (Graph, Contract) {
-        match adapt(graph).unwrap().1 {
-            Part::Encoder(graph, contract) => (graph, contract),
+        match import(graph).unwrap().1 {
+            Component::Encoder(graph, contract) => (graph, contract),
             other => panic!("{}", other.name()),
         }
     }
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn all_but_the_weights_is_there() {
         for (path, files) in [(ENCODER, 1), (APART, 2)] {
-            let (whole, skimmed) = (whole(path.as_ref()), skim(path.as_ref()).unwrap());
+            let (whole, skimmed) = (whole(path.as_ref()), lazy_load(path.as_ref()).unwrap());
             assert_eq!(skimmed.files.len(), files, "{path}");
             assert_eq!(whole.files.len(), files, "{path}");
             for (file, bytes) in skimmed.files.iter().zip(&whole.files) {
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(skimmed.graph.precision(), whole.precision());
             let (whole, skimmed) = (encoder(whole), encoder(skimmed.graph));
             assert_eq!(skimmed.1, whole.1);
-            assert_eq!(Streaming::read(&skimmed.0), Streaming::read(&whole.0));
+            assert_eq!(StreamingConfig::read(&skimmed.0), StreamingConfig::read(&whole.0));
             assert_eq!(skimmed.0.inputs(), whole.0.inputs());
             assert_eq!(skimmed.0.outputs(), whole.0.outputs());
             let mut all = skimmed.0;
@@ -268,11 +268,11 @@ mod tests {
         let bytes = std::fs::read(ENCODER).unwrap();
         for length in (0..bytes.len()).step_by(bytes.len() / 50) {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            assert!(skim(&path).is_err(), "{length}");
+            assert!(lazy_load(&path).is_err(), "{length}");
         }
         for other in [&b"<html>"[..], &[0xff; 100], b"\x3a\x05"] {
             std::fs::write(&path, other).unwrap();
-            assert!(skim(&path).is_err(), "{other:?}");
+            assert!(lazy_load(&path).is_err(), "{other:?}");
         }
     }
 
@@ -283,10 +283,10 @@ mod tests {
         let zeros = File::create(&path).unwrap();
         zeros.set_len(300 << 20).unwrap();
         let begin = std::time::Instant::now();
-        assert!(skim(&path).unwrap_err().to_string().contains("without a number"));
+        assert!(lazy_load(&path).unwrap_err().to_string().contains("without a number"));
         // Versions of the format, one behind the other.
         std::fs::write(&path, b"\x08\x01".repeat(16 << 20)).unwrap();
-        assert!(skim(&path).unwrap_err().to_string().contains("too much"));
+        assert!(lazy_load(&path).unwrap_err().to_string().contains("too much"));
         let took = begin.elapsed();
         assert!(took.as_secs() < 5, "{took:?}");
     }

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use super::{ElementType, Graph, NodeProto, TensorProto, edit::consumers, element_type, onnx::AttributeProto};
 
 /// Weights with fewer values cost no time worth the trouble.
-const SMALL: usize = 4096;
+const MIN_WEIGHT_ELEMENTS: usize = 4096;
 
 /// `(data · weight + bias) · scale`.
-pub(super) struct Product {
+pub(super) struct MatMulMatch {
     pub(super) data: String,
     pub(super) output: String,
     pub(super) weight: String,
@@ -32,7 +32,7 @@ type Vector = (String, Vec<f32>);
 
 impl Graph {
     /// The products with a constant table of float32, with the index of their node.
-    pub(super) fn products(&self) -> Vec<(usize, Product)> {
+    pub(super) fn match_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
         let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
         let product = |(number, node): (usize, &NodeProto)| {
             let [data, weight, rest @ ..] = &node.input[..] else {
@@ -57,8 +57,8 @@ impl Graph {
             let whole = tensor.raw_data.as_ref()?.len() == values.checked_mul(4)?;
             let is_float = element_type(tensor.data_type()) == ElementType::F32;
             let bias_fits = bias.as_ref().is_none_or(|(_, values)| values.len() == columns);
-            (is_float && whole && bias_fits && values >= SMALL).then(|| {
-                let product = Product {
+            (is_float && whole && bias_fits && values >= MIN_WEIGHT_ELEMENTS).then(|| {
+                let product = MatMulMatch {
                     data: data.clone(),
                     output: output.clone(),
                     weight: weight.clone(),
@@ -77,7 +77,7 @@ impl Graph {
 
     /// Makes the constant that is added to a product, and nothing else is done with, its bias: how a layer with a bias is
     /// exported where its rows have more than two axes.
-    pub(super) fn take_biases(&self, found: &mut [(usize, Product)]) {
+    pub(super) fn absorb_biases(&self, found: &mut [(usize, MatMulMatch)]) {
         let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
         let users = consumers(self);
         for (_, product) in found {
@@ -145,16 +145,16 @@ pub(super) fn read_floats(raw: &[u8]) -> impl Iterator<Item = f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{project, transducer_in};
+    use crate::graph::{split_joint, transducer_in};
 
     /// Whether the product of a joint's scores has a bias, after `change` of their graph.
     fn has_bias(change: impl FnOnce(&mut Graph)) -> bool {
-        let mut scoring = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint)
+        let mut scoring = split_joint(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint)
             .unwrap()
             .scoring;
         change(&mut scoring);
-        let mut found = scoring.products();
-        scoring.take_biases(&mut found);
+        let mut found = scoring.match_matmuls();
+        scoring.absorb_biases(&mut found);
         found[0].1.bias.is_some()
     }
 

@@ -11,8 +11,8 @@ use std::{
 
 use super::{
     Graph, NodeProto, TensorProto,
-    fuse_epilogue::Tail,
-    match_matmul::{Product, read_floats},
+    fuse_epilogue::EpilogueMatch,
+    match_matmul::{MatMulMatch, read_floats},
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
 };
 use crate::kernels::gemm::{GemmSpec, PackedWeights};
@@ -21,11 +21,11 @@ use crate::kernels::gemm::{GemmSpec, PackedWeights};
 pub(crate) const DOMAIN: &str = "nemostt";
 
 /// The operation: float32 \[…, depth\] in, float32 \[…, columns\] out; a second input, as large as the output, is added to
-/// it. Attribute [`NUMBER`] says with which weights.
-pub(crate) const PRODUCT: &str = "Product";
+/// it. Attribute [`WEIGHTS_INDEX`] says with which weights.
+pub(crate) const PACKED_MATMUL: &str = "PackedMatMul";
 
 /// Index into [`Encoded::products`](super::weights::Encoded::products).
-pub(crate) const NUMBER: &str = "number";
+pub(crate) const WEIGHTS_INDEX: &str = "weights_index";
 
 impl Graph {
     /// Makes the products with constant weights operations of our own, and gives their number. The graph runs only where
@@ -33,16 +33,16 @@ impl Graph {
     ///
     /// # Errors
     /// The system's, where there is no memory for the weights; the graph is then as it was.
-    pub(crate) fn pack_products(&mut self) -> io::Result<usize> {
+    pub(crate) fn prepack_matmuls(&mut self) -> io::Result<usize> {
         let inputs: Vec<String> = self.graph.input.iter().map(|input| input.name().into()).collect();
         // What depends on constants alone (position tables) ONNX Runtime computes when it loads the graph.
         let varying = self.downstream(&inputs);
-        let mut found = self.products();
+        let mut found = self.match_matmuls();
         found
             .retain(|(_, product)| PackedWeights::supports_k(product.depth) && varying.contains(product.data.as_str()));
-        self.take_biases(&mut found);
-        let tails = self.tails(&found);
-        let products: Vec<&Product> = found.iter().map(|(_, product)| product).collect();
+        self.absorb_biases(&mut found);
+        let tails = self.match_epilogues(&found);
+        let products: Vec<&MatMulMatch> = found.iter().map(|(_, product)| product).collect();
         let packed = self.pack(&products, &tails)?;
         let mut gone = HashSet::new();
         for ((number, (index, product)), tail) in (self.packed.len()..).zip(&found).zip(tails) {
@@ -58,24 +58,24 @@ impl Graph {
         self.graph
             .node
             .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
-        self.drop_unread_weights();
+        self.remove_unused_initializers();
         self.packed.extend(packed.into_iter().map(Arc::new));
-        self.import(DOMAIN);
+        self.import_domain(DOMAIN);
         Ok(found.len())
     }
 
     /// Weights of `products`. The scale goes into them. Nearly always it is a power of two (a half, or the root of 64), and no
     /// sum changes.
-    fn pack(&self, products: &[&Product], tails: &[Tail]) -> io::Result<Vec<PackedWeights>> {
+    fn pack(&self, products: &[&MatMulMatch], tails: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
         let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
-        let values = |product: &&Product| {
+        let values = |product: &&MatMulMatch| {
             let raw = weights
                 .get(product.weight.as_str())
                 .and_then(|weight| weight.raw_data.as_deref());
             raw.unwrap_or_default()
         };
         let values: Vec<&[u8]> = products.iter().map(values).collect();
-        let kind = |(product, tail): (&&Product, &Tail)| GemmSpec {
+        let kind = |(product, tail): (&&MatMulMatch, &EpilogueMatch)| GemmSpec {
             k: product.depth,
             n: product.columns,
             bias: product
@@ -104,7 +104,7 @@ impl Graph {
     }
 
     /// Says that operations of `domain` occur.
-    pub(super) fn import(&mut self, domain: &str) {
+    pub(super) fn import_domain(&mut self, domain: &str) {
         let imports = &mut self.header.opset_import;
         if !imports.iter().any(|set| set.domain() == domain) {
             imports.push(OperatorSetIdProto {
@@ -115,7 +115,7 @@ impl Graph {
     }
 
     /// Leaves out the weights that no node reads.
-    pub(super) fn drop_unread_weights(&mut self) {
+    pub(super) fn remove_unused_initializers(&mut self) {
         let inputs = self.graph.node.iter().flat_map(|node| &node.input);
         let outputs = self.graph.output.iter().map(|output| output.name());
         let read: HashSet<&str> = inputs.map(String::as_str).chain(outputs).collect();
@@ -123,15 +123,15 @@ impl Graph {
     }
 }
 
-fn node(product: &Product, tail: &Tail, number: usize, name: Option<String>) -> NodeProto {
+fn node(product: &MatMulMatch, tail: &EpilogueMatch, number: usize, name: Option<String>) -> NodeProto {
     NodeProto {
-        op_type: Some(PRODUCT.into()),
+        op_type: Some(PACKED_MATMUL.into()),
         domain: Some(DOMAIN.into()),
         name,
         input: [&product.data].into_iter().chain(&tail.more).cloned().collect(),
         output: vec![tail.output.clone()],
         attribute: vec![AttributeProto {
-            name: Some(NUMBER.into()),
+            name: Some(WEIGHTS_INDEX.into()),
             r#type: Some(AttributeType::Int as i32),
             i: Some(number as i64),
             ..Default::default()
@@ -143,7 +143,7 @@ fn node(product: &Product, tail: &Tail, number: usize, name: Option<String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Streaming, plan, project, read_file, transducer_in};
+    use crate::graph::{StreamingConfig, read_file, specialize, split_joint, transducer_in};
 
     #[test]
     fn every_product_of_a_step_is_taken_out() {
@@ -155,12 +155,15 @@ mod tests {
         ] {
             let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
             let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-            let streaming = Streaming::read(&graph).unwrap();
-            plan(&mut graph, &streaming, 1).unwrap();
+            let streaming = StreamingConfig::read(&graph).unwrap();
+            specialize(&mut graph, &streaming, 1).unwrap();
             let before = graph.clone().encode();
             let products = 10 * streaming.layers + others;
-            assert_eq!(graph.pack_products().unwrap(), products, "{path}");
-            let packed = graph.operations().filter(|&operation| operation == PRODUCT).count();
+            assert_eq!(graph.prepack_matmuls().unwrap(), products, "{path}");
+            let packed = graph
+                .operations()
+                .filter(|&operation| operation == PACKED_MATMUL)
+                .count();
             assert_eq!(packed, products);
             let after = graph.encode();
             assert_eq!(after.products.len(), packed);
@@ -170,11 +173,11 @@ mod tests {
 
     #[test]
     fn a_constant_that_is_added_is_the_bias() {
-        let halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+        let halves = split_joint(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
         for (mut half, adds) in [(halves.projection, 0), (halves.scoring, 1)] {
             let before = half.operations().filter(|&operation| operation == "Add").count();
             assert_eq!(before, adds + 1);
-            assert_eq!(half.pack_products().unwrap(), 1);
+            assert_eq!(half.prepack_matmuls().unwrap(), 1);
             let after = half.operations().filter(|&operation| operation == "Add").count();
             assert_eq!(after, adds);
         }
@@ -184,9 +187,9 @@ mod tests {
     fn products_are_packed_once() {
         let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
         let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-        assert!(graph.pack_products().unwrap() > 0);
+        assert!(graph.prepack_matmuls().unwrap() > 0);
         let packed = graph.packed.len();
-        assert_eq!(graph.pack_products().unwrap(), 0);
+        assert_eq!(graph.prepack_matmuls().unwrap(), 0);
         assert_eq!(graph.packed.len(), packed);
     }
 }

@@ -18,8 +18,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    FileBytes, Graph, NORMALISATION, NodeProto, TensorProto,
-    match_matmul::{Product, read_floats},
+    FileBytes, Graph, LAYER_NORM, NodeProto, TensorProto,
+    match_matmul::{MatMulMatch, read_floats},
     onnx::tensor_proto::DataType,
 };
 
@@ -38,7 +38,7 @@ pub enum Bits {
 
 impl Bits {
     /// The most that this processor multiplies without overflow.
-    pub fn of_this_processor() -> Self {
+    pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni") {
             return Self::Eight;
@@ -57,12 +57,12 @@ impl Bits {
 impl Graph {
     /// Makes 8-bit products of those with constant weights between the first and the last normalisation, and gives their
     /// number.
-    pub fn quantise(&mut self, bits: Bits) -> usize {
-        let found = self.products_of_layers();
+    pub fn quantize(&mut self, bits: Bits) -> usize {
+        let found = self.layer_matmuls();
         if found.is_empty() {
             return 0;
         }
-        let mut narrow = Narrow::default();
+        let mut narrow = QuantizedWeights::default();
         for (_, product) in &found {
             if !narrow.places.contains_key(&product.weight) {
                 let weight = self.graph.initializer.iter().find(|w| w.name() == product.weight);
@@ -75,7 +75,7 @@ impl Graph {
         let all = Bytes::from_owner(file.clone());
         self.files.push(file);
 
-        let mut products: HashMap<usize, Product> = found.into_iter().collect();
+        let mut products: HashMap<usize, MatMulMatch> = found.into_iter().collect();
         let count = products.len();
         let mut nodes = Vec::with_capacity(self.graph.node.len() + count);
         let mut inputs = HashSet::new();
@@ -85,14 +85,14 @@ impl Graph {
                 continue;
             };
             if inputs.insert(product.data.clone()) {
-                nodes.push(quantise_node(&product.data));
+                nodes.push(quantize_node(&product.data));
             }
             nodes.push(product_node(&product, &node));
             self.add_scale_and_bias(&product, &narrow.scales[&product.weight]);
         }
         self.graph.node = nodes;
         // In place: a weight that something else reads, too, stays beside its copy.
-        self.drop_unread_weights();
+        self.remove_unused_initializers();
         for (name, (place, dims)) in narrow.places {
             self.graph.initializer.push(TensorProto {
                 name: Some(int8(&name)),
@@ -103,23 +103,23 @@ impl Graph {
             });
         }
         self.graph.initializer.sort_by(|a, b| a.name().cmp(b.name()));
-        self.import(DOMAIN);
+        self.import_domain(DOMAIN);
         count
     }
 
     /// The products that are to be quantised, with the index of their node.
-    fn products_of_layers(&self) -> Vec<(usize, Product)> {
+    fn layer_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
         let norms: Vec<&NodeProto> = self.nodes().iter().filter(|node| is_norm(node)).collect();
         let normed: Vec<String> = norms.iter().flat_map(|node| &node.output).cloned().collect();
         let to_norm: Vec<String> = norms.iter().flat_map(|node| &node.input).cloned().collect();
         let (after, before) = (self.downstream(&normed), self.upstream(&to_norm));
-        let mut found = self.products();
+        let mut found = self.match_matmuls();
         found.retain(|(_, product)| after.contains(product.data.as_str()) && before.contains(product.output.as_str()));
         found
     }
 
     /// Adds what `product` multiplies its sums by and what it adds to them.
-    fn add_scale_and_bias(&mut self, product: &Product, scales: &[f32]) {
+    fn add_scale_and_bias(&mut self, product: &MatMulMatch, scales: &[f32]) {
         let name = product.scales();
         if !self.graph.initializer.iter().any(|weight| weight.name() == name) {
             let scales = scales.iter().map(|scale| scale * product.scale);
@@ -133,7 +133,7 @@ impl Graph {
     }
 }
 
-impl Product {
+impl MatMulMatch {
     fn scales(&self) -> String {
         format!("{}/scales_{}", self.weight, self.scale)
     }
@@ -147,19 +147,19 @@ impl Product {
 
 /// Whether a node begins or is a layer normalisation. Exports of opset 16 and before write it as a mean and what follows.
 fn is_norm(node: &NodeProto) -> bool {
-    matches!(node.op_type(), "LayerNormalization" | NORMALISATION | "ReduceMean")
+    matches!(node.op_type(), "LayerNormalization" | LAYER_NORM | "ReduceMean")
 }
 
 /// Weights in 8 bits, one after the other, so that they can be handed over like those of a file.
 #[derive(Default)]
-struct Narrow {
+struct QuantizedWeights {
     bytes: Vec<u8>,
     /// Where each lies in `bytes`, and its rows and columns.
     places: HashMap<String, (Range<usize>, [usize; 2])>,
     scales: HashMap<String, Vec<f32>>,
 }
 
-impl Narrow {
+impl QuantizedWeights {
     /// Adds a weight, with a column for each output however it is given.
     fn add(&mut self, name: &str, values: &[u8], columns: usize, turned: bool, bits: Bits) {
         let rows = values.len() / (4 * columns);
@@ -216,22 +216,22 @@ fn int8(weight: &str) -> String {
 }
 
 /// Names of the three tensors that `data` becomes: values, scale and the value that stands for zero.
-fn quantised(data: &str) -> [String; 3] {
+fn quantized_names(data: &str) -> [String; 3] {
     ["values", "scale", "zero"].map(|part| format!("{data}/uint8_{part}"))
 }
 
-fn quantise_node(data: &str) -> NodeProto {
+fn quantize_node(data: &str) -> NodeProto {
     NodeProto {
         op_type: Some("DynamicQuantizeLinear".into()),
         name: Some(format!("{data}/uint8")),
         input: vec![data.into()],
-        output: quantised(data).into(),
+        output: quantized_names(data).into(),
         ..Default::default()
     }
 }
 
-fn product_node(product: &Product, old: &NodeProto) -> NodeProto {
-    let [values, scale, zero] = quantised(&product.data);
+fn product_node(product: &MatMulMatch, old: &NodeProto) -> NodeProto {
+    let [values, scale, zero] = quantized_names(&product.data);
     let mut input = vec![values, int8(&product.weight), scale, product.scales(), zero];
     if let Some((bias, _)) = product.scaled_bias() {
         // In between: what stands for zero in the weights, which is zero.
@@ -250,7 +250,7 @@ fn product_node(product: &Product, old: &NodeProto) -> NodeProto {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Precision, Streaming, plan, read_file};
+    use crate::graph::{Precision, StreamingConfig, read_file, specialize};
 
     #[test]
     fn columns_are_scaled_to_what_the_processor_can_multiply() {
@@ -262,7 +262,7 @@ mod tests {
             (Bits::Seven, [32_i8, -64, 0, -64, 32, 0]),
             (Bits::Eight, [64, -127, 0, -127, 64, 0]),
         ] {
-            let mut narrow = Narrow::default();
+            let mut narrow = QuantizedWeights::default();
             narrow.add("w", &values, 3, false, bits);
             // The same with a row for each output.
             let turned: Vec<u8> = [0, 3, 1, 4, 2, 5]
@@ -284,11 +284,11 @@ mod tests {
     }
 
     /// A planned export with its numbers.
-    fn planned(path: &str) -> (Graph, Streaming) {
+    fn planned(path: &str) -> (Graph, StreamingConfig) {
         let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        plan(&mut graph, &streaming, 1).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        specialize(&mut graph, &streaming, 1).unwrap();
         (graph, streaming)
     }
 
@@ -303,14 +303,14 @@ mod tests {
             let convolutions = count(&graph, "Conv");
             let products = count(&graph, "Gemm") + count(&graph, "MatMul");
             // Four of the two feed-forward blocks, four of attention, two pointwise convolutions.
-            assert_eq!(graph.quantise(Bits::Eight), 10 * streaming.layers, "{path}");
+            assert_eq!(graph.quantize(Bits::Eight), 10 * streaming.layers, "{path}");
             assert_eq!(count(&graph, "Conv"), convolutions);
             let left = count(&graph, "Gemm") + count(&graph, "MatMul");
             assert_eq!(left, products - 10 * streaming.layers);
             // Queries, keys and values share one input.
             assert_eq!(count(&graph, "DynamicQuantizeLinear"), 8 * streaming.layers);
             assert_eq!(graph.precision(), Precision::Int8);
-            assert_eq!(graph.quantise(Bits::Eight), 0);
+            assert_eq!(graph.quantize(Bits::Eight), 0);
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
     fn weights_stay_out_of_the_encoded_graph() {
         let (mut graph, _) = planned("assets/demo-model/encoder-model.onnx");
         let before = graph.clone().encode();
-        graph.quantise(Bits::Seven);
+        graph.quantize(Bits::Seven);
         let after = graph.encode();
         assert!(
             after.weights * 2 < before.weights,

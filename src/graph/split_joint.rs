@@ -25,7 +25,7 @@ pub struct ProjectedJoint {
 ///
 /// # Errors
 /// A sentence that says why it stays whole.
-pub fn project(joint: &Graph) -> Result<ProjectedJoint, String> {
+pub fn split_joint(joint: &Graph) -> Result<ProjectedJoint, String> {
     if joint.precision() > Precision::Fp16 {
         // Inputs are scaled by the largest of all frames: fewer frames would be scaled otherwise.
         return Err("it is quantised".into());
@@ -36,7 +36,7 @@ pub fn project(joint: &Graph) -> Result<ProjectedJoint, String> {
     {
         return Err("its number of frames is fixed".into());
     }
-    let place = meeting_place(joint)?;
+    let place = projection_boundary(joint)?;
     if joint.element_of(&place) != Some(ElementType::F32) {
         return Err(format!("{place} is not float32"));
     }
@@ -77,7 +77,7 @@ impl Graph {
         };
         let rows = rows.clone();
         self.remove_node(reader);
-        self.rename_readers(&rows, input);
+        self.rename_uses_of(&rows, input);
         info.dims.swap(1, 2);
         self.redeclare(Side::Input, &info);
         true
@@ -85,7 +85,7 @@ impl Graph {
 }
 
 /// The one tensor that depends on frames alone and is read where the prediction is known, if products lead to it.
-fn meeting_place(joint: &Graph) -> Result<String, String> {
+fn projection_boundary(joint: &Graph) -> Result<String, String> {
     let frames = ["encoder_outputs".to_owned()];
     let prediction = ["prediction".to_owned()];
     let after_frames = joint.downstream(&frames);
@@ -122,7 +122,7 @@ fn meeting_place(joint: &Graph) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Part, adapt, read_file, transducer_in};
+    use crate::graph::{Component, import, read_file, transducer_in};
 
     fn joint(path: &str) -> Graph {
         transducer_in(path).joint
@@ -135,7 +135,7 @@ mod tests {
             "tests/data/tiny_random/decoder_joint-rnnt_la13.onnx",
         ] {
             let joint = joint(path);
-            let halves = project(&joint).unwrap();
+            let halves = split_joint(&joint).unwrap();
             let products = |graph: &Graph| graph.operations().filter(|op| ["MatMul", "Gemm"].contains(op)).count();
             assert_eq!([&halves.projection, &halves.scoring].map(products), [1, 1], "{path}");
             assert!(halves.takes_rows && !halves.projection.operations().any(|op| op == "Transpose"));
@@ -149,26 +149,26 @@ mod tests {
     fn joints_of_other_layouts_are_cut_if_they_take_several_frames() {
         let part = |path: String| {
             let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-            adapt(graph).unwrap().1
+            import(graph).unwrap().1
         };
         let directory = format!("{}/tests/data/layouts", env!("CARGO_MANIFEST_DIR"));
-        let Part::Transducer(graphs) = part(format!("{directory}/parakeet_rs/decoder_joint.onnx")) else {
+        let Component::Transducer(graphs) = part(format!("{directory}/parakeet_rs/decoder_joint.onnx")) else {
             panic!("it holds both");
         };
-        project(&graphs.joint).unwrap();
+        split_joint(&graphs.joint).unwrap();
         for (prediction, joint) in [
             ("sherpa/decoder.onnx", "sherpa/joiner.onnx"),
             ("genai/decoder.onnx", "genai/joint.onnx"),
         ] {
-            let Part::Prediction(prediction) = part(format!("{directory}/{prediction}")) else {
+            let Component::Prediction(prediction) = part(format!("{directory}/{prediction}")) else {
                 panic!("{prediction} is a prediction network");
             };
-            let Part::Joint(of_file) = part(format!("{directory}/{joint}")) else {
+            let Component::Joint(of_file) = part(format!("{directory}/{joint}")) else {
                 panic!("{joint} is a joint");
             };
             let graphs = of_file.with(prediction, 64).unwrap();
             // They take one frame at a time.
-            assert!(project(&graphs.joint).unwrap_err().contains("fixed"), "{joint}");
+            assert!(split_joint(&graphs.joint).unwrap_err().contains("fixed"), "{joint}");
         }
     }
 
@@ -188,6 +188,6 @@ mod tests {
                 break;
             }
         }
-        assert!(project(&joint).unwrap_err().contains("not in one tensor"));
+        assert!(split_joint(&joint).unwrap_err().contains("not in one tensor"));
     }
 }

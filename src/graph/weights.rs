@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Fault, Graph, TensorProto,
+    Graph, GraphError, TensorProto,
     onnx::{StringStringEntryProto, tensor_proto::DataLocation},
 };
 use crate::regular_file;
@@ -70,7 +70,7 @@ pub struct Encoded {
     pub model: Vec<u8>,
     /// The files that hold those, by the names that `model` gives them.
     pub files: Vec<(String, FileBytes)>,
-    /// The weights of the operations [`PRODUCT`](super::PRODUCT), by number.
+    /// The weights of the operations [`PACKED_MATMUL`](super::PACKED_MATMUL), by number.
     pub(crate) products: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
     /// Bytes of all weights.
     pub weights: usize,
@@ -83,7 +83,7 @@ impl Graph {
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    pub fn decode_file(file: FileBytes) -> Result<Self, Fault> {
+    pub fn decode_file(file: FileBytes) -> Result<Self, GraphError> {
         let mut graph = Self::decode(Bytes::from_owner(file.clone()))?;
         graph.files.push(file);
         Ok(graph)
@@ -93,8 +93,8 @@ impl Graph {
     /// 2 GB needs). `read` gets each file's name, relative to the graph's.
     ///
     /// # Errors
-    /// [`Fault::ExternalData`]: which file is missing or too short, or lies elsewhere.
-    pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), Fault> {
+    /// [`GraphError::ExternalData`]: which file is missing or too short, or lies elsewhere.
+    pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), GraphError> {
         let mut files = Vec::new();
         self.resolve(|location| {
             let file = read(location)?;
@@ -106,7 +106,7 @@ impl Graph {
     }
 
     /// As [`attach`](Self::attach), but for noting the files.
-    pub(super) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), Fault> {
+    pub(super) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
         let attributes = self.graph.node.iter_mut().flat_map(|node| &mut node.attribute);
         let constants = attributes.filter_map(|attribute| attribute.t.as_mut());
@@ -117,7 +117,7 @@ impl Graph {
             let name = tensor.name().to_owned();
             let entry = |key: &str| external(tensor, key);
             let location = entry("location").unwrap_or_default().to_owned();
-            let wrong = |reason: String| Fault::ExternalData {
+            let wrong = |reason: String| GraphError::ExternalData {
                 location: location.clone(),
                 reason,
             };

@@ -16,19 +16,20 @@ use super::{file_kind::not_a_graph, precision_variants::choose};
 use crate::{
     error::{Error, Result},
     graph::{
-        Contract, Fault, Graph, Joint, Part, Precision, Skimmed, TensorInfo, TransducerGraphs, adapt, read_file, skim,
+        Component, Contract, Graph, GraphError, Joint, LazyGraph, Precision, TensorInfo, TransducerGraphs, import,
+        lazy_load, read_file,
     },
     memory_guard, regular_file,
 };
 
 /// A file's bytes and what to call it in messages.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct SourceFile {
     pub(crate) name: String,
     pub(crate) bytes: Bytes,
 }
 
-impl Source {
+impl SourceFile {
     /// Reads a file of `most` bytes at most.
     pub(crate) fn read(path: &Path, most: u64) -> Result<Self> {
         let bytes = regular_file::read(path, most).map_err(|error| unreadable(path, error))?;
@@ -67,7 +68,7 @@ pub(crate) struct Named<T> {
 
 impl<T> Named<T> {
     /// An error about this file.
-    pub(crate) fn bad(&self, fault: Fault) -> Error {
+    pub(crate) fn bad(&self, fault: GraphError) -> Error {
         Error::BadModel {
             path: self.name.clone(),
             fault,
@@ -84,25 +85,25 @@ pub(crate) struct EncoderPart {
     pub(crate) graph: Graph,
     pub(crate) contract: Contract,
     /// `Some`: `graph` lacks its weights, for they may not be needed.
-    pub(crate) unread: Option<Unread>,
+    pub(crate) unread: Option<LazyWeights>,
 }
 
 /// A graph whose weights were not read.
 #[derive(Debug, Clone)]
-pub(crate) struct Unread {
+pub(crate) struct LazyWeights {
     /// The graph's file, and those that it names.
     pub(crate) files: Vec<PathBuf>,
 }
 
-impl Unread {
+impl LazyWeights {
     /// Reads all of it.
     pub(crate) fn read(&self) -> Result<Graph> {
         let path = self.files.first().map_or(Path::new(""), PathBuf::as_path);
-        let mut parts = Parts::new(directory_of(path), None);
+        let mut parts = FileSorter::new(directory_of(path), None);
         parts.add(path, Encoders::Wanted)?;
         match parts.encoder.or(parts.ctc) {
             Some(encoder) => Ok(encoder.part.graph),
-            None => Err(parts.stranger.unwrap_or_else(|| Error::NoModel {
+            None => Err(parts.first_unrecognized.unwrap_or_else(|| Error::NoModel {
                 path: path.into(),
                 missing: "encoder",
             })),
@@ -121,7 +122,7 @@ pub(crate) enum TransducerParts {
 
 /// The parts of a model, read but not checked against each other.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct ModelFiles {
     /// Where they came from, for messages.
     pub(crate) origin: String,
     /// Encoder of a transducer.
@@ -131,9 +132,9 @@ pub(crate) struct Files {
     /// Encoder with CTC head in one graph.
     pub(crate) ctc: Option<NamedEncoder>,
     /// One of [`VOCABULARIES`].
-    pub(crate) vocabulary: Source,
+    pub(crate) vocabulary: SourceFile,
     /// `nemostt.json`, if there is one.
-    pub(crate) sidecar: Option<Source>,
+    pub(crate) sidecar: Option<SourceFile>,
     /// All graphs that were read.
     pub(crate) graphs: Vec<GraphFile>,
 }
@@ -148,14 +149,14 @@ const VOCABULARIES: [&str; 5] = [
 ];
 const SIDECAR: &str = "nemostt.json";
 
-impl Files {
-    /// Reads a model directory, or the directory of the one graph that `path` names. Encoders whose files have `skim_from`
+impl ModelFiles {
+    /// Reads a model directory, or the directory of the one graph that `path` names. Encoders whose files have `lazy_from`
     /// bytes or more are read without their weights.
-    pub(crate) fn open(path: &Path, skim_from: Option<u64>) -> Result<Self> {
+    pub(crate) fn open(path: &Path, lazy_from: Option<u64>) -> Result<Self> {
         let is_file = fs::metadata(path).map_err(|error| unreadable(path, error))?.is_file();
         let directory = if is_file { directory_of(path) } else { path };
 
-        let mut parts = Parts::new(directory, skim_from);
+        let mut parts = FileSorter::new(directory, lazy_from);
         if is_file {
             parts.add(path, Encoders::Wanted)?;
         }
@@ -172,7 +173,7 @@ impl Files {
             missing,
         };
         if parts.encoder.is_none() && parts.ctc.is_none() {
-            return Err(parts.stranger.unwrap_or_else(|| missing("encoder")));
+            return Err(parts.first_unrecognized.unwrap_or_else(|| missing("encoder")));
         }
         let vocabulary = VOCABULARIES
             .iter()
@@ -182,9 +183,9 @@ impl Files {
         let sidecar = directory.join(SIDECAR);
         let sidecar = sidecar
             .exists()
-            .then(|| Source::read(&sidecar, regular_file::SIDECAR))
+            .then(|| SourceFile::read(&sidecar, regular_file::SIDECAR))
             .transpose()?;
-        let vocabulary = Source::read(&vocabulary, regular_file::VOCABULARY)?;
+        let vocabulary = SourceFile::read(&vocabulary, regular_file::VOCABULARY)?;
         Ok(parts.into_files(path.display().to_string(), vocabulary, sidecar))
     }
 
@@ -192,12 +193,12 @@ impl Files {
     #[cfg(feature = "embedded-model")]
     pub(crate) fn in_memory(
         origin: &str,
-        graphs: impl IntoIterator<Item = Source>,
-        vocabulary: Source,
-        sidecar: Option<Source>,
+        graphs: impl IntoIterator<Item = SourceFile>,
+        vocabulary: SourceFile,
+        sidecar: Option<SourceFile>,
     ) -> Result<Self> {
-        let mut parts = Parts::new(Path::new(origin), None);
-        for Source { name, bytes } in graphs {
+        let mut parts = FileSorter::new(Path::new(origin), None);
+        for SourceFile { name, bytes } in graphs {
             let graph = Graph::decode(bytes).map_err(|fault| Error::BadModel {
                 path: name.clone(),
                 fault,
@@ -215,31 +216,31 @@ enum Encoders {
     PassedOver,
 }
 
-struct Parts<'a> {
+struct FileSorter<'a> {
     directory: &'a Path,
-    /// See [`Files::open`].
-    skim_from: Option<u64>,
+    /// See [`ModelFiles::open`].
+    lazy_from: Option<u64>,
     encoder: Option<NamedEncoder>,
     ctc: Option<NamedEncoder>,
     joined: Option<Named<Box<TransducerGraphs>>>,
     prediction: Option<Named<Graph>>,
     joint: Option<Named<Joint>>,
     /// What is wrong with the first graph that is none of these.
-    stranger: Option<Error>,
+    first_unrecognized: Option<Error>,
     graphs: Vec<GraphFile>,
 }
 
-impl<'a> Parts<'a> {
-    fn new(directory: &'a Path, skim_from: Option<u64>) -> Self {
+impl<'a> FileSorter<'a> {
+    fn new(directory: &'a Path, lazy_from: Option<u64>) -> Self {
         Self {
             directory,
-            skim_from,
+            lazy_from,
             encoder: None,
             ctc: None,
             joined: None,
             prediction: None,
             joint: None,
-            stranger: None,
+            first_unrecognized: None,
             graphs: Vec::new(),
         }
     }
@@ -247,7 +248,7 @@ impl<'a> Parts<'a> {
     /// Reads a file and puts it where it belongs.
     fn add(&mut self, path: &Path, encoders: Encoders) -> Result<()> {
         let name = path.display().to_string();
-        if let Some((graph, unread)) = self.skimmed(path)? {
+        if let Some((graph, unread)) = self.lazy_encoder(path)? {
             return self.sort(name, (graph, Some(unread)), encoders);
         }
         let bad = |fault| Error::BadModel {
@@ -258,7 +259,7 @@ impl<'a> Parts<'a> {
         if let Some(fault) = not_a_graph(&file) {
             return Err(bad(fault));
         }
-        memory_guard::ask(format!("decode {name}"))?;
+        memory_guard::check(format!("decode {name}"))?;
         let mut graph = Graph::decode_file(file).map_err(bad)?;
         let directory = self.directory;
         let mut no_memory = None;
@@ -278,31 +279,31 @@ impl<'a> Parts<'a> {
     }
 
     /// The graph of a large encoder without its weights. `None` where it is anything else or damaged: reading all of it tells.
-    fn skimmed(&self, path: &Path) -> Result<Option<(Graph, Unread)>> {
-        let Some(least) = self.skim_from.filter(|least| bytes_in(self.directory) >= *least) else {
+    fn lazy_encoder(&self, path: &Path) -> Result<Option<(Graph, LazyWeights)>> {
+        let Some(least) = self.lazy_from.filter(|least| bytes_in(self.directory) >= *least) else {
             return Ok(None);
         };
-        memory_guard::ask(format!("decode {}", path.display()))?;
-        let skimmed = skim(path).ok().filter(|skimmed| {
+        memory_guard::check(format!("decode {}", path.display()))?;
+        let lazy_encoder = lazy_load(path).ok().filter(|lazy_encoder| {
             let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
-            skimmed.graph.is_encoder() && skimmed.files.iter().map(length).sum::<u64>() >= least
+            lazy_encoder.graph.is_encoder() && lazy_encoder.files.iter().map(length).sum::<u64>() >= least
         });
-        Ok(skimmed.map(|Skimmed { graph, files }| (graph, Unread { files })))
+        Ok(lazy_encoder.map(|LazyGraph { graph, files }| (graph, LazyWeights { files })))
     }
 
     /// Puts a graph where it belongs.
-    fn sort(&mut self, name: String, (graph, unread): (Graph, Option<Unread>), encoders: Encoders) -> Result<()> {
+    fn sort(&mut self, name: String, (graph, unread): (Graph, Option<LazyWeights>), encoders: Encoders) -> Result<()> {
         let bad = |fault| Error::BadModel {
             path: name.clone(),
             fault,
         };
         let precision = graph.precision();
         let (inputs, outputs, weights) = (graph.inputs(), graph.outputs(), graph.weights());
-        let (layout, part) = match adapt(graph) {
+        let (layout, part) = match import(graph) {
             Ok(adapted) => adapted,
             // It may belong to something else, such as a voice activity detector: only without an encoder does it matter.
-            Err(fault @ Fault::UnknownLayout { .. }) => {
-                self.stranger.get_or_insert(bad(fault));
+            Err(fault @ GraphError::UnknownLayout { .. }) => {
+                self.first_unrecognized.get_or_insert(bad(fault));
                 return Ok(());
             }
             Err(fault) => return Err(bad(fault)),
@@ -318,12 +319,12 @@ impl<'a> Parts<'a> {
         });
         let wanted = encoders == Encoders::Wanted;
         match part {
-            Part::Transducer(part) => self.fill(|parts| &mut parts.joined, "decoder_joint", Named { name, part }),
-            Part::Prediction(part) => self.fill(|parts| &mut parts.prediction, "decoder", Named { name, part }),
-            Part::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part }),
+            Component::Transducer(part) => self.fill(|parts| &mut parts.joined, "decoder_joint", Named { name, part }),
+            Component::Prediction(part) => self.fill(|parts| &mut parts.prediction, "decoder", Named { name, part }),
+            Component::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part }),
             _ if !wanted => Ok(()),
-            Part::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
-            Part::Encoder(graph, contract) => {
+            Component::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
+            Component::Encoder(graph, contract) => {
                 let part = EncoderPart {
                     graph,
                     contract,
@@ -358,13 +359,13 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    fn into_files(self, origin: String, vocabulary: Source, sidecar: Option<Source>) -> Files {
+    fn into_files(self, origin: String, vocabulary: SourceFile, sidecar: Option<SourceFile>) -> ModelFiles {
         let transducer = match (self.joined, self.prediction, self.joint) {
             (Some(joined), ..) => Some(TransducerParts::Joined(joined)),
             (None, Some(prediction), Some(joint)) => Some(TransducerParts::Apart(Box::new((prediction, joint)))),
             _ => None,
         };
-        Files {
+        ModelFiles {
             origin,
             encoder: self.encoder,
             transducer,

@@ -2,7 +2,7 @@
 
 //! What a file is that is no ONNX graph, and what to do about it.
 
-use crate::graph::Fault;
+use crate::graph::GraphError;
 
 /// Where the magic of a tar archive lies.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
@@ -11,9 +11,9 @@ const EXPORT: &str =
     "export it to ONNX with NeMo and cache_support (tools/export_nemo.py does), and take what that writes";
 
 /// What `bytes` are, if they are one of the things people download or export in place of a graph.
-pub(super) fn not_a_graph(bytes: &[u8]) -> Option<Fault> {
+pub(super) fn not_a_graph(bytes: &[u8]) -> Option<GraphError> {
     let (what, cure) = what_else(bytes)?;
-    Some(Fault::NotAGraph { what, cure })
+    Some(GraphError::NotAGraph { what, cure })
 }
 
 fn what_else(bytes: &[u8]) -> Option<(&'static str, &'static str)> {

@@ -3,7 +3,7 @@
 //! The joint's part in the encoder's run: each chunk's frames are projected and scored against the last prediction as soon as
 //! they are there. What is scored again behind a label is [`joint`](super::joint)'s.
 
-use super::runtime::{Binding, LogLevel, Tensor, note};
+use super::runtime::{Binding, LogLevel, Tensor, log};
 use crate::{
     error::Result,
     graph::{Encoded, Graph, SCORES},
@@ -11,7 +11,7 @@ use crate::{
 
 /// Projection and scores for rows, as a graph and with the sizes of its tensors.
 #[derive(Debug, Clone)]
-pub(crate) struct Head {
+pub(crate) struct JointHead {
     /// See [`Encoded::join`].
     pub(super) graph: Graph,
     /// Those of a prediction.
@@ -24,27 +24,27 @@ pub(crate) struct Head {
     pub(super) threads: usize,
 }
 
-impl Head {
+impl JointHead {
     /// Puts it behind the encoder of file `name`; says why not, in the log, where it cannot be.
-    pub(super) fn join(&self, encoder: &mut Encoded, name: &str) -> bool {
-        let joined = encoder.join(&self.graph);
+    pub(super) fn append_to(&self, encoder: &mut Encoded, name: &str) -> bool {
+        let joined = encoder.append_head(&self.graph);
         if let Err(reason) = &joined {
             let line = format!("{name}: frames are projected and scored in a run of its own: {reason}");
-            note(LogLevel::Info, &line);
+            log(LogLevel::Info, &line);
         }
         joined.is_ok()
     }
 }
 
 /// What an encoder with a head reads and writes, for a run that nobody needs; streams have [their own](super::TransducerState).
-pub(super) struct HeadState {
+pub(super) struct JointHeadState {
     prediction: Tensor<f32>,
     projected: Tensor<f32>,
     scores: Tensor<f32>,
 }
 
-impl HeadState {
-    pub(super) fn new(head: &Head) -> Result<Self> {
+impl JointHeadState {
+    pub(super) fn new(head: &JointHead) -> Result<Self> {
         Ok(Self {
             prediction: Tensor::zeros(&head.prediction)?,
             projected: Tensor::zeros(&head.projected)?,
@@ -92,7 +92,7 @@ mod tests {
         });
         let (mut transducer, head) = Transducer::load(parts, width, chunk, options).unwrap();
         if let Some(head) = head {
-            transducer.take_front(head, options).unwrap();
+            transducer.run_head_standalone(head, options).unwrap();
         }
         transducer
     }
@@ -119,7 +119,7 @@ mod tests {
             );
             let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);
             let (mels, chunk) = (streaming.mels, model.config.lookahead + 1);
-            let apart = transducer_apart(streaming.width, chunk, &options);
+            let apart = transducer_apart(streaming.d_model, chunk, &options);
 
             let mut encoder = EncoderState::new(&model.encoder).unwrap();
             let mut states =
@@ -147,7 +147,7 @@ mod tests {
                 };
                 states[0].prepare(joined).unwrap();
                 encoder.step(&model.encoder, &window).unwrap();
-                states.iter_mut().for_each(TransducerState::begin);
+                states.iter_mut().for_each(TransducerState::start_chunk);
                 // Two labels in frames that all chunks have, and one at the end, whose prediction waits for the next step.
                 for (frame, label) in [(0, 5), (0, 17 + step), (chunk - 1, 3)] {
                     let [first, second] = &mut states;
@@ -163,7 +163,7 @@ mod tests {
                         }
                         assert!(first.iter().any(|value| value.abs() > 0.01));
                     }
-                    states.iter_mut().for_each(|state| state.advance(label));
+                    states.iter_mut().for_each(|state| state.accept_label(label));
                 }
             }
         }

@@ -5,28 +5,28 @@
 
 use super::{
     options::{Device, Options},
-    runtime::{Binding, LogLevel, Session, Tensor, device_of, note},
+    runtime::{Binding, LogLevel, Session, Tensor, device_of, log},
 };
 use crate::{
     error::Result,
-    graph::{Crossing, ElementType, Encoded, LENGTHS, NEXT_LENGTHS, Parted},
+    graph::{BoundaryTensor, ElementType, Encoded, LENGTHS, NEXT_LENGTHS, SplitGraph},
 };
 
 /// The graph of that part, shared by all streams.
-pub(super) struct Lengths {
+pub(super) struct LengthGraph {
     session: Session,
     taken: Vec<&'static str>,
     still_taken: Vec<&'static str>,
-    crossing: Vec<Crossing>,
+    boundary: Vec<BoundaryTensor>,
 }
 
-impl Lengths {
+impl LengthGraph {
     /// Takes that part out of `encoded`, the planned graph of file `name`, which stays whole, with a line in the log, where
     /// that cannot be done.
     ///
     /// # Errors
     /// ONNX Runtime is missing, or the device.
-    pub(super) fn take_out(encoded: &mut Encoded, name: &str, options: &Options) -> Result<Option<Self>> {
+    pub(super) fn split_off(encoded: &mut Encoded, name: &str, options: &Options) -> Result<Option<Self>> {
         // On another device what crosses would have to get there first.
         if device_of(options)? != Device::Cpu {
             return Ok(None);
@@ -36,22 +36,22 @@ impl Lengths {
             threads: 1,
             ..options.clone()
         };
-        let start = |parted: Parted| {
+        let start = |parted: SplitGraph| {
             let lengths = Self {
-                session: Session::start(parted.lengths, name, &options).map_err(|error| error.to_string())?,
+                session: Session::load_encoded(parted.lengths, name, &options).map_err(|error| error.to_string())?,
                 taken: parted.taken,
                 still_taken: parted.still_taken,
-                crossing: parted.crossing,
+                boundary: parted.boundary,
             };
             Ok((lengths, parted.rest))
         };
-        match encoded.part().and_then(start) {
+        match encoded.split_length_graph().and_then(start) {
             Ok((lengths, rest)) => {
                 encoded.model = rest;
                 Ok(Some(lengths))
             }
             Err(reason) => {
-                note(
+                log(
                     LogLevel::Info,
                     &format!("{name}: masks are computed anew at each step: {reason}"),
                 );
@@ -61,19 +61,19 @@ impl Lengths {
     }
 
     /// Whether what is left of the encoder takes the length `name`, still.
-    pub(super) fn leaves(&self, name: &str) -> bool {
+    pub(super) fn keeps_input(&self, name: &str) -> bool {
         self.still_taken.contains(&name)
     }
 }
 
 /// One stream's tensors.
-pub(super) struct LengthsState {
+pub(super) struct LengthGraphState {
     binding: Binding,
     /// In the order of [`LENGTHS`] and [`NEXT_LENGTHS`].
     inputs: [Tensor<i64>; 3],
     next: [Tensor<i64>; 2],
-    crossing: Vec<(String, Values)>,
-    /// The lengths that `next` and `crossing` follow from.
+    boundary: Vec<(String, Values)>,
+    /// The lengths that `next` and `boundary` follow from.
     seen: Option<[i64; 3]>,
 }
 
@@ -83,8 +83,8 @@ enum Values {
     Ints(Tensor<i64>),
 }
 
-impl LengthsState {
-    pub(super) fn new(lengths: &Lengths) -> Result<Self> {
+impl LengthGraphState {
+    pub(super) fn new(lengths: &LengthGraph) -> Result<Self> {
         let number = || Tensor::zeros(&[1]);
         let (inputs, mut next) = ([number()?, number()?, number()?], [number()?, number()?]);
         let mut binding = lengths.session.bind()?;
@@ -96,8 +96,8 @@ impl LengthsState {
         for (name, output) in NEXT_LENGTHS.iter().zip(&mut next) {
             binding.output(name, output)?;
         }
-        let mut crossing = Vec::new();
-        for Crossing { name, element, dims } in &lengths.crossing {
+        let mut boundary = Vec::new();
+        for BoundaryTensor { name, element, dims } in &lengths.boundary {
             let values = match element {
                 ElementType::I64 => {
                     let mut ints = Tensor::zeros(dims)?;
@@ -110,27 +110,27 @@ impl LengthsState {
                     Values::Floats(floats)
                 }
             };
-            crossing.push((name.clone(), values));
+            boundary.push((name.clone(), values));
         }
         Ok(Self {
             binding,
             inputs,
             next,
-            crossing,
+            boundary,
             seen: None,
         })
     }
 
     /// Lets the rest of the encoder read what crosses to it.
     pub(super) fn bind(&self, rest: &mut Binding) -> Result<()> {
-        self.crossing.iter().try_for_each(|(name, values)| match values {
+        self.boundary.iter().try_for_each(|(name, values)| match values {
             Values::Floats(floats) => rest.input(name, floats),
             Values::Ints(ints) => rest.input(name, ints),
         })
     }
 
     /// Brings what crosses up to date with the values of [`LENGTHS`], and gives those of [`NEXT_LENGTHS`].
-    pub(super) fn update(&mut self, lengths: &Lengths, values: [i64; 3]) -> Result<[i64; 2]> {
+    pub(super) fn update(&mut self, lengths: &LengthGraph, values: [i64; 3]) -> Result<[i64; 2]> {
         if self.seen != Some(values) {
             // Until it has run, they are of neither.
             self.seen = None;
@@ -148,18 +148,18 @@ impl LengthsState {
 mod tests {
     use super::*;
     use crate::{
-        graph::{Graph, OLDEST_INPUT, State, Streaming, read_file},
-        model::compile::{Prepared, planned, prepare_planned},
+        graph::{Graph, RING_HEAD_INPUT, StateSpec, StreamingConfig, read_file},
+        model::compile::{CompiledEncoder, compile_specialized, specialized},
     };
 
     const LOOKAHEAD: usize = 1;
 
-    fn prepared(options: &Options) -> (Prepared, Streaming) {
+    fn prepared(options: &Options) -> (CompiledEncoder, StreamingConfig) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
         let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        let (graph, plan) = planned("demo", &graph, &streaming, LOOKAHEAD).unwrap();
-        let prepared = prepare_planned(graph, plan, "demo", streaming.layers, options).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        let (graph, plan) = specialized("demo", &graph, &streaming, LOOKAHEAD).unwrap();
+        let prepared = compile_specialized(graph, plan, "demo", streaming.layers, options).unwrap();
         (prepared, streaming)
     }
 
@@ -174,10 +174,10 @@ mod tests {
     }
 
     /// What a step takes, other values in each, and what it gives.
-    fn tensors(states: &[State], streaming: &Streaming, width: usize) -> Vec<(String, Tensor<f32>, bool)> {
+    fn tensors(states: &[StateSpec], streaming: &StreamingConfig, width: usize) -> Vec<(String, Tensor<f32>, bool)> {
         let mut tensors = vec![
             ("audio_signal".into(), vec![1, streaming.mels, width], false),
-            ("outputs".into(), vec![1, streaming.width, LOOKAHEAD + 1], true),
+            ("outputs".into(), vec![1, streaming.d_model, LOOKAHEAD + 1], true),
         ];
         for state in states {
             let mut given = state.dims.clone();
@@ -207,12 +207,12 @@ mod tests {
         };
         let (whole, streaming) = prepared(&options);
         let (mut parted, _) = prepared(&options);
-        let lengths = Lengths::take_out(&mut parted.encoded, "demo", &options)
+        let lengths = LengthGraph::split_off(&mut parted.encoded, "demo", &options)
             .unwrap()
             .unwrap();
-        let mut state = LengthsState::new(&lengths).unwrap();
+        let mut state = LengthGraphState::new(&lengths).unwrap();
         let sessions =
-            [whole.encoded, parted.encoded].map(|encoded| Session::start(encoded, "demo", &options).unwrap());
+            [whole.encoded, parted.encoded].map(|encoded| Session::load_encoded(encoded, "demo", &options).unwrap());
         let mut bindings = [0, 1].map(|index: usize| sessions[index].bind().unwrap());
         let mut both = [0, 1].map(|_| tensors(&whole.states, &streaming, whole.width.unwrap()));
         let mut numbers: [Tensor<i64>; 3] = [0; 3].map(|_| Tensor::zeros(&[1]).unwrap());
@@ -221,12 +221,12 @@ mod tests {
         for (binding, tensors) in bindings.iter_mut().zip(&mut both) {
             bind(binding, tensors);
             if whole.states.iter().any(|state| state.is_ring) {
-                binding.input(OLDEST_INPUT, &oldest).unwrap();
+                binding.input(RING_HEAD_INPUT, &oldest).unwrap();
             }
         }
         for (name, number) in LENGTHS.iter().zip(&numbers) {
             bindings[0].input(name, number).unwrap();
-            if lengths.leaves(name) {
+            if lengths.keeps_input(name) {
                 bindings[1].input(name, number).unwrap();
             }
         }
@@ -235,7 +235,7 @@ mod tests {
         }
         state.bind(&mut bindings[1]).unwrap();
 
-        let (width, left) = (whole.width.unwrap() as i64, streaming.left as i64);
+        let (width, left) = (whole.width.unwrap() as i64, streaming.left_context as i64);
         // A stream's start, steps that differ, steps that do not, a short last window, the start again.
         let start = [[width - 9, 0, 0], [width, 2, 2], [width, 2, 4], [width, 2, left - 1]];
         let end = [

@@ -3,38 +3,38 @@
 //! The prediction network: its session, and the state that goes from one label to the next.
 
 use super::{
-    custom_op_policy::{may_be_ours, pack_products},
+    custom_op_policy::{prepack_matmuls, use_custom_ops},
     options::{Device, GraphOptimization, Options},
-    runtime::{LogLevel, Session, Tensor, device_of, note},
+    runtime::{LogLevel, Session, Tensor, device_of, log},
 };
 use crate::{
     error::{Error, Result},
-    graph::{Graph, MEETING, Precision, TransducerShape, merge, plan_prediction},
+    graph::{Graph, JOINT_ADD_RELU, Precision, TransducerShape, compose, specialize_predictor},
     memory_guard,
 };
 
 /// The prediction network, loaded.
-pub(super) struct Prediction {
+pub(super) struct Predictor {
     pub(super) session: Session,
     /// Sizes of the predictions.
     pub(super) sizes: Vec<usize>,
-    /// Whether a run scores a few frames as well: see [`score_few`](Self::score_few).
+    /// Whether a run scores a few frames as well: see [`merge_scoring`](Self::merge_scoring).
     pub(super) scores_few: bool,
 }
 
-impl Prediction {
+impl Predictor {
     /// Loads the prediction network, rewritten as `options` ask. Gives the graph that it runs, too.
     pub(super) fn load(graph: Graph, name: &str, shape: &TransducerShape, options: &Options) -> Result<(Self, Graph)> {
         if options.graph_optimization == GraphOptimization::None || device_of(options)? != Device::Cpu {
             return Self::start(graph, name, shape, options);
         }
-        memory_guard::ask(format!("rewrite {name}"))?;
-        if let Some(mut planned) = planned(name, &graph, shape, may_be_ours(options)?) {
-            pack_products(&mut planned, name, options)?;
-            match Self::start(planned, name, shape, options) {
+        memory_guard::check(format!("rewrite {name}"))?;
+        if let Some(mut specialized) = specialized(name, &graph, shape, use_custom_ops(options)?) {
+            prepack_matmuls(&mut specialized, name, options)?;
+            match Self::start(specialized, name, shape, options) {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
                     let message = format!("the prediction network of {name} is run as it is: its plan fails: {error}");
-                    note(LogLevel::Warning, &message);
+                    log(LogLevel::Warning, &message);
                 }
                 done => return done,
             }
@@ -54,7 +54,7 @@ impl Prediction {
 
     /// Lets each run score a few frames as well, with graph `scoring` behind the network's own: a label is then one run in
     /// place of two, each of which has threads to wake. A run takes the `projected` frames too, of such sizes, and gives `outputs`.
-    pub(super) fn score_few(
+    pub(super) fn merge_scoring(
         &mut self,
         mut graph: Graph,
         scoring: &Graph,
@@ -63,12 +63,12 @@ impl Prediction {
         options: &Options,
     ) {
         // Who meets a prediction does not ask for its axes.
-        if scoring.operations().any(|operation| operation == MEETING) {
-            graph.give_row("prediction");
+        if scoring.operations().any(|operation| operation == JOINT_ADD_RELU) {
+            graph.output_row("prediction");
         }
         let load = || {
-            let mut merged = merge(&graph, scoring, "prediction")?;
-            merged.chain();
+            let mut merged = compose(&graph, scoring, "prediction")?;
+            merged.fuse_subgraphs();
             let session = Session::load(merged, name, options);
             let loaded = session.and_then(|session| Ok((predicted_sizes(&session, shape, Some(projected))?, session)));
             loaded.map_err(|error| error.to_string())
@@ -83,16 +83,16 @@ impl Prediction {
             }
             Err(reason) => {
                 let message = format!("prediction network and joint of {name} are run apart: {reason}");
-                note(LogLevel::Info, &message);
+                log(LogLevel::Info, &message);
             }
         }
     }
 }
 
 /// The graph rewritten, with operations of our own or without; `None`, with a line in the log, where that cannot be done.
-fn planned(name: &str, graph: &Graph, shape: &TransducerShape, ours: bool) -> Option<Graph> {
+fn specialized(name: &str, graph: &Graph, shape: &TransducerShape, ours: bool) -> Option<Graph> {
     let say = |reason: &str| {
-        note(LogLevel::Info, &format!("the prediction network of {name}: {reason}"));
+        log(LogLevel::Info, &format!("the prediction network of {name}: {reason}"));
     };
     let held = graph.precision();
     if held != Precision::Fp32 {
@@ -100,9 +100,9 @@ fn planned(name: &str, graph: &Graph, shape: &TransducerShape, ours: bool) -> Op
         return None;
     }
     let mut graph = graph.clone();
-    match plan_prediction(&mut graph, shape, ours) {
-        Ok(notes) => {
-            notes.iter().for_each(|reason| say(reason));
+    match specialize_predictor(&mut graph, shape, ours) {
+        Ok(diagnostics) => {
+            diagnostics.iter().for_each(|reason| say(reason));
             Some(graph)
         }
         Err(reason) => {
@@ -118,7 +118,7 @@ fn predicted_sizes(prediction: &Session, shape: &TransducerShape, projected: Opt
     let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
     let mut binding = prediction.bind()?;
     binding.input("targets", &label)?;
-    let memory = Memory::empty(shape)?;
+    let memory = StatePair::empty(shape)?;
     binding.input("input_states_1", &memory.0)?;
     binding.input("input_states_2", &memory.1)?;
     let frames: Option<Tensor<f32>> = projected.map(Tensor::zeros).transpose()?;
@@ -129,9 +129,9 @@ fn predicted_sizes(prediction: &Session, shape: &TransducerShape, projected: Opt
 }
 
 /// LSTM state after one label: two tensors \[layers, 1, hidden\].
-pub(super) struct Memory(pub(super) Tensor<f32>, pub(super) Tensor<f32>);
+pub(super) struct StatePair(pub(super) Tensor<f32>, pub(super) Tensor<f32>);
 
-impl Memory {
+impl StatePair {
     /// That of the start of a stream.
     pub(super) fn empty(shape: &TransducerShape) -> Result<Self> {
         let dims = [shape.layers, 1, shape.hidden];
@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        graph::{Part, adapt, read_file},
+        graph::{Component, import, read_file},
         model::runtime::Binding,
     };
 
@@ -165,9 +165,9 @@ mod tests {
     fn prediction_in(path: &Path) -> Option<Graph> {
         let mut graph = Graph::decode_file(read_file(path).unwrap()).ok()?;
         graph.attach(|name| read_file(&path.with_file_name(name))).ok()?;
-        match adapt(graph).ok()?.1 {
-            Part::Transducer(graphs) => Some(graphs.prediction),
-            Part::Prediction(graph) => Some(graph),
+        match import(graph).ok()?.1 {
+            Component::Transducer(graphs) => Some(graphs.prediction),
+            Component::Prediction(graph) => Some(graph),
             _ => None,
         }
     }
@@ -189,9 +189,9 @@ mod tests {
         session: Session,
         binding: Binding,
         label: Tensor<i32>,
-        before: Memory,
+        before: StatePair,
         prediction: Tensor<f32>,
-        after: Memory,
+        after: StatePair,
     }
 
     impl Network {
@@ -201,14 +201,14 @@ mod tests {
                 graph_optimization,
                 ..Default::default()
             };
-            let (loaded, _) = Prediction::load(graph.clone(), "it", &shape_of(graph), &options).unwrap();
+            let (loaded, _) = Predictor::load(graph.clone(), "it", &shape_of(graph), &options).unwrap();
             Self::new(graph, loaded.session, &loaded.sizes)
         }
 
         /// The plan without operations of our own.
         fn load_plain(graph: &Graph) -> Self {
             let shape = shape_of(graph);
-            let plan = planned("it", graph, &shape, false).unwrap();
+            let plan = specialized("it", graph, &shape, false).unwrap();
             let session = Session::load(plan, "it", &Options::default()).unwrap();
             let sizes = predicted_sizes(&session, &shape, None).unwrap();
             Self::new(graph, session, &sizes)
@@ -219,9 +219,9 @@ mod tests {
             let mut network = Self {
                 binding: session.bind().unwrap(),
                 label: Tensor::zeros(&[1, 1]).unwrap(),
-                before: Memory::empty(&shape).unwrap(),
+                before: StatePair::empty(&shape).unwrap(),
                 prediction: Tensor::zeros(sizes).unwrap(),
-                after: Memory::empty(&shape).unwrap(),
+                after: StatePair::empty(&shape).unwrap(),
                 session,
             };
             let binding = &mut network.binding;
@@ -260,12 +260,12 @@ mod tests {
         for path in files {
             let Some(graph) = prediction_in(&path) else { continue };
             if graph.precision() != Precision::Fp32 {
-                assert!(planned("it", &graph, &shape_of(&graph), true).is_none(), "{path:?}");
+                assert!(specialized("it", &graph, &shape_of(&graph), true).is_none(), "{path:?}");
                 continue;
             }
             let layers = shape_of(&graph).layers;
             let lstms = |graph: &Graph| graph.operations().filter(|&operation| operation == "LSTM").count();
-            let after = planned("it", &graph, &shape_of(&graph), true).unwrap();
+            let after = specialized("it", &graph, &shape_of(&graph), true).unwrap();
             assert_eq!((lstms(&graph), lstms(&after)), (layers, layers - 1), "{path:?}");
 
             let [mut export, plan] =
@@ -274,10 +274,13 @@ mod tests {
             let mut given: Option<[Vec<f32>; 3]> = None;
             for &label in &labels {
                 // All from the same states: an LSTM makes more of what differs at each step.
-                let planned = plans.each_mut().map(|plan| plan.step(label, given.as_ref()));
+                let specialized = plans.each_mut().map(|plan| plan.step(label, given.as_ref()));
                 let exported = given.insert(export.step(label, given.clone().as_ref()));
-                for (exported, planned) in planned.iter().flat_map(|planned| exported.iter().zip(planned)) {
-                    assert_eq!(exported.len(), planned.len(), "{path:?}");
+                for (exported, specialized) in specialized
+                    .iter()
+                    .flat_map(|specialized| exported.iter().zip(specialized))
+                {
+                    assert_eq!(exported.len(), specialized.len(), "{path:?}");
                     assert!(
                         exported.iter().any(|value| value.abs() > 0.01),
                         "{path:?}: label {label}"
@@ -285,7 +288,7 @@ mod tests {
                     // Rounding: from double precision both are equally far, 5e-6 in the demonstration model, whose cells
                     // hold up to 38.
                     let most = 2e-6 * exported.iter().fold(1.0, |most: f32, value| most.max(value.abs()));
-                    for (a, b) in exported.iter().zip(planned) {
+                    for (a, b) in exported.iter().zip(specialized) {
                         assert!((a - b).abs() <= most, "{path:?}: label {label}: {a} and {b}");
                     }
                 }

@@ -5,19 +5,19 @@
 use super::runtime::Tensor;
 use crate::{
     error::{Error, Result},
-    graph::State,
+    graph::StateSpec,
 };
 
 /// What a stream remembers between windows.
-pub(super) struct Memory {
-    /// Tensors of those [states](State) that are written whole.
+pub(super) struct StateBuffers {
+    /// Tensors of those [states](StateSpec) that are written whole.
     pub(super) states: Vec<Tensor<f32>>,
     /// How many frames of the attention cache, counted from the newest, are real.
     pub(super) len: Tensor<i64>,
 }
 
-impl Memory {
-    pub(super) fn empty(states: &[State]) -> Result<Self> {
+impl StateBuffers {
+    pub(super) fn empty(states: &[StateSpec]) -> Result<Self> {
         let whole = states.iter().filter(|state| state.new_rows.is_none());
         Ok(Self {
             states: whole.map(|state| Tensor::zeros(&state.dims)).collect::<Result<_>>()?,
@@ -27,7 +27,7 @@ impl Memory {
 }
 
 /// A tensor that a step reads, and to which it adds rows along the last axis but one.
-pub(super) struct Rolling {
+pub(super) struct ShiftBuffer {
     pub(super) all: Tensor<f32>,
     pub(super) new: Tensor<f32>,
     /// Values of the rows of one slice (of one attention head), and of the new ones among them.
@@ -35,8 +35,8 @@ pub(super) struct Rolling {
     added: usize,
 }
 
-impl Rolling {
-    pub(super) fn empty(state: &State, new_rows: usize) -> Result<Self> {
+impl ShiftBuffer {
+    pub(super) fn empty(state: &StateSpec, new_rows: usize) -> Result<Self> {
         let mut dims = state.dims.clone();
         let [.., rows, width] = &mut dims[..] else {
             return Err(Error::Shape {
@@ -56,7 +56,7 @@ impl Rolling {
     }
 
     /// Puts the new rows behind those that are there; the oldest make room.
-    pub(super) fn roll(&mut self) {
+    pub(super) fn shift(&mut self) {
         let slices = self.all.data_mut().chunks_exact_mut(self.slice);
         for (slice, new) in slices.zip(self.new.data().chunks_exact(self.added)) {
             slice.copy_within(self.added.., 0);
@@ -66,14 +66,14 @@ impl Rolling {
 }
 
 /// A tensor in which each step puts new rows over the oldest ones.
-pub(super) struct Ring {
+pub(super) struct RingBuffer {
     pub(super) all: Tensor<f32>,
     pub(super) rows: usize,
     pub(super) new_rows: usize,
 }
 
-impl Ring {
-    pub(super) fn empty(state: &State, new_rows: usize) -> Result<Self> {
+impl RingBuffer {
+    pub(super) fn empty(state: &StateSpec, new_rows: usize) -> Result<Self> {
         Ok(Self {
             all: Tensor::zeros(&state.dims)?,
             rows: state.dims.iter().rev().nth(1).copied().unwrap_or_default(),

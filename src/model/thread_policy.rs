@@ -10,7 +10,7 @@ const SMALL_GRAPH: usize = 64 << 20;
 
 /// Threads that a large graph gets at most unless a number is asked for. A step of one stream reads every weight once, so
 /// it ends when memory has delivered them; a few cores are enough for that, and each more has to be woken and waited for.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 
 /// Threads for a graph with this many bytes of weights; `asked` is what the user wants, or 0.
 pub(super) fn threads_for(asked: usize, weights: usize) -> usize {
@@ -25,7 +25,7 @@ pub(super) fn most_threads(asked: usize) -> Option<usize> {
 fn choose(asked: usize, weights: usize, usable: usize, cores: impl FnOnce() -> usize) -> usize {
     match asked {
         0 if weights < SMALL_GRAPH => 1,
-        0 => cores().min(MOST_THREADS),
+        0 => cores().min(MAX_THREADS),
         // Threads that have to take turns on a processor wait for each other: 8 on one take four times as long as one does.
         threads => threads.min(usable),
     }
@@ -70,7 +70,7 @@ mod tests {
     fn large_graphs_get_a_thread_for_each_core() {
         assert_eq!(choose(0, SMALL_GRAPH - 1, 16, || 8), 1);
         assert_eq!(choose(0, SMALL_GRAPH, 4, || 2), 2);
-        assert_eq!(choose(0, SMALL_GRAPH, 64, || 32), MOST_THREADS);
+        assert_eq!(choose(0, SMALL_GRAPH, 64, || 32), MAX_THREADS);
     }
 
     #[test]

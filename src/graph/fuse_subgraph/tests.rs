@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::graph::{
-    EPSILON, GATES, NUMBER, SCALE, STRIDES, Streaming, TensorProto, merge, packed_halves, plan, plan_prediction,
-    read_file, transducer_in, value_info,
+    EPSILON, SCALE, SILU, STRIDES, StreamingConfig, TensorProto, WEIGHTS_INDEX, compose, packed_halves, read_file,
+    specialize, specialize_predictor, transducer_in, value_info,
 };
 
 const MODELS: [(&str, usize); 4] = [
@@ -23,20 +23,20 @@ fn export(path: &str) -> Graph {
 /// A graph that is ready to be chained, and its layers.
 fn packed(path: &str, lookahead: usize) -> (Graph, usize) {
     let mut graph = export(path);
-    let streaming = Streaming::read(&graph).unwrap();
-    plan(&mut graph, &streaming, lookahead).unwrap();
+    let streaming = StreamingConfig::read(&graph).unwrap();
+    specialize(&mut graph, &streaming, lookahead).unwrap();
     graph.fuse();
-    graph.pack_products().unwrap();
+    graph.prepack_matmuls().unwrap();
     (graph, streaming.layers)
 }
 
 /// The calls of a chain.
-fn calls(chain: &NodeProto) -> Vec<Call> {
+fn calls(chain: &NodeProto) -> Vec<SubgraphCall> {
     let text = chain.attribute.iter().find(|attribute| attribute.name() == CALLS);
     serde_json::from_slice(text.unwrap().s()).unwrap()
 }
 
-fn count(calls: &[Call], operation: &str) -> usize {
+fn count(calls: &[SubgraphCall], operation: &str) -> usize {
     calls.iter().filter(|call| call.operation == operation).count()
 }
 
@@ -45,7 +45,7 @@ fn operations(chain: &NodeProto) -> Vec<String> {
 }
 
 fn chains(graph: &Graph) -> Vec<&NodeProto> {
-    let chains = graph.nodes().iter().filter(|node| node.op_type() == CHAIN);
+    let chains = graph.nodes().iter().filter(|node| node.op_type() == FUSED_SUBGRAPH);
     chains
         .inspect(|chain| {
             check_chain(chain);
@@ -98,30 +98,30 @@ fn all_of_a_model_is_chained() {
         let (inputs, outputs, packed) = (graph.inputs(), graph.outputs(), graph.packed.len());
         let ours = |graph: &Graph| graph.nodes().iter().filter(|node| node.domain() == DOMAIN).count();
         let before = ours(&graph);
-        let chained = graph.chain();
+        let chained = graph.fuse_subgraphs();
         assert_eq!((graph.inputs(), graph.outputs()), (inputs, outputs));
         assert_eq!(graph.packed.len(), packed);
         check_order(&graph);
 
         // In front of what the masks are multiplied with, and behind it.
-        let chains: Vec<Vec<Call>> = chains(&graph).into_iter().map(calls).collect();
+        let chains: Vec<Vec<SubgraphCall>> = chains(&graph).into_iter().map(calls).collect();
         let [front, rest] = &chains[..] else {
             panic!("{path} has {} chains", chains.len());
         };
         assert_eq!(
-            [SUBSAMPLING, PRODUCT].map(|operation| count(front, operation)),
+            [STRIDED_CONV, PACKED_MATMUL].map(|operation| count(front, operation)),
             [3, 2],
             "{path}"
         );
         let heads = usize::from(path.ends_with("ctc.onnx"));
-        let operations = [ATTENTION, CONVOLUTION, NORMALISATION, PRODUCT];
+        let operations = [REL_POS_ATTENTION, GLU_DEPTHWISE_CONV, LAYER_NORM, PACKED_MATMUL];
         // The last product of the subsampling is among them.
         let expected = [layers, layers, 6 * layers, 10 * layers + 1 + heads];
         assert_eq!(operations.map(|operation| count(rest, operation)), expected, "{path}");
         assert_eq!((chained, ours(&graph)), (before, 2), "{path}");
 
         let nodes = graph.graph.node.clone();
-        assert_eq!(graph.chain(), 0);
+        assert_eq!(graph.fuse_subgraphs(), 0);
         assert_eq!(graph.graph.node, nodes);
     }
 }
@@ -130,7 +130,7 @@ fn all_of_a_model_is_chained() {
 fn an_export_as_it_is_has_no_chains() {
     let mut graph = export("assets/demo-model/encoder-model.onnx");
     let before = graph.graph.clone();
-    assert_eq!(graph.chain(), 0);
+    assert_eq!(graph.fuse_subgraphs(), 0);
     assert_eq!(graph.graph, before);
 }
 
@@ -151,7 +151,7 @@ fn ours(operation: &str, inputs: &[&str], output: &str) -> NodeProto {
 }
 
 fn product(input: &str, output: &str) -> NodeProto {
-    ours(PRODUCT, &[input], output)
+    ours(PACKED_MATMUL, &[input], output)
 }
 
 /// Another one.
@@ -194,11 +194,11 @@ fn graph(nodes: Vec<NodeProto>, outputs: &[&str]) -> Graph {
 /// What becomes of such a graph: its operations in their order, those of a chain in brackets; and how many are chained.
 fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
     let mut graph = graph(nodes, outputs);
-    let count = graph.chain();
+    let count = graph.fuse_subgraphs();
     check_order(&graph);
     chains(&graph);
     let operation = |node: &NodeProto| match node.op_type() {
-        CHAIN => format!("[{}]", operations(node).join(" ")),
+        FUSED_SUBGRAPH => format!("[{}]", operations(node).join(" ")),
         other => other.to_owned(),
     };
     let operations: Vec<String> = graph.nodes().iter().map(operation).collect();
@@ -209,11 +209,11 @@ fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
 fn what_is_not_ours_parts_two_chains() {
     let nodes = vec![
         product("rows", "a"),
-        ours(NORMALISATION, &["a"], "b"),
+        ours(LAYER_NORM, &["a"], "b"),
         foreign("Sigmoid", &["b"], "c"),
         product("c", "d"),
         // This takes of the first chain, too.
-        ours(PRODUCT, &["d", "a"], "e"),
+        ours(PACKED_MATMUL, &["d", "a"], "e"),
     ];
     let expected = "Gemm [Product Normalisation] Sigmoid [Product Product]";
     assert_eq!(chained(nodes, &["e"]), (expected.into(), 4));
@@ -235,7 +235,7 @@ fn an_operation_alone_stays() {
     let nodes = vec![
         product("rows", "a"),
         foreign("Sigmoid", &["a"], "b"),
-        ours(NORMALISATION, &["b"], "c"),
+        ours(LAYER_NORM, &["b"], "c"),
         foreign("Sigmoid", &["c"], "d"),
         reshape("d", "e"),
         product("e", "f"),
@@ -250,7 +250,7 @@ fn an_operation_alone_stays() {
         )
     );
     // Nor are there chains without a product.
-    let nodes = vec![ours(NORMALISATION, &["rows"], "a"), ours(NORMALISATION, &["a"], "b")];
+    let nodes = vec![ours(LAYER_NORM, &["rows"], "a"), ours(LAYER_NORM, &["a"], "b")];
     assert_eq!(chained(nodes, &["b"]), ("Gemm Normalisation Normalisation".into(), 0));
 }
 
@@ -268,7 +268,7 @@ fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
     let whole = "Gemm [Product Reshape Reshape Product Product]";
     assert_eq!(chained(inside(), &["e"]), (whole.into(), 3));
     let mut graph = graph(inside(), &["e"]);
-    graph.chain();
+    graph.fuse_subgraphs();
     let [chain] = chains(&graph)[..] else {
         panic!("there is one chain");
     };
@@ -276,8 +276,8 @@ fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
         (&chain.input[..], &chain.output[..]),
         (&["rows".into()][..], &["e".into()][..])
     );
-    let width = BTreeMap::from([(WIDTH.to_owned(), Setting::Int(8))]);
-    let expected = Call {
+    let width = BTreeMap::from([(WIDTH.to_owned(), AttributeValue::Int(8))]);
+    let expected = SubgraphCall {
         operation: RESHAPE.into(),
         inputs: vec![1],
         outputs: vec![2],
@@ -308,7 +308,7 @@ fn rows_of_another_width_that_a_later_chain_takes_are_in_none() {
         product("d", "e"),
         foreign("Sigmoid", &["e"], "f"),
         product("f", "g"),
-        ours(PRODUCT, &["g", "c"], "h"),
+        ours(PACKED_MATMUL, &["g", "c"], "h"),
     ];
     let expected = "Gemm [Product Product] Reshape [Product Product] Sigmoid [Product Product]";
     assert_eq!(chained(nodes, &["h"]), (expected.into(), 6));
@@ -333,8 +333,8 @@ fn what_may_have_other_axes_than_two_is_in_no_chain() {
 fn what_a_chain_takes_and_gives_is_there_once() {
     let nodes = vec![
         product("rows", "a"),
-        ours(PRODUCT, &["a", "rows"], "b"),
-        ours(CONVOLUTION, &["b", "cache", "weights"], "c"),
+        ours(PACKED_MATMUL, &["a", "rows"], "b"),
+        ours(GLU_DEPTHWISE_CONV, &["b", "cache", "weights"], "c"),
         foreign("Sigmoid", &["b"], "d"),
         foreign("Mul", &["b", "c"], "e"),
     ];
@@ -344,7 +344,7 @@ fn what_a_chain_takes_and_gives_is_there_once() {
         input.name = Some(name.into());
         graph.graph.input.push(input);
     }
-    assert_eq!(graph.chain(), 3);
+    assert_eq!(graph.fuse_subgraphs(), 3);
     check_order(&graph);
     let [chain] = chains(&graph)[..] else {
         panic!("there is one chain");
@@ -372,7 +372,7 @@ fn attributes_come_through() {
     first.attribute = vec![
         AttributeProto {
             i: Some(i64::MIN),
-            ..attribute(NUMBER, AttributeType::Int)
+            ..attribute(WEIGHTS_INDEX, AttributeType::Int)
         },
         AttributeProto {
             ints: vec![2, -1, i64::MAX],
@@ -381,7 +381,7 @@ fn attributes_come_through() {
         // None of ours is of such a kind.
         attribute("text", AttributeType::String),
     ];
-    let mut second = ours(NORMALISATION, &["a"], "b");
+    let mut second = ours(LAYER_NORM, &["a"], "b");
     second.attribute = vec![
         AttributeProto {
             f: Some(1e-5),
@@ -389,24 +389,24 @@ fn attributes_come_through() {
         },
         AttributeProto {
             i: Some(1),
-            ..attribute(GATES, AttributeType::Int)
+            ..attribute(SILU, AttributeType::Int)
         },
     ];
     let mut graph = graph(vec![first, second], &["b"]);
-    assert_eq!(graph.chain(), 2);
-    let found: Vec<BTreeMap<String, Setting>> = chains(&graph)
+    assert_eq!(graph.fuse_subgraphs(), 2);
+    let found: Vec<BTreeMap<String, AttributeValue>> = chains(&graph)
         .into_iter()
         .flat_map(calls)
         .map(|call| call.attributes)
         .collect();
     let expected = [
         BTreeMap::from([
-            (NUMBER.to_owned(), Setting::Int(i64::MIN)),
-            (STRIDES.to_owned(), Setting::Ints(vec![2, -1, i64::MAX])),
+            (WEIGHTS_INDEX.to_owned(), AttributeValue::Int(i64::MIN)),
+            (STRIDES.to_owned(), AttributeValue::Ints(vec![2, -1, i64::MAX])),
         ]),
         BTreeMap::from([
-            (EPSILON.to_owned(), Setting::Float(1e-5)),
-            (GATES.to_owned(), Setting::Int(1)),
+            (EPSILON.to_owned(), AttributeValue::Float(1e-5)),
+            (SILU.to_owned(), AttributeValue::Int(1)),
         ]),
     ];
     assert_eq!(found, expected);
@@ -416,15 +416,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn floats_come_through_exactly(float in proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO) {
-        let call = Call {
-            operation: ATTENTION.into(),
+        let call = SubgraphCall {
+            operation: REL_POS_ATTENTION.into(),
             inputs: vec![0, 7],
             outputs: vec![8],
-            attributes: BTreeMap::from([(SCALE.to_owned(), Setting::Float(float))]),
+            attributes: BTreeMap::from([(SCALE.to_owned(), AttributeValue::Float(float))]),
         };
         let text = serde_json::to_string(&[call]).unwrap();
-        let read: Vec<Call> = serde_json::from_str(&text).unwrap();
-        let Some(Setting::Float(read)) = read[0].attributes.get(SCALE) else {
+        let read: Vec<SubgraphCall> = serde_json::from_str(&text).unwrap();
+        let Some(AttributeValue::Float(read)) = read[0].attributes.get(SCALE) else {
             panic!("{text}");
         };
         prop_assert_eq!(read.to_bits(), float.to_bits());
@@ -435,28 +435,31 @@ proptest! {
 fn a_label_is_one_chain_behind_its_row_of_the_table() {
     let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
     let (shape, mut prediction) = (graphs.shape().unwrap(), graphs.prediction);
-    plan_prediction(&mut prediction, &shape, true).unwrap();
-    prediction.pack_products().unwrap();
-    let scoring = packed_halves().as_rows().unwrap().scoring;
+    specialize_predictor(&mut prediction, &shape, true).unwrap();
+    prediction.prepack_matmuls().unwrap();
+    let scoring = packed_halves().to_2d().unwrap().scoring;
     for is_row in [true, false] {
         let mut prediction = prediction.clone();
         if is_row {
-            assert!(prediction.give_row("prediction"));
+            assert!(prediction.output_row("prediction"));
         }
-        let mut label = merge(&prediction, &scoring, "prediction").unwrap();
+        let mut label = compose(&prediction, &scoring, "prediction").unwrap();
         let (inputs, outputs) = (label.inputs(), label.outputs());
-        label.chain();
+        label.fuse_subgraphs();
         assert_eq!((label.inputs(), label.outputs()), (inputs, outputs));
         check_order(&label);
         let all: Vec<Vec<String>> = chains(&label).into_iter().map(operations).collect();
         let counts = |operation: &str| all.iter().flatten().filter(|&name| name == operation).count();
         match is_row {
             true => {
-                assert_eq!(all, [[PRODUCT, LSTM_GATES, PRODUCT, MEETING, PRODUCT]]);
-                assert_eq!(label.operations().collect::<Vec<_>>(), ["Gather", CHAIN]);
+                assert_eq!(
+                    all,
+                    [[PACKED_MATMUL, LSTM_CELL, PACKED_MATMUL, JOINT_ADD_RELU, PACKED_MATMUL]]
+                );
+                assert_eq!(label.operations().collect::<Vec<_>>(), ["Gather", FUSED_SUBGRAPH]);
             }
             // Who wants it in other axes gets them: the product before it stays outside.
-            false => assert_eq!([PRODUCT, LSTM_GATES].map(counts), [2, 1], "{all:?}"),
+            false => assert_eq!([PACKED_MATMUL, LSTM_CELL].map(counts), [2, 1], "{all:?}"),
         }
     }
 }

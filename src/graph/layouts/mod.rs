@@ -111,7 +111,7 @@ pub(super) struct JointNames {
 }
 
 /// What a graph is.
-pub(super) enum Recognised {
+pub(super) enum Detected {
     Encoder(&'static EncoderNames),
     /// An encoder of this layout without its caches.
     EncoderWithoutCaches,
@@ -121,7 +121,7 @@ pub(super) enum Recognised {
 }
 
 /// Which layout `graph` is in and what it is there.
-pub(super) fn recognise(graph: &Graph) -> Option<(&'static Layout, Recognised)> {
+pub(super) fn detect(graph: &Graph) -> Option<(&'static Layout, Detected)> {
     let takes = |name: &str| graph.find(Side::Input, name).is_some();
     let gives = |name: &str| graph.find(Side::Output, name).is_some();
     let marked = |layout: &&Layout| layout.metadata.is_none_or(|key| graph.metadata(key).is_some());
@@ -150,11 +150,11 @@ pub(super) fn recognise(graph: &Graph) -> Option<(&'static Layout, Recognised)> 
             .iter()
             .any(|names| takes(names.audio) && takes(names.length) && !takes(names.channel));
         let found = match (encoder, decoder_joint, joint, prediction) {
-            (Some(names), ..) => Recognised::Encoder(names),
-            (_, Some(names), ..) => Recognised::DecoderJoint(names),
-            (_, _, Some(names), _) => Recognised::Joint(names),
-            (.., Some(names)) => Recognised::Prediction(names),
-            _ if without_caches => Recognised::EncoderWithoutCaches,
+            (Some(names), ..) => Detected::Encoder(names),
+            (_, Some(names), ..) => Detected::DecoderJoint(names),
+            (_, _, Some(names), _) => Detected::Joint(names),
+            (.., Some(names)) => Detected::Prediction(names),
+            _ if without_caches => Detected::EncoderWithoutCaches,
             _ => return None,
         };
         Some((layout, found))

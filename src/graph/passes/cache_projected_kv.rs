@@ -7,9 +7,9 @@
 //! kept. While the cache fills, its empty rows are zeros here and the projection's bias there; both are masked.
 
 use super::{
-    State,
-    constant::{attribute_list, count},
-    net::{Attribute, Index, Net},
+    StateSpec,
+    constant::{attribute_list, element_count},
+    net::{Attribute, DefUse, Net},
     unstack_caches,
 };
 
@@ -34,8 +34,8 @@ struct Heads {
 }
 
 /// Rewrites all layers, or says what is in the way.
-pub(super) fn cache_keys_and_values(net: &mut Net, input: &str, output: &str) -> Result<Vec<State>, String> {
-    let found = unstack_caches::layers(net, input, output, 1)?;
+pub(super) fn cache_projected_kv(net: &mut Net, input: &str, output: &str) -> Result<Vec<StateSpec>, String> {
+    let found = unstack_caches::layer_caches(net, input, output, 1)?;
     let index = net.index();
     let mut layers = Vec::new();
     for (layer, cache) in found.into_iter().enumerate() {
@@ -49,12 +49,12 @@ pub(super) fn cache_keys_and_values(net: &mut Net, input: &str, output: &str) ->
         if new_width != width || frames > left {
             return Err(reason("what is new does not fit its cache"));
         }
-        if !keeps_the_newest(net, &index, &cache, left, frames, width) {
+        if !is_sliding_window(net, &index, &cache, left, frames, width) {
             return Err(reason("it does not keep the newest frames"));
         }
         let joined = &net.nodes[cache.concat].output[0];
-        let users: Vec<usize> = index.users(joined).to_vec();
-        let projections = users.iter().map(|&user| projection(net, &index, user, joined));
+        let consumers: Vec<usize> = index.consumers(joined).to_vec();
+        let projections = consumers.iter().map(|&user| projection(net, &index, user, joined));
         let projections: Option<Vec<Projection>> = projections.collect();
         let projections = projections.ok_or_else(|| reason("its cache is used for more than projections"))?;
         layers.push((cache, projections, left, frames));
@@ -67,26 +67,26 @@ pub(super) fn cache_keys_and_values(net: &mut Net, input: &str, output: &str) ->
             states.push(rewrite(net, projection, &cache.new, name, left, frames));
         }
     }
-    unstack_caches::forget(net, input, output);
+    unstack_caches::remove_io(net, input, output);
     Ok(states)
 }
 
 /// Whether the next cache is the cache without its oldest frames and what is new.
-fn keeps_the_newest(
+fn is_sliding_window(
     net: &Net,
-    index: &Index,
+    index: &DefUse,
     cache: &unstack_caches::LayerCache,
     left: usize,
     frames: usize,
     width: usize,
 ) -> bool {
     let found = || {
-        let concat = &net.nodes[index.maker(&cache.next)?];
+        let concat = &net.nodes[index.producer(&cache.next)?];
         let [kept, new] = &concat.input[..] else { return None };
-        let slice = &net.nodes[index.maker(kept)?];
+        let slice = &net.nodes[index.producer(kept)?];
         let movement = net.movement(slice)?;
         // Else the map might be of any size.
-        let as_many = count(&movement.dims) == (left * width).checked_sub(frames * width);
+        let as_many = element_count(&movement.dims) == (left * width).checked_sub(frames * width);
         let newest =
             as_many && slice.input[0] == cache.cached && movement.map().into_iter().eq(frames * width..left * width);
         Some(
@@ -99,14 +99,14 @@ fn keeps_the_newest(
     found().unwrap_or(false)
 }
 
-fn projection(net: &Net, index: &Index, user: usize, joined: &str) -> Option<Projection> {
+fn projection(net: &Net, index: &DefUse, user: usize, joined: &str) -> Option<Projection> {
     let matmul = net.nodes.get(user)?;
     let weight = matmul.input.get(1)?;
     if matmul.op_type() != "MatMul" || matmul.input[0] != joined || !net.is_constant(weight) {
         return None;
     }
     let mut last = user;
-    if let Some(add) = index.only_user(&matmul.output[0]) {
+    if let Some(add) = index.single_consumer(&matmul.output[0]) {
         let node = &net.nodes[add];
         // A bias: the same for every frame.
         let bias = node.input.iter().find(|name| **name != matmul.output[0]);
@@ -122,10 +122,10 @@ fn projection(net: &Net, index: &Index, user: usize, joined: &str) -> Option<Pro
     })
 }
 
-fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
-    let reshape = index.only_user(projected)?;
+fn heads(net: &Net, index: &DefUse, projected: &str) -> Option<Heads> {
+    let reshape = index.single_consumer(projected)?;
     let cut = &net.nodes[reshape].output[0];
-    let transpose = index.only_user(cut)?;
+    let transpose = index.single_consumer(cut)?;
     let (&[1, frames, heads, width], &[1, all, _]) = (net.shape(cut)?, net.shape(projected)?) else {
         return None;
     };
@@ -135,7 +135,7 @@ fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
         _ => return None,
     };
     let turned = &net.nodes[transpose].output[0];
-    let product = index.only_user(turned).filter(|&user| {
+    let product = index.single_consumer(turned).filter(|&user| {
         let node = &net.nodes[user];
         node.op_type() == "MatMul" && node.input[1] == *turned && node.input[0] != *turned
     });
@@ -151,10 +151,10 @@ fn heads(net: &Net, index: &Index, projected: &str) -> Option<Heads> {
 }
 
 /// Projects `new` alone, and joins the result with a cache of results.
-fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left: usize, frames: usize) -> State {
+fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left: usize, frames: usize) -> StateSpec {
     net.nodes[projection.matmul].input[0] = new.into();
     let projected = net.nodes[projection.last].output[0].clone();
-    let fresh = net.new_name("projected");
+    let unique_name = net.new_name("projected");
     // Between the two there is at most the bias.
     let product = net.nodes[projection.matmul].output[0].clone();
     let width = net
@@ -163,11 +163,11 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
         .copied()
         .unwrap_or_default();
     net.shapes.insert(product, vec![1, frames, width]);
-    net.nodes[projection.last].output[0].clone_from(&fresh);
-    net.shapes.insert(fresh.clone(), vec![1, frames, width]);
+    net.nodes[projection.last].output[0].clone_from(&unique_name);
+    net.shapes.insert(unique_name.clone(), vec![1, frames, width]);
 
     let next = format!("{name}/next");
-    let mut state = State {
+    let mut state = StateSpec {
         input: name,
         output: next,
         dims: vec![1, left, width],
@@ -175,11 +175,11 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
         is_ring: false,
     };
     let Some(heads) = &projection.heads else {
-        join(net, &state, &fresh, &projected, frames, 1);
+        join(net, &state, &unique_name, &projected, frames, 1);
         return state;
     };
     let shape = net.add_ints(&[1, frames as i64, heads.heads as i64, heads.width as i64]);
-    let cut = net.add("Reshape", &[&fresh, &shape], &[]);
+    let cut = net.add("Reshape", &[&unique_name, &shape], &[]);
     // The caller of the graph gets these, so that the cache need not be written anew.
     net.add_as(
         &state.output,
@@ -191,18 +191,18 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
     let joined = net.nodes[heads.transpose].output[0].clone();
     // Nobody takes their outputs any more.
     for gone in [heads.reshape, heads.transpose] {
-        net.retire(gone);
+        net.detach(gone);
     }
     match heads.product {
         Some(product) => {
             net.add_input(&state.input, &state.dims);
             net.add_output(&state.output, &[1, heads.heads, frames, heads.width]);
             state.new_rows = Some(frames);
-            part(net, product, &state, heads.frames_last, left, frames);
+            split_matmul(net, product, &state, heads.frames_last, left, frames);
         }
         None => {
             let rows = net.new_name("rows");
-            net.rename_made(&state.output, &rows);
+            net.rename_output(&state.output, &rows);
             let whole = if heads.frames_last {
                 net.new_name("keys")
             } else {
@@ -210,7 +210,7 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
             };
             join(net, &state, &rows, &whole, frames, 2);
             if heads.frames_last {
-                net.add_as(&joined, "Transpose", &[&whole], &[TURN]);
+                net.add_as(&joined, "Transpose", &[&whole], &[SWAP_LAST_AXES]);
             }
         }
     }
@@ -218,10 +218,10 @@ fn rewrite(net: &mut Net, projection: &Projection, new: &str, name: String, left
 }
 
 /// Exchanges the last two of four axes.
-const TURN: (&str, Attribute<'_>) = ("perm", Attribute::Ints(&[0, 1, 3, 2]));
+const SWAP_LAST_AXES: (&str, Attribute<'_>) = ("perm", Attribute::Ints(&[0, 1, 3, 2]));
 
 /// Joins a cache and what is new to `whole`, and cuts the next cache from that.
-fn join(net: &mut Net, state: &State, new: &str, whole: &str, frames: usize, axis: i64) {
+fn join(net: &mut Net, state: &StateSpec, new: &str, whole: &str, frames: usize, axis: i64) {
     net.add_input(&state.input, &state.dims);
     net.add_as(whole, "Concat", &[&state.input, new], &[("axis", Attribute::Int(axis))]);
     let left = state.dims[axis as usize];
@@ -232,14 +232,14 @@ fn join(net: &mut Net, state: &State, new: &str, whole: &str, frames: usize, axi
 
 /// Computes a product with cache and new rows part by part, so that they are never joined: what is joined or parted
 /// instead is the attention's scores, a few numbers for each head.
-fn part(net: &mut Net, product: usize, state: &State, is_keys: bool, left: usize, frames: usize) {
+fn split_matmul(net: &mut Net, product: usize, state: &StateSpec, is_keys: bool, left: usize, frames: usize) {
     let other = net.nodes[product].input[0].clone();
     let output = net.nodes[product].output[0].clone();
-    net.retire(product);
+    net.detach(product);
     if is_keys {
         // Queries by keys: scores side by side.
         let parts = [&state.input, &state.output].map(|keys| {
-            let turned = net.add("Transpose", &[keys], &[TURN]);
+            let turned = net.add("Transpose", &[keys], &[SWAP_LAST_AXES]);
             net.add("MatMul", &[&other, &turned], &[])
         });
         net.add_as(

@@ -6,101 +6,103 @@
 //! it would run it with.
 
 use super::{
-    constant::{Value, attribute, axis_of, possible, size_of},
-    data_movement::{FILLED, Movement, broadcast},
+    constant::{Constant, attribute, axis_of, checked_dims, size_of},
+    data_movement::{DataMovement, PAD_ELEMENT, broadcast},
 };
 use crate::graph::{NodeProto, onnx::tensor_proto::DataType};
 
 /// Elements of the largest tensor that is moved at load (the table of positions is one), and that is computed.
-const MOVED: usize = 1 << 18;
-const COMPUTED: usize = 1 << 16;
+const MAX_MOVED_ELEMENTS: usize = 1 << 18;
+const MAX_COMPUTED_ELEMENTS: usize = 1 << 16;
 
 /// The output of `node`, whose inputs are `inputs` (`None`: not given). `None` for whatever is not known here.
-pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Value>]) -> Option<Value> {
+pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Constant>]) -> Option<Constant> {
     let input = |index: usize| inputs.get(index).copied().flatten();
     let operation = node.op_type();
     match operation {
-        "ConstantOfShape" => filled(node, input(0)?),
-        "Range" => counted(input(0)?, input(1)?, input(2)?),
-        "Concat" => joined(node, inputs),
-        "Cast" => cast(input(0)?, attribute(node, "to")?),
-        "Neg" | "Not" => unary(operation, input(0)?),
-        "Where" => chosen(input(0)?, input(1)?, input(2)?),
-        "Clip" => clipped(input(0)?, [input(1), input(2)]),
+        "ConstantOfShape" => eval_constant_of_shape(node, input(0)?),
+        "Range" => eval_range(input(0)?, input(1)?, input(2)?),
+        "Concat" => eval_concat(node, inputs),
+        "Cast" => eval_cast(input(0)?, attribute(node, "to")?),
+        "Neg" | "Not" => eval_unary(operation, input(0)?),
+        "Where" => eval_where(input(0)?, input(1)?, input(2)?),
+        "Clip" => eval_clip(input(0)?, [input(1), input(2)]),
         "Add" | "Sub" | "Mul" | "Div" | "And" | "Or" | "Equal" | "Less" | "LessOrEqual" | "Greater"
-        | "GreaterOrEqual" => binary(operation, input(0)?, input(1)?),
+        | "GreaterOrEqual" => eval_binary(operation, input(0)?, input(1)?),
         _ => {
             let data = input(0)?;
-            moved(data, &Movement::of(node, &data.dims, input)?)
+            eval_movement(data, &DataMovement::of(node, &data.dims, input)?)
         }
     }
 }
 
 /// `data` after `movement`.
-pub(super) fn moved(data: &Value, movement: &Movement) -> Option<Value> {
+pub(super) fn eval_movement(data: &Constant, movement: &DataMovement) -> Option<Constant> {
     let size = size_of(data.element)?;
     let dims = movement.dims.clone();
-    if dims.iter().product::<usize>() > MOVED {
+    if dims.iter().product::<usize>() > MAX_MOVED_ELEMENTS {
         return None;
     }
-    let mut raw = Vec::with_capacity(MOVED.min(dims.iter().product()) * size);
+    let mut raw = Vec::with_capacity(MAX_MOVED_ELEMENTS.min(dims.iter().product()) * size);
     for from in movement.map() {
         match from {
-            FILLED => raw.resize(raw.len() + size, 0),
+            PAD_ELEMENT => raw.resize(raw.len() + size, 0),
             from => raw.extend_from_slice(data.raw.get(from * size..(from + 1) * size)?),
         }
     }
-    Some(Value {
+    Some(Constant {
         element: data.element,
         dims,
         raw: raw.into(),
     })
 }
 
-fn filled(node: &NodeProto, shape: &Value) -> Option<Value> {
+fn eval_constant_of_shape(node: &NodeProto, shape: &Constant) -> Option<Constant> {
     let one = node
         .attribute
         .iter()
         .find(|a| a.name() == "value")
         .and_then(|a| a.t.as_ref());
     let one = match one {
-        Some(tensor) => Value::from_tensor(tensor).filter(|value| value.len() == 1)?,
-        None => Value::from_floats(vec![1], &[0.0]),
+        Some(tensor) => Constant::from_tensor(tensor).filter(|value| value.len() == 1)?,
+        None => Constant::from_floats(vec![1], &[0.0]),
     };
     let dims: Vec<usize> = shape
         .ints()?
         .into_iter()
         .map(|dim| usize::try_from(dim).ok())
         .collect::<Option<_>>()?;
-    let dims = possible(dims)?;
+    let dims = checked_dims(dims)?;
     let count: usize = dims.iter().product();
-    (count <= COMPUTED).then(|| Value {
+    (count <= MAX_COMPUTED_ELEMENTS).then(|| Constant {
         element: one.element,
         dims,
         raw: one.raw.repeat(count).into(),
     })
 }
 
-fn counted(start: &Value, limit: &Value, step: &Value) -> Option<Value> {
+fn eval_range(start: &Constant, limit: &Constant, step: &Constant) -> Option<Constant> {
     let element = start.element;
     let (start, limit, step) = (start.int()?, limit.int()?, step.int()?);
     let span = limit.checked_sub(start)?;
     let length = usize::try_from(span.checked_div(step)? + i64::from(span % step != 0)).ok()?;
     let value = |index: usize| start.checked_add(step.checked_mul(index as i64)?);
-    let values: Vec<i64> = (0..length.min(COMPUTED)).map(value).collect::<Option<_>>()?;
-    (length <= COMPUTED).then(|| Value::from_ints(element, vec![length], &values))
+    let values: Vec<i64> = (0..length.min(MAX_COMPUTED_ELEMENTS))
+        .map(value)
+        .collect::<Option<_>>()?;
+    (length <= MAX_COMPUTED_ELEMENTS).then(|| Constant::from_ints(element, vec![length], &values))
 }
 
-fn joined(node: &NodeProto, inputs: &[Option<&Value>]) -> Option<Value> {
-    let parts: Vec<&Value> = inputs.iter().copied().collect::<Option<_>>()?;
+fn eval_concat(node: &NodeProto, inputs: &[Option<&Constant>]) -> Option<Constant> {
+    let parts: Vec<&Constant> = inputs.iter().copied().collect::<Option<_>>()?;
     let first = *parts.first()?;
     let axis = axis_of(attribute(node, "axis")?, first.dims.len())?;
     let mut dims = first.dims.clone();
     dims[axis] = parts.iter().map(|part| part.dims.get(axis)).sum::<Option<usize>>()?;
-    let dims = possible(dims)?;
+    let dims = checked_dims(dims)?;
     let size = size_of(first.element)?;
-    let same = |part: &&Value| part.element == first.element && part.dims.len() == dims.len();
-    if !parts.iter().all(same) || dims.iter().product::<usize>() > MOVED {
+    let same = |part: &&Constant| part.element == first.element && part.dims.len() == dims.len();
+    if !parts.iter().all(same) || dims.iter().product::<usize>() > MAX_MOVED_ELEMENTS {
         return None;
     }
     let mut raw = Vec::new();
@@ -110,108 +112,112 @@ fn joined(node: &NodeProto, inputs: &[Option<&Value>]) -> Option<Value> {
             raw.extend_from_slice(part.raw.get(row * length..(row + 1) * length)?);
         }
     }
-    Some(Value {
+    Some(Constant {
         element: first.element,
         dims,
         raw: raw.into(),
     })
 }
 
-fn cast(value: &Value, to: i64) -> Option<Value> {
+fn eval_cast(value: &Constant, to: i64) -> Option<Constant> {
     let to = DataType::try_from(i32::try_from(to).ok()?).ok()?;
     if value.element == to {
         return Some(value.clone());
     }
-    if value.len() > COMPUTED {
+    if value.len() > MAX_COMPUTED_ELEMENTS {
         return None;
     }
     let dims = value.dims.clone();
     match (value.ints(), to) {
         (Some(ints), DataType::Float) => {
             let floats: Vec<f32> = ints.into_iter().map(|v| v as f32).collect();
-            Some(Value::from_floats(dims, &floats))
+            Some(Constant::from_floats(dims, &floats))
         }
-        (Some(ints), DataType::Int64 | DataType::Int32 | DataType::Bool) => Some(Value::from_ints(to, dims, &ints)),
+        (Some(ints), DataType::Int64 | DataType::Int32 | DataType::Bool) => Some(Constant::from_ints(to, dims, &ints)),
         (None, DataType::Int64 | DataType::Int32) => {
             let ints: Vec<i64> = value.floats()?.into_iter().map(|v| v as i64).collect();
-            Some(Value::from_ints(to, dims, &ints))
+            Some(Constant::from_ints(to, dims, &ints))
         }
         _ => None,
     }
 }
 
-fn unary(operation: &str, value: &Value) -> Option<Value> {
+fn eval_unary(operation: &str, value: &Constant) -> Option<Constant> {
     let dims = value.dims.clone();
     match (operation, value.ints()) {
         ("Neg", Some(ints)) if value.element != DataType::Bool => {
             let ints: Vec<i64> = ints.into_iter().map(i64::wrapping_neg).collect();
-            Some(Value::from_ints(value.element, dims, &ints))
+            Some(Constant::from_ints(value.element, dims, &ints))
         }
         ("Not", Some(bits)) if value.element == DataType::Bool => {
             let bits: Vec<i64> = bits.into_iter().map(|v| 1 - v).collect();
-            Some(Value::from_ints(value.element, dims, &bits))
+            Some(Constant::from_ints(value.element, dims, &bits))
         }
         ("Neg", None) => {
             let floats: Vec<f32> = value.floats()?.into_iter().map(|v| -v).collect();
-            Some(Value::from_floats(dims, &floats))
+            Some(Constant::from_floats(dims, &floats))
         }
         _ => None,
     }
 }
 
-fn chosen(condition: &Value, yes: &Value, no: &Value) -> Option<Value> {
+fn eval_where(condition: &Constant, yes: &Constant, no: &Constant) -> Option<Constant> {
     let dims = broadcast(&condition.dims, &broadcast(&yes.dims, &no.dims)?)?;
-    let (condition, yes, no) = (spread(condition, &dims)?, spread(yes, &dims)?, spread(no, &dims)?);
+    let (condition, yes, no) = (
+        eval_expand(condition, &dims)?,
+        eval_expand(yes, &dims)?,
+        eval_expand(no, &dims)?,
+    );
     let alike = condition.element == DataType::Bool && yes.element == no.element;
     let size = alike.then(|| size_of(yes.element)).flatten()?;
     let pick = |(index, &yes_here): (usize, &u8)| {
         let from = if yes_here != 0 { &yes.raw } else { &no.raw };
         from.get(index * size..(index + 1) * size).unwrap_or_default().to_vec()
     };
-    Some(Value {
+    Some(Constant {
         element: yes.element,
         dims,
         raw: condition.raw.iter().enumerate().flat_map(pick).collect(),
     })
 }
 
-fn clipped(value: &Value, limits: [Option<&Value>; 2]) -> Option<Value> {
+fn eval_clip(value: &Constant, limits: [Option<&Constant>; 2]) -> Option<Constant> {
     let ints = value.ints()?;
-    let limit = |limit: Option<&Value>, none| limit.map_or(Some(none), Value::int);
+    let limit = |limit: Option<&Constant>, none| limit.map_or(Some(none), Constant::int);
     let (low, high) = (limit(limits[0], i64::MIN)?, limit(limits[1], i64::MAX)?);
     let ints: Vec<i64> = ints.into_iter().map(|v| v.max(low).min(high)).collect();
-    Some(Value::from_ints(value.element, value.dims.clone(), &ints))
+    Some(Constant::from_ints(value.element, value.dims.clone(), &ints))
 }
 
 /// `value` repeated to shape `dims`.
-fn spread(value: &Value, dims: &[usize]) -> Option<Value> {
+fn eval_expand(value: &Constant, dims: &[usize]) -> Option<Constant> {
     if value.dims == dims {
         return Some(value.clone());
     }
-    if dims.iter().product::<usize>() > COMPUTED {
+    if dims.iter().product::<usize>() > MAX_COMPUTED_ELEMENTS {
         return None;
     }
     let shape: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
-    let shape = Value::of_ints(vec![shape.len()], &shape);
+    let shape = Constant::of_ints(vec![shape.len()], &shape);
     let expand = NodeProto {
         op_type: Some("Expand".into()),
         ..Default::default()
     };
-    moved(value, &Movement::of(&expand, &value.dims, |_| Some(&shape))?)
+    eval_movement(value, &DataMovement::of(&expand, &value.dims, |_| Some(&shape))?)
 }
 
-fn binary(operation: &str, a: &Value, b: &Value) -> Option<Value> {
+fn eval_binary(operation: &str, a: &Constant, b: &Constant) -> Option<Constant> {
     if a.element != b.element {
         return None;
     }
     let dims = broadcast(&a.dims, &b.dims)?;
-    let (a, b) = (spread(a, &dims)?, spread(b, &dims)?);
-    if a.len() > COMPUTED {
+    let (a, b) = (eval_expand(a, &dims)?, eval_expand(b, &dims)?);
+    if a.len() > MAX_COMPUTED_ELEMENTS {
         return None;
     }
     let truths = |truths: Vec<bool>| {
         let bits: Vec<i64> = truths.into_iter().map(i64::from).collect();
-        Value::from_ints(DataType::Bool, dims.clone(), &bits)
+        Constant::from_ints(DataType::Bool, dims.clone(), &bits)
     };
     if let (Some(x), Some(y)) = (a.floats(), b.floats()) {
         let pairs = x.iter().zip(&y);
@@ -226,7 +232,7 @@ fn binary(operation: &str, a: &Value, b: &Value) -> Option<Value> {
             _ => return None,
         };
         let floats: Vec<f32> = pairs.map(|(&x, &y)| compute(x, y)).collect();
-        return Some(Value::from_floats(dims, &floats));
+        return Some(Constant::from_floats(dims, &floats));
     }
     let (x, y) = (a.ints()?, b.ints()?);
     let pairs = x.iter().zip(&y);
@@ -246,7 +252,7 @@ fn binary(operation: &str, a: &Value, b: &Value) -> Option<Value> {
         _ => return None,
     };
     let ints: Vec<i64> = pairs.map(|(&x, &y)| compute(x, y)).collect::<Option<_>>()?;
-    Some(Value::from_ints(a.element, dims, &ints))
+    Some(Constant::from_ints(a.element, dims, &ints))
 }
 
 /// What an operation that compares two numbers says of them.
@@ -280,18 +286,18 @@ mod tests {
         }
     }
 
-    fn run(op: &str, attribute: Option<(&str, i64)>, inputs: &[Value]) -> Option<Vec<i64>> {
-        let inputs: Vec<Option<&Value>> = inputs.iter().map(Some).collect();
+    fn run(op: &str, attribute: Option<(&str, i64)>, inputs: &[Constant]) -> Option<Vec<i64>> {
+        let inputs: Vec<Option<&Constant>> = inputs.iter().map(Some).collect();
         evaluate(&node(op, attribute), &inputs)?.ints()
     }
 
-    fn ints(values: &[i64]) -> Value {
-        Value::of_ints(vec![values.len()], values)
+    fn ints(values: &[i64]) -> Constant {
+        Constant::of_ints(vec![values.len()], values)
     }
 
     #[test]
     fn a_mask_of_chunks() {
-        let scalar = |value| Value::of_ints(vec![], &[value]);
+        let scalar = |value| Constant::of_ints(vec![], &[value]);
         let positions = run("Range", None, &[scalar(0), scalar(6), scalar(1)]).unwrap();
         assert_eq!(positions, [0, 1, 2, 3, 4, 5]);
         let chunks = run("Div", None, &[ints(&positions), ints(&[2])]).unwrap();
@@ -310,13 +316,13 @@ mod tests {
 
     #[test]
     fn tensors_are_joined_and_chosen_from() {
-        let rows = Value::of_ints(vec![2, 1], &[1, 2]);
-        let more = Value::of_ints(vec![2, 2], &[3, 4, 5, 6]);
+        let rows = Constant::of_ints(vec![2, 1], &[1, 2]);
+        let more = Constant::of_ints(vec![2, 2], &[3, 4, 5, 6]);
         assert_eq!(
             run("Concat", Some(("axis", -1)), &[rows, more]).unwrap(),
             [1, 3, 4, 2, 5, 6]
         );
-        let condition = Value::from_ints(DataType::Bool, vec![2, 1], &[1, 0]);
+        let condition = Constant::from_ints(DataType::Bool, vec![2, 1], &[1, 0]);
         assert_eq!(
             run("Where", None, &[condition, ints(&[7, 8]), ints(&[9])]).unwrap(),
             [7, 8, 9, 9]
@@ -325,7 +331,7 @@ mod tests {
 
     #[test]
     fn numbers_change_their_type() {
-        let floats = Value::from_floats(vec![2], &[1.9, -1.9]);
+        let floats = Constant::from_floats(vec![2], &[1.9, -1.9]);
         assert_eq!(run("Cast", Some(("to", 7)), &[floats]).unwrap(), [1, -1]);
         assert_eq!(run("Neg", None, &[ints(&[2])]).unwrap(), [-2]);
         assert_eq!(

@@ -8,7 +8,7 @@ use crate::graph::{NodeProto, TensorProto, onnx::tensor_proto::DataType};
 
 /// A tensor whose values are known when the graph is loaded.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Value {
+pub(super) struct Constant {
     pub element: DataType,
     pub dims: Vec<usize>,
     /// Little-endian values, row by row.
@@ -27,23 +27,23 @@ pub(super) fn size_of(element: DataType) -> Option<usize> {
 
 /// Elements of the largest tensor that a graph may have: beyond that its shape is a mistake. It also keeps what is computed
 /// with shapes from overflowing.
-const LARGEST: usize = 1 << 31;
+const MAX_ELEMENTS: usize = 1 << 31;
 
 /// How many values a tensor of this shape has; `None` if none may have it. An axis of size 0 does not hide how long the
 /// others are.
-pub(super) fn count(dims: &[usize]) -> Option<usize> {
+pub(super) fn element_count(dims: &[usize]) -> Option<usize> {
     let most = dims.iter().try_fold(1_usize, |count, &dim| {
-        count.checked_mul(dim.max(1)).filter(|&count| count <= LARGEST)
+        count.checked_mul(dim.max(1)).filter(|&count| count <= MAX_ELEMENTS)
     })?;
     Some(if dims.contains(&0) { 0 } else { most })
 }
 
 /// `dims`, if a tensor may have this shape.
-pub(super) fn possible(dims: Vec<usize>) -> Option<Vec<usize>> {
-    count(&dims).map(|_| dims)
+pub(super) fn checked_dims(dims: Vec<usize>) -> Option<Vec<usize>> {
+    element_count(&dims).map(|_| dims)
 }
 
-impl Value {
+impl Constant {
     /// The values of an initialiser or attribute; `None` for the element types that no shape or mask is made of.
     pub fn from_tensor(tensor: &TensorProto) -> Option<Self> {
         let element = DataType::try_from(tensor.data_type()).ok()?;
@@ -52,7 +52,7 @@ impl Value {
             .iter()
             .map(|&dim| usize::try_from(dim).ok())
             .collect::<Option<_>>();
-        let dims = possible(dims?)?;
+        let dims = checked_dims(dims?)?;
         let raw = match &tensor.raw_data {
             Some(raw) if !raw.is_empty() => raw.clone(),
             _ => match element {

@@ -9,12 +9,12 @@
 
 use super::{
     constant::{attribute, attribute_list},
-    net::{Attribute, Index, Net},
+    net::{Attribute, DefUse, Net},
 };
 use crate::graph::{NodeProto, TensorProto};
 
 /// Rewrites every such convolution, and returns how many there were.
-pub(super) fn pointwise_as_product(net: &mut Net) -> usize {
+pub(super) fn pointwise_conv_to_matmul(net: &mut Net) -> usize {
     let found: Vec<usize> = (0..net.nodes.len())
         .filter(|&number| is_pointwise(net, &net.nodes[number]))
         .collect();
@@ -26,15 +26,15 @@ pub(super) fn pointwise_as_product(net: &mut Net) -> usize {
 }
 
 /// Rewrites every convolution of single channels over one axis, and returns how many there were.
-pub(super) fn depthwise_over_two_axes(net: &mut Net) -> usize {
+pub(super) fn depthwise_conv_to_2d(net: &mut Net) -> usize {
     let mut count = 0;
     for number in 0..net.nodes.len() {
-        count += usize::from(widen(net, number).is_some());
+        count += usize::from(add_unit_axis(net, number).is_some());
     }
     count
 }
 
-fn widen(net: &mut Net, number: usize) -> Option<()> {
+fn add_unit_axis(net: &mut Net, number: usize) -> Option<()> {
     let node = net.nodes[number].clone();
     let (data, weight, output) = (node.input.first()?, node.input.get(1)?, node.output.first()?);
     let (&[batch, channels, length], &[_, _, out_length]) = (net.shape(data)?, net.shape(output)?) else {
@@ -75,7 +75,7 @@ fn widen(net: &mut Net, number: usize) -> Option<()> {
     let bias = node.input.get(2).filter(|name| !name.is_empty()).map(String::as_str);
     let inputs: Vec<&str> = [&wide, &weight].into_iter().map(String::as_str).chain(bias).collect();
     let wide = net.add("Conv", &inputs, &attributes);
-    net.retire(number);
+    net.detach(number);
     let sizes = [batch, outputs as usize, out_length].map(|size| size as i64);
     let shape = net.add_ints(&sizes);
     net.add_as(output, "Reshape", &[&wide, &shape], &[]);
@@ -121,7 +121,7 @@ fn rewrite(net: &mut Net, number: usize) {
     let shape = net.add_ints(&[1, frames as i64, outputs]);
     let product = net.add("Reshape", &[&product, &shape], &[]);
 
-    net.retire(number);
+    net.detach(number);
     // Whoever turns it back at once need not.
     let turned_back: Vec<String> = net
         .nodes
@@ -137,40 +137,46 @@ fn rewrite(net: &mut Net, number: usize) {
 
 /// `data` \[1, channels, frames\] as \[1, frames, channels\]. Where it comes from such a tensor by activations alone, they
 /// are computed on that one.
-fn frames_first(net: &mut Net, index: &Index, data: &str) -> String {
-    let maker = index.maker(data).map(|number| net.nodes[number].clone());
-    if let Some(maker) = maker {
-        if is_swap(&maker) {
-            return maker.input[0].clone();
+fn frames_first(net: &mut Net, index: &DefUse, data: &str) -> String {
+    let producer = index.producer(data).map(|number| net.nodes[number].clone());
+    if let Some(producer) = producer {
+        if is_swap(&producer) {
+            return producer.input[0].clone();
         }
         // x * sigmoid(x), or any other activation: each element alone.
-        let turned: Option<Vec<String>> = match maker.op_type() {
+        let turned: Option<Vec<String>> = match producer.op_type() {
             "Mul" | "Sigmoid" | "Relu" | "Tanh" => {
                 let same_shape = |name: &String| net.shape(name) == net.shape(data) && !net.is_constant(name);
-                let inputs = maker.input.iter().all(same_shape);
-                let ends = maker.input.iter().all(|name| leads_to_swap(net, index, name, 3));
-                (inputs && ends).then(|| maker.input.iter().map(|name| frames_first(net, index, name)).collect())
+                let inputs = producer.input.iter().all(same_shape);
+                let ends = producer.input.iter().all(|name| leads_to_swap(net, index, name, 3));
+                (inputs && ends).then(|| {
+                    producer
+                        .input
+                        .iter()
+                        .map(|name| frames_first(net, index, name))
+                        .collect()
+                })
             }
             _ => None,
         };
         if let Some(inputs) = turned {
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-            return net.add(maker.op_type(), &inputs, &[]);
+            return net.add(producer.op_type(), &inputs, &[]);
         }
     }
     net.add("Transpose", &[data], &[("perm", Attribute::Ints(&[0, 2, 1]))])
 }
 
 /// Whether `name` is made by a swap of frames and channels, with at most `depth` activations after it.
-fn leads_to_swap(net: &Net, index: &Index, name: &str, depth: usize) -> bool {
-    let Some(maker) = index.maker(name).map(|number| &net.nodes[number]) else {
+fn leads_to_swap(net: &Net, index: &DefUse, name: &str, depth: usize) -> bool {
+    let Some(producer) = index.producer(name).map(|number| &net.nodes[number]) else {
         return false;
     };
-    let activation = matches!(maker.op_type(), "Mul" | "Sigmoid" | "Relu" | "Tanh");
-    is_swap(maker)
+    let activation = matches!(producer.op_type(), "Mul" | "Sigmoid" | "Relu" | "Tanh");
+    is_swap(producer)
         || (activation
             && depth > 0
-            && maker
+            && producer
                 .input
                 .iter()
                 .all(|name| leads_to_swap(net, index, name, depth - 1)))

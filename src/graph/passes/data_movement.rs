@@ -2,11 +2,11 @@
 
 //! Operations that move values without computing any: each output element is a copy of one input element.
 
-use super::constant::{Value, attribute, attribute_list, axis_of, possible};
+use super::constant::{Constant, attribute, attribute_list, axis_of, checked_dims};
 use crate::graph::NodeProto;
 
-/// Stands in a [map](Movement::map) for an element that is filled in (by `Pad`).
-pub(super) const FILLED: usize = usize::MAX;
+/// Stands in a [map](DataMovement::map) for an element that is filled in (by `Pad`).
+pub(super) const PAD_ELEMENT: usize = usize::MAX;
 
 #[derive(Debug, PartialEq)]
 enum Kind {
@@ -30,15 +30,15 @@ enum Kind {
 
 /// What a node does to a tensor of known shape.
 #[derive(Debug, PartialEq)]
-pub(super) struct Movement {
+pub(super) struct DataMovement {
     kind: Kind,
     from: Vec<usize>,
     pub dims: Vec<usize>,
 }
 
-impl Movement {
+impl DataMovement {
     /// What `node` does to a first input of shape `from`. `constant` gives the values of its other inputs.
-    pub fn of<'a>(node: &NodeProto, from: &[usize], constant: impl Fn(usize) -> Option<&'a Value>) -> Option<Self> {
+    pub fn of<'a>(node: &NodeProto, from: &[usize], constant: impl Fn(usize) -> Option<&'a Constant>) -> Option<Self> {
         let rank = from.len();
         let ints = |input: usize| constant(input)?.ints();
         let given = |input: usize| node.input.get(input).is_some_and(|name| !name.is_empty());
@@ -49,7 +49,7 @@ impl Movement {
             "Identity" => (Kind::View, from.to_vec()),
             "Reshape" => (
                 Kind::View,
-                reshaped(from, &ints(1)?, attribute(node, "allowzero") == Some(1))?,
+                resolve_reshape(from, &ints(1)?, attribute(node, "allowzero") == Some(1))?,
             ),
             "Unsqueeze" => {
                 let new = axes(1, rank + ints(1)?.len())?;
@@ -140,12 +140,12 @@ impl Movement {
             }
             _ => return None,
         };
-        let (from, dims) = (from.to_vec(), possible(dims)?);
+        let (from, dims) = (from.to_vec(), checked_dims(dims)?);
         Some(Self { kind, from, dims })
     }
 
     /// Whether it leaves everything as it is, the shape included.
-    pub fn is_nothing(&self) -> bool {
+    pub fn is_noop(&self) -> bool {
         self.dims == self.from
             && match &self.kind {
                 Kind::View | Kind::Expand | Kind::Tile | Kind::Pad(_) => true,
@@ -164,7 +164,7 @@ impl Movement {
         }
     }
 
-    /// For each output element the number of the input element it is, or [`FILLED`].
+    /// For each output element the number of the input element it is, or [`PAD_ELEMENT`].
     pub fn map(&self) -> Vec<usize> {
         let count = self.dims.iter().product();
         if self.kind == Kind::View {
@@ -173,7 +173,7 @@ impl Movement {
         let mut map = Vec::with_capacity(count);
         let mut to = vec![0; self.dims.len()];
         for _ in 0..count {
-            map.push(self.source(&to).unwrap_or(FILLED));
+            map.push(self.source(&to).unwrap_or(PAD_ELEMENT));
             for axis in (0..to.len()).rev() {
                 to[axis] += 1;
                 if to[axis] < self.dims[axis] {
@@ -227,7 +227,7 @@ fn flat(at: &[usize], dims: &[usize]) -> usize {
     at.iter().zip(dims).fold(0, |flat, (&index, &dim)| flat * dim + index)
 }
 
-fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usize>> {
+fn resolve_reshape(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usize>> {
     let count: usize = from.iter().product();
     let size = |(axis, &dim): (usize, &i64)| match dim {
         -1 => Some(1),
@@ -241,7 +241,7 @@ fn reshaped(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usi
             .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
         dims[free] = count.checked_div(rest)?;
     }
-    let dims = possible(dims)?;
+    let dims = checked_dims(dims)?;
     (dims.iter().product::<usize>() == count).then_some(dims)
 }
 
@@ -284,51 +284,60 @@ mod tests {
         }
     }
 
-    fn moved(op: &str, from: &[usize], inputs: &[&[i64]]) -> (Vec<usize>, Vec<usize>) {
-        let values: Vec<Value> = inputs.iter().map(|v| Value::of_ints(vec![v.len()], v)).collect();
+    fn eval_movement(op: &str, from: &[usize], inputs: &[&[i64]]) -> (Vec<usize>, Vec<usize>) {
+        let values: Vec<Constant> = inputs.iter().map(|v| Constant::of_ints(vec![v.len()], v)).collect();
         let mut node = node(op);
         node.input.truncate(1 + inputs.len());
-        let movement = Movement::of(&node, from, |i| values.get(i - 1)).unwrap();
+        let movement = DataMovement::of(&node, from, |i| values.get(i - 1)).unwrap();
         (movement.dims.clone(), movement.map())
     }
 
     #[test]
     fn slices_count_from_both_ends() {
         assert_eq!(
-            moved("Slice", &[5], &[&[1], &[i64::MAX], &[0]]),
+            eval_movement("Slice", &[5], &[&[1], &[i64::MAX], &[0]]),
             (vec![4], vec![1, 2, 3, 4])
         );
         assert_eq!(
-            moved("Slice", &[5], &[&[-2], &[i64::MAX], &[-1]]),
+            eval_movement("Slice", &[5], &[&[-2], &[i64::MAX], &[-1]]),
             (vec![2], vec![3, 4])
         );
         assert_eq!(
-            moved("Slice", &[5], &[&[-1], &[-i64::MAX], &[0], &[-1]]),
+            eval_movement("Slice", &[5], &[&[-1], &[-i64::MAX], &[0], &[-1]]),
             (vec![5], vec![4, 3, 2, 1, 0])
         );
         assert_eq!(
-            moved("Slice", &[2, 3], &[&[0], &[2], &[1], &[1]]),
+            eval_movement("Slice", &[2, 3], &[&[0], &[2], &[1], &[1]]),
             (vec![2, 2], vec![0, 1, 3, 4])
         );
-        assert_eq!(moved("Slice", &[5], &[&[4], &[2], &[0]]), (vec![0], vec![]));
+        assert_eq!(eval_movement("Slice", &[5], &[&[4], &[2], &[0]]), (vec![0], vec![]));
     }
 
     #[test]
     fn shapes_change_and_elements_move() {
         assert_eq!(
-            moved("Reshape", &[2, 3], &[&[-1, 2]]),
+            eval_movement("Reshape", &[2, 3], &[&[-1, 2]]),
             (vec![3, 2], vec![0, 1, 2, 3, 4, 5])
         );
-        assert_eq!(moved("Unsqueeze", &[2], &[&[0, -1]]).0, [1, 2, 1]);
-        assert_eq!(moved("Squeeze", &[1, 2, 1], &[&[0]]).0, [2, 1]);
-        assert_eq!(moved("Transpose", &[2, 3], &[]), (vec![3, 2], vec![0, 3, 1, 4, 2, 5]));
-        assert_eq!(moved("Gather", &[3, 2], &[&[2, -3]]), (vec![2, 2], vec![4, 5, 0, 1]));
+        assert_eq!(eval_movement("Unsqueeze", &[2], &[&[0, -1]]).0, [1, 2, 1]);
+        assert_eq!(eval_movement("Squeeze", &[1, 2, 1], &[&[0]]).0, [2, 1]);
         assert_eq!(
-            moved("Expand", &[2, 1], &[&[2, 1, 2]]),
+            eval_movement("Transpose", &[2, 3], &[]),
+            (vec![3, 2], vec![0, 3, 1, 4, 2, 5])
+        );
+        assert_eq!(
+            eval_movement("Gather", &[3, 2], &[&[2, -3]]),
+            (vec![2, 2], vec![4, 5, 0, 1])
+        );
+        assert_eq!(
+            eval_movement("Expand", &[2, 1], &[&[2, 1, 2]]),
             (vec![2, 2, 2], vec![0, 0, 1, 1, 0, 0, 1, 1])
         );
-        assert_eq!(moved("Tile", &[2], &[&[2]]), (vec![4], vec![0, 1, 0, 1]));
-        assert_eq!(moved("Pad", &[2], &[&[1, 1]]), (vec![4], vec![FILLED, 0, 1, FILLED]));
+        assert_eq!(eval_movement("Tile", &[2], &[&[2]]), (vec![4], vec![0, 1, 0, 1]));
+        assert_eq!(
+            eval_movement("Pad", &[2], &[&[1, 1]]),
+            (vec![4], vec![PAD_ELEMENT, 0, 1, PAD_ELEMENT])
+        );
     }
 
     #[test]
@@ -340,7 +349,7 @@ mod tests {
                 ints: perm.to_vec(),
                 ..Default::default()
             }];
-            Movement::of(&node, from, |_| None).unwrap().keeps_order()
+            DataMovement::of(&node, from, |_| None).unwrap().keeps_order()
         };
         assert!(turned(&[1, 1, 8], &[1, 2, 0]));
         assert!(turned(&[1, 2, 8], &[1, 0, 2]));
@@ -349,9 +358,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        assert_eq!(reshaped(&[2, 3], &[4, -1], false), None);
+        assert_eq!(resolve_reshape(&[2, 3], &[4, -1], false), None);
         assert_eq!(broadcast(&[2, 3], &[2]), None);
         assert_eq!(broadcast(&[2, 1], &[3]), Some(vec![2, 3]));
-        assert!(Movement::of(&node("Softmax"), &[2], |_| None).is_none());
+        assert!(DataMovement::of(&node("Softmax"), &[2], |_| None).is_none());
     }
 }

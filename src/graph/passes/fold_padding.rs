@@ -5,11 +5,11 @@
 
 use super::{
     constant::attribute_list,
-    net::{Attribute, Index, Net},
+    net::{Attribute, DefUse, Net},
 };
 
 /// Rewrites all such places, and returns how many there were.
-pub(super) fn save_copies(net: &mut Net) -> usize {
+pub(super) fn fold_padding(net: &mut Net) -> usize {
     let index = net.index();
     let mut count = 0;
     for number in 0..net.nodes.len() {
@@ -25,10 +25,10 @@ pub(super) fn save_copies(net: &mut Net) -> usize {
 }
 
 /// Zeros around the input of a convolution.
-fn absorb_padding(net: &mut Net, index: &Index, number: usize) -> Option<()> {
+fn absorb_padding(net: &mut Net, index: &DefUse, number: usize) -> Option<()> {
     let conv = &net.nodes[number];
     let padded = conv.input.first()?;
-    let pad = &net.nodes[index.maker(padded)?];
+    let pad = &net.nodes[index.producer(padded)?];
     if pad.op_type() != "Pad" || conv.attribute.iter().any(|a| a.name() == "auto_pad") {
         return None;
     }
@@ -55,14 +55,14 @@ fn absorb_padding(net: &mut Net, index: &Index, number: usize) -> Option<()> {
 }
 
 /// A product with something that was repeated to the shape of the other factor.
-fn broadcast_mask(net: &mut Net, index: &Index, number: usize) -> Option<()> {
+fn broadcast_mask(net: &mut Net, index: &DefUse, number: usize) -> Option<()> {
     let node = &net.nodes[number];
     let shape = net.shape(&node.output[0])?.to_vec();
     for (factor, other) in [(0, 1), (1, 0)] {
-        let Some(maker) = index.maker(&node.input[factor]) else {
+        let Some(producer) = index.producer(&node.input[factor]) else {
             continue;
         };
-        let repeat = &net.nodes[maker];
+        let repeat = &net.nodes[producer];
         if repeat.op_type() == "Expand" && net.shape(&node.input[other]) == Some(&shape) {
             let source = repeat.input[0].clone();
             net.nodes[number].input[factor] = source;

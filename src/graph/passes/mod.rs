@@ -11,12 +11,12 @@
 //!
 //! `split_length_graph.rs` takes what only the lengths decide apart, when all else is done.
 //!
-//! `fold_padding.rs` saves copies before the first layer, `hoist_frame_gather.rs` the work for frames that are dropped. `prediction.rs`
+//! `fold_padding.rs` saves copies before the first layer, `hoist_frame_gather.rs` the work for frames that are dropped. `predictor/`
 //! rewrites another graph, the prediction network,
 //! with the same means.
 //!
 //! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
-//! [`Plan::notes`].
+//! [`SpecializedEncoder::diagnostics`].
 
 mod cache_projected_kv;
 mod const_eval;
@@ -40,24 +40,25 @@ mod unstack_caches;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::fuse::{
-    ATTENTION, CONVOLUTION, EPSILON, GATES, NORMALISATION, OLDEST_INPUT, PADS, RECTIFIES, SCALE, SHARED, STRIDES,
-    SUBSAMPLING,
+    EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, PADS, REL_POS_ATTENTION, RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU,
+    STRIDED_CONV, STRIDES,
 };
 use self::net::{Attribute, Net};
-pub(crate) use self::predictor::LSTM_GATES;
-pub use self::predictor::plan_prediction;
-pub(crate) use self::split_length_graph::{Crossing, LENGTHS, NEXT_LENGTHS, Parted};
+pub(crate) use self::predictor::LSTM_CELL;
+pub use self::predictor::specialize_predictor;
+pub(crate) use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
 use super::{
-    DROP_INPUT, Graph, PROMPT_INPUT, Streaming, onnx::attribute_proto::AttributeType, streaming_config::carry_drop,
+    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, onnx::attribute_proto::AttributeType,
+    streaming_config::carry_drop,
 };
 use crate::chunker::full_width;
 
 /// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
-const OLDEST_OPSET: i64 = 13;
+const MIN_OPSET: i64 = 13;
 
 /// A tensor that one step writes and the next one reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct StateSpec {
     /// Input that reads it.
     pub input: String,
     /// Output that writes it.
@@ -68,14 +69,14 @@ pub struct State {
     /// behind those that are there, the oldest of which make room.
     pub new_rows: Option<usize>,
     /// Whether the output is the whole tensor all the same, with the new rows where the oldest were and nothing else moved, so
-    /// that both may be one tensor: see [`OLDEST_INPUT`](super::OLDEST_INPUT).
+    /// that both may be one tensor: see [`RING_HEAD_INPUT`](super::RING_HEAD_INPUT).
     #[serde(default)]
     pub is_ring: bool,
 }
 
-impl State {
-    /// The caches of an export as it is: see [`Streaming`].
-    pub fn of_export(s: &Streaming) -> Vec<Self> {
+impl StateSpec {
+    /// The caches of an export as it is: see [`StreamingConfig`].
+    pub fn of_export(s: &StreamingConfig) -> Vec<Self> {
         let state = |input: &str, dims: [usize; 4]| Self {
             input: input.into(),
             output: format!("{input}_next"),
@@ -84,21 +85,21 @@ impl State {
             is_ring: false,
         };
         vec![
-            state("cache_last_channel", [1, s.layers, s.left, s.width]),
-            state("cache_last_time", [1, s.layers, s.width, s.conv_left]),
+            state("cache_last_channel", [1, s.layers, s.left_context, s.d_model]),
+            state("cache_last_time", [1, s.layers, s.d_model, s.conv_context]),
         ]
     }
 }
 
 /// What became of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct SpecializedEncoder {
     /// The width of every window, in mel frames; shorter ones are filled up with zeros.
     pub width: usize,
     /// What a stream remembers, besides the length of the attention cache.
-    pub states: Vec<State>,
+    pub states: Vec<StateSpec>,
     /// What was not recognised and so left as it is, and why.
-    pub notes: Vec<String>,
+    pub diagnostics: Vec<String>,
 }
 
 /// Rewrites `graph` for windows of lookahead `lookahead`. All windows of a stream then have the same width, with the
@@ -106,19 +107,23 @@ pub struct Plan {
 ///
 /// # Errors
 /// A sentence that says why it cannot be rewritten at all; `graph` is not usable then.
-pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Result<Plan, String> {
-    can_be_planned(graph)?;
+pub fn specialize(
+    graph: &mut Graph,
+    streaming: &StreamingConfig,
+    lookahead: usize,
+) -> Result<SpecializedEncoder, String> {
+    check_supported(graph)?;
     let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
     let s = streaming;
-    let mut net = Net::take(graph);
+    let mut net = Net::from_onnx(graph);
     keep_one_chunk(&mut net, place.slice, place.sub, lookahead + 1);
 
     let inputs: [(&str, &[usize]); 5] = [
         ("audio_signal", &[1, s.mels, width]),
         ("length", &[1]),
-        ("cache_last_channel", &[1, s.layers, s.left, s.width]),
-        ("cache_last_time", &[1, s.layers, s.width, s.conv_left]),
+        ("cache_last_channel", &[1, s.layers, s.left_context, s.d_model]),
+        ("cache_last_time", &[1, s.layers, s.d_model, s.conv_context]),
         ("cache_last_channel_len", &[1]),
     ];
     for (name, dims) in inputs {
@@ -131,69 +136,73 @@ pub fn plan(graph: &mut Graph, streaming: &Streaming, lookahead: usize) -> Resul
     net.fold();
     net.remove_dead();
 
-    let mut notes = Vec::new();
-    let [channel, time]: [State; 2] = State::of_export(s)
+    let mut diagnostics = Vec::new();
+    let [channel, time]: [StateSpec; 2] = StateSpec::of_export(s)
         .try_into()
         .map_err(|_| "an export has two caches".to_owned())?;
     let mut states = Vec::new();
-    match cache_projected_kv::cache_keys_and_values(&mut net, &channel.input, &channel.output) {
+    match cache_projected_kv::cache_projected_kv(&mut net, &channel.input, &channel.output) {
         Ok(found) => states.extend(found),
         Err(reason) => {
-            notes.push(format!("keys and values are computed anew at each step: {reason}"));
+            diagnostics.push(format!("keys and values are computed anew at each step: {reason}"));
             states.push(channel);
         }
     }
-    match unstack_caches::split(&mut net, &time.input, &time.output, 2) {
+    match unstack_caches::unstack_caches(&mut net, &time.input, &time.output, 2) {
         Ok(found) => states.extend(found),
         Err(reason) => {
-            notes.push(format!("the caches of the convolutions stay stacked: {reason}"));
+            diagnostics.push(format!("the caches of the convolutions stay stacked: {reason}"));
             states.push(time);
         }
     }
-    let shifts = rel_shift_to_gather::shift_by_gather(&mut net);
+    let shifts = rel_shift_to_gather::rel_shift_to_gather(&mut net);
     if shifts != s.layers {
-        notes.push(format!(
+        diagnostics.push(format!(
             "the relative shift of attention was found in {shifts} of {} layers",
             s.layers
         ));
     }
     let masks = simplify_masks::simplify(&mut net, s, lookahead);
     if masks != (s.layers, s.layers) {
-        notes.push(format!(
+        diagnostics.push(format!(
             "masks were simplified in {} attentions and {} convolutions of {} layers",
             masks.0, masks.1, s.layers
         ));
     }
-    let products = conv_to_matmul::pointwise_as_product(&mut net);
+    let products = conv_to_matmul::pointwise_conv_to_matmul(&mut net);
     if products < 2 * s.layers {
-        notes.push(format!(
+        diagnostics.push(format!(
             "{products} pointwise convolutions were found where {} were expected",
             2 * s.layers
         ));
     }
-    fold_padding::save_copies(&mut net);
-    conv_to_matmul::depthwise_over_two_axes(&mut net);
-    if !hoist_frame_gather::take_early(&mut net) {
-        notes.push(
+    fold_padding::fold_padding(&mut net);
+    conv_to_matmul::depthwise_conv_to_2d(&mut net);
+    if !hoist_frame_gather::hoist_frame_gather(&mut net) {
+        diagnostics.push(
             "frames that are dropped are projected all the same: the last product of the subsampling was not found"
                 .into(),
         );
     }
-    squeeze_batch::drop_batch_axis(&mut net);
-    net.give_at_once();
-    net.give_back(graph);
-    Ok(Plan { width, states, notes })
+    squeeze_batch::squeeze_batch(&mut net);
+    net.forward_outputs();
+    net.into_onnx(graph);
+    Ok(SpecializedEncoder {
+        width,
+        states,
+        diagnostics,
+    })
 }
 
 impl Graph {
     /// Puts every node behind those whose outputs it takes.
     pub(super) fn sort(&mut self) {
-        Net::take(self).give_back(self);
+        Net::from_onnx(self).into_onnx(self);
     }
 }
 
 /// Whether a rewrite understands graphs of this kind at all.
-fn can_be_planned(graph: &Graph) -> Result<(), String> {
+fn check_supported(graph: &Graph) -> Result<(), String> {
     let has_graphs = |node: &super::NodeProto| {
         let is_graph = |a: &super::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
         node.attribute.iter().any(is_graph)
@@ -201,23 +210,23 @@ fn can_be_planned(graph: &Graph) -> Result<(), String> {
     if graph.graph.node.iter().any(has_graphs) {
         return Err("it has branches or loops".into());
     }
-    well_formed(graph)?;
+    check_arity(graph)?;
     let opset = graph
         .header
         .opset_import
         .iter()
         .find(|set| set.domain().is_empty() || set.domain() == "ai.onnx");
     let opset = opset.map_or(0, |set| set.version());
-    if opset < OLDEST_OPSET {
+    if opset < MIN_OPSET {
         return Err(format!(
-            "it is of opset {opset}; plans are made for {OLDEST_OPSET} and newer"
+            "it is of opset {opset}; plans are made for {MIN_OPSET} and newer"
         ));
     }
     Ok(())
 }
 
 /// Whether each node has the inputs and outputs that its operation must have: what follows relies on it.
-fn well_formed(graph: &Graph) -> Result<(), String> {
+fn check_arity(graph: &Graph) -> Result<(), String> {
     for node in &graph.graph.node {
         let inputs = match node.op_type() {
             "Constant" => 0,
@@ -255,6 +264,6 @@ fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
     let kept = net.add("Add", &[DROP_INPUT, &chunk], &[]);
     let frames = net.nodes[slice].input[0].clone();
     let output = net.nodes[slice].output[0].clone();
-    net.retire(slice);
+    net.detach(slice);
     net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
 }

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     const_eval::evaluate,
-    constant::{Value, attribute, possible},
-    data_movement::Movement,
+    constant::{Constant, attribute, checked_dims},
+    data_movement::DataMovement,
     shape_inference::infer,
 };
 use crate::graph::{
@@ -30,14 +30,14 @@ pub(super) struct Net {
 }
 
 /// Who makes a tensor, and who takes it: indices into [`Net::nodes`]. It holds until a node is added or removed.
-pub(super) struct Index {
-    makers: HashMap<String, usize>,
-    users: HashMap<String, Vec<usize>>,
+pub(super) struct DefUse {
+    producers: HashMap<String, usize>,
+    consumers: HashMap<String, Vec<usize>>,
 }
 
 impl Net {
-    /// Takes the insides of `graph`; [`give_back`](Self::give_back) returns them.
-    pub fn take(graph: &mut Graph) -> Self {
+    /// Takes the insides of `graph`; [`into_onnx`](Self::into_onnx) returns them.
+    pub fn from_onnx(graph: &mut Graph) -> Self {
         let inner = &mut graph.graph;
         let weights = std::mem::take(&mut inner.initializer);
         let weights: HashMap<_, _> = weights
@@ -53,7 +53,7 @@ impl Net {
         let of_inputs = inputs
             .iter()
             .map(|input| (input.name().to_owned(), tensor_info(input).dims.into_iter().collect()));
-        let known = |(name, dims): (String, Option<Vec<usize>>)| Some((name, possible(dims?)?));
+        let known = |(name, dims): (String, Option<Vec<usize>>)| Some((name, checked_dims(dims?)?));
         let shapes = of_weights.chain(of_inputs).filter_map(known).collect();
         Self {
             nodes: std::mem::take(&mut inner.node),
@@ -65,7 +65,7 @@ impl Net {
         }
     }
 
-    pub fn give_back(mut self, graph: &mut Graph) {
+    pub fn into_onnx(mut self, graph: &mut Graph) {
         self.remove_dead();
         let _ = self.sort(); // circles were refused before, and no rewrite makes one
         let used: HashSet<&str> = self
@@ -97,8 +97,8 @@ impl Net {
     }
 
     /// The values of a constant, if they are of a type that shapes and masks are made of.
-    pub fn value(&self, name: &str) -> Option<Value> {
-        Value::from_tensor(self.weights.get(name)?)
+    pub fn value(&self, name: &str) -> Option<Constant> {
+        Constant::from_tensor(self.weights.get(name)?)
     }
 
     pub fn weight(&self, name: &str) -> Option<&TensorProto> {
@@ -131,7 +131,7 @@ impl Net {
     }
 
     /// An input of one whole number.
-    pub fn add_number_input(&mut self, name: &str) {
+    pub fn add_scalar_input(&mut self, name: &str) {
         self.inputs.push(value_info(name, DataType::Int64 as i32, &[1]));
         self.shapes.insert(name.into(), vec![1]);
     }
@@ -149,18 +149,18 @@ impl Net {
             .map(|&dim| usize::try_from(dim).ok())
             .collect::<Option<_>>();
         self.shapes
-            .extend(dims.and_then(possible).map(|dims| (name.clone(), dims)));
+            .extend(dims.and_then(checked_dims).map(|dims| (name.clone(), dims)));
         self.weights.insert(name.clone(), tensor);
         name
     }
 
-    pub fn add_value(&mut self, value: &Value) -> String {
+    pub fn add_value(&mut self, value: &Constant) -> String {
         let name = self.new_name("constant");
         self.add_weight(value.to_tensor(&name))
     }
 
     pub fn add_ints(&mut self, values: &[i64]) -> String {
-        self.add_value(&Value::of_ints(vec![values.len()], values))
+        self.add_value(&Constant::of_ints(vec![values.len()], values))
     }
 
     pub fn new_name(&mut self, what: &str) -> String {
@@ -201,19 +201,19 @@ impl Net {
             attribute: attributes.iter().map(|(name, value)| value.to_proto(name)).collect(),
             ..Default::default()
         };
-        self.note_shapes(&node);
+        self.record_shapes(&node);
         self.nodes.push(node);
     }
 
     /// Finds the shapes of what the nodes give, as far as they are fixed. The nodes must be [sorted](Self::sort).
-    pub fn find_shapes(&mut self) {
+    pub fn infer_shapes(&mut self) {
         let nodes = std::mem::take(&mut self.nodes);
-        nodes.iter().for_each(|node| self.note_shapes(node));
+        nodes.iter().for_each(|node| self.record_shapes(node));
         self.nodes = nodes;
     }
 
-    fn note_shapes(&mut self, node: &NodeProto) {
-        let values: Vec<Option<Value>> = node.input.iter().map(|name| self.value(name)).collect();
+    fn record_shapes(&mut self, node: &NodeProto) {
+        let values: Vec<Option<Constant>> = node.input.iter().map(|name| self.value(name)).collect();
         let shapes: Vec<Option<&[usize]>> = node.input.iter().map(|name| self.shape(name)).collect();
         let found = infer(node, &shapes, |index| values.get(index)?.as_ref());
         for (name, dims) in node.output.iter().zip(found) {
@@ -221,48 +221,52 @@ impl Net {
         }
     }
 
-    pub fn index(&self) -> Index {
-        let mut index = Index {
-            makers: HashMap::new(),
-            users: HashMap::new(),
+    pub fn index(&self) -> DefUse {
+        let mut index = DefUse {
+            producers: HashMap::new(),
+            consumers: HashMap::new(),
         };
         for (number, node) in self.nodes.iter().enumerate() {
             for name in &node.output {
-                index.makers.insert(name.clone(), number);
+                index.producers.insert(name.clone(), number);
             }
             for name in &node.input {
-                index.users.entry(name.clone()).or_default().push(number);
+                index.consumers.entry(name.clone()).or_default().push(number);
             }
         }
         // A graph's output has a user outside of it.
         for output in &self.outputs {
-            index.users.entry(output.name().into()).or_default().push(usize::MAX);
+            index
+                .consumers
+                .entry(output.name().into())
+                .or_default()
+                .push(usize::MAX);
         }
         index
     }
 
     /// What `find` finds at any node; it gets the node's number.
-    pub fn find_all<T>(&self, index: &Index, find: fn(&Self, &Index, usize) -> Option<T>) -> Vec<T> {
+    pub fn find_all<T>(&self, index: &DefUse, find: fn(&Self, &DefUse, usize) -> Option<T>) -> Vec<T> {
         let numbers = 0..self.nodes.len();
         numbers.filter_map(|number| find(self, index, number)).collect()
     }
 
     /// Lets another node make what node `number` makes: nobody takes its own output any more.
-    pub fn retire(&mut self, number: usize) {
+    pub fn detach(&mut self, number: usize) {
         let unused = self.new_name("unused");
         self.nodes[number].output[0] = unused;
     }
 
     /// What node `node` does, if it moves values only.
-    pub fn movement(&self, node: &NodeProto) -> Option<Movement> {
-        let values: Vec<Option<Value>> = node.input.iter().map(|name| self.value(name)).collect();
-        Movement::of(node, self.shape(node.input.first()?)?, |index| {
+    pub fn movement(&self, node: &NodeProto) -> Option<DataMovement> {
+        let values: Vec<Option<Constant>> = node.input.iter().map(|name| self.value(name)).collect();
+        DataMovement::of(node, self.shape(node.input.first()?)?, |index| {
             values.get(index)?.as_ref()
         })
     }
 
     /// Lets the maker of `old` call it `new`.
-    pub fn rename_made(&mut self, old: &str, new: &str) {
+    pub fn rename_output(&mut self, old: &str, new: &str) {
         for output in self.nodes.iter_mut().flat_map(|node| &mut node.output) {
             if output == old {
                 *output = new.into();
@@ -296,13 +300,13 @@ impl Net {
                 }
             }
             let [output] = &node.output[..] else {
-                self.note_shapes(&node);
+                self.record_shapes(&node);
                 self.nodes.push(node);
                 continue;
             };
             let output = output.clone();
             if !outputs.contains(&output) {
-                if let Some(value) = self.known(&node)
+                if let Some(value) = self.const_output(&node)
                     && let Some(left) = room.checked_sub(value.raw.len())
                 {
                     room = left;
@@ -316,59 +320,59 @@ impl Net {
                     self.add_weight(TensorProto { name, ..tensor });
                     continue;
                 }
-                if self.movement(&node).is_some_and(|movement| movement.is_nothing()) {
+                if self.movement(&node).is_some_and(|movement| movement.is_noop()) {
                     same.insert(output, node.input[0].clone());
                     continue;
                 }
             }
-            self.note_shapes(&node);
+            self.record_shapes(&node);
             self.nodes.push(node);
         }
     }
 
     /// Lets outputs that are nothing but what another node makes be made by that one.
-    pub fn give_at_once(&mut self) {
+    pub fn forward_outputs(&mut self) {
         let names: Vec<String> = self.outputs.iter().map(|output| output.name().to_owned()).collect();
         for name in &names {
             let index = self.index();
             let passes_on = |&number: &usize| {
                 let node = &self.nodes[number];
-                node.output.len() == 1 && self.movement(node).is_some_and(|movement| movement.is_nothing())
+                node.output.len() == 1 && self.movement(node).is_some_and(|movement| movement.is_noop())
             };
-            let Some(number) = index.maker(name).filter(passes_on) else {
+            let Some(number) = index.producer(name).filter(passes_on) else {
                 continue;
             };
             let made = self.nodes[number].input[0].clone();
-            if index.maker(&made).is_some() && !names.contains(&made) {
-                self.retire(number);
+            if index.producer(&made).is_some() && !names.contains(&made) {
+                self.detach(number);
                 self.rename_uses(&made, name);
-                self.rename_made(&made, name);
+                self.rename_output(&made, name);
             }
         }
     }
 
     /// The value of a node's one output, if it is fixed.
-    fn known(&self, node: &NodeProto) -> Option<Value> {
+    fn const_output(&self, node: &NodeProto) -> Option<Constant> {
         match node.op_type() {
             "Constant" => {
                 let attribute = node.attribute.first()?;
                 match attribute.name() {
-                    "value_int" => Some(Value::of_ints(vec![], &[attribute.i()])),
-                    "value_ints" => Some(Value::of_ints(vec![attribute.ints.len()], &attribute.ints)),
-                    "value_float" => Some(Value::from_floats(vec![], &[attribute.f()])),
+                    "value_int" => Some(Constant::of_ints(vec![], &[attribute.i()])),
+                    "value_ints" => Some(Constant::of_ints(vec![attribute.ints.len()], &attribute.ints)),
+                    "value_float" => Some(Constant::from_floats(vec![], &[attribute.f()])),
                     _ => None,
                 }
             }
             "Shape" if attribute(node, "start").is_none() && attribute(node, "end").is_none() => {
                 let dims: Vec<i64> = self.shape(node.input.first()?)?.iter().map(|&dim| dim as i64).collect();
-                Some(Value::of_ints(vec![dims.len()], &dims))
+                Some(Constant::of_ints(vec![dims.len()], &dims))
             }
             _ => {
                 let given = |name: &String| match name.as_str() {
                     "" => Some(None),
                     name => self.value(name).map(Some),
                 };
-                let values: Vec<Option<Value>> = node.input.iter().map(given).collect::<Option<_>>()?;
+                let values: Vec<Option<Constant>> = node.input.iter().map(given).collect::<Option<_>>()?;
                 evaluate(node, &values.iter().map(Option::as_ref).collect::<Vec<_>>())
             }
         }
@@ -381,11 +385,11 @@ impl Net {
         let mut open: Vec<usize> = self
             .outputs
             .iter()
-            .filter_map(|output| index.maker(output.name()))
+            .filter_map(|output| index.producer(output.name()))
             .collect();
         while let Some(number) = open.pop() {
             if !std::mem::replace(&mut alive[number], true) {
-                open.extend(self.nodes[number].input.iter().filter_map(|name| index.maker(name)));
+                open.extend(self.nodes[number].input.iter().filter_map(|name| index.producer(name)));
             }
         }
         let mut alive = alive.into_iter();
@@ -416,9 +420,9 @@ impl Net {
                 }
                 places[number] = Place::Waiting;
                 stack.push((number, true));
-                for maker in self.nodes[number].input.iter().filter_map(|name| index.maker(name)) {
-                    match places[maker] {
-                        Place::Open => stack.push((maker, false)),
+                for producer in self.nodes[number].input.iter().filter_map(|name| index.producer(name)) {
+                    match places[producer] {
+                        Place::Open => stack.push((producer, false)),
                         Place::Waiting => return None,
                         Place::Placed => {}
                     }
@@ -431,19 +435,19 @@ impl Net {
     }
 }
 
-impl Index {
-    pub fn maker(&self, name: &str) -> Option<usize> {
-        self.makers.get(name).copied()
+impl DefUse {
+    pub fn producer(&self, name: &str) -> Option<usize> {
+        self.producers.get(name).copied()
     }
 
     /// Its users; `usize::MAX` stands for the caller of the graph.
-    pub fn users(&self, name: &str) -> &[usize] {
-        self.users.get(name).map_or(&[], Vec::as_slice)
+    pub fn consumers(&self, name: &str) -> &[usize] {
+        self.consumers.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The node that takes `name`, if there is exactly one and nobody outside of the graph does.
-    pub fn only_user(&self, name: &str) -> Option<usize> {
-        match self.users(name) {
+    pub fn single_consumer(&self, name: &str) -> Option<usize> {
+        match self.consumers(name) {
             [user] if *user != usize::MAX => Some(*user),
             _ => None,
         }

@@ -7,14 +7,14 @@
 //! half of those scores fall away. Here they are not computed, and the rest is gathered to its place.
 
 use super::{
-    constant::{Value, count},
-    data_movement::FILLED,
-    net::{Attribute, Index, Net},
+    constant::{Constant, element_count},
+    data_movement::PAD_ELEMENT,
+    net::{Attribute, DefUse, Net},
 };
 use crate::graph::NodeProto;
 
 /// Scores of one layer whose way is followed; published models have up to 200 000.
-const LARGEST: usize = 1 << 24;
+const MAX_SCORES: usize = 1 << 24;
 
 /// One `MatMul` of queries and positions and the movements after it.
 struct Shift {
@@ -32,7 +32,7 @@ struct Shift {
 }
 
 /// Rewrites every relative shift, and returns how many there were.
-pub(super) fn shift_by_gather(net: &mut Net) -> usize {
+pub(super) fn rel_shift_to_gather(net: &mut Net) -> usize {
     let index = net.index();
     let found: Vec<Shift> = net.find_all(&index, find);
     let mut done: Vec<((String, usize, usize), String)> = Vec::new();
@@ -54,14 +54,14 @@ pub(super) fn shift_by_gather(net: &mut Net) -> usize {
         net.nodes[shift.projection].input[0] = table;
         let scores = net.nodes[shift.matmul].output[0].clone();
         let shifted = net.nodes[shift.last].output[0].clone();
-        net.retire(shift.last);
+        net.detach(shift.last);
 
         let sizes = [1, shift.heads as i64, (shift.frames * count) as i64];
         let shape = net.add_ints(&sizes);
         let flat = net.add("Reshape", &[&scores, &shape], &[]);
         let place = |(pair, &position): (usize, &usize)| (pair / shift.keys * count + position - first) as i64;
         let places: Vec<i64> = shift.looked_at.iter().enumerate().map(place).collect();
-        let places = net.add_value(&Value::of_ints(vec![shift.frames, shift.keys], &places));
+        let places = net.add_value(&Constant::of_ints(vec![shift.frames, shift.keys], &places));
         net.add_as(&shifted, "Gather", &[&flat, &places], &[("axis", Attribute::Int(2))]);
     }
     found.len()
@@ -74,7 +74,7 @@ fn cut_table(net: &mut Net, table: &str, first: usize, count: usize) -> Option<S
     if first + count > value.dims[1] {
         return None;
     }
-    let cut = Value {
+    let cut = Constant {
         dims: vec![1, count, width],
         raw: value.raw.slice(first * row..(first + count) * row),
         ..value
@@ -82,7 +82,7 @@ fn cut_table(net: &mut Net, table: &str, first: usize, count: usize) -> Option<S
     Some(net.add_value(&cut))
 }
 
-fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Shift> {
     let matmul = &net.nodes[number];
     if matmul.op_type() != "MatMul" {
         return None;
@@ -92,8 +92,8 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
     };
     // Positions: Transpose(Reshape(MatMul(table, weight))), each for this product alone.
     let made = |name: &str, operation: &str| -> Option<usize> {
-        let maker = index.maker(name)?;
-        (net.nodes[maker].op_type() == operation && index.only_user(name).is_some()).then_some(maker)
+        let producer = index.producer(name)?;
+        (net.nodes[producer].op_type() == operation && index.single_consumer(name).is_some()).then_some(producer)
     };
     let transpose = made(matmul.input.get(1)?, "Transpose")?;
     let reshape = made(&net.nodes[transpose].input[0], "Reshape")?;
@@ -107,7 +107,7 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
         return None;
     }
 
-    let held = |dims: &[usize]| count(dims).is_some_and(|count| (1..=LARGEST).contains(&count));
+    let held = |dims: &[usize]| element_count(dims).is_some_and(|count| (1..=MAX_SCORES).contains(&count));
     if !held(&[heads, frames, positions]) {
         return None;
     }
@@ -116,13 +116,13 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
     let mut map: Vec<usize> = (0..heads * frames * positions).collect();
     let mut last = number;
     let moves = |node: &NodeProto| matches!(node.op_type(), "Pad" | "Reshape" | "Slice" | "Gather" | "Transpose");
-    while let Some(user) = index.only_user(&net.nodes[last].output[0]) {
+    while let Some(user) = index.single_consumer(&net.nodes[last].output[0]) {
         let node = &net.nodes[user];
         let movement = net
             .movement(node)
             .filter(|to| moves(node) && held(&to.dims) && node.input[0] == net.nodes[last].output[0]);
         let Some(movement) = movement else { break };
-        let source = |from: usize| if from == FILLED { FILLED } else { map[from] };
+        let source = |from: usize| if from == PAD_ELEMENT { PAD_ELEMENT } else { map[from] };
         map = movement.map().into_iter().map(source).collect();
         last = user;
     }
@@ -142,7 +142,7 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Shift> {
     let regular = map
         .iter()
         .enumerate()
-        .all(|(place, &from)| from != FILLED && from == expected(place));
+        .all(|(place, &from)| from != PAD_ELEMENT && from == expected(place));
     regular.then(|| Shift {
         matmul: number,
         last,

@@ -3,8 +3,8 @@
 //! Shapes of what a node gives, for the operations that NeMo's encoders are made of.
 
 use super::{
-    constant::{Value, attribute, attribute_list, axis_of, possible},
-    data_movement::{Movement, broadcast},
+    constant::{Constant, attribute, attribute_list, axis_of, checked_dims},
+    data_movement::{DataMovement, broadcast},
 };
 use crate::graph::NodeProto;
 
@@ -13,7 +13,7 @@ use crate::graph::NodeProto;
 pub(super) fn infer<'a>(
     node: &NodeProto,
     shapes: &[Option<&[usize]>],
-    constant: impl Fn(usize) -> Option<&'a Value>,
+    constant: impl Fn(usize) -> Option<&'a Constant>,
 ) -> Vec<Vec<usize>> {
     let shape = |index: usize| shapes.get(index).copied().flatten();
     let one = match node.op_type() {
@@ -22,19 +22,19 @@ pub(super) fn infer<'a>(
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "And" | "Or" | "Equal" | "Less" | "LessOrEqual" | "Greater"
         | "GreaterOrEqual" => shape(0).zip(shape(1)).and_then(|(a, b)| broadcast(a, b)),
         "Where" => (|| broadcast(shape(0)?, &broadcast(shape(1)?, shape(2)?)?))(),
-        "MatMul" => shape(0).zip(shape(1)).and_then(|(a, b)| product(a, b)),
+        "MatMul" => shape(0).zip(shape(1)).and_then(|(a, b)| infer_matmul(a, b)),
         "Conv" => shape(0)
             .zip(shape(1))
-            .and_then(|(data, kernel)| convolved(node, data, kernel)),
-        "Concat" => joined(node, shapes),
-        "Gather" if constant(1).is_none() => gathered(node, shape(0), shape(1)),
-        "Split" => return split(node, shape(0), constant(1)).unwrap_or_default(),
-        _ => shape(0).and_then(|from| Some(Movement::of(node, from, constant)?.dims)),
+            .and_then(|(data, kernel)| infer_conv(node, data, kernel)),
+        "Concat" => infer_concat(node, shapes),
+        "Gather" if constant(1).is_none() => infer_gather(node, shape(0), shape(1)),
+        "Split" => return infer_split(node, shape(0), constant(1)).unwrap_or_default(),
+        _ => shape(0).and_then(|from| Some(DataMovement::of(node, from, constant)?.dims)),
     };
-    one.and_then(possible).into_iter().collect()
+    one.and_then(checked_dims).into_iter().collect()
 }
 
-fn product(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+fn infer_matmul(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let ([outer_a @ .., rows, inner_a], [outer_b @ .., inner_b, columns]) = (a, b) else {
         return None;
     };
@@ -42,7 +42,7 @@ fn product(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     (inner_a == inner_b).then(|| [&outer[..], &[*rows, *columns]].concat())
 }
 
-fn convolved(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<usize>> {
+fn infer_conv(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<usize>> {
     let axes = data.len().checked_sub(2)?;
     let automatic = node
         .attribute
@@ -68,7 +68,7 @@ fn convolved(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<u
     Some(dims)
 }
 
-fn joined(node: &NodeProto, shapes: &[Option<&[usize]>]) -> Option<Vec<usize>> {
+fn infer_concat(node: &NodeProto, shapes: &[Option<&[usize]>]) -> Option<Vec<usize>> {
     let parts: Vec<&[usize]> = shapes.iter().copied().collect::<Option<_>>()?;
     let mut dims = parts.first()?.to_vec();
     let axis = axis_of(attribute(node, "axis")?, dims.len())?;
@@ -76,13 +76,13 @@ fn joined(node: &NodeProto, shapes: &[Option<&[usize]>]) -> Option<Vec<usize>> {
     Some(dims)
 }
 
-fn gathered(node: &NodeProto, data: Option<&[usize]>, indices: Option<&[usize]>) -> Option<Vec<usize>> {
+fn infer_gather(node: &NodeProto, data: Option<&[usize]>, indices: Option<&[usize]>) -> Option<Vec<usize>> {
     let (data, indices) = (data?, indices?);
     let axis = axis_of(attribute(node, "axis").unwrap_or(0), data.len())?;
     Some([&data[..axis], indices, &data[axis + 1..]].concat())
 }
 
-fn split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Value>) -> Option<Vec<Vec<usize>>> {
+fn infer_split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Constant>) -> Option<Vec<Vec<usize>>> {
     let data = data?;
     let axis = axis_of(attribute(node, "axis").unwrap_or(0), data.len())?;
     let parts = node.output.len();
@@ -102,7 +102,7 @@ fn split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Value>) -> Opt
         dims[axis] = size;
         dims
     };
-    sizes.into_iter().map(|size| possible(part(size))).collect()
+    sizes.into_iter().map(|size| checked_dims(part(size))).collect()
 }
 
 #[cfg(test)]

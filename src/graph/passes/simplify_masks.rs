@@ -13,10 +13,10 @@
 use std::collections::HashMap;
 
 use super::{
-    Streaming,
+    StreamingConfig,
     const_eval::evaluate,
-    constant::{Value, attribute, axis_of},
-    net::{Index, Net},
+    constant::{Constant, attribute, axis_of},
+    net::{DefUse, Net},
 };
 use crate::{
     chunker::{encoder_frames, full_width},
@@ -24,17 +24,17 @@ use crate::{
 };
 
 /// Rewrites the masks, and returns for how many attentions and for how many convolutions.
-pub(super) fn simplify(net: &mut Net, streaming: &Streaming, lookahead: usize) -> (usize, usize) {
+pub(super) fn simplify(net: &mut Net, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
     let index = net.index();
     let cases = cases(streaming, lookahead);
     let attentions: Vec<Attention> = net.find_all(&index, attention);
     let convolutions: Vec<Convolution> = net.find_all(&index, convolution);
 
     let mut proven: HashMap<String, bool> = HashMap::new();
-    let mut holds = |net: &Net, mask: &str, check: fn(&Value, usize) -> bool| {
+    let mut holds = |net: &Net, mask: &str, check: fn(&Constant, usize) -> bool| {
         *proven.entry(mask.to_owned()).or_insert_with(|| {
-            let holds = |case: &Case| {
-                let mask = Values::of(net, &index, case).find(mask, DEPTH);
+            let holds = |case: &StepCase| {
+                let mask = Values::of(net, &index, case).find(mask, MAX_MASK_DEPTH);
                 mask.is_some_and(|mask| check(&mask, case.frames))
             };
             cases.iter().all(holds)
@@ -49,7 +49,7 @@ pub(super) fn simplify(net: &mut Net, streaming: &Streaming, lookahead: usize) -
         let sum = match sums.get(&found.mask) {
             Some(sum) => sum.clone(),
             None => {
-                let [masked, free] = [-1e30, 0.0].map(|v| net.add_value(&Value::from_floats(vec![], &[v])));
+                let [masked, free] = [-1e30, 0.0].map(|v| net.add_value(&Constant::from_floats(vec![], &[v])));
                 let sum = net.add("Where", &[&found.condition, &masked, &free], &[]);
                 sums.insert(found.mask, sum.clone());
                 sum
@@ -76,15 +76,15 @@ pub(super) fn simplify(net: &mut Net, streaming: &Streaming, lookahead: usize) -
 }
 
 /// What a step can be given.
-struct Case {
-    inputs: [(&'static str, Value); 3],
+struct StepCase {
+    inputs: [(&'static str, Constant); 3],
     /// Encoder frames that are audio.
     frames: usize,
 }
 
-fn cases(streaming: &Streaming, lookahead: usize) -> Vec<Case> {
+fn cases(streaming: &StreamingConfig, lookahead: usize) -> Vec<StepCase> {
     let mut cases = Vec::new();
-    for drop in 0..=streaming.drop {
+    for drop in 0..=streaming.drop_extra_pre_encoded {
         let mut seen = 0;
         for length in 1..=full_width(lookahead) {
             let Some(frames) = encoder_frames(length).checked_sub(drop) else {
@@ -94,14 +94,14 @@ fn cases(streaming: &Streaming, lookahead: usize) -> Vec<Case> {
                 continue;
             }
             seen = frames;
-            for cached in [0, streaming.left] {
-                let number = |name, value: usize| (name, Value::of_ints(vec![1], &[value as i64]));
+            for cached in [0, streaming.left_context] {
+                let number = |name, value: usize| (name, Constant::of_ints(vec![1], &[value as i64]));
                 let inputs = [
                     number("length", length),
                     number(DROP_INPUT, drop),
                     number("cache_last_channel_len", cached),
                 ];
-                cases.push(Case { inputs, frames });
+                cases.push(StepCase { inputs, frames });
             }
         }
     }
@@ -109,7 +109,7 @@ fn cases(streaming: &Streaming, lookahead: usize) -> Vec<Case> {
 }
 
 /// Operations between an input and a mask, at most: NeMo's exports have about 20.
-const DEPTH: usize = 100;
+const MAX_MASK_DEPTH: usize = 100;
 
 /// Most bytes of all values that lead to a mask: with a left context of 70 and chunks of 14 they have 200 kB.
 const MOST: usize = 16 << 20;
@@ -117,16 +117,16 @@ const MOST: usize = 16 << 20;
 /// The values of tensors in a case.
 struct Values<'a> {
     net: &'a Net,
-    index: &'a Index,
-    case: &'a Case,
+    index: &'a DefUse,
+    case: &'a StepCase,
     /// Those that were found before: a tensor that has two users may be asked for twice as often as either of them.
-    known: HashMap<&'a str, Option<Value>>,
+    known: HashMap<&'a str, Option<Constant>>,
     /// What those may have yet.
     room: usize,
 }
 
 impl<'a> Values<'a> {
-    fn of(net: &'a Net, index: &'a Index, case: &'a Case) -> Self {
+    fn of(net: &'a Net, index: &'a DefUse, case: &'a StepCase) -> Self {
         Self {
             net,
             index,
@@ -137,7 +137,7 @@ impl<'a> Values<'a> {
     }
 
     /// The value of `name`, if it depends on nothing else and on no more than `depth` nodes in a row.
-    fn find(&mut self, name: &'a str, depth: usize) -> Option<Value> {
+    fn find(&mut self, name: &'a str, depth: usize) -> Option<Constant> {
         if let Some((_, value)) = self.case.inputs.iter().find(|(input, _)| *input == name) {
             return Some(value.clone());
         }
@@ -152,13 +152,13 @@ impl<'a> Values<'a> {
         value
     }
 
-    fn make(&mut self, name: &'a str, depth: usize) -> Option<Value> {
-        let node = &self.net.nodes[self.index.maker(name)?];
+    fn make(&mut self, name: &'a str, depth: usize) -> Option<Constant> {
+        let node = &self.net.nodes[self.index.producer(name)?];
         let input = |name: &'a String| match name.as_str() {
             "" => Some(None),
             name => self.find(name, depth.checked_sub(1)?).map(Some),
         };
-        let inputs: Vec<Option<Value>> = node.input.iter().map(input).collect::<Option<_>>()?;
+        let inputs: Vec<Option<Constant>> = node.input.iter().map(input).collect::<Option<_>>()?;
         let value = evaluate(node, &inputs.iter().map(Option::as_ref).collect::<Vec<_>>())?;
         self.room = self.room.checked_sub(value.raw.len())?;
         Some(value)
@@ -166,7 +166,7 @@ impl<'a> Values<'a> {
 }
 
 /// `mask` is \[…, frames, keys\], true where a key is hidden.
-fn every_frame_has_a_key(mask: &Value, frames: usize) -> bool {
+fn every_frame_has_a_key(mask: &Constant, frames: usize) -> bool {
     let (Some(bits), Some(&keys)) = (mask.ints(), mask.dims.last()) else {
         return false;
     };
@@ -174,7 +174,7 @@ fn every_frame_has_a_key(mask: &Value, frames: usize) -> bool {
 }
 
 /// `mask` is \[…, frames\], true where a frame is hidden.
-fn no_frame_is_masked(mask: &Value, frames: usize) -> bool {
+fn no_frame_is_masked(mask: &Constant, frames: usize) -> bool {
     mask.ints()
         .is_some_and(|bits| bits.iter().take(frames).all(|&bit| bit == 0))
 }
@@ -189,16 +189,16 @@ struct Attention {
     mask: String,
 }
 
-fn attention(net: &Net, index: &Index, softmax: usize) -> Option<Attention> {
+fn attention(net: &Net, index: &DefUse, softmax: usize) -> Option<Attention> {
     let node = &net.nodes[softmax];
     let &[1, _, frames, keys] = net.shape(node.input.first()?)? else {
         return None;
     };
     let last = axis_of(attribute(node, "axis").unwrap_or(-1), 4) == Some(3);
-    let before = index.maker(&node.input[0])?;
-    let after = index.only_user(&node.output[0])?;
+    let before = index.producer(&node.input[0])?;
+    let after = index.single_consumer(&node.output[0])?;
     let [hide, clear] = [before, after].map(|number| &net.nodes[number]);
-    let hides = constant_of(net, hide, 1)? <= -1000.0 && index.only_user(&node.input[0]) == Some(softmax);
+    let hides = constant_of(net, hide, 1)? <= -1000.0 && index.single_consumer(&node.input[0]) == Some(softmax);
     let clears = constant_of(net, clear, 1)? == 0.0 && clear.input[2] == node.output[0];
     let mask = original(net, index, &hide.input[0]);
     let [.., mask_frames, mask_keys] = net.shape(mask)? else {
@@ -222,14 +222,14 @@ struct Convolution {
     mask: String,
 }
 
-fn convolution(net: &Net, index: &Index, number: usize) -> Option<Convolution> {
+fn convolution(net: &Net, index: &DefUse, number: usize) -> Option<Convolution> {
     let node = &net.nodes[number];
     let (&[1, _, joined], &[_, _, kernel]) = (net.shape(node.input.first()?)?, net.shape(node.input.get(1)?)?) else {
         return None;
     };
-    let concat = &net.nodes[index.maker(&node.input[0])?];
+    let concat = &net.nodes[index.producer(&node.input[0])?];
     let [cached, new] = &concat.input[..] else { return None };
-    let masking = index.maker(new)?;
+    let masking = index.producer(new)?;
     let hide = &net.nodes[masking];
     let (&[1, _, frames], &[1, _, cached_frames]) = (net.shape(new)?, net.shape(cached)?) else {
         return None;
@@ -244,7 +244,7 @@ fn convolution(net: &Net, index: &Index, number: usize) -> Option<Convolution> {
         && is_list("pads", 0)
         && is_list("strides", 1)
         && is_list("dilations", 1);
-    let clears = constant_of(net, hide, 1)? == 0.0 && index.only_user(new).is_some();
+    let clears = constant_of(net, hide, 1)? == 0.0 && index.single_consumer(new).is_some();
     let mask = original(net, index, &hide.input[0]);
     let one_for_all = net.shape(mask)?.iter().product::<usize>() == frames && net.shape(mask)?.last() == Some(&frames);
     let right = node.op_type() == "Conv" && concat.op_type() == "Concat" && causal && clears && one_for_all;
@@ -261,8 +261,8 @@ fn constant_of(net: &Net, node: &NodeProto, input: usize) -> Option<f32> {
 }
 
 /// `name`, or what it is a cast of: masks are cast from bool to bool.
-fn original<'a>(net: &'a Net, index: &Index, mut name: &'a str) -> &'a str {
-    while let Some(node) = index.maker(name).map(|maker| &net.nodes[maker])
+fn original<'a>(net: &'a Net, index: &DefUse, mut name: &'a str) -> &'a str {
+    while let Some(node) = index.producer(name).map(|producer| &net.nodes[producer])
         && node.op_type() == "Cast"
     {
         name = &node.input[0];

@@ -24,21 +24,21 @@ pub(crate) const LENGTHS: [&str; 3] = ["length", DROP_INPUT, "cache_last_channel
 pub(crate) const NEXT_LENGTHS: [&str; 2] = ["encoded_lengths", "cache_last_channel_next_len"];
 
 /// A graph in two parts.
-pub(crate) struct Parted {
-    /// Takes some of [`LENGTHS`]; gives [`NEXT_LENGTHS`] and what `crossing` names.
+pub(crate) struct SplitGraph {
+    /// Takes some of [`LENGTHS`]; gives [`NEXT_LENGTHS`] and what `boundary` names.
     pub(crate) lengths: Encoded,
     /// Which of [`LENGTHS`] it takes.
     pub(crate) taken: Vec<&'static str>,
-    /// The ONNX file of all else, which takes what `crossing` names and is otherwise as the whole graph.
+    /// The ONNX file of all else, which takes what `boundary` names and is otherwise as the whole graph.
     pub(crate) rest: Vec<u8>,
     /// Which of [`LENGTHS`] that takes, still.
     pub(crate) still_taken: Vec<&'static str>,
-    pub(crate) crossing: Vec<Crossing>,
+    pub(crate) boundary: Vec<BoundaryTensor>,
 }
 
 /// A tensor that one part makes and the other one takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Crossing {
+pub(crate) struct BoundaryTensor {
     pub(crate) name: String,
     /// Float32 or int64.
     pub(crate) element: ElementType,
@@ -50,15 +50,15 @@ impl Encoded {
     ///
     /// # Errors
     /// A sentence that says why that cannot be done.
-    pub(crate) fn part(&self) -> Result<Parted, String> {
+    pub(crate) fn split_length_graph(&self) -> Result<SplitGraph, String> {
         let graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
-        let (lengths, rest, crossing) = part(graph)?;
+        let (lengths, rest, boundary) = split(graph)?;
         let [taken, still_taken] = [&lengths, &rest].map(|graph| {
             let mut names = LENGTHS.to_vec();
             names.retain(|name| graph.input(name).is_some());
             names
         });
-        Ok(Parted {
+        Ok(SplitGraph {
             lengths: Encoded {
                 files: self.files.clone(),
                 ..lengths.encode()
@@ -66,32 +66,33 @@ impl Encoded {
             taken,
             rest: rest.encode().model,
             still_taken,
-            crossing,
+            boundary,
         })
     }
 }
 
 /// The part that depends on lengths only, the one that does not, and what crosses from the one to the other.
-fn part(mut graph: Graph) -> Result<(Graph, Graph, Vec<Crossing>), String> {
+fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String> {
     let whole = graph.clone();
-    let mut net = Net::take(&mut graph);
-    net.find_shapes();
+    let mut net = Net::from_onnx(&mut graph);
+    net.infer_shapes();
     let elements = elements(&net);
     let is_made = |name: &str| {
         net.nodes
             .iter()
             .any(|node| node.output.iter().any(|output| output == name))
     };
-    let is_number = |name: &str| net.shape(name) == Some(&[1][..]) && elements.get(name).is_some_and(Known::is_int64);
+    let is_number =
+        |name: &str| net.shape(name) == Some(&[1][..]) && elements.get(name).is_some_and(LengthTensor::is_int64);
     if let Some(missing) = NEXT_LENGTHS.iter().find(|name| !(is_made(name) && is_number(name))) {
         return Err(format!("{missing} does not follow from the lengths alone"));
     }
-    let (in_rest, crossing) = divide(&net, &elements);
-    if crossing.is_empty() {
+    let (in_rest, boundary) = partition(&net, &elements);
+    if boundary.is_empty() {
         return Err("nothing that it computes follows from the lengths alone".into());
     }
 
-    let infos = crossing.iter().map(|found| {
+    let infos = boundary.iter().map(|found| {
         let code = elements[found.name.as_str()].element as i32;
         value_info(&found.name, code, &found.dims)
     });
@@ -117,11 +118,11 @@ fn part(mut graph: Graph) -> Result<(Graph, Graph, Vec<Crossing>), String> {
     // Whoever runs it gives it all inputs but these, whether it needs them or not.
     let is_taken = |input: &ValueInfoProto| !LENGTHS.contains(&input.name()) || rest.input(input.name()).is_some();
     rest.graph.input = inputs.into_iter().filter(is_taken).collect();
-    Ok((lengths, rest, crossing))
+    Ok((lengths, rest, boundary))
 }
 
 /// Which nodes the rest has, by number, and what it takes from the other part.
-fn divide(net: &Net, elements: &HashMap<String, Known>) -> (HashSet<usize>, Vec<Crossing>) {
+fn partition(net: &Net, elements: &HashMap<String, LengthTensor>) -> (HashSet<usize>, Vec<BoundaryTensor>) {
     let known = net
         .nodes
         .iter()
@@ -136,47 +137,47 @@ fn divide(net: &Net, elements: &HashMap<String, Known>) -> (HashSet<usize>, Vec<
     let given = given.filter(|name| !NEXT_LENGTHS.contains(name));
     in_rest.extend(given.filter_map(|name| makers.get(name)));
 
-    let mut crossing: Vec<Crossing> = Vec::new();
+    let mut boundary: Vec<BoundaryTensor> = Vec::new();
     let mut open: Vec<usize> = in_rest.iter().copied().collect();
     while let Some(number) = open.pop() {
         for name in &net.nodes[number].input {
-            let Some(&maker) = makers.get(name.as_str()) else {
+            let Some(&producer) = makers.get(name.as_str()) else {
                 continue;
             };
-            if in_rest.contains(&maker) || crossing.iter().any(|found| found.name == *name) {
+            if in_rest.contains(&producer) || boundary.iter().any(|found| found.name == *name) {
                 continue;
             }
-            match elements[name].crossing(name, net.shape(name)) {
-                Some(found) => crossing.push(found),
+            match elements[name].boundary(name, net.shape(name)) {
+                Some(found) => boundary.push(found),
                 // It takes little, so both parts make it.
                 None => {
-                    in_rest.insert(maker);
-                    open.push(maker);
+                    in_rest.insert(producer);
+                    open.push(producer);
                 }
             }
         }
     }
-    crossing.sort_by(|a, b| a.name.cmp(&b.name));
-    (in_rest, crossing)
+    boundary.sort_by(|a, b| a.name.cmp(&b.name));
+    (in_rest, boundary)
 }
 
 /// What is known of a tensor that depends on lengths and constants only.
-struct Known {
+struct LengthTensor {
     element: DataType,
     /// Whether it depends on a length.
     varies: bool,
 }
 
-impl Known {
+impl LengthTensor {
     fn is_int64(&self) -> bool {
         self.element == DataType::Int64
     }
 
-    fn crossing(&self, name: &str, dims: Option<&[usize]>) -> Option<Crossing> {
+    fn boundary(&self, name: &str, dims: Option<&[usize]>) -> Option<BoundaryTensor> {
         let element = element_type(self.element as i32);
         let fits =
             self.varies && matches!(element, ElementType::F32 | ElementType::I64) && !NEXT_LENGTHS.contains(&name);
-        Some(Crossing {
+        Some(BoundaryTensor {
             name: name.into(),
             element,
             dims: dims.filter(|_| fits)?.into(),
@@ -185,12 +186,12 @@ impl Known {
 }
 
 /// All tensors that depend on lengths and constants only.
-fn elements(net: &Net) -> HashMap<String, Known> {
+fn elements(net: &Net) -> HashMap<String, LengthTensor> {
     let known = |element: i32, varies| {
         let element = DataType::try_from(element).ok()?;
-        Some(Known { element, varies })
+        Some(LengthTensor { element, varies })
     };
-    let mut elements: HashMap<String, Known> = HashMap::new();
+    let mut elements: HashMap<String, LengthTensor> = HashMap::new();
     for input in net.inputs.iter().filter(|input| LENGTHS.contains(&input.name())) {
         elements.extend(known(element_code(input), true).map(|known| (input.name().into(), known)));
     }
@@ -202,24 +203,24 @@ fn elements(net: &Net) -> HashMap<String, Known> {
         }
         // Nodes stand in the order of the data.
         let inputs = node.input.iter().filter(|input| !input.is_empty());
-        let of_inputs: Option<Vec<&Known>> = inputs.map(|input| elements.get(input)).collect();
+        let of_inputs: Option<Vec<&LengthTensor>> = inputs.map(|input| elements.get(input)).collect();
         if let ([output], Some(of_inputs)) = (&node.output[..], of_inputs)
             && let Some(element) = element_of(node, &of_inputs)
         {
             let varies = of_inputs.iter().any(|input| input.varies);
-            elements.insert(output.clone(), Known { element, varies });
+            elements.insert(output.clone(), LengthTensor { element, varies });
         }
     }
     elements
 }
 
 /// Whether all that `node` gives is among `elements`.
-fn is_known(node: &NodeProto, elements: &HashMap<String, Known>) -> bool {
+fn is_known(node: &NodeProto, elements: &HashMap<String, LengthTensor>) -> bool {
     node.output.iter().all(|output| elements.contains_key(output))
 }
 
 /// The element type of what `node` gives, for the operations that masks and lengths are made by.
-fn element_of(node: &NodeProto, inputs: &[&Known]) -> Option<DataType> {
+fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
     if !is_onnx(node.domain()) {
         return None;
     }
@@ -243,14 +244,14 @@ fn is_onnx(domain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Streaming, TensorInfo, onnx::GraphProto, passes::Attribute, plan, read_file};
+    use crate::graph::{StreamingConfig, TensorInfo, onnx::GraphProto, passes::Attribute, read_file, specialize};
 
     /// The demo model's encoder, planned.
     fn planned(lookahead: usize) -> Graph {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        plan(&mut graph, &streaming, lookahead).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        specialize(&mut graph, &streaming, lookahead).unwrap();
         graph
     }
 
@@ -264,10 +265,10 @@ mod tests {
             let plain = planned(lookahead);
             let mut ours = plain.clone();
             ours.fuse();
-            ours.pack_products().unwrap();
-            ours.chain();
+            ours.prepack_matmuls().unwrap();
+            ours.fuse_subgraphs();
             for whole in [plain, ours] {
-                let (lengths, rest, crossing) = part(whole.clone()).unwrap();
+                let (lengths, rest, boundary) = split(whole.clone()).unwrap();
                 let (all, apart) = (whole.nodes().len(), lengths.nodes().len());
                 assert_eq!(all, apart + rest.nodes().len());
                 assert!(apart > 20, "{apart}");
@@ -275,12 +276,12 @@ mod tests {
                 assert!(LENGTHS.iter().all(|name| lengths.input(name).is_some()) && lengths.inputs().len() == 3);
                 assert!(LENGTHS.iter().all(|name| rest.input(name).is_none()));
                 // All else is taken and given as before.
-                let crossing: Vec<&str> = crossing.iter().map(|found| found.name.as_str()).collect();
-                assert_eq!(names(&lengths.outputs()), [&NEXT_LENGTHS[..], &crossing].concat());
+                let boundary: Vec<&str> = boundary.iter().map(|found| found.name.as_str()).collect();
+                assert_eq!(names(&lengths.outputs()), [&NEXT_LENGTHS[..], &boundary].concat());
                 let (whole_inputs, whole_outputs) = (whole.inputs(), whole.outputs());
                 let mut inputs = names(&whole_inputs);
                 inputs.retain(|name| !LENGTHS.contains(name));
-                assert_eq!(names(&rest.inputs()), [inputs, crossing].concat());
+                assert_eq!(names(&rest.inputs()), [inputs, boundary].concat());
                 let mut outputs = names(&whole_outputs);
                 outputs.retain(|name| !NEXT_LENGTHS.contains(name));
                 assert_eq!(names(&rest.outputs()), outputs);
@@ -337,8 +338,8 @@ mod tests {
             ("Not", &["mask"], "unmasked"),
         ];
         let nodes = [&NEXT[..], &nodes].concat();
-        let (lengths, rest, crossing) = part(graph(&nodes, &["chosen"])).unwrap();
-        let found: Vec<(&str, ElementType)> = crossing.iter().map(|c| (c.name.as_str(), c.element)).collect();
+        let (lengths, rest, boundary) = split(graph(&nodes, &["chosen"])).unwrap();
+        let found: Vec<(&str, ElementType)> = boundary.iter().map(|c| (c.name.as_str(), c.element)).collect();
         assert_eq!(found, [("floats", ElementType::F32), ("square", ElementType::I64)]);
         assert!(lengths.operations().eq(["Sub", "Add", "Mul", "Cast"]));
         assert!(rest.operations().eq(["Less", "Where"]));
@@ -352,7 +353,7 @@ mod tests {
     fn a_graph_without_masks_stays_whole() {
         let reason = |nodes: &[(&str, &[&str], &str)]| {
             let nodes = [&NEXT[..], nodes].concat();
-            part(graph(&nodes, &["chosen"])).unwrap_err()
+            split(graph(&nodes, &["chosen"])).unwrap_err()
         };
         assert!(reason(&[("Relu", &["audio_signal"], "chosen")]).contains("nothing"));
         // Of what length it is is not known before it runs.
@@ -365,7 +366,7 @@ mod tests {
 
         let mut counted = NEXT;
         counted[0] = ("ReduceSum", &["audio_signal"], NEXT_LENGTHS[0]);
-        let reason = part(graph(&counted, &[])).unwrap_err();
+        let reason = split(graph(&counted, &[])).unwrap_err();
         assert!(reason.contains("encoded_lengths"), "{reason}");
     }
 }

@@ -11,10 +11,10 @@ use super::net::{Attribute, Net};
 use crate::graph::NodeProto;
 
 /// Rewrites such operations, and returns how many products there were.
-pub(super) fn drop_batch_axis(net: &mut Net) -> usize {
+pub(super) fn squeeze_batch(net: &mut Net) -> usize {
     // Its inputs come before it.
     let _ = net.sort();
-    let mut rows = Rows {
+    let mut rows = BatchSqueezer {
         flat: HashMap::new(),
         products: 0,
     };
@@ -24,18 +24,18 @@ pub(super) fn drop_batch_axis(net: &mut Net) -> usize {
     let products = rows.products;
     // What is not needed is no user of anything.
     net.remove_dead();
-    scale_products(net);
+    fuse_gemm(net);
     net.remove_dead();
     products
 }
 
-struct Rows {
+struct BatchSqueezer {
     /// For each tensor \[1, frames, width\] the same as \[frames, width\].
     flat: HashMap<String, String>,
     products: usize,
 }
 
-impl Rows {
+impl BatchSqueezer {
     fn place(&mut self, net: &mut Net, mut node: NodeProto) {
         if node.op_type() == "Reshape" {
             self.reshape(net, node);
@@ -128,7 +128,7 @@ fn frames_of(net: &Net, name: &str) -> Option<(usize, usize)> {
 
 /// Makes `MatMul`, `Add` of a bias and `Mul` by a number one `Gemm`. A power of two changes no bit of a sum but its exponent;
 /// by another number (the root of the width, behind the subsampling) a sum is rounded in another place, but not once more.
-fn scale_products(net: &mut Net) {
+fn fuse_gemm(net: &mut Net) {
     let index = net.index();
     let mut found = Vec::new();
     for (number, node) in net.nodes.iter().enumerate() {
@@ -144,7 +144,7 @@ fn scale_products(net: &mut Net) {
             (node.op_type() == operation && net.is_constant(other)).then(|| other.clone())
         };
         let width = net.shape(&node.output[0]).and_then(|dims| dims.last().copied());
-        let Some(add) = index.only_user(&node.output[0]) else {
+        let Some(add) = index.single_consumer(&node.output[0]) else {
             continue;
         };
         let Some(bias) = constant_of(add, "Add", &node.output[0]) else {
@@ -156,7 +156,7 @@ fn scale_products(net: &mut Net) {
         let sum = &net.nodes[add].output[0];
         let mut last = add;
         let mut scale = 1.0;
-        if let Some(mul) = index.only_user(sum)
+        if let Some(mul) = index.single_consumer(sum)
             && let Some(factor) = constant_of(mul, "Mul", sum)
             && let Some([factor]) = net.value(&factor).and_then(|value| value.floats()).as_deref()
             && factor.is_normal()
@@ -168,7 +168,7 @@ fn scale_products(net: &mut Net) {
     for (number, bias, last, scale) in found {
         let [data, weight] = [0, 1].map(|input| net.nodes[number].input[input].clone());
         let output = net.nodes[last].output[0].clone();
-        net.retire(last);
+        net.detach(last);
         let factors = [("alpha", Attribute::Float(scale)), ("beta", Attribute::Float(scale))];
         let dims = net.shape(&output).map(<[usize]>::to_vec);
         net.add_as(&output, "Gemm", &[&data, &weight, &bias], &factors);

@@ -2,24 +2,24 @@
 
 //! What the planner does with graphs that differ from NeMo's.
 
-use super::{constant::Value, *};
+use super::{constant::Constant, *};
 use crate::graph::NodeProto;
 
-fn export() -> (Graph, Streaming) {
+fn export() -> (Graph, StreamingConfig) {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/data/tiny_random/encoder-rnnt_la13.onnx"
     );
     let graph = Graph::decode(std::fs::read(path).unwrap().into()).unwrap();
-    let streaming = Streaming::read(&graph).unwrap();
+    let streaming = StreamingConfig::read(&graph).unwrap();
     (graph, streaming)
 }
 
 /// The plan of an export after `change`.
-fn plan_changed(change: impl FnOnce(&mut super::super::onnx::GraphProto)) -> Result<Plan, String> {
+fn plan_changed(change: impl FnOnce(&mut super::super::onnx::GraphProto)) -> Result<SpecializedEncoder, String> {
     let (mut graph, streaming) = export();
     change(&mut graph.graph);
-    plan(&mut graph, &streaming, 1)
+    specialize(&mut graph, &streaming, 1)
 }
 
 /// The one node of `operation` that takes what has `part` in its name.
@@ -28,7 +28,7 @@ fn find<'a>(nodes: &'a mut [NodeProto], operation: &str, part: &str) -> &'a mut 
     nodes.iter_mut().find(takes).unwrap()
 }
 
-fn is_stacked(plan: &Plan, name: &str) -> bool {
+fn is_stacked(plan: &SpecializedEncoder, name: &str) -> bool {
     plan.states.iter().any(|state| state.input == name)
 }
 
@@ -40,8 +40,8 @@ fn keys_that_no_constant_projects_are_left() {
         find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
     });
     let found = found.unwrap();
-    assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-    assert!(found.notes[0].contains("layer 2"), "{:?}", found.notes);
+    assert_eq!(found.diagnostics.len(), 1, "{:?}", found.diagnostics);
+    assert!(found.diagnostics[0].contains("layer 2"), "{:?}", found.diagnostics);
     assert!(is_stacked(&found, "cache_last_channel") && !is_stacked(&found, "cache_last_time"));
 }
 
@@ -61,7 +61,7 @@ fn what_is_left_still_runs() {
     graph
         .graph
         .initializer
-        .push(Value::from_floats(vec![], &[0.0]).to_tensor("nothing"));
+        .push(Constant::from_floats(vec![], &[0.0]).to_tensor("nothing"));
     let mut cast = node("Cast", ["length", ""], "floats");
     cast.input.truncate(1);
     cast.attribute.push(Attribute::Int(1).to_proto("to"));
@@ -77,11 +77,11 @@ fn what_is_left_still_runs() {
     for name in ["decoder_joint-rnnt_la13.onnx", "tokens.txt"] {
         std::fs::copy(model.join(name), directory.path().join(name)).unwrap();
     }
-    let mut net = Net::take(&mut graph);
+    let mut net = Net::from_onnx(&mut graph);
     net.sort().unwrap();
-    net.give_back(&mut graph);
-    let streaming = Streaming::read(&graph).unwrap();
-    let found = plan(&mut graph.clone(), &streaming, 1).unwrap();
+    net.into_onnx(&mut graph);
+    let streaming = StreamingConfig::read(&graph).unwrap();
+    let found = specialize(&mut graph.clone(), &streaming, 1).unwrap();
     assert!(is_stacked(&found, "cache_last_channel") && !is_stacked(&found, "cache_last_time"));
     std::fs::write(directory.path().join("encoder.onnx"), graph.encode().model).unwrap();
 
@@ -115,8 +115,12 @@ fn caches_that_are_stacked_in_another_way_are_left() {
         last.unwrap().op_type = Some("Relu".into());
     });
     let found = found.unwrap();
-    assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-    assert!(found.notes[0].contains("cache_last_time_next"), "{:?}", found.notes);
+    assert_eq!(found.diagnostics.len(), 1, "{:?}", found.diagnostics);
+    assert!(
+        found.diagnostics[0].contains("cache_last_time_next"),
+        "{:?}",
+        found.diagnostics
+    );
     assert!(!is_stacked(&found, "cache_last_channel") && is_stacked(&found, "cache_last_time"));
 }
 
@@ -132,9 +136,9 @@ fn another_shift_of_positions_is_left() {
             ..Default::default()
         });
     });
-    let notes = found.unwrap().notes;
-    assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(notes[0].contains("3 of 4 layers"), "{notes:?}");
+    let diagnostics = found.unwrap().diagnostics;
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    assert!(diagnostics[0].contains("3 of 4 layers"), "{diagnostics:?}");
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn a_mask_that_hides_audio_is_left() {
         let key_mask = less.last().unwrap();
         assert!(key_mask.input[1].contains("Unsqueeze_6"));
         let end = std::mem::replace(&mut key_mask.input[1], "earlier".into());
-        let one = Value::of_ints(vec![], &[1]).to_tensor("one");
+        let one = Constant::of_ints(vec![], &[1]).to_tensor("one");
         graph.initializer.push(one);
         graph.node.push(NodeProto {
             op_type: Some("Sub".into()),
@@ -154,9 +158,9 @@ fn a_mask_that_hides_audio_is_left() {
             ..Default::default()
         });
     });
-    let notes = found.unwrap().notes;
-    assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(notes[0].contains("0 convolutions of 4 layers"), "{notes:?}");
+    let diagnostics = found.unwrap().diagnostics;
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    assert!(diagnostics[0].contains("0 convolutions of 4 layers"), "{diagnostics:?}");
 }
 
 #[test]
@@ -176,13 +180,13 @@ fn a_mask_of_many_ways_is_found_soon() {
         }
         graph.node.last_mut().unwrap().output = vec![mask];
     });
-    assert_eq!(found.unwrap().notes, [""; 0]);
+    assert_eq!(found.unwrap().diagnostics, [""; 0]);
 }
 
 #[test]
 fn constants_that_grow_beyond_all_memory_are_left() {
     let (mut graph, _) = export();
-    let sizes = Value::of_ints(vec![1], &[1 << 16]).to_tensor("sizes");
+    let sizes = Constant::of_ints(vec![1], &[1 << 16]).to_tensor("sizes");
     graph.graph.initializer.push(sizes);
     let zeros = |number| NodeProto {
         op_type: Some("ConstantOfShape".into()),
@@ -191,7 +195,7 @@ fn constants_that_grow_beyond_all_memory_are_left() {
         ..Default::default()
     };
     graph.graph.node = (0..400).map(zeros).collect();
-    let mut net = Net::take(&mut graph);
+    let mut net = Net::from_onnx(&mut graph);
     net.fold();
     // 2^18 bytes each, and 2^26 are the most.
     assert_eq!(net.nodes.len(), 400 - 256);

@@ -6,9 +6,9 @@
 //! them again (`Unsqueeze`, `Concat`, `Transpose`): two copies of everything. Here each layer gets tensors of its own.
 
 use super::{
-    State,
+    StateSpec,
     constant::{attribute, attribute_list, axis_of},
-    net::{Index, Net},
+    net::{DefUse, Net},
 };
 
 /// Where a layer meets its cache.
@@ -24,7 +24,7 @@ pub(super) struct LayerCache {
 }
 
 /// The layers' parts of the caches `input` \[1, layers, …\] and `output`, joined with what is new along `axis`.
-pub(super) fn layers(net: &Net, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
+pub(super) fn layer_caches(net: &Net, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
     let index = net.index();
     let count = net.shape(input).and_then(|dims| dims.get(1)).copied();
     let count = count.ok_or_else(|| format!("it has no input {input} of known shape"))?;
@@ -62,8 +62,8 @@ pub(super) fn layers(net: &Net, input: &str, output: &str, axis: usize) -> Resul
 }
 
 /// The number of the layer whose part of `input` is `name`.
-fn layer_of(net: &Net, index: &Index, name: &str, input: &str) -> Option<usize> {
-    let gather = &net.nodes[index.maker(name)?];
+fn layer_of(net: &Net, index: &DefUse, name: &str, input: &str) -> Option<usize> {
+    let gather = &net.nodes[index.producer(name)?];
     let number = net
         .value(gather.input.get(1)?)
         .filter(|value| value.dims.is_empty())?
@@ -77,7 +77,7 @@ fn layer_of(net: &Net, index: &Index, name: &str, input: &str) -> Option<usize> 
     let layers_at = match stack == input {
         true => 1,
         false => {
-            let transpose = &net.nodes[index.maker(stack)?];
+            let transpose = &net.nodes[index.producer(stack)?];
             (is_layers_first(
                 transpose.input.first()?,
                 input,
@@ -98,11 +98,11 @@ fn is_layers_first(of: &str, input: &str, operation: &str, perm: &[i64]) -> bool
 }
 
 /// The tensors that `output` is stacked from, layer by layer.
-fn stacked(net: &Net, index: &Index, output: &str) -> Option<Vec<String>> {
-    let last = &net.nodes[index.maker(output)?];
+fn stacked(net: &Net, index: &DefUse, output: &str) -> Option<Vec<String>> {
+    let last = &net.nodes[index.producer(output)?];
     let (concat, axis) = match last.op_type() {
         "Transpose" if attribute_list(last, "perm") == Some(&[1, 0, 2, 3]) => {
-            (&net.nodes[index.maker(&last.input[0])?], 0)
+            (&net.nodes[index.producer(&last.input[0])?], 0)
         }
         _ => (last, 1),
     };
@@ -110,7 +110,7 @@ fn stacked(net: &Net, index: &Index, output: &str) -> Option<Vec<String>> {
         return None;
     }
     let part = |name: &String| {
-        let unsqueeze = &net.nodes[index.maker(name)?];
+        let unsqueeze = &net.nodes[index.producer(name)?];
         let axes = net.value(unsqueeze.input.get(1)?)?.ints()?;
         (unsqueeze.op_type() == "Unsqueeze" && axes == [axis]).then(|| unsqueeze.input[0].clone())
     };
@@ -119,14 +119,14 @@ fn stacked(net: &Net, index: &Index, output: &str) -> Option<Vec<String>> {
 
 /// Gives each layer its own part of a cache as input and output of the graph, in place of `input` and `output`, and
 /// says what they are. What the layers compute stays as it is.
-pub(super) fn split(net: &mut Net, input: &str, output: &str, axis: usize) -> Result<Vec<State>, String> {
-    let caches = layers(net, input, output, axis)?;
+pub(super) fn unstack_caches(net: &mut Net, input: &str, output: &str, axis: usize) -> Result<Vec<StateSpec>, String> {
+    let caches = layer_caches(net, input, output, axis)?;
     let mut states = Vec::new();
     for (layer, cache) in caches.iter().enumerate() {
         let dims = net.shape(&cache.cached).map(<[usize]>::to_vec);
         let dims = dims.filter(|dims| net.shape(&cache.next) == Some(dims));
         let dims = dims.ok_or_else(|| format!("layer {layer} keeps something of another shape than {input}"))?;
-        states.push(State {
+        states.push(StateSpec {
             input: format!("{input}/{layer}"),
             output: cache.next.clone(),
             dims,
@@ -139,12 +139,12 @@ pub(super) fn split(net: &mut Net, input: &str, output: &str, axis: usize) -> Re
         net.rename_uses(&cache.cached, &state.input);
         net.add_output(&state.output, &state.dims);
     }
-    forget(net, input, output);
+    remove_io(net, input, output);
     Ok(states)
 }
 
 /// Takes away an input and an output that nothing needs any more.
-pub(super) fn forget(net: &mut Net, input: &str, output: &str) {
+pub(super) fn remove_io(net: &mut Net, input: &str, output: &str) {
     net.inputs.retain(|info| info.name() != input);
     net.outputs.retain(|info| info.name() != output);
     net.remove_dead();

@@ -8,7 +8,7 @@
 //! Here weights lie in the order in which they are read, in large pages ([`huge_pages`]): as they are ([`f32_kernel`]) or, with a
 //! quarter less of memory, as integers of 24 bits for vectors of 512 bits ([`i24`]) or for matrix tiles ([`amx`]).
 //!
-//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `Product` of `model/runtime/custom_ops`.
+//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `PackedMatMul` of `model/runtime/custom_ops`.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

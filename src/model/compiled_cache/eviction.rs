@@ -16,38 +16,38 @@ use tempfile::NamedTempFile;
 use super::trust;
 use crate::model::{
     options::CacheDirectory,
-    runtime::{LogLevel, note},
+    runtime::{LogLevel, log},
 };
 
 /// Most bytes of all entries unless [`SIZE_VARIABLE`] says otherwise: six encoders of 0.6 G parameters in int8, nine of
 /// 114 M in float32.
-const SIZE: u64 = 4 << 30;
+const DEFAULT_MAX_BYTES: u64 = 4 << 30;
 /// Most megabytes of all entries.
 const SIZE_VARIABLE: &str = "NEMOSTT_CACHE_SIZE";
 /// What entries end in. Their names are hashes in hexadecimal digits.
-const ENTRY: &str = ".graph";
+const ENTRY_SUFFIX: &str = ".graph";
 const DIGITS: usize = 2 * blake3::OUT_LEN;
 /// What files that are being written are called.
-const PART_BEGINS: &str = "nemostt-";
-const PART_ENDS: &str = ".part";
+const TEMP_PREFIX: &str = "nemostt-";
+const TEMP_SUFFIX: &str = ".part";
 /// Whoever wrote a part that is as old was killed.
-const ABANDONED: Duration = Duration::from_secs(3600);
+const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// A directory of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Directory {
+pub(super) struct CacheDir {
     path: PathBuf,
     /// Most bytes of all entries.
     size: u64,
 }
 
-impl Directory {
+impl CacheDir {
     /// The directory that is asked for; `None` where there is to be none, or no place for one.
     pub(super) fn of(asked: &CacheDirectory, size: Option<u64>) -> Option<Self> {
         let path = match asked {
             CacheDirectory::Off => return None,
             CacheDirectory::At(path) => path.clone(),
-            CacheDirectory::Standard => standard(|name| env::var_os(name), env::home_dir())?,
+            CacheDirectory::Standard => default_path(|name| env::var_os(name), env::home_dir())?,
         };
         let size = size.unwrap_or_else(|| size_of(env::var(SIZE_VARIABLE).ok().as_deref()));
         Some(Self { path, size })
@@ -55,7 +55,7 @@ impl Directory {
 
     /// The file of the entry called `key`.
     pub(super) fn entry(&self, key: &str) -> PathBuf {
-        self.path.join(format!("{key}{ENTRY}"))
+        self.path.join(format!("{key}{ENTRY_SUFFIX}"))
     }
 
     /// Refuses a directory that others may have written to. One that is not there is made when something is first kept.
@@ -68,15 +68,15 @@ impl Directory {
     }
 
     /// A file to write an entry of `bytes` bytes to; `None` if it is not to be kept.
-    pub(super) fn part(&self, bytes: u64) -> io::Result<Option<NamedTempFile>> {
+    pub(super) fn temp_file(&self, bytes: u64) -> io::Result<Option<NamedTempFile>> {
         if bytes > self.size {
             return Ok(None);
         }
         make(&self.path)?;
-        self.sweep(self.size - bytes);
+        self.evict(self.size - bytes);
         let part = tempfile::Builder::new()
-            .prefix(PART_BEGINS)
-            .suffix(PART_ENDS)
+            .prefix(TEMP_PREFIX)
+            .suffix(TEMP_SUFFIX)
             .tempfile_in(&self.path)?;
         Ok(Some(part))
     }
@@ -88,7 +88,7 @@ impl Directory {
 
     /// Deletes the entries that were not used for longest until all have no more than `size` bytes, and parts that nobody
     /// writes any more. Others may do the same at the same time; who has read an entry does not need its file.
-    fn sweep(&self, size: u64) {
+    fn evict(&self, size: u64) {
         let Ok(files) = fs::read_dir(&self.path) else { return };
         let mut entries = Vec::new();
         for file in files.flatten() {
@@ -99,7 +99,7 @@ impl Directory {
             let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             if is_entry(&name) {
                 entries.push((modified, metadata.len(), file.path()));
-            } else if is_part(&name) && modified.elapsed().is_ok_and(|age| age > ABANDONED) {
+            } else if is_part(&name) && modified.elapsed().is_ok_and(|age| age > STALE_AFTER) {
                 let _ = fs::remove_file(file.path());
             }
         }
@@ -119,21 +119,21 @@ impl Directory {
 /// What `megabytes` come to; the default where it is not set.
 fn size_of(megabytes: Option<&str>) -> u64 {
     let Some(set) = megabytes.map(str::trim).filter(|set| !set.is_empty()) else {
-        return SIZE;
+        return DEFAULT_MAX_BYTES;
     };
     match set.parse::<u64>() {
         Ok(megabytes) => megabytes.saturating_mul(1_000_000),
         Err(_) => {
             let line = format!("{SIZE_VARIABLE} is \"{set}\", which is no number of megabytes: it is not heeded");
-            note(LogLevel::Warning, &line);
-            SIZE
+            log(LogLevel::Warning, &line);
+            DEFAULT_MAX_BYTES
         }
     }
 }
 
 /// `nemostt/graphs` in the user's directory of caches, by the XDG Base Directory Specification: a path that is relative counts
 /// as none.
-fn standard(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+fn default_path(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
     let caches = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute());
@@ -151,25 +151,25 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 fn is_entry(name: &std::ffi::OsStr) -> bool {
-    let key = name.to_str().and_then(|name| name.strip_suffix(ENTRY));
+    let key = name.to_str().and_then(|name| name.strip_suffix(ENTRY_SUFFIX));
     key.is_some_and(|key| key.len() == DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 fn is_part(name: &std::ffi::OsStr) -> bool {
     let name = name.to_str().unwrap_or_default();
-    name.starts_with(PART_BEGINS) && name.ends_with(PART_ENDS)
+    name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn directory(path: &Path, size: u64) -> Directory {
-        Directory::of(&CacheDirectory::At(path.into()), Some(size)).unwrap()
+    fn directory(path: &Path, size: u64) -> CacheDir {
+        CacheDir::of(&CacheDirectory::At(path.into()), Some(size)).unwrap()
     }
 
     /// An entry of `bytes` bytes that was used `age` seconds ago.
-    fn entry(directory: &Directory, digit: char, bytes: usize, age: u64) -> PathBuf {
+    fn entry(directory: &CacheDir, digit: char, bytes: usize, age: u64) -> PathBuf {
         let path = directory.entry(&digit.to_string().repeat(DIGITS));
         fs::write(&path, vec![0; bytes]).unwrap();
         old(&path, age);
@@ -185,7 +185,7 @@ mod tests {
     fn the_standard_directory_is_where_xdg_has_it() {
         let of = |variable: Option<&str>, home: Option<&str>| {
             let variable = variable.map(OsString::from);
-            let found = standard(
+            let found = default_path(
                 |name| variable.clone().filter(|_| name == "XDG_CACHE_HOME"),
                 home.map(PathBuf::from),
             );
@@ -198,12 +198,17 @@ mod tests {
             assert_eq!(of(variable, None), None);
             assert_eq!(of(variable, Some("")), None);
         }
-        assert_eq!(Directory::of(&CacheDirectory::Off, None), None);
+        assert_eq!(CacheDir::of(&CacheDirectory::Off, None), None);
     }
 
     #[test]
     fn the_size_is_in_megabytes() {
-        for (set, size) in [(None, SIZE), (Some(""), SIZE), (Some("much"), SIZE), (Some("-1"), SIZE)] {
+        for (set, size) in [
+            (None, DEFAULT_MAX_BYTES),
+            (Some(""), DEFAULT_MAX_BYTES),
+            (Some("much"), DEFAULT_MAX_BYTES),
+            (Some("-1"), DEFAULT_MAX_BYTES),
+        ] {
             assert_eq!(size_of(set), size, "{set:?}");
         }
         assert_eq!(size_of(Some(" 500 ")), 500_000_000);
@@ -217,7 +222,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("nemostt/graphs");
-        let part = directory(&path, 100).part(10).unwrap().unwrap();
+        let part = directory(&path, 100).temp_file(10).unwrap().unwrap();
         assert!(part.path().starts_with(&path));
         for made in [path.as_path(), path.parent().unwrap()] {
             assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
@@ -231,7 +236,7 @@ mod tests {
         let ages = [('a', 10), ('b', 30), ('c', 20), ('d', 40)];
         let [a, b, c, d] = ages.map(|(digit, age)| entry(&directory, digit, 30, age));
         directory.touch(&File::options().write(true).open(&d).unwrap());
-        let _part = directory.part(40).unwrap().unwrap();
+        let _part = directory.temp_file(40).unwrap().unwrap();
         assert!(a.exists() && d.exists());
         assert!(!b.exists() && !c.exists());
     }
@@ -241,7 +246,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = directory(place.path(), 100);
         let other = entry(&directory, 'a', 30, 10);
-        assert!(directory.part(101).unwrap().is_none());
+        assert!(directory.temp_file(101).unwrap().is_none());
         assert!(other.exists(), "nothing goes for it");
     }
 
@@ -258,8 +263,8 @@ mod tests {
         let [fresh, abandoned] = ["nemostt-abc.part", "nemostt-def.part"].map(|name| place.path().join(name));
         fs::write(&fresh, []).unwrap();
         fs::write(&abandoned, []).unwrap();
-        old(&abandoned, 2 * ABANDONED.as_secs());
-        let _part = directory.part(10).unwrap().unwrap();
+        old(&abandoned, 2 * STALE_AFTER.as_secs());
+        let _part = directory.temp_file(10).unwrap().unwrap();
         assert!(names.iter().all(|name| place.path().join(name).exists()));
         assert!(fresh.exists() && !abandoned.exists());
     }

@@ -7,7 +7,7 @@
 //! | 8 | [`MAGIC`] with the version of this format |
 //! | 8 | length of the head, little endian |
 //! | 32 | BLAKE3 of the head |
-//! | … | the head, JSON: see [`Head`] |
+//! | … | the head, JSON: see [`EntryHeader`] |
 //! | … | the parts, one behind the other: graph, its weights, bias and scales of our products' columns, their panels |
 //!
 //! The head holds a hash of each few megabytes of the parts, so threads can read and check them where they stay.
@@ -24,13 +24,13 @@ use blake3::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    parallel_io::{self, PIECE, each, read_checked},
+    parallel_io::{self, CHUNK_BYTES, parallel_map, read_checked},
     trust,
 };
 use crate::{
-    graph::{Encoded, Graph, Precision, State, fill_shared},
+    graph::{Encoded, Graph, Precision, StateSpec, fill_shared},
     kernels::gemm::{PackedWeights, PackedWeightsHeader},
-    model::compile::Prepared,
+    model::compile::CompiledEncoder,
     regular_file,
 };
 
@@ -39,31 +39,31 @@ const MAGIC: [u8; 8] = *b"nemostt\x01";
 const PREFIX: usize = MAGIC.len() + size_of::<u64>() + blake3::OUT_LEN;
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct EntryHeader {
     /// The entry's name: a file that was given another one is no entry.
     key: String,
-    states: Vec<State>,
+    states: Vec<StateSpec>,
     width: Option<usize>,
     precision: Precision,
     /// See [`Encoded::weights`].
     weights: usize,
     has_our_operations: bool,
     products: Vec<PackedWeightsHeader>,
-    graph: Part,
-    graph_weights: Part,
-    columns: Part,
-    panels: Part,
+    graph: Section,
+    graph_weights: Section,
+    columns: Section,
+    panels: Section,
 }
 
 /// Length and hash of each piece of a part.
 #[derive(Serialize, Deserialize)]
-struct Part(Vec<(usize, String)>);
+struct Section(Vec<(usize, String)>);
 
-impl Part {
+impl Section {
     /// What `slices` are together.
     fn of(slices: &[&[u8]]) -> io::Result<Self> {
-        let pieces: Vec<&[u8]> = slices.iter().flat_map(|slice| slice.chunks(PIECE)).collect();
-        let pieces = each(pieces, |piece| {
+        let pieces: Vec<&[u8]> = slices.iter().flat_map(|slice| slice.chunks(CHUNK_BYTES)).collect();
+        let pieces = parallel_map(pieces, |piece| {
             Ok((piece.len(), blake3::hash(piece).to_hex().to_string()))
         })?;
         Ok(Self(pieces))
@@ -88,18 +88,18 @@ impl Part {
             pieces.push((piece, start, hash));
             start += *length as u64;
         }
-        each(pieces, |(piece, start, hash)| read_checked(file, piece, start, hash)).map(drop)
+        parallel_map(pieces, |(piece, start, hash)| read_checked(file, piece, start, hash)).map(drop)
     }
 
     fn read_vec(&self, file: &File, offset: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = zeros(self.length()?)?;
+        let mut bytes = zeroed(self.length()?)?;
         self.read(file, offset, &mut bytes)?;
         Ok(bytes)
     }
 }
 
 /// As many zeros, or an error.
-fn zeros(length: usize) -> io::Result<Vec<u8>> {
+fn zeroed(length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length)?;
     bytes.resize(length, 0);
@@ -107,20 +107,20 @@ fn zeros(length: usize) -> io::Result<Vec<u8>> {
 }
 
 /// An entry that is about to be written.
-pub(super) struct Entry<'a> {
+pub(super) struct EntryWriter<'a> {
     head: Vec<u8>,
     parts: Vec<Cow<'a, [u8]>>,
 }
 
-impl<'a> Entry<'a> {
-    pub(super) fn new(key: &str, prepared: &'a Prepared) -> io::Result<Self> {
+impl<'a> EntryWriter<'a> {
+    pub(super) fn new(key: &str, prepared: &'a CompiledEncoder) -> io::Result<Self> {
         let encoded = &prepared.encoded;
         let compact = encoded.compact()?;
         let products = || encoded.products.iter();
         let columns: Vec<&[u8]> = products().flat_map(|product| product.column_bytes()).collect();
         let columns = columns.concat();
         let panels: Vec<&[u8]> = products().map(|product| product.panel_bytes()).collect();
-        let head = Head {
+        let head = EntryHeader {
             key: key.into(),
             states: prepared.states.clone(),
             width: prepared.width,
@@ -128,10 +128,10 @@ impl<'a> Entry<'a> {
             weights: encoded.weights,
             has_our_operations: encoded.has_our_operations,
             products: encoded.products.iter().map(|product| product.header()).collect(),
-            graph: Part::of(&[&compact.model])?,
-            graph_weights: Part::of(&compact.weights)?,
-            columns: Part::of(&[&columns])?,
-            panels: Part::of(&panels)?,
+            graph: Section::of(&[&compact.model])?,
+            graph_weights: Section::of(&compact.weights)?,
+            columns: Section::of(&[&columns])?,
+            panels: Section::of(&panels)?,
         };
         let weights = compact.weights.into_iter().map(Cow::Borrowed);
         let parts = [Cow::Owned(compact.model)].into_iter().chain(weights);
@@ -162,7 +162,7 @@ impl<'a> Entry<'a> {
 /// # Errors
 /// `InvalidData` or `UnexpectedEof` where it is damaged or others may have written to it, `InvalidInput` where it is not a
 /// regular file; the system's.
-pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared, File)> {
+pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(CompiledEncoder, File)> {
     let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
     trust::check(&file.metadata()?)?;
     let mut prefix = [0; PREFIX];
@@ -178,13 +178,13 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared
         .filter(|&start| start <= length);
     let start = start.ok_or_else(|| damaged("it is too short"))?;
     let hash = Hash::from_slice(hash).map_err(|_| damaged("a hash is none"))?;
-    let mut head = zeros(head_length as usize)?;
+    let mut head = zeroed(head_length as usize)?;
     read_checked(&file, &mut head, PREFIX as u64, hash)?;
-    let head: Head = serde_json::from_slice(&head)?;
+    let head: EntryHeader = serde_json::from_slice(&head)?;
     if head.key != key {
         return Err(damaged("it is of another graph"));
     }
-    if head.width != Some(width) || !are_sound(&head.states) {
+    if head.width != Some(width) || !are_valid(&head.states) {
         return Err(damaged("what a stream remembers has sizes that make no sense"));
     }
     let mut places = [0; 4];
@@ -210,7 +210,7 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared
         head.panels.read(&file, places[3], room)
     })?;
     let products = products.into_iter().map(Arc::new).collect();
-    let prepared = Prepared {
+    let prepared = CompiledEncoder {
         encoded: Encoded::from_compact(model, weights, products, head.weights, head.has_our_operations),
         states: head.states,
         width: head.width,
@@ -220,11 +220,11 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Prepared
 }
 
 /// Most values of one state: a hundred times the largest cache of the largest model of this family.
-const MOST_VALUES: usize = 1 << 28;
+const MAX_STATE_ELEMENTS: usize = 1 << 28;
 
 /// Whether tensors can be made of `states`, and rows be added where that is asked for.
-fn are_sound(states: &[State]) -> bool {
-    let values = |state: &State| {
+fn are_valid(states: &[StateSpec]) -> bool {
+    let values = |state: &StateSpec| {
         let sizes = state.dims.iter().copied();
         sizes
             .filter(|&size| size > 0 || state.new_rows.is_none())
@@ -234,7 +234,7 @@ fn are_sound(states: &[State]) -> bool {
         .iter()
         .map(values)
         .try_fold(0_usize, |all, values| all.checked_add(values?));
-    all.is_some_and(|all| all <= MOST_VALUES)
+    all.is_some_and(|all| all <= MAX_STATE_ELEMENTS)
         && states.iter().all(|state| match (state.new_rows, &state.dims[..]) {
             (None, _) => !state.is_ring,
             (Some(new), [.., rows, width]) => (1..=*rows).contains(&new) && *width > 0 && !state.dims.contains(&0),

@@ -6,10 +6,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::format::{self, Entry};
+use super::format::{self, EntryWriter};
 use crate::{
-    graph::{Part, Precision, Streaming, adapt, fuzzing, plan},
-    model::compile::Prepared,
+    graph::{Component, Precision, StreamingConfig, fuzzing, import, specialize},
+    model::compile::CompiledEncoder,
 };
 
 /// Of all entries of the corpus.
@@ -46,7 +46,7 @@ fn start(bytes: &[u8]) {
         }
     }
     // What was read can be written, and is then the same.
-    let again = Entry::new(KEY, &prepared).expect("it was read");
+    let again = EntryWriter::new(KEY, &prepared).expect("it was read");
     let mut written = Vec::new();
     again.write(&mut written).expect("there is memory");
     assert_eq!(written.len() as u64, again.length());
@@ -88,20 +88,20 @@ fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
 /// What the cache would keep of the first graph in `model`, with the weights of the corpus: an encoder, or what goes behind it of
 /// a joint. `None` where it is neither.
 pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
-    let prepared = match adapt(fuzzing::read(model.into())?).ok()?.1 {
-        Part::Encoder(mut graph, _) => {
-            let streaming = Streaming::read(&graph).ok()?;
-            let plan = plan(&mut graph, &streaming, 0).ok()?;
+    let prepared = match import(fuzzing::read(model.into())?).ok()?.1 {
+        Component::Encoder(mut graph, _) => {
+            let streaming = StreamingConfig::read(&graph).ok()?;
+            let plan = specialize(&mut graph, &streaming, 0).ok()?;
             graph.fuse();
-            graph.pack_products().ok()?;
-            Prepared {
+            graph.prepack_matmuls().ok()?;
+            CompiledEncoder {
                 encoded: graph.encode(),
                 states: plan.states,
                 width: Some(plan.width),
                 precision: Precision::Fp32,
             }
         }
-        Part::Transducer(graphs) => Prepared {
+        Component::Transducer(graphs) => CompiledEncoder {
             encoded: fuzzing::halves(&graphs.joint)?.1?.encode(),
             states: Vec::new(),
             width: Some(1),
@@ -110,6 +110,6 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     };
     let mut bytes = Vec::new();
-    Entry::new(KEY, &prepared).ok()?.write(&mut bytes).ok()?;
+    EntryWriter::new(KEY, &prepared).ok()?.write(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// What the key hashes, besides the files.
-pub(super) fn circumstances(lookahead: usize, options: &Options) -> String {
+pub(super) fn key_inputs(lookahead: usize, options: &Options) -> String {
     // `threads` is no part of it, nor is the release of ONNX Runtime: it gets the graph as it is before its own work on it.
     let precision = match options.precision {
-        PrecisionChoice::Int8 => match Bits::of_this_processor() {
+        PrecisionChoice::Int8 => match Bits::detect() {
             Bits::Seven => "int8 with 7 bits",
             Bits::Eight => "int8",
         },
@@ -33,12 +33,12 @@ pub(super) fn circumstances(lookahead: usize, options: &Options) -> String {
 }
 
 /// The key of a graph in `files`.
-pub(super) fn key(files: &[Hash], circumstances: &str) -> String {
+pub(super) fn key(files: &[Hash], key_inputs: &str) -> String {
     let mut hasher = Hasher::new();
     for file in files {
         hasher.update(file.as_bytes());
     }
-    hasher.update(circumstances.as_bytes());
+    hasher.update(key_inputs.as_bytes());
     hasher.finalize().to_hex().to_string()
 }
 
@@ -53,7 +53,7 @@ mod tests {
             precision: PrecisionChoice::Int8,
             ..Default::default()
         };
-        let of = |lookahead, options: &Options| circumstances(lookahead, options);
+        let of = |lookahead, options: &Options| key_inputs(lookahead, options);
         let keys = [
             key(&files, &of(1, &Options::default())),
             key(&files, &of(13, &Options::default())),

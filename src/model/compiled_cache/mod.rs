@@ -5,7 +5,7 @@
 //! An entry is named by what it was made of ([`key`]), so a model that was moved finds it and one that was changed does not.
 //! It holds the graph as ONNX Runtime gets it, not as ONNX Runtime optimises it: a second start then runs what the first one
 //! ran, and nothing depends on how that writes graphs (`docs/performance.md`). With an entry the model's own file is hashed,
-//! but not kept in memory ([`crate::graph::skim`]).
+//! but not kept in memory ([`crate::graph::lazy_load`]).
 //!
 //! A directory or an entry that another user may have written to is not used ([`trust`]), and what is read is checked as a model
 //! is.
@@ -22,16 +22,16 @@ mod trust;
 
 use std::{io, path::PathBuf};
 
-use eviction::Directory;
-use format::Entry;
+use eviction::CacheDir;
+use format::EntryWriter;
 use tempfile::NamedTempFile;
 
 use super::{
-    compile::Prepared,
-    custom_op_policy::may_be_ours,
-    directory::Unread,
+    compile::CompiledEncoder,
+    custom_op_policy::use_custom_ops,
+    directory::LazyWeights,
     options::{Device, GraphOptimization, Options, PrecisionChoice},
-    runtime::{LogLevel, device_of, note},
+    runtime::{LogLevel, device_of, log},
 };
 use crate::{
     error::{Error, Result},
@@ -39,22 +39,22 @@ use crate::{
 };
 
 /// Bytes of the files from which on a model may be worth an entry; `None` where there is no cache.
-pub(super) fn worth_from(options: &Options) -> Option<u64> {
+pub(super) fn min_model_size(options: &Options) -> Option<u64> {
     let may_be = options.graph_optimization == GraphOptimization::All;
-    Directory::of(&options.cache.directory, options.cache.size).filter(|_| may_be)?;
+    CacheDir::of(&options.cache.directory, options.cache.size).filter(|_| may_be)?;
     Some(options.cache.smallest)
 }
 
 /// The place of one encoder in the cache.
-pub(super) struct Slot {
+pub(super) struct CacheEntry {
     /// Of the model, for the log.
     name: String,
-    directory: Directory,
-    circumstances: String,
+    directory: CacheDir,
+    key_inputs: String,
     key: String,
 }
 
-impl Slot {
+impl CacheEntry {
     /// The place of the encoder in the files of `unread`, whose graph is `graph` but for its weights; `None` where there is no
     /// cache, or what it saves is less than reading it takes.
     ///
@@ -63,20 +63,20 @@ impl Slot {
     pub(super) fn of(
         name: &str,
         graph: &Graph,
-        unread: &Unread,
+        unread: &LazyWeights,
         lookahead: usize,
         options: &Options,
     ) -> Result<Option<Self>> {
         let made_int8 = options.precision == PrecisionChoice::Int8 && device_of(options)? == Device::Cpu;
-        if graph.precision() != Precision::Fp32 || !(made_int8 || may_be_ours(options)?) {
+        if graph.precision() != Precision::Fp32 || !(made_int8 || use_custom_ops(options)?) {
             return Ok(None);
         }
-        let Some(directory) = Directory::of(&options.cache.directory, options.cache.size) else {
+        let Some(directory) = CacheDir::of(&options.cache.directory, options.cache.size) else {
             return Ok(None);
         };
         if let Err(error) = directory.check() {
             let line = format!("{name} is not looked for in the cache, nor kept there: {error}");
-            note(LogLevel::Warning, &line);
+            log(LogLevel::Warning, &line);
             return Ok(None);
         }
         let hashes: io::Result<Vec<_>> = unread
@@ -86,16 +86,16 @@ impl Slot {
             .collect();
         Ok(match hashes {
             Ok(hashes) => {
-                let circumstances = key::circumstances(lookahead, options);
+                let key_inputs = key::key_inputs(lookahead, options);
                 Some(Self {
                     name: name.into(),
                     directory,
-                    key: key::key(&hashes, &circumstances),
-                    circumstances,
+                    key: key::key(&hashes, &key_inputs),
+                    key_inputs,
                 })
             }
             Err(error) => {
-                note(
+                log(
                     LogLevel::Info,
                     &format!("{name} is not looked for in the cache: {error}"),
                 );
@@ -105,7 +105,7 @@ impl Slot {
     }
 
     /// What was prepared before, for windows of `width` mel frames.
-    pub(super) fn read(&self, width: usize) -> Option<Prepared> {
+    pub(super) fn read(&self, width: usize) -> Option<CompiledEncoder> {
         let path = self.path();
         match format::read(&path, &self.key, width) {
             Ok((prepared, file)) => {
@@ -130,18 +130,18 @@ impl Slot {
             .iter()
             .map(|file| parallel_io::hash_of_bytes(file))
             .collect();
-        key::key(&hashes, &self.circumstances) == self.key
+        key::key(&hashes, &self.key_inputs) == self.key
     }
 
-    /// Writes `prepared`, which nobody finds until it is [published](Pending::publish).
-    pub(super) fn write(&self, prepared: &Prepared) -> Option<Pending> {
+    /// Writes `prepared`, which nobody finds until it is [published](PendingEntry::commit).
+    pub(super) fn write(&self, prepared: &CompiledEncoder) -> Option<PendingEntry> {
         let written = || {
-            let entry = Entry::new(&self.key, prepared)?;
-            let Some(mut part) = self.directory.part(entry.length())? else {
+            let entry = EntryWriter::new(&self.key, prepared)?;
+            let Some(mut part) = self.directory.temp_file(entry.length())? else {
                 return Ok(None);
             };
             entry.write(part.as_file_mut())?;
-            Ok::<_, io::Error>(Some(Pending {
+            Ok::<_, io::Error>(Some(PendingEntry {
                 part,
                 path: self.path(),
             }))
@@ -171,22 +171,22 @@ impl Slot {
     }
 
     fn log(&self, what: &str) {
-        note(LogLevel::Info, &format!("{} {what}", self.name));
+        log(LogLevel::Info, &format!("{} {what}", self.name));
     }
 }
 
 /// An entry that was written under another name.
-pub(super) struct Pending {
+pub(super) struct PendingEntry {
     part: NamedTempFile,
     path: PathBuf,
 }
 
-impl Pending {
+impl PendingEntry {
     /// Gives it its name: it was seen to run.
-    pub(super) fn publish(self) {
+    pub(super) fn commit(self) {
         let path = self.path.display();
         if let Err(error) = self.part.persist(&self.path) {
-            note(LogLevel::Info, &format!("{path} is not kept: {error}"));
+            log(LogLevel::Info, &format!("{path} is not kept: {error}"));
         }
     }
 }

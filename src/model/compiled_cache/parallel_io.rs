@@ -15,20 +15,20 @@ use blake3::{Hash, Hasher};
 use crate::regular_file;
 
 /// Bytes that one thread reads or hashes in one go.
-pub(super) const PIECE: usize = 8 << 20;
+pub(super) const CHUNK_BYTES: usize = 8 << 20;
 /// More threads do not read faster.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 /// Bytes that are hashed while they are in the processor's cache.
 const BLOCK: usize = 128 << 10;
 
 /// Hash of a file, whatever it is called.
 pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
     let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
-    let starts: Vec<u64> = (0..length).step_by(PIECE).collect();
-    let hashes = each(starts, |start| {
+    let starts: Vec<u64> = (0..length).step_by(CHUNK_BYTES).collect();
+    let hashes = parallel_map(starts, |start| {
         let mut hasher = Hasher::new();
         let mut block = vec![0; BLOCK];
-        let end = length.min(start + PIECE as u64);
+        let end = length.min(start + CHUNK_BYTES as u64);
         for at in (start..end).step_by(BLOCK) {
             let block = &mut block[..(end - at).min(BLOCK as u64) as usize];
             read_at(&file, block, at)?;
@@ -36,17 +36,17 @@ pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
         }
         Ok(hasher.finalize())
     })?;
-    Ok(joined(length, &hashes))
+    Ok(root_hash(length, &hashes))
 }
 
 /// As [`hash_of_file`], of a file in memory.
 pub(super) fn hash_of_bytes(bytes: &[u8]) -> Hash {
     // Nothing can fail.
-    let hashes = each(bytes.chunks(PIECE).collect(), |piece| Ok(blake3::hash(piece)));
-    joined(bytes.len() as u64, &hashes.unwrap_or_default())
+    let hashes = parallel_map(bytes.chunks(CHUNK_BYTES).collect(), |piece| Ok(blake3::hash(piece)));
+    root_hash(bytes.len() as u64, &hashes.unwrap_or_default())
 }
 
-fn joined(length: u64, pieces: &[Hash]) -> Hash {
+fn root_hash(length: u64, pieces: &[Hash]) -> Hash {
     let mut hasher = Hasher::new();
     hasher.update(&length.to_le_bytes());
     for piece in pieces {
@@ -74,8 +74,11 @@ pub(super) fn read_checked(file: &File, room: &mut [u8], offset: u64, expected: 
 ///
 /// # Errors
 /// One of those that `work` gave.
-pub(super) fn each<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> io::Result<T> + Sync) -> io::Result<Vec<T>> {
-    let threads = available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+pub(super) fn parallel_map<I: Send, T: Send>(
+    items: Vec<I>,
+    work: impl Fn(I) -> io::Result<T> + Sync,
+) -> io::Result<Vec<T>> {
+    let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let threads = threads.min(items.len()).max(1);
     let mut done: Vec<Option<io::Result<T>>> = items.iter().map(|_| None).collect();
     let todo = Mutex::new(items.into_iter().zip(&mut done));
@@ -129,7 +132,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut hashes = Vec::new();
-        for length in [0, 1, BLOCK, PIECE - 1, PIECE, 2 * PIECE + BLOCK + 7] {
+        for length in [0, 1, BLOCK, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + BLOCK + 7] {
             let bytes: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
             std::fs::write(&path, &bytes).unwrap();
             let hash = hash_of_file(&path).unwrap();
@@ -146,13 +149,13 @@ mod tests {
 
     #[test]
     fn results_come_in_order_and_errors_come() {
-        let doubled = each((0..1000).collect(), |i| Ok(2 * i)).unwrap();
+        let doubled = parallel_map((0..1000).collect(), |i| Ok(2 * i)).unwrap();
         assert_eq!(doubled, (0..1000).map(|i| 2 * i).collect::<Vec<_>>());
         let odd = |i: usize| match i {
             501 => Err(io::Error::other("odd")),
             _ => Ok(()),
         };
-        assert_eq!(each((0..1000).collect(), odd).unwrap_err().to_string(), "odd");
-        assert!(each(Vec::new(), |_: ()| Ok(())).unwrap().is_empty());
+        assert_eq!(parallel_map((0..1000).collect(), odd).unwrap_err().to_string(), "odd");
+        assert!(parallel_map(Vec::new(), |_: ()| Ok(())).unwrap().is_empty());
     }
 }

@@ -53,15 +53,15 @@ impl Commit {
 
 /// Loads `model`, which ends early when it is cancelled.
 pub(super) fn load(builder: &mut SessionBuilder, model: &[u8], cancellation: &Cancellation) -> ort::Result<Session> {
-    let _under_way = UnderWay::begin(builder.ptr_mut(), cancellation);
+    let _under_way = LoadGuard::begin(builder.ptr_mut(), cancellation);
     builder.commit_from_memory(model)
 }
 
 /// A graph is being loaded with these options, which must live, as long as this lives. Nobody but [`load`] may have one: it
 /// must be dropped.
-struct UnderWay(*mut OrtSessionOptions);
+struct LoadGuard(*mut OrtSessionOptions);
 
-impl UnderWay {
+impl LoadGuard {
     fn begin(options: *mut OrtSessionOptions, cancellation: &Cancellation) -> Self {
         let mut commits = lock(&COMMITS);
         commits.push(Commit {
@@ -74,7 +74,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         lock(&COMMITS).retain(|commit| commit.options != self.0);
     }

@@ -9,7 +9,7 @@ use std::{
 
 use ort::{environment::Environment, session::Session, value::Tensor};
 
-use super::{LOGGER, commits, exit, failed, log, telemetry};
+use super::{LOGGER, commits, exit, failed, forward_log, telemetry};
 use crate::{
     error::{Error, Result},
     memory_guard,
@@ -36,7 +36,7 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
     }
     exit::guard_thread();
     exit::begin();
-    memory_guard::ask_for(memory_guard::LIBRARY, "load ONNX Runtime")?;
+    memory_guard::check_bytes(memory_guard::LIBRARY, "load ONNX Runtime")?;
     telemetry::disable();
     let mut reason = String::new();
     let candidates = candidates(directories);
@@ -44,10 +44,10 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
         match ort::init_from(path) {
             Ok(builder) => {
                 exit::register();
-                memory_guard::ask_for(memory_guard::START, "start ONNX Runtime")?;
+                memory_guard::check_bytes(memory_guard::START, "start ONNX Runtime")?;
                 let mut builder = builder.with_name("nemostt").with_telemetry(false);
                 if LOGGER.get().is_some() {
-                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| log(level, message)));
+                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| forward_log(level, message)));
                 }
                 let environment = builder.build().map_err(|error| failed("start", error))?;
                 exit::register();

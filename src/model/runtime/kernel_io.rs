@@ -22,19 +22,19 @@ use ort::{
 };
 
 /// More axes than any tensor of an encoder has.
-pub(super) const MOST_AXES: usize = 8;
+pub(super) const MAX_RANK: usize = 8;
 
 /// Sizes of a tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    sizes: [i64; MOST_AXES],
+pub(super) struct TensorShape {
+    sizes: [i64; MAX_RANK],
     axes: usize,
 }
 
-impl Sizes {
+impl TensorShape {
     /// Those of `rows` rows of `width` values.
     pub(super) fn of_rows(rows: usize, width: usize) -> Self {
-        let mut sizes = [0; MOST_AXES];
+        let mut sizes = [0; MAX_RANK];
         sizes[..2].copy_from_slice(&[rows as i64, width as i64]);
         Self { sizes, axes: 2 }
     }
@@ -81,14 +81,14 @@ impl<'a> Tensors<'a> {
 
     /// Sizes and values of input `index`; an error where they are not float32, which ONNX Runtime checks of some operations
     /// only.
-    pub(super) fn input(&self, index: usize) -> ort::Result<(Sizes, &'a [f32])> {
+    pub(super) fn input(&self, index: usize) -> ort::Result<(TensorShape, &'a [f32])> {
         let (sizes, place) = self.input_place(index)?;
         // SAFETY: they last as long as the run, and no output is in the same place, as `of` demands.
         Ok((sizes, unsafe { &*place }))
     }
 
     /// As [`input`](Self::input), where an output may be in the same place.
-    pub(super) fn input_place(&self, index: usize) -> ort::Result<(Sizes, *const [f32])> {
+    pub(super) fn input_place(&self, index: usize) -> ort::Result<(TensorShape, *const [f32])> {
         let value = self.value(index)?;
         // SAFETY: it is a tensor that lives, of float32, which `sizes_of` sees to.
         let (sizes, start) = unsafe {
@@ -99,7 +99,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// The one value of input `index`; an error where it is not of int64.
-    pub(super) fn number(&self, index: usize) -> ort::Result<i64> {
+    pub(super) fn scalar(&self, index: usize) -> ort::Result<i64> {
         let value = self.value(index)?;
         // SAFETY: as for floats.
         let (sizes, start) = unsafe {
@@ -129,7 +129,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// Room for output `index`. They are asked for in their order: an error, if this one or one behind it was.
-    pub(super) fn output(&self, index: usize, sizes: Sizes) -> ort::Result<&'a mut [f32]> {
+    pub(super) fn output(&self, index: usize, sizes: TensorShape) -> ort::Result<&'a mut [f32]> {
         let place = self.output_place(index, sizes)?;
         // SAFETY: it lasts as long as the run, and nobody else has it: it is handed out once, and to a run that `of` demands
         // to be the only one.
@@ -137,7 +137,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// As [`output`](Self::output), where an input may be in the same place.
-    pub(super) fn output_place(&self, index: usize, sizes: Sizes) -> ort::Result<*mut [f32]> {
+    pub(super) fn output_place(&self, index: usize, sizes: TensorShape) -> ort::Result<*mut [f32]> {
         if index < self.next.replace(index + 1) {
             return Err(ort::Error::new("an operation asks for an output twice"));
         }
@@ -158,7 +158,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// Calls `work` with each number below `task_count` once, on the threads of the session. A panic in it is an error.
-    pub(super) fn for_each_piece<F: Fn(usize) + Sync>(&self, task_count: usize, work: F) -> ort::Result<()> {
+    pub(super) fn parallel_for<F: Fn(usize) + Sync>(&self, task_count: usize, work: F) -> ort::Result<()> {
         struct Pieces<F> {
             work: F,
             has_panicked: AtomicBool,
@@ -198,11 +198,11 @@ impl<'a> Tensors<'a> {
 ///
 /// # Safety
 /// `value` must be a value that lives.
-unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<Sizes> {
+unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<TensorShape> {
     let api = ort::api();
     let mut info: *mut OrtTensorTypeAndShapeInfo = null_mut();
-    let mut sizes = Sizes {
-        sizes: [0; MOST_AXES],
+    let mut sizes = TensorShape {
+        sizes: [0; MAX_RANK],
         axes: 0,
     };
     // SAFETY: the caller's promise; no more is written than there is room for.
@@ -218,7 +218,7 @@ unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<Sizes>
                     "an input of an operation is of another element type than it takes",
                 ));
             }
-            if sizes.axes > MOST_AXES {
+            if sizes.axes > MAX_RANK {
                 return Err(ort::Error::new("an input of an operation has too many axes"));
             }
             check((api.GetDimensions)(info, sizes.sizes.as_mut_ptr(), sizes.axes))

@@ -5,16 +5,16 @@
 
 use super::{
     super::{
-        constant::{Value, attribute, attribute_list},
-        net::{Index, Net},
+        constant::{Constant, attribute, attribute_list},
+        net::{DefUse, Net},
     },
-    Walk,
+    PatternMatcher,
 };
 use crate::graph::NodeProto;
 
 /// The operation. Inputs: values and gates \[frames, 2 · channels\], cache \[1, channels, left\]; constants: weights
 /// \[channels, 1, 1, left + 1\], bias \[channels\]. Outputs: \[frames, channels\], and the next cache.
-pub(crate) const CONVOLUTION: &str = "GatedConvolution";
+pub(crate) const GLU_DEPTHWISE_CONV: &str = "GluDepthwiseConv";
 
 /// Makes each such middle one operation, and gives their number.
 pub(super) fn fuse(net: &mut Net) -> usize {
@@ -22,14 +22,14 @@ pub(super) fn fuse(net: &mut Net) -> usize {
     let found: Vec<Found> = net.find_all(&index, find);
     for found in &found {
         for gone in [found.last, found.slice] {
-            net.retire(gone);
+            net.detach(gone);
         }
         let bias = match &found.bias {
             Some(bias) => bias.clone(),
-            None => net.add_value(&Value::from_floats(vec![found.channels], &vec![0.0; found.channels])),
+            None => net.add_value(&Constant::from_floats(vec![found.channels], &vec![0.0; found.channels])),
         };
         let inputs = [&found.rows, &found.cache, &found.weights, &bias].map(String::as_str);
-        super::add(net, CONVOLUTION, &[&found.output, &found.next], &inputs, &[]);
+        super::add(net, GLU_DEPTHWISE_CONV, &[&found.output, &found.next], &inputs, &[]);
     }
     found.len()
 }
@@ -48,8 +48,8 @@ struct Found {
     next: String,
 }
 
-fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
-    let walk = Walk { net, index };
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
+    let matcher = PatternMatcher { net, index };
     let conv = &net.nodes[number];
     let weights = conv.input.get(1)?;
     let &[channels, 1, 1, kernel] = net.shape(weights).filter(|_| net.is_constant(weights))? else {
@@ -58,13 +58,13 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
     if conv.op_type() != "Conv" || !is_plain(conv, channels) {
         return None;
     }
-    let joined = walk.made(&walk.made(&conv.input[0], "Reshape")?.input[0], "Concat")?;
+    let joined = matcher.produced_by(&matcher.produced_by(&conv.input[0], "Reshape")?.input[0], "Concat")?;
     let [cache, gated] = &joined.input[..] else { return None };
-    let gating = walk.made(gated, "Mul")?;
-    let (sigmoid, values) = walk.one_made(gating, "Sigmoid")?;
-    let split = walk.made(values, "Split")?;
-    let turned = walk.turned(&split.input[0], &[0, 2, 1])?;
-    let rows = walk.made(turned, "Reshape")?;
+    let gating = matcher.produced_by(gated, "Mul")?;
+    let (sigmoid, values) = matcher.operand_produced_by(gating, "Sigmoid")?;
+    let split = matcher.produced_by(values, "Split")?;
+    let turned = matcher.transpose_input(&split.input[0], &[0, 2, 1])?;
+    let rows = matcher.produced_by(turned, "Reshape")?;
     let &[1, frames, both] = &net.value(&rows.input[1])?.ints()?[..] else {
         return None;
     };
@@ -75,16 +75,16 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
         && attribute(split, "axis") == Some(1)
         && matches!(attribute(joined, "axis"), Some(-1 | 2))
         && net.shape(cache) == Some(&[1, channels, left])
-        && walk.varies(cache);
+        && matcher.depends_on_input(cache);
     if !right {
         return None;
     }
 
     // The next cache, and nothing else, is cut from the frames.
     let joined = &joined.output[0];
-    let [a, b] = index.users(joined) else { return None };
-    let mut users = [*a, *b].into_iter();
-    let slice = users.find(|&user| net.nodes.get(user).is_some_and(|node| node.op_type() == "Slice"))?;
+    let [a, b] = index.consumers(joined) else { return None };
+    let mut consumers = [*a, *b].into_iter();
+    let slice = consumers.find(|&user| net.nodes.get(user).is_some_and(|node| node.op_type() == "Slice"))?;
     let cut = &net.nodes[slice];
     let number = |input: usize| net.value(cut.input.get(input)?)?.int();
     let (start, end, axis) = (number(1)?, number(2)?, number(3)?);
@@ -92,9 +92,9 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
     let all = left as i64 + frames;
     let is_next = (start == frames || start == -(left as i64)) && end >= all && matches!(axis, -1 | 2) && step == 1;
 
-    let reshape = walk.taken(&conv.output[0], "Reshape")?;
-    let transpose = walk.taken(&net.nodes[reshape].output[0], "Transpose")?;
-    let last = walk.taken(&net.nodes[transpose].output[0], "Reshape")?;
+    let reshape = matcher.consumed_by(&conv.output[0], "Reshape")?;
+    let transpose = matcher.consumed_by(&net.nodes[reshape].output[0], "Transpose")?;
+    let last = matcher.consumed_by(&net.nodes[transpose].output[0], "Reshape")?;
     let sizes = net.value(&net.nodes[last].input[1])?.ints()?;
     let is_rows = sizes == [frames, channels as i64];
     let is_turned = attribute_list(&net.nodes[transpose], "perm")? == [0, 2, 1];

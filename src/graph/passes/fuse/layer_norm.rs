@@ -3,35 +3,35 @@
 //! Layer normalisations, with the gate that follows the one of a convolution module.
 
 use super::{
-    super::net::{Attribute, Index, Net},
-    Walk,
+    super::net::{Attribute, DefUse, Net},
+    PatternMatcher,
 };
 
 /// The operation. Input: rows of any number of axes; constants: scale and bias \[width\]. Output as the input. Attributes
-/// [`EPSILON`] and [`GATES`].
-pub(crate) const NORMALISATION: &str = "Normalisation";
+/// [`EPSILON`] and [`SILU`].
+pub(crate) const LAYER_NORM: &str = "LayerNorm";
 
 /// What is added to the variance.
 pub(crate) const EPSILON: &str = "epsilon";
 
 /// 1 where `x · sigmoid(x)` follows.
-pub(crate) const GATES: &str = "gates";
+pub(crate) const SILU: &str = "silu";
 
 /// What ONNX says it is where nothing is said.
-const USUAL_EPSILON: f32 = 1e-5;
+const DEFAULT_EPSILON: f32 = 1e-5;
 
 /// Makes each normalisation our operation, and gives their number.
 pub(super) fn fuse(net: &mut Net) -> usize {
     let index = net.index();
     let found: Vec<Found> = net.find_all(&index, find);
     for found in &found {
-        net.retire(found.last);
+        net.detach(found.last);
         let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).collect();
         let attributes = [
             (EPSILON, Attribute::Float(found.epsilon)),
-            (GATES, Attribute::Int(found.gates.into())),
+            (SILU, Attribute::Int(found.silu.into())),
         ];
-        super::add(net, NORMALISATION, &[&found.output], &inputs, &attributes);
+        super::add(net, LAYER_NORM, &[&found.output], &inputs, &attributes);
     }
     found.len()
 }
@@ -39,13 +39,13 @@ pub(super) fn fuse(net: &mut Net) -> usize {
 struct Found {
     inputs: Vec<String>,
     epsilon: f32,
-    gates: bool,
+    silu: bool,
     /// The node that gives `output`.
     last: usize,
     output: String,
 }
 
-fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
     let node = &net.nodes[number];
     let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
         return None;
@@ -59,24 +59,27 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
         return None;
     }
     let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon");
-    let walk = Walk { net, index };
-    let gate = gate(&walk, output);
-    let last = gate.unwrap_or(number);
+    let matcher = PatternMatcher { net, index };
+    let match_silu = match_silu(&matcher, output);
+    let last = match_silu.unwrap_or(number);
     Some(Found {
         inputs: [data, scale, bias].map(String::clone).into(),
-        epsilon: epsilon.map_or(USUAL_EPSILON, |attribute| attribute.f()),
-        gates: gate.is_some(),
+        epsilon: epsilon.map_or(DEFAULT_EPSILON, |attribute| attribute.f()),
+        silu: match_silu.is_some(),
         last,
         output: net.nodes[last].output[0].clone(),
     })
 }
 
 /// The node that gives `x · sigmoid(x)`, if nothing else is made of `x`.
-fn gate(walk: &Walk<'_>, x: &str) -> Option<usize> {
-    let &[a, b] = walk.index.users(x) else { return None };
-    let is_product = |&user: &usize| walk.net.nodes.get(user).is_some_and(|node| node.op_type() == "Mul");
+fn match_silu(matcher: &PatternMatcher<'_>, x: &str) -> Option<usize> {
+    let &[a, b] = matcher.index.consumers(x) else {
+        return None;
+    };
+    let is_product = |&user: &usize| matcher.net.nodes.get(user).is_some_and(|node| node.op_type() == "Mul");
     let product = [a, b].into_iter().find(is_product)?;
-    let (sigmoid, other) = walk.one_made(&walk.net.nodes[product], "Sigmoid")?;
-    let is_gate = other == x && sigmoid.input[0] == x && walk.taken(&sigmoid.output[0], "Mul") == Some(product);
+    let (sigmoid, other) = matcher.operand_produced_by(&matcher.net.nodes[product], "Sigmoid")?;
+    let is_gate =
+        other == x && sigmoid.input[0] == x && matcher.consumed_by(&sigmoid.output[0], "Mul") == Some(product);
     is_gate.then_some(product)
 }

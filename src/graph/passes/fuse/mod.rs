@@ -13,14 +13,14 @@ mod strided_conv;
 use std::collections::HashSet;
 
 pub(crate) use self::{
-    glu_depthwise_conv::CONVOLUTION,
-    layer_norm::{EPSILON, GATES, NORMALISATION},
-    rel_pos_attention::{ATTENTION, OLDEST_INPUT, SCALE},
-    strided_conv::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
+    glu_depthwise_conv::GLU_DEPTHWISE_CONV,
+    layer_norm::{EPSILON, LAYER_NORM, SILU},
+    rel_pos_attention::{REL_POS_ATTENTION, RING_HEAD_INPUT, SCALE},
+    strided_conv::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES},
 };
 use super::{
     constant::attribute_list,
-    net::{Attribute, Index, Net},
+    net::{Attribute, DefUse, Net},
 };
 use crate::graph::{Graph, NodeProto, prepack_matmul::DOMAIN};
 
@@ -29,23 +29,23 @@ impl Graph {
     /// normalisations ours. Gives how many there were of the first two.
     /// The graph, which must be planned, then runs only where those operations are known.
     pub(crate) fn fuse(&mut self) -> (usize, usize) {
-        let mut net = Net::take(self);
+        let mut net = Net::from_onnx(self);
         let subsampled = strided_conv::fuse(&mut net);
         let found = (rel_pos_attention::fuse(&mut net), glu_depthwise_conv::fuse(&mut net));
         let normalised = layer_norm::fuse(&mut net);
-        net.give_back(self);
+        net.into_onnx(self);
         if (found, normalised, subsampled) != ((0, 0), 0, false) {
-            self.import(DOMAIN);
+            self.import_domain(DOMAIN);
         }
         found
     }
 }
 
 impl Graph {
-    /// The caches of [`ATTENTION`]: inputs in which what is new goes where [`OLDEST_INPUT`] says.
-    pub(crate) fn rings(&self) -> HashSet<String> {
-        let attentions = self.nodes().iter().filter(|node| node.op_type() == ATTENTION);
-        let caches = attentions.flat_map(|node| rel_pos_attention::CACHES.map(|input| node.input.get(input)));
+    /// The caches of [`REL_POS_ATTENTION`]: inputs in which what is new goes where [`RING_HEAD_INPUT`] says.
+    pub(crate) fn ring_caches(&self) -> HashSet<String> {
+        let attentions = self.nodes().iter().filter(|node| node.op_type() == REL_POS_ATTENTION);
+        let caches = attentions.flat_map(|node| rel_pos_attention::CACHE_INPUTS.map(|input| node.input.get(input)));
         caches.flatten().cloned().collect()
     }
 }
@@ -60,41 +60,44 @@ fn add(net: &mut Net, operation: &str, outputs: &[&str], inputs: &[&str], attrib
 }
 
 /// Ways through a graph, node by node.
-struct Walk<'a> {
+struct PatternMatcher<'a> {
     net: &'a Net,
-    index: &'a Index,
+    index: &'a DefUse,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> PatternMatcher<'a> {
     /// The node that makes `name`, if it does `operation`.
-    fn made(&self, name: &str, operation: &str) -> Option<&'a NodeProto> {
-        let node = &self.net.nodes[self.index.maker(name)?];
+    fn produced_by(&self, name: &str, operation: &str) -> Option<&'a NodeProto> {
+        let node = &self.net.nodes[self.index.producer(name)?];
         (node.op_type() == operation).then_some(node)
     }
 
     /// The one node that takes `name`, if it does `operation`.
-    fn taken(&self, name: &str, operation: &str) -> Option<usize> {
-        let user = self.index.only_user(name)?;
+    fn consumed_by(&self, name: &str, operation: &str) -> Option<usize> {
+        let user = self.index.single_consumer(name)?;
         (self.net.nodes[user].op_type() == operation).then_some(user)
     }
 
     /// The one of two inputs that is made by `operation`, and the other one.
-    fn one_made(&self, node: &'a NodeProto, operation: &str) -> Option<(&'a NodeProto, &'a String)> {
+    fn operand_produced_by(&self, node: &'a NodeProto, operation: &str) -> Option<(&'a NodeProto, &'a String)> {
         let [a, b] = &node.input[..] else { return None };
-        let first = self.made(a, operation).map(|made| (made, b));
-        first.or_else(|| self.made(b, operation).map(|made| (made, a)))
+        let first = self.produced_by(a, operation).map(|made| (made, b));
+        first.or_else(|| self.produced_by(b, operation).map(|made| (made, a)))
     }
 
     /// What is turned by `axes` to `name`.
-    fn turned(&self, name: &str, axes: &[i64]) -> Option<&'a String> {
-        let node = self.made(name, "Transpose")?;
+    fn transpose_input(&self, name: &str, axes: &[i64]) -> Option<&'a String> {
+        let node = self.produced_by(name, "Transpose")?;
         (attribute_list(node, "perm")? == axes).then_some(&node.input[0])
     }
 
     /// Whether `name` depends on an input of the graph.
-    fn varies(&self, name: &str) -> bool {
-        match self.index.maker(name) {
-            Some(maker) => self.net.nodes[maker].input.iter().any(|input| self.varies(input)),
+    fn depends_on_input(&self, name: &str) -> bool {
+        match self.index.producer(name) {
+            Some(producer) => self.net.nodes[producer]
+                .input
+                .iter()
+                .any(|input| self.depends_on_input(input)),
             None => !self.net.is_constant(name),
         }
     }
@@ -103,7 +106,7 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Streaming, plan, read_file};
+    use crate::graph::{StreamingConfig, read_file, specialize};
 
     #[test]
     fn every_layer_is_found() {
@@ -115,8 +118,8 @@ mod tests {
         ] {
             let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
             let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-            let streaming = Streaming::read(&graph).unwrap();
-            plan(&mut graph, &streaming, lookahead).unwrap();
+            let streaming = StreamingConfig::read(&graph).unwrap();
+            specialize(&mut graph, &streaming, lookahead).unwrap();
             let (given, mut inputs) = (graph.outputs(), graph.inputs().len());
             assert_eq!(graph.fuse(), (streaming.layers, streaming.layers), "{path}");
             // What goes to a ring is as large as that.
@@ -129,12 +132,12 @@ mod tests {
             // And which row of the caches is the oldest.
             inputs += 1;
             assert_eq!(graph.inputs().len(), inputs);
-            assert_eq!(graph.rings().len(), 2 * streaming.layers);
+            assert_eq!(graph.ring_caches().len(), 2 * streaming.layers);
             let count = |operation: &str| graph.operations().filter(|&found| found == operation).count();
-            assert_eq!(count(ATTENTION), streaming.layers);
-            assert_eq!(count(CONVOLUTION), streaming.layers);
-            assert_eq!(count(NORMALISATION), 6 * streaming.layers);
-            assert_eq!((count(SUBSAMPLING), count("Conv")), (3, 0));
+            assert_eq!(count(REL_POS_ATTENTION), streaming.layers);
+            assert_eq!(count(GLU_DEPTHWISE_CONV), streaming.layers);
+            assert_eq!(count(LAYER_NORM), 6 * streaming.layers);
+            assert_eq!((count(STRIDED_CONV), count("Conv")), (3, 0));
             // Nothing is left of what they stand for.
             assert_eq!(
                 (count("Softmax"), count("Split"), count("Sigmoid")),

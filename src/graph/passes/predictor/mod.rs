@@ -14,8 +14,8 @@ mod unfold_lstm;
 
 use std::collections::HashMap;
 
-pub(crate) use self::unfold_lstm::LSTM_GATES;
-use super::{can_be_planned, net::Net};
+pub(crate) use self::unfold_lstm::LSTM_CELL;
+use super::{check_supported, net::Net};
 use crate::graph::{Graph, TransducerShape, prepack_matmul::DOMAIN};
 
 /// Rewrites `graph`, which is brought to the contract of [`TransducerGraphs`](crate::graph::TransducerGraphs), for calls
@@ -24,16 +24,16 @@ use crate::graph::{Graph, TransducerShape, prepack_matmul::DOMAIN};
 ///
 /// # Errors
 /// A sentence that says why nothing can be rewritten; `graph` is not usable then.
-pub fn plan_prediction(graph: &mut Graph, shape: &TransducerShape, ours: bool) -> Result<Vec<String>, String> {
-    can_be_planned(graph)?;
+pub fn specialize_predictor(graph: &mut Graph, shape: &TransducerShape, ours: bool) -> Result<Vec<String>, String> {
+    check_supported(graph)?;
     // A table twice, and weights once more as numbers, turned, and as bytes.
     let room = usize::try_from(graph.weights())
         .unwrap_or(usize::MAX)
         .saturating_mul(3 * size_of::<f32>());
     Vec::<u8>::new()
-        .try_reserve_exact(room.saturating_add(2 * unfold_lstm::LARGEST_TABLE))
+        .try_reserve_exact(room.saturating_add(2 * unfold_lstm::MAX_TABLE_BYTES))
         .map_err(|error| error.to_string())?;
-    let mut net = Net::take(graph);
+    let mut net = Net::from_onnx(graph);
     let states = [shape.layers, 1, shape.hidden];
     let inputs: [(&str, &[usize]); 3] = [
         ("targets", &[1, 1]),
@@ -44,46 +44,46 @@ pub fn plan_prediction(graph: &mut Graph, shape: &TransducerShape, ours: bool) -
         net.fix_input(name, dims)
             .ok_or_else(|| format!("it has no input {name}"))?;
     }
-    tidy(&mut net)?;
+    simplify(&mut net)?;
     let mut left: Vec<Vec<String>> = Vec::new();
-    let mut notes = Vec::new();
+    let mut diagnostics = Vec::new();
     let mut done = 0;
     let next = |net: &Net, left: &[Vec<String>]| {
         let is_next = |node: &crate::graph::NodeProto| node.op_type() == "LSTM" && !left.contains(&node.output);
         net.nodes.iter().position(is_next)
     };
     while let Some(number) = next(&net, &left) {
-        match unfold_lstm::unfold(&mut net, number, ours) {
+        match unfold_lstm::decompose_lstm(&mut net, number, ours) {
             Ok(()) => done += 1,
             Err(reason) => {
                 left.push(net.nodes[number].output.clone());
-                notes.push(format!("LSTM layer {} stays as it is: {reason}", done + left.len()));
+                diagnostics.push(format!("LSTM layer {} stays as it is: {reason}", done + left.len()));
             }
         }
-        tidy(&mut net)?;
+        simplify(&mut net)?;
     }
     if done == 0 {
-        notes.push("no layer of it is an LSTM in float32".into());
-        return Err(notes.swap_remove(0));
+        diagnostics.push("no layer of it is an LSTM in float32".into());
+        return Err(diagnostics.swap_remove(0));
     }
-    net.give_back(graph);
+    net.into_onnx(graph);
     if ours {
-        graph.import(DOMAIN);
+        graph.import_domain(DOMAIN);
     }
-    Ok(notes)
+    Ok(diagnostics)
 }
 
 /// Computes what is fixed, and takes out what only changes shapes back and forth.
-fn tidy(net: &mut Net) -> Result<(), String> {
+fn simplify(net: &mut Net) -> Result<(), String> {
     net.sort().ok_or("its nodes wait for each other in a circle")?;
     net.fold();
-    skip_detours(net);
+    remove_noop_chains(net);
     net.remove_dead();
     Ok(())
 }
 
 /// Lets who reads a tensor read an earlier one that has the same values in the same order and shape.
-fn skip_detours(net: &mut Net) {
+fn remove_noop_chains(net: &mut Net) {
     let mut sources: HashMap<String, String> = HashMap::new();
     for number in 0..net.nodes.len() {
         let node = &net.nodes[number];

@@ -3,9 +3,9 @@
 //! What becomes of graphs that differ from NeMo's. That the others give the same numbers is tested where graphs run
 //! (`model/transducer.rs`).
 
-use super::{super::constant::Value, super::net::Attribute, *};
+use super::{super::constant::Constant, super::net::Attribute, *};
 use crate::graph::{
-    NodeProto, Part, adapt,
+    Component, NodeProto, import,
     onnx::{AttributeProto, GraphProto, attribute_proto::AttributeType},
     read_file,
 };
@@ -13,7 +13,7 @@ use crate::graph::{
 fn export(path: &str) -> (Graph, TransducerShape) {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-    let Part::Transducer(graphs) = adapt(graph).unwrap().1 else {
+    let Component::Transducer(graphs) = import(graph).unwrap().1 else {
         panic!("{path} is a decoder and joint");
     };
     let shape = graphs.shape().unwrap();
@@ -24,8 +24,8 @@ fn export(path: &str) -> (Graph, TransducerShape) {
 fn planned(path: &str, change: impl FnOnce(&mut GraphProto)) -> (Result<Vec<String>, String>, Graph) {
     let (mut graph, shape) = export(path);
     change(&mut graph.graph);
-    let notes = plan_prediction(&mut graph, &shape, true);
-    (notes, graph)
+    let diagnostics = specialize_predictor(&mut graph, &shape, true);
+    (diagnostics, graph)
 }
 
 /// Why the export with one layer is left as it is after `change` of its LSTM.
@@ -51,8 +51,8 @@ fn text(name: &str, value: &'static str) -> AttributeProto {
 
 #[test]
 fn no_shape_changes_back_and_forth_are_left() {
-    let (notes, graph) = planned("assets/demo-model/decoder_joint-model.onnx", |_| {});
-    assert!(notes.unwrap().is_empty());
+    let (diagnostics, graph) = planned("assets/demo-model/decoder_joint-model.onnx", |_| {});
+    assert!(diagnostics.unwrap().is_empty());
     let moves = ["Cast", "LSTM", "Squeeze", "Transpose"];
     let left: Vec<&str> = graph
         .operations()
@@ -70,27 +70,27 @@ fn no_shape_changes_back_and_forth_are_left() {
 fn gates_are_one_operation_where_ours_may_be_used() {
     for ours in [true, false] {
         let (mut graph, shape) = export("assets/demo-model/decoder_joint-model.onnx");
-        plan_prediction(&mut graph, &shape, ours).unwrap();
+        specialize_predictor(&mut graph, &shape, ours).unwrap();
         let count = |wanted: &str| graph.operations().filter(|&operation| operation == wanted).count();
-        let (single, at_once) = (count("Sigmoid") + 2 * count("Split") + count("Tanh"), count(LSTM_GATES));
+        let (single, at_once) = (count("Sigmoid") + 2 * count("Split") + count("Tanh"), count(LSTM_CELL));
         assert_eq!((single, at_once), if ours { (0, 1) } else { (7, 0) });
     }
 }
 
 #[test]
 fn layers_behind_the_first_stay() {
-    let (notes, graph) = planned("tests/data/kinds/nemotron_en/decoder_joint-model.onnx", |_| {});
-    let notes = notes.unwrap();
+    let (diagnostics, graph) = planned("tests/data/kinds/nemotron_en/decoder_joint-model.onnx", |_| {});
+    let diagnostics = diagnostics.unwrap();
     assert!(
-        notes.len() == 1 && notes[0].starts_with("LSTM layer 2 stays as it is"),
-        "{notes:?}"
+        diagnostics.len() == 1 && diagnostics[0].starts_with("LSTM layer 2 stays as it is"),
+        "{diagnostics:?}"
     );
     assert_eq!(graph.operations().filter(|&operation| operation == "LSTM").count(), 1);
 }
 
 #[test]
 fn the_usual_attributes_may_be_given() {
-    let (notes, _) = planned("assets/demo-model/decoder_joint-model.onnx", |graph| {
+    let (diagnostics, _) = planned("assets/demo-model/decoder_joint-model.onnx", |graph| {
         let activations = AttributeProto {
             name: Some("activations".into()),
             strings: ["Sigmoid", "Tanh", "Tanh"].map(Into::into).into(),
@@ -104,7 +104,7 @@ fn the_usual_attributes_may_be_given() {
         ];
         lstm(graph).attribute.extend(usual);
     });
-    assert!(notes.unwrap().is_empty());
+    assert!(diagnostics.unwrap().is_empty());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn other_kinds_of_lstm_stay() {
 #[test]
 fn what_is_no_label_has_no_table() {
     // Something is done to the embedding.
-    let (notes, _) = planned("assets/demo-model/decoder_joint-model.onnx", |graph| {
+    let (diagnostics, _) = planned("assets/demo-model/decoder_joint-model.onnx", |graph| {
         let embedding = lstm(graph).input[0].clone();
         let at = graph.node.iter().position(|node| node.op_type() == "LSTM").unwrap();
         let mut relu = NodeProto {
@@ -152,24 +152,24 @@ fn what_is_no_label_has_no_table() {
         graph.node.insert(at, relu);
         lstm(graph).input[0] = "changed".into();
     });
-    let reason = notes.unwrap_err();
+    let reason = diagnostics.unwrap_err();
     assert!(reason.contains("no label"), "{reason}");
 }
 
 #[test]
 fn too_many_labels_have_no_table() {
     let (width, hidden) = (128, 128);
-    let most = unfold_lstm::LARGEST_TABLE / (16 * hidden);
+    let most = unfold_lstm::MAX_TABLE_BYTES / (16 * hidden);
     for labels in [most, most + 1] {
-        let (notes, _) = planned("assets/demo-model/decoder_joint-model.onnx", |graph| {
+        let (diagnostics, _) = planned("assets/demo-model/decoder_joint-model.onnx", |graph| {
             let gather = graph.node.iter().find(|node| node.op_type() == "Gather").unwrap();
             let name = gather.input[0].clone();
             let weight = graph.initializer.iter_mut().find(|weight| weight.name() == name);
-            *weight.unwrap() = Value::from_floats(vec![labels, width], &vec![0.5; labels * width]).to_tensor(&name);
+            *weight.unwrap() = Constant::from_floats(vec![labels, width], &vec![0.5; labels * width]).to_tensor(&name);
         });
         match labels > most {
-            false => assert!(notes.unwrap().is_empty()),
-            true => assert!(notes.unwrap_err().contains("would take 64 MB")),
+            false => assert!(diagnostics.unwrap().is_empty()),
+            true => assert!(diagnostics.unwrap_err().contains("would take 64 MB")),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{
     super::{
-        constant::{Value, attribute},
+        constant::{Constant, attribute},
         net::{Attribute, Net},
     },
     layer::Layer,
@@ -16,22 +16,22 @@ use crate::{
 
 /// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
 /// cells \[…, hidden\]. Outputs: next state and cells, as large as the cells. Attribute [`WIDTH`]: `hidden`.
-pub(crate) const LSTM_GATES: &str = "LstmGates";
+pub(crate) const LSTM_CELL: &str = "LstmCell";
 
 /// Bytes of the largest table of labels. Beyond, it would take more memory than it saves time: 1024 labels of the 114M
 /// model are 10 MB.
-pub(super) const LARGEST_TABLE: usize = 64 << 20;
+pub(super) const MAX_TABLE_BYTES: usize = 64 << 20;
 
 /// Puts single operations in the place of `LSTM` node `number`, which takes the embedding of a label; says why not, where
 /// it is of another kind. The nodes must be sorted anew. `ours`: whether one of our own may be among them.
-pub(super) fn unfold(net: &mut Net, number: usize, ours: bool) -> Result<(), String> {
+pub(super) fn decompose_lstm(net: &mut Net, number: usize, ours: bool) -> Result<(), String> {
     let layer = Layer::read(net, &net.nodes[number])?;
-    let label = label(net, &layer).ok_or("its input is no label's embedding")?;
+    let label = match_embedding(net, &layer).ok_or("its input is no label's embedding")?;
     let table = net.add_value(&label.table(&layer)?);
     let from_label = net.add("Gather", &[&table, &label.index], &[("axis", Attribute::Int(0))]);
     net.nodes.remove(number);
 
-    let of_state = turned(&layer.of_state, layer.hidden);
+    let of_state = transposed(&layer.of_state, layer.hidden);
     let of_state = net.add_value(&of_state);
     let from_state = net.add("MatMul", &[&layer.state[0], &of_state], &[]);
     let [sequence, next, next_cells] = &layer.outputs;
@@ -41,8 +41,8 @@ pub(super) fn unfold(net: &mut Net, number: usize, ours: bool) -> Result<(), Str
     });
     let sums = [from_label, from_state];
     match ours {
-        true => gate_at_once(net, &layer, &sums, [&next, &next_cells]),
-        false => gate(net, &layer, &sums, [&next, &next_cells]),
+        true => add_lstm_cell(net, &layer, &sums, [&next, &next_cells]),
+        false => add_gates(net, &layer, &sums, [&next, &next_cells]),
     }
     if !sequence.is_empty() {
         let axes = net.add_ints(&[1]);
@@ -52,7 +52,7 @@ pub(super) fn unfold(net: &mut Net, number: usize, ours: bool) -> Result<(), Str
 }
 
 /// Makes the next state and the next cells of what label and state give the gates.
-fn gate(net: &mut Net, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&String; 2]) {
+fn add_gates(net: &mut Net, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&String; 2]) {
     let hidden = layer.hidden as i64;
     let sums = net.add("Add", &[&sums[0], &sums[1]], &[]);
     // ONNX's order: input, output and forget gates, then what goes into the cells.
@@ -68,11 +68,11 @@ fn gate(net: &mut Net, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&
 }
 
 /// As [`gate`], with one operation of ours.
-fn gate_at_once(net: &mut Net, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
+fn add_lstm_cell(net: &mut Net, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
     let outputs = next.map(String::clone);
     net.add_node(
         &outputs,
-        LSTM_GATES,
+        LSTM_CELL,
         &[&sums[0], &sums[1], &layer.state[1]],
         &[(WIDTH, Attribute::Int(layer.hidden as i64))],
     );
@@ -86,7 +86,7 @@ fn gate_at_once(net: &mut Net, layer: &Layer, sums: &[String; 2], next: [&String
 }
 
 /// Where a layer takes the embedding of a label.
-struct Label {
+struct EmbeddingInput {
     /// The label's number, \[1, 1\].
     index: String,
     /// A row for each label.
@@ -95,9 +95,9 @@ struct Label {
 }
 
 /// The label whose embedding `layer` takes, if it does.
-fn label(net: &Net, layer: &Layer) -> Option<Label> {
+fn match_embedding(net: &Net, layer: &Layer) -> Option<EmbeddingInput> {
     let index = net.index();
-    let gather = &net.nodes[index.maker(&layer.input)?];
+    let gather = &net.nodes[index.producer(&layer.input)?];
     let ("Gather", [table, label]) = (gather.op_type(), &gather.input[..]) else {
         return None;
     };
@@ -107,22 +107,22 @@ fn label(net: &Net, layer: &Layer) -> Option<Label> {
     };
     let is_row = attribute(gather, "axis").unwrap_or(0) == 0 && width == layer.width;
     // Both widths of integers serve as they are.
-    let wider = index.maker(label).map(|maker| &net.nodes[maker]);
+    let wider = index.producer(label).map(|producer| &net.nodes[producer]);
     let wider = wider.filter(|node| node.op_type() == "Cast" && node.input[0] == "targets");
     let is_integer = wider.is_some_and(|cast| attribute(cast, "to") == Some(DataType::Int64 as i64));
-    Some(Label {
+    Some(EmbeddingInput {
         index: if is_integer { "targets".into() } else { label.clone() },
         embeddings: table.floats().filter(|_| is_row)?,
         labels,
     })
 }
 
-impl Label {
+impl EmbeddingInput {
     /// What the layer's gates get from each label, \[labels, 4 · hidden\].
-    fn table(&self, layer: &Layer) -> Result<Value, String> {
+    fn table(&self, layer: &Layer) -> Result<Constant, String> {
         let columns = layer.bias.len();
         let bytes = self.labels.saturating_mul(columns).saturating_mul(size_of::<f32>());
-        if bytes > LARGEST_TABLE {
+        if bytes > MAX_TABLE_BYTES {
             return Err(format!(
                 "what its labels add to the gates would take {} MB",
                 bytes >> 20
@@ -148,15 +148,15 @@ impl Label {
         let weights = PackedWeights::new(kind, fill).map_err(|error| error.to_string())?;
         let mut table = vec![0.0; self.labels * columns];
         weights.multiply_single_threaded(&self.embeddings, &mut table);
-        Ok(Value::from_floats(vec![self.labels, columns], &table))
+        Ok(Constant::from_floats(vec![self.labels, columns], &table))
     }
 }
 
 /// `values`, which come in rows of `width`, with a column for each row.
-fn turned(values: &[f32], width: usize) -> Value {
+fn transposed(values: &[f32], width: usize) -> Constant {
     let column = |column: usize| values.iter().skip(column).step_by(width).copied();
-    let turned: Vec<f32> = (0..width).flat_map(column).collect();
-    Value::from_floats(vec![width, values.len() / width], &turned)
+    let transposed: Vec<f32> = (0..width).flat_map(column).collect();
+    Constant::from_floats(vec![width, values.len() / width], &transposed)
 }
 
 /// Cuts `tensor` along its last axis.

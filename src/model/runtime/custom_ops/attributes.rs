@@ -4,13 +4,13 @@
 
 use ort::{operator::KernelContext, value::TensorValueType};
 
-use crate::graph::{Call, Setting};
+use crate::graph::{AttributeValue, SubgraphCall};
 
 /// Sizes of a constant, and its values.
 pub(super) type Constant<T> = (Vec<usize>, Vec<T>);
 
 /// What an operation is made of.
-pub(super) trait Source {
+pub(super) trait Attributes {
     /// A constant input of float32.
     fn floats(&self, input: usize) -> ort::Result<Constant<f32>>;
 
@@ -33,7 +33,7 @@ pub(super) trait Source {
     }
 }
 
-impl Source for KernelContext<'_> {
+impl Attributes for KernelContext<'_> {
     fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
         let tensor = self.constant_input::<TensorValueType<f32>>(input)?;
         let (shape, values) = tensor.extract_tensor();
@@ -64,23 +64,23 @@ fn sizes(shape: &[i64]) -> Vec<usize> {
 }
 
 /// One operation of a chain, and the chain's node, whose inputs have the numbers of the first values.
-pub(super) struct InChain<'a> {
+pub(super) struct CallAttributes<'a> {
     pub(super) node: &'a KernelContext<'a>,
-    pub(super) call: &'a Call,
+    pub(super) call: &'a SubgraphCall,
 }
 
-impl InChain<'_> {
+impl CallAttributes<'_> {
     fn input(&self, input: usize) -> ort::Result<usize> {
         let number = self.call.inputs.get(input).copied();
         number.ok_or_else(|| ort::Error::new("an operation of a chain has not all inputs"))
     }
 
-    fn setting(&self, name: &str) -> Option<&Setting> {
+    fn attribute_value(&self, name: &str) -> Option<&AttributeValue> {
         self.call.attributes.get(name)
     }
 }
 
-impl Source for InChain<'_> {
+impl Attributes for CallAttributes<'_> {
     fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
         self.node.floats(self.input(input)?)
     }
@@ -90,22 +90,22 @@ impl Source for InChain<'_> {
     }
 
     fn float(&self, name: &str) -> Option<f32> {
-        match self.setting(name)? {
-            Setting::Float(value) => Some(*value),
+        match self.attribute_value(name)? {
+            AttributeValue::Float(value) => Some(*value),
             _ => None,
         }
     }
 
     fn int(&self, name: &str) -> Option<i64> {
-        match self.setting(name)? {
-            Setting::Int(value) => Some(*value),
+        match self.attribute_value(name)? {
+            AttributeValue::Int(value) => Some(*value),
             _ => None,
         }
     }
 
     fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        match self.setting(name)? {
-            Setting::Ints(values) => Some(values.clone()),
+        match self.attribute_value(name)? {
+            AttributeValue::Ints(values) => Some(values.clone()),
             _ => None,
         }
     }

@@ -10,16 +10,16 @@ use ort::{
 };
 
 use super::{
-    super::kernel_io::{MOST_AXES, Sizes, Tensors},
-    attributes::{InChain, Source},
+    super::kernel_io::{MAX_RANK, TensorShape, Tensors},
+    attributes::{Attributes, CallAttributes},
     glu_depthwise_conv, layer_norm, packed_matmul,
-    panic_guard::{Caught, Compute},
+    panic_guard::{Compute, PanicGuard},
     rel_pos_attention, shape_fns, strided_conv,
 };
 use crate::{
     graph::{
-        ATTENTION, AXES, CALLS, CHAIN, CONVOLUTION, Call, LSTM_GATES, MEETING, NORMALISATION, OUTPUTS, PRODUCT,
-        RESHAPE, SUBSAMPLING, WIDTH,
+        AXES, CALLS, FUSED_SUBGRAPH, GLU_DEPTHWISE_CONV, JOINT_ADD_RELU, LAYER_NORM, LSTM_CELL, OUTPUTS, PACKED_MATMUL,
+        REL_POS_ATTENTION, RESHAPE, STRIDED_CONV, SubgraphCall, WIDTH,
     },
     kernels::{
         executor::{self, Input, Op, Program, ProgramError},
@@ -27,18 +27,18 @@ use crate::{
     },
 };
 
-/// Our own operation for a chain of others: see [`CHAIN`] for its inputs.
-pub(super) struct Run {
+/// Our own operation for a chain of others: see [`FUSED_SUBGRAPH`] for its inputs.
+pub(super) struct FusedSubgraphOp {
     pub(super) products: Arc<[Arc<PackedWeights>]>,
     /// Those of the session.
     pub(super) threads: usize,
 }
 
-impl Operator for Run {
-    type Kernel<'attr> = Caught<RunKernel>;
+impl Operator for FusedSubgraphOp {
+    type Kernel<'attr> = PanicGuard<FusedSubgraphKernel>;
 
     fn name(&self) -> &str {
-        CHAIN
+        FUSED_SUBGRAPH
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -49,16 +49,16 @@ impl Operator for Run {
         [OperatorOutput::variadic(1).homogenous(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<RunKernel>> {
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<FusedSubgraphKernel>> {
         let text: Option<String> = context.get(CALLS);
-        let calls: Option<Vec<Call>> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let calls: Option<Vec<SubgraphCall>> = text.and_then(|text| serde_json::from_str(&text).ok());
         let calls = calls.ok_or_else(|| ort::Error::new("nobody can read of what a chain is made"))?;
         let outputs = context.sizes(OUTPUTS).unwrap_or_default();
         let inputs = context.inputs()?;
         let mut numbers = HashSet::new();
         let mut work = Vec::new();
         for call in &calls {
-            let source = InChain { node: context, call };
+            let source = CallAttributes { node: context, call };
             let (done, reads) = self.work(&source)?;
             let (rows, number) = match done {
                 Op::RelPosAttention(_) => reads.split_at(reads.len() - 1),
@@ -73,8 +73,8 @@ impl Operator for Run {
                 outputs: call.outputs.clone(),
             });
         }
-        Ok(Caught(RunKernel {
-            chain: Program::new(work, inputs.len(), &outputs, self.threads).map_err(wrong)?,
+        Ok(PanicGuard(FusedSubgraphKernel {
+            program: Program::new(work, inputs.len(), &outputs, self.threads).map_err(program_error)?,
             numbers,
         }))
     }
@@ -82,7 +82,7 @@ impl Operator for Run {
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let axes: Vec<i64> = context.attr(AXES)?;
         for (index, axes) in axes.into_iter().enumerate() {
-            if let Ok(axes @ 1..=MOST_AXES) = usize::try_from(axes) {
+            if let Ok(axes @ 1..=MAX_RANK) = usize::try_from(axes) {
                 shape_fns::set(context, index, &vec![-1; axes])?;
             }
         }
@@ -90,32 +90,35 @@ impl Operator for Run {
     }
 }
 
-impl Run {
+impl FusedSubgraphOp {
     /// What a call does, and which of its inputs are not constant.
-    fn work(&self, source: &InChain<'_>) -> ort::Result<(Op, Vec<usize>)> {
+    fn work(&self, source: &CallAttributes<'_>) -> ort::Result<(Op, Vec<usize>)> {
         let inputs = &source.call.inputs;
         let first = |count: usize| (0..count).collect::<Vec<_>>();
         let (work, reads) = match source.call.operation.as_str() {
-            PRODUCT => (
+            PACKED_MATMUL => (
                 Op::PackedMatMul(packed_matmul::find(&self.products, source)?),
                 first(inputs.len()),
             ),
             // The oldest is the last one.
-            ATTENTION => (
-                Op::RelPosAttention(rel_pos_attention::made(source)?.into()),
+            REL_POS_ATTENTION => (
+                Op::RelPosAttention(rel_pos_attention::from_attributes(source)?.into()),
                 [first(6), vec![10]].concat(),
             ),
-            CONVOLUTION => (Op::GluDepthwiseConv(glu_depthwise_conv::made(source)?), first(2)),
-            NORMALISATION => (Op::LayerNorm(layer_norm::made(source)?), first(1)),
-            SUBSAMPLING => (Op::StridedConv(strided_conv::made(source)?), first(2)),
-            MEETING => (Op::JointAddRelu(width(source)), first(2)),
-            LSTM_GATES => (Op::LstmCell(width(source)), first(3)),
+            GLU_DEPTHWISE_CONV => (
+                Op::GluDepthwiseConv(glu_depthwise_conv::from_attributes(source)?),
+                first(2),
+            ),
+            LAYER_NORM => (Op::LayerNorm(layer_norm::from_attributes(source)?), first(1)),
+            STRIDED_CONV => (Op::StridedConv(strided_conv::from_attributes(source)?), first(2)),
+            JOINT_ADD_RELU => (Op::JointAddRelu(width(source)), first(2)),
+            LSTM_CELL => (Op::LstmCell(width(source)), first(3)),
             RESHAPE => (Op::Reshape(width(source)), first(1)),
             _ => return Err(ort::Error::new("a chain has an operation that nobody knows")),
         };
         let reads = reads.into_iter().map(|read| inputs.get(read).copied());
         let reads: Option<Vec<usize>> = reads.collect();
-        Ok((work, reads.ok_or_else(|| wrong(ProgramError::Arity))?))
+        Ok((work, reads.ok_or_else(|| program_error(ProgramError::Arity))?))
     }
 }
 
@@ -137,51 +140,51 @@ fn check_types(inputs: &[Outlet], reads: &[usize], expected: TensorElementType) 
 }
 
 /// 0, which a chain refuses, where none is said.
-fn width(source: &impl Source) -> usize {
+fn width(source: &impl Attributes) -> usize {
     let width = source.int(WIDTH).and_then(|width| usize::try_from(width).ok());
     width.unwrap_or_default()
 }
 
-fn wrong(misfit: ProgramError) -> ort::Error {
+fn program_error(misfit: ProgramError) -> ort::Error {
     ort::Error::new(misfit.to_string())
 }
 
 /// An error of a run: ONNX Runtime's, or of what a graph says.
-struct Failed(ort::Error);
+struct RunError(ort::Error);
 
-impl From<ProgramError> for Failed {
+impl From<ProgramError> for RunError {
     fn from(misfit: ProgramError) -> Self {
-        Self(wrong(misfit))
+        Self(program_error(misfit))
     }
 }
 
-impl From<ort::Error> for Failed {
+impl From<ort::Error> for RunError {
     fn from(error: ort::Error) -> Self {
         Self(error)
     }
 }
 
 /// One chain of a graph.
-pub(super) struct RunKernel {
-    chain: Program,
+pub(super) struct FusedSubgraphKernel {
+    program: Program,
     /// The inputs that are one number.
     numbers: HashSet<usize>,
 }
 
-impl Compute for RunKernel {
+impl Compute for FusedSubgraphKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let numbers = &self.numbers;
         let input = |index: usize| {
             if numbers.contains(&index) {
                 // As with sizes: a negative one is refused.
-                return Ok(Input::Scalar(tensors.number(index)? as usize));
+                return Ok(Input::Scalar(tensors.scalar(index)? as usize));
             }
             let (sizes, values) = tensors.input_place(index)?;
-            Ok::<_, Failed>(Input::Tensor(values, sizes.last()))
+            Ok::<_, RunError>(Input::Tensor(values, sizes.last()))
         };
         let output = |index: usize, sizes| {
             let sizes = match sizes {
-                executor::OutputShape::Rows { rows, width } => Sizes::of_rows(rows, width),
+                executor::OutputShape::Rows { rows, width } => TensorShape::of_rows(rows, width),
                 executor::OutputShape::Like(input) => tensors.input_place(input)?.0,
             };
             Ok(tensors.output_place(index, sizes)?)
@@ -190,12 +193,9 @@ impl Compute for RunKernel {
         // in place.
         #[allow(unsafe_code)]
         let done = unsafe {
-            self.chain.run(
-                input,
-                output,
-                |members, work| Ok(tensors.for_each_piece(members, work)?),
-            )
+            self.program
+                .run(input, output, |members, work| Ok(tensors.parallel_for(members, work)?))
         };
-        done.map_err(|Failed(error)| error)
+        done.map_err(|RunError(error)| error)
     }
 }

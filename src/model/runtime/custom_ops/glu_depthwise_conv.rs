@@ -8,24 +8,24 @@ use ort::{
 };
 
 use super::{
-    super::kernel_io::{Sizes, Tensors},
-    attributes::Source,
-    panic_guard::{Caught, Compute},
+    super::kernel_io::{TensorShape, Tensors},
+    attributes::Attributes,
+    panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
 use crate::{
-    graph::CONVOLUTION,
+    graph::GLU_DEPTHWISE_CONV,
     kernels::{gemm::Output, glu_depthwise_conv::GluDepthwiseConv},
 };
 
-/// Our own operation for the middle of a convolution module: see [`CONVOLUTION`] for its inputs.
-pub(super) struct Convolve;
+/// Our own operation for the middle of a convolution module: see [`GLU_DEPTHWISE_CONV`] for its inputs.
+pub(super) struct GluDepthwiseConvOp;
 
-impl Operator for Convolve {
-    type Kernel<'attr> = Caught<ConvolveKernel>;
+impl Operator for GluDepthwiseConvOp {
+    type Kernel<'attr> = PanicGuard<GluDepthwiseConvKernel>;
 
     fn name(&self) -> &str {
-        CONVOLUTION
+        GLU_DEPTHWISE_CONV
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -36,8 +36,8 @@ impl Operator for Convolve {
         (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<ConvolveKernel>> {
-        made(context).map(ConvolveKernel).map(Caught)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<GluDepthwiseConvKernel>> {
+        from_attributes(context).map(GluDepthwiseConvKernel).map(PanicGuard)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -51,16 +51,16 @@ impl Operator for Convolve {
 }
 
 /// The convolution that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<GluDepthwiseConv> {
+pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<GluDepthwiseConv> {
     let ((_, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
     GluDepthwiseConv::new(&weights, bias)
         .ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
 }
 
 /// One layer's convolution.
-pub(super) struct ConvolveKernel(GluDepthwiseConv);
+pub(super) struct GluDepthwiseConvKernel(GluDepthwiseConv);
 
-impl Compute for ConvolveKernel {
+impl Compute for GluDepthwiseConvKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let convolution = &self.0;
         let (_, rows) = tensors.input(0)?;
@@ -70,10 +70,10 @@ impl Compute for ConvolveKernel {
         }
         let channels = convolution.channels();
         let frames = rows.len() / (2 * channels);
-        let output = tensors.output(0, Sizes::of_rows(frames, channels))?;
+        let output = tensors.output(0, TensorShape::of_rows(frames, channels))?;
         let next = tensors.output(1, cache_sizes)?;
         let (output, next) = (Output::new(output, channels), Output::new(next, channels));
-        tensors.for_each_piece(convolution.task_count(), |task| {
+        tensors.parallel_for(convolution.task_count(), |task| {
             let columns = convolution.columns_of(task);
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]

@@ -9,19 +9,19 @@ use ort::{
 
 use super::{
     super::kernel_io::Tensors,
-    panic_guard::{Caught, Compute},
+    panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
-use crate::{graph::MEETING, kernels::joint_add_relu::add_relu};
+use crate::{graph::JOINT_ADD_RELU, kernels::joint_add_relu::add_relu};
 
-/// Our own operation for it: see [`MEETING`] for its inputs.
-pub(super) struct Meet;
+/// Our own operation for it: see [`JOINT_ADD_RELU`] for its inputs.
+pub(super) struct JointAddReluOp;
 
-impl Operator for Meet {
-    type Kernel<'attr> = Caught<MeetKernel>;
+impl Operator for JointAddReluOp {
+    type Kernel<'attr> = PanicGuard<JointAddReluKernel>;
 
     fn name(&self) -> &str {
-        MEETING
+        JOINT_ADD_RELU
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -32,8 +32,8 @@ impl Operator for Meet {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Caught<MeetKernel>> {
-        Ok(Caught(MeetKernel))
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PanicGuard<JointAddReluKernel>> {
+        Ok(PanicGuard(JointAddReluKernel))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -42,9 +42,9 @@ impl Operator for Meet {
 }
 
 /// One meeting.
-pub(super) struct MeetKernel;
+pub(super) struct JointAddReluKernel;
 
-impl Compute for MeetKernel {
+impl Compute for JointAddReluKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let ((sizes, frames), (_, prediction)) = (tensors.input(0)?, tensors.input(1)?);
         let width = prediction.len();

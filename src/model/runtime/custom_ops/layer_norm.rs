@@ -9,23 +9,23 @@ use ort::{
 
 use super::{
     super::kernel_io::Tensors,
-    attributes::Source,
-    panic_guard::{Caught, Compute},
+    attributes::Attributes,
+    panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
 use crate::{
-    graph::{EPSILON, GATES, NORMALISATION},
+    graph::{EPSILON, LAYER_NORM, SILU},
     kernels::layer_norm::LayerNorm,
 };
 
-/// Our own operation for layer normalisation: see [`NORMALISATION`] for its inputs.
-pub(super) struct Normalise;
+/// Our own operation for layer normalisation: see [`LAYER_NORM`] for its inputs.
+pub(super) struct LayerNormOp;
 
-impl Operator for Normalise {
-    type Kernel<'attr> = Caught<NormaliseKernel>;
+impl Operator for LayerNormOp {
+    type Kernel<'attr> = PanicGuard<LayerNormKernel>;
 
     fn name(&self) -> &str {
-        NORMALISATION
+        LAYER_NORM
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -36,8 +36,8 @@ impl Operator for Normalise {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<NormaliseKernel>> {
-        made(context).map(NormaliseKernel).map(Caught)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<LayerNormKernel>> {
+        from_attributes(context).map(LayerNormKernel).map(PanicGuard)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -46,13 +46,13 @@ impl Operator for Normalise {
 }
 
 /// The normalisation that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<LayerNorm> {
+pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<LayerNorm> {
     let ((_, scale), (_, bias)) = (source.floats(1)?, source.floats(2)?);
     let normalisation = LayerNorm {
         scale,
         bias,
         epsilon: source.float(EPSILON).unwrap_or_default(),
-        silu: source.flag(GATES),
+        silu: source.flag(SILU),
     };
     match normalisation.is_consistent() {
         true => Ok(normalisation),
@@ -63,9 +63,9 @@ pub(super) fn made(source: &impl Source) -> ort::Result<LayerNorm> {
 }
 
 /// One normalisation.
-pub(super) struct NormaliseKernel(LayerNorm);
+pub(super) struct LayerNormKernel(LayerNorm);
 
-impl Compute for NormaliseKernel {
+impl Compute for LayerNormKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let (mut sizes, rows) = tensors.input(0)?;
         if sizes.last_mut().is_none_or(|last| *last != self.0.width() as i64) {

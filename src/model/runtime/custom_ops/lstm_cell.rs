@@ -9,18 +9,18 @@ use ort::{
 
 use super::{
     super::kernel_io::Tensors,
-    panic_guard::{Caught, Compute},
+    panic_guard::{Compute, PanicGuard},
 };
-use crate::{graph::LSTM_GATES, kernels::lstm_cell::LstmStep};
+use crate::{graph::LSTM_CELL, kernels::lstm_cell::LstmStep};
 
-/// Our own operation for the gates of an LSTM: see [`LSTM_GATES`] for its inputs.
-pub(super) struct Gate;
+/// Our own operation for the gates of an LSTM: see [`LSTM_CELL`] for its inputs.
+pub(super) struct LstmCellOp;
 
-impl Operator for Gate {
-    type Kernel<'attr> = Caught<GateKernel>;
+impl Operator for LstmCellOp {
+    type Kernel<'attr> = PanicGuard<LstmCellKernel>;
 
     fn name(&self) -> &str {
-        LSTM_GATES
+        LSTM_CELL
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -31,8 +31,8 @@ impl Operator for Gate {
         (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Caught<GateKernel>> {
-        Ok(Caught(GateKernel))
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PanicGuard<LstmCellKernel>> {
+        Ok(PanicGuard(LstmCellKernel))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -45,9 +45,9 @@ impl Operator for Gate {
 }
 
 /// One step of one layer.
-pub(super) struct GateKernel;
+pub(super) struct LstmCellKernel;
 
-impl Compute for GateKernel {
+impl Compute for LstmCellKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let input = |index: usize| tensors.input(index);
         let (sizes, cells) = input(2)?;

@@ -22,21 +22,21 @@ use std::sync::Arc;
 
 use ort::operator::OperatorDomain;
 
-use self::panic_guard::Caught;
+use self::panic_guard::PanicGuard;
 pub(super) use self::panic_guard::panicked;
 use crate::{graph::DOMAIN, kernels::gemm::PackedWeights};
 
 /// All of them, with the weights of a graph's products, for a session of `threads` threads.
 pub(super) fn all(products: &Arc<[Arc<PackedWeights>]>, threads: usize) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?
-        .add(Caught(packed_matmul::Product(products.clone())))?
-        .add(Caught(rel_pos_attention::Attend))?
-        .add(Caught(glu_depthwise_conv::Convolve))?
-        .add(Caught(layer_norm::Normalise))?
-        .add(Caught(strided_conv::Subsample))?
-        .add(Caught(lstm_cell::Gate))?
-        .add(Caught(joint_add_relu::Meet))?
-        .add(Caught(fused_subgraph::Run {
+        .add(PanicGuard(packed_matmul::PackedMatMulOp(products.clone())))?
+        .add(PanicGuard(rel_pos_attention::RelPosAttentionOp))?
+        .add(PanicGuard(glu_depthwise_conv::GluDepthwiseConvOp))?
+        .add(PanicGuard(layer_norm::LayerNormOp))?
+        .add(PanicGuard(strided_conv::StridedConvOp))?
+        .add(PanicGuard(lstm_cell::LstmCellOp))?
+        .add(PanicGuard(joint_add_relu::JointAddReluOp))?
+        .add(PanicGuard(fused_subgraph::FusedSubgraphOp {
             products: products.clone(),
             threads,
         }))

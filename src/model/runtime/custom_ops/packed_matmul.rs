@@ -11,23 +11,23 @@ use ort::{
 
 use super::{
     super::kernel_io::Tensors,
-    attributes::Source,
-    panic_guard::{Caught, Compute},
+    attributes::Attributes,
+    panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
 use crate::{
-    graph::{NUMBER, PRODUCT},
+    graph::{PACKED_MATMUL, WEIGHTS_INDEX},
     kernels::gemm::{Output, PackedWeights, Scratch},
 };
 
 /// Our own operation for products with constant weights.
-pub(super) struct Product(pub(super) Arc<[Arc<PackedWeights>]>);
+pub(super) struct PackedMatMulOp(pub(super) Arc<[Arc<PackedWeights>]>);
 
-impl Operator for Product {
-    type Kernel<'attr> = Caught<ProductKernel>;
+impl Operator for PackedMatMulOp {
+    type Kernel<'attr> = PanicGuard<PackedMatMulKernel>;
 
     fn name(&self) -> &str {
-        PRODUCT
+        PACKED_MATMUL
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -39,23 +39,23 @@ impl Operator for Product {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<ProductKernel>> {
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<PackedMatMulKernel>> {
         let weights = find(&self.0, context)?;
-        Ok(Caught(ProductKernel {
+        Ok(PanicGuard(PackedMatMulKernel {
             weights,
             scratch: Scratch::default(),
         }))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        let weights = numbered(&self.0, context.attr(NUMBER).ok())?;
+        let weights = numbered(&self.0, context.attr(WEIGHTS_INDEX).ok())?;
         shape_fns::like_first_input(context, Some(weights.n() as i64))
     }
 }
 
 /// The weights, among `all`, of the product that `source` describes.
-pub(super) fn find(all: &[Arc<PackedWeights>], source: &impl Source) -> ort::Result<Arc<PackedWeights>> {
-    numbered(all, source.int(NUMBER))
+pub(super) fn find(all: &[Arc<PackedWeights>], source: &impl Attributes) -> ort::Result<Arc<PackedWeights>> {
+    numbered(all, source.int(WEIGHTS_INDEX))
 }
 
 fn numbered(all: &[Arc<PackedWeights>], number: Option<i64>) -> ort::Result<Arc<PackedWeights>> {
@@ -67,13 +67,13 @@ fn numbered(all: &[Arc<PackedWeights>], number: Option<i64>) -> ort::Result<Arc<
 }
 
 /// One product of a graph.
-pub(super) struct ProductKernel {
+pub(super) struct PackedMatMulKernel {
     weights: Arc<PackedWeights>,
     /// Where its input is made ready, from step to step.
     scratch: Scratch,
 }
 
-impl Compute for ProductKernel {
+impl Compute for PackedMatMulKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let weights = &*self.weights;
         let (mut sizes, input) = tensors.input(0)?;
@@ -95,7 +95,7 @@ impl Compute for ProductKernel {
         }
         let output = Output::new(output, weights.n());
         let input = weights.pack_lhs(input, &mut self.scratch);
-        tensors.for_each_piece(weights.task_count(), |task| {
+        tensors.parallel_for(weights.task_count(), |task| {
             // SAFETY: each piece is done once.
             #[allow(unsafe_code)]
             let columns = unsafe { output.columns(weights.columns_of(task)) };

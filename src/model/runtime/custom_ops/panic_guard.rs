@@ -16,10 +16,10 @@ pub(super) trait Compute: Send {
 }
 
 /// An operation, or the kernel of one.
-pub(super) struct Caught<T>(pub(super) T);
+pub(super) struct PanicGuard<T>(pub(super) T);
 
 /// What `work` gives. What it had half written is not used again: the load or the run ends.
-fn caught<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+fn catch_panic<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
 }
 
@@ -28,7 +28,7 @@ pub(in super::super) fn panicked() -> ort::Error {
     ort::Error::new("an operation of nemostt panicked: this is a fault in it, please report it")
 }
 
-impl<O: Operator> Operator for Caught<O> {
+impl<O: Operator> Operator for PanicGuard<O> {
     type Kernel<'attr> = O::Kernel<'attr>;
 
     fn name(&self) -> &str {
@@ -44,21 +44,21 @@ impl<O: Operator> Operator for Caught<O> {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Self::Kernel<'attr>> {
-        caught(|| self.0.create_kernel(context))
+        catch_panic(|| self.0.create_kernel(context))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        caught(|| self.0.infer_shape(context))
+        catch_panic(|| self.0.infer_shape(context))
     }
 }
 
-impl<K: Compute> Kernel for Caught<K> {
+impl<K: Compute> Kernel for PanicGuard<K> {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         // SAFETY: the only ones of this run. All our operations declare outputs of float32. Bound in place are caches of
         // attention only (`EncoderState::new`), and who has to do with them asks for places.
         #[allow(unsafe_code)]
         let tensors = unsafe { Tensors::of(context) };
-        caught(|| self.0.compute(&tensors))
+        catch_panic(|| self.0.compute(&tensors))
     }
 }
 
@@ -87,14 +87,14 @@ mod tests {
     #[derive(Clone, Copy, PartialEq)]
     enum Odd {
         Loaded,
-        Run,
+        FusedSubgraphOp,
         InAPiece,
         AsksTwice,
         Sound,
     }
 
     impl Operator for Odd {
-        type Kernel<'attr> = Caught<Self>;
+        type Kernel<'attr> = PanicGuard<Self>;
 
         fn name(&self) -> &str {
             "Odd"
@@ -108,28 +108,28 @@ mod tests {
             [OperatorOutput::required(TensorElementType::Float32)]
         }
 
-        fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Caught<Self>> {
+        fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PanicGuard<Self>> {
             assert!(*self != Self::Loaded, "meant");
-            Ok(Caught(*self))
+            Ok(PanicGuard(*self))
         }
     }
 
     impl Compute for Odd {
         fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
-            assert!(*self != Self::Run, "meant");
+            assert!(*self != Self::FusedSubgraphOp, "meant");
             let (sizes, input) = tensors.input(0)?;
             let output = tensors.output(0, sizes)?;
             output.copy_from_slice(input);
             if *self == Self::AsksTwice {
                 tensors.output(0, sizes)?;
             }
-            tensors.for_each_piece(4, |task| assert!(*self != Self::InAPiece || task != 2, "meant"))
+            tensors.parallel_for(4, |task| assert!(*self != Self::InAPiece || task != 2, "meant"))
         }
     }
 
     fn session(odd: Odd, kind: u8) -> ort::Result<Session> {
         let environment = environment(&[]).unwrap();
-        let operators = OperatorDomain::new("test")?.add(Caught(odd))?;
+        let operators = OperatorDomain::new("test")?.add(PanicGuard(odd))?;
         let builder = Session::builder(&environment)?.with_intra_threads(2)?;
         let mut graph = GRAPH.concat();
         graph[GRAPH[0].len()] = kind;
@@ -142,10 +142,10 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_and_the_next_run_is_sound() {
-        let _one_at_a_time = crate::sync::lock(&crate::model::runtime::DOMAIN_IS_KNOWN);
+        let _one_at_a_time = crate::sync::lock(&crate::model::runtime::CUSTOM_DOMAIN_LOADED);
         assert!(error(session(Odd::Loaded, 1)).contains("panicked"));
         let input = || Tensor::<f32>::new(&Allocator::default(), [1_i64]).unwrap();
-        for odd in [Odd::Run, Odd::InAPiece] {
+        for odd in [Odd::FusedSubgraphOp, Odd::InAPiece] {
             let mut session = session(odd, 1).unwrap();
             for _ in 0..3 {
                 assert!(error(session.run(ort::inputs![input()])).contains("panicked"));

@@ -8,27 +8,27 @@ use ort::{
 };
 
 use super::{
-    super::kernel_io::{Sizes, Tensors},
-    attributes::Source,
-    panic_guard::{Caught, Compute},
+    super::kernel_io::{TensorShape, Tensors},
+    attributes::Attributes,
+    panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
 use crate::{
-    graph::{ATTENTION, SCALE},
+    graph::{REL_POS_ATTENTION, SCALE},
     kernels::{
         gemm::{Output, Target},
         rel_pos_attention::{self, AttentionInputs, KvRing, RelPosAttention},
     },
 };
 
-/// Our own operation for attention: see [`ATTENTION`] for its inputs.
-pub(super) struct Attend;
+/// Our own operation for attention: see [`REL_POS_ATTENTION`] for its inputs.
+pub(super) struct RelPosAttentionOp;
 
-impl Operator for Attend {
-    type Kernel<'attr> = Caught<AttendKernel>;
+impl Operator for RelPosAttentionOp {
+    type Kernel<'attr> = PanicGuard<RelPosAttentionKernel>;
 
     fn name(&self) -> &str {
-        ATTENTION
+        REL_POS_ATTENTION
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -41,8 +41,8 @@ impl Operator for Attend {
         (0..3).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<AttendKernel>> {
-        made(context).map(AttendKernel).map(Caught)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<RelPosAttentionKernel>> {
+        from_attributes(context).map(RelPosAttentionKernel).map(PanicGuard)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -51,7 +51,7 @@ impl Operator for Attend {
 }
 
 /// The attention that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<RelPosAttention> {
+pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<RelPosAttention> {
     let ((sizes, bias_u), (_, bias_v)) = (source.floats(6)?, source.floats(7)?);
     let ((_, positions), (table, places)) = (source.floats(8)?, source.numbers(9)?);
     let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
@@ -69,13 +69,13 @@ pub(super) fn made(source: &impl Source) -> ort::Result<RelPosAttention> {
 }
 
 /// One layer's attention.
-pub(super) struct AttendKernel(RelPosAttention);
+pub(super) struct RelPosAttentionKernel(RelPosAttention);
 
-impl Compute for AttendKernel {
+impl Compute for RelPosAttentionKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let attention = &self.0;
         let (sizes, width) = (attention.dims, attention.dims.d_model());
-        let output = Output::new(tensors.output(0, Sizes::of_rows(sizes.frames, width))?, width);
+        let output = Output::new(tensors.output(0, TensorShape::of_rows(sizes.frames, width))?, width);
         let input = |index: usize| tensors.input(index).map(|(_, values)| values);
         let cache = |index: usize, output: usize| {
             let (sizes, now) = tensors.input_place(index)?;
@@ -90,12 +90,12 @@ impl Compute for AttendKernel {
             values: (cache(3, 2)?, input(4)?),
             mask: input(5)?,
             // As with places: a negative one is refused.
-            ring_head: tensors.number(10)? as usize,
+            ring_head: tensors.scalar(10)? as usize,
         };
         if !attention.accepts(&step) {
             return Err(ort::Error::new("the inputs of an attention do not fit its tables"));
         }
-        tensors.for_each_piece(sizes.heads, |head| {
+        tensors.parallel_for(sizes.heads, |head| {
             // SAFETY: each head is done once.
             #[allow(unsafe_code)]
             let (cached, columns) = unsafe {

@@ -8,26 +8,26 @@ use ort::{
 };
 
 use super::{
-    super::kernel_io::{Sizes, Tensors},
-    attributes::Source,
-    panic_guard::{Caught, Compute},
+    super::kernel_io::{TensorShape, Tensors},
+    attributes::Attributes,
+    panic_guard::{Compute, PanicGuard},
 };
 use crate::{
-    graph::{PADS, RECTIFIES, SHARED, STRIDES, SUBSAMPLING},
+    graph::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES},
     kernels::{
         gemm::Output,
         strided_conv::{self, StridedConv},
     },
 };
 
-/// Our own operation for strided convolutions: see [`SUBSAMPLING`] for its inputs.
-pub(super) struct Subsample;
+/// Our own operation for strided convolutions: see [`STRIDED_CONV`] for its inputs.
+pub(super) struct StridedConvOp;
 
-impl Operator for Subsample {
-    type Kernel<'attr> = Caught<SubsampleKernel>;
+impl Operator for StridedConvOp {
+    type Kernel<'attr> = PanicGuard<StridedConvKernel>;
 
     fn name(&self) -> &str {
-        SUBSAMPLING
+        STRIDED_CONV
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -38,15 +38,15 @@ impl Operator for Subsample {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Caught<SubsampleKernel>> {
-        made(context).map(SubsampleKernel).map(Caught)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<StridedConvKernel>> {
+        from_attributes(context).map(StridedConvKernel).map(PanicGuard)
     }
 }
 
 /// The convolution that `source` describes.
-pub(super) fn made(source: &impl Source) -> ort::Result<StridedConv> {
+pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<StridedConv> {
     let ((sizes, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
-    let made = || {
+    let from_attributes = || {
         let &[_, _, rows, columns] = &sizes[..] else {
             return None;
         };
@@ -56,15 +56,15 @@ pub(super) fn made(source: &impl Source) -> ort::Result<StridedConv> {
             strides: strides.try_into().ok()?,
             pads: pads.as_chunks().0.try_into().ok()?,
         };
-        StridedConv::new(shape, &weights, bias, source.flag(SHARED), source.flag(RECTIFIES))
+        StridedConv::new(shape, &weights, bias, source.flag(SHARED_INPUT), source.flag(RELU))
     };
-    made().ok_or_else(|| ort::Error::new("the weights of a strided convolution do not fit its attributes"))
+    from_attributes().ok_or_else(|| ort::Error::new("the weights of a strided convolution do not fit its attributes"))
 }
 
 /// One strided convolution.
-pub(super) struct SubsampleKernel(StridedConv);
+pub(super) struct StridedConvKernel(StridedConv);
 
-impl Compute for SubsampleKernel {
+impl Compute for StridedConvKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
         let convolution = &self.0;
         let ((_, input), (_, mask)) = (tensors.input(0)?, tensors.input(1)?);
@@ -74,9 +74,9 @@ impl Compute for SubsampleKernel {
             ));
         };
         let ([frames, bins], channels) = (sizes.output, convolution.channels());
-        let output = tensors.output(0, Sizes::of_rows(frames * bins, channels))?;
+        let output = tensors.output(0, TensorShape::of_rows(frames * bins, channels))?;
         let output = Output::new(output, bins * channels);
-        tensors.for_each_piece(frames, |frame| {
+        tensors.parallel_for(frames, |frame| {
             // SAFETY: each frame is computed once.
             #[allow(unsafe_code)]
             let row = unsafe { output.row(frame) };

@@ -12,20 +12,20 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use self::stage::{Pointwise, Stage, masking, pointwise, strided};
+use self::stage::{Pointwise, Stage, match_masking, match_pointwise_conv, match_strided_conv};
 use super::{
     super::{
-        constant::{Value, attribute, attribute_list},
-        net::{Attribute, Index, Net},
+        constant::{Constant, attribute, attribute_list},
+        net::{Attribute, DefUse, Net},
     },
-    Walk,
+    PatternMatcher,
 };
 use crate::graph::{TensorProto, onnx::tensor_proto::DataType};
 
 /// The operation. Inputs: values of frames, frequencies and channels, in this order, with any axes; mask, one for each
 /// frame, where frames with 0 count as zeros; constants: weights \[channels, 1, kernel, kernel\], bias \[channels\]. Output:
-/// \[frames · frequencies, channels\]. Attributes [`STRIDES`], [`PADS`], [`SHARED`] and [`RECTIFIES`].
-pub(crate) const SUBSAMPLING: &str = "Subsampling";
+/// \[frames · frequencies, channels\]. Attributes [`STRIDES`], [`PADS`], [`SHARED_INPUT`] and [`RELU`].
+pub(crate) const STRIDED_CONV: &str = "StridedConv";
 
 /// Over frames and frequencies.
 pub(crate) const STRIDES: &str = "strides";
@@ -34,14 +34,14 @@ pub(crate) const STRIDES: &str = "strides";
 pub(crate) const PADS: &str = "pads";
 
 /// 1 where all channels are made of the one that there is, else each of its own.
-pub(crate) const SHARED: &str = "shared";
+pub(crate) const SHARED_INPUT: &str = "shared_input";
 
 /// 1 where what is below zero becomes zero.
-pub(crate) const RECTIFIES: &str = "rectifies";
+pub(crate) const RELU: &str = "relu";
 
 /// Does it so, if it is found; gives whether it is.
 pub(super) fn fuse(net: &mut Net) -> bool {
-    net.find_shapes();
+    net.infer_shapes();
     let index = net.index();
     let found = net.find_all(&index, find);
     for found in &found {
@@ -53,7 +53,7 @@ pub(super) fn fuse(net: &mut Net) -> bool {
 /// All of it.
 struct Found {
     input: String,
-    /// Of the input: see [`masking`].
+    /// Of the input: see [`match_masking`].
     mask: String,
     stages: Vec<Stage>,
     /// The node that gives `output`, a row for each frame.
@@ -70,23 +70,23 @@ struct Found {
     sizes: [usize; 2],
 }
 
-fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
-    let walk = Walk { net, index };
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
+    let matcher = PatternMatcher { net, index };
     let first = &net.nodes[number];
-    let mut stages = vec![strided(net, first)?];
-    let masked = walk.made(&first.input[0], "Mul")?;
-    let (input, mask) = masking(&walk, masked)?;
+    let mut stages = vec![match_strided_conv(net, first)?];
+    let masked = matcher.produced_by(&first.input[0], "Mul")?;
+    let (input, mask) = match_masking(&matcher, masked)?;
     if !stages[0].shared {
         return None;
     }
     let mut output = first.output.first()?;
     let turned = loop {
         let stage = stages.last_mut()?;
-        let user = index.only_user(output)?;
+        let user = index.single_consumer(output)?;
         let node = &net.nodes[user];
         match node.op_type() {
             "Mul" => {
-                let (of, mask) = masking(&walk, node)?;
+                let (of, mask) = match_masking(&matcher, node)?;
                 if of != *output || stage.mask.as_ref().is_some_and(|known| *known != mask) {
                     return None;
                 }
@@ -94,20 +94,17 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
                 stage.is_masked = true;
             }
             "Relu" => {
-                *stage
-                    .products
-                    .last_mut()
-                    .map_or(&mut stage.rectifies, |last| &mut last.rectifies) = true;
+                *stage.products.last_mut().map_or(&mut stage.relu, |last| &mut last.relu) = true;
                 stage.is_masked = false;
             }
             "Conv" if node.input.first() != Some(output) => return None,
-            "Conv" => match pointwise(net, node) {
+            "Conv" => match match_pointwise_conv(net, node) {
                 Some(product) => {
                     stage.products.push(product);
                     stage.is_masked = false;
                 }
                 None => {
-                    let next = strided(net, node).filter(|next| stage.is_masked && !next.shared)?;
+                    let next = match_strided_conv(net, node).filter(|next| stage.is_masked && !next.shared)?;
                     stages.push(next);
                 }
             },
@@ -122,10 +119,10 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
     // First with a batch axis, then without; between them, perhaps, only some frames are taken.
     let width = channels * bins;
     let rows = |node: usize| net.value(net.nodes[node].input.get(1)?)?.ints();
-    let mut last = walk.taken(&turned.output[0], "Reshape")?;
+    let mut last = matcher.consumed_by(&turned.output[0], "Reshape")?;
     let (mut taken, mut kept) = (None, frames);
     if rows(last)? != [frames as i64, width as i64] {
-        if let Some(gather) = walk.taken(&net.nodes[last].output[0], "Gather") {
+        if let Some(gather) = matcher.consumed_by(&net.nodes[last].output[0], "Gather") {
             let gather = &net.nodes[gather];
             let &[1, count, _] = net.shape(&gather.output[0])? else {
                 return None;
@@ -134,15 +131,15 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
                 return None;
             }
             (taken, kept) = (Some(gather.input[1].clone()), count);
-            last = walk.taken(&gather.output[0], "Reshape")?;
+            last = matcher.consumed_by(&gather.output[0], "Reshape")?;
         } else {
-            last = walk.taken(&net.nodes[last].output[0], "Reshape")?;
+            last = matcher.consumed_by(&net.nodes[last].output[0], "Reshape")?;
         }
     }
     let right = rows(last)? == [kept as i64, width as i64];
     let output = &net.nodes[last].output[0];
-    let product = index.only_user(output)?;
-    let (weights, table) = table(net, product, output)?;
+    let product = index.single_consumer(output)?;
+    let (weights, table) = match_weights(net, product, output)?;
     (right && table[0] == width).then(|| Found {
         input,
         mask,
@@ -158,7 +155,7 @@ fn find(net: &Net, index: &Index, number: usize) -> Option<Found> {
 }
 
 /// The constant table that product `number` multiplies `rows` with, and its sizes.
-fn table(net: &Net, number: usize, rows: &str) -> Option<(Vec<f32>, [usize; 2])> {
+fn match_weights(net: &Net, number: usize, rows: &str) -> Option<(Vec<f32>, [usize; 2])> {
     let node = &net.nodes[number];
     let weights = node.input.get(1)?;
     let &[depth, columns] = net.shape(weights)? else {
@@ -183,14 +180,14 @@ fn frequencies_first(table: &[f32], [channels, bins, columns]: [usize; 3]) -> Ve
 }
 
 fn replace(net: &mut Net, found: &Found) {
-    let (mut data, mut mask) = (found.input.clone(), as_floats(net, &found.mask));
+    let (mut data, mut mask) = (found.input.clone(), cast_mask(net, &found.mask));
     for stage in &found.stages {
         data = convolve(net, stage, &data, &mask);
         for product in &stage.products {
             data = multiply(net, product, &data);
         }
         if let Some(frames) = &stage.mask {
-            mask = as_floats(net, frames);
+            mask = cast_mask(net, frames);
         }
     }
     let sizes = found.sizes.map(|size| size as i64);
@@ -202,32 +199,32 @@ fn replace(net: &mut Net, found: &Found) {
             *table = net.add("Gather", &[table, taken], &[("axis", Attribute::Int(0))]);
         }
     }
-    net.retire(found.last);
+    net.detach(found.last);
     net.add_as(&found.output, "Mul", &[&rows, &column], &[]);
-    let weights = net.add_value(&Value::from_floats(found.table.into(), &found.weights));
+    let weights = net.add_value(&Constant::from_floats(found.table.into(), &found.weights));
     net.nodes[found.product].input[1] = weights;
 }
 
 /// Truths as zeros and ones.
-fn as_floats(net: &mut Net, truths: &str) -> String {
+fn cast_mask(net: &mut Net, truths: &str) -> String {
     net.add("Cast", &[truths], &[("to", Attribute::Int(DataType::Float as i64))])
 }
 
 fn convolve(net: &mut Net, stage: &Stage, data: &str, mask: &str) -> String {
     let bias = match &stage.bias {
         Some(bias) => bias.clone(),
-        None => net.add_value(&Value::from_floats(vec![stage.channels], &vec![0.0; stage.channels])),
+        None => net.add_value(&Constant::from_floats(vec![stage.channels], &vec![0.0; stage.channels])),
     };
     let output = net.new_name("subsampled");
     let attributes = [
         (STRIDES, Attribute::Ints(&stage.strides)),
         (PADS, Attribute::Ints(&stage.pads)),
-        (SHARED, Attribute::Int(stage.shared.into())),
-        (RECTIFIES, Attribute::Int(stage.rectifies.into())),
+        (SHARED_INPUT, Attribute::Int(stage.shared.into())),
+        (RELU, Attribute::Int(stage.relu.into())),
     ];
     super::add(
         net,
-        SUBSAMPLING,
+        STRIDED_CONV,
         &[&output],
         &[data, mask, &stage.weights, &bias],
         &attributes,
@@ -247,7 +244,7 @@ fn multiply(net: &mut Net, product: &Pointwise, data: &str) -> String {
     });
     let inputs: Vec<&str> = [data, &weights].into_iter().chain(product.bias.as_deref()).collect();
     let product_of = net.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
-    match product.rectifies {
+    match product.relu {
         true => net.add("Relu", &[&product_of], &[]),
         false => product_of,
     }

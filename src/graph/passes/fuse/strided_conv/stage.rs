@@ -7,7 +7,7 @@ use super::super::{
         constant::{attribute, attribute_list},
         net::Net,
     },
-    Walk,
+    PatternMatcher,
 };
 use crate::graph::{NodeProto, onnx::tensor_proto::DataType};
 
@@ -19,7 +19,7 @@ pub(super) struct Stage {
     pub(super) strides: Vec<i64>,
     pub(super) pads: Vec<i64>,
     pub(super) shared: bool,
-    pub(super) rectifies: bool,
+    pub(super) relu: bool,
     pub(super) products: Vec<Pointwise>,
     /// Of its output.
     pub(super) mask: Option<String>,
@@ -32,11 +32,11 @@ pub(super) struct Pointwise {
     pub(super) weights: String,
     pub(super) bias: Option<String>,
     pub(super) sizes: [i64; 2],
-    pub(super) rectifies: bool,
+    pub(super) relu: bool,
 }
 
 /// A convolution over frames and frequencies with one channel to look at for each of its own.
-pub(super) fn strided(net: &Net, node: &NodeProto) -> Option<Stage> {
+pub(super) fn match_strided_conv(net: &Net, node: &NodeProto) -> Option<Stage> {
     let (data, weights) = (node.input.first()?, node.input.get(1)?);
     let &[1, of_input, ..] = net.shape(data).filter(|dims| dims.len() == 4)? else {
         return None;
@@ -70,7 +70,7 @@ pub(super) fn strided(net: &Net, node: &NodeProto) -> Option<Stage> {
         strides: strides.to_vec(),
         pads: pads.to_vec(),
         shared: of_input == 1,
-        rectifies: false,
+        relu: false,
         products: Vec::new(),
         mask: None,
         is_masked: false,
@@ -78,7 +78,7 @@ pub(super) fn strided(net: &Net, node: &NodeProto) -> Option<Stage> {
 }
 
 /// A convolution of single places, over all channels.
-pub(super) fn pointwise(net: &Net, node: &NodeProto) -> Option<Pointwise> {
+pub(super) fn match_pointwise_conv(net: &Net, node: &NodeProto) -> Option<Pointwise> {
     let weights = node.input.get(1)?;
     let &[outputs, inputs, 1, 1] = net.shape(weights)? else {
         return None;
@@ -95,7 +95,7 @@ pub(super) fn pointwise(net: &Net, node: &NodeProto) -> Option<Pointwise> {
         weights: weights.clone(),
         bias,
         sizes: [outputs as i64, inputs as i64],
-        rectifies: false,
+        relu: false,
     })
 }
 
@@ -114,28 +114,28 @@ fn is_float(net: &Net, name: &str) -> Option<()> {
 }
 
 /// What is masked by `node`, and the [frames of the mask](frames_of_mask).
-pub(super) fn masking(walk: &Walk<'_>, node: &NodeProto) -> Option<(String, String)> {
+pub(super) fn match_masking(matcher: &PatternMatcher<'_>, node: &NodeProto) -> Option<(String, String)> {
     let [a, b] = &node.input[..] else { return None };
     let of = |data: &String, mask: &str| {
-        let &[1, _, frames, bins] = walk.net.shape(data)? else {
+        let &[1, _, frames, bins] = matcher.net.shape(data)? else {
             return None;
         };
-        Some((data.clone(), frames_of_mask(walk, mask, [frames, bins])?))
+        Some((data.clone(), frames_of_mask(matcher, mask, [frames, bins])?))
     };
     of(a, b).or_else(|| of(b, a))
 }
 
 /// The truths that become a mask of zeros and ones \[1, 1, frames, frequencies\], which is the same for all frequencies:
 /// \[1, frames\].
-fn frames_of_mask(walk: &Walk<'_>, mask: &str, [frames, bins]: [usize; 2]) -> Option<String> {
-    let net = walk.net;
+fn frames_of_mask(matcher: &PatternMatcher<'_>, mask: &str, [frames, bins]: [usize; 2]) -> Option<String> {
+    let net = matcher.net;
     let is = |name: &String, dims: &[usize]| net.shape(name) == Some(dims);
-    let cast = &walk.made(mask, "Unsqueeze")?.input[0];
-    let cast_node = walk.made(cast, "Cast")?;
+    let cast = &matcher.produced_by(mask, "Unsqueeze")?.input[0];
+    let cast_node = matcher.produced_by(cast, "Cast")?;
     let spread = &cast_node.input[0];
-    let column = &walk.made(spread, "Expand")?.input[0];
-    let truths = &walk.made(column, "Unsqueeze")?.input[0];
-    let compare = &net.nodes[walk.index.maker(truths)?];
+    let column = &matcher.produced_by(spread, "Expand")?.input[0];
+    let truths = &matcher.produced_by(column, "Unsqueeze")?.input[0];
+    let compare = &net.nodes[matcher.index.producer(truths)?];
     let right = net.shape(mask) == Some(&[1, 1, frames, bins])
         && is(spread, &[1, frames, bins])
         && is(column, &[1, frames, 1])

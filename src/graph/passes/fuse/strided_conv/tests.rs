@@ -3,16 +3,16 @@
 //! What is taken for the subsampling, and what is not.
 
 use super::*;
-use crate::graph::{Graph, NodeProto, Streaming, plan, read_file};
+use crate::graph::{Graph, NodeProto, StreamingConfig, read_file, specialize};
 
 /// A planned encoder after `change`, and whether its subsampling is found.
 fn is_found(change: impl FnOnce(&mut Vec<NodeProto>)) -> bool {
     let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
     let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
-    let streaming = Streaming::read(&graph).unwrap();
-    plan(&mut graph, &streaming, 1).unwrap();
+    let streaming = StreamingConfig::read(&graph).unwrap();
+    specialize(&mut graph, &streaming, 1).unwrap();
     change(&mut graph.graph.node);
-    let mut net = Net::take(&mut graph);
+    let mut net = Net::from_onnx(&mut graph);
     let before = net.nodes.len();
     let found = fuse(&mut net);
     assert!(found || net.nodes.len() == before);
