@@ -18,9 +18,9 @@
 //! the last window is used however short it is (NeMo throws fewer than 8 frames away).
 
 /// Mel frames carried over from one window to the next (`pre_encode_cache_size`).
-pub const CARRY: usize = 9;
+pub const PRE_ENCODE_CACHE: usize = 9;
 /// Mel frames per encoder frame.
-pub const SUBSAMPLING: usize = 8;
+pub const SUBSAMPLING_FACTOR: usize = 8;
 
 /// Encoder frames that `frames` mel frames in a row give.
 pub const fn encoder_frames(frames: usize) -> usize {
@@ -31,12 +31,12 @@ pub const fn encoder_frames(frames: usize) -> usize {
 
 /// Width of the first window for lookahead `lookahead`.
 pub const fn first_width(lookahead: usize) -> usize {
-    1 + SUBSAMPLING * lookahead
+    1 + SUBSAMPLING_FACTOR * lookahead
 }
 
 /// Width of every window after the first (and, for lookahead 0, the second).
 pub const fn full_width(lookahead: usize) -> usize {
-    CARRY + SUBSAMPLING * (lookahead + 1)
+    PRE_ENCODE_CACHE + SUBSAMPLING_FACTOR * (lookahead + 1)
 }
 
 /// One window, ready for the encoder.
@@ -49,14 +49,14 @@ pub struct Window<'a> {
     /// To how many frames the encoder's input is filled up with zeros; more than `len` in the last window only.
     pub width: usize,
     /// Encoder frames that belong to the carry.
-    pub drop: usize,
+    pub drop_frames: usize,
     /// Encoder frames that the window gives after the drop.
     pub outputs: usize,
 }
 
 /// Collects mel frames until a window is full.
 #[derive(Debug)]
-pub struct Windower {
+pub struct Chunker {
     mels: usize,
     lookahead: usize,
     /// Carry and new frames of the window to come, frame after frame.
@@ -65,14 +65,14 @@ pub struct Windower {
     carry: usize,
 }
 
-/// What a [`Windower`] holds between two frames.
+/// What a [`Chunker`] holds between two frames.
 #[derive(Debug, Default)]
-pub(crate) struct WindowerSnapshot {
+pub(crate) struct ChunkerSnapshot {
     frames: Vec<f32>,
     carry: usize,
 }
 
-impl Windower {
+impl Chunker {
     /// Windows for `mels` bands and a lookahead of `lookahead` encoder frames.
     pub fn new(mels: usize, lookahead: usize) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Windower {
     fn width(&self) -> usize {
         match self.carry {
             0 => first_width(self.lookahead),
-            carry => carry + SUBSAMPLING * (self.lookahead + 1),
+            carry => carry + SUBSAMPLING_FACTOR * (self.lookahead + 1),
         }
     }
 
@@ -122,7 +122,7 @@ impl Windower {
             frames: &self.frames,
             len,
             width: self.width(),
-            drop,
+            drop_frames: drop,
             outputs: encoder_frames(len) - drop,
         }
     }
@@ -130,7 +130,7 @@ impl Windower {
     /// Forgets a window that was taken, but for the carry of the next one.
     pub fn advance(&mut self) {
         let len = self.len();
-        self.carry = len.min(CARRY);
+        self.carry = len.min(PRE_ENCODE_CACHE);
         self.frames.drain(..(len - self.carry) * self.mels);
     }
 
@@ -141,13 +141,13 @@ impl Windower {
     }
 
     /// Copies what [`reset`](Self::reset) clears.
-    pub(crate) fn save(&self, snapshot: &mut WindowerSnapshot) {
+    pub(crate) fn save(&self, snapshot: &mut ChunkerSnapshot) {
         snapshot.frames.clone_from(&self.frames);
         snapshot.carry = self.carry;
     }
 
     /// Back to where `snapshot` was taken.
-    pub(crate) fn restore(&mut self, snapshot: &WindowerSnapshot) {
+    pub(crate) fn restore(&mut self, snapshot: &ChunkerSnapshot) {
         self.frames.clone_from(&snapshot.frames);
         self.carry = snapshot.carry;
     }
@@ -159,18 +159,18 @@ mod tests {
 
     /// (frames, width, drop, outputs) of every window of a stream of `total` mel frames, whose one band is their number.
     fn windows(lookahead: usize, total: usize) -> Vec<(Vec<f32>, usize, usize, usize)> {
-        let mut windower = Windower::new(1, lookahead);
+        let mut chunker = Chunker::new(1, lookahead);
         let mut seen = Vec::new();
-        let mut note = |w: Window<'_>| seen.push((w.frames.to_vec(), w.width, w.drop, w.outputs));
+        let mut note = |w: Window<'_>| seen.push((w.frames.to_vec(), w.width, w.drop_frames, w.outputs));
         for frame in 0..total {
-            windower.push(&[frame as f32]);
-            if windower.is_full() {
-                note(windower.window());
-                windower.advance();
+            chunker.push(&[frame as f32]);
+            if chunker.is_full() {
+                note(chunker.window());
+                chunker.advance();
             }
         }
-        if windower.has_new() {
-            note(windower.window());
+        if chunker.has_new() {
+            note(chunker.window());
         }
         seen
     }

@@ -37,7 +37,7 @@ pub use model::{
     ModelConfig, Options, PrecisionChoice, set_runtime_logger,
 };
 pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
-pub use text::{Ending, Event, Pauses, Utterance, Word};
+pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
 
 #[cfg(feature = "plugin")]
 mod transcriber;

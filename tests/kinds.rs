@@ -9,7 +9,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{Goldens, Heard, clip, data, options};
-use gstnemostt::{DecoderKind, Ending, Error, Event, Recognizer, Stream};
+use gstnemostt::{DecoderKind, EndReason, Error, Event, Recognizer, Stream};
 
 const CLIPS: [&str; 2] = ["u1_command", "u2_digits"];
 
@@ -162,12 +162,12 @@ fn a_multilingual_model_without_a_dictionary_asks_for_one() {
 fn ends_of_turns_are_events_and_no_text() {
     let recognizer = load("eou", 1);
     let mut goldens = Goldens::open("kinds/eou/goldens");
-    let marks: Vec<Ending> = goldens
+    let marks: Vec<EndReason> = goldens
         .tokens("u2_digits", 1)
         .iter()
         .filter_map(|(id, _)| match id {
-            126 => Some(Ending::EndOfUtterance),
-            127 => Some(Ending::EndOfBackchannel),
+            126 => Some(EndReason::EndOfUtterance),
+            127 => Some(EndReason::EndOfBackchannel),
             _ => None,
         })
         .collect();
@@ -189,7 +189,7 @@ fn ends_of_turns_are_events_and_no_text() {
     assert!(
         endings
             .iter()
-            .all(|ending| *ending == Ending::EndOfStream || marks.contains(ending))
+            .all(|ending| *ending == EndReason::EndOfStream || marks.contains(ending))
     );
     assert!(endings.iter().any(|ending| marks.contains(ending)));
 }

@@ -171,7 +171,7 @@ fn nothing_settles_before_it_is_said() {
     let mut stream = CHATTY.stream().unwrap();
     let mut heard = Heard::default();
     for piece in clip("u3_long").chunks(160) {
-        let settled = stream.settled();
+        let settled = stream.stable_until();
         assert!(settled <= stream.samples());
         stream.accept(piece).unwrap();
         let before = heard.words.len();

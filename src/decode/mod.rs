@@ -7,7 +7,7 @@ mod ctc;
 mod rnnt;
 
 pub(crate) use ctc::{Ctc, CtcSnapshot};
-pub(crate) use rnnt::{Network, Rnnt};
+pub(crate) use rnnt::{Rnnt, TransducerScorer};
 
 /// One decoded label.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -17,7 +17,7 @@ use crate::{
 
 /// Scores of the frames of a chunk against the labels so far.
 ///
-/// The real one is [`Network`]; the tests have a table.
+/// The real one is [`TransducerScorer`]; the tests have a table.
 pub(crate) trait Scorer {
     /// A chunk begins: what was scored is of the last one.
     fn start_chunk(&mut self);
@@ -31,14 +31,14 @@ pub(crate) trait Scorer {
 }
 
 /// The joint and prediction network of a model with the state of a stream.
-pub(crate) struct Network<'a> {
+pub(crate) struct TransducerScorer<'a> {
     pub(crate) model: &'a Transducer,
     pub(crate) state: &'a mut TransducerState,
     /// What the encoder gave for the chunk.
     pub(crate) frames: &'a Tensor<f32>,
 }
 
-impl Scorer for Network<'_> {
+impl Scorer for TransducerScorer<'_> {
     fn start_chunk(&mut self) {
         self.state.start_chunk();
     }

@@ -24,7 +24,7 @@ const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 const ROOT_OF_HALF: u32 = 0x3f35_04f3;
 
 /// Puts the logarithms of values in their places; the values are positive and normal, or infinite or no numbers, which stay.
-pub(super) fn logarithms(values: &mut [f32]) {
+pub(super) fn ln_in_place(values: &mut [f32]) {
     for value in values {
         let bits = value.to_bits();
         // The power of two that is nearest, and what is left without it, less one.
@@ -53,7 +53,7 @@ mod tests {
         let near = (-1000..1000).map(|step| 1.0 + step as f32 / 4096.0);
         for value in sizes.chain(near).filter(|value| value.is_normal()) {
             let mut got = [value; 3];
-            logarithms(&mut got);
+            ln_in_place(&mut got);
             let exact = f64::from(value).ln();
             let error = (f64::from(got[0]) - exact).abs();
             assert!(
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn what_is_no_number_stays_so() {
         let mut values = [f32::NAN, f32::INFINITY];
-        logarithms(&mut values);
+        ln_in_place(&mut values);
         assert!(values[0].is_nan() && values[1] == f32::INFINITY);
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Each band touches few of the 257 bins, so it is kept as a run of weights with its first bin.
 
-use super::fast_ln::logarithms;
+use super::fast_ln::ln_in_place;
 
 /// Slaney's scale is linear up to 1 kHz and logarithmic above (Auditory Toolbox; librosa `hz_to_mel`).
 const HZ_PER_MEL: f64 = 200.0 / 3.0;
@@ -74,7 +74,7 @@ impl FilterBank {
             let energy: f32 = bins.iter().zip(weights).map(|(p, w)| p * w).sum();
             *out = energy + LOG_GUARD;
         }
-        logarithms(log_mel);
+        ln_in_place(log_mel);
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     edit::{Side, cast_to, consumers, permutation},
     layouts::{EncoderNames, Prompt, nemo},
 };
-use crate::chunker::CARRY;
+use crate::chunker::PRE_ENCODE_CACHE;
 
 /// Name of the input that tells a multilingual encoder its language: int64, shape \[1\].
 pub const PROMPT_INPUT: &str = "prompt_index";
@@ -272,10 +272,10 @@ fn strip_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<
         }
         (index, node.output.first().cloned().unwrap_or_default())
     };
-    let frames = carried.dims[2].unwrap_or(CARRY);
-    if frames != CARRY {
+    let frames = carried.dims[2].unwrap_or(PRE_ENCODE_CACHE);
+    if frames != PRE_ENCODE_CACHE {
         return Err(GraphError::Contradiction {
-            what: format!("its carry holds {frames} mel frames, the encoder's subsampling needs {CARRY}"),
+            what: format!("its carry holds {frames} mel frames, the encoder's subsampling needs {PRE_ENCODE_CACHE}"),
         });
     }
     graph.remove_node(joined.0);

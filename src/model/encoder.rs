@@ -139,7 +139,7 @@ impl Encoder {
             frames: &frames,
             len: first_width(self.lookahead),
             width: first_width(self.lookahead),
-            drop: 0,
+            drop_frames: 0,
             outputs: self.lookahead + 1,
         };
         let mut state = EncoderState::new(self)?;
@@ -320,11 +320,11 @@ impl EncoderState {
     pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
         self.write_audio(window)?;
         self.length.data_mut()[0] = window.len as i64;
-        self.drop.data_mut()[0] = window.drop as i64;
+        self.drop.data_mut()[0] = window.drop_frames as i64;
 
         if let (Some(state), Some(lengths)) = (&mut self.lengths, &encoder.lengths) {
             let cached = self.memories[self.parity].len.data()[0];
-            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop as i64, cached])?;
+            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
             self.encoded_lengths.data_mut()[0] = frames;
             self.memories[1 - self.parity].len.data_mut()[0] = cached;
         }
@@ -501,7 +501,7 @@ mod tests {
                 frames: &frames,
                 len: full_width(1),
                 width: full_width(1),
-                drop: 2,
+                drop_frames: 2,
                 outputs: 2,
             };
             // Until the cache is full, its length changes, and masks with it.

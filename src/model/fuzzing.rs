@@ -87,7 +87,7 @@ fn windows(streaming: &StreamingConfig, config: &FrontEndConfig, contract: &Cont
     let allowed = allowed_lookaheads(streaming, contract, trained);
     let own = pick_lookahead(streaming, config, &allowed, None).expect("nothing is asked for");
     assert!(own < streaming.chunk_frames);
-    let frame_ms = (config.hop * super::SUBSAMPLING * 1000) as u32 / config.sample_rate;
+    let frame_ms = (config.hop * super::SUBSAMPLING_FACTOR * 1000) as u32 / config.sample_rate;
     for &lookahead in &allowed {
         let picked = pick_lookahead(streaming, config, &allowed, Some(lookahead as u32 * frame_ms));
         assert_eq!(picked.expect("it is allowed"), lookahead);

@@ -142,7 +142,7 @@ mod tests {
                     frames: &frames,
                     len: width,
                     width,
-                    drop: if is_first { 0 } else { 2 },
+                    drop_frames: if is_first { 0 } else { 2 },
                     outputs: chunk,
                 };
                 states[0].prepare(joined).unwrap();

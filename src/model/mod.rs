@@ -45,7 +45,7 @@ use sidecar::Sidecar;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
-    chunker::{SUBSAMPLING, full_width},
+    chunker::{SUBSAMPLING_FACTOR, full_width},
     error::{Error, Result},
     features::FrontEndConfig,
     graph::{Contract, GraphError, Precision, StreamingConfig},
@@ -99,7 +99,7 @@ impl ModelConfig {
 
     /// Samples from one encoder frame to the next: 1280 (80 ms) in every published model.
     pub fn frame_samples(&self) -> u64 {
-        (self.front_end.hop * SUBSAMPLING) as u64
+        (self.front_end.hop * SUBSAMPLING_FACTOR) as u64
     }
 
     /// Samples that must have come before the first sample of a chunk is decided on, at worst: the chunk itself and the
@@ -111,7 +111,7 @@ impl ModelConfig {
 
 /// See [`ModelConfig::latency_samples`].
 pub(crate) fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u64 {
-    let chunk = (lookahead + 1) * SUBSAMPLING * front_end.hop;
+    let chunk = (lookahead + 1) * SUBSAMPLING_FACTOR * front_end.hop;
     (chunk + (front_end.window / 2).max(front_end.hop)) as u64
 }
 
@@ -282,7 +282,7 @@ fn pick_lookahead(
     allowed: &[usize],
     asked: Option<u32>,
 ) -> Result<usize> {
-    let frame_ms = (front_end.hop * SUBSAMPLING * 1000) as u32 / front_end.sample_rate;
+    let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
     let Some(requested) = asked else {
         // The export's own, which is the largest, unless the model was not trained for it.
         return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::tokenizer::Piece;
+use super::tokenizer::TokenText;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -48,31 +48,31 @@ struct AddedToken {
 }
 
 /// The pieces, in the order of their ids.
-pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
+pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let file: File = serde_json::from_slice(bytes)
         .map_err(|error| format!("it is truncated or neither a tokenizer.json nor a vocab.json ({error})"))?;
-    let by_id = |ids: BTreeMap<String, usize>| ids.iter().map(|(text, &id)| (id, Piece::parse(text))).collect();
-    let mut pieces: BTreeMap<usize, Piece> = BTreeMap::new();
+    let by_id = |ids: BTreeMap<String, usize>| ids.iter().map(|(text, &id)| (id, TokenText::parse(text))).collect();
+    let mut pieces: BTreeMap<usize, TokenText> = BTreeMap::new();
     let mut added = Vec::new();
     match file {
-        File::List(list) => pieces.extend(list.iter().map(|text| Piece::parse(text)).enumerate()),
+        File::List(list) => pieces.extend(list.iter().map(|text| TokenText::parse(text)).enumerate()),
         File::Ids(ids) => pieces = by_id(ids),
         File::Pieces(map) => {
             for (id, text) in &map {
                 let id = id.parse().map_err(|_| format!("\"{id}\" is no id"))?;
-                pieces.insert(id, Piece::parse(text));
+                pieces.insert(id, TokenText::parse(text));
             }
         }
         File::Tokenizer(tokenizer) => {
             added = tokenizer.added_tokens;
             match tokenizer.model.vocab {
                 Vocab::Ids(ids) => pieces = by_id(ids),
-                Vocab::Scores(list) => pieces.extend(list.iter().map(|(text, _)| Piece::parse(text)).enumerate()),
+                Vocab::Scores(list) => pieces.extend(list.iter().map(|(text, _)| TokenText::parse(text)).enumerate()),
             }
         }
     }
     for token in added {
-        pieces.insert(token.id, Piece::parse(&token.content));
+        pieces.insert(token.id, TokenText::parse(&token.content));
     }
     let ids = pieces.keys().copied();
     match ids.zip(0..).find(|(id, expected)| id != expected) {
@@ -85,15 +85,19 @@ pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
 mod tests {
     use super::*;
 
-    fn text(piece: &str) -> Piece {
-        Piece::Text(piece.into())
+    fn text(piece: &str) -> TokenText {
+        TokenText::Text(piece.into())
     }
 
     #[test]
     fn both_kinds_of_vocabulary_are_read() {
         let bpe = r#"{"model": {"type": "BPE", "vocab": {"\u2581a": 1, "<unk>": 0}, "merges": []},
                       "added_tokens": [{"id": 2, "content": "<EOU>", "special": true}]}"#;
-        let expected = [Piece::Unknown, text("\u{2581}a"), Piece::Control("<EOU>".into())];
+        let expected = [
+            TokenText::Unknown,
+            text("\u{2581}a"),
+            TokenText::Control("<EOU>".into()),
+        ];
         assert_eq!(pieces(bpe.as_bytes()).unwrap(), expected);
         let unigram = r#"{"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["\u2581a", -1.5]]}}"#;
         assert_eq!(pieces(unigram.as_bytes()).unwrap(), expected[..2]);
@@ -108,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(
                 pieces(file.as_bytes()).unwrap(),
-                [Piece::Unknown, text("\u{2581}a")],
+                [TokenText::Unknown, text("\u{2581}a")],
                 "{file}"
             );
         }

@@ -13,7 +13,7 @@ mod times;
 mod tokenizer;
 mod words;
 
-pub(crate) use segmenter::Transcript;
-pub use segmenter::{Ending, Event, Pauses, Utterance};
-pub use tokenizer::{Mark, Piece, Vocabulary};
+pub(crate) use segmenter::Segmenter;
+pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
+pub use tokenizer::{SpecialToken, TokenText, Vocabulary};
 pub use words::Word;

@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    Mark, Piece, Vocabulary, Word,
-    times::{Item, Times},
-    words::{Draft, WordBuilder},
+    SpecialToken, TokenText, Vocabulary, Word,
+    times::{Item, WordTimer},
+    words::{UntimedWord, WordBuilder},
 };
 use crate::decode::Token;
 
@@ -19,7 +19,7 @@ pub enum Event {
     Token(Token),
     /// A word is complete: it will not change.
     Word(Word),
-    /// The utterance in progress, which may still change and grow. Only with [`Pauses::partials`].
+    /// The utterance in progress, which may still change and grow. Only with [`EndpointConfig::partials`].
     Partial(Utterance),
     /// An utterance is complete: [`Utterance::ending`] says why. Its words were given out before.
     Utterance(Utterance),
@@ -27,12 +27,12 @@ pub enum Event {
     Language(String),
     /// The model wrote down that a turn is over, whether or not there were words since the one before. An utterance in
     /// progress is given out first.
-    Turn(Ending),
+    Turn(EndReason),
 }
 
 /// Why an utterance is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum EndReason {
     /// A pause in speech.
     Pause,
     /// `<EOU>`: the speaker has finished and waits for an answer.
@@ -43,11 +43,11 @@ pub enum Ending {
     EndOfStream,
     /// The application asked for what there is.
     Request,
-    /// It was as long as [`Pauses::max_utterance`] or [`Pauses::max_utterance_chars`] allow.
+    /// It was as long as [`EndpointConfig::max_utterance`] or [`EndpointConfig::max_utterance_chars`] allow.
     Limit,
 }
 
-impl Ending {
+impl EndReason {
     /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ pub struct Utterance {
     /// Its words: at least one.
     pub words: Vec<Word>,
     /// Why it is over; `None` while it is not.
-    pub ending: Option<Ending>,
+    pub ending: Option<EndReason>,
     /// Its language, where the model writes it down: the last it wrote.
     pub language: Option<String>,
 }
@@ -100,7 +100,7 @@ impl Utterance {
 
 /// When words and utterances are complete. May change while a stream runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pauses {
+pub struct EndpointConfig {
     /// A word is complete after this many encoder frames without a label; `None`: when the next one begins.
     pub word: Option<u64>,
     /// An utterance is complete after this many encoder frames without a label, its last word with it; `None`: when the
@@ -127,13 +127,13 @@ const GOOD_GAP: u64 = 6;
 
 /// Complete words of the utterance in progress.
 #[derive(Debug, Clone, Default)]
-struct Open {
+struct OpenUtterance {
     words: Vec<Word>,
     /// Characters of the words and the spaces between them.
     chars: usize,
 }
 
-impl Open {
+impl OpenUtterance {
     fn push(&mut self, word: Word) {
         self.chars = self.chars_with(&word);
         self.words.push(word);
@@ -145,7 +145,7 @@ impl Open {
 
     /// Whether the utterance ends before `word`, for a good gap of `good_gap` samples. Once it does, it still does when
     /// the word gets longer.
-    fn ends_before(&self, word: &Word, pauses: &Pauses, good_gap: u64) -> bool {
+    fn ends_before(&self, word: &Word, pauses: &EndpointConfig, good_gap: u64) -> bool {
         let (Some(first), Some(last)) = (self.words.first(), self.words.last()) else {
             return false;
         };
@@ -161,13 +161,13 @@ impl Open {
 
 /// Collects what is said in one stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Transcript {
-    pauses: Pauses,
+pub(crate) struct Segmenter {
+    pauses: EndpointConfig,
     good_gap: u64,
     builder: WordBuilder,
     /// Complete words that wait for their times, and what comes between them.
-    times: Times,
-    open: Open,
+    times: WordTimer,
+    open: OpenUtterance,
     /// Number of the utterance in progress.
     id: u64,
     /// Frame of the last label, while an utterance is in progress.
@@ -179,15 +179,15 @@ pub(crate) struct Transcript {
     events: VecDeque<Event>,
 }
 
-impl Transcript {
+impl Segmenter {
     /// A transcript at the start of a stream; `frame_samples` samples lie between two encoder frames.
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
-            pauses: Pauses::default(),
+            pauses: EndpointConfig::default(),
             good_gap: GOOD_GAP * frame_samples,
             builder: WordBuilder::default(),
-            times: Times::new(frame_samples),
-            open: Open::default(),
+            times: WordTimer::new(frame_samples),
+            open: OpenUtterance::default(),
             id: 0,
             last_label: None,
             changed: false,
@@ -196,7 +196,7 @@ impl Transcript {
         }
     }
 
-    pub(crate) fn set_pauses(&mut self, pauses: Pauses) {
+    pub(crate) fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
         self.pauses = pauses;
         self.times.min_word = pauses.min_word;
     }
@@ -204,14 +204,14 @@ impl Transcript {
     /// Takes a label.
     pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
         self.events.push_back(Event::Token(token));
-        self.reach(token.frame);
-        if let Some(mark) = vocabulary.piece(token.id).and_then(Piece::mark) {
+        self.advance_to(token.frame);
+        if let Some(mark) = vocabulary.piece(token.id).and_then(TokenText::mark) {
             self.mark(mark);
             return;
         }
         // The pause may have come and gone within one chunk. What continues a word does not begin an utterance.
-        if vocabulary.begins_word(token.id) && self.paused(token.frame, self.pauses.utterance) {
-            self.end_utterance(Ending::Pause);
+        if vocabulary.begins_word(token.id) && self.is_silent_for(token.frame, self.pauses.utterance) {
+            self.end_utterance(EndReason::Pause);
         }
         let word = self.builder.push(vocabulary, token);
         self.complete(word);
@@ -222,11 +222,11 @@ impl Transcript {
     /// All labels of the frames before `frames` were given to [`token`](Self::token).
     pub(crate) fn decoded(&mut self, frames: u64) {
         // The last frame is decoded when little more than its first sample has arrived.
-        self.reach(frames.saturating_sub(1));
-        if self.paused(frames, self.pauses.utterance) {
-            self.end_utterance(Ending::Pause);
-        } else if self.paused(frames, self.pauses.word) {
-            let word = self.builder.finish();
+        self.advance_to(frames.saturating_sub(1));
+        if self.is_silent_for(frames, self.pauses.utterance) {
+            self.end_utterance(EndReason::Pause);
+        } else if self.is_silent_for(frames, self.pauses.word) {
+            let word = self.builder.flush_word();
             self.complete(word);
         } else if self.is_long(frames) {
             let part = self.builder.split();
@@ -244,9 +244,9 @@ impl Transcript {
     }
 
     /// The stream ended, because of `ending`.
-    pub(crate) fn finish(&mut self, ending: Ending) {
+    pub(crate) fn finish(&mut self, ending: EndReason) {
         // Before anything is settled, the last word must be there.
-        self.times.reach(u64::MAX);
+        self.times.advance_to(u64::MAX);
         self.end_utterance(ending);
     }
 
@@ -279,7 +279,7 @@ impl Transcript {
     }
 
     /// Whether at least `limit` frames without a label lie between the last label and frame `frame`.
-    fn paused(&self, frame: u64, limit: Option<u64>) -> bool {
+    fn is_silent_for(&self, frame: u64, limit: Option<u64>) -> bool {
         let silent = |last: u64| frame.saturating_sub(last + 1);
         self.last_label
             .zip(limit)
@@ -296,48 +296,48 @@ impl Transcript {
     }
 
     /// Frames before `over` are over.
-    fn reach(&mut self, over: u64) {
-        self.times.reach(over);
-        self.settle();
+    fn advance_to(&mut self, over: u64) {
+        self.times.advance_to(over);
+        self.emit_stable();
     }
 
-    fn complete(&mut self, word: Option<Draft>) {
+    fn complete(&mut self, word: Option<UntimedWord>) {
         if let Some(word) = word {
             self.times.complete(word, self.builder.first_frame());
-            self.settle();
+            self.emit_stable();
         }
     }
 
     /// Takes a label that is not text.
-    fn mark(&mut self, mark: Mark) {
+    fn mark(&mut self, mark: SpecialToken) {
         let ending = match mark {
-            Mark::EndOfUtterance => Ending::EndOfUtterance,
-            Mark::EndOfBackchannel => Ending::EndOfBackchannel,
-            Mark::Language(language) => {
+            SpecialToken::EndOfUtterance => EndReason::EndOfUtterance,
+            SpecialToken::EndOfBackchannel => EndReason::EndOfBackchannel,
+            SpecialToken::Language(language) => {
                 // An utterance that is certain to be over has the language before.
                 self.end_before_current();
                 self.times.event(Event::Language(language));
-                self.settle();
+                self.emit_stable();
                 return;
             }
-            Mark::Other => return,
+            SpecialToken::Other => return,
         };
         self.end_utterance(ending);
         self.times.event(Event::Turn(ending));
-        self.settle();
+        self.emit_stable();
     }
 
-    fn end_utterance(&mut self, ending: Ending) {
-        let word = self.builder.finish();
+    fn end_utterance(&mut self, ending: EndReason) {
+        let word = self.builder.flush_word();
         self.complete(word);
         self.last_label = None;
         self.times.end(ending);
-        self.settle();
+        self.emit_stable();
     }
 
     /// Gives out what no longer waits for its times.
-    fn settle(&mut self) {
-        for item in self.times.settle(self.builder.first_frame()) {
+    fn emit_stable(&mut self) {
+        for item in self.times.emit_stable(self.builder.first_frame()) {
             match item {
                 Item::Word(word) => self.add(word),
                 Item::End(ending) => {
@@ -357,7 +357,7 @@ impl Transcript {
     /// Adds a word to the utterance in progress, or to the next one if this one is long enough.
     fn add(&mut self, word: Word) {
         if self.open.ends_before(&word, &self.pauses, self.good_gap) {
-            self.utterance(Ending::Limit);
+            self.utterance(EndReason::Limit);
         }
         self.events.push_back(Event::Word(word.clone()));
         self.open.push(word);
@@ -370,9 +370,9 @@ impl Transcript {
         {
             return;
         }
-        let word = self.builder.peek().and_then(|draft| self.times.at_least(draft));
+        let word = self.builder.partial_word().and_then(|draft| self.times.at_least(draft));
         if word.is_some_and(|word| self.open.ends_before(&word, &self.pauses, self.good_gap)) {
-            self.utterance(Ending::Limit);
+            self.utterance(EndReason::Limit);
             self.changed = true;
         }
     }
@@ -380,7 +380,7 @@ impl Transcript {
     /// Gives out the utterance in progress as it is now.
     fn partial(&mut self) {
         let mut open = self.open.clone();
-        for word in self.times.preview(self.builder.peek()) {
+        for word in self.times.preview(self.builder.partial_word()) {
             if open.ends_before(&word, &self.pauses, self.good_gap) {
                 break;
             }
@@ -397,8 +397,8 @@ impl Transcript {
     }
 
     /// Gives out the complete words as an utterance.
-    fn utterance(&mut self, ending: Ending) {
-        let Open { words, .. } = std::mem::take(&mut self.open);
+    fn utterance(&mut self, ending: EndReason) {
+        let OpenUtterance { words, .. } = std::mem::take(&mut self.open);
         if !words.is_empty() {
             self.events.push_back(Event::Utterance(Utterance {
                 id: self.id,

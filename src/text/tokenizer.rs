@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 64 << 20;
 
 /// What a label stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum TokenText {
     /// Text; a leading `▁` begins a word.
     Text(String),
     /// One byte of a character that has no piece of its own.
@@ -33,7 +33,7 @@ pub enum Piece {
 /// What a mark says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Mark {
+pub enum SpecialToken {
     /// `<EOU>`: whoever spoke has finished and waits for an answer.
     EndOfUtterance,
     /// `<EOB>`: whoever spoke only said that they are listening ("uh-huh").
@@ -44,7 +44,7 @@ pub enum Mark {
     Other,
 }
 
-impl Mark {
+impl SpecialToken {
     /// The mark that is written so.
     fn parse(text: &str) -> Self {
         let name = text.trim_start_matches('<').trim_end_matches('>');
@@ -72,11 +72,11 @@ fn is_language(name: &str) -> bool {
     (2..=3).contains(&language.len()) && language.bytes().all(|byte| byte.is_ascii_lowercase()) && known_region
 }
 
-impl Piece {
+impl TokenText {
     /// What the piece says, if it is a mark.
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn mark(&self) -> Option<SpecialToken> {
         match self {
-            Self::Control(mark) => Some(Mark::parse(mark)),
+            Self::Control(mark) => Some(SpecialToken::parse(mark)),
             _ => None,
         }
     }
@@ -101,7 +101,7 @@ impl Piece {
 /// The labels of a model, blank not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
-    pieces: Vec<Piece>,
+    pieces: Vec<TokenText>,
 }
 
 impl Vocabulary {
@@ -134,7 +134,7 @@ impl Vocabulary {
         Some(pieces.len() - usize::from(ends_with_blank(&pieces)))
     }
 
-    fn pieces(name: &str, bytes: &[u8]) -> std::result::Result<Vec<Piece>, String> {
+    fn pieces(name: &str, bytes: &[u8]) -> std::result::Result<Vec<TokenText>, String> {
         if bytes.len() > MAX_BYTES {
             return Err(format!("{} bytes are too many for a vocabulary", bytes.len()));
         }
@@ -149,21 +149,21 @@ impl Vocabulary {
     /// Makes label `id` a mark, whatever its piece says.
     pub(crate) fn mark(&mut self, id: Option<usize>, mark: &str) {
         if let Some(piece) = id.and_then(|id| self.pieces.get_mut(id)) {
-            *piece = Piece::Control(mark.into());
+            *piece = TokenText::Control(mark.into());
         }
     }
 
     /// What label `id` stands for.
-    pub fn piece(&self, id: usize) -> Option<&Piece> {
+    pub fn piece(&self, id: usize) -> Option<&TokenText> {
         self.pieces.get(id)
     }
 
     /// Whether label `id` begins a word.
     pub fn begins_word(&self, id: usize) -> bool {
         match self.piece(id) {
-            Some(Piece::Text(text)) => text.starts_with(WORD_START),
-            Some(Piece::Unknown) => true,
-            Some(Piece::Byte(_) | Piece::Control(_)) | None => false,
+            Some(TokenText::Text(text)) => text.starts_with(WORD_START),
+            Some(TokenText::Unknown) => true,
+            Some(TokenText::Byte(_) | TokenText::Control(_)) | None => false,
         }
     }
 
@@ -178,15 +178,15 @@ impl Vocabulary {
     }
 }
 
-fn ends_with_blank(pieces: &[Piece]) -> bool {
-    matches!(pieces.last(), Some(Piece::Control(mark)) if is_blank(mark))
+fn ends_with_blank(pieces: &[TokenText]) -> bool {
+    matches!(pieces.last(), Some(TokenText::Control(mark)) if is_blank(mark))
 }
 
 fn is_blank(mark: &str) -> bool {
     ["<blk>", "<blank>", "<b>"].contains(&mark)
 }
 
-fn parse_lines(text: &str) -> std::result::Result<Vec<Piece>, String> {
+fn parse_lines(text: &str) -> std::result::Result<Vec<TokenText>, String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     let numbered = |(number, line): (usize, &&str)| {
         let id = line.rsplit_once([' ', '\t']).map(|(_, id)| id.trim());
@@ -195,7 +195,7 @@ fn parse_lines(text: &str) -> std::result::Result<Vec<Piece>, String> {
     if lines.iter().enumerate().all(numbered) {
         let piece = |line: &&str| {
             let text = line.rsplit_once([' ', '\t']).map_or("", |(text, _)| text);
-            Piece::parse(text)
+            TokenText::parse(text)
         };
         return Ok(lines.iter().map(piece).collect());
     }
@@ -207,9 +207,11 @@ fn parse_lines(text: &str) -> std::result::Result<Vec<Piece>, String> {
     }
     let word_pieces = lines.iter().any(|line| line.starts_with("##"));
     let piece = |line: &&str| match (word_pieces, line.strip_prefix("##")) {
-        (true, Some(rest)) => Piece::parse(rest),
-        (true, None) if matches!(Piece::parse(line), Piece::Text(_)) => Piece::Text(format!("{WORD_START}{line}")),
-        _ => Piece::parse(line),
+        (true, Some(rest)) => TokenText::parse(rest),
+        (true, None) if matches!(TokenText::parse(line), TokenText::Text(_)) => {
+            TokenText::Text(format!("{WORD_START}{line}"))
+        }
+        _ => TokenText::parse(line),
     };
     Ok(lines.iter().map(piece).collect())
 }
@@ -223,25 +225,25 @@ fn has_number(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn text(piece: &str) -> Piece {
-        Piece::Text(piece.into())
+    fn text(piece: &str) -> TokenText {
+        TokenText::Text(piece.into())
     }
 
     #[test]
     fn pieces_are_told_apart() {
-        assert_eq!(Piece::parse("▁the"), text("▁the"));
-        assert_eq!(Piece::parse("<0x41>"), Piece::Byte(0x41));
-        assert_eq!(Piece::parse("<unk>"), Piece::Unknown);
-        assert_eq!(Piece::parse("<EOU>"), Piece::Control("<EOU>".into()));
-        assert_eq!(Piece::parse("<"), text("<"));
-        assert_eq!(Piece::parse("<>"), text("<>"));
+        assert_eq!(TokenText::parse("▁the"), text("▁the"));
+        assert_eq!(TokenText::parse("<0x41>"), TokenText::Byte(0x41));
+        assert_eq!(TokenText::parse("<unk>"), TokenText::Unknown);
+        assert_eq!(TokenText::parse("<EOU>"), TokenText::Control("<EOU>".into()));
+        assert_eq!(TokenText::parse("<"), text("<"));
+        assert_eq!(TokenText::parse("<>"), text("<>"));
     }
 
     #[test]
     fn tokens_txt_with_and_without_blank() {
         for file in ["<unk> 0\n▁a 1\nb 2\n<blk> 3\n", "<unk> 0\n▁a 1\nb 2\n"] {
             let vocabulary = Vocabulary::parse("tokens.txt", file.as_bytes(), 3).unwrap();
-            assert_eq!(vocabulary.pieces, [Piece::Unknown, text("▁a"), text("b")]);
+            assert_eq!(vocabulary.pieces, [TokenText::Unknown, text("▁a"), text("b")]);
         }
     }
 
@@ -260,14 +262,17 @@ mod tests {
 
     #[test]
     fn marks_are_read() {
-        let mark = |text: &str| Piece::parse(text).mark();
-        assert_eq!(mark("<EOU>"), Some(Mark::EndOfUtterance));
-        assert_eq!(mark("<EOB>"), Some(Mark::EndOfBackchannel));
+        let mark = |text: &str| TokenText::parse(text).mark();
+        assert_eq!(mark("<EOU>"), Some(SpecialToken::EndOfUtterance));
+        assert_eq!(mark("<EOB>"), Some(SpecialToken::EndOfBackchannel));
         for language in ["en-US", "es-419", "zh-Hant", "yue-HK"] {
-            assert_eq!(mark(&format!("<{language}>")), Some(Mark::Language(language.into())));
+            assert_eq!(
+                mark(&format!("<{language}>")),
+                Some(SpecialToken::Language(language.into()))
+            );
         }
         for other in ["<sos>", "<s>", "<blk>", "<a-b>", "<EN-us>", "<en->"] {
-            assert_eq!(mark(other), Some(Mark::Other), "{other}");
+            assert_eq!(mark(other), Some(SpecialToken::Other), "{other}");
         }
         assert_eq!(mark("\u{2581}en-US"), None);
     }

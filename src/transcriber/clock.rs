@@ -16,7 +16,7 @@ use super::{
     ticker::{SHORTEST_TICK, TICK, Wake},
     timestamps::signed,
 };
-use crate::{sync::lock, text::Ending};
+use crate::{sync::lock, text::EndReason};
 
 impl NemoStt {
     /// The [`Ticker`] woke up. Gives how long it may sleep.
@@ -31,7 +31,7 @@ impl NemoStt {
         }
         let result = match wake {
             Wake::Finish => {
-                self.drain(Ending::Request);
+                self.drain(EndReason::Request);
                 Ok(())
             }
             Wake::Announced => self.first_gap(),
@@ -124,7 +124,7 @@ impl NemoStt {
         let last = *lock(&self.published).last_data.get_or_insert(running);
         let configured = lock(&self.lateness).configured().map(signed);
         let settings = self.settings();
-        let hold = settings.hold(lock(&self.published).active.output);
+        let word_hold_time = settings.word_hold_time(lock(&self.published).active.output);
         let idle = match is_idle {
             true => signed(running.saturating_sub(last)),
             false => 0,
@@ -136,7 +136,7 @@ impl NemoStt {
             upstream: signed(upstream),
             plays: !live && idle >= PLAYBACK_STALL && has_syncing_sink(obj.src_pad()),
             latency: signed(self.processing_latency()),
-            hold: signed(hold),
+            word_hold_time: signed(word_hold_time),
             configured,
         })
     }

@@ -11,7 +11,7 @@ use super::{
     settings::Settings,
     timestamps::{Moment, Timestamps},
 };
-use crate::text::{Ending, Event, Utterance, Word};
+use crate::text::{EndReason, Event, Utterance, Word};
 
 /// Settings that hold for whole utterances: a change waits for the end of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,7 +157,7 @@ impl Delivery {
     }
 
     /// Tells the application that the model decoded the end of a turn.
-    fn turn(&mut self, ending: Ending, at: Option<Moment>) {
+    fn turn(&mut self, ending: EndReason, at: Option<Moment>) {
         let time = at.as_ref().map(|at| at.pts);
         let running = at.as_ref().and_then(|at| at.segment.to_running_time(at.pts));
         let stream = at.as_ref().and_then(|at| at.segment.to_stream_time(at.pts));

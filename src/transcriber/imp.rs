@@ -27,7 +27,7 @@ use super::{
 use crate::{
     model::{LogLevel, set_runtime_logger},
     sync::lock,
-    text::Ending,
+    text::EndReason,
 };
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -314,7 +314,7 @@ impl BaseTransformImpl for NemoStt {
                 // Upstream may repeat itself in the middle of a word, as when pads are linked again.
                 let current = self.obj().sink_pad().stream_id();
                 if current.is_none_or(|current| current != start.stream_id()) {
-                    self.drain(Ending::EndOfStream);
+                    self.drain(EndReason::EndOfStream);
                 }
                 self.session().begin();
                 return self.obj().src_pad().push_event(source_pad::stream_start(start));
@@ -322,9 +322,9 @@ impl BaseTransformImpl for NemoStt {
             EventView::Tag(tags) => {
                 return source_pad::tags(tags).is_none_or(|event| self.obj().src_pad().push_event(event));
             }
-            EventView::SegmentDone(_) => self.drain(Ending::EndOfStream),
+            EventView::SegmentDone(_) => self.drain(EndReason::EndOfStream),
             EventView::Eos(_) => {
-                self.drain(Ending::EndOfStream);
+                self.drain(EndReason::EndOfStream);
                 self.session().end();
                 let mut published = lock(&self.published);
                 published.await_segment(self.obj().current_running_time());
@@ -351,7 +351,7 @@ impl BaseTransformImpl for NemoStt {
                     .is_ok();
             }
             EventView::CustomDownstream(_) if is_finish(&event) => {
-                self.drain(Ending::Request);
+                self.drain(EndReason::Request);
                 return true;
             }
             EventView::CustomDownstreamOob(_) if is_finish(&event) => {
@@ -387,7 +387,7 @@ impl BaseTransformImpl for NemoStt {
             self.first_gap()?;
             self.ensure_transcriber()?;
             let length = self.running_length(&buffer);
-            let since = match self.is_too_late(&buffer) {
+            let since = match self.check_lateness(&buffer) {
                 true => self.process(|session, _| session.skip(&buffer))?,
                 false => self.process(|session, _| session.buffer(buffer))?,
             };
@@ -414,7 +414,7 @@ impl NemoStt {
         let settings = self.settings();
         let output = lock(&self.published).active.output;
         let chunk = model_loader::latency(&settings, self.loader.ready().as_ref());
-        chunk + settings.hold(output) + settings.processing()
+        chunk + settings.word_hold_time(output) + settings.processing_latency()
     }
 
     /// What the element adds to the pipeline's latency.

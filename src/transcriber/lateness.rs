@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Audio is skipped until computing is no further behind than this.
-const CAUGHT_UP: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+const CAUGHT_UP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 
 /// What is known about how far computing is behind.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Lateness {
         let grew = delay > self.max_delay;
         self.max_delay = self.max_delay.max(delay);
         let was_late = self.late;
-        self.late = delay > allowance || (self.late && delay > CAUGHT_UP);
+        self.late = delay > allowance || (self.late && delay > CAUGHT_UP_MARGIN);
         LatenessReport {
             skip: overload == NemoSttOverload::Skip && self.late,
             warn: self.late && !was_late,

@@ -75,7 +75,7 @@ pub(super) fn get(request: &Request) -> Result<Recognizer, Error> {
     }
     state.is_loading = true;
     drop(state);
-    let turn = Turn(&shared);
+    let turn = LoadTurn(&shared);
     let recognizer = match &request.source {
         Source::Path(path, _) => Recognizer::load(path, &request.options)?,
         #[cfg(feature = "embedded-model")]
@@ -87,9 +87,9 @@ pub(super) fn get(request: &Request) -> Result<Recognizer, Error> {
 }
 
 /// The one load of a model; at its end, also in a panic, another may begin.
-struct Turn<'a>(&'a Shared);
+struct LoadTurn<'a>(&'a Shared);
 
-impl Drop for Turn<'_> {
+impl Drop for LoadTurn<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).is_loading = false;
         self.0.loaded.notify_all();

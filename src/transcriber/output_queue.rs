@@ -12,14 +12,14 @@ use super::{
     segment::Segment,
     timestamps::{Moment, signed},
 };
-use crate::text::Ending;
+use crate::text::EndReason;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
 const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
 /// Length of the GAP at the start of a stream. Sinks need it to preroll, and `textoverlay` to let the first picture go, which may
 /// begin a little after the segment does; no word is decided that early.
 const FIRST_GAP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
-/// With `hold-until-next`, text stays at most this long after its end.
+/// With `word_hold_time-until-next`, text stays at most this long after its end.
 const LONGEST_STAY: gst::ClockTime = gst::ClockTime::from_seconds(3);
 
 /// Something to push or post.
@@ -163,9 +163,9 @@ impl OutputQueue {
     }
 
     /// Adds the event at the end of an utterance, which says why it is over.
-    pub(super) fn final_transcript(&mut self, ending: Option<Ending>) {
+    pub(super) fn final_transcript(&mut self, ending: Option<EndReason>) {
         let structure = gst::Structure::builder(FINAL_TRANSCRIPT)
-            .field_if_some("ended-by", ending.map(Ending::name))
+            .field_if_some("ended-by", ending.map(EndReason::name))
             .build();
         self.queue
             .push_back(Item::Event(gst::event::CustomDownstream::new(structure)));

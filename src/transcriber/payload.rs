@@ -190,7 +190,7 @@ mod tests {
             confirmed: false,
             fingerprint: None,
         };
-        assert_eq!(timestamps.place(&first, &Arc::default(), 0), Placement::First);
+        assert_eq!(timestamps.align(&first, &Arc::default(), 0), Placement::First);
         Payload::new(&[word(texts[0], 16), word(texts[1], 32)], 7, true, &timestamps).unwrap()
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! State of the element from one start to the next stop: the segment, the [transcriber](Transcriber) once there is a model, and
+//! State of the element from one start to the next stop: the segment, the [transcriber](StreamDriver) once there is a model, and
 //! what is given out. Data drives it, and so does the clock: see [`Session::tick`].
 
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use super::{
     segment::Segment,
     settings::Settings,
     stall::Due,
-    stream_driver::Transcriber,
+    stream_driver::StreamDriver,
     timestamps::{BYTES_PER_SAMPLE, Moment, clock_time, signed},
 };
-use crate::{error::Result, recognizer::Recognizer, text::Ending};
+use crate::{error::Result, recognizer::Recognizer, text::EndReason};
 
 /// A live source does not stall if the next buffer comes within the length of the last one and this, in nanoseconds, however late
 /// it is.
-const STALL: i64 = 150_000_000;
+const STALL_TIMEOUT: i64 = 150_000_000;
 /// Nor does a file that is played: its container may hold audio in pieces.
 pub(super) const PLAYBACK_STALL: i64 = 1_000_000_000;
 /// Audio is not withheld longer than this if nothing comes that explains its timestamps, in nanoseconds.
 const WITHHOLD_TIMEOUT: i64 = 1_000_000_000;
 /// Audio cannot go on in a segment that begins later than this, in nanoseconds.
-const CONTINUITY: i64 = 1_000_000_000;
+const MAX_SEGMENT_JUMP: i64 = 1_000_000_000;
 /// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.
 const CUT_WORD_WAIT: i64 = 2_500_000_000;
 /// When a GAP is due, it reaches this much further than it must: there is one every 100 ms, not one for each buffer. (One that
 /// is not due would hold up a sink that synchronizes, and with it the streaming thread.) In nanoseconds.
-const AHEAD: i64 = 100_000_000;
+const GAP_LEAD: i64 = 100_000_000;
 /// So far, if a word is pending that may begin there: up to the next tick.
-const AHEAD_OF_TEXT: i64 = 50_000_000;
+const GAP_LEAD_BEFORE_TEXT: i64 = 50_000_000;
 
 /// What time it is, in nanoseconds of running time.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ pub(super) struct Now {
     /// Latency of this element.
     pub(super) latency: i64,
     /// Part of it for which words are held back.
-    pub(super) hold: i64,
+    pub(super) word_hold_time: i64,
     /// What sinks wait for, if that is known.
     pub(super) configured: Option<i64>,
 }
@@ -62,7 +62,7 @@ impl Now {
         let reported = self.upstream.saturating_add(self.latency);
         // `transcriberbin` for one reports less than its transcriber does.
         let waited = match self.configured.filter(|&configured| configured < reported) {
-            Some(configured) => configured.saturating_sub(AHEAD),
+            Some(configured) => configured.saturating_sub(GAP_LEAD),
             None => reported,
         };
         self.running.saturating_sub(waited)
@@ -73,7 +73,7 @@ impl Now {
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) out: Delivery,
-    transcriber: Option<Transcriber>,
+    transcriber: Option<StreamDriver>,
     /// The last one that came, and how many did.
     segment: Option<Arc<Segment>>,
     segments: u64,
@@ -98,7 +98,7 @@ impl Session {
     }
 
     pub(super) fn set_recognizer(&mut self, recognizer: &Recognizer) -> Result<()> {
-        self.transcriber = Some(Transcriber::new(recognizer)?);
+        self.transcriber = Some(StreamDriver::new(recognizer)?);
         Ok(())
     }
 
@@ -130,9 +130,9 @@ impl Session {
         let is_same_timeline = segment.runs_as(&before);
         // Audio may be withheld: its timestamps are all that is known of where it ends.
         let end = end.running().max(self.stamped_end);
-        let starts_later = segment.running(segment.start()) > end.saturating_add(CONTINUITY);
+        let starts_later = segment.running(segment.start()) > end.saturating_add(MAX_SEGMENT_JUMP);
         if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
-            transcriber.finish(Ending::Pause);
+            transcriber.finish(EndReason::Pause);
             return;
         }
         // Where timestamps mean what they meant, downstream may know at once.
@@ -187,7 +187,7 @@ impl Session {
             return;
         };
         if segment.is_reverse() || duration > settings.gap_threshold() {
-            transcriber.finish(Ending::Pause);
+            transcriber.finish(EndReason::Pause);
             self.pass(Some(pts), duration);
         } else {
             let samples = transcriber.samples(duration);
@@ -206,14 +206,14 @@ impl Session {
         let Some(transcriber) = &mut self.transcriber else {
             return;
         };
-        transcriber.finish(Ending::Pause);
+        transcriber.finish(EndReason::Pause);
         let length = transcriber.duration((buffer.size() / BYTES_PER_SAMPLE) as u64);
         self.pass(buffer.pts(), length);
         self.input_came();
     }
 
     /// Decides everything so far, because of `ending`.
-    pub(super) fn finish(&mut self, ending: Ending) {
+    pub(super) fn finish(&mut self, ending: EndReason) {
         if let Some(transcriber) = &mut self.transcriber {
             transcriber.finish(ending);
         }
@@ -266,7 +266,7 @@ impl Session {
         let edge = now.edge();
         let input_end = *self.input_end.get_or_insert(now.running);
         let is_idle = match now.live {
-            true => now.idle >= STALL.saturating_add(self.last_length),
+            true => now.idle >= STALL_TIMEOUT.saturating_add(self.last_length),
             false => self.was_ahead && now.plays && now.idle >= PLAYBACK_STALL.saturating_add(self.last_length),
         };
         let position = self.out.queue.position().map(|position| position.running());
@@ -289,12 +289,12 @@ impl Session {
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
                     before: if is_due {
-                        transcriber.sample_at(edge.saturating_add(AHEAD))
+                        transcriber.sample_at(edge.saturating_add(GAP_LEAD))
                     } else {
                         0
                     },
                     cut_word: silence >= CUT_WORD_WAIT.max(now.latency),
-                    utterance: pause > 0 && silence >= (now.latency - now.hold).max(0) + pause,
+                    utterance: pause > 0 && silence >= (now.latency - now.word_hold_time).max(0) + pause,
                 };
                 transcriber.release(due, &mut self.out, settings);
             }
@@ -335,9 +335,11 @@ impl Session {
             .transcriber
             .as_ref()
             .and_then(|transcriber| transcriber.pending(&self.out));
-        let pending = pending.unwrap_or(i64::MAX).max(edge.saturating_add(AHEAD_OF_TEXT));
+        let pending = pending
+            .unwrap_or(i64::MAX)
+            .max(edge.saturating_add(GAP_LEAD_BEFORE_TEXT));
         let known = now.running.saturating_sub(now.upstream);
-        let until = edge.saturating_add(AHEAD).min(pending).min(known).max(edge);
+        let until = edge.saturating_add(GAP_LEAD).min(pending).min(known).max(edge);
         let pts = segment.at_running(until);
         let pts = segment.stop().map_or(pts, |stop| pts.min(stop));
         self.out.queue.gap_until(&Moment { pts, segment });
@@ -389,11 +391,13 @@ impl Session {
     }
 
     fn is_between_utterances(&self) -> bool {
-        self.transcriber.as_ref().is_none_or(Transcriber::is_between_utterances)
+        self.transcriber
+            .as_ref()
+            .is_none_or(StreamDriver::is_between_utterances)
     }
 
     fn is_drained(&self) -> bool {
-        self.transcriber.as_ref().is_none_or(Transcriber::is_drained)
+        self.transcriber.as_ref().is_none_or(StreamDriver::is_drained)
     }
 
     /// Lets time go by without audio.
@@ -447,7 +451,7 @@ mod tests {
             upstream: 20_000_000,
             plays: false,
             latency: 500_000_000,
-            hold: 0,
+            word_hold_time: 0,
             configured: None,
         };
         assert_eq!(session.due_in(&now), Some(i64::MAX));

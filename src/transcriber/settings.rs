@@ -119,7 +119,7 @@ impl Settings {
     }
 
     /// Longest time that a decided word is held back in case it goes on, with `output` in effect.
-    pub(super) fn hold(&self, output: NemoSttOutput) -> gst::ClockTime {
+    pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
             NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
             _ => self.endpoint_silence,
@@ -143,7 +143,7 @@ impl Settings {
     }
 
     /// Time that computing a chunk may take.
-    pub(super) fn processing(&self) -> gst::ClockTime {
+    pub(super) fn processing_latency(&self) -> gst::ClockTime {
         gst::ClockTime::from_mseconds(self.latency.into())
     }
 

@@ -16,13 +16,13 @@ use crate::text::{Event, Word};
 /// Samples over which loudness is measured: 20 ms at 16 kHz.
 const BLOCK: u64 = 320;
 /// Blocks that are kept: a second and a half.
-const RECENT: usize = 75;
+const RECENT_BLOCKS: usize = 75;
 /// Trailing blocks that are examined for speech.
-const LAST: usize = 2;
+const TRAILING_BLOCKS: usize = 2;
 /// Speech threshold relative to the loudest recent block: -30 dB, about the level at which words end.
-const SPEECH: f32 = 0.03;
+const RELATIVE_SPEECH_LEVEL: f32 = 0.03;
 /// Absolute speech threshold relative to full scale: below it is the noise of a quiet room.
-const FLOOR: f32 = 0.003;
+const ABSOLUTE_SPEECH_LEVEL: f32 = 0.003;
 
 /// How loud the last samples were, to tell whether audio ended within a word.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Loudness {
             self.sum += sample * sample;
             self.samples += 1;
             if self.samples == BLOCK {
-                if self.blocks.len() == RECENT {
+                if self.blocks.len() == RECENT_BLOCKS {
                     self.blocks.pop_front();
                 }
                 self.blocks.push_back((self.sum / BLOCK as f32).sqrt());
@@ -58,8 +58,8 @@ impl Loudness {
     pub(super) fn ends_in_speech(&self) -> bool {
         let loudest =
             |blocks: &mut dyn Iterator<Item = &f32>| blocks.fold(0.0_f32, |loudest, &block| loudest.max(block));
-        let last = loudest(&mut self.blocks.iter().rev().take(LAST));
-        last > FLOOR && last > SPEECH * loudest(&mut self.blocks.iter())
+        let last = loudest(&mut self.blocks.iter().rev().take(TRAILING_BLOCKS));
+        last > ABSOLUTE_SPEECH_LEVEL && last > RELATIVE_SPEECH_LEVEL * loudest(&mut self.blocks.iter())
     }
 }
 

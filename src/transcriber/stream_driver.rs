@@ -2,7 +2,7 @@
 
 //! Audio in, events out: a stream of the recogniser, what is to be done next, and what is not clear yet.
 //!
-//! All work is done in [steps](Transcriber::step) of at most one window, so that words leave as they are decoded, whatever
+//! All work is done in [steps](StreamDriver::step) of at most one window, so that words leave as they are decoded, whatever
 //! the size of a buffer or a hole, and a flush need not wait.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -17,27 +17,27 @@ use super::{
 use crate::{
     error::{Error, Result},
     recognizer::{Recognizer, Snapshot, Stream},
-    text::{Ending, Event, Pauses},
+    text::{EndReason, EndpointConfig, Event},
 };
 
 /// Samples of a step: 80 ms at 16 kHz, the shortest chunk there is.
-const STEP: usize = 1280;
+const STEP_SAMPLES: usize = 1280;
 
 enum Work {
-    Place(Input),
+    Align(Input),
     /// The bytes of a buffer from this one on.
     Audio(Bytes, usize),
     Silence(u64),
     /// Everything so far is decided, and the stream starts over.
-    Finish(Ending),
+    Finish(EndReason),
     /// This much silence after the last sample, and then the rest of it.
-    Padding(u64, Ending),
+    Padding(u64, EndReason),
     /// Time goes by without audio.
     Pass(Moment, gst::ClockTime),
 }
 
 /// One stream with its place in time.
-pub(super) struct Transcriber {
+pub(super) struct StreamDriver {
     stream: Stream,
     /// Samples from one encoder frame to the next.
     frame: u64,
@@ -57,7 +57,7 @@ pub(super) struct Transcriber {
     language: Option<String>,
 }
 
-impl Transcriber {
+impl StreamDriver {
     pub(super) fn new(recognizer: &Recognizer) -> Result<Self> {
         let config = recognizer.config();
         let rate = config.front_end.sample_rate;
@@ -70,7 +70,7 @@ impl Transcriber {
             withheld: VecDeque::new(),
             rest: None,
             events: VecDeque::new(),
-            block: Vec::with_capacity(STEP),
+            block: Vec::with_capacity(STEP_SAMPLES),
             loudness: Loudness::default(),
             stall: None,
             snapshot: Snapshot::default(),
@@ -116,11 +116,11 @@ impl Transcriber {
 
     /// Takes audio or a gap, to be worked on in steps.
     pub(super) fn push(&mut self, input: Input) {
-        self.work.push_back(Work::Place(input));
+        self.work.push_back(Work::Align(input));
     }
 
     /// Decides everything so far; the stream then starts over. Nothing happens where nothing came.
-    pub(super) fn finish(&mut self, ending: Ending) {
+    pub(super) fn finish(&mut self, ending: EndReason) {
         self.stop_withholding();
         self.work.push_back(Work::Finish(ending));
     }
@@ -134,10 +134,10 @@ impl Transcriber {
     pub(super) fn step(&mut self, out: &mut Delivery, settings: &Settings) -> Result<bool> {
         match self.work.pop_front() {
             None => return Ok(false),
-            Some(Work::Place(input)) => self.place(input, out, settings)?,
+            Some(Work::Align(input)) => self.align(input, out, settings)?,
             Some(Work::Audio(bytes, from)) => self.audio(bytes, from, out, settings)?,
             Some(Work::Silence(samples)) => {
-                let part = samples.min(STEP as u64);
+                let part = samples.min(STEP_SAMPLES as u64);
                 if part < samples {
                     self.work.push_front(Work::Silence(samples - part));
                 }
@@ -164,19 +164,19 @@ impl Transcriber {
     }
 
     /// Finds the place of `input`, and what is to be done with it.
-    fn place(&mut self, mut input: Input, out: &mut Delivery, settings: &Settings) -> Result<()> {
+    fn align(&mut self, mut input: Input, out: &mut Delivery, settings: &Settings) -> Result<()> {
         let is_new_segment = self
             .withheld
             .back()
             .is_some_and(|last| !Arc::ptr_eq(&last.segment, &input.segment));
         if self.withholds() && (input.confirmed || is_new_segment) {
-            self.work.push_front(Work::Place(input));
+            self.work.push_front(Work::Align(input));
             self.stop_withholding();
             return Ok(());
         }
         let waiting: u64 = self.withheld.iter().map(Input::samples).sum();
         let count = self.stream.samples() + waiting;
-        let placement = self.timestamps.place(&input.arrival(), &input.segment, count);
+        let placement = self.timestamps.align(&input.arrival(), &input.segment, count);
         if placement == Placement::Withhold {
             self.withheld.push_back(input);
             if let Some(cause) = self.watched() {
@@ -186,7 +186,7 @@ impl Transcriber {
         }
         if self.withholds() {
             // The stamps are what they should be: what was withheld was late.
-            self.work.push_front(Work::Place(input));
+            self.work.push_front(Work::Align(input));
             self.resolve(JumpCause::Late);
             return Ok(());
         }
@@ -197,8 +197,8 @@ impl Transcriber {
             (Placement::Overlap(samples), Content::Gap(len)) if samples >= *len => return Ok(()),
             (Placement::Hole(samples) | Placement::Overlap(samples), _) if samples > limit => {
                 input.confirmed = true;
-                self.work.push_front(Work::Place(input));
-                self.work.push_front(Work::Finish(Ending::Pause));
+                self.work.push_front(Work::Align(input));
+                self.work.push_front(Work::Finish(EndReason::Pause));
                 return Ok(());
             }
             _ => {}
@@ -240,7 +240,7 @@ impl Transcriber {
             left = after;
         }
         let (pairs, half) = left.as_chunks();
-        let part = &pairs[..pairs.len().min(STEP)];
+        let part = &pairs[..pairs.len().min(STEP_SAMPLES)];
         self.block.extend(part.iter().map(|pair| i16::from_le_bytes(*pair)));
         if part.len() < pairs.len() {
             let next = bytes.len() - left.len() + part.len() * BYTES_PER_SAMPLE;
@@ -256,7 +256,7 @@ impl Transcriber {
         if !self.stream.has_utterance() {
             out.apply(settings);
         }
-        self.stream.set_pauses(self.pauses(settings));
+        self.stream.set_endpoint_config(self.endpoint_config(settings));
         self.tell_language(out, settings)?;
         self.loudness.push(&self.block);
         self.stream.accept_s16(self.block.iter().copied())?;
@@ -279,11 +279,11 @@ impl Transcriber {
         }
     }
 
-    fn pauses(&self, settings: &Settings) -> Pauses {
+    fn endpoint_config(&self, settings: &Settings) -> EndpointConfig {
         let frame_ms = self.frame * 1000 / u64::from(self.rate);
         let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(frame_ms));
         let samples = |ms: u32| u64::from(ms) * u64::from(self.rate) / 1000;
-        Pauses {
+        EndpointConfig {
             word: frames(settings.word_hold),
             utterance: frames(settings.endpoint_silence),
             partials: settings.post_partials,
@@ -298,18 +298,18 @@ impl Transcriber {
     fn collect(&mut self, out: &mut Delivery, settings: &Settings) {
         self.take_events();
         while let Some(event) = self.events.pop_front() {
-            let settled = self.stream.settled();
+            let stable_until = self.stream.stable_until();
             let next = self
                 .events
                 .iter()
                 .find_map(start_of)
-                .map_or(settled, |next| next.min(settled));
+                .map_or(stable_until, |next| next.min(stable_until));
             out.event(event, next, &self.timestamps, settings);
         }
-        if let Some(settled) = self.settled(out) {
-            out.queue.gap_until(&settled);
+        if let Some(stable_until) = self.stable_until(out) {
+            out.queue.gap_until(&stable_until);
         }
-        self.timestamps.forget_before(self.stream.settled_utterance());
+        self.timestamps.forget_before(self.stream.utterance_stable_until());
     }
 
     fn take_events(&mut self) {
@@ -319,7 +319,7 @@ impl Transcriber {
     }
 
     /// Decides everything so far, because of `ending`, and starts over.
-    fn end_stream(&mut self, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
+    fn end_stream(&mut self, ending: EndReason, out: &mut Delivery, settings: &Settings) -> Result<()> {
         if self.has_samples() && self.stall.is_none() {
             let padding = self.padding(settings);
             return self.pad(padding, ending, out, settings);
@@ -330,15 +330,15 @@ impl Transcriber {
     }
 
     /// Transcribes a part of the silence after the last sample, and finishes after the last part.
-    fn pad(&mut self, samples: u64, ending: Ending, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        let part = samples.min(STEP as u64);
+    fn pad(&mut self, samples: u64, ending: EndReason, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        let part = samples.min(STEP_SAMPLES as u64);
         if part > 0 {
             self.stream.pad(part)?;
             self.work.push_front(Work::Padding(samples - part, ending));
             self.collect(out, settings);
             return Ok(());
         }
-        self.stream.finish_because(ending, 0)?;
+        self.stream.finish_with_reason(ending, 0)?;
         self.collect(out, settings);
         self.leave_stream(out, settings);
         Ok(())
@@ -376,7 +376,8 @@ impl Transcriber {
         };
         let samples = self.stream.samples();
         self.stream.save(&mut self.snapshot);
-        self.stream.finish_because(Ending::Pause, self.padding(settings))?;
+        self.stream
+            .finish_with_reason(EndReason::Pause, self.padding(settings))?;
         self.take_events();
         let events = std::mem::take(&mut self.events);
         let is_cut = self.loudness.ends_in_speech();
@@ -404,14 +405,14 @@ impl Transcriber {
         {
             return None;
         }
-        self.settled(out).map(|moment| moment.running())
+        self.stable_until(out).map(|moment| moment.running())
     }
 
     /// The moment before which no text begins that is still to be decided.
-    fn settled(&self, out: &Delivery) -> Option<Moment> {
+    fn stable_until(&self, out: &Delivery) -> Option<Moment> {
         self.timestamps.at(match out.is_by_word() {
-            true => self.stream.settled(),
-            false => self.stream.settled_utterance(),
+            true => self.stream.stable_until(),
+            false => self.stream.utterance_stable_until(),
         })
     }
 
@@ -475,7 +476,7 @@ impl Transcriber {
                 JumpCause::Hole => input.confirmed |= self.withheld.is_empty(),
                 JumpCause::Late => input.pts = None,
             }
-            self.work.push_front(Work::Place(input));
+            self.work.push_front(Work::Align(input));
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     ticker::TICK,
     timestamps::{BYTES_PER_SAMPLE, signed},
 };
-use crate::{error::Error, sample_time, sync::lock, text::Ending};
+use crate::{error::Error, sample_time, sync::lock, text::EndReason};
 
 /// Computing that goes on for longer acts on the clock in between.
 const BETWEEN_TICKS: Duration = Duration::from_millis(40);
@@ -154,7 +154,7 @@ impl NemoStt {
     }
 
     /// Says everything so far. What becomes of it does not change what happens next, so errors are only noted.
-    pub(super) fn drain(&self, ending: Ending) {
+    pub(super) fn drain(&self, ending: EndReason) {
         if !self.session().has_transcriber() {
             return;
         }
@@ -187,7 +187,7 @@ impl NemoStt {
     }
 
     /// Watches whether computing keeps up with a live source; says so when it does not, and whether to leave audio out.
-    pub(super) fn is_too_late(&self, buffer: &gst::BufferRef) -> bool {
+    pub(super) fn check_lateness(&self, buffer: &gst::BufferRef) -> bool {
         let settings = self.settings();
         let Some(pts) = buffer.pts() else { return false };
         let end = pts.saturating_add(buffer.duration().unwrap_or_default());
@@ -195,7 +195,12 @@ impl NemoStt {
         let now = self.obj().current_running_time();
         let (report, max_delay) = {
             let mut lateness = lock(&self.lateness);
-            let report = lateness.assess(segment.running(end), now, settings.processing(), settings.overload);
+            let report = lateness.assess(
+                segment.running(end),
+                now,
+                settings.processing_latency(),
+                settings.overload,
+            );
             (report, lateness.max_delay())
         };
         if report.grew {
@@ -204,7 +209,7 @@ impl NemoStt {
         if report.warn {
             let details = gst::Structure::builder("nemostt/excessive-delay")
                 .field("new-observed-max-delay", max_delay)
-                .field("latency", settings.processing())
+                .field("latency", settings.processing_latency())
                 .build();
             gst::element_imp_warning!(
                 self,
@@ -212,7 +217,7 @@ impl NemoStt {
                 (
                     "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more \
                      threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
-                    report.delay, settings.processing()
+                    report.delay, settings.processing_latency()
                 ),
                 details: details
             );

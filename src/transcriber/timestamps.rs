@@ -5,14 +5,14 @@
 //! Arrival is not time. Sources that stamp buffers as they arrive (`do-timestamp=true`) give stamps that are off whenever
 //! the network stalls, although no sample is missing. So the count of samples wins over the stamps:
 //!
-//! * up to [`ALIGNMENT`] off: jitter;
+//! * up to [`ALIGNMENT_THRESHOLD`] off: jitter;
 //! * off, and a DISCONT, a GAP event or a segment vouches for it: believed at once;
-//! * ahead by more than [`JUMP`] without a voucher: audio is [withheld](Placement::Withhold) until it is clear what the
-//!   stamps say. If they fall back to the count, it was a burst after a stall; if they stay off for [`CONFIRM`], there is a
+//! * ahead by more than [`MAX_JITTER`] without a voucher: audio is [withheld](Placement::Withhold) until it is clear what the
+//!   stamps say. If they fall back to the count, it was a burst after a stall; if they stay off for [`DISCONT_WAIT`], there is a
 //!   hole;
 //! * behind, before any second of audio had stamps that were right: the first stamp was that of a late buffer, and this one is
 //!   nearer to the truth;
-//! * off otherwise: audio is taken as it comes. Once the stamps have been off by the same amount for [`CONFIRM`], they are
+//! * off otherwise: audio is taken as it comes. Once the stamps have been off by the same amount for [`DISCONT_WAIT`], they are
 //!   believed from there on, without any silence and without dropping a sample.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -23,11 +23,11 @@ use crate::sample_time;
 /// Bytes of one sample: S16LE, mono.
 pub(super) const BYTES_PER_SAMPLE: usize = 2;
 /// Timestamps may be off by this much, as every GStreamer audio element allows (`GstAudioBaseSink`'s alignment threshold).
-const ALIGNMENT: i64 = 40_000_000;
+const ALIGNMENT_THRESHOLD: i64 = 40_000_000;
 /// Stamps must be off for this long before they are believed (`GstAudioBaseSink`'s `discont-wait`).
-const CONFIRM: i64 = 1_000_000_000;
+const DISCONT_WAIT: i64 = 1_000_000_000;
 /// Drift and jitter of a clock are less than this; a jump by more may be a hole, which is silence if it is one.
-const JUMP: i64 = 160_000_000;
+const MAX_JITTER: i64 = 160_000_000;
 
 /// A moment of the stream: a timestamp and the segment that gives it a meaning.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ struct Anchor {
 
 /// Stamps that are off and not believed yet.
 #[derive(Debug, Clone, Copy)]
-struct Watch {
+struct SuspectTimestamps {
     /// By how much they were off in the beginning, in nanoseconds of audio: more than 0 after a hole.
     reference: i64,
     /// Audio since then.
@@ -101,8 +101,8 @@ struct Watch {
 pub(super) struct Timestamps {
     rate: u32,
     anchors: VecDeque<Anchor>,
-    watch: Option<Watch>,
-    /// Audio whose stamps were as expected, up to [`CONFIRM`].
+    watch: Option<SuspectTimestamps>,
+    /// Audio whose stamps were as expected, up to [`DISCONT_WAIT`].
     agreed: i64,
     /// Where the stream before ended, if this one follows it.
     end_before: Option<Moment>,
@@ -181,7 +181,7 @@ impl Timestamps {
     }
 
     /// Places `arrival`, stamped in `segment`, after `count` samples.
-    pub(super) fn place(&mut self, arrival: &Arrival, segment: &Arc<Segment>, count: u64) -> Placement {
+    pub(super) fn align(&mut self, arrival: &Arrival, segment: &Arc<Segment>, count: u64) -> Placement {
         let Some(expected) = self.anchors.back().map(|anchor| self.from(anchor, count)) else {
             // Without timestamps, audio begins where that before it ended, or with the segment.
             let after = self.end_before.as_ref().map(|end| segment.at_running(end.running()));
@@ -211,12 +211,12 @@ impl Timestamps {
         if repeated && offset.unsigned_abs().saturating_mul(2) >= self.duration(arrival.len).nseconds() {
             return Placement::Overlap(arrival.len);
         }
-        if offset.unsigned_abs() <= ALIGNMENT as u64 {
+        if offset.unsigned_abs() <= ALIGNMENT_THRESHOLD as u64 {
             self.watch = None;
             self.agreed = self
                 .agreed
                 .saturating_add(signed(self.duration(arrival.len)))
-                .min(CONFIRM);
+                .min(DISCONT_WAIT);
             self.remember(arrival);
             if is_new_segment {
                 self.anchor(count, pts, segment);
@@ -229,9 +229,9 @@ impl Timestamps {
             if is_new_segment {
                 self.enter(offset, pts, segment, count);
             }
-            return self.believe(offset);
+            return self.accept_timestamp(offset);
         }
-        if offset < 0 && self.agreed < CONFIRM {
+        if offset < 0 && self.agreed < DISCONT_WAIT {
             self.watch = None;
             self.anchor(count, pts, segment);
             return Placement::Direct;
@@ -240,7 +240,7 @@ impl Timestamps {
     }
 
     /// Takes the stamps at their word.
-    fn believe(&self, offset: i64) -> Placement {
+    fn accept_timestamp(&self, offset: i64) -> Placement {
         let off = self.samples(clock_time(offset.unsigned_abs()));
         match offset > 0 {
             true => Placement::Hole(off),
@@ -250,7 +250,7 @@ impl Timestamps {
 
     /// Time goes on in a new segment: after the hole, or after the samples that were given before.
     fn enter(&mut self, offset: i64, pts: gst::ClockTime, segment: &Arc<Segment>, count: u64) {
-        match self.believe(offset) {
+        match self.accept_timestamp(offset) {
             Placement::Hole(missing) => self.anchor(count.saturating_add(missing), pts, segment),
             Placement::Overlap(given) => self.anchor(count, pts.saturating_add(self.duration(given)), segment),
             Placement::First | Placement::Direct | Placement::Withhold => {}
@@ -260,21 +260,21 @@ impl Timestamps {
     /// Looks at stamps that nothing vouches for.
     fn observe(&mut self, offset: i64, pts: gst::ClockTime, len: u64, segment: &Arc<Segment>, count: u64) -> Placement {
         let length = signed(self.duration(len));
-        let fresh = Watch {
+        let fresh = SuspectTimestamps {
             reference: offset,
             seen: 0,
-            withholds: offset > JUMP,
+            withholds: offset > MAX_JITTER,
         };
         let watch = self.watch.get_or_insert(fresh);
-        if !watch.withholds && offset.saturating_sub(watch.reference) > JUMP {
+        if !watch.withholds && offset.saturating_sub(watch.reference) > MAX_JITTER {
             *watch = fresh;
         }
         if watch.withholds {
             watch.seen = watch.seen.saturating_add(length);
             return Placement::Withhold;
         }
-        if offset.saturating_sub(watch.reference).unsigned_abs() > ALIGNMENT as u64 {
-            *watch = Watch {
+        if offset.saturating_sub(watch.reference).unsigned_abs() > ALIGNMENT_THRESHOLD as u64 {
+            *watch = SuspectTimestamps {
                 reference: offset,
                 seen: length,
                 withholds: false,
@@ -282,7 +282,7 @@ impl Timestamps {
         } else {
             watch.seen = watch.seen.saturating_add(length);
         }
-        if watch.seen > CONFIRM {
+        if watch.seen > DISCONT_WAIT {
             self.watch = None;
             self.anchor(count, pts, segment);
         }
@@ -293,10 +293,10 @@ impl Timestamps {
     /// the last one, `between` the samples from the beginning of the one to that of the other. None: too early to say.
     pub(super) fn watched(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Option<JumpCause> {
         let watch = self.watch.as_ref().filter(|watch| watch.withholds)?;
-        if self.offset_reduction(first, last, between) > ALIGNMENT {
+        if self.offset_reduction(first, last, between) > ALIGNMENT_THRESHOLD {
             return Some(JumpCause::Late);
         }
-        (watch.seen >= CONFIRM).then_some(JumpCause::Hole)
+        (watch.seen >= DISCONT_WAIT).then_some(JumpCause::Hole)
     }
 
     /// As [`watched`](Self::watched), where there is no time to wait: what is more likely.

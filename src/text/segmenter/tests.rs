@@ -7,10 +7,10 @@ use super::*;
 const PIECES: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
 
 /// Feeds labels chunk by chunk (4 frames each) and writes down what comes when: `w:` word, `p:` partial, `u:` utterance.
-fn said(pauses: Pauses, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
+fn said(pauses: EndpointConfig, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Transcript::new(1280);
-    transcript.set_pauses(pauses);
+    let mut transcript = Segmenter::new(1280);
+    transcript.set_endpoint_config(pauses);
     let mut lines = Vec::new();
     for chunk in 0..chunks {
         for &(id, frame) in labels.iter().filter(|(_, frame)| frame / 4 == chunk) {
@@ -20,12 +20,12 @@ fn said(pauses: Pauses, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
         transcript.decoded(4 * (chunk + 1));
         note(&mut lines, chunk, &mut transcript);
     }
-    transcript.finish(Ending::EndOfStream);
+    transcript.finish(EndReason::EndOfStream);
     note(&mut lines, chunks, &mut transcript);
     lines
 }
 
-fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Transcript) {
+fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Segmenter) {
     while let Some(event) = transcript.pop() {
         lines.extend(match event {
             Event::Token(_) => None,
@@ -40,13 +40,13 @@ fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Transcript) {
 
 #[test]
 fn without_pauses_words_wait_for_the_next_and_the_utterance_for_the_end() {
-    let found = said(Pauses::default(), &[(0, 1), (1, 9), (2, 30)], 10);
+    let found = said(EndpointConfig::default(), &[(0, 1), (1, 9), (2, 30)], 10);
     assert_eq!(found, ["2 w:one", "10 w:twoth", "10 u0:one twoth"]);
 }
 
 #[test]
 fn a_short_pause_completes_the_word_a_long_one_the_utterance() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         word: Some(3),
         utterance: Some(10),
         ..Default::default()
@@ -57,7 +57,7 @@ fn a_short_pause_completes_the_word_a_long_one_the_utterance() {
 
 #[test]
 fn a_pause_within_one_chunk_counts() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         utterance: Some(2),
         ..Default::default()
     };
@@ -71,7 +71,7 @@ fn a_pause_within_one_chunk_counts() {
 
 #[test]
 fn partials_show_the_word_in_progress() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         partials: true,
         ..Default::default()
     };
@@ -84,7 +84,7 @@ fn partials_show_the_word_in_progress() {
 
 #[test]
 fn marks_end_utterances_and_are_no_text() {
-    let found = said(Pauses::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
+    let found = said(EndpointConfig::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
     assert_eq!(
         found,
         [
@@ -102,12 +102,12 @@ fn marks_end_utterances_and_are_no_text() {
 #[test]
 fn a_language_stays_until_the_next_one() {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Transcript::new(1280);
+    let mut transcript = Segmenter::new(1280);
     for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
         let log_prob = 0.0;
         transcript.token(&vocabulary, Token { id, frame, log_prob });
     }
-    transcript.finish(Ending::EndOfStream);
+    transcript.finish(EndReason::EndOfStream);
     let events = std::iter::from_fn(|| transcript.pop());
     let languages: Vec<Option<String>> = events
         .filter_map(|event| match event {
@@ -121,8 +121,8 @@ fn a_language_stays_until_the_next_one() {
 /// Words of labels with their times in eighths of a frame, in a stream of `samples` samples that is decoded at its end.
 fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Transcript::new(1280);
-    transcript.set_pauses(Pauses {
+    let mut transcript = Segmenter::new(1280);
+    transcript.set_endpoint_config(EndpointConfig {
         min_word,
         ..Default::default()
     });
@@ -131,7 +131,7 @@ fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u
         let log_prob = 0.0;
         transcript.token(&vocabulary, Token { id, frame, log_prob });
     }
-    transcript.finish(Ending::EndOfStream);
+    transcript.finish(EndReason::EndOfStream);
     let words = std::iter::from_fn(|| transcript.pop()).filter_map(|event| match event {
         Event::Word(word) => Some((word.text, word.start / 160, word.end / 160)),
         _ => None,
@@ -180,14 +180,14 @@ fn min_word_extends_words_up_to_the_next() {
 
 #[test]
 fn min_word_extends_no_word_beyond_what_is_over() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         word: Some(1),
         min_word: 1 << 20,
         ..Default::default()
     };
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Transcript::new(1280);
-    transcript.set_pauses(pauses);
+    let mut transcript = Segmenter::new(1280);
+    transcript.set_endpoint_config(pauses);
     for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
         let log_prob = 0.0;
         transcript.token(&vocabulary, Token { id, frame, log_prob });
@@ -204,7 +204,7 @@ fn min_word_extends_no_word_beyond_what_is_over() {
 
 #[test]
 fn a_word_that_begins_in_the_last_frame_waits_for_the_next() {
-    let found = said(Pauses::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
+    let found = said(EndpointConfig::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
     assert_eq!(
         found,
         [
@@ -220,7 +220,7 @@ fn a_word_that_begins_in_the_last_frame_waits_for_the_next() {
 
 #[test]
 fn longest_word_gives_parts() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         longest_word: Some(6),
         partials: true,
         ..Default::default()
@@ -242,7 +242,7 @@ fn longest_word_gives_parts() {
 
 #[test]
 fn max_utterance_cuts_at_the_best_gap() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         max_utterance: Some(20 * 1280),
         ..Default::default()
     };
@@ -260,7 +260,7 @@ fn max_utterance_cuts_at_the_best_gap() {
 
 #[test]
 fn max_utterance_chars_alone_limits_the_text() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         max_utterance_chars: Some(12),
         ..Default::default()
     };
@@ -273,7 +273,7 @@ fn max_utterance_chars_alone_limits_the_text() {
 
 #[test]
 fn a_word_beyond_the_limit_stands_alone() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         max_utterance_chars: Some(4),
         ..Default::default()
     };
@@ -286,7 +286,7 @@ fn a_word_beyond_the_limit_stands_alone() {
 
 #[test]
 fn partials_begin_the_next_utterance_as_soon_as_it_is_certain() {
-    let pauses = Pauses {
+    let pauses = EndpointConfig {
         partials: true,
         max_utterance_chars: Some(8),
         ..Default::default()
@@ -310,9 +310,9 @@ fn partials_begin_the_next_utterance_as_soon_as_it_is_certain() {
 #[test]
 fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Transcript::new(1280);
+    let mut transcript = Segmenter::new(1280);
     assert!(transcript.utterance_start().is_none());
-    let token = |transcript: &mut Transcript, id, frame| {
+    let token = |transcript: &mut Segmenter, id, frame| {
         let log_prob = 0.0;
         transcript.token(&vocabulary, Token { id, frame, log_prob });
     };
@@ -323,6 +323,6 @@ fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
     assert!(transcript.utterance_start().is_some(), "the word waits");
     transcript.decoded(2);
     assert!(transcript.utterance_start().is_none());
-    copy.finish(Ending::EndOfStream);
+    copy.finish(EndReason::EndOfStream);
     assert!(copy.utterance_start().is_none());
 }

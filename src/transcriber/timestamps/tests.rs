@@ -23,21 +23,21 @@ impl Source {
             segment: Arc::default(),
             count: 0,
         };
-        assert_eq!(source.place(1_000, false), Placement::First);
+        assert_eq!(source.align(1_000, false), Placement::First);
         for _ in 0..110 {
             assert_eq!(source.place_off(0, false), Placement::Direct);
         }
         source
     }
 
-    fn place(&mut self, ms: u64, confirmed: bool) -> Placement {
+    fn align(&mut self, ms: u64, confirmed: bool) -> Placement {
         let arrival = Arrival {
             pts: Some(ms * MS),
             len: BLOCK,
             confirmed,
             fingerprint: Some(self.count),
         };
-        let placement = self.timestamps.place(&arrival, &self.segment, self.count);
+        let placement = self.timestamps.align(&arrival, &self.segment, self.count);
         match placement {
             Placement::First | Placement::Direct => self.count += BLOCK,
             Placement::Hole(hole) => self.count += hole + BLOCK,
@@ -49,7 +49,7 @@ impl Source {
     /// Places a buffer whose timestamp is `off` ms off.
     fn place_off(&mut self, off: i64, confirmed: bool) -> Placement {
         let due = 1_000 + self.count / 16;
-        self.place(due.saturating_add_signed(off), confirmed)
+        self.align(due.saturating_add_signed(off), confirmed)
     }
 }
 
@@ -89,15 +89,15 @@ fn a_jump_is_withheld_until_it_has_lasted_for_a_second() {
     let mut source = Source::new();
     let first = 1_000 + source.count / 16 + 500;
     for index in 0..100 {
-        assert_eq!(source.place(first + 10 * index, false), Placement::Withhold);
+        assert_eq!(source.align(first + 10 * index, false), Placement::Withhold);
         let verdict = source
             .timestamps
             .watched(first * MS, (first + 10 * index) * MS, index * BLOCK);
         assert_eq!(verdict, (index == 99).then_some(JumpCause::Hole), "{index}");
     }
     source.timestamps.resolve(JumpCause::Hole);
-    assert_eq!(source.place(first, true), Placement::Hole(8_000));
-    assert_eq!(source.place(first + 10, true), Placement::Direct);
+    assert_eq!(source.align(first, true), Placement::Hole(8_000));
+    assert_eq!(source.align(first + 10, true), Placement::Direct);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn stamps_that_stand_still_are_a_burst() {
     let mut source = Source::new();
     let first = 1_000 + source.count / 16 + 500;
     let verdicts = (0..6_u64).map(|index| {
-        assert_eq!(source.place(first, false), Placement::Withhold);
+        assert_eq!(source.align(first, false), Placement::Withhold);
         source.timestamps.watched(first * MS, first * MS, index * BLOCK)
     });
     let verdicts: Vec<_> = verdicts.collect();
@@ -144,10 +144,10 @@ fn the_first_stamp_may_be_that_of_a_late_buffer() {
     };
     // Half a second comes at once; then each buffer when it is due.
     for _ in 0..50 {
-        source.place(1_000, false);
+        source.align(1_000, false);
     }
     for index in 1..10 {
-        assert_eq!(source.place(1_000 + 10 * index, false), Placement::Direct);
+        assert_eq!(source.align(1_000 + 10 * index, false), Placement::Direct);
     }
     let off = source.timestamps.at(source.count).unwrap().pts.absdiff(1_100 * MS);
     assert!(off <= 50 * MS, "{off}");
@@ -164,7 +164,7 @@ fn a_buffer_that_comes_twice_overlaps() {
         fingerprint: Some(fingerprint),
     };
     let segment = source.segment.clone();
-    let mut place = |fingerprint, count| source.timestamps.place(&arrival(fingerprint), &segment, count);
+    let mut place = |fingerprint, count| source.timestamps.align(&arrival(fingerprint), &segment, count);
     assert_eq!(place(1, 17_760), Placement::Direct);
     assert_eq!(place(1, 17_920 + 800), Placement::Overlap(BLOCK));
     assert_eq!(
@@ -192,8 +192,8 @@ fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
     let mut timestamps = Timestamps::new(16_000);
     let late = segment(gst::ClockTime::ZERO, gst::ClockTime::from_nseconds(i64::MAX as u64));
     let early = segment(gst::ClockTime::from_nseconds(i64::MAX as u64), gst::ClockTime::ZERO);
-    assert_eq!(timestamps.place(&arrival, &late, 0), Placement::First);
-    assert_eq!(timestamps.place(&arrival, &early, BLOCK), Placement::Overlap(BLOCK));
+    assert_eq!(timestamps.align(&arrival, &late, 0), Placement::First);
+    assert_eq!(timestamps.align(&arrival, &early, BLOCK), Placement::Overlap(BLOCK));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn buffers_without_timestamps_follow_each_other_from_the_segments_start() {
         fingerprint: None,
     };
     let mut timestamps = Timestamps::new(16_000);
-    assert_eq!(timestamps.place(&arrival, &segment, 0), Placement::First);
-    assert_eq!(timestamps.place(&arrival, &segment, BLOCK), Placement::Direct);
+    assert_eq!(timestamps.align(&arrival, &segment, 0), Placement::First);
+    assert_eq!(timestamps.align(&arrival, &segment, BLOCK), Placement::Direct);
     assert_eq!(timestamps.at(BLOCK).unwrap().pts, 7_010 * MS);
 }

@@ -4,11 +4,11 @@
 
 use gst_pbutils::MissingPluginMessage;
 
-use super::Place;
+use super::Location;
 use crate::Result;
 
 /// Listens to the messages about one file or URL.
-pub struct Trouble {
+pub struct BusErrors {
     place: String,
     /// The URL with the password in it, which GStreamer may tell.
     secret: Option<String>,
@@ -18,16 +18,16 @@ pub struct Trouble {
     missing: Vec<String>,
 }
 
-impl Trouble {
-    pub fn new(place: &Place) -> Self {
+impl BusErrors {
+    pub fn new(place: &Location) -> Self {
         Self {
             place: place.to_string(),
             secret: match place {
-                Place::Url(url) => Some(url.clone()),
+                Location::Url(url) => Some(url.clone()),
                 _ => None,
             },
-            is_url: matches!(place, Place::Url(_)),
-            is_standard_input: *place == Place::StandardInput,
+            is_url: matches!(place, Location::Url(_)),
+            is_standard_input: *place == Location::StandardInput,
             missing: Vec::new(),
         }
     }
@@ -41,7 +41,7 @@ impl Trouble {
     ///
     /// # Errors
     /// What is wrong, and the cure, if the message means that there will be no samples.
-    pub fn see(&mut self, message: &gst::MessageRef) -> Result<()> {
+    pub fn handle(&mut self, message: &gst::MessageRef) -> Result<()> {
         match message.view() {
             gst::MessageView::Element(_) => {
                 if let Ok(missing) = MissingPluginMessage::parse(message) {

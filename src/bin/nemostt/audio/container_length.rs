@@ -20,7 +20,7 @@ const PAGE: u64 = 65_307;
 
 /// How long the sound should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Promise {
+pub enum DeclaredLength {
     /// Ask GStreamer.
     Unread,
     /// It is known to be not known.
@@ -29,10 +29,10 @@ pub enum Promise {
 }
 
 /// What the WAV file that begins with `head` promises.
-pub fn wav(head: &[u8]) -> Promise {
+pub fn wav(head: &[u8]) -> DeclaredLength {
     let is_large = head.starts_with(b"RF64") || head.starts_with(b"BW64");
     if !(is_large || head.starts_with(b"RIFF")) || head.get(8..12) != Some(b"WAVE") {
-        return Promise::Unread;
+        return DeclaredLength::Unread;
     }
     let u32_at = |at: usize| {
         let bytes = head.get(at..)?.first_chunk()?;
@@ -50,12 +50,12 @@ pub fn wav(head: &[u8]) -> Promise {
             b"data" => {
                 let size = match large {
                     Some(large) if is_large => large,
-                    _ if size == 0 || size >= UNKNOWN => return Promise::Open,
+                    _ if size == 0 || size >= UNKNOWN => return DeclaredLength::Open,
                     _ => size,
                 };
                 return match bytes_per_second {
-                    Some(bytes) => Promise::Seconds(size as f64 / bytes as f64),
-                    None => Promise::Unread,
+                    Some(bytes) => DeclaredLength::Seconds(size as f64 / bytes as f64),
+                    None => DeclaredLength::Unread,
                 };
             }
             _ => {}
@@ -63,7 +63,7 @@ pub fn wav(head: &[u8]) -> Promise {
         // Chunks begin at even places.
         at = at.saturating_add(8 + size as usize + (size & 1) as usize);
     }
-    Promise::Unread
+    DeclaredLength::Unread
 }
 
 /// The first bytes of the file at `path`.
@@ -76,11 +76,11 @@ pub fn head(path: &Path) -> Vec<u8> {
 
 /// The error of a WAV file that promises sound and ends after its header: GStreamer's `wavparse` waits for ever for what
 /// is not there. `head` is the beginning of the file, or all of it.
-pub fn check(head: &[u8], place: &super::Place) -> crate::Result<()> {
+pub fn check(head: &[u8], place: &super::Location) -> crate::Result<()> {
     let is_all = head.len() < HEAD;
     let data = head.windows(4).position(|name| name == b"data");
     match (wav(head), data) {
-        (Promise::Seconds(seconds), Some(data)) if is_all && head.len() < data + 8 + HARDLY_ANY => {
+        (DeclaredLength::Seconds(seconds), Some(data)) if is_all && head.len() < data + 8 + HARDLY_ANY => {
             Err(format!("{place} is cut short: it promises {seconds:.1} s of sound, but ends after its header").into())
         }
         _ => Ok(()),
@@ -143,10 +143,10 @@ mod tests {
 
     #[test]
     fn a_wav_header_promises_seconds() {
-        assert_eq!(wav(&header(48_000)), Promise::Seconds(1.5));
+        assert_eq!(wav(&header(48_000)), DeclaredLength::Seconds(1.5));
         // Programs that write into a pipe: GStreamer, FFmpeg, SoX, arecord.
         for unknown in [0, u32::MAX, 0x7fff_f000, 0x7fff_ffff, 0x8000_0000] {
-            assert_eq!(wav(&header(unknown)), Promise::Open, "{unknown}");
+            assert_eq!(wav(&header(unknown)), DeclaredLength::Open, "{unknown}");
         }
     }
 
@@ -154,12 +154,12 @@ mod tests {
     fn a_header_that_is_not_all_there_promises_nothing() {
         let head = header(48_000);
         for end in 0..head.len() {
-            assert_eq!(wav(&head[..end]), Promise::Unread, "{end}");
+            assert_eq!(wav(&head[..end]), DeclaredLength::Unread, "{end}");
         }
-        assert_eq!(wav(b"RIFF\0\0\0\0AVI LIST"), Promise::Unread);
+        assert_eq!(wav(b"RIFF\0\0\0\0AVI LIST"), DeclaredLength::Unread);
         let mut endless = b"RIFF\0\0\0\0WAVELIST".to_vec();
         endless.extend([0xff; 4]);
-        assert_eq!(wav(&endless), Promise::Unread);
+        assert_eq!(wav(&endless), DeclaredLength::Unread);
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         head.extend((32_000_u64 << 20).to_le_bytes());
         head.extend([0; 12]);
         head.extend(&header(u32::MAX)[12..]);
-        assert_eq!(wav(&head), Promise::Seconds(f64::from(1 << 20)));
+        assert_eq!(wav(&head), DeclaredLength::Seconds(f64::from(1 << 20)));
     }
 
     #[test]

@@ -8,20 +8,20 @@ use gst::glib::translate::IntoGlib;
 use gst_pbutils::PbUtilsCapsDescriptionFlags as Kind;
 
 /// Bytes that tell. As raw samples at 16 kHz they last 128 ms.
-const ENOUGH: usize = 4096;
+const PROBE_BYTES: usize = 4096;
 /// Bytes that tell frames without a header from samples that happen to begin like one.
-pub const ENOUGH_FRAMES: usize = 16 * 1024;
+pub const FRAME_PROBE_BYTES: usize = 16 * 1024;
 /// GStreamer must be this sure, in percent: a few bytes that look like something are no file.
-const SURE: i32 = 99;
+const MIN_PROBABILITY: i32 = 99;
 
 /// Takes the first bytes of `reader`, as many as [`is_file`] needs, or all there are.
 pub fn first(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut piece = [0; ENOUGH];
+    let mut piece = [0; PROBE_BYTES];
     loop {
         let enough = match may_be_frames(&bytes) {
-            true => ENOUGH_FRAMES,
-            false => ENOUGH,
+            true => FRAME_PROBE_BYTES,
+            false => PROBE_BYTES,
         };
         if bytes.len() >= enough {
             return Ok(bytes);
@@ -40,7 +40,7 @@ pub fn is_file(bytes: &[u8]) -> bool {
     let Ok((caps, probability)) = gst_base::type_find_helper_for_data(gst::Object::NONE, bytes) else {
         return false;
     };
-    if probability.into_glib() < SURE {
+    if probability.into_glib() < MIN_PROBABILITY {
         return false;
     }
     let kind = gst_pbutils::pb_utils_get_caps_description_flags(&caps);
@@ -107,7 +107,7 @@ mod tests {
 
     /// Samples as a microphone gives them: noise of any loudness, some of it steps.
     fn noise() -> impl Strategy<Value = Vec<u8>> {
-        let samples = proptest::collection::vec(any::<i16>(), ENOUGH / 2);
+        let samples = proptest::collection::vec(any::<i16>(), PROBE_BYTES / 2);
         (samples, 0..16_u32).prop_map(|(samples, quiet)| {
             let samples = samples.into_iter().map(|sample| sample >> quiet);
             samples.flat_map(i16::to_le_bytes).collect()
@@ -149,14 +149,14 @@ mod tests {
             let samples = &fs::read(entry.unwrap().path()).unwrap()[44..];
             // From any sample on: a recording can begin anywhere.
             for start in (0..samples.len()).step_by(1022) {
-                let bytes = &samples[start..samples.len().min(start + ENOUGH)];
+                let bytes = &samples[start..samples.len().min(start + PROBE_BYTES)];
                 assert!(!is_file(bytes), "{start}");
                 count += 1;
             }
         }
         assert!(count > 1000);
         for byte in 0..=255 {
-            assert!(!is_file(&[byte; ENOUGH]), "{byte}");
+            assert!(!is_file(&[byte; PROBE_BYTES]), "{byte}");
         }
         for step in 1..2000_i16 {
             let tone: Vec<u8> = (0..2048_i16).flat_map(|i| i.wrapping_mul(step).to_le_bytes()).collect();
@@ -164,7 +164,7 @@ mod tests {
         }
         let text = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
         for start in 0..text.len().min(4000) {
-            let bytes = &text[start..text.len().min(start + ENOUGH)];
+            let bytes = &text[start..text.len().min(start + PROBE_BYTES)];
             assert!(!is_file(bytes), "{start}");
         }
         for few in 0..8 {
@@ -176,6 +176,6 @@ mod tests {
     fn a_wav_file_is_one() {
         gst::init().unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.wav");
-        assert!(is_file(&fs::read(path).unwrap()[..ENOUGH]));
+        assert!(is_file(&fs::read(path).unwrap()[..PROBE_BYTES]));
     }
 }

@@ -12,39 +12,39 @@ use gst::prelude::*;
 use gst_app::AppSink;
 
 use super::{
-    BLOCK, Place,
-    bus_errors::Trouble,
-    container_length::Promise,
+    BLOCK, Location,
+    bus_errors::BusErrors,
+    container_length::DeclaredLength,
     pipe,
     streams::Streams,
-    track::{self, Channel, Track, Wanted},
+    track::{self, Channel, Track, TrackSelection},
 };
 use crate::{Result, interrupt};
 
 /// How long to wait for samples before looking whether something went wrong.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// How long to wait for the languages of tracks in which there is nothing yet.
-const CHOICE: Duration = Duration::from_secs(2);
+const TRACK_INFO_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to take, after Ctrl-C, what is on its way.
-const REST: Duration = Duration::from_millis(300);
-const REST_OF_PIPE: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+const PIPE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Blocks that may be decoded before they are taken.
-const AHEAD: u32 = 64;
+const MAX_QUEUED_BUFFERS: u32 = 64;
 /// A hole in the timestamps longer than this is silence; shorter ones are the rounding of containers, which count
 /// milliseconds.
-const HOLE: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+const MIN_GAP: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 
 /// Bytes that do not come from a URI.
 pub type Bytes = Box<dyn Read + Send>;
 
 /// Sound on its way through GStreamer.
-pub struct Decoded {
+pub struct GstDecoder {
     pipeline: gst::Pipeline,
     sink: AppSink,
     bus: gst::Bus,
     streams: Streams,
-    trouble: Trouble,
-    promise: Promise,
+    bus_errors: BusErrors,
+    promise: DeclaredLength,
     is_pipe: bool,
     is_url: bool,
     channel: Option<Channel>,
@@ -62,10 +62,16 @@ pub struct Decoded {
     stopped: Option<Instant>,
 }
 
-impl Decoded {
+impl GstDecoder {
     /// Opens `place`, or else `bytes` from there, and decodes the first samples. `promise` is what is known about the length
     /// already.
-    pub fn open(place: &Place, bytes: Option<Bytes>, promise: Promise, rate: u32, wanted: &Wanted) -> Result<Self> {
+    pub fn open(
+        place: &Location,
+        bytes: Option<Bytes>,
+        promise: DeclaredLength,
+        rate: u32,
+        wanted: &TrackSelection,
+    ) -> Result<Self> {
         super::start_gstreamer()?;
         let pipeline = gst::Pipeline::new();
         let source = super::element("uridecodebin")?;
@@ -85,10 +91,10 @@ impl Decoded {
             bus: pipeline.bus().ok_or("GStreamer gave a pipeline without a bus")?,
             pipeline,
             sink,
-            trouble: Trouble::new(place),
+            bus_errors: BusErrors::new(place),
             promise,
             is_pipe,
-            is_url: matches!(place, Place::Url(_)),
+            is_url: matches!(place, Location::Url(_)),
             channel: wanted.channel,
             track: None,
             notice: None,
@@ -104,15 +110,15 @@ impl Decoded {
 
     /// Waits until a track is chosen, its first samples are there, and the length is known. A live source has none of the
     /// latter two.
-    fn start(&mut self, wanted: &Wanted) -> Result<()> {
+    fn start(&mut self, wanted: &TrackSelection) -> Result<()> {
         self.set_state(gst::State::Paused)?;
         let (mut is_filled, mut complete) = (false, None);
         while !is_filled || self.track.is_none() {
             if interrupt::came() {
-                return Err(format!("stopped before the sound of {} began", self.trouble.place()).into());
+                return Err(format!("stopped before the sound of {} began", self.bus_errors.place()).into());
             }
-            if let Some(message) = self.bus.timed_pop(PATIENCE) {
-                self.trouble.see(&message)?;
+            if let Some(message) = self.bus.timed_pop(POLL_INTERVAL) {
+                self.bus_errors.handle(&message)?;
                 is_filled |= message.type_() == gst::MessageType::AsyncDone;
             }
             is_filled |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
@@ -122,7 +128,7 @@ impl Decoded {
             }
             if self.track.is_none() && self.streams.are_complete() {
                 let since = complete.get_or_insert_with(Instant::now);
-                if self.streams.are_known() || since.elapsed() > CHOICE {
+                if self.streams.are_known() || since.elapsed() > TRACK_INFO_TIMEOUT {
                     self.choose(wanted)?;
                 }
             }
@@ -130,12 +136,12 @@ impl Decoded {
         Ok(())
     }
 
-    fn choose(&mut self, wanted: &Wanted) -> Result<()> {
+    fn choose(&mut self, wanted: &TrackSelection) -> Result<()> {
         let mut tracks = self.streams.tracks();
         if tracks.is_empty() {
-            return Err(self.trouble.no_track(&self.streams.others()).into());
+            return Err(self.bus_errors.no_track(&self.streams.others()).into());
         }
-        let (index, notice) = track::choose(self.trouble.place(), &tracks, wanted.track.as_ref())?;
+        let (index, notice) = track::choose(self.bus_errors.place(), &tracks, wanted.track.as_ref())?;
         self.notice = notice;
         self.track = Some(tracks.swap_remove(index));
         self.streams.choose(index)
@@ -147,13 +153,13 @@ impl Decoded {
         };
         // What is on the bus says more.
         self.listen()?;
-        Err(format!("cannot decode {}: {error}", self.trouble.place()).into())
+        Err(format!("cannot decode {}: {error}", self.bus_errors.place()).into())
     }
 
     /// Takes the messages that are there.
     fn listen(&mut self) -> Result<()> {
         while let Some(message) = self.bus.pop() {
-            self.trouble.see(&message)?;
+            self.bus_errors.handle(&message)?;
         }
         Ok(())
     }
@@ -166,11 +172,11 @@ impl Decoded {
     /// Samples in all, where the format tells.
     pub fn samples(&self) -> Option<u64> {
         match self.promise {
-            Promise::Seconds(seconds) => Some((seconds * f64::from(self.rate)).round() as u64),
-            Promise::Open => None,
+            DeclaredLength::Seconds(seconds) => Some((seconds * f64::from(self.rate)).round() as u64),
+            DeclaredLength::Open => None,
             // Of the Internet: may be made as it is sent, with any number for its length.
-            Promise::Unread if self.is_url && self.streams.are_in_wav() => None,
-            Promise::Unread => {
+            DeclaredLength::Unread if self.is_url && self.streams.are_in_wav() => None,
+            DeclaredLength::Unread => {
                 let length = self.pipeline.query_duration::<gst::ClockTime>()?;
                 Some(samples(length, self.rate))
             }
@@ -179,7 +185,7 @@ impl Decoded {
 
     /// Whether that number of samples is an estimate.
     pub fn is_length_estimated(&self) -> bool {
-        self.promise == Promise::Unread && !self.streams.have_container()
+        self.promise == DeclaredLength::Unread && !self.streams.have_container()
     }
 
     /// Where the longest of all streams ended, in samples.
@@ -189,7 +195,7 @@ impl Decoded {
 
     /// What is said about a file without a single sample.
     pub fn emptiness(&self) -> String {
-        let place = self.trouble.place();
+        let place = self.bus_errors.place();
         if let Some(announced @ 1..) = self.samples() {
             let seconds = announced as f64 / f64::from(self.rate);
             return format!("{place} is cut short: it promises {seconds:.1} s of sound, but not one sample is there");
@@ -224,7 +230,7 @@ impl Decoded {
             if interrupt::came() && self.is_over() {
                 return Ok(());
             }
-            if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
+            if let Some(sample) = self.sink.try_pull_sample(POLL_INTERVAL) {
                 self.take(&sample)?;
                 if !self.waiting.is_empty() {
                     return Ok(());
@@ -239,8 +245,8 @@ impl Decoded {
     /// Whether Ctrl-C was long enough ago. What is on its way is still taken; standard input then ends by itself.
     fn is_over(&mut self) -> bool {
         let rest = match self.is_pipe {
-            true => REST_OF_PIPE,
-            false => REST,
+            true => PIPE_DRAIN_TIMEOUT,
+            false => DRAIN_TIMEOUT,
         };
         self.stopped.get_or_insert_with(Instant::now).elapsed() > rest
     }
@@ -256,12 +262,12 @@ impl Decoded {
         // Subtitles would run ahead of a picture whose sound begins later, or pauses.
         if let Some(time) = time() {
             let hole = samples(time, self.rate).saturating_sub(self.given);
-            if hole > samples(HOLE, self.rate) {
+            if hole > samples(MIN_GAP, self.rate) {
                 self.silence = hole;
             }
         }
         let bytes = buffer.map_readable();
-        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.trouble.place()))?;
+        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.bus_errors.place()))?;
         let (samples, _) = bytes.as_chunks::<4>();
         let samples = samples.iter().map(|&sample| f32::from_ne_bytes(sample));
         match self.channel {
@@ -270,7 +276,7 @@ impl Decoded {
                 let caps = sample.caps().and_then(|caps| caps.structure(0));
                 let count = caps.and_then(|caps| caps.get::<i32>("channels").ok()).unwrap_or(1) as usize;
                 if number > count {
-                    return Err(Channel(number).missing(self.trouble.place(), count).into());
+                    return Err(Channel(number).missing(self.bus_errors.place(), count).into());
                 }
                 self.waiting.extend(samples.skip(number - 1).step_by(count));
             }
@@ -279,7 +285,7 @@ impl Decoded {
     }
 }
 
-impl Drop for Decoded {
+impl Drop for GstDecoder {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
@@ -303,7 +309,7 @@ fn sink(rate: u32, channel: Option<Channel>) -> AppSink {
     let sink = AppSink::builder()
         .caps(&caps.build())
         .sync(false)
-        .max_buffers(AHEAD)
+        .max_buffers(MAX_QUEUED_BUFFERS)
         .build();
     sink.set_property("enable-last-sample", false);
     sink
@@ -336,7 +342,14 @@ mod tests {
             }
         }
         writer.finalize().unwrap();
-        let mut input = Decoded::open(&Place::File(path), None, Promise::Unread, 16_000, &Wanted::default()).unwrap();
+        let mut input = GstDecoder::open(
+            &Location::File(path),
+            None,
+            DeclaredLength::Unread,
+            16_000,
+            &TrackSelection::default(),
+        )
+        .unwrap();
         assert_eq!(input.samples(), Some(2000));
         let (mut all, mut block) = (Vec::new(), vec![1.0]);
         while !block.is_empty() {

@@ -17,14 +17,14 @@ use crate::Result;
 
 /// Where sound comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     StandardInput,
     File(PathBuf),
     /// Anything else that GStreamer has a source for.
     Url(String),
 }
 
-impl Place {
+impl Location {
     /// What `argument` names. A path that exists is a file, whatever it looks like.
     pub fn of(argument: &Path) -> Self {
         if argument.as_os_str() == "-" {
@@ -112,7 +112,7 @@ impl Place {
 }
 
 /// For people to read; a password in a URL is not for everyone who reads along.
-impl Display for Place {
+impl Display for Location {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::StandardInput => f.write_str("standard input"),
@@ -199,16 +199,16 @@ mod tests {
 
     #[test]
     fn arguments_are_told_apart() {
-        let of = |argument: &str| Place::of(Path::new(argument));
-        assert_eq!(of("-"), Place::StandardInput);
-        assert_eq!(of("./-"), Place::File("./-".into()));
-        assert_eq!(of("a.wav"), Place::File("a.wav".into()));
-        assert_eq!(of("C:/a.wav"), Place::File("C:/a.wav".into()));
-        assert_eq!(of("1x://a"), Place::File("1x://a".into()));
-        assert_eq!(of("://a"), Place::File("://a".into()));
-        assert_eq!(of("file:///a%20b%25.wav"), Place::File("/a b%.wav".into()));
-        assert_eq!(of("http://a/b.mp3"), Place::Url("http://a/b.mp3".into()));
-        assert_eq!(of("srt+x://:7000"), Place::Url("srt+x://:7000".into()));
+        let of = |argument: &str| Location::of(Path::new(argument));
+        assert_eq!(of("-"), Location::StandardInput);
+        assert_eq!(of("./-"), Location::File("./-".into()));
+        assert_eq!(of("a.wav"), Location::File("a.wav".into()));
+        assert_eq!(of("C:/a.wav"), Location::File("C:/a.wav".into()));
+        assert_eq!(of("1x://a"), Location::File("1x://a".into()));
+        assert_eq!(of("://a"), Location::File("://a".into()));
+        assert_eq!(of("file:///a%20b%25.wav"), Location::File("/a b%.wav".into()));
+        assert_eq!(of("http://a/b.mp3"), Location::Url("http://a/b.mp3".into()));
+        assert_eq!(of("srt+x://:7000"), Location::Url("srt+x://:7000".into()));
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("http:")).unwrap();
         let path = format!("{}/http://talk.wav", directory.path().display());
         std::fs::write(&path, "x").unwrap();
-        assert_eq!(Place::of(Path::new(&path)), Place::File(path.clone().into()));
+        assert_eq!(Location::of(Path::new(&path)), Location::File(path.clone().into()));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let shown = |url: &str| Place::Url(url.into()).to_string();
+        let shown = |url: &str| Location::Url(url.into()).to_string();
         assert_eq!(shown("rtsp://u:p@h:1/x@y"), "rtsp://u:***@h:1/x@y");
         assert_eq!(shown("http://h/a:b@c"), "http://h/a:b@c");
     }

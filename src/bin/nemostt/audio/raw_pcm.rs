@@ -8,14 +8,14 @@ use super::BLOCK;
 use crate::Result;
 
 /// Raw 16-bit little-endian mono samples.
-pub struct Raw<R> {
+pub struct RawPcm<R> {
     reader: R,
     bytes: Vec<u8>,
     /// Bytes at the start of `bytes` that wait for the rest of their sample.
     waiting: usize,
 }
 
-impl<R: Read> Raw<R> {
+impl<R: Read> RawPcm<R> {
     pub fn new(reader: R) -> Self {
         Self {
             reader,
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn raw_samples_survive_any_cut() {
         let bytes: Vec<u8> = (0..1000_i16).flat_map(i16::to_le_bytes).collect();
-        let mut raw = Raw::new(Dribble(bytes, 0));
+        let mut raw = RawPcm::new(Dribble(bytes, 0));
         let (mut all, mut block) = (Vec::new(), Vec::new());
         loop {
             block.clear();

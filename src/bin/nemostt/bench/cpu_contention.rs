@@ -4,12 +4,12 @@
 
 /// Nanoseconds that this thread ran, and that it waited for a processor.
 #[derive(Debug, Clone, Copy)]
-pub struct Schedule {
+pub struct SchedStats {
     ran: u64,
     waited: u64,
 }
 
-impl Schedule {
+impl SchedStats {
     /// Up to now, as Linux counts it (Documentation/scheduler/sched-stats.rst); elsewhere nothing is known.
     pub fn now() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn waiting_is_a_share_of_the_time_since_then() {
-        let at = |ran, waited| Schedule { ran, waited };
+        let at = |ran, waited| SchedStats { ran, waited };
         assert_eq!(at(400, 150).waiting_since(at(100, 50)), 0.25);
         assert_eq!(at(100, 50).waiting_since(at(100, 50)), 0.0);
     }

@@ -9,17 +9,17 @@ use gstnemostt::{Recognizer, Stream};
 use crate::Result;
 
 /// Audio that each stream hears in one attempt.
-const LENGTH: Duration = Duration::from_secs(2);
+const AUDIO_PER_ATTEMPT: Duration = Duration::from_secs(2);
 /// Attempts to find the number.
 const ATTEMPTS: usize = 6;
 /// Nobody needs to know more; and each stream takes memory.
-const MOST: usize = 2000;
+const MAX_STREAMS: usize = 2000;
 
 /// The most streams that a recogniser with one thread kept up with.
 pub fn measure(recognizer: &Recognizer, speech: &[f32]) -> Result<usize> {
-    let mut crowd = Crowd::new(recognizer, speech);
+    let mut crowd = StreamSet::new(recognizer, speech);
     let mut count = fitting(1, crowd.load(1)?);
-    let (mut kept, mut missed) = (0, MOST + 1);
+    let (mut kept, mut missed) = (0, MAX_STREAMS + 1);
     for _ in 0..ATTEMPTS {
         if count <= kept || count >= missed {
             break;
@@ -38,12 +38,12 @@ pub fn measure(recognizer: &Recognizer, speech: &[f32]) -> Result<usize> {
 fn fitting(count: usize, load: f64) -> usize {
     let fitting = (count as f64 / load) as usize;
     // Fewer after a load too high, whatever the rounding.
-    let limit = if load > 1.0 { count - 1 } else { MOST };
+    let limit = if load > 1.0 { count - 1 } else { MAX_STREAMS };
     fitting.min(limit)
 }
 
 /// Streams that hear the clip at different places.
-struct Crowd<'a> {
+struct StreamSet<'a> {
     recognizer: &'a Recognizer,
     speech: &'a [f32],
     streams: Vec<(Stream, usize)>,
@@ -53,7 +53,7 @@ struct Crowd<'a> {
     lasts: Duration,
 }
 
-impl<'a> Crowd<'a> {
+impl<'a> StreamSet<'a> {
     fn new(recognizer: &'a Recognizer, speech: &'a [f32]) -> Self {
         let config = recognizer.config();
         let chunk = (config.lookahead + 1) * config.frame_samples() as usize;
@@ -75,7 +75,7 @@ impl<'a> Crowd<'a> {
         }
         // The first window is narrower, and new streams touch their memory.
         self.round(count)?;
-        let rounds = LENGTH.div_duration_f64(self.lasts).ceil() as u32;
+        let rounds = AUDIO_PER_ATTEMPT.div_duration_f64(self.lasts).ceil() as u32;
         let start = Instant::now();
         for _ in 0..rounds {
             self.round(count)?;
@@ -106,6 +106,6 @@ mod tests {
         assert_eq!(fitting(100, 1.3), 76);
         assert_eq!(fitting(100, 1.000_1), 99);
         assert_eq!(fitting(1, 1.5), 0);
-        assert_eq!(fitting(1, 1e-9), MOST);
+        assert_eq!(fitting(1, 1e-9), MAX_STREAMS);
     }
 }

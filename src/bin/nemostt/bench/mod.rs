@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::Args;
-use cpu_contention::Schedule;
+use cpu_contention::SchedStats;
 use gstnemostt::Error;
 use indicatif::ProgressBar;
 use memory::Memory;
@@ -104,7 +104,7 @@ impl Bench {
             }
             asked => asked.to_vec(),
         };
-        let then = Schedule::now();
+        let then = SchedStats::now();
         let (mut rows, mut loads) = (Vec::new(), Vec::new());
         for lookahead in lookaheads {
             say(format!("lookahead {lookahead} ms: one stream"));
@@ -128,7 +128,7 @@ impl Bench {
             let streams = max_streams::measure(&on_one_thread, &speech)?;
             rows.push(Row::new(&config, lookahead, &stages, streams));
         }
-        let waiting = Schedule::now().zip(then).map(|(now, then)| now.waiting_since(then));
+        let waiting = SchedStats::now().zip(then).map(|(now, then)| now.waiting_since(then));
         let memory = memory.with_peak(memory::peak());
         Ok(Report::new(
             self.model.name(),

@@ -6,24 +6,24 @@ use std::path::Path;
 
 use crate::{
     Result,
-    audio::{Input, Place, Wanted},
+    audio::{Input, Location, TrackSelection},
 };
 
 /// 25 s of speech at 16 kHz.
 const CLIP: &[u8] = include_bytes!("../../../../assets/demo.wav");
 /// More than this, in seconds, says nothing new.
-const LONGEST: usize = 60;
+const MAX_SECONDS: usize = 60;
 
 /// The samples of `file`, or else of the clip that is compiled in.
 pub fn read(file: Option<&Path>, rate: u32) -> Result<Vec<f32>> {
     let Some(file) = file else {
         return compiled_in(rate);
     };
-    let place = Place::of(file);
+    let place = Location::of(file);
     place.check()?;
-    let mut input = Input::open(&place, rate, &Wanted::default())?;
+    let mut input = Input::open(&place, rate, &TrackSelection::default())?;
     let (mut all, mut block) = (Vec::new(), Vec::new());
-    while all.len() < LONGEST * rate as usize {
+    while all.len() < MAX_SECONDS * rate as usize {
         input.read(&mut block)?;
         if block.is_empty() {
             break;

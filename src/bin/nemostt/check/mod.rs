@@ -50,7 +50,7 @@ impl Check {
         let since = Instant::now();
         let recognizer = model.load(self.lookahead)?;
         let loading = since.elapsed();
-        let self_test = hear(&recognizer)?;
+        let self_test = self_test(&recognizer)?;
         let report = Report::new(&model.name(), &recognizer, loading, self_test);
         let text = match self.json {
             true => serde_json::to_string_pretty(&report)? + "\n",
@@ -61,7 +61,7 @@ impl Check {
 }
 
 /// Two seconds of speech through the model.
-fn hear(recognizer: &Recognizer) -> Result<SelfTest> {
+fn self_test(recognizer: &Recognizer) -> Result<SelfTest> {
     let rate = recognizer.config().front_end.sample_rate;
     let speech = test_clip::read(None, rate)?;
     let speech = &speech[..SELF_TEST.min(speech.len())];

@@ -8,12 +8,12 @@ use ureq::{Body, http::Response};
 
 use super::{
     checksum::{Checksum, is_hex},
-    env::Settings,
+    env::HubEnv,
     error::{Error, Result},
     headers,
-    http::{About, Transport, host, unanswered},
-    model_ref::{Wanted, is_no_name},
-    retry::{Failure, patiently},
+    http::{HttpClient, RequestContext, host, unanswered},
+    model_ref::{ModelRef, is_no_name},
+    retry::{Failure, retry},
 };
 
 /// What stays as it is in a part of a path (RFC 3986, "unreserved").
@@ -21,7 +21,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// A file on the hub.
 #[derive(Debug)]
-pub struct Remote {
+pub struct RemoteFile {
     pub repository: String,
     /// Its name without the folder.
     pub name: String,
@@ -37,8 +37,8 @@ pub struct Remote {
 
 /// A hub.
 #[derive(Debug)]
-pub struct Client {
-    transport: Transport,
+pub struct HubApi {
+    transport: HttpClient,
 }
 
 #[derive(Deserialize)]
@@ -52,26 +52,26 @@ struct Sibling {
     rfilename: String,
 }
 
-impl Client {
-    pub fn new(settings: &Settings) -> Result<Self> {
-        let transport = Transport::new(settings)?;
+impl HubApi {
+    pub fn new(settings: &HubEnv) -> Result<Self> {
+        let transport = HttpClient::new(settings)?;
         Ok(Self { transport })
     }
 
     /// The commit that a revision is, and the paths of all files.
-    pub fn list(&self, wanted: &Wanted) -> Result<(String, Vec<String>)> {
-        let (repository, revision) = (wanted.repository.as_str(), wanted.revision.as_str());
+    pub fn list(&self, model_ref: &ModelRef) -> Result<(String, Vec<String>)> {
+        let (repository, revision) = (model_ref.repository.as_str(), model_ref.revision.as_str());
         let url = format!(
             "{}/api/models/{repository}/revision/{}",
             self.transport.endpoint(),
             encoded(revision)
         );
-        let about = About {
+        let about = RequestContext {
             repository,
             revision,
             file: None,
         };
-        let text = patiently(|| {
+        let text = retry(|| {
             let mut response = self.transport.get(&url, None, about)?;
             response
                 .body_mut()
@@ -93,11 +93,11 @@ impl Client {
     }
 
     /// Asks about one file. `sha256` is what the catalogue knows.
-    pub fn file(&self, wanted: &Wanted, revision: &str, name: &str, sha256: Option<&str>) -> Result<Remote> {
-        let path = wanted.path(name);
+    pub fn file(&self, model_ref: &ModelRef, revision: &str, name: &str, sha256: Option<&str>) -> Result<RemoteFile> {
+        let path = model_ref.path(name);
         let url = |revision: &str| {
             let path: Vec<String> = path.split('/').map(encoded).collect();
-            let (repository, revision) = (&wanted.repository, encoded(revision));
+            let (repository, revision) = (&model_ref.repository, encoded(revision));
             format!(
                 "{}/{repository}/resolve/{revision}/{}",
                 self.transport.endpoint(),
@@ -105,12 +105,12 @@ impl Client {
             )
         };
         let asked = url(revision);
-        let about = About {
-            repository: &wanted.repository,
+        let about = RequestContext {
+            repository: &model_ref.repository,
             revision,
             file: Some(&path),
         };
-        let response = patiently(|| self.transport.head(&asked, about))?;
+        let response = retry(|| self.transport.head(&asked, about))?;
 
         let no_hub = |fault: &str| Error::NoHub {
             host: host(&asked),
@@ -135,8 +135,8 @@ impl Client {
         };
         let size = headers::number(&response, "x-linked-size").or_else(|| headers::number(&response, length));
         let size = size.ok_or_else(|| no_hub("does not say how long the file is"))?;
-        Ok(Remote {
-            repository: wanted.repository.clone(),
+        Ok(RemoteFile {
+            repository: model_ref.repository.clone(),
             name: name.into(),
             url: url(&commit),
             checksum: checksum(&path, linked.as_deref(), &etag, sha256)?,
@@ -147,8 +147,8 @@ impl Client {
     }
 
     /// The bytes of a file from `start` on, as far as the server heeds that.
-    pub fn get(&self, remote: &Remote, start: u64) -> Result<Response<Body>, Failure> {
-        let about = About {
+    pub fn get(&self, remote: &RemoteFile, start: u64) -> Result<Response<Body>, Failure> {
+        let about = RequestContext {
             repository: &remote.repository,
             revision: &remote.commit,
             file: Some(&remote.name),

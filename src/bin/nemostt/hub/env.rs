@@ -12,7 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the hub and its cache are.
 #[derive(Debug)]
-pub struct Settings {
+pub struct HubEnv {
     /// `HF_ENDPOINT`, without a slash at its end.
     pub endpoint: String,
     /// `HF_TOKEN`, or the token that `hf auth login` left in a file.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
-impl Settings {
+impl HubEnv {
     pub fn from_env() -> Result<Self> {
         Self::from(|name| std::env::var(name).ok())
     }
@@ -89,8 +89,8 @@ fn is_true(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Result<Settings> {
-        Settings::from(|name| {
+    fn settings(variables: &[(&str, &str)]) -> Result<HubEnv> {
+        HubEnv::from(|name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         })

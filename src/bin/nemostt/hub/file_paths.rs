@@ -9,14 +9,14 @@ use std::{
 };
 
 use super::{
-    api::Remote,
+    api::RemoteFile,
     error::{Error, Result},
-    note,
+    print_status,
 };
 
 /// The paths of one file. All three are on one file system.
 #[derive(Debug)]
-pub struct Place {
+pub struct FilePaths {
     /// Its own name: whoever sees it there sees all of it.
     pub file: PathBuf,
     /// Its name while bytes are missing.
@@ -25,9 +25,9 @@ pub struct Place {
     pub lock: PathBuf,
 }
 
-impl Place {
+impl FilePaths {
     /// In a directory of the user's own. The other names are those that `huggingface_hub` has there.
-    pub fn in_directory(directory: &Path, remote: &Remote) -> Self {
+    pub fn in_directory(directory: &Path, remote: &RemoteFile) -> Self {
         let beside = directory.join(".cache/huggingface/download");
         Self {
             file: directory.join(&remote.name),
@@ -37,12 +37,12 @@ impl Place {
     }
 
     /// Whether the file is there, by its length.
-    pub fn is_there(&self, remote: &Remote) -> bool {
+    pub fn is_there(&self, remote: &RemoteFile) -> bool {
         fs::metadata(&self.file).is_ok_and(|found| found.is_file() && found.len() == remote.size)
     }
 
     /// Whether it is there with the right bytes.
-    pub fn is_right(&self, remote: &Remote) -> bool {
+    pub fn is_right(&self, remote: &RemoteFile) -> bool {
         let Some(checksum) = &remote.checksum else {
             return self.is_there(remote);
         };
@@ -61,7 +61,7 @@ impl Place {
     }
 
     /// Bytes still to come.
-    pub fn missing(&self, remote: &Remote) -> u64 {
+    pub fn missing(&self, remote: &RemoteFile) -> u64 {
         let here = fs::metadata(&self.partial).map_or(0, |found| found.len());
         remote.size.saturating_sub(here)
     }
@@ -83,7 +83,7 @@ impl Place {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                note(format_args!(
+                print_status(format_args!(
                     "{} is being fetched by another process: waiting for it",
                     self.file.display()
                 ));

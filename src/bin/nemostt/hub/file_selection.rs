@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{
     error::{Error, Result},
-    model_ref::{Wanted, is_no_name},
+    model_ref::{ModelRef, is_no_name},
 };
 
 /// What stands beside the graphs and is read, by this or by other programs.
@@ -63,14 +63,14 @@ impl Precision {
 }
 
 /// Picks the model's files out of all paths in a repository; returns names in the wanted folder.
-pub fn choose(wanted: &Wanted, paths: &[String], precision: Option<Precision>) -> Result<Vec<String>> {
+pub fn choose(model_ref: &ModelRef, paths: &[String], precision: Option<Precision>) -> Result<Vec<String>> {
     let names: Vec<&str> = paths
         .iter()
-        .filter_map(|path| in_folder(path, &wanted.folder))
+        .filter_map(|path| in_folder(path, &model_ref.folder))
         .collect();
     let graphs: Vec<&str> = names.iter().copied().filter(|name| name.ends_with(GRAPH)).collect();
-    let repository = wanted.path("");
-    let repository = format!("{}/{repository}", wanted.repository)
+    let repository = model_ref.path("");
+    let repository = format!("{}/{repository}", model_ref.repository)
         .trim_end_matches('/')
         .to_owned();
     if graphs.is_empty() {
@@ -95,7 +95,7 @@ pub fn choose(wanted: &Wanted, paths: &[String], precision: Option<Precision>) -
         let found: BTreeSet<Precision> = graphs.iter().map(|graph| Precision::of(graph)).collect();
         Error::NoPrecision {
             repository,
-            wanted: precision.map_or("", Precision::name),
+            model_ref: precision.map_or("", Precision::name),
             found: found.into_iter().map(|found| found.name().into()).collect(),
         }
     })?;
@@ -118,7 +118,7 @@ fn in_folder<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
 }
 
 /// One graph for each part: in the wanted precision, or else in the best there is. None if no part has the wanted one.
-fn of_precision<'a>(graphs: &[&'a str], wanted: Option<Precision>) -> Option<BTreeSet<&'a str>> {
+fn of_precision<'a>(graphs: &[&'a str], model_ref: Option<Precision>) -> Option<BTreeSet<&'a str>> {
     let mut parts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for &graph in graphs {
         parts.entry(part(graph)).or_default().push(graph);
@@ -128,10 +128,10 @@ fn of_precision<'a>(graphs: &[&'a str], wanted: Option<Precision>) -> Option<BTr
         .filter_map(|same| {
             same.iter()
                 .copied()
-                .min_by_key(|graph| (Some(Precision::of(graph)) != wanted, Precision::of(graph)))
+                .min_by_key(|graph| (Some(Precision::of(graph)) != model_ref, Precision::of(graph)))
         })
         .collect();
-    let found = wanted.is_none_or(|wanted| chosen.iter().any(|graph| Precision::of(graph) == wanted));
+    let found = model_ref.is_none_or(|model_ref| chosen.iter().any(|graph| Precision::of(graph) == model_ref));
     found.then_some(chosen)
 }
 
@@ -170,8 +170,8 @@ fn folders_with_models(paths: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn wanted(folder: &str) -> Wanted {
-        Wanted {
+    fn model_ref(folder: &str) -> ModelRef {
+        ModelRef {
             repository: "a/b".into(),
             folder: folder.into(),
             revision: "main".into(),
@@ -181,7 +181,7 @@ mod tests {
 
     fn chosen(folder: &str, paths: &[&str], precision: Option<Precision>) -> Result<Vec<String>> {
         let paths: Vec<String> = paths.iter().map(|&path| path.into()).collect();
-        choose(&wanted(folder), &paths, precision)
+        choose(&model_ref(folder), &paths, precision)
     }
 
     #[test]

@@ -12,10 +12,10 @@ use ureq::{
 };
 
 use super::{
-    env::Settings,
+    env::HubEnv,
     error::{Error, Result},
     headers,
-    retry::{Failure, TRIES},
+    retry::{Failure, MAX_TRIES},
 };
 
 const REDIRECTS: usize = 10;
@@ -31,7 +31,7 @@ const PROXIES: [&str; 6] = [
 
 /// The way to one hub.
 #[derive(Debug)]
-pub struct Transport {
+pub struct HttpClient {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
@@ -39,14 +39,14 @@ pub struct Transport {
 
 /// What a request is about, for messages.
 #[derive(Clone, Copy)]
-pub struct About<'a> {
+pub struct RequestContext<'a> {
     pub repository: &'a str,
     pub revision: &'a str,
     pub file: Option<&'a str>,
 }
 
-impl Transport {
-    pub fn new(settings: &Settings) -> Result<Self> {
+impl HttpClient {
+    pub fn new(settings: &HubEnv) -> Result<Self> {
         // ureq takes no notice of a proxy that it cannot read, and would go past it.
         for name in PROXIES {
             let value = std::env::var(name).unwrap_or_default();
@@ -84,17 +84,23 @@ impl Transport {
     }
 
     /// Asks about something; redirects to other hosts are not followed.
-    pub fn head(&self, url: &str, about: About<'_>) -> Result<Response<Body>, Failure> {
+    pub fn head(&self, url: &str, about: RequestContext<'_>) -> Result<Response<Body>, Failure> {
         self.send(true, url, None, about)
     }
 
     /// Asks for something, from a byte on if one is named.
-    pub fn get(&self, url: &str, start: Option<u64>, about: About<'_>) -> Result<Response<Body>, Failure> {
+    pub fn get(&self, url: &str, start: Option<u64>, about: RequestContext<'_>) -> Result<Response<Body>, Failure> {
         self.send(false, url, start, about)
     }
 
     /// Makes a request, follows where it leads, and sees to the status of the answer.
-    fn send(&self, head: bool, url: &str, start: Option<u64>, about: About<'_>) -> Result<Response<Body>, Failure> {
+    fn send(
+        &self,
+        head: bool,
+        url: &str,
+        start: Option<u64>,
+        about: RequestContext<'_>,
+    ) -> Result<Response<Body>, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
             let is_hub = same_origin(&url, &self.endpoint);
@@ -113,7 +119,7 @@ impl Transport {
             }
             let response = request.call().map_err(|error| unanswered(&url, &error))?;
             if !response.status().is_redirection() {
-                return self.judge(response, &url, about);
+                return self.check_status(response, &url, about);
             }
             let next = headers::text(&response, "location").and_then(|location| joined(&url, location));
             let no_hub = |fault: &str| Error::NoHub {
@@ -140,7 +146,12 @@ impl Transport {
         .into())
     }
 
-    fn judge(&self, response: Response<Body>, url: &str, about: About<'_>) -> Result<Response<Body>, Failure> {
+    fn check_status(
+        &self,
+        response: Response<Body>,
+        url: &str,
+        about: RequestContext<'_>,
+    ) -> Result<Response<Body>, Failure> {
         let status = response.status();
         // 416 is the downloader's to see to: the file may be complete.
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -155,16 +166,16 @@ impl Transport {
         let code = headers::text(&response, "x-error-code").unwrap_or_default();
         let lasting = match (status.as_u16(), code, file) {
             (429, _, _) => {
-                let error = Error::TooMany { host, tries: TRIES };
-                return Err(Failure::Passing { error, pause });
+                let error = Error::TooMany { host, tries: MAX_TRIES };
+                return Err(Failure::Transient { error, pause });
             }
             (status @ (408 | 500..), _, _) => {
                 let error = Error::ServerFails {
                     host,
                     status,
-                    tries: TRIES,
+                    tries: MAX_TRIES,
                 };
-                return Err(Failure::Passing { error, pause });
+                return Err(Failure::Transient { error, pause });
             }
             (_, "GatedRepo", _) => Error::Gated { repository, page },
             (_, "RepoNotFound", _) => Error::NoRepository { host, repository },
@@ -202,7 +213,7 @@ pub fn unanswered(url: &str, error: &ureq::Error) -> Failure {
         return Error::Untrusted { host, reason }.into();
     }
     let error = Error::Unreachable { host, reason };
-    Failure::Passing { error, pause: None }
+    Failure::Transient { error, pause: None }
 }
 
 /// The system's, so that an authority of one's own counts. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.

@@ -41,6 +41,6 @@ pub use fetch::Fetch;
 pub use models::Models;
 
 /// Says something beside the result. To whoever closed standard error it is not worth a failure, as `eprintln` has it.
-fn note(message: impl Display) {
+fn print_status(message: impl Display) {
     let _ = writeln!(io::stderr(), "nemostt: {message}");
 }

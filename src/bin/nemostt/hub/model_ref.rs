@@ -12,7 +12,7 @@ const BRANCH: &str = "main";
 
 /// A model on the hub.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct ModelRef {
     /// `OWNER/REPO`.
     pub repository: String,
     /// Folder in it; empty for none.
@@ -23,7 +23,7 @@ pub struct Wanted {
     pub known: Option<Model>,
 }
 
-impl Wanted {
+impl ModelRef {
     /// A short name, or `OWNER/REPO[/FOLDER][@REVISION]`.
     pub fn parse(name: &str, models: &[Model]) -> Result<Self> {
         if let Some(model) = models.iter().find(|model| model.name.eq_ignore_ascii_case(name)) {
@@ -74,7 +74,7 @@ impl Wanted {
     }
 }
 
-impl From<&Model> for Wanted {
+impl From<&Model> for ModelRef {
     fn from(model: &Model) -> Self {
         Self {
             repository: model.repository.clone(),
@@ -94,8 +94,8 @@ pub fn is_no_name(part: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(name: &str) -> Result<Wanted> {
-        Wanted::parse(name, &catalogue::models().unwrap())
+    fn parse(name: &str) -> Result<ModelRef> {
+        ModelRef::parse(name, &catalogue::models().unwrap())
     }
 
     #[test]
@@ -107,11 +107,11 @@ mod tests {
             ("a/b/c/d@1234", "a/b", "c/d", "1234"),
             ("a/b/c/", "a/b", "c", "main"),
         ] {
-            let wanted = parse(name).unwrap();
+            let model_ref = parse(name).unwrap();
             let found = (
-                wanted.repository.as_str(),
-                wanted.folder.as_str(),
-                wanted.revision.as_str(),
+                model_ref.repository.as_str(),
+                model_ref.folder.as_str(),
+                model_ref.revision.as_str(),
             );
             assert_eq!(found, (repository, folder, revision), "{name}");
         }
@@ -136,10 +136,10 @@ mod tests {
 
     #[test]
     fn short_names_stand_for_what_the_catalogue_says() {
-        let wanted = parse("EOU-120m").unwrap();
-        assert_eq!(wanted.repository, "altunenes/parakeet-rs");
-        assert_eq!(wanted.path("encoder.onnx"), "realtime_eou_120m-v1-onnx/encoder.onnx");
-        assert_eq!(wanted.name(), "eou-120m");
+        let model_ref = parse("EOU-120m").unwrap();
+        assert_eq!(model_ref.repository, "altunenes/parakeet-rs");
+        assert_eq!(model_ref.path("encoder.onnx"), "realtime_eou_120m-v1-onnx/encoder.onnx");
+        assert_eq!(model_ref.name(), "eou-120m");
         assert!(matches!(parse("eou"), Err(Error::Unknown { .. })));
     }
 }

@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::{
     cache::Cache,
     catalogue::{self, Format, Model},
-    env::Settings,
-    model_ref::Wanted,
+    env::HubEnv,
+    model_ref::ModelRef,
 };
 
 const HEADINGS: [&str; 9] = [
@@ -54,9 +54,9 @@ struct Entry {
 
 impl Models {
     pub fn run(&self) -> crate::Result<()> {
-        let settings = Settings::from_env()?;
+        let settings = HubEnv::from_env()?;
         let entry = |model: Model| {
-            let found = Cache::new(&settings, &model.repository).find(&Wanted::from(&model), None);
+            let found = Cache::new(&settings, &model.repository).find(&ModelRef::from(&model), None);
             Entry {
                 size: model.size(),
                 path: found.map(|found| found.directory),

@@ -7,7 +7,7 @@ use std::{thread, time::Duration};
 use super::error::Error;
 
 /// Tries without any progress.
-pub const TRIES: u32 = 5;
+pub const MAX_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause, also where the server asks for a longer one: someone waits in front of a terminal.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -16,37 +16,37 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Failure {
     /// Another one may help, after the pause that the server asked for.
-    Passing { error: Error, pause: Option<Duration> },
+    Transient { error: Error, pause: Option<Duration> },
     /// None will.
-    Lasting(Error),
+    Permanent(Error),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Lasting(error)
+        Self::Permanent(error)
     }
 }
 
 /// Counts the tries.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub struct RetryPolicy {
     failed: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// There was progress: counts from the start.
-    pub fn renew(&mut self) {
+    pub fn reset(&mut self) {
         self.failed = 0;
     }
 
     /// Waits before the next try; gives the error back when there shall be none.
     pub fn after(&mut self, failure: Failure) -> Result<(), Error> {
         let (error, pause) = match failure {
-            Failure::Lasting(error) => return Err(error),
-            Failure::Passing { error, pause } => (error, pause),
+            Failure::Permanent(error) => return Err(error),
+            Failure::Transient { error, pause } => (error, pause),
         };
         self.failed += 1;
-        if self.failed >= TRIES {
+        if self.failed >= MAX_TRIES {
             return Err(error);
         }
         let own = FIRST_PAUSE * 2_u32.pow(self.failed - 1);
@@ -59,12 +59,12 @@ impl Patience {
 }
 
 /// Tries something that has no lasting progress.
-pub fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Error> {
-    let mut patience = Patience::default();
+pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Error> {
+    let mut policy = RetryPolicy::default();
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(failure) => patience.after(failure)?,
+            Err(failure) => policy.after(failure)?,
         }
     }
 }

@@ -12,16 +12,16 @@ use std::{
 use tempfile::Builder;
 
 use super::{args::Transcribe, output::Format};
-use crate::{Result, audio::Place};
+use crate::{Result, audio::Location};
 
 /// Where the text of each input goes, in their order; `None` is standard output.
 ///
 /// # Errors
 /// If two texts, or a text and an input, would go to one place.
-pub fn targets(arguments: &Transcribe, places: &[Place]) -> Result<Vec<Option<PathBuf>>> {
+pub fn targets(arguments: &Transcribe, places: &[Location]) -> Result<Vec<Option<PathBuf>>> {
     let format = arguments.format();
     let several = places.len() > 1;
-    if places.iter().filter(|&place| *place == Place::StandardInput).count() > 1 {
+    if places.iter().filter(|&place| *place == Location::StandardInput).count() > 1 {
         return Err("standard input can be heard once only: name `-` once".into());
     }
     let output = arguments.output.as_ref().filter(|output| output.as_os_str() != "-");
@@ -30,14 +30,14 @@ pub fn targets(arguments: &Transcribe, places: &[Place]) -> Result<Vec<Option<Pa
             Err("one output file cannot hold several texts: use --output-dir instead of -o".into())
         }
         (Some(path), _) => {
-            spare(path, places)?;
+            refuse_overwrite(path, places)?;
             Ok(vec![Some(path.clone())])
         }
         (None, Some(directory)) => {
             let paths: Vec<PathBuf> = places.iter().map(|place| directory.join(name(place, format))).collect();
             let mut inputs = HashMap::new();
             for (path, place) in paths.iter().zip(places) {
-                spare(path, places)?;
+                refuse_overwrite(path, places)?;
                 if let Some(other) = inputs.insert(path, place) {
                     return Err(format!(
                         "{other} and {place} would both be written to {}: transcribe one of them alone",
@@ -58,7 +58,7 @@ pub fn targets(arguments: &Transcribe, places: &[Place]) -> Result<Vec<Option<Pa
 }
 
 /// talk.mp4 → talk.srt
-fn name(place: &Place, format: Format) -> PathBuf {
+fn name(place: &Location, format: Format) -> PathBuf {
     let mut name = place.stem();
     name.push(".");
     name.push(format.extension());
@@ -66,12 +66,12 @@ fn name(place: &Place, format: Format) -> PathBuf {
 }
 
 /// An error if writing `path` would destroy an input.
-fn spare(path: &Path, places: &[Place]) -> Result<()> {
+fn refuse_overwrite(path: &Path, places: &[Location]) -> Result<()> {
     let Ok(real) = path.canonicalize() else {
         return Ok(());
     };
     let mut inputs = places.iter().filter_map(|place| match place {
-        Place::File(path) => Some(path),
+        Location::File(path) => Some(path),
         _ => None,
     });
     match inputs.find(|input| input.canonicalize().is_ok_and(|input| input == real)) {
@@ -157,7 +157,7 @@ mod tests {
             ("http://a.b/talks/talk.mp4?x=y", "talk.srt"),
         ];
         for (input, expected) in names {
-            assert_eq!(name(&Place::of(Path::new(input)), Format::Srt), Path::new(expected));
+            assert_eq!(name(&Location::of(Path::new(input)), Format::Srt), Path::new(expected));
         }
     }
 

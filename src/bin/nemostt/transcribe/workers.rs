@@ -15,11 +15,11 @@ use gstnemostt::Recognizer;
 
 use super::{
     args::Transcribe,
-    job::{Effort, Job},
+    job::{Job, Stats},
     output_path,
     progress::{self, Bars},
 };
-use crate::{Result, audio::Place, interrupt};
+use crate::{Result, audio::Location, interrupt};
 
 /// What becomes of one file, or one line about why nothing does.
 pub type Outcome = std::result::Result<Done, String>;
@@ -28,7 +28,7 @@ pub type Outcome = std::result::Result<Done, String>;
 pub struct Done {
     /// Unless it went to a file.
     pub text: Vec<u8>,
-    pub effort: Effort,
+    pub effort: Stats,
     /// Why that is not all, in one line.
     pub fault: Option<String>,
 }
@@ -45,9 +45,9 @@ pub fn jobs(arguments: &Transcribe, recognizer: &Recognizer) -> usize {
 }
 
 /// Workers that take one waiting file after the other.
-pub struct Crew<'a> {
+pub struct WorkerPool<'a> {
     pub arguments: &'a Transcribe,
-    pub places: &'a [Place],
+    pub places: &'a [Location],
     pub targets: &'a [Option<PathBuf>],
     /// Numbers of the files to hear.
     pub waiting: &'a [usize],
@@ -58,11 +58,13 @@ pub struct Crew<'a> {
     pub bars: &'a Bars,
 }
 
-impl Crew<'_> {
+impl WorkerPool<'_> {
     /// Takes files until none is left, and gives their outcomes with their numbers.
-    pub fn work(&self, mut recognizer: Option<Recognizer>, outcomes: &mpsc::Sender<(usize, Outcome)>) {
+    pub fn run_worker(&self, mut recognizer: Option<Recognizer>, outcomes: &mpsc::Sender<(usize, Outcome)>) {
         while let Some(&number) = self.waiting.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let outcome = self.hear(number, &mut recognizer).map_err(|error| error.to_string());
+            let outcome = self
+                .transcribe(number, &mut recognizer)
+                .map_err(|error| error.to_string());
             // Fails if nobody waits for it any more.
             if outcomes.send((number, outcome)).is_err() || self.stop.load(Ordering::Relaxed) {
                 break;
@@ -70,7 +72,7 @@ impl Crew<'_> {
         }
     }
 
-    fn hear(&self, number: usize, recognizer: &mut Option<Recognizer>) -> Result<Done> {
+    fn transcribe(&self, number: usize, recognizer: &mut Option<Recognizer>) -> Result<Done> {
         let arguments = self.arguments;
         let (place, target) = (&self.places[number], self.targets[number].as_deref());
         if interrupt::came() {
