@@ -160,7 +160,7 @@ fn operations(graph: Graph) -> HashMap<String, usize> {
 }
 
 #[test]
-fn everything_is_recognised_in_nemos_exports() {
+fn everything_is_recognized_in_nemos_exports() {
     let family = FAMILY.map(|name| data("plan").join(name).join("ctc.onnx"));
     let others = [
         data("nemotron_shape/encoder-model.onnx"),

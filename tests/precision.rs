@@ -134,7 +134,7 @@ fn auto_and_fp32_change_nothing() {
 }
 
 #[test]
-fn an_export_as_it_is_is_quantised_too() {
+fn an_export_as_it_is_is_quantized_too() {
     let options = Options {
         precision: PrecisionChoice::Int8,
         graph_optimization: GraphOptimization::None,

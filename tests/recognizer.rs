@@ -48,7 +48,7 @@ fn graph(path: &Path) -> Graph {
 }
 
 #[test]
-fn recognisers_are_shared_between_threads_and_streams_move() {
+fn recognizers_are_shared_between_threads_and_streams_move() {
     fn shared<T: Send + Sync + Clone>() {}
     fn moves<T: Send>() {}
     shared::<Recognizer>();
@@ -111,7 +111,7 @@ fn an_export_at_80_ms_gives_what_the_one_at_1040_ms_gives_at_80() {
 }
 
 #[test]
-fn streams_of_one_recogniser_do_not_disturb_each_other() {
+fn streams_of_one_recognizer_do_not_disturb_each_other() {
     let names = ["u1_command", "u2_digits", "u4_heldvoice", "e6_odd"];
     let recognizer = recognizer("trained", 6, DecoderKind::Rnnt);
     let alone = names.map(|name| Heard::all(&mut recognizer.stream().unwrap(), &clip(name), 1_600));

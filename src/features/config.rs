@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn per_feature_normalisation_is_refused_with_the_reason() {
+    fn per_feature_normalization_is_refused_with_the_reason() {
         let offline = Preprocessor {
             normalize: "per_feature".into(),
             ..Default::default()

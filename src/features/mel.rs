@@ -45,11 +45,11 @@ impl FilterBank {
             weights: Vec::new(),
         };
         for corner in corners.windows(3) {
-            let [low, centre, high] = [corner[0], corner[1], corner[2]];
+            let [low, center, high] = [corner[0], corner[1], corner[2]];
             let area = 2.0 / (high - low);
             let triangle = |bin: usize| {
                 let hz = bin as f64 * f64::from(sample_rate) / fft as f64;
-                let height = ((hz - low) / (centre - low)).min((high - hz) / (high - centre));
+                let height = ((hz - low) / (center - low)).min((high - hz) / (high - center));
                 // librosa rounds to f32 before and after the division by the area; so do we.
                 (f64::from(height.max(0.0) as f32) * area) as f32
             };

@@ -240,7 +240,7 @@ impl Joint {
 /// # Errors
 /// What it lacks, or what it is instead.
 pub fn import(mut graph: Graph) -> Result<(&'static str, Component), GraphError> {
-    let Some((layout, recognised)) = layouts::detect(&graph) else {
+    let Some((layout, recognized)) = layouts::detect(&graph) else {
         let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
         return Err(GraphError::UnknownLayout {
             inputs: inputs.join(", "),
@@ -248,7 +248,7 @@ pub fn import(mut graph: Graph) -> Result<(&'static str, Component), GraphError>
     };
     // What is not recognised may be anything else that lies beside the model.
     validate::validate(&graph, false)?;
-    let part = match recognised {
+    let part = match recognized {
         Detected::EncoderWithoutCaches => Component::EncoderWithoutCaches,
         Detected::Encoder(names) => {
             let contract = canonicalize::canonicalize(&mut graph, layout.name, names)?;

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_is_quantised_and_nothing_around_them() {
+    fn every_layer_is_quantized_and_nothing_around_them() {
         for path in ["assets/demo-model/encoder-model.onnx", "assets/demo-model/ctc.onnx"] {
             let (mut graph, streaming) = planned(path);
             let convolutions = count(&graph, "Conv");

@@ -429,7 +429,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_for_the_cache_reaches_the_recogniser() {
+    fn a_directory_for_the_cache_reaches_the_recognizer() {
         let mut settings = Settings::default();
         let mut directory = |value: Option<&str>| {
             settings.set("cache-directory", &value.to_value());

@@ -107,13 +107,13 @@ fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> bool {
     for (name, bytes) in files {
         std::fs::write(directory.path().join(name), bytes).unwrap();
     }
-    let [export, optimised] =
+    let [export, optimized] =
         [GraphOptimization::None, GraphOptimization::All].map(|optimization| frames(directory.path(), optimization));
-    match (&export, &optimised) {
-        (Ok(export), Ok(optimised)) => {
-            assert_eq!(export.len(), optimised.len(), "{what}");
+    match (&export, &optimized) {
+        (Ok(export), Ok(optimized)) => {
+            assert_eq!(export.len(), optimized.len(), "{what}");
             let largest = export.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-            for (a, b) in export.iter().zip(optimised) {
+            for (a, b) in export.iter().zip(optimized) {
                 assert!((a - b).abs() <= TOLERANCE * largest, "{what}: {a} is not {b}");
             }
         }
@@ -123,7 +123,7 @@ fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> bool {
         _ => panic!(
             "{what}: the export {}, and optimised {}",
             outcome(&export),
-            outcome(&optimised)
+            outcome(&optimized)
         ),
     }
     export.is_ok()

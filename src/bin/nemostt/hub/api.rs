@@ -187,7 +187,7 @@ mod tests {
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     #[test]
-    fn the_catalogues_checksum_counts_most() {
+    fn the_catalogs_checksum_counts_most() {
         let git = &A[..40];
         let sha256 = |hex: &str| Some(Checksum::Sha256(hex.into()));
         assert_eq!(checksum("f", Some(A), A, None).unwrap(), sha256(A));

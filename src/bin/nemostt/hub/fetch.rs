@@ -13,7 +13,7 @@ use clap::Args;
 use super::{
     api::{HubApi, RemoteFile},
     cache::{Cache, Found},
-    catalogue,
+    catalog,
     checksum::is_hex,
     download,
     env::HubEnv,
@@ -49,7 +49,7 @@ pub struct Fetch {
 impl Fetch {
     pub fn run(&self) -> crate::Result<()> {
         let settings = HubEnv::from_env()?;
-        let model_ref = ModelRef::parse(&self.model, &catalogue::models()?)?;
+        let model_ref = ModelRef::parse(&self.model, &catalog::models()?)?;
         let found = match &self.dir {
             Some(directory) => self.to_directory(&settings, &model_ref, directory)?,
             None => self.to_cache(&settings, &model_ref)?,

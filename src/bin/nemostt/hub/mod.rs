@@ -4,7 +4,7 @@
 //!
 //! | from → to | file |
 //! |---|---|
-//! | what the user typed → repository, revision, files | `model_ref.rs`, `catalogue.rs` |
+//! | what the user typed → repository, revision, files | `model_ref.rs`, `catalog.rs` |
 //! | repository → which of its files | `file_selection.rs` |
 //! | file → its address, size and checksum | `api.rs`, `http.rs` |
 //! | address → verified file | `download.rs`, `partial.rs`, `checksum.rs` |
@@ -17,7 +17,7 @@
 
 mod api;
 mod cache;
-mod catalogue;
+mod catalog;
 mod checksum;
 mod download;
 mod env;

@@ -3,7 +3,7 @@
 //! What a name on the command line stands for.
 
 use super::{
-    catalogue::{self, Model},
+    catalog::{self, Model},
     error::{Error, Result},
 };
 
@@ -30,7 +30,7 @@ impl ModelRef {
             return Ok(Self::from(model));
         }
         if !name.contains('/') {
-            let nearest = catalogue::nearest(models, name);
+            let nearest = catalog::nearest(models, name);
             return Err(Error::Unknown {
                 name: name.into(),
                 nearest,
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn parse(name: &str) -> Result<ModelRef> {
-        ModelRef::parse(name, &catalogue::models().unwrap())
+        ModelRef::parse(name, &catalog::models().unwrap())
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_stand_for_what_the_catalogue_says() {
+    fn short_names_stand_for_what_the_catalog_says() {
         let model_ref = parse("EOU-120m").unwrap();
         assert_eq!(model_ref.repository, "altunenes/parakeet-rs");
         assert_eq!(model_ref.path("encoder.onnx"), "realtime_eou_120m-v1-onnx/encoder.onnx");

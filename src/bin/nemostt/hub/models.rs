@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     cache::Cache,
-    catalogue::{self, Format, Model},
+    catalog::{self, Format, Model},
     env::HubEnv,
     model_ref::ModelRef,
 };
@@ -63,7 +63,7 @@ impl Models {
                 model,
             }
         };
-        let entries: Vec<Entry> = catalogue::models()?.into_iter().map(entry).collect();
+        let entries: Vec<Entry> = catalog::models()?.into_iter().map(entry).collect();
         let mut text = Vec::new();
         if self.json {
             serde_json::to_writer_pretty(&mut text, &entries)?;

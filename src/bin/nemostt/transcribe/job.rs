@@ -70,7 +70,7 @@ impl Job<'_> {
             config,
         );
         if several {
-            output = output.labelled();
+            output = output.labeled();
         }
         let bar = bar(input.samples());
         if let Some(notice) = input.notice() {

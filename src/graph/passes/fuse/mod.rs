@@ -32,9 +32,9 @@ impl Graph {
         let mut net = Net::from_onnx(self);
         let subsampled = strided_conv::fuse(&mut net);
         let found = (rel_pos_attention::fuse(&mut net), glu_depthwise_conv::fuse(&mut net));
-        let normalised = layer_norm::fuse(&mut net);
+        let normalized = layer_norm::fuse(&mut net);
         net.into_onnx(self);
-        if (found, normalised, subsampled) != ((0, 0), 0, false) {
+        if (found, normalized, subsampled) != ((0, 0), 0, false) {
             self.import_domain(DOMAIN);
         }
         found

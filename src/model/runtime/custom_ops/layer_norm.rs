@@ -48,14 +48,14 @@ impl Operator for LayerNormOp {
 /// The normalisation that `source` describes.
 pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<LayerNorm> {
     let ((_, scale), (_, bias)) = (source.floats(1)?, source.floats(2)?);
-    let normalisation = LayerNorm {
+    let normalization = LayerNorm {
         scale,
         bias,
         epsilon: source.float(EPSILON).unwrap_or_default(),
         silu: source.flag(SILU),
     };
-    match normalisation.is_consistent() {
-        true => Ok(normalisation),
+    match normalization.is_consistent() {
+        true => Ok(normalization),
         false => Err(ort::Error::new(
             "scale and bias of a normalisation do not fit each other",
         )),

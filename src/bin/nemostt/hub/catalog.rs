@@ -2,12 +2,12 @@
 
 //! The published models that have a short name here.
 //!
-//! `catalogue.json` is what people who downloaded them wrote down in public: names of repositories and files; commits,
+//! `catalog.json` is what people who downloaded them wrote down in public: names of repositories and files; commits,
 //! sizes and SHA-256 where those are known, absent where not. None of it could be tried where this was written.
 
 use serde::{Deserialize, Serialize};
 
-const CATALOGUE: &str = include_str!("catalogue.json");
+const CATALOG: &str = include_str!("catalog.json");
 /// Names less alike than this are no suggestion.
 const ALIKE: f64 = 0.75;
 const SUGGESTIONS: usize = 3;
@@ -70,7 +70,7 @@ impl Model {
 
 /// All of them.
 pub fn models() -> Result<Vec<Model>, serde_json::Error> {
-    serde_json::from_str(CATALOGUE)
+    serde_json::from_str(CATALOG)
 }
 
 /// The names most like one that there is not, best first.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn names_nearly_right_are_recognised() {
+    fn names_nearly_right_are_recognized() {
         let models = models().unwrap();
         for (typed, meant) in [
             ("nemotron-en-480-int8", "nemotron-en-480ms-int8"),
