@@ -44,7 +44,7 @@ base=${CARGO_TARGET_DIR:-target}/sanitize
 
 # Test programs that need neither GStreamer nor what a sanitizer has not.
 programs=(--lib)
-for name in features goldens hostile kinds layouts plan precision recognizer refusals snapshot; do
+for name in checkpoints features goldens graph_passes hostile layouts precision recognizer rejected_exports snapshot; do
     programs+=(--test "$name")
 done
 

@@ -21,7 +21,7 @@ use nemostt_fuzz::mutate;
 
 /// Windows are compared that are heard after the first one, and a short one at the end.
 const WINDOWS: usize = 3;
-/// Of the largest value: sums in another order differ by a hundredth of it in `tests/plan.rs`.
+/// Of the largest value: sums in another order differ by a hundredth of it in `tests/graph_passes.rs`.
 const BOUND: f32 = 1e-3;
 
 fuzz_target!(init: gstnemostt::set_runtime_logger(|_, _| ()), |bytes: &[u8]| {

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_so() {
+    fn nan_propagates() {
         let mut values = [f32::NAN, f32::INFINITY];
         ln_in_place(&mut values);
         assert!(values[0].is_nan() && values[1] == f32::INFINITY);

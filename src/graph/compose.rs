@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merged_graph_takes_and_gives_what_both_do() {
+    fn composed_graph_has_the_io_of_both() {
         let (mut prediction, mut scoring) = parts();
         for packed in [false, true] {
             if packed {

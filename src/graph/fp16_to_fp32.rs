@@ -145,7 +145,7 @@ mod tests {
     use crate::graph::{ModelProto, NodeProto, onnx::GraphProto};
 
     #[test]
-    fn values_stay_what_they_are() {
+    fn fp16_to_fp32_preserves_values() {
         let raw: Vec<u8> = [1.5_f32, -0.25, 65504.0]
             .iter()
             .flat_map(|&value| f16::from_f32(value).to_bits().to_le_bytes())

@@ -174,7 +174,7 @@ mod tests {
     use crate::graph::{NodeProto, StreamingConfig, read_file, specialize};
 
     #[test]
-    fn activations_and_residual_sums_are_found() {
+    fn activation_and_residual_add_fuse_into_epilogue() {
         let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
         let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_is_looked_at_is_no_tail() {
+    fn no_epilogue_fusion_when_value_has_other_consumers() {
         let node = |operation: &str, inputs: &[&str], output: &str| NodeProto {
             op_type: Some(operation.into()),
             input: inputs.iter().map(|&input| input.into()).collect(),

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_for_rows_are_our_operations_only() {
+    fn split_joint_in_2d_uses_custom_ops_only() {
         let halves = packed_halves();
         let rows = halves.to_2d().unwrap();
         assert_eq!(operations(&rows.projection), [PACKED_MATMUL]);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_added_to_all_rows_and_at_once_is_a_bias() {
+    fn only_direct_row_broadcast_add_becomes_bias() {
         let at = |graph: &Graph, wanted: &str| {
             let mut operations = graph.operations();
             operations.position(|operation| operation == wanted).unwrap()

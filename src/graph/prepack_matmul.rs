@@ -146,7 +146,7 @@ mod tests {
     use crate::graph::{StreamingConfig, read_file, specialize, split_joint, transducer_in};
 
     #[test]
-    fn every_product_of_a_step_is_taken_out() {
+    fn every_matmul_is_prepacked() {
         // Four of the two feed-forward blocks, four of attention and two pointwise convolutions in each layer, the one
         // behind the subsampling, and the CTC head.
         for (path, others) in [
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_that_is_added_is_the_bias() {
+    fn constant_add_becomes_bias() {
         let halves = split_joint(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
         for (mut half, adds) in [(halves.projection, 0), (halves.scoring, 1)] {
             let before = half.operations().filter(|&operation| operation == "Add").count();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_packed_once() {
+    fn prepacking_is_idempotent() {
         let file = format!("{}/assets/demo-model/encoder-model.onnx", env!("CARGO_MANIFEST_DIR"));
         let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
         assert!(graph.prepack_matmuls().unwrap() > 0);

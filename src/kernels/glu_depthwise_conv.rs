@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_do_not_fit_are_refused() {
+    fn mismatched_sizes_are_rejected() {
         assert!(GluDepthwiseConv::new(&[0.0; 7], vec![0.0; 2]).is_none());
         assert!(GluDepthwiseConv::new(&[0.0; 2], vec![0.0; 2]).is_none());
         assert!(GluDepthwiseConv::new(&[], vec![]).is_none());

@@ -26,7 +26,7 @@ mod tests {
     use super::{super::noise, *};
 
     #[test]
-    fn sums_below_zero_are_zero() {
+    fn add_relu_clamps_negative_sums() {
         for width in [0, 1, 7, 16, 33, 640] {
             let (frame, prediction) = (noise(width, 1), noise(width, 2));
             let mut output = vec![f32::NAN; width];
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_so() {
+    fn nan_propagates() {
         let mut output = [0.0; 3];
         add_relu(
             &[f32::NAN, 1.0, f32::INFINITY],

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_in_its_row() {
+    fn nan_stays_in_its_row() {
         let mut input = noise(60, 1);
         input[25] = f32::NAN;
         let layer_norm = LayerNorm {

@@ -53,7 +53,7 @@ mod tests {
     use super::{super::noise, *};
 
     #[test]
-    fn the_largest_is_found_wherever_it_is() {
+    fn max_logit_is_found_at_any_index() {
         for count in [1, 3, 63, 64, 65, 200, 1025] {
             let mut scores = noise(count, 1);
             for place in [0, count / 2, count - 1] {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_are_those_of_double_precision() {
+    fn log_softmax_matches_f64() {
         for (count, scale) in [(1, 1.0), (17, 30.0), (129, 5.0), (1025, 12.0)] {
             let logits: Vec<f32> = noise(count, 2).iter().map(|value| value * scale).collect();
             let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();

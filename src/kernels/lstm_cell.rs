@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_those_of_double_precision() {
+    fn lstm_cell_matches_f64() {
         for units in [0, 1, 7, 16, 33, 128, 640] {
             for scale in [0.01, 1.0, 8.0, 60.0] {
                 check(units, scale);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_known() {
+    fn mismatched_inputs_are_detected() {
         let values = [0.0; 16];
         let fits = |a: usize, b: usize, cells: usize| {
             LstmStep {

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_e_are_right_to_the_last_digits() {
+    fn exp_matches_f64() {
         let inputs: Vec<f32> = (-8700..8800).map(|i| i as f32 / 100.0).chain(vec![0.0; 64]).collect();
         let mut outputs = inputs.clone();
         Arch::new().dispatch(Exp(&mut outputs));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn gates_are_right_to_the_last_digits() {
+    fn sigmoid_and_tanh_match_f64() {
         // Also of very small numbers, on both sides of zero and of where the polynomial ends.
         let sizes = (0..2600).map(|i| 1e-20 * 1.02_f32.powi(i)).take_while(|&x| x < 100.0);
         let mut inputs: Vec<f32> = sizes
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_masked_weighs_nothing() {
+    fn masked_scores_have_no_weight() {
         let mut outputs = [-1e30_f32, -88.0, f32::NEG_INFINITY, -200.0].repeat(16);
         Arch::new().dispatch(Exp(&mut outputs));
         assert!(outputs.iter().all(|&value| value < 2e-38), "{outputs:?}");

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_do_not_fit_are_refused() {
+    fn mismatched_sizes_are_rejected() {
         let new = |geometry: ConvGeometry, weights: usize, bias: usize| {
             StridedConv::new(geometry, &vec![0.0; weights], vec![0.0; bias], false, false)
         };

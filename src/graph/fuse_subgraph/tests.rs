@@ -92,7 +92,7 @@ fn check_order(graph: &Graph) {
 }
 
 #[test]
-fn all_of_a_model_is_chained() {
+fn whole_encoder_becomes_one_fused_subgraph() {
     for (path, lookahead) in MODELS {
         let (mut graph, layers) = packed(path, lookahead);
         let (inputs, outputs, packed) = (graph.inputs(), graph.outputs(), graph.packed.len());
@@ -127,7 +127,7 @@ fn all_of_a_model_is_chained() {
 }
 
 #[test]
-fn an_export_as_it_is_has_no_chains() {
+fn unoptimized_export_has_no_fused_subgraph() {
     let mut graph = export("assets/demo-model/encoder-model.onnx");
     let before = graph.graph.clone();
     assert_eq!(graph.fuse_subgraphs(), 0);
@@ -206,7 +206,7 @@ fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
 }
 
 #[test]
-fn what_is_not_ours_parts_two_chains() {
+fn foreign_operator_splits_the_subgraph() {
     let nodes = vec![
         product("rows", "a"),
         ours(LAYER_NORM, &["a"], "b"),
@@ -220,7 +220,7 @@ fn what_is_not_ours_parts_two_chains() {
 }
 
 #[test]
-fn what_goes_past_others_stays_in_its_chain() {
+fn bypassing_value_stays_in_its_subgraph() {
     let nodes = vec![
         product("rows", "a"),
         foreign("Sigmoid", &["a"], "b"),
@@ -231,7 +231,7 @@ fn what_goes_past_others_stays_in_its_chain() {
 }
 
 #[test]
-fn an_operation_alone_stays() {
+fn single_operator_is_not_fused() {
     let nodes = vec![
         product("rows", "a"),
         foreign("Sigmoid", &["a"], "b"),
@@ -315,7 +315,7 @@ fn rows_of_another_width_that_a_later_chain_takes_are_in_none() {
 }
 
 #[test]
-fn what_may_have_other_axes_than_two_is_in_no_chain() {
+fn value_of_unknown_rank_is_not_fused() {
     let with = |first: NodeProto| chained(vec![first, product("a", "b"), product("b", "c")], &["c"]);
     assert_eq!(with(product("in", "a")), ("Gemm Product Product Product".into(), 0));
     let three = foreign(RESHAPE, &["rows", "three"], "a");
@@ -330,7 +330,7 @@ fn what_may_have_other_axes_than_two_is_in_no_chain() {
 }
 
 #[test]
-fn what_a_chain_takes_and_gives_is_there_once() {
+fn subgraph_inputs_and_outputs_are_unique() {
     let nodes = vec![
         product("rows", "a"),
         ours(PACKED_MATMUL, &["a", "rows"], "b"),

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_of_chunks() {
+    fn chunk_mask_folds() {
         let scalar = |value| Constant::of_ints(vec![], &[value]);
         let positions = run("Range", None, &[scalar(0), scalar(6), scalar(1)]).unwrap();
         assert_eq!(positions, [0, 1, 2, 3, 4, 5]);
@@ -309,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_divided_as_c_does() {
+    fn div_truncates_toward_zero() {
         assert_eq!(run("Div", None, &[ints(&[-3, 3]), ints(&[2])]).unwrap(), [-1, 1]);
         assert_eq!(run("Div", None, &[ints(&[1]), ints(&[0])]), None);
     }
 
     #[test]
-    fn tensors_are_joined_and_chosen_from() {
+    fn concat_and_where_fold() {
         let rows = Constant::of_ints(vec![2, 1], &[1, 2]);
         let more = Constant::of_ints(vec![2, 2], &[3, 4, 5, 6]);
         assert_eq!(
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_change_their_type() {
+    fn cast_converts_dtype() {
         let floats = Constant::from_floats(vec![2], &[1.9, -1.9]);
         assert_eq!(run("Cast", Some(("to", 7)), &[floats]).unwrap(), [1, -1]);
         assert_eq!(run("Neg", None, &[ints(&[2])]).unwrap(), [-2]);

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_change_and_elements_move() {
+    fn reshape_transpose_slice_and_pad_map_elements() {
         assert_eq!(
             eval_movement("Reshape", &[2, 3], &[&[-1, 2]]),
             (vec![3, 2], vec![0, 1, 2, 3, 4, 5])
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_of_one_element_may_change_places() {
+    fn transpose_of_unit_axes_is_noop() {
         let turned = |from: &[usize], perm: &[i64]| {
             let mut node = node("Transpose");
             node.attribute = vec![crate::graph::onnx::AttributeProto {
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_shapes_are_rejected() {
         assert_eq!(resolve_reshape(&[2, 3], &[4, -1], false), None);
         assert_eq!(broadcast(&[2, 3], &[2]), None);
         assert_eq!(broadcast(&[2, 1], &[3]), Some(vec![2, 3]));

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn products_splits_and_joins() {
+    fn matmul_split_and_concat_shapes() {
         let product = node("MatMul", &[], None);
         assert_eq!(
             infer(&product, &[Some(&[1, 4, 2, 8]), Some(&[1, 4, 8, 3])], |_| None),

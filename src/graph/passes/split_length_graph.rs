@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_are_taken_apart_from_what_needs_them() {
+    fn mask_nodes_move_to_the_length_graph() {
         for lookahead in [0, 1, 13] {
             let plain = planned(lookahead);
             let mut ours = plain.clone();
@@ -328,7 +328,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_makes_booleans_is_in_both_parts() {
+    fn boolean_producers_are_duplicated_in_both_graphs() {
         assert_eq!(LENGTHS[1], "drop_extra_pre_encoded");
         let nodes: [(&str, &[&str], &str); 5] = [
             ("Mul", &["length", "length"], "square"),
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_without_masks_stays_whole() {
+    fn graph_without_masks_is_not_split() {
         let reason = |nodes: &[(&str, &[&str], &str)]| {
             let nodes = [&NEXT[..], nodes].concat();
             split(graph(&nodes, &["chosen"])).unwrap_err()

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_finite_stays_so() {
+    fn non_finite_values_propagate() {
         for wrong in [f32::NAN, f32::INFINITY] {
             assert!(Scale::from_abs_max(wrong).dequantize.is_nan());
         }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_off_by_more_than_a_part_in_16_million_of_the_largest() {
+    fn quantization_error_is_below_2_pow_minus_24_of_abs_max() {
         for abs_max in [1e-20_f32, 0.3, 1.0, 7e30] {
             let scale = Scale::from_abs_max(abs_max);
             for part in 0..1000 {

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_bytes_are_read_back() {
         // Miri takes a minute for each of the large ones.
         let large = [HUGE_PAGE / 2, 3 * HUGE_PAGE + 4].into_iter().filter(|_| !cfg!(miri));
         for bytes in [0, 1, 5].into_iter().chain(large) {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_an_error() {
+    fn oversized_allocation_is_an_error() {
         assert!(PageBuffer::zeroed(usize::MAX).is_err());
         assert!(PageBuffer::zeroed(usize::MAX / 4).is_err());
     }

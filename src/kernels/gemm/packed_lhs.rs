@@ -149,7 +149,7 @@ mod tests {
     use super::{super::Output, *};
 
     #[test]
-    fn rows_are_turned_in_groups() {
+    fn lhs_is_transposed_in_row_groups() {
         for (rows, depth) in [
             (1, 5),
             (2, 40),

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_multiplies_as_before() {
+    fn deserialized_weights_multiply_identically() {
         let before = weights();
         let text = serde_json::to_string(&bytes(&before).0).unwrap();
         let (_, biases, panels) = bytes(&before);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_do_not_fit_are_refused() {
+    fn mismatched_sizes_are_rejected() {
         let sound = bytes(&weights());
         let refused = |change: fn(&mut Bytes)| {
             let mut bytes = sound.clone();

@@ -147,7 +147,7 @@ fn rows_of_another_width_are_refused() {
 }
 
 #[test]
-fn endings_and_sums_follow_the_product() {
+fn epilogue_and_residual_are_applied() {
     weight_formats().for_each(endings_and_sums);
 }
 
@@ -221,7 +221,7 @@ fn integers_are_as_exact_as_floats() {
 }
 
 #[test]
-fn what_is_not_a_number_stays_in_its_row() {
+fn nan_stays_in_its_row() {
     for format in weight_formats() {
         let (rows, depth, columns) = (3, 68, 20);
         let mut lhs = noise(rows * depth, 1);

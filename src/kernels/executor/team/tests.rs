@@ -47,7 +47,7 @@ fn role(index: usize) -> Role {
 }
 
 #[test]
-fn each_piece_is_done_once_and_in_its_phase() {
+fn each_task_runs_once_in_its_phase() {
     let phases = [4, 1, 7, 0, 16, 2, 1, 1, 9];
     check(1, &phases, &[&[0]]);
     check(2, &phases, &[&[0], &[1]]);
@@ -55,7 +55,7 @@ fn each_piece_is_done_once_and_in_its_phase() {
 }
 
 #[test]
-fn a_member_that_never_comes_or_comes_late_is_not_waited_for() {
+fn absent_or_late_worker_does_not_block() {
     let phases = [4, 1, 7, 0, 16, 2, 1, 1, 9];
     check(2, &phases, &[&[1]]);
     check(2, &phases, &[&[0, 1]]);
@@ -64,7 +64,7 @@ fn a_member_that_never_comes_or_comes_late_is_not_waited_for() {
 }
 
 #[test]
-fn no_member_waits_for_one_that_panicked() {
+fn panicked_worker_does_not_block() {
     let phases = [4, 3, 4];
     let mut team = Team::new(2);
     for _ in 0..50 {
@@ -149,6 +149,6 @@ fn who_waits_for_long_sleeps_and_is_woken() {
 }
 
 #[test]
-fn a_team_has_a_member_and_not_too_many() {
+fn team_size_is_clamped() {
     assert_eq!((Team::new(0).workers(), Team::new(1000).workers()), (1, MAX_WORKERS));
 }

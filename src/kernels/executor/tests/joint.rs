@@ -59,7 +59,7 @@ fn a_label_is_predicted_and_scored() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn mismatched_inputs_are_rejected() {
     let (units, joint) = (16, 8);
     let meeting = [
         product(single(joint, joint)[0].clone(), &[0], 2),

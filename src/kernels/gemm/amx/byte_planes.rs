@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_those_of_the_number() {
+    fn byte_planes_reconstruct_the_code() {
         for value in (-8_355_704..=8_355_704)
             .step_by(1013)
             .chain([-8_355_704, 8_355_704, 127, 128, -128, -129])
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_stays_so() {
+    fn non_finite_values_propagate() {
         if !supports_k(0) {
             return;
         }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_taken_in_groups() {
+    fn lhs_is_packed_in_row_groups() {
         if !supports_k(0) {
             return;
         }

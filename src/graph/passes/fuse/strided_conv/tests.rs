@@ -30,7 +30,7 @@ fn set(node: &mut NodeProto, name: &str, value: Attribute<'_>) {
 }
 
 #[test]
-fn what_differs_is_left() {
+fn unmatched_subsampling_is_left_unfused() {
     assert!(is_found(|_| {}));
     assert!(!is_found(|nodes| set(
         all(nodes, "Conv")[0],

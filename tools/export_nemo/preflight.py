@@ -5,7 +5,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from .refusal import Refusal
+from .errors import Refusal
 
 MODULES = {"nemo": "nemo_toolkit[asr]", "torch": "torch", "onnx": "onnx", "onnxruntime": "onnxruntime"}
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Build a small model of Nemotron's shape with NeMo, export it, and write down what NeMo makes of a clip.
 
-    python3 tools/nemotron_shape.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3 and soundfile)
+    python3 tools/gen_nemotron_fixture.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3 and soundfile)
 
 128 mels, 56 frames of left context with lookaheads 0, 1, 3, 6 and 13, two LSTM layers in the prediction network, as in
 nemotron-3.5-asr-streaming-0.6b; 3 layers of 64 and random weights in place of 24 of 1024. DEMO.nemo is the checkpoint of the

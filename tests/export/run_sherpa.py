@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Prints as JSON what sherpa-onnx hears: hear_sherpa.py DIRECTORY rnnt|ctc SILENCE_MS WAV...
+"""Prints as JSON what sherpa-onnx hears: run_sherpa.py DIRECTORY rnnt|ctc SILENCE_MS WAV...
 
 A program of its own, because sherpa-onnx brings another ONNX Runtime than the one the tests have loaded.
 """

@@ -8,7 +8,7 @@ likely as it takes, for each lookahead anew. Only the last layers change, and no
 
 import numpy as np
 import onnxruntime
-from full_size import CONV, LABELS, LAYERS, LEFT, LSTM, MELS, WIDTH, Weights
+from synthetic_model import CONV, LABELS, LAYERS, LEFT, LSTM, MELS, WIDTH, Weights
 
 # NeMo's own limit of labels in one frame (`greedy.max_symbols`).
 MAX_SYMBOLS = 10
@@ -19,7 +19,7 @@ STEP = 0.25
 CARRY, SHORT = 9, 7
 
 
-def liven(
+def calibrate_random_weights(
     weights: Weights, samples: np.ndarray, lookaheads: list[int], labels_per_second: float
 ) -> list[tuple[np.ndarray, int]]:
     """Changes the weights of the joint; gives, for each lookahead (frames), its last bias and how many labels `samples` have

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 
-from .refusal import Refusal
+from .errors import Refusal
 
 
 def loud(step: str):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Write the test models that stand for other layouts, other checkpoints and wrong exports, and check them.
 
-    python3 tools/model_kinds GROUP [CHECKPOINTS]
+    python3 tools/fixture_models GROUP [CHECKPOINTS]
 
 GROUP is layouts, kinds or faults: a folder below tests/data. CHECKPOINTS is a folder for the models as .nemo files,
 which are not kept in the tree (a temporary one unless given). Needs nemo_toolkit[asr]==2.7.3 (torch 2.8.0),

@@ -120,7 +120,7 @@ def build(kind, settings, seed=1):
     return model
 
 
-def liven(model, encoded, labels, last=()):
+def calibrate(model, encoded, labels, last=()):
     """Make random weights say something: about `labels` labels in each of `encoded` [B, D, T], `last` (ids) among them.
 
     As drawn, they say one label for ever, because what they compute hardly varies from frame to frame. So the inputs of

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""NeMo itself as tools/bench runs it: hear_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
+"""NeMo itself as tools/bench runs it: run_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
 
 Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128). Streaming is
 that of NeMo's own speech_to_text_cache_aware_streaming_infer.py, with its decoding: features of the whole clip at once,
@@ -9,10 +9,10 @@ then a step for each chunk.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model_kinds"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixture_models"))
 import build  # noqa: E402
 import torch  # noqa: E402
-from answers import answer  # noqa: E402
+from worker_protocol import answer  # noqa: E402
 from nemo.collections.asr.models import EncDecRNNTBPEModel  # noqa: E402
 from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
@@ -20,7 +20,7 @@ from omegaconf import OmegaConf  # noqa: E402
 FRAME_MS, LEFT = 80, 70
 
 
-def full_size(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
+def synthetic_model(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
     with build.workplace() as place:
         build.tokenizer(place)
         settings = build.config(place, [LEFT, lookahead], width=512, layers=17, hidden=640)
@@ -61,7 +61,7 @@ def hear(model: EncDecRNNTBPEModel, clip: str) -> str:
 
 
 def main(clip: str, lookahead: int, threads: int) -> None:
-    answer(lambda: full_size(lookahead // FRAME_MS, threads), lambda model: hear(model, clip))
+    answer(lambda: synthetic_model(lookahead // FRAME_MS, threads), lambda model: hear(model, clip))
 
 
 if __name__ == "__main__":

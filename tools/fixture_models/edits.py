@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Faults that are one edit of a good graph: what the edit is, and what ONNX Runtime by itself makes of it.
 
-A test can redo each in a line or two, so no file is kept for them. Run by `tools/model_kinds faults`.
+A test can redo each in a line or two, so no file is kept for them. Run by `tools/fixture_models faults`.
 """
 import numpy as np
 import onnx

@@ -66,7 +66,7 @@ fn every_layout_is_heard_through_the_element() {
 }
 
 #[test]
-fn an_untouched_graph_hears_the_same() {
+fn unoptimized_graph_transcribes_the_same() {
     let [planned, untouched] = ["all", "none"].map(|optimization| {
         let harness = play(
             "layouts/nemo",

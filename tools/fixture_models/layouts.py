@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from build import DATA, HIDDEN, LABELS, LAYERS, WIDTH, build, config, liven, tokenizer, workplace
+from build import DATA, HIDDEN, LABELS, LAYERS, WIDTH, build, config, calibrate, tokenizer, workplace
 from export import CACHES, FramesFirst, Joint, LayersFirst, MelCache, Prediction, add_metadata, nemo, outside, parts
 from export import sherpa_metadata, trace, write_tokens, zeros
 from goldens import collect, encode, mel_of
@@ -171,7 +171,7 @@ def write(checkpoints):
         contexts = [[LEFT, r] for r in reversed(LOOKAHEADS)]
         model = build(EncDecHybridRNNTCTCBPEModel, config(tokens, contexts, mels=MELS, hybrid=True))
         mel = mel_of(model, "u2_digits")
-        liven(model, torch.cat([encode(model, mel, LEFT, r)[0] for r in LOOKAHEADS]), 40)
+        calibrate(model, torch.cat([encode(model, mel, LEFT, r)[0] for r in LOOKAHEADS]), 40)
         model.save_to(str(checkpoints / "layouts.nemo"))
         found = collect(model, LEFT, LOOKAHEADS)
         found = {key: value for key, value in found.items() if not key.endswith("mel")}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""sherpa-onnx as tools/bench runs it: hear_sherpa.py DIRECTORY CLIP.wav THREADS [int8]
+"""sherpa-onnx as tools/bench runs it: run_sherpa.py DIRECTORY CLIP.wav THREADS [int8]
 
 A program of its own, because the wheel brings an ONNX Runtime of its own.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import sherpa_onnx
-from answers import answer
+from worker_protocol import answer
 from audio import read
 
 # 10 ms, as sound cards do.

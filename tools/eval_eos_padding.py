@@ -3,7 +3,7 @@
 """What does silence after the end gain? Cuts clips right after each word and asks for the last one.
 
     cargo build --release --features cli
-    python3 tools/eos_padding.py [CLIP.wav ...]          (default: the speech clips of tests/data)
+    python3 tools/eval_eos_padding.py [CLIP.wav ...]          (default: the speech clips of tests/data)
 
 The truth for a cut is what the whole clip gives up to that word. Printed are, for each lookahead and padding, the share
 of cuts whose text is that to the letter, and the share that lost none of it (but may have invented a word after it).

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-import full_size
+import synthetic_model
 import numpy as np
 import onnx
 
@@ -72,9 +72,9 @@ def weight_bytes(models: Path) -> int:
 
 def step_multiply_adds(frames: int) -> int:
     """Of a step that gives `frames` encoder frames, with what is the same at every step taken as known."""
-    width, keys = full_size.WIDTH, full_size.LEFT + frames
+    width, keys = synthetic_model.WIDTH, synthetic_model.LEFT + frames
     # A row through two feed-forward modules (4 x as wide), the queries, keys, values and outputs, the convolutions.
-    row = 2 * 2 * 4 * width**2 + 4 * width**2 + (2 + 1) * width**2 + (full_size.CONV + 1) * width
+    row = 2 * 2 * 4 * width**2 + 4 * width**2 + (2 + 1) * width**2 + (synthetic_model.CONV + 1) * width
     # Scores by content and by position, and the weighted values.
     attention = frames * width * (keys + 2 * keys - 1 + keys)
     # Three convolutions of stride 2 over 80 mels with 256 channels, the last two depthwise and pointwise, and the
@@ -82,7 +82,7 @@ def step_multiply_adds(frames: int) -> int:
     channels = 256
     depthwise = 9 * channels
     subsampling = 4 * 40 * depthwise + (2 * 20 + 1 * 10) * (depthwise + channels**2) + 10 * channels * width
-    return full_size.LAYERS * (frames * row + attention) + (frames + 2) * subsampling
+    return synthetic_model.LAYERS * (frames * row + attention) + (frames + 2) * subsampling
 
 
 def measure(models: Path, threads: int, rounds: int = 15) -> dict:

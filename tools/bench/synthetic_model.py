@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Writes a full-size cache-aware FastConformer (114M parameters) with random weights, as NeMo exports it.
 
-The graphs of skeleton/ are NeMo's own export; only the weights are drawn here, the same on every machine. Speed and
+The graphs of weightless_model/ are NeMo's own export; only the weights are drawn here, the same on every machine. Speed and
 memory are those of a trained model; the text is nonsense.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-SKELETON = Path(__file__).parent / "skeleton"
+WEIGHTLESS_MODEL = Path(__file__).parent / "weightless_model"
 LABELS, LAYERS, WIDTH, LEFT, CONV, MELS, LSTM = 1024, 17, 512, 70, 8, 80, 640
 
 
@@ -30,7 +30,7 @@ class Weights:
 
     def fill(self, name: str) -> onnx.ModelProto:
         """The graph `name` with weights. What the skeleton lacks, it describes: "normal 0.02", or a table."""
-        model = onnx.load(SKELETON / name)
+        model = onnx.load(WEIGHTLESS_MODEL / name)
         same_shape: dict[tuple, list[str]] = {}
         for tensor in model.graph.initializer:
             same_shape.setdefault(tuple(tensor.dims), []).append(tensor.name)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Let NeMo export small encoders that differ in whatever a graph plan must not take for granted.
 
-    python3 tools/encoder_family.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3)
+    python3 tools/gen_encoder_fixtures.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3)
 
 Each has random weights, a CTC head and the labels of tests/data/tiny_random; they differ in width, heads, layers, kernel,
 biases, left context and kind of normalisation. DEMO.nemo is the checkpoint of the compiled-in model; only its

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import nemo as nemo_package
 import numpy as np
 import torch
-from build import DATA, HIDDEN, LAYERS, PLAIN, PUNCTUATED, WIDTH, build, config, liven, tokenizer, workplace
+from build import DATA, HIDDEN, LAYERS, PLAIN, PUNCTUATED, WIDTH, build, config, calibrate, tokenizer, workplace
 from export import CACHES, BatchFirst, LayersFirst, add_metadata, nemo, outside, parts, sherpa_metadata, trace
 from export import write_tokens, zeros
 from goldens import collect, encode, mel_of
@@ -78,7 +78,7 @@ def one(name, kind, tokens, checkpoints):
     few = kind.lookaheads[-3:] if prompts == (None,) else kind.lookaheads[-1:]
     heard = [encode(model, mel, kind.left, r, p)[0] for r in few for p in prompts]
     last = [pieces.index(mark) for mark in kind.marks if mark in ("<EOU>", "<EOB>", "<en-US>", "<de-DE>")]
-    liven(model, torch.cat(heard), 40, last)
+    calibrate(model, torch.cat(heard), 40, last)
     model.save_to(str(checkpoints / f"{name}.nemo"))
 
     found = collect(model, kind.left, kind.lookaheads, prompts=prompts)
