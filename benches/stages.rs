@@ -168,7 +168,7 @@ fn decoder(criterion: &mut Criterion) {
                         let mut encoded = None;
                         let samples = chunks.next().expect("cycles have no end");
                         let mut observe =
-                            |_: &gstnemostt::window::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
+                            |_: &gstnemostt::chunker::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
                         stream
                             .accept_observed(samples, &mut observe)
                             .expect("the clip can be heard");

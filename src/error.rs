@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::graph::Fault;
+use crate::graph::GraphError;
 
 /// An error of the recogniser. Its text names what was found, what was expected and the cure.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ pub enum Error {
         path: String,
         /// What is wrong, what was expected and what to do.
         #[source]
-        fault: Fault,
+        fault: GraphError,
     },
 
     /// There is not enough memory for the model or a stream.

@@ -10,6 +10,7 @@
 //! windows) → `model` (encoder, prediction network and joint) → `decode` (labels) → [`text`] (words) →
 //! [`Event`]s → `element` (buffers and messages). `docs/design.md` has the tour.
 
+pub mod chunker;
 mod decode;
 mod error;
 pub mod features;
@@ -18,15 +19,14 @@ pub mod features;
 #[allow(missing_docs)]
 pub mod fuzzing;
 pub mod graph;
-mod headroom;
 mod kernels;
-mod lock;
+mod memory_guard;
 mod model;
 mod recognizer;
-mod regular;
+mod regular_file;
+pub mod sample_time;
+mod sync;
 pub mod text;
-pub mod timeline;
-pub mod window;
 
 pub use decode::Token;
 pub use error::{Error, Result};
@@ -37,17 +37,17 @@ pub use model::{
     ModelConfig, Options, PrecisionChoice, set_runtime_logger,
 };
 pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
-pub use text::{Ending, Event, Pauses, Utterance, Word};
+pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
 
 #[cfg(feature = "plugin")]
-mod element;
+mod transcriber;
 
 #[cfg(feature = "plugin")]
 mod plugin {
     #![allow(missing_docs, unsafe_code)] // what the macro writes
 
     fn init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-        super::element::register(plugin)
+        super::transcriber::register(plugin)
     }
 
     gst::plugin_define!(

@@ -8,13 +8,13 @@ use std::{
 };
 
 use crate::{
-    decode::{Ctc, CtcSnapshot, Network, Rnnt},
+    chunker::{Chunker, ChunkerSnapshot, Window},
+    decode::{Ctc, CtcSnapshot, Rnnt, TransducerScorer},
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
-    headroom,
+    memory_guard,
     model::{EncoderSnapshot, EncoderState, Model, ModelConfig, Options, TransducerSnapshot, TransducerState},
-    text::{Ending, Event, Pauses, Transcript},
-    window::{Window, Windower, WindowerSnapshot},
+    text::{EndReason, EndpointConfig, Event, Segmenter},
 };
 
 /// Samples converted at a time.
@@ -85,7 +85,7 @@ impl Recognizer {
     }
 
     /// The text of label `id` as its vocabulary writes it.
-    pub fn piece(&self, id: usize) -> Option<&crate::text::Piece> {
+    pub fn piece(&self, id: usize) -> Option<&crate::text::TokenText> {
         self.model.vocabulary.piece(id)
     }
 
@@ -104,7 +104,7 @@ impl Recognizer {
     /// # Errors
     /// Out of memory.
     pub fn stream(&self) -> Result<Stream> {
-        headroom::ask("make a stream")?;
+        memory_guard::check("make a stream")?;
         Stream::new(self.model.clone())
     }
 }
@@ -129,7 +129,7 @@ impl std::fmt::Debug for Recognizer {
 /// One stream of audio on its way through a model.
 pub struct Stream {
     front_end: FrontEnd,
-    rest: Transcription,
+    pipeline: StreamPipeline,
     /// Room for converted samples.
     block: Vec<f32>,
     /// Samples heard, without padding.
@@ -165,13 +165,13 @@ pub struct Stream {
 pub struct Snapshot {
     model: Weak<Model>,
     front_end: FrontEndSnapshot,
-    windower: WindowerSnapshot,
+    chunker: ChunkerSnapshot,
     encoder: EncoderSnapshot,
     /// Of a transducer's stream; else it stays empty.
     transducer: TransducerSnapshot,
     /// Of a CTC model's stream.
     ctc: CtcSnapshot,
-    transcript: Option<Transcript>,
+    segmenter: Option<Segmenter>,
     frames: u64,
     samples: u64,
     ended: bool,
@@ -185,7 +185,7 @@ impl Stream {
     fn new(model: Arc<Model>) -> Result<Self> {
         Ok(Self {
             front_end: FrontEnd::new(model.config.front_end),
-            rest: Transcription::new(model)?,
+            pipeline: StreamPipeline::new(model)?,
             block: Vec::with_capacity(BLOCK),
             samples: 0,
             ended: false,
@@ -233,7 +233,8 @@ impl Stream {
             return Err(Error::Finished);
         }
         self.samples += samples.len() as u64;
-        self.front_end.accept(samples, |frame| self.rest.hear(frame, observe))
+        self.front_end
+            .accept(samples, |frame| self.pipeline.push_frame(frame, observe))
     }
 
     /// Ends the stream after `padding` samples of silence (0 is exactly what NeMo does) and gives out its last words.
@@ -255,8 +256,9 @@ impl Stream {
         if self.samples == 0 {
             return Ok(());
         }
-        self.front_end.finish(|frame| self.rest.hear(frame, observe))?;
-        self.rest.end(observe)
+        self.front_end
+            .finish(|frame| self.pipeline.push_frame(frame, observe))?;
+        self.pipeline.end(observe)
     }
 
     /// Adds `padding` samples of silence after the last sample: a part of what [`finish`](Self::finish) does, for those who
@@ -273,7 +275,7 @@ impl Stream {
             return Err(Error::Finished);
         }
         if !std::mem::replace(&mut self.ended, true) && self.samples > 0 {
-            self.rest.transcript.end_at(self.samples);
+            self.pipeline.segmenter.end_at(self.samples);
         }
         if self.samples == 0 {
             return Ok(());
@@ -282,7 +284,8 @@ impl Stream {
         let mut left = padding;
         while left > 0 {
             let block = &silence[..left.min(BLOCK as u64) as usize];
-            self.front_end.accept(block, |frame| self.rest.hear(frame, observe))?;
+            self.front_end
+                .accept(block, |frame| self.pipeline.push_frame(frame, observe))?;
             left -= block.len() as u64;
         }
         Ok(())
@@ -292,16 +295,16 @@ impl Stream {
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
-    pub fn finish_because(&mut self, ending: Ending, padding: u64) -> Result<()> {
-        self.rest.ending = ending;
+    pub fn finish_with_reason(&mut self, ending: EndReason, padding: u64) -> Result<()> {
+        self.pipeline.ending = ending;
         let result = self.finish(padding);
-        self.rest.ending = Ending::EndOfStream;
+        self.pipeline.ending = EndReason::EndOfStream;
         result
     }
 
     /// Says what silence means from now on; at the start it means nothing.
-    pub fn set_pauses(&mut self, pauses: Pauses) {
-        self.rest.transcript.set_pauses(pauses);
+    pub fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
+        self.pipeline.segmenter.set_endpoint_config(pauses);
     }
 
     /// Tells a multilingual model which language is spoken from now on: a code such as `en-US`, or `auto`. A model of one
@@ -310,21 +313,21 @@ impl Stream {
     /// # Errors
     /// [`Error::Language`] if the model does not know it; it goes on hearing the one before.
     pub fn set_language(&mut self, language: &str) -> Result<()> {
-        if let Some(languages) = &self.rest.model.config.languages {
-            self.rest.encoder.set_prompt(languages.prompt(language)?);
+        if let Some(languages) = &self.pipeline.model.config.languages {
+            self.pipeline.encoder.set_prompt(languages.prompt(language)?);
         }
         Ok(())
     }
 
     /// The next event, oldest first.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.rest.transcript.pop()
+        self.pipeline.segmenter.pop()
     }
 
     /// Forgets everything heard: the stream is as new, and keeps its memory.
     pub fn reset(&mut self) {
         self.front_end.reset();
-        self.rest.reset();
+        self.pipeline.reset();
         self.samples = 0;
         self.ended = false;
         self.finished = false;
@@ -334,21 +337,21 @@ impl Stream {
     /// in it are cloned.
     pub fn save(&self, snapshot: &mut Snapshot) {
         self.front_end.save(&mut snapshot.front_end);
-        self.rest.save(snapshot);
+        self.pipeline.save(snapshot);
         snapshot.samples = self.samples;
         snapshot.ended = self.ended;
         snapshot.finished = self.finished;
     }
 
     /// Takes the stream back to where `snapshot` was saved, from it or from another stream of the same model: what happened
-    /// since, even an error, [`finish`](Self::finish), [`set_pauses`](Self::set_pauses) or
+    /// since, even an error, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config) or
     /// [`set_language`](Self::set_language), changes nothing that it gives out from then on. Events that were waiting then wait
     /// again. A snapshot may be restored any number of times.
     ///
     /// # Errors
     /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or never; the stream stays as it is.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.rest.restore(snapshot)?;
+        self.pipeline.restore(snapshot)?;
         self.front_end.restore(&snapshot.front_end);
         self.samples = snapshot.samples;
         self.ended = snapshot.ended;
@@ -362,38 +365,38 @@ impl Stream {
     }
 
     /// Every word that is still to come begins at this sample or later. It is never ahead of [`samples`](Self::samples).
-    pub fn settled(&self) -> u64 {
-        self.rest.settled().min(self.samples)
+    pub fn stable_until(&self) -> u64 {
+        self.pipeline.stable_until().min(self.samples)
     }
 
     /// Every utterance that is still to come begins at this sample or later.
-    pub fn settled_utterance(&self) -> u64 {
-        let start = self.rest.transcript.utterance_start();
-        start.unwrap_or(u64::MAX).min(self.settled())
+    pub fn utterance_stable_until(&self) -> u64 {
+        let start = self.pipeline.segmenter.utterance_start();
+        start.unwrap_or(u64::MAX).min(self.stable_until())
     }
 
     /// Whether an utterance has begun and is not over.
     pub fn has_utterance(&self) -> bool {
-        self.rest.transcript.utterance_start().is_some()
+        self.pipeline.segmenter.utterance_start().is_some()
     }
 
     /// Real frames in the encoder's attention cache.
     pub fn cache_len(&self) -> i64 {
-        self.rest.encoder.cache_len()
+        self.pipeline.encoder.cache_len()
     }
 }
 
 /// What happens to mel frames: window, encoder, decoder, words.
-struct Transcription {
+struct StreamPipeline {
     model: Arc<Model>,
-    windower: Windower,
+    chunker: Chunker,
     encoder: EncoderState,
     decoder: Decoder,
-    transcript: Transcript,
+    segmenter: Segmenter,
     /// Encoder frames decoded.
     frames: u64,
     /// Why the last utterance is over when the stream is finished.
-    ending: Ending,
+    ending: EndReason,
 }
 
 enum Decoder {
@@ -401,7 +404,7 @@ enum Decoder {
     Ctc(Ctc),
 }
 
-impl Transcription {
+impl StreamPipeline {
     fn new(model: Arc<Model>) -> Result<Self> {
         let config = &model.config;
         let mut encoder = EncoderState::new(&model.encoder)?;
@@ -423,20 +426,20 @@ impl Transcription {
             None => Decoder::Ctc(Ctc::new(config.labels)),
         };
         Ok(Self {
-            windower: Windower::new(config.front_end.mels, config.lookahead),
+            chunker: Chunker::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
-            transcript: Transcript::new(config.frame_samples()),
+            segmenter: Segmenter::new(config.frame_samples()),
             frames: 0,
-            ending: Ending::EndOfStream,
+            ending: EndReason::EndOfStream,
             model,
         })
     }
 
     /// Takes a mel frame and decodes the window that it fills, if it does.
-    fn hear(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
-        self.windower.push(frame);
-        match self.windower.is_full() {
+    fn push_frame(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
+        self.chunker.push(frame);
+        match self.chunker.is_full() {
             true => self.step(observe),
             false => Ok(()),
         }
@@ -444,10 +447,10 @@ impl Transcription {
 
     /// Decodes the last window and gives out the last word.
     fn end(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        if self.windower.has_new() {
+        if self.chunker.has_new() {
             self.step(observe)?;
         }
-        self.transcript.finish(self.ending);
+        self.segmenter.finish(self.ending);
         Ok(())
     }
 
@@ -456,19 +459,19 @@ impl Transcription {
         if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &self.model.transducer) {
             state.prepare(transducer)?;
         }
-        let window = self.windower.window();
+        let window = self.chunker.window();
         let frames = self.encoder.step(&self.model.encoder, &window)?;
         observe(&window, self.encoder.outputs().data());
-        self.windower.advance();
+        self.chunker.advance();
         self.decode(frames)
     }
 
     fn decode(&mut self, frames: usize) -> Result<()> {
-        let Self { model, transcript, .. } = self;
-        let emit = |token| transcript.token(&model.vocabulary, token);
+        let Self { model, segmenter, .. } = self;
+        let emit = |token| segmenter.token(&model.vocabulary, token);
         match (&mut self.decoder, &model.transducer) {
             (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
-                let mut network = Network {
+                let mut network = TransducerScorer {
                     model: transducer,
                     state,
                     frames: self.encoder.outputs(),
@@ -482,52 +485,52 @@ impl Transcription {
             (Decoder::Rnnt(..), None) => {}
         }
         self.frames += frames as u64;
-        self.transcript.decoded(self.frames);
+        self.segmenter.decoded(self.frames);
         Ok(())
     }
 
-    fn settled(&self) -> u64 {
+    fn stable_until(&self) -> u64 {
         // A frame is decoded when its middle is heard: one less than that surely is over.
         let over = self.frames.saturating_sub(1) * self.model.config.frame_samples();
-        self.transcript.pending_start().unwrap_or(over)
+        self.segmenter.pending_start().unwrap_or(over)
     }
 
     fn reset(&mut self) {
-        self.windower.reset();
+        self.chunker.reset();
         self.encoder.reset();
         match &mut self.decoder {
             Decoder::Rnnt(_, state) => state.reset(),
             Decoder::Ctc(ctc) => ctc.reset(),
         }
-        self.transcript.reset();
+        self.segmenter.reset();
         self.frames = 0;
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
         snapshot.model = Arc::downgrade(&self.model);
-        self.windower.save(&mut snapshot.windower);
+        self.chunker.save(&mut snapshot.chunker);
         self.encoder.save(&mut snapshot.encoder);
         match &self.decoder {
             Decoder::Rnnt(_, state) => state.save(&mut snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.save(&mut snapshot.ctc),
         }
-        snapshot.transcript = Some(self.transcript.clone());
+        snapshot.segmenter = Some(self.segmenter.clone());
         snapshot.frames = self.frames;
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         // All tensors of streams of one model have the same sizes.
         let is_ours = std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(&self.model));
-        let (true, Some(transcript)) = (is_ours, &snapshot.transcript) else {
+        let (true, Some(segmenter)) = (is_ours, &snapshot.segmenter) else {
             return Err(Error::OtherSnapshot);
         };
-        self.windower.restore(&snapshot.windower);
+        self.chunker.restore(&snapshot.chunker);
         self.encoder.restore(&snapshot.encoder);
         match &mut self.decoder {
             Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
         }
-        self.transcript.clone_from(transcript);
+        self.segmenter.clone_from(segmenter);
         self.frames = snapshot.frames;
         Ok(())
     }

@@ -40,7 +40,7 @@ fn counts(mut stream: Stream, lookahead: usize) -> (Vec<u64>, u64) {
     let (mut runs, mut others) = (Vec::new(), 0);
     for _ in 0..20 * chunk {
         let mut steps = 0;
-        let mut count = |_: &gstnemostt::window::Window<'_>, _: &[f32]| steps += 1;
+        let mut count = |_: &gstnemostt::chunker::Window<'_>, _: &[f32]| steps += 1;
         let allocated = measure(|| stream.accept_observed(&piece, &mut count).unwrap()).count_total;
         match steps {
             0 => others += allocated,

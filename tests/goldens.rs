@@ -22,10 +22,10 @@ struct EncoderRun {
 fn encode(recognizer: &Recognizer, samples: &[f32]) -> EncoderRun {
     let mut stream = recognizer.stream().unwrap();
     let chunk = recognizer.config().lookahead + 1;
-    let width = recognizer.config().streaming.width;
+    let width = recognizer.config().streaming.d_model;
     let mut frames = Vec::new();
     let mut cache_len = Vec::new();
-    let mut keep = |window: &gstnemostt::window::Window<'_>, output: &[f32]| {
+    let mut keep = |window: &gstnemostt::chunker::Window<'_>, output: &[f32]| {
         assert_eq!(output.len(), width * chunk);
         for t in 0..window.outputs {
             frames.push((0..width).map(|d| output[d * chunk + t]).collect());

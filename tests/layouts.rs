@@ -29,7 +29,7 @@ fn hear(recognizer: &Recognizer) -> (Heard, Vec<f32>) {
     let chunk = recognizer.config().lookahead + 1;
     let mut stream = recognizer.stream().unwrap();
     let mut frames = Vec::new();
-    let mut observe = |window: &gstnemostt::window::Window<'_>, outputs: &[f32]| {
+    let mut observe = |window: &gstnemostt::chunker::Window<'_>, outputs: &[f32]| {
         for frame in 0..window.outputs {
             frames.extend(outputs.chunks_exact(chunk).map(|row| row[frame]));
         }
@@ -86,7 +86,7 @@ fn ctc_in_sherpas_layout_gives_nemos_labels() {
 }
 
 #[test]
-fn half_precision_hears_the_same() {
+fn fp16_transcribes_the_same() {
     let mut goldens = Goldens::open("layouts/goldens");
     for layout in ["fp16", "fp16_io32"] {
         for lookahead in [1, 13] {
@@ -105,7 +105,7 @@ fn half_precision_hears_the_same() {
 }
 
 #[test]
-fn eight_bits_hear_nearly_the_same() {
+fn int8_transcribes_nearly_the_same() {
     for lookahead in [1, 13] {
         let recognizer = load("sherpa_int8", lookahead, DecoderKind::Rnnt);
         assert_eq!(recognizer.config().precision, Precision::Int8);

@@ -233,7 +233,7 @@ fn a_decoder_without_graph_is_refused() {
 }
 
 #[test]
-fn per_feature_normalisation_is_refused() {
+fn per_feature_normalization_is_refused() {
     let copy = copy_of("tiny_random");
     let sidecar = r#"{"preprocessor": {"normalize": "per_feature"}}"#;
     fs::write(copy.path().join("nemostt.json"), sidecar).unwrap();

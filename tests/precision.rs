@@ -23,7 +23,7 @@ fn load(model: &str, lookahead: usize, decoder: DecoderKind, precision: Precisio
 fn outputs(recognizer: &Recognizer, name: &str) -> Vec<f32> {
     let chunk = recognizer.config().lookahead + 1;
     let mut all = Vec::new();
-    let mut keep = |window: &gstnemostt::window::Window<'_>, output: &[f32]| {
+    let mut keep = |window: &gstnemostt::chunker::Window<'_>, output: &[f32]| {
         let width = output.len() / chunk;
         all.extend((0..window.outputs).flat_map(|t| (0..width).map(move |d| output[d * chunk + t])));
     };
@@ -134,7 +134,7 @@ fn auto_and_fp32_change_nothing() {
 }
 
 #[test]
-fn an_export_as_it_is_is_quantised_too() {
+fn an_export_as_it_is_is_quantized_too() {
     let options = Options {
         precision: PrecisionChoice::Int8,
         graph_optimization: GraphOptimization::None,

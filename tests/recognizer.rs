@@ -16,7 +16,7 @@ use std::{
 use common::{Heard, clip, clip_s16, data, model_path, options, recognizer};
 use gstnemostt::{
     DecoderKind, Error, Options, Recognizer, Stream,
-    graph::{DROP_INPUT, Graph, Streaming, make_drop_an_input},
+    graph::{DROP_INPUT, Graph, StreamingConfig, make_drop_an_input},
     text::Vocabulary,
 };
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn no_more_threads_are_taken_than_processors_and_the_log_says_so() {
     static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
     gstnemostt::set_runtime_logger(|_, line| LOG.lock().unwrap().push(line.into()));
     let usable = available_parallelism().unwrap().get();
-    let notes = || {
+    let diagnostics = || {
         let cut = format!("of {} threads", usable + 3);
         LOG.lock().unwrap().iter().filter(|line| line.contains(&cut)).count()
     };
@@ -39,7 +39,7 @@ fn no_more_threads_are_taken_than_processors_and_the_log_says_so() {
             ..options(1, DecoderKind::Rnnt)
         };
         let recognizer = Recognizer::load(model_path("tiny_random"), &options).unwrap();
-        assert_eq!((recognizer.config().threads, notes()), (usable, lines));
+        assert_eq!((recognizer.config().threads, diagnostics()), (usable, lines));
     }
 }
 
@@ -48,7 +48,7 @@ fn graph(path: &Path) -> Graph {
 }
 
 #[test]
-fn recognisers_are_shared_between_threads_and_streams_move() {
+fn recognizers_are_shared_between_threads_and_streams_move() {
     fn shared<T: Send + Sync + Clone>() {}
     fn moves<T: Send>() {}
     shared::<Recognizer>();
@@ -57,25 +57,25 @@ fn recognisers_are_shared_between_threads_and_streams_move() {
 
 #[test]
 fn the_numbers_of_a_graph_are_read_from_it() {
-    let expected = Streaming {
+    let expected = StreamingConfig {
         mels: 80,
         layers: 6,
-        width: 96,
-        left: 70,
-        conv_left: 8,
-        chunk: 14,
-        drop: 2,
+        d_model: 96,
+        left_context: 70,
+        conv_context: 8,
+        chunk_frames: 14,
+        drop_extra_pre_encoded: 2,
     };
     assert_eq!(
-        Streaming::read(&graph(&model_path("trained").join("encoder-model.onnx"))),
+        StreamingConfig::read(&graph(&model_path("trained").join("encoder-model.onnx"))),
         Ok(expected)
     );
     assert_eq!(
-        Streaming::read(&graph(&model_path("trained").join("ctc.onnx"))),
+        StreamingConfig::read(&graph(&model_path("trained").join("ctc.onnx"))),
         Ok(expected)
     );
-    let at_80_ms = Streaming::read(&graph(&data("exports/encoder-rnnt_la1.onnx"))).unwrap();
-    assert_eq!((at_80_ms.chunk, at_80_ms.width, at_80_ms.layers), (2, 64, 4));
+    let at_80_ms = StreamingConfig::read(&graph(&data("exports/encoder-rnnt_la1.onnx"))).unwrap();
+    assert_eq!((at_80_ms.chunk_frames, at_80_ms.d_model, at_80_ms.layers), (2, 64, 4));
     assert_eq!(at_80_ms.lookaheads(), [0, 1]);
 }
 
@@ -111,7 +111,7 @@ fn an_export_at_80_ms_gives_what_the_one_at_1040_ms_gives_at_80() {
 }
 
 #[test]
-fn streams_of_one_recogniser_do_not_disturb_each_other() {
+fn streams_of_one_recognizer_do_not_disturb_each_other() {
     let names = ["u1_command", "u2_digits", "u4_heldvoice", "e6_odd"];
     let recognizer = recognizer("trained", 6, DecoderKind::Rnnt);
     let alone = names.map(|name| Heard::all(&mut recognizer.stream().unwrap(), &clip(name), 1_600));
@@ -171,7 +171,7 @@ fn nothing_settles_before_it_is_said() {
     let mut stream = CHATTY.stream().unwrap();
     let mut heard = Heard::default();
     for piece in clip("u3_long").chunks(160) {
-        let settled = stream.settled();
+        let settled = stream.stable_until();
         assert!(settled <= stream.samples());
         stream.accept(piece).unwrap();
         let before = heard.words.len();
@@ -251,7 +251,7 @@ proptest! {
             bytes[at] = value;
         }
         if let Ok(mut graph) = Graph::decode(bytes.into()) {
-            let _ = Streaming::read(&graph);
+            let _ = StreamingConfig::read(&graph);
             let _ = make_drop_an_input(&mut graph, None);
         }
     }

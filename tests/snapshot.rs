@@ -8,8 +8,8 @@ mod common;
 
 use common::{LOOKAHEADS, MODELS, clip, data, model_path, options, recognizer};
 use gstnemostt::{
-    DecoderKind, Error, Event, GraphOptimization, Options, Pauses, PrecisionChoice, Recognizer, Snapshot, Stream,
-    window::Window,
+    DecoderKind, EndpointConfig, Error, Event, GraphOptimization, Options, PrecisionChoice, Recognizer, Snapshot,
+    Stream, chunker::Window,
 };
 
 const DECODERS: [DecoderKind; 2] = [DecoderKind::Rnnt, DecoderKind::Ctc];
@@ -18,7 +18,7 @@ const DECODERS: [DecoderKind; 2] = [DecoderKind::Rnnt, DecoderKind::Ctc];
 /// lookahead, around the first steps of each of them, while the attention cache (5.6 s) fills and when it is full.
 const CUTS: [usize; 10] = [0, 1, 403, 1_801, 16_703, 17_011, 34_567, 35_893, 77_777, 104_729];
 
-const PAUSES: Pauses = Pauses {
+const PAUSES: EndpointConfig = EndpointConfig {
     word: Some(3),
     utterance: Some(6),
     partials: true,
@@ -57,13 +57,13 @@ impl Shown {
     fn note(&mut self, window: &Window<'_>, outputs: &[f32]) {
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
         self.windows
-            .push((window.drop, window.outputs, bits(window.frames), bits(outputs)));
+            .push((window.drop_frames, window.outputs, bits(window.frames), bits(outputs)));
     }
 
     /// What a stream shows that is not interrupted.
     fn whole(recognizer: &Recognizer, samples: &[f32]) -> Self {
         let (mut stream, mut shown) = (recognizer.stream().unwrap(), Self::default());
-        stream.set_pauses(PAUSES);
+        stream.set_endpoint_config(PAUSES);
         shown.accept(&mut stream, samples);
         shown.finish(&mut stream);
         shown
@@ -85,7 +85,7 @@ fn load(model: &str, options: Options) -> Recognizer {
 /// Speech and 3 s of noise, a stream's end and other pauses: nothing in the stream stays as it was. `steps` makes the number of
 /// windows another one, so that what is read and written in turns is met in both states.
 fn disturb(stream: &mut Stream, steps: usize) {
-    stream.set_pauses(Pauses {
+    stream.set_endpoint_config(EndpointConfig {
         word: None,
         utterance: Some(1),
         ..Default::default()
@@ -99,7 +99,7 @@ fn disturb(stream: &mut Stream, steps: usize) {
 
 /// What can be asked of a stream.
 fn numbers(stream: &Stream) -> (u64, u64, u64, i64) {
-    let (settled, utterance) = (stream.settled(), stream.settled_utterance());
+    let (settled, utterance) = (stream.stable_until(), stream.utterance_stable_until());
     (stream.samples(), settled, utterance, stream.cache_len())
 }
 
@@ -109,7 +109,7 @@ fn assert_goes_on(recognizer: &Recognizer, cuts: &[usize], case: &str) {
     let expected = Shown::whole(recognizer, &samples);
     assert!(!expected.windows.is_empty(), "{case}");
     let (mut stream, mut shown) = (recognizer.stream().unwrap(), Shown::default());
-    stream.set_pauses(PAUSES);
+    stream.set_endpoint_config(PAUSES);
     let mut snapshot = Snapshot::default();
     let mut from = 0;
     for (number, &cut) in cuts.iter().enumerate() {
@@ -192,7 +192,7 @@ fn save_leaves_the_stream_as_it_is() {
     let samples = clip("u3_long");
     let expected = Shown::whole(&recognizer, &samples);
     let (mut stream, mut shown) = (recognizer.stream().unwrap(), Shown::default());
-    stream.set_pauses(PAUSES);
+    stream.set_endpoint_config(PAUSES);
     let mut snapshot = Snapshot::default();
     for piece in samples.chunks(3_001) {
         shown.accept(&mut stream, piece);
@@ -219,7 +219,7 @@ fn restore_takes_a_snapshot_of_another_stream_and_any_number_of_times() {
                 let case = format!("{decoder:?}, {optimization:?}, cut {cut}");
                 let [mut first, mut second] = [0, 1].map(|_| recognizer.stream().unwrap());
                 let mut before = Shown::default();
-                first.set_pauses(PAUSES);
+                first.set_endpoint_config(PAUSES);
                 before.accept(&mut first, &samples[..cut]);
                 let mut snapshot = Snapshot::default();
                 first.save(&mut snapshot);
@@ -317,7 +317,7 @@ fn restore_refuses_the_snapshot_of_another_model_and_leaves_the_stream_as_it_is(
         assert!(weak.upgrade().is_none());
     }
     let (mut stream, mut shown) = (ours.stream().unwrap(), Shown::default());
-    stream.set_pauses(PAUSES);
+    stream.set_endpoint_config(PAUSES);
     for (piece, snapshot) in samples.chunks(samples.len().div_ceil(snapshots.len())).zip(&snapshots) {
         shown.accept(&mut stream, piece);
         let error = stream.restore(snapshot).unwrap_err();

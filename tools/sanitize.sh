@@ -11,7 +11,7 @@ usage: tools/sanitize.sh [STAGE...]     all of them, if none is named
 
   miri     the arithmetic (src/kernels) in Rust's interpreter: undefined behaviour, races, wrong borrows. It has no vectors
            beyond SSE2: what is written for others is the other stages'
-  loom     threads of a chain (src/kernels/chain/team.rs) in all orders in which they may run
+  loom     threads of a chain (src/kernels/executor/team.rs) in all orders in which they may run
   address  recogniser and arithmetic under AddressSanitizer: what is read or written out of bounds or too late
   thread   the arithmetic under ThreadSanitizer: what two threads read and write without order
 
@@ -44,7 +44,7 @@ base=${CARGO_TARGET_DIR:-target}/sanitize
 
 # Test programs that need neither GStreamer nor what a sanitizer has not.
 programs=(--lib)
-for name in cache corrupted features goldens hostile kinds layouts plan precision recognizer refusals snapshot; do
+for name in cache checkpoints corrupted features goldens graph_passes hostile layouts precision recognizer rejected_exports snapshot; do
     programs+=(--test "$name")
 done
 
@@ -74,7 +74,7 @@ stage_miri() {
 
 stage_loom() {
     RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$base/loom \
-        tests loom cargo test --release --locked --lib --no-default-features kernels::chain::team
+        tests loom cargo test --release --locked --lib --no-default-features kernels::executor::team
 }
 
 stage_address() {

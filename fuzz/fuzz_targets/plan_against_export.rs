@@ -13,15 +13,15 @@ use std::{
 use gstnemostt::{
     CacheDirectory, Error, Event, GraphOptimization, Options, Recognizer, Token,
     fuzzing::weights,
-    graph::{Graph, Part, adapt},
-    window::Window,
+    graph::{Graph, Component, import},
+    chunker::Window,
 };
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use nemostt_fuzz::mutate;
 
 /// Windows are compared that are heard after the first one, and a short one at the end.
 const WINDOWS: usize = 3;
-/// Of the largest value: sums in another order differ by a hundredth of it in `tests/plan.rs`.
+/// Of the largest value: sums in another order differ by a hundredth of it in `tests/graph_passes.rs`.
 const BOUND: f32 = 1e-3;
 
 fuzz_target!(init: gstnemostt::set_runtime_logger(|_, _| ()), |bytes: &[u8]| {
@@ -50,8 +50,8 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 fn files(bytes: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
     let mut graph = Graph::decode_file(bytes.into()).ok()?;
     graph.attach(|_| Ok(weights())).ok()?;
-    let graphs = match adapt(graph).ok()?.1 {
-        Part::Encoder(graph, contract) if contract.ctc => {
+    let graphs = match import(graph).ok()?.1 {
+        Component::Encoder(graph, contract) if contract.ctc => {
             let labels = graph
                 .output("logprobs")?
                 .dims
@@ -62,11 +62,11 @@ fn files(bytes: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
             let tokens: String = (0..labels.min(1 << 16)).map(|id| format!("▁a{id} {id}\n")).collect();
             return Some(vec![("ctc.onnx", bytes.into()), ("tokens.txt", tokens.into())]);
         }
-        Part::Encoder(..) => vec![
+        Component::Encoder(..) => vec![
             ("encoder.onnx", bytes.into()),
             ("decoder_joint.onnx", TRANSDUCER.clone()),
         ],
-        Part::Transducer(_) => vec![("encoder.onnx", ENCODER.clone()), ("decoder_joint.onnx", bytes.into())],
+        Component::Transducer(_) => vec![("encoder.onnx", ENCODER.clone()), ("decoder_joint.onnx", bytes.into())],
         _ => return None,
     };
     Some(graphs.into_iter().chain([("tokens.txt", TOKENS.clone())]).collect())

@@ -2,7 +2,7 @@
 
 //! Greedy CTC: the best label of each frame, repeats collapsed, blanks dropped.
 
-use super::{Token, scores::argmax};
+use super::{Token, argmax::argmax};
 
 /// Greedy CTC over a stream: a repeat is collapsed across chunks too.
 #[derive(Debug)]

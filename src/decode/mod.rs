@@ -2,12 +2,12 @@
 
 //! Greedy decoding: scores of a chunk in, labels with their frame and probability out.
 
+mod argmax;
 mod ctc;
 mod rnnt;
-mod scores;
 
 pub(crate) use ctc::{Ctc, CtcSnapshot};
-pub(crate) use rnnt::{Network, Rnnt};
+pub(crate) use rnnt::{Rnnt, TransducerScorer};
 
 /// One decoded label.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,7 +8,7 @@
 
 use super::{
     Token,
-    scores::{argmax, log_softmax},
+    argmax::{argmax, log_softmax},
 };
 use crate::{
     error::Result,
@@ -17,30 +17,30 @@ use crate::{
 
 /// Scores of the frames of a chunk against the labels so far.
 ///
-/// The real one is [`Network`]; the tests have a table.
+/// The real one is [`TransducerScorer`]; the tests have a table.
 pub(crate) trait Scorer {
     /// A chunk begins: what was scored is of the last one.
-    fn begin(&mut self);
+    fn start_chunk(&mut self);
     /// Scores frame `frame`, and more behind it if that costs nothing, against the present state. Gives the first frame
     /// behind those scored.
     fn score(&mut self, frame: usize) -> Result<usize>;
     /// Raw logits of a frame, blank last.
     fn logits(&self, frame: usize) -> &[f32];
     /// Makes `label` the last label and the state after the last call the present one.
-    fn advance(&mut self, label: usize);
+    fn accept_label(&mut self, label: usize);
 }
 
 /// The joint and prediction network of a model with the state of a stream.
-pub(crate) struct Network<'a> {
+pub(crate) struct TransducerScorer<'a> {
     pub(crate) model: &'a Transducer,
     pub(crate) state: &'a mut TransducerState,
     /// What the encoder gave for the chunk.
     pub(crate) frames: &'a Tensor<f32>,
 }
 
-impl Scorer for Network<'_> {
-    fn begin(&mut self) {
-        self.state.begin();
+impl Scorer for TransducerScorer<'_> {
+    fn start_chunk(&mut self) {
+        self.state.start_chunk();
     }
 
     fn score(&mut self, frame: usize) -> Result<usize> {
@@ -51,8 +51,8 @@ impl Scorer for Network<'_> {
         self.state.logits(frame)
     }
 
-    fn advance(&mut self, label: usize) {
-        self.state.advance(label);
+    fn accept_label(&mut self, label: usize) {
+        self.state.accept_label(label);
     }
 }
 
@@ -72,7 +72,7 @@ impl Rnnt {
         first_frame: u64,
         mut emit: impl FnMut(Token),
     ) -> Result<()> {
-        scorer.begin();
+        scorer.start_chunk();
         let mut frame = 0;
         let mut symbols = 0;
         let mut scored = 0;
@@ -92,7 +92,7 @@ impl Rnnt {
                 frame: first_frame + frame as u64,
                 log_prob: log_softmax(logits, id),
             });
-            scorer.advance(id);
+            scorer.accept_label(id);
             scored = 0;
             symbols += 1;
             if symbols == self.max_symbols {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     impl Scorer for Table {
-        fn begin(&mut self) {}
+        fn start_chunk(&mut self) {}
 
         fn score(&mut self, wanted: usize) -> Result<usize> {
             self.calls += 1;
@@ -153,7 +153,7 @@ mod tests {
             &self.logits[frame]
         }
 
-        fn advance(&mut self, label: usize) {
+        fn accept_label(&mut self, label: usize) {
             assert_eq!(label, 1);
             // The frame at work is the first with labels to give.
             let at = (0..self.plan.len()).find(|&f| self.emitted[f] < self.plan[f]);

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::graph::Fault;
+use crate::graph::GraphError;
 
 /// NeMo's `preprocessor` section (`AudioToMelSpectrogramPreprocessor`), as far as inference needs it.
 ///
@@ -80,21 +80,21 @@ impl FrontEndConfig {
     ///
     /// # Errors
     /// Which value cannot be served and why.
-    pub fn new(preprocessor: &Preprocessor, mels: usize) -> Result<Self, Fault> {
+    pub fn new(preprocessor: &Preprocessor, mels: usize) -> Result<Self, GraphError> {
         match preprocessor.normalize.as_str() {
             "" | "NA" | "None" | "none" => {}
             kind => {
-                return Err(Fault::OfflineFeatures { normalize: kind.into() });
+                return Err(GraphError::OfflineFeatures { normalize: kind.into() });
             }
         }
         if preprocessor.window != "hann" {
-            return Err(Fault::FrontEnd(format!(
+            return Err(GraphError::FrontEnd(format!(
                 "its window function is {}; only hann is supported",
                 preprocessor.window
             )));
         }
         if let Some(features) = preprocessor.features.filter(|&n| n != mels) {
-            return Err(Fault::FrontEnd(format!(
+            return Err(GraphError::FrontEnd(format!(
                 "its preprocessor makes {features} mel bands and its encoder takes {mels}: nemostt.json belongs to another \
                  model"
             )));
@@ -111,10 +111,10 @@ impl FrontEndConfig {
         config.check().map(|()| config)
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), GraphError> {
         let among = |what: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
             true => Ok(()),
-            false => Err(Fault::FrontEnd(format!(
+            false => Err(GraphError::FrontEnd(format!(
                 "its {what} is {value}, expected {least} to {most}: correct preprocessor in nemostt.json"
             ))),
         };
@@ -122,7 +122,7 @@ impl FrontEndConfig {
         among("sample_rate", self.sample_rate as usize, 8_000, 192_000)?;
         among("n_fft", self.fft, 2, 1 << 16)?;
         if !self.fft.is_multiple_of(2) {
-            return Err(Fault::FrontEnd(format!(
+            return Err(GraphError::FrontEnd(format!(
                 "its n_fft is {}, expected an even number",
                 self.fft
             )));
@@ -133,7 +133,7 @@ impl FrontEndConfig {
         among("window_stride in samples", self.hop, least, self.window)?;
         match self.preemphasis.is_finite() {
             true => Ok(()),
-            false => Err(Fault::FrontEnd("its preemph is no number, expected 0 to 1".into())),
+            false => Err(GraphError::FrontEnd("its preemph is no number, expected 0 to 1".into())),
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn per_feature_normalisation_is_refused_with_the_reason() {
+    fn per_feature_normalization_is_refused_with_the_reason() {
         let offline = Preprocessor {
             normalize: "per_feature".into(),
             ..Default::default()

@@ -4,7 +4,7 @@
 //!
 //! Each band touches few of the 257 bins, so it is kept as a run of weights with its first bin.
 
-use super::logarithm::logarithms;
+use super::fast_ln::ln_in_place;
 
 /// Slaney's scale is linear up to 1 kHz and logarithmic above (Auditory Toolbox; librosa `hz_to_mel`).
 const HZ_PER_MEL: f64 = 200.0 / 3.0;
@@ -45,11 +45,11 @@ impl FilterBank {
             weights: Vec::new(),
         };
         for corner in corners.windows(3) {
-            let [low, centre, high] = [corner[0], corner[1], corner[2]];
+            let [low, center, high] = [corner[0], corner[1], corner[2]];
             let area = 2.0 / (high - low);
             let triangle = |bin: usize| {
                 let hz = bin as f64 * f64::from(sample_rate) / fft as f64;
-                let height = ((hz - low) / (centre - low)).min((high - hz) / (high - centre));
+                let height = ((hz - low) / (center - low)).min((high - hz) / (high - center));
                 // librosa rounds to f32 before and after the division by the area; so do we.
                 (f64::from(height.max(0.0) as f32) * area) as f32
             };
@@ -74,7 +74,7 @@ impl FilterBank {
             let energy: f32 = bins.iter().zip(weights).map(|(p, w)| p * w).sum();
             *out = energy + LOG_GUARD;
         }
-        logarithms(log_mel);
+        ln_in_place(log_mel);
     }
 }
 

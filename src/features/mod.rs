@@ -11,7 +11,7 @@
 //! is longer than half of the window, a frame also waits for the next one's first sample: without it, it is the last one.
 
 mod config;
-mod logarithm;
+mod fast_ln;
 mod mel;
 mod stft;
 
@@ -29,7 +29,7 @@ pub struct FrontEnd {
     spectrum: Spectrum,
     bank: FilterBank,
     /// Pre-emphasised samples from the start of the next frame's window on.
-    emphasised: Vec<f32>,
+    pre_emphasized: Vec<f32>,
     /// The last raw sample, for pre-emphasis across buffers.
     previous: f32,
     /// Samples taken since the start of the stream.
@@ -42,7 +42,7 @@ pub struct FrontEnd {
 /// What a [`FrontEnd`] carries from one block of samples to the next.
 #[derive(Debug, Default)]
 pub(crate) struct FrontEndSnapshot {
-    emphasised: Vec<f32>,
+    pre_emphasized: Vec<f32>,
     previous: f32,
     samples: u64,
     frames: u64,
@@ -55,7 +55,7 @@ impl FrontEnd {
             config,
             spectrum: Spectrum::new(config.window, config.fft),
             bank: FilterBank::new(config.sample_rate, config.fft, config.mels),
-            emphasised: Vec::with_capacity(needed(&config) + BLOCK),
+            pre_emphasized: Vec::with_capacity(needed(&config) + BLOCK),
             previous: 0.0,
             samples: 0,
             frames: 0,
@@ -81,7 +81,7 @@ impl FrontEnd {
     /// Those of `frame`; the stream must be reset then.
     pub fn accept<E>(&mut self, samples: &[f32], mut frame: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
         for block in samples.chunks(BLOCK) {
-            self.emphasise(block);
+            self.pre_emphasize(block);
             self.complete_frames(&mut frame)?;
         }
         Ok(())
@@ -96,10 +96,10 @@ impl FrontEnd {
         // Zeros of y, not of x: NeMo pads after pre-emphasis.
         let window = self.config.window;
         while self.frames < due {
-            let padded = self.emphasised.len().max(window);
-            self.emphasised.resize(padded, 0.0);
+            let padded = self.pre_emphasized.len().max(window);
+            self.pre_emphasized.resize(padded, 0.0);
             self.next_frame(0, &mut frame)?;
-            self.emphasised.drain(..self.config.hop);
+            self.pre_emphasized.drain(..self.config.hop);
         }
         self.frame.fill(0.0);
         self.frames += 1;
@@ -108,8 +108,8 @@ impl FrontEnd {
 
     /// Back to the start of a stream; every allocation is kept.
     pub fn reset(&mut self) {
-        self.emphasised.clear();
-        self.emphasised.resize(self.config.window / 2, 0.0);
+        self.pre_emphasized.clear();
+        self.pre_emphasized.resize(self.config.window / 2, 0.0);
         self.previous = 0.0;
         self.samples = 0;
         self.frames = 0;
@@ -117,7 +117,7 @@ impl FrontEnd {
 
     /// Copies what [`reset`](Self::reset) clears.
     pub(crate) fn save(&self, snapshot: &mut FrontEndSnapshot) {
-        snapshot.emphasised.clone_from(&self.emphasised);
+        snapshot.pre_emphasized.clone_from(&self.pre_emphasized);
         snapshot.previous = self.previous;
         snapshot.samples = self.samples;
         snapshot.frames = self.frames;
@@ -125,13 +125,13 @@ impl FrontEnd {
 
     /// Back to where `snapshot` was taken; every allocation is kept.
     pub(crate) fn restore(&mut self, snapshot: &FrontEndSnapshot) {
-        self.emphasised.clone_from(&snapshot.emphasised);
+        self.pre_emphasized.clone_from(&snapshot.pre_emphasized);
         self.previous = snapshot.previous;
         self.samples = snapshot.samples;
         self.frames = snapshot.frames;
     }
 
-    fn emphasise(&mut self, block: &[f32]) {
+    fn pre_emphasize(&mut self, block: &[f32]) {
         let (Some(&first), Some(&last)) = (block.first(), block.last()) else {
             return;
         };
@@ -139,10 +139,10 @@ impl FrontEnd {
         // One NaN would stay in the encoder's caches for good.
         let heard = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
         // previous is 0 at the start, so y[0] = x[0].
-        self.emphasised.push(heard(first) - factor * self.previous);
+        self.pre_emphasized.push(heard(first) - factor * self.previous);
         // Not one by one: that took a sixth of the front end's time.
         let pairs = block.windows(2);
-        self.emphasised
+        self.pre_emphasized
             .extend(pairs.map(|pair| heard(pair[1]) - factor * heard(pair[0])));
         self.previous = heard(last);
         self.samples += block.len() as u64;
@@ -150,16 +150,16 @@ impl FrontEnd {
 
     fn complete_frames<E>(&mut self, frame: &mut impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
         let mut start = 0;
-        while start + needed(&self.config) <= self.emphasised.len() {
+        while start + needed(&self.config) <= self.pre_emphasized.len() {
             self.next_frame(start, frame)?;
             start += self.config.hop;
         }
-        self.emphasised.drain(..start);
+        self.pre_emphasized.drain(..start);
         Ok(())
     }
 
     fn next_frame<E>(&mut self, start: usize, frame: &mut impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
-        let samples = &self.emphasised[start..start + self.config.window];
+        let samples = &self.pre_emphasized[start..start + self.config.window];
         self.bank.log_mel(self.spectrum.power(samples), &mut self.frame);
         self.frames += 1;
         frame(&self.frame)
@@ -254,9 +254,9 @@ mod tests {
     #[test]
     fn memory_stays_where_it_was() {
         let mut front_end = nemo();
-        let capacity = front_end.emphasised.capacity();
+        let capacity = front_end.pre_emphasized.capacity();
         front_end.frames_of(&vec![0.1; 100_000]);
         front_end.last_frames();
-        assert_eq!(front_end.emphasised.capacity(), capacity);
+        assert_eq!(front_end.pre_emphasized.capacity(), capacity);
     }
 }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Encoded, Fault, FileBytes, Graph, ModelProto, TensorProto,
+    Encoded, FileBytes, Graph, GraphError, ModelProto, TensorProto,
     onnx::tensor_proto::DataLocation,
     validate,
     weights::{external, file_name, make_external},
 };
-use crate::kernels::matrix::Weights;
+use crate::kernels::gemm::PackedWeights;
 
 /// A graph that points into one file, which holds what it uses and nothing else.
 pub(crate) struct Compact<'a> {
@@ -51,7 +51,7 @@ impl Encoded {
     pub(crate) fn from_compact(
         model: Vec<u8>,
         file: FileBytes,
-        products: Vec<Arc<Weights>>,
+        products: Vec<Arc<PackedWeights>>,
         weights: usize,
         has_our_operations: bool,
     ) -> Self {
@@ -74,31 +74,31 @@ impl Encoded {
 }
 
 impl Graph {
-    /// Refuses a graph that was kept, with its weights, as one in a file is refused; gives its [rings](Self::rings).
+    /// Refuses a graph that was kept, with its weights, as one in a file is refused; gives its [rings](Self::ring_caches).
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn check_kept(model: &[u8], weights: &FileBytes) -> Result<HashSet<String>, Fault> {
+    pub(crate) fn check_kept(model: &[u8], weights: &FileBytes) -> Result<HashSet<String>, GraphError> {
         let mut graph = Self::decode(Bytes::copy_from_slice(model))?;
         graph.attach(|_| Ok(weights.clone()))?;
         validate::validate(&graph, true)?;
-        Ok(graph.rings())
+        Ok(graph.ring_caches())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Bits, Streaming, plan, read_file};
+    use crate::graph::{Bits, StreamingConfig, read_file, specialize};
 
     #[test]
     fn a_compact_graph_has_the_same_weights() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        let streaming = Streaming::read(&graph).unwrap();
-        plan(&mut graph, &streaming, 1).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        specialize(&mut graph, &streaming, 1).unwrap();
         // Weights then lie in two files.
-        graph.quantise(Bits::Seven);
+        graph.quantize(Bits::Seven);
         let encoded = graph.encode();
         assert_eq!(encoded.files.len(), 2);
         let compact = encoded.compact().unwrap();

@@ -64,7 +64,7 @@ impl Graph {
             return;
         }
         if self.mentions(to) {
-            let aside = self.fresh(to);
+            let aside = self.unique_name(to);
             rename_in(&mut self.graph, to, &aside);
         }
         rename_in(&mut self.graph, from, to);
@@ -136,7 +136,7 @@ impl Graph {
         if chain.is_empty() {
             return;
         }
-        let inner = self.fresh(name);
+        let inner = self.unique_name(name);
         for node in &mut self.graph.node {
             rename_in_node(node, name, &inner);
         }
@@ -150,7 +150,7 @@ impl Graph {
             let to = if index == last {
                 end.clone()
             } else {
-                self.fresh(&format!("{name}_{index}"))
+                self.unique_name(&format!("{name}_{index}"))
             };
             nodes.push(node(operator, &[&from], &to, vec![attribute]));
             from = to;
@@ -184,7 +184,7 @@ impl Graph {
 
     /// Makes tensor `to`, \[1, size\], 1 at the place that `index` \[1\] names and 0 elsewhere.
     pub(super) fn prepend_one_hot(&mut self, index: &str, size: usize, element: ElementType, to: &str) {
-        let [depth, values, raw] = ["depth", "values", "one_hot"].map(|part| self.fresh(&format!("{to}_{part}")));
+        let [depth, values, raw] = ["depth", "values", "one_hot"].map(|part| self.unique_name(&format!("{to}_{part}")));
         self.add_constant(&depth, ElementType::I64, &[size as i64]);
         self.add_constant(&values, ElementType::I64, &[0, 1]);
         let nodes = [
@@ -200,7 +200,7 @@ impl Graph {
     }
 
     /// Lets every node that reads `from` read `to`.
-    pub(super) fn rename_readers(&mut self, from: &str, to: &str) {
+    pub(super) fn rename_uses_of(&mut self, from: &str, to: &str) {
         for node in &mut self.graph.node {
             let made: Vec<String> = node.output.clone();
             rename_in_node(node, from, to);
@@ -302,12 +302,12 @@ impl Graph {
     }
 
     /// A name like `name` that nothing has yet.
-    pub(super) fn fresh(&self, name: &str) -> String {
-        let mut fresh = format!("{name}_inner");
-        while self.mentions(&fresh) {
-            fresh.push('_');
+    pub(super) fn unique_name(&self, name: &str) -> String {
+        let mut unique_name = format!("{name}_inner");
+        while self.mentions(&unique_name) {
+            unique_name.push('_');
         }
-        fresh
+        unique_name
     }
 }
 

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Bits, Contract, Encoded, FileBytes, Graph, Joint, Part, Precision, ProjectedJoint, Streaming, TransducerGraphs,
-    adapt, make_drop_an_input, merge, plan, plan_prediction, project, read_file, skim, validate::validate,
+    Bits, Component, Contract, Encoded, FileBytes, Graph, Joint, Precision, ProjectedJoint, StreamingConfig,
+    TransducerGraphs, compose, import, lazy_load, make_drop_an_input, read_file, specialize, specialize_predictor,
+    split_joint, validate::validate,
 };
 
 /// The ONNX protobuf messages, for whoever changes graphs.
@@ -46,18 +47,18 @@ pub fn onnx_graph(bytes: &[u8]) {
         assert_eq!(skimmed.weights(), graph.weights());
         assert_eq!(skimmed.precision(), graph.precision());
     }
-    match adapt(graph) {
+    match import(graph) {
         Err(fault) => assert!(!fault.to_string().is_empty()),
-        Ok((_, Part::EncoderWithoutCaches)) => (),
-        Ok((_, Part::Encoder(graph, contract))) => encoder(&graph, contract),
-        Ok((_, Part::Transducer(graphs))) => transducer(*graphs),
-        Ok((_, Part::Prediction(graph))) => {
-            if let Part::Joint(joint) = partner("joiner.onnx") {
+        Ok((_, Component::EncoderWithoutCaches)) => (),
+        Ok((_, Component::Encoder(graph, contract))) => encoder(&graph, contract),
+        Ok((_, Component::Transducer(graphs))) => transducer(*graphs),
+        Ok((_, Component::Prediction(graph))) => {
+            if let Component::Joint(joint) = partner("joiner.onnx") {
                 joined(joint, graph);
             }
         }
-        Ok((_, Part::Joint(joint))) => {
-            if let Part::Prediction(graph) = partner("decoder.onnx") {
+        Ok((_, Component::Joint(joint))) => {
+            if let Component::Prediction(graph) = partner("decoder.onnx") {
                 joined(joint, graph);
             }
         }
@@ -82,24 +83,26 @@ fn skimmed(bytes: &[u8]) -> Option<Graph> {
     DIRECTORY.with(|directory| {
         let path = directory.path().join("graph.onnx");
         std::fs::write(&path, bytes).expect("room for a graph");
-        Some(skim(&path).ok()?.graph)
+        Some(lazy_load(&path).ok()?.graph)
     })
 }
 
 /// What belongs to a prediction network or joint in a file of its own.
-fn partner(name: &str) -> Part {
+fn partner(name: &str) -> Component {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data/layouts/sherpa")
         .join(name);
     let graph = read(read_file(&path).expect("it is in the sources")).expect("it is sound");
-    adapt(graph).expect("it is sound").1
+    import(graph).expect("it is sound").1
 }
 
 /// An encoder that keeps the contract.
 fn encoder(graph: &Graph, contract: Contract) {
-    let Ok(streaming) = Streaming::read(graph) else { return };
+    let Ok(streaming) = StreamingConfig::read(graph) else {
+        return;
+    };
     let mut export = graph.clone();
-    if make_drop_an_input(&mut export, contract.fixed_frames.map(|_| streaming.chunk)).is_ok() {
+    if make_drop_an_input(&mut export, contract.fixed_frames.map(|_| streaming.chunk_frames)).is_ok() {
         started(export);
     }
     // The smallest: masks are tried out for all lengths that a cache can have, and that takes longer than all else.
@@ -107,7 +110,7 @@ fn encoder(graph: &Graph, contract: Contract) {
         return;
     };
     let mut planned = graph.clone();
-    let Ok(plan) = plan(&mut planned, &streaming, lookahead) else {
+    let Ok(plan) = specialize(&mut planned, &streaming, lookahead) else {
         return;
     };
     let values = plan.states.iter().map(|state| state.dims.iter().product::<usize>());
@@ -117,12 +120,12 @@ fn encoder(graph: &Graph, contract: Contract) {
     for is_int8 in [false, true] {
         let mut graph = planned.clone();
         graph.fuse();
-        assert!(graph.rings().len() <= plan.states.len());
-        if is_int8 && (graph.precision() != Precision::Fp32 || graph.quantise(Bits::Seven) == 0) {
+        assert!(graph.ring_caches().len() <= plan.states.len());
+        if is_int8 && (graph.precision() != Precision::Fp32 || graph.quantize(Bits::Seven) == 0) {
             continue;
         }
         if graph.precision() == Precision::Fp32 {
-            graph.pack_products().expect("there is memory");
+            graph.prepack_matmuls().expect("there is memory");
         }
         finish(started(graph));
     }
@@ -133,21 +136,21 @@ pub(crate) fn finish(mut encoded: Encoded) {
     static HEAD: LazyLock<Graph> = LazyLock::new(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model/decoder_joint-model.onnx");
         let graph = read(read_file(&path).expect("it is in the sources")).expect("it is sound");
-        let Ok((_, Part::Transducer(graphs))) = adapt(graph) else {
+        let Ok((_, Component::Transducer(graphs))) = import(graph) else {
             unreachable!("it is prediction network and joint")
         };
         let (_, head) = halves(&graphs.joint).expect("it can be cut");
         head.expect("its halves can be for rows")
     });
     let before = encoded.model.clone();
-    if encoded.join(&HEAD).is_err() {
+    if encoded.append_head(&HEAD).is_err() {
         assert!(encoded.model == before, "what fails leaves all as it was");
     }
     let joined = encoded.products.len();
-    let _ = encoded.chain();
+    let _ = encoded.fuse_subgraphs();
     assert_eq!(encoded.products.len(), joined);
     kept(&encoded);
-    if let Ok(parted) = encoded.part() {
+    if let Ok(parted) = encoded.split_length_graph() {
         kept(&parted.lengths);
         encoded.model = parted.rest;
         kept(&encoded);
@@ -161,17 +164,17 @@ fn transducer(graphs: TransducerGraphs) {
     started(graphs.joint);
     for ours in [false, true] {
         let mut graph = graphs.prediction.clone();
-        if graph.precision() != Precision::Fp32 || plan_prediction(&mut graph, &shape, ours).is_err() {
+        if graph.precision() != Precision::Fp32 || specialize_predictor(&mut graph, &shape, ours).is_err() {
             continue;
         }
         valid(&graph);
-        graph.pack_products().expect("there is memory");
+        graph.prepack_matmuls().expect("there is memory");
         if let Some((halves, head)) = &cut {
             if head.is_some() {
-                graph.give_row("prediction");
+                graph.output_row("prediction");
             }
-            if let Ok(mut both) = merge(&graph, &halves.scoring, "prediction") {
-                both.chain();
+            if let Ok(mut both) = compose(&graph, &halves.scoring, "prediction") {
+                both.fuse_subgraphs();
                 started(both);
             }
         }
@@ -190,26 +193,26 @@ fn joined(joint: Joint, prediction: Graph) {
 
 /// The halves of a joint, packed and if possible for rows, and then both in one.
 pub(crate) fn halves(joint: &Graph) -> Option<(ProjectedJoint, Option<Graph>)> {
-    let mut halves = project(joint).ok()?;
+    let mut halves = split_joint(joint).ok()?;
     for half in [&mut halves.projection, &mut halves.scoring] {
         if half.precision() == Precision::Fp32 {
-            half.pack_products().expect("there is memory");
+            half.prepack_matmuls().expect("there is memory");
         }
         started(half.clone());
     }
-    let rows = halves.as_rows();
+    let rows = halves.to_2d();
     let halves = match &rows {
         Some(rows) => rows.clone(),
         None => halves,
     };
-    let both = merge(&halves.projection, &halves.scoring, "projected").ok();
+    let both = compose(&halves.projection, &halves.scoring, "projected").ok();
     Some((halves, both.filter(|_| rows.is_some())))
 }
 
 /// The graph as ONNX Runtime would get it.
 fn started(mut graph: Graph) -> Encoded {
     if graph.precision() == Precision::Fp16 {
-        graph.widen().expect("there is memory");
+        graph.fp16_to_fp32().expect("there is memory");
     }
     let encoded = graph.encode();
     kept(&encoded);

@@ -4,59 +4,59 @@
 //!
 //! Nothing here runs a graph; [`crate::model`] does.
 
-mod chain;
+mod append_joint_head;
+mod canonicalize;
 mod compact;
-mod contract;
-mod drop_input;
+mod compose;
 mod edit;
-mod fault;
+mod error;
+mod expose_drop_input;
+mod fp16_to_fp32;
+mod fuse_epilogue;
+mod fuse_subgraph;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod head;
-mod layout;
-mod meeting;
-mod merge;
-mod pack;
-mod plan;
-mod precision;
-mod products;
-mod projection;
-mod quantise;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
-mod refusals;
-mod skim;
-mod streaming;
-mod tails;
+mod import_tests;
+mod joint_to_rows;
+mod layouts;
+mod lazy_load;
+mod match_matmul;
+mod passes;
+mod precision;
+mod prepack_matmul;
+mod quantize_int8;
+mod split_joint;
+mod streaming_config;
 mod transducer;
 mod validate;
 mod weights;
-mod widen;
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 
-pub(crate) use chain::{AXES, CALLS, CHAIN, Call, OUTPUTS, RESHAPE, Setting, WIDTH};
-pub use contract::{Contract, PROMPT_INPUT};
-pub use drop_input::{DROP_INPUT, make_drop_an_input};
-pub use fault::Fault;
-pub(crate) use head::SCORES;
-use layout::Recognised;
-pub(crate) use meeting::MEETING;
-pub(crate) use merge::merge;
-pub(crate) use pack::{DOMAIN, NUMBER, PRODUCT};
-pub(crate) use plan::{
-    ATTENTION, CONVOLUTION, Crossing, EPSILON, GATES, LENGTHS, LSTM_GATES, NEXT_LENGTHS, NORMALISATION, OLDEST_INPUT,
-    PADS, Parted, RECTIFIES, SCALE, SHARED, STRIDES, SUBSAMPLING,
+pub(crate) use append_joint_head::SCORES;
+pub use canonicalize::{Contract, PROMPT_INPUT};
+pub(crate) use compose::compose;
+pub use error::GraphError;
+pub use expose_drop_input::{DROP_INPUT, make_drop_an_input};
+pub(crate) use fuse_subgraph::{AXES, AttributeValue, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall, WIDTH};
+pub(crate) use joint_to_rows::JOINT_ADD_RELU;
+use layouts::Detected;
+pub use lazy_load::{LazyGraph, lazy_load};
+pub(crate) use passes::{
+    BoundaryTensor, EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, LENGTHS, LSTM_CELL, NEXT_LENGTHS, PADS, REL_POS_ATTENTION,
+    RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU, STRIDED_CONV, STRIDES, SplitGraph,
 };
-pub use plan::{Plan, State, plan, plan_prediction};
+pub use passes::{SpecializedEncoder, StateSpec, specialize, specialize_predictor};
 pub use precision::Precision;
-pub use projection::{ProjectedJoint, project};
-pub use quantise::Bits;
-pub use skim::{Skimmed, skim};
-pub use streaming::Streaming;
+pub(crate) use prepack_matmul::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
+pub use quantize_int8::Bits;
+pub use split_joint::{ProjectedJoint, split_joint};
+pub use streaming_config::StreamingConfig;
 pub use transducer::{TransducerGraphs, TransducerShape};
 pub(crate) use weights::fill_shared;
 pub use weights::{Encoded, FileBytes, read_file};
@@ -98,20 +98,20 @@ pub struct Graph {
     graph: onnx::GraphProto,
     /// What the weights point into.
     files: Vec<FileBytes>,
-    /// Weights of the products that were taken out: see `pack.rs`.
-    packed: Vec<Arc<crate::kernels::matrix::Weights>>,
+    /// Weights of the products that were taken out: see `prepack_matmul.rs`.
+    packed: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
 }
 
 impl Graph {
     /// Decodes a file; its weights stay where they are in `bytes`.
     ///
     /// # Errors
-    /// [`Fault::NotOnnx`].
-    pub fn decode(bytes: Bytes) -> Result<Self, Fault> {
+    /// [`GraphError::NotOnnx`].
+    pub fn decode(bytes: Bytes) -> Result<Self, GraphError> {
         if bytes.is_empty() {
-            return Err(Fault::NotOnnx("it is empty".into()));
+            return Err(GraphError::NotOnnx("it is empty".into()));
         }
-        let mut header = ModelProto::decode(bytes).map_err(|error| Fault::NotOnnx(error.to_string()))?;
+        let mut header = ModelProto::decode(bytes).map_err(|error| GraphError::NotOnnx(error.to_string()))?;
         match header.graph.take() {
             Some(graph) if !graph.node.is_empty() => Ok(Self {
                 header,
@@ -119,7 +119,7 @@ impl Graph {
                 files: Vec::new(),
                 packed: Vec::new(),
             }),
-            _ => Err(Fault::NotOnnx("there is no graph in it".into())),
+            _ => Err(GraphError::NotOnnx("there is no graph in it".into())),
         }
     }
 
@@ -164,7 +164,7 @@ impl Graph {
 
     /// Whether its inputs and outputs are those of an encoder with caches.
     pub fn is_encoder(&self) -> bool {
-        matches!(layout::recognise(self), Some((_, Recognised::Encoder(_))))
+        matches!(layouts::detect(self), Some((_, Detected::Encoder(_))))
     }
 
     fn nodes(&self) -> &[NodeProto] {
@@ -192,7 +192,7 @@ impl Graph {
 
 /// A part of a model, brought to the one contract.
 #[derive(Debug)]
-pub enum Part {
+pub enum Component {
     /// An encoder, with or without a CTC head: see [`Contract`].
     Encoder(Graph, Contract),
     /// An encoder that was exported without its caches.
@@ -205,7 +205,7 @@ pub enum Part {
     Joint(Joint),
 }
 
-impl Part {
+impl Component {
     /// What it is.
     pub fn name(&self) -> &'static str {
         match self {
@@ -222,7 +222,7 @@ impl Part {
 #[derive(Debug)]
 pub struct Joint {
     graph: Graph,
-    names: &'static layout::JointNames,
+    names: &'static layouts::JointNames,
 }
 
 impl Joint {
@@ -230,7 +230,7 @@ impl Joint {
     ///
     /// # Errors
     /// What they lack.
-    pub fn with(self, prediction: Graph, width: usize) -> Result<TransducerGraphs, Fault> {
+    pub fn with(self, prediction: Graph, width: usize) -> Result<TransducerGraphs, GraphError> {
         transducer::join(prediction, self.graph, self.names, width)
     }
 }
@@ -239,24 +239,24 @@ impl Joint {
 ///
 /// # Errors
 /// What it lacks, or what it is instead.
-pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
-    let Some((layout, recognised)) = layout::recognise(&graph) else {
+pub fn import(mut graph: Graph) -> Result<(&'static str, Component), GraphError> {
+    let Some((layout, recognized)) = layouts::detect(&graph) else {
         let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
-        return Err(Fault::UnknownLayout {
+        return Err(GraphError::UnknownLayout {
             inputs: inputs.join(", "),
         });
     };
     // What is not recognised may be anything else that lies beside the model.
     validate::validate(&graph, false)?;
-    let part = match recognised {
-        Recognised::EncoderWithoutCaches => Part::EncoderWithoutCaches,
-        Recognised::Encoder(names) => {
-            let contract = contract::apply(&mut graph, layout.name, names)?;
-            Part::Encoder(graph, contract)
+    let part = match recognized {
+        Detected::EncoderWithoutCaches => Component::EncoderWithoutCaches,
+        Detected::Encoder(names) => {
+            let contract = canonicalize::canonicalize(&mut graph, layout.name, names)?;
+            Component::Encoder(graph, contract)
         }
-        Recognised::DecoderJoint(names) => Part::Transducer(Box::new(transducer::split(graph, names)?)),
-        Recognised::Prediction(names) => Part::Prediction(transducer::prediction(graph, names)?),
-        Recognised::Joint(names) => Part::Joint(Joint { graph, names }),
+        Detected::DecoderJoint(names) => Component::Transducer(Box::new(transducer::split(graph, names)?)),
+        Detected::Prediction(names) => Component::Prediction(transducer::prediction(graph, names)?),
+        Detected::Joint(names) => Component::Joint(Joint { graph, names }),
     };
     Ok((layout.name, part))
 }
@@ -267,8 +267,8 @@ pub fn adapt(mut graph: Graph) -> Result<(&'static str, Part), Fault> {
 pub(crate) fn transducer_in(path: &str) -> TransducerGraphs {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-    match adapt(graph).unwrap().1 {
-        Part::Transducer(graphs) => *graphs,
+    match import(graph).unwrap().1 {
+        Component::Transducer(graphs) => *graphs,
         part => panic!("{path} is {part:?}"),
     }
 }
@@ -277,9 +277,9 @@ pub(crate) fn transducer_in(path: &str) -> TransducerGraphs {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 pub(crate) fn packed_halves() -> ProjectedJoint {
-    let mut halves = project(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
-    halves.projection.pack_products().unwrap();
-    halves.scoring.pack_products().unwrap();
+    let mut halves = split_joint(&transducer_in("assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+    halves.projection.prepack_matmuls().unwrap();
+    halves.scoring.prepack_matmuls().unwrap();
     halves
 }
 

@@ -11,10 +11,10 @@
 //! prediction meets the encoder frames, so that the prediction network, its projection included, runs for labels only.
 
 use super::{
-    ElementType, Fault, Graph, TensorInfo,
-    contract::{adopt, known},
+    ElementType, Graph, GraphError, TensorInfo,
+    canonicalize::{expect_rank, rename_and_convert},
     edit::Side,
-    layout::{DecoderJointNames, JointNames, PredictionNames},
+    layouts::{DecoderJointNames, JointNames, PredictionNames},
 };
 
 const STATES: [&str; 2] = ["input_states_1", "input_states_2"];
@@ -51,11 +51,11 @@ impl TransducerGraphs {
     ///
     /// # Errors
     /// What the graphs lack.
-    pub fn shape(&self) -> Result<TransducerShape, Fault> {
-        let [state, other] = STATES.map(|name| known(&self.prediction, Side::Input, name, 3));
+    pub fn shape(&self) -> Result<TransducerShape, GraphError> {
+        let [state, other] = STATES.map(|name| expect_rank(&self.prediction, Side::Input, name, 3));
         let (state, other) = (state?, other?);
         if state.dims[0] != other.dims[0] || state.dims[2] != other.dims[2] {
-            return Err(Fault::Contradiction {
+            return Err(GraphError::Contradiction {
                 what: format!(
                     "its two LSTM states differ in size: {:?} and {:?}",
                     state.dims, other.dims
@@ -63,17 +63,17 @@ impl TransducerGraphs {
             });
         }
         if let Some(batch) = state.dims[1].filter(|&batch| batch != 1) {
-            return Err(Fault::FixedBatch {
+            return Err(GraphError::FixedBatch {
                 tensor: state.name,
                 batch,
             });
         }
-        known(&self.prediction, Side::Input, "targets", 2)?;
-        let frames = known(&self.joint, Side::Input, "encoder_outputs", 3)?;
-        let logits = known(&self.joint, Side::Output, "outputs", 4)
-            .or_else(|fault| known(&self.joint, Side::Output, "outputs", 3).map_err(|_| fault))?;
+        expect_rank(&self.prediction, Side::Input, "targets", 2)?;
+        let frames = expect_rank(&self.joint, Side::Input, "encoder_outputs", 3)?;
+        let logits = expect_rank(&self.joint, Side::Output, "outputs", 4)
+            .or_else(|fault| expect_rank(&self.joint, Side::Output, "outputs", 3).map_err(|_| fault))?;
         let size = |info: &TensorInfo, axis: usize, what: &str| {
-            info.dims[axis].ok_or_else(|| Fault::Untold(format!("the {what} (axis {axis} of {})", info.name)))
+            info.dims[axis].ok_or_else(|| GraphError::CannotInfer(format!("the {what} (axis {axis} of {})", info.name)))
         };
         let classes = size(&logits, logits.dims.len() - 1, "number of classes")?;
         let shape = TransducerShape {
@@ -86,7 +86,7 @@ impl TransducerGraphs {
         };
         let sizes = [shape.width, shape.layers, shape.hidden, shape.classes];
         if sizes.iter().any(|size| !(1..=MAX_SIZE).contains(size)) || classes < 2 {
-            return Err(Fault::Contradiction {
+            return Err(GraphError::Contradiction {
                 what: format!("its sizes make no sense: {shape:?}"),
             });
         }
@@ -98,9 +98,9 @@ impl TransducerGraphs {
 pub(super) const MAX_SIZE: usize = 1 << 20;
 
 /// Cuts a graph that holds both in two.
-pub(super) fn split(mut graph: Graph, names: &DecoderJointNames) -> Result<TransducerGraphs, Fault> {
+pub(super) fn split(mut graph: Graph, names: &DecoderJointNames) -> Result<TransducerGraphs, GraphError> {
     make_length_constant(&mut graph, names.target_length);
-    let cut = meeting_place(&graph, names)?;
+    let cut = prediction_boundary(&graph, names)?;
     let element = graph.element_of(&cut).unwrap_or(ElementType::F32);
 
     let mut joint = graph.clone();
@@ -121,7 +121,7 @@ pub(super) fn split(mut graph: Graph, names: &DecoderJointNames) -> Result<Trans
 }
 
 /// The one tensor that depends on labels alone and is read where encoder frames are known.
-fn meeting_place(graph: &Graph, names: &DecoderJointNames) -> Result<String, Fault> {
+fn prediction_boundary(graph: &Graph, names: &DecoderJointNames) -> Result<String, GraphError> {
     let frames = [names.frames.to_owned()];
     let labels = [names.targets, names.states[0], names.states[1]].map(String::from);
     let after_frames = graph.downstream(&frames);
@@ -139,14 +139,14 @@ fn meeting_place(graph: &Graph, names: &DecoderJointNames) -> Result<String, Fau
     }
     match meeting[..] {
         [place] if !labels.contains(place) => Ok(place.clone()),
-        _ => Err(Fault::Untold(format!(
+        _ => Err(GraphError::CannotInfer(format!(
             "the tensor in which prediction network and joint meet (found {meeting:?})"
         ))),
     }
 }
 
 /// Brings a prediction network in a file of its own to the contract.
-pub(super) fn prediction(mut graph: Graph, names: &PredictionNames) -> Result<Graph, Fault> {
+pub(super) fn prediction(mut graph: Graph, names: &PredictionNames) -> Result<Graph, GraphError> {
     if let Some(length) = names.target_length {
         make_length_constant(&mut graph, length);
     }
@@ -165,7 +165,7 @@ fn named_or_in_order(
     side: Side,
     names: Option<[&'static str; 2]>,
     other: &str,
-) -> Result<[String; 2], Fault> {
+) -> Result<[String; 2], GraphError> {
     if let Some(names) = names {
         return Ok(names.map(String::from));
     }
@@ -177,7 +177,7 @@ fn named_or_in_order(
         .map(|info| info.name)
         .collect();
     found.try_into().map_err(|found: Vec<String>| {
-        Fault::Untold(format!(
+        GraphError::CannotInfer(format!(
             "which of its {}s are the LSTM's two states (found {found:?})",
             side.name()
         ))
@@ -191,14 +191,14 @@ pub(super) fn join(
     mut joint: Graph,
     names: &JointNames,
     width: usize,
-) -> Result<TransducerGraphs, Fault> {
+) -> Result<TransducerGraphs, GraphError> {
     adopt_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
-    let gives = known(&prediction, Side::Output, "prediction", 3)?.dims;
-    let takes = known(&joint, Side::Input, "prediction", 3)?.dims;
+    let gives = expect_rank(&prediction, Side::Output, "prediction", 3)?.dims;
+    let takes = expect_rank(&joint, Side::Input, "prediction", 3)?.dims;
     // One side may put the width before the one label, and the other behind.
     let turned = gives[1] != takes[1] && gives[2] != takes[2] && (gives[1] == takes[2] || gives[2] == takes[1]);
     if turned {
-        adopt(
+        rename_and_convert(
             &mut prediction,
             Side::Output,
             "prediction",
@@ -209,7 +209,7 @@ pub(super) fn join(
     } else if let (Some(gives), Some(takes)) = (gives[1].max(gives[2]), takes[1].max(takes[2]))
         && gives != takes
     {
-        return Err(Fault::OtherModel {
+        return Err(GraphError::OtherModel {
             what: "predictions",
             takes,
             giver: "prediction network",
@@ -225,13 +225,13 @@ fn adopt_prediction(
     states: [&str; 2],
     output: &str,
     states_next: [&str; 2],
-) -> Result<(), Fault> {
-    adopt(graph, Side::Input, targets, "targets", ElementType::I32, &[])?;
+) -> Result<(), GraphError> {
+    rename_and_convert(graph, Side::Input, targets, "targets", ElementType::I32, &[])?;
     // First out of the way: `outputs` and the like may be what another one is to be called.
-    adopt(graph, Side::Output, output, "prediction", ElementType::F32, &[])?;
+    rename_and_convert(graph, Side::Output, output, "prediction", ElementType::F32, &[])?;
     for index in 0..2 {
-        adopt(graph, Side::Input, states[index], STATES[index], ElementType::F32, &[])?;
-        adopt(
+        rename_and_convert(graph, Side::Input, states[index], STATES[index], ElementType::F32, &[])?;
+        rename_and_convert(
             graph,
             Side::Output,
             states_next[index],
@@ -249,13 +249,13 @@ fn adopt_joint(
     prediction: &str,
     logits: &str,
     width: Option<usize>,
-) -> Result<(), Fault> {
-    let dims = known(graph, Side::Input, frames, 3)?.dims;
+) -> Result<(), GraphError> {
+    let dims = expect_rank(graph, Side::Input, frames, 3)?.dims;
     let time_first = width.is_some() && dims[1] != width && (dims[2] == width || dims[2].is_none());
     let axes: &[usize] = if time_first { &[0, 2, 1] } else { &[] };
-    adopt(graph, Side::Input, prediction, "prediction", ElementType::F32, &[])?;
-    adopt(graph, Side::Input, frames, "encoder_outputs", ElementType::F32, axes)?;
-    adopt(graph, Side::Output, logits, "outputs", ElementType::F32, &[])
+    rename_and_convert(graph, Side::Input, prediction, "prediction", ElementType::F32, &[])?;
+    rename_and_convert(graph, Side::Input, frames, "encoder_outputs", ElementType::F32, axes)?;
+    rename_and_convert(graph, Side::Output, logits, "outputs", ElementType::F32, &[])
 }
 
 /// One label a call: its length is always 1.

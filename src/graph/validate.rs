@@ -14,13 +14,13 @@ mod types;
 use std::collections::HashSet;
 
 use self::types::Types;
-use super::{DOMAIN, Fault, Graph, NodeProto, onnx::GraphProto};
+use super::{DOMAIN, Graph, GraphError, NodeProto, onnx::GraphProto};
 
 /// Branches and loops in each other. Exports of speech models have none, voice activity detectors two or three.
-const DEEPEST: usize = 8;
+const MAX_NESTING: usize = 8;
 
-/// Refuses `graph` if it contradicts itself. `has_ours`: it may have operations of our own.
-pub(super) fn validate(graph: &Graph, has_ours: bool) -> Result<(), Fault> {
+/// Refuses `graph` if it contradicts itself. `has_custom_ops`: it may have operations of our own.
+pub(super) fn validate(graph: &Graph, has_custom_ops: bool) -> Result<(), GraphError> {
     for set in &graph.header.opset_import {
         if set.version() < 1 {
             return Err(damaged(format!(
@@ -30,11 +30,11 @@ pub(super) fn validate(graph: &Graph, has_ours: bool) -> Result<(), Fault> {
             )));
         }
     }
-    check(&graph.graph, (&HashSet::new(), &Types::new()), 0, has_ours)
+    check(&graph.graph, (&HashSet::new(), &Types::new()), 0, has_custom_ops)
 }
 
-fn damaged(what: String) -> Fault {
-    Fault::Damaged { what }
+fn damaged(what: String) -> GraphError {
+    GraphError::Damaged { what }
 }
 
 /// `outer` and `outer_types`: what a branch or loop sees of the graph around it.
@@ -42,11 +42,11 @@ fn check(
     graph: &GraphProto,
     (outer, outer_types): (&HashSet<&str>, &Types<'_>),
     depth: usize,
-    has_ours: bool,
-) -> Result<(), Fault> {
-    if depth > DEEPEST {
+    has_custom_ops: bool,
+) -> Result<(), GraphError> {
+    if depth > MAX_NESTING {
         return Err(damaged(format!(
-            "it has branches or loops in each other, more than {DEEPEST}"
+            "it has branches or loops in each other, more than {MAX_NESTING}"
         )));
     }
     let (mut known, mut types) = (outer.clone(), outer_types.clone());
@@ -70,7 +70,7 @@ fn check(
     // A branch may have a tensor of its own with a name from around it.
     let mut made: HashSet<&str> = known.difference(outer).copied().collect();
     for node in &graph.node {
-        check_node(node, (&known, &mut types), depth, has_ours)?;
+        check_node(node, (&known, &mut types), depth, has_custom_ops)?;
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if !made.insert(output) {
                 return Err(twice("tensor", output));
@@ -98,16 +98,16 @@ fn check_node<'a>(
     node: &'a NodeProto,
     (known, types): (&HashSet<&str>, &mut Types<'a>),
     depth: usize,
-    has_ours: bool,
-) -> Result<(), Fault> {
+    has_custom_ops: bool,
+) -> Result<(), GraphError> {
     let named = || format!("its node {} ({})", shown(node.name()), shown(node.op_type()));
     if node.op_type().is_empty() {
         return Err(damaged(format!("{} has no operation", named())));
     }
     let domain = node.domain();
-    let is_ours = has_ours && domain == DOMAIN;
+    let is_ours = has_custom_ops && domain == DOMAIN;
     if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") && !is_ours {
-        return Err(Fault::Operator {
+        return Err(GraphError::Operator {
             operator: shown(node.op_type()),
             domain: shown(domain),
         });
@@ -138,7 +138,7 @@ fn check_node<'a>(
             tensors::check(tensor)?;
         }
         for graph in attribute.g.iter().chain(&attribute.graphs) {
-            check(graph, (known, types), depth + 1, has_ours)?;
+            check(graph, (known, types), depth + 1, has_custom_ops)?;
         }
     }
     Ok(())
@@ -176,7 +176,7 @@ fn least_inputs(node: &NodeProto) -> usize {
     }
 }
 
-fn twice(what: &str, name: &str) -> Fault {
+fn twice(what: &str, name: &str) -> GraphError {
     damaged(format!("it has more than one {what} {}", shown(name)))
 }
 

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Fault, Graph, TensorProto,
+    Graph, GraphError, TensorProto,
     onnx::{StringStringEntryProto, tensor_proto::DataLocation},
 };
-use crate::regular;
+use crate::regular_file;
 
 /// Tensors of fewer bytes stay in the graph: ONNX Runtime reads small ones while it optimises.
 pub(super) const LARGE: usize = 4096;
@@ -33,8 +33,12 @@ pub type FileBytes = Arc<[u8]>;
 /// The system's, and where it is not a regular file or too large.
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
-    let most = if is_graph { regular::GRAPH } else { regular::WEIGHTS };
-    let (mut file, length) = regular::open(path, most)?;
+    let most = if is_graph {
+        regular_file::GRAPH
+    } else {
+        regular_file::WEIGHTS
+    };
+    let (mut file, length) = regular_file::open(path, most)?;
     let length = usize::try_from(length).map_err(std::io::Error::other)?;
     fill_shared(length, |room| file.read_exact(room))
 }
@@ -66,8 +70,8 @@ pub struct Encoded {
     pub model: Vec<u8>,
     /// The files that hold those, by the names that `model` gives them.
     pub files: Vec<(String, FileBytes)>,
-    /// The weights of the operations [`PRODUCT`](super::PRODUCT), by number.
-    pub(crate) products: Vec<Arc<crate::kernels::matrix::Weights>>,
+    /// The weights of the operations [`PACKED_MATMUL`](super::PACKED_MATMUL), by number.
+    pub(crate) products: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
     /// Bytes of all weights.
     pub weights: usize,
     /// Whether it has operations that ONNX Runtime must be told of.
@@ -79,7 +83,7 @@ impl Graph {
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    pub fn decode_file(file: FileBytes) -> Result<Self, Fault> {
+    pub fn decode_file(file: FileBytes) -> Result<Self, GraphError> {
         let mut graph = Self::decode(Bytes::from_owner(file.clone()))?;
         graph.files.push(file);
         Ok(graph)
@@ -89,8 +93,8 @@ impl Graph {
     /// 2 GB needs). `read` gets each file's name, relative to the graph's.
     ///
     /// # Errors
-    /// [`Fault::ExternalData`]: which file is missing or too short, or lies elsewhere.
-    pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), Fault> {
+    /// [`GraphError::ExternalData`]: which file is missing or too short, or lies elsewhere.
+    pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), GraphError> {
         let mut files = Vec::new();
         self.resolve(|location| {
             let file = read(location)?;
@@ -102,7 +106,7 @@ impl Graph {
     }
 
     /// As [`attach`](Self::attach), but for noting the files.
-    pub(super) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), Fault> {
+    pub(super) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
         let attributes = self.graph.node.iter_mut().flat_map(|node| &mut node.attribute);
         let constants = attributes.filter_map(|attribute| attribute.t.as_mut());
@@ -113,7 +117,7 @@ impl Graph {
             let name = tensor.name().to_owned();
             let entry = |key: &str| external(tensor, key);
             let location = entry("location").unwrap_or_default().to_owned();
-            let wrong = |reason: String| Fault::ExternalData {
+            let wrong = |reason: String| GraphError::ExternalData {
                 location: location.clone(),
                 reason,
             };

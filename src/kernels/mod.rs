@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The arithmetic of our own operations, which `model/runtime/operations` gives to ONNX Runtime.
+//! The arithmetic of our own operations, which `model/runtime/custom_ops` gives to ONNX Runtime.
 //!
 //! | operation | in place of |
 //! |---|---|
-//! | [`matrix`] | products with constant weights |
-//! | [`attention`] | the 20 nodes of relative attention between its products |
-//! | [`convolution`] | the 12 nodes between a convolution module's products |
-//! | [`normalisation`] | a layer normalisation, and the gate behind it |
-//! | [`gates`] | the 10 nodes behind the products of an LSTM |
-//! | [`meeting`] | the 2 nodes between a joint's projections and its scores |
-//! | [`chain`] | all of those, one after the other |
-//! | [`subsampling`] | strided convolutions in front of the layers, with the masks and the activations around them |
+//! | [`gemm`] | products with constant weights |
+//! | [`rel_pos_attention`] | the 20 nodes of relative attention between its products |
+//! | [`glu_depthwise_conv`] | the 12 nodes between a convolution module's products |
+//! | [`layer_norm`] | a layer normalisation, and the gate behind it |
+//! | [`lstm_cell`] | the 10 nodes behind the products of an LSTM |
+//! | [`joint_add_relu`] | the 2 nodes between a joint's projections and its scores |
+//! | [`executor`] | all of those, one after the other |
+//! | [`strided_conv`] | strided convolutions in front of the layers, with the masks and the activations around them |
 //!
-//! [`scores`] are what decoders make of the result. Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
+//! [`logits`] are what decoders make of the result. Nothing here knows of graphs. Vectors are as long as the processor's: `pulp` picks the code when it runs.
 
-mod ahead;
-pub(crate) mod attention;
-pub(crate) mod chain;
-pub(crate) mod convolution;
-pub(crate) mod gates;
-pub(crate) mod matrix;
-pub(crate) mod meeting;
-pub(crate) mod normalisation;
-pub(crate) mod scores;
-pub(crate) mod subsampling;
-mod vectors;
+pub(crate) mod executor;
+pub(crate) mod gemm;
+pub(crate) mod glu_depthwise_conv;
+pub(crate) mod joint_add_relu;
+pub(crate) mod layer_norm;
+pub(crate) mod logits;
+pub(crate) mod lstm_cell;
+mod prefetch;
+pub(crate) mod rel_pos_attention;
+mod simd_math;
+pub(crate) mod strided_conv;
 
 /// How many cases of a property to try, where `count` are enough: Miri takes seconds for each.
 #[cfg(test)]

@@ -7,12 +7,12 @@
 
 use bytes::Bytes;
 
-use super::files::{Files, Source};
+use super::directory::{ModelFiles, SourceFile};
 use crate::error::Result;
 
 macro_rules! asset {
     ($name:literal) => {
-        Source {
+        SourceFile {
             name: concat!("embedded model, ", $name).into(),
             bytes: Bytes::from_static(include_bytes!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
@@ -26,8 +26,8 @@ macro_rules! asset {
 /// Its lookahead in milliseconds, for whoever must know before it is loaded.
 pub const EMBEDDED_LOOKAHEAD: u32 = 1040;
 
-pub(crate) fn files() -> Result<Files> {
-    Files::in_memory(
+pub(crate) fn files() -> Result<ModelFiles> {
+    ModelFiles::in_memory(
         "embedded model",
         [
             asset!("encoder-model.onnx"),

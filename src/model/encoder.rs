@@ -3,28 +3,30 @@
 //! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
 
 use super::{
-    cache::Slot,
-    files::NamedEncoder,
-    head::{Head, HeadState},
-    lengths::{Lengths, LengthsState},
-    memory::{Memory, Ring, Rolling},
+    compile::{CompiledEncoder, compile_export, compile_specialized, specialized},
+    compiled_cache::CacheEntry,
+    directory::NamedEncoder,
+    joint_head::{JointHead, JointHeadState},
+    length_graph::{LengthGraph, LengthGraphState},
     options::{Device, GraphOptimization, Options},
-    prepare::{Prepared, planned, prepare_export, prepare_planned},
-    runtime::{Binding, LogLevel, Session, Tensor, note},
+    runtime::{Binding, LogLevel, Session, Tensor, log},
+    state_buffers::{RingBuffer, ShiftBuffer, StateBuffers},
 };
 use crate::{
+    chunker::{Window, first_width, full_width},
     error::{Error, Result},
-    graph::{LENGTHS, NEXT_LENGTHS, OLDEST_INPUT, PROMPT_INPUT, Precision, State, Streaming, make_drop_an_input},
-    headroom,
-    window::{Window, first_width, full_width},
+    graph::{
+        LENGTHS, NEXT_LENGTHS, PROMPT_INPUT, Precision, RING_HEAD_INPUT, StateSpec, StreamingConfig, make_drop_an_input,
+    },
+    memory_guard,
 };
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
 pub(crate) struct Encoder {
     session: Session,
     /// What the session is given and does not compute; `None`: it computes all.
-    lengths: Option<Lengths>,
-    streaming: Streaming,
+    lengths: Option<LengthGraph>,
+    streaming: StreamingConfig,
     lookahead: usize,
     /// Labels of the CTC head, without blank; `None` where the outputs are encoder frames.
     ctc_labels: Option<usize>,
@@ -33,12 +35,12 @@ pub(crate) struct Encoder {
     /// Whether it gives outputs for the padding of the last window, too.
     masks_length: bool,
     /// What a stream remembers between windows, besides the length of the attention cache.
-    states: Vec<State>,
+    states: Vec<StateSpec>,
     /// The one width of all windows; `None`: as they come.
     width: Option<usize>,
     precision: Precision,
     /// The part of the joint that is in its graph.
-    head: Option<Head>,
+    head: Option<JointHead>,
 }
 
 impl Encoder {
@@ -46,25 +48,27 @@ impl Encoder {
     /// it, if that can be: see [`has_head`](Self::has_head).
     pub(crate) fn load(
         part: NamedEncoder,
-        streaming: Streaming,
+        streaming: StreamingConfig,
         lookahead: usize,
         ctc_labels: Option<usize>,
-        head: Option<&Head>,
+        head: Option<&JointHead>,
         options: &Options,
     ) -> Result<Self> {
-        headroom::ask(format!("rewrite {}", part.name))?;
+        memory_guard::check(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
-        let start = |mut prepared: Prepared, is_planned: bool| {
+        let start = |mut prepared: CompiledEncoder, is_planned: bool| {
             let mut lengths = None;
             let mut joined = None;
             if is_planned {
-                joined = head.filter(|head| head.join(&mut prepared.encoded, &name)).cloned();
-                prepared.chain(&name);
-                lengths = Lengths::take_out(&mut prepared.encoded, &name, options)?;
+                joined = head
+                    .filter(|head| head.append_to(&mut prepared.encoded, &name))
+                    .cloned();
+                prepared.fuse_subgraphs(&name);
+                lengths = LengthGraph::split_off(&mut prepared.encoded, &name, options)?;
             }
             let encoder = Self {
-                session: Session::start(prepared.encoded, &name, options)?,
+                session: Session::load_encoded(prepared.encoded, &name, options)?,
                 lengths,
                 streaming,
                 lookahead,
@@ -76,7 +80,7 @@ impl Encoder {
                 precision: prepared.precision,
                 head: joined,
             };
-            headroom::ask("run the encoder")?;
+            memory_guard::check("run the encoder")?;
             encoder.warm_up()?;
             Ok(encoder)
         };
@@ -84,7 +88,7 @@ impl Encoder {
         let mut slot = None;
         if let Some(unread) = part.unread {
             options.cancellation.check()?;
-            slot = Slot::of(&name, &graph, &unread, lookahead, options)?;
+            slot = CacheEntry::of(&name, &graph, &unread, lookahead, options)?;
             if let Some(slot) = &slot
                 && let Some(prepared) = slot.read(full_width(lookahead))
             {
@@ -98,21 +102,21 @@ impl Encoder {
             slot = slot.filter(|slot| slot.is_of(&graph));
         }
         if options.graph_optimization == GraphOptimization::All
-            && let Some((graph, plan)) = planned(&name, &graph, &streaming, lookahead)
+            && let Some((graph, plan)) = specialized(&name, &graph, &streaming, lookahead)
         {
             let held = graph.precision();
-            let started = prepare_planned(graph, plan, &name, streaming.layers, options).and_then(|prepared| {
-                let slot = slot.filter(|_| prepared.is_worth_keeping(held));
+            let started = compile_specialized(graph, plan, &name, streaming.layers, options).and_then(|prepared| {
+                let slot = slot.filter(|_| prepared.is_worth_caching(held));
                 let pending = slot.and_then(|slot| slot.write(&prepared));
                 let encoder = start(prepared, true)?;
                 if let Some(pending) = pending {
-                    pending.publish();
+                    pending.commit();
                 }
                 Ok(encoder)
             });
             match started {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
-                    note(
+                    log(
                         LogLevel::Warning,
                         &format!("{name} is run as it is: its plan fails: {error}"),
                     );
@@ -123,7 +127,7 @@ impl Encoder {
         // A graph of one width keeps it.
         let fixed = contract.fixed_frames;
         match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
-            Ok(()) => start(prepare_export(graph, &name, &streaming, fixed, options)?, false),
+            Ok(()) => start(compile_export(graph, &name, &streaming, fixed, options)?, false),
             Err(fault) => Err(Error::BadModel { path: name, fault }),
         }
     }
@@ -135,12 +139,12 @@ impl Encoder {
             frames: &frames,
             len: first_width(self.lookahead),
             width: first_width(self.lookahead),
-            drop: 0,
+            drop_frames: 0,
             outputs: self.lookahead + 1,
         };
         let mut state = EncoderState::new(self)?;
         if let Some(head) = &self.head {
-            let mut tensors = HeadState::new(head)?;
+            let mut tensors = JointHeadState::new(head)?;
             state.bind(|run| tensors.bind_all(run))?;
         }
         state.step(self, &window)?;
@@ -170,17 +174,17 @@ impl Encoder {
 
 /// One stream's tensors. Nothing here is allocated again while the stream runs.
 pub(crate) struct EncoderState {
-    streaming: Streaming,
+    streaming: StreamingConfig,
     /// Read and written in turns: a step reads one and writes the other.
-    memories: [Memory; 2],
+    memories: [StateBuffers; 2],
     /// Read in every step, and added to after it.
-    rolling: Vec<Rolling>,
+    shift_buffers: Vec<ShiftBuffer>,
     /// Read and written in every step.
-    rings: Vec<Ring>,
+    rings: Vec<RingBuffer>,
     /// `bindings[i]` reads `memories[i]`.
     bindings: [Binding; 2],
     /// The memory that the next step reads.
-    turn: usize,
+    parity: usize,
     /// Inputs \[1, mels, width\], one for each width of window that occurs.
     audio: Vec<(usize, Tensor<f32>)>,
     /// Width of every window, if it is fixed.
@@ -192,22 +196,22 @@ pub(crate) struct EncoderState {
     /// The language of a multilingual model.
     prompt: Tensor<i64>,
     /// Which row of the rings is the oldest.
-    oldest: Tensor<i64>,
+    ring_head: Tensor<i64>,
     /// Encoder frames \[1, width, chunk\], or log-probabilities \[1, chunk, labels + 1\].
     outputs: Tensor<f32>,
     encoded_lengths: Tensor<i64>,
-    lengths: Option<LengthsState>,
+    lengths: Option<LengthGraphState>,
 }
 
 /// What an [`EncoderState`] carries from one window to the next, as plain values. All else is written in each step before it
-/// is read, or follows from the lengths ([`LengthsState`] compares those).
+/// is read, or follows from the lengths ([`LengthGraphState`] compares those).
 #[derive(Debug, Default)]
 pub(crate) struct EncoderSnapshot {
     /// The values of all caches, one cache after the other.
     caches: Vec<f32>,
     /// Real frames in the attention cache.
     len: i64,
-    oldest: i64,
+    ring_head: i64,
     prompt: i64,
 }
 
@@ -218,7 +222,7 @@ impl EncoderState {
         let chunk = encoder.lookahead + 1;
         let (output, shape) = match encoder.ctc_labels {
             Some(labels) => ("logprobs", [1, chunk, labels + 1]),
-            None => ("outputs", [1, streaming.width, chunk]),
+            None => ("outputs", [1, streaming.d_model, chunk]),
         };
         let widths = match encoder.width {
             Some(width) => vec![width],
@@ -229,31 +233,34 @@ impl EncoderState {
             let states = encoder.states.iter().filter(move |state| state.is_ring == is_ring);
             states.filter_map(|state| Some((state, state.new_rows?)))
         };
-        let rolling = of_kind(false).map(|(state, rows)| Rolling::empty(state, rows));
-        let rings = of_kind(true).map(|(state, rows)| Ring::empty(state, rows));
+        let shift_buffers = of_kind(false).map(|(state, rows)| ShiftBuffer::empty(state, rows));
+        let rings = of_kind(true).map(|(state, rows)| RingBuffer::empty(state, rows));
         let mut state = Self {
             streaming,
-            rolling: rolling.collect::<Result<_>>()?,
+            shift_buffers: shift_buffers.collect::<Result<_>>()?,
             rings: rings.collect::<Result<_>>()?,
-            memories: [Memory::empty(&encoder.states)?, Memory::empty(&encoder.states)?],
+            memories: [
+                StateBuffers::empty(&encoder.states)?,
+                StateBuffers::empty(&encoder.states)?,
+            ],
             bindings: [encoder.session.bind()?, encoder.session.bind()?],
-            turn: 0,
+            parity: 0,
             audio: widths.into_iter().map(audio).collect::<Result<_>>()?,
             width: encoder.width,
             bound_width: [0; 2],
             length: Tensor::zeros(&[1])?,
             drop: Tensor::zeros(&[1])?,
             prompt: Tensor::zeros(&[1])?,
-            oldest: Tensor::zeros(&[1])?,
+            ring_head: Tensor::zeros(&[1])?,
             outputs: Tensor::zeros(&shape)?,
             encoded_lengths: Tensor::zeros(&[1])?,
-            lengths: encoder.lengths.as_ref().map(LengthsState::new).transpose()?,
+            lengths: encoder.lengths.as_ref().map(LengthGraphState::new).transpose()?,
         };
-        let takes = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.leaves(name));
-        for (turn, binding) in state.bindings.iter_mut().enumerate() {
+        let takes = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.keeps_input(name));
+        for (parity, binding) in state.bindings.iter_mut().enumerate() {
             for (name, tensor) in LENGTHS
                 .iter()
-                .zip([&state.length, &state.drop, &state.memories[turn].len])
+                .zip([&state.length, &state.drop, &state.memories[parity].len])
             {
                 if takes(name) {
                     binding.input(name, tensor)?;
@@ -263,10 +270,10 @@ impl EncoderState {
                 binding.input(PROMPT_INPUT, &state.prompt)?;
             }
             if !state.rings.is_empty() {
-                binding.input(OLDEST_INPUT, &state.oldest)?;
+                binding.input(RING_HEAD_INPUT, &state.ring_head)?;
             }
             binding.output(output, &mut state.outputs)?;
-            let next = &mut state.memories[1 - turn];
+            let next = &mut state.memories[1 - parity];
             match &state.lengths {
                 Some(lengths) => lengths.bind(binding)?,
                 None => {
@@ -276,17 +283,18 @@ impl EncoderState {
                 }
             }
 
-            let (added_to, whole): (Vec<&State>, Vec<&State>) =
+            let (added_to, whole): (Vec<&StateSpec>, Vec<&StateSpec>) =
                 encoder.states.iter().partition(|state| state.new_rows.is_some());
-            let (rings, rolling): (Vec<&State>, Vec<&State>) = added_to.into_iter().partition(|state| state.is_ring);
-            for (spec, tensor) in whole.iter().zip(&state.memories[turn].states) {
+            let (rings, shift_buffers): (Vec<&StateSpec>, Vec<&StateSpec>) =
+                added_to.into_iter().partition(|state| state.is_ring);
+            for (spec, tensor) in whole.iter().zip(&state.memories[parity].states) {
                 binding.input(&spec.input, tensor)?;
             }
-            let next = &mut state.memories[1 - turn];
+            let next = &mut state.memories[1 - parity];
             for (spec, tensor) in whole.iter().zip(&mut next.states) {
                 binding.output(&spec.output, tensor)?;
             }
-            for (spec, tensors) in rolling.iter().zip(&mut state.rolling) {
+            for (spec, tensors) in shift_buffers.iter().zip(&mut state.shift_buffers) {
                 binding.input(&spec.input, &tensors.all)?;
                 binding.output(&spec.output, &mut tensors.new)?;
             }
@@ -312,21 +320,21 @@ impl EncoderState {
     pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
         self.write_audio(window)?;
         self.length.data_mut()[0] = window.len as i64;
-        self.drop.data_mut()[0] = window.drop as i64;
+        self.drop.data_mut()[0] = window.drop_frames as i64;
 
         if let (Some(state), Some(lengths)) = (&mut self.lengths, &encoder.lengths) {
-            let cached = self.memories[self.turn].len.data()[0];
-            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop as i64, cached])?;
+            let cached = self.memories[self.parity].len.data()[0];
+            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
             self.encoded_lengths.data_mut()[0] = frames;
-            self.memories[1 - self.turn].len.data_mut()[0] = cached;
+            self.memories[1 - self.parity].len.data_mut()[0] = cached;
         }
-        encoder.session.run(&self.bindings[self.turn], "run the encoder")?;
-        self.turn = 1 - self.turn;
-        self.rolling.iter_mut().for_each(Rolling::roll);
+        encoder.session.run(&self.bindings[self.parity], "run the encoder")?;
+        self.parity = 1 - self.parity;
+        self.shift_buffers.iter_mut().for_each(ShiftBuffer::shift);
         // All rings have as many rows and get as many.
         if let Some(ring) = self.rings.first() {
-            let oldest = &mut self.oldest.data_mut()[0];
-            *oldest = (*oldest + ring.new_rows as i64) % ring.rows.max(1) as i64;
+            let ring_head = &mut self.ring_head.data_mut()[0];
+            *ring_head = (*ring_head + ring.new_rows as i64) % ring.rows.max(1) as i64;
         }
 
         let frames = self.encoded_lengths.data()[0];
@@ -359,33 +367,38 @@ impl EncoderState {
 
     /// Real frames in the attention cache.
     pub(crate) fn cache_len(&self) -> i64 {
-        self.memories[self.turn].len.data()[0]
+        self.memories[self.parity].len.data()[0]
     }
 
     /// The caches that the next step reads.
     fn caches(&self) -> impl Iterator<Item = &Tensor<f32>> {
-        let whole = self.memories[self.turn].states.iter();
-        let rolling = self.rolling.iter().map(|rolling| &rolling.all);
-        whole.chain(rolling).chain(self.rings.iter().map(|ring| &ring.all))
+        let whole = self.memories[self.parity].states.iter();
+        let shift_buffers = self.shift_buffers.iter().map(|shift_buffers| &shift_buffers.all);
+        whole
+            .chain(shift_buffers)
+            .chain(self.rings.iter().map(|ring| &ring.all))
     }
 
     /// The same, in the same order.
     fn caches_mut(&mut self) -> impl Iterator<Item = &mut Tensor<f32>> {
-        let whole = self.memories[self.turn].states.iter_mut();
-        let rolling = self.rolling.iter_mut().map(|rolling| &mut rolling.all);
+        let whole = self.memories[self.parity].states.iter_mut();
+        let shift_buffers = self
+            .shift_buffers
+            .iter_mut()
+            .map(|shift_buffers| &mut shift_buffers.all);
         whole
-            .chain(rolling)
+            .chain(shift_buffers)
             .chain(self.rings.iter_mut().map(|ring| &mut ring.all))
     }
 
     /// Back to the start of a stream. The language stays.
     pub(crate) fn reset(&mut self) {
-        self.turn = 0;
+        self.parity = 0;
         for cache in self.caches_mut() {
             cache.data_mut().fill(0.0);
         }
         self.memories[0].len.data_mut()[0] = 0;
-        self.oldest.data_mut()[0] = 0;
+        self.ring_head.data_mut()[0] = 0;
     }
 
     /// Copies what [`reset`](Self::reset) clears, and the language. The caches are in host memory, whatever the device: see
@@ -398,14 +411,14 @@ impl EncoderState {
             snapshot.caches.extend_from_slice(cache.data());
         }
         snapshot.len = self.cache_len();
-        snapshot.oldest = self.oldest.data()[0];
+        snapshot.ring_head = self.ring_head.data()[0];
         snapshot.prompt = self.prompt.data()[0];
     }
 
     /// Back to where `snapshot` was taken, from a stream of the same encoder. The tensors stay where the bindings found them.
     pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
         // Either memory will do: the binding whose turn it is reads it.
-        self.turn = 0;
+        self.parity = 0;
         let mut rest = &snapshot.caches[..];
         for cache in self.caches_mut() {
             let (values, after) = rest.split_at(cache.data().len());
@@ -413,7 +426,7 @@ impl EncoderState {
             rest = after;
         }
         self.memories[0].len.data_mut()[0] = snapshot.len;
-        self.oldest.data_mut()[0] = snapshot.oldest;
+        self.ring_head.data_mut()[0] = snapshot.ring_head;
         self.prompt.data_mut()[0] = snapshot.prompt;
     }
 
@@ -439,9 +452,9 @@ impl EncoderState {
                 rows[m * width + t] = value;
             }
         }
-        if self.bound_width[self.turn] != width {
-            self.bindings[self.turn].input("audio_signal", tensor)?;
-            self.bound_width[self.turn] = width;
+        if self.bound_width[self.parity] != width {
+            self.bindings[self.parity].input("audio_signal", tensor)?;
+            self.bound_width[self.parity] = width;
         }
         Ok(())
     }
@@ -453,8 +466,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        graph::{Graph, Part, adapt, read_file},
-        model::files::EncoderPart,
+        graph::{Component, Graph, import, read_file},
+        model::directory::EncoderPart,
     };
 
     #[test]
@@ -465,10 +478,10 @@ mod tests {
         );
         for optimization in [GraphOptimization::All, GraphOptimization::None] {
             let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-            let Part::Encoder(graph, contract) = adapt(graph).unwrap().1 else {
+            let Component::Encoder(graph, contract) = import(graph).unwrap().1 else {
                 panic!("{path} is an encoder");
             };
-            let streaming = Streaming::read(&graph).unwrap();
+            let streaming = StreamingConfig::read(&graph).unwrap();
             let options = Options {
                 graph_optimization: optimization,
                 ..Default::default()
@@ -488,18 +501,18 @@ mod tests {
                 frames: &frames,
                 len: full_width(1),
                 width: full_width(1),
-                drop: 2,
+                drop_frames: 2,
                 outputs: 2,
             };
             // Until the cache is full, its length changes, and masks with it.
-            for _ in 0..streaming.left {
+            for _ in 0..streaming.left_context {
                 state.step(&encoder, &window).unwrap();
             }
             let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));
             let run = measure(|| {
                 encoder
                     .session
-                    .run(&state.bindings[state.turn], "run the encoder")
+                    .run(&state.bindings[state.parity], "run the encoder")
                     .unwrap()
             });
             assert_eq!(step.count_total, run.count_total, "{optimization:?}");

@@ -5,17 +5,17 @@
 use prost::Message;
 use serde_json::Value;
 
-pub use super::cache::fuzzing::{cache_entry, cache_entry_of};
-use super::{Sidecar, allowed_lookaheads, files::Source, languages, latency_samples, pick_lookahead};
+pub use super::compiled_cache::fuzzing::{cache_entry, cache_entry_of};
+use super::{Sidecar, allowed_lookaheads, directory::SourceFile, languages, latency_samples, pick_lookahead};
 use crate::{
+    chunker::full_width,
     features::{FrontEnd, FrontEndConfig},
-    graph::{Contract, Graph, ModelProto, Streaming, fuzzing::onnx},
-    window::full_width,
+    graph::{Contract, Graph, ModelProto, StreamingConfig, fuzzing::onnx},
 };
 
 /// A `nemostt.json`. What its member `metadata` has, the graph's metadata says.
 pub fn sidecar(bytes: &[u8]) {
-    let source = Source {
+    let source = SourceFile {
         name: "nemostt.json".into(),
         bytes: bytes.to_vec().into(),
     };
@@ -25,14 +25,14 @@ pub fn sidecar(bytes: &[u8]) {
     if sidecar.complete(&graph_saying(bytes)).is_err() {
         return;
     }
-    let streaming = Streaming {
+    let streaming = StreamingConfig {
         mels: sidecar.preprocessor.features.unwrap_or(80),
         layers: 2,
-        width: 64,
-        left: 70,
-        conv_left: 8,
-        chunk: 14,
-        drop: 2,
+        d_model: 64,
+        left_context: 70,
+        conv_context: 8,
+        chunk_frames: 14,
+        drop_extra_pre_encoded: 2,
     };
     if let Ok(config) = FrontEndConfig::new(&sidecar.preprocessor, streaming.mels) {
         hear(config);
@@ -83,11 +83,11 @@ fn contract(prompt: Option<Option<usize>>, fixed_frames: Option<usize>) -> Contr
 }
 
 /// Each lookahead can be asked for in milliseconds, and is what was asked for.
-fn windows(streaming: &Streaming, config: &FrontEndConfig, contract: &Contract, trained: Option<&[usize]>) {
+fn windows(streaming: &StreamingConfig, config: &FrontEndConfig, contract: &Contract, trained: Option<&[usize]>) {
     let allowed = allowed_lookaheads(streaming, contract, trained);
     let own = pick_lookahead(streaming, config, &allowed, None).expect("nothing is asked for");
-    assert!(own < streaming.chunk);
-    let frame_ms = (config.hop * super::SUBSAMPLING * 1000) as u32 / config.sample_rate;
+    assert!(own < streaming.chunk_frames);
+    let frame_ms = (config.hop * super::SUBSAMPLING_FACTOR * 1000) as u32 / config.sample_rate;
     for &lookahead in &allowed {
         let picked = pick_lookahead(streaming, config, &allowed, Some(lookahead as u32 * frame_ms));
         assert_eq!(picked.expect("it is allowed"), lookahead);

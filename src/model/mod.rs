@@ -2,39 +2,39 @@
 
 //! A loaded model: its graphs, its vocabulary and its numbers, checked once and shared by every stream.
 
-mod cache;
 mod cancellation;
+mod compile;
+mod compiled_cache;
+mod custom_op_policy;
+mod directory;
+mod dylib;
 #[cfg(feature = "embedded-model")]
 mod embedded;
 mod encoder;
-mod files;
+mod file_kind;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod head;
 mod joint;
-mod lengths;
-mod library;
-mod memory;
+mod joint_head;
+mod length_graph;
 mod options;
-mod prediction;
-mod prepare;
+mod precision_variants;
+mod predictor;
 mod processors;
-mod products;
 mod runtime;
 mod sidecar;
-mod sniff;
-mod threads;
+mod state_buffers;
+mod thread_policy;
 mod transducer;
-mod variants;
 
 use std::path::Path;
 
 pub use cancellation::Cancellation;
+pub use directory::GraphFile;
+use directory::{ModelFiles, NamedEncoder, TransducerParts};
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState};
-pub use files::GraphFile;
-use files::{Files, NamedEncoder, TransducerParts};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 #[cfg(feature = "plugin")]
@@ -45,11 +45,11 @@ use sidecar::Sidecar;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
+    chunker::{SUBSAMPLING_FACTOR, full_width},
     error::{Error, Result},
     features::FrontEndConfig,
-    graph::{Contract, Fault, Precision, Streaming},
+    graph::{Contract, GraphError, Precision, StreamingConfig},
     text::Vocabulary,
-    window::{SUBSAMPLING, full_width},
 };
 
 /// A model, ready to run.
@@ -68,7 +68,7 @@ pub struct ModelConfig {
     /// Its mel front end.
     pub front_end: FrontEndConfig,
     /// Its encoder.
-    pub streaming: Streaming,
+    pub streaming: StreamingConfig,
     /// Lookahead in use, in encoder frames.
     pub lookahead: usize,
     /// All lookaheads that the model allows, in encoder frames.
@@ -99,7 +99,7 @@ impl ModelConfig {
 
     /// Samples from one encoder frame to the next: 1280 (80 ms) in every published model.
     pub fn frame_samples(&self) -> u64 {
-        (self.front_end.hop * SUBSAMPLING) as u64
+        (self.front_end.hop * SUBSAMPLING_FACTOR) as u64
     }
 
     /// Samples that must have come before the first sample of a chunk is decided on, at worst: the chunk itself and the
@@ -111,14 +111,17 @@ impl ModelConfig {
 
 /// See [`ModelConfig::latency_samples`].
 pub(crate) fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u64 {
-    let chunk = (lookahead + 1) * SUBSAMPLING * front_end.hop;
+    let chunk = (lookahead + 1) * SUBSAMPLING_FACTOR * front_end.hop;
     (chunk + (front_end.window / 2).max(front_end.hop)) as u64
 }
 
 impl Model {
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
-        Self::build(Files::open(path, cache::worth_from(options))?, options)
+        Self::build(
+            ModelFiles::open(path, compiled_cache::min_model_size(options))?,
+            options,
+        )
     }
 
     /// Loads the model that is compiled in.
@@ -127,21 +130,21 @@ impl Model {
         Self::build(embedded::files()?, options)
     }
 
-    fn build(files: Files, options: &Options) -> Result<Self> {
+    fn build(files: ModelFiles, options: &Options) -> Result<Self> {
         let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
         let parts = (files.encoder, files.transducer, files.ctc);
         let (decoder, body, transducer_parts) = pick_decoder(&files.origin, parts, options.decoder)?;
         let (graph, contract) = (&body.part.graph, body.part.contract);
 
         sidecar.complete(graph).map_err(|fault| body.bad(fault))?;
-        let streaming = Streaming::read(graph).map_err(|fault| body.bad(fault))?;
+        let streaming = StreamingConfig::read(graph).map_err(|fault| body.bad(fault))?;
         let front_end = FrontEndConfig::new(&sidecar.preprocessor, streaming.mels).map_err(|fault| body.bad(fault))?;
         if let Some(frames) = contract.fixed_frames
-            && !(0..streaming.chunk).any(|lookahead| full_width(lookahead) == frames)
+            && !(0..streaming.chunk_frames).any(|lookahead| full_width(lookahead) == frames)
         {
             let what =
                 format!("its windows are fixed to {frames} mel frames, which is no window of a lookahead it allows");
-            return Err(body.bad(Fault::Contradiction { what }));
+            return Err(body.bad(GraphError::Contradiction { what }));
         }
         let lookaheads = allowed_lookaheads(&streaming, &contract, sidecar.lookaheads.as_deref());
         let lookahead = pick_lookahead(&streaming, &front_end, &lookaheads, options.lookahead)?;
@@ -149,12 +152,14 @@ impl Model {
 
         let (mut transducer, mut head) = (None, None);
         if let Some(parts) = transducer_parts {
-            let (loaded, its_head) = Transducer::load(parts, streaming.width, lookahead + 1, options)?;
+            let (loaded, its_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, options)?;
             (transducer, head) = (Some(loaded), its_head);
         }
         let labels = match &transducer {
             Some(transducer) => transducer.labels(),
-            None => ctc_labels(graph).ok_or_else(|| body.bad(Fault::Untold("the number of its labels".into())))?,
+            None => {
+                ctc_labels(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its labels".into())))?
+            }
         };
         let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
         let mut vocabulary = Vocabulary::parse(file, bytes, labels).map_err(|error| {
@@ -173,7 +178,7 @@ impl Model {
             options,
         )?;
         if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
-            transducer.take_front(head, options)?;
+            transducer.run_head_standalone(head, options)?;
         }
 
         let config = ModelConfig {
@@ -201,12 +206,12 @@ impl Model {
 }
 
 /// The languages of a multilingual model: its encoder must be told one.
-fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Result<Option<Languages>, Fault> {
+fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Result<Option<Languages>, GraphError> {
     let Some(prompts) = contract.prompt else {
         return Ok(None);
     };
     let Some(languages) = prompt else {
-        return Err(Fault::Prompt(
+        return Err(GraphError::Prompt(
             "it is multilingual, and nothing says which prompt stands for which language. Put them into nemostt.json \
              beside it: {\"prompt\": {\"dictionary\": {\"en-US\": 0, …}, \"auto\": 101}}; tools/export_nemo.py writes them"
                 .into(),
@@ -219,7 +224,7 @@ fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Res
         .chain(&languages.auto)
         .find(|id| !known(id))
     {
-        Some(id) => Err(Fault::Prompt(format!(
+        Some(id) => Err(GraphError::Prompt(format!(
             "its languages have prompts up to {id}, but it takes {} of them",
             prompts.unwrap_or_default()
         ))),
@@ -256,10 +261,10 @@ fn ctc_labels(graph: &crate::graph::Graph) -> Option<usize> {
 }
 
 /// The lookaheads, in encoder frames, that the graph serves and the model was `trained` for.
-fn allowed_lookaheads(streaming: &Streaming, contract: &Contract, trained: Option<&[usize]>) -> Vec<usize> {
+fn allowed_lookaheads(streaming: &StreamingConfig, contract: &Contract, trained: Option<&[usize]>) -> Vec<usize> {
     let mut allowed = match contract.fixed_frames {
         // The window has one width, so the chunk has one, too.
-        Some(frames) => (0..streaming.chunk)
+        Some(frames) => (0..streaming.chunk_frames)
             .filter(|&lookahead| full_width(lookahead) == frames)
             .collect(),
         None => streaming.lookaheads(),
@@ -272,15 +277,15 @@ fn allowed_lookaheads(streaming: &Streaming, contract: &Contract, trained: Optio
 
 /// The lookahead in encoder frames.
 fn pick_lookahead(
-    streaming: &Streaming,
+    streaming: &StreamingConfig,
     front_end: &FrontEndConfig,
     allowed: &[usize],
     asked: Option<u32>,
 ) -> Result<usize> {
-    let frame_ms = (front_end.hop * SUBSAMPLING * 1000) as u32 / front_end.sample_rate;
+    let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
     let Some(requested) = asked else {
         // The export's own, which is the largest, unless the model was not trained for it.
-        return Ok(allowed.last().copied().unwrap_or(streaming.chunk - 1));
+        return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));
     };
     let found = allowed
         .iter()

@@ -3,22 +3,22 @@
 //! Prediction network and joint of a transducer: see [`crate::graph::TransducerGraphs`] for what they take and give.
 
 use super::{
-    files::TransducerParts,
-    head::Head,
+    directory::TransducerParts,
     joint::{Joint, JointState},
+    joint_head::JointHead,
     options::Options,
-    prediction::{Memory, Prediction},
+    predictor::{Predictor, StatePair},
     runtime::{Binding, Tensor},
-    threads::transducer_threads,
+    thread_policy::transducer_threads,
 };
 use crate::{
     error::{Error, Result},
-    graph::{Fault, TransducerShape},
+    graph::{GraphError, TransducerShape},
 };
 
 /// The two graphs, shared by all streams.
 pub(crate) struct Transducer {
-    prediction: Prediction,
+    prediction: Predictor,
     joint: Joint,
     shape: TransducerShape,
     /// The file of the joint.
@@ -29,13 +29,13 @@ pub(crate) struct Transducer {
 
 impl Transducer {
     /// Checks that the parts fit each other and an encoder of width `width`, and loads them for chunks of `chunk` frames. The head,
-    /// if there is one, must go into the encoder or [be taken back](Self::take_front).
+    /// if there is one, must go into the encoder or [be taken back](Self::run_head_standalone).
     pub(crate) fn load(
         parts: TransducerParts,
         width: usize,
         chunk: usize,
         options: &Options,
-    ) -> Result<(Self, Option<Head>)> {
+    ) -> Result<(Self, Option<JointHead>)> {
         let (names, graphs) = match parts {
             TransducerParts::Joined(joined) => ([joined.name.clone(), joined.name], *joined.part),
             TransducerParts::Apart(apart) => {
@@ -48,7 +48,7 @@ impl Transducer {
         };
         let shape = graphs.shape().map_err(|fault| bad(&names[1], fault))?;
         if shape.width != width {
-            let fault = Fault::OtherModel {
+            let fault = GraphError::OtherModel {
                 what: "encoder frames",
                 takes: shape.width,
                 giver: "encoder",
@@ -61,14 +61,14 @@ impl Transducer {
             threads: transducer_threads(options.threads, weights, chunk),
             ..options.clone()
         };
-        let (mut prediction, graph) = Prediction::load(graphs.prediction, &names[0], &shape, options)?;
+        let (mut prediction, graph) = Predictor::load(graphs.prediction, &names[0], &shape, options)?;
         let loaded = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, options)?;
         let projected = loaded.joint.projected(chunk);
         if let (Some(scoring), Some(projected)) = (loaded.scoring, &projected) {
-            prediction.score_few(graph, &scoring, &names[0], (&shape, projected), options);
+            prediction.merge_scoring(graph, &scoring, &names[0], (&shape, projected), options);
         }
         let head = |graph| {
-            Some(Head {
+            Some(JointHead {
                 graph,
                 prediction: prediction.sizes.clone(),
                 projected: projected?,
@@ -88,13 +88,13 @@ impl Transducer {
     }
 
     /// Runs `head` by itself: the encoder has not taken it.
-    pub(crate) fn take_front(&mut self, head: Head, options: &Options) -> Result<()> {
+    pub(crate) fn run_head_standalone(&mut self, head: JointHead, options: &Options) -> Result<()> {
         let options = Options {
             threads: head.threads,
             ..options.clone()
         };
         self.is_joined = false;
-        self.joint.take_front(head.graph, &self.name, &options)
+        self.joint.run_head_standalone(head.graph, &self.name, &options)
     }
 
     /// An error if the joint scores a little more than `labels` labels and blank: the durations of a TDT head (0 to 4 frames
@@ -104,7 +104,7 @@ impl Transducer {
         let extra = classes
             .checked_sub(labels + 1)
             .filter(|extra| (2..=8).contains(extra))?;
-        let fault = Fault::OtherHead { classes, labels, extra };
+        let fault = GraphError::OtherHead { classes, labels, extra };
         Some(bad(&self.name, fault))
     }
 
@@ -114,7 +114,7 @@ impl Transducer {
     }
 }
 
-fn bad(path: &str, fault: Fault) -> Error {
+fn bad(path: &str, fault: GraphError) -> Error {
     Error::BadModel {
         path: path.into(),
         fault,
@@ -122,7 +122,7 @@ fn bad(path: &str, fault: Fault) -> Error {
 }
 
 /// Runs the prediction network unless its prediction is there already. Gives whether that scored a few frames, too.
-fn predict(network: &Prediction, run: &Binding, is_predicted: &mut bool) -> Result<bool> {
+fn predict(network: &Predictor, run: &Binding, is_predicted: &mut bool) -> Result<bool> {
     if *is_predicted {
         return Ok(false);
     }
@@ -133,11 +133,11 @@ fn predict(network: &Prediction, run: &Binding, is_predicted: &mut bool) -> Resu
 
 /// One stream's tensors.
 pub(crate) struct TransducerState {
-    /// Read and written in turns: [`advance`](Self::advance) makes what was written the next to be read.
-    memories: [Memory; 2],
+    /// Read and written in turns: [`accept_label`](Self::accept_label) makes what was written the next to be read.
+    memories: [StatePair; 2],
     /// `predict[i]` reads `memories[i]`.
     predict: [Binding; 2],
-    turn: usize,
+    parity: usize,
     label: Tensor<i32>,
     /// Whether the prediction is that of `label`.
     is_predicted: bool,
@@ -163,9 +163,9 @@ impl TransducerState {
         let network = &transducer.prediction;
         let prediction: Tensor<f32> = Tensor::zeros(&network.sizes)?;
         let mut state = Self {
-            memories: [Memory::empty(shape)?, Memory::empty(shape)?],
+            memories: [StatePair::empty(shape)?, StatePair::empty(shape)?],
             predict: [network.session.bind()?, network.session.bind()?],
-            turn: 0,
+            parity: 0,
             label: Tensor::zeros(&[1, 1])?,
             is_predicted: false,
             after_label: false,
@@ -173,16 +173,16 @@ impl TransducerState {
             prediction,
             blank: shape.classes - 1,
         };
-        for (turn, binding) in state.predict.iter_mut().enumerate() {
+        for (parity, binding) in state.predict.iter_mut().enumerate() {
             binding.input("targets", &state.label)?;
-            binding.input("input_states_1", &state.memories[turn].0)?;
-            binding.input("input_states_2", &state.memories[turn].1)?;
-            let next = &mut state.memories[1 - turn];
+            binding.input("input_states_1", &state.memories[parity].0)?;
+            binding.input("input_states_2", &state.memories[parity].1)?;
+            let next = &mut state.memories[1 - parity];
             binding.output("prediction", &mut state.prediction)?;
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
             if network.scores_few {
-                state.join.bind_few(binding)?;
+                state.join.bind_rescoring(binding)?;
             }
         }
         state.reset();
@@ -197,22 +197,27 @@ impl TransducerState {
     /// Sees to it that the prediction is there, if the encoder's next step needs it.
     pub(crate) fn prepare(&mut self, transducer: &Transducer) -> Result<()> {
         match transducer.is_joined {
-            true => predict(&transducer.prediction, &self.predict[self.turn], &mut self.is_predicted).map(drop),
+            true => predict(
+                &transducer.prediction,
+                &self.predict[self.parity],
+                &mut self.is_predicted,
+            )
+            .map(drop),
             false => Ok(()),
         }
     }
 
     /// The encoder has given another chunk.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn start_chunk(&mut self) {
         self.after_label = false;
-        self.join.begin();
+        self.join.start_chunk();
     }
 
     /// Scores the chunk's frames from `frame` on against the labels so far; `frames` is what the encoder gave. Gives the
     /// first frame after those that [`logits`](Self::logits) now knows.
     pub(crate) fn score(&mut self, transducer: &Transducer, frames: &Tensor<f32>, frame: usize) -> Result<usize> {
         let after_label = std::mem::take(&mut self.after_label);
-        let (network, run) = (&transducer.prediction, &self.predict[self.turn]);
+        let (network, run) = (&transducer.prediction, &self.predict[self.parity]);
         let is_predicted = &mut self.is_predicted;
         let predict = || predict(network, run, is_predicted);
         self.join.score(&transducer.joint, frames, frame, after_label, predict)
@@ -224,8 +229,8 @@ impl TransducerState {
     }
 
     /// Takes `label` as emitted: the state that predicted it becomes the state, and `label` the last label.
-    pub(crate) fn advance(&mut self, label: usize) {
-        self.turn = 1 - self.turn;
+    pub(crate) fn accept_label(&mut self, label: usize) {
+        self.parity = 1 - self.parity;
         self.label.data_mut()[0] = label as i32;
         self.is_predicted = false;
         self.after_label = true;
@@ -233,7 +238,7 @@ impl TransducerState {
 
     /// Back to the start of a stream. The first "label" is blank, whose embedding is the zero row (`blank_as_pad`).
     pub(crate) fn reset(&mut self) {
-        self.turn = 0;
+        self.parity = 0;
         self.memories[0].0.data_mut().fill(0.0);
         self.memories[0].1.data_mut().fill(0.0);
         self.label.data_mut()[0] = self.blank as i32;
@@ -242,7 +247,7 @@ impl TransducerState {
 
     /// Copies what [`reset`](Self::reset) sets, between two chunks.
     pub(crate) fn save(&self, snapshot: &mut TransducerSnapshot) {
-        let Memory(state, cells) = &self.memories[self.turn];
+        let StatePair(state, cells) = &self.memories[self.parity];
         for (values, tensor) in snapshot.memory.iter_mut().zip([state, cells]) {
             values.clear();
             values.extend_from_slice(tensor.data());
@@ -253,8 +258,8 @@ impl TransducerState {
     /// Back to where `snapshot` was taken, from a stream of the same transducer. The next run predicts again what was predicted
     /// there.
     pub(crate) fn restore(&mut self, snapshot: &TransducerSnapshot) {
-        self.turn = 0;
-        let Memory(state, cells) = &mut self.memories[0];
+        self.parity = 0;
+        let StatePair(state, cells) = &mut self.memories[0];
         for (values, tensor) in snapshot.memory.iter().zip([state, cells]) {
             tensor.data_mut().copy_from_slice(values);
         }
@@ -266,7 +271,7 @@ impl TransducerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{graph::transducer_in, model::files::Named};
+    use crate::{graph::transducer_in, model::directory::Named};
 
     const CHUNK: usize = 14;
 
@@ -282,11 +287,11 @@ mod tests {
         let options = Options::default();
         let (mut transducer, head) = Transducer::load(parts, shape.width, CHUNK, &options).unwrap();
         if let Some(head) = head {
-            transducer.take_front(head, &options).unwrap();
+            transducer.run_head_standalone(head, &options).unwrap();
         }
         assert!(transducer.prediction.scores_few);
         if !together {
-            transducer.prediction = Prediction::load(graphs.prediction, name, &shape, &options).unwrap().0;
+            transducer.prediction = Predictor::load(graphs.prediction, name, &shape, &options).unwrap().0;
         }
         transducer
     }
@@ -300,14 +305,14 @@ mod tests {
         let mut states = transducers
             .each_ref()
             .map(|transducer| TransducerState::new(transducer, &frames, chunk).unwrap());
-        for turn in 0..4 {
+        for parity in 0..4 {
             for (index, value) in frames.data_mut().iter_mut().enumerate() {
-                *value = ((index * 7 + turn * 13) % 29) as f32 / 29.0 - 0.5;
+                *value = ((index * 7 + parity * 13) % 29) as f32 / 29.0 - 0.5;
             }
-            if turn == 3 {
+            if parity == 3 {
                 states.iter_mut().for_each(TransducerState::reset);
             }
-            states.iter_mut().for_each(TransducerState::begin);
+            states.iter_mut().for_each(TransducerState::start_chunk);
             // Labels in the first frame, in the middle and in the last frames, where fewer are left than are scored.
             for frame in [0, 0, 3, 8, 12, 13] {
                 let [one, two] = &mut states;
@@ -315,14 +320,14 @@ mod tests {
                     one.score(&transducers[0], &frames, frame).unwrap(),
                     two.score(&transducers[1], &frames, frame).unwrap(),
                 ];
-                assert_eq!(ends[0], ends[1], "turn {turn}, frame {frame}");
+                assert_eq!(ends[0], ends[1], "turn {parity}, frame {frame}");
                 for frame in frame..ends[0].min(chunk) {
                     for (a, b) in one.logits(frame).iter().zip(two.logits(frame)) {
-                        assert!((a - b).abs() < 1e-5, "turn {turn}, frame {frame}: {a} and {b}");
+                        assert!((a - b).abs() < 1e-5, "turn {parity}, frame {frame}: {a} and {b}");
                     }
                 }
-                let label = (17 * frame + turn) % transducers[0].labels();
-                states.iter_mut().for_each(|state| state.advance(label));
+                let label = (17 * frame + parity) % transducers[0].labels();
+                states.iter_mut().for_each(|state| state.accept_label(label));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 //! See [`crate::fuzzing`].
 
-use super::{Ending, Pauses, Transcript, Vocabulary};
+use super::{EndReason, EndpointConfig, Segmenter, Vocabulary};
 use crate::decode::Token;
 
 /// One of each kind; the first byte says which.
@@ -35,8 +35,8 @@ pub fn vocabulary(bytes: &[u8]) {
     }
     assert!(Vocabulary::parse(name, file, labels + 2).is_err());
     vocabulary.mark(Some(labels / 2), "<EOU>");
-    say(&vocabulary, Pauses::default());
-    let pauses = Pauses {
+    say(&vocabulary, EndpointConfig::default());
+    let pauses = EndpointConfig {
         word: Some(1),
         utterance: Some(3000),
         partials: true,
@@ -49,10 +49,10 @@ pub fn vocabulary(bytes: &[u8]) {
 }
 
 /// Makes words of all labels, forth and back, as often as there are samples for.
-fn say(vocabulary: &Vocabulary, pauses: Pauses) {
+fn say(vocabulary: &Vocabulary, pauses: EndpointConfig) {
     const FRAME: u64 = 1280;
-    let mut transcript = Transcript::new(FRAME);
-    transcript.set_pauses(pauses);
+    let mut transcript = Segmenter::new(FRAME);
+    transcript.set_endpoint_config(pauses);
     let labels = 0..vocabulary.len().min(MOST) + 1;
     let mut frame = 0;
     for id in labels.clone().chain(labels.rev()) {
@@ -69,11 +69,11 @@ fn say(vocabulary: &Vocabulary, pauses: Pauses) {
     }
     let end = (frame + 1) * FRAME;
     transcript.end_at(end);
-    transcript.finish(Ending::EndOfStream);
+    transcript.finish(EndReason::EndOfStream);
     drain(&mut transcript, end);
 }
 
-fn drain(transcript: &mut Transcript, end: u64) {
+fn drain(transcript: &mut Segmenter, end: u64) {
     while let Some(event) = transcript.pop() {
         if let super::Event::Word(word) = event {
             assert!(word.start <= word.end && word.end <= end, "{word:?} of {end} samples");

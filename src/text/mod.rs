@@ -4,16 +4,16 @@
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod hf_json;
 #[cfg(test)]
 mod properties;
+mod segmenter;
 mod sentencepiece;
 mod times;
-mod tokenizer_json;
-mod transcript;
-mod vocabulary;
+mod tokenizer;
 mod words;
 
-pub(crate) use transcript::Transcript;
-pub use transcript::{Ending, Event, Pauses, Utterance};
-pub use vocabulary::{Mark, Piece, Vocabulary};
+pub(crate) use segmenter::Segmenter;
+pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
+pub use tokenizer::{SpecialToken, TokenText, Vocabulary};
 pub use words::Word;

@@ -4,7 +4,7 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{Event, Pauses, Transcript, Utterance, Vocabulary, Word};
+use super::{EndpointConfig, Event, Segmenter, Utterance, Vocabulary, Word};
 use crate::decode::Token;
 
 const FRAME: u64 = 1280;
@@ -35,11 +35,11 @@ fn labels(ids: usize) -> impl Strategy<Value = Vec<Token>> {
     })
 }
 
-fn limits() -> impl Strategy<Value = Pauses> {
+fn limits() -> impl Strategy<Value = EndpointConfig> {
     let min_word = select(vec![0, 100, 1000, 4000]);
     let max_utterance = option::of(select(vec![1, 4000, 20_000, 60_000]));
     (min_word, max_utterance, option::of(1_usize..40)).prop_map(|(min_word, max_utterance, max_utterance_chars)| {
-        Pauses {
+        EndpointConfig {
             partials: true,
             min_word,
             max_utterance,
@@ -49,9 +49,9 @@ fn limits() -> impl Strategy<Value = Pauses> {
     })
 }
 
-fn pauses() -> impl Strategy<Value = Pauses> {
+fn pauses() -> impl Strategy<Value = EndpointConfig> {
     let frames = || option::of(0_u64..12);
-    (limits(), frames(), frames(), frames()).prop_map(|(limits, word, utterance, longest_word)| Pauses {
+    (limits(), frames(), frames(), frames()).prop_map(|(limits, word, utterance, longest_word)| EndpointConfig {
         word,
         utterance,
         longest_word,
@@ -77,10 +77,10 @@ fn plans() -> impl Strategy<Value = Plan> {
 }
 
 /// Decodes everything; also checks that no word begins before what was settled.
-fn events(pauses: Pauses, labels: &[Token], plan: Plan) -> Vec<Event> {
+fn events(pauses: EndpointConfig, labels: &[Token], plan: Plan) -> Vec<Event> {
     let vocabulary = vocabulary();
-    let mut transcript = Transcript::new(FRAME);
-    transcript.set_pauses(pauses);
+    let mut transcript = Segmenter::new(FRAME);
+    transcript.set_endpoint_config(pauses);
     let mut events = Vec::new();
     let (mut frames, mut settled) = (0, 0);
     let last = labels.last().map_or(0, |label| label.frame + 1);
@@ -89,7 +89,7 @@ fn events(pauses: Pauses, labels: &[Token], plan: Plan) -> Vec<Event> {
             transcript.end_at(plan.end);
         }
         if frames >= last.max(plan.known_at) {
-            transcript.finish(super::Ending::EndOfStream);
+            transcript.finish(super::EndReason::EndOfStream);
         }
         let next = match frames + plan.chunk {
             next if frames < plan.known_at => next.min(plan.known_at),
@@ -144,10 +144,10 @@ fn reading(labels: &[Token]) -> Vec<String> {
     let mut bytes = Vec::new();
     for label in labels {
         match vocabulary.piece(label.id).unwrap() {
-            super::Piece::Text(text) => bytes.extend(text.replace('▁', " ").bytes()),
-            super::Piece::Byte(byte) => bytes.push(*byte),
-            super::Piece::Unknown => bytes.extend(" \u{2047} ".bytes()),
-            super::Piece::Control(_) => {}
+            super::TokenText::Text(text) => bytes.extend(text.replace('▁', " ").bytes()),
+            super::TokenText::Byte(byte) => bytes.push(*byte),
+            super::TokenText::Unknown => bytes.extend(" \u{2047} ".bytes()),
+            super::TokenText::Control(_) => {}
         }
     }
     let text = String::from_utf8_lossy(&bytes);
@@ -163,7 +163,7 @@ fn assert_in_order(words: &[Word], end: u64) {
     );
 }
 
-fn assert_within(utterance: &Utterance, pauses: &Pauses) {
+fn assert_within(utterance: &Utterance, pauses: &EndpointConfig) {
     let length = utterance.end() - utterance.start();
     let chars = utterance.text().chars().count();
     assert!(
@@ -175,7 +175,7 @@ fn assert_within(utterance: &Utterance, pauses: &Pauses) {
 }
 
 /// Utterances by the rule, from words that are all known.
-fn by_the_rule(words: &[Word], pauses: &Pauses) -> Vec<Vec<Word>> {
+fn by_the_rule(words: &[Word], pauses: &EndpointConfig) -> Vec<Vec<Word>> {
     let mut found: Vec<Vec<Word>> = Vec::new();
     for word in words {
         let ends = found.last().is_some_and(|utterance| {
@@ -267,7 +267,7 @@ proptest! {
 
     #[test]
     fn parts_hold_whole_characters(labels in labels(BYTES), longest in 1_u64..20, plan in plans()) {
-        let pauses = Pauses { longest_word: Some(longest), ..Default::default() };
+        let pauses = EndpointConfig { longest_word: Some(longest), ..Default::default() };
         let words = words(&events(pauses, &labels, plan));
         assert_in_order(&words, plan.end);
         prop_assert_eq!(texts(&words).concat(), reading(&labels).concat());

@@ -4,7 +4,7 @@
 
 use prost::Message;
 
-use super::vocabulary::Piece;
+use super::tokenizer::TokenText;
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -32,16 +32,16 @@ enum Kind {
 }
 
 /// The pieces, in the order of their ids.
-pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, String> {
+pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let model =
         ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not a SentencePiece model ({error})"))?;
     let piece = |entry: &SentencePiece| {
         let text = entry.piece.as_deref().unwrap_or_default();
         match entry.kind() {
-            Kind::Unknown => Piece::Unknown,
-            Kind::Control => Piece::Control(text.into()),
-            Kind::Unused => Piece::Text(String::new()),
-            Kind::Normal | Kind::UserDefined | Kind::Byte => Piece::parse(text),
+            Kind::Unknown => TokenText::Unknown,
+            Kind::Control => TokenText::Control(text.into()),
+            Kind::Unused => TokenText::Text(String::new()),
+            Kind::Normal | Kind::UserDefined | Kind::Byte => TokenText::parse(text),
         }
     };
     Ok(model.pieces.iter().map(piece).collect())

@@ -14,30 +14,30 @@
 
 use std::collections::VecDeque;
 
-use super::words::{Draft, Word};
-use crate::text::{Ending, Event};
+use super::words::{UntimedWord, Word};
+use crate::text::{EndReason, Event};
 
-/// Output of a stream, in order. `W` is a [`Draft`] before its times are known, then a [`Word`].
+/// Output of a stream, in order. `W` is a [`UntimedWord`] before its times are known, then a [`Word`].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Item<W> {
     Word(W),
     /// The utterance ends.
-    End(Ending),
+    End(EndReason),
     /// Anything else, which keeps its place between words.
     Event(Event),
 }
 
 /// A complete word that waits for its times.
 #[derive(Debug, Clone)]
-pub(super) struct Waiting {
-    draft: Draft,
+pub(super) struct PendingWord {
+    draft: UntimedWord,
     /// Frame at whose start it ends at the latest.
     limit: u64,
 }
 
 /// How words share the frame they begin in.
 #[derive(Debug, Clone, Default)]
-struct Shares {
+struct FrameShares {
     frame: Option<u64>,
     words: u64,
     /// How many of them have their times.
@@ -46,10 +46,10 @@ struct Shares {
 
 /// Gives words their times.
 #[derive(Debug, Clone)]
-pub(super) struct Times {
+pub(super) struct WordTimer {
     /// Samples per encoder frame.
     frame_samples: u64,
-    /// See [`Pauses::min_word`](super::Pauses::min_word).
+    /// See [`EndpointConfig::min_word`](super::EndpointConfig::min_word).
     pub(super) min_word: u64,
     /// Frames before this one are over: all their labels were decoded and all their samples have arrived.
     over: u64,
@@ -57,12 +57,12 @@ pub(super) struct Times {
     stream_end: Option<u64>,
     /// No word to come begins before this sample.
     floor: u64,
-    shares: Shares,
-    waiting: VecDeque<Item<Waiting>>,
+    shares: FrameShares,
+    waiting: VecDeque<Item<PendingWord>>,
 }
 
 /// `current`, here and below, is the frame in which the word in progress begins.
-impl Times {
+impl WordTimer {
     /// Times at the start of a stream; `frame_samples` samples lie between two encoder frames.
     pub(super) fn new(frame_samples: u64) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Times {
             over: 0,
             stream_end: None,
             floor: 0,
-            shares: Shares::default(),
+            shares: FrameShares::default(),
             waiting: VecDeque::new(),
         }
     }
@@ -85,7 +85,7 @@ impl Times {
     }
 
     /// Frames before `over` are over; `u64::MAX`: the stream is.
-    pub(super) fn reach(&mut self, over: u64) {
+    pub(super) fn advance_to(&mut self, over: u64) {
         self.over = self.over.max(over);
     }
 
@@ -96,14 +96,14 @@ impl Times {
     }
 
     /// Takes a complete word. The next one is the word in progress, or begins after the frames that are over.
-    pub(super) fn complete(&mut self, draft: Draft, current: Option<u64>) {
+    pub(super) fn complete(&mut self, draft: UntimedWord, current: Option<u64>) {
         let next = current.unwrap_or(u64::MAX).min(self.over);
         let limit = next.max(draft.first_frame + 1);
-        self.waiting.push_back(Item::Word(Waiting { draft, limit }));
+        self.waiting.push_back(Item::Word(PendingWord { draft, limit }));
     }
 
     /// Takes the end of an utterance.
-    pub(super) fn end(&mut self, ending: Ending) {
+    pub(super) fn end(&mut self, ending: EndReason) {
         self.waiting.push_back(Item::End(ending));
     }
 
@@ -113,7 +113,7 @@ impl Times {
     }
 
     /// Gives out what need not wait any longer.
-    pub(super) fn settle(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
+    pub(super) fn emit_stable(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
         let mut settled = Vec::new();
         if self.stream_end.is_some() && self.over < u64::MAX {
             return settled;
@@ -132,13 +132,13 @@ impl Times {
     }
 
     /// The words of the utterance in progress that have no times yet, as if the stream ended with them.
-    pub(super) fn preview(&self, in_progress: Option<Draft>) -> impl Iterator<Item = Word> {
+    pub(super) fn preview(&self, in_progress: Option<UntimedWord>) -> impl Iterator<Item = Word> {
         let mut times = self.clone();
-        times.reach(u64::MAX);
+        times.advance_to(u64::MAX);
         if let Some(draft) = in_progress {
             times.complete(draft, None);
         }
-        let items = times.settle(None).into_iter();
+        let items = times.emit_stable(None).into_iter();
         items.map_while(|item| match item {
             Item::Word(word) => Some(word),
             Item::End(_) | Item::Event(_) => None,
@@ -146,7 +146,7 @@ impl Times {
     }
 
     /// The word in progress, as short as it can still turn out; `None` while its start may change.
-    pub(super) fn at_least(&self, draft: Draft) -> Option<Word> {
+    pub(super) fn at_least(&self, draft: UntimedWord) -> Option<Word> {
         let settled = self.waiting.is_empty() && self.stream_end.is_none() && draft.first_frame < self.over;
         settled.then(|| Word {
             start: self.start(draft.first_frame),
@@ -174,7 +174,7 @@ impl Times {
         frame * self.frame_samples + share
     }
 
-    fn next_due(&mut self) -> Option<Item<Waiting>> {
+    fn next_due(&mut self) -> Option<Item<PendingWord>> {
         match self.waiting.front() {
             Some(Item::Word(word)) if word.draft.first_frame >= self.over => None,
             _ => self.waiting.pop_front(),
@@ -182,8 +182,8 @@ impl Times {
     }
 
     /// Gives a word its times.
-    fn place(&mut self, word: Waiting, current: Option<u64>) -> Word {
-        let Waiting { draft, limit } = word;
+    fn place(&mut self, word: PendingWord, current: Option<u64>) -> Word {
+        let PendingWord { draft, limit } = word;
         let frame = draft.first_frame;
         if self.shares.frame != Some(frame) {
             let waiting = self.waiting.iter().filter_map(|item| match item {
@@ -191,7 +191,7 @@ impl Times {
                 Item::End(_) | Item::Event(_) => None,
             });
             let others = waiting.chain(current).take_while(|&other| other == frame).count();
-            self.shares = Shares {
+            self.shares = FrameShares {
                 frame: Some(frame),
                 words: 1 + others as u64,
                 given: 0,

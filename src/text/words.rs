@@ -3,10 +3,10 @@
 //! Labels into words.
 //!
 //! A piece that begins with `▁` begins a word; every other piece, punctuation included, belongs to the word before. A
-//! word is complete when it can no longer change: when the next one begins, or the stream ends. [`Times`](super::Times)
+//! word is complete when it can no longer change: when the next one begins, or the stream ends. [`WordTimer`](super::WordTimer)
 //! then says when it was spoken.
 
-use super::vocabulary::{Piece, Vocabulary, WORD_START};
+use super::tokenizer::{TokenText, Vocabulary, WORD_START};
 use crate::decode::Token;
 
 /// What SentencePiece writes for the unknown piece.
@@ -20,7 +20,7 @@ pub struct Word {
     /// Sample at which its first label's encoder frame begins, counted from the start of the stream. Words that begin in
     /// the same frame share it evenly, and the last words of a stream may begin earlier to fit into it.
     pub start: u64,
-    /// Sample at which its last label's encoder frame ends, or later for [`Pauses::min_word`](super::Pauses::min_word).
+    /// Sample at which its last label's encoder frame ends, or later for [`EndpointConfig::min_word`](super::EndpointConfig::min_word).
     /// Always after `start`, and never beyond the next word's start or the stream's end.
     pub end: u64,
     /// Geometric mean of its labels' probabilities, 0 to 1.
@@ -29,7 +29,7 @@ pub struct Word {
 
 /// A word before its times are known.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Draft {
+pub(super) struct UntimedWord {
     pub(super) text: String,
     /// Encoder frame of the first label.
     pub(super) first_frame: u64,
@@ -50,35 +50,35 @@ pub(super) struct WordBuilder {
 
 impl WordBuilder {
     /// Takes a label; gives the word before it, if this one begins another.
-    pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<Draft> {
+    pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<UntimedWord> {
         let piece = vocabulary.piece(token.id)?;
         let text: &[u8] = match piece {
-            Piece::Text(piece) => piece.strip_prefix(WORD_START).unwrap_or(piece).as_bytes(),
-            Piece::Byte(byte) => std::slice::from_ref(byte),
-            Piece::Unknown => UNKNOWN.as_bytes(),
-            Piece::Control(_) => return None,
+            TokenText::Text(piece) => piece.strip_prefix(WORD_START).unwrap_or(piece).as_bytes(),
+            TokenText::Byte(byte) => std::slice::from_ref(byte),
+            TokenText::Unknown => UNKNOWN.as_bytes(),
+            TokenText::Control(_) => return None,
         };
         let done = if vocabulary.begins_word(token.id) || self.closed {
-            self.finish()
+            self.flush_word()
         } else {
             None
         };
-        self.closed = *piece == Piece::Unknown;
+        self.closed = *piece == TokenText::Unknown;
         self.text.extend_from_slice(text);
         self.labels.push(token);
         done
     }
 
     /// Completes the word in progress.
-    pub(super) fn finish(&mut self) -> Option<Draft> {
-        let draft = self.peek();
+    pub(super) fn flush_word(&mut self) -> Option<UntimedWord> {
+        let draft = self.partial_word();
         self.reset();
         draft
     }
 
     /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part, which
     /// begins in a later frame.
-    pub(super) fn split(&mut self) -> Option<Draft> {
+    pub(super) fn split(&mut self) -> Option<UntimedWord> {
         // Bytes of a character that is not whole yet: a label each.
         let open = open_bytes(&self.text);
         let labels = self.labels.len() - open;
@@ -88,7 +88,7 @@ impl WordBuilder {
         }
         let text = self.text.split_off(self.text.len() - open);
         let labels = self.labels.split_off(labels);
-        let part = self.peek();
+        let part = self.partial_word();
         if part.is_some() {
             self.reset();
         }
@@ -98,13 +98,13 @@ impl WordBuilder {
     }
 
     /// The word in progress as it is now.
-    pub(super) fn peek(&self) -> Option<Draft> {
+    pub(super) fn partial_word(&self) -> Option<UntimedWord> {
         let (first, last) = (self.labels.first()?, self.labels.last()?);
         // A SentencePiece may hold more than one word's worth of `▁`.
         let text = String::from_utf8_lossy(&self.text).replace(WORD_START, " ");
         let text = text.trim();
         let log_prob: f32 = self.labels.iter().map(|label| label.log_prob).sum();
-        (!text.is_empty()).then(|| Draft {
+        (!text.is_empty()).then(|| UntimedWord {
             text: text.to_owned(),
             first_frame: first.frame,
             last_frame: last.frame,
@@ -144,7 +144,7 @@ mod tests {
         Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap()
     }
 
-    fn push(builder: &mut WordBuilder, id: usize, frame: u64) -> Option<Draft> {
+    fn push(builder: &mut WordBuilder, id: usize, frame: u64) -> Option<UntimedWord> {
         let log_prob = 0.0;
         builder.push(&vocabulary(), Token { id, frame, log_prob })
     }
@@ -156,11 +156,11 @@ mod tests {
         for &(id, frame) in labels {
             found.extend(push(&mut builder, id, frame));
         }
-        found.extend(builder.finish());
+        found.extend(builder.flush_word());
         found.into_iter().map(frames).collect()
     }
 
-    fn frames(draft: Draft) -> (String, u64, u64) {
+    fn frames(draft: UntimedWord) -> (String, u64, u64) {
         (draft.text, draft.first_frame, draft.last_frame)
     }
 
@@ -208,7 +208,7 @@ mod tests {
             };
             assert_eq!(builder.push(&vocabulary(), token), None);
         }
-        let word = builder.finish().unwrap();
+        let word = builder.flush_word().unwrap();
         assert!((word.confidence - 0.6).abs() < 1e-6);
     }
 

@@ -54,7 +54,7 @@ fn say(model: &Path, options: &Options) -> Said {
     let recognizer = Recognizer::load(model, options).unwrap();
     let mut stream = recognizer.stream().unwrap();
     let mut outputs = Vec::new();
-    let mut keep = |_: &gstnemostt::window::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
+    let mut keep = |_: &gstnemostt::chunker::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
     stream.accept_observed(&clip("u2_digits"), &mut keep).unwrap();
     stream.finish_observed(0, &mut keep).unwrap();
     let mut heard = Heard::default();
@@ -113,9 +113,9 @@ fn copy_of_model(directory: &Path) {
 fn a_second_start_says_the_same() {
     // Our own operations are for these.
     #[cfg(target_arch = "x86_64")]
-    let is_fast = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+    let is_supported = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
     #[cfg(not(target_arch = "x86_64"))]
-    let is_fast = false;
+    let is_supported = false;
     use DecoderKind::{Ctc, Rnnt};
     for (model, decoder) in [
         (model_path("trained"), Rnnt),
@@ -141,7 +141,7 @@ fn a_second_start_says_the_same() {
                 let said = say(&model, &options);
                 assert!(said == expected, "{}, {precision:?}, start {start}", model.display());
             }
-            if precision == PrecisionChoice::Int8 || is_fast {
+            if precision == PrecisionChoice::Int8 || is_supported {
                 assert_eq!(hits(directory.path()), 2, "{}, {precision:?}", model.display());
                 entry(directory.path());
             }

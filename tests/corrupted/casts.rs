@@ -4,7 +4,7 @@
 //! export, and gives the same frames wherever it does not. (Fusing takes nodes away that ONNX Runtime would have checked: a
 //! tensor of bytes that was read as float32 was read far beyond its end.)
 
-use gstnemostt::{Cache, CacheDirectory, GraphOptimization, Options, Recognizer, window::Window};
+use gstnemostt::{Cache, CacheDirectory, GraphOptimization, Options, Recognizer, chunker::Window};
 
 use crate::{
     common::{clip, data, model_path},
@@ -108,13 +108,13 @@ fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> Result<(), String>
     for (name, bytes) in files {
         std::fs::write(directory.path().join(name), bytes).unwrap();
     }
-    let [export, optimised] =
+    let [export, optimized] =
         [GraphOptimization::None, GraphOptimization::All].map(|optimization| frames(directory.path(), optimization));
-    match (&export, &optimised) {
-        (Ok(export), Ok(optimised)) => {
-            assert_eq!(export.len(), optimised.len(), "{what}");
+    match (&export, &optimized) {
+        (Ok(export), Ok(optimized)) => {
+            assert_eq!(export.len(), optimized.len(), "{what}");
             let largest = export.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-            for (a, b) in export.iter().zip(optimised) {
+            for (a, b) in export.iter().zip(optimized) {
                 assert!((a - b).abs() <= TOLERANCE * largest, "{what}: {a} is not {b}");
             }
         }
@@ -124,10 +124,10 @@ fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> Result<(), String>
         _ => panic!(
             "{what}: the export {}, and optimised {}",
             outcome(&export),
-            outcome(&optimised)
+            outcome(&optimized)
         ),
     }
-    optimised.map(drop)
+    optimized.map(drop)
 }
 
 fn outcome(result: &Result<Vec<f32>, String>) -> String {

@@ -84,7 +84,7 @@ fn hear(directory: &Path, second: &[f32], cache: Option<&Path>) -> Result<&'stat
     let recognizer = Recognizer::load(directory, &options)?;
     let mut stream = recognizer.stream()?;
     let mut numbers = true;
-    let mut observe = |_: &gstnemostt::window::Window<'_>, outputs: &[f32]| {
+    let mut observe = |_: &gstnemostt::chunker::Window<'_>, outputs: &[f32]| {
         numbers &= outputs.iter().all(|output| output.is_finite());
     };
     stream.accept_observed(second, &mut observe)?;

@@ -14,8 +14,8 @@ import common  # noqa: F401  (finds the package)
 import yaml
 from checkpoints import config
 from common import export
-from export_nemo import checkpoint, checks, needs, parity, runner
-from export_nemo.refusal import Refusal
+from export_nemo import checkpoint, checks, parity, preflight, runner
+from export_nemo.errors import Refusal
 
 
 def changed(**changes) -> dict:
@@ -199,22 +199,22 @@ class Machine(unittest.TestCase):
     def test_missing_modules(self):
         with mock.patch("importlib.util.find_spec", lambda name: None if name == "nemo" else True):
             with self.assertRaisesRegex(Refusal, r"no nemo_toolkit\[asr\]: run tools/export_nemo.sh"):
-                needs.require_modules()
+                preflight.require_modules()
 
     def test_memory(self):
-        with mock.patch.object(needs, "available_memory", lambda: 8_000_000_000):
-            needs.require_memory(460_000_000)
+        with mock.patch.object(preflight, "available_memory", lambda: 8_000_000_000):
+            preflight.require_memory(460_000_000)
             with self.assertRaisesRegex(Refusal, "2.4 GB of weights takes about .* 8.0 GB are available"):
-                needs.require_memory(2_400_000_000)
-        with mock.patch.object(needs, "available_memory", lambda: None):
-            needs.require_memory(2_400_000_000)
+                preflight.require_memory(2_400_000_000)
+        with mock.patch.object(preflight, "available_memory", lambda: None):
+            preflight.require_memory(2_400_000_000)
 
     def test_disk(self):
         usage = mock.Mock(free=3_000_000_000)
         with mock.patch("shutil.disk_usage", lambda path: usage):
-            needs.require_disk(Path("/nowhere/yet"), 460_000_000, 1, 2)
+            preflight.require_disk(Path("/nowhere/yet"), 460_000_000, 1, 2)
             with self.assertRaisesRegex(Refusal, "3.0 GB are free in /"):
-                needs.require_disk(Path("/nowhere/yet"), 2_400_000_000, 1, 2)
+                preflight.require_disk(Path("/nowhere/yet"), 2_400_000_000, 1, 2)
 
 
 class Comparison(unittest.TestCase):

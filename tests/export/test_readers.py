@@ -73,7 +73,7 @@ class Readers(unittest.TestCase):
                     self.assertTrue(all(self.sherpa(directory / f"{lookahead}ms-int8", decoder)))
 
     def sherpa(self, directory: Path, decoder: str) -> list[str]:
-        script = Path(__file__).with_name("hear_sherpa.py")
+        script = Path(__file__).with_name("run_sherpa.py")
         command = [sys.executable, script, directory, decoder, GRID_MS, *CLIPS]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
         return [text.strip() for text in json.loads(done.stdout.splitlines()[-1])]

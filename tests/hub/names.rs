@@ -45,7 +45,7 @@ fn short_names_are_fetched_by_their_files() {
 }
 
 #[test]
-fn the_catalogue_knows_what_a_file_must_be() {
+fn the_catalog_knows_what_a_file_must_be() {
     let repository = "csukuangfj/sherpa-onnx-nemo-streaming-fast-conformer-transducer-en-80ms-int8";
     let files = [("encoder.int8.onnx", noise(20_000))];
     let site = Site::new(repository, &files).with(|request, reply| {

@@ -162,7 +162,7 @@ fn certificates_are_checked() {
 }
 
 #[test]
-fn a_page_that_is_no_hub_is_recognised() {
+fn a_page_that_is_no_hub_is_recognized() {
     let setting = Setting::new(site(b"").with(|_, reply| {
         reply.status = 200;
         reply.body = b"<html>Please log in to the hotel's network</html>".to_vec();

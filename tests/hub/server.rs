@@ -81,14 +81,14 @@ impl Reply {
 }
 
 /// Changes a reply before it is sent.
-pub type Fault = Box<dyn Fn(&Request, &mut Reply) + Send + Sync>;
+pub type GraphError = Box<dyn Fn(&Request, &mut Reply) + Send + Sync>;
 
 pub struct Site {
     /// By `OWNER/REPO`, then by path.
     pub repositories: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Files of at least so many bytes are in the storage.
     pub large: usize,
-    pub fault: Fault,
+    pub fault: GraphError,
 }
 
 impl Site {

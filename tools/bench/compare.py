@@ -44,7 +44,7 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)
     sys.path.insert(0, str(HERE))
     import audio
-    import limits
+    import roofline
     import models
     import report
     from engines import engines
@@ -74,7 +74,7 @@ def main() -> None:
         found["lookaheads"].append(
             {
                 "lookahead_ms": lookahead,
-                "multiply_adds": limits.step_multiply_adds(lookahead // models.FRAME_MS + 1),
+                "multiply_adds": roofline.step_multiply_adds(lookahead // models.FRAME_MS + 1),
                 "programs": [
                     {
                         "name": program.name,
@@ -90,7 +90,7 @@ def main() -> None:
             }
         )
     say("measuring the limits")
-    found["limits"] = limits.measure(options.models, options.threads)
+    found["limits"] = roofline.measure(options.models, options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "peers.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     report.write(found, options.output)

@@ -85,7 +85,7 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
 
     def sherpa(model: str, precision: str) -> Engine:
         mark = ["int8"] if precision == "int8" else []
-        command = [sys.executable, HERE / "hear_sherpa.py", models / f"{model}_{lookahead}", clip, threads, *mark]
+        command = [sys.executable, HERE / "run_sherpa.py", models / f"{model}_{lookahead}", clip, threads, *mark]
         return Engine("sherpa-onnx", command, precision)
 
     found = [
@@ -97,7 +97,7 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
         command = [options.parakeet_rs, models / f"parakeet_rs_{lookahead}", clip, threads]
         found.append(Engine("parakeet-rs", command, "fp32", runtime))
     if options.nemo_python:
-        command = [options.nemo_python, HERE / "hear_nemo.py", clip, lookahead, threads]
+        command = [options.nemo_python, HERE / "run_nemo.py", clip, lookahead, threads]
         # PyTorch's threads wait for each other in a loop of libgomp, 300000 times round unless told otherwise. Beside
         # other programs they take the processor from those they wait for: a step took 1 to 3 s in place of 0.06. With
         # 20000 it took 0.3 to 0.6 s, and on a machine at rest as long as without.

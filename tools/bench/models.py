@@ -6,7 +6,7 @@
     sherpa_int8_MS/    the same, quantised as sherpa-onnx's own export scripts do it
     parakeet_rs_MS/    for parakeet-rs, with the changes that `fit_parakeet_rs` describes
 
-MS is a lookahead: sherpa-onnx and parakeet-rs know one for each directory, and each says as much as the others (`liven`).
+MS is a lookahead: sherpa-onnx and parakeet-rs know one for each directory, and each says as much as the others (`calibrate_random_weights`).
 """
 
 import hashlib
@@ -24,17 +24,17 @@ from export_nemo.layouts import LAYOUTS, Shape, sherpa_metadata, to_layers_first
 from export_nemo.onnx_edit import set_metadata, set_shape  # noqa: E402
 
 import audio  # noqa: E402
-import full_size  # noqa: E402
+import synthetic_model  # noqa: E402
 import numpy as np  # noqa: E402
-from liven import liven  # noqa: E402
+from calibrate_random_weights import calibrate_random_weights  # noqa: E402
 
 FRAME_MS = 80
 SHAPE = Shape(
-    full_size.LAYERS, full_size.WIDTH, full_size.CONV, labels=full_size.LABELS, lstm_layers=1, lstm_width=full_size.LSTM
+    synthetic_model.LAYERS, synthetic_model.WIDTH, synthetic_model.CONV, labels=synthetic_model.LABELS, lstm_layers=1, lstm_width=synthetic_model.LSTM
 )
 # What export_nemo would have read out of the checkpoint.
 KIND = SimpleNamespace(
-    name="EncDecHybridRNNTCTCBPEModel", left=full_size.LEFT, mels=full_size.MELS, frame_ms=FRAME_MS, prompts=None
+    name="EncDecHybridRNNTCTCBPEModel", left=synthetic_model.LEFT, mels=synthetic_model.MELS, frame_ms=FRAME_MS, prompts=None
 )
 # What parakeet-rs 0.4.4 takes for granted (`N_MELS` and `decoder_lstm_layers` of its Nemotron).
 PARAKEET_RS_MELS, PARAKEET_RS_LSTMS = 128, 2
@@ -46,11 +46,11 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(target, ignore_errors=True)
-    weights = full_size.Weights()
+    weights = synthetic_model.Weights()
     encoder = weights.fill("encoder-model.onnx")
     weights.fill("decoder_joint-model.onnx")
     frames = [lookahead // FRAME_MS for lookahead in lookaheads]
-    lively = list(zip(lookaheads, liven(weights, audio.read(clip), frames, labels)))
+    lively = list(zip(lookaheads, calibrate_random_weights(weights, audio.read(clip), frames, labels)))
     print(f"bench: labels in the clip, for each lookahead: {[said for _, (_, said) in lively]}", file=sys.stderr)
 
     first, alike = None, target / f"nemo_{lookaheads[0]}" / "encoder-model.onnx"
@@ -59,7 +59,7 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
         weights.biases["joint_net.2.bias"] = bias
         directory = target / f"nemo_{lookahead}"
         save(weights.fill("decoder_joint-model.onnx"), directory / "decoder_joint-model.onnx")
-        full_size.write_tokens(directory / "tokens.txt")
+        synthetic_model.write_tokens(directory / "tokens.txt")
         if lookahead != lookaheads[0]:
             os.link(alike, directory / alike.name)
         directory = target / f"sherpa_{lookahead}"
@@ -67,7 +67,7 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
         save(encoder, directory / "encoder.onnx")
         save(weights.fill("decoder.onnx"), directory / "decoder.onnx")
         save(weights.fill("joiner.onnx"), directory / "joiner.onnx")
-        full_size.write_tokens(directory / "tokens.txt")
+        synthetic_model.write_tokens(directory / "tokens.txt")
         if int8:
             first = quantise(directory, target / f"sherpa_int8_{lookahead}", lookahead, first)
     to_layers_first(encoder, LAYOUTS["parakeet-rs"], KIND, SHAPE, lookaheads[0] // FRAME_MS)
@@ -87,8 +87,8 @@ def write(target: Path, lookaheads: list[int], clip: Path, labels: float, int8: 
 def digest(clip: Path) -> str:
     """Of the clip and of all that makes the models."""
     here = Path(__file__).parent
-    sources = [here / f"{name}.py" for name in ("models", "full_size", "liven")]
-    files = [clip, *sources, *sorted((here / "skeleton").iterdir())]
+    sources = [here / f"{name}.py" for name in ("models", "synthetic_model", "calibrate_random_weights")]
+    files = [clip, *sources, *sorted((here / "weightless_model").iterdir())]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -125,7 +125,7 @@ def fit_parakeet_rs(model: onnx.ModelProto) -> None:
     for node in graph.node:
         node.input[:] = [f"{name}_80" if tensor == name else tensor for tensor in node.input]
     # Each row mixes the two mels that are next to its own.
-    at = (np.arange(full_size.MELS) + 1) * (PARAKEET_RS_MELS + 1) / (full_size.MELS + 1) - 1
+    at = (np.arange(synthetic_model.MELS) + 1) * (PARAKEET_RS_MELS + 1) / (synthetic_model.MELS + 1) - 1
     mix = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(PARAKEET_RS_MELS)[None])).astype(np.float32)
     graph.initializer.append(numpy_helper.from_array(mix, f"{name}_mix"))
     graph.node.insert(0, helper.make_node("MatMul", [f"{name}_mix", name], [f"{name}_80"]))
@@ -146,7 +146,7 @@ def fit_states(model: onnx.ModelProto) -> None:
         graph.node.append(helper.make_node("Concat", [f"{made}_one"] * PARAKEET_RS_LSTMS, [made], axis=0))
         for info in (*graph.input, *graph.output):
             if info.name in (given, made):
-                set_shape(info, [PARAKEET_RS_LSTMS, "batch", full_size.LSTM])
+                set_shape(info, [PARAKEET_RS_LSTMS, "batch", synthetic_model.LSTM])
 
 
 def sentencepiece() -> bytes:
@@ -156,5 +156,5 @@ def sentencepiece() -> bytes:
         assert len(content) < 128
         return b"\x0a" + bytes([len(content)]) + content
 
-    return b"".join(field(field(name.encode())) for name in full_size.pieces())
+    return b"".join(field(field(name.encode())) for name in synthetic_model.pieces())
 

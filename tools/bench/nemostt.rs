@@ -4,7 +4,7 @@
 //!
 //! Loads the model, then hears the clip once for each line on its standard input, and answers each with a line of JSON. Beside
 //! the time for all of it, that says how much of it was spent outside of the encoder's run (which projects and scores its
-//! frames, too: `src/graph/head.rs`).
+//! frames, too: `src/graph/append_joint_head.rs`).
 
 use std::{
     env,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .refusal import Refusal
+from .errors import Refusal
 
 DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo.wav"
 # Long enough for several windows of the largest lookahead, and soon over.

@@ -5,7 +5,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .refusal import Refusal
+from .errors import Refusal
 
 CONFIG = "model_config.yaml"
 WEIGHTS = (".ckpt", ".pt", ".distcp", ".safetensors")

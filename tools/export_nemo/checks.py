@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from .refusal import Refusal
+from .errors import Refusal
 
 STREAMING = "a cache-aware streaming one, such as stt_en_fastconformer_hybrid_large_streaming_multi"
 

@@ -9,16 +9,16 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import checks, needs
+from . import checks, preflight
 from .checks import Kind
-from .refusal import Refusal
+from .errors import Refusal
 
 
 def main(argv: list[str] | None = None) -> int:
     try:
         # --help works without NeMo.
         if not {"-h", "--help"} & set(sys.argv[1:] if argv is None else argv):
-            needs.require_modules()
+            preflight.require_modules()
         from .arguments import parser
 
         return run(parser().parse_args(argv))
@@ -39,7 +39,7 @@ class Plan:
 
 def run(args: Namespace) -> int:
     from . import audio, checkpoint, layouts
-    from .quiet import loud, quiet
+    from .capture_output import loud, quiet
 
     say = loud if args.verbose else quiet
     found = checkpoint.find(args.checkpoint, say)
@@ -53,8 +53,8 @@ def run(args: Namespace) -> int:
     check_target(args.directory, args.force)
     clips = audio.clips(args.wav, int(found.config["preprocessor"].get("sample_rate", 16000)))
     if not args.ignore_memory:
-        needs.require_memory(found.weight_bytes)
-    needs.require_disk(args.directory.absolute(), found.weight_bytes, len(plans) * len(args.precision), len(decoders))
+        preflight.require_memory(found.weight_bytes)
+    preflight.require_disk(args.directory.absolute(), found.weight_bytes, len(plans) * len(args.precision), len(decoders))
 
     target = args.directory.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 
 from .checkpoint import Checkpoint
 from .checks import Kind
-from .refusal import Refusal
+from .errors import Refusal
 
 
 def load(checkpoint: Checkpoint, kind: Kind):

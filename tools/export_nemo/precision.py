@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from . import half, onnx_edit
+from . import fp16, onnx_edit
 from .layouts import Layout
 
 ENCODERS = ("encoder", "ctc")
@@ -27,7 +27,7 @@ def convert(files: dict[str, Path], layout: Layout, precision: str, target: Path
         if not smaller:
             shutil.copyfile(source, converted[role])
             continue
-        model = half.to_half(source) if precision == "fp16" else to_int8(source, target)
+        model = fp16.to_half(source) if precision == "fp16" else to_int8(source, target)
         onnx_edit.write(model, converted[role], external)
     return converted
 

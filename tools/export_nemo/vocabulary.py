@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from .refusal import Refusal
+from .errors import Refusal
 
 # Pieces that are events, not text, and what nemostt.json calls them (parakeet_realtime_eou_120m has both).
 SPECIAL = {"<EOU>": "end_of_utterance", "<EOB>": "end_of_backchannel"}

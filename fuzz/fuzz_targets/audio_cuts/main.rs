@@ -12,7 +12,7 @@ mod models;
 mod speaker;
 
 use arbitrary::Arbitrary;
-use gstnemostt::{Ending, Pauses, Snapshot};
+use gstnemostt::{EndReason, EndpointConfig, Snapshot};
 use libfuzzer_sys::fuzz_target;
 use models::Choice;
 use sound::Sound;
@@ -40,7 +40,7 @@ enum Act {
     },
     /// Takes so many events.
     Take(u8),
-    Pauses(Rules),
+    EndpointConfig(Rules),
     Language(u8),
     Save(u8),
     Restore(u8),
@@ -52,7 +52,7 @@ enum Act {
     Switch,
 }
 
-/// [`Pauses`] of numbers that make a difference.
+/// [`EndpointConfig`] of numbers that make a difference.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 struct Rules {
     word: Option<u8>,
@@ -64,7 +64,7 @@ struct Rules {
     max_utterance_chars: Option<u8>,
 }
 
-impl From<Rules> for Pauses {
+impl From<Rules> for EndpointConfig {
     fn from(rules: Rules) -> Self {
         Self {
             word: rules.word.map(u64::from),
@@ -78,8 +78,8 @@ impl From<Rules> for Pauses {
     }
 }
 
-fn ending(number: u8) -> Ending {
-    [Ending::Pause, Ending::EndOfStream, Ending::Request][usize::from(number) % 3]
+fn ending(number: u8) -> EndReason {
+    [EndReason::Pause, EndReason::EndOfStream, EndReason::Request][usize::from(number) % 3]
 }
 
 fn run(case: &Case) {
@@ -105,7 +105,7 @@ fn run(case: &Case) {
                 }
             }
             Act::Take(count) => speaker.take(count.into()),
-            Act::Pauses(rules) => speaker.set_pauses(rules.into()),
+            Act::EndpointConfig(rules) => speaker.set_endpoint_config(rules.into()),
             Act::Language(number) => speaker.set_language(models::language(number)),
             Act::Save(slot) => {
                 let slot = &mut saved[usize::from(slot) % 2];
@@ -129,7 +129,7 @@ fn run(case: &Case) {
         }
     }
     for speaker in &mut speakers {
-        speaker.finish(0, Ending::EndOfStream);
+        speaker.finish(0, EndReason::EndOfStream);
         speaker.check(&recognizer);
     }
 }

@@ -2,12 +2,12 @@
 
 //! A stream with an account of what was done to it, from which another stream can be told the same in one piece.
 
-use gstnemostt::{Ending, Error, Event, Pauses, Recognizer, Snapshot, Stream, Word, window::Window};
+use gstnemostt::{EndReason, Error, Event, EndpointConfig, Recognizer, Snapshot, Stream, Word, chunker::Window};
 
 /// Something that holds from a sample on.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
-    Pauses(Pauses),
+    EndpointConfig(EndpointConfig),
     Language(&'static str),
 }
 
@@ -21,7 +21,7 @@ pub struct Account {
     later: Vec<Change>,
     padding: u64,
     is_ended: bool,
-    finished: Option<Ending>,
+    finished: Option<EndReason>,
     /// Events that were taken.
     events: Vec<Event>,
     /// Of all windows and what the encoder made of them.
@@ -30,7 +30,7 @@ pub struct Account {
 
 impl Account {
     fn observe(&mut self, window: &Window<'_>, outputs: &[f32]) {
-        let sizes = [window.drop as u32, window.outputs as u32];
+        let sizes = [window.drop_frames as u32, window.outputs as u32];
         let values = window.frames.iter().chain(outputs).map(|value| value.to_bits());
         // FNV-1a, a word at a time.
         self.digest = sizes.into_iter().chain(values).fold(self.digest, |digest, value| {
@@ -56,7 +56,7 @@ impl Speaker {
 
     /// `as_integers`: as they are, not as floating-point numbers. Nothing can be observed then, but it is the same.
     pub fn accept(&mut self, samples: &[i16], as_integers: bool) {
-        let promise = (self.stream.settled(), self.stream.settled_utterance());
+        let promise = (self.stream.stable_until(), self.stream.utterance_stable_until());
         let (stream, account) = (&mut self.stream, &mut self.account);
         let floats: Vec<f32> = samples.iter().map(|&sample| f32::from(sample) / 32_768.0).collect();
         let result = match as_integers && !self.watches {
@@ -78,8 +78,8 @@ impl Speaker {
     }
 
     /// Where events are watched, none comes before what was settled.
-    fn keep(&mut self, (settled, settled_utterance): (u64, u64)) {
-        assert!(self.stream.settled() >= settled, "what was settled stays so");
+    fn keep(&mut self, (stable_until, utterance_stable_until): (u64, u64)) {
+        assert!(self.stream.stable_until() >= stable_until, "what was settled stays so");
         if !self.watches {
             return;
         }
@@ -87,11 +87,11 @@ impl Speaker {
         self.take(usize::MAX);
         for event in &self.account.events[known..] {
             match event {
-                Event::Word(word) => assert!(word.start >= settled, "{word:?} after {settled}"),
+                Event::Word(word) => assert!(word.start >= stable_until, "{word:?} after {stable_until}"),
                 Event::Utterance(utterance) => {
                     assert!(
-                        utterance.start() >= settled_utterance,
-                        "{utterance:?} after {settled_utterance}"
+                        utterance.start() >= utterance_stable_until,
+                        "{utterance:?} after {utterance_stable_until}"
                     );
                 }
                 _ => {}
@@ -104,9 +104,9 @@ impl Speaker {
         self.account.events.extend(events.take(count));
     }
 
-    pub fn set_pauses(&mut self, pauses: Pauses) {
-        self.stream.set_pauses(pauses);
-        self.change(Change::Pauses(pauses));
+    pub fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
+        self.stream.set_endpoint_config(pauses);
+        self.change(Change::EndpointConfig(pauses));
     }
 
     pub fn set_language(&mut self, language: &'static str) {
@@ -145,7 +145,7 @@ impl Speaker {
     }
 
     pub fn pad(&mut self, padding: u64) {
-        let promise = (self.stream.settled(), self.stream.settled_utterance());
+        let promise = (self.stream.stable_until(), self.stream.utterance_stable_until());
         let result = self.stream.pad(padding);
         if self.account.finished.is_some() {
             assert!(matches!(result, Err(Error::Finished)), "{result:?}");
@@ -157,9 +157,9 @@ impl Speaker {
         self.keep(promise);
     }
 
-    pub fn finish(&mut self, padding: u64, ending: Ending) {
-        let promise = (self.stream.settled(), self.stream.settled_utterance());
-        let result = self.stream.finish_because(ending, padding);
+    pub fn finish(&mut self, padding: u64, ending: EndReason) {
+        let promise = (self.stream.stable_until(), self.stream.utterance_stable_until());
+        let result = self.stream.finish_with_reason(ending, padding);
         if self.account.finished.is_some() {
             assert!(matches!(result, Err(Error::Finished)), "{result:?}");
             return;
@@ -185,14 +185,14 @@ impl Speaker {
                 padded = *padding;
             }
             match change {
-                Change::Pauses(pauses) => whole.stream.set_pauses(*pauses),
+                Change::EndpointConfig(pauses) => whole.stream.set_endpoint_config(*pauses),
                 Change::Language(language) => whole.stream.set_language(language).expect("it was known before"),
             }
         }
         whole.accept_before(account.samples.len(), account, &mut from);
         whole
             .stream
-            .finish_because(ending, account.padding - padded)
+            .finish_with_reason(ending, account.padding - padded)
             .expect("a stream can be finished");
         whole.take(usize::MAX);
         let mut events = account.events.iter().zip(&whole.account.events);

@@ -5,10 +5,10 @@
 mod audio;
 mod bench;
 mod check;
+mod completions;
 mod hub;
 mod interrupt;
-mod model;
-mod shell;
+mod model_args;
 mod transcribe;
 
 use std::{io, process::ExitCode};
@@ -33,9 +33,9 @@ enum Command {
     Transcribe(transcribe::Transcribe),
     Check(check::Check),
     Bench(bench::Bench),
-    Completions(shell::Completions),
+    Completions(completions::Completions),
     Fetch(hub::Fetch),
-    Man(shell::Man),
+    Man(completions::Man),
     Models(hub::Models),
 }
 

@@ -4,7 +4,7 @@
 
 use super::{damaged, shown};
 use crate::graph::{
-    Fault, TensorProto,
+    GraphError, TensorProto,
     onnx::tensor_proto::{DataLocation, DataType},
 };
 
@@ -12,7 +12,7 @@ use crate::graph::{
 const MOST: u64 = 1 << 40;
 
 /// Refuses a weight or constant whose values are more or fewer than its sizes say.
-pub(super) fn check(tensor: &TensorProto) -> Result<(), Fault> {
+pub(super) fn check(tensor: &TensorProto) -> Result<(), GraphError> {
     let named = || format!("its tensor {}", shown(tensor.name()));
     // An axis of size 0 makes a tensor empty, and must not hide a size that overflows without it.
     let count = tensor.dims.iter().try_fold((1_u64, 1_u64), |(all, largest), &dim| {

@@ -9,28 +9,28 @@
 
 mod state;
 
-use state::FEW;
 pub(super) use state::JointState;
+use state::RESCORE_FRAMES;
 
 use super::{
+    custom_op_policy::prepack_matmuls,
     options::Options,
-    products::pack_products,
-    runtime::{LogLevel, Session, Tensor, note},
+    runtime::{LogLevel, Session, Tensor, log},
 };
 use crate::{
     error::{Error, Result},
-    graph::{Graph, TransducerShape, merge, project},
+    graph::{Graph, TransducerShape, compose, split_joint},
 };
 
 /// The joint's graphs.
 pub(super) enum Joint {
     Whole(Session),
-    Cut(Cut),
+    Split(SplitJoint),
 }
 
 /// The halves of a joint.
-pub(super) struct Cut {
-    front: Front,
+pub(super) struct SplitJoint {
+    first_scoring: FirstScoring,
     /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
     takes_rows: bool,
     scoring: Session,
@@ -39,12 +39,12 @@ pub(super) struct Cut {
 }
 
 /// What happens to a chunk's frames at first.
-enum Front {
+enum FirstScoring {
     /// They are projected and scored in one run.
-    Together(Session),
+    Fused(Session),
     /// They are projected in one run and scored in another one.
-    Apart(Session),
-    /// The encoder does it in its own: see [`Head`](super::head::Head).
+    Separate(Session),
+    /// The encoder does it in its own: see [`JointHead`](super::head::JointHead).
     Encoder,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Loaded {
     pub(super) joint: Joint,
     /// Scores projected frames.
     pub(super) scoring: Option<Graph>,
-    /// Projects and scores. It must go into the encoder, or [back](Joint::take_front).
+    /// Projects and scores. It must go into the encoder, or [back](Joint::run_head_standalone).
     pub(super) head: Option<Graph>,
 }
 
@@ -68,12 +68,12 @@ impl Joint {
     ) -> Result<Loaded> {
         let cut = match shape.one_frame {
             true => Err("it takes one frame at a time".into()),
-            false => Cut::load(&graph, name, shape, predicted, options),
+            false => SplitJoint::load(&graph, name, shape, predicted, options),
         };
         match cut {
             Ok(loaded) => Ok(loaded),
             Err(reason) => {
-                note(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
+                log(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
                 Ok(Loaded {
                     joint: Self::Whole(load(graph, name, options)?),
                     scoring: None,
@@ -84,9 +84,9 @@ impl Joint {
     }
 
     /// Runs `head`, which came with it, in a run of its own.
-    pub(super) fn take_front(&mut self, head: Graph, name: &str, options: &Options) -> Result<()> {
-        if let Self::Cut(cut) = self {
-            cut.front = Front::Together(Session::load(head, name, options)?);
+    pub(super) fn run_head_standalone(&mut self, head: Graph, name: &str, options: &Options) -> Result<()> {
+        if let Self::Split(cut) = self {
+            cut.first_scoring = FirstScoring::Fused(Session::load(head, name, options)?);
         }
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Joint {
     pub(super) fn projected(&self, frames: usize) -> Option<Vec<usize>> {
         match self {
             Self::Whole(_) => None,
-            Self::Cut(cut) => Some(cut.sizes(frames)),
+            Self::Split(cut) => Some(cut.sizes(frames)),
         }
     }
 
@@ -103,12 +103,12 @@ impl Joint {
     fn scoring(&self) -> &Session {
         match self {
             Self::Whole(session) => session,
-            Self::Cut(cut) => &cut.scoring,
+            Self::Split(cut) => &cut.scoring,
         }
     }
 }
 
-impl Cut {
+impl SplitJoint {
     fn load(
         graph: &Graph,
         name: &str,
@@ -116,20 +116,20 @@ impl Cut {
         predicted: &[usize],
         options: &Options,
     ) -> std::result::Result<Loaded, String> {
-        let mut halves = project(graph)?;
+        let mut halves = split_joint(graph)?;
         let say = |error: Error| error.to_string();
-        pack_products(&mut halves.projection, name, options).map_err(say)?;
-        pack_products(&mut halves.scoring, name, options).map_err(say)?;
+        prepack_matmuls(&mut halves.projection, name, options).map_err(say)?;
+        prepack_matmuls(&mut halves.scoring, name, options).map_err(say)?;
         let projection = Session::load(halves.projection.clone(), name, options).map_err(say)?;
         let mut cut = Self {
-            front: Front::Apart(projection),
+            first_scoring: FirstScoring::Separate(projection),
             takes_rows: halves.takes_rows,
             scoring: Session::load(halves.scoring.clone(), name, options).map_err(say)?,
             sizes: Vec::new(),
         };
         // What the graphs say of sizes is not enough: a reshape inside may fix them.
-        for frames in [1, FEW, FEW + 1] {
-            let sizes = cut.try_out(shape, predicted, frames);
+        for frames in [1, RESCORE_FRAMES, RESCORE_FRAMES + 1] {
+            let sizes = cut.probe_shapes(shape, predicted, frames);
             let [projected, scores] = sizes.map_err(|error| error.to_string())?;
             let width = projected.last().copied().unwrap_or_default();
             let is_rows = projected.len() > 2 && projected[..2] == [1, frames];
@@ -141,38 +141,38 @@ impl Cut {
             }
             cut.sizes = projected;
         }
-        let rows = halves.as_rows().and_then(|rows| {
-            let head = merge(&rows.projection, &rows.scoring, "projected").ok()?;
+        let rows = halves.to_2d().and_then(|rows| {
+            let head = compose(&rows.projection, &rows.scoring, "projected").ok()?;
             Some((rows.scoring, head))
         });
         if let Some((scoring, head)) = rows {
             cut.scoring = Session::load(scoring.clone(), name, options).map_err(say)?;
             cut.sizes = vec![1, cut.width()];
-            cut.front = Front::Encoder;
+            cut.first_scoring = FirstScoring::Encoder;
             return Ok(Loaded {
-                joint: Joint::Cut(cut),
+                joint: Joint::Split(cut),
                 scoring: Some(scoring),
                 head: Some(head),
             });
         }
-        let both = merge(&halves.projection, &halves.scoring, "projected");
+        let both = compose(&halves.projection, &halves.scoring, "projected");
         match both.and_then(|both| Session::load(both, name, options).map_err(say)) {
-            Ok(both) => cut.front = Front::Together(both),
-            Err(reason) => note(
+            Ok(both) => cut.first_scoring = FirstScoring::Fused(both),
+            Err(reason) => log(
                 LogLevel::Info,
                 &format!("the joint of {name} projects and scores in two runs: {reason}"),
             ),
         }
         Ok(Loaded {
-            joint: Joint::Cut(cut),
+            joint: Joint::Split(cut),
             scoring: Some(halves.scoring),
             head: None,
         })
     }
 
     /// Sizes of projected frames and of their scores.
-    fn try_out(&self, shape: &TransducerShape, predicted: &[usize], frames: usize) -> Result<[Vec<usize>; 2]> {
-        let (Front::Apart(projection) | Front::Together(projection)) = &self.front else {
+    fn probe_shapes(&self, shape: &TransducerShape, predicted: &[usize], frames: usize) -> Result<[Vec<usize>; 2]> {
+        let (FirstScoring::Separate(projection) | FirstScoring::Fused(projection)) = &self.first_scoring else {
             return Ok(Default::default());
         };
         let encoded: Tensor<f32> = match self.takes_rows {
@@ -211,6 +211,6 @@ impl Cut {
 
 /// Loads the joint or a part of it.
 fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Session> {
-    pack_products(&mut graph, name, options)?;
+    prepack_matmuls(&mut graph, name, options)?;
     Session::load(graph, name, options)
 }

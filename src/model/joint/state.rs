@@ -4,15 +4,15 @@
 
 use super::{
     super::{
-        head,
+        joint_head,
         runtime::{Binding, Tensor},
     },
-    Front, Joint,
+    FirstScoring, Joint,
 };
 use crate::{error::Result, graph::TransducerShape};
 
 /// Frames that are scored after a label, if a chunk has as many.
-pub(super) const FEW: usize = 4;
+pub(super) const RESCORE_FRAMES: usize = 4;
 
 /// One stream's tensors.
 pub(in super::super) struct JointState {
@@ -21,7 +21,7 @@ pub(in super::super) struct JointState {
     all: Scores,
     /// Scores a few frames.
     few: Option<(Tensor<f32>, Scores)>,
-    in_use: InUse,
+    active: ActiveScores,
     classes: usize,
 }
 
@@ -42,7 +42,7 @@ enum Input {
 }
 
 struct Projected {
-    /// That of the [front](Front), unless the encoder does it.
+    /// That of the [front](FirstScoring), unless the encoder does it.
     run: Option<Binding>,
     /// What the encoder gave, as rows, if the projection takes those.
     rows: Option<Tensor<f32>>,
@@ -52,7 +52,7 @@ struct Projected {
 
 /// Which logits hold, from which frame on.
 #[derive(Clone, Copy)]
-enum InUse {
+enum ActiveScores {
     All { first: usize },
     Few { first: usize },
 }
@@ -68,7 +68,7 @@ impl JointState {
     ) -> Result<Self> {
         let scores = |input: &str, frames: &Tensor<f32>, count: usize| {
             let sizes: &[usize] = match (joint, shape.logits_axes) {
-                (Joint::Cut(cut), _) if cut.is_flat() => &[count, shape.classes],
+                (Joint::Split(cut), _) if cut.is_flat() => &[count, shape.classes],
                 (_, 3) => &[1, count, shape.classes],
                 _ => &[1, count, 1, shape.classes],
             };
@@ -89,13 +89,13 @@ impl JointState {
                 (Input::Frame(frame), all)
             }
             Joint::Whole(_) => (Input::Encoder, scores("encoder_outputs", encoded, chunk)?),
-            Joint::Cut(cut) => {
+            Joint::Split(cut) => {
                 let mut frames = Tensor::zeros(&cut.sizes(chunk))?;
                 let mut all = scores("projected", &frames, chunk)?;
-                let (session, gives_scores) = match &cut.front {
-                    Front::Together(session) => (Some(session), true),
-                    Front::Apart(session) => (Some(session), false),
-                    Front::Encoder => (None, false),
+                let (session, gives_scores) = match &cut.first_scoring {
+                    FirstScoring::Fused(session) => (Some(session), true),
+                    FirstScoring::Separate(session) => (Some(session), false),
+                    FirstScoring::Encoder => (None, false),
                 };
                 let (mut run, mut rows) = (None, None);
                 if let Some(session) = session {
@@ -111,7 +111,7 @@ impl JointState {
                         run.output("outputs", &mut all.logits)?;
                     }
                 }
-                let count = FEW.min(chunk);
+                let count = RESCORE_FRAMES.min(chunk);
                 let few_frames = Tensor::zeros(&cut.sizes(count))?;
                 let few_scores = scores("projected", &few_frames, count)?;
                 few = Some((few_frames, few_scores));
@@ -128,13 +128,13 @@ impl JointState {
             input,
             all,
             few,
-            in_use: InUse::All { first: 0 },
+            active: ActiveScores::All { first: 0 },
             classes: shape.classes,
         })
     }
 
     /// Lets `run` score the few frames after a label: it then takes `projected` and gives `outputs`.
-    pub(in super::super) fn bind_few(&mut self, run: &mut Binding) -> Result<()> {
+    pub(in super::super) fn bind_rescoring(&mut self, run: &mut Binding) -> Result<()> {
         if let Some((frames, scores)) = &mut self.few {
             run.input("projected", frames)?;
             run.output("outputs", &mut scores.logits)?;
@@ -142,16 +142,18 @@ impl JointState {
         Ok(())
     }
 
-    /// Lets a run of the encoder, which has the joint's [head](head::Head), read predictions and write what it makes of them.
+    /// Lets a run of the encoder, which has the joint's [head](head::JointHead), read predictions and write what it makes of them.
     pub(in super::super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
         match &mut self.input {
-            Input::Projected(projected) => head::bind(run, prediction, &mut projected.frames, &mut self.all.logits),
+            Input::Projected(projected) => {
+                joint_head::bind(run, prediction, &mut projected.frames, &mut self.all.logits)
+            }
             _ => Ok(()),
         }
     }
 
     /// The encoder has given another chunk.
-    pub(in super::super) fn begin(&mut self) {
+    pub(in super::super) fn start_chunk(&mut self) {
         if let Input::Projected(projected) = &mut self.input {
             projected.is_done = false;
         }
@@ -159,7 +161,7 @@ impl JointState {
 
     /// Scores frames of `encoded` from `frame` on, and gives the first behind those that [`logits`](Self::logits) knows
     /// then. `after_label`: whether a label was emitted since the last call. `predict` sees to it that the prediction is
-    /// there, and says whether that gave the scores of the [few](Self::bind_few) frames, too.
+    /// there, and says whether that gave the scores of the [few](Self::bind_rescoring) frames, too.
     pub(in super::super) fn score(
         &mut self,
         joint: &Joint,
@@ -170,7 +172,7 @@ impl JointState {
     ) -> Result<usize> {
         let doing = "run the joint";
         let first = match (&mut self.input, joint) {
-            (Input::Projected(projected), Joint::Cut(cut)) => {
+            (Input::Projected(projected), Joint::Split(cut)) => {
                 let Projected {
                     run,
                     rows,
@@ -182,21 +184,21 @@ impl JointState {
                 if !std::mem::replace(is_done, true) {
                     predict()?;
                     if let Some(rows) = rows {
-                        turn(encoded.data(), chunk, rows.data_mut());
+                        transpose(encoded.data(), chunk, rows.data_mut());
                     }
-                    match (&cut.front, run) {
-                        (Front::Together(session), Some(run)) => session.run(run, doing)?,
-                        (Front::Apart(session), Some(run)) => {
+                    match (&cut.first_scoring, run) {
+                        (FirstScoring::Fused(session), Some(run)) => session.run(run, doing)?,
+                        (FirstScoring::Separate(session), Some(run)) => {
                             session.run(run, "project encoder frames")?;
                             cut.scoring.run(&self.all.run, doing)?;
                         }
                         _ => {}
                     }
-                    self.in_use = InUse::All { first: 0 };
+                    self.active = ActiveScores::All { first: 0 };
                     return Ok(usize::MAX);
                 }
                 // Labels are a few frames apart, and what is left at a chunk's end is not worth a run over all of it.
-                let are_few = after_label || chunk - frame <= 2 * FEW;
+                let are_few = after_label || chunk - frame <= 2 * RESCORE_FRAMES;
                 if let (true, Some((rows, scores))) = (are_few, &mut self.few) {
                     let rows = rows.data_mut();
                     let count = rows.len() / width;
@@ -205,7 +207,7 @@ impl JointState {
                     if !predict()? {
                         cut.scoring.run(&scores.run, doing)?;
                     }
-                    self.in_use = InUse::Few { first };
+                    self.active = ActiveScores::Few { first };
                     return Ok(first + count);
                 }
                 None
@@ -222,7 +224,7 @@ impl JointState {
         };
         predict()?;
         joint.scoring().run(&self.all.run, doing)?;
-        self.in_use = InUse::All {
+        self.active = ActiveScores::All {
             first: first.unwrap_or(0),
         };
         Ok(first.map_or(usize::MAX, |first| first + 1))
@@ -230,16 +232,16 @@ impl JointState {
 
     /// Raw logits of frame `frame`: one for each label, blank last.
     pub(in super::super) fn logits(&self, frame: usize) -> &[f32] {
-        let (logits, first) = match (self.in_use, &self.few) {
-            (InUse::Few { first }, Some((_, scores))) => (&scores.logits, first),
-            (InUse::All { first } | InUse::Few { first }, _) => (&self.all.logits, first),
+        let (logits, first) = match (self.active, &self.few) {
+            (ActiveScores::Few { first }, Some((_, scores))) => (&scores.logits, first),
+            (ActiveScores::All { first } | ActiveScores::Few { first }, _) => (&self.all.logits, first),
         };
         &logits.data()[(frame - first) * self.classes..][..self.classes]
     }
 }
 
 /// Makes a row of each of `frames` frames, which are columns in `encoded`.
-fn turn(encoded: &[f32], frames: usize, rows: &mut [f32]) {
+fn transpose(encoded: &[f32], frames: usize, rows: &mut [f32]) {
     let width = encoded.len() / frames;
     for (frame, row) in rows.chunks_exact_mut(width).enumerate() {
         for (value, column) in row.iter_mut().zip(encoded.chunks_exact(frames)) {
@@ -251,12 +253,12 @@ fn turn(encoded: &[f32], frames: usize, rows: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Cut, Loaded},
+        super::{Loaded, SplitJoint},
         *,
     };
     use crate::{
         graph::transducer_in,
-        model::{Options, prediction::Prediction, runtime::Session},
+        model::{Options, predictor::Predictor, runtime::Session},
     };
 
     /// Repeatable noise.
@@ -287,35 +289,35 @@ mod tests {
         ] {
             let graphs = transducer_in(model);
             let shape = graphs.shape().unwrap();
-            let (network, _) = Prediction::load(graphs.prediction, model, &shape, &options).unwrap();
+            let (network, _) = Predictor::load(graphs.prediction, model, &shape, &options).unwrap();
             let predicted = network.sizes;
             let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, &options).unwrap());
             let Loaded {
                 joint: mut cut, head, ..
             } = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
-            assert_eq!(head.is_some(), crate::kernels::matrix::is_fast(), "{model}");
+            assert_eq!(head.is_some(), crate::kernels::gemm::is_supported(), "{model}");
             if let Some(head) = head {
-                cut.take_front(head, model, &options).unwrap();
+                cut.run_head_standalone(head, model, &options).unwrap();
             }
             assert!(
                 matches!(
                     &cut,
-                    Joint::Cut(Cut {
-                        front: Front::Together(_),
+                    Joint::Split(SplitJoint {
+                        first_scoring: FirstScoring::Fused(_),
                         ..
                     })
                 ),
                 "{model}"
             );
 
-            for chunk in [1, 2, FEW, FEW + 1, 14] {
+            for chunk in [1, 2, RESCORE_FRAMES, RESCORE_FRAMES + 1, 14] {
                 let mut encoded: Tensor<f32> = Tensor::zeros(&[1, shape.width, chunk]).unwrap();
                 let mut prediction: Tensor<f32> = Tensor::zeros(&predicted).unwrap();
                 let mut states =
                     [&whole, &cut].map(|joint| JointState::new(joint, &shape, &encoded, &prediction, chunk).unwrap());
                 for seed in 0..2 {
                     fill(&mut encoded, seed);
-                    states.iter_mut().for_each(JointState::begin);
+                    states.iter_mut().for_each(JointState::start_chunk);
                     for (frame, after_label) in (0..chunk).flat_map(|frame| [(frame, false), (frame, true)]) {
                         fill(&mut prediction, frame as u32);
                         let [of_whole, of_cut] = &mut states;
@@ -327,8 +329,8 @@ mod tests {
                         );
                         let end = of_cut.score(&cut, &encoded, frame, after_label, || Ok(false)).unwrap();
                         let is_first = frame == 0 && !after_label;
-                        let expected = match !is_first && (after_label || chunk - frame <= 2 * FEW) {
-                            true => (frame + FEW).min(chunk),
+                        let expected = match !is_first && (after_label || chunk - frame <= 2 * RESCORE_FRAMES) {
+                            true => (frame + RESCORE_FRAMES).min(chunk),
                             false => usize::MAX,
                         };
                         assert_eq!(end, expected);

@@ -19,7 +19,7 @@ use ort::{
 };
 
 use super::exit::is_exiting;
-use crate::{lock::lock, model::Cancellation};
+use crate::{model::Cancellation, sync::lock};
 
 /// `SessionOptionsSetLoadCancellationFlag`.
 type SetFlag = unsafe extern "system" fn(*mut OrtSessionOptions, bool) -> OrtStatusPtr;
@@ -46,22 +46,22 @@ impl Commit {
             // SAFETY: the options live as long as this is in the list.
             let status = unsafe { set(self.options, true) };
             // SAFETY: it comes from there.
-            let _ = unsafe { super::tensors::check(status) };
+            let _ = unsafe { super::kernel_io::check(status) };
         }
     }
 }
 
 /// Loads `model`, which ends early when it is cancelled.
 pub(super) fn load(builder: &mut SessionBuilder, model: &[u8], cancellation: &Cancellation) -> ort::Result<Session> {
-    let _under_way = UnderWay::begin(builder.ptr_mut(), cancellation);
+    let _under_way = LoadGuard::begin(builder.ptr_mut(), cancellation);
     builder.commit_from_memory(model)
 }
 
 /// A graph is being loaded with these options, which must live, as long as this lives. Nobody but [`load`] may have one: it
 /// must be dropped.
-struct UnderWay(*mut OrtSessionOptions);
+struct LoadGuard(*mut OrtSessionOptions);
 
-impl UnderWay {
+impl LoadGuard {
     fn begin(options: *mut OrtSessionOptions, cancellation: &Cancellation) -> Self {
         let mut commits = lock(&COMMITS);
         commits.push(Commit {
@@ -74,7 +74,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         lock(&COMMITS).retain(|commit| commit.options != self.0);
     }

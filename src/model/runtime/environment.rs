@@ -9,12 +9,12 @@ use std::{
 
 use ort::{environment::Environment, session::Session, value::Tensor};
 
-use super::{LOGGER, commits, exit, failed, log, telemetry};
+use super::{LOGGER, commits, exit, failed, forward_log, telemetry};
 use crate::{
     error::{Error, Result},
-    headroom,
-    lock::lock,
-    model::library::candidates,
+    memory_guard,
+    model::dylib::candidates,
+    sync::lock,
 };
 
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
@@ -36,7 +36,7 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
     }
     exit::guard_thread();
     exit::begin();
-    headroom::ask_for(headroom::LIBRARY, "load ONNX Runtime")?;
+    memory_guard::check_bytes(memory_guard::LIBRARY, "load ONNX Runtime")?;
     telemetry::disable();
     let mut reason = String::new();
     let candidates = candidates(directories);
@@ -44,10 +44,10 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
         match ort::init_from(path) {
             Ok(builder) => {
                 exit::register();
-                headroom::ask_for(headroom::START, "start ONNX Runtime")?;
+                memory_guard::check_bytes(memory_guard::START, "start ONNX Runtime")?;
                 let mut builder = builder.with_name("nemostt").with_telemetry(false);
                 if LOGGER.get().is_some() {
-                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| log(level, message)));
+                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| forward_log(level, message)));
                 }
                 let environment = builder.build().map_err(|error| failed("start", error))?;
                 exit::register();

@@ -31,7 +31,7 @@ use super::commits;
 use crate::error::{Error, Result};
 
 /// How long `exit` waits. A step takes less than a second, and a load ends within one where it can be cancelled.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_EXIT_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
 
 /// Threads inside of ONNX Runtime.
@@ -45,7 +45,7 @@ static IS_GUARDED: AtomicBool = AtomicBool::new(false);
 /// Guarded threads that have ended.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// By then all objects are there.
-const MOST_THREADS: usize = 1000;
+const MAX_GUARDED_THREADS: usize = 1000;
 
 thread_local! {
     /// How often this thread has entered.
@@ -54,17 +54,17 @@ thread_local! {
 }
 
 /// A thread that is inside of ONNX Runtime, as long as this lives.
-pub(super) struct Inside(PhantomData<*const ()>);
+pub(super) struct RuntimeCall(PhantomData<*const ()>);
 
 /// Begins to call ONNX Runtime.
 ///
 /// # Errors
 /// [`Error::Exiting`].
-pub(super) fn enter() -> Result<Inside> {
+pub(super) fn enter() -> Result<RuntimeCall> {
     try_enter().ok_or(Error::Exiting)
 }
 
-fn try_enter() -> Option<Inside> {
+fn try_enter() -> Option<RuntimeCall> {
     let depth = DEPTH.get();
     if depth == 0 {
         // Either this sees that the process exits, or who waits sees this.
@@ -75,10 +75,10 @@ fn try_enter() -> Option<Inside> {
         }
     }
     DEPTH.set(depth + 1);
-    Some(Inside(PhantomData))
+    Some(RuntimeCall(PhantomData))
 }
 
-impl Drop for Inside {
+impl Drop for RuntimeCall {
     fn drop(&mut self) {
         let depth = DEPTH.get() - 1;
         DEPTH.set(depth);
@@ -135,7 +135,7 @@ impl Drop for Guard {
             return;
         }
         // Later graphs make an object or two, too. A process with many short threads need not note the handler for each.
-        let is_early = THREADS.fetch_add(1, Ordering::Relaxed) < MOST_THREADS;
+        let is_early = THREADS.fetch_add(1, Ordering::Relaxed) < MAX_GUARDED_THREADS;
         if is_early || is_main() || !IS_GUARDED.load(Ordering::SeqCst) {
             register();
         }
@@ -199,7 +199,7 @@ extern "C" fn leave() {
     }
     let own = usize::from(DEPTH.get() > 0);
     let begin = Instant::now();
-    while INSIDE.load(Ordering::SeqCst) > own && begin.elapsed() < PATIENCE {
+    while INSIDE.load(Ordering::SeqCst) > own && begin.elapsed() < MAX_EXIT_WAIT {
         commits::try_stop_unwanted();
         std::thread::sleep(POLL);
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`operations`].
+//! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`custom_ops`].
 //!
 //! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
 //! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
 
 mod commits;
+mod custom_ops;
 mod environment;
 mod exit;
-mod operations;
+mod kernel_io;
 mod telemetry;
-mod tensors;
 
 use std::{
     fmt::Display,
@@ -35,18 +35,18 @@ use self::{
 };
 use super::{
     Device, Options, PrecisionChoice,
-    threads::{most_threads, threads_for, wait_for},
+    thread_policy::{most_threads, threads_for, wait_for},
 };
 use crate::{
     error::{Error, Result},
-    graph::{Encoded, Fault, Graph, Precision},
-    headroom,
-    lock::lock,
+    graph::{Encoded, Graph, GraphError, Precision},
+    memory_guard,
+    sync::lock,
 };
 
 /// Whether a graph with operations of ours was loaded. ONNX Runtime notes their domain for the whole process when the first
 /// one is, without a lock of its own: a second one at the same time would be refused.
-static DOMAIN_IS_KNOWN: Mutex<bool> = Mutex::new(false);
+static CUSTOM_DOMAIN_LOADED: Mutex<bool> = Mutex::new(false);
 
 /// How grave a line of ONNX Runtime's log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +67,7 @@ pub fn set_runtime_logger(logger: impl Fn(LogLevel, &str) + Send + Sync + 'stati
     let _ = LOGGER.set(Box::new(logger));
 }
 
-fn log(level: ort::logging::LogLevel, message: &str) {
+fn forward_log(level: ort::logging::LogLevel, message: &str) {
     use ort::logging::LogLevel as Theirs;
     let level = match level {
         Theirs::Verbose => LogLevel::Verbose,
@@ -75,11 +75,11 @@ fn log(level: ort::logging::LogLevel, message: &str) {
         Theirs::Warning => LogLevel::Warning,
         Theirs::Error | Theirs::Fatal => LogLevel::Error,
     };
-    note(level, message);
+    log(level, message);
 }
 
 /// Sends a line of our own where ONNX Runtime's log goes.
-pub(crate) fn note(level: LogLevel, message: &str) {
+pub(crate) fn log(level: LogLevel, message: &str) {
     if let Some(logger) = LOGGER.get() {
         logger(level, message);
     }
@@ -94,7 +94,7 @@ fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
 }
 
 /// Why ONNX Runtime does not take the graph `name`.
-fn refused(name: &str, error: &impl Display) -> Error {
+fn session_error(name: &str, error: &impl Display) -> Error {
     let reason = error.to_string();
     match is_out_of_memory(&reason) {
         true => Error::OutOfMemory {
@@ -103,7 +103,7 @@ fn refused(name: &str, error: &impl Display) -> Error {
         },
         false => Error::BadModel {
             path: name.into(),
-            fault: Fault::Refused(reason),
+            fault: GraphError::Refused(reason),
         },
     }
 }
@@ -139,10 +139,10 @@ pub(crate) fn device_of(options: &Options) -> Result<Device> {
 
 /// `graph` as ONNX Runtime takes it on the device that `options` come down to; `name` is for messages.
 pub(crate) fn encode(mut graph: Graph, name: &str, options: &Options) -> Result<Encoded> {
-    headroom::ask(format!("load {name}"))?;
+    memory_guard::check(format!("load {name}"))?;
     let wide = device_of(options)? == Device::Cpu || options.precision == PrecisionChoice::Fp32;
     if wide && graph.precision() == Precision::Fp16 {
-        graph.widen().map_err(|error| Error::OutOfMemory {
+        graph.fp16_to_fp32().map_err(|error| Error::OutOfMemory {
             doing: format!("widen the weights of {name}"),
             reason: error.to_string(),
         })?;
@@ -153,11 +153,11 @@ pub(crate) fn encode(mut graph: Graph, name: &str, options: &Options) -> Result<
 impl Session {
     /// Loads a graph; `name` is for messages.
     pub(crate) fn load(graph: Graph, name: &str, options: &Options) -> Result<Self> {
-        Self::start(encode(graph, name, options)?, name, options)
+        Self::load_encoded(encode(graph, name, options)?, name, options)
     }
 
     /// Loads a graph that is encoded; `name` is for messages.
-    pub(crate) fn start(graph: Encoded, name: &str, options: &Options) -> Result<Self> {
+    pub(crate) fn load_encoded(graph: Encoded, name: &str, options: &Options) -> Result<Self> {
         options.cancellation.check()?;
         let _inside = enter()?;
         let environment = environment(&options.runtime_directories)?;
@@ -166,7 +166,7 @@ impl Session {
         if let Some(most) = most_threads(options.threads) {
             let asked = options.threads;
             let line = format!("{name} runs on {threads} of {asked} threads: {most} processors may be used");
-            note(LogLevel::Warning, &line);
+            log(LogLevel::Warning, &line);
         }
         let builder =
             configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
@@ -184,16 +184,16 @@ impl Session {
         let mut first = None;
         if graph.has_our_operations {
             let added =
-                operations::all(&graph.products.into(), threads).and_then(|ours| Ok(builder.with_operators(ours)?));
+                custom_ops::all(&graph.products.into(), threads).and_then(|ours| Ok(builder.with_operators(ours)?));
             builder = added.map_err(|error| failed("add our operations", error))?;
-            first = Some(lock(&DOMAIN_IS_KNOWN)).filter(|is_known| !**is_known);
+            first = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_known| !**is_known);
         }
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
         let session = commits::load(&mut builder, &graph.model, &options.cancellation);
         exit::register_late();
         let session = Owned::new(session.map_err(|error| {
             let unwanted = options.cancellation.check().err();
-            unwanted.unwrap_or_else(|| refused(name, &error))
+            unwanted.unwrap_or_else(|| session_error(name, &error))
         })?);
         if let Some(is_known) = &mut first {
             **is_known = true;

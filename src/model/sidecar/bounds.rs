@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Number, Value};
 
-use crate::graph::Fault;
+use crate::graph::GraphError;
 
 /// Keys, each with all that can be served; `*` stands for every member of an object or a list. docs/export.md has the same.
 const BOUNDS: [(&str, RangeInclusive<f64>); 11] = [
@@ -24,14 +24,14 @@ const BOUNDS: [(&str, RangeInclusive<f64>); 11] = [
 ];
 
 /// Refuses `file` if a number in it cannot be served. What is no number is left to who reads it.
-pub(super) fn check(file: &Value) -> Result<(), Fault> {
+pub(super) fn check(file: &Value) -> Result<(), GraphError> {
     BOUNDS.iter().try_for_each(|(key, bounds)| {
         let path: Vec<&str> = key.split('.').collect();
         check_at(file, &path, String::new(), bounds)
     })
 }
 
-fn check_at(value: &Value, path: &[&str], key: String, bounds: &RangeInclusive<f64>) -> Result<(), Fault> {
+fn check_at(value: &Value, path: &[&str], key: String, bounds: &RangeInclusive<f64>) -> Result<(), GraphError> {
     let below = |name: &str| match key.as_str() {
         "" => name.to_owned(),
         key => format!("{key}.{name}"),
@@ -39,7 +39,7 @@ fn check_at(value: &Value, path: &[&str], key: String, bounds: &RangeInclusive<f
     match (path, value) {
         ([], Value::Number(number)) => match number.as_f64() {
             Some(number) if bounds.contains(&number) => Ok(()),
-            _ => Err(Fault::Bounds {
+            _ => Err(GraphError::Bounds {
                 key,
                 value: written(number),
                 expected: format!("{} to {}", bounds.start(), bounds.end()),

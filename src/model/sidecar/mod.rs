@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::files::Source;
+use super::directory::SourceFile;
 use crate::{
     error::{Error, Result},
     features::Preprocessor,
-    graph::{Fault, Graph},
+    graph::{Graph, GraphError},
 };
 
 /// What `nemostt.json` beside a model may say: see docs/export.md.
@@ -57,7 +57,7 @@ pub struct Languages {
 
 impl Sidecar {
     /// Reads `nemostt.json`; without one, everything is NeMo's default.
-    pub(super) fn read(source: Option<&Source>) -> Result<Self> {
+    pub(super) fn read(source: Option<&SourceFile>) -> Result<Self> {
         let Some(source) = source else {
             return Ok(Self::default());
         };
@@ -65,7 +65,7 @@ impl Sidecar {
             path: source.name.clone(),
             fault,
         };
-        let unread = |error: serde_json::Error| bad(Fault::Settings(error.to_string()));
+        let unread = |error: serde_json::Error| bad(GraphError::Settings(error.to_string()));
         let file: Value = serde_json::from_slice(&source.bytes).map_err(unread)?;
         bounds::check(&file).map_err(bad)?;
         // From the text, for its places in the message.
@@ -73,7 +73,7 @@ impl Sidecar {
     }
 
     /// Takes over what the graph's metadata says, where this file says nothing: sherpa-onnx's keys.
-    pub(super) fn complete(&mut self, graph: &Graph) -> std::result::Result<(), Fault> {
+    pub(super) fn complete(&mut self, graph: &Graph) -> std::result::Result<(), GraphError> {
         if let Some(kind) = graph.metadata("normalize_type") {
             self.preprocessor.normalize = kind.into();
         }
@@ -83,7 +83,7 @@ impl Sidecar {
         if self.prompt.is_none()
             && let Some(dictionary) = graph.metadata("prompt_dictionary")
         {
-            let unread = |error| Fault::Prompt(format!("its metadata prompt_dictionary cannot be read: {error}"));
+            let unread = |error| GraphError::Prompt(format!("its metadata prompt_dictionary cannot be read: {error}"));
             let dictionary: BTreeMap<String, i64> = serde_json::from_str(dictionary).map_err(unread)?;
             let auto: Option<i64> = graph.metadata("auto_prompt_id").and_then(|id| id.parse().ok());
             bounds::check(&json!({"prompt": {"dictionary": dictionary, "auto": auto}}))?;

@@ -12,16 +12,16 @@ use std::{
 use crate::interrupt;
 
 /// Bytes read at a time.
-const PIECE: usize = 16 * 1024;
+const BLOCK_BYTES: usize = 16 * 1024;
 /// Pieces that may wait.
-const AHEAD: usize = 4;
+const MAX_QUEUED_BLOCKS: usize = 4;
 /// How long to wait before looking for Ctrl-C. What the program before us still writes then comes within this time.
-const PATIENCE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Pieces still taken after Ctrl-C, from a program that does not end with it.
-const REST: usize = 8;
+const MAX_BLOCKS_AFTER_INTERRUPT: usize = 8;
 
 /// Bytes that a thread reads.
-pub struct Feed {
+pub struct StdinReader {
     pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     /// Bytes of `piece` that were taken.
@@ -30,14 +30,14 @@ pub struct Feed {
     rest: usize,
 }
 
-impl Feed {
+impl StdinReader {
     pub fn standard_input() -> Self {
-        let (sender, pieces) = mpsc::sync_channel(AHEAD);
+        let (sender, pieces) = mpsc::sync_channel(MAX_QUEUED_BLOCKS);
         // Ends with the input, or with the program: nothing can end a read that waits.
         thread::spawn(move || {
             let mut stdin = io::stdin().lock();
             loop {
-                let mut piece = vec![0; PIECE];
+                let mut piece = vec![0; BLOCK_BYTES];
                 let read = match stdin.read(&mut piece) {
                     Ok(0) => return,
                     Ok(read) => read,
@@ -54,7 +54,7 @@ impl Feed {
             pieces,
             piece: Vec::new(),
             taken: 0,
-            rest: REST,
+            rest: MAX_BLOCKS_AFTER_INTERRUPT,
         }
     }
 
@@ -67,7 +67,7 @@ impl Feed {
                     None => return Ok(None),
                 };
             }
-            match self.pieces.recv_timeout(PATIENCE) {
+            match self.pieces.recv_timeout(POLL_INTERVAL) {
                 Ok(piece) => return piece.map(Some),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) if interrupt::came() => return Ok(None),
@@ -77,7 +77,7 @@ impl Feed {
     }
 }
 
-impl Read for Feed {
+impl Read for StdinReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.piece.len() {
             self.piece = self.next()?.unwrap_or_default();

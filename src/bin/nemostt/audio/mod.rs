@@ -2,23 +2,23 @@
 
 //! Where samples come from: whatever GStreamer can decode, or raw samples on standard input.
 
-mod decoded;
+mod bus_errors;
+mod container_length;
+mod detect_format;
 mod feed;
+mod gst_decoder;
 mod language;
+mod location;
 mod pipe;
-mod place;
-mod raw;
-mod sniff;
+mod raw_pcm;
 mod stdin;
 mod streams;
 mod track;
-mod trouble;
-mod whole;
 
-use decoded::Decoded;
-pub use place::Place;
-use raw::Raw;
-pub use track::{Channel, TrackName, Wanted};
+use gst_decoder::GstDecoder;
+pub use location::Location;
+use raw_pcm::RawPcm;
+pub use track::{Channel, TrackName, TrackSelection};
 
 use crate::Result;
 
@@ -28,61 +28,61 @@ const BLOCK: usize = 1600;
 /// A source of mono samples.
 pub enum Input {
     /// Decoded by GStreamer. Boxed, for it is far larger than the other.
-    Decoded(Box<Decoded>),
+    GstDecoder(Box<GstDecoder>),
     /// Raw 16-bit little-endian mono samples.
-    Raw(Raw<stdin::Bytes>),
+    RawPcm(RawPcm<stdin::Bytes>),
 }
 
 impl Input {
     /// Opens `place`, to give `rate` samples per second.
-    pub fn open(place: &Place, rate: u32, wanted: &Wanted) -> Result<Self> {
+    pub fn open(place: &Location, rate: u32, wanted: &TrackSelection) -> Result<Self> {
         let promise = match place {
-            Place::StandardInput => return stdin::open(rate, wanted),
-            Place::File(path) => {
-                let head = whole::head(path);
-                whole::check(&head, place)?;
-                whole::wav(&head)
+            Location::StandardInput => return stdin::open(rate, wanted),
+            Location::File(path) => {
+                let head = container_length::head(path);
+                container_length::check(&head, place)?;
+                container_length::wav(&head)
             }
-            Place::Url(_) => whole::Promise::Unread,
+            Location::Url(_) => container_length::DeclaredLength::Unread,
         };
-        let decoded = Decoded::open(place, None, promise, rate, wanted)?;
-        Ok(Self::Decoded(Box::new(decoded)))
+        let decoded = GstDecoder::open(place, None, promise, rate, wanted)?;
+        Ok(Self::GstDecoder(Box::new(decoded)))
     }
 
     /// What to say about the tracks that there are.
     pub fn notice(&self) -> Option<&str> {
         match self {
-            Self::Decoded(decoded) => decoded.notice(),
-            Self::Raw(_) => None,
+            Self::GstDecoder(decoded) => decoded.notice(),
+            Self::RawPcm(_) => None,
         }
     }
 
     /// Samples in all, where that is known beforehand. An estimate for some formats.
     pub fn samples(&self) -> Option<u64> {
         match self {
-            Self::Decoded(decoded) => decoded.samples(),
-            Self::Raw(_) => None,
+            Self::GstDecoder(decoded) => decoded.samples(),
+            Self::RawPcm(_) => None,
         }
     }
 
     /// Where the longest stream ended, in samples: in a film the pictures may go on.
     pub fn reached(&self) -> Option<u64> {
         match self {
-            Self::Decoded(decoded) => Some(decoded.reached()),
-            Self::Raw(_) => None,
+            Self::GstDecoder(decoded) => Some(decoded.reached()),
+            Self::RawPcm(_) => None,
         }
     }
 
     /// Whether that number of samples may be far from true: of frames without a container, GStreamer measures some only.
     pub fn is_length_estimated(&self) -> bool {
-        matches!(self, Self::Decoded(decoded) if decoded.is_length_estimated())
+        matches!(self, Self::GstDecoder(decoded) if decoded.is_length_estimated())
     }
 
     /// What is said when there is not a single sample.
     pub fn emptiness(&self) -> String {
         match self {
-            Self::Decoded(decoded) => decoded.emptiness(),
-            Self::Raw(_) => "standard input is empty: the program before the pipe gave no samples".into(),
+            Self::GstDecoder(decoded) => decoded.emptiness(),
+            Self::RawPcm(_) => "standard input is empty: the program before the pipe gave no samples".into(),
         }
     }
 
@@ -90,17 +90,17 @@ impl Input {
     pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
         mono.clear();
         match self {
-            Self::Decoded(decoded) => decoded.read(mono),
-            Self::Raw(raw) => raw.read(mono),
+            Self::GstDecoder(decoded) => decoded.read(mono),
+            Self::RawPcm(raw) => raw.read(mono),
         }
     }
 }
 
 /// How the file itself shows, beside its length, that it was cut short.
-pub fn fault(place: &Place) -> Option<&'static str> {
+pub fn fault(place: &Location) -> Option<&'static str> {
     match place {
-        Place::File(path) => whole::fault(path),
-        Place::StandardInput | Place::Url(_) => None,
+        Location::File(path) => container_length::fault(path),
+        Location::StandardInput | Location::Url(_) => None,
     }
 }
 

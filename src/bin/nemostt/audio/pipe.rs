@@ -7,12 +7,12 @@ use std::{io::Read, thread};
 use gst::{glib, prelude::*};
 use gst_app::{AppSrc, AppStreamType};
 
-use super::decoded::Bytes;
+use super::gst_decoder::Bytes;
 
 /// Bytes given at a time.
-const PIECE: usize = 16 * 1024;
+const BLOCK_BYTES: usize = 16 * 1024;
 /// Bytes that may wait.
-const AHEAD: u64 = 256 * 1024;
+const MAX_QUEUED_BYTES: u64 = 256 * 1024;
 
 /// Makes `source`, a `uridecodebin`, take `bytes`.
 pub fn connect(source: &gst::Element, bytes: Bytes) {
@@ -22,7 +22,7 @@ pub fn connect(source: &gst::Element, bytes: Bytes) {
         let source = values.get(1)?.get::<AppSrc>().ok()?;
         source.set_stream_type(AppStreamType::Stream);
         source.set_format(gst::Format::Bytes);
-        source.set_max_bytes(AHEAD);
+        source.set_max_bytes(MAX_QUEUED_BYTES);
         source.set_block(true);
         let bytes = bytes.lock().ok()?.take()?;
         let source = source.downgrade();
@@ -34,7 +34,7 @@ pub fn connect(source: &gst::Element, bytes: Bytes) {
 /// Until the end of the bytes, or of the pipeline.
 fn pump(mut bytes: Bytes, source: &glib::WeakRef<AppSrc>) {
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; BLOCK_BYTES];
         let read = bytes.read(&mut piece);
         let Some(source) = source.upgrade() else {
             return;

@@ -9,40 +9,38 @@ use std::{
 };
 
 use super::{
-    Input, Place,
-    decoded::Decoded,
-    feed::Feed,
-    raw::Raw,
-    sniff,
-    track::{Channel, TrackName, Wanted},
-    whole,
+    Input, Location, container_length, detect_format,
+    feed::StdinReader,
+    gst_decoder::GstDecoder,
+    raw_pcm::RawPcm,
+    track::{Channel, TrackName, TrackSelection},
 };
 use crate::Result;
 
 /// What was read already, and the rest.
-pub type Bytes = Chain<Cursor<Vec<u8>>, Feed>;
+pub type Bytes = Chain<Cursor<Vec<u8>>, StdinReader>;
 
 /// Opens standard input, to give `rate` samples per second.
-pub fn open(rate: u32, wanted: &Wanted) -> Result<Input> {
-    let place = Place::StandardInput;
+pub fn open(rate: u32, wanted: &TrackSelection) -> Result<Input> {
+    let place = Location::StandardInput;
     super::start_gstreamer()?;
     // `nemostt transcribe - < talk.mp4`: GStreamer can go back and forth in it, which some formats need.
-    if let Some(head) = file_head().filter(|head| !wanted.raw && sniff::is_file(head)) {
-        whole::check(&head, &place)?;
-        let decoded = Decoded::open(&place, None, whole::wav(&head), rate, wanted)?;
-        return Ok(Input::Decoded(Box::new(decoded)));
+    if let Some(head) = file_head().filter(|head| !wanted.raw && detect_format::is_file(head)) {
+        container_length::check(&head, &place)?;
+        let decoded = GstDecoder::open(&place, None, container_length::wav(&head), rate, wanted)?;
+        return Ok(Input::GstDecoder(Box::new(decoded)));
     }
-    let mut feed = Feed::standard_input();
+    let mut feed = StdinReader::standard_input();
     let head = match wanted.raw {
         true => Vec::new(),
-        false => sniff::first(&mut feed).map_err(|error| format!("cannot read {place}: {error}"))?,
+        false => detect_format::first(&mut feed).map_err(|error| format!("cannot read {place}: {error}"))?,
     };
-    let (is_file, promise) = (sniff::is_file(&head), whole::wav(&head));
-    whole::check(&head, &place)?;
+    let (is_file, promise) = (detect_format::is_file(&head), container_length::wav(&head));
+    container_length::check(&head, &place)?;
     let bytes = Cursor::new(head).chain(feed);
     if is_file {
-        let decoded = Decoded::open(&place, Some(Box::new(bytes)), promise, rate, wanted)?;
-        return Ok(Input::Decoded(Box::new(decoded)));
+        let decoded = GstDecoder::open(&place, Some(Box::new(bytes)), promise, rate, wanted)?;
+        return Ok(Input::GstDecoder(Box::new(decoded)));
     }
     if let Some(Channel(2..)) = wanted.channel {
         return Err("raw samples on standard input have 1 channel: leave --channel out".into());
@@ -50,7 +48,7 @@ pub fn open(rate: u32, wanted: &Wanted) -> Result<Input> {
     if !matches!(wanted.track, None | Some(TrackName::Number(1))) {
         return Err("raw samples on standard input have no tracks: leave --audio-track out".into());
     }
-    Ok(Input::Raw(Raw::new(bytes)))
+    Ok(Input::RawPcm(RawPcm::new(bytes)))
 }
 
 /// The first bytes, if standard input is a file of which nothing was read yet.
@@ -59,7 +57,7 @@ fn file_head() -> Option<Vec<u8>> {
     if !file.metadata().ok()?.is_file() || file.stream_position().ok()? != 0 {
         return None;
     }
-    let mut head = vec![0; sniff::ENOUGH_FRAMES];
+    let mut head = vec![0; detect_format::FRAME_PROBE_BYTES];
     let read = file.read_at(&mut head, 0).ok()?;
     head.truncate(read);
     Some(head)

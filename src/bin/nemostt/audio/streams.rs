@@ -41,7 +41,7 @@ struct State {
     has_container: bool,
     is_wav: bool,
     /// Tracks of sound that wait for the choice.
-    sound: Vec<Waiting>,
+    sound: Vec<PendingTrack>,
     /// What else there is.
     others: Vec<String>,
     /// All streams are here.
@@ -54,7 +54,7 @@ struct State {
     takers: Vec<(gst::Pad, gst::Element)>,
 }
 
-struct Waiting {
+struct PendingTrack {
     pad: gst::Pad,
     block: Option<gst::PadProbeId>,
     /// Data came: what is said about the track was said.
@@ -125,7 +125,7 @@ impl Streams {
                 self.watch(pad)
             }
             None => {
-                state.sound.push(Waiting {
+                state.sound.push(PendingTrack {
                     pad: pad.clone(),
                     block: None,
                     ready: false,

@@ -13,7 +13,7 @@ use super::language;
 
 /// What to take of a file.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct TrackSelection {
     pub track: Option<TrackName>,
     pub channel: Option<Channel>,
     /// Standard input is raw samples, whatever it looks like.

@@ -2,12 +2,12 @@
 
 //! `nemostt bench`: what this machine makes of a model.
 
-mod capacity;
+mod cpu_contention;
+mod max_streams;
 mod memory;
 mod report;
-mod rivals;
-pub mod speech;
 mod stages;
+pub mod test_clip;
 
 use std::{
     io::{self, Write},
@@ -16,13 +16,13 @@ use std::{
 };
 
 use clap::Args;
+use cpu_contention::SchedStats;
 use gstnemostt::Error;
 use indicatif::ProgressBar;
 use memory::Memory;
 use report::{Report, Row};
-use rivals::Schedule;
 
-use crate::{Result, model::ModelArguments};
+use crate::{Result, model_args::ModelArguments};
 
 /// Measure how fast this machine runs a model, and how much memory that takes
 ///
@@ -91,7 +91,7 @@ impl Bench {
         let loading_peak = memory::peak();
 
         let config = recognizer.config().clone();
-        let speech = speech::read(self.file.as_deref(), config.front_end.sample_rate)?;
+        let speech = test_clip::read(self.file.as_deref(), config.front_end.sample_rate)?;
         say("measuring memory".into());
         let memory = Memory::measure(&recognizer, &speech, before, loading_peak)?;
         drop(recognizer);
@@ -104,7 +104,7 @@ impl Bench {
             }
             asked => asked.to_vec(),
         };
-        let then = Schedule::now();
+        let then = SchedStats::now();
         let (mut rows, mut loads) = (Vec::new(), Vec::new());
         for lookahead in lookaheads {
             say(format!("lookahead {lookahead} ms: one stream"));
@@ -125,10 +125,10 @@ impl Bench {
                     self.model.load_with_threads(Some(lookahead), 1)?
                 }
             };
-            let streams = capacity::measure(&on_one_thread, &speech)?;
+            let streams = max_streams::measure(&on_one_thread, &speech)?;
             rows.push(Row::new(&config, lookahead, &stages, streams));
         }
-        let waiting = Schedule::now().zip(then).map(|(now, then)| now.waiting_since(then));
+        let waiting = SchedStats::now().zip(then).map(|(now, then)| now.waiting_since(then));
         let memory = memory.with_peak(memory::peak());
         Ok(Report::new(
             self.model.name(),

@@ -12,9 +12,9 @@ use gstnemostt::{Recognizer, Stream};
 use crate::Result;
 
 /// Long enough for the percentiles of the longest chunks.
-const ENOUGH: Duration = Duration::from_secs(3);
+const MIN_DURATION: Duration = Duration::from_secs(3);
 /// Slow machines need not hear the clip to its end.
-const TOO_LONG: Duration = Duration::from_secs(15);
+const MAX_DURATION: Duration = Duration::from_secs(15);
 
 /// Sums over all that was heard.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub fn measure(recognizer: &Recognizer, speech: &[f32]) -> Result<Stages> {
         &speech[..speech.len() / 4],
         front_end.hop,
     )?;
-    while stages.used < ENOUGH {
+    while stages.used < MIN_DURATION {
         stream.reset();
         let heard = pass(&mut stages, &mut stream, speech, front_end.hop)?;
         stages.seconds += heard as f64 / f64::from(front_end.sample_rate);
@@ -56,7 +56,7 @@ fn pass(stages: &mut Stages, stream: &mut Stream, speech: &[f32], hop: usize) ->
     let (mut quiet, mut pieces, mut filled, mut steps) = (Duration::ZERO, 0_u32, Duration::ZERO, 0_u32);
     let begin = Instant::now();
     for piece in speech.chunks_exact(hop) {
-        if begin.elapsed() > TOO_LONG {
+        if begin.elapsed() > MAX_DURATION {
             break;
         }
         let (start, mut encoded) = (Instant::now(), None);

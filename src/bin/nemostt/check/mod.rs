@@ -14,7 +14,7 @@ use clap::Args;
 use gstnemostt::{Event, Recognizer, Result as Heard};
 use report::{Report, SelfTest};
 
-use crate::{Result, bench::speech, model::ModelArguments};
+use crate::{Result, bench::test_clip, model_args::ModelArguments};
 
 /// Samples that the self test hears: two seconds.
 const SELF_TEST: usize = 2 * 16_000;
@@ -50,7 +50,7 @@ impl Check {
         let since = Instant::now();
         let recognizer = model.load(self.lookahead)?;
         let loading = since.elapsed();
-        let self_test = hear(&recognizer)?;
+        let self_test = self_test(&recognizer)?;
         let report = Report::new(&model.name(), &recognizer, loading, self_test);
         let text = match self.json {
             true => serde_json::to_string_pretty(&report)? + "\n",
@@ -61,9 +61,9 @@ impl Check {
 }
 
 /// Two seconds of speech through the model.
-fn hear(recognizer: &Recognizer) -> Result<SelfTest> {
+fn self_test(recognizer: &Recognizer) -> Result<SelfTest> {
     let rate = recognizer.config().front_end.sample_rate;
-    let speech = speech::read(None, rate)?;
+    let speech = test_clip::read(None, rate)?;
     let speech = &speech[..SELF_TEST.min(speech.len())];
     let since = Instant::now();
     let text = words(recognizer, speech)?;

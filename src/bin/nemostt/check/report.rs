@@ -87,9 +87,9 @@ impl Report {
             weights: in_use(recognizer).map(|graph| graph.weights).sum(),
             encoder: Encoder {
                 layers: config.streaming.layers,
-                width: config.streaming.width,
+                width: config.streaming.d_model,
                 mels: config.streaming.mels,
-                left_ms: config.streaming.left as u64 * frame_ms,
+                left_ms: config.streaming.left_context as u64 * frame_ms,
                 window_frames: config.contract.fixed_frames,
             },
             lookaheads_ms: config

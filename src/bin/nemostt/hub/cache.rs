@@ -15,13 +15,13 @@ use std::{
 };
 
 use super::{
+    api::RemoteFile,
     checksum::is_hex,
-    choice::{self, Precision},
-    client::Remote,
+    env::HubEnv,
     error::{Error, Result},
-    place::Place,
-    settings::Settings,
-    wanted::Wanted,
+    file_paths::FilePaths,
+    file_selection::{self, Precision},
+    model_ref::ModelRef,
 };
 
 /// Where one repository is in the cache.
@@ -40,7 +40,7 @@ pub struct Found {
 }
 
 impl Cache {
-    pub fn new(settings: &Settings, repository: &str) -> Self {
+    pub fn new(settings: &HubEnv, repository: &str) -> Self {
         let name = format!("models--{}", repository.replace('/', "--"));
         Self {
             repository: settings.cache.join(&name),
@@ -54,9 +54,9 @@ impl Cache {
     }
 
     /// Where a file's bytes go.
-    pub fn place(&self, remote: &Remote) -> Place {
+    pub fn paths(&self, remote: &RemoteFile) -> FilePaths {
         let blobs = self.repository.join("blobs");
-        Place {
+        FilePaths {
             file: blobs.join(&remote.etag),
             partial: blobs.join(format!("{}.incomplete", remote.etag)),
             lock: self.locks.join(format!("{}.lock", remote.etag)),
@@ -64,20 +64,23 @@ impl Cache {
     }
 
     /// What is here of a model, if it is all here.
-    pub fn find(&self, wanted: &Wanted, precision: Option<Precision>) -> Option<Found> {
-        let snapshot = self.repository.join("snapshots").join(self.commit(&wanted.revision)?);
-        let directory = if wanted.folder.is_empty() {
+    pub fn find(&self, model_ref: &ModelRef, precision: Option<Precision>) -> Option<Found> {
+        let snapshot = self
+            .repository
+            .join("snapshots")
+            .join(self.commit(&model_ref.revision)?);
+        let directory = if model_ref.folder.is_empty() {
             snapshot
         } else {
-            snapshot.join(&wanted.folder)
+            snapshot.join(&model_ref.folder)
         };
-        let names = match &wanted.known {
+        let names = match &model_ref.known {
             Some(model) => model.files.iter().map(|file| file.name.clone()).collect(),
             None => {
                 let entries = fs::read_dir(&directory).ok()?;
                 let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-                let paths: Vec<String> = names.map(|name| wanted.path(&name)).collect();
-                choice::choose(wanted, &paths, precision).ok()?
+                let paths: Vec<String> = names.map(|name| model_ref.path(&name)).collect();
+                file_selection::choose(model_ref, &paths, precision).ok()?
             }
         };
         // A link whose bytes were removed is no file.
@@ -85,28 +88,28 @@ impl Cache {
         all.then_some(Found { directory, names })
     }
 
-    /// Links files that are here into the directory of their commit, and notes that it is what `wanted` names.
-    pub fn link(&self, wanted: &Wanted, files: &[(Remote, Place)]) -> Result<Found> {
+    /// Links files that are here into the directory of their commit, and notes that it is what `model_ref` names.
+    pub fn link(&self, model_ref: &ModelRef, files: &[(RemoteFile, FilePaths)]) -> Result<Found> {
         let commit = files
             .first()
-            .map_or(wanted.revision.as_str(), |(remote, _)| remote.commit.as_str());
+            .map_or(model_ref.revision.as_str(), |(remote, _)| remote.commit.as_str());
         let snapshot = self.repository.join("snapshots").join(commit);
-        let directory = if wanted.folder.is_empty() {
+        let directory = if model_ref.folder.is_empty() {
             snapshot
         } else {
-            snapshot.join(&wanted.folder)
+            snapshot.join(&model_ref.folder)
         };
         fs::create_dir_all(&directory).map_err(|error| Error::write(&directory, error))?;
         // Up from the folder and the commit, to `blobs`.
-        let depth = 2 + wanted.folder.split('/').filter(|part| !part.is_empty()).count();
+        let depth = 2 + model_ref.folder.split('/').filter(|part| !part.is_empty()).count();
         let blobs = PathBuf::from("../".repeat(depth)).join("blobs");
-        for (remote, place) in files {
+        for (remote, paths) in files {
             let pointer = directory.join(&remote.name);
-            let linked = replace(&pointer, |path| symlink(&blobs.join(&remote.etag), &place.file, path));
+            let linked = replace(&pointer, |path| symlink(&blobs.join(&remote.etag), &paths.file, path));
             linked.map_err(|error| Error::write(&pointer, error))?;
         }
-        if wanted.revision != commit {
-            let branch = self.repository.join("refs").join(&wanted.revision);
+        if model_ref.revision != commit {
+            let branch = self.repository.join("refs").join(&model_ref.revision);
             let noted = fs::create_dir_all(branch.parent().unwrap_or(&branch))
                 .and_then(|()| replace(&branch, |path| fs::write(path, commit)));
             noted.map_err(|error| Error::write(&branch, error))?;

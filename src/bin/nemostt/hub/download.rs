@@ -8,22 +8,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ureq::http::StatusCode;
 
 use super::{
-    client::{Client, Remote},
+    api::{HubApi, RemoteFile},
     error::{Error, Result},
-    headers, note,
+    file_paths::FilePaths,
+    headers,
+    http::host,
     partial::Partial,
-    patience::{Failure, Patience, TRIES},
-    place::Place,
-    transport::host,
+    print_status,
+    retry::{Failure, MAX_TRIES, RetryPolicy},
 };
 
 const BAR: &str =
     "{msg:24!} {wide_bar} {decimal_bytes:>10} / {decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
 
 /// Makes sure that the files fit in `directory`, which is where they go.
-pub fn make_sure_of_space(files: &[&(Remote, Place)], directory: &Path) -> Result<()> {
+pub fn make_sure_of_space(files: &[&(RemoteFile, FilePaths)], directory: &Path) -> Result<()> {
     // A hub may say any size.
-    let missing = files.iter().map(|(remote, place)| place.missing(remote));
+    let missing = files.iter().map(|(remote, paths)| paths.missing(remote));
     let needed = missing.fold(0, u64::saturating_add);
     // The directory itself may not be there yet.
     let exists = directory.ancestors().find(|directory| directory.exists());
@@ -42,9 +43,9 @@ pub fn make_sure_of_space(files: &[&(Remote, Place)], directory: &Path) -> Resul
 }
 
 /// Brings one file.
-pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
-    let _lock = place.lock()?;
-    if place.is_right(remote) {
+pub fn download(client: &HubApi, remote: &RemoteFile, paths: &FilePaths) -> Result<()> {
+    let _lock = paths.lock()?;
+    if paths.is_right(remote) {
         // Another process was faster.
         return Ok(());
     }
@@ -52,18 +53,18 @@ pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
     if let Ok(style) = ProgressStyle::with_template(BAR) {
         bar.set_style(style);
     }
-    let partial = Partial::open(remote, place)?;
+    let partial = Partial::open(remote, paths)?;
     let is_resumed = partial.length() > 0;
     match complete(client, remote, partial, &bar) {
         // What another process left may be what is wrong: huggingface_hub fills its unfinished files in any order.
         Err(Error::WrongChecksum { .. }) if is_resumed => {
-            complete(client, remote, Partial::open(remote, place)?, &bar)?;
+            complete(client, remote, Partial::open(remote, paths)?, &bar)?;
         }
         completed => completed?,
     }
     bar.finish_and_clear();
     if remote.checksum.is_none() {
-        note(format_args!(
+        print_status(format_args!(
             "nobody gave a checksum for {}: only its length is known to be right",
             remote.name
         ));
@@ -72,8 +73,8 @@ pub fn download(client: &Client, remote: &Remote, place: &Place) -> Result<()> {
 }
 
 /// Receives what is missing, over as many connections as it takes.
-fn complete(client: &Client, remote: &Remote, mut partial: Partial<'_>, bar: &ProgressBar) -> Result<()> {
-    let mut patience = Patience::default();
+fn complete(client: &HubApi, remote: &RemoteFile, mut partial: Partial<'_>, bar: &ProgressBar) -> Result<()> {
+    let mut policy = RetryPolicy::default();
     // The most there ever was: a server that begins anew each time makes no progress.
     let mut most = partial.length();
     while !partial.is_complete() {
@@ -83,18 +84,18 @@ fn complete(client: &Client, remote: &Remote, mut partial: Partial<'_>, bar: &Pr
         if let Err(failure) = receive(client, remote, &mut partial, bar) {
             if partial.length() > most {
                 most = partial.length();
-                patience.renew();
+                policy.reset();
             }
-            patience.after(told(failure, remote, &partial))?;
+            policy.after(told(failure, remote, &partial))?;
         }
     }
     partial.finish()
 }
 
 /// Receives as much as one connection gives.
-fn receive(client: &Client, remote: &Remote, partial: &mut Partial<'_>, bar: &ProgressBar) -> Result<(), Failure> {
+fn receive(client: &HubApi, remote: &RemoteFile, partial: &mut Partial<'_>, bar: &ProgressBar) -> Result<(), Failure> {
     let mut response = client.get(remote, partial.length())?;
-    let passing = |reason: &str| Failure::Passing {
+    let passing = |reason: &str| Failure::Transient {
         error: interrupted(remote, 0, reason),
         pause: None,
     };
@@ -135,9 +136,9 @@ fn receive(client: &Client, remote: &Remote, partial: &mut Partial<'_>, bar: &Pr
 }
 
 /// A failure with how far the file came.
-fn told(failure: Failure, remote: &Remote, partial: &Partial<'_>) -> Failure {
+fn told(failure: Failure, remote: &RemoteFile, partial: &Partial<'_>) -> Failure {
     match failure {
-        Failure::Passing { error, pause } => {
+        Failure::Transient { error, pause } => {
             let error = match error {
                 Error::Interrupted { reason, .. } => interrupted(remote, partial.length(), &reason),
                 Error::Unreachable { reason, .. } if partial.length() > 0 => {
@@ -145,23 +146,23 @@ fn told(failure: Failure, remote: &Remote, partial: &Partial<'_>) -> Failure {
                 }
                 error => error,
             };
-            Failure::Passing { error, pause }
+            Failure::Transient { error, pause }
         }
         lasting => lasting,
     }
 }
 
-fn interrupted(remote: &Remote, got: u64, reason: &str) -> Error {
+fn interrupted(remote: &RemoteFile, got: u64, reason: &str) -> Error {
     Error::Interrupted {
         file: remote.name.clone(),
         got,
         size: remote.size,
-        tries: TRIES,
+        tries: MAX_TRIES,
         reason: reason.into(),
     }
 }
 
-fn wrong_size(remote: &Remote, found: u64) -> Error {
+fn wrong_size(remote: &RemoteFile, found: u64) -> Error {
     Error::WrongSize {
         file: remote.name.clone(),
         host: host(&remote.url),
@@ -178,7 +179,7 @@ mod tests {
     fn sizes_that_nothing_can_have_need_too_much_space() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| {
-            let remote = Remote {
+            let remote = RemoteFile {
                 repository: "a/b".into(),
                 name: name.into(),
                 url: "http://hub/a/b".into(),
@@ -187,8 +188,8 @@ mod tests {
                 size: u64::MAX,
                 checksum: None,
             };
-            let place = Place::in_directory(directory.path(), &remote);
-            (remote, place)
+            let paths = FilePaths::in_directory(directory.path(), &remote);
+            (remote, paths)
         };
         let files = [file("encoder.onnx"), file("tokens.txt")];
         let refused = make_sure_of_space(&files.each_ref(), directory.path());

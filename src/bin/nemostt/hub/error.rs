@@ -89,10 +89,10 @@ pub enum Error {
     NothingToFetch { repository: String, folders: Vec<String> },
     #[error("{repository} has several checkpoints ({}): this cannot choose", names.join(", "))]
     SeveralCheckpoints { repository: String, names: Vec<String> },
-    #[error("{repository} has no {wanted} graphs, only {}", found.join(", "))]
+    #[error("{repository} has no {model_ref} graphs, only {}", found.join(", "))]
     NoPrecision {
         repository: String,
-        wanted: &'static str,
+        model_ref: &'static str,
         found: Vec<String>,
     },
     #[error(

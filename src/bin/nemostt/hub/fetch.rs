@@ -11,17 +11,17 @@ use std::{
 use clap::Args;
 
 use super::{
+    api::{HubApi, RemoteFile},
     cache::{Cache, Found},
-    catalogue,
+    catalog,
     checksum::is_hex,
-    choice::{self, Precision},
-    client::{Client, Remote},
     download,
+    env::HubEnv,
     error::{Error, Result},
-    note,
-    place::Place,
-    settings::Settings,
-    wanted::Wanted,
+    file_paths::FilePaths,
+    file_selection::{self, Precision},
+    model_ref::ModelRef,
+    print_status,
 };
 
 /// Download a published model, and print where it is
@@ -48,11 +48,11 @@ pub struct Fetch {
 
 impl Fetch {
     pub fn run(&self) -> crate::Result<()> {
-        let settings = Settings::from_env()?;
-        let wanted = Wanted::parse(&self.model, &catalogue::models()?)?;
+        let settings = HubEnv::from_env()?;
+        let model_ref = ModelRef::parse(&self.model, &catalog::models()?)?;
         let found = match &self.dir {
-            Some(directory) => self.to_directory(&settings, &wanted, directory)?,
-            None => self.to_cache(&settings, &wanted)?,
+            Some(directory) => self.to_directory(&settings, &model_ref, directory)?,
+            None => self.to_cache(&settings, &model_ref)?,
         };
         let checkpoint = found.names.iter().find(|name| name.ends_with(".nemo"));
         let path = match checkpoint {
@@ -61,7 +61,7 @@ impl Fetch {
         };
         writeln!(io::stdout(), "{}", path.display())?;
         if checkpoint.is_some() {
-            note(format_args!(
+            print_status(format_args!(
                 "this is a checkpoint of NeMo's, no model yet. Export it, with the script from nemostt's sources: \
                  tools/export_nemo.sh {} DIRECTORY",
                 path.display()
@@ -70,43 +70,43 @@ impl Fetch {
         Ok(())
     }
 
-    fn to_cache(&self, settings: &Settings, wanted: &Wanted) -> Result<Found> {
-        let cache = Cache::new(settings, &wanted.repository);
-        let found = || cache.find(wanted, self.precision);
+    fn to_cache(&self, settings: &HubEnv, model_ref: &ModelRef) -> Result<Found> {
+        let cache = Cache::new(settings, &model_ref.repository);
+        let found = || cache.find(model_ref, self.precision);
         // A commit does not change; nobody needs to be asked about one whose files are known.
-        let is_pinned = wanted.known.is_some() && is_hex(&wanted.revision, 40);
+        let is_pinned = model_ref.known.is_some() && is_hex(&model_ref.revision, 40);
         if let Some(found) = (is_pinned || settings.offline).then(found).flatten() {
             return Ok(found);
         }
         if settings.offline {
-            return Err(offline(wanted, &settings.cache));
+            return Err(offline(model_ref, &settings.cache));
         }
-        let client = Client::new(settings)?;
-        let remotes = match self.ask(&client, wanted) {
+        let client = HubApi::new(settings)?;
+        let remotes = match self.ask(&client, model_ref) {
             Err(Error::Unreachable { host, reason }) => {
                 let Some(found) = found() else {
                     return Err(Error::Unreachable { host, reason });
                 };
-                note(format_args!(
+                print_status(format_args!(
                     "{host} cannot be reached ({reason}): this is what was fetched before"
                 ));
                 return Ok(found);
             }
             answered => answered?,
         };
-        let place = |remote: Remote| {
-            let place = cache.place(&remote);
-            (remote, place)
+        let paths = |remote: RemoteFile| {
+            let paths = cache.paths(&remote);
+            (remote, paths)
         };
-        let files: Vec<(Remote, Place)> = remotes.into_iter().map(place).collect();
+        let files: Vec<(RemoteFile, FilePaths)> = remotes.into_iter().map(paths).collect();
         // The name of the bytes is what they are: those that are there need no second look.
-        bring(&client, &files, cache.directory(), Place::is_there)?;
-        cache.link(wanted, &files)
+        bring(&client, &files, cache.directory(), FilePaths::is_there)?;
+        cache.link(model_ref, &files)
     }
 
-    fn to_directory(&self, settings: &Settings, wanted: &Wanted, directory: &Path) -> Result<Found> {
+    fn to_directory(&self, settings: &HubEnv, model_ref: &ModelRef, directory: &Path) -> Result<Found> {
         if settings.offline {
-            let names: Option<Vec<String>> = wanted
+            let names: Option<Vec<String>> = model_ref
                 .known
                 .as_ref()
                 .map(|model| model.files.iter().map(|file| file.name.clone()).collect());
@@ -115,17 +115,17 @@ impl Fetch {
                 directory: directory.into(),
                 names,
             });
-            return found.ok_or_else(|| offline(wanted, directory));
+            return found.ok_or_else(|| offline(model_ref, directory));
         }
-        let client = Client::new(settings)?;
-        let place = |remote: Remote| {
-            let place = Place::in_directory(directory, &remote);
-            (remote, place)
+        let client = HubApi::new(settings)?;
+        let paths = |remote: RemoteFile| {
+            let paths = FilePaths::in_directory(directory, &remote);
+            (remote, paths)
         };
-        let files: Vec<(Remote, Place)> = self.ask(&client, wanted)?.into_iter().map(place).collect();
+        let files: Vec<(RemoteFile, FilePaths)> = self.ask(&client, model_ref)?.into_iter().map(paths).collect();
         let names: Vec<String> = files.iter().map(|(remote, _)| remote.name.clone()).collect();
         refuse_other_graphs(directory, &names)?;
-        bring(&client, &files, directory, Place::is_right)?;
+        bring(&client, &files, directory, FilePaths::is_right)?;
         Ok(Found {
             directory: directory.into(),
             names,
@@ -133,18 +133,18 @@ impl Fetch {
     }
 
     /// Asks the hub about all files of a model, all of one commit.
-    fn ask(&self, client: &Client, wanted: &Wanted) -> Result<Vec<Remote>> {
-        let mut revision = wanted.revision.clone();
-        let files: Vec<(String, Option<String>)> = match &wanted.known {
+    fn ask(&self, client: &HubApi, model_ref: &ModelRef) -> Result<Vec<RemoteFile>> {
+        let mut revision = model_ref.revision.clone();
+        let files: Vec<(String, Option<String>)> = match &model_ref.known {
             Some(model) => model
                 .files
                 .iter()
                 .map(|file| (file.name.clone(), file.sha256.clone()))
                 .collect(),
             None => {
-                let (commit, paths) = client.list(wanted)?;
+                let (commit, paths) = client.list(model_ref)?;
                 revision = commit;
-                choice::choose(wanted, &paths, self.precision)?
+                file_selection::choose(model_ref, &paths, self.precision)?
                     .into_iter()
                     .map(|name| (name, None))
                     .collect()
@@ -152,7 +152,7 @@ impl Fetch {
         };
         let mut remotes = Vec::with_capacity(files.len());
         for (name, sha256) in files {
-            let remote = client.file(wanted, &revision, &name, sha256.as_deref())?;
+            let remote = client.file(model_ref, &revision, &name, sha256.as_deref())?;
             revision.clone_from(&remote.commit);
             remotes.push(remote);
         }
@@ -162,18 +162,18 @@ impl Fetch {
 
 /// Brings what is not there.
 fn bring(
-    client: &Client,
-    files: &[(Remote, Place)],
+    client: &HubApi,
+    files: &[(RemoteFile, FilePaths)],
     directory: &Path,
-    is_there: impl Fn(&Place, &Remote) -> bool,
+    is_there: impl Fn(&FilePaths, &RemoteFile) -> bool,
 ) -> Result<()> {
-    let missing: Vec<&(Remote, Place)> = files
+    let missing: Vec<&(RemoteFile, FilePaths)> = files
         .iter()
-        .filter(|(remote, place)| !is_there(place, remote))
+        .filter(|(remote, paths)| !is_there(paths, remote))
         .collect();
     download::make_sure_of_space(&missing, directory)?;
-    for (remote, place) in missing {
-        download::download(client, remote, place)?;
+    for (remote, paths) in missing {
+        download::download(client, remote, paths)?;
     }
     Ok(())
 }
@@ -195,9 +195,9 @@ fn refuse_other_graphs(directory: &Path, names: &[String]) -> Result<()> {
     })
 }
 
-fn offline(wanted: &Wanted, cache: &Path) -> Error {
+fn offline(model_ref: &ModelRef, cache: &Path) -> Error {
     Error::Offline {
-        what: wanted.name().into(),
+        what: model_ref.name().into(),
         cache: cache.into(),
     }
 }

@@ -4,33 +4,33 @@
 //!
 //! | from → to | file |
 //! |---|---|
-//! | what the user typed → repository, revision, files | `wanted.rs`, `catalogue.rs` |
-//! | repository → which of its files | `choice.rs` |
-//! | file → its address, size and checksum | `client.rs`, `transport.rs` |
+//! | what the user typed → repository, revision, files | `model_ref.rs`, `catalog.rs` |
+//! | repository → which of its files | `file_selection.rs` |
+//! | file → its address, size and checksum | `api.rs`, `http.rs` |
 //! | address → verified file | `download.rs`, `partial.rs`, `checksum.rs` |
-//! | verified file → place | `cache.rs`, `place.rs` |
+//! | verified file → place | `cache.rs`, `file_paths.rs` |
 //!
 //! Why not the crate `hf-hub`: its blocking line (0.5) checks no checksum, retries nothing unless told to, waits five
 //! seconds for a lock and knows no offline mode; its async line (1.0) checks no SHA-256 either and brings 225 crates.
 //! Here, the layout of the cache, the names of its locks and of its unfinished files are those of the Python package
 //! `huggingface_hub`, so both may work on one cache at once.
 
+mod api;
 mod cache;
-mod catalogue;
+mod catalog;
 mod checksum;
-mod choice;
-mod client;
 mod download;
+mod env;
 mod error;
 mod fetch;
+mod file_paths;
+mod file_selection;
 mod headers;
+mod http;
+mod model_ref;
 mod models;
 mod partial;
-mod patience;
-mod place;
-mod settings;
-mod transport;
-mod wanted;
+mod retry;
 
 use std::{
     fmt::Display,
@@ -41,6 +41,6 @@ pub use fetch::Fetch;
 pub use models::Models;
 
 /// Says something beside the result. To whoever closed standard error it is not worth a failure, as `eprintln` has it.
-fn note(message: impl Display) {
+fn print_status(message: impl Display) {
     let _ = writeln!(io::stderr(), "nemostt: {message}");
 }

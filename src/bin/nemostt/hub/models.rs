@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::{
     cache::Cache,
-    catalogue::{self, Format, Model},
-    settings::Settings,
-    wanted::Wanted,
+    catalog::{self, Format, Model},
+    env::HubEnv,
+    model_ref::ModelRef,
 };
 
 const HEADINGS: [&str; 9] = [
@@ -54,16 +54,16 @@ struct Entry {
 
 impl Models {
     pub fn run(&self) -> crate::Result<()> {
-        let settings = Settings::from_env()?;
+        let settings = HubEnv::from_env()?;
         let entry = |model: Model| {
-            let found = Cache::new(&settings, &model.repository).find(&Wanted::from(&model), None);
+            let found = Cache::new(&settings, &model.repository).find(&ModelRef::from(&model), None);
             Entry {
                 size: model.size(),
                 path: found.map(|found| found.directory),
                 model,
             }
         };
-        let entries: Vec<Entry> = catalogue::models()?.into_iter().map(entry).collect();
+        let entries: Vec<Entry> = catalog::models()?.into_iter().map(entry).collect();
         let mut text = Vec::new();
         if self.json {
             serde_json::to_writer_pretty(&mut text, &entries)?;

@@ -8,17 +8,17 @@ use std::{
 };
 
 use super::{
+    api::RemoteFile,
     checksum::Counter,
-    client::Remote,
     error::{Error, Result},
-    place::Place,
+    file_paths::FilePaths,
 };
 
 /// Grows, counts its checksum while it does, and gets its own name when all of it is right.
 #[derive(Debug)]
 pub struct Partial<'a> {
-    remote: &'a Remote,
-    place: &'a Place,
+    remote: &'a RemoteFile,
+    paths: &'a FilePaths,
     file: File,
     length: u64,
     counter: Option<Counter>,
@@ -26,19 +26,19 @@ pub struct Partial<'a> {
 
 impl<'a> Partial<'a> {
     /// Goes on with what an earlier process left, or begins.
-    pub fn open(remote: &'a Remote, place: &'a Place) -> Result<Self> {
+    pub fn open(remote: &'a RemoteFile, paths: &'a FilePaths) -> Result<Self> {
         let mut options = File::options();
         let opened = options
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
-            .open(&place.partial);
-        let file = opened.map_err(|error| Error::write(&place.partial, error))?;
+            .open(&paths.partial);
+        let file = opened.map_err(|error| Error::write(&paths.partial, error))?;
         let counter = remote.checksum.as_ref().map(|checksum| checksum.counter(remote.size));
         let mut partial = Self {
             remote,
-            place,
+            paths,
             file,
             length: 0,
             counter,
@@ -59,7 +59,7 @@ impl<'a> Partial<'a> {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all(bytes)
-            .map_err(|error| Error::write(&self.place.partial, error))?;
+            .map_err(|error| Error::write(&self.paths.partial, error))?;
         self.length += bytes.len() as u64;
         if let Some(counter) = &mut self.counter {
             counter.update(bytes);
@@ -70,7 +70,7 @@ impl<'a> Partial<'a> {
     /// Forgets all of it.
     pub fn restart(&mut self) -> Result<()> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
-        emptied.map_err(|error| Error::write(&self.place.partial, error))?;
+        emptied.map_err(|error| Error::write(&self.paths.partial, error))?;
         self.length = 0;
         self.counter = self
             .remote
@@ -83,7 +83,7 @@ impl<'a> Partial<'a> {
     /// Removes it.
     pub fn remove(self) {
         // What is left of it would be counted again, and found wrong again.
-        let _ = fs::remove_file(&self.place.partial);
+        let _ = fs::remove_file(&self.paths.partial);
     }
 
     /// Gives it its own name, if its bytes are the right ones.
@@ -103,13 +103,13 @@ impl<'a> Partial<'a> {
         // On the disk before the name is: a power cut must not leave the name with half of the bytes.
         self.file
             .sync_all()
-            .map_err(|error| Error::write(&self.place.partial, error))?;
-        fs::rename(&self.place.partial, &self.place.file).map_err(|error| Error::write(&self.place.file, error))
+            .map_err(|error| Error::write(&self.paths.partial, error))?;
+        fs::rename(&self.paths.partial, &self.paths.file).map_err(|error| Error::write(&self.paths.file, error))
     }
 
     /// Adds up what is here already.
     fn recount(&mut self) -> Result<()> {
-        let failed = |error| Error::read(&self.place.partial, error);
+        let failed = |error| Error::read(&self.paths.partial, error);
         if self.file.metadata().map_err(failed)?.len() > self.remote.size {
             return self.restart();
         }

@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::output::Format;
 use crate::{
-    audio::{Channel, Place, TrackName, Wanted},
-    model::ModelArguments,
+    audio::{Channel, Location, TrackName, TrackSelection},
+    model_args::ModelArguments,
 };
 
 /// Write down what is said in files of any audio or video format
@@ -110,13 +110,13 @@ struct FormatFlags {
 
 impl Transcribe {
     /// What is named, in its order.
-    pub fn places(&self) -> Vec<Place> {
-        self.files.iter().map(|file| Place::of(file)).collect()
+    pub fn places(&self) -> Vec<Location> {
+        self.files.iter().map(|file| Location::of(file)).collect()
     }
 
     /// What to take of each.
-    pub fn wanted(&self) -> Wanted {
-        Wanted {
+    pub fn wanted(&self) -> TrackSelection {
+        TrackSelection {
             track: self.audio_track.clone(),
             channel: self.channel,
             raw: self.raw,

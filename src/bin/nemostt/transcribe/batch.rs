@@ -16,15 +16,16 @@ use std::{
 
 use super::{
     args::Transcribe,
-    crew::{self, Crew, Outcome},
-    job::{self, Effort},
+    job::{self, Stats},
+    output_path,
     progress::Bars,
-    stats, target,
+    stats,
+    workers::{self, Outcome, WorkerPool},
 };
-use crate::{Result, audio::Place};
+use crate::{Result, audio::Location};
 
 /// Hears all files. Texts and complaints come in the order of the files.
-pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]) -> Result<()> {
+pub fn run(arguments: &Transcribe, places: &[Location], targets: &[Option<PathBuf>]) -> Result<()> {
     // The files to hear; what is known to fail already has its outcome.
     let (mut waiting, mut outcomes) = (Vec::new(), BTreeMap::new());
     for (number, (place, target)) in places.iter().zip(targets).enumerate() {
@@ -40,10 +41,10 @@ pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
     let loading = start.elapsed();
-    let jobs = first.as_ref().map_or(0, |first| crew::jobs(arguments, first));
+    let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
 
     let bars = Bars::new(places.len());
-    let crew = Crew {
+    let pool = WorkerPool {
         arguments,
         places,
         targets,
@@ -52,17 +53,17 @@ pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]
         stop: AtomicBool::new(false),
         bars: &bars,
     };
-    let mut tally = Tally::new(places.len(), &bars);
+    let mut tally = BatchSummary::new(places.len(), &bars);
     let printed = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..jobs.min(waiting.len()) {
-            let (crew, sender, recognizer) = (&crew, sender.clone(), first.take());
-            scope.spawn(move || crew.work(recognizer, &sender));
+            let (pool, sender, recognizer) = (&pool, sender.clone(), first.take());
+            scope.spawn(move || pool.run_worker(recognizer, &sender));
         }
         drop(sender);
         let printed = tally.take_in_order(outcomes, &receiver);
         // If that failed, nobody reads on.
-        crew.stop.store(true, Ordering::Relaxed);
+        pool.stop.store(true, Ordering::Relaxed);
         printed
     });
     bars.clear();
@@ -75,29 +76,29 @@ pub fn run(arguments: &Transcribe, places: &[Place], targets: &[Option<PathBuf>]
 }
 
 /// What can be told before a model is loaded.
-fn check(place: &Place, target: Option<&Path>) -> Result<()> {
+fn check(place: &Location, target: Option<&Path>) -> Result<()> {
     place.check()?;
     match target {
-        Some(target) => Ok(target::check(target).map_err(|error| target::unwritable(target, &error))?),
+        Some(target) => Ok(output_path::check(target).map_err(|error| output_path::unwritable(target, &error))?),
         None => Ok(()),
     }
 }
 
 /// Prints what comes of the files, and counts.
-struct Tally<'a> {
+struct BatchSummary<'a> {
     files: usize,
     bars: &'a Bars,
-    total: Effort,
+    total: Stats,
     /// What went wrong.
     failed: Vec<String>,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> BatchSummary<'a> {
     fn new(files: usize, bars: &'a Bars) -> Self {
         Self {
             files,
             bars,
-            total: Effort::default(),
+            total: Stats::default(),
             failed: Vec::new(),
         }
     }

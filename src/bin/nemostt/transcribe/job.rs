@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use super::{args::Transcribe, output::Output};
 use crate::{
     Result,
-    audio::{self, Input, Place},
+    audio::{self, Input, Location},
     interrupt,
 };
 
@@ -25,7 +25,7 @@ const SLACK_OF_ESTIMATE: f64 = 0.1;
 
 /// What it took to hear a file.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Effort {
+pub struct Stats {
     /// Of audio, in seconds.
     pub seconds: f64,
     pub used: Duration,
@@ -33,7 +33,7 @@ pub struct Effort {
 
 /// One file.
 pub struct Job<'a> {
-    pub place: &'a Place,
+    pub place: &'a Location,
     pub arguments: &'a Transcribe,
     /// Nobody waits for the text any more.
     pub stop: &'a AtomicBool,
@@ -51,7 +51,7 @@ impl Job<'_> {
         writer: W,
         several: bool,
         bar: impl FnOnce(Option<u64>) -> ProgressBar,
-    ) -> Result<(W, Effort, Option<String>)> {
+    ) -> Result<(W, Stats, Option<String>)> {
         let start = Instant::now();
         let config = recognizer.config();
         let rate = config.front_end.sample_rate;
@@ -70,20 +70,20 @@ impl Job<'_> {
             config,
         );
         if several {
-            output = output.labelled();
+            output = output.labeled();
         }
         let bar = bar(input.samples());
         if let Some(notice) = input.notice() {
             bar.suspend(|| eprintln!("nemostt: {}", crate::one_line(notice)));
         }
-        let result = self.hear(&mut input, &mut stream, &mut output, &bar);
+        let result = self.transcribe(&mut input, &mut stream, &mut output, &bar);
         bar.finish_and_clear();
         if result.is_err() {
             // The first error is the one to tell.
             let _ = output.abandon();
         }
         result?;
-        let effort = Effort {
+        let effort = Stats {
             seconds: stream.samples() as f64 / f64::from(rate),
             used: start.elapsed(),
         };
@@ -92,7 +92,7 @@ impl Job<'_> {
     }
 
     /// Feeds all of `input` and the padding.
-    fn hear<W: Write>(
+    fn transcribe<W: Write>(
         &self,
         input: &mut Input,
         stream: &mut Stream,

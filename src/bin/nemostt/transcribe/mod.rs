@@ -4,12 +4,12 @@
 
 mod args;
 mod batch;
-mod crew;
 mod cues;
 mod job;
 mod output;
+mod output_path;
 mod progress;
-mod target;
+mod workers;
 
 use std::{
     io::{self, IsTerminal},
@@ -19,32 +19,32 @@ use std::{
 
 pub use args::Transcribe;
 use indicatif::ProgressBar;
-use job::{Effort, Job};
+use job::{Job, Stats};
 use output::Format;
 
-use crate::{Result, audio::Place, interrupt};
+use crate::{Result, audio::Location, interrupt};
 
 impl Transcribe {
     pub fn run(&self) -> Result<()> {
         let places = self.places();
-        if self.raw && !places.contains(&Place::StandardInput) {
+        if self.raw && !places.contains(&Location::StandardInput) {
             return Err(
                 "--raw is about standard input, and `-` is not among the files: name it, or leave --raw out".into(),
             );
         }
-        let targets = target::targets(self, &places)?;
-        if places.iter().any(|place| !matches!(place, Place::File(_))) {
+        let targets = output_path::targets(self, &places)?;
+        if places.iter().any(|place| !matches!(place, Location::File(_))) {
             let caught = interrupt::catch();
             caught.map_err(|error| format!("the system does not let the program handle Ctrl-C: {error}"))?;
         }
         match (places.as_slice(), targets.as_slice()) {
-            ([place], [None]) => self.aloud(place),
+            ([place], [None]) => self.transcribe_to_stdout(place),
             _ => batch::run(self, &places, &targets),
         }
     }
 
     /// Writes each word of the one file to standard output as soon as it is known.
-    fn aloud(&self, place: &Place) -> Result<()> {
+    fn transcribe_to_stdout(&self, place: &Location) -> Result<()> {
         place.check()?;
         let loading = Instant::now();
         let recognizer = self.model.load(self.lookahead)?;
@@ -70,8 +70,8 @@ impl Transcribe {
 }
 
 /// One line about what was heard.
-fn stats(effort: Effort, loading: Duration) -> String {
-    let Effort { seconds, used } = effort;
+fn stats(effort: Stats, loading: Duration) -> String {
+    let Stats { seconds, used } = effort;
     let used = used.as_secs_f64();
     let factor = if seconds > 0.0 { used / seconds } else { 0.0 };
     format!(

@@ -102,7 +102,7 @@ impl<W: Write> Output<W> {
     }
 
     /// Puts the name of the file before its text or words, for there are those of others.
-    pub fn labelled(mut self) -> Self {
+    pub fn labeled(mut self) -> Self {
         self.label = Some(self.document.file.clone());
         self
     }

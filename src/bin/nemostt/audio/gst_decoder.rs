@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Sound of any format and rate, decoded by GStreamer:
+//! `uridecodebin ! decodebin ! audioconvert ! audioresample ! appsink`.
+
+use std::{
+    io::Read,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use gst_app::AppSink;
+
+use super::{
+    BLOCK, Location,
+    bus_errors::BusErrors,
+    container_length::DeclaredLength,
+    pipe,
+    streams::Streams,
+    track::{self, Channel, Track, TrackSelection},
+};
+use crate::{Result, interrupt};
+
+/// How long to wait for samples before looking whether something went wrong.
+const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// How long to wait for the languages of tracks in which there is nothing yet.
+const TRACK_INFO_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to take, after Ctrl-C, what is on its way.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+const PIPE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Blocks that may be decoded before they are taken.
+const MAX_QUEUED_BUFFERS: u32 = 64;
+/// A hole in the timestamps longer than this is silence; shorter ones are the rounding of containers, which count
+/// milliseconds.
+const MIN_GAP: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// Bytes that do not come from a URI.
+pub type Bytes = Box<dyn Read + Send>;
+
+/// Sound on its way through GStreamer.
+pub struct GstDecoder {
+    pipeline: gst::Pipeline,
+    sink: AppSink,
+    bus: gst::Bus,
+    streams: Streams,
+    bus_errors: BusErrors,
+    promise: DeclaredLength,
+    is_pipe: bool,
+    is_url: bool,
+    channel: Option<Channel>,
+    track: Option<Track>,
+    notice: Option<String>,
+    /// Samples per second.
+    rate: u32,
+    /// Samples given.
+    given: u64,
+    /// Samples of silence to give before `waiting`.
+    silence: u64,
+    /// Samples that came after a hole.
+    waiting: Vec<f32>,
+    /// When Ctrl-C was seen.
+    stopped: Option<Instant>,
+}
+
+impl GstDecoder {
+    /// Opens `place`, or else `bytes` from there, and decodes the first samples. `promise` is what is known about the length
+    /// already.
+    pub fn open(
+        place: &Location,
+        bytes: Option<Bytes>,
+        promise: DeclaredLength,
+        rate: u32,
+        wanted: &TrackSelection,
+    ) -> Result<Self> {
+        super::start_gstreamer()?;
+        let pipeline = gst::Pipeline::new();
+        let source = super::element("uridecodebin")?;
+        let is_pipe = bytes.is_some();
+        match bytes {
+            Some(bytes) => pipe::connect(&source, bytes),
+            None => source.set_property("uri", place.uri()?),
+        }
+        let (convert, resample) = (super::element("audioconvert")?, super::element("audioresample")?);
+        let sink = sink(rate, wanted.channel);
+        let all = [&source, &convert, &resample, sink.upcast_ref()];
+        pipeline.add_many(all)?;
+        gst::Element::link_many(&all[1..])?;
+        let target = convert.static_pad("sink").ok_or("audioconvert has no sink pad")?;
+        let mut decoded = Self {
+            streams: Streams::new(&pipeline, &source, target),
+            bus: pipeline.bus().ok_or("GStreamer gave a pipeline without a bus")?,
+            pipeline,
+            sink,
+            bus_errors: BusErrors::new(place),
+            promise,
+            is_pipe,
+            is_url: matches!(place, Location::Url(_)),
+            channel: wanted.channel,
+            track: None,
+            notice: None,
+            rate,
+            given: 0,
+            silence: 0,
+            waiting: Vec::new(),
+            stopped: None,
+        };
+        decoded.start(wanted)?;
+        Ok(decoded)
+    }
+
+    /// Waits until a track is chosen, its first samples are there, and the length is known. A live source has none of the
+    /// latter two.
+    fn start(&mut self, wanted: &TrackSelection) -> Result<()> {
+        self.set_state(gst::State::Paused)?;
+        let (mut is_filled, mut complete) = (false, None);
+        while !is_filled || self.track.is_none() {
+            if interrupt::came() {
+                return Err(format!("stopped before the sound of {} began", self.bus_errors.place()).into());
+            }
+            if let Some(message) = self.bus.timed_pop(POLL_INTERVAL) {
+                self.bus_errors.handle(&message)?;
+                is_filled |= message.type_() == gst::MessageType::AsyncDone;
+            }
+            is_filled |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
+            if is_filled {
+                // Nothing comes from a live source before.
+                self.set_state(gst::State::Playing)?;
+            }
+            if self.track.is_none() && self.streams.are_complete() {
+                let since = complete.get_or_insert_with(Instant::now);
+                if self.streams.are_known() || since.elapsed() > TRACK_INFO_TIMEOUT {
+                    self.choose(wanted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self, wanted: &TrackSelection) -> Result<()> {
+        let mut tracks = self.streams.tracks();
+        if tracks.is_empty() {
+            return Err(self.bus_errors.no_track(&self.streams.others()).into());
+        }
+        let (index, notice) = track::choose(self.bus_errors.place(), &tracks, wanted.track.as_ref())?;
+        self.notice = notice;
+        self.track = Some(tracks.swap_remove(index));
+        self.streams.choose(index)
+    }
+
+    fn set_state(&mut self, state: gst::State) -> Result<()> {
+        let Err(error) = self.pipeline.set_state(state) else {
+            return Ok(());
+        };
+        // What is on the bus says more.
+        self.listen()?;
+        Err(format!("cannot decode {}: {error}", self.bus_errors.place()).into())
+    }
+
+    /// Takes the messages that are there.
+    fn listen(&mut self) -> Result<()> {
+        while let Some(message) = self.bus.pop() {
+            self.bus_errors.handle(&message)?;
+        }
+        Ok(())
+    }
+
+    /// What to say about the tracks that there are.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
+    /// Samples in all, where the format tells.
+    pub fn samples(&self) -> Option<u64> {
+        match self.promise {
+            DeclaredLength::Seconds(seconds) => Some((seconds * f64::from(self.rate)).round() as u64),
+            DeclaredLength::Open => None,
+            // Of the Internet: may be made as it is sent, with any number for its length.
+            DeclaredLength::Unread if self.is_url && self.streams.are_in_wav() => None,
+            DeclaredLength::Unread => {
+                let length = self.pipeline.query_duration::<gst::ClockTime>()?;
+                Some(samples(length, self.rate))
+            }
+        }
+    }
+
+    /// Whether that number of samples is an estimate.
+    pub fn is_length_estimated(&self) -> bool {
+        self.promise == DeclaredLength::Unread && !self.streams.have_container()
+    }
+
+    /// Where the longest of all streams ended, in samples.
+    pub fn reached(&self) -> u64 {
+        self.given.max(samples(self.streams.reached(), self.rate))
+    }
+
+    /// What is said about a file without a single sample.
+    pub fn emptiness(&self) -> String {
+        let place = self.bus_errors.place();
+        if let Some(announced @ 1..) = self.samples() {
+            let seconds = announced as f64 / f64::from(self.rate);
+            return format!("{place} is cut short: it promises {seconds:.1} s of sound, but not one sample is there");
+        }
+        let track = match &self.track {
+            Some(track) => format!(" ({track})"),
+            None => String::new(),
+        };
+        format!("{place} has an audio track{track}, but not one sample in it")
+    }
+
+    /// Adds the next samples to `mono`; none at the end.
+    pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
+        if self.silence == 0 && self.waiting.is_empty() {
+            self.decode()?;
+        }
+        if self.silence > 0 {
+            let silence = self.silence.min(BLOCK as u64);
+            mono.resize(silence as usize, 0.0);
+            self.silence -= silence;
+        } else {
+            mono.append(&mut self.waiting);
+        }
+        self.given += mono.len() as u64;
+        Ok(())
+    }
+
+    /// Waits for the next samples.
+    fn decode(&mut self) -> Result<()> {
+        loop {
+            self.listen()?;
+            if interrupt::came() && self.is_over() {
+                return Ok(());
+            }
+            if let Some(sample) = self.sink.try_pull_sample(POLL_INTERVAL) {
+                self.take(&sample)?;
+                if !self.waiting.is_empty() {
+                    return Ok(());
+                }
+            } else if self.sink.is_eos() {
+                // An error just before the end comes first.
+                return self.listen();
+            }
+        }
+    }
+
+    /// Whether Ctrl-C was long enough ago. What is on its way is still taken; standard input then ends by itself.
+    fn is_over(&mut self) -> bool {
+        let rest = match self.is_pipe {
+            true => PIPE_DRAIN_TIMEOUT,
+            false => DRAIN_TIMEOUT,
+        };
+        self.stopped.get_or_insert_with(Instant::now).elapsed() > rest
+    }
+
+    fn take(&mut self, sample: &gst::Sample) -> Result<()> {
+        let Some(buffer) = sample.buffer() else {
+            return Ok(());
+        };
+        let time = || {
+            let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+            segment.to_running_time(buffer.pts()?)
+        };
+        // Subtitles would run ahead of a picture whose sound begins later, or pauses.
+        if let Some(time) = time() {
+            let hole = samples(time, self.rate).saturating_sub(self.given);
+            if hole > samples(MIN_GAP, self.rate) {
+                self.silence = hole;
+            }
+        }
+        let bytes = buffer.map_readable();
+        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.bus_errors.place()))?;
+        let (samples, _) = bytes.as_chunks::<4>();
+        let samples = samples.iter().map(|&sample| f32::from_ne_bytes(sample));
+        match self.channel {
+            None => self.waiting.extend(samples),
+            Some(Channel(number)) => {
+                let caps = sample.caps().and_then(|caps| caps.structure(0));
+                let count = caps.and_then(|caps| caps.get::<i32>("channels").ok()).unwrap_or(1) as usize;
+                if number > count {
+                    return Err(Channel(number).missing(self.bus_errors.place(), count).into());
+                }
+                self.waiting.extend(samples.skip(number - 1).step_by(count));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GstDecoder {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn samples(time: gst::ClockTime, rate: u32) -> u64 {
+    time.nseconds()
+        .mul_div_round(u64::from(rate), 1_000_000_000)
+        .unwrap_or(u64::MAX)
+}
+
+/// Gives samples at `rate`: mono, or all channels for one to be picked.
+fn sink(rate: u32, channel: Option<Channel>) -> AppSink {
+    let caps = gst_audio::AudioCapsBuilder::new_interleaved()
+        .format(gst_audio::AUDIO_FORMAT_F32)
+        .rate(rate as i32);
+    let caps = match channel {
+        None => caps.channels(1),
+        Some(_) => caps,
+    };
+    let sink = AppSink::builder()
+        .caps(&caps.build())
+        .sync(false)
+        .max_buffers(MAX_QUEUED_BUFFERS)
+        .build();
+    sink.set_property("enable-last-sample", false);
+    sink
+}
+
+#[cfg(test)]
+mod tests {
+    use hound::{SampleFormat, WavSpec, WavWriter};
+
+    use super::*;
+
+    /// A stereo file whose left channel is a quarter and whose right one is half of full scale, read.
+    fn stereo(bits_per_sample: u16, sample_format: SampleFormat) -> Vec<f32> {
+        let directory = tempfile::tempdir().unwrap();
+        // What a URI must escape.
+        let path = directory.path().join("stereo #1 100%?.wav");
+        let spec = WavSpec {
+            channels: 2,
+            sample_rate: 16_000,
+            bits_per_sample,
+            sample_format,
+        };
+        let mut writer = WavWriter::create(&path, spec).unwrap();
+        for _ in 0..2000 {
+            for shift in [3, 2] {
+                match sample_format {
+                    SampleFormat::Float => writer.write_sample(2.0 / (1 << shift) as f32).unwrap(),
+                    SampleFormat::Int => writer.write_sample(1_i32 << (bits_per_sample - shift)).unwrap(),
+                }
+            }
+        }
+        writer.finalize().unwrap();
+        let mut input = GstDecoder::open(
+            &Location::File(path),
+            None,
+            DeclaredLength::Unread,
+            16_000,
+            &TrackSelection::default(),
+        )
+        .unwrap();
+        assert_eq!(input.samples(), Some(2000));
+        let (mut all, mut block) = (Vec::new(), vec![1.0]);
+        while !block.is_empty() {
+            block.clear();
+            input.read(&mut block).unwrap();
+            all.extend_from_slice(&block);
+        }
+        all
+    }
+
+    #[test]
+    fn channels_are_averaged_whatever_the_sample_type() {
+        for bits in [8, 16, 24, 32] {
+            assert_eq!(stereo(bits, SampleFormat::Int), vec![0.375; 2000], "{bits} bits");
+        }
+        assert_eq!(stereo(32, SampleFormat::Float), vec![0.375; 2000]);
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Whether other programs wanted the processor, too: then all times are longer than they need be.
+
+/// Nanoseconds that this thread ran, and that it waited for a processor.
+#[derive(Debug, Clone, Copy)]
+pub struct SchedStats {
+    ran: u64,
+    waited: u64,
+}
+
+impl SchedStats {
+    /// Up to now, as Linux counts it (Documentation/scheduler/sched-stats.rst); elsewhere nothing is known.
+    pub fn now() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let mut numbers = text.split_whitespace().map(str::parse);
+        Some(Self {
+            ran: numbers.next()?.ok()?,
+            waited: numbers.next()?.ok()?,
+        })
+    }
+
+    /// How much of the time since then was waiting, 0 to 1.
+    pub fn waiting_since(self, then: Self) -> f64 {
+        let (ran, waited) = (
+            self.ran.saturating_sub(then.ran),
+            self.waited.saturating_sub(then.waited),
+        );
+        match ran + waited {
+            0 => 0.0,
+            all => waited as f64 / all as f64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_a_share_of_the_time_since_then() {
+        let at = |ran, waited| SchedStats { ran, waited };
+        assert_eq!(at(400, 150).waiting_since(at(100, 50)), 0.25);
+        assert_eq!(at(100, 50).waiting_since(at(100, 50)), 0.0);
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The pieces of a `tokenizer.json`, the format of Hugging Face's tokenizers, or of a `vocab.json`: only what decoding
+//! needs.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::tokenizer::TokenText;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum File {
+    Tokenizer(Tokenizer),
+    /// `vocab.json`, a list of pieces.
+    List(Vec<String>),
+    /// `vocab.json`, id of each piece.
+    Ids(BTreeMap<String, usize>),
+    /// `vocab.json`, piece of each id.
+    Pieces(BTreeMap<String, String>),
+}
+
+#[derive(Deserialize)]
+struct Tokenizer {
+    model: Model,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    vocab: Vocab,
+}
+
+/// BPE and WordPiece map pieces to ids; Unigram lists them with their scores.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vocab {
+    Ids(BTreeMap<String, usize>),
+    Scores(Vec<(String, f64)>),
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: usize,
+    content: String,
+}
+
+/// The pieces, in the order of their ids.
+pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
+    let file: File = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is truncated or neither a tokenizer.json nor a vocab.json ({error})"))?;
+    let by_id = |ids: BTreeMap<String, usize>| ids.iter().map(|(text, &id)| (id, TokenText::parse(text))).collect();
+    let mut pieces: BTreeMap<usize, TokenText> = BTreeMap::new();
+    let mut added = Vec::new();
+    match file {
+        File::List(list) => pieces.extend(list.iter().map(|text| TokenText::parse(text)).enumerate()),
+        File::Ids(ids) => pieces = by_id(ids),
+        File::Pieces(map) => {
+            for (id, text) in &map {
+                let id = id.parse().map_err(|_| format!("\"{id}\" is no id"))?;
+                pieces.insert(id, TokenText::parse(text));
+            }
+        }
+        File::Tokenizer(tokenizer) => {
+            added = tokenizer.added_tokens;
+            match tokenizer.model.vocab {
+                Vocab::Ids(ids) => pieces = by_id(ids),
+                Vocab::Scores(list) => pieces.extend(list.iter().map(|(text, _)| TokenText::parse(text)).enumerate()),
+            }
+        }
+    }
+    for token in added {
+        pieces.insert(token.id, TokenText::parse(&token.content));
+    }
+    let ids = pieces.keys().copied();
+    match ids.zip(0..).find(|(id, expected)| id != expected) {
+        Some((_, missing)) => Err(format!("it has no piece for id {missing}; ids must count up from 0")),
+        None => Ok(pieces.into_values().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(piece: &str) -> TokenText {
+        TokenText::Text(piece.into())
+    }
+
+    #[test]
+    fn both_kinds_of_vocabulary_are_read() {
+        let bpe = r#"{"model": {"type": "BPE", "vocab": {"\u2581a": 1, "<unk>": 0}, "merges": []},
+                      "added_tokens": [{"id": 2, "content": "<EOU>", "special": true}]}"#;
+        let expected = [
+            TokenText::Unknown,
+            text("\u{2581}a"),
+            TokenText::Control("<EOU>".into()),
+        ];
+        assert_eq!(pieces(bpe.as_bytes()).unwrap(), expected);
+        let unigram = r#"{"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["\u2581a", -1.5]]}}"#;
+        assert_eq!(pieces(unigram.as_bytes()).unwrap(), expected[..2]);
+    }
+
+    #[test]
+    fn vocab_json_comes_in_three_forms() {
+        for file in [
+            r#"["<unk>", "\u2581a"]"#,
+            r#"{"<unk>": 0, "\u2581a": 1}"#,
+            r#"{"0": "<unk>", "1": "\u2581a"}"#,
+        ] {
+            assert_eq!(
+                pieces(file.as_bytes()).unwrap(),
+                [TokenText::Unknown, text("\u{2581}a")],
+                "{file}"
+            );
+        }
+    }
+
+    #[test]
+    fn holes_and_rubbish_are_refused() {
+        let hole = pieces(br#"{"model": {"vocab": {"a": 0, "b": 2}}}"#).unwrap_err();
+        assert!(hole.contains("id 1"), "{hole}");
+        for rubbish in [&b""[..], b"[1]", b"{\"a\": []}", br#"{"model": {"vocab": 3}}"#] {
+            assert!(pieces(rubbish).unwrap_err().contains("tokenizer.json"));
+        }
+    }
+}

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Labels into words, words into utterances, and when to give them out.
+
+use std::collections::VecDeque;
+
+use super::{
+    SpecialToken, TokenText, Vocabulary, Word,
+    times::{Item, WordTimer},
+    words::{UntimedWord, WordBuilder},
+};
+use crate::decode::Token;
+
+/// Output of a stream.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A label was decoded. Words are made of these.
+    Token(Token),
+    /// A word is complete: it will not change.
+    Word(Word),
+    /// The utterance in progress, which may still change and grow. Only with [`EndpointConfig::partials`].
+    Partial(Utterance),
+    /// An utterance is complete: [`Utterance::ending`] says why. Its words were given out before.
+    Utterance(Utterance),
+    /// The model wrote down which language is spoken, as a code such as `en-US`.
+    Language(String),
+    /// The model wrote down that a turn is over, whether or not there were words since the one before. An utterance in
+    /// progress is given out first.
+    Turn(EndReason),
+}
+
+/// Why an utterance is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// A pause in speech.
+    Pause,
+    /// `<EOU>`: the speaker has finished and waits for an answer.
+    EndOfUtterance,
+    /// `<EOB>`: the speaker only signalled that they are listening.
+    EndOfBackchannel,
+    /// The stream ended.
+    EndOfStream,
+    /// The application asked for what there is.
+    Request,
+    /// It was as long as [`EndpointConfig::max_utterance`] or [`EndpointConfig::max_utterance_chars`] allow.
+    Limit,
+}
+
+impl EndReason {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::EndOfUtterance => "end-of-utterance",
+            Self::EndOfBackchannel => "end-of-backchannel",
+            Self::EndOfStream => "end-of-stream",
+            Self::Request => "request",
+            Self::Limit => "max-utterance",
+        }
+    }
+}
+
+/// Words between two endpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Utterance {
+    /// Number of the utterance in its stream, from 0.
+    pub id: u64,
+    /// Its words: at least one.
+    pub words: Vec<Word>,
+    /// Why it is over; `None` while it is not.
+    pub ending: Option<EndReason>,
+    /// Its language, where the model writes it down: the last it wrote.
+    pub language: Option<String>,
+}
+
+impl Utterance {
+    /// Its words with spaces between them.
+    pub fn text(&self) -> String {
+        let words: Vec<&str> = self.words.iter().map(|word| word.text.as_str()).collect();
+        words.join(" ")
+    }
+
+    /// Sample at which its first word begins.
+    pub fn start(&self) -> u64 {
+        self.words.first().map_or(0, |word| word.start)
+    }
+
+    /// Sample at which its last word ends.
+    pub fn end(&self) -> u64 {
+        self.words.last().map_or(0, |word| word.end)
+    }
+
+    /// Mean confidence of its words.
+    pub fn confidence(&self) -> f32 {
+        let sum: f32 = self.words.iter().map(|word| word.confidence).sum();
+        sum / self.words.len().max(1) as f32
+    }
+}
+
+/// When words and utterances are complete. May change while a stream runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointConfig {
+    /// A word is complete after this many encoder frames without a label; `None`: when the next one begins.
+    pub word: Option<u64>,
+    /// An utterance is complete after this many encoder frames without a label, its last word with it; `None`: when the
+    /// stream ends.
+    pub utterance: Option<u64>,
+    /// Whether to give out [`Event::Partial`]s.
+    pub partials: bool,
+    /// A word lasts at least this many samples where there is room before the next one; 0: any length will do,
+    /// but it has one.
+    pub min_word: u64,
+    /// A word that began this many encoder frames ago is given out in parts, each a [`Word`] of whole characters; `None`:
+    /// never.
+    pub longest_word: Option<u64>,
+    /// An utterance lasts at most this many samples, unless a single word lasts longer. It ends at the best word gap:
+    /// the longer it is, the shorter a gap will do.
+    pub max_utterance: Option<u64>,
+    /// An utterance has at most this many characters, spaces included, unless a single word has more. It ends as with
+    /// `max_utterance`.
+    pub max_utterance_chars: Option<usize>,
+}
+
+/// A gap between words, in encoder frames, that ends an utterance of half the maximum. At the maximum, any will do.
+const GOOD_GAP: u64 = 6;
+
+/// Complete words of the utterance in progress.
+#[derive(Debug, Clone, Default)]
+struct OpenUtterance {
+    words: Vec<Word>,
+    /// Characters of the words and the spaces between them.
+    chars: usize,
+}
+
+impl OpenUtterance {
+    fn push(&mut self, word: Word) {
+        self.chars = self.chars_with(&word);
+        self.words.push(word);
+    }
+
+    fn chars_with(&self, word: &Word) -> usize {
+        self.chars + usize::from(!self.words.is_empty()) + word.text.chars().count()
+    }
+
+    /// Whether the utterance ends before `word`, for a good gap of `good_gap` samples. Once it does, it still does when
+    /// the word gets longer.
+    fn ends_before(&self, word: &Word, pauses: &EndpointConfig, good_gap: u64) -> bool {
+        let (Some(first), Some(last)) = (self.words.first(), self.words.last()) else {
+            return false;
+        };
+        let length = word.end.saturating_sub(first.start) as f64;
+        let chars = self.chars_with(word) as f64;
+        let by_length = pauses.max_utterance.map_or(0.0, |max| length / max as f64);
+        let by_chars = pauses.max_utterance_chars.map_or(0.0, |max| chars / max as f64);
+        let fraction = by_length.max(by_chars);
+        let gap = word.start.saturating_sub(last.end) as f64;
+        fraction > 1.0 || fraction >= 0.5 && gap >= good_gap as f64 * 2.0 * (1.0 - fraction)
+    }
+}
+
+/// Collects what is said in one stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Segmenter {
+    pauses: EndpointConfig,
+    good_gap: u64,
+    builder: WordBuilder,
+    /// Complete words that wait for their times, and what comes between them.
+    times: WordTimer,
+    open: OpenUtterance,
+    /// Number of the utterance in progress.
+    id: u64,
+    /// Frame of the last label, while an utterance is in progress.
+    last_label: Option<u64>,
+    /// Whether anything was decoded since the last partial.
+    changed: bool,
+    /// The language that the model wrote down last.
+    language: Option<String>,
+    events: VecDeque<Event>,
+}
+
+impl Segmenter {
+    /// A transcript at the start of a stream; `frame_samples` samples lie between two encoder frames.
+    pub(crate) fn new(frame_samples: u64) -> Self {
+        Self {
+            pauses: EndpointConfig::default(),
+            good_gap: GOOD_GAP * frame_samples,
+            builder: WordBuilder::default(),
+            times: WordTimer::new(frame_samples),
+            open: OpenUtterance::default(),
+            id: 0,
+            last_label: None,
+            changed: false,
+            language: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
+        self.pauses = pauses;
+        self.times.min_word = pauses.min_word;
+    }
+
+    /// Takes a label.
+    pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
+        self.events.push_back(Event::Token(token));
+        self.advance_to(token.frame);
+        if let Some(mark) = vocabulary.piece(token.id).and_then(TokenText::mark) {
+            self.mark(mark);
+            return;
+        }
+        // The pause may have come and gone within one chunk. What continues a word does not begin an utterance.
+        if vocabulary.begins_word(token.id) && self.is_silent_for(token.frame, self.pauses.utterance) {
+            self.end_utterance(EndReason::Pause);
+        }
+        let word = self.builder.push(vocabulary, token);
+        self.complete(word);
+        self.last_label = Some(token.frame);
+        self.changed = true;
+    }
+
+    /// All labels of the frames before `frames` were given to [`token`](Self::token).
+    pub(crate) fn decoded(&mut self, frames: u64) {
+        // The last frame is decoded when little more than its first sample has arrived.
+        self.advance_to(frames.saturating_sub(1));
+        if self.is_silent_for(frames, self.pauses.utterance) {
+            self.end_utterance(EndReason::Pause);
+        } else if self.is_silent_for(frames, self.pauses.word) {
+            let word = self.builder.flush_word();
+            self.complete(word);
+        } else if self.is_long(frames) {
+            let part = self.builder.split();
+            self.complete(part);
+        }
+        self.end_before_current();
+        if std::mem::take(&mut self.changed) && self.pauses.partials {
+            self.partial();
+        }
+    }
+
+    /// The stream ends after `samples` samples: no word that is still to come reaches beyond.
+    pub(crate) fn end_at(&mut self, samples: u64) {
+        self.times.end_at(samples, self.builder.first_frame());
+    }
+
+    /// The stream ended, because of `ending`.
+    pub(crate) fn finish(&mut self, ending: EndReason) {
+        // Before anything is settled, the last word must be there.
+        self.times.advance_to(u64::MAX);
+        self.end_utterance(ending);
+    }
+
+    /// The oldest event.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Sample at which the first word begins that was not given out, if there is one.
+    pub(crate) fn pending_start(&self) -> Option<u64> {
+        self.times.pending_start(self.builder.first_frame())
+    }
+
+    /// Sample at which the utterance in progress begins, if there is one.
+    pub(crate) fn utterance_start(&self) -> Option<u64> {
+        self.open.words.first().map(|word| word.start).or(self.pending_start())
+    }
+
+    /// Back to the start of a stream.
+    pub(crate) fn reset(&mut self) {
+        self.builder.reset();
+        self.times.reset();
+        self.open.words.clear();
+        self.open.chars = 0;
+        self.id = 0;
+        self.last_label = None;
+        self.changed = false;
+        self.language = None;
+        self.events.clear();
+    }
+
+    /// Whether at least `limit` frames without a label lie between the last label and frame `frame`.
+    fn is_silent_for(&self, frame: u64, limit: Option<u64>) -> bool {
+        let silent = |last: u64| frame.saturating_sub(last + 1);
+        self.last_label
+            .zip(limit)
+            .is_some_and(|(last, limit)| silent(last) >= limit)
+    }
+
+    /// Whether the word in progress is to be given out in parts.
+    fn is_long(&self, frames: u64) -> bool {
+        let first = self.builder.first_frame();
+        let limit = self.pauses.longest_word;
+        first
+            .zip(limit)
+            .is_some_and(|(first, limit)| frames.saturating_sub(first) >= limit)
+    }
+
+    /// Frames before `over` are over.
+    fn advance_to(&mut self, over: u64) {
+        self.times.advance_to(over);
+        self.emit_stable();
+    }
+
+    fn complete(&mut self, word: Option<UntimedWord>) {
+        if let Some(word) = word {
+            self.times.complete(word, self.builder.first_frame());
+            self.emit_stable();
+        }
+    }
+
+    /// Takes a label that is not text.
+    fn mark(&mut self, mark: SpecialToken) {
+        let ending = match mark {
+            SpecialToken::EndOfUtterance => EndReason::EndOfUtterance,
+            SpecialToken::EndOfBackchannel => EndReason::EndOfBackchannel,
+            SpecialToken::Language(language) => {
+                // An utterance that is certain to be over has the language before.
+                self.end_before_current();
+                self.times.event(Event::Language(language));
+                self.emit_stable();
+                return;
+            }
+            SpecialToken::Other => return,
+        };
+        self.end_utterance(ending);
+        self.times.event(Event::Turn(ending));
+        self.emit_stable();
+    }
+
+    fn end_utterance(&mut self, ending: EndReason) {
+        let word = self.builder.flush_word();
+        self.complete(word);
+        self.last_label = None;
+        self.times.end(ending);
+        self.emit_stable();
+    }
+
+    /// Gives out what no longer waits for its times.
+    fn emit_stable(&mut self) {
+        for item in self.times.emit_stable(self.builder.first_frame()) {
+            match item {
+                Item::Word(word) => self.add(word),
+                Item::End(ending) => {
+                    self.utterance(ending);
+                    self.changed = false;
+                }
+                Item::Event(event) => {
+                    if let Event::Language(language) = &event {
+                        self.language = Some(language.clone());
+                    }
+                    self.events.push_back(event);
+                }
+            }
+        }
+    }
+
+    /// Adds a word to the utterance in progress, or to the next one if this one is long enough.
+    fn add(&mut self, word: Word) {
+        if self.open.ends_before(&word, &self.pauses, self.good_gap) {
+            self.utterance(EndReason::Limit);
+        }
+        self.events.push_back(Event::Word(word.clone()));
+        self.open.push(word);
+    }
+
+    /// Ends the utterance before the word in progress if it is certain to end there: partials then show the word.
+    fn end_before_current(&mut self) {
+        if self.open.words.is_empty()
+            || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
+        {
+            return;
+        }
+        let word = self.builder.partial_word().and_then(|draft| self.times.at_least(draft));
+        if word.is_some_and(|word| self.open.ends_before(&word, &self.pauses, self.good_gap)) {
+            self.utterance(EndReason::Limit);
+            self.changed = true;
+        }
+    }
+
+    /// Gives out the utterance in progress as it is now.
+    fn partial(&mut self) {
+        let mut open = self.open.clone();
+        for word in self.times.preview(self.builder.partial_word()) {
+            if open.ends_before(&word, &self.pauses, self.good_gap) {
+                break;
+            }
+            open.push(word);
+        }
+        if !open.words.is_empty() {
+            self.events.push_back(Event::Partial(Utterance {
+                id: self.id,
+                words: open.words,
+                ending: None,
+                language: self.language.clone(),
+            }));
+        }
+    }
+
+    /// Gives out the complete words as an utterance.
+    fn utterance(&mut self, ending: EndReason) {
+        let OpenUtterance { words, .. } = std::mem::take(&mut self.open);
+        if !words.is_empty() {
+            self.events.push_back(Event::Utterance(Utterance {
+                id: self.id,
+                words,
+                ending: Some(ending),
+                language: self.language.clone(),
+            }));
+            self.id += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tests of what is said when.
+
+use super::*;
+
+const PIECES: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
+
+/// Feeds labels chunk by chunk (4 frames each) and writes down what comes when: `w:` word, `p:` partial, `u:` utterance.
+fn said(pauses: EndpointConfig, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
+    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+    let mut transcript = Segmenter::new(1280);
+    transcript.set_endpoint_config(pauses);
+    let mut lines = Vec::new();
+    for chunk in 0..chunks {
+        for &(id, frame) in labels.iter().filter(|(_, frame)| frame / 4 == chunk) {
+            let log_prob = 0.0;
+            transcript.token(&vocabulary, Token { id, frame, log_prob });
+        }
+        transcript.decoded(4 * (chunk + 1));
+        note(&mut lines, chunk, &mut transcript);
+    }
+    transcript.finish(EndReason::EndOfStream);
+    note(&mut lines, chunks, &mut transcript);
+    lines
+}
+
+fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Segmenter) {
+    while let Some(event) = transcript.pop() {
+        lines.extend(match event {
+            Event::Token(_) => None,
+            Event::Language(language) => Some(format!("{chunk} l:{language}")),
+            Event::Turn(ending) => Some(format!("{chunk} t:{}", ending.name())),
+            Event::Word(word) => Some(format!("{chunk} w:{}", word.text)),
+            Event::Partial(utterance) => Some(format!("{chunk} p:{}", utterance.text())),
+            Event::Utterance(utterance) => Some(format!("{chunk} u{}:{}", utterance.id, utterance.text())),
+        });
+    }
+}
+
+#[test]
+fn without_pauses_words_wait_for_the_next_and_the_utterance_for_the_end() {
+    let found = said(EndpointConfig::default(), &[(0, 1), (1, 9), (2, 30)], 10);
+    assert_eq!(found, ["2 w:one", "10 w:twoth", "10 u0:one twoth"]);
+}
+
+#[test]
+fn a_short_pause_completes_the_word_a_long_one_the_utterance() {
+    let pauses = EndpointConfig {
+        word: Some(3),
+        utterance: Some(10),
+        ..Default::default()
+    };
+    let found = said(pauses, &[(0, 0), (1, 20)], 8);
+    assert_eq!(found, ["0 w:one", "2 u0:one", "5 w:two", "7 u1:two"]);
+}
+
+#[test]
+fn a_pause_within_one_chunk_counts() {
+    let pauses = EndpointConfig {
+        utterance: Some(2),
+        ..Default::default()
+    };
+    assert_eq!(
+        said(pauses, &[(0, 0), (1, 3)], 1),
+        ["0 w:one", "0 u0:one", "1 w:two", "1 u1:two"]
+    );
+    // The rest of a word belongs to the word, however late it comes.
+    assert_eq!(said(pauses, &[(0, 0), (2, 3)], 1), ["1 w:oneth", "1 u0:oneth"]);
+}
+
+#[test]
+fn partials_show_the_word_in_progress() {
+    let pauses = EndpointConfig {
+        partials: true,
+        ..Default::default()
+    };
+    let found = said(pauses, &[(0, 1), (1, 5), (2, 6)], 4);
+    assert_eq!(
+        found,
+        ["0 p:one", "1 w:one", "1 p:one twoth", "4 w:twoth", "4 u0:one twoth"]
+    );
+}
+
+#[test]
+fn marks_end_utterances_and_are_no_text() {
+    let found = said(EndpointConfig::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
+    assert_eq!(
+        found,
+        [
+            "0 w:one",
+            "0 u0:one",
+            "0 t:end-of-utterance",
+            "1 t:end-of-backchannel",
+            "1 w:two",
+            "1 u1:two",
+            "1 t:end-of-backchannel"
+        ]
+    );
+}
+
+#[test]
+fn a_language_stays_until_the_next_one() {
+    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+    let mut transcript = Segmenter::new(1280);
+    for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
+        let log_prob = 0.0;
+        transcript.token(&vocabulary, Token { id, frame, log_prob });
+    }
+    transcript.finish(EndReason::EndOfStream);
+    let events = std::iter::from_fn(|| transcript.pop());
+    let languages: Vec<Option<String>> = events
+        .filter_map(|event| match event {
+            Event::Utterance(utterance) => Some(utterance.language),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(languages, [None, Some("de-DE".into()), Some("de-DE".into())]);
+}
+
+/// Words of labels with their times in eighths of a frame, in a stream of `samples` samples that is decoded at its end.
+fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
+    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+    let mut transcript = Segmenter::new(1280);
+    transcript.set_endpoint_config(EndpointConfig {
+        min_word,
+        ..Default::default()
+    });
+    transcript.end_at(samples);
+    for &(id, frame) in labels {
+        let log_prob = 0.0;
+        transcript.token(&vocabulary, Token { id, frame, log_prob });
+    }
+    transcript.finish(EndReason::EndOfStream);
+    let words = std::iter::from_fn(|| transcript.pop()).filter_map(|event| match event {
+        Event::Word(word) => Some((word.text, word.start / 160, word.end / 160)),
+        _ => None,
+    });
+    words.collect()
+}
+
+fn word(text: &str, start: u64, end: u64) -> (String, u64, u64) {
+    (text.into(), start, end)
+}
+
+#[test]
+fn words_of_one_frame_share_it() {
+    assert_eq!(
+        timed(0, &[(0, 1), (0, 2), (1, 2), (2, 4), (0, 6)], 1 << 20),
+        [
+            word("one", 8, 16),
+            word("one", 16, 20),
+            word("twoth", 20, 40),
+            word("one", 48, 56)
+        ]
+    );
+}
+
+#[test]
+fn the_end_moves_words_back_as_far_as_they_need() {
+    // Half of frame 3 is there: the last word would have no frame of its own.
+    assert_eq!(
+        timed(0, &[(0, 0), (1, 3)], 3 * 1280 + 640),
+        [word("one", 0, 8), word("two", 20, 28)]
+    );
+    // All were decoded in the silence after the end: they share what there is.
+    assert_eq!(
+        timed(0, &[(0, 5), (1, 6), (0, 9)], 2 * 1280 + 480),
+        [word("one", 0, 6), word("two", 6, 12), word("one", 12, 19)]
+    );
+}
+
+#[test]
+fn min_word_extends_words_up_to_the_next() {
+    assert_eq!(
+        timed(1600, &[(0, 0), (1, 1), (0, 3)], 4 * 1280 + 160),
+        [word("one", 0, 8), word("two", 8, 18), word("one", 24, 33)]
+    );
+}
+
+#[test]
+fn min_word_extends_no_word_beyond_what_is_over() {
+    let pauses = EndpointConfig {
+        word: Some(1),
+        min_word: 1 << 20,
+        ..Default::default()
+    };
+    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+    let mut transcript = Segmenter::new(1280);
+    transcript.set_endpoint_config(pauses);
+    for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
+        let log_prob = 0.0;
+        transcript.token(&vocabulary, Token { id, frame, log_prob });
+        transcript.decoded(frames);
+    }
+    let times: Vec<(u64, u64)> = std::iter::from_fn(|| transcript.pop())
+        .filter_map(|event| match event {
+            Event::Word(word) => Some((word.start / 1280, word.end / 1280)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(times, [(0, 3), (4, 7)]);
+}
+
+#[test]
+fn a_word_that_begins_in_the_last_frame_waits_for_the_next() {
+    let found = said(EndpointConfig::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
+    assert_eq!(
+        found,
+        [
+            "1 w:one",
+            "1 u0:one",
+            "1 t:end-of-utterance",
+            "1 w:two",
+            "1 u1:two",
+            "1 t:end-of-utterance"
+        ]
+    );
+}
+
+#[test]
+fn longest_word_gives_parts() {
+    let pauses = EndpointConfig {
+        longest_word: Some(6),
+        partials: true,
+        ..Default::default()
+    };
+    let found = said(pauses, &[(0, 0), (2, 2), (2, 6), (2, 9), (1, 11)], 4);
+    assert_eq!(
+        found,
+        [
+            "0 p:oneth",
+            "1 w:onethth",
+            "1 p:onethth",
+            "2 w:th",
+            "2 p:onethth th two",
+            "4 w:two",
+            "4 u0:onethth th two"
+        ]
+    );
+}
+
+#[test]
+fn max_utterance_cuts_at_the_best_gap() {
+    let pauses = EndpointConfig {
+        max_utterance: Some(20 * 1280),
+        ..Default::default()
+    };
+    // At 11/20 a gap of 5.4 frames is enough, at 16/20 one of 2.4.
+    let found = said(
+        pauses,
+        &[(0, 0), (1, 5), (0, 10), (1, 15), (0, 16), (1, 18), (0, 19)],
+        5,
+    );
+    let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
+    assert_eq!(utterances, ["4 u0:one two one", "5 u1:two one two one"]);
+    let found = said(pauses, &[(0, 0), (1, 4), (0, 11)], 4);
+    assert_eq!(found, ["1 w:one", "2 w:two", "3 u0:one two", "4 w:one", "4 u1:one"]);
+}
+
+#[test]
+fn max_utterance_chars_alone_limits_the_text() {
+    let pauses = EndpointConfig {
+        max_utterance_chars: Some(12),
+        ..Default::default()
+    };
+    // "one two one" has 11 characters: at 11/12, a gap of 2 frames is enough.
+    let labels = [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4), (1, 7)];
+    let found = said(pauses, &labels, 2);
+    let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
+    assert_eq!(utterances, ["1 u0:one two one", "2 u1:two one", "2 u2:two"]);
+}
+
+#[test]
+fn a_word_beyond_the_limit_stands_alone() {
+    let pauses = EndpointConfig {
+        max_utterance_chars: Some(4),
+        ..Default::default()
+    };
+    let found = said(pauses, &[(0, 0), (1, 1), (2, 2), (0, 3)], 2);
+    assert_eq!(
+        found,
+        ["0 w:one", "0 u0:one", "0 w:twoth", "1 u1:twoth", "2 w:one", "2 u2:one"]
+    );
+}
+
+#[test]
+fn partials_begin_the_next_utterance_as_soon_as_it_is_certain() {
+    let pauses = EndpointConfig {
+        partials: true,
+        max_utterance_chars: Some(8),
+        ..Default::default()
+    };
+    let found = said(pauses, &[(0, 0), (1, 1), (0, 4), (2, 9)], 3);
+    assert_eq!(
+        found,
+        [
+            "0 w:one",
+            "0 p:one two",
+            "1 w:two",
+            "1 u0:one two",
+            "1 p:one",
+            "2 p:oneth",
+            "3 w:oneth",
+            "3 u1:oneth"
+        ]
+    );
+}
+
+#[test]
+fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
+    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
+    let mut transcript = Segmenter::new(1280);
+    assert!(transcript.utterance_start().is_none());
+    let token = |transcript: &mut Segmenter, id, frame| {
+        let log_prob = 0.0;
+        transcript.token(&vocabulary, Token { id, frame, log_prob });
+    };
+    token(&mut transcript, 0, 0);
+    assert!(transcript.utterance_start().is_some());
+    let mut copy = transcript.clone();
+    token(&mut transcript, 3, 0);
+    assert!(transcript.utterance_start().is_some(), "the word waits");
+    transcript.decoded(2);
+    assert!(transcript.utterance_start().is_none());
+    copy.finish(EndReason::EndOfStream);
+    assert!(copy.utterance_start().is_none());
+}

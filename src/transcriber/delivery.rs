@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Events of a stream become buffers, events and messages: words or utterances, with times for samples.
+
+use std::collections::VecDeque;
+
+use super::{
+    NemoSttOutput,
+    output_queue::OutputQueue,
+    payload::{Format, Payload},
+    settings::Settings,
+    timestamps::{Moment, Timestamps},
+};
+use crate::text::{EndReason, Event, Utterance, Word};
+
+/// Settings that hold for whole utterances: a change waits for the end of the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ActiveSettings {
+    pub(super) output: NemoSttOutput,
+    pub(super) lateness: gst::ClockTime,
+}
+
+impl ActiveSettings {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            output: settings.output,
+            lateness: settings.lateness(),
+        }
+    }
+}
+
+/// What the element gives out.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    pub(super) queue: OutputQueue,
+    pub(super) format: Format,
+    active: ActiveSettings,
+    /// Utterances that are over.
+    utterances: u64,
+    /// What the model says that people speak.
+    language: Option<String>,
+    /// Words that were given out while input stalled, and that the stream decodes again if its audio was late only.
+    emitted_early: VecDeque<Word>,
+    /// The utterance that ended during the stall holds the words before this sample;
+    ended_until: u64,
+    /// and if it was given out as a whole, these are not given out one by one.
+    given_until: u64,
+    /// Ends of turns that were told during the stall.
+    turns_emitted_early: u32,
+}
+
+impl Delivery {
+    /// What holds now.
+    pub(super) fn active(&self) -> ActiveSettings {
+        self.active
+    }
+
+    /// At the boundary of an utterance, what was set since the last one takes effect.
+    pub(super) fn apply(&mut self, settings: &Settings) {
+        self.active = ActiveSettings::of(settings);
+        self.queue.set_lateness(self.active.lateness);
+    }
+
+    pub(super) fn is_by_word(&self) -> bool {
+        self.active.output == NemoSttOutput::Words
+    }
+
+    /// Gives out `event`. `next`: sample before which no other text begins.
+    pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        match event {
+            Event::Token(_) => {}
+            Event::Word(word) => {
+                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) {
+                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
+                }
+            }
+            Event::Partial(partial) => {
+                let words = self.not_ended(&partial);
+                self.words(words, false, next, timestamps, settings);
+            }
+            Event::Utterance(utterance) => {
+                let words = self.not_ended(&utterance);
+                if !self.is_by_word() {
+                    self.words(words, true, next, timestamps, settings);
+                }
+                if !words.is_empty() {
+                    self.queue.final_transcript(utterance.ending);
+                    self.utterances += 1;
+                }
+                self.apply(settings);
+            }
+            Event::Language(language) => self.language = Some(language),
+            // It was decoded before all of its audio was there, and is decoded once more.
+            Event::Turn(_) if self.turns_emitted_early > 0 => self.turns_emitted_early -= 1,
+            Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
+            Event::Turn(_) => {}
+        }
+    }
+
+    /// Gives out what was decoded as if audio ended here. It may be decoded once more, with the audio that is still to come.
+    pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        match event {
+            Event::Word(word) => {
+                let was_emitted_early = self.emitted_early.iter().any(|given| is_same(given, &word));
+                if self.is_by_word() && !was_emitted_early {
+                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
+                    self.emitted_early.push_back(word);
+                }
+            }
+            Event::Utterance(utterance) => {
+                let end = utterance.end();
+                if !self.is_by_word() {
+                    self.given_until = end;
+                }
+                self.event(Event::Utterance(utterance), next, timestamps, settings);
+                self.ended_until = end;
+            }
+            Event::Turn(ending) => {
+                let before = std::mem::take(&mut self.turns_emitted_early);
+                if before == 0 {
+                    self.event(Event::Turn(ending), next, timestamps, settings);
+                }
+                self.turns_emitted_early = before.max(1);
+            }
+            event => self.event(event, next, timestamps, settings),
+        }
+    }
+
+    /// The stream starts over: nothing is decoded twice.
+    pub(super) fn restart(&mut self) {
+        self.emitted_early.clear();
+        self.ended_until = 0;
+        self.given_until = 0;
+        self.turns_emitted_early = 0;
+    }
+
+    /// Forgets everything that was not given out.
+    pub(super) fn flush(&mut self) {
+        self.queue.flush();
+        self.restart();
+        self.language = None;
+    }
+
+    fn words(&mut self, words: &[Word], is_final: bool, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        let Some(mut payload) = Payload::new(words, self.utterances, is_final, timestamps) else {
+            return;
+        };
+        payload.language.clone_from(&self.language);
+        if settings.post_messages || !is_final {
+            self.queue.message(payload.structure());
+        }
+        if is_final {
+            let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
+            let stays = stays.flatten().map(|(_, until)| until);
+            self.queue.text(&payload, stays, self.format);
+        }
+    }
+
+    /// Tells the application that the model decoded the end of a turn.
+    fn turn(&mut self, ending: EndReason, at: Option<Moment>) {
+        let time = at.as_ref().map(|at| at.pts);
+        let running = at.as_ref().and_then(|at| at.segment.to_running_time(at.pts));
+        let stream = at.as_ref().and_then(|at| at.segment.to_stream_time(at.pts));
+        let structure = gst::Structure::builder("nemostt-turn")
+            .field("ended-by", ending.name())
+            .field("time", time)
+            .field("running-time", running)
+            .field("stream-time", stream)
+            .build();
+        self.queue.message(structure);
+    }
+
+    /// The words of `utterance` that were not in one which is over.
+    fn not_ended<'u>(&self, utterance: &'u Utterance) -> &'u [Word] {
+        let words = &utterance.words;
+        let first = words.partition_point(|word| middle(word) < self.ended_until);
+        &words[first..]
+    }
+
+    /// Whether `word` was given out before all of its audio was there.
+    fn was_emitted_early(&mut self, word: &Word) -> bool {
+        if let Some(same) = self.emitted_early.iter().position(|given| has_moved(given, word)) {
+            // What was given before it was not decoded again.
+            self.emitted_early.drain(..=same);
+            return true;
+        }
+        while self
+            .emitted_early
+            .front()
+            .is_some_and(|given| given.end <= word.start && !is_near(given, word))
+        {
+            self.emitted_early.pop_front();
+        }
+        // Decoded with all of its audio it is another word: it is not said twice, right or wrong.
+        self.emitted_early.iter().any(|given| overlaps(given, word))
+    }
+}
+
+/// Whether `word` may be `given`, which was decoded with less audio and so may be elsewhere by a few frames.
+fn is_near(given: &Word, word: &Word) -> bool {
+    given.start.abs_diff(word.start) <= 4 * (given.end - given.start)
+}
+
+fn overlaps(given: &Word, word: &Word) -> bool {
+    (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given))
+}
+
+/// Whether `word` says what `given` says, maybe a few frames away.
+fn has_moved(given: &Word, word: &Word) -> bool {
+    given.text == word.text && is_near(given, word)
+}
+
+fn is_same(given: &Word, word: &Word) -> bool {
+    overlaps(given, word) || has_moved(given, word)
+}
+
+fn middle(word: &Word) -> u64 {
+    word.start + word.end.saturating_sub(word.start) / 2
+}

@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The virtual functions of the element. What they do is in the files beside this one.
+
+use std::sync::{
+    Arc, LazyLock, Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{
+    prelude::*,
+    subclass::{base_transform::GenerateOutputSuccess, prelude::*},
+};
+
+use super::{
+    delivery::ActiveSettings,
+    lateness::Lateness,
+    model_loader::{self, Loader},
+    payload::Format,
+    session::Session,
+    settings::{MAX_OBSERVED_DELAY, Settings},
+    source_pad,
+    ticker::Ticker,
+    timestamps::Moment,
+};
+use crate::{
+    model::{LogLevel, set_runtime_logger},
+    sync::lock,
+    text::EndReason,
+};
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "nemostt",
+        gst::DebugColorFlags::empty(),
+        Some("NeMo streaming speech to text"),
+    )
+});
+
+/// ONNX Runtime's own log.
+static RUNTIME_CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "nemostt-ort",
+        gst::DebugColorFlags::empty(),
+        Some("ONNX Runtime under nemostt"),
+    )
+});
+
+/// Sample rate of the sink pad; models with another one are refused.
+pub(super) const SAMPLE_RATE: u32 = 16_000;
+/// The action signal that ends the current utterance.
+const FINISH: &str = "finish";
+/// Name of the custom event that does the same, from upstream in order with the audio or from downstream at once.
+const FINISH_EVENT: &str = "nemostt/finish";
+
+/// The element.
+///
+/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it. Work on
+/// the session also requires the sink pad's stream lock: the streaming thread has it, or the [`Ticker`] in its place. Properties and
+/// queries never take `session`, so they never wait for a chunk.
+#[derive(Default)]
+pub struct NemoStt {
+    pub(super) settings: Mutex<Arc<Settings>>,
+    pub(super) session: Mutex<Session>,
+    pub(super) loader: Loader,
+    pub(super) ticker: Ticker,
+    pub(super) lateness: Mutex<Lateness>,
+    pub(super) published: Mutex<PublishedState>,
+    /// Work is to be given up: a flush, or the way to READY.
+    pub(super) is_interrupted: AtomicBool,
+    /// On the way to READY: that stays so.
+    is_stopping: AtomicBool,
+}
+
+/// What queries and properties tell of the session.
+#[derive(Debug, Default)]
+pub(super) struct PublishedState {
+    pub(super) active: ActiveSettings,
+    pub(super) position: Option<Moment>,
+    /// Running time when data came last.
+    pub(super) last_data: Option<gst::ClockTime>,
+    /// Whether a segment came from upstream since the start.
+    pub(super) had_segment: bool,
+    /// Running time since when there is none, if there is none.
+    pub(super) no_segment_since: gst::ClockTime,
+}
+
+impl PublishedState {
+    /// What came before does not count any more: at running time `now`, the wait for a segment begins.
+    fn await_segment(&mut self, now: Option<gst::ClockTime>) {
+        self.had_segment = false;
+        self.no_segment_since = now.unwrap_or_default();
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for NemoStt {
+    const NAME: &'static str = "GstNemoStt";
+    type Type = super::NemoStt;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for NemoStt {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(Settings::param_specs);
+        &PROPERTIES
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            let finish = glib::subclass::Signal::builder(FINISH)
+                .action()
+                .class_handler(|values| {
+                    if let Some(Ok(element)) = values.first().map(|value| value.get::<super::NemoStt>()) {
+                        element.imp().ticker.finish();
+                    }
+                    None
+                });
+            vec![finish.build()]
+        });
+        &SIGNALS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let before = self.latency();
+        Arc::make_mut(&mut *lock(&self.settings)).set(pspec.name(), value);
+        self.announce_latency(before);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            MAX_OBSERVED_DELAY => {
+                let delay = lock(&self.lateness).max_delay().mseconds();
+                u32::try_from(delay).unwrap_or(u32::MAX).to_value()
+            }
+            name => self.settings().get(name),
+        }
+    }
+}
+
+impl GstObjectImpl for NemoStt {}
+
+impl ElementImpl for NemoStt {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "NeMo speech to text",
+                "Audio/Text/Filter",
+                "Turns live speech into words with NVIDIA NeMo's streaming models",
+                "the nemostt developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let template = |name, direction, caps| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps).expect("a valid pad template")
+            };
+            vec![
+                template("sink", gst::PadDirection::Sink, &audio_caps()),
+                template("src", gst::PadDirection::Src, &Format::caps()),
+            ]
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::ReadyToPaused => {
+                self.is_stopping.store(false, Ordering::Relaxed);
+                self.is_interrupted.store(false, Ordering::Relaxed);
+                if let Err(error) = self.ticker.start(&self.obj()) {
+                    gst::element_imp_error!(
+                        self,
+                        gst::ResourceError::NoSpaceLeft,
+                        ("no thread for the clock: {error}")
+                    );
+                    return Err(gst::StateChangeError);
+                }
+            }
+            gst::StateChange::PlayingToPaused => self.ticker.set_playing(false),
+            gst::StateChange::PausedToReady => {
+                // The pads can only stop when nothing waits for the model or computes.
+                self.ticker.stop();
+                self.is_stopping.store(true, Ordering::Relaxed);
+                self.interrupt();
+            }
+            _ => {}
+        }
+        let result = self.parent_change_state(transition);
+        match transition {
+            gst::StateChange::PausedToPlaying => {
+                // Running time stood still: what came before says nothing about how late it is now.
+                lock(&self.lateness).reset();
+                lock(&self.published).last_data = None;
+                self.ticker.set_playing(true);
+            }
+            gst::StateChange::PausedToReady => self.ticker.join(),
+            gst::StateChange::ReadyToPaused if result.is_err() => {
+                self.ticker.stop();
+                self.ticker.join();
+            }
+            _ => {}
+        }
+        result
+    }
+}
+
+impl BaseTransformImpl for NemoStt {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        set_runtime_logger(|level, line| match level {
+            LogLevel::Error => gst::error!(RUNTIME_CAT, "{line}"),
+            LogLevel::Warning => gst::warning!(RUNTIME_CAT, "{line}"),
+            LogLevel::Info => gst::info!(RUNTIME_CAT, "{line}"),
+            LogLevel::Verbose => gst::log!(RUNTIME_CAT, "{line}"),
+        });
+        let settings = self.settings();
+        lock(&self.published).active = ActiveSettings::of(&settings);
+        lock(&self.session).out.apply(&settings);
+        let before = self.latency();
+        let request = model_loader::request(&self.obj(), &settings)?;
+        gst::info!(CAT, imp = self, "{request:?}");
+        let loaded = move |element: &super::NemoStt| Self::from_obj(element).announce_latency(before);
+        self.loader.begin(&self.obj(), request, loaded);
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.loader.cancel(&self.obj());
+        *self.session() = Session::default();
+        lock(&self.lateness).forget();
+        *lock(&self.published) = PublishedState::default();
+        Ok(())
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        _caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let other = match direction {
+            gst::PadDirection::Src => audio_caps(),
+            _ => Format::caps(),
+        };
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&other, gst::CapsIntersectMode::First),
+            None => other,
+        })
+    }
+
+    fn fixate_caps(&self, _direction: gst::PadDirection, _caps: &gst::Caps, other: gst::Caps) -> gst::Caps {
+        preferred(&other)
+    }
+
+    fn set_caps(&self, _incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let format = Format::of(outcaps);
+        gst::debug!(CAT, imp = self, "output is {format:?}");
+        self.session().out.format = format;
+        Ok(())
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if direction == gst::PadDirection::Src {
+            match query.view_mut() {
+                gst::QueryViewMut::Position(query) => {
+                    let position = lock(&self.published).position.clone();
+                    return source_pad::answer_position(query, position.as_ref());
+                }
+                // Upstream's bytes and samples are not those of the text.
+                gst::QueryViewMut::Duration(query) if query.format() != gst::Format::Time => return false,
+                _ => {}
+            }
+        }
+        if !BaseTransformImplExt::parent_query(self, direction, query) {
+            return false;
+        }
+        if direction == gst::PadDirection::Src
+            && let gst::QueryViewMut::Latency(latency) = query.view_mut()
+        {
+            let (live, min, max) = latency.result();
+            lock(&self.lateness).set_upstream(live, min);
+            let ours = self.latency();
+            latency.set(live, min.saturating_add(ours), max.map(|max| max.saturating_add(ours)));
+        }
+        true
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        use gst::EventView;
+        gst::log!(CAT, imp = self, "{event:?}");
+        match event.view() {
+            EventView::FlushStart(_) => self.interrupt(),
+            EventView::FlushStop(_) => {
+                if !self.is_stopping.load(Ordering::Relaxed) {
+                    self.is_interrupted.store(false, Ordering::Relaxed);
+                    self.loader.set_flushing(false);
+                }
+                self.session().flush();
+                lock(&self.lateness).reset();
+                let mut published = lock(&self.published);
+                published.position = None;
+                published.last_data = None;
+                published.await_segment(self.obj().current_running_time());
+            }
+            EventView::StreamStart(start) => {
+                // Upstream may repeat itself in the middle of a word, as when pads are linked again.
+                let current = self.obj().sink_pad().stream_id();
+                if current.is_none_or(|current| current != start.stream_id()) {
+                    self.drain(EndReason::EndOfStream);
+                }
+                self.session().begin();
+                return self.obj().src_pad().push_event(source_pad::stream_start(start));
+            }
+            EventView::Tag(tags) => {
+                return source_pad::tags(tags).is_none_or(|event| self.obj().src_pad().push_event(event));
+            }
+            EventView::SegmentDone(_) => self.drain(EndReason::EndOfStream),
+            EventView::Eos(_) => {
+                self.drain(EndReason::EndOfStream);
+                self.session().end();
+                let mut published = lock(&self.published);
+                published.await_segment(self.obj().current_running_time());
+            }
+            // All caps that are accepted mean the same samples: whatever else they say, audio goes on.
+            EventView::Segment(segment) => {
+                let Some(time) = segment.segment().downcast_ref::<gst::ClockTime>() else {
+                    gst::element_imp_error!(
+                        self,
+                        gst::StreamError::Format,
+                        (
+                            "segment in format {:?}; nemostt needs one in time",
+                            segment.segment().format()
+                        )
+                    );
+                    return false;
+                };
+                return self.new_segment(time, event.seqnum());
+            }
+            EventView::Gap(gap) => {
+                let (pts, duration) = gap.get();
+                return self
+                    .process(|session, settings| session.gap(pts, duration, settings))
+                    .is_ok();
+            }
+            EventView::CustomDownstream(_) if is_finish(&event) => {
+                self.drain(EndReason::Request);
+                return true;
+            }
+            EventView::CustomDownstreamOob(_) if is_finish(&event) => {
+                self.ticker.finish();
+                return true;
+            }
+            _ => {}
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        match event.type_() {
+            // Text that comes late is no reason to drop audio: neither BaseTransform's QoS nor upstream must know of it.
+            gst::EventType::Qos => true,
+            gst::EventType::Latency => {
+                if let gst::EventView::Latency(latency) = event.view() {
+                    lock(&self.lateness).set_configured(latency.latency());
+                }
+                self.parent_src_event(event)
+            }
+            gst::EventType::CustomUpstream if is_finish(&event) => {
+                self.ticker.finish();
+                true
+            }
+            _ => self.parent_src_event(event),
+        }
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        if let Some(buffer) = self.take_queued_buffer() {
+            gst::trace!(CAT, imp = self, "{buffer:?}");
+            self.first_gap()?;
+            self.ensure_transcriber()?;
+            let length = self.running_length(&buffer);
+            let since = match self.check_lateness(&buffer) {
+                true => self.process(|session, _| session.skip(&buffer))?,
+                false => self.process(|session, _| session.buffer(buffer))?,
+            };
+            lock(&self.lateness).computed(since, length);
+            // The ticker may get the stream lock late where one buffer follows another.
+            self.tick(false)?;
+        }
+        // What there was is pushed already, in order with its events.
+        Ok(GenerateOutputSuccess::NoOutput)
+    }
+}
+
+impl NemoStt {
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        lock(&self.settings).clone()
+    }
+
+    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
+        lock(&self.session)
+    }
+
+    /// Time from sound to text, of computing, chunks and holding words back.
+    pub(super) fn processing_latency(&self) -> gst::ClockTime {
+        let settings = self.settings();
+        let output = lock(&self.published).active.output;
+        let chunk = model_loader::latency(&settings, self.loader.ready().as_ref());
+        chunk + settings.word_hold_time(output) + settings.processing_latency()
+    }
+
+    /// What the element adds to the pipeline's latency.
+    pub(super) fn latency(&self) -> gst::ClockTime {
+        let lateness = lock(&self.published).active.lateness;
+        // Text that is shifted by this much may come that much later.
+        self.processing_latency().saturating_sub(lateness)
+    }
+
+    pub(super) fn announce_latency(&self, before: gst::ClockTime) {
+        if self.latency() != before {
+            let obj = self.obj();
+            let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
+        }
+    }
+
+    /// Lets all work end soon, and no other begin.
+    pub(super) fn interrupt(&self) {
+        self.is_interrupted.store(true, Ordering::Relaxed);
+        self.loader.set_flushing(true);
+    }
+}
+
+/// Whether an event asks for what there is.
+fn is_finish(event: &gst::EventRef) -> bool {
+    event
+        .structure()
+        .is_some_and(|structure| structure.name() == FINISH_EVENT)
+}
+
+/// The caps of `caps` that we would rather give: markup only where plain text is not taken, whatever downstream's order.
+pub(super) fn preferred(caps: &gst::Caps) -> gst::Caps {
+    let mut preferred = Format::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
+    preferred.fixate();
+    preferred
+}
+
+fn audio_caps() -> gst::Caps {
+    gst_audio::AudioCapsBuilder::new_interleaved()
+        .format(gst_audio::AudioFormat::S16le)
+        .rate(SAMPLE_RATE as i32)
+        .channels(1)
+        .build()
+}

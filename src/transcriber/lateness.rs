@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Does computing keep up with a live source?
+//!
+//! How late stamps are says little: a source may be late by a constant, and a network may stall. What counts is computing. It
+//! is behind by what it took longer than the audio lasts, summed up as in any queue: it grows while steps take longer than
+//! their audio and shrinks, to nothing at the least, while they do not. And it cannot be behind by more than stamps are later
+//! now than they were at their earliest.
+
+use std::time::Duration;
+
+use super::{
+    NemoSttOverload,
+    timestamps::{clock_time, signed},
+};
+
+/// Audio is skipped until computing is no further behind than this.
+const CAUGHT_UP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+
+/// What is known about how far computing is behind.
+#[derive(Debug, Default)]
+pub(super) struct Lateness {
+    /// Whether upstream is live, and its minimum latency, as the last LATENCY query told.
+    upstream: Option<(bool, gst::ClockTime)>,
+    /// Latency that sinks wait for, as the last LATENCY event told.
+    configured: Option<gst::ClockTime>,
+    /// By how much computing took longer than the audio lasts.
+    backlog: gst::ClockTime,
+    /// Least lateness of a stamp, in nanoseconds; less than 0 if audio comes before its latency allows.
+    earliest: Option<i64>,
+    max_delay: gst::ClockTime,
+    /// The delay is above the allowance, and that was said.
+    late: bool,
+}
+
+/// What to do about a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LatenessReport {
+    /// Leave it out.
+    pub(super) skip: bool,
+    /// Say that computing does not keep up: once each time it begins.
+    pub(super) warn: bool,
+    /// The largest delay grew.
+    pub(super) grew: bool,
+    /// By how much computing is behind.
+    pub(super) delay: gst::ClockTime,
+}
+
+impl Lateness {
+    /// Takes what upstream answered to a LATENCY query.
+    pub(super) fn set_upstream(&mut self, live: bool, latency: gst::ClockTime) {
+        self.upstream = Some((live, latency));
+    }
+
+    /// Takes the latency of the pipeline from a LATENCY event.
+    pub(super) fn set_configured(&mut self, latency: gst::ClockTime) {
+        self.configured = Some(latency);
+    }
+
+    /// Latency that sinks wait for, if that is known.
+    pub(super) fn configured(&self) -> Option<gst::ClockTime> {
+        self.configured
+    }
+
+    /// Whether upstream is live, and its minimum latency, if that is known.
+    pub(super) fn upstream(&self) -> Option<(bool, gst::ClockTime)> {
+        self.upstream
+    }
+
+    /// Largest time so far by which computing was behind a live source.
+    pub(super) fn max_delay(&self) -> gst::ClockTime {
+        self.max_delay
+    }
+
+    /// Computing took `time` for audio that lasts for `audio` of running time.
+    pub(super) fn computed(&mut self, time: Duration, audio: gst::ClockTime) {
+        let time = clock_time(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.backlog = self.backlog.saturating_add(time).saturating_sub(audio);
+    }
+
+    /// Assesses a buffer that ends at running time `end` and is about to be computed at running time `now`. Without a
+    /// clock, or when the source is not live, there is no hurry.
+    pub(super) fn assess(
+        &mut self,
+        end: i64,
+        now: Option<gst::ClockTime>,
+        allowance: gst::ClockTime,
+        overload: NemoSttOverload,
+    ) -> LatenessReport {
+        let hurry = self.upstream.filter(|(live, _)| *live);
+        let Some((now, (_, upstream))) = now.zip(hurry) else {
+            return LatenessReport::default();
+        };
+        let late = signed(now).saturating_sub(end).saturating_sub(signed(upstream));
+        let earliest = self.earliest.map_or(late, |earliest| earliest.min(late));
+        self.earliest = Some(earliest);
+        let since = clock_time(late.saturating_sub(earliest).unsigned_abs());
+        let delay = self.backlog.min(since);
+        self.backlog = delay;
+        let grew = delay > self.max_delay;
+        self.max_delay = self.max_delay.max(delay);
+        let was_late = self.late;
+        self.late = delay > allowance || (self.late && delay > CAUGHT_UP_MARGIN);
+        LatenessReport {
+            skip: overload == NemoSttOverload::Skip && self.late,
+            warn: self.late && !was_late,
+            grew,
+            delay,
+        }
+    }
+
+    /// The clock may have jumped, and what was queued upstream is gone: after a flush, a stop or a pause.
+    pub(super) fn reset(&mut self) {
+        self.backlog = gst::ClockTime::ZERO;
+        self.earliest = None;
+        self.late = false;
+    }
+
+    /// The next stream has a maximum of its own.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+
+    /// A live source of 20 ms buffers that come `late` ms late, each of which took `computing` ms.
+    struct Source {
+        lateness: Lateness,
+        overload: NemoSttOverload,
+        end: u64,
+    }
+
+    impl Source {
+        fn new(overload: NemoSttOverload) -> Self {
+            let mut lateness = Lateness::default();
+            lateness.set_upstream(true, 20 * MS);
+            let mut source = Self {
+                lateness,
+                overload,
+                end: 1_000,
+            };
+            source.buffer(0, 0);
+            source
+        }
+
+        fn buffer(&mut self, late: u64, computing: u64) -> LatenessReport {
+            self.end += 20;
+            let now = (self.end + 20 + late) * MS;
+            let end = signed(self.end * MS);
+            let report = self.lateness.assess(end, Some(now), 100 * MS, self.overload);
+            let took = if report.skip { 0 } else { computing };
+            self.lateness.computed(Duration::from_millis(took), 20 * MS);
+            report
+        }
+    }
+
+    #[test]
+    fn a_file_is_never_late() {
+        let mut lateness = Lateness::default();
+        lateness.computed(Duration::from_secs(5), MS);
+        let skip = NemoSttOverload::Skip;
+        let report = |lateness: &mut Lateness| lateness.assess(0, Some(5_000 * MS), 100 * MS, skip);
+        assert_eq!(report(&mut lateness), LatenessReport::default());
+        lateness.set_upstream(false, 20 * MS);
+        assert_eq!(report(&mut lateness), LatenessReport::default());
+    }
+
+    #[test]
+    fn a_source_that_is_late_by_a_constant_is_not_overload() {
+        let mut source = Source::new(NemoSttOverload::Skip);
+        for _ in 0..100 {
+            let report = source.buffer(5_000, 1);
+            assert!(
+                !report.skip && !report.warn && report.delay == gst::ClockTime::ZERO,
+                "{report:?}"
+            );
+        }
+        assert_eq!(source.lateness.max_delay(), gst::ClockTime::ZERO);
+    }
+
+    #[test]
+    fn slow_computing_without_late_stamps_is_not_overload() {
+        // Time that was spent in one long step is made good by a queue upstream that was not full.
+        let mut source = Source::new(NemoSttOverload::Skip);
+        for _ in 0..10 {
+            assert_eq!(source.buffer(0, 30).delay, gst::ClockTime::ZERO);
+        }
+    }
+
+    #[test]
+    fn overload_warns_once_and_again_after_it_was_over() {
+        let mut source = Source::new(NemoSttOverload::Block);
+        let mut warnings = Vec::new();
+        for round in 0..2 {
+            for i in 1..=10 {
+                if source.buffer(i * 20, 40).warn {
+                    warnings.push((round, i));
+                }
+            }
+            for i in (0..10).rev() {
+                assert!(!source.buffer(i * 20, 0).warn);
+            }
+        }
+        assert_eq!(warnings, [(0, 7), (1, 7)]);
+        assert_eq!(source.lateness.max_delay(), 180 * MS);
+    }
+
+    #[test]
+    fn skipping_stops_once_computing_has_caught_up() {
+        let mut source = Source::new(NemoSttOverload::Skip);
+        source.buffer(0, 300);
+        let skipped: Vec<bool> = (0..20)
+            .map(|i| source.buffer(280 - (i * 20).min(280), 1).skip)
+            .collect();
+        let first = skipped.iter().position(|&skip| skip).unwrap();
+        let count = skipped.iter().filter(|&&skip| skip).count();
+        assert_eq!(first, 0);
+        assert!((10..=14).contains(&count), "{skipped:?}");
+        assert!(!skipped[19], "then all is transcribed again");
+    }
+}

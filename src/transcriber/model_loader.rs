@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Finds the model that the settings ask for and loads it on a thread of its own.
+//!
+//! Loading a large model takes seconds. It begins when the element goes to PAUSED, which does not wait for it; the
+//! streaming thread waits at the first buffer, and a flush or a stop wakes it. An element keeps its model until it is
+//! asked for another one or freed, also in NULL: `transcriberbin` takes its transcriber to PAUSED and back only to ask
+//! for the latency. A load that is not done by then is cancelled, and its thread waited for: what follows may be the end of
+//! the process.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use gst::prelude::*;
+
+use super::{
+    NemoStt,
+    model_registry::{self, Request, Source},
+    settings::{MODEL_VARIABLE, Settings},
+};
+use crate::{
+    error::Error,
+    features::FrontEndConfig,
+    model::{Cancellation, guard_thread, latency_samples},
+    recognizer::Recognizer,
+    sample_time,
+    sync::lock,
+};
+
+/// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
+const LARGEST_LOOKAHEAD: u32 = 1040;
+/// Milliseconds of an encoder frame of these models.
+const FRAME_MS: u32 = 80;
+/// Code of the progress messages, as `whispertranscriber` names it.
+const PROGRESS: &str = "loading";
+
+/// The model of an element, on its way or there.
+pub(super) struct Loader {
+    inner: Arc<(Mutex<Inner>, Condvar)>,
+    job: Mutex<Option<Job>>,
+}
+
+/// The last load, which may be done.
+struct Job {
+    cancellation: Cancellation,
+    thread: JoinHandle<()>,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        // This thread may exit while the model is loaded.
+        guard_thread();
+        Self {
+            inner: Arc::default(),
+            job: Mutex::default(),
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.end_job();
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    state: State,
+    /// Counts loads, so that one which was cancelled does not count when it is done.
+    load: u64,
+    /// Nobody may wait now.
+    flushing: bool,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Nothing,
+    Loading,
+    Ready(Request, Recognizer),
+    Failed,
+}
+
+/// Why there is no model to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoModel {
+    /// The wait was interrupted.
+    Flushing,
+    /// Loading failed; the error was posted.
+    Failed,
+}
+
+impl Loader {
+    /// Begins to load `request` for `element`, unless it is there already; `done` is called once it is.
+    pub(super) fn begin(&self, element: &NemoStt, request: Request, done: impl FnOnce(&NemoStt) + Send + 'static) {
+        guard_thread();
+        let load = {
+            let mut inner = self.lock();
+            inner.flushing = false;
+            match &inner.state {
+                State::Ready(known, _) if *known == request => {
+                    drop(inner);
+                    return done(element);
+                }
+                _ => {}
+            }
+            inner.state = State::Loading;
+            inner.load += 1;
+            inner.load
+        };
+        self.end_job();
+        post_progress(element, gst::ProgressType::Start, "loading the model");
+        let cancellation = request.options.cancellation.clone();
+        let inner = self.inner.clone();
+        let weak = element.downgrade();
+        let job = move || {
+            let loaded = catch_unwind(AssertUnwindSafe(|| model_registry::get(&request)));
+            finish(&inner, load, &request, loaded.ok(), &weak, done);
+        };
+        let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);
+        match spawned {
+            Ok(thread) => *lock(&self.job) = Some(Job { cancellation, thread }),
+            Err(error) => {
+                // The closure is gone with the thread that could not be made; whoever waits must not.
+                self.lock().state = State::Failed;
+                self.inner.1.notify_all();
+                element.post_error_message(gst::error_msg!(
+                    gst::ResourceError::NoSpaceLeft,
+                    ("no thread to load the model on: {error}")
+                ));
+            }
+        }
+    }
+
+    /// The model, if it is there.
+    pub(super) fn ready(&self) -> Option<Recognizer> {
+        match &self.lock().state {
+            State::Ready(_, recognizer) => Some(recognizer.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits for the model, for up to `timeout`; `None` if it is not there by then.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<Option<Recognizer>, NoModel> {
+        let inner = self.lock();
+        let is_waiting = |inner: &mut Inner| !inner.flushing && matches!(inner.state, State::Loading);
+        let (inner, _) = self
+            .inner
+            .1
+            .wait_timeout_while(inner, timeout, is_waiting)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &inner.state {
+            _ if inner.flushing => Err(NoModel::Flushing),
+            State::Ready(_, recognizer) => Ok(Some(recognizer.clone())),
+            State::Loading => Ok(None),
+            State::Nothing => Err(NoModel::Flushing),
+            State::Failed => Err(NoModel::Failed),
+        }
+    }
+
+    /// Whether waiting is allowed; whoever waits while it is not, stops.
+    pub(super) fn set_flushing(&self, flushing: bool) {
+        self.lock().flushing = flushing;
+        self.inner.1.notify_all();
+    }
+
+    /// Ends a load that is under way, and waits for its thread.
+    pub(super) fn cancel(&self, element: &NemoStt) {
+        let loading = {
+            let mut inner = self.lock();
+            let loading = matches!(inner.state, State::Loading);
+            if loading {
+                inner.state = State::Nothing;
+                inner.load += 1;
+            }
+            loading
+        };
+        self.inner.1.notify_all();
+        self.end_job();
+        if loading {
+            post_progress(element, gst::ProgressType::Canceled, "loading was cancelled");
+        }
+    }
+
+    /// Cancels the last load if it is not done, and waits for its thread; but not if this is it, which has loaded then and only
+    /// gives messages.
+    fn end_job(&self) {
+        let Some(Job { cancellation, thread }) = lock(&self.job).take() else {
+            return;
+        };
+        cancellation.cancel();
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic in it has become an error message already.
+            let _ = thread.join();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner.0)
+    }
+}
+
+/// On the loading thread: hands over what was loaded, if anybody still wants it.
+fn finish(
+    inner: &(Mutex<Inner>, Condvar),
+    load: u64,
+    request: &Request,
+    loaded: Option<Result<Recognizer, Error>>,
+    element: &gst::glib::WeakRef<NemoStt>,
+    done: impl FnOnce(&NemoStt),
+) {
+    let Some(element) = element.upgrade() else { return };
+    let error = {
+        let mut state = lock(&inner.0);
+        if state.load != load {
+            return;
+        }
+        match loaded {
+            Some(Ok(recognizer)) => {
+                state.state = State::Ready(request.clone(), recognizer);
+                None
+            }
+            // Nobody is left to be told.
+            Some(Err(Error::Exiting)) => {
+                state.state = State::Failed;
+                return;
+            }
+            Some(Err(error)) => {
+                state.state = State::Failed;
+                Some(explain(&request.source, &error))
+            }
+            None => {
+                state.state = State::Failed;
+                Some(gst::error_msg!(
+                    gst::LibraryError::Init,
+                    ("ONNX Runtime panicked while loading the model")
+                ))
+            }
+        }
+    };
+    // Before whoever waits goes on, so that the messages come in order.
+    match error {
+        None => {
+            done(&element);
+            post_progress(&element, gst::ProgressType::Complete, "the model is loaded");
+        }
+        Some(message) => {
+            post_progress(&element, gst::ProgressType::Error, "the model could not be loaded");
+            element.post_error_message(message);
+        }
+    }
+    inner.1.notify_all();
+}
+
+fn post_progress(element: &NemoStt, kind: gst::ProgressType, text: &str) {
+    let message = gst::message::Progress::builder(kind, PROGRESS, text)
+        .src(element)
+        .build();
+    let _ = element.post_message(message);
+}
+
+/// What `settings` ask for.
+///
+/// # Errors
+/// What can be told without loading: no model at all, or none at that path.
+pub(super) fn request(element: &NemoStt, settings: &Settings) -> Result<Request, gst::ErrorMessage> {
+    let Some(source) = source(settings) else {
+        return Err(gst::error_msg!(
+            gst::ResourceError::Settings,
+            ("no model: set property model-path (or the environment variable {MODEL_VARIABLE}) to a model directory")
+        ));
+    };
+    if let Source::Path(path, _) = &source
+        && let Err(error) = std::fs::metadata(path)
+    {
+        let unreadable = Error::Read {
+            path: path.into(),
+            source: error,
+        };
+        return Err(explain(&source, &unreadable));
+    }
+    let mut options = settings.options();
+    options.runtime_directories = plugin_directory(element).into_iter().collect();
+    Ok(Request { source, options })
+}
+
+fn source(settings: &Settings) -> Option<Source> {
+    let variable = || std::env::var(MODEL_VARIABLE).ok().filter(|path| !path.is_empty());
+    let property = settings.model_path.clone().map(|path| Source::Path(path, "model-path"));
+    let path = property.or_else(|| variable().map(|path| Source::Path(path, MODEL_VARIABLE)));
+    #[cfg(feature = "embedded-model")]
+    let fallback = Some(Source::Embedded);
+    #[cfg(not(feature = "embedded-model"))]
+    let fallback = None;
+    path.or(fallback)
+}
+
+/// Time from a sample to its decision, but for computing: exact for a lookahead that was asked for, else that of the
+/// model or, before there is one, the largest that it can be.
+pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::ClockTime {
+    let (samples, rate) = match loaded {
+        Some(recognizer) => {
+            let config = recognizer.config();
+            (config.latency_samples(), config.front_end.sample_rate)
+        }
+        None => {
+            let unknown = match source(settings) {
+                #[cfg(feature = "embedded-model")]
+                Some(Source::Embedded) => crate::model::EMBEDDED_LOOKAHEAD,
+                _ => LARGEST_LOOKAHEAD,
+            };
+            let front_end = FrontEndConfig::nemo(1);
+            let frames = settings.lookahead().unwrap_or(unknown) / FRAME_MS;
+            (latency_samples(&front_end, frames as usize), front_end.sample_rate)
+        }
+    };
+    gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, rate))
+}
+
+/// ONNX Runtime may lie beside the plugin's file.
+fn plugin_directory(element: &NemoStt) -> Option<PathBuf> {
+    let file = element.factory()?.plugin()?.filename()?;
+    file.parent().map(Into::into)
+}
+
+/// The one message that a failed load posts. Its text, not its debug details, says it all: that is what users see.
+fn explain(source: &Source, error: &Error) -> gst::ErrorMessage {
+    let what = match source {
+        Source::Path(path, named_by) => format!("{named_by} \"{path}\""),
+        #[cfg(feature = "embedded-model")]
+        Source::Embedded => "the embedded model".to_owned(),
+    };
+    match error {
+        Error::Read { .. } | Error::NoModel { .. } => {
+            gst::error_msg!(gst::ResourceError::NotFound, ("{what}: {error}"))
+        }
+        Error::RuntimeMissing { .. } => gst::error_msg!(gst::LibraryError::Init, ("{error}")),
+        Error::Lookahead { .. } | Error::Decoder { .. } | Error::Device { .. } | Error::Ambiguous { .. } => {
+            gst::error_msg!(gst::LibraryError::Settings, ("{what}: {error}"))
+        }
+        _ => gst::error_msg!(gst::LibraryError::Init, ("{what}: {error}")),
+    }
+}

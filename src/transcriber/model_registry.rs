@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Loaded models, shared by all elements of the process.
+//!
+//! A model that some element still holds is not loaded again for the same path and options; two elements that ask for it
+//! at the same time load it once. If the one that loads it is cancelled, another one that waits for it loads it then.
+
+use std::{
+    sync::{Arc, Condvar, LazyLock, Mutex},
+    time::Duration,
+};
+
+use crate::{
+    error::Error,
+    model::Options,
+    recognizer::{Recognizer, WeakRecognizer},
+    sync::lock,
+};
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Source {
+    /// A directory or a graph in it, and what named it.
+    Path(String, &'static str),
+    /// The model that is compiled in.
+    #[cfg(feature = "embedded-model")]
+    Embedded,
+}
+
+/// All that decides how a model is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Request {
+    pub(super) source: Source,
+    pub(super) options: Options,
+}
+
+struct Entry {
+    request: Request,
+    model: Arc<Shared>,
+}
+
+/// The model of one request.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Loading is over.
+    loaded: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_loading: bool,
+    model: Option<WeakRecognizer>,
+}
+
+/// How often a load that waits for another one looks whether it is cancelled.
+const TICK: Duration = Duration::from_millis(10);
+
+static ENTRIES: LazyLock<Mutex<Vec<Entry>>> = LazyLock::new(Mutex::default);
+
+/// The model of `request`: one that is loaded, or else it is loaded now.
+///
+/// # Errors
+/// Those of the load; [`Error::Cancelled`] once `request` is cancelled, whether it loads or waits.
+pub(super) fn get(request: &Request) -> Result<Recognizer, Error> {
+    let shared = entry_of(request);
+    let mut state = lock(&shared.state);
+    while state.is_loading {
+        request.options.cancellation.check()?;
+        let waited = shared.loaded.wait_timeout(state, TICK);
+        state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+    }
+    if let Some(recognizer) = state.model.as_ref().and_then(WeakRecognizer::upgrade) {
+        return Ok(recognizer);
+    }
+    state.is_loading = true;
+    drop(state);
+    let turn = LoadTurn(&shared);
+    let recognizer = match &request.source {
+        Source::Path(path, _) => Recognizer::load(path, &request.options)?,
+        #[cfg(feature = "embedded-model")]
+        Source::Embedded => Recognizer::embedded(&request.options)?,
+    };
+    lock(&shared.state).model = Some(recognizer.downgrade());
+    drop(turn);
+    Ok(recognizer)
+}
+
+/// The one load of a model; at its end, also in a panic, another may begin.
+struct LoadTurn<'a>(&'a Shared);
+
+impl Drop for LoadTurn<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_loading = false;
+        self.0.loaded.notify_all();
+    }
+}
+
+fn entry_of(request: &Request) -> Arc<Shared> {
+    let mut entries = lock(&ENTRIES);
+    // Models that nobody holds or loads any more are forgotten.
+    entries.retain(|entry| {
+        let in_use = Arc::strong_count(&entry.model) > 1;
+        in_use
+            || lock(&entry.model.state)
+                .model
+                .as_ref()
+                .is_some_and(|model| model.upgrade().is_some())
+    });
+    if let Some(entry) = entries.iter().find(|entry| entry.request == *request) {
+        return entry.model.clone();
+    }
+    let model = Arc::<Shared>::default();
+    entries.push(Entry {
+        request: request.clone(),
+        model: model.clone(),
+    });
+    model
+}
+
+#[cfg(all(test, feature = "embedded-model"))]
+mod tests {
+    use super::*;
+
+    fn request(lookahead: u32) -> Request {
+        Request {
+            source: Source::Embedded,
+            options: Options {
+                lookahead: Some(lookahead),
+                threads: 1,
+                ..Default::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_model_is_loaded_once_while_it_is_held() {
+        let all: Vec<Recognizer> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| get(&request(80)).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(all.iter().all(|recognizer| recognizer.is_same(&all[0])));
+        assert!(!get(&request(480)).unwrap().is_same(&all[0]));
+
+        let weak = all[0].downgrade();
+        drop(all);
+        assert!(weak.upgrade().is_none(), "a model that nobody holds is freed");
+    }
+    #[test]
+    fn a_load_that_is_cancelled_ends_and_another_one_goes_on() {
+        let [loading, waiting, wanted] = [(); 3].map(|()| request(0));
+        std::thread::scope(|scope| {
+            let all = [&loading, &waiting, &wanted].map(|request| {
+                std::thread::sleep(TICK);
+                scope.spawn(|| get(request))
+            });
+            waiting.options.cancellation.cancel();
+            loading.options.cancellation.cancel();
+            let [first, second, third] = all.map(|thread| thread.join().unwrap());
+            for ended in [first, second] {
+                // Where the load was faster, it stays.
+                assert!(matches!(ended, Ok(_) | Err(Error::Cancelled)), "{ended:?}");
+            }
+            assert!(third.is_ok(), "{third:?}");
+        });
+        let cancelled = request(1040);
+        cancelled.options.cancellation.cancel();
+        assert!(matches!(get(&cancelled), Err(Error::Cancelled)));
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A text on its way out, as bytes of a buffer and as a bus message.
+
+use std::{borrow::Cow, sync::Arc};
+
+use gst::{glib, prelude::*};
+use serde::Serialize;
+
+use super::{
+    segment::Segment,
+    timestamps::{Moment, Timestamps},
+};
+use crate::text::Word;
+
+/// What text buffers hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Format {
+    /// Plain UTF-8.
+    #[default]
+    Utf8,
+    /// UTF-8 in which `&`, `<` and `>` are escaped for Pango.
+    PangoMarkup,
+    /// One JSON object.
+    Json,
+}
+
+impl Format {
+    /// The caps of each format, the preferred first.
+    pub(super) fn caps() -> gst::Caps {
+        let text = gst::Caps::builder("text/x-raw").field("format", gst::List::new(["utf8", "pango-markup"]));
+        let json = gst::Structure::new_empty("application/x-json");
+        let mut caps = text.build();
+        caps.make_mut().append_structure(json);
+        caps
+    }
+
+    /// The format that negotiated caps ask for.
+    pub(super) fn of(caps: &gst::CapsRef) -> Self {
+        match caps.structure(0) {
+            Some(caps) if caps.name() == "application/x-json" => Self::Json,
+            Some(caps) if caps.get::<&str>("format") == Ok("pango-markup") => Self::PangoMarkup,
+            _ => Self::Utf8,
+        }
+    }
+}
+
+/// One word, or several that belong together, with the times at which they were said.
+///
+/// Serialised, it is the object of `application/x-json`: times in nanoseconds of the stream's timestamps.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Payload {
+    pub(super) text: String,
+    #[serde(serialize_with = "nanoseconds")]
+    pub(super) start: gst::ClockTime,
+    #[serde(serialize_with = "nanoseconds")]
+    pub(super) end: gst::ClockTime,
+    /// 0 to 1.
+    pub(super) confidence: f32,
+    /// Whether it will not change any more.
+    pub(super) is_final: bool,
+    /// Number of the utterance it belongs to.
+    pub(super) utterance: u64,
+    /// The language, where the model writes it down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) language: Option<String>,
+    pub(super) words: Vec<TimedWord>,
+    /// The segment that gives its times a meaning: that of its first word.
+    #[serde(skip)]
+    pub(super) segment: Arc<Segment>,
+}
+
+/// A word in a [`Payload`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct TimedWord {
+    text: String,
+    #[serde(serialize_with = "nanoseconds")]
+    start: gst::ClockTime,
+    #[serde(serialize_with = "nanoseconds")]
+    end: gst::ClockTime,
+    confidence: f32,
+}
+
+fn nanoseconds<S: serde::Serializer>(time: &gst::ClockTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.nseconds())
+}
+
+impl Payload {
+    /// `words`, of which there must be at least one, with times from `timestamps`.
+    pub(super) fn new(words: &[Word], utterance: u64, is_final: bool, timestamps: &Timestamps) -> Option<Self> {
+        let first: Moment = timestamps.at(words.first()?.start)?;
+        let segment = first.segment.clone();
+        let timed = |word: &Word| {
+            let (start, end) = timestamps.span(word.start, word.end)?;
+            // A word of a later segment that belongs to this utterance has its time in the segment of the first one.
+            let (start, end) = match Arc::ptr_eq(&start.segment, &segment) {
+                true => (start.pts, end),
+                false => {
+                    let start_here = segment.at_running(start.running());
+                    (start_here, start_here.saturating_add(end.saturating_sub(start.pts)))
+                }
+            };
+            Some(TimedWord {
+                text: word.text.clone(),
+                start,
+                end,
+                confidence: word.confidence,
+            })
+        };
+        let words: Vec<TimedWord> = words.iter().filter_map(timed).collect();
+        let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+        Some(Self {
+            text: texts.join(" "),
+            start: words.first()?.start,
+            end: words.last()?.end.max(words.first()?.end),
+            confidence: words.iter().map(|word| word.confidence).sum::<f32>() / words.len() as f32,
+            is_final,
+            utterance,
+            language: None,
+            words,
+            segment,
+        })
+    }
+
+    /// Contents of a text buffer.
+    pub(super) fn bytes(&self, format: Format) -> Vec<u8> {
+        match format {
+            Format::Utf8 => self.text.clone().into_bytes(),
+            Format::PangoMarkup => glib::markup_escape_text(&printable(&self.text)).as_bytes().to_vec(),
+            // Strings and numbers cannot fail to be written.
+            Format::Json => serde_json::to_vec(self).unwrap_or_default(),
+        }
+    }
+
+    /// Contents of a bus message. Times are in nanoseconds; `running-time` and `stream-time` are of the start.
+    pub(super) fn structure(&self) -> gst::Structure {
+        let word = |word: &TimedWord| {
+            gst::Structure::builder("word")
+                .field("text", &word.text)
+                .field("start-time", word.start)
+                .field("end-time", word.end)
+                .field("confidence", f64::from(word.confidence))
+                .build()
+                .to_send_value()
+        };
+        gst::Structure::builder("nemostt")
+            .field("text", &self.text)
+            .field("is-final", self.is_final)
+            .field("start-time", self.start)
+            .field("end-time", self.end)
+            .field("running-time", self.segment.to_running_time(self.start))
+            .field("stream-time", self.segment.to_stream_time(self.start))
+            .field("confidence", f64::from(self.confidence))
+            .field("utterance-id", self.utterance)
+            .field_if_some("language", self.language.as_deref())
+            .field("words", gst::Array::from_values(self.words.iter().map(word)))
+            .build()
+    }
+}
+
+/// `text` without what XML 1.0 does not allow, not even escaped: Pango refuses markup that holds it.
+fn printable(text: &str) -> Cow<'_, str> {
+    let is_allowed = |char: char| match char {
+        '\t' | '\n' | '\r' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        char => !char.is_control(),
+    };
+    match text.chars().all(is_allowed) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.chars().filter(|&char| is_allowed(char)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcriber::timestamps::{Arrival, Placement};
+
+    fn payload_of(texts: [&str; 2]) -> Payload {
+        let word = |text: &str, start| Word {
+            text: text.into(),
+            start,
+            end: start + 16,
+            confidence: 0.5,
+        };
+        let mut timestamps = Timestamps::new(16_000);
+        let first = Arrival {
+            pts: Some(gst::ClockTime::ZERO),
+            len: 160,
+            confirmed: false,
+            fingerprint: None,
+        };
+        assert_eq!(timestamps.align(&first, &Arc::default(), 0), Placement::First);
+        Payload::new(&[word(texts[0], 16), word(texts[1], 32)], 7, true, &timestamps).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_what_the_caps_promise() {
+        gst::init().unwrap();
+        let text = |format| String::from_utf8(payload_of(["fish", "<&>"]).bytes(format)).unwrap();
+        assert_eq!(text(Format::Utf8), "fish <&>");
+        assert_eq!(text(Format::PangoMarkup), "fish &lt;&amp;&gt;");
+        let json: serde_json::Value = serde_json::from_str(&text(Format::Json)).unwrap();
+        assert_eq!(json["text"], "fish <&>");
+        assert_eq!(
+            (json["start"].as_u64(), json["end"].as_u64()),
+            (Some(1_000_000), Some(3_000_000))
+        );
+        assert_eq!(
+            (json["utterance"].as_u64(), json["is_final"].as_bool()),
+            (Some(7), Some(true))
+        );
+        assert_eq!(json["words"][1]["start"], 2_000_000);
+    }
+
+    #[test]
+    fn formats_follow_the_caps() {
+        gst::init().unwrap();
+        let format = |caps: &str| Format::of(&caps.parse::<gst::Caps>().unwrap());
+        assert_eq!(format("text/x-raw,format=utf8"), Format::Utf8);
+        assert_eq!(format("text/x-raw,format=pango-markup"), Format::PangoMarkup);
+        assert_eq!(format("application/x-json"), Format::Json);
+    }
+
+    #[test]
+    fn markup_is_valid_xml_for_any_text() {
+        gst::init().unwrap();
+        let payload = payload_of(["a\u{1}\u{8}b\u{7f}\u{85}", "\u{ffff}<c>\u{1f}é"]);
+        let markup = String::from_utf8(payload.bytes(Format::PangoMarkup)).unwrap();
+        assert_eq!(markup, "ab &lt;c&gt;é");
+        assert_eq!(String::from_utf8(payload.bytes(Format::Utf8)).unwrap(), payload.text);
+    }
+}

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The element's properties: their descriptions, values and meaning for the recogniser.
+
+use gst::{glib, prelude::*};
+
+use super::{
+    NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
+};
+use crate::model::{Cache, CacheDirectory, Options};
+
+/// `lookahead`: the model's own.
+const LOOKAHEAD_OF_MODEL: i32 = -1;
+/// Longer than any word that is spoken, in milliseconds. A word without an end, as in scripts without spaces, is given out in
+/// parts of this length.
+const LONGEST_WORD: u32 = 2_000;
+/// The one property that is not a setting.
+pub(super) const MAX_OBSERVED_DELAY: &str = "max-observed-delay";
+/// Names the model where `model-path` is not set.
+pub(super) const MODEL_VARIABLE: &str = "NEMOSTT_MODEL";
+
+/// The values of all properties. Cheap to clone: whoever needs them takes a copy and lets the lock go.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settings {
+    pub(super) model_path: Option<String>,
+    lookahead: i32,
+    decoder: NemoSttDecoder,
+    device: NemoSttDevice,
+    threads: u32,
+    graph_optimization: NemoSttGraphOptimization,
+    precision: NemoSttPrecision,
+    /// Empty: no cache.
+    cache_directory: Option<String>,
+    max_symbols: u32,
+    /// Milliseconds of silence heard after the last sample.
+    pub(super) eos_padding: u32,
+    /// Milliseconds that computing a chunk may take.
+    latency: u32,
+    /// Longest hole, in milliseconds, that is heard as silence.
+    gap_threshold: u32,
+    /// Milliseconds without a label after which a word is given out; 0: when the next one begins.
+    pub(super) word_hold: u32,
+    /// Milliseconds without a label after which an utterance is over; 0: at the end of the stream.
+    pub(super) endpoint_silence: u32,
+    pub(super) output: NemoSttOutput,
+    pub(super) post_messages: bool,
+    pub(super) post_partials: bool,
+    pub(super) overload: NemoSttOverload,
+    /// Milliseconds by which the output is late on purpose.
+    lateness: u32,
+    language_code: Option<String>,
+    /// Milliseconds after which an utterance is cut; 0: never.
+    pub(super) max_utterance: u32,
+    /// Characters after which an utterance is cut; 0: never.
+    pub(super) max_utterance_chars: u32,
+    /// Milliseconds that a word lasts at least, where there is room.
+    pub(super) min_word_duration: u32,
+    /// Text stays until the next text.
+    pub(super) hold_until_next: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model_path: None,
+            lookahead: LOOKAHEAD_OF_MODEL,
+            decoder: NemoSttDecoder::default(),
+            device: NemoSttDevice::default(),
+            threads: 0,
+            graph_optimization: NemoSttGraphOptimization::default(),
+            precision: NemoSttPrecision::default(),
+            cache_directory: None,
+            max_symbols: 10,
+            eos_padding: 0,
+            latency: 100,
+            gap_threshold: 1000,
+            word_hold: 320,
+            endpoint_silence: 800,
+            output: NemoSttOutput::default(),
+            post_messages: true,
+            post_partials: false,
+            overload: NemoSttOverload::default(),
+            lateness: 0,
+            language_code: Some("en-US".into()),
+            max_utterance: 60_000,
+            max_utterance_chars: 0,
+            min_word_duration: 80,
+            hold_until_next: false,
+        }
+    }
+}
+
+impl Settings {
+    /// What the recogniser is loaded with.
+    pub(super) fn options(&self) -> Options {
+        Options {
+            lookahead: self.lookahead(),
+            decoder: self.decoder.into(),
+            device: self.device.into(),
+            threads: self.threads as usize,
+            graph_optimization: self.graph_optimization.into(),
+            precision: self.precision.into(),
+            max_symbols: self.max_symbols as usize,
+            cache: Cache {
+                directory: match self.cache_directory.as_deref() {
+                    None => CacheDirectory::Standard,
+                    Some("") => CacheDirectory::Off,
+                    Some(path) => CacheDirectory::At(path.into()),
+                },
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+
+    /// The lookahead that was asked for, in milliseconds; `None` for the model's own.
+    pub(super) fn lookahead(&self) -> Option<u32> {
+        u32::try_from(self.lookahead).ok()
+    }
+
+    /// Longest time that a decided word is held back in case it goes on, with `output` in effect.
+    pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
+        let longest = match output {
+            NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
+            _ => self.endpoint_silence,
+        };
+        gst::ClockTime::from_mseconds(longest.into())
+    }
+
+    /// Milliseconds after which a word without an end is given out in parts.
+    pub(super) fn longest_word(&self) -> Option<u32> {
+        (self.word_hold > 0).then_some(LONGEST_WORD)
+    }
+
+    /// Shift of the output's running time.
+    pub(super) fn lateness(&self) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(self.lateness.into())
+    }
+
+    /// Language that people speak.
+    pub(super) fn language(&self) -> &str {
+        self.language_code.as_deref().unwrap_or_default()
+    }
+
+    /// Time that computing a chunk may take.
+    pub(super) fn processing_latency(&self) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(self.latency.into())
+    }
+
+    /// Longest hole that is heard as silence.
+    pub(super) fn gap_threshold(&self) -> gst::ClockTime {
+        gst::ClockTime::from_mseconds(self.gap_threshold.into())
+    }
+
+    pub(super) fn param_specs() -> Vec<glib::ParamSpec> {
+        let default = Self::default();
+        vec![
+            glib::ParamSpecString::builder("model-path")
+                .nick("Model Path")
+                .blurb(
+                    "Directory with a streaming export of NeMo, sherpa-onnx, parakeet-rs or onnxruntime-genai (graphs and \
+                     vocabulary), or one of several encoder or CTC graphs in it. Unset: the environment variable \
+                     NEMOSTT_MODEL, else the small embedded model",
+                )
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecInt::builder("lookahead")
+                .nick("Lookahead")
+                .blurb(
+                    "Right context in milliseconds that the encoder sees before a frame is decoded (NeMo's att_context_size): \
+                     lower is faster, higher is more accurate. A multiple of 80 that the model allows (most: 0, 80, 480, \
+                     1040); -1 is the one the model was exported with",
+                )
+                .minimum(LOOKAHEAD_OF_MODEL)
+                .maximum(10_000)
+                .default_value(default.lookahead)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("decoder", default.decoder)
+                .nick("Decoder")
+                .blurb("How tokens are decoded")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("device", default.device)
+                .nick("Device")
+                .blurb("Where the model runs")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("threads")
+                .nick("Threads")
+                .blurb(
+                    "Threads that compute one chunk, at most one per processor that may be used; 0 takes one for a small \
+                     model and one per core for a large one",
+                )
+                .maximum(256)
+                .default_value(default.threads)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("graph-optimization", default.graph_optimization)
+                .nick("Graph Optimization")
+                .blurb("What is done to the model's graph when it is loaded; the text is the same either way")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("precision", default.precision)
+                .nick("Precision")
+                .blurb("What the encoder computes in; only int8 changes text, and only of a model in float32")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("cache-directory")
+                .nick("Cache Directory")
+                .blurb(
+                    "Where large models are kept as they were prepared, so that the next start is faster. Unset: \
+                     nemostt/graphs in XDG_CACHE_HOME, else in ~/.cache; empty: nowhere",
+                )
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("max-symbols")
+                .nick("Maximum Symbols")
+                .blurb("Tokens that RNN-T decoding may emit in one frame of 80 ms; NeMo's greedy decoding allows 10")
+                .minimum(1)
+                .maximum(1000)
+                .default_value(default.max_symbols)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("eos-padding")
+                .nick("End Of Stream Padding")
+                .blurb(
+                    "Silence in milliseconds that is added after the last sample, for speech that is cut off in its last \
+                     word; 0 decides exactly as NeMo does",
+                )
+                .maximum(60_000)
+                .default_value(default.eos_padding)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("latency")
+                .nick("Latency")
+                .blurb(
+                    "Time in milliseconds that computing may take; the reported latency is this, the chunk (lookahead and \
+                     80 ms), the 12.5 ms that the last analysis window reaches beyond it, and word-hold",
+                )
+                .maximum(60_000)
+                .default_value(default.latency)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("gap-threshold")
+                .nick("Gap Threshold")
+                .blurb(
+                    "Holes in the audio of up to this many milliseconds are treated as silence; at a longer one the words so \
+                     far are finished and recognition restarts",
+                )
+                .maximum(3_600_000)
+                .default_value(default.gap_threshold)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("word-hold")
+                .nick("Word Hold")
+                .blurb(
+                    "Silence in milliseconds after which a word is emitted without waiting for the next one; 0 waits for the \
+                     next word or the end of the utterance",
+                )
+                .maximum(60_000)
+                .default_value(default.word_hold)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("endpoint-silence")
+                .nick("Endpoint Silence")
+                .blurb(
+                    "Silence in milliseconds after which an utterance is over; 0 ends it with the stream",
+                )
+                .maximum(600_000)
+                .default_value(default.endpoint_silence)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("output", default.output)
+                .nick("Output")
+                .blurb("What a text buffer and a final message hold")
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoolean::builder("post-messages")
+                .nick("Post Messages")
+                .blurb("Post an element message `nemostt` with is-final=true for every text buffer")
+                .default_value(default.post_messages)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoolean::builder("post-partials")
+                .nick("Post Partials")
+                .blurb("Post an element message `nemostt` with is-final=false whenever the current utterance grows")
+                .default_value(default.post_partials)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("overload", default.overload)
+                .nick("Overload")
+                .blurb("What happens when computing does not keep up with a live source")
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("lateness")
+                .nick("Lateness")
+                .blurb(
+                    "Time in milliseconds by which the output's running time is shifted, for live pipelines that would \
+                     rather show text late than wait for it",
+                )
+                .maximum(600_000)
+                .default_value(default.lateness)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecString::builder("language-code")
+                .nick("Language Code")
+                .blurb(
+                    "Language of the speech, such as en-US, or auto, for multilingual models; models of one language ignore \
+                     it",
+                )
+                .default_value(default.language_code.as_deref())
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("max-utterance")
+                .nick("Maximum Utterance")
+                .blurb(
+                    "Longest utterance in milliseconds; a longer one is cut, at its best pause between words. 0: utterances \
+                     are as long as people speak without a pause",
+                )
+                .maximum(3_600_000)
+                .default_value(default.max_utterance)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("max-utterance-chars")
+                .nick("Maximum Utterance Characters")
+                .blurb(
+                    "Most characters of an utterance, spaces included; a longer one is cut, at its best pause between words. \
+                     0: as many as there are",
+                )
+                .maximum(1_000_000)
+                .default_value(default.max_utterance_chars)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder("min-word-duration")
+                .nick("Minimum Word Duration")
+                .blurb("Shortest duration in milliseconds of a word, where there is room before the next one")
+                .maximum(10_000)
+                .default_value(default.min_word_duration)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoolean::builder("hold-until-next")
+                .nick("Hold Until Next")
+                .blurb(
+                    "Text buffers last until the next text begins, as far as that is known when they leave, but at most 3 s \
+                     longer than the sound: for text that is shown over video",
+                )
+                .default_value(default.hold_until_next)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecUInt::builder(MAX_OBSERVED_DELAY)
+                .nick("Maximum Observed Delay")
+                .blurb("Largest processing backlog in milliseconds observed with a live source")
+                .read_only()
+                .build(),
+        ]
+    }
+
+    /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
+    pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
+        match name {
+            "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
+            "lookahead" => self.lookahead = read(value),
+            "decoder" => self.decoder = read(value),
+            "device" => self.device = read(value),
+            "threads" => self.threads = read(value),
+            "graph-optimization" => self.graph_optimization = read(value),
+            "precision" => self.precision = read(value),
+            "cache-directory" => self.cache_directory = read(value),
+            "max-symbols" => self.max_symbols = read(value),
+            "eos-padding" => self.eos_padding = read(value),
+            "latency" => self.latency = read(value),
+            "gap-threshold" => self.gap_threshold = read(value),
+            "word-hold" => self.word_hold = read(value),
+            "endpoint-silence" => self.endpoint_silence = read(value),
+            "output" => self.output = read(value),
+            "post-messages" => self.post_messages = read(value),
+            "post-partials" => self.post_partials = read(value),
+            "overload" => self.overload = read(value),
+            "lateness" => self.lateness = read(value),
+            "language-code" => self.language_code = read(value),
+            "max-utterance" => self.max_utterance = read(value),
+            "max-utterance-chars" => self.max_utterance_chars = read(value),
+            "min-word-duration" => self.min_word_duration = read(value),
+            "hold-until-next" => self.hold_until_next = read(value),
+            _ => unimplemented!("property {name}"),
+        }
+    }
+
+    /// The value of the property `name`.
+    pub(super) fn get(&self, name: &str) -> glib::Value {
+        match name {
+            "model-path" => self.model_path.to_value(),
+            "lookahead" => self.lookahead.to_value(),
+            "decoder" => self.decoder.to_value(),
+            "device" => self.device.to_value(),
+            "threads" => self.threads.to_value(),
+            "graph-optimization" => self.graph_optimization.to_value(),
+            "precision" => self.precision.to_value(),
+            "cache-directory" => self.cache_directory.to_value(),
+            "max-symbols" => self.max_symbols.to_value(),
+            "eos-padding" => self.eos_padding.to_value(),
+            "latency" => self.latency.to_value(),
+            "gap-threshold" => self.gap_threshold.to_value(),
+            "word-hold" => self.word_hold.to_value(),
+            "endpoint-silence" => self.endpoint_silence.to_value(),
+            "output" => self.output.to_value(),
+            "post-messages" => self.post_messages.to_value(),
+            "post-partials" => self.post_partials.to_value(),
+            "overload" => self.overload.to_value(),
+            "lateness" => self.lateness.to_value(),
+            "language-code" => self.language_code.to_value(),
+            "max-utterance" => self.max_utterance.to_value(),
+            "max-utterance-chars" => self.max_utterance_chars.to_value(),
+            "min-word-duration" => self.min_word_duration.to_value(),
+            "hold-until-next" => self.hold_until_next.to_value(),
+            _ => unimplemented!("property {name}"),
+        }
+    }
+}
+
+fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
+    // GObject checks the type before it calls us.
+    value.get().expect("type checked upstream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_for_the_cache_reaches_the_recognizer() {
+        let mut settings = Settings::default();
+        let mut directory = |value: Option<&str>| {
+            settings.set("cache-directory", &value.to_value());
+            assert_eq!(
+                settings
+                    .get("cache-directory")
+                    .get::<Option<String>>()
+                    .unwrap()
+                    .as_deref(),
+                value
+            );
+            settings.options().cache.directory
+        };
+        assert_eq!(directory(Some("/x")), CacheDirectory::At("/x".into()));
+        assert_eq!(directory(Some("")), CacheDirectory::Off);
+        assert_eq!(directory(None), CacheDirectory::Standard);
+        assert_eq!(Settings::default().options(), Options::default());
+    }
+}

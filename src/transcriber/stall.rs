@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What can be said while input stalls.
+//!
+//! During a stall it is unknown whether the audio is lost or late. So the stream is
+//! [saved](crate::recognizer::Stream::save), finished as if it ended here, and its words are emitted when they are due. After a
+//! hole longer than `gap-threshold` the stream starts over, and this is the text of a file with the same hole. Otherwise it is
+//! restored, and words that it decodes again are suppressed.
+//!
+//! A word that the stall cuts in two waits for its other half, up to a limit.
+
+use std::collections::VecDeque;
+
+use crate::text::{Event, Word};
+
+/// Samples over which loudness is measured: 20 ms at 16 kHz.
+const BLOCK: u64 = 320;
+/// Blocks that are kept: a second and a half.
+const RECENT_BLOCKS: usize = 75;
+/// Trailing blocks that are examined for speech.
+const TRAILING_BLOCKS: usize = 2;
+/// Speech threshold relative to the loudest recent block: -30 dB, about the level at which words end.
+const RELATIVE_SPEECH_LEVEL: f32 = 0.03;
+/// Absolute speech threshold relative to full scale: below it is the noise of a quiet room.
+const ABSOLUTE_SPEECH_LEVEL: f32 = 0.003;
+
+/// How loud the last samples were, to tell whether audio ended within a word.
+#[derive(Debug, Default)]
+pub(super) struct Loudness {
+    /// Root mean squares of whole blocks, the newest last.
+    blocks: VecDeque<f32>,
+    sum: f32,
+    samples: u64,
+}
+
+impl Loudness {
+    pub(super) fn push(&mut self, samples: &[i16]) {
+        for &sample in samples {
+            let sample = f32::from(sample) / 32_768.0;
+            self.sum += sample * sample;
+            self.samples += 1;
+            if self.samples == BLOCK {
+                if self.blocks.len() == RECENT_BLOCKS {
+                    self.blocks.pop_front();
+                }
+                self.blocks.push_back((self.sum / BLOCK as f32).sqrt());
+                (self.sum, self.samples) = (0.0, 0);
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.blocks.clear();
+        (self.sum, self.samples) = (0.0, 0);
+    }
+
+    /// Whether someone spoke until the last sample.
+    pub(super) fn ends_in_speech(&self) -> bool {
+        let loudest =
+            |blocks: &mut dyn Iterator<Item = &f32>| blocks.fold(0.0_f32, |loudest, &block| loudest.max(block));
+        let last = loudest(&mut self.blocks.iter().rev().take(TRAILING_BLOCKS));
+        last > ABSOLUTE_SPEECH_LEVEL && last > RELATIVE_SPEECH_LEVEL * loudest(&mut self.blocks.iter())
+    }
+}
+
+/// What was decoded when input stalled, and is still to be given out.
+#[derive(Debug)]
+pub(super) struct Stall {
+    pending: VecDeque<Event>,
+    /// Whether the last word may go on in audio that is still to come.
+    is_cut: bool,
+    /// Running time at which audio ended, in nanoseconds.
+    pub(super) end: i64,
+}
+
+/// What may be given out by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Words that begin before this sample.
+    pub(super) before: u64,
+    /// The last word, even if it may have been cut.
+    pub(super) cut_word: bool,
+    /// The utterance.
+    pub(super) utterance: bool,
+}
+
+impl Due {
+    /// Input is over, or goes on elsewhere.
+    pub(super) const ALL: Self = Self {
+        before: u64::MAX,
+        cut_word: true,
+        utterance: true,
+    };
+}
+
+impl Stall {
+    /// `events` were decoded at the end of audio at running time `end`, which ends at sample `samples`.
+    pub(super) fn new(events: VecDeque<Event>, end: i64, samples: u64, ends_in_speech: bool, frame: u64) -> Self {
+        let last = events.iter().rev().find_map(word_of);
+        // Silence of a few frames behind a word is enough to know that it is over.
+        let is_cut = ends_in_speech && last.is_some_and(|word| word.end + 4 * frame > samples);
+        Self {
+            pending: events,
+            is_cut,
+            end,
+        }
+    }
+
+    /// The next event that may be given out.
+    pub(super) fn next(&mut self, due: Due, by_word: bool) -> Option<Event> {
+        let waits_for_end = self.is_cut && !due.cut_word;
+        let is_last_word = !self.pending.iter().skip(1).any(|event| matches!(event, Event::Word(_)));
+        let may_leave = match self.pending.front()? {
+            Event::Word(word) if by_word => word.start < due.before && !(waits_for_end && is_last_word),
+            Event::Utterance(_) | Event::Turn(_) => due.utterance && !waits_for_end,
+            _ => true,
+        };
+        may_leave.then(|| self.pending.pop_front()).flatten()
+    }
+
+    /// Whether all was given out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether a word is still to be given out.
+    pub(super) fn has_words(&self, by_word: bool) -> bool {
+        self.pending.iter().any(|event| match event {
+            Event::Word(_) => by_word,
+            Event::Utterance(_) => !by_word,
+            _ => false,
+        })
+    }
+}
+
+fn word_of(event: &Event) -> Option<&Word> {
+    match event {
+        Event::Word(word) => Some(word),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: u64 = 1_280;
+    const NOW: Due = Due {
+        before: u64::MAX,
+        cut_word: false,
+        utterance: false,
+    };
+
+    fn word(text: &str, start: u64) -> Event {
+        Event::Word(Word {
+            text: text.into(),
+            start,
+            end: start + FRAME,
+            confidence: 1.0,
+        })
+    }
+
+    fn texts(stall: &mut Stall, due: Due) -> Vec<String> {
+        let words = std::iter::from_fn(|| stall.next(due, true)).filter_map(|event| match event {
+            Event::Word(word) => Some(word.text),
+            _ => None,
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn loudness_tells_speech_from_the_silence_after_it() {
+        let mut loudness = Loudness::default();
+        assert!(!loudness.ends_in_speech());
+        let tone: Vec<i16> = (0..16_000).map(|i| if i % 40 < 20 { 3_000 } else { -3_000 }).collect();
+        loudness.push(&tone);
+        assert!(loudness.ends_in_speech());
+        loudness.push(&[0; 320]);
+        assert!(loudness.ends_in_speech(), "20 ms may be within a sound");
+        loudness.push(&[0; 320]);
+        assert!(!loudness.ends_in_speech());
+        // Soft as it is, it is not the noise of a room after speech.
+        loudness.push(&tone.iter().map(|sample| sample / 20).collect::<Vec<_>>());
+        assert!(loudness.ends_in_speech());
+        loudness.clear();
+        loudness.push(&[20; 16_000]);
+        assert!(!loudness.ends_in_speech(), "noise alone is not speech");
+    }
+
+    #[test]
+    fn a_cut_word_waits_for_its_other_half() {
+        let events = || VecDeque::from([word("one", 0), word("two", 10 * FRAME)]);
+        let mut whole = Stall::new(events(), 0, 11 * FRAME, false, FRAME);
+        assert_eq!(texts(&mut whole, NOW), ["one", "two"]);
+        let mut cut = Stall::new(events(), 0, 11 * FRAME, true, FRAME);
+        assert_eq!(texts(&mut cut, NOW), ["one"]);
+        assert!(cut.has_words(true));
+        assert_eq!(texts(&mut cut, Due { cut_word: true, ..NOW }), ["two"]);
+        // Audio went on for long after it.
+        let mut over = Stall::new(events(), 0, 16 * FRAME, true, FRAME);
+        assert_eq!(texts(&mut over, NOW), ["one", "two"]);
+    }
+
+    #[test]
+    fn words_leave_when_they_are_due() {
+        let events = VecDeque::from([word("one", 0), word("two", 10 * FRAME)]);
+        let mut stall = Stall::new(events, 0, 20 * FRAME, false, FRAME);
+        assert_eq!(texts(&mut stall, Due { before: 0, ..NOW }), [""; 0]);
+        assert_eq!(
+            texts(
+                &mut stall,
+                Due {
+                    before: 5 * FRAME,
+                    ..NOW
+                }
+            ),
+            ["one"]
+        );
+        assert_eq!(texts(&mut stall, Due::ALL), ["two"]);
+        assert!(stall.is_empty());
+    }
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the streaming thread does: gives the session its work, does it step by step, and pushes what comes of each.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use gst::{prelude::*, subclass::prelude::*};
+use gst_base::prelude::*;
+
+use super::{
+    imp::{CAT, NemoStt, SAMPLE_RATE},
+    output_queue::Item,
+    segment::{Segment, Time},
+    session::Session,
+    settings::{MAX_OBSERVED_DELAY, Settings},
+    ticker::TICK,
+    timestamps::{BYTES_PER_SAMPLE, signed},
+};
+use crate::{error::Error, sample_time, sync::lock, text::EndReason};
+
+/// Computing that goes on for longer acts on the clock in between.
+const BETWEEN_TICKS: Duration = Duration::from_millis(40);
+
+impl NemoStt {
+    /// Waits for the model and makes a transcriber with it, unless there is one. Meanwhile time passes.
+    pub(super) fn ensure_transcriber(&self) -> Result<(), gst::FlowError> {
+        if self.session().has_transcriber() {
+            return Ok(());
+        }
+        let recognizer = loop {
+            match self.loader.wait(TICK) {
+                Ok(Some(recognizer)) => break recognizer,
+                Ok(None) => self.tick(false)?,
+                Err(reason) => {
+                    // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
+                    gst::debug!(CAT, imp = self, "no model: {reason:?}");
+                    return Err(gst::FlowError::Flushing);
+                }
+            }
+        };
+        gst::info!(CAT, imp = self, "model {:?}", recognizer.config());
+        let rate = recognizer.config().front_end.sample_rate;
+        if rate != SAMPLE_RATE {
+            gst::element_imp_error!(
+                self,
+                gst::LibraryError::Settings,
+                ("the model expects {rate} Hz; nemostt supports {SAMPLE_RATE} Hz only")
+            );
+            return Err(gst::FlowError::Error);
+        }
+        let made = self.session().set_recognizer(&recognizer);
+        made.map_err(|error| self.fail(&error))
+    }
+
+    pub(super) fn fail(&self, error: &Error) -> gst::FlowError {
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
+        gst::FlowError::Error
+    }
+
+    /// Gives the session something to do and does it, step by step; gives out what comes of each at once. Returns the time
+    /// that computing took. An error ends the stream.
+    pub(super) fn process(&self, begin: impl FnOnce(&mut Session, &Settings)) -> Result<Duration, gst::FlowError> {
+        self.first_gap()?;
+        self.ensure_transcriber()?;
+        let settings = self.settings();
+        begin(&mut self.session(), &settings);
+        self.work(&settings)
+    }
+
+    pub(super) fn work(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
+        let computing = self.steps(settings)?;
+        self.publish_state();
+        let running = self.obj().current_running_time();
+        lock(&self.published).last_data = running;
+        if let Some(running) = running {
+            self.session().note_processed(signed(running));
+        }
+        Ok(computing)
+    }
+
+    /// Does the work that there is.
+    pub(super) fn steps(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
+        let mut computing = Duration::ZERO;
+        let mut ticks = 1;
+        loop {
+            let since = Instant::now();
+            let more = self.session().step(settings);
+            computing += since.elapsed();
+            self.push_output()?;
+            if !more.map_err(|error| self.fail(&error))? {
+                break;
+            }
+            if self.is_interrupted.load(Ordering::Relaxed) {
+                return Err(gst::FlowError::Flushing);
+            }
+            if computing > BETWEEN_TICKS * ticks {
+                // A large buffer takes long, and nothing else acts on the clock meanwhile.
+                ticks += 1;
+                self.tick(false)?;
+            }
+        }
+        Ok(computing)
+    }
+
+    pub(super) fn push_output(&self) -> Result<(), gst::FlowError> {
+        // The lock is let go before anything leaves.
+        loop {
+            let item = self.session().pop();
+            match item {
+                Some(item) => self.push(item)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    pub(super) fn push(&self, item: Item) -> Result<(), gst::FlowError> {
+        let obj = self.obj();
+        match item {
+            Item::Buffer(buffer) => {
+                gst::debug!(CAT, imp = self, "text {buffer:?}");
+                obj.src_pad().push(buffer)?;
+            }
+            Item::Event(event) => {
+                let _ = obj.src_pad().push_event(event);
+            }
+            Item::Message(structure) => {
+                let message = gst::message::Element::builder(structure).src(&*obj).build();
+                let _ = obj.post_message(message);
+            }
+            Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+        }
+        Ok(())
+    }
+
+    /// Notes what queries tell, and announces a latency that has changed with what is in effect.
+    pub(super) fn publish_state(&self) {
+        let (active, position) = {
+            let session = self.session();
+            (session.out.active(), session.out.queue.position())
+        };
+        let is_changed = {
+            let mut published = lock(&self.published);
+            published.position = position;
+            published.active != active
+        };
+        if is_changed {
+            let before = self.latency();
+            lock(&self.published).active = active;
+            self.announce_latency(before);
+        }
+    }
+
+    /// Says everything so far. What becomes of it does not change what happens next, so errors are only noted.
+    pub(super) fn drain(&self, ending: EndReason) {
+        if !self.session().has_transcriber() {
+            return;
+        }
+        if let Err(error) = self.process(|session, _| session.finish(ending)) {
+            gst::debug!(CAT, imp = self, "drained into {error:?}");
+        }
+    }
+
+    /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
+    pub(super) fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
+        lock(&self.published).had_segment = true;
+        {
+            let mut session = self.session();
+            session.set_segment(Segment::new(segment.clone(), Some(seqnum)));
+            session.begin_output();
+        }
+        self.ticker.announce();
+        if let Err(error) = self.push_output() {
+            gst::debug!(CAT, imp = self, "a segment brought {error:?}");
+        }
+        self.publish_state();
+        !self.is_interrupted.load(Ordering::Relaxed)
+    }
+
+    /// How long a buffer lasts in running time.
+    pub(super) fn running_length(&self, buffer: &gst::BufferRef) -> gst::ClockTime {
+        let samples = (buffer.size() / BYTES_PER_SAMPLE) as u64;
+        let length = gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, SAMPLE_RATE));
+        self.session().segment().running_duration(length)
+    }
+
+    /// Watches whether computing keeps up with a live source; says so when it does not, and whether to leave audio out.
+    pub(super) fn check_lateness(&self, buffer: &gst::BufferRef) -> bool {
+        let settings = self.settings();
+        let Some(pts) = buffer.pts() else { return false };
+        let end = pts.saturating_add(buffer.duration().unwrap_or_default());
+        let segment = self.session().segment();
+        let now = self.obj().current_running_time();
+        let (report, max_delay) = {
+            let mut lateness = lock(&self.lateness);
+            let report = lateness.assess(
+                segment.running(end),
+                now,
+                settings.processing_latency(),
+                settings.overload,
+            );
+            (report, lateness.max_delay())
+        };
+        if report.grew {
+            self.obj().notify(MAX_OBSERVED_DELAY);
+        }
+        if report.warn {
+            let details = gst::Structure::builder("nemostt/excessive-delay")
+                .field("new-observed-max-delay", max_delay)
+                .field("latency", settings.processing_latency())
+                .build();
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::Clock,
+                (
+                    "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more \
+                     threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
+                    report.delay, settings.processing_latency()
+                ),
+                details: details
+            );
+            let obj = self.obj();
+            let qos = gst::message::Qos::builder(true)
+                .running_time(segment.to_running_time(end))
+                .stream_time(segment.to_stream_time(end))
+                .timestamp(pts)
+                .duration(buffer.duration())
+                .src(&*obj);
+            let _ = obj.post_message(qos.build());
+        }
+        report.skip
+    }
+}

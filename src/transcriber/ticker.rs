@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A thread that acts when time passes and no data comes, and when the application asks for something.
+//!
+//! It polls the pipeline's clock rather than wait on it: a clock may be lost, stopped or replaced at any time, and then no
+//! wait on it ends.
+
+use std::{
+    sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use gst::subclass::prelude::*;
+
+use super::{NemoStt, imp};
+use crate::sync::lock;
+
+/// It looks at the clock this often at least, and when a GAP is due.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+/// And not more often than this.
+pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(2);
+/// A stream that was announced so long ago without any data is sparse, or a sink that prerolls waits for it.
+const ANNOUNCED: Duration = Duration::from_millis(50);
+
+/// The thread of one element.
+#[derive(Default)]
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_stopped: bool,
+    is_playing: bool,
+    finish: bool,
+    announced: Option<Instant>,
+}
+
+/// Why the thread wakes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Time passed.
+    Tick,
+    /// The application wants what there is.
+    Finish,
+    /// A stream was announced a while ago.
+    Announced,
+}
+
+impl Ticker {
+    /// Starts the thread.
+    pub(super) fn start(&self, element: &NemoStt) -> std::io::Result<()> {
+        *lock(&self.shared.state) = State::default();
+        let (shared, element) = (self.shared.clone(), gst::glib::object::ObjectExt::downgrade(element));
+        let run = move || {
+            let mut sleep = TICK;
+            while let Some(wake) = shared.next(sleep) {
+                let Some(element) = element.upgrade() else { break };
+                let imp = imp::NemoStt::from_obj(&element);
+                // A panic becomes an error message, as in the virtual functions.
+                sleep = gst::panic_to_error!(imp, TICK, { imp.wake(wake) });
+            }
+        };
+        let thread = std::thread::Builder::new().name("nemostt-clock".into()).spawn(run)?;
+        *lock(&self.thread) = Some(thread);
+        Ok(())
+    }
+
+    /// Whether time passes.
+    pub(super) fn set_playing(&self, is_playing: bool) {
+        lock(&self.shared.state).is_playing = is_playing;
+        self.shared.changed.notify_all();
+    }
+
+    /// Asks for what there is, from any thread and without waiting.
+    pub(super) fn finish(&self) {
+        lock(&self.shared.state).finish = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// A stream was announced: if nothing comes soon, something must be said of it.
+    pub(super) fn announce(&self) {
+        lock(&self.shared.state).announced = Some(Instant::now());
+        self.shared.changed.notify_all();
+    }
+
+    /// Lets the thread end. It may be pushing still.
+    pub(super) fn stop(&self) {
+        lock(&self.shared.state).is_stopped = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits for the thread. The pads must be flushing.
+    pub(super) fn join(&self) {
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for the next thing to do, for up to `sleep` while time passes; `None` is the end.
+    fn next(&self, sleep: Duration) -> Option<Wake> {
+        let mut state = lock(&self.state);
+        let mut is_due = false;
+        loop {
+            if state.is_stopped {
+                return None;
+            }
+            if std::mem::take(&mut state.finish) {
+                return Some(Wake::Finish);
+            }
+            if state.announced.is_some_and(|since| since.elapsed() >= ANNOUNCED) {
+                state.announced = None;
+                return Some(Wake::Announced);
+            }
+            if is_due && state.is_playing {
+                return Some(Wake::Tick);
+            }
+            state = match state.is_playing || state.announced.is_some() {
+                true => {
+                    let (state, timeout) = self
+                        .changed
+                        .wait_timeout(state, sleep)
+                        .unwrap_or_else(|poisoned| poisoned.into_inner());
+                    is_due = timeout.timed_out();
+                    state
+                }
+                false => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            };
+        }
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tests of where buffers belong.
+
+use super::*;
+
+const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+const BLOCK: u64 = 160;
+
+/// A source of buffers of 10 ms in one segment.
+struct Source {
+    timestamps: Timestamps,
+    segment: Arc<Segment>,
+    count: u64,
+}
+
+impl Source {
+    /// Its first buffer has timestamp 1 s, and a second of buffers on time follows.
+    fn new() -> Self {
+        gst::init().unwrap();
+        let mut source = Self {
+            timestamps: Timestamps::new(16_000),
+            segment: Arc::default(),
+            count: 0,
+        };
+        assert_eq!(source.align(1_000, false), Placement::First);
+        for _ in 0..110 {
+            assert_eq!(source.place_off(0, false), Placement::Direct);
+        }
+        source
+    }
+
+    fn align(&mut self, ms: u64, confirmed: bool) -> Placement {
+        let arrival = Arrival {
+            pts: Some(ms * MS),
+            len: BLOCK,
+            confirmed,
+            fingerprint: Some(self.count),
+        };
+        let placement = self.timestamps.align(&arrival, &self.segment, self.count);
+        match placement {
+            Placement::First | Placement::Direct => self.count += BLOCK,
+            Placement::Hole(hole) => self.count += hole + BLOCK,
+            Placement::Overlap(_) | Placement::Withhold => {}
+        }
+        placement
+    }
+
+    /// Places a buffer whose timestamp is `off` ms off.
+    fn place_off(&mut self, off: i64, confirmed: bool) -> Placement {
+        let due = 1_000 + self.count / 16;
+        self.align(due.saturating_add_signed(off), confirmed)
+    }
+}
+
+#[test]
+fn vouched_holes_and_overlaps_are_counted_in_samples() {
+    let mut source = Source::new();
+    assert_eq!(source.place_off(40, true), Placement::Direct);
+    assert_eq!(source.place_off(-40, true), Placement::Direct);
+    assert_eq!(source.place_off(50, true), Placement::Hole(800));
+    assert_eq!(source.place_off(-50, true), Placement::Overlap(800));
+    assert_eq!(source.timestamps.at(16_000).unwrap().pts, 2_000 * MS);
+}
+
+#[test]
+fn jitter_is_not_believed() {
+    let mut source = Source::new();
+    for off in [3, 0, -39, 7, 40, -2, 38] {
+        assert_eq!(source.place_off(off, false), Placement::Direct);
+    }
+}
+
+#[test]
+fn a_small_offset_is_believed_after_a_second_without_silence() {
+    let mut source = Source::new();
+    let time = |source: &Source| source.timestamps.at(source.count).unwrap().pts;
+    let due = time(&source);
+    for _ in 0..100 {
+        assert_eq!(source.place_off(100, false), Placement::Direct);
+    }
+    assert_eq!(time(&source), due + 1_000 * MS);
+    assert_eq!(source.place_off(100, false), Placement::Direct);
+    assert_eq!(time(&source), due + 1_110 * MS, "later by the offset from now on");
+}
+
+#[test]
+fn a_jump_is_withheld_until_it_has_lasted_for_a_second() {
+    let mut source = Source::new();
+    let first = 1_000 + source.count / 16 + 500;
+    for index in 0..100 {
+        assert_eq!(source.align(first + 10 * index, false), Placement::Withhold);
+        let verdict = source
+            .timestamps
+            .watched(first * MS, (first + 10 * index) * MS, index * BLOCK);
+        assert_eq!(verdict, (index == 99).then_some(JumpCause::Hole), "{index}");
+    }
+    source.timestamps.resolve(JumpCause::Hole);
+    assert_eq!(source.align(first, true), Placement::Hole(8_000));
+    assert_eq!(source.align(first + 10, true), Placement::Direct);
+}
+
+#[test]
+fn stamps_that_stand_still_are_a_burst() {
+    let mut source = Source::new();
+    let first = 1_000 + source.count / 16 + 500;
+    let verdicts = (0..6_u64).map(|index| {
+        assert_eq!(source.align(first, false), Placement::Withhold);
+        source.timestamps.watched(first * MS, first * MS, index * BLOCK)
+    });
+    let verdicts: Vec<_> = verdicts.collect();
+    assert_eq!(verdicts, [None, None, None, None, None, Some(JumpCause::Late)]);
+    // Where there is no time, half of that is enough to guess.
+    assert_eq!(
+        source.timestamps.most_likely_cause(first * MS, first * MS, BLOCK),
+        JumpCause::Late
+    );
+    assert_eq!(
+        source
+            .timestamps
+            .most_likely_cause(first * MS, (first + 10) * MS, BLOCK),
+        JumpCause::Hole
+    );
+}
+
+#[test]
+fn another_jump_during_a_burst_is_withheld_again() {
+    let mut source = Source::new();
+    assert_eq!(source.place_off(500, false), Placement::Withhold);
+    source.timestamps.resolve(JumpCause::Late);
+    for off in [490, 480, 470] {
+        assert_eq!(source.place_off(off, false), Placement::Direct);
+    }
+    assert_eq!(source.place_off(900, false), Placement::Withhold);
+}
+
+#[test]
+fn the_first_stamp_may_be_that_of_a_late_buffer() {
+    gst::init().unwrap();
+    let mut source = Source {
+        timestamps: Timestamps::new(16_000),
+        segment: Arc::default(),
+        count: 0,
+    };
+    // Half a second comes at once; then each buffer when it is due.
+    for _ in 0..50 {
+        source.align(1_000, false);
+    }
+    for index in 1..10 {
+        assert_eq!(source.align(1_000 + 10 * index, false), Placement::Direct);
+    }
+    let off = source.timestamps.at(source.count).unwrap().pts.absdiff(1_100 * MS);
+    assert!(off <= 50 * MS, "{off}");
+}
+
+#[test]
+fn a_buffer_that_comes_twice_overlaps() {
+    let mut source = Source::new();
+    let due = 1_000 + source.count / 16;
+    let arrival = |fingerprint| Arrival {
+        pts: Some(due * MS),
+        len: BLOCK,
+        confirmed: false,
+        fingerprint: Some(fingerprint),
+    };
+    let segment = source.segment.clone();
+    let mut place = |fingerprint, count| source.timestamps.align(&arrival(fingerprint), &segment, count);
+    assert_eq!(place(1, 17_760), Placement::Direct);
+    assert_eq!(place(1, 17_920 + 800), Placement::Overlap(BLOCK));
+    assert_eq!(
+        place(2, 17_920 + 800),
+        Placement::Direct,
+        "other contents with the same stamp"
+    );
+}
+
+#[test]
+fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
+    gst::init().unwrap();
+    let segment = |start, base| {
+        let mut time = crate::transcriber::segment::Time::new();
+        time.set_start(start);
+        time.set_base(base);
+        Arc::new(Segment::new(time, None))
+    };
+    let arrival = Arrival {
+        pts: Some(gst::ClockTime::ZERO),
+        len: BLOCK,
+        confirmed: false,
+        fingerprint: Some(1),
+    };
+    let mut timestamps = Timestamps::new(16_000);
+    let late = segment(gst::ClockTime::ZERO, gst::ClockTime::from_nseconds(i64::MAX as u64));
+    let early = segment(gst::ClockTime::from_nseconds(i64::MAX as u64), gst::ClockTime::ZERO);
+    assert_eq!(timestamps.align(&arrival, &late, 0), Placement::First);
+    assert_eq!(timestamps.align(&arrival, &early, BLOCK), Placement::Overlap(BLOCK));
+}
+
+#[test]
+fn buffers_without_timestamps_follow_each_other_from_the_segments_start() {
+    gst::init().unwrap();
+    let mut time = super::super::segment::Time::new();
+    time.set_start(7_000 * MS);
+    let segment = Arc::new(Segment::new(time, None));
+    let arrival = Arrival {
+        pts: None,
+        len: BLOCK,
+        confirmed: false,
+        fingerprint: None,
+    };
+    let mut timestamps = Timestamps::new(16_000);
+    assert_eq!(timestamps.align(&arrival, &segment, 0), Placement::First);
+    assert_eq!(timestamps.align(&arrival, &segment, BLOCK), Placement::Direct);
+    assert_eq!(timestamps.at(BLOCK).unwrap().pts, 7_010 * MS);
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The planned graph against the export as it is: same outputs, whatever the encoder's sizes.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+mod common;
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{LazyLock, Mutex},
+};
+
+use common::{clip, data, model_path};
+use gstnemostt::{
+    DecoderKind, GraphOptimization, Options, Recognizer,
+    graph::{Graph, StreamingConfig, read_file, specialize},
+};
+use proptest::prelude::*;
+
+/// Small encoders of the same family, which differ in width, heads, layers, kernel, biases, left context and norms.
+const FAMILY: [&str; 5] = ["wide_kernel", "no_bias", "one_head", "batch_norm", "short_context"];
+
+/// Repeatable noise, loud and quiet by turns.
+fn noise(samples: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let next = |index: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let loudness = [0.5, 0.01, 0.1][index / 8000 % 3];
+        loudness * (f32::from((state >> 16) as u16) / 32_768.0 - 1.0)
+    };
+    (0..samples).map(next).collect()
+}
+
+/// Loads a model, and sees to it that its plan is what runs: one that failed would be left out with a warning.
+fn load(path: &Path, options: &Options) -> Recognizer {
+    static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    gstnemostt::set_runtime_logger(|_, line| LOG.lock().unwrap().push(line.into()));
+    let recognizer = Recognizer::load(path, options).unwrap();
+    let log = LOG.lock().unwrap();
+    let failed: Vec<_> = log.iter().filter(|line| line.contains("is run as it is")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    recognizer
+}
+
+/// Valid outputs of each window, frame by frame, and the length of the attention cache after it.
+fn run(
+    path: &Path,
+    decoder: DecoderKind,
+    lookahead: usize,
+    optimization: GraphOptimization,
+    audio: &[&[f32]],
+) -> Vec<Vec<f32>> {
+    let options = Options {
+        lookahead: Some(lookahead as u32 * 80),
+        decoder,
+        threads: 1,
+        graph_optimization: optimization,
+        ..Default::default()
+    };
+    let recognizer = load(path, &options);
+    let chunk = lookahead + 1;
+    let mut stream = recognizer.stream().unwrap();
+    let mut seen = Vec::new();
+    for samples in audio {
+        let mut keep = |window: &gstnemostt::chunker::Window<'_>, output: &[f32]| {
+            let size = output.len() / chunk;
+            let value = |(t, d): (usize, usize)| match decoder {
+                DecoderKind::Ctc => output[t * size + d],
+                _ => output[d * chunk + t],
+            };
+            seen.push(
+                (0..window.outputs)
+                    .flat_map(|t| (0..size).map(move |d| (t, d)))
+                    .map(value)
+                    .collect(),
+            );
+        };
+        for piece in samples.chunks(1000) {
+            stream.accept_observed(piece, &mut keep).unwrap();
+        }
+        stream.finish_observed(0, &mut keep).unwrap();
+        seen.push(vec![stream.cache_len() as f32]);
+        stream.reset();
+    }
+    seen
+}
+
+/// 30 steps and a short last window, then another stream on the same memory.
+fn agrees(path: &Path, decoder: DecoderKind, lookahead: usize) {
+    let chunk = (lookahead + 1) * 1280;
+    let (long, short) = (noise(30 * chunk + 700, 1), noise(3 * chunk / 2, 2));
+    let audio = [&long[..], &short[..]];
+    let as_it_is = run(path, decoder, lookahead, GraphOptimization::None, &audio);
+    let planned = run(path, decoder, lookahead, GraphOptimization::All, &audio);
+    assert!(as_it_is.len() > 30);
+    assert_eq!(as_it_is.len(), planned.len());
+    let mut worst: f32 = 0.0;
+    for (window, (a, b)) in as_it_is.iter().zip(&planned).enumerate() {
+        assert_eq!(a.len(), b.len(), "window {window}");
+        for (x, y) in a.iter().zip(b) {
+            worst = worst.max((x - y).abs());
+            assert!(
+                (x - y).abs() < 1e-5,
+                "{}, lookahead {lookahead}, window {window}: {x} and {y}",
+                path.display()
+            );
+        }
+    }
+    println!(
+        "{}, {decoder:?}, lookahead {lookahead}: largest difference {worst:e}",
+        path.display()
+    );
+}
+
+#[test]
+fn plans_agree_over_the_family() {
+    for name in FAMILY {
+        for lookahead in [0, 1, 6, 13] {
+            agrees(&data("plan").join(name), DecoderKind::Ctc, lookahead);
+        }
+    }
+}
+
+#[test]
+fn plans_agree_on_transducers() {
+    for lookahead in [0, 1, 6, 13] {
+        agrees(&model_path("tiny_random"), DecoderKind::Rnnt, lookahead);
+    }
+    for lookahead in [0, 1, 3, 6, 13] {
+        agrees(&model_path("nemotron_shape"), DecoderKind::Rnnt, lookahead);
+    }
+}
+
+#[test]
+fn plans_agree_on_speech() {
+    let speech = clip("u2_digits");
+    for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
+        let path = model_path("trained");
+        let as_it_is = run(&path, decoder, 6, GraphOptimization::None, &[&speech]);
+        let planned = run(&path, decoder, 6, GraphOptimization::All, &[&speech]);
+        let pairs = as_it_is.iter().flatten().zip(planned.iter().flatten());
+        let worst = pairs.map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        // Log-probabilities reach -100, where 1e-5 is less than their last bit.
+        assert!(
+            worst < if decoder == DecoderKind::Ctc { 1e-4 } else { 1e-5 },
+            "{decoder:?}: {worst}"
+        );
+    }
+}
+
+/// Nodes of each operation in a graph.
+fn operations(graph: Graph) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for operation in graph.operations() {
+        *counts.entry(operation.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn everything_is_recognized_in_nemos_exports() {
+    let family = FAMILY.map(|name| data("plan").join(name).join("ctc.onnx"));
+    let others = [
+        data("nemotron_shape/encoder-model.onnx"),
+        data("tiny_random/encoder-rnnt_la13.onnx"),
+        data("tiny_random/ctc_la13.onnx"),
+        model_path("trained").join("encoder-model.onnx"),
+    ];
+    for path in family.iter().chain(&others) {
+        let mut graph = Graph::decode_file(read_file(path).unwrap()).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        let before = operations(graph.clone());
+        let found = specialize(&mut graph, &streaming, 1).unwrap();
+        assert_eq!(found.diagnostics, [""; 0], "{}", path.display());
+        // Keys, values and what the convolution remembers.
+        assert_eq!(found.states.len(), 3 * streaming.layers, "{}", path.display());
+        let after = operations(graph);
+        let count = |operation: &str| after.get(operation).copied().unwrap_or_default();
+        assert_eq!(
+            count("Shape") + count("Range") + count("ConstantOfShape") + count("Constant"),
+            0
+        );
+        assert!(after.values().sum::<usize>() * 2 < before.values().sum::<usize>());
+    }
+}
+
+#[test]
+fn weights_may_lie_in_files_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = model_path("tiny_random");
+    for name in ["decoder_joint-rnnt_la13.onnx", "tokens.txt"] {
+        std::fs::copy(whole.join(name), directory.path().join(name)).unwrap();
+    }
+    let graph = Graph::decode_file(read_file(&whole.join("encoder-rnnt_la13.onnx")).unwrap()).unwrap();
+    let encoded = graph.encode();
+    assert!(encoded.model.len() * 2 < encoded.files[0].1.len());
+    std::fs::write(directory.path().join("encoder.onnx"), &encoded.model).unwrap();
+    for (name, bytes) in &encoded.files {
+        std::fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let audio = noise(16_000, 3);
+    for optimization in [GraphOptimization::All, GraphOptimization::None] {
+        let [one_file, several] = [whole.as_path(), directory.path()]
+            .map(|path: &Path| run(path, DecoderKind::Rnnt, 1, optimization, &[&audio]));
+        assert_eq!(one_file, several, "{optimization:?}");
+    }
+
+    std::fs::remove_file(directory.path().join("weights-0")).unwrap();
+    let error = Recognizer::load(directory.path(), &Options::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("encoder.onnx") && error.contains("weights-0"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_damage_to_a_graph_makes_the_planner_panic(
+        // The nodes come first in the file, then the weights.
+        flips in prop::collection::vec((0_usize..300_000, any::<u8>()), 1..4),
+        lookahead in prop::sample::select(vec![0_usize, 13]),
+    ) {
+        static ENCODER: LazyLock<Vec<u8>> =
+            LazyLock::new(|| std::fs::read(data("tiny_random/encoder-rnnt_la13.onnx")).unwrap());
+        let mut bytes = ENCODER.clone();
+        for (at, value) in flips {
+            bytes[at] = value;
+        }
+        if let Ok(mut graph) = Graph::decode(bytes.into())
+            && let Ok(streaming) = StreamingConfig::read(&graph)
+        {
+            let _ = specialize(&mut graph, &streaming, lookahead);
+        }
+    }
+}
