@@ -15,7 +15,12 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 use prost::Message;
 
-use super::{Graph, ModelProto, TensorProto, onnx::GraphProto, weights::LARGE};
+use super::{
+    Graph, ModelProto, TensorProto,
+    onnx::GraphProto,
+    size::{self, Kind},
+    weights::LARGE,
+};
 use crate::regular_file;
 
 // Numbers of fields in `onnx.proto`.
@@ -60,6 +65,7 @@ pub fn lazy_load(path: &Path) -> io::Result<LazyGraph> {
     let graph = graph
         .filter(|graph| !graph.node.is_empty())
         .ok_or_else(|| invalid("there is no graph in it"))?;
+    size::check(&header, Kind::Model).map_err(Error::other)?;
     let mut graph = Graph {
         header: ModelProto::decode(&header[..])?,
         graph,
@@ -93,6 +99,7 @@ impl WireReader {
             if number != INITIALIZER_OF_GRAPH {
                 return Ok(false);
             }
+            wire.keep(size_of::<TensorProto>())?;
             let mut length = None;
             let tensor = wire.message(end, &mut |wire, number, end| {
                 let is_large = number == RAW_DATA_OF_TENSOR && end - wire.at >= LARGE as u64;
@@ -102,6 +109,7 @@ impl WireReader {
                 }
                 Ok(is_large)
             })?;
+            size::check(&tensor, Kind::Tensor).map_err(Error::other)?;
             weights.push(TensorProto::decode(&tensor[..])?);
             lengths.push(length);
             Ok(true)
@@ -113,6 +121,7 @@ impl WireReader {
                 weight.raw_data = Some(nothing.slice(..length as usize));
             }
         }
+        size::check(&rest, Kind::Graph).map_err(Error::other)?;
         let mut graph = GraphProto::decode(Bytes::from(rest))?;
         graph.initializer = weights;
         Ok(graph)

@@ -27,6 +27,7 @@ mod passes;
 mod precision;
 mod prepack_matmul;
 mod quantize_int8;
+mod size;
 mod split_joint;
 mod streaming_config;
 mod transducer;
@@ -111,6 +112,7 @@ impl Graph {
         if bytes.is_empty() {
             return Err(GraphError::NotOnnx("it is empty".into()));
         }
+        size::check(&bytes, size::Kind::Model).map_err(GraphError::NotOnnx)?;
         let mut header = ModelProto::decode(bytes).map_err(|error| GraphError::NotOnnx(error.to_string()))?;
         match header.graph.take() {
             Some(graph) if !graph.node.is_empty() => Ok(Self {

@@ -38,6 +38,8 @@ pub enum Bits {
 
 impl Bits {
     /// The most that this processor multiplies without overflow.
+    // Clippy would simplify what the macro expands to.
+    #[allow(clippy::nonminimal_bool)]
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni") {

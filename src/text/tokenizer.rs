@@ -14,8 +14,10 @@ use crate::error::{Error, Result};
 /// Begins a piece that begins a word (U+2581, SentencePiece's "lower one eighth block").
 pub(super) const WORD_START: char = '\u{2581}';
 
-/// A vocabulary file larger than this is none.
-const MAX_BYTES: usize = 64 << 20;
+/// A `tokenizer.json` larger than this is none: the largest known, of 262,000 pieces, has half of it.
+const MAX_JSON: usize = 64 << 20;
+/// Another vocabulary file larger than this is none. Three of its bytes may be a piece, which takes fifty.
+const MAX_BYTES: usize = 16 << 20;
 
 /// What a label stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,10 +137,14 @@ impl Vocabulary {
     }
 
     fn pieces(name: &str, bytes: &[u8]) -> std::result::Result<Vec<TokenText>, String> {
-        if bytes.len() > MAX_BYTES {
-            return Err(format!("{} bytes are too many for a vocabulary", bytes.len()));
-        }
         let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+        let most = if extension == Some("json") { MAX_JSON } else { MAX_BYTES };
+        if bytes.len() > most {
+            return Err(format!(
+                "{} bytes are too many for a vocabulary, expected {most} at most",
+                bytes.len()
+            ));
+        }
         match extension {
             Some("model") => sentencepiece::pieces(bytes),
             Some("json") => hf_json::pieces(bytes),
@@ -291,6 +297,19 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("line 1") || error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn more_than_any_vocabulary_has_is_refused() {
+        let lines = b"a\n".repeat(MAX_BYTES / 2 + 1);
+        let pieces = b"\x0a\x00".repeat(MAX_BYTES / 2 + 1);
+        for (name, bytes) in [("vocab.txt", lines), ("tokenizer.model", pieces)] {
+            let error = Vocabulary::parse(name, &bytes, 1).unwrap_err().to_string();
+            assert!(
+                error.contains("too many") && error.contains("16777216 at most"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn an_entry_that_does_not_run_is_made_anew() {
             }),
             with("with products that are not there", &|entry| {
                 let product = serde_json::json!({
-                    "form": "Floats", "depth": 1_u64 << 40, "columns": 1 << 20, "ending": "Plain"
+                    "format": "F32", "k": 1_u64 << 40, "n": 1 << 20, "epilogue": "Identity"
                 });
                 entry.head["products"].as_array_mut().unwrap().push(product);
             }),

@@ -207,9 +207,9 @@ mod tests {
         let output = Output::new(&mut values, 10);
         for wrong in [8..11, 11..11] {
             // SAFETY: there are no others.
-            assert!(panics(|| drop(unsafe { output.columns(wrong.clone()) })));
+            assert!(panics(|| _ = unsafe { output.columns(wrong.clone()) }));
             // SAFETY: as above.
-            assert!(panics(|| drop(unsafe { output.packed(wrong.clone()) })));
+            assert!(panics(|| _ = unsafe { output.packed(wrong.clone()) }));
             // SAFETY: as above.
             assert!(panics(|| unsafe { output.part(0, wrong.clone()) }.fill(1.0)));
         }
