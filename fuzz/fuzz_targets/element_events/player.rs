@@ -214,7 +214,9 @@ impl Player {
         }
     }
 
+    /// As a pipeline does it: what is downstream stops first, so that it holds up nothing.
     pub fn stop(&self, state: State) {
+        let _ = self.sink.set_active(false);
         let _ = self.element().set_state(gst_state(state));
     }
 

@@ -71,7 +71,7 @@ impl Player {
             Served::Gap(start, duration) => {
                 if let Some(start) = self.time(start, upstream.due).filter(|_| can_flow) {
                     let duration = self.time(duration, 20_000_000);
-                    upstream.due = (start + duration.unwrap_or_default()).nseconds();
+                    upstream.due = start.saturating_add(duration.unwrap_or_default()).nseconds();
                     self.harness
                         .event(gst::event::Gap::builder(start).duration(duration).build());
                 }
