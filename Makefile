@@ -35,7 +35,7 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck fuzz sanitize bench bench-peers export export-test lint fmt \
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize bench bench-peers export export-test lint fmt \
 	install uninstall clean
 
 help: ## show this list
@@ -82,6 +82,9 @@ fuzz: ## fuzz what is read from files and servers (ARGS="--seconds 60 [target ..
 
 sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (ARGS="miri thread": only these)
 	ORT_DYLIB_PATH='$(ORT)' tools/sanitize.sh $(ARGS)
+
+soak: ## transcribe a day of audio at full speed: same words, exact times, flat memory (ARGS=--help for more)
+	$(TEST_ENV) $(CARGO) run --release --locked --example long_run -- $(ARGS)
 
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked

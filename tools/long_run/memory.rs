@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Memory of this process, as Linux counts it.
+
+use crate::Result;
+
+const MIB: f64 = 1_048_576.0;
+
+/// After the first hour of audio, and now.
+pub struct Memory {
+    first: Option<u64>,
+    last: u64,
+    /// Most MiB that it may grow by.
+    growth: u32,
+}
+
+impl Memory {
+    pub fn new(growth: u32) -> Self {
+        Self {
+            first: None,
+            last: 0,
+            growth,
+        }
+    }
+
+    /// Measures, and says what was found.
+    pub fn measure(&mut self) -> Result<String> {
+        self.last = anonymous()?;
+        let first = *self.first.get_or_insert(self.last);
+        Ok(format!(
+            "{:.1} MiB, {:+.1} since the first hour",
+            self.last as f64 / MIB,
+            (self.last as f64 - first as f64) / MIB
+        ))
+    }
+
+    /// Whether it stayed within bounds.
+    pub fn check(&self) -> Result<()> {
+        let Some(first) = self.first else { return Ok(()) };
+        let grown = self.last.saturating_sub(first) as f64 / MIB;
+        match grown > self.growth.into() {
+            true => Err(format!("memory grew by {grown:.1} MiB, more than {} MiB", self.growth).into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Without the pages of files, which the kernel takes and gives back as it likes; with those that it swapped out.
+fn anonymous() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let kibibytes = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|line| line.trim().strip_suffix("kB"));
+        let value = value.ok_or_else(|| format!("no {name} in /proc/self/status"))?;
+        Ok(value.trim().parse()?)
+    };
+    Ok((kibibytes("RssAnon:")? + kibibytes("VmSwap:")?) * 1024)
+}
