@@ -169,7 +169,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::graph::{Graph, skim};
+    use crate::graph::{Graph, lazy_load};
 
     /// A field with a length.
     fn field(number: u8, inner: &[u8]) -> Vec<u8> {
@@ -203,7 +203,7 @@ mod tests {
             let refused = Graph::decode(model.clone().into()).unwrap_err().to_string();
             assert!(refused.contains("more than 128 MB"), "{refused}");
             std::fs::write(&path, model).unwrap();
-            assert!(skim(&path).is_err());
+            assert!(lazy_load(&path).is_err());
         }
     }
 
