@@ -213,7 +213,7 @@ mod tests {
         // Four layers, and 17.
         for path in [
             "assets/demo-model/encoder-model.onnx",
-            "tools/bench/skeleton/encoder-model.onnx",
+            "tools/bench/weightless_model/encoder-model.onnx",
         ] {
             let mut room = MOST;
             assert_eq!(count(&file(path), Kind::Model, DEEPEST, &mut room), Some(()));

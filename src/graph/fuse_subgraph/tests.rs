@@ -215,7 +215,7 @@ fn foreign_operator_splits_the_subgraph() {
         // This takes of the first chain, too.
         ours(PACKED_MATMUL, &["d", "a"], "e"),
     ];
-    let expected = "Gemm [Product Normalisation] Sigmoid [Product Product]";
+    let expected = "Gemm [PackedMatMul LayerNorm] Sigmoid [PackedMatMul PackedMatMul]";
     assert_eq!(chained(nodes, &["e"]), (expected.into(), 4));
 }
 
@@ -227,7 +227,10 @@ fn bypassing_value_stays_in_its_subgraph() {
         product("a", "c"),
         foreign("Mul", &["b", "c"], "d"),
     ];
-    assert_eq!(chained(nodes, &["d"]), ("Gemm [Product Product] Sigmoid Mul".into(), 2));
+    assert_eq!(
+        chained(nodes, &["d"]),
+        ("Gemm [PackedMatMul PackedMatMul] Sigmoid Mul".into(), 2)
+    );
 }
 
 #[test]
@@ -245,13 +248,13 @@ fn single_operator_is_not_fused() {
     assert_eq!(
         before,
         (
-            "Gemm Product Sigmoid Normalisation Sigmoid Reshape Product Reshape".into(),
+            "Gemm PackedMatMul Sigmoid LayerNorm Sigmoid Reshape PackedMatMul Reshape".into(),
             0
         )
     );
     // Nor are there chains without a product.
     let nodes = vec![ours(LAYER_NORM, &["rows"], "a"), ours(LAYER_NORM, &["a"], "b")];
-    assert_eq!(chained(nodes, &["b"]), ("Gemm Normalisation Normalisation".into(), 0));
+    assert_eq!(chained(nodes, &["b"]), ("Gemm LayerNorm LayerNorm".into(), 0));
 }
 
 #[test]
@@ -265,7 +268,7 @@ fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
             product("d", "e"),
         ]
     };
-    let whole = "Gemm [Product Reshape Reshape Product Product]";
+    let whole = "Gemm [PackedMatMul Reshape Reshape PackedMatMul PackedMatMul]";
     assert_eq!(chained(inside(), &["e"]), (whole.into(), 3));
     let mut graph = graph(inside(), &["e"]);
     graph.fuse_subgraphs();
@@ -288,13 +291,13 @@ fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
     // Somebody else takes the second one; so the first one, too, goes to somebody else.
     let mut other = inside();
     other.push(foreign("Sigmoid", &["c"], "f"));
-    let expected = "Gemm Product Reshape Reshape Sigmoid [Product Product]";
+    let expected = "Gemm PackedMatMul Reshape Reshape Sigmoid [PackedMatMul PackedMatMul]";
     assert_eq!(chained(other, &["e", "f"]), (expected.into(), 2));
     // Somebody outside of the graph does.
-    let expected = "Gemm Product Reshape Reshape [Product Product]";
+    let expected = "Gemm PackedMatMul Reshape Reshape [PackedMatMul PackedMatMul]";
     assert_eq!(chained(inside(), &["e", "c"]), (expected.into(), 2));
     // Or the first one alone.
-    let expected = "Gemm Product Reshape [Reshape Product Product]";
+    let expected = "Gemm PackedMatMul Reshape [Reshape PackedMatMul PackedMatMul]";
     assert_eq!(chained(inside(), &["e", "b"]), (expected.into(), 2));
 }
 
@@ -310,23 +313,30 @@ fn rows_of_another_width_that_a_later_chain_takes_are_in_none() {
         product("f", "g"),
         ours(PACKED_MATMUL, &["g", "c"], "h"),
     ];
-    let expected = "Gemm [Product Product] Reshape [Product Product] Sigmoid [Product Product]";
+    let expected =
+        "Gemm [PackedMatMul PackedMatMul] Reshape [PackedMatMul PackedMatMul] Sigmoid [PackedMatMul PackedMatMul]";
     assert_eq!(chained(nodes, &["h"]), (expected.into(), 6));
 }
 
 #[test]
 fn value_of_unknown_rank_is_not_fused() {
     let with = |first: NodeProto| chained(vec![first, product("a", "b"), product("b", "c")], &["c"]);
-    assert_eq!(with(product("in", "a")), ("Gemm Product Product Product".into(), 0));
+    assert_eq!(
+        with(product("in", "a")),
+        ("Gemm PackedMatMul PackedMatMul PackedMatMul".into(), 0)
+    );
     let three = foreign(RESHAPE, &["rows", "three"], "a");
-    assert_eq!(with(three), ("Gemm Reshape Product Product".into(), 0));
+    assert_eq!(with(three), ("Gemm Reshape PackedMatMul PackedMatMul".into(), 0));
     let unknown = foreign(RESHAPE, &["rows", "in"], "a");
-    assert_eq!(with(unknown), ("Gemm Reshape Product Product".into(), 0));
+    assert_eq!(with(unknown), ("Gemm Reshape PackedMatMul PackedMatMul".into(), 0));
     // Two axes, whose sizes a chain would not know.
     let open = foreign(RESHAPE, &["rows", "open"], "a");
-    assert_eq!(with(open), ("Gemm Reshape [Product Product]".into(), 2));
+    assert_eq!(with(open), ("Gemm Reshape [PackedMatMul PackedMatMul]".into(), 2));
     // Two axes of what is nothing for a chain.
-    assert_eq!(with(reshape("in", "a")), ("Reshape [Product Product]".into(), 2));
+    assert_eq!(
+        with(reshape("in", "a")),
+        ("Reshape [PackedMatMul PackedMatMul]".into(), 2)
+    );
 }
 
 #[test]
