@@ -20,7 +20,7 @@ STAGES = (
     ("src/chunker.rs", "windows"),
     ("src/decode/", "decoding"),
     ("src/model/transducer.rs", "decoding"),
-    ("src/model/joint.rs", "decoding"),
+    ("src/model/joint/", "decoding"),
     ("src/text/", "text"),
     ("src/sample_time.rs", "text"),
     ("src/kernels/", KERNELS),
