@@ -3,7 +3,7 @@
 //! Writes the seeds of the targets that read graphs, out of the test data: their weights are those of the corpus, and their names
 //! short.
 //!
-//! RUSTFLAGS="--cfg fuzzing" cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! RUSTFLAGS="--cfg fuzzing" cargo +nightly run --manifest-path fuzz/Cargo.toml --example seeds
 
 use std::{collections::HashMap, error::Error, fs, path::Path};
 
