@@ -40,7 +40,12 @@ enum Field {
     Numbers,
     /// Whatever it may be.
     Other,
+    /// Nothing: a decoder skips what it does not know.
+    Unknown,
 }
+
+/// The largest number that a field or constant of `onnx.proto` has.
+const LARGEST_FIELD: u64 = 28;
 
 impl Kind {
     fn field(self, number: u64) -> Field {
@@ -71,7 +76,8 @@ impl Kind {
             (Self::TensorType, 2) => Message(Self::Shape),
             (Self::Shape, 1) => Message(Self::Dimension),
             (Self::Dimension, 2 | 3) | (Self::Type, 6) => Text,
-            _ => Other,
+            (_, ..=LARGEST_FIELD) => Other,
+            _ => Field::Unknown,
         }
     }
 
@@ -141,6 +147,7 @@ fn count(mut bytes: &[u8], kind: Kind, depth: usize, room: &mut usize) -> Option
             Field::Shared => take(room, size_of::<bytes::Bytes>())?,
             Field::Numbers => take(room, length.saturating_mul(size_of::<i64>()))?,
             Field::Other => take(room, length.saturating_add(2).saturating_mul(WORST))?,
+            Field::Unknown => {}
         }
     }
     Some(())
@@ -182,6 +189,24 @@ mod tests {
         bytes.push(length as u8);
         bytes.extend(inner);
         bytes
+    }
+
+    #[test]
+    fn unknown_fields_take_no_room() {
+        let numbers = include_str!("onnx.proto").lines().filter_map(|line| {
+            let (_, number) = line.split("//").next()?.split_once(" = ")?;
+            number
+                .trim_end()
+                .strip_suffix(';')?
+                .split([' ', '['])
+                .next()?
+                .parse()
+                .ok()
+        });
+        assert_eq!(numbers.max(), Some(LARGEST_FIELD));
+        // Field 1000: 1000 << 3 | 2, and a length of 16 MB.
+        let unknown = [&[0xc2, 0x3e, 0x80, 0x80, 0x80, 0x08][..], &vec![0; 16 << 20]].concat();
+        assert_eq!(check(&unknown, Kind::Model), Ok(()));
     }
 
     #[test]
