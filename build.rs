@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// cache is not used.
 fn hash_of_rewrites() -> std::io::Result<u64> {
     let mut hasher = DefaultHasher::new();
-    for directory in ["src/graph", "src/kernels", "src/model"] {
+    for directory in ["src/graph", "crates/nemostt-kernels/src", "src/model"] {
         println!("cargo:rerun-if-changed={directory}");
         hash_directory(Path::new(directory), &mut hasher)?;
     }

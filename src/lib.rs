@@ -19,7 +19,6 @@ pub mod features;
 #[allow(missing_docs)]
 pub mod fuzzing;
 pub mod graph;
-mod kernels;
 mod memory_guard;
 mod model;
 mod recognizer;

@@ -2,8 +2,8 @@
 
 //! What both decoders do with a row of scores.
 
-pub(super) use crate::kernels::logits::log_softmax;
-use crate::kernels::logits::max_logit;
+pub(super) use nemostt_kernels::logits::log_softmax;
+use nemostt_kernels::logits::max_logit;
 
 /// Index of the largest score; the first of equals, as torch's `argmax` on the processor.
 pub(super) fn argmax(scores: &[f32]) -> usize {

@@ -13,7 +13,7 @@ use super::{
     validate,
     weights::{external, file_name, make_external},
 };
-use crate::kernels::gemm::PackedWeights;
+use nemostt_kernels::gemm::PackedWeights;
 
 /// A graph that points into one file, which holds what it uses and nothing else.
 pub(crate) struct Compact<'a> {

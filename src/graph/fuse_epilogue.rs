@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Graph, ValueInfoProto, match_matmul::MatMulMatch, tensor_info};
-use crate::kernels::gemm::Epilogue;
+use nemostt_kernels::gemm::Epilogue;
 
 /// See the [module](self).
 #[derive(Debug)]

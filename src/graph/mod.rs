@@ -100,7 +100,7 @@ pub struct Graph {
     /// What the weights point into.
     files: Vec<FileBytes>,
     /// Weights of the products that were taken out: see `prepack_matmul.rs`.
-    packed: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
+    packed: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
 }
 
 impl Graph {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
-//! their weights leave the graph for [`crate::kernels::gemm`].
+//! their weights leave the graph for [`nemostt_kernels::gemm`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,7 @@ use super::{
     match_matmul::{MatMulMatch, read_floats},
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
 };
-use crate::kernels::gemm::{GemmSpec, PackedWeights};
+use nemostt_kernels::gemm::{GemmSpec, PackedWeights};
 
 /// The domain of the operation.
 pub(crate) const DOMAIN: &str = "nemostt";

@@ -71,7 +71,7 @@ pub struct Encoded {
     /// The files that hold those, by the names that `model` gives them.
     pub files: Vec<(String, FileBytes)>,
     /// The weights of the operations [`PACKED_MATMUL`](super::PACKED_MATMUL), by number.
-    pub(crate) products: Vec<Arc<crate::kernels::gemm::PackedWeights>>,
+    pub(crate) products: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
     /// Bytes of all weights.
     pub weights: usize,
     /// Whether it has operations that ONNX Runtime must be told of.

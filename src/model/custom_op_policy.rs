@@ -9,8 +9,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     graph::{Graph, Precision},
-    kernels::gemm,
 };
+use nemostt_kernels::gemm;
 
 /// Whether a graph runs with operations of our own: on a processor that they are made for, unless `options` ask for the
 /// export as it is.

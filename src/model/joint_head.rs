@@ -77,12 +77,12 @@ mod tests {
     use crate::{
         chunker::{Window, first_width, full_width},
         graph::transducer_in,
-        kernels::gemm,
         model::{
             EncoderState, Model, Options, PrecisionChoice, Transducer, TransducerState,
             directory::{Named, TransducerParts},
         },
     };
+    use nemostt_kernels::gemm;
 
     /// The demonstration model's, which runs its head by itself.
     fn transducer_apart(width: usize, chunk: usize, options: &Options) -> Transducer {

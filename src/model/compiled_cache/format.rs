@@ -29,10 +29,10 @@ use super::{
 };
 use crate::{
     graph::{Encoded, Graph, Precision, StateSpec, fill_shared},
-    kernels::gemm::{PackedWeights, PackedWeightsHeader},
     model::compile::CompiledEncoder,
     regular_file,
 };
+use nemostt_kernels::gemm::{PackedWeights, PackedWeightsHeader};
 
 const MAGIC: [u8; 8] = *b"nemostt\x01";
 /// Of all that comes before the head.

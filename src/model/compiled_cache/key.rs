@@ -6,9 +6,9 @@ use blake3::{Hash, Hasher};
 
 use crate::{
     graph::Bits,
-    kernels::gemm,
     model::options::{Options, PrecisionChoice},
 };
+use nemostt_kernels::gemm;
 
 /// What the key hashes, besides the files.
 pub(super) fn key_inputs(lookahead: usize, options: &Options) -> String {

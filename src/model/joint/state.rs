@@ -295,7 +295,7 @@ mod tests {
             let Loaded {
                 joint: mut cut, head, ..
             } = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
-            assert_eq!(head.is_some(), crate::kernels::gemm::is_supported(), "{model}");
+            assert_eq!(head.is_some(), nemostt_kernels::gemm::is_supported(), "{model}");
             if let Some(head) = head {
                 cut.run_head_standalone(head, model, &options).unwrap();
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! The middle of a convolution module, between its products: 12 nodes, half of which turn time and channels around.
-//! [`crate::kernels::convolution`] does what they do, with channels side by side as products give and take them.
+//! [`nemostt_kernels::convolution`] does what they do, with channels side by side as products give and take them.
 
 use super::{
     super::{

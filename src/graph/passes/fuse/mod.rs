@@ -3,7 +3,7 @@
 //! Parts of a planned graph as operations of our own.
 //!
 //! Between its products a layer has 40 nodes of a few microseconds each, a third of a step at lookahead 80 ms: they take
-//! longer to begin than to end. [`crate::kernels`] does the same sums in two passes.
+//! longer to begin than to end. [`nemostt_kernels`] does the same sums in two passes.
 
 mod glu_depthwise_conv;
 mod layer_norm;

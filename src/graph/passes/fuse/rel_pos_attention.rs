@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! What `cache_projected_kv`, `rel_shift_to_gather` and `simplify_masks` leave of a layer's attention between its products: 20 nodes.
-//! [`crate::kernels::attention`] does what they do, in one pass for each head.
+//! [`nemostt_kernels::attention`] does what they do, in one pass for each head.
 
 use super::{
     super::{

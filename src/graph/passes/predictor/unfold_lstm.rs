@@ -9,10 +9,8 @@ use super::{
     },
     layer::Layer,
 };
-use crate::{
-    graph::{WIDTH, onnx::tensor_proto::DataType, prepack_matmul::DOMAIN},
-    kernels::gemm::{Epilogue, GemmSpec, PackedWeights},
-};
+use crate::graph::{WIDTH, onnx::tensor_proto::DataType, prepack_matmul::DOMAIN};
+use nemostt_kernels::gemm::{Epilogue, GemmSpec, PackedWeights};
 
 /// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
 /// cells \[…, hidden\]. Outputs: next state and cells, as large as the cells. Attribute [`WIDTH`]: `hidden`.

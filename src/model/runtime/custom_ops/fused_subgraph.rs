@@ -16,15 +16,13 @@ use super::{
     panic_guard::{Compute, PanicGuard},
     rel_pos_attention, shape_fns, strided_conv,
 };
-use crate::{
-    graph::{
-        AXES, CALLS, FUSED_SUBGRAPH, GLU_DEPTHWISE_CONV, JOINT_ADD_RELU, LAYER_NORM, LSTM_CELL, OUTPUTS, PACKED_MATMUL,
-        REL_POS_ATTENTION, RESHAPE, STRIDED_CONV, SubgraphCall, WIDTH,
-    },
-    kernels::{
-        executor::{self, Input, Op, Program, ProgramError},
-        gemm::PackedWeights,
-    },
+use crate::graph::{
+    AXES, CALLS, FUSED_SUBGRAPH, GLU_DEPTHWISE_CONV, JOINT_ADD_RELU, LAYER_NORM, LSTM_CELL, OUTPUTS, PACKED_MATMUL,
+    REL_POS_ATTENTION, RESHAPE, STRIDED_CONV, SubgraphCall, WIDTH,
+};
+use nemostt_kernels::{
+    executor::{self, Input, Op, Program, ProgramError},
+    gemm::PackedWeights,
 };
 
 /// Our own operation for a chain of others: see [`FUSED_SUBGRAPH`] for its inputs.

@@ -13,10 +13,8 @@ use super::{
     panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
-use crate::{
-    graph::GLU_DEPTHWISE_CONV,
-    kernels::{gemm::Output, glu_depthwise_conv::GluDepthwiseConv},
-};
+use crate::graph::GLU_DEPTHWISE_CONV;
+use nemostt_kernels::{gemm::Output, glu_depthwise_conv::GluDepthwiseConv};
 
 /// Our own operation for the middle of a convolution module: see [`GLU_DEPTHWISE_CONV`] for its inputs.
 pub(super) struct GluDepthwiseConvOp;

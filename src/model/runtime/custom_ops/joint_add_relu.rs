@@ -12,7 +12,8 @@ use super::{
     panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
-use crate::{graph::JOINT_ADD_RELU, kernels::joint_add_relu::add_relu};
+use crate::graph::JOINT_ADD_RELU;
+use nemostt_kernels::joint_add_relu::add_relu;
 
 /// Our own operation for it: see [`JOINT_ADD_RELU`] for its inputs.
 pub(super) struct JointAddReluOp;

@@ -13,10 +13,8 @@ use super::{
     panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
-use crate::{
-    graph::{EPSILON, LAYER_NORM, SILU},
-    kernels::layer_norm::LayerNorm,
-};
+use crate::graph::{EPSILON, LAYER_NORM, SILU};
+use nemostt_kernels::layer_norm::LayerNorm;
 
 /// Our own operation for layer normalisation: see [`LAYER_NORM`] for its inputs.
 pub(super) struct LayerNormOp;

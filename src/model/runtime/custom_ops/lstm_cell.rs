@@ -11,7 +11,8 @@ use super::{
     super::kernel_io::Tensors,
     panic_guard::{Compute, PanicGuard},
 };
-use crate::{graph::LSTM_CELL, kernels::lstm_cell::LstmStep};
+use crate::graph::LSTM_CELL;
+use nemostt_kernels::lstm_cell::LstmStep;
 
 /// Our own operation for the gates of an LSTM: see [`LSTM_CELL`] for its inputs.
 pub(super) struct LstmCellOp;

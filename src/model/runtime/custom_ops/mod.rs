@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Our own operations, as ONNX Runtime calls them: inputs and outputs are unpacked here, [`crate::kernels`] does the rest.
+//! Our own operations, as ONNX Runtime calls them: inputs and outputs are unpacked here, [`nemostt_kernels`] does the rest.
 //!
 //! Each has a file of its own; a [`chain`] of them is one, too. Pieces of the work go to the threads that ONNX Runtime's own
 //! operations use. Nothing here panics on what a graph holds: an error of a kernel is an error of the run. Where one panics all the
@@ -24,7 +24,8 @@ use ort::operator::OperatorDomain;
 
 use self::panic_guard::PanicGuard;
 pub(super) use self::panic_guard::panicked;
-use crate::{graph::DOMAIN, kernels::gemm::PackedWeights};
+use crate::graph::DOMAIN;
+use nemostt_kernels::gemm::PackedWeights;
 
 /// All of them, with the weights of a graph's products, for a session of `threads` threads.
 pub(super) fn all(products: &Arc<[Arc<PackedWeights>]>, threads: usize) -> ort::Result<OperatorDomain> {

@@ -15,10 +15,8 @@ use super::{
     panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
-use crate::{
-    graph::{PACKED_MATMUL, WEIGHTS_INDEX},
-    kernels::gemm::{Output, PackedWeights, Scratch},
-};
+use crate::graph::{PACKED_MATMUL, WEIGHTS_INDEX};
+use nemostt_kernels::gemm::{Output, PackedWeights, Scratch};
 
 /// Our own operation for products with constant weights.
 pub(super) struct PackedMatMulOp(pub(super) Arc<[Arc<PackedWeights>]>);

@@ -13,12 +13,10 @@ use super::{
     panic_guard::{Compute, PanicGuard},
     shape_fns,
 };
-use crate::{
-    graph::{REL_POS_ATTENTION, SCALE},
-    kernels::{
-        gemm::{Output, Target},
-        rel_pos_attention::{self, AttentionInputs, KvRing, RelPosAttention},
-    },
+use crate::graph::{REL_POS_ATTENTION, SCALE};
+use nemostt_kernels::{
+    gemm::{Output, Target},
+    rel_pos_attention::{self, AttentionInputs, KvRing, RelPosAttention},
 };
 
 /// Our own operation for attention: see [`REL_POS_ATTENTION`] for its inputs.

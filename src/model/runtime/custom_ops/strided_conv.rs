@@ -12,12 +12,10 @@ use super::{
     attributes::Attributes,
     panic_guard::{Compute, PanicGuard},
 };
-use crate::{
-    graph::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES},
-    kernels::{
-        gemm::Output,
-        strided_conv::{self, StridedConv},
-    },
+use crate::graph::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES};
+use nemostt_kernels::{
+    gemm::Output,
+    strided_conv::{self, StridedConv},
 };
 
 /// Our own operation for strided convolutions: see [`STRIDED_CONV`] for its inputs.

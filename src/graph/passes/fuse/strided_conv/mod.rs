@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! The subsampling in front of the layers: strided convolutions, masks, activations and convolutions of single frames and
-//! frequencies. They are done with channels last here: strided ones by [`crate::kernels::subsampling`], the others as
+//! frequencies. They are done with channels last here: strided ones by [`nemostt_kernels::subsampling`], the others as
 //! products, and nothing is turned around.
 //!
 //! A mask is multiplied in after each of them; the last one before the next strided convolution is all that counts: what
