@@ -1,47 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Live speech to text with NVIDIA NeMo's cache-aware streaming FastConformer models on ONNX Runtime.
+//! GStreamer element `nemostt`: live speech to text with NVIDIA NeMo's cache-aware streaming FastConformer models.
 //!
-//! Two things are in this crate:
-//! * the recogniser, which knows nothing of GStreamer: [`Recognizer`] and [`Stream`];
-//! * with feature `plugin` (the default), the GStreamer element `nemostt` around it.
-//!
-//! Data flows one way, and the folders follow it: samples → [`features`] (log-mel frames) → [`window`] (encoder
-//! windows) → `model` (encoder, prediction network and joint) → `decode` (labels) → [`text`] (words) →
-//! [`Event`]s → `element` (buffers and messages). `docs/design.md` has the tour.
+//! This is the element alone, thin glue around the crate [`nemostt`]; that recognizes speech and knows nothing of GStreamer.
+//! `docs/design.md` has the tour.
 
-pub mod chunker;
-mod decode;
-mod error;
-pub mod features;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-#[allow(missing_docs)]
-pub mod fuzzing;
-pub mod graph;
-mod memory_guard;
-mod model;
-mod recognizer;
-mod regular_file;
-pub mod sample_time;
-mod sync;
-pub mod text;
-
-pub use decode::Token;
-pub use error::{Error, Result};
-#[cfg(feature = "embedded-model")]
-pub use model::EMBEDDED_LOOKAHEAD;
-pub use model::{
-    Cache, CacheDirectory, Cancellation, DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel,
-    ModelConfig, Options, PrecisionChoice, set_runtime_logger,
-};
-pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
-pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
-
-#[cfg(feature = "plugin")]
 mod transcriber;
 
-#[cfg(feature = "plugin")]
 mod plugin {
     #![allow(missing_docs, unsafe_code)] // what the macro writes
 
@@ -62,5 +27,4 @@ mod plugin {
     );
 }
 
-#[cfg(feature = "plugin")]
 pub use plugin::plugin_register_static;

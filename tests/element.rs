@@ -10,8 +10,8 @@ mod harness;
 
 use common::{CLIPS, Goldens, LOOKAHEADS, Texts, clip_s16, model_path};
 use gst::prelude::*;
-use gstnemostt::DecoderKind;
 use harness::{Harness, Seen, buffer, text, time_of};
+use nemostt::DecoderKind;
 
 const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 

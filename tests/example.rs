@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{Texts, data, model_path};
-use gstnemostt::DecoderKind;
+use nemostt::DecoderKind;
 
 /// The example, which `cargo test` builds beside the tests: `target/<profile>/examples`. Cargo has no variable for it.
 fn program() -> PathBuf {

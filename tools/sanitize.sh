@@ -42,12 +42,6 @@ need_runtime() {
 host=$(rustc -vV | sed -n 's/^host: //p')
 base=${CARGO_TARGET_DIR:-target}/sanitize
 
-# Test programs that need neither GStreamer nor what a sanitizer has not.
-programs=(--lib)
-for name in cache checkpoints corrupted features goldens graph_passes hostile layouts precision recognizer rejected_exports snapshot; do
-    programs+=(--test "$name")
-done
-
 # stage log-name command...: runs the tests and says how many there were.
 tests() {
     local stage=$1 log begin=$SECONDS
@@ -83,9 +77,9 @@ stage_address() {
     # ONNX Runtime keeps much until the process ends, and the loader frees it without LeakSanitizer's knowledge: leaks are
     # looked for with valgrind ("make memcheck").
     RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}" ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=$base \
-        tests address cargo +nightly test --locked --target "$host" --no-default-features --features embedded-model \
-        "${programs[@]}"
-    summary+=("address: not run: allocations (counts calls of the allocator, which is the sanitizer's here), example and")
+        tests address cargo +nightly test --locked --target "$host" -p nemostt-kernels -p nemostt-compiler -p nemostt \
+        --lib --test recognizer
+    summary+=("address: not run: allocations (counts calls of the allocator, which is the sanitizer's here) and")
     summary+=("address: whatever needs GStreamer; ONNX Runtime is not instrumented")
 }
 

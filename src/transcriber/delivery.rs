@@ -11,7 +11,7 @@ use super::{
     settings::Settings,
     timestamps::{Moment, Timestamps},
 };
-use crate::text::{EndReason, Event, Utterance, Word};
+use nemostt::{EndReason, Event, Utterance, Word};
 
 /// Settings that hold for whole utterances: a change waits for the end of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,11 +68,10 @@ impl Delivery {
     /// Gives out `event`. `next`: sample before which no other text begins.
     pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
-            Event::Token(_) => {}
-            Event::Word(word) => {
-                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) {
-                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
-                }
+            Event::Word(word)
+                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) =>
+            {
+                self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
             }
             Event::Partial(partial) => {
                 let words = self.not_ended(&partial);
@@ -93,7 +92,8 @@ impl Delivery {
             // It was decoded before all of its audio was there, and is decoded once more.
             Event::Turn(_) if self.turns_emitted_early > 0 => self.turns_emitted_early -= 1,
             Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
-            Event::Turn(_) => {}
+            // Tokens, and events that a later version of the recognizer may add.
+            _ => {}
         }
     }
 

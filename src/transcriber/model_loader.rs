@@ -23,13 +23,8 @@ use super::{
     model_registry::{self, Request, Source},
     settings::{MODEL_VARIABLE, Settings},
 };
-use crate::{
-    error::Error,
-    features::FrontEndConfig,
-    model::{Cancellation, guard_thread, latency_samples},
-    recognizer::Recognizer,
-    sample_time,
-    sync::lock,
+use nemostt::{
+    Cancellation, Error, Recognizer, features::FrontEndConfig, guard_thread, latency_samples, sample_time, sync::lock,
 };
 
 /// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
@@ -311,7 +306,7 @@ pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::
         None => {
             let unknown = match source(settings) {
                 #[cfg(feature = "embedded-model")]
-                Some(Source::Embedded) => crate::model::EMBEDDED_LOOKAHEAD,
+                Some(Source::Embedded) => nemostt::EMBEDDED_LOOKAHEAD,
                 _ => LARGEST_LOOKAHEAD,
             };
             let front_end = FrontEndConfig::nemo(1);

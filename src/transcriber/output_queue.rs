@@ -12,7 +12,7 @@ use super::{
     segment::Segment,
     timestamps::{Moment, signed},
 };
-use crate::text::EndReason;
+use nemostt::EndReason;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
 const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";

@@ -11,7 +11,7 @@ use super::{
     segment::Segment,
     timestamps::{Moment, Timestamps},
 };
-use crate::text::Word;
+use nemostt::Word;
 
 /// What text buffers hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -15,7 +15,7 @@ use super::{
     stream_driver::StreamDriver,
     timestamps::{BYTES_PER_SAMPLE, Moment, clock_time, signed},
 };
-use crate::{error::Result, recognizer::Recognizer, text::EndReason};
+use nemostt::{EndReason, Recognizer, Result};
 
 /// A live source does not stall if the next buffer comes within the length of the last one and this, in nanoseconds, however late
 /// it is.

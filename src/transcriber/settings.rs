@@ -7,7 +7,7 @@ use gst::{glib, prelude::*};
 use super::{
     NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
 };
-use crate::model::{Cache, CacheDirectory, Options};
+use nemostt::{Cache, CacheDirectory, Options};
 
 /// `lookahead`: the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;

@@ -19,7 +19,9 @@ use super::{
     ticker::TICK,
     timestamps::{BYTES_PER_SAMPLE, signed},
 };
-use crate::{error::Error, sample_time, sync::lock, text::EndReason};
+use nemostt::sample_time;
+use nemostt::sync::lock;
+use nemostt::{EndReason, Error};
 
 /// Computing that goes on for longer acts on the clock in between.
 const BETWEEN_TICKS: Duration = Duration::from_millis(40);

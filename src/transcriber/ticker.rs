@@ -14,7 +14,7 @@ use std::{
 use gst::subclass::prelude::*;
 
 use super::{NemoStt, imp};
-use crate::sync::lock;
+use nemostt::sync::lock;
 
 /// It looks at the clock this often at least, and when a GAP is due.
 pub(super) const TICK: Duration = Duration::from_millis(50);

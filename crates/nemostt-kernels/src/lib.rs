@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 #![doc = include_str!("../README.md")]
+#![warn(unreachable_pub)]
 
 pub mod executor;
 pub mod gemm;
@@ -13,6 +14,9 @@ mod prefetch;
 pub mod rel_pos_attention;
 mod simd_math;
 pub mod strided_conv;
+
+/// The version of this crate: a part of the key of what was compiled with it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How many cases of a property to try, where `count` are enough: Miri takes seconds for each.
 #[cfg(test)]

@@ -12,7 +12,7 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use gstnemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
+use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
 /// Names a model directory where no option does, for the element too.
 const VARIABLE: &str = "NEMOSTT_MODEL";
@@ -57,12 +57,12 @@ impl ModelArguments {
     }
 
     /// The model with `lookahead` milliseconds, or its own.
-    pub fn load(&self, lookahead: Option<u32>) -> gstnemostt::Result<Recognizer> {
+    pub fn load(&self, lookahead: Option<u32>) -> nemostt::Result<Recognizer> {
         self.load_with_threads(lookahead, self.threads)
     }
 
     /// As [`load`](Self::load), with another number of threads.
-    pub fn load_with_threads(&self, lookahead: Option<u32>, threads: usize) -> gstnemostt::Result<Recognizer> {
+    pub fn load_with_threads(&self, lookahead: Option<u32>, threads: usize) -> nemostt::Result<Recognizer> {
         let options = Options {
             threads,
             ..self.options(lookahead)
@@ -99,7 +99,7 @@ impl ModelArguments {
 }
 
 #[cfg(feature = "embedded-model")]
-fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer> {
+fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
     match path {
         Some(path) => Recognizer::load(path, options),
         None => Recognizer::embedded(options),
@@ -107,8 +107,8 @@ fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer
 }
 
 #[cfg(not(feature = "embedded-model"))]
-fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer> {
-    let missing = || gstnemostt::Error::NoModel {
+fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
+    let missing = || nemostt::Error::NoModel {
         path: "this build of nemostt".into(),
         missing: "model of its own: name a model directory with --model or NEMOSTT_MODEL",
     };

@@ -38,6 +38,7 @@ mod i24;
 use std::{io, ops::Range, sync::Arc};
 
 pub use self::{
+    amx::Input as BytePlanes,
     epilogue::Epilogue,
     output::{ColumnsMut, Output, Target},
     packed_lhs::{PackedLhs, PackedLhsMut},

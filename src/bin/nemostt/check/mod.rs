@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Args;
-use gstnemostt::{Event, Recognizer, Result as Heard};
+use nemostt::{Event, Recognizer, Result as Heard};
 use report::{Report, SelfTest};
 
 use crate::{Result, bench::test_clip, model_args::ModelArguments};

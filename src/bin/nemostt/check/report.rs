@@ -9,7 +9,7 @@ use std::{
 };
 
 use comfy_table::{Table, presets};
-use gstnemostt::{DecoderKind, Device, GraphFile, Recognizer, graph::TensorInfo};
+use nemostt::{DecoderKind, Device, GraphFile, Recognizer, TensorInfo};
 use serde::Serialize;
 
 /// A model, as `--json` writes it. Times are in milliseconds where the name says so, else in seconds.

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gstnemostt::{Event, Recognizer, Stream};
 use indicatif::ProgressBar;
+use nemostt::{Event, Recognizer, Stream};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -147,7 +147,7 @@ impl Job<'_> {
         ))
     }
 
-    fn named(&self, error: &gstnemostt::Error) -> String {
+    fn named(&self, error: &nemostt::Error) -> String {
         format!("{}: {error}", self.place)
     }
 }
