@@ -322,7 +322,10 @@ fn utterance_is_in_progress_from_its_first_token_to_its_end() {
     assert!(transcript.utterance_start().is_some());
     let mut copy = transcript.clone();
     token(&mut transcript, 3, 0);
-    assert!(transcript.utterance_start().is_some(), "the word waits for the end of its frame");
+    assert!(
+        transcript.utterance_start().is_some(),
+        "the word waits for the end of its frame"
+    );
     transcript.decoded(2);
     assert!(transcript.utterance_start().is_none());
     copy.finish(EndReason::EndOfStream);
