@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the element does when time passes, whatever upstream does.
+//! What the element does as time passes, with or without data from upstream.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -20,7 +20,7 @@ use nemostt::EndReason;
 use nemostt::sync::lock;
 
 impl NemoStt {
-    /// The [`Ticker`] woke up. Gives how long it may sleep.
+    /// Called when the [`Ticker`](super::ticker::Ticker) wakes up. Returns how long it may sleep next.
     pub(super) fn wake(&self, wake: Wake) -> Duration {
         let obj = self.obj();
         if lock(&self.lateness).upstream().is_none() {
@@ -42,15 +42,16 @@ impl NemoStt {
             }
         };
         if let Err(error) = result {
-            // The next buffer meets it, too.
-            gst::debug!(CAT, imp = self, "the clock's thread could not push: {error:?}");
+            // The streaming thread will get the same error with the next buffer.
+            gst::debug!(CAT, imp = self, "the clock thread could not push: {error:?}");
         }
         let due = self.now(true).and_then(|now| self.session().due_in(&now));
         let due = due.and_then(|due| u64::try_from(due).ok()).map(Duration::from_nanos);
         due.map_or(TICK, |due| due.clamp(SHORTEST_TICK, TICK))
     }
 
-    /// What waits for something to start, as a sink that prerolls, need not wait for text. Live, nothing prerolls.
+    /// Pushes a short GAP at the start of the stream, so that a prerolling sink does not have to wait for text. Live
+    /// pipelines do not preroll.
     pub(super) fn first_gap(&self) -> Result<(), gst::FlowError> {
         if self.session().awaits_first_gap() && !lock(&self.lateness).upstream().is_some_and(|(live, _)| live) {
             self.session().out.queue.first_gap();
@@ -59,7 +60,7 @@ impl NemoStt {
         Ok(())
     }
 
-    /// Whether upstream is live, if nothing downstream has asked.
+    /// Queries upstream for its latency and whether it is live, in case no LATENCY query came from downstream.
     pub(super) fn ask_upstream(&self) {
         let mut query = gst::query::Latency::new();
         if self.obj().sink_pad().peer_query(&mut query) {
@@ -68,8 +69,9 @@ impl NemoStt {
         }
     }
 
-    /// A live source that sends nothing must not hold up what waits for text. Most announce their stream, but their segment only
-    /// with the first buffer (`GstBaseSrc`); behind a closed `valve` not even the stream is known.
+    /// Sends STREAM_START, CAPS and a default segment if a live source has not, so that it does not hold up elements
+    /// that wait for text. Most sources send STREAM_START early, but their segment only with the first buffer
+    /// (`GstBaseSrc`); behind a closed `valve`, not even STREAM_START arrives.
     pub(super) fn send_initial_events(&self) {
         if lock(&self.published).had_segment || !self.session().needs_segment() {
             return;
@@ -77,7 +79,7 @@ impl NemoStt {
         let Some(now) = self.now(true).filter(|now| now.live) else {
             return;
         };
-        // After a flush, upstream has as long.
+        // After a flush, upstream again has one latency's time to send its segment.
         let since = signed(lock(&self.published).no_segment_since);
         if now.edge() < since {
             return;
@@ -99,7 +101,7 @@ impl NemoStt {
         session.begin_output();
     }
 
-    /// Time passes. `is_idle`: no data is being processed.
+    /// Does what is due at the current time. `is_idle`: no data is being processed.
     pub(super) fn tick(&self, is_idle: bool) -> Result<(), gst::FlowError> {
         let Some(now) = self.now(is_idle) else { return Ok(()) };
         let settings = self.settings();
@@ -107,14 +109,15 @@ impl NemoStt {
         self.push_output()?;
         result.map_err(|error| self.fail(&error))?;
         if is_idle {
-            // Audio may have been withheld.
+            // The tick may have released withheld audio.
             self.steps(&settings)?;
         }
         self.publish_state();
         Ok(())
     }
 
-    /// What time it is. `None` where time does not pass or nothing waits for the clock.
+    /// The current time, and the time since data last arrived. `None` unless the element is PLAYING with a clock and
+    /// upstream has answered a LATENCY query.
     pub(super) fn now(&self, is_idle: bool) -> Option<Now> {
         let obj = self.obj();
         let (live, upstream) = lock(&self.lateness).upstream()?;
@@ -143,14 +146,15 @@ impl NemoStt {
     }
 }
 
-/// Whether a sink downstream of `pad` waits for the clock. (Nothing in a pipeline says so but its sinks.)
+/// Whether a sink downstream of `pad` synchronizes to the clock. Only the sinks know, so this follows the links to
+/// them.
 fn has_syncing_sink(pad: &gst::Pad) -> bool {
     let Some(parent) = pad.peer().and_then(|peer| peer.parent()) else {
         return false;
     };
     let element = match parent.downcast::<gst::Element>() {
         Ok(element) => element,
-        // Out of a bin, through its ghost pad.
+        // Leave a bin through its ghost pad.
         Err(parent) => {
             return parent
                 .downcast::<gst::Pad>()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Events of a stream become buffers, events and messages: words or utterances, with times for samples.
+//! Turns recognizer events into text buffers, GStreamer events and messages, and sample counts into timestamps.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use nemostt::{EndReason, Event, Utterance, Word};
 
-/// Settings that hold for whole utterances: a change waits for the end of the current one.
+/// Settings that stay fixed within an utterance: a change takes effect when the current one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ActiveSettings {
     pub(super) output: NemoSttOutput,
@@ -29,33 +29,33 @@ impl ActiveSettings {
     }
 }
 
-/// What the element gives out.
+/// Builds the element's output from recognizer events.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     pub(super) queue: OutputQueue,
     pub(super) format: Format,
     active: ActiveSettings,
-    /// Utterances that are over.
+    /// Number of utterances that have ended.
     utterances: u64,
-    /// What the model says that people speak.
+    /// The language of the speech, as reported by the model.
     language: Option<String>,
-    /// Words that were given out while input stalled, and that the stream decodes again if its audio was late only.
+    /// Words that were emitted while input was stalled. The stream decodes them again if the audio was only late.
     emitted_early: VecDeque<Word>,
-    /// The utterance that ended during the stall holds the words before this sample;
+    /// Words before this sample belong to the utterance that ended during the stall.
     ended_until: u64,
-    /// and if it was given out as a whole, these are not given out one by one.
+    /// Words before this sample were emitted as part of a whole utterance, and must not be emitted again one by one.
     given_until: u64,
-    /// Ends of turns that were told during the stall.
+    /// End-of-turn messages that were posted during the stall.
     turns_emitted_early: u32,
 }
 
 impl Delivery {
-    /// What holds now.
+    /// The settings in effect.
     pub(super) fn active(&self) -> ActiveSettings {
         self.active
     }
 
-    /// At the boundary of an utterance, what was set since the last one takes effect.
+    /// Applies settings that have changed since the last utterance; called between utterances.
     pub(super) fn apply(&mut self, settings: &Settings) {
         self.active = ActiveSettings::of(settings);
         self.queue.set_lateness(self.active.lateness);
@@ -65,7 +65,7 @@ impl Delivery {
         self.active.output == NemoSttOutput::Words
     }
 
-    /// Gives out `event`. `next`: sample before which no other text begins.
+    /// Emits `event`. `next`: the sample before which no other text begins.
     pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word)
@@ -89,7 +89,7 @@ impl Delivery {
                 self.apply(settings);
             }
             Event::Language(language) => self.language = Some(language),
-            // It was decoded before all of its audio was there, and is decoded once more.
+            // This end of turn was already reported during the stall, and is now decoded again.
             Event::Turn(_) if self.turns_emitted_early > 0 => self.turns_emitted_early -= 1,
             Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
             // Tokens, and events that a later version of the recognizer may add.
@@ -97,7 +97,8 @@ impl Delivery {
         }
     }
 
-    /// Gives out what was decoded as if audio ended here. It may be decoded once more, with the audio that is still to come.
+    /// Emits an event that was decoded as if the audio ended here. It is decoded again if the missing audio still
+    /// arrives.
     pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word) => {
@@ -126,7 +127,7 @@ impl Delivery {
         }
     }
 
-    /// The stream starts over: nothing is decoded twice.
+    /// The stream starts over: nothing that was emitted during a stall will be decoded again.
     pub(super) fn restart(&mut self) {
         self.emitted_early.clear();
         self.ended_until = 0;
@@ -134,7 +135,7 @@ impl Delivery {
         self.turns_emitted_early = 0;
     }
 
-    /// Forgets everything that was not given out.
+    /// Discards all pending output.
     pub(super) fn flush(&mut self) {
         self.queue.flush();
         self.restart();
@@ -156,7 +157,7 @@ impl Delivery {
         }
     }
 
-    /// Tells the application that the model decoded the end of a turn.
+    /// Queues a message that says that the model decoded the end of a turn.
     fn turn(&mut self, ending: EndReason, at: Option<Moment>) {
         let time = at.as_ref().map(|at| at.pts);
         let running = at.as_ref().and_then(|at| at.segment.to_running_time(at.pts));
@@ -170,17 +171,17 @@ impl Delivery {
         self.queue.message(structure);
     }
 
-    /// The words of `utterance` that were not in one which is over.
+    /// The words of `utterance` that do not belong to an utterance that already ended during a stall.
     fn not_ended<'u>(&self, utterance: &'u Utterance) -> &'u [Word] {
         let words = &utterance.words;
         let first = words.partition_point(|word| middle(word) < self.ended_until);
         &words[first..]
     }
 
-    /// Whether `word` was given out before all of its audio was there.
+    /// Whether `word` was already emitted during a stall.
     fn was_emitted_early(&mut self, word: &Word) -> bool {
         if let Some(same) = self.emitted_early.iter().position(|given| has_moved(given, word)) {
-            // What was given before it was not decoded again.
+            // Words that were emitted before it have not been decoded again.
             self.emitted_early.drain(..=same);
             return true;
         }
@@ -191,12 +192,12 @@ impl Delivery {
         {
             self.emitted_early.pop_front();
         }
-        // Decoded with all of its audio it is another word: it is not said twice, right or wrong.
+        // With all of its audio it may have become a different word. What was emitted stands, right or wrong.
         self.emitted_early.iter().any(|given| overlaps(given, word))
     }
 }
 
-/// Whether `word` may be `given`, which was decoded with less audio and so may be elsewhere by a few frames.
+/// Whether `word` may be the same as `given`, which was decoded with less audio and so may be off by a few frames.
 fn is_near(given: &Word, word: &Word) -> bool {
     given.start.abs_diff(word.start) <= 4 * (given.end - given.start)
 }
@@ -205,7 +206,7 @@ fn overlaps(given: &Word, word: &Word) -> bool {
     (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given))
 }
 
-/// Whether `word` says what `given` says, maybe a few frames away.
+/// Whether `word` has the same text as `given` and is at most a few frames away.
 fn has_moved(given: &Word, word: &Word) -> bool {
     given.text == word.text && is_near(given, word)
 }

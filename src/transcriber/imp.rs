@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The virtual functions of the element. What they do is in the files beside this one.
+//! The element's virtual methods. The work behind them is in the sibling modules.
 
 use std::sync::{
     Arc, LazyLock, Mutex, MutexGuard,
@@ -44,18 +44,18 @@ static RUNTIME_CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// Sample rate of the sink pad; models with another one are refused.
+/// Sample rate of the sink pad; models with a different one are rejected.
 pub(super) const SAMPLE_RATE: u32 = 16_000;
 /// The action signal that ends the current utterance.
 const FINISH: &str = "finish";
-/// Name of the custom event that does the same, from upstream in order with the audio or from downstream at once.
+/// Name of the custom events that do the same: in order with the audio if serialized, else immediately.
 const FINISH_EVENT: &str = "nemostt/finish";
 
 /// The element.
 ///
-/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it. Work on
-/// the session also requires the sink pad's stream lock: the streaming thread has it, or the [`Ticker`] in its place. Properties and
-/// queries never take `session`, so they never wait for a chunk.
+/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it.
+/// Work on the session also requires the sink pad's stream lock, held by the streaming thread or by the [`Ticker`] in
+/// its place. Properties and queries never take `session`, so they never wait for a chunk.
 #[derive(Default)]
 pub struct NemoStt {
     pub(super) settings: Mutex<Arc<Settings>>,
@@ -64,27 +64,27 @@ pub struct NemoStt {
     pub(super) ticker: Ticker,
     pub(super) lateness: Mutex<Lateness>,
     pub(super) published: Mutex<PublishedState>,
-    /// Work is to be given up: a flush, or the way to READY.
+    /// Work in progress must be abandoned: the element is flushing or on its way to READY.
     pub(super) is_interrupted: AtomicBool,
-    /// On the way to READY: that stays so.
+    /// The element is on its way to READY: FLUSH_STOP must not clear `is_interrupted`.
     is_stopping: AtomicBool,
 }
 
-/// What queries and properties tell of the session.
+/// The part of the session's state that queries and properties report, readable without the `session` lock.
 #[derive(Debug, Default)]
 pub(super) struct PublishedState {
     pub(super) active: ActiveSettings,
     pub(super) position: Option<Moment>,
-    /// Running time when data came last.
+    /// Running time at which data last arrived.
     pub(super) last_data: Option<gst::ClockTime>,
-    /// Whether a segment came from upstream since the start.
+    /// Whether upstream has sent a segment since the start, or since the last flush or EOS.
     pub(super) had_segment: bool,
-    /// Running time since when there is none, if there is none.
+    /// If not, the running time since which one has been missing.
     pub(super) no_segment_since: gst::ClockTime,
 }
 
 impl PublishedState {
-    /// What came before does not count any more: at running time `now`, the wait for a segment begins.
+    /// Starts to wait for a new segment at running time `now`.
     fn await_segment(&mut self, now: Option<gst::ClockTime>) {
         self.had_segment = false;
         self.no_segment_since = now.unwrap_or_default();
@@ -173,14 +173,14 @@ impl ElementImpl for NemoStt {
                     gst::element_imp_error!(
                         self,
                         gst::ResourceError::NoSpaceLeft,
-                        ("no thread for the clock: {error}")
+                        ("the clock thread could not be started: {error}")
                     );
                     return Err(gst::StateChangeError);
                 }
             }
             gst::StateChange::PlayingToPaused => self.ticker.set_playing(false),
             gst::StateChange::PausedToReady => {
-                // The pads can only stop when nothing waits for the model or computes.
+                // The pads can only be deactivated once no thread waits for the model or computes.
                 self.ticker.stop();
                 self.is_stopping.store(true, Ordering::Relaxed);
                 self.interrupt();
@@ -190,7 +190,7 @@ impl ElementImpl for NemoStt {
         let result = self.parent_change_state(transition);
         match transition {
             gst::StateChange::PausedToPlaying => {
-                // Running time stood still: what came before says nothing about how late it is now.
+                // Running time was paused: earlier measurements say nothing about the delay from now on.
                 lock(&self.lateness).reset();
                 lock(&self.published).last_data = None;
                 self.ticker.set_playing(true);
@@ -271,7 +271,7 @@ impl BaseTransformImpl for NemoStt {
                     let position = lock(&self.published).position.clone();
                     return source_pad::answer_position(query, position.as_ref());
                 }
-                // Upstream's bytes and samples are not those of the text.
+                // Upstream's duration in bytes or samples is that of the audio, not of the text.
                 gst::QueryViewMut::Duration(query) if query.format() != gst::Format::Time => return false,
                 _ => {}
             }
@@ -284,8 +284,8 @@ impl BaseTransformImpl for NemoStt {
         {
             let (live, min, max) = latency.result();
             lock(&self.lateness).set_upstream(live, min);
-            let ours = self.latency();
-            latency.set(live, min.saturating_add(ours), max.map(|max| max.saturating_add(ours)));
+            let own = self.latency();
+            latency.set(live, min.saturating_add(own), max.map(|max| max.saturating_add(own)));
         }
         true
     }
@@ -308,7 +308,7 @@ impl BaseTransformImpl for NemoStt {
                 published.await_segment(self.obj().current_running_time());
             }
             EventView::StreamStart(start) => {
-                // Upstream may repeat itself in the middle of a word, as when pads are linked again.
+                // Upstream may repeat its STREAM_START in the middle of a word, for example when pads are relinked.
                 let current = self.obj().sink_pad().stream_id();
                 if current.is_none_or(|current| current != start.stream_id()) {
                     self.drain(EndReason::EndOfStream);
@@ -326,14 +326,14 @@ impl BaseTransformImpl for NemoStt {
                 let mut published = lock(&self.published);
                 published.await_segment(self.obj().current_running_time());
             }
-            // All caps that are accepted mean the same samples: whatever else they say, audio goes on.
+            // A change of caps needs no handling: all accepted caps have the same sample format, so audio continues.
             EventView::Segment(segment) => {
                 let Some(time) = segment.segment().downcast_ref::<gst::ClockTime>() else {
                     gst::element_imp_error!(
                         self,
                         gst::StreamError::Format,
                         (
-                            "segment in format {:?}; nemostt needs one in time",
+                            "segment in format {:?}, but nemostt needs a TIME segment",
                             segment.segment().format()
                         )
                     );
@@ -362,7 +362,7 @@ impl BaseTransformImpl for NemoStt {
 
     fn src_event(&self, event: gst::Event) -> bool {
         match event.type_() {
-            // Text that comes late is no reason to drop audio: neither BaseTransform's QoS nor upstream must know of it.
+            // Late text is no reason to drop audio, so neither BaseTransform nor upstream gets to see QoS events.
             gst::EventType::Qos => true,
             gst::EventType::Latency => {
                 if let gst::EventView::Latency(latency) = event.view() {
@@ -389,10 +389,10 @@ impl BaseTransformImpl for NemoStt {
                 false => self.process(|session, _| session.buffer(buffer))?,
             };
             lock(&self.lateness).computed(since, length);
-            // The ticker may get the stream lock late where one buffer follows another.
+            // When buffers follow each other closely, the ticker may wait long for the stream lock.
             self.tick(false)?;
         }
-        // What there was is pushed already, in order with its events.
+        // All output has been pushed already, in order with its events.
         Ok(GenerateOutputSuccess::NoOutput)
     }
 }
@@ -406,7 +406,7 @@ impl NemoStt {
         lock(&self.session)
     }
 
-    /// Time from sound to text, of computing, chunks and holding words back.
+    /// Time from sound to text: the chunk, the time that words are held back, and the time allowed for computing.
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
         let settings = self.settings();
         let output = lock(&self.published).active.output;
@@ -417,7 +417,7 @@ impl NemoStt {
     /// What the element adds to the pipeline's latency.
     pub(super) fn latency(&self) -> gst::ClockTime {
         let lateness = lock(&self.published).active.lateness;
-        // Text that is shifted by this much may come that much later.
+        // Text whose running time is shifted may arrive later by the same amount.
         self.processing_latency().saturating_sub(lateness)
     }
 
@@ -428,21 +428,22 @@ impl NemoStt {
         }
     }
 
-    /// Lets all work end soon, and no other begin.
+    /// Makes all work end soon, and keeps new work from starting.
     pub(super) fn interrupt(&self) {
         self.is_interrupted.store(true, Ordering::Relaxed);
         self.loader.set_flushing(true);
     }
 }
 
-/// Whether an event asks for what there is.
+/// Whether an event asks to finish the current utterance.
 fn is_finish(event: &gst::EventRef) -> bool {
     event
         .structure()
         .is_some_and(|structure| structure.name() == FINISH_EVENT)
 }
 
-/// The caps of `caps` that we would rather give: markup only where plain text is not taken, whatever downstream's order.
+/// Picks the output format from `caps` in the element's order of preference, not downstream's: markup only where plain
+/// text is not accepted.
 pub(super) fn preferred(caps: &gst::Caps) -> gst::Caps {
     let mut preferred = Format::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
     preferred.fixate();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A buffer or a gap on its way into the stream.
+//! A buffer or gap that is about to enter the stream.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -15,11 +15,11 @@ use super::{
 /// Contents of a buffer.
 pub(super) type Bytes = gst::buffer::MappedBuffer<gst::buffer::Readable>;
 
-/// What came, and where it says it belongs.
+/// A buffer or gap with its timestamp.
 pub(super) struct Input {
     pub(super) pts: Option<gst::ClockTime>,
     pub(super) segment: Arc<Segment>,
-    /// Whether more than the timestamp says that time jumped: a DISCONT flag, or that it is a GAP event.
+    /// Whether something besides the timestamp confirms a jump in time: a DISCONT flag, or that this is a GAP event.
     pub(super) confirmed: bool,
     pub(super) content: Content,
 }
@@ -31,7 +31,7 @@ pub(super) enum Content {
 }
 
 impl Input {
-    /// Samples that it lasts for.
+    /// Length in samples.
     pub(super) fn samples(&self) -> u64 {
         match &self.content {
             Content::Audio(bytes) => (bytes.len() / BYTES_PER_SAMPLE) as u64,
@@ -39,7 +39,7 @@ impl Input {
         }
     }
 
-    /// As it is placed.
+    /// What is needed to [place](super::timestamps::Timestamps::align) it.
     pub(super) fn arrival(&self) -> Arrival {
         Arrival {
             pts: self.pts,
@@ -53,7 +53,8 @@ impl Input {
     }
 }
 
-/// Tells buffers apart by their first bytes and their length. Buffers of silence are all alike.
+/// Hash of a buffer's length and first bytes, to recognize one that is sent twice. `None` for silence, which is all
+/// alike.
 fn fingerprint(bytes: &[u8]) -> Option<u64> {
     let start = &bytes[..bytes.len().min(4096)];
     if start.iter().all(|&byte| byte == 0) {

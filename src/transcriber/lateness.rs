@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Does computing keep up with a live source?
+//! Measures whether computing keeps up with a live source.
 //!
-//! How late stamps are says little: a source may be late by a constant, and a network may stall. What counts is computing. It
-//! is behind by what it took longer than the audio lasts, summed up as in any queue: it grows while steps take longer than
-//! their audio and shrinks, to nothing at the least, while they do not. And it cannot be behind by more than stamps are later
+//! Late timestamps alone say little: a source may be late by a constant, and a network may stall. What counts is the
+//! time that computing takes. Its backlog behaves like that of a queue: it grows while steps take longer than their
+//! audio lasts, and shrinks, down to zero, while they do not. It is limited to the amount by which timestamps are later
 //! now than they were at their earliest.
 
 use std::time::Duration;
@@ -14,72 +14,73 @@ use super::{
     timestamps::{clock_time, signed},
 };
 
-/// Audio is skipped until computing is no further behind than this.
+/// Once audio is being skipped, it is skipped until the delay is no larger than this.
 const CAUGHT_UP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 
-/// What is known about how far computing is behind.
+/// Tracks how far computing is behind a live source.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
-    /// Whether upstream is live, and its minimum latency, as the last LATENCY query told.
+    /// Whether upstream is live, and its minimum latency, from the last LATENCY query.
     upstream: Option<(bool, gst::ClockTime)>,
-    /// Latency that sinks wait for, as the last LATENCY event told.
+    /// Latency that sinks wait for, from the last LATENCY event.
     configured: Option<gst::ClockTime>,
-    /// By how much computing took longer than the audio lasts.
+    /// By how much computing has taken longer than the audio lasts.
     backlog: gst::ClockTime,
-    /// Least lateness of a stamp, in nanoseconds; less than 0 if audio comes before its latency allows.
+    /// Smallest lateness of a timestamp so far, in nanoseconds; negative if audio arrives sooner than upstream's
+    /// latency.
     earliest: Option<i64>,
     max_delay: gst::ClockTime,
-    /// The delay is above the allowance, and that was said.
+    /// Whether the delay exceeded the allowance, which was reported, and has not been made up since.
     late: bool,
 }
 
-/// What to do about a buffer.
+/// What to do with a buffer, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LatenessReport {
-    /// Leave it out.
+    /// Skip the buffer.
     pub(super) skip: bool,
-    /// Say that computing does not keep up: once each time it begins.
+    /// Warn that computing does not keep up; set once per overload.
     pub(super) warn: bool,
-    /// The largest delay grew.
+    /// The maximum delay grew.
     pub(super) grew: bool,
-    /// By how much computing is behind.
+    /// How far computing is behind.
     pub(super) delay: gst::ClockTime,
 }
 
 impl Lateness {
-    /// Takes what upstream answered to a LATENCY query.
+    /// Stores upstream's answer to a LATENCY query.
     pub(super) fn set_upstream(&mut self, live: bool, latency: gst::ClockTime) {
         self.upstream = Some((live, latency));
     }
 
-    /// Takes the latency of the pipeline from a LATENCY event.
+    /// Stores the pipeline's latency from a LATENCY event.
     pub(super) fn set_configured(&mut self, latency: gst::ClockTime) {
         self.configured = Some(latency);
     }
 
-    /// Latency that sinks wait for, if that is known.
+    /// Latency that sinks wait for, if known.
     pub(super) fn configured(&self) -> Option<gst::ClockTime> {
         self.configured
     }
 
-    /// Whether upstream is live, and its minimum latency, if that is known.
+    /// Whether upstream is live, and its minimum latency, if known.
     pub(super) fn upstream(&self) -> Option<(bool, gst::ClockTime)> {
         self.upstream
     }
 
-    /// Largest time so far by which computing was behind a live source.
+    /// Maximum delay behind a live source so far.
     pub(super) fn max_delay(&self) -> gst::ClockTime {
         self.max_delay
     }
 
-    /// Computing took `time` for audio that lasts for `audio` of running time.
+    /// Records that computing took `time` for audio with a running time of `audio`.
     pub(super) fn computed(&mut self, time: Duration, audio: gst::ClockTime) {
         let time = clock_time(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.backlog = self.backlog.saturating_add(time).saturating_sub(audio);
     }
 
-    /// Assesses a buffer that ends at running time `end` and is about to be computed at running time `now`. Without a
-    /// clock, or when the source is not live, there is no hurry.
+    /// Assesses a buffer that ends at running time `end` and is about to be processed at running time `now`. Without a
+    /// clock, or if the source is not live, no buffer is late.
     pub(super) fn assess(
         &mut self,
         end: i64,
@@ -87,8 +88,8 @@ impl Lateness {
         allowance: gst::ClockTime,
         overload: NemoSttOverload,
     ) -> LatenessReport {
-        let hurry = self.upstream.filter(|(live, _)| *live);
-        let Some((now, (_, upstream))) = now.zip(hurry) else {
+        let live_upstream = self.upstream.filter(|(live, _)| *live);
+        let Some((now, (_, upstream))) = now.zip(live_upstream) else {
             return LatenessReport::default();
         };
         let late = signed(now).saturating_sub(end).saturating_sub(signed(upstream));
@@ -109,14 +110,15 @@ impl Lateness {
         }
     }
 
-    /// The clock may have jumped, and what was queued upstream is gone: after a flush, a stop or a pause.
+    /// Starts measuring from zero after a flush or pause: the clock may have jumped, and upstream's queues may be
+    /// empty.
     pub(super) fn reset(&mut self) {
         self.backlog = gst::ClockTime::ZERO;
         self.earliest = None;
         self.late = false;
     }
 
-    /// The next stream has a maximum of its own.
+    /// Clears everything, including the maximum delay.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
@@ -128,7 +130,7 @@ mod tests {
 
     const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 
-    /// A live source of 20 ms buffers that come `late` ms late, each of which took `computing` ms.
+    /// A live source of 20 ms buffers that arrive `late` ms late and take `computing` ms each.
     struct Source {
         lateness: Lateness,
         overload: NemoSttOverload,
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_never_late() {
+    fn non_live_source_is_never_late() {
         let mut lateness = Lateness::default();
         lateness.computed(Duration::from_secs(5), MS);
         let skip = NemoSttOverload::Skip;
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_late_by_a_constant_is_not_overload() {
+    fn constant_lateness_is_not_overload() {
         let mut source = Source::new(NemoSttOverload::Skip);
         for _ in 0..100 {
             let report = source.buffer(5_000, 1);
@@ -184,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn slow_computing_without_late_stamps_is_not_overload() {
-        // Time that was spent in one long step is made good by a queue upstream that was not full.
+    fn slow_computing_without_late_timestamps_is_not_overload() {
+        // A queue upstream that was not full makes up for one long step.
         let mut source = Source::new(NemoSttOverload::Skip);
         for _ in 0..10 {
             assert_eq!(source.buffer(0, 30).delay, gst::ClockTime::ZERO);
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn overload_warns_once_and_again_after_it_was_over() {
+    fn overload_warns_once_per_occurrence() {
         let mut source = Source::new(NemoSttOverload::Block);
         let mut warnings = Vec::new();
         for round in 0..2 {
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn skipping_stops_once_computing_has_caught_up() {
+    fn skipping_ends_when_computing_has_caught_up() {
         let mut source = Source::new(NemoSttOverload::Skip);
         source.buffer(0, 300);
         let skipped: Vec<bool> = (0..20)
@@ -221,6 +223,6 @@ mod tests {
         let count = skipped.iter().filter(|&&skip| skip).count();
         assert_eq!(first, 0);
         assert!((10..=14).contains(&count), "{skipped:?}");
-        assert!(!skipped[19], "then all is transcribed again");
+        assert!(!skipped[19], "no longer skipped once caught up");
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The GStreamer element `nemostt`: thin glue between pads, properties and the recogniser.
+//! The GStreamer element `nemostt`: glue between pads, properties and the recognizer.
 
 mod clock;
 mod delivery;
@@ -30,27 +30,27 @@ glib::wrapper! {
     ///
     /// Live speech to text with NVIDIA NeMo's cache-aware streaming models.
     ///
-    /// Takes 16 kHz mono audio and gives one word (or utterance, #GstNemoStt:output) per text buffer, stamped with the time it
-    /// was said at, and with #GstNemoStt:post-messages an element message `nemostt` for each. The time between them is covered
-    /// by GAP events. Its latency is the chunk (#GstNemoStt:lookahead and 80 ms), 12.5 ms of analysis window,
-    /// #GstNemoStt:word-hold, and #GstNemoStt:latency for computing.
+    /// Transcribes 16 kHz mono audio into text buffers of one word (or utterance, #GstNemoStt:output) each, with the
+    /// time at which it was spoken. With #GstNemoStt:post-messages, an element message `nemostt` is posted for each as
+    /// well. GAP events cover the time in between. The latency is the chunk (#GstNemoStt:lookahead and 80 ms), 12.5 ms
+    /// of analysis window, #GstNemoStt:word-hold, and #GstNemoStt:latency for computing.
     ///
-    /// The model of #GstNemoStt:model-path is loaded beside the pipeline when the element goes to PAUSED, with progress messages
-    /// `loading`; the first buffer waits for it.
+    /// The model in #GstNemoStt:model-path is loaded in the background when the element goes to PAUSED, with PROGRESS
+    /// messages `loading`; the first buffer waits for it.
     ///
-    /// ## Words of a file
+    /// ## Transcribe a file
     ///
     /// ```sh
     /// gst-launch-1.0 -m uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt ! fakesink
     /// ```
     ///
-    /// ## Words of a microphone, soon
+    /// ## Transcribe a microphone with low latency
     ///
     /// ```sh
     /// gst-launch-1.0 -m autoaudiosrc ! queue ! audioconvert ! audioresample ! nemostt lookahead=80 ! fakesink
     /// ```
     ///
-    /// ## Sentences as JSON objects
+    /// ## Write utterances as JSON objects
     ///
     /// ```sh
     /// gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=utterances ! application/x-json ! filesink location=speech.json
@@ -63,9 +63,9 @@ glib::wrapper! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttDecoder")]
 pub enum NemoSttDecoder {
-    /// RNN-T where the model has it, else CTC.
+    /// RNN-T if the model has it, else CTC.
     #[default]
-    #[enum_value(name = "RNN-T where the model has it, else CTC", nick = "auto")]
+    #[enum_value(name = "RNN-T if the model has it, else CTC", nick = "auto")]
     Auto,
     /// Greedy RNN-T.
     #[enum_value(name = "Greedy RNN-T: fewest errors", nick = "rnnt")]
@@ -89,15 +89,15 @@ impl From<NemoSttDecoder> for DecoderKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttDevice")]
 pub enum NemoSttDevice {
-    /// CUDA where this ONNX Runtime has it, else the processor.
+    /// CUDA if ONNX Runtime supports it, else the CPU.
     #[default]
-    #[enum_value(name = "CUDA where ONNX Runtime has it, else the processor", nick = "auto")]
+    #[enum_value(name = "CUDA if ONNX Runtime supports it, else the CPU", nick = "auto")]
     Auto,
-    /// The processor.
-    #[enum_value(name = "The processor", nick = "cpu")]
+    /// The CPU.
+    #[enum_value(name = "The CPU", nick = "cpu")]
     Cpu,
     /// The first CUDA device.
-    #[enum_value(name = "The first CUDA device; an error where there is none", nick = "cuda")]
+    #[enum_value(name = "The first CUDA device; an error if there is none", nick = "cuda")]
     Cuda,
 }
 
@@ -115,15 +115,15 @@ impl From<NemoSttDevice> for Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttGraphOptimization")]
 pub enum NemoSttGraphOptimization {
-    /// Every exact rewrite.
+    /// All exact rewrites.
     #[default]
     #[enum_value(
-        name = "Every exact rewrite: fixed shapes, cached keys and values, folded masks and positions",
+        name = "All exact rewrites: fixed shapes, cached keys and values, folded masks and positions",
         nick = "all"
     )]
     All,
-    /// The export as it is.
-    #[enum_value(name = "The export as it is: slower, for comparison", nick = "none")]
+    /// The graph as exported.
+    #[enum_value(name = "The graph as exported: slower, for comparison", nick = "none")]
     None,
 }
 
@@ -140,16 +140,16 @@ impl From<NemoSttGraphOptimization> for GraphOptimization {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttPrecision")]
 pub enum NemoSttPrecision {
-    /// What the file holds.
+    /// The precision of the model file.
     #[default]
-    #[enum_value(name = "What the file holds", nick = "auto")]
+    #[enum_value(name = "The precision of the model file", nick = "auto")]
     Auto,
     /// Float32.
-    #[enum_value(name = "Float32, unless the file holds 8 bits", nick = "fp32")]
+    #[enum_value(name = "Float32, unless the model file is 8-bit", nick = "fp32")]
     Fp32,
     /// 8-bit integers.
     #[enum_value(
-        name = "8-bit products in the encoder, made from float32 at load: faster, a few words differ",
+        name = "8-bit matrix products in the encoder, quantized from float32 at load: faster, a few words differ",
         nick = "int8"
     )]
     Int8,
@@ -184,11 +184,11 @@ pub enum NemoSttOutput {
 pub enum NemoSttOverload {
     /// Transcribe everything, however late.
     #[default]
-    #[enum_value(name = "Transcribe everything, however late: upstream is held up", nick = "block")]
+    #[enum_value(name = "Transcribe everything, however late: upstream blocks", nick = "block")]
     Block,
     /// Skip audio until up to date.
     #[enum_value(
-        name = "Skip audio until up to date: words are lost, a gap takes their place",
+        name = "Skip audio until caught up: words are lost, a gap takes their place",
         nick = "skip"
     )]
     Skip,
@@ -197,7 +197,7 @@ pub enum NemoSttOverload {
 /// Adds the element to `plugin`.
 ///
 /// # Errors
-/// When the name is taken.
+/// If the element's name is already taken.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {

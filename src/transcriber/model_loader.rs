@@ -2,11 +2,11 @@
 
 //! Finds the model that the settings ask for and loads it on a thread of its own.
 //!
-//! Loading a large model takes seconds. It begins when the element goes to PAUSED, which does not wait for it; the
-//! streaming thread waits at the first buffer, and a flush or a stop wakes it. An element keeps its model until it is
-//! asked for another one or freed, also in NULL: `transcriberbin` takes its transcriber to PAUSED and back only to ask
-//! for the latency. A load that is not done by then is cancelled, and its thread waited for: what follows may be the end of
-//! the process.
+//! Loading a large model takes seconds. It starts when the element goes to PAUSED, and the state change does not wait
+//! for it. The streaming thread waits for the model at the first buffer; a flush or stop interrupts the wait. An
+//! element keeps its model until it needs a different one or is freed, even in NULL: `transcriberbin` takes its
+//! transcriber to PAUSED and back only to query the latency. A load that is unfinished on the way back is cancelled and
+//! its thread joined, because the process may be about to exit.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,20 +27,21 @@ use nemostt::{
     Cancellation, Error, Recognizer, features::FrontEndConfig, guard_thread, latency_samples, sample_time, sync::lock,
 };
 
-/// The largest lookahead that NVIDIA's streaming models are trained with: what is assumed of a model that is not loaded.
+/// The largest lookahead in milliseconds that NVIDIA's streaming models are trained with; assumed until the model is
+/// loaded.
 const LARGEST_LOOKAHEAD: u32 = 1040;
-/// Milliseconds of an encoder frame of these models.
+/// Length of these models' encoder frames, in milliseconds.
 const FRAME_MS: u32 = 80;
-/// Code of the progress messages, as `whispertranscriber` names it.
+/// Code of the PROGRESS messages, the same as `whispertranscriber`'s.
 const PROGRESS: &str = "loading";
 
-/// The model of an element, on its way or there.
+/// An element's model, loading or loaded.
 pub(super) struct Loader {
     inner: Arc<(Mutex<Inner>, Condvar)>,
     job: Mutex<Option<Job>>,
 }
 
-/// The last load, which may be done.
+/// The most recent load, which may have finished.
 struct Job {
     cancellation: Cancellation,
     thread: JoinHandle<()>,
@@ -48,7 +49,7 @@ struct Job {
 
 impl Default for Loader {
     fn default() -> Self {
-        // This thread may exit while the model is loaded.
+        // This thread may call `exit` while the model is being loaded.
         guard_thread();
         Self {
             inner: Arc::default(),
@@ -66,9 +67,9 @@ impl Drop for Loader {
 #[derive(Default)]
 struct Inner {
     state: State,
-    /// Counts loads, so that one which was cancelled does not count when it is done.
+    /// Number of the current load, so that the result of a cancelled one is ignored.
     load: u64,
-    /// Nobody may wait now.
+    /// Waiting for the model is not allowed.
     flushing: bool,
 }
 
@@ -81,7 +82,7 @@ enum State {
     Failed,
 }
 
-/// Why there is no model to be had.
+/// Why no model is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoModel {
     /// The wait was interrupted.
@@ -91,7 +92,7 @@ pub(super) enum NoModel {
 }
 
 impl Loader {
-    /// Begins to load `request` for `element`, unless it is there already; `done` is called once it is.
+    /// Starts to load `request` for `element`, unless it is already loaded; calls `done` once it is.
     pub(super) fn begin(&self, element: &NemoStt, request: Request, done: impl FnOnce(&NemoStt) + Send + 'static) {
         guard_thread();
         let load = {
@@ -121,18 +122,18 @@ impl Loader {
         match spawned {
             Ok(thread) => *lock(&self.job) = Some(Job { cancellation, thread }),
             Err(error) => {
-                // The closure is gone with the thread that could not be made; whoever waits must not.
+                // The job was dropped with the thread that could not be spawned, so waiters have to be woken here.
                 self.lock().state = State::Failed;
                 self.inner.1.notify_all();
                 element.post_error_message(gst::error_msg!(
                     gst::ResourceError::NoSpaceLeft,
-                    ("no thread to load the model on: {error}")
+                    ("the loading thread could not be started: {error}")
                 ));
             }
         }
     }
 
-    /// The model, if it is there.
+    /// The model, if it is loaded.
     pub(super) fn ready(&self) -> Option<Recognizer> {
         match &self.lock().state {
             State::Ready(_, recognizer) => Some(recognizer.clone()),
@@ -140,7 +141,10 @@ impl Loader {
         }
     }
 
-    /// Waits for the model, for up to `timeout`; `None` if it is not there by then.
+    /// Waits up to `timeout` for the model; `None` if it is still loading then.
+    ///
+    /// # Errors
+    /// If there is no model to wait for; see [`NoModel`].
     pub(super) fn wait(&self, timeout: Duration) -> Result<Option<Recognizer>, NoModel> {
         let inner = self.lock();
         let is_waiting = |inner: &mut Inner| !inner.flushing && matches!(inner.state, State::Loading);
@@ -158,13 +162,13 @@ impl Loader {
         }
     }
 
-    /// Whether waiting is allowed; whoever waits while it is not, stops.
+    /// Allows or disallows waiting for the model. Disallowing it wakes all waiters.
     pub(super) fn set_flushing(&self, flushing: bool) {
         self.lock().flushing = flushing;
         self.inner.1.notify_all();
     }
 
-    /// Ends a load that is under way, and waits for its thread.
+    /// Cancels a load in progress and joins its thread.
     pub(super) fn cancel(&self, element: &NemoStt) {
         let loading = {
             let mut inner = self.lock();
@@ -182,15 +186,15 @@ impl Loader {
         }
     }
 
-    /// Cancels the last load if it is not done, and waits for its thread; but not if this is it, which has loaded then and only
-    /// gives messages.
+    /// Cancels the last load, if it is unfinished, and joins its thread. Does not join if called on that thread, which
+    /// then has loaded the model and is only posting messages.
     fn end_job(&self) {
         let Some(Job { cancellation, thread }) = lock(&self.job).take() else {
             return;
         };
         cancellation.cancel();
         if thread.thread().id() != std::thread::current().id() {
-            // A panic in it has become an error message already.
+            // A panic on that thread has already been posted as an error.
             let _ = thread.join();
         }
     }
@@ -200,7 +204,8 @@ impl Loader {
     }
 }
 
-/// On the loading thread: hands over what was loaded, if anybody still wants it.
+/// Runs on the loading thread: stores the result and posts messages, unless the load was cancelled or the element is
+/// gone.
 fn finish(
     inner: &(Mutex<Inner>, Condvar),
     load: u64,
@@ -220,7 +225,7 @@ fn finish(
                 state.state = State::Ready(request.clone(), recognizer);
                 None
             }
-            // Nobody is left to be told.
+            // The process is exiting: there is nothing left to notify.
             Some(Err(Error::Exiting)) => {
                 state.state = State::Failed;
                 return;
@@ -238,7 +243,7 @@ fn finish(
             }
         }
     };
-    // Before whoever waits goes on, so that the messages come in order.
+    // Post before waking the waiters, so that messages come in order.
     match error {
         None => {
             done(&element);
@@ -259,10 +264,10 @@ fn post_progress(element: &NemoStt, kind: gst::ProgressType, text: &str) {
     let _ = element.post_message(message);
 }
 
-/// What `settings` ask for.
+/// The model that `settings` ask for.
 ///
 /// # Errors
-/// What can be told without loading: no model at all, or none at that path.
+/// What can be checked without loading: no model is named, or its path cannot be read.
 pub(super) fn request(element: &NemoStt, settings: &Settings) -> Result<Request, gst::ErrorMessage> {
     let Some(source) = source(settings) else {
         return Err(gst::error_msg!(
@@ -295,8 +300,8 @@ fn source(settings: &Settings) -> Option<Source> {
     path.or(fallback)
 }
 
-/// Time from a sample to its decision, but for computing: exact for a lookahead that was asked for, else that of the
-/// model or, before there is one, the largest that it can be.
+/// Time from a sample to its decision, without computing time. Exact once the model is loaded or if a lookahead is set;
+/// until then, the largest lookahead is assumed.
 pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::ClockTime {
     let (samples, rate) = match loaded {
         Some(recognizer) => {
@@ -317,13 +322,14 @@ pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::
     gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, rate))
 }
 
-/// ONNX Runtime may lie beside the plugin's file.
+/// The directory of the plugin's file, where ONNX Runtime may be as well.
 fn plugin_directory(element: &NemoStt) -> Option<PathBuf> {
     let file = element.factory()?.plugin()?.filename()?;
     file.parent().map(Into::into)
 }
 
-/// The one message that a failed load posts. Its text, not its debug details, says it all: that is what users see.
+/// The error message for a failed load. Everything is in its text rather than its debug details, because that is what
+/// users see.
 fn explain(source: &Source, error: &Error) -> gst::ErrorMessage {
     let what = match source {
         Source::Path(path, named_by) => format!("{named_by} \"{path}\""),

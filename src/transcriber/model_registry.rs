@@ -2,8 +2,8 @@
 
 //! Loaded models, shared by all elements of the process.
 //!
-//! A model that some element still holds is not loaded again for the same path and options; two elements that ask for it
-//! at the same time load it once. If the one that loads it is cancelled, another one that waits for it loads it then.
+//! While an element holds a model, requests for the same path and options share it. Concurrent requests load it once;
+//! if the one that is loading is cancelled, one that waits for it takes over.
 
 use std::{
     sync::{Arc, Condvar, LazyLock, Mutex},
@@ -16,14 +16,14 @@ use nemostt::{Error, Options, Recognizer, WeakRecognizer};
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    /// A directory or a graph in it, and what named it.
+    /// A directory or a graph in it, and the property or environment variable that named it.
     Path(String, &'static str),
     /// The model that is compiled in.
     #[cfg(feature = "embedded-model")]
     Embedded,
 }
 
-/// All that decides how a model is loaded.
+/// Everything that determines what is loaded and how.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Request {
     pub(super) source: Source,
@@ -39,7 +39,7 @@ struct Entry {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Loading is over.
+    /// Notified when a load ends.
     loaded: Condvar,
 }
 
@@ -49,15 +49,15 @@ struct State {
     model: Option<WeakRecognizer>,
 }
 
-/// How often a load that waits for another one looks whether it is cancelled.
+/// How often a request that waits for another one's load checks whether it was cancelled.
 const TICK: Duration = Duration::from_millis(10);
 
 static ENTRIES: LazyLock<Mutex<Vec<Entry>>> = LazyLock::new(Mutex::default);
 
-/// The model of `request`: one that is loaded, or else it is loaded now.
+/// Returns the model for `request`, and loads it unless it is already loaded.
 ///
 /// # Errors
-/// Those of the load; [`Error::Cancelled`] once `request` is cancelled, whether it loads or waits.
+/// Those of the load; [`Error::Cancelled`] if `request` is cancelled while it loads or waits.
 pub(super) fn get(request: &Request) -> Result<Recognizer, Error> {
     let shared = entry_of(request);
     let mut state = lock(&shared.state);
@@ -82,7 +82,7 @@ pub(super) fn get(request: &Request) -> Result<Recognizer, Error> {
     Ok(recognizer)
 }
 
-/// The one load of a model; at its end, also in a panic, another may begin.
+/// Marks a model as loading; when dropped, even by a panic, another load may begin.
 struct LoadTurn<'a>(&'a Shared);
 
 impl Drop for LoadTurn<'_> {
@@ -94,7 +94,7 @@ impl Drop for LoadTurn<'_> {
 
 fn entry_of(request: &Request) -> Arc<Shared> {
     let mut entries = lock(&ENTRIES);
-    // Models that nobody holds or loads any more are forgotten.
+    // Drop entries whose model is neither in use nor being loaded.
     entries.retain(|entry| {
         let in_use = Arc::strong_count(&entry.model) > 1;
         in_use
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_loaded_once_while_it_is_held() {
+    fn model_is_shared_and_freed_after_its_last_use() {
         let all: Vec<Recognizer> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| get(&request(80)).unwrap())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -140,10 +140,11 @@ mod tests {
 
         let weak = all[0].downgrade();
         drop(all);
-        assert!(weak.upgrade().is_none(), "a model that nobody holds is freed");
+        assert!(weak.upgrade().is_none(), "an unused model is freed");
     }
+
     #[test]
-    fn a_load_that_is_cancelled_ends_and_another_one_goes_on() {
+    fn waiting_request_takes_over_a_cancelled_load() {
         let [loading, waiting, wanted] = [(); 3].map(|()| request(0));
         std::thread::scope(|scope| {
             let all = [&loading, &waiting, &wanted].map(|request| {
@@ -154,7 +155,7 @@ mod tests {
             loading.options.cancellation.cancel();
             let [first, second, third] = all.map(|thread| thread.join().unwrap());
             for ended in [first, second] {
-                // Where the load was faster, it stays.
+                // The load may finish before it is cancelled.
                 assert!(matches!(ended, Ok(_) | Err(Error::Cancelled)), "{ended:?}");
             }
             assert!(third.is_ok(), "{third:?}");

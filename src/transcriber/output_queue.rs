@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What leaves the element: text buffers, events between them, and bus messages, in the order they were made.
+//! Queue of everything that leaves the element, in order: text buffers, events and bus messages.
 //!
-//! The queue keeps the promises of the source pad: text and GAPs cover all time once, running time never steps back, and a
-//! segment is announced when the first text or GAP in it comes, not while text of the one before is still pending.
+//! The queue guarantees what the source pad promises: text and GAPs cover all time exactly once, running time never
+//! goes backward, and a segment is announced with the first text or GAP in it, not while text of the previous one is
+//! still pending.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,10 +17,10 @@ use nemostt::EndReason;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
 const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
-/// Length of the GAP at the start of a stream. Sinks need it to preroll, and `textoverlay` to let the first picture go, which may
-/// begin a little after the segment does; no word is decided that early.
+/// Length of the GAP at the start of a stream. Sinks need it to preroll, and `textoverlay` to release its first
+/// picture, which may begin a little after the segment. No word is decoded that early.
 const FIRST_GAP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
-/// With `word_hold_time-until-next`, text stays at most this long after its end.
+/// With `hold-until-next`, text lasts at most this long beyond its own end.
 const LONGEST_STAY: gst::ClockTime = gst::ClockTime::from_seconds(3);
 
 /// Something to push or post.
@@ -33,31 +34,31 @@ pub(super) enum Item {
     Warning(String),
 }
 
-/// Collects items and keeps count of how far the output has come.
+/// Collects items and tracks the output position.
 #[derive(Debug, Default)]
 pub(super) struct OutputQueue {
     queue: VecDeque<Item>,
-    /// The segment that downstream knows.
+    /// The segment that was announced last.
     segment: Option<Arc<Segment>>,
-    /// Those that upstream sent since.
+    /// Segments that upstream has sent since then.
     expected: VecDeque<Arc<Segment>>,
-    /// Shift of its running times.
+    /// Shift of running times.
     lateness: gst::ClockTime,
-    /// End of the last buffer or gap, as a timestamp of the segment: nothing before it may be given out any more.
+    /// End of the last buffer or GAP, as a timestamp in `segment`: nothing may be emitted before it.
     position: gst::ClockTime,
-    /// The next buffer does not follow the one before.
+    /// The next buffer does not continue the previous one.
     discont: bool,
-    /// Nothing followed the first segment yet.
+    /// Nothing has followed the first segment yet.
     is_first: bool,
 }
 
 impl OutputQueue {
-    /// `segment` will be announced before all later ones.
+    /// Adds `segment` to those that are announced before all later ones.
     pub(super) fn expect(&mut self, segment: Arc<Segment>) {
         self.expected.push_back(segment);
     }
 
-    /// Sends `segment` downstream, unless it or a later one is there, and all that come before it.
+    /// Announces `segment` and all expected ones before it downstream, unless it or a later one already was.
     pub(super) fn announce(&mut self, segment: &Arc<Segment>) {
         while self.expected.front().is_some_and(|next| next.number <= segment.number) {
             if let Some(next) = self.expected.pop_front() {
@@ -71,7 +72,7 @@ impl OutputQueue {
         let position = match &self.segment {
             Some(known) if segment.number <= known.number => return,
             Some(known) => {
-                // Time up to the new segment belongs to the one before, as far as that goes.
+                // The old segment covers the time up to the new one, unless it stops earlier.
                 let boundary = segment.running(segment.start());
                 let (known, until) = (known.clone(), known.at_running(boundary));
                 if !known.is_reverse() {
@@ -87,19 +88,19 @@ impl OutputQueue {
         self.is_first = position.is_none() && !segment.is_reverse();
     }
 
-    /// Whether nothing followed the first segment yet.
+    /// Whether nothing has followed the first segment yet.
     pub(super) fn is_first(&self) -> bool {
         self.is_first
     }
 
-    /// Gives a short GAP at the start of a stream, so that what waits for something to start need not wait for text.
+    /// Queues a short GAP at the start of a stream, so that elements that preroll do not have to wait for text.
     pub(super) fn first_gap(&mut self) {
         if self.is_first {
             self.gap_to(self.position.saturating_add(FIRST_GAP));
         }
     }
 
-    /// How far the output has come.
+    /// The output position: the end of the last buffer or GAP.
     pub(super) fn position(&self) -> Option<Moment> {
         let segment = self.segment.clone()?;
         Some(Moment {
@@ -108,7 +109,8 @@ impl OutputQueue {
         })
     }
 
-    /// Shifts running times by `lateness` from now on. They do not step back: what would be before the position comes with it.
+    /// Shifts running times by `lateness` from now on. They never go backward: if the shift becomes smaller, the
+    /// position advances by the difference.
     pub(super) fn set_lateness(&mut self, lateness: gst::ClockTime) {
         let before = std::mem::replace(&mut self.lateness, lateness);
         let Some(segment) = self.segment.clone().filter(|_| before != lateness) else {
@@ -120,18 +122,19 @@ impl OutputQueue {
         self.position = segment.at_running(running.saturating_add(signed(earlier)));
     }
 
-    /// The next text does not follow what came before.
+    /// Marks the next buffer as DISCONT.
     pub(super) fn restart(&mut self) {
         self.discont = true;
     }
 
-    /// Adds a text buffer. Text that comes too late for its time keeps its length, up to [`LONGEST_STAY`]. `next`: a time before
-    /// which no other text will begin, if the text is to stay until then.
+    /// Queues a text buffer. Text that is too late for its time moves to the output position and keeps its length, up
+    /// to [`LONGEST_STAY`]. `next`: if the text is to last until the next one, a time before which no other text will
+    /// begin.
     pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
         self.announce(&payload.segment);
         let start = self.here(payload.start, &payload.segment).max(self.position);
         let own_end = self.here(payload.end, &payload.segment);
-        // Late text is there to be read, but does not push what comes after it far into the future.
+        // Late text must stay long enough to be read, but must not delay later text by much.
         let length = payload.end.saturating_sub(payload.start).min(LONGEST_STAY);
         let mut end = own_end.max(start.saturating_add(length));
         if let Some(next) = next {
@@ -152,17 +155,17 @@ impl OutputQueue {
         self.queue.push_back(Item::Buffer(buffer));
     }
 
-    /// Adds a warning.
+    /// Queues a warning.
     pub(super) fn warning(&mut self, text: String) {
         self.queue.push_back(Item::Warning(text));
     }
 
-    /// Adds a bus message.
+    /// Queues a bus message.
     pub(super) fn message(&mut self, structure: gst::Structure) {
         self.queue.push_back(Item::Message(structure));
     }
 
-    /// Adds the event at the end of an utterance, which says why it is over.
+    /// Queues the event at the end of an utterance, which says why it ended.
     pub(super) fn final_transcript(&mut self, ending: Option<EndReason>) {
         let structure = gst::Structure::builder(FINAL_TRANSCRIPT)
             .field_if_some("ended-by", ending.map(EndReason::name))
@@ -171,13 +174,13 @@ impl OutputQueue {
             .push_back(Item::Event(gst::event::CustomDownstream::new(structure)));
     }
 
-    /// There will be no text before `moment`.
+    /// Queues a GAP up to `moment`: no more text begins before it.
     pub(super) fn gap_until(&mut self, moment: &Moment) {
         self.announce(&moment.segment);
         self.gap_to(self.here(moment.pts, &moment.segment));
     }
 
-    /// There is no text for `duration` from `moment` on. Where time goes backwards, so do these.
+    /// Queues a GAP of `duration` from `moment` on. In reverse playback, such GAPs go backward, too.
     pub(super) fn pass(&mut self, moment: &Moment, duration: gst::ClockTime) {
         self.announce(&moment.segment);
         if moment.segment.is_reverse() {
@@ -186,7 +189,7 @@ impl OutputQueue {
         self.gap_to(moment.pts.saturating_add(duration));
     }
 
-    /// `pts` of `segment` as a timestamp of the segment that downstream knows, which may be a later one.
+    /// Converts `pts` of `segment` to a timestamp in the announced segment, which may be a later one.
     fn here(&self, pts: gst::ClockTime, segment: &Arc<Segment>) -> gst::ClockTime {
         match &self.segment {
             Some(known) if known.number != segment.number => known.at_running(segment.running(pts)),
@@ -204,12 +207,12 @@ impl OutputQueue {
         self.is_first = false;
     }
 
-    /// The oldest item.
+    /// Removes the oldest item.
     pub(super) fn pop(&mut self) -> Option<Item> {
         self.queue.pop_front()
     }
 
-    /// Forgets everything, also what was not popped. Whatever comes next needs a segment.
+    /// Clears everything, including items that were not popped. Further output needs a new segment.
     pub(super) fn flush(&mut self) {
         *self = Self {
             lateness: self.lateness,
@@ -217,7 +220,7 @@ impl OutputQueue {
         };
     }
 
-    /// After the end of the stream another one may begin at any time.
+    /// Ends the stream; another one may begin at any time.
     pub(super) fn end(&mut self) {
         self.queue.clear();
         self.expected.clear();

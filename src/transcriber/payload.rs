@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A text on its way out, as bytes of a buffer and as a bus message.
+//! Output text with its times, and its forms as a buffer and as a bus message.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use nemostt::Word;
 
-/// What text buffers hold.
+/// Format of text buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Format {
     /// Plain UTF-8.
@@ -26,7 +26,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The caps of each format, the preferred first.
+    /// The caps of all formats, in order of preference.
     pub(super) fn caps() -> gst::Caps {
         let text = gst::Caps::builder("text/x-raw").field("format", gst::List::new(["utf8", "pango-markup"]));
         let json = gst::Structure::new_empty("application/x-json");
@@ -35,7 +35,7 @@ impl Format {
         caps
     }
 
-    /// The format that negotiated caps ask for.
+    /// The format of negotiated caps.
     pub(super) fn of(caps: &gst::CapsRef) -> Self {
         match caps.structure(0) {
             Some(caps) if caps.name() == "application/x-json" => Self::Json,
@@ -45,9 +45,9 @@ impl Format {
     }
 }
 
-/// One word, or several that belong together, with the times at which they were said.
+/// One word, or the words of one utterance, with the times at which they were spoken.
 ///
-/// Serialised, it is the object of `application/x-json`: times in nanoseconds of the stream's timestamps.
+/// Serialized, it is the object of `application/x-json`; times are timestamps of the stream in nanoseconds.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Payload {
     pub(super) text: String,
@@ -57,15 +57,15 @@ pub(super) struct Payload {
     pub(super) end: gst::ClockTime,
     /// 0 to 1.
     pub(super) confidence: f32,
-    /// Whether it will not change any more.
+    /// Whether it is final, that is, will not change any more.
     pub(super) is_final: bool,
     /// Number of the utterance it belongs to.
     pub(super) utterance: u64,
-    /// The language, where the model writes it down.
+    /// The language, if the model reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) language: Option<String>,
     pub(super) words: Vec<TimedWord>,
-    /// The segment that gives its times a meaning: that of its first word.
+    /// The segment that its times refer to: that of its first word.
     #[serde(skip)]
     pub(super) segment: Arc<Segment>,
 }
@@ -86,13 +86,13 @@ fn nanoseconds<S: serde::Serializer>(time: &gst::ClockTime, serializer: S) -> Re
 }
 
 impl Payload {
-    /// `words`, of which there must be at least one, with times from `timestamps`.
+    /// A payload of `words` with times from `timestamps`; `None` if there are no words.
     pub(super) fn new(words: &[Word], utterance: u64, is_final: bool, timestamps: &Timestamps) -> Option<Self> {
         let first: Moment = timestamps.at(words.first()?.start)?;
         let segment = first.segment.clone();
         let timed = |word: &Word| {
             let (start, end) = timestamps.span(word.start, word.end)?;
-            // A word of a later segment that belongs to this utterance has its time in the segment of the first one.
+            // Times of a word in a later segment are converted to the segment of the first word.
             let (start, end) = match Arc::ptr_eq(&start.segment, &segment) {
                 true => (start.pts, end),
                 false => {
@@ -127,7 +127,7 @@ impl Payload {
         match format {
             Format::Utf8 => self.text.clone().into_bytes(),
             Format::PangoMarkup => glib::markup_escape_text(&printable(&self.text)).as_bytes().to_vec(),
-            // Strings and numbers cannot fail to be written.
+            // Serializing strings and numbers cannot fail.
             Format::Json => serde_json::to_vec(self).unwrap_or_default(),
         }
     }
@@ -158,7 +158,7 @@ impl Payload {
     }
 }
 
-/// `text` without what XML 1.0 does not allow, not even escaped: Pango refuses markup that holds it.
+/// `text` without the characters that XML 1.0 does not allow even escaped: Pango rejects markup that contains them.
 fn printable(text: &str) -> Cow<'_, str> {
     let is_allowed = |char: char| match char {
         '\t' | '\n' | '\r' => true,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A TIME segment of the input, with the arithmetic that timestamps need. Nothing here panics on times near a limit.
+//! A TIME segment of the input, with conversions between timestamps and running time that saturate at the limits.
 
 use std::ops::Deref;
 
@@ -9,12 +9,12 @@ use super::timestamps::{clock_time, signed};
 /// GStreamer's type for it.
 pub(super) type Time = gst::FormattedSegment<gst::ClockTime>;
 
-/// A segment, with the sequence number of the event that brought it.
+/// A segment with the sequence number of its event.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     time: Time,
     seqnum: Option<gst::Seqnum>,
-    /// Segments of a stream are numbered as they come.
+    /// Segments of a stream are numbered in order of arrival.
     pub(super) number: u64,
 }
 
@@ -45,7 +45,7 @@ impl Segment {
         }
     }
 
-    /// Where it begins.
+    /// Timestamp at which the segment begins.
     pub(super) fn start(&self) -> gst::ClockTime {
         self.time.start().unwrap_or_default()
     }
@@ -54,7 +54,7 @@ impl Segment {
         self.time.rate() < 0.0
     }
 
-    /// Running time of `pts` in nanoseconds; less than 0 before the segment.
+    /// Running time of `pts` in nanoseconds; negative before the segment.
     pub(super) fn running(&self, pts: gst::ClockTime) -> i64 {
         match self.time.to_running_time_full(pts) {
             Some(gst::Signed::Positive(time)) => signed(time),
@@ -74,7 +74,7 @@ impl Segment {
         }
     }
 
-    /// How long `duration` lasts at this rate.
+    /// Running time of `duration` at the segment's rate.
     pub(super) fn running_duration(&self, duration: gst::ClockTime) -> gst::ClockTime {
         match self.time.rate().abs() {
             1.0 => duration,
@@ -82,17 +82,17 @@ impl Segment {
         }
     }
 
-    /// Whether timestamps mean the same running time in both.
+    /// Whether timestamps map to the same running time in both segments.
     pub(super) fn runs_as(&self, other: &Time) -> bool {
         self.time.rate() == other.rate() && {
-            // A moment that is in both, or as good as any other.
+            // With equal rates any one timestamp decides; this one is in both segments if they overlap.
             let pts = self.start().max(other.start().unwrap_or_default());
             let other = Self::new(other.clone(), None);
             self.running(pts) == other.running(pts)
         }
     }
 
-    /// The event that announces it, with running times later by `lateness`.
+    /// The SEGMENT event, with running times shifted by `lateness`.
     pub(super) fn event(&self, lateness: gst::ClockTime) -> gst::Event {
         let mut shifted = self.time.clone();
         shifted.set_base(self.time.base().unwrap_or_default().saturating_add(lateness));

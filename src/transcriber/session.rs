@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! State of the element from one start to the next stop: the segment, the [transcriber](StreamDriver) once there is a model, and
-//! what is given out. Data drives it, and so does the clock: see [`Session::tick`].
+//! State of the element from one start to the next stop: the segment, the [transcriber](StreamDriver) once there is a
+//! model, and the pending output. It is driven by data and by the clock: see [`Session::tick`].
 
 use std::sync::Arc;
 
@@ -17,50 +17,51 @@ use super::{
 };
 use nemostt::{EndReason, Recognizer, Result};
 
-/// A live source does not stall if the next buffer comes within the length of the last one and this, in nanoseconds, however late
-/// it is.
+/// A live source counts as stalled if the next buffer does not arrive within the length of the last one plus this, in
+/// nanoseconds. How late its timestamp is does not matter.
 const STALL_TIMEOUT: i64 = 150_000_000;
-/// Nor does a file that is played: its container may hold audio in pieces.
+/// The same for a file in playback, in nanoseconds: its container may interleave audio in large blocks.
 pub(super) const PLAYBACK_STALL: i64 = 1_000_000_000;
-/// Audio is not withheld longer than this if nothing comes that explains its timestamps, in nanoseconds.
+/// Audio is withheld at most this long, in nanoseconds, if nothing arrives that explains its timestamps.
 const WITHHOLD_TIMEOUT: i64 = 1_000_000_000;
-/// Audio cannot go on in a segment that begins later than this, in nanoseconds.
+/// Audio does not continue in a segment that begins more than this after its end, in nanoseconds.
 const MAX_SEGMENT_JUMP: i64 = 1_000_000_000;
-/// A word that a stall cut in two waits for its other half for so long, in nanoseconds: networks stall for up to 2 s.
+/// How long a word that a stall cut in two waits for its other half, in nanoseconds: networks stall for up to 2 s.
 const CUT_WORD_WAIT: i64 = 2_500_000_000;
-/// When a GAP is due, it reaches this much further than it must: there is one every 100 ms, not one for each buffer. (One that
-/// is not due would hold up a sink that synchronizes, and with it the streaming thread.) In nanoseconds.
+/// How far a GAP reaches beyond the time that is due, in nanoseconds: this makes one every 100 ms instead of one per
+/// buffer. (A GAP that is not due would block a sink that synchronizes, and with it the streaming thread.)
 const GAP_LEAD: i64 = 100_000_000;
-/// So far, if a word is pending that may begin there: up to the next tick.
+/// The same, in nanoseconds, if a pending word may begin there: up to the next tick.
 const GAP_LEAD_BEFORE_TEXT: i64 = 50_000_000;
 
-/// What time it is, in nanoseconds of running time.
+/// The current time and the latencies that matter, in nanoseconds of running time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     pub(super) running: i64,
-    /// Time since data came last.
+    /// Time since data last arrived.
     pub(super) idle: i64,
-    /// Whether upstream is live, and its latency.
+    /// Whether upstream is live.
     pub(super) live: bool,
+    /// Upstream's latency.
     pub(super) upstream: i64,
-    /// Whether a sink downstream waits for the clock.
+    /// Whether input that is not live has paused and a sink downstream synchronizes to the clock.
     pub(super) plays: bool,
-    /// Latency of this element.
+    /// This element's latency.
     pub(super) latency: i64,
-    /// Part of it for which words are held back.
+    /// The part of it for which words are held back.
     pub(super) word_hold_time: i64,
-    /// What sinks wait for, if that is known.
+    /// The latency that sinks wait for, if known.
     pub(super) configured: Option<i64>,
 }
 
 impl Now {
-    /// What sinks show now, if they wait for the latency that is reported, or for less: all text before it must be there.
+    /// The running time that sinks show now, if they wait for the reported latency or less: all text before it is due.
     pub(super) fn edge(&self) -> i64 {
         if !self.live {
             return self.running;
         }
         let reported = self.upstream.saturating_add(self.latency);
-        // `transcriberbin` for one reports less than its transcriber does.
+        // `transcriberbin`, for example, reports less latency than its transcriber does.
         let waited = match self.configured.filter(|&configured| configured < reported) {
             Some(configured) => configured.saturating_sub(GAP_LEAD),
             None => reported,
@@ -69,26 +70,28 @@ impl Now {
     }
 }
 
-/// What the streaming thread works on.
+/// The state that the streaming thread works on.
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) out: Delivery,
     transcriber: Option<StreamDriver>,
-    /// The last one that came, and how many did.
+    /// The latest segment.
     segment: Option<Arc<Segment>>,
+    /// Number of segments received.
     segments: u64,
-    /// The buffer before was flagged DISCONT. Where all are, the flag says nothing.
+    /// Whether the previous buffer was flagged DISCONT. If all buffers are, the flag means nothing.
     was_flagged: bool,
-    /// Running time at which the last buffer ended, as it was stamped, and how long it lasted, in nanoseconds.
+    /// Running time at which the last buffer ended according to its timestamp, in nanoseconds.
     stamped_end: i64,
+    /// Running time of the last buffer's duration, in nanoseconds.
     last_length: i64,
-    /// Running time up to which there was input, in nanoseconds, once there was any or the clock asked.
+    /// Running time at which the input ended, in nanoseconds; set by the first input or the first tick.
     input_end: Option<i64>,
-    /// Whether the last input was ahead of the clock on arrival.
+    /// Whether the last input was ahead of the clock once it had been processed.
     was_ahead: bool,
-    /// Whether input stalls, and that was said.
+    /// Whether input is stalled, which was reported.
     is_stalled: bool,
-    /// Nothing is given out any more before a new stream or a flush.
+    /// Nothing more is emitted before a new stream or a flush.
     is_ended: bool,
 }
 
@@ -102,18 +105,18 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a segment is needed before anything can be given out.
+    /// Whether a segment is needed before anything can be emitted.
     pub(super) fn needs_segment(&self) -> bool {
         self.segment.is_none() && !self.is_ended
     }
 
-    /// The current segment, or one from 0 where upstream sends none.
+    /// The current segment, or one that starts at 0 if upstream has sent none.
     pub(super) fn segment(&mut self) -> Arc<Segment> {
         self.segment.get_or_insert_default().clone()
     }
 
-    /// Takes a segment. Whether audio goes on in it without a hole is seen when it comes; downstream is told of the segment
-    /// once everything before it is given out.
+    /// Handles a segment. Whether audio continues in it without a hole shows when audio arrives. The segment is
+    /// announced downstream once everything before it has been emitted.
     pub(super) fn set_segment(&mut self, mut segment: Segment) {
         self.is_ended = false;
         self.segments += 1;
@@ -128,14 +131,14 @@ impl Session {
             return;
         };
         let is_same_timeline = segment.runs_as(&before);
-        // Audio may be withheld: its timestamps are all that is known of where it ends.
+        // For audio that is withheld, only its timestamps tell where it ends.
         let end = end.running().max(self.stamped_end);
         let starts_later = segment.running(segment.start()) > end.saturating_add(MAX_SEGMENT_JUMP);
         if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
             transcriber.finish(EndReason::Pause);
             return;
         }
-        // Where timestamps mean what they meant, downstream may know at once.
+        // If timestamps keep their meaning, the segment can be announced at once.
         let position = self.out.queue.position();
         let holds_position = position.is_some_and(|position| segment.start() <= position.pts);
         if is_same_timeline && holds_position && !segment.is_reverse() && same_stream_time(&segment, &before) {
@@ -143,7 +146,7 @@ impl Session {
         }
     }
 
-    /// Takes a buffer.
+    /// Handles a buffer.
     pub(super) fn buffer(&mut self, buffer: gst::Buffer) {
         let segment = self.segment();
         let is_flagged = buffer.flags().contains(gst::BufferFlags::DISCONT);
@@ -165,7 +168,8 @@ impl Session {
             self.stamped_end = segment.running(pts.saturating_add(length));
         }
         if segment.is_reverse() {
-            // Speech backwards is not speech. Time goes on, so that downstream does not wait for text.
+            // Reversed speech cannot be transcribed. Its time passes as GAPs, so that downstream does not wait for
+            // text.
             self.pass(pts, length);
             return;
         }
@@ -178,7 +182,7 @@ impl Session {
         self.input_came();
     }
 
-    /// Takes a GAP event: there is silence, or after a long gap a new start.
+    /// Handles a GAP event: a short one is silence, a long one restarts recognition.
     pub(super) fn gap(&mut self, pts: gst::ClockTime, duration: Option<gst::ClockTime>, settings: &Settings) {
         let segment = self.segment();
         let duration = duration.unwrap_or(gst::ClockTime::ZERO);
@@ -201,7 +205,7 @@ impl Session {
         self.input_came();
     }
 
-    /// Skips audio that there is no time for: the words so far are finished, and a gap takes the audio's place.
+    /// Skips audio during overload: finishes the words so far and replaces the audio with a GAP.
     pub(super) fn skip(&mut self, buffer: &gst::BufferRef) {
         let Some(transcriber) = &mut self.transcriber else {
             return;
@@ -212,27 +216,27 @@ impl Session {
         self.input_came();
     }
 
-    /// Decides everything so far, because of `ending`.
+    /// Finishes everything so far; `ending` is the reason.
     pub(super) fn finish(&mut self, ending: EndReason) {
         if let Some(transcriber) = &mut self.transcriber {
             transcriber.finish(ending);
         }
     }
 
-    /// Tells downstream of the first segment. Everything else may have to wait for a sink, and so for the source that holds a
-    /// lock while it sends a segment (`GstBaseSrc`): it is given out when data comes, or when time passes.
+    /// Announces the first segment. Everything else may block in a sink, which must not happen while `GstBaseSrc` holds
+    /// a lock to send its segment: it is emitted when data arrives or the clock ticks.
     pub(super) fn begin_output(&mut self) {
         if self.is_drained() && self.out.queue.position().is_none() {
             self.announce();
         }
     }
 
-    /// Whether nothing followed the first segment yet.
+    /// Whether nothing has followed the first segment yet.
     pub(super) fn awaits_first_gap(&self) -> bool {
         !self.is_ended && self.out.queue.is_first()
     }
 
-    /// Does a part of the work. Gives whether there is more.
+    /// Does one step of the work. Returns whether there is more.
     pub(super) fn step(&mut self, settings: &Settings) -> Result<bool> {
         if let Some(transcriber) = &mut self.transcriber {
             if transcriber.step(&mut self.out, settings)? {
@@ -248,17 +252,18 @@ impl Session {
         Ok(false)
     }
 
-    /// All that came is processed at running time `running`, in nanoseconds.
+    /// Records that all input so far has been processed at running time `running`, in nanoseconds.
     pub(super) fn note_processed(&mut self, running: i64) {
         self.was_ahead = self.input_end.is_some_and(|end| end >= running);
     }
 
-    /// Called periodically and after each buffer.
+    /// Moves the output along with the clock. Called periodically and after each buffer.
     ///
-    /// Where nothing comes and text is due by the latency, everything is decided that can be, as if the audio ended there:
-    /// words go when they are due, then the utterance. Live, the output then follows the clock: whatever upstream does, and
-    /// whatever word is still pending, GAPs reach what sinks show now. What comes too late for its time comes at the time that
-    /// is reached. Where upstream is not live, that holds in playback only: text of a file that is read slowly keeps its times.
+    /// If no input arrives and text is due by the latency, the audio so far is decoded as if it ended there: words are
+    /// emitted when they are due, then the utterance. In a live pipeline, the output then follows the clock: GAPs reach
+    /// the time that sinks show now, whatever upstream does and whatever word is still pending. Text that is too late
+    /// for its time is moved to the output position. If upstream is not live, this applies to playback only: text of a
+    /// file that is read slowly keeps its times.
     pub(super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
         if self.is_ended {
             return Ok(());
@@ -279,7 +284,7 @@ impl Session {
             } else if is_idle && is_due {
                 let begun = transcriber.begin_stall(settings);
                 if begun.is_err() {
-                    // Said once; nothing can come of this stream any more.
+                    // Report the error only once: nothing more can come of this stream.
                     self.is_ended = true;
                 }
                 begun?;
@@ -315,13 +320,13 @@ impl Session {
         Ok(())
     }
 
-    /// When the next GAP is due, in nanoseconds from `now` on.
+    /// Time from `now` until the next GAP is due, in nanoseconds.
     pub(super) fn due_in(&self, now: &Now) -> Option<i64> {
         let position = self.out.queue.position()?;
         Some(position.running().saturating_sub(now.edge()))
     }
 
-    /// Lets GAPs come up to what sinks show and a little beyond, but not into time that may still bring text.
+    /// Queues a GAP up to what sinks show now and a little beyond, but not into time in which text may still begin.
     fn follow_clock(&mut self, edge: i64, now: &Now) {
         let Some(position) = self.out.queue.position().filter(|position| position.running() <= edge) else {
             return;
@@ -330,7 +335,7 @@ impl Session {
         if segment.is_reverse() {
             return;
         }
-        // Text may still come from there on.
+        // Text may still begin from there on.
         let pending = self
             .transcriber
             .as_ref()
@@ -345,7 +350,7 @@ impl Session {
         self.out.queue.gap_until(&Moment { pts, segment });
     }
 
-    /// Forgets everything but the model.
+    /// Clears everything except the model.
     pub(super) fn flush(&mut self) {
         if let Some(transcriber) = &mut self.transcriber {
             transcriber.flush(&mut self.out);
@@ -357,14 +362,14 @@ impl Session {
         self.is_ended = false;
     }
 
-    /// The stream is over.
+    /// Ends the stream.
     pub(super) fn end(&mut self) {
         self.is_ended = true;
         self.out.queue.end();
         self.forget_input();
     }
 
-    /// What comes next has a segment of its own.
+    /// Clears the state of the input; what follows has its own segment.
     fn forget_input(&mut self) {
         self.segment = None;
         self.was_flagged = false;
@@ -373,17 +378,17 @@ impl Session {
         self.is_stalled = false;
     }
 
-    /// Another stream begins.
+    /// Begins another stream.
     pub(super) fn begin(&mut self) {
         self.is_ended = false;
     }
 
-    /// The next thing to push or post.
+    /// Removes the next item to push or post.
     pub(super) fn pop(&mut self) -> Option<Item> {
         self.out.queue.pop()
     }
 
-    /// Tells downstream of the current segment, if it does not know.
+    /// Announces the current segment downstream, unless it already was.
     fn announce(&mut self) {
         if let Some(segment) = self.segment.as_ref().filter(|_| !self.is_ended) {
             self.out.queue.announce(segment);
@@ -400,7 +405,7 @@ impl Session {
         self.transcriber.as_ref().is_none_or(StreamDriver::is_drained)
     }
 
-    /// Lets time go by without audio.
+    /// Lets `duration` pass without audio.
     fn pass(&mut self, pts: Option<gst::ClockTime>, duration: gst::ClockTime) {
         let segment = self.segment();
         if let (Some(transcriber), Some(pts)) = (&mut self.transcriber, pts) {
@@ -416,7 +421,7 @@ impl Session {
         }
     }
 
-    /// Tells the application that input stalls, or that it came again.
+    /// Queues a message that says that input has stalled or resumed.
     fn post_input_stalled(&mut self, stalled: bool, end: i64) {
         let structure = gst::Structure::builder("nemostt-input")
             .field("stalled", stalled)
@@ -426,7 +431,7 @@ impl Session {
     }
 }
 
-/// Whether timestamps mean the same stream time in both.
+/// Whether timestamps map to the same stream time in both segments.
 fn same_stream_time(a: &Segment, b: &Segment) -> bool {
     let pts = a.start().max(b.start());
     a.applied_rate() == b.applied_rate() && a.to_stream_time_full(pts) == b.to_stream_time_full(pts)
@@ -437,7 +442,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_at_the_end_of_time_is_not_due() {
+    fn due_in_saturates_for_segment_at_max_running_time() {
         gst::init().unwrap();
         let mut time = super::super::segment::Time::new();
         time.set_base(gst::ClockTime::from_nseconds(i64::MAX as u64));

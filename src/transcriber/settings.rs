@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The element's properties: their descriptions, values and meaning for the recogniser.
+//! The element's properties: their descriptions, values and meaning for the recognizer.
 
 use gst::{glib, prelude::*};
 
@@ -9,17 +9,17 @@ use super::{
 };
 use nemostt::{Cache, CacheDirectory, Options};
 
-/// `lookahead`: the model's own.
+/// `lookahead`: use the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
-/// Longer than any word that is spoken, in milliseconds. A word without an end, as in scripts without spaces, is given out in
+/// Longer than any spoken word, in milliseconds. A word that does not end, as in scripts without spaces, is emitted in
 /// parts of this length.
 const LONGEST_WORD: u32 = 2_000;
-/// The one property that is not a setting.
+/// The only property that is not a setting.
 pub(super) const MAX_OBSERVED_DELAY: &str = "max-observed-delay";
-/// Names the model where `model-path` is not set.
+/// Environment variable that names the model if `model-path` is not set.
 pub(super) const MODEL_VARIABLE: &str = "NEMOSTT_MODEL";
 
-/// The values of all properties. Cheap to clone: whoever needs them takes a copy and lets the lock go.
+/// The values of all properties. Users take a snapshot and release the lock.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Settings {
     pub(super) model_path: Option<String>,
@@ -32,30 +32,30 @@ pub(super) struct Settings {
     /// Empty: no cache.
     cache_directory: Option<String>,
     max_symbols: u32,
-    /// Milliseconds of silence heard after the last sample.
+    /// Silence appended after the last sample, in milliseconds.
     pub(super) eos_padding: u32,
-    /// Milliseconds that computing a chunk may take.
+    /// Time that computing a chunk may take, in milliseconds.
     latency: u32,
-    /// Longest hole, in milliseconds, that is heard as silence.
+    /// Longest hole that is treated as silence, in milliseconds.
     gap_threshold: u32,
-    /// Milliseconds without a label after which a word is given out; 0: when the next one begins.
+    /// Time without a token after which a word is emitted, in milliseconds; 0: when the next one begins.
     pub(super) word_hold: u32,
-    /// Milliseconds without a label after which an utterance is over; 0: at the end of the stream.
+    /// Time without a token after which an utterance ends, in milliseconds; 0: at the end of the stream.
     pub(super) endpoint_silence: u32,
     pub(super) output: NemoSttOutput,
     pub(super) post_messages: bool,
     pub(super) post_partials: bool,
     pub(super) overload: NemoSttOverload,
-    /// Milliseconds by which the output is late on purpose.
+    /// Shift of the output's running time, in milliseconds.
     lateness: u32,
     language_code: Option<String>,
-    /// Milliseconds after which an utterance is cut; 0: never.
+    /// Longest utterance in milliseconds; longer ones are cut. 0: no limit.
     pub(super) max_utterance: u32,
-    /// Characters after which an utterance is cut; 0: never.
+    /// Most characters of an utterance; longer ones are cut. 0: no limit.
     pub(super) max_utterance_chars: u32,
-    /// Milliseconds that a word lasts at least, where there is room.
+    /// Shortest duration of a word in milliseconds, where there is room.
     pub(super) min_word_duration: u32,
-    /// Text stays until the next text.
+    /// Whether text buffers last until the next text.
     pub(super) hold_until_next: bool,
 }
 
@@ -91,7 +91,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the recogniser is loaded with.
+    /// Options to load the recognizer with.
     pub(super) fn options(&self) -> Options {
         Options {
             lookahead: self.lookahead(),
@@ -113,12 +113,12 @@ impl Settings {
         }
     }
 
-    /// The lookahead that was asked for, in milliseconds; `None` for the model's own.
+    /// The requested lookahead in milliseconds; `None` for the model's own.
     pub(super) fn lookahead(&self) -> Option<u32> {
         u32::try_from(self.lookahead).ok()
     }
 
-    /// Longest time that a decided word is held back in case it goes on, with `output` in effect.
+    /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
     pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
             NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
@@ -127,7 +127,7 @@ impl Settings {
         gst::ClockTime::from_mseconds(longest.into())
     }
 
-    /// Milliseconds after which a word without an end is given out in parts.
+    /// Length in milliseconds from which a word that does not end is emitted in parts.
     pub(super) fn longest_word(&self) -> Option<u32> {
         (self.word_hold > 0).then_some(LONGEST_WORD)
     }
@@ -137,7 +137,7 @@ impl Settings {
         gst::ClockTime::from_mseconds(self.lateness.into())
     }
 
-    /// Language that people speak.
+    /// Language of the speech.
     pub(super) fn language(&self) -> &str {
         self.language_code.as_deref().unwrap_or_default()
     }
@@ -147,7 +147,7 @@ impl Settings {
         gst::ClockTime::from_mseconds(self.latency.into())
     }
 
-    /// Longest hole that is heard as silence.
+    /// Longest hole that is treated as silence.
     pub(super) fn gap_threshold(&self) -> gst::ClockTime {
         gst::ClockTime::from_mseconds(self.gap_threshold.into())
     }
@@ -189,8 +189,8 @@ impl Settings {
             glib::ParamSpecUInt::builder("threads")
                 .nick("Threads")
                 .blurb(
-                    "Threads that compute one chunk, at most one per processor that may be used; 0 takes one for a small \
-                     model and one per core for a large one",
+                    "Threads that compute one chunk, at most one per available processor; 0 uses one for a small model and \
+                     one per core for a large one",
                 )
                 .maximum(256)
                 .default_value(default.threads)
@@ -198,19 +198,19 @@ impl Settings {
                 .build(),
             glib::ParamSpecEnum::builder_with_default("graph-optimization", default.graph_optimization)
                 .nick("Graph Optimization")
-                .blurb("What is done to the model's graph when it is loaded; the text is the same either way")
+                .blurb("How the model's graph is optimized when it is loaded; the text is the same either way")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("precision", default.precision)
                 .nick("Precision")
-                .blurb("What the encoder computes in; only int8 changes text, and only of a model in float32")
+                .blurb("Precision in which the encoder computes; only int8 changes the text, and only for float32 models")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecString::builder("cache-directory")
                 .nick("Cache Directory")
                 .blurb(
-                    "Where large models are kept as they were prepared, so that the next start is faster. Unset: \
-                     nemostt/graphs in XDG_CACHE_HOME, else in ~/.cache; empty: nowhere",
+                    "Where the optimized encoders of large models are cached, so that the next start is faster. Unset: \
+                     nemostt/graphs in XDG_CACHE_HOME, else in ~/.cache; empty: no cache",
                 )
                 .mutable_ready()
                 .build(),
@@ -226,7 +226,7 @@ impl Settings {
                 .nick("End Of Stream Padding")
                 .blurb(
                     "Silence in milliseconds that is added after the last sample, for speech that is cut off in its last \
-                     word; 0 decides exactly as NeMo does",
+                     word; 0 decodes exactly as NeMo does",
                 )
                 .maximum(60_000)
                 .default_value(default.eos_padding)
@@ -265,7 +265,7 @@ impl Settings {
             glib::ParamSpecUInt::builder("endpoint-silence")
                 .nick("Endpoint Silence")
                 .blurb(
-                    "Silence in milliseconds after which an utterance is over; 0 ends it with the stream",
+                    "Silence in milliseconds after which an utterance ends; 0 ends it with the stream",
                 )
                 .maximum(600_000)
                 .default_value(default.endpoint_silence)
@@ -273,7 +273,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecEnum::builder_with_default("output", default.output)
                 .nick("Output")
-                .blurb("What a text buffer and a final message hold")
+                .blurb("What a text buffer and a final message contain")
                 .mutable_playing()
                 .build(),
             glib::ParamSpecBoolean::builder("post-messages")
@@ -290,7 +290,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecEnum::builder_with_default("overload", default.overload)
                 .nick("Overload")
-                .blurb("What happens when computing does not keep up with a live source")
+                .blurb("What to do when computing does not keep up with a live source")
                 .mutable_playing()
                 .build(),
             glib::ParamSpecUInt::builder("lateness")
@@ -315,8 +315,7 @@ impl Settings {
             glib::ParamSpecUInt::builder("max-utterance")
                 .nick("Maximum Utterance")
                 .blurb(
-                    "Longest utterance in milliseconds; a longer one is cut, at its best pause between words. 0: utterances \
-                     are as long as people speak without a pause",
+                    "Longest utterance in milliseconds; a longer one is cut at its best pause between words. 0: no limit",
                 )
                 .maximum(3_600_000)
                 .default_value(default.max_utterance)
@@ -325,8 +324,8 @@ impl Settings {
             glib::ParamSpecUInt::builder("max-utterance-chars")
                 .nick("Maximum Utterance Characters")
                 .blurb(
-                    "Most characters of an utterance, spaces included; a longer one is cut, at its best pause between words. \
-                     0: as many as there are",
+                    "Most characters of an utterance, including spaces; a longer one is cut at its best pause between words. \
+                     0: no limit",
                 )
                 .maximum(1_000_000)
                 .default_value(default.max_utterance_chars)
@@ -342,8 +341,8 @@ impl Settings {
             glib::ParamSpecBoolean::builder("hold-until-next")
                 .nick("Hold Until Next")
                 .blurb(
-                    "Text buffers last until the next text begins, as far as that is known when they leave, but at most 3 s \
-                     longer than the sound: for text that is shown over video",
+                    "Text buffers last until the next text begins, as far as that is known when they are pushed, but at \
+                     most 3 s longer than the sound: for text that is shown over video",
                 )
                 .default_value(default.hold_until_next)
                 .mutable_playing()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the source pad says of its stream, which is one of text, not that of the audio.
+//! How the source pad describes its stream: events and queries about the text rather than upstream's audio.
 
 use gst::{event, query};
 
@@ -24,7 +24,7 @@ const AUDIO_TAGS: [&str; 14] = [
     "replaygain-reference-level",
 ];
 
-/// The start of the text of the audio that `audio` starts.
+/// The STREAM_START of the text stream that belongs to the audio stream of `audio`.
 pub(super) fn stream_start(audio: &event::StreamStart) -> gst::Event {
     let id = format!("{}/text", audio.stream_id());
     let start = text_stream(event::StreamStart::builder(&id).seqnum(audio.seqnum()), &id);
@@ -34,14 +34,14 @@ pub(super) fn stream_start(audio: &event::StreamStart) -> gst::Event {
     }
 }
 
-/// Makes it the start of a stream of text, which comes now and then.
+/// Makes `start` the STREAM_START of a sparse text stream.
 pub(super) fn text_stream<'a>(start: event::StreamStartBuilder<'a>, id: &str) -> event::StreamStartBuilder<'a> {
     let flags = gst::StreamFlags::SPARSE;
     let stream = gst::Stream::new(Some(id), None, gst::StreamType::TEXT, flags);
     start.flags(flags).stream(stream)
 }
 
-/// Of upstream's tags, those that hold for the text, too.
+/// Upstream's tags without those that describe the audio only; `None` if no others are left.
 pub(super) fn tags(event: &event::Tag) -> Option<gst::Event> {
     let mut tags = event.tag_owned();
     {
@@ -53,7 +53,7 @@ pub(super) fn tags(event: &event::Tag) -> Option<gst::Event> {
     (tags.n_tags() > 0).then(|| event::Tag::builder(tags).seqnum(event.seqnum()).build())
 }
 
-/// Answers a POSITION query: how far the text has come.
+/// Answers a POSITION query with the output position.
 pub(super) fn answer_position(query: &mut query::Position, position: Option<&Moment>) -> bool {
     let time = position.filter(|_| query.format() == gst::Format::Time);
     let Some(time) = time.and_then(|moment| moment.segment.to_stream_time(moment.pts)) else {

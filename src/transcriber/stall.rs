@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What can be said while input stalls.
+//! What can be emitted while input stalls.
 //!
 //! During a stall it is unknown whether the audio is lost or late. So the stream is
-//! [saved](nemostt::Stream::save), finished as if it ended here, and its words are emitted when they are due. After a
-//! hole longer than `gap-threshold` the stream starts over, and this is the text of a file with the same hole. Otherwise it is
-//! restored, and words that it decodes again are suppressed.
+//! [saved](nemostt::Stream::save), finished as if it ended here, and its words are emitted when they are due.
+//! After a hole longer than `gap-threshold` the stream starts over, and this is the text of a file with the same hole.
+//! Otherwise it is restored, and words that it decodes again are suppressed.
 //!
 //! A word that the stall cuts in two waits for its other half, up to a limit.
 
@@ -24,10 +24,10 @@ const RELATIVE_SPEECH_LEVEL: f32 = 0.03;
 /// Absolute speech threshold relative to full scale: below it is the noise of a quiet room.
 const ABSOLUTE_SPEECH_LEVEL: f32 = 0.003;
 
-/// How loud the last samples were, to tell whether audio ended within a word.
+/// Loudness of the last samples, to tell whether audio ended within a word.
 #[derive(Debug, Default)]
 pub(super) struct Loudness {
-    /// Root mean squares of whole blocks, the newest last.
+    /// RMS of each complete block, newest last.
     blocks: VecDeque<f32>,
     sum: f32,
     samples: u64,
@@ -54,7 +54,7 @@ impl Loudness {
         (self.sum, self.samples) = (0.0, 0);
     }
 
-    /// Whether someone spoke until the last sample.
+    /// Whether there is speech up to the last sample.
     pub(super) fn ends_in_speech(&self) -> bool {
         let loudest =
             |blocks: &mut dyn Iterator<Item = &f32>| blocks.fold(0.0_f32, |loudest, &block| loudest.max(block));
@@ -63,17 +63,17 @@ impl Loudness {
     }
 }
 
-/// What was decoded when input stalled, and is still to be given out.
+/// What was decoded when input stalled and has not been emitted yet.
 #[derive(Debug)]
 pub(super) struct Stall {
     pending: VecDeque<Event>,
-    /// Whether the last word may go on in audio that is still to come.
+    /// Whether the last word may continue in audio that has not arrived yet.
     is_cut: bool,
     /// Running time at which audio ended, in nanoseconds.
     pub(super) end: i64,
 }
 
-/// What may be given out by now.
+/// What may be emitted by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
     /// Words that begin before this sample.
@@ -85,7 +85,7 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// Input is over, or goes on elsewhere.
+    /// Everything: input has ended or continues elsewhere.
     pub(super) const ALL: Self = Self {
         before: u64::MAX,
         cut_word: true,
@@ -94,10 +94,11 @@ impl Due {
 }
 
 impl Stall {
-    /// `events` were decoded at the end of audio at running time `end`, which ends at sample `samples`.
+    /// `events` were decoded as if audio ended at sample `samples`, which is at running time `end` in nanoseconds.
+    /// `frame`: samples per encoder frame.
     pub(super) fn new(events: VecDeque<Event>, end: i64, samples: u64, ends_in_speech: bool, frame: u64) -> Self {
         let last = events.iter().rev().find_map(word_of);
-        // Silence of a few frames behind a word is enough to know that it is over.
+        // A few frames of silence after a word are enough to know that it is complete.
         let is_cut = ends_in_speech && last.is_some_and(|word| word.end + 4 * frame > samples);
         Self {
             pending: events,
@@ -106,7 +107,7 @@ impl Stall {
         }
     }
 
-    /// The next event that may be given out.
+    /// Removes the next event, if it may be emitted.
     pub(super) fn next(&mut self, due: Due, by_word: bool) -> Option<Event> {
         let waits_for_end = self.is_cut && !due.cut_word;
         let is_last_word = !self.pending.iter().skip(1).any(|event| matches!(event, Event::Word(_)));
@@ -118,12 +119,12 @@ impl Stall {
         may_leave.then(|| self.pending.pop_front()).flatten()
     }
 
-    /// Whether all was given out.
+    /// Whether everything has been emitted.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Whether a word is still to be given out.
+    /// Whether words are still to be emitted.
     pub(super) fn has_words(&self, by_word: bool) -> bool {
         self.pending.iter().any(|event| match event {
             Event::Word(_) => by_word,
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn loudness_tells_speech_from_the_silence_after_it() {
+    fn ends_in_speech_ignores_noise_and_trailing_silence() {
         let mut loudness = Loudness::default();
         assert!(!loudness.ends_in_speech());
         let tone: Vec<i16> = (0..16_000).map(|i| if i % 40 < 20 { 3_000 } else { -3_000 }).collect();
@@ -179,7 +180,7 @@ mod tests {
         assert!(loudness.ends_in_speech(), "20 ms may be within a sound");
         loudness.push(&[0; 320]);
         assert!(!loudness.ends_in_speech());
-        // Soft as it is, it is not the noise of a room after speech.
+        // Soft, but louder than room noise after speech.
         loudness.push(&tone.iter().map(|sample| sample / 20).collect::<Vec<_>>());
         assert!(loudness.ends_in_speech());
         loudness.clear();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_word_waits_for_its_other_half() {
+    fn cut_word_waits_for_its_other_half() {
         let events = || VecDeque::from([word("one", 0), word("two", 10 * FRAME)]);
         let mut whole = Stall::new(events(), 0, 11 * FRAME, false, FRAME);
         assert_eq!(texts(&mut whole, NOW), ["one", "two"]);
@@ -196,13 +197,13 @@ mod tests {
         assert_eq!(texts(&mut cut, NOW), ["one"]);
         assert!(cut.has_words(true));
         assert_eq!(texts(&mut cut, Due { cut_word: true, ..NOW }), ["two"]);
-        // Audio went on for long after it.
-        let mut over = Stall::new(events(), 0, 16 * FRAME, true, FRAME);
-        assert_eq!(texts(&mut over, NOW), ["one", "two"]);
+        // Audio continued well beyond the word.
+        let mut complete = Stall::new(events(), 0, 16 * FRAME, true, FRAME);
+        assert_eq!(texts(&mut complete, NOW), ["one", "two"]);
     }
 
     #[test]
-    fn words_leave_when_they_are_due() {
+    fn words_are_emitted_when_due() {
         let events = VecDeque::from([word("one", 0), word("two", 10 * FRAME)]);
         let mut stall = Stall::new(events, 0, 20 * FRAME, false, FRAME);
         assert_eq!(texts(&mut stall, Due { before: 0, ..NOW }), [""; 0]);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Audio in, events out: a stream of the recogniser, what is to be done next, and what is not clear yet.
+//! Audio in, events out: a stream of the recognizer, its pending work, and audio whose timestamps are not understood
+//! yet.
 //!
-//! All work is done in [steps](StreamDriver::step) of at most one window, so that words leave as they are decoded, whatever
-//! the size of a buffer or a hole, and a flush need not wait.
+//! All work is done in [steps](StreamDriver::step) of at most one window, so that words are emitted as they are
+//! decoded, whatever the size of a buffer or hole, and a flush does not have to wait.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,40 +17,41 @@ use super::{
 };
 use nemostt::{EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream};
 
-/// Samples of a step: 80 ms at 16 kHz, the shortest chunk there is.
+/// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;
 
 enum Work {
     Align(Input),
-    /// The bytes of a buffer from this one on.
+    /// The bytes of a buffer, from this offset on.
     Audio(Bytes, usize),
+    /// Silence of this many samples.
     Silence(u64),
-    /// Everything so far is decided, and the stream starts over.
+    /// Finish everything so far, and start over.
     Finish(EndReason),
-    /// This much silence after the last sample, and then the rest of it.
+    /// Append this many samples of silence after the last sample, then finish.
     Padding(u64, EndReason),
-    /// Time goes by without audio.
+    /// Let time pass without audio.
     Pass(Moment, gst::ClockTime),
 }
 
-/// One stream with its place in time.
+/// One stream with its position in time.
 pub(super) struct StreamDriver {
     stream: Stream,
-    /// Samples from one encoder frame to the next.
+    /// Samples per encoder frame.
     frame: u64,
     rate: u32,
     timestamps: Timestamps,
     work: VecDeque<Work>,
     /// Audio whose timestamps are not understood yet.
     withheld: VecDeque<Input>,
-    /// Half a sample: the rest of a buffer.
+    /// The first byte of a sample that was split between two buffers.
     rest: Option<u8>,
     events: VecDeque<Event>,
     block: Vec<i16>,
     loudness: Loudness,
     stall: Option<Stall>,
     snapshot: Snapshot,
-    /// What the stream was told that people speak, or what it refused.
+    /// The language that was last set on the stream, even if the model rejected it.
     language: Option<String>,
 }
 
@@ -74,12 +76,12 @@ impl StreamDriver {
         })
     }
 
-    /// Whether there is audio that was not finished.
+    /// Whether there is audio that is not finished.
     pub(super) fn has_samples(&self) -> bool {
         self.stream.samples() > 0
     }
 
-    /// Whether no utterance is in progress, as far as was given out.
+    /// Whether no utterance is in progress in the output.
     pub(super) fn is_between_utterances(&self) -> bool {
         match &self.stall {
             Some(stall) => stall.is_empty(),
@@ -87,7 +89,7 @@ impl StreamDriver {
         }
     }
 
-    /// Where audio ends, without what is [withheld](Placement::Withhold).
+    /// The end of the audio, not counting what is [withheld](Placement::Withhold); `None` without audio.
     pub(super) fn end(&self) -> Option<Moment> {
         match self.has_samples() {
             true => self.timestamps.at(self.stream.samples()),
@@ -100,33 +102,33 @@ impl StreamDriver {
         !self.withheld.is_empty()
     }
 
-    /// Samples that last for `duration`.
+    /// Number of samples in `duration`.
     pub(super) fn samples(&self, duration: gst::ClockTime) -> u64 {
         self.timestamps.samples(duration)
     }
 
-    /// Time that `samples` samples last.
+    /// Duration of `samples` samples.
     pub(super) fn duration(&self, samples: u64) -> gst::ClockTime {
         self.timestamps.duration(samples)
     }
 
-    /// Takes audio or a gap, to be worked on in steps.
+    /// Queues audio or a gap to be processed in steps.
     pub(super) fn push(&mut self, input: Input) {
         self.work.push_back(Work::Align(input));
     }
 
-    /// Decides everything so far; the stream then starts over. Nothing happens where nothing came.
+    /// Queues finishing everything so far, after which the stream starts over. Without audio, nothing is finished.
     pub(super) fn finish(&mut self, ending: EndReason) {
         self.stop_withholding();
         self.work.push_back(Work::Finish(ending));
     }
 
-    /// Lets time go by without audio.
+    /// Queues `duration` without audio from `moment` on.
     pub(super) fn pass(&mut self, moment: Moment, duration: gst::ClockTime) {
         self.work.push_back(Work::Pass(moment, duration));
     }
 
-    /// Does a part of the work. Gives whether there is more.
+    /// Does one step of the work. Returns whether there is more.
     pub(super) fn step(&mut self, out: &mut Delivery, settings: &Settings) -> Result<bool> {
         match self.work.pop_front() {
             None => return Ok(false),
@@ -151,7 +153,7 @@ impl StreamDriver {
         Ok(!self.work.is_empty())
     }
 
-    /// Forgets everything but the model.
+    /// Clears everything except the model.
     pub(super) fn flush(&mut self, out: &mut Delivery) {
         self.work.clear();
         self.withheld.clear();
@@ -159,7 +161,7 @@ impl StreamDriver {
         self.timestamps.forget();
     }
 
-    /// Finds the place of `input`, and what is to be done with it.
+    /// Decides where `input` belongs, and queues the work that follows from it.
     fn align(&mut self, mut input: Input, out: &mut Delivery, settings: &Settings) -> Result<()> {
         let is_new_segment = self
             .withheld
@@ -181,7 +183,7 @@ impl StreamDriver {
             return Ok(());
         }
         if self.withholds() {
-            // The stamps are what they should be: what was withheld was late.
+            // Timestamps are as expected again: what was withheld was late.
             self.work.push_front(Work::Align(input));
             self.resolve(JumpCause::Late);
             return Ok(());
@@ -189,7 +191,7 @@ impl StreamDriver {
         let limit = self.samples(settings.gap_threshold());
         let len = input.samples();
         match (placement, &input.content) {
-            // What is there already is not made silent.
+            // Silence does not replace audio that is already there.
             (Placement::Overlap(samples), Content::Gap(len)) if samples >= *len => return Ok(()),
             (Placement::Hole(samples) | Placement::Overlap(samples), _) if samples > limit => {
                 input.confirmed = true;
@@ -226,7 +228,7 @@ impl StreamDriver {
         Ok(())
     }
 
-    /// Transcribes a part of a buffer.
+    /// Transcribes one step of a buffer.
     fn audio(&mut self, bytes: Bytes, from: usize, out: &mut Delivery, settings: &Settings) -> Result<()> {
         self.block.clear();
         let mut left = bytes.get(from..).unwrap_or_default();
@@ -260,7 +262,7 @@ impl StreamDriver {
         Ok(())
     }
 
-    /// Tells the model which language is spoken. It goes on with the one before where it does not know it.
+    /// Sets the language of the speech. If the model does not know it, queues a warning and keeps the previous one.
     fn tell_language(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
         if self.language.as_deref() == Some(settings.language()) {
             return Ok(());
@@ -290,7 +292,7 @@ impl StreamDriver {
         }
     }
 
-    /// Turns events of the stream into output, and lets the output come as far as the stream is decided.
+    /// Turns events of the stream into output, and advances the output up to where no more text can begin.
     fn collect(&mut self, out: &mut Delivery, settings: &Settings) {
         self.take_events();
         while let Some(event) = self.events.pop_front() {
@@ -314,7 +316,7 @@ impl StreamDriver {
             .extend(events.filter(|event| !matches!(event, Event::Token(_))));
     }
 
-    /// Decides everything so far, because of `ending`, and starts over.
+    /// Finishes everything so far and starts over; `ending` is the reason.
     fn end_stream(&mut self, ending: EndReason, out: &mut Delivery, settings: &Settings) -> Result<()> {
         if self.has_samples() && self.stall.is_none() {
             let padding = self.padding(settings);
@@ -325,7 +327,7 @@ impl StreamDriver {
         Ok(())
     }
 
-    /// Transcribes a part of the silence after the last sample, and finishes after the last part.
+    /// Transcribes one step of the silence after the last sample; finishes after the last step.
     fn pad(&mut self, samples: u64, ending: EndReason, out: &mut Delivery, settings: &Settings) -> Result<()> {
         let part = samples.min(STEP_SAMPLES as u64);
         if part > 0 {
@@ -340,7 +342,7 @@ impl StreamDriver {
         Ok(())
     }
 
-    /// The stream is over, and all of it is said.
+    /// Leaves a stream of which everything has been emitted.
     fn leave_stream(&mut self, out: &mut Delivery, settings: &Settings) {
         let end = self.end();
         if let Some(end) = &end {
@@ -350,7 +352,7 @@ impl StreamDriver {
         out.apply(settings);
     }
 
-    /// Samples of silence to add after the last one.
+    /// Samples of silence to append after the last one.
     fn padding(&self, settings: &Settings) -> u64 {
         self.samples(gst::ClockTime::from_mseconds(settings.eos_padding.into()))
     }
@@ -365,7 +367,7 @@ impl StreamDriver {
         out.restart();
     }
 
-    /// Input stalls: decides what can be decided without knowing what comes.
+    /// Input has stalled: saves the stream, and decodes the audio so far as if it ended here.
     pub(super) fn begin_stall(&mut self, settings: &Settings) -> Result<()> {
         let Some(end) = self.end().filter(|_| self.stall.is_none()) else {
             return Ok(());
@@ -381,17 +383,17 @@ impl StreamDriver {
         Ok(())
     }
 
-    /// The sample at running time `running`, in nanoseconds, counted on beyond the last one.
+    /// The sample at running time `running`, in nanoseconds; extrapolated beyond the last one.
     pub(super) fn sample_at(&self, running: i64) -> u64 {
         self.timestamps.sample_at(running)
     }
 
-    /// When input stalled, in nanoseconds of running time, if it does.
+    /// Running time at which audio ended, in nanoseconds, if input is stalled.
     pub(super) fn stalled_since(&self) -> Option<i64> {
         self.stall.as_ref().map(|stall| stall.end)
     }
 
-    /// Running time before which no text can begin that is still to come, in nanoseconds; `None` if none is to come.
+    /// Running time before which no further text can begin, in nanoseconds; `None` if no text is pending.
     pub(super) fn pending(&self, out: &Delivery) -> Option<i64> {
         if !self.has_samples()
             || self
@@ -404,7 +406,7 @@ impl StreamDriver {
         self.stable_until(out).map(|moment| moment.running())
     }
 
-    /// The moment before which no text begins that is still to be decided.
+    /// The moment before which no further text can begin.
     fn stable_until(&self, out: &Delivery) -> Option<Moment> {
         self.timestamps.at(match out.is_by_word() {
             true => self.stream.stable_until(),
@@ -412,7 +414,7 @@ impl StreamDriver {
         })
     }
 
-    /// Whether the output need not wait for anything of this stream.
+    /// Whether the output does not have to wait for anything from this stream.
     pub(super) fn is_drained(&self) -> bool {
         match &self.stall {
             Some(stall) => stall.is_empty(),
@@ -420,7 +422,7 @@ impl StreamDriver {
         }
     }
 
-    /// Gives out what is due while input stalls.
+    /// Emits what is due while input stalls.
     pub(super) fn release(&mut self, due: Due, out: &mut Delivery, settings: &Settings) {
         let Some(stall) = &mut self.stall else { return };
         let samples = self.stream.samples();
@@ -434,15 +436,15 @@ impl StreamDriver {
         }
     }
 
-    /// Input came again, and the stream goes on where it was.
+    /// Input has resumed: restores the stream to where it was.
     fn resume(&mut self, out: &mut Delivery) {
         if self.stall.take().is_some() && self.stream.restore(&self.snapshot).is_err() {
-            // Unreachable: the snapshot is of this stream. Then at least nothing is said twice.
+            // Unreachable: the snapshot is of this stream. Starting over at least emits nothing twice.
             self.start_over(out, None);
         }
     }
 
-    /// What the stamps of withheld audio say by now.
+    /// Why timestamps of withheld audio jumped, if that can be told by now.
     fn watched(&self) -> Option<JumpCause> {
         let (first, last, between) = self.withheld_stamps()?;
         self.timestamps.watched(first, last, between)
@@ -455,7 +457,8 @@ impl StreamDriver {
         }
     }
 
-    /// Stamps of the first and the last withheld buffer that have one, and the samples between their beginnings.
+    /// Timestamps of the first and the last withheld buffer that has one, and the samples from the start of the first
+    /// to that of the last.
     fn withheld_stamps(&self) -> Option<(gst::ClockTime, gst::ClockTime, u64)> {
         let first = self.withheld.front()?.pts?;
         let last = self.withheld.iter().rposition(|input| input.pts.is_some())?;
@@ -463,12 +466,12 @@ impl StreamDriver {
         Some((first, self.withheld.get(last)?.pts?, between))
     }
 
-    /// Works on what was withheld, before all other work.
+    /// Queues withheld audio before all other work, placed according to `cause`.
     fn resolve(&mut self, cause: JumpCause) {
         self.timestamps.resolve(cause);
         while let Some(mut input) = self.withheld.pop_back() {
             match cause {
-                // The others are as far off as the first one.
+                // Only the first one needs confirmation: the others are off by the same amount.
                 JumpCause::Hole => input.confirmed |= self.withheld.is_empty(),
                 JumpCause::Late => input.pts = None,
             }
@@ -476,7 +479,8 @@ impl StreamDriver {
         }
     }
 
-    /// Works on withheld audio although its timestamps are not understood: nothing came that could explain them.
+    /// Stops withholding audio, although nothing has arrived that explains its timestamps: the likelier cause is
+    /// assumed.
     pub(super) fn stop_withholding(&mut self) {
         if self.withholds() {
             self.resolve(self.likely_cause());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the streaming thread does: gives the session its work, does it step by step, and pushes what comes of each.
+//! What the streaming thread does: hands work to the session, runs it step by step, and pushes the output of each step.
 
 use std::{
     sync::atomic::Ordering,
@@ -23,11 +23,11 @@ use nemostt::sample_time;
 use nemostt::sync::lock;
 use nemostt::{EndReason, Error};
 
-/// Computing that goes on for longer acts on the clock in between.
+/// Computing that takes longer than this is interrupted by ticks.
 const BETWEEN_TICKS: Duration = Duration::from_millis(40);
 
 impl NemoStt {
-    /// Waits for the model and makes a transcriber with it, unless there is one. Meanwhile time passes.
+    /// Waits for the model and creates a transcriber with it, unless there is one. Ticks while waiting.
     pub(super) fn ensure_transcriber(&self) -> Result<(), gst::FlowError> {
         if self.session().has_transcriber() {
             return Ok(());
@@ -37,7 +37,7 @@ impl NemoStt {
                 Ok(Some(recognizer)) => break recognizer,
                 Ok(None) => self.tick(false)?,
                 Err(reason) => {
-                    // What went wrong is on the bus already. `Error` would make the source post a second, meaningless error.
+                    // The error is already on the bus. `Error` would make the source post a second, meaningless one.
                     gst::debug!(CAT, imp = self, "no model: {reason:?}");
                     return Err(gst::FlowError::Flushing);
                 }
@@ -53,8 +53,8 @@ impl NemoStt {
             );
             return Err(gst::FlowError::Error);
         }
-        let made = self.session().set_recognizer(&recognizer);
-        made.map_err(|error| self.fail(&error))
+        let result = self.session().set_recognizer(&recognizer);
+        result.map_err(|error| self.fail(&error))
     }
 
     pub(super) fn fail(&self, error: &Error) -> gst::FlowError {
@@ -62,8 +62,8 @@ impl NemoStt {
         gst::FlowError::Error
     }
 
-    /// Gives the session something to do and does it, step by step; gives out what comes of each at once. Returns the time
-    /// that computing took. An error ends the stream.
+    /// Hands work to the session with `begin` and runs it step by step, pushing the output of each step at once.
+    /// Returns the time that computing took. An error ends the stream.
     pub(super) fn process(&self, begin: impl FnOnce(&mut Session, &Settings)) -> Result<Duration, gst::FlowError> {
         self.first_gap()?;
         self.ensure_transcriber()?;
@@ -83,7 +83,7 @@ impl NemoStt {
         Ok(computing)
     }
 
-    /// Does the work that there is.
+    /// Runs all pending work. Returns the time that computing took.
     pub(super) fn steps(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
         let mut computing = Duration::ZERO;
         let mut ticks = 1;
@@ -99,7 +99,7 @@ impl NemoStt {
                 return Err(gst::FlowError::Flushing);
             }
             if computing > BETWEEN_TICKS * ticks {
-                // A large buffer takes long, and nothing else acts on the clock meanwhile.
+                // A large buffer takes long, and the ticker has to wait for the stream lock meanwhile.
                 ticks += 1;
                 self.tick(false)?;
             }
@@ -108,7 +108,7 @@ impl NemoStt {
     }
 
     pub(super) fn push_output(&self) -> Result<(), gst::FlowError> {
-        // The lock is let go before anything leaves.
+        // The lock is released before anything is pushed.
         loop {
             let item = self.session().pop();
             match item {
@@ -137,7 +137,8 @@ impl NemoStt {
         Ok(())
     }
 
-    /// Notes what queries tell, and announces a latency that has changed with what is in effect.
+    /// Updates the state that queries report, and posts a LATENCY message if the settings in effect changed the
+    /// latency.
     pub(super) fn publish_state(&self) {
         let (active, position) = {
             let session = self.session();
@@ -155,17 +156,17 @@ impl NemoStt {
         }
     }
 
-    /// Says everything so far. What becomes of it does not change what happens next, so errors are only noted.
+    /// Finishes and pushes everything so far. Errors are only logged, because the caller goes on either way.
     pub(super) fn drain(&self, ending: EndReason) {
         if !self.session().has_transcriber() {
             return;
         }
         if let Err(error) = self.process(|session, _| session.finish(ending)) {
-            gst::debug!(CAT, imp = self, "drained into {error:?}");
+            gst::debug!(CAT, imp = self, "could not drain: {error:?}");
         }
     }
 
-    /// Takes a segment. It is sent on, with its base shifted by `lateness`, when the text before it is.
+    /// Handles a segment. It is sent downstream, with its base shifted by `lateness`, once the text before it has been.
     pub(super) fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
         lock(&self.published).had_segment = true;
         {
@@ -175,20 +176,21 @@ impl NemoStt {
         }
         self.ticker.announce();
         if let Err(error) = self.push_output() {
-            gst::debug!(CAT, imp = self, "a segment brought {error:?}");
+            gst::debug!(CAT, imp = self, "could not push after a segment: {error:?}");
         }
         self.publish_state();
         !self.is_interrupted.load(Ordering::Relaxed)
     }
 
-    /// How long a buffer lasts in running time.
+    /// Duration of a buffer in running time.
     pub(super) fn running_length(&self, buffer: &gst::BufferRef) -> gst::ClockTime {
         let samples = (buffer.size() / BYTES_PER_SAMPLE) as u64;
         let length = gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, SAMPLE_RATE));
         self.session().segment().running_duration(length)
     }
 
-    /// Watches whether computing keeps up with a live source; says so when it does not, and whether to leave audio out.
+    /// Checks whether computing keeps up with a live source, and warns if it does not. Returns whether to skip the
+    /// buffer.
     pub(super) fn check_lateness(&self, buffer: &gst::BufferRef) -> bool {
         let settings = self.settings();
         let Some(pts) = buffer.pts() else { return false };
@@ -217,7 +219,7 @@ impl NemoStt {
                 self,
                 gst::CoreError::Clock,
                 (
-                    "computing does not keep up: it is {} behind the audio, property latency allows {}. Use more \
+                    "computing does not keep up: it is {} behind the audio, and property latency allows {}. Use more \
                      threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
                     report.delay, settings.processing_latency()
                 ),

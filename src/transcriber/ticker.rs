@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A thread that acts when time passes and no data comes, and when the application asks for something.
+//! A thread that acts on the clock when no data arrives, and on requests from the application.
 //!
-//! It polls the pipeline's clock rather than wait on it: a clock may be lost, stopped or replaced at any time, and then no
-//! wait on it ends.
+//! It polls the pipeline's clock rather than waiting on it: a clock may be lost, stopped or replaced at any time, and
+//! then a wait on it would never end.
 
 use std::{
     sync::{Arc, Condvar, Mutex},
@@ -16,11 +16,11 @@ use gst::subclass::prelude::*;
 use super::{NemoStt, imp};
 use nemostt::sync::lock;
 
-/// It looks at the clock this often at least, and when a GAP is due.
+/// Longest interval between ticks; it is shorter when a GAP is due.
 pub(super) const TICK: Duration = Duration::from_millis(50);
-/// And not more often than this.
+/// Shortest interval between ticks.
 pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(2);
-/// A stream that was announced so long ago without any data is sparse, or a sink that prerolls waits for it.
+/// If no data follows a segment for this long, the stream is sparse, or a prerolling sink is waiting for it.
 const ANNOUNCED: Duration = Duration::from_millis(50);
 
 /// The thread of one element.
@@ -49,9 +49,9 @@ struct State {
 pub(super) enum Wake {
     /// Time passed.
     Tick,
-    /// The application wants what there is.
+    /// The application asked to finish the current utterance.
     Finish,
-    /// A stream was announced a while ago.
+    /// [`ANNOUNCED`] has passed since a segment arrived.
     Announced,
 }
 
@@ -74,31 +74,31 @@ impl Ticker {
         Ok(())
     }
 
-    /// Whether time passes.
+    /// Turns ticks on or off; time passes only in PLAYING.
     pub(super) fn set_playing(&self, is_playing: bool) {
         lock(&self.shared.state).is_playing = is_playing;
         self.shared.changed.notify_all();
     }
 
-    /// Asks for what there is, from any thread and without waiting.
+    /// Asks to finish the current utterance, from any thread and without waiting.
     pub(super) fn finish(&self) {
         lock(&self.shared.state).finish = true;
         self.shared.changed.notify_all();
     }
 
-    /// A stream was announced: if nothing comes soon, something must be said of it.
+    /// Notes that a segment arrived. If no data follows soon, downstream needs a GAP.
     pub(super) fn announce(&self) {
         lock(&self.shared.state).announced = Some(Instant::now());
         self.shared.changed.notify_all();
     }
 
-    /// Lets the thread end. It may be pushing still.
+    /// Tells the thread to end. It may still be pushing.
     pub(super) fn stop(&self) {
         lock(&self.shared.state).is_stopped = true;
         self.shared.changed.notify_all();
     }
 
-    /// Waits for the thread. The pads must be flushing.
+    /// Joins the thread. The pads must be flushing, so that it cannot block in a push.
     pub(super) fn join(&self) {
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
@@ -108,7 +108,7 @@ impl Ticker {
 }
 
 impl Shared {
-    /// Waits for the next thing to do, for up to `sleep` while time passes; `None` is the end.
+    /// Waits for the next reason to wake up, and up to `sleep` for a tick; `None` when stopped.
     fn next(&self, sleep: Duration) -> Option<Wake> {
         let mut state = lock(&self.state);
         let mut is_due = false;

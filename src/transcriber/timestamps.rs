@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where a buffer of audio belongs in the stream: directly after the samples before it, after a hole, over them.
+//! Decides where a buffer of audio belongs in the stream: directly after the previous samples, after a hole, or
+//! overlapping them.
 //!
-//! Arrival is not time. Sources that stamp buffers as they arrive (`do-timestamp=true`) give stamps that are off whenever
-//! the network stalls, although no sample is missing. So the count of samples wins over the stamps:
+//! Arrival time is not capture time. Sources that timestamp buffers on arrival (`do-timestamp=true`) produce wrong
+//! timestamps whenever the network stalls, although no sample is missing. So the sample count takes precedence. A
+//! timestamp that is
 //!
-//! * up to [`ALIGNMENT_THRESHOLD`] off: jitter;
-//! * off, and a DISCONT, a GAP event or a segment vouches for it: believed at once;
-//! * ahead by more than [`MAX_JITTER`] without a voucher: audio is [withheld](Placement::Withhold) until it is clear what the
-//!   stamps say. If they fall back to the count, it was a burst after a stall; if they stay off for [`DISCONT_WAIT`], there is a
-//!   hole;
-//! * behind, before any second of audio had stamps that were right: the first stamp was that of a late buffer, and this one is
-//!   nearer to the truth;
-//! * off otherwise: audio is taken as it comes. Once the stamps have been off by the same amount for [`DISCONT_WAIT`], they are
-//!   believed from there on, without any silence and without dropping a sample.
+//! * off by up to [`ALIGNMENT_THRESHOLD`] is jitter;
+//! * off by more, and confirmed by a DISCONT flag, a GAP event or a new segment, is accepted at once;
+//! * ahead by more than [`MAX_JITTER`] without confirmation causes audio to be [withheld](Placement::Withhold) until
+//!   the cause is clear. If timestamps fall back to the sample count, it was a burst after a stall; if they stay off
+//!   for [`DISCONT_WAIT`], there is a hole;
+//! * behind, before a second of audio has had matching timestamps, shows that the first timestamp was that of a late
+//!   buffer. This one is closer to the truth, and accepted;
+//! * off otherwise is ignored: the audio counts as contiguous. Once timestamps have been off by the same amount for
+//!   [`DISCONT_WAIT`], they are accepted from there on, without inserting silence or dropping samples.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -22,14 +24,17 @@ use nemostt::sample_time;
 
 /// Bytes of one sample: S16LE, mono.
 pub(super) const BYTES_PER_SAMPLE: usize = 2;
-/// Timestamps may be off by this much, as every GStreamer audio element allows (`GstAudioBaseSink`'s alignment threshold).
+/// Timestamps may be off by this much, in nanoseconds, as in other GStreamer audio elements (`GstAudioBaseSink`'s
+/// `alignment-threshold`).
 const ALIGNMENT_THRESHOLD: i64 = 40_000_000;
-/// Stamps must be off for this long before they are believed (`GstAudioBaseSink`'s `discont-wait`).
+/// Timestamps must be off for this long, in nanoseconds, before they are accepted (`GstAudioBaseSink`'s
+/// `discont-wait`).
 const DISCONT_WAIT: i64 = 1_000_000_000;
-/// Drift and jitter of a clock are less than this; a jump by more may be a hole, which is silence if it is one.
+/// Drift and jitter of a clock are less than this, in nanoseconds. A larger jump may be a hole, which is filled with
+/// silence.
 const MAX_JITTER: i64 = 160_000_000;
 
-/// A moment of the stream: a timestamp and the segment that gives it a meaning.
+/// A moment of the stream: a timestamp and the segment that it refers to.
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
     pub(super) pts: gst::ClockTime,
@@ -37,76 +42,79 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// In nanoseconds of running time, which may be before the segment begins.
+    /// Running time in nanoseconds; negative before the segment.
     pub(super) fn running(&self) -> i64 {
         self.segment.running(self.pts)
     }
 }
 
-/// How a buffer follows the samples before it.
+/// Where a buffer belongs relative to the previous samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placement {
-    /// It is the first one.
+    /// It is the first buffer of the stream.
     First,
-    /// Without a hole.
+    /// Directly after them.
     Direct,
     /// After a hole of this many samples.
     Hole(u64),
-    /// Its first samples, this many, were given before.
+    /// This many of its first samples overlap previous ones.
     Overlap(u64),
-    /// Not known yet: it must be placed again, with all that were withheld, when [`Timestamps::watched`] says so.
+    /// Not known yet: it must be placed again, with all other withheld buffers, once [`Timestamps::watched`] returns a
+    /// cause.
     Withhold,
 }
 
-/// What is to be placed.
+/// A buffer or gap to place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     pub(super) pts: Option<gst::ClockTime>,
-    /// Samples.
+    /// Length in samples.
     pub(super) len: u64,
-    /// Whether more than the stamp says that time jumped.
+    /// Whether something besides the timestamp confirms a jump in time.
     pub(super) confirmed: bool,
-    /// Identifies the contents, to tell a buffer that is sent twice.
+    /// Hash of the contents, to recognize a buffer that is sent twice.
     pub(super) fingerprint: Option<u64>,
 }
 
-/// What became of stamps that are off.
+/// Why timestamps jumped ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JumpCause {
-    /// There is a hole: place what was withheld, and believe the stamps.
+    /// There is a hole: place what was withheld by its timestamps.
     Hole,
-    /// The audio was late, and nothing is missing: place what was withheld without its stamps.
+    /// The audio was late, but nothing is missing: place what was withheld without its timestamps.
     Late,
 }
 
-/// From a sample on, time goes on from a moment.
+/// Maps samples from `sample` on to the time from `moment` on.
 #[derive(Debug, Clone)]
 struct Anchor {
     sample: u64,
     moment: Moment,
 }
 
-/// Stamps that are off and not believed yet.
+/// Timestamps that are off and not accepted yet.
 #[derive(Debug, Clone, Copy)]
 struct SuspectTimestamps {
-    /// By how much they were off in the beginning, in nanoseconds of audio: more than 0 after a hole.
+    /// How far off they were initially, in nanoseconds; positive after a hole.
     reference: i64,
-    /// Audio since then.
+    /// Duration of the audio since then, in nanoseconds.
     seen: i64,
+    /// Whether audio is withheld until the cause is clear.
     withholds: bool,
 }
 
-/// Compares timestamps with the number of samples. The count wins: it does not drift.
+/// Maps samples to times, and compares timestamps with the sample count. The count takes precedence, as it does not
+/// drift.
 #[derive(Debug)]
 pub(super) struct Timestamps {
     rate: u32,
     anchors: VecDeque<Anchor>,
     watch: Option<SuspectTimestamps>,
-    /// Audio whose stamps were as expected, up to [`DISCONT_WAIT`].
+    /// Duration of audio with the expected timestamps, in nanoseconds, up to [`DISCONT_WAIT`].
     agreed: i64,
-    /// Where the stream before ended, if this one follows it.
+    /// Where the previous stream ended, if this one follows it.
     end_before: Option<Moment>,
-    /// Stamp and contents of the buffer before, if it came when it was due.
+    /// Timestamp, length and fingerprint of the previous buffer, if its timestamp was as expected.
     last: Option<(gst::ClockTime, u64, u64)>,
 }
 
@@ -122,17 +130,17 @@ impl Timestamps {
         }
     }
 
-    /// Time that `samples` samples last.
+    /// Duration of `samples` samples.
     pub(super) fn duration(&self, samples: u64) -> gst::ClockTime {
         clock_time(sample_time::samples_to_ns(samples, self.rate))
     }
 
-    /// Samples that last for `duration`.
+    /// Number of samples in `duration`.
     pub(super) fn samples(&self, duration: gst::ClockTime) -> u64 {
         sample_time::ns_to_samples(duration.nseconds(), self.rate)
     }
 
-    /// The moment of sample `sample`, once there is a first one.
+    /// The moment of sample `sample`; `None` before the first buffer.
     pub(super) fn at(&self, sample: u64) -> Option<Moment> {
         let after = self.anchors.partition_point(|anchor| anchor.sample <= sample);
         let anchor = self.anchors.get(after.saturating_sub(1))?;
@@ -150,7 +158,7 @@ impl Timestamps {
         Some((first, until))
     }
 
-    /// The sample at running time `running`, in nanoseconds, counted on beyond the last one.
+    /// The sample at running time `running`, in nanoseconds; extrapolated beyond the last one.
     pub(super) fn sample_at(&self, running: i64) -> u64 {
         let before = self
             .anchors
@@ -173,17 +181,17 @@ impl Timestamps {
         }
     }
 
-    /// Forgets times of samples before `sample`.
+    /// Forgets the times of samples before `sample`.
     pub(super) fn forget_before(&mut self, sample: u64) {
         while self.anchors.get(1).is_some_and(|next| next.sample <= sample) {
             self.anchors.pop_front();
         }
     }
 
-    /// Places `arrival`, stamped in `segment`, after `count` samples.
+    /// Decides where `arrival`, timestamped in `segment`, belongs after `count` samples.
     pub(super) fn align(&mut self, arrival: &Arrival, segment: &Arc<Segment>, count: u64) -> Placement {
         let Some(expected) = self.anchors.back().map(|anchor| self.from(anchor, count)) else {
-            // Without timestamps, audio begins where that before it ended, or with the segment.
+            // Without a timestamp, audio begins where the previous stream ended, or at the start of the segment.
             let after = self.end_before.as_ref().map(|end| segment.at_running(end.running()));
             let pts = arrival.pts.or(after).unwrap_or_else(|| segment.start());
             self.begin(pts, segment);
@@ -191,7 +199,7 @@ impl Timestamps {
             return Placement::First;
         };
         let Some(pts) = arrival.pts else {
-            // Without a timestamp a buffer follows the one before; if that was withheld, this one is, too.
+            // Without a timestamp, a buffer follows the previous one, and is withheld if that one was.
             let length = signed(self.duration(arrival.len));
             return match self.watch.as_mut().filter(|watch| watch.withholds) {
                 Some(watch) => {
@@ -207,7 +215,7 @@ impl Timestamps {
             true => segment.running(pts).saturating_sub(expected.running()),
             false => signed(pts).saturating_sub(signed(expected.pts)),
         };
-        // Half its length and more: less is jitter.
+        // Off by at least half its length; less would be jitter.
         if repeated && offset.unsigned_abs().saturating_mul(2) >= self.duration(arrival.len).nseconds() {
             return Placement::Overlap(arrival.len);
         }
@@ -239,7 +247,7 @@ impl Timestamps {
         self.observe(offset, pts, arrival.len, segment, count)
     }
 
-    /// Takes the stamps at their word.
+    /// The placement of a buffer whose timestamp is off by `offset` nanoseconds and accepted.
     fn accept_timestamp(&self, offset: i64) -> Placement {
         let off = self.samples(clock_time(offset.unsigned_abs()));
         match offset > 0 {
@@ -248,7 +256,7 @@ impl Timestamps {
         }
     }
 
-    /// Time goes on in a new segment: after the hole, or after the samples that were given before.
+    /// Continues in a new segment: after the hole, or after the overlapping samples.
     fn enter(&mut self, offset: i64, pts: gst::ClockTime, segment: &Arc<Segment>, count: u64) {
         match self.accept_timestamp(offset) {
             Placement::Hole(missing) => self.anchor(count.saturating_add(missing), pts, segment),
@@ -257,7 +265,7 @@ impl Timestamps {
         }
     }
 
-    /// Looks at stamps that nothing vouches for.
+    /// Observes timestamps that are off, but not confirmed.
     fn observe(&mut self, offset: i64, pts: gst::ClockTime, len: u64, segment: &Arc<Segment>, count: u64) -> Placement {
         let length = signed(self.duration(len));
         let fresh = SuspectTimestamps {
@@ -289,8 +297,9 @@ impl Timestamps {
         Placement::Direct
     }
 
-    /// What the stamps of withheld audio say by now; `first` and `last` are those of the first buffer that was withheld and of
-    /// the last one, `between` the samples from the beginning of the one to that of the other. None: too early to say.
+    /// Why timestamps of withheld audio jumped. `first` and `last` are the timestamps of the first and the last
+    /// withheld buffer, `between` the samples from the start of the first to that of the last. `None` while it is too
+    /// early to tell.
     pub(super) fn watched(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Option<JumpCause> {
         let watch = self.watch.as_ref().filter(|watch| watch.withholds)?;
         if self.offset_reduction(first, last, between) > ALIGNMENT_THRESHOLD {
@@ -299,7 +308,7 @@ impl Timestamps {
         (watch.seen >= DISCONT_WAIT).then_some(JumpCause::Hole)
     }
 
-    /// As [`watched`](Self::watched), where there is no time to wait: what is more likely.
+    /// Like [`watched`](Self::watched), but returns the likelier cause if it is too early to tell.
     pub(super) fn most_likely_cause(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> JumpCause {
         match self.offset_reduction(first, last, between).saturating_mul(2) > signed(self.duration(between)) {
             true => JumpCause::Late,
@@ -307,25 +316,26 @@ impl Timestamps {
         }
     }
 
-    /// By how much stamps came nearer to the count of samples. After a hole they go on as the samples do; after a stall they
-    /// stand still until the burst is over.
+    /// By how much timestamps have moved toward the sample count, in nanoseconds. After a hole they advance with the
+    /// samples; after a stall they stand still until the burst is over.
     fn offset_reduction(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> i64 {
         let stamped = signed(last).saturating_sub(signed(first));
         signed(self.duration(between)).saturating_sub(stamped)
     }
 
-    /// Withheld audio is about to be placed, because of `cause`.
+    /// Ends withholding: audio is about to be placed according to `cause`.
     pub(super) fn resolve(&mut self, cause: JumpCause) {
         if let Some(watch) = &mut self.watch {
             match cause {
                 JumpCause::Hole => self.watch = None,
-                // The stamps go on being looked at; the audio is taken as it comes.
+                // Keep observing the timestamps, but treat the audio as contiguous.
                 JumpCause::Late => watch.withholds = false,
             }
         }
     }
 
-    /// Whether this buffer was sent before: same stamp, same contents. Stamps alone do not tell: those of a burst are alike.
+    /// Whether this buffer repeats the previous one: same timestamp, same contents. The timestamp alone is not enough,
+    /// as buffers of a burst may share it.
     fn is_repeated(&self, pts: gst::ClockTime, arrival: &Arrival) -> bool {
         self.last
             .zip(arrival.fingerprint)
@@ -352,12 +362,12 @@ impl Timestamps {
         self.anchors.push_back(Anchor { sample, moment });
     }
 
-    /// Nothing that came before counts any more.
+    /// Forgets all earlier input.
     pub(super) fn forget(&mut self) {
         *self = Self::new(self.rate);
     }
 
-    /// The next buffer is the first of a new stream, which follows one that ended at `end`, if it follows any.
+    /// Starts a new stream, which follows one that ended at `end`, if any.
     pub(super) fn reset(&mut self, end: Option<Moment>) {
         self.end_before = end.or(self.end_before.take());
         self.anchors.clear();
@@ -367,12 +377,12 @@ impl Timestamps {
     }
 }
 
-/// A time of so many nanoseconds, or the last one there is.
+/// `ns` nanoseconds as a `ClockTime`, saturating.
 pub(super) fn clock_time(ns: u64) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(ns.min(gst::ClockTime::MAX.nseconds()))
 }
 
-/// Nanoseconds, or the most that fit.
+/// `time` in nanoseconds, saturating.
 pub(super) fn signed(time: gst::ClockTime) -> i64 {
     i64::try_from(time.nseconds()).unwrap_or(i64::MAX)
 }

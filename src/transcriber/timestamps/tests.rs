@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests of where buffers belong.
+//! Tests of the placement of buffers.
 
 use super::*;
 
 const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 const BLOCK: u64 = 160;
 
-/// A source of buffers of 10 ms in one segment.
+/// A source of 10 ms buffers in one segment.
 struct Source {
     timestamps: Timestamps,
     segment: Arc<Segment>,
@@ -15,7 +15,7 @@ struct Source {
 }
 
 impl Source {
-    /// Its first buffer has timestamp 1 s, and a second of buffers on time follows.
+    /// The first buffer has timestamp 1 s; more than a second of buffers with the expected timestamps follows.
     fn new() -> Self {
         gst::init().unwrap();
         let mut source = Self {
@@ -54,7 +54,7 @@ impl Source {
 }
 
 #[test]
-fn vouched_holes_and_overlaps_are_counted_in_samples() {
+fn confirmed_hole_and_overlap_are_accepted() {
     let mut source = Source::new();
     assert_eq!(source.place_off(40, true), Placement::Direct);
     assert_eq!(source.place_off(-40, true), Placement::Direct);
@@ -64,7 +64,7 @@ fn vouched_holes_and_overlaps_are_counted_in_samples() {
 }
 
 #[test]
-fn jitter_is_not_believed() {
+fn jitter_is_ignored() {
     let mut source = Source::new();
     for off in [3, 0, -39, 7, 40, -2, 38] {
         assert_eq!(source.place_off(off, false), Placement::Direct);
@@ -72,7 +72,7 @@ fn jitter_is_not_believed() {
 }
 
 #[test]
-fn a_small_offset_is_believed_after_a_second_without_silence() {
+fn small_offset_is_accepted_after_a_second_without_silence() {
     let mut source = Source::new();
     let time = |source: &Source| source.timestamps.at(source.count).unwrap().pts;
     let due = time(&source);
@@ -85,15 +85,15 @@ fn a_small_offset_is_believed_after_a_second_without_silence() {
 }
 
 #[test]
-fn a_jump_is_withheld_until_it_has_lasted_for_a_second() {
+fn jump_is_withheld_for_a_second_and_then_a_hole() {
     let mut source = Source::new();
     let first = 1_000 + source.count / 16 + 500;
     for index in 0..100 {
         assert_eq!(source.align(first + 10 * index, false), Placement::Withhold);
-        let verdict = source
+        let cause = source
             .timestamps
             .watched(first * MS, (first + 10 * index) * MS, index * BLOCK);
-        assert_eq!(verdict, (index == 99).then_some(JumpCause::Hole), "{index}");
+        assert_eq!(cause, (index == 99).then_some(JumpCause::Hole), "{index}");
     }
     source.timestamps.resolve(JumpCause::Hole);
     assert_eq!(source.align(first, true), Placement::Hole(8_000));
@@ -101,16 +101,16 @@ fn a_jump_is_withheld_until_it_has_lasted_for_a_second() {
 }
 
 #[test]
-fn stamps_that_stand_still_are_a_burst() {
+fn repeated_timestamps_are_a_burst() {
     let mut source = Source::new();
     let first = 1_000 + source.count / 16 + 500;
-    let verdicts = (0..6_u64).map(|index| {
+    let causes = (0..6_u64).map(|index| {
         assert_eq!(source.align(first, false), Placement::Withhold);
         source.timestamps.watched(first * MS, first * MS, index * BLOCK)
     });
-    let verdicts: Vec<_> = verdicts.collect();
-    assert_eq!(verdicts, [None, None, None, None, None, Some(JumpCause::Late)]);
-    // Where there is no time, half of that is enough to guess.
+    let causes: Vec<_> = causes.collect();
+    assert_eq!(causes, [None, None, None, None, None, Some(JumpCause::Late)]);
+    // A guess needs less.
     assert_eq!(
         source.timestamps.most_likely_cause(first * MS, first * MS, BLOCK),
         JumpCause::Late
@@ -124,7 +124,7 @@ fn stamps_that_stand_still_are_a_burst() {
 }
 
 #[test]
-fn another_jump_during_a_burst_is_withheld_again() {
+fn another_jump_during_a_burst_is_withheld() {
     let mut source = Source::new();
     assert_eq!(source.place_off(500, false), Placement::Withhold);
     source.timestamps.resolve(JumpCause::Late);
@@ -135,14 +135,14 @@ fn another_jump_during_a_burst_is_withheld_again() {
 }
 
 #[test]
-fn the_first_stamp_may_be_that_of_a_late_buffer() {
+fn first_timestamp_of_a_late_buffer_is_corrected() {
     gst::init().unwrap();
     let mut source = Source {
         timestamps: Timestamps::new(16_000),
         segment: Arc::default(),
         count: 0,
     };
-    // Half a second comes at once; then each buffer when it is due.
+    // Half a second arrives at once, then each buffer when it is due.
     for _ in 0..50 {
         source.align(1_000, false);
     }
@@ -154,7 +154,7 @@ fn the_first_stamp_may_be_that_of_a_late_buffer() {
 }
 
 #[test]
-fn a_buffer_that_comes_twice_overlaps() {
+fn repeated_buffer_overlaps() {
     let mut source = Source::new();
     let due = 1_000 + source.count / 16;
     let arrival = |fingerprint| Arrival {
@@ -175,7 +175,7 @@ fn a_buffer_that_comes_twice_overlaps() {
 }
 
 #[test]
-fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
+fn repeated_buffer_offset_saturates() {
     gst::init().unwrap();
     let segment = |start, base| {
         let mut time = crate::transcriber::segment::Time::new();
@@ -197,7 +197,7 @@ fn a_buffer_that_comes_twice_may_be_at_both_ends_of_time() {
 }
 
 #[test]
-fn buffers_without_timestamps_follow_each_other_from_the_segments_start() {
+fn buffers_without_timestamps_are_contiguous_from_the_segment_start() {
     gst::init().unwrap();
     let mut time = super::super::segment::Time::new();
     time.set_start(7_000 * MS);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Greedy CTC: the best label of each frame, repeats collapsed, blanks dropped.
+//! Greedy CTC: the best token of each frame, with repeats collapsed and blanks dropped.
 
 use super::{Token, argmax::argmax};
 
-/// Greedy CTC over a stream: a repeat is collapsed across chunks too.
+/// Greedy CTC over a stream; repeats are also collapsed across chunks.
 #[derive(Debug)]
 pub(crate) struct Ctc {
     blank: usize,
-    /// Best label of the frame before; blank at the start.
+    /// Best token of the previous frame; blank at the start.
     previous: usize,
 }
 
@@ -24,7 +24,7 @@ impl Ctc {
         Self { blank, previous: blank }
     }
 
-    /// Decodes `frames` rows of log-probabilities, the first of which is encoder frame `first_frame`.
+    /// Decodes the first `frames` rows of `log_probs`, \[T, blank + 1\]; the first row is encoder frame `first_frame`.
     pub(crate) fn decode(&mut self, log_probs: &[f32], frames: usize, first_frame: u64, mut emit: impl FnMut(Token)) {
         for (row, frame) in log_probs.chunks_exact(self.blank + 1).take(frames).zip(first_frame..) {
             let id = argmax(row);
@@ -36,7 +36,7 @@ impl Ctc {
         }
     }
 
-    /// Back to the start of a stream.
+    /// Resets to the start of a stream.
     pub(crate) fn reset(&mut self) {
         self.previous = self.blank;
     }
@@ -46,7 +46,7 @@ impl Ctc {
         snapshot.previous = self.previous;
     }
 
-    /// Back to where `snapshot` was taken.
+    /// Restores the state that `snapshot` was taken of.
     pub(crate) fn restore(&mut self, snapshot: &CtcSnapshot) {
         self.previous = snapshot.previous;
     }
@@ -56,7 +56,7 @@ impl Ctc {
 mod tests {
     use super::*;
 
-    /// Rows that score the given ids best, of labels 0 to 2 and blank 3.
+    /// Rows in which the given ids score best; the tokens are 0 to 2, blank is 3.
     fn rows(best: &[usize]) -> Vec<f32> {
         let row = |&id: &usize| (0..4).map(move |i| if i == id { -0.1 } else { -3.0 });
         best.iter().flat_map(row).collect()
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_collapse_and_blanks_part_them() {
+    fn repeats_collapse_unless_separated_by_blank() {
         let mut ctc = Ctc::new(3);
         assert_eq!(ids(&mut ctc, &[3, 1, 1, 3, 1, 2, 2], 10), [(1, 11), (1, 14), (2, 15)]);
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_beyond_the_valid_ones_are_not_read() {
+    fn rows_beyond_frames_are_ignored() {
         let mut found = 0;
         Ctc::new(3).decode(&rows(&[0, 1, 2]), 1, 0, |_| found += 1);
         assert_eq!(found, 1);

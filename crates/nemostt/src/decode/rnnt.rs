@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Greedy RNN-T, as NeMo's `GreedyRNNTInfer._greedy_decode`: in each frame, labels are emitted until blank scores best,
-//! at most `max_symbols` of them. The prediction network moves on labels only and keeps its state across chunks.
+//! Greedy RNN-T, like NeMo's `GreedyRNNTInfer._greedy_decode`: in each frame, tokens are emitted until blank scores
+//! best, at most `max_symbols` of them. The prediction network advances on non-blank tokens only and keeps its state
+//! across chunks.
 //!
-//! The joint scores all frames of a chunk in one call. As long as frames score blank the prediction state stands still,
-//! so those scores hold; the first label makes a new call necessary, from its frame on, for as many frames as cost little.
+//! The joint scores all frames of a chunk in one call. As long as blank scores best, the prediction state does not
+//! change and the scores remain valid. A token makes a new call necessary, from its frame on, for as many frames as
+//! cost little.
 
 use super::{
     Token,
@@ -15,18 +17,18 @@ use crate::{
     model::{Tensor, Transducer, TransducerState},
 };
 
-/// Scores of the frames of a chunk against the labels so far.
+/// Scores the frames of a chunk, given the tokens so far.
 ///
-/// The real one is [`TransducerScorer`]; the tests have a table.
+/// Implemented by [`TransducerScorer`], and by a table in the tests.
 pub(crate) trait Scorer {
-    /// A chunk begins: what was scored is of the last one.
+    /// Begins a chunk: scores of the previous one are no longer valid.
     fn start_chunk(&mut self);
-    /// Scores frame `frame`, and more behind it if that costs nothing, against the present state. Gives the first frame
-    /// behind those scored.
+    /// Scores `frame`, and frames after it if that costs little, with the current state. Returns the first frame that
+    /// was not scored.
     fn score(&mut self, frame: usize) -> Result<usize>;
-    /// Raw logits of a frame, blank last.
+    /// Raw logits of a frame that was scored, blank last.
     fn logits(&self, frame: usize) -> &[f32];
-    /// Makes `label` the last label and the state after the last call the present one.
+    /// Makes `label` the last token, and the state after the last call the current one.
     fn accept_label(&mut self, label: usize);
 }
 
@@ -34,7 +36,7 @@ pub(crate) trait Scorer {
 pub(crate) struct TransducerScorer<'a> {
     pub(crate) model: &'a Transducer,
     pub(crate) state: &'a mut TransducerState,
-    /// What the encoder gave for the chunk.
+    /// The encoder's output for the chunk.
     pub(crate) frames: &'a Tensor<f32>,
 }
 
@@ -56,7 +58,7 @@ impl Scorer for TransducerScorer<'_> {
     }
 }
 
-/// Greedy RNN-T. All that lasts from chunk to chunk is in the [`Scorer`].
+/// Greedy RNN-T. All state that is kept from chunk to chunk is in the [`Scorer`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rnnt {
     pub(crate) blank: usize,
@@ -110,7 +112,7 @@ mod tests {
 
     const BLANK: usize = 2;
 
-    /// Emits `plan[frame]` labels (always label 1) in each frame, whatever the calls.
+    /// Emits `plan[frame]` tokens (always token 1) in each frame, regardless of the calls.
     #[derive(Default)]
     struct Table {
         plan: Vec<usize>,
@@ -139,7 +141,7 @@ mod tests {
             self.calls += 1;
             for (frame, row) in self.logits.iter_mut().enumerate() {
                 if self.one_frame && frame != wanted {
-                    // What nobody asked for is noise: it must not be looked at.
+                    // Garbage: only the requested frame may be read.
                     *row = [9.0, 0.0, 0.0];
                     continue;
                 }
@@ -155,7 +157,7 @@ mod tests {
 
         fn accept_label(&mut self, label: usize) {
             assert_eq!(label, 1);
-            // The frame at work is the first with labels to give.
+            // The current frame is the first with tokens left to emit.
             let at = (0..self.plan.len()).find(|&f| self.emitted[f] < self.plan[f]);
             self.emitted[at.unwrap()] += 1;
         }
@@ -174,17 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_without_labels_costs_one_call() {
+    fn chunk_without_tokens_takes_one_call() {
         assert_eq!(frames(&[0; 14], 10), (vec![], 1));
     }
 
     #[test]
-    fn each_label_costs_one_more_call() {
+    fn each_token_takes_one_more_call() {
         assert_eq!(frames(&[0, 1, 0, 2], 10), (vec![101, 103, 103], 4));
     }
 
     #[test]
-    fn joints_of_one_frame_give_the_same_labels() {
+    fn single_frame_joint_emits_the_same_tokens() {
         let mut table = Table::new(&[0, 1, 0, 2]);
         table.one_frame = true;
         let mut found = Vec::new();
@@ -198,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_max_symbols_leave_a_frame() {
-        // The table never stops in frame 0; decoding moves on to the next frame all the same.
+    fn max_symbols_limits_tokens_per_frame() {
+        // The table never runs out of tokens in frame 0; decoding must move on to the next frame.
         let mut table = Table::new(&[usize::MAX, 0]);
         let mut found = Vec::new();
         let rnnt = Rnnt {
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_scored_for_an_empty_chunk() {
+    fn empty_chunk_is_not_scored() {
         assert_eq!(frames(&[], 10), (vec![], 0));
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The numbers of the mel front end, under the names NeMo gives them.
+//! Parameters of the mel front end, under NeMo's names.
 
 use serde::Deserialize;
 
@@ -8,8 +8,8 @@ use nemostt_compiler::GraphError;
 
 /// NeMo's `preprocessor` section (`AudioToMelSpectrogramPreprocessor`), as far as inference needs it.
 ///
-/// Every cache-aware streaming checkpoint that NVIDIA has published uses the defaults, save for `features`.
-/// A model directory may hold a `nemostt.json` whose `preprocessor` object says otherwise.
+/// Every cache-aware streaming checkpoint that NVIDIA has published uses the defaults, except for `features`.
+/// The `preprocessor` object of a model directory's `nemostt.json` overrides them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Preprocessor {
@@ -19,11 +19,11 @@ pub struct Preprocessor {
     pub window_size: f64,
     /// Step between two frames in seconds.
     pub window_stride: f64,
-    /// Name of the window function; only `hann` is known.
+    /// Name of the window function; only `hann` is supported.
     pub window: String,
     /// Points of the Fourier transform.
     pub n_fft: usize,
-    /// Mel bands; `None` means "as many as the graph takes".
+    /// Mel bands; `None`: as many as the graph expects.
     pub features: Option<usize>,
     /// `NA` (none) for streaming models. Anything else needs the whole recording.
     pub normalize: String,
@@ -46,16 +46,16 @@ impl Default for Preprocessor {
     }
 }
 
-/// The same numbers in samples, checked.
+/// The same parameters in samples, validated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FrontEndConfig {
     /// Samples per second.
     pub sample_rate: u32,
-    /// Samples under the window.
+    /// Length of the window in samples.
     pub window: usize,
     /// Samples from one frame to the next.
     pub hop: usize,
-    /// Points of the Fourier transform; the window sits in its middle.
+    /// Points of the Fourier transform, in which the window is centered.
     pub fft: usize,
     /// Mel bands.
     pub mels: usize,
@@ -64,7 +64,7 @@ pub struct FrontEndConfig {
 }
 
 impl FrontEndConfig {
-    /// NeMo's defaults with this number of mel bands.
+    /// NeMo's defaults with `mels` mel bands.
     pub fn nemo(mels: usize) -> Self {
         Self {
             sample_rate: 16_000,
@@ -76,10 +76,10 @@ impl FrontEndConfig {
         }
     }
 
-    /// Checks `preprocessor` against the number of mel bands the graph takes.
+    /// Validates `preprocessor` for a graph that expects `mels` mel bands.
     ///
     /// # Errors
-    /// Which value cannot be served and why.
+    /// If a value is not supported; the error names the value and the reason.
     pub fn new(preprocessor: &Preprocessor, mels: usize) -> Result<Self, GraphError> {
         match preprocessor.normalize.as_str() {
             "" | "NA" | "None" | "none" => {}
@@ -128,7 +128,7 @@ impl FrontEndConfig {
             )));
         }
         among("window_size in samples", self.window, 1, self.fft)?;
-        // Times are said in milliseconds.
+        // Times are reported in milliseconds.
         let least = (self.sample_rate as usize).div_ceil(1000);
         among("window_stride in samples", self.hop, least, self.window)?;
         match self.preemphasis.is_finite() {
@@ -137,7 +137,7 @@ impl FrontEndConfig {
         }
     }
 
-    /// Mel frames that `samples` samples give when the stream ends there: NeMo's `floor(L / hop) + 1`.
+    /// Number of mel frames of a stream of `samples` samples: NeMo's `floor(L / hop) + 1`.
     pub fn frames(&self, samples: u64) -> u64 {
         samples / self.hop as u64 + 1
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_nemos() {
+    fn defaults_match_nemo() {
         assert_eq!(
             FrontEndConfig::new(&Preprocessor::default(), 80),
             Ok(FrontEndConfig::nemo(80))
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn per_feature_normalization_is_refused_with_the_reason() {
+    fn per_feature_normalization_is_rejected() {
         let offline = Preprocessor {
             normalize: "per_feature".into(),
             ..Default::default()
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn contradicting_mel_counts_are_refused() {
+    fn mismatched_mel_counts_are_rejected() {
         let other = Preprocessor {
             features: Some(128),
             ..Default::default()
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_is_named() {
+    fn errors_name_the_unsupported_value() {
         type Change = fn(&mut Preprocessor);
         let of = |change: Change| {
             let mut preprocessor = Preprocessor::default();

@@ -2,7 +2,7 @@
 
 //! The mel filterbank: librosa's `filters.mel(sr, n_fft, n_mels, fmin=0, fmax=sr/2, norm="slaney", htk=False)`.
 //!
-//! Each band touches few of the 257 bins, so it is kept as a run of weights with its first bin.
+//! Each band covers few of the 257 bins, so it is stored as a run of weights with its first bin.
 
 use super::fast_ln::ln_in_place;
 
@@ -31,7 +31,7 @@ struct Band {
 }
 
 impl FilterBank {
-    /// Filters for spectra of `fft / 2 + 1` bins.
+    /// `mels` filters for power spectra of `fft / 2 + 1` bins.
     pub(super) fn new(sample_rate: u32, fft: usize, mels: usize) -> Self {
         let nyquist = f64::from(sample_rate) / 2.0;
         let top = hz_to_mel(nyquist);
@@ -50,7 +50,7 @@ impl FilterBank {
             let triangle = |bin: usize| {
                 let hz = bin as f64 * f64::from(sample_rate) / fft as f64;
                 let height = ((hz - low) / (center - low)).min((high - hz) / (high - center));
-                // librosa rounds to f32 before and after the division by the area; so do we.
+                // librosa rounds to f32 before and after scaling by the area, so this does, too.
                 (f64::from(height.max(0.0) as f32) * area) as f32
             };
             let touched = |bin: &usize| triangle(*bin) > 0.0;
@@ -66,7 +66,8 @@ impl FilterBank {
         bank
     }
 
-    /// `log_mel[m] = ln(sum of weights x power + 2^-24)`.
+    /// Computes `log_mel[m] = ln(sum of weights x power + 2^-24)` from `power`, \[fft / 2 + 1\], into `log_mel`,
+    /// \[mels\].
     pub(super) fn log_mel(&self, power: &[f32], log_mel: &mut [f32]) {
         for (band, out) in self.bands.iter().zip(&mut *log_mel) {
             let weights = &self.weights[band.weights.clone()];
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scale_is_slaneys() {
+    fn mel_scale_is_slaneys() {
         assert!((hz_to_mel(1000.0) - 15.0).abs() < 1e-12);
         assert!((hz_to_mel(6400.0) - 42.0).abs() < 1e-9);
         for hz in [0.0, 300.0, 999.0, 1001.0, 8000.0] {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_have_librosas_weights() {
+    fn filter_weights_match_librosa() {
         // librosa.filters.mel(sr=16000, n_fft=512, n_mels=80)[0, 1] and [79, 250].
         let bank = FilterBank::new(16_000, 512, 80);
         let weight = |band: usize, bin: usize| {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_the_logarithm_of_the_guard() {
+    fn log_mel_of_silence_is_ln_of_guard() {
         let bank = FilterBank::new(16_000, 512, 80);
         let mut out = [0.0; 80];
         bank.log_mel(&[0.0; 257], &mut out);

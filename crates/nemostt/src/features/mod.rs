@@ -4,11 +4,12 @@
 //!
 //! With x the samples and y[n] = x[n] - 0.97 x[n-1] (y[0] = x[0]), frame t is the log-mel spectrum of
 //! y[hop t - window/2, hop t + window/2), where y is zero before the start and after the end of the stream. A frame is
-//! computed once, when its last sample is there, so the way the audio was cut into buffers cannot change a bit of it.
+//! computed once, when its last sample has arrived, so the way audio is cut into buffers cannot change a bit of it.
 //!
-//! L samples give floor(L / hop) + 1 frames. The last one lies beyond NeMo's `seq_len` and is masked to 0.0; NeMo's
-//! streaming buffer feeds it all the same (`parts/preprocessing/features.py`, `CacheAwareStreamingAudioBuffer`). So where the hop
-//! is longer than half of the window, a frame also waits for the next one's first sample: without it, it is the last one.
+//! L samples give floor(L / hop) + 1 frames. The last one is beyond NeMo's `seq_len` and masked to 0.0, but NeMo's
+//! streaming buffer feeds it to the encoder all the same (`parts/preprocessing/features.py`,
+//! `CacheAwareStreamingAudioBuffer`). If the hop is longer than half of the window, a frame therefore also waits for
+//! the first sample of the next one: without it, it is the last one.
 
 mod config;
 mod fast_ln;
@@ -19,7 +20,7 @@ pub use config::{FrontEndConfig, Preprocessor};
 use mel::FilterBank;
 use stft::Spectrum;
 
-/// Samples are taken in blocks of at most this many, which bounds the memory of the front end.
+/// Samples are processed in blocks of at most this many, which bounds the front end's memory.
 const BLOCK: usize = 1600;
 
 /// Turns samples into mel frames, one stream at a time.
@@ -28,13 +29,13 @@ pub struct FrontEnd {
     config: FrontEndConfig,
     spectrum: Spectrum,
     bank: FilterBank,
-    /// Pre-emphasised samples from the start of the next frame's window on.
+    /// Pre-emphasized samples from the start of the next frame's window on.
     pre_emphasized: Vec<f32>,
     /// The last raw sample, for pre-emphasis across buffers.
     previous: f32,
-    /// Samples taken since the start of the stream.
+    /// Samples accepted since the start of the stream.
     samples: u64,
-    /// Frames given since the start of the stream.
+    /// Frames emitted since the start of the stream.
     frames: u64,
     frame: Vec<f32>,
 }
@@ -65,20 +66,21 @@ impl FrontEnd {
         front_end
     }
 
-    /// Its numbers.
+    /// Its parameters.
     pub fn config(&self) -> &FrontEndConfig {
         &self.config
     }
 
-    /// Samples taken since the start of the stream.
+    /// Samples accepted since the start of the stream.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// Takes samples (mono, -1.0 to 1.0; NaN and infinity are heard as silence) and gives each mel frame that they complete to `frame`.
+    /// Processes mono samples, -1.0 to 1.0, and calls `frame` with each mel frame that they complete, \[mels\]. NaN and
+    /// infinity count as silence.
     ///
     /// # Errors
-    /// Those of `frame`; the stream must be reset then.
+    /// Those of `frame`, after which the stream must be reset.
     pub fn accept<E>(&mut self, samples: &[f32], mut frame: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
         for block in samples.chunks(BLOCK) {
             self.pre_emphasize(block);
@@ -87,10 +89,11 @@ impl FrontEnd {
         Ok(())
     }
 
-    /// Ends the stream: gives the frames whose windows reach beyond it, and the masked last one.
+    /// Ends the stream: calls `frame` with the frames whose windows extend beyond its end, and with the masked last
+    /// one.
     ///
     /// # Errors
-    /// Those of `frame`; the stream must be reset then.
+    /// Those of `frame`, after which the stream must be reset.
     pub fn finish<E>(&mut self, mut frame: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
         let due = self.config.frames(self.samples) - 1;
         // Zeros of y, not of x: NeMo pads after pre-emphasis.
@@ -106,7 +109,7 @@ impl FrontEnd {
         frame(&self.frame)
     }
 
-    /// Back to the start of a stream; every allocation is kept.
+    /// Resets to the start of a stream; all allocations are kept.
     pub fn reset(&mut self) {
         self.pre_emphasized.clear();
         self.pre_emphasized.resize(self.config.window / 2, 0.0);
@@ -123,7 +126,7 @@ impl FrontEnd {
         snapshot.frames = self.frames;
     }
 
-    /// Back to where `snapshot` was taken; every allocation is kept.
+    /// Restores the state that `snapshot` was taken of; all allocations are kept.
     pub(crate) fn restore(&mut self, snapshot: &FrontEndSnapshot) {
         self.pre_emphasized.clone_from(&snapshot.pre_emphasized);
         self.previous = snapshot.previous;
@@ -136,11 +139,11 @@ impl FrontEnd {
             return;
         };
         let factor = self.config.preemphasis;
-        // One NaN would stay in the encoder's caches for good.
+        // A single NaN would stay in the encoder's caches.
         let heard = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
         // previous is 0 at the start, so y[0] = x[0].
         self.pre_emphasized.push(heard(first) - factor * self.previous);
-        // Not one by one: that took a sixth of the front end's time.
+        // Written so that it is vectorized: sample by sample, it took a sixth of the front end's time.
         let pairs = block.windows(2);
         self.pre_emphasized
             .extend(pairs.map(|pair| heard(pair[1]) - factor * heard(pair[0])));
@@ -166,7 +169,7 @@ impl FrontEnd {
     }
 }
 
-/// Samples from the beginning of a frame's window on that must be there before it is given.
+/// Samples from the start of a frame's window on that must have arrived before the frame is emitted.
 fn needed(config: &FrontEndConfig) -> usize {
     config.window.max(config.window / 2 + config.hop)
 }
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_frames_is_nemos() {
+    fn frame_count_matches_nemo() {
         for samples in [0, 1, 159, 160, 161, 199, 200, 359, 360, 1599, 1600, 1601, 30_123] {
             assert_eq!(all_frames(samples).len(), samples / 160 + 1, "{samples} samples");
         }
@@ -245,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_leaves_with_its_last_sample() {
+    fn frame_is_emitted_with_its_last_sample() {
         let mut front_end = nemo();
         let counts = [199, 1, 159, 1].map(|samples| front_end.frames_of(&vec![0.1; samples]).len());
         assert_eq!(counts, [0, 1, 0, 1]);
     }
 
     #[test]
-    fn memory_stays_where_it_was() {
+    fn buffer_is_not_reallocated() {
         let mut front_end = nemo();
         let capacity = front_end.pre_emphasized.capacity();
         front_end.frames_of(&vec![0.1; 100_000]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One frame of samples in, one power spectrum out.
+//! Short-time Fourier transform: one frame of samples in, one power spectrum out.
 
 use std::{f64::consts::PI, fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use rustfft::num_complex::Complex;
 pub(super) struct Spectrum {
     plan: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
-    /// Where the window begins in the transform: torch centres a short window.
+    /// Where the window begins in the transform: torch centers a short window.
     offset: usize,
     input: Vec<f32>,
     output: Vec<Complex<f32>>,
@@ -37,16 +37,17 @@ impl Spectrum {
         }
     }
 
-    /// Squared magnitudes of the `fft / 2 + 1` bins of `samples` (as many as the window has points).
+    /// Squared magnitudes of the `fft / 2 + 1` bins of `samples`, of which there must be as many as the window has
+    /// points.
     pub(super) fn power(&mut self, samples: &[f32]) -> &[f32] {
         debug_assert_eq!(samples.len(), self.window.len());
-        // The transform uses its input as scratch, so the zeros around the window are written every time.
+        // The transform overwrites its input, so the zeros around the window are written every time.
         self.input.fill(0.0);
         let windowed = &mut self.input[self.offset..];
         for ((out, sample), weight) in windowed.iter_mut().zip(samples).zip(&self.window) {
             *out = sample * weight;
         }
-        // Fails only on buffers of another length than the plan's own.
+        // Fails only if the length of a buffer does not match the plan's.
         let done = self
             .plan
             .process_with_scratch(&mut self.input, &mut self.output, &mut self.scratch);
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sine_lands_in_its_bin() {
+    fn sine_has_its_peak_in_its_bin() {
         let mut spectrum = Spectrum::new(400, 512);
         let sine: Vec<f32> = (0..400)
             .map(|i| (2.0 * PI * 64.0 * i as f64 / 512.0).sin() as f32)
@@ -77,12 +78,12 @@ mod tests {
         let power = spectrum.power(&sine);
         let loudest = (0..power.len()).max_by(|&a, &b| power[a].total_cmp(&power[b]));
         assert_eq!(loudest, Some(64));
-        // A sine under a window of sum S has |X| = S / 2; a symmetric Hann window of n points sums to (n - 1) / 2.
+        // A sine with a window of sum S has |X| = S / 2; a symmetric Hann window of n points sums to (n - 1) / 2.
         assert!((power[64].sqrt() - 399.0 / 4.0).abs() < 0.1, "{}", power[64].sqrt());
     }
 
     #[test]
-    fn the_same_frame_gives_the_same_bits_again() {
+    fn power_is_reproducible() {
         let mut spectrum = Spectrum::new(400, 512);
         let frame: Vec<f32> = (0..400).map(|i| ((i * 37) % 101) as f32 / 101.0).collect();
         let first = spectrum.power(&frame).to_vec();

@@ -5,7 +5,7 @@
 use super::{EndReason, EndpointConfig, Segmenter, Vocabulary};
 use crate::decode::Token;
 
-/// One of each kind; the first byte says which.
+/// A file name for each vocabulary format; the first byte of the input selects one.
 const NAMES: [&str; 5] = [
     "tokens.txt",
     "vocab.txt",
@@ -13,10 +13,10 @@ const NAMES: [&str; 5] = [
     "tokenizer.json",
     "vocab.json",
 ];
-/// Labels that are made words.
+/// Most tokens that are turned into words.
 const MOST: usize = 512;
 
-/// A kind of vocabulary, by its number in [`NAMES`] as a digit, and its file.
+/// Parses `bytes`: a digit that selects a name in [`NAMES`], then the file's contents.
 pub fn vocabulary(bytes: &[u8]) {
     let Some((kind, file)) = bytes.split_first() else {
         return;
@@ -29,7 +29,7 @@ pub fn vocabulary(bytes: &[u8]) {
     };
     let mut vocabulary = Vocabulary::parse(name, file, labels).expect("it holds as many as were counted");
     assert_eq!(vocabulary.len(), labels);
-    // Where the last one is blank, and only there, it may be counted among them.
+    // If the last token is blank, and only then, it may be included in the count.
     if let Ok(all) = Vocabulary::parse(name, file, labels + 1) {
         assert_eq!(all.len(), labels + 1);
     }
@@ -48,7 +48,7 @@ pub fn vocabulary(bytes: &[u8]) {
     say(&vocabulary, pauses);
 }
 
-/// Makes words of all labels, forth and back, as often as there are samples for.
+/// Turns all tokens into words, in ascending and then in descending order.
 fn say(vocabulary: &Vocabulary, pauses: EndpointConfig) {
     const FRAME: u64 = 1280;
     let mut transcript = Segmenter::new(FRAME);
@@ -62,7 +62,7 @@ fn say(vocabulary: &Vocabulary, pauses: EndpointConfig) {
             log_prob: -0.5,
         };
         transcript.token(vocabulary, token);
-        // Some frames have several labels, some none.
+        // Some frames have several tokens, some none.
         frame += [0, 1, 5][id % 3];
         transcript.decoded(frame);
         drain(&mut transcript, u64::MAX);

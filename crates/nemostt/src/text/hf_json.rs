@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The pieces of a `tokenizer.json`, the format of Hugging Face's tokenizers, or of a `vocab.json`: only what decoding
-//! needs.
+//! Reads the tokens of a `tokenizer.json`, the format of Hugging Face's tokenizers, or of a `vocab.json`: only what
+//! decoding needs.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use super::tokenizer::TokenText;
 #[serde(untagged)]
 enum File {
     Tokenizer(Tokenizer),
-    /// `vocab.json`, a list of pieces.
+    /// `vocab.json`, a list of tokens.
     List(Vec<String>),
-    /// `vocab.json`, id of each piece.
+    /// `vocab.json`, from token to id.
     Ids(BTreeMap<String, usize>),
-    /// `vocab.json`, piece of each id.
+    /// `vocab.json`, from id to token.
     Pieces(BTreeMap<String, String>),
 }
 
@@ -33,7 +33,7 @@ struct Model {
     vocab: Vocab,
 }
 
-/// BPE and WordPiece map pieces to ids; Unigram lists them with their scores.
+/// BPE and WordPiece map tokens to ids; Unigram lists them with their scores.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Vocab {
@@ -47,7 +47,7 @@ struct AddedToken {
     content: String,
 }
 
-/// The pieces, in the order of their ids.
+/// The tokens in the order of their ids.
 pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let file: File = serde_json::from_slice(bytes)
         .map_err(|error| format!("it is truncated or neither a tokenizer.json nor a vocab.json ({error})"))?;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_vocabulary_are_read() {
+    fn tokenizer_json_of_bpe_and_unigram() {
         let bpe = r#"{"model": {"type": "BPE", "vocab": {"\u2581a": 1, "<unk>": 0}, "merges": []},
                       "added_tokens": [{"id": 2, "content": "<EOU>", "special": true}]}"#;
         let expected = [
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn vocab_json_comes_in_three_forms() {
+    fn vocab_json_in_three_forms() {
         for file in [
             r#"["<unk>", "\u2581a"]"#,
             r#"{"<unk>": 0, "\u2581a": 1}"#,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_and_rubbish_are_refused() {
+    fn missing_ids_and_invalid_json_are_rejected() {
         let hole = pieces(br#"{"model": {"vocab": {"a": 0, "b": 2}}}"#).unwrap_err();
         assert!(hole.contains("id 1"), "{hole}");
         for rubbish in [&b""[..], b"[1]", b"{\"a\": []}", br#"{"model": {"vocab": 3}}"#] {

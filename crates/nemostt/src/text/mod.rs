@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! From labels to words.
+//! Turns tokens into words and utterances.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

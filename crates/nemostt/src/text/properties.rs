@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What holds for the words and utterances of any labels.
+//! Property tests: what holds for the words and utterances of any token sequence.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -12,7 +12,7 @@ const FRAME: u64 = 1280;
 const ARRIVED: u64 = 200;
 const PIECES: &str = "<unk> 0\n▁one 1\n▁two 2\nth 3\n, 4\n▁ 5\n<0xC3> 6\n<0xA9> 7\n<EOU> 8\n<de-DE> 9\n<en-GB> 10\n";
 
-/// Ids of text, of text and bytes, and of anything.
+/// Ids below `TEXT` are text, those below `BYTES` text and bytes, those below `ANY` any token.
 const TEXT: usize = 6;
 const BYTES: usize = 8;
 const ANY: usize = 11;
@@ -21,7 +21,7 @@ fn vocabulary() -> Vocabulary {
     Vocabulary::parse("tokens.txt", PIECES.as_bytes(), ANY).unwrap()
 }
 
-/// Labels with ids below `ids`, many of them in the same frame.
+/// Tokens with ids below `ids`, many of them in the same frame.
 fn labels(ids: usize) -> impl Strategy<Value = Vec<Token>> {
     let steps = select(vec![0, 0, 0, 0, 1, 1, 2, 3, 7, 30]);
     vec((0..ids, steps), 0..60).prop_map(|labels| {
@@ -76,7 +76,7 @@ fn plans() -> impl Strategy<Value = Plan> {
     })
 }
 
-/// Decodes everything; also checks that no word begins before what was settled.
+/// Decodes everything; also checks that no word begins before a sample that was reported as stable.
 fn events(pauses: EndpointConfig, labels: &[Token], plan: Plan) -> Vec<Event> {
     let vocabulary = vocabulary();
     let mut transcript = Segmenter::new(FRAME);
@@ -138,7 +138,7 @@ fn texts(words: &[Word]) -> Vec<&str> {
     words.iter().map(|word| word.text.as_str()).collect()
 }
 
-/// The words as one would read the labels, if nothing but labels completes words.
+/// The words that the tokens spell, if only tokens complete words.
 fn reading(labels: &[Token]) -> Vec<String> {
     let vocabulary = vocabulary();
     let mut bytes = Vec::new();
@@ -174,7 +174,7 @@ fn assert_within(utterance: &Utterance, pauses: &EndpointConfig) {
     );
 }
 
-/// Utterances by the rule, from words that are all known.
+/// Reference implementation of the utterance limits, with all words known in advance.
 fn by_the_rule(words: &[Word], pauses: &EndpointConfig) -> Vec<Vec<Word>> {
     let mut found: Vec<Vec<Word>> = Vec::new();
     for word in words {
@@ -200,7 +200,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn words_have_lengths_and_never_overlap(labels in labels(ANY), pauses in pauses(), plan in plans()) {
+    fn words_are_not_empty_and_never_overlap(labels in labels(ANY), pauses in pauses(), plan in plans()) {
         let events = events(pauses, &labels, plan);
         let words = words(&events);
         assert_in_order(&words, plan.end);
@@ -220,20 +220,20 @@ proptest! {
     }
 
     #[test]
-    fn words_read_as_their_labels_do(labels in labels(BYTES), limits in limits(), plan in plans()) {
+    fn words_spell_their_tokens(labels in labels(BYTES), limits in limits(), plan in plans()) {
         let words = words(&events(limits, &labels, plan));
         prop_assert_eq!(texts(&words), reading(&labels));
     }
 
     #[test]
-    fn pauses_and_parts_lose_no_text(labels in labels(TEXT), pauses in pauses(), plan in plans()) {
+    fn pauses_and_split_words_lose_no_text(labels in labels(TEXT), pauses in pauses(), plan in plans()) {
         let words = words(&events(pauses, &labels, plan));
         prop_assert_eq!(texts(&words).concat(), reading(&labels).concat());
     }
 
     #[test]
-    fn words_are_no_shorter_than_the_minimum_where_there_is_room(labels in labels(BYTES), limits in limits(), plan in plans()) {
-        // A lone `▁` takes its share of a frame, even if it turns out to begin no word.
+    fn min_word_is_respected_where_there_is_room(labels in labels(BYTES), limits in limits(), plan in plans()) {
+        // A lone `▁` takes its share of a frame, even if no word follows from it.
         let labels: Vec<Token> = labels.into_iter().filter(|label| label.id != 5).collect();
         let words = words(&events(limits, &labels, plan));
         let nexts = words.iter().skip(1).map(|word| word.start).chain([plan.end]);
@@ -243,11 +243,11 @@ proptest! {
     }
 
     #[test]
-    fn chunks_change_nothing(labels in labels(ANY), limits in limits(), plan in plans()) {
+    fn events_do_not_depend_on_chunk_size(labels in labels(ANY), limits in limits(), plan in plans()) {
         let lasting = |chunk| {
             let mut events = events(limits, &labels, Plan { chunk, ..plan });
             events.retain(|event| !matches!(event, Event::Token(_) | Event::Partial(_)));
-            // Utterances may come out earlier, as soon as they are certain to be over.
+            // Utterances may be emitted earlier, as soon as they are certain to have ended.
             let utterances = utterances(&events);
             events.retain(|event| !matches!(event, Event::Utterance(_)));
             (events, utterances)
@@ -258,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn utterances_are_those_of_the_rule(labels in labels(BYTES), limits in limits(), chunk in 1_u64..15) {
+    fn utterances_match_the_reference(labels in labels(BYTES), limits in limits(), chunk in 1_u64..15) {
         let plan = Plan { chunk, known_at: 2000, end: 2000 * FRAME };
         let events = events(limits, &labels, plan);
         let utterances = utterances(&events).into_iter().map(|utterance| utterance.words);
@@ -266,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn parts_hold_whole_characters(labels in labels(BYTES), longest in 1_u64..20, plan in plans()) {
+    fn split_words_keep_characters_whole(labels in labels(BYTES), longest in 1_u64..20, plan in plans()) {
         let pauses = EndpointConfig { longest_word: Some(longest), ..Default::default() };
         let words = words(&events(pauses, &labels, plan));
         assert_in_order(&words, plan.end);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Labels into words, words into utterances, and when to give them out.
+//! Groups tokens into words and words into utterances, and decides when to emit them.
 
 use std::collections::VecDeque;
 
@@ -15,35 +15,35 @@ use crate::decode::Token;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A label was decoded. Words are made of these.
+    /// A token was decoded. Words consist of these.
     Token(Token),
     /// A word is complete: it will not change.
     Word(Word),
     /// The utterance in progress, which may still change and grow. Only with [`EndpointConfig::partials`].
     Partial(Utterance),
-    /// An utterance is complete: [`Utterance::ending`] says why. Its words were given out before.
+    /// An utterance is complete: [`Utterance::ending`] says why. Its words were emitted before it.
     Utterance(Utterance),
-    /// The model wrote down which language is spoken, as a code such as `en-US`.
+    /// The model emitted a token for the spoken language, a code such as `en-US`.
     Language(String),
-    /// The model wrote down that a turn is over, whether or not there were words since the one before. An utterance in
-    /// progress is given out first.
+    /// The model emitted an end-of-turn token, whether or not there were words since the previous one. An utterance in
+    /// progress is emitted first.
     Turn(EndReason),
 }
 
-/// Why an utterance is over.
+/// Why an utterance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
     /// A pause in speech.
     Pause,
     /// `<EOU>`: the speaker has finished and waits for an answer.
     EndOfUtterance,
-    /// `<EOB>`: the speaker only signalled that they are listening.
+    /// `<EOB>`: the speaker only signaled that they are listening.
     EndOfBackchannel,
     /// The stream ended.
     EndOfStream,
-    /// The application asked for what there is.
+    /// The application asked to finish the utterance.
     Request,
-    /// It was as long as [`EndpointConfig::max_utterance`] or [`EndpointConfig::max_utterance_chars`] allow.
+    /// It reached the limit of [`EndpointConfig::max_utterance`] or [`EndpointConfig::max_utterance_chars`].
     Limit,
 }
 
@@ -68,9 +68,9 @@ pub struct Utterance {
     pub id: u64,
     /// Its words: at least one.
     pub words: Vec<Word>,
-    /// Why it is over; `None` while it is not.
+    /// Why it ended; `None` while it is in progress.
     pub ending: Option<EndReason>,
-    /// Its language, where the model writes it down: the last it wrote.
+    /// Its language, if the model reports it: the last one reported.
     pub language: Option<String>,
 }
 
@@ -98,31 +98,32 @@ impl Utterance {
     }
 }
 
-/// When words and utterances are complete. May change while a stream runs.
+/// When words and utterances are complete. It may be changed while a stream is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndpointConfig {
-    /// A word is complete after this many encoder frames without a label; `None`: when the next one begins.
+    /// A word is complete after this many encoder frames without a token; `None`: when the next word begins.
     pub word: Option<u64>,
-    /// An utterance is complete after this many encoder frames without a label, its last word with it; `None`: when the
+    /// An utterance and its last word are complete after this many encoder frames without a token; `None`: when the
     /// stream ends.
     pub utterance: Option<u64>,
-    /// Whether to give out [`Event::Partial`]s.
+    /// Whether to emit [`Event::Partial`]s.
     pub partials: bool,
-    /// A word lasts at least this many samples where there is room before the next one; 0: any length will do,
-    /// but it has one.
+    /// Shortest duration of a word in samples, where there is room before the next one; 0: no minimum, but a word is
+    /// never empty.
     pub min_word: u64,
-    /// A word that began this many encoder frames ago is given out in parts, each a [`Word`] of whole characters; `None`:
+    /// A word that began this many encoder frames ago is emitted in parts, each a [`Word`] of whole characters; `None`:
     /// never.
     pub longest_word: Option<u64>,
-    /// An utterance lasts at most this many samples, unless a single word lasts longer. It ends at the best word gap:
-    /// the longer it is, the shorter a gap will do.
+    /// Longest utterance in samples, unless a single word is longer. It is cut at the best gap between words: the
+    /// longer it is, the shorter a gap is enough.
     pub max_utterance: Option<u64>,
-    /// An utterance has at most this many characters, spaces included, unless a single word has more. It ends as with
+    /// Most characters of an utterance, including spaces, unless a single word has more. It is cut as with
     /// `max_utterance`.
     pub max_utterance_chars: Option<usize>,
 }
 
-/// A gap between words, in encoder frames, that ends an utterance of half the maximum. At the maximum, any will do.
+/// Gap between words, in encoder frames, at which an utterance of half the maximum length is cut. At the maximum, any
+/// gap is enough.
 const GOOD_GAP: u64 = 6;
 
 /// Complete words of the utterance in progress.
@@ -143,8 +144,8 @@ impl OpenUtterance {
         self.chars + usize::from(!self.words.is_empty()) + word.text.chars().count()
     }
 
-    /// Whether the utterance ends before `word`, for a good gap of `good_gap` samples. Once it does, it still does when
-    /// the word gets longer.
+    /// Whether the utterance is cut before `word`, given a good gap of `good_gap` samples. Once true, it remains true
+    /// as the word gets longer.
     fn ends_before(&self, word: &Word, pauses: &EndpointConfig, good_gap: u64) -> bool {
         let (Some(first), Some(last)) = (self.words.first(), self.words.last()) else {
             return false;
@@ -159,28 +160,28 @@ impl OpenUtterance {
     }
 }
 
-/// Collects what is said in one stream.
+/// Groups the tokens of one stream into words and utterances.
 #[derive(Debug, Clone)]
 pub(crate) struct Segmenter {
     pauses: EndpointConfig,
     good_gap: u64,
     builder: WordBuilder,
-    /// Complete words that wait for their times, and what comes between them.
+    /// Complete words that wait for their times, and the events between them.
     times: WordTimer,
     open: OpenUtterance,
     /// Number of the utterance in progress.
     id: u64,
-    /// Frame of the last label, while an utterance is in progress.
+    /// Frame of the last token, while an utterance is in progress.
     last_label: Option<u64>,
     /// Whether anything was decoded since the last partial.
     changed: bool,
-    /// The language that the model wrote down last.
+    /// The language that the model reported last.
     language: Option<String>,
     events: VecDeque<Event>,
 }
 
 impl Segmenter {
-    /// A transcript at the start of a stream; `frame_samples` samples lie between two encoder frames.
+    /// A segmenter at the start of a stream; an encoder frame is `frame_samples` samples long.
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
             pauses: EndpointConfig::default(),
@@ -201,7 +202,7 @@ impl Segmenter {
         self.times.min_word = pauses.min_word;
     }
 
-    /// Takes a label.
+    /// Adds a token.
     pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
         self.events.push_back(Event::Token(token));
         self.advance_to(token.frame);
@@ -209,7 +210,7 @@ impl Segmenter {
             self.mark(mark);
             return;
         }
-        // The pause may have come and gone within one chunk. What continues a word does not begin an utterance.
+        // The pause may begin and end within one chunk. A token that continues a word does not begin an utterance.
         if vocabulary.begins_word(token.id) && self.is_silent_for(token.frame, self.pauses.utterance) {
             self.end_utterance(EndReason::Pause);
         }
@@ -219,9 +220,9 @@ impl Segmenter {
         self.changed = true;
     }
 
-    /// All labels of the frames before `frames` were given to [`token`](Self::token).
+    /// Records that all tokens of the frames before `frames` have been passed to [`token`](Self::token).
     pub(crate) fn decoded(&mut self, frames: u64) {
-        // The last frame is decoded when little more than its first sample has arrived.
+        // The last frame is decoded when little more than its first sample has arrived, so it has not ended yet.
         self.advance_to(frames.saturating_sub(1));
         if self.is_silent_for(frames, self.pauses.utterance) {
             self.end_utterance(EndReason::Pause);
@@ -238,24 +239,24 @@ impl Segmenter {
         }
     }
 
-    /// The stream ends after `samples` samples: no word that is still to come reaches beyond.
+    /// Sets the end of the stream, in samples: no further word will extend beyond it.
     pub(crate) fn end_at(&mut self, samples: u64) {
         self.times.end_at(samples, self.builder.first_frame());
     }
 
-    /// The stream ended, because of `ending`.
+    /// Ends the stream; `ending` is the reason.
     pub(crate) fn finish(&mut self, ending: EndReason) {
-        // Before anything is settled, the last word must be there.
+        // The last word must be complete before any times are final.
         self.times.advance_to(u64::MAX);
         self.end_utterance(ending);
     }
 
-    /// The oldest event.
+    /// Removes the oldest event.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Sample at which the first word begins that was not given out, if there is one.
+    /// Sample at which the first word begins that has not been emitted, if there is one.
     pub(crate) fn pending_start(&self) -> Option<u64> {
         self.times.pending_start(self.builder.first_frame())
     }
@@ -265,7 +266,7 @@ impl Segmenter {
         self.open.words.first().map(|word| word.start).or(self.pending_start())
     }
 
-    /// Back to the start of a stream.
+    /// Resets to the start of a stream.
     pub(crate) fn reset(&mut self) {
         self.builder.reset();
         self.times.reset();
@@ -278,7 +279,7 @@ impl Segmenter {
         self.events.clear();
     }
 
-    /// Whether at least `limit` frames without a label lie between the last label and frame `frame`.
+    /// Whether there are at least `limit` frames without a token between the last token and frame `frame`.
     fn is_silent_for(&self, frame: u64, limit: Option<u64>) -> bool {
         let silent = |last: u64| frame.saturating_sub(last + 1);
         self.last_label
@@ -286,7 +287,7 @@ impl Segmenter {
             .is_some_and(|(last, limit)| silent(last) >= limit)
     }
 
-    /// Whether the word in progress is to be given out in parts.
+    /// Whether the word in progress is to be emitted in parts.
     fn is_long(&self, frames: u64) -> bool {
         let first = self.builder.first_frame();
         let limit = self.pauses.longest_word;
@@ -295,7 +296,7 @@ impl Segmenter {
             .is_some_and(|(first, limit)| frames.saturating_sub(first) >= limit)
     }
 
-    /// Frames before `over` are over.
+    /// Records that the frames before `over` have ended.
     fn advance_to(&mut self, over: u64) {
         self.times.advance_to(over);
         self.emit_stable();
@@ -308,13 +309,13 @@ impl Segmenter {
         }
     }
 
-    /// Takes a label that is not text.
+    /// Handles a token that is not text.
     fn mark(&mut self, mark: SpecialToken) {
         let ending = match mark {
             SpecialToken::EndOfUtterance => EndReason::EndOfUtterance,
             SpecialToken::EndOfBackchannel => EndReason::EndOfBackchannel,
             SpecialToken::Language(language) => {
-                // An utterance that is certain to be over has the language before.
+                // An utterance that is certain to have ended has the previous language.
                 self.end_before_current();
                 self.times.event(Event::Language(language));
                 self.emit_stable();
@@ -335,7 +336,7 @@ impl Segmenter {
         self.emit_stable();
     }
 
-    /// Gives out what no longer waits for its times.
+    /// Emits everything whose times are final.
     fn emit_stable(&mut self) {
         for item in self.times.emit_stable(self.builder.first_frame()) {
             match item {
@@ -354,7 +355,7 @@ impl Segmenter {
         }
     }
 
-    /// Adds a word to the utterance in progress, or to the next one if this one is long enough.
+    /// Adds a word to the utterance in progress; ends that one first if it is long enough.
     fn add(&mut self, word: Word) {
         if self.open.ends_before(&word, &self.pauses, self.good_gap) {
             self.utterance(EndReason::Limit);
@@ -363,7 +364,7 @@ impl Segmenter {
         self.open.push(word);
     }
 
-    /// Ends the utterance before the word in progress if it is certain to end there: partials then show the word.
+    /// Ends the utterance before the word in progress if it is certain to end there, so that partials show the word.
     fn end_before_current(&mut self) {
         if self.open.words.is_empty()
             || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
@@ -377,7 +378,7 @@ impl Segmenter {
         }
     }
 
-    /// Gives out the utterance in progress as it is now.
+    /// Emits the utterance in progress as it is now.
     fn partial(&mut self) {
         let mut open = self.open.clone();
         for word in self.times.preview(self.builder.partial_word()) {
@@ -396,7 +397,7 @@ impl Segmenter {
         }
     }
 
-    /// Gives out the complete words as an utterance.
+    /// Emits the complete words as an utterance.
     fn utterance(&mut self, ending: EndReason) {
         let OpenUtterance { words, .. } = std::mem::take(&mut self.open);
         if !words.is_empty() {

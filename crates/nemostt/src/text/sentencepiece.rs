@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The pieces of a SentencePiece `tokenizer.model` (`sentencepiece_model.proto`): only what decoding needs.
+//! Reads the tokens of a SentencePiece `tokenizer.model` (`sentencepiece_model.proto`): only what decoding needs.
 
 use prost::Message;
 
@@ -31,7 +31,7 @@ enum Kind {
     Byte = 6,
 }
 
-/// The pieces, in the order of their ids.
+/// The tokens in the order of their ids.
 pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let model =
         ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not a SentencePiece model ({error})"))?;

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! When words were spoken.
+//! Start and end times of words.
 //!
-//! A word lasts from the encoder frame of its first label to that of its last, but not into the next word. A word that was
-//! given out never changes, so it waits until its times are certain:
-//! * Words that begin in the same frame share it evenly: how many they are is known when the frame is over.
-//! * Frame f is decoded when little more than its first sample has arrived, and the stream may end there. A word that begins
-//!   in the last decoded frame waits for the next one; a word that began before ends where that frame begins.
-//! * Once the end of the stream is known, words wait for the last one: those in the last frames, or in the silence after
-//!   the end, need room.
+//! A word lasts from the encoder frame of its first token to that of its last, but not into the next word. A word that
+//! has been emitted never changes, so it waits until its times are final:
+//! * Words that begin in the same frame share it evenly; their number is known once the frame has ended.
+//! * Frame f is decoded when little more than its first sample has arrived, and the stream may end there. A word that
+//!   begins in the last decoded frame waits for the next frame; a word that began earlier ends where that frame begins.
+//! * Once the end of the stream is known, words wait for the last one: words in the last frames, or in the silence
+//!   after the end, need room.
 //!
-//! So when the end becomes known, the samples of the last decoded frame are free for the words still to come.
+//! So when the end becomes known, the samples of the last decoded frame are free for the remaining words.
 
 use std::collections::VecDeque;
 
 use super::words::{UntimedWord, Word};
 use crate::text::{EndReason, Event};
 
-/// Output of a stream, in order. `W` is a [`UntimedWord`] before its times are known, then a [`Word`].
+/// Output of a stream, in order. `W` is a [`PendingWord`] while its times are unknown, then a [`Word`].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Item<W> {
     Word(W),
     /// The utterance ends.
     End(EndReason),
-    /// Anything else, which keeps its place between words.
+    /// Anything else, which keeps its position between words.
     Event(Event),
 }
 
@@ -31,39 +31,39 @@ pub(super) enum Item<W> {
 #[derive(Debug, Clone)]
 pub(super) struct PendingWord {
     draft: UntimedWord,
-    /// Frame at whose start it ends at the latest.
+    /// The word ends at the start of this frame at the latest.
     limit: u64,
 }
 
-/// How words share the frame they begin in.
+/// How words share the frame in which they begin.
 #[derive(Debug, Clone, Default)]
 struct FrameShares {
     frame: Option<u64>,
     words: u64,
-    /// How many of them have their times.
+    /// Number of these words that already have their times.
     given: u64,
 }
 
-/// Gives words their times.
+/// Assigns times to words.
 #[derive(Debug, Clone)]
 pub(super) struct WordTimer {
     /// Samples per encoder frame.
     frame_samples: u64,
     /// See [`EndpointConfig::min_word`](super::EndpointConfig::min_word).
     pub(super) min_word: u64,
-    /// Frames before this one are over: all their labels were decoded and all their samples have arrived.
+    /// Frames before this one have ended: all their tokens are decoded and all their samples have arrived.
     over: u64,
-    /// Samples of the whole stream, once they are known.
+    /// Length of the whole stream in samples, once known.
     stream_end: Option<u64>,
-    /// No word to come begins before this sample.
+    /// No further word begins before this sample.
     floor: u64,
     shares: FrameShares,
     waiting: VecDeque<Item<PendingWord>>,
 }
 
-/// `current`, here and below, is the frame in which the word in progress begins.
+/// In these methods, `current` is the frame in which the word in progress begins.
 impl WordTimer {
-    /// Times at the start of a stream; `frame_samples` samples lie between two encoder frames.
+    /// A timer at the start of a stream; an encoder frame is `frame_samples` samples long.
     pub(super) fn new(frame_samples: u64) -> Self {
         Self {
             frame_samples,
@@ -76,7 +76,7 @@ impl WordTimer {
         }
     }
 
-    /// Back to the start of a stream.
+    /// Resets to the start of a stream.
     pub(super) fn reset(&mut self) {
         *self = Self {
             min_word: self.min_word,
@@ -84,35 +84,35 @@ impl WordTimer {
         };
     }
 
-    /// Frames before `over` are over; `u64::MAX`: the stream is.
+    /// Records that the frames before `over` have ended; `u64::MAX`: the whole stream has.
     pub(super) fn advance_to(&mut self, over: u64) {
         self.over = self.over.max(over);
     }
 
-    /// The stream ends after `samples` samples.
+    /// Sets the length of the stream in samples.
     pub(super) fn end_at(&mut self, samples: u64, current: Option<u64>) {
         self.floor = self.pending_start(current).unwrap_or(self.over * self.frame_samples);
         self.stream_end = Some(samples);
     }
 
-    /// Takes a complete word. The next one is the word in progress, or begins after the frames that are over.
+    /// Adds a complete word. The next one is the word in progress, or begins after the frames that have ended.
     pub(super) fn complete(&mut self, draft: UntimedWord, current: Option<u64>) {
         let next = current.unwrap_or(u64::MAX).min(self.over);
         let limit = next.max(draft.first_frame + 1);
         self.waiting.push_back(Item::Word(PendingWord { draft, limit }));
     }
 
-    /// Takes the end of an utterance.
+    /// Adds the end of an utterance.
     pub(super) fn end(&mut self, ending: EndReason) {
         self.waiting.push_back(Item::End(ending));
     }
 
-    /// Takes an event that keeps its place between words.
+    /// Adds an event that keeps its position between words.
     pub(super) fn event(&mut self, event: Event) {
         self.waiting.push_back(Item::Event(event));
     }
 
-    /// Gives out what need not wait any longer.
+    /// Removes everything that does not have to wait any longer, with final times.
     pub(super) fn emit_stable(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
         let mut settled = Vec::new();
         if self.stream_end.is_some() && self.over < u64::MAX {
@@ -131,7 +131,7 @@ impl WordTimer {
         settled
     }
 
-    /// The words of the utterance in progress that have no times yet, as if the stream ended with them.
+    /// The words of the utterance in progress that have no times yet, with times as if the stream ended with them.
     pub(super) fn preview(&self, in_progress: Option<UntimedWord>) -> impl Iterator<Item = Word> {
         let mut times = self.clone();
         times.advance_to(u64::MAX);
@@ -145,7 +145,7 @@ impl WordTimer {
         })
     }
 
-    /// The word in progress, as short as it can still turn out; `None` while its start may change.
+    /// The word in progress at its shortest possible length; `None` while its start may change.
     pub(super) fn at_least(&self, draft: UntimedWord) -> Option<Word> {
         let settled = self.waiting.is_empty() && self.stream_end.is_none() && draft.first_frame < self.over;
         settled.then(|| Word {
@@ -165,7 +165,7 @@ impl WordTimer {
         first.or(current).map(|frame| self.start(frame))
     }
 
-    /// Sample at which the next word begins that has its first label in frame `frame`.
+    /// Sample at which the next word begins that has its first token in frame `frame`.
     fn start(&self, frame: u64) -> u64 {
         let share = match &self.shares {
             shares if shares.frame == Some(frame) => shares.given * self.frame_samples / shares.words,
@@ -181,7 +181,7 @@ impl WordTimer {
         }
     }
 
-    /// Gives a word its times.
+    /// Assigns a word its times.
     fn place(&mut self, word: PendingWord, current: Option<u64>) -> Word {
         let PendingWord { draft, limit } = word;
         let frame = draft.first_frame;
@@ -219,8 +219,8 @@ impl WordTimer {
         }
     }
 
-    /// Fits the last words into the stream. Words beyond its end move back, and push back words before them only as far as
-    /// each needs to keep its length, a frame, or an even share of the room, whichever is least.
+    /// Fits the last words into the stream. Words beyond its end move back, and push earlier words back only as far as
+    /// each one needs to keep its length, a frame, or an even share of the room, whichever is shortest.
     fn fit(&self, items: &mut [Item<Word>], end: u64) {
         let words = items.iter_mut().filter_map(|item| match item {
             Item::Word(word) => Some(word),
@@ -231,7 +231,8 @@ impl WordTimer {
         if count == 0 {
             return;
         }
-        // With more words than samples, a length matters more than the end. A frame has samples for hundreds of words.
+        // With more words than samples, it is more important that words are not empty than that they fit. A frame has
+        // samples for hundreds of words.
         let end = end.max(self.floor + count);
         let share = ((end - self.floor) / count).min(self.frame_samples);
         let mut next = end;

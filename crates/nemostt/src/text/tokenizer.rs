@@ -1,53 +1,53 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What each label id stands for.
+//! The vocabulary: the text of each token id.
 //!
-//! Four files are read: `tokens.txt` (`piece id` a line, sherpa-onnx and parakeet-rs), `vocab.txt` (a piece a line, or
-//! NeMo's word pieces where `##` marks a piece that continues a word), SentencePiece's `tokenizer.model`, and
-//! `tokenizer.json` of Hugging Face's tokenizers.
+//! Supported files: `tokens.txt` (`token id` per line, sherpa-onnx and parakeet-rs), `vocab.txt` (one token per line,
+//! or NeMo's word pieces, in which `##` marks a token that continues a word), SentencePiece's `tokenizer.model`, and
+//! `tokenizer.json` of Hugging Face's tokenizers or `vocab.json`.
 
 use std::path::Path;
 
 use super::{hf_json, sentencepiece};
 use crate::error::{Error, Result};
 
-/// Begins a piece that begins a word (U+2581, SentencePiece's "lower one eighth block").
+/// First character of a token that begins a word (U+2581 "lower one eighth block", as in SentencePiece).
 pub(super) const WORD_START: char = '\u{2581}';
 
-/// A `tokenizer.json` larger than this is none: the largest known, of 262,000 pieces, has half of it.
+/// Largest `tokenizer.json` in bytes: the largest known, with 262,000 tokens, is half as large.
 const MAX_JSON: usize = 64 << 20;
-/// Another vocabulary file larger than this is none. Three of its bytes may be a piece, which takes fifty.
+/// Largest vocabulary file of any other kind in bytes. Three of its bytes can be a token, which takes fifty in memory.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What a label stands for.
+/// What a token stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenText {
     /// Text; a leading `▁` begins a word.
     Text(String),
-    /// One byte of a character that has no piece of its own.
+    /// One byte of a character that has no token of its own.
     Byte(u8),
-    /// The unknown word.
+    /// The unknown token.
     Unknown,
-    /// A mark such as `<EOU>` or `<en-US>`: not text.
+    /// A special token such as `<EOU>` or `<en-US>`: not text.
     Control(String),
 }
 
-/// What a mark says.
+/// The meaning of a special token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpecialToken {
-    /// `<EOU>`: whoever spoke has finished and waits for an answer.
+    /// `<EOU>`: the speaker has finished and waits for an answer.
     EndOfUtterance,
-    /// `<EOB>`: whoever spoke only said that they are listening ("uh-huh").
+    /// `<EOB>`: the speaker only signaled that they are listening ("uh-huh").
     EndOfBackchannel,
-    /// `<en-US>`: the language of what was said.
+    /// `<en-US>`: the language of the speech.
     Language(String),
     /// Anything else.
     Other,
 }
 
 impl SpecialToken {
-    /// The mark that is written so.
+    /// Parses the text of a special token.
     fn parse(text: &str) -> Self {
         let name = text.trim_start_matches('<').trim_end_matches('>');
         match name {
@@ -59,8 +59,8 @@ impl SpecialToken {
     }
 }
 
-/// Whether this is a language code with a region or script, as the tags of multilingual models are: `en-US`, `es-419`,
-/// `zh-Hant`. Without one it could be a mark like `<sos>`.
+/// Whether `name` is a language code with a region or script, like the tags of multilingual models: `en-US`, `es-419`,
+/// `zh-Hant`. Without one it could be a special token like `<sos>`.
 fn is_language(name: &str) -> bool {
     let Some((language, region)) = name.split_once('-') else {
         return false;
@@ -75,7 +75,7 @@ fn is_language(name: &str) -> bool {
 }
 
 impl TokenText {
-    /// What the piece says, if it is a mark.
+    /// The meaning of the token, if it is a special token.
     pub fn mark(&self) -> Option<SpecialToken> {
         match self {
             Self::Control(mark) => Some(SpecialToken::parse(mark)),
@@ -83,7 +83,7 @@ impl TokenText {
         }
     }
 
-    /// A piece as SentencePiece writes it.
+    /// Parses a token as SentencePiece writes it.
     pub(super) fn parse(text: &str) -> Self {
         let marked = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
         match marked {
@@ -100,24 +100,24 @@ impl TokenText {
     }
 }
 
-/// The labels of a model, blank not among them.
+/// The tokens of a model, without blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
     pieces: Vec<TokenText>,
 }
 
 impl Vocabulary {
-    /// Reads a vocabulary file; its name says which kind it is.
+    /// Parses a vocabulary file; its name determines the format.
     ///
     /// # Errors
-    /// [`Error::Vocabulary`], also when the file does not hold `labels` labels.
+    /// [`Error::Vocabulary`] if the file is invalid or does not have `labels` tokens.
     pub fn parse(name: &str, bytes: &[u8], labels: usize) -> Result<Self> {
         let wrong = |reason: String| Error::Vocabulary {
             path: name.into(),
             reason,
         };
         let mut pieces = Self::pieces(name, bytes).map_err(wrong)?;
-        // Some files list the blank as the last label.
+        // Some files list blank as the last token.
         if pieces.len() == labels + 1 && ends_with_blank(&pieces) {
             pieces.pop();
         }
@@ -130,7 +130,7 @@ impl Vocabulary {
         Ok(Self { pieces })
     }
 
-    /// How many labels a vocabulary file holds, blank not counted; `None` if it cannot be read.
+    /// Number of tokens in a vocabulary file, not counting blank; `None` if it cannot be parsed.
     pub(crate) fn count(name: &str, bytes: &[u8]) -> Option<usize> {
         let pieces = Self::pieces(name, bytes).ok()?;
         Some(pieces.len() - usize::from(ends_with_blank(&pieces)))
@@ -152,19 +152,19 @@ impl Vocabulary {
         }
     }
 
-    /// Makes label `id` a mark, whatever its piece says.
+    /// Makes token `id` the special token `mark`, whatever its text is.
     pub(crate) fn mark(&mut self, id: Option<usize>, mark: &str) {
         if let Some(piece) = id.and_then(|id| self.pieces.get_mut(id)) {
             *piece = TokenText::Control(mark.into());
         }
     }
 
-    /// What label `id` stands for.
+    /// What token `id` stands for.
     pub fn piece(&self, id: usize) -> Option<&TokenText> {
         self.pieces.get(id)
     }
 
-    /// Whether label `id` begins a word.
+    /// Whether token `id` begins a word.
     pub fn begins_word(&self, id: usize) -> bool {
         match self.piece(id) {
             Some(TokenText::Text(text)) => text.starts_with(WORD_START),
@@ -173,12 +173,12 @@ impl Vocabulary {
         }
     }
 
-    /// Number of labels.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.pieces.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_told_apart() {
+    fn parse_distinguishes_token_kinds() {
         assert_eq!(TokenText::parse("▁the"), text("▁the"));
         assert_eq!(TokenText::parse("<0x41>"), TokenText::Byte(0x41));
         assert_eq!(TokenText::parse("<unk>"), TokenText::Unknown);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_may_be_a_number_or_a_space_mark() {
+    fn token_may_be_a_number_or_a_word_start() {
         let vocabulary = Vocabulary::parse("tokens.txt", "▁ 0\n7 1\n".as_bytes(), 2).unwrap();
         assert_eq!(vocabulary.pieces, [text("▁"), text("7")]);
     }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_read() {
+    fn special_tokens_are_parsed() {
         let mark = |text: &str| TokenText::parse(text).mark();
         assert_eq!(mark("<EOU>"), Some(SpecialToken::EndOfUtterance));
         assert_eq!(mark("<EOB>"), Some(SpecialToken::EndOfBackchannel));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn another_size_is_refused() {
+    fn wrong_token_count_is_rejected() {
         let error = Vocabulary::parse("tokens.txt", b"a 0\nb 1\n", 3)
             .unwrap_err()
             .to_string();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_out_of_order_are_refused() {
+    fn ids_out_of_order_are_rejected() {
         let error = Vocabulary::parse("tokens.txt", b"a 0\nb 2\n", 2)
             .unwrap_err()
             .to_string();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_any_vocabulary_has_is_refused() {
+    fn oversized_vocabulary_is_rejected() {
         let lines = b"a\n".repeat(MAX_BYTES / 2 + 1);
         let pieces = b"\x0a\x00".repeat(MAX_BYTES / 2 + 1);
         for (name, bytes) in [("vocab.txt", lines), ("tokenizer.model", pieces)] {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_refused() {
+    fn invalid_files_are_rejected() {
         for (name, bytes) in [("tokens.txt", &[0xff, 0xfe][..]), ("tokenizer.model", b"\xff\xff\xff")] {
             assert!(Vocabulary::parse(name, bytes, 3).is_err());
         }

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Labels into words.
+//! Joins tokens into words.
 //!
-//! A piece that begins with `▁` begins a word; every other piece, punctuation included, belongs to the word before. A
-//! word is complete when it can no longer change: when the next one begins, or the stream ends. [`WordTimer`](super::WordTimer)
-//! then says when it was spoken.
+//! A token that begins with `▁` begins a word; every other token, punctuation included, belongs to the word before it.
+//! A word is complete when it can no longer change: when the next one begins, or the stream ends.
+//! [`WordTimer`](super::times::WordTimer) then assigns its times.
 
 use super::tokenizer::{TokenText, Vocabulary, WORD_START};
 use crate::decode::Token;
 
-/// What SentencePiece writes for the unknown piece.
+/// What SentencePiece writes for the unknown token.
 const UNKNOWN: &str = "\u{2047}";
 
-/// A finished word.
+/// A complete word.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Word {
     /// Its text, without spaces around it.
     pub text: String,
-    /// Sample at which its first label's encoder frame begins, counted from the start of the stream. Words that begin in
-    /// the same frame share it evenly, and the last words of a stream may begin earlier to fit into it.
+    /// Sample at which the encoder frame of its first token begins, counted from the start of the stream. Words that
+    /// begin in the same frame share it evenly, and the last words of a stream may begin earlier to fit into it.
     pub start: u64,
-    /// Sample at which its last label's encoder frame ends, or later for [`EndpointConfig::min_word`](super::EndpointConfig::min_word).
-    /// Always after `start`, and never beyond the next word's start or the stream's end.
+    /// Sample at which the encoder frame of its last token ends, or later because of
+    /// [`EndpointConfig::min_word`](super::EndpointConfig::min_word). Always after `start`, and never beyond the start
+    /// of the next word or the end of the stream.
     pub end: u64,
-    /// Geometric mean of its labels' probabilities, 0 to 1.
+    /// Geometric mean of its tokens' probabilities, 0 to 1.
     pub confidence: f32,
 }
 
@@ -31,25 +32,25 @@ pub struct Word {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct UntimedWord {
     pub(super) text: String,
-    /// Encoder frame of the first label.
+    /// Encoder frame of the first token.
     pub(super) first_frame: u64,
-    /// Encoder frame of the last label.
+    /// Encoder frame of the last token.
     pub(super) last_frame: u64,
     pub(super) confidence: f32,
 }
 
-/// Collects the labels of one word at a time.
+/// Collects the tokens of one word at a time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WordBuilder {
-    /// Bytes, because a character may be spelled by several byte pieces.
+    /// Bytes, because a character may consist of several byte tokens.
     text: Vec<u8>,
     labels: Vec<Token>,
-    /// The word in progress takes no more pieces: SentencePiece puts spaces on both sides of the unknown piece.
+    /// The next token begins a new word: SentencePiece puts spaces on both sides of the unknown token.
     closed: bool,
 }
 
 impl WordBuilder {
-    /// Takes a label; gives the word before it, if this one begins another.
+    /// Adds a token. Returns the word before it, if the token begins a new one.
     pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<UntimedWord> {
         let piece = vocabulary.piece(token.id)?;
         let text: &[u8] = match piece {
@@ -76,10 +77,10 @@ impl WordBuilder {
         draft
     }
 
-    /// Completes a part of the word in progress: its whole characters. Labels to come go on with the next part, which
-    /// begins in a later frame.
+    /// Completes a part of the word in progress: its whole characters. Further tokens continue with the next part,
+    /// which begins in a later frame.
     pub(super) fn split(&mut self) -> Option<UntimedWord> {
-        // Bytes of a character that is not whole yet: a label each.
+        // Bytes of a character that is not complete yet, one token each.
         let open = open_bytes(&self.text);
         let labels = self.labels.len() - open;
         let rest = self.labels.get(labels).map(|label| label.frame);
@@ -100,7 +101,7 @@ impl WordBuilder {
     /// The word in progress as it is now.
     pub(super) fn partial_word(&self) -> Option<UntimedWord> {
         let (first, last) = (self.labels.first()?, self.labels.last()?);
-        // A SentencePiece may hold more than one word's worth of `▁`.
+        // A token may contain `▁` in other places, too.
         let text = String::from_utf8_lossy(&self.text).replace(WORD_START, " ");
         let text = text.trim();
         let log_prob: f32 = self.labels.iter().map(|label| label.log_prob).sum();
@@ -117,7 +118,7 @@ impl WordBuilder {
         self.labels.first().map(|label| label.frame)
     }
 
-    /// Back to the start of a stream.
+    /// Discards the word in progress.
     pub(super) fn reset(&mut self) {
         self.text.clear();
         self.labels.clear();
@@ -125,7 +126,7 @@ impl WordBuilder {
     }
 }
 
-/// How many bytes at the end begin a character that more bytes may complete.
+/// Number of bytes at the end that form the beginning of a character, which more bytes may complete.
 fn open_bytes(text: &[u8]) -> usize {
     let broken = text.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
     match std::str::from_utf8(broken) {
@@ -149,7 +150,7 @@ mod tests {
         builder.push(&vocabulary(), Token { id, frame, log_prob })
     }
 
-    /// Texts of the words with the frames of their first and last labels.
+    /// Texts of the words with the frames of their first and last tokens.
     fn words(labels: &[(usize, u64)]) -> Vec<(String, u64, u64)> {
         let mut builder = WordBuilder::default();
         let mut found = Vec::new();
@@ -169,28 +170,28 @@ mod tests {
     }
 
     #[test]
-    fn pieces_join_into_words() {
+    fn tokens_join_into_words() {
         let found = words(&[(4, 2), (1, 5), (2, 6), (3, 8), (5, 9)]);
         assert_eq!(found, [word("the", 2, 2), word("kitchen.", 5, 9)]);
     }
 
     #[test]
-    fn a_lone_space_begins_a_word() {
+    fn lone_word_start_begins_a_word() {
         assert_eq!(words(&[(4, 0), (6, 1), (2, 2)]), [word("the", 0, 0), word("t", 1, 2)]);
     }
 
     #[test]
-    fn bytes_spell_characters() {
+    fn byte_tokens_join_into_characters() {
         assert_eq!(words(&[(4, 0), (7, 1), (8, 1)]), [word("theé", 0, 1)]);
     }
 
     #[test]
-    fn a_broken_character_is_marked_not_lost() {
+    fn incomplete_character_becomes_replacement_character() {
         assert_eq!(words(&[(4, 0), (7, 1)]), [word("the\u{fffd}", 0, 1)]);
     }
 
     #[test]
-    fn marks_are_not_text_and_the_unknown_stands_alone() {
+    fn special_tokens_are_skipped_and_unknown_is_its_own_word() {
         assert_eq!(
             words(&[(9, 0), (4, 1), (0, 2), (2, 3)]),
             [word("the", 1, 1), word("\u{2047}", 2, 2), word("t", 3, 3)]
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn confidence_is_the_geometric_mean() {
+    fn confidence_is_the_geometric_mean_of_probabilities() {
         let mut builder = WordBuilder::default();
         for (id, probability) in [(1, 0.9_f32), (2, 0.4)] {
             let token = Token {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn split_gives_whole_characters_and_keeps_the_rest() {
+    fn split_returns_whole_characters_and_keeps_the_rest() {
         let mut builder = WordBuilder::default();
         for (id, frame) in [(4, 0), (2, 1), (7, 2)] {
             assert_eq!(push(&mut builder, id, frame), None);
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn open_bytes_are_those_that_more_could_complete() {
+    fn open_bytes_counts_incomplete_character() {
         for (text, open) in [
             (&b""[..], 0),
             (b"a", 0),

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests of what is said when.
+//! Tests of what the segmenter emits, and when.
 
 use super::*;
 
 const PIECES: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
 
-/// Feeds labels chunk by chunk (4 frames each) and writes down what comes when: `w:` word, `p:` partial, `u:` utterance.
+/// Feeds tokens in chunks of 4 frames and lists the events of each chunk: `w:` word, `p:` partial, `u:` utterance, `l:`
+/// language, `t:` turn.
 fn said(pauses: EndpointConfig, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
     let mut transcript = Segmenter::new(1280);
@@ -39,13 +40,13 @@ fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Segmenter) {
 }
 
 #[test]
-fn without_pauses_words_wait_for_the_next_and_the_utterance_for_the_end() {
+fn default_config_ends_words_at_the_next_and_utterances_at_the_end() {
     let found = said(EndpointConfig::default(), &[(0, 1), (1, 9), (2, 30)], 10);
     assert_eq!(found, ["2 w:one", "10 w:twoth", "10 u0:one twoth"]);
 }
 
 #[test]
-fn a_short_pause_completes_the_word_a_long_one_the_utterance() {
+fn short_pause_ends_word_and_long_pause_ends_utterance() {
     let pauses = EndpointConfig {
         word: Some(3),
         utterance: Some(10),
@@ -56,7 +57,7 @@ fn a_short_pause_completes_the_word_a_long_one_the_utterance() {
 }
 
 #[test]
-fn a_pause_within_one_chunk_counts() {
+fn pause_within_one_chunk_ends_utterance() {
     let pauses = EndpointConfig {
         utterance: Some(2),
         ..Default::default()
@@ -65,12 +66,12 @@ fn a_pause_within_one_chunk_counts() {
         said(pauses, &[(0, 0), (1, 3)], 1),
         ["0 w:one", "0 u0:one", "1 w:two", "1 u1:two"]
     );
-    // The rest of a word belongs to the word, however late it comes.
+    // The rest of a word belongs to the word, no matter how late it is.
     assert_eq!(said(pauses, &[(0, 0), (2, 3)], 1), ["1 w:oneth", "1 u0:oneth"]);
 }
 
 #[test]
-fn partials_show_the_word_in_progress() {
+fn partials_include_the_word_in_progress() {
     let pauses = EndpointConfig {
         partials: true,
         ..Default::default()
@@ -83,7 +84,7 @@ fn partials_show_the_word_in_progress() {
 }
 
 #[test]
-fn marks_end_utterances_and_are_no_text() {
+fn special_tokens_end_utterances_and_add_no_text() {
     let found = said(EndpointConfig::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
     assert_eq!(
         found,
@@ -100,7 +101,7 @@ fn marks_end_utterances_and_are_no_text() {
 }
 
 #[test]
-fn a_language_stays_until_the_next_one() {
+fn language_applies_until_the_next_one() {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
     let mut transcript = Segmenter::new(1280);
     for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
@@ -118,7 +119,8 @@ fn a_language_stays_until_the_next_one() {
     assert_eq!(languages, [None, Some("de-DE".into()), Some("de-DE".into())]);
 }
 
-/// Words of labels with their times in eighths of a frame, in a stream of `samples` samples that is decoded at its end.
+/// The words of `labels` with their times in eighths of a frame, in a stream of `samples` samples that is decoded at
+/// its end.
 fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
     let mut transcript = Segmenter::new(1280);
@@ -157,13 +159,13 @@ fn words_of_one_frame_share_it() {
 }
 
 #[test]
-fn the_end_moves_words_back_as_far_as_they_need() {
-    // Half of frame 3 is there: the last word would have no frame of its own.
+fn last_words_move_back_to_fit_into_the_stream() {
+    // The stream ends in the middle of frame 3: the last word moves back to keep a full frame.
     assert_eq!(
         timed(0, &[(0, 0), (1, 3)], 3 * 1280 + 640),
         [word("one", 0, 8), word("two", 20, 28)]
     );
-    // All were decoded in the silence after the end: they share what there is.
+    // All were decoded in the silence after the end: they share the whole stream.
     assert_eq!(
         timed(0, &[(0, 5), (1, 6), (0, 9)], 2 * 1280 + 480),
         [word("one", 0, 6), word("two", 6, 12), word("one", 12, 19)]
@@ -171,7 +173,7 @@ fn the_end_moves_words_back_as_far_as_they_need() {
 }
 
 #[test]
-fn min_word_extends_words_up_to_the_next() {
+fn min_word_extends_words_up_to_the_next_word() {
     assert_eq!(
         timed(1600, &[(0, 0), (1, 1), (0, 3)], 4 * 1280 + 160),
         [word("one", 0, 8), word("two", 8, 18), word("one", 24, 33)]
@@ -179,7 +181,7 @@ fn min_word_extends_words_up_to_the_next() {
 }
 
 #[test]
-fn min_word_extends_no_word_beyond_what_is_over() {
+fn min_word_does_not_extend_words_beyond_decoded_frames() {
     let pauses = EndpointConfig {
         word: Some(1),
         min_word: 1 << 20,
@@ -203,7 +205,7 @@ fn min_word_extends_no_word_beyond_what_is_over() {
 }
 
 #[test]
-fn a_word_that_begins_in_the_last_frame_waits_for_the_next() {
+fn word_that_begins_in_the_last_frame_waits_for_the_next_frame() {
     let found = said(EndpointConfig::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
     assert_eq!(
         found,
@@ -219,7 +221,7 @@ fn a_word_that_begins_in_the_last_frame_waits_for_the_next() {
 }
 
 #[test]
-fn longest_word_gives_parts() {
+fn longest_word_splits_words() {
     let pauses = EndpointConfig {
         longest_word: Some(6),
         partials: true,
@@ -259,7 +261,7 @@ fn max_utterance_cuts_at_the_best_gap() {
 }
 
 #[test]
-fn max_utterance_chars_alone_limits_the_text() {
+fn max_utterance_chars_limits_text_without_max_utterance() {
     let pauses = EndpointConfig {
         max_utterance_chars: Some(12),
         ..Default::default()
@@ -272,7 +274,7 @@ fn max_utterance_chars_alone_limits_the_text() {
 }
 
 #[test]
-fn a_word_beyond_the_limit_stands_alone() {
+fn word_longer_than_the_limit_is_its_own_utterance() {
     let pauses = EndpointConfig {
         max_utterance_chars: Some(4),
         ..Default::default()
@@ -285,7 +287,7 @@ fn a_word_beyond_the_limit_stands_alone() {
 }
 
 #[test]
-fn partials_begin_the_next_utterance_as_soon_as_it_is_certain() {
+fn partials_start_the_next_utterance_once_it_is_certain() {
     let pauses = EndpointConfig {
         partials: true,
         max_utterance_chars: Some(8),
@@ -308,7 +310,7 @@ fn partials_begin_the_next_utterance_as_soon_as_it_is_certain() {
 }
 
 #[test]
-fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
+fn utterance_is_in_progress_from_its_first_token_to_its_end() {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
     let mut transcript = Segmenter::new(1280);
     assert!(transcript.utterance_start().is_none());
@@ -320,7 +322,10 @@ fn an_utterance_is_in_progress_from_its_first_label_to_its_end() {
     assert!(transcript.utterance_start().is_some());
     let mut copy = transcript.clone();
     token(&mut transcript, 3, 0);
-    assert!(transcript.utterance_start().is_some(), "the word waits");
+    assert!(
+        transcript.utterance_start().is_some(),
+        "the word waits for the end of its frame"
+    );
     transcript.decoded(2);
     assert!(transcript.utterance_start().is_none());
     copy.finish(EndReason::EndOfStream);
