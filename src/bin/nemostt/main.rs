@@ -9,6 +9,7 @@ mod completions;
 mod hub;
 mod interrupt;
 mod model_args;
+mod terminal;
 mod transcribe;
 
 use std::{io, process::ExitCode};
