@@ -31,6 +31,8 @@ pub(super) enum Item {
     Message(gst::Structure),
     /// Text of a warning.
     Warning(String),
+    /// A text for the log.
+    Log(Payload),
 }
 
 /// Collects items and keeps count of how far the output has come.
@@ -126,8 +128,14 @@ impl OutputQueue {
     }
 
     /// Adds a text buffer. Text that comes too late for its time keeps its length, up to [`LONGEST_STAY`]. `next`: a time before
-    /// which no other text will begin, if the text is to stay until then.
-    pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
+    /// which no other text will begin, if the text is to stay until then. `separator` ends the buffer's text.
+    pub(super) fn text(
+        &mut self,
+        payload: &Payload,
+        next: Option<gst::ClockTime>,
+        format: Format,
+        separator: Option<&str>,
+    ) {
         self.announce(&payload.segment);
         let start = self.here(payload.start, &payload.segment).max(self.position);
         let own_end = self.here(payload.end, &payload.segment);
@@ -141,7 +149,7 @@ impl OutputQueue {
         self.position = end;
         self.is_first = false;
 
-        let mut buffer = gst::Buffer::from_slice(payload.bytes(format));
+        let mut buffer = gst::Buffer::from_slice(payload.bytes(format, separator));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(start);
             buffer.set_duration(end - start);
@@ -155,6 +163,11 @@ impl OutputQueue {
     /// Adds a warning.
     pub(super) fn warning(&mut self, text: String) {
         self.queue.push_back(Item::Warning(text));
+    }
+
+    /// Adds a text for the log.
+    pub(super) fn log(&mut self, payload: Payload) {
+        self.queue.push_back(Item::Log(payload));
     }
 
     /// Adds a bus message.
