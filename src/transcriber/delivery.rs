@@ -4,8 +4,11 @@
 
 use std::collections::VecDeque;
 
+use gst::DebugLogger;
+
 use super::{
     NemoSttOutput,
+    imp::CAT,
     output_queue::OutputQueue,
     payload::{Format, Payload},
     settings::Settings,
@@ -153,7 +156,11 @@ impl Delivery {
         if is_final {
             let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
             let stays = stays.flatten().map(|(_, until)| until);
-            self.queue.text(&payload, stays, self.format);
+            let separator = settings.separator.as_deref();
+            self.queue.text(&payload, stays, self.format, separator);
+        }
+        if CAT.above_threshold(log_level(is_final)) {
+            self.queue.log(payload);
         }
     }
 
@@ -194,6 +201,14 @@ impl Delivery {
         }
         // With all of its audio it may have become a different word. What was emitted stands, right or wrong.
         self.emitted_early.iter().any(|given| overlaps(given, word))
+    }
+}
+
+/// The level at which texts are logged.
+pub(super) fn log_level(is_final: bool) -> gst::DebugLevel {
+    match is_final {
+        true => gst::DebugLevel::Debug,
+        false => gst::DebugLevel::Log,
     }
 }
 

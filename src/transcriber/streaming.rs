@@ -11,6 +11,7 @@ use gst::{prelude::*, subclass::prelude::*};
 use gst_base::prelude::*;
 
 use super::{
+    delivery,
     imp::{CAT, NemoStt, SAMPLE_RATE},
     output_queue::Item,
     segment::{Segment, Time},
@@ -122,7 +123,7 @@ impl NemoStt {
         let obj = self.obj();
         match item {
             Item::Buffer(buffer) => {
-                gst::debug!(CAT, imp = self, "text {buffer:?}");
+                gst::trace!(CAT, imp = self, "text {buffer:?}");
                 obj.src_pad().push(buffer)?;
             }
             Item::Event(event) => {
@@ -133,6 +134,10 @@ impl NemoStt {
                 let _ = obj.post_message(message);
             }
             Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            Item::Log(payload) => {
+                let level = delivery::log_level(payload.is_final);
+                gst::log_with_level!(CAT, level, imp = self, "{}", payload.log_line());
+            }
         }
         Ok(())
     }

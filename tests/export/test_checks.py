@@ -126,8 +126,8 @@ class Files(unittest.TestCase):
             ((self.folder / "zip").read_bytes(), "PyTorch checkpoint"),
             (b"\x08\x08\x12\x07pytorch", "ONNX graph"),
             (b'\x40\0\0\0\0\0\0\0{"weight":', ".safetensors"),
-            (b"hello world" * 100, "no .nemo checkpoint"),
-            (whole[:800], "no .nemo checkpoint|holds no"),
+            (b"hello world" * 100, "not a .nemo checkpoint"),
+            (whole[:800], "not a .nemo checkpoint|has no"),
         )
         for content, sentence in cases:
             path = self.folder / "file.nemo"
@@ -137,8 +137,8 @@ class Files(unittest.TestCase):
 
     def test_archives_that_lack_something(self):
         for members, sentence in (
-            ({"model_weights.ckpt": b"w"}, "holds no model_config.yaml"),
-            ({"model_config.yaml": b"x: 1"}, "holds no weights"),
+            ({"model_weights.ckpt": b"w"}, "has no model_config.yaml"),
+            ({"model_config.yaml": b"x: 1"}, "has no weights"),
         ):
             with self.subTest(sentence), self.assertRaisesRegex(Refusal, sentence):
                 checkpoint.read(self.archive("lacking.nemo", members), "lacking.nemo", None)

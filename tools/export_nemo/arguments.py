@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
         "--lookahead",
         type=milliseconds,
         metavar="MS[,MS]",
-        help="audio in ms heard beyond a sound. nemo: one graph serves all that are asked for (default: all the "
-        "model was trained for). Others: a directory for each (default: the largest)",
+        help="right context in ms that the encoder sees before a frame is decoded. nemo: one graph for all lookaheads "
+        "(default: all that the model was trained for). Others: one directory for each (default: the largest)",
     )
     what.add_argument(
         "--precision",
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="hear this file; again for more (default: assets/demo.wav)",
+        help="compare with NeMo on this file; may be repeated (default: assets/demo.wav)",
     )
     check.add_argument("--language", help="for models with a prompt: the language to check with (default: auto)")
     check.add_argument(
@@ -103,5 +103,6 @@ def parser() -> argparse.ArgumentParser:
         help="keep N rows of positions on either side, for test data",
     )
     rare.add_argument("--ignore-memory", action="store_true", help="try it even if the memory looks too small")
+    rare.add_argument("--check-arguments", action="store_true", help="check the arguments, and export nothing")
     rare.add_argument("--verbose", action="store_true", help="show what NeMo and PyTorch say")
     return parser

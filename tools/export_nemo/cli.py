@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import checks, preflight
+from .arguments import parser
 from .checks import Kind
 from .errors import Refusal
 
 
 def main(argv: list[str] | None = None) -> int:
+    # What needs no NeMo comes first: tools/export_nemo.sh calls this before it installs 8 GB.
+    args = parser().parse_args(argv)
     try:
-        # --help works without NeMo.
-        if not {"-h", "--help"} & set(sys.argv[1:] if argv is None else argv):
-            preflight.require_modules()
-        from .arguments import parser
-
-        return run(parser().parse_args(argv))
+        preflight.require_arguments(args)
+        if args.check_arguments:
+            return 0
+        preflight.require_modules()
+        return run(args)
     except Refusal as refusal:
         print(f"export: {refusal}", file=sys.stderr)
         return 1
@@ -50,7 +52,6 @@ def run(args: Namespace) -> int:
     plans = make_plans(kind, layout, args.lookahead)
     prompt = pick_prompt(kind, args.language)
     check_cut(args.cut_positions, kind, plans)
-    check_target(args.directory, args.force)
     clips = audio.clips(args.wav, int(found.config["preprocessor"].get("sample_rate", 16000)))
     if not args.ignore_memory:
         preflight.require_memory(found.weight_bytes)
@@ -221,10 +222,3 @@ def check_cut(rows: int, kind: Kind, plans: list[Plan]) -> None:
     least = kind.left + 2 * (max(plan.lookahead for plan in plans) + 1)
     if rows and rows < least:
         raise Refusal(f"--cut-positions {rows} is too few: a stream reads up to {least} rows on either side")
-
-
-def check_target(target: Path, force: bool) -> None:
-    if target.is_file():
-        raise Refusal(f"{target} is a file: give a directory")
-    if target.is_dir() and any(target.iterdir()) and not force:
-        raise Refusal(f"{target} is not empty: give another directory, or --force to replace what is in it")

@@ -6,6 +6,7 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use clap::{
@@ -16,6 +17,12 @@ use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Opt
 
 /// Names a model directory where no option does, for the element too.
 const VARIABLE: &str = "NEMOSTT_MODEL";
+/// Name of the demo model in reports.
+pub const EMBEDDED: &str = "embedded";
+/// Printed when the demo model transcribes: on real speech it writes nonsense with high confidence.
+const DEMO_NOTICE: &str = "this is the built-in demo model: trained on synthetic speech, about 100 words, for demonstration \
+     only. For real speech, list models with `nemostt models`, download one with `nemostt fetch NAME`, and pass its \
+     directory with --model or NEMOSTT_MODEL";
 
 /// A model and how to run it.
 #[derive(Debug, Clone, Args)]
@@ -53,7 +60,7 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// What reports call the model.
     pub fn name(&self) -> String {
-        self.path().map_or("embedded".into(), |path| path.display().to_string())
+        self.path().map_or(EMBEDDED.into(), |path| path.display().to_string())
     }
 
     /// The model with `lookahead` milliseconds, or its own.
@@ -68,6 +75,13 @@ impl ModelArguments {
             ..self.options(lookahead)
         };
         load(self.path().as_deref(), &options)
+    }
+
+    /// What users must know about the model, the first time this is called.
+    pub fn notice(&self) -> Option<&'static str> {
+        static IS_GIVEN: AtomicBool = AtomicBool::new(false);
+        let is_demo = self.path().is_none();
+        (is_demo && !IS_GIVEN.swap(true, Ordering::Relaxed)).then_some(DEMO_NOTICE)
     }
 
     /// The model directory, if one is named here or in the environment.

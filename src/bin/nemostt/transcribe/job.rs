@@ -104,6 +104,10 @@ impl Job<'_> {
         if samples.is_empty() && !interrupt::came() {
             return Err(input.emptiness().into());
         }
+        // Only now: for a file that cannot be read, the error alone is printed.
+        if let Some(notice) = self.arguments.model.notice() {
+            bar.suspend(|| eprintln!("nemostt: {notice}"));
+        }
         output.begin().map_err(unwritable)?;
         while !samples.is_empty() {
             if self.stop.load(Ordering::Relaxed) {
