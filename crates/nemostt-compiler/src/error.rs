@@ -2,7 +2,7 @@
 
 //! Why a graph cannot be used, and what to do about it.
 
-use super::ElementType;
+use crate::ElementType;
 
 /// What is wrong with a graph. The sentences follow "… is not a usable model: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

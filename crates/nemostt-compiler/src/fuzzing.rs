@@ -8,10 +8,10 @@ use std::{path::Path, sync::LazyLock};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{
+use crate::{
     Bits, Component, Contract, Encoded, FileBytes, Graph, Joint, Precision, ProjectedJoint, StreamingConfig,
-    TransducerGraphs, compose, import, lazy_load, make_drop_an_input, read_file, specialize, specialize_predictor,
-    split_joint, validate::validate,
+    TransducerGraphs, compose, import, lazy_load, make_drop_an_input, onnx::validate::validate, read_file, specialize,
+    specialize_predictor, split_joint,
 };
 
 /// The ONNX protobuf messages, for whoever changes graphs.

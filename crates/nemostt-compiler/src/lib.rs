@@ -3,73 +3,55 @@
 #![doc = include_str!("../README.md")]
 #![warn(unreachable_pub)]
 
-mod append_joint_head;
-mod canonicalize;
-mod compact;
-mod compose;
-mod edit;
 mod error;
-mod expose_drop_input;
-mod fp16_to_fp32;
-mod fuse_epilogue;
-mod fuse_subgraph;
+mod fusions;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod fuzzing;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
-mod import_tests;
-mod joint_to_rows;
-mod layouts;
-mod lazy_load;
-mod match_matmul;
+mod import;
+mod ir;
+mod onnx;
 mod passes;
-mod precision;
-mod prepack_matmul;
-mod quantize_int8;
 pub mod regular_file;
-mod size;
-mod split_joint;
-mod streaming_config;
 pub mod streaming_geometry;
-mod transducer;
-mod validate;
-mod weights;
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 
-pub use append_joint_head::SCORES;
-pub use canonicalize::{Contract, PROMPT_INPUT};
-pub use compose::compose;
 pub use error::GraphError;
-pub use expose_drop_input::{DROP_INPUT, make_drop_an_input};
-pub use fuse_subgraph::{AXES, AttributeValue, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall, WIDTH};
-pub use joint_to_rows::JOINT_ADD_RELU;
-use layouts::Detected;
-pub use lazy_load::{LazyGraph, lazy_load};
-pub use passes::{
-    BoundaryTensor, EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, LENGTHS, LSTM_CELL, NEXT_LENGTHS, PADS, REL_POS_ATTENTION,
-    RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU, STRIDED_CONV, STRIDES, SplitGraph,
+pub use fusions::{
+    EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, PADS, REL_POS_ATTENTION, RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU,
+    STRIDED_CONV, STRIDES,
+    append_joint_head::SCORES,
+    joint_to_rows::JOINT_ADD_RELU,
+    prepack_matmul::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX},
+    split_joint::{ProjectedJoint, split_joint},
+    subgraph::{AXES, AttributeValue, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall, WIDTH},
 };
-pub use passes::{SpecializedEncoder, StateSpec, specialize, specialize_predictor};
-pub use precision::Precision;
-pub use prepack_matmul::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
-pub use quantize_int8::Bits;
-pub use split_joint::{ProjectedJoint, split_joint};
-pub use streaming_config::StreamingConfig;
-pub use transducer::{TransducerGraphs, TransducerShape};
-pub use weights::fill_shared;
-pub use weights::{Encoded, FileBytes, read_file};
-
-/// The ONNX protobuf messages, which prost generated from `onnx.proto`: see `tests/generated.rs`.
-#[allow(missing_docs, unreachable_pub, clippy::all)]
-#[rustfmt::skip]
-mod onnx;
-pub use onnx::{ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use import::layouts::{self, Detected};
+pub use import::{
+    Component, Joint,
+    canonicalize::{Contract, PROMPT_INPUT},
+    expose_drop_input::{DROP_INPUT, make_drop_an_input},
+    import,
+    streaming_config::StreamingConfig,
+    transducer::{TransducerGraphs, TransducerShape},
+};
+pub use ir::compose::compose;
+use onnx::size;
+pub use onnx::{
+    ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    external_data::{Encoded, FileBytes, fill_shared, read_file},
+    lazy_load::{LazyGraph, lazy_load},
+    precision::Precision,
+};
+pub use passes::{
+    BoundaryTensor, LENGTHS, LSTM_CELL, NEXT_LENGTHS, SpecializedEncoder, SplitGraph, StateSpec, quantize_int8::Bits,
+    specialize, specialize_predictor,
+};
 
 /// The version of this crate: a part of the key of what was compiled with it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -197,77 +179,6 @@ impl Graph {
     }
 }
 
-/// A part of a model, brought to the one contract.
-#[derive(Debug)]
-pub enum Component {
-    /// An encoder, with or without a CTC head: see [`Contract`].
-    Encoder(Graph, Contract),
-    /// An encoder that was exported without its caches.
-    EncoderWithoutCaches,
-    /// Prediction network and joint that came in one file.
-    Transducer(Box<TransducerGraphs>),
-    /// A prediction network.
-    Prediction(Graph),
-    /// A joint.
-    Joint(Joint),
-}
-
-impl Component {
-    /// What it is.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Encoder(_, contract) if contract.ctc => "encoder with CTC head",
-            Self::Encoder(..) | Self::EncoderWithoutCaches => "encoder",
-            Self::Transducer(_) => "prediction network and joint",
-            Self::Prediction(_) => "prediction network",
-            Self::Joint(_) => "joint",
-        }
-    }
-}
-
-/// A joint that is brought to the contract as soon as the width of the encoder is known.
-#[derive(Debug)]
-pub struct Joint {
-    graph: Graph,
-    names: &'static layouts::JointNames,
-}
-
-impl Joint {
-    /// The two graphs of a transducer whose encoder frames are `width` wide.
-    ///
-    /// # Errors
-    /// What they lack.
-    pub fn with(self, prediction: Graph, width: usize) -> Result<TransducerGraphs, GraphError> {
-        transducer::join(prediction, self.graph, self.names, width)
-    }
-}
-
-/// Recognises the layout of `graph` by its inputs and outputs, and brings it to the contract. Gives the layout's name, too.
-///
-/// # Errors
-/// What it lacks, or what it is instead.
-pub fn import(mut graph: Graph) -> Result<(&'static str, Component), GraphError> {
-    let Some((layout, recognized)) = layouts::detect(&graph) else {
-        let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
-        return Err(GraphError::UnknownLayout {
-            inputs: inputs.join(", "),
-        });
-    };
-    // What is not recognised may be anything else that lies beside the model.
-    validate::validate(&graph, false)?;
-    let part = match recognized {
-        Detected::EncoderWithoutCaches => Component::EncoderWithoutCaches,
-        Detected::Encoder(names) => {
-            let contract = canonicalize::canonicalize(&mut graph, layout.name, names)?;
-            Component::Encoder(graph, contract)
-        }
-        Detected::DecoderJoint(names) => Component::Transducer(Box::new(transducer::split(graph, names)?)),
-        Detected::Prediction(names) => Component::Prediction(transducer::prediction(graph, names)?),
-        Detected::Joint(names) => Component::Joint(Joint { graph, names }),
-    };
-    Ok((layout.name, part))
-}
-
 /// Prediction network and joint in a file of this project that holds both.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
@@ -334,7 +245,7 @@ fn element_type(code: i32) -> ElementType {
 
 /// A tensor of element type `element` and known shape.
 fn value_info(name: &str, element: i32, dims: &[usize]) -> ValueInfoProto {
-    edit::value_info(&TensorInfo {
+    ir::boundary::value_info(&TensorInfo {
         name: name.into(),
         element: element_type(element),
         dims: dims.iter().copied().map(Some).collect(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `src/onnx.rs` is what prost makes of `src/onnx.proto`. It is checked in, so that a build needs no protobuf compiler.
+//! `src/onnx/proto.rs` is what prost makes of `src/onnx/onnx.proto`. It is checked in, so that a build needs no protobuf compiler.
 //! `NEMOSTT_REGENERATE=1 cargo test -p nemostt-compiler --test generated` writes it again.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
@@ -8,8 +8,8 @@
 use std::{fs, path::Path};
 
 #[test]
-fn onnx_rs_matches_onnx_proto() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+fn proto_rs_matches_onnx_proto() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/onnx");
     let output = tempfile::tempdir().unwrap();
     // Byte fields become `bytes::Bytes`, so that decoding a file shares its weights instead of copying them.
     prost_build::Config::new()
@@ -19,7 +19,7 @@ fn onnx_rs_matches_onnx_proto() {
         .compile_fds(protox::compile(["onnx.proto"], [&sources]).unwrap())
         .unwrap();
     let generated = fs::read_to_string(output.path().join("onnx.rs")).unwrap();
-    let checked_in = sources.join("onnx.rs");
+    let checked_in = sources.join("proto.rs");
     if std::env::var_os("NEMOSTT_REGENERATE").is_some() {
         fs::write(&checked_in, &generated).unwrap();
     }

@@ -6,11 +6,12 @@
 //! 72 rows for 2 new ones at lookahead 80 ms. A projection acts on each frame alone, so what it gave for a frame can be
 //! kept. While the cache fills, its empty rows are zeros here and the projection's bias there; both are masked.
 
-use super::{
-    StateSpec,
-    constant::{attribute_list, element_count},
-    net::{Attribute, DefUse, Net},
-    unstack_caches,
+use crate::{
+    ir::{
+        constant::{attribute_list, element_count},
+        net::{Attribute, DefUse, Net},
+    },
+    passes::{StateSpec, unstack_caches},
 };
 
 /// One projection of the joined frames: `MatMul` by a constant, perhaps `Add` of one, perhaps cut into heads.
@@ -34,7 +35,7 @@ struct Heads {
 }
 
 /// Rewrites all layers, or says what is in the way.
-pub(super) fn cache_projected_kv(net: &mut Net, input: &str, output: &str) -> Result<Vec<StateSpec>, String> {
+pub(crate) fn cache_projected_kv(net: &mut Net, input: &str, output: &str) -> Result<Vec<StateSpec>, String> {
     let found = unstack_caches::layer_caches(net, input, output, 1)?;
     let index = net.index();
     let mut layers = Vec::new();

@@ -7,14 +7,14 @@
 //! Convolutions of each channel by itself are written over two axes, the first of size 1: for those ONNX Runtime has
 //! kernels that work on 8 or 16 channels at once, for one axis it has not.
 
-use super::{
+use crate::ir::{
     constant::{attribute, attribute_list},
     net::{Attribute, DefUse, Net},
 };
 use crate::{NodeProto, TensorProto};
 
 /// Rewrites every such convolution, and returns how many there were.
-pub(super) fn pointwise_conv_to_matmul(net: &mut Net) -> usize {
+pub(crate) fn pointwise_conv_to_matmul(net: &mut Net) -> usize {
     let found: Vec<usize> = (0..net.nodes.len())
         .filter(|&number| is_pointwise(net, &net.nodes[number]))
         .collect();
@@ -26,7 +26,7 @@ pub(super) fn pointwise_conv_to_matmul(net: &mut Net) -> usize {
 }
 
 /// Rewrites every convolution of single channels over one axis, and returns how many there were.
-pub(super) fn depthwise_conv_to_2d(net: &mut Net) -> usize {
+pub(crate) fn depthwise_conv_to_2d(net: &mut Net) -> usize {
     let mut count = 0;
     for number in 0..net.nodes.len() {
         count += usize::from(add_unit_axis(net, number).is_some());

@@ -3,13 +3,13 @@
 //! Saves copies in the subsampling in front of the layers, where tensors are largest: padding becomes a parameter of the
 //! convolution behind it, and a mask is broadcast where it is used.
 
-use super::{
+use crate::ir::{
     constant::attribute_list,
     net::{Attribute, DefUse, Net},
 };
 
 /// Rewrites all such places, and returns how many there were.
-pub(super) fn fold_padding(net: &mut Net) -> usize {
+pub(crate) fn fold_padding(net: &mut Net) -> usize {
     let index = net.index();
     let mut count = 0;
     for number in 0..net.nodes.len() {

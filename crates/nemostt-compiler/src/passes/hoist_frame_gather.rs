@@ -2,14 +2,16 @@
 
 //! Takes the frames of a chunk before the last product of the subsampling, not behind it: what is dropped needs none.
 
-use super::{
-    DROP_INPUT,
-    constant::attribute,
-    net::{Attribute, DefUse, Net},
+use crate::{
+    ir::{
+        constant::attribute,
+        net::{Attribute, DefUse, Net},
+    },
+    passes::DROP_INPUT,
 };
 
 /// Does so where it can be done; says whether it was.
-pub(super) fn hoist_frame_gather(net: &mut Net) -> bool {
+pub(crate) fn hoist_frame_gather(net: &mut Net) -> bool {
     let index = net.index();
     let found = net.find_all(&index, find);
     for found in &found {

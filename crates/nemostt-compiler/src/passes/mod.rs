@@ -19,17 +19,13 @@
 //! [`SpecializedEncoder::diagnostics`].
 
 mod cache_projected_kv;
-mod const_eval;
-mod constant;
 mod conv_to_matmul;
-mod data_movement;
 mod fold_padding;
-mod fuse;
+pub(crate) mod fp16_to_fp32;
 mod hoist_frame_gather;
-mod net;
 mod predictor;
+pub(crate) mod quantize_int8;
 mod rel_shift_to_gather;
-mod shape_inference;
 mod simplify_masks;
 mod split_length_graph;
 mod squeeze_batch;
@@ -39,19 +35,15 @@ mod unstack_caches;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::fuse::{
-    EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, PADS, REL_POS_ATTENTION, RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU,
-    STRIDED_CONV, STRIDES,
-};
-use self::net::{Attribute, Net};
 pub use self::predictor::LSTM_CELL;
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
-use super::{
-    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, onnx::attribute_proto::AttributeType,
-    streaming_config::carry_drop,
-};
+use crate::ir::net::{Attribute, Net};
 use crate::streaming_geometry::full_width;
+use crate::{
+    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::carry_drop,
+    onnx::attribute_proto::AttributeType,
+};
 
 /// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
 const MIN_OPSET: i64 = 13;
@@ -69,7 +61,7 @@ pub struct StateSpec {
     /// behind those that are there, the oldest of which make room.
     pub new_rows: Option<usize>,
     /// Whether the output is the whole tensor all the same, with the new rows where the oldest were and nothing else moved, so
-    /// that both may be one tensor: see [`RING_HEAD_INPUT`](super::RING_HEAD_INPUT).
+    /// that both may be one tensor: see [`RING_HEAD_INPUT`](crate::RING_HEAD_INPUT).
     #[serde(default)]
     pub is_ring: bool,
 }
@@ -196,15 +188,15 @@ pub fn specialize(
 
 impl Graph {
     /// Puts every node behind those whose outputs it takes.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         Net::from_onnx(self).into_onnx(self);
     }
 }
 
 /// Whether a rewrite understands graphs of this kind at all.
 fn check_supported(graph: &Graph) -> Result<(), String> {
-    let has_graphs = |node: &super::NodeProto| {
-        let is_graph = |a: &super::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
+    let has_graphs = |node: &crate::NodeProto| {
+        let is_graph = |a: &crate::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
         node.attribute.iter().any(is_graph)
     };
     if graph.graph.node.iter().any(has_graphs) {
@@ -252,9 +244,9 @@ fn check_arity(graph: &Graph) -> Result<(), String> {
 /// The first window has no carry and so fewer mel frames, filled up at the end; the outputs of what was filled in lie
 /// behind those that are taken.
 fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
-    net.inputs.push(super::value_info(
+    net.inputs.push(crate::value_info(
         DROP_INPUT,
-        super::onnx::tensor_proto::DataType::Int64 as i32,
+        crate::onnx::tensor_proto::DataType::Int64 as i32,
         &[1],
     ));
     net.shapes.insert(DROP_INPUT.into(), vec![1]);

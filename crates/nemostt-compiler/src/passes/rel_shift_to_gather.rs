@@ -6,12 +6,12 @@
 //! the score of key j for query i to place (i, j) (Transformer-XL's `rel_shift`). Queries are the newest frames only, so
 //! half of those scores fall away. Here they are not computed, and the rest is gathered to its place.
 
-use super::{
+use crate::NodeProto;
+use crate::ir::{
     constant::{Constant, element_count},
     data_movement::PAD_ELEMENT,
     net::{Attribute, DefUse, Net},
 };
-use crate::NodeProto;
 
 /// Scores of one layer whose way is followed; published models have up to 200 000.
 const MAX_SCORES: usize = 1 << 24;
@@ -32,7 +32,7 @@ struct Shift {
 }
 
 /// Rewrites every relative shift, and returns how many there were.
-pub(super) fn rel_shift_to_gather(net: &mut Net) -> usize {
+pub(crate) fn rel_shift_to_gather(net: &mut Net) -> usize {
     let index = net.index();
     let found: Vec<Shift> = net.find_all(&index, find);
     let mut done: Vec<((String, usize, usize), String)> = Vec::new();

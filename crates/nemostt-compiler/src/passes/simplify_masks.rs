@@ -12,19 +12,21 @@
 
 use std::collections::HashMap;
 
-use super::{
-    StreamingConfig,
-    const_eval::evaluate,
-    constant::{Constant, attribute, axis_of},
-    net::{DefUse, Net},
-};
 use crate::{
     DROP_INPUT, NodeProto,
     streaming_geometry::{encoder_frames, full_width},
 };
+use crate::{
+    ir::{
+        const_eval::evaluate,
+        constant::{Constant, attribute, axis_of},
+        net::{DefUse, Net},
+    },
+    passes::StreamingConfig,
+};
 
 /// Rewrites the masks, and returns for how many attentions and for how many convolutions.
-pub(super) fn simplify(net: &mut Net, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
+pub(crate) fn simplify(net: &mut Net, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
     let index = net.index();
     let cases = cases(streaming, lookahead);
     let attentions: Vec<Attention> = net.find_all(&index, attention);
@@ -236,7 +238,7 @@ fn convolution(net: &Net, index: &DefUse, number: usize) -> Option<Convolution> 
     };
     // As many outputs as new frames: output t sees the cache and the new frames up to t.
     let is_list = |name: &str, value: i64| {
-        let list = super::constant::attribute_list(node, name);
+        let list = crate::ir::constant::attribute_list(node, name);
         list.is_none_or(|list| list.iter().all(|&v| v == value))
     };
     let causal = cached_frames + 1 == kernel

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{constant::attribute, net::Net};
+use crate::ir::{constant::attribute, net::Net};
 use crate::{
     DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, element_code, element_type,
     onnx::tensor_proto::DataType, value_info,

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
-use super::net::{Attribute, Net};
 use crate::NodeProto;
+use crate::ir::net::{Attribute, Net};
 
 /// Rewrites such operations, and returns how many products there were.
-pub(super) fn squeeze_batch(net: &mut Net) -> usize {
+pub(crate) fn squeeze_batch(net: &mut Net) -> usize {
     // Its inputs come before it.
     let _ = net.sort();
     let mut rows = BatchSqueezer {

@@ -2,8 +2,9 @@
 
 //! What the planner does with graphs that differ from NeMo's.
 
-use super::{constant::Constant, *};
+use super::*;
 use crate::NodeProto;
+use crate::ir::constant::Constant;
 
 fn export() -> (Graph, StreamingConfig) {
     let path = concat!(
@@ -16,7 +17,7 @@ fn export() -> (Graph, StreamingConfig) {
 }
 
 /// The plan of an export after `change`.
-fn plan_changed(change: impl FnOnce(&mut super::super::onnx::GraphProto)) -> Result<SpecializedEncoder, String> {
+fn plan_changed(change: impl FnOnce(&mut crate::onnx::GraphProto)) -> Result<SpecializedEncoder, String> {
     let (mut graph, streaming) = export();
     change(&mut graph.graph);
     specialize(&mut graph, &streaming, 1)
@@ -35,8 +36,8 @@ fn is_stacked(plan: &SpecializedEncoder, name: &str) -> bool {
 #[test]
 fn keys_that_no_constant_projects_are_left() {
     let found = plan_changed(|graph| {
-        let float = super::super::onnx::tensor_proto::DataType::Float as i32;
-        graph.input.push(super::super::value_info("weight", float, &[64, 64]));
+        let float = crate::onnx::tensor_proto::DataType::Float as i32;
+        graph.input.push(crate::value_info("weight", float, &[64, 64]));
         find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
     });
     let found = found.unwrap();
@@ -153,7 +154,7 @@ fn a_node_without_inputs_is_named() {
 #[test]
 fn control_flow_is_not_touched() {
     let found = plan_changed(|graph| {
-        let attribute = super::super::onnx::AttributeProto {
+        let attribute = crate::onnx::AttributeProto {
             g: Some(Default::default()),
             ..Default::default()
         };

@@ -5,14 +5,16 @@
 //! NeMo's export stacks the caches of all layers. Inside, each step takes them apart (`Transpose`, `Gather`) and stacks
 //! them again (`Unsqueeze`, `Concat`, `Transpose`): two copies of everything. Here each layer gets tensors of its own.
 
-use super::{
-    StateSpec,
-    constant::{attribute, attribute_list, axis_of},
-    net::{DefUse, Net},
+use crate::{
+    ir::{
+        constant::{attribute, attribute_list, axis_of},
+        net::{DefUse, Net},
+    },
+    passes::StateSpec,
 };
 
 /// Where a layer meets its cache.
-pub(super) struct LayerCache {
+pub(crate) struct LayerCache {
     /// The tensor that holds the cache of this layer: \[1, …\].
     pub cached: String,
     /// The `Concat` of it with what is new.
@@ -24,7 +26,7 @@ pub(super) struct LayerCache {
 }
 
 /// The layers' parts of the caches `input` \[1, layers, …\] and `output`, joined with what is new along `axis`.
-pub(super) fn layer_caches(net: &Net, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
+pub(crate) fn layer_caches(net: &Net, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
     let index = net.index();
     let count = net.shape(input).and_then(|dims| dims.get(1)).copied();
     let count = count.ok_or_else(|| format!("it has no input {input} of known shape"))?;
@@ -119,7 +121,7 @@ fn stacked(net: &Net, index: &DefUse, output: &str) -> Option<Vec<String>> {
 
 /// Gives each layer its own part of a cache as input and output of the graph, in place of `input` and `output`, and
 /// says what they are. What the layers compute stays as it is.
-pub(super) fn unstack_caches(net: &mut Net, input: &str, output: &str, axis: usize) -> Result<Vec<StateSpec>, String> {
+pub(crate) fn unstack_caches(net: &mut Net, input: &str, output: &str, axis: usize) -> Result<Vec<StateSpec>, String> {
     let caches = layer_caches(net, input, output, axis)?;
     let mut states = Vec::new();
     for (layer, cache) in caches.iter().enumerate() {
@@ -144,7 +146,7 @@ pub(super) fn unstack_caches(net: &mut Net, input: &str, output: &str, axis: usi
 }
 
 /// Takes away an input and an output that nothing needs any more.
-pub(super) fn remove_io(net: &mut Net, input: &str, output: &str) {
+pub(crate) fn remove_io(net: &mut Net, input: &str, output: &str) {
     net.inputs.retain(|info| info.name() != input);
     net.outputs.retain(|info| info.name() != output);
     net.remove_dead();

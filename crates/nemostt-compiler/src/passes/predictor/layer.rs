@@ -2,30 +2,30 @@
 
 //! One layer of an LSTM as ONNX writes it: <https://onnx.ai/onnx/operators/onnx__LSTM.html>.
 
-use super::super::net::Net;
-use crate::{NodeProto, onnx::AttributeProto, transducer::MAX_SIZE};
+use crate::ir::net::Net;
+use crate::{NodeProto, import::transducer::MAX_SIZE, onnx::AttributeProto};
 
 /// A layer that runs forward, with the usual gates, for one step of one sequence.
-pub(super) struct Layer {
+pub(crate) struct Layer {
     /// The tensor that it takes, \[1, 1, width\].
-    pub(super) input: String,
+    pub(crate) input: String,
     /// Its state, \[1, 1, hidden\]: what it gave last, and its cells.
-    pub(super) state: [String; 2],
+    pub(crate) state: [String; 2],
     /// What it gives, \[1, 1, 1, hidden\], and its next state; empty where nobody asks.
-    pub(super) outputs: [String; 3],
-    pub(super) width: usize,
-    pub(super) hidden: usize,
+    pub(crate) outputs: [String; 3],
+    pub(crate) width: usize,
+    pub(crate) hidden: usize,
     /// A row of `width` values for each gate of each unit: input gates, then output and forget gates, then cells.
-    pub(super) of_input: Vec<f32>,
+    pub(crate) of_input: Vec<f32>,
     /// The same of `hidden` values.
-    pub(super) of_state: Vec<f32>,
+    pub(crate) of_state: Vec<f32>,
     /// One for each gate of each unit.
-    pub(super) bias: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 impl Layer {
     /// Reads an `LSTM` node; says why not, where it is of another kind.
-    pub(super) fn read(net: &Net, node: &NodeProto) -> Result<Self, String> {
+    pub(crate) fn read(net: &Net, node: &NodeProto) -> Result<Self, String> {
         if let Some(other) = node.attribute.iter().find(|attribute| !is_usual(attribute)) {
             return Err(format!("its {} is not the usual one", other.name()));
         }

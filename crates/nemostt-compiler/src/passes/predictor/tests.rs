@@ -3,7 +3,8 @@
 //! What becomes of graphs that differ from NeMo's. That the others give the same numbers is tested where graphs run
 //! (`model/transducer.rs`).
 
-use super::{super::constant::Constant, super::net::Attribute, *};
+use super::*;
+use crate::ir::{constant::Constant, net::Attribute};
 use crate::{
     Component, NodeProto, import,
     onnx::{AttributeProto, GraphProto, attribute_proto::AttributeType},

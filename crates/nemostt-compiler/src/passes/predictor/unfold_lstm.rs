@@ -2,14 +2,14 @@
 
 //! A layer of an LSTM as single operations.
 
-use super::{
-    super::{
+use crate::{WIDTH, fusions::prepack_matmul::DOMAIN, onnx::tensor_proto::DataType};
+use crate::{
+    ir::{
         constant::{Constant, attribute},
         net::{Attribute, Net},
     },
-    layer::Layer,
+    passes::predictor::layer::Layer,
 };
-use crate::{WIDTH, onnx::tensor_proto::DataType, prepack_matmul::DOMAIN};
 use nemostt_kernels::gemm::{Epilogue, GemmSpec, PackedWeights};
 
 /// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
@@ -18,11 +18,11 @@ pub const LSTM_CELL: &str = "LstmCell";
 
 /// Bytes of the largest table of labels. Beyond, it would take more memory than it saves time: 1024 labels of the 114M
 /// model are 10 MB.
-pub(super) const MAX_TABLE_BYTES: usize = 64 << 20;
+pub(crate) const MAX_TABLE_BYTES: usize = 64 << 20;
 
 /// Puts single operations in the place of `LSTM` node `number`, which takes the embedding of a label; says why not, where
 /// it is of another kind. The nodes must be sorted anew. `ours`: whether one of our own may be among them.
-pub(super) fn decompose_lstm(net: &mut Net, number: usize, ours: bool) -> Result<(), String> {
+pub(crate) fn decompose_lstm(net: &mut Net, number: usize, ours: bool) -> Result<(), String> {
     let layer = Layer::read(net, &net.nodes[number])?;
     let label = match_embedding(net, &layer).ok_or("its input is no label's embedding")?;
     let table = net.add_value(&label.table(&layer)?);
