@@ -16,11 +16,6 @@ mod passes;
 pub mod regular_file;
 pub mod streaming_geometry;
 
-use std::{collections::HashMap, sync::Arc};
-
-use bytes::Bytes;
-use prost::Message;
-
 pub use error::GraphError;
 pub use fusions::{
     EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, PADS, REL_POS_ATTENTION, RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU,
@@ -31,7 +26,6 @@ pub use fusions::{
     split_joint::{ProjectedJoint, split_joint},
     subgraph::{AXES, AttributeValue, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall, WIDTH},
 };
-use import::layouts::{self, Detected};
 pub use import::{
     Component, Joint,
     canonicalize::{Contract, PROMPT_INPUT},
@@ -40,8 +34,7 @@ pub use import::{
     streaming_config::StreamingConfig,
     transducer::{TransducerGraphs, TransducerShape},
 };
-pub use ir::compose::compose;
-use onnx::size;
+pub use ir::{compose::compose, graph::Graph};
 pub use onnx::{
     ModelProto, NodeProto, TensorProto, ValueInfoProto,
     external_data::{Encoded, FileBytes, fill_shared, read_file},
@@ -78,107 +71,6 @@ pub struct TensorInfo {
     pub dims: Vec<Option<usize>>,
 }
 
-/// A decoded ONNX file.
-#[derive(Debug, Clone)]
-pub struct Graph {
-    /// The file but for its graph.
-    header: ModelProto,
-    graph: onnx::GraphProto,
-    /// What the weights point into.
-    files: Vec<FileBytes>,
-    /// Weights of the products that were taken out: see `prepack_matmul.rs`.
-    packed: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
-}
-
-impl Graph {
-    /// Decodes a file; its weights stay where they are in `bytes`.
-    ///
-    /// # Errors
-    /// [`GraphError::NotOnnx`].
-    pub fn decode(bytes: Bytes) -> Result<Self, GraphError> {
-        if bytes.is_empty() {
-            return Err(GraphError::NotOnnx("it is empty".into()));
-        }
-        size::check(&bytes, size::Kind::Model).map_err(GraphError::NotOnnx)?;
-        let mut header = ModelProto::decode(bytes).map_err(|error| GraphError::NotOnnx(error.to_string()))?;
-        match header.graph.take() {
-            Some(graph) if !graph.node.is_empty() => Ok(Self {
-                header,
-                graph,
-                files: Vec::new(),
-                packed: Vec::new(),
-            }),
-            _ => Err(GraphError::NotOnnx("there is no graph in it".into())),
-        }
-    }
-
-    /// What the graph takes.
-    pub fn inputs(&self) -> Vec<TensorInfo> {
-        // Old exporters list initialisers among the inputs.
-        let weights: Vec<&str> = self.graph.initializer.iter().map(TensorProto::name).collect();
-        let real = |info: &&ValueInfoProto| !weights.contains(&info.name());
-        self.graph.input.iter().filter(real).map(tensor_info).collect()
-    }
-
-    /// What the graph gives.
-    pub fn outputs(&self) -> Vec<TensorInfo> {
-        self.graph.output.iter().map(tensor_info).collect()
-    }
-
-    /// The input of this name.
-    pub fn input(&self, name: &str) -> Option<TensorInfo> {
-        self.graph.input.iter().find(|i| i.name() == name).map(tensor_info)
-    }
-
-    /// The output of this name.
-    pub fn output(&self, name: &str) -> Option<TensorInfo> {
-        self.graph.output.iter().find(|o| o.name() == name).map(tensor_info)
-    }
-
-    /// A value of the file's metadata.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        let found = self.header.metadata_props.iter().find(|entry| entry.key() == key);
-        found.map(|entry| entry.value())
-    }
-
-    /// The operations of its nodes.
-    pub fn operations(&self) -> impl Iterator<Item = &str> {
-        self.graph.node.iter().map(|node| node.op_type())
-    }
-
-    /// The files that hold its weights: its own, and those that it names.
-    pub fn files(&self) -> &[FileBytes] {
-        &self.files
-    }
-
-    /// Whether its inputs and outputs are those of an encoder with caches.
-    pub fn is_encoder(&self) -> bool {
-        matches!(layouts::detect(self), Some((_, Detected::Encoder(_))))
-    }
-
-    fn nodes(&self) -> &[NodeProto] {
-        &self.graph.node
-    }
-
-    /// The node that makes each tensor.
-    fn producers(&self) -> HashMap<&str, &NodeProto> {
-        let outputs = |node| -> Vec<(&str, &NodeProto)> { outputs_of(node) };
-        self.nodes().iter().flat_map(outputs).collect()
-    }
-
-    /// The integers of a constant tensor, whether a `Constant` node or an initialiser makes it.
-    fn constants(&self) -> HashMap<&str, Vec<i64>> {
-        let nodes = self.nodes().iter().filter(|node| node.op_type() == "Constant");
-        let from_nodes = nodes.filter_map(|node| {
-            let value = node.attribute.iter().find(|a| a.name() == "value")?.t.as_ref()?;
-            Some((node.output.first()?.as_str(), integers(value)?))
-        });
-        let weights = self.graph.initializer.iter();
-        let from_weights = weights.filter_map(|tensor| Some((tensor.name(), integers(tensor)?)));
-        from_nodes.chain(from_weights).collect()
-    }
-}
-
 /// Prediction network and joint in a file of this project that holds both.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
@@ -200,10 +92,6 @@ pub fn packed_halves() -> ProjectedJoint {
     halves.projection.prepack_matmuls().unwrap();
     halves.scoring.prepack_matmuls().unwrap();
     halves
-}
-
-fn outputs_of(node: &NodeProto) -> Vec<(&str, &NodeProto)> {
-    node.output.iter().map(|name| (name.as_str(), node)).collect()
 }
 
 /// Values of a small integer tensor; larger ones are weights and tables, never shapes or limits.

@@ -74,9 +74,9 @@ impl Encoded {
 impl Graph {
     /// The rows \[T, width\] of which the encoder's `outputs` \[1, width, T\] are made, if they are nothing else.
     fn frame_rows(&self) -> Option<String> {
-        let (makers, constants, rows) = (self.producers(), self.constants(), self.rows());
+        let (index, constants, rows) = (self.index(), self.constants(), self.rows());
         let input = |name: &str, operation: &str| -> Option<(&NodeProto, &str)> {
-            let node = makers.get(name).filter(|node| node.op_type() == operation)?;
+            let node = index.node(self, name).filter(|node| node.op_type() == operation)?;
             Some((node, node.input.first()?))
         };
         let (turn, turned) = input("outputs", "Transpose")?;
@@ -147,7 +147,7 @@ mod tests {
             assert!(encoded.weights > weights);
 
             let chains: Vec<&NodeProto> = after
-                .nodes()
+                .nodes
                 .iter()
                 .filter(|node| node.op_type() == FUSED_SUBGRAPH)
                 .collect();
@@ -170,7 +170,7 @@ mod tests {
             assert!(calls.iter().all(|call| call.operation != STRIDED_CONV));
             assert!(
                 after
-                    .nodes()
+                    .nodes
                     .iter()
                     .all(|node| ![PACKED_MATMUL, JOINT_ADD_RELU].contains(&node.op_type()))
             );
@@ -181,7 +181,7 @@ mod tests {
     fn an_encoder_whose_frames_are_no_rows_stays_as_it_is() {
         let mut encoded = encoder(None);
         let mut graph = encoded.decode_graph().unwrap();
-        for node in &mut graph.graph.node {
+        for node in &mut graph.nodes {
             for attribute in &mut node.attribute {
                 if node.output == ["outputs"] && attribute.name() == "perm" {
                     attribute.ints = vec![2, 0, 1];
@@ -198,7 +198,7 @@ mod tests {
     fn names_that_both_have_keep_them_apart() {
         let mut encoded = encoder(None);
         let mut graph = encoded.decode_graph().unwrap();
-        graph.graph.node[0].output.push("projected".into());
+        graph.nodes[0].output.push("projected".into());
         encoded.replace_graph(graph, 0);
         assert!(
             encoded

@@ -3,9 +3,9 @@
 //! What follows a product at once and can be done with it, while its sums are still at hand: an activation, or the sum with
 //! what went past it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use crate::{Graph, ValueInfoProto, fusions::match_matmul::MatMulMatch, tensor_info};
+use crate::{Graph, fusions::match_matmul::MatMulMatch};
 use nemostt_kernels::gemm::Epilogue;
 
 /// See the [module](self).
@@ -23,19 +23,10 @@ pub(crate) struct EpilogueMatch {
 impl Graph {
     /// What follows each product.
     pub(crate) fn match_epilogues(&self, found: &[(usize, MatMulMatch)]) -> Vec<EpilogueMatch> {
-        let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (number, node) in self.nodes().iter().enumerate() {
-            for input in &node.input {
-                users.entry(input).or_default().push(number);
-            }
-        }
-        // A graph's output has a user outside of it.
-        for output in &self.graph.output {
-            users.entry(output.name()).or_default().push(usize::MAX);
-        }
+        let index = self.index();
         let rows = self.rows();
         let find = |product: &MatMulMatch| {
-            let users_of = |name: &str| users.get(name).map(Vec::as_slice).unwrap_or_default();
+            let users_of = |name: &str| index.consumers(name);
             match *users_of(&product.output) {
                 [a, b] => self.silu(&product.output, [a, b], users_of),
                 [user] => self.relu(user).or_else(|| {
@@ -62,7 +53,7 @@ impl Graph {
 
     /// `x · sigmoid(x)`, where `users` are those of x.
     fn silu<'a>(&self, x: &str, users: [usize; 2], users_of: impl Fn(&str) -> &'a [usize]) -> Option<EpilogueMatch> {
-        let [a, b] = users.map(|user| self.nodes().get(user));
+        let [a, b] = users.map(|user| self.nodes.get(user));
         let (a, b) = (a?, b?);
         let (sigmoid, gate, times, product) = match a.op_type() {
             "Sigmoid" => (users[0], a, users[1], b),
@@ -85,7 +76,7 @@ impl Graph {
 
     /// `max(x, 0)`.
     fn relu(&self, user: usize) -> Option<EpilogueMatch> {
-        let node = self.nodes().get(user).filter(|node| node.op_type() == "Relu")?;
+        let node = self.nodes.get(user).filter(|node| node.op_type() == "Relu")?;
         Some(EpilogueMatch {
             epilogue: Epilogue::Relu,
             more: None,
@@ -96,7 +87,7 @@ impl Graph {
 
     /// `x + more`, where both are [rows](Self::rows).
     fn sum(&self, x: &str, user: usize, rows: &HashSet<&str>) -> Option<EpilogueMatch> {
-        let node = self.nodes().get(user)?;
+        let node = self.nodes.get(user)?;
         let more = match &node.input[..] {
             [a, b] if a == x && b != x => b,
             [a, b] if b == x && a != x => a,
@@ -108,63 +99,6 @@ impl Graph {
             output: node.output[0].clone(),
             nodes: vec![user],
         })
-    }
-
-    /// Constants and inputs with one axis, and sums of them; `constants` are the former.
-    fn lists<'a>(&'a self, constants: &HashSet<&'a str>) -> HashSet<&'a str> {
-        let one = |info: &&ValueInfoProto| tensor_info(info).dims.len() == 1;
-        let inputs = self.graph.input.iter().filter(one).map(|input| input.name());
-        let mut lists: HashSet<&str> = inputs.chain(constants.iter().copied()).collect();
-        for node in self.nodes().iter().filter(|node| node.op_type() == "Add") {
-            if let [output] = &node.output[..]
-                && node.input.iter().all(|input| lists.contains(input.as_str()))
-            {
-                lists.insert(output);
-            }
-        }
-        lists
-    }
-
-    /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
-    pub(crate) fn rows(&self) -> HashSet<&str> {
-        let constants = |fits: fn(&[i64]) -> bool| -> HashSet<&str> {
-            let weights = self.graph.initializer.iter().filter(|weight| fits(&weight.dims));
-            weights.map(|weight| weight.name()).collect()
-        };
-        let (pairs, vectors) = (constants(|dims| dims == [2]), constants(|dims| dims.len() == 1));
-        let lists = self.lists(&vectors);
-        let mut rows: HashSet<&str> = HashSet::new();
-        for node in self.nodes() {
-            let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
-            let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
-            let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
-            let is_rows = match node.op_type() {
-                "Gemm"
-                | crate::REL_POS_ATTENTION
-                | crate::GLU_DEPTHWISE_CONV
-                | crate::STRIDED_CONV
-                | crate::JOINT_ADD_RELU => true,
-                "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
-                "LayerNormalization"
-                | crate::LAYER_NORM
-                | "Sigmoid"
-                | "MatMul"
-                | crate::PACKED_MATMUL
-                | "DynamicQuantizeLinear"
-                | "MatMulIntegerToFloat" => knows(node.input.first()),
-                "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
-                // A bias is added to each row.
-                "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {
-                    node.input.iter().any(|input| knows(Some(input)))
-                }
-                "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
-                _ => false,
-            };
-            if let Some(output) = node.output.first().filter(|_| is_rows) {
-                rows.insert(output);
-            }
-        }
-        rows
     }
 }
 
@@ -266,11 +200,11 @@ mod tests {
                 false,
             ),
         ] {
-            graph.graph.node = nodes;
+            graph.nodes = nodes;
             let tails = graph.match_epilogues(&found);
             assert_eq!(tails[0].nodes.is_empty(), !has_tail, "{tails:?}");
         }
-        graph.graph.node = vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")];
+        graph.nodes = vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")];
         let tails = graph.match_epilogues(&[(0, product("x")), (1, product("r"))]);
         assert_eq!(
             tails.iter().map(|tail| tail.nodes.len()).collect::<Vec<_>>(),

@@ -5,10 +5,11 @@
 
 use crate::NodeProto;
 use crate::{
+    Graph,
     fusions::patterns::PatternMatcher,
     ir::{
         constant::{Constant, attribute, attribute_list},
-        net::{DefUse, Net},
+        def_use::DefUse,
     },
 };
 
@@ -17,19 +18,19 @@ use crate::{
 pub const GLU_DEPTHWISE_CONV: &str = "GluDepthwiseConv";
 
 /// Makes each such middle one operation, and gives their number.
-pub(crate) fn fuse(net: &mut Net) -> usize {
-    let index = net.index();
-    let found: Vec<Found> = net.find_all(&index, find);
+pub(crate) fn fuse(graph: &mut Graph) -> usize {
+    let index = graph.index();
+    let found: Vec<Found> = graph.find_all(&index, find);
     for found in &found {
         for gone in [found.last, found.slice] {
-            net.detach(gone);
+            graph.detach(gone);
         }
         let bias = match &found.bias {
             Some(bias) => bias.clone(),
-            None => net.add_value(&Constant::from_floats(vec![found.channels], &vec![0.0; found.channels])),
+            None => graph.add_value(&Constant::from_floats(vec![found.channels], &vec![0.0; found.channels])),
         };
         let inputs = [&found.rows, &found.cache, &found.weights, &bias].map(String::as_str);
-        crate::fusions::patterns::add(net, GLU_DEPTHWISE_CONV, &[&found.output, &found.next], &inputs, &[]);
+        crate::fusions::patterns::add(graph, GLU_DEPTHWISE_CONV, &[&found.output, &found.next], &inputs, &[]);
     }
     found.len()
 }
@@ -48,11 +49,11 @@ struct Found {
     next: String,
 }
 
-fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
-    let matcher = PatternMatcher { net, index };
-    let conv = &net.nodes[number];
+fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
+    let matcher = PatternMatcher { graph, index };
+    let conv = &graph.nodes[number];
     let weights = conv.input.get(1)?;
-    let &[channels, 1, 1, kernel] = net.shape(weights).filter(|_| net.is_constant(weights))? else {
+    let &[channels, 1, 1, kernel] = graph.shape(weights).filter(|_| graph.is_constant(weights))? else {
         return None;
     };
     if conv.op_type() != "Conv" || !is_plain(conv, channels) {
@@ -65,7 +66,7 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
     let split = matcher.produced_by(values, "Split")?;
     let turned = matcher.transpose_input(&split.input[0], &[0, 2, 1])?;
     let rows = matcher.produced_by(turned, "Reshape")?;
-    let &[1, frames, both] = &net.value(&rows.input[1])?.ints()?[..] else {
+    let &[1, frames, both] = &graph.value(&rows.input[1])?.ints()?[..] else {
         return None;
     };
     let left = kernel.checked_sub(1)?;
@@ -74,7 +75,7 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
         && both == 2 * channels as i64
         && attribute(split, "axis") == Some(1)
         && matches!(attribute(joined, "axis"), Some(-1 | 2))
-        && net.shape(cache) == Some(&[1, channels, left])
+        && graph.shape(cache) == Some(&[1, channels, left])
         && matcher.depends_on_input(cache);
     if !right {
         return None;
@@ -84,20 +85,20 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
     let joined = &joined.output[0];
     let [a, b] = index.consumers(joined) else { return None };
     let mut consumers = [*a, *b].into_iter();
-    let slice = consumers.find(|&user| net.nodes.get(user).is_some_and(|node| node.op_type() == "Slice"))?;
-    let cut = &net.nodes[slice];
-    let number = |input: usize| net.value(cut.input.get(input)?)?.int();
+    let slice = consumers.find(|&user| graph.nodes.get(user).is_some_and(|node| node.op_type() == "Slice"))?;
+    let cut = &graph.nodes[slice];
+    let number = |input: usize| graph.value(cut.input.get(input)?)?.int();
     let (start, end, axis) = (number(1)?, number(2)?, number(3)?);
     let step = if cut.input.len() > 4 { number(4)? } else { 1 };
     let all = left as i64 + frames;
     let is_next = (start == frames || start == -(left as i64)) && end >= all && matches!(axis, -1 | 2) && step == 1;
 
     let reshape = matcher.consumed_by(&conv.output[0], "Reshape")?;
-    let transpose = matcher.consumed_by(&net.nodes[reshape].output[0], "Transpose")?;
-    let last = matcher.consumed_by(&net.nodes[transpose].output[0], "Reshape")?;
-    let sizes = net.value(&net.nodes[last].input[1])?.ints()?;
+    let transpose = matcher.consumed_by(&graph.nodes[reshape].output[0], "Transpose")?;
+    let last = matcher.consumed_by(&graph.nodes[transpose].output[0], "Reshape")?;
+    let sizes = graph.value(&graph.nodes[last].input[1])?.ints()?;
     let is_rows = sizes == [frames, channels as i64];
-    let is_turned = attribute_list(&net.nodes[transpose], "perm")? == [0, 2, 1];
+    let is_turned = attribute_list(&graph.nodes[transpose], "perm")? == [0, 2, 1];
     (is_next && is_rows && is_turned).then(|| Found {
         rows: rows.input[0].clone(),
         cache: cache.clone(),
@@ -105,7 +106,7 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
         bias: conv.input.get(2).filter(|bias| !bias.is_empty()).cloned(),
         channels,
         last,
-        output: net.nodes[last].output[0].clone(),
+        output: graph.nodes[last].output[0].clone(),
         slice,
         next: cut.output[0].clone(),
     })

@@ -103,17 +103,17 @@ impl Graph {
 
     /// The node that makes `name`, if it does `operation`.
     fn producer(&self, name: &str, operation: &str) -> Option<&NodeProto> {
-        let mut nodes = self.nodes().iter();
+        let mut nodes = self.nodes.iter();
         nodes.find(|node| node.op_type() == operation && node.output.first().is_some_and(|output| output == name))
     }
 
     /// The first tensor that has the values of `name` in the same order.
     fn skip_reshapes<'a>(&'a self, name: &'a str) -> &'a str {
-        let makers = self.producers();
+        let index = self.index();
         let mut source = name;
         // Nodes may not make what they wait for, but who says that here?
-        for _ in self.nodes() {
-            match makers.get(source) {
+        for _ in &self.nodes {
+            match index.node(self, source) {
                 Some(node) if RESHAPES.contains(&node.op_type()) => {
                     source = node.input.first().map_or(source, String::as_str);
                 }
@@ -136,8 +136,8 @@ impl Graph {
     /// The same graph of other nodes, none of which needs a constant.
     fn with_nodes(&self, nodes: Vec<NodeProto>) -> Self {
         let mut graph = self.clone();
-        graph.graph.node = nodes;
-        graph.graph.initializer.clear();
+        graph.nodes = nodes;
+        graph.initializers = Default::default();
         graph.files.clear();
         graph
     }
@@ -171,7 +171,7 @@ mod tests {
     fn other_joints_stay_as_they_are() {
         let change = |change: fn(&mut NodeProto)| {
             let mut halves = packed_halves();
-            halves.scoring.graph.node.iter_mut().for_each(change);
+            halves.scoring.nodes.iter_mut().for_each(change);
             halves.to_2d().is_none()
         };
         assert!(!change(|_| {}));
@@ -209,9 +209,9 @@ mod tests {
         let mut graph = transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx").prediction;
         assert!(!graph.clone().output_row("prediction"), "its products are not packed");
         graph.prepack_matmuls().unwrap();
-        let before = graph.nodes().len();
+        let before = graph.nodes.len();
         assert!(graph.output_row("prediction"));
-        assert!(graph.nodes().len() < before);
+        assert!(graph.nodes.len() < before);
         assert!(graph.producer("prediction", PACKED_MATMUL).is_some());
         let names = |graph: &Graph| {
             graph

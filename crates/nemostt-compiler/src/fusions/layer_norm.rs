@@ -3,8 +3,9 @@
 //! Layer normalisations, with the gate that follows the one of a convolution module.
 
 use crate::{
+    Graph,
     fusions::patterns::PatternMatcher,
-    ir::net::{Attribute, DefUse, Net},
+    ir::{attribute::Attribute, def_use::DefUse},
 };
 
 /// The operation. Input: rows of any number of axes; constants: scale and bias \[width\]. Output as the input. Attributes
@@ -21,17 +22,17 @@ pub const SILU: &str = "silu";
 const DEFAULT_EPSILON: f32 = 1e-5;
 
 /// Makes each normalisation our operation, and gives their number.
-pub(crate) fn fuse(net: &mut Net) -> usize {
-    let index = net.index();
-    let found: Vec<Found> = net.find_all(&index, find);
+pub(crate) fn fuse(graph: &mut Graph) -> usize {
+    let index = graph.index();
+    let found: Vec<Found> = graph.find_all(&index, find);
     for found in &found {
-        net.detach(found.last);
+        graph.detach(found.last);
         let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).collect();
         let attributes = [
             (EPSILON, Attribute::Float(found.epsilon)),
             (SILU, Attribute::Int(found.silu.into())),
         ];
-        crate::fusions::patterns::add(net, LAYER_NORM, &[&found.output], &inputs, &attributes);
+        crate::fusions::patterns::add(graph, LAYER_NORM, &[&found.output], &inputs, &attributes);
     }
     found.len()
 }
@@ -45,21 +46,21 @@ struct Found {
     output: String,
 }
 
-fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
-    let node = &net.nodes[number];
+fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
+    let node = &graph.nodes[number];
     let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
         return None;
     };
     // A scale of one axis is for the last one, however the attribute counts it.
-    let &[width] = net.shape(scale)? else { return None };
+    let &[width] = graph.shape(scale)? else { return None };
     let fits = [scale, bias]
         .iter()
-        .all(|table| net.is_constant(table) && net.shape(table) == Some(&[width]));
+        .all(|table| graph.is_constant(table) && graph.shape(table) == Some(&[width]));
     if node.op_type() != "LayerNormalization" || !fits {
         return None;
     }
     let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon");
-    let matcher = PatternMatcher { net, index };
+    let matcher = PatternMatcher { graph, index };
     let match_silu = match_silu(&matcher, output);
     let last = match_silu.unwrap_or(number);
     Some(Found {
@@ -67,7 +68,7 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
         epsilon: epsilon.map_or(DEFAULT_EPSILON, |attribute| attribute.f()),
         silu: match_silu.is_some(),
         last,
-        output: net.nodes[last].output[0].clone(),
+        output: graph.nodes[last].output[0].clone(),
     })
 }
 
@@ -76,9 +77,15 @@ fn match_silu(matcher: &PatternMatcher<'_>, x: &str) -> Option<usize> {
     let &[a, b] = matcher.index.consumers(x) else {
         return None;
     };
-    let is_product = |&user: &usize| matcher.net.nodes.get(user).is_some_and(|node| node.op_type() == "Mul");
+    let is_product = |&user: &usize| {
+        matcher
+            .graph
+            .nodes
+            .get(user)
+            .is_some_and(|node| node.op_type() == "Mul")
+    };
     let product = [a, b].into_iter().find(is_product)?;
-    let (sigmoid, other) = matcher.operand_produced_by(&matcher.net.nodes[product], "Sigmoid")?;
+    let (sigmoid, other) = matcher.operand_produced_by(&matcher.graph.nodes[product], "Sigmoid")?;
     let is_gate =
         other == x && sigmoid.input[0] == x && matcher.consumed_by(&sigmoid.output[0], "Mul") == Some(product);
     is_gate.then_some(product)

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::{ElementType, Graph, NodeProto, TensorProto, element_type, ir::boundary::consumers, onnx::AttributeProto};
+use crate::{ElementType, Graph, NodeProto, TensorProto, element_type, onnx::AttributeProto};
 
 /// Weights with fewer values cost no time worth the trouble.
 const MIN_WEIGHT_ELEMENTS: usize = 4096;
@@ -33,7 +33,7 @@ type Vector = (String, Vec<f32>);
 impl Graph {
     /// The products with a constant table of float32, with the index of their node.
     pub(crate) fn match_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
-        let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
+        let weights: HashMap<&str, &TensorProto> = self.initializers.iter().map(|w| (w.name(), w)).collect();
         let product = |(number, node): (usize, &NodeProto)| {
             let [data, weight, rest @ ..] = &node.input[..] else {
                 return None;
@@ -72,21 +72,20 @@ impl Graph {
                 (number, product)
             })
         };
-        self.nodes().iter().enumerate().filter_map(product).collect()
+        self.nodes.iter().enumerate().filter_map(product).collect()
     }
 
     /// Makes the constant that is added to a product, and nothing else is done with, its bias: how a layer with a bias is
     /// exported where its rows have more than two axes.
     pub(crate) fn absorb_biases(&self, found: &mut [(usize, MatMulMatch)]) {
-        let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
-        let users = consumers(self);
+        let weights: HashMap<&str, &TensorProto> = self.initializers.iter().map(|w| (w.name(), w)).collect();
+        let index = self.index();
         for (_, product) in found {
-            let is_output = self.graph.output.iter().any(|output| output.name() == product.output);
-            let user = users.get(product.output.as_str()).map(Vec::as_slice);
-            let (Some(&[user]), false, None, 1.0) = (user, is_output, &product.bias, product.scale) else {
+            let user = index.single_consumer(&product.output);
+            let (Some(user), None, 1.0) = (user, &product.bias, product.scale) else {
                 continue;
             };
-            let node = &self.nodes()[user];
+            let node = &self.nodes[user];
             let ("Add", [a, b], [output]) = (node.op_type(), &node.input[..], &node.output[..]) else {
                 continue;
             };
@@ -167,25 +166,25 @@ mod tests {
         assert!(has_bias(|_| {}));
         // Somebody else takes the sums without it.
         assert!(!has_bias(|graph| {
-            let mut other = graph.graph.node[at(graph, "Relu")].clone();
-            other.input = graph.graph.node[at(graph, "MatMul")].output.clone();
+            let mut other = graph.nodes[at(graph, "Relu")].clone();
+            other.input = graph.nodes[at(graph, "MatMul")].output.clone();
             other.output = vec!["other".into()];
-            graph.graph.node.push(other);
+            graph.nodes.push(other);
         }));
         assert!(!has_bias(|graph| {
-            let sums = graph.graph.node[at(graph, "MatMul")].output[0].clone();
-            graph.graph.output[0].name = Some(sums);
+            let sums = graph.nodes[at(graph, "MatMul")].output[0].clone();
+            graph.outputs[0].name = Some(sums);
         }));
         // One for another width, and none at all.
         assert!(!has_bias(|graph| {
             let vector = |weight: &&mut TensorProto| weight.dims.len() == 1;
-            let bias = graph.graph.initializer.iter_mut().find(vector).unwrap();
+            let bias = graph.initializers.iter_mut().find(vector).unwrap();
             (bias.dims, bias.raw_data, bias.float_data) = (vec![1], None, vec![0.0]);
         }));
         assert!(!has_bias(|graph| {
             let at = graph.operations().count() - 1;
-            assert_eq!(graph.graph.node[at].op_type(), "Add");
-            graph.graph.node[at].op_type = Some("Sub".into());
+            assert_eq!(graph.nodes[at].op_type(), "Add");
+            graph.nodes[at].op_type = Some("Sub".into());
         }));
     }
 }

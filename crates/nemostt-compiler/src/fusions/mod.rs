@@ -26,18 +26,17 @@ pub use self::{
     rel_pos_attention::{REL_POS_ATTENTION, RING_HEAD_INPUT, SCALE},
     strided_conv::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES},
 };
-use crate::{Graph, fusions::prepack_matmul::DOMAIN, ir::net::Net};
+use crate::{Graph, fusions::prepack_matmul::DOMAIN};
 
 impl Graph {
     /// Makes each layer's attention one operation, and the middle of each convolution module, and the subsampling and
     /// normalisations ours. Gives how many there were of the first two.
     /// The graph, which must be planned, then runs only where those operations are known.
     pub fn fuse(&mut self) -> (usize, usize) {
-        let mut net = Net::from_onnx(self);
-        let subsampled = strided_conv::fuse(&mut net);
-        let found = (rel_pos_attention::fuse(&mut net), glu_depthwise_conv::fuse(&mut net));
-        let normalized = layer_norm::fuse(&mut net);
-        net.into_onnx(self);
+        let subsampled = strided_conv::fuse(self);
+        let found = (rel_pos_attention::fuse(self), glu_depthwise_conv::fuse(self));
+        let normalized = layer_norm::fuse(self);
+        self.clean_up();
         if (found, normalized, subsampled) != ((0, 0), 0, false) {
             self.import_domain(DOMAIN);
         }
@@ -48,7 +47,7 @@ impl Graph {
 impl Graph {
     /// The caches of [`REL_POS_ATTENTION`]: inputs in which what is new goes where [`RING_HEAD_INPUT`] says.
     pub fn ring_caches(&self) -> HashSet<String> {
-        let attentions = self.nodes().iter().filter(|node| node.op_type() == REL_POS_ATTENTION);
+        let attentions = self.nodes.iter().filter(|node| node.op_type() == REL_POS_ATTENTION);
         let caches = attentions.flat_map(|node| rel_pos_attention::CACHE_INPUTS.map(|input| node.input.get(input)));
         caches.flatten().cloned().collect()
     }

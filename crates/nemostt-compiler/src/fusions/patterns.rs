@@ -3,46 +3,43 @@
 //! What fusions look for in a graph, and how they add operations.
 
 use crate::{
-    NodeProto,
+    Graph, NodeProto,
     fusions::prepack_matmul::DOMAIN,
-    ir::{
-        constant::attribute_list,
-        net::{Attribute, DefUse, Net},
-    },
+    ir::{attribute::Attribute, constant::attribute_list, def_use::DefUse},
 };
 
 /// Adds one of our operations.
 pub(super) fn add(
-    net: &mut Net,
+    graph: &mut Graph,
     operation: &str,
     outputs: &[&str],
     inputs: &[&str],
     attributes: &[(&str, Attribute<'_>)],
 ) {
     let outputs: Vec<String> = outputs.iter().map(|&output| output.into()).collect();
-    net.add_node(&outputs, operation, inputs, attributes);
-    if let Some(node) = net.nodes.last_mut() {
+    graph.add_node(&outputs, operation, inputs, attributes);
+    if let Some(node) = graph.nodes.last_mut() {
         node.domain = Some(DOMAIN.into());
     }
 }
 
 /// Ways through a graph, node by node.
 pub(super) struct PatternMatcher<'a> {
-    pub(super) net: &'a Net,
+    pub(super) graph: &'a Graph,
     pub(super) index: &'a DefUse,
 }
 
 impl<'a> PatternMatcher<'a> {
     /// The node that makes `name`, if it does `operation`.
     pub(super) fn produced_by(&self, name: &str, operation: &str) -> Option<&'a NodeProto> {
-        let node = &self.net.nodes[self.index.producer(name)?];
+        let node = &self.graph.nodes[self.index.producer(name)?];
         (node.op_type() == operation).then_some(node)
     }
 
     /// The one node that takes `name`, if it does `operation`.
     pub(super) fn consumed_by(&self, name: &str, operation: &str) -> Option<usize> {
         let user = self.index.single_consumer(name)?;
-        (self.net.nodes[user].op_type() == operation).then_some(user)
+        (self.graph.nodes[user].op_type() == operation).then_some(user)
     }
 
     /// The one of two inputs that is made by `operation`, and the other one.
@@ -65,11 +62,11 @@ impl<'a> PatternMatcher<'a> {
     /// Whether `name` depends on an input of the graph.
     pub(super) fn depends_on_input(&self, name: &str) -> bool {
         match self.index.producer(name) {
-            Some(producer) => self.net.nodes[producer]
+            Some(producer) => self.graph.nodes[producer]
                 .input
                 .iter()
                 .any(|input| self.depends_on_input(input)),
-            None => !self.net.is_constant(name),
+            None => !self.graph.is_constant(name),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Graph {
     /// # Errors
     /// The system's, where there is no memory for the weights; the graph is then as it was.
     pub fn prepack_matmuls(&mut self) -> io::Result<usize> {
-        let inputs: Vec<String> = self.graph.input.iter().map(|input| input.name().into()).collect();
+        let inputs: Vec<String> = self.inputs.iter().map(|input| input.name().into()).collect();
         // What depends on constants alone (position tables) ONNX Runtime computes when it loads the graph.
         let varying = self.downstream(&inputs);
         let mut found = self.match_matmuls();
@@ -53,12 +53,11 @@ impl Graph {
             let place = nodes.iter().max().copied().unwrap_or(*index);
             gone.extend(nodes);
             gone.remove(&place);
-            let name = self.graph.node[*index].name.clone();
-            self.graph.node[place] = node(product, &tail, number, name);
+            let name = self.nodes[*index].name.clone();
+            self.nodes[place] = node(product, &tail, number, name);
         }
         let mut number = 0..;
-        self.graph
-            .node
+        self.nodes
             .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
         self.remove_unused_initializers();
         self.packed.extend(packed.into_iter().map(Arc::new));
@@ -69,7 +68,7 @@ impl Graph {
     /// Weights of `products`. The scale goes into them. Nearly always it is a power of two (a half, or the root of 64), and no
     /// sum changes.
     fn pack(&self, products: &[&MatMulMatch], tails: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
-        let weights: HashMap<&str, &TensorProto> = self.graph.initializer.iter().map(|w| (w.name(), w)).collect();
+        let weights: HashMap<&str, &TensorProto> = self.initializers.iter().map(|w| (w.name(), w)).collect();
         let values = |product: &&MatMulMatch| {
             let raw = weights
                 .get(product.weight.as_str())
@@ -114,14 +113,6 @@ impl Graph {
                 version: Some(1),
             });
         }
-    }
-
-    /// Leaves out the weights that no node reads.
-    pub(crate) fn remove_unused_initializers(&mut self) {
-        let inputs = self.graph.node.iter().flat_map(|node| &node.input);
-        let outputs = self.graph.output.iter().map(|output| output.name());
-        let read: HashSet<&str> = inputs.map(String::as_str).chain(outputs).collect();
-        self.graph.initializer.retain(|weight| read.contains(weight.name()));
     }
 }
 

@@ -4,10 +4,12 @@
 //! [`nemostt_kernels::attention`] does what they do, in one pass for each head.
 
 use crate::{
+    Graph,
     fusions::patterns::PatternMatcher,
     ir::{
+        attribute::Attribute,
         constant::{attribute, attribute_list},
-        net::{Attribute, DefUse, Net},
+        def_use::DefUse,
     },
 };
 
@@ -28,11 +30,11 @@ pub const RING_HEAD_INPUT: &str = "cache_ring_head";
 pub const SCALE: &str = "scale";
 
 /// Makes each layer's attention one operation, and gives the number of layers.
-pub(crate) fn fuse(net: &mut Net) -> usize {
-    let index = net.index();
-    let found: Vec<Found> = net.find_all(&index, find);
+pub(crate) fn fuse(graph: &mut Graph) -> usize {
+    let index = graph.index();
+    let found: Vec<Found> = graph.find_all(&index, find);
     for found in &found {
-        found.gone.iter().for_each(|&gone| net.detach(gone));
+        found.gone.iter().for_each(|&gone| graph.detach(gone));
         let inputs: Vec<&str> = found
             .inputs
             .iter()
@@ -41,15 +43,15 @@ pub(crate) fn fuse(net: &mut Net) -> usize {
             .collect();
         let outputs = found.outputs.each_ref().map(String::as_str);
         for (cache, next) in CACHE_INPUTS.iter().zip(&outputs[1..]) {
-            if let Some(dims) = net.shape(&found.inputs[*cache]).map(<[usize]>::to_vec) {
-                net.fix_output(next, &dims);
+            if let Some(dims) = graph.shape(&found.inputs[*cache]).map(<[usize]>::to_vec) {
+                graph.fix_output(next, &dims);
             }
         }
         let scale = [(SCALE, Attribute::Float(found.scale))];
-        crate::fusions::patterns::add(net, REL_POS_ATTENTION, &outputs, &inputs, &scale);
+        crate::fusions::patterns::add(graph, REL_POS_ATTENTION, &outputs, &inputs, &scale);
     }
     if !found.is_empty() {
-        net.add_scalar_input(RING_HEAD_INPUT);
+        graph.add_scalar_input(RING_HEAD_INPUT);
     }
     found.len()
 }
@@ -63,16 +65,16 @@ struct Found {
     gone: [usize; 3],
 }
 
-fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
-    let softmax = &net.nodes[number];
+fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
+    let softmax = &graph.nodes[number];
     let last_axis = matches!(attribute(softmax, "axis"), None | Some(-1 | 3));
     if softmax.op_type() != "Softmax" || !last_axis {
         return None;
     }
-    let matcher = PatternMatcher { net, index };
+    let matcher = PatternMatcher { graph, index };
     let masked = matcher.produced_by(&softmax.input[0], "Add")?;
     let (divided, mask) = matcher.operand_produced_by(masked, "Div")?;
-    let scale = net.value(&divided.input[1])?.floats()?;
+    let scale = graph.value(&divided.input[1])?.floats()?;
     let &[scale] = &scale[..] else { return None };
     let scores = matcher.produced_by(&divided.input[0], "Add")?;
     let (joined, shifted) = matcher.operand_produced_by(scores, "Concat")?;
@@ -93,13 +95,13 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
 
     // Positions.
     let places = &gather.input[1];
-    let &[frames, keys] = net.shape(places).filter(|_| net.is_constant(places))? else {
+    let &[frames, keys] = graph.shape(places).filter(|_| graph.is_constant(places))? else {
         return None;
     };
     let by_position = matcher.produced_by(&matcher.produced_by(&gather.input[0], "Reshape")?.input[0], "MatMul")?;
     let (same_queries, bias_v) = query(&matcher, &by_position.input[0])?;
     let positions = &by_position.input[1];
-    let of_biases = [&bias_u, &bias_v].map(|bias| net.shape(bias));
+    let of_biases = [&bias_u, &bias_v].map(|bias| graph.shape(bias));
     let &[heads, width] = of_biases[0]? else { return None };
     if same_queries != queries || of_biases[1] != of_biases[0] || matcher.depends_on_input(positions) {
         return None;
@@ -107,41 +109,41 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
 
     // Values.
     let split = matcher.consumed_by(&softmax.output[0], "Split")?;
-    let sizes = net.value(net.nodes[split].input.get(1)?)?.ints()?;
-    let [old_weights, new_weights] = &net.nodes[split].output[..] else {
+    let sizes = graph.value(graph.nodes[split].input.get(1)?)?.ints()?;
+    let [old_weights, new_weights] = &graph.nodes[split].output[..] else {
         return None;
     };
     let parts = [
         matcher.consumed_by(old_weights, "MatMul")?,
         matcher.consumed_by(new_weights, "MatMul")?,
     ];
-    let [old_part, new_part] = parts.map(|part| &net.nodes[part]);
+    let [old_part, new_part] = parts.map(|part| &graph.nodes[part]);
     let sum = matcher.consumed_by(&old_part.output[0], "Add")?;
-    let turned = matcher.consumed_by(&net.nodes[sum].output[0], "Transpose")?;
-    let mut last = matcher.consumed_by(&net.nodes[turned].output[0], "Reshape")?;
+    let turned = matcher.consumed_by(&graph.nodes[sum].output[0], "Transpose")?;
+    let mut last = matcher.consumed_by(&graph.nodes[turned].output[0], "Reshape")?;
     let rows = [frames as i64, (heads * width) as i64];
-    let sizes_of = |reshape: usize| net.value(&net.nodes[reshape].input[1])?.ints();
+    let sizes_of = |reshape: usize| graph.value(&graph.nodes[reshape].input[1])?.ints();
     if sizes_of(last)? != rows {
         // First with a batch axis, then without.
-        last = matcher.consumed_by(&net.nodes[last].output[0], "Reshape")?;
+        last = matcher.consumed_by(&graph.nodes[last].output[0], "Reshape")?;
     }
     let of_parts = [new_part.output[0].as_str(), old_part.output[0].as_str()];
     let sums_both = of_parts
         .iter()
-        .all(|part| net.nodes[sum].input.iter().any(|input| input == part));
+        .all(|part| graph.nodes[sum].input.iter().any(|input| input == part));
     let right = sums_both
-        && attribute(&net.nodes[split], "axis") == Some(3)
+        && attribute(&graph.nodes[split], "axis") == Some(3)
         && sizes == [(keys.checked_sub(frames)?) as i64, frames as i64]
         && old_part.input[0] == *old_weights
         && new_part.input[0] == *new_weights
-        && attribute_list(&net.nodes[turned], "perm")? == [0, 2, 1, 3]
+        && attribute_list(&graph.nodes[turned], "perm")? == [0, 2, 1, 3]
         && sizes_of(last)? == rows;
     let (new_keys, new_values) = (new_keys.as_str(), new_part.input[1].as_str());
     let sizes = [1, frames as i64, heads as i64, width as i64];
     let [key_rows, value_rows] = [new_keys, new_values].map(|new| cut_rows(&matcher, new, sizes));
     let ((key_rows, keys_node), (value_rows, values_node)) = (key_rows?, value_rows?);
     // Each position of a frame follows the one before, as the kernel wants them.
-    let places_known = net.value(places)?.ints()?;
+    let places_known = graph.value(places)?.ints()?;
     let follow = |frame: &[i64]| frame.windows(2).all(|pair| pair[1] == pair[0] + 1);
     let in_order = places_known.chunks(keys).all(follow);
     let inputs = [
@@ -156,7 +158,7 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
         positions,
         places,
     ];
-    let output = net.nodes[last].output[0].as_str();
+    let output = graph.nodes[last].output[0].as_str();
     (right && in_order).then(|| Found {
         inputs: inputs.map(String::clone).into(),
         scale,
@@ -170,7 +172,7 @@ fn query(matcher: &PatternMatcher<'_>, name: &str) -> Option<(String, String)> {
     let with_bias = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Add")?;
     let (cut, bias) = matcher.operand_produced_by(with_bias, "Reshape")?;
     matcher
-        .net
+        .graph
         .is_constant(bias)
         .then(|| (cut.input[0].clone(), bias.clone()))
 }
@@ -178,6 +180,6 @@ fn query(matcher: &PatternMatcher<'_>, name: &str) -> Option<(String, String)> {
 /// The rows that `Transpose(Reshape(rows))` cuts into heads and gives as `name`, and the last of these nodes.
 fn cut_rows<'a>(matcher: &PatternMatcher<'a>, name: &str, sizes: [i64; 4]) -> Option<(&'a String, usize)> {
     let cut = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Reshape")?;
-    let right = matcher.net.value(&cut.input[1])?.ints()? == sizes;
+    let right = matcher.graph.value(&cut.input[1])?.ints()? == sizes;
     right.then_some((&cut.input[0], matcher.index.producer(name)?))
 }

@@ -5,10 +5,7 @@
 //! NeMo's joint projects frames and prediction to one width and adds them. The first projection does not change with
 //! labels, so it is a graph of its own; the second one ends the prediction network already.
 
-use crate::{
-    ElementType, Graph, Precision,
-    ir::boundary::{Side, consumers},
-};
+use crate::{ElementType, Graph, Precision, ir::boundary::Side};
 
 /// The two halves.
 #[derive(Debug, Clone)]
@@ -65,11 +62,11 @@ impl Graph {
     /// takes longer for that than for the product behind it. Gives whether it does now.
     fn take_rows(&mut self) -> bool {
         let input = "encoder_outputs";
-        let readers = consumers(self).remove(input).unwrap_or_default();
+        let readers = self.index().consumers(input).to_vec();
         let (&[reader], Some(mut info)) = (&readers[..], self.input(input)) else {
             return false;
         };
-        let node = &self.nodes()[reader];
+        let node = &self.nodes[reader];
         let axes = node.attribute.iter().find(|attribute| attribute.name() == "perm");
         let turns = node.op_type() == "Transpose" && axes.is_some_and(|axes| axes.ints == [0, 2, 1]);
         let ([rows], true, 3) = (&node.output[..], turns, info.dims.len()) else {
@@ -91,7 +88,7 @@ fn projection_boundary(joint: &Graph) -> Result<String, String> {
     let after_frames = joint.downstream(&frames);
     let after_prediction = joint.downstream(&prediction);
     let mut meeting: Vec<&String> = Vec::new();
-    for node in joint.nodes() {
+    for node in &joint.nodes {
         if !node
             .output
             .iter()
@@ -110,7 +107,7 @@ fn projection_boundary(joint: &Graph) -> Result<String, String> {
     let target = [place.clone()];
     let before = joint.upstream(&target);
     let is_product = |op: &str| matches!(op, "MatMul" | "Gemm" | "Conv");
-    let mut nodes = joint.nodes().iter();
+    let mut nodes = joint.nodes.iter();
     let projects = nodes
         .any(|node| is_product(node.op_type()) && node.output.iter().any(|output| before.contains(output.as_str())));
     match projects {
@@ -175,7 +172,7 @@ mod tests {
     #[test]
     fn a_joint_that_adds_raw_frames_stays_whole() {
         let mut joint = joint("../nemostt/assets/demo-model/decoder_joint-model.onnx");
-        for node in &mut joint.graph.node {
+        for node in &mut joint.nodes {
             if node.input.iter().any(|name| name == "encoder_outputs") {
                 // The frames go past the projection, too.
                 let frames = node.output[0].clone();
@@ -184,7 +181,7 @@ mod tests {
                 add.attribute.clear();
                 add.input = vec![frames, "prediction".into()];
                 add.output = vec!["second".into()];
-                joint.graph.node.push(add);
+                joint.nodes.push(add);
                 break;
             }
         }

@@ -66,7 +66,7 @@ impl Graph {
         let mut gone = HashSet::new();
         for level in 0..=most {
             let members: Vec<usize> = (0..levels.len()).filter(|&node| levels[node] == Some(level)).collect();
-            let operation = |&member: &usize| self.graph.node[member].op_type();
+            let operation = |&member: &usize| self.nodes[member].op_type();
             let ours = members.iter().filter(|member| operation(member) != RESHAPE).count();
             if ours < 2 || !members.iter().any(|member| operation(member) == PACKED_MATMUL) {
                 continue;
@@ -79,11 +79,10 @@ impl Graph {
         }
         if fused_node > 0 {
             let mut number = 0..;
-            self.graph
-                .node
+            self.nodes
                 .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
-            self.graph.node.append(&mut chains);
-            self.sort();
+            self.nodes.append(&mut chains);
+            self.clean_up();
         }
         fused_node
     }
@@ -91,13 +90,8 @@ impl Graph {
     /// For each node that may be in a chain, in which: those of one level depend on each other directly only.
     fn levels(&self) -> Vec<Option<usize>> {
         let (rows, sizes) = (self.rows(), self.constant_sizes());
-        let outputs: HashSet<&str> = self.graph.output.iter().map(|output| output.name()).collect();
-        let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (number, node) in self.graph.node.iter().enumerate() {
-            for input in &node.input {
-                users.entry(input).or_default().push(number);
-            }
-        }
+        let outputs: HashSet<&str> = self.outputs.iter().map(|output| output.name()).collect();
+        let index = self.index();
         let of_a_row = self.single_row_matmuls();
         let may = |(number, node): (usize, &NodeProto)| {
             let is_rows = |index: usize| node.input.get(index).is_some_and(|name| rows.contains(name.as_str()));
@@ -109,19 +103,18 @@ impl Graph {
                 _ => false,
             }
         };
-        let mut may: Vec<bool> = self.graph.node.iter().enumerate().map(may).collect();
+        let mut may: Vec<bool> = self.nodes.iter().enumerate().map(may).collect();
         loop {
             let levels = self.levels_of(&may);
             // Who takes rows in another shape must be in the same chain.
             let inside = |number: &usize| {
                 let takes = |user: &usize| levels[*user] == levels[*number];
-                self.graph.node[*number].output.iter().all(|name| {
-                    let users = users.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+                self.nodes[*number].output.iter().all(|name| {
+                    let users = index.consumers(name);
                     !outputs.contains(name.as_str()) && users.iter().all(takes)
                 })
             };
-            let mut reshapes =
-                (0..may.len()).filter(|&number| may[number] && self.graph.node[number].op_type() == RESHAPE);
+            let mut reshapes = (0..may.len()).filter(|&number| may[number] && self.nodes[number].op_type() == RESHAPE);
             match reshapes.find(|number| !inside(number)) {
                 Some(number) => may[number] = false,
                 None => return levels,
@@ -132,13 +125,13 @@ impl Graph {
     /// The numbers of products of one row, in however many axes, for someone who does not ask in how many axes the result is:
     /// those of what goes from label to label in a prediction network.
     fn single_row_matmuls(&self) -> HashSet<usize> {
-        let nodes = || self.graph.node.iter().enumerate();
+        let nodes = || self.nodes.iter().enumerate();
         let is_row = |input: &&ValueInfoProto| {
             let dims = tensor_info(input).dims;
             dims.split_last()
                 .is_some_and(|(_, rest)| rest.iter().all(|dim| *dim == Some(1)))
         };
-        let inputs = self.graph.input.iter().filter(is_row).map(|input| input.name());
+        let inputs = self.inputs.iter().filter(is_row).map(|input| input.name());
         let gates = nodes().filter(|(_, node)| node.op_type() == LSTM_CELL);
         let states = gates.flat_map(|(_, node)| &node.output).map(String::as_str);
         let rows: HashSet<&str> = inputs.chain(states).collect();
@@ -146,8 +139,7 @@ impl Graph {
         let askers = nodes().filter(|(_, node)| !matches!(node.op_type(), JOINT_ADD_RELU | LSTM_CELL));
         let asked = askers.flat_map(|(_, node)| &node.input).map(String::as_str);
         let declared = self
-            .graph
-            .output
+            .outputs
             .iter()
             .filter(|output| !tensor_info(output).dims.is_empty());
         let asked: HashSet<&str> = asked.chain(declared.map(|output| output.name())).collect();
@@ -166,7 +158,7 @@ impl Graph {
         // Of the values: the level of what makes them, and whether that may be in a chain.
         let mut made: HashMap<&str, (usize, bool)> = HashMap::new();
         let mut levels = Vec::new();
-        for (node, &may) in self.graph.node.iter().zip(may) {
+        for (node, &may) in self.nodes.iter().zip(may) {
             let after = |input: &String| match made.get(input.as_str()) {
                 Some(&(level, true)) if !may => level + 1,
                 Some(&(level, _)) => level,
@@ -181,27 +173,24 @@ impl Graph {
 
     /// The values of constants that say two sizes.
     fn constant_sizes(&self) -> HashMap<&str, [i64; 2]> {
-        let pairs = self.graph.initializer.iter().filter(|weight| weight.dims == [2]);
+        let pairs = self.initializers.iter().filter(|weight| weight.dims == [2]);
         let pairs = pairs.filter_map(|weight| Some((weight.name(), integers(weight)?.try_into().ok()?)));
         pairs.collect()
     }
 
     /// These nodes as one.
     fn fused_node(&self, members: &[usize]) -> Option<NodeProto> {
-        let nodes: Vec<&NodeProto> = members.iter().map(|&member| &self.graph.node[member]).collect();
+        let nodes: Vec<&NodeProto> = members.iter().map(|&member| &self.nodes[member]).collect();
         let sizes = self.constant_sizes();
         let made: HashSet<&str> = nodes.iter().flat_map(|node| &node.output).map(String::as_str).collect();
         let is_member: HashSet<usize> = members.iter().copied().collect();
         let others = self
-            .graph
-            .node
+            .nodes
             .iter()
             .enumerate()
             .filter(|(number, _)| !is_member.contains(number));
         let taken = others.flat_map(|(_, node)| &node.input).map(String::as_str);
-        let taken: HashSet<&str> = taken
-            .chain(self.graph.output.iter().map(|output| output.name()))
-            .collect();
+        let taken: HashSet<&str> = taken.chain(self.outputs.iter().map(|output| output.name())).collect();
 
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut inputs = Vec::new();
@@ -220,7 +209,7 @@ impl Graph {
             }
         }
         let mut next = inputs.len()..;
-        let declared = self.graph.output.iter();
+        let declared = self.outputs.iter();
         let declared: HashMap<&str, usize> = declared
             .map(|output| (output.name(), tensor_info(output).dims.len()))
             .collect();

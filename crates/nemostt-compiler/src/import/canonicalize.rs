@@ -21,7 +21,7 @@ use crate::streaming_geometry::PRE_ENCODE_CACHE;
 use crate::{
     ElementType, Graph, GraphError, TensorInfo,
     import::layouts::{EncoderNames, Prompt, nemo},
-    ir::boundary::{Side, cast_to, consumers, permutation},
+    ir::boundary::{Side, cast_to, permutation},
 };
 
 /// Name of the input that tells a multilingual encoder its language: int64, shape \[1\].
@@ -261,12 +261,12 @@ fn strip_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<
     let untold =
         || GraphError::CannotInfer("the place where it puts the carried mel frames before the new ones".into());
     let joined = {
-        let consumers = consumers(graph);
-        let of_carry = consumers.get(carry).map(Vec::as_slice).unwrap_or_default();
+        let index = graph.index();
+        let of_carry = index.consumers(carry);
         let &[index] = of_carry else {
             return Err(untold());
         };
-        let node = &graph.nodes()[index];
+        let node = &graph.nodes[index];
         if node.op_type() != "Concat" || node.input != [carry, names.audio] {
             return Err(untold());
         }

@@ -22,14 +22,14 @@ pub const DROP_INPUT: &str = "drop_extra_pre_encoded";
 pub fn make_drop_an_input(graph: &mut Graph, chunk: Option<usize>) -> Result<(), GraphError> {
     let place = carry_drop(graph)?;
     // Slice(data, starts, ends, axes, steps): starts has shape [1], as the input has.
-    graph.graph.node[place.slice].input[1] = DROP_INPUT.into();
+    graph.nodes[place.slice].input[1] = DROP_INPUT.into();
     // Sub(length [B], 2): a scalar before, [1] now, which broadcasts the same way.
-    graph.graph.node[place.sub].input[1] = DROP_INPUT.into();
+    graph.nodes[place.sub].input[1] = DROP_INPUT.into();
     if let Some(chunk) = chunk {
         let end = graph.unique_name("kept_until");
         let frames = graph.unique_name("chunk");
         graph.add_constant(&frames, ElementType::I64, &[chunk as i64]);
-        graph.graph.node[place.slice].input[2] = end.clone();
+        graph.nodes[place.slice].input[2] = end.clone();
         // In front of all others: the indices of `place` hold no longer.
         graph.prepend("Add", &[DROP_INPUT, &frames], &end);
     }

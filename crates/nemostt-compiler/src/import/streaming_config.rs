@@ -160,11 +160,11 @@ fn shape(info: &TensorInfo) -> String {
 /// The upper limit of the `Clip` that makes output `name`.
 fn upper_limit(graph: &Graph, name: &str) -> Result<usize, GraphError> {
     let limit = || {
-        let producers = graph.producers();
-        let mut node = *producers.get(name)?;
+        let index = graph.index();
+        let mut node = index.node(graph, name)?;
         // A cast or two may stand between.
         while ["Cast", "Identity"].contains(&node.op_type()) {
-            node = producers.get(node.input.first()?.as_str())?;
+            node = index.node(graph, node.input.first()?)?;
         }
         let limit = (node.op_type() == "Clip").then(|| node.input.get(2)).flatten()?;
         single(graph.constants().get(limit.as_str())?)
@@ -178,7 +178,7 @@ fn upper_limit(graph: &Graph, name: &str) -> Result<usize, GraphError> {
 /// a constant.
 fn chunks_seen(graph: &Graph) -> Result<usize, GraphError> {
     let constants = graph.constants();
-    let limits = graph.nodes().iter().filter(|node| node.op_type() == "LessOrEqual");
+    let limits = graph.nodes.iter().filter(|node| node.op_type() == "LessOrEqual");
     let limits: Vec<Option<i64>> = limits
         .map(|node| single(constants.get(node.input.get(1)?.as_str())?))
         .collect();
@@ -195,7 +195,7 @@ fn chunks_seen(graph: &Graph) -> Result<usize, GraphError> {
 /// Positions in these models are relative and come from a table. Rotary ones are turned into sines and cosines.
 fn refuse_other_positions(graph: &Graph) -> Result<(), GraphError> {
     let rotary = ["Sin", "Cos", "RotaryEmbedding"];
-    match graph.nodes().iter().any(|node| rotary.contains(&node.op_type())) {
+    match graph.nodes.iter().any(|node| rotary.contains(&node.op_type())) {
         true => Err(GraphError::Attention {
             what: "rotary positions (rope)",
         }),
@@ -216,7 +216,7 @@ fn depthwise_kernel(graph: &Graph, width: usize) -> Result<usize, GraphError> {
         let depthwise = convolution && groups == width as i64;
         (depthwise && kernel.len() == 1).then(|| kernel[0])
     };
-    let mut kernels: Vec<i64> = graph.nodes().iter().filter_map(kernel).collect();
+    let mut kernels: Vec<i64> = graph.nodes.iter().filter_map(kernel).collect();
     kernels.dedup();
     match kernels[..] {
         [kernel] if (2..=1024).contains(&kernel) => Ok(kernel as usize),
@@ -246,12 +246,12 @@ pub(crate) fn carry_drop(graph: &Graph) -> Result<CarryDrop, GraphError> {
         single(constants.get(name.as_str())?)
     };
     let clipped: Vec<&str> = graph
-        .nodes()
+        .nodes
         .iter()
         .filter(|node| node.op_type() == "Clip" && constant(node, 1) == Some(0))
         .filter_map(|node| node.input.first().map(String::as_str))
         .collect();
-    let subs = graph.nodes().iter().enumerate().filter_map(|(index, node)| {
+    let subs = graph.nodes.iter().enumerate().filter_map(|(index, node)| {
         let feeds_clip = node.output.first().is_some_and(|out| clipped.contains(&out.as_str()));
         let amount = constant(node, 1).filter(|_| node.op_type() == "Sub" && feeds_clip)?;
         Some((index, amount))
@@ -261,7 +261,7 @@ pub(crate) fn carry_drop(graph: &Graph) -> Result<CarryDrop, GraphError> {
             "the place where it shortens the length by the outputs of the carried mel frames".into(),
         ));
     };
-    let slices = graph.nodes().iter().enumerate().filter_map(|(index, node)| {
+    let slices = graph.nodes.iter().enumerate().filter_map(|(index, node)| {
         let cut = node.op_type() == "Slice" && constant(node, 3) == Some(1) && constant(node, 2) == Some(i64::MAX);
         (cut && constant(node, 1) == Some(amount)).then_some(index)
     });

@@ -115,7 +115,7 @@ fn caches_with_too_few_axes() {
 #[test]
 fn rotary_positions() {
     let fault = outcome(encoder(), |graph| {
-        graph.graph.node.push(NodeProto {
+        graph.nodes.push(NodeProto {
             op_type: Some("Cos".into()),
             input: vec!["audio_signal".into()],
             output: vec!["turned".into()],
@@ -145,7 +145,7 @@ fn inputs_that_nobody_knows() {
 #[test]
 fn graphs_without_the_drop() {
     let fault = outcome(encoder(), |graph| {
-        for node in graph.graph.node.iter_mut().filter(|node| node.op_type() == "Sub") {
+        for node in graph.nodes.iter_mut().filter(|node| node.op_type() == "Sub") {
             node.op_type = Some("Add".into());
         }
     });
@@ -157,21 +157,16 @@ fn graphs_without_the_drop() {
 fn joints_that_cannot_be_parted_say_so() {
     let mut graph = Graph::decode_file(read_file(&path("layouts/nemo/decoder_joint-model.onnx")).unwrap()).unwrap();
     // A second way from the prediction network into the joint.
-    let logits = graph
-        .graph
-        .node
-        .iter()
-        .position(|node| node.output == ["outputs"])
-        .unwrap();
-    graph.graph.node[logits].output[0] = "scores".into();
-    graph.graph.node.push(NodeProto {
+    let logits = graph.nodes.iter().position(|node| node.output == ["outputs"]).unwrap();
+    graph.nodes[logits].output[0] = "scores".into();
+    graph.nodes.push(NodeProto {
         op_type: Some("Cast".into()),
         input: vec!["targets".into()],
         output: vec!["last".into()],
         attribute: vec![cast_to(ElementType::F32)],
         ..Default::default()
     });
-    graph.graph.node.push(NodeProto {
+    graph.nodes.push(NodeProto {
         op_type: Some("Add".into()),
         input: vec!["scores".into(), "last".into()],
         output: vec!["outputs".into()],

@@ -129,7 +129,7 @@ fn prediction_boundary(graph: &Graph, names: &DecoderJointNames) -> Result<Strin
     let after_frames = graph.downstream(&frames);
     let after_labels = graph.downstream(&labels);
     let mut meeting: Vec<&String> = Vec::new();
-    for node in graph.nodes() {
+    for node in &graph.nodes {
         let joins = node.output.iter().any(|output| after_frames.contains(output.as_str()));
         let predicted =
             |input: &&String| after_labels.contains(input.as_str()) && !after_frames.contains(input.as_str());

@@ -2,10 +2,11 @@
 
 //! Changes to a graph in memory: the few that layouts need.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::constant::checked_dims;
 use crate::{ElementType, Graph, NodeProto, TensorInfo, TensorProto, ValueInfoProto, element_type, onnx, tensor_info};
 
 /// Where a tensor meets the outside.
@@ -36,15 +37,15 @@ impl Graph {
 
     fn infos(&self, side: Side) -> &[ValueInfoProto] {
         match side {
-            Side::Input => &self.graph.input,
-            Side::Output => &self.graph.output,
+            Side::Input => &self.inputs,
+            Side::Output => &self.outputs,
         }
     }
 
     fn infos_mut(&mut self, side: Side) -> &mut Vec<ValueInfoProto> {
         match side {
-            Side::Input => &mut self.graph.input,
-            Side::Output => &mut self.graph.output,
+            Side::Input => &mut self.inputs,
+            Side::Output => &mut self.outputs,
         }
     }
 
@@ -56,6 +57,7 @@ impl Graph {
     /// Adds an input or output.
     pub(crate) fn declare(&mut self, side: Side, info: &TensorInfo) {
         self.infos_mut(side).push(value_info(info));
+        self.note_shape(info);
     }
 
     /// Gives tensor `from` the name `to`, wherever it occurs. What was called `to` before gets out of the way.
@@ -65,9 +67,17 @@ impl Graph {
         }
         if self.mentions(to) {
             let aside = self.unique_name(to);
-            rename_in(&mut self.graph, to, &aside);
+            self.rename_all(to, &aside);
         }
-        rename_in(&mut self.graph, from, to);
+        self.rename_all(from, to);
+    }
+
+    fn rename_all(&mut self, from: &str, to: &str) {
+        let shape = self.shapes.remove(from);
+        let shapes = std::mem::take(&mut self.shapes);
+        self.edit_proto(|graph| rename_in(graph, from, to));
+        self.shapes.extend(shapes);
+        self.shapes.extend(shape.map(|shape| (to.to_owned(), shape)));
     }
 
     /// Adds an input or output of which only the element type is known.
@@ -102,13 +112,12 @@ impl Graph {
 
     /// Keeps only these outputs.
     pub(crate) fn keep_outputs(&mut self, names: &[&str]) {
-        self.graph.output.retain(|output| names.contains(&output.name()));
+        self.outputs.retain(|output| names.contains(&output.name()));
     }
 
     /// Takes out the node that makes a tensor.
     pub(crate) fn remove_producer(&mut self, name: &str) {
-        self.graph
-            .node
+        self.nodes
             .retain(|node| !node.output.iter().any(|output| output == name));
     }
 
@@ -116,7 +125,7 @@ impl Graph {
     pub(crate) fn all(&self, side: Side) -> Vec<TensorInfo> {
         match side {
             Side::Input => self.inputs(),
-            Side::Output => self.graph.output.iter().map(tensor_info).collect(),
+            Side::Output => self.outputs.iter().map(tensor_info).collect(),
         }
     }
 
@@ -128,6 +137,16 @@ impl Graph {
                 *old = new.clone();
             }
         }
+        self.note_shape(info);
+    }
+
+    /// What is declared of a tensor is what is known of its shape.
+    fn note_shape(&mut self, info: &TensorInfo) {
+        let dims: Option<Vec<usize>> = info.dims.iter().copied().collect();
+        match dims.and_then(checked_dims) {
+            Some(dims) => self.shapes.insert(info.name.clone(), dims),
+            None => self.shapes.remove(&info.name),
+        };
     }
 
     /// Puts nodes between the input or output `name` and the inside: `chain` names each operator and its attribute, in
@@ -137,7 +156,7 @@ impl Graph {
             return;
         }
         let inner = self.unique_name(name);
-        for node in &mut self.graph.node {
+        for node in &mut self.nodes {
             rename_in_node(node, name, &inner);
         }
         let (mut from, end) = match side {
@@ -157,8 +176,8 @@ impl Graph {
         }
         // Nodes must stand in the order of the data.
         match side {
-            Side::Input => drop(self.graph.node.splice(0..0, nodes)),
-            Side::Output => self.graph.node.extend(nodes),
+            Side::Input => drop(self.nodes.splice(0..0, nodes)),
+            Side::Output => self.nodes.extend(nodes),
         }
     }
 
@@ -168,7 +187,7 @@ impl Graph {
             ElementType::I32 => values.iter().flat_map(|&value| (value as i32).to_le_bytes()).collect(),
             _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         };
-        self.graph.initializer.push(TensorProto {
+        self.initializers.insert(TensorProto {
             name: Some(name.into()),
             dims: vec![values.len() as i64],
             data_type: Some(code(element)),
@@ -179,7 +198,7 @@ impl Graph {
 
     /// Adds a node before all others.
     pub(crate) fn prepend(&mut self, operator: &str, inputs: &[&str], output: &str) {
-        self.graph.node.insert(0, node(operator, inputs, output, Vec::new()));
+        self.nodes.insert(0, node(operator, inputs, output, Vec::new()));
     }
 
     /// Makes tensor `to`, \[1, size\], 1 at the place that `index` \[1\] names and 0 elsewhere.
@@ -191,51 +210,28 @@ impl Graph {
             node("OneHot", &[index, &depth, &values], &raw, Vec::new()),
             node("Cast", &[&raw], to, vec![cast_to(element)]),
         ];
-        self.graph.node.splice(0..0, nodes);
+        self.nodes.splice(0..0, nodes);
     }
 
     /// Takes a node out.
     pub(crate) fn remove_node(&mut self, index: usize) {
-        self.graph.node.remove(index);
+        self.nodes.remove(index);
     }
 
     /// Lets every node that reads `from` read `to`.
     pub(crate) fn rename_uses_of(&mut self, from: &str, to: &str) {
-        for node in &mut self.graph.node {
+        for node in &mut self.nodes {
             let made: Vec<String> = node.output.clone();
             rename_in_node(node, from, to);
             node.output = made;
         }
     }
 
-    /// Removes the nodes, weights and inputs that no output needs.
-    pub(crate) fn prune(&mut self) {
-        let mut needed: HashSet<String> = self
-            .graph
-            .output
-            .iter()
-            .map(|output| output.name().to_owned())
-            .collect();
-        let mut kept = Vec::new();
-        for node in std::mem::take(&mut self.graph.node).into_iter().rev() {
-            if node.output.iter().any(|output| needed.contains(output)) {
-                visit(&node, &mut |name| {
-                    needed.insert(name.to_owned());
-                });
-                kept.push(node);
-            }
-        }
-        kept.reverse();
-        self.graph.node = kept;
-        self.graph.initializer.retain(|weight| needed.contains(weight.name()));
-        self.graph.input.retain(|input| needed.contains(input.name()));
-    }
-
     /// Names of the tensors that can only be computed once `source` is known, `source` among them.
     pub(crate) fn downstream<'a>(&'a self, source: &'a [String]) -> HashSet<&'a str> {
         let mut reached: HashSet<&str> = source.iter().map(String::as_str).collect();
         // Nodes stand in the order of the data.
-        for node in self.nodes() {
+        for node in &self.nodes {
             let mut touched = false;
             visit(node, &mut |name| touched |= reached.contains(name));
             if touched {
@@ -249,7 +245,7 @@ impl Graph {
     pub(crate) fn upstream<'a>(&'a self, targets: &'a [String]) -> HashSet<&'a str> {
         let mut reached: HashSet<&str> = targets.iter().map(String::as_str).collect();
         // Nodes stand in the order of the data.
-        for node in self.nodes().iter().rev() {
+        for node in self.nodes.iter().rev() {
             if node.output.iter().any(|output| reached.contains(output.as_str())) {
                 reached.extend(node.input.iter().map(String::as_str));
             }
@@ -259,17 +255,17 @@ impl Graph {
 
     /// Element type of a tensor inside, as far as it can be followed back.
     pub(crate) fn element_of(&self, name: &str) -> Option<ElementType> {
-        let producers = self.producers();
+        let index = self.index();
         let mut name = name;
         // No chain is longer than the graph.
-        for _ in 0..=self.nodes().len() {
+        for _ in 0..=self.nodes.len() {
             if let Some(input) = self.input(name) {
                 return Some(input.element);
             }
-            if let Some(weight) = self.graph.initializer.iter().find(|weight| weight.name() == name) {
+            if let Some(weight) = self.initializers.iter().find(|weight| weight.name() == name) {
                 return Some(element_type(weight.data_type()));
             }
-            let node = producers.get(name)?;
+            let node = index.node(self, name)?;
             let attribute = |wanted: &str| node.attribute.iter().find(|a| a.name() == wanted);
             match node.op_type() {
                 "Cast" => return Some(element_type(attribute("to")?.i() as i32)),
@@ -284,15 +280,10 @@ impl Graph {
     }
 
     fn mentions(&self, name: &str) -> bool {
-        let declared = self
-            .graph
-            .input
-            .iter()
-            .chain(&self.graph.output)
-            .any(|info| info.name() == name);
-        let weight = || self.graph.initializer.iter().any(|weight| weight.name() == name);
+        let declared = self.inputs.iter().chain(&self.outputs).any(|info| info.name() == name);
+        let weight = || self.initializers.iter().any(|weight| weight.name() == name);
         let used = || {
-            self.nodes().iter().any(|node| {
+            self.nodes.iter().any(|node| {
                 let mut found = node.output.iter().any(|output| output == name);
                 visit(node, &mut |input| found |= input == name);
                 found
@@ -322,7 +313,7 @@ fn node(operator: &str, inputs: &[&str], output: &str, attribute: Vec<onnx::Attr
 }
 
 /// Calls `see` with the name of every tensor that `node` reads, those of its subgraphs included.
-fn visit(node: &NodeProto, see: &mut dyn FnMut(&str)) {
+pub(crate) fn visit<'a>(node: &'a NodeProto, see: &mut dyn FnMut(&'a str)) {
     for input in &node.input {
         see(input);
     }
@@ -435,15 +426,4 @@ pub(crate) fn permutation(axes: &[usize]) -> onnx::AttributeProto {
         ints: axes.iter().map(|&axis| axis as i64).collect(),
         ..Default::default()
     }
-}
-
-/// Consumers of each tensor among the nodes, by index.
-pub(crate) fn consumers(graph: &Graph) -> HashMap<&str, Vec<usize>> {
-    let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (index, node) in graph.nodes().iter().enumerate() {
-        for input in &node.input {
-            consumers.entry(input.as_str()).or_default().push(index);
-        }
-    }
-    consumers
 }

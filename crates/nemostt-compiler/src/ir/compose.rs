@@ -38,10 +38,10 @@ pub fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, 
         return Err("nothing goes from one to the other".into());
     }
     let shared = ["prediction", "projected", "outputs", "scores"];
-    let mut names: HashSet<String> = scoring.graph.node.iter().flat_map(|node| node.output.clone()).collect();
-    names.extend(scoring.graph.initializer.iter().map(|weight| weight.name().to_owned()));
+    let mut names: HashSet<String> = scoring.nodes.iter().flat_map(|node| node.output.clone()).collect();
+    names.extend(scoring.initializers.iter().map(|weight| weight.name().to_owned()));
     let made: HashSet<&str> = merged
-        .nodes()
+        .nodes
         .iter()
         .flat_map(|node| &node.output)
         .map(String::as_str)
@@ -56,7 +56,7 @@ pub fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, 
         scoring.rename(name, &format!("{PREFIX}{name}"));
     }
     let products = merged.packed.len() as i64;
-    for node in &mut scoring.graph.node {
+    for node in &mut scoring.nodes {
         let numbers = node
             .attribute
             .iter_mut()
@@ -65,15 +65,21 @@ pub fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, 
             number.i = number.i.map(|number| number + products);
         }
     }
-    let (into, from) = (&mut merged.graph, scoring.graph);
-    into.node.extend(from.node);
-    into.initializer.extend(from.initializer);
-    into.sparse_initializer.extend(from.sparse_initializer);
-    into.input
-        .extend(from.input.into_iter().filter(|input| input.name() != meeting));
-    into.output.extend(from.output);
-    merged.packed.append(&mut scoring.packed);
-    merged.files.append(&mut scoring.files);
+    let from = &mut scoring;
+    merged.nodes.append(&mut from.nodes);
+    merged
+        .initializers
+        .extend(Vec::from(std::mem::take(&mut from.initializers)));
+    merged.rest.sparse_initializer.append(&mut from.rest.sparse_initializer);
+    from.inputs.retain(|input| input.name() != meeting);
+    merged.inputs.append(&mut from.inputs);
+    merged.outputs.append(&mut from.outputs);
+    // What the first half says of the tensor between them holds for the second as well.
+    for (name, dims) in std::mem::take(&mut from.shapes) {
+        merged.shapes.entry(name).or_insert(dims);
+    }
+    merged.packed.append(&mut from.packed);
+    merged.files.append(&mut from.files);
     Ok(merged)
 }
 
@@ -106,12 +112,12 @@ mod tests {
             let outputs = ["output_states_1", "output_states_2", "outputs", "prediction"];
             assert_eq!(names(merged.inputs()), inputs);
             assert_eq!(names(merged.outputs()), outputs);
-            assert_eq!(merged.nodes().len(), prediction.nodes().len() + scoring.nodes().len());
+            assert_eq!(merged.nodes.len(), prediction.nodes.len() + scoring.nodes.len());
             assert_eq!(merged.packed.len(), prediction.packed.len() + scoring.packed.len());
             let mut made = HashSet::new();
             assert!(
                 merged
-                    .nodes()
+                    .nodes
                     .iter()
                     .flat_map(|node| &node.output)
                     .all(|output| made.insert(output))

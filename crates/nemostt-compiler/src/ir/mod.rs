@@ -2,10 +2,16 @@
 
 //! The intermediate representation that passes rewrite.
 
+pub(crate) mod attribute;
 pub(crate) mod boundary;
 pub(crate) mod compose;
 pub(crate) mod const_eval;
 pub(crate) mod constant;
 pub(crate) mod data_movement;
-pub(crate) mod net;
+pub(crate) mod def_use;
+mod fold;
+pub(crate) mod graph;
+mod initializers;
+mod order;
+mod rank;
 pub(crate) mod shape_inference;

@@ -105,9 +105,9 @@ impl Graph {
     /// As [`attach`](Self::attach), but for noting the files.
     pub(crate) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
-        let attributes = self.graph.node.iter_mut().flat_map(|node| &mut node.attribute);
+        let attributes = self.nodes.iter_mut().flat_map(|node| &mut node.attribute);
         let constants = attributes.filter_map(|attribute| attribute.t.as_mut());
-        for tensor in self.graph.initializer.iter_mut().chain(constants) {
+        for tensor in self.initializers.iter_mut().chain(constants) {
             if tensor.data_location() != DataLocation::External {
                 continue;
             }
@@ -154,7 +154,7 @@ impl Graph {
     /// The graph for ONNX Runtime.
     pub fn encode(mut self) -> Encoded {
         let mut weights = self.packed.iter().map(|weights| weights.bytes()).sum();
-        for tensor in &mut self.graph.initializer {
+        for tensor in self.initializers.iter_mut() {
             let Some(raw) = &tensor.raw_data else { continue };
             weights += raw.len();
             if raw.len() < LARGE {
@@ -171,13 +171,12 @@ impl Graph {
             }
         }
         let names = (0..).map(file_name);
-        let files = names.zip(self.files).collect();
-        let has_our_operations = self.graph.node.iter().any(|node| node.domain() == crate::DOMAIN);
-        self.header.graph = Some(self.graph);
+        let files = names.zip(std::mem::take(&mut self.files)).collect();
+        let has_our_operations = self.nodes.iter().any(|node| node.domain() == crate::DOMAIN);
         Encoded {
-            model: self.header.encode_to_vec(),
+            products: std::mem::take(&mut self.packed),
+            model: self.into_proto().encode_to_vec(),
             files,
-            products: self.packed,
             weights,
             has_our_operations,
         }

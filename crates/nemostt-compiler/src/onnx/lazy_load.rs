@@ -68,12 +68,7 @@ pub fn lazy_load(path: &Path) -> io::Result<LazyGraph> {
         .filter(|graph| !graph.node.is_empty())
         .ok_or_else(|| invalid("there is no graph in it"))?;
     size::check(&header, Kind::Model).map_err(Error::other)?;
-    let mut graph = Graph {
-        header: ModelProto::decode(&header[..])?,
-        graph,
-        files: Vec::new(),
-        packed: Vec::new(),
-    };
+    let mut graph = Graph::from_proto(ModelProto::decode(&header[..])?, graph);
     let directory = path.parent().unwrap_or(Path::new(""));
     let mut files = vec![path.to_owned()];
     let resolved = graph.resolve(|location| {
@@ -268,13 +263,12 @@ mod tests {
             assert_eq!(skimmed.0.inputs(), whole.0.inputs());
             assert_eq!(skimmed.0.outputs(), whole.0.outputs());
             let mut all = skimmed.0;
-            for (weight, real) in all.graph.initializer.iter_mut().zip(&whole.0.graph.initializer) {
+            for (weight, real) in all.initializers.iter_mut().zip(whole.0.initializers.iter()) {
                 let length = |tensor: &TensorProto| tensor.raw_data.as_ref().map(Bytes::len);
                 assert_eq!(length(weight), length(real));
                 weight.raw_data.clone_from(&real.raw_data);
             }
-            assert_eq!(all.graph, whole.0.graph, "{path}");
-            assert_eq!(all.header, whole.0.header, "{path}");
+            assert!(all.into_proto() == whole.0.into_proto(), "{path}");
         }
     }
 

@@ -31,7 +31,7 @@ impl Precision {
 impl Graph {
     /// What most of its weights are.
     pub fn precision(&self) -> Precision {
-        let operator = |name: &str| self.nodes().iter().any(|node| node.op_type() == name);
+        let operator = |name: &str| self.nodes.iter().any(|node| node.op_type() == name);
         if operator("MatMulNBits") {
             return Precision::Int4;
         }
@@ -48,7 +48,7 @@ impl Graph {
             return Precision::Int8;
         }
         let values = |wanted: ElementType| {
-            let weights = self.graph.initializer.iter();
+            let weights = self.initializers.iter();
             let of_kind = weights.filter(|weight| element_type(weight.data_type()) == wanted);
             of_kind
                 .filter_map(|weight| elements(&weight.dims))
@@ -63,11 +63,7 @@ impl Graph {
 
     /// Number of weights.
     pub fn weights(&self) -> u64 {
-        let counts = self
-            .graph
-            .initializer
-            .iter()
-            .filter_map(|weight| elements(&weight.dims));
+        let counts = self.initializers.iter().filter_map(|weight| elements(&weight.dims));
         counts.fold(0, u64::saturating_add)
     }
 }

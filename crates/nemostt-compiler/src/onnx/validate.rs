@@ -13,8 +13,8 @@ mod types;
 
 use std::collections::HashSet;
 
-use crate::onnx::validate::types::Types;
-use crate::{DOMAIN, Graph, GraphError, NodeProto, onnx::GraphProto};
+use self::types::Types;
+use crate::{DOMAIN, Graph, GraphError, NodeProto, TensorProto, ValueInfoProto, onnx::GraphProto};
 
 /// Branches and loops in each other. Exports of speech models have none, voice activity detectors two or three.
 const MAX_NESTING: usize = 8;
@@ -30,16 +30,44 @@ pub(crate) fn validate(graph: &Graph, has_custom_ops: bool) -> Result<(), GraphE
             )));
         }
     }
-    check(&graph.graph, (&HashSet::new(), &Types::new()), 0, has_custom_ops)
+    let parts = Parts {
+        nodes: &graph.nodes,
+        initializers: &graph.initializers,
+        inputs: &graph.inputs,
+        outputs: &graph.outputs,
+        value_info: &graph.rest.value_info,
+    };
+    check(&parts, (&HashSet::new(), &Types::new()), 0, has_custom_ops)
 }
 
 fn damaged(what: String) -> GraphError {
     GraphError::Damaged { what }
 }
 
+/// What is checked of a graph, be it the whole one, a branch or a loop.
+struct Parts<'a> {
+    nodes: &'a [NodeProto],
+    initializers: &'a [TensorProto],
+    inputs: &'a [ValueInfoProto],
+    outputs: &'a [ValueInfoProto],
+    value_info: &'a [ValueInfoProto],
+}
+
+impl<'a> From<&'a GraphProto> for Parts<'a> {
+    fn from(graph: &'a GraphProto) -> Self {
+        Self {
+            nodes: &graph.node,
+            initializers: &graph.initializer,
+            inputs: &graph.input,
+            outputs: &graph.output,
+            value_info: &graph.value_info,
+        }
+    }
+}
+
 /// `outer` and `outer_types`: what a branch or loop sees of the graph around it.
 fn check(
-    graph: &GraphProto,
+    graph: &Parts<'_>,
     (outer, outer_types): (&HashSet<&str>, &Types<'_>),
     depth: usize,
     has_custom_ops: bool,
@@ -51,7 +79,7 @@ fn check(
     }
     let (mut known, mut types) = (outer.clone(), outer_types.clone());
     let mut weights = HashSet::new();
-    for tensor in &graph.initializer {
+    for tensor in graph.initializers {
         tensors::check(tensor)?;
         if !weights.insert(tensor.name()) {
             return Err(twice("weight", tensor.name()));
@@ -59,7 +87,7 @@ fn check(
         types::note_weight(tensor, &mut types);
     }
     let mut inputs = HashSet::new();
-    for input in &graph.input {
+    for input in graph.inputs {
         if !inputs.insert(input.name()) {
             return Err(twice("input", input.name()));
         }
@@ -69,7 +97,7 @@ fn check(
     known.extend(inputs);
     // A branch may have a tensor of its own with a name from around it.
     let mut made: HashSet<&str> = known.difference(outer).copied().collect();
-    for node in &graph.node {
+    for node in graph.nodes {
         check_node(node, (&known, &mut types), depth, has_custom_ops)?;
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if !made.insert(output) {
@@ -79,7 +107,7 @@ fn check(
         }
     }
     let mut outputs = HashSet::new();
-    for output in &graph.output {
+    for output in graph.outputs {
         if !known.contains(output.name()) {
             return Err(damaged(format!("nothing makes its output {}", shown(output.name()))));
         }
@@ -87,7 +115,7 @@ fn check(
             return Err(twice("output", output.name()));
         }
     }
-    for value in graph.output.iter().chain(&graph.value_info) {
+    for value in graph.outputs.iter().chain(graph.value_info) {
         let checked = types::check_declared(value, &types);
         checked.map_err(|what| damaged(format!("its tensor {} {what}", shown(value.name()))))?;
     }
@@ -138,7 +166,7 @@ fn check_node<'a>(
             tensors::check(tensor)?;
         }
         for graph in attribute.g.iter().chain(&attribute.graphs) {
-            check(graph, (known, types), depth + 1, has_custom_ops)?;
+            check(&graph.into(), (known, types), depth + 1, has_custom_ops)?;
         }
     }
     Ok(())

@@ -8,39 +8,40 @@
 //! kernels that work on 8 or 16 channels at once, for one axis it has not.
 
 use crate::ir::{
+    attribute::Attribute,
     constant::{attribute, attribute_list},
-    net::{Attribute, DefUse, Net},
+    def_use::DefUse,
 };
-use crate::{NodeProto, TensorProto};
+use crate::{Graph, NodeProto, TensorProto};
 
 /// Rewrites every such convolution, and returns how many there were.
-pub(crate) fn pointwise_conv_to_matmul(net: &mut Net) -> usize {
-    let found: Vec<usize> = (0..net.nodes.len())
-        .filter(|&number| is_pointwise(net, &net.nodes[number]))
+pub(crate) fn pointwise_conv_to_matmul(graph: &mut Graph) -> usize {
+    let found: Vec<usize> = (0..graph.nodes.len())
+        .filter(|&number| is_pointwise(graph, &graph.nodes[number]))
         .collect();
     for &number in &found {
-        rewrite(net, number);
+        rewrite(graph, number);
     }
-    net.remove_dead();
+    graph.remove_dead();
     found.len()
 }
 
 /// Rewrites every convolution of single channels over one axis, and returns how many there were.
-pub(crate) fn depthwise_conv_to_2d(net: &mut Net) -> usize {
+pub(crate) fn depthwise_conv_to_2d(graph: &mut Graph) -> usize {
     let mut count = 0;
-    for number in 0..net.nodes.len() {
-        count += usize::from(add_unit_axis(net, number).is_some());
+    for number in 0..graph.nodes.len() {
+        count += usize::from(add_unit_axis(graph, number).is_some());
     }
     count
 }
 
-fn add_unit_axis(net: &mut Net, number: usize) -> Option<()> {
-    let node = net.nodes[number].clone();
+fn add_unit_axis(graph: &mut Graph, number: usize) -> Option<()> {
+    let node = graph.nodes[number].clone();
     let (data, weight, output) = (node.input.first()?, node.input.get(1)?, node.output.first()?);
-    let (&[batch, channels, length], &[_, _, out_length]) = (net.shape(data)?, net.shape(output)?) else {
+    let (&[batch, channels, length], &[_, _, out_length]) = (graph.shape(data)?, graph.shape(output)?) else {
         return None;
     };
-    let tensor = net.weight(weight)?;
+    let tensor = graph.weight(weight)?;
     let &[outputs, 1, kernel] = &tensor.dims[..] else {
         return None;
     };
@@ -54,7 +55,7 @@ fn add_unit_axis(net: &mut Net, number: usize) -> Option<()> {
         dims: vec![outputs, 1, 1, kernel],
         ..tensor.clone()
     };
-    let weight = net.add_weight(weight);
+    let weight = graph.add_weight(weight);
     let one = |name: &str, default: i64| {
         attribute_list(&node, name)
             .and_then(|list| list.first().copied())
@@ -70,34 +71,34 @@ fn add_unit_axis(net: &mut Net, number: usize) -> Option<()> {
         ("pads", Attribute::Ints(&[0, before, 0, after])),
     ];
     let sizes = [batch, channels, 1, length].map(|size| size as i64);
-    let shape = net.add_ints(&sizes);
-    let wide = net.add("Reshape", &[data, &shape], &[]);
+    let shape = graph.add_ints(&sizes);
+    let wide = graph.add("Reshape", &[data, &shape], &[]);
     let bias = node.input.get(2).filter(|name| !name.is_empty()).map(String::as_str);
     let inputs: Vec<&str> = [&wide, &weight].into_iter().map(String::as_str).chain(bias).collect();
-    let wide = net.add("Conv", &inputs, &attributes);
-    net.detach(number);
+    let wide = graph.add("Conv", &inputs, &attributes);
+    graph.detach(number);
     let sizes = [batch, outputs as usize, out_length].map(|size| size as i64);
-    let shape = net.add_ints(&sizes);
-    net.add_as(output, "Reshape", &[&wide, &shape], &[]);
+    let shape = graph.add_ints(&sizes);
+    graph.add_as(output, "Reshape", &[&wide, &shape], &[]);
     Some(())
 }
 
-fn is_pointwise(net: &Net, node: &NodeProto) -> bool {
+fn is_pointwise(graph: &Graph, node: &NodeProto) -> bool {
     let all = |name: &str, value: i64| attribute_list(node, name).is_none_or(|list| list.iter().all(|&v| v == value));
     let weight = node.input.get(1);
-    let known = |name: &String| net.shape(name).is_some_and(|dims| matches!(dims, [1, _, _]));
+    let known = |name: &String| graph.shape(name).is_some_and(|dims| matches!(dims, [1, _, _]));
     node.op_type() == "Conv"
         && all("strides", 1)
         && all("pads", 0)
         && attribute(node, "group").unwrap_or(1) == 1
         && node.input.first().is_some_and(known)
-        && weight.is_some_and(|name| net.is_constant(name) && matches!(net.shape(name), Some([_, _, 1])))
+        && weight.is_some_and(|name| graph.is_constant(name) && matches!(graph.shape(name), Some([_, _, 1])))
 }
 
-fn rewrite(net: &mut Net, number: usize) {
-    let node = net.nodes[number].clone();
+fn rewrite(graph: &mut Graph, number: usize) {
+    let node = graph.nodes[number].clone();
     let (data, weight, output) = (&node.input[0], &node.input[1], &node.output[0]);
-    let (Some(&[_, channels, frames]), Some(tensor)) = (net.shape(data), net.weight(weight)) else {
+    let (Some(&[_, channels, frames]), Some(tensor)) = (graph.shape(data), graph.weight(weight)) else {
         return;
     };
     let outputs = tensor.dims[0];
@@ -107,38 +108,38 @@ fn rewrite(net: &mut Net, number: usize) {
         dims: vec![outputs, channels as i64],
         ..tensor.clone()
     };
-    let flat = net.add_weight(flat);
+    let flat = graph.add_weight(flat);
     let swap = [("perm", Attribute::Ints(&[0, 2, 1]))];
 
-    let index = net.index();
-    let rows = frames_first(net, &index, data);
-    let shape = net.add_ints(&[frames as i64, channels as i64]);
-    let rows = net.add("Reshape", &[&rows, &shape], &[]);
+    let index = graph.index();
+    let rows = frames_first(graph, &index, data);
+    let shape = graph.add_ints(&[frames as i64, channels as i64]);
+    let rows = graph.add("Reshape", &[&rows, &shape], &[]);
     let bias = node.input.get(2).filter(|name| !name.is_empty()).map(String::as_str);
     let inputs: Vec<&str> = [&rows, &flat].into_iter().map(String::as_str).chain(bias).collect();
-    let product = net.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
-    net.shapes.insert(product.clone(), vec![frames, outputs as usize]);
-    let shape = net.add_ints(&[1, frames as i64, outputs]);
-    let product = net.add("Reshape", &[&product, &shape], &[]);
+    let product = graph.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
+    graph.shapes.insert(product.clone(), vec![frames, outputs as usize]);
+    let shape = graph.add_ints(&[1, frames as i64, outputs]);
+    let product = graph.add("Reshape", &[&product, &shape], &[]);
 
-    net.detach(number);
+    graph.detach(number);
     // Whoever turns it back at once need not.
-    let turned_back: Vec<String> = net
+    let turned_back: Vec<String> = graph
         .nodes
         .iter()
         .filter(|user| user.input.first() == Some(output) && is_swap(user))
         .map(|user| user.output[0].clone())
         .collect();
     for name in turned_back {
-        net.rename_uses(&name, &product);
+        graph.rename_uses(&name, &product);
     }
-    net.add_as(output, "Transpose", &[&product], &swap);
+    graph.add_as(output, "Transpose", &[&product], &swap);
 }
 
 /// `data` \[1, channels, frames\] as \[1, frames, channels\]. Where it comes from such a tensor by activations alone, they
 /// are computed on that one.
-fn frames_first(net: &mut Net, index: &DefUse, data: &str) -> String {
-    let producer = index.producer(data).map(|number| net.nodes[number].clone());
+fn frames_first(graph: &mut Graph, index: &DefUse, data: &str) -> String {
+    let producer = index.producer(data).map(|number| graph.nodes[number].clone());
     if let Some(producer) = producer {
         if is_swap(&producer) {
             return producer.input[0].clone();
@@ -146,14 +147,14 @@ fn frames_first(net: &mut Net, index: &DefUse, data: &str) -> String {
         // x * sigmoid(x), or any other activation: each element alone.
         let turned: Option<Vec<String>> = match producer.op_type() {
             "Mul" | "Sigmoid" | "Relu" | "Tanh" => {
-                let same_shape = |name: &String| net.shape(name) == net.shape(data) && !net.is_constant(name);
+                let same_shape = |name: &String| graph.shape(name) == graph.shape(data) && !graph.is_constant(name);
                 let inputs = producer.input.iter().all(same_shape);
-                let ends = producer.input.iter().all(|name| leads_to_swap(net, index, name, 3));
+                let ends = producer.input.iter().all(|name| leads_to_swap(graph, index, name, 3));
                 (inputs && ends).then(|| {
                     producer
                         .input
                         .iter()
-                        .map(|name| frames_first(net, index, name))
+                        .map(|name| frames_first(graph, index, name))
                         .collect()
                 })
             }
@@ -161,15 +162,15 @@ fn frames_first(net: &mut Net, index: &DefUse, data: &str) -> String {
         };
         if let Some(inputs) = turned {
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-            return net.add(producer.op_type(), &inputs, &[]);
+            return graph.add(producer.op_type(), &inputs, &[]);
         }
     }
-    net.add("Transpose", &[data], &[("perm", Attribute::Ints(&[0, 2, 1]))])
+    graph.add("Transpose", &[data], &[("perm", Attribute::Ints(&[0, 2, 1]))])
 }
 
 /// Whether `name` is made by a swap of frames and channels, with at most `depth` activations after it.
-fn leads_to_swap(net: &Net, index: &DefUse, name: &str, depth: usize) -> bool {
-    let Some(producer) = index.producer(name).map(|number| &net.nodes[number]) else {
+fn leads_to_swap(graph: &Graph, index: &DefUse, name: &str, depth: usize) -> bool {
+    let Some(producer) = index.producer(name).map(|number| &graph.nodes[number]) else {
         return false;
     };
     let activation = matches!(producer.op_type(), "Mul" | "Sigmoid" | "Relu" | "Tanh");
@@ -179,7 +180,7 @@ fn leads_to_swap(net: &Net, index: &DefUse, name: &str, depth: usize) -> bool {
             && producer
                 .input
                 .iter()
-                .all(|name| leads_to_swap(net, index, name, depth - 1)))
+                .all(|name| leads_to_swap(graph, index, name, depth - 1)))
 }
 
 fn is_swap(node: &NodeProto) -> bool {

@@ -3,39 +3,37 @@
 //! Saves copies in the subsampling in front of the layers, where tensors are largest: padding becomes a parameter of the
 //! convolution behind it, and a mask is broadcast where it is used.
 
-use crate::ir::{
-    constant::attribute_list,
-    net::{Attribute, DefUse, Net},
-};
+use crate::Graph;
+use crate::ir::{attribute::Attribute, constant::attribute_list, def_use::DefUse};
 
 /// Rewrites all such places, and returns how many there were.
-pub(crate) fn fold_padding(net: &mut Net) -> usize {
-    let index = net.index();
+pub(crate) fn fold_padding(graph: &mut Graph) -> usize {
+    let index = graph.index();
     let mut count = 0;
-    for number in 0..net.nodes.len() {
-        let done = match net.nodes[number].op_type() {
-            "Conv" => absorb_padding(net, &index, number),
-            "Mul" => broadcast_mask(net, &index, number),
+    for number in 0..graph.nodes.len() {
+        let done = match graph.nodes[number].op_type() {
+            "Conv" => absorb_padding(graph, &index, number),
+            "Mul" => broadcast_mask(graph, &index, number),
             _ => None,
         };
         count += usize::from(done.is_some());
     }
-    net.remove_dead();
+    graph.remove_dead();
     count
 }
 
 /// Zeros around the input of a convolution.
-fn absorb_padding(net: &mut Net, index: &DefUse, number: usize) -> Option<()> {
-    let conv = &net.nodes[number];
+fn absorb_padding(graph: &mut Graph, index: &DefUse, number: usize) -> Option<()> {
+    let conv = &graph.nodes[number];
     let padded = conv.input.first()?;
-    let pad = &net.nodes[index.producer(padded)?];
+    let pad = &graph.nodes[index.producer(padded)?];
     if pad.op_type() != "Pad" || conv.attribute.iter().any(|a| a.name() == "auto_pad") {
         return None;
     }
     // It fills in zeros, and is no other kind of padding.
-    net.movement(pad)?;
-    let pads = net.value(&pad.input[1])?.ints()?;
-    let axes = net.shape(padded)?.len();
+    graph.movement(pad)?;
+    let pads = graph.value(&pad.input[1])?.ints()?;
+    let axes = graph.shape(padded)?.len();
     let [before, after] = [&pads[..axes], &pads[axes..]];
     if [before, after]
         .iter()
@@ -47,7 +45,7 @@ fn absorb_padding(net: &mut Net, index: &DefUse, number: usize) -> Option<()> {
     let own = attribute_list(conv, "pads").map_or(vec![0; spatial.len()], <[i64]>::to_vec);
     let sum: Vec<i64> = spatial.iter().zip(&own).map(|(a, b)| a + b).collect();
     let source = pad.input[0].clone();
-    let node = &mut net.nodes[number];
+    let node = &mut graph.nodes[number];
     node.input[0] = source;
     node.attribute.retain(|a| a.name() != "pads");
     node.attribute.push(Attribute::Ints(&sum).to_proto("pads"));
@@ -55,17 +53,17 @@ fn absorb_padding(net: &mut Net, index: &DefUse, number: usize) -> Option<()> {
 }
 
 /// A product with something that was repeated to the shape of the other factor.
-fn broadcast_mask(net: &mut Net, index: &DefUse, number: usize) -> Option<()> {
-    let node = &net.nodes[number];
-    let shape = net.shape(&node.output[0])?.to_vec();
+fn broadcast_mask(graph: &mut Graph, index: &DefUse, number: usize) -> Option<()> {
+    let node = &graph.nodes[number];
+    let shape = graph.shape(&node.output[0])?.to_vec();
     for (factor, other) in [(0, 1), (1, 0)] {
         let Some(producer) = index.producer(&node.input[factor]) else {
             continue;
         };
-        let repeat = &net.nodes[producer];
-        if repeat.op_type() == "Expand" && net.shape(&node.input[other]) == Some(&shape) {
+        let repeat = &graph.nodes[producer];
+        if repeat.op_type() == "Expand" && graph.shape(&node.input[other]) == Some(&shape) {
             let source = repeat.input[0].clone();
-            net.nodes[number].input[factor] = source;
+            graph.nodes[number].input[factor] = source;
             return Some(());
         }
     }

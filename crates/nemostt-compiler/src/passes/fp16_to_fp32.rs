@@ -28,14 +28,14 @@ impl Graph {
                 .filter(|_| is_half(tensor.data_type()))
                 .map_or(0, Bytes::len)
         };
-        let halves: usize = self.graph.initializer.iter().map(raw).sum();
+        let halves: usize = self.initializers.iter().map(raw).sum();
         wide.bytes.try_reserve_exact(2 * halves)?;
         // Shared memory cannot be asked for without aborting where there is none: as much is taken for a moment.
         Vec::<u8>::new().try_reserve_exact(2 * halves + 4096)?;
-        widen_in(&mut self.graph, &mut wide);
+        self.edit_proto(|graph| widen_in(graph, &mut wide));
         let file: FileBytes = wide.bytes.into();
         let all = Bytes::from_owner(file.clone());
-        place_in(&mut self.graph, &mut wide.places.into_iter(), &all);
+        self.edit_proto(|graph| place_in(graph, &mut wide.places.into_iter(), &all));
         self.files.push(file);
         Ok(())
     }
@@ -157,24 +157,21 @@ mod tests {
             ..Default::default()
         };
         let brain = TensorProto {
+            name: Some("brain".into()),
             dims: vec![1],
             data_type: Some(DataType::Bfloat16 as i32),
             int32_data: vec![i32::from(bf16::from_f32(-3.0).to_bits())],
             ..Default::default()
         };
-        let mut graph = Graph {
-            header: ModelProto::default(),
-            graph: GraphProto {
-                node: vec![NodeProto::default()],
-                initializer: vec![half, brain],
-                ..Default::default()
-            },
-            files: Vec::new(),
-            packed: Vec::new(),
+        let graph = GraphProto {
+            node: vec![NodeProto::default()],
+            initializer: vec![half, brain],
+            ..Default::default()
         };
+        let mut graph = Graph::from_proto(ModelProto::default(), graph);
         graph.fp16_to_fp32().unwrap();
         let values = |index: usize| -> Vec<f32> {
-            let tensor = &graph.graph.initializer[index];
+            let tensor = &graph.initializers[index];
             assert_eq!(tensor.data_type(), DataType::Float as i32);
             let raw = tensor.raw_data.as_ref().unwrap();
             raw.as_chunks()

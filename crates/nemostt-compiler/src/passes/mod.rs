@@ -3,7 +3,7 @@
 //! Rewrites an encoder for the windows it will be run on, so that no step computes what every step would.
 //!
 //! An export leaves batch size and window width open and computes shapes, masks and position tables anew at each step.
-//! Here every window has one width, so all of that is folded into constants (`net.rs`, `const_eval.rs`, `shape_inference.rs`,
+//! Here every window has one width, so all of that is folded into constants (`ir/graph.rs`, `const_eval.rs`, `shape_inference.rs`,
 //! `data_movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
 //! (`cache_projected_kv.rs`), each layer has its caches to itself (`unstack_caches.rs`), the relative shift is a gather (`rel_shift_to_gather.rs`),
 //! masks do no more than they must (`simplify_masks.rs`),
@@ -38,10 +38,9 @@ use serde::{Deserialize, Serialize};
 pub use self::predictor::LSTM_CELL;
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
-use crate::ir::net::{Attribute, Net};
 use crate::streaming_geometry::full_width;
 use crate::{
-    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::carry_drop,
+    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::carry_drop, ir::attribute::Attribute,
     onnx::attribute_proto::AttributeType,
 };
 
@@ -108,8 +107,7 @@ pub fn specialize(
     let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
     let s = streaming;
-    let mut net = Net::from_onnx(graph);
-    keep_one_chunk(&mut net, place.slice, place.sub, lookahead + 1);
+    keep_one_chunk(graph, place.slice, place.sub, lookahead + 1);
 
     let inputs: [(&str, &[usize]); 5] = [
         ("audio_signal", &[1, s.mels, width]),
@@ -119,78 +117,72 @@ pub fn specialize(
         ("cache_last_channel_len", &[1]),
     ];
     for (name, dims) in inputs {
-        net.fix_input(name, dims)
+        graph
+            .fix_input(name, dims)
             .ok_or_else(|| format!("it has no input {name}"))?;
     }
     // Multilingual models only.
-    net.fix_input(PROMPT_INPUT, &[1]);
-    net.sort().ok_or("its nodes wait for each other in a circle")?;
-    net.fold();
-    net.remove_dead();
+    graph.fix_input(PROMPT_INPUT, &[1]);
+    graph.sort().ok_or("its nodes wait for each other in a circle")?;
+    graph.fold();
+    graph.remove_dead();
 
     let mut diagnostics = Vec::new();
     let [channel, time]: [StateSpec; 2] = StateSpec::of_export(s)
         .try_into()
         .map_err(|_| "an export has two caches".to_owned())?;
     let mut states = Vec::new();
-    match cache_projected_kv::cache_projected_kv(&mut net, &channel.input, &channel.output) {
+    match cache_projected_kv::cache_projected_kv(graph, &channel.input, &channel.output) {
         Ok(found) => states.extend(found),
         Err(reason) => {
             diagnostics.push(format!("keys and values are computed anew at each step: {reason}"));
             states.push(channel);
         }
     }
-    match unstack_caches::unstack_caches(&mut net, &time.input, &time.output, 2) {
+    match unstack_caches::unstack_caches(graph, &time.input, &time.output, 2) {
         Ok(found) => states.extend(found),
         Err(reason) => {
             diagnostics.push(format!("the caches of the convolutions stay stacked: {reason}"));
             states.push(time);
         }
     }
-    let shifts = rel_shift_to_gather::rel_shift_to_gather(&mut net);
+    let shifts = rel_shift_to_gather::rel_shift_to_gather(graph);
     if shifts != s.layers {
         diagnostics.push(format!(
             "the relative shift of attention was found in {shifts} of {} layers",
             s.layers
         ));
     }
-    let masks = simplify_masks::simplify(&mut net, s, lookahead);
+    let masks = simplify_masks::simplify(graph, s, lookahead);
     if masks != (s.layers, s.layers) {
         diagnostics.push(format!(
             "masks were simplified in {} attentions and {} convolutions of {} layers",
             masks.0, masks.1, s.layers
         ));
     }
-    let products = conv_to_matmul::pointwise_conv_to_matmul(&mut net);
+    let products = conv_to_matmul::pointwise_conv_to_matmul(graph);
     if products < 2 * s.layers {
         diagnostics.push(format!(
             "{products} pointwise convolutions were found where {} were expected",
             2 * s.layers
         ));
     }
-    fold_padding::fold_padding(&mut net);
-    conv_to_matmul::depthwise_conv_to_2d(&mut net);
-    if !hoist_frame_gather::hoist_frame_gather(&mut net) {
+    fold_padding::fold_padding(graph);
+    conv_to_matmul::depthwise_conv_to_2d(graph);
+    if !hoist_frame_gather::hoist_frame_gather(graph) {
         diagnostics.push(
             "frames that are dropped are projected all the same: the last product of the subsampling was not found"
                 .into(),
         );
     }
-    squeeze_batch::squeeze_batch(&mut net);
-    net.forward_outputs();
-    net.into_onnx(graph);
+    squeeze_batch::squeeze_batch(graph);
+    graph.forward_outputs();
+    graph.clean_up();
     Ok(SpecializedEncoder {
         width,
         states,
         diagnostics,
     })
-}
-
-impl Graph {
-    /// Puts every node behind those whose outputs it takes.
-    pub(crate) fn sort(&mut self) {
-        Net::from_onnx(self).into_onnx(self);
-    }
 }
 
 /// Whether a rewrite understands graphs of this kind at all.
@@ -199,7 +191,7 @@ fn check_supported(graph: &Graph) -> Result<(), String> {
         let is_graph = |a: &crate::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
         node.attribute.iter().any(is_graph)
     };
-    if graph.graph.node.iter().any(has_graphs) {
+    if graph.nodes.iter().any(has_graphs) {
         return Err("it has branches or loops".into());
     }
     check_arity(graph)?;
@@ -219,7 +211,7 @@ fn check_supported(graph: &Graph) -> Result<(), String> {
 
 /// Whether each node has the inputs and outputs that its operation must have: what follows relies on it.
 fn check_arity(graph: &Graph) -> Result<(), String> {
-    for node in &graph.graph.node {
+    for node in &graph.nodes {
         let inputs = match node.op_type() {
             "Constant" => 0,
             "Add" | "Conv" | "Div" | "Expand" | "Gather" | "MatMul" | "Mul" | "Pad" | "Reshape" | "Sub" | "Tile"
@@ -243,19 +235,19 @@ fn check_arity(graph: &Graph) -> Result<(), String> {
 ///
 /// The first window has no carry and so fewer mel frames, filled up at the end; the outputs of what was filled in lie
 /// behind those that are taken.
-fn keep_one_chunk(net: &mut Net, slice: usize, sub: usize, outputs: usize) {
-    net.inputs.push(crate::value_info(
+fn keep_one_chunk(graph: &mut Graph, slice: usize, sub: usize, outputs: usize) {
+    graph.inputs.push(crate::value_info(
         DROP_INPUT,
         crate::onnx::tensor_proto::DataType::Int64 as i32,
         &[1],
     ));
-    net.shapes.insert(DROP_INPUT.into(), vec![1]);
-    net.nodes[sub].input[1] = DROP_INPUT.into();
+    graph.shapes.insert(DROP_INPUT.into(), vec![1]);
+    graph.nodes[sub].input[1] = DROP_INPUT.into();
     let chunk: Vec<i64> = (0..outputs as i64).collect();
-    let chunk = net.add_ints(&chunk);
-    let kept = net.add("Add", &[DROP_INPUT, &chunk], &[]);
-    let frames = net.nodes[slice].input[0].clone();
-    let output = net.nodes[slice].output[0].clone();
-    net.detach(slice);
-    net.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
+    let chunk = graph.add_ints(&chunk);
+    let kept = graph.add("Add", &[DROP_INPUT, &chunk], &[]);
+    let frames = graph.nodes[slice].input[0].clone();
+    let output = graph.nodes[slice].output[0].clone();
+    graph.detach(slice);
+    graph.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
 }

@@ -67,7 +67,7 @@ impl Graph {
         let mut narrow = QuantizedWeights::default();
         for (_, product) in &found {
             if !narrow.places.contains_key(&product.weight) {
-                let weight = self.graph.initializer.iter().find(|w| w.name() == product.weight);
+                let weight = self.initializers.iter().find(|w| w.name() == product.weight);
                 if let Some(values) = weight.and_then(|weight| weight.raw_data.as_deref()) {
                     narrow.add(&product.weight, values, product.columns, product.turned, bits);
                 }
@@ -79,9 +79,9 @@ impl Graph {
 
         let mut products: HashMap<usize, MatMulMatch> = found.into_iter().collect();
         let count = products.len();
-        let mut nodes = Vec::with_capacity(self.graph.node.len() + count);
+        let mut nodes = Vec::with_capacity(self.nodes.len() + count);
         let mut inputs = HashSet::new();
-        for (number, node) in std::mem::take(&mut self.graph.node).into_iter().enumerate() {
+        for (number, node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
             let Some(product) = products.remove(&number) else {
                 nodes.push(node);
                 continue;
@@ -92,11 +92,11 @@ impl Graph {
             nodes.push(product_node(&product, &node));
             self.add_scale_and_bias(&product, &narrow.scales[&product.weight]);
         }
-        self.graph.node = nodes;
+        self.nodes = nodes;
         // In place: a weight that something else reads, too, stays beside its copy.
         self.remove_unused_initializers();
         for (name, (place, dims)) in narrow.places {
-            self.graph.initializer.push(TensorProto {
+            self.initializers.insert(TensorProto {
                 name: Some(int8(&name)),
                 dims: dims.map(|size| size as i64).to_vec(),
                 data_type: Some(DataType::Int8 as i32),
@@ -104,14 +104,14 @@ impl Graph {
                 ..Default::default()
             });
         }
-        self.graph.initializer.sort_by(|a, b| a.name().cmp(b.name()));
+        self.initializers.sort_by(|a, b| a.name().cmp(b.name()));
         self.import_domain(DOMAIN);
         count
     }
 
     /// The products that are to be quantised, with the index of their node.
     fn layer_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
-        let norms: Vec<&NodeProto> = self.nodes().iter().filter(|node| is_norm(node)).collect();
+        let norms: Vec<&NodeProto> = self.nodes.iter().filter(|node| is_norm(node)).collect();
         let normed: Vec<String> = norms.iter().flat_map(|node| &node.output).cloned().collect();
         let to_norm: Vec<String> = norms.iter().flat_map(|node| &node.input).cloned().collect();
         let (after, before) = (self.downstream(&normed), self.upstream(&to_norm));
@@ -123,14 +123,14 @@ impl Graph {
     /// Adds what `product` multiplies its sums by and what it adds to them.
     fn add_scale_and_bias(&mut self, product: &MatMulMatch, scales: &[f32]) {
         let name = product.scales();
-        if !self.graph.initializer.iter().any(|weight| weight.name() == name) {
+        if !self.initializers.iter().any(|weight| weight.name() == name) {
             let scales = scales.iter().map(|scale| scale * product.scale);
-            self.graph.initializer.push(floats(&name, scales));
+            self.initializers.insert(floats(&name, scales));
         }
         if let Some((name, values)) = product.scaled_bias()
-            && !self.graph.initializer.iter().any(|weight| weight.name() == name)
+            && !self.initializers.iter().any(|weight| weight.name() == name)
         {
-            self.graph.initializer.push(floats(&name, values.into_iter()));
+            self.initializers.insert(floats(&name, values.into_iter()));
         }
     }
 }

@@ -6,11 +6,13 @@
 //! the score of key j for query i to place (i, j) (Transformer-XL's `rel_shift`). Queries are the newest frames only, so
 //! half of those scores fall away. Here they are not computed, and the rest is gathered to its place.
 
+use crate::Graph;
 use crate::NodeProto;
 use crate::ir::{
+    attribute::Attribute,
     constant::{Constant, element_count},
     data_movement::PAD_ELEMENT,
-    net::{Attribute, DefUse, Net},
+    def_use::DefUse,
 };
 
 /// Scores of one layer whose way is followed; published models have up to 200 000.
@@ -32,9 +34,9 @@ struct Shift {
 }
 
 /// Rewrites every relative shift, and returns how many there were.
-pub(crate) fn rel_shift_to_gather(net: &mut Net) -> usize {
-    let index = net.index();
-    let found: Vec<Shift> = net.find_all(&index, find);
+pub(crate) fn rel_shift_to_gather(graph: &mut Graph) -> usize {
+    let index = graph.index();
+    let found: Vec<Shift> = graph.find_all(&index, find);
     let mut done: Vec<((String, usize, usize), String)> = Vec::new();
     for shift in &found {
         let first = shift.looked_at.iter().min().copied().unwrap_or_default();
@@ -44,31 +46,31 @@ pub(crate) fn rel_shift_to_gather(net: &mut Net) -> usize {
         let table = match done.iter().find(|(known, _)| *known == key) {
             Some((_, name)) => name.clone(),
             None => {
-                let Some(name) = cut_table(net, &shift.table, first, count) else {
+                let Some(name) = cut_table(graph, &shift.table, first, count) else {
                     continue;
                 };
                 done.push((key, name.clone()));
                 name
             }
         };
-        net.nodes[shift.projection].input[0] = table;
-        let scores = net.nodes[shift.matmul].output[0].clone();
-        let shifted = net.nodes[shift.last].output[0].clone();
-        net.detach(shift.last);
+        graph.nodes[shift.projection].input[0] = table;
+        let scores = graph.nodes[shift.matmul].output[0].clone();
+        let shifted = graph.nodes[shift.last].output[0].clone();
+        graph.detach(shift.last);
 
         let sizes = [1, shift.heads as i64, (shift.frames * count) as i64];
-        let shape = net.add_ints(&sizes);
-        let flat = net.add("Reshape", &[&scores, &shape], &[]);
+        let shape = graph.add_ints(&sizes);
+        let flat = graph.add("Reshape", &[&scores, &shape], &[]);
         let place = |(pair, &position): (usize, &usize)| (pair / shift.keys * count + position - first) as i64;
         let places: Vec<i64> = shift.looked_at.iter().enumerate().map(place).collect();
-        let places = net.add_value(&Constant::of_ints(vec![shift.frames, shift.keys], &places));
-        net.add_as(&shifted, "Gather", &[&flat, &places], &[("axis", Attribute::Int(2))]);
+        let places = graph.add_value(&Constant::of_ints(vec![shift.frames, shift.keys], &places));
+        graph.add_as(&shifted, "Gather", &[&flat, &places], &[("axis", Attribute::Int(2))]);
     }
     found.len()
 }
 
-fn cut_table(net: &mut Net, table: &str, first: usize, count: usize) -> Option<String> {
-    let value = net.value(table)?;
+fn cut_table(graph: &mut Graph, table: &str, first: usize, count: usize) -> Option<String> {
+    let value = graph.value(table)?;
     let [1, _, width] = value.dims[..] else { return None };
     let row = value.raw.len().checked_div(value.dims[1])?;
     if first + count > value.dims[1] {
@@ -79,31 +81,31 @@ fn cut_table(net: &mut Net, table: &str, first: usize, count: usize) -> Option<S
         raw: value.raw.slice(first * row..(first + count) * row),
         ..value
     };
-    Some(net.add_value(&cut))
+    Some(graph.add_value(&cut))
 }
 
-fn find(net: &Net, index: &DefUse, number: usize) -> Option<Shift> {
-    let matmul = &net.nodes[number];
+fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Shift> {
+    let matmul = &graph.nodes[number];
     if matmul.op_type() != "MatMul" {
         return None;
     }
-    let &[1, heads, frames, positions] = net.shape(&matmul.output[0])? else {
+    let &[1, heads, frames, positions] = graph.shape(&matmul.output[0])? else {
         return None;
     };
     // Positions: Transpose(Reshape(MatMul(table, weight))), each for this product alone.
     let made = |name: &str, operation: &str| -> Option<usize> {
         let producer = index.producer(name)?;
-        (net.nodes[producer].op_type() == operation && index.single_consumer(name).is_some()).then_some(producer)
+        (graph.nodes[producer].op_type() == operation && index.single_consumer(name).is_some()).then_some(producer)
     };
     let transpose = made(matmul.input.get(1)?, "Transpose")?;
-    let reshape = made(&net.nodes[transpose].input[0], "Reshape")?;
-    let projection = made(&net.nodes[reshape].input[0], "MatMul")?;
-    let [table, weight] = &net.nodes[projection].input[..] else {
+    let reshape = made(&graph.nodes[transpose].input[0], "Reshape")?;
+    let projection = made(&graph.nodes[reshape].input[0], "MatMul")?;
+    let [table, weight] = &graph.nodes[projection].input[..] else {
         return None;
     };
-    let free = net.value(&net.nodes[reshape].input[1])?.ints()?.get(1) == Some(&-1);
-    let table_dims = net.shape(table)?;
-    if !net.is_constant(table) || !net.is_constant(weight) || !free || table_dims.get(1) != Some(&positions) {
+    let free = graph.value(&graph.nodes[reshape].input[1])?.ints()?.get(1) == Some(&-1);
+    let table_dims = graph.shape(table)?;
+    if !graph.is_constant(table) || !graph.is_constant(weight) || !free || table_dims.get(1) != Some(&positions) {
         return None;
     }
 
@@ -116,17 +118,17 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Shift> {
     let mut map: Vec<usize> = (0..heads * frames * positions).collect();
     let mut last = number;
     let moves = |node: &NodeProto| matches!(node.op_type(), "Pad" | "Reshape" | "Slice" | "Gather" | "Transpose");
-    while let Some(user) = index.single_consumer(&net.nodes[last].output[0]) {
-        let node = &net.nodes[user];
-        let movement = net
+    while let Some(user) = index.single_consumer(&graph.nodes[last].output[0]) {
+        let node = &graph.nodes[user];
+        let movement = graph
             .movement(node)
-            .filter(|to| moves(node) && held(&to.dims) && node.input[0] == net.nodes[last].output[0]);
+            .filter(|to| moves(node) && held(&to.dims) && node.input[0] == graph.nodes[last].output[0]);
         let Some(movement) = movement else { break };
         let source = |from: usize| if from == PAD_ELEMENT { PAD_ELEMENT } else { map[from] };
         map = movement.map().into_iter().map(source).collect();
         last = user;
     }
-    let &[1, shifted_heads, shifted_frames, keys] = net.shape(&net.nodes[last].output[0])? else {
+    let &[1, shifted_heads, shifted_frames, keys] = graph.shape(&graph.nodes[last].output[0])? else {
         return None;
     };
     if last == number || positions == 0 || keys == 0 || (shifted_heads, shifted_frames) != (heads, frames) {

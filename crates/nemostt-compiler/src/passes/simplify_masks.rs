@@ -13,30 +13,30 @@
 use std::collections::HashMap;
 
 use crate::{
-    DROP_INPUT, NodeProto,
+    DROP_INPUT, Graph, NodeProto,
     streaming_geometry::{encoder_frames, full_width},
 };
 use crate::{
     ir::{
         const_eval::evaluate,
         constant::{Constant, attribute, axis_of},
-        net::{DefUse, Net},
+        def_use::DefUse,
     },
     passes::StreamingConfig,
 };
 
 /// Rewrites the masks, and returns for how many attentions and for how many convolutions.
-pub(crate) fn simplify(net: &mut Net, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
-    let index = net.index();
+pub(crate) fn simplify(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
+    let index = graph.index();
     let cases = cases(streaming, lookahead);
-    let attentions: Vec<Attention> = net.find_all(&index, attention);
-    let convolutions: Vec<Convolution> = net.find_all(&index, convolution);
+    let attentions: Vec<Attention> = graph.find_all(&index, attention);
+    let convolutions: Vec<Convolution> = graph.find_all(&index, convolution);
 
     let mut proven: HashMap<String, bool> = HashMap::new();
-    let mut holds = |net: &Net, mask: &str, check: fn(&Constant, usize) -> bool| {
+    let mut holds = |graph: &Graph, mask: &str, check: fn(&Constant, usize) -> bool| {
         *proven.entry(mask.to_owned()).or_insert_with(|| {
             let holds = |case: &StepCase| {
-                let mask = Values::of(net, &index, case).find(mask, MAX_MASK_DEPTH);
+                let mask = Values::of(graph, &index, case).find(mask, MAX_MASK_DEPTH);
                 mask.is_some_and(|mask| check(&mask, case.frames))
             };
             cases.iter().all(holds)
@@ -45,35 +45,41 @@ pub(crate) fn simplify(net: &mut Net, streaming: &StreamingConfig, lookahead: us
     let mut sums: HashMap<String, String> = HashMap::new();
     let mut done = (0, 0);
     for found in attentions {
-        if !holds(net, &found.mask, every_frame_has_a_key) {
+        if !holds(graph, &found.mask, every_frame_has_a_key) {
             continue;
         }
         let sum = match sums.get(&found.mask) {
             Some(sum) => sum.clone(),
             None => {
-                let [masked, free] = [-1e30, 0.0].map(|v| net.add_value(&Constant::from_floats(vec![], &[v])));
-                let sum = net.add("Where", &[&found.condition, &masked, &free], &[]);
+                let [masked, free] = [-1e30, 0.0].map(|v| graph.add_value(&Constant::from_floats(vec![], &[v])));
+                let sum = graph.add("Where", &[&found.condition, &masked, &free], &[]);
                 sums.insert(found.mask, sum.clone());
                 sum
             }
         };
-        let scores = net.nodes[found.before].input[2].clone();
-        let masked = net.add("Add", &[&scores, &sum], &[]);
-        net.nodes[found.softmax].input[0] = masked;
-        let (weights, unmasked) = (&net.nodes[found.after].output[0], &net.nodes[found.softmax].output[0]);
+        let scores = graph.nodes[found.before].input[2].clone();
+        let masked = graph.add("Add", &[&scores, &sum], &[]);
+        graph.nodes[found.softmax].input[0] = masked;
+        let (weights, unmasked) = (
+            &graph.nodes[found.after].output[0],
+            &graph.nodes[found.softmax].output[0],
+        );
         let (weights, unmasked) = (weights.clone(), unmasked.clone());
-        net.rename_uses(&weights, &unmasked);
+        graph.rename_uses(&weights, &unmasked);
         done.0 += 1;
     }
     for found in convolutions {
-        if holds(net, &found.mask, no_frame_is_masked) {
-            let (masked, free) = (&net.nodes[found.masking].output[0], &net.nodes[found.masking].input[2]);
+        if holds(graph, &found.mask, no_frame_is_masked) {
+            let (masked, free) = (
+                &graph.nodes[found.masking].output[0],
+                &graph.nodes[found.masking].input[2],
+            );
             let (masked, free) = (masked.clone(), free.clone());
-            net.rename_uses(&masked, &free);
+            graph.rename_uses(&masked, &free);
             done.1 += 1;
         }
     }
-    net.remove_dead();
+    graph.remove_dead();
     done
 }
 
@@ -118,7 +124,7 @@ const MOST: usize = 16 << 20;
 
 /// The values of tensors in a case.
 struct Values<'a> {
-    net: &'a Net,
+    graph: &'a Graph,
     index: &'a DefUse,
     case: &'a StepCase,
     /// Those that were found before: a tensor that has two users may be asked for twice as often as either of them.
@@ -128,9 +134,9 @@ struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn of(net: &'a Net, index: &'a DefUse, case: &'a StepCase) -> Self {
+    fn of(graph: &'a Graph, index: &'a DefUse, case: &'a StepCase) -> Self {
         Self {
-            net,
+            graph,
             index,
             case,
             known: HashMap::new(),
@@ -143,8 +149,8 @@ impl<'a> Values<'a> {
         if let Some((_, value)) = self.case.inputs.iter().find(|(input, _)| *input == name) {
             return Some(value.clone());
         }
-        if self.net.is_constant(name) {
-            return self.net.value(name);
+        if self.graph.is_constant(name) {
+            return self.graph.value(name);
         }
         if let Some(value) = self.known.get(name) {
             return value.clone();
@@ -155,7 +161,7 @@ impl<'a> Values<'a> {
     }
 
     fn make(&mut self, name: &'a str, depth: usize) -> Option<Constant> {
-        let node = &self.net.nodes[self.index.producer(name)?];
+        let node = &self.graph.nodes[self.index.producer(name)?];
         let input = |name: &'a String| match name.as_str() {
             "" => Some(None),
             name => self.find(name, depth.checked_sub(1)?).map(Some),
@@ -191,23 +197,23 @@ struct Attention {
     mask: String,
 }
 
-fn attention(net: &Net, index: &DefUse, softmax: usize) -> Option<Attention> {
-    let node = &net.nodes[softmax];
-    let &[1, _, frames, keys] = net.shape(node.input.first()?)? else {
+fn attention(graph: &Graph, index: &DefUse, softmax: usize) -> Option<Attention> {
+    let node = &graph.nodes[softmax];
+    let &[1, _, frames, keys] = graph.shape(node.input.first()?)? else {
         return None;
     };
     let last = axis_of(attribute(node, "axis").unwrap_or(-1), 4) == Some(3);
     let before = index.producer(&node.input[0])?;
     let after = index.single_consumer(&node.output[0])?;
-    let [hide, clear] = [before, after].map(|number| &net.nodes[number]);
-    let hides = constant_of(net, hide, 1)? <= -1000.0 && index.single_consumer(&node.input[0]) == Some(softmax);
-    let clears = constant_of(net, clear, 1)? == 0.0 && clear.input[2] == node.output[0];
-    let mask = original(net, index, &hide.input[0]);
-    let [.., mask_frames, mask_keys] = net.shape(mask)? else {
+    let [hide, clear] = [before, after].map(|number| &graph.nodes[number]);
+    let hides = constant_of(graph, hide, 1)? <= -1000.0 && index.single_consumer(&node.input[0]) == Some(softmax);
+    let clears = constant_of(graph, clear, 1)? == 0.0 && clear.input[2] == node.output[0];
+    let mask = original(graph, index, &hide.input[0]);
+    let [.., mask_frames, mask_keys] = graph.shape(mask)? else {
         return None;
     };
-    let alike = mask == original(net, index, &clear.input[0]) && (*mask_frames, *mask_keys) == (frames, keys);
-    let one_for_all_heads = net.shape(&hide.input[0])?.iter().product::<usize>() == frames * keys;
+    let alike = mask == original(graph, index, &clear.input[0]) && (*mask_frames, *mask_keys) == (frames, keys);
+    let one_for_all_heads = graph.shape(&hide.input[0])?.iter().product::<usize>() == frames * keys;
     let right = node.op_type() == "Softmax" && last && hides && clears && alike && one_for_all_heads;
     right.then(|| Attention {
         before,
@@ -224,16 +230,17 @@ struct Convolution {
     mask: String,
 }
 
-fn convolution(net: &Net, index: &DefUse, number: usize) -> Option<Convolution> {
-    let node = &net.nodes[number];
-    let (&[1, _, joined], &[_, _, kernel]) = (net.shape(node.input.first()?)?, net.shape(node.input.get(1)?)?) else {
+fn convolution(graph: &Graph, index: &DefUse, number: usize) -> Option<Convolution> {
+    let node = &graph.nodes[number];
+    let (&[1, _, joined], &[_, _, kernel]) = (graph.shape(node.input.first()?)?, graph.shape(node.input.get(1)?)?)
+    else {
         return None;
     };
-    let concat = &net.nodes[index.producer(&node.input[0])?];
+    let concat = &graph.nodes[index.producer(&node.input[0])?];
     let [cached, new] = &concat.input[..] else { return None };
     let masking = index.producer(new)?;
-    let hide = &net.nodes[masking];
-    let (&[1, _, frames], &[1, _, cached_frames]) = (net.shape(new)?, net.shape(cached)?) else {
+    let hide = &graph.nodes[masking];
+    let (&[1, _, frames], &[1, _, cached_frames]) = (graph.shape(new)?, graph.shape(cached)?) else {
         return None;
     };
     // As many outputs as new frames: output t sees the cache and the new frames up to t.
@@ -246,9 +253,10 @@ fn convolution(net: &Net, index: &DefUse, number: usize) -> Option<Convolution> 
         && is_list("pads", 0)
         && is_list("strides", 1)
         && is_list("dilations", 1);
-    let clears = constant_of(net, hide, 1)? == 0.0 && index.single_consumer(new).is_some();
-    let mask = original(net, index, &hide.input[0]);
-    let one_for_all = net.shape(mask)?.iter().product::<usize>() == frames && net.shape(mask)?.last() == Some(&frames);
+    let clears = constant_of(graph, hide, 1)? == 0.0 && index.single_consumer(new).is_some();
+    let mask = original(graph, index, &hide.input[0]);
+    let one_for_all =
+        graph.shape(mask)?.iter().product::<usize>() == frames && graph.shape(mask)?.last() == Some(&frames);
     let right = node.op_type() == "Conv" && concat.op_type() == "Concat" && causal && clears && one_for_all;
     right.then(|| Convolution {
         masking,
@@ -257,14 +265,14 @@ fn convolution(net: &Net, index: &DefUse, number: usize) -> Option<Convolution> 
 }
 
 /// The constant that `Where` node `node` takes as input `input`.
-fn constant_of(net: &Net, node: &NodeProto, input: usize) -> Option<f32> {
-    let value = net.value(node.input.get(input)?)?.floats()?;
+fn constant_of(graph: &Graph, node: &NodeProto, input: usize) -> Option<f32> {
+    let value = graph.value(node.input.get(input)?)?.floats()?;
     (node.op_type() == "Where" && value.len() == 1).then(|| value[0])
 }
 
 /// `name`, or what it is a cast of: masks are cast from bool to bool.
-fn original<'a>(net: &'a Net, index: &DefUse, mut name: &'a str) -> &'a str {
-    while let Some(node) = index.producer(name).map(|producer| &net.nodes[producer])
+fn original<'a>(graph: &'a Graph, index: &DefUse, mut name: &'a str) -> &'a str {
+    while let Some(node) = index.producer(name).map(|producer| &graph.nodes[producer])
         && node.op_type() == "Cast"
     {
         name = &node.input[0];

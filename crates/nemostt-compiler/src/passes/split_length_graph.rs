@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::ir::{constant::attribute, net::Net};
+use crate::ir::constant::attribute;
 use crate::{
     DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, element_code, element_type,
     onnx::tensor_proto::DataType, value_info,
@@ -77,20 +77,20 @@ impl Encoded {
 /// The part that depends on lengths only, the one that does not, and what crosses from the one to the other.
 fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String> {
     let whole = graph.clone();
-    let mut net = Net::from_onnx(&mut graph);
-    net.infer_shapes();
-    let elements = elements(&net);
+    graph.infer_shapes();
+    let elements = elements(&graph);
     let is_made = |name: &str| {
-        net.nodes
+        graph
+            .nodes
             .iter()
             .any(|node| node.output.iter().any(|output| output == name))
     };
     let is_number =
-        |name: &str| net.shape(name) == Some(&[1][..]) && elements.get(name).is_some_and(LengthTensor::is_int64);
+        |name: &str| graph.shape(name) == Some(&[1][..]) && elements.get(name).is_some_and(LengthTensor::is_int64);
     if let Some(missing) = NEXT_LENGTHS.iter().find(|name| !(is_made(name) && is_number(name))) {
         return Err(format!("{missing} does not follow from the lengths alone"));
     }
-    let (in_rest, boundary) = partition(&net, &elements);
+    let (in_rest, boundary) = partition(&graph, &elements);
     if boundary.is_empty() {
         return Err("nothing that it computes follows from the lengths alone".into());
     }
@@ -101,56 +101,53 @@ fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String
     });
     let infos: Vec<_> = infos.collect();
     let (mut lengths, mut rest) = (whole.clone(), whole);
-    let inner = &mut lengths.graph;
-    inner.node.retain(|node| is_known(node, &elements));
-    inner.output.retain(|output| NEXT_LENGTHS.contains(&output.name()));
-    inner.output.extend(infos.iter().cloned());
+    lengths.nodes.retain(|node| is_known(node, &elements));
+    lengths.outputs.retain(|output| NEXT_LENGTHS.contains(&output.name()));
+    lengths.outputs.extend(infos.iter().cloned());
     lengths.prune();
     // An operation of ours is never known.
     lengths.header.opset_import.retain(|set| is_onnx(set.domain()));
 
-    let inner = &mut rest.graph;
     let mut number = 0..;
-    inner
-        .node
+    rest.nodes
         .retain(|_| number.next().is_some_and(|number| in_rest.contains(&number)));
-    inner.output.retain(|output| !NEXT_LENGTHS.contains(&output.name()));
-    inner.input.extend(infos);
-    let inputs = inner.input.clone();
+    rest.outputs.retain(|output| !NEXT_LENGTHS.contains(&output.name()));
+    rest.inputs.extend(infos);
+    let inputs = rest.inputs.clone();
     rest.prune();
     // Whoever runs it gives it all inputs but these, whether it needs them or not.
     let is_taken = |input: &ValueInfoProto| !LENGTHS.contains(&input.name()) || rest.input(input.name()).is_some();
-    rest.graph.input = inputs.into_iter().filter(is_taken).collect();
+    rest.inputs = inputs.into_iter().filter(is_taken).collect();
     Ok((lengths, rest, boundary))
 }
 
 /// Which nodes the rest has, by number, and what it takes from the other part.
-fn partition(net: &Net, elements: &HashMap<String, LengthTensor>) -> (HashSet<usize>, Vec<BoundaryTensor>) {
-    let known = net
+fn partition(graph: &Graph, elements: &HashMap<String, LengthTensor>) -> (HashSet<usize>, Vec<BoundaryTensor>) {
+    let known = graph
         .nodes
         .iter()
         .enumerate()
         .filter(|(_, node)| is_known(node, elements));
     let makers = known.flat_map(|(number, node)| node.output.iter().map(move |output| (output.as_str(), number)));
     let makers: HashMap<&str, usize> = makers.collect();
-    let mut in_rest: HashSet<usize> = (0..net.nodes.len())
-        .filter(|&number| !is_known(&net.nodes[number], elements))
+    let mut in_rest: HashSet<usize> = (0..graph.nodes.len())
+        .filter(|&number| !is_known(&graph.nodes[number], elements))
         .collect();
-    let given = net.outputs.iter().map(|output| output.name());
+    let given = graph.outputs.iter().map(|output| output.name());
     let given = given.filter(|name| !NEXT_LENGTHS.contains(name));
     in_rest.extend(given.filter_map(|name| makers.get(name)));
 
     let mut boundary: Vec<BoundaryTensor> = Vec::new();
     let mut open: Vec<usize> = in_rest.iter().copied().collect();
     while let Some(number) = open.pop() {
-        for name in &net.nodes[number].input {
+        for name in &graph.nodes[number].input {
             let Some(&producer) = makers.get(name.as_str()) else {
                 continue;
             };
             if in_rest.contains(&producer) || boundary.iter().any(|found| found.name == *name) {
                 continue;
             }
-            match elements[name].boundary(name, net.shape(name)) {
+            match elements[name].boundary(name, graph.shape(name)) {
                 Some(found) => boundary.push(found),
                 // It takes little, so both parts make it.
                 None => {
@@ -189,18 +186,18 @@ impl LengthTensor {
 }
 
 /// All tensors that depend on lengths and constants only.
-fn elements(net: &Net) -> HashMap<String, LengthTensor> {
+fn elements(graph: &Graph) -> HashMap<String, LengthTensor> {
     let known = |element: i32, varies| {
         let element = DataType::try_from(element).ok()?;
         Some(LengthTensor { element, varies })
     };
     let mut elements: HashMap<String, LengthTensor> = HashMap::new();
-    for input in net.inputs.iter().filter(|input| LENGTHS.contains(&input.name())) {
+    for input in graph.inputs.iter().filter(|input| LENGTHS.contains(&input.name())) {
         elements.extend(known(element_code(input), true).map(|known| (input.name().into(), known)));
     }
-    for node in &net.nodes {
+    for node in &graph.nodes {
         for input in &node.input {
-            if let Some(weight) = net.weight(input) {
+            if let Some(weight) = graph.weight(input) {
                 elements.extend(known(weight.data_type(), false).map(|known| (input.clone(), known)));
             }
         }
@@ -275,10 +272,10 @@ mod tests {
             ours.fuse_subgraphs();
             for whole in [plain, ours] {
                 let (lengths, rest, boundary) = split(whole.clone()).unwrap();
-                let (all, apart) = (whole.nodes().len(), lengths.nodes().len());
-                assert_eq!(all, apart + rest.nodes().len());
+                let (all, apart) = (whole.nodes.len(), lengths.nodes.len());
+                assert_eq!(all, apart + rest.nodes.len());
                 assert!(apart > 20, "{apart}");
-                assert!(lengths.nodes().iter().all(|node| is_onnx(node.domain())));
+                assert!(lengths.nodes.iter().all(|node| is_onnx(node.domain())));
                 assert!(LENGTHS.iter().all(|name| lengths.input(name).is_some()) && lengths.inputs().len() == 3);
                 assert!(LENGTHS.iter().all(|name| rest.input(name).is_none()));
                 // All else is taken and given as before.
@@ -324,7 +321,7 @@ mod tests {
             ..Default::default()
         };
         let mut graph = planned(0);
-        graph.graph = inner;
+        graph.edit_proto(|graph| *graph = inner);
         graph
     }
 

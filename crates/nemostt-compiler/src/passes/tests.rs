@@ -19,7 +19,7 @@ fn export() -> (Graph, StreamingConfig) {
 /// The plan of an export after `change`.
 fn plan_changed(change: impl FnOnce(&mut crate::onnx::GraphProto)) -> Result<SpecializedEncoder, String> {
     let (mut graph, streaming) = export();
-    change(&mut graph.graph);
+    graph.edit_proto(change);
     specialize(&mut graph, &streaming, 1)
 }
 
@@ -128,18 +128,17 @@ fn a_mask_of_many_ways_is_found_soon() {
 fn constants_that_grow_beyond_all_memory_are_left() {
     let (mut graph, _) = export();
     let sizes = Constant::of_ints(vec![1], &[1 << 16]).to_tensor("sizes");
-    graph.graph.initializer.push(sizes);
+    graph.initializers.insert(sizes);
     let zeros = |number| NodeProto {
         op_type: Some("ConstantOfShape".into()),
         input: vec!["sizes".into()],
         output: vec![format!("zeros-{number}")],
         ..Default::default()
     };
-    graph.graph.node = (0..400).map(zeros).collect();
-    let mut net = Net::from_onnx(&mut graph);
-    net.fold();
+    graph.nodes = (0..400).map(zeros).collect();
+    graph.fold();
     // 2^18 bytes each, and 2^26 are the most.
-    assert_eq!(net.nodes.len(), 400 - 256);
+    assert_eq!(graph.nodes.len(), 400 - 256);
 }
 
 #[test]

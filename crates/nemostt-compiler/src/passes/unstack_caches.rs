@@ -6,9 +6,10 @@
 //! them again (`Unsqueeze`, `Concat`, `Transpose`): two copies of everything. Here each layer gets tensors of its own.
 
 use crate::{
+    Graph,
     ir::{
         constant::{attribute, attribute_list, axis_of},
-        net::{DefUse, Net},
+        def_use::DefUse,
     },
     passes::StateSpec,
 };
@@ -26,24 +27,24 @@ pub(crate) struct LayerCache {
 }
 
 /// The layers' parts of the caches `input` \[1, layers, …\] and `output`, joined with what is new along `axis`.
-pub(crate) fn layer_caches(net: &Net, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
-    let index = net.index();
-    let count = net.shape(input).and_then(|dims| dims.get(1)).copied();
+pub(crate) fn layer_caches(graph: &Graph, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
+    let index = graph.index();
+    let count = graph.shape(input).and_then(|dims| dims.get(1)).copied();
     let count = count.ok_or_else(|| format!("it has no input {input} of known shape"))?;
-    let nexts = stacked(net, &index, output)
+    let nexts = stacked(graph, &index, output)
         .filter(|nexts| nexts.len() == count)
         .ok_or_else(|| format!("output {output} is not stacked from {count} layers"))?;
     let mut found: Vec<Option<LayerCache>> = (0..count).map(|_| None).collect();
-    for (number, node) in net.nodes.iter().enumerate() {
+    for (number, node) in graph.nodes.iter().enumerate() {
         let [cached, new] = &node.input[..] else { continue };
-        let Some(layer) = layer_of(net, &index, cached, input) else {
+        let Some(layer) = layer_of(graph, &index, cached, input) else {
             continue;
         };
         if node.op_type() != "Concat" {
             continue;
         }
-        let rank = net.shape(cached).map_or(0, <[usize]>::len);
-        if attribute(node, "axis").and_then(|axis| axis_of(axis, rank)) != Some(axis) || net.shape(new).is_none() {
+        let rank = graph.shape(cached).map_or(0, <[usize]>::len);
+        if attribute(node, "axis").and_then(|axis| axis_of(axis, rank)) != Some(axis) || graph.shape(new).is_none() {
             continue;
         }
         // The cache is joined once to be used, and once (in attention) to be cut down to what is kept.
@@ -64,9 +65,9 @@ pub(crate) fn layer_caches(net: &Net, input: &str, output: &str, axis: usize) ->
 }
 
 /// The number of the layer whose part of `input` is `name`.
-fn layer_of(net: &Net, index: &DefUse, name: &str, input: &str) -> Option<usize> {
-    let gather = &net.nodes[index.producer(name)?];
-    let number = net
+fn layer_of(graph: &Graph, index: &DefUse, name: &str, input: &str) -> Option<usize> {
+    let gather = &graph.nodes[index.producer(name)?];
+    let number = graph
         .value(gather.input.get(1)?)
         .filter(|value| value.dims.is_empty())?
         .int()?;
@@ -74,12 +75,12 @@ fn layer_of(net: &Net, index: &DefUse, name: &str, input: &str) -> Option<usize>
         return None;
     }
     let stack = &gather.input[0];
-    let rank = net.shape(input)?.len();
+    let rank = graph.shape(input)?.len();
     let axis = axis_of(attribute(gather, "axis").unwrap_or(0), rank)?;
     let layers_at = match stack == input {
         true => 1,
         false => {
-            let transpose = &net.nodes[index.producer(stack)?];
+            let transpose = &graph.nodes[index.producer(stack)?];
             (is_layers_first(
                 transpose.input.first()?,
                 input,
@@ -90,7 +91,7 @@ fn layer_of(net: &Net, index: &DefUse, name: &str, input: &str) -> Option<usize>
         }
     };
     (axis == layers_at)
-        .then(|| axis_of(number, net.shape(input)?[1]))
+        .then(|| axis_of(number, graph.shape(input)?[1]))
         .flatten()
 }
 
@@ -100,11 +101,11 @@ fn is_layers_first(of: &str, input: &str, operation: &str, perm: &[i64]) -> bool
 }
 
 /// The tensors that `output` is stacked from, layer by layer.
-fn stacked(net: &Net, index: &DefUse, output: &str) -> Option<Vec<String>> {
-    let last = &net.nodes[index.producer(output)?];
+fn stacked(graph: &Graph, index: &DefUse, output: &str) -> Option<Vec<String>> {
+    let last = &graph.nodes[index.producer(output)?];
     let (concat, axis) = match last.op_type() {
         "Transpose" if attribute_list(last, "perm") == Some(&[1, 0, 2, 3]) => {
-            (&net.nodes[index.producer(&last.input[0])?], 0)
+            (&graph.nodes[index.producer(&last.input[0])?], 0)
         }
         _ => (last, 1),
     };
@@ -112,8 +113,8 @@ fn stacked(net: &Net, index: &DefUse, output: &str) -> Option<Vec<String>> {
         return None;
     }
     let part = |name: &String| {
-        let unsqueeze = &net.nodes[index.producer(name)?];
-        let axes = net.value(unsqueeze.input.get(1)?)?.ints()?;
+        let unsqueeze = &graph.nodes[index.producer(name)?];
+        let axes = graph.value(unsqueeze.input.get(1)?)?.ints()?;
         (unsqueeze.op_type() == "Unsqueeze" && axes == [axis]).then(|| unsqueeze.input[0].clone())
     };
     concat.input.iter().map(part).collect()
@@ -121,12 +122,17 @@ fn stacked(net: &Net, index: &DefUse, output: &str) -> Option<Vec<String>> {
 
 /// Gives each layer its own part of a cache as input and output of the graph, in place of `input` and `output`, and
 /// says what they are. What the layers compute stays as it is.
-pub(crate) fn unstack_caches(net: &mut Net, input: &str, output: &str, axis: usize) -> Result<Vec<StateSpec>, String> {
-    let caches = layer_caches(net, input, output, axis)?;
+pub(crate) fn unstack_caches(
+    graph: &mut Graph,
+    input: &str,
+    output: &str,
+    axis: usize,
+) -> Result<Vec<StateSpec>, String> {
+    let caches = layer_caches(graph, input, output, axis)?;
     let mut states = Vec::new();
     for (layer, cache) in caches.iter().enumerate() {
-        let dims = net.shape(&cache.cached).map(<[usize]>::to_vec);
-        let dims = dims.filter(|dims| net.shape(&cache.next) == Some(dims));
+        let dims = graph.shape(&cache.cached).map(<[usize]>::to_vec);
+        let dims = dims.filter(|dims| graph.shape(&cache.next) == Some(dims));
         let dims = dims.ok_or_else(|| format!("layer {layer} keeps something of another shape than {input}"))?;
         states.push(StateSpec {
             input: format!("{input}/{layer}"),
@@ -137,17 +143,17 @@ pub(crate) fn unstack_caches(net: &mut Net, input: &str, output: &str, axis: usi
         });
     }
     for (state, cache) in states.iter().zip(&caches) {
-        net.add_input(&state.input, &state.dims);
-        net.rename_uses(&cache.cached, &state.input);
-        net.add_output(&state.output, &state.dims);
+        graph.add_input(&state.input, &state.dims);
+        graph.rename_uses(&cache.cached, &state.input);
+        graph.add_output(&state.output, &state.dims);
     }
-    remove_io(net, input, output);
+    remove_io(graph, input, output);
     Ok(states)
 }
 
 /// Takes away an input and an output that nothing needs any more.
-pub(crate) fn remove_io(net: &mut Net, input: &str, output: &str) {
-    net.inputs.retain(|info| info.name() != input);
-    net.outputs.retain(|info| info.name() != output);
-    net.remove_dead();
+pub(crate) fn remove_io(graph: &mut Graph, input: &str, output: &str) {
+    graph.inputs.retain(|info| info.name() != input);
+    graph.outputs.retain(|info| info.name() != output);
+    graph.remove_dead();
 }

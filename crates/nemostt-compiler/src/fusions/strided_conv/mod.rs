@@ -13,12 +13,13 @@ mod stage;
 mod tests;
 
 use crate::fusions::strided_conv::stage::{Pointwise, Stage, match_masking, match_pointwise_conv, match_strided_conv};
-use crate::{TensorProto, onnx::tensor_proto::DataType};
+use crate::{Graph, TensorProto, onnx::tensor_proto::DataType};
 use crate::{
     fusions::patterns::PatternMatcher,
     ir::{
+        attribute::Attribute,
         constant::{Constant, attribute, attribute_list},
-        net::{Attribute, DefUse, Net},
+        def_use::DefUse,
     },
 };
 
@@ -40,12 +41,12 @@ pub const SHARED_INPUT: &str = "shared_input";
 pub const RELU: &str = "relu";
 
 /// Does it so, if it is found; gives whether it is.
-pub(crate) fn fuse(net: &mut Net) -> bool {
-    net.infer_shapes();
-    let index = net.index();
-    let found = net.find_all(&index, find);
+pub(crate) fn fuse(graph: &mut Graph) -> bool {
+    graph.infer_shapes();
+    let index = graph.index();
+    let found = graph.find_all(&index, find);
     for found in &found {
-        replace(net, found);
+        replace(graph, found);
     }
     !found.is_empty()
 }
@@ -70,10 +71,10 @@ struct Found {
     sizes: [usize; 2],
 }
 
-fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
-    let matcher = PatternMatcher { net, index };
-    let first = &net.nodes[number];
-    let mut stages = vec![match_strided_conv(net, first)?];
+fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
+    let matcher = PatternMatcher { graph, index };
+    let first = &graph.nodes[number];
+    let mut stages = vec![match_strided_conv(graph, first)?];
     let masked = matcher.produced_by(&first.input[0], "Mul")?;
     let (input, mask) = match_masking(&matcher, masked)?;
     if !stages[0].shared {
@@ -83,7 +84,7 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
     let turned = loop {
         let stage = stages.last_mut()?;
         let user = index.single_consumer(output)?;
-        let node = &net.nodes[user];
+        let node = &graph.nodes[user];
         match node.op_type() {
             "Mul" => {
                 let (of, mask) = match_masking(&matcher, node)?;
@@ -98,13 +99,13 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
                 stage.is_masked = false;
             }
             "Conv" if node.input.first() != Some(output) => return None,
-            "Conv" => match match_pointwise_conv(net, node) {
+            "Conv" => match match_pointwise_conv(graph, node) {
                 Some(product) => {
                     stage.products.push(product);
                     stage.is_masked = false;
                 }
                 None => {
-                    let next = match_strided_conv(net, node).filter(|next| stage.is_masked && !next.shared)?;
+                    let next = match_strided_conv(graph, node).filter(|next| stage.is_masked && !next.shared)?;
                     stages.push(next);
                 }
             },
@@ -113,18 +114,18 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
         }
         output = node.output.first()?;
     };
-    let &[1, channels, frames, bins] = net.shape(output)? else {
+    let &[1, channels, frames, bins] = graph.shape(output)? else {
         return None;
     };
     // First with a batch axis, then without; between them, perhaps, only some frames are taken.
     let width = channels * bins;
-    let rows = |node: usize| net.value(net.nodes[node].input.get(1)?)?.ints();
+    let rows = |node: usize| graph.value(graph.nodes[node].input.get(1)?)?.ints();
     let mut last = matcher.consumed_by(&turned.output[0], "Reshape")?;
     let (mut taken, mut kept) = (None, frames);
     if rows(last)? != [frames as i64, width as i64] {
-        if let Some(gather) = matcher.consumed_by(&net.nodes[last].output[0], "Gather") {
-            let gather = &net.nodes[gather];
-            let &[1, count, _] = net.shape(&gather.output[0])? else {
+        if let Some(gather) = matcher.consumed_by(&graph.nodes[last].output[0], "Gather") {
+            let gather = &graph.nodes[gather];
+            let &[1, count, _] = graph.shape(&gather.output[0])? else {
                 return None;
             };
             if attribute(gather, "axis") != Some(1) {
@@ -133,13 +134,13 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
             (taken, kept) = (Some(gather.input[1].clone()), count);
             last = matcher.consumed_by(&gather.output[0], "Reshape")?;
         } else {
-            last = matcher.consumed_by(&net.nodes[last].output[0], "Reshape")?;
+            last = matcher.consumed_by(&graph.nodes[last].output[0], "Reshape")?;
         }
     }
     let right = rows(last)? == [kept as i64, width as i64];
-    let output = &net.nodes[last].output[0];
+    let output = &graph.nodes[last].output[0];
     let product = index.single_consumer(output)?;
-    let (weights, table) = match_weights(net, product, output)?;
+    let (weights, table) = match_weights(graph, product, output)?;
     (right && table[0] == width).then(|| Found {
         input,
         mask,
@@ -155,10 +156,10 @@ fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
 }
 
 /// The constant table that product `number` multiplies `rows` with, and its sizes.
-fn match_weights(net: &Net, number: usize, rows: &str) -> Option<(Vec<f32>, [usize; 2])> {
-    let node = &net.nodes[number];
+fn match_weights(graph: &Graph, number: usize, rows: &str) -> Option<(Vec<f32>, [usize; 2])> {
+    let node = &graph.nodes[number];
     let weights = node.input.get(1)?;
-    let &[depth, columns] = net.shape(weights)? else {
+    let &[depth, columns] = graph.shape(weights)? else {
         return None;
     };
     let turned = |name: &str| attribute(node, name).is_some_and(|flag| flag != 0);
@@ -168,7 +169,7 @@ fn match_weights(net: &Net, number: usize, rows: &str) -> Option<(Vec<f32>, [usi
         && !others
         && !turned("transA")
         && !turned("transB");
-    right.then_some((net.value(weights)?.floats()?, [depth, columns]))
+    right.then_some((graph.value(weights)?.floats()?, [depth, columns]))
 }
 
 /// The rows of a table, which are for channels and in each of them frequencies, in the order in which frequencies come first.
@@ -179,43 +180,43 @@ fn frequencies_first(table: &[f32], [channels, bins, columns]: [usize; 3]) -> Ve
         .collect()
 }
 
-fn replace(net: &mut Net, found: &Found) {
-    let (mut data, mut mask) = (found.input.clone(), cast_mask(net, &found.mask));
+fn replace(graph: &mut Graph, found: &Found) {
+    let (mut data, mut mask) = (found.input.clone(), cast_mask(graph, &found.mask));
     for stage in &found.stages {
-        data = convolve(net, stage, &data, &mask);
+        data = convolve(graph, stage, &data, &mask);
         for product in &stage.products {
-            data = multiply(net, product, &data);
+            data = multiply(graph, product, &data);
         }
         if let Some(frames) = &stage.mask {
-            mask = cast_mask(net, frames);
+            mask = cast_mask(graph, frames);
         }
     }
     let sizes = found.sizes.map(|size| size as i64);
-    let (rows, column) = (net.add_ints(&sizes), net.add_ints(&[sizes[0], 1]));
-    let mut rows = net.add("Reshape", &[&data, &rows], &[]);
-    let mut column = net.add("Reshape", &[&mask, &column], &[]);
+    let (rows, column) = (graph.add_ints(&sizes), graph.add_ints(&[sizes[0], 1]));
+    let mut rows = graph.add("Reshape", &[&data, &rows], &[]);
+    let mut column = graph.add("Reshape", &[&mask, &column], &[]);
     if let Some(taken) = &found.taken {
         for table in [&mut rows, &mut column] {
-            *table = net.add("Gather", &[table, taken], &[("axis", Attribute::Int(0))]);
+            *table = graph.add("Gather", &[table, taken], &[("axis", Attribute::Int(0))]);
         }
     }
-    net.detach(found.last);
-    net.add_as(&found.output, "Mul", &[&rows, &column], &[]);
-    let weights = net.add_value(&Constant::from_floats(found.table.into(), &found.weights));
-    net.nodes[found.product].input[1] = weights;
+    graph.detach(found.last);
+    graph.add_as(&found.output, "Mul", &[&rows, &column], &[]);
+    let weights = graph.add_value(&Constant::from_floats(found.table.into(), &found.weights));
+    graph.nodes[found.product].input[1] = weights;
 }
 
 /// Truths as zeros and ones.
-fn cast_mask(net: &mut Net, truths: &str) -> String {
-    net.add("Cast", &[truths], &[("to", Attribute::Int(DataType::Float as i64))])
+fn cast_mask(graph: &mut Graph, truths: &str) -> String {
+    graph.add("Cast", &[truths], &[("to", Attribute::Int(DataType::Float as i64))])
 }
 
-fn convolve(net: &mut Net, stage: &Stage, data: &str, mask: &str) -> String {
+fn convolve(graph: &mut Graph, stage: &Stage, data: &str, mask: &str) -> String {
     let bias = match &stage.bias {
         Some(bias) => bias.clone(),
-        None => net.add_value(&Constant::from_floats(vec![stage.channels], &vec![0.0; stage.channels])),
+        None => graph.add_value(&Constant::from_floats(vec![stage.channels], &vec![0.0; stage.channels])),
     };
-    let output = net.new_name("subsampled");
+    let output = graph.new_name("subsampled");
     let attributes = [
         (STRIDES, Attribute::Ints(&stage.strides)),
         (PADS, Attribute::Ints(&stage.pads)),
@@ -223,7 +224,7 @@ fn convolve(net: &mut Net, stage: &Stage, data: &str, mask: &str) -> String {
         (RELU, Attribute::Int(stage.relu.into())),
     ];
     crate::fusions::patterns::add(
-        net,
+        graph,
         STRIDED_CONV,
         &[&output],
         &[data, mask, &stage.weights, &bias],
@@ -232,20 +233,20 @@ fn convolve(net: &mut Net, stage: &Stage, data: &str, mask: &str) -> String {
     output
 }
 
-fn multiply(net: &mut Net, product: &Pointwise, data: &str) -> String {
-    let Some(weights) = net.weight(&product.weights).cloned() else {
+fn multiply(graph: &mut Graph, product: &Pointwise, data: &str) -> String {
+    let Some(weights) = graph.weight(&product.weights).cloned() else {
         return data.into();
     };
     // The same bytes with two axes less.
-    let weights = net.add_weight(TensorProto {
+    let weights = graph.add_weight(TensorProto {
         name: Some(format!("{}/flat", product.weights)),
         dims: product.sizes.into(),
         ..weights
     });
     let inputs: Vec<&str> = [data, &weights].into_iter().chain(product.bias.as_deref()).collect();
-    let product_of = net.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
+    let product_of = graph.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
     match product.relu {
-        true => net.add("Relu", &[&product_of], &[]),
+        true => graph.add("Relu", &[&product_of], &[]),
         false => product_of,
     }
 }

@@ -2,13 +2,10 @@
 
 //! The nodes of which the subsampling consists.
 
-use crate::{NodeProto, onnx::tensor_proto::DataType};
+use crate::{Graph, NodeProto, onnx::tensor_proto::DataType};
 use crate::{
     fusions::patterns::PatternMatcher,
-    ir::{
-        constant::{attribute, attribute_list},
-        net::Net,
-    },
+    ir::constant::{attribute, attribute_list},
 };
 
 /// A strided convolution and what follows, up to the next one.
@@ -36,12 +33,12 @@ pub(crate) struct Pointwise {
 }
 
 /// A convolution over frames and frequencies with one channel to look at for each of its own.
-pub(crate) fn match_strided_conv(net: &Net, node: &NodeProto) -> Option<Stage> {
+pub(crate) fn match_strided_conv(graph: &Graph, node: &NodeProto) -> Option<Stage> {
     let (data, weights) = (node.input.first()?, node.input.get(1)?);
-    let &[1, of_input, ..] = net.shape(data).filter(|dims| dims.len() == 4)? else {
+    let &[1, of_input, ..] = graph.shape(data).filter(|dims| dims.len() == 4)? else {
         return None;
     };
-    let &[channels, 1, rows, columns] = net.shape(weights)? else {
+    let &[channels, 1, rows, columns] = graph.shape(weights)? else {
         return None;
     };
     let group = attribute(node, "group").unwrap_or(1);
@@ -60,9 +57,9 @@ pub(crate) fn match_strided_conv(net: &Net, node: &NodeProto) -> Option<Stage> {
         && strides.iter().all(|&stride| stride > 0)
         && pads.iter().all(|&pad| pad >= 0);
     // What its output is like is known then, too.
-    net.shape(node.output.first()?)?;
-    is_float(net, weights)?;
-    let bias = bias(net, node, channels)?;
+    graph.shape(node.output.first()?)?;
+    is_float(graph, weights)?;
+    let bias = bias(graph, node, channels)?;
     right.then(|| Stage {
         weights: weights.clone(),
         bias,
@@ -78,9 +75,9 @@ pub(crate) fn match_strided_conv(net: &Net, node: &NodeProto) -> Option<Stage> {
 }
 
 /// A convolution of single places, over all channels.
-pub(crate) fn match_pointwise_conv(net: &Net, node: &NodeProto) -> Option<Pointwise> {
+pub(crate) fn match_pointwise_conv(graph: &Graph, node: &NodeProto) -> Option<Pointwise> {
     let weights = node.input.get(1)?;
-    let &[outputs, inputs, 1, 1] = net.shape(weights)? else {
+    let &[outputs, inputs, 1, 1] = graph.shape(weights)? else {
         return None;
     };
     let all = |name: &str, value: i64| attribute_list(node, name).is_none_or(|list| list.iter().all(|&v| v == value));
@@ -88,9 +85,9 @@ pub(crate) fn match_pointwise_conv(net: &Net, node: &NodeProto) -> Option<Pointw
         && all("strides", 1)
         && all("pads", 0)
         && !node.attribute.iter().any(|a| a.name() == "auto_pad");
-    net.shape(node.output.first()?)?;
-    is_float(net, weights)?;
-    let bias = bias(net, node, outputs)?;
+    graph.shape(node.output.first()?)?;
+    is_float(graph, weights)?;
+    let bias = bias(graph, node, outputs)?;
     right.then(|| Pointwise {
         weights: weights.clone(),
         bias,
@@ -100,24 +97,24 @@ pub(crate) fn match_pointwise_conv(net: &Net, node: &NodeProto) -> Option<Pointw
 }
 
 /// The bias of a convolution, if it has one; `None`: it is of another kind than a constant for each channel.
-fn bias(net: &Net, node: &NodeProto, channels: usize) -> Option<Option<String>> {
+fn bias(graph: &Graph, node: &NodeProto, channels: usize) -> Option<Option<String>> {
     let Some(bias) = node.input.get(2).filter(|name| !name.is_empty()) else {
         return Some(None);
     };
-    is_float(net, bias)?;
-    (net.shape(bias)? == [channels]).then(|| Some(bias.clone()))
+    is_float(graph, bias)?;
+    (graph.shape(bias)? == [channels]).then(|| Some(bias.clone()))
 }
 
 /// Whether `name` is a constant of float32.
-fn is_float(net: &Net, name: &str) -> Option<()> {
-    (net.value(name)?.element == DataType::Float).then_some(())
+fn is_float(graph: &Graph, name: &str) -> Option<()> {
+    (graph.value(name)?.element == DataType::Float).then_some(())
 }
 
 /// What is masked by `node`, and the [frames of the mask](frames_of_mask).
 pub(crate) fn match_masking(matcher: &PatternMatcher<'_>, node: &NodeProto) -> Option<(String, String)> {
     let [a, b] = &node.input[..] else { return None };
     let of = |data: &String, mask: &str| {
-        let &[1, _, frames, bins] = matcher.net.shape(data)? else {
+        let &[1, _, frames, bins] = matcher.graph.shape(data)? else {
             return None;
         };
         Some((data.clone(), frames_of_mask(matcher, mask, [frames, bins])?))
@@ -128,15 +125,15 @@ pub(crate) fn match_masking(matcher: &PatternMatcher<'_>, node: &NodeProto) -> O
 /// The truths that become a mask of zeros and ones \[1, 1, frames, frequencies\], which is the same for all frequencies:
 /// \[1, frames\].
 fn frames_of_mask(matcher: &PatternMatcher<'_>, mask: &str, [frames, bins]: [usize; 2]) -> Option<String> {
-    let net = matcher.net;
-    let is = |name: &String, dims: &[usize]| net.shape(name) == Some(dims);
+    let graph = matcher.graph;
+    let is = |name: &String, dims: &[usize]| graph.shape(name) == Some(dims);
     let cast = &matcher.produced_by(mask, "Unsqueeze")?.input[0];
     let cast_node = matcher.produced_by(cast, "Cast")?;
     let spread = &cast_node.input[0];
     let column = &matcher.produced_by(spread, "Expand")?.input[0];
     let truths = &matcher.produced_by(column, "Unsqueeze")?.input[0];
-    let compare = &net.nodes[matcher.index.producer(truths)?];
-    let right = net.shape(mask) == Some(&[1, 1, frames, bins])
+    let compare = &graph.nodes[matcher.index.producer(truths)?];
+    let right = graph.shape(mask) == Some(&[1, 1, frames, bins])
         && is(spread, &[1, frames, bins])
         && is(column, &[1, frames, 1])
         && is(truths, &[1, frames])

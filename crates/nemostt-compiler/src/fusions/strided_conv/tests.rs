@@ -14,11 +14,10 @@ fn is_found(change: impl FnOnce(&mut Vec<NodeProto>)) -> bool {
     let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
     let streaming = StreamingConfig::read(&graph).unwrap();
     specialize(&mut graph, &streaming, 1).unwrap();
-    change(&mut graph.graph.node);
-    let mut net = Net::from_onnx(&mut graph);
-    let before = net.nodes.len();
-    let found = fuse(&mut net);
-    assert!(found || net.nodes.len() == before);
+    change(&mut graph.nodes);
+    let before = graph.nodes.len();
+    let found = fuse(&mut graph);
+    assert!(found || graph.nodes.len() == before);
     found
 }
 

@@ -45,7 +45,7 @@ fn operations(chain: &NodeProto) -> Vec<String> {
 }
 
 fn chains(graph: &Graph) -> Vec<&NodeProto> {
-    let chains = graph.nodes().iter().filter(|node| node.op_type() == FUSED_SUBGRAPH);
+    let chains = graph.nodes.iter().filter(|node| node.op_type() == FUSED_SUBGRAPH);
     chains
         .inspect(|chain| {
             check_chain(chain);
@@ -75,12 +75,12 @@ fn check_chain(chain: &NodeProto) {
 
 /// Demands that what each node takes is there before it.
 fn check_order(graph: &Graph) {
-    let given = graph.graph.input.iter().map(|input| input.name());
+    let given = graph.inputs.iter().map(|input| input.name());
     let mut known: HashSet<&str> = given
-        .chain(graph.graph.initializer.iter().map(|weight| weight.name()))
+        .chain(graph.initializers.iter().map(|weight| weight.name()))
         .chain([""])
         .collect();
-    for node in graph.nodes() {
+    for node in &graph.nodes {
         for input in &node.input {
             assert!(known.contains(input.as_str()), "{} takes {input}", node.name());
         }
@@ -88,7 +88,7 @@ fn check_order(graph: &Graph) {
             assert!(known.insert(output), "{output} is made twice");
         }
     }
-    assert!(graph.graph.output.iter().all(|output| known.contains(output.name())));
+    assert!(graph.outputs.iter().all(|output| known.contains(output.name())));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn whole_encoder_becomes_one_fused_subgraph() {
     for (path, lookahead) in MODELS {
         let (mut graph, layers) = packed(path, lookahead);
         let (inputs, outputs, packed) = (graph.inputs(), graph.outputs(), graph.packed.len());
-        let ours = |graph: &Graph| graph.nodes().iter().filter(|node| node.domain() == DOMAIN).count();
+        let ours = |graph: &Graph| graph.nodes.iter().filter(|node| node.domain() == DOMAIN).count();
         let before = ours(&graph);
         let chained = graph.fuse_subgraphs();
         assert_eq!((graph.inputs(), graph.outputs()), (inputs, outputs));
@@ -120,18 +120,18 @@ fn whole_encoder_becomes_one_fused_subgraph() {
         assert_eq!(operations.map(|operation| count(rest, operation)), expected, "{path}");
         assert_eq!((chained, ours(&graph)), (before, 2), "{path}");
 
-        let nodes = graph.graph.node.clone();
+        let nodes = graph.nodes.clone();
         assert_eq!(graph.fuse_subgraphs(), 0);
-        assert_eq!(graph.graph.node, nodes);
+        assert_eq!(graph.nodes, nodes);
     }
 }
 
 #[test]
 fn unoptimized_export_has_no_fused_subgraph() {
     let mut graph = export("../nemostt/assets/demo-model/encoder-model.onnx");
-    let before = graph.graph.clone();
+    let before = graph.clone().into_proto();
     assert_eq!(graph.fuse_subgraphs(), 0);
-    assert_eq!(graph.graph, before);
+    assert_eq!(graph.into_proto(), before);
 }
 
 fn node(domain: &str, operation: &str, inputs: &[&str], output: &str) -> NodeProto {
@@ -177,18 +177,14 @@ fn graph(nodes: Vec<NodeProto>, outputs: &[&str]) -> Graph {
     let info = |name: &&str| value_info(name, float, &[2, 8]);
     let mut all = vec![foreign("Gemm", &["in"], "rows")];
     all.extend(nodes);
-    Graph {
-        header: Default::default(),
-        graph: crate::onnx::GraphProto {
-            node: all,
-            input: vec![info(&"in")],
-            output: outputs.iter().map(info).collect(),
-            initializer: constants.into_iter().map(constant).collect(),
-            ..Default::default()
-        },
-        files: Vec::new(),
-        packed: Vec::new(),
-    }
+    let graph = crate::onnx::GraphProto {
+        node: all,
+        input: vec![info(&"in")],
+        output: outputs.iter().map(info).collect(),
+        initializer: constants.into_iter().map(constant).collect(),
+        ..Default::default()
+    };
+    Graph::from_proto(Default::default(), graph)
 }
 
 /// What becomes of such a graph: its operations in their order, those of a chain in brackets; and how many are chained.
@@ -201,7 +197,7 @@ fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
         FUSED_SUBGRAPH => format!("[{}]", operations(node).join(" ")),
         other => other.to_owned(),
     };
-    let operations: Vec<String> = graph.nodes().iter().map(operation).collect();
+    let operations: Vec<String> = graph.nodes.iter().map(operation).collect();
     (operations.join(" "), count)
 }
 
@@ -350,9 +346,9 @@ fn subgraph_inputs_and_outputs_are_unique() {
     ];
     let mut graph = graph(nodes, &["b", "d", "e"]);
     for name in ["cache", "weights"] {
-        let mut input = graph.graph.input[0].clone();
+        let mut input = graph.inputs[0].clone();
         input.name = Some(name.into());
-        graph.graph.input.push(input);
+        graph.inputs.push(input);
     }
     assert_eq!(graph.fuse_subgraphs(), 3);
     check_order(&graph);

@@ -2,7 +2,7 @@
 
 //! One layer of an LSTM as ONNX writes it: <https://onnx.ai/onnx/operators/onnx__LSTM.html>.
 
-use crate::ir::net::Net;
+use crate::Graph;
 use crate::{NodeProto, import::transducer::MAX_SIZE, onnx::AttributeProto};
 
 /// A layer that runs forward, with the usual gates, for one step of one sequence.
@@ -25,7 +25,7 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// Reads an `LSTM` node; says why not, where it is of another kind.
-    pub(crate) fn read(net: &Net, node: &NodeProto) -> Result<Self, String> {
+    pub(crate) fn read(graph: &Graph, node: &NodeProto) -> Result<Self, String> {
         if let Some(other) = node.attribute.iter().find(|attribute| !is_usual(attribute)) {
             return Err(format!("its {} is not the usual one", other.name()));
         }
@@ -38,7 +38,7 @@ impl Layer {
             return Err("it has no weights".into());
         };
         let state = [state.0, state.1].map(String::clone);
-        let (Some(&[1, 1, width]), Some(&[1, 1, hidden])) = (net.shape(input), net.shape(&state[0])) else {
+        let (Some(&[1, 1, width]), Some(&[1, 1, hidden])) = (graph.shape(input), graph.shape(&state[0])) else {
             return Err("its input is of another shape than one label's".into());
         };
         if ![width, hidden].iter().all(|size| (1..=MAX_SIZE).contains(size)) {
@@ -46,7 +46,7 @@ impl Layer {
         }
         let rows = 4 * hidden;
         let values = |name: &str, dims: &[usize]| {
-            let value = net.value(name).filter(|value| value.dims == dims);
+            let value = graph.value(name).filter(|value| value.dims == dims);
             let floats = value.and_then(|value| value.floats());
             floats.ok_or_else(|| format!("{name} is no float32 constant {dims:?}"))
         };
@@ -58,7 +58,7 @@ impl Layer {
             }
             None => vec![0.0; rows],
         };
-        if net.shape(&state[1]) != Some(&[1, 1, hidden]) {
+        if graph.shape(&state[1]) != Some(&[1, 1, hidden]) {
             return Err("its cells are of another shape than its state".into());
         }
         let output = |index: usize| node.output.get(index).cloned().unwrap_or_default();

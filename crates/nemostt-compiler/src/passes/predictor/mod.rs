@@ -15,8 +15,8 @@ mod unfold_lstm;
 use std::collections::HashMap;
 
 pub use self::unfold_lstm::LSTM_CELL;
+use crate::passes::check_supported;
 use crate::{Graph, TransducerShape, fusions::prepack_matmul::DOMAIN};
-use crate::{ir::net::Net, passes::check_supported};
 
 /// Rewrites `graph`, which is brought to the contract of [`TransducerGraphs`](crate::TransducerGraphs), for calls
 /// with one label; with operations of our own where those may be used (`ours`). Gives what was not recognised and so left as it
@@ -33,7 +33,6 @@ pub fn specialize_predictor(graph: &mut Graph, shape: &TransducerShape, ours: bo
     Vec::<u8>::new()
         .try_reserve_exact(room.saturating_add(2 * unfold_lstm::MAX_TABLE_BYTES))
         .map_err(|error| error.to_string())?;
-    let mut net = Net::from_onnx(graph);
     let states = [shape.layers, 1, shape.hidden];
     let inputs: [(&str, &[usize]); 3] = [
         ("targets", &[1, 1]),
@@ -41,32 +40,33 @@ pub fn specialize_predictor(graph: &mut Graph, shape: &TransducerShape, ours: bo
         ("input_states_2", &states),
     ];
     for (name, dims) in inputs {
-        net.fix_input(name, dims)
+        graph
+            .fix_input(name, dims)
             .ok_or_else(|| format!("it has no input {name}"))?;
     }
-    simplify(&mut net)?;
+    simplify(graph)?;
     let mut left: Vec<Vec<String>> = Vec::new();
     let mut diagnostics = Vec::new();
     let mut done = 0;
-    let next = |net: &Net, left: &[Vec<String>]| {
+    let next = |graph: &Graph, left: &[Vec<String>]| {
         let is_next = |node: &crate::NodeProto| node.op_type() == "LSTM" && !left.contains(&node.output);
-        net.nodes.iter().position(is_next)
+        graph.nodes.iter().position(is_next)
     };
-    while let Some(number) = next(&net, &left) {
-        match unfold_lstm::decompose_lstm(&mut net, number, ours) {
+    while let Some(number) = next(graph, &left) {
+        match unfold_lstm::decompose_lstm(graph, number, ours) {
             Ok(()) => done += 1,
             Err(reason) => {
-                left.push(net.nodes[number].output.clone());
+                left.push(graph.nodes[number].output.clone());
                 diagnostics.push(format!("LSTM layer {} stays as it is: {reason}", done + left.len()));
             }
         }
-        simplify(&mut net)?;
+        simplify(graph)?;
     }
     if done == 0 {
         diagnostics.push("no layer of it is an LSTM in float32".into());
         return Err(diagnostics.swap_remove(0));
     }
-    net.into_onnx(graph);
+    graph.clean_up();
     if ours {
         graph.import_domain(DOMAIN);
     }
@@ -74,29 +74,29 @@ pub fn specialize_predictor(graph: &mut Graph, shape: &TransducerShape, ours: bo
 }
 
 /// Computes what is fixed, and takes out what only changes shapes back and forth.
-fn simplify(net: &mut Net) -> Result<(), String> {
-    net.sort().ok_or("its nodes wait for each other in a circle")?;
-    net.fold();
-    remove_noop_chains(net);
-    net.remove_dead();
+fn simplify(graph: &mut Graph) -> Result<(), String> {
+    graph.sort().ok_or("its nodes wait for each other in a circle")?;
+    graph.fold();
+    remove_noop_chains(graph);
+    graph.remove_dead();
     Ok(())
 }
 
 /// Lets who reads a tensor read an earlier one that has the same values in the same order and shape.
-fn remove_noop_chains(net: &mut Net) {
+fn remove_noop_chains(graph: &mut Graph) {
     let mut sources: HashMap<String, String> = HashMap::new();
-    for number in 0..net.nodes.len() {
-        let node = &net.nodes[number];
-        if !net.movement(node).is_some_and(|movement| movement.keeps_order()) {
+    for number in 0..graph.nodes.len() {
+        let node = &graph.nodes[number];
+        if !graph.movement(node).is_some_and(|movement| movement.keeps_order()) {
             continue;
         }
         let (input, output) = (node.input[0].clone(), node.output[0].clone());
         sources.insert(output.clone(), input);
         let mut source = sources.get(&output);
         while let Some(name) = source {
-            if net.shape(name) == net.shape(&output) {
+            if graph.shape(name) == graph.shape(&output) {
                 let name = name.clone();
-                net.rename_uses(&output, &name);
+                graph.rename_uses(&output, &name);
                 break;
             }
             source = sources.get(name);

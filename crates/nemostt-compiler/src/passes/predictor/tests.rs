@@ -4,7 +4,7 @@
 //! (`model/transducer.rs`).
 
 use super::*;
-use crate::ir::{constant::Constant, net::Attribute};
+use crate::ir::{attribute::Attribute, constant::Constant};
 use crate::{
     Component, NodeProto, import,
     onnx::{AttributeProto, GraphProto, attribute_proto::AttributeType},
@@ -24,7 +24,7 @@ fn export(path: &str) -> (Graph, TransducerShape) {
 /// The plan of an export after `change`, and its graph.
 fn planned(path: &str, change: impl FnOnce(&mut GraphProto)) -> (Result<Vec<String>, String>, Graph) {
     let (mut graph, shape) = export(path);
-    change(&mut graph.graph);
+    graph.edit_proto(change);
     let diagnostics = specialize_predictor(&mut graph, &shape, true);
     (diagnostics, graph)
 }

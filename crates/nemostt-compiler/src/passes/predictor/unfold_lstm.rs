@@ -2,11 +2,11 @@
 
 //! A layer of an LSTM as single operations.
 
-use crate::{WIDTH, fusions::prepack_matmul::DOMAIN, onnx::tensor_proto::DataType};
+use crate::{Graph, WIDTH, fusions::prepack_matmul::DOMAIN, onnx::tensor_proto::DataType};
 use crate::{
     ir::{
+        attribute::Attribute,
         constant::{Constant, attribute},
-        net::{Attribute, Net},
     },
     passes::predictor::layer::Layer,
 };
@@ -22,64 +22,64 @@ pub(crate) const MAX_TABLE_BYTES: usize = 64 << 20;
 
 /// Puts single operations in the place of `LSTM` node `number`, which takes the embedding of a label; says why not, where
 /// it is of another kind. The nodes must be sorted anew. `ours`: whether one of our own may be among them.
-pub(crate) fn decompose_lstm(net: &mut Net, number: usize, ours: bool) -> Result<(), String> {
-    let layer = Layer::read(net, &net.nodes[number])?;
-    let label = match_embedding(net, &layer).ok_or("its input is no label's embedding")?;
-    let table = net.add_value(&label.table(&layer)?);
-    let from_label = net.add("Gather", &[&table, &label.index], &[("axis", Attribute::Int(0))]);
-    net.nodes.remove(number);
+pub(crate) fn decompose_lstm(graph: &mut Graph, number: usize, ours: bool) -> Result<(), String> {
+    let layer = Layer::read(graph, &graph.nodes[number])?;
+    let label = match_embedding(graph, &layer).ok_or("its input is no label's embedding")?;
+    let table = graph.add_value(&label.table(&layer)?);
+    let from_label = graph.add("Gather", &[&table, &label.index], &[("axis", Attribute::Int(0))]);
+    graph.nodes.remove(number);
 
     let of_state = transposed(&layer.of_state, layer.hidden);
-    let of_state = net.add_value(&of_state);
-    let from_state = net.add("MatMul", &[&layer.state[0], &of_state], &[]);
+    let of_state = graph.add_value(&of_state);
+    let from_state = graph.add("MatMul", &[&layer.state[0], &of_state], &[]);
     let [sequence, next, next_cells] = &layer.outputs;
     let [next, next_cells] = [next, next_cells].map(|name| match name.as_str() {
-        "" => net.new_name("state"),
+        "" => graph.new_name("state"),
         name => name.into(),
     });
     let sums = [from_label, from_state];
     match ours {
-        true => add_lstm_cell(net, &layer, &sums, [&next, &next_cells]),
-        false => add_gates(net, &layer, &sums, [&next, &next_cells]),
+        true => add_lstm_cell(graph, &layer, &sums, [&next, &next_cells]),
+        false => add_gates(graph, &layer, &sums, [&next, &next_cells]),
     }
     if !sequence.is_empty() {
-        let axes = net.add_ints(&[1]);
-        net.add_as(sequence, "Unsqueeze", &[&next, &axes], &[]);
+        let axes = graph.add_ints(&[1]);
+        graph.add_as(sequence, "Unsqueeze", &[&next, &axes], &[]);
     }
     Ok(())
 }
 
 /// Makes the next state and the next cells of what label and state give the gates.
-fn add_gates(net: &mut Net, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&String; 2]) {
+fn add_gates(graph: &mut Graph, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&String; 2]) {
     let hidden = layer.hidden as i64;
-    let sums = net.add("Add", &[&sums[0], &sums[1]], &[]);
+    let sums = graph.add("Add", &[&sums[0], &sums[1]], &[]);
     // ONNX's order: input, output and forget gates, then what goes into the cells.
-    let [gates, cells] = split(net, &sums, [3 * hidden, hidden]);
-    let gates = net.add("Sigmoid", &[&gates], &[]);
-    let [input, output, forget] = split(net, &gates, [hidden; 3]);
-    let cells = net.add("Tanh", &[&cells], &[]);
-    let kept = net.add("Mul", &[&forget, &layer.state[1]], &[]);
-    let new = net.add("Mul", &[&input, &cells], &[]);
-    net.add_as(next_cells, "Add", &[&kept, &new], &[]);
-    let given = net.add("Tanh", &[next_cells], &[]);
-    net.add_as(next, "Mul", &[&output, &given], &[]);
+    let [gates, cells] = split(graph, &sums, [3 * hidden, hidden]);
+    let gates = graph.add("Sigmoid", &[&gates], &[]);
+    let [input, output, forget] = split(graph, &gates, [hidden; 3]);
+    let cells = graph.add("Tanh", &[&cells], &[]);
+    let kept = graph.add("Mul", &[&forget, &layer.state[1]], &[]);
+    let new = graph.add("Mul", &[&input, &cells], &[]);
+    graph.add_as(next_cells, "Add", &[&kept, &new], &[]);
+    let given = graph.add("Tanh", &[next_cells], &[]);
+    graph.add_as(next, "Mul", &[&output, &given], &[]);
 }
 
 /// As [`gate`], with one operation of ours.
-fn add_lstm_cell(net: &mut Net, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
+fn add_lstm_cell(graph: &mut Graph, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
     let outputs = next.map(String::clone);
-    net.add_node(
+    graph.add_node(
         &outputs,
         LSTM_CELL,
         &[&sums[0], &sums[1], &layer.state[1]],
         &[(WIDTH, Attribute::Int(layer.hidden as i64))],
     );
-    if let Some(node) = net.nodes.last_mut() {
+    if let Some(node) = graph.nodes.last_mut() {
         node.domain = Some(DOMAIN.into());
     }
     // Nobody else knows of what size its outputs are.
     for output in outputs {
-        net.shapes.insert(output, vec![1, 1, layer.hidden]);
+        graph.shapes.insert(output, vec![1, 1, layer.hidden]);
     }
 }
 
@@ -93,19 +93,19 @@ struct EmbeddingInput {
 }
 
 /// The label whose embedding `layer` takes, if it does.
-fn match_embedding(net: &Net, layer: &Layer) -> Option<EmbeddingInput> {
-    let index = net.index();
-    let gather = &net.nodes[index.producer(&layer.input)?];
+fn match_embedding(graph: &Graph, layer: &Layer) -> Option<EmbeddingInput> {
+    let index = graph.index();
+    let gather = &graph.nodes[index.producer(&layer.input)?];
     let ("Gather", [table, label]) = (gather.op_type(), &gather.input[..]) else {
         return None;
     };
-    let table = net.value(table)?;
+    let table = graph.value(table)?;
     let &[labels, width] = &table.dims[..] else {
         return None;
     };
     let is_row = attribute(gather, "axis").unwrap_or(0) == 0 && width == layer.width;
     // Both widths of integers serve as they are.
-    let wider = index.producer(label).map(|producer| &net.nodes[producer]);
+    let wider = index.producer(label).map(|producer| &graph.nodes[producer]);
     let wider = wider.filter(|node| node.op_type() == "Cast" && node.input[0] == "targets");
     let is_integer = wider.is_some_and(|cast| attribute(cast, "to") == Some(DataType::Int64 as i64));
     Some(EmbeddingInput {
@@ -158,9 +158,9 @@ fn transposed(values: &[f32], width: usize) -> Constant {
 }
 
 /// Cuts `tensor` along its last axis.
-fn split<const PARTS: usize>(net: &mut Net, tensor: &str, sizes: [i64; PARTS]) -> [String; PARTS] {
-    let outputs = [(); PARTS].map(|()| net.new_name("part"));
-    let sizes = net.add_ints(&sizes);
-    net.add_node(&outputs, "Split", &[tensor, &sizes], &[("axis", Attribute::Int(-1))]);
+fn split<const PARTS: usize>(graph: &mut Graph, tensor: &str, sizes: [i64; PARTS]) -> [String; PARTS] {
+    let outputs = [(); PARTS].map(|()| graph.new_name("part"));
+    let sizes = graph.add_ints(&sizes);
+    graph.add_node(&outputs, "Split", &[tensor, &sizes], &[("axis", Attribute::Int(-1))]);
     outputs
 }

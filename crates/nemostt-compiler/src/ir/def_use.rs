@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which node produces a tensor and which consume it.
+
+use std::collections::HashMap;
+
+use crate::{Graph, NodeProto, ir::boundary::visit};
+
+/// Who makes a tensor, and who takes it: indices into [`Graph::nodes`]. It holds until a node is added or removed.
+pub(crate) struct DefUse {
+    producers: HashMap<String, usize>,
+    consumers: HashMap<String, Vec<usize>>,
+}
+
+impl Graph {
+    /// The producers and consumers of all tensors, branches and loops inside of nodes included.
+    pub(crate) fn index(&self) -> DefUse {
+        let mut index = DefUse {
+            producers: HashMap::new(),
+            consumers: HashMap::new(),
+        };
+        for (number, node) in self.nodes.iter().enumerate() {
+            for name in &node.output {
+                index.producers.insert(name.clone(), number);
+            }
+            visit(node, &mut |name| {
+                index.consumers.entry(name.to_owned()).or_default().push(number);
+            });
+        }
+        // A graph's output has a consumer outside of it.
+        for output in &self.outputs {
+            index
+                .consumers
+                .entry(output.name().into())
+                .or_default()
+                .push(usize::MAX);
+        }
+        index
+    }
+}
+
+impl DefUse {
+    pub(crate) fn producer(&self, name: &str) -> Option<usize> {
+        self.producers.get(name).copied()
+    }
+
+    /// The node of `graph` that produces a tensor.
+    pub(crate) fn node<'a>(&self, graph: &'a Graph, name: &str) -> Option<&'a NodeProto> {
+        graph.nodes.get(self.producer(name)?)
+    }
+
+    /// Its users; `usize::MAX` stands for the caller of the graph.
+    pub(crate) fn consumers(&self, name: &str) -> &[usize] {
+        self.consumers.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The node that takes `name`, if there is exactly one and nobody outside of the graph does.
+    pub(crate) fn single_consumer(&self, name: &str) -> Option<usize> {
+        match self.consumers(name) {
+            [user] if *user != usize::MAX => Some(*user),
+            _ => None,
+        }
+    }
+}

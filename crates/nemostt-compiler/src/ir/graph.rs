@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The graph: nodes in the order of the data, initializers, and the shapes that are known. Its methods keep all of them true.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use nemostt_kernels::gemm::PackedWeights;
+use prost::Message;
+
+use super::{
+    attribute::Attribute,
+    constant::{Constant, checked_dims},
+    data_movement::DataMovement,
+    def_use::DefUse,
+    initializers::Initializers,
+    shape_inference::infer,
+};
+use crate::{
+    FileBytes, GraphError, ModelProto, NodeProto, TensorInfo, TensorProto, ValueInfoProto, element_code,
+    import::layouts::{self, Detected},
+    integers,
+    onnx::{GraphProto, size, tensor_proto::DataType},
+    tensor_info, value_info,
+};
+
+/// A decoded ONNX file.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// The file without its graph.
+    pub(crate) header: ModelProto,
+    /// What no pass looks at: the graph's name and documentation, sparse weights, quantization annotations.
+    pub(crate) rest: GraphProto,
+    /// In the order of the data, but for those that a pass added and did not [sort](Self::sort) yet.
+    pub(crate) nodes: Vec<NodeProto>,
+    pub(crate) initializers: Initializers,
+    pub(crate) inputs: Vec<ValueInfoProto>,
+    pub(crate) outputs: Vec<ValueInfoProto>,
+    /// The shapes that are known: those of inputs and initializers, and of what [`infer_shapes`](Self::infer_shapes) and
+    /// [`fold`](Self::fold) came to.
+    pub(crate) shapes: HashMap<String, Vec<usize>>,
+    /// Counts the names that passes made up.
+    added: usize,
+    /// What the initializers point into.
+    pub(crate) files: Vec<FileBytes>,
+    /// Weights of the operations `PackedMatMul`: see `fusions/prepack_matmul.rs`.
+    pub(crate) packed: Vec<Arc<PackedWeights>>,
+}
+
+/// Conversion from and to protobuf.
+impl Graph {
+    pub(crate) fn from_proto(header: ModelProto, graph: GraphProto) -> Self {
+        let mut this = Self {
+            header,
+            rest: GraphProto::default(),
+            nodes: Vec::new(),
+            initializers: Initializers::default(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            shapes: HashMap::new(),
+            added: 0,
+            files: Vec::new(),
+            packed: Vec::new(),
+        };
+        this.put_proto(graph);
+        this
+    }
+
+    fn put_proto(&mut self, mut graph: GraphProto) {
+        self.nodes = std::mem::take(&mut graph.node);
+        self.initializers = std::mem::take(&mut graph.initializer).into();
+        self.inputs = std::mem::take(&mut graph.input);
+        // Old exporters list initializers among the inputs.
+        self.inputs.retain(|input| !self.initializers.contains(input.name()));
+        self.outputs = std::mem::take(&mut graph.output);
+        self.rest = graph;
+        let weights = self.initializers.iter().map(|tensor| (tensor.name(), dims_of(tensor)));
+        let inputs = self.inputs.iter().map(|input| (input.name(), fixed_dims(input)));
+        let known = weights
+            .chain(inputs)
+            .filter_map(|(name, dims)| Some((name.to_owned(), dims?)));
+        self.shapes = known.collect();
+    }
+
+    fn take_proto(&mut self) -> GraphProto {
+        GraphProto {
+            node: std::mem::take(&mut self.nodes),
+            initializer: std::mem::take(&mut self.initializers).into(),
+            input: std::mem::take(&mut self.inputs),
+            output: std::mem::take(&mut self.outputs),
+            ..std::mem::take(&mut self.rest)
+        }
+    }
+
+    /// The file again.
+    pub(crate) fn into_proto(mut self) -> ModelProto {
+        ModelProto {
+            graph: Some(self.take_proto()),
+            ..self.header
+        }
+    }
+
+    /// Lets `edit` change the graph as protobuf has it. What was known of shapes inside is forgotten.
+    pub(crate) fn edit_proto<T>(&mut self, edit: impl FnOnce(&mut GraphProto) -> T) -> T {
+        let mut graph = self.take_proto();
+        let result = edit(&mut graph);
+        self.put_proto(graph);
+        result
+    }
+}
+
+impl Graph {
+    /// Decodes a file; its weights stay where they are in `bytes`.
+    ///
+    /// # Errors
+    /// [`GraphError::NotOnnx`].
+    pub fn decode(bytes: Bytes) -> Result<Self, GraphError> {
+        if bytes.is_empty() {
+            return Err(GraphError::NotOnnx("it is empty".into()));
+        }
+        size::check(&bytes, size::Kind::Model).map_err(GraphError::NotOnnx)?;
+        let mut header = ModelProto::decode(bytes).map_err(|error| GraphError::NotOnnx(error.to_string()))?;
+        match header.graph.take() {
+            Some(graph) if !graph.node.is_empty() => Ok(Self::from_proto(header, graph)),
+            _ => Err(GraphError::NotOnnx("there is no graph in it".into())),
+        }
+    }
+
+    /// What the graph takes.
+    pub fn inputs(&self) -> Vec<TensorInfo> {
+        self.inputs.iter().map(tensor_info).collect()
+    }
+
+    /// What the graph gives.
+    pub fn outputs(&self) -> Vec<TensorInfo> {
+        self.outputs.iter().map(tensor_info).collect()
+    }
+
+    /// The input of this name.
+    pub fn input(&self, name: &str) -> Option<TensorInfo> {
+        self.inputs.iter().find(|i| i.name() == name).map(tensor_info)
+    }
+
+    /// The output of this name.
+    pub fn output(&self, name: &str) -> Option<TensorInfo> {
+        self.outputs.iter().find(|o| o.name() == name).map(tensor_info)
+    }
+
+    /// A value of the file's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let found = self.header.metadata_props.iter().find(|entry| entry.key() == key);
+        found.map(|entry| entry.value())
+    }
+
+    /// The operations of its nodes.
+    pub fn operations(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.op_type())
+    }
+
+    /// The files that hold its weights: its own, and those that it names.
+    pub fn files(&self) -> &[FileBytes] {
+        &self.files
+    }
+
+    /// Whether its inputs and outputs are those of an encoder with caches.
+    pub fn is_encoder(&self) -> bool {
+        matches!(layouts::detect(self), Some((_, Detected::Encoder(_))))
+    }
+
+    /// The integers of a constant tensor, whether a `Constant` node or an initialiser makes it.
+    pub(crate) fn constants(&self) -> HashMap<&str, Vec<i64>> {
+        let nodes = self.nodes.iter().filter(|node| node.op_type() == "Constant");
+        let from_nodes = nodes.filter_map(|node| {
+            let value = node.attribute.iter().find(|a| a.name() == "value")?.t.as_ref()?;
+            Some((node.output.first()?.as_str(), integers(value)?))
+        });
+        let weights = self.initializers.iter();
+        let from_weights = weights.filter_map(|tensor| Some((tensor.name(), integers(tensor)?)));
+        from_nodes.chain(from_weights).collect()
+    }
+}
+
+/// What passes ask and change.
+impl Graph {
+    pub(crate) fn is_constant(&self, name: &str) -> bool {
+        self.initializers.contains(name)
+    }
+
+    /// The values of a constant, if they are of a type that shapes and masks are made of.
+    pub(crate) fn value(&self, name: &str) -> Option<Constant> {
+        Constant::from_tensor(self.initializers.get(name)?)
+    }
+
+    pub(crate) fn weight(&self, name: &str) -> Option<&TensorProto> {
+        self.initializers.get(name)
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).map(Vec::as_slice)
+    }
+
+    /// Sets the shape of input `name`, which must be there.
+    pub(crate) fn fix_input(&mut self, name: &str, dims: &[usize]) -> Option<()> {
+        let input = self.inputs.iter_mut().find(|input| input.name() == name)?;
+        *input = value_info(name, element_code(input), dims);
+        self.shapes.insert(name.into(), dims.to_vec());
+        Some(())
+    }
+
+    /// Sets the shape of output `name`, if it is there.
+    pub(crate) fn fix_output(&mut self, name: &str, dims: &[usize]) {
+        if let Some(output) = self.outputs.iter_mut().find(|output| output.name() == name) {
+            *output = value_info(name, element_code(output), dims);
+            self.shapes.insert(name.into(), dims.to_vec());
+        }
+    }
+
+    pub(crate) fn add_input(&mut self, name: &str, dims: &[usize]) {
+        self.inputs.push(value_info(name, DataType::Float as i32, dims));
+        self.shapes.insert(name.into(), dims.to_vec());
+    }
+
+    /// An input of one whole number.
+    pub(crate) fn add_scalar_input(&mut self, name: &str) {
+        self.inputs.push(value_info(name, DataType::Int64 as i32, &[1]));
+        self.shapes.insert(name.into(), vec![1]);
+    }
+
+    pub(crate) fn add_output(&mut self, name: &str, dims: &[usize]) {
+        self.outputs.push(value_info(name, DataType::Float as i32, dims));
+    }
+
+    /// A constant; the same values under the same name are kept once.
+    pub(crate) fn add_weight(&mut self, tensor: TensorProto) -> String {
+        let name = tensor.name().to_owned();
+        self.shapes.extend(dims_of(&tensor).map(|dims| (name.clone(), dims)));
+        self.initializers.insert(tensor);
+        name
+    }
+
+    pub(crate) fn add_value(&mut self, value: &Constant) -> String {
+        let name = self.new_name("constant");
+        self.add_weight(value.to_tensor(&name))
+    }
+
+    pub(crate) fn add_ints(&mut self, values: &[i64]) -> String {
+        self.add_value(&Constant::of_ints(vec![values.len()], values))
+    }
+
+    pub(crate) fn new_name(&mut self, what: &str) -> String {
+        loop {
+            self.added += 1;
+            let name = format!("plan/{what}_{}", self.added);
+            if !self.shapes.contains_key(&name) {
+                return name;
+            }
+        }
+    }
+
+    /// Adds a node with one output, and returns its name.
+    pub(crate) fn add(&mut self, operation: &str, inputs: &[&str], attributes: &[(&str, Attribute<'_>)]) -> String {
+        let output = self.new_name(operation);
+        self.add_as(&output, operation, inputs, attributes);
+        output
+    }
+
+    /// As [`add`](Self::add), with the name of the output given.
+    pub(crate) fn add_as(
+        &mut self,
+        output: &str,
+        operation: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Attribute<'_>)],
+    ) {
+        self.add_node(&[output.to_owned()], operation, inputs, attributes);
+    }
+
+    /// As [`add`](Self::add), with the names of several outputs given.
+    pub(crate) fn add_node(
+        &mut self,
+        outputs: &[String],
+        operation: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Attribute<'_>)],
+    ) {
+        let node = NodeProto {
+            op_type: Some(operation.into()),
+            name: outputs.first().cloned(),
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: outputs.to_vec(),
+            attribute: attributes.iter().map(|(name, value)| value.to_proto(name)).collect(),
+            ..Default::default()
+        };
+        self.record_shapes(&node);
+        self.nodes.push(node);
+    }
+
+    /// Finds the shapes of what the nodes give, as far as they are fixed. The nodes must be [sorted](Self::sort).
+    pub(crate) fn infer_shapes(&mut self) {
+        let nodes = std::mem::take(&mut self.nodes);
+        nodes.iter().for_each(|node| self.record_shapes(node));
+        self.nodes = nodes;
+    }
+
+    pub(super) fn record_shapes(&mut self, node: &NodeProto) {
+        let values: Vec<Option<Constant>> = node.input.iter().map(|name| self.value(name)).collect();
+        let shapes: Vec<Option<&[usize]>> = node.input.iter().map(|name| self.shape(name)).collect();
+        let found = infer(node, &shapes, |index| values.get(index)?.as_ref());
+        for (name, dims) in node.output.iter().zip(found) {
+            self.shapes.insert(name.clone(), dims);
+        }
+    }
+
+    /// What `find` finds at any node; it gets the node's number.
+    pub(crate) fn find_all<T>(&self, index: &DefUse, find: fn(&Self, &DefUse, usize) -> Option<T>) -> Vec<T> {
+        let numbers = 0..self.nodes.len();
+        numbers.filter_map(|number| find(self, index, number)).collect()
+    }
+
+    /// Lets another node make what node `number` makes: nobody takes its own output any more.
+    pub(crate) fn detach(&mut self, number: usize) {
+        let unused = self.new_name("unused");
+        self.nodes[number].output[0] = unused;
+    }
+
+    /// What node `node` does, if it moves values only.
+    pub(crate) fn movement(&self, node: &NodeProto) -> Option<DataMovement> {
+        let values: Vec<Option<Constant>> = node.input.iter().map(|name| self.value(name)).collect();
+        DataMovement::of(node, self.shape(node.input.first()?)?, |index| {
+            values.get(index)?.as_ref()
+        })
+    }
+
+    /// Lets the maker of `old` call it `new`.
+    pub(crate) fn rename_output(&mut self, old: &str, new: &str) {
+        for output in self.nodes.iter_mut().flat_map(|node| &mut node.output) {
+            if output == old {
+                *output = new.into();
+            }
+        }
+        if let Some(dims) = self.shapes.remove(old) {
+            self.shapes.insert(new.into(), dims);
+        }
+    }
+
+    /// Lets every user of `old` take `new`.
+    pub(crate) fn rename_uses(&mut self, old: &str, new: &str) {
+        for input in self.nodes.iter_mut().flat_map(|node| &mut node.input) {
+            if input == old {
+                *input = new.into();
+            }
+        }
+    }
+}
+
+/// The shape of a tensor, if it has one.
+fn dims_of(tensor: &TensorProto) -> Option<Vec<usize>> {
+    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    checked_dims(dims?)
+}
+
+/// The shape of an input whose axes are all fixed.
+fn fixed_dims(info: &ValueInfoProto) -> Option<Vec<usize>> {
+    let dims: Option<Vec<usize>> = tensor_info(info).dims.into_iter().collect();
+    checked_dims(dims?)
+}

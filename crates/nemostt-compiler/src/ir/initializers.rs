@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The initializers of a graph, in their order and by name.
+
+use std::{
+    collections::HashMap,
+    ops::{Deref, DerefMut},
+};
+
+use crate::TensorProto;
+
+/// Initializers. Their names do not change while they are in here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Initializers {
+    tensors: Vec<TensorProto>,
+    /// Where each is. Of several of one name, which validation refuses, the last one.
+    index: HashMap<String, usize>,
+}
+
+impl Initializers {
+    pub(crate) fn get(&self, name: &str) -> Option<&TensorProto> {
+        self.index.get(name).map(|&place| &self.tensors[place])
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
+    /// Adds a tensor, in place of one of the same name.
+    pub(crate) fn insert(&mut self, tensor: TensorProto) {
+        match self.index.get(tensor.name()) {
+            Some(&place) => self.tensors[place] = tensor,
+            None => {
+                self.index.insert(tensor.name().to_owned(), self.tensors.len());
+                self.tensors.push(tensor);
+            }
+        }
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&TensorProto) -> bool) {
+        self.tensors.retain(keep);
+        self.index = index(&self.tensors);
+    }
+}
+
+impl Extend<TensorProto> for Initializers {
+    fn extend<T: IntoIterator<Item = TensorProto>>(&mut self, tensors: T) {
+        tensors.into_iter().for_each(|tensor| self.insert(tensor));
+    }
+}
+
+impl From<Vec<TensorProto>> for Initializers {
+    fn from(tensors: Vec<TensorProto>) -> Self {
+        Self {
+            index: index(&tensors),
+            tensors,
+        }
+    }
+}
+
+impl From<Initializers> for Vec<TensorProto> {
+    fn from(initializers: Initializers) -> Self {
+        initializers.tensors
+    }
+}
+
+impl Deref for Initializers {
+    type Target = [TensorProto];
+
+    fn deref(&self) -> &[TensorProto] {
+        &self.tensors
+    }
+}
+
+impl DerefMut for Initializers {
+    fn deref_mut(&mut self) -> &mut [TensorProto] {
+        &mut self.tensors
+    }
+}
+
+fn index(tensors: &[TensorProto]) -> HashMap<String, usize> {
+    let places = tensors.iter().enumerate();
+    places
+        .map(|(place, tensor)| (tensor.name().to_owned(), place))
+        .collect()
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The order of nodes, and removing those that nothing needs.
+
+use std::collections::HashSet;
+
+use crate::{Graph, NodeProto, ir::boundary::visit};
+
+impl Graph {
+    /// Removes what no output needs, and puts every node behind those whose outputs it takes.
+    pub(crate) fn clean_up(&mut self) {
+        self.remove_dead();
+        let _ = self.sort(); // circles were refused before, and no pass makes one
+        self.remove_unused_initializers();
+        // What it says of shapes was written for open dimensions.
+        self.rest.value_info.clear();
+    }
+
+    /// Removes the nodes, initializers and inputs that no output needs.
+    pub(crate) fn prune(&mut self) {
+        self.remove_dead();
+        let needed = self.needed();
+        let is_needed: Vec<bool> = self.inputs.iter().map(|input| needed.contains(input.name())).collect();
+        let mut is_needed = is_needed.into_iter();
+        self.inputs.retain(|_| is_needed.next().unwrap_or(true));
+        self.remove_unused_initializers();
+    }
+
+    /// Names that nodes and outputs take.
+    fn needed(&self) -> HashSet<&str> {
+        let mut needed: HashSet<&str> = self.outputs.iter().map(|output| output.name()).collect();
+        for node in &self.nodes {
+            visit(node, &mut |name| {
+                needed.insert(name);
+            });
+        }
+        needed
+    }
+
+    pub(crate) fn remove_unused_initializers(&mut self) {
+        let needed: HashSet<String> = self.needed().into_iter().map(Into::into).collect();
+        self.initializers.retain(|weight| needed.contains(weight.name()));
+    }
+
+    /// Removes the nodes that no output depends on.
+    pub(crate) fn remove_dead(&mut self) {
+        let index = self.index();
+        let mut alive = vec![false; self.nodes.len()];
+        let mut open: Vec<usize> = self
+            .outputs
+            .iter()
+            .filter_map(|output| index.producer(output.name()))
+            .collect();
+        while let Some(number) = open.pop() {
+            if !std::mem::replace(&mut alive[number], true) {
+                open.extend(self.nodes[number].input.iter().filter_map(|name| index.producer(name)));
+            }
+        }
+        let mut alive = alive.into_iter();
+        self.nodes.retain(|_| alive.next().unwrap_or(true));
+    }
+
+    /// Puts every node behind those whose outputs it takes, as ONNX wants it. `None`: they wait for each other in a circle.
+    pub(crate) fn sort(&mut self) -> Option<()> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Place {
+            Open,
+            Waiting,
+            Placed,
+        }
+        let index = self.index();
+        let mut order = Vec::with_capacity(self.nodes.len());
+        let mut places = vec![Place::Open; self.nodes.len()];
+        for first in 0..self.nodes.len() {
+            let mut stack = vec![(first, false)];
+            while let Some((number, ready)) = stack.pop() {
+                if ready {
+                    places[number] = Place::Placed;
+                    order.push(number);
+                    continue;
+                }
+                if places[number] != Place::Open {
+                    continue;
+                }
+                places[number] = Place::Waiting;
+                stack.push((number, true));
+                for producer in self.nodes[number].input.iter().filter_map(|name| index.producer(name)) {
+                    match places[producer] {
+                        Place::Open => stack.push((producer, false)),
+                        Place::Waiting => return None,
+                        Place::Placed => {}
+                    }
+                }
+            }
+        }
+        let mut nodes: Vec<Option<NodeProto>> = std::mem::take(&mut self.nodes).into_iter().map(Some).collect();
+        self.nodes = order.into_iter().filter_map(|number| nodes[number].take()).collect();
+        Some(())
+    }
+}

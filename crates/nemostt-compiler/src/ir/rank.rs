@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which tensors are rows: what is known of ranks where sizes are open, or where operations of our own hide them.
+
+use std::collections::HashSet;
+
+use crate::{Graph, ValueInfoProto, tensor_info};
+
+impl Graph {
+    /// Constants and inputs with one axis, and sums of them; `constants` are the former.
+    fn lists<'a>(&'a self, constants: &HashSet<&'a str>) -> HashSet<&'a str> {
+        let one = |info: &&ValueInfoProto| tensor_info(info).dims.len() == 1;
+        let inputs = self.inputs.iter().filter(one).map(|input| input.name());
+        let mut lists: HashSet<&str> = inputs.chain(constants.iter().copied()).collect();
+        for node in self.nodes.iter().filter(|node| node.op_type() == "Add") {
+            if let [output] = &node.output[..]
+                && node.input.iter().all(|input| lists.contains(input.as_str()))
+            {
+                lists.insert(output);
+            }
+        }
+        lists
+    }
+
+    /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
+    pub(crate) fn rows(&self) -> HashSet<&str> {
+        let constants = |fits: fn(&[i64]) -> bool| -> HashSet<&str> {
+            let weights = self.initializers.iter().filter(|weight| fits(&weight.dims));
+            weights.map(|weight| weight.name()).collect()
+        };
+        let (pairs, vectors) = (constants(|dims| dims == [2]), constants(|dims| dims.len() == 1));
+        let lists = self.lists(&vectors);
+        let mut rows: HashSet<&str> = HashSet::new();
+        for node in &self.nodes {
+            let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
+            let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
+            let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
+            let is_rows = match node.op_type() {
+                "Gemm"
+                | crate::REL_POS_ATTENTION
+                | crate::GLU_DEPTHWISE_CONV
+                | crate::STRIDED_CONV
+                | crate::JOINT_ADD_RELU => true,
+                "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
+                "LayerNormalization"
+                | crate::LAYER_NORM
+                | "Sigmoid"
+                | "MatMul"
+                | crate::PACKED_MATMUL
+                | "DynamicQuantizeLinear"
+                | "MatMulIntegerToFloat" => knows(node.input.first()),
+                "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
+                // A bias is added to each row.
+                "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {
+                    node.input.iter().any(|input| knows(Some(input)))
+                }
+                "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
+                _ => false,
+            };
+            if let Some(output) = node.output.first().filter(|_| is_rows) {
+                rows.insert(output);
+            }
+        }
+        rows
+    }
+}
