@@ -52,6 +52,42 @@ fn verbose_lists_the_tensors_after_the_verdict() {
 }
 
 #[test]
+fn passes_show_what_they_changed_and_why_not() {
+    let path = model_path("trained");
+    let dump = tempfile::tempdir().unwrap();
+    let graphs = dump.path().join("graphs");
+    let output = nemostt(&[
+        "check",
+        "--passes",
+        "--dump-graphs",
+        graphs.to_str().unwrap(),
+        path.to_str().unwrap(),
+    ])
+    .output()
+    .unwrap();
+    let text = written(&output);
+    for word in [
+        "Passes over the encoder:",
+        "cache-projected-kv        12 caches",
+        "rel-shift-to-gather       6 of 6 relative shifts",
+        "quantize-int8             not applied: int8 is not asked for",
+        "Passes over the prediction network:",
+        "1 of 1 LSTM layers",
+    ] {
+        assert!(text.contains(word), "\"{word}\" is missing:\n{text}");
+    }
+    let first = graphs.join("01-fold-constants.onnx");
+    assert!(first.metadata().unwrap().len() > 10_000);
+
+    let path = data("layouts/sherpa_int8");
+    let output = nemostt(&["check", "--passes", "--precision", "int8", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let text = written(&output);
+    assert!(text.contains("not applied: it holds int8 already"), "{text}");
+}
+
+#[test]
 fn layouts_and_precisions_are_named() {
     for (model, layout, precision, graphs) in [
         ("layouts/sherpa", "sherpa-onnx", "fp32", 3),

@@ -10,8 +10,10 @@ use prost::Message;
 
 use crate::{
     Bits, Component, Contract, Encoded, FileBytes, Graph, Joint, Precision, ProjectedJoint, StreamingConfig,
-    TransducerGraphs, compose, import, lazy_load, make_drop_an_input, onnx::validate::validate, read_file, specialize,
-    specialize_predictor, split_joint,
+    TransducerGraphs, compose, import, lazy_load, make_drop_an_input,
+    onnx::validate::validate,
+    pipeline::{Recorder, Target},
+    read_file, specialize, specialize_predictor, split_joint,
 };
 
 /// The ONNX protobuf messages, for whoever changes graphs.
@@ -111,7 +113,7 @@ fn encoder(graph: &Graph, contract: Contract) {
         return;
     };
     let mut planned = graph.clone();
-    let Ok(plan) = specialize(&mut planned, &streaming, lookahead) else {
+    let Ok((plan, _)) = specialize(&mut planned, &streaming, lookahead) else {
         return;
     };
     let values = plan.states.iter().map(|state| state.dims.iter().product::<usize>());
@@ -119,16 +121,19 @@ fn encoder(graph: &Graph, contract: Contract) {
     valid(&planned);
     started(planned.clone());
     for is_int8 in [false, true] {
-        let mut graph = planned.clone();
-        graph.fuse();
+        let (mut graph, mut plan) = (planned.clone(), plan.clone());
+        let target = Target {
+            custom_ops: true,
+            int8: is_int8.then_some(Bits::Seven),
+            widen_fp16: true,
+        };
+        let mut recorder = Recorder::default();
+        recorder.fuse(&mut graph, &mut plan, &streaming, &target);
         assert!(graph.ring_caches().len() <= plan.states.len());
-        if is_int8 && (graph.precision() != Precision::Fp32 || graph.quantize(Bits::Seven) == 0) {
-            continue;
+        let precision = recorder.weights(&mut graph, &target).expect("there is memory");
+        if !is_int8 || precision == Precision::Int8 {
+            finish(started(graph));
         }
-        if graph.precision() == Precision::Fp32 {
-            graph.prepack_matmuls().expect("there is memory");
-        }
-        finish(started(graph));
     }
 }
 

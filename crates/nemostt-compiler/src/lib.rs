@@ -13,6 +13,7 @@ mod import;
 mod ir;
 mod onnx;
 mod passes;
+pub mod pipeline;
 pub mod regular_file;
 pub mod streaming_geometry;
 

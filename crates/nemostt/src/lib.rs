@@ -23,9 +23,12 @@ pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    Cache, CacheDirectory, Cancellation, DecoderKind, Device, GraphFile, GraphOptimization, Languages, LogLevel,
-    ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
+    Cache, CacheDirectory, Cancellation, DecoderKind, Device, GraphFile, GraphOptimization, GraphPasses, Languages,
+    LogLevel, ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
 };
-pub use nemostt_compiler::{GraphError, Precision, TensorInfo};
+pub use nemostt_compiler::{
+    GraphError, Precision, TensorInfo,
+    pipeline::{Applied, NotApplied, PassReport},
+};
 pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
 pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};

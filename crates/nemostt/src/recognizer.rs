@@ -84,6 +84,11 @@ impl Recognizer {
         &self.model.graphs
     }
 
+    /// What became of each pass over its graphs, in the order in which they ran, whether now or when it was put into the cache.
+    pub fn passes(&self) -> Vec<crate::model::GraphPasses<'_>> {
+        self.model.passes()
+    }
+
     /// The text of label `id` as its vocabulary writes it.
     pub fn piece(&self, id: usize) -> Option<&crate::text::TokenText> {
         self.model.vocabulary.piece(id)

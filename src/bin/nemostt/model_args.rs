@@ -68,6 +68,14 @@ impl ModelArguments {
         self.load_with_threads(lookahead, self.threads)
     }
 
+    /// As [`load`](Self::load), without the cache; the encoder's graph after each pass goes into `dump_graphs`.
+    pub fn compile(&self, lookahead: Option<u32>, dump_graphs: Option<PathBuf>) -> nemostt::Result<Recognizer> {
+        let mut options = self.options(lookahead);
+        options.cache.directory = CacheDirectory::Off;
+        options.dump_graphs = dump_graphs;
+        load(self.path().as_deref(), &options)
+    }
+
     /// As [`load`](Self::load), with another number of threads.
     pub fn load_with_threads(&self, lookahead: Option<u32>, threads: usize) -> nemostt::Result<Recognizer> {
         let options = Options {

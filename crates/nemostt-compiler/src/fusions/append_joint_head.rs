@@ -42,16 +42,17 @@ impl Encoded {
         Ok(())
     }
 
-    /// Makes [chains](Graph::fuse_subgraphs) of its operations.
+    /// [Fuses](Graph::fuse_subgraphs) operations that follow each other. Returns how many are in programs then.
     ///
     /// # Errors
     /// A sentence that says why it cannot be read.
-    pub fn fuse_subgraphs(&mut self) -> Result<(), String> {
+    pub fn fuse_subgraphs(&mut self) -> Result<usize, String> {
         let mut graph = self.decode_graph()?;
-        if graph.fuse_subgraphs() > 0 {
+        let count = graph.fuse_subgraphs();
+        if count > 0 {
             self.replace_graph(graph, 0);
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Its graph, without the weights that are in files.
@@ -104,8 +105,8 @@ mod tests {
         );
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
-        specialize(&mut graph, &streaming, 1).unwrap();
-        graph.fuse();
+        let (mut specialized, _) = specialize(&mut graph, &streaming, 1).unwrap();
+        crate::fusions::fuse(&mut graph, &mut specialized, &streaming);
         if let Some(bits) = bits {
             assert!(graph.quantize(bits) > 0);
         }

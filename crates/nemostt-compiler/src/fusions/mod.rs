@@ -7,15 +7,15 @@
 
 pub(crate) mod append_joint_head;
 pub(crate) mod epilogue;
-mod glu_depthwise_conv;
+pub(crate) mod glu_depthwise_conv;
 pub(crate) mod joint_to_rows;
-mod layer_norm;
+pub(crate) mod layer_norm;
 pub(crate) mod match_matmul;
 mod patterns;
 pub(crate) mod prepack_matmul;
-mod rel_pos_attention;
+pub(crate) mod rel_pos_attention;
 pub(crate) mod split_joint;
-mod strided_conv;
+pub(crate) mod strided_conv;
 pub(crate) mod subgraph;
 
 use std::collections::HashSet;
@@ -26,23 +26,10 @@ pub use self::{
     rel_pos_attention::{REL_POS_ATTENTION, RING_HEAD_INPUT, SCALE},
     strided_conv::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES},
 };
-use crate::{Graph, fusions::prepack_matmul::DOMAIN};
+use crate::Graph;
 
-impl Graph {
-    /// Makes each layer's attention one operation, and the middle of each convolution module, and the subsampling and
-    /// normalisations ours. Gives how many there were of the first two.
-    /// The graph, which must be planned, then runs only where those operations are known.
-    pub fn fuse(&mut self) -> (usize, usize) {
-        let subsampled = strided_conv::fuse(self);
-        let found = (rel_pos_attention::fuse(self), glu_depthwise_conv::fuse(self));
-        let normalized = layer_norm::fuse(self);
-        self.clean_up();
-        if (found, normalized, subsampled) != ((0, 0), 0, false) {
-            self.import_domain(DOMAIN);
-        }
-        found
-    }
-}
+/// The operations that fusions put in place of nodes.
+pub(crate) const IN_PLACE_OF_NODES: [&str; 4] = [REL_POS_ATTENTION, GLU_DEPTHWISE_CONV, LAYER_NORM, STRIDED_CONV];
 
 impl Graph {
     /// The caches of [`REL_POS_ATTENTION`]: inputs in which what is new goes where [`RING_HEAD_INPUT`] says.
@@ -56,7 +43,11 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StreamingConfig, read_file, specialize};
+    use crate::{
+        StreamingConfig,
+        pipeline::{Recorder, Target},
+        read_file, specialize,
+    };
 
     #[test]
     fn every_layer_is_found() {
@@ -69,9 +60,25 @@ mod tests {
             let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
             let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
             let streaming = StreamingConfig::read(&graph).unwrap();
-            specialize(&mut graph, &streaming, lookahead).unwrap();
+            let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
             let (given, mut inputs) = (graph.outputs(), graph.inputs().len());
-            assert_eq!(graph.fuse(), (streaming.layers, streaming.layers), "{path}");
+            let target = Target {
+                custom_ops: true,
+                int8: None,
+                widen_fp16: true,
+            };
+            let mut fuse = |graph: &mut Graph| {
+                let mut recorder = Recorder::default();
+                recorder.fuse(graph, &mut specialized, &streaming, &target);
+                recorder.reports
+            };
+            let reports = fuse(&mut graph);
+            assert!(
+                reports
+                    .iter()
+                    .all(|report| report.outcome.is_ok() && report.diagnostic().is_none()),
+                "{path}: {reports:?}"
+            );
             // What goes to a ring is as large as that.
             let sizes = |graph: &Graph, name: &str| graph.input(name).map(|input| input.dims);
             for (before, after) in given.iter().zip(graph.outputs()) {
@@ -93,7 +100,11 @@ mod tests {
                 (count("Softmax"), count("Split"), count("Sigmoid")),
                 (0, 0, 2 * streaming.layers)
             );
-            assert_eq!(graph.fuse(), (0, 0));
+            assert!(
+                fuse(&mut graph)
+                    .iter()
+                    .all(|report| report.outcome.as_ref().map_or(0, |applied| applied.count) == 0)
+            );
         }
     }
 
@@ -105,7 +116,20 @@ mod tests {
         );
         let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
         let before = graph.operations().count();
-        assert_eq!(graph.fuse(), (0, 0));
+        assert_eq!(rel_pos_attention::fuse(&mut graph), 0);
+        assert_eq!(glu_depthwise_conv::fuse(&mut graph), 0);
+        graph.clean_up();
         assert!(graph.operations().count() <= before);
     }
+}
+
+/// The passes of [`FUSE`](crate::pipeline::FUSE) over a graph that was specialized as it says.
+#[cfg(test)]
+pub(crate) fn fuse(graph: &mut Graph, specialized: &mut crate::SpecializedEncoder, streaming: &crate::StreamingConfig) {
+    let target = crate::pipeline::Target {
+        custom_ops: true,
+        int8: None,
+        widen_fp16: true,
+    };
+    crate::pipeline::Recorder::default().fuse(graph, specialized, streaming, &target);
 }

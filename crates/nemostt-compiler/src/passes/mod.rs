@@ -1,47 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Rewrites an encoder for the windows it will be run on, so that no step computes what every step would.
+//! The passes over ONNX operators. `pipeline.rs` has their order.
 //!
-//! An export leaves batch size and window width open and computes shapes, masks and position tables anew at each step.
-//! Here every window has one width, so all of that is folded into constants (`ir/graph.rs`, `const_eval.rs`, `shape_inference.rs`,
-//! `data_movement.rs`). Then come the rewrites: keys and values are cached in place of what they are computed from
-//! (`cache_projected_kv.rs`), each layer has its caches to itself (`unstack_caches.rs`), the relative shift is a gather (`rel_shift_to_gather.rs`),
-//! masks do no more than they must (`simplify_masks.rs`),
-//! pointwise convolutions are matrix products (`conv_to_matmul.rs`), and those have no batch axis (`squeeze_batch.rs`). Each is exact: the same numbers are summed.
-//!
-//! `split_length_graph.rs` takes what only the lengths decide apart, when all else is done.
-//!
-//! `fold_padding.rs` saves copies before the first layer, `hoist_frame_gather.rs` the work for frames that are dropped. `predictor/`
-//! rewrites another graph, the prediction network,
-//! with the same means.
-//!
-//! Everything is found by what the nodes do, never by their names. What is not found stays as it is, and is named in
-//! [`SpecializedEncoder::diagnostics`].
+//! An export leaves batch size and window width open and computes shapes, masks and position tables in each step. Here every window
+//! has one width ([`fix_width`]), so all of that is folded into constants (`ir/fold.rs`), and what is left can be rewritten.
 
-mod cache_projected_kv;
-mod conv_to_matmul;
-mod fold_padding;
+pub(crate) mod cache_projected_kv;
+pub(crate) mod conv_to_matmul;
+pub(crate) mod fold_padding;
 pub(crate) mod fp16_to_fp32;
-mod hoist_frame_gather;
+pub(crate) mod hoist_frame_gather;
 mod predictor;
 pub(crate) mod quantize_int8;
-mod rel_shift_to_gather;
-mod simplify_masks;
+pub(crate) mod rel_shift_to_gather;
+pub(crate) mod simplify_masks;
 mod split_length_graph;
-mod squeeze_batch;
+pub(crate) mod squeeze_batch;
 #[cfg(test)]
 mod tests;
-mod unstack_caches;
+pub(crate) mod unstack_caches;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::predictor::LSTM_CELL;
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
-use crate::streaming_geometry::full_width;
 use crate::{
     DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::carry_drop, ir::attribute::Attribute,
     onnx::attribute_proto::AttributeType,
+};
+use crate::{
+    pipeline::{PassReport, Recorder},
+    streaming_geometry::full_width,
 };
 
 /// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
@@ -87,22 +77,31 @@ impl StateSpec {
 pub struct SpecializedEncoder {
     /// The width of every window, in mel frames; shorter ones are filled up with zeros.
     pub width: usize,
+    /// The lookahead in encoder frames.
+    pub lookahead: usize,
     /// What a stream remembers, besides the length of the attention cache.
     pub states: Vec<StateSpec>,
-    /// What was not recognised and so left as it is, and why.
-    pub diagnostics: Vec<String>,
 }
 
-/// Rewrites `graph` for windows of lookahead `lookahead`. All windows of a stream then have the same width, with the
-/// number of dropped outputs as input [`DROP_INPUT`].
+/// [`Recorder::specialize`]. Returns what became of each pass, too.
 ///
 /// # Errors
-/// A sentence that says why it cannot be rewritten at all; `graph` is not usable then.
+/// As there.
 pub fn specialize(
     graph: &mut Graph,
     streaming: &StreamingConfig,
     lookahead: usize,
-) -> Result<SpecializedEncoder, String> {
+) -> Result<(SpecializedEncoder, Vec<PassReport>), String> {
+    let mut recorder = Recorder::default();
+    let specialized = recorder.specialize(graph, streaming, lookahead)?;
+    Ok((specialized, recorder.reports))
+}
+
+/// Fixes the width of windows, and with it the shapes of all inputs; returns it. Nothing is computed of that here.
+///
+/// # Errors
+/// A sentence that says why the passes do not understand this graph.
+pub(crate) fn fix_width(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> Result<usize, String> {
     check_supported(graph)?;
     let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
@@ -124,65 +123,7 @@ pub fn specialize(
     // Multilingual models only.
     graph.fix_input(PROMPT_INPUT, &[1]);
     graph.sort().ok_or("its nodes wait for each other in a circle")?;
-    graph.fold();
-    graph.remove_dead();
-
-    let mut diagnostics = Vec::new();
-    let [channel, time]: [StateSpec; 2] = StateSpec::of_export(s)
-        .try_into()
-        .map_err(|_| "an export has two caches".to_owned())?;
-    let mut states = Vec::new();
-    match cache_projected_kv::cache_projected_kv(graph, &channel.input, &channel.output) {
-        Ok(found) => states.extend(found),
-        Err(reason) => {
-            diagnostics.push(format!("keys and values are computed anew at each step: {reason}"));
-            states.push(channel);
-        }
-    }
-    match unstack_caches::unstack_caches(graph, &time.input, &time.output, 2) {
-        Ok(found) => states.extend(found),
-        Err(reason) => {
-            diagnostics.push(format!("the caches of the convolutions stay stacked: {reason}"));
-            states.push(time);
-        }
-    }
-    let shifts = rel_shift_to_gather::rel_shift_to_gather(graph);
-    if shifts != s.layers {
-        diagnostics.push(format!(
-            "the relative shift of attention was found in {shifts} of {} layers",
-            s.layers
-        ));
-    }
-    let masks = simplify_masks::simplify(graph, s, lookahead);
-    if masks != (s.layers, s.layers) {
-        diagnostics.push(format!(
-            "masks were simplified in {} attentions and {} convolutions of {} layers",
-            masks.0, masks.1, s.layers
-        ));
-    }
-    let products = conv_to_matmul::pointwise_conv_to_matmul(graph);
-    if products < 2 * s.layers {
-        diagnostics.push(format!(
-            "{products} pointwise convolutions were found where {} were expected",
-            2 * s.layers
-        ));
-    }
-    fold_padding::fold_padding(graph);
-    conv_to_matmul::depthwise_conv_to_2d(graph);
-    if !hoist_frame_gather::hoist_frame_gather(graph) {
-        diagnostics.push(
-            "frames that are dropped are projected all the same: the last product of the subsampling was not found"
-                .into(),
-        );
-    }
-    squeeze_batch::squeeze_batch(graph);
-    graph.forward_outputs();
-    graph.clean_up();
-    Ok(SpecializedEncoder {
-        width,
-        states,
-        diagnostics,
-    })
+    Ok(width)
 }
 
 /// Whether a rewrite understands graphs of this kind at all.

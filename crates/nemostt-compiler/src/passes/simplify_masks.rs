@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Rewrites the masks, and returns for how many attentions and for how many convolutions.
-pub(crate) fn simplify(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
+pub(crate) fn simplify_masks(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
     let index = graph.index();
     let cases = cases(streaming, lookahead);
     let attentions: Vec<Attention> = graph.find_all(&index, attention);

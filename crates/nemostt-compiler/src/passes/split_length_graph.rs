@@ -247,14 +247,18 @@ mod tests {
     use crate::{StreamingConfig, TensorInfo, onnx::GraphProto, passes::Attribute, read_file, specialize};
 
     /// The demo model's encoder, planned.
-    fn planned(lookahead: usize) -> Graph {
+    /// The demo model's encoder; `fused`: with operations of `nemostt-kernels`.
+    fn planned(lookahead: usize, fused: bool) -> Graph {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../nemostt/assets/demo-model/encoder-model.onnx"
         );
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
-        specialize(&mut graph, &streaming, lookahead).unwrap();
+        let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
+        if fused {
+            crate::fusions::fuse(&mut graph, &mut specialized, &streaming);
+        }
         graph
     }
 
@@ -265,9 +269,8 @@ mod tests {
     #[test]
     fn mask_nodes_move_to_the_length_graph() {
         for lookahead in [0, 1, 13] {
-            let plain = planned(lookahead);
-            let mut ours = plain.clone();
-            ours.fuse();
+            let plain = planned(lookahead, false);
+            let mut ours = planned(lookahead, true);
             ours.prepack_matmuls().unwrap();
             ours.fuse_subgraphs();
             for whole in [plain, ours] {
@@ -320,7 +323,7 @@ mod tests {
                 .collect(),
             ..Default::default()
         };
-        let mut graph = planned(0);
+        let mut graph = planned(0, false);
         graph.edit_proto(|graph| *graph = inner);
         graph
     }

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is done to the graph of an encoder before it runs: rewritten, made int8, its products packed.
+//! What is done to the graph of an encoder before it runs: see [`pipeline`] for the passes and their order.
 
 use super::{
-    custom_op_policy::{prepack_matmuls, use_custom_ops},
-    options::{Device, Options, PrecisionChoice},
-    runtime::{LogLevel, device_of, encode, log},
+    graph_dump::GraphDump,
+    runtime::{LogLevel, log},
+    target::Target,
 };
-use crate::error::Result;
-use nemostt_compiler::{Bits, Encoded, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig, specialize};
+use crate::{
+    error::{Error, Result},
+    memory_guard,
+};
+use nemostt_compiler::{
+    Encoded, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig,
+    pipeline::{LINK, NotApplied, OutOfMemory, Outcome, PassReport, Recorder, WEIGHTS, some},
+};
 
 /// An encoder as ONNX Runtime takes it.
 pub(super) struct CompiledEncoder {
@@ -19,108 +25,149 @@ pub(super) struct CompiledEncoder {
     pub(super) width: Option<usize>,
     /// What most of the weights are.
     pub(super) precision: Precision,
+    /// What became of each pass.
+    pub(super) passes: Vec<PassReport>,
 }
 
 impl CompiledEncoder {
-    /// Makes chains of its operations, wherever it was prepared.
+    /// Makes one program of operations that follow each other, wherever it was compiled.
     pub(super) fn fuse_subgraphs(&mut self, name: &str) {
-        if let Err(reason) = self.encoded.fuse_subgraphs() {
-            log(LogLevel::Info, &format!("{name} is run without chains: {reason}"));
-        }
+        let outcome = match self.encoded.fuse_subgraphs() {
+            Ok(count) => some(count, "operations"),
+            Err(reason) => {
+                log(
+                    LogLevel::Info,
+                    &format!("{name} is run without fused subgraphs: {reason}"),
+                );
+                Err(NotApplied::Unsupported(reason))
+            }
+        };
+        self.note_link(1, outcome);
     }
 
-    /// Whether preparing it takes longer than reading it would.
+    /// Writes down what became of pass `number` of [`LINK`].
+    pub(super) fn note_link(&mut self, number: usize, outcome: Outcome) {
+        let nodes = self.passes.last().map_or(0, |report| report.nodes[1]);
+        let mut recorder = Recorder::default();
+        recorder.note(LINK[number].0, outcome, [nodes; 2]);
+        self.passes.append(&mut recorder.reports);
+    }
+
+    /// Whether compiling it takes longer than reading it would.
     pub(super) fn is_worth_caching(&self, held: Precision) -> bool {
         !self.encoded.products.is_empty() || self.precision != held
     }
 }
 
-/// Rewrites `graph` of file `name`, which was planned as `plan` says, for what it will run on.
-pub(super) fn compile_specialized(
-    mut graph: Graph,
-    mut plan: SpecializedEncoder,
+/// An encoder that was specialized, and what became of each pass until then.
+pub(super) struct Specialized<'a> {
+    graph: Graph,
+    encoder: SpecializedEncoder,
+    passes: Vec<PassReport>,
+    dump: GraphDump<'a>,
+}
+
+/// Specializes `graph` of file `name`; `None`, with a line in the log, where that cannot be done.
+pub(super) fn specialize<'a>(
     name: &str,
-    layers: usize,
-    options: &Options,
-) -> Result<CompiledEncoder> {
-    if use_custom_ops(options)? {
-        let (attentions, convolutions) = graph.fuse();
-        if (attentions, convolutions) != (layers, layers) {
-            let line = format!(
-                "{name}: {attentions} attentions and {convolutions} convolutions of {layers} layers are run as one \
-                 operation each"
-            );
-            log(LogLevel::Info, &line);
-        }
-        let rings = graph.ring_caches();
-        for state in &mut plan.states {
-            state.is_ring = rings.contains(&state.input);
+    graph: &Graph,
+    streaming: &StreamingConfig,
+    lookahead: usize,
+    target: &'a Target,
+) -> Option<Specialized<'a>> {
+    let mut graph = graph.clone();
+    let mut dump = GraphDump::new(target.dump_graphs.as_deref());
+    let mut observer = |pass: &str, graph: &Graph| dump.write(pass, graph);
+    let mut recorder = Recorder {
+        observer: Some(&mut observer),
+        ..Default::default()
+    };
+    match recorder.specialize(&mut graph, streaming, lookahead) {
+        Ok(encoder) => Some(Specialized {
+            graph,
+            encoder,
+            passes: recorder.reports,
+            dump,
+        }),
+        Err(reason) => {
+            log(LogLevel::Warning, &format!("{name} is run as it is: {reason}"));
+            None
         }
     }
-    let precision = choose_precision(&mut graph, name, options)?;
-    prepack_matmuls(&mut graph, name, options)?;
+}
+
+/// Compiles what was specialized for `target`.
+pub(super) fn compile_specialized(
+    specialized: Specialized<'_>,
+    name: &str,
+    streaming: &StreamingConfig,
+    target: &Target,
+) -> Result<CompiledEncoder> {
+    let Specialized {
+        mut graph,
+        mut encoder,
+        passes,
+        mut dump,
+    } = specialized;
+    let mut observer = |pass: &str, graph: &Graph| dump.write(pass, graph);
+    let mut recorder = Recorder {
+        reports: passes,
+        observer: Some(&mut observer),
+    };
+    recorder.fuse(&mut graph, &mut encoder, streaming, &target.passes);
+    let precision = convert_weights(&mut recorder, &mut graph, name, target)?;
+    for line in recorder.reports.iter().filter_map(PassReport::diagnostic) {
+        log(LogLevel::Info, &format!("{name}: {line}"));
+    }
     Ok(CompiledEncoder {
-        encoded: encode(graph, name, options)?,
-        states: plan.states,
-        width: Some(plan.width),
+        encoded: graph.encode(),
+        states: encoder.states,
+        width: Some(encoder.width),
         precision,
+        passes: recorder.reports,
     })
 }
 
-/// Leaves `graph` of file `name` as it is, but for its precision.
+/// Leaves `graph` of file `name` as it is, but for its weights.
 pub(super) fn compile_export(
     mut graph: Graph,
     name: &str,
     streaming: &StreamingConfig,
     width: Option<usize>,
-    options: &Options,
+    target: &Target,
 ) -> Result<CompiledEncoder> {
-    let precision = choose_precision(&mut graph, name, options)?;
+    let mut recorder = Recorder::default();
+    // Kernels take the rows that specializing makes.
+    let mut target = target.clone();
+    target.passes.custom_ops = false;
+    let precision = convert_weights(&mut recorder, &mut graph, name, &target)?;
     Ok(CompiledEncoder {
-        encoded: encode(graph, name, options)?,
+        encoded: graph.encode(),
         states: StateSpec::of_export(streaming),
         width,
         precision,
+        passes: recorder.reports,
     })
 }
 
-/// Makes 8-bit products of the graph's if `options` ask for that, or says in the log why not. Gives what most weights are
-/// then.
-fn choose_precision(graph: &mut Graph, name: &str, options: &Options) -> Result<Precision> {
-    let (held, device) = (graph.precision(), device_of(options)?);
-    if options.precision != PrecisionChoice::Int8 {
-        return Ok(held);
+/// The passes over weights. An int8 that was asked for and cannot be had is a warning.
+fn convert_weights(recorder: &mut Recorder<'_>, graph: &mut Graph, name: &str, target: &Target) -> Result<Precision> {
+    memory_guard::check(format!("load {name}"))?;
+    let precision = recorder
+        .weights(graph, &target.passes)
+        .map_err(|error| out_of_memory(name, error))?;
+    if target.passes.int8.is_some() {
+        let quantized = recorder.reports.iter().find(|report| report.pass == WEIGHTS[0].0);
+        if let Some(Err(reason)) = quantized.map(|report| &report.outcome) {
+            log(LogLevel::Warning, &format!("{name} is not made int8: {reason}"));
+        }
     }
-    let reason = match device {
-        Device::Cuda => "ONNX Runtime multiplies 8 bits on the processor only".into(),
-        _ if held != Precision::Fp32 => format!("it holds {} already", held.name()),
-        _ => match graph.quantize(Bits::detect()) {
-            0 => "no product was found in its layers".into(),
-            _ => return Ok(Precision::Int8),
-        },
-    };
-    log(LogLevel::Warning, &format!("{name} is not made int8: {reason}"));
-    Ok(held)
+    Ok(precision)
 }
 
-/// The graph rewritten; `None`, with a line in the log, where that cannot be done.
-pub(super) fn specialized(
-    name: &str,
-    graph: &Graph,
-    streaming: &StreamingConfig,
-    lookahead: usize,
-) -> Option<(Graph, SpecializedEncoder)> {
-    let mut graph = graph.clone();
-    match specialize(&mut graph, streaming, lookahead) {
-        Ok(plan) => {
-            for reason in &plan.diagnostics {
-                log(LogLevel::Info, &format!("{name}: {reason}"));
-            }
-            Some((graph, plan))
-        }
-        Err(reason) => {
-            log(LogLevel::Warning, &format!("{name} is run as it is: {reason}"));
-            None
-        }
+pub(super) fn out_of_memory(name: &str, error: OutOfMemory) -> Error {
+    Error::OutOfMemory {
+        doing: format!("{} of {name}", error.doing),
+        reason: error.reason,
     }
 }

@@ -3,14 +3,15 @@
 //! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
 
 use super::{
-    compile::{CompiledEncoder, compile_export, compile_specialized, specialized},
+    compile::{CompiledEncoder, compile_export, compile_specialized, specialize},
     compiled_cache::CacheEntry,
     directory::NamedEncoder,
     joint_head::{JointHead, JointHeadState},
     length_graph::{LengthGraph, LengthGraphState},
-    options::{Device, GraphOptimization, Options},
+    options::Device,
     runtime::{Binding, LogLevel, Session, Tensor, log},
     state_buffers::{RingBuffer, ShiftBuffer, StateBuffers},
+    target::Target,
 };
 use crate::{
     chunker::{Window, first_width, full_width},
@@ -19,6 +20,7 @@ use crate::{
 };
 use nemostt_compiler::{
     LENGTHS, NEXT_LENGTHS, PROMPT_INPUT, Precision, RING_HEAD_INPUT, StateSpec, StreamingConfig, make_drop_an_input,
+    pipeline::PassReport,
 };
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
@@ -41,10 +43,11 @@ pub(crate) struct Encoder {
     precision: Precision,
     /// The part of the joint that is in its graph.
     head: Option<JointHead>,
+    passes: Vec<PassReport>,
 }
 
 impl Encoder {
-    /// Rewrites the graph as `options` ask, or finds it in the cache as it was rewritten before, and loads it. `head` goes into
+    /// Compiles the graph for `target`, or finds it in the cache as it was rewritten before, and loads it. `head` goes into
     /// it, if that can be: see [`has_head`](Self::has_head).
     pub(crate) fn load(
         part: NamedEncoder,
@@ -52,7 +55,7 @@ impl Encoder {
         lookahead: usize,
         ctc_labels: Option<usize>,
         head: Option<&JointHead>,
-        options: &Options,
+        target: &Target,
     ) -> Result<Self> {
         memory_guard::check(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
@@ -61,14 +64,12 @@ impl Encoder {
             let mut lengths = None;
             let mut joined = None;
             if is_planned {
-                joined = head
-                    .filter(|head| head.append_to(&mut prepared.encoded, &name))
-                    .cloned();
+                joined = head.filter(|head| head.append_to(&mut prepared, &name)).cloned();
                 prepared.fuse_subgraphs(&name);
-                lengths = LengthGraph::split_off(&mut prepared.encoded, &name, options)?;
+                lengths = LengthGraph::split_off(&mut prepared, &name, target)?;
             }
             let encoder = Self {
-                session: Session::load_encoded(prepared.encoded, &name, options)?,
+                session: Session::load_encoded(prepared.encoded, &name, target)?,
                 lengths,
                 streaming,
                 lookahead,
@@ -79,6 +80,7 @@ impl Encoder {
                 width: prepared.width,
                 precision: prepared.precision,
                 head: joined,
+                passes: prepared.passes,
             };
             memory_guard::check("run the encoder")?;
             encoder.warm_up()?;
@@ -87,8 +89,8 @@ impl Encoder {
         let mut graph = part.graph;
         let mut slot = None;
         if let Some(unread) = part.unread {
-            options.cancellation.check()?;
-            slot = CacheEntry::of(&name, &graph, &unread, lookahead, options)?;
+            target.cancellation.check()?;
+            slot = CacheEntry::of(&name, &graph, &unread, lookahead, target);
             if let Some(slot) = &slot
                 && let Some(prepared) = slot.read(full_width(lookahead))
             {
@@ -101,11 +103,11 @@ impl Encoder {
             // It may have been written in between.
             slot = slot.filter(|slot| slot.is_of(&graph));
         }
-        if options.graph_optimization == GraphOptimization::All
-            && let Some((graph, plan)) = specialized(&name, &graph, &streaming, lookahead)
+        if target.specialize
+            && let Some(specialized) = specialize(&name, &graph, &streaming, lookahead, target)
         {
             let held = graph.precision();
-            let started = compile_specialized(graph, plan, &name, streaming.layers, options).and_then(|prepared| {
+            let started = compile_specialized(specialized, &name, &streaming, target).and_then(|prepared| {
                 let slot = slot.filter(|_| prepared.is_worth_caching(held));
                 let pending = slot.and_then(|slot| slot.write(&prepared));
                 let encoder = start(prepared, true)?;
@@ -127,7 +129,7 @@ impl Encoder {
         // A graph of one width keeps it.
         let fixed = contract.fixed_frames;
         match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
-            Ok(()) => start(compile_export(graph, &name, &streaming, fixed, options)?, false),
+            Ok(()) => start(compile_export(graph, &name, &streaming, fixed, target)?, false),
             Err(fault) => Err(Error::BadModel { path: name, fault }),
         }
     }
@@ -154,6 +156,11 @@ impl Encoder {
     /// Whether each step projects and scores its frames: see [`EncoderState::bind`].
     pub(crate) fn has_head(&self) -> bool {
         self.head.is_some()
+    }
+
+    /// What became of each pass over its graph.
+    pub(crate) fn passes(&self) -> &[PassReport] {
+        &self.passes
     }
 
     /// The device it runs on.
@@ -465,7 +472,7 @@ mod tests {
     use allocation_counter::measure;
 
     use super::*;
-    use crate::model::directory::EncoderPart;
+    use crate::model::{GraphOptimization, Options, directory::EncoderPart};
     use nemostt_compiler::{Component, Graph, import, read_file};
 
     #[test]
@@ -484,6 +491,7 @@ mod tests {
                 graph_optimization: optimization,
                 ..Default::default()
             };
+            let target = Target::resolve(&options).unwrap();
             let part = NamedEncoder {
                 name: path.into(),
                 part: EncoderPart {
@@ -492,7 +500,7 @@ mod tests {
                     unread: None,
                 },
             };
-            let encoder = Encoder::load(part, streaming, 1, None, None, &options).unwrap();
+            let encoder = Encoder::load(part, streaming, 1, None, None, &target).unwrap();
             let mut state = EncoderState::new(&encoder).unwrap();
             let frames = vec![-10.0; streaming.mels * full_width(1)];
             let window = Window {

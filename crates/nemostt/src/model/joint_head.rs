@@ -3,14 +3,20 @@
 //! The joint's part in the encoder's run: each chunk's frames are projected and scored against the last prediction as soon as
 //! they are there. What is scored again behind a label is [`joint`](super::joint)'s.
 
-use super::runtime::{Binding, LogLevel, Tensor, log};
+use super::{
+    compile::CompiledEncoder,
+    runtime::{Binding, LogLevel, Tensor, log},
+};
 use crate::error::Result;
-use nemostt_compiler::{Encoded, Graph, SCORES};
+use nemostt_compiler::{
+    Graph, SCORES,
+    pipeline::{NotApplied, some},
+};
 
 /// Projection and scores for rows, as a graph and with the sizes of its tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct JointHead {
-    /// See [`Encoded::join`].
+    /// See [`Encoded::append_head`](nemostt_compiler::Encoded::append_head).
     pub(super) graph: Graph,
     /// Those of a prediction.
     pub(super) prediction: Vec<usize>,
@@ -24,13 +30,18 @@ pub(crate) struct JointHead {
 
 impl JointHead {
     /// Puts it behind the encoder of file `name`; says why not, in the log, where it cannot be.
-    pub(super) fn append_to(&self, encoder: &mut Encoded, name: &str) -> bool {
-        let joined = encoder.append_head(&self.graph);
+    pub(super) fn append_to(&self, encoder: &mut CompiledEncoder, name: &str) -> bool {
+        let joined = encoder.encoded.append_head(&self.graph);
         if let Err(reason) = &joined {
             let line = format!("{name}: frames are projected and scored in a run of its own: {reason}");
             log(LogLevel::Info, &line);
         }
-        joined.is_ok()
+        let is_joined = joined.is_ok();
+        encoder.note_link(
+            0,
+            joined.map_err(NotApplied::Unsupported).and_then(|()| some(1, "joints")),
+        );
+        is_joined
     }
 }
 
@@ -78,19 +89,20 @@ mod tests {
         model::{
             EncoderState, Model, Options, PrecisionChoice, Transducer, TransducerState,
             directory::{Named, TransducerParts},
+            target::Target,
         },
     };
     use nemostt_kernels::gemm;
 
     /// The demonstration model's, which runs its head by itself.
-    fn transducer_apart(width: usize, chunk: usize, options: &Options) -> Transducer {
+    fn transducer_apart(width: usize, chunk: usize, target: &Target) -> Transducer {
         let parts = TransducerParts::Joined(Named {
             name: "demo".into(),
             part: Box::new(transducer_in("assets/demo-model/decoder_joint-model.onnx")),
         });
-        let (mut transducer, head) = Transducer::load(parts, width, chunk, options).unwrap();
+        let (mut transducer, head) = Transducer::load(parts, width, chunk, target).unwrap();
         if let Some(head) = head {
-            transducer.run_head_standalone(head, options).unwrap();
+            transducer.run_head_standalone(head, target).unwrap();
         }
         transducer
     }
@@ -117,7 +129,7 @@ mod tests {
             );
             let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);
             let (mels, chunk) = (streaming.mels, model.config.lookahead + 1);
-            let apart = transducer_apart(streaming.d_model, chunk, &options);
+            let apart = transducer_apart(streaming.d_model, chunk, &Target::resolve(&options).unwrap());
 
             let mut encoder = EncoderState::new(&model.encoder).unwrap();
             let mut states =

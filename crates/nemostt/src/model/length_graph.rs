@@ -4,11 +4,16 @@
 //! step before, so not once its cache is full.
 
 use super::{
-    options::{Device, Options},
-    runtime::{Binding, LogLevel, Session, Tensor, device_of, log},
+    compile::CompiledEncoder,
+    options::Device,
+    runtime::{Binding, LogLevel, Session, Tensor, log},
+    target::Target,
 };
 use crate::error::Result;
-use nemostt_compiler::{BoundaryTensor, ElementType, Encoded, LENGTHS, NEXT_LENGTHS, SplitGraph};
+use nemostt_compiler::{
+    BoundaryTensor, ElementType, LENGTHS, NEXT_LENGTHS, SplitGraph,
+    pipeline::{NotApplied, some},
+};
 
 /// The graph of that part, shared by all streams.
 pub(super) struct LengthGraph {
@@ -19,40 +24,40 @@ pub(super) struct LengthGraph {
 }
 
 impl LengthGraph {
-    /// Takes that part out of `encoded`, the planned graph of file `name`, which stays whole, with a line in the log, where
-    /// that cannot be done.
+    /// Takes that part out of `encoder`, the specialized graph of file `name`. It stays whole, with a line in the log, where that
+    /// cannot be done.
     ///
     /// # Errors
     /// ONNX Runtime is missing, or the device.
-    pub(super) fn split_off(encoded: &mut Encoded, name: &str, options: &Options) -> Result<Option<Self>> {
+    pub(super) fn split_off(encoder: &mut CompiledEncoder, name: &str, target: &Target) -> Result<Option<Self>> {
         // On another device what crosses would have to get there first.
-        if device_of(options)? != Device::Cpu {
+        if target.device != Device::Cpu {
+            encoder.note_link(2, Err(NotApplied::Disabled("it helps on the processor only".into())));
             return Ok(None);
         }
         // Its operations are too short to share.
-        let options = Options {
-            threads: 1,
-            ..options.clone()
-        };
+        let target = target.with_threads(1);
         let start = |parted: SplitGraph| {
             let lengths = Self {
-                session: Session::load_encoded(parted.lengths, name, &options).map_err(|error| error.to_string())?,
+                session: Session::load_encoded(parted.lengths, name, &target).map_err(|error| error.to_string())?,
                 taken: parted.taken,
                 still_taken: parted.still_taken,
                 boundary: parted.boundary,
             };
             Ok((lengths, parted.rest))
         };
-        match encoded.split_length_graph().and_then(start) {
+        match encoder.encoded.split_length_graph().and_then(start) {
             Ok((lengths, rest)) => {
-                encoded.model = rest;
+                encoder.encoded.model = rest;
+                encoder.note_link(2, some(lengths.boundary.len(), "tensors"));
                 Ok(Some(lengths))
             }
             Err(reason) => {
                 log(
                     LogLevel::Info,
-                    &format!("{name}: masks are computed anew at each step: {reason}"),
+                    &format!("{name}: masks are computed again in each step: {reason}"),
                 );
+                encoder.note_link(2, Err(NotApplied::Unsupported(reason)));
                 Ok(None)
             }
         }
@@ -145,17 +150,20 @@ impl LengthGraphState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::compile::{CompiledEncoder, compile_specialized, specialized};
+    use crate::model::{
+        Options,
+        compile::{compile_specialized, specialize},
+    };
     use nemostt_compiler::{Graph, RING_HEAD_INPUT, StateSpec, StreamingConfig, read_file};
 
     const LOOKAHEAD: usize = 1;
 
-    fn prepared(options: &Options) -> (CompiledEncoder, StreamingConfig) {
+    fn prepared(target: &Target) -> (CompiledEncoder, StreamingConfig) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
         let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
-        let (graph, plan) = specialized("demo", &graph, &streaming, LOOKAHEAD).unwrap();
-        let prepared = compile_specialized(graph, plan, "demo", streaming.layers, options).unwrap();
+        let specialized = specialize("demo", &graph, &streaming, LOOKAHEAD, target).unwrap();
+        let prepared = compile_specialized(specialized, "demo", &streaming, target).unwrap();
         (prepared, streaming)
     }
 
@@ -201,14 +209,13 @@ mod tests {
             threads: 1,
             ..Default::default()
         };
-        let (whole, streaming) = prepared(&options);
-        let (mut parted, _) = prepared(&options);
-        let lengths = LengthGraph::split_off(&mut parted.encoded, "demo", &options)
-            .unwrap()
-            .unwrap();
+        let target = Target::resolve(&options).unwrap();
+        let (whole, streaming) = prepared(&target);
+        let (mut parted, _) = prepared(&target);
+        let lengths = LengthGraph::split_off(&mut parted, "demo", &target).unwrap().unwrap();
         let mut state = LengthGraphState::new(&lengths).unwrap();
         let sessions =
-            [whole.encoded, parted.encoded].map(|encoded| Session::load_encoded(encoded, "demo", &options).unwrap());
+            [whole.encoded, parted.encoded].map(|encoded| Session::load_encoded(encoded, "demo", &target).unwrap());
         let mut bindings = [0, 1].map(|index: usize| sessions[index].bind().unwrap());
         let mut both = [0, 1].map(|_| tensors(&whole.states, &streaming, whole.width.unwrap()));
         let mut numbers: [Tensor<i64>; 3] = [0; 3].map(|_| Tensor::zeros(&[1]).unwrap());

@@ -5,7 +5,6 @@
 mod cancellation;
 mod compile;
 mod compiled_cache;
-mod custom_op_policy;
 mod directory;
 mod dylib;
 #[cfg(feature = "embedded-model")]
@@ -14,6 +13,7 @@ mod encoder;
 mod file_kind;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod graph_dump;
 mod joint;
 mod joint_head;
 mod length_graph;
@@ -24,6 +24,7 @@ mod processors;
 mod runtime;
 mod sidecar;
 mod state_buffers;
+mod target;
 mod thread_policy;
 mod transducer;
 
@@ -40,6 +41,7 @@ pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
 pub use sidecar::Languages;
 use sidecar::Sidecar;
+use target::Target;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
@@ -48,7 +50,7 @@ use crate::{
     features::FrontEndConfig,
     text::Vocabulary,
 };
-use nemostt_compiler::{Contract, GraphError, Precision, StreamingConfig};
+use nemostt_compiler::{Contract, GraphError, Precision, StreamingConfig, pipeline::PassReport};
 
 /// A model, ready to run.
 pub(crate) struct Model {
@@ -58,6 +60,15 @@ pub(crate) struct Model {
     pub(crate) encoder: Encoder,
     /// `None`: the encoder graph ends in a CTC head.
     pub(crate) transducer: Option<Transducer>,
+}
+
+/// What became of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].
+#[derive(Debug, Clone, Copy)]
+pub struct GraphPasses<'a> {
+    /// Which graph.
+    pub graph: &'static str,
+    /// Its passes in order; none where it runs as it was exported.
+    pub passes: &'a [PassReport],
 }
 
 /// The numbers of a loaded model.
@@ -114,6 +125,18 @@ pub fn latency_samples(front_end: &FrontEndConfig, lookahead: usize) -> u64 {
 }
 
 impl Model {
+    pub(crate) fn passes(&self) -> Vec<GraphPasses<'_>> {
+        let encoder = GraphPasses {
+            graph: "encoder",
+            passes: self.encoder.passes(),
+        };
+        let prediction = self.transducer.as_ref().map(|transducer| GraphPasses {
+            graph: "prediction network",
+            passes: transducer.passes(),
+        });
+        [encoder].into_iter().chain(prediction).collect()
+    }
+
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
         Self::build(
@@ -148,9 +171,10 @@ impl Model {
         let lookahead = pick_lookahead(&streaming, &front_end, &lookaheads, options.lookahead)?;
         let languages = languages(&contract, sidecar.prompt).map_err(|fault| body.bad(fault))?;
 
+        let target = Target::resolve(options)?;
         let (mut transducer, mut head) = (None, None);
         if let Some(parts) = transducer_parts {
-            let (loaded, its_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, options)?;
+            let (loaded, its_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
             (transducer, head) = (Some(loaded), its_head);
         }
         let labels = match &transducer {
@@ -173,10 +197,10 @@ impl Model {
             lookahead,
             transducer.is_none().then_some(labels),
             head.as_ref(),
-            options,
+            &target,
         )?;
         if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
-            transducer.run_head_standalone(head, options)?;
+            transducer.run_head_standalone(head, &target)?;
         }
 
         let config = ModelConfig {

@@ -29,6 +29,9 @@ pub struct Options {
     pub max_symbols: usize,
     /// Where prepared encoders are kept, so that the next start is faster.
     pub cache: Cache,
+    /// A directory that gets the encoder's graph after each pass, for viewers of ONNX files. Nothing is written where the encoder comes
+    /// from the cache, which runs no passes.
+    pub dump_graphs: Option<PathBuf>,
     /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
     pub runtime_directories: Vec<PathBuf>,
     /// Ends the load early.
@@ -46,6 +49,7 @@ impl Default for Options {
             precision: PrecisionChoice::Auto,
             max_symbols: 10,
             cache: Cache::default(),
+            dump_graphs: None,
             runtime_directories: Vec::new(),
             cancellation: Cancellation::default(),
         }

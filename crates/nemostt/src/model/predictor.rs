@@ -3,15 +3,20 @@
 //! The prediction network: its session, and the state that goes from one label to the next.
 
 use super::{
-    custom_op_policy::{prepack_matmuls, use_custom_ops},
-    options::{Device, GraphOptimization, Options},
-    runtime::{LogLevel, Session, Tensor, device_of, log},
+    compile::out_of_memory,
+    options::Device,
+    runtime::{LogLevel, Session, Tensor, log},
+    target::Target,
 };
 use crate::{
     error::{Error, Result},
     memory_guard,
 };
-use nemostt_compiler::{Graph, JOINT_ADD_RELU, Precision, TransducerShape, compose, specialize_predictor};
+use nemostt_compiler::{
+    Graph, JOINT_ADD_RELU, Precision, TransducerShape, compose,
+    pipeline::{Applied, LINK, NotApplied, PassReport, Recorder, some},
+    specialize_predictor,
+};
 
 /// The prediction network, loaded.
 pub(super) struct Predictor {
@@ -20,34 +25,44 @@ pub(super) struct Predictor {
     pub(super) sizes: Vec<usize>,
     /// Whether a run scores a few frames as well: see [`merge_scoring`](Self::merge_scoring).
     pub(super) scores_few: bool,
+    /// What became of each pass over its graph.
+    pub(super) passes: Vec<PassReport>,
 }
 
 impl Predictor {
-    /// Loads the prediction network, rewritten as `options` ask. Gives the graph that it runs, too.
-    pub(super) fn load(graph: Graph, name: &str, shape: &TransducerShape, options: &Options) -> Result<(Self, Graph)> {
-        if options.graph_optimization == GraphOptimization::None || device_of(options)? != Device::Cpu {
-            return Self::start(graph, name, shape, options);
+    /// Loads the prediction network, compiled for `target`. Returns the graph that it runs, too.
+    pub(super) fn load(graph: Graph, name: &str, shape: &TransducerShape, target: &Target) -> Result<(Self, Graph)> {
+        let mut recorder = Recorder::default();
+        if !target.specialize || target.device != Device::Cpu {
+            return Self::start(graph, name, shape, target);
         }
         memory_guard::check(format!("rewrite {name}"))?;
-        if let Some(mut specialized) = specialized(name, &graph, shape, use_custom_ops(options)?) {
-            prepack_matmuls(&mut specialized, name, options)?;
-            match Self::start(specialized, name, shape, options) {
+        if let Some(mut specialized) = specialize(name, &graph, shape, target, &mut recorder) {
+            let packed = recorder.prepack(&mut specialized, &target.passes);
+            packed.map_err(|error| out_of_memory(name, error))?;
+            match Self::start(specialized, name, shape, target) {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
                     let message = format!("the prediction network of {name} is run as it is: its plan fails: {error}");
                     log(LogLevel::Warning, &message);
                 }
-                done => return done,
+                done => {
+                    return done.map(|(mut predictor, graph)| {
+                        predictor.passes = recorder.reports;
+                        (predictor, graph)
+                    });
+                }
             }
         }
-        Self::start(graph, name, shape, options)
+        Self::start(graph, name, shape, target)
     }
 
-    fn start(graph: Graph, name: &str, shape: &TransducerShape, options: &Options) -> Result<(Self, Graph)> {
-        let session = Session::load(graph.clone(), name, options)?;
+    fn start(graph: Graph, name: &str, shape: &TransducerShape, target: &Target) -> Result<(Self, Graph)> {
+        let session = Session::load(graph.clone(), name, target)?;
         let loaded = Self {
             sizes: predicted_sizes(&session, shape, None)?,
             session,
             scores_few: false,
+            passes: Vec::new(),
         };
         Ok((loaded, graph))
     }
@@ -60,7 +75,7 @@ impl Predictor {
         scoring: &Graph,
         name: &str,
         (shape, projected): (&TransducerShape, &[usize]),
-        options: &Options,
+        target: &Target,
     ) {
         // Who meets a prediction does not ask for its axes.
         if scoring.operations().any(|operation| operation == JOINT_ADD_RELU) {
@@ -68,20 +83,35 @@ impl Predictor {
         }
         let load = || {
             let mut merged = compose(&graph, scoring, "prediction")?;
-            merged.fuse_subgraphs();
-            let session = Session::load(merged, name, options);
+            let mut recorder = Recorder::default();
+            recorder.note(
+                "merge-scoring",
+                some(1, "joints"),
+                [graph.operations().count(), merged.operations().count()],
+            );
+            recorder.step(LINK[1].0, &mut merged, |merged| {
+                some(merged.fuse_subgraphs(), "operations")
+            });
+            let session = Session::load(merged, name, target);
             let loaded = session.and_then(|session| Ok((predicted_sizes(&session, shape, Some(projected))?, session)));
-            loaded.map_err(|error| error.to_string())
+            let (sizes, session) = loaded.map_err(|error| error.to_string())?;
+            Ok::<_, String>((sizes, session, recorder.reports))
         };
         match load() {
-            Ok((sizes, session)) => {
+            Ok((sizes, session, mut reports)) => {
+                self.passes.append(&mut reports);
                 *self = Self {
                     session,
                     sizes,
                     scores_few: true,
+                    passes: std::mem::take(&mut self.passes),
                 };
             }
             Err(reason) => {
+                let nodes = [graph.operations().count(); 2];
+                let mut recorder = Recorder::default();
+                recorder.note("merge-scoring", Err(NotApplied::Unsupported(reason.clone())), nodes);
+                self.passes.append(&mut recorder.reports);
                 let message = format!("prediction network and joint of {name} are run apart: {reason}");
                 log(LogLevel::Info, &message);
             }
@@ -89,24 +119,38 @@ impl Predictor {
     }
 }
 
-/// The graph rewritten, with operations of our own or without; `None`, with a line in the log, where that cannot be done.
-fn specialized(name: &str, graph: &Graph, shape: &TransducerShape, ours: bool) -> Option<Graph> {
-    let say = |reason: &str| {
-        log(LogLevel::Info, &format!("the prediction network of {name}: {reason}"));
-    };
+/// The graph specialized for one label a call; `None`, with a line in the log, where that cannot be done.
+fn specialize(
+    name: &str,
+    graph: &Graph,
+    shape: &TransducerShape,
+    target: &Target,
+    recorder: &mut Recorder<'_>,
+) -> Option<Graph> {
     let held = graph.precision();
-    if held != Precision::Fp32 {
-        say(&format!("it is run as it is: it holds {}", held.name()));
-        return None;
-    }
     let mut graph = graph.clone();
-    match specialize_predictor(&mut graph, shape, ours) {
-        Ok(diagnostics) => {
-            diagnostics.iter().for_each(|reason| say(reason));
+    recorder.step("unfold-lstm", &mut graph, |graph| match held {
+        Precision::Fp32 => match specialize_predictor(graph, shape, target.passes.custom_ops) {
+            Ok(left) => Ok(Applied {
+                count: shape.layers.saturating_sub(left.len()),
+                expected: Some(shape.layers),
+                what: "LSTM layers".into(),
+            }),
+            Err(reason) => Err(NotApplied::Unsupported(reason)),
+        },
+        _ => Err(NotApplied::Unsupported(format!("it holds {}", held.name()))),
+    });
+    let report = recorder.reports.last()?;
+    let say = |what: &str| log(LogLevel::Info, &format!("the prediction network of {name} {what}"));
+    match &report.outcome {
+        Ok(_) => {
+            if let Some(line) = report.diagnostic() {
+                say(&format!("has layers that are not rewritten: {line}"));
+            }
             Some(graph)
         }
         Err(reason) => {
-            say(&format!("it is run as it is: {reason}"));
+            say(&format!("is run as it is: {reason}"));
             None
         }
     }
@@ -145,6 +189,7 @@ mod tests {
 
     use super::*;
     use crate::model::runtime::Binding;
+    use crate::model::{GraphOptimization, Options};
     use nemostt_compiler::{Component, import, read_file};
 
     /// All files of graphs beneath `directory`.
@@ -182,6 +227,18 @@ mod tests {
         }
     }
 
+    /// This machine with or without kernels.
+    fn target(custom_ops: bool) -> Target {
+        let mut target = Target::resolve(&Options::default()).unwrap();
+        target.passes.custom_ops = custom_ops;
+        target
+    }
+
+    fn specialize_for(graph: &Graph, custom_ops: bool) -> Option<Graph> {
+        let mut recorder = Recorder::default();
+        specialize("it", graph, &shape_of(graph), &target(custom_ops), &mut recorder)
+    }
+
     /// A loaded prediction network with its tensors.
     struct Network {
         session: Session,
@@ -199,15 +256,16 @@ mod tests {
                 graph_optimization,
                 ..Default::default()
             };
-            let (loaded, _) = Predictor::load(graph.clone(), "it", &shape_of(graph), &options).unwrap();
+            let target = Target::resolve(&options).unwrap();
+            let (loaded, _) = Predictor::load(graph.clone(), "it", &shape_of(graph), &target).unwrap();
             Self::new(graph, loaded.session, &loaded.sizes)
         }
 
         /// The plan without operations of our own.
         fn load_plain(graph: &Graph) -> Self {
             let shape = shape_of(graph);
-            let plan = specialized("it", graph, &shape, false).unwrap();
-            let session = Session::load(plan, "it", &Options::default()).unwrap();
+            let plan = specialize_for(graph, false).unwrap();
+            let session = Session::load(plan, "it", &target(false)).unwrap();
             let sizes = predicted_sizes(&session, &shape, None).unwrap();
             Self::new(graph, session, &sizes)
         }
@@ -258,12 +316,12 @@ mod tests {
         for path in files {
             let Some(graph) = prediction_in(&path) else { continue };
             if graph.precision() != Precision::Fp32 {
-                assert!(specialized("it", &graph, &shape_of(&graph), true).is_none(), "{path:?}");
+                assert!(specialize_for(&graph, true).is_none(), "{path:?}");
                 continue;
             }
             let layers = shape_of(&graph).layers;
             let lstms = |graph: &Graph| graph.operations().filter(|&operation| operation == "LSTM").count();
-            let after = specialized("it", &graph, &shape_of(&graph), true).unwrap();
+            let after = specialize_for(&graph, true).unwrap();
             assert_eq!((lstms(&graph), lstms(&after)), (layers, layers - 1), "{path:?}");
 
             let [mut export, plan] =

@@ -6,9 +6,9 @@ use super::{
     directory::TransducerParts,
     joint::{Joint, JointState},
     joint_head::JointHead,
-    options::Options,
     predictor::{Predictor, StatePair},
     runtime::{Binding, Tensor},
+    target::Target,
     thread_policy::transducer_threads,
 };
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ impl Transducer {
         parts: TransducerParts,
         width: usize,
         chunk: usize,
-        options: &Options,
+        target: &Target,
     ) -> Result<(Self, Option<JointHead>)> {
         let (names, graphs) = match parts {
             TransducerParts::Joined(joined) => ([joined.name.clone(), joined.name], *joined.part),
@@ -55,15 +55,12 @@ impl Transducer {
             return Err(bad(&names[1], fault));
         }
         let weights = graphs.prediction.weights().saturating_add(graphs.joint.weights());
-        let options = &Options {
-            threads: transducer_threads(options.threads, weights, chunk),
-            ..options.clone()
-        };
-        let (mut prediction, graph) = Predictor::load(graphs.prediction, &names[0], &shape, options)?;
-        let loaded = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, options)?;
+        let target = &target.with_threads(transducer_threads(target.threads, weights, chunk));
+        let (mut prediction, graph) = Predictor::load(graphs.prediction, &names[0], &shape, target)?;
+        let loaded = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, target)?;
         let projected = loaded.joint.projected(chunk);
         if let (Some(scoring), Some(projected)) = (loaded.scoring, &projected) {
-            prediction.merge_scoring(graph, &scoring, &names[0], (&shape, projected), options);
+            prediction.merge_scoring(graph, &scoring, &names[0], (&shape, projected), target);
         }
         let head = |graph| {
             Some(JointHead {
@@ -71,7 +68,7 @@ impl Transducer {
                 prediction: prediction.sizes.clone(),
                 projected: projected?,
                 classes: shape.classes,
-                threads: options.threads,
+                threads: target.threads,
             })
         };
         let head = loaded.head.and_then(head);
@@ -85,14 +82,16 @@ impl Transducer {
         Ok((transducer, head))
     }
 
+    /// What became of each pass over the prediction network.
+    pub(crate) fn passes(&self) -> &[nemostt_compiler::pipeline::PassReport] {
+        &self.prediction.passes
+    }
+
     /// Runs `head` by itself: the encoder has not taken it.
-    pub(crate) fn run_head_standalone(&mut self, head: JointHead, options: &Options) -> Result<()> {
-        let options = Options {
-            threads: head.threads,
-            ..options.clone()
-        };
+    pub(crate) fn run_head_standalone(&mut self, head: JointHead, target: &Target) -> Result<()> {
+        let target = target.with_threads(head.threads);
         self.is_joined = false;
-        self.joint.run_head_standalone(head.graph, &self.name, &options)
+        self.joint.run_head_standalone(head.graph, &self.name, &target)
     }
 
     /// An error if the joint scores a little more than `labels` labels and blank: the durations of a TDT head (0 to 4 frames
@@ -269,8 +268,8 @@ impl TransducerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::directory::Named;
     use crate::model::tests::transducer_in;
+    use crate::model::{Options, directory::Named};
 
     const CHUNK: usize = 14;
 
@@ -283,14 +282,14 @@ mod tests {
             name: name.into(),
             part: Box::new(graphs.clone()),
         });
-        let options = Options::default();
-        let (mut transducer, head) = Transducer::load(parts, shape.width, CHUNK, &options).unwrap();
+        let target = Target::resolve(&Options::default()).unwrap();
+        let (mut transducer, head) = Transducer::load(parts, shape.width, CHUNK, &target).unwrap();
         if let Some(head) = head {
-            transducer.run_head_standalone(head, &options).unwrap();
+            transducer.run_head_standalone(head, &target).unwrap();
         }
         assert!(transducer.prediction.scores_few);
         if !together {
-            transducer.prediction = Predictor::load(graphs.prediction, name, &shape, &options).unwrap().0;
+            transducer.prediction = Predictor::load(graphs.prediction, name, &shape, &target).unwrap().0;
         }
         transducer
     }

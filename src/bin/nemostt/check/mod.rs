@@ -40,6 +40,14 @@ pub struct Check {
     #[arg(short, long)]
     verbose: bool,
 
+    /// Show what each pass over the graphs changed, or why it changed nothing. Compiles the model without the cache
+    #[arg(long)]
+    passes: bool,
+
+    /// Write the encoder's graph after each pass into this directory
+    #[arg(long, value_name = "DIR")]
+    dump_graphs: Option<PathBuf>,
+
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -52,7 +60,10 @@ impl Check {
             model.model = Some(path.clone());
         }
         let since = Instant::now();
-        let recognizer = model.load(self.lookahead)?;
+        let recognizer = match self.passes || self.dump_graphs.is_some() {
+            true => model.compile(self.lookahead, self.dump_graphs.clone())?,
+            false => model.load(self.lookahead)?,
+        };
         let loading = since.elapsed();
         let self_test = self_test(&recognizer)?;
         if let Some(notice) = model.notice() {
@@ -61,7 +72,7 @@ impl Check {
         let report = Report::new(&model.name(), &recognizer, loading, self_test);
         let text = match self.json {
             true => serde_json::to_string_pretty(&report)? + "\n",
-            false => report.text(self.verbose),
+            false => report.text(self.verbose, self.passes),
         };
         Ok(io::stdout().write_all(text.as_bytes())?)
     }

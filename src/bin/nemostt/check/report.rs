@@ -5,7 +5,7 @@
 use std::{fmt::Display, fs, path::Path, time::Duration};
 
 use comfy_table::{Table, presets};
-use nemostt::{DecoderKind, Device, GraphFile, Recognizer, TensorInfo};
+use nemostt::{DecoderKind, Device, GraphFile, GraphPasses, PassReport, Recognizer, TensorInfo};
 use serde::Serialize;
 
 use crate::model_args::EMBEDDED;
@@ -31,6 +31,7 @@ pub struct Report {
     loading: f64,
     self_test: SelfTest,
     graphs: Vec<Graph>,
+    passes: Vec<Passes>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +60,23 @@ struct Graph {
     weights: u64,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
+}
+
+/// The passes over one graph.
+#[derive(Debug, Serialize)]
+struct Passes {
+    graph: &'static str,
+    passes: Vec<Pass>,
+}
+
+#[derive(Debug, Serialize)]
+struct Pass {
+    pass: String,
+    applied: bool,
+    /// What was rewritten, or why nothing.
+    result: String,
+    nodes_before: usize,
+    nodes_after: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +129,7 @@ impl Report {
             loading: loading.as_secs_f64(),
             self_test,
             graphs: recognizer.graphs().iter().map(Graph::new).collect(),
+            passes: recognizer.passes().into_iter().map(Passes::new).collect(),
         }
     }
 }
@@ -155,6 +174,48 @@ impl Graph {
     }
 }
 
+impl Passes {
+    fn new(graph: GraphPasses<'_>) -> Self {
+        Self {
+            graph: graph.graph,
+            passes: graph.passes.iter().map(Pass::new).collect(),
+        }
+    }
+
+    /// A table: the pass, the nodes that it saved, and what it did.
+    fn text(&self) -> String {
+        if self.passes.is_empty() {
+            return format!("\nPasses over the {}: none, it runs as exported\n", self.graph);
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        for pass in &self.passes {
+            let nodes = match pass.nodes_before == pass.nodes_after {
+                true => String::new(),
+                false => format!("{} → {} nodes", pass.nodes_before, pass.nodes_after),
+            };
+            let mark = if pass.applied { "" } else { "not applied: " };
+            table.add_row([pass.pass.clone(), format!("{mark}{}", pass.result), nodes]);
+        }
+        format!("\nPasses over the {}:\n{}\n", self.graph, table.trim_fmt())
+    }
+}
+
+impl Pass {
+    fn new(report: &PassReport) -> Self {
+        Self {
+            pass: report.pass.clone(),
+            applied: report.outcome.is_ok(),
+            result: match &report.outcome {
+                Ok(applied) => applied.to_string(),
+                Err(reason) => reason.to_string(),
+            },
+            nodes_before: report.nodes[0],
+            nodes_after: report.nodes[1],
+        }
+    }
+}
+
 impl Tensor {
     fn new(info: &TensorInfo) -> Self {
         Self {
@@ -190,13 +251,17 @@ fn list<T: Display>(items: &[T]) -> String {
 }
 
 impl Report {
-    /// The report as text: the verdict, a summary and, if `verbose`, the inputs and outputs of each graph.
-    pub fn text(&self, verbose: bool) -> String {
+    /// The report as text: the verdict, a summary and, if `verbose`, the inputs and outputs of each graph; if `passes`, what was
+    /// done to them.
+    pub fn text(&self, verbose: bool, passes: bool) -> String {
         let model = match self.model.as_str() {
             EMBEDDED => "The built-in demo model",
             path => path,
         };
         let mut text = format!("{model} works on this machine.\n\n{}\n", self.summary());
+        if passes {
+            self.passes.iter().for_each(|graph| text.push_str(&graph.text()));
+        }
         match verbose {
             true => self.graphs.iter().for_each(|graph| text.push_str(&graph.tensors())),
             false => text.push_str("\n--verbose lists the inputs and outputs of each graph.\n"),

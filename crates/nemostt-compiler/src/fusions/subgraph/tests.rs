@@ -24,8 +24,8 @@ fn export(path: &str) -> Graph {
 fn packed(path: &str, lookahead: usize) -> (Graph, usize) {
     let mut graph = export(path);
     let streaming = StreamingConfig::read(&graph).unwrap();
-    specialize(&mut graph, &streaming, lookahead).unwrap();
-    graph.fuse();
+    let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
+    crate::fusions::fuse(&mut graph, &mut specialized, &streaming);
     graph.prepack_matmuls().unwrap();
     (graph, streaming.layers)
 }

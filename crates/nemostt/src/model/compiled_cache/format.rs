@@ -29,7 +29,7 @@ use super::{
 };
 use crate::model::compile::CompiledEncoder;
 use nemostt_compiler::regular_file;
-use nemostt_compiler::{Encoded, Graph, Precision, StateSpec, fill_shared};
+use nemostt_compiler::{Encoded, Graph, Precision, StateSpec, fill_shared, pipeline::PassReport};
 use nemostt_kernels::gemm::{PackedWeights, PackedWeightsHeader};
 
 const MAGIC: [u8; 8] = *b"nemostt\x01";
@@ -43,6 +43,7 @@ struct EntryHeader {
     states: Vec<StateSpec>,
     width: Option<usize>,
     precision: Precision,
+    passes: Vec<PassReport>,
     /// See [`Encoded::weights`].
     weights: usize,
     has_our_operations: bool,
@@ -123,6 +124,7 @@ impl<'a> EntryWriter<'a> {
             states: prepared.states.clone(),
             width: prepared.width,
             precision: prepared.precision,
+            passes: prepared.passes.clone(),
             weights: encoded.weights,
             has_our_operations: encoded.has_our_operations,
             products: encoded.products.iter().map(|product| product.header()).collect(),
@@ -221,6 +223,7 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Compiled
         states: head.states,
         width: head.width,
         precision: head.precision,
+        passes: head.passes,
     };
     Ok((prepared, file))
 }

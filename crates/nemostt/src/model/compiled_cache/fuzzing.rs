@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use super::format::{self, EntryWriter};
 use crate::model::compile::CompiledEncoder;
-use nemostt_compiler::{Component, Precision, StreamingConfig, fuzzing, import, specialize};
+use nemostt_compiler::{
+    Component, Precision, StreamingConfig, fuzzing, import,
+    pipeline::{Recorder, Target},
+};
 
 /// Of all entries of the corpus.
 const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -89,14 +92,21 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
     let prepared = match import(fuzzing::read(model.into())?).ok()?.1 {
         Component::Encoder(mut graph, _) => {
             let streaming = StreamingConfig::read(&graph).ok()?;
-            let plan = specialize(&mut graph, &streaming, 0).ok()?;
-            graph.fuse();
-            graph.prepack_matmuls().ok()?;
+            let target = Target {
+                custom_ops: true,
+                int8: None,
+                widen_fp16: true,
+            };
+            let mut recorder = Recorder::default();
+            let mut plan = recorder.specialize(&mut graph, &streaming, 0).ok()?;
+            recorder.fuse(&mut graph, &mut plan, &streaming, &target);
+            recorder.prepack(&mut graph, &target).ok()?;
             CompiledEncoder {
                 encoded: graph.encode(),
                 states: plan.states,
                 width: Some(plan.width),
                 precision: Precision::Fp32,
+                passes: recorder.reports,
             }
         }
         Component::Transducer(graphs) => CompiledEncoder {
@@ -104,6 +114,7 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
             states: Vec::new(),
             width: Some(1),
             precision: Precision::Fp32,
+            passes: Vec::new(),
         },
         _ => return None,
     };

@@ -4,21 +4,18 @@
 
 use blake3::{Hash, Hasher};
 
-use crate::model::options::{Options, PrecisionChoice};
-use nemostt_compiler::Bits;
+use nemostt_compiler::{Bits, pipeline::Target};
 use nemostt_kernels::gemm;
 
 /// What the key hashes, besides the files.
-pub(super) fn key_inputs(lookahead: usize, options: &Options) -> String {
+pub(super) fn key_inputs(lookahead: usize, target: Target) -> String {
     // `threads` is no part of it, nor is the release of ONNX Runtime: it gets the graph as it is before its own work on it.
-    let precision = match options.precision {
-        PrecisionChoice::Int8 => match Bits::detect() {
-            Bits::Seven => "int8 with 7 bits",
-            Bits::Eight => "int8",
-        },
-        PrecisionChoice::Auto | PrecisionChoice::Fp32 => "fp32",
+    let precision = match target.int8 {
+        Some(Bits::Seven) => "int8 with 7 bits",
+        Some(Bits::Eight) => "int8",
+        None => "fp32",
     };
-    let products = match gemm::is_supported() {
+    let products = match target.custom_ops {
         true => gemm::packing_id(),
         false => "none".into(),
     };
@@ -49,26 +46,31 @@ mod tests {
     #[test]
     fn whatever_changes_the_graph_changes_the_key() {
         let files = [blake3::hash(b"a"), blake3::hash(b"b")];
-        let int8 = Options {
-            precision: PrecisionChoice::Int8,
-            ..Default::default()
+        let plain = Target {
+            custom_ops: false,
+            int8: None,
+            widen_fp16: true,
         };
-        let of = |lookahead, options: &Options| key_inputs(lookahead, options);
+        let kernels = Target {
+            custom_ops: true,
+            ..plain
+        };
+        let int8 = |bits| Target {
+            int8: Some(bits),
+            ..plain
+        };
         let keys = [
-            key(&files, &of(1, &Options::default())),
-            key(&files, &of(13, &Options::default())),
-            key(&files, &of(1, &int8)),
-            key(&files[..1], &of(1, &Options::default())),
-            key(&[files[1], files[0]], &of(1, &Options::default())),
+            key(&files, &key_inputs(1, plain)),
+            key(&files, &key_inputs(13, plain)),
+            key(&files, &key_inputs(1, kernels)),
+            key(&files, &key_inputs(1, int8(Bits::Seven))),
+            key(&files, &key_inputs(1, int8(Bits::Eight))),
+            key(&files[..1], &key_inputs(1, plain)),
+            key(&[files[1], files[0]], &key_inputs(1, plain)),
         ];
         for (index, one) in keys.iter().enumerate() {
             assert!(one.len() == 64 && !keys[..index].contains(one), "{keys:?}");
         }
-        let same = Options {
-            threads: 3,
-            precision: PrecisionChoice::Fp32,
-            ..Default::default()
-        };
-        assert_eq!(key(&files, &of(1, &same)), keys[0]);
+        assert_eq!(key(&files, &key_inputs(1, plain)), keys[0]);
     }
 }

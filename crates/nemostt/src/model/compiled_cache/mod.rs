@@ -28,12 +28,12 @@ use tempfile::NamedTempFile;
 
 use super::{
     compile::CompiledEncoder,
-    custom_op_policy::use_custom_ops,
     directory::LazyWeights,
-    options::{Device, GraphOptimization, Options, PrecisionChoice},
-    runtime::{LogLevel, device_of, log},
+    options::{GraphOptimization, Options},
+    runtime::{LogLevel, log},
+    target::Target,
 };
-use crate::error::{Error, Result};
+use crate::error::Error;
 use nemostt_compiler::{Graph, Precision};
 
 /// Bytes of the files from which on a model may be worth an entry; `None` where there is no cache.
@@ -55,36 +55,31 @@ pub(super) struct CacheEntry {
 impl CacheEntry {
     /// The place of the encoder in the files of `unread`, whose graph is `graph` but for its weights; `None` where there is no
     /// cache, or what it saves is less than reading it takes.
-    ///
-    /// # Errors
-    /// ONNX Runtime is missing, or the device.
     pub(super) fn of(
         name: &str,
         graph: &Graph,
         unread: &LazyWeights,
         lookahead: usize,
-        options: &Options,
-    ) -> Result<Option<Self>> {
-        let made_int8 = options.precision == PrecisionChoice::Int8 && device_of(options)? == Device::Cpu;
-        if graph.precision() != Precision::Fp32 || !(made_int8 || use_custom_ops(options)?) {
-            return Ok(None);
+        target: &Target,
+    ) -> Option<Self> {
+        let is_compiled = target.passes.int8.is_some() || target.passes.custom_ops;
+        if graph.precision() != Precision::Fp32 || !is_compiled {
+            return None;
         }
-        let Some(directory) = CacheDir::of(&options.cache.directory, options.cache.size) else {
-            return Ok(None);
-        };
+        let directory = CacheDir::of(&target.cache.directory, target.cache.size)?;
         if let Err(error) = directory.check() {
             let line = format!("{name} is not looked for in the cache, nor kept there: {error}");
             log(LogLevel::Warning, &line);
-            return Ok(None);
+            return None;
         }
         let hashes: io::Result<Vec<_>> = unread
             .files
             .iter()
             .map(|path| parallel_io::hash_of_file(path))
             .collect();
-        Ok(match hashes {
+        match hashes {
             Ok(hashes) => {
-                let key_inputs = key::key_inputs(lookahead, options);
+                let key_inputs = key::key_inputs(lookahead, target.passes);
                 Some(Self {
                     name: name.into(),
                     directory,
@@ -99,7 +94,7 @@ impl CacheEntry {
                 );
                 None
             }
-        })
+        }
     }
 
     /// What was prepared before, for windows of `width` mel frames.

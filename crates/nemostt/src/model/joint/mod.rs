@@ -13,12 +13,12 @@ pub(super) use state::JointState;
 use state::RESCORE_FRAMES;
 
 use super::{
-    custom_op_policy::prepack_matmuls,
-    options::Options,
+    compile::out_of_memory,
     runtime::{LogLevel, Session, Tensor, log},
+    target::Target,
 };
 use crate::error::{Error, Result};
-use nemostt_compiler::{Graph, TransducerShape, compose, split_joint};
+use nemostt_compiler::{Graph, TransducerShape, compose, pipeline::Recorder, split_joint};
 
 /// The joint's graphs.
 pub(super) enum Joint {
@@ -62,18 +62,18 @@ impl Joint {
         name: &str,
         shape: &TransducerShape,
         predicted: &[usize],
-        options: &Options,
+        target: &Target,
     ) -> Result<Loaded> {
         let cut = match shape.one_frame {
             true => Err("it takes one frame at a time".into()),
-            false => SplitJoint::load(&graph, name, shape, predicted, options),
+            false => SplitJoint::load(&graph, name, shape, predicted, target),
         };
         match cut {
             Ok(loaded) => Ok(loaded),
             Err(reason) => {
                 log(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
                 Ok(Loaded {
-                    joint: Self::Whole(load(graph, name, options)?),
+                    joint: Self::Whole(load(graph, name, target)?),
                     scoring: None,
                     head: None,
                 })
@@ -82,9 +82,9 @@ impl Joint {
     }
 
     /// Runs `head`, which came with it, in a run of its own.
-    pub(super) fn run_head_standalone(&mut self, head: Graph, name: &str, options: &Options) -> Result<()> {
+    pub(super) fn run_head_standalone(&mut self, head: Graph, name: &str, target: &Target) -> Result<()> {
         if let Self::Split(cut) = self {
-            cut.first_scoring = FirstScoring::Fused(Session::load(head, name, options)?);
+            cut.first_scoring = FirstScoring::Fused(Session::load(head, name, target)?);
         }
         Ok(())
     }
@@ -112,17 +112,18 @@ impl SplitJoint {
         name: &str,
         shape: &TransducerShape,
         predicted: &[usize],
-        options: &Options,
+        target: &Target,
     ) -> std::result::Result<Loaded, String> {
         let mut halves = split_joint(graph)?;
         let say = |error: Error| error.to_string();
-        prepack_matmuls(&mut halves.projection, name, options).map_err(say)?;
-        prepack_matmuls(&mut halves.scoring, name, options).map_err(say)?;
-        let projection = Session::load(halves.projection.clone(), name, options).map_err(say)?;
+        for half in [&mut halves.projection, &mut halves.scoring] {
+            prepack(half, name, target).map_err(say)?;
+        }
+        let projection = Session::load(halves.projection.clone(), name, target).map_err(say)?;
         let mut cut = Self {
             first_scoring: FirstScoring::Separate(projection),
             takes_rows: halves.takes_rows,
-            scoring: Session::load(halves.scoring.clone(), name, options).map_err(say)?,
+            scoring: Session::load(halves.scoring.clone(), name, target).map_err(say)?,
             sizes: Vec::new(),
         };
         // What the graphs say of sizes is not enough: a reshape inside may fix them.
@@ -144,7 +145,7 @@ impl SplitJoint {
             Some((rows.scoring, head))
         });
         if let Some((scoring, head)) = rows {
-            cut.scoring = Session::load(scoring.clone(), name, options).map_err(say)?;
+            cut.scoring = Session::load(scoring.clone(), name, target).map_err(say)?;
             cut.sizes = vec![1, cut.width()];
             cut.first_scoring = FirstScoring::Encoder;
             return Ok(Loaded {
@@ -154,7 +155,7 @@ impl SplitJoint {
             });
         }
         let both = compose(&halves.projection, &halves.scoring, "projected");
-        match both.and_then(|both| Session::load(both, name, options).map_err(say)) {
+        match both.and_then(|both| Session::load(both, name, target).map_err(say)) {
             Ok(both) => cut.first_scoring = FirstScoring::Fused(both),
             Err(reason) => log(
                 LogLevel::Info,
@@ -208,7 +209,12 @@ impl SplitJoint {
 }
 
 /// Loads the joint or a part of it.
-fn load(mut graph: Graph, name: &str, options: &Options) -> Result<Session> {
-    prepack_matmuls(&mut graph, name, options)?;
-    Session::load(graph, name, options)
+fn load(mut graph: Graph, name: &str, target: &Target) -> Result<Session> {
+    prepack(&mut graph, name, target)?;
+    Session::load(graph, name, target)
+}
+
+fn prepack(graph: &mut Graph, name: &str, target: &Target) -> Result<()> {
+    let packed = Recorder::default().prepack(graph, &target.passes);
+    packed.map_err(|error| out_of_memory(name, error))
 }

@@ -258,7 +258,7 @@ mod tests {
         *,
     };
     use crate::model::tests::transducer_in;
-    use crate::model::{Options, predictor::Predictor, runtime::Session};
+    use crate::model::{Options, predictor::Predictor, runtime::Session, target::Target};
 
     /// Repeatable noise.
     fn fill(tensor: &mut Tensor<f32>, mut seed: u32) {
@@ -288,15 +288,16 @@ mod tests {
         ] {
             let graphs = transducer_in(model);
             let shape = graphs.shape().unwrap();
-            let (network, _) = Predictor::load(graphs.prediction, model, &shape, &options).unwrap();
+            let target = &Target::resolve(&options).unwrap();
+            let (network, _) = Predictor::load(graphs.prediction, model, &shape, target).unwrap();
             let predicted = network.sizes;
-            let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, &options).unwrap());
+            let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, target).unwrap());
             let Loaded {
                 joint: mut cut, head, ..
-            } = Joint::load(graphs.joint, model, &shape, &predicted, &options).unwrap();
+            } = Joint::load(graphs.joint, model, &shape, &predicted, target).unwrap();
             assert_eq!(head.is_some(), nemostt_kernels::gemm::is_supported(), "{model}");
             if let Some(head) = head {
-                cut.run_head_standalone(head, model, &options).unwrap();
+                cut.run_head_standalone(head, model, target).unwrap();
             }
             assert!(
                 matches!(

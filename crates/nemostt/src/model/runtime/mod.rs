@@ -32,7 +32,9 @@ use self::{
     exit::{Owned, enter},
 };
 use super::{
-    Device, Options, PrecisionChoice,
+    Device, Options,
+    compile::out_of_memory,
+    target::Target,
     thread_policy::{most_threads, threads_for, wait_for},
 };
 use crate::{
@@ -40,7 +42,7 @@ use crate::{
     memory_guard,
     sync::lock,
 };
-use nemostt_compiler::{Encoded, Graph, GraphError, Precision};
+use nemostt_compiler::{Encoded, Graph, GraphError, pipeline::Recorder};
 
 /// Whether a graph with operations of ours was loaded. ONNX Runtime notes their domain for the whole process when the first
 /// one is, without a lock of its own: a second one at the same time would be refused.
@@ -135,34 +137,30 @@ pub(crate) fn device_of(options: &Options) -> Result<Device> {
     pick_device(options.device)
 }
 
-/// `graph` as ONNX Runtime takes it on the device that `options` come down to; `name` is for messages.
-pub(crate) fn encode(mut graph: Graph, name: &str, options: &Options) -> Result<Encoded> {
+/// `graph` as ONNX Runtime takes it for `target`; `name` is for messages.
+fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     memory_guard::check(format!("load {name}"))?;
-    let wide = device_of(options)? == Device::Cpu || options.precision == PrecisionChoice::Fp32;
-    if wide && graph.precision() == Precision::Fp16 {
-        graph.fp16_to_fp32().map_err(|error| Error::OutOfMemory {
-            doing: format!("widen the weights of {name}"),
-            reason: error.to_string(),
-        })?;
-    }
+    let widened = Recorder::default().widen(&mut graph, &target.passes);
+    widened.map_err(|error| out_of_memory(name, error))?;
     Ok(graph.encode())
 }
 
 impl Session {
     /// Loads a graph; `name` is for messages.
-    pub(crate) fn load(graph: Graph, name: &str, options: &Options) -> Result<Self> {
-        Self::load_encoded(encode(graph, name, options)?, name, options)
+    pub(crate) fn load(graph: Graph, name: &str, target: &Target) -> Result<Self> {
+        Self::load_encoded(encode(graph, name, target)?, name, target)
     }
 
     /// Loads a graph that is encoded; `name` is for messages.
-    pub(crate) fn load_encoded(graph: Encoded, name: &str, options: &Options) -> Result<Self> {
-        options.cancellation.check()?;
+    pub(crate) fn load_encoded(graph: Encoded, name: &str, target: &Target) -> Result<Self> {
+        target.cancellation.check()?;
         let _inside = enter()?;
-        let environment = environment(&options.runtime_directories)?;
-        let device = pick_device(options.device)?;
-        let threads = threads_for(options.threads, graph.weights);
-        if let Some(most) = most_threads(options.threads) {
-            let asked = options.threads;
+        // It was loaded when the target was resolved.
+        let environment = environment(&[])?;
+        let device = target.device;
+        let threads = threads_for(target.threads, graph.weights);
+        if let Some(most) = most_threads(target.threads) {
+            let asked = target.threads;
             let line = format!("{name} runs on {threads} of {asked} threads: {most} processors may be used");
             log(LogLevel::Warning, &line);
         }
@@ -187,10 +185,10 @@ impl Session {
             first = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_known| !**is_known);
         }
         // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
-        let session = commits::load(&mut builder, &graph.model, &options.cancellation);
+        let session = commits::load(&mut builder, &graph.model, &target.cancellation);
         exit::register_late();
         let session = Owned::new(session.map_err(|error| {
-            let unwanted = options.cancellation.check().err();
+            let unwanted = target.cancellation.check().err();
             unwanted.unwrap_or_else(|| session_error(name, &error))
         })?);
         if let Some(is_known) = &mut first {
