@@ -9,7 +9,6 @@ mod completions;
 mod hub;
 mod interrupt;
 mod model_args;
-mod terminal;
 mod transcribe;
 
 use std::{io, path::PathBuf, process::ExitCode};

@@ -11,8 +11,9 @@ pub fn width() -> usize {
 }
 
 /// Columns of the terminal; `None` if standard output is not one, or does not know.
-#[cfg(target_os = "linux")]
-pub fn terminal_width() -> Option<usize> {
+// The fuzz target of this module has no libc.
+#[cfg(all(target_os = "linux", not(fuzzing)))]
+fn terminal_width() -> Option<usize> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -25,7 +26,7 @@ pub fn terminal_width() -> Option<usize> {
     (result == 0 && size.ws_col > 0).then_some(size.ws_col.into())
 }
 
-#[cfg(not(target_os = "linux"))]
-pub fn terminal_width() -> Option<usize> {
+#[cfg(not(all(target_os = "linux", not(fuzzing))))]
+fn terminal_width() -> Option<usize> {
     None
 }
