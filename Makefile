@@ -38,7 +38,7 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize bench bench-peers export export-test lint fmt \
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize examples bench bench-peers export export-test lint fmt \
 	install uninstall clean
 
 help: ## show this list
@@ -92,6 +92,9 @@ sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (A
 
 soak: ## transcribe a day of audio at full speed: same words, exact times, flat memory (ARGS=--help for more)
 	$(TEST_ENV) $(CARGO) run --release --locked --example long_run -- $(ARGS)
+
+examples: ## build the Rust examples into target/release/examples
+	$(CARGO) build --release --locked --features cli --example bus --example transcribe
 
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked
