@@ -23,6 +23,9 @@ ORT_NAME := libonnxruntime.so.$(shell awk '$$1 == "version" { print $$2 }' tools
 OWN_ORT := $(ORT_DYLIB_PATH)
 ORT := $(or $(OWN_ORT),$(CURDIR)/target/onnxruntime/$(ORT_NAME))
 COPY_ORT := $(if $(OWN_ORT),,$(ORT))
+# What is installed has function names, but no debug information. That stays in $(RELEASE), where debuggers and backtraces
+# of target/plugin find it. STRIP=: keeps all of it.
+STRIP ?= strip
 
 # The tests keep to the system's GStreamer plugins and to a registry of their
 # own, so that a nemostt installed earlier is neither seen nor disturbed.
@@ -35,7 +38,7 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize bench bench-peers export export-test lint fmt \
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize examples bench bench-peers export export-test lint fmt \
 	install uninstall clean
 
 help: ## show this list
@@ -50,8 +53,12 @@ build: ## build the plugin into target/plugin, and the command
 	rm -rf target/plugin
 	install -d target/plugin
 	install -m 755 '$(PLUGIN)' $(if $(COPY_ORT),'$(COPY_ORT)') target/plugin
+	$(STRIP) --strip-debug target/plugin/libgstnemostt.so
+	objcopy --add-gnu-debuglink='$(PLUGIN)' target/plugin/libgstnemostt.so
+	@# GStreamer looks for plugins in all directories but this one.
+	@mkdir target/plugin/.debug && ln -s '$(abspath $(PLUGIN))' target/plugin/.debug
 
-demo: setup build ## hear assets/demo.wav and print its words
+demo: setup build ## transcribe assets/demo.wav and print its words
 	tools/demo.sh
 
 test: ## run all tests and lints
@@ -61,7 +68,7 @@ test: ## run all tests and lints
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
 
-leaks: ## run the tests of the element under the leaks tracer, and name what leaks
+leaks: ## run the tests of the element under the leaks tracer
 	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
 		$(CARGO) test --locked --features cli $(addprefix --test ,$(ELEMENT_TESTS))
 
@@ -74,7 +81,7 @@ validate: build ## run gst-validate's scenarios with and without nemostt (on Deb
 interop: build ## test with the caption elements of gst-plugins-rs
 	tools/interop.sh
 
-memcheck: build ## hear a clip under valgrind
+memcheck: build ## transcribe a clip under valgrind
 	tools/memcheck.sh
 
 fuzz: ## fuzz what is read from files and servers (ARGS="--seconds 60 [target ...]", ARGS=--help for more)
@@ -85,6 +92,9 @@ sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (A
 
 soak: ## transcribe a day of audio at full speed: same words, exact times, flat memory (ARGS=--help for more)
 	$(TEST_ENV) $(CARGO) run --release --locked --example long_run -- $(ARGS)
+
+examples: ## build the Rust examples into target/release/examples
+	$(CARGO) build --release --locked --features cli --example bus --example transcribe
 
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked
@@ -112,6 +122,7 @@ install: build ## install for this user, so that no variables need to be set
 	install -m 755 target/plugin/* '$(DESTDIR)$(PLUGINDIR)'
 	install -d '$(DESTDIR)$(BINDIR)'
 	install -m 755 '$(COMMAND)' '$(DESTDIR)$(BINDIR)'
+	$(STRIP) --strip-debug '$(DESTDIR)$(BINDIR)/nemostt'
 	'$(COMMAND)' man --dir '$(DESTDIR)$(MANDIR)'
 	@set -e; for shell in $(COMPLETIONS); do \
 		install -d "$$(dirname '$(DESTDIR)$(DATADIR)'/$${shell#*:})"; \
@@ -120,7 +131,7 @@ install: build ## install for this user, so that no variables need to be set
 	@test -z '$(OWN_ORT)' || \
 		echo "ONNX Runtime was not copied: set ORT_DYLIB_PATH when the plugin or the command runs, too"
 
-uninstall: ## take it away again
+uninstall: ## remove what install installed
 	rm -f '$(DESTDIR)$(PLUGINDIR)/libgstnemostt.so' '$(DESTDIR)$(PLUGINDIR)/$(ORT_NAME)'
 	rm -f '$(DESTDIR)$(BINDIR)/nemostt' '$(DESTDIR)$(MANDIR)'/nemostt.1 '$(DESTDIR)$(MANDIR)'/nemostt-*.1
 	@for shell in $(COMPLETIONS); do rm -f '$(DESTDIR)$(DATADIR)'/$${shell#*:}; done

@@ -3,8 +3,10 @@
 //! Prints the words of a media file as the element `nemostt` posts them on the bus.
 //!
 //! ```sh
-//! cargo run --example bus -- assets/demo.wav
+//! cargo run --release --locked --features cli --example bus -- assets/demo.wav
 //! ```
+//!
+//! The options are those of `make build`, so that what it built is reused.
 
 use std::{
     error::Error,

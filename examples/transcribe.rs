@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The recogniser without GStreamer: prints the words of a 16 kHz mono WAV file, each as soon as it is known.
+//! The recognizer without GStreamer: prints the words of a 16 kHz mono WAV file, each as soon as it is final.
 //!
 //! ```sh
-//! cargo run --release --example transcribe -- assets/demo.wav
-//! cargo run --release --example transcribe -- speech.wav model-directory
+//! cargo run --release --locked --features cli --example transcribe -- assets/demo.wav
+//! cargo run --release --locked --features cli --example transcribe -- speech.wav model-directory
 //! ```
 //!
-//! For other formats, subtitles and many files at once there is the command `nemostt transcribe`.
+//! The options are those of `make build`, so that what it built is reused. For other formats, subtitles and many files, use
+//! the command `nemostt transcribe`.
 
 use std::{env, error::Error};
 
 use nemostt::{Event, Options, Recognizer, Stream};
 
-/// Samples heard at a time: 100 ms.
+/// Samples per call: 100 ms.
 const BLOCK: usize = 1600;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,7 +49,7 @@ fn load(model: Option<String>) -> nemostt::Result<Recognizer> {
 
 #[cfg(not(feature = "embedded-model"))]
 fn load(model: Option<String>) -> Result<Recognizer, Box<dyn Error>> {
-    let directory = model.ok_or("no model is built in: name a model directory")?;
+    let directory = model.ok_or("there is no built-in model: name a model directory")?;
     Ok(Recognizer::load(directory, &Options::default())?)
 }
 

@@ -100,7 +100,7 @@ fn a_directory_takes_a_file_for_each() {
         );
     }
     let output = transcribe(&["--output-dir", "/proc/nowhere"], &files[0]);
-    assert!(complaint(&output).starts_with("cannot make the directory /proc/nowhere"));
+    assert!(complaint(&output).starts_with("cannot create the directory /proc/nowhere"));
 }
 
 #[test]

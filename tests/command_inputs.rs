@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! What `nemostt transcribe` takes beside files: standard input of any format, URLs, one track or channel of several;
-//! and what it says of files that are cut short or empty.
+//! and errors for truncated and empty files.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -146,7 +146,7 @@ fn raw_stays_raw() {
     let file = fs::read(clip_path(ONE)).unwrap();
     assert_eq!(seconds(&file, &["--raw"]), (file.len() / 2) as f64 / 16_000.0);
     let output = transcribe(&["--raw"], &clip_path(ONE));
-    assert!(complaint(&output).contains("--raw is about standard input"));
+    assert!(complaint(&output).contains("--raw applies to standard input"));
 
     for (arguments, why) in [
         (["--channel", "right"], "--channel"),
@@ -255,7 +255,7 @@ fn a_file_without_samples_fails() {
         let output = transcribe(&[format], &path);
         let complaint = complaint(&output);
         assert!(
-            complaint.contains("nothing.wav has an audio track (") && complaint.contains("not one sample"),
+            complaint.contains("nothing.wav has an audio track (") && complaint.contains("no samples in it"),
             "{complaint}"
         );
         assert_eq!(output.stdout, b"", "{format}");
@@ -265,7 +265,7 @@ fn a_file_without_samples_fails() {
 }
 
 #[test]
-fn a_header_without_the_samples_that_it_promises_fails() {
+fn a_header_without_the_samples_that_it_declares_fails() {
     let directory = tempfile::tempdir().unwrap();
     for length in [44, 46] {
         let path = directory.path().join("header.wav");
@@ -274,12 +274,12 @@ fn a_header_without_the_samples_that_it_promises_fails() {
         let output = transcribe(&[], &path);
         let error = complaint(&output);
         assert!(
-            error.contains("header.wav is cut short") && error.contains("after its header"),
+            error.contains("header.wav is truncated") && error.contains("after its header"),
             "{error}"
         );
         let output = pipe(&[], header);
         let error = complaint(&output);
-        assert!(error.contains("standard input is cut short"), "{error}");
+        assert!(error.contains("standard input is truncated"), "{error}");
     }
 }
 
@@ -309,7 +309,7 @@ fn what_is_cut_short_is_transcribed_and_fails() {
             "cut.wav" | "cut.mkv" => outputs.push(("pipe", pipe(&[], half))),
             // Raw sound in MOV is one piece, which never comes to its end.
             "cut.mov" => {
-                assert!(complaint(&pipe(&[], half)).contains("standard input is cut short: it promises 25.0 s"))
+                assert!(complaint(&pipe(&[], half)).contains("standard input is truncated: it declares 25.0 s"))
             }
             _ => {}
         }
@@ -321,7 +321,7 @@ fn what_is_cut_short_is_transcribed_and_fails() {
                 errors(&output)
             );
             let complaint = complaint(&output);
-            assert!(complaint.contains("is cut short"), "{name}, {way}: {complaint}");
+            assert!(complaint.contains("is truncated"), "{name}, {way}: {complaint}");
             assert_eq!(
                 complaint.contains("of 25.0 s"),
                 is_promised,
@@ -332,7 +332,7 @@ fn what_is_cut_short_is_transcribed_and_fails() {
         let output = transcribe_all(&["--output-dir", target.to_str().unwrap()], &[path, clip_path(ONE)]);
         let lines = complaints(&output);
         assert!(
-            lines[0].contains("is cut short") && lines[1] == "1 of 2 files failed",
+            lines[0].contains("is truncated") && lines[1] == "1 of 2 files failed",
             "{lines:?}"
         );
         assert!(fs::read_to_string(target.join("cut.txt")).unwrap().len() > 40);

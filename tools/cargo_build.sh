@@ -1,6 +1,7 @@
 #!/bin/sh
 # Called by meson.build: builds the plugin and the command with cargo and copies
-# them to where Meson expects them.
+# them to where Meson expects them, without debug information. Packages that
+# split it off themselves set STRIP=: in the environment.
 set -eu
 cargo=$1 source_dir=$2 target_dir=$3 build_dir=$PWD
 shift 3
@@ -8,4 +9,5 @@ cd "$source_dir"
 "$cargo" build --release --locked --features cli --target-dir "$target_dir"
 for output; do
     cp "$target_dir/release/${output##*/}" "$build_dir/$output"
+    "${STRIP:-strip}" --strip-debug "$build_dir/$output"
 done

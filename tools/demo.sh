@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Plays assets/demo.wav through the plugin in target/plugin and shows the words
-# it hears. The gst-launch-1.0 line is printed first, ready to be copied.
+# Transcribes assets/demo.wav with the plugin in target/plugin and prints its
+# words. The gst-launch-1.0 line is printed first, ready to be copied.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -91,8 +91,15 @@ match($0, /\(element\): nemostt, /) {
     sentence = sentence (words++ ? " " : "") field["text"]
 }
 
+# The info message of the element, as gst-launch-1.0 prints it below INFO:
+/^this is the built-in demo model/ { demo = 1 }
+
 END {
     if (words) printf "\n%s\n", sentence
+    if (words && demo) {
+        printf "\nThe built-in demo model is trained on synthetic speech, for demonstration only. For real speech:\n"
+        printf "  target/release/nemostt models\n  target/release/nemostt fetch NAME\n"
+    }
     exit words ? 0 : 3
 }
 '

@@ -25,7 +25,7 @@ fn a_full_disk_is_reported_and_what_came_is_kept() {
         .args(["-c", script, env!("CARGO_BIN_EXE_nemostt"), REPOSITORY])
         .output()
         .unwrap();
-    assert_says(&output, &["the disk is full", "not complete", "run the command again"]);
+    assert_says(&output, &["the disk is full", "incomplete", "run the command again"]);
     assert!(!setting.cached("blobs").join(sha256(&graph)).exists());
     assert!(!setting.snapshot("").exists());
     let output = setting.fetch(&[REPOSITORY]);
@@ -85,7 +85,7 @@ fn a_small_disk_is_seen_before_and_a_full_one_when_it_is_full() {
             }
         }
     }));
-    assert_says(&setting.fetch(&arguments), &["the disk is full", "not complete"]);
+    assert_says(&setting.fetch(&arguments), &["the disk is full", "incomplete"]);
     assert!(!directory.join(GRAPH).exists());
     fs::remove_file(filler).unwrap();
     written(&setting.fetch(&arguments));

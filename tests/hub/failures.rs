@@ -113,7 +113,7 @@ fn wrong_bytes_are_refused_and_removed() {
             }
         }));
         let output = setting.fetch(&[REPOSITORY]);
-        assert_says(&output, &[name, "wrong checksum", "removed"]);
+        assert_says(&output, &[name, "wrong checksum", "deleted"]);
         let blobs = fs::read_dir(setting.cached("blobs"))
             .unwrap()
             .map(|entry| entry.unwrap().path());
@@ -130,7 +130,10 @@ fn another_length_than_promised_is_refused() {
             reply.body.push(0);
         }
     }));
-    assert_says(&setting.fetch(&[REPOSITORY]), &[GRAPH, "50001 bytes", "not 50000"]);
+    assert_says(
+        &setting.fetch(&[REPOSITORY]),
+        &[GRAPH, "50001 bytes", "instead of 50000"],
+    );
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn without_a_checksum_it_says_so() {
     assert!(output.status.success());
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(
-        errors.contains("nobody gave a checksum for encoder.onnx") && errors.lines().count() == 1,
+        errors.contains("there is no checksum for encoder.onnx") && errors.lines().count() == 1,
         "{errors}"
     );
 }
@@ -168,9 +171,9 @@ fn refusals_are_explained() {
             &["gated", "accept its terms at", "/someone/model", "HF_TOKEN"],
         ),
         (401, "GatedRepo", None, &["gated", "accept its terms at"]),
-        (401, "", None, &["wants a token", "set HF_TOKEN"]),
-        (401, "", Some("hf_x"), &["refuses the token"]),
-        (403, "", Some("hf_x"), &["refuses the token"]),
+        (401, "", None, &["requires a token", "set HF_TOKEN"]),
+        (401, "", Some("hf_x"), &["rejected the token"]),
+        (403, "", Some("hf_x"), &["rejected the token"]),
         (418, "", None, &["HTTP 418"]),
     ] {
         let setting = Setting::new(site(b"").with(move |_, reply| reply.fail(status, code)));

@@ -98,6 +98,10 @@ fn unknown_names_are_answered_with_the_nearest() {
         &["nemotron-en-480ms-int8", "nemostt models"],
     );
     assert_says(&setting.fetch(&["a/../b"]), &["a/../b", "OWNER/REPO"]);
+    assert_says(
+        &setting.fetch(&["a/b", "--dir", "-"]),
+        &["--dir -: expected a directory"],
+    );
     assert_eq!(setting.hub.requests().len(), 0);
 }
 

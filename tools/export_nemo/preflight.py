@@ -45,8 +45,8 @@ def require_modules() -> None:
     missing = [package for module, package in MODULES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise Refusal(
-            f"this Python has no {', '.join(missing)}: run tools/export_nemo.sh (or make export) with the same arguments, "
-            "which installs them"
+            f"this Python has no {', '.join(missing)}: run tools/export_nemo.sh (or make export) with the same "
+            "arguments, which installs them"
         )
 
 

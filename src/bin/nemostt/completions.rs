@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What packages install beside the command: completions for shells, manual pages.
+//! Shell completions and manual pages, which packages install with the command.
 
 use std::{
     fs,
@@ -13,14 +13,14 @@ use clap_complete::{Shell, generate};
 
 use crate::Result;
 
-/// Print the completions for a shell
+/// Print shell completions
 #[derive(Debug, Args)]
 pub struct Completions {
     /// Shell
     shell: Shell,
 }
 
-/// Print the manual page, or write one for each command into a directory
+/// Print the manual page, or write one page per command into a directory
 #[derive(Debug, Args)]
 pub struct Man {
     /// Write nemostt.1, nemostt-check.1, … into this directory

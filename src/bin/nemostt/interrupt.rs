@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Ctrl-C, for inputs that may have no end of their own: the first one ends the input, so that what was said until then
-//! is written; the second one ends the program as usual.
+//! Ctrl-C for inputs that may never end: the first one ends the input, so that the text up to then is written; the second one
+//! ends the program as usual.
 
 use std::{
     io,
@@ -16,23 +16,23 @@ use signal_hook::{
     flag,
 };
 
-/// A signal comes to the process as a whole.
-static CAME: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+/// Set by the first signal. Static because signals are per process.
+static RECEIVED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From now on, takes the first Ctrl-C, or the first signal of `kill` or `timeout`, as the end of the input.
+/// Makes the first SIGINT (Ctrl-C) or SIGTERM (`kill`, `timeout`) end the input.
 ///
 /// # Errors
-/// If the system does not allow it.
+/// If a handler cannot be installed.
 pub fn catch() -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         // In this order, so that the first signal finds the flag unset.
-        flag::register_conditional_default(signal, CAME.clone())?;
-        flag::register(signal, CAME.clone())?;
+        flag::register_conditional_default(signal, RECEIVED.clone())?;
+        flag::register(signal, RECEIVED.clone())?;
     }
     Ok(())
 }
 
-/// Whether the input is to end now.
-pub fn came() -> bool {
-    CAME.load(Ordering::Relaxed)
+/// Whether the input should end now.
+pub fn is_requested() -> bool {
+    RECEIVED.load(Ordering::Relaxed)
 }

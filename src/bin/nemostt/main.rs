@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The `nemostt` command: what one wants to do with a model outside a pipeline. One module for each of its verbs.
+//! The `nemostt` command. One module per subcommand.
 
 mod audio;
 mod bench;
@@ -9,7 +9,6 @@ mod completions;
 mod hub;
 mod interrupt;
 mod model_args;
-mod terminal;
 mod transcribe;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -19,12 +18,12 @@ use clap::{
     builder::{PathBufValueParser, TypedValueParser},
 };
 
-/// Everything that can go wrong ends as one line of text.
+/// Every error ends as one line of text.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Live speech to text with NVIDIA NeMo's cache-aware streaming models, on your own machine.
+/// Streaming speech to text with NVIDIA NeMo's cache-aware models, on your own machine
 ///
-/// The GStreamer element of the same name does the same in a pipeline: gst-inspect-1.0 nemostt.
+/// The GStreamer element of the same name does this in a pipeline: gst-inspect-1.0 nemostt.
 #[derive(Debug, Parser)]
 #[command(name = "nemostt", version, arg_required_else_help = true)]
 struct Arguments {
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
     };
     let pipe = error.downcast_ref::<io::Error>().map(io::Error::kind);
     if pipe == Some(io::ErrorKind::BrokenPipe) {
-        // `nemostt … | head`: the reader has all it wants.
+        // `nemostt … | head`: not an error.
         return ExitCode::SUCCESS;
     }
     eprintln!("nemostt: {}", one_line(&error.to_string()));
@@ -84,7 +83,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         super::Arguments::command().debug_assert();
     }
 }

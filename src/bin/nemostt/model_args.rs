@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Which model a verb works with, and how it is run: the options that several verbs share.
+//! Options that several subcommands share: which model to use, and how to run it.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use clap::{
 };
 use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
-/// Names a model directory where no option does, for the element too.
+/// Names the model directory if no option does. The element reads it, too.
 const VARIABLE: &str = "NEMOSTT_MODEL";
 /// Name of the demo model in reports.
 pub const EMBEDDED: &str = "embedded";
@@ -27,7 +27,7 @@ const DEMO_NOTICE: &str = "this is the built-in demo model: trained on synthetic
 /// A model and how to run it.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArguments {
-    /// Model directory [default: $NEMOSTT_MODEL, else the built-in demonstration model]
+    /// Model directory [default: $NEMOSTT_MODEL, else the built-in demo model]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
 
@@ -39,31 +39,31 @@ pub struct ModelArguments {
     #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]).map(device))]
     device: Device,
 
-    /// What the encoder computes in: as the file holds it, or 8 bits (faster, a few words differ)
+    /// Precision of the encoder: that of the file, or int8 (faster, a few words differ)
     #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "fp32", "int8"]).map(precision))]
     precision: PrecisionChoice,
 
-    /// Threads within one operation, at most one per processor that may be used; 0: one for a small model, one per physical
-    /// core for a large one
+    /// Threads per model, at most one per available processor; 0: one for a small model, one per physical core for a large
+    /// one
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
 
-    /// What is done to the encoder's graph: all exact rewrites, or nothing. The text is the same
+    /// Rewrite the encoder's graph for speed when it is loaded, or run it as exported; the text is the same
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["all", "none"]).map(optimization))]
     graph_optimization: GraphOptimization,
 
-    /// Where large models are kept as they were prepared; "" for nowhere [default: nemostt/graphs in $XDG_CACHE_HOME or ~/.cache]
+    /// Cache for optimized graphs of large models; "" disables it [default: nemostt/graphs in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache_directory: Option<OsString>,
 }
 
 impl ModelArguments {
-    /// What reports call the model.
+    /// The name of the model in reports.
     pub fn name(&self) -> String {
         self.path().map_or(EMBEDDED.into(), |path| path.display().to_string())
     }
 
-    /// The model with `lookahead` milliseconds, or its own.
+    /// Loads the model with `lookahead` in milliseconds, or with its default.
     pub fn load(&self, lookahead: Option<u32>) -> nemostt::Result<Recognizer> {
         self.load_with_threads(lookahead, self.threads)
     }
@@ -85,14 +85,14 @@ impl ModelArguments {
         load(self.path().as_deref(), &options)
     }
 
-    /// What users must know about the model, the first time this is called.
+    /// A notice about the demo model, once per process.
     pub fn notice(&self) -> Option<&'static str> {
         static IS_GIVEN: AtomicBool = AtomicBool::new(false);
         let is_demo = self.path().is_none();
         (is_demo && !IS_GIVEN.swap(true, Ordering::Relaxed)).then_some(DEMO_NOTICE)
     }
 
-    /// The model directory, if one is named here or in the environment.
+    /// The model directory, if one is named by the option or the environment.
     fn path(&self) -> Option<PathBuf> {
         let environment = || env::var_os(VARIABLE).filter(|path| !path.is_empty());
         self.model.clone().or_else(|| environment().map(PathBuf::from))
@@ -132,20 +132,20 @@ fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
 fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
     let missing = || nemostt::Error::NoModel {
         path: "this build of nemostt".into(),
-        missing: "model of its own: name a model directory with --model or NEMOSTT_MODEL",
+        missing: "built-in model: name a model directory with --model or NEMOSTT_MODEL",
     };
     Recognizer::load(path.ok_or_else(missing)?, options)
 }
 
-/// Where ONNX Runtime may be: beside the plugin, whose place is not that of the command.
+/// Directories to search for ONNX Runtime, which is installed next to the plugin rather than the command.
 fn runtime_directories() -> Vec<PathBuf> {
     let command = env::current_exe().ok();
     let command = command.as_deref().and_then(Path::parent);
     // As `make install` and packages lay them out.
-    let beside = ["", "../share/gstreamer-1.0/plugins", "../lib/gstreamer-1.0"];
+    let plugin_directories = ["", "../share/gstreamer-1.0/plugins", "../lib/gstreamer-1.0"];
     let mut directories: Vec<PathBuf> = command
         .into_iter()
-        .flat_map(|dir| beside.map(|to| dir.join(to)))
+        .flat_map(|dir| plugin_directories.map(|to| dir.join(to)))
         .collect();
 
     let named = env::var_os("GST_PLUGIN_PATH").unwrap_or_default();

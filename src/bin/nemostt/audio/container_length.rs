@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a file says about its own length, where GStreamer does not pass it on: its `wavparse` tells what is there instead
-//! of what should be there, as does `avidemux`, and Ogg has a length in every page, but none for the whole.
+//! The declared length of a file, where GStreamer does not report it: `wavparse` and `avidemux` report the actual length, and
+//! Ogg has a length per page only.
 
 use std::{
     fs::File,
@@ -9,26 +9,26 @@ use std::{
     path::Path,
 };
 
-/// Bytes in which the header of a WAV file ends, unless someone put a picture in front of the samples.
+/// Bytes that contain the header of a WAV file, unless large metadata precedes the samples.
 pub const HEAD: usize = 4096;
-/// Sizes from here on are those of a program that could not know, such as one that wrote into a pipe.
+/// Sizes from here on are placeholders of programs that wrote into a pipe.
 const UNKNOWN: u64 = 0x7fff_0000;
-/// Bytes of sound that are none: a few samples.
-const HARDLY_ANY: usize = 64;
-/// The longest page of Ogg.
+/// Bytes of audio data that are negligible: a few samples.
+const NEGLIGIBLE: usize = 64;
+/// The longest Ogg page.
 const PAGE: u64 = 65_307;
 
-/// How long the sound should be.
+/// The declared length of the audio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DeclaredLength {
-    /// Ask GStreamer.
+    /// Not read here: query GStreamer.
     Unread,
-    /// It is known to be not known.
+    /// The file does not declare one.
     Open,
     Seconds(f64),
 }
 
-/// What the WAV file that begins with `head` promises.
+/// The length that the WAV file beginning with `head` declares.
 pub fn wav(head: &[u8]) -> DeclaredLength {
     let is_large = head.starts_with(b"RF64") || head.starts_with(b"BW64");
     if !(is_large || head.starts_with(b"RIFF")) || head.get(8..12) != Some(b"WAVE") {
@@ -60,7 +60,7 @@ pub fn wav(head: &[u8]) -> DeclaredLength {
             }
             _ => {}
         }
-        // Chunks begin at even places.
+        // Chunks begin at even offsets.
         at = at.saturating_add(8 + size as usize + (size & 1) as usize);
     }
     DeclaredLength::Unread
@@ -69,28 +69,29 @@ pub fn wav(head: &[u8]) -> DeclaredLength {
 /// The first bytes of the file at `path`.
 pub fn head(path: &Path) -> Vec<u8> {
     let mut head = Vec::new();
-    // An error will be told when the file is decoded.
+    // Errors are reported when the file is decoded.
     let _ = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
     head
 }
 
-/// The error of a WAV file that promises sound and ends after its header: GStreamer's `wavparse` waits for ever for what
-/// is not there. `head` is the beginning of the file, or all of it.
-pub fn check(head: &[u8], place: &super::Location) -> crate::Result<()> {
+/// The error of a WAV file that ends after its header although it declares data: GStreamer's `wavparse` would wait for it
+/// forever. `head` is the beginning of the file, or all of it.
+pub fn check(head: &[u8], location: &super::Location) -> crate::Result<()> {
     let is_all = head.len() < HEAD;
     let data = head.windows(4).position(|name| name == b"data");
     match (wav(head), data) {
-        (DeclaredLength::Seconds(seconds), Some(data)) if is_all && head.len() < data + 8 + HARDLY_ANY => {
-            Err(format!("{place} is cut short: it promises {seconds:.1} s of sound, but ends after its header").into())
-        }
+        (DeclaredLength::Seconds(seconds), Some(data)) if is_all && head.len() < data + 8 + NEGLIGIBLE => Err(format!(
+            "{location} is truncated: it declares {seconds:.1} s of audio, but ends after its header"
+        )
+        .into()),
         _ => Ok(()),
     }
 }
 
-/// How the file at `path` shows that something is missing at its end, if it does: an end within a page of Ogg, or fewer
-/// bytes than AVI says.
+/// How the file at `path` shows that it is truncated, if it does: it ends within an Ogg page, or is shorter than the AVI header
+/// declares.
 pub fn fault(path: &Path) -> Option<&'static str> {
-    // What cannot be read was told when it was decoded.
+    // Errors were reported when the file was decoded.
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok().filter(|about| about.is_file())?.len();
     let mut head = [0; 12];
@@ -98,11 +99,11 @@ pub fn fault(path: &Path) -> Option<&'static str> {
     match head {
         [b'O', b'g', b'g', b'S', ..] => {
             let is_whole = ends_with_a_page(&mut file, length).unwrap_or(true);
-            (!is_whole).then_some("it ends within a page of Ogg")
+            (!is_whole).then_some("it ends within an Ogg page")
         }
         [b'R', b'I', b'F', b'F', a, b, c, d, b'A', b'V', b'I', b' '] => {
             let size = u64::from(u32::from_le_bytes([a, b, c, d]));
-            (size < UNKNOWN && size + 8 > length).then_some("it has fewer bytes than it says")
+            (size < UNKNOWN && size + 8 > length).then_some("it has fewer bytes than its header declares")
         }
         _ => None,
     }
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wav_header_promises_seconds() {
+    fn a_wav_header_declares_seconds() {
         assert_eq!(wav(&header(48_000)), DeclaredLength::Seconds(1.5));
         // Programs that write into a pipe: GStreamer, FFmpeg, SoX, arecord.
         for unknown in [0, u32::MAX, 0x7fff_f000, 0x7fff_ffff, 0x8000_0000] {
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_not_all_there_promises_nothing() {
+    fn an_incomplete_header_declares_nothing() {
         let head = header(48_000);
         for end in 0..head.len() {
             assert_eq!(wav(&head[..end]), DeclaredLength::Unread, "{end}");
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_wav_has_its_size_elsewhere() {
+    fn a_large_wav_has_its_size_in_ds64() {
         let mut head = b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0".to_vec();
         head.extend([0; 8]);
         head.extend((32_000_u64 << 20).to_le_bytes());
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_ogg_tells_its_end() {
+    fn the_end_of_an_ogg_page_is_found() {
         let mut page = b"OggS\0\0".to_vec();
         page.resize(26, 0);
         page.extend([2, 255, 3]);

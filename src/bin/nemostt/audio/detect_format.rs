@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether standard input is raw samples or a file of some format: told by its first bytes.
+//! Detects by its first bytes whether standard input is raw samples or a media file.
 
 use std::io::{self, Read};
 
 use gst::glib::translate::IntoGlib;
 use gst_pbutils::PbUtilsCapsDescriptionFlags as Kind;
 
-/// Bytes that tell. As raw samples at 16 kHz they last 128 ms.
+/// Bytes for detection. As raw samples at 16 kHz they last 128 ms.
 const PROBE_BYTES: usize = 4096;
-/// Bytes that tell frames without a header from samples that happen to begin like one.
+/// Bytes for frames without a file header, which samples could resemble by chance.
 pub const FRAME_PROBE_BYTES: usize = 16 * 1024;
-/// GStreamer must be this sure, in percent: a few bytes that look like something are no file.
+/// Minimum probability of GStreamer's type detection, in percent: a few matching bytes are not enough.
 const MIN_PROBABILITY: i32 = 99;
 
-/// Takes the first bytes of `reader`, as many as [`is_file`] needs, or all there are.
+/// Reads the first bytes of `reader`, as many as [`is_file`] needs.
 pub fn first(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut piece = [0; PROBE_BYTES];
+    let mut block = [0; PROBE_BYTES];
     loop {
         let enough = match may_be_frames(&bytes) {
             true => FRAME_PROBE_BYTES,
@@ -26,16 +26,16 @@ pub fn first(reader: &mut impl Read) -> io::Result<Vec<u8>> {
         if bytes.len() >= enough {
             return Ok(bytes);
         }
-        match reader.read(&mut piece) {
+        match reader.read(&mut block) {
             Ok(0) => return Ok(bytes),
-            Ok(read) => bytes.extend_from_slice(&piece[..read]),
+            Ok(read) => bytes.extend_from_slice(&block[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Whether `bytes` are the beginning of a file that can hold sound, and not raw samples.
+/// Whether `bytes` are the beginning of a media file, not raw samples.
 pub fn is_file(bytes: &[u8]) -> bool {
     let Ok((caps, probability)) = gst_base::type_find_helper_for_data(gst::Object::NONE, bytes) else {
         return false;
@@ -51,8 +51,8 @@ pub fn is_file(bytes: &[u8]) -> bool {
     is_strong && kind.intersects(Kind::CONTAINER | Kind::AUDIO | Kind::TAG)
 }
 
-/// GStreamer takes two bytes for enough with some formats, and samples come in pairs of bytes. Those that we take have at
-/// least four that are always the same, or frames one after the other.
+/// For some formats two bytes are enough for GStreamer, and any sample could match. These formats have at least four fixed
+/// bytes, or consecutive frames.
 fn has_magic(bytes: &[u8]) -> bool {
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     let starts: [&[u8]; 15] = [
@@ -86,8 +86,8 @@ fn is_id3(header: &[u8]) -> bool {
     matches!(header, [2..=4, _, flags, size @ ..] if flags & 0x0f == 0 && size.iter().all(|byte| byte & 0x80 == 0))
 }
 
-/// Whether `bytes` begin as frames of MP3, AAC or AC-3, or packets of an MPEG transport stream do. GStreamer then looks at
-/// those that follow.
+/// Whether `bytes` begin like frames of MP3, AAC or AC-3, or packets of an MPEG transport stream. GStreamer then checks the
+/// following ones.
 fn may_be_frames(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, second, ..] => second & 0xe0 == 0xe0 && *second != 0xff,
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Samples as a microphone gives them: noise of any loudness, some of it steps.
+    /// Samples as from a microphone: noise of any loudness.
     fn noise() -> impl Strategy<Value = Vec<u8>> {
         let samples = proptest::collection::vec(any::<i16>(), PROBE_BYTES / 2);
         (samples, 0..16_u32).prop_map(|(samples, quiet)| {
@@ -123,7 +123,7 @@ mod tests {
             prop_assert!(!is_file(&bytes));
         }
 
-        /// Two bytes that begin many a format, before samples.
+        /// Samples that begin with a short magic number.
         #[test]
         fn a_short_magic_number_makes_no_file(
             magic in proptest::sample::select(vec![
@@ -134,7 +134,7 @@ mod tests {
         ) {
             gst::init().unwrap();
             bytes[..magic.len()].copy_from_slice(magic);
-            // A valid header of ID3 and a complete frame of MP3 are no accident.
+            // A valid ID3 header does not occur by chance.
             prop_assume!(magic != b"ID3" || !is_id3(&bytes[3..10]));
             prop_assert!(!is_file(&bytes));
         }
@@ -147,7 +147,7 @@ mod tests {
         let mut count = 0;
         for entry in fs::read_dir(directory).unwrap() {
             let samples = &fs::read(entry.unwrap().path()).unwrap()[44..];
-            // From any sample on: a recording can begin anywhere.
+            // From any sample: a recording can begin anywhere.
             for start in (0..samples.len()).step_by(1022) {
                 let bytes = &samples[start..samples.len().min(start + PROBE_BYTES)];
                 assert!(!is_file(bytes), "{start}");

@@ -11,66 +11,66 @@ use std::{
 
 use crate::interrupt;
 
-/// Bytes read at a time.
+/// Bytes per block.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// Pieces that may wait.
+/// Blocks that may be queued.
 const MAX_QUEUED_BLOCKS: usize = 4;
-/// How long to wait before looking for Ctrl-C. What the program before us still writes then comes within this time.
+/// How often to check for Ctrl-C, and how long to wait after it for what the program before the pipe still writes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Pieces still taken after Ctrl-C, from a program that does not end with it.
+/// Blocks still read after Ctrl-C, from a program that does not end with it.
 const MAX_BLOCKS_AFTER_INTERRUPT: usize = 8;
 
-/// Bytes that a thread reads.
+/// Reads standard input on a thread of its own.
 pub struct StdinReader {
-    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
-    /// Bytes of `piece` that were taken.
-    taken: usize,
-    /// Pieces that may still be taken.
-    rest: usize,
+    blocks: mpsc::Receiver<io::Result<Vec<u8>>>,
+    block: Vec<u8>,
+    /// Bytes of `block` that were read.
+    position: usize,
+    /// Blocks that may still be read after Ctrl-C.
+    remaining: usize,
 }
 
 impl StdinReader {
     pub fn standard_input() -> Self {
-        let (sender, pieces) = mpsc::sync_channel(MAX_QUEUED_BLOCKS);
-        // Ends with the input, or with the program: nothing can end a read that waits.
+        let (sender, blocks) = mpsc::sync_channel(MAX_QUEUED_BLOCKS);
+        // Ends with the input or the process: a blocked read cannot be interrupted.
         thread::spawn(move || {
             let mut stdin = io::stdin().lock();
             loop {
-                let mut piece = vec![0; BLOCK_BYTES];
-                let read = match stdin.read(&mut piece) {
+                let mut block = vec![0; BLOCK_BYTES];
+                let read = match stdin.read(&mut block) {
                     Ok(0) => return,
                     Ok(read) => read,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => return drop(sender.send(Err(error))),
                 };
-                piece.truncate(read);
-                if sender.send(Ok(piece)).is_err() {
+                block.truncate(read);
+                if sender.send(Ok(block)).is_err() {
                     return;
                 }
             }
         });
         Self {
-            pieces,
-            piece: Vec::new(),
-            taken: 0,
-            rest: MAX_BLOCKS_AFTER_INTERRUPT,
+            blocks,
+            block: Vec::new(),
+            position: 0,
+            remaining: MAX_BLOCKS_AFTER_INTERRUPT,
         }
     }
 
-    /// The next piece; none at the end.
+    /// The next block; `None` at the end.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            if interrupt::came() {
-                self.rest = match self.rest.checked_sub(1) {
-                    Some(rest) => rest,
+            if interrupt::is_requested() {
+                self.remaining = match self.remaining.checked_sub(1) {
+                    Some(remaining) => remaining,
                     None => return Ok(None),
                 };
             }
-            match self.pieces.recv_timeout(POLL_INTERVAL) {
-                Ok(piece) => return piece.map(Some),
+            match self.blocks.recv_timeout(POLL_INTERVAL) {
+                Ok(block) => return block.map(Some),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) if interrupt::came() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if interrupt::is_requested() => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -79,12 +79,12 @@ impl StdinReader {
 
 impl Read for StdinReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.taken == self.piece.len() {
-            self.piece = self.next()?.unwrap_or_default();
-            self.taken = 0;
+        if self.position == self.block.len() {
+            self.block = self.next()?.unwrap_or_default();
+            self.position = 0;
         }
-        let read = self.piece[self.taken..].as_ref().read(buffer)?;
-        self.taken += read;
+        let read = self.block[self.position..].as_ref().read(buffer)?;
+        self.position += read;
         Ok(read)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Sound of any format and rate, decoded by GStreamer:
+//! Audio of any format and rate, decoded by GStreamer:
 //! `uridecodebin ! decodebin ! audioconvert ! audioresample ! appsink`.
 
 use std::{
@@ -21,30 +21,30 @@ use super::{
 };
 use crate::{Result, interrupt};
 
-/// How long to wait for samples before looking whether something went wrong.
+/// How long to wait for samples before checking for errors.
 const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
-/// How long to wait for the languages of tracks in which there is nothing yet.
+/// How long to wait for the metadata of tracks without data.
 const TRACK_INFO_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to take, after Ctrl-C, what is on its way.
+/// How long to drain the pipeline after Ctrl-C.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 const PIPE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Blocks that may be decoded before they are taken.
+/// Buffers that may be decoded in advance.
 const MAX_QUEUED_BUFFERS: u32 = 64;
-/// A hole in the timestamps longer than this is silence; shorter ones are the rounding of containers, which count
+/// A gap in the timestamps longer than this is silence. Shorter ones are rounding errors of containers, which count
 /// milliseconds.
 const MIN_GAP: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 
-/// Bytes that do not come from a URI.
+/// Bytes that are not read from a URI.
 pub type Bytes = Box<dyn Read + Send>;
 
-/// Sound on its way through GStreamer.
+/// A decoding pipeline.
 pub struct GstDecoder {
     pipeline: gst::Pipeline,
     sink: AppSink,
     bus: gst::Bus,
     streams: Streams,
     bus_errors: BusErrors,
-    promise: DeclaredLength,
+    declared: DeclaredLength,
     is_pipe: bool,
     is_url: bool,
     channel: Option<Channel>,
@@ -52,25 +52,24 @@ pub struct GstDecoder {
     notice: Option<String>,
     /// Samples per second.
     rate: u32,
-    /// Samples given.
-    given: u64,
-    /// Samples of silence to give before `waiting`.
+    /// Samples returned so far.
+    returned: u64,
+    /// Samples of silence to return before `pending`.
     silence: u64,
-    /// Samples that came after a hole.
-    waiting: Vec<f32>,
-    /// When Ctrl-C was seen.
-    stopped: Option<Instant>,
+    /// Decoded samples.
+    pending: Vec<f32>,
+    /// When Ctrl-C was detected.
+    interrupted: Option<Instant>,
 }
 
 impl GstDecoder {
-    /// Opens `place`, or else `bytes` from there, and decodes the first samples. `promise` is what is known about the length
-    /// already.
+    /// Opens `location`, or `bytes` from it, and decodes the first samples.
     pub fn open(
-        place: &Location,
+        location: &Location,
         bytes: Option<Bytes>,
-        promise: DeclaredLength,
+        declared: DeclaredLength,
         rate: u32,
-        wanted: &TrackSelection,
+        selection: &TrackSelection,
     ) -> Result<Self> {
         super::start_gstreamer()?;
         let pipeline = gst::Pipeline::new();
@@ -78,70 +77,69 @@ impl GstDecoder {
         let is_pipe = bytes.is_some();
         match bytes {
             Some(bytes) => pipe::connect(&source, bytes),
-            None => source.set_property("uri", place.uri()?),
+            None => source.set_property("uri", location.uri()?),
         }
         let (convert, resample) = (super::element("audioconvert")?, super::element("audioresample")?);
-        let sink = sink(rate, wanted.channel);
+        let sink = sink(rate, selection.channel);
         let all = [&source, &convert, &resample, sink.upcast_ref()];
         pipeline.add_many(all)?;
         gst::Element::link_many(&all[1..])?;
         let target = convert.static_pad("sink").ok_or("audioconvert has no sink pad")?;
         let mut decoded = Self {
             streams: Streams::new(&pipeline, &source, target),
-            bus: pipeline.bus().ok_or("GStreamer gave a pipeline without a bus")?,
+            bus: pipeline.bus().ok_or("the pipeline has no bus")?,
             pipeline,
             sink,
-            bus_errors: BusErrors::new(place),
-            promise,
+            bus_errors: BusErrors::new(location),
+            declared,
             is_pipe,
-            is_url: matches!(place, Location::Url(_)),
-            channel: wanted.channel,
+            is_url: matches!(location, Location::Url(_)),
+            channel: selection.channel,
             track: None,
             notice: None,
             rate,
-            given: 0,
+            returned: 0,
             silence: 0,
-            waiting: Vec::new(),
-            stopped: None,
+            pending: Vec::new(),
+            interrupted: None,
         };
-        decoded.start(wanted)?;
+        decoded.start(selection)?;
         Ok(decoded)
     }
 
-    /// Waits until a track is chosen, its first samples are there, and the length is known. A live source has none of the
-    /// latter two.
-    fn start(&mut self, wanted: &TrackSelection) -> Result<()> {
+    /// Waits until a track is selected, the pipeline is prerolled and the duration is known. A live source does not preroll.
+    fn start(&mut self, selection: &TrackSelection) -> Result<()> {
         self.set_state(gst::State::Paused)?;
-        let (mut is_filled, mut complete) = (false, None);
-        while !is_filled || self.track.is_none() {
-            if interrupt::came() {
-                return Err(format!("stopped before the sound of {} began", self.bus_errors.place()).into());
+        let (mut is_prerolled, mut complete) = (false, None);
+        while !is_prerolled || self.track.is_none() {
+            if interrupt::is_requested() {
+                return Err(format!("interrupted before the audio of {} began", self.bus_errors.location()).into());
             }
             if let Some(message) = self.bus.timed_pop(POLL_INTERVAL) {
                 self.bus_errors.handle(&message)?;
-                is_filled |= message.type_() == gst::MessageType::AsyncDone;
+                is_prerolled |= message.type_() == gst::MessageType::AsyncDone;
             }
-            is_filled |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
-            if is_filled {
-                // Nothing comes from a live source before.
+            is_prerolled |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
+            if is_prerolled {
+                // A live source produces no data before.
                 self.set_state(gst::State::Playing)?;
             }
             if self.track.is_none() && self.streams.are_complete() {
                 let since = complete.get_or_insert_with(Instant::now);
                 if self.streams.are_known() || since.elapsed() > TRACK_INFO_TIMEOUT {
-                    self.choose(wanted)?;
+                    self.choose(selection)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn choose(&mut self, wanted: &TrackSelection) -> Result<()> {
+    fn choose(&mut self, selection: &TrackSelection) -> Result<()> {
         let mut tracks = self.streams.tracks();
         if tracks.is_empty() {
             return Err(self.bus_errors.no_track(&self.streams.others()).into());
         }
-        let (index, notice) = track::choose(self.bus_errors.place(), &tracks, wanted.track.as_ref())?;
+        let (index, notice) = track::choose(self.bus_errors.location(), &tracks, selection.track.as_ref())?;
         self.notice = notice;
         self.track = Some(tracks.swap_remove(index));
         self.streams.choose(index)
@@ -151,30 +149,30 @@ impl GstDecoder {
         let Err(error) = self.pipeline.set_state(state) else {
             return Ok(());
         };
-        // What is on the bus says more.
-        self.listen()?;
-        Err(format!("cannot decode {}: {error}", self.bus_errors.place()).into())
+        // A message on the bus is more specific.
+        self.handle_messages()?;
+        Err(format!("cannot decode {}: {error}", self.bus_errors.location()).into())
     }
 
-    /// Takes the messages that are there.
-    fn listen(&mut self) -> Result<()> {
+    /// Handles the messages on the bus.
+    fn handle_messages(&mut self) -> Result<()> {
         while let Some(message) = self.bus.pop() {
             self.bus_errors.handle(&message)?;
         }
         Ok(())
     }
 
-    /// What to say about the tracks that there are.
+    /// A notice about the tracks, if there is a choice.
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
     }
 
-    /// Samples in all, where the format tells.
+    /// Total number of samples, if the format declares it.
     pub fn samples(&self) -> Option<u64> {
-        match self.promise {
+        match self.declared {
             DeclaredLength::Seconds(seconds) => Some((seconds * f64::from(self.rate)).round() as u64),
             DeclaredLength::Open => None,
-            // Of the Internet: may be made as it is sent, with any number for its length.
+            // May be generated while it is sent, with any length in its header.
             DeclaredLength::Unread if self.is_url && self.streams.are_in_wav() => None,
             DeclaredLength::Unread => {
                 let length = self.pipeline.query_duration::<gst::ClockTime>()?;
@@ -185,31 +183,31 @@ impl GstDecoder {
 
     /// Whether that number of samples is an estimate.
     pub fn is_length_estimated(&self) -> bool {
-        self.promise == DeclaredLength::Unread && !self.streams.have_container()
+        self.declared == DeclaredLength::Unread && !self.streams.have_container()
     }
 
-    /// Where the longest of all streams ended, in samples.
+    /// End of the longest stream, in samples.
     pub fn reached(&self) -> u64 {
-        self.given.max(samples(self.streams.reached(), self.rate))
+        self.returned.max(samples(self.streams.reached(), self.rate))
     }
 
-    /// What is said about a file without a single sample.
-    pub fn emptiness(&self) -> String {
-        let place = self.bus_errors.place();
-        if let Some(announced @ 1..) = self.samples() {
-            let seconds = announced as f64 / f64::from(self.rate);
-            return format!("{place} is cut short: it promises {seconds:.1} s of sound, but not one sample is there");
+    /// The error if there is no sample.
+    pub fn no_samples_error(&self) -> String {
+        let location = self.bus_errors.location();
+        if let Some(declared @ 1..) = self.samples() {
+            let seconds = declared as f64 / f64::from(self.rate);
+            return format!("{location} is truncated: it declares {seconds:.1} s of audio, but has no samples");
         }
         let track = match &self.track {
             Some(track) => format!(" ({track})"),
             None => String::new(),
         };
-        format!("{place} has an audio track{track}, but not one sample in it")
+        format!("{location} has an audio track{track}, but no samples in it")
     }
 
-    /// Adds the next samples to `mono`; none at the end.
+    /// Adds the next samples to `mono`, none at the end.
     pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
-        if self.silence == 0 && self.waiting.is_empty() {
+        if self.silence == 0 && self.pending.is_empty() {
             self.decode()?;
         }
         if self.silence > 0 {
@@ -217,38 +215,38 @@ impl GstDecoder {
             mono.resize(silence as usize, 0.0);
             self.silence -= silence;
         } else {
-            mono.append(&mut self.waiting);
+            mono.append(&mut self.pending);
         }
-        self.given += mono.len() as u64;
+        self.returned += mono.len() as u64;
         Ok(())
     }
 
     /// Waits for the next samples.
     fn decode(&mut self) -> Result<()> {
         loop {
-            self.listen()?;
-            if interrupt::came() && self.is_over() {
+            self.handle_messages()?;
+            if interrupt::is_requested() && self.is_drained() {
                 return Ok(());
             }
             if let Some(sample) = self.sink.try_pull_sample(POLL_INTERVAL) {
                 self.take(&sample)?;
-                if !self.waiting.is_empty() {
+                if !self.pending.is_empty() {
                     return Ok(());
                 }
             } else if self.sink.is_eos() {
-                // An error just before the end comes first.
-                return self.listen();
+                // An error may have been posted just before the end.
+                return self.handle_messages();
             }
         }
     }
 
-    /// Whether Ctrl-C was long enough ago. What is on its way is still taken; standard input then ends by itself.
-    fn is_over(&mut self) -> bool {
+    /// Whether the time to drain the pipeline after Ctrl-C is over. Standard input ends by itself within it.
+    fn is_drained(&mut self) -> bool {
         let rest = match self.is_pipe {
             true => PIPE_DRAIN_TIMEOUT,
             false => DRAIN_TIMEOUT,
         };
-        self.stopped.get_or_insert_with(Instant::now).elapsed() > rest
+        self.interrupted.get_or_insert_with(Instant::now).elapsed() > rest
     }
 
     fn take(&mut self, sample: &gst::Sample) -> Result<()> {
@@ -259,26 +257,26 @@ impl GstDecoder {
             let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
             segment.to_running_time(buffer.pts()?)
         };
-        // Subtitles would run ahead of a picture whose sound begins later, or pauses.
+        // Keeps subtitles in sync if the audio begins after the video, or pauses.
         if let Some(time) = time() {
-            let hole = samples(time, self.rate).saturating_sub(self.given);
-            if hole > samples(MIN_GAP, self.rate) {
-                self.silence = hole;
+            let gap = samples(time, self.rate).saturating_sub(self.returned);
+            if gap > samples(MIN_GAP, self.rate) {
+                self.silence = gap;
             }
         }
         let bytes = buffer.map_readable();
-        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.bus_errors.place()))?;
+        let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.bus_errors.location()))?;
         let (samples, _) = bytes.as_chunks::<4>();
         let samples = samples.iter().map(|&sample| f32::from_ne_bytes(sample));
         match self.channel {
-            None => self.waiting.extend(samples),
+            None => self.pending.extend(samples),
             Some(Channel(number)) => {
                 let caps = sample.caps().and_then(|caps| caps.structure(0));
                 let count = caps.and_then(|caps| caps.get::<i32>("channels").ok()).unwrap_or(1) as usize;
                 if number > count {
-                    return Err(Channel(number).missing(self.bus_errors.place(), count).into());
+                    return Err(Channel(number).missing(self.bus_errors.location(), count).into());
                 }
-                self.waiting.extend(samples.skip(number - 1).step_by(count));
+                self.pending.extend(samples.skip(number - 1).step_by(count));
             }
         }
         Ok(())
@@ -297,7 +295,7 @@ fn samples(time: gst::ClockTime, rate: u32) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Gives samples at `rate`: mono, or all channels for one to be picked.
+/// A sink for samples at `rate`: mono, or all channels if one of them is selected.
 fn sink(rate: u32, channel: Option<Channel>) -> AppSink {
     let caps = gst_audio::AudioCapsBuilder::new_interleaved()
         .format(gst_audio::AUDIO_FORMAT_F32)
@@ -324,7 +322,7 @@ mod tests {
     /// A stereo file whose left channel is a quarter and whose right one is half of full scale, read.
     fn stereo(bits_per_sample: u16, sample_format: SampleFormat) -> Vec<f32> {
         let directory = tempfile::tempdir().unwrap();
-        // What a URI must escape.
+        // Characters that a URI must escape.
         let path = directory.path().join("stereo #1 100%?.wav");
         let spec = WavSpec {
             channels: 2,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Codes of languages: ISO 639 has one of two letters and one or two of three for the same language.
+//! Language codes: ISO 639 has one of two letters and one or two of three letters for the same language.
 
-/// Two letters, three letters, and, for some, the three that libraries use.
+/// Two letters, three letters, and for some languages the bibliographic three-letter code.
 const CODES: &str = "
 aa aar|ab abk|ae ave|af afr|ak aka|am amh|an arg|ar ara|as asm|av ava|ay aym|az aze|ba bak|be bel|bg bul|bi bis|bm bam|
 bn ben|bo bod tib|br bre|bs bos|ca cat|ce che|ch cha|co cos|cr cre|cs ces cze|cu chu|cv chv|cy cym wel|da dan|
@@ -17,18 +17,18 @@ sg sag|si sin|sk slk slo|sl slv|sm smo|sn sna|so som|sq sqi alb|sr srp|ss ssw|st
 tg tgk|th tha|ti tir|tk tuk|tl tgl|tn tsn|to ton|tr tur|ts tso|tt tat|tw twi|ty tah|ug uig|uk ukr|ur urd|uz uzb|ve ven|
 vi vie|vo vol|wa wln|wo wol|xh xho|yi yid|yo yor|za zha|zh zho chi|zu zul";
 
-/// Whether `text` looks like a code: two or three letters, perhaps with more behind a hyphen, as in en-US.
+/// Whether `text` looks like a code: two or three letters, optionally with a hyphen and more, as in en-US.
 pub fn is_code(text: &str) -> bool {
     let main = main(text);
     (2..=3).contains(&main.len()) && main.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Whether two codes mean the same language, wherever it is spoken.
+/// Whether two codes are of the same language, whatever the region.
 pub fn same(one: &str, other: &str) -> bool {
     shortest(one) == shortest(other)
 }
 
-/// The two letters of a language that has such, else its code.
+/// The two-letter code of a language if it has one, else its code.
 fn shortest(code: &str) -> String {
     let code = main(code).to_ascii_lowercase();
     let languages = CODES.split('|').map(|codes| codes.split_whitespace());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What an argument names: standard input, a file, or a URL.
+//! The location of an input: standard input, a file or a URL.
 
 use std::{
     ffi::OsString,
@@ -15,24 +15,24 @@ use percent_encoding::percent_decode_str;
 
 use crate::Result;
 
-/// Where sound comes from.
+/// The location of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     StandardInput,
     File(PathBuf),
-    /// Anything else that GStreamer has a source for.
+    /// Any other URL that GStreamer has a source for.
     Url(String),
 }
 
 impl Location {
-    /// What `argument` names. A path that exists is a file, whatever it looks like.
+    /// Parses an argument. A path that exists is always a file.
     pub fn of(argument: &Path) -> Self {
         if argument.as_os_str() == "-" {
             return Self::StandardInput;
         }
         match argument.to_str().filter(|text| scheme(text).is_some()) {
             Some(url) if argument.symlink_metadata().is_err() => match glib::filename_from_uri(url) {
-                // Of this machine: all that is told about files holds for it.
+                // A file URL of this machine is a file in every respect.
                 Ok((path, None)) => Self::File(path),
                 _ => Self::Url(url.into()),
             },
@@ -40,7 +40,7 @@ impl Location {
         }
     }
 
-    /// As `--json` and the lines of several texts name it.
+    /// Its name in `--json` and in the output of several files.
     pub fn name(&self) -> String {
         match self {
             Self::StandardInput => "-".into(),
@@ -48,7 +48,7 @@ impl Location {
         }
     }
 
-    /// What a file of its text is called, without the extension.
+    /// The name of its output file without the extension.
     pub fn stem(&self) -> OsString {
         match self {
             Self::StandardInput => "stdin".into(),
@@ -57,7 +57,7 @@ impl Location {
         }
     }
 
-    /// As GStreamer names it.
+    /// Its URI, for GStreamer.
     pub fn uri(&self) -> Result<String> {
         let path = match self {
             Self::Url(url) => return Ok(url.clone()),
@@ -70,7 +70,7 @@ impl Location {
         Ok(uri.into())
     }
 
-    /// Whether there is anything to read: told before a model is loaded for nothing.
+    /// Checks that it can be read, before a model is loaded for nothing.
     pub fn check(&self) -> Result<()> {
         match self {
             Self::StandardInput => Ok(()),
@@ -96,22 +96,22 @@ impl Location {
             "ftp" | "ftps" => "gst-plugins-bad (its element curlftpsrc)",
             _ => {
                 return Err(format!(
-                    "cannot open {self}: GStreamer has no source for {scheme}:// here. Is the address right? A file of that \
-                     name does not exist either"
+                    "cannot open {self}: GStreamer has no source for {scheme}://, and there is no file of that name. Is the \
+                     address correct?"
                 )
                 .into());
             }
         };
         Err(format!(
-            "cannot open {self}: this GStreamer lacks its source for {scheme}://. Install {plugin} (on Debian and Ubuntu: \
-             gstreamer1.0-{})",
+            "cannot open {self}: the GStreamer source for {scheme}:// is not installed. Install {plugin} (on Debian and \
+             Ubuntu: gstreamer1.0-{})",
             plugin.trim_start_matches("gst-").split(' ').next().unwrap_or_default()
         )
         .into())
     }
 }
 
-/// For people to read; a password in a URL is not for everyone who reads along.
+/// For messages. The password of a URL is hidden.
 impl Display for Location {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -133,7 +133,7 @@ fn without_password(url: &str) -> String {
     split().unwrap_or_else(|| url.into())
 }
 
-/// The part before `://`, if it can be one of a URL.
+/// The part before `://`, if it is a valid URL scheme.
 fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     let mut letters = scheme.chars();
@@ -142,7 +142,7 @@ fn scheme(text: &str) -> Option<&str> {
     is_one.then_some(scheme)
 }
 
-/// The last part of the path, else the host: http://a.b/talks/my%20talk.mp4?x=1 → "my talk".
+/// The last component of the path, else the host: http://a.b/talks/my%20talk.mp4?x=1 → "my talk".
 fn url_stem(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -160,7 +160,7 @@ fn url_stem(url: &str) -> String {
             letter => letter,
         })
         .collect();
-    // Nothing hidden, and neither this directory nor the one above.
+    // Not a hidden file, `.` or `..`.
     let clean = clean.trim_start_matches('.');
     let stem = match clean.rsplit_once('.') {
         Some((stem, extension)) if !is_host && extension.chars().all(char::is_alphanumeric) => stem,
@@ -168,7 +168,7 @@ fn url_stem(url: &str) -> String {
     };
     match stem {
         "" => "url".into(),
-        // Names of files have at most 255 bytes, and an extension is to come.
+        // File names have at most 255 bytes, including the extension.
         stem => stem.chars().take(60).collect(),
     }
 }
@@ -178,16 +178,16 @@ fn check_file(path: &Path) -> Result<()> {
     let about = path.metadata().map_err(unreadable)?;
     if about.is_dir() {
         return Err(format!(
-            "cannot read {}: it is a directory; name the files in it",
+            "cannot read {}: it is a directory; pass the files in it",
             path.display()
         )
         .into());
     }
-    // Opening anything else, such as a named pipe, could wait or take something away.
+    // Opening anything else, such as a named pipe, could block or consume data.
     if about.is_file() {
         File::open(path).map_err(unreadable)?;
         if about.len() == 0 {
-            return Err(format!("{} is empty: nothing was recorded or copied into it", path.display()).into());
+            return Err(format!("{} is empty", path.display()).into());
         }
     }
     Ok(())
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_path_that_exists_is_a_file() {
         let directory = tempfile::tempdir().unwrap();
-        // Two slashes are one: the directory `http:` with `talk.wav` in it.
+        // Two slashes count as one: the directory `http:` with `talk.wav` in it.
         std::fs::create_dir(directory.path().join("http:")).unwrap();
         let path = format!("{}/http://talk.wav", directory.path().display());
         std::fs::write(&path, "x").unwrap();

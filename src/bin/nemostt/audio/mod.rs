@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where samples come from: whatever GStreamer can decode, or raw samples on standard input.
+//! Audio input: anything that GStreamer can decode, or raw samples on standard input.
 
 mod bus_errors;
 mod container_length;
@@ -22,34 +22,34 @@ pub use track::{Channel, TrackName, TrackSelection};
 
 use crate::Result;
 
-/// Samples read at a time. At 16 kHz they last 100 ms, so that words appear soon after they were said.
+/// Samples read at a time: 100 ms at 16 kHz, so that words appear soon after they were spoken.
 const BLOCK: usize = 1600;
 
 /// A source of mono samples.
 pub enum Input {
-    /// Decoded by GStreamer. Boxed, for it is far larger than the other.
+    /// Decoded by GStreamer. Boxed because it is much larger than the other variant.
     GstDecoder(Box<GstDecoder>),
     /// Raw 16-bit little-endian mono samples.
     RawPcm(RawPcm<stdin::Bytes>),
 }
 
 impl Input {
-    /// Opens `place`, to give `rate` samples per second.
-    pub fn open(place: &Location, rate: u32, wanted: &TrackSelection) -> Result<Self> {
-        let promise = match place {
-            Location::StandardInput => return stdin::open(rate, wanted),
+    /// Opens `location`, to be read at `rate` samples per second.
+    pub fn open(location: &Location, rate: u32, selection: &TrackSelection) -> Result<Self> {
+        let declared = match location {
+            Location::StandardInput => return stdin::open(rate, selection),
             Location::File(path) => {
                 let head = container_length::head(path);
-                container_length::check(&head, place)?;
+                container_length::check(&head, location)?;
                 container_length::wav(&head)
             }
             Location::Url(_) => container_length::DeclaredLength::Unread,
         };
-        let decoded = GstDecoder::open(place, None, promise, rate, wanted)?;
+        let decoded = GstDecoder::open(location, None, declared, rate, selection)?;
         Ok(Self::GstDecoder(Box::new(decoded)))
     }
 
-    /// What to say about the tracks that there are.
+    /// A notice about the tracks, if there is a choice.
     pub fn notice(&self) -> Option<&str> {
         match self {
             Self::GstDecoder(decoded) => decoded.notice(),
@@ -57,7 +57,7 @@ impl Input {
         }
     }
 
-    /// Samples in all, where that is known beforehand. An estimate for some formats.
+    /// Total number of samples, if known. An estimate for some formats.
     pub fn samples(&self) -> Option<u64> {
         match self {
             Self::GstDecoder(decoded) => decoded.samples(),
@@ -65,7 +65,7 @@ impl Input {
         }
     }
 
-    /// Where the longest stream ended, in samples: in a film the pictures may go on.
+    /// End of the longest stream, in samples: in a movie, the video may be longer.
     pub fn reached(&self) -> Option<u64> {
         match self {
             Self::GstDecoder(decoded) => Some(decoded.reached()),
@@ -73,20 +73,20 @@ impl Input {
         }
     }
 
-    /// Whether that number of samples may be far from true: of frames without a container, GStreamer measures some only.
+    /// Whether that number may be far off: for frames without a container, GStreamer extrapolates from a few.
     pub fn is_length_estimated(&self) -> bool {
         matches!(self, Self::GstDecoder(decoded) if decoded.is_length_estimated())
     }
 
-    /// What is said when there is not a single sample.
-    pub fn emptiness(&self) -> String {
+    /// The error if there is no sample.
+    pub fn no_samples_error(&self) -> String {
         match self {
-            Self::GstDecoder(decoded) => decoded.emptiness(),
-            Self::RawPcm(_) => "standard input is empty: the program before the pipe gave no samples".into(),
+            Self::GstDecoder(decoded) => decoded.no_samples_error(),
+            Self::RawPcm(_) => "standard input is empty: the program before the pipe wrote no samples".into(),
         }
     }
 
-    /// Replaces `mono` by the next samples, -1.0 to 1.0; by none at the end.
+    /// Replaces `mono` with the next samples, -1.0 to 1.0. It is empty at the end.
     pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
         mono.clear();
         match self {
@@ -96,21 +96,21 @@ impl Input {
     }
 }
 
-/// How the file itself shows, beside its length, that it was cut short.
-pub fn fault(place: &Location) -> Option<&'static str> {
-    match place {
+/// How the contents of the file show that it is truncated, apart from its duration.
+pub fn fault(location: &Location) -> Option<&'static str> {
+    match location {
         Location::File(path) => container_length::fault(path),
         Location::StandardInput | Location::Url(_) => None,
     }
 }
 
 fn start_gstreamer() -> Result<()> {
-    Ok(gst::init().map_err(|error| format!("GStreamer could not be started: {error}"))?)
+    Ok(gst::init().map_err(|error| format!("GStreamer could not be initialized: {error}"))?)
 }
 
 fn element(name: &str) -> Result<gst::Element> {
     let element = gst::ElementFactory::make(name).build();
     Ok(element.map_err(|_| {
-        format!("GStreamer lacks its element {name}; install gst-plugins-base (on Debian and Ubuntu: gstreamer1.0-plugins-base)")
+        format!("the GStreamer element {name} is missing; install gst-plugins-base (on Debian and Ubuntu: gstreamer1.0-plugins-base)")
     })?)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Bytes of standard input into GStreamer, as they come.
+//! Passes the bytes of standard input to GStreamer as they arrive.
 
 use std::{io::Read, thread};
 
@@ -9,12 +9,12 @@ use gst_app::{AppSrc, AppStreamType};
 
 use super::gst_decoder::Bytes;
 
-/// Bytes given at a time.
+/// Bytes per buffer.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// Bytes that may wait.
+/// Bytes that may be queued.
 const MAX_QUEUED_BYTES: u64 = 256 * 1024;
 
-/// Makes `source`, a `uridecodebin`, take `bytes`.
+/// Makes `source`, a `uridecodebin`, read `bytes`.
 pub fn connect(source: &gst::Element, bytes: Bytes) {
     source.set_property("uri", "appsrc://");
     let bytes = std::sync::Mutex::new(Some(bytes));
@@ -31,23 +31,23 @@ pub fn connect(source: &gst::Element, bytes: Bytes) {
     });
 }
 
-/// Until the end of the bytes, or of the pipeline.
+/// Runs until the end of the bytes, or of the pipeline.
 fn pump(mut bytes: Bytes, source: &glib::WeakRef<AppSrc>) {
     loop {
-        let mut piece = vec![0; BLOCK_BYTES];
-        let read = bytes.read(&mut piece);
+        let mut block = vec![0; BLOCK_BYTES];
+        let read = bytes.read(&mut block);
         let Some(source) = source.upgrade() else {
             return;
         };
         match read {
             Ok(0) => {
-                // Fails only if the pipeline is about to end.
+                // Fails only while the pipeline shuts down.
                 let _ = source.end_of_stream();
                 return;
             }
             Ok(read) => {
-                piece.truncate(read);
-                if source.push_buffer(gst::Buffer::from_mut_slice(piece)).is_err() {
+                block.truncate(read);
+                if source.push_buffer(gst::Buffer::from_mut_slice(block)).is_err() {
                     return;
                 }
             }

@@ -11,8 +11,8 @@ use crate::Result;
 pub struct RawPcm<R> {
     reader: R,
     bytes: Vec<u8>,
-    /// Bytes at the start of `bytes` that wait for the rest of their sample.
-    waiting: usize,
+    /// Bytes at the start of `bytes` that belong to an incomplete sample.
+    pending: usize,
 }
 
 impl<R: Read> RawPcm<R> {
@@ -20,29 +20,28 @@ impl<R: Read> RawPcm<R> {
         Self {
             reader,
             bytes: vec![0; 2 * BLOCK],
-            waiting: 0,
+            pending: 0,
         }
     }
 
-    /// Adds the next samples to `mono`; none at the end. Takes what is there rather than waiting for a full block: someone
-    /// may be speaking.
+    /// Adds the next samples to `mono`, none at the end. Does not wait for a full block: the input may be live.
     pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
         while mono.is_empty() {
-            let got = match self.reader.read(&mut self.bytes[self.waiting..]) {
+            let got = match self.reader.read(&mut self.bytes[self.pending..]) {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(format!("cannot read standard input: {error}").into()),
             };
-            let all = self.waiting + got;
+            let all = self.pending + got;
             let (samples, rest) = self.bytes[..all].as_chunks::<2>();
             mono.extend(
                 samples
                     .iter()
                     .map(|&sample| f32::from(i16::from_le_bytes(sample)) / 32_768.0),
             );
-            self.waiting = rest.len();
-            self.bytes.copy_within(all - self.waiting..all, 0);
+            self.pending = rest.len();
+            self.bytes.copy_within(all - self.pending..all, 0);
         }
         Ok(())
     }
@@ -52,7 +51,7 @@ impl<R: Read> RawPcm<R> {
 mod tests {
     use super::*;
 
-    /// Gives one byte more each time, whatever the cut through samples.
+    /// Returns one byte more in each call, so that samples are split in all ways.
     struct Dribble(Vec<u8>, usize);
 
     impl Read for Dribble {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The streams in a file: one track of sound is decoded, of all others only the end is watched.
+//! The streams in a file. One audio track is decoded; of the others, only the end time is recorded.
 //!
-//! `uridecodebin` takes containers apart and leaves it to us what becomes of the streams in them. So tracks are numbered as
-//! in the file, what cannot be decoded is told by its name, and a film whose sound ends before its pictures is told from
-//! a file that was cut short.
+//! `uridecodebin` demuxes, and this decides which streams are decoded. So tracks are numbered as in the file, errors name what
+//! cannot be decoded, and a movie whose audio ends before its video is distinguished from a truncated file.
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
@@ -20,49 +19,49 @@ use super::{
 };
 use crate::Result;
 
-/// Name of the message that says that the streams of a file are known.
+/// Name of the message that the streams of a file are known.
 pub const KNOWN: &str = "nemostt-streams-known";
 
 /// The streams of one source.
 #[derive(Clone)]
 pub struct Streams {
     pipeline: glib::WeakRef<gst::Pipeline>,
-    /// Takes decoded sound.
+    /// Receives decoded audio.
     target: gst::Pad,
     state: Arc<Mutex<State>>,
-    /// The end of the longest stream so far, in nanoseconds.
+    /// End of the longest stream so far, in nanoseconds.
     reached: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Names of the streams in the order of the container.
+    /// Stream ids in the order of the container.
     order: Vec<String>,
     has_container: bool,
     is_wav: bool,
-    /// Tracks of sound that wait for the choice.
-    sound: Vec<PendingTrack>,
-    /// What else there is.
+    /// Audio tracks that are blocked until one is selected.
+    audio: Vec<PendingTrack>,
+    /// Descriptions of the other streams.
     others: Vec<String>,
-    /// All streams are here.
+    /// All streams have appeared.
     complete: bool,
-    /// The place of the chosen track among those of sound.
+    /// Index of the selected track among the audio tracks.
     chosen: Option<usize>,
-    /// Tracks of sound since the streams began or began again, as they do in Internet radio.
+    /// Audio tracks since the streams began, or began again, as they do in Internet radio.
     seen: usize,
-    /// What takes each stream.
-    takers: Vec<(gst::Pad, gst::Element)>,
+    /// The element that consumes each stream.
+    consumers: Vec<(gst::Pad, gst::Element)>,
 }
 
 struct PendingTrack {
     pad: gst::Pad,
     block: Option<gst::PadProbeId>,
-    /// Data came: what is said about the track was said.
+    /// Data arrived, so all sticky events of the track are known.
     ready: bool,
 }
 
 impl Streams {
-    /// Watches the streams of `source`, a `uridecodebin` in `pipeline`, for one to be decoded into `target`.
+    /// Handles the streams of `source`, a `uridecodebin` in `pipeline`, and decodes one of them into `target`.
     pub fn new(pipeline: &gst::Pipeline, source: &gst::Element, target: gst::Pad) -> Self {
         let streams = Self {
             pipeline: pipeline.downgrade(),
@@ -125,12 +124,12 @@ impl Streams {
                 self.watch(pad)
             }
             None => {
-                state.sound.push(PendingTrack {
+                state.audio.push(PendingTrack {
                     pad: pad.clone(),
                     block: None,
                     ready: false,
                 });
-                // The probe may be called at once.
+                // The probe may be called immediately.
                 drop(state);
                 self.hold(pad);
                 Ok(())
@@ -138,7 +137,7 @@ impl Streams {
         }
     }
 
-    /// Stops what comes from `pad` until the choice.
+    /// Blocks `pad` until a track is selected.
     fn hold(&self, pad: &gst::Pad) {
         let this = self.clone();
         let block = pad.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, move |pad, info| {
@@ -148,20 +147,20 @@ impl Streams {
             {
                 return gst::PadProbeReturn::Pass;
             }
-            if let Some(waiting) = this.lock().sound.iter_mut().find(|waiting| waiting.pad == *pad) {
-                waiting.ready = true;
+            if let Some(pending) = this.lock().audio.iter_mut().find(|pending| pending.pad == *pad) {
+                pending.ready = true;
             }
             if let Some(source) = pad.parent_element() {
                 known(&source);
             }
             gst::PadProbeReturn::Ok
         });
-        if let Some(waiting) = self.lock().sound.iter_mut().find(|waiting| waiting.pad == *pad) {
-            waiting.block = block;
+        if let Some(pending) = self.lock().audio.iter_mut().find(|pending| pending.pad == *pad) {
+            pending.block = block;
         }
     }
 
-    /// Whether they come out of a container, other than a tag.
+    /// Whether there is a container, other than a tag.
     pub fn have_container(&self) -> bool {
         self.lock().has_container
     }
@@ -176,48 +175,48 @@ impl Streams {
         self.lock().complete
     }
 
-    /// Whether all that the file says about its tracks was read, too.
+    /// Whether the metadata of all tracks is known, too.
     pub fn are_known(&self) -> bool {
         let state = self.lock();
-        state.complete && state.sound.iter().all(|waiting| waiting.ready)
+        state.complete && state.audio.iter().all(|pending| pending.ready)
     }
 
-    /// The tracks of sound, in the order of the container.
+    /// The audio tracks in the order of the container.
     pub fn tracks(&self) -> Vec<Track> {
         let mut state = self.lock();
-        let State { order, sound, .. } = &mut *state;
-        sound.sort_by_key(|waiting| {
-            let id = waiting.pad.stream_id();
+        let State { order, audio, .. } = &mut *state;
+        audio.sort_by_key(|pending| {
+            let id = pending.pad.stream_id();
             order.iter().position(|other| id.as_ref().is_some_and(|id| id == other))
         });
-        sound.iter().map(|waiting| Track::of(&waiting.pad)).collect()
+        audio.iter().map(|pending| Track::of(&pending.pad)).collect()
     }
 
-    /// What there is beside sound.
+    /// The streams that are not audio.
     pub fn others(&self) -> Vec<String> {
         self.lock().others.clone()
     }
 
-    /// Decodes the track with this place in [`tracks`](Self::tracks).
+    /// Decodes the track with this index in [`tracks`](Self::tracks).
     pub fn choose(&self, index: usize) -> Result<()> {
-        let waiting = {
+        let pending = {
             let mut state = self.lock();
             state.chosen = Some(index);
-            std::mem::take(&mut state.sound)
+            std::mem::take(&mut state.audio)
         };
-        for (i, waiting) in waiting.into_iter().enumerate() {
+        for (i, pending) in pending.into_iter().enumerate() {
             match i == index {
-                true => self.decode(&waiting.pad)?,
-                false => self.watch(&waiting.pad)?,
+                true => self.decode(&pending.pad)?,
+                false => self.watch(&pending.pad)?,
             }
-            if let Some(block) = waiting.block {
-                waiting.pad.remove_probe(block);
+            if let Some(block) = pending.block {
+                pending.pad.remove_probe(block);
             }
         }
         Ok(())
     }
 
-    /// The end of the longest stream so far, the decoded one aside.
+    /// End of the longest stream so far, except the decoded one.
     pub fn reached(&self) -> gst::ClockTime {
         gst::ClockTime::from_nseconds(self.reached.load(Ordering::Relaxed))
     }
@@ -227,11 +226,11 @@ impl Streams {
         let target = self.target.clone();
         decoder.connect_pad_added(move |_, pad| {
             if !target.is_linked() {
-                // A pad that does not fit makes the decoder post an error.
+                // If the link fails, the decoder posts an error.
                 let _ = pad.link(&target);
             }
         });
-        // The source pushes already; the decoder must not try to pull.
+        // The source pushes, so the decoder must not switch to pull mode.
         pad.add_probe(gst::PadProbeType::QUERY_UPSTREAM, |_, info| match info.query() {
             Some(query) if query.type_() == gst::QueryType::Scheduling => gst::PadProbeReturn::Drop,
             _ => gst::PadProbeReturn::Ok,
@@ -239,7 +238,7 @@ impl Streams {
         self.take(pad, decoder)
     }
 
-    /// Lets go of what comes from `pad`, but looks how far it goes.
+    /// Discards the data from `pad`, and records its end time.
     fn watch(&self, pad: &gst::Pad) -> Result<()> {
         let sink = element("fakesink")?;
         sink.set_property("sync", false);
@@ -261,28 +260,28 @@ impl Streams {
         self.take(pad, sink)
     }
 
-    fn take(&self, pad: &gst::Pad, taker: gst::Element) -> Result<()> {
+    fn take(&self, pad: &gst::Pad, consumer: gst::Element) -> Result<()> {
         let pipeline = self.pipeline.upgrade().ok_or("the pipeline is gone")?;
-        pipeline.add(&taker)?;
-        let sink = taker.static_pad("sink").ok_or("the element has no sink pad")?;
-        taker.sync_state_with_parent()?;
+        pipeline.add(&consumer)?;
+        let sink = consumer.static_pad("sink").ok_or("the element has no sink pad")?;
+        consumer.sync_state_with_parent()?;
         pad.link(&sink)?;
-        self.lock().takers.push((pad.clone(), taker));
+        self.lock().consumers.push((pad.clone(), consumer));
         Ok(())
     }
 
-    /// The stream from `pad` has ended, and others may follow.
+    /// The stream of `pad` has ended; others may follow.
     fn remove(&self, pad: &gst::Pad) {
-        let taker = {
+        let consumer = {
             let mut state = self.lock();
             state.seen = 0;
-            let index = state.takers.iter().position(|(other, _)| other == pad);
-            index.map(|index| state.takers.swap_remove(index).1)
+            let index = state.consumers.iter().position(|(other, _)| other == pad);
+            index.map(|index| state.consumers.swap_remove(index).1)
         };
-        if let (Some(taker), Some(pipeline)) = (taker, self.pipeline.upgrade()) {
-            // Both fail only if the pipeline is about to end.
-            let _ = pipeline.remove(&taker);
-            let _ = taker.set_state(gst::State::Null);
+        if let (Some(consumer), Some(pipeline)) = (consumer, self.pipeline.upgrade()) {
+            // Both fail only while the pipeline shuts down.
+            let _ = pipeline.remove(&consumer);
+            let _ = consumer.set_state(gst::State::Null);
         }
     }
 }
@@ -293,11 +292,11 @@ fn caps_name(caps: &gst::Caps) -> &str {
 
 fn known(source: &gst::Element) {
     let message = gst::message::Application::builder(gst::Structure::new_empty(KNOWN)).src(source);
-    // Fails without a bus only, that is, when there is nothing left to wait for.
+    // Fails only without a bus, when nothing waits for the message.
     let _ = source.post_message(message.build());
 }
 
-/// Whether there are streams in what has these caps, as far as GStreamer knows.
+/// Whether these caps are of a container, as far as GStreamer knows.
 fn is_container(caps: &gst::Caps) -> bool {
     let kind = gst_pbutils::pb_utils_get_caps_description_flags(caps);
     if kind.intersects(Kind::CONTAINER | Kind::TAG) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The audio tracks of a file, and which of them, and which of its channels, is wanted.
+//! The audio tracks of a file, and the selection of a track and channel.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -11,21 +11,21 @@ use gst::prelude::*;
 
 use super::language;
 
-/// What to take of a file.
+/// Which track and channel of a file to transcribe.
 #[derive(Debug, Clone, Default)]
 pub struct TrackSelection {
     pub track: Option<TrackName>,
     pub channel: Option<Channel>,
-    /// Standard input is raw samples, whatever it looks like.
+    /// Standard input is raw samples, whatever its first bytes are.
     pub raw: bool,
 }
 
-/// A track by its number or language.
+/// A track, by number or language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrackName {
     /// From 1.
     Number(usize),
-    /// A code of ISO 639.
+    /// An ISO 639 code.
     Language(String),
 }
 
@@ -36,12 +36,12 @@ impl FromStr for TrackName {
         match text.parse() {
             Ok(1..) => Ok(Self::Number(text.parse().unwrap_or(1))),
             Err(_) if language::is_code(text) => Ok(Self::Language(text.into())),
-            _ => Err("a number from 1 on, or the code of a language such as en or eng, is expected".into()),
+            _ => Err("expected a number from 1, or a language code such as en or eng".into()),
         }
     }
 }
 
-/// A channel by its number, from 1.
+/// A channel, by number from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channel(pub usize);
 
@@ -53,21 +53,21 @@ impl FromStr for Channel {
             ("left", _) => Ok(Self(1)),
             ("right", _) => Ok(Self(2)),
             (_, Ok(number @ 1..)) => Ok(Self(number)),
-            _ => Err("left, right, or a number from 1 on is expected".into()),
+            _ => Err("expected left, right, or a number from 1".into()),
         }
     }
 }
 
 impl Channel {
-    /// Why there is no such channel among `count`.
-    pub fn missing(self, place: &str, count: usize) -> String {
+    /// The error if there are only `count` channels.
+    pub fn missing(self, location: &str, count: usize) -> String {
         let Self(number) = self;
         let cure = match count {
-            1 => "leave --channel out".into(),
+            1 => "omit --channel".into(),
             _ => format!("choose one from 1 to {count}"),
         };
         format!(
-            "there is no channel {number} in {place}, which has {}: {cure}",
+            "there is no channel {number} in {location}, which has {}: {cure}",
             channels(count)
         )
     }
@@ -80,12 +80,12 @@ pub struct Track {
     pub title: Option<String>,
     pub codec: String,
     pub channels: Option<usize>,
-    /// The file marks it as the one to play.
+    /// The file marks it as the default track.
     pub is_default: bool,
 }
 
 impl Track {
-    /// What is known about the track that comes from `pad`.
+    /// The track of `pad`.
     pub fn of(pad: &gst::Pad) -> Self {
         let mut tags = gst::TagList::new();
         let mut index = 0;
@@ -107,7 +107,7 @@ impl Track {
     }
 }
 
-/// What GStreamer calls a format, such as "Opus".
+/// GStreamer's name of a format, such as "Opus".
 pub fn codec(caps: &gst::CapsRef) -> String {
     match caps.is_fixed() {
         true => gst_pbutils::pb_utils_get_codec_description(caps).into(),
@@ -120,7 +120,7 @@ impl Display for Track {
         if let Some(title) = &self.title {
             write!(f, "“{title}”, ")?;
         }
-        let language = self.language.as_deref().unwrap_or("language not told");
+        let language = self.language.as_deref().unwrap_or("unknown language");
         write!(f, "{language}, {}", self.codec)?;
         match self.channels {
             Some(count) => write!(f, ", {}", channels(count)),
@@ -136,45 +136,45 @@ fn channels(count: usize) -> String {
     }
 }
 
-/// The track to take, and what to say about it. There is at least one.
+/// Selects one of `tracks`, of which there is at least one. Returns a notice, too, if the choice was not clear.
 ///
 /// # Errors
-/// If no track is the wanted one.
-pub fn choose(place: &str, tracks: &[Track], wanted: Option<&TrackName>) -> Result<(usize, Option<String>), String> {
+/// If no track matches.
+pub fn choose(location: &str, tracks: &[Track], name: Option<&TrackName>) -> Result<(usize, Option<String>), String> {
     let list = || {
         let tracks = tracks.iter().enumerate();
         let tracks: Vec<String> = tracks.map(|(i, track)| format!("{} ({track})", i + 1)).collect();
         tracks.join(", ")
     };
     let default = tracks.iter().position(|track| track.is_default).unwrap_or(0);
-    let (index, is_clear) = match wanted {
+    let (index, is_clear) = match name {
         None => (Some(default), tracks.len() == 1),
         Some(TrackName::Number(number)) => (Some(number - 1).filter(|&index| index < tracks.len()), true),
         Some(TrackName::Language(code)) => {
-            let speaks = |track: &&Track| {
+            let matches = |track: &&Track| {
                 track
                     .language
                     .as_deref()
                     .is_some_and(|language| language::same(language, code))
             };
-            let index = tracks.iter().position(|track| speaks(&track));
-            (index, tracks.iter().filter(speaks).count() < 2)
+            let index = tracks.iter().position(|track| matches(&track));
+            (index, tracks.iter().filter(matches).count() < 2)
         }
     };
     let Some(index) = index else {
-        let wanted = match wanted {
-            Some(TrackName::Language(code)) => format!("in the language {code}"),
+        let requested = match name {
+            Some(TrackName::Language(code)) => format!("with language {code}"),
             Some(TrackName::Number(number)) => number.to_string(),
             None => String::new(),
         };
         return Err(format!(
-            "there is no audio track {wanted} in {place}; it has {}",
+            "there is no audio track {requested} in {location}; it has {}",
             list()
         ));
     };
     let notice = (!is_clear).then(|| {
         format!(
-            "{place} has {} audio tracks: {}. Track {} is transcribed; choose another with --audio-track",
+            "{location} has {} audio tracks: {}. Track {} is transcribed; select another with --audio-track",
             tracks.len(),
             list(),
             index + 1
@@ -220,20 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_wish_it_is_the_default_track() {
+    fn without_a_name_it_is_the_default_track() {
         let tracks = [track(None, false), track(Some("en"), true)];
         let (index, notice) = choose("a.mkv", &tracks, None).unwrap();
         assert!(
             index == 1
                 && notice
                     .unwrap()
-                    .starts_with("a.mkv has 2 audio tracks: 1 (language not told, Opus,")
+                    .starts_with("a.mkv has 2 audio tracks: 1 (unknown language, Opus,")
         );
         assert_eq!(choose("a.mkv", &tracks[..1], None), Ok((0, None)));
     }
 
     #[test]
-    fn what_is_neither_number_nor_language_is_refused() {
+    fn other_names_are_rejected() {
         for text in ["0", "-1", "english", "", "1.5"] {
             assert!(text.parse::<TrackName>().is_err(), "{text}");
         }

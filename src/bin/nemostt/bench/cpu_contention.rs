@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether other programs wanted the processor, too: then all times are longer than they need be.
+//! CPU contention: whether other programs used the processor during a measurement, which makes all times longer.
 
-/// Nanoseconds that this thread ran, and that it waited for a processor.
+/// Nanoseconds that this thread ran and waited for a processor.
 #[derive(Debug, Clone, Copy)]
 pub struct SchedStats {
     ran: u64,
@@ -10,7 +10,7 @@ pub struct SchedStats {
 }
 
 impl SchedStats {
-    /// Up to now, as Linux counts it (Documentation/scheduler/sched-stats.rst); elsewhere nothing is known.
+    /// Up to now, as Linux reports it (Documentation/scheduler/sched-stats.rst); `None` on other systems.
     pub fn now() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         let mut numbers = text.split_whitespace().map(str::parse);
@@ -20,7 +20,7 @@ impl SchedStats {
         })
     }
 
-    /// How much of the time since then was waiting, 0 to 1.
+    /// Share of the time since `then` that was waiting, 0 to 1.
     pub fn waiting_since(self, then: Self) -> f64 {
         let (ran, waited) = (
             self.ran.saturating_sub(then.ran),

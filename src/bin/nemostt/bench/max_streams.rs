@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How many streams one core keeps up with.
+//! The number of real-time streams per core.
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +8,23 @@ use nemostt::{Recognizer, Stream};
 
 use crate::Result;
 
-/// Audio that each stream hears in one attempt.
+/// Audio per stream in one attempt.
 const AUDIO_PER_ATTEMPT: Duration = Duration::from_secs(2);
-/// Attempts to find the number.
+/// Maximum number of attempts.
 const ATTEMPTS: usize = 6;
-/// Nobody needs to know more; and each stream takes memory.
+/// Upper limit, because each stream takes memory.
 const MAX_STREAMS: usize = 2000;
 
-/// The most streams that a recogniser with one thread kept up with.
+/// The largest number of streams that a recognizer with one thread runs in real time.
 pub fn measure(recognizer: &Recognizer, speech: &[f32]) -> Result<usize> {
-    let mut crowd = StreamSet::new(recognizer, speech);
-    let mut count = fitting(1, crowd.load(1)?);
+    let mut streams = StreamSet::new(recognizer, speech);
+    let mut count = fitting(1, streams.load(1)?);
     let (mut kept, mut missed) = (0, MAX_STREAMS + 1);
     for _ in 0..ATTEMPTS {
         if count <= kept || count >= missed {
             break;
         }
-        let load = crowd.load(count)?;
+        let load = streams.load(count)?;
         match load <= 1.0 {
             true => kept = count,
             false => missed = count,
@@ -34,23 +34,22 @@ pub fn measure(recognizer: &Recognizer, speech: &[f32]) -> Result<usize> {
     Ok(kept)
 }
 
-/// How many streams would fit if `count` of them make this load.
+/// The number of streams that would give a load of 1, if `count` of them give `load`.
 fn fitting(count: usize, load: f64) -> usize {
     let fitting = (count as f64 / load) as usize;
-    // Fewer after a load too high, whatever the rounding.
+    // After a load above 1 always fewer, whatever the rounding.
     let limit = if load > 1.0 { count - 1 } else { MAX_STREAMS };
     fitting.min(limit)
 }
 
-/// Streams that hear the clip at different places.
+/// Streams at different positions of the clip.
 struct StreamSet<'a> {
     recognizer: &'a Recognizer,
     speech: &'a [f32],
     streams: Vec<(Stream, usize)>,
-    /// Samples of a chunk.
+    /// Samples per chunk.
     chunk: usize,
-    /// How long it lasts.
-    lasts: Duration,
+    chunk_duration: Duration,
 }
 
 impl<'a> StreamSet<'a> {
@@ -62,34 +61,34 @@ impl<'a> StreamSet<'a> {
             speech,
             streams: Vec::new(),
             chunk,
-            lasts: Duration::from_secs_f64(chunk as f64 / f64::from(config.front_end.sample_rate)),
+            chunk_duration: Duration::from_secs_f64(chunk as f64 / f64::from(config.front_end.sample_rate)),
         }
     }
 
-    /// The computing of `count` streams as a share of the time that there is for it.
+    /// The computing time of `count` streams, as a share of the duration of their audio.
     fn load(&mut self, count: usize) -> Result<f64> {
         while self.streams.len() < count {
-            // Far from each other, so that not all of them say the same word at once.
-            let place = self.streams.len() * 7 * self.chunk;
-            self.streams.push((self.recognizer.stream()?, place));
+            // Far apart, so that they do not all decode the same word at the same time.
+            let position = self.streams.len() * 7 * self.chunk;
+            self.streams.push((self.recognizer.stream()?, position));
         }
-        // The first window is narrower, and new streams touch their memory.
+        // Warm-up: the first window is narrower, and new streams cause page faults.
         self.round(count)?;
-        let rounds = AUDIO_PER_ATTEMPT.div_duration_f64(self.lasts).ceil() as u32;
+        let rounds = AUDIO_PER_ATTEMPT.div_duration_f64(self.chunk_duration).ceil() as u32;
         let start = Instant::now();
         for _ in 0..rounds {
             self.round(count)?;
         }
-        Ok(start.elapsed().div_duration_f64(self.lasts * rounds))
+        Ok(start.elapsed().div_duration_f64(self.chunk_duration * rounds))
     }
 
-    /// Gives a chunk to each stream in turn.
+    /// Pushes one chunk to each stream in turn.
     fn round(&mut self, count: usize) -> Result<()> {
-        for (stream, place) in &mut self.streams[..count] {
-            let start = *place % (self.speech.len() - self.chunk);
+        for (stream, position) in &mut self.streams[..count] {
+            let start = *position % (self.speech.len() - self.chunk);
             stream.accept(&self.speech[start..start + self.chunk])?;
             while stream.next_event().is_some() {}
-            *place = start + self.chunk;
+            *position = start + self.chunk;
         }
         Ok(())
     }

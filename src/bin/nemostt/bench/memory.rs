@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a model and its streams take of memory, as Linux counts it. Elsewhere nothing is known.
+//! Memory of a model and its streams, as Linux reports it. Unknown on other systems.
 
 use nemostt::Recognizer;
 use serde::Serialize;
 
 use crate::Result;
 
-/// Streams to tell what one more of them takes.
+/// Streams over which the memory of one is averaged.
 const STREAMS: usize = 8;
 
 /// Bytes of resident memory.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Memory {
-    /// Of the loaded model with one stream at work.
+    /// The loaded model with one active stream.
     pub model: Option<u64>,
-    /// Of each stream more.
+    /// Each additional stream.
     pub stream: Option<u64>,
-    /// Of the whole process, at most, until the model was loaded.
+    /// Peak of the process until the model was loaded.
     pub loading_peak: Option<u64>,
-    /// Of the whole process, at most.
+    /// Peak of the process.
     pub peak: Option<u64>,
 }
 
 impl Memory {
-    /// Measures with a recogniser that was just loaded, when `before` bytes were in use. To be called once and first: memory
-    /// that was used before and given back would hide what is taken.
+    /// Measures with a recognizer that was just loaded, when `before` bytes were in use. Must be called once and first: memory
+    /// that was allocated and freed before would hide new allocations.
     pub fn measure(
         recognizer: &Recognizer,
         speech: &[f32],
         before: Option<u64>,
         loading_peak: Option<u64>,
     ) -> Result<Self> {
-        // The first runs take room for what the graph computes, which all streams share.
+        // The first runs allocate ONNX Runtime's arena, which all streams share.
         let mut first = recognizer.stream()?;
         first.accept(speech)?;
         let loaded = resident();
 
         let config = recognizer.config();
-        // Two steps write both copies of the caches; three chunks make sure of two steps.
+        // Two steps write both copies of the caches, and three chunks guarantee two steps.
         let chunks = 3 * (config.lookahead + 1) * config.frame_samples() as usize;
         let mut streams = Vec::new();
         for _ in 0..STREAMS {
@@ -47,30 +47,30 @@ impl Memory {
             streams.push(stream);
         }
         Ok(Self {
-            model: gained(before, loaded),
-            stream: gained(loaded, resident()).map(|bytes| bytes / STREAMS as u64),
+            model: increase(before, loaded),
+            stream: increase(loaded, resident()).map(|bytes| bytes / STREAMS as u64),
             loading_peak,
             peak: None,
         })
     }
 
-    /// With the most there ever was.
+    /// With the peak of the process.
     pub fn with_peak(self, peak: Option<u64>) -> Self {
         Self { peak, ..self }
     }
 }
 
-/// Resident memory of this process, in bytes.
+/// Resident memory of this process in bytes.
 pub fn resident() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// The most it ever was.
+/// Its peak.
 pub fn peak() -> Option<u64> {
     status("VmHWM:")
 }
 
-fn gained(before: Option<u64>, after: Option<u64>) -> Option<u64> {
+fn increase(before: Option<u64>, after: Option<u64>) -> Option<u64> {
     Some(after?.saturating_sub(before?))
 }
 

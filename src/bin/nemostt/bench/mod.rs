@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `nemostt bench`: what this machine makes of a model.
+//! `nemostt bench`: speed and memory of a model on this machine.
 
 mod cpu_contention;
 mod max_streams;
@@ -24,47 +24,47 @@ use report::{Report, Row};
 
 use crate::{Result, model_args::ModelArguments};
 
-/// Measure how fast this machine runs a model, and how much memory that takes
+/// Measure speed and memory of a model on this machine
 ///
-/// Prints one line for each lookahead. It takes about a minute with a small model and some minutes with a large one. Let
-/// the machine rest meanwhile.
+/// Prints one line per lookahead. It takes about a minute with a small model and several minutes with a large one. Leave the
+/// machine idle while it runs.
 #[derive(Debug, Args)]
 #[command(after_long_help = METHOD)]
 pub struct Bench {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Lookaheads to measure, in milliseconds, with commas between them [default: all that the model allows]
+    /// Lookaheads to measure, in milliseconds, separated by commas [default: all that the model supports]
     #[arg(long, value_name = "MS", value_delimiter = ',')]
     lookahead: Vec<u32>,
 
-    /// Audio or video file with speech, of which one minute at most is heard [default: 25 s of speech, built in]
+    /// Audio or video file with speech, of which at most one minute is used [default: a built-in clip of 25 s]
     #[arg(long)]
     file: Option<PathBuf>,
 
-    /// One JSON document, times in milliseconds and memory in bytes
+    /// Print one JSON document, with times in milliseconds and memory in bytes
     #[arg(long)]
     json: bool,
 }
 
-/// A line for each paragraph: clap breaks them to the width of the terminal.
+/// One line per paragraph: clap wraps them to the width of the terminal.
 const METHOD: &str = "\
-How it is measured
+Method
 
-The model is loaded anew for each lookahead. \"Loading\" is the first time, with ONNX Runtime's own start, and the median of \
-the others. Files that were read before come from the system's memory.
+The model is loaded once per lookahead. \"load time\" is that of the first load, which includes the start of ONNX Runtime, and \
+the median of the others. Files may come from the page cache.
 
-One stream hears the clip in pieces of 10 ms, over and over for at least three seconds. The real-time factor is all its \
-computing divided by the length of the audio. The stages are means per chunk: the front end (samples to mel frames), the \
-encoder, the decoder (RNN-T or CTC, and the putting together of words), and the rest (handing the words out). A step is what \
-follows on the last 10 ms of a chunk, until its words are out: this delay comes on top of the lookahead.
+One stream transcribes the clip in blocks of 10 ms, repeatedly for at least three seconds. The real-time factor (RTF) is its \
+computing time divided by the duration of the audio. Stages are means per chunk: front end (samples to mel frames), encoder, \
+decoder (RNN-T or CTC, and words), and rest (output of words). A step is the time from the last 10 ms of a chunk to its words; \
+this delay adds to the lookahead.
 
-Streams per core is the largest number of streams, each at another place of the clip, that one thread kept up with when it \
-gave one chunk to each of them in turn. It leaves nothing to spare, and all cores at work at once may share caches and memory \
-worse than one. It is measured with one thread, whatever --threads says.
+Streams per core is the largest number of streams that one thread runs in real time, each at a different position of the clip, \
+one chunk per stream in turn. There is no headroom in it, and with all cores busy, shared caches and memory bandwidth lower \
+it. It is measured with one thread, whatever --threads is.
 
-Memory is what /proc says of this process: resident memory gained by loading the model and hearing the clip once, by each of \
-eight more streams, and the most there ever was while loading and in all.";
+Memory is resident memory from /proc: the increase after loading the model and transcribing the clip once, the increase per \
+stream over eight more streams, and the peaks while loading and in total.";
 
 impl Bench {
     pub fn run(&self) -> Result<()> {
@@ -80,11 +80,11 @@ impl Bench {
     }
 
     fn measure(&self, progress: &ProgressBar) -> Result<Report> {
-        let say = |text: String| {
+        let show = |text: String| {
             progress.set_message(text);
             progress.tick();
         };
-        say("loading the model".into());
+        show("loading the model".into());
         let before = memory::resident();
         let (start, recognizer) = (Instant::now(), self.model.load(self.lookahead.first().copied())?);
         let first_load = start.elapsed();
@@ -92,7 +92,7 @@ impl Bench {
 
         let config = recognizer.config().clone();
         let speech = test_clip::read(self.file.as_deref(), config.front_end.sample_rate)?;
-        say("measuring memory".into());
+        show("measuring memory".into());
         let memory = Memory::measure(&recognizer, &speech, before, loading_peak)?;
         drop(recognizer);
 
@@ -102,22 +102,22 @@ impl Bench {
                 let frames = config.streaming.lookaheads().into_iter();
                 frames.map(|frames| frames as u32 * frame as u32).collect()
             }
-            asked => asked.to_vec(),
+            requested => requested.to_vec(),
         };
         let then = SchedStats::now();
         let (mut rows, mut loads) = (Vec::new(), Vec::new());
         for lookahead in lookaheads {
-            say(format!("lookahead {lookahead} ms: one stream"));
+            show(format!("lookahead {lookahead} ms: one stream"));
             let (start, loaded) = (Instant::now(), self.model.load(Some(lookahead)));
             let recognizer = match loaded {
-                // The graph allows more than the model was trained for.
+                // The graph supports more lookaheads than the model was trained for.
                 Err(Error::Lookahead { .. }) if self.lookahead.is_empty() => continue,
                 loaded => loaded?,
             };
             loads.push(start.elapsed());
             let stages = stages::measure(&recognizer, &speech)?;
 
-            say(format!("lookahead {lookahead} ms: streams on one core"));
+            show(format!("lookahead {lookahead} ms: streams on one core"));
             let on_one_thread = match recognizer.config().threads {
                 1 => recognizer,
                 _ => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The table, and the same as JSON.
+//! The report as a table and as JSON.
 
 use std::{
     fmt::{self, Display},
@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::{memory::Memory, stages::Stages};
 
-/// Times are true to a few percent while other programs have the processor for less than this.
+/// Times are accurate to a few percent while other programs use the processor for less than this share of the time.
 const BUSY: f64 = 0.05;
 
-/// All that was measured.
+/// All results.
 #[derive(Debug, Serialize)]
 pub struct Report {
     version: &'static str,
@@ -28,12 +28,12 @@ pub struct Report {
     threads: usize,
     processor: Option<String>,
     cores: usize,
-    /// With ONNX Runtime's own start.
+    /// Includes the start of ONNX Runtime.
     first_load_ms: f64,
-    /// The median of the others.
+    /// Median of the other loads.
     load_ms: Option<f64>,
     memory_bytes: Memory,
-    /// Share of the time, 0 to 1, in which other programs had the processor.
+    /// Share of the time, 0 to 1, in which this thread waited for a processor.
     waiting: Option<f64>,
     lookaheads: Vec<Row>,
 }
@@ -123,25 +123,25 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threads = match self.threads {
-            0 => "a thread per core".into(),
+            0 => "one thread per core".into(),
             1 => "1 thread".into(),
             n => format!("{n} threads"),
         };
         writeln!(
             f,
-            "model    {}: {} on {}, {threads}",
+            "model      {}: {} on {}, {threads}",
             self.model, self.decoder, self.device
         )?;
         let processor = self.processor.as_deref().unwrap_or("unknown processor");
-        writeln!(f, "machine  {processor}, {} cores", self.cores)?;
-        let again = self
-            .load_ms
-            .map_or(String::new(), |ms| format!(", {} s again", digits(ms / 1000.0)));
-        writeln!(f, "loading  {} s{again}", digits(self.first_load_ms / 1000.0))?;
+        writeln!(f, "machine    {processor}, {} cores", self.cores)?;
+        let later = self.load_ms.map_or(String::new(), |ms| {
+            format!(", {} s for later loads", digits(ms / 1000.0))
+        });
+        writeln!(f, "load time  {} s{later}", digits(self.first_load_ms / 1000.0))?;
         let memory = &self.memory_bytes;
         writeln!(
             f,
-            "memory   {} for the model, {} for each stream more; at most {} while loading, {} in all\n",
+            "memory     {} for the model, {} per additional stream; peak {} while loading, {} in total\n",
             mebibytes(memory.model),
             mebibytes(memory.stream),
             mebibytes(memory.loading_peak),
@@ -170,22 +170,22 @@ impl Display for Report {
         if let Some(waiting) = self.waiting.filter(|&waiting| waiting > BUSY) {
             writeln!(
                 f,
-                "This machine was busy: other programs had the processor for {:.0} % of the time. Measure again when it rests.",
+                "The machine was busy: other programs used the processor for {:.0} % of the time. Measure again when it is idle.",
                 100.0 * waiting
             )?;
         }
         writeln!(
             f,
-            "RTF: computing per second of audio. Stages: mean ms per chunk. Step: ms from a chunk's end to its words,"
+            "RTF: computing time per second of audio. Stages: mean ms per chunk. Step: ms from a chunk's end to its words,"
         )?;
         writeln!(
             f,
-            "median and 95th percentile. `nemostt bench --help` says how all this is measured."
+            "median and 95th percentile. `nemostt bench --help` describes the method."
         )
     }
 }
 
-/// What Linux calls the processor.
+/// The name of the processor, on Linux.
 fn processor() -> Option<String> {
     let about = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = about.lines().find_map(|line| line.strip_prefix("model name"))?;
@@ -196,7 +196,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// In milliseconds; the nearest of the times, 0 of none.
+/// A quantile in milliseconds: the nearest of the times, 0 if there are none.
 fn quantile(times: &[Duration], share: f64) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
@@ -205,7 +205,7 @@ fn quantile(times: &[Duration], share: f64) -> f64 {
     sorted.get(nearest).map_or(0.0, |&time| milliseconds(time))
 }
 
-/// About three digits, as far as three decimals.
+/// About three significant digits.
 fn digits(value: f64) -> String {
     let decimals = match value {
         value if value >= 99.95 => 0,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The speech to measure with.
+//! The speech that is measured with.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use crate::{
 
 /// 25 s of speech at 16 kHz.
 const CLIP: &[u8] = include_bytes!("../../../../assets/demo.wav");
-/// More than this, in seconds, says nothing new.
+/// Seconds used at most: more would not change the results.
 const MAX_SECONDS: usize = 60;
 
-/// The samples of `file`, or else of the clip that is compiled in.
+/// The samples of `file`, or of the built-in clip.
 pub fn read(file: Option<&Path>, rate: u32) -> Result<Vec<f32>> {
     let Some(file) = file else {
-        return compiled_in(rate);
+        return built_in(rate);
     };
-    let place = Location::of(file);
-    place.check()?;
-    let mut input = Input::open(&place, rate, &TrackSelection::default())?;
+    let location = Location::of(file);
+    location.check()?;
+    let mut input = Input::open(&location, rate, &TrackSelection::default())?;
     let (mut all, mut block) = (Vec::new(), Vec::new());
     while all.len() < MAX_SECONDS * rate as usize {
         input.read(&mut block)?;
@@ -30,19 +30,19 @@ pub fn read(file: Option<&Path>, rate: u32) -> Result<Vec<f32>> {
         }
         all.append(&mut block);
     }
-    // The longest chunk and its window are 1.1 s; a few of them are needed to tell anything.
+    // The longest chunk is 1.1 s, and a few of them are needed.
     match all.len() / rate as usize {
-        0..4 => Err(format!("{place} is too short: 4 s of speech are needed").into()),
+        0..4 => Err(format!("{location} is too short: at least 4 s of speech are needed").into()),
         _ => Ok(all),
     }
 }
 
-fn compiled_in(rate: u32) -> Result<Vec<f32>> {
+fn built_in(rate: u32) -> Result<Vec<f32>> {
     let reader = hound::WavReader::new(CLIP)?;
     let found = reader.spec().sample_rate;
     if found != rate {
         return Err(format!(
-            "the model hears {rate} samples per second, and the built-in clip has {found}: name one with --file"
+            "the model expects {rate} Hz, and the built-in clip has {found} Hz: name a file with --file"
         )
         .into());
     }

@@ -32,7 +32,7 @@ pub struct Check {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Audio to hear beyond a sound before deciding on it, in milliseconds [default: the model's own]
+    /// Right context in milliseconds that the encoder sees before a frame is decoded [default: the model's own]
     #[arg(long, value_name = "MS")]
     lookahead: Option<u32>,
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Asks the hub: which files a repository has, where each is, how long it is and what it must add up to.
+//! The hub's API: the files of a repository, and URL, size and checksum of each.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -11,31 +11,31 @@ use super::{
     env::HubEnv,
     error::{Error, Result},
     headers,
-    http::{HttpClient, RequestContext, host, unanswered},
-    model_ref::{ModelRef, is_no_name},
+    http::{HttpClient, RequestContext, host, no_response},
+    model_ref::{ModelRef, is_invalid_name},
     retry::{Failure, retry},
 };
 
-/// What stays as it is in a part of a path (RFC 3986, "unreserved").
+/// Characters to be encoded in a path component: all but the unreserved ones (RFC 3986).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A file on the hub.
 #[derive(Debug)]
 pub struct RemoteFile {
     pub repository: String,
-    /// Its name without the folder.
+    /// File name without the folder.
     pub name: String,
     pub url: String,
-    /// The commit that it is part of.
+    /// The commit.
     pub commit: String,
-    /// What the hub calls these bytes.
+    /// The hub's identifier of the contents.
     pub etag: String,
     pub size: u64,
-    /// None where neither hub nor catalogue know one.
+    /// `None` if neither the hub nor the catalog has one.
     pub checksum: Option<Checksum>,
 }
 
-/// A hub.
+/// The API of a hub.
 #[derive(Debug)]
 pub struct HubApi {
     transport: HttpClient,
@@ -58,7 +58,7 @@ impl HubApi {
         Ok(Self { transport })
     }
 
-    /// The commit that a revision is, and the paths of all files.
+    /// The commit of a revision, and the paths of its files.
     pub fn list(&self, model_ref: &ModelRef) -> Result<(String, Vec<String>)> {
         let (repository, revision) = (model_ref.repository.as_str(), model_ref.revision.as_str());
         let url = format!(
@@ -76,7 +76,7 @@ impl HubApi {
             response
                 .body_mut()
                 .read_to_string()
-                .map_err(|error| unanswered(&url, &error))
+                .map_err(|error| no_response(&url, &error))
         })?;
         let no_hub = |fault: String| Error::NoHub {
             host: host(&url),
@@ -84,15 +84,15 @@ impl HubApi {
             fault,
         };
         let listing: Listing =
-            serde_json::from_str(&text).map_err(|error| no_hub(format!("is no list of files ({error})")))?;
-        if is_no_name(&listing.sha) {
-            return Err(no_hub(format!("names \"{}\" as the commit", listing.sha)));
+            serde_json::from_str(&text).map_err(|error| no_hub(format!("is not a list of files ({error})")))?;
+        if is_invalid_name(&listing.sha) {
+            return Err(no_hub(format!("has the invalid commit \"{}\"", listing.sha)));
         }
         let paths = listing.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         Ok((listing.sha, paths))
     }
 
-    /// Asks about one file. `sha256` is what the catalogue knows.
+    /// Looks up one file. `sha256` is the checksum in the catalog.
     pub fn file(&self, model_ref: &ModelRef, revision: &str, name: &str, sha256: Option<&str>) -> Result<RemoteFile> {
         let path = model_ref.path(name);
         let url = |revision: &str| {
@@ -104,37 +104,37 @@ impl HubApi {
                 path.join("/")
             )
         };
-        let asked = url(revision);
+        let requested = url(revision);
         let about = RequestContext {
             repository: &model_ref.repository,
             revision,
             file: Some(&path),
         };
-        let response = retry(|| self.transport.head(&asked, about))?;
+        let response = retry(|| self.transport.head(&requested, about))?;
 
         let no_hub = |fault: &str| Error::NoHub {
-            host: host(&asked),
-            url: asked.clone(),
+            host: host(&requested),
+            url: requested.clone(),
             fault: fault.into(),
         };
         let commit = headers::text(&response, "x-repo-commit").map(str::to_owned);
-        // A mirror may not say it; whoever asked for a commit knows it.
+        // Mirrors may omit it, but the requested revision may be a commit.
         let commit = commit.or_else(|| is_hex(revision, 40).then(|| revision.to_owned()));
         let commit = commit
-            .filter(|commit| !is_no_name(commit))
-            .ok_or_else(|| no_hub("lacks X-Repo-Commit"))?;
+            .filter(|commit| !is_invalid_name(commit))
+            .ok_or_else(|| no_hub("has no X-Repo-Commit header"))?;
         let linked = headers::tag(&response, "x-linked-etag");
         let etag = linked.clone().or_else(|| headers::tag(&response, "etag"));
         let etag = etag
-            .filter(|etag| !is_no_name(etag))
-            .ok_or_else(|| no_hub("lacks an ETag"))?;
+            .filter(|etag| !is_invalid_name(etag))
+            .ok_or_else(|| no_hub("has no ETag header"))?;
         let length = if response.status().is_success() {
             "content-length"
         } else {
             ""
         };
         let size = headers::number(&response, "x-linked-size").or_else(|| headers::number(&response, length));
-        let size = size.ok_or_else(|| no_hub("does not say how long the file is"))?;
+        let size = size.ok_or_else(|| no_hub("does not have the length of the file"))?;
         Ok(RemoteFile {
             repository: model_ref.repository.clone(),
             name: name.into(),
@@ -146,7 +146,7 @@ impl HubApi {
         })
     }
 
-    /// The bytes of a file from `start` on, as far as the server heeds that.
+    /// The contents of a file from `start` on, if the server supports ranges.
     pub fn get(&self, remote: &RemoteFile, start: u64) -> Result<Response<Body>, Failure> {
         let about = RequestContext {
             repository: &remote.repository,
@@ -157,9 +157,9 @@ impl HubApi {
     }
 }
 
-/// What a file must add up to. The catalogue's word counts more than the hub's, which may have another file by now.
+/// The expected checksum of a file. The catalog's has priority, because the hub's file may have been replaced.
 fn checksum(path: &str, linked: Option<&str>, etag: &str, known: Option<&str>) -> Result<Option<Checksum>> {
-    // Only X-Linked-Etag is the SHA-256: the ETag of a large file may be the name that its storage gave it.
+    // Only X-Linked-Etag is the SHA-256: the ETag of a large file may be an identifier of the storage.
     let linked = linked.filter(|tag| is_hex(tag, 64)).map(str::to_ascii_lowercase);
     Ok(match (known, linked) {
         (Some(known), Some(linked)) if linked != known => {
@@ -187,7 +187,7 @@ mod tests {
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     #[test]
-    fn the_catalogs_checksum_counts_most() {
+    fn the_catalogs_checksum_has_priority() {
         let git = &A[..40];
         let sha256 = |hex: &str| Some(Checksum::Sha256(hex.into()));
         assert_eq!(checksum("f", Some(A), A, None).unwrap(), sha256(A));
@@ -197,7 +197,7 @@ mod tests {
         );
         assert_eq!(checksum("f", None, git, Some(B)).unwrap(), sha256(B));
         assert_eq!(checksum("f", Some(B), B, Some(B)).unwrap(), sha256(B));
-        // The ETag of a storage is no checksum.
+        // The storage's ETag is not a checksum.
         assert_eq!(checksum("f", None, A, None).unwrap(), None);
         assert!(matches!(
             checksum("f", Some(A), A, Some(B)),

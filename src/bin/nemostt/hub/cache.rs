@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One repository's part of the cache, laid out as the Python package `huggingface_hub` does.
+//! The cache directory of one repository, in the layout of the Python package `huggingface_hub`.
 //!
 //! ```text
-//! models--OWNER--REPO/blobs/ETAG                the bytes; ETAG.incomplete while some are missing
-//! models--OWNER--REPO/snapshots/COMMIT/PATH     link to them
-//! models--OWNER--REPO/refs/BRANCH               holds the commit
+//! models--OWNER--REPO/blobs/ETAG                the contents; ETAG.incomplete while incomplete
+//! models--OWNER--REPO/snapshots/COMMIT/PATH     link to the contents
+//! models--OWNER--REPO/refs/BRANCH               contains the commit
 //! .locks/models--OWNER--REPO/ETAG.lock
 //! ```
 
@@ -24,7 +24,7 @@ use super::{
     model_ref::ModelRef,
 };
 
-/// Where one repository is in the cache.
+/// The cache of one repository.
 #[derive(Debug)]
 pub struct Cache {
     repository: PathBuf,
@@ -48,12 +48,12 @@ impl Cache {
         }
     }
 
-    /// Directory of all of it.
+    /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.repository
     }
 
-    /// Where a file's bytes go.
+    /// The paths of a file.
     pub fn paths(&self, remote: &RemoteFile) -> FilePaths {
         let blobs = self.repository.join("blobs");
         FilePaths {
@@ -63,7 +63,7 @@ impl Cache {
         }
     }
 
-    /// What is here of a model, if it is all here.
+    /// A model, if it is completely in the cache.
     pub fn find(&self, model_ref: &ModelRef, precision: Option<Precision>) -> Option<Found> {
         let snapshot = self
             .repository
@@ -83,12 +83,12 @@ impl Cache {
                 file_selection::choose(model_ref, &paths, precision).ok()?
             }
         };
-        // A link whose bytes were removed is no file.
+        // False for a link whose target was deleted.
         let all = names.iter().all(|name| directory.join(name).is_file());
         all.then_some(Found { directory, names })
     }
 
-    /// Links files that are here into the directory of their commit, and notes that it is what `model_ref` names.
+    /// Links downloaded files into the directory of their commit, and records the commit of the branch.
     pub fn link(&self, model_ref: &ModelRef, files: &[(RemoteFile, FilePaths)]) -> Result<Found> {
         let commit = files
             .first()
@@ -100,7 +100,7 @@ impl Cache {
             snapshot.join(&model_ref.folder)
         };
         fs::create_dir_all(&directory).map_err(|error| Error::write(&directory, error))?;
-        // Up from the folder and the commit, to `blobs`.
+        // Up from folder and commit to `blobs`.
         let depth = 2 + model_ref.folder.split('/').filter(|part| !part.is_empty()).count();
         let blobs = PathBuf::from("../".repeat(depth)).join("blobs");
         for (remote, paths) in files {
@@ -118,7 +118,7 @@ impl Cache {
         Ok(Found { directory, names })
     }
 
-    /// The commit that a revision was when it was last asked for.
+    /// The last known commit of a revision.
     fn commit(&self, revision: &str) -> Option<String> {
         if is_hex(revision, 40) {
             return Some(revision.into());
@@ -128,7 +128,7 @@ impl Cache {
     }
 }
 
-/// Makes a file under another name first: nobody shall see it half made, or missing.
+/// Creates or replaces a file atomically, by renaming a temporary one.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
@@ -138,7 +138,7 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Resul
     })
 }
 
-/// A symbolic link where there are such; a second name or a copy where not.
+/// A symbolic link, or else a hard link or a copy.
 fn symlink(relative: &Path, bytes: &Path, path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if std::os::unix::fs::symlink(relative, path).is_ok() {

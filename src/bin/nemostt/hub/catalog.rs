@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The published models that have a short name here.
+//! The published models with a short name.
 //!
-//! `catalog.json` is what people who downloaded them wrote down in public: names of repositories and files; commits,
-//! sizes and SHA-256 where those are known, absent where not. None of it could be tried where this was written.
+//! `catalog.json` was compiled from public sources: names of repositories and files, and commits, sizes and SHA-256 where they
+//! are known. None of the models could be downloaded in our environment.
 
 use serde::{Deserialize, Serialize};
 
 const CATALOG: &str = include_str!("catalog.json");
-/// Names less alike than this are no suggestion.
-const ALIKE: f64 = 0.75;
+/// Minimum similarity of suggested names.
+const MIN_SIMILARITY: f64 = 0.75;
 const SUGGESTIONS: usize = 3;
 
 /// A published model.
@@ -19,22 +19,22 @@ pub struct Model {
     pub name: String,
     /// `OWNER/REPO` on the hub.
     pub repository: String,
-    /// The commit whose files are known.
+    /// The commit of the listed files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Folder of the repository that the files are in.
+    /// Folder of the files in the repository.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
     pub format: Format,
     pub precision: String,
-    /// NVIDIA's checkpoint that the weights come from.
+    /// NVIDIA's checkpoint with the weights.
     pub weights: String,
     /// ISO 639 codes, or `multilingual`.
     pub languages: Vec<String>,
     /// In milliseconds.
     pub lookaheads: Vec<u32>,
     pub decoders: Vec<String>,
-    /// Punctuation and capitals.
+    /// Whether it writes punctuation and capitals.
     pub punctuation: bool,
     pub licence: String,
     pub files: Vec<File>,
@@ -51,40 +51,40 @@ pub struct File {
     pub sha256: Option<String>,
 }
 
-/// Who wrote the files.
+/// The format of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     SherpaOnnx,
     ParakeetRs,
-    /// A checkpoint, which must be exported first.
+    /// A checkpoint, which must be exported before use.
     Nemo,
 }
 
 impl Model {
-    /// Bytes in all; none if one of them is not known.
+    /// Total size in bytes, unless a file's size is unknown.
     pub fn size(&self) -> Option<u64> {
         self.files.iter().map(|file| file.size).sum()
     }
 }
 
-/// All of them.
+/// All models of the catalog.
 pub fn models() -> Result<Vec<Model>, serde_json::Error> {
     serde_json::from_str(CATALOG)
 }
 
-/// The names most like one that there is not, best first.
+/// The names most similar to an unknown one, best first.
 pub fn nearest(models: &[Model], name: &str) -> Vec<String> {
     let name = name.to_lowercase();
-    let likeness = |model: &Model| {
+    let similarity = |model: &Model| {
         let repository = model.repository.rsplit('/').next().unwrap_or_default().to_lowercase();
         let by_name = strsim::jaro_winkler(&model.name, &name);
-        // Whoever types a part of a name, or what the repository is called elsewhere, means it.
+        // A part of a name, or the name of the repository or checkpoint, is a strong match.
         let part = model.name.contains(&name) || repository == name || model.weights.to_lowercase() == name;
         if part { by_name.max(0.9) } else { by_name }
     };
-    let mut found: Vec<(f64, &Model)> = models.iter().map(|model| (likeness(model), model)).collect();
-    found.retain(|(likeness, _)| *likeness >= ALIKE);
+    let mut found: Vec<(f64, &Model)> = models.iter().map(|model| (similarity(model), model)).collect();
+    found.retain(|(similarity, _)| *similarity >= MIN_SIMILARITY);
     found.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     found
         .iter()
@@ -104,10 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_is_whole() {
+    fn every_entry_is_valid() {
         let models = models().unwrap();
         let names: BTreeSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
-        assert_eq!(names.len(), models.len(), "a name is there twice");
+        assert_eq!(names.len(), models.len(), "a name is not unique");
         for model in &models {
             let name = &model.name;
             assert!(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_what_the_format_has() {
+    fn files_match_the_format() {
         for model in models().unwrap() {
             let has = |ending: &str| model.files.iter().any(|file| file.name.ends_with(ending));
             let vocabulary = ["tokens.txt", "tokenizer.model", "tokenizer.json"]

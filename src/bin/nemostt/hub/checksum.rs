@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a file's bytes must add up to.
+//! Checksums of files.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// A checksum that is known before the file is here.
+/// The expected checksum of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checksum {
-    /// Of a large file, which the hub keeps in Git LFS, and of those in the catalogue.
+    /// Of large files, which the hub stores in Git LFS, and of files in the catalog.
     Sha256(String),
-    /// Of a small file: git's name for it. It guards against accidents only, as SHA-1 can be forged.
+    /// Of small files: the git object id. It protects against accidents only, because SHA-1 is broken.
     GitBlob(String),
 }
 
@@ -20,7 +20,7 @@ impl Checksum {
         hex
     }
 
-    /// Starts counting a file of `size` bytes.
+    /// Starts the checksum of a file of `size` bytes.
     pub fn counter(&self, size: u64) -> Counter {
         match self {
             Self::Sha256(_) => Counter::Sha256(Sha256::new()),
@@ -29,7 +29,7 @@ impl Checksum {
     }
 }
 
-/// Adds bytes up.
+/// Computes a checksum.
 #[derive(Debug, Clone)]
 pub enum Counter {
     Sha256(Sha256),
@@ -56,7 +56,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether something is `length` hexadecimal digits.
+/// Whether `text` is `length` hexadecimal digits.
 pub fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn both_are_what_other_programs_say() {
+    fn both_match_the_command_line_tools() {
         // printf 'hello\n' | sha256sum; printf 'hello\n' | git hash-object --stdin
         let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         assert_eq!(sum(&Checksum::Sha256(String::new()), b"hello\n"), sha256);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Brings files here: whole, right, and from where an earlier try stopped.
+//! Downloads files, with verification and resume.
 
 use std::{io::Read, path::Path};
 
@@ -21,14 +21,14 @@ use super::{
 const BAR: &str =
     "{msg:24!} {wide_bar} {decimal_bytes:>10} / {decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
 
-/// Makes sure that the files fit in `directory`, which is where they go.
-pub fn make_sure_of_space(files: &[&(RemoteFile, FilePaths)], directory: &Path) -> Result<()> {
-    // A hub may say any size.
+/// Checks that the files fit in `directory`.
+pub fn require_space(files: &[&(RemoteFile, FilePaths)], directory: &Path) -> Result<()> {
+    // The hub may claim any size.
     let missing = files.iter().map(|(remote, paths)| paths.missing(remote));
     let needed = missing.fold(0, u64::saturating_add);
-    // The directory itself may not be there yet.
+    // The directory itself may not exist yet.
     let exists = directory.ancestors().find(|directory| directory.exists());
-    // A file system that cannot say how much is free will say so when it is full.
+    // If the free space is unknown, writing will fail when the disk is full.
     let Some(Ok(free)) = exists.map(fs4::available_space) else {
         return Ok(());
     };
@@ -42,11 +42,11 @@ pub fn make_sure_of_space(files: &[&(RemoteFile, FilePaths)], directory: &Path) 
     Ok(())
 }
 
-/// Brings one file.
+/// Downloads one file.
 pub fn download(client: &HubApi, remote: &RemoteFile, paths: &FilePaths) -> Result<()> {
     let _lock = paths.lock()?;
-    if paths.is_right(remote) {
-        // Another process was faster.
+    if paths.is_verified(remote) {
+        // Another process downloaded it while this one waited.
         return Ok(());
     }
     let bar = ProgressBar::new(remote.size).with_message(remote.name.clone());
@@ -56,7 +56,7 @@ pub fn download(client: &HubApi, remote: &RemoteFile, paths: &FilePaths) -> Resu
     let partial = Partial::open(remote, paths)?;
     let is_resumed = partial.length() > 0;
     match complete(client, remote, partial, &bar) {
-        // What another process left may be what is wrong: huggingface_hub fills its unfinished files in any order.
+        // The resumed part may be wrong: huggingface_hub writes incomplete files in any order.
         Err(Error::WrongChecksum { .. }) if is_resumed => {
             complete(client, remote, Partial::open(remote, paths)?, &bar)?;
         }
@@ -65,37 +65,37 @@ pub fn download(client: &HubApi, remote: &RemoteFile, paths: &FilePaths) -> Resu
     bar.finish_and_clear();
     if remote.checksum.is_none() {
         print_status(format_args!(
-            "nobody gave a checksum for {}: only its length is known to be right",
+            "there is no checksum for {}: only its length was verified",
             remote.name
         ));
     }
     Ok(())
 }
 
-/// Receives what is missing, over as many connections as it takes.
+/// Receives the missing bytes, over several connections if needed.
 fn complete(client: &HubApi, remote: &RemoteFile, mut partial: Partial<'_>, bar: &ProgressBar) -> Result<()> {
     let mut policy = RetryPolicy::default();
-    // The most there ever was: a server that begins anew each time makes no progress.
+    // The maximum so far: a server that starts over each time makes no progress.
     let mut most = partial.length();
     while !partial.is_complete() {
         bar.set_position(partial.length());
-        // The rate is that of this connection.
+        // The displayed rate is that of this connection.
         bar.reset_eta();
         if let Err(failure) = receive(client, remote, &mut partial, bar) {
             if partial.length() > most {
                 most = partial.length();
                 policy.reset();
             }
-            policy.after(told(failure, remote, &partial))?;
+            policy.after(with_progress(failure, remote, &partial))?;
         }
     }
     partial.finish()
 }
 
-/// Receives as much as one connection gives.
+/// Receives bytes over one connection.
 fn receive(client: &HubApi, remote: &RemoteFile, partial: &mut Partial<'_>, bar: &ProgressBar) -> Result<(), Failure> {
     let mut response = client.get(remote, partial.length())?;
-    let passing = |reason: &str| Failure::Transient {
+    let transient = |reason: &str| Failure::Transient {
         error: interrupted(remote, 0, reason),
         pause: None,
     };
@@ -103,9 +103,9 @@ fn receive(client: &HubApi, remote: &RemoteFile, partial: &mut Partial<'_>, bar:
         StatusCode::PARTIAL_CONTENT if headers::range_start(&response) == Some(partial.length()) => {}
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
             partial.restart()?;
-            return Err(passing("it was asked for one part and has another"));
+            return Err(transient("the server sent another range than requested"));
         }
-        // The server knows no ranges.
+        // The server does not support ranges.
         _ if partial.length() > 0 => partial.restart()?,
         _ => {}
     }
@@ -117,12 +117,12 @@ fn receive(client: &HubApi, remote: &RemoteFile, partial: &mut Partial<'_>, bar:
     let mut reader = response.body_mut().as_reader();
     let mut bytes = vec![0; 1 << 16];
     loop {
-        let read = reader.read(&mut bytes).map_err(|error| passing(&error.to_string()))?;
+        let read = reader.read(&mut bytes).map_err(|error| transient(&error.to_string()))?;
         if read == 0 {
             return if partial.is_complete() {
                 Ok(())
             } else {
-                Err(passing("the connection was closed"))
+                Err(transient("the connection was closed"))
             };
         }
         if partial.length() + read as u64 > remote.size {
@@ -135,8 +135,8 @@ fn receive(client: &HubApi, remote: &RemoteFile, partial: &mut Partial<'_>, bar:
     }
 }
 
-/// A failure with how far the file came.
-fn told(failure: Failure, remote: &RemoteFile, partial: &Partial<'_>) -> Failure {
+/// A failure with the number of bytes received.
+fn with_progress(failure: Failure, remote: &RemoteFile, partial: &Partial<'_>) -> Failure {
     match failure {
         Failure::Transient { error, pause } => {
             let error = match error {
@@ -148,7 +148,7 @@ fn told(failure: Failure, remote: &RemoteFile, partial: &Partial<'_>) -> Failure
             };
             Failure::Transient { error, pause }
         }
-        lasting => lasting,
+        permanent => permanent,
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_that_nothing_can_have_need_too_much_space() {
+    fn impossible_sizes_need_too_much_space() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| {
             let remote = RemoteFile {
@@ -192,7 +192,7 @@ mod tests {
             (remote, paths)
         };
         let files = [file("encoder.onnx"), file("tokens.txt")];
-        let refused = make_sure_of_space(&files.each_ref(), directory.path());
+        let refused = require_space(&files.each_ref(), directory.path());
         assert!(
             matches!(refused, Err(Error::NoSpace { needed: u64::MAX, .. })),
             "{refused:?}"
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_can_be_drawn() {
+    fn the_bar_template_is_valid() {
         ProgressStyle::with_template(BAR).unwrap();
     }
 }

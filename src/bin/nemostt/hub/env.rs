@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the environment says, in the variables of the Python package `huggingface_hub`.
+//! Settings from the environment variables of the Python package `huggingface_hub`.
 
 use std::{fs, path::PathBuf, time::Duration};
 
 use super::error::{Error, Result};
 
 const ENDPOINT: &str = "https://huggingface.co";
-/// Longest silence of a server before it is asked again.
+/// Timeout of a request without data.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the hub and its cache are.
+/// Locations of the hub and its cache.
 #[derive(Debug)]
 pub struct HubEnv {
-    /// `HF_ENDPOINT`, without a slash at its end.
+    /// `HF_ENDPOINT`, without a trailing slash.
     pub endpoint: String,
-    /// `HF_TOKEN`, or the token that `hf auth login` left in a file.
+    /// `HF_TOKEN`, or the token file of `hf auth login`.
     pub token: Option<String>,
     /// `HF_HUB_CACHE`, or `hub` in `HF_HOME`.
     pub cache: PathBuf,
-    /// `HF_HUB_OFFLINE`: use what is in the cache, ask nobody.
+    /// `HF_HUB_OFFLINE`: use the cache only, without requests.
     pub offline: bool,
     /// `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
     pub timeout: Duration,
@@ -41,7 +41,7 @@ impl HubEnv {
             return Err(Error::Variable {
                 name: "HF_ENDPOINT",
                 value: endpoint,
-                expected: "an address such as https://huggingface.co",
+                expected: "a URL such as https://huggingface.co",
             });
         }
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| {
@@ -80,7 +80,7 @@ impl HubEnv {
     }
 }
 
-/// As `huggingface_hub` reads its switches.
+/// As `huggingface_hub` parses booleans.
 fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_and_addresses_are_read_as_it_reads_them() {
+    fn booleans_and_urls_are_parsed_as_huggingface_hub_does() {
         let found = settings(&[
             ("HF_HOME", "/h"),
             ("HF_HUB_OFFLINE", "True"),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn invalid_values_are_named() {
         for (name, value) in [
             ("HF_ENDPOINT", "mirror"),
             ("HF_HUB_DOWNLOAD_TIMEOUT", "soon"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Why a model did not come, and what to do about it.
+//! Errors of downloads, with their cures.
 
 use std::{
     io::{self, ErrorKind},
@@ -19,34 +19,28 @@ pub enum Error {
         value: String,
         expected: &'static str,
     },
-    #[error(
-        "no certificates of authorities ({0}): install ca-certificates, or name a file of them in \
-         SSL_CERT_FILE"
-    )]
+    #[error("no CA certificates found ({0}): install ca-certificates, or set SSL_CERT_FILE to a file with them")]
     NoCertificates(String),
-    #[error(
-        "neither HOME nor HF_HOME is set: set HF_HOME to the directory that the cache shall be in, or \
-         use --dir"
-    )]
+    #[error("neither HOME nor HF_HOME is set: set HF_HOME to the parent directory of the cache, or use --dir")]
     NoHome,
     #[error(
-        "no model is called \"{name}\"{}; `nemostt models` lists all, and OWNER/REPO names any on the hub",
+        "unknown model \"{name}\"{}; `nemostt models` lists the known ones, and OWNER/REPO is any on the hub",
         did_you_mean(nearest)
     )]
     Unknown { name: String, nearest: Vec<String> },
-    #[error("\"{0}\" names no repository: expected OWNER/REPO, OWNER/REPO/FOLDER or one of these with @REVISION")]
+    #[error("\"{0}\" is not a repository: expected OWNER/REPO, OWNER/REPO/FOLDER or one of these with @REVISION")]
     BadName(String),
-    #[error("{what} is not in {} (or not all of it), and HF_HUB_OFFLINE is set: unset it, and fetch once \
-         with a network", cache.display())]
+    #[error("--dir -: expected a directory, not standard output; use ./- for a directory of this name")]
+    HyphenDirectory,
+    #[error("{what} is not completely in {}, and HF_HUB_OFFLINE is set: unset it to download the model", cache.display())]
     Offline { what: String, cache: PathBuf },
     #[error(
-        "{host} cannot be reached: {reason}. Is there a network, a proxy to set in HTTPS_PROXY, a mirror to \
-         set in HF_ENDPOINT?"
+        "{host} cannot be reached: {reason}. Check the network, the proxy (HTTPS_PROXY) and the mirror (HF_ENDPOINT)"
     )]
     Unreachable { host: String, reason: String },
     #[error(
-        "no trust between this machine and {host}: {reason}. Is its certificate, or that of a proxy, in the \
-         system's or in SSL_CERT_FILE?"
+        "the TLS connection to {host} failed: {reason}. Add its CA certificate, or that of the proxy, to the system's, or \
+         set SSL_CERT_FILE"
     )]
     Untrusted { host: String, reason: String },
     #[error(
@@ -61,13 +55,13 @@ pub enum Error {
         file: String,
         revision: String,
     },
-    #[error("{repository} is gated: accept its terms at {page}, then set HF_TOKEN to a token that may read it")]
+    #[error("{repository} is gated: accept its terms at {page}, then set HF_TOKEN to a token with read access")]
     Gated { repository: String, page: String },
-    #[error("{host} refuses the token in HF_TOKEN for {repository}: take one that may read it, or unset HF_TOKEN")]
+    #[error("{host} rejected the token in HF_TOKEN for {repository}: use one with read access, or unset HF_TOKEN")]
     BadToken { host: String, repository: String },
     #[error(
-        "{host} wants a token for {repository}: set HF_TOKEN to one that may read it, and accept its terms \
-         at {page} if it has any"
+        "{host} requires a token for {repository}: set HF_TOKEN to one with read access, and accept its terms at {page} \
+         if there are any"
     )]
     NeedsToken {
         host: String,
@@ -75,19 +69,18 @@ pub enum Error {
         page: String,
     },
     #[error(
-        "{host} asks for fewer requests (HTTP 429), still after {tries} tries: wait some minutes, or \
-         set HF_TOKEN"
+        "{host} limits the number of requests (HTTP 429), still after {tries} attempts: wait some minutes, or set HF_TOKEN"
     )]
     TooMany { host: String, tries: u32 },
-    #[error("{host} fails (HTTP {status}), still after {tries} tries: try again later")]
+    #[error("{host} failed with HTTP {status} in {tries} attempts: try again later")]
     ServerFails { host: String, status: u16, tries: u32 },
-    #[error("{host} answers {url} with HTTP {status}")]
+    #[error("{host} answered {url} with HTTP {status}")]
     Status { host: String, url: String, status: u16 },
-    #[error("{host} is no hub: its answer to {url} {fault}. Check HF_ENDPOINT")]
+    #[error("{host} is not a Hugging Face hub: its answer to {url} {fault}. Check HF_ENDPOINT")]
     NoHub { host: String, url: String, fault: String },
     #[error("{repository} has no .onnx graph and no .nemo checkpoint{}", elsewhere(folders))]
     NothingToFetch { repository: String, folders: Vec<String> },
-    #[error("{repository} has several checkpoints ({}): this cannot choose", names.join(", "))]
+    #[error("{repository} has several checkpoints ({}), and --precision cannot select one", names.join(", "))]
     SeveralCheckpoints { repository: String, names: Vec<String> },
     #[error("{repository} has no {model_ref} graphs, only {}", found.join(", "))]
     NoPrecision {
@@ -96,29 +89,28 @@ pub enum Error {
         found: Vec<String>,
     },
     #[error(
-        "{file} is not the one that is known: the hub has SHA-256 {found}, the catalogue {expected}. Not fetched; \
-         if it is to be trusted, name it as OWNER/REPO"
+        "{file} differs from the catalog: the hub has SHA-256 {found}, the catalog {expected}. It was not downloaded; \
+         if you trust it, use OWNER/REPO instead of the name"
     )]
     Replaced {
         file: String,
         found: String,
         expected: String,
     },
-    #[error("{file} came with the wrong checksum ({found}, not {expected}) and was removed: run the command again")]
+    #[error("{file} has the wrong checksum ({found} instead of {expected}) and was deleted: run the command again")]
     WrongChecksum {
         file: String,
         found: String,
         expected: String,
     },
-    #[error("{file} is {found} bytes long where {host} has it, not {expected} as the hub says: try again later")]
+    #[error("{host} serves {found} bytes of {file} instead of {expected}: try again later")]
     WrongSize {
         file: String,
         host: String,
         found: u64,
         expected: u64,
     },
-    #[error("{file} breaks off after {} of {}, still after {tries} tries ({reason}): run the command again \
-         to go on from there", DecimalBytes(*got), DecimalBytes(*size))]
+    #[error("the download of {file} stopped after {} of {} in {tries} attempts ({reason}): run the command again to resume it", DecimalBytes(*got), DecimalBytes(*size))]
     Interrupted {
         file: String,
         got: u64,
@@ -126,23 +118,21 @@ pub enum Error {
         tries: u32,
         reason: String,
     },
-    #[error("{} are needed in {}, and {} are free: make room, or choose another place with --dir or \
-         HF_HOME", DecimalBytes(*needed), directory.display(), DecimalBytes(*free))]
+    #[error("{} are needed in {}, and {} are free: free some space, or use another directory with --dir or HF_HOME", DecimalBytes(*needed), directory.display(), DecimalBytes(*free))]
     NoSpace { directory: PathBuf, needed: u64, free: u64 },
-    #[error("the disk is full ({source}): {} is not complete. Make room and run the command again to go on \
-         from there", path.display())]
+    #[error("the disk is full ({source}): {} is incomplete. Free some space and run the command again to resume", path.display())]
     DiskFull { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} holds other graphs ({}): choose an empty directory, the two models would be taken for one",
+    #[error("{} has other graphs ({}), which would be mixed up with the model: use an empty directory",
         directory.display(), names.join(", "))]
     NotEmpty { directory: PathBuf, names: Vec<String> },
 }
 
 impl Error {
-    /// What a failed write to `path` means.
+    /// The error for a failed write to `path`.
     pub fn write(path: &Path, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -172,7 +162,7 @@ fn elsewhere(folders: &[String]) -> String {
     match folders {
         [] => String::new(),
         folders => format!(
-            " there; it has some in the folders {}: name one as OWNER/REPO/FOLDER",
+            " there, but in the folders {}: use OWNER/REPO/FOLDER",
             folders.join(", ")
         ),
     }

@@ -24,30 +24,34 @@ use super::{
     print_status,
 };
 
-/// Download a published model, and print where it is
+/// Download a published model and print its path
 ///
-/// It goes into the cache that all programs share which use the Hugging Face hub, or into --dir. What is there already
-/// is not fetched again, an interrupted download goes on where it stopped, and every file is checked.
+/// The model is stored in the Hugging Face cache, which other programs share, or in --dir. Files that exist are not downloaded
+/// again, interrupted downloads resume, and all checksums are verified.
 ///
 /// nemostt transcribe --model $(nemostt fetch fastconformer-large-480ms) talk.wav
 ///
-/// Environment: HF_ENDPOINT (a mirror), HF_TOKEN (for models that need one), HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
+/// Environment: HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
 /// HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE.
 #[derive(Debug, Args)]
 pub struct Fetch {
-    /// A name that `nemostt models` lists, or OWNER/REPO[/FOLDER][@REVISION] on the hub
+    /// A name from `nemostt models`, or OWNER/REPO[/FOLDER][@REVISION] on the hub
     #[arg(value_name = "NAME")]
     model: String,
-    /// Put the files into this directory instead of the cache
-    #[arg(long, value_parser = crate::directory())]
+    /// Store the files in this directory instead of the cache
+    #[arg(long)]
     dir: Option<PathBuf>,
-    /// Which graphs to take where a repository has several of a kind [default: the most precise]
+    /// Precision of the graphs if the repository has several [default: the highest]
     #[arg(long)]
     precision: Option<Precision>,
 }
 
 impl Fetch {
     pub fn run(&self) -> crate::Result<()> {
+        // `-` means standard output in options that name a file.
+        if self.dir.as_deref() == Some(Path::new("-")) {
+            return Err(Error::HyphenDirectory.into());
+        }
         let settings = HubEnv::from_env()?;
         let model_ref = ModelRef::parse(&self.model, &catalog::models()?)?;
         let found = match &self.dir {
@@ -62,7 +66,7 @@ impl Fetch {
         writeln!(io::stdout(), "{}", path.display())?;
         if checkpoint.is_some() {
             print_status(format_args!(
-                "this is a checkpoint of NeMo's, no model yet. Export it, with the script from nemostt's sources: \
+                "this is a NeMo checkpoint, which must be exported before use. In the source directory of nemostt, run \
                  tools/export_nemo.sh {} DIRECTORY",
                 path.display()
             ));
@@ -73,7 +77,7 @@ impl Fetch {
     fn to_cache(&self, settings: &HubEnv, model_ref: &ModelRef) -> Result<Found> {
         let cache = Cache::new(settings, &model_ref.repository);
         let found = || cache.find(model_ref, self.precision);
-        // A commit does not change; nobody needs to be asked about one whose files are known.
+        // A commit is immutable: no request is needed for one whose files are known.
         let is_pinned = model_ref.known.is_some() && is_hex(&model_ref.revision, 40);
         if let Some(found) = (is_pinned || settings.offline).then(found).flatten() {
             return Ok(found);
@@ -82,13 +86,13 @@ impl Fetch {
             return Err(offline(model_ref, &settings.cache));
         }
         let client = HubApi::new(settings)?;
-        let remotes = match self.ask(&client, model_ref) {
+        let remotes = match self.look_up(&client, model_ref) {
             Err(Error::Unreachable { host, reason }) => {
                 let Some(found) = found() else {
                     return Err(Error::Unreachable { host, reason });
                 };
                 print_status(format_args!(
-                    "{host} cannot be reached ({reason}): this is what was fetched before"
+                    "{host} cannot be reached ({reason}): using the cached model"
                 ));
                 return Ok(found);
             }
@@ -99,8 +103,8 @@ impl Fetch {
             (remote, paths)
         };
         let files: Vec<(RemoteFile, FilePaths)> = remotes.into_iter().map(paths).collect();
-        // The name of the bytes is what they are: those that are there need no second look.
-        bring(&client, &files, cache.directory(), FilePaths::is_there)?;
+        // The cache is content-addressed: existing files need no verification.
+        download_missing(&client, &files, cache.directory(), FilePaths::exists)?;
         cache.link(model_ref, &files)
     }
 
@@ -122,18 +126,18 @@ impl Fetch {
             let paths = FilePaths::in_directory(directory, &remote);
             (remote, paths)
         };
-        let files: Vec<(RemoteFile, FilePaths)> = self.ask(&client, model_ref)?.into_iter().map(paths).collect();
+        let files: Vec<(RemoteFile, FilePaths)> = self.look_up(&client, model_ref)?.into_iter().map(paths).collect();
         let names: Vec<String> = files.iter().map(|(remote, _)| remote.name.clone()).collect();
         refuse_other_graphs(directory, &names)?;
-        bring(&client, &files, directory, FilePaths::is_right)?;
+        download_missing(&client, &files, directory, FilePaths::is_verified)?;
         Ok(Found {
             directory: directory.into(),
             names,
         })
     }
 
-    /// Asks the hub about all files of a model, all of one commit.
-    fn ask(&self, client: &HubApi, model_ref: &ModelRef) -> Result<Vec<RemoteFile>> {
+    /// Looks up all files of a model on the hub, all of one commit.
+    fn look_up(&self, client: &HubApi, model_ref: &ModelRef) -> Result<Vec<RemoteFile>> {
         let mut revision = model_ref.revision.clone();
         let files: Vec<(String, Option<String>)> = match &model_ref.known {
             Some(model) => model
@@ -160,25 +164,23 @@ impl Fetch {
     }
 }
 
-/// Brings what is not there.
-fn bring(
+/// Downloads the missing files.
+fn download_missing(
     client: &HubApi,
     files: &[(RemoteFile, FilePaths)],
     directory: &Path,
-    is_there: impl Fn(&FilePaths, &RemoteFile) -> bool,
+    exists: impl Fn(&FilePaths, &RemoteFile) -> bool,
 ) -> Result<()> {
-    let missing: Vec<&(RemoteFile, FilePaths)> = files
-        .iter()
-        .filter(|(remote, paths)| !is_there(paths, remote))
-        .collect();
-    download::make_sure_of_space(&missing, directory)?;
+    let missing: Vec<&(RemoteFile, FilePaths)> =
+        files.iter().filter(|(remote, paths)| !exists(paths, remote)).collect();
+    download::require_space(&missing, directory)?;
     for (remote, paths) in missing {
         download::download(client, remote, paths)?;
     }
     Ok(())
 }
 
-/// Graphs of two models in one directory would be taken for one model.
+/// Graphs of two models in one directory would be loaded as one model.
 fn refuse_other_graphs(directory: &Path, names: &[String]) -> Result<()> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     let there = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where a file goes, under which name while it is not complete, and who may write it.
+//! Paths of a file: complete, incomplete, and its lock.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -14,37 +14,37 @@ use super::{
     print_status,
 };
 
-/// The paths of one file. All three are on one file system.
+/// The paths of one file, on one file system.
 #[derive(Debug)]
 pub struct FilePaths {
-    /// Its own name: whoever sees it there sees all of it.
+    /// The complete file.
     pub file: PathBuf,
-    /// Its name while bytes are missing.
+    /// The incomplete file.
     pub partial: PathBuf,
-    /// Held by the one process that writes.
+    /// Locked by the process that writes.
     pub lock: PathBuf,
 }
 
 impl FilePaths {
-    /// In a directory of the user's own. The other names are those that `huggingface_hub` has there.
+    /// In a directory instead of the cache, with the names that `huggingface_hub` uses there.
     pub fn in_directory(directory: &Path, remote: &RemoteFile) -> Self {
-        let beside = directory.join(".cache/huggingface/download");
+        let metadata = directory.join(".cache/huggingface/download");
         Self {
             file: directory.join(&remote.name),
-            partial: beside.join(format!("{}.{}.incomplete", remote.name, remote.etag)),
-            lock: beside.join(format!("{}.lock", remote.name)),
+            partial: metadata.join(format!("{}.{}.incomplete", remote.name, remote.etag)),
+            lock: metadata.join(format!("{}.lock", remote.name)),
         }
     }
 
-    /// Whether the file is there, by its length.
-    pub fn is_there(&self, remote: &RemoteFile) -> bool {
+    /// Whether the file exists with the right length.
+    pub fn exists(&self, remote: &RemoteFile) -> bool {
         fs::metadata(&self.file).is_ok_and(|found| found.is_file() && found.len() == remote.size)
     }
 
-    /// Whether it is there with the right bytes.
-    pub fn is_right(&self, remote: &RemoteFile) -> bool {
+    /// Whether it exists with the right checksum.
+    pub fn is_verified(&self, remote: &RemoteFile) -> bool {
         let Some(checksum) = &remote.checksum else {
-            return self.is_there(remote);
+            return self.exists(remote);
         };
         let sum = || -> io::Result<String> {
             let mut counter = checksum.counter(remote.size);
@@ -57,16 +57,16 @@ impl FilePaths {
                 }
             }
         };
-        self.is_there(remote) && sum().is_ok_and(|sum| sum == checksum.as_str())
+        self.exists(remote) && sum().is_ok_and(|sum| sum == checksum.as_str())
     }
 
-    /// Bytes still to come.
+    /// Bytes still to be downloaded.
     pub fn missing(&self, remote: &RemoteFile) -> u64 {
         let here = fs::metadata(&self.partial).map_or(0, |found| found.len());
         remote.size.saturating_sub(here)
     }
 
-    /// Waits until no other process writes this file. The lock ends with the returned handle, however the process ends.
+    /// Waits until no other process writes this file. The lock is released when the returned handle is closed, also by a crash.
     pub fn lock(&self) -> Result<File> {
         for path in [&self.file, &self.partial, &self.lock] {
             if let Some(directory) = path.parent() {
@@ -84,7 +84,7 @@ impl FilePaths {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 print_status(format_args!(
-                    "{} is being fetched by another process: waiting for it",
+                    "{} is being downloaded by another process: waiting",
                     self.file.display()
                 ));
                 lock.lock().map_err(failed)?;

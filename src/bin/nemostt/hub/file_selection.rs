@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Which files of a repository make a model.
+//! Selects the files of a model from those of a repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use clap::ValueEnum;
 
 use super::{
     error::{Error, Result},
-    model_ref::{ModelRef, is_no_name},
+    model_ref::{ModelRef, is_invalid_name},
 };
 
-/// What stands beside the graphs and is read, by this or by other programs.
-const BESIDE: [&str; 9] = [
+/// Files other than graphs that this or other programs read.
+const SIDECARS: [&str; 9] = [
     "tokens.txt",
     "vocab.txt",
     "tokenizer.model",
@@ -23,15 +23,15 @@ const BESIDE: [&str; 9] = [
     "genai_config.json",
     "languages.json",
 ];
-/// What must go with the weights wherever they go.
-const TERMS: [&str; 3] = ["LICENSE", "LICENCE", "NOTICE"];
+/// Prefixes of license files, which are downloaded with the weights.
+const LICENSES: [&str; 3] = ["LICENSE", "LICENCE", "NOTICE"];
 const GRAPH: &str = ".onnx";
 const CHECKPOINT: &str = ".nemo";
 
-/// Number format of the weights, as the names of graphs tell it.
+/// Precision of the weights, according to the names of graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Precision {
-    /// 32-bit floating point, the weights as they were trained
+    /// 32-bit floating point, as trained
     Fp32,
     /// 16-bit floating point
     Fp16,
@@ -62,7 +62,7 @@ impl Precision {
     }
 }
 
-/// Picks the model's files out of all paths in a repository; returns names in the wanted folder.
+/// Selects the model's files from all paths of a repository, and returns their names within the folder.
 pub fn choose(model_ref: &ModelRef, paths: &[String], precision: Option<Precision>) -> Result<Vec<String>> {
     let names: Vec<&str> = paths
         .iter()
@@ -101,23 +101,26 @@ pub fn choose(model_ref: &ModelRef, paths: &[String], precision: Option<Precisio
     })?;
     let belongs = |name: &&str| {
         chosen.contains(name)
-            || BESIDE.contains(name)
-            || TERMS.iter().any(|terms| name.to_ascii_uppercase().starts_with(terms))
+            || SIDECARS.contains(name)
+            || LICENSES
+                .iter()
+                .any(|prefix| name.to_ascii_uppercase().starts_with(prefix))
             || weights_of(name, &graphs).is_some_and(|graph| chosen.contains(&graph))
     };
     Ok(names.into_iter().filter(belongs).map(str::to_owned).collect())
 }
 
-/// The name of a file that lies directly in a folder.
+/// The name of a file that is directly in a folder.
 fn in_folder<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     let name = match folder {
         "" => path,
         folder => path.strip_prefix(folder)?.strip_prefix('/')?,
     };
-    (!is_no_name(name)).then_some(name)
+    (!is_invalid_name(name)).then_some(name)
 }
 
-/// One graph for each part: in the wanted precision, or else in the best there is. None if no part has the wanted one.
+/// One graph for each part of the model: in the requested precision, or else in the highest. `None` if no part has the requested
+/// one.
 fn of_precision<'a>(graphs: &[&'a str], model_ref: Option<Precision>) -> Option<BTreeSet<&'a str>> {
     let mut parts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for &graph in graphs {
@@ -135,7 +138,7 @@ fn of_precision<'a>(graphs: &[&'a str], model_ref: Option<Precision>) -> Option<
     found.then_some(chosen)
 }
 
-/// A graph's name without its precision: `encoder` for `encoder.int8.onnx`.
+/// The name of a graph without its precision: `encoder` for `encoder.int8.onnx`.
 fn part(graph: &str) -> String {
     let name = graph.trim_end_matches(GRAPH);
     let mark = Precision::of(graph).name();
@@ -144,7 +147,7 @@ fn part(graph: &str) -> String {
         .into()
 }
 
-/// The graph whose weights a file holds: `encoder.onnx.data`, `encoder.onnx_data`, `encoder.data`, `encoder.weights`.
+/// The graph whose weights are in a file: `encoder.onnx.data`, `encoder.onnx_data`, `encoder.data`, `encoder.weights`.
 fn weights_of<'a>(name: &str, graphs: &[&'a str]) -> Option<&'a str> {
     let holds = |graph: &&&str| {
         let rest = name.strip_prefix(graph.trim_end_matches(GRAPH));
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn recordings_and_read_mes_are_left() {
+    fn recordings_and_readmes_are_skipped() {
         let paths = [
             ".gitattributes",
             "README.md",
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_every_spelling_come_along() {
+    fn all_names_of_weight_files_are_recognized() {
         let paths = [
             "encoder.onnx",
             "encoder.data",
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_models_of_their_own() {
+    fn each_folder_is_a_model() {
         let paths = [
             "one/encoder.onnx",
             "one/tokens.txt",
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn one_checkpoint_is_taken_several_are_not() {
+    fn one_checkpoint_is_selected_several_are_an_error() {
         assert_eq!(chosen("", &["a.nemo", "README.md"], None).unwrap(), ["a.nemo"]);
         assert!(matches!(
             chosen("", &["a.nemo", "b.nemo"], None),
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_ignored() {
+    fn names_with_separators_are_ignored() {
         assert_eq!(
             chosen("", &["model.onnx", "..\\x.onnx", "tokens.txt"], None).unwrap(),
             ["model.onnx", "tokens.txt"]

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the headers of a response say.
+//! Headers of a response.
 
 use std::time::Duration;
 
 use ureq::{Body, http::Response};
 
-/// A header as text, if it is there and is not empty.
+/// A header as text, unless it is missing or empty.
 pub fn text<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     let value = response.headers().get(name)?.to_str().ok()?.trim();
     (!value.is_empty()).then_some(value)
@@ -17,18 +17,18 @@ pub fn number(response: &Response<Body>, name: &str) -> Option<u64> {
     text(response, name)?.parse().ok()
 }
 
-/// An ETag without quotes and without the mark of a weak one.
+/// An ETag without quotes and the prefix of weak ones.
 pub fn tag(response: &Response<Body>, name: &str) -> Option<String> {
     let tag = text(response, name)?.trim_start_matches("W/").trim_matches('"');
     (!tag.is_empty()).then(|| tag.to_owned())
 }
 
-/// How long to wait before the next try. (The date that this header may also hold, no hub sends.)
+/// How long to wait before the next attempt. (Hubs do not send a date, which this header may also have.)
 pub fn retry_after(response: &Response<Body>) -> Option<Duration> {
     number(response, "retry-after").map(Duration::from_secs)
 }
 
-/// Where the part begins that a response with status 206 holds.
+/// The start of the range in a response with status 206.
 pub fn range_start(response: &Response<Body>) -> Option<u64> {
     let range = text(response, "content-range")?.strip_prefix("bytes ")?;
     range.split_once('-')?.0.trim().parse().ok()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Makes requests: through the proxy, with the token, along redirects; and words what is refused.
+//! HTTP requests with proxy, token and redirects, and the errors for their status codes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
 };
 
 const REDIRECTS: usize = 10;
-/// Those that ureq reads, in its order.
+/// The variables that ureq reads, in its order.
 const PROXIES: [&str; 6] = [
     "ALL_PROXY",
     "all_proxy",
@@ -29,7 +29,7 @@ const PROXIES: [&str; 6] = [
     "http_proxy",
 ];
 
-/// The way to one hub.
+/// A client for one hub.
 #[derive(Debug)]
 pub struct HttpClient {
     agent: Agent,
@@ -37,7 +37,7 @@ pub struct HttpClient {
     token: Option<String>,
 }
 
-/// What a request is about, for messages.
+/// The subject of a request, for messages.
 #[derive(Clone, Copy)]
 pub struct RequestContext<'a> {
     pub repository: &'a str,
@@ -47,11 +47,11 @@ pub struct RequestContext<'a> {
 
 impl HttpClient {
     pub fn new(settings: &HubEnv) -> Result<Self> {
-        // ureq takes no notice of a proxy that it cannot read, and would go past it.
+        // ureq ignores an invalid proxy and would connect directly.
         for name in PROXIES {
             let value = std::env::var(name).unwrap_or_default();
             if !value.is_empty() && Proxy::new(&value).is_err() {
-                let expected = "an address such as http://proxy:3128";
+                let expected = "a URL such as http://proxy:3128";
                 return Err(Error::Variable { name, value, expected });
             }
         }
@@ -62,7 +62,7 @@ impl HttpClient {
         let agent = Agent::config_builder()
             .tls_config(tls)
             .proxy(Proxy::try_from_env())
-            // Redirects are followed here: the token must stay with the hub, and its own headers count.
+            // Redirects are followed here: the token must only be sent to the hub, and the hub's own headers are needed.
             .max_redirects(0)
             .http_status_as_error(false)
             .timeout_connect(Some(settings.timeout))
@@ -78,22 +78,22 @@ impl HttpClient {
         })
     }
 
-    /// The start of the address of everything here.
+    /// The base URL.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Asks about something; redirects to other hosts are not followed.
+    /// A HEAD request. Redirects to other hosts are not followed.
     pub fn head(&self, url: &str, about: RequestContext<'_>) -> Result<Response<Body>, Failure> {
         self.send(true, url, None, about)
     }
 
-    /// Asks for something, from a byte on if one is named.
+    /// A GET request, from byte `start` on if given.
     pub fn get(&self, url: &str, start: Option<u64>, about: RequestContext<'_>) -> Result<Response<Body>, Failure> {
         self.send(false, url, start, about)
     }
 
-    /// Makes a request, follows where it leads, and sees to the status of the answer.
+    /// Sends a request, follows redirects, and checks the status.
     fn send(
         &self,
         head: bool,
@@ -109,7 +109,7 @@ impl HttpClient {
             } else {
                 self.agent.get(&url)
             };
-            // Lengths and ranges shall be the file's, not those of a compressed one.
+            // Lengths and ranges must be those of the uncompressed file.
             request = request.header("accept-encoding", "identity");
             if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
                 request = request.header("authorization", format!("Bearer {token}"));
@@ -117,7 +117,7 @@ impl HttpClient {
             if let Some(start) = start {
                 request = request.header("range", format!("bytes={start}-"));
             }
-            let response = request.call().map_err(|error| unanswered(&url, &error))?;
+            let response = request.call().map_err(|error| no_response(&url, &error))?;
             if !response.status().is_redirection() {
                 return self.check_status(response, &url, about);
             }
@@ -127,17 +127,17 @@ impl HttpClient {
                 url: url.clone(),
                 fault: fault.into(),
             };
-            let next = next.ok_or_else(|| no_hub("leads nowhere"))?;
+            let next = next.ok_or_else(|| no_hub("is a redirect without a valid location"))?;
             if url.starts_with("https://") && !next.starts_with("https://") {
-                return Err(no_hub("leads from https to http").into());
+                return Err(no_hub("redirects from https to http").into());
             }
             if head && !same_origin(&next, &self.endpoint) {
-                // It leads to where the bytes are. What is said about them is said here.
+                // The redirect leads to the storage. The hub's own response has the metadata.
                 return Ok(response);
             }
             url = next;
         }
-        let fault = "leads on and on".into();
+        let fault = "has too many redirects".into();
         Err(Error::NoHub {
             host: host(&url),
             url,
@@ -153,7 +153,7 @@ impl HttpClient {
         about: RequestContext<'_>,
     ) -> Result<Response<Body>, Failure> {
         let status = response.status();
-        // 416 is the downloader's to see to: the file may be complete.
+        // The downloader handles 416: the file may be complete.
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(response);
         }
@@ -164,7 +164,7 @@ impl HttpClient {
         let page = format!("{}/{repository}", self.endpoint);
         let pause = headers::retry_after(&response);
         let code = headers::text(&response, "x-error-code").unwrap_or_default();
-        let lasting = match (status.as_u16(), code, file) {
+        let permanent = match (status.as_u16(), code, file) {
             (429, _, _) => {
                 let error = Error::TooMany { host, tries: MAX_TRIES };
                 return Err(Failure::Transient { error, pause });
@@ -196,12 +196,12 @@ impl HttpClient {
                 status,
             },
         };
-        Err(lasting.into())
+        Err(permanent.into())
     }
 }
 
-/// What a request that got no answer means.
-pub fn unanswered(url: &str, error: &ureq::Error) -> Failure {
+/// The failure of a request without a response.
+pub fn no_response(url: &str, error: &ureq::Error) -> Failure {
     let host = host(url);
     let is_tls = match error {
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
@@ -216,14 +216,14 @@ pub fn unanswered(url: &str, error: &ureq::Error) -> Failure {
     Failure::Transient { error, pause: None }
 }
 
-/// The system's, so that an authority of one's own counts. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+/// The system's certificates, so that private authorities are trusted. `SSL_CERT_FILE` and `SSL_CERT_DIR` override them.
 fn system_certificates(endpoint: &str) -> Result<Vec<Certificate<'static>>> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() && endpoint.starts_with("https://") {
         let reason = found
             .errors
             .first()
-            .map_or_else(|| "there are none".into(), ToString::to_string);
+            .map_or_else(|| "none installed".into(), ToString::to_string);
         return Err(Error::NoCertificates(reason));
     }
     Ok(found
@@ -233,7 +233,7 @@ fn system_certificates(endpoint: &str) -> Result<Vec<Certificate<'static>>> {
         .collect())
 }
 
-/// The host of an address, for messages.
+/// The host of a URL, for messages.
 pub fn host(url: &str) -> String {
     let host = url
         .parse::<Uri>()
@@ -250,7 +250,7 @@ fn same_origin(one: &str, other: &str) -> bool {
     origin(one).is_some_and(|one| Some(one) == origin(other))
 }
 
-/// Where a `Location` leads that an answer from `url` has: elsewhere, or to another path of the same host.
+/// Resolves the `Location` header of a response from `url`: an absolute URL, or a path on the same host.
 fn joined(url: &str, location: &str) -> Option<String> {
     if location.starts_with("http://") || location.starts_with("https://") {
         return Some(location.into());

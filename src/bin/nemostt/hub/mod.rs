@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Published models: which are known (`models`), and how they get here (`fetch`).
+//! Published models: the list of known ones (`models`), and their download (`fetch`).
 //!
 //! | from → to | file |
 //! |---|---|
-//! | what the user typed → repository, revision, files | `model_ref.rs`, `catalog.rs` |
-//! | repository → which of its files | `file_selection.rs` |
-//! | file → its address, size and checksum | `api.rs`, `http.rs` |
-//! | address → verified file | `download.rs`, `partial.rs`, `checksum.rs` |
-//! | verified file → place | `cache.rs`, `file_paths.rs` |
+//! | command-line argument → repository, revision, files | `model_ref.rs`, `catalog.rs` |
+//! | repository → files of the model | `file_selection.rs` |
+//! | file → URL, size and checksum | `api.rs`, `http.rs` |
+//! | URL → verified file | `download.rs`, `partial.rs`, `checksum.rs` |
+//! | verified file → path | `cache.rs`, `file_paths.rs` |
 //!
-//! Why not the crate `hf-hub`: its blocking line (0.5) checks no checksum, retries nothing unless told to, waits five
-//! seconds for a lock and knows no offline mode; its async line (1.0) checks no SHA-256 either and brings 225 crates.
-//! Here, the layout of the cache, the names of its locks and of its unfinished files are those of the Python package
-//! `huggingface_hub`, so both may work on one cache at once.
+//! The crate `hf-hub` is not used: its blocking version (0.5) verifies no checksums, does not retry by default, waits five
+//! seconds for a lock and has no offline mode; its async version (1.0) does not verify SHA-256 either and adds 225 crates.
+//! The layout of the cache and the names of locks and incomplete files are those of the Python package `huggingface_hub`, so
+//! both can use one cache concurrently.
 
 mod api;
 mod cache;
@@ -31,6 +31,7 @@ mod model_ref;
 mod models;
 mod partial;
 mod retry;
+mod terminal;
 
 use std::{
     fmt::Display,
@@ -40,7 +41,7 @@ use std::{
 pub use fetch::Fetch;
 pub use models::Models;
 
-/// Says something beside the result. To whoever closed standard error it is not worth a failure, as `eprintln` has it.
+/// Prints a message on standard error. Unlike `eprintln!`, it does not panic if standard error is closed.
 fn print_status(message: impl Display) {
     let _ = writeln!(io::stderr(), "nemostt: {message}");
 }

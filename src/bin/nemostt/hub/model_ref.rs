@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a name on the command line stands for.
+//! The reference to a model on the command line.
 
 use super::{
     catalog::{self, Model},
     error::{Error, Result},
 };
 
-/// The branch of a repository that names none.
+/// The default branch.
 const BRANCH: &str = "main";
 
 /// A model on the hub.
@@ -19,7 +19,7 @@ pub struct ModelRef {
     pub folder: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// Its entry in the catalogue, which says what files it has. Without one, the hub is asked.
+    /// Its entry in the catalog, which lists its files. Without one, the hub lists them.
     pub known: Option<Model>,
 }
 
@@ -43,12 +43,12 @@ impl ModelRef {
             return Err(bad());
         };
         let folder = parts.next().unwrap_or_default().trim_matches('/');
-        // These become paths in the cache.
+        // These become path components in the cache.
         if [owner, repository]
             .into_iter()
             .chain(folder.split('/').filter(|part| !part.is_empty()))
-            .any(is_no_name)
-            || revision.split('/').any(is_no_name)
+            .any(is_invalid_name)
+            || revision.split('/').any(is_invalid_name)
         {
             return Err(bad());
         }
@@ -60,7 +60,7 @@ impl ModelRef {
         })
     }
 
-    /// What to call it in messages.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         self.known.as_ref().map_or(&self.repository, |model| &model.name)
     }
@@ -85,8 +85,8 @@ impl From<&Model> for ModelRef {
     }
 }
 
-/// Whether something cannot be one part of a path, or is one that leads elsewhere.
-pub fn is_no_name(part: &str) -> bool {
+/// Whether `part` is not a plain file name: not valid as a path component, or one that leads to another directory.
+pub fn is_invalid_name(part: &str) -> bool {
     part.is_empty() || part == "." || part == ".." || part.contains(['\\', '/', ':']) || part.contains(char::is_control)
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_out_of_the_cache_is_refused() {
+    fn path_traversal_is_rejected() {
         for name in [
             "../b",
             "a/..",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_stand_for_what_the_catalog_says() {
+    fn short_names_are_resolved_by_the_catalog() {
         let model_ref = parse("EOU-120m").unwrap();
         assert_eq!(model_ref.repository, "altunenes/parakeet-rs");
         assert_eq!(model_ref.path("encoder.onnx"), "realtime_eou_120m-v1-onnx/encoder.onnx");

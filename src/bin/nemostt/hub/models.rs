@@ -16,8 +16,8 @@ use super::{
     catalog::{self, Format, Model},
     env::HubEnv,
     model_ref::ModelRef,
+    terminal,
 };
-use crate::terminal;
 
 /// The columns of the table, the most useful first: as many are printed as fit.
 const COLUMNS: [Column; 9] = [
@@ -59,14 +59,14 @@ pub struct Models {
     json: bool,
 }
 
-/// A model, and where it is.
+/// A model and its path.
 #[derive(Serialize)]
 struct Entry {
     #[serde(flatten)]
     model: Model,
-    /// In bytes, if known.
+    /// Total size in bytes, if known.
     size: Option<u64>,
-    /// If it is in the cache.
+    /// Its directory, if it is in the cache.
     path: Option<PathBuf>,
 }
 

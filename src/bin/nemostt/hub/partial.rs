@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A file that is not complete yet.
+//! An incomplete file.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use super::{
     file_paths::FilePaths,
 };
 
-/// Grows, counts its checksum while it does, and gets its own name when all of it is right.
+/// Computes its checksum while it grows, and is renamed when it is complete and verified.
 #[derive(Debug)]
 pub struct Partial<'a> {
     remote: &'a RemoteFile,
@@ -25,7 +25,7 @@ pub struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// Goes on with what an earlier process left, or begins.
+    /// Opens the incomplete file of an earlier process, or creates it.
     pub fn open(remote: &'a RemoteFile, paths: &'a FilePaths) -> Result<Self> {
         let mut options = File::options();
         let opened = options
@@ -43,11 +43,11 @@ impl<'a> Partial<'a> {
             length: 0,
             counter,
         };
-        partial.recount()?;
+        partial.hash_existing()?;
         Ok(partial)
     }
 
-    /// How much of it is here.
+    /// Bytes received so far.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -67,7 +67,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Forgets all of it.
+    /// Discards its contents.
     pub fn restart(&mut self) -> Result<()> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(|error| Error::write(&self.paths.partial, error))?;
@@ -80,13 +80,13 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Removes it.
+    /// Deletes it.
     pub fn remove(self) {
-        // What is left of it would be counted again, and found wrong again.
+        // If this fails, the checksum fails again next time.
         let _ = fs::remove_file(&self.paths.partial);
     }
 
-    /// Gives it its own name, if its bytes are the right ones.
+    /// Renames it to its final name if its checksum is right.
     pub fn finish(mut self) -> Result<()> {
         if let (Some(counter), Some(checksum)) = (self.counter.take(), &self.remote.checksum) {
             let found = counter.finish();
@@ -100,15 +100,15 @@ impl<'a> Partial<'a> {
                 return Err(error);
             }
         }
-        // On the disk before the name is: a power cut must not leave the name with half of the bytes.
+        // Sync before the rename: after a power failure, the final name must not have incomplete contents.
         self.file
             .sync_all()
             .map_err(|error| Error::write(&self.paths.partial, error))?;
         fs::rename(&self.paths.partial, &self.paths.file).map_err(|error| Error::write(&self.paths.file, error))
     }
 
-    /// Adds up what is here already.
-    fn recount(&mut self) -> Result<()> {
+    /// Computes the checksum of the existing bytes.
+    fn hash_existing(&mut self) -> Result<()> {
         let failed = |error| Error::read(&self.paths.partial, error);
         if self.file.metadata().map_err(failed)?.len() > self.remote.size {
             return self.restart();

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How often, and after how long, something that failed is tried again.
+//! Retries: how many, and with which delays.
 
 use std::{thread, time::Duration};
 
 use super::error::Error;
 
-/// Tries without any progress.
+/// Attempts without progress.
 pub const MAX_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause, also where the server asks for a longer one: someone waits in front of a terminal.
+/// The longest pause, even if the server asks for a longer one: a user is waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why one try failed.
+/// Why an attempt failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Another one may help, after the pause that the server asked for.
+    /// Worth a retry, after the pause that the server asked for.
     Transient { error: Error, pause: Option<Duration> },
-    /// None will.
+    /// Not worth a retry.
     Permanent(Error),
 }
 
@@ -27,19 +27,19 @@ impl From<Error> for Failure {
     }
 }
 
-/// Counts the tries.
+/// Counts attempts.
 #[derive(Debug, Default)]
 pub struct RetryPolicy {
     failed: u32,
 }
 
 impl RetryPolicy {
-    /// There was progress: counts from the start.
+    /// Restarts the count after progress.
     pub fn reset(&mut self) {
         self.failed = 0;
     }
 
-    /// Waits before the next try; gives the error back when there shall be none.
+    /// Waits before the next attempt, or returns the error if there should be none.
     pub fn after(&mut self, failure: Failure) -> Result<(), Error> {
         let (error, pause) = match failure {
             Failure::Permanent(error) => return Err(error),
@@ -50,7 +50,7 @@ impl RetryPolicy {
             return Err(error);
         }
         let own = FIRST_PAUSE * 2_u32.pow(self.failed - 1);
-        // A fuzzer's server is no other after a pause.
+        // A fuzzer's server does not change after a pause.
         if cfg!(not(fuzzing)) {
             thread::sleep(pause.unwrap_or(own).min(LONGEST_PAUSE));
         }
@@ -58,7 +58,7 @@ impl RetryPolicy {
     }
 }
 
-/// Tries something that has no lasting progress.
+/// Retries an operation that makes no lasting progress.
 pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Error> {
     let mut policy = RetryPolicy::default();
     loop {

@@ -12,69 +12,68 @@ use crate::{
     model_args::ModelArguments,
 };
 
-/// Write down what is said in files of any audio or video format
+/// Transcribe audio and video files
 ///
-/// GStreamer decodes them, whatever their rate and number of channels. Several files are heard at once, and their texts
-/// come in the order in which the files are named; a file that fails does not stop the others, and makes the exit code 1.
-/// So does a file that is cut short, after the text of what is there. An output file appears when it is complete, never
-/// before.
+/// GStreamer decodes them, so any format, sample rate and number of channels works. Several files are transcribed in
+/// parallel, and their texts are printed in the order of the files on the command line. If a file fails, the others are
+/// still transcribed and the exit code is 1. A truncated file is transcribed as far as it goes, with exit code 1. Output
+/// files appear only when they are complete.
 ///
-/// A source that does not end by itself, such as a camera or a microphone, ends with Ctrl-C: what was said until then is
-/// written.
+/// Ctrl-C ends a source that does not end by itself, such as a camera or a microphone. The text up to then is written.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Transcribe {
     /// Audio or video files, URLs such as https://… or rtsp://…, or `-` for standard input
     ///
-    /// Any URL will do that GStreamer has a source for. Standard input is a file of any format, decoded as it comes, or raw
-    /// 16-bit little-endian mono samples at 16 kHz: its first bytes tell. A file whose name is `-` is `./-`.
+    /// A URL can have any scheme that GStreamer has a source for. Standard input is a file of any format, decoded as it
+    /// arrives, or raw 16-bit little-endian mono samples at 16 kHz; its first bytes decide. Use `./-` for a file named `-`.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
     #[command(flatten)]
     pub model: ModelArguments,
 
-    /// Audio to hear beyond a sound before deciding on it, in milliseconds [default: the model's own]
+    /// Right context in milliseconds that the encoder sees before a frame is decoded [default: the model's own]
     #[arg(long, value_name = "MS")]
     pub lookahead: Option<u32>,
 
-    /// Language of the speech, such as en-US, for multilingual models [default: the model finds out]
+    /// Language of the speech, such as en-US, for multilingual models [default: detected by the model]
     #[arg(long, value_name = "CODE")]
     pub language: Option<String>,
 
-    /// Silence to add after the end, in milliseconds; helps when the last word is cut off
+    /// Silence in milliseconds to append, which helps if the last word is cut off
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub eos_padding: u32,
 
-    /// Audio track to transcribe, by its number from 1 or its language such as en or eng [default: the one the file marks,
+    /// Audio track to transcribe: its number, from 1, or its language, such as en or eng [default: the file's default track,
     /// else the first]
     #[arg(long, value_name = "N|LANG")]
     audio_track: Option<TrackName>,
 
-    /// Channel to transcribe alone: left, right, or its number from 1 [default: the mean of all]
+    /// Transcribe only this channel: left, right, or its number, from 1 [default: the mean of all]
     #[arg(long, value_name = "N|left|right")]
     channel: Option<Channel>,
 
-    /// Take standard input for raw samples even if it looks like a file of some format
+    /// Treat standard input as raw samples even if it looks like an audio or video file
     #[arg(long)]
     pub raw: bool,
 
     #[command(flatten)]
     format: FormatFlags,
 
-    /// Write to this file instead of standard output, which is `-`
+    /// Write to this file; `-` is standard output, the default
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
     pub output: Option<PathBuf>,
 
-    /// Write one file for each input into this directory: talk.mp4 becomes talk.srt
+    /// Write one file per input into this directory, such as talk.srt for talk.mp4
     #[arg(long, value_name = "DIR", value_parser = crate::directory())]
     pub output_dir: Option<PathBuf>,
 
-    /// Files to hear at once, each with a copy of the model in memory [default: cores divided by the model's threads]
+    /// Files to transcribe in parallel, each with its own copy of the model in memory [default: cores divided by threads]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
 
-    /// Say on standard error how long it took
+    /// Print duration and real-time factor on standard error
     #[arg(long)]
     pub stats: bool,
 }
@@ -87,7 +86,7 @@ Examples:
   nemostt transcribe --audio-track de --channel left https://example.org/film.mkv
   arecord -t raw -f S16_LE -r 16000 | nemostt transcribe --lookahead 480 -";
 
-/// At most one of these; none of them means plain text.
+/// At most one of these. Without any, the output is plain text.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct FormatFlags {
@@ -109,13 +108,13 @@ struct FormatFlags {
 }
 
 impl Transcribe {
-    /// What is named, in its order.
-    pub fn places(&self) -> Vec<Location> {
+    /// The inputs, in the order of the command line.
+    pub fn locations(&self) -> Vec<Location> {
         self.files.iter().map(|file| Location::of(file)).collect()
     }
 
-    /// What to take of each.
-    pub fn wanted(&self) -> TrackSelection {
+    /// The track and channel to transcribe.
+    pub fn selection(&self) -> TrackSelection {
         TrackSelection {
             track: self.audio_track.clone(),
             channel: self.channel,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Several files at once, and their outcomes in order.
+//! Several files in parallel, with their results in order.
 
 use std::{
     collections::BTreeMap,
@@ -24,72 +24,72 @@ use super::{
 };
 use crate::{Result, audio::Location};
 
-/// Hears all files. Texts and complaints come in the order of the files.
-pub fn run(arguments: &Transcribe, places: &[Location], targets: &[Option<PathBuf>]) -> Result<()> {
-    // The files to hear; what is known to fail already has its outcome.
-    let (mut waiting, mut outcomes) = (Vec::new(), BTreeMap::new());
-    for (number, (place, target)) in places.iter().zip(targets).enumerate() {
-        match check(place, target.as_deref()) {
-            Ok(()) => waiting.push(number),
+/// Transcribes all files. Texts and errors are printed in the order of the files.
+pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<PathBuf>]) -> Result<()> {
+    // The files to transcribe. Those known to fail already have their result.
+    let (mut pending, mut outcomes) = (Vec::new(), BTreeMap::new());
+    for (number, (location, target)) in locations.iter().zip(targets).enumerate() {
+        match check(location, target.as_deref()) {
+            Ok(()) => pending.push(number),
             Err(error) => drop(outcomes.insert(number, Outcome::Err(error.to_string()))),
         }
     }
     let start = Instant::now();
-    // Without a file to hear, no model is needed to say so.
-    let mut first = match waiting.is_empty() {
+    // If no file can be read, the model is not loaded.
+    let mut first = match pending.is_empty() {
         true => None,
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
     let loading = start.elapsed();
     let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
 
-    let bars = Bars::new(places.len());
+    let bars = Bars::new(locations.len());
     let pool = WorkerPool {
         arguments,
-        places,
+        locations,
         targets,
-        waiting: &waiting,
+        pending: &pending,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         bars: &bars,
     };
-    let mut tally = BatchSummary::new(places.len(), &bars);
+    let mut summary = BatchSummary::new(locations.len(), &bars);
     let printed = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        for _ in 0..jobs.min(waiting.len()) {
+        for _ in 0..jobs.min(pending.len()) {
             let (pool, sender, recognizer) = (&pool, sender.clone(), first.take());
             scope.spawn(move || pool.run_worker(recognizer, &sender));
         }
         drop(sender);
-        let printed = tally.take_in_order(outcomes, &receiver);
-        // If that failed, nobody reads on.
+        let printed = summary.take_in_order(outcomes, &receiver);
+        // After a write error, the workers need not go on.
         pool.stop.store(true, Ordering::Relaxed);
         printed
     });
     bars.clear();
     printed?;
     if arguments.stats {
-        tally.total.used = start.elapsed().saturating_sub(loading);
-        eprintln!("{}", stats(tally.total, loading));
+        summary.total.used = start.elapsed().saturating_sub(loading);
+        eprintln!("{}", stats(summary.total, loading));
     }
-    tally.verdict()
+    summary.verdict()
 }
 
-/// What can be told before a model is loaded.
-fn check(place: &Location, target: Option<&Path>) -> Result<()> {
-    place.check()?;
+/// Finds errors that need no model.
+fn check(location: &Location, target: Option<&Path>) -> Result<()> {
+    location.check()?;
     match target {
         Some(target) => Ok(output_path::check(target).map_err(|error| output_path::unwritable(target, &error))?),
         None => Ok(()),
     }
 }
 
-/// Prints what comes of the files, and counts.
+/// Prints results and counts them.
 struct BatchSummary<'a> {
     files: usize,
     bars: &'a Bars,
     total: Stats,
-    /// What went wrong.
+    /// Error messages.
     failed: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> BatchSummary<'a> {
         }
     }
 
-    /// Takes the outcomes that are there and those that come, in the order of their numbers.
+    /// Handles results, those in `outcomes` and those that `more` receives, in the order of the files.
     fn take_in_order(
         &mut self,
         mut outcomes: BTreeMap<usize, Outcome>,
@@ -126,8 +126,8 @@ impl<'a> BatchSummary<'a> {
         self.bars.advance();
         match outcome {
             Ok(done) => {
-                self.total.seconds += done.effort.seconds;
-                self.bars.aside(|| print(&done.text))?;
+                self.total.seconds += done.stats.seconds;
+                self.bars.suspend(|| print(&done.text))?;
                 if let Some(fault) = done.fault {
                     self.fail(fault);
                 }
@@ -139,7 +139,7 @@ impl<'a> BatchSummary<'a> {
 
     fn fail(&mut self, error: String) {
         if self.files > 1 {
-            self.bars.aside(|| eprintln!("nemostt: {}", crate::one_line(&error)));
+            self.bars.suspend(|| eprintln!("nemostt: {}", crate::one_line(&error)));
         }
         self.failed.push(error);
     }

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Words into subtitle cues, and their times as SubRip and WebVTT write them.
+//! Subtitle cues from words, in the formats of SubRip and WebVTT.
 
 use nemostt::{Word, sample_time::samples_to_ns};
 
 /// A silence longer than this, in milliseconds, ends a cue: a shorter one is a breath within a sentence.
 const PAUSE: u64 = 800;
-/// Characters in a line: what television fits onto a screen.
+/// Characters per line, as is usual for television.
 const LINE: usize = 42;
-/// Lines in a cue: more would hide the picture.
+/// Lines per cue: more would hide the picture.
 const LINES: usize = 2;
-/// The longest time from the first word of a cue to the end of its last, in milliseconds: longer, and viewers read the
-/// cue a second time.
+/// Longest time from the first word of a cue to the end of its last, in milliseconds. Viewers read longer cues twice.
 const LONGEST: u64 = 6000;
-/// A cue stays at least this many milliseconds unless the next one needs its place: shorter cues only flash.
+/// Minimum duration of a cue in milliseconds, unless the next one begins earlier.
 const SHORTEST: u64 = 1000;
 
-/// Text that is shown for a while.
+/// A subtitle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cue {
-    /// When it appears, in milliseconds.
+    /// Start time in milliseconds.
     pub start: u64,
-    /// When it goes, in milliseconds.
+    /// End time in milliseconds.
     pub end: u64,
     pub lines: Vec<String>,
 }
@@ -40,7 +39,7 @@ impl CueBuilder {
         Self { rate, cue: None }
     }
 
-    /// Takes a word; gives the cue before it, if this one begins another.
+    /// Adds a word. Returns the completed cue if this word begins a new one.
     pub fn push(&mut self, word: &Word) -> Option<Cue> {
         let (start, end) = (self.milliseconds(word.start), self.milliseconds(word.end));
         if let Some(cue) = &mut self.cue
@@ -68,7 +67,7 @@ impl CueBuilder {
 }
 
 impl Cue {
-    /// Adds a word, unless it belongs to the next cue.
+    /// Adds a word, and returns whether it belongs to this cue.
     fn add(&mut self, word: &str, start: u64, end: u64) -> bool {
         let pause = start.saturating_sub(self.end) > PAUSE;
         let long = end.saturating_sub(self.start) > LONGEST;
@@ -96,14 +95,14 @@ impl Cue {
         last.is_some_and(|last| ".?!…。？！".contains(last))
     }
 
-    /// The cue, long enough to be read if nothing else is shown before `next`; never of no length, which players skip.
+    /// The cue, extended to [`SHORTEST`] but not beyond `next`. It always has a length: players skip empty cues.
     fn held_until(mut self, next: u64) -> Self {
         let readable = (self.start + SHORTEST).min(next);
         self.end = self.end.max(readable).max(self.start + 1);
         self
     }
 
-    /// As SubRip has it, without its number.
+    /// In SubRip format, without the number.
     pub fn srt(&self) -> String {
         format!(
             "{} --> {}\n{}\n",
@@ -113,9 +112,9 @@ impl Cue {
         )
     }
 
-    /// As WebVTT has it.
+    /// In WebVTT format.
     pub fn vtt(&self) -> String {
-        // `>` as well, for `-->` may not occur in a text.
+        // `>` as well, because `-->` must not occur in the text.
         let text = self
             .lines
             .join("\n")
@@ -126,7 +125,7 @@ impl Cue {
     }
 }
 
-/// hours:minutes:seconds and, after `point`, milliseconds.
+/// hours:minutes:seconds, `point` and milliseconds.
 fn time(milliseconds: u64, point: char) -> String {
     let seconds = milliseconds / 1000;
     format!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One file on its way through the recogniser.
+//! Transcribes one file.
 
 use std::{
     io::{self, Write},
@@ -18,33 +18,33 @@ use crate::{
     interrupt,
 };
 
-/// A file may be this much shorter than it says, in seconds: players and writers count ends differently.
+/// Seconds by which a file may be shorter than its declared duration: players and writers round differently.
 const SLACK: f64 = 0.5;
-/// The same, as a part of the whole, where the length can be an estimate.
+/// Additional tolerance, as a share of the duration, where the duration is an estimate.
 const SLACK_OF_ESTIMATE: f64 = 0.1;
 
-/// What it took to hear a file.
+/// How long a transcription took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
-    /// Of audio, in seconds.
+    /// Duration of the audio, in seconds.
     pub seconds: f64,
     pub used: Duration,
 }
 
 /// One file.
 pub struct Job<'a> {
-    pub place: &'a Location,
+    pub location: &'a Location,
     pub arguments: &'a Transcribe,
-    /// Nobody waits for the text any more.
+    /// Set when the text is no longer needed.
     pub stop: &'a AtomicBool,
 }
 
 impl Job<'_> {
-    /// Writes what is said in the file to `writer`; with its name if it is one of `several` texts there. `bar` makes the
-    /// progress bar for a number of samples. Gives back one line, too, if the file is cut short.
+    /// Writes the transcript to `writer`, prefixed with the file's name if there are `several` texts. `bar` makes the progress
+    /// bar for a number of samples. Also returns a message if the file is truncated.
     ///
     /// # Errors
-    /// One line that names the file; writing errors as they are.
+    /// One line that names the file, or the write error.
     pub fn run<W: Write>(
         &self,
         recognizer: &Recognizer,
@@ -55,13 +55,13 @@ impl Job<'_> {
         let start = Instant::now();
         let config = recognizer.config();
         let rate = config.front_end.sample_rate;
-        let mut input = Input::open(self.place, rate, &self.arguments.wanted())?;
-        let mut stream = recognizer.stream().map_err(|error| self.named(&error))?;
+        let mut input = Input::open(self.location, rate, &self.arguments.selection())?;
+        let mut stream = recognizer.stream().map_err(|error| self.with_location(&error))?;
         if let Some(language) = &self.arguments.language {
             stream.set_language(language)?;
         }
 
-        let name = self.place.name();
+        let name = self.location.name();
         let mut output = Output::new(
             self.arguments.format(),
             writer,
@@ -70,7 +70,7 @@ impl Job<'_> {
             config,
         );
         if several {
-            output = output.labeled();
+            output = output.with_file_name();
         }
         let bar = bar(input.samples());
         if let Some(notice) = input.notice() {
@@ -79,19 +79,19 @@ impl Job<'_> {
         let result = self.transcribe(&mut input, &mut stream, &mut output, &bar);
         bar.finish_and_clear();
         if result.is_err() {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = output.abandon();
         }
         result?;
-        let effort = Stats {
+        let stats = Stats {
             seconds: stream.samples() as f64 / f64::from(rate),
             used: start.elapsed(),
         };
-        let fault = self.fault(&input, effort.seconds, rate);
-        Ok((output.into_writer(), effort, fault))
+        let fault = self.fault(&input, stats.seconds, rate);
+        Ok((output.into_writer(), stats, fault))
     }
 
-    /// Feeds all of `input` and the padding.
+    /// Transcribes all of `input`, and the padding.
     fn transcribe<W: Write>(
         &self,
         input: &mut Input,
@@ -101,8 +101,8 @@ impl Job<'_> {
     ) -> Result<()> {
         let mut samples = Vec::new();
         input.read(&mut samples)?;
-        if samples.is_empty() && !interrupt::came() {
-            return Err(input.emptiness().into());
+        if samples.is_empty() && !interrupt::is_requested() {
+            return Err(input.no_samples_error().into());
         }
         // Only now: for a file that cannot be read, the error alone is printed.
         if let Some(notice) = self.arguments.model.notice() {
@@ -111,52 +111,52 @@ impl Job<'_> {
         output.begin().map_err(unwritable)?;
         while !samples.is_empty() {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(format!("{} was not heard to its end", self.place).into());
+                return Err(format!("{} was not transcribed to its end", self.location).into());
             }
-            stream.accept(&samples).map_err(|error| self.named(&error))?;
+            stream.accept(&samples).map_err(|error| self.with_location(&error))?;
             write_words(stream, output).map_err(unwritable)?;
             bar.set_position(stream.samples());
             input.read(&mut samples)?;
         }
         let padding = u64::from(self.arguments.eos_padding) * u64::from(output.rate()) / 1000;
-        stream.finish(padding).map_err(|error| self.named(&error))?;
+        stream.finish(padding).map_err(|error| self.with_location(&error))?;
         write_words(stream, output).map_err(unwritable)?;
         output.finish(stream.samples()).map_err(unwritable)?;
         Ok(())
     }
 
-    /// Why `heard` seconds are not all of the file, if so. What the format knows at the end counts: estimates have become
-    /// true by then.
-    fn fault(&self, input: &Input, heard: f64, rate: u32) -> Option<String> {
+    /// A message if the file is truncated: if less than its duration was transcribed. The duration is read at the end, when
+    /// estimates have become exact.
+    fn fault(&self, input: &Input, transcribed: f64, rate: u32) -> Option<String> {
         let seconds = |samples: u64| samples as f64 / f64::from(rate);
-        let place = self.place;
-        if let (Some(announced), Some(reached)) = (input.samples().map(seconds), input.reached().map(seconds)) {
+        let location = self.location;
+        if let (Some(declared), Some(reached)) = (input.samples().map(seconds), input.reached().map(seconds)) {
             let slack = match input.is_length_estimated() {
-                true => SLACK + SLACK_OF_ESTIMATE * announced,
+                true => SLACK + SLACK_OF_ESTIMATE * declared,
                 false => SLACK,
             };
-            if announced > reached + slack {
-                return Some(match interrupt::came() {
-                    true => format!("{place} was stopped after {heard:.1} of {announced:.1} s"),
+            if declared > reached + slack {
+                return Some(match interrupt::is_requested() {
+                    true => format!("{location} was interrupted after {transcribed:.1} of {declared:.1} s"),
                     false => format!(
-                        "{place} is cut short: its sound ends after {heard:.1} of {announced:.1} s. What is there was \
-                         transcribed"
+                        "{location} is truncated: its audio ends after {transcribed:.1} of {declared:.1} s; the text up to \
+                         there was written"
                     ),
                 });
             }
         }
-        let why = audio::fault(place)?;
+        let reason = audio::fault(location)?;
         Some(format!(
-            "{place} is cut short: {why}, and its sound ends after {heard:.1} s. What is there was transcribed"
+            "{location} is truncated: {reason}, and its audio ends after {transcribed:.1} s; the text up to there was written"
         ))
     }
 
-    fn named(&self, error: &nemostt::Error) -> String {
-        format!("{}: {error}", self.place)
+    fn with_location(&self, error: &nemostt::Error) -> String {
+        format!("{}: {error}", self.location)
     }
 }
 
-/// Only standard output can fail here: texts for files are collected in memory.
+/// A write error, which can only be one of standard output: texts for files are collected in memory.
 pub fn unwritable(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write standard output: {error}"))
 }

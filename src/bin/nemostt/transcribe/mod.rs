@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `nemostt transcribe`: files in, texts and subtitles out.
+//! `nemostt transcribe`: from files to text and subtitles.
 
 mod args;
 mod batch;
@@ -26,56 +26,56 @@ use crate::{Result, audio::Location, interrupt};
 
 impl Transcribe {
     pub fn run(&self) -> Result<()> {
-        let places = self.places();
-        if self.raw && !places.contains(&Location::StandardInput) {
+        let locations = self.locations();
+        if self.raw && !locations.contains(&Location::StandardInput) {
             return Err(
-                "--raw is about standard input, and `-` is not among the files: name it, or leave --raw out".into(),
+                "--raw applies to standard input, and `-` is not among the files: add `-` or omit --raw".into(),
             );
         }
-        let targets = output_path::targets(self, &places)?;
-        if places.iter().any(|place| !matches!(place, Location::File(_))) {
+        let targets = output_path::targets(self, &locations)?;
+        if locations.iter().any(|location| !matches!(location, Location::File(_))) {
             let caught = interrupt::catch();
-            caught.map_err(|error| format!("the system does not let the program handle Ctrl-C: {error}"))?;
+            caught.map_err(|error| format!("cannot install a handler for Ctrl-C: {error}"))?;
         }
-        match (places.as_slice(), targets.as_slice()) {
-            ([place], [None]) => self.transcribe_to_stdout(place),
-            _ => batch::run(self, &places, &targets),
+        match (locations.as_slice(), targets.as_slice()) {
+            ([location], [None]) => self.transcribe_to_stdout(location),
+            _ => batch::run(self, &locations, &targets),
         }
     }
 
-    /// Writes each word of the one file to standard output as soon as it is known.
-    fn transcribe_to_stdout(&self, place: &Location) -> Result<()> {
-        place.check()?;
+    /// Writes each word of a single file to standard output as soon as it is final.
+    fn transcribe_to_stdout(&self, location: &Location) -> Result<()> {
+        location.check()?;
         let loading = Instant::now();
         let recognizer = self.model.load(self.lookahead)?;
         let loading = loading.elapsed();
 
-        // Words that appear on the same terminal show the progress themselves, and a bar would run over them.
-        let words_appear = self.format() != Format::Json && io::stdout().is_terminal();
+        // On a terminal the words themselves show the progress, and a bar would overwrite them.
+        let shows_words = self.format() != Format::Json && io::stdout().is_terminal();
         let rate = recognizer.config().front_end.sample_rate;
         let job = Job {
-            place,
+            location,
             arguments: self,
             stop: &AtomicBool::new(false),
         };
-        let (_, effort, fault) = job.run(&recognizer, io::stdout().lock(), false, |samples| match words_appear {
+        let (_, job_stats, fault) = job.run(&recognizer, io::stdout().lock(), false, |samples| match shows_words {
             true => ProgressBar::hidden(),
             false => progress::alone(samples, rate),
         })?;
         if self.stats {
-            eprintln!("{}", stats(effort, loading));
+            eprintln!("{}", stats(job_stats, loading));
         }
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 }
 
-/// One line about what was heard.
-fn stats(effort: Stats, loading: Duration) -> String {
-    let Stats { seconds, used } = effort;
+/// One line of statistics.
+fn stats(stats: Stats, loading: Duration) -> String {
+    let Stats { seconds, used } = stats;
     let used = used.as_secs_f64();
     let factor = if seconds > 0.0 { used / seconds } else { 0.0 };
     format!(
-        "{seconds:.2} s of audio in {used:.2} s: real-time factor {factor:.3} (the model took {:.2} s more to load)",
+        "{seconds:.2} s of audio in {used:.2} s: real-time factor {factor:.3} (plus {:.2} s to load the model)",
         loading.as_secs_f64()
     )
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What becomes of the words: text, a table, JSON or subtitles, written as soon as the format allows.
+//! Output formats: text, a table, JSON and subtitles, written as soon as the format allows.
 
 use std::io::{self, Write};
 
@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::cues::{Cue, CueBuilder};
 
-/// How words are written.
+/// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Words with spaces between them.
     Text,
     /// A line for each word.
     Words,
-    /// A document.
+    /// One JSON document.
     Json,
     /// SubRip.
     Srt,
@@ -25,7 +25,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// How the names of such files end.
+    /// The file name extension.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Text => "txt",
@@ -41,15 +41,15 @@ impl Format {
 pub struct Output<W> {
     format: Format,
     writer: W,
-    /// Stands before the words, to tell them from those of other files.
-    label: Option<String>,
+    /// Printed before the words if there are those of other files.
+    file_name: Option<String>,
     document: Document,
     cues: CueBuilder,
     /// Words, or cues, written.
     count: u64,
 }
 
-/// What `--json` gives. Times are in seconds.
+/// The output of `--json`. Times are in seconds.
 #[derive(Debug, Serialize)]
 struct Document {
     file: String,
@@ -71,13 +71,13 @@ struct JsonWord {
 }
 
 impl<W: Write> Output<W> {
-    /// An output to `writer` for the words of `file`. `model` is what the document calls the model with these numbers.
+    /// An output to `writer` for the words of `file`. `model` is the name of the model in the JSON document.
     pub fn new(format: Format, writer: W, file: String, model: String, config: &ModelConfig) -> Self {
         let sample_rate = config.front_end.sample_rate;
         Self {
             format,
             writer,
-            label: None,
+            file_name: None,
             document: Document {
                 file,
                 model,
@@ -101,20 +101,20 @@ impl<W: Write> Output<W> {
         self.document.sample_rate
     }
 
-    /// Puts the name of the file before its text or words, for there are those of others.
-    pub fn labeled(mut self) -> Self {
-        self.label = Some(self.document.file.clone());
+    /// Prints the name of the file before its text or words.
+    pub fn with_file_name(mut self) -> Self {
+        self.file_name = Some(self.document.file.clone());
         self
     }
 
-    /// What was written to.
+    /// The writer, with everything written.
     pub fn into_writer(self) -> W {
         self.writer
     }
 
-    /// Writes what stands before the first word.
+    /// Writes the part before the first word.
     pub fn begin(&mut self) -> io::Result<()> {
-        match (self.format, &self.label) {
+        match (self.format, &self.file_name) {
             (Format::Vtt, _) => self.writer.write_all(b"WEBVTT\n\n")?,
             (Format::Text, Some(file)) => write!(self.writer, "{file}: ")?,
             _ => {}
@@ -122,7 +122,7 @@ impl<W: Write> Output<W> {
         self.writer.flush()
     }
 
-    /// Takes the next word and writes what can be written.
+    /// Adds a word, and writes as much as the format allows.
     pub fn word(&mut self, word: &Word) -> io::Result<()> {
         let (start, end) = (self.seconds(word.start), self.seconds(word.end));
         match self.format {
@@ -132,7 +132,7 @@ impl<W: Write> Output<W> {
                 self.count += 1;
             }
             Format::Words => {
-                if let Some(file) = &self.label {
+                if let Some(file) = &self.file_name {
                     write!(self.writer, "{file}\t")?;
                 }
                 let Word { confidence, text, .. } = word;
@@ -150,11 +150,11 @@ impl<W: Write> Output<W> {
                 }
             }
         }
-        // Someone may be reading along.
+        // Live input: words must appear as soon as they are known.
         self.writer.flush()
     }
 
-    /// Writes what is left after `samples` samples.
+    /// Writes the rest, after `samples` samples in total.
     pub fn finish(&mut self, samples: u64) -> io::Result<()> {
         match self.format {
             Format::Text => writeln!(self.writer)?,
@@ -175,7 +175,7 @@ impl<W: Write> Output<W> {
         self.writer.flush()
     }
 
-    /// Something failed: ends the line, so that the message stands on its own.
+    /// Ends the line after an error, so that the error message starts on its own line.
     pub fn abandon(&mut self) -> io::Result<()> {
         if self.format == Format::Text && self.count > 0 {
             writeln!(self.writer)?;

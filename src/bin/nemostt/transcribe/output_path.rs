@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where texts go: to standard output, or to files that appear only when they are complete.
+//! Output paths: standard output, or files that appear only when they are complete.
 
 use std::{
     collections::HashMap,
@@ -14,15 +14,20 @@ use tempfile::Builder;
 use super::{args::Transcribe, output::Format};
 use crate::{Result, audio::Location};
 
-/// Where the text of each input goes, in their order; `None` is standard output.
+/// The output path of each input, in order; `None` is standard output.
 ///
 /// # Errors
-/// If two texts, or a text and an input, would go to one place.
-pub fn targets(arguments: &Transcribe, places: &[Location]) -> Result<Vec<Option<PathBuf>>> {
+/// If two outputs, or an output and an input, have the same path.
+pub fn targets(arguments: &Transcribe, locations: &[Location]) -> Result<Vec<Option<PathBuf>>> {
     let format = arguments.format();
-    let several = places.len() > 1;
-    if places.iter().filter(|&place| *place == Location::StandardInput).count() > 1 {
-        return Err("standard input can be heard once only: name `-` once".into());
+    let several = locations.len() > 1;
+    if locations
+        .iter()
+        .filter(|&location| *location == Location::StandardInput)
+        .count()
+        > 1
+    {
+        return Err("standard input (`-`) is named more than once: it can only be read once".into());
     }
     let output = arguments.output.as_ref().filter(|output| output.as_os_str() != "-");
     match (output, &arguments.output_dir) {
@@ -30,55 +35,58 @@ pub fn targets(arguments: &Transcribe, places: &[Location]) -> Result<Vec<Option
             "--output {}: one file cannot hold the texts of {} inputs; use --output-dir DIR for one file each, or \
              `--output -` for standard output",
             path.display(),
-            places.len()
+            locations.len()
         )
         .into()),
         (Some(path), _) => {
-            refuse_overwrite(path, places)?;
+            refuse_overwrite(path, locations)?;
             Ok(vec![Some(path.clone())])
         }
         (None, Some(directory)) => {
-            let paths: Vec<PathBuf> = places.iter().map(|place| directory.join(name(place, format))).collect();
+            let paths: Vec<PathBuf> = locations
+                .iter()
+                .map(|location| directory.join(name(location, format)))
+                .collect();
             let mut inputs = HashMap::new();
-            for (path, place) in paths.iter().zip(places) {
-                refuse_overwrite(path, places)?;
-                if let Some(other) = inputs.insert(path, place) {
+            for (path, location) in paths.iter().zip(locations) {
+                refuse_overwrite(path, locations)?;
+                if let Some(other) = inputs.insert(path, location) {
                     return Err(format!(
-                        "{other} and {place} would both be written to {}: transcribe one of them alone",
+                        "{other} and {location} would both be written to {}: transcribe them in separate calls",
                         path.display()
                     )
                     .into());
                 }
             }
             let created = fs::create_dir_all(directory);
-            created.map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
+            created.map_err(|error| format!("cannot create the directory {}: {error}", directory.display()))?;
             Ok(paths.into_iter().map(Some).collect())
         }
         (None, None) if several && matches!(format, Format::Srt | Format::Vtt) => Err(format!(
             "{}--{} of {} inputs: subtitles need one file for each input, not standard output; use --output-dir DIR",
             arguments.output.as_ref().map_or("", |_| "--output -: "),
             format.extension(),
-            places.len()
+            locations.len()
         )
         .into()),
-        (None, None) => Ok(vec![None; places.len()]),
+        (None, None) => Ok(vec![None; locations.len()]),
     }
 }
 
 /// talk.mp4 → talk.srt
-fn name(place: &Location, format: Format) -> PathBuf {
-    let mut name = place.stem();
+fn name(location: &Location, format: Format) -> PathBuf {
+    let mut name = location.stem();
     name.push(".");
     name.push(format.extension());
     name.into()
 }
 
-/// An error if writing `path` would destroy an input.
-fn refuse_overwrite(path: &Path, places: &[Location]) -> Result<()> {
+/// An error if writing `path` would overwrite an input.
+fn refuse_overwrite(path: &Path, locations: &[Location]) -> Result<()> {
     let Ok(real) = path.canonicalize() else {
         return Ok(());
     };
-    let mut inputs = places.iter().filter_map(|place| match place {
+    let mut inputs = locations.iter().filter_map(|location| match location {
         Location::File(path) => Some(path),
         _ => None,
     });
@@ -92,32 +100,31 @@ fn refuse_overwrite(path: &Path, places: &[Location]) -> Result<()> {
     }
 }
 
-/// Fails now if [`store`] would fail for sure: nobody wants to know that after an hour of computing.
+/// Fails early if [`store`] would certainly fail, rather than after an hour of computing.
 pub fn check(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(about) if about.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        // Opening a pipe would wait for its reader.
+        // Opening a pipe would block until it has a reader.
         Ok(about) if !about.is_file() => Ok(()),
-        // Without a name, so that nothing is left whatever happens.
+        // An unnamed file, so that nothing is left behind.
         _ => tempfile::tempfile_in(directory(&resolve(path))).map(drop),
     }
 }
 
-/// Writes a complete text to `path`. A file is written under another name beside it, and takes its place in one step: who
-/// looks at it sees the old text or the new one, never half of it.
+/// Writes a complete text to `path`, atomically: to a temporary file in the same directory, which is then renamed.
 pub fn store(path: &Path, text: &[u8]) -> io::Result<()> {
     let before = fs::metadata(path);
     if before.as_ref().is_ok_and(|about| !about.is_file()) {
-        // A device or a pipe: not to be replaced.
+        // A device or a pipe must not be replaced.
         return File::options().write(true).open(path)?.write_all(text);
     }
     let path = resolve(path);
     let mut file = Builder::new()
         .prefix(".nemostt-")
-        .permissions(usual_permissions())
+        .permissions(default_permissions())
         .tempfile_in(directory(&path))?;
     if let Ok(about) = before {
-        // The process's mask must not take away from what the file had.
+        // Restore the permissions that the umask removed.
         file.as_file().set_permissions(about.permissions())?;
     }
     file.write_all(text)?;
@@ -126,12 +133,12 @@ pub fn store(path: &Path, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What to say when that fails.
+/// The message for a failed write.
 pub fn unwritable(target: &Path, error: &io::Error) -> String {
     format!("cannot write {}: {error}", target.display())
 }
 
-/// The file itself, if `path` is a link to it: the link stays a link.
+/// The target if `path` is a symbolic link, so that the link stays one.
 fn resolve(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
@@ -143,8 +150,8 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Those of any new file; the process's mask takes away from them.
-fn usual_permissions() -> Permissions {
+/// The permissions of a new file, before the umask.
+fn default_permissions() -> Permissions {
     use std::os::unix::fs::PermissionsExt;
     Permissions::from_mode(0o666)
 }
@@ -174,7 +181,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [real, link] = ["real", "link"].map(|name| directory.path().join(name));
         fs::write(&real, "old and longer").unwrap();
-        // More than the usual mask of a process leaves.
+        // More than the usual umask allows.
         fs::set_permissions(&real, Permissions::from_mode(0o662)).unwrap();
         symlink("real", &link).unwrap();
 
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_at_once() {
+    fn an_unwritable_path_is_detected_early() {
         assert_eq!(check(Path::new("/dev/null")).map_err(|e| e.kind()), Ok(()));
         let directory = tempfile::tempdir().unwrap();
         assert!(check(directory.path()).is_err());

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Progress bars on standard error, which indicatif hides where that is no terminal.
+//! Progress bars on standard error. indicatif hides them if it is not a terminal.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Files shorter than this, in seconds, are done before anyone looks at a progress bar.
+/// Files shorter than this many seconds get no progress bar.
 const WORTH_A_BAR: u64 = 10;
-/// Characters of a file's name beside its bar.
+/// Characters of the file name next to its bar.
 const NAME: usize = 28;
 
-/// The bar of the only file.
+/// The bar of a single file.
 pub fn alone(samples: Option<u64>, rate: u32) -> ProgressBar {
     match samples.filter(|samples| samples / u64::from(rate) >= WORTH_A_BAR) {
         Some(samples) => ProgressBar::new(samples).with_style(style("{bar:40} {percent:>3} %, {eta} left")),
@@ -17,7 +17,7 @@ pub fn alone(samples: Option<u64>, rate: u32) -> ProgressBar {
     }
 }
 
-/// The bars of several files: one for each that is being heard, and one for all.
+/// The bars of several files: one per file in progress, and one for all.
 pub struct Bars {
     all: MultiProgress,
     files: ProgressBar,
@@ -29,7 +29,7 @@ impl Bars {
         let all = MultiProgress::new();
         let files = ProgressBar::new(count as u64).with_style(style("{pos} of {len} files {bar:40}, {eta} left"));
         let files = match count {
-            // Its own bar says as much.
+            // The file's own bar is enough.
             1 => ProgressBar::hidden(),
             _ => all.add(files),
         };
@@ -54,14 +54,14 @@ impl Bars {
         self.files.inc(1);
     }
 
-    /// Takes the bars out of the way while `write` writes.
-    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    /// Hides the bars while `write` writes.
+    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.all.suspend(write)
     }
 
     /// All is done.
     pub fn clear(&self) {
-        // What cannot be cleared stays.
+        // A bar that cannot be cleared is harmless.
         let _ = self.all.clear();
     }
 }

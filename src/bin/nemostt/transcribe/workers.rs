@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Workers that hear one file after the other, each with a recogniser of its own: streams of one recogniser take turns.
+//! Workers that transcribe one file after another. Each has its own recognizer, because streams of one recognizer run one at a
+//! time.
 
 use std::{
     path::PathBuf,
@@ -21,51 +22,51 @@ use super::{
 };
 use crate::{Result, audio::Location, interrupt};
 
-/// What becomes of one file, or one line about why nothing does.
+/// The result of one file, or an error message.
 pub type Outcome = std::result::Result<Done, String>;
 
-/// A file that was heard.
+/// A transcribed file.
 pub struct Done {
-    /// Unless it went to a file.
+    /// The text for standard output; empty if it was written to a file.
     pub text: Vec<u8>,
-    pub effort: Stats,
-    /// Why that is not all, in one line.
+    pub stats: Stats,
+    /// Why the transcript is incomplete, in one line.
     pub fault: Option<String>,
 }
 
-/// How many files to hear at once.
+/// How many files to transcribe in parallel.
 pub fn jobs(arguments: &Transcribe, recognizer: &Recognizer) -> usize {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     match (arguments.jobs, recognizer.config().threads) {
         (Some(jobs), _) => jobs.into(),
-        // One thread for each core: the model uses them all.
+        // One thread per core: the model uses them all.
         (None, 0) => 1,
         (None, threads) => (cores() / threads).max(1),
     }
 }
 
-/// Workers that take one waiting file after the other.
+/// Workers that share a queue of files.
 pub struct WorkerPool<'a> {
     pub arguments: &'a Transcribe,
-    pub places: &'a [Location],
+    pub locations: &'a [Location],
     pub targets: &'a [Option<PathBuf>],
-    /// Numbers of the files to hear.
-    pub waiting: &'a [usize],
+    /// Indices of the files to transcribe.
+    pub pending: &'a [usize],
     /// The next of them.
     pub next: AtomicUsize,
-    /// Nobody waits for texts any more.
+    /// Set when results are no longer needed.
     pub stop: AtomicBool,
     pub bars: &'a Bars,
 }
 
 impl WorkerPool<'_> {
-    /// Takes files until none is left, and gives their outcomes with their numbers.
+    /// Transcribes files until none is left, and sends their indices and results.
     pub fn run_worker(&self, mut recognizer: Option<Recognizer>, outcomes: &mpsc::Sender<(usize, Outcome)>) {
-        while let Some(&number) = self.waiting.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(&number) = self.pending.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let outcome = self
                 .transcribe(number, &mut recognizer)
                 .map_err(|error| error.to_string());
-            // Fails if nobody waits for it any more.
+            // Sending fails once the receiver is gone.
             if outcomes.send((number, outcome)).is_err() || self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -74,9 +75,9 @@ impl WorkerPool<'_> {
 
     fn transcribe(&self, number: usize, recognizer: &mut Option<Recognizer>) -> Result<Done> {
         let arguments = self.arguments;
-        let (place, target) = (&self.places[number], self.targets[number].as_deref());
-        if interrupt::came() {
-            return Err(format!("{place} was not transcribed: stopped before").into());
+        let (location, target) = (&self.locations[number], self.targets[number].as_deref());
+        if interrupt::is_requested() {
+            return Err(format!("{location} was not transcribed: interrupted before it began").into());
         }
         let recognizer = match recognizer {
             Some(recognizer) => recognizer,
@@ -84,28 +85,27 @@ impl WorkerPool<'_> {
         };
         let rate = recognizer.config().front_end.sample_rate;
         let job = Job {
-            place,
+            location,
             arguments,
             stop: &self.stop,
         };
-        let several = self.places.len() > 1;
-        let (text, effort, fault) =
-            job.run(
-                recognizer,
-                Vec::new(),
-                several && target.is_none(),
-                |samples| match several {
-                    true => self.bars.file(place.to_string(), samples),
-                    false => progress::alone(samples, rate),
-                },
-            )?;
+        let several = self.locations.len() > 1;
+        let (text, stats, fault) = job.run(
+            recognizer,
+            Vec::new(),
+            several && target.is_none(),
+            |samples| match several {
+                true => self.bars.file(location.to_string(), samples),
+                false => progress::alone(samples, rate),
+            },
+        )?;
         let Some(target) = target else {
-            return Ok(Done { text, effort, fault });
+            return Ok(Done { text, stats, fault });
         };
         output_path::store(target, &text).map_err(|error| output_path::unwritable(target, &error))?;
         Ok(Done {
             text: Vec::new(),
-            effort,
+            stats,
             fault,
         })
     }

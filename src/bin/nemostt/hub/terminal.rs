@@ -13,7 +13,7 @@ pub fn width() -> usize {
 }
 
 /// Columns of the terminal; `None` if standard output is not one, or does not know.
-pub fn terminal_width() -> Option<usize> {
+fn terminal_width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(stdout())?;
     (width.0 > 0).then_some(width.0.into())
 }
