@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Build script: version strings for the plugin, the ONNX protobuf classes, and what the cache of graphs is told apart by.
+//! Build script: version strings for the plugin, the ONNX protobuf classes, and the code hash in the keys of the cache.
 
 use std::{
     fs,
@@ -23,8 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A hash of the code that decides what an encoder becomes before it runs, so that what another version of it left in the
-/// cache is not used.
+/// A hash of the code that rewrites and packs encoders, so that cache entries written by other versions of it are not used.
 fn hash_of_rewrites() -> std::io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     for directory in ["src/graph", "src/kernels", "src/model"] {
