@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A hash of the code that rewrites and packs encoders, so that cache entries written by other versions of it are not used.
+/// A hash of the code that rewrites and packs encoders, so that cache entries written by other versions of it are not
+/// used.
 fn hash_of_rewrites() -> std::io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     for directory in ["src/graph", "src/kernels", "src/model"] {
