@@ -56,7 +56,7 @@ demo: setup build ## transcribe assets/demo.wav and print its words
 
 test: ## run all tests and lints
 	tools/setup.sh --test
-	$(TEST_ENV) $(CARGO) test --no-default-features --locked
+	$(TEST_ENV) $(CARGO) test --locked -p nemostt-kernels -p nemostt-compiler -p nemostt
 	$(TEST_ENV) $(CARGO) test --locked --features cli
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
@@ -99,13 +99,13 @@ export-test: ## test the export (installs NeMo, 8 GB)
 	tools/export_nemo.sh --test
 
 lint: ## check formatting and run clippy
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
-	$(CARGO) clippy --all-targets --locked --no-default-features -- -D warnings
-	$(CARGO) clippy --all-targets --locked --all-features -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked --all-features -- -D warnings
 
 fmt: ## format the source
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 install: build ## install for this user, so that no variables need to be set
 	install -d '$(DESTDIR)$(PLUGINDIR)'

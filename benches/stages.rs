@@ -15,7 +15,7 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
 };
-use gstnemostt::{
+use nemostt::{
     DecoderKind, Device, Error, Options, Recognizer, Stream,
     features::{FrontEnd, FrontEndConfig},
 };
@@ -36,7 +36,7 @@ fn speech() -> Vec<f32> {
 
 /// The model with this lookahead, unless it does not allow it.
 fn recognizer(lookahead: Option<u32>, decoder: DecoderKind, threads: usize) -> Option<Recognizer> {
-    let demo = || concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model").into();
+    let demo = || concat!(env!("CARGO_MANIFEST_DIR"), "/crates/nemostt/assets/demo-model").into();
     let path = std::env::var_os("NEMOSTT_BENCH_MODEL").map_or_else(demo, PathBuf::from);
     let options = Options {
         lookahead,
@@ -167,8 +167,7 @@ fn decoder(criterion: &mut Criterion) {
                     for _ in 0..iterations {
                         let mut encoded = None;
                         let samples = chunks.next().expect("cycles have no end");
-                        let mut observe =
-                            |_: &gstnemostt::chunker::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
+                        let mut observe = |_: &nemostt::chunker::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
                         stream
                             .accept_observed(samples, &mut observe)
                             .expect("the clip can be heard");

@@ -11,7 +11,7 @@
 
 use std::{env, error::Error};
 
-use gstnemostt::{Event, Options, Recognizer, Stream};
+use nemostt::{Event, Options, Recognizer, Stream};
 
 /// Samples heard at a time: 100 ms.
 const BLOCK: usize = 1600;
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 #[cfg(feature = "embedded-model")]
-fn load(model: Option<String>) -> gstnemostt::Result<Recognizer> {
+fn load(model: Option<String>) -> nemostt::Result<Recognizer> {
     match model {
         Some(directory) => Recognizer::load(directory, &Options::default()),
         None => Recognizer::embedded(&Options::default()),

@@ -22,17 +22,31 @@ fn a_model_is_described() {
     let path = model_path("trained");
     let output = nemostt(&["check", path.to_str().unwrap()]).output().unwrap();
     let text = written(&output);
+    let verdict = format!("{} works on this machine.\n", path.display());
+    assert!(text.starts_with(&verdict), "{text}");
     for word in [
-        "can be used here",
-        "RNNT, fp32, 1.7 million weights",
+        "RNN-T, fp32, 1.7 million parameters",
         "NeMo",
-        "6 layers of 96, 80 mel bands, 5.6 s of left context",
-        "1040 ms, of 0, 80, 480, 1040 ms",
+        "6 layers of width 96, 80 mel bands, 5.6 s of left context",
+        "1040 ms (supported: 0, 80, 480, 1040 ms)",
         "turn off the",
-        "cache_last_channel",
-        "any × 80 × any",
         "prediction network and joint",
     ] {
+        assert!(text.contains(word), "\"{word}\" is missing:\n{text}");
+    }
+    assert!(text.lines().count() < 25, "{text}");
+    assert!(!text.contains("cache_last_channel"), "{text}");
+}
+
+#[test]
+fn verbose_lists_the_tensors_after_the_verdict() {
+    let path = model_path("trained");
+    let output = nemostt(&["check", "--verbose", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let text = written(&output);
+    assert!(text.starts_with(path.to_str().unwrap()), "{text}");
+    for word in ["works on this machine", "cache_last_channel", "any × 80 × any"] {
         assert!(text.contains(word), "\"{word}\" is missing:\n{text}");
     }
 }
@@ -88,5 +102,13 @@ fn a_wrong_model_fails_with_the_cure() {
 
 #[test]
 fn without_a_model_the_embedded_one_is_checked() {
-    assert!(written(&nemostt(&["check"]).output().unwrap()).starts_with("embedded can be used here"));
+    let output = nemostt(&["check"]).output().unwrap();
+    assert!(output.status.success());
+    assert!(
+        output
+            .stdout
+            .starts_with(b"The built-in demo model works on this machine.")
+    );
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.lines().count() == 1 && errors.contains("demo model"), "{errors}");
 }

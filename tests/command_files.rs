@@ -17,7 +17,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::clip_s16;
+use common::{clip_s16, model_path};
 use process::{complaint, complaints, written};
 use transcribe::{CLIP, clip_path, command, nemo, nemo_text, transcribe, transcribe_all, wav};
 
@@ -87,12 +87,44 @@ fn a_directory_takes_a_file_for_each() {
     fs::write(&other, "").unwrap();
     let output = transcribe_all(&["--output-dir", target.to_str().unwrap()], &[&files[0], &other]);
     assert!(complaint(&output).contains("would both be written to"));
-    let output = transcribe_all(&["--srt"], &files);
-    assert!(complaint(&output).contains("--output-dir"));
-    let output = transcribe_all(&["-o", "one.txt"], &files);
-    assert!(complaint(&output).contains("--output-dir"));
+    for (arguments, option) in [
+        (&["--srt"][..], "--srt of 2 inputs"),
+        (&["--vtt", "-o", "-"], "--output -: --vtt of 2 inputs"),
+        (&["-o", "one.txt"], "--output one.txt"),
+    ] {
+        let output = transcribe_all(arguments, &files);
+        let complaint = complaint(&output);
+        assert!(
+            complaint.starts_with(option) && complaint.contains("--output-dir DIR"),
+            "{complaint}"
+        );
+    }
     let output = transcribe(&["--output-dir", "/proc/nowhere"], &files[0]);
     assert!(complaint(&output).starts_with("cannot make the directory /proc/nowhere"));
+}
+
+#[test]
+fn a_hyphen_is_standard_output_for_every_option() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = ["u1_command", "u2_digits"].map(clip_path);
+    let model = model_path("trained");
+    let run = |arguments: &[&str]| {
+        let mut command = command(&["--model"]);
+        command.arg(&model).args(arguments).args(&files);
+        command.current_dir(&directory).output().unwrap()
+    };
+    let lines = ["u1_command", "u2_digits"].map(|clip| format!("{}: {}\n", clip_path(clip).display(), nemo(clip)));
+    assert_eq!(written(&run(&["-o", "-"])), lines.concat());
+
+    // It is no directory.
+    let output = run(&["--output-dir", "-"]);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("'-' for '--output-dir <DIR>': expected a directory") && errors.contains("./-"),
+        "{errors}"
+    );
+    assert_eq!(names(directory.path()), [""; 0]);
 }
 
 #[test]
@@ -108,8 +140,8 @@ fn what_cannot_be_written_leaves_nothing_half_done() {
     if full.exists() {
         let output = transcribe(&["-o", "/dev/full"], &clip);
         assert!(complaint(&output).starts_with("cannot write /dev/full: No space left"));
-        let output = command(&[])
-            .arg(&clip)
+        let output = command(&["--model"])
+            .args([&model_path("trained"), &clip])
             .stdout(fs::File::options().write(true).open(&full).unwrap())
             .output();
         assert!(complaint(&output.unwrap()).starts_with("cannot write standard output: No space left"));

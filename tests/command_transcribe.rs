@@ -75,9 +75,32 @@ fn standard_input_gives_the_same() {
 }
 
 #[test]
-fn without_a_model_the_embedded_one_serves() {
-    let output = command(&[]).arg(wav()).output().unwrap();
-    assert_eq!(written(&output), format!("{}\n", nemo_text()));
+fn without_a_model_the_demo_model_transcribes_and_says_so_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let clips = ["u1_command", "u2_digits"].map(clip_path);
+    let target = directory.path().to_str().unwrap();
+    for (arguments, files) in [
+        (&[][..], &[wav()][..]),
+        (&["--json"], &[wav()]),
+        (&["--jobs=2", "--output-dir", target], &clips),
+    ] {
+        let output = command(arguments).args(files).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        for words in [
+            "demo model",
+            "synthetic speech",
+            "nemostt models",
+            "nemostt fetch",
+            "--model",
+        ] {
+            assert!(errors.contains(words), "{errors}");
+        }
+        if arguments.is_empty() {
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", nemo_text()));
+        }
+    }
 }
 
 #[test]

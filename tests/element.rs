@@ -8,10 +8,12 @@ mod common;
 #[path = "common/harness.rs"]
 mod harness;
 
+use std::sync::{Arc, Mutex};
+
 use common::{CLIPS, Goldens, LOOKAHEADS, Texts, clip_s16, model_path};
 use gst::prelude::*;
-use gstnemostt::DecoderKind;
 use harness::{Harness, Seen, buffer, text, time_of};
+use nemostt::DecoderKind;
 
 const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 
@@ -223,6 +225,114 @@ fn words_are_posted_as_messages_unless_disabled() {
     harness.eos();
     assert_eq!(harness.words().len(), words.len());
     assert!(harness.word_messages().is_empty());
+}
+
+#[test]
+fn separator_is_appended_to_every_word() {
+    let harness = Harness::new("lookahead=80");
+    let text = |separator: Option<&str>| {
+        harness.element.set_property("separator", separator);
+        harness.start();
+        harness.speak(&clip_s16("u1_command"), 1_024);
+        harness.eos();
+        let words: Vec<String> = harness.words().into_iter().map(|word| word.text).collect();
+        harness.element.set_state(gst::State::Null).unwrap();
+        words.concat()
+    };
+    let expected = nemo_text("u1_command", 1);
+    assert_eq!(text(None), expected.replace(' ', ""));
+    assert_eq!(text(Some(" ")), format!("{expected} "));
+    assert_eq!(text(Some("")), expected.replace(' ', ""));
+
+    let json = Harness::with_caps("lookahead=80", "application/x-json");
+    json.start();
+    json.speak(&clip_s16("u1_command"), 1_024);
+    json.eos();
+    let objects: Vec<String> = json.words().into_iter().map(|word| word.text).collect();
+    let lines = objects.concat();
+    assert_eq!(lines.lines().count(), objects.len());
+    for line in lines.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].is_string());
+    }
+}
+
+#[test]
+fn demo_model_notice_is_posted_once() {
+    let notices = |harness: &Harness| {
+        let messages = harness
+            .messages()
+            .into_iter()
+            .filter_map(|message| match message.view() {
+                gst::MessageView::Info(info) => {
+                    Some((info.error().message().to_owned(), info.debug().unwrap().to_string()))
+                }
+                _ => None,
+            });
+        messages.collect::<Vec<_>>()
+    };
+    // The first buffer waits for the model.
+    let harness = Harness::play("");
+    harness.speak(&[0; 160], 160);
+    let found = notices(&harness);
+    assert_eq!(found.len(), 1, "{found:?}");
+    for words in [
+        "demo model",
+        "synthetic speech",
+        "nemostt models",
+        "nemostt fetch",
+        "model-path",
+    ] {
+        assert!(found[0].0.contains(words) && found[0].1.contains(words), "{found:?}");
+    }
+    // The same model, in the same element.
+    harness.element.set_state(gst::State::Null).unwrap();
+    harness.start();
+    harness.speak(&[0; 160], 160);
+    assert_eq!(notices(&harness), []);
+
+    let harness = Harness::play(&format!("model-path={}", model_path("trained").display()));
+    harness.speak(&[0; 160], 160);
+    assert_eq!(notices(&harness), []);
+}
+
+#[test]
+fn words_are_logged_at_debug_and_partials_at_log() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let harness = Harness::new("name=logged lookahead=80 post-partials=true");
+    // Elements of other tests log at the same time. Keep their lines off the terminal.
+    gst::log::remove_default_log_function();
+    let seen = lines.clone();
+    let function = gst::log::add_log_function(move |category, level, _, _, _, object, message| {
+        let is_this_element = object.is_some_and(|object| object.to_string().contains("logged"));
+        if category.name() == "nemostt" && is_this_element {
+            let line = message.get().map(|line| line.to_string()).unwrap_or_default();
+            seen.lock().unwrap().push((level, line));
+        }
+    });
+    gst::log::set_threshold_for_name("nemostt", gst::DebugLevel::Log);
+    harness.start();
+    harness.speak(&clip_s16("u1_command"), 1_024);
+    harness.eos();
+    gst::log::set_threshold_for_name("nemostt", gst::DebugLevel::None);
+    gst::log::remove_log_function(function);
+
+    let lines = lines.lock().unwrap();
+    let texts = |level, kind: &str| -> Vec<&str> {
+        let lines = lines.iter().filter(|line| line.0 == level);
+        lines
+            .map(|line| line.1.as_str())
+            .filter(|line| line.starts_with(kind))
+            .collect()
+    };
+    let words = harness.words();
+    let finals = texts(gst::DebugLevel::Debug, "final ");
+    assert_eq!(finals.len(), words.len(), "{lines:?}");
+    for (line, word) in finals.iter().zip(&words) {
+        let expected = format!("final \"{}\", running time {} to ", word.text, word.pts);
+        assert!(line.starts_with(&expected), "{line}");
+    }
+    assert!(!texts(gst::DebugLevel::Log, "partial ").is_empty(), "{lines:?}");
+    assert!(texts(gst::DebugLevel::Debug, "partial ").is_empty(), "{lines:?}");
 }
 
 #[test]
@@ -460,6 +570,9 @@ fn properties_round_trip() {
         element.set_property(name, value);
         assert_eq!(element.property::<u32>(name), value);
     }
+    assert_eq!(element.property::<Option<String>>("separator"), None);
+    element.set_property("separator", " ");
+    assert_eq!(element.property::<Option<String>>("separator").as_deref(), Some(" "));
     element.set_property("lookahead", 480);
     assert_eq!(element.property::<i32>("lookahead"), 480);
     for (name, nick) in [

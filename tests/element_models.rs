@@ -11,8 +11,8 @@ mod harness;
 use std::{fs, io::Write, path::Path, time::SystemTime};
 
 use common::{Goldens, Transcript, clip, clip_s16, data};
-use gstnemostt::{Options, Recognizer};
 use harness::Harness;
+use nemostt::{Options, Recognizer};
 
 const CLIP: &str = "u2_digits";
 

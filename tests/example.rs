@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{Texts, data, model_path};
-use gstnemostt::DecoderKind;
+use nemostt::DecoderKind;
 
 /// The example's path. `cargo test` builds it in `target/<profile>/examples`; Cargo has no environment variable for it.
 fn program() -> PathBuf {

@@ -173,7 +173,7 @@ fn single_ctc_graph_is_a_model() {
     harness.speak(&common::clip_s16("u1_command"), 1_600);
     harness.eos();
     let texts = common::Texts::open();
-    let expected = texts.get("tiny_random", "u1_command", 6, gstnemostt::DecoderKind::Ctc);
+    let expected = texts.get("tiny_random", "u1_command", 6, nemostt::DecoderKind::Ctc);
     assert_eq!(harness.text(), expected);
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Texts, data};
 use gst::prelude::*;
-use gstnemostt::DecoderKind;
+use nemostt::DecoderKind;
 
 const SECOND: gst::ClockTime = gst::ClockTime::SECOND;
 const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(30);

@@ -10,8 +10,8 @@ mod harness;
 
 use common::{Texts, clip_s16};
 use gst::prelude::*;
-use gstnemostt::DecoderKind;
 use harness::{Harness, Seen, TextBuffer, buffer, text, time_of};
+use nemostt::DecoderKind;
 use proptest::prelude::*;
 
 const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);

@@ -9,9 +9,9 @@ usage() {
     cat <<'END'
 usage: tools/sanitize.sh [STAGE...]     all of them, if none is named
 
-  miri     the arithmetic (src/kernels) in Rust's interpreter: undefined behaviour, races, wrong borrows. It has no vectors
-           beyond SSE2: what is written for others is the other stages'
-  loom     threads of a chain (src/kernels/executor/team.rs) in all orders in which they may run
+  miri     the kernels in Rust's interpreter: undefined behavior, races, wrong borrows. It knows no vectors beyond SSE2: code for
+           others is covered by the other stages
+  loom     the thread team (executor/team.rs) in all orders in which its threads may run
   address  recogniser and arithmetic under AddressSanitizer: what is read or written out of bounds or too late
   thread   the arithmetic under ThreadSanitizer: what two threads read and write without order
 
@@ -42,12 +42,6 @@ need_runtime() {
 host=$(rustc -vV | sed -n 's/^host: //p')
 base=${CARGO_TARGET_DIR:-target}/sanitize
 
-# Test programs that need neither GStreamer nor what a sanitizer has not.
-programs=(--lib)
-for name in cache checkpoints corrupted features goldens graph_passes hostile layouts precision recognizer rejected_exports snapshot; do
-    programs+=(--test "$name")
-done
-
 # stage log-name command...: runs the tests and says how many there were.
 tests() {
     local stage=$1 log begin=$SECONDS
@@ -68,13 +62,13 @@ stage_miri() {
     need_component rust-src
     # Failures of property tests are kept in files, for which isolation must be off.
     MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}" CARGO_TARGET_DIR=$base \
-        tests miri cargo +nightly miri test --locked --no-default-features --lib -- kernels
+        tests miri cargo +nightly miri test --locked -p nemostt-kernels --lib
     summary+=("miri: tests that are left out say why (#[cfg_attr(miri, ignore = \"...\")])")
 }
 
 stage_loom() {
     RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$base/loom \
-        tests loom cargo test --release --locked --lib --no-default-features kernels::executor::team
+        tests loom cargo test --release --locked -p nemostt-kernels --lib executor::team
 }
 
 stage_address() {
@@ -83,9 +77,9 @@ stage_address() {
     # ONNX Runtime keeps much until the process ends, and the loader frees it without LeakSanitizer's knowledge: leaks are
     # looked for with valgrind ("make memcheck").
     RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}" ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=$base \
-        tests address cargo +nightly test --locked --target "$host" --no-default-features --features embedded-model \
-        "${programs[@]}"
-    summary+=("address: not run: allocations (counts calls of the allocator, which is the sanitizer's here), example and")
+        tests address cargo +nightly test --locked --target "$host" -p nemostt-kernels -p nemostt-compiler -p nemostt \
+        --lib --test recognizer
+    summary+=("address: not run: allocations (counts calls of the allocator, which is the sanitizer's here) and")
     summary+=("address: whatever needs GStreamer; ONNX Runtime is not instrumented")
 }
 
@@ -94,7 +88,7 @@ stage_thread() {
     need_component rust-src
     # The standard library must be instrumented, too, or its locks and channels are races.
     RUSTFLAGS="-Zsanitizer=thread ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$base \
-        tests thread cargo +nightly test -Zbuild-std --locked --target "$host" --no-default-features --lib -- kernels
+        tests thread cargo +nightly test -Zbuild-std --locked --target "$host" -p nemostt-kernels --lib
     summary+=("thread: not run: tests with ONNX Runtime: its threads hand over work by means that the sanitizer does not see in")
     summary+=("thread: code that is not instrumented, so all that they do would be a race")
 }

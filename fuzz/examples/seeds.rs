@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, error::Error, fs, path::Path};
 
-use gstnemostt::fuzzing::{
+use nemostt::fuzzing::{
     cache_entry_of,
     onnx::{ModelProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation},
     weights,

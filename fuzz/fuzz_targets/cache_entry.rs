@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gstnemostt::fuzzing::cache_entry(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| nemostt::fuzzing::cache_entry(bytes));

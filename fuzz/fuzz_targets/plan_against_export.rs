@@ -10,12 +10,12 @@ use std::{
     sync::LazyLock,
 };
 
-use gstnemostt::{
+use nemostt::{
     CacheDirectory, Error, Event, GraphOptimization, Options, Recognizer, Token,
     fuzzing::weights,
-    graph::{Graph, Component, import},
     chunker::Window,
 };
+use nemostt_compiler::{Component, Graph, import};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use nemostt_fuzz::mutate;
 
@@ -24,7 +24,7 @@ const WINDOWS: usize = 3;
 /// Of the largest value: sums in another order differ by a hundredth of it in `tests/graph_passes.rs`.
 const BOUND: f32 = 1e-3;
 
-fuzz_target!(init: gstnemostt::set_runtime_logger(|_, _| ()), |bytes: &[u8]| {
+fuzz_target!(init: nemostt::set_runtime_logger(|_, _| ()), |bytes: &[u8]| {
     let Some(files) = files(bytes) else { return };
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     for (name, content) in files {

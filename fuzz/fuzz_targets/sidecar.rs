@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gstnemostt::fuzzing::sidecar(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| nemostt::fuzzing::sidecar(bytes));

@@ -4,7 +4,7 @@
 
 mod numbers;
 
-use gstnemostt::fuzzing::onnx::{
+use nemostt::fuzzing::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_proto::AttributeType,
 };
 use prost::Message;

@@ -16,7 +16,8 @@ use super::{
     ticker::{SHORTEST_TICK, TICK, Wake},
     timestamps::signed,
 };
-use crate::{sync::lock, text::EndReason};
+use nemostt::EndReason;
+use nemostt::sync::lock;
 
 impl NemoStt {
     /// Called when the [`Ticker`](super::ticker::Ticker) wakes up. Returns how long it may sleep next.

@@ -4,14 +4,17 @@
 
 use std::collections::VecDeque;
 
+use gst::DebugLogger;
+
 use super::{
     NemoSttOutput,
+    imp::CAT,
     output_queue::OutputQueue,
     payload::{Format, Payload},
     settings::Settings,
     timestamps::{Moment, Timestamps},
 };
-use crate::text::{EndReason, Event, Utterance, Word};
+use nemostt::{EndReason, Event, Utterance, Word};
 
 /// Settings that stay fixed within an utterance: a change takes effect when the current one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,11 +71,10 @@ impl Delivery {
     /// Emits `event`. `next`: the sample before which no other text begins.
     pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
-            Event::Token(_) => {}
-            Event::Word(word) => {
-                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) {
-                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
-                }
+            Event::Word(word)
+                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) =>
+            {
+                self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
             }
             Event::Partial(partial) => {
                 let words = self.not_ended(&partial);
@@ -93,7 +95,8 @@ impl Delivery {
             // This end of turn was already reported during the stall, and is now decoded again.
             Event::Turn(_) if self.turns_emitted_early > 0 => self.turns_emitted_early -= 1,
             Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
-            Event::Turn(_) => {}
+            // Tokens, and events that a later version of the recognizer may add.
+            _ => {}
         }
     }
 
@@ -153,7 +156,11 @@ impl Delivery {
         if is_final {
             let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
             let stays = stays.flatten().map(|(_, until)| until);
-            self.queue.text(&payload, stays, self.format);
+            let separator = settings.separator.as_deref();
+            self.queue.text(&payload, stays, self.format, separator);
+        }
+        if CAT.above_threshold(log_level(is_final)) {
+            self.queue.log(payload);
         }
     }
 
@@ -194,6 +201,14 @@ impl Delivery {
         }
         // With all of its audio it may have become a different word. What was emitted stands, right or wrong.
         self.emitted_early.iter().any(|given| overlaps(given, word))
+    }
+}
+
+/// The level at which texts are logged.
+pub(super) fn log_level(is_final: bool) -> gst::DebugLevel {
+    match is_final {
+        true => gst::DebugLevel::Debug,
+        false => gst::DebugLevel::Log,
     }
 }
 

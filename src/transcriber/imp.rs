@@ -24,11 +24,8 @@ use super::{
     ticker::Ticker,
     timestamps::Moment,
 };
-use crate::{
-    model::{LogLevel, set_runtime_logger},
-    sync::lock,
-    text::EndReason,
-};
+use nemostt::sync::lock;
+use nemostt::{EndReason, LogLevel, set_runtime_logger};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

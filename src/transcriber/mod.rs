@@ -23,7 +23,7 @@ mod timestamps;
 
 use gst::{glib, prelude::*};
 
-use crate::model::{DecoderKind, Device, GraphOptimization, PrecisionChoice};
+use nemostt::{DecoderKind, Device, GraphOptimization, PrecisionChoice};
 
 glib::wrapper! {
     /// SECTION:element-nemostt

@@ -23,13 +23,8 @@ use super::{
     model_registry::{self, Request, Source},
     settings::{MODEL_VARIABLE, Settings},
 };
-use crate::{
-    error::Error,
-    features::FrontEndConfig,
-    model::{Cancellation, guard_thread, latency_samples},
-    recognizer::Recognizer,
-    sample_time,
-    sync::lock,
+use nemostt::{
+    Cancellation, Error, Recognizer, features::FrontEndConfig, guard_thread, latency_samples, sample_time, sync::lock,
 };
 
 /// The largest lookahead in milliseconds that NVIDIA's streaming models are trained with; assumed until the model is
@@ -37,6 +32,11 @@ use crate::{
 const LARGEST_LOOKAHEAD: u32 = 1040;
 /// Length of these models' encoder frames, in milliseconds.
 const FRAME_MS: u32 = 80;
+/// What applications and users are told when the demo model is loaded: on real speech it writes nonsense with high confidence.
+#[cfg(feature = "embedded-model")]
+const DEMO_NOTICE: &str = "this is the built-in demo model: trained on synthetic speech, about 100 words, for demonstration \
+     only. For real speech, list models with `nemostt models`, download one with `nemostt fetch NAME`, and set property \
+     model-path (or the environment variable NEMOSTT_MODEL) to its directory";
 /// Code of the PROGRESS messages, the same as `whispertranscriber`'s.
 const PROGRESS: &str = "loading";
 
@@ -253,6 +253,10 @@ fn finish(
         None => {
             done(&element);
             post_progress(&element, gst::ProgressType::Complete, "the model is loaded");
+            #[cfg(feature = "embedded-model")]
+            if request.source == Source::Embedded {
+                post_demo_notice(&element);
+            }
         }
         Some(message) => {
             post_progress(&element, gst::ProgressType::Error, "the model could not be loaded");
@@ -267,6 +271,20 @@ fn post_progress(element: &NemoStt, kind: gst::ProgressType, text: &str) {
         .src(element)
         .build();
     let _ = element.post_message(message);
+}
+
+/// Posts the notice once per load, as an info message: the demo model is the documented default, and applications and test
+/// pipelines treat a warning as a fault. The log, which is read when the text is wrong, has it as a warning.
+#[cfg(feature = "embedded-model")]
+fn post_demo_notice(element: &NemoStt) {
+    gst::warning!(super::imp::CAT, obj = element, "{DEMO_NOTICE}");
+    // As debug details, too: of an info message, gst-launch-1.0 prints only these.
+    gst::element_info!(
+        element,
+        gst::ResourceError::Settings,
+        ("{DEMO_NOTICE}"),
+        ["{DEMO_NOTICE}"]
+    );
 }
 
 /// The model that `settings` ask for.
@@ -316,7 +334,7 @@ pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::
         None => {
             let unknown = match source(settings) {
                 #[cfg(feature = "embedded-model")]
-                Some(Source::Embedded) => crate::model::EMBEDDED_LOOKAHEAD,
+                Some(Source::Embedded) => nemostt::EMBEDDED_LOOKAHEAD,
                 _ => LARGEST_LOOKAHEAD,
             };
             let front_end = FrontEndConfig::nemo(1);
@@ -339,7 +357,7 @@ fn explain(source: &Source, error: &Error) -> gst::ErrorMessage {
     let what = match source {
         Source::Path(path, named_by) => format!("{named_by} \"{path}\""),
         #[cfg(feature = "embedded-model")]
-        Source::Embedded => "the embedded model".to_owned(),
+        Source::Embedded => "the built-in demo model".to_owned(),
     };
     match error {
         Error::Read { .. } | Error::NoModel { .. } => {

@@ -10,12 +10,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    error::Error,
-    model::Options,
-    recognizer::{Recognizer, WeakRecognizer},
-    sync::lock,
-};
+use nemostt::sync::lock;
+use nemostt::{Error, Options, Recognizer, WeakRecognizer};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use super::{
     segment::Segment,
     timestamps::{Moment, signed},
 };
-use crate::text::EndReason;
+use nemostt::EndReason;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
 const FINAL_TRANSCRIPT: &str = "rstranscribe/final-transcript";
@@ -32,6 +32,8 @@ pub(super) enum Item {
     Message(gst::Structure),
     /// Text of a warning.
     Warning(String),
+    /// A text for the log.
+    Log(Payload),
 }
 
 /// Collects items and tracks the output position.
@@ -129,8 +131,14 @@ impl OutputQueue {
 
     /// Queues a text buffer. Text that is too late for its time moves to the output position and keeps its length, up
     /// to [`LONGEST_STAY`]. `next`: if the text is to last until the next one, a time before which no other text will
-    /// begin.
-    pub(super) fn text(&mut self, payload: &Payload, next: Option<gst::ClockTime>, format: Format) {
+    /// begin. `separator` ends the buffer's text.
+    pub(super) fn text(
+        &mut self,
+        payload: &Payload,
+        next: Option<gst::ClockTime>,
+        format: Format,
+        separator: Option<&str>,
+    ) {
         self.announce(&payload.segment);
         let start = self.here(payload.start, &payload.segment).max(self.position);
         let own_end = self.here(payload.end, &payload.segment);
@@ -144,7 +152,7 @@ impl OutputQueue {
         self.position = end;
         self.is_first = false;
 
-        let mut buffer = gst::Buffer::from_slice(payload.bytes(format));
+        let mut buffer = gst::Buffer::from_slice(payload.bytes(format, separator));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(start);
             buffer.set_duration(end - start);
@@ -158,6 +166,11 @@ impl OutputQueue {
     /// Queues a warning.
     pub(super) fn warning(&mut self, text: String) {
         self.queue.push_back(Item::Warning(text));
+    }
+
+    /// Adds a text for the log.
+    pub(super) fn log(&mut self, payload: Payload) {
+        self.queue.push_back(Item::Log(payload));
     }
 
     /// Queues a bus message.

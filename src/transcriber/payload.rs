@@ -11,7 +11,7 @@ use super::{
     segment::Segment,
     timestamps::{Moment, Timestamps},
 };
-use crate::text::Word;
+use nemostt::Word;
 
 /// Format of text buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +33,15 @@ impl Format {
         let mut caps = text.build();
         caps.make_mut().append_structure(json);
         caps
+    }
+
+    /// What follows each buffer unless the property `separator` is set. Text elements display a buffer as it is. Objects in a
+    /// file are one per line, and JSON parsers skip whitespace after an object.
+    fn default_separator(self) -> &'static str {
+        match self {
+            Self::Utf8 | Self::PangoMarkup => "",
+            Self::Json => "\n",
+        }
     }
 
     /// The format of negotiated caps.
@@ -122,14 +131,35 @@ impl Payload {
         })
     }
 
-    /// Contents of a text buffer.
-    pub(super) fn bytes(&self, format: Format) -> Vec<u8> {
+    /// Contents of a text buffer, with `separator` at its end.
+    pub(super) fn bytes(&self, format: Format, separator: Option<&str>) -> Vec<u8> {
+        let separator = separator.unwrap_or(format.default_separator());
         match format {
-            Format::Utf8 => self.text.clone().into_bytes(),
-            Format::PangoMarkup => glib::markup_escape_text(&printable(&self.text)).as_bytes().to_vec(),
-            // Serializing strings and numbers cannot fail.
-            Format::Json => serde_json::to_vec(self).unwrap_or_default(),
+            Format::Utf8 => [&self.text, separator].concat().into_bytes(),
+            Format::PangoMarkup => {
+                let text = [&self.text, separator].concat();
+                glib::markup_escape_text(&printable(&text)).as_bytes().to_vec()
+            }
+            Format::Json => {
+                // Serializing strings and numbers cannot fail.
+                let mut json = serde_json::to_vec(self).unwrap_or_default();
+                json.extend_from_slice(separator.as_bytes());
+                json
+            }
         }
+    }
+
+    /// One line for the log.
+    pub(super) fn log_line(&self) -> String {
+        let kind = if self.is_final { "final" } else { "partial" };
+        format!(
+            "{kind} \"{}\", running time {} to {}, utterance {}, confidence {:.2}",
+            self.text,
+            self.segment.to_running_time(self.start).display(),
+            self.segment.to_running_time(self.end).display(),
+            self.utterance,
+            self.confidence
+        )
     }
 
     /// Contents of a bus message. Times are in nanoseconds; `running-time` and `stream-time` are of the start.
@@ -197,7 +227,7 @@ mod tests {
     #[test]
     fn bytes_are_what_the_caps_promise() {
         gst::init().unwrap();
-        let text = |format| String::from_utf8(payload_of(["fish", "<&>"]).bytes(format)).unwrap();
+        let text = |format| String::from_utf8(payload_of(["fish", "<&>"]).bytes(format, None)).unwrap();
         assert_eq!(text(Format::Utf8), "fish <&>");
         assert_eq!(text(Format::PangoMarkup), "fish &lt;&amp;&gt;");
         let json: serde_json::Value = serde_json::from_str(&text(Format::Json)).unwrap();
@@ -214,6 +244,20 @@ mod tests {
     }
 
     #[test]
+    fn the_separator_follows_every_buffer() {
+        gst::init().unwrap();
+        let bytes = |format, separator| {
+            let payload = payload_of(["a", "b"]);
+            String::from_utf8(payload.bytes(format, separator)).unwrap()
+        };
+        assert_eq!(bytes(Format::Utf8, Some(" ")), "a b ");
+        assert_eq!(bytes(Format::PangoMarkup, Some(" & ")), "a b &amp; ");
+        assert!(bytes(Format::Json, None).ends_with("}\n"));
+        assert!(bytes(Format::Json, Some("")).ends_with('}'));
+        assert!(bytes(Format::Json, Some(",\n")).ends_with("},\n"));
+    }
+
+    #[test]
     fn formats_follow_the_caps() {
         gst::init().unwrap();
         let format = |caps: &str| Format::of(&caps.parse::<gst::Caps>().unwrap());
@@ -226,8 +270,11 @@ mod tests {
     fn markup_is_valid_xml_for_any_text() {
         gst::init().unwrap();
         let payload = payload_of(["a\u{1}\u{8}b\u{7f}\u{85}", "\u{ffff}<c>\u{1f}é"]);
-        let markup = String::from_utf8(payload.bytes(Format::PangoMarkup)).unwrap();
+        let markup = String::from_utf8(payload.bytes(Format::PangoMarkup, None)).unwrap();
         assert_eq!(markup, "ab &lt;c&gt;é");
-        assert_eq!(String::from_utf8(payload.bytes(Format::Utf8)).unwrap(), payload.text);
+        assert_eq!(
+            String::from_utf8(payload.bytes(Format::Utf8, None)).unwrap(),
+            payload.text
+        );
     }
 }

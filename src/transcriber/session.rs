@@ -15,7 +15,7 @@ use super::{
     stream_driver::StreamDriver,
     timestamps::{BYTES_PER_SAMPLE, Moment, clock_time, signed},
 };
-use crate::{error::Result, recognizer::Recognizer, text::EndReason};
+use nemostt::{EndReason, Recognizer, Result};
 
 /// A live source counts as stalled if the next buffer does not arrive within the length of the last one plus this, in
 /// nanoseconds. How late its timestamp is does not matter.

@@ -7,7 +7,7 @@ use gst::{glib, prelude::*};
 use super::{
     NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
 };
-use crate::model::{Cache, CacheDirectory, Options};
+use nemostt::{Cache, CacheDirectory, Options};
 
 /// `lookahead`: use the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
@@ -57,6 +57,8 @@ pub(super) struct Settings {
     pub(super) min_word_duration: u32,
     /// Whether text buffers last until the next text.
     pub(super) hold_until_next: bool,
+    /// Appended to every text buffer. `None`: depends on the format.
+    pub(super) separator: Option<String>,
 }
 
 impl Default for Settings {
@@ -86,6 +88,7 @@ impl Default for Settings {
             max_utterance_chars: 0,
             min_word_duration: 80,
             hold_until_next: false,
+            separator: None,
         }
     }
 }
@@ -160,7 +163,7 @@ impl Settings {
                 .blurb(
                     "Directory with a streaming export of NeMo, sherpa-onnx, parakeet-rs or onnxruntime-genai (graphs and \
                      vocabulary), or one of several encoder or CTC graphs in it. Unset: the environment variable \
-                     NEMOSTT_MODEL, else the small embedded model",
+                     NEMOSTT_MODEL, else the built-in demo model",
                 )
                 .mutable_ready()
                 .build(),
@@ -347,6 +350,14 @@ impl Settings {
                 .default_value(default.hold_until_next)
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecString::builder("separator")
+                .nick("Separator")
+                .blurb(
+                    "Text appended to every text buffer, such as a space between the words in a file; escaped in Pango \
+                     markup. Unset: a newline after each JSON object, nothing after text",
+                )
+                .mutable_playing()
+                .build(),
             glib::ParamSpecUInt::builder(MAX_OBSERVED_DELAY)
                 .nick("Maximum Observed Delay")
                 .blurb("Largest processing backlog in milliseconds observed with a live source")
@@ -382,6 +393,7 @@ impl Settings {
             "max-utterance-chars" => self.max_utterance_chars = read(value),
             "min-word-duration" => self.min_word_duration = read(value),
             "hold-until-next" => self.hold_until_next = read(value),
+            "separator" => self.separator = read(value),
             _ => unimplemented!("property {name}"),
         }
     }
@@ -413,6 +425,7 @@ impl Settings {
             "max-utterance-chars" => self.max_utterance_chars.to_value(),
             "min-word-duration" => self.min_word_duration.to_value(),
             "hold-until-next" => self.hold_until_next.to_value(),
+            "separator" => self.separator.to_value(),
             _ => unimplemented!("property {name}"),
         }
     }

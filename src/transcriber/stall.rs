@@ -3,7 +3,7 @@
 //! What can be emitted while input stalls.
 //!
 //! During a stall it is unknown whether the audio is lost or late. So the stream is
-//! [saved](crate::recognizer::Stream::save), finished as if it ended here, and its words are emitted when they are due.
+//! [saved](nemostt::Stream::save), finished as if it ended here, and its words are emitted when they are due.
 //! After a hole longer than `gap-threshold` the stream starts over, and this is the text of a file with the same hole.
 //! Otherwise it is restored, and words that it decodes again are suppressed.
 //!
@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crate::text::{Event, Word};
+use nemostt::{Event, Word};
 
 /// Samples over which loudness is measured: 20 ms at 16 kHz.
 const BLOCK: u64 = 320;

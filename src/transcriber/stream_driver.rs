@@ -15,11 +15,7 @@ use super::{
     stall::{Due, Loudness, Stall},
     timestamps::{BYTES_PER_SAMPLE, JumpCause, Moment, Placement, Timestamps},
 };
-use crate::{
-    error::{Error, Result},
-    recognizer::{Recognizer, Snapshot, Stream},
-    text::{EndReason, EndpointConfig, Event},
-};
+use nemostt::{EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream};
 
 /// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;

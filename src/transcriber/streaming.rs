@@ -11,6 +11,7 @@ use gst::{prelude::*, subclass::prelude::*};
 use gst_base::prelude::*;
 
 use super::{
+    delivery,
     imp::{CAT, NemoStt, SAMPLE_RATE},
     output_queue::Item,
     segment::{Segment, Time},
@@ -19,7 +20,9 @@ use super::{
     ticker::TICK,
     timestamps::{BYTES_PER_SAMPLE, signed},
 };
-use crate::{error::Error, sample_time, sync::lock, text::EndReason};
+use nemostt::sample_time;
+use nemostt::sync::lock;
+use nemostt::{EndReason, Error};
 
 /// Computing that takes longer than this is interrupted by ticks.
 const BETWEEN_TICKS: Duration = Duration::from_millis(40);
@@ -120,7 +123,7 @@ impl NemoStt {
         let obj = self.obj();
         match item {
             Item::Buffer(buffer) => {
-                gst::debug!(CAT, imp = self, "text {buffer:?}");
+                gst::trace!(CAT, imp = self, "text {buffer:?}");
                 obj.src_pad().push(buffer)?;
             }
             Item::Event(event) => {
@@ -131,6 +134,10 @@ impl NemoStt {
                 let _ = obj.post_message(message);
             }
             Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            Item::Log(payload) => {
+                let level = delivery::log_level(payload.is_final);
+                gst::log_with_level!(CAT, level, imp = self, "{}", payload.log_line());
+            }
         }
         Ok(())
     }

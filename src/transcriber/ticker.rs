@@ -14,7 +14,7 @@ use std::{
 use gst::subclass::prelude::*;
 
 use super::{NemoStt, imp};
-use crate::sync::lock;
+use nemostt::sync::lock;
 
 /// Longest interval between ticks; it is shorter when a GAP is due.
 pub(super) const TICK: Duration = Duration::from_millis(50);

@@ -20,7 +20,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::segment::Segment;
-use crate::sample_time;
+use nemostt::sample_time;
 
 /// Bytes of one sample: S16LE, mono.
 pub(super) const BYTES_PER_SAMPLE: usize = 2;

@@ -382,7 +382,7 @@ pub fn caps() -> gst::Caps {
 }
 
 pub fn time_of(samples: usize) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(gstnemostt::sample_time::samples_to_ns(samples as u64, 16_000))
+    gst::ClockTime::from_nseconds(nemostt::sample_time::samples_to_ns(samples as u64, 16_000))
 }
 
 pub fn buffer(samples: &[i16], pts: Option<gst::ClockTime>) -> gst::Buffer {

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-use gstnemostt::DecoderKind;
+use nemostt::DecoderKind;
 
 use crate::{
     common::{Texts, data, model_path},

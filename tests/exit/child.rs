@@ -19,9 +19,9 @@ pub fn run(task: &str) {
     }
     let does = |what: &str| task.split(' ').any(|word| word == what);
     if does("library") {
-        let options = gstnemostt::Options::default();
+        let options = nemostt::Options::default();
         std::thread::spawn(move || {
-            let recognizer = gstnemostt::Recognizer::embedded(&options);
+            let recognizer = nemostt::Recognizer::embedded(&options);
             let mut stream = recognizer.unwrap().stream().unwrap();
             // Until the process ends.
             while stream.accept(&[0.0; 16_000]).is_ok() {}

@@ -127,7 +127,7 @@ class Files(unittest.TestCase):
             (b"\x08\x08\x12\x07pytorch", "ONNX graph"),
             (b'\x40\0\0\0\0\0\0\0{"weight":', ".safetensors"),
             (b"hello world" * 100, "not a .nemo checkpoint"),
-            (whole[:800], "not a .nemo checkpoint|contains no"),
+            (whole[:800], "not a .nemo checkpoint|has no"),
         )
         for content, sentence in cases:
             path = self.folder / "file.nemo"
@@ -137,8 +137,8 @@ class Files(unittest.TestCase):
 
     def test_incomplete_archives(self):
         for members, sentence in (
-            ({"model_weights.ckpt": b"w"}, "contains no model_config.yaml"),
-            ({"model_config.yaml": b"x: 1"}, "contains no weights"),
+            ({"model_weights.ckpt": b"w"}, "has no model_config.yaml"),
+            ({"model_config.yaml": b"x: 1"}, "has no weights"),
         ):
             with self.subTest(sentence), self.assertRaisesRegex(ExportError, sentence):
                 checkpoint.read(self.archive("lacking.nemo", members), "lacking.nemo", None)

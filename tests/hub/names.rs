@@ -112,10 +112,34 @@ fn models_prints_a_table() {
             .find(|line| line.starts_with(&format!("{name} ")))
             .unwrap()
     };
-    for word in ["136.88 MB", "80", "rnnt", "no", "CC-BY-4.0"] {
+    for word in ["136.88 MB", "80 ms", "en", "rnnt", "no"] {
         assert!(line("fastconformer-large-80ms-int8").contains(word), "{word}");
     }
-    assert!(line("fastconformer-large-80ms").contains("size unknown"));
-    assert!(line("nemotron-en-nemo").contains("(to export)"));
+    assert!(line("fastconformer-large-80ms").contains("unknown"));
+    assert!(line("nemotron-en-nemo").contains("0-1040 ms"));
+    // Not a terminal: the width is always the same.
+    assert!(table.lines().all(|line| line.len() <= 100), "{table}");
     assert_eq!(setting.hub.requests().len(), 0);
+}
+
+#[test]
+fn verbose_lists_every_detail_of_a_model() {
+    let setting = Setting::new(site(b""));
+    let output = setting.command(&["models", "--verbose"]).output().unwrap();
+    let text = stdout_of(&output);
+    let models: Vec<&str> = text.split("\n\n").collect();
+    let model = models
+        .iter()
+        .find(|model| model.starts_with("nemotron-en-nemo\n"))
+        .unwrap();
+    for detail in [
+        "size         2.47 GB",
+        "format       NeMo checkpoint (must be exported before use)",
+        "lookahead    0, 80, 480, 1040 ms",
+        "license      NVIDIA Open Model License",
+        "repository   nvidia/nemotron-speech-streaming-en-0.6b",
+    ] {
+        assert!(model.contains(detail), "{detail}: {model}");
+    }
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use gstnemostt::{DecoderKind, Event, Options, Recognizer};
+use nemostt::{DecoderKind, Event, Options, Recognizer};
 
 use crate::{
     common::{Texts, clip_s16},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 fn demo_model() -> Site {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/nemostt/assets/demo-model");
     let read = |name| (name, fs::read(directory.join(name)).unwrap());
     let mut files = [
         "encoder-model.onnx",

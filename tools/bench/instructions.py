@@ -23,7 +23,7 @@ STAGES = (
     ("src/model/joint/", "decoding"),
     ("src/text/", "text"),
     ("src/sample_time.rs", "text"),
-    ("src/kernels/", KERNELS),
+    ("nemostt-kernels/src/", KERNELS),
     ("src/model/", "calls of ONNX Runtime"),
     ("/ort-", "calls of ONNX Runtime"),
     ("src/recognizer.rs", "stream"),

@@ -18,7 +18,7 @@ export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$PWD/target/onnxruntime/libonnxruntime.s
 [ -f "$ORT_DYLIB_PATH" ] || die "$ORT_DYLIB_PATH is missing: run 'make setup' first"
 
 target=${CARGO_TARGET_DIR:-target}
-cargo build --quiet --release --locked --no-default-features --example bench_nemostt
+cargo build --quiet --release --locked -p nemostt --no-default-features --example bench_nemostt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 - assets/demo.wav "$seconds" "$work/clip.wav" <<'EOF'
@@ -28,7 +28,7 @@ with wave.open(sys.argv[1]) as source, wave.open(sys.argv[3], "wb") as clip:
     clip.writeframes(source.readframes(int(sys.argv[2]) * source.getframerate()))
 EOF
 echo | valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect='*hear_clip*' \
-    "$target/release/examples/bench_nemostt" assets/demo-model "$work/clip.wav" "$lookahead" 1 all auto \
+    "$target/release/examples/bench_nemostt" crates/nemostt/assets/demo-model "$work/clip.wav" "$lookahead" 1 all auto \
     >"$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; die "valgrind failed"; }
 python3 "$here/instructions.py" "$work/out" "$seconds"

@@ -4,7 +4,7 @@
 //!
 //! Loads the model, then hears the clip once for each line on its standard input, and answers each with a line of JSON. Beside
 //! the time for all of it, that says how much of it was spent outside of the encoder's run (which projects and scores its
-//! frames, too: `src/graph/append_joint_head.rs`).
+//! frames, too: `nemostt-compiler`, `append_joint_head.rs`).
 
 use std::{
     env,
@@ -14,9 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gstnemostt::{
-    Cache, CacheDirectory, Device, Event, GraphOptimization, Options, PrecisionChoice, Recognizer, Stream,
-    graph::Precision,
+use nemostt::{
+    Cache, CacheDirectory, Device, Event, GraphOptimization, Options, Precision, PrecisionChoice, Recognizer, Stream,
 };
 
 /// Samples handed over at a time: 10 ms, as sound cards do.
@@ -84,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The text, and the time that went by outside of the encoder's steps. Not inlined: the instructions are counted while this
 /// function runs.
 #[inline(never)]
-fn hear_clip(stream: &mut Stream, samples: &[f32]) -> gstnemostt::Result<(String, Duration)> {
+fn hear_clip(stream: &mut Stream, samples: &[f32]) -> nemostt::Result<(String, Duration)> {
     let (mut text, mut outside) = (String::new(), Duration::ZERO);
     for piece in samples.chunks(PIECE) {
         let start = Instant::now();

@@ -51,7 +51,7 @@ fi
 say "building the programs" >&2
 cd "$root"
 target=${CARGO_TARGET_DIR:-$root/target}
-cargo build --quiet --release --locked --no-default-features --example bench_nemostt
+cargo build --quiet --release --locked -p nemostt --no-default-features --example bench_nemostt
 CARGO_TARGET_DIR=$target/bench cargo build --quiet --release --locked --manifest-path tools/bench/parakeet_rs/Cargo.toml
 options+=(--nemostt "$target/release/examples/bench_nemostt" --parakeet-rs "$target/bench/release/bench-parakeet-rs")
 

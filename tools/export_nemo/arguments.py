@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
         "--lookahead",
         type=milliseconds,
         metavar="MS[,MS]",
-        help="right context in ms (att_context_size). nemo: one graph serves all requested ones (default: all that "
-        "the model was trained with). Others: one directory for each (default: the largest)",
+        help="right context in ms that the encoder sees before a frame is decoded. nemo: one graph for all lookaheads "
+        "(default: all that the model was trained for). Others: one directory for each (default: the largest)",
     )
     what.add_argument(
         "--precision",
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="use this recording; can be repeated (default: assets/demo.wav)",
+        help="compare with NeMo on this file; may be repeated (default: assets/demo.wav)",
     )
     check.add_argument("--language", help="for models with a prompt: the language to use (default: auto)")
     check.add_argument(
@@ -103,5 +103,6 @@ def parser() -> argparse.ArgumentParser:
         help="keep N rows of the position table on either side, for test data",
     )
     rare.add_argument("--ignore-memory", action="store_true", help="export even if there seems to be too little memory")
+    rare.add_argument("--check-arguments", action="store_true", help="check the arguments, and export nothing")
     rare.add_argument("--verbose", action="store_true", help="show the output of NeMo and PyTorch")
     return parser

@@ -40,6 +40,15 @@ class Checkpoint:
 
 def find(name: str, capture) -> Checkpoint:
     """Opens the file `name`, or downloads the pretrained model of that name."""
+    path = locate(name)
+    if path is not None:
+        return read(path, path.name, None)
+    path = download(name, capture)
+    return read(path, name, published_licence(name))
+
+
+def locate(name: str) -> Path | None:
+    """The local path that `name` stands for, or None if it is to be downloaded."""
     path = Path(name).expanduser()
     if path.is_dir() and not (path / CONFIG).exists():
         inside = sorted(path.glob("*.nemo"))
@@ -48,42 +57,59 @@ def find(name: str, capture) -> Checkpoint:
             + (f", such as {inside[0]}" if inside else "")
         )
     if path.exists():
-        return read(path, path.name, None)
+        return path
     if name.endswith(".nemo") or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise ExportError(
             f"{name} does not exist: use the path of a .nemo file or a pretrained name such as nvidia/NAME"
         )
-    path = download(name, capture)
-    return read(path, name, published_licence(name))
+    return None
 
 
 def read(path: Path, source: str, licence: str | None) -> Checkpoint:
     """Reads configuration, tokenizer and size of the checkpoint at `path`."""
+    return with_members(path, lambda sizes, open_member: assemble(path, source, licence, sizes, open_member))
+
+
+def check(path: Path) -> None:
+    """Rejects incomplete checkpoints by the names and sizes of their members. Needs the standard library only."""
+    with_members(path, lambda sizes, _: weights_in(path, sizes))
+
+
+def with_members(path: Path, use):
+    """Calls `use` with the sizes of the members of the checkpoint at `path` and a function that reads a member."""
     if path.is_dir():
         files = {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
-        return assemble(path, source, licence, files, lambda name: (path / name).read_bytes())
+        return use(files, lambda name: (path / name).read_bytes())
     if path.stat().st_size == 0:
         raise ExportError(f"{path} is empty: download it again")
     try:
         with tarfile.open(path, "r:*") as archive:
             members = {Path(member.name).name: member for member in archive if member.isfile()}
             sizes = {name: member.size for name, member in members.items()}
-            return assemble(path, source, licence, sizes, lambda name: archive.extractfile(members[name]).read())
+            return use(sizes, lambda name: archive.extractfile(members[name]).read())
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ExportError(f"{path} is not a .nemo checkpoint ({identify(path) or error})") from error
+        # tarfile lists every compression it tried, one per line.
+        reason = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
+        raise ExportError(f"{path} is not a .nemo checkpoint ({identify(path) or reason})") from error
+
+
+def weights_in(path: Path, sizes: dict[str, int]) -> int:
+    """Bytes of weights in the checkpoint at `path`."""
+    if CONFIG not in sizes:
+        raise ExportError(
+            f"{path} has no {CONFIG}, so it is not a .nemo checkpoint or an incomplete download: download it again"
+        )
+    weights = sum(size for name, size in sizes.items() if name.endswith(WEIGHTS))
+    if weights == 0:
+        raise ExportError(f"{path} has no weights, so it is an incomplete download: download it again")
+    return weights
 
 
 def assemble(path, source, licence, sizes, open_member) -> Checkpoint:
     import yaml
 
-    if CONFIG not in sizes:
-        raise ExportError(
-            f"{path} contains no {CONFIG}, so it is not a .nemo checkpoint or an incomplete download: download it again"
-        )
+    weights = weights_in(path, sizes)
     config = yaml.safe_load(open_member(CONFIG))
-    weights = sum(size for name, size in sizes.items() if name.endswith(WEIGHTS))
-    if weights == 0:
-        raise ExportError(f"{path} contains no weights, so it is an incomplete download: download it again")
     # NeMo writes "nemo:NAME" for a file NAME in the archive.
     name = str((config.get("tokenizer") or {}).get("model_path") or "").removeprefix("nemo:")
     tokenizer = open_member(name) if name in sizes else None

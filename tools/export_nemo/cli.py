@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import checks, preflight
+from .arguments import parser
 from .checks import Kind
 from .errors import ExportError
 
 
 def main(argv: list[str] | None = None) -> int:
+    # Checks that do not need NeMo come first: tools/export_nemo.sh runs them before it installs 8 GB.
+    args = parser().parse_args(argv)
     try:
-        # --help works without NeMo.
-        if not {"-h", "--help"} & set(sys.argv[1:] if argv is None else argv):
-            preflight.require_modules()
-        from .arguments import parser
-
-        return run(parser().parse_args(argv))
+        preflight.require_arguments(args)
+        if args.check_arguments:
+            return 0
+        preflight.require_modules()
+        return run(args)
     except ExportError as refusal:
         print(f"export: {refusal}", file=sys.stderr)
         return 1
@@ -50,7 +52,6 @@ def run(args: Namespace) -> int:
     plans = make_plans(kind, layout, args.lookahead)
     prompt = pick_prompt(kind, args.language)
     check_cut(args.cut_positions, kind, plans)
-    check_target(args.directory, args.force)
     clips = audio.clips(args.wav, int(found.config["preprocessor"].get("sample_rate", 16000)))
     if not args.ignore_memory:
         preflight.require_memory(found.weight_bytes)
@@ -222,10 +223,3 @@ def check_cut(rows: int, kind: Kind, plans: list[Plan]) -> None:
     least = kind.left + 2 * (max(plan.lookahead for plan in plans) + 1)
     if rows and rows < least:
         raise ExportError(f"--cut-positions {rows} is too small: a stream reads up to {least} rows on either side")
-
-
-def check_target(target: Path, force: bool) -> None:
-    if target.is_file():
-        raise ExportError(f"{target} is a file: use a directory")
-    if target.is_dir() and any(target.iterdir()) and not force:
-        raise ExportError(f"{target} is not empty: use another directory, or --force to replace its contents")

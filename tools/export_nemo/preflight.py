@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Checks what an export needs: Python modules, memory, disk space."""
+"""Checks what an export needs: valid arguments, Python modules, memory, disk space."""
 
 import importlib.util
+import os
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
+from . import checkpoint
 from .errors import ExportError
 
 MODULES = {"nemo": "nemo_toolkit[asr]", "torch": "torch", "onnx": "onnx", "onnxruntime": "onnxruntime"}
@@ -16,12 +19,34 @@ NEMO = 2_000_000_000
 COPIES = 5
 
 
+def require_arguments(args: Namespace) -> None:
+    """Rejects arguments that cannot work. Needs the standard library only, so it runs before NeMo is installed."""
+    path = checkpoint.locate(args.checkpoint)
+    if path is not None:
+        checkpoint.check(path)
+    require_target(args.directory, args.force)
+    for wav in args.wav:
+        if not wav.is_file():
+            raise ExportError(f"--wav {wav} does not exist or is not a file: give a WAV file")
+
+
+def require_target(target: Path, force: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise ExportError(f"{target} is a file: give a directory")
+    if target.is_dir() and any(target.iterdir()) and not force:
+        raise ExportError(f"{target} is not empty: give another directory, or --force to replace its contents")
+    # The finished export is moved there, so the parent must be writable, too.
+    parent = next(path for path in target.absolute().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ExportError(f"{target} cannot be created, {parent} is not a writable directory: give another directory")
+
+
 def require_modules() -> None:
     missing = [package for module, package in MODULES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise ExportError(
-            f"this Python has no {', '.join(missing)}: run tools/export_nemo.sh (or make export), which installs them, "
-            "with the same arguments"
+            f"this Python has no {', '.join(missing)}: run tools/export_nemo.sh (or make export) with the same "
+            "arguments, which installs them"
         )
 
 

@@ -133,7 +133,7 @@ fn play(source: &gst::Pad, round: &[i16], start: usize) -> Result<()> {
 }
 
 fn time_of(samples: usize) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(gstnemostt::sample_time::samples_to_ns(samples as u64, RATE as u32))
+    gst::ClockTime::from_nseconds(nemostt::sample_time::samples_to_ns(samples as u64, RATE as u32))
 }
 
 /// Puts `element` between two pads: one to push to, and one that `output` looks at.

@@ -12,7 +12,7 @@ mod models;
 mod speaker;
 
 use arbitrary::Arbitrary;
-use gstnemostt::{EndReason, EndpointConfig, Snapshot};
+use nemostt::{EndReason, EndpointConfig, Snapshot};
 use libfuzzer_sys::fuzz_target;
 use models::Choice;
 use sound::Sound;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arbitrary::Arbitrary;
-use gstnemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, Recognizer};
+use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, Recognizer};
 
 use crate::sound::data;
 

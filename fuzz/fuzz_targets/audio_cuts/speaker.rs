@@ -2,7 +2,7 @@
 
 //! A stream with an account of what was done to it, from which another stream can be told the same in one piece.
 
-use gstnemostt::{EndReason, Error, Event, EndpointConfig, Recognizer, Snapshot, Stream, Word, chunker::Window};
+use nemostt::{EndReason, Error, Event, EndpointConfig, Recognizer, Snapshot, Stream, Word, chunker::Window};
 
 /// Something that holds from a sample on.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 //! Changes what a graph says in numbers: attributes, sizes, types, constants.
 
-use gstnemostt::fuzzing::onnx::{
+use nemostt::fuzzing::onnx::{
     GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation, tensor_shape_proto::dimension::Value as Size,
     type_proto::Value as Kind,
 };

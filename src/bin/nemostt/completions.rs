@@ -24,7 +24,7 @@ pub struct Completions {
 #[derive(Debug, Args)]
 pub struct Man {
     /// Write nemostt.1, nemostt-check.1, … into this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = crate::directory())]
     dir: Option<PathBuf>,
 }
 

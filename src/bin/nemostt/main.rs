@@ -9,11 +9,15 @@ mod completions;
 mod hub;
 mod interrupt;
 mod model_args;
+mod terminal;
 mod transcribe;
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 
 /// Everything that can go wrong ends as one line of text.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -59,6 +63,15 @@ fn main() -> ExitCode {
     }
     eprintln!("nemostt: {}", one_line(&error.to_string()));
     ExitCode::FAILURE
+}
+
+/// Parses an option that names a directory. `-` means standard output in options that name a file; without this check, a
+/// directory named `-` would be made.
+fn directory() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("expected a directory, not standard output; use ./- for a directory of this name"),
+        false => Ok(path),
+    })
 }
 
 fn one_line(text: &str) -> String {

@@ -6,16 +6,23 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use gstnemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
+use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
 /// Names a model directory where no option does, for the element too.
 const VARIABLE: &str = "NEMOSTT_MODEL";
+/// Name of the demo model in reports.
+pub const EMBEDDED: &str = "embedded";
+/// Printed when the demo model transcribes: on real speech it writes nonsense with high confidence.
+const DEMO_NOTICE: &str = "this is the built-in demo model: trained on synthetic speech, about 100 words, for demonstration \
+     only. For real speech, list models with `nemostt models`, download one with `nemostt fetch NAME`, and pass its \
+     directory with --model or NEMOSTT_MODEL";
 
 /// A model and how to run it.
 #[derive(Debug, Clone, Args)]
@@ -53,21 +60,28 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// What reports call the model.
     pub fn name(&self) -> String {
-        self.path().map_or("embedded".into(), |path| path.display().to_string())
+        self.path().map_or(EMBEDDED.into(), |path| path.display().to_string())
     }
 
     /// The model with `lookahead` milliseconds, or its own.
-    pub fn load(&self, lookahead: Option<u32>) -> gstnemostt::Result<Recognizer> {
+    pub fn load(&self, lookahead: Option<u32>) -> nemostt::Result<Recognizer> {
         self.load_with_threads(lookahead, self.threads)
     }
 
     /// As [`load`](Self::load), with another number of threads.
-    pub fn load_with_threads(&self, lookahead: Option<u32>, threads: usize) -> gstnemostt::Result<Recognizer> {
+    pub fn load_with_threads(&self, lookahead: Option<u32>, threads: usize) -> nemostt::Result<Recognizer> {
         let options = Options {
             threads,
             ..self.options(lookahead)
         };
         load(self.path().as_deref(), &options)
+    }
+
+    /// What users must know about the model, the first time this is called.
+    pub fn notice(&self) -> Option<&'static str> {
+        static IS_GIVEN: AtomicBool = AtomicBool::new(false);
+        let is_demo = self.path().is_none();
+        (is_demo && !IS_GIVEN.swap(true, Ordering::Relaxed)).then_some(DEMO_NOTICE)
     }
 
     /// The model directory, if one is named here or in the environment.
@@ -99,7 +113,7 @@ impl ModelArguments {
 }
 
 #[cfg(feature = "embedded-model")]
-fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer> {
+fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
     match path {
         Some(path) => Recognizer::load(path, options),
         None => Recognizer::embedded(options),
@@ -107,8 +121,8 @@ fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer
 }
 
 #[cfg(not(feature = "embedded-model"))]
-fn load(path: Option<&Path>, options: &Options) -> gstnemostt::Result<Recognizer> {
-    let missing = || gstnemostt::Error::NoModel {
+fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
+    let missing = || nemostt::Error::NoModel {
         path: "this build of nemostt".into(),
         missing: "model of its own: name a model directory with --model or NEMOSTT_MODEL",
     };

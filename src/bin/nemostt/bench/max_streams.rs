@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use gstnemostt::{Recognizer, Stream};
+use nemostt::{Recognizer, Stream};
 
 use crate::Result;
 

@@ -2,7 +2,7 @@
 
 //! What a model and its streams take of memory, as Linux counts it. Elsewhere nothing is known.
 
-use gstnemostt::Recognizer;
+use nemostt::Recognizer;
 use serde::Serialize;
 
 use crate::Result;

@@ -17,9 +17,9 @@ use std::{
 
 use clap::Args;
 use cpu_contention::SchedStats;
-use gstnemostt::Error;
 use indicatif::ProgressBar;
 use memory::Memory;
+use nemostt::Error;
 use report::{Report, Row};
 
 use crate::{Result, model_args::ModelArguments};

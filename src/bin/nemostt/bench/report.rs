@@ -9,7 +9,7 @@ use std::{
 };
 
 use comfy_table::{CellAlignment, Table, presets};
-use gstnemostt::{DecoderKind, Device, ModelConfig};
+use nemostt::{DecoderKind, Device, ModelConfig};
 use serde::Serialize;
 
 use super::{memory::Memory, stages::Stages};

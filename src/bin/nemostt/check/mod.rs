@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `nemostt check`: whether this machine can hear with a model, and what the model is.
+//! `nemostt check`: whether a model runs on this machine, and its properties.
 
 mod report;
 
@@ -11,18 +11,18 @@ use std::{
 };
 
 use clap::Args;
-use gstnemostt::{Event, Recognizer, Result as Heard};
+use nemostt::{Event, Recognizer};
 use report::{Report, SelfTest};
 
 use crate::{Result, bench::test_clip, model_args::ModelArguments};
 
-/// Samples that the self test hears: two seconds.
-const SELF_TEST: usize = 2 * 16_000;
+/// Samples of the self-test: two seconds.
+const SELF_TEST_SAMPLES: usize = 2 * 16_000;
 
-/// Say what a model is and whether it can be used here
+/// Inspect a model and check that it runs on this machine
 ///
-/// Reads its graphs and vocabulary, loads it, and hears two seconds of speech with it. The exit code is 0 if all of that
-/// works; else one line says what is wrong and what to do.
+/// Reads its graphs and vocabulary, loads it, and transcribes two seconds of speech. The exit code is 0 if all of this
+/// works. Otherwise one line says what is wrong and how to fix it.
 #[derive(Debug, Args)]
 pub struct Check {
     /// Model directory, or one encoder or CTC graph of several in it
@@ -36,7 +36,11 @@ pub struct Check {
     #[arg(long, value_name = "MS")]
     lookahead: Option<u32>,
 
-    /// One JSON document
+    /// List the inputs and outputs of each graph, too
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -51,20 +55,23 @@ impl Check {
         let recognizer = model.load(self.lookahead)?;
         let loading = since.elapsed();
         let self_test = self_test(&recognizer)?;
+        if let Some(notice) = model.notice() {
+            eprintln!("nemostt: {notice}");
+        }
         let report = Report::new(&model.name(), &recognizer, loading, self_test);
         let text = match self.json {
             true => serde_json::to_string_pretty(&report)? + "\n",
-            false => report.to_string(),
+            false => report.text(self.verbose),
         };
         Ok(io::stdout().write_all(text.as_bytes())?)
     }
 }
 
-/// Two seconds of speech through the model.
+/// Transcribes two seconds of speech.
 fn self_test(recognizer: &Recognizer) -> Result<SelfTest> {
     let rate = recognizer.config().front_end.sample_rate;
     let speech = test_clip::read(None, rate)?;
-    let speech = &speech[..SELF_TEST.min(speech.len())];
+    let speech = &speech[..SELF_TEST_SAMPLES.min(speech.len())];
     let since = Instant::now();
     let text = words(recognizer, speech)?;
     Ok(SelfTest {
@@ -74,7 +81,7 @@ fn self_test(recognizer: &Recognizer) -> Result<SelfTest> {
     })
 }
 
-fn words(recognizer: &Recognizer, speech: &[f32]) -> Heard<String> {
+fn words(recognizer: &Recognizer, speech: &[f32]) -> nemostt::Result<String> {
     let mut stream = recognizer.stream()?;
     stream.accept(speech)?;
     stream.finish(0)?;

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What `nemostt check` found out.
+//! The result of `nemostt check`, as text and as JSON.
 
-use std::{
-    fmt::{self, Display, Formatter},
-    fs,
-    time::Duration,
-};
+use std::{fmt::Display, fs, path::Path, time::Duration};
 
 use comfy_table::{Table, presets};
-use gstnemostt::{DecoderKind, Device, GraphFile, Recognizer, graph::TensorInfo};
+use nemostt::{DecoderKind, Device, GraphFile, Recognizer, TensorInfo};
 use serde::Serialize;
 
-/// A model, as `--json` writes it. Times are in milliseconds where the name says so, else in seconds.
+use crate::model_args::EMBEDDED;
+
+/// A model, as `--json` writes it. Times are in milliseconds where the name says so, else in seconds. `weights` counts
+/// parameters, `labels` the tokens of the vocabulary: the names of the keys are kept for programs that read them.
 #[derive(Debug, Serialize)]
 pub struct Report {
     model: String,
@@ -27,7 +26,7 @@ pub struct Report {
     labels: usize,
     languages: Vec<String>,
     device: &'static str,
-    /// 0: one for each physical core.
+    /// 0: one per physical core.
     threads: usize,
     loading: f64,
     self_test: SelfTest,
@@ -43,7 +42,7 @@ struct Encoder {
     window_frames: Option<usize>,
 }
 
-/// How two seconds of speech went.
+/// The transcription of two seconds of speech.
 #[derive(Debug, Serialize)]
 pub struct SelfTest {
     pub seconds: f64,
@@ -131,6 +130,31 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Name, part of the model, precision and size in one line.
+    fn description(&self) -> String {
+        let name = Path::new(&self.file).file_name();
+        let name = name.map_or(self.file.as_str().into(), |name| name.to_string_lossy());
+        let size = self
+            .bytes
+            .map_or(String::new(), |bytes| format!(", {:.1} MB", bytes as f64 / 1e6));
+        format!("{name}: {}, {}{size}", self.role, self.precision)
+    }
+
+    /// A table of inputs and outputs below the file's path.
+    fn tensors(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        for tensor in &self.inputs {
+            table.add_row(tensor.row("input"));
+        }
+        for tensor in &self.outputs {
+            table.add_row(tensor.row("output"));
+        }
+        format!("\n{}\n{}\n", self.file, table.trim_fmt())
+    }
+}
+
 impl Tensor {
     fn new(info: &TensorInfo) -> Self {
         Self {
@@ -140,6 +164,7 @@ impl Tensor {
         }
     }
 
+    /// Direction, name, type and shape.
     fn row(&self, direction: &str) -> [String; 4] {
         let size = |size: &Option<usize>| size.map_or("any".into(), |size| size.to_string());
         let sizes: Vec<String> = self.shape.iter().map(size).collect();
@@ -152,16 +177,11 @@ impl Tensor {
     }
 }
 
-/// The graphs that the decoder in use needs: a directory may hold those of both.
+/// The graphs of the active decoder: a directory may hold those of both.
 fn in_use(recognizer: &Recognizer) -> impl Iterator<Item = &GraphFile> {
     let ctc = recognizer.config().contract.ctc;
     let graphs = recognizer.graphs().iter();
     graphs.filter(move |graph| (graph.role == "encoder with CTC head") == ctc)
-}
-
-/// A number of weights, as people say it.
-fn millions(count: u64) -> String {
-    format!("{:.1} million weights", count as f64 / 1e6)
 }
 
 fn list<T: Display>(items: &[T]) -> String {
@@ -169,25 +189,50 @@ fn list<T: Display>(items: &[T]) -> String {
     items.join(", ")
 }
 
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// The report as text: the verdict, a summary and, if `verbose`, the inputs and outputs of each graph.
+    pub fn text(&self, verbose: bool) -> String {
+        let model = match self.model.as_str() {
+            EMBEDDED => "The built-in demo model",
+            path => path,
+        };
+        let mut text = format!("{model} works on this machine.\n\n{}\n", self.summary());
+        match verbose {
+            true => self.graphs.iter().for_each(|graph| text.push_str(&graph.tensors())),
+            false => text.push_str("\n--verbose lists the inputs and outputs of each graph.\n"),
+        }
+        text
+    }
+
+    fn summary(&self) -> String {
         let Self { encoder, self_test, .. } = self;
-        writeln!(f, "{} can be used here.\n", self.model)?;
+        let decoder = match self.decoder {
+            "ctc" => "CTC",
+            _ => "RNN-T",
+        };
+        let threads = match self.threads {
+            0 => "one thread per core".into(),
+            1 => "1 thread".into(),
+            threads => format!("{threads} threads"),
+        };
         let mut facts = Table::new();
         facts.load_style(presets::NOTHING);
         let mut fact = |name: &str, value: String| {
             facts.add_row([name.to_owned(), value]);
         };
-        let decoder = self.decoder.to_uppercase();
         fact(
             "model",
-            format!("{decoder}, {}, {}", self.precision, millions(self.weights)),
+            format!(
+                "{decoder}, {}, {:.1} million parameters",
+                self.precision,
+                self.weights as f64 / 1e6
+            ),
         );
         fact("layout", self.layout.into());
         fact(
             "encoder",
             format!(
-                "{} layers of {}, {} mel bands, {:.1} s of left context",
+                "{} layers of width {}, {} mel bands, {:.1} s of left context",
                 encoder.layers,
                 encoder.width,
                 encoder.mels,
@@ -196,42 +241,24 @@ impl Display for Report {
         );
         fact(
             "lookahead",
-            format!("{} ms, of {} ms", self.lookahead_ms, list(&self.lookaheads_ms)),
+            format!("{} ms (supported: {} ms)", self.lookahead_ms, list(&self.lookaheads_ms)),
         );
-        fact("labels", self.labels.to_string());
+        fact("vocabulary", format!("{} tokens", self.labels));
         if !self.languages.is_empty() {
             fact("languages", list(&self.languages));
         }
-        let threads = match self.threads {
-            0 => "one thread for each core".into(),
-            1 => "1 thread".into(),
-            threads => format!("{threads} threads"),
-        };
-        fact("runs on", format!("{}, {threads}", self.device));
-        fact("loading", format!("{:.2} s", self.loading));
+        fact("device", format!("{}, {threads}", self.device));
+        fact("load time", format!("{:.2} s", self.loading));
         fact(
-            "self test",
+            "self-test",
             format!(
                 "{:.1} s of speech in {:.2} s: \"{}\"",
                 self_test.seconds, self_test.computing, self_test.text
             ),
         );
-        writeln!(f, "{}", facts.trim_fmt())?;
         for graph in &self.graphs {
-            let size = graph
-                .bytes
-                .map_or(String::new(), |bytes| format!(", {:.1} MB", bytes as f64 / 1e6));
-            writeln!(f, "\n{}\n{}, {}{size}", graph.file, graph.role, graph.precision)?;
-            let mut table = Table::new();
-            table.load_style(presets::NOTHING);
-            for tensor in &graph.inputs {
-                table.add_row(tensor.row("takes"));
-            }
-            for tensor in &graph.outputs {
-                table.add_row(tensor.row("gives"));
-            }
-            writeln!(f, "{}", table.trim_fmt())?;
+            fact("graph", graph.description());
         }
-        Ok(())
+        facts.trim_fmt()
     }
 }

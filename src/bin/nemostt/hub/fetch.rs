@@ -39,7 +39,7 @@ pub struct Fetch {
     #[arg(value_name = "NAME")]
     model: String,
     /// Put the files into this directory instead of the cache
-    #[arg(long)]
+    #[arg(long, value_parser = crate::directory())]
     dir: Option<PathBuf>,
     /// Which graphs to take where a repository has several of a kind [default: the most precise]
     #[arg(long)]

@@ -3,7 +3,7 @@
 //! `nemostt models`.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
 };
 
@@ -17,27 +17,45 @@ use super::{
     env::HubEnv,
     model_ref::ModelRef,
 };
+use crate::terminal;
 
-const HEADINGS: [&str; 9] = [
-    "NAME",
-    "SIZE",
-    "LANGUAGE",
-    "LOOKAHEAD (MS)",
-    "DECODER",
-    "PUNCTUATION",
-    "HERE",
-    "LICENCE",
-    "FROM",
+/// The columns of the table, the most useful first: as many are printed as fit.
+const COLUMNS: [Column; 9] = [
+    ("NAME", |entry| entry.model.name.clone()),
+    ("SIZE", Entry::size),
+    ("CACHED", |entry| yes_or_no(entry.path.is_some())),
+    ("LOOKAHEAD", Entry::lookahead_range),
+    ("LANGUAGE", |entry| entry.model.languages.join(", ")),
+    ("DECODER", |entry| entry.model.decoders.join(",")),
+    ("LICENSE", |entry| entry.model.licence.clone()),
+    ("PUNCTUATION", |entry| yes_or_no(entry.model.punctuation)),
+    ("REPOSITORY", |entry| entry.model.repository.clone()),
 ];
+/// Columns that are printed however narrow the terminal is.
+const MIN_COLUMNS: usize = 2;
+/// Between two columns.
+const SPACE: &str = "  ";
+
+/// Printed below the table on a terminal. A file or pipe gets the table alone.
+const HINT: &str = "
+Download one with `nemostt fetch NAME`. --verbose prints all details. Names that end
+in -nemo are NeMo checkpoints, which must be exported before use.
+";
+
+type Column = (&'static str, fn(&Entry) -> String);
 
 /// List the published models that have a short name
 ///
-/// None of them could be tried with nemostt yet. Those that come from a .nemo checkpoint must be exported before use;
-/// fetch says how.
+/// The table has as many columns as fit the terminal. None of these models could be tested with nemostt yet. NeMo
+/// checkpoints, whose names end in -nemo, must be exported before use; `nemostt fetch` prints the command.
 #[derive(Debug, Args)]
 pub struct Models {
+    /// Print all details of each model instead of a table
+    #[arg(short, long)]
+    verbose: bool,
+
     /// Print them as JSON, with their files
-    #[arg(long)]
+    #[arg(long, conflicts_with = "verbose")]
     json: bool,
 }
 
@@ -68,47 +86,138 @@ impl Models {
         if self.json {
             serde_json::to_writer_pretty(&mut text, &entries)?;
             text.push(b'\n');
+        } else if self.verbose {
+            details(&entries, &mut text)?;
         } else {
-            table(&entries, &mut text)?;
+            table(&entries, terminal::width(), &mut text)?;
+            if io::stdout().is_terminal() {
+                text.extend_from_slice(HINT.as_bytes());
+            }
         }
         Ok(io::stdout().write_all(&text)?)
     }
 }
 
-fn table(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(entries.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: [usize; HEADINGS.len()] = std::array::from_fn(width);
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
+impl Entry {
+    fn size(&self) -> String {
+        self.size
+            .map_or_else(|| "unknown".into(), |size| DecimalBytes(size).to_string())
+    }
+
+    fn lookahead_range(&self) -> String {
+        match self.model.lookaheads.as_slice() {
+            [first, .., last] => format!("{first}-{last} ms"),
+            [only] => format!("{only} ms"),
+            [] => String::new(),
+        }
+    }
+
+    /// Everything about the model, by name.
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let Self { model, path, .. } = self;
+        let lookaheads: Vec<String> = model.lookaheads.iter().map(u32::to_string).collect();
+        let format = match model.format {
+            Format::SherpaOnnx => "sherpa-onnx",
+            Format::ParakeetRs => "parakeet-rs",
+            Format::Nemo => "NeMo checkpoint (must be exported before use)",
+        };
+        let mut details = vec![
+            ("size", self.size()),
+            (
+                "cached",
+                path.as_ref()
+                    .map_or_else(|| "no".into(), |path| path.display().to_string()),
+            ),
+            ("format", format.into()),
+            ("precision", model.precision.clone()),
+            ("lookahead", format!("{} ms", lookaheads.join(", "))),
+            ("language", model.languages.join(", ")),
+            ("decoder", model.decoders.join(", ")),
+            ("punctuation", yes_or_no(model.punctuation)),
+            ("license", model.licence.clone()),
+            ("checkpoint", model.weights.clone()),
+            ("repository", model.repository.clone()),
+        ];
+        if !model.folder.is_empty() {
+            details.push(("folder", model.folder.clone()));
+        }
+        details.extend(model.revision.clone().map(|revision| ("revision", revision)));
+        details
+    }
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.into()
+}
+
+/// A table of at most `limit` columns of text, as far as [`MIN_COLUMNS`] allow.
+fn table(entries: &[Entry], limit: usize, out: &mut impl Write) -> io::Result<()> {
+    let mut columns: Vec<Vec<String>> = Vec::new();
+    let mut total = 0;
+    for (heading, cell) in COLUMNS {
+        let mut column = vec![heading.to_owned()];
+        column.extend(entries.iter().map(cell));
+        let width = column.iter().map(String::len).max().unwrap_or_default();
+        total += width + if columns.is_empty() { 0 } else { SPACE.len() };
+        if total > limit && columns.len() >= MIN_COLUMNS {
+            break;
+        }
+        for cell in &mut column {
+            *cell = format!("{cell:width$}");
+        }
+        columns.push(column);
+    }
+    for row in 0..=entries.len() {
+        let cells: Vec<&str> = columns.iter().map(|column| column[row].as_str()).collect();
+        writeln!(out, "{}", cells.join(SPACE).trim_end())?;
     }
     Ok(())
 }
 
-fn row(entry: &Entry) -> [String; HEADINGS.len()] {
-    let Entry { model, size, path } = entry;
-    let lookaheads: Vec<String> = model.lookaheads.iter().map(u32::to_string).collect();
-    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let export = if model.format == Format::Nemo {
-        " (to export)"
-    } else {
-        ""
-    };
-    [
-        model.name.clone(),
-        size.map_or_else(|| "size unknown".into(), |size| DecimalBytes(size).to_string()),
-        model.languages.join(", "),
-        lookaheads.join(", "),
-        model.decoders.join(", "),
-        yes(model.punctuation),
-        yes(path.is_some()),
-        model.licence.clone(),
-        format!("{}{export}", model.repository),
-    ]
+/// A paragraph for each model.
+fn details(entries: &[Entry], out: &mut impl Write) -> io::Result<()> {
+    for (number, entry) in entries.iter().enumerate() {
+        if number > 0 {
+            writeln!(out)?;
+        }
+        writeln!(out, "{}", entry.model.name)?;
+        for (name, value) in entry.details() {
+            writeln!(out, "  {name:<13}{value}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_fits_any_terminal() {
+        let models = catalog::models().unwrap().into_iter();
+        let entries: Vec<Entry> = models
+            .map(|model| Entry {
+                size: model.size(),
+                path: None,
+                model,
+            })
+            .collect();
+        let widths = |limit| -> (usize, String) {
+            let mut text = Vec::new();
+            table(&entries, limit, &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let longest = text.lines().map(str::len).max().unwrap();
+            (longest, text.lines().next().unwrap().to_owned())
+        };
+        for limit in 50..300 {
+            let (longest, heading) = widths(limit);
+            assert!(longest <= limit, "{longest} of {limit}: {heading}");
+        }
+        let (_, heading) = widths(80);
+        assert!(heading.ends_with("LANGUAGE"), "{heading}");
+        let (_, heading) = widths(300);
+        assert!(heading.ends_with("REPOSITORY"), "{heading}");
+        let (_, heading) = widths(1);
+        assert!(heading.starts_with("NAME") && heading.ends_with("SIZE"), "{heading}");
+    }
 }

@@ -67,7 +67,7 @@ pub struct Transcribe {
     pub output: Option<PathBuf>,
 
     /// Write one file for each input into this directory: talk.mp4 becomes talk.srt
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = crate::directory())]
     pub output_dir: Option<PathBuf>,
 
     /// Files to hear at once, each with a copy of the model in memory [default: cores divided by the model's threads]
@@ -163,6 +163,7 @@ mod tests {
         for line in [
             "x --srt --json a.wav",
             "x -o a.txt --output-dir b a.wav",
+            "x --output-dir - a.wav",
             "x --jobs 0 a.wav",
             "x --srt",
             "x --audio-track english a.wav",

@@ -2,7 +2,7 @@
 
 //! Words into subtitle cues, and their times as SubRip and WebVTT write them.
 
-use gstnemostt::{Word, sample_time::samples_to_ns};
+use nemostt::{Word, sample_time::samples_to_ns};
 
 /// A silence longer than this, in milliseconds, ends a cue: a shorter one is a breath within a sentence.
 const PAUSE: u64 = 800;

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gstnemostt::{Event, Recognizer, Stream};
 use indicatif::ProgressBar;
+use nemostt::{Event, Recognizer, Stream};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -104,6 +104,10 @@ impl Job<'_> {
         if samples.is_empty() && !interrupt::came() {
             return Err(input.emptiness().into());
         }
+        // Only now: for a file that cannot be read, the error alone is printed.
+        if let Some(notice) = self.arguments.model.notice() {
+            bar.suspend(|| eprintln!("nemostt: {notice}"));
+        }
         output.begin().map_err(unwritable)?;
         while !samples.is_empty() {
             if self.stop.load(Ordering::Relaxed) {
@@ -147,7 +151,7 @@ impl Job<'_> {
         ))
     }
 
-    fn named(&self, error: &gstnemostt::Error) -> String {
+    fn named(&self, error: &nemostt::Error) -> String {
         format!("{}: {error}", self.place)
     }
 }

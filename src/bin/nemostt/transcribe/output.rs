@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use gstnemostt::{DecoderKind, ModelConfig, Word};
+use nemostt::{DecoderKind, ModelConfig, Word};
 use serde::Serialize;
 
 use super::cues::{Cue, CueBuilder};

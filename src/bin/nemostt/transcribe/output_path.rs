@@ -26,9 +26,13 @@ pub fn targets(arguments: &Transcribe, places: &[Location]) -> Result<Vec<Option
     }
     let output = arguments.output.as_ref().filter(|output| output.as_os_str() != "-");
     match (output, &arguments.output_dir) {
-        (Some(_), _) if several => {
-            Err("one output file cannot hold several texts: use --output-dir instead of -o".into())
-        }
+        (Some(path), _) if several => Err(format!(
+            "--output {}: one file cannot hold the texts of {} inputs; use --output-dir DIR for one file each, or \
+             `--output -` for standard output",
+            path.display(),
+            places.len()
+        )
+        .into()),
         (Some(path), _) => {
             refuse_overwrite(path, places)?;
             Ok(vec![Some(path.clone())])
@@ -50,9 +54,13 @@ pub fn targets(arguments: &Transcribe, places: &[Location]) -> Result<Vec<Option
             created.map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
             Ok(paths.into_iter().map(Some).collect())
         }
-        (None, None) if several && matches!(format, Format::Srt | Format::Vtt) => {
-            Err("subtitles of several files need a file each: name a directory with --output-dir".into())
-        }
+        (None, None) if several && matches!(format, Format::Srt | Format::Vtt) => Err(format!(
+            "{}--{} of {} inputs: subtitles need one file for each input, not standard output; use --output-dir DIR",
+            arguments.output.as_ref().map_or("", |_| "--output -: "),
+            format.extension(),
+            places.len()
+        )
+        .into()),
         (None, None) => Ok(vec![None; places.len()]),
     }
 }

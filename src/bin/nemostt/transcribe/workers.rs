@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use gstnemostt::Recognizer;
+use nemostt::Recognizer;
 
 use super::{
     args::Transcribe,

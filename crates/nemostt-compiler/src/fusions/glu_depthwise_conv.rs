@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The middle of a convolution module, between its products: 12 nodes, half of which turn time and channels around.
+//! [`nemostt_kernels::convolution`] does what they do, with channels side by side as products give and take them.
+
+use crate::NodeProto;
+use crate::{
+    fusions::patterns::PatternMatcher,
+    ir::{
+        constant::{Constant, attribute, attribute_list},
+        net::{DefUse, Net},
+    },
+};
+
+/// The operation. Inputs: values and gates \[frames, 2 · channels\], cache \[1, channels, left\]; constants: weights
+/// \[channels, 1, 1, left + 1\], bias \[channels\]. Outputs: \[frames, channels\], and the next cache.
+pub const GLU_DEPTHWISE_CONV: &str = "GluDepthwiseConv";
+
+/// Makes each such middle one operation, and gives their number.
+pub(crate) fn fuse(net: &mut Net) -> usize {
+    let index = net.index();
+    let found: Vec<Found> = net.find_all(&index, find);
+    for found in &found {
+        for gone in [found.last, found.slice] {
+            net.detach(gone);
+        }
+        let bias = match &found.bias {
+            Some(bias) => bias.clone(),
+            None => net.add_value(&Constant::from_floats(vec![found.channels], &vec![0.0; found.channels])),
+        };
+        let inputs = [&found.rows, &found.cache, &found.weights, &bias].map(String::as_str);
+        crate::fusions::patterns::add(net, GLU_DEPTHWISE_CONV, &[&found.output, &found.next], &inputs, &[]);
+    }
+    found.len()
+}
+
+struct Found {
+    rows: String,
+    cache: String,
+    weights: String,
+    bias: Option<String>,
+    channels: usize,
+    /// The node that gives `output`, frames of all channels side by side.
+    last: usize,
+    output: String,
+    /// The node that gives `next`.
+    slice: usize,
+    next: String,
+}
+
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
+    let matcher = PatternMatcher { net, index };
+    let conv = &net.nodes[number];
+    let weights = conv.input.get(1)?;
+    let &[channels, 1, 1, kernel] = net.shape(weights).filter(|_| net.is_constant(weights))? else {
+        return None;
+    };
+    if conv.op_type() != "Conv" || !is_plain(conv, channels) {
+        return None;
+    }
+    let joined = matcher.produced_by(&matcher.produced_by(&conv.input[0], "Reshape")?.input[0], "Concat")?;
+    let [cache, gated] = &joined.input[..] else { return None };
+    let gating = matcher.produced_by(gated, "Mul")?;
+    let (sigmoid, values) = matcher.operand_produced_by(gating, "Sigmoid")?;
+    let split = matcher.produced_by(values, "Split")?;
+    let turned = matcher.transpose_input(&split.input[0], &[0, 2, 1])?;
+    let rows = matcher.produced_by(turned, "Reshape")?;
+    let &[1, frames, both] = &net.value(&rows.input[1])?.ints()?[..] else {
+        return None;
+    };
+    let left = kernel.checked_sub(1)?;
+    let halves = split.output.len() == 2 && split.output[0] == *values && split.output[1] == sigmoid.input[0];
+    let right = halves
+        && both == 2 * channels as i64
+        && attribute(split, "axis") == Some(1)
+        && matches!(attribute(joined, "axis"), Some(-1 | 2))
+        && net.shape(cache) == Some(&[1, channels, left])
+        && matcher.depends_on_input(cache);
+    if !right {
+        return None;
+    }
+
+    // The next cache, and nothing else, is cut from the frames.
+    let joined = &joined.output[0];
+    let [a, b] = index.consumers(joined) else { return None };
+    let mut consumers = [*a, *b].into_iter();
+    let slice = consumers.find(|&user| net.nodes.get(user).is_some_and(|node| node.op_type() == "Slice"))?;
+    let cut = &net.nodes[slice];
+    let number = |input: usize| net.value(cut.input.get(input)?)?.int();
+    let (start, end, axis) = (number(1)?, number(2)?, number(3)?);
+    let step = if cut.input.len() > 4 { number(4)? } else { 1 };
+    let all = left as i64 + frames;
+    let is_next = (start == frames || start == -(left as i64)) && end >= all && matches!(axis, -1 | 2) && step == 1;
+
+    let reshape = matcher.consumed_by(&conv.output[0], "Reshape")?;
+    let transpose = matcher.consumed_by(&net.nodes[reshape].output[0], "Transpose")?;
+    let last = matcher.consumed_by(&net.nodes[transpose].output[0], "Reshape")?;
+    let sizes = net.value(&net.nodes[last].input[1])?.ints()?;
+    let is_rows = sizes == [frames, channels as i64];
+    let is_turned = attribute_list(&net.nodes[transpose], "perm")? == [0, 2, 1];
+    (is_next && is_rows && is_turned).then(|| Found {
+        rows: rows.input[0].clone(),
+        cache: cache.clone(),
+        weights: weights.clone(),
+        bias: conv.input.get(2).filter(|bias| !bias.is_empty()).cloned(),
+        channels,
+        last,
+        output: net.nodes[last].output[0].clone(),
+        slice,
+        next: cut.output[0].clone(),
+    })
+}
+
+/// Whether each channel is for itself, and every frame is used, none twice and none beside those given.
+fn is_plain(conv: &NodeProto, channels: usize) -> bool {
+    let all = |name: &str, value: i64| attribute_list(conv, name).is_none_or(|list| list.iter().all(|&v| v == value));
+    attribute(conv, "group") == Some(channels as i64) && all("strides", 1) && all("dilations", 1) && all("pads", 0)
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The halves of a joint, once more, for rows with nothing around them: operations of ours, one behind the other, that can be
+//! [chained](Graph::fuse_subgraphs).
+//!
+//! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. One label at a time,
+//! that is T rows, and a product knows no more of them than how wide they are.
+
+use crate::{
+    DOMAIN, ElementType, Graph, NodeProto, PACKED_MATMUL, ProjectedJoint, TensorInfo, WIDTH,
+    ir::boundary::Side,
+    onnx::{AttributeProto, attribute_proto::AttributeType},
+};
+
+/// The operation. Inputs: projected encoder frames \[T, width\], a prediction of `width` values. Output: as the frames, the sums of
+/// each with the prediction, or zero where that is less. Attribute [`WIDTH`].
+pub const JOINT_ADD_RELU: &str = "JointAddRelu";
+
+/// Operations whose output has the values of their first input in the same order.
+const RESHAPES: [&str; 4] = ["Identity", "Reshape", "Squeeze", "Unsqueeze"];
+
+impl ProjectedJoint {
+    /// Both halves for rows, if they are what NeMo's are and their products were [packed](Graph::prepack_matmuls): the projection
+    /// takes `encoder_outputs` \[T, …\] and gives `projected` \[T, width\], of which `scoring` makes `outputs` \[T, classes\].
+    /// Whoever runs them must have seen that `projected` of the halves as they are has a row for each frame, and `outputs` too:
+    /// else they may add and multiply otherwise.
+    pub fn to_2d(&self) -> Option<Self> {
+        let projects = self.projection.matmul_producing("projected")?;
+        let scores = self.scoring.matmul_producing("outputs")?;
+        if !self.takes_rows || projects.input != ["encoder_outputs"] {
+            return None;
+        }
+        let [met] = &scores.input[..] else { return None };
+        let relu = self.scoring.producer(self.scoring.skip_reshapes(met), "Relu")?;
+        let sum = self
+            .scoring
+            .producer(self.scoring.skip_reshapes(relu.input.first()?), "Add")?;
+        let mut added = sum.input.iter().map(|input| self.scoring.skip_reshapes(input));
+        let (first, second) = (added.next()?, added.next()?);
+        if ![["projected", "prediction"], ["prediction", "projected"]].contains(&[first, second]) {
+            return None;
+        }
+
+        let (width, classes) = (self.projection.columns(projects)?, self.scoring.columns(scores)?);
+        let info = |name: &str, width: Option<usize>| TensorInfo {
+            name: name.into(),
+            element: ElementType::F32,
+            dims: vec![None, width],
+        };
+        let mut projects = projects.clone();
+        projects.output = vec!["projected".into()];
+        let mut projection = self.projection.with_nodes(vec![projects]);
+        projection.redeclare(Side::Input, &info("encoder_outputs", None));
+        projection.redeclare(Side::Output, &info("projected", Some(width)));
+
+        let mut scores = scores.clone();
+        let met = self.scoring.unique_name("met");
+        scores.input = vec![met.clone()];
+        scores.output = vec!["outputs".into()];
+        let meeting = NodeProto {
+            op_type: Some(JOINT_ADD_RELU.into()),
+            domain: Some(DOMAIN.into()),
+            name: relu.name.clone(),
+            input: ["projected", "prediction"].map(String::from).into(),
+            output: vec![met],
+            attribute: vec![AttributeProto {
+                name: Some(WIDTH.into()),
+                r#type: Some(AttributeType::Int as i32),
+                i: Some(width as i64),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let mut scoring = self.scoring.with_nodes(vec![meeting, scores]);
+        scoring.redeclare(Side::Input, &info("projected", Some(width)));
+        scoring.redeclare(Side::Output, &info("outputs", Some(classes)));
+        Some(Self {
+            projection,
+            scoring,
+            ..*self
+        })
+    }
+}
+
+impl Graph {
+    /// Lets output `name` be what a packed product gives, without what makes other axes of its row. Gives whether it is.
+    pub fn output_row(&mut self, name: &str) -> bool {
+        let Some([row, ..]) = self.matmul_producing(name).map(|product| &product.output[..]) else {
+            return false;
+        };
+        let row = row.clone();
+        self.remove(Side::Output, name);
+        self.rename(&row, name);
+        self.declare_unshaped(Side::Output, name, ElementType::F32);
+        self.prune();
+        true
+    }
+
+    /// The packed product that gives `name`, as it is or in other axes.
+    fn matmul_producing(&self, name: &str) -> Option<&NodeProto> {
+        self.producer(self.skip_reshapes(name), PACKED_MATMUL)
+    }
+
+    /// The node that makes `name`, if it does `operation`.
+    fn producer(&self, name: &str, operation: &str) -> Option<&NodeProto> {
+        let mut nodes = self.nodes().iter();
+        nodes.find(|node| node.op_type() == operation && node.output.first().is_some_and(|output| output == name))
+    }
+
+    /// The first tensor that has the values of `name` in the same order.
+    fn skip_reshapes<'a>(&'a self, name: &'a str) -> &'a str {
+        let makers = self.producers();
+        let mut source = name;
+        // Nodes may not make what they wait for, but who says that here?
+        for _ in self.nodes() {
+            match makers.get(source) {
+                Some(node) if RESHAPES.contains(&node.op_type()) => {
+                    source = node.input.first().map_or(source, String::as_str);
+                }
+                _ => break,
+            }
+        }
+        source
+    }
+
+    /// How many columns a packed product has.
+    fn columns(&self, product: &NodeProto) -> Option<usize> {
+        let number = product
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == crate::WEIGHTS_INDEX)?;
+        let weights = self.packed.get(usize::try_from(number.i()).ok()?)?;
+        Some(weights.n())
+    }
+
+    /// The same graph of other nodes, none of which needs a constant.
+    fn with_nodes(&self, nodes: Vec<NodeProto>) -> Self {
+        let mut graph = self.clone();
+        graph.graph.node = nodes;
+        graph.graph.initializer.clear();
+        graph.files.clear();
+        graph
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{packed_halves, split_joint, transducer_in};
+
+    fn operations(graph: &Graph) -> Vec<&str> {
+        graph.operations().collect()
+    }
+
+    #[test]
+    fn split_joint_in_2d_uses_custom_ops_only() {
+        let halves = packed_halves();
+        let rows = halves.to_2d().unwrap();
+        assert_eq!(operations(&rows.projection), [PACKED_MATMUL]);
+        assert_eq!(operations(&rows.scoring), [JOINT_ADD_RELU, PACKED_MATMUL]);
+        let width = |side, graph: &Graph, name| graph.find(side, name).unwrap().dims[..].to_vec();
+        let projected = width(Side::Output, &rows.projection, "projected");
+        assert_eq!(projected, width(Side::Input, &rows.scoring, "projected"));
+        assert!(matches!(projected[..], [None, Some(_)]));
+        let classes = width(Side::Output, &halves.scoring, "outputs").pop();
+        assert_eq!(width(Side::Output, &rows.scoring, "outputs"), [None, classes.unwrap()]);
+        assert!(rows.scoring.input("prediction").is_some());
+    }
+
+    #[test]
+    fn other_joints_stay_as_they_are() {
+        let change = |change: fn(&mut NodeProto)| {
+            let mut halves = packed_halves();
+            halves.scoring.graph.node.iter_mut().for_each(change);
+            halves.to_2d().is_none()
+        };
+        assert!(!change(|_| {}));
+        // Another activation, another sum, and a sum of other things.
+        for other in [
+            |node: &mut NodeProto| {
+                if node.op_type() == "Relu" {
+                    node.op_type = Some("Tanh".into());
+                }
+            },
+            |node: &mut NodeProto| {
+                if node.op_type() == "Add" {
+                    node.op_type = Some("Mul".into());
+                }
+            },
+            |node: &mut NodeProto| {
+                if node.op_type() == "Add" {
+                    node.input = vec![node.input[0].clone(); 2];
+                }
+            },
+        ] {
+            assert!(change(other));
+        }
+        // What is not packed, or takes columns.
+        let unpacked =
+            split_joint(&transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
+        assert!(unpacked.to_2d().is_none());
+        let mut columns = packed_halves();
+        columns.takes_rows = false;
+        assert!(columns.to_2d().is_none());
+    }
+
+    #[test]
+    fn a_row_is_given_without_its_axes() {
+        let mut graph = transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx").prediction;
+        assert!(!graph.clone().output_row("prediction"), "its products are not packed");
+        graph.prepack_matmuls().unwrap();
+        let before = graph.nodes().len();
+        assert!(graph.output_row("prediction"));
+        assert!(graph.nodes().len() < before);
+        assert!(graph.producer("prediction", PACKED_MATMUL).is_some());
+        let names = |graph: &Graph| {
+            graph
+                .outputs()
+                .into_iter()
+                .map(|output| output.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&graph).iter().filter(|name| *name == "prediction").count(), 1);
+        // Again: it is as it is.
+        assert!(graph.output_row("prediction"));
+        assert_eq!(names(&graph).len(), 3);
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Layer normalisations, with the gate that follows the one of a convolution module.
+
+use crate::{
+    fusions::patterns::PatternMatcher,
+    ir::net::{Attribute, DefUse, Net},
+};
+
+/// The operation. Input: rows of any number of axes; constants: scale and bias \[width\]. Output as the input. Attributes
+/// [`EPSILON`] and [`SILU`].
+pub const LAYER_NORM: &str = "LayerNorm";
+
+/// What is added to the variance.
+pub const EPSILON: &str = "epsilon";
+
+/// 1 where `x · sigmoid(x)` follows.
+pub const SILU: &str = "silu";
+
+/// What ONNX says it is where nothing is said.
+const DEFAULT_EPSILON: f32 = 1e-5;
+
+/// Makes each normalisation our operation, and gives their number.
+pub(crate) fn fuse(net: &mut Net) -> usize {
+    let index = net.index();
+    let found: Vec<Found> = net.find_all(&index, find);
+    for found in &found {
+        net.detach(found.last);
+        let inputs: Vec<&str> = found.inputs.iter().map(String::as_str).collect();
+        let attributes = [
+            (EPSILON, Attribute::Float(found.epsilon)),
+            (SILU, Attribute::Int(found.silu.into())),
+        ];
+        crate::fusions::patterns::add(net, LAYER_NORM, &[&found.output], &inputs, &attributes);
+    }
+    found.len()
+}
+
+struct Found {
+    inputs: Vec<String>,
+    epsilon: f32,
+    silu: bool,
+    /// The node that gives `output`.
+    last: usize,
+    output: String,
+}
+
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
+    let node = &net.nodes[number];
+    let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
+        return None;
+    };
+    // A scale of one axis is for the last one, however the attribute counts it.
+    let &[width] = net.shape(scale)? else { return None };
+    let fits = [scale, bias]
+        .iter()
+        .all(|table| net.is_constant(table) && net.shape(table) == Some(&[width]));
+    if node.op_type() != "LayerNormalization" || !fits {
+        return None;
+    }
+    let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon");
+    let matcher = PatternMatcher { net, index };
+    let match_silu = match_silu(&matcher, output);
+    let last = match_silu.unwrap_or(number);
+    Some(Found {
+        inputs: [data, scale, bias].map(String::clone).into(),
+        epsilon: epsilon.map_or(DEFAULT_EPSILON, |attribute| attribute.f()),
+        silu: match_silu.is_some(),
+        last,
+        output: net.nodes[last].output[0].clone(),
+    })
+}
+
+/// The node that gives `x · sigmoid(x)`, if nothing else is made of `x`.
+fn match_silu(matcher: &PatternMatcher<'_>, x: &str) -> Option<usize> {
+    let &[a, b] = matcher.index.consumers(x) else {
+        return None;
+    };
+    let is_product = |&user: &usize| matcher.net.nodes.get(user).is_some_and(|node| node.op_type() == "Mul");
+    let product = [a, b].into_iter().find(is_product)?;
+    let (sigmoid, other) = matcher.operand_produced_by(&matcher.net.nodes[product], "Sigmoid")?;
+    let is_gate =
+        other == x && sigmoid.input[0] == x && matcher.consumed_by(&sigmoid.output[0], "Mul") == Some(product);
+    is_gate.then_some(product)
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What `cache_projected_kv`, `rel_shift_to_gather` and `simplify_masks` leave of a layer's attention between its products: 20 nodes.
+//! [`nemostt_kernels::attention`] does what they do, in one pass for each head.
+
+use crate::{
+    fusions::patterns::PatternMatcher,
+    ir::{
+        constant::{attribute, attribute_list},
+        net::{Attribute, DefUse, Net},
+    },
+};
+
+/// The operation. Inputs: queries \[frames, width\], cached keys \[1, heads, left, width of a head\], new ones \[frames, width\],
+/// cached and new values, mask \[1, 1, frames, keys\]; constants: the two biases \[heads, width of a head\], positions \[1,
+/// heads, width of a head, positions\], places \[frames, keys\]; and [`RING_HEAD_INPUT`]. Outputs: \[frames, width\]; the caches of
+/// keys and of values for the next step, as large as those of this one, which may be the same tensors. Attribute [`SCALE`].
+pub const REL_POS_ATTENTION: &str = "RelPosAttention";
+
+/// Of the inputs of [`REL_POS_ATTENTION`], the caches.
+pub(crate) const CACHE_INPUTS: [usize; 2] = [1, 3];
+
+/// The input of the graph that says which row of each cache is the oldest: those behind it follow it in time, then come
+/// those before it. So a step writes what is new over what is oldest, and nothing is moved.
+pub const RING_HEAD_INPUT: &str = "cache_ring_head";
+
+/// What scores are divided by.
+pub const SCALE: &str = "scale";
+
+/// Makes each layer's attention one operation, and gives the number of layers.
+pub(crate) fn fuse(net: &mut Net) -> usize {
+    let index = net.index();
+    let found: Vec<Found> = net.find_all(&index, find);
+    for found in &found {
+        found.gone.iter().for_each(|&gone| net.detach(gone));
+        let inputs: Vec<&str> = found
+            .inputs
+            .iter()
+            .map(String::as_str)
+            .chain([RING_HEAD_INPUT])
+            .collect();
+        let outputs = found.outputs.each_ref().map(String::as_str);
+        for (cache, next) in CACHE_INPUTS.iter().zip(&outputs[1..]) {
+            if let Some(dims) = net.shape(&found.inputs[*cache]).map(<[usize]>::to_vec) {
+                net.fix_output(next, &dims);
+            }
+        }
+        let scale = [(SCALE, Attribute::Float(found.scale))];
+        crate::fusions::patterns::add(net, REL_POS_ATTENTION, &outputs, &inputs, &scale);
+    }
+    if !found.is_empty() {
+        net.add_scalar_input(RING_HEAD_INPUT);
+    }
+    found.len()
+}
+
+struct Found {
+    inputs: Vec<String>,
+    scale: f32,
+    /// Rows of all heads side by side, and what goes to the caches of keys and of values.
+    outputs: [String; 3],
+    /// The nodes that give them.
+    gone: [usize; 3],
+}
+
+fn find(net: &Net, index: &DefUse, number: usize) -> Option<Found> {
+    let softmax = &net.nodes[number];
+    let last_axis = matches!(attribute(softmax, "axis"), None | Some(-1 | 3));
+    if softmax.op_type() != "Softmax" || !last_axis {
+        return None;
+    }
+    let matcher = PatternMatcher { net, index };
+    let masked = matcher.produced_by(&softmax.input[0], "Add")?;
+    let (divided, mask) = matcher.operand_produced_by(masked, "Div")?;
+    let scale = net.value(&divided.input[1])?.floats()?;
+    let &[scale] = &scale[..] else { return None };
+    let scores = matcher.produced_by(&divided.input[0], "Add")?;
+    let (joined, shifted) = matcher.operand_produced_by(scores, "Concat")?;
+    let gather = matcher.produced_by(shifted, "Gather")?;
+
+    // Contents.
+    if attribute(joined, "axis") != Some(3) || attribute(gather, "axis") != Some(2) {
+        return None;
+    }
+    let [old, new] = &joined.input[..] else { return None };
+    let [old, new] = [matcher.produced_by(old, "MatMul")?, matcher.produced_by(new, "MatMul")?];
+    let [old_keys, new_keys] = [old, new].map(|product| matcher.transpose_input(&product.input[1], &[0, 1, 3, 2]));
+    let (old_keys, new_keys) = (old_keys?, new_keys?);
+    let (queries, bias_u) = query(&matcher, &old.input[0])?;
+    if old.input[0] != new.input[0] {
+        return None;
+    }
+
+    // Positions.
+    let places = &gather.input[1];
+    let &[frames, keys] = net.shape(places).filter(|_| net.is_constant(places))? else {
+        return None;
+    };
+    let by_position = matcher.produced_by(&matcher.produced_by(&gather.input[0], "Reshape")?.input[0], "MatMul")?;
+    let (same_queries, bias_v) = query(&matcher, &by_position.input[0])?;
+    let positions = &by_position.input[1];
+    let of_biases = [&bias_u, &bias_v].map(|bias| net.shape(bias));
+    let &[heads, width] = of_biases[0]? else { return None };
+    if same_queries != queries || of_biases[1] != of_biases[0] || matcher.depends_on_input(positions) {
+        return None;
+    }
+
+    // Values.
+    let split = matcher.consumed_by(&softmax.output[0], "Split")?;
+    let sizes = net.value(net.nodes[split].input.get(1)?)?.ints()?;
+    let [old_weights, new_weights] = &net.nodes[split].output[..] else {
+        return None;
+    };
+    let parts = [
+        matcher.consumed_by(old_weights, "MatMul")?,
+        matcher.consumed_by(new_weights, "MatMul")?,
+    ];
+    let [old_part, new_part] = parts.map(|part| &net.nodes[part]);
+    let sum = matcher.consumed_by(&old_part.output[0], "Add")?;
+    let turned = matcher.consumed_by(&net.nodes[sum].output[0], "Transpose")?;
+    let mut last = matcher.consumed_by(&net.nodes[turned].output[0], "Reshape")?;
+    let rows = [frames as i64, (heads * width) as i64];
+    let sizes_of = |reshape: usize| net.value(&net.nodes[reshape].input[1])?.ints();
+    if sizes_of(last)? != rows {
+        // First with a batch axis, then without.
+        last = matcher.consumed_by(&net.nodes[last].output[0], "Reshape")?;
+    }
+    let of_parts = [new_part.output[0].as_str(), old_part.output[0].as_str()];
+    let sums_both = of_parts
+        .iter()
+        .all(|part| net.nodes[sum].input.iter().any(|input| input == part));
+    let right = sums_both
+        && attribute(&net.nodes[split], "axis") == Some(3)
+        && sizes == [(keys.checked_sub(frames)?) as i64, frames as i64]
+        && old_part.input[0] == *old_weights
+        && new_part.input[0] == *new_weights
+        && attribute_list(&net.nodes[turned], "perm")? == [0, 2, 1, 3]
+        && sizes_of(last)? == rows;
+    let (new_keys, new_values) = (new_keys.as_str(), new_part.input[1].as_str());
+    let sizes = [1, frames as i64, heads as i64, width as i64];
+    let [key_rows, value_rows] = [new_keys, new_values].map(|new| cut_rows(&matcher, new, sizes));
+    let ((key_rows, keys_node), (value_rows, values_node)) = (key_rows?, value_rows?);
+    // Each position of a frame follows the one before, as the kernel wants them.
+    let places_known = net.value(places)?.ints()?;
+    let follow = |frame: &[i64]| frame.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    let in_order = places_known.chunks(keys).all(follow);
+    let inputs = [
+        &queries,
+        old_keys,
+        key_rows,
+        &old_part.input[1],
+        value_rows,
+        mask,
+        &bias_u,
+        &bias_v,
+        positions,
+        places,
+    ];
+    let output = net.nodes[last].output[0].as_str();
+    (right && in_order).then(|| Found {
+        inputs: inputs.map(String::clone).into(),
+        scale,
+        outputs: [output, new_keys, new_values].map(str::to_owned),
+        gone: [last, keys_node, values_node],
+    })
+}
+
+/// Queries and what was added to them, from `Transpose(Reshape(queries) + bias)`.
+fn query(matcher: &PatternMatcher<'_>, name: &str) -> Option<(String, String)> {
+    let with_bias = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Add")?;
+    let (cut, bias) = matcher.operand_produced_by(with_bias, "Reshape")?;
+    matcher
+        .net
+        .is_constant(bias)
+        .then(|| (cut.input[0].clone(), bias.clone()))
+}
+
+/// The rows that `Transpose(Reshape(rows))` cuts into heads and gives as `name`, and the last of these nodes.
+fn cut_rows<'a>(matcher: &PatternMatcher<'a>, name: &str, sizes: [i64; 4]) -> Option<(&'a String, usize)> {
+    let cut = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Reshape")?;
+    let right = matcher.net.value(&cut.input[1])?.ints()? == sizes;
+    right.then_some((&cut.input[0], matcher.index.producer(name)?))
+}

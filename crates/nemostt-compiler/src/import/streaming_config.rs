@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Reads the streaming parameters out of a cache-aware encoder graph.
+//!
+//! NeMo's export leaves the sizes of the caches open and bakes them into constants instead, so they are read where the
+//! graph uses them: the `Clip` that limits the cache's length, the `Clip` that limits the number of outputs, the kernel
+//! of the depthwise convolutions, the `Slice` and `Sub` that drop the outputs of the carry.
+
+use crate::{Graph, GraphError, NodeProto, TensorInfo, import::canonicalize::expect_rank, ir::boundary::Side};
+
+/// Dimensions and limits of a cache-aware encoder (or encoder with CTC head).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamingConfig {
+    /// Mel bands.
+    pub mels: usize,
+    /// Encoder layers.
+    pub layers: usize,
+    /// Width of the encoder.
+    pub d_model: usize,
+    /// Encoder frames of left context that attention sees: the length of `cache_last_channel`.
+    pub left_context: usize,
+    /// Frames that the causal convolutions remember: their kernel less one.
+    pub conv_context: usize,
+    /// Encoder frames a window gives at most: the export's lookahead plus one.
+    pub chunk_frames: usize,
+    /// Encoder frames dropped at the start of every window.
+    pub drop_extra_pre_encoded: usize,
+}
+
+impl StreamingConfig {
+    /// Reads them from `graph`, which keeps the [`Contract`](crate::Contract).
+    ///
+    /// # Errors
+    /// What the graph lacks.
+    pub fn read(graph: &Graph) -> Result<Self, GraphError> {
+        let audio = expect(graph, Side::Input, "audio_signal", 3)?;
+        let channel = expect(graph, Side::Input, "cache_last_channel", 4)?;
+        let time = expect(graph, Side::Input, "cache_last_time", 4)?;
+        for (side, name, axes) in [
+            (Side::Input, "length", 1),
+            (Side::Input, "cache_last_channel_len", 1),
+            (Side::Output, "encoded_lengths", 1),
+            (Side::Output, "cache_last_channel_next", 4),
+            (Side::Output, "cache_last_time_next", 4),
+            (Side::Output, "cache_last_channel_next_len", 1),
+        ] {
+            expect(graph, side, name, axes)?;
+        }
+
+        let layers = size(&channel, 1, "number of layers")?;
+        let width = size(&channel, 3, "width")?;
+        if time.dims[1] != Some(layers) || time.dims[2] != Some(width) {
+            return Err(GraphError::Contradiction {
+                what: format!(
+                    "its cache_last_time {} does not fit its cache_last_channel {}",
+                    shape(&time),
+                    shape(&channel)
+                ),
+            });
+        }
+        refuse_other_positions(graph)?;
+        let left = match upper_limit(graph, "cache_last_channel_next_len") {
+            Ok(left) => left,
+            Err(fault) => channel.dims[2].ok_or(fault)?,
+        };
+        if left >= FULL_CONTEXT {
+            return Err(GraphError::FullContext);
+        }
+        if channel.dims[2].is_some_and(|frames| frames != left) {
+            return Err(GraphError::Contradiction {
+                what: format!(
+                    "its cache_last_channel is {}, but it keeps {left} frames",
+                    shape(&channel)
+                ),
+            });
+        }
+        let kernel = depthwise_kernel(graph, width);
+        let conv_left = match (time.dims[3], kernel) {
+            (None, kernel) => kernel? - 1,
+            (Some(frames), Ok(kernel)) if frames != kernel - 1 => {
+                return Err(GraphError::Contradiction {
+                    what: format!(
+                        "its cache_last_time is {}, but its convolutions look back {} frames",
+                        shape(&time),
+                        kernel - 1
+                    ),
+                });
+            }
+            (Some(frames), _) => frames,
+        };
+        let found = Self {
+            mels: size(&audio, 1, "number of mel bands")?,
+            layers,
+            d_model: width,
+            left_context: left,
+            conv_context: conv_left,
+            chunk_frames: upper_limit(graph, "encoded_lengths")?,
+            drop_extra_pre_encoded: carry_drop(graph)?.amount,
+        };
+        let sizes = [found.mels, layers, width, left, conv_left, found.chunk_frames];
+        if sizes.iter().any(|size| !(1..=MAX_DIM).contains(size)) {
+            return Err(GraphError::Contradiction {
+                what: format!("its sizes make no sense: {found:?}"),
+            });
+        }
+        let chunks = chunks_seen(graph)?;
+        if chunks != left / found.chunk_frames {
+            return Err(GraphError::Contradiction {
+                what: format!(
+                    "its attention looks {chunks} chunks back, but {left} frames are {} chunks of {}",
+                    left / found.chunk_frames,
+                    found.chunk_frames
+                ),
+            });
+        }
+        if !left.is_multiple_of(found.chunk_frames) {
+            return Err(GraphError::SplitChunks {
+                left,
+                chunk: found.chunk_frames,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Lookaheads, in encoder frames, that this graph serves: those whose chunk lies within one chunk of its mask.
+    pub fn lookaheads(&self) -> Vec<usize> {
+        let fits = |lookahead: &usize| self.left_context.is_multiple_of(lookahead + 1);
+        (0..self.chunk_frames).filter(fits).collect()
+    }
+}
+
+/// NeMo's size of the cache where the left context has no limit (`ConformerEncoder.setup_streaming_params`).
+const FULL_CONTEXT: usize = 10_000;
+/// No size of a model is larger; more would only be an attempt to allocate it.
+const MAX_DIM: usize = 16_384;
+
+/// The input or output `name`, which has `axes` axes and room for one stream.
+fn expect(graph: &Graph, side: Side, name: &str, axes: usize) -> Result<TensorInfo, GraphError> {
+    let info = expect_rank(graph, side, name, axes)?;
+    match info.dims[0] {
+        Some(batch) if batch != 1 => Err(GraphError::FixedBatch {
+            tensor: name.into(),
+            batch,
+        }),
+        _ => Ok(info),
+    }
+}
+
+fn size(info: &TensorInfo, axis: usize, what: &str) -> Result<usize, GraphError> {
+    info.dims[axis].ok_or_else(|| GraphError::CannotInfer(format!("the {what} (axis {axis} of {})", info.name)))
+}
+
+/// Sizes as people write them: \[1, 17, ?, 512\].
+fn shape(info: &TensorInfo) -> String {
+    let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
+    let sizes: Vec<String> = info.dims.iter().map(size).collect();
+    format!("[{}]", sizes.join(", "))
+}
+
+/// The upper limit of the `Clip` that makes output `name`.
+fn upper_limit(graph: &Graph, name: &str) -> Result<usize, GraphError> {
+    let limit = || {
+        let producers = graph.producers();
+        let mut node = *producers.get(name)?;
+        // A cast or two may stand between.
+        while ["Cast", "Identity"].contains(&node.op_type()) {
+            node = producers.get(node.input.first()?.as_str())?;
+        }
+        let limit = (node.op_type() == "Clip").then(|| node.input.get(2)).flatten()?;
+        single(graph.constants().get(limit.as_str())?)
+    };
+    let limit = limit().and_then(|limit| usize::try_from(limit).ok());
+    limit.ok_or_else(|| GraphError::CannotInfer(format!("the limit of its output {name}")))
+}
+
+/// How many chunks before its own a frame attends to. NeMo's mask for `chunked_limited` (`ConformerEncoder._create_masks`)
+/// numbers the chunks and lets a frame see those whose numbers are at most this much smaller: the one `LessOrEqual` with
+/// a constant.
+fn chunks_seen(graph: &Graph) -> Result<usize, GraphError> {
+    let constants = graph.constants();
+    let limits = graph.nodes().iter().filter(|node| node.op_type() == "LessOrEqual");
+    let limits: Vec<Option<i64>> = limits
+        .map(|node| single(constants.get(node.input.get(1)?.as_str())?))
+        .collect();
+    match limits[..] {
+        [Some(chunks)] => usize::try_from(chunks).map_err(|_| GraphError::FullContext),
+        // Nothing is kept from anything.
+        [] => Err(GraphError::FullContext),
+        _ => Err(GraphError::Attention {
+            what: "a mask other than that of chunked_limited, such as chunked_limited_with_rc",
+        }),
+    }
+}
+
+/// Positions in these models are relative and come from a table. Rotary ones are turned into sines and cosines.
+fn refuse_other_positions(graph: &Graph) -> Result<(), GraphError> {
+    let rotary = ["Sin", "Cos", "RotaryEmbedding"];
+    match graph.nodes().iter().any(|node| rotary.contains(&node.op_type())) {
+        true => Err(GraphError::Attention {
+            what: "rotary positions (rope)",
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Kernel size of the depthwise convolutions over time (`groups` = encoder width, one axis).
+fn depthwise_kernel(graph: &Graph, width: usize) -> Result<usize, GraphError> {
+    let attribute = |node: &NodeProto, name: &str| {
+        let found = node.attribute.iter().find(|a| a.name() == name);
+        found.map(|a| (a.i(), a.ints.clone()))
+    };
+    let kernel = |node: &NodeProto| {
+        let (groups, _) = attribute(node, "group")?;
+        let (_, kernel) = attribute(node, "kernel_shape")?;
+        let convolution = ["Conv", "ConvInteger"].contains(&node.op_type());
+        let depthwise = convolution && groups == width as i64;
+        (depthwise && kernel.len() == 1).then(|| kernel[0])
+    };
+    let mut kernels: Vec<i64> = graph.nodes().iter().filter_map(kernel).collect();
+    kernels.dedup();
+    match kernels[..] {
+        [kernel] if (2..=1024).contains(&kernel) => Ok(kernel as usize),
+        _ => Err(GraphError::CannotInfer(format!(
+            "the kernel of its causal convolutions (found {kernels:?})"
+        ))),
+    }
+}
+
+/// Where the outputs of the carry are dropped.
+pub(crate) struct CarryDrop {
+    /// How many they are.
+    pub amount: usize,
+    /// Index of the `Slice` that cuts them from the pre-encoder's output.
+    pub slice: usize,
+    /// Index of the `Sub` that takes them from the length.
+    pub sub: usize,
+}
+
+/// Finds NeMo's `(length - drop_extra_pre_encoded).clamp(min=0)` and `audio_signal[:, drop_extra_pre_encoded:, :]`
+/// (`ConformerEncoder.forward_internal`): the only `Sub` of a constant under a `Clip` from 0, and the only `Slice` from
+/// the same constant to the end of axis 1.
+pub(crate) fn carry_drop(graph: &Graph) -> Result<CarryDrop, GraphError> {
+    let constants = graph.constants();
+    let constant = |node: &NodeProto, input: usize| {
+        let name = node.input.get(input)?;
+        single(constants.get(name.as_str())?)
+    };
+    let clipped: Vec<&str> = graph
+        .nodes()
+        .iter()
+        .filter(|node| node.op_type() == "Clip" && constant(node, 1) == Some(0))
+        .filter_map(|node| node.input.first().map(String::as_str))
+        .collect();
+    let subs = graph.nodes().iter().enumerate().filter_map(|(index, node)| {
+        let feeds_clip = node.output.first().is_some_and(|out| clipped.contains(&out.as_str()));
+        let amount = constant(node, 1).filter(|_| node.op_type() == "Sub" && feeds_clip)?;
+        Some((index, amount))
+    });
+    let [(sub, amount)] = subs.collect::<Vec<_>>()[..] else {
+        return Err(GraphError::CannotInfer(
+            "the place where it shortens the length by the outputs of the carried mel frames".into(),
+        ));
+    };
+    let slices = graph.nodes().iter().enumerate().filter_map(|(index, node)| {
+        let cut = node.op_type() == "Slice" && constant(node, 3) == Some(1) && constant(node, 2) == Some(i64::MAX);
+        (cut && constant(node, 1) == Some(amount)).then_some(index)
+    });
+    let [slice] = slices.collect::<Vec<_>>()[..] else {
+        return Err(GraphError::CannotInfer(
+            "the place where it drops the outputs of the carried mel frames".into(),
+        ));
+    };
+    match usize::try_from(amount) {
+        Ok(amount) if amount > 0 => Ok(CarryDrop { amount, slice, sub }),
+        _ => Err(GraphError::Contradiction {
+            what: format!("it drops {amount} outputs of the carried mel frames"),
+        }),
+    }
+}
+
+fn single(values: &[i64]) -> Option<i64> {
+    match *values {
+        [value] => Some(value),
+        _ => None,
+    }
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Exports that are right but for one edit, and what is said of them.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    Component, ElementType, Graph, GraphError, NodeProto, StreamingConfig, TensorInfo, import,
+    ir::boundary::{Side, cast_to},
+    onnx, read_file,
+};
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/data")
+        .join(file)
+}
+
+fn encoder() -> Graph {
+    Graph::decode_file(read_file(&path("layouts/nemo/encoder-model.onnx")).unwrap()).unwrap()
+}
+
+/// What becomes of a graph after `edit`.
+fn outcome(mut graph: Graph, edit: impl Fn(&mut Graph)) -> Result<StreamingConfig, GraphError> {
+    edit(&mut graph);
+    match import(graph)?.1 {
+        Component::Encoder(graph, _) => StreamingConfig::read(&graph),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn declare(side: Side, name: &str, change: impl Fn(&mut TensorInfo)) -> impl Fn(&mut Graph) {
+    move |graph| {
+        let mut info = graph.find(side, name).unwrap();
+        change(&mut info);
+        graph.redeclare(side, &info);
+    }
+}
+
+#[test]
+fn the_graph_itself_is_right() {
+    let found = outcome(encoder(), |_| {}).unwrap();
+    assert_eq!(
+        (
+            found.left_context,
+            found.chunk_frames,
+            found.drop_extra_pre_encoded,
+            found.layers
+        ),
+        (70, 14, 2, 2)
+    );
+}
+
+#[test]
+fn batches_of_two() {
+    for name in ["audio_signal", "cache_last_channel", "cache_last_time", "length"] {
+        let fault = outcome(encoder(), declare(Side::Input, name, |info| info.dims[0] = Some(2))).unwrap_err();
+        assert!(
+            matches!(&fault, GraphError::FixedBatch { batch: 2, .. }),
+            "{name}: {fault}"
+        );
+        assert!(fault.to_string().contains("dynamic axes"), "{fault}");
+    }
+}
+
+#[test]
+fn integers_of_the_other_width_are_converted() {
+    let narrow = declare(Side::Input, "length", |info| info.element = ElementType::I32);
+    assert!(outcome(encoder(), narrow).is_ok());
+}
+
+#[test]
+fn lengths_that_are_no_integers() {
+    let float = declare(Side::Input, "length", |info| info.element = ElementType::F32);
+    let fault = outcome(encoder(), float).unwrap_err();
+    assert!(fault.to_string().contains("length is float32"), "{fault}");
+    assert!(fault.to_string().contains("expected int64"), "{fault}");
+}
+
+#[test]
+fn caches_of_the_wrong_size() {
+    for (name, axis, size, word) in [
+        ("cache_last_channel", 2, 64, "keeps 70 frames"),
+        ("cache_last_time", 3, 4, "look back 8 frames"),
+        ("cache_last_time", 2, 40, "does not fit"),
+        ("cache_last_time", 1, 3, "does not fit"),
+    ] {
+        let edit = declare(Side::Input, name, |info| info.dims[axis] = Some(size));
+        let fault = outcome(encoder(), edit).unwrap_err();
+        assert!(matches!(fault, GraphError::Contradiction { .. }), "{name}: {fault}");
+        assert!(fault.to_string().contains(word), "{fault}");
+        assert!(fault.to_string().contains("Export it again"), "{fault}");
+    }
+}
+
+#[test]
+fn caches_with_too_few_axes() {
+    let flat = declare(Side::Input, "cache_last_time", |info| {
+        info.dims.pop();
+    });
+    let fault = outcome(encoder(), flat).unwrap_err();
+    assert!(
+        matches!(
+            fault,
+            GraphError::Tensor {
+                axes: 3,
+                expected_axes: 4,
+                ..
+            }
+        ),
+        "{fault}"
+    );
+}
+
+#[test]
+fn rotary_positions() {
+    let fault = outcome(encoder(), |graph| {
+        graph.graph.node.push(NodeProto {
+            op_type: Some("Cos".into()),
+            input: vec!["audio_signal".into()],
+            output: vec!["turned".into()],
+            ..Default::default()
+        });
+    });
+    let fault = fault.unwrap_err();
+    assert!(
+        fault.to_string().contains("rope") && fault.to_string().contains("rel_pos"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn inputs_that_nobody_knows() {
+    let fault = outcome(encoder(), |graph| {
+        let info = TensorInfo {
+            name: "speaker_embedding".into(),
+            element: ElementType::F32,
+            dims: vec![Some(1), Some(192)],
+        };
+        graph.declare(Side::Input, &info);
+    });
+    assert!(fault.unwrap_err().to_string().contains("speaker_embedding"));
+}
+
+#[test]
+fn graphs_without_the_drop() {
+    let fault = outcome(encoder(), |graph| {
+        for node in graph.graph.node.iter_mut().filter(|node| node.op_type() == "Sub") {
+            node.op_type = Some("Add".into());
+        }
+    });
+    assert!(matches!(fault, Err(GraphError::CannotInfer(_))));
+}
+
+/// Encoder and decoder at a whole, so that nothing is refused that the other layouts need.
+#[test]
+fn joints_that_cannot_be_parted_say_so() {
+    let mut graph = Graph::decode_file(read_file(&path("layouts/nemo/decoder_joint-model.onnx")).unwrap()).unwrap();
+    // A second way from the prediction network into the joint.
+    let logits = graph
+        .graph
+        .node
+        .iter()
+        .position(|node| node.output == ["outputs"])
+        .unwrap();
+    graph.graph.node[logits].output[0] = "scores".into();
+    graph.graph.node.push(NodeProto {
+        op_type: Some("Cast".into()),
+        input: vec!["targets".into()],
+        output: vec!["last".into()],
+        attribute: vec![cast_to(ElementType::F32)],
+        ..Default::default()
+    });
+    graph.graph.node.push(NodeProto {
+        op_type: Some("Add".into()),
+        input: vec!["scores".into(), "last".into()],
+        output: vec!["outputs".into()],
+        attribute: Vec::<onnx::AttributeProto>::new(),
+        ..Default::default()
+    });
+    let fault = import(graph).unwrap_err();
+    assert!(fault.to_string().contains("meet"), "{fault}");
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Prediction network and joint, in whatever layout they came, as two graphs with one contract:
+//!
+//! | graph | takes | gives |
+//! |---|---|---|
+//! | prediction network | `targets` i32 \[1, 1\], `input_states_1`, `input_states_2` f32 \[layers, 1, hidden\] | `prediction` f32, `output_states_1`, `output_states_2` |
+//! | joint | `encoder_outputs` f32 \[1, width, T\], `prediction` | `outputs` f32 \[1, T, 1, labels + 1\] (or without the third axis): raw logits |
+//!
+//! NeMo exports both as one graph, which would run the LSTM again for every call of the joint. It is cut where the
+//! prediction meets the encoder frames, so that the prediction network, its projection included, runs for labels only.
+
+use crate::{
+    ElementType, Graph, GraphError, TensorInfo,
+    import::{
+        canonicalize::{expect_rank, rename_and_convert},
+        layouts::{DecoderJointNames, JointNames, PredictionNames},
+    },
+    ir::boundary::Side,
+};
+
+const STATES: [&str; 2] = ["input_states_1", "input_states_2"];
+const STATES_NEXT: [&str; 2] = ["output_states_1", "output_states_2"];
+
+/// The two graphs.
+#[derive(Debug, Clone)]
+pub struct TransducerGraphs {
+    /// The prediction network.
+    pub prediction: Graph,
+    /// The joint.
+    pub joint: Graph,
+}
+
+/// Numbers of the two graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransducerShape {
+    /// Width of the encoder frames that the joint takes.
+    pub width: usize,
+    /// LSTM layers of the prediction network.
+    pub layers: usize,
+    /// Width of the LSTM.
+    pub hidden: usize,
+    /// Classes that the joint scores: labels and blank.
+    pub classes: usize,
+    /// Axes of the logits: 4, or 3 where the one of the labels is left out.
+    pub logits_axes: usize,
+    /// Whether the joint takes only one frame at a time.
+    pub one_frame: bool,
+}
+
+impl TransducerGraphs {
+    /// Reads the numbers.
+    ///
+    /// # Errors
+    /// What the graphs lack.
+    pub fn shape(&self) -> Result<TransducerShape, GraphError> {
+        let [state, other] = STATES.map(|name| expect_rank(&self.prediction, Side::Input, name, 3));
+        let (state, other) = (state?, other?);
+        if state.dims[0] != other.dims[0] || state.dims[2] != other.dims[2] {
+            return Err(GraphError::Contradiction {
+                what: format!(
+                    "its two LSTM states differ in size: {:?} and {:?}",
+                    state.dims, other.dims
+                ),
+            });
+        }
+        if let Some(batch) = state.dims[1].filter(|&batch| batch != 1) {
+            return Err(GraphError::FixedBatch {
+                tensor: state.name,
+                batch,
+            });
+        }
+        expect_rank(&self.prediction, Side::Input, "targets", 2)?;
+        let frames = expect_rank(&self.joint, Side::Input, "encoder_outputs", 3)?;
+        let logits = expect_rank(&self.joint, Side::Output, "outputs", 4)
+            .or_else(|fault| expect_rank(&self.joint, Side::Output, "outputs", 3).map_err(|_| fault))?;
+        let size = |info: &TensorInfo, axis: usize, what: &str| {
+            info.dims[axis].ok_or_else(|| GraphError::CannotInfer(format!("the {what} (axis {axis} of {})", info.name)))
+        };
+        let classes = size(&logits, logits.dims.len() - 1, "number of classes")?;
+        let shape = TransducerShape {
+            width: size(&frames, 1, "width of its encoder frames")?,
+            layers: size(&state, 0, "number of LSTM layers")?,
+            hidden: size(&state, 2, "width of its LSTM")?,
+            classes,
+            logits_axes: logits.dims.len(),
+            one_frame: frames.dims[2] == Some(1),
+        };
+        let sizes = [shape.width, shape.layers, shape.hidden, shape.classes];
+        if sizes.iter().any(|size| !(1..=MAX_SIZE).contains(size)) || classes < 2 {
+            return Err(GraphError::Contradiction {
+                what: format!("its sizes make no sense: {shape:?}"),
+            });
+        }
+        Ok(shape)
+    }
+}
+
+/// No model has a larger width or vocabulary; more would only be an attempt to allocate it.
+pub(crate) const MAX_SIZE: usize = 1 << 20;
+
+/// Cuts a graph that holds both in two.
+pub(crate) fn split(mut graph: Graph, names: &DecoderJointNames) -> Result<TransducerGraphs, GraphError> {
+    make_length_constant(&mut graph, names.target_length);
+    let cut = prediction_boundary(&graph, names)?;
+    let element = graph.element_of(&cut).unwrap_or(ElementType::F32);
+
+    let mut joint = graph.clone();
+    joint.keep_outputs(&[names.logits]);
+    joint.remove_producer(&cut);
+    joint.declare_unshaped(Side::Input, &cut, element);
+    joint.prune();
+    adopt_joint(&mut joint, names.frames, &cut, names.logits, None)?;
+
+    graph.declare_unshaped(Side::Output, &cut, element);
+    graph.keep_outputs(&[&cut, names.states_next[0], names.states_next[1]]);
+    graph.prune();
+    adopt_prediction(&mut graph, names.targets, names.states, &cut, names.states_next)?;
+    Ok(TransducerGraphs {
+        prediction: graph,
+        joint,
+    })
+}
+
+/// The one tensor that depends on labels alone and is read where encoder frames are known.
+fn prediction_boundary(graph: &Graph, names: &DecoderJointNames) -> Result<String, GraphError> {
+    let frames = [names.frames.to_owned()];
+    let labels = [names.targets, names.states[0], names.states[1]].map(String::from);
+    let after_frames = graph.downstream(&frames);
+    let after_labels = graph.downstream(&labels);
+    let mut meeting: Vec<&String> = Vec::new();
+    for node in graph.nodes() {
+        let joins = node.output.iter().any(|output| after_frames.contains(output.as_str()));
+        let predicted =
+            |input: &&String| after_labels.contains(input.as_str()) && !after_frames.contains(input.as_str());
+        for input in node.input.iter().filter(|_| joins).filter(predicted) {
+            if !meeting.contains(&input) {
+                meeting.push(input);
+            }
+        }
+    }
+    match meeting[..] {
+        [place] if !labels.contains(place) => Ok(place.clone()),
+        _ => Err(GraphError::CannotInfer(format!(
+            "the tensor in which prediction network and joint meet (found {meeting:?})"
+        ))),
+    }
+}
+
+/// Brings a prediction network in a file of its own to the contract.
+pub(crate) fn prediction(mut graph: Graph, names: &PredictionNames) -> Result<Graph, GraphError> {
+    if let Some(length) = names.target_length {
+        make_length_constant(&mut graph, length);
+    }
+    let states = named_or_in_order(&graph, Side::Input, names.states, "")?;
+    let next = named_or_in_order(&graph, Side::Output, names.states_next, names.output)?;
+    let [states, next] = [&states, &next].map(|pair| [pair[0].as_str(), pair[1].as_str()]);
+    graph.keep_outputs(&[names.output, next[0], next[1]]);
+    graph.prune();
+    adopt_prediction(&mut graph, names.targets, states, names.output, next)?;
+    Ok(graph)
+}
+
+/// The two LSTM states: by name, or the two tensors with three axes that are not `other`.
+fn named_or_in_order(
+    graph: &Graph,
+    side: Side,
+    names: Option<[&'static str; 2]>,
+    other: &str,
+) -> Result<[String; 2], GraphError> {
+    if let Some(names) = names {
+        return Ok(names.map(String::from));
+    }
+    let three_axes = |info: &TensorInfo| info.dims.len() == 3 && info.name != other;
+    let found: Vec<String> = graph
+        .all(side)
+        .into_iter()
+        .filter(three_axes)
+        .map(|info| info.name)
+        .collect();
+    found.try_into().map_err(|found: Vec<String>| {
+        GraphError::CannotInfer(format!(
+            "which of its {}s are the LSTM's two states (found {found:?})",
+            side.name()
+        ))
+    })
+}
+
+/// Brings a joint in a file of its own to the contract, with the prediction network that belongs to it; the encoder's
+/// frames are `width` wide.
+pub(crate) fn join(
+    mut prediction: Graph,
+    mut joint: Graph,
+    names: &JointNames,
+    width: usize,
+) -> Result<TransducerGraphs, GraphError> {
+    adopt_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
+    let gives = expect_rank(&prediction, Side::Output, "prediction", 3)?.dims;
+    let takes = expect_rank(&joint, Side::Input, "prediction", 3)?.dims;
+    // One side may put the width before the one label, and the other behind.
+    let turned = gives[1] != takes[1] && gives[2] != takes[2] && (gives[1] == takes[2] || gives[2] == takes[1]);
+    if turned {
+        rename_and_convert(
+            &mut prediction,
+            Side::Output,
+            "prediction",
+            "prediction",
+            ElementType::F32,
+            &[0, 2, 1],
+        )?;
+    } else if let (Some(gives), Some(takes)) = (gives[1].max(gives[2]), takes[1].max(takes[2]))
+        && gives != takes
+    {
+        return Err(GraphError::OtherModel {
+            what: "predictions",
+            takes,
+            giver: "prediction network",
+            gives,
+        });
+    }
+    Ok(TransducerGraphs { prediction, joint })
+}
+
+fn adopt_prediction(
+    graph: &mut Graph,
+    targets: &str,
+    states: [&str; 2],
+    output: &str,
+    states_next: [&str; 2],
+) -> Result<(), GraphError> {
+    rename_and_convert(graph, Side::Input, targets, "targets", ElementType::I32, &[])?;
+    // First out of the way: `outputs` and the like may be what another one is to be called.
+    rename_and_convert(graph, Side::Output, output, "prediction", ElementType::F32, &[])?;
+    for index in 0..2 {
+        rename_and_convert(graph, Side::Input, states[index], STATES[index], ElementType::F32, &[])?;
+        rename_and_convert(
+            graph,
+            Side::Output,
+            states_next[index],
+            STATES_NEXT[index],
+            ElementType::F32,
+            &[],
+        )?;
+    }
+    Ok(())
+}
+
+fn adopt_joint(
+    graph: &mut Graph,
+    frames: &str,
+    prediction: &str,
+    logits: &str,
+    width: Option<usize>,
+) -> Result<(), GraphError> {
+    let dims = expect_rank(graph, Side::Input, frames, 3)?.dims;
+    let time_first = width.is_some() && dims[1] != width && (dims[2] == width || dims[2].is_none());
+    let axes: &[usize] = if time_first { &[0, 2, 1] } else { &[] };
+    rename_and_convert(graph, Side::Input, prediction, "prediction", ElementType::F32, &[])?;
+    rename_and_convert(graph, Side::Input, frames, "encoder_outputs", ElementType::F32, axes)?;
+    rename_and_convert(graph, Side::Output, logits, "outputs", ElementType::F32, &[])
+}
+
+/// One label a call: its length is always 1.
+fn make_length_constant(graph: &mut Graph, name: &str) {
+    if let Some(length) = graph.find(Side::Input, name) {
+        graph.remove(Side::Input, name);
+        graph.add_constant(name, length.element, &[1]);
+    }
+}

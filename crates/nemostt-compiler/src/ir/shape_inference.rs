@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Shapes of what a node gives, for the operations that NeMo's encoders are made of.
+
+use crate::NodeProto;
+use crate::ir::{
+    constant::{Constant, attribute, attribute_list, axis_of, checked_dims},
+    data_movement::{DataMovement, broadcast},
+};
+
+/// Shapes of the outputs of `node`, whose inputs have the shapes `shapes` (`None`: not given, or not known), and the
+/// values `constant(index)` where those are known. Empty where nothing can be said.
+pub(crate) fn infer<'a>(
+    node: &NodeProto,
+    shapes: &[Option<&[usize]>],
+    constant: impl Fn(usize) -> Option<&'a Constant>,
+) -> Vec<Vec<usize>> {
+    let shape = |index: usize| shapes.get(index).copied().flatten();
+    let one = match node.op_type() {
+        "Cast" | "Clip" | "LayerNormalization" | "LogSoftmax" | "Neg" | "Not" | "Relu" | "Sigmoid" | "Softmax"
+        | "Sqrt" | "Tanh" | "Exp" | "Erf" | "BatchNormalization" => shape(0).map(<[usize]>::to_vec),
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "And" | "Or" | "Equal" | "Less" | "LessOrEqual" | "Greater"
+        | "GreaterOrEqual" => shape(0).zip(shape(1)).and_then(|(a, b)| broadcast(a, b)),
+        "Where" => (|| broadcast(shape(0)?, &broadcast(shape(1)?, shape(2)?)?))(),
+        "MatMul" => shape(0).zip(shape(1)).and_then(|(a, b)| infer_matmul(a, b)),
+        "Conv" => shape(0)
+            .zip(shape(1))
+            .and_then(|(data, kernel)| infer_conv(node, data, kernel)),
+        "Concat" => infer_concat(node, shapes),
+        "Gather" if constant(1).is_none() => infer_gather(node, shape(0), shape(1)),
+        "Split" => return infer_split(node, shape(0), constant(1)).unwrap_or_default(),
+        _ => shape(0).and_then(|from| Some(DataMovement::of(node, from, constant)?.dims)),
+    };
+    one.and_then(checked_dims).into_iter().collect()
+}
+
+fn infer_matmul(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let ([outer_a @ .., rows, inner_a], [outer_b @ .., inner_b, columns]) = (a, b) else {
+        return None;
+    };
+    let outer = broadcast(outer_a, outer_b)?;
+    (inner_a == inner_b).then(|| [&outer[..], &[*rows, *columns]].concat())
+}
+
+fn infer_conv(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<usize>> {
+    let axes = data.len().checked_sub(2)?;
+    let automatic = node
+        .attribute
+        .iter()
+        .any(|a| a.name() == "auto_pad" && a.s.as_deref() != Some(b"NOTSET"));
+    if automatic || kernel.len() != data.len() {
+        return None;
+    }
+    let at = |name: &str, index: usize, default: usize| match attribute_list(node, name) {
+        Some(list) => usize::try_from(*list.get(index)?).ok(),
+        None => Some(default),
+    };
+    let mut dims = vec![data[0], kernel[0]];
+    for axis in 0..axes {
+        let pads = at("pads", axis, 0)?.checked_add(at("pads", axes + axis, 0)?)?;
+        let padded = data[2 + axis].checked_add(pads)?;
+        let reach = kernel[2 + axis]
+            .checked_sub(1)?
+            .checked_mul(at("dilations", axis, 1)?)?
+            .checked_add(1)?;
+        dims.push(padded.checked_sub(reach)?.checked_div(at("strides", axis, 1)?)? + 1);
+    }
+    Some(dims)
+}
+
+fn infer_concat(node: &NodeProto, shapes: &[Option<&[usize]>]) -> Option<Vec<usize>> {
+    let parts: Vec<&[usize]> = shapes.iter().copied().collect::<Option<_>>()?;
+    let mut dims = parts.first()?.to_vec();
+    let axis = axis_of(attribute(node, "axis")?, dims.len())?;
+    dims[axis] = parts.iter().map(|part| part.get(axis)).sum::<Option<usize>>()?;
+    Some(dims)
+}
+
+fn infer_gather(node: &NodeProto, data: Option<&[usize]>, indices: Option<&[usize]>) -> Option<Vec<usize>> {
+    let (data, indices) = (data?, indices?);
+    let axis = axis_of(attribute(node, "axis").unwrap_or(0), data.len())?;
+    Some([&data[..axis], indices, &data[axis + 1..]].concat())
+}
+
+fn infer_split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Constant>) -> Option<Vec<Vec<usize>>> {
+    let data = data?;
+    let axis = axis_of(attribute(node, "axis").unwrap_or(0), data.len())?;
+    let parts = node.output.len();
+    // As input since opset 13, as attribute before.
+    let given = node.input.get(1).is_some_and(|name| !name.is_empty()) || attribute_list(node, "split").is_some();
+    let sizes: Vec<usize> = match sizes {
+        Some(sizes) => sizes
+            .ints()?
+            .into_iter()
+            .map(|size| usize::try_from(size).ok())
+            .collect::<Option<_>>()?,
+        None if given || !data[axis].is_multiple_of(parts) => return None,
+        None => vec![data[axis] / parts; parts],
+    };
+    let part = |size: usize| {
+        let mut dims = data.to_vec();
+        dims[axis] = size;
+        dims
+    };
+    sizes.into_iter().map(|size| checked_dims(part(size))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::AttributeProto;
+
+    fn node(op: &str, lists: &[(&str, &[i64])], number: Option<(&str, i64)>) -> NodeProto {
+        let list = |(name, ints): &(&str, &[i64])| AttributeProto {
+            name: Some((*name).into()),
+            ints: ints.to_vec(),
+            ..Default::default()
+        };
+        let number = number.map(|(name, value)| AttributeProto {
+            name: Some(name.into()),
+            i: Some(value),
+            ..Default::default()
+        });
+        NodeProto {
+            op_type: Some(op.into()),
+            output: vec!["a".into(), "b".into()],
+            attribute: lists.iter().map(list).chain(number).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_subsampling_of_a_window() {
+        let conv = node("Conv", &[("strides", &[2, 2]), ("pads", &[0, 0, 0, 0])], None);
+        let shapes = infer(&conv, &[Some(&[1, 1, 28, 83]), Some(&[64, 1, 3, 3])], |_| None);
+        assert_eq!(shapes, [[1, 64, 13, 41]]);
+    }
+
+    #[test]
+    fn matmul_split_and_concat_shapes() {
+        let product = node("MatMul", &[], None);
+        assert_eq!(
+            infer(&product, &[Some(&[1, 4, 2, 8]), Some(&[1, 4, 8, 3])], |_| None),
+            [[1, 4, 2, 3]]
+        );
+        assert!(infer(&product, &[Some(&[2, 8]), Some(&[7, 3])], |_| None).is_empty());
+        let split = node("Split", &[], Some(("axis", 1)));
+        assert_eq!(infer(&split, &[Some(&[1, 6, 2])], |_| None), [[1, 3, 2], [1, 3, 2]]);
+        let join = node("Concat", &[], Some(("axis", -1)));
+        assert_eq!(infer(&join, &[Some(&[1, 6]), Some(&[1, 2])], |_| None), [[1, 8]]);
+        let gather = node("Gather", &[], Some(("axis", 1)));
+        assert_eq!(infer(&gather, &[Some(&[1, 6, 4]), Some(&[2])], |_| None), [[1, 2, 4]]);
+    }
+}

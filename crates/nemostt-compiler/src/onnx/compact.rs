@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An encoded graph to be kept: it points into the files it came from, of which it may use a twentieth.
+
+use std::{collections::HashSet, io, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    Encoded, FileBytes, Graph, GraphError, ModelProto, TensorProto,
+    onnx::{
+        external_data::{external, file_name, make_external},
+        tensor_proto::DataLocation,
+        validate,
+    },
+};
+use nemostt_kernels::gemm::PackedWeights;
+
+/// A graph that points into one file, which holds what it uses and nothing else.
+pub struct Compact<'a> {
+    /// The ONNX file, without the large weights.
+    pub model: Vec<u8>,
+    /// What follows each other in the file of weights.
+    pub weights: Vec<&'a [u8]>,
+}
+
+impl Encoded {
+    /// The same graph with its weights side by side.
+    ///
+    /// # Errors
+    /// None with a graph that [`Graph::encode`] made.
+    pub fn compact(&self) -> io::Result<Compact<'_>> {
+        let mut model = ModelProto::decode(&self.model[..])?;
+        let mut weights = Vec::new();
+        let mut end = 0;
+        let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        for tensor in tensors.filter(|tensor| tensor.data_location() == DataLocation::External) {
+            let bytes = self
+                .place(tensor)
+                .ok_or_else(|| io::Error::other("a weight is in no file of the graph"))?;
+            make_external(tensor, &file_name(0), end, bytes.len());
+            weights.push(bytes);
+            end += bytes.len();
+        }
+        Ok(Compact {
+            model: model.encode_to_vec(),
+            weights,
+        })
+    }
+
+    /// The graph that was [compacted](Self::compact), with all weights of its file.
+    pub fn from_compact(
+        model: Vec<u8>,
+        file: FileBytes,
+        products: Vec<Arc<PackedWeights>>,
+        weights: usize,
+        has_our_operations: bool,
+    ) -> Self {
+        Self {
+            model,
+            files: vec![(file_name(0), file)],
+            products,
+            weights,
+            has_our_operations,
+        }
+    }
+
+    fn place(&self, tensor: &TensorProto) -> Option<&[u8]> {
+        let entry = |key: &str| external(tensor, key);
+        let location = entry("location")?;
+        let (_, file) = self.files.iter().find(|(name, _)| name == location)?;
+        let (offset, length): (usize, usize) = (entry("offset")?.parse().ok()?, entry("length")?.parse().ok()?);
+        file.get(offset..offset.checked_add(length)?)
+    }
+}
+
+impl Graph {
+    /// Refuses a graph that was kept, with its weights, as one in a file is refused; gives its [rings](Self::ring_caches).
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_kept(model: &[u8], weights: &FileBytes) -> Result<HashSet<String>, GraphError> {
+        let mut graph = Self::decode(Bytes::copy_from_slice(model))?;
+        graph.attach(|_| Ok(weights.clone()))?;
+        validate::validate(&graph, true)?;
+        Ok(graph.ring_caches())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bits, StreamingConfig, read_file, specialize};
+
+    #[test]
+    fn a_compact_graph_has_the_same_weights() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../nemostt/assets/demo-model/encoder-model.onnx"
+        );
+        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        specialize(&mut graph, &streaming, 1).unwrap();
+        // Weights then lie in two files.
+        graph.quantize(Bits::Seven);
+        let encoded = graph.encode();
+        assert_eq!(encoded.files.len(), 2);
+        let compact = encoded.compact().unwrap();
+        let file: FileBytes = compact.weights.concat().into();
+        let before: usize = encoded.files.iter().map(|(_, file)| file.len()).sum();
+        assert!(file.len() < before);
+        let again = Encoded::from_compact(compact.model, file, Vec::new(), encoded.weights, false);
+
+        let tensors = |encoded: &Encoded| {
+            ModelProto::decode(&encoded.model[..])
+                .unwrap()
+                .graph
+                .unwrap()
+                .initializer
+        };
+        let (before, after) = (tensors(&encoded), tensors(&again));
+        assert_eq!(before.len(), after.len());
+        let mut outside = 0;
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!((before.name(), &before.dims), (after.name(), &after.dims));
+            assert_eq!(before.raw_data, after.raw_data);
+            assert_eq!(encoded.place(before), again.place(after), "{}", before.name());
+            outside += usize::from(again.place(after).is_some());
+        }
+        assert!(outside > 10);
+    }
+}

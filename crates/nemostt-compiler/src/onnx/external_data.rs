@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Weights stay where they were read: a graph points into the files it came from, and so does what ONNX Runtime gets.
+//!
+//! An encoded graph that holds its weights would be a copy of them, and ONNX Runtime's parser would make the next. So
+//! they are taken out before the graph is encoded and named as ONNX's external data: file, offset and length.
+
+use std::{
+    io::Read,
+    iter::repeat_n,
+    path::{Component, Path},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::regular_file;
+use crate::{
+    Graph, GraphError, TensorProto,
+    onnx::{StringStringEntryProto, tensor_proto::DataLocation},
+};
+
+/// Tensors of fewer bytes stay in the graph: ONNX Runtime reads small ones while it optimises.
+pub(crate) const LARGE: usize = 4096;
+
+/// A file in memory.
+pub type FileBytes = Arc<[u8]>;
+
+/// Reads a graph, or a file of weights beside one, into memory that can be shared.
+///
+/// # Errors
+/// The system's, and where it is not a regular file or too large.
+pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
+    let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
+    let most = if is_graph {
+        regular_file::GRAPH
+    } else {
+        regular_file::WEIGHTS
+    };
+    let (mut file, length) = regular_file::open(path, most)?;
+    let length = usize::try_from(length).map_err(std::io::Error::other)?;
+    fill_shared(length, |room| file.read_exact(room))
+}
+
+/// Memory that can be shared, of `length` bytes that `fill` writes.
+///
+/// # Errors
+/// What `fill` says, and the system where there is not as much memory.
+pub fn fill_shared(length: usize, fill: impl FnOnce(&mut [u8]) -> std::io::Result<()>) -> std::io::Result<FileBytes> {
+    // Nothing asks for shared memory without aborting where there is none. What is given and returned here is there a moment
+    // later, too.
+    Vec::<u8>::new()
+        .try_reserve_exact(length.saturating_add(4096))
+        .map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+    let mut bytes: FileBytes = repeat_n(0, length).collect();
+    // Nobody else has it yet.
+    if let Some(room) = Arc::get_mut(&mut bytes) {
+        fill(room)?;
+    }
+    Ok(bytes)
+}
+
+/// A graph as ONNX Runtime takes it.
+pub struct Encoded {
+    /// The ONNX file, without the large weights.
+    pub model: Vec<u8>,
+    /// The files that hold those, by the names that `model` gives them.
+    pub files: Vec<(String, FileBytes)>,
+    /// The weights of the operations [`PACKED_MATMUL`](crate::PACKED_MATMUL), by number.
+    pub products: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
+    /// Bytes of all weights.
+    pub weights: usize,
+    /// Whether it has operations that ONNX Runtime must be told of.
+    pub has_our_operations: bool,
+}
+
+impl Graph {
+    /// Decodes a file. Its weights stay in it, also when the graph is [encoded](Self::encode) again.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_file(file: FileBytes) -> Result<Self, GraphError> {
+        let mut graph = Self::decode(Bytes::from_owner(file.clone()))?;
+        graph.files.push(file);
+        Ok(graph)
+    }
+
+    /// Brings in the weights that the graph keeps in other files (ONNX's external data, which every graph of more than
+    /// 2 GB needs). `read` gets each file's name, relative to the graph's.
+    ///
+    /// # Errors
+    /// [`GraphError::ExternalData`]: which file is missing or too short, or lies elsewhere.
+    pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), GraphError> {
+        let mut files = Vec::new();
+        self.resolve(|location| {
+            let file = read(location)?;
+            files.push(file.clone());
+            Ok(Bytes::from_owner(file))
+        })?;
+        self.files.append(&mut files);
+        Ok(())
+    }
+
+    /// As [`attach`](Self::attach), but for noting the files.
+    pub(crate) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
+        let mut known: Vec<(String, Bytes)> = Vec::new();
+        let attributes = self.graph.node.iter_mut().flat_map(|node| &mut node.attribute);
+        let constants = attributes.filter_map(|attribute| attribute.t.as_mut());
+        for tensor in self.graph.initializer.iter_mut().chain(constants) {
+            if tensor.data_location() != DataLocation::External {
+                continue;
+            }
+            let name = tensor.name().to_owned();
+            let entry = |key: &str| external(tensor, key);
+            let location = entry("location").unwrap_or_default().to_owned();
+            let wrong = |reason: String| GraphError::ExternalData {
+                location: location.clone(),
+                reason,
+            };
+            let number = |key: &str| entry(key).map(str::parse).transpose();
+            let (Ok(offset), Ok(length)) = (number("offset"), number("length")) else {
+                return Err(wrong(format!("the offset or length of {name} is no number")));
+            };
+            let file = match known.iter().position(|(known, _)| *known == location) {
+                Some(index) => &known[index].1,
+                None => {
+                    // A graph may name files beside it, and nothing else on this machine.
+                    let mut parts = Path::new(&location).components();
+                    let beside = parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+                    if location.is_empty() || !beside {
+                        return Err(wrong(format!("{name} is said to be there, and that is not beside it")));
+                    }
+                    let file = read(&location).map_err(|error| wrong(error.to_string()))?;
+                    known.push((location.clone(), file));
+                    &known[known.len() - 1].1
+                }
+            };
+            let start: usize = offset.unwrap_or(0);
+            let end = match length {
+                Some(length) => start.checked_add(length),
+                None => Some(file.len()),
+            };
+            let Some(end) = end.filter(|&end| start <= end && end <= file.len()) else {
+                return Err(wrong(format!("{name} lies beyond its end; is it truncated?")));
+            };
+            tensor.raw_data = Some(file.slice(start..end));
+            tensor.external_data.clear();
+            tensor.data_location = None;
+        }
+        Ok(())
+    }
+
+    /// The graph for ONNX Runtime.
+    pub fn encode(mut self) -> Encoded {
+        let mut weights = self.packed.iter().map(|weights| weights.bytes()).sum();
+        for tensor in &mut self.graph.initializer {
+            let Some(raw) = &tensor.raw_data else { continue };
+            weights += raw.len();
+            if raw.len() < LARGE {
+                continue;
+            }
+            let place = self
+                .files
+                .iter()
+                .enumerate()
+                .find_map(|(number, file)| Some((number, offset_in(raw, file)?)));
+            if let Some((number, offset)) = place {
+                let length = raw.len();
+                make_external(tensor, &file_name(number), offset, length);
+            }
+        }
+        let names = (0..).map(file_name);
+        let files = names.zip(self.files).collect();
+        let has_our_operations = self.graph.node.iter().any(|node| node.domain() == crate::DOMAIN);
+        self.header.graph = Some(self.graph);
+        Encoded {
+            model: self.header.encode_to_vec(),
+            files,
+            products: self.packed,
+            weights,
+            has_our_operations,
+        }
+    }
+}
+
+pub(crate) fn file_name(number: usize) -> String {
+    format!("weights-{number}")
+}
+
+/// Where `part` begins in `whole`, if it is a part of it.
+fn offset_in(part: &[u8], whole: &[u8]) -> Option<usize> {
+    let offset = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    (offset.checked_add(part.len())? <= whole.len()).then_some(offset)
+}
+
+/// What an external tensor says of its place: "location", "offset" or "length".
+pub(crate) fn external<'a>(tensor: &'a TensorProto, key: &str) -> Option<&'a str> {
+    let found = tensor.external_data.iter().find(|entry| entry.key() == key);
+    found.map(StringStringEntryProto::value)
+}
+
+pub(crate) fn make_external(tensor: &mut TensorProto, location: &str, offset: usize, length: usize) {
+    let entry = |key: &str, value: String| StringStringEntryProto {
+        key: Some(key.into()),
+        value: Some(value),
+    };
+    tensor.raw_data = None;
+    tensor.data_location = Some(DataLocation::External as i32);
+    tensor.external_data = vec![
+        entry("location", location.into()),
+        entry("offset", offset.to_string()),
+        entry("length", length.to_string()),
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ModelProto, NodeProto, onnx::GraphProto};
+
+    fn file_with(tensor: TensorProto) -> FileBytes {
+        let graph = GraphProto {
+            node: vec![NodeProto::default()],
+            initializer: vec![tensor],
+            ..Default::default()
+        };
+        let model = ModelProto {
+            graph: Some(graph),
+            ..Default::default()
+        };
+        model.encode_to_vec().into()
+    }
+
+    fn weight(raw: Option<Vec<u8>>) -> TensorProto {
+        TensorProto {
+            name: Some("w".into()),
+            raw_data: raw.map(Bytes::from),
+            ..Default::default()
+        }
+    }
+
+    /// What ONNX Runtime would read for the one weight of `encoded`.
+    fn read_back(encoded: &Encoded) -> Vec<u8> {
+        let model = ModelProto::decode(encoded.model.as_slice()).unwrap();
+        let tensor = &model.graph.unwrap().initializer[0];
+        assert_eq!(tensor.data_location(), DataLocation::External);
+        let value = |key: &str| external(tensor, key).unwrap();
+        let (offset, length): (usize, usize) = (value("offset").parse().unwrap(), value("length").parse().unwrap());
+        let (_, file) = encoded
+            .files
+            .iter()
+            .find(|(name, _)| name == value("location"))
+            .unwrap();
+        file[offset..offset + length].to_vec()
+    }
+
+    #[test]
+    fn large_weights_stay_in_their_file() {
+        let values: Vec<u8> = (0..LARGE).map(|i| (i % 251) as u8).collect();
+        let encoded = Graph::decode_file(file_with(weight(Some(values.clone()))))
+            .unwrap()
+            .encode();
+        assert!(encoded.model.len() < LARGE);
+        assert_eq!(encoded.weights, LARGE);
+        assert_eq!(read_back(&encoded), values);
+    }
+
+    #[test]
+    fn external_data_comes_from_the_files_beside() {
+        let values: Vec<u8> = (0..2 * LARGE).map(|i| (i % 251) as u8).collect();
+        let mut tensor = weight(None);
+        make_external(&mut tensor, "data.bin", 100, LARGE);
+        let mut graph = Graph::decode_file(file_with(tensor.clone())).unwrap();
+        graph
+            .attach(|name| {
+                assert_eq!(name, "data.bin");
+                Ok(values.clone().into())
+            })
+            .unwrap();
+        assert_eq!(read_back(&graph.encode()), values[100..100 + LARGE]);
+
+        let short = |_: &str| Ok(values[..LARGE].into());
+        let mut graph = Graph::decode_file(file_with(tensor.clone())).unwrap();
+        assert!(graph.attach(short).unwrap_err().to_string().contains("truncated"));
+        for location in ["/etc/passwd", "../data.bin", ""] {
+            make_external(&mut tensor, location, 0, LARGE);
+            let mut graph = Graph::decode_file(file_with(tensor.clone())).unwrap();
+            let nothing = |_: &str| unreachable!("{location} must not be read");
+            assert!(
+                graph.attach(nothing).unwrap_err().to_string().contains("beside"),
+                "{location}"
+            );
+        }
+    }
+}

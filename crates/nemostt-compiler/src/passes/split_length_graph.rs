@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The part of a planned graph that knows nothing of the audio, as a graph of its own.
+//!
+//! How long the window is, how many outputs it drops and how much of the cache is real decide the masks of attention, the
+//! frames that are taken and the lengths that are given: 60 nodes of a few microseconds each, which take 0.2 ms of a step.
+//! Once a stream's cache is full, every step is given the same three numbers. So their part is run when one of them
+//! changes, and what it gives is an input of the other part.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use crate::ir::{constant::attribute, net::Net};
+use crate::{
+    DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, element_code, element_type,
+    onnx::tensor_proto::DataType, value_info,
+};
+
+/// The inputs that are numbers: mel frames of the window, outputs that it drops, real frames of the attention cache.
+pub const LENGTHS: [&str; 3] = ["length", DROP_INPUT, "cache_last_channel_len"];
+
+/// The outputs that are numbers: frames that are given, real frames of the attention cache after the step.
+pub const NEXT_LENGTHS: [&str; 2] = ["encoded_lengths", "cache_last_channel_next_len"];
+
+/// A graph in two parts.
+pub struct SplitGraph {
+    /// Takes some of [`LENGTHS`]; gives [`NEXT_LENGTHS`] and what `boundary` names.
+    pub lengths: Encoded,
+    /// Which of [`LENGTHS`] it takes.
+    pub taken: Vec<&'static str>,
+    /// The ONNX file of all else, which takes what `boundary` names and is otherwise as the whole graph.
+    pub rest: Vec<u8>,
+    /// Which of [`LENGTHS`] that takes, still.
+    pub still_taken: Vec<&'static str>,
+    /// Tensors that `lengths` computes and `rest` reads.
+    pub boundary: Vec<BoundaryTensor>,
+}
+
+/// A tensor that one part computes and the other one reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundaryTensor {
+    /// Its name in both graphs.
+    pub name: String,
+    /// Float32 or int64.
+    pub element: ElementType,
+    /// Its shape.
+    pub dims: Vec<usize>,
+}
+
+impl Encoded {
+    /// Takes what depends on nothing but [`LENGTHS`] apart from what does not.
+    ///
+    /// # Errors
+    /// A sentence that says why that cannot be done.
+    pub fn split_length_graph(&self) -> Result<SplitGraph, String> {
+        let graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
+        let (lengths, rest, boundary) = split(graph)?;
+        let [taken, still_taken] = [&lengths, &rest].map(|graph| {
+            let mut names = LENGTHS.to_vec();
+            names.retain(|name| graph.input(name).is_some());
+            names
+        });
+        Ok(SplitGraph {
+            lengths: Encoded {
+                files: self.files.clone(),
+                ..lengths.encode()
+            },
+            taken,
+            rest: rest.encode().model,
+            still_taken,
+            boundary,
+        })
+    }
+}
+
+/// The part that depends on lengths only, the one that does not, and what crosses from the one to the other.
+fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String> {
+    let whole = graph.clone();
+    let mut net = Net::from_onnx(&mut graph);
+    net.infer_shapes();
+    let elements = elements(&net);
+    let is_made = |name: &str| {
+        net.nodes
+            .iter()
+            .any(|node| node.output.iter().any(|output| output == name))
+    };
+    let is_number =
+        |name: &str| net.shape(name) == Some(&[1][..]) && elements.get(name).is_some_and(LengthTensor::is_int64);
+    if let Some(missing) = NEXT_LENGTHS.iter().find(|name| !(is_made(name) && is_number(name))) {
+        return Err(format!("{missing} does not follow from the lengths alone"));
+    }
+    let (in_rest, boundary) = partition(&net, &elements);
+    if boundary.is_empty() {
+        return Err("nothing that it computes follows from the lengths alone".into());
+    }
+
+    let infos = boundary.iter().map(|found| {
+        let code = elements[found.name.as_str()].element as i32;
+        value_info(&found.name, code, &found.dims)
+    });
+    let infos: Vec<_> = infos.collect();
+    let (mut lengths, mut rest) = (whole.clone(), whole);
+    let inner = &mut lengths.graph;
+    inner.node.retain(|node| is_known(node, &elements));
+    inner.output.retain(|output| NEXT_LENGTHS.contains(&output.name()));
+    inner.output.extend(infos.iter().cloned());
+    lengths.prune();
+    // An operation of ours is never known.
+    lengths.header.opset_import.retain(|set| is_onnx(set.domain()));
+
+    let inner = &mut rest.graph;
+    let mut number = 0..;
+    inner
+        .node
+        .retain(|_| number.next().is_some_and(|number| in_rest.contains(&number)));
+    inner.output.retain(|output| !NEXT_LENGTHS.contains(&output.name()));
+    inner.input.extend(infos);
+    let inputs = inner.input.clone();
+    rest.prune();
+    // Whoever runs it gives it all inputs but these, whether it needs them or not.
+    let is_taken = |input: &ValueInfoProto| !LENGTHS.contains(&input.name()) || rest.input(input.name()).is_some();
+    rest.graph.input = inputs.into_iter().filter(is_taken).collect();
+    Ok((lengths, rest, boundary))
+}
+
+/// Which nodes the rest has, by number, and what it takes from the other part.
+fn partition(net: &Net, elements: &HashMap<String, LengthTensor>) -> (HashSet<usize>, Vec<BoundaryTensor>) {
+    let known = net
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| is_known(node, elements));
+    let makers = known.flat_map(|(number, node)| node.output.iter().map(move |output| (output.as_str(), number)));
+    let makers: HashMap<&str, usize> = makers.collect();
+    let mut in_rest: HashSet<usize> = (0..net.nodes.len())
+        .filter(|&number| !is_known(&net.nodes[number], elements))
+        .collect();
+    let given = net.outputs.iter().map(|output| output.name());
+    let given = given.filter(|name| !NEXT_LENGTHS.contains(name));
+    in_rest.extend(given.filter_map(|name| makers.get(name)));
+
+    let mut boundary: Vec<BoundaryTensor> = Vec::new();
+    let mut open: Vec<usize> = in_rest.iter().copied().collect();
+    while let Some(number) = open.pop() {
+        for name in &net.nodes[number].input {
+            let Some(&producer) = makers.get(name.as_str()) else {
+                continue;
+            };
+            if in_rest.contains(&producer) || boundary.iter().any(|found| found.name == *name) {
+                continue;
+            }
+            match elements[name].boundary(name, net.shape(name)) {
+                Some(found) => boundary.push(found),
+                // It takes little, so both parts make it.
+                None => {
+                    in_rest.insert(producer);
+                    open.push(producer);
+                }
+            }
+        }
+    }
+    boundary.sort_by(|a, b| a.name.cmp(&b.name));
+    (in_rest, boundary)
+}
+
+/// What is known of a tensor that depends on lengths and constants only.
+struct LengthTensor {
+    element: DataType,
+    /// Whether it depends on a length.
+    varies: bool,
+}
+
+impl LengthTensor {
+    fn is_int64(&self) -> bool {
+        self.element == DataType::Int64
+    }
+
+    fn boundary(&self, name: &str, dims: Option<&[usize]>) -> Option<BoundaryTensor> {
+        let element = element_type(self.element as i32);
+        let fits =
+            self.varies && matches!(element, ElementType::F32 | ElementType::I64) && !NEXT_LENGTHS.contains(&name);
+        Some(BoundaryTensor {
+            name: name.into(),
+            element,
+            dims: dims.filter(|_| fits)?.into(),
+        })
+    }
+}
+
+/// All tensors that depend on lengths and constants only.
+fn elements(net: &Net) -> HashMap<String, LengthTensor> {
+    let known = |element: i32, varies| {
+        let element = DataType::try_from(element).ok()?;
+        Some(LengthTensor { element, varies })
+    };
+    let mut elements: HashMap<String, LengthTensor> = HashMap::new();
+    for input in net.inputs.iter().filter(|input| LENGTHS.contains(&input.name())) {
+        elements.extend(known(element_code(input), true).map(|known| (input.name().into(), known)));
+    }
+    for node in &net.nodes {
+        for input in &node.input {
+            if let Some(weight) = net.weight(input) {
+                elements.extend(known(weight.data_type(), false).map(|known| (input.clone(), known)));
+            }
+        }
+        // Nodes stand in the order of the data.
+        let inputs = node.input.iter().filter(|input| !input.is_empty());
+        let of_inputs: Option<Vec<&LengthTensor>> = inputs.map(|input| elements.get(input)).collect();
+        if let ([output], Some(of_inputs)) = (&node.output[..], of_inputs)
+            && let Some(element) = element_of(node, &of_inputs)
+        {
+            let varies = of_inputs.iter().any(|input| input.varies);
+            elements.insert(output.clone(), LengthTensor { element, varies });
+        }
+    }
+    elements
+}
+
+/// Whether all that `node` gives is among `elements`.
+fn is_known(node: &NodeProto, elements: &HashMap<String, LengthTensor>) -> bool {
+    node.output.iter().all(|output| elements.contains_key(output))
+}
+
+/// The element type of what `node` gives, for the operations that masks and lengths are made by.
+fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
+    if !is_onnx(node.domain()) {
+        return None;
+    }
+    match node.op_type() {
+        "Cast" => DataType::try_from(i32::try_from(attribute(node, "to")?).ok()?).ok(),
+        "And" | "Or" | "Not" | "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" => Some(DataType::Bool),
+        "Where" => Some(inputs.get(1)?.element),
+        "Add" | "Ceil" | "Clip" | "Concat" | "Div" | "Expand" | "Floor" | "Gather" | "Identity" | "Max" | "Min"
+        | "Mul" | "Neg" | "Reshape" | "Slice" | "Squeeze" | "Sub" | "Tile" | "Transpose" | "Unsqueeze" => {
+            Some(inputs.first()?.element)
+        }
+        _ => None,
+    }
+}
+
+/// Whether the operations of `domain` are ONNX's own.
+fn is_onnx(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{StreamingConfig, TensorInfo, onnx::GraphProto, passes::Attribute, read_file, specialize};
+
+    /// The demo model's encoder, planned.
+    fn planned(lookahead: usize) -> Graph {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../nemostt/assets/demo-model/encoder-model.onnx"
+        );
+        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let streaming = StreamingConfig::read(&graph).unwrap();
+        specialize(&mut graph, &streaming, lookahead).unwrap();
+        graph
+    }
+
+    fn names(infos: &[TensorInfo]) -> Vec<&str> {
+        infos.iter().map(|info| info.name.as_str()).collect()
+    }
+
+    #[test]
+    fn mask_nodes_move_to_the_length_graph() {
+        for lookahead in [0, 1, 13] {
+            let plain = planned(lookahead);
+            let mut ours = plain.clone();
+            ours.fuse();
+            ours.prepack_matmuls().unwrap();
+            ours.fuse_subgraphs();
+            for whole in [plain, ours] {
+                let (lengths, rest, boundary) = split(whole.clone()).unwrap();
+                let (all, apart) = (whole.nodes().len(), lengths.nodes().len());
+                assert_eq!(all, apart + rest.nodes().len());
+                assert!(apart > 20, "{apart}");
+                assert!(lengths.nodes().iter().all(|node| is_onnx(node.domain())));
+                assert!(LENGTHS.iter().all(|name| lengths.input(name).is_some()) && lengths.inputs().len() == 3);
+                assert!(LENGTHS.iter().all(|name| rest.input(name).is_none()));
+                // All else is taken and given as before.
+                let boundary: Vec<&str> = boundary.iter().map(|found| found.name.as_str()).collect();
+                assert_eq!(names(&lengths.outputs()), [&NEXT_LENGTHS[..], &boundary].concat());
+                let (whole_inputs, whole_outputs) = (whole.inputs(), whole.outputs());
+                let mut inputs = names(&whole_inputs);
+                inputs.retain(|name| !LENGTHS.contains(name));
+                assert_eq!(names(&rest.inputs()), [inputs, boundary].concat());
+                let mut outputs = names(&whole_outputs);
+                outputs.retain(|name| !NEXT_LENGTHS.contains(name));
+                assert_eq!(names(&rest.outputs()), outputs);
+            }
+        }
+    }
+
+    /// A graph of `nodes`, each an operation, its inputs and its output, which gives `outputs` and [`NEXT_LENGTHS`].
+    fn graph(nodes: &[(&str, &[&str], &str)], outputs: &[&str]) -> Graph {
+        let int64 = DataType::Int64 as i32;
+        let inputs = LENGTHS.map(|name| value_info(name, int64, &[1]));
+        let audio = value_info("audio_signal", DataType::Float as i32, &[1]);
+        let outputs = outputs
+            .iter()
+            .map(|name| value_info(name, DataType::Float as i32, &[1]));
+        let node = |(operation, inputs, output): &(&str, &[&str], &str)| NodeProto {
+            op_type: Some((*operation).into()),
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![(*output).into()],
+            attribute: match *operation {
+                "Cast" => vec![Attribute::Int(1).to_proto("to")],
+                _ => Vec::new(),
+            },
+            ..Default::default()
+        };
+        let inner = GraphProto {
+            node: nodes.iter().map(node).collect(),
+            input: inputs.into_iter().chain([audio]).collect(),
+            output: NEXT_LENGTHS
+                .iter()
+                .map(|name| value_info(name, int64, &[1]))
+                .chain(outputs)
+                .collect(),
+            ..Default::default()
+        };
+        let mut graph = planned(0);
+        graph.graph = inner;
+        graph
+    }
+
+    const NEXT: [(&str, &[&str], &str); 2] = [
+        ("Sub", &["length", "drop_extra_pre_encoded"], NEXT_LENGTHS[0]),
+        ("Add", &["cache_last_channel_len", NEXT_LENGTHS[0]], NEXT_LENGTHS[1]),
+    ];
+
+    #[test]
+    fn boolean_producers_are_duplicated_in_both_graphs() {
+        assert_eq!(LENGTHS[1], "drop_extra_pre_encoded");
+        let nodes: [(&str, &[&str], &str); 5] = [
+            ("Mul", &["length", "length"], "square"),
+            ("Less", &["square", "cache_last_channel_len"], "mask"),
+            ("Cast", &["square"], "floats"),
+            ("Where", &["mask", "audio_signal", "floats"], "chosen"),
+            ("Not", &["mask"], "unmasked"),
+        ];
+        let nodes = [&NEXT[..], &nodes].concat();
+        let (lengths, rest, boundary) = split(graph(&nodes, &["chosen"])).unwrap();
+        let found: Vec<(&str, ElementType)> = boundary.iter().map(|c| (c.name.as_str(), c.element)).collect();
+        assert_eq!(found, [("floats", ElementType::F32), ("square", ElementType::I64)]);
+        assert!(lengths.operations().eq(["Sub", "Add", "Mul", "Cast"]));
+        assert!(rest.operations().eq(["Less", "Where"]));
+        assert_eq!(
+            names(&rest.inputs()),
+            ["cache_last_channel_len", "audio_signal", "floats", "square"]
+        );
+    }
+
+    #[test]
+    fn graph_without_masks_is_not_split() {
+        let reason = |nodes: &[(&str, &[&str], &str)]| {
+            let nodes = [&NEXT[..], nodes].concat();
+            split(graph(&nodes, &["chosen"])).unwrap_err()
+        };
+        assert!(reason(&[("Relu", &["audio_signal"], "chosen")]).contains("nothing"));
+        // Of what length it is is not known before it runs.
+        let nodes: [(&str, &[&str], &str); 3] = [
+            ("Expand", &["length", "length"], "repeated"),
+            ("Cast", &["repeated"], "floats"),
+            ("Add", &["audio_signal", "floats"], "chosen"),
+        ];
+        assert!(reason(&nodes).contains("nothing"));
+
+        let mut counted = NEXT;
+        counted[0] = ("ReduceSum", &["audio_signal"], NEXT_LENGTHS[0]);
+        let reason = split(graph(&counted, &[])).unwrap_err();
+        assert!(reason.contains("encoded_lengths"), "{reason}");
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the planner does with graphs that differ from NeMo's.
+
+use super::*;
+use crate::NodeProto;
+use crate::ir::constant::Constant;
+
+fn export() -> (Graph, StreamingConfig) {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/data/tiny_random/encoder-rnnt_la13.onnx"
+    );
+    let graph = Graph::decode(std::fs::read(path).unwrap().into()).unwrap();
+    let streaming = StreamingConfig::read(&graph).unwrap();
+    (graph, streaming)
+}
+
+/// The plan of an export after `change`.
+fn plan_changed(change: impl FnOnce(&mut crate::onnx::GraphProto)) -> Result<SpecializedEncoder, String> {
+    let (mut graph, streaming) = export();
+    change(&mut graph.graph);
+    specialize(&mut graph, &streaming, 1)
+}
+
+/// The one node of `operation` that takes what has `part` in its name.
+fn find<'a>(nodes: &'a mut [NodeProto], operation: &str, part: &str) -> &'a mut NodeProto {
+    let takes = |node: &&mut NodeProto| node.op_type() == operation && node.input[0].contains(part);
+    nodes.iter_mut().find(takes).unwrap()
+}
+
+fn is_stacked(plan: &SpecializedEncoder, name: &str) -> bool {
+    plan.states.iter().any(|state| state.input == name)
+}
+
+#[test]
+fn keys_that_no_constant_projects_are_left() {
+    let found = plan_changed(|graph| {
+        let float = crate::onnx::tensor_proto::DataType::Float as i32;
+        graph.input.push(crate::value_info("weight", float, &[64, 64]));
+        find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
+    });
+    let found = found.unwrap();
+    assert_eq!(found.diagnostics.len(), 1, "{:?}", found.diagnostics);
+    assert!(found.diagnostics[0].contains("layer 2"), "{:?}", found.diagnostics);
+    assert!(is_stacked(&found, "cache_last_channel") && !is_stacked(&found, "cache_last_time"));
+}
+
+#[test]
+fn caches_that_are_stacked_in_another_way_are_left() {
+    let found = plan_changed(|graph| {
+        let last = graph
+            .node
+            .iter_mut()
+            .find(|node| node.output[0] == "cache_last_time_next");
+        last.unwrap().op_type = Some("Relu".into());
+    });
+    let found = found.unwrap();
+    assert_eq!(found.diagnostics.len(), 1, "{:?}", found.diagnostics);
+    assert!(
+        found.diagnostics[0].contains("cache_last_time_next"),
+        "{:?}",
+        found.diagnostics
+    );
+    assert!(!is_stacked(&found, "cache_last_channel") && is_stacked(&found, "cache_last_time"));
+}
+
+#[test]
+fn another_shift_of_positions_is_left() {
+    let found = plan_changed(|graph| {
+        let pad = find(&mut graph.node, "Pad", "layers.1/self_attn");
+        let scores = std::mem::replace(&mut pad.input[0], "positive".into());
+        graph.node.push(NodeProto {
+            op_type: Some("Relu".into()),
+            input: vec![scores],
+            output: vec!["positive".into()],
+            ..Default::default()
+        });
+    });
+    let diagnostics = found.unwrap().diagnostics;
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    assert!(diagnostics[0].contains("3 of 4 layers"), "{diagnostics:?}");
+}
+
+#[test]
+fn a_mask_that_hides_audio_is_left() {
+    // Frames count as hidden from one before the end on.
+    let found = plan_changed(|graph| {
+        let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
+        let key_mask = less.last().unwrap();
+        assert!(key_mask.input[1].contains("Unsqueeze_6"));
+        let end = std::mem::replace(&mut key_mask.input[1], "earlier".into());
+        let one = Constant::of_ints(vec![], &[1]).to_tensor("one");
+        graph.initializer.push(one);
+        graph.node.push(NodeProto {
+            op_type: Some("Sub".into()),
+            input: vec![end, "one".into()],
+            output: vec!["earlier".into()],
+            ..Default::default()
+        });
+    });
+    let diagnostics = found.unwrap().diagnostics;
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    assert!(diagnostics[0].contains("0 convolutions of 4 layers"), "{diagnostics:?}");
+}
+
+#[test]
+fn a_mask_of_many_ways_is_found_soon() {
+    // 2^60 ways lead from the mask to the lengths.
+    let found = plan_changed(|graph| {
+        let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
+        let key_mask = less.last().unwrap();
+        let mask = std::mem::replace(&mut key_mask.output[0], "way-0".into());
+        for number in 0..60 {
+            graph.node.push(NodeProto {
+                op_type: Some("And".into()),
+                input: vec![format!("way-{number}"); 2],
+                output: vec![format!("way-{}", number + 1)],
+                ..Default::default()
+            });
+        }
+        graph.node.last_mut().unwrap().output = vec![mask];
+    });
+    assert_eq!(found.unwrap().diagnostics, [""; 0]);
+}
+
+#[test]
+fn constants_that_grow_beyond_all_memory_are_left() {
+    let (mut graph, _) = export();
+    let sizes = Constant::of_ints(vec![1], &[1 << 16]).to_tensor("sizes");
+    graph.graph.initializer.push(sizes);
+    let zeros = |number| NodeProto {
+        op_type: Some("ConstantOfShape".into()),
+        input: vec!["sizes".into()],
+        output: vec![format!("zeros-{number}")],
+        ..Default::default()
+    };
+    graph.graph.node = (0..400).map(zeros).collect();
+    let mut net = Net::from_onnx(&mut graph);
+    net.fold();
+    // 2^18 bytes each, and 2^26 are the most.
+    assert_eq!(net.nodes.len(), 400 - 256);
+}
+
+#[test]
+fn a_node_without_inputs_is_named() {
+    let found = plan_changed(|graph| {
+        let gather = graph.node.iter_mut().find(|node| node.op_type() == "Gather").unwrap();
+        gather.input.truncate(1);
+    });
+    assert!(found.unwrap_err().contains("Gather"));
+}
+
+#[test]
+fn control_flow_is_not_touched() {
+    let found = plan_changed(|graph| {
+        let attribute = crate::onnx::AttributeProto {
+            g: Some(Default::default()),
+            ..Default::default()
+        };
+        graph.node[0].attribute.push(attribute);
+    });
+    assert_eq!(found.unwrap_err(), "it has branches or loops");
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Files of models and caches are regular files, and no larger than such a file can be: whatever else lies there under such a
+//! name is refused before it is waited for or read.
+//!
+//! Links that lead to regular files are followed: caches of downloads consist of them.
+
+use std::{
+    fs::{File, FileType, Metadata, OpenOptions, metadata},
+    io::{Error, ErrorKind, Read, Result},
+    path::Path,
+};
+
+/// Most bytes of a graph: Protocol Buffers have no larger messages.
+pub const GRAPH: u64 = i32::MAX as u64;
+/// Most bytes of a file of weights beside a graph: 4 G parameters in float32, four times the largest model of this family.
+pub const WEIGHTS: u64 = 16 << 30;
+/// Most bytes of a vocabulary: the largest known, a `tokenizer.json` of 262,000 pieces, has half of it.
+pub const VOCABULARY: u64 = 64 << 20;
+/// Most bytes of `nemostt.json`: with the languages of a multilingual model it has 10 kB.
+pub const SIDECAR: u64 = 1 << 20;
+
+/// Opens the regular file at `path`, of `most` bytes at most; says how many it has.
+///
+/// # Errors
+/// The system's; `InvalidInput` where it is not a regular file, `FileTooLarge` where it is too large.
+pub fn open(path: &Path, most: u64) -> Result<(File, u64)> {
+    // To open a device may already have an effect.
+    check(&metadata(path)?, most)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // It may be another one by now: a pipe must not be waited for.
+    #[cfg(target_os = "linux")]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path)?;
+    let length = check(&file.metadata()?, most)?;
+    Ok((file, length))
+}
+
+/// Reads the regular file at `path`, of `most` bytes at most.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let (file, length) = open(path, most)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length as usize)?;
+    // It may grow meanwhile, or not say how long it is.
+    let read = file.take(most + 1).read_to_end(&mut bytes)? as u64;
+    match read > most {
+        true => Err(too_large(read, most)),
+        false => Ok(bytes),
+    }
+}
+
+fn check(metadata: &Metadata, most: u64) -> Result<u64> {
+    match metadata.len() {
+        _ if !metadata.is_file() => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("it is {}, expected a regular file", what(metadata.file_type())),
+        )),
+        length if length > most => Err(too_large(length, most)),
+        length => Ok(length),
+    }
+}
+
+fn too_large(length: u64, most: u64) -> Error {
+    Error::new(
+        ErrorKind::FileTooLarge,
+        format!("it has {length} bytes or more, expected {most} at most"),
+    )
+}
+
+#[cfg(unix)]
+fn what(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn what(kind: FileType) -> &'static str {
+    match kind.is_dir() {
+        true => "a directory",
+        false => "a device",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_their_size_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        let error = read(&path, 4).unwrap_err().to_string();
+        assert!(error.contains("5 bytes") && error.contains("4 at most"), "{error}");
+        let error = read(directory.path(), 5).unwrap_err().to_string();
+        assert!(error.contains("a directory"), "{error}");
+        #[cfg(target_os = "linux")]
+        {
+            let link = directory.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            assert_eq!(read(&link, 5).unwrap(), b"12345");
+            let error = read("/dev/zero".as_ref(), 5).unwrap_err().to_string();
+            assert!(error.contains("a device"), "{error}");
+            // It says that it has no bytes.
+            let error = read("/proc/self/maps".as_ref(), 100).unwrap_err().to_string();
+            assert!(error.contains("101 bytes or more"), "{error}");
+        }
+    }
+}

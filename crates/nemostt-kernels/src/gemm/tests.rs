@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Against a product in double precision.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{cases, most, noise};
+
+/// The forms that this processor has code for.
+pub(super) fn weight_formats() -> impl Iterator<Item = WeightFormat> {
+    let all = [WeightFormat::F32, WeightFormat::I24, WeightFormat::BytePlanes];
+    all.into_iter().filter(|format| format.is_supported(0))
+}
+
+/// Products of these kinds with such weights, once in each of those forms.
+pub(crate) fn in_each_form(specs: &[(GemmSpec, Vec<f32>)]) -> Vec<Vec<PackedWeights>> {
+    let pack = |format: WeightFormat| {
+        let all = specs.iter().map(|(spec, _)| (format, spec.clone())).collect();
+        let fill = |index: usize, row: usize, column: usize, dst: &mut [f32]| {
+            let (spec, table) = &specs[index];
+            dst.copy_from_slice(&table[row * spec.n + column..][..dst.len()]);
+        };
+        PackedWeights::pack_as(all, fill).unwrap()
+    };
+    weight_formats().map(pack).collect()
+}
+
+fn weights(format: WeightFormat, depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> PackedWeights {
+    weights_with(format, Epilogue::Identity, depth, columns, bias, table)
+}
+
+/// The second of two that are packed together, the first of which is of other numbers.
+fn weights_with(
+    format: WeightFormat,
+    epilogue: Epilogue,
+    depth: usize,
+    columns: usize,
+    bias: Option<&[f32]>,
+    table: &[f32],
+) -> PackedWeights {
+    let spec = |bias: Option<&[f32]>| GemmSpec {
+        k: depth,
+        n: columns,
+        bias: bias.map(<[f32]>::to_vec),
+        epilogue,
+    };
+    let fill = |index: usize, row: usize, column: usize, dst: &mut [f32]| match index {
+        1 => dst.copy_from_slice(&table[row * columns + column..][..dst.len()]),
+        _ => dst.fill(1e9),
+    };
+    PackedWeights::pack_as(vec![(format, spec(None)), (format, spec(bias))], fill)
+        .unwrap()
+        .pop()
+        .unwrap()
+}
+
+fn task(weights: &PackedWeights, task: usize, lhs: &[f32], output: &Output<'_>) {
+    piece_and(weights, task, lhs, None, output);
+}
+
+fn piece_and(weights: &PackedWeights, task: usize, lhs: &[f32], residual: Option<&[f32]>, output: &Output<'_>) {
+    let mut dst = Scratch::default();
+    let lhs = weights.pack_lhs(lhs, &mut dst);
+    // SAFETY: no test does a piece twice.
+    #[allow(unsafe_code)]
+    let columns = unsafe { output.columns(weights.columns_of(task)) };
+    weights.multiply(task, lhs, residual, columns);
+}
+
+fn check(rows: usize, depth: usize, columns: usize, with_bias: bool) {
+    weight_formats().for_each(|format| check_form(format, rows, depth, columns, with_bias));
+}
+
+fn check_form(format: WeightFormat, rows: usize, depth: usize, columns: usize, with_bias: bool) {
+    let (lhs, table) = (noise(rows * depth, 1), noise(depth * columns, 2));
+    let bias = with_bias.then(|| noise(columns, 3));
+    let weights = weights(format, depth, columns, bias.as_deref(), &table);
+    let mut values = vec![f32::NAN; rows * columns];
+    let output = Output::new(&mut values, columns);
+    // Backwards: the order does not count.
+    for number in (0..weights.task_count()).rev() {
+        task(&weights, number, &lhs, &output);
+    }
+    for row in 0..rows {
+        for column in 0..columns {
+            let product = |k: usize| f64::from(lhs[row * depth + k]) * f64::from(table[k * columns + column]);
+            let sum: f64 = (0..depth).map(product).sum();
+            let expected = sum + bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
+            let got = f64::from(values[row * columns + column]);
+            // A rounding for each of the sums, which are no larger than the depth.
+            let most = 1e-7 * (depth + 1) as f64;
+            assert!(
+                (got - expected).abs() <= most,
+                "{format:?}, {row}, {column}: {got} for {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "sizes of real layers take Miri minutes")]
+fn sizes_of_real_layers() {
+    for (depth, columns) in [(512, 2048), (2048, 512), (512, 1536), (176, 704), (2560, 512)] {
+        for rows in [1, 2, 14] {
+            check(rows, depth, columns, true);
+        }
+    }
+}
+
+#[test]
+fn several_threads_write_one_output() {
+    weight_formats().for_each(several_threads);
+}
+
+fn several_threads(format: WeightFormat) {
+    // Several pieces; Miri takes a microsecond for each product of two numbers, and more.
+    let (rows, depth, columns) = if cfg!(miri) { (3, 8, 70) } else { (14, 512, 2048) };
+    let (lhs, table) = (noise(rows * depth, 4), noise(depth * columns, 5));
+    let weights = weights(format, depth, columns, None, &table);
+    let mut alone = vec![0.0; rows * columns];
+    weights.multiply_single_threaded(&lhs, &mut alone);
+    let mut together = vec![0.0; rows * columns];
+    let output = Output::new(&mut together, columns);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if number >= weights.task_count() {
+                        break;
+                    }
+                    task(&weights, number, &lhs, &output);
+                }
+            });
+        }
+    });
+    assert_eq!(alone, together);
+}
+
+#[test]
+#[should_panic(expected = "assertion")]
+fn rows_of_another_width_are_refused() {
+    let weights = weights(WeightFormat::F32, 4, 4, None, &[0.0; 16]);
+    task(&weights, 0, &[0.0; 5], &Output::new(&mut [0.0; 4], 4));
+}
+
+#[test]
+fn epilogue_and_residual_are_applied() {
+    weight_formats().for_each(endings_and_sums);
+}
+
+fn endings_and_sums(format: WeightFormat) {
+    for (rows, columns) in [(1, 40), (3, 33), (14, 64), (18, 20)] {
+        let depth = 8;
+        let (lhs, table, bias) = (noise(rows * depth, 1), noise(depth * columns, 2), noise(columns, 3));
+        let residual = noise(rows * columns, 4);
+        let run = |epilogue: Epilogue, residual: Option<&[f32]>| {
+            let weights = weights_with(format, epilogue, depth, columns, Some(&bias), &table);
+            let mut values = vec![f32::NAN; rows * columns];
+            let output = Output::new(&mut values, columns);
+            (0..weights.task_count()).for_each(|number| piece_and(&weights, number, &lhs, residual, &output));
+            values
+        };
+        let plain = run(Epilogue::Identity, None);
+        let silu = run(Epilogue::Silu, None);
+        let (relu, sum) = (run(Epilogue::Relu, None), run(Epilogue::Identity, Some(&residual)));
+        for (index, &x) in plain.iter().enumerate() {
+            assert!((silu[index] - x / (1.0 + (-x).exp())).abs() < 5e-7);
+            assert_eq!(relu[index], x.max(0.0));
+            assert!((sum[index] - (x + residual[index])).abs() < 1e-7);
+        }
+    }
+}
+
+/// How far off products of numbers of either sign are, as a part of how far off they are in float32. Sizes of the numbers lie
+/// within `e^-spread` and `e^spread`.
+fn errors(spread: f32) -> Vec<(WeightFormat, f64)> {
+    let (rows, depth, columns) = (3, 512, 48);
+    let numbers = |count: usize, seed: u32| -> Vec<f32> {
+        let values = noise(count, seed).into_iter().zip(noise(count, seed + 7));
+        values
+            .map(|(value, size)| value * (spread * size * size * size).exp())
+            .collect()
+    };
+    let (lhs, table) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+    let errors: Vec<(WeightFormat, f64)> = weight_formats()
+        .map(|format| {
+            let mut values = vec![0.0; rows * columns];
+            weights(format, depth, columns, None, &table).multiply_single_threaded(&lhs, &mut values);
+            let errors = values.iter().enumerate().map(|(index, &value)| {
+                let (row, column) = (index / columns, index % columns);
+                let product = |k: usize| f64::from(lhs[row * depth + k]) * f64::from(table[k * columns + column]);
+                (f64::from(value) - (0..depth).map(product).sum::<f64>()).powi(2)
+            });
+            (format, errors.sum::<f64>().sqrt())
+        })
+        .collect();
+    errors
+        .iter()
+        .map(|(format, error)| (*format, error / errors[0].1))
+        .collect()
+}
+
+#[test]
+fn integers_are_as_exact_as_floats() {
+    // Even sizes, and sizes that differ by a factor of millions. Sums of digits are exact, those of integers as floats are
+    // not.
+    for (spread, of_integers, of_digits) in [(0.0, 1.1, 0.5), (8.0, 2.5, 4.0)] {
+        let errors = errors(spread);
+        for &(format, error) in &errors {
+            let most = match format {
+                WeightFormat::F32 => 1.0,
+                WeightFormat::I24 => of_integers,
+                WeightFormat::BytePlanes => of_digits,
+            };
+            assert!(error <= most, "{errors:?}");
+        }
+    }
+}
+
+#[test]
+fn nan_stays_in_its_row() {
+    for format in weight_formats() {
+        let (rows, depth, columns) = (3, 68, 20);
+        let mut lhs = noise(rows * depth, 1);
+        lhs[depth + 66] = f32::NAN;
+        let mut values = vec![0.0; rows * columns];
+        weights(format, depth, columns, None, &noise(depth * columns, 2)).multiply_single_threaded(&lhs, &mut values);
+        for (row, values) in values.chunks(columns).enumerate() {
+            assert!(
+                values.iter().all(|value| value.is_nan() == (row == 1)),
+                "{format:?}: {values:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+    #[test]
+    fn any_size(rows in 0_usize..most(40), depth in 1_usize..most(18), columns in 1_usize..most(100), with_bias: bool) {
+        check(rows, 4 * depth, columns, with_bias);
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! In place of `amx` and of `i24` on processors that have neither: nobody asks for them.
+
+#![allow(dead_code)] // each of the two is asked for a part of it
+
+use super::epilogue::EpilogueParams;
+
+pub(super) const PANEL_WIDTH: usize = 1;
+
+pub(super) fn is_supported() -> bool {
+    false
+}
+
+pub(super) fn supports_k(_: usize) -> bool {
+    false
+}
+
+pub(super) fn packed_size(_: usize, _: usize) -> Option<usize> {
+    None
+}
+
+pub(super) fn pack(_: &[[f32; PANEL_WIDTH]], _: &mut [u8]) -> [f32; PANEL_WIDTH] {
+    unreachable!("weights of no such form are made here")
+}
+
+#[derive(Debug, Default)]
+pub struct Input(());
+
+impl Input {
+    pub(super) fn pack(&mut self, _: &[f32], _: usize) {}
+
+    pub(super) fn rows(&self) -> usize {
+        0
+    }
+}
+
+pub(super) fn multiply<'a, Input, Output>(
+    _: (Input, usize, Option<&[f32]>),
+    _: impl Iterator<Item = (&'a [u8], EpilogueParams<'a>)> + Clone,
+    _: usize,
+    _: Output,
+) {
+    unreachable!("weights of no such form are made here")
+}
+
+pub(super) fn transpose(_: &[f32], _: usize, _: (usize, usize), _: &mut [f32]) {
+    unreachable!("rows are turned without vectors here")
+}

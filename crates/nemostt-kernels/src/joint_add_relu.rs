@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where encoder frames meet a prediction: what a joint does between its projections and its scores, `max(0, frame + prediction)`
+//! for each frame (NeMo's `RNNTJoint.joint_after_projection` with `activation: relu`, which all published models have).
+
+use pulp::Arch;
+
+/// Writes what `frame` gives with `prediction`.
+///
+/// # Panics
+/// If they are not of the same width.
+pub fn add_relu(frame: &[f32], prediction: &[f32], output: &mut [f32]) {
+    assert!(frame.len() == output.len() && prediction.len() == output.len());
+    // Compiled for this processor's vectors.
+    Arch::new().dispatch(|| {
+        for ((slot, frame), prediction) in output.iter_mut().zip(frame).zip(prediction) {
+            let sum = frame + prediction;
+            // What is not a number stays so.
+            *slot = if sum < 0.0 { 0.0 } else { sum };
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::noise, *};
+
+    #[test]
+    fn add_relu_clamps_negative_sums() {
+        for width in [0, 1, 7, 16, 33, 640] {
+            let (frame, prediction) = (noise(width, 1), noise(width, 2));
+            let mut output = vec![f32::NAN; width];
+            add_relu(&frame, &prediction, &mut output);
+            for index in 0..width {
+                assert_eq!(output[index], (frame[index] + prediction[index]).max(0.0));
+            }
+            assert!(width < 16 || output.contains(&0.0) && output.iter().any(|&value| value > 0.0));
+        }
+    }
+
+    #[test]
+    fn nan_propagates() {
+        let mut output = [0.0; 3];
+        add_relu(
+            &[f32::NAN, 1.0, f32::INFINITY],
+            &[1.0, f32::NAN, f32::NEG_INFINITY],
+            &mut output,
+        );
+        assert!(output.iter().all(|value| value.is_nan()));
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{cases, gemm::Output, most, noise};
+
+/// What a layer has, before it is made ready.
+struct Layer {
+    dims: AttentionDims,
+    biases: [Vec<f32>; 2],
+    positions: Vec<f32>,
+    places: Vec<usize>,
+}
+
+/// What a step gets.
+struct Inputs {
+    queries: Vec<f32>,
+    /// Cached ones and new ones.
+    keys: [Vec<f32>; 2],
+    values: [Vec<f32>; 2],
+    mask: Vec<f32>,
+}
+
+/// The same in double precision, one number at a time.
+fn slowly(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<f64> {
+    let AttentionDims {
+        heads,
+        head_dim,
+        frames,
+        left_context,
+    } = layer.dims;
+    let (keys, positions) = (left_context + frames, layer.positions.len() / (heads * head_dim));
+    let mut output = vec![0.0; frames * heads * head_dim];
+    for (head, frame) in (0..heads).flat_map(|head| (0..frames).map(move |frame| (head, frame))) {
+        let query = |bias: usize, d: usize| {
+            f64::from(step.queries[(frame * heads + head) * head_dim + d])
+                + f64::from(layer.biases[bias][head * head_dim + d])
+        };
+        let row = |both: &[Vec<f32>; 2], key: usize, d: usize| match key.checked_sub(left_context) {
+            Some(new) => f64::from(both[1][(new * heads + head) * head_dim + d]),
+            None => f64::from(both[0][(head * left_context + (key + ring_head) % left_context) * head_dim + d]),
+        };
+        let score = |key: usize| {
+            let place = layer.places[frame * keys + key];
+            let (row_of, position) = (place / positions, place % positions);
+            assert_eq!(row_of, frame, "every query looks into its own row");
+            let content: f64 = (0..head_dim).map(|d| query(0, d) * row(&step.keys, key, d)).sum();
+            let place = |d: usize| f64::from(layer.positions[(head * head_dim + d) * positions + position]);
+            let position: f64 = (0..head_dim).map(|d| query(1, d) * place(d)).sum();
+            (content + position) / f64::from(scale) + f64::from(step.mask[frame * keys + key])
+        };
+        let scores: Vec<f64> = (0..keys).map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let all: f64 = weights.iter().sum();
+        for d in 0..head_dim {
+            let sum: f64 = (0..keys).map(|key| weights[key] * row(&step.values, key, d)).sum();
+            output[(frame * heads + head) * head_dim + d] = sum / all;
+        }
+    }
+    output
+}
+
+fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
+    let (all, keys, positions) = (heads * head_dim, left_context + frames, left_context + 2 * frames - 1);
+    let dims = AttentionDims {
+        heads,
+        head_dim,
+        frames,
+        left_context,
+    };
+    let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
+    let layer = Layer {
+        dims,
+        biases: [noise(all, 1), noise(all, 2)],
+        positions: noise(all * positions, 3),
+        places: (0..frames * keys).map(|i| place(i / keys, i % keys)).collect(),
+    };
+    let scale = (head_dim as f32).sqrt();
+    let ready = |positions: &[f32], places: &[usize]| {
+        RelPosAttention::new(dims, scale, layer.biases.clone(), positions, places)
+    };
+    let attention = ready(&layer.positions, &layer.places).unwrap();
+    let mut mask = vec![0.0; frames * keys];
+    // Some of the oldest are not there yet.
+    mask.iter_mut()
+        .enumerate()
+        .filter(|(i, _)| i % keys < left_context / 3)
+        .for_each(|(_, m)| *m = -1e30);
+    let tables = [
+        frames * all,
+        left_context * all,
+        frames * all,
+        left_context * all,
+        frames * all,
+    ];
+    let [queries, old_keys, new_keys, old_values, new_values] = std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
+    let inputs = Inputs {
+        queries,
+        keys: [old_keys, new_keys],
+        values: [old_values, new_values],
+        mask,
+    };
+    for (ring_head, in_place) in [0, left_context / 2, left_context.saturating_sub(1)]
+        .into_iter()
+        .zip([true, false, true])
+    {
+        let caches = [&inputs.keys[0], &inputs.values[0]];
+        let (mut now, mut next) = (
+            caches.map(Clone::clone),
+            caches.map(|cache| vec![f32::NAN; cache.len()]),
+        );
+        let [keys, values] = std::array::from_fn(|index| {
+            let start = now[index].as_mut_ptr();
+            let next = if in_place { start } else { next[index].as_mut_ptr() };
+            // SAFETY: both outlive it.
+            #[allow(unsafe_code)]
+            unsafe {
+                KvRing::new(start, next, left_context * all)
+            }
+        });
+        let step = AttentionInputs {
+            queries: &inputs.queries,
+            keys: (keys, &inputs.keys[1]),
+            values: (values, &inputs.values[1]),
+            mask: &inputs.mask,
+            ring_head,
+        };
+        let mut got = vec![f32::NAN; frames * all];
+        let output = Output::new(&mut got, all);
+        for head in (0..heads).rev() {
+            // SAFETY: one after the other.
+            #[allow(unsafe_code)]
+            let (cached, columns) = unsafe {
+                let columns = output.columns(attention.columns_of(head));
+                (attention.cached(head, &step), columns)
+            };
+            attention.attend(head, &step, cached, Target::RowMajor(columns));
+        }
+        for (got, expected) in got.iter().zip(slowly(&layer, scale, &inputs, ring_head)) {
+            assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
+        }
+        assert!(!attention.accepts(&AttentionInputs {
+            mask: &inputs.mask[1..],
+            ..step
+        }));
+        assert!(!attention.accepts(&AttentionInputs {
+            ring_head: left_context.max(1),
+            ..step
+        }));
+        let renewed = if in_place { now } else { next };
+        for (renewed, [old, new]) in renewed.iter().zip([&inputs.keys, &inputs.values]) {
+            let value = |head: usize, place: usize, d: usize| {
+                let newest = (0..frames)
+                    .rev()
+                    .find(|frame| (ring_head + frame) % left_context == place);
+                match newest {
+                    Some(frame) => new[(frame * heads + head) * head_dim + d],
+                    None => old[(head * left_context + place) * head_dim + d],
+                }
+            };
+            let expected = (0..left_context * all)
+                .map(|i| value(i / head_dim / left_context, i / head_dim % left_context, i % head_dim));
+            assert!(expected.eq(renewed.iter().copied()));
+        }
+    }
+    assert!(ready(&layer.positions[1..], &layer.places).is_none());
+    let mut scattered = layer.places.clone();
+    scattered.swap(0, keys - 1);
+    assert!(keys == 1 || ready(&layer.positions, &scattered).is_none());
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "sizes of real layers take Miri minutes")]
+fn sizes_of_real_layers() {
+    for frames in [1, 2, 7, 14] {
+        check(8, 64, frames, 70);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+    #[test]
+    fn any_size(heads in 1_usize..4, head_dim in 1_usize..most(40), frames in 1_usize..most(20), left_context in 0_usize..most(20)) {
+        check(heads, head_dim, frames, left_context);
+    }
+}

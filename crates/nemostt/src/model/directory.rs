@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Which file of a model directory is what.
+//!
+//! Graphs are told apart by their inputs and outputs, not by their names, so a renamed export still loads. Names count
+//! only where a directory holds a graph in several precisions, as sherpa-onnx's do (`encoder.onnx`, `encoder.int8.onnx`).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::{file_kind::not_a_graph, precision_variants::choose};
+use crate::{
+    error::{Error, Result},
+    memory_guard,
+};
+use nemostt_compiler::regular_file;
+use nemostt_compiler::{
+    Component, Contract, Graph, GraphError, Joint, LazyGraph, Precision, TensorInfo, TransducerGraphs, import,
+    lazy_load, read_file,
+};
+
+/// A file's bytes and what to call it in messages.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceFile {
+    pub(crate) name: String,
+    pub(crate) bytes: Bytes,
+}
+
+impl SourceFile {
+    /// Reads a file of `most` bytes at most.
+    pub(crate) fn read(path: &Path, most: u64) -> Result<Self> {
+        let bytes = regular_file::read(path, most).map_err(|error| unreadable(path, error))?;
+        Ok(Self {
+            name: path.display().to_string(),
+            bytes: bytes.into(),
+        })
+    }
+}
+
+/// A graph that was read, for whoever asks what a model consists of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphFile {
+    /// Its file.
+    pub name: String,
+    /// What it is: an encoder, a joint, ….
+    pub role: &'static str,
+    /// The layout it is in.
+    pub layout: &'static str,
+    /// What it holds its weights in.
+    pub precision: Precision,
+    /// How many weights it has.
+    pub weights: u64,
+    /// What it takes, under its own names.
+    pub inputs: Vec<TensorInfo>,
+    /// What it gives, under its own names.
+    pub outputs: Vec<TensorInfo>,
+}
+
+/// A part of a model with the name of its file.
+#[derive(Debug, Clone)]
+pub(crate) struct Named<T> {
+    pub(crate) name: String,
+    pub(crate) part: T,
+}
+
+impl<T> Named<T> {
+    /// An error about this file.
+    pub(crate) fn bad(&self, fault: GraphError) -> Error {
+        Error::BadModel {
+            path: self.name.clone(),
+            fault,
+        }
+    }
+}
+
+/// An encoder that keeps the contract.
+pub(crate) type NamedEncoder = Named<EncoderPart>;
+
+/// The graph of an encoder.
+#[derive(Debug, Clone)]
+pub(crate) struct EncoderPart {
+    pub(crate) graph: Graph,
+    pub(crate) contract: Contract,
+    /// `Some`: `graph` lacks its weights, for they may not be needed.
+    pub(crate) unread: Option<LazyWeights>,
+}
+
+/// A graph whose weights were not read.
+#[derive(Debug, Clone)]
+pub(crate) struct LazyWeights {
+    /// The graph's file, and those that it names.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl LazyWeights {
+    /// Reads all of it.
+    pub(crate) fn read(&self) -> Result<Graph> {
+        let path = self.files.first().map_or(Path::new(""), PathBuf::as_path);
+        let mut parts = FileSorter::new(directory_of(path), None);
+        parts.add(path, Encoders::Wanted)?;
+        match parts.encoder.or(parts.ctc) {
+            Some(encoder) => Ok(encoder.part.graph),
+            None => Err(parts.first_unrecognized.unwrap_or_else(|| Error::NoModel {
+                path: path.into(),
+                missing: "encoder",
+            })),
+        }
+    }
+}
+
+/// Prediction network and joint, as they came.
+#[derive(Debug)]
+pub(crate) enum TransducerParts {
+    /// In one file.
+    Joined(Named<Box<TransducerGraphs>>),
+    /// In a file each.
+    Apart(Box<(Named<Graph>, Named<Joint>)>),
+}
+
+/// The parts of a model, read but not checked against each other.
+#[derive(Debug)]
+pub(crate) struct ModelFiles {
+    /// Where they came from, for messages.
+    pub(crate) origin: String,
+    /// Encoder of a transducer.
+    pub(crate) encoder: Option<NamedEncoder>,
+    /// Its decoder.
+    pub(crate) transducer: Option<TransducerParts>,
+    /// Encoder with CTC head in one graph.
+    pub(crate) ctc: Option<NamedEncoder>,
+    /// One of [`VOCABULARIES`].
+    pub(crate) vocabulary: SourceFile,
+    /// `nemostt.json`, if there is one.
+    pub(crate) sidecar: Option<SourceFile>,
+    /// All graphs that were read.
+    pub(crate) graphs: Vec<GraphFile>,
+}
+
+/// Vocabulary files, the best first.
+const VOCABULARIES: [&str; 5] = [
+    "tokens.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "tokenizer.json",
+    "vocab.json",
+];
+const SIDECAR: &str = "nemostt.json";
+
+impl ModelFiles {
+    /// Reads a model directory, or the directory of the one graph that `path` names. Encoders whose files have `lazy_from`
+    /// bytes or more are read without their weights.
+    pub(crate) fn open(path: &Path, lazy_from: Option<u64>) -> Result<Self> {
+        let is_file = fs::metadata(path).map_err(|error| unreadable(path, error))?.is_file();
+        let directory = if is_file { directory_of(path) } else { path };
+
+        let mut parts = FileSorter::new(directory, lazy_from);
+        if is_file {
+            parts.add(path, Encoders::Wanted)?;
+        }
+        for candidate in choose(&onnx_files(directory)?, is_file.then_some(path)) {
+            let encoders = if is_file {
+                Encoders::PassedOver
+            } else {
+                Encoders::Wanted
+            };
+            parts.add(&candidate, encoders)?;
+        }
+        let missing = |missing| Error::NoModel {
+            path: directory.into(),
+            missing,
+        };
+        if parts.encoder.is_none() && parts.ctc.is_none() {
+            return Err(parts.first_unrecognized.unwrap_or_else(|| missing("encoder")));
+        }
+        let vocabulary = VOCABULARIES
+            .iter()
+            .map(|name| directory.join(name))
+            .find(|path| path.exists());
+        let vocabulary = vocabulary.ok_or_else(|| missing("vocabulary"))?;
+        let sidecar = directory.join(SIDECAR);
+        let sidecar = sidecar
+            .exists()
+            .then(|| SourceFile::read(&sidecar, regular_file::SIDECAR))
+            .transpose()?;
+        let vocabulary = SourceFile::read(&vocabulary, regular_file::VOCABULARY)?;
+        Ok(parts.into_files(path.display().to_string(), vocabulary, sidecar))
+    }
+
+    /// The parts of a model whose files are in memory.
+    #[cfg(feature = "embedded-model")]
+    pub(crate) fn in_memory(
+        origin: &str,
+        graphs: impl IntoIterator<Item = SourceFile>,
+        vocabulary: SourceFile,
+        sidecar: Option<SourceFile>,
+    ) -> Result<Self> {
+        let mut parts = FileSorter::new(Path::new(origin), None);
+        for SourceFile { name, bytes } in graphs {
+            let graph = Graph::decode(bytes).map_err(|fault| Error::BadModel {
+                path: name.clone(),
+                fault,
+            })?;
+            parts.sort(name, (graph, None), Encoders::Wanted)?;
+        }
+        Ok(parts.into_files(origin.into(), vocabulary, sidecar))
+    }
+}
+
+/// Whether a file that holds an encoder is wanted, or one was chosen already.
+#[derive(Clone, Copy, PartialEq)]
+enum Encoders {
+    Wanted,
+    PassedOver,
+}
+
+struct FileSorter<'a> {
+    directory: &'a Path,
+    /// See [`ModelFiles::open`].
+    lazy_from: Option<u64>,
+    encoder: Option<NamedEncoder>,
+    ctc: Option<NamedEncoder>,
+    joined: Option<Named<Box<TransducerGraphs>>>,
+    prediction: Option<Named<Graph>>,
+    joint: Option<Named<Joint>>,
+    /// What is wrong with the first graph that is none of these.
+    first_unrecognized: Option<Error>,
+    graphs: Vec<GraphFile>,
+}
+
+impl<'a> FileSorter<'a> {
+    fn new(directory: &'a Path, lazy_from: Option<u64>) -> Self {
+        Self {
+            directory,
+            lazy_from,
+            encoder: None,
+            ctc: None,
+            joined: None,
+            prediction: None,
+            joint: None,
+            first_unrecognized: None,
+            graphs: Vec::new(),
+        }
+    }
+
+    /// Reads a file and puts it where it belongs.
+    fn add(&mut self, path: &Path, encoders: Encoders) -> Result<()> {
+        let name = path.display().to_string();
+        if let Some((graph, unread)) = self.lazy_encoder(path)? {
+            return self.sort(name, (graph, Some(unread)), encoders);
+        }
+        let bad = |fault| Error::BadModel {
+            path: name.clone(),
+            fault,
+        };
+        let file = read_file(path).map_err(|error| unreadable(path, error))?;
+        if let Some(fault) = not_a_graph(&file) {
+            return Err(bad(fault));
+        }
+        memory_guard::check(format!("decode {name}"))?;
+        let mut graph = Graph::decode_file(file).map_err(bad)?;
+        let directory = self.directory;
+        let mut no_memory = None;
+        let attached = graph.attach(|location| {
+            let path = directory.join(location);
+            read_file(&path).inspect_err(|error| {
+                if error.kind() == std::io::ErrorKind::OutOfMemory {
+                    no_memory = Some(unreadable(&path, error.kind().into()));
+                }
+            })
+        });
+        match (no_memory, attached) {
+            (Some(error), _) => return Err(error),
+            (None, attached) => attached.map_err(bad)?,
+        }
+        self.sort(name, (graph, None), encoders)
+    }
+
+    /// The graph of a large encoder without its weights. `None` where it is anything else or damaged: reading all of it tells.
+    fn lazy_encoder(&self, path: &Path) -> Result<Option<(Graph, LazyWeights)>> {
+        let Some(least) = self.lazy_from.filter(|least| bytes_in(self.directory) >= *least) else {
+            return Ok(None);
+        };
+        memory_guard::check(format!("decode {}", path.display()))?;
+        let lazy_encoder = lazy_load(path).ok().filter(|lazy_encoder| {
+            let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
+            lazy_encoder.graph.is_encoder() && lazy_encoder.files.iter().map(length).sum::<u64>() >= least
+        });
+        Ok(lazy_encoder.map(|LazyGraph { graph, files }| (graph, LazyWeights { files })))
+    }
+
+    /// Puts a graph where it belongs.
+    fn sort(&mut self, name: String, (graph, unread): (Graph, Option<LazyWeights>), encoders: Encoders) -> Result<()> {
+        let bad = |fault| Error::BadModel {
+            path: name.clone(),
+            fault,
+        };
+        let precision = graph.precision();
+        let (inputs, outputs, weights) = (graph.inputs(), graph.outputs(), graph.weights());
+        let (layout, part) = match import(graph) {
+            Ok(adapted) => adapted,
+            // It may belong to something else, such as a voice activity detector: only without an encoder does it matter.
+            Err(fault @ GraphError::UnknownLayout { .. }) => {
+                self.first_unrecognized.get_or_insert(bad(fault));
+                return Ok(());
+            }
+            Err(fault) => return Err(bad(fault)),
+        };
+        self.graphs.push(GraphFile {
+            name: name.clone(),
+            role: part.name(),
+            layout,
+            precision,
+            weights,
+            inputs,
+            outputs,
+        });
+        let wanted = encoders == Encoders::Wanted;
+        match part {
+            Component::Transducer(part) => self.fill(|parts| &mut parts.joined, "decoder_joint", Named { name, part }),
+            Component::Prediction(part) => self.fill(|parts| &mut parts.prediction, "decoder", Named { name, part }),
+            Component::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part }),
+            _ if !wanted => Ok(()),
+            Component::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
+            Component::Encoder(graph, contract) => {
+                let part = EncoderPart {
+                    graph,
+                    contract,
+                    unread,
+                };
+                let named = Named { name, part };
+                if contract.ctc {
+                    self.fill(|parts| &mut parts.ctc, "CTC graph", named)
+                } else {
+                    self.fill(|parts| &mut parts.encoder, "encoder", named)
+                }
+            }
+        }
+    }
+
+    fn fill<T>(
+        &mut self,
+        slot: impl Fn(&mut Self) -> &mut Option<Named<T>>,
+        what: &'static str,
+        named: Named<T>,
+    ) -> Result<()> {
+        let path = self.directory.into();
+        let slot = slot(self);
+        if let Some(other) = slot {
+            return Err(Error::Ambiguous {
+                path,
+                what,
+                found: vec![other.name.clone(), named.name],
+            });
+        }
+        *slot = Some(named);
+        Ok(())
+    }
+
+    fn into_files(self, origin: String, vocabulary: SourceFile, sidecar: Option<SourceFile>) -> ModelFiles {
+        let transducer = match (self.joined, self.prediction, self.joint) {
+            (Some(joined), ..) => Some(TransducerParts::Joined(joined)),
+            (None, Some(prediction), Some(joint)) => Some(TransducerParts::Apart(Box::new((prediction, joint)))),
+            _ => None,
+        };
+        ModelFiles {
+            origin,
+            encoder: self.encoder,
+            transducer,
+            ctc: self.ctc,
+            vocabulary,
+            sidecar,
+            graphs: self.graphs,
+        }
+    }
+}
+
+/// An error about a file that cannot be read.
+fn unreadable(path: &Path, source: std::io::Error) -> Error {
+    match source.kind() {
+        std::io::ErrorKind::OutOfMemory => Error::OutOfMemory {
+            doing: format!("read {}", path.display()),
+            reason: source.to_string(),
+        },
+        _ => Error::Read {
+            path: path.into(),
+            source,
+        },
+    }
+}
+
+/// Where a file lies.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+/// Bytes of all files in a directory.
+fn bytes_in(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    // Of what a link leads to: so a cache of downloads keeps its files.
+    files
+        .filter_map(|file| Some(fs::metadata(file.path()).ok()?.len()))
+        .sum()
+}
+
+fn onnx_files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| unreadable(directory, error);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "onnx") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
+
+use super::{
+    compile::{CompiledEncoder, compile_export, compile_specialized, specialized},
+    compiled_cache::CacheEntry,
+    directory::NamedEncoder,
+    joint_head::{JointHead, JointHeadState},
+    length_graph::{LengthGraph, LengthGraphState},
+    options::{Device, GraphOptimization, Options},
+    runtime::{Binding, LogLevel, Session, Tensor, log},
+    state_buffers::{RingBuffer, ShiftBuffer, StateBuffers},
+};
+use crate::{
+    chunker::{Window, first_width, full_width},
+    error::{Error, Result},
+    memory_guard,
+};
+use nemostt_compiler::{
+    LENGTHS, NEXT_LENGTHS, PROMPT_INPUT, Precision, RING_HEAD_INPUT, StateSpec, StreamingConfig, make_drop_an_input,
+};
+
+/// The encoder graph (with its CTC head, if it has one), shared by all streams.
+pub(crate) struct Encoder {
+    session: Session,
+    /// What the session is given and does not compute; `None`: it computes all.
+    lengths: Option<LengthGraph>,
+    streaming: StreamingConfig,
+    lookahead: usize,
+    /// Labels of the CTC head, without blank; `None` where the outputs are encoder frames.
+    ctc_labels: Option<usize>,
+    /// Whether it must be told a language.
+    has_prompt: bool,
+    /// Whether it gives outputs for the padding of the last window, too.
+    masks_length: bool,
+    /// What a stream remembers between windows, besides the length of the attention cache.
+    states: Vec<StateSpec>,
+    /// The one width of all windows; `None`: as they come.
+    width: Option<usize>,
+    precision: Precision,
+    /// The part of the joint that is in its graph.
+    head: Option<JointHead>,
+}
+
+impl Encoder {
+    /// Rewrites the graph as `options` ask, or finds it in the cache as it was rewritten before, and loads it. `head` goes into
+    /// it, if that can be: see [`has_head`](Self::has_head).
+    pub(crate) fn load(
+        part: NamedEncoder,
+        streaming: StreamingConfig,
+        lookahead: usize,
+        ctc_labels: Option<usize>,
+        head: Option<&JointHead>,
+        options: &Options,
+    ) -> Result<Self> {
+        memory_guard::check(format!("rewrite {}", part.name))?;
+        let NamedEncoder { name, part, .. } = part;
+        let contract = part.contract;
+        let start = |mut prepared: CompiledEncoder, is_planned: bool| {
+            let mut lengths = None;
+            let mut joined = None;
+            if is_planned {
+                joined = head
+                    .filter(|head| head.append_to(&mut prepared.encoded, &name))
+                    .cloned();
+                prepared.fuse_subgraphs(&name);
+                lengths = LengthGraph::split_off(&mut prepared.encoded, &name, options)?;
+            }
+            let encoder = Self {
+                session: Session::load_encoded(prepared.encoded, &name, options)?,
+                lengths,
+                streaming,
+                lookahead,
+                ctc_labels,
+                has_prompt: contract.prompt.is_some(),
+                masks_length: contract.masks_length,
+                states: prepared.states,
+                width: prepared.width,
+                precision: prepared.precision,
+                head: joined,
+            };
+            memory_guard::check("run the encoder")?;
+            encoder.warm_up()?;
+            Ok(encoder)
+        };
+        let mut graph = part.graph;
+        let mut slot = None;
+        if let Some(unread) = part.unread {
+            options.cancellation.check()?;
+            slot = CacheEntry::of(&name, &graph, &unread, lookahead, options)?;
+            if let Some(slot) = &slot
+                && let Some(prepared) = slot.read(full_width(lookahead))
+            {
+                match start(prepared, true) {
+                    Err(error) if !Error::is_end(&error) => slot.discard(&error),
+                    done => return done,
+                }
+            }
+            graph = unread.read()?;
+            // It may have been written in between.
+            slot = slot.filter(|slot| slot.is_of(&graph));
+        }
+        if options.graph_optimization == GraphOptimization::All
+            && let Some((graph, plan)) = specialized(&name, &graph, &streaming, lookahead)
+        {
+            let held = graph.precision();
+            let started = compile_specialized(graph, plan, &name, streaming.layers, options).and_then(|prepared| {
+                let slot = slot.filter(|_| prepared.is_worth_caching(held));
+                let pending = slot.and_then(|slot| slot.write(&prepared));
+                let encoder = start(prepared, true)?;
+                if let Some(pending) = pending {
+                    pending.commit();
+                }
+                Ok(encoder)
+            });
+            match started {
+                Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
+                    log(
+                        LogLevel::Warning,
+                        &format!("{name} is run as it is: its plan fails: {error}"),
+                    );
+                }
+                done => return done,
+            }
+        }
+        // A graph of one width keeps it.
+        let fixed = contract.fixed_frames;
+        match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
+            Ok(()) => start(compile_export(graph, &name, &streaming, fixed, options)?, false),
+            Err(fault) => Err(Error::BadModel { path: name, fault }),
+        }
+    }
+
+    /// Runs silence once: ONNX Runtime allocates what it needs in its first run, and a stream should not wait for that.
+    fn warm_up(&self) -> Result<()> {
+        let frames = vec![0.0; self.streaming.mels * first_width(self.lookahead)];
+        let window = Window {
+            frames: &frames,
+            len: first_width(self.lookahead),
+            width: first_width(self.lookahead),
+            drop_frames: 0,
+            outputs: self.lookahead + 1,
+        };
+        let mut state = EncoderState::new(self)?;
+        if let Some(head) = &self.head {
+            let mut tensors = JointHeadState::new(head)?;
+            state.bind(|run| tensors.bind_all(run))?;
+        }
+        state.step(self, &window)?;
+        Ok(())
+    }
+
+    /// Whether each step projects and scores its frames: see [`EncoderState::bind`].
+    pub(crate) fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// The device it runs on.
+    pub(crate) fn device(&self) -> Device {
+        self.session.device()
+    }
+
+    /// What most of its weights are.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Threads it runs on; 0: one per physical core.
+    pub(crate) fn threads(&self) -> usize {
+        self.session.threads()
+    }
+}
+
+/// One stream's tensors. Nothing here is allocated again while the stream runs.
+pub(crate) struct EncoderState {
+    streaming: StreamingConfig,
+    /// Read and written in turns: a step reads one and writes the other.
+    memories: [StateBuffers; 2],
+    /// Read in every step, and added to after it.
+    shift_buffers: Vec<ShiftBuffer>,
+    /// Read and written in every step.
+    rings: Vec<RingBuffer>,
+    /// `bindings[i]` reads `memories[i]`.
+    bindings: [Binding; 2],
+    /// The memory that the next step reads.
+    parity: usize,
+    /// Inputs \[1, mels, width\], one for each width of window that occurs.
+    audio: Vec<(usize, Tensor<f32>)>,
+    /// Width of every window, if it is fixed.
+    width: Option<usize>,
+    /// Width that each binding reads now.
+    bound_width: [usize; 2],
+    length: Tensor<i64>,
+    drop: Tensor<i64>,
+    /// The language of a multilingual model.
+    prompt: Tensor<i64>,
+    /// Which row of the rings is the oldest.
+    ring_head: Tensor<i64>,
+    /// Encoder frames \[1, width, chunk\], or log-probabilities \[1, chunk, labels + 1\].
+    outputs: Tensor<f32>,
+    encoded_lengths: Tensor<i64>,
+    lengths: Option<LengthGraphState>,
+}
+
+/// What an [`EncoderState`] carries from one window to the next, as plain values. All else is written in each step before it
+/// is read, or follows from the lengths ([`LengthGraphState`] compares those).
+#[derive(Debug, Default)]
+pub(crate) struct EncoderSnapshot {
+    /// The values of all caches, one cache after the other.
+    caches: Vec<f32>,
+    /// Real frames in the attention cache.
+    len: i64,
+    ring_head: i64,
+    prompt: i64,
+}
+
+impl EncoderState {
+    /// Tensors for a stream at its start.
+    pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
+        let streaming = encoder.streaming;
+        let chunk = encoder.lookahead + 1;
+        let (output, shape) = match encoder.ctc_labels {
+            Some(labels) => ("logprobs", [1, chunk, labels + 1]),
+            None => ("outputs", [1, streaming.d_model, chunk]),
+        };
+        let widths = match encoder.width {
+            Some(width) => vec![width],
+            None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
+        };
+        let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
+        let of_kind = |is_ring: bool| {
+            let states = encoder.states.iter().filter(move |state| state.is_ring == is_ring);
+            states.filter_map(|state| Some((state, state.new_rows?)))
+        };
+        let shift_buffers = of_kind(false).map(|(state, rows)| ShiftBuffer::empty(state, rows));
+        let rings = of_kind(true).map(|(state, rows)| RingBuffer::empty(state, rows));
+        let mut state = Self {
+            streaming,
+            shift_buffers: shift_buffers.collect::<Result<_>>()?,
+            rings: rings.collect::<Result<_>>()?,
+            memories: [
+                StateBuffers::empty(&encoder.states)?,
+                StateBuffers::empty(&encoder.states)?,
+            ],
+            bindings: [encoder.session.bind()?, encoder.session.bind()?],
+            parity: 0,
+            audio: widths.into_iter().map(audio).collect::<Result<_>>()?,
+            width: encoder.width,
+            bound_width: [0; 2],
+            length: Tensor::zeros(&[1])?,
+            drop: Tensor::zeros(&[1])?,
+            prompt: Tensor::zeros(&[1])?,
+            ring_head: Tensor::zeros(&[1])?,
+            outputs: Tensor::zeros(&shape)?,
+            encoded_lengths: Tensor::zeros(&[1])?,
+            lengths: encoder.lengths.as_ref().map(LengthGraphState::new).transpose()?,
+        };
+        let takes = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.keeps_input(name));
+        for (parity, binding) in state.bindings.iter_mut().enumerate() {
+            for (name, tensor) in LENGTHS
+                .iter()
+                .zip([&state.length, &state.drop, &state.memories[parity].len])
+            {
+                if takes(name) {
+                    binding.input(name, tensor)?;
+                }
+            }
+            if encoder.has_prompt {
+                binding.input(PROMPT_INPUT, &state.prompt)?;
+            }
+            if !state.rings.is_empty() {
+                binding.input(RING_HEAD_INPUT, &state.ring_head)?;
+            }
+            binding.output(output, &mut state.outputs)?;
+            let next = &mut state.memories[1 - parity];
+            match &state.lengths {
+                Some(lengths) => lengths.bind(binding)?,
+                None => {
+                    for (name, tensor) in NEXT_LENGTHS.iter().zip([&mut state.encoded_lengths, &mut next.len]) {
+                        binding.output(name, tensor)?;
+                    }
+                }
+            }
+
+            let (added_to, whole): (Vec<&StateSpec>, Vec<&StateSpec>) =
+                encoder.states.iter().partition(|state| state.new_rows.is_some());
+            let (rings, shift_buffers): (Vec<&StateSpec>, Vec<&StateSpec>) =
+                added_to.into_iter().partition(|state| state.is_ring);
+            for (spec, tensor) in whole.iter().zip(&state.memories[parity].states) {
+                binding.input(&spec.input, tensor)?;
+            }
+            let next = &mut state.memories[1 - parity];
+            for (spec, tensor) in whole.iter().zip(&mut next.states) {
+                binding.output(&spec.output, tensor)?;
+            }
+            for (spec, tensors) in shift_buffers.iter().zip(&mut state.shift_buffers) {
+                binding.input(&spec.input, &tensors.all)?;
+                binding.output(&spec.output, &mut tensors.new)?;
+            }
+            for (spec, ring) in rings.iter().zip(&mut state.rings) {
+                binding.input(&spec.input, &ring.all)?;
+                binding.output(&spec.output, &mut ring.all)?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// Binds more to the runs of its steps: what an encoder [with a head](Encoder::has_head) takes and gives. It must be there
+    /// before the first step.
+    pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
+        self.bindings.iter_mut().try_for_each(bind)
+    }
+
+    /// Runs one window and returns the number of frames in [`outputs`](Self::outputs) that are valid.
+    ///
+    /// # Errors
+    /// ONNX Runtime's; [`Error::Shape`] if the graph gives another number of frames than the window must;
+    /// [`Error::NotANumber`].
+    pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
+        self.write_audio(window)?;
+        self.length.data_mut()[0] = window.len as i64;
+        self.drop.data_mut()[0] = window.drop_frames as i64;
+
+        if let (Some(state), Some(lengths)) = (&mut self.lengths, &encoder.lengths) {
+            let cached = self.memories[self.parity].len.data()[0];
+            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
+            self.encoded_lengths.data_mut()[0] = frames;
+            self.memories[1 - self.parity].len.data_mut()[0] = cached;
+        }
+        encoder.session.run(&self.bindings[self.parity], "run the encoder")?;
+        self.parity = 1 - self.parity;
+        self.shift_buffers.iter_mut().for_each(ShiftBuffer::shift);
+        // All rings have as many rows and get as many.
+        if let Some(ring) = self.rings.first() {
+            let ring_head = &mut self.ring_head.data_mut()[0];
+            *ring_head = (*ring_head + ring.new_rows as i64) % ring.rows.max(1) as i64;
+        }
+
+        let frames = self.encoded_lengths.data()[0];
+        let enough = frames > window.outputs as i64 && !encoder.masks_length;
+        if frames != window.outputs as i64 && !enough {
+            return Err(Error::Shape {
+                what: "encoder frames of one window",
+                expected: window.outputs.to_string(),
+                got: frames.to_string(),
+            });
+        }
+        // It would stay in the caches, and every word after it would be lost.
+        if self.outputs.data().iter().any(|value| value.is_nan()) {
+            return Err(Error::NotANumber {
+                device: encoder.device().name(),
+            });
+        }
+        Ok(window.outputs)
+    }
+
+    /// What the last step gave: see [`EncoderState::new`] for the shape.
+    pub(crate) fn outputs(&self) -> &Tensor<f32> {
+        &self.outputs
+    }
+
+    /// Says which language is spoken from now on, by its prompt.
+    pub(crate) fn set_prompt(&mut self, prompt: i64) {
+        self.prompt.data_mut()[0] = prompt;
+    }
+
+    /// Real frames in the attention cache.
+    pub(crate) fn cache_len(&self) -> i64 {
+        self.memories[self.parity].len.data()[0]
+    }
+
+    /// The caches that the next step reads.
+    fn caches(&self) -> impl Iterator<Item = &Tensor<f32>> {
+        let whole = self.memories[self.parity].states.iter();
+        let shift_buffers = self.shift_buffers.iter().map(|shift_buffers| &shift_buffers.all);
+        whole
+            .chain(shift_buffers)
+            .chain(self.rings.iter().map(|ring| &ring.all))
+    }
+
+    /// The same, in the same order.
+    fn caches_mut(&mut self) -> impl Iterator<Item = &mut Tensor<f32>> {
+        let whole = self.memories[self.parity].states.iter_mut();
+        let shift_buffers = self
+            .shift_buffers
+            .iter_mut()
+            .map(|shift_buffers| &mut shift_buffers.all);
+        whole
+            .chain(shift_buffers)
+            .chain(self.rings.iter_mut().map(|ring| &mut ring.all))
+    }
+
+    /// Back to the start of a stream. The language stays.
+    pub(crate) fn reset(&mut self) {
+        self.parity = 0;
+        for cache in self.caches_mut() {
+            cache.data_mut().fill(0.0);
+        }
+        self.memories[0].len.data_mut()[0] = 0;
+        self.ring_head.data_mut()[0] = 0;
+    }
+
+    /// Copies what [`reset`](Self::reset) clears, and the language. The caches are in host memory, whatever the device: see
+    /// [`Tensor`].
+    pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
+        snapshot.caches.clear();
+        let values = self.caches().map(|cache| cache.data().len()).sum();
+        snapshot.caches.reserve_exact(values);
+        for cache in self.caches() {
+            snapshot.caches.extend_from_slice(cache.data());
+        }
+        snapshot.len = self.cache_len();
+        snapshot.ring_head = self.ring_head.data()[0];
+        snapshot.prompt = self.prompt.data()[0];
+    }
+
+    /// Back to where `snapshot` was taken, from a stream of the same encoder. The tensors stay where the bindings found them.
+    pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+        // Either memory will do: the binding whose turn it is reads it.
+        self.parity = 0;
+        let mut rest = &snapshot.caches[..];
+        for cache in self.caches_mut() {
+            let (values, after) = rest.split_at(cache.data().len());
+            cache.data_mut().copy_from_slice(values);
+            rest = after;
+        }
+        self.memories[0].len.data_mut()[0] = snapshot.len;
+        self.ring_head.data_mut()[0] = snapshot.ring_head;
+        self.prompt.data_mut()[0] = snapshot.prompt;
+    }
+
+    /// Turns frames of mels into mels of frames, zeros behind the last one.
+    fn write_audio(&mut self, window: &Window<'_>) -> Result<()> {
+        let mels = self.streaming.mels;
+        let width = self.width.unwrap_or(window.width);
+        let known = self.audio.iter().position(|(w, _)| *w == width);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.audio.push((width, Tensor::zeros(&[1, mels, width])?));
+                self.audio.len() - 1
+            }
+        };
+        let tensor = &mut self.audio[index].1;
+        let rows = tensor.data_mut();
+        if window.len < width {
+            rows.fill(0.0);
+        }
+        for (t, frame) in window.frames.chunks_exact(mels).enumerate() {
+            for (m, &value) in frame.iter().enumerate() {
+                rows[m * width + t] = value;
+            }
+        }
+        if self.bound_width[self.parity] != width {
+            self.bindings[self.parity].input("audio_signal", tensor)?;
+            self.bound_width[self.parity] = width;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::model::directory::EncoderPart;
+    use nemostt_compiler::{Component, Graph, import, read_file};
+
+    #[test]
+    fn a_step_allocates_no_more_than_the_run_in_it() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/data/tiny_random/encoder-rnnt_la13.onnx"
+        );
+        for optimization in [GraphOptimization::All, GraphOptimization::None] {
+            let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+            let Component::Encoder(graph, contract) = import(graph).unwrap().1 else {
+                panic!("{path} is an encoder");
+            };
+            let streaming = StreamingConfig::read(&graph).unwrap();
+            let options = Options {
+                graph_optimization: optimization,
+                ..Default::default()
+            };
+            let part = NamedEncoder {
+                name: path.into(),
+                part: EncoderPart {
+                    graph,
+                    contract,
+                    unread: None,
+                },
+            };
+            let encoder = Encoder::load(part, streaming, 1, None, None, &options).unwrap();
+            let mut state = EncoderState::new(&encoder).unwrap();
+            let frames = vec![-10.0; streaming.mels * full_width(1)];
+            let window = Window {
+                frames: &frames,
+                len: full_width(1),
+                width: full_width(1),
+                drop_frames: 2,
+                outputs: 2,
+            };
+            // Until the cache is full, its length changes, and masks with it.
+            for _ in 0..streaming.left_context {
+                state.step(&encoder, &window).unwrap();
+            }
+            let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));
+            let run = measure(|| {
+                encoder
+                    .session
+                    .run(&state.bindings[state.parity], "run the encoder")
+                    .unwrap()
+            });
+            assert_eq!(step.count_total, run.count_total, "{optimization:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where an operation finds what does not change from step to step: in its node, or in a chain's description of it.
+
+use ort::{operator::KernelContext, value::TensorValueType};
+
+use nemostt_compiler::{AttributeValue, SubgraphCall};
+
+/// Sizes of a constant, and its values.
+pub(super) type Constant<T> = (Vec<usize>, Vec<T>);
+
+/// What an operation is made of.
+pub(super) trait Attributes {
+    /// A constant input of float32.
+    fn floats(&self, input: usize) -> ort::Result<Constant<f32>>;
+
+    /// A constant input of int64. None is negative in what the plan writes; as large ones they are refused.
+    fn numbers(&self, input: usize) -> ort::Result<Constant<usize>>;
+
+    fn float(&self, name: &str) -> Option<f32>;
+
+    fn int(&self, name: &str) -> Option<i64>;
+
+    fn ints(&self, name: &str) -> Option<Vec<i64>>;
+
+    fn flag(&self, name: &str) -> bool {
+        self.int(name).unwrap_or(0) != 0
+    }
+
+    /// As [`numbers`](Self::numbers).
+    fn sizes(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.ints(name)?.into_iter().map(|value| value as usize).collect())
+    }
+}
+
+impl Attributes for KernelContext<'_> {
+    fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
+        let tensor = self.constant_input::<TensorValueType<f32>>(input)?;
+        let (shape, values) = tensor.extract_tensor();
+        Ok((sizes(shape), values.to_vec()))
+    }
+
+    fn numbers(&self, input: usize) -> ort::Result<Constant<usize>> {
+        let tensor = self.constant_input::<TensorValueType<i64>>(input)?;
+        let (shape, values) = tensor.extract_tensor();
+        Ok((sizes(shape), values.iter().map(|&value| value as usize).collect()))
+    }
+
+    fn float(&self, name: &str) -> Option<f32> {
+        self.get(name)
+    }
+
+    fn int(&self, name: &str) -> Option<i64> {
+        self.get(name)
+    }
+
+    fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        self.get(name)
+    }
+}
+
+fn sizes(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&size| size.max(0) as usize).collect()
+}
+
+/// One operation of a chain, and the chain's node, whose inputs have the numbers of the first values.
+pub(super) struct CallAttributes<'a> {
+    pub(super) node: &'a KernelContext<'a>,
+    pub(super) call: &'a SubgraphCall,
+}
+
+impl CallAttributes<'_> {
+    fn input(&self, input: usize) -> ort::Result<usize> {
+        let number = self.call.inputs.get(input).copied();
+        number.ok_or_else(|| ort::Error::new("an operation of a chain has not all inputs"))
+    }
+
+    fn attribute_value(&self, name: &str) -> Option<&AttributeValue> {
+        self.call.attributes.get(name)
+    }
+}
+
+impl Attributes for CallAttributes<'_> {
+    fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
+        self.node.floats(self.input(input)?)
+    }
+
+    fn numbers(&self, input: usize) -> ort::Result<Constant<usize>> {
+        self.node.numbers(self.input(input)?)
+    }
+
+    fn float(&self, name: &str) -> Option<f32> {
+        match self.attribute_value(name)? {
+            AttributeValue::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn int(&self, name: &str) -> Option<i64> {
+        match self.attribute_value(name)? {
+            AttributeValue::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        match self.attribute_value(name)? {
+            AttributeValue::Ints(values) => Some(values.clone()),
+            _ => None,
+        }
+    }
+}

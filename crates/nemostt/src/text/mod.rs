@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Turns tokens into words and utterances.
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod hf_json;
+#[cfg(test)]
+mod properties;
+mod segmenter;
+mod sentencepiece;
+mod times;
+mod tokenizer;
+mod words;
+
+pub(crate) use segmenter::Segmenter;
+pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
+pub use tokenizer::{SpecialToken, TokenText, Vocabulary};
+pub use words::Word;

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tests of the recognizer: against NeMo's reference values, and with corrupt, hostile and unsupported files.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+#[path = "../common/mod.rs"]
+mod common;
+mod log;
+
+mod cache;
+mod checkpoints;
+mod corrupted;
+mod features;
+mod goldens;
+mod graph_passes;
+#[cfg(target_os = "linux")]
+mod hostile;
+mod layouts;
+mod precision;
+mod rejected_exports;
+mod snapshot;
+mod streams;
