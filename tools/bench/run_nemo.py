@@ -21,9 +21,9 @@ FRAME_MS, LEFT = 80, 70
 
 
 def synthetic_model(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
-    with build.workplace() as place:
-        build.tokenizer(place)
-        settings = build.config(place, [LEFT, lookahead], width=512, layers=17, hidden=640)
+    with build.scratch_directory() as scratch:
+        build.tokenizer(scratch)
+        settings = build.config(scratch, [LEFT, lookahead], width=512, layers=17, hidden=640)
         OmegaConf.update(settings, "encoder.n_heads", 8)
         OmegaConf.update(settings, "encoder.ff_expansion_factor", 4)
         OmegaConf.update(settings, "encoder.subsampling_conv_channels", 256)
