@@ -233,9 +233,10 @@ def check(mel, goldens):
     compare("sherpa_int8", from_channels_first(padded(mel, 13, encoder, plain)), int8, 13, 2)
     for name, limit in (("external", 1e-6), ("fp16", 0.1), ("fp16_io32", 0.1)):
         graphs = [Graph(at(name, file)) for file in ("encoder-model.onnx", "decoder_joint-model.onnx")]
-        compare(name, from_channels_first(padded(mel, 13, graphs[0], plain)).astype(np.float32), fused(graphs[1]), 13, limit)
-    step = fused(Graph(at("parakeet_rs", "decoder_joint.onnx")))
-    compare("parakeet_rs", from_channels_first(padded(mel, 13, Graph(at("parakeet_rs", "encoder.onnx")), first)), step, 13)
+        frames = from_channels_first(padded(mel, 13, graphs[0], plain)).astype(np.float32)
+        compare(name, frames, fused(graphs[1]), 13, limit)
+    encoder, step = Graph(at("parakeet_rs", "encoder.onnx")), fused(Graph(at("parakeet_rs", "decoder_joint.onnx")))
+    compare("parakeet_rs", from_channels_first(padded(mel, 13, encoder, first)), step, 13)
     encoder = Graph(at("genai", "encoder.onnx"))
     transposed = lambda window, *rest: encoder(window.swapaxes(1, 2), *rest)
     step = split(Graph(at("genai", "decoder.onnx")), Graph(at("genai", "joint.onnx")), frames_first=True)
