@@ -1,6 +1,6 @@
 #!/bin/sh
 # Called by meson.build: builds the plugin and the command with cargo and copies
-# them to where Meson expects them.
+# them to the output paths that Meson expects.
 set -eu
 cargo=$1 source_dir=$2 target_dir=$3 build_dir=$PWD
 shift 3

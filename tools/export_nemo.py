@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Converts a NeMo streaming checkpoint to a verified model directory. Run it with tools/export_nemo.sh, which installs NeMo.
+"""Converts a NeMo streaming checkpoint to a verified model directory. tools/export_nemo.sh runs it and installs NeMo.
 
 tools/export_nemo.sh CHECKPOINT DIRECTORY        (see --help for options, docs/export.md for details)
 """
