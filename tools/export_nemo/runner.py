@@ -41,12 +41,12 @@ def session(path: Path, patch=None) -> onnxruntime.InferenceSession:
     if not onnx_edit.is_large(path):
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
     # External weights are found relative to the graph's file.
-    beside = path.with_name(f".{path.stem}.patched.onnx")
+    patched = path.with_name(f".{path.stem}.patched.onnx")
     try:
-        beside.write_bytes(model.SerializeToString())
-        return onnxruntime.InferenceSession(str(beside), options, providers)
+        patched.write_bytes(model.SerializeToString())
+        return onnxruntime.InferenceSession(str(patched), options, providers)
     finally:
-        beside.unlink(missing_ok=True)
+        patched.unlink(missing_ok=True)
 
 
 class EncoderGraph:

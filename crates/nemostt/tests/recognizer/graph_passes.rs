@@ -238,7 +238,7 @@ proptest! {
     }
 }
 
-/// What the compiler cannot rewrite stays as it is in the graph, beside what it did rewrite, and gives the same outputs.
+/// Layers that the compiler cannot rewrite are left unchanged, next to rewritten ones, and the outputs stay the same.
 #[test]
 fn layers_left_unspecialized_match_the_export() {
     let mut model = ModelProto::decode(&*fs::read(data("tiny_random/encoder-rnnt_la13.onnx")).unwrap()).unwrap();

@@ -85,7 +85,7 @@ fn transcribe(directory: &Path, second: &[f32], cache: Option<&Path>) -> Result<
     stream.accept_observed(second, &mut observe)?;
     stream.finish_observed(0, &mut observe)?;
     while stream.next_event().is_some() {}
-    Ok(if numbers { "ran" } else { "ran on what is no number" })
+    Ok(if numbers { "ran" } else { "ran, with non-finite outputs" })
 }
 
 /// The part of the corpus that the variable names: see [`child`].
