@@ -5,7 +5,7 @@
     python3 tools/gen_encoder_fixtures.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3)
 
 Each has random weights, a CTC head and the vocabulary of tests/data/tiny_random. They differ in width, heads, layers,
-kernel size, biases, left context and kind of normalization. DEMO.nemo is the checkpoint of the embedded model; only its
+kernel size, biases, left context and kind of normalization. DEMO.nemo is the checkpoint of the built-in model; only its
 configuration and vocabulary are used. Writes, below tests/data/plan: NAME/ctc.onnx (with a smaller position table, see
 test_data.py) and NAME/tokens.txt.
 """

@@ -6,7 +6,7 @@
 
 128 mels, 56 frames of left context with lookaheads 0, 1, 3, 6 and 13, and two LSTM layers in the prediction network, as
 in nemotron-3.5-asr-streaming-0.6b, but 3 layers of width 64 instead of 24 of 1024, and random weights. DEMO.nemo is the
-checkpoint of the embedded model; only its configuration and vocabulary are used. Writes, below
+checkpoint of the built-in model; only its configuration and vocabulary are used. Writes, below
 tests/data/nemotron_shape: the export (with a smaller position table, see test_data.py), tokens.txt, and goldens.npz
 with enc, tokens and token_frames of u2_digits for each lookahead kR.
 """

@@ -22,7 +22,7 @@ const PIPELINE: [&str; 9] = [
     "sync=false",
 ];
 
-/// The compiled-in model is too small to be cached, so the cache stays empty, too.
+/// The built-in model is too small to be cached, so the cache stays empty, too.
 pub fn nothing_is_left_or_sent(place: &Place) {
     // This includes files written by child processes of other tests.
     let nothing_is_left = || {

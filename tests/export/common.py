@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 WAVS = ROOT / "tests" / "data" / "wav"
 CLIP = WAVS / "u2_digits.wav"
-# The checkpoint of the compiled-in model, which is not in the repository: NEMOSTT_DEMO_NEMO is its path.
+# The checkpoint of the built-in model, which is not in the repository: NEMOSTT_DEMO_NEMO is its path.
 DEMO = Path(os.environ.get("NEMOSTT_DEMO_NEMO", ROOT / "assets" / "demo-model" / "demo.nemo"))
 
 

@@ -24,7 +24,7 @@ JITTER = 60
 
 AUDIO = f"audio/x-raw,format=S16LE,rate={RATE},channels=1,layout=interleaved"
 
-# The expected texts are those of the embedded model.
+# The expected texts are those of the built-in model.
 os.environ.pop("NEMOSTT_MODEL", None)
 os.environ.setdefault("GST_PLUGIN_PATH", str(ROOT / "target" / "plugin"))
 

@@ -16,7 +16,7 @@ Runs a clip followed by silence through the element again and again without a cl
   --lookahead  of the encoder, in milliseconds (default: 80)
   --silence    after the clip, in seconds (default: 6)
   --clip       WAV file, 16-bit mono at 16 kHz (default: assets/demo.wav)
-  --model      model directory (default: the embedded model)
+  --model      model directory (default: the built-in model)
   --growth     in MiB (default: 4)";
 
 pub struct Arguments {
