@@ -244,7 +244,7 @@ class Player:
         return query.parse_latency()[1] / Gst.MSECOND
 
     def texts(self):
-        return " ".join(text for text, *_ in self.listener.words).split()
+        return " ".join(text for text, *_ in self.recorder.words).split()
 
     def after(self, seconds, action):
         """Runs `action` in another thread."""
