@@ -9,7 +9,7 @@ MANDIR ?= $(DATADIR)/man/man1
 COMPLETIONS := bash:bash-completion/completions/nemostt zsh:zsh/site-functions/_nemostt \
 	fish:fish/vendor_completions.d/nemostt.fish
 
-# A cargo that "make setup" just installed is not in PATH before the next login.
+# A cargo that "make setup" just installed is not in PATH until the next login.
 CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 ifeq (,$(findstring :$(CARGO_BIN):,:$(PATH):))
 export PATH := $(CARGO_BIN):$(PATH)
@@ -19,7 +19,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 PLUGIN := $(RELEASE)/libgstnemostt.so
 COMMAND := $(RELEASE)/nemostt
 ORT_NAME := libonnxruntime.so.$(shell awk '$$1 == "version" { print $$2 }' tools/onnxruntime.lock)
-# An ONNX Runtime of the user's own is used where it is, never copied.
+# An ONNX Runtime set by the user is used in place, never copied.
 OWN_ORT := $(ORT_DYLIB_PATH)
 ORT := $(or $(OWN_ORT),$(CURDIR)/target/onnxruntime/$(ORT_NAME))
 COPY_ORT := $(if $(OWN_ORT),,$(ORT))
@@ -27,13 +27,13 @@ COPY_ORT := $(if $(OWN_ORT),,$(ORT))
 # of target/plugin find it. STRIP=: keeps all of it.
 STRIP ?= strip
 
-# The tests keep to the system's GStreamer plugins and to a registry of their
-# own, so that a nemostt installed earlier is neither seen nor disturbed.
+# The tests use only the system's GStreamer plugins and their own registry, so
+# that a previously installed nemostt is neither loaded nor affected.
 TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 	GST_REGISTRY='$(CURDIR)/target/gst-registry.bin' GST_PLUGIN_PATH= \
 	GST_PLUGIN_SYSTEM_PATH="$$(pkg-config --variable=pluginsdir gstreamer-1.0)"
 
-# A test program of the element that leaks anything of GStreamer dies at its end.
+# A test program that leaks GStreamer objects fails when it exits.
 LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
@@ -44,7 +44,7 @@ ELEMENT_TESTS := element transcriber live scenarios pipeline
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: ## install what is needed: system packages, Rust, ONNX Runtime
+setup: ## install dependencies: system packages, Rust, ONNX Runtime
 	tools/setup.sh
 
 build: ## build the plugin into target/plugin, and the command
@@ -68,14 +68,14 @@ test: ## run all tests and lints
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
 
-leaks: ## run the tests of the element under the leaks tracer
+leaks: ## run the element's tests under GStreamer's leaks tracer
 	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
 		$(CARGO) test --locked --features cli $(addprefix --test ,$(ELEMENT_TESTS))
 
-live: build ## play to it in real time: live, muted, stalling sources, files, RTSP (ARGS=--help for more)
+live: build ## test in real time with live, muted and stalling sources, files, RTSP (ARGS=--help for more)
 	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test $(ARGS)
 
-validate: build ## run gst-validate's scenarios with and without nemostt (on Debian under Wine)
+validate: build ## run gst-validate's scenarios with and without nemostt (under Wine on Debian)
 	tools/validate.sh
 
 interop: build ## test with the caption elements of gst-plugins-rs
@@ -84,7 +84,7 @@ interop: build ## test with the caption elements of gst-plugins-rs
 memcheck: build ## transcribe a clip under valgrind
 	tools/memcheck.sh
 
-fuzz: ## fuzz what is read from files and servers (ARGS="--seconds 60 [target ...]", ARGS=--help for more)
+fuzz: ## fuzz parsers, caches, graphs and the element (ARGS="--seconds 60 [target ...]", ARGS=--help for more)
 	tools/fuzz.sh $(ARGS)
 
 sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (ARGS="miri thread": only these)
@@ -99,16 +99,16 @@ examples: ## build the Rust examples into target/release/examples
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked
 
-bench-peers: ## compare with other programs on a full-size model: make bench-peers ARGS=--help for more
+bench-peers: ## compare with other programs on a full-size model (ARGS=--help for more)
 	tools/bench/run.sh $(ARGS)
 
 export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
 	tools/export_nemo.sh $(ARGS)
 
-export-test: ## test the export (brings NeMo, 8 GB)
+export-test: ## test the export (installs NeMo, 8 GB)
 	tools/export_nemo.sh --test
 
-lint: ## check formatting, and run clippy
+lint: ## check formatting and run clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings
@@ -136,6 +136,6 @@ uninstall: ## remove what install installed
 	rm -f '$(DESTDIR)$(BINDIR)/nemostt' '$(DESTDIR)$(MANDIR)'/nemostt.1 '$(DESTDIR)$(MANDIR)'/nemostt-*.1
 	@for shell in $(COMPLETIONS); do rm -f '$(DESTDIR)$(DATADIR)'/$${shell#*:}; done
 
-clean: ## remove everything built or fetched
+clean: ## remove everything that was built or downloaded
 	$(CARGO) clean
 	rm -rf target

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How long each stage takes: `cargo bench`, on the demo model or on the one that NEMOSTT_BENCH_MODEL names.
+//! Benchmarks of each stage: `cargo bench`, with the demo model or the one in NEMOSTT_BENCH_MODEL.
 //!
-//! criterion's "elem/s" are mel frames in `front_end` and samples elsewhere: divided by the sample rate they say how
-//! many streams could be followed at once with the threads at work.
+//! criterion's "elem/s" are mel frames in `front_end` and samples elsewhere. Samples per second divided by the sample
+//! rate are the number of streams that the threads in use can process in real time.
 
 use std::{
     hint::black_box,
@@ -20,21 +20,21 @@ use nemostt::{
     features::{FrontEnd, FrontEndConfig},
 };
 
-/// In milliseconds; those that the model does not allow are left out.
+/// Lookaheads in milliseconds. Those that the model does not support are skipped.
 const LOOKAHEADS: [u32; 4] = [0, 80, 480, 1040];
 
 /// 25 s of speech at 16 kHz, -1.0 to 1.0.
 fn speech() -> Vec<f32> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.wav");
-    let reader = hound::WavReader::open(path).expect("assets/demo.wav is there");
+    let reader = hound::WavReader::open(path).expect("assets/demo.wav exists");
     assert_eq!(reader.spec().sample_rate, 16_000);
     let samples = reader.into_samples::<i16>();
     samples
-        .map(|sample| f32::from(sample.expect("assets/demo.wav is whole")) / 32_768.0)
+        .map(|sample| f32::from(sample.expect("assets/demo.wav is complete")) / 32_768.0)
         .collect()
 }
 
-/// The model with this lookahead, unless it does not allow it.
+/// Loads the model with this lookahead; `None` if the model does not support it.
 fn recognizer(lookahead: Option<u32>, decoder: DecoderKind, threads: usize) -> Option<Recognizer> {
     let demo = || concat!(env!("CARGO_MANIFEST_DIR"), "/crates/nemostt/assets/demo-model").into();
     let path = std::env::var_os("NEMOSTT_BENCH_MODEL").map_or_else(demo, PathBuf::from);
@@ -55,14 +55,14 @@ fn recognizer(lookahead: Option<u32>, decoder: DecoderKind, threads: usize) -> O
             Some(recognizer)
         }
         Err(error @ (Error::Lookahead { .. } | Error::Decoder { .. })) => {
-            eprintln!("left out: {error}");
+            eprintln!("skipped: {error}");
             None
         }
         Err(error) => panic!("{error}"),
     }
 }
 
-/// A group of few and short measurements, so that all of them together take less than four minutes on two cores.
+/// A group with few and short measurements: all benchmarks together take less than four minutes on two cores.
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group
@@ -94,16 +94,18 @@ fn front_end(criterion: &mut Criterion) {
                     Ok::<(), Error>(())
                 };
                 front_end.reset();
-                front_end.accept(speech, &mut frames).expect("frames are taken");
-                front_end.finish(&mut frames).expect("frames are taken");
+                front_end
+                    .accept(speech, &mut frames)
+                    .expect("the callback does not fail");
+                front_end.finish(&mut frames).expect("the callback does not fail");
             });
         });
     }
     group.finish();
 }
 
-/// One chunk of samples through a stream whose attention cache is full. That is one run of the encoder, and the front
-/// end and the decoder for as many frames, neither of which can be measured apart from outside the crate.
+/// One chunk of samples through a stream whose attention cache is full: one run of the encoder, plus front end and
+/// decoder for the same frames, which cannot be measured separately from outside the crate.
 fn encoder_step(criterion: &mut Criterion) {
     let speech = speech();
     let mut group = group(criterion, "encoder_step");
@@ -113,17 +115,17 @@ fn encoder_step(criterion: &mut Criterion) {
         };
         let config = recognizer.config();
         let chunk = (config.lookahead + 1) * config.frame_samples() as usize;
-        let mut stream = recognizer.stream().expect("memory suffices");
-        // The whole clip: more than any published model looks back on.
-        stream.accept(&speech).expect("the clip can be heard");
+        let mut stream = recognizer.stream().expect("enough memory");
+        // The whole clip: longer than the left context of any published model.
+        stream.accept(&speech).expect("the clip is accepted");
         drain(&mut stream);
         let mut chunks = speech.chunks_exact(chunk).cycle();
         group.throughput(Throughput::Elements(chunk as u64));
         group.bench_function(BenchmarkId::from_parameter(format!("{lookahead} ms")), |bencher| {
             bencher.iter(|| {
                 stream
-                    .accept(chunks.next().expect("cycles have no end"))
-                    .expect("the clip can be heard");
+                    .accept(chunks.next().expect("the iterator is infinite"))
+                    .expect("the clip is accepted");
                 drain(&mut stream);
             });
         });
@@ -131,22 +133,23 @@ fn encoder_step(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The whole clip, samples to words, with one stream used over and over.
+/// The whole clip, from samples to words, with one stream that is reset before each iteration.
 fn whole_clip(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, recognizer: &Recognizer, speech: &[f32]) {
-    let mut stream = recognizer.stream().expect("memory suffices");
+    let mut stream = recognizer.stream().expect("enough memory");
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(speech.len() as u64));
     group.bench_function(id, |bencher| {
         bencher.iter(|| {
             stream.reset();
-            stream.accept(speech).expect("the clip can be heard");
-            stream.finish(0).expect("the clip can be heard");
+            stream.accept(speech).expect("the clip is accepted");
+            stream.finish(0).expect("the clip is accepted");
             drain(&mut stream);
         });
     });
 }
 
-/// What follows the encoder in a chunk: scores, labels and words. The encoder ends where its frames are observed.
+/// Everything after the encoder in a chunk: logits, tokens and words. Time is taken from when the observer is called
+/// with the encoder's frames.
 fn decoder(criterion: &mut Criterion) {
     let speech = speech();
     let mut group = group(criterion, "decoder");
@@ -157,7 +160,7 @@ fn decoder(criterion: &mut Criterion) {
             };
             let config = recognizer.config();
             let chunk = (config.lookahead + 1) * config.frame_samples() as usize;
-            let mut stream = recognizer.stream().expect("memory suffices");
+            let mut stream = recognizer.stream().expect("enough memory");
             let mut chunks = speech.chunks_exact(chunk).cycle();
             let id = BenchmarkId::new(name, format!("{lookahead} ms"));
             group.throughput(Throughput::Elements(chunk as u64));
@@ -166,11 +169,11 @@ fn decoder(criterion: &mut Criterion) {
                     let mut total = Duration::ZERO;
                     for _ in 0..iterations {
                         let mut encoded = None;
-                        let samples = chunks.next().expect("cycles have no end");
+                        let samples = chunks.next().expect("the iterator is infinite");
                         let mut observe = |_: &nemostt::chunker::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
                         stream
                             .accept_observed(samples, &mut observe)
-                            .expect("the clip can be heard");
+                            .expect("the clip is accepted");
                         total += encoded.map_or(Duration::ZERO, |encoded| encoded.elapsed());
                         drain(&mut stream);
                     }

@@ -23,12 +23,12 @@ fn nemo_text(clip: &str, lookahead: usize) -> String {
         .to_owned()
 }
 
-/// Every clip at every lookahead gives NeMo's text, however the audio is cut.
-fn text_agrees(model: &str, decoder: DecoderKind) {
+/// Every clip gives NeMo's text at every lookahead, however the audio is cut into buffers.
+fn assert_text_matches(model: &str, decoder: DecoderKind) {
     let texts = Texts::open();
     let nick = if decoder == DecoderKind::Ctc { "ctc" } else { "rnnt" };
     for lookahead in LOOKAHEADS {
-        // Nonsense has pauses within its words, so words must wait for the next one.
+        // Nonsense text has pauses within words, so words must wait for the next one.
         let harness = Harness::play(&format!(
             "model-path={} decoder={nick} lookahead={} word-hold=0 endpoint-silence=0",
             model_path(model).display(),
@@ -47,27 +47,27 @@ fn text_agrees(model: &str, decoder: DecoderKind) {
 }
 
 #[test]
-fn the_trained_model_gives_nemos_rnnt_text() {
-    text_agrees("trained", DecoderKind::Rnnt);
+fn rnnt_text_matches_nemo_with_demo_model() {
+    assert_text_matches("trained", DecoderKind::Rnnt);
 }
 
 #[test]
-fn the_trained_model_gives_nemos_ctc_text() {
-    text_agrees("trained", DecoderKind::Ctc);
+fn ctc_text_matches_nemo_with_demo_model() {
+    assert_text_matches("trained", DecoderKind::Ctc);
 }
 
 #[test]
-fn random_weights_give_nemos_rnnt_text() {
-    text_agrees("tiny_random", DecoderKind::Rnnt);
+fn rnnt_text_matches_nemo_with_random_weights() {
+    assert_text_matches("tiny_random", DecoderKind::Rnnt);
 }
 
 #[test]
-fn random_weights_give_nemos_ctc_text() {
-    text_agrees("tiny_random", DecoderKind::Ctc);
+fn ctc_text_matches_nemo_with_random_weights() {
+    assert_text_matches("tiny_random", DecoderKind::Ctc);
 }
 
 #[test]
-fn the_default_settings_give_nemos_text() {
+fn text_matches_nemo_with_default_settings() {
     for lookahead in LOOKAHEADS {
         let harness = Harness::play(&format!("lookahead={}", lookahead * 80));
         for clip in CLIPS {
@@ -80,8 +80,8 @@ fn the_default_settings_give_nemos_text() {
 }
 
 #[test]
-fn eighty_millisecond_buffers_never_meet_a_shape_error() {
-    // The fault this project was born from: chunks cut one by one, 9 mel frames where the graph wants 25.
+fn buffers_of_80_ms_cause_no_shape_error() {
+    // The bug that started this project: chunks cut one by one, 9 mel frames where the graph needs 25.
     for lookahead in LOOKAHEADS {
         let harness = Harness::play(&format!("lookahead={}", lookahead * 80));
         harness.speak(&clip_s16("u2_digits"), 1_280);
@@ -91,13 +91,13 @@ fn eighty_millisecond_buffers_never_meet_a_shape_error() {
 }
 
 #[test]
-fn words_lie_within_a_frame_of_nemos_timestamps() {
+fn word_times_are_within_a_frame_of_nemo() {
     let mut goldens = Goldens::open("trained");
     let tokens = std::fs::read_to_string(model_path("trained").join("tokens.txt")).unwrap();
     let begins: Vec<bool> = tokens.lines().map(|line| line.starts_with('\u{2581}')).collect();
     for clip in ["u1_command", "u2_digits", "u5_eight_sentences"] {
         for lookahead in LOOKAHEADS {
-            // NeMo's words: from their first label's frame to the end of their last label's.
+            // NeMo's words, from the frame of the first token to the end of the frame of the last one.
             let mut expected: Vec<(u64, u64)> = Vec::new();
             for (id, frame) in goldens.tokens(clip, lookahead) {
                 match expected.last_mut() {
@@ -120,7 +120,7 @@ fn words_lie_within_a_frame_of_nemos_timestamps() {
 }
 
 #[test]
-fn streams_of_hardly_anything_end_without_words_or_hanging() {
+fn empty_and_tiny_streams_end_without_words() {
     let harness = Harness::play("");
     harness.eos();
     assert_eq!(harness.text(), "");
@@ -133,28 +133,28 @@ fn streams_of_hardly_anything_end_without_words_or_hanging() {
 }
 
 #[test]
-fn nothing_comes_before_it_is_complete_nor_after_the_end() {
+fn words_are_pushed_before_eos() {
     let harness = Harness::play("lookahead=80");
     let samples = clip_s16("u1_command");
     harness.speak(&samples, 1_600);
     let before = harness.words();
-    // Another clip that ends within its last word, so that something is left to say.
+    // Another clip, which ends within its last word, so that text is pending at EOS.
     harness.flush();
     harness.speak(&clip_s16("e1_clip300ms"), 1_600);
     harness.take();
     harness.eos();
     let after = harness.take();
-    assert!(!before.is_empty(), "words of a long clip leave before its end");
+    assert!(!before.is_empty(), "words of a long clip are pushed before its end");
     let last = after.iter().rposition(|seen| matches!(seen, Seen::Word(_))).unwrap();
     let end = after
         .iter()
         .position(|seen| *seen == Seen::Event(gst::EventType::Eos))
         .unwrap();
-    assert!(last < end, "the last word leaves before EOS: {after:?}");
+    assert!(last < end, "the last word is pushed before EOS: {after:?}");
 }
 
 #[test]
-fn gaps_and_words_follow_each_other_without_hole_or_overlap() {
+fn gaps_and_words_are_contiguous() {
     let harness = Harness::play("lookahead=80");
     let samples = clip_s16("u5_eight_sentences");
     harness.speak(&samples, 1_600);
@@ -183,7 +183,7 @@ fn gaps_and_words_follow_each_other_without_hole_or_overlap() {
 }
 
 #[test]
-fn silence_moves_the_output_on() {
+fn silence_advances_the_output() {
     let harness = Harness::play("lookahead=80");
     harness.speak(&[0; 16_000], 1_600);
     let gaps = harness
@@ -191,12 +191,12 @@ fn silence_moves_the_output_on() {
         .into_iter()
         .filter(|seen| matches!(seen, Seen::Gap { .. }))
         .count();
-    // A short one at the start; then 6 chunks of 160 ms fit into the second, each with one gap at most.
+    // A short one at the start; then 6 chunks of 160 ms fit into the second, each with at most one GAP.
     assert!((2..=7).contains(&gaps), "{gaps} gaps");
 }
 
 #[test]
-fn each_word_is_posted_as_a_message_unless_switched_off() {
+fn words_are_posted_as_messages_unless_disabled() {
     let harness = Harness::play("");
     let samples = clip_s16("u1_command");
     harness.speak(&samples, 1_024);
@@ -228,7 +228,7 @@ fn each_word_is_posted_as_a_message_unless_switched_off() {
 }
 
 #[test]
-fn the_separator_keeps_words_apart() {
+fn separator_is_appended_to_every_word() {
     let harness = Harness::new("lookahead=80");
     let text = |separator: Option<&str>| {
         harness.element.set_property("separator", separator);
@@ -257,7 +257,7 @@ fn the_separator_keeps_words_apart() {
 }
 
 #[test]
-fn the_demo_model_is_announced_once() {
+fn demo_model_notice_is_posted_once() {
     let notices = |harness: &Harness| {
         let messages = harness
             .messages()
@@ -296,15 +296,15 @@ fn the_demo_model_is_announced_once() {
 }
 
 #[test]
-fn the_log_has_words_at_debug_and_partials_at_log() {
+fn words_are_logged_at_debug_and_partials_at_log() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let harness = Harness::new("name=logged lookahead=80 post-partials=true");
-    // Elements of other tests log at the same time, and what they say is not for the terminal.
+    // Elements of other tests log at the same time. Keep their lines off the terminal.
     gst::log::remove_default_log_function();
     let seen = lines.clone();
     let function = gst::log::add_log_function(move |category, level, _, _, _, object, message| {
-        let is_ours = object.is_some_and(|object| object.to_string().contains("logged"));
-        if category.name() == "nemostt" && is_ours {
+        let is_this_element = object.is_some_and(|object| object.to_string().contains("logged"));
+        if category.name() == "nemostt" && is_this_element {
             let line = message.get().map(|line| line.to_string()).unwrap_or_default();
             seen.lock().unwrap().push((level, line));
         }
@@ -336,7 +336,7 @@ fn the_log_has_words_at_debug_and_partials_at_log() {
 }
 
 #[test]
-fn a_flush_forgets_the_audio_and_keeps_the_model() {
+fn flush_discards_audio_and_keeps_the_model() {
     let harness = Harness::play("lookahead=80");
     let samples = clip_s16("u1_command");
     harness.speak(&samples[..samples.len() / 2], 1_000);
@@ -348,8 +348,8 @@ fn a_flush_forgets_the_audio_and_keeps_the_model() {
 }
 
 #[test]
-fn silence_after_the_end_lets_a_cut_off_word_come_out() {
-    // The clip ends in the middle of a word; with silence after it the model decides what it was.
+fn eos_padding_completes_a_cut_off_word() {
+    // The clip ends in the middle of a word; with silence after it, the model decides which one.
     let samples = clip_s16("e6_odd");
     let with = |padding: u32| {
         let harness = Harness::play(&format!("lookahead=1040 eos-padding={padding}"));
@@ -361,15 +361,15 @@ fn silence_after_the_end_lets_a_cut_off_word_come_out() {
         text(&words)
     };
     assert_eq!(with(0), nemo_text("e6_odd", 13));
-    // Padded or not, no word that was heard is lost.
+    // Padding does not lose words.
     assert!(with(1_120).starts_with(&nemo_text("e6_odd", 13)), "{}", with(1_120));
 }
 
 #[test]
-fn latency_is_upstreams_and_the_chunk_the_window_the_hold_and_computing() {
+fn latency_is_the_sum_of_its_parts() {
     let expected = |lookahead: u64, processing: u64| (lookahead + 80 + 320 + processing) * MS + 12 * MS + MS / 2;
     let harness = Harness::new("lookahead=80 latency=0");
-    // Before the model is loaded, too.
+    // Even before the model is loaded.
     assert_eq!(harness.latency(), (false, expected(80, 0)));
     harness.set_upstream_latency(true, 20 * MS);
     assert_eq!(harness.latency(), (true, 20 * MS + expected(80, 0)));
@@ -393,16 +393,16 @@ fn latency_is_upstreams_and_the_chunk_the_window_the_hold_and_computing() {
     // The model's own lookahead.
     assert_eq!(Harness::new("latency=0").latency().1, expected(1040, 0));
     assert_eq!(Harness::play("latency=0").latency().1, expected(1040, 0));
-    // One that is not known before it is loaded: the largest, then its own, with a message.
+    // Of a model that is not loaded yet: the largest.
     let path = model_path("tiny_random");
     let other = Harness::new(&format!("latency=0 model-path={}", path.display()));
     assert_eq!(other.latency().1, expected(1040, 0));
 }
 
 #[test]
-fn short_holes_are_heard_as_silence() {
+fn short_hole_is_silence() {
     let samples = clip_s16("u5_eight_sentences");
-    // The first pause between sentences, cut out but for its timestamps.
+    // The first pause between sentences is cut out; timestamps jump over it.
     let (from, to) = pause(&samples);
     let harness = Harness::play("lookahead=1040 gap-threshold=2000");
     harness.speak(&samples[..from], 1_600);
@@ -412,7 +412,7 @@ fn short_holes_are_heard_as_silence() {
 }
 
 #[test]
-fn gap_events_are_heard_as_silence() {
+fn gap_event_is_silence() {
     let samples = clip_s16("u5_eight_sentences");
     let (from, to) = pause(&samples);
     let harness = Harness::play("lookahead=1040 gap-threshold=2000");
@@ -424,7 +424,7 @@ fn gap_events_are_heard_as_silence() {
     assert_eq!(harness.text(), nemo_text("u5_eight_sentences", 13));
 }
 
-/// First pause of at least 200 ms: its quiet samples, with 20 ms left on both sides.
+/// The quiet samples of the first pause of at least 200 ms, without 20 ms on both sides.
 fn pause(samples: &[i16]) -> (usize, usize) {
     let mut quiet = 0;
     for (i, sample) in samples.iter().enumerate().skip(16_000) {
@@ -441,7 +441,7 @@ fn pause(samples: &[i16]) -> (usize, usize) {
 }
 
 #[test]
-fn long_holes_finish_the_words_and_hearing_starts_anew() {
+fn long_hole_restarts_recognition() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");
     harness.speak(&samples, 1_600);
@@ -459,7 +459,7 @@ fn long_holes_finish_the_words_and_hearing_starts_anew() {
 }
 
 #[test]
-fn samples_that_were_heard_are_not_heard_again() {
+fn overlapping_samples_are_skipped() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");
     harness.speak(&samples[..16_000], 1_600);
@@ -472,18 +472,18 @@ fn samples_that_were_heard_are_not_heard_again() {
 }
 
 #[test]
-fn buffers_without_timestamps_are_counted() {
+fn buffers_without_timestamps_are_contiguous() {
     let harness = Harness::play("lookahead=480");
     let samples = clip_s16("u1_command");
-    for piece in samples.chunks(777) {
-        harness.push(buffer(piece, None)).unwrap();
+    for block in samples.chunks(777) {
+        harness.push(buffer(block, None)).unwrap();
     }
     harness.eos();
     assert_eq!(harness.text(), nemo_text("u1_command", 6));
 }
 
 #[test]
-fn a_new_segment_finishes_the_words_and_a_moved_position_does_not() {
+fn new_segment_finishes_words_unless_only_position_changed() {
     let harness = Harness::play("lookahead=1040");
     let samples = clip_s16("u1_command");
     harness.speak(&samples, 1_600);
@@ -497,7 +497,7 @@ fn a_new_segment_finishes_the_words_and_a_moved_position_does_not() {
     let mut other = gst::FormattedSegment::<gst::ClockTime>::new();
     other.set_start(100 * gst::ClockTime::SECOND);
     other.set_time(7 * gst::ClockTime::SECOND);
-    // Much later: nothing can go on there.
+    // Much later: audio cannot continue there.
     let base = 60 * gst::ClockTime::SECOND;
     other.set_base(base);
     harness.messages();
@@ -534,7 +534,7 @@ fn a_new_segment_finishes_the_words_and_a_moved_position_does_not() {
 }
 
 #[test]
-fn audio_outside_the_segment_is_not_heard() {
+fn audio_outside_the_segment_is_clipped() {
     let harness = Harness::play("lookahead=480");
     let samples = clip_s16("u1_command");
     let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
@@ -548,7 +548,7 @@ fn audio_outside_the_segment_is_not_heard() {
 }
 
 #[test]
-fn properties_keep_their_values() {
+fn properties_round_trip() {
     let element = Harness::new("").element.clone();
     element.set_property("model-path", "/somewhere");
     assert_eq!(
@@ -589,7 +589,7 @@ fn properties_keep_their_values() {
 }
 
 #[test]
-fn other_caps_are_refused() {
+fn unsupported_caps_are_rejected() {
     let harness = Harness::new("");
     harness.element.set_state(gst::State::Playing).unwrap();
     harness.event(gst::event::StreamStart::new("test"));
@@ -601,7 +601,7 @@ fn other_caps_are_refused() {
         harness.push(buffer(&[0; 160], Some(gst::ClockTime::ZERO))),
         Err(gst::FlowError::NotNegotiated)
     );
-    // The next stream, with the right caps, is heard.
+    // The next stream, with the right caps, is transcribed.
     harness.event(gst::event::Caps::new(&harness::caps()));
     harness.speak(&clip_s16("u1_command"), 1_600);
     harness.eos();
@@ -609,7 +609,7 @@ fn other_caps_are_refused() {
 }
 
 #[test]
-fn a_qos_event_from_a_late_sink_changes_nothing() {
+fn qos_events_are_ignored() {
     let harness = Harness::play("lookahead=480 qos=true");
     let samples = clip_s16("u1_command");
     harness.speak(&samples[..8_000], 1_600);

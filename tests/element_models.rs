@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The element with models of other kinds and layouts than the compiled-in one.
+//! The element with models of other kinds and layouts than the demo model.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -10,7 +10,7 @@ mod harness;
 
 use std::{fs, io::Write, path::Path, time::SystemTime};
 
-use common::{Goldens, Heard, clip, clip_s16, data};
+use common::{Goldens, Transcript, clip, clip_s16, data};
 use harness::Harness;
 use nemostt::{Options, Recognizer};
 
@@ -20,7 +20,7 @@ fn play(model: &str, properties: &str) -> Harness {
     Harness::play(&format!("model-path={} {properties}", data(model).display()))
 }
 
-fn hear(harness: &Harness) {
+fn play_clip(harness: &Harness) {
     harness.speak(&clip_s16(CLIP), 1_000);
     harness.eos();
 }
@@ -31,7 +31,7 @@ fn structures(harness: &Harness, name: &str) -> Vec<gst::Structure> {
     structures.filter(|structure| structure.name() == name).collect()
 }
 
-/// What the recogniser writes down without the element.
+/// The recognizer's text without the element.
 fn expected(model: &str, language: &str, lookahead: Option<u32>) -> String {
     let options = Options {
         lookahead,
@@ -40,11 +40,11 @@ fn expected(model: &str, language: &str, lookahead: Option<u32>) -> String {
     };
     let mut stream = Recognizer::load(data(model), &options).unwrap().stream().unwrap();
     stream.set_language(language).unwrap();
-    Heard::all(&mut stream, &clip(CLIP), 1_600).text()
+    Transcript::of(&mut stream, &clip(CLIP), 1_600).text()
 }
 
 #[test]
-fn every_layout_is_heard_through_the_element() {
+fn every_layout_runs_in_the_element() {
     for layout in [
         "nemo",
         "external",
@@ -56,9 +56,9 @@ fn every_layout_is_heard_through_the_element() {
         "fp16",
     ] {
         let model = format!("layouts/{layout}");
-        // Words are held until the next one, as the recogniser by itself does.
+        // Words are held until the next one, like the recognizer does by default.
         let harness = play(&model, "word-hold=0 endpoint-silence=0");
-        hear(&harness);
+        play_clip(&harness);
         let text = harness.text();
         assert!(!text.is_empty(), "{layout}");
         assert_eq!(text, expected(&model, "en-US", None), "{layout}");
@@ -66,30 +66,30 @@ fn every_layout_is_heard_through_the_element() {
 }
 
 #[test]
-fn unoptimized_graph_transcribes_the_same() {
-    let [planned, untouched] = ["all", "none"].map(|optimization| {
+fn unoptimized_graph_gives_the_same_text() {
+    let [optimized, exported] = ["all", "none"].map(|optimization| {
         let harness = play(
             "layouts/nemo",
             &format!("lookahead=80 graph-optimization={optimization}"),
         );
-        hear(&harness);
+        play_clip(&harness);
         harness.text()
     });
-    assert!(!planned.is_empty());
-    assert_eq!(planned, untouched);
+    assert!(!optimized.is_empty());
+    assert_eq!(optimized, exported);
 }
 
-/// Makes a graph's file larger by a field that nobody reads.
+/// Makes a graph's file larger with an unknown field.
 fn grow(graph: &Path) {
     const BYTES: usize = 32 << 20;
-    // Field 1000, which has a length: 1000 << 3 | 2, then 32 << 20.
+    // Field 1000, length-delimited: 1000 << 3 | 2, then 32 << 20.
     let mut file = fs::File::options().append(true).open(graph).unwrap();
     file.write_all(&[0xc2, 0x3e, 0x80, 0x80, 0x80, 0x10]).unwrap();
     file.write_all(&vec![0; BYTES]).unwrap();
 }
 
 #[test]
-fn a_large_model_is_kept_where_the_element_is_told() {
+fn large_model_is_cached_in_cache_directory() {
     let place = tempfile::tempdir().unwrap();
     let (cache, model) = (place.path().join("cache"), place.path().join("model"));
     fs::create_dir(&model).unwrap();
@@ -108,11 +108,11 @@ fn a_large_model_is_kept_where_the_element_is_told() {
             model.display(),
             directory.display()
         ));
-        hear(&harness);
+        play_clip(&harness);
         harness.text()
     };
-    let alone = play(Path::new(""));
-    assert!(!alone.is_empty() && !cache.exists());
+    let uncached = play(Path::new(""));
+    assert!(!uncached.is_empty() && !cache.exists());
     let entries = || {
         fs::read_dir(&cache)
             .unwrap()
@@ -123,17 +123,17 @@ fn a_large_model_is_kept_where_the_element_is_told() {
     let [entry] = &entries()[..] else {
         panic!("{:?}", entries())
     };
-    // It is read: an old one that is used becomes young.
+    // The second start reads it, which updates its modification time.
     let file = fs::File::options().write(true).open(entry).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     let second = play(&cache);
     assert!(fs::metadata(entry).unwrap().modified().unwrap() > SystemTime::UNIX_EPOCH);
     assert_eq!(entries().len(), 1);
-    assert_eq!([first, second], [alone.clone(), alone]);
+    assert_eq!([first, second], [uncached.clone(), uncached]);
 }
 
 #[test]
-fn ends_of_turns_are_messages() {
+fn turn_ends_are_messages() {
     let mut goldens = Goldens::open("kinds/eou/goldens");
     let ends: Vec<&str> = goldens
         .tokens(CLIP, 1)
@@ -145,39 +145,39 @@ fn ends_of_turns_are_messages() {
         })
         .collect();
     let harness = play("kinds/eou", "");
-    hear(&harness);
+    play_clip(&harness);
     let words = harness.text();
     assert!(!words.is_empty() && !words.contains(['<', '>']), "{words}");
     let turns = structures(&harness, "nemostt-turn");
-    let told: Vec<&str> = turns.iter().map(|turn| turn.get("ended-by").unwrap()).collect();
-    assert_eq!(told, ends);
+    let reasons: Vec<&str> = turns.iter().map(|turn| turn.get("ended-by").unwrap()).collect();
+    assert_eq!(reasons, ends);
     let times: Vec<gst::ClockTime> = turns.iter().map(|turn| turn.get("time").unwrap()).collect();
     assert!(times.is_sorted());
 
     let quiet = play("kinds/eou", "post-messages=false");
-    hear(&quiet);
+    play_clip(&quiet);
     assert!(structures(&quiet, "nemostt-turn").is_empty());
 }
 
 #[test]
-fn a_multilingual_model_hears_the_language_it_is_told() {
+fn multilingual_model_follows_language_code() {
     let model = "kinds/nemotron_multi";
-    let mut heard = Vec::new();
+    let mut texts = Vec::new();
     for language in ["en-US", "de", "auto"] {
         let harness = play(
             model,
             &format!("lookahead=1040 word-hold=0 endpoint-silence=0 language-code={language}"),
         );
-        hear(&harness);
+        play_clip(&harness);
         let text = harness.text();
         assert_eq!(text, expected(model, language, Some(1040)), "{language}");
-        heard.push(text);
+        texts.push(text);
     }
-    assert_ne!(heard[0], heard[1]);
+    assert_ne!(texts[0], texts[1]);
 }
 
 #[test]
-fn the_language_is_in_messages_and_json_and_not_in_the_text() {
+fn language_is_in_messages_and_json_but_not_in_text() {
     let harness = Harness::with_caps(
         &format!(
             "model-path={} lookahead=1040 language-code=auto output=utterances",
@@ -186,7 +186,7 @@ fn the_language_is_in_messages_and_json_and_not_in_the_text() {
         "application/x-json",
     );
     harness.start();
-    hear(&harness);
+    play_clip(&harness);
     let buffers = harness.words();
     let last: serde_json::Value = serde_json::from_str(&buffers.last().unwrap().text).unwrap();
     let language = last["language"].as_str().unwrap();
@@ -197,7 +197,7 @@ fn the_language_is_in_messages_and_json_and_not_in_the_text() {
 }
 
 #[test]
-fn an_unknown_language_is_one_warning_with_the_cure() {
+fn unknown_language_posts_one_warning() {
     let harness = play("kinds/nemotron_multi", "language-code=tlh");
     let samples = clip_s16(CLIP);
     let bytes: Vec<u8> = samples[..16_000]

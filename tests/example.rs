@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `examples/transcribe.rs` as its readers try it: a process.
+//! `examples/transcribe.rs`, run as a process.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -14,14 +14,14 @@ use std::{
 use common::{Texts, data, model_path};
 use nemostt::DecoderKind;
 
-/// The example, which `cargo test` builds beside the tests: `target/<profile>/examples`. Cargo has no variable for it.
+/// The example's path. `cargo test` builds it in `target/<profile>/examples`; Cargo has no environment variable for it.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let program = profile.join("examples/transcribe");
     assert!(
         program.exists(),
-        "{} is missing: cargo test --test builds no examples; run cargo build --example transcribe first",
+        "{} is missing: cargo test --test does not build examples; run cargo build --example transcribe first",
         program.display()
     );
     program
@@ -36,7 +36,7 @@ fn transcribe(file: &Path) -> Output {
 }
 
 #[test]
-fn it_prints_nemos_words() {
+fn prints_the_words_of_nemo() {
     let output = transcribe(&data("wav/u1_command.wav"));
     let text = String::from_utf8(output.stdout).unwrap();
     let words: Vec<&str> = text.lines().map(|line| line.split(' ').next_back().unwrap()).collect();
@@ -47,7 +47,7 @@ fn it_prints_nemos_words() {
 }
 
 #[test]
-fn it_says_what_it_cannot_read() {
+fn reports_an_unreadable_file() {
     let output = transcribe(Path::new("/no/such.wav"));
     assert!(!output.status.success());
     assert!(

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What `gst-inspect-1.0 nemostt` tells is part of the interface: a change of it must be meant.
+//! The output of `gst-inspect-1.0 nemostt` is part of the interface: changes must be intentional.
 //!
-//! `UPDATE_INSPECT=1 cargo test --test inspect` writes the file anew.
+//! `UPDATE_INSPECT=1 cargo test --test inspect` updates the file.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -27,7 +27,7 @@ fn describe() -> String {
         writeln!(text, "\npad {}: {}", template.name_template(), template.caps()).unwrap();
     }
     for property in element.list_properties() {
-        // Those of the parent classes are theirs.
+        // Without those of the parent classes.
         if property.owner_type() == element.type_() {
             describe_property(&mut text, &property);
         }
@@ -41,7 +41,7 @@ fn describe_property(text: &mut String, property: &glib::ParamSpec) {
         () if !flags.contains(glib::ParamFlags::WRITABLE) => "read-only",
         () if flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING) => "any state",
         () if flags.contains(gst::PARAM_FLAG_MUTABLE_READY) => "NULL and READY",
-        () => "unsaid",
+        () => "unspecified",
     };
     let default = property.default_value().transform::<String>().unwrap();
     let default = default.get::<Option<String>>().unwrap();
@@ -63,7 +63,7 @@ fn describe_property(text: &mut String, property: &glib::ParamSpec) {
 }
 
 #[test]
-fn the_element_describes_itself_as_committed() {
+fn description_matches_the_committed_file() {
     let found = describe();
     if std::env::var_os("UPDATE_INSPECT").is_some() {
         std::fs::write(COMMITTED, &found).unwrap();
@@ -71,14 +71,14 @@ fn the_element_describes_itself_as_committed() {
     let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
     assert_eq!(
         found, committed,
-        "if this is meant: UPDATE_INSPECT=1 cargo test --test inspect"
+        "if this is intended: UPDATE_INSPECT=1 cargo test --test inspect"
     );
 }
 
 #[test]
-fn every_property_says_its_unit_and_when_it_can_be_changed() {
+fn properties_document_units_and_mutability() {
     let described = describe();
-    assert!(!described.contains("unsaid"), "{described}");
+    assert!(!described.contains("unspecified"), "{described}");
     harness::init();
     let element = gst::ElementFactory::make("nemostt").build().unwrap();
     for property in element

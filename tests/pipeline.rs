@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Real pipelines: what a wrong setting says, that the next start works, that nothing leaks.
+//! Real pipelines: errors of wrong settings, restarts after an error, leaks.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -15,13 +15,13 @@ use gst::prelude::*;
 
 const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(30);
 
-/// Tries to start `nemostt` with `properties` and returns the text of the one error that it posts.
-fn refusal(properties: &str) -> String {
+/// Tries to start `nemostt` with `properties` and returns the text of the single error that it posts.
+fn start_error(properties: &str) -> String {
     harness::init();
     let line = format!("audiotestsrc num-buffers=50 ! nemostt name=stt {properties} ! fakesink");
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     let bus = pipeline.bus().unwrap();
-    // What can be told at once fails the state change; what only loading tells comes while it is under way.
+    // Some errors fail the state change at once, others are only found while loading.
     let _ = pipeline.set_state(gst::State::Paused);
     let first = bus.timed_pop_filtered(TIMEOUT, &[gst::MessageType::Error]);
     let Some(gst::MessageView::Error(error)) = first.as_ref().map(|message| message.view()) else {
@@ -29,11 +29,11 @@ fn refusal(properties: &str) -> String {
         panic!("{properties} was accepted");
     };
     let error = error.error().message().to_owned();
-    // Time enough for the source to complain, too, if it wanted to.
+    // Give the source time to post a second error.
     let more = bus.timed_pop_filtered(100 * gst::ClockTime::MSECOND, &[gst::MessageType::Error]);
-    assert!(more.is_none(), "one error is enough: {more:?}");
+    assert!(more.is_none(), "more than one error: {more:?}");
 
-    // The process lives, and a right setting works.
+    // A valid setting works afterwards.
     pipeline.set_state(gst::State::Null).unwrap();
     let element = pipeline.by_name("stt").unwrap();
     element.set_property("model-path", None::<&str>);
@@ -48,18 +48,18 @@ fn refusal(properties: &str) -> String {
     error
 }
 
-fn refusal_of_model(path: &Path) -> String {
-    refusal(&format!("model-path={}", path.display()))
+fn model_error(path: &Path) -> String {
+    start_error(&format!("model-path={}", path.display()))
 }
 
-fn assert_says(message: &str, parts: &[&str]) {
+fn assert_contains(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "\"{part}\" is not in: {message}");
     }
 }
 
-/// A copy of a model directory, to be spoilt.
-fn copy_of(model: &str) -> tempfile::TempDir {
+/// A copy of a model directory, to be modified.
+fn copy_model(model: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(model_path(model)).unwrap() {
         let entry = entry.unwrap();
@@ -69,81 +69,81 @@ fn copy_of(model: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn an_export_without_caches_is_refused_with_the_cure() {
-    // The fault this project was born from: "sh sh sh sh" for ever.
-    let message = refusal_of_model(&data("exports/encoder-without-caches.onnx"));
-    assert_says(
+fn export_without_caches_is_rejected_with_a_fix() {
+    // The bug that started this project: "sh sh sh sh" forever.
+    let message = model_error(&data("exports/encoder-without-caches.onnx"));
+    assert_contains(
         &message,
         &["without cache tensors", "set_export_config({'cache_support': True})"],
     );
 }
 
 #[test]
-fn a_missing_path_is_named() {
-    assert_says(
-        &refusal_of_model(Path::new("/nowhere/model")),
+fn missing_path_is_named() {
+    assert_contains(
+        &model_error(Path::new("/nowhere/model")),
         &["model-path", "/nowhere/model", "No such file"],
     );
 }
 
 #[test]
-fn a_directory_without_encoder_says_what_belongs_there() {
+fn missing_encoder_lists_expected_files() {
     let empty = tempfile::tempdir().unwrap();
-    assert_says(
-        &refusal_of_model(empty.path()),
+    assert_contains(
+        &model_error(empty.path()),
         &["holds no encoder", "encoder-*.onnx", "tokens.txt"],
     );
 }
 
 #[test]
-fn a_directory_without_vocabulary_says_so() {
-    let copy = copy_of("tiny_random");
+fn missing_vocabulary_is_reported() {
+    let copy = copy_model("tiny_random");
     fs::remove_file(copy.path().join("tokens.txt")).unwrap();
     fs::remove_file(copy.path().join("tokenizer.model")).unwrap();
-    assert_says(&refusal_of_model(copy.path()), &["holds no vocabulary", "tokens.txt"]);
+    assert_contains(&model_error(copy.path()), &["holds no vocabulary", "tokens.txt"]);
 }
 
 #[test]
 fn truncated_files_are_named() {
     for file in ["encoder-rnnt_la13.onnx", "decoder_joint-rnnt_la13.onnx"] {
-        let copy = copy_of("tiny_random");
+        let copy = copy_model("tiny_random");
         let path = copy.path().join(file);
         let bytes = fs::read(&path).unwrap();
         for keep in [0, 10, 1_000, bytes.len() / 2, bytes.len() - 1] {
             fs::write(&path, &bytes[..keep]).unwrap();
-            assert_says(&refusal_of_model(copy.path()), &[file]);
+            assert_contains(&model_error(copy.path()), &[file]);
         }
     }
 }
 
 #[test]
-fn what_people_take_for_a_graph_is_named() {
-    let copy = copy_of("tiny_random");
+fn files_mistaken_for_graphs_are_identified() {
+    let copy = copy_model("tiny_random");
     let encoder = copy.path().join("encoder-rnnt_la13.onnx");
     fs::write(
         &encoder,
         "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 4\n",
     )
     .unwrap();
-    assert_says(
-        &refusal_of_model(copy.path()),
+    assert_contains(
+        &model_error(copy.path()),
         &["encoder-rnnt_la13.onnx", "Git LFS pointer", "git lfs pull"],
     );
     fs::write(&encoder, "<!doctype html><title>404</title>").unwrap();
-    assert_says(&refusal_of_model(copy.path()), &["web page"]);
+    assert_contains(&model_error(copy.path()), &["web page"]);
     let checkpoint = copy.path().join("model.nemo");
     let mut tar = vec![0_u8; 1024];
     tar[257..262].copy_from_slice(b"ustar");
     fs::write(&checkpoint, tar).unwrap();
-    assert_says(&refusal_of_model(&checkpoint), &["model.nemo", "export it to ONNX"]);
+    assert_contains(&model_error(&checkpoint), &["model.nemo", "export it to ONNX"]);
 }
 
 #[test]
-fn weights_that_are_not_numbers_end_the_stream_with_an_error() {
-    let copy = copy_of("tiny_random");
+fn nan_weights_end_the_stream_with_an_error() {
+    let copy = copy_model("tiny_random");
     let encoder = copy.path().join("encoder-rnnt_la13.onnx");
     let mut bytes = fs::read(&encoder).unwrap();
-    // A vector of 64 weights: the last bytes of the file are weights and names; find the layer norm's ones.
+    // Find the layer norm's 64 weights, which are all one.
     let ones: Vec<u8> = 1.0_f32.to_le_bytes().repeat(64);
     let at = bytes.windows(ones.len()).position(|window| window == ones).unwrap();
     bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -159,12 +159,12 @@ fn weights_that_are_not_numbers_end_the_stream_with_an_error() {
         _ => None,
     });
     let errors: Vec<String> = errors.collect();
-    assert_says(&errors[0], &["not a number", "Export it again"]);
+    assert_contains(&errors[0], &["not a number", "Export it again"]);
 }
 
 #[test]
-fn a_ctc_graph_alone_is_a_model() {
-    let copy = copy_of("tiny_random");
+fn single_ctc_graph_is_a_model() {
+    let copy = copy_model("tiny_random");
     for file in ["encoder-rnnt_la13.onnx", "decoder_joint-rnnt_la13.onnx"] {
         fs::remove_file(copy.path().join(file)).unwrap();
     }
@@ -178,30 +178,30 @@ fn a_ctc_graph_alone_is_a_model() {
 }
 
 #[test]
-fn another_models_vocabulary_is_refused() {
-    let copy = copy_of("tiny_random");
+fn vocabulary_of_another_model_is_rejected() {
+    let copy = copy_model("tiny_random");
     fs::write(copy.path().join("tokens.txt"), "a 0\nb 1\n").unwrap();
-    assert_says(
-        &refusal_of_model(copy.path()),
+    assert_contains(
+        &model_error(copy.path()),
         &["tokens.txt", "2 labels", "128", "another model"],
     );
 }
 
 #[test]
-fn another_models_decoder_is_refused() {
-    let copy = copy_of("tiny_random");
+fn decoder_of_another_model_is_rejected() {
+    let copy = copy_model("tiny_random");
     let decoder = model_path("trained").join("decoder_joint-model.onnx");
     fs::copy(decoder, copy.path().join("decoder_joint-rnnt_la13.onnx")).unwrap();
-    assert_says(&refusal_of_model(copy.path()), &["width 96", "64", "another model"]);
+    assert_contains(&model_error(copy.path()), &["width 96", "64", "another model"]);
 }
 
 #[test]
-fn two_encoders_are_one_too_many_unless_one_is_named() {
-    let copy = copy_of("tiny_random");
+fn ambiguous_encoders_must_be_selected() {
+    let copy = copy_model("tiny_random");
     let other = copy.path().join("encoder-rnnt_la1.onnx");
     fs::copy(data("exports/encoder-rnnt_la1.onnx"), &other).unwrap();
-    assert_says(
-        &refusal_of_model(copy.path()),
+    assert_contains(
+        &model_error(copy.path()),
         &["more than one encoder", "encoder-rnnt_la1.onnx"],
     );
 
@@ -215,37 +215,37 @@ fn two_encoders_are_one_too_many_unless_one_is_named() {
 }
 
 #[test]
-fn a_lookahead_that_the_model_does_not_allow_lists_those_it_does() {
-    assert_says(
-        &refusal("lookahead=100"),
+fn unsupported_lookahead_lists_supported_ones() {
+    assert_contains(
+        &start_error("lookahead=100"),
         &["lookahead 100 ms", "0 ms, 80 ms", "1040 ms"],
     );
-    assert_says(&refusal("lookahead=240"), &["lookahead 240 ms"]);
-    assert_says(&refusal("lookahead=2000"), &["lookahead 2000 ms"]);
+    assert_contains(&start_error("lookahead=240"), &["lookahead 240 ms"]);
+    assert_contains(&start_error("lookahead=2000"), &["lookahead 2000 ms"]);
 }
 
 #[test]
-fn a_decoder_without_graph_is_refused() {
-    let copy = copy_of("tiny_random");
+fn decoder_without_graph_is_rejected() {
+    let copy = copy_model("tiny_random");
     fs::remove_file(copy.path().join("ctc_la13.onnx")).unwrap();
-    let message = refusal(&format!("decoder=ctc model-path={}", copy.path().display()));
-    assert_says(&message, &["decoder \"ctc\"", "logprobs"]);
+    let message = start_error(&format!("decoder=ctc model-path={}", copy.path().display()));
+    assert_contains(&message, &["decoder \"ctc\"", "logprobs"]);
 }
 
 #[test]
-fn per_feature_normalization_is_refused() {
-    let copy = copy_of("tiny_random");
+fn per_feature_normalization_is_rejected() {
+    let copy = copy_model("tiny_random");
     let sidecar = r#"{"preprocessor": {"normalize": "per_feature"}}"#;
     fs::write(copy.path().join("nemostt.json"), sidecar).unwrap();
-    assert_says(&refusal_of_model(copy.path()), &["per_feature", "whole recording"]);
+    assert_contains(&model_error(copy.path()), &["per_feature", "whole recording"]);
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_an_error_not_a_silent_cpu() {
-    assert_says(&refusal("device=cuda"), &["device \"cuda\"", "device=cpu"]);
+fn missing_gpu_is_an_error() {
+    assert_contains(&start_error("device=cuda"), &["device \"cuda\"", "device=cpu"]);
 }
 
-/// Runs one test of this file in a process of its own.
+/// Runs one test of this file in a child process.
 fn child(test: &str, variables: &[(&str, &str)]) -> std::process::Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env("NEMOSTT_CHILD", "1");
@@ -257,8 +257,8 @@ fn is_child() -> bool {
 }
 
 #[test]
-fn a_missing_onnx_runtime_is_an_error_with_the_cure() {
-    // Of its own process, because ONNX Runtime stays loaded once it is.
+fn missing_onnx_runtime_is_an_error_with_a_fix() {
+    // In a child process, because ONNX Runtime stays loaded.
     if is_child() {
         harness::init();
         let element = gst::parse::launch("nemostt").unwrap();
@@ -269,7 +269,7 @@ fn a_missing_onnx_runtime_is_an_error_with_the_cure() {
         let gst::MessageView::Error(error) = message.view() else {
             unreachable!()
         };
-        println!("said: {}", error.error().message());
+        println!("error: {}", error.error().message());
         element.set_state(gst::State::Null).unwrap();
         bus.set_flushing(true);
         return;
@@ -279,19 +279,19 @@ fn a_missing_onnx_runtime_is_an_error_with_the_cure() {
     fs::write(&not_a_library, "not a library").unwrap();
     for path in ["/nowhere/libonnxruntime.so", not_a_library.to_str().unwrap()] {
         let output = child(
-            "a_missing_onnx_runtime_is_an_error_with_the_cure",
+            "missing_onnx_runtime_is_an_error_with_a_fix",
             &[("ORT_DYLIB_PATH", path)],
         );
         assert!(output.status.success(), "{output:?}");
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert_says(
-            &said,
-            &["said: ONNX Runtime could not be loaded", path, "ORT_DYLIB_PATH"],
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_contains(
+            &stdout,
+            &["error: ONNX Runtime could not be loaded", path, "ORT_DYLIB_PATH"],
         );
     }
 }
 
-/// Runs one test of this file under the leaks tracer. GStreamer ends with the process: see `harness::init`.
+/// Runs one test of this file under the leaks tracer. GStreamer is deinitialized at exit: see `harness::init`.
 fn child_under_leaks_tracer(test: &str) -> (std::process::Output, String) {
     let tracer = [
         ("GST_TRACERS", "leaks(check-refs=true,stack-traces-flags=none)"),
@@ -301,13 +301,13 @@ fn child_under_leaks_tracer(test: &str) -> (std::process::Output, String) {
     ];
     let output = child(test, &tracer);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    // The tracer first describes the records that it may write, then writes one for each object alive.
+    // The tracer first describes its record formats, then writes a record for each object that is alive.
     assert!(log.contains("new format string: object-alive"), "no tracer ran: {log}");
     (output, log)
 }
 
 #[test]
-fn a_hundred_state_cycles_leak_nothing() {
+fn state_cycles_do_not_leak() {
     if is_child() {
         harness::init();
         let line = format!(
@@ -325,7 +325,7 @@ fn a_hundred_state_cycles_leak_nothing() {
         }
         return;
     }
-    let (output, log) = child_under_leaks_tracer("a_hundred_state_cycles_leak_nothing");
+    let (output, log) = child_under_leaks_tracer("state_cycles_do_not_leak");
     assert!(output.status.success(), "{log}");
     let records = log.lines().filter(|line| line.contains("GST_TRACER :0::"));
     let leaks: Vec<&str> = records.filter(|line| line.contains("object-alive")).collect();
@@ -337,13 +337,13 @@ fn a_hundred_state_cycles_leak_nothing() {
 }
 
 #[test]
-fn a_leak_ends_a_test_program_under_the_leaks_tracer() {
+fn leaks_tracer_detects_a_leak() {
     if is_child() {
         harness::init();
         std::mem::forget(gst::parse::launch("nemostt").unwrap());
         return;
     }
-    let (output, log) = child_under_leaks_tracer("a_leak_ends_a_test_program_under_the_leaks_tracer");
+    let (output, log) = child_under_leaks_tracer("leaks_tracer_detects_a_leak");
     assert!(!output.status.success() && log.contains("Leaks detected"), "{log}");
     assert!(log.contains("object-alive, type-name=(string)GstNemoStt"), "{log}");
 }

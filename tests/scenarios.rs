@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What players do to a pipeline: seek forward and backward, pause and resume, fast-forward, end early. (Backwards, which
-//! `wavparse` cannot play, is in `transcriber.rs`.)
+//! What players do to a pipeline: seek forward and backward, pause and resume, fast-forward, end early. (Reverse
+//! playback, which `wavparse` does not support, is in `transcriber.rs`.)
 //!
-//! These are gst-validate's scenarios, driven by hand: no Debian package holds it, and `make validate`, which runs the real
-//! one, needs much more than a test should. Each runs on a real file, with
-//! G_DEBUG=fatal_warnings under `make test`, and the bus must stay free of errors and warnings.
+//! These are gst-validate's scenarios, reimplemented: no Debian package contains gst-validate, and `make validate`,
+//! which runs the real one, needs much more than a test should. Each runs on a real file, with G_DEBUG=fatal_warnings
+//! under `make test`, and there must be no errors or warnings on the bus.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -22,14 +22,14 @@ use nemostt::DecoderKind;
 const SECOND: gst::ClockTime = gst::ClockTime::SECOND;
 const TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(30);
 
-/// A file played through nemostt, and the words that arrived at its end since the last flush.
+/// A file played through nemostt, and the words that reached the sink since the last flush.
 struct Player {
     pipeline: gst::Pipeline,
     words: Arc<Mutex<Vec<(gst::ClockTime, String)>>>,
 }
 
 impl Player {
-    /// In PAUSED. With `sync`, as fast as time passes; else as fast as it goes.
+    /// A player in PAUSED. With `sync` it plays in real time, else as fast as possible.
     fn new(sync: bool) -> Self {
         harness::init();
         let line = format!(
@@ -39,18 +39,18 @@ impl Player {
         );
         let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
         let words = Arc::new(Mutex::new(Vec::new()));
-        let heard = words.clone();
+        let received = words.clone();
         let pad = pipeline.by_name("sink").unwrap().static_pad("sink").unwrap();
         let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_FLUSH;
         pad.add_probe(kinds, move |_, info| {
-            let mut heard = heard.lock().unwrap();
+            let mut received = received.lock().unwrap();
             match &info.data {
                 Some(gst::PadProbeData::Buffer(buffer)) => {
                     let text = buffer.map_readable().unwrap();
                     let text = String::from_utf8(text.to_vec()).unwrap();
-                    heard.push((buffer.pts().unwrap(), text));
+                    received.push((buffer.pts().unwrap(), text));
                 }
-                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => heard.clear(),
+                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => received.clear(),
                 _ => {}
             }
             gst::PadProbeReturn::Ok
@@ -113,9 +113,9 @@ impl Drop for Player {
     }
 }
 
-/// NeMo's words from `from` on cannot be known from its whole text, but their tail can: hearing starts anew at a seek, and
-/// after a few words it is the same speech.
-fn assert_ends_like_nemo(words: &[(gst::ClockTime, String)], from: gst::ClockTime) {
+/// Compares all but the first words with the tail of NeMo's text: recognition restarts at a seek, so the first words
+/// may differ.
+fn assert_tail_matches_nemo(words: &[(gst::ClockTime, String)], from: gst::ClockTime) {
     assert!(words.iter().all(|(pts, _)| *pts >= from), "{words:?}");
     assert!(words.is_sorted_by_key(|(pts, _)| *pts), "{words:?}");
     let texts = Texts::open();
@@ -129,8 +129,8 @@ fn assert_ends_like_nemo(words: &[(gst::ClockTime, String)], from: gst::ClockTim
     assert_eq!(found[4..], whole[whole.len() - tail..]);
 }
 
-/// Plays to the end and compares all that was said with NeMo's text.
-fn assert_all_is_nemos(player: &Player) {
+/// Plays to the end and compares the whole text with NeMo's.
+fn assert_matches_nemo(player: &Player) {
     let words: Vec<String> = player.finish().into_iter().map(|(_, text)| text).collect();
     let texts = Texts::open();
     assert_eq!(
@@ -140,7 +140,7 @@ fn assert_all_is_nemos(player: &Player) {
 }
 
 #[test]
-fn seeking_forward_and_backward() {
+fn seek_forward_and_backward() {
     let player = Player::new(true);
     for to in [10, 5, 20, 2] {
         player.play_for(50);
@@ -152,14 +152,14 @@ fn seeking_forward_and_backward() {
     for to in [20 * SECOND, 4 * SECOND] {
         player.seek(1.0, to);
     }
-    assert_ends_like_nemo(&player.finish(), 4 * SECOND);
-    // After the end, too.
+    assert_tail_matches_nemo(&player.finish(), 4 * SECOND);
+    // Also after EOS.
     player.seek(1.0, 8 * SECOND);
-    assert_ends_like_nemo(&player.finish(), 8 * SECOND);
+    assert_tail_matches_nemo(&player.finish(), 8 * SECOND);
 }
 
 #[test]
-fn pausing_and_resuming() {
+fn pause_and_resume() {
     let player = Player::new(true);
     for _ in 0..3 {
         player.play_for(100);
@@ -170,7 +170,7 @@ fn pausing_and_resuming() {
     assert_eq!(
         player.words.lock().unwrap().len(),
         before,
-        "nothing comes while it is paused"
+        "nothing is pushed while paused"
     );
 }
 
@@ -179,12 +179,12 @@ fn fast_forward() {
     let player = Player::new(false);
     for rate in [2.0, 8.0] {
         player.seek(rate, gst::ClockTime::ZERO);
-        assert_all_is_nemos(&player);
+        assert_matches_nemo(&player);
     }
 }
 
 #[test]
-fn switching_states() {
+fn change_states() {
     let player = Player::new(false);
     for state in [
         gst::State::Playing,
@@ -200,11 +200,11 @@ fn switching_states() {
     }
     player.words.lock().unwrap().clear();
     player.seek(1.0, gst::ClockTime::ZERO);
-    assert_all_is_nemos(&player);
+    assert_matches_nemo(&player);
 }
 
 #[test]
-fn ending_early() {
+fn early_eos() {
     let player = Player::new(true);
     player.play_for(300);
     assert!(player.pipeline.send_event(gst::event::Eos::new()));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What applications expect of a transcriber: utterances, formats, loading, pace, and surviving whatever comes.
+//! What applications expect from a transcriber: utterances, formats, loading, overload, robustness.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -41,7 +41,7 @@ fn utterances(seen: &[Seen]) -> Vec<String> {
 }
 
 #[test]
-fn utterances_end_with_the_event_that_text_elements_act_on() {
+fn utterances_end_with_final_transcript_events() {
     let harness = Harness::play("lookahead=1040 endpoint-silence=480");
     harness.speak(&clip_s16("u5_eight_sentences"), 1_600);
     harness.eos();
@@ -51,7 +51,7 @@ fn utterances_end_with_the_event_that_text_elements_act_on() {
 }
 
 #[test]
-fn utterances_come_as_one_buffer_each_if_asked_for() {
+fn output_utterances_pushes_one_buffer_each() {
     let words = Harness::play("lookahead=1040 endpoint-silence=480");
     let whole = Harness::play("lookahead=1040 endpoint-silence=480 output=utterances");
     for harness in [&words, &whole] {
@@ -84,7 +84,7 @@ fn utterances_come_as_one_buffer_each_if_asked_for() {
 }
 
 #[test]
-fn partial_messages_grow_into_the_final_ones() {
+fn partial_messages_grow_into_final_ones() {
     let harness = Harness::play("lookahead=80 post-partials=true post-messages=false output=utterances");
     harness.speak(&clip_s16("u1_command"), 1_600);
     harness.eos();
@@ -103,8 +103,8 @@ fn partial_messages_grow_into_the_final_ones() {
 }
 
 #[test]
-fn downstream_decides_the_format() {
-    let said = |caps: &str| {
+fn downstream_caps_select_the_format() {
+    let words_with = |caps: &str| {
         let harness = Harness::with_caps("lookahead=480", caps);
         harness.start();
         harness.speak(&clip_s16("u1_command"), 1_600);
@@ -112,14 +112,14 @@ fn downstream_decides_the_format() {
         harness.words()
     };
     assert_eq!(
-        text(&said("text/x-raw,format={pango-markup,utf8}")),
+        text(&words_with("text/x-raw,format={pango-markup,utf8}")),
         nemo_text("u1_command", 6)
     );
     assert_eq!(
-        text(&said("text/x-raw,format=pango-markup")),
+        text(&words_with("text/x-raw,format=pango-markup")),
         nemo_text("u1_command", 6)
     );
-    for word in said("application/x-json") {
+    for word in words_with("application/x-json") {
         let json: serde_json::Value = serde_json::from_str(&word.text).unwrap();
         assert_eq!(json["start"], word.pts.nseconds());
         assert_eq!(json["end"], (word.pts + word.duration).nseconds());
@@ -129,7 +129,7 @@ fn downstream_decides_the_format() {
 }
 
 #[test]
-fn a_word_does_not_wait_for_the_next_one_longer_than_the_hold() {
+fn word_hold_limits_the_wait_for_the_next_word() {
     let samples = clip_s16("u1_command");
     let with = |hold: u32| {
         let harness = Harness::play(&format!("lookahead=80 endpoint-silence=0 word-hold={hold}"));
@@ -143,7 +143,7 @@ fn a_word_does_not_wait_for_the_next_one_longer_than_the_hold() {
 }
 
 #[test]
-fn reverse_playback_is_passed_over() {
+fn reverse_playback_passes_as_gaps() {
     let harness = Harness::play("lookahead=80");
     let samples = clip_s16("u1_command");
     let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
@@ -154,7 +154,10 @@ fn reverse_playback_is_passed_over() {
     harness.eos();
     let seen = harness.take();
     assert!(seen.iter().all(|seen| !matches!(seen, Seen::Word(_))), "{seen:?}");
-    assert!(seen.iter().any(|seen| matches!(seen, Seen::Gap { .. })), "time goes on");
+    assert!(
+        seen.iter().any(|seen| matches!(seen, Seen::Gap { .. })),
+        "time passes as GAPs"
+    );
 
     harness.flush();
     harness.speak(&samples, 1_600);
@@ -179,7 +182,7 @@ fn faster_playback_keeps_timestamps() {
 }
 
 #[test]
-fn the_end_of_a_looped_segment_says_everything() {
+fn segment_done_finishes_words() {
     let harness = Harness::play("lookahead=1040");
     harness.speak(&clip_s16("u1_command"), 1_600);
     harness.take();
@@ -190,7 +193,7 @@ fn the_end_of_a_looped_segment_says_everything() {
 }
 
 #[test]
-fn caps_that_mean_the_same_samples_cut_nothing() {
+fn equivalent_caps_do_not_restart() {
     let harness = Harness::play("lookahead=1040");
     let samples = clip_s16("u1_command");
     let (first, second) = samples.split_at(samples.len() / 2);
@@ -210,7 +213,7 @@ fn caps_that_mean_the_same_samples_cut_nothing() {
 }
 
 #[test]
-fn lateness_shifts_running_time_and_is_taken_off_the_latency() {
+fn lateness_shifts_running_time_and_reduces_latency() {
     let on_time = Harness::play("lookahead=80");
     let late = Harness::play("lookahead=80 lateness=200");
     assert_eq!(on_time.segment_base(), Some(gst::ClockTime::ZERO));
@@ -228,12 +231,12 @@ fn progress(harness: &Harness) -> Vec<gst::ProgressType> {
 }
 
 #[test]
-fn loading_shows_progress_and_happens_once() {
+fn loading_posts_progress_once() {
     use gst::ProgressType::{Complete, Start};
     let harness = Harness::play("lookahead=0 max-symbols=9");
     harness.speak(&[0; 160], 160);
     assert_eq!(progress(&harness), [Start, Complete]);
-    // PAUSED-query-NULL, as transcriberbin does it, and a stop in between: the model stays.
+    // To READY or NULL and back, as transcriberbin does: the model is kept.
     for state in [gst::State::Ready, gst::State::Null] {
         harness.element.set_state(state).unwrap();
         harness.start();
@@ -242,7 +245,7 @@ fn loading_shows_progress_and_happens_once() {
         assert_eq!(harness.text(), nemo_text("u1_command", 0));
         assert_eq!(progress(&harness), []);
     }
-    // Another setting is another model.
+    // A different setting needs a different model.
     harness.element.set_state(gst::State::Ready).unwrap();
     harness.element.set_property("lookahead", 80);
     harness.start();
@@ -253,9 +256,9 @@ fn loading_shows_progress_and_happens_once() {
 }
 
 #[test]
-fn going_to_null_cancels_loading() {
+fn null_cancels_loading() {
     for wait in [0, 1, 20] {
-        // Settings of its own, so that no other test has this model loaded.
+        // Unique settings, so that no other test has this model loaded.
         let harness = Harness::new(&format!("lookahead=0 max-symbols={}", 100 + wait));
         harness.element.set_state(gst::State::Paused).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(wait));
@@ -272,7 +275,7 @@ fn going_to_null_cancels_loading() {
 }
 
 #[test]
-fn a_stop_wakes_the_streaming_thread_that_waits_for_the_model() {
+fn stop_interrupts_waiting_for_the_model() {
     harness::init();
     for settle in [0, 5, 50] {
         let line = format!(
@@ -287,7 +290,7 @@ fn a_stop_wakes_the_streaming_thread_that_waits_for_the_model() {
 }
 
 #[test]
-fn silence_alone_prerolls() {
+fn silence_prerolls() {
     harness::init();
     let pipeline = gst::parse::launch("audiotestsrc wave=silence ! nemostt threads=1 ! fakesink").unwrap();
     pipeline.set_state(gst::State::Paused).unwrap();
@@ -296,7 +299,7 @@ fn silence_alone_prerolls() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-/// A live source that plays ten thousand times as fast as it was recorded: no machine keeps up.
+/// A live source that plays ten thousand times faster than real time: no machine keeps up.
 fn overloaded(properties: &str) -> Harness {
     harness::init();
     let clock = gst::SystemClock::obtain();
@@ -323,7 +326,7 @@ fn count(messages: &[gst::Message], kind: gst::MessageType) -> usize {
 }
 
 #[test]
-fn a_source_that_is_faster_than_computing_is_skipped_if_asked_for() {
+fn overload_skip_skips_audio() {
     let harness = overloaded("overload=skip");
     let seen = harness.take();
     let words = seen.iter().filter(|seen| matches!(seen, Seen::Word(_))).count();
@@ -332,12 +335,12 @@ fn a_source_that_is_faster_than_computing_is_skipped_if_asked_for() {
     assert_eq!(
         count(&messages, gst::MessageType::Warning),
         1,
-        "said once: {messages:?}"
+        "one warning: {messages:?}"
     );
     assert_eq!(count(&messages, gst::MessageType::Qos), 1);
     assert!(harness.element.property::<u32>("max-observed-delay") >= 30);
 
-    // What comes now is on time: it is transcribed whole, with DISCONT.
+    // Audio that is on time is transcribed completely, and starts with DISCONT.
     harness.flush();
     let clock = harness.element.clock().unwrap();
     harness.element.set_base_time(clock.time());
@@ -350,7 +353,7 @@ fn a_source_that_is_faster_than_computing_is_skipped_if_asked_for() {
 }
 
 #[test]
-fn a_source_that_is_faster_than_computing_is_held_up_by_default() {
+fn overload_block_transcribes_everything() {
     let harness = overloaded("");
     harness.eos();
     let found = harness.text();
@@ -363,7 +366,7 @@ fn a_source_that_is_faster_than_computing_is_held_up_by_default() {
     assert_eq!(count(&harness.messages(), gst::MessageType::Warning), 1);
 }
 
-/// Something that may happen to an element.
+/// An act on the element.
 #[derive(Debug, Clone)]
 enum Act {
     Speak { samples: usize, cut: usize },
@@ -399,7 +402,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..12)
 }
 
-/// The harness with the time up to which it has spoken.
+/// The harness with the time that its audio has reached.
 struct Speaker {
     harness: Harness,
     now: gst::ClockTime,
@@ -412,10 +415,10 @@ impl Speaker {
         match *act {
             Act::Speak { samples, cut } => {
                 let samples = &self.samples[..samples.min(self.samples.len())];
-                for piece in samples.chunks(cut) {
-                    // After EOS buffers are refused, and so they should be.
-                    let _ = harness.push(buffer(piece, Some(self.now)));
-                    self.now += time_of(piece.len());
+                for block in samples.chunks(cut) {
+                    // After EOS, buffers are rejected.
+                    let _ = harness.push(buffer(block, Some(self.now)));
+                    self.now += time_of(block.len());
                 }
             }
             Act::Hole { ms } => self.now += ms * MS,
@@ -457,7 +460,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_happened_the_last_stretch_is_heard_right(acts in acts()) {
+    fn text_is_right_after_any_sequence_of_acts(acts in acts()) {
         let harness = Harness::play("lookahead=480");
         let mut speaker = Speaker { harness, now: gst::ClockTime::ZERO, samples: clip_s16("u2_digits") };
         for act in &acts {
@@ -468,7 +471,7 @@ proptest! {
                     position = gst::ClockTime::ZERO;
                 }
                 if let Seen::Word(TextBuffer { pts, duration, .. }) | Seen::Gap { pts, duration } = seen {
-                    // Seeks and flushes go back; within one act time only goes on.
+                    // Seeks and flushes go back; otherwise time only advances within one act.
                     prop_assert!(pts >= position, "{:?}: {} after {}", act, pts, position);
                     position = pts + duration;
                 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What does silence after the end gain? Cuts clips right after each word and asks for the last one.
+"""Evaluates padding at the end of the stream: cuts clips right after each word and checks whether it is recognized.
 
     cargo build --release --features cli
     python3 tools/eval_eos_padding.py [CLIP.wav ...]          (default: the speech clips of tests/data)
 
-The truth for a cut is what the whole clip gives up to that word. Printed are, for each lookahead and padding, the share
-of cuts whose text is that to the letter, and the share that lost none of it (but may have invented a word after it).
+The reference for a cut is the text of the whole clip up to that word. For each lookahead and padding, prints the share
+of cuts with exactly that text, and the share with all of its words (but possibly a spurious word at the end).
 """
 import json
 import subprocess
@@ -32,12 +32,12 @@ def main(clips):
     print("| lookahead | " + " | ".join(f"{padding} ms" for padding in PADDINGS) + " | cuts |")
     print("|---|" + "---|" * (len(PADDINGS) + 1))
     for lookahead in LOOKAHEADS:
-        right, kept, cuts = dict.fromkeys(PADDINGS, 0), dict.fromkeys(PADDINGS, 0), 0
+        exact, complete, cuts = dict.fromkeys(PADDINGS, 0), dict.fromkeys(PADDINGS, 0), 0
         for clip in clips:
             with wave.open(str(clip)) as file:
                 samples = file.readframes(file.getnframes())
-            truth = words(clip, lookahead, 0)
-            for i, word in enumerate(truth):
+            reference = words(clip, lookahead, 0)
+            for i, word in enumerate(reference):
                 end = round(word["end"] * 16000)
                 cuts += 1
                 with tempfile.NamedTemporaryFile(suffix=".wav") as cut:
@@ -45,11 +45,11 @@ def main(clips):
                         file.setparams((1, 2, 16000, end, "NONE", ""))
                         file.writeframes(samples[: 2 * end])
                     for padding in PADDINGS:
-                        said = [w["text"] for w in words(cut.name, lookahead, padding)]
-                        expected = [w["text"] for w in truth[: i + 1]]
-                        right[padding] += said == expected
-                        kept[padding] += said[: i + 1] == expected
-        cells = (f"{right[p] / cuts:.0%}, {kept[p] / cuts:.0%}" for p in PADDINGS)
+                        actual = [w["text"] for w in words(cut.name, lookahead, padding)]
+                        expected = [w["text"] for w in reference[: i + 1]]
+                        exact[padding] += actual == expected
+                        complete[padding] += actual[: i + 1] == expected
+        cells = (f"{exact[p] / cuts:.0%}, {complete[p] / cuts:.0%}" for p in PADDINGS)
         print(f"| {lookahead} ms | " + " | ".join(cells) + f" | {cuts} |", flush=True)
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""From a NeMo streaming checkpoint to a checked model directory. Run it with tools/export_nemo.sh, which brings NeMo.
+"""Converts a NeMo streaming checkpoint to a verified model directory. tools/export_nemo.sh runs it and installs NeMo.
 
-tools/export_nemo.sh CHECKPOINT DIRECTORY        (--help says the rest, docs/export.md all of it)
+tools/export_nemo.sh CHECKPOINT DIRECTORY        (see --help for options, docs/export.md for details)
 """
 
 import sys
 
-# The package beside this file, which Python prefers to this file of the same name.
+# The package next to this file, which Python prefers to this file of the same name.
 from export_nemo.cli import main
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Let NeMo export small encoders that differ in whatever a graph plan must not take for granted.
+"""Export small encoders with NeMo that differ in everything that the graph compiler must not assume.
 
     python3 tools/gen_encoder_fixtures.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3)
 
-Each has random weights, a CTC head and the labels of tests/data/tiny_random; they differ in width, heads, layers, kernel,
-biases, left context and kind of normalisation. DEMO.nemo is the checkpoint of the compiled-in model; only its
-configuration and labels are used. Written, below tests/data/plan: NAME/ctc.onnx (position table cut, see test_data.py)
-and NAME/tokens.txt.
+Each has random weights, a CTC head and the vocabulary of tests/data/tiny_random. They differ in width, heads, layers,
+kernel size, biases, left context and kind of normalization. DEMO.nemo is the checkpoint of the built-in model; only its
+configuration and vocabulary are used. Writes, below tests/data/plan: NAME/ctc.onnx (with a smaller position table, see
+test_data.py) and NAME/tokens.txt.
 """
 import copy
 import shutil
@@ -22,7 +22,7 @@ from test_data import OUT, cut_positions
 
 LOOKAHEADS = (13, 6, 1, 0)
 COMMON = {"subsampling_conv_channels": 16, "att_context_probs": None}
-FAMILY = {
+VARIANTS = {
     "wide_kernel": dict(d_model=32, n_heads=2, n_layers=2, conv_kernel_size=31),
     "no_bias": dict(d_model=48, n_heads=4, n_layers=3, conv_kernel_size=9, use_bias=False),
     "one_head": dict(d_model=24, n_heads=1, n_layers=1, conv_kernel_size=5, xscaling=False),
@@ -48,7 +48,7 @@ def build(demo, tokenizer, changes):
     model = type(demo)(cfg=config).eval()
     with torch.no_grad():
         for module in model.encoder.modules():
-            # As initialised, a norm is the identity and a running mean is zero: nothing would notice if they were lost.
+            # Initially a norm is the identity and a running mean is zero: tests would not notice if they were dropped.
             if isinstance(module, (torch.nn.LayerNorm, torch.nn.BatchNorm1d)):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(std=0.1)
@@ -70,7 +70,7 @@ def main(checkpoint):
         pieces = demo.tokenizer.ids_to_tokens(list(range(demo.tokenizer.vocab_size)))
         shutil.copy(OUT / "tiny_random" / "tokenizer.model", scratch)
         (scratch / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
-        for name, changes in FAMILY.items():
+        for name, changes in VARIANTS.items():
             target = OUT / "plan" / name
             target.mkdir(parents=True, exist_ok=True)
             model = build(demo, scratch, dict(changes))

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Build a small model of Nemotron's shape with NeMo, export it, and write down what NeMo makes of a clip.
+"""Build a small model of Nemotron's shape with NeMo, export it, and write NeMo's reference output for a clip.
 
     python3 tools/gen_nemotron_fixture.py DEMO.nemo        (needs nemo_toolkit[asr]==2.7.3 and soundfile)
 
-128 mels, 56 frames of left context with lookaheads 0, 1, 3, 6 and 13, two LSTM layers in the prediction network, as in
-nemotron-3.5-asr-streaming-0.6b; 3 layers of 64 and random weights in place of 24 of 1024. DEMO.nemo is the checkpoint of the
-compiled-in model; only its configuration and labels are used. Written, below tests/data/nemotron_shape: the export
-(position table cut, see test_data.py), tokens.txt, and goldens.npz with enc and tokens, token_frames of u2_digits per kR.
+128 mels, 56 frames of left context with lookaheads 0, 1, 3, 6 and 13, and two LSTM layers in the prediction network, as
+in nemotron-3.5-asr-streaming-0.6b, but 3 layers of width 64 instead of 24 of 1024, and random weights. DEMO.nemo is the
+checkpoint of the built-in model; only its configuration and vocabulary are used. Writes, below
+tests/data/nemotron_shape: the export (with a smaller position table, see test_data.py), tokens.txt, and goldens.npz
+with enc, tokens and token_frames of u2_digits for each lookahead kR.
 """
 import copy
 import shutil
@@ -30,7 +31,7 @@ def build(checkpoint, tokenizer):
     demo = ASRModel.restore_from(checkpoint, map_location="cpu")
     config = copy.deepcopy(demo.cfg)
     pieces = demo.tokenizer.ids_to_tokens(list(range(demo.tokenizer.vocab_size)))
-    # The two models of the test data have one tokenizer.
+    # The two models of the test data share a tokenizer.
     shutil.copy(OUT / "tiny_random" / "tokenizer.model", tokenizer)
     (tokenizer / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
     with open_dict(config):
@@ -47,7 +48,7 @@ def build(checkpoint, tokenizer):
     torch.manual_seed(1)
     model = type(demo)(cfg=config).eval()
     with torch.no_grad():
-        # Random weights say the same label for ever: louder ones vary, and a likely blank leaves pauses.
+        # Random weights emit the same token in every frame. Larger ones add variation, a likely blank adds pauses.
         model.joint.enc.weight.mul_(15)
         model.joint.pred.weight.mul_(20)
         model.joint.joint_net[-1].weight.mul_(5)
@@ -74,10 +75,10 @@ def main(checkpoint):
                 decode = model.decoding.rnnt_decoder_predictions_tensor
                 hypothesis = decode(encoded, frames, return_hypotheses=True)[0]
             goldens[f"u2_digits/k{lookahead}/enc"] = encoded[0].numpy()
-            labels = np.array([int(i) for i in hypothesis.y_sequence], np.int32)
-            goldens[f"u2_digits/k{lookahead}/tokens"] = labels
+            tokens = np.array([int(i) for i in hypothesis.y_sequence], np.int32)
+            goldens[f"u2_digits/k{lookahead}/tokens"] = tokens
             goldens[f"u2_digits/k{lookahead}/token_frames"] = np.array([int(i) for i in hypothesis.timestamp], np.int32)
-            print(lookahead, len(labels), "labels,", len(set(labels)), "different")
+            print(lookahead, len(tokens), "tokens,", len(set(tokens)), "different")
         np.savez(target / "goldens.npz", **goldens)
         model.encoder.set_default_att_context_size([LEFT, LOOKAHEADS[-1]])
         model.set_export_config({"decoder_type": "rnnt", "cache_support": True})

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Tests nemostt with the caption elements of gst-plugins-rs (transcriberbin,
-# textwrap, tttocea608, tttojson), which cargo builds for this. Installs what
-# that needs: the headers of Pango and Cairo, and GStreamer's "bad" plugins.
-# Safe to run again: what is already there is left alone.
+# textwrap, tttocea608, tttojson), which cargo builds for the tests. Installs
+# what they need: the headers of Pango and Cairo, and GStreamer's "bad" plugins.
+# Safe to run again: installs only what is missing.
 set -euo pipefail
 
 usage() {
     cat <<'END'
 usage: tools/interop.sh [DIRECTORY]
 
-  DIRECTORY   where libgstnemostt.so is; target/plugin if not given
+  DIRECTORY   contains libgstnemostt.so (default: target/plugin)
 END
 }
 
@@ -25,11 +25,11 @@ esac
 plugin_dir=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/../target/plugin}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ -f "$plugin_dir/libgstnemostt.so" ] ||
-    die "$plugin_dir holds no libgstnemostt.so: run 'make build' first"
+    die "$plugin_dir has no libgstnemostt.so: run 'make build' first"
 
 # ---- System packages ----
 
-# Not libgstreamer-plugins-bad1.0-dev: nothing here is linked to it.
+# libgstreamer-plugins-bad1.0-dev is not needed: nothing links to it.
 packages=(
     gcc libc6-dev pkg-config
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
@@ -44,7 +44,7 @@ check_without_dpkg() {
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
     done
     [ "${#missing[@]}" -eq 0 ] ||
-        die "this is not Debian or Ubuntu, so install these yourself: ${missing[*]}"
+        die "this is not Debian or Ubuntu; install these manually: ${missing[*]}"
 }
 
 if has_apt; then
@@ -60,9 +60,9 @@ gst-inspect-1.0 --exists cccombiner ||
 root=$PWD
 cd tests/interop
 "${CARGO:-cargo}" build --locked --tests
-say "testing $plugin_dir, in real time: this takes a minute"
-# The pipelines are live and mostly wait, so all may run at once. They keep to
-# the system's GStreamer plugins and to a registry of their own.
+say "testing $plugin_dir in real time, which takes a minute"
+# The pipelines are live and mostly wait, so the tests can run in parallel. They
+# use only the system's GStreamer plugins, and a separate registry.
 G_DEBUG=fatal_warnings \
     GST_PLUGIN_PATH=$plugin_dir \
     GST_PLUGIN_SYSTEM_PATH=$(pkg-config --variable=pluginsdir gstreamer-1.0) \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Hears a clip under valgrind's memcheck and fails on any invalid access or lost block that is ours.
-# Needs "make build" and Debian's valgrind.
+# Transcribes a clip under valgrind's memcheck and fails on any invalid access or leak that tools/valgrind.supp does not
+# list. Needs "make build" and Debian's valgrind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +9,7 @@ command -v valgrind >/dev/null || { echo "memcheck: valgrind is missing: apt-get
 [ -f target/plugin/libgstnemostt.so ] || { echo "memcheck: run 'make build' first" >&2; exit 1; }
 
 export GST_PLUGIN_PATH=target/plugin GST_REGISTRY=target/memcheck-registry.bin G_SLICE=always-malloc
-gst-inspect-1.0 nemostt >/dev/null # the scan of all plugins is not what is checked
+gst-inspect-1.0 nemostt >/dev/null # scans all plugins, outside valgrind
 clip=tests/data/wav/u1_command.wav
 for decoder in rnnt ctc; do
     valgrind --tool=memcheck --quiet --error-exitcode=1 --num-callers=30 \

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154
-# What the scripts share: speaking to the user, and installing Debian packages.
-# The script that sources this sets "me" to its name and, before it calls
-# install_packages, the array "packages".
+# Shared by the scripts: messages, and installing Debian packages. A script that
+# sources this sets "me" to its name and, before it calls install_packages, the
+# array "packages".
 
 say() { printf '%s: %s\n' "$me" "$*"; }
-# The first line is marked, those after it can be copied as they are.
+# Only the first line has the prefix, so that commands below it can be copied.
 die() {
     printf '%s: %s\n' "$me" "$1" >&2
     [ $# -eq 1 ] || printf '%s\n' "${@:2}" >&2
@@ -21,29 +21,29 @@ install_packages() {
         is_installed "$package" || missing+=("$package")
     done
     if [ "${#missing[@]}" -eq 0 ]; then
-        say "system packages: already there"
+        say "system packages: already installed"
         return
     fi
 
-    local by_hand="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    local manual="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null ||
-            die "these system packages are missing, and there is no sudo to install them with." \
-                "Run this as root, then try again:" "  $by_hand"
+            die "system packages are missing, and sudo is not available to install them." \
+                "Run this as root, then try again:" "  $manual"
         as_root=(sudo)
     fi
 
     say "installing system packages: ${missing[*]}"
-    # An update may fail for one source of many; the install tells if it matters.
+    # An update can fail because of a single source; the installation shows whether that matters.
     "${as_root[@]}" apt-get update -q ||
-        say "apt-get update failed; trying with the package lists at hand"
+        say "apt-get update failed; trying with the existing package lists"
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${missing[@]}" ||
         die "the system packages could not be installed." \
-            "Run this as root, then try again:" "  $by_hand"
+            "Run this as root, then try again:" "  $manual"
 }
 
-# Whether this is a system whose packages have the names we know.
+# Whether packages have Debian's names on this system.
 has_apt() {
     command -v dpkg-query >/dev/null && command -v apt-get >/dev/null
 }

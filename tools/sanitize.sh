@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Runs tests where errors of memory and races show that the compiler cannot see: see "usage".
-# Needs a nightly Rust, with rust-src and miri; what is missing is named.
+# Runs tests under tools that detect memory errors and data races: see "usage".
+# Needs nightly Rust with rust-src and miri.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
     cat <<'END'
-usage: tools/sanitize.sh [STAGE...]     all of them, if none is named
+usage: tools/sanitize.sh [STAGE...]     (default: all stages)
 
-  miri     the kernels in Rust's interpreter: undefined behavior, races, wrong borrows. It knows no vectors beyond SSE2: code for
-           others is covered by the other stages
-  loom     the thread team (executor/team.rs) in all orders in which its threads may run
-  address  recogniser and arithmetic under AddressSanitizer: what is read or written out of bounds or too late
-  thread   the arithmetic under ThreadSanitizer: what two threads read and write without order
+  miri     the kernels in Rust's interpreter: undefined behavior, data races, invalid borrows. Miri supports no vectors
+           beyond SSE2; the other stages cover code for wider ones
+  loom     the thread team (executor/team.rs) with all interleavings of its threads
+  address  recognizer, compiler and kernels under AddressSanitizer: out-of-bounds accesses and use after free
+  thread   the kernels under ThreadSanitizer: data races
 
-ORT_DYLIB_PATH names ONNX Runtime ("make sanitize" sets it). It is not built for sanitizers: of what it does itself, only what
-goes wrong in memory that it has from malloc is found.
+ORT_DYLIB_PATH names ONNX Runtime ("make sanitize" sets it). It is not instrumented: of its own errors only those in
+memory from malloc are found.
 END
 }
 
@@ -35,14 +35,14 @@ need_component() {
 }
 
 need_runtime() {
-    [ -f "${ORT_DYLIB_PATH:-}" ] || fail "ONNX Runtime is missing: run 'make setup', and this by 'make sanitize'"
+    [ -f "${ORT_DYLIB_PATH:-}" ] || fail "ONNX Runtime is missing: run 'make setup', then 'make sanitize'"
 }
 
-# Only this target's code is built for a sanitizer, not build scripts and macros, which run in the compiler.
+# With an explicit target, build scripts and procedural macros, which run in the compiler, are not instrumented.
 host=$(rustc -vV | sed -n 's/^host: //p')
 base=${CARGO_TARGET_DIR:-target}/sanitize
 
-# stage log-name command...: runs the tests and says how many there were.
+# stage command...: runs the tests of a stage and counts them.
 tests() {
     local stage=$1 log begin=$SECONDS
     shift
@@ -52,18 +52,18 @@ tests() {
     local passed ignored
     passed=$(awk '/^test result: ok/ { sum += $4 } END { print sum + 0 }' "$log")
     ignored=$(awk '/^test result: ok/ { sum += $8 } END { print sum + 0 }' "$log")
-    [ "$passed" -gt 0 ] || fail "$stage: no test was run"
-    summary+=("$stage: $passed tests passed, $ignored left out, in $((SECONDS - begin)) s")
+    [ "$passed" -gt 0 ] || fail "$stage: no tests ran"
+    summary+=("$stage: $passed tests passed, $ignored ignored, in $((SECONDS - begin)) s")
 }
 
 stage_miri() {
     need_nightly
     need_component miri
     need_component rust-src
-    # Failures of property tests are kept in files, for which isolation must be off.
+    # Property tests save failures to files, which Miri's isolation would prevent.
     MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}" CARGO_TARGET_DIR=$base \
         tests miri cargo +nightly miri test --locked -p nemostt-kernels --lib
-    summary+=("miri: tests that are left out say why (#[cfg_attr(miri, ignore = \"...\")])")
+    summary+=("miri: ignored tests state the reason (#[cfg_attr(miri, ignore = \"...\")])")
 }
 
 stage_loom() {
@@ -74,23 +74,23 @@ stage_loom() {
 stage_address() {
     need_nightly
     need_runtime
-    # ONNX Runtime keeps much until the process ends, and the loader frees it without LeakSanitizer's knowledge: leaks are
-    # looked for with valgrind ("make memcheck").
+    # ONNX Runtime keeps memory until the process exits, and LeakSanitizer does not see the dynamic loader free it.
+    # Leaks are checked with valgrind instead ("make memcheck").
     RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}" ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=$base \
         tests address cargo +nightly test --locked --target "$host" -p nemostt-kernels -p nemostt-compiler -p nemostt \
         --lib --test recognizer
-    summary+=("address: not run: allocations (counts calls of the allocator, which is the sanitizer's here) and")
-    summary+=("address: whatever needs GStreamer; ONNX Runtime is not instrumented")
+    summary+=("address: not run: allocations (needs its own allocator) and everything that needs GStreamer")
+    summary+=("address: ONNX Runtime is not instrumented")
 }
 
 stage_thread() {
     need_nightly
     need_component rust-src
-    # The standard library must be instrumented, too, or its locks and channels are races.
+    # The standard library must be instrumented, too; otherwise its locks and channels look like races.
     RUSTFLAGS="-Zsanitizer=thread ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$base \
         tests thread cargo +nightly test -Zbuild-std --locked --target "$host" -p nemostt-kernels --lib
-    summary+=("thread: not run: tests with ONNX Runtime: its threads hand over work by means that the sanitizer does not see in")
-    summary+=("thread: code that is not instrumented, so all that they do would be a race")
+    summary+=("thread: not run: tests with ONNX Runtime, which is not instrumented: the sanitizer cannot see how its")
+    summary+=("thread: threads synchronize and would report races everywhere")
 }
 
 stages=("$@")

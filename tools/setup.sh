@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12+ or Ubuntu 22.04+ machine to build and run nemostt:
-# system packages, Rust, and ONNX Runtime. Safe to run again: what is already
-# there is left alone.
+# system packages, Rust, and ONNX Runtime. Safe to run again: installs only what
+# is missing.
 set -euo pipefail
 
 usage() {
@@ -10,7 +10,7 @@ usage: tools/setup.sh [--test]
 
   --test   also install what the tests need
 
-Set ORT_DYLIB_PATH to a libonnxruntime.so of your own and none is fetched.
+To use your own ONNX Runtime instead of downloading one, set ORT_DYLIB_PATH to its libonnxruntime.so.
 EOF
 }
 
@@ -42,10 +42,10 @@ packages=(
 test_packages=(
     python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
     meson ninja-build
-    strace # shows that nothing is sent home
+    strace # for the test that no network connections are made
 )
 
-# Other systems name their packages otherwise, so only look for what matters.
+# Package names differ on other systems, so only check for the tools and libraries.
 check_without_dpkg() {
     local missing=() tool module
     for tool in cc curl python3 gst-launch-1.0 pkg-config; do
@@ -55,8 +55,8 @@ check_without_dpkg() {
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
     done
     [ "${#missing[@]}" -eq 0 ] ||
-        die "this is not Debian or Ubuntu, so install these yourself: ${missing[*]}"
-    say "system packages: not Debian or Ubuntu, but the build tools are there"
+        die "this is not Debian or Ubuntu; install these manually: ${missing[*]}"
+    say "system packages: not Debian or Ubuntu, but the build tools are installed"
 }
 
 [ "$want_tests" = no ] || packages+=("${test_packages[@]}")
@@ -72,13 +72,13 @@ cargo=${CARGO:-cargo}
 cargo_bin=${CARGO_HOME:-$HOME/.cargo}/bin
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
-# A cargo that rustup just installed is not in PATH before the next login.
+# After rustup installs cargo, it is not in PATH until the next login.
 case ":$PATH:" in
     *":$cargo_bin:"*) ;;
     *) PATH=$cargo_bin:$PATH ;;
 esac
 
-# Prints nothing when there is no cargo, or one that does not run.
+# Prints nothing if there is no working cargo.
 cargo_version() { "$cargo" --version 2>/dev/null | awk '{ print $2 }' || true; }
 
 is_new_enough() {
@@ -90,7 +90,7 @@ install_rust() {
     installer=$(mktemp)
     args=(-y --profile minimal --component rustfmt --component clippy)
     say "installing Rust with rustup, into $cargo_bin"
-    # Whole file first: a download cut short must not be run.
+    # Download the whole file first, so that a truncated script is not run.
     if curl --proto '=https' --tlsv1.2 -sSf --connect-timeout 20 \
         https://sh.rustup.rs -o "$installer"; then
         RUSTUP_INIT_SKIP_PATH_CHECK=yes sh "$installer" "${args[@]}" || rc=$?
@@ -106,9 +106,9 @@ install_rust() {
 
 version=$(cargo_version)
 if is_new_enough "$version"; then
-    say "Rust: cargo $version is already there"
+    say "Rust: cargo $version is already installed"
 elif command -v rustup >/dev/null; then
-    die "cargo $rust_wanted or newer is needed, this is ${version:-no working cargo}. Run this, then try again:" \
+    die "cargo $rust_wanted or newer is needed, found ${version:-no working cargo}. Run this, then try again:" \
         "  rustup update stable && rustup default stable"
 else
     install_rust
@@ -123,7 +123,7 @@ if [ "$want_tests" = yes ]; then
     for component in fmt:rustfmt clippy:clippy; do
         "$cargo" "${component%:*}" --version >/dev/null 2>&1 && continue
         command -v rustup >/dev/null ||
-            die "cargo ${component%:*} is missing: install the package ${component#*:} of your Rust"
+            die "cargo ${component%:*} is missing: install the package ${component#*:} of your Rust distribution"
         say "adding ${component#*:} to Rust"
         rustup component add "${component#*:}" ||
             die "${component#*:} could not be added. Run this, then try again:" \
@@ -140,18 +140,18 @@ trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
 
 sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
 
-# Leaves the wheel in $scratch, however it can be had.
+# Downloads the wheel to $scratch, directly or with pip.
 download_wheel() {
     local wheel=$1 url=$2 arch=$3 ort_version=$4
-    say "fetching ONNX Runtime $ort_version for $arch"
+    say "downloading ONNX Runtime $ort_version for $arch"
     if curl --proto '=https' --tlsv1.2 -fsSL --retry 3 --connect-timeout 20 \
         -o "$scratch/$wheel" "$url"; then
         return
     fi
     rm -f "$scratch/$wheel"
 
-    # pip knows the mirrors and proxies that this machine is set up for.
-    say "that did not work; trying pip"
+    # pip uses the mirrors and proxies that are configured on this machine.
+    say "the download failed; trying pip"
     if python3 -m pip download --quiet --no-deps --only-binary=:all: \
         --implementation cp --python-version 3.11 \
         --platform "manylinux_2_28_$arch" \
@@ -159,9 +159,9 @@ download_wheel() {
         [ -f "$scratch/$wheel" ]; then
         return
     fi
-    die "ONNX Runtime could not be fetched. Put this file into $ort_dir, then try again:" \
+    die "ONNX Runtime could not be downloaded. Put this file into $ort_dir, then try again:" \
         "  $url" \
-        "or set ORT_DYLIB_PATH to a libonnxruntime.so of your own."
+        "or set ORT_DYLIB_PATH to your own libonnxruntime.so."
 }
 
 fetch_onnxruntime() {
@@ -171,13 +171,13 @@ fetch_onnxruntime() {
     library=libonnxruntime.so.$ort_version
 
     if [ -f "$ort_dir/$library" ]; then
-        say "ONNX Runtime: $ort_dir/$library is already there"
+        say "ONNX Runtime: $ort_dir/$library is already installed"
         ln -sfn "$library" "$ort_dir/libonnxruntime.so"
         return
     fi
 
     read -r wheel sum url < <(awk -v a="$arch" '$1 == a { print $2, $3, $4 }' "$lock") ||
-        die "no ONNX Runtime is pinned for $arch: set ORT_DYLIB_PATH to a libonnxruntime.so of your own"
+        die "no ONNX Runtime is pinned for $arch: set ORT_DYLIB_PATH to your own libonnxruntime.so"
 
     mkdir -p "$ort_dir"
     scratch=$(mktemp -d "$ort_dir/.setup.XXXXXX")
@@ -185,7 +185,7 @@ fetch_onnxruntime() {
     if [ -f "$file" ] && [ "$(sha256 "$file")" = "$sum" ]; then
         say "ONNX Runtime: using $file"
     else
-        [ ! -f "$file" ] || say "$file has another checksum than $lock; not using it"
+        [ ! -f "$file" ] || say "the checksum of $file does not match $lock; not using it"
         download_wheel "$wheel" "$url" "$arch" "$ort_version"
         file=$scratch/$wheel
     fi
@@ -199,15 +199,15 @@ fetch_onnxruntime() {
     python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' \
         "$file" "$member" "$scratch" || die "$wheel could not be unpacked"
     chmod 755 "$scratch/$member"
-    # In one step, so that an interrupted run leaves no half library behind.
+    # Atomically, so that an interrupted run does not leave a partial library.
     mv -f "$scratch/$member" "$ort_dir/$library"
-    # The name without version is the one .cargo/config.toml gives to cargo's commands.
+    # .cargo/config.toml uses the name without the version.
     ln -sfn "$library" "$ort_dir/libonnxruntime.so"
     say "ONNX Runtime: $ort_dir/$library is ready"
 }
 
 if [ -n "${ORT_DYLIB_PATH:-}" ]; then
-    [ -f "$ORT_DYLIB_PATH" ] || die "ORT_DYLIB_PATH names no file: $ORT_DYLIB_PATH"
+    [ -f "$ORT_DYLIB_PATH" ] || die "ORT_DYLIB_PATH is not a file: $ORT_DYLIB_PATH"
     say "ONNX Runtime: ORT_DYLIB_PATH is set, using $ORT_DYLIB_PATH"
 else
     fetch_onnxruntime

@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Cut the golden data down to what the tests read.
+"""Extract the part of the golden data that the tests read.
 
     python3 tools/test_data.py GOLDENS DEMO_MODEL        (needs numpy and onnx)
 
-GOLDENS holds what NeMo 2.7.3 gave on the CPU in float32 for eleven clips and two models (folders `tiny_random` and
-`trained`); DEMO_MODEL the graphs of the second. Written are, below tests/data:
+GOLDENS contains the outputs of NeMo 2.7.3 on the CPU in float32 for eleven clips and two models (folders `tiny_random`
+and `trained`), DEMO_MODEL the graphs of the latter. Writes, below tests/data:
 
     wav/                 the clips
     mel.npz              CLIP/mel: NeMo's log-mel, [mels, T]
     tiny_random.npz      per CLIP and lookahead kR: enc (offline encoder, [width, T']), tokens, token_frames (RNN-T),
-    trained.npz          ctc (best id per frame), cache_len (after each step of NeMo's own streaming)
-    texts.json           MODEL -> CLIP -> kR -> {rnnt, ctc}: what NeMo's tokenizer makes of them
-    tiny_random/         NeMo's own exports of the first model (lookahead 1040 ms) with its vocabulary
-    exports/             more of them: at lookahead 80 ms, and without caches
+    trained.npz          ctc (best id per frame), cache_len (after each step of NeMo's streaming)
+    texts.json           MODEL -> CLIP -> kR -> {rnnt, ctc}: texts decoded with NeMo's tokenizer
+    tiny_random/         NeMo's exports of the first model (lookahead 1040 ms) with its vocabulary
+    exports/             more exports: at lookahead 80 ms, and without caches
 
-The sinusoid table of positions, 9999 rows of which 167 are ever read, is cut in every graph: nothing else is touched.
+The table of sinusoidal positions has 9999 rows, of which only 167 are ever read. It is cut to its middle rows in every
+graph. Nothing else is changed.
 """
 import json
 import shutil
@@ -32,22 +33,22 @@ LOOKAHEADS = (0, 1, 6, 13)
 
 
 def cut_positions(source, target):
-    """Copy a graph with only the middle rows of its position table, and the centre moved accordingly."""
+    """Copy a graph with only the middle rows of its position table, and the center adjusted to that."""
     model = onnx.load(source)
-    old_centre = None
+    old_center = None
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.name == "value" and list(attribute.t.dims)[:1] == [1] and len(attribute.t.dims) == 3:
                 table = numpy_helper.to_array(attribute.t)
-                old_centre = (table.shape[1] + 1) // 2
-                first = old_centre - KEEP_POSITIONS
+                old_center = (table.shape[1] + 1) // 2
+                first = old_center - KEEP_POSITIONS
                 cut = table[:, first : first + 2 * KEEP_POSITIONS - 1]
                 attribute.t.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(cut), attribute.t.name))
     for node in model.graph.node:
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name == "value" and attribute.t.data_type == 7:
                 value = numpy_helper.to_array(attribute.t)
-                if value.size == 1 and value.item() == old_centre:
+                if value.size == 1 and value.item() == old_center:
                     moved = np.full(value.shape, KEEP_POSITIONS, np.int64)
                     attribute.t.CopyFrom(numpy_helper.from_array(moved, attribute.t.name))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def pieces(path):
 
 
 def text(ids, vocabulary):
-    """SentencePiece's own decoding, for vocabularies without byte pieces."""
+    """Decodes like SentencePiece, for vocabularies without byte pieces."""
     joined = "".join(" \u2047 " if vocabulary[i] == "<unk>" else vocabulary[i] for i in ids)
     return joined.replace("\u2581", " ").removeprefix(" ")
 
@@ -78,7 +79,7 @@ def main(goldens, demo):
         for path in sorted((goldens / name).glob("*.npz")):
             clip, data = path.stem, np.load(path)
             mel = mels.setdefault(f"{clip}/mel", data["mel"])
-            assert np.array_equal(mel, data["mel"]), "both models hear the same"
+            assert np.array_equal(mel, data["mel"]), "the two models have different features"
             texts[name][clip] = {}
             for k in LOOKAHEADS:
                 arrays[f"{clip}/k{k}/enc"] = data[f"k{k}/offline_enc"]

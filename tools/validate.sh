@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Runs gst-validate's own scenarios on a pipeline with nemostt and on the same pipeline without it, and fails on every
-# issue that only nemostt brings. Takes the gst-validate-1.0 of the system. Debian has none in any package: there, the one
-# of GStreamer's Windows wheels runs under Wine, with a nemostt built for Windows (tools/validate_wine.sh).
+# Runs gst-validate's scenarios on a pipeline with nemostt and on the same pipeline without it, and fails on every issue
+# that occurs only with nemostt. Uses the system's gst-validate-1.0. Debian does not package it: there, the one in
+# GStreamer's Windows wheels runs under Wine, with nemostt built for Windows (tools/validate_wine.sh).
 set -euo pipefail
 # shellcheck disable=SC2034 # for packages.sh
 me=validate
@@ -30,14 +30,14 @@ else
 fi
 export GST_VALIDATE_REPORTING_DETAILS=all
 
-# Raw audio, because wavparse plays nothing backwards, and sends EOS events that gst-validate itself reports.
+# Raw audio, because wavparse does not support reverse playback and sends EOS events that gst-validate itself reports.
 python3 - tests/data/wav/u5_eight_sentences.wav "$work/speech.raw" <<'END'
 import sys, wave
 with wave.open(sys.argv[1]) as clip, open(sys.argv[2], "wb") as raw:
     raw.write(clip.readframes(clip.getnframes()))
 END
 
-# Runs scenario $1 with the element $3 in the pipeline, or none; what is said goes to the log $2.
+# Runs scenario $1 with the element $3 in the pipeline, or without one; the output goes to the log $2.
 run() {
     # shellcheck disable=SC2086 # $3 is an element with its properties
     gst_validate --set-scenario "$1" filesrc location="$clip" \
@@ -46,13 +46,13 @@ run() {
         </dev/null 2>&1 | tr '\r' '\n' >"$work/logs/$2"
 }
 
-# The kinds of issues in log $1. A run that was not brought to its end has one of its own.
+# The kinds of issues in log $1, including one for a run that did not finish.
 issues() {
     sed -nE 's/^ *(issue|warning|critical) : /\1: /p' "$work/logs/$1" | sort -u
-    grep -q 'Issues found: ' "$work/logs/$1" || echo "critical: gst-validate did not come to its end"
+    grep -q 'Issues found: ' "$work/logs/$1" || echo "critical: gst-validate did not finish"
 }
 
-# The kinds of issues that scenario $1 finds only with element $2 in the pipeline.
+# The kinds of issues of scenario $1 that occur only with element $2 in the pipeline.
 new_issues() {
     local with=$1.${2%% *}.log without=$1.without.log other
     run "$1" "$without" "" &
@@ -63,20 +63,20 @@ new_issues() {
     comm -13 <(issues "$without") <(issues "$with")
 }
 
-# First a fault that must be found, else finding nothing says nothing.
+# First check that a failing element is detected at all.
 [ -n "$(new_issues play_5s 'identity error-after=2')" ] ||
-    die "an element that fails was not noticed: see $work/logs"
-say "an element that fails is noticed"
+    die "a failing element was not detected: see $work/logs"
+say "a failing element is detected"
 
 failed=no
 for scenario in "${scenarios[@]}"; do
     new=$(new_issues "$scenario" nemostt)
     if [ -z "$new" ]; then
-        say "$scenario: nothing new ($(issues "$scenario.nemostt.log" | wc -l) kinds of issues with and without)"
+        say "$scenario: no new issues ($(issues "$scenario.nemostt.log" | wc -l) kinds of issues with and without)"
     else
         say "$scenario: only with nemostt:"
         printf '%s\n' "$new"
         failed=yes
     fi
 done
-[ "$failed" = no ] || die "nemostt brings issues: see $work/logs"
+[ "$failed" = no ] || die "nemostt causes issues: see $work/logs"

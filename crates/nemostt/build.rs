@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tells apart the code that compiles graphs, so that entries that other code left in the cache are not used.
+//! Hashes the code that compiles graphs, so that cache entries written by a different version of it are not used.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// A hash of the sources that decide what a graph becomes before it runs. In the repository these are other crates' too; as a
-/// published package this crate stands alone, and the versions of the others, which the key has as well, say it all.
+/// A hash of the sources that rewrite and pack graphs. In the repository these include other crates. A published
+/// package has only its own sources. There the versions of the other crates, also part of the key, are enough.
 fn compiler_hash() -> std::io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     for directory in ["src/model", "../nemostt-compiler/src", "../nemostt-kernels/src"] {

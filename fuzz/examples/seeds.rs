@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Writes the seeds of the targets that read graphs, out of the test data: their weights are those of the corpus, and their names
-//! short.
+//! Writes the seeds of the targets that read graphs. They are made from the test data, with the shared weights of the
+//! corpus and short names.
 //!
 //! RUSTFLAGS="--cfg fuzzing" cargo +nightly run --manifest-path fuzz/Cargo.toml --example seeds
 
@@ -14,7 +14,7 @@ use nemostt::fuzzing::{
 };
 use prost::Message;
 
-/// Weights of fewer bytes stay as they are.
+/// Weights with fewer bytes are kept.
 const SMALL: usize = 256;
 
 const GRAPHS: [(&str, &str); 15] = [
@@ -51,18 +51,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             write("plan_against_export", name, &graph)?;
         }
         if ["nemo-encoder", "nemo-decoder_joint-64"].contains(&name) {
-            let entry = cache_entry_of(&graph).ok_or("it is neither an encoder nor a joint")?;
+            let entry = cache_entry_of(&graph).ok_or("neither an encoder nor a joint")?;
             write("cache_entry", name, &entry)?;
         }
     }
     Ok(())
 }
 
-/// The same graph with names of a few letters and weights that lie elsewhere.
+/// The same graph with short names and external weights.
 fn short(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut model = ModelProto::decode(bytes)?;
-    let graph = model.graph.as_mut().ok_or("there is no graph")?;
-    // Joints are cut where their types say that it can be done; of encoders nobody asks for them.
+    let graph = model.graph.as_mut().ok_or("no graph")?;
+    // Joints are split at tensors whose types are known. Encoders do not need the types.
     graph.value_info.retain(|_| graph.node.len() < 100);
     graph.doc_string = None;
     let mut place = 0;
@@ -104,7 +104,8 @@ fn short(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(model.encode_to_vec())
 }
 
-/// Another part of the weights for each tensor, so that whoever takes one for another is noticed.
+/// Makes a tensor external, with a different part of the shared weights for each tensor, so that mixing up two tensors
+/// changes the result.
 fn put_elsewhere(tensor: &mut TensorProto, place: &mut usize) {
     let outside = || {
         let length = tensor.external_data.iter().find(|entry| entry.key() == "length")?;
@@ -116,7 +117,7 @@ fn put_elsewhere(tensor: &mut TensorProto, place: &mut usize) {
         .map(|raw| raw.len())
         .or_else(outside)
         .unwrap_or(0);
-    // Integers are sizes and axes, or what quantised weights are: the noise would be as good.
+    // Integer tensors contain sizes and axes.
     if length < SMALL || tensor.data_type() == 7 {
         return;
     }

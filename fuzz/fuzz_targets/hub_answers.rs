@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `nemostt fetch` against a hub on loopback that answers as the input says.
+//! `nemostt fetch` with a hub on loopback whose responses are the fuzzer's input.
 //!
-//! The input's parts are separated by lines of four dashes. The first one holds what is fetched and how; each of the others is the
-//! answer to one request, in their order, whoever is asked: head, empty line, body. `@HUB@` and `@STORAGE@` stand for addresses,
-//! `@LENGTH@`, `@SHA256@` and `@GIT@` for length and checksums of the last body.
+//! The parts of the input are separated by lines of four dashes. The first part contains the arguments of `fetch`. Each
+//! of the others is the response to one request (head, empty line, body), in order, regardless of which server gets the
+//! request. `@HUB@` and `@STORAGE@` stand for the addresses of the servers, `@LENGTH@`, `@SHA256@` and `@GIT@` for
+//! length and checksums of the last body.
 
 #![no_main]
-#![allow(dead_code, unused_imports)] // `models` is another verb
+#![allow(dead_code, unused_imports)] // the subcommand `models` is not used here
 
 #[path = "../../src/bin/nemostt/hub/mod.rs"]
 mod hub;
@@ -27,7 +28,7 @@ use libfuzzer_sys::fuzz_target;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// What `hub` expects of the command around it.
+/// The module `hub` expects this type in the crate root.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Parser)]
@@ -37,17 +38,17 @@ struct Arguments {
 }
 
 const SECRET: &str = "hf_secret";
-/// Answers that are still to be given.
+/// Responses that have not been sent yet.
 static ANSWERS: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
 static ADDRESSES: OnceLock<[String; 2]> = OnceLock::new();
 
 fuzz_target!(init: start(), |input: &[u8]| {
     let root = tempfile::tempdir().expect("a directory for temporary files");
-    // Names that lead upwards end in one of these.
+    // If a name with `..` escapes, its file appears in one of these directories.
     let home = root.path().join("1/2/3/4");
     let directory = home.join("directory");
-    fs::create_dir_all(&directory).expect("room for directories");
-    // SAFETY: the threads of the hub read no variables.
+    fs::create_dir_all(&directory).expect("enough disk space");
+    // SAFETY: the threads of the hub do not read environment variables.
     unsafe { env::set_var("HF_HOME", home.join("home")) };
 
     let mut parts = split(input, b"\n----\n").into_iter();
@@ -59,25 +60,25 @@ fuzz_target!(init: start(), |input: &[u8]| {
         assert!(!error.to_string().is_empty());
     }
     for (path, names) in [("", &["1"][..]), ("1", &["2"]), ("1/2", &["3"]), ("1/2/3", &["4"]), ("1/2/3/4", &["directory", "home"])] {
-        for entry in fs::read_dir(root.path().join(path)).expect("it was made").flatten() {
+        for entry in fs::read_dir(root.path().join(path)).expect("the directory exists").flatten() {
             assert!(names.iter().any(|name| entry.file_name() == *name), "{}", entry.path().display());
         }
     }
     are_right(&home.join("home"));
 });
 
-/// Starts the hub and the storage behind it, and says where they are.
+/// Starts the hub and its storage server, and sets the environment variables with their addresses.
 fn start() {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port on loopback"));
     let addresses =
-        [0, 1].map(|index: usize| format!("http://{}", listeners[index].local_addr().expect("it is bound")));
-    // SAFETY: no other thread runs yet.
+        [0, 1].map(|index: usize| format!("http://{}", listeners[index].local_addr().expect("the listener is bound")));
+    // SAFETY: there are no other threads yet.
     unsafe {
         env::set_var("HF_ENDPOINT", &addresses[0]);
         env::set_var("HF_TOKEN", SECRET);
         env::set_var("HF_HUB_DOWNLOAD_TIMEOUT", "1");
         env::set_var("NO_PROXY", "*");
-        // Nothing here is encrypted, and the system's certificates take longer to read than all else.
+        // Connections are not encrypted, and reading the system's certificates would dominate the run time.
         env::set_var("SSL_CERT_FILE", "/dev/null");
         for name in [
             "HF_HUB_CACHE",
@@ -91,7 +92,7 @@ fn start() {
             env::remove_var(name);
         }
     }
-    ADDRESSES.set(addresses).expect("this is called once");
+    ADDRESSES.set(addresses).expect("`start` is called once");
     for (listener, is_storage) in listeners.into_iter().zip([false, true]) {
         thread::spawn(move || {
             listener
@@ -112,12 +113,12 @@ fn answer(mut stream: TcpStream, is_storage: bool) -> std::io::Result<()> {
         }
     }
     let tells = head.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
-    assert!(!(is_storage && tells), "the token went to another host");
+    assert!(!(is_storage && tells), "the token was sent to another host");
     let answer = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     stream.write_all(&answer.unwrap_or_else(|| b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n".to_vec()))
 }
 
-/// Name of the model, and perhaps `dir` and the name of a precision.
+/// Parses the name of the model, optionally followed by `dir` and by the name of a precision.
 fn arguments(part: &[u8], directory: &Path) -> Option<Arguments> {
     let text = std::str::from_utf8(part).ok()?;
     let mut words = text.split_whitespace();
@@ -133,11 +134,11 @@ fn arguments(part: &[u8], directory: &Path) -> Option<Arguments> {
     Arguments::try_parse_from(arguments).ok()
 }
 
-/// Answers as they are sent.
+/// The responses with their placeholders replaced.
 fn answers(parts: Vec<&[u8]>) -> VecDeque<Vec<u8>> {
     let body = |part: &[u8]| split_once(part, b"\n\n").map_or(Vec::new(), |(_, body)| body.to_vec());
     let last = parts.last().map(|part| body(part)).unwrap_or_default();
-    let [hub, storage] = ADDRESSES.get().expect("they are known by now");
+    let [hub, storage] = ADDRESSES.get().expect("`start` was called");
     let git = Sha1::new()
         .chain_update(format!("blob {}\0", last.len()))
         .chain_update(&last)
@@ -160,7 +161,7 @@ fn answers(parts: Vec<&[u8]>) -> VecDeque<Vec<u8>> {
     parts.into_iter().map(fill).collect()
 }
 
-/// Whatever is called by git's name for it is that.
+/// Asserts that files named by a git hash have that hash.
 fn are_right(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -171,7 +172,7 @@ fn are_right(directory: &Path) {
             && name.len() == 40
             && name.bytes().all(|byte| byte.is_ascii_hexdigit())
         {
-            let bytes = fs::read(&path).expect("it is there");
+            let bytes = fs::read(&path).expect("the file exists");
             let git = Sha1::new()
                 .chain_update(format!("blob {}\0", bytes.len()))
                 .chain_update(&bytes)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A graph as it was exported and as it is rewritten, both run by ONNX Runtime: either refused by both or of the same outputs.
+//! Runs a graph with ONNX Runtime as exported and as compiled. Either both are rejected, or their outputs are equal.
 
 #![no_main]
 
@@ -19,26 +19,28 @@ use nemostt_compiler::{Component, Graph, import};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use nemostt_fuzz::mutate;
 
-/// Windows are compared that are heard after the first one, and a short one at the end.
+/// Full windows to compare. A shorter one follows at the end.
 const WINDOWS: usize = 3;
-/// Of the largest value: sums in another order differ by a hundredth of it in `tests/graph_passes.rs`.
+/// Tolerance relative to the largest value. Differences from the order of summation are a hundredth of this in
+/// `crates/nemostt/tests/recognizer/graph_passes.rs`.
 const BOUND: f32 = 1e-3;
 
 fuzz_target!(init: nemostt::set_runtime_logger(|_, _| ()), |bytes: &[u8]| {
     let Some(files) = files(bytes) else { return };
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     for (name, content) in files {
-        fs::write(directory.path().join(name), content).expect("room for a model");
+        fs::write(directory.path().join(name), content).expect("enough disk space");
     }
-    fs::write(directory.path().join("weights"), &*weights()).expect("room for weights");
-    let [export, plan] = [GraphOptimization::None, GraphOptimization::All].map(|how| hear(directory.path(), how));
-    match (export, plan) {
+    fs::write(directory.path().join("weights"), &*weights()).expect("enough disk space");
+    let [exported, compiled] =
+        [GraphOptimization::None, GraphOptimization::All].map(|choice| transcribe(directory.path(), choice));
+    match (exported, compiled) {
         (Err(_), Err(_)) => (),
-        (Ok(export), Ok(plan)) => compare(&export, &plan),
-        // What does not fit into memory says nothing of the graph.
+        (Ok(exported), Ok(compiled)) => compare(&exported, &compiled),
+        // Not a fault of the graph.
         (Err(Error::OutOfMemory { .. }), _) | (_, Err(Error::OutOfMemory { .. })) => (),
-        (Err(error), Ok(_)) => panic!("the plan runs, and the export does not: {error}"),
-        (Ok(_), Err(error)) => panic!("the export runs, and the plan does not: {error}"),
+        (Err(error), Ok(_)) => panic!("the compiled graph runs, but the exported one does not: {error}"),
+        (Ok(_), Err(error)) => panic!("the exported graph runs, but the compiled one does not: {error}"),
     }
 });
 
@@ -46,21 +48,21 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     mutate::model(&mut data[..max_size], size, seed).unwrap_or_else(|| fuzzer_mutate(data, size, max_size))
 });
 
-/// The files of a model one graph of which is in `bytes`; `None` where it is none that occurs in models.
+/// The files of a model that contains the graph in `bytes`; `None` if it is not a graph of a supported model.
 fn files(bytes: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
     let mut graph = Graph::decode_file(bytes.into()).ok()?;
     graph.attach(|_| Ok(weights())).ok()?;
     let graphs = match import(graph).ok()?.1 {
         Component::Encoder(graph, contract) if contract.ctc => {
-            let labels = graph
+            let tokens = graph
                 .output("logprobs")?
                 .dims
                 .last()
                 .copied()
                 .flatten()?
                 .checked_sub(1)?;
-            let tokens: String = (0..labels.min(1 << 16)).map(|id| format!("▁a{id} {id}\n")).collect();
-            return Some(vec![("ctc.onnx", bytes.into()), ("tokens.txt", tokens.into())]);
+            let lines: String = (0..tokens.min(1 << 16)).map(|id| format!("▁a{id} {id}\n")).collect();
+            return Some(vec![("ctc.onnx", bytes.into()), ("tokens.txt", lines.into())]);
         }
         Component::Encoder(..) => vec![
             ("encoder.onnx", bytes.into()),
@@ -72,27 +74,27 @@ fn files(bytes: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
     Some(graphs.into_iter().chain([("tokens.txt", TOKENS.clone())]).collect())
 }
 
-static ENCODER: LazyLock<Vec<u8>> = LazyLock::new(|| of_sources("tdt/encoder-model.onnx"));
-static TRANSDUCER: LazyLock<Vec<u8>> = LazyLock::new(|| of_sources("lookahead3/decoder_joint-model.onnx"));
-static TOKENS: LazyLock<Vec<u8>> = LazyLock::new(|| of_sources("tdt/tokens.txt"));
+static ENCODER: LazyLock<Vec<u8>> = LazyLock::new(|| read_fault("tdt/encoder-model.onnx"));
+static TRANSDUCER: LazyLock<Vec<u8>> = LazyLock::new(|| read_fault("lookahead3/decoder_joint-model.onnx"));
+static TOKENS: LazyLock<Vec<u8>> = LazyLock::new(|| read_fault("tdt/tokens.txt"));
 
-fn of_sources(path: &str) -> Vec<u8> {
+fn read_fault(path: &str) -> Vec<u8> {
     let faults = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/faults");
-    fs::read(faults.join(path)).expect("it is in the sources")
+    fs::read(faults.join(path)).expect("a file of the test data")
 }
 
-/// What a stream gave.
-struct Heard {
-    /// Valid outputs, frame by frame.
+/// Output of a stream.
+struct Transcript {
+    /// Valid encoder outputs, frame by frame.
     outputs: Vec<f32>,
     tokens: Vec<Token>,
     cached: i64,
 }
 
-fn hear(model: &Path, how: GraphOptimization) -> Result<Heard, Error> {
+fn transcribe(model: &Path, optimization: GraphOptimization) -> Result<Transcript, Error> {
     let mut options = Options {
         threads: 1,
-        graph_optimization: how,
+        graph_optimization: optimization,
         ..Default::default()
     };
     options.cache.directory = CacheDirectory::Off;
@@ -123,33 +125,33 @@ fn hear(model: &Path, how: GraphOptimization) -> Result<Heard, Error> {
             tokens.push(token);
         }
     }
-    Ok(Heard {
+    Ok(Transcript {
         outputs,
         tokens,
         cached: stream.cache_len(),
     })
 }
 
-fn compare(export: &Heard, plan: &Heard) {
-    assert_eq!(export.outputs.len(), plan.outputs.len());
-    assert_eq!(export.cached, plan.cached);
-    let most = export
+fn compare(exported: &Transcript, compiled: &Transcript) {
+    assert_eq!(exported.outputs.len(), compiled.outputs.len());
+    assert_eq!(exported.cached, compiled.cached);
+    let largest = exported
         .outputs
         .iter()
-        .fold(1.0, |most: f32, value| most.max(value.abs()));
-    for (place, (a, b)) in export.outputs.iter().zip(&plan.outputs).enumerate() {
-        let is_near = a == b || (a - b).abs() <= BOUND * most;
+        .fold(1.0, |largest: f32, value| largest.max(value.abs()));
+    for (index, (a, b)) in exported.outputs.iter().zip(&compiled.outputs).enumerate() {
+        let is_near = a == b || (a - b).abs() <= BOUND * largest;
         assert!(
             is_near,
-            "output {place} is {a}, and {b} by the plan; the largest is {most}"
+            "output {index} is {a}, but {b} when compiled; the largest is {largest}"
         );
     }
-    let labels = |heard: &Heard| {
-        heard
+    let token_frames = |transcript: &Transcript| {
+        transcript
             .tokens
             .iter()
             .map(|token| (token.id, token.frame))
             .collect::<Vec<_>>()
     };
-    assert_eq!(labels(export), labels(plan));
+    assert_eq!(token_frames(exported), token_frames(compiled));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the fuzz targets share.
+//! Shared by the fuzz targets.
 
 pub mod mutate;
 pub mod random;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Changes graphs into graphs: what bytes cannot be turned into by chance.
+//! A structure-aware mutator for ONNX graphs, for changes that random changes of bytes are unlikely to produce.
 
 mod numbers;
 
@@ -14,7 +14,7 @@ use self::numbers::{
 };
 use crate::random::Random;
 
-/// ONNX's numbers of element types: float32, float16, double, int32, int64, bool, uint8, int8, bfloat16, text.
+/// ONNX's codes of element types: float32, float16, double, int32, int64, bool, uint8, int8, bfloat16, string.
 const ELEMENTS: [i32; 10] = [1, 10, 11, 6, 7, 9, 2, 3, 16, 8];
 const OPERATORS: [&str; 40] = [
     "Add",
@@ -58,7 +58,7 @@ const OPERATORS: [&str; 40] = [
     "Transpose",
     "Where",
 ];
-/// Those that give what they take, or nearly.
+/// Operators whose output is the same as their input, or similar.
 const BETWEEN: [&str; 8] = [
     "Cast",
     "Identity",
@@ -94,7 +94,8 @@ const CHANGES: [Change; 19] = [
     add_input,
 ];
 
-/// Changes the model in `data[..size]` by `seed`; gives its new length. `None` where it is no model or becomes too large.
+/// Mutates the model in `data[..size]` as `seed` determines and returns its new length. `None` if the bytes are not a
+/// model or the result does not fit into `data`.
 pub fn model(data: &mut [u8], size: usize, seed: u32) -> Option<usize> {
     let mut random = Random(seed.into());
     if random.one_in(16) {
@@ -108,7 +109,7 @@ pub fn model(data: &mut [u8], size: usize, seed: u32) -> Option<usize> {
         }
         let graph = model.graph.as_mut()?;
         let change = CHANGES[random.below(CHANGES.len())];
-        // What there is none of cannot be changed.
+        // A mutation returns `None` if the graph has nothing that it could change.
         let _ = change(graph, &mut random);
     }
     let bytes = model.encode_to_vec();
@@ -121,7 +122,7 @@ fn remove_node(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     (graph.node.len() > 1).then(|| drop(graph.node.remove(index)))
 }
 
-/// Takes a node out and lets its users have what it had.
+/// Removes a node and connects one of its inputs to its consumers.
 fn skip_node(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let index = random.below(graph.node.len());
     let node = graph.node.get(index)?;
@@ -148,7 +149,7 @@ fn other_operator(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// A tensor of the graph.
+/// A random tensor of the graph.
 fn tensor(graph: &GraphProto, random: &mut Random) -> Option<String> {
     match random.below(8) {
         0 => Some(random.pick(&graph.input)?.name().into()),
@@ -162,7 +163,7 @@ fn tensor(graph: &GraphProto, random: &mut Random) -> Option<String> {
 
 fn rewire(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let index = random.below(graph.node.len());
-    // Of the nodes before it, mostly.
+    // Mostly outputs of earlier nodes.
     let earlier = random
         .pick(graph.node.get(..index)?)
         .and_then(|node| node.output.first().cloned());
@@ -186,7 +187,7 @@ fn swap_inputs(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     (a != b).then(|| node.input.swap(a, b))
 }
 
-/// Puts a node between a tensor and one of its users, or all of them.
+/// Inserts a node between a tensor and one or all of its consumers.
 fn insert(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let name = tensor(graph, random)?;
     let new = fresh(graph, random);
@@ -225,7 +226,7 @@ fn copy_node(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     }
     let (old, new) = (graph.node[index].output.first()?.clone(), node.output.first()?.clone());
     graph.node.insert(index + 1, node);
-    // Every other user has the copy's.
+    // Every other consumer uses the copy.
     let inputs = graph
         .node
         .iter_mut()
@@ -238,7 +239,7 @@ fn copy_node(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// Who read one weight reads another one.
+/// Replaces all uses of one weight by another.
 fn share_weight(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let from = random.pick(&graph.initializer)?.name().to_owned();
     let to = random.pick(&graph.initializer)?.name().to_owned();
@@ -246,7 +247,7 @@ fn share_weight(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// Two tensors get one name.
+/// Gives two tensors the same name.
 fn rename(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let name = tensor(graph, random)?;
     match random.below(3) {
@@ -260,7 +261,7 @@ fn rename(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// An output is made of another tensor.
+/// Makes a graph output refer to another tensor.
 fn other_output(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let output = random.pick(&graph.output)?.name().to_owned();
     let name = tensor(graph, random)?;
@@ -279,7 +280,7 @@ fn other_output(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// An input or output more, or one less.
+/// Adds or removes an input or output.
 fn add_input(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let index = random.below(graph.output.len());
     match random.below(4) {

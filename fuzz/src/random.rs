@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Random numbers that the seed alone decides: SplitMix64 (Steele, Lea and Flood, 2014).
+//! Reproducible random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
 
 pub struct Random(pub u64);
 
@@ -13,7 +13,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`; 0 where there is none.
+    /// A number below `limit`; 0 if `limit` is 0.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % (limit as u64).max(1)) as usize
     }
@@ -31,7 +31,7 @@ impl Random {
         from.get_mut(index)
     }
 
-    /// A number that somebody may not have thought of.
+    /// A replacement for `instead_of`: a related number or an edge case.
     pub fn odd(&mut self, instead_of: i64) -> i64 {
         const FAR: [i64; 12] = [0, 1, -1, 2, 3, 4, 8, i64::MAX, i64::MIN, 1 << 31, 1 << 40, 1_000_003];
         match self.below(8) {

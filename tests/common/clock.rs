@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A clock that stands still until the test moves it. (GStreamer's own `GstTestClock` is in a library that the tests of the
-//! core must not need.)
+//! A clock that stands still until the test advances it. (`GstTestClock` is in a library that the recognizer's tests
+//! must not depend on.)
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! An element between two pads of ours.
+//! A test harness: the element between two pads.
 //!
-//! GStreamer's own `GstHarness` keeps buffers and events in two queues, so it cannot show their order; and as a
-//! dev-dependency it would make the tests of the core need GStreamer.
+//! `GstHarness` keeps buffers and events in two queues, so it cannot show their order; and as a dev-dependency it would
+//! make the recognizer's tests need GStreamer.
 
 #![allow(dead_code)] // each test file uses its own part
 
@@ -23,26 +23,26 @@ pub fn init() {
     });
 }
 
-/// The leaks tracer looks for what is still alive when GStreamer ends, which is after the last test of this process. What
-/// it finds it says as a warning, and that kills the process under G_DEBUG=fatal_warnings.
-#[allow(unsafe_code)] // no crate on the way to `atexit`, and none of ours ends GStreamer otherwise
+/// The leaks tracer reports objects that are still alive when GStreamer is deinitialized, which is after the last test
+/// of this process. It reports them as a warning, which kills the process under G_DEBUG=fatal_warnings.
+#[allow(unsafe_code)] // for `atexit` and `gst::deinit`
 fn end_gstreamer_at_exit() {
     unsafe extern "C" {
         fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
     }
     extern "C" fn end() {
-        // SAFETY: the tests have ended, and each took its pipelines to NULL: nothing of GStreamer is used after this.
+        // SAFETY: the tests have ended, and each has set its pipelines to NULL: GStreamer is not used after this.
         unsafe { gst::deinit() };
     }
     let tracers = gst::active_tracers();
     let is_there = tracers.iter().any(|tracer| tracer.type_().name() == "GstLeaksTracer");
-    assert!(is_there, "GST_TRACERS asks for the leaks tracer, but it is not there");
-    // SAFETY: `end` is a function of this program, and so is there until its end.
-    let refused = unsafe { atexit(end) };
-    assert_eq!(refused, 0);
+    assert!(is_there, "GST_TRACERS asks for the leaks tracer, but it is not active");
+    // SAFETY: `end` is a function of this program, so it stays valid until the process ends.
+    let failed = unsafe { atexit(end) };
+    assert_eq!(failed, 0);
 }
 
-/// What came out of the element, in order.
+/// Output of the element, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     Word(TextBuffer),
@@ -61,7 +61,7 @@ pub struct TextBuffer {
     pub pts: gst::ClockTime,
     pub duration: gst::ClockTime,
     pub discont: bool,
-    /// Running time when it came out, if there is a clock.
+    /// Running time when it was pushed, if there is a clock.
     pub left: Option<gst::ClockTime>,
     /// Running time of its start.
     pub running: Option<gst::ClockTime>,
@@ -87,25 +87,25 @@ pub struct Harness {
     sink: gst::Pad,
     bus: gst::Bus,
     seen: Arc<Mutex<Vec<Seen>>>,
-    /// What upstream answers to a LATENCY query.
+    /// Upstream's answer to LATENCY queries.
     upstream: Arc<Mutex<(bool, gst::ClockTime)>>,
-    /// And to a DURATION query.
+    /// Upstream's answer to DURATION queries.
     upstream_duration: Arc<Mutex<Option<gst::ClockTime>>>,
-    /// The last segment that came out.
+    /// The last segment that was pushed.
     segment: Arc<Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>>,
-    /// Running time up to which the output came.
+    /// Running time that the output has reached.
     position: Arc<Mutex<gst::ClockTime>>,
 }
 
-/// Running time goes on, or the test fails.
+/// Advances `position` to the running time of `end`; fails the test if running time goes backward.
 fn reach(
     position: &Mutex<gst::ClockTime>,
     segment: &Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>,
     start: gst::ClockTime,
     end: gst::ClockTime,
 ) {
-    let segment = lock(segment).clone().expect("a segment comes before text and gaps");
-    // Near the last time there is, running times wrap around.
+    let segment = lock(segment).clone().expect("a segment precedes text and gaps");
+    // Near the largest time, running times wrap around.
     let last = gst::ClockTime::from_nseconds(1 << 62);
     if segment.rate() < 0.0 || segment.base() > Some(last) || end > last {
         return;
@@ -115,7 +115,7 @@ fn reach(
     // Rates other than 1 round.
     assert!(
         running(start) + gst::ClockTime::from_nseconds(2) >= *position,
-        "running time steps back from {position} to {}",
+        "running time goes backward from {position} to {}",
         running(start)
     );
     *position = running(end).max(*position);
@@ -131,7 +131,7 @@ impl Harness {
         Self::with_caps(properties, "ANY")
     }
 
-    /// As [`new`](Self::new), with a downstream that takes these caps only.
+    /// Like [`new`](Self::new), with a downstream that accepts only these caps.
     pub fn with_caps(properties: &str, caps: &str) -> Self {
         init();
         let caps = caps.parse().unwrap();
@@ -207,7 +207,7 @@ impl Harness {
                         lock(&segment_in).replace(segment.unwrap().clone());
                         Seen::Event(event.type_())
                     }
-                    // Nothing before them counts any more.
+                    // Running time starts over after these.
                     gst::EventView::FlushStop(_) | gst::EventView::Eos(_) => {
                         *lock(&position_of_gap) = gst::ClockTime::ZERO;
                         Seen::Event(event.type_())
@@ -234,7 +234,7 @@ impl Harness {
         }
     }
 
-    /// To PLAYING, with stream start, caps and a segment from 0.
+    /// A harness in PLAYING, with STREAM_START, CAPS and a segment from 0.
     pub fn play(properties: &str) -> Self {
         let harness = Self::new(properties);
         harness.start();
@@ -247,12 +247,12 @@ impl Harness {
         self.begin();
     }
 
-    /// Running time begins anew.
+    /// Lets running time start over.
     pub fn forget_position(&self) {
         *lock(&self.position) = gst::ClockTime::ZERO;
     }
 
-    /// Stream start, caps and a segment from 0.
+    /// Sends STREAM_START, CAPS and a segment from 0.
     pub fn begin(&self) {
         assert!(self.event(gst::event::StreamStart::new("test")));
         assert!(self.event(gst::event::Caps::new(&caps())));
@@ -263,7 +263,7 @@ impl Harness {
         self.event(gst::event::Segment::new(segment))
     }
 
-    /// As [`segment`](Self::segment), whatever becomes of it.
+    /// Like [`segment`](Self::segment), but ignores the result.
     pub fn segment_unchecked(&self, segment: &gst::FormattedSegment<gst::ClockTime>) {
         let _ = self.event(gst::event::Segment::new(segment));
     }
@@ -292,9 +292,9 @@ impl Harness {
 
     /// Pushes `samples` from `start` on in buffers of `cut` samples.
     pub fn speak_from(&self, start: gst::ClockTime, samples: &[i16], cut: usize) {
-        for (i, piece) in samples.chunks(cut).enumerate() {
+        for (i, block) in samples.chunks(cut).enumerate() {
             let pts = start + time_of(i * cut);
-            self.push(buffer(piece, Some(pts))).unwrap();
+            self.push(buffer(block, Some(pts))).unwrap();
         }
     }
 
@@ -302,7 +302,7 @@ impl Harness {
         self.speak_from(gst::ClockTime::ZERO, samples, cut);
     }
 
-    /// Everything that came out since the last call.
+    /// All output since the last call.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut lock(&self.seen))
     }
@@ -338,17 +338,17 @@ impl Harness {
         *lock(&self.upstream) = (live, min);
     }
 
-    /// Base of the last segment that came out.
+    /// Base of the last segment that was pushed.
     pub fn segment_base(&self) -> Option<gst::ClockTime> {
         lock(&self.segment).as_ref().and_then(|segment| segment.base())
     }
 
-    /// Running time up to which the output came.
+    /// Running time that the output has reached.
     pub fn position(&self) -> gst::ClockTime {
         *lock(&self.position)
     }
 
-    /// Live and minimum latency, as downstream would be told.
+    /// Liveness and minimum latency, as reported downstream.
     pub fn latency(&self) -> (bool, gst::ClockTime) {
         let mut query = gst::query::Latency::new();
         assert!(self.sink.peer_query(&mut query));
@@ -362,7 +362,7 @@ impl Drop for Harness {
         let _ = self.element.set_state(gst::State::Null);
         let _ = self.src.set_active(false);
         let _ = self.sink.set_active(false);
-        // The element owns the bus and the messages on the bus own the element; a pipeline would part them.
+        // The element owns the bus, and messages on the bus own the element; a pipeline would break the cycle.
         self.bus.set_flushing(true);
     }
 }

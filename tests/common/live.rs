@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A live source before an element, with a clock that the test moves: what is heard at which moment is the same in each run.
+//! A live source upstream of the element, with a clock that the test advances: what arrives when is the same in each
+//! run.
 
 #![allow(dead_code)] // each test file uses its own part
 
@@ -13,11 +14,11 @@ use super::{
     harness::{Harness, Seen, TextBuffer, buffer, time_of},
 };
 
-/// Latency of the source: one of its buffers.
+/// Latency of the source: one buffer.
 pub const UPSTREAM: gst::ClockTime = gst::ClockTime::from_mseconds(20);
-/// Samples of such a buffer.
+/// Samples per buffer.
 pub const BLOCK: usize = 320;
-/// The clock begins here, so that running time and clock time differ.
+/// The clock starts here, so that running time and clock time differ.
 const BASE: gst::ClockTime = gst::ClockTime::from_seconds(100);
 
 pub struct Live {
@@ -28,14 +29,14 @@ pub struct Live {
 }
 
 impl Live {
-    /// In PLAYING at running time 0, with stream start, caps and segment.
+    /// In PLAYING at running time 0, with STREAM_START, CAPS and a segment.
     pub fn play(properties: &str) -> Self {
         let live = Self::silent(properties);
         live.harness.begin();
         live
     }
 
-    /// In PLAYING at running time 0; nothing came yet.
+    /// In PLAYING at running time 0, without any events yet.
     pub fn silent(properties: &str) -> Self {
         let harness = Harness::new(properties);
         let clock = TestClock::default();
@@ -52,13 +53,13 @@ impl Live {
         }
     }
 
-    /// Time passes, but nothing acts on it yet.
+    /// Sets the clock, without waiting for the element to act on it.
     pub fn set_time(&mut self, now: gst::ClockTime) {
         self.now = now;
         self.clock.set(BASE + now);
     }
 
-    /// Time passes in steps of 50 ms up to `now`, and the element acts on each.
+    /// Advances time to `now` in steps of 50 ms, and waits for the element to act on each.
     pub fn wait_until(&mut self, now: gst::ClockTime) {
         while self.now < now {
             let next = (self.now + gst::ClockTime::from_mseconds(50)).min(now);
@@ -71,7 +72,7 @@ impl Live {
         self.wait_until(self.now + time);
     }
 
-    /// Waits, in real time, until the output is as far as the reported latency says that it is.
+    /// Waits, in real time, until the output has reached the time promised by the reported latency.
     pub fn settle(&self) {
         let due = self.now.saturating_sub(self.harness.latency().1);
         let since = Instant::now();
@@ -86,18 +87,18 @@ impl Live {
         }
     }
 
-    /// Running time up to which the output came.
+    /// Running time that the output has reached.
     pub fn position(&self) -> gst::ClockTime {
         self.harness.position()
     }
 
-    /// A buffer that is there now and ends now, as a sound card stamps it.
+    /// Pushes a buffer that ends now, with the timestamp of a sound card.
     pub fn push_block(&mut self, samples: &[i16]) {
         let pts = self.now.saturating_sub(time_of(samples.len()));
         self.harness.push(buffer(samples, Some(pts))).unwrap();
     }
 
-    /// `samples` in real time, in buffers of 20 ms.
+    /// Pushes `samples` in real time, in buffers of 20 ms.
     pub fn speak(&mut self, samples: &[i16]) {
         let start = self.now;
         for (index, block) in samples.chunks(BLOCK).enumerate() {
@@ -107,7 +108,7 @@ impl Live {
         }
     }
 
-    /// Words so far, each with the running time at which it was pushed.
+    /// Words since the last call, each with the running time at which it was pushed.
     pub fn words(&self) -> Vec<TextBuffer> {
         words(&self.harness.take())
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files of other formats, made with the machine's own elements.
+//! Files of other formats, made with installed GStreamer elements.
 
 #![allow(dead_code)] // each test file uses its own part
 
@@ -8,10 +8,10 @@ use std::{fmt::Write, path::Path};
 
 use gst::prelude::*;
 
-/// A track of a file: its clip, what encodes it, and its tags.
+/// A track of a file: its clip, encoder and tags.
 pub type Track<'a> = (&'a Path, &'a str, &'a str);
 
-/// Runs a pipeline to its end. What it needs is in the packages that `make test` installs.
+/// Runs a pipeline to its end. Its elements are in the packages that `make test` installs.
 pub fn make(description: &str, adjust: impl FnOnce(&gst::Pipeline)) {
     gst::init().unwrap();
     let pipeline = gst::parse::launch(description).unwrap();
@@ -46,7 +46,7 @@ pub fn mux(path: &Path, muxer: &str, tracks: &[Track]) {
     make(&description, |_| {});
 }
 
-/// Pictures for that many tenths of a second, as the beginning of a description.
+/// Video of `count` tenths of a second, as the beginning of a pipeline description.
 pub fn pictures(count: usize) -> String {
     format!("videotestsrc num-buffers={count} ! video/x-raw,width=64,height=64,framerate=10/1 ! vp8enc deadline=1")
 }

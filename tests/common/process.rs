@@ -6,14 +6,14 @@
 
 use std::process::{Command, Output};
 
-/// The command with nothing from the environment that changes what it does.
+/// The command, without environment variables that change its behavior.
 pub fn nemostt(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nemostt"));
     command.env_remove("NEMOSTT_MODEL").env("LC_ALL", "C").args(arguments);
     command
 }
 
-/// What it writes when nothing fails.
+/// Standard output of a run that must have succeeded without errors.
 pub fn written(output: &Output) -> &str {
     let errors = std::str::from_utf8(&output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
@@ -21,14 +21,14 @@ pub fn written(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-/// The one line it ends with when something fails.
+/// The single error line of a run that must have failed.
 pub fn complaint(output: &Output) -> &str {
     let lines = complaints(output);
     assert_eq!(lines.len(), 1, "{lines:?}");
     lines[0]
 }
 
-/// The lines it writes when something fails.
+/// The error lines of a run that must have failed, without their prefix.
 pub fn complaints(output: &Output) -> Vec<&str> {
     let errors = std::str::from_utf8(&output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{errors}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `nemostt transcribe` as a process, and what it should write.
+//! `nemostt transcribe` as a process, and its expected output.
 
 #![allow(dead_code)] // each test file uses its own part
 
@@ -18,14 +18,14 @@ use crate::{
 
 pub const CLIP: &str = "u5_eight_sentences";
 
-/// The verb, on one thread.
+/// The subcommand, on one thread.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = nemostt(&["transcribe", "--threads=1"]);
     command.args(arguments);
     command
 }
 
-/// Hears files with the demo model, read from its directory.
+/// Transcribes files with the demo model, loaded from its directory.
 pub fn transcribe_all<P: AsRef<Path>>(arguments: &[&str], files: &[P]) -> Output {
     let files = files.iter().map(AsRef::as_ref);
     command(arguments)

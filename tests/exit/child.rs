@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What children do.
+//! What the child processes do.
 
 use std::{thread::sleep, time::Duration};
 
@@ -52,14 +52,14 @@ pub fn run(task: &str) {
     }
     if does("deinit") {
         drop(pipeline);
-        // SAFETY: nothing of GStreamer is used after this.
+        // SAFETY: GStreamer is not used after this.
         #[allow(unsafe_code)]
         unsafe {
             gst::deinit();
         }
         return;
     }
-    // As an application that does not clean up.
+    // Like an application that does not clean up.
     std::mem::forget(pipeline);
 }
 
@@ -80,13 +80,13 @@ fn threads() -> Vec<String> {
     tasks.filter_map(name_of).collect()
 }
 
-/// Starts and stops an element before it has its model.
+/// Starts and stops an element repeatedly before its model is loaded.
 fn restart() {
     gst::init().unwrap();
     let pipeline = gst::parse::launch("audiotestsrc ! nemostt name=stt ! fakesink").unwrap();
     let stt = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("stt").unwrap();
     for turn in 0..12_u32 {
-        // Another model each time.
+        // A different model each time.
         stt.set_property("max-symbols", 10 + turn);
         pipeline.set_state(gst::State::Playing).unwrap();
         sleep(Duration::from_millis(20));

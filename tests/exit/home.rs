@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a transcription writes to the user's directories, and whether it asks the network for anything.
+//! What a transcription writes to the user's directories, and whether it accesses the network.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{Place, files_in};
 
-/// In real time: ONNX Runtime 1.31 looks up a host after nine seconds.
+/// Runs in real time: ONNX Runtime 1.31 resolves a host name after nine seconds.
 const PIPELINE: [&str; 9] = [
     "-q",
     "audiotestsrc",
@@ -22,9 +22,9 @@ const PIPELINE: [&str; 9] = [
     "sync=false",
 ];
 
-/// The compiled-in model is too small to be kept: the cache stays empty, too.
+/// The built-in model is too small to be cached, so the cache stays empty, too.
 pub fn nothing_is_left_or_sent(place: &Place) {
-    // What the children of other tests wrote counts, too.
+    // This includes files written by child processes of other tests.
     let nothing_is_left = || {
         let found = files_in(&place.path().join("home"));
         assert!(found.is_empty(), "{found:?}");
@@ -33,18 +33,18 @@ pub fn nothing_is_left_or_sent(place: &Place) {
     nothing_is_left();
 }
 
-/// Runs the pipeline, and watches what it asks of the network where that can be done.
+/// Runs the pipeline, and traces its network access if possible.
 fn transcribe(place: &Place) {
     let calls = place.path().join("calls");
     let mut command = match (
         can(&["unshare", "-rn", "true"]),
         can(&["strace", "-qq", "-o", "/dev/null", "true"]),
     ) {
-        // In a network of its own nothing answers.
+        // In its own network namespace, nothing answers.
         (true, true) => place.command("unshare"),
         (false, true) => place.command("strace"),
         (_, false) => {
-            println!("strace is missing or may not trace: the network is not watched");
+            println!("strace is missing or not allowed: network access is not traced");
             let output = place.command("gst-launch-1.0").args(PIPELINE).output().unwrap();
             return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
@@ -59,7 +59,7 @@ fn transcribe(place: &Place) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let calls = fs::read_to_string(calls).unwrap();
     assert!(calls.contains("libonnxruntime"), "nothing was traced");
-    // Whoever looks for a host reads how that is done. Threads of GStreamer have pairs of sockets without a network.
+    // Resolving a host name reads these files. GStreamer's threads use socket pairs, which are not network access.
     let network = ["AF_INET", "resolv.conf", "nsswitch.conf", "/etc/hosts"];
     let wrong: Vec<&str> = calls
         .lines()
@@ -70,9 +70,9 @@ fn transcribe(place: &Place) {
     assert!(written.is_empty(), "{written:#?}");
 }
 
-/// Whether a traced `openat` opened a file for writing that is neither the registry nor one of the kernel's.
+/// Whether a traced `openat` opened a file for writing, other than the registry, /dev and /proc.
 fn writes_elsewhere(line: &str, place: &Place) -> bool {
-    // Of a call that another thread cut in two, the second half says what came of it.
+    // If another thread's call splits a line in two, the second half has the result.
     let opened = line.contains("openat(") && line.contains(" = ") && !line.contains(" = -1 ");
     let writes = ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| line.contains(flag));
     let own = place.path().join("registry.bin");

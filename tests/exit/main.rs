@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Processes that end while a model loads, computes or is flushed: none dies of a signal that it was not sent, none hangs,
-//! and nothing is left in the user's directories.
+//! Processes that exit while a model is loading, computing or being flushed: none crashes, none hangs, and nothing is
+//! left in the user's directories.
 //!
-//! Children are this program again, `gst-launch-1.0` and Python. `NEMOSTT_EXITS=200 cargo test --test exit` tries more of
-//! them than the 96 of `make test`. It has a `main` of its own, for that is what children return from.
+//! Child processes are this program, `gst-launch-1.0` and Python. `NEMOSTT_EXITS=200 cargo test --test exit` tries more
+//! of them than the 96 of `make test`. The test has its own `main`, because children return from it.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -20,14 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a child that hangs takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Children that run at the same time: loads are slow then, and some end in a moment when they usually do not.
-const TOGETHER: usize = 4;
-/// Moments of the end lie in this time: a build without optimisation loads the model in 200 ms.
+/// A child that takes longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Children that run concurrently: this slows loads down, so that some exit at unusual moments.
+const CONCURRENT: usize = 4;
+/// Children exit within this time: an unoptimized build loads the model in 200 ms.
 const SPREAD_MS: usize = 350;
 
-/// What a child is, and how it ends.
+/// Kind of child, and how it exits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     /// This program: see [`child`].
@@ -67,7 +67,7 @@ pipeline.set_state(Gst.State.PLAYING)
 time.sleep(int(sys.argv[1]) / 1000)
 ";
 
-/// Where children find the plugin, and what they may write to.
+/// The environment of child processes: the plugin, and directories that they may write to.
 pub struct Place {
     directory: tempfile::TempDir,
 }
@@ -77,12 +77,12 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let plugins = directory.path().join("plugins");
         std::fs::create_dir(&plugins).unwrap();
-        // Cargo puts the plugin beside this program.
+        // Cargo puts the plugin next to this program.
         let plugin = std::env::current_exe().unwrap().with_file_name("libgstnemostt.so");
         assert!(plugin.exists(), "{} is missing", plugin.display());
         std::os::unix::fs::symlink(plugin, plugins.join("libgstnemostt.so")).unwrap();
         let place = Self { directory };
-        // The registry is written once, before children read it.
+        // Write the registry once, before children read it.
         let found = place.command("gst-inspect-1.0").arg("nemostt").output().unwrap();
         assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
         place
@@ -93,7 +93,7 @@ impl Place {
         self.directory.path()
     }
 
-    /// A command with nothing of the user's.
+    /// A command without the user's environment.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let path = self.path();
         let mut command = Command::new(program);
@@ -119,7 +119,7 @@ impl Place {
 
 fn wait(child: &mut Child) -> Option<ExitStatus> {
     let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
+    while begin.elapsed() < TIMEOUT {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
@@ -130,8 +130,8 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
     None
 }
 
-/// What is wrong with how such a child ends after `ms` milliseconds.
-fn complaint(place: &Place, kind: Kind, ms: usize) -> Option<String> {
+/// Runs a child that exits after `ms` milliseconds; returns what went wrong, if anything.
+fn failure(place: &Place, kind: Kind, ms: usize) -> Option<String> {
     let errors = place
         .path()
         .join(format!("errors-{kind:?}-{ms}").replace(['/', ' ', '(', ')', '"', ';'], "_"));
@@ -167,14 +167,14 @@ fn complaint(place: &Place, kind: Kind, ms: usize) -> Option<String> {
         assert!(kill.unwrap().success());
     }
     let status = wait(&mut process);
-    let said = || std::fs::read_to_string(&errors).unwrap_or_default();
+    let stderr = || std::fs::read_to_string(&errors).unwrap_or_default();
     match status {
-        None => Some(format!("{kind:?} after {ms} ms hangs: {}", said())),
+        None => Some(format!("{kind:?} after {ms} ms hangs: {}", stderr())),
         Some(status) if status.signal().is_some() && status.signal() != sent => {
-            Some(format!("{kind:?} after {ms} ms: {status}: {}", said()))
+            Some(format!("{kind:?} after {ms} ms: {status}: {}", stderr()))
         }
         Some(status) if sent.is_none() && status.code() != Some(0) => {
-            Some(format!("{kind:?} after {ms} ms: {status}: {}", said()))
+            Some(format!("{kind:?} after {ms} ms: {status}: {}", stderr()))
         }
         Some(_) => None,
     }
@@ -186,30 +186,30 @@ fn has_python() -> bool {
     tried.is_ok_and(|output| output.status.success())
 }
 
-fn none_dies(place: &Place) {
+fn no_child_crashes(place: &Place) {
     let count = std::env::var("NEMOSTT_EXITS").ok().and_then(|count| count.parse().ok());
     let count: usize = count.unwrap_or(96);
     let mut kinds = KINDS.to_vec();
     if !has_python() {
-        println!("no gi for python3: its exits are not tried");
+        println!("python3 has no gi: its exits are not tested");
         kinds.retain(|kind| !matches!(kind, Kind::Python(_)));
     }
     let next = AtomicUsize::new(0);
-    let complaints: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..TOGETHER)
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONCURRENT)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut complaints = Vec::new();
+                    let mut failures = Vec::new();
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= count {
-                            return complaints;
+                            return failures;
                         }
-                        let (turn, kind) = (number / kinds.len(), kinds[number % kinds.len()]);
-                        let turns = count.div_ceil(kinds.len());
-                        // Each kind at other moments.
-                        let ms = (turn * SPREAD_MS + number % kinds.len() * SPREAD_MS / kinds.len()) / turns;
-                        complaints.extend(complaint(place, kind, ms));
+                        let (round, kind) = (number / kinds.len(), kinds[number % kinds.len()]);
+                        let rounds = count.div_ceil(kinds.len());
+                        // Each kind at different times.
+                        let ms = (round * SPREAD_MS + number % kinds.len() * SPREAD_MS / kinds.len()) / rounds;
+                        failures.extend(failure(place, kind, ms));
                     }
                 })
             })
@@ -217,14 +217,14 @@ fn none_dies(place: &Place) {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(
-        complaints.is_empty(),
+        failures.is_empty(),
         "{} of {count}:\n{}",
-        complaints.len(),
-        complaints.join("\n")
+        failures.len(),
+        failures.join("\n")
     );
 }
 
-/// A directory of the user's that does not exist, but for what a child makes.
+/// All files below a directory; none if it does not exist.
 pub fn files_in(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(path) else {
         return Vec::new();
@@ -240,13 +240,16 @@ fn main() {
     if let Ok(task) = std::env::var(child::TASK) {
         return child::run(&task);
     }
-    // What `cargo test NAME` and `cargo test -- --list` ask for.
+    // Support `cargo test NAME` and `cargo test -- --list`.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     type Test = (&'static str, fn(&Place));
     let tests: [Test; 3] = [
-        ("no_child_dies_of_a_signal_it_was_not_sent", none_dies),
+        ("exit_during_load_does_not_crash", no_child_crashes),
         ("quick_restarts_leave_no_threads", child::quick_restarts),
-        ("nothing_is_left_at_home_or_sent_there", home::nothing_is_left_or_sent),
+        (
+            "no_files_are_left_and_no_network_is_used",
+            home::nothing_is_left_or_sent,
+        ),
     ];
     if std::env::args().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Small checkpoints of the kinds that can be exported, built by NeMo with random weights that say something."""
+"""Small checkpoints of each kind that can be exported, built by NeMo with random weights that emit tokens."""
 
 import copy
 import io
@@ -15,7 +15,7 @@ WIDTH, HIDDEN = 32, 24
 
 
 def tokenizer(directory: Path, labels: int = 64, marks: tuple[str, ...] = ()) -> None:
-    """Trains a SentencePiece model with `marks` among its pieces."""
+    """Trains a SentencePiece model with `marks` among its tokens."""
     import sentencepiece
 
     directory.mkdir(parents=True)
@@ -39,7 +39,7 @@ def tokenizer(directory: Path, labels: int = 64, marks: tuple[str, ...] = ()) ->
 
 
 def config(tokens: str = "", labels: int = 64, contexts=None, mels: int = 80, lstms: int = 1) -> dict:
-    """What NVIDIA's streaming hybrids are configured as, but for their sizes."""
+    """The configuration of NVIDIA's streaming hybrids, except for sizes."""
     decoder = {"_target_": "nemo.collections.asr.modules.ConvASRDecoder", "feat_in": WIDTH, "num_classes": labels}
     return {
         "target": "nemo.collections.asr.models.EncDecHybridRNNTCTCBPEModel",
@@ -121,7 +121,7 @@ def config(tokens: str = "", labels: int = 64, contexts=None, mels: int = 80, ls
 
 
 def save(target: str, settings: dict, path: Path, clip) -> None:
-    """Lets NeMo build class `target` and save it; blank is made as likely as it takes to hear labels and pauses."""
+    """Builds and saves a model of class `target`; the bias of blank is set so that there are tokens and pauses."""
     import torch
     from nemo.collections.asr import models
     from omegaconf import OmegaConf
@@ -149,9 +149,9 @@ def save(target: str, settings: dict, path: Path, clip) -> None:
             labels = settings["aux_ctc" if hasattr(model, "joint") else "decoder"]
             blank = (labels.get("decoder") or labels)["num_classes"]
             heads.append((layer.bias, lambda: int((ctc(encoder_output=encoded)[0].argmax(-1) != blank).sum())))
-        for bias, said in heads:
+        for bias, count in heads:
             bias[-1] = 40
-            while said() < encoded.shape[-1] // 3:
+            while count() < encoded.shape[-1] // 3:
                 bias[-1] -= 0.5
     model.save_to(str(path))
 

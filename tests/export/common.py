@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What the tests of the export share: where things are, and runs of the export itself."""
+"""Shared by the tests of the export: paths, and running the export itself."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 WAVS = ROOT / "tests" / "data" / "wav"
 CLIP = WAVS / "u2_digits.wav"
-# The checkpoint of the compiled-in model, which is not kept here: NEMOSTT_DEMO_NEMO says where it is.
+# The checkpoint of the built-in model, which is not in the repository: NEMOSTT_DEMO_NEMO is its path.
 DEMO = Path(os.environ.get("NEMOSTT_DEMO_NEMO", ROOT / "assets" / "demo-model" / "demo.nemo"))
 
 
@@ -26,7 +26,7 @@ def samples(path: Path = CLIP) -> np.ndarray:
 
 
 def export(*arguments) -> tuple[int, str, str]:
-    """Runs the export in this process, where NeMo is loaded once: exit code, standard output, standard error."""
+    """Runs the export in this process, where NeMo is loaded only once. Returns exit code, standard output and error."""
     from export_nemo.cli import main
 
     out, err = io.StringIO(), io.StringIO()

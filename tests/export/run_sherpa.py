@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Prints as JSON what sherpa-onnx hears: run_sherpa.py DIRECTORY rnnt|ctc SILENCE_MS WAV...
+"""Prints sherpa-onnx's transcripts as JSON: run_sherpa.py DIRECTORY rnnt|ctc SILENCE_MS WAV...
 
-A program of its own, because sherpa-onnx brings another ONNX Runtime than the one the tests have loaded.
+A separate process, because sherpa-onnx has a different ONNX Runtime from the one that the tests have loaded.
 """
 
 import json
@@ -22,8 +22,8 @@ def recognizer(directory: Path, decoder: str):
     return sherpa_onnx.OnlineRecognizer.from_transducer(tokens=tokens, **parts, num_threads=1)
 
 
-def hear(model, path: str, silence_ms: int) -> str:
-    """The text of silence, the clip, and silence enough for the last window."""
+def transcribe(model, path: str, silence_ms: int) -> str:
+    """The text of silence, the clip, and enough silence for the last window."""
     with wave.open(path) as file:
         rate = file.getframerate()
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
@@ -39,4 +39,4 @@ def hear(model, path: str, silence_ms: int) -> str:
 if __name__ == "__main__":
     directory, decoder, silence, *paths = sys.argv[1:]
     model = recognizer(Path(directory), decoder)
-    print(json.dumps([hear(model, path, int(silence)) for path in paths]))
+    print(json.dumps([transcribe(model, path, int(silence)) for path in paths]))

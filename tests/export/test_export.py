@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Whole exports of small models that NeMo built: every kind, layout and precision, and faults that must be noticed."""
+"""Complete exports of small models built by NeMo: every kind, layout and precision; faults that must be detected."""
 
 import json
 import tempfile
@@ -35,8 +35,8 @@ def axes(info) -> list:
     return [dim.dim_value or dim.dim_param for dim in info.type.tensor_type.shape.dim]
 
 
-def ears(directory: Path, layout: str, settings: dict, prompt=None) -> parity.Ears:
-    """The graphs of a written directory, found by their names."""
+def exported_model(directory: Path, layout: str, settings: dict, prompt=None) -> parity.ExportedModel:
+    """Loads the graphs of an exported directory by their file names."""
     found = layouts.LAYOUTS[layout]
     files = {role: next(iter(sorted(directory.glob(f"{stem}.*onnx")) or [None])) for role, stem in found.files.items()}
     files = {role: path for role, path in files.items() if path}
@@ -47,11 +47,11 @@ def ears(directory: Path, layout: str, settings: dict, prompt=None) -> parity.Ea
     prednet = settings["decoder"].get("prednet", {})
     lstm = prednet.get("pred_rnn_layers", 0), prednet.get("pred_hidden", 0)
     del model
-    return parity.Ears(files, found, kind, layouts.Shape(2, width, 8, labels, *lstm), prompt)
+    return parity.ExportedModel(files, found, kind, layouts.Shape(2, width, 8, labels, *lstm), prompt)
 
 
 def mel(bands: int = 80) -> np.ndarray:
-    """Any features will do to compare graphs with each other."""
+    """Random features, enough to compare graphs with each other."""
     return np.random.default_rng(1).normal(-8, 3, (bands, 170)).astype(np.float32)
 
 
@@ -64,25 +64,25 @@ class Hybrid(unittest.TestCase):
         for layout in layouts.LAYOUTS:
             cls.codes[layout], *_ = export(FOLDER / "hybrid.nemo", FOLDER / layout, "--format", layout, "--wav", CLIP)
 
-    def test_all_are_what_nemo_says(self):
+    def test_all_match_nemo(self):
         for layout, code in self.codes.items():
             found = report(FOLDER / layout)
             self.assertEqual((code, found["passed"]), (0, True), found)
             decoders = ["rnnt"] if layout == "parakeet-rs" else ["rnnt", "ctc"]
             rows = [(row["lookahead_ms"], row["decoder"]) for row in found["parity"]]
             self.assertEqual(rows, [(ms, decoder) for ms in (0, 80, 480, 1040) for decoder in decoders])
-            # A model that says nothing would prove nothing.
+            # A model without tokens would prove nothing.
             self.assertGreater(min(row["labels"] for row in found["parity"]), 5)
             self.assertLess(max(row["streaming_difference"] for row in found["parity"]), 1e-4)
 
-    def test_layouts_agree_label_by_label(self):
-        heard = {}
+    def test_layouts_give_the_same_tokens(self):
+        decoded = {}
         for layout in layouts.LAYOUTS:
-            listener = ears(FOLDER / layout, layout, config())
-            heard[layout] = [listener.hear("rnnt", mel(), lookahead).labels for lookahead in LOOKAHEADS]
-        self.assertGreater(len(heard["nemo"][0]), 5)
-        self.assertEqual(heard["nemo"], heard["sherpa"])
-        self.assertEqual(heard["nemo"], heard["parakeet-rs"])
+            model = exported_model(FOLDER / layout, layout, config())
+            decoded[layout] = [model.transcribe("rnnt", mel(), lookahead).labels for lookahead in LOOKAHEADS]
+        self.assertGreater(len(decoded["nemo"][0]), 5)
+        self.assertEqual(decoded["nemo"], decoded["sherpa"])
+        self.assertEqual(decoded["nemo"], decoded["parakeet-rs"])
 
     def test_sidecar(self):
         found = sidecar(FOLDER / "nemo")
@@ -134,25 +134,25 @@ class Hybrid(unittest.TestCase):
         metadata = {entry.key: entry.value for entry in rust.metadata_props}
         self.assertEqual(metadata, {"chunk_size_output_frames": "14", "pre_encode_cache": "9"})
 
-    def test_a_directory_with_something_in_it_is_left_alone(self):
+    def test_non_empty_directory_is_not_changed(self):
         before = (FOLDER / "nemo" / "parity.json").read_bytes()
-        code, _, said = export(FOLDER / "hybrid.nemo", FOLDER / "nemo")
+        code, _, stderr = export(FOLDER / "hybrid.nemo", FOLDER / "nemo")
         self.assertEqual(code, 1)
-        self.assertIn("is not empty", said)
+        self.assertIn("is not empty", stderr)
         self.assertEqual((FOLDER / "nemo" / "parity.json").read_bytes(), before)
 
-    def test_arguments_that_do_not_fit_are_refused(self):
+    def test_invalid_arguments_are_rejected(self):
         for arguments, sentence in (
-            (("--format", "parakeet-rs", "--decoder", "ctc"), "parakeet-rs reads no streaming ctc models"),
+            (("--format", "parakeet-rs", "--decoder", "ctc"), "parakeet-rs does not support streaming ctc models"),
             (("--lookahead", "240"), "silently halve"),
             (("--language", "en-US"), "has no prompt"),
             (("--cut-positions", "50"), "a stream reads up to 98 rows"),
-            (("--wav", FOLDER / "none.wav"), "cannot be heard"),
+            (("--wav", FOLDER / "none.wav"), "cannot be read"),
         ):
             with self.subTest(sentence):
-                code, _, said = export(FOLDER / "hybrid.nemo", FOLDER / "refused", *arguments)
+                code, _, stderr = export(FOLDER / "hybrid.nemo", FOLDER / "refused", *arguments)
                 self.assertEqual(code, 1)
-                self.assertIn(sentence, said)
+                self.assertIn(sentence, stderr)
                 self.assertFalse((FOLDER / "refused").exists())
 
 
@@ -164,7 +164,7 @@ class Sets(unittest.TestCase):
         arguments = "--format", "sherpa", "--lookahead", "80,480", "--precision", "int8,fp32,fp16", "--wav", CLIP
         cls.code, cls.out, _ = export(FOLDER / "hybrid.nemo", FOLDER / "sets", *arguments)
 
-    def test_a_directory_for_each(self):
+    def test_one_directory_for_each(self):
         self.assertEqual(self.code, 0, self.out)
         found = {path.name for path in (FOLDER / "sets").iterdir()}
         names = {f"{ms}ms-{kind}" for ms in (80, 480) for kind in ("fp32", "fp16", "int8")}
@@ -175,7 +175,7 @@ class Sets(unittest.TestCase):
         self.assertEqual(sidecar(FOLDER / "sets" / "480ms-fp16")["precision"], "fp16")
         self.assertEqual(sidecar(FOLDER / "sets" / "480ms-fp16")["lookaheads"], [0, 1, 6])
 
-    def test_the_accuracy_of_each_is_in_the_report(self):
+    def test_accuracy_is_reported(self):
         losses = report(FOLDER / "sets")["accuracy"]
         # Two precisions; 80 ms serves two lookaheads and 480 ms three; two decoders.
         self.assertEqual(len(losses), 2 * (2 + 3) * 2)
@@ -185,14 +185,14 @@ class Sets(unittest.TestCase):
         self.assertGreater(min(noise["fp16"]), 50)
         self.assertGreater(min(noise["int8"]), 20)
         self.assertGreater(min(noise["fp16"]), max(noise["int8"]))
-        self.assertLess(max(noise["fp16"]), 100, "half precision that loses nothing is none")
+        self.assertLess(max(noise["fp16"]), 100, "half precision must lose accuracy")
 
-    def test_metadata_survives(self):
+    def test_metadata_is_preserved(self):
         for path in (FOLDER / "sets").glob("*/encoder.*onnx"):
             metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
             self.assertEqual(metadata["window_size"], "25" if path.parent.name.startswith("80ms") else "65", path)
 
-    def test_what_is_smaller_and_what_is_not(self):
+    def test_converted_weights(self):
         kinds = {}
         for name in ("fp32", "fp16", "int8"):
             graph = onnx.load(next((FOLDER / "sets" / f"480ms-{name}").glob("encoder.*onnx"))).graph
@@ -206,12 +206,12 @@ class Sets(unittest.TestCase):
         self.assertEqual(kinds["fp16"], {onnx.TensorProto.FLOAT16})
         self.assertIn(onnx.TensorProto.INT8, kinds["int8"])
 
-    def test_numbers_that_are_none_fail(self):
-        listener = mock.Mock()
-        listener.hear.return_value = parity.Heard(np.array([[np.nan]], np.float32), [])
-        truth = {(0, "clip", "rnnt"): parity.Heard(np.array([[1.0]], np.float32), [])}
+    def test_nan_outputs_fail(self):
+        model = mock.Mock()
+        model.transcribe.return_value = parity.Decoded(np.array([[np.nan]], np.float32), [])
+        golden = {(0, "clip", "rnnt"): parity.Decoded(np.array([[1.0]], np.float32), [])}
         reference = mock.Mock(mels={"clip": None})
-        losses = parity.check_precision(listener, "", "fp16", reference, truth, 80, str)
+        losses = parity.check_precision(model, "", "fp16", reference, golden, 80, str)
         self.assertFalse(losses[0].passed)
         self.assertFalse(parity.report([], losses, {})["passed"])
         json.dumps(parity.report([], losses, {}), allow_nan=False)
@@ -221,8 +221,8 @@ class OtherKinds(unittest.TestCase):
     def check(self, target: str, settings: dict, *arguments, **expected) -> dict:
         name = expected.pop("name")
         save(target, settings, FOLDER / f"{name}.nemo", samples())
-        code, out, said = export(FOLDER / f"{name}.nemo", FOLDER / name, "--wav", CLIP, *arguments)
-        self.assertEqual(code, 0, out + said)
+        code, out, stderr = export(FOLDER / f"{name}.nemo", FOLDER / name, "--wav", CLIP, *arguments)
+        self.assertEqual(code, 0, out + stderr)
         self.assertGreater(min(row["labels"] for row in report(FOLDER / name)["parity"]), 3)
         found = sidecar(FOLDER / name)
         self.assertEqual(found | expected, found)
@@ -251,11 +251,11 @@ class OtherKinds(unittest.TestCase):
         del settings["joint"], settings["loss"]
         settings["target"] = "nemo.collections.asr.models.EncDecCTCModelBPE"
         self.check("EncDecCTCModelBPE", settings, "--lookahead", "80", name="ctc", decoders=["ctc"], lookaheads=[1])
-        code, _, said = export(FOLDER / "ctc.nemo", FOLDER / "refused", "--decoder", "both")
+        code, _, stderr = export(FOLDER / "ctc.nemo", FOLDER / "refused", "--decoder", "both")
         self.assertEqual(code, 1)
-        self.assertIn("has no rnnt decoder", said)
+        self.assertIn("has no rnnt decoder", stderr)
 
-    def test_end_of_utterance_labels(self):
+    def test_end_of_utterance_tokens(self):
         found = self.check(
             "EncDecHybridRNNTCTCBPEModel",
             config(str(FOLDER / "marked")),
@@ -285,45 +285,45 @@ class OtherKinds(unittest.TestCase):
         }
         expected = {"dictionary": languages, "auto": 5, "size": 8}
         save(target, settings, FOLDER / "prompt.nemo", samples())
-        heard = {}
+        decoded = {}
         for layout, language in (("nemo", "de-DE"), ("sherpa", "auto"), ("parakeet-rs", "en-US")):
             arguments = "--format", layout, "--language", language, "--wav", CLIP
-            code, out, said = export(FOLDER / "prompt.nemo", FOLDER / f"prompt-{layout}", *arguments)
-            self.assertEqual(code, 0, out + said)
+            code, out, stderr = export(FOLDER / "prompt.nemo", FOLDER / f"prompt-{layout}", *arguments)
+            self.assertEqual(code, 0, out + stderr)
             self.assertEqual(sidecar(FOLDER / f"prompt-{layout}")["prompt"], expected)
             encoder = next((FOLDER / f"prompt-{layout}").glob("encoder*.onnx"))
             self.assertEqual(onnx.load(encoder).graph.input[-1].name, "prompt_index")
             outputs = [
-                ears(FOLDER / f"prompt-{layout}", layout, settings, prompt).bodies["rnnt"].hear(mel(), 6)
+                exported_model(FOLDER / f"prompt-{layout}", layout, settings, prompt).encoders["rnnt"].encode(mel(), 6)
                 for prompt in (0, 3)
             ]
-            self.assertGreater(parity.difference(*outputs), 0.01, "prompts change what is heard")
-            heard[layout] = outputs[0]
-        self.assertLess(parity.difference(heard["nemo"], heard["sherpa"]), 1e-4)
-        self.assertLess(parity.difference(heard["nemo"], heard["parakeet-rs"]), 1e-4)
+            self.assertGreater(parity.difference(*outputs), 0.01, "the prompt must change the outputs")
+            decoded[layout] = outputs[0]
+        self.assertLess(parity.difference(decoded["nemo"], decoded["sherpa"]), 1e-4)
+        self.assertLess(parity.difference(decoded["nemo"], decoded["parakeet-rs"]), 1e-4)
         metadata = {
             entry.key: entry.value for entry in onnx.load(FOLDER / "prompt-sherpa" / "encoder.onnx").metadata_props
         }
         self.assertEqual(json.loads(metadata["prompt_dictionary"]), languages)
         self.assertEqual(metadata["auto_prompt_id"], "5")
-        code, _, said = export(FOLDER / "prompt.nemo", FOLDER / "refused", "--language", "xx")
-        self.assertIn("know no language xx: take one of auto, de-DE, en-US", said)
+        code, _, stderr = export(FOLDER / "prompt.nemo", FOLDER / "refused", "--language", "xx")
+        self.assertIn("do not include xx: use one of auto, de-DE, en-US", stderr)
 
 
 class Faults(unittest.TestCase):
-    """The report has to notice what is wrong."""
+    """The report must detect faults."""
 
-    def fail_with(self, name: str, spoil) -> dict:
+    def fail_with(self, name: str, modify) -> dict:
         whole = layouts.arrange
 
-        def spoilt(*arguments):
+        def modified(*arguments):
             files = whole(*arguments)
             model = onnx_edit.read(files["encoder"])
-            spoil(model)
+            modify(model)
             onnx_edit.write(model, files["encoder"])
             return files
 
-        with mock.patch.object(layouts, "arrange", spoilt):
+        with mock.patch.object(layouts, "arrange", modified):
             arguments = "--decoder", "rnnt", "--lookahead", "80", "--wav", CLIP
             code, out, _ = export(FOLDER / "hybrid.nemo", FOLDER / name, *arguments)
         self.assertEqual(code, 3, out)
@@ -331,35 +331,35 @@ class Faults(unittest.TestCase):
         self.assertFalse(report(FOLDER / name)["passed"])
         return report(FOLDER / name)["parity"][0]
 
-    def test_a_changed_weight(self):
-        def spoil(model):
+    def test_changed_weight(self):
+        def modify(model):
             tensor = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
             values = numpy_helper.to_array(tensor) * np.float32(1.05)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
-        self.assertGreater(self.fail_with("weight", spoil)["offline_difference"], 1e-4)
+        self.assertGreater(self.fail_with("weight", modify)["offline_difference"], 1e-4)
 
-    def test_a_cache_that_is_not_kept(self):
-        def spoil(model):
+    def test_lost_cache(self):
+        def modify(model):
             last = next(node for node in model.graph.node if "cache_last_time_next" in node.output)
             last.output[0] = "kept"
             model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "nothing"))
             model.graph.node.append(onnx.helper.make_node("Mul", ["kept", "nothing"], ["cache_last_time_next"]))
 
-        row = self.fail_with("cache", spoil)
+        row = self.fail_with("cache", modify)
         self.assertGreater(row["streaming_difference"], 1e-2)
 
-    def test_outputs_that_are_no_numbers(self):
-        def spoil(model):
+    def test_nan_outputs(self):
+        def modify(model):
             tensor = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
             values = np.full_like(numpy_helper.to_array(tensor), np.nan)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
-        self.assertEqual(self.fail_with("nan", spoil)["offline_difference"], "inf")
+        self.assertEqual(self.fail_with("nan", modify)["offline_difference"], "inf")
 
 
 class CutPositions(unittest.TestCase):
-    def test_a_cut_table_still_serves(self):
+    def test_cut_table_is_sufficient(self):
         arguments = "--cut-positions", "100", "--decoder", "ctc", "--wav", CLIP
         code, out, _ = export(FOLDER / "hybrid.nemo", FOLDER / "cut", *arguments)
         self.assertEqual(code, 0, out)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Other programs hear with what was exported: nemostt and sherpa-onnx, with the trained model that is compiled in.
+"""nemostt and sherpa-onnx transcribe with exported models: exports of the trained model that is compiled in.
 
-Its checkpoint is not kept here: NEMOSTT_DEMO_NEMO says where it is, and without it these tests are left out.
+Its checkpoint is not in the repository: NEMOSTT_DEMO_NEMO is its path, and without it these tests are skipped.
 """
 
 import importlib.util
@@ -21,8 +21,8 @@ CLIPS = [WAVS / f"{name}.wav" for name in ("u1_command", "u2_digits", "u4_heldvo
 LOOKAHEADS = (0, 80, 480, 1040)
 
 # sherpa-onnx 2.0.1 feeds its first window, 17 + 8 R mel frames, to a graph that drops the first two encoder frames:
-# they are lost, and every chunk of attention begins two frames later than NeMo's. Its mel frames lie 5 ms later, too.
-# With 160 + 5 ms of silence in front of the clip, what is lost is silence and both grids are NeMo's own.
+# they are lost, and every chunk of attention begins two frames later than NeMo's. Its mel frames are also 5 ms later.
+# With 160 + 5 ms of silence before the clip, only silence is lost and both grids match NeMo's.
 GRID_MS = 165
 
 
@@ -43,11 +43,11 @@ class Readers(unittest.TestCase):
         cls.folder = Path(folder.name)
 
     def export(self, name: str, *arguments) -> Path:
-        code, out, said = export(DEMO, self.folder / name, "--wav", WAVS / "u1_command.wav", *arguments)
-        self.assertEqual(code, 0, out + said)
+        code, out, stderr = export(DEMO, self.folder / name, "--wav", WAVS / "u1_command.wav", *arguments)
+        self.assertEqual(code, 0, out + stderr)
         return self.folder / name
 
-    def test_nemostt_says_what_the_compiled_in_model_says(self):
+    def test_nemostt_matches_the_compiled_in_model(self):
         for precision in ("fp32", "fp16", "int8"):
             directory = self.export(precision, "--precision", precision)
             for lookahead in LOOKAHEADS:
@@ -61,7 +61,7 @@ class Readers(unittest.TestCase):
                             self.assertEqual(found, expected)
 
     @unittest.skipUnless(importlib.util.find_spec("sherpa_onnx"), "sherpa-onnx is not installed")
-    def test_sherpa_onnx_says_what_nemostt_says(self):
+    def test_sherpa_onnx_matches_nemostt(self):
         directory = self.export(
             "sherpa", "--format", "sherpa", "--lookahead", "0,80,480,1040", "--precision", "fp32,int8"
         )

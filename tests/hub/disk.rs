@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Disks that are full.
+//! Full disks.
 
 use std::{fs, path::Path, process::Command};
 
@@ -9,34 +9,34 @@ use tempfile::TempDir;
 
 use crate::{
     server::sha256,
-    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, written},
+    setting::{GRAPH, REPOSITORY, Setting, assert_error_contains, noise, site, stdout_of},
 };
 
-/// A file system that takes no more: the limit of a process's files stands in for one.
+/// Simulates a full file system with the file size limit of the process.
 #[test]
-fn a_full_disk_is_reported_and_what_came_is_kept() {
+fn full_disk_is_reported_and_partial_download_kept() {
     let graph = noise(300_000);
     let setting = Setting::new(site(&graph));
     let mut command = Command::new("bash");
     setting.prepare(&mut command);
-    // 100 KB; without the trap the signal would end the process before it could speak.
+    // 100 KB; without the trap, the signal would end the process before it reports the error.
     let script = "trap '' XFSZ; ulimit -f 100; exec \"$0\" fetch \"$1\"";
     let output = command
         .args(["-c", script, env!("CARGO_BIN_EXE_nemostt"), REPOSITORY])
         .output()
         .unwrap();
-    assert_says(&output, &["the disk is full", "incomplete", "run the command again"]);
+    assert_error_contains(&output, &["the disk is full", "incomplete", "run the command again"]);
     assert!(!setting.cached("blobs").join(sha256(&graph)).exists());
     assert!(!setting.snapshot("").exists());
     let output = setting.fetch(&[REPOSITORY]);
-    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
     assert_eq!(
         setting.hub.ranges(GRAPH).last().unwrap().as_deref(),
         Some("bytes=102400-")
     );
 }
 
-/// A file system of 1 MB, where this may mount one.
+/// A file system of 1 MB, if mounting is allowed.
 #[cfg(target_os = "linux")]
 struct SmallDisk(TempDir);
 
@@ -63,18 +63,18 @@ impl Drop for SmallDisk {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_small_disk_is_seen_before_and_a_full_one_when_it_is_full() {
+fn free_space_is_checked_before_and_during_a_download() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("SKIPPED: a tmpfs cannot be mounted here; run as root to test with a disk that is really full");
+        eprintln!("SKIPPED: cannot mount a tmpfs; run as root to test with a full disk");
         return;
     };
     let directory = disk.0.path().join("model");
     let arguments = [REPOSITORY, "--dir", directory.to_str().unwrap()];
     let setting = Setting::new(site(&noise(2_000_000)));
-    assert_says(&setting.fetch(&arguments), &["2.00 MB are needed", "free", "--dir"]);
+    assert_error_contains(&setting.fetch(&arguments), &["2.00 MB are needed", "free", "--dir"]);
     assert_eq!(setting.hub.ranges(GRAPH), [None::<String>; 0]);
 
-    // Another program fills it while the file comes.
+    // Another program fills it during the download.
     let graph = noise(900_000);
     let filler = disk.0.path().join("filler");
     let setting = Setting::new(site(&graph).with({
@@ -85,10 +85,10 @@ fn a_small_disk_is_seen_before_and_a_full_one_when_it_is_full() {
             }
         }
     }));
-    assert_says(&setting.fetch(&arguments), &["the disk is full", "incomplete"]);
+    assert_error_contains(&setting.fetch(&arguments), &["the disk is full", "incomplete"]);
     assert!(!directory.join(GRAPH).exists());
     fs::remove_file(filler).unwrap();
-    written(&setting.fetch(&arguments));
+    stdout_of(&setting.fetch(&arguments));
     assert_eq!(fs::read(directory.join(GRAPH)).unwrap(), graph);
     assert!(
         setting.hub.ranges(GRAPH).last().unwrap().is_some(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Servers that break off, refuse, or send the wrong bytes.
+//! Servers that interrupt a download, reject it, or send wrong data.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use std::{
 
 use crate::{
     server::{COMMIT, Reply, Request},
-    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, written},
+    setting::{GRAPH, REPOSITORY, Setting, assert_error_contains, noise, site, stdout_of},
 };
 
 #[test]
-fn an_interrupted_download_goes_on_where_it_stopped() {
+fn interrupted_download_resumes() {
     let graph = noise(300_000);
     let setting = Setting::new(site(&graph).with(|request, reply| {
         if request.is_storage && request.before < 2 {
@@ -22,14 +22,14 @@ fn an_interrupted_download_goes_on_where_it_stopped() {
         }
     }));
     let output = setting.fetch(&[REPOSITORY]);
-    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
     let ranges = setting.hub.ranges(GRAPH);
     let ranges: Vec<Option<&str>> = ranges.iter().map(Option::as_deref).collect();
     assert_eq!(ranges, [None, Some("bytes=100000-"), Some("bytes=200000-")]);
 }
 
 #[test]
-fn a_server_that_falls_silent_is_asked_again() {
+fn stalled_download_is_retried() {
     let graph = noise(100_000);
     let setting = Setting::new(site(&graph).with(|request, reply| {
         if request.is_storage && request.before == 0 {
@@ -43,7 +43,7 @@ fn a_server_that_falls_silent_is_asked_again() {
         .env("HF_HUB_DOWNLOAD_TIMEOUT", "1")
         .output()
         .unwrap();
-    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
     assert!(started.elapsed() < Duration::from_secs(50));
     assert_eq!(
         setting.hub.ranges(GRAPH).last().unwrap().as_deref(),
@@ -52,7 +52,7 @@ fn a_server_that_falls_silent_is_asked_again() {
 }
 
 #[test]
-fn a_server_without_ranges_is_asked_for_all() {
+fn server_without_range_support_sends_the_whole_file() {
     let graph = noise(300_000);
     let setting = Setting::new(site(&graph).with({
         let graph = graph.clone();
@@ -66,12 +66,12 @@ fn a_server_without_ranges_is_asked_for_all() {
         }
     }));
     let output = setting.fetch(&[REPOSITORY]);
-    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
     assert_eq!(setting.hub.ranges(GRAPH).len(), 2);
 }
 
 #[test]
-fn a_server_that_sends_the_wrong_part_is_asked_for_all() {
+fn wrong_content_range_restarts_the_download() {
     let graph = noise(300_000);
     let setting = Setting::new(site(&graph).with(|request, reply| {
         if request.is_storage && request.before == 0 {
@@ -83,19 +83,19 @@ fn a_server_that_sends_the_wrong_part_is_asked_for_all() {
         }
     }));
     let output = setting.fetch(&[REPOSITORY]);
-    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
 }
 
 #[test]
-fn one_that_always_breaks_off_is_given_up_but_nothing_is_lost() {
+fn repeated_interruptions_fail_and_keep_the_partial_file() {
     let graph = noise(300_000);
     let setting = Setting::new(site(&graph).with(|request, reply| {
         if request.is_storage {
-            // The same bytes each time, as of a server without ranges.
+            // No progress after the first request.
             reply.cut = Some(if request.before == 0 { 100_000 } else { 0 });
         }
     }));
-    assert_says(
+    assert_error_contains(
         &setting.fetch(&[REPOSITORY]),
         &[GRAPH, "100.00 kB of 300.00 kB", "run the command again"],
     );
@@ -104,7 +104,7 @@ fn one_that_always_breaks_off_is_given_up_but_nothing_is_lost() {
 }
 
 #[test]
-fn wrong_bytes_are_refused_and_removed() {
+fn wrong_checksum_removes_the_file() {
     for name in [GRAPH, "tokens.txt"] {
         let graph = noise(50_000);
         let setting = Setting::new(site(&graph).with(move |request, reply| {
@@ -113,31 +113,31 @@ fn wrong_bytes_are_refused_and_removed() {
             }
         }));
         let output = setting.fetch(&[REPOSITORY]);
-        assert_says(&output, &[name, "wrong checksum", "deleted"]);
+        assert_error_contains(&output, &[name, "wrong checksum", "deleted"]);
         let blobs = fs::read_dir(setting.cached("blobs"))
             .unwrap()
             .map(|entry| entry.unwrap().path());
-        // The graph comes first; it is right when the labels are wrong.
+        // The graph is fetched first, and is right if the vocabulary is wrong.
         assert!(blobs.into_iter().all(|path| fs::read(path).unwrap() == graph));
         assert!(!setting.snapshot("").exists());
     }
 }
 
 #[test]
-fn another_length_than_promised_is_refused() {
+fn wrong_length_is_rejected() {
     let setting = Setting::new(site(&noise(50_000)).with(|request, reply| {
         if request.is_storage {
             reply.body.push(0);
         }
     }));
-    assert_says(
+    assert_error_contains(
         &setting.fetch(&[REPOSITORY]),
         &[GRAPH, "50001 bytes", "instead of 50000"],
     );
 }
 
 #[test]
-fn without_a_checksum_it_says_so() {
+fn missing_checksum_is_reported() {
     let setting = Setting::new(site(&noise(50_000)).with(|_, reply| {
         if reply.headers.iter().any(|(name, _)| name == "X-Linked-Etag") {
             reply.without("X-Linked-Etag");
@@ -153,7 +153,7 @@ fn without_a_checksum_it_says_so() {
 }
 
 #[test]
-fn refusals_are_explained() {
+fn http_errors_are_explained() {
     for (status, code, token, words) in [
         (
             401,
@@ -181,27 +181,23 @@ fn refusals_are_explained() {
         if let Some(token) = token {
             command.env("HF_TOKEN", token);
         }
-        assert_says(&command.output().unwrap(), words);
-        assert_eq!(
-            setting.hub.requests().len(),
-            1,
-            "{status} {code} is no reason to ask again"
-        );
+        assert_error_contains(&command.output().unwrap(), words);
+        assert_eq!(setting.hub.requests().len(), 1, "{status} {code} must not be retried");
     }
 }
 
 #[test]
-fn a_file_that_is_gone_is_named() {
+fn missing_file_is_named() {
     let setting = Setting::new(site(&noise(20_000)).with(|request, reply| {
         if request.path.ends_with("tokens.txt") {
             reply.fail(404, "EntryNotFound");
         }
     }));
-    assert_says(&setting.fetch(&[REPOSITORY]), &["no tokens.txt at revision", COMMIT]);
+    assert_error_contains(&setting.fetch(&[REPOSITORY]), &["no tokens.txt at revision", COMMIT]);
 }
 
 #[test]
-fn a_tired_server_is_asked_again_but_not_for_ever() {
+fn transient_errors_are_retried_a_limited_number_of_times() {
     for (status, words) in [
         (429, ["429", "wait some minutes"]),
         (500, ["HTTP 500", "try again later"]),
@@ -213,9 +209,9 @@ fn a_tired_server_is_asked_again_but_not_for_ever() {
             }
         };
         let setting = Setting::new(site(&noise(20_000)).with(move |request, reply| fail(request, reply, 2)));
-        written(&setting.fetch(&[REPOSITORY]));
+        stdout_of(&setting.fetch(&[REPOSITORY]));
         let setting = Setting::new(site(b"").with(move |request, reply| fail(request, reply, usize::MAX)));
-        assert_says(&setting.fetch(&[REPOSITORY]), &words);
+        assert_error_contains(&setting.fetch(&[REPOSITORY]), &words);
         assert_eq!(setting.hub.requests().len(), 5);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Short names, and the list of them.
+//! Short names, and their list.
 
 use std::{
     fs,
@@ -9,11 +9,11 @@ use std::{
 
 use crate::{
     server::{Site, sha256},
-    setting::{Setting, assert_says, noise, site, written},
+    setting::{Setting, assert_error_contains, noise, site, stdout_of},
 };
 
 #[test]
-fn short_names_are_fetched_by_their_files() {
+fn short_name_fetches_the_files_of_the_catalog() {
     let repository = "csukuangfj/sherpa-onnx-nemo-streaming-fast-conformer-transducer-en-1040ms";
     let files = [
         "encoder.onnx",
@@ -25,12 +25,12 @@ fn short_names_are_fetched_by_their_files() {
     let files = files.map(|name| (name, noise(name.len() * 1000)));
     let setting = Setting::new(Site::new(repository, &files));
     let output = setting.fetch(&["fastconformer-large-1040ms"]);
-    let model = Path::new(written(&output));
+    let model = Path::new(stdout_of(&output));
     assert_eq!(fs::read(model.join("joiner.onnx")).unwrap(), noise(11_000));
     assert!(!model.join("surplus.onnx").exists());
 
     let listed = setting.command(&["models", "--json"]).output().unwrap();
-    let listed: serde_json::Value = serde_json::from_str(written(&listed)).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(stdout_of(&listed)).unwrap();
     let paths = |name: &str| {
         let found = listed
             .as_array()
@@ -45,11 +45,11 @@ fn short_names_are_fetched_by_their_files() {
 }
 
 #[test]
-fn the_catalog_knows_what_a_file_must_be() {
+fn checksum_must_match_the_catalog() {
     let repository = "csukuangfj/sherpa-onnx-nemo-streaming-fast-conformer-transducer-en-80ms-int8";
     let files = [("encoder.int8.onnx", noise(20_000))];
     let site = Site::new(repository, &files).with(|request, reply| {
-        // The commit of the catalogue is not that of this hub.
+        // This hub does not have the commit of the catalog.
         if request
             .path
             .contains("/resolve/3fafd319033af1c552e7bc8394f7258afdce91b0/")
@@ -63,7 +63,7 @@ fn the_catalog_knows_what_a_file_must_be() {
     });
     let setting = Setting::new(site);
     let output = setting.fetch(&["fastconformer-large-80ms-int8"]);
-    assert_says(
+    assert_error_contains(
         &output,
         &[
             "encoder.int8.onnx",
@@ -74,7 +74,7 @@ fn the_catalog_knows_what_a_file_must_be() {
 }
 
 #[test]
-fn a_checkpoint_comes_with_what_to_do_next() {
+fn fetched_checkpoint_prints_the_export_command() {
     let name = "stt_en_fastconformer_hybrid_medium_streaming_80ms_pc";
     let file = format!("{name}.nemo");
     let setting = Setting::new(Site::new(&format!("nvidia/{name}"), &[(&file, noise(30_000))]));
@@ -91,14 +91,14 @@ fn a_checkpoint_comes_with_what_to_do_next() {
 }
 
 #[test]
-fn unknown_names_are_answered_with_the_nearest() {
+fn unknown_name_suggests_the_nearest() {
     let setting = Setting::new(site(b""));
-    assert_says(
+    assert_error_contains(
         &setting.fetch(&["nemotron-en-480"]),
         &["nemotron-en-480ms-int8", "nemostt models"],
     );
-    assert_says(&setting.fetch(&["a/../b"]), &["a/../b", "OWNER/REPO"]);
-    assert_says(
+    assert_error_contains(&setting.fetch(&["a/../b"]), &["a/../b", "OWNER/REPO"]);
+    assert_error_contains(
         &setting.fetch(&["a/b", "--dir", "-"]),
         &["--dir -: expected a directory"],
     );
@@ -106,10 +106,10 @@ fn unknown_names_are_answered_with_the_nearest() {
 }
 
 #[test]
-fn models_are_a_table() {
+fn models_prints_a_table() {
     let setting = Setting::new(site(b""));
     let output = setting.command(&["models"]).output().unwrap();
-    let table = written(&output);
+    let table = stdout_of(&output);
     let line = |name: &str| {
         table
             .lines()
@@ -130,7 +130,7 @@ fn models_are_a_table() {
 fn verbose_lists_every_detail_of_a_model() {
     let setting = Setting::new(site(b""));
     let output = setting.command(&["models", "--verbose"]).output().unwrap();
-    let text = written(&output);
+    let text = stdout_of(&output);
     let models: Vec<&str> = text.split("\n\n").collect();
     let model = models
         .iter()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What lies between the hub and here: redirects, proxies, certificates, nothing.
+//! The network: redirects, proxies, certificates, no connection.
 
 use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
@@ -8,13 +8,13 @@ use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 
 use crate::{
     server::{Reply, start_proxy},
-    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, written},
+    setting::{GRAPH, REPOSITORY, Setting, assert_error_contains, noise, site, stdout_of},
 };
 
 #[test]
-fn the_token_stays_with_the_hub() {
+fn token_is_sent_to_the_hub_only() {
     let setting = Setting::new(site(&noise(50_000)));
-    written(
+    stdout_of(
         &setting
             .command(&["fetch", REPOSITORY])
             .env("HF_TOKEN", "hf_secret")
@@ -34,7 +34,7 @@ fn the_token_stays_with_the_hub() {
 }
 
 #[test]
-fn a_renamed_repository_is_followed() {
+fn renamed_repository_is_followed() {
     let setting = Setting::new(site(&noise(50_000)).with(|request, reply| {
         if let Some(rest) = request.path.strip_prefix("/api/models/someone/old") {
             *reply = redirect(&format!("/api/models/someone/model{rest}"));
@@ -44,12 +44,12 @@ fn a_renamed_repository_is_followed() {
     }));
     let output = setting.fetch(&["someone/old"]);
     assert_eq!(
-        fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(),
+        fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(),
         noise(50_000)
     );
 
     let setting = Setting::new(site(b"").with(|_, reply| *reply = redirect("/round/and/round")));
-    assert_says(&setting.fetch(&[REPOSITORY]), &["too many redirects"]);
+    assert_error_contains(&setting.fetch(&[REPOSITORY]), &["too many redirects"]);
 }
 
 fn redirect(location: &str) -> Reply {
@@ -65,9 +65,9 @@ fn redirect(location: &str) -> Reply {
 }
 
 #[test]
-fn without_a_network_what_is_there_serves_with_a_word() {
+fn cached_model_is_used_without_a_network() {
     let setting = Setting::new(site(&noise(50_000)));
-    // Nobody listens on the port of a listener that is gone.
+    // Nothing listens on the port of a closed listener.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nowhere = format!("http://127.0.0.1:{port}");
     let fetch = || {
@@ -77,7 +77,7 @@ fn without_a_network_what_is_there_serves_with_a_word() {
             .output()
             .unwrap()
     };
-    assert_says(&fetch(), &["127.0.0.1 cannot be reached", "HTTPS_PROXY", "HF_ENDPOINT"]);
+    assert_error_contains(&fetch(), &["127.0.0.1 cannot be reached", "HTTPS_PROXY", "HF_ENDPOINT"]);
     let online = setting.fetch(&[REPOSITORY]);
     let output = fetch();
     assert_eq!(output.stdout, online.stdout);
@@ -89,7 +89,7 @@ fn without_a_network_what_is_there_serves_with_a_word() {
 }
 
 #[test]
-fn the_proxy_is_used_but_for_what_is_excepted() {
+fn proxy_is_used_except_for_no_proxy() {
     let (proxy, targets) = start_proxy();
     let setting = Setting::new(site(&noise(50_000)));
     let fetch = |name: &str, no_proxy: &str| {
@@ -100,12 +100,15 @@ fn the_proxy_is_used_but_for_what_is_excepted() {
             .output()
             .unwrap()
     };
-    written(&fetch("HTTPS_PROXY", ""));
+    stdout_of(&fetch("HTTPS_PROXY", ""));
     let hub = setting.hub.address.to_string();
     let storage = setting.hub.storage_url.trim_start_matches("http://").to_owned();
-    let asked = std::mem::take(&mut *targets.lock().unwrap());
-    assert!(asked.contains(&hub) && asked.contains(&storage), "{asked:?}");
-    written(&fetch("HTTPS_PROXY", "127.0.0.1"));
+    let connected = std::mem::take(&mut *targets.lock().unwrap());
+    assert!(
+        connected.contains(&hub) && connected.contains(&storage),
+        "{connected:?}"
+    );
+    stdout_of(&fetch("HTTPS_PROXY", "127.0.0.1"));
     assert_eq!(*targets.lock().unwrap(), [""; 0]);
 
     let nonsense = setting
@@ -113,11 +116,11 @@ fn the_proxy_is_used_but_for_what_is_excepted() {
         .env("HTTPS_PROXY", "gopher://proxy")
         .output()
         .unwrap();
-    assert_says(&nonsense, &["HTTPS_PROXY", "gopher://proxy"]);
+    assert_error_contains(&nonsense, &["HTTPS_PROXY", "gopher://proxy"]);
 }
 
 #[test]
-fn certificates_are_checked() {
+fn certificates_are_verified() {
     let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -139,10 +142,10 @@ fn certificates_are_checked() {
         .output()
         .unwrap();
     assert_eq!(
-        fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(),
+        fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(),
         noise(50_000)
     );
-    // To whoever does not trust it, it is nobody.
+    // Without trust in its certificate, the hub is rejected.
     fs::write(
         &file,
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
@@ -156,7 +159,7 @@ fn certificates_are_checked() {
         .env("SSL_CERT_FILE", &file)
         .output()
         .unwrap();
-    assert_says(
+    assert_error_contains(
         &output,
         &[
             "the TLS connection to 127.0.0.1 failed",
@@ -169,20 +172,20 @@ fn certificates_are_checked() {
         .env("SSL_CERT_FILE", "/nowhere")
         .output()
         .unwrap();
-    assert_says(&output, &["no CA certificates", "ca-certificates"]);
+    assert_error_contains(&output, &["no CA certificates", "ca-certificates"]);
 }
 
 #[test]
-fn a_page_that_is_no_hub_is_recognized() {
+fn non_hub_response_is_recognized() {
     let setting = Setting::new(site(b"").with(|_, reply| {
         reply.status = 200;
         reply.body = b"<html>Please log in to the hotel's network</html>".to_vec();
     }));
-    assert_says(
+    assert_error_contains(
         &setting.fetch(&[REPOSITORY]),
         &["not a Hugging Face hub", "HF_ENDPOINT"],
     );
-    assert_says(
+    assert_error_contains(
         &setting.fetch(&["fastconformer-large-80ms"]),
         &["not a Hugging Face hub"],
     );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where the files go, and what is done with those that are there.
+//! Where files are written, and how existing files are handled.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use nemostt::{DecoderKind, Event, Options, Recognizer};
 use crate::{
     common::{Texts, clip_s16},
     server::{COMMIT, Site, sha256},
-    setting::{GRAPH, REPOSITORY, Setting, assert_says, noise, site, wait_until, written},
+    setting::{GRAPH, REPOSITORY, Setting, assert_error_contains, noise, site, stdout_of, wait_until},
 };
 
 fn demo_model() -> Site {
@@ -35,7 +35,7 @@ fn demo_model() -> Site {
     Site::new(REPOSITORY, &files)
 }
 
-/// The words that the core hears with a model.
+/// The recognizer's text with a model.
 fn text_of(model: &Path) -> String {
     let options = Options {
         threads: 1,
@@ -53,10 +53,10 @@ fn text_of(model: &Path) -> String {
 }
 
 #[test]
-fn a_fetched_model_hears() {
+fn fetched_model_transcribes() {
     let setting = Setting::new(demo_model());
     let output = setting.fetch(&[REPOSITORY]);
-    let model = Path::new(written(&output));
+    let model = Path::new(stdout_of(&output));
     assert_eq!(model, setting.snapshot(""));
     let texts = Texts::open();
     assert_eq!(
@@ -64,17 +64,17 @@ fn a_fetched_model_hears() {
         texts.get("trained", "u5_eight_sentences", 13, DecoderKind::Rnnt)
     );
 
-    // What is no part of it was left there.
+    // Files that are not part of the model were not downloaded.
     assert!(!model.join("README.md").exists() && !model.join("test_wavs").exists());
     assert_eq!(fs::read_to_string(setting.cached("refs/main")).unwrap(), COMMIT);
-    // As huggingface_hub has it: relative links to the bytes.
+    // Relative links to the blobs, as huggingface_hub writes them.
     let link = fs::read_link(model.join("ctc.onnx")).unwrap();
     let ctc = fs::read(model.join("ctc.onnx")).unwrap();
     assert_eq!(link, Path::new("../../blobs").join(sha256(&ctc)));
 }
 
 #[test]
-fn what_is_there_is_not_fetched_again() {
+fn existing_files_are_not_fetched_again() {
     let setting = Setting::new(site(&noise(50_000)));
     let first = setting.fetch(&[REPOSITORY]);
     let gets = || {
@@ -86,39 +86,39 @@ fn what_is_there_is_not_fetched_again() {
             .count()
     };
     let before = gets();
-    assert_eq!(written(&setting.fetch(&[REPOSITORY])), written(&first));
-    // The list of files only.
+    assert_eq!(stdout_of(&setting.fetch(&[REPOSITORY])), stdout_of(&first));
+    // Only the list of files.
     assert_eq!(gets(), before + 1);
 }
 
 #[test]
-fn a_directory_of_ones_own_holds_plain_files() {
+fn dir_option_writes_plain_files() {
     let graph = noise(50_000);
     let setting = Setting::new(site(&graph));
     let directory = setting.home.path().join("my/model");
     let fetch = || setting.fetch(&[REPOSITORY, "--dir", directory.to_str().unwrap()]);
-    assert_eq!(written(&fetch()), directory.to_str().unwrap());
+    assert_eq!(stdout_of(&fetch()), directory.to_str().unwrap());
     assert_eq!(fs::read(directory.join(GRAPH)).unwrap(), graph);
     assert!(directory.join(GRAPH).symlink_metadata().unwrap().is_file());
     assert!(!setting.home.path().join("hub").exists());
 
-    // A file that is not what the hub has is fetched again, others are not.
+    // A file that differs from the hub's is fetched again, others are not.
     fs::write(
         directory.join(GRAPH),
         noise(50_000).iter().map(|byte| byte ^ 1).collect::<Vec<u8>>(),
     )
     .unwrap();
-    written(&fetch());
+    stdout_of(&fetch());
     assert_eq!(fs::read(directory.join(GRAPH)).unwrap(), graph);
     assert_eq!(setting.hub.ranges(GRAPH).len(), 2);
 
-    // Two models in one directory would be one to whoever loads it.
+    // Two models in one directory could not be told apart when loading.
     fs::write(directory.join("other.onnx"), "").unwrap();
-    assert_says(&fetch(), &["other.onnx", "empty directory"]);
+    assert_error_contains(&fetch(), &["other.onnx", "empty directory"]);
 }
 
 #[test]
-fn a_folder_and_a_revision_can_be_named() {
+fn folder_and_revision_can_be_selected() {
     let files = [
         ("small/encoder.onnx", noise(20_000)),
         ("small/tokens.txt", b"a 0\n".to_vec()),
@@ -126,18 +126,18 @@ fn a_folder_and_a_revision_can_be_named() {
     ];
     let setting = Setting::new(Site::new(REPOSITORY, &files));
     let output = setting.fetch(&["someone/model/small@refs/pr/1"]);
-    let model = Path::new(written(&output));
+    let model = Path::new(stdout_of(&output));
     assert_eq!(model, setting.snapshot("small"));
     assert_eq!(fs::read(model.join(GRAPH)).unwrap(), noise(20_000));
     assert_eq!(fs::read_to_string(setting.cached("refs/refs/pr/1")).unwrap(), COMMIT);
-    assert_says(
+    assert_error_contains(
         &setting.fetch(&[REPOSITORY]),
         &["no .onnx graph", "large, small", "OWNER/REPO/FOLDER"],
     );
 }
 
 #[test]
-fn one_precision_is_chosen() {
+fn precision_option_selects_files() {
     let files = [
         ("encoder.onnx", noise(20_000)),
         ("encoder.int8.onnx", noise(15_000)),
@@ -145,16 +145,16 @@ fn one_precision_is_chosen() {
     ];
     let setting = Setting::new(Site::new(REPOSITORY, &files));
     let output = setting.fetch(&[REPOSITORY, "--precision=int8"]);
-    assert!(!Path::new(written(&output)).join("encoder.onnx").exists());
-    assert!(Path::new(written(&output)).join("encoder.int8.onnx").exists());
-    assert_says(
+    assert!(!Path::new(stdout_of(&output)).join("encoder.onnx").exists());
+    assert!(Path::new(stdout_of(&output)).join("encoder.int8.onnx").exists());
+    assert_error_contains(
         &setting.fetch(&[REPOSITORY, "--precision=fp16"]),
         &["no fp16 graphs, only fp32, int8"],
     );
 }
 
 #[test]
-fn offline_what_is_there_serves() {
+fn offline_mode_uses_the_cache() {
     let setting = Setting::new(site(&noise(50_000)));
     let fetch = || {
         setting
@@ -163,18 +163,18 @@ fn offline_what_is_there_serves() {
             .output()
             .unwrap()
     };
-    assert_says(&fetch(), &["someone/model is not completely in", "HF_HUB_OFFLINE"]);
+    assert_error_contains(&fetch(), &["someone/model is not completely in", "HF_HUB_OFFLINE"]);
     let online = setting.fetch(&[REPOSITORY]);
     let before = setting.hub.requests().len();
-    assert_eq!(written(&fetch()), written(&online));
+    assert_eq!(stdout_of(&fetch()), stdout_of(&online));
     assert_eq!(setting.hub.requests().len(), before);
-    // A part of a model is no model.
+    // An incomplete model is not used.
     fs::remove_file(setting.snapshot(GRAPH).canonicalize().unwrap()).unwrap();
-    assert_says(&fetch(), &["is not completely in"]);
+    assert_error_contains(&fetch(), &["is not completely in"]);
 }
 
 #[test]
-fn two_at_once_do_it_once() {
+fn concurrent_fetches_download_once() {
     let graph = noise(300_000);
     let (second_waits, wait_for_second) = mpsc::channel();
     let wait_for_second = Mutex::new(wait_for_second);
@@ -203,7 +203,7 @@ fn two_at_once_do_it_once() {
 }
 
 #[test]
-fn nonsense_that_someone_left_is_replaced() {
+fn invalid_partial_file_is_replaced() {
     let graph = noise(300_000);
     for left in [vec![0; 1000], vec![0; 300_000], vec![0; 300_001]] {
         let setting = Setting::new(site(&graph));
@@ -211,12 +211,12 @@ fn nonsense_that_someone_left_is_replaced() {
         fs::create_dir_all(partial.parent().unwrap()).unwrap();
         fs::write(partial, left).unwrap();
         let output = setting.fetch(&[REPOSITORY]);
-        assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+        assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
     }
 }
 
 #[test]
-fn after_a_kill_it_goes_on() {
+fn killed_download_resumes() {
     let graph = noise(300_000);
     let setting = Setting::new(site(&graph).with(|request, reply| {
         if request.is_storage && request.before == 0 {
@@ -231,7 +231,7 @@ fn after_a_kill_it_goes_on() {
     child.wait().unwrap();
     assert!(!setting.snapshot("").exists());
     let output = setting.fetch(&[REPOSITORY]);
-    assert_eq!(fs::read(Path::new(written(&output)).join(GRAPH)).unwrap(), graph);
+    assert_eq!(fs::read(Path::new(stdout_of(&output)).join(GRAPH)).unwrap(), graph);
     assert_eq!(
         setting.hub.ranges(GRAPH).last().unwrap().as_deref(),
         Some("bytes=200000-")

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A hub on loopback: answers as huggingface.co does, and fails as it is told to.
+//! A hub on loopback: responds like huggingface.co, and fails on demand.
 //!
-//! Two listeners share the files, as there: the hub, and the storage that it leads to for large files.
+//! As there, two listeners share the files: the hub, and the storage to which it redirects for large files.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +19,15 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What a client asked for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    /// Of the storage, not of the hub.
+    /// Whether it went to the storage, not to the hub.
     pub is_storage: bool,
-    /// How many there were before with this method and path.
+    /// Number of earlier requests with this method and path.
     pub before: usize,
 }
 
@@ -36,20 +36,20 @@ impl Request {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// For the bytes of a file, wherever they are.
+    /// Whether it is a GET of the file `name`, from the hub or the storage.
     pub fn is_for_bytes_of(&self, name: &str) -> bool {
         self.method == "GET" && self.path.ends_with(&format!("/{name}")) && !self.path.starts_with("/api/")
     }
 }
 
-/// What it gets.
+/// The reply to a request.
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     /// Bytes of the body after which the connection is closed.
     pub cut: Option<usize>,
-    /// How long nothing comes once `cut` bytes were sent.
+    /// How long to send nothing after `cut` bytes.
     pub stall: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Reply {
         self.headers.retain(|(header, _)| !header.eq_ignore_ascii_case(name));
     }
 
-    /// An error as the hub words it.
+    /// Makes it an error in the form of the hub.
     pub fn fail(&mut self, status: u16, code: &str) {
         *self = Self::new(status);
         self.header("X-Error-Code", code);
@@ -86,7 +86,7 @@ pub type GraphError = Box<dyn Fn(&Request, &mut Reply) + Send + Sync>;
 pub struct Site {
     /// By `OWNER/REPO`, then by path.
     pub repositories: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Files of at least so many bytes are in the storage.
+    /// Files of at least this many bytes are in the storage.
     pub large: usize,
     pub fault: GraphError,
 }
@@ -135,7 +135,7 @@ impl Site {
                     thread::spawn(move || {
                         let stream = stream.unwrap();
                         let answer = |stream: &mut dyn Connection| {
-                            // A client that was killed is no fault of the server's.
+                            // The client may have been killed.
                             let _ = site.answer(stream, &requests, is_storage, &storage_url);
                         };
                         match tls {
@@ -255,7 +255,7 @@ fn is_revision(revision: &str) -> bool {
     revision == "main" || revision == COMMIT || revision == "refs%2Fpr%2F1"
 }
 
-/// The part of a file that was asked for.
+/// The requested range of a file.
 fn part(range: Option<&str>, bytes: &[u8]) -> Reply {
     let start = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     match start {
@@ -294,7 +294,7 @@ impl Hub {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Ranges that were asked for with the bytes of a file, one for each request.
+    /// Requested ranges of a file, one for each request.
     pub fn ranges(&self, name: &str) -> Vec<Option<String>> {
         let requests = self.requests();
         let bytes = requests
@@ -306,20 +306,20 @@ impl Hub {
     }
 }
 
-/// A proxy on loopback that only tunnels; returns its address and what it was asked to connect to.
+/// A tunneling proxy on loopback; returns its address and the targets of CONNECT requests.
 pub fn start_proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let targets = Arc::new(Mutex::new(Vec::new()));
-    let asked = targets.clone();
+    let connected = targets.clone();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let asked = asked.clone();
+            let connected = connected.clone();
             thread::spawn(move || {
                 let mut client = stream.unwrap();
                 let (method, target, _) = read_head(&mut client).unwrap().unwrap();
                 assert_eq!(method, "CONNECT");
-                asked.lock().unwrap().push(target.clone());
+                connected.lock().unwrap().push(target.clone());
                 let mut server = TcpStream::connect(&target).unwrap();
                 client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
                 let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -337,7 +337,7 @@ impl<T: Read + Write> Connection for T {}
 
 type Head = (String, String, BTreeMap<String, String>);
 
-/// Byte by byte, so that nothing behind the head is taken.
+/// Reads byte by byte, so that nothing after the head is consumed.
 fn read_head(stream: &mut dyn Connection) -> std::io::Result<Option<Head>> {
     let mut head = Vec::new();
     let mut byte = [0];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A home directory, a hub on loopback, and `nemostt` between them.
+//! Test setup: a home directory, a hub on loopback, and the `nemostt` command.
 
 use std::{
     path::PathBuf,
@@ -15,7 +15,7 @@ use crate::server::{COMMIT, Hub, Site, sha256};
 
 pub const REPOSITORY: &str = "someone/model";
 pub const GRAPH: &str = "encoder.onnx";
-/// Variables of whoever runs the tests that would change what they see.
+/// Environment variables of the user that would affect the tests.
 const FOREIGN: [&str; 18] = [
     "ALL_PROXY",
     "HTTPS_PROXY",
@@ -37,7 +37,7 @@ const FOREIGN: [&str; 18] = [
     "SSL_CERT_DIR",
 ];
 
-/// A home directory that is empty at first, and a hub.
+/// An initially empty home directory, and a hub.
 pub struct Setting {
     pub home: TempDir,
     pub hub: Hub,
@@ -82,22 +82,22 @@ impl Setting {
         self.cached("snapshots").join(COMMIT).join(path)
     }
 
-    /// Where a graph is while it is incomplete.
+    /// Path of a graph while its download is incomplete.
     pub fn incomplete(&self, bytes: &[u8]) -> PathBuf {
         self.cached("blobs").join(format!("{}.incomplete", sha256(bytes)))
     }
 }
 
-/// What it writes when nothing fails.
-pub fn written(output: &Output) -> &str {
+/// Standard output of a run that must have succeeded without errors.
+pub fn stdout_of(output: &Output) -> &str {
     let errors = std::str::from_utf8(&output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
     assert_eq!(errors, "");
     std::str::from_utf8(&output.stdout).unwrap().trim_end()
 }
 
-/// The one line it ends with when something fails.
-pub fn complaint(output: &Output) -> &str {
+/// The single error line of a run that must have failed.
+pub fn error_line(output: &Output) -> &str {
     let errors = std::str::from_utf8(&output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
@@ -106,23 +106,23 @@ pub fn complaint(output: &Output) -> &str {
 }
 
 #[track_caller]
-pub fn assert_says(output: &Output, words: &[&str]) {
-    let complaint = complaint(output);
+pub fn assert_error_contains(output: &Output, words: &[&str]) {
+    let error_line = error_line(output);
     for word in words {
-        assert!(complaint.contains(word), "{word}: {complaint}");
+        assert!(error_line.contains(word), "{word}: {error_line}");
     }
 }
 
-/// Waits for something that another process or thread does.
+/// Waits until another process or thread makes `is_so` true.
 pub fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
-        assert!(Instant::now() < deadline, "nothing came of it");
+        assert!(Instant::now() < deadline, "timed out");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Bytes that no two places have in common.
+/// Pseudorandom bytes.
 pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
@@ -132,7 +132,7 @@ pub fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// A repository with one graph and its labels.
+/// A repository with one graph and its vocabulary.
 pub fn site(graph: &[u8]) -> Site {
     let tokens = b"a 0\n<blk> 1\n".to_vec();
     Site::new(

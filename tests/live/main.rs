@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Live sources as they are: they stall, mute, burst, repeat segments and stamp buffers when they come. The clock is the
-//! test's, so nothing here depends on how fast this machine is.
+//! Live sources as in practice: they stall, mute, burst, repeat segments and timestamp buffers on arrival. The test
+//! controls the clock, so nothing here depends on the speed of the machine.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -31,10 +31,10 @@ fn sentences() -> Vec<i16> {
     clip_s16("u5_eight_sentences")
 }
 
-/// Text of pieces of audio that come from a file, each with the time of its first sample.
-fn from_file(properties: &str, pieces: &[(gst::ClockTime, &[i16])]) -> String {
+/// Text of stretches of audio as from a file, each with the time of its first sample.
+fn from_file(properties: &str, stretches: &[(gst::ClockTime, &[i16])]) -> String {
     let harness = Harness::play(properties);
-    for (start, samples) in pieces {
+    for (start, samples) in stretches {
         for (index, block) in samples.chunks(live::BLOCK).enumerate() {
             let mut buffer = buffer(block, Some(*start + time_of(index * live::BLOCK)));
             if index == 0 {
@@ -47,12 +47,12 @@ fn from_file(properties: &str, pieces: &[(gst::ClockTime, &[i16])]) -> String {
     harness.text()
 }
 
-/// The text of one piece.
+/// The text of one stretch.
 fn whole(properties: &str, samples: &[i16]) -> String {
     from_file(properties, &[(gst::ClockTime::ZERO, samples)])
 }
 
-/// Pauses between words: samples that are quiet for at least 200 ms, by their middles.
+/// Middles of pauses between words of at least 200 ms, in samples.
 fn pauses(samples: &[i16]) -> Vec<usize> {
     let mut quiet = 0;
     let mut found = Vec::new();
@@ -74,7 +74,7 @@ fn assert_in_time(words: &[TextBuffer], latency: gst::ClockTime) {
         let left = word.left.unwrap();
         assert!(
             left <= word.pts + word.duration + latency,
-            "{word:?} left late; latency {latency}"
+            "{word:?} was pushed late; latency {latency}"
         );
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Properties that change in PLAYING, the action signal and the event that end an utterance, and large pieces of work.
+//! Properties that change in PLAYING, the action signal and events that end an utterance, and large units of work.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::common::clip_s16;
 
-/// All text, split where an utterance ends.
+/// All text in `seen`.
 fn text_of(seen: &[Seen]) -> String {
     text(&words(seen))
 }
 
 #[test]
-fn output_changes_at_the_end_of_the_utterance_and_loses_nothing() {
+fn output_changes_between_utterances_without_losing_text() {
     let samples = sentences();
     let expected = whole("lookahead=80", &samples);
     for (from, to) in [("words", "utterances"), ("utterances", "words")] {
@@ -36,7 +36,7 @@ fn output_changes_at_the_end_of_the_utterance_and_loses_nothing() {
 }
 
 #[test]
-fn the_latency_follows_the_output_in_effect() {
+fn latency_follows_the_output_in_effect() {
     let samples = sentences();
     let cut = pauses(&samples)[0];
     let harness = Harness::play("lookahead=80 endpoint-silence=800 word-hold=320");
@@ -44,7 +44,7 @@ fn the_latency_follows_the_output_in_effect() {
     let by_word = harness.latency().1;
     harness.messages();
     harness.element.set_property_from_str("output", "utterances");
-    assert_eq!(harness.latency().1, by_word, "an utterance is under way");
+    assert_eq!(harness.latency().1, by_word, "an utterance is in progress");
     harness.speak_from(time_of(cut), &[0; 16_000], 320);
     assert_eq!(harness.latency().1, by_word + 480 * MS);
     let messages = harness.messages();
@@ -56,13 +56,13 @@ fn the_latency_follows_the_output_in_effect() {
 }
 
 #[test]
-fn lateness_changes_at_the_end_of_the_utterance_and_running_time_goes_on() {
+fn lateness_changes_between_utterances_and_running_time_is_monotonic() {
     let samples = sentences();
     for (before, after) in [(0_u32, 500_u32), (500, 0)] {
         let harness = Harness::play(&format!("lookahead=80 lateness={before}"));
         harness.speak(&samples[..60_000], 320);
         harness.element.set_property("lateness", after);
-        // The harness fails where running time steps back.
+        // The harness fails if running time goes backward.
         harness.speak_from(time_of(60_000), &samples[60_000..], 320);
         harness.eos();
         assert_eq!(text_of(&harness.take()), whole("lookahead=80", &samples));
@@ -71,7 +71,7 @@ fn lateness_changes_at_the_end_of_the_utterance_and_running_time_goes_on() {
 }
 
 #[test]
-fn pauses_and_holds_may_change_at_any_time() {
+fn pause_settings_can_change_at_any_time() {
     let samples = sentences();
     let harness = Harness::play("lookahead=480");
     let mut values = [0_u32, 80, 320, 800, 2_000].into_iter().cycle();
@@ -91,7 +91,7 @@ fn pauses_and_holds_may_change_at_any_time() {
 }
 
 #[test]
-fn an_unknown_language_is_a_warning() {
+fn unknown_language_posts_a_warning() {
     let path = crate::common::data("kinds/nemotron_multi");
     let harness = Harness::play(&format!("model-path={}", path.display()));
     let samples = clip_s16("u1_command");
@@ -116,17 +116,17 @@ fn an_unknown_language_is_a_warning() {
     );
 }
 
-/// Waits for what another thread gives out.
-fn wait_for(what: impl Fn() -> bool) {
+/// Waits until another thread makes `condition` true.
+fn wait_for(condition: impl Fn() -> bool) {
     let since = Instant::now();
-    while !what() {
-        assert!(since.elapsed() < Duration::from_secs(20), "it never came");
+    while !condition() {
+        assert!(since.elapsed() < Duration::from_secs(20), "timed out");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 #[test]
-fn finish_says_what_there_is_and_goes_on() {
+fn finish_emits_pending_text_and_continues() {
     let samples = sentences();
     let (first, second) = (pauses(&samples)[0], pauses(&samples)[1]);
     let expected = [&samples[..first], &samples[first..second]].map(|part| whole("lookahead=1040", part));
@@ -155,7 +155,7 @@ fn finish_says_what_there_is_and_goes_on() {
 }
 
 #[test]
-fn audio_without_timestamps_goes_on_after_a_finish() {
+fn audio_without_timestamps_continues_after_finish() {
     let samples = sentences();
     let cut = pauses(&samples)[0];
     let harness = Harness::play("lookahead=480");
@@ -179,7 +179,7 @@ fn audio_without_timestamps_goes_on_after_a_finish() {
 }
 
 #[test]
-fn output_may_change_while_input_stalls_and_audio_comes_late() {
+fn output_can_change_during_a_stall_with_late_audio() {
     let samples = sentences();
     let cut = pauses(&samples)[0] + 4_000;
     for (from, to) in [("utterances", "words"), ("words", "utterances")] {
@@ -190,7 +190,7 @@ fn output_may_change_while_input_stalls_and_audio_comes_late() {
         live.wait(SECOND);
         live.harness.element.set_property_from_str("output", to);
         live.wait(2 * SECOND);
-        // What was due comes at once, with the times that it should have had.
+        // The late audio arrives at once, with its original timestamps.
         live.harness.speak_from(stalled, &samples[cut..], 320);
         live.harness.eos();
         assert_eq!(
@@ -202,7 +202,7 @@ fn output_may_change_while_input_stalls_and_audio_comes_late() {
 }
 
 #[test]
-fn max_utterance_bounds_utterances() {
+fn max_utterance_limits_utterances() {
     let samples = sentences();
     let expected = whole("lookahead=480", &samples);
     for (property, most) in [("max-utterance=3000", 3_000), ("max-utterance-chars=20", u64::MAX)] {
@@ -225,7 +225,7 @@ fn max_utterance_bounds_utterances() {
 }
 
 #[test]
-fn partials_hold_the_current_utterance_only() {
+fn partials_contain_only_the_current_utterance() {
     let samples = sentences();
     let harness =
         Harness::play("lookahead=480 endpoint-silence=0 post-partials=true post-messages=false max-utterance=4000");
@@ -241,7 +241,7 @@ fn partials_hold_the_current_utterance_only() {
 }
 
 #[test]
-fn words_of_a_large_buffer_leave_before_its_end_and_a_flush_interrupts_it() {
+fn large_buffer_pushes_words_early_and_can_be_flushed() {
     let samples: Vec<i16> = sentences().repeat(20);
     let harness = std::sync::Arc::new(Harness::play("lookahead=80"));
     harness.speak(&[0; 320], 320); // waits for the model
@@ -261,7 +261,7 @@ fn words_of_a_large_buffer_leave_before_its_end_and_a_flush_interrupts_it() {
         .unwrap();
     assert!(
         words(&flushed[after..]).is_empty(),
-        "nothing leaves after a flush began"
+        "nothing is pushed after FLUSH_START"
     );
     harness.event(gst::event::FlushStop::new(true));
     harness.segment(&gst::FormattedSegment::new());
@@ -271,7 +271,7 @@ fn words_of_a_large_buffer_leave_before_its_end_and_a_flush_interrupts_it() {
 }
 
 #[test]
-fn a_hole_of_hours_is_worked_on_in_steps() {
+fn hour_long_hole_can_be_interrupted() {
     let harness = std::sync::Arc::new(Harness::play("lookahead=80 gap-threshold=3600000"));
     harness.speak(&clip_s16("u1_command"), 320);
     harness.take();
@@ -286,7 +286,7 @@ fn a_hole_of_hours_is_worked_on_in_steps() {
 }
 
 #[test]
-fn changes_while_input_stalls_take_effect() {
+fn settings_changed_during_a_stall_take_effect() {
     let samples = sentences();
     let cut = pauses(&samples)[0];
     let mut live = Live::play("lookahead=80");
@@ -304,7 +304,7 @@ fn changes_while_input_stalls_take_effect() {
 }
 
 #[test]
-fn a_buffer_within_a_window_allocates_nothing() {
+fn buffer_within_a_window_does_not_allocate() {
     let harness = Harness::play("lookahead=480");
     harness.speak(&[0; 160_000], 320);
     let mut buffers: Vec<gst::Buffer> = (0..56)
@@ -315,7 +315,7 @@ fn a_buffer_within_a_window_allocates_nothing() {
     while let Some(buffer) = buffers.pop() {
         counts.push(allocation_counter::measure(|| assert!(harness.push(buffer).is_ok())).count_total);
     }
-    // A window is 28 buffers; ONNX Runtime's run and the GAP after it are what allocates.
+    // A window is 28 buffers; only ONNX Runtime's run and the GAP after it allocate.
     let busy = counts.iter().filter(|&&count| count > 0).count();
     assert!(busy <= 2, "{counts:?}");
 }

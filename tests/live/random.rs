@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Sources at random: whatever happened, audio that was delivered whole gives the text that it gives from a file. The harness
-//! fails where running time steps back, and [`Live::wait`] where the output falls behind the latency.
+//! Random source behavior: audio that was delivered completely gives the same text as from a file. The harness
+//! fails if running time goes backward, and [`Live::wait`] if the output falls behind the latency.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ use super::{
     sentences, whole,
 };
 
-/// Sequences, and threads that run them: they mostly wait for the clock's thread.
+/// Number of sequences, and threads that run them: they mostly wait for the clock thread.
 const SEQUENCES: u64 = 300;
 const THREADS: usize = 8;
 
@@ -32,32 +32,32 @@ impl Random {
     }
 }
 
-/// How a source stamps its buffers.
+/// How a source timestamps its buffers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Stamps {
-    /// When they were recorded.
+enum Timestamping {
+    /// With the time of recording.
     Exact,
-    /// The same, 20 ms off at most, and with DISCONT on every buffer.
+    /// The same, off by at most 20 ms, and with DISCONT on every buffer.
     Jitter,
-    /// When they come.
+    /// With the time of arrival.
     Arrival,
 }
 
-/// A source that plays the clip over and over.
+/// A source that loops a clip.
 struct Source<'c> {
     live: Live,
     clip: &'c [i16],
-    stamps: Stamps,
+    timestamping: Timestamping,
     random: Random,
-    /// Where in the clip it is, and where the current stretch began.
+    /// Position in the clip, and the start of the current stretch.
     at: usize,
     began: usize,
-    /// Running time of the next sample if nothing was late.
+    /// Running time of the next sample if nothing is late.
     due: gst::ClockTime,
-    /// Start of the segment's running time: subtracted from stamps.
+    /// Base of the segment, subtracted from timestamps.
     base: gst::ClockTime,
     discont: bool,
-    /// Stretches that must be in the text.
+    /// Stretches whose text must be in the output.
     stretches: Vec<std::ops::Range<usize>>,
     log: Vec<String>,
 }
@@ -72,15 +72,15 @@ impl Source<'_> {
             // Some microseconds pass between buffers of a burst.
             let now = arrives.max(self.live.now + gst::ClockTime::from_useconds(3));
             self.live.set_time(now);
-            let pts = match self.stamps {
-                Stamps::Exact => recorded,
-                Stamps::Jitter => (recorded + self.random.below(40) * MS)
+            let pts = match self.timestamping {
+                Timestamping::Exact => recorded,
+                Timestamping::Jitter => (recorded + self.random.below(40) * MS)
                     .saturating_sub(20 * MS)
                     .max(self.base),
-                Stamps::Arrival => now,
+                Timestamping::Arrival => now,
             };
             let mut buffer = buffer(block, Some(pts - self.base));
-            if self.stamps == Stamps::Jitter || std::mem::take(&mut self.discont) {
+            if self.timestamping == Timestamping::Jitter || std::mem::take(&mut self.discont) {
                 buffer.get_mut().unwrap().set_flags(gst::BufferFlags::DISCONT);
             }
             self.live.harness.push(buffer).unwrap();
@@ -95,7 +95,7 @@ impl Source<'_> {
         self.began = self.at;
     }
 
-    /// Waits until late audio was made up for: the source is in real time again.
+    /// Skips audio that would be late: the source is in real time again.
     fn catch_up(&mut self) {
         self.due = self.due.max(self.live.now);
     }
@@ -109,7 +109,7 @@ impl Source<'_> {
                 self.push(count, gst::ClockTime::ZERO);
             }
             3 => {
-                // The network stalls; then all comes at once.
+                // The network stalls; then everything arrives at once.
                 let stall = (200 + self.random.below(1_800)) / 20 * 20 * MS;
                 self.log.push(format!("stall {stall} at {}", self.at));
                 let until = self.due + stall;
@@ -118,7 +118,7 @@ impl Source<'_> {
                 self.push(missed + 10 * BLOCK, until);
             }
             4 => {
-                // It is muted, long enough for a new start.
+                // The source is muted, long enough to restart recognition.
                 let mute = (1_500 + self.random.below(3_000)) / 20 * 20 * MS;
                 self.log.push(format!("mute {mute} at {}", self.at));
                 self.live.wait(mute);
@@ -152,7 +152,7 @@ impl Source<'_> {
             }
             _ if self.random.below(3) == 0 => {
                 self.log.push(format!("flush at {}", self.at));
-                // What was said is gone; running time goes on.
+                // Pending text is discarded; running time continues.
                 assert!(self.live.harness.event(gst::event::FlushStart::new()));
                 self.live.harness.take();
                 assert!(self.live.harness.event(gst::event::FlushStop::new(false)));
@@ -170,17 +170,17 @@ impl Source<'_> {
     }
 }
 
-/// Runs a sequence. Gives the text, and what it should be.
+/// Runs a sequence. Returns the text, the expected text, and a log.
 fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
     let mut random = Random::new(seed);
     let lookahead = LOOKAHEADS[random.below(4) as usize];
-    let stamps = [Stamps::Exact, Stamps::Jitter, Stamps::Arrival][random.below(3) as usize];
+    let timestamping = [Timestamping::Exact, Timestamping::Jitter, Timestamping::Arrival][random.below(3) as usize];
     let properties = format!("lookahead={lookahead}");
     let at = random.below(clip.len() as u64 / 320) as usize * 320;
     let mut source = Source {
         live: Live::play(&properties),
         clip,
-        stamps,
+        timestamping,
         random,
         at,
         began: at,
@@ -188,7 +188,7 @@ fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
         base: gst::ClockTime::ZERO,
         discont: false,
         stretches: Vec::new(),
-        log: vec![format!("lookahead {lookahead}, {stamps:?}")],
+        log: vec![format!("lookahead {lookahead}, {timestamping:?}")],
     };
     for _ in 0..3 + source.random.below(6) {
         source.act();
@@ -196,7 +196,7 @@ fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
     source.end_stretch();
     source.live.harness.eos();
     let found = source.live.words();
-    // After EOS nothing comes, however late it gets.
+    // After EOS nothing is pushed, no matter how much time passes.
     source.live.set_time(source.live.now + 10 * SECOND);
     let errors = source
         .live
@@ -220,12 +220,12 @@ fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
         })
         .filter(|text| !text.is_empty())
         .collect();
-    assert!(source.live.harness.take().is_empty(), "nothing leaves after EOS");
+    assert!(source.live.harness.take().is_empty(), "nothing is pushed after EOS");
     (text(&found), expected.join(" "), source.log.join(", "))
 }
 
 #[test]
-fn whatever_a_source_does_audio_that_came_whole_gives_its_text() {
+fn random_source_behavior_does_not_change_the_text() {
     // These keep the models loaded.
     let _models: Vec<Harness> = LOOKAHEADS
         .iter()
@@ -236,7 +236,7 @@ fn whatever_a_source_does_audio_that_came_whole_gives_its_text() {
         })
         .collect();
     let clip = sentences();
-    // To look at one of them: NEMOSTT_SEED=81.
+    // To run one of them: NEMOSTT_SEED=81.
     let only: Option<u64> = std::env::var("NEMOSTT_SEED").ok().map(|seed| seed.parse().unwrap());
     let next = AtomicU64::new(only.unwrap_or(0));
     let end = only.map_or(SEQUENCES, |seed| seed + 1);

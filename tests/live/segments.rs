@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Segments that change while audio goes on, and timestamps near every limit.
+//! Segments that change while audio continues, and timestamps near the limits.
 
 use gst::prelude::*;
 
@@ -14,8 +14,8 @@ use crate::common::clip_s16;
 
 type Segment = gst::FormattedSegment<gst::ClockTime>;
 
-/// The clip in fragments of 400 ms, each behind a segment that `change` makes for the time of its first sample; gives what
-/// came out. The buffers' timestamps begin at the segment's start or, if that is unchanged, go on.
+/// Pushes the clip in fragments of 400 ms, each after a segment that `change` modifies for the time of its first
+/// sample; returns the output. `change` returns the timestamp of the fragment's first buffer.
 fn fragments(change: impl Fn(&mut Segment, usize, gst::ClockTime) -> gst::ClockTime) -> Vec<Seen> {
     let harness = Harness::new("lookahead=1040");
     harness.element.set_state(gst::State::Playing).unwrap();
@@ -34,7 +34,7 @@ fn fragments(change: impl Fn(&mut Segment, usize, gst::ClockTime) -> gst::ClockT
 }
 
 #[test]
-fn a_segment_that_is_continuous_in_running_time_does_not_start_over() {
+fn segment_with_continuous_running_time_does_not_restart() {
     let expected = whole("lookahead=1040", &sentences());
     type Change = fn(&mut Segment, usize, gst::ClockTime) -> gst::ClockTime;
     let changes: [(&str, Change); 9] = [
@@ -77,14 +77,14 @@ fn a_segment_that_is_continuous_in_running_time_does_not_start_over() {
         }),
     ];
     for (name, change) in changes {
-        // The harness fails where running time steps back.
+        // The harness fails if running time goes backward.
         let seen = fragments(change);
         assert_eq!(text(&words(&seen)), expected, "{name}");
     }
 }
 
 #[test]
-fn words_have_the_running_time_that_they_were_spoken_at_in_every_segment() {
+fn words_have_correct_running_time_in_every_segment() {
     let times = |seen: &[Seen]| {
         words(seen)
             .into_iter()
@@ -92,7 +92,7 @@ fn words_have_the_running_time_that_they_were_spoken_at_in_every_segment() {
             .collect::<Vec<_>>()
     };
     let plain = fragments(|_, _, at| at);
-    // Timestamps of each fragment begin at 0: only the segment tells where a word is.
+    // Timestamps of each fragment begin at 0, so only the segment determines a word's running time.
     let seen = fragments(|segment, _, at| {
         segment.set_base(at);
         gst::ClockTime::ZERO
@@ -106,7 +106,7 @@ fn words_have_the_running_time_that_they_were_spoken_at_in_every_segment() {
 }
 
 #[test]
-fn all_time_is_covered_over_short_segments_that_end() {
+fn short_bounded_segments_are_fully_covered() {
     let harness = Harness::play("lookahead=1040");
     for (index, block) in sentences().chunks(320).enumerate() {
         let at = time_of(index * 320);
@@ -130,14 +130,14 @@ fn all_time_is_covered_over_short_segments_that_end() {
             Seen::Gap { pts, duration } => (pts, duration),
             _ => continue,
         };
-        assert_eq!(start, end, "here, timestamps are running times");
+        assert_eq!(start, end, "timestamps equal running times here");
         end = start + length;
     }
     assert_eq!(text.join(" "), whole("lookahead=1040", &sentences()));
 }
 
 #[test]
-fn a_segment_far_away_starts_over() {
+fn distant_segment_restarts() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");
     harness.speak(&samples, 1_600);
@@ -152,7 +152,7 @@ fn a_segment_far_away_starts_over() {
 }
 
 #[test]
-fn times_near_any_limit_do_not_panic() {
+fn extreme_timestamps_do_not_panic() {
     let last = gst::ClockTime::MAX;
     let times = [
         gst::ClockTime::ZERO,
@@ -199,7 +199,7 @@ fn times_near_any_limit_do_not_panic() {
 }
 
 #[test]
-fn a_gap_without_duration_and_empty_buffers_change_nothing() {
+fn gap_without_duration_and_empty_buffers_are_ignored() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");
     for (index, block) in samples.chunks(1_600).enumerate() {
@@ -213,7 +213,7 @@ fn a_gap_without_duration_and_empty_buffers_change_nothing() {
 }
 
 #[test]
-fn a_gap_over_audio_that_is_there_changes_nothing() {
+fn gap_over_existing_audio_is_ignored() {
     let samples = clip_s16("u2_digits");
     let harness = Harness::play("lookahead=480");
     for (index, block) in samples.chunks(1_600).enumerate() {
@@ -228,15 +228,15 @@ fn a_gap_over_audio_that_is_there_changes_nothing() {
 }
 
 #[test]
-fn half_samples_are_kept_for_the_next_buffer() {
+fn split_samples_are_joined() {
     let samples = clip_s16("u1_command");
     let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     for size in [3, 641, 4_095] {
-        for stamped in [false, true] {
+        for with_timestamps in [false, true] {
             let harness = Harness::play("lookahead=480");
-            for (index, piece) in bytes.chunks(size).enumerate() {
-                let mut buffer = gst::Buffer::from_slice(piece.to_vec());
-                if stamped {
+            for (index, part) in bytes.chunks(size).enumerate() {
+                let mut buffer = gst::Buffer::from_slice(part.to_vec());
+                if with_timestamps {
                     buffer.get_mut().unwrap().set_pts(time_of(index * size / 2));
                 }
                 harness.push(buffer).unwrap();
@@ -248,12 +248,12 @@ fn half_samples_are_kept_for_the_next_buffer() {
 }
 
 #[test]
-fn a_stream_that_ends_at_once_leaves_no_gap_to_the_next_one() {
+fn empty_stream_leaves_no_gap_for_the_next() {
     let harness = Harness::play("lookahead=80");
     harness.eos();
     harness.take();
     assert!(harness.event(gst::event::StreamStart::new("next")));
-    // Pads keep the segment.
+    // Pads keep the sticky segment.
     harness.push(buffer(&[0; 320], Some(gst::ClockTime::ZERO))).unwrap();
     let seen = harness.take();
     let first = |is: fn(&Seen) -> bool| seen.iter().position(is);
@@ -263,7 +263,7 @@ fn a_stream_that_ends_at_once_leaves_no_gap_to_the_next_one() {
 }
 
 #[test]
-fn text_without_timestamps_begins_where_the_segment_does() {
+fn audio_without_timestamps_begins_at_the_segment_start() {
     let samples = clip_s16("u1_command");
     let harness = Harness::play("lookahead=480");
     let mut segment = Segment::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the source pad tells downstream.
+//! Events and queries on the source pad.
 
 use gst::prelude::*;
 
@@ -14,8 +14,8 @@ fn source(harness: &Harness) -> gst::Pad {
     harness.element.static_pad("src").unwrap()
 }
 
-/// What came out up to the GAP at the start.
-fn announced(harness: &Harness) -> Vec<Seen> {
+/// The output up to the GAP at the start.
+fn events_up_to_first_gap(harness: &Harness) -> Vec<Seen> {
     let mut seen = Vec::new();
     while !seen.iter().any(|seen| matches!(seen, Seen::Gap { .. })) {
         seen.extend(harness.take());
@@ -25,9 +25,9 @@ fn announced(harness: &Harness) -> Vec<Seen> {
 }
 
 #[test]
-fn a_stream_that_is_announced_gives_a_short_gap() {
+fn new_stream_starts_with_a_short_gap() {
     let harness = Harness::play("");
-    let seen = announced(&harness);
+    let seen = events_up_to_first_gap(&harness);
     let gap = Seen::Gap {
         pts: gst::ClockTime::ZERO,
         duration: 50 * MS,
@@ -36,8 +36,8 @@ fn a_stream_that_is_announced_gives_a_short_gap() {
 }
 
 #[test]
-fn a_segment_alone_pushes_nothing_that_may_wait() {
-    // GstBaseSrc holds a lock while it sends a segment: a sink that waits for the clock would hold up its state changes.
+fn segment_event_pushes_nothing_that_may_block() {
+    // GstBaseSrc holds a lock while it sends a segment: a sink that waits for the clock would block its state changes.
     let harness = Harness::play("lookahead=80");
     harness.speak(&clip_s16("u1_command"), 1_600);
     let words = harness.words();
@@ -54,7 +54,7 @@ fn a_segment_alone_pushes_nothing_that_may_wait() {
 }
 
 #[test]
-fn the_stream_is_one_of_sparse_text_with_an_id_of_its_own() {
+fn stream_is_sparse_text_with_its_own_id() {
     let harness = Harness::play("");
     let start = source(&harness).sticky_event::<gst::event::StreamStart>(0).unwrap();
     assert_eq!(start.stream_id(), "test/text");
@@ -63,9 +63,9 @@ fn the_stream_is_one_of_sparse_text_with_an_id_of_its_own() {
 }
 
 #[test]
-fn tags_of_the_audio_are_not_those_of_the_text() {
+fn audio_tags_are_dropped() {
     let harness = Harness::play("");
-    announced(&harness);
+    events_up_to_first_gap(&harness);
     let mut tags = gst::TagList::new();
     {
         let tags = tags.make_mut();
@@ -87,7 +87,7 @@ fn tags_of_the_audio_are_not_those_of_the_text() {
 }
 
 #[test]
-fn position_and_duration_are_answered_in_time_only() {
+fn position_and_duration_are_answered_in_time_format_only() {
     let harness = Harness::play("lookahead=80");
     let samples = clip_s16("u1_command");
     harness.speak(&samples, 1_600);
@@ -102,7 +102,7 @@ fn position_and_duration_are_answered_in_time_only() {
 }
 
 #[test]
-fn seeking_and_formats_are_asked_of_upstream() {
+fn seeking_and_formats_queries_go_upstream() {
     let harness = Harness::play("");
     let source = source(&harness);
     let mut query = gst::query::Seeking::new(gst::Format::Time);
@@ -113,7 +113,7 @@ fn seeking_and_formats_are_asked_of_upstream() {
 }
 
 #[test]
-fn text_that_is_held_until_the_next_lasts_until_then() {
+fn hold_until_next_extends_text_to_the_next() {
     let samples = clip_s16("u5_eight_sentences");
     let words = |properties: &str| {
         let harness = Harness::play(properties);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What comes late, comes in bursts or does not come.
+//! Audio that arrives late, in bursts, or not at all.
 
 use gst::prelude::*;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::common::clip_s16;
 
-/// Whether input stalls, as the messages tell, oldest first.
+/// The `stalled` fields of the `nemostt-input` messages, oldest first.
 fn stalls(messages: &[gst::Message]) -> Vec<bool> {
     let structures = messages.iter().filter_map(|message| match message.view() {
         gst::MessageView::Element(element) => element.structure(),
@@ -25,7 +25,7 @@ fn stalls(messages: &[gst::Message]) -> Vec<bool> {
 }
 
 #[test]
-fn words_leave_within_the_latency_when_input_stalls() {
+fn words_are_pushed_within_the_latency_during_a_stall() {
     let samples = sentences();
     let cut = pauses(&samples)[0];
     for lookahead in LOOKAHEADS {
@@ -36,7 +36,7 @@ fn words_leave_within_the_latency_when_input_stalls() {
         let words = live.words();
         assert_eq!(text(&words), whole(&properties, &samples[..cut]), "{lookahead}");
         assert_in_time(&words, live.harness.latency().1);
-        // Times are as from a file, although the clock pushed on.
+        // Word times are the same as from a file, although the clock advanced.
         let file = Harness::play(&properties);
         file.speak(&samples[..cut], BLOCK);
         file.eos();
@@ -53,7 +53,7 @@ fn words_leave_within_the_latency_when_input_stalls() {
 }
 
 #[test]
-fn an_endpoint_fires_without_data() {
+fn endpoint_fires_without_data() {
     let samples = sentences();
     let cut = pauses(&samples)[0];
     for output in ["words", "utterances"] {
@@ -71,7 +71,7 @@ fn an_endpoint_fires_without_data() {
 
 #[test]
 fn gaps_follow_the_clock_every_100_ms() {
-    // What comes: a whole stream that then stalls, a track that is announced, nothing at all.
+    // The input: a stream that stalls, a stream without data, nothing at all.
     for kind in ["stalled", "announced", "nothing"] {
         let mut live = match kind {
             "nothing" => Live::silent("lookahead=1040"),
@@ -89,7 +89,7 @@ fn gaps_follow_the_clock_every_100_ms() {
         let gaps: Vec<gst::ClockTime> = gaps.collect();
         let short = gaps.iter().filter(|&&gap| gap <= 150 * MS).count();
         assert!(short >= 20, "{kind}: {gaps:?}");
-        // Then it speaks, and is understood.
+        // Then speech arrives, and is transcribed.
         let samples = clip_s16("u1_command");
         if kind == "nothing" {
             live.harness.begin();
@@ -101,7 +101,7 @@ fn gaps_follow_the_clock_every_100_ms() {
 }
 
 #[test]
-fn nothing_leaves_after_the_end_of_the_stream_or_between_flushes() {
+fn nothing_is_pushed_after_eos_or_while_flushing() {
     let mut live = Live::play("lookahead=80");
     live.speak(&sentences()[..32_000]);
     live.harness.eos();
@@ -122,7 +122,7 @@ fn nothing_leaves_after_the_end_of_the_stream_or_between_flushes() {
 }
 
 #[test]
-fn nothing_leaves_in_paused() {
+fn nothing_is_pushed_in_paused() {
     let mut live = Live::play("lookahead=80");
     live.speak(&sentences()[..32_000]);
     live.harness.element.set_state(gst::State::Paused).unwrap();
@@ -130,13 +130,13 @@ fn nothing_leaves_in_paused() {
     live.set_time(live.now + 100 * SECOND);
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(live.harness.take(), []);
-    // Minutes later it goes on where it was.
+    // Minutes later it continues where it was.
     live.harness.element.set_base_time(200 * SECOND);
     live.set_time(live.now);
     live.harness.element.set_state(gst::State::Playing).unwrap();
 }
 
-/// Speech with a hole of `hole` at `cut`, live and from a file: the same text.
+/// The text of speech with a hole of `hole` at sample `cut`, live and from a file.
 fn text_with_hole(properties: &str, samples: &[i16], cut: usize, hole: gst::ClockTime) -> (String, String) {
     let mut live = Live::play(properties);
     live.speak(&samples[..cut]);
@@ -144,12 +144,12 @@ fn text_with_hole(properties: &str, samples: &[i16], cut: usize, hole: gst::Cloc
     let resumed = live.now;
     live.speak(&samples[cut..]);
     live.harness.eos();
-    let pieces = [(gst::ClockTime::ZERO, &samples[..cut]), (resumed, &samples[cut..])];
-    (text(&live.words()), from_file(properties, &pieces))
+    let stretches = [(gst::ClockTime::ZERO, &samples[..cut]), (resumed, &samples[cut..])];
+    (text(&live.words()), from_file(properties, &stretches))
 }
 
 #[test]
-fn a_hole_gives_the_text_that_a_file_with_the_hole_gives() {
+fn hole_gives_the_same_text_as_in_a_file() {
     let samples = sentences();
     for (index, cut) in pauses(&samples).into_iter().enumerate() {
         let lookahead = LOOKAHEADS[index % 4];
@@ -161,7 +161,7 @@ fn a_hole_gives_the_text_that_a_file_with_the_hole_gives() {
 }
 
 #[test]
-fn a_long_hole_within_a_word_gives_the_text_that_a_file_gives() {
+fn long_hole_within_a_word_gives_the_same_text_as_in_a_file() {
     let samples = sentences();
     for (index, cut) in (16_000..160_000).step_by(9_920).enumerate() {
         let lookahead = LOOKAHEADS[index % 4];
@@ -170,8 +170,9 @@ fn a_long_hole_within_a_word_gives_the_text_that_a_file_gives() {
     }
 }
 
-/// A source that stamps buffers when they come. Every `period` the network stalls for `stall`, and then all comes at once.
-fn stamped_at_arrival(properties: &str, samples: &[i16], stall: gst::ClockTime, period: gst::ClockTime) -> String {
+/// The text from a source that timestamps buffers on arrival. In each `period` the network stalls for `stall`, and then
+/// everything arrives at once.
+fn with_arrival_timestamps(properties: &str, samples: &[i16], stall: gst::ClockTime, period: gst::ClockTime) -> String {
     let mut live = Live::play(properties);
     for (index, block) in samples.chunks(BLOCK).enumerate() {
         let due = time_of((index + 1) * BLOCK);
@@ -184,7 +185,7 @@ fn stamped_at_arrival(properties: &str, samples: &[i16], stall: gst::ClockTime, 
         if arrives > live.now + 50 * MS {
             live.wait_until(arrives);
         }
-        // Some microseconds between buffers of a burst.
+        // A few microseconds between buffers of a burst.
         live.set_time(arrives.max(live.now) + 3 * gst::ClockTime::from_useconds(1));
         live.harness.push(buffer(block, Some(live.now))).unwrap();
     }
@@ -193,24 +194,24 @@ fn stamped_at_arrival(properties: &str, samples: &[i16], stall: gst::ClockTime, 
 }
 
 #[test]
-fn stalls_and_bursts_of_a_source_that_stamps_at_arrival_lose_and_invent_nothing() {
+fn stalls_and_bursts_with_arrival_timestamps_do_not_change_the_text() {
     let samples = sentences();
     for stall in [200, 400, 600, 800, 1_000, 1_500, 2_000] {
         for lookahead in LOOKAHEADS {
             let properties = format!("lookahead={lookahead}");
             let expected = whole(&properties, &samples);
-            let found = stamped_at_arrival(&properties, &samples, stall * MS, 3 * SECOND);
+            let found = with_arrival_timestamps(&properties, &samples, stall * MS, 3 * SECOND);
             assert_eq!(found, expected, "lookahead {lookahead}, {stall} ms");
         }
     }
 }
 
 #[test]
-fn jitter_with_discont_on_every_buffer_changes_nothing() {
+fn jitter_with_discont_on_every_buffer_is_ignored() {
     let samples = sentences();
     let harness = Harness::play("lookahead=480");
     for (index, block) in samples.chunks(BLOCK).enumerate() {
-        // -20 to 20 ms, in no order.
+        // -20 to 20 ms, unordered.
         let jitter = (index * 7919) % 41;
         let pts = time_of(index * BLOCK) + (20 + jitter as u64) * MS;
         let mut buffer = buffer(block, Some(pts));
@@ -222,7 +223,7 @@ fn jitter_with_discont_on_every_buffer_changes_nothing() {
 }
 
 #[test]
-fn a_buffer_that_is_sent_twice_is_transcribed_once() {
+fn repeated_buffer_is_transcribed_once() {
     let samples = clip_s16("u2_digits");
     let harness = Harness::play("lookahead=480");
     for (index, block) in samples.chunks(1_600).enumerate() {
@@ -237,7 +238,7 @@ fn a_buffer_that_is_sent_twice_is_transcribed_once() {
 }
 
 #[test]
-fn a_source_that_is_late_by_a_constant_is_neither_skipped_nor_warned_about() {
+fn constant_lateness_is_neither_skipped_nor_warned_about() {
     let samples = sentences();
     for overload in ["skip", "block"] {
         let properties = format!("lookahead=1040 overload={overload}");
@@ -261,7 +262,7 @@ fn a_source_that_is_late_by_a_constant_is_neither_skipped_nor_warned_about() {
 }
 
 #[test]
-fn live_buffers_of_any_length_give_the_text_of_a_file() {
+fn live_buffers_of_any_length_give_the_same_text_as_a_file() {
     let samples = sentences();
     for (index, length) in [160, 3_200, 8_000, 16_000].into_iter().enumerate() {
         let properties = format!("lookahead={}", LOOKAHEADS[index]);
@@ -281,13 +282,13 @@ fn live_buffers_of_any_length_give_the_text_of_a_file() {
 }
 
 #[test]
-fn audio_that_is_withheld_does_not_wait_for_more() {
+fn withheld_audio_does_not_wait_for_more() {
     let samples = sentences();
     let cut = pauses(&samples)[0];
     let mut live = Live::play("lookahead=80");
     live.speak(&samples[..cut]);
     live.wait(600 * MS);
-    // Stamped when it comes, less than a second of it, and then nothing.
+    // Less than a second of audio with timestamps of its arrival, and then nothing.
     for block in samples[cut..cut + 14_400].chunks(BLOCK) {
         live.set_time(live.now + 20 * MS);
         live.harness.push(buffer(block, Some(live.now))).unwrap();
@@ -303,7 +304,7 @@ fn audio_that_is_withheld_does_not_wait_for_more() {
 }
 
 #[test]
-fn audio_without_timestamps_after_a_jump_is_not_withheld_for_ever() {
+fn audio_without_timestamps_after_a_jump_is_released() {
     let samples = sentences();
     let harness = Harness::play("lookahead=80");
     harness.speak(&samples[..32_000], BLOCK);
@@ -318,7 +319,7 @@ fn audio_without_timestamps_after_a_jump_is_not_withheld_for_ever() {
 }
 
 #[test]
-fn a_long_utterance_that_comes_late_does_not_push_the_next_one_away() {
+fn late_long_utterance_does_not_delay_the_next() {
     let samples = sentences();
     let mut live = Live::play("lookahead=80 output=utterances endpoint-silence=2000");
     live.speak(&samples);
@@ -334,20 +335,20 @@ fn a_long_utterance_that_comes_late_does_not_push_the_next_one_away() {
 }
 
 #[test]
-fn another_live_stream_that_sends_nothing_yet_gets_gaps() {
+fn second_live_stream_without_data_gets_gaps() {
     let mut live = Live::play("lookahead=80");
     live.speak(&clip_s16("u1_command"));
     live.harness.eos();
     live.harness.take();
     assert!(live.harness.event(gst::event::StreamStart::new("another")));
-    // It has as long as the latency. Then `wait` fails if the output falls behind.
+    // It gets one latency's time to send data. After that, `wait` fails if the output falls behind.
     live.set_time(live.now + SECOND);
     live.wait(3 * SECOND);
     assert!(live.harness.take().iter().any(|seen| matches!(seen, Seen::Gap { .. })));
 }
 
 #[test]
-fn gaps_come_in_time_for_sinks_that_wait_for_less_than_the_latency() {
+fn gaps_are_in_time_for_a_lower_configured_latency() {
     let mut live = Live::play("lookahead=1040 latency=4000");
     live.speak(&clip_s16("u1_command"));
     let configured = 3 * SECOND;

@@ -15,7 +15,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def cut(path: Path, seconds: float, target: Path) -> float:
-    """Writes the first `seconds` of a clip; gives how many there were."""
+    """Writes the first `seconds` of a clip and returns the length written, in seconds."""
     samples = read(path)[: int(seconds * 16000)]
     with wave.open(str(target), "wb") as clip:
         clip.setparams((1, 2, 16000, 0, "NONE", ""))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Runs nemostt and other programs on the same weights and the same clip, in turns, and writes a table and a picture.
+"""Compares nemostt with other programs on the same weights and the same clip, and writes a table and a chart.
 
-Every program loads its model and hears the clip once before anything is measured. Then each hears it once in every
-round, whole pipeline, samples to text; the order is turned by one from round to round. tools/bench/run.sh prepares all of it.
+Every program loads its model and transcribes the clip once as a warm-up. Then each transcribes it once per round, from
+samples to text. The order rotates by one from round to round. tools/bench/run.sh prepares everything.
 """
 
 import argparse
@@ -23,24 +23,26 @@ ROOT = HERE.parents[1]
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools/bench/run.sh", description=__doc__)
     parser.add_argument("--clip", type=Path, default=ROOT / "assets" / "demo.wav", metavar="WAV")
-    parser.add_argument("--seconds", type=float, default=12.8, help="of the clip that are heard [default: 12.8]")
+    parser.add_argument("--seconds", type=float, default=12.8, help="length of the clip to use [default: 12.8]")
     parser.add_argument("--rounds", type=int, default=7, help="[default: 7]")
     parser.add_argument("--lookahead", type=int, nargs="+", default=[80, 1040], metavar="MS")
-    parser.add_argument("--threads", type=int, default=2, help="for each program [default: 2]")
-    parser.add_argument("--labels", type=float, default=3.0, help="that the model says in a second, about [default: 3]")
-    parser.add_argument("--no-int8", action="store_true", help="leave out the int8 models")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each program [default: 2]")
+    parser.add_argument(
+        "--labels", type=float, default=3.0, help="tokens per second that the model emits, approximately [default: 3]"
+    )
+    parser.add_argument("--no-int8", action="store_true", help="skip the int8 models")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks", metavar="DIRECTORY")
     parser.add_argument("--models", type=Path, default=ROOT / "target" / "bench" / "model", metavar="DIRECTORY")
     parser.add_argument("--nemostt", type=Path, required=True, help="the example bench_nemostt")
     parser.add_argument("--parakeet-rs", type=Path, help="the program of tools/bench/parakeet_rs")
-    parser.add_argument("--runtime", type=Path, required=True, help="libonnxruntime.so, for both of them")
-    parser.add_argument("--nemo-python", help="a Python that has NeMo: then NeMo itself is measured, too")
+    parser.add_argument("--runtime", type=Path, required=True, help="libonnxruntime.so for nemostt and parakeet-rs")
+    parser.add_argument("--nemo-python", help="Python interpreter with NeMo installed, to measure NeMo as well")
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
-    # Before NumPy is loaded: its matrix product is what peak is measured with.
+    # Must be set before NumPy is imported: the peak is measured with its matrix multiplication.
     os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)
     sys.path.insert(0, str(HERE))
     import audio
@@ -49,7 +51,7 @@ def main() -> None:
     import report
     from engines import engines
 
-    say("writing the models")
+    log("writing the models")
     clip = options.models.parent / "clip.wav"
     clip.parent.mkdir(parents=True, exist_ok=True)
     seconds = audio.cut(options.clip, options.seconds, clip)
@@ -59,15 +61,15 @@ def main() -> None:
         programs = engines(options, lookahead, clip)
         try:
             for program in programs:
-                say(f"{lookahead} ms: loading {program.name}, {program.precision}")
+                log(f"{lookahead} ms: loading {program.name}, {program.precision}")
                 program.start(options.models.parent / "logs")
-                program.hear()
+                program.transcribe()
             for number in range(options.rounds):
-                turn = number % len(programs)
-                for program in programs[turn:] + programs[:turn]:
-                    program.seconds.append(program.hear())
+                first = number % len(programs)
+                for program in programs[first:] + programs[:first]:
+                    program.seconds.append(program.transcribe())
                     taken = f"{program.seconds[-1]:6.2f} s  {program.name}, {program.precision}"
-                    say(f"{lookahead} ms, round {number + 1}: {taken}")
+                    log(f"{lookahead} ms, round {number + 1}: {taken}")
         finally:
             for program in programs:
                 program.stop()
@@ -89,7 +91,7 @@ def main() -> None:
                 ],
             }
         )
-    say("measuring the limits")
+    log("measuring the limits of the machine")
     found["limits"] = roofline.measure(options.models, options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "peers.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -102,7 +104,7 @@ def about(options, seconds: float) -> dict:
         "seconds": seconds,
         "rounds": options.rounds,
         "threads": options.threads,
-        "processor": processor(),
+        "processor": cpu_model(),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[1],
         "system": platform.platform(),
@@ -117,7 +119,7 @@ def about(options, seconds: float) -> dict:
     }
 
 
-def processor() -> str:
+def cpu_model() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
@@ -132,7 +134,7 @@ def nemo_version(python: str) -> str:
     return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

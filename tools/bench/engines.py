@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""The programs that are compared. Each loads its model, then hears the clip whenever it is told to."""
+"""The programs under comparison. Each loads its model and then transcribes the clip on request."""
 
 import json
 import math
@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Seconds between two programs.
+# Seconds between the runs of two programs.
 PAUSE = 0.5
 
 
 @dataclass
 class Engine:
-    """One program with one model. All are there at once, and each waits while another one works."""
+    """One program with one model. All are loaded at the same time, but only one runs at a time."""
 
     name: str
     command: list
     precision: str = "fp32"
     environment: dict = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
-    """How long it took to hear the clip, a number for each round."""
+    """Time to transcribe the clip in each round."""
     outside: list[float] = field(default_factory=list)
-    """How much of that was spent outside of the encoder, where the program says it."""
+    """The part of it spent outside the encoder, if the program reports it."""
     load: float = 0.0
     text: str = ""
     process: subprocess.Popen | None = None
@@ -42,26 +42,26 @@ class Engine:
             env=os.environ | self.environment,
             text=True,
         )
-        self.load = self.answer()["load"]
+        self.load = self.read_result()["load"]
 
-    def hear(self) -> float:
+    def transcribe(self) -> float:
         """Seconds from the first sample to the last word."""
-        # Threads of the program before may still wait in a loop for more to do, and nobody shall pay for that.
+        # Threads of the previous program may still be spinning, which would slow this one down.
         time.sleep(PAUSE)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        answer = self.answer()
-        self.text = answer["text"]
-        self.outside.append(answer.get("outside", math.nan))
-        return answer["seconds"]
+        result = self.read_result()
+        self.text = result["text"]
+        self.outside.append(result.get("outside", math.nan))
+        return result["seconds"]
 
-    def answer(self) -> dict:
-        # Some print other things, too.
+    def read_result(self) -> dict:
+        # Some programs print other lines, too.
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
         last = self.log.read_text().strip().splitlines()[-3:]
-        raise RuntimeError(f"{self.name} ended with {self.process.wait()}: {' / '.join(last)}")
+        raise RuntimeError(f"{self.name} exited with {self.process.wait()}: {' / '.join(last)}")
 
     def stop(self) -> None:
         if self.process:
@@ -75,17 +75,19 @@ class Engine:
 
 
 def engines(options, lookahead: int, clip: Path) -> list[Engine]:
-    """Those that are compared at one lookahead. The first of each precision is what its others are measured by."""
+    """The programs to compare at one lookahead. The first one of each precision is the baseline for the others."""
     models, threads = options.models, options.threads
     runtime = {"ORT_DYLIB_PATH": str(options.runtime)}
 
-    def nemostt(name: str, held: str, model: str = "nemo", optimization: str = "all", choice: str = "auto") -> Engine:
+    def nemostt(
+        name: str, precision: str, model: str = "nemo", optimization: str = "all", choice: str = "auto"
+    ) -> Engine:
         command = [options.nemostt, models / f"{model}_{lookahead}", clip, lookahead, threads, optimization, choice]
-        return Engine(name, command, held, runtime)
+        return Engine(name, command, precision, runtime)
 
     def sherpa(model: str, precision: str) -> Engine:
-        mark = ["int8"] if precision == "int8" else []
-        command = [sys.executable, HERE / "run_sherpa.py", models / f"{model}_{lookahead}", clip, threads, *mark]
+        suffix = ["int8"] if precision == "int8" else []
+        command = [sys.executable, HERE / "run_sherpa.py", models / f"{model}_{lookahead}", clip, threads, *suffix]
         return Engine("sherpa-onnx", command, precision)
 
     found = [
@@ -98,12 +100,12 @@ def engines(options, lookahead: int, clip: Path) -> list[Engine]:
         found.append(Engine("parakeet-rs", command, "fp32", runtime))
     if options.nemo_python:
         command = [options.nemo_python, HERE / "run_nemo.py", clip, lookahead, threads]
-        # PyTorch's threads wait for each other in a loop of libgomp, 300000 times round unless told otherwise. Beside
-        # other programs they take the processor from those they wait for: a step took 1 to 3 s in place of 0.06. With
-        # 20000 it took 0.3 to 0.6 s, and on a machine at rest as long as without.
+        # PyTorch's threads spin in libgomp while they wait for each other, 300000 iterations by default. When other
+        # programs are running, spinning threads take CPU time from the threads they wait for: a step took 1 to 3 s
+        # instead of 0.06. With 20000 it took 0.3 to 0.6 s, and on an idle machine the same as with the default.
         found.append(Engine("NeMo (PyTorch)", command, "fp32", {"GOMP_SPINCOUNT": "20000"}))
     if not options.no_int8:
-        # Made at load, from the file of fp32.
+        # Quantized at load from the fp32 file.
         found.append(nemostt("nemostt", "int8", choice="int8"))
         found.append(nemostt("nemostt, sherpa-onnx's int8 files", "int8", model="sherpa_int8"))
         found.append(sherpa("sherpa_int8", "int8"))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Instructions of each stage outside ONNX Runtime, out of a file of callgrind: instructions.py FILE SECONDS
+"""Instruction counts of each stage outside ONNX Runtime, from a callgrind file: instructions.py FILE SECONDS
 
-Callgrind says for each line of source how many instructions ran there, also where a function was inlined, and for each
-call what it cost. Instructions go to the stage whose source file they are in. Those in the standard library, in libc and
-the like go to the stages of the function they were inlined into, or, where it has none, of its callers, each by its share.
+Callgrind counts the instructions of every source line, including those of inlined functions, and the cost of every
+call. Instructions are attributed to the stage that their source file belongs to. Those of the standard library, libc
+and so on are attributed to the stages of the function they were inlined into or, if it has none, to those of its
+callers, in proportion to their shares.
 """
 
 import re
@@ -11,21 +12,21 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-RUNTIME, KERNELS = "ONNX Runtime", "nemostt's operations in it"
-# Part of a path -> stage. The first that fits counts.
+RUNTIME, KERNELS = "ONNX Runtime", "nemostt's custom operators"
+# Part of a path -> stage. The first match counts.
 STAGES = (
     ("src/features/", "front end"),
     ("realfft", "front end"),
     ("rustfft", "front end"),
-    ("src/chunker.rs", "windows"),
+    ("src/chunker.rs", "chunker"),
     ("src/decode/", "decoding"),
     ("src/model/transducer.rs", "decoding"),
     ("src/model/joint/", "decoding"),
     ("src/text/", "text"),
     ("src/sample_time.rs", "text"),
     ("nemostt-kernels/src/", KERNELS),
-    ("src/model/", "calls of ONNX Runtime"),
-    ("/ort-", "calls of ONNX Runtime"),
+    ("src/model/", "calls to ONNX Runtime"),
+    ("/ort-", "calls to ONNX Runtime"),
     ("src/recognizer.rs", "stream"),
     ("bench/nemostt.rs", "stream"),
 )
@@ -39,7 +40,7 @@ def stage_of(file: str, library: str) -> str | None:
 
 
 class Profile:
-    """What callgrind wrote: own instructions of each function by stage, and calls with what they cost."""
+    """A callgrind profile: the self cost of each function by stage, and the cost of each call."""
 
     def __init__(self, lines):
         self.own: dict[tuple, dict] = defaultdict(lambda: defaultdict(int))
@@ -89,7 +90,7 @@ class Profile:
         shares: dict[tuple, dict] = {}
 
         def stages_of(function: tuple, above: frozenset) -> dict:
-            """Stages that a function works for where its source does not say which, as shares of one."""
+            """Stages that a function without a stage of its own works for, as shares of one."""
             if function in shares:
                 return shares[function]
             own = {stage: cost for stage, cost in self.own[function].items() if stage}

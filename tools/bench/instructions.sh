@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Counts the instructions of every stage outside ONNX Runtime, with callgrind, while the demonstration model hears 10 s.
-# They do not depend on what else the machine does. Needs valgrind; takes a minute, and building.
+# Counts the instructions of every stage outside ONNX Runtime with callgrind while the demo model transcribes 10 s. The
+# counts do not depend on the load of the machine. Needs valgrind; takes a minute plus the build.
 set -euo pipefail
 
 me=instructions
@@ -27,7 +27,7 @@ with wave.open(sys.argv[1]) as source, wave.open(sys.argv[3], "wb") as clip:
     clip.setparams(source.getparams())
     clip.writeframes(source.readframes(int(sys.argv[2]) * source.getframerate()))
 EOF
-echo | valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect='*hear_clip*' \
+echo | valgrind --tool=callgrind --callgrind-out-file="$work/out" --toggle-collect='*transcribe_clip*' \
     "$target/release/examples/bench_nemostt" crates/nemostt/assets/demo-model "$work/clip.wav" "$lookahead" 1 all auto \
     >"$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; die "valgrind failed"; }

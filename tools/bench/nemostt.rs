@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! nemostt as `tools/bench` runs it: the recogniser, from samples to text.
+//! Runs nemostt for `tools/bench`: the recognizer, from samples to text.
 //!
-//! Loads the model, then hears the clip once for each line on its standard input, and answers each with a line of JSON. Beside
-//! the time for all of it, that says how much of it was spent outside of the encoder's run (which projects and scores its
-//! frames, too: `nemostt-compiler`, `append_joint_head.rs`).
+//! Loads the model, then transcribes the clip once for each line on standard input and answers with a line of JSON: the
+//! text, the total time, and the part of it spent outside the encoder's run (which includes the joint's projection and
+//! logits: `nemostt-compiler`, `append_joint_head.rs`).
 
 use std::{
     env,
@@ -18,11 +18,11 @@ use nemostt::{
     Cache, CacheDirectory, Device, Event, GraphOptimization, Options, Precision, PrecisionChoice, Recognizer, Stream,
 };
 
-/// Samples handed over at a time: 10 ms, as sound cards do.
-const PIECE: usize = 160;
+/// Samples per call: 10 ms, like buffers from a sound card.
+const BLOCK: usize = 160;
 
 const USAGE: &str = "usage: bench_nemostt MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS all|none auto|fp32|int8 \
-                     [CACHE-DIRECTORY]; without the last, nothing is kept from one start to the next";
+                     [CACHE-DIRECTORY]; without CACHE-DIRECTORY nothing is cached";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -62,43 +62,43 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let start = Instant::now();
     let recognizer = Recognizer::load(model, &options)?;
-    let made = recognizer.config().precision;
-    if options.precision == PrecisionChoice::Int8 && made != Precision::Int8 {
-        return Err(format!("{model} is {made:?} and was not made int8").into());
+    let precision = recognizer.config().precision;
+    if options.precision == PrecisionChoice::Int8 && precision != Precision::Int8 {
+        return Err(format!("{model} is {precision:?} and was not quantized to int8").into());
     }
     let mut stream = recognizer.stream()?;
-    answer(&serde_json::json!({ "load": start.elapsed().as_secs_f64() }))?;
+    send(&serde_json::json!({ "load": start.elapsed().as_secs_f64() }))?;
     for line in io::stdin().lock().lines() {
         line?;
         stream.reset();
         let start = Instant::now();
-        let (text, outside) = hear_clip(&mut stream, &samples)?;
+        let (text, outside) = transcribe_clip(&mut stream, &samples)?;
         let seconds = start.elapsed().as_secs_f64();
         let outside = outside.as_secs_f64();
-        answer(&serde_json::json!({ "seconds": seconds, "outside": outside, "text": text }))?;
+        send(&serde_json::json!({ "seconds": seconds, "outside": outside, "text": text }))?;
     }
     Ok(())
 }
 
-/// The text, and the time that went by outside of the encoder's steps. Not inlined: the instructions are counted while this
-/// function runs.
+/// Returns the text and the time spent outside the encoder's steps. Not inlined: `instructions.sh` counts the
+/// instructions of this function by its name.
 #[inline(never)]
-fn hear_clip(stream: &mut Stream, samples: &[f32]) -> nemostt::Result<(String, Duration)> {
+fn transcribe_clip(stream: &mut Stream, samples: &[f32]) -> nemostt::Result<(String, Duration)> {
     let (mut text, mut outside) = (String::new(), Duration::ZERO);
-    for piece in samples.chunks(PIECE) {
+    for block in samples.chunks(BLOCK) {
         let start = Instant::now();
         let mut encoded = None;
-        stream.accept_observed(piece, &mut |_, _| encoded = Some(Instant::now()))?;
-        take_words(stream, &mut text);
-        // What precedes the encoder's step in a call is 10 ms of the front end, as in the calls without a step.
+        stream.accept_observed(block, &mut |_, _| encoded = Some(Instant::now()))?;
+        collect_words(stream, &mut text);
+        // Everything before the encoder's step in a call is 10 ms of front end, as in the calls without a step.
         outside += encoded.unwrap_or(start).elapsed();
     }
     stream.finish(0)?;
-    take_words(stream, &mut text);
+    collect_words(stream, &mut text);
     Ok((text, outside))
 }
 
-fn take_words(stream: &mut Stream, text: &mut String) {
+fn collect_words(stream: &mut Stream, text: &mut String) {
     while let Some(event) = stream.next_event() {
         if let Event::Word(word) = event {
             let space = if text.is_empty() { "" } else { " " };
@@ -107,7 +107,7 @@ fn take_words(stream: &mut Stream, text: &mut String) {
     }
 }
 
-fn answer(value: &serde_json::Value) -> io::Result<()> {
+fn send(value: &serde_json::Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{value}")?;
     out.flush()

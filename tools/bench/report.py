@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""The table and the picture."""
+"""Writes the tables and the chart."""
 
 import statistics
 from pathlib import Path
 
 FRAME_MS = 80
-# Of the project's own bars, and of the others'.
-OURS, THEIRS = "#1b7837", "#9970ab"
+# Colors of the bars.
+NEMOSTT_COLOR, PEER_COLOR = "#1b7837", "#9970ab"
 
 
 def write(found: dict, output: Path) -> None:
@@ -15,7 +15,7 @@ def write(found: dict, output: Path) -> None:
 
 
 def rows(lookahead: dict, seconds: float) -> list[dict]:
-    """Each program's step in milliseconds: what hearing the clip took, for each chunk of it."""
+    """Each program's time per step in milliseconds: the time to transcribe the clip divided by its number of chunks."""
     chunks = seconds * 1000 / (lookahead["lookahead_ms"] + FRAME_MS)
     found = []
     for program in lookahead["programs"]:
@@ -27,8 +27,8 @@ def rows(lookahead: dict, seconds: float) -> list[dict]:
                 "median": statistics.median(rounds) * 1000 / chunks,
                 "minimum": min(rounds) * 1000 / chunks,
                 "real_time": statistics.median(rounds) / seconds,
-                # Of each round, so that what slowed both down cancels out.
-                "ratio": statistics.median(theirs / ours for theirs, ours in zip(rounds, first)),
+                # Within each round, so that anything that slows both down cancels out.
+                "ratio": statistics.median(time / baseline for time, baseline in zip(rounds, first)),
                 "best_ratio": min(rounds) / min(first),
             }
         )
@@ -42,7 +42,7 @@ def table(found: dict) -> str:
         f"`{about['command']}`: {about['rounds']} rounds of {about['seconds']:.1f} s of {about['clip']}, "
         f"{about['threads']} threads each.",
         f"{about['processor']}, {about['cores']} cores; "
-        f"load average of 5 minutes at the start {about['load_average']:.1f}.",
+        f"5-minute load average at the start {about['load_average']:.1f}.",
         f"{versions}.",
     ]
     for lookahead in found["lookaheads"]:
@@ -52,27 +52,26 @@ def table(found: dict) -> str:
             f"**Lookahead {lookahead['lookahead_ms']} ms** (a step every {chunk} ms)",
             "",
             "| program | weights | step, median (ms) | minimum (ms) | real-time factor "
-            "| of nemostt's time, median | minima | words |",
+            "| ratio to nemostt, median | ratio of minima | words |",
             "|---|---|---:|---:|---:|---:|---:|---:|",
         ]
         for row in rows(lookahead, about["seconds"]):
             lines.append(
-                f"| {row['name']} | {row['precision']} | {row['median']:.1f} | {row['minimum']:.1f} | {row['real_time']:.3f} "
-                f"| {row['ratio']:.2f} | {row['best_ratio']:.2f} | {row['words']} |"
+                f"| {row['name']} | {row['precision']} | {row['median']:.1f} | {row['minimum']:.1f} "
+                f"| {row['real_time']:.3f} | {row['ratio']:.2f} | {row['best_ratio']:.2f} | {row['words']} |"
             )
-    outside = "**Outside of the encoder's run**: what nemostt spends on the front end, labels and words (a chunk's frames are "
-    lines += ["", outside + "projected and scored in that run)", ""]
-    lines += ["| lookahead | weights | ms per step | of the step |", "|---:|---|---:|---:|"]
+    outside = "**Outside the encoder**: nemostt's time for front end, decoding and words (the encoder's run includes "
+    lines += ["", outside + "the joint's projection and logits of all frames of a chunk)", ""]
+    lines += ["| lookahead | weights | ms per step | share of the step |", "|---:|---|---:|---:|"]
     for lookahead in found["lookaheads"]:
         for row in rows(lookahead, about["seconds"]):
             if row["outside_s"] and "," not in row["name"]:
                 share = statistics.median(part / all for part, all in zip(row["outside_s"], row["rounds_s"]))
-                lines.append(
-                    f"| {lookahead['lookahead_ms']} ms | {row['precision']} | {share * row['median']:.2f} | {share:.1%} |"
-                )
-    lines += ["", "**The limit** of a step in fp32, and how far off nemostt's whole pipeline is", ""]
+                ms = share * row["median"]
+                lines.append(f"| {lookahead['lookahead_ms']} ms | {row['precision']} | {ms:.2f} | {share:.1%} |")
+    lines += ["", "**Roofline** of a step in fp32, compared with nemostt's whole pipeline", ""]
     lines += [
-        "| lookahead | weights read (ms) | multiply-adds (ms) | nemostt, minimum (ms) | of the larger |",
+        "| lookahead | reading weights (ms) | multiply-adds (ms) | nemostt, minimum (ms) | ratio to the larger |",
         "|---:|---:|---:|---:|---:|",
     ]
     for lookahead in found["lookaheads"]:
@@ -85,19 +84,19 @@ def table(found: dict) -> str:
         )
     lines += [
         "",
-        f"Weights: {limits['weight_bytes'] / 1e6:.0f} MB, read at {limits['bandwidth'] / 1e9:.1f} GB/s at best "
-        f"({limits['bandwidth_median'] / 1e9:.1f} in the median; NumPy, {about['threads']} threads; "
+        f"Weights: {limits['weight_bytes'] / 1e6:.0f} MB, read at a peak of {limits['bandwidth'] / 1e9:.1f} GB/s "
+        f"(median {limits['bandwidth_median'] / 1e9:.1f}; NumPy, {about['threads']} threads; "
         + ", ".join(f"{rate / 1e9:.1f} in {pages}" for pages, rate in limits["bandwidths"].items())
         + "). Multiply-adds: "
         + ", ".join(f"{l['multiply_adds'] / 1e9:.2f} G at {l['lookahead_ms']} ms" for l in found["lookaheads"])
-        + f", at {limits['multiply_adds'] / 1e9:.0f} G/s at best "
-        f"({limits['multiply_adds_median'] / 1e9:.0f} in the median; NumPy's matrix product).",
+        + f", at a peak of {limits['multiply_adds'] / 1e9:.0f} G/s "
+        f"(median {limits['multiply_adds_median'] / 1e9:.0f}; NumPy's matrix multiplication).",
     ]
     return "\n".join(lines)
 
 
 def replace(file: Path, name: str, text: str) -> None:
-    """Puts `text` between the marks `<!-- name -->` and `<!-- /name -->`."""
+    """Replaces the text between the markers `<!-- name -->` and `<!-- /name -->`."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     whole = file.read_text(encoding="utf-8") if file.exists() else f"{begin}\n{end}\n"
     before, rest = whole.split(begin)
@@ -117,8 +116,8 @@ def draw(found: dict, file: Path) -> None:
     for axis, lookahead in zip(axes[0], lookaheads):
         shown = rows(lookahead, found["about"]["seconds"])
         names = [f"{row['name']}, {row['precision']}" for row in shown]
-        colours = [OURS if row["name"].startswith("nemostt") else THEIRS for row in shown]
-        bars = axis.barh(names, [row["median"] for row in shown], color=colours)
+        colors = [NEMOSTT_COLOR if row["name"].startswith("nemostt") else PEER_COLOR for row in shown]
+        bars = axis.barh(names, [row["median"] for row in shown], color=colors)
         axis.bar_label(bars, [f"{row['median']:.0f} ms ({row['ratio']:.1f} x)" for row in shown], padding=3)
         limit = max(
             limits["weight_bytes"] / limits["bandwidth"], lookahead["multiply_adds"] / limits["multiply_adds"]

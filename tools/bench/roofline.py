@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What the machine can do at best, and what a step cannot do without."""
+"""The roofline: peak memory bandwidth and arithmetic of the machine, and the bytes and multiply-adds of a step."""
 
 import contextlib
 import mmap
@@ -12,15 +12,15 @@ import synthetic_model
 import numpy as np
 import onnx
 
-# More than any cache holds, and about what the model weighs.
+# More than fits into any CPU cache, and about the size of the model's weights.
 BYTES = 400_000_000
 SIZE = 2048
-# What is asked of the system: nemostt's weights lie in large pages, ONNX Runtime's in whatever malloc gives.
-PAGES = {"large pages": mmap.MADV_HUGEPAGE, "pages of 4 kB": mmap.MADV_NOHUGEPAGE}
+# Advice for the kernel. nemostt's weights are in huge pages, ONNX Runtime's in memory from malloc.
+PAGES = {"huge pages": mmap.MADV_HUGEPAGE, "4 kB pages": mmap.MADV_NOHUGEPAGE}
 
 
 def bandwidth(threads: int, rounds: int, advice: int) -> list[float]:
-    """Bytes a second that `threads` threads read from memory together, in pages as `advice` asks for."""
+    """Total bytes per second that `threads` threads read from memory, with pages of the kind in `advice`."""
     parts = [ones(BYTES // 4 // threads, advice) for _ in range(threads)]
 
     def read() -> None:
@@ -34,9 +34,9 @@ def bandwidth(threads: int, rounds: int, advice: int) -> list[float]:
 
 
 def ones(count: int, advice: int) -> np.ndarray:
-    # Private: large pages of shared memory are another setting of the system's.
+    # Private: huge pages for shared memory are controlled by a different system setting.
     memory = mmap.mmap(-1, 4 * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # A kernel without large pages refuses advice about them.
+    # A kernel without huge pages rejects the advice.
     with contextlib.suppress(OSError):
         memory.madvise(advice)
     values = np.frombuffer(memory, np.float32)
@@ -45,7 +45,7 @@ def ones(count: int, advice: int) -> np.ndarray:
 
 
 def multiply_adds(rounds: int) -> list[float]:
-    """Multiply-adds a second of NumPy's matrix product, on as many threads as OPENBLAS_NUM_THREADS says."""
+    """Multiply-adds per second of NumPy's matrix multiplication on OPENBLAS_NUM_THREADS threads."""
     left, right, out = (np.ones((SIZE, SIZE), np.float32) for _ in range(3))
     return [SIZE**3 / taken for taken in times(lambda: np.matmul(left, right, out=out), rounds)]
 
@@ -61,24 +61,22 @@ def times(work, rounds: int) -> list[float]:
 
 
 def weight_bytes(models: Path) -> int:
-    """All weights of the encoder are read once a step, but those of `linear_pos`: its results are known at load."""
+    """Bytes of weights read per step: all of the encoder's except those of `linear_pos`, which is computed at load."""
     graph = onnx.load(next(models.glob("nemo_*/encoder-model.onnx"))).graph
-    positions = {
-        name for node in graph.node if "linear_pos" in node.name for name in node.input
-    }
+    positions = {name for node in graph.node if "linear_pos" in node.name for name in node.input}
     sizes = (len(tensor.raw_data) for tensor in graph.initializer if tensor.name not in positions)
     return sum(sizes)
 
 
 def step_multiply_adds(frames: int) -> int:
-    """Of a step that gives `frames` encoder frames, with what is the same at every step taken as known."""
+    """Multiply-adds of a step with `frames` encoder frames, without values that are the same at every step."""
     width, keys = synthetic_model.WIDTH, synthetic_model.LEFT + frames
-    # A row through two feed-forward modules (4 x as wide), the queries, keys, values and outputs, the convolutions.
+    # Per row: two feed-forward modules (4 x as wide); queries, keys, values and output; the convolution module.
     row = 2 * 2 * 4 * width**2 + 4 * width**2 + (2 + 1) * width**2 + (synthetic_model.CONV + 1) * width
-    # Scores by content and by position, and the weighted values.
+    # Content scores, position scores, weighted sum of the values.
     attention = frames * width * (keys + 2 * keys - 1 + keys)
-    # Three convolutions of stride 2 over 80 mels with 256 channels, the last two depthwise and pointwise, and the
-    # linear layer after them; two frames more than are kept.
+    # Subsampling: three convolutions of stride 2 over 80 mels with 256 channels, the last two of them depthwise and
+    # pointwise, and a linear layer. It also computes two frames that are dropped.
     channels = 256
     depthwise = 9 * channels
     subsampling = 4 * 40 * depthwise + (2 * 20 + 1 * 10) * (depthwise + channels**2) + 10 * channels * width
@@ -92,7 +90,7 @@ def measure(models: Path, threads: int, rounds: int = 15) -> dict:
     return {
         "bandwidth": max(reading[best]),
         "bandwidth_median": statistics.median(reading[best]),
-        "bandwidths": {pages: max(found) for pages, found in reading.items()},
+        "bandwidths": {pages: max(rates) for pages, rates in reading.items()},
         "multiply_adds": max(computing),
         "multiply_adds_median": statistics.median(computing),
         "weight_bytes": weight_bytes(models),

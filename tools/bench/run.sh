@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Compares nemostt with other programs on one full-size model: see docs/benchmarks/README.md. Safe to run again: what
-# was built or written before is kept.
+# Compares nemostt with other programs on one full-size model: see docs/benchmarks/README.md. Safe to run again: reuses
+# what earlier runs built.
 set -euo pipefail
 
 me=bench
@@ -21,9 +21,9 @@ usage() {
     cat <<EOF
 usage: tools/bench/run.sh [--with-nemo] [ARGUMENTS of compare.py ...]
 
-  --with-nemo      run NeMo itself, too, in the environment of tools/export_nemo.sh (8 GB), or in \$NEMO_PYTHON
+  --with-nemo      include NeMo, in the environment of tools/export_nemo.sh (8 GB) or with \$NEMO_PYTHON
 
-It takes 5 GB below target/, and as much memory. Let the machine rest meanwhile.
+Takes 5 GB below target/ and as much memory. Leave the machine idle while it runs.
 
 EOF
 }
@@ -41,10 +41,10 @@ done
 [ -f "$runtime" ] || die "$runtime is missing: run 'make setup' first"
 stamp=$venv/nemostt-requirements
 if ! cmp -s "$here/requirements.txt" "$stamp"; then
-    say "making $venv" >&2
+    say "creating $venv" >&2
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt" >&2
-    # Last, so that an interrupted installation is not taken for a whole one.
+    # Last, so that an interrupted installation does not look complete.
     cp "$here/requirements.txt" "$stamp"
 fi
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""NeMo itself as tools/bench runs it: run_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
+"""Runs NeMo for tools/bench: run_nemo.py CLIP.wav LOOKAHEAD-MS THREADS
 
-Builds a model of the full size with random weights of its own (no sizes differ but the vocabulary's, 128). Streaming is
-that of NeMo's own speech_to_text_cache_aware_streaming_infer.py, with its decoding: features of the whole clip at once,
-then a step for each chunk.
+Builds a full-size model with its own random weights (all sizes are the same except the vocabulary's, 128). Streaming
+and decoding follow NeMo's speech_to_text_cache_aware_streaming_infer.py: features of the whole clip at once, then one
+step per chunk.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixture_models"))
 import build  # noqa: E402
 import torch  # noqa: E402
-from worker_protocol import answer  # noqa: E402
+from worker_protocol import serve  # noqa: E402
 from nemo.collections.asr.models import EncDecRNNTBPEModel  # noqa: E402
 from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
@@ -21,9 +21,9 @@ FRAME_MS, LEFT = 80, 70
 
 
 def synthetic_model(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
-    with build.workplace() as place:
-        build.tokenizer(place)
-        settings = build.config(place, [LEFT, lookahead], width=512, layers=17, hidden=640)
+    with build.scratch_directory() as scratch:
+        build.tokenizer(scratch)
+        settings = build.config(scratch, [LEFT, lookahead], width=512, layers=17, hidden=640)
         OmegaConf.update(settings, "encoder.n_heads", 8)
         OmegaConf.update(settings, "encoder.ff_expansion_factor", 4)
         OmegaConf.update(settings, "encoder.subsampling_conv_channels", 256)
@@ -31,14 +31,14 @@ def synthetic_model(lookahead: int, threads: int) -> EncDecRNNTBPEModel:
         OmegaConf.update(settings, "decoding.strategy", "greedy_batch")
         model = build.build(EncDecRNNTBPEModel, settings)
     torch.set_num_threads(threads)
-    # Otherwise random weights say up to ten labels in every frame, and only decoding is measured.
+    # Without this, random weights emit up to ten tokens per frame, and decoding dominates the time.
     model.joint.joint_net[-1].bias.data[-1] += 30
     model.encoder.setup_streaming_params()
     return model
 
 
 @torch.inference_mode()
-def hear(model: EncDecRNNTBPEModel, clip: str) -> str:
+def transcribe(model: EncDecRNNTBPEModel, clip: str) -> str:
     buffer = CacheAwareStreamingAudioBuffer(model=model)
     buffer.append_audio_file(clip)
     caches = model.encoder.get_initial_cache_state(batch_size=1)
@@ -61,7 +61,7 @@ def hear(model: EncDecRNNTBPEModel, clip: str) -> str:
 
 
 def main(clip: str, lookahead: int, threads: int) -> None:
-    answer(lambda: synthetic_model(lookahead // FRAME_MS, threads), lambda model: hear(model, clip))
+    serve(lambda: synthetic_model(lookahead // FRAME_MS, threads), lambda model: transcribe(model, clip))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""sherpa-onnx as tools/bench runs it: run_sherpa.py DIRECTORY CLIP.wav THREADS [int8]
+"""Runs sherpa-onnx for tools/bench: run_sherpa.py DIRECTORY CLIP.wav THREADS [int8]
 
-A program of its own, because the wheel brings an ONNX Runtime of its own.
+A separate process, because sherpa-onnx's wheel contains its own ONNX Runtime.
 """
 
 import sys
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import sherpa_onnx
-from worker_protocol import answer
+from worker_protocol import serve
 from audio import read
 
-# 10 ms, as sound cards do.
-PIECE = 160
+# 10 ms, like buffers from a sound card.
+BLOCK = 160
 
 
-def hear(recognizer, samples: np.ndarray) -> str:
+def transcribe(recognizer, samples: np.ndarray) -> str:
     stream = recognizer.create_stream()
-    for begin in range(0, len(samples), PIECE):
-        stream.accept_waveform(16000, samples[begin : begin + PIECE])
+    for begin in range(0, len(samples), BLOCK):
+        stream.accept_waveform(16000, samples[begin : begin + BLOCK])
         while recognizer.is_ready(stream):
             recognizer.decode_stream(stream)
     stream.input_finished()
@@ -28,16 +28,16 @@ def hear(recognizer, samples: np.ndarray) -> str:
     return recognizer.get_result(stream)
 
 
-def main(directory: Path, clip: Path, threads: int, mark: str = "") -> None:
+def main(directory: Path, clip: Path, threads: int, suffix: str = "") -> None:
     samples = read(clip)
     parts = {}
     for role in ("encoder", "decoder", "joiner"):
-        marked = directory / f"{role}.{mark}.onnx"
-        parts[role] = str(marked if mark and marked.exists() else directory / f"{role}.onnx")
+        file = directory / f"{role}.{suffix}.onnx"
+        parts[role] = str(file if suffix and file.exists() else directory / f"{role}.onnx")
     tokens = str(directory / "tokens.txt")
-    answer(
+    serve(
         lambda: sherpa_onnx.OnlineRecognizer.from_transducer(tokens=tokens, **parts, num_threads=threads),
-        lambda recognizer: hear(recognizer, samples),
+        lambda recognizer: transcribe(recognizer, samples),
     )
 
 

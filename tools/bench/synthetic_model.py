@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Writes a full-size cache-aware FastConformer (114M parameters) with random weights, as NeMo exports it.
+"""Creates a full-size cache-aware FastConformer (114M parameters) with random weights, as NeMo exports it.
 
-The graphs of weightless_model/ are NeMo's own export; only the weights are drawn here, the same on every machine. Speed and
-memory are those of a trained model; the text is nonsense.
+The graphs in weightless_model/ were exported by NeMo. Only the weights are generated here, the same on every machine.
+Speed and memory are those of a trained model; the text is nonsense.
 """
 
 import functools
@@ -13,23 +13,24 @@ import onnx
 from onnx import numpy_helper
 
 WEIGHTLESS_MODEL = Path(__file__).parent / "weightless_model"
-LABELS, LAYERS, WIDTH, LEFT, CONV, MELS, LSTM = 1024, 17, 512, 70, 8, 80, 640
+TOKENS, LAYERS, WIDTH, LEFT, CONV, MELS, LSTM = 1024, 17, 512, 70, 8, 80, 640
 
 
 class Weights:
-    """The same tensor has another name in each export: it is known by the encoder's or not, shape and order."""
+    """Random weights, shared by all exports. Tensor names differ between exports, so a tensor is identified by whether
+    it belongs to the encoder, its shape, and its position among the names of that shape."""
 
     def __init__(self):
         self.drawn: dict[tuple, np.ndarray] = {}
         self.biases: dict[str, np.ndarray] = {}
-        """End of a name -> what the joint has in place of the skeleton's."""
+        """Suffix of a tensor name -> bias that replaces the graph's, outside the encoder."""
 
     def of_joint(self, dims: tuple) -> np.ndarray:
-        """A weight of prediction network and joint, there once it was drawn."""
+        """A weight of the prediction network or joint; `fill` must have generated it."""
         return self.drawn[False, dims, 0]
 
     def fill(self, name: str) -> onnx.ModelProto:
-        """The graph `name` with weights. What the skeleton lacks, it describes: "normal 0.02", or a table."""
+        """The graph `name` with weights, generated as the doc_string of each tensor says: "normal 0.02", or a table."""
         model = onnx.load(WEIGHTLESS_MODEL / name)
         same_shape: dict[tuple, list[str]] = {}
         for tensor in model.graph.initializer:
@@ -56,7 +57,7 @@ class Weights:
 
 @functools.cache
 def relative_positions(rows: int, width: int) -> np.ndarray:
-    """Sines and cosines of positions from rows/2 down to -rows/2, as Transformer-XL has them."""
+    """Sinusoidal encoding of the positions rows/2 down to -rows/2, as in Transformer-XL."""
     length = (rows + 1) // 2
     position = np.arange(length - 1, -length, -1, dtype=np.float64)[:, None]
     rate = np.exp(np.arange(0, width, 2) * -(np.log(10000.0) / width))
@@ -66,14 +67,14 @@ def relative_positions(rows: int, width: int) -> np.ndarray:
 
 
 def pieces() -> list[str]:
-    """Made-up pieces, every third of which begins a word; no real vocabulary is needed."""
+    """A synthetic vocabulary in which every third piece begins a word."""
     names = ["<unk>"]
-    for label in range(1, LABELS):
-        letters = "".join(chr(97 + label * step % 26) for step in (1, 7, 11)[: 1 + label % 3])
-        names.append(("\u2581" if label % 3 == 1 else "") + letters)
+    for token in range(1, TOKENS):
+        letters = "".join(chr(97 + token * step % 26) for step in (1, 7, 11)[: 1 + token % 3])
+        names.append(("\u2581" if token % 3 == 1 else "") + letters)
     return names
 
 
 def write_tokens(path: Path) -> None:
     names = [*pieces(), "<blk>"]
-    path.write_text("".join(f"{name} {label}\n" for label, name in enumerate(names)), encoding="utf-8")
+    path.write_text("".join(f"{name} {token}\n" for token, name in enumerate(names)), encoding="utf-8")

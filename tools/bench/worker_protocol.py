@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What a Python program of tools/bench says, for `Engine` of engines.py to read.
+"""The protocol of a worker process, as `Engine` in engines.py reads it.
 
-A line of JSON when the model is there, and one for each line on standard input: the clip was heard once more.
+A worker writes one line of JSON when the model is loaded. Then, for each line on standard input, it transcribes the
+clip and writes another.
 """
 
 import json
@@ -10,16 +11,16 @@ import time
 from collections.abc import Callable
 
 
-def answer(load: Callable, hear: Callable) -> None:
-    """`load` gives the model, `hear` the text that the model hears in the clip."""
+def serve(load: Callable, transcribe: Callable) -> None:
+    """`load` returns the model, `transcribe` the model's text for the clip."""
     start = time.perf_counter()
     model = load()
-    say(load=time.perf_counter() - start)
+    send(load=time.perf_counter() - start)
     for _ in sys.stdin:
         start = time.perf_counter()
-        text = hear(model)
-        say(seconds=time.perf_counter() - start, text=text)
+        text = transcribe(model)
+        send(seconds=time.perf_counter() - start, text=text)
 
 
-def say(**values) -> None:
+def send(**values) -> None:
     print(json.dumps(values), flush=True)

@@ -7,26 +7,26 @@ from pathlib import Path
 # Kept here, so that --help needs neither NeMo nor ONNX.
 FORMATS = ("nemo", "sherpa", "parakeet-rs")
 PRECISIONS = ("fp32", "fp16", "int8")
-# Worst difference allowed, as a share of the largest number compared (but at least of 1). Sound exports stay below
-# 1e-5; two frames of a window dropped wrongly, or a cache that is lost, give 0.01 and more.
+# Largest allowed difference, relative to the largest value compared (or to 1, if that is larger). Correct exports stay
+# below 1e-5; two frames of a window dropped wrongly, or a lost cache, give 0.01 and more.
 TOLERANCE = 1e-4
 
 DESCRIPTION = """\
 Exports a cache-aware streaming model of NVIDIA NeMo to a directory that nemostt (or sherpa-onnx, or parakeet-rs)
-loads, and checks what it wrote: ONNX Runtime has to say what NeMo says, number by number and label by label."""
+loads, and verifies the files: ONNX Runtime must reproduce NeMo's outputs and tokens."""
 
 EXAMPLES = """\
 examples:
-  a checkpoint on this disk, everything that is in it:
+  a local checkpoint, with all its decoders:
     tools/export_nemo.sh model.nemo models/mine
-  a published one, fetched by NeMo, as int8 beside fp32:
+  a published one, downloaded by NeMo, in fp32 and int8:
     tools/export_nemo.sh nvidia/stt_en_fastconformer_hybrid_large_streaming_multi models/multi --precision fp32,int8
   for sherpa-onnx, one directory for 80 ms and one for 480 ms of lookahead:
     tools/export_nemo.sh model.nemo models/sherpa --format sherpa --lookahead 80,480
-  checked with your own recordings (16 kHz mono):
+  verified with your own recordings (16 kHz mono):
     tools/export_nemo.sh model.nemo models/mine --wav one.wav --wav two.wav
 
-exit codes: 0 written and checked; 1 not exported, the message says why; 2 wrong arguments; 3 written, but it differs
+exit codes: 0 written and verified; 1 not exported, the message says why; 2 wrong arguments; 3 written, but it differs
 from NeMo (parity.json says where)."""
 
 
@@ -34,29 +34,29 @@ def milliseconds(text: str) -> list[int]:
     try:
         return [int(part.strip().removesuffix("ms")) for part in text.split(",")]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of milliseconds such as 80,480") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of milliseconds such as 80,480") from error
 
 
 def precisions(text: str) -> list[str]:
-    asked = [part.strip() for part in text.split(",")]
-    unknown = [name for name in asked if name not in PRECISIONS]
+    requested = [part.strip() for part in text.split(",")]
+    unknown = [name for name in requested if name not in PRECISIONS]
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(PRECISIONS)}")
-    return [name for name in PRECISIONS if name in asked]
+    return [name for name in PRECISIONS if name in requested]
 
 
 def parser() -> argparse.ArgumentParser:
     wide = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=110)
     parser = argparse.ArgumentParser("export_nemo", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=wide)
-    parser.add_argument("checkpoint", help="a .nemo file, or a pretrained name that NeMo can fetch")
-    parser.add_argument("directory", type=Path, help="where to write the model; made if it is not there")
+    parser.add_argument("checkpoint", help="a .nemo file, or the name of a pretrained model that NeMo can download")
+    parser.add_argument("directory", type=Path, help="where to write the model; created if it does not exist")
 
     what = parser.add_argument_group("what to write")
     what.add_argument(
         "--format", choices=FORMATS, default="nemo", help="the reader it is for (default: nemo, for nemostt)"
     )
     what.add_argument(
-        "--decoder", choices=("rnnt", "ctc", "both"), help="default: all that the model and the reader have"
+        "--decoder", choices=("rnnt", "ctc", "both"), help="default: all that the model and the reader support"
     )
     what.add_argument(
         "--lookahead",
@@ -70,15 +70,15 @@ def parser() -> argparse.ArgumentParser:
         type=precisions,
         metavar="P[,P]",
         default=["fp32"],
-        help="fp32 (default), fp16, int8, or several with commas: a directory for each",
+        help="fp32 (default), fp16, int8, or several separated by commas: one directory for each",
     )
-    what.add_argument("--licence", help="for nemostt.json, if the card of the checkpoint does not say it")
+    what.add_argument("--licence", help="for nemostt.json, if the checkpoint's model card does not name it")
     what.add_argument(
-        "--external-data", action="store_true", help="weights in a file of their own (always beyond 2 GB)"
+        "--external-data", action="store_true", help="weights in a separate file (always above 2 GB)"
     )
-    what.add_argument("--force", action="store_true", help="replace what is in the directory")
+    what.add_argument("--force", action="store_true", help="replace the contents of the directory")
 
-    check = parser.add_argument_group("how to check it")
+    check = parser.add_argument_group("how to verify it")
     check.add_argument(
         "--wav",
         type=Path,
@@ -86,12 +86,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="compare with NeMo on this file; may be repeated (default: assets/demo.wav)",
     )
-    check.add_argument("--language", help="for models with a prompt: the language to check with (default: auto)")
+    check.add_argument("--language", help="for models with a prompt: the language to use (default: auto)")
     check.add_argument(
         "--tolerance",
         type=float,
         default=TOLERANCE,
-        help=f"worst difference to NeMo, as a share of the largest number (default: {TOLERANCE:g})",
+        help=f"largest difference from NeMo, relative to the largest value (default: {TOLERANCE:g})",
     )
 
     rare = parser.add_argument_group("rarely needed")
@@ -100,9 +100,9 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="keep N rows of positions on either side, for test data",
+        help="keep N rows of the position table on either side, for test data",
     )
-    rare.add_argument("--ignore-memory", action="store_true", help="try it even if the memory looks too small")
+    rare.add_argument("--ignore-memory", action="store_true", help="export even if there seems to be too little memory")
     rare.add_argument("--check-arguments", action="store_true", help="check the arguments, and export nothing")
-    rare.add_argument("--verbose", action="store_true", help="show what NeMo and PyTorch say")
+    rare.add_argument("--verbose", action="store_true", help="show the output of NeMo and PyTorch")
     return parser

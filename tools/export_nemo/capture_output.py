@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Keeps what NeMo and PyTorch print out of the way, and shows it when something goes wrong."""
+"""Captures the output of NeMo and PyTorch, and shows it if something goes wrong."""
 
 import contextlib
 import os
 import sys
 import tempfile
 
-from .errors import Refusal
+from .errors import ExportError
 
 
-def loud(step: str):
-    """Lets everything through."""
+def passthrough(step: str):
+    """Does not capture anything."""
     print(f"export: {step}", file=sys.stderr, flush=True)
     return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def quiet(step: str):
-    """Swallows standard output and error, also what C++ writes there."""
+def captured(step: str):
+    """Captures standard output and error, including the output of C++ code."""
     print(f"export: {step}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -27,7 +27,7 @@ def quiet(step: str):
         os.dup2(log.fileno(), 2)
         try:
             yield
-        except Refusal:
+        except ExportError:
             raise
         except BaseException:
             restore(saved)

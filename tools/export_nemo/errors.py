@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""The one exception that a user sees: a sentence that says what is wrong and what to do."""
+"""The exception that users see: one sentence that says what is wrong and how to fix it."""
 
 
-class Refusal(Exception):
-    """Something cannot be exported, or not here. The text is one sentence with its cure."""
+class ExportError(Exception):
+    """Something cannot be exported, or not on this machine. The text says why and how to fix it."""

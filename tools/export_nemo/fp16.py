@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Turns a graph to half precision.
+"""Converts a graph to half precision.
 
-ONNX Runtime's own converter casts a tensor twice where two nodes that stay fp32 share it, which makes the graph
-invalid; and here it is known which nodes those are.
+ONNX Runtime's converter casts a tensor twice if two nodes that stay fp32 share it, which makes the graph invalid. Here
+it is also known which nodes must stay fp32.
 """
 
 from pathlib import Path
@@ -15,25 +15,25 @@ from . import onnx_edit
 
 FULL, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)
-# ONNX knows no half-precision kind of it.
+# ONNX has no half-precision version of it.
 ALWAYS_FULL = ("Range",)
 
 
 def to_half(source: Path) -> onnx.ModelProto:
-    """Inputs and outputs, caches included, stay f32, so that every reader can take the file as it takes fp32."""
+    """Inputs and outputs, including caches, stay f32, so that every reader can use the file like an fp32 one."""
     model = onnx_edit.read(source)
     graph = model.graph
     floats = float_tensors(model, source)
     full = full_nodes(model)
     at_full = {id(node) for node in full}
-    # Where each tensor is f32 as it is made: by nodes that stay so, and at the graph's inputs.
+    # Tensors that are produced as f32: by nodes that stay fp32, and the graph's inputs.
     made_full = {name for node in full for name in node.output} | {info.name for info in graph.input}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {info.name for info in graph.output} & floats
     nodes, cast = [], {}
 
     def as_type(name: str, kind: int) -> str:
-        """The tensor `name` in the kind wanted; cast once, where it is first needed."""
+        """The tensor `name` in type `kind`; cast once, where it is first needed."""
         if name not in floats or (kind == FULL) == (name in made_full):
             return name
         twin = f"{name}_{'fp32' if kind == FULL else 'fp16'}"
@@ -51,7 +51,7 @@ def to_half(source: Path) -> onnx.ModelProto:
         node.output[:] = [f"{name}_fp16" if name in given else name for name in node.output]
         nodes.append(node)
         for name in given:
-            # Whoever reads it inside takes the half that is there already.
+            # Consumers inside the graph use the fp16 version.
             cast[f"{name}_fp16"] = name
             made_full.add(name)
             nodes.append(helper.make_node("Cast", [f"{name}_fp16"], [name], f"{name}_cast", to=FULL))
@@ -67,7 +67,7 @@ def to_half(source: Path) -> onnx.ModelProto:
 
 def float_tensors(model: onnx.ModelProto, source: Path) -> set[str]:
     """Names of all f32 tensors."""
-    # Without the weights: types do not need them, and a protobuf with them may be too large.
+    # Without the weights, which types do not depend on: a protobuf with them may be too large.
     light = onnx_edit.read(source, weights=False) if onnx_edit.is_large(source) else model
     graph = onnx.shape_inference.infer_shapes(light).graph
     infos = (*graph.input, *graph.output, *graph.value_info)
@@ -76,7 +76,7 @@ def float_tensors(model: onnx.ModelProto, source: Path) -> set[str]:
 
 
 def full_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Nodes that compute with lengths only. NeMo does so in floats, and half precision counts to 2048 only."""
+    """Nodes that only compute lengths. NeMo computes them in floats, and half precision is exact only up to 2048."""
     graph = model.graph
     known = {tensor.name for tensor in graph.initializer}
     known |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
@@ -93,7 +93,7 @@ def full_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def halve_attributes(node: onnx.NodeProto) -> None:
-    """Constants of a node, and the kind that it casts to."""
+    """Converts constants of a node, and the type that it casts to."""
     for attribute in node.attribute:
         if attribute.name == "to" and node.op_type == "Cast" and attribute.i == FULL:
             attribute.i = HALF

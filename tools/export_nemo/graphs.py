@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """NeMo's own export: its graphs, with caches, as files.
 
-The graph of the largest lookahead serves the smaller ones as well: its mask counts in chunks of R + 1 frames, and a
-smaller chunk lies within one of them as long as its size divides the left context. Only readers with one fixed
-chunk size need a graph of each.
+The graph of the largest lookahead also serves the smaller ones: its mask works in chunks of R + 1 frames, and a smaller
+chunk is within one of them as long as its size divides the left context. Only readers with one fixed chunk size need a
+graph for each lookahead.
 """
 
 from pathlib import Path
@@ -20,12 +20,12 @@ INPUTS = ("audio_signal", "length", "cache_last_channel", "cache_last_time", "ca
 def export(model, kind: Kind, lookahead: int, decoders, split: bool, scratch: Path) -> dict[str, Path]:
     """Writes the graphs for one lookahead below `scratch`: role -> file.
 
-    Roles are encoder, ctc and, for RNN-T, decoder_joint, or decoder and joiner where they shall be two graphs.
+    Roles are encoder, ctc and, for RNN-T, decoder_joint, or decoder and joiner if `split`.
     """
     # In this order: set_export_config computes the sizes of the caches from the context.
     set_context(model, kind.left, lookahead)
     model.set_export_config({"cache_support": True})
-    # Each in a folder of its own: beyond 2 GB PyTorch scatters the weights into hundreds of files beside the graph.
+    # Each in its own folder: above 2 GB, PyTorch writes the weights to hundreds of files next to the graph.
     parts = {}
     if "rnnt" in decoders:
         parts["encoder"] = prompted(model) if kind.prompts else model.encoder
@@ -44,17 +44,17 @@ def export(model, kind: Kind, lookahead: int, decoders, split: bool, scratch: Pa
 
 
 def with_ctc(model):
-    """The whole model, exported as one graph that ends in the CTC head."""
+    """The model, set up to be exported as one graph that ends in the CTC head."""
     if hasattr(model, "ctc_decoder"):
         model.set_export_config({"decoder_type": "ctc", "cache_support": True})
     return model
 
 
 def prompted(model, ctc: bool = False):
-    """The encoder with what the prompt does to its output, the prompt's index an input of the graph.
+    """The encoder followed by the prompt network, with the prompt's index as an input of the graph.
 
-    NeMo exports these models without their prompt. Names and axes are those of its own export, with `prompt_index` [B]
-    added, as in other exports of nemotron-3.5-asr.
+    NeMo exports these models without their prompt. Names and axes are those of its own export, plus `prompt_index` [B],
+    as in other exports of nemotron-3.5-asr.
     """
     from nemo.core.classes.exportable import Exportable
     from nemo.core.neural_types import LabelsType, LogprobsType, NeuralType
@@ -83,7 +83,7 @@ def prompted(model, ctc: bool = False):
 
         @property
         def input_types(self):
-            # NeMo's encoder has switches among its inputs, which it leaves out of its own exports.
+            # NeMo's encoder also has options among its inputs, which its own exports omit.
             types = {name: kind for name, kind in self.encoder.input_types_for_export.items() if name in INPUTS}
             return {**types, "prompt_index": NeuralType(tuple("B"), LabelsType())}
 

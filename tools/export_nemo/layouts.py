@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""The layouts in which readers expect the same weights: files, names, axes, metadata."""
+"""The layouts that different readers expect: files, names, axes, metadata."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,26 +11,26 @@ from . import onnx_edit
 from .checks import Kind
 
 SUBSAMPLING = 8
-# Mel frames that a window carries over from the one before it (`get_streaming_cache_size` of NeMo's subsampling).
+# Mel frames of the previous window that a window repeats (`get_streaming_cache_size` of NeMo's subsampling).
 CARRY = 9
 
 
 @dataclass
 class Layout:
-    """How one reader wants its graphs."""
+    """The layout of one reader."""
 
     name: str
     reader: str
     files: dict[str, str]
     """Role -> file name without .onnx."""
     split: bool = False
-    """RNN-T as decoder and joiner, not as decoder_joint."""
+    """RNN-T as decoder and joiner instead of decoder_joint."""
     one_lookahead: bool = False
-    """The reader knows one chunk size per directory."""
+    """The reader supports one chunk size per directory."""
     layers_first: bool = False
-    """Caches are [layers, B, …] and all their axes fixed."""
+    """Caches are [layers, B, …] with all axes fixed."""
     names: dict[str, str] = field(default_factory=dict)
-    """NeMo's name of an encoder's tensor -> the reader's."""
+    """NeMo's name of an encoder tensor -> the reader's."""
     marks_precision: bool = False
     """Files are named after their precision, such as encoder.int8.onnx."""
 
@@ -110,7 +110,7 @@ def arrange(
     cut: int,
     external: bool,
 ) -> dict[str, Path]:
-    """Writes NeMo's graphs into `target` as `layout` has them: role -> file."""
+    """Writes NeMo's graphs to `target` in `layout`: role -> file."""
     files = {}
     for role, source in exported.items():
         model = onnx_edit.read(source)
@@ -128,7 +128,7 @@ def arrange(
 
 
 def sherpa_metadata(role: str, kind: Kind, shape: Shape, lookahead: int) -> dict:
-    """The keys that sherpa-onnx's readers of online NeMo models ask for, and those its own export scripts add."""
+    """The keys that sherpa-onnx's loaders of online NeMo models require, and those that its export scripts add."""
     window = CARRY + SUBSAMPLING * (lookahead + 1)
     found = {
         # sherpa-onnx adds blank itself.
@@ -136,7 +136,7 @@ def sherpa_metadata(role: str, kind: Kind, shape: Shape, lookahead: int) -> dict
         "window_size": window,
         "chunk_size_ms": kind.frame_ms * (lookahead + 1),
         "chunk_shift": SUBSAMPLING * (lookahead + 1),
-        # Empty: none. What is left out here is normalised per feature.
+        # Empty: none. Without this key, features are normalized per feature.
         "normalize_type": "",
         "cache_last_channel_dim1": shape.layers,
         "cache_last_channel_dim2": kind.left,
@@ -161,7 +161,7 @@ def sherpa_metadata(role: str, kind: Kind, shape: Shape, lookahead: int) -> dict
 
 
 def to_layers_first(model: onnx.ModelProto, layout: Layout, kind: Kind, shape: Shape, lookahead: int) -> None:
-    """parakeet-rs reads the sizes of the caches out of their shapes, so these are fixed, at a batch of one."""
+    """parakeet-rs reads the sizes of the caches from their shapes, so these are fixed, with a batch of one."""
     caches = {"cache_last_channel": "cache_last_channel_next", "cache_last_time": "cache_last_time_next"}
     onnx_edit.layers_first(model, caches)
     sizes = {
@@ -174,5 +174,5 @@ def to_layers_first(model: onnx.ModelProto, layout: Layout, kind: Kind, shape: S
         if info.name in sizes:
             onnx_edit.set_shape(info, sizes[info.name])
     onnx_edit.rename(model, layout.names)
-    # What parakeet-rs reads, with defaults for 560 ms where it finds none.
+    # Read by parakeet-rs, which otherwise uses the defaults for 560 ms.
     onnx_edit.set_metadata(model, {"chunk_size_output_frames": lookahead + 1, "pre_encode_cache": CARRY})

@@ -3,11 +3,11 @@
 
 from .checkpoint import Checkpoint
 from .checks import Kind
-from .errors import Refusal
+from .errors import ExportError
 
 
 def load(checkpoint: Checkpoint, kind: Kind):
-    """The model on the CPU, as it infers: no dropout, no dither, features not padded."""
+    """The model on the CPU, set up for inference: no dropout, no dither, features not padded."""
     import nemo
     from nemo.collections.asr.models import ASRModel
     from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
@@ -17,7 +17,7 @@ def load(checkpoint: Checkpoint, kind: Kind):
     try:
         import_class_by_path(target)
     except (ImportError, AttributeError) as error:
-        raise Refusal(
+        raise ExportError(
             f"NeMo {nemo.__version__} has no {kind.name}: run the export in an environment with a newer NeMo "
             "(tools/export_nemo.py, with that environment's python)"
         ) from error
@@ -28,12 +28,12 @@ def load(checkpoint: Checkpoint, kind: Kind):
         path = str(checkpoint.path)
         model = ASRModel.restore_from(path, map_location="cpu", save_restore_connector=connector)
     except MemoryError as error:
-        raise Refusal("there is not enough memory to load it: use a larger machine") from error
-    except Exception as error:  # whatever NeMo, PyTorch or the tokenizer make of a broken checkpoint
+        raise ExportError("there is not enough memory to load it: use a larger machine") from error
+    except Exception as error:  # NeMo, PyTorch and the tokenizer raise many kinds for a broken checkpoint
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Refusal(
-            f"NeMo {nemo.__version__} cannot build it ({reason:.300}): the checkpoint is broken or of another NeMo; "
-            "--verbose shows what NeMo says"
+        raise ExportError(
+            f"NeMo {nemo.__version__} cannot load it ({reason:.300}): it is corrupt or from another version "
+            "of NeMo; --verbose shows NeMo's output"
         ) from error
     model.eval()
     model.preprocessor.featurizer.dither = 0.0
@@ -42,5 +42,5 @@ def load(checkpoint: Checkpoint, kind: Kind):
 
 
 def set_context(model, left: int, lookahead: int) -> None:
-    """Makes `lookahead` the model's own: its mask and its streaming sizes follow."""
+    """Sets the model's attention context, from which its mask and streaming sizes follow."""
     model.encoder.set_default_att_context_size([left, lookahead])

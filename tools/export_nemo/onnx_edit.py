@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Changes to graphs: reading and writing them at any size, names, axes, metadata, the drop and the position table."""
+"""Graph editing: reading and writing at any size, names, axes, metadata, the drop input and the position table."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# A protobuf holds 2 GiB at most; what is over the weights (nodes, the position table) has room in the difference.
+# A protobuf is limited to 2 GiB; the difference leaves room for everything besides weights (nodes, the position table).
 EXTERNAL_FROM = 1_900_000_000
 DROP_INPUT = "drop_extra_pre_encoded"
 
@@ -17,11 +17,11 @@ def read(path: Path, weights: bool = True) -> onnx.ModelProto:
 
 
 def write(model: onnx.ModelProto, path: Path, external: bool = False) -> None:
-    """Writes a graph; its weights beside it, in `NAME.onnx.data`, if they are too many or `external` says so."""
+    """Writes a graph; its weights go to `NAME.onnx.data` if they are too large or `external` is set."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if external or model.ByteSize() >= EXTERNAL_FROM:
         location = f"{path.name}.data"
-        # onnx appends to a file that is there.
+        # onnx appends to an existing file.
         (path.parent / location).unlink(missing_ok=True)
         onnx.save(model, str(path), save_as_external_data=True, location=location, size_threshold=1024)
     else:
@@ -29,7 +29,7 @@ def write(model: onnx.ModelProto, path: Path, external: bool = False) -> None:
 
 
 def is_large(path: Path) -> bool:
-    """Whether the weights of a graph are beside it, or would have to be."""
+    """Whether the weights of a graph are in a separate file, or would have to be."""
     return path.stat().st_size >= EXTERNAL_FROM or Path(f"{path}.data").exists()
 
 
@@ -40,7 +40,7 @@ def set_metadata(model: onnx.ModelProto, values: dict) -> None:
 
 
 def rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Renames tensors wherever they are named."""
+    """Renames tensors everywhere in the graph."""
     graph = model.graph
     for info in (*graph.input, *graph.output, *graph.value_info):
         info.name = names.get(info.name, info.name)
@@ -50,9 +50,9 @@ def rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 def layers_first(model: onnx.ModelProto, caches: dict[str, str]) -> None:
-    """Turns the caches, input -> output, from [B, layers, …] to [layers, B, …].
+    """Transposes the caches, input -> output, from [B, layers, …] to [layers, B, …].
 
-    NeMo's export transposes both (`forward_for_export`), so there is a node to leave out at either end.
+    NeMo's export transposes both (`forward_for_export`), so this removes a Transpose node at either end.
     """
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
@@ -81,7 +81,7 @@ def set_shape(info: onnx.ValueInfoProto, shape: list[int | str]) -> None:
 
 
 def constants(model: onnx.ModelProto) -> dict[str, int]:
-    """Integers that stand alone in a constant tensor."""
+    """Constant integer tensors with a single element."""
     tensors = [(tensor.name, tensor) for tensor in model.graph.initializer]
     for node in model.graph.node:
         if node.op_type == "Constant":
@@ -94,10 +94,10 @@ def constants(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def make_drop_an_input(model: onnx.ModelProto) -> None:
-    """Replaces the baked-in number of dropped frames by an input, int64 [1], as nemostt does when it loads a graph.
+    """Replaces the built-in number of dropped frames by an input, int64 [1], as nemostt does when it loads a graph.
 
-    It stands in two places (`ConformerEncoder.forward_internal`): a Sub under a Clip from 0 takes it from the length,
-    and a Slice of axis 1 to the end cuts the frames.
+    It occurs in two places (`ConformerEncoder.forward_internal`): a Sub followed by a Clip from 0 subtracts it from the
+    length, and a Slice of axis 1 to the end drops the frames.
     """
     values, nodes = constants(model), model.graph.node
     value = lambda node, index: values.get(node.input[index]) if index < len(node.input) else None
@@ -120,9 +120,9 @@ def make_drop_an_input(model: onnx.ModelProto) -> None:
 
 
 def cut_positions(model: onnx.ModelProto, keep: int) -> None:
-    """Keeps `keep` rows on either side of the position table's middle, and moves the middle, which is a constant.
+    """Keeps `keep` rows on either side of the position table's middle, and updates the constant with its middle.
 
-    NeMo writes 9999 rows or more; a stream reads left + 2 (R + 1) of them. For small test data: other windows fail.
+    NeMo writes 9999 rows or more; a stream reads left + 2 (R + 1) of them. For small test data: longer windows fail.
     """
     for node in model.graph.node:
         for attribute in node.attribute:

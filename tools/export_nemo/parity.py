@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Holds exported graphs to NeMo's numbers, and other precisions to those of fp32."""
+"""Compares exported graphs with NeMo's output, and other precisions with fp32."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,25 +8,25 @@ import numpy as np
 from .layouts import Layout, Shape
 from .checks import Kind
 from .reference import Reference, collapse
-from .runner import Body, Transducer
+from .runner import EncoderGraph, Transducer
 
 
 @dataclass
 class Row:
-    """One clip with one decoder at one lookahead, against NeMo."""
+    """One clip with one decoder at one lookahead, compared with NeMo."""
 
     directory: str
-    """Of the graphs, if there are several."""
+    """Directory of the graphs, if there are several."""
     lookahead_ms: int
     clip: str
     decoder: str
     frames: int
     streaming_difference: float
-    """Worst one over all windows of NeMo's streaming."""
+    """Largest difference over all windows of NeMo's streaming."""
     offline_difference: float
-    """Worst one over all frames, against NeMo's offline encoder."""
+    """Largest difference over all frames, compared with NeMo's offline encoder."""
     scale: float
-    """Largest absolute number of NeMo's."""
+    """Largest absolute value of NeMo's output."""
     labels: int
     offline_labels: str
     """"equal", or the first difference."""
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass
 class Loss:
-    """One clip with one decoder at one lookahead: another precision against fp32."""
+    """One clip with one decoder at one lookahead: another precision compared with fp32."""
 
     directory: str
     precision: str
@@ -45,62 +45,64 @@ class Loss:
     decoder: str
     worst_difference: float
     signal_to_noise_db: float
-    """Power of fp32's numbers over that of the difference."""
+    """Power of the fp32 outputs relative to that of the difference."""
     labels: int
     label_errors: int
-    """Insertions, deletions and substitutions against fp32's labels."""
+    """Insertions, deletions and substitutions compared with the tokens of fp32."""
     text_equal: bool
     passed: bool
-    """False: numbers that are none (NaN, infinite)."""
+    """False if there are NaN or infinite outputs."""
 
 
 @dataclass
-class Heard:
-    """What a set of graphs makes of a clip."""
+class Decoded:
+    """Outputs and tokens of a clip."""
 
     outputs: np.ndarray
     labels: list[int]
 
 
-class Ears:
-    """A set of graphs of one layout, loaded: hears clips with each of its decoders."""
+class ExportedModel:
+    """A loaded set of graphs of one layout, with its decoders."""
 
     def __init__(self, files, layout: Layout, kind: Kind, shape: Shape, prompt: int | None):
         roles = {"rnnt": "encoder", "ctc": "ctc"}
-        self.bodies = {
-            decoder: Body(files[role], layout, kind, shape, prompt) for decoder, role in roles.items() if role in files
+        self.encoders = {
+            decoder: EncoderGraph(files[role], layout, kind, shape, prompt)
+            for decoder, role in roles.items()
+            if role in files
         }
-        self.transducer = Transducer(files, shape) if "rnnt" in self.bodies else None
+        self.transducer = Transducer(files, shape) if "rnnt" in self.encoders else None
 
     def labels(self, decoder: str, outputs: np.ndarray) -> list[int]:
         return self.transducer.decode(outputs) if decoder == "rnnt" else collapse(outputs)
 
-    def hear(self, decoder: str, mel: np.ndarray, lookahead: int) -> Heard:
-        outputs = self.bodies[decoder].hear(mel, lookahead)
-        return Heard(outputs, self.labels(decoder, outputs))
+    def transcribe(self, decoder: str, mel: np.ndarray, lookahead: int) -> Decoded:
+        outputs = self.encoders[decoder].encode(mel, lookahead)
+        return Decoded(outputs, self.labels(decoder, outputs))
 
 
 def check(
-    ears: Ears, directory: str, reference: Reference, lookaheads: list[int], frame_ms: int, tolerance: float
+    model: ExportedModel, directory: str, reference: Reference, lookaheads: list[int], frame_ms: int, tolerance: float
 ) -> tuple[list[Row], dict]:
-    """A row for every lookahead, clip and decoder; and what was heard, by the same three, for comparing precisions."""
-    rows, heard = [], {}
+    """A row for every lookahead, clip and decoder; and the results by the same keys, for comparing precisions."""
+    rows, decoded = [], {}
     for lookahead in lookaheads:
         for clip, mel in reference.mels.items():
-            truth = reference.truths[clip, lookahead]
-            for decoder, body in ears.bodies.items():
+            golden = reference.goldens[clip, lookahead]
+            for decoder, encoder in model.encoders.items():
                 role = "encoder" if decoder == "rnnt" else "ctc"
-                found = heard[lookahead, clip, decoder] = ears.hear(decoder, mel, lookahead)
-                offline = difference(found.outputs, truth.offline[role])
-                caches, streamed, streaming = body.start(), [], 0.0
-                for step in truth.steps:
-                    frames, caches = body.step(step.mel, step.length, step.drop, caches)
+                found = decoded[lookahead, clip, decoder] = model.transcribe(decoder, mel, lookahead)
+                offline = difference(found.outputs, golden.offline[role])
+                caches, streamed, streaming = encoder.start(), [], 0.0
+                for step in golden.steps:
+                    frames, caches = encoder.step(step.mel, step.length, step.drop, caches)
                     streaming = max(streaming, difference(frames, step.outputs[role]))
                     streamed.append(frames)
-                scale = float(np.abs(truth.offline[role]).max())
-                offline_labels = compare(found.labels, truth.offline_labels[decoder])
-                again = ears.labels(decoder, np.concatenate(streamed))
-                streaming_labels = compare(again, truth.streaming_labels[decoder])
+                scale = float(np.abs(golden.offline[role]).max())
+                offline_labels = compare(found.labels, golden.offline_labels[decoder])
+                again = model.labels(decoder, np.concatenate(streamed))
+                streaming_labels = compare(again, golden.streaming_labels[decoder])
                 within = max(offline, streaming) <= tolerance * max(1.0, scale)
                 row = Row(
                     directory,
@@ -117,29 +119,29 @@ def check(
                     within and offline_labels == streaming_labels == "equal",
                 )
                 rows.append(row)
-    return rows, heard
+    return rows, decoded
 
 
 def check_precision(
-    ears: Ears, directory: str, precision: str, reference: Reference, exact: dict, frame_ms: int, text
+    model: ExportedModel, directory: str, precision: str, reference: Reference, exact: dict, frame_ms: int, text
 ) -> list[Loss]:
-    """A row for every clip, decoder and lookahead of `exact`, which is what fp32 heard."""
+    """A row for every clip, decoder and lookahead of `exact`, the results of fp32."""
     losses = []
-    for (lookahead, clip, decoder), truth in exact.items():
-        found = ears.hear(decoder, reference.mels[clip], lookahead)
-        noise = float(np.mean((found.outputs - truth.outputs) ** 2))
-        power = float(np.mean(truth.outputs**2))
+    for (lookahead, clip, decoder), golden in exact.items():
+        found = model.transcribe(decoder, reference.mels[clip], lookahead)
+        noise = float(np.mean((found.outputs - golden.outputs) ** 2))
+        power = float(np.mean(golden.outputs**2))
         loss = Loss(
             directory,
             precision,
             lookahead * frame_ms,
             clip,
             decoder,
-            difference(found.outputs, truth.outputs),
+            difference(found.outputs, golden.outputs),
             10 * float(np.log10(power / noise)) if noise else float("inf"),
-            len(truth.labels),
-            edits(found.labels, truth.labels),
-            text(found.labels) == text(truth.labels),
+            len(golden.labels),
+            edits(found.labels, golden.labels),
+            text(found.labels) == text(golden.labels),
             bool(np.isfinite(found.outputs).all()),
         )
         losses.append(loss)
@@ -147,23 +149,23 @@ def check_precision(
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The worst one; infinite where numbers are missing or none."""
+    """The largest absolute difference; infinite if shapes differ or values are not finite."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
     return float(np.abs(found - expected).max(initial=0.0))
 
 
 def compare(found: list[int], expected: list[int]) -> str:
-    """ "equal", or where the two part."""
+    """ "equal", or the first difference."""
     if found == expected:
         return "equal"
     pairs = zip([*found, None], [*expected, None])
     place, (here, there) = next((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1])
-    return f"label {place} is {here}, NeMo's is {there}"
+    return f"token {place} is {here}, NeMo's is {there}"
 
 
 def edits(found: list[int], expected: list[int]) -> int:
-    """Levenshtein's distance."""
+    """Levenshtein distance."""
     row = list(range(len(expected) + 1))
     for i, here in enumerate(found, 1):
         before, row[0] = row[0], i
@@ -173,7 +175,7 @@ def edits(found: list[int], expected: list[int]) -> int:
 
 
 def report(rows: list[Row], losses: list[Loss], facts: dict) -> dict:
-    """What parity.json holds."""
+    """The contents of parity.json."""
     passed = all(row.passed for row in (*rows, *losses))
     plain = lambda row: {key: finite(value) for key, value in asdict(row).items()}
     return {
@@ -186,12 +188,12 @@ def report(rows: list[Row], losses: list[Loss], facts: dict) -> dict:
 
 
 def finite(value):
-    """JSON knows no infinity."""
+    """JSON cannot represent infinity and NaN."""
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def table(rows: list[Row]) -> str:
-    head = ("directory", "lookahead", "clip", "decoder", "frames", "streaming", "offline", "labels", "against NeMo")
+    head = ("directory", "lookahead", "clip", "decoder", "frames", "streaming", "offline", "tokens", "against NeMo")
     cells = [
         (
             row.directory,
@@ -221,7 +223,7 @@ def verdict(row: Row) -> str:
 
 
 def loss_table(losses: list[Loss]) -> str:
-    head = ("directory", "precision", "lookahead", "clip", "decoder", "worst", "SNR", "labels", "errors", "text")
+    head = ("directory", "precision", "lookahead", "clip", "decoder", "worst", "SNR", "tokens", "errors", "text")
     cells = [
         (
             loss.directory,
@@ -241,7 +243,7 @@ def loss_table(losses: list[Loss]) -> str:
 
 
 def aligned(lines: list[tuple[str, ...]]) -> str:
-    """Columns under their heads; the first one, the directory, only if there are several."""
+    """Aligns columns below their headers; the first one, the directory, is shown only if there are several."""
     if not any(line[0] for line in lines[1:]):
         lines = [line[1:] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines)]

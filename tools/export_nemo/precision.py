@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Smaller weights: half precision and 8-bit integers, of the encoder graphs.
+"""Smaller weights for the encoder graphs: half precision and 8-bit integers.
 
-Prediction network and joint stay fp32 in every precision. They hold a twentieth of the weights, each of their errors is
-a wrong label that is fed back, and ONNX Runtime's LSTM knows no half precision on processors.
+Prediction network and joint stay fp32 in every precision. They have a twentieth of the weights, each of their errors is
+a wrong token that is fed back, and ONNX Runtime's LSTM does not support half precision on CPUs.
 """
 
 import shutil
@@ -18,7 +18,7 @@ ENCODERS = ("encoder", "ctc")
 
 
 def convert(files: dict[str, Path], layout: Layout, precision: str, target: Path, external: bool) -> dict[str, Path]:
-    """Writes the set `files`, fp32, in another precision into `target`: role -> file."""
+    """Writes the fp32 graphs `files` in another precision to `target`: role -> file."""
     target.mkdir(parents=True, exist_ok=True)
     converted = {}
     for role, source in files.items():
@@ -33,47 +33,47 @@ def convert(files: dict[str, Path], layout: Layout, precision: str, target: Path
 
 
 def to_int8(source: Path, scratch: Path) -> onnx.ModelProto:
-    """Weights of the matrix products as int8 with a scale per output channel, activations as uint8 on the fly.
+    """Quantizes weights of matrix multiplications to int8 with a scale per output channel, activations to uint8.
 
-    What stays in floats: the subsampling, which hears the features themselves and whose errors reach everything; the
-    depthwise convolutions, which are 9 numbers a channel; norms, softmax, positions. Pointwise convolutions are matrix
-    products in disguise and are made ones first.
+    The subsampling stays fp32, because it processes the features directly and its errors affect everything; so do the
+    depthwise convolutions, which have 9 weights per channel, norms, softmax and positions. Pointwise convolutions are
+    converted to matrix multiplications first.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx_edit.read(source)
     name_nodes(model)
     pointwise_to_matmul(model)
-    prepared, quantised = scratch / ".prepared.onnx", scratch / ".quantised.onnx"
+    prepared, quantized = scratch / ".prepared.onnx", scratch / ".quantized.onnx"
     large = onnx_edit.is_large(source)
-    leftovers = (prepared, quantised, Path(f"{prepared}.data"), Path(f"{quantised}.data"))
+    leftovers = (prepared, quantized, Path(f"{prepared}.data"), Path(f"{quantized}.data"))
     try:
         onnx_edit.write(model, prepared, large)
         quantize_dynamic(
             prepared,
-            quantised,
+            quantized,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            # 7 bits: processors without VNNI add two products of 8 bits in 16, which can overflow.
+            # 7 bits: CPUs without VNNI add two products of 8-bit numbers in 16 bits, which can overflow.
             reduce_range=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[node.name for node in model.graph.node if "pre_encode" in node.name],
             use_external_data_format=large,
         )
-        return onnx_edit.read(quantised)
+        return onnx_edit.read(quantized)
     finally:
         for path in leftovers:
             path.unlink(missing_ok=True)
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Gives a name to nodes without one: the converters go by names."""
+    """Names unnamed nodes, because the converters identify nodes by name."""
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
 
 
 def pointwise_to_matmul(model: onnx.ModelProto) -> None:
-    """Conv of kernel 1 over [B, C, T] -> Transpose, MatMul, Add, Transpose; ONNX Runtime takes out those that meet."""
+    """1x1 Conv over [B, C, T] -> Transpose, MatMul, Add, Transpose; ONNX Runtime removes adjacent Transposes."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes, replaced = [], set()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What NeMo itself makes of the clips: the truth that the export is held to.
+"""NeMo's output for the clips, which exports are compared with.
 
-Two truths per lookahead. Offline: the encoder on the whole clip, with attention masked as in streaming; nemostt
-promises exactly that, on every frame. Streaming: NeMo's own loop over its own windows (CacheAwareStreamingAudioBuffer,
-first window without carry and without drop), which differs from offline at lookahead 0 and in the tail it throws away.
+Two references per lookahead. Offline: the encoder on the whole clip, with attention masked as in streaming; nemostt
+promises exactly that, for every frame. Streaming: NeMo's own loop over its own windows (CacheAwareStreamingAudioBuffer,
+first window without cached frames and without drop), which differs from offline at lookahead 0 and in the tail that it
+discards.
 """
 
 from dataclasses import dataclass, field
@@ -18,10 +19,10 @@ from .loading import set_context
 
 @dataclass
 class Step:
-    """One window of NeMo's streaming and what it gave."""
+    """One window of NeMo's streaming and its outputs."""
 
     mel: np.ndarray
-    """[mels, T], the carried frames in front."""
+    """[mels, T], cached frames first."""
     length: int
     drop: int
     outputs: dict[str, np.ndarray]
@@ -29,30 +30,30 @@ class Step:
 
 
 @dataclass
-class Truth:
-    """NeMo's numbers for one clip at one lookahead."""
+class Golden:
+    """NeMo's output for one clip at one lookahead."""
 
     offline: dict[str, np.ndarray]
     """encoder -> [T', width], ctc -> log-probabilities [T', labels]."""
     offline_labels: dict[str, list[int]] = field(default_factory=dict)
-    """Decoder -> labels, blanks taken out."""
+    """Decoder -> tokens without blanks."""
     steps: list[Step] = field(default_factory=list)
     streaming_labels: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
 class Reference:
-    """NeMo's numbers for all clips."""
+    """NeMo's output for all clips."""
 
     mels: dict[str, np.ndarray]
     """Clip -> log-mel [mels, T]."""
-    truths: dict[tuple[str, int], Truth]
-    """Clip and lookahead -> truth."""
+    goldens: dict[tuple[str, int], Golden]
+    """Clip and lookahead -> NeMo's output."""
 
 
 @torch.inference_mode()
 def compute(model, kind: Kind, clips: list[Clip], lookaheads: list[int], decoders, prompt: int | None) -> Reference:
-    """Runs NeMo. The model's own context is another one afterwards."""
+    """Runs NeMo. This changes the model's attention context."""
     reference = Reference({}, {})
     for clip in clips:
         signal, length = torch.tensor(clip.samples)[None], torch.tensor([clip.samples.size])
@@ -60,24 +61,24 @@ def compute(model, kind: Kind, clips: list[Clip], lookaheads: list[int], decoder
         reference.mels[clip.name] = mel[0].numpy()
         for lookahead in lookaheads:
             set_context(model, kind.left, lookahead)
-            truth = offline(model, mel, decoders, prompt)
-            stream(model, mel, decoders, prompt, truth)
-            reference.truths[clip.name, lookahead] = truth
+            golden = offline(model, mel, decoders, prompt)
+            stream(model, mel, decoders, prompt, golden)
+            reference.goldens[clip.name, lookahead] = golden
     return reference
 
 
-def offline(model, mel, decoders, prompt) -> Truth:
+def offline(model, mel, decoders, prompt) -> Golden:
     encoded, frames = model.encoder(audio_signal=mel, length=torch.tensor([mel.shape[-1]]))
     encoded = with_prompt(model, encoded, prompt)
-    truth = Truth(outputs_of(model, encoded, decoders))
+    golden = Golden(outputs_of(model, encoded, decoders))
     if "rnnt" in decoders:
-        truth.offline_labels["rnnt"] = rnnt(model, encoded, frames)[1]
+        golden.offline_labels["rnnt"] = rnnt(model, encoded, frames)[1]
     if "ctc" in decoders:
-        truth.offline_labels["ctc"] = collapse(truth.offline["ctc"])
-    return truth
+        golden.offline_labels["ctc"] = collapse(golden.offline["ctc"])
+    return golden
 
 
-def stream(model, mel, decoders, prompt, truth: Truth) -> None:
+def stream(model, mel, decoders, prompt, golden: Golden) -> None:
     from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer
 
     windows = CacheAwareStreamingAudioBuffer(model=model, online_normalization=False, pad_and_drop_preencoded=False)
@@ -97,15 +98,15 @@ def stream(model, mel, decoders, prompt, truth: Truth) -> None:
         )
         encoded = with_prompt(model, encoded[:, :, : int(frames[0])], prompt)
         outputs = outputs_of(model, encoded, decoders)
-        truth.steps.append(Step(window[0].numpy().copy(), int(length[0]), drop, outputs))
+        golden.steps.append(Step(window[0].numpy().copy(), int(length[0]), drop, outputs))
         if "rnnt" in decoders:
-            hypotheses, truth.streaming_labels["rnnt"] = rnnt(model, encoded, frames, hypotheses)
+            hypotheses, golden.streaming_labels["rnnt"] = rnnt(model, encoded, frames, hypotheses)
     if "ctc" in decoders:
-        truth.streaming_labels["ctc"] = collapse(np.concatenate([step.outputs["ctc"] for step in truth.steps]))
+        golden.streaming_labels["ctc"] = collapse(np.concatenate([step.outputs["ctc"] for step in golden.steps]))
 
 
 def outputs_of(model, encoded, decoders) -> dict[str, np.ndarray]:
-    """What the exported graphs give for one clip: of the encoder, and of the CTC head."""
+    """The outputs of the exported graphs: encoder frames, and log-probabilities of the CTC head."""
     outputs = {}
     if "rnnt" in decoders:
         outputs["encoder"] = encoded[0].T.numpy().copy()
@@ -116,7 +117,7 @@ def outputs_of(model, encoded, decoders) -> dict[str, np.ndarray]:
 
 
 def with_prompt(model, encoded, prompt: int | None):
-    """What NeMo's prompt models do with the encoder's output [B, width, T] (see `forward` of EncDec…WithPrompt)."""
+    """Applies the prompt to the encoder's output [B, width, T] (like `forward` of NeMo's EncDec…WithPrompt)."""
     if prompt is None:
         return encoded
     frames = encoded.transpose(1, 2)
@@ -126,13 +127,13 @@ def with_prompt(model, encoded, prompt: int | None):
 
 
 def rnnt(model, encoded, frames, partial=None):
-    """NeMo's own greedy decoding: the hypotheses to go on with, and all labels so far."""
+    """NeMo's greedy decoding: the hypotheses to continue with, and all tokens so far."""
     decode = model.decoding.rnnt_decoder_predictions_tensor
     found = decode(encoded, frames, return_hypotheses=True, partial_hypotheses=partial)
     return found, [int(label) for label in found[0].y_sequence]
 
 
 def collapse(log_probabilities: np.ndarray) -> list[int]:
-    """Greedy CTC: the best label of each frame, repetitions and blanks (the last label) taken out."""
+    """Greedy CTC: the best token of each frame, without repeats and blanks (the last id)."""
     best, blank = log_probabilities.argmax(-1).tolist(), log_probabilities.shape[-1] - 1
     return [label for label, before in zip(best, [blank, *best]) if label not in (before, blank)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""ONNX Runtime hears a clip with exported graphs: the windows of nemostt, or any others, and greedy decoding."""
+"""Runs exported graphs with ONNX Runtime, over the windows of nemostt or any others, with greedy decoding."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +11,27 @@ from . import onnx_edit
 from .checks import Kind
 from .layouts import CARRY, SUBSAMPLING, Layout, Shape
 
-# NeMo's own limit of labels in one frame (`greedy.max_symbols`).
+# NeMo's limit of tokens per frame (`greedy.max_symbols`).
 MAX_SYMBOLS = 10
 
 
 def windows(frames: int, lookahead: int) -> Iterator[tuple[int, int, int]]:
-    """First frame, last frame + 1 and drop of every window, as nemostt cuts them (docs/design.md)."""
+    """First frame, last frame + 1 and drop of every window, as in nemostt (docs/design.md)."""
     end = min(1 + SUBSAMPLING * lookahead, frames)
     yield 0, end, 0
     while end < frames:
         carry = min(CARRY, end)
         begin, end = end - carry, min(end + SUBSAMPLING * (lookahead + 1), frames)
-        # A whole carry gives two frames that were there before; the one frame that lookahead 0 carries at first, one.
+        # A full set of cached frames repeats two encoder frames; the single cached frame of the second window at
+        # lookahead 0 repeats one.
         yield begin, end, 2 if carry == CARRY else 1
 
 
 def session(path: Path, patch=None) -> onnxruntime.InferenceSession:
-    """Loads a graph, changed by `patch` in memory."""
+    """Loads a graph, modified by `patch` in memory."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Threads that wait in a loop take the processor from whoever else computes.
+    # Spinning threads would take the CPU from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
     if patch is None:
@@ -39,22 +40,22 @@ def session(path: Path, patch=None) -> onnxruntime.InferenceSession:
     patch(model)
     if not onnx_edit.is_large(path):
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
-    # Weights beside a graph are found from the place of its file.
-    beside = path.with_name(f".{path.stem}.patched.onnx")
+    # External weights are found relative to the graph's file.
+    patched = path.with_name(f".{path.stem}.patched.onnx")
     try:
-        beside.write_bytes(model.SerializeToString())
-        return onnxruntime.InferenceSession(str(beside), options, providers)
+        patched.write_bytes(model.SerializeToString())
+        return onnxruntime.InferenceSession(str(patched), options, providers)
     finally:
-        beside.unlink(missing_ok=True)
+        patched.unlink(missing_ok=True)
 
 
-class Body:
-    """The graph that holds the encoder: alone, or with the CTC head."""
+class EncoderGraph:
+    """The graph with the encoder, with or without the CTC head."""
 
     def __init__(self, path: Path, layout: Layout, kind: Kind, shape: Shape, prompt: int | None):
         self.session = session(path, onnx_edit.make_drop_an_input)
         self.layout, self.kind, self.shape, self.prompt = layout, kind, shape, prompt
-        # One read-out for both heads: frames first.
+        # Both kinds of output are returned with frames first.
         first = self.session.get_outputs()[0].name
         self.frames_last = first == layout.tensor("outputs")
         self.outputs = [first, *map(layout.tensor, ("encoded_lengths", *CACHES_NEXT))]
@@ -68,7 +69,7 @@ class Body:
         return [*caches, np.zeros(1, np.int64)]
 
     def step(self, mel: np.ndarray, length: int, drop: int, caches: list[np.ndarray]):
-        """One window [mels, T]: what it gives, [T', …], and the caches after it."""
+        """Runs one window [mels, T]: returns its output, [T', …], and the caches after it."""
         inputs = dict(zip(map(self.layout.tensor, CACHES), caches))
         inputs[self.layout.tensor("audio_signal")] = np.ascontiguousarray(mel[None])
         inputs[self.layout.tensor("length")] = np.array([length], np.int64)
@@ -79,13 +80,13 @@ class Body:
         frames = output[0].T if self.frames_last else output[0]
         return frames[: int(lengths[0])], caches
 
-    def hear(self, mel: np.ndarray, lookahead: int) -> np.ndarray:
-        """A whole clip [mels, T] in nemostt's windows."""
-        caches, heard = self.start(), []
+    def encode(self, mel: np.ndarray, lookahead: int) -> np.ndarray:
+        """Runs a whole clip [mels, T] in nemostt's windows."""
+        caches, encoded = self.start(), []
         for begin, end, drop in windows(mel.shape[1], lookahead):
             frames, caches = self.step(mel[:, begin:end], end - begin, drop, caches)
-            heard.append(frames)
-        return np.concatenate(heard)
+            encoded.append(frames)
+        return np.concatenate(encoded)
 
 
 CACHES = ("cache_last_channel", "cache_last_time", "cache_last_channel_len")
@@ -101,7 +102,7 @@ class Transducer:
         self.predictor = session(files["decoder"]) if "decoder" in files else None
 
     def decode(self, frames: np.ndarray) -> list[int]:
-        """Greedy, as NeMo does it: state and last label move on labels only. The first label is blank, the last id."""
+        """Greedy decoding like NeMo's: state and last token change on non-blank tokens only. Starts with blank."""
         labels, last, state = [], self.shape.labels, self.zeros()
         for frame in frames:
             for _ in range(MAX_SYMBOLS):
@@ -117,7 +118,7 @@ class Transducer:
         return [np.zeros((self.shape.lstm_layers, 1, self.shape.lstm_width), np.float32) for _ in range(2)]
 
     def score(self, frame: np.ndarray, last: int, state: list[np.ndarray]):
-        """Scores of all labels for one frame, and the state if one is taken."""
+        """Scores of all tokens for one frame, and the next state if one is emitted."""
         encoded = np.ascontiguousarray(frame[None, :, None])
         label = [np.array([[last]], np.int32), np.array([1], np.int32)]
         if self.predictor is None:
@@ -129,5 +130,5 @@ class Transducer:
 
 
 def by_position(loaded: onnxruntime.InferenceSession, values: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """The states of a separate prediction network have names that PyTorch made up, so readers go by position."""
+    """Assigns inputs by position: the states of a separate prediction network have names generated by PyTorch."""
     return {taken.name: value for taken, value in zip(loaded.get_inputs(), values, strict=True)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""nemostt.json: what a loader wants to know and graphs do not say."""
+"""nemostt.json: information that loaders need and graphs do not contain."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from .checkpoint import Checkpoint
 from .checks import Kind
 
 FORMAT = 1
-# NeMo's own defaults (AudioToMelSpectrogramPreprocessor), for configurations that leave a key out.
+# NeMo's defaults (AudioToMelSpectrogramPreprocessor), for configurations that omit a key.
 PREPROCESSOR = {
     "sample_rate": 16000,
     "window_size": 0.02,
@@ -23,7 +23,7 @@ PREPROCESSOR = {
 
 
 def preprocessor(config: dict) -> dict:
-    """NeMo's settings by NeMo's names; n_fft as NeMo works it out where it is left open."""
+    """NeMo's settings under NeMo's names; n_fft as NeMo computes it if it is not set."""
     found = {key: config["preprocessor"].get(key, default) for key, default in PREPROCESSOR.items()}
     if not found["n_fft"]:
         window = int(found["window_size"] * found["sample_rate"])

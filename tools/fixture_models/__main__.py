@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Write the test models that stand for other layouts, other checkpoints and wrong exports, and check them.
+"""Write the test models for other layouts, other checkpoints and unsupported exports, and check them.
 
     python3 tools/fixture_models GROUP [CHECKPOINTS]
 
 GROUP is layouts, kinds or faults: a folder below tests/data. CHECKPOINTS is a folder for the models as .nemo files,
-which are not kept in the tree (a temporary one unless given). Needs nemo_toolkit[asr]==2.7.3 (torch 2.8.0),
-onnxruntime==1.31.1 and onnxconverter-common==1.16.0. The kind nemotron_multi and the fault with_rc need what came with
-nemo_toolkit[asr]==3.0.0 (torch 2.15.0): run the tool again with that one, which writes these two and leaves the others.
-Only the same versions draw the same weights; with them the files come out the same to the byte.
+which are not part of the repository (default: a temporary one). Needs nemo_toolkit[asr]==2.7.3 (torch 2.8.0),
+onnxruntime==1.31.1 and onnxconverter-common==1.16.0. The kind nemotron_multi and the fault with_rc need classes that
+were added in nemo_toolkit[asr]==3.0.0 (torch 2.15.0): run the tool again with that version to write these two.
+The weights depend on the versions. With the same versions the files are identical to the byte.
 """
 import importlib
 import sys

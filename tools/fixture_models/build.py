@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Small models of the architectures that NVIDIA publishes, built by NeMo with random weights.
 
-NeMo's own constructors make them, so a graph, a .nemo file or a number that comes from here is NeMo's. Only sizes are
-ours: 2 layers of 48 in place of 17 of 512 or 24 of 1024, and a sinusoid table of 128 positions in place of 5000.
+They are created by NeMo's constructors, so their graphs, .nemo files and outputs are NeMo's. Only the sizes differ: 2
+layers of width 48 instead of 17 of 512 or 24 of 1024, and a table of 128 positions instead of 5000.
 """
 import io
 import tempfile
@@ -14,7 +14,7 @@ from nemo.core.classes.common import typecheck
 from omegaconf import OmegaConf
 
 DATA = Path(__file__).resolve().parents[2] / "tests" / "data"
-WIDTH, LAYERS, HEADS, HIDDEN, CHANNELS, LABELS = 48, 2, 4, 32, 16, 128
+WIDTH, LAYERS, HEADS, HIDDEN, CHANNELS, TOKENS = 48, 2, 4, 32, 16, 128
 
 PLAIN = (
     "one two three four five six seven eight nine ten",
@@ -34,18 +34,18 @@ PUNCTUATED = (
 )
 
 
-def tokenizer(directory, sentences=PLAIN, labels=LABELS, marks=()):
-    """Train a SentencePiece model in `directory`. `marks` (as <EOU>) become the last of its `labels` labels."""
+def tokenizer(directory, sentences=PLAIN, vocab_size=TOKENS, special=()):
+    """Train a SentencePiece model with `vocab_size` tokens in `directory`. `special` ones, such as <EOU>, are last."""
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences * 4), model_writer=trained, vocab_size=labels - len(marks), model_type="bpe",
-        normalization_rule_name="identity", unk_id=0, bos_id=-1, eos_id=-1, pad_id=-1, minloglevel=2,
+        sentence_iterator=iter(sentences * 4), model_writer=trained, vocab_size=vocab_size - len(special),
+        model_type="bpe", normalization_rule_name="identity", unk_id=0, bos_id=-1, eos_id=-1, pad_id=-1, minloglevel=2,
     )
-    # NeMo's way to add special labels is to append pieces to the ModelProto. Protobuf messages concatenate: field 1 is
-    # the list of pieces, each with its text (1), score (2) and type (3; 4 is USER_DEFINED).
+    # NeMo adds special tokens by appending pieces to the ModelProto. Serialized protobuf messages can be concatenated:
+    # field 1 is the list of pieces, each with its text (1), score (2) and type (3; 4 is USER_DEFINED).
     model = trained.getvalue()
-    for mark in marks:
-        piece = b"\x0a" + bytes([len(mark)]) + mark.encode() + b"\x15\0\0\0\0" + b"\x18\x04"
+    for token in special:
+        piece = b"\x0a" + bytes([len(token)]) + token.encode() + b"\x15\0\0\0\0" + b"\x18\x04"
         model += b"\x0a" + bytes([len(piece)]) + piece
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def tokenizer(directory, sentences=PLAIN, labels=LABELS, marks=()):
 def config(
     tokens, contexts, mels=80, lstms=1, hybrid=False, width=WIDTH, layers=LAYERS, hidden=HIDDEN, style="chunked_limited"
 ):
-    """The configuration of NVIDIA's cache-aware FastConformers but for sizes. `tokens` is the tokenizer's directory."""
+    """Configuration of NVIDIA's cache-aware FastConformers with other sizes. `tokens`: the tokenizer's directory."""
     count = len((Path(tokens) / "vocab.txt").read_text(encoding="utf-8").splitlines())
     found = {
         "sample_rate": 16000,
@@ -120,53 +120,54 @@ def build(kind, settings, seed=1):
     return model
 
 
-def calibrate(model, encoded, labels, last=()):
-    """Make random weights say something: about `labels` labels in each of `encoded` [B, D, T], `last` (ids) among them.
+def calibrate(model, encoded, tokens, required=()):
+    """Adjust random weights so that about `tokens` tokens are emitted for each of `encoded` [B, D, T], the `required`
+    ids among them.
 
-    As drawn, they say one label for ever, because what they compute hardly varies from frame to frame. So the inputs of
-    the joint are brought to mean 0 and deviation 1 over the frames of `encoded` and over all labels; blank becomes as
-    likely as it takes, and the `last` labels too.
+    Unadjusted, a random model emits the same token in every frame, because its outputs hardly vary between frames. So
+    the inputs of the joint are standardized over the frames of `encoded` and over all tokens, and the biases of blank
+    and of the `required` ids are set to reach the wanted counts.
     """
     rows = encoded.transpose(1, 2).reshape(-1, encoded.shape[1])
     count = model.joint.num_classes_with_blank
     frames = torch.full((len(encoded),), encoded.shape[-1])
     with torch.no_grad():
         predicted, _ = model.decoder.predict(torch.arange(count - 1)[:, None], state=None, add_sos=False)
-        normalise(model.joint.enc, rows, 1.5)
-        normalise(model.joint.pred, predicted[:, 0], 0.5)
+        standardize(model.joint.enc, rows, 1.5)
+        standardize(model.joint.pred, predicted[:, 0], 0.5)
         model.joint.joint_net[-1].weight.mul_(6)
         if hasattr(model, "ctc_decoder"):
             head = model.ctc_decoder.decoder_layers[0]
-            normalise(head, rows, 3.0)
+            standardize(head, rows, 3.0)
             head.bias[-1] += 4
 
-    def said():
+    def emitted():
         with torch.no_grad():
-            found = model.decoding.rnnt_decoder_predictions_tensor(encoded, frames, return_hypotheses=True)
-        return [int(i) for hypothesis in found for i in hypothesis.y_sequence]
+            hypotheses = model.decoding.rnnt_decoder_predictions_tensor(encoded, frames, return_hypotheses=True)
+        return [int(i) for hypothesis in hypotheses for i in hypothesis.y_sequence]
 
     bias = model.joint.joint_net[-1].bias
     with torch.no_grad():
-        # From the quiet side: below some bias the labels feed themselves and do not end.
-        bias[-1], wanted = 30, labels * len(encoded)
-        while len(said()) < wanted:
+        # Start high and lower the bias: below some value every token triggers the next, and decoding never stops.
+        bias[-1], wanted = 30, tokens * len(encoded)
+        while len(emitted()) < wanted:
             bias[-1] -= 0.5
         for _ in range(100):
-            missing = [i for i in last if said().count(i) < max(2, len(encoded))]
+            missing = [i for i in required if emitted().count(i) < max(2, len(encoded))]
             if not missing:
                 break
             bias[missing] += 0.5
-    return said()
+    return emitted()
 
 
-def normalise(layer, inputs, deviation):
-    """Scale and shift a linear (or 1x1 convolution) layer: its outputs over `inputs` get mean 0 and that deviation."""
+def standardize(layer, inputs, deviation):
+    """Scale and shift a linear layer or 1x1 convolution: its outputs for `inputs` get mean 0 and this deviation."""
     weight = layer.weight.view(layer.weight.shape[0], -1)
     outputs = inputs @ weight.T
     layer.weight.mul_((deviation / outputs.std(0)).view(-1, *[1] * (layer.weight.dim() - 1)))
     layer.bias.copy_(-(inputs @ layer.weight.view_as(weight).T).mean(0))
 
 
-def workplace():
-    """A directory that goes away with the object."""
+def scratch_directory():
+    """A temporary directory, deleted together with the object."""
     return tempfile.TemporaryDirectory(prefix="model_kinds_")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Faults that are one edit of a good graph: what the edit is, and what ONNX Runtime by itself makes of it.
+"""Faults that are a single edit of a valid graph: the edit, and how ONNX Runtime alone reacts to it.
 
-A test can redo each in a line or two, so no file is kept for them. Run by `tools/fixture_models faults`.
+Tests can redo each edit in a line or two, so there are no files for them. Run by `tools/fixture_models faults`.
 """
 import numpy as np
 import onnx
@@ -52,7 +52,7 @@ EDITS = (batch_of_two, length_int32, cache_len_int32, cache_of_64, conv_cache_of
 
 
 def step(graph, mels=80, layers=2, width=48):
-    """One window of noise through a graph whose declared sizes are believed."""
+    """Runs a graph on one window of noise with the sizes that it declares."""
     batch = graph.inputs[0].shape[0] if isinstance(graph.inputs[0].shape[0], int) else 1
     fixed = lambda name, axis, otherwise: next(
         (i.shape[axis] for i in graph.inputs if i.name == name and isinstance(i.shape[axis], int)), otherwise)
@@ -60,7 +60,7 @@ def step(graph, mels=80, layers=2, width=48):
     channel = np.zeros((batch, layers, fixed("cache_last_channel", 2, 70), width))
     time = np.zeros((batch, layers, width, fixed("cache_last_time", 3, 8)))
     encoded = graph(noise, [121] * batch, channel, time, [0] * batch)[0]
-    return f"gives {list(encoded.shape)}, {np.isnan(encoded).mean():.0%} NaN"
+    return f"output {list(encoded.shape)}, {np.isnan(encoded).mean():.0%} NaN"
 
 
 def show():
@@ -68,7 +68,7 @@ def show():
         model = onnx.load(DATA / "layouts" / "nemo" / "encoder-model.onnx")
         edit(model)
         try:
-            found = step(Graph(model.SerializeToString()))
-        except Exception as error:  # What it says is the point.
-            found = str(error).splitlines()[0][:160]
-        print(f"{edit.__name__}: {edit.__doc__} ONNX Runtime: {found}", flush=True)
+            result = step(Graph(model.SerializeToString()))
+        except Exception as error:  # The message is the result.
+            result = str(error).splitlines()[0][:160]
+        print(f"{edit.__name__}: {edit.__doc__} ONNX Runtime: {result}", flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Exports: NeMo's own, and wrappers around NeMo's encoder that give it the inputs and outputs of other projects."""
+"""NeMo's export, and wrappers that export NeMo's encoder with the inputs and outputs of other projects."""
 import warnings
 from pathlib import Path
 
@@ -12,7 +12,7 @@ CACHES = ("cache_last_channel", "cache_last_time", "cache_last_channel_len")
 
 
 def nemo(model, directory, left, lookahead, decoder="rnnt", caches=True):
-    """NeMo's own export: encoder-model.onnx and decoder_joint-model.onnx, or model.onnx with a CTC head."""
+    """NeMo's export: encoder-model.onnx and decoder_joint-model.onnx, or model.onnx with a CTC head."""
     Path(directory).mkdir(parents=True, exist_ok=True)
     if left is not None:
         model.encoder.set_default_att_context_size([left, lookahead])
@@ -22,7 +22,7 @@ def nemo(model, directory, left, lookahead, decoder="rnnt", caches=True):
 
 
 def parts(model, directory, left, lookahead):
-    """NeMo's export of each module by itself, as sherpa-onnx's scripts do it: encoder, decoder, joiner."""
+    """NeMo's export of each module separately, as sherpa-onnx's scripts do it: encoder, decoder, joiner."""
     model.encoder.set_default_att_context_size([left, lookahead])
     model.set_export_config({"cache_support": True})
     for name, module in (("encoder", model.encoder), ("decoder", model.decoder), ("joiner", model.joint)):
@@ -30,7 +30,7 @@ def parts(model, directory, left, lookahead):
 
 
 class LayersFirst(torch.nn.Module):
-    """Caches in NeMo's inner order, [layers, B, ...], through its streaming step; a prompt's index if there is one."""
+    """The streaming step with caches in NeMo's internal order, [layers, B, ...], and a prompt index if there is one."""
 
     def __init__(self, model):
         super().__init__()
@@ -48,7 +48,7 @@ class LayersFirst(torch.nn.Module):
 
 
 class BatchFirst(torch.nn.Module):
-    """NeMo's exported encoder with the prompt's index as one more input."""
+    """NeMo's exported encoder with the prompt index as an additional input."""
 
     def __init__(self, model):
         super().__init__()
@@ -60,7 +60,7 @@ class BatchFirst(torch.nn.Module):
 
 
 class FramesFirst(torch.nn.Module):
-    """Mel frames and encoder frames before their bands: [B, T, mels] to [B, T', width]."""
+    """The encoder with frames before channels: [B, T, mels] to [B, T', width]."""
 
     def __init__(self, encoder):
         super().__init__()
@@ -72,7 +72,7 @@ class FramesFirst(torch.nn.Module):
 
 
 class MelCache(torch.nn.Module):
-    """The carried mel frames as a cache of the graph's own; lengths are int32."""
+    """The encoder with the mel frames shared by two windows as one more cache. Lengths are int32."""
 
     def __init__(self, encoder):
         super().__init__()
@@ -90,7 +90,7 @@ class MelCache(torch.nn.Module):
 
 
 class Prediction(torch.nn.Module):
-    """The prediction network with its states; its output is [B, hidden, U], or [B, U, hidden]."""
+    """The prediction network with its states. Output: [B, hidden, U], or [B, U, hidden] with `hidden_last`."""
 
     def __init__(self, decoder, hidden_last):
         super().__init__()
@@ -113,7 +113,7 @@ class Joint(torch.nn.Module):
 
 
 def prompted(model, encoded, prompt_index):
-    """NeMo's PromptStreamingMixin._apply_prompt_to_encoded with the prompt as a tensor: [B, T, width] to the same."""
+    """NeMo's PromptStreamingMixin._apply_prompt_to_encoded with the prompt as a tensor, on [B, T, width]."""
     batch, frames, _ = encoded.shape
     prompt = torch.zeros(batch, frames, model.num_prompts, dtype=encoded.dtype)
     prompt = prompt.scatter(2, prompt_index.view(batch, 1, 1).expand(-1, frames, -1), 1.0)
@@ -121,7 +121,7 @@ def prompted(model, encoded, prompt_index):
 
 
 def trace(module, inputs, path, input_names, output_names, dynamic=None):
-    """torch.onnx.export by tracing, the exporter that NeMo and the projects' scripts use."""
+    """torch.onnx.export by tracing, as NeMo and the other projects' scripts do it."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -161,8 +161,8 @@ def sherpa_metadata(model, lookahead, **more):
     }
 
 
-def outside(path, single=True):
-    """Move the weights of a graph into PATH.data, or each of 1 KiB and more into a file of its own, as PyTorch does."""
+def move_weights_out(path, single=True):
+    """Move all weights into PATH.data, or each of at least 1 KiB into a separate file, as PyTorch does."""
     graph = onnx.load(path)
     for tensor in graph.graph.initializer:
         if single or len(tensor.raw_data) >= 1024:

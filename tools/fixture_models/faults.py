@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Exports that nobody should use, as small as they get, each with one fault that only an export can have."""
+"""Minimal unsupported exports, each with one fault that needs a real export to reproduce."""
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 import edits
 import nemo as nemo_package
 import torch
-from build import DATA, build, config, tokenizer, workplace
+from build import DATA, build, config, tokenizer, scratch_directory
 from export import CACHES, nemo, trace, write_tokens, zeros
 from nemo.collections.asr.models import EncDecRNNTBPEModel
 from omegaconf import OmegaConf
@@ -15,19 +15,19 @@ from streaming import Graph
 
 OUT = DATA / "faults"
 TINY = {"width": 16, "layers": 1, "hidden": 8}
-LABELS, LEFT = 64, 70
+TOKENS, LEFT = 64, 70
 
 
 def offline(model, target):
-    """Trained on whole recordings: symmetric convolutions, unlimited attention, features normalised; no caches."""
+    """An offline model: symmetric convolutions, unlimited attention, normalized features, no caches."""
     nemo(model, target, None, None, caches=False)
     (target / "nemostt.json").write_text(json.dumps({"preprocessor": {"normalize": "per_feature"}}) + "\n")
 
 
 def full_context(model, target):
-    """Attention over everything, [-1, -1], with caches all the same.
+    """Unlimited attention, [-1, -1], but with caches.
 
-    NeMo's set_export_config gives such a model a chunk of no frames and fails; with sizes set by hand it exports.
+    NeMo's set_export_config computes an empty chunk for such a model and fails; with explicit sizes it can be exported.
     """
     model.encoder.setup_streaming_params(chunk_size=7, shift_size=7, max_context=LEFT)
     model.encoder.export_cache_support = True
@@ -35,23 +35,23 @@ def full_context(model, target):
 
 
 def tdt(model, target):
-    """Token-and-duration transducer: five scores for durations follow those of the labels."""
+    """Token-and-duration transducer: the logits of five durations follow those of the tokens."""
     nemo(model, target, LEFT, 6)
 
 
 def lookahead3(model, target):
-    """[70, 3]: 70 is no multiple of 4. NeMo's constructor refuses it, set_default_att_context_size does not."""
+    """[70, 3]: 70 is not a multiple of 4. NeMo's constructor rejects it, set_default_att_context_size does not."""
     nemo(model, target, LEFT, 3)
 
 
 def with_rc(model, target):
-    """att_context_style chunked_limited_with_rc, as parakeet-unified-en-0.6b has it: chunks see beyond their end."""
+    """att_context_style chunked_limited_with_rc, as in parakeet-unified-en-0.6b: chunks attend beyond their end."""
     model.encoder.set_default_att_context_size([LEFT, 7, 6])
     nemo(model, target, None, None)
 
 
 class Speakers(torch.nn.Module):
-    """The multitalker encoder with its two speaker inputs, under the names that parakeet-rs gives them."""
+    """The multitalker encoder with its two speaker inputs, named as in parakeet-rs."""
 
     def __init__(self, model):
         super().__init__()
@@ -63,8 +63,8 @@ class Speakers(torch.nn.Module):
 
 
 def multitalker(model, target):
-    """NVIDIA's multitalker model: every frame is told who speaks."""
-    with workplace() as scratch:
+    """NVIDIA's multitalker model, which needs to know for each frame who is speaking."""
+    with scratch_directory() as scratch:
         model.freeze()
         parts = Path(scratch)
         model.encoder.set_default_att_context_size([LEFT, 6])
@@ -108,7 +108,7 @@ def settings(name, tokens):
 
 
 def write(_):
-    """The faults that this NeMo can build. Every graph must load: the fault lies in what it does."""
+    """Write the faults that this NeMo version can build. Every graph must load: the fault is in what it computes."""
     edits.show()
     newer = int(nemo_package.__version__.split(".")[0]) >= 3
     faults = [with_rc] if newer else [offline, full_context, tdt, lookahead3, multitalker]
@@ -116,8 +116,8 @@ def write(_):
         target = OUT / fault.__name__
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        with workplace() as scratch:
-            pieces = tokenizer(scratch, labels=LABELS)
+        with scratch_directory() as scratch:
+            pieces = tokenizer(scratch, vocab_size=TOKENS)
             kind, found = settings(fault.__name__, scratch)
             fault(build(kind, found), target)
             write_tokens(target, pieces)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""NeMo's own numbers: offline encoder under the context mask of each lookahead, greedy labels and their frames."""
+"""NeMo's reference values: offline encoder with the context mask of each lookahead, greedy tokens and their frames."""
 import numpy as np
 import soundfile
 import torch
@@ -16,7 +16,7 @@ def mel_of(model, clip):
 
 
 def encode(model, mel, left, lookahead, prompt=None):
-    """The offline encoder. All frames of `mel` count: NeMo's streaming feeds the last one, which it masks, too."""
+    """The offline encoder on all frames of `mel`, even the last, which is zeroed: NeMo's streaming feeds it, too."""
     model.encoder.set_default_att_context_size([left, lookahead])
     with torch.no_grad():
         encoded, frames = model.encoder(audio_signal=mel, length=torch.tensor([mel.shape[-1]]))
@@ -34,7 +34,7 @@ def greedy(model, encoded, frames):
 
 
 def collect(model, left, lookaheads, clips=CLIPS, prompts=(None,)):
-    """CLIP/kR/{enc,tokens,token_frames}, with ctc for hybrids; with prompts CLIP/kR/pP/..."""
+    """CLIP/kR/{enc,tokens,token_frames} and, for hybrid models, ctc; with prompts CLIP/kR/pP/..."""
     found = {}
     for clip in clips:
         mel = mel_of(model, clip)

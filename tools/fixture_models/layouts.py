@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""One model in every layout that is in the wild, and the proof that each gives what NeMo's gives."""
+"""One model in every layout in use, and a check that each of them produces the same output as NeMo's."""
 import json
 import shutil
 from pathlib import Path
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from build import DATA, HIDDEN, LABELS, LAYERS, WIDTH, build, config, calibrate, tokenizer, workplace
-from export import CACHES, FramesFirst, Joint, LayersFirst, MelCache, Prediction, add_metadata, nemo, outside, parts
-from export import sherpa_metadata, trace, write_tokens, zeros
+from build import DATA, HIDDEN, TOKENS, LAYERS, WIDTH, build, config, calibrate, tokenizer, scratch_directory
+from export import CACHES, FramesFirst, Joint, LayersFirst, MelCache, Prediction, add_metadata, move_weights_out, nemo
+from export import parts, sherpa_metadata, trace, write_tokens, zeros
 from goldens import collect, encode, mel_of
 from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
 from onnxconverter_common import float16
@@ -22,34 +22,34 @@ EOU, GENAI = 1, 6  # lookaheads of the layouts with fixed shapes
 
 
 def sherpa(model, pieces):
-    target = made("sherpa")
+    target = new_folder("sherpa")
     parts(model, target, LEFT, 13)
     prediction = {"pred_rnn_layers": model.decoder.pred_rnn_layers, "pred_hidden": model.decoder.pred_hidden}
     add_metadata(target / "encoder.onnx", **sherpa_metadata(model, 13, **prediction))
     write_tokens(target, pieces)
 
-    ctc = made("sherpa_ctc")
+    ctc = new_folder("sherpa_ctc")
     model.change_decoding_strategy(decoder_type="ctc")
     nemo(model, ctc, LEFT, 13, "ctc")
     model.change_decoding_strategy(decoder_type="rnnt")
     add_metadata(ctc / "model.onnx", **sherpa_metadata(model, 13))
     write_tokens(ctc, pieces)
 
-    small = made("sherpa_int8")
+    small = new_folder("sherpa_int8")
     for name in ("encoder", "decoder", "joiner"):
         quantize_dynamic(target / f"{name}.onnx", small / f"{name}.int8.onnx", weight_type=QuantType.QUInt8)
     write_tokens(small, pieces)
 
 
-def halves(pieces):
+def fp16(pieces):
     for name, keep in (("fp16", False), ("fp16_io32", True)):
-        target = made(name)
+        target = new_folder(name)
         for file in ("encoder-model.onnx", "decoder_joint-model.onnx"):
             graph = onnx.load(OUT / "nemo" / file)
             casts = {node.name for node in graph.graph.node if node.op_type == "Cast"}
             half = float16.convert_float_to_float16(graph, keep_io_types=keep)
             for node in half.graph.node:
-                # The converter forgets the graph's own casts to float.
+                # The converter does not change casts to float that were in the graph before.
                 if node.name in casts and node.attribute[0].i == onnx.TensorProto.FLOAT:
                     node.attribute[0].i = onnx.TensorProto.FLOAT16
             onnx.save(half, target / file)
@@ -57,16 +57,16 @@ def halves(pieces):
 
 
 def external(pieces):
-    target = made("external")
+    target = new_folder("external")
     for file in ("encoder-model.onnx", "decoder_joint-model.onnx"):
         shutil.copy(OUT / "nemo" / file, target)
-    outside(target / "encoder-model.onnx")
-    outside(target / "decoder_joint-model.onnx", single=False)
+    move_weights_out(target / "encoder-model.onnx")
+    move_weights_out(target / "decoder_joint-model.onnx", single=False)
     write_tokens(target, pieces)
 
 
 def parakeet_rs(model, tokens):
-    target = made("parakeet_rs")
+    target = new_folder("parakeet_rs")
     encoder = target / "encoder.onnx"
     model.encoder.set_default_att_context_size([LEFT, 13])
     trace(
@@ -77,13 +77,13 @@ def parakeet_rs(model, tokens):
          "encoded": {0: "batch", 1: "time"}, "encoded_len": {0: "batch"}},
     )
     add_metadata(encoder, chunk_size_output_frames=14, pre_encode_cache=9)
-    outside(encoder)
+    move_weights_out(encoder)
     shutil.copy(OUT / "nemo" / "decoder_joint-model.onnx", target / "decoder_joint.onnx")
     shutil.copy(tokens / "tokenizer.model", target)
 
 
 def genai(model, pieces):
-    target = made("genai")
+    target = new_folder("genai")
     width, hidden, lstms = model.encoder.d_model, model.decoder.pred_hidden, model.decoder.pred_rnn_layers
     frames = 17 + 8 * GENAI
     model.encoder.set_default_att_context_size([LEFT, GENAI])
@@ -91,7 +91,7 @@ def genai(model, pieces):
     outs = ["outputs", "encoded_lengths", *(f"{name}_next" for name in CACHES)]
     trace(FramesFirst(model.encoder), [signal.transpose(1, 2), *rest], target / "encoder.onnx",
           ["audio_signal", "length", *CACHES], outs)
-    outside(target / "encoder.onnx")
+    move_weights_out(target / "encoder.onnx")
     state = [torch.zeros(lstms, 1, hidden)] * 2
     trace(Prediction(model.decoder, False), [torch.zeros(1, 1, dtype=torch.int64), *state], target / "decoder.onnx",
           ["targets", "h_in", "c_in"], ["decoder_output", "h_out", "c_out"])
@@ -130,7 +130,7 @@ def genai(model, pieces):
 
 
 def eou6(model, pieces):
-    target = made("eou6")
+    target = new_folder("eou6")
     width, hidden, lstms = model.encoder.d_model, model.decoder.pred_hidden, model.decoder.pred_rnn_layers
     frames = 8 + 8 * EOU
     model.encoder.set_default_att_context_size([LEFT, EOU])
@@ -152,7 +152,7 @@ def eou6(model, pieces):
     })
 
 
-def made(name):
+def new_folder(name):
     target = OUT / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -164,8 +164,8 @@ def write_json(path, value):
 
 
 def write(checkpoints):
-    """All layouts, goldens.npz, and CHECKPOINTS/layouts.nemo."""
-    with workplace() as scratch:
+    """Write all layouts, goldens.npz, and CHECKPOINTS/layouts.nemo."""
+    with scratch_directory() as scratch:
         tokens = Path(scratch)
         pieces = tokenizer(tokens)
         contexts = [[LEFT, r] for r in reversed(LOOKAHEADS)]
@@ -175,11 +175,11 @@ def write(checkpoints):
         model.save_to(str(checkpoints / "layouts.nemo"))
         found = collect(model, LEFT, LOOKAHEADS)
         found = {key: value for key, value in found.items() if not key.endswith("mel")}
-        nemo(model, made("nemo"), LEFT, 13)
+        nemo(model, new_folder("nemo"), LEFT, 13)
         write_tokens(OUT / "nemo", pieces)
         np.savez(OUT / "goldens.npz", **found)
         sherpa(model, pieces)
-        halves(pieces)
+        fp16(pieces)
         external(pieces)
         parakeet_rs(model, tokens)
         genai(model, pieces)
@@ -188,8 +188,8 @@ def write(checkpoints):
 
 
 def check(mel, goldens):
-    """Every layout against NeMo's numbers (its own layout), and against that one."""
-    base, blank = OUT / "nemo", LABELS
+    """Compare NeMo's layout with NeMo's reference values, and every other layout with NeMo's."""
+    base, blank = OUT / "nemo", TOKENS
     channel = np.zeros((1, LAYERS, LEFT, WIDTH), np.float32)
     time, length = np.zeros((1, LAYERS, WIDTH, 8), np.float32), [0]
     first = [channel.swapaxes(0, 1), time.swapaxes(0, 1), length]
@@ -199,48 +199,50 @@ def check(mel, goldens):
     for lookahead in LOOKAHEADS:
         key = f"u2_digits/k{lookahead}"
         frames = exact(mel, lookahead, encoder, [channel, time, length])
-        labels, at, gap = decode(frames, decoder)
+        tokens, at_frames, gap = decode(frames, decoder)
         off = np.abs(frames.T - goldens[f"{key}/enc"]).max()
-        print(f"nemo k{lookahead}: {frames.shape[0]} frames off by {off:.1e}, {len(labels)} labels, gap {gap:.1e}")
-        assert off < 1e-4 and labels == goldens[f"{key}/tokens"].tolist() and gap > 1e-3
-        assert at == goldens[f"{key}/token_frames"].tolist()
+        print(f"nemo k{lookahead}: {frames.shape[0]} frames off by {off:.1e}, {len(tokens)} tokens, gap {gap:.1e}")
+        assert off < 1e-4 and tokens == goldens[f"{key}/tokens"].tolist() and gap > 1e-3
+        assert at_frames == goldens[f"{key}/token_frames"].tolist()
 
     whole = Graph(str(base / "encoder-model.onnx"))
-    by_band = lambda found: np.concatenate([e[0][:, :n].T for e, n in found])
-    by_frame = lambda found: np.concatenate([e[0][:n] for e, n in found])
+    from_channels_first = lambda found: np.concatenate([e[0][:, :n].T for e, n in found])
+    from_frames_first = lambda found: np.concatenate([e[0][:n] for e, n in found])
     plain = [channel, time, length]
 
     def compare(name, frames, step, lookahead, limit=1e-4):
-        reference = by_band(padded(mel, lookahead, whole_at(lookahead), plain))
-        labels, wanted = decode(frames, step)[0], decode(reference, decoder)[0]
-        off, same = np.abs(frames - reference).max(), labels == wanted
-        verdict = "the same" if same else f"not the {len(wanted)} wanted"
-        print(f"{name} k{lookahead}: off by {off:.1e}, {len(labels)} labels, {verdict}")
+        reference = from_channels_first(padded(mel, lookahead, whole_at(lookahead), plain))
+        tokens, expected = decode(frames, step)[0], decode(reference, decoder)[0]
+        off, same = np.abs(frames - reference).max(), tokens == expected
+        verdict = "as expected" if same else f"not the {len(expected)} expected ones"
+        print(f"{name} k{lookahead}: off by {off:.1e}, {len(tokens)} tokens, {verdict}")
         assert off < limit and (same or limit > 1e-3)
 
     def whole_at(lookahead):
-        # A smaller lookahead fills less of the window: the graph gives that many frames more than are whole.
+        # A smaller lookahead fills less of the window: the graph also outputs frames without their full right context.
         return lambda *values: cut(whole(*values), lookahead)
 
     def cut(outputs, lookahead):
         return [outputs[0][:, :, : lookahead + 1], np.minimum(outputs[1], lookahead + 1), *outputs[2:]]
 
     at = lambda name, file: str(OUT / name / file)
-    three = split(Graph(at("sherpa", "decoder.onnx")), Graph(at("sherpa", "joiner.onnx")))
-    compare("sherpa", by_band(padded(mel, 13, Graph(at("sherpa", "encoder.onnx")), plain)), three, 13)
-    small = split(Graph(at("sherpa_int8", "decoder.int8.onnx")), Graph(at("sherpa_int8", "joiner.int8.onnx")))
-    compare("sherpa_int8", by_band(padded(mel, 13, Graph(at("sherpa_int8", "encoder.int8.onnx")), plain)), small, 13, 2)
+    separate = split(Graph(at("sherpa", "decoder.onnx")), Graph(at("sherpa", "joiner.onnx")))
+    compare("sherpa", from_channels_first(padded(mel, 13, Graph(at("sherpa", "encoder.onnx")), plain)), separate, 13)
+    int8 = split(Graph(at("sherpa_int8", "decoder.int8.onnx")), Graph(at("sherpa_int8", "joiner.int8.onnx")))
+    encoder = Graph(at("sherpa_int8", "encoder.int8.onnx"))
+    compare("sherpa_int8", from_channels_first(padded(mel, 13, encoder, plain)), int8, 13, 2)
     for name, limit in (("external", 1e-6), ("fp16", 0.1), ("fp16_io32", 0.1)):
         graphs = [Graph(at(name, file)) for file in ("encoder-model.onnx", "decoder_joint-model.onnx")]
-        compare(name, by_band(padded(mel, 13, graphs[0], plain)).astype(np.float32), fused(graphs[1]), 13, limit)
-    rust = fused(Graph(at("parakeet_rs", "decoder_joint.onnx")))
-    compare("parakeet_rs", by_band(padded(mel, 13, Graph(at("parakeet_rs", "encoder.onnx")), first)), rust, 13)
+        frames = from_channels_first(padded(mel, 13, graphs[0], plain)).astype(np.float32)
+        compare(name, frames, fused(graphs[1]), 13, limit)
+    encoder, step = Graph(at("parakeet_rs", "encoder.onnx")), fused(Graph(at("parakeet_rs", "decoder_joint.onnx")))
+    compare("parakeet_rs", from_channels_first(padded(mel, 13, encoder, first)), step, 13)
     encoder = Graph(at("genai", "encoder.onnx"))
-    turned = lambda window, *rest: encoder(window.swapaxes(1, 2), *rest)
+    transposed = lambda window, *rest: encoder(window.swapaxes(1, 2), *rest)
     step = split(Graph(at("genai", "decoder.onnx")), Graph(at("genai", "joint.onnx")), frames_first=True)
-    compare("genai", by_frame(padded(mel, GENAI, turned, plain)), step, GENAI)
+    compare("genai", from_frames_first(padded(mel, GENAI, transposed, plain)), step, GENAI)
     step = split(Graph(at("eou6", "decoder.onnx")), Graph(at("eou6", "joint.onnx")), frames_first=True)
     found = padded(mel, EOU, Graph(at("eou6", "encoder.onnx")), first, carry_inside=True)
-    compare("eou6", by_frame(found), step, EOU)
+    compare("eou6", from_frames_first(found), step, EOU)
     ctc = padded(mel, 13, Graph(at("sherpa_ctc", "model.onnx")), plain)
-    print("sherpa_ctc:", len(by_frame(ctc)), "frames of", by_frame(ctc).shape[1], "scores")
+    print("sherpa_ctc:", len(from_frames_first(ctc)), "frames of", from_frames_first(ctc).shape[1], "logits")

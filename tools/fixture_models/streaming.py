@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Streaming loops over ONNX Runtime, to hold what was written against NeMo's numbers and against each other."""
+"""Streaming loops over ONNX Runtime, to compare exports with NeMo's reference values and with each other."""
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 class Graph:
-    """A session that is fed by position, whatever its inputs are called."""
+    """A session with positional inputs, regardless of their names."""
 
     def __init__(self, source):
         options = onnxruntime.SessionOptions()
@@ -24,9 +24,10 @@ class Graph:
 
 
 def drop_input(path):
-    """NeMo's encoder with its constant drop of 2 turned into a last input: bytes for a session.
+    """NeMo's encoder, serialized, with its constant drop of 2 replaced by an additional last input.
 
-    The length's `Sub` of 2 under a `Clip` from 0, and the `Slice` from 2 to the end of axis 1.
+    The constant is in the `Sub` of 2 from the length, before a `Clip` from 0, and in the `Slice` of axis 1 from 2 to
+    the end.
     """
     model = onnx.load(path)
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
@@ -51,7 +52,7 @@ def drop_input(path):
 
 
 def exact(mel, lookahead, step, caches):
-    """Encoder output over NeMo's own windows, frames [T', width]. `step(window, length, *caches, drop)`."""
+    """Encoder output with NeMo's windows, frames [T', width]. `step(window, length, *caches, drop)`."""
     frames, at, first, found = mel.shape[1], 0, True, []
     new = 1 + 8 * lookahead
     while at < frames:
@@ -69,7 +70,7 @@ def exact(mel, lookahead, step, caches):
 
 
 def padded(mel, lookahead, step, caches, carry_inside=False):
-    """The same with 9 zero frames before the first window and drop 2 everywhere, which every layout can do."""
+    """The same with 9 zero frames before the first window and a drop of 2 in all windows, as every layout allows."""
     new, found = 8 + 8 * lookahead, []
     before = np.zeros((mel.shape[0], 9), np.float32)
     for at in range(0, mel.shape[1], new):
@@ -88,40 +89,40 @@ def padded(mel, lookahead, step, caches, carry_inside=False):
 
 
 def greedy(encoded, step, blank, layers, hidden, limit=10):
-    """Greedy labels, their frames, and the smallest gap between the best and the second best score.
+    """Greedy tokens, their frames, and the smallest difference between the best and the second best logit.
 
-    `step(frame, label, state)` gives scores and the next state.
+    `step(frame, token, state)` returns logits and the next state.
     """
     state = [np.zeros((layers, 1, hidden), np.float32)] * 2
-    labels, at, gap, last = [], [], np.inf, blank
+    tokens, at, gap, last = [], [], np.inf, blank
     for number, frame in enumerate(encoded):
         for _ in range(limit):
-            scores, following = step(frame, last, state)
-            scores = scores.ravel().astype(np.float32)
-            best = int(scores.argmax())
-            gap = min(gap, float(scores[best] - np.partition(scores, -2)[-2]))
+            logits, next_state = step(frame, last, state)
+            logits = logits.ravel().astype(np.float32)
+            best = int(logits.argmax())
+            gap = min(gap, float(logits[best] - np.partition(logits, -2)[-2]))
             if best == blank:
                 break
-            labels.append(best)
+            tokens.append(best)
             at.append(number)
-            last, state = best, following
-    return labels, at, gap
+            last, state = best, next_state
+    return tokens, at, gap
 
 
 def fused(graph):
     """A step of NeMo's decoder_joint."""
-    def step(frame, label, state):
-        scores, _, *state = graph(frame[None, :, None], [[label]], [1], *state)
-        return scores, state
+    def step(frame, token, state):
+        logits, _, *state = graph(frame[None, :, None], [[token]], [1], *state)
+        return logits, state
     return step
 
 
 def split(decoder, joint, frames_first=False):
-    """A step of a prediction network and a joint. `frames_first`: the joint takes [B, T, width] and [B, U, hidden]."""
-    def step(frame, label, state):
+    """A step of prediction network and joint. `frames_first`: its inputs are [B, T, width] and [B, U, hidden]."""
+    def step(frame, token, state):
         if frames_first:
-            output, *state = decoder([[label]], *state)
+            output, *state = decoder([[token]], *state)
             return joint(frame[None, None], output.reshape(1, 1, -1))[0], state
-        output, _, *state = decoder([[label]], [1], *state)
+        output, _, *state = decoder([[token]], [1], *state)
         return joint(frame[None, :, None], output)[0], state
     return step

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Plays speech to nemostt in real time, as cameras, networks and players do, and looks at what comes of it.
+"""Feeds speech to nemostt in real time, as cameras, networks and players do, and checks the output.
 
     tools/live_test [CHECK | GROUP ...]        (default: all; about ten minutes)
 
-    latency     words of a live source and of an RTSP server come no later than a LATENCY query says
-    muted       live video with text, while its audio is muted: no picture is late or missing, files are complete
+    latency     words of a live source and of an RTSP server arrive within the latency of the LATENCY query
+    muted       live video with text while its audio is muted: no frame is late or missing, files are complete
     sources     sources that pause, stall, are late, repeat segments, switch; long buffers, long utterances
-    playback    files behind a tee with default queues start, and all words come
-    readme      the pipelines that README.md prints
+    playback    files behind a tee with default queues start, and all words arrive
+    readme      the pipelines in README.md
 
-The plugin is that of "make build", unless GST_PLUGIN_PATH names another folder; it must not be replaced meanwhile. The
-system's Python is needed: it is the one that has PyGObject. Each check runs in a process of its own, in which GLib's
-warnings are fatal. The exit code is 1 if something failed. What is not run because an element is missing is named.
+Uses the plugin of "make build" unless GST_PLUGIN_PATH names another folder. Do not replace it while the checks run.
+Needs the system's Python, which has PyGObject. Each check runs in a separate process with fatal GLib warnings. The exit
+code is 1 if a check failed. Checks that are skipped because an element is missing are listed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import sources  # noqa: F401
 
 GROUPS = ("latency", "muted", "sources", "playback", "readme")
 
-# Where Debian and Ubuntu keep what most checks need.
+# Debian and Ubuntu packages of the elements that most checks need.
 ELEMENTS = {
     "appsrc": "gstreamer1.0-plugins-base",
     "audiotestsrc": "gstreamer1.0-plugins-base",
@@ -49,17 +49,17 @@ ELEMENTS = {
 
 
 def describe():
-    """The numbers are worth nothing without the machine's."""
-    processor = platform.machine()
+    """Prints the machine, without which the numbers mean little."""
+    cpu = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
     plugin = Gst.Registry.get().find_plugin("nemostt")
     load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{plugin.get_filename()}, version {plugin.get_version()}; {Gst.version_string()}")
-    print(f"{processor}, {len(os.sched_getaffinity(0))} cores for us, load {load}\n", flush=True)
+    print(f"{cpu}, {len(os.sched_getaffinity(0))} cores available, load {load}\n", flush=True)
 
 
 def run_here(name):
@@ -71,12 +71,12 @@ def run_here(name):
     except RuntimeError as error:
         checks.check(False, str(error))
     sys.stdout.flush()
-    # Threads that feed a source may be waiting still.
+    # Threads that feed a source may still be waiting.
     os._exit(0)
 
 
 class Runner:
-    """Runs checks in processes of their own, and counts."""
+    """Runs each check in a separate process and counts the results."""
 
     def __init__(self):
         self.passed = self.failed = self.not_run = 0
@@ -90,12 +90,12 @@ class Runner:
         timer = threading.Timer(function.seconds, process.kill)
         timer.start()
         output = process.communicate()[0]
-        is_over = timer.is_alive()
+        in_time = timer.is_alive()
         timer.cancel()
-        if not is_over:
-            output += f"  FAIL  not done after {function.seconds} s\n"
+        if not in_time:
+            output += f"  FAIL  timed out after {function.seconds} s\n"
         elif process.returncode != 0:
-            output += f"  FAIL  ended with {process.returncode}\n"
+            output += f"  FAIL  exited with {process.returncode}\n"
         lines = output.splitlines()
         with self.lock:
             self.passed += sum(line.startswith("  ok  ") for line in lines)
@@ -110,9 +110,9 @@ def main():
     parser = argparse.ArgumentParser(
         description="Checks nemostt with live sources.", epilog=f"groups: {', '.join(GROUPS)}"
     )
-    parser.add_argument("what", nargs="*", help="groups or checks; all if none is given")
+    parser.add_argument("what", nargs="*", help="groups or checks (default: all)")
     parser.add_argument("-l", "--list", action="store_true", help="list the checks")
-    parser.add_argument("-j", "--jobs", type=int, default=4, help="checks that mostly wait and may run at once (4)")
+    parser.add_argument("-j", "--jobs", type=int, default=4, help="checks to run in parallel (default: 4)")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     Gst.init(None)
@@ -123,7 +123,7 @@ def main():
         return 0
     names = {function.__name__ for function in ALL} | set(GROUPS)
     if unknown := set(arguments.what) - names:
-        return f"live_test: no check or group of the name {', '.join(sorted(unknown))}; --list names them"
+        return f"live_test: no such check or group: {', '.join(sorted(unknown))}; --list shows them"
     missing = {package for name, package in ELEMENTS.items() if Gst.ElementFactory.find(name) is None}
     if missing:
         return f"live_test: elements are missing: run 'apt install {' '.join(sorted(missing))}'"

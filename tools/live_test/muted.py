@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Live video with text, while nothing comes of its audio: no picture may wait for it."""
+"""Live video with text while its audio is muted: video frames must not wait for it."""
 
 import tempfile
 from pathlib import Path
 
 from gi.repository import GObject, Gst
 
-from harness import AUDIO, BLOCK, JITTER, LOOKAHEADS, PATIENCE, RATE, Player, check, clip, first_of, has, parts
+from harness import AUDIO, BLOCK, JITTER, LOOKAHEADS, TIMEOUT, RATE, Player, check, clip, first_of, first_missing, parts
 
 FPS = 25
 SIZE = f"video/x-raw,width=160,height=120,framerate={FPS}/1"
 LONG_QUEUE = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=10000000000"
 SECONDS = 12
-# When audio is muted, and for how long: within "bedroom", and within the clip's third sentence.
+# When audio is muted, and for how long: during "bedroom", and during the clip's third sentence.
 MUTES = ((1.3, 4.0), (8.0, 1.5))
 
 
@@ -24,11 +24,11 @@ def microphone(valve="valve name=valve"):
     )
 
 
-class Pictures:
-    """Notes when each picture is shown."""
+class VideoFrames:
+    """Records when each video frame is rendered."""
 
     def __init__(self, player, sink="video"):
-        self.shown = []  # (running time of the picture, when it was shown), in ms
+        self.shown = []  # (running time of the frame, when it was rendered), in ms
         self.sink = player[sink]
         self.sink.set_property("signal-handoffs", True)
         self.sink.connect("handoff", self._shown)
@@ -46,11 +46,11 @@ class Pictures:
         worst = max((now - pts for pts, now in self.shown), default=float("nan"))
         checks.check(
             self.shown and not late,
-            f"{what}: pictures are shown at most {worst:.0f} ms after their time, where the latency is {latency:.0f} ms"
+            f"{what}: frames are rendered at most {worst:.0f} ms after their time; latency {latency:.0f} ms"
             + (f"; {len(late)} late, the first at {late[0][0]:.0f} ms" if late else ""),
         )
         enough = len(times) >= (seconds - latency / 1000) * fps - 5
-        checks.check(enough and missing == 0, f"{what}: {len(times)} pictures, {missing} missing")
+        checks.check(enough and missing == 0, f"{what}: {len(times)} frames, {missing} missing")
 
 
 def mute(player, mutes=MUTES):
@@ -70,19 +70,20 @@ def overlay(valve="valve name=valve", extra="", fps=FPS):
     )
 
 
-def watch(checks, what, description, mutes=MUTES, seconds=SECONDS, fps=FPS):
+def check_video(checks, what, description, mutes=MUTES, seconds=SECONDS, fps=FPS):
     player = Player(description)
     with player:
-        pictures = Pictures(player)
+        frames = VideoFrames(player)
         player.play()
         audio = clip()
         player.feed(parts(audio), ends=False)
         mute(player, mutes)
         player.run(seconds)
         latency = player.latency()
-        pictures.assess(checks, what, latency, seconds, fps)
+        frames.assess(checks, what, latency, seconds, fps)
         checks.check(
-            not player.listener.back, f"{what}: running time never steps back {player.listener.back[:3] or ''}"
+            not player.recorder.backward,
+            f"{what}: running time never goes backwards {player.recorder.backward[:3] or ''}",
         )
         checks.check(bool(player.texts()) or not mutes, f"{what}: {len(player.texts())} words")
         checks.check(not player.warnings, f"{what}: {len(player.warnings)} warnings {player.warnings[:2] or ''}")
@@ -91,37 +92,37 @@ def watch(checks, what, description, mutes=MUTES, seconds=SECONDS, fps=FPS):
 @check(seconds=120)
 def overlay_while_muted(checks):
     for lookahead in LOOKAHEADS:
-        watch(checks, f"lookahead {lookahead}", overlay(extra=f"lookahead={lookahead}"))
+        check_video(checks, f"lookahead {lookahead}", overlay(extra=f"lookahead={lookahead}"))
 
 
 @check(seconds=240)
-def overlay_muted_in_other_ways(checks):
-    watch(checks, "muted from the start", overlay("valve name=valve drop=true", "lookahead=480"), mutes=())
-    watch(checks, "muted until 5 s", overlay("valve name=valve drop=true", "lookahead=480"), mutes=((0, 5.0),))
-    watch(checks, "utterances", overlay(extra="lookahead=80 output=utterances"))
+def overlay_mute_variants(checks):
+    check_video(checks, "muted from the start", overlay("valve name=valve drop=true", "lookahead=480"), mutes=())
+    check_video(checks, "muted until 5 s", overlay("valve name=valve drop=true", "lookahead=480"), mutes=((0, 5.0),))
+    check_video(checks, "utterances", overlay(extra="lookahead=80 output=utterances"))
     stay = "hold-until-next=true min-word-duration=400"
-    watch(checks, "words that stay", overlay(extra=f"lookahead=480 {stay}"))
-    watch(checks, "short utterances", overlay(extra=f"lookahead=80 output=utterances max-utterance=1500 {stay}"))
-    watch(checks, "lateness", overlay(extra="lookahead=480 lateness=1000"))
-    watch(checks, "50 pictures a second", overlay(extra="lookahead=480", fps=50), fps=50)
+    check_video(checks, "held words", overlay(extra=f"lookahead=480 {stay}"))
+    check_video(checks, "short utterances", overlay(extra=f"lookahead=80 output=utterances max-utterance=1500 {stay}"))
+    check_video(checks, "lateness", overlay(extra="lookahead=480 lateness=1000"))
+    check_video(checks, "50 frames per second", overlay(extra="lookahead=480", fps=50), fps=50)
     for mode in ("forward-sticky-events", "transform-to-gap"):
         valve = f"valve name=valve drop-mode={mode}"
-        watch(checks, mode, overlay(valve, "lookahead=480"))
-        watch(checks, f"{mode} from the start", overlay(f"{valve} drop=true", "lookahead=480"), mutes=())
+        check_video(checks, mode, overlay(valve, "lookahead=480"))
+        check_video(checks, f"{mode} from the start", overlay(f"{valve} drop=true", "lookahead=480"), mutes=())
 
 
 @check(seconds=60)
 def overlay_before_audio(checks):
-    """The source starts, but its first buffer, with which sources send their segment, comes after 5 s or never."""
+    """The source starts, but its first buffer, and with it the segment, arrives after 5 s or never."""
     for at in (5, None):
         with Player(overlay(extra="lookahead=480")) as player:
-            pictures = Pictures(player)
+            frames = VideoFrames(player)
             player.play()
             if at is not None:
                 player.feed(parts(clip()[: 2 * RATE * 4], at=at), ends=False)
             player.run(10)
             what = "no audio" if at is None else f"audio from {at} s on"
-            pictures.assess(checks, what, player.latency(), 10)
+            frames.assess(checks, what, player.latency(), 10)
             checks.check(
                 at is None or player.texts()[:5] == "turn off the bedroom lamp".split(), f"{what}: {player.texts()}"
             )
@@ -129,10 +130,10 @@ def overlay_before_audio(checks):
 
 @check(seconds=60)
 def overlay_paused(checks):
-    """The pipeline is paused for 5 s, with audio muted or not, and another clock is taken meanwhile."""
+    """The pipeline is paused for 5 s, with or without muted audio, or its clock is replaced during the pause."""
     for muted, clock in ((False, False), (True, False), (False, True)):
         with Player(overlay(extra="lookahead=480")) as player:
-            pictures = Pictures(player)
+            frames = VideoFrames(player)
             player.play()
             player.feed(parts(clip()), ends=False)
             player.run(3)
@@ -147,12 +148,12 @@ def overlay_paused(checks):
             player.play()
             player.run(5)
             what = f"paused{', muted' if muted else ''}{', another clock' if clock else ''}"
-            pictures.assess(checks, what, player.latency(), 8)
-            checks.check(not player.listener.back, f"{what}: running time never steps back")
+            frames.assess(checks, what, player.latency(), 8)
+            checks.check(not player.recorder.backward, f"{what}: running time never goes backwards")
 
 
-class Read:
-    """A file, read back: how many buffers each stream has."""
+class RecordedFile:
+    """A file that was recorded: the buffers of each stream."""
 
     def __init__(self, path, demuxer):
         self.counts = {}
@@ -178,7 +179,7 @@ class Read:
 
             def count(_, info):
                 buffer = info.get_buffer()
-                # The pause before a cue is an empty one in MP4.
+                # MP4 stores the pause before a cue as an empty cue.
                 data = buffer.extract_dup(0, buffer.get_size())
                 if kind != "text" or data.strip(b"\0 "):
                     self.counts[kind].append(data)
@@ -191,7 +192,7 @@ class Read:
         message = pipeline.get_bus().timed_pop_filtered(20 * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
         self.error = None
         if message is None:
-            self.error = "no end"
+            self.error = "no EOS"
         elif message.type == Gst.MessageType.ERROR:
             self.error = message.parse_error()[0].message
         pipeline.set_state(Gst.State.NULL)
@@ -209,23 +210,23 @@ def record(checks, what, muxer, encoder, demuxer, valve="valve name=valve", mute
         player["encoded"].get_static_pad("src").add_probe(
             Gst.PadProbeType.BUFFER, lambda *_: encoded.append(1) or Gst.PadProbeReturn.OK
         )
-        grown = []
+        sizes = []
         with player:
             player.play()
             player.feed(parts(clip()), ends=False)
             mute(player, mutes)
             player.run(SECONDS / 2)
-            grown.append(path.stat().st_size if path.exists() else 0)
+            sizes.append(path.stat().st_size if path.exists() else 0)
             player.run(SECONDS / 2)
             player.pipeline.send_event(Gst.Event.new_eos())
-            ended = player.run(PATIENCE)
-        checks.check(ended, f"{what}: the file was ended" if ended else f"{what}: no end of stream came")
-        read = Read(path, demuxer)
-        frames, cues = len(read.counts.get("video", [])), len(read.counts.get("text", []))
+            ended = player.run(TIMEOUT)
+        checks.check(ended, f"{what}: the file was finished" if ended else f"{what}: no EOS")
+        file = RecordedFile(path, demuxer)
+        frames, cues = len(file.counts.get("video", [])), len(file.counts.get("text", []))
         checks.check(
-            read.error is None and frames == len(encoded) > FPS * (SECONDS - 2),
-            f"{what}: {frames} pictures of {len(encoded)} are in the file, {grown[0]} bytes of it after half the time"
-            + (f": {read.error}" if read.error else ""),
+            file.error is None and frames == len(encoded) > FPS * (SECONDS - 2),
+            f"{what}: {frames} of {len(encoded)} frames are in the file, which had {sizes[0]} bytes halfway"
+            + (f": {file.error}" if file.error else ""),
         )
         words = len(player.texts())
         checks.check(cues == words and (words > 0 or not mutes), f"{what}: {cues} cues, {words} words")
@@ -249,7 +250,7 @@ def files_while_muted(checks):
         ]
     for what, muxer, encoder, demuxer in kinds:
         name, enc = muxer.split()[0], encoder.split()[0]
-        if missing := has(name, enc, demuxer):
+        if missing := first_missing(name, enc, demuxer):
             checks.not_run(what, missing)
             continue
         record(checks, what, muxer, encoder, demuxer)
@@ -260,16 +261,16 @@ def files_while_muted(checks):
 
 @check(seconds=60)
 def hls_while_muted(checks):
-    if missing := has("hlssink3", "webvttenc"):
+    if missing := first_missing("hlssink3", "webvttenc"):
         checks.not_run("HLS with WebVTT", missing)
-    if missing := has("mpegtsmux"):
+    if missing := first_missing("mpegtsmux"):
         checks.not_run("MPEG-TS", missing)
     else:
         template = Gst.ElementFactory.find("mpegtsmux")
         text = [t for t in template.get_static_pad_templates() if "text/x-raw" in t.get_caps().to_string()]
         if not text:
-            checks.not_run("MPEG-TS with text", "an element that makes teletext or KLV of text/x-raw")
-    if missing := has("webvttenc"):
+            checks.not_run("MPEG-TS with text", "an element that converts text/x-raw to teletext or KLV")
+    if missing := first_missing("webvttenc"):
         checks.not_run("WebVTT", missing)
         return
     with tempfile.TemporaryDirectory() as directory:
@@ -281,7 +282,7 @@ def hls_while_muted(checks):
             mute(player)
             player.run(SECONDS)
             player["source"].emit("end-of-stream")
-            ended = player.run(PATIENCE)
+            ended = player.run(TIMEOUT)
         cues = path.read_text().count(" --> ")
         words = len(player.texts())
         checks.check(ended and cues == words > 0, f"WebVTT: {cues} cues, {words} words")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Files that are played and heard at once, behind a tee with default queues, as players do it."""
+"""Files that are played and transcribed at the same time, with a tee and default queues, as in a player."""
 
 import tempfile
 import threading
@@ -12,7 +12,7 @@ from harness import (
     AUDIO,
     CLIP,
     LOOKAHEADS,
-    PATIENCE,
+    TIMEOUT,
     RATE,
     Player,
     check,
@@ -20,8 +20,8 @@ from harness import (
     diff,
     expected_words,
     first_of,
-    has,
-    normal,
+    first_missing,
+    normalize,
     parts,
 )
 
@@ -39,14 +39,14 @@ KINDS = {
 }
 
 
-def encode(directory, kind, chain):
+def encode(directory, kind, encoder):
     path = Path(directory) / f"speech.{kind}"
-    pipeline = Gst.parse_launch(f'filesrc location="{CLIP}" ! wavparse ! {chain} ! filesink location="{path}"')
+    pipeline = Gst.parse_launch(f'filesrc location="{CLIP}" ! wavparse ! {encoder} ! filesink location="{path}"')
     pipeline.set_state(Gst.State.PLAYING)
     message = pipeline.get_bus().timed_pop_filtered(60 * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
     pipeline.set_state(Gst.State.NULL)
     if message is None or message.type == Gst.MessageType.ERROR:
-        raise RuntimeError(f"{kind} could not be made: {message and message.parse_error()}")
+        raise RuntimeError(f"{kind} could not be encoded: {message and message.parse_error()}")
     return path
 
 
@@ -58,25 +58,25 @@ def tee(path, lookahead, sync):
     )
 
 
-def play(checks, kind, chain, elements):
-    if missing := has(*elements):
+def play(checks, kind, encoder, elements):
+    if missing := first_missing(*elements):
         checks.not_run(kind, missing)
         return
     with tempfile.TemporaryDirectory() as directory:
-        path = encode(directory, kind, chain)
+        path = encode(directory, kind, encoder)
         for lookahead in LOOKAHEADS:
             with Player(tee(path, lookahead, "true")) as player:
-                took = player.starts_within(START)
+                elapsed = player.starts_within(START)
                 player.run(1.5)
-                state = f"PLAYING after {took:.2f} s" if took else f"not PLAYING after {START} s"
-                checks.check(took is not None, f"{kind}, lookahead {lookahead}: {state}")
+                state = f"PLAYING after {elapsed:.2f} s" if elapsed else f"not PLAYING after {START} s"
+                checks.check(elapsed is not None, f"{kind}, lookahead {lookahead}: {state}")
                 at = player.pipeline.query_position(Gst.Format.TIME)[1] / Gst.SECOND
-                checks.check(at > 1, f"{kind}, lookahead {lookahead}: it plays, {at:.2f} s so far")
+                checks.check(at > 1, f"{kind}, lookahead {lookahead}: it plays, position {at:.2f} s")
             with Player(tee(path, lookahead, "false")) as player:
                 player.play()
-                ended = player.run(PATIENCE * 3)
-                heard, said = normal(player.texts()), expected_words(lookahead)
-                checks.check(ended and heard == said, f"{kind}, lookahead {lookahead}: {diff(heard, said)}")
+                ended = player.run(TIMEOUT * 3)
+                actual, expected = normalize(player.texts()), expected_words(lookahead)
+                checks.check(ended and actual == expected, f"{kind}, lookahead {lookahead}: {diff(actual, expected)}")
 
 
 @check(seconds=240)
@@ -88,18 +88,18 @@ def formats(checks):
     elif first_of("avdec_aac", "fdkaacdec", "faad") is None:
         checks.not_run("aac", "avdec_aac, fdkaacdec or faad")
     else:
-        parse = " ! aacparse" if has("aacparse") is None else ""
+        parse = " ! aacparse" if first_missing("aacparse") is None else ""
         kinds["m4a"] = (f"audioconvert ! audioresample ! {aac}{parse} ! mp4mux", ("mp4mux", "qtdemux"))
         kinds["aac"] = (f"audioconvert ! audioresample ! {aac}{parse} ! audio/mpeg,stream-format=adts", ("aacparse",))
-    for kind, (chain, elements) in kinds.items():
-        play(checks, kind, chain, elements)
+    for kind, (encoder, elements) in kinds.items():
+        play(checks, kind, encoder, elements)
 
 
 @check(seconds=60)
 def slow_file(checks):
-    """A file that comes slower than it is spoken, as from a slow network: words are where they are spoken."""
+    """A file that arrives slower than real time, as from a slow network: the times of its words do not change."""
 
-    def hear(pause, block):
+    def transcribe(pause, block):
         with Player(
             f"appsrc name=source format=time caps={AUDIO} ! queue ! nemostt name=stt lookahead=480 ! fakesink"
         ) as player:
@@ -115,26 +115,27 @@ def slow_file(checks):
 
             threading.Thread(target=feed, daemon=True).start()
             ended = player.run(30)
-            return ended, [(text, round(start)) for text, start, *_ in player.listener.words]
+            return ended, [(text, round(start)) for text, start, *_ in player.recorder.words]
 
-    _, expected = hear(0, RATE)
+    _, expected = transcribe(0, RATE)
     for pause, seconds in ((1.5, 1), (0.3, 0.2), (3, 2)):
-        ended, heard = hear(pause, int(RATE * seconds))
-        same = ended and heard == expected
-        checks.check(same, f"{seconds} s of audio every {pause} s: {'the same words and times' if same else heard}")
+        ended, actual = transcribe(pause, int(RATE * seconds))
+        same = ended and actual == expected
+        checks.check(same, f"{seconds} s of audio every {pause} s: {'same words and times' if same else actual}")
 
 
 @check(alone=True, seconds=60)
 def playback_muted(checks):
-    """A file is played, and a valve closes before nemostt: the picture goes on."""
+    """A file is played, and a valve before nemostt closes: the video continues."""
     with Player(
         f'filesrc location="{CLIP}" ! wavparse ! tee name=t t. ! queue ! fakesink sync=true '
-        "t. ! queue ! audioconvert ! audioresample ! valve name=valve ! nemostt name=stt lookahead=480 ! queue ! o.text_sink "
+        "t. ! queue ! audioconvert ! audioresample ! valve name=valve ! nemostt name=stt lookahead=480 ! queue "
+        "! o.text_sink "
         "videotestsrc num-buffers=250 ! video/x-raw,width=160,height=120,framerate=25/1 ! queue "
-        "! textoverlay name=o ! fakesink name=picture sync=true"
+        "! textoverlay name=o ! fakesink name=video sync=true"
     ) as player:
         shown = []
-        sink = player["picture"]
+        sink = player["video"]
         sink.get_static_pad("sink").add_probe(
             Gst.PadProbeType.BUFFER, lambda _, info: shown.append(info.get_buffer().pts) or Gst.PadProbeReturn.OK
         )
@@ -143,12 +144,12 @@ def playback_muted(checks):
         player["valve"].set_property("drop", True)
         player.run(5)
         last = max(shown, default=0) / Gst.SECOND
-        checks.check(last > 6, f"7 s after the start the picture is at {last:.1f} s")
+        checks.check(last > 6, f"7 s after the start the video is at {last:.1f} s")
 
 
 @check(seconds=60)
 def seeks(checks):
-    """Seeks at random, while text and sound are played."""
+    """Seeks to various positions while text and sound are played."""
     resample = "audioconvert ! audioresample"
     with Player(
         f'filesrc location="{CLIP}" ! wavparse ! tee name=t t. ! queue ! {resample} ! fakesink sync=true '
@@ -170,10 +171,10 @@ def seeks(checks):
                 20 * Gst.SECOND,
             )
             done += player.pipeline.get_state(3 * Gst.SECOND)[0] == Gst.StateChangeReturn.SUCCESS
-        checks.check(done == 20, f"{done} of 20 seeks were done within 3 s each")
+        checks.check(done == 20, f"{done} of 20 seeks finished within 3 s each")
         player.pipeline.seek_simple(Gst.Format.TIME, flush, 0)
-        player.listener.words.clear()
-        ended = player.run(25 + PATIENCE)
+        player.recorder.words.clear()
+        ended = player.run(25 + TIMEOUT)
         checks.check(
             ended and player.texts() == expected_words(), f"from the start: {diff(player.texts(), expected_words())}"
         )

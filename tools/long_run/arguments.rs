@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is played, and what is allowed.
+//! Command-line arguments.
 
 use crate::Result;
 
 const USAGE: &str = "\
 usage: make soak ARGS=\"[--hours N] [--lookahead MS] [--silence S] [--clip FILE.wav] [--model DIRECTORY] [--growth MIB]\"
 
-Plays a clip and silence, over and over, through the element without a clock, and checks that
-  - each round has the words of the first one, at exactly its times;
-  - text and GAPs cover all time, once;
-  - memory grows by --growth MiB at most after the first hour.
+Runs a clip followed by silence through the element again and again without a clock, and checks that
+  - each round has the words of the first one, with exactly the same times;
+  - text and GAPs cover the whole time without overlap;
+  - memory grows by at most --growth MiB after the first hour of audio.
 
-  --hours      of audio (24)
-  --lookahead  of the encoder, in milliseconds (80)
-  --silence    after the clip, in seconds (6)
-  --clip       16-bit mono at 16 kHz (assets/demo.wav)
-  --model      the one that is built in, if there is none
-  --growth     in MiB (4)";
+  --hours      hours of audio (default: 24)
+  --lookahead  of the encoder, in milliseconds (default: 80)
+  --silence    after the clip, in seconds (default: 6)
+  --clip       WAV file, 16-bit mono at 16 kHz (default: assets/demo.wav)
+  --model      model directory (default: the built-in model)
+  --growth     in MiB (default: 4)";
 
 pub struct Arguments {
     pub hours: u64,
@@ -29,7 +29,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// `None`: there is nothing to do but to say how it is used.
+    /// `None` if only the usage was printed.
     pub fn parse() -> Result<Option<Self>> {
         let mut parsed = Self {
             hours: 24,
@@ -53,7 +53,7 @@ impl Arguments {
                 "--clip" => parsed.clip = value()?,
                 "--model" => parsed.model = Some(value()?),
                 "--growth" => parsed.growth = value()?.parse()?,
-                _ => return Err(format!("what is {name}?\n{USAGE}").into()),
+                _ => return Err(format!("unknown option {name}\n{USAGE}").into()),
             }
         }
         Ok(Some(parsed))

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A day of audio at full speed through the element: memory stays as it is, times stay exact, words stay the same.
+//! Runs a day of audio through the element at full speed and checks that memory does not grow, times stay exact and
+//! words stay the same.
 //!
-//! A clip and silence are played over and over, in buffers of 20 ms, stamped with their time. The loop is as long as a whole
-//! number of the encoder's windows, so each round is cut into the same windows as the first, and what is heard in it must be
-//! the same words, later by exactly the rounds before: at 16 kHz a sample lasts 62 500 ns, so no time is rounded anywhere, and
-//! the bound is 0 ns.
+//! A clip and silence are repeated over and over in timestamped buffers of 20 ms. The length of a round is a multiple
+//! of the encoder's window, so every round is cut into the same windows as the first and must produce the same words,
+//! later by exactly the length of the preceding rounds. At 16 kHz a sample lasts 62 500 ns, so no time is ever rounded,
+//! and the tolerance is 0 ns.
 
 mod arguments;
 mod memory;
@@ -21,9 +22,9 @@ use output::Output;
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const RATE: usize = 16_000;
-/// Samples of a buffer: 20 ms.
+/// Samples per buffer: 20 ms.
 const BLOCK: usize = 320;
-/// Samples of an encoder frame, and the milliseconds that they last.
+/// Samples and milliseconds per encoder frame.
 const FRAME: usize = 1_280;
 const FRAME_MS: usize = 80;
 
@@ -83,7 +84,7 @@ fn run() -> Result<()> {
             hours += 1;
             let speed = played.nseconds() as f64 / since.elapsed().as_nanos() as f64;
             println!(
-                "hour {hours}: {}; {} words; {speed:.0} times as fast as real time",
+                "hour {hours}: {}; {} words; {speed:.0} times real time",
                 memory.measure()?,
                 output.words()
             );
@@ -94,14 +95,14 @@ fn run() -> Result<()> {
     output.finish(length * rounds)?;
     memory.check()?;
     println!(
-        "{} words, each round as the first one, at exactly its times; memory {}",
+        "{} words, all rounds the same with exactly the same times; memory {}",
         output.words(),
         memory.measure()?
     );
     Ok(())
 }
 
-/// The clip and silence, as long as whole windows.
+/// Samples of a round: the clip and silence, padded to whole windows.
 fn round(arguments: &Arguments) -> Result<Vec<i16>> {
     let reader = hound::WavReader::open(&arguments.clip)?;
     let spec = reader.spec();
@@ -117,17 +118,17 @@ fn round(arguments: &Arguments) -> Result<Vec<i16>> {
     Ok(samples)
 }
 
-/// Plays `round` from sample `start` of the stream on. Buffers need not begin with it: they are cut from the stream.
+/// Pushes `round` in buffers, the first of which starts at sample `start` of the stream.
 fn play(source: &gst::Pad, round: &[i16], start: usize) -> Result<()> {
     let mut from = start;
-    for piece in round.chunks(BLOCK) {
-        let bytes: Vec<u8> = piece.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    for block in round.chunks(BLOCK) {
+        let bytes: Vec<u8> = block.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let mut buffer = gst::Buffer::from_slice(bytes);
         let writable = buffer.make_mut();
         writable.set_pts(time_of(from));
-        writable.set_duration(time_of(piece.len()));
+        writable.set_duration(time_of(block.len()));
         source.push(buffer)?;
-        from += piece.len();
+        from += block.len();
     }
     Ok(())
 }
@@ -136,7 +137,7 @@ fn time_of(samples: usize) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(nemostt::sample_time::samples_to_ns(samples as u64, RATE as u32))
 }
 
-/// Puts `element` between two pads: one to push to, and one that `output` looks at.
+/// Links `element` between a source pad to push to and a sink pad whose data goes to `output`.
 fn link(element: &gst::Element, output: &Arc<Output>) -> Result<(gst::Pad, gst::Pad)> {
     let bus = gst::Bus::new();
     let (messages, buffers, events) = (output.clone(), output.clone(), output.clone());

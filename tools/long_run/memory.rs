@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Memory of this process, as Linux counts it.
+//! Memory of this process, as reported by Linux.
 
 use crate::Result;
 
 const MIB: f64 = 1_048_576.0;
 
-/// After the first hour of audio, and now.
+/// Memory after the first hour of audio and now, in bytes.
 pub struct Memory {
     first: Option<u64>,
     last: u64,
-    /// Most MiB that it may grow by.
+    /// Allowed growth in MiB.
     growth: u32,
 }
 
@@ -23,7 +23,7 @@ impl Memory {
         }
     }
 
-    /// Measures, and says what was found.
+    /// Measures the memory and describes the result.
     pub fn measure(&mut self) -> Result<String> {
         self.last = anonymous()?;
         let first = *self.first.get_or_insert(self.last);
@@ -34,7 +34,9 @@ impl Memory {
         ))
     }
 
-    /// Whether it stayed within bounds.
+    /// # Errors
+    ///
+    /// If memory grew by more than the limit.
     pub fn check(&self) -> Result<()> {
         let Some(first) = self.first else { return Ok(()) };
         let grown = self.last.saturating_sub(first) as f64 / MIB;
@@ -45,7 +47,7 @@ impl Memory {
     }
 }
 
-/// Without the pages of files, which the kernel takes and gives back as it likes; with those that it swapped out.
+/// Anonymous memory in bytes: without file-backed pages, which the kernel can drop at any time, but with swapped pages.
 fn anonymous() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let kibibytes = |name: &str| -> Result<u64> {

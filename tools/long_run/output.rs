@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What leaves the element, compared with what left it in the first round.
+//! Compares the element's output with that of the first round.
 
 use std::sync::{Mutex, MutexGuard};
 
 use crate::Result;
 
-/// A word, with its times since its round began.
+/// A word with its start time relative to its round.
 #[derive(Debug, Clone, PartialEq)]
 struct Word {
     text: String,
@@ -18,18 +18,18 @@ struct Word {
 struct State {
     /// Words of the first round.
     first: Vec<Word>,
-    /// The current round, and how many of its words came.
+    /// The current round, and how many words it has had so far.
     round: u64,
-    heard: usize,
+    words_in_round: usize,
     words: u64,
-    /// Text and GAPs came up to here.
+    /// End of the last text or GAP.
     position: gst::ClockTime,
-    is_over: bool,
-    trouble: Option<String>,
+    has_eos: bool,
+    failure: Option<String>,
 }
 
 pub struct Output {
-    /// Of a round.
+    /// Duration of a round.
     length: gst::ClockTime,
     state: Mutex<State>,
 }
@@ -49,7 +49,7 @@ impl Output {
     pub fn text(&self, buffer: &gst::BufferRef) {
         let state = &mut *self.state();
         let (Some(start), Some(duration), Ok(map)) = (buffer.pts(), buffer.duration(), buffer.map_readable()) else {
-            state.complain(format!("a buffer without times: {buffer:?}"));
+            state.fail(format!("a buffer without times: {buffer:?}"));
             return;
         };
         state.cover(start, duration);
@@ -68,60 +68,66 @@ impl Output {
                 let (start, duration) = gap.get();
                 self.state().cover(start, duration.unwrap_or_default());
             }
-            gst::EventView::Eos(_) => self.state().is_over = true,
+            gst::EventView::Eos(_) => self.state().has_eos = true,
             _ => {}
         }
     }
 
     pub fn message(&self, message: &gst::MessageRef) {
         match message.view() {
-            gst::MessageView::Error(error) => self.state().complain(error.error().to_string()),
-            gst::MessageView::Warning(warning) => self.state().complain(warning.error().to_string()),
+            gst::MessageView::Error(error) => self.state().fail(error.error().to_string()),
+            gst::MessageView::Warning(warning) => self.state().fail(warning.error().to_string()),
             _ => {}
         }
     }
 
-    /// Words so far.
+    /// Number of words so far.
     pub fn words(&self) -> u64 {
         self.state().words
     }
 
-    /// Whether all is well so far.
+    /// # Errors
+    ///
+    /// The first failure so far.
     pub fn check(&self) -> Result<()> {
         self.state()
-            .trouble
+            .failure
             .take()
-            .map_or(Ok(()), |trouble| Err(trouble.into()))
+            .map_or(Ok(()), |failure| Err(failure.into()))
     }
 
-    /// Whether all was well, up to the end at `end`.
+    /// Checks the end of the output, which must be at `end`.
+    ///
+    /// # Errors
+    ///
+    /// The first failure.
     pub fn finish(&self, end: gst::ClockTime) -> Result<()> {
         let state = &mut *self.state();
         let last = end.nseconds().div_ceil(self.length.nseconds()).saturating_sub(1);
         state.begin_round(last);
         state.end_round();
-        if !state.is_over || state.position != end {
+        if !state.has_eos || state.position != end {
             let position = state.position;
-            state.complain(format!("the output ended at {position}, not at {end}"));
+            state.fail(format!("the output ended at {position}, not at {end}"));
         }
         if state.first.is_empty() {
-            state.complain("not a word".into());
+            state.fail("no words".into());
         }
-        state.trouble.take().map_or(Ok(()), |trouble| Err(trouble.into()))
+        state.failure.take().map_or(Ok(()), |failure| Err(failure.into()))
     }
 }
 
 impl State {
-    /// Only what went wrong first is of interest.
-    fn complain(&mut self, trouble: String) {
-        self.trouble.get_or_insert(trouble);
+    /// Keeps only the first failure: the others may be consequences.
+    fn fail(&mut self, failure: String) {
+        self.failure.get_or_insert(failure);
     }
 
-    /// Text or a GAP: it begins where the one before ended.
+    /// Text or a GAP, which must start at the end of the previous one.
     fn cover(&mut self, start: gst::ClockTime, duration: gst::ClockTime) {
         if start != self.position {
             let position = self.position;
-            self.complain(format!("{start} comes after {position}"));
+            self.fail(format!("output at {start} follows output that ended at {position}"));
         }
         self.position = start + duration;
     }
@@ -131,25 +137,25 @@ impl State {
         self.words += 1;
         if round == 0 {
             self.first.push(word);
-        } else if self.first.get(self.heard) != Some(&word) {
-            let expected = self.first.get(self.heard).cloned();
-            self.complain(format!("round {round}: {word:?} instead of {expected:?}"));
+        } else if self.first.get(self.words_in_round) != Some(&word) {
+            let expected = self.first.get(self.words_in_round).cloned();
+            self.fail(format!("round {round}: {word:?} instead of {expected:?}"));
         }
-        self.heard += 1;
+        self.words_in_round += 1;
     }
 
     fn begin_round(&mut self, round: u64) {
         while self.round < round {
             self.end_round();
             self.round += 1;
-            self.heard = 0;
+            self.words_in_round = 0;
         }
     }
 
     fn end_round(&mut self) {
-        if self.round > 0 && self.heard != self.first.len() {
-            let (round, heard, expected) = (self.round, self.heard, self.first.len());
-            self.complain(format!("round {round}: {heard} words instead of {expected}"));
+        if self.round > 0 && self.words_in_round != self.first.len() {
+            let (round, words, expected) = (self.round, self.words_in_round, self.first.len());
+            self.fail(format!("round {round}: {words} words instead of {expected}"));
         }
     }
 }
@@ -161,8 +167,8 @@ mod tests {
 
     const SECOND: gst::ClockTime = gst::ClockTime::SECOND;
 
-    /// Rounds of 4 s; each word lasts for a second, and GAPs are between them. Gives what is wrong with it.
-    fn trouble(words: &[(u64, &str)], end: u64) -> Option<String> {
+    /// The failure for rounds of 4 s with `words` of one second each, filled up with GAPs.
+    fn failure(words: &[(u64, &str)], end: u64) -> Option<String> {
         gst::init().unwrap();
         let output = Output::new(4 * SECOND);
         let mut position = gst::ClockTime::ZERO;
@@ -186,17 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_are_alike_are_fine() {
+    fn equal_rounds_pass() {
         assert_eq!(
-            trouble(&[(0, "a"), (2, "b"), (4, "a"), (6, "b"), (8, "a"), (10, "b")], 12),
+            failure(&[(0, "a"), (2, "b"), (4, "a"), (6, "b"), (8, "a"), (10, "b")], 12),
             None
         );
     }
 
     #[test]
-    fn whatever_differs_is_told() {
+    fn differences_are_reported() {
         for (words, end) in [
-            // Another word, another time, one less, one more, a round without any, in the middle and at the end.
+            // A different word, a different time, a missing word (twice), an extra word, and a round without words in
+            // the middle and at the end.
             (
                 [(0, "a"), (2, "b"), (4, "a"), (6, "c"), (8, "a"), (10, "b")].as_slice(),
                 12,
@@ -210,17 +217,17 @@ mod tests {
             ),
             (&[(0, "a"), (2, "b"), (8, "a"), (10, "b")], 12),
             (&[(0, "a"), (2, "b"), (4, "a"), (6, "b")], 12),
-            // The output ends early, or late; nobody spoke.
+            // The output ends early, ends late, or has no words.
             (&[(0, "a"), (2, "b"), (4, "a"), (6, "b"), (8, "a"), (10, "b")], 11),
             (&[(0, "a"), (2, "b"), (4, "a"), (6, "b"), (8, "a"), (10, "b")], 13),
             (&[], 12),
         ] {
-            assert!(trouble(words, end).is_some(), "{words:?}");
+            assert!(failure(words, end).is_some(), "{words:?}");
         }
     }
 
     #[test]
-    fn time_that_is_covered_twice_or_never_is_told() {
+    fn overlaps_and_holes_are_reported() {
         gst::init().unwrap();
         for start in [1, 3] {
             let output = Output::new(4 * SECOND);

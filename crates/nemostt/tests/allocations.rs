@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A stream that is under way takes no memory: samples, frames, windows and steps use what was allocated at its start.
+//! A running stream does not allocate: samples, frames, windows and steps use what was allocated at its start.
 //!
-//! `ort` itself allocates a little at each run, for the list of outputs that it returns (`SessionOutputs`): as much for a
-//! run of any length. `model/encoder.rs` has the test that a step allocates no more than the run in it.
+//! `ort` itself allocates a little at each run, for the list of outputs that it returns (`SessionOutputs`): the same
+//! amount for a run of any length. `model/encoder.rs` tests that a step allocates no more than its run.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -24,16 +24,16 @@ fn stream(decoder: DecoderKind, lookahead: usize, optimization: GraphOptimizatio
         .unwrap()
 }
 
-/// Allocations while a stream that has begun hears each of 20 chunks of near silence, 10 ms at a time: those for pieces
-/// that complete a window, and all others.
+/// Allocations while a running stream processes 20 chunks of near silence, 10 ms at a time: one count for each call
+/// that completes a window, and the total for all others.
 fn counts(mut stream: Stream, lookahead: usize) -> (Vec<u64>, u64) {
-    let piece: Vec<f32> = (0..160).map(|i| if i % 2 == 0 { 1e-4 } else { -1e-4 }).collect();
+    let frame: Vec<f32> = (0..160).map(|i| if i % 2 == 0 { 1e-4 } else { -1e-4 }).collect();
     let chunk = 8 * (lookahead + 1);
-    // Until the cache is full, its length changes, and masks with it.
+    // Until the cache is full, its length and the masks change.
     let mut cached = None;
     while cached.replace(stream.cache_len()) != Some(stream.cache_len()) {
         for _ in 0..10 * chunk {
-            stream.accept(&piece).unwrap();
+            stream.accept(&frame).unwrap();
         }
     }
     while stream.next_event().is_some() {}
@@ -41,18 +41,18 @@ fn counts(mut stream: Stream, lookahead: usize) -> (Vec<u64>, u64) {
     for _ in 0..20 * chunk {
         let mut steps = 0;
         let mut count = |_: &nemostt::chunker::Window<'_>, _: &[f32]| steps += 1;
-        let allocated = measure(|| stream.accept_observed(&piece, &mut count).unwrap()).count_total;
+        let allocated = measure(|| stream.accept_observed(&frame, &mut count).unwrap()).count_total;
         match steps {
             0 => others += allocated,
             _ => runs.push(allocated),
         }
-        assert!(stream.next_event().is_none(), "silence must not be heard as speech");
+        assert!(stream.next_event().is_none(), "silence must not be decoded as speech");
     }
     (runs, others)
 }
 
 #[test]
-fn nothing_grows_with_audio() {
+fn streaming_allocates_only_in_ort_runs() {
     for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
         for optimization in [GraphOptimization::All, GraphOptimization::None] {
             let seen = [0, 1, 13].map(|lookahead| counts(stream(decoder, lookahead, optimization), lookahead));
@@ -66,23 +66,23 @@ fn nothing_grows_with_audio() {
 }
 
 #[test]
-fn a_snapshot_is_allocated_once() {
+fn snapshot_allocates_once() {
     for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
         for optimization in [GraphOptimization::All, GraphOptimization::None] {
             let mut stream = stream(decoder, 1, optimization);
             let mut snapshot = Snapshot::default();
             let first = measure(|| stream.save(&mut snapshot));
             println!("{decoder:?}, {optimization:?}: {} bytes", first.bytes_current);
-            // Audio that waits for a whole window is in it, too: at most one window's.
-            let piece = [0.0; 399];
+            // It also contains audio that waits for a complete window: at most one window.
+            let samples = [0.0; 399];
             for _ in 0..40 {
-                stream.accept(&piece).unwrap();
+                stream.accept(&samples).unwrap();
                 stream.save(&mut snapshot);
             }
             for _ in 0..40 {
-                stream.accept(&piece).unwrap();
+                stream.accept(&samples).unwrap();
                 assert_eq!(measure(|| stream.save(&mut snapshot)).count_total, 0);
-                stream.accept(&piece).unwrap();
+                stream.accept(&samples).unwrap();
                 assert_eq!(measure(|| stream.restore(&snapshot).unwrap()).count_total, 0);
             }
         }
@@ -90,6 +90,6 @@ fn a_snapshot_is_allocated_once() {
 }
 
 #[test]
-fn allocations_are_counted() {
+fn measure_counts_allocations() {
     assert!(measure(|| drop(vec![0_u8; 100])).count_total > 0);
 }

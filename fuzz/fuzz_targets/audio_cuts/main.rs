@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Audio in random cuts, with flushes, snapshots and ends between them: a stream says what it says of the same audio in one
-//! piece, to the last bit.
+//! Audio in blocks of random sizes, with resets, snapshots and ends between them: the output must be identical, bit for
+//! bit, to that of a stream that gets the same audio in a single block.
 
 #![no_main]
 
@@ -18,41 +18,42 @@ use models::Choice;
 use sound::Sound;
 use speaker::{Account, Speaker};
 
-/// Samples of all audio of one run: what is beyond is left out.
+/// Limit of samples per run. Audio beyond it is dropped.
 const MOST: usize = 64_000;
 
 #[derive(Debug, Arbitrary)]
 struct Case {
     model: Choice,
-    /// Whether events are taken as they come, and their times checked against what was promised before.
+    /// Whether events are collected after each call, and their times checked against the bounds that the stream
+    /// reported before.
     watches: bool,
     acts: Vec<Act>,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Act {
-    /// Audio in one call, or in as many as `cut` says.
+    /// Audio in one call, or in calls of `cut + 1` samples.
     Speak {
         sound: Sound,
         count: u16,
         cut: Option<u16>,
         as_integers: bool,
     },
-    /// Takes so many events.
+    /// Collects this many events.
     Take(u8),
     EndpointConfig(Rules),
     Language(u8),
     Save(u8),
     Restore(u8),
-    /// The stream is as new.
+    /// Resets the stream.
     Reset,
     Pad(u16),
     Finish(u16, u8),
-    /// The other stream goes on.
+    /// Continues with the other stream.
     Switch,
 }
 
-/// [`EndpointConfig`] of numbers that make a difference.
+/// [`EndpointConfig`] with small numbers, which are the ones that have an effect.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 struct Rules {
     word: Option<u8>,
@@ -109,7 +110,7 @@ fn run(case: &Case) {
             Act::Language(number) => speaker.set_language(models::language(number)),
             Act::Save(slot) => {
                 let slot = &mut saved[usize::from(slot) % 2];
-                // One that was filled before keeps its room.
+                // A reused snapshot keeps its allocations.
                 let (mut snapshot, _) = slot.take().unwrap_or_default();
                 let account = speaker.save(&mut snapshot);
                 *slot = Some((snapshot, account));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The models that are heard with, each loaded when it is first asked for.
+//! The models of the target, loaded on first use.
 
 use std::{
     collections::HashMap,
@@ -12,14 +12,14 @@ use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Opt
 
 use crate::sound::data;
 
-/// Random weights all: labels in every chunk, so that any slip shows.
+/// All have random weights, which emit tokens in every chunk, so that any mistake shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Arbitrary)]
 pub enum Model {
     Ctc,
     Rnnt,
-    /// Of several languages.
+    /// Supports several languages.
     Multilingual,
-    /// Writes the ends of turns.
+    /// Emits end-of-turn tokens.
     Turns,
 }
 
@@ -72,13 +72,13 @@ fn load(choice: Choice) -> Recognizer {
         },
         ..Default::default()
     };
-    // Not every model knows every lookahead.
+    // Not every model supports every lookahead.
     Recognizer::load(data(path), &options(Some(frames * 80)))
         .or_else(|_| Recognizer::load(data(path), &options(None)))
         .expect("a model of the test data")
 }
 
-/// Codes that the multilingual model knows, and one that it does not.
+/// Language codes that the multilingual model supports, and one that it does not.
 pub fn language(number: u8) -> &'static str {
     ["en-US", "de-DE", "auto", "tlh"][usize::from(number) % 4]
 }

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A stream with an account of what was done to it, from which another stream can be told the same in one piece.
+//! A stream with a record of its inputs, from which they can be replayed to another stream with the audio in one block.
 
 use nemostt::{EndReason, Error, Event, EndpointConfig, Recognizer, Snapshot, Stream, Word, chunker::Window};
 
-/// Something that holds from a sample on.
+/// A change of settings that applies from a sample on.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
     EndpointConfig(EndpointConfig),
     Language(&'static str),
 }
 
-/// What the state of a stream comes of, and what was taken of it.
+/// All inputs of a stream since its start, and the events collected from it.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     samples: Vec<i16>,
-    /// With the samples and the padding that came before them.
+    /// Changes with the samples and padding before them.
     changes: Vec<(usize, u64, Change)>,
-    /// Those after the end.
+    /// Changes after the end.
     later: Vec<Change>,
     padding: u64,
     is_ended: bool,
     finished: Option<EndReason>,
-    /// Events that were taken.
+    /// Events collected so far.
     events: Vec<Event>,
-    /// Of all windows and what the encoder made of them.
+    /// Hash of all windows and encoder outputs.
     digest: u64,
 }
 
@@ -32,7 +32,7 @@ impl Account {
     fn observe(&mut self, window: &Window<'_>, outputs: &[f32]) {
         let sizes = [window.drop_frames as u32, window.outputs as u32];
         let values = window.frames.iter().chain(outputs).map(|value| value.to_bits());
-        // FNV-1a, a word at a time.
+        // FNV-1a over 32-bit words.
         self.digest = sizes.into_iter().chain(values).fold(self.digest, |digest, value| {
             (digest ^ u64::from(value)).wrapping_mul(0x100_0000_01b3)
         });
@@ -54,7 +54,8 @@ impl Speaker {
         }
     }
 
-    /// `as_integers`: as they are, not as floating-point numbers. Nothing can be observed then, but it is the same.
+    /// `as_integers`: pass the samples as integers instead of floats. The encoder cannot be observed then, but the
+    /// result must be the same.
     pub fn accept(&mut self, samples: &[i16], as_integers: bool) {
         let promise = (self.stream.stable_until(), self.stream.utterance_stable_until());
         let (stream, account) = (&mut self.stream, &mut self.account);
@@ -71,15 +72,16 @@ impl Speaker {
             );
             return;
         }
-        result.expect("audio is taken");
+        result.expect("audio is accepted");
         self.account.samples.extend(samples);
         assert_eq!(self.stream.samples(), self.account.samples.len() as u64);
         self.keep(promise);
     }
 
-    /// Where events are watched, none comes before what was settled.
+    /// Checks that the bounds of stable output do not decrease and, if events are watched, that no event starts before
+    /// them.
     fn keep(&mut self, (stable_until, utterance_stable_until): (u64, u64)) {
-        assert!(self.stream.stable_until() >= stable_until, "what was settled stays so");
+        assert!(self.stream.stable_until() >= stable_until, "stable_until decreased");
         if !self.watches {
             return;
         }
@@ -133,7 +135,7 @@ impl Speaker {
         self.account = account.clone();
     }
 
-    /// What was set stays; in the account it is set again.
+    /// Resets the stream. Its settings are kept, so the new record begins with them.
     pub fn reset(&mut self) {
         self.stream.reset();
         let before = std::mem::take(&mut self.account);
@@ -151,7 +153,7 @@ impl Speaker {
             assert!(matches!(result, Err(Error::Finished)), "{result:?}");
             return;
         }
-        result.expect("silence is taken");
+        result.expect("silence is accepted");
         self.account.is_ended = true;
         self.account.padding += padding;
         self.keep(promise);
@@ -171,7 +173,7 @@ impl Speaker {
         self.keep(promise);
     }
 
-    /// Compares with a new stream that is told all in one piece. Of a stream that is not finished there is nothing to compare.
+    /// Compares a finished stream with a new one that gets the same input in one block.
     pub fn check(&mut self, recognizer: &Recognizer) {
         let Some(ending) = self.account.finished else { return };
         self.take(usize::MAX);
@@ -181,12 +183,12 @@ impl Speaker {
         for (at, padding, change) in &account.changes {
             whole.accept_before(*at, account, &mut from);
             if *padding > padded {
-                whole.stream.pad(padding - padded).expect("silence is taken");
+                whole.stream.pad(padding - padded).expect("silence is accepted");
                 padded = *padding;
             }
             match change {
                 Change::EndpointConfig(pauses) => whole.stream.set_endpoint_config(*pauses),
-                Change::Language(language) => whole.stream.set_language(language).expect("it was known before"),
+                Change::Language(language) => whole.stream.set_language(language).expect("accepted before"),
             }
         }
         whole.accept_before(account.samples.len(), account, &mut from);
@@ -196,28 +198,28 @@ impl Speaker {
             .expect("a stream can be finished");
         whole.take(usize::MAX);
         let mut events = account.events.iter().zip(&whole.account.events);
-        if let Some((ours, theirs)) = events.find(|(ours, theirs)| ours != theirs) {
-            panic!("{ours:?} is {theirs:?} in one piece");
+        if let Some((actual, expected)) = events.find(|(actual, expected)| actual != expected) {
+            panic!("{actual:?} is {expected:?} in one block");
         }
         assert_eq!(account.events.len(), whole.account.events.len());
         if self.watches {
-            assert_eq!(account.digest, whole.account.digest, "another window or encoder frame");
+            assert_eq!(account.digest, whole.account.digest, "another window or output");
         }
-        assert_sound(&account.events, account.samples.len() as u64);
+        assert_valid(&account.events, account.samples.len() as u64);
     }
 
     fn accept_before(&mut self, at: usize, account: &Account, from: &mut usize) {
-        let piece = &account.samples[*from..at];
-        if !piece.is_empty() {
-            self.accept(piece, false);
+        let block = &account.samples[*from..at];
+        if !block.is_empty() {
+            self.accept(block, false);
         }
         *from = at;
     }
 }
 
-/// Words have a length, do not overlap and end with the audio; utterances hold each of them once. Where there are more words
-/// than samples, a length of one sample matters more than the end.
-fn assert_sound(events: &[Event], end: u64) {
+/// Asserts that words have a duration, do not overlap and end within the audio, and that each is in exactly one
+/// utterance. Words last at least one sample, so if there are more words than samples they can extend beyond the audio.
+fn assert_valid(events: &[Event], end: u64) {
     let is_word = |event: &&Event| matches!(event, Event::Word(_));
     let end = end + events.iter().filter(is_word).count() as u64;
     let (mut words, mut spoken): (Vec<Word>, Vec<Word>) = Default::default();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Audio of few bytes: what is heard is less of a matter than how it comes.
+//! Audio that is described by a few bytes of input, because its content matters less than how it is delivered.
 
 use std::{path::PathBuf, sync::LazyLock};
 
@@ -20,7 +20,7 @@ static CLIPS: LazyLock<Vec<Vec<i16>>> = LazyLock::new(|| {
         .map(|name| {
             let clip = hound::WavReader::open(data(&format!("wav/{name}.wav"))).expect("a clip of the test data");
             clip.into_samples()
-                .map(|sample| sample.expect("a whole clip"))
+                .map(|sample| sample.expect("a complete clip"))
                 .collect()
         })
         .into()
@@ -29,7 +29,7 @@ static CLIPS: LazyLock<Vec<Vec<i16>>> = LazyLock::new(|| {
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Sound {
     Silence,
-    /// Of a clip, from a tenth of a second on, and over again.
+    /// A clip, repeated, from this tenth of a second on.
     Clip {
         clip: u8,
         from: u8,
@@ -38,7 +38,7 @@ pub enum Sound {
         seed: u16,
         loudness: i16,
     },
-    /// From one extreme to the other and back, in so many samples.
+    /// A square wave with a period of about this many samples.
     Square {
         period: u8,
         loudness: i16,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What can happen to the element, as it is made of the fuzzer's bytes.
+//! Everything that can happen to the element, generated from the fuzzer's input.
 
 use arbitrary::Arbitrary;
 
@@ -20,9 +20,9 @@ pub struct Setup {
     pub decoder: Decoder,
     pub format: Format,
     pub clock: Clock,
-    /// What upstream says of its latency: live, and how many milliseconds.
+    /// Upstream's answer to LATENCY queries: live, milliseconds.
     pub upstream: (bool, u8),
-    /// Whether stream start, caps and a segment come first, as they do in a pipeline.
+    /// Whether stream start, caps and a segment are sent first, as in a pipeline.
     pub begins: bool,
     pub state: State,
 }
@@ -44,11 +44,11 @@ pub enum Lookahead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Arbitrary)]
 pub enum Decoder {
     Auto,
-    /// Labels in every chunk, with the random model. Others have none.
+    /// With the random model, emits tokens in every chunk. The other models have no CTC decoder.
     Ctc,
 }
 
-/// Text that downstream takes.
+/// The text format that downstream accepts.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Format {
     Any,
@@ -75,7 +75,8 @@ pub enum State {
 pub enum Act {
     Serve(Served),
     Do(Deed),
-    /// Upstream's thread does the one while the application's does the other; downstream may be blocked, as a sink that prerolls.
+    /// Two threads, upstream's and the application's, run in parallel. Downstream can be blocked, like a sink that
+    /// prerolls.
     Beside {
         serves: Vec<Served>,
         does: Vec<Deed>,
@@ -86,11 +87,11 @@ pub enum Act {
         state: State,
         from: State,
     },
-    /// The clock's thread has the time for one turn.
+    /// Waits for one iteration of the element's clock thread.
     Wait,
 }
 
-/// What comes from upstream, in order.
+/// Serialized data, events and queries from upstream.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Served {
     Audio {
@@ -123,7 +124,7 @@ pub enum Served {
     FlushStop(bool),
 }
 
-/// What any thread may do at any time.
+/// Actions that any thread can take at any time.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Deed {
     Flush {
@@ -133,7 +134,7 @@ pub enum Deed {
     FlushStart,
     Property(Property),
     Query(Query),
-    /// From downstream.
+    /// Sent by downstream, like the events below.
     Seek {
         rate: Rate,
         flags: u8,
@@ -150,24 +151,24 @@ pub enum Deed {
     Navigation,
     Reconfigure,
     Step(u32),
-    /// The application wants what there is: by signal, or by events.
+    /// The application finishes the current utterance, by signal or event.
     Finish(u8),
-    /// Of the test's clock.
+    /// Advances the test's clock, in milliseconds.
     Pass(u16),
     Jump(u64),
     Clock(Clock),
     BaseTime(u64),
     Upstream(bool, u16),
-    /// What downstream answers to a buffer.
+    /// Downstream's flow return for buffers.
     Downstream(Flow),
-    /// Up to PLAYING or down to PAUSED.
+    /// To PLAYING or PAUSED.
     Play(bool),
-    /// Down to READY or NULL.
+    /// To READY or NULL.
     Stop(bool),
     Messages,
 }
 
-/// A time: where audio is, near it, or anything.
+/// A time: when audio is due, near that, or arbitrary.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Time {
     Due,
@@ -200,7 +201,7 @@ pub enum Rate {
 pub enum Segment {
     /// From 0.
     Plain,
-    /// Goes on where audio is, in running time, with other timestamps.
+    /// Continues in running time, but with different timestamps.
     Shifted(u16),
     Any {
         rate: Rate,
@@ -220,9 +221,9 @@ pub enum Segment {
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Caps {
     Plain,
-    /// Means the same.
+    /// Equivalent to `Plain`.
     Masked(u8),
-    /// These are refused.
+    /// This and the following are rejected.
     Rate(u16),
     Channels(u8),
     Float,
@@ -280,11 +281,11 @@ pub enum Property {
     MaxUtteranceChars(u8),
     MinWord(u16),
     HoldUntilNext(bool),
-    /// For the next start.
+    /// This and the following two take effect at the next start.
     Lookahead(Lookahead),
     Decoder(Decoder),
     Model(Option<Model>),
-    /// All are read.
+    /// Reads all properties.
     Get,
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! GStreamer's objects, as the acts describe them.
+//! Creates GStreamer objects from their descriptions in `acts`.
 
 use crate::acts::{Caps, Kind, OtherEvent, Query, Rate};
 
-/// A time, where any number but the largest is one.
+/// Any number is a valid time, except the largest, which means "none".
 pub fn time(ns: u64) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(ns.min(gst::ClockTime::MAX.nseconds()))
 }
@@ -19,7 +19,7 @@ pub fn format(kind: Kind) -> gst::Format {
     }
 }
 
-/// Percentages have an end.
+/// Limits percentages to their valid range.
 pub fn value(kind: Kind, value: i64) -> gst::GenericFormattedValue {
     let value = match kind {
         Kind::Percent => value.rem_euclid(1_000_001),
@@ -28,7 +28,7 @@ pub fn value(kind: Kind, value: i64) -> gst::GenericFormattedValue {
     gst::GenericFormattedValue::new(format(kind), value)
 }
 
-/// Any but 0, which GStreamer does not take.
+/// Any rate except 0, which GStreamer does not allow.
 pub fn rate(rate: Rate) -> f64 {
     match rate {
         Rate::One => 1.0,

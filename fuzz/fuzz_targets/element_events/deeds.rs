@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the application, downstream and the clock do, at any time and in any thread.
+//! Actions of application, downstream and clock, at any time and from any thread.
 
 use gst::prelude::*;
 
@@ -18,7 +18,7 @@ impl Player {
                 let upstream = &mut *lock(&self.upstream);
                 self.harness.event(gst::event::FlushStop::new(reset));
                 upstream.due = 0;
-                // Upstream's thread sends it: it may have to wait for downstream.
+                // Sent by upstream's thread, because it may block on downstream.
                 upstream.segment = segment;
             }
             Deed::FlushStart => {
@@ -27,7 +27,7 @@ impl Player {
             Deed::Property(property) => crate::property::set(self.element(), property),
             Deed::Query(query) => {
                 let mut query = build::query(query);
-                // In order with the data are those from upstream only.
+                // Only upstream can send serialized queries.
                 if query.is_upstream() && !query.is_serialized() {
                     self.sink.peer_query(query.make_mut());
                 }
@@ -39,7 +39,7 @@ impl Player {
                 start,
                 stop,
             } => {
-                // Those to snap mean something with others only: GStreamer warns.
+                // GStreamer warns if snap flags are used without KEY_UNIT.
                 let snaps = gst::SeekFlags::SNAP_BEFORE | gst::SeekFlags::SNAP_AFTER;
                 let event = gst::event::Seek::new(
                     build::rate(rate),
@@ -52,7 +52,7 @@ impl Player {
                 self.sink.push_event(event);
             }
             Deed::Qos { proportion, diff, time } => {
-                // What is earlier than its time by more than that cannot be said.
+                // The difference must not be below minus the timestamp.
                 let time = self.time(time, 0);
                 let diff = match time {
                     Some(time) => diff.max(-i64::try_from(time.nseconds()).unwrap_or(i64::MAX)),
@@ -88,7 +88,7 @@ impl Player {
             }
             Deed::Downstream(flow) => *lock(&self.flow) = flow,
             Deed::Play(plays) => {
-                // Up from READY, upstream would have to start, too.
+                // To leave READY, upstream would have to be started, too.
                 if self.element().current_state() >= gst::State::Paused {
                     let state = if plays { gst::State::Playing } else { gst::State::Paused };
                     let _ = self.element().set_state(state);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Everything that can happen to the element, in any order and from several threads: it does not panic, GStreamer has nothing to
-//! complain about, nothing hangs, running time never steps back (the harness looks at that), nothing leaves after EOS, and no
-//! element outlives its application.
+//! Everything that can happen to the element, in any order and from several threads. Checks that it does not panic,
+//! that GStreamer does not warn, that nothing hangs, that running time never goes backwards (in the harness), that
+//! there is no output after EOS, and that the element is freed.
 
 #![no_main]
 
@@ -27,12 +27,12 @@ use harness::Seen;
 use libfuzzer_sys::fuzz_target;
 use player::Player;
 
-/// Acts beyond are left out: one run should not take longer than it must.
+/// Further acts are ignored, to keep runs short.
 const MOST_ACTS: usize = 40;
 
 fn run(case: &Case) {
     harness::init();
-    // The harness does nothing that GStreamer warns of, so that what it warns of is the element's doing.
+    // The harness does not cause warnings, so any warning is the element's fault.
     glib::log_set_always_fatal(
         glib::LogLevels::LEVEL_ERROR | glib::LogLevels::LEVEL_CRITICAL | glib::LogLevels::LEVEL_WARNING,
     );
@@ -62,12 +62,12 @@ fn assert_ends_at_eos(seen: &[Seen]) {
     }
 }
 
-/// The fuzzer ends the process at every panic. But an element that was poisoned by one says so, too.
+/// A panic aborts the process under the fuzzer. An element that caught one reports it in an error message as well.
 fn assert_no_panic(messages: &[gst::Message]) {
     for message in messages {
         if let gst::MessageView::Error(error) = message.view() {
-            let said = error.error().to_string();
-            assert!(!said.contains("anicked"), "{said}");
+            let text = error.error().to_string();
+            assert!(!text.contains("anicked"), "{text}");
         }
     }
 }

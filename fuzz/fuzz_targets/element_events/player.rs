@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! An element with an upstream, a downstream and an application that do what they are told.
+//! An element with an upstream, a downstream and an application that execute acts.
 //!
-//! Upstream does as GStreamer's sources do: what is in order with the audio is sent under a lock, and a flush takes it between its
-//! two events.
+//! Upstream behaves like GStreamer's sources: it sends serialized data and events with a lock (its stream lock), which
+//! a flush takes between FLUSH_START and FLUSH_STOP.
 
 use std::{
     collections::HashMap,
@@ -21,20 +21,21 @@ use crate::{
     sound::data,
 };
 
-/// Samples of all audio of one run: what is beyond is left out.
+/// Limit of samples per run. Audio beyond it is dropped.
 pub const MOST: usize = 80_000;
-/// Buffers of one act.
+/// Limit of buffers per act.
 pub const MOST_BUFFERS: usize = 32;
-/// Turns of the clock's thread that are waited for, and how long one takes.
+/// Limit of waits for the element's clock thread, and the duration of one of its iterations.
 const MOST_WAITS: usize = 3;
 const TURN: Duration = Duration::from_millis(55);
 
 #[derive(Default)]
 pub struct Upstream {
-    /// Timestamp of the next sample, if all is well, in nanoseconds.
+    /// Expected timestamp of the next sample in nanoseconds.
     pub due: u64,
+    /// Samples sent so far.
     pub heard: usize,
-    /// To be sent after a flush.
+    /// Segment to send after a flush.
     pub segment: Option<Segment>,
 }
 
@@ -84,7 +85,7 @@ fn properties(setup: &Setup) -> String {
     format!("model-path={path} lookahead={lookahead} decoder={decoder}")
 }
 
-/// Loads the model of `setup` and keeps it, so that no run takes the time. (Some have no CTC decoder: that is found out each time.)
+/// Loads the model of `setup` and keeps it for later runs. (A model without a CTC decoder fails to load in every run.)
 pub fn keep_model(setup: &Setup) {
     type Kept = HashMap<(Model, Lookahead, Decoder), Harness>;
     static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
@@ -92,7 +93,7 @@ pub fn keep_model(setup: &Setup) {
     let key = (setup.model, setup.lookahead, setup.decoder);
     kept.entry(key).or_insert_with(|| {
         let harness = Harness::play(&properties(setup));
-        // It waits for the model.
+        // Blocks until the model is loaded.
         let _ = harness.push(crate::harness::buffer(&[0; 320], None));
         let _ = harness.element.set_state(gst::State::Null);
         harness
@@ -160,7 +161,7 @@ impl Player {
         &self.harness.element
     }
 
-    /// All that came out.
+    /// All output so far.
     pub fn take_all(&mut self) -> Vec<Seen> {
         self.seen.extend(self.harness.take());
         std::mem::take(&mut self.seen)
@@ -199,10 +200,10 @@ impl Player {
     }
 
     fn start(&mut self, state: State) {
-        // A pad that was stopped knows no caps and no segment, as those of all elements of a pipeline.
+        // Deactivating a pad clears its caps and segment, as in a pipeline.
         for pad in [&self.sink, &self.src] {
-            pad.set_active(false).expect("a pad of ours stops");
-            pad.set_active(true).expect("a pad of ours starts");
+            pad.set_active(false).expect("the harness's pad can be deactivated");
+            pad.set_active(true).expect("the harness's pad can be activated");
         }
         self.harness.forget_position();
         lock(&self.upstream).due = 0;
@@ -214,13 +215,14 @@ impl Player {
         }
     }
 
-    /// As a pipeline does it: what is downstream stops first, so that it holds up nothing.
+    /// Like a pipeline, stops downstream first, so that it does not block the element.
     pub fn stop(&self, state: State) {
         let _ = self.sink.set_active(false);
         let _ = self.element().set_state(gst_state(state));
     }
 
-    /// Without a FLUSH_STOP of its own, what upstream sends ends with the application's next flush, whatever is blocked.
+    /// Upstream does not send FLUSH_STOP here, so the application's next flush ends what it sends, even if downstream
+    /// is blocked.
     fn beside(&self, serves: &[Served], does: &[Deed], is_blocked: bool) {
         let kinds = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
         let block = match is_blocked {
@@ -253,7 +255,7 @@ impl Player {
         let _ = self.element().set_clock(clock.as_ref());
     }
 
-    /// `time` for audio that is due at `due`, in nanoseconds.
+    /// Evaluates `time` for audio that is due at `due` nanoseconds.
     pub fn time(&self, time: Time, due: u64) -> Option<gst::ClockTime> {
         Some(match time {
             Time::Due => build::time(due),
@@ -268,7 +270,7 @@ impl Player {
 
 impl Drop for Player {
     fn drop(&mut self) {
-        // Whatever comes while the harness stops is held by the bus no more.
+        // Take the messages that arrive while the element stops off the bus, because they hold references to it.
         let _ = self.element().set_state(gst::State::Null);
         self.messages();
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Properties with values of their ranges. What would only make computing long has smaller ones.
+//! Sets properties to values in their ranges, or in a smaller range if larger values would only make a run slower.
 
 use gst::prelude::*;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What comes from upstream, in order. It may be anything, but without a stream start and a segment there is no data, as no source
-//! sends any: GStreamer would warn of that, not of what the element does.
+//! Serialized data, events and queries from upstream. Anything is possible, but like a real source it sends no data
+//! without a stream start and a segment, because GStreamer would warn about that.
 
 use gst::prelude::*;
 
@@ -18,7 +18,7 @@ impl Player {
     }
 
     pub fn serve(&self, served: Served) {
-        // Whoever sends something has the lock.
+        // Everything is sent with the lock held.
         let upstream = &mut *lock(&self.upstream);
         if let Some(segment) = upstream.segment.take() {
             self.segment(segment, upstream);
@@ -82,7 +82,7 @@ impl Player {
                 self.harness.event(gst::event::StreamStart::new(&id));
             }
             Served::Caps(caps) => {
-                // They come before the segment, the first time.
+                // The first caps precede the segment.
                 if self.has::<gst::event::StreamStart>()
                     && (self.has::<gst::event::Caps>() || !self.has::<gst::event::Segment>())
                 {

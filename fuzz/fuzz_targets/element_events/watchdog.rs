@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Ends the process, and so tells the fuzzer, if a run does not end.
+//! Aborts the process if a run hangs, so that the fuzzer reports it.
 
 use std::{
     sync::{
@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-/// A run takes a fraction of a second.
-const PATIENCE: u64 = 20;
+/// Seconds. A normal run takes a fraction of a second.
+const TIMEOUT: u64 = 20;
 
-/// Runs begun and ended, and seconds since the last of either.
+/// Number of runs started plus number of runs finished.
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
-/// While this is alive, a run is under way.
+/// Alive during a run.
 pub struct Watched;
 
 impl Watched {
@@ -43,9 +43,9 @@ fn watch() {
         let now = RUNS.load(Ordering::Relaxed);
         seconds = if now == known { seconds + 1 } else { 0 };
         known = now;
-        // Between two runs the fuzzer may take as long as it likes.
-        if known % 2 == 1 && seconds >= PATIENCE {
-            eprintln!("a deadlock: nothing ended for {PATIENCE} s");
+        // An even number means that no run is active. The fuzzer may take any time between runs.
+        if known % 2 == 1 && seconds >= TIMEOUT {
+            eprintln!("a deadlock: the run did not end within {TIMEOUT} s");
             std::process::abort();
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Changes what a graph says in numbers: attributes, sizes, types, constants.
+//! Mutations of the numbers in a graph: attributes, sizes, types, constants.
 
 use nemostt::fuzzing::onnx::{
     GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation, tensor_shape_proto::dimension::Value as Size,
@@ -42,7 +42,7 @@ pub(super) fn change_attribute(graph: &mut GraphProto, random: &mut Random) -> O
     Some(())
 }
 
-/// A node gets an attribute of another one.
+/// Copies an attribute from one node to another.
 pub(super) fn give_attribute(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let with: Vec<&NodeProto> = graph.node.iter().filter(|node| !node.attribute.is_empty()).collect();
     let giver = random.pick(&with)?;
@@ -83,7 +83,7 @@ pub(super) fn change_value_info(graph: &mut GraphProto, random: &mut Random) -> 
     Some(())
 }
 
-/// Other sizes of a weight, with as many values or as many more as that takes.
+/// Changes the shape of a weight, mostly together with the number of its values.
 pub(super) fn resize_weight(graph: &mut GraphProto, random: &mut Random) -> Option<()> {
     let weight = random.pick_mut(&mut graph.initializer)?;
     let values = |dims: &[i64]| dims.iter().try_fold(1_i64, |all, size| all.checked_mul(*size));

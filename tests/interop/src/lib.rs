@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the tests of nemostt with the elements of gst-plugins-rs share.
+//! Shared by the tests of nemostt with the elements of gst-plugins-rs.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -15,7 +15,7 @@ use gst::prelude::*;
 
 const CLIP: &str = "u5_eight_sentences";
 
-/// Registers the elements of gst-plugins-rs, once. nemostt is not linked in: it is found as users' programs find it.
+/// Registers the elements of gst-plugins-rs, once. nemostt is not linked in, but found like in users' programs.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -23,7 +23,7 @@ pub fn init() {
         gstrsclosedcaption::plugin_register_static().unwrap();
         gstrstextwrap::plugin_register_static().unwrap();
         let nemostt = gst::ElementFactory::find("nemostt").expect("no nemostt: run tools/interop.sh");
-        // This transcriberbin cannot be made without an awstranscriber, although it is told to take another one next.
+        // This transcriberbin cannot be created without an awstranscriber, even if another one is set afterwards.
         let class = nemostt.load().unwrap().element_type();
         gst::Element::register(None, "awstranscriber", gst::Rank::NONE, class).unwrap();
     });
@@ -33,7 +33,7 @@ fn data(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../data").join(path)
 }
 
-/// Beginning of a gst-launch line: eight sentences, spoken in 25 s.
+/// Beginning of a gst-launch line: eight sentences in 25 s.
 pub fn speech() -> String {
     let path = data(&format!("wav/{CLIP}.wav"));
     format!(
@@ -45,17 +45,17 @@ pub fn speech() -> String {
 /// Its samples.
 pub fn samples() -> Vec<i16> {
     let file = fs::read(data(&format!("wav/{CLIP}.wav"))).unwrap();
-    // A header of 44 bytes, as all clips of the tests have it.
+    // All test clips have a header of 44 bytes.
     file[44..].as_chunks().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect()
 }
 
-/// The words that NeMo itself hears in it with the largest lookahead, which nemostt gets by [`STT`].
+/// NeMo's words of the clip at the largest lookahead, which [`STT`] selects.
 pub fn transcript() -> Vec<String> {
     let texts: serde_json::Value = serde_json::from_str(&fs::read_to_string(data("texts.json")).unwrap()).unwrap();
     words(texts["trained"][CLIP]["k13"]["rnnt"].as_str().unwrap())
 }
 
-/// nemostt as the tests use it, for a gst-launch line.
+/// nemostt with the tests' settings, for a gst-launch line.
 pub const STT: &str = "nemostt name=stt lookahead=1040 decoder=rnnt device=cpu threads=1";
 
 pub fn words(text: &str) -> Vec<String> {
@@ -75,9 +75,9 @@ fn caption_of_json(json: &str) -> Caption {
     json["lines"].as_array().unwrap().iter().map(text_of).collect()
 }
 
-/// Lines that captions wrote.
+/// Lines of decoded captions.
 ///
-/// The elements that decode CEA-608 are of no use for roll-up captions: `cea608tott` leaves them out, and `cea608tojson`
+/// The elements that decode CEA-608 do not support roll-up captions: `cea608tott` ignores them, and `cea608tojson`
 /// forgets the channel at each new line, and so drops the text.
 #[derive(Debug, Clone, Default)]
 pub struct Lines {
@@ -120,9 +120,9 @@ impl Cea608 {
         use cea608_types::Cea608;
         match self.state.decode(pair).unwrap() {
             Some(Cea608::Text(text)) => self.shown.text(text.char1.into_iter().chain(text.char2)),
-            Some(Cea608::Backspace(_) | Cea608::DeleteToEndOfRow(_)) => panic!("text is taken back"),
+            Some(Cea608::Backspace(_) | Cea608::DeleteToEndOfRow(_)) => panic!("text is deleted"),
             Some(Cea608::NewMode(..) | Cea608::TabOffset(..) | Cea608::MidRowChange(..)) | None => {}
-            // A preamble says on which row the text goes on.
+            // A preamble selects the row where text continues.
             Some(_) => self.shown.end_line(),
         }
     }
@@ -159,7 +159,7 @@ impl Cea708 {
     }
 }
 
-/// A caption and when it is to be seen.
+/// A caption and when to show it.
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub pts: gst::ClockTime,
@@ -180,11 +180,11 @@ impl Captions {
     }
 }
 
-/// What left nemostt.
+/// Output of nemostt.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct Emitted {
     pub words: Vec<String>,
-    /// How many words came before each `rstranscribe/final-transcript`.
+    /// Number of words before each `rstranscribe/final-transcript`.
     pub utterance_ends: Vec<usize>,
 }
 
@@ -204,7 +204,7 @@ impl Run {
         self.pipeline.by_name(name).unwrap()
     }
 
-    /// Hands what reaches the appsink `name` to `take`.
+    /// Calls `take` with each sample that reaches the appsink `name`.
     pub fn each_sample(&self, name: &str, mut take: impl FnMut(&gst::Sample) + Send + 'static) {
         let sink: gst_app::AppSink = self.element(name).downcast().unwrap();
         let new_sample = move |sink: &gst_app::AppSink| {
@@ -214,10 +214,10 @@ impl Run {
         sink.set_callbacks(gst_app::AppSinkCallbacks::builder().new_sample(new_sample).build());
     }
 
-    /// Gathers the captions that reach the appsink `name` as text or as JSON.
+    /// Collects the captions that reach the appsink `name` as text or JSON.
     pub fn captions(&self, name: &str) -> Arc<Mutex<Captions>> {
         let captions = Arc::new(Mutex::new(Captions::default()));
-        let gathered = captions.clone();
+        let collected = captions.clone();
         self.each_sample(name, move |sample| {
             let buffer = sample.buffer().unwrap();
             let text = String::from_utf8(buffer.map_readable().unwrap().to_vec()).unwrap();
@@ -226,31 +226,31 @@ impl Run {
                 _ => text.lines().map(str::to_owned).collect(),
             };
             let pts = buffer.pts().unwrap();
-            gathered.lock().unwrap().0.push(Shown { pts, caption });
+            collected.lock().unwrap().0.push(Shown { pts, caption });
         });
         captions
     }
 
-    /// Watches what leaves nemostt.
-    pub fn said(&self) -> Arc<Mutex<Said>> {
-        let said = Arc::new(Mutex::new(Said::default()));
-        let gathered = said.clone();
+    /// Collects the output of nemostt.
+    pub fn emitted(&self) -> Arc<Mutex<Emitted>> {
+        let emitted = Arc::new(Mutex::new(Emitted::default()));
+        let collected = emitted.clone();
         let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
         let src = self.element("stt").static_pad("src").unwrap();
         src.add_probe(mask, move |_, info| {
-            let mut said = gathered.lock().unwrap();
+            let mut emitted = collected.lock().unwrap();
             if let Some(buffer) = info.buffer() {
                 let text = buffer.map_readable().unwrap();
-                said.words.push(str::from_utf8(&text).unwrap().to_owned());
+                emitted.words.push(str::from_utf8(&text).unwrap().to_owned());
             }
             let structure = info.event().and_then(|event| event.structure());
             if structure.is_some_and(|structure| structure.name() == "rstranscribe/final-transcript") {
-                let words = said.words.len();
-                said.utterance_ends.push(words);
+                let words = emitted.words.len();
+                emitted.utterance_ends.push(words);
             }
             gst::PadProbeReturn::Ok
         });
-        said
+        emitted
     }
 
     pub fn play(&self) {
@@ -261,7 +261,7 @@ impl Run {
         self.pipeline.set_state(gst::State::Null).unwrap();
     }
 
-    /// Waits until `done`; an error, a warning or the end of the stream before that fails the test.
+    /// Waits until `done`; an error, a warning or EOS before that fails the test.
     pub fn wait_until(&self, timeout: Duration, mut done: impl FnMut() -> bool) {
         let start = Instant::now();
         while !done() {
@@ -269,13 +269,13 @@ impl Run {
         }
     }
 
-    /// Waits for the end of the stream; an error or a warning fails the test.
+    /// Waits for EOS; an error or a warning fails the test.
     pub fn wait(&self, timeout: Duration) {
         let start = Instant::now();
         while !self.is_over(start, timeout) {}
     }
 
-    /// Handles a message, if one comes soon.
+    /// Handles the next message, if there is one soon. Returns whether it was EOS.
     fn is_over(&self, start: Instant, timeout: Duration) -> bool {
         assert!(start.elapsed() < timeout, "not done after {timeout:?}");
         let Some(message) = self.pipeline.bus().unwrap().timed_pop(50 * gst::ClockTime::MSECOND) else {
@@ -293,7 +293,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // An element that panicked may never come to NULL: leave it as it is.
+            // An element that panicked may never reach NULL.
             std::mem::forget(self.pipeline.clone());
             return;
         }
@@ -301,7 +301,7 @@ impl Drop for Run {
     }
 }
 
-/// Fails unless every utterance, which end after so many words, ends its line.
+/// Asserts that every utterance ends at the end of a line. `utterance_ends`: number of words before each end.
 pub fn assert_lines_end_with_utterances(lines: &[String], utterance_ends: &[usize]) {
     let mut words = 0;
     let mut line_ends = Vec::new();

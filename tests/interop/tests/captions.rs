@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! nemostt before the elements of gst-plugins-rs that make captions of text, in plain pipelines.
+//! nemostt with the elements of gst-plugins-rs that convert text to captions, in plain pipelines.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -13,7 +13,7 @@ use nemostt_interop::{Captions, Cea608, Run, STT, assert_lines_end_with_utteranc
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Captions of the clip at the end of `tail`.
+/// Captions of the clip after the elements in `tail`.
 fn captions(tail: &str) -> Captions {
     let run = Run::new(&format!("{} ! {STT} {tail} ! appsink name=out sync=false", speech()));
     let captions = run.captions("out");
@@ -27,15 +27,15 @@ fn captions(tail: &str) -> Captions {
 }
 
 #[test]
-fn tttojson_gets_every_word() {
+fn tttojson_receives_every_word() {
     let captions = captions("! tttojson");
     assert_eq!(captions.words(), transcript());
-    // One word, one buffer.
+    // One buffer per word.
     assert_eq!(captions.0.len(), transcript().len());
 }
 
 #[test]
-fn pop_on_captions_hold_the_transcript() {
+fn pop_on_captions_contain_the_transcript() {
     let wrap = "! textwrap columns=32 lines=2 accumulate-time=5000000000";
     let captions = captions(&format!("{wrap} ! tttocea608 mode=pop-on ! cea608tott ! text/x-raw"));
     assert_eq!(captions.words(), transcript());
@@ -43,14 +43,14 @@ fn pop_on_captions_hold_the_transcript() {
 }
 
 #[test]
-fn pop_on_captions_hold_whole_utterances() {
+fn pop_on_captions_contain_whole_utterances() {
     let wrap = "output=utterances ! textwrap columns=32 lines=2";
     let captions = captions(&format!("{wrap} ! tttocea608 mode=pop-on ! cea608tott ! text/x-raw"));
     assert_eq!(captions.words(), transcript());
 }
 
 #[test]
-fn roll_up_captions_begin_a_line_with_every_utterance() {
+fn roll_up_captions_start_a_line_per_utterance() {
     let tail = "textwrap lines=2 ! tttocea608 mode=roll-up2 ! appsink name=out sync=false";
     let run = Run::new(&format!("{} ! {STT} ! {tail}", speech()));
     let decoder = Arc::new(Mutex::new(Cea608::default()));
@@ -59,10 +59,10 @@ fn roll_up_captions_begin_a_line_with_every_utterance() {
         let pair = sample.buffer().unwrap().map_readable().unwrap();
         sink.lock().unwrap().push(pair.as_slice().try_into().unwrap());
     });
-    let said = run.said();
+    let emitted = run.emitted();
     run.play();
     run.wait(TIMEOUT);
     let shown = decoder.lock().unwrap().shown.clone();
     assert_eq!(shown.words(), transcript());
-    assert_lines_end_with_utterances(&shown.lines(), &said.lock().unwrap().utterance_ends);
+    assert_lines_end_with_utterances(&shown.lines(), &emitted.lock().unwrap().utterance_ends);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! nemostt in gst-plugins-rs' `transcriberbin`, which puts captions into live video.
+//! nemostt in gst-plugins-rs' `transcriberbin`, which adds captions to live video.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -14,17 +14,17 @@ use nemostt_interop::{Cea708, Run, STT, init, samples, speech, transcript};
 
 const MS: gst::ClockTime = gst::ClockTime::MSECOND;
 const TIMEOUT: Duration = Duration::from_secs(55);
-/// Length of the clip, and some seconds in which the last captions are sent.
+/// Frames for the length of the clip, and some seconds for the last captions.
 const FRAMES: u32 = 29 * 30;
 
-/// What came out of `transcriberbin`.
+/// Output of `transcriberbin`.
 #[derive(Default)]
 struct Seen {
     decoder: Cea708,
     frames: u32,
-    /// Running time of the frame that the first word began with.
+    /// Running time of the frame in which the first word began.
     first_word: Option<gst::ClockTime>,
-    /// Longest time from when a frame was made to when it reached the sink.
+    /// Longest time from the creation of a frame to its arrival at the sink.
     delay: gst::ClockTime,
     /// Latency of the pipeline at the last frame.
     latency: gst::ClockTime,
@@ -36,7 +36,7 @@ impl Seen {
         let Self { delay, latency, .. } = self;
         assert!(
             delay <= latency,
-            "a frame came {delay} after it was made, the latency is {latency}"
+            "a frame arrived {delay} after it was created, the latency is {latency}"
         );
     }
 }
@@ -53,7 +53,7 @@ impl Live {
         Self::with_audio(&speech(), stt, properties)
     }
 
-    /// As [`new`](Self::new), with other audio.
+    /// Like [`new`](Self::new), with other audio.
     fn with_audio(audio: &str, stt: &str, properties: &[(&str, &str)]) -> Self {
         init();
         let video =
@@ -107,7 +107,7 @@ impl Live {
                 seen.first_word = buffer.pts();
             }
         });
-        // Before the sink waits until the frame is due.
+        // A probe sees the frame before the sink waits until it is due.
         let arrived = seen.clone();
         let out = run.element("out");
         let pipeline = run.pipeline.downgrade();
@@ -130,24 +130,24 @@ impl Live {
             });
     }
 
-    /// To NULL, ready to start again.
+    /// Stops, so that it can start again.
     fn stop(&self) {
         self.run.stop();
-        // transcriberbin makes this link whenever it starts, and panics if it is there still: whatever transcribes.
+        // transcriberbin makes this link whenever it starts, and panics if it still exists, with any transcriber.
         let captions = self.run.element("transcription-bin").static_pad("src").unwrap();
         let peer = captions.peer().unwrap();
         captions.unlink(&peer).unwrap();
         self.run.element("cccombiner").release_request_pad(&peer);
     }
 
-    /// Words shown so far, the last one maybe not to its end.
+    /// Words shown so far; the last one may be incomplete.
     fn words(&self) -> Vec<String> {
         self.seen.lock().unwrap().decoder.shown.words()
     }
 }
 
 #[test]
-fn live_captions_hold_the_transcript() {
+fn live_captions_contain_the_transcript() {
     let live = Live::new(STT, &[]);
     live.run.play();
     live.run.wait(TIMEOUT);
@@ -155,16 +155,16 @@ fn live_captions_hold_the_transcript() {
     assert_eq!(seen.decoder.cea608.shown.words(), transcript());
     assert_eq!(seen.decoder.shown.words(), transcript());
     seen.assert_in_time();
-    // It is said at 0.32 s; to begin takes some frames.
+    // It is spoken at 0.32 s; captions need some frames to begin.
     let first_word = seen.first_word.unwrap();
     assert!((300 * MS..600 * MS).contains(&first_word), "first word at {first_word}");
 }
 
-/// A live source that is to be fed; see [`feed`].
+/// A live source that [`feed`] feeds.
 const MICROPHONE: &str = "appsrc name=microphone is-live=true format=time min-latency=20000000 \
                           caps=audio/x-raw,format=S16LE,rate=16000,channels=1,layout=interleaved";
 
-/// Speaks the clip in real time, but for what is `muted`, and then ends.
+/// Feeds the clip in real time, except for the part in `muted`, and then EOS.
 fn feed(run: &Run, muted: std::ops::Range<Duration>) {
     const BLOCK: Duration = Duration::from_millis(20);
     let source = run.element("microphone").downcast::<gst_app::AppSrc>().unwrap();
@@ -190,7 +190,7 @@ fn feed(run: &Run, muted: std::ops::Range<Duration>) {
 }
 
 #[test]
-fn a_muted_microphone_does_not_hold_up_the_picture() {
+fn muted_microphone_does_not_delay_video() {
     let live = Live::with_audio(MICROPHONE, STT, &[]);
     live.run.play();
     feed(&live.run, Duration::from_secs(8)..Duration::from_secs(14));
@@ -204,7 +204,7 @@ fn a_muted_microphone_does_not_hold_up_the_picture() {
 }
 
 #[test]
-fn pop_on_captions_hold_the_transcript() {
+fn pop_on_captions_contain_the_transcript() {
     let live = Live::new(STT, &[("accumulate-time", "3000")]);
     let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
     pad.set_property_from_str("mode", "pop-on");
@@ -213,20 +213,21 @@ fn pop_on_captions_hold_the_transcript() {
     live.run.wait(TIMEOUT);
     let seen = live.seen.lock().unwrap();
     assert_eq!(said.lock().unwrap().words, transcript());
-    // Not the CEA-608 beside it: tttocea708 breaks its lines as it likes, also within words. And it puts a space before
-    // each pop-on line and then drops what is right of column 32, while transcriberbin's textwrap fills lines with up to
-    // 32 letters: such a line loses its last one (closedcaption 0.14.2, tttocea708/translate.rs, "Dropping characters
-    // after 32nd column"). Which words share a line depends on when they come, so it is now and then.
+    // Does not check the CEA-608 captions in it: tttocea708 breaks their lines anywhere, even within words. And it puts
+    // a space before each pop-on line and drops everything beyond column 32, while transcriberbin's textwrap fills
+    // lines with up to 32 letters: such a line loses its last letter (closedcaption 0.14.2, tttocea708/translate.rs,
+    // "Dropping characters after 32nd column"). Which words share a line depends on timing, so this happens only
+    // sometimes.
     let shown = seen.decoder.shown.words();
-    let is_shown = |(shown, said): (&String, String)| said.starts_with(shown) && shown.len() + 1 >= said.len();
+    let is_shown = |(shown, word): (&String, String)| word.starts_with(shown) && shown.len() + 1 >= word.len();
     assert_eq!(shown.len(), transcript().len(), "{shown:?}");
     assert!(shown.iter().zip(transcript()).all(is_shown), "{shown:?}");
     seen.assert_in_time();
 }
 
 #[test]
-fn late_captions_do_not_hold_up_the_picture() {
-    // Half a second is less than nemostt's chunk alone: its words come seconds after the picture they belong to.
+fn late_captions_do_not_delay_video() {
+    // Half a second is less than nemostt's chunk alone, so its words arrive seconds after their picture.
     let live = Live::new(STT, &[("latency", "500"), ("lateness", "4000")]);
     live.run.play();
     live.run.wait(TIMEOUT);
@@ -242,13 +243,13 @@ fn late_captions_do_not_hold_up_the_picture() {
 }
 
 #[test]
-fn the_language_can_be_changed_while_it_plays() {
+fn language_can_be_changed_while_playing() {
     let live = Live::new(STT, &[]);
     let stt = live.run.element("stt");
     let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
     live.run.play();
     live.run.wait_until(TIMEOUT, || live.words().len() > 5);
-    // transcriberbin takes nemostt to NULL and back for this, and so what was under way is lost.
+    // transcriberbin takes nemostt to NULL and back for this, so pending text is lost.
     pad.set_property("language-code", "fr-FR");
     live.run
         .wait_until(TIMEOUT, || live.words().contains(&"song".to_owned()));
@@ -257,7 +258,7 @@ fn the_language_can_be_changed_while_it_plays() {
 }
 
 #[test]
-fn it_starts_and_stops_again_and_again() {
+fn repeated_starts_and_stops_work() {
     let live = Live::new(STT, &[]);
     let stt = live.run.element("stt");
     let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
@@ -273,7 +274,7 @@ fn it_starts_and_stops_again_and_again() {
         live.stop();
         assert_eq!(stt.current_state(), gst::State::Null);
         let seen = std::mem::take(&mut *live.seen.lock().unwrap());
-        // The muxer forgets about CEA-608 when it stops, whatever transcribes.
+        // The muxer forgets about CEA-608 when it stops, with any transcriber.
         assert_eq!(seen.decoder.shown.words()[..5], transcript()[..5]);
     }
 }

@@ -133,7 +133,9 @@ impl FrontEndConfig {
         among("window_stride in samples", self.hop, least, self.window)?;
         match self.preemphasis.is_finite() {
             true => Ok(()),
-            false => Err(GraphError::FrontEnd("its preemph is no number, expected 0 to 1".into())),
+            false => Err(GraphError::FrontEnd(
+                "its preemph is not a number, expected 0 to 1".into(),
+            )),
         }
     }
 
@@ -200,7 +202,7 @@ mod tests {
             (|p| p.n_fft = 511, "n_fft is 511, expected an even number"),
             (|p| p.n_fft = 0, "n_fft is 0, expected 2 to 65536"),
             (|p| p.sample_rate = 0, "sample_rate is 0, expected 8000 to 192000"),
-            (|p| p.preemph = f32::NAN, "preemph is no number"),
+            (|p| p.preemph = f32::NAN, "preemph is not a number"),
         ];
         for (change, words) in cases {
             let error = of(change);

@@ -59,7 +59,7 @@ pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
         File::Ids(ids) => pieces = by_id(ids),
         File::Pieces(map) => {
             for (id, text) in &map {
-                let id = id.parse().map_err(|_| format!("\"{id}\" is no id"))?;
+                let id = id.parse().map_err(|_| format!("\"{id}\" is not an id"))?;
                 pieces.insert(id, TokenText::parse(text));
             }
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the tests share: clips, NeMo's own numbers, models.
+//! Shared by the tests: clips, NeMo's reference values, models.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code)] // every test file uses a part of it
 
 use std::{
     fs::File,
@@ -27,10 +27,10 @@ pub const CLIPS: [&str; 11] = [
     "u5_eight_sentences",
 ];
 
-/// Lookaheads in encoder frames; 80 ms each.
+/// Lookaheads in encoder frames of 80 ms.
 pub const LOOKAHEADS: [usize; 4] = [0, 1, 6, 13];
 
-/// The two models that NeMo's numbers exist for: random weights (exact numbers, nonsense text) and the demo model.
+/// The two models with reference values from NeMo: random weights (exact values, nonsense text) and the demo model.
 pub const MODELS: [&str; 2] = ["tiny_random", "trained"];
 
 /// The root of the repository, from any of its packages.
@@ -65,7 +65,7 @@ pub fn options(lookahead: usize, decoder: DecoderKind) -> Options {
     Options {
         lookahead: Some(lookahead as u32 * 80),
         decoder,
-        // Two cores: several tests at once are faster than one test on several threads.
+        // Running several tests at once is faster than one test on several threads.
         threads: 1,
         ..Default::default()
     }
@@ -75,7 +75,7 @@ pub fn recognizer(model: &str, lookahead: usize, decoder: DecoderKind) -> Recogn
     Recognizer::load(model_path(model), &options(lookahead, decoder)).unwrap()
 }
 
-/// NeMo's numbers for one model.
+/// NeMo's reference values for one model.
 pub struct Goldens(NpzReader<File>);
 
 impl Goldens {
@@ -94,17 +94,17 @@ impl Goldens {
         self.encoder_at(&format!("{clip}/k{lookahead}"))
     }
 
-    /// The same, by its key.
+    /// The same, by key.
     pub fn encoder_at(&mut self, key: &str) -> Array2<f32> {
         self.0.by_name(&format!("{key}/enc.npy")).unwrap()
     }
 
-    /// Labels of NeMo's greedy RNN-T decoding and the frames they were emitted in.
+    /// Tokens of NeMo's greedy RNN-T decoding, with the frames in which they were emitted.
     pub fn tokens(&mut self, clip: &str, lookahead: usize) -> Vec<(usize, u64)> {
         self.tokens_at(&format!("{clip}/k{lookahead}"))
     }
 
-    /// The same, by their key.
+    /// The same, by key.
     pub fn tokens_at(&mut self, key: &str) -> Vec<(usize, u64)> {
         let ids: Array1<i32> = self.0.by_name(&format!("{key}/tokens.npy")).unwrap();
         let frames: Array1<i32> = self.0.by_name(&format!("{key}/token_frames.npy")).unwrap();
@@ -114,18 +114,18 @@ impl Goldens {
             .collect()
     }
 
-    /// Best id of each frame under the CTC head, and the labels left when repeats and blanks (128) are gone.
+    /// Tokens and frames of NeMo's greedy CTC decoding: the best id of each frame, without repeats and blanks (128).
     pub fn ctc(&mut self, clip: &str, lookahead: usize) -> Vec<(usize, u64)> {
         let best: Array1<i32> = self.0.by_name(&format!("{clip}/k{lookahead}/ctc.npy")).unwrap();
         let mut previous = 128;
-        let mut labels = Vec::new();
+        let mut tokens = Vec::new();
         for (frame, &id) in best.iter().enumerate() {
             if id != previous && id != 128 {
-                labels.push((id as usize, frame as u64));
+                tokens.push((id as usize, frame as u64));
             }
             previous = id;
         }
-        labels
+        tokens
     }
 
     /// Length of the encoder's cache after each step of NeMo's streaming.
@@ -135,7 +135,7 @@ impl Goldens {
     }
 }
 
-/// NeMo's text for model → clip → lookahead → decoder (`rnnt`, `ctc`).
+/// NeMo's texts by model, clip, lookahead and decoder (`rnnt`, `ctc`).
 pub struct Texts(serde_json::Value);
 
 impl Texts {
@@ -149,15 +149,16 @@ impl Texts {
     }
 }
 
-/// What a stream said.
+/// Tokens and words of a stream.
 #[derive(Debug, Default, PartialEq)]
-pub struct Heard {
+pub struct Transcript {
     pub tokens: Vec<Token>,
     pub words: Vec<Word>,
 }
 
-impl Heard {
-    pub fn take(&mut self, stream: &mut Stream) {
+impl Transcript {
+    /// Collects pending events.
+    pub fn collect(&mut self, stream: &mut Stream) {
         while let Some(event) = stream.next_event() {
             match event {
                 Event::Token(token) => self.tokens.push(token),
@@ -167,19 +168,20 @@ impl Heard {
         }
     }
 
-    /// Feeds `samples` in pieces of `cut` samples and ends the stream.
-    pub fn all(stream: &mut Stream, samples: &[f32], cut: usize) -> Self {
-        let mut heard = Self::default();
-        for piece in samples.chunks(cut) {
-            stream.accept(piece).unwrap();
-            heard.take(stream);
+    /// Feeds `samples` in blocks of `cut` samples and ends the stream.
+    pub fn of(stream: &mut Stream, samples: &[f32], cut: usize) -> Self {
+        let mut transcript = Self::default();
+        for block in samples.chunks(cut) {
+            stream.accept(block).unwrap();
+            transcript.collect(stream);
         }
         stream.finish(0).unwrap();
-        heard.take(stream);
-        heard
+        transcript.collect(stream);
+        transcript
     }
 
-    pub fn labels(&self) -> Vec<(usize, u64)> {
+    /// Ids and frames of the tokens.
+    pub fn token_frames(&self) -> Vec<(usize, u64)> {
         self.tokens.iter().map(|token| (token.id, token.frame)).collect()
     }
 

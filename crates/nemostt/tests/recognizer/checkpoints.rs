@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Models of the shape of each published kind of checkpoint, held to NeMo's own numbers.
+//! Models of the shape of each kind of published checkpoint, verified against NeMo's output.
 
 use std::path::PathBuf;
 
-use crate::common::{Goldens, Heard, clip, data, options};
+use crate::common::{Goldens, Transcript, clip, data, options};
 use nemostt::{DecoderKind, EndReason, Error, Event, Recognizer, Stream};
 
 const CLIPS: [&str; 2] = ["u1_command", "u2_digits"];
@@ -18,8 +18,8 @@ fn load(kind: &str, lookahead: usize) -> Recognizer {
         .unwrap_or_else(|error| panic!("{kind}: {error}"))
 }
 
-/// Worst difference of the encoder's valid frames to NeMo's.
-fn listen(stream: &mut Stream, clip_name: &str, nemo: &ndarray::Array2<f32>) -> (Heard, f32) {
+/// The transcript, and the largest difference of the encoder's valid frames from NeMo's.
+fn transcribe(stream: &mut Stream, clip_name: &str, nemo: &ndarray::Array2<f32>) -> (Transcript, f32) {
     let width = nemo.nrows();
     let mut frame = 0;
     let mut worst = 0.0_f32;
@@ -35,13 +35,13 @@ fn listen(stream: &mut Stream, clip_name: &str, nemo: &ndarray::Array2<f32>) -> 
     stream.accept_observed(&clip(clip_name), &mut observe).unwrap();
     stream.finish_observed(0, &mut observe).unwrap();
     assert_eq!(frame, nemo.ncols());
-    let mut heard = Heard::default();
-    heard.take(stream);
-    (heard, worst)
+    let mut transcript = Transcript::default();
+    transcript.collect(stream);
+    (transcript, worst)
 }
 
 #[test]
-fn every_kind_agrees_with_nemo() {
+fn every_checkpoint_kind_matches_nemo() {
     for (kind, lookaheads, mels) in [
         ("eou", &[1][..], 128),
         ("single_80ms_pc", &[1], 80),
@@ -53,24 +53,24 @@ fn every_kind_agrees_with_nemo() {
             assert_eq!(recognizer.config().front_end.mels, mels);
             for name in CLIPS {
                 let encoded = goldens.encoder(name, lookahead);
-                let (heard, worst) = listen(&mut recognizer.stream().unwrap(), name, &encoded);
+                let (transcript, worst) = transcribe(&mut recognizer.stream().unwrap(), name, &encoded);
                 assert!(
                     worst < 1e-5,
                     "{kind}, {name}, lookahead {lookahead}: encoder off by {worst}"
                 );
                 assert_eq!(
-                    heard.labels(),
+                    transcript.token_frames(),
                     goldens.tokens(name, lookahead),
                     "{kind}, {name}, lookahead {lookahead}"
                 );
-                assert!(!heard.labels().is_empty());
+                assert!(!transcript.token_frames().is_empty());
             }
         }
     }
 }
 
 #[test]
-fn multilingual_models_hear_the_language_they_are_told() {
+fn multilingual_models_follow_the_language() {
     let mut goldens = Goldens::open("kinds/nemotron_multi/goldens");
     for lookahead in [0, 1, 3, 6, 13] {
         let recognizer = load("nemotron_multi", lookahead);
@@ -80,32 +80,35 @@ fn multilingual_models_hear_the_language_they_are_told() {
                 let key = format!("{name}/k{lookahead}/p{prompt}");
                 let mut stream = recognizer.stream().unwrap();
                 stream.set_language(language).unwrap();
-                let (heard, worst) = listen(&mut stream, name, &goldens.encoder_at(&key));
+                let (transcript, worst) = transcribe(&mut stream, name, &goldens.encoder_at(&key));
                 assert!(worst < 1e-5, "{key}: encoder off by {worst}");
-                assert_eq!(heard.labels(), goldens.tokens_at(&key), "{key}");
+                assert_eq!(transcript.token_frames(), goldens.tokens_at(&key), "{key}");
             }
-            // Unless told otherwise, it finds out by itself.
+            // By default it detects the language.
             let mut stream = recognizer.stream().unwrap();
-            let heard = Heard::all(&mut stream, &clip(name), 1_000);
-            assert_eq!(heard.labels(), goldens.tokens_at(&format!("{name}/k{lookahead}/p101")));
+            let transcript = Transcript::of(&mut stream, &clip(name), 1_000);
+            assert_eq!(
+                transcript.token_frames(),
+                goldens.tokens_at(&format!("{name}/k{lookahead}/p101"))
+            );
         }
     }
 }
 
 #[test]
-fn languages_it_does_not_know_are_refused_and_the_one_before_stays() {
+fn unknown_language_is_rejected_and_previous_one_kept() {
     let mut goldens = Goldens::open("kinds/nemotron_multi/goldens");
     let mut stream = load("nemotron_multi", 13).stream().unwrap();
     stream.set_language("de").unwrap();
     let error = stream.set_language("tlh").unwrap_err();
     assert!(matches!(&error, Error::Language { requested, .. } if requested == "tlh"));
     assert!(error.to_string().contains("de-DE"), "{error}");
-    let heard = Heard::all(&mut stream, &clip("u2_digits"), 1_000);
-    assert_eq!(heard.labels(), goldens.tokens_at("u2_digits/k13/p9"));
+    let transcript = Transcript::of(&mut stream, &clip("u2_digits"), 1_000);
+    assert_eq!(transcript.token_frames(), goldens.tokens_at("u2_digits/k13/p9"));
 }
 
 #[test]
-fn language_tags_are_no_text() {
+fn language_tags_are_events_and_not_text() {
     let mut stream = load("nemotron_multi", 13).stream().unwrap();
     stream.set_language("auto").unwrap();
     stream.accept(&clip("u2_digits")).unwrap();
@@ -123,9 +126,9 @@ fn language_tags_are_no_text() {
     assert_eq!(last.as_ref(), languages.last());
 }
 
-/// parakeet-rs keeps the languages in its program, so its files alone do not name them.
+/// parakeet-rs has the languages in its source code, so its files do not name them.
 #[test]
-fn a_multilingual_model_without_a_dictionary_asks_for_one() {
+fn multilingual_model_needs_a_prompt_dictionary() {
     let kind = "nemotron_multi_parakeet_rs";
     let error = Recognizer::load(path(kind), &options(13, DecoderKind::Rnnt))
         .unwrap_err()
@@ -150,12 +153,12 @@ fn a_multilingual_model_without_a_dictionary_asks_for_one() {
     let recognizer = Recognizer::load(directory.path(), &options(6, DecoderKind::Rnnt)).unwrap();
     let mut stream = recognizer.stream().unwrap();
     stream.set_language("de-DE").unwrap();
-    let heard = Heard::all(&mut stream, &clip("u2_digits"), 5_000);
-    assert_eq!(heard.labels(), goldens.tokens_at("u2_digits/k6/p9"));
+    let transcript = Transcript::of(&mut stream, &clip("u2_digits"), 5_000);
+    assert_eq!(transcript.token_frames(), goldens.tokens_at("u2_digits/k6/p9"));
 }
 
 #[test]
-fn ends_of_turns_are_events_and_no_text() {
+fn turn_ends_are_events_and_not_text() {
     let recognizer = load("eou", 1);
     let mut goldens = Goldens::open("kinds/eou/goldens");
     let marks: Vec<EndReason> = goldens

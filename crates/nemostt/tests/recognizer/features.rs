@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The front end against NeMo's own mel, and against itself for every way of cutting the audio.
+//! The front end compared with NeMo's mel features, and with itself for different buffer sizes.
 
 use crate::common::{CLIPS, Goldens, clip};
 use nemostt::features::{FrontEnd, FrontEndConfig};
 use proptest::prelude::*;
 
-/// Mel frames of `samples`, fed in pieces of the sizes in `cuts` (over and over).
+/// Mel frames of `samples`, fed in blocks of the sizes in `cuts`, repeated.
 fn mel(samples: &[f32], cuts: &[usize]) -> Vec<Vec<f32>> {
     let mut front_end = FrontEnd::new(FrontEndConfig::nemo(80));
     let mut frames = Vec::new();
@@ -16,8 +16,8 @@ fn mel(samples: &[f32], cuts: &[usize]) -> Vec<Vec<f32>> {
     };
     let mut rest = samples;
     for &cut in cuts.iter().cycle() {
-        let (piece, after) = rest.split_at(cut.min(rest.len()));
-        front_end.accept(piece, &mut keep).unwrap();
+        let (block, after) = rest.split_at(cut.min(rest.len()));
+        front_end.accept(block, &mut keep).unwrap();
         rest = after;
         if rest.is_empty() {
             break;
@@ -28,7 +28,7 @@ fn mel(samples: &[f32], cuts: &[usize]) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn every_clip_agrees_with_nemo() {
+fn mel_matches_nemo_for_every_clip() {
     let mut goldens = Goldens::open("mel");
     let mut worst: f32 = 0.0;
     for name in CLIPS {
@@ -47,11 +47,11 @@ fn every_clip_agrees_with_nemo() {
             }
         }
     }
-    println!("largest difference to NeMo: {worst:e}");
+    println!("largest difference from NeMo: {worst:e}");
 }
 
 #[test]
-fn one_sample_at_a_time_gives_the_same_bits() {
+fn one_sample_at_a_time_is_bit_exact() {
     let samples = clip("e6_odd");
     assert_eq!(mel(&samples, &[1]), mel(&samples, &[samples.len()]));
 }
@@ -60,7 +60,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
-    fn any_cut_gives_the_same_bits(
+    fn any_buffer_sizes_are_bit_exact(
         length in 0_usize..9_000,
         cuts in prop::collection::vec(1_usize..5_000, 1..12),
     ) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tensors, labels and text against NeMo's own, for every clip, lookahead, model and decoder.
+//! Encoder outputs, tokens and text compared with NeMo's, for every clip, lookahead, model and decoder.
 //!
-//! The truth is NeMo's *offline* encoder with the same context mask, for every lookahead, 0 included. NeMo's streaming
-//! equals it but for the last frames, which it throws away, and for lookahead 0, where its second window is padded with
-//! zero frames that offline does not see.
+//! The reference is NeMo's *offline* encoder with the same context mask, for every lookahead including 0. NeMo's
+//! streaming inference equals it, except for the last frames, which it discards, and for lookahead 0, where its second
+//! window is padded with zero frames that the offline encoder does not see.
 
-use crate::common::{CLIPS, Goldens, Heard, LOOKAHEADS, MODELS, Texts, clip, recognizer};
+use crate::common::{CLIPS, Goldens, LOOKAHEADS, MODELS, Texts, Transcript, clip, recognizer};
 use nemostt::{DecoderKind, Recognizer};
 
 struct EncoderRun {
@@ -27,9 +27,9 @@ fn encode(recognizer: &Recognizer, samples: &[f32]) -> EncoderRun {
             frames.push((0..width).map(|d| output[d * chunk + t]).collect());
         }
     };
-    // One mel frame a piece, so that no window passes unseen between two looks at the cache.
-    for piece in samples.chunks(160) {
-        stream.accept_observed(piece, &mut keep).unwrap();
+    // One mel frame at a time, to see the cache after every window.
+    for block in samples.chunks(160) {
+        stream.accept_observed(block, &mut keep).unwrap();
         cache_len.push(stream.cache_len());
     }
     stream.finish_observed(0, &mut keep).unwrap();
@@ -37,11 +37,11 @@ fn encode(recognizer: &Recognizer, samples: &[f32]) -> EncoderRun {
     EncoderRun { frames, cache_len }
 }
 
-fn encoder_agrees(model: &str) {
-    encoder_agrees_on(model, &mut Goldens::open(model), &LOOKAHEADS, &CLIPS);
+fn assert_encoder_matches(model: &str) {
+    assert_encoder_matches_for(model, &mut Goldens::open(model), &LOOKAHEADS, &CLIPS);
 }
 
-fn encoder_agrees_on(model: &str, goldens: &mut Goldens, lookaheads: &[usize], clips: &[&str]) {
+fn assert_encoder_matches_for(model: &str, goldens: &mut Goldens, lookaheads: &[usize], clips: &[&str]) {
     for &lookahead in lookaheads {
         let recognizer = recognizer(model, lookahead, DecoderKind::Rnnt);
         let mut worst: f32 = 0.0;
@@ -65,29 +65,29 @@ fn encoder_agrees_on(model: &str, goldens: &mut Goldens, lookaheads: &[usize], c
                 }
             }
         }
-        println!("{model}, lookahead {lookahead}: largest difference to NeMo's encoder {worst:e}");
+        println!("{model}, lookahead {lookahead}: largest difference from NeMo's encoder {worst:e}");
     }
 }
 
 #[test]
-fn encoder_agrees_on_random_weights() {
-    encoder_agrees("tiny_random");
+fn encoder_matches_nemo_with_random_weights() {
+    assert_encoder_matches("tiny_random");
 }
 
 #[test]
-fn encoder_agrees_on_the_trained_model() {
-    encoder_agrees("trained");
+fn encoder_matches_nemo_with_demo_model() {
+    assert_encoder_matches("trained");
 }
 
 #[test]
-fn cache_lengths_are_nemos() {
+fn cache_lengths_match_nemo() {
     for model in MODELS {
         let mut goldens = Goldens::open(model);
         for lookahead in LOOKAHEADS {
             let recognizer = recognizer(model, lookahead, DecoderKind::Rnnt);
             let name = "u2_digits";
             let mut expected = goldens.cache_len(name, lookahead);
-            // NeMo's last step is shorter than ours, which is padded; the caches are not read after it.
+            // NeMo does not pad its last window, so its last length differs; the caches are not read after it.
             expected.pop();
             expected.dedup();
             let mut found = encode(&recognizer, &clip(name)).cache_len;
@@ -98,60 +98,60 @@ fn cache_lengths_are_nemos() {
     }
 }
 
-fn text_agrees(model: &str, decoder: DecoderKind) {
+fn assert_text_matches(model: &str, decoder: DecoderKind) {
     let mut goldens = Goldens::open(model);
     let texts = Texts::open();
     for lookahead in LOOKAHEADS {
         let recognizer = recognizer(model, lookahead, decoder);
         let mut stream = recognizer.stream().unwrap();
         for name in CLIPS {
-            let heard = Heard::all(&mut stream, &clip(name), 1024);
+            let transcript = Transcript::of(&mut stream, &clip(name), 1024);
             stream.reset();
             let expected = match decoder {
                 DecoderKind::Ctc => goldens.ctc(name, lookahead),
                 _ => goldens.tokens(name, lookahead),
             };
             let case = format!("{model}, {decoder:?}, {name}, lookahead {lookahead}");
-            assert_eq!(heard.labels(), expected, "{case}");
-            assert_eq!(heard.text(), texts.get(model, name, lookahead, decoder), "{case}");
-            assert!(heard.tokens.iter().all(|token| token.log_prob <= 0.0), "{case}");
+            assert_eq!(transcript.token_frames(), expected, "{case}");
+            assert_eq!(transcript.text(), texts.get(model, name, lookahead, decoder), "{case}");
+            assert!(transcript.tokens.iter().all(|token| token.log_prob <= 0.0), "{case}");
         }
     }
 }
 
 #[test]
-fn rnnt_agrees_on_random_weights() {
-    text_agrees("tiny_random", DecoderKind::Rnnt);
+fn rnnt_matches_nemo_with_random_weights() {
+    assert_text_matches("tiny_random", DecoderKind::Rnnt);
 }
 
 #[test]
-fn rnnt_agrees_on_the_trained_model() {
-    text_agrees("trained", DecoderKind::Rnnt);
+fn rnnt_matches_nemo_with_demo_model() {
+    assert_text_matches("trained", DecoderKind::Rnnt);
 }
 
 #[test]
-fn ctc_agrees_on_random_weights() {
-    text_agrees("tiny_random", DecoderKind::Ctc);
+fn ctc_matches_nemo_with_random_weights() {
+    assert_text_matches("tiny_random", DecoderKind::Ctc);
 }
 
 #[test]
-fn ctc_agrees_on_the_trained_model() {
-    text_agrees("trained", DecoderKind::Ctc);
+fn ctc_matches_nemo_with_demo_model() {
+    assert_text_matches("trained", DecoderKind::Ctc);
 }
 
 #[test]
-fn a_model_of_nemotrons_shape_agrees() {
-    // 128 mels, 56 frames of left context, which lookahead 240 ms divides too, and two LSTM layers.
+fn nemotron_shaped_model_matches_nemo() {
+    // 128 mels, 56 frames of left context, which also allows a lookahead of 240 ms, and two LSTM layers.
     let (model, clip_name) = ("nemotron_shape", "u2_digits");
     let lookaheads = [0, 1, 3, 6, 13];
     let mut goldens = Goldens::open("nemotron_shape/goldens");
-    encoder_agrees_on(model, &mut goldens, &lookaheads, &[clip_name]);
+    assert_encoder_matches_for(model, &mut goldens, &lookaheads, &[clip_name]);
     for lookahead in lookaheads {
         let recognizer = recognizer(model, lookahead, DecoderKind::Rnnt);
         assert_eq!(recognizer.config().front_end.mels, 128);
-        let heard = Heard::all(&mut recognizer.stream().unwrap(), &clip(clip_name), 1024);
+        let transcript = Transcript::of(&mut recognizer.stream().unwrap(), &clip(clip_name), 1024);
         let expected = goldens.tokens(clip_name, lookahead);
         assert!(expected.len() > 50);
-        assert_eq!(heard.labels(), expected, "lookahead {lookahead}");
+        assert_eq!(transcript.token_frames(), expected, "lookahead {lookahead}");
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The planned graph against the export as it is: same outputs, whatever the encoder's sizes.
+//! The specialized graph compared with the exported one: same outputs for encoders of any size.
 
 use std::{collections::HashMap, fs, path::Path, sync::LazyLock};
 
@@ -19,10 +19,10 @@ use nemostt_compiler::{
 use proptest::prelude::*;
 use prost::Message as _;
 
-/// Small encoders of the same family, which differ in width, heads, layers, kernel, biases, left context and norms.
+/// Small encoders that differ in width, heads, layers, kernel size, biases, left context and normalization.
 const FAMILY: [&str; 5] = ["wide_kernel", "no_bias", "one_head", "batch_norm", "short_context"];
 
-/// Repeatable noise, loud and quiet by turns.
+/// Reproducible noise, alternately loud and quiet.
 fn noise(samples: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let next = |index: usize| {
@@ -33,7 +33,7 @@ fn noise(samples: usize, seed: u32) -> Vec<f32> {
     (0..samples).map(next).collect()
 }
 
-/// Loads a model, and sees to it that its plan is what runs: one that failed would be left out with a warning.
+/// Loads a model, and asserts that its graph was specialized: a failure would only be logged.
 fn load(path: &Path, options: &Options) -> Recognizer {
     log::start();
     let recognizer = Recognizer::load(path, options).unwrap();
@@ -45,7 +45,7 @@ fn load(path: &Path, options: &Options) -> Recognizer {
     recognizer
 }
 
-/// Valid outputs of each window, frame by frame, and the length of the attention cache after it.
+/// Valid outputs of each window, frame by frame, and the length of the attention cache at the end of each stream.
 fn run(
     path: &Path,
     decoder: DecoderKind,
@@ -78,8 +78,8 @@ fn run(
                     .collect(),
             );
         };
-        for piece in samples.chunks(1000) {
-            stream.accept_observed(piece, &mut keep).unwrap();
+        for block in samples.chunks(1000) {
+            stream.accept_observed(block, &mut keep).unwrap();
         }
         stream.finish_observed(0, &mut keep).unwrap();
         seen.push(vec![stream.cache_len() as f32]);
@@ -88,17 +88,17 @@ fn run(
     seen
 }
 
-/// 30 steps and a short last window, then another stream on the same memory.
-fn agrees(path: &Path, decoder: DecoderKind, lookahead: usize) {
+/// Compares 30 steps and a short last window, then another stream with the same buffers.
+fn assert_matches_export(path: &Path, decoder: DecoderKind, lookahead: usize) {
     let chunk = (lookahead + 1) * 1280;
     let (long, short) = (noise(30 * chunk + 700, 1), noise(3 * chunk / 2, 2));
     let audio = [&long[..], &short[..]];
-    let as_it_is = run(path, decoder, lookahead, GraphOptimization::None, &audio);
-    let planned = run(path, decoder, lookahead, GraphOptimization::All, &audio);
-    assert!(as_it_is.len() > 30);
-    assert_eq!(as_it_is.len(), planned.len());
+    let exported = run(path, decoder, lookahead, GraphOptimization::None, &audio);
+    let specialized = run(path, decoder, lookahead, GraphOptimization::All, &audio);
+    assert!(exported.len() > 30);
+    assert_eq!(exported.len(), specialized.len());
     let mut worst: f32 = 0.0;
-    for (window, (a, b)) in as_it_is.iter().zip(&planned).enumerate() {
+    for (window, (a, b)) in exported.iter().zip(&specialized).enumerate() {
         assert_eq!(a.len(), b.len(), "window {window}");
         for (x, y) in a.iter().zip(b) {
             worst = worst.max((x - y).abs());
@@ -116,32 +116,32 @@ fn agrees(path: &Path, decoder: DecoderKind, lookahead: usize) {
 }
 
 #[test]
-fn plans_agree_over_the_family() {
+fn specialized_graphs_match_exports_across_encoder_family() {
     for name in FAMILY {
         for lookahead in [0, 1, 6, 13] {
-            agrees(&data("plan").join(name), DecoderKind::Ctc, lookahead);
+            assert_matches_export(&data("plan").join(name), DecoderKind::Ctc, lookahead);
         }
     }
 }
 
 #[test]
-fn plans_agree_on_transducers() {
+fn specialized_transducers_match_exports() {
     for lookahead in [0, 1, 6, 13] {
-        agrees(&model_path("tiny_random"), DecoderKind::Rnnt, lookahead);
+        assert_matches_export(&model_path("tiny_random"), DecoderKind::Rnnt, lookahead);
     }
     for lookahead in [0, 1, 3, 6, 13] {
-        agrees(&model_path("nemotron_shape"), DecoderKind::Rnnt, lookahead);
+        assert_matches_export(&model_path("nemotron_shape"), DecoderKind::Rnnt, lookahead);
     }
 }
 
 #[test]
-fn plans_agree_on_speech() {
+fn specialized_graphs_match_exports_on_speech() {
     let speech = clip("u2_digits");
     for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
         let path = model_path("trained");
-        let as_it_is = run(&path, decoder, 6, GraphOptimization::None, &[&speech]);
-        let planned = run(&path, decoder, 6, GraphOptimization::All, &[&speech]);
-        let pairs = as_it_is.iter().flatten().zip(planned.iter().flatten());
+        let exported = run(&path, decoder, 6, GraphOptimization::None, &[&speech]);
+        let specialized = run(&path, decoder, 6, GraphOptimization::All, &[&speech]);
+        let pairs = exported.iter().flatten().zip(specialized.iter().flatten());
         let worst = pairs.map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
         // Log-probabilities reach -100, where 1e-5 is less than their last bit.
         assert!(
@@ -151,7 +151,7 @@ fn plans_agree_on_speech() {
     }
 }
 
-/// Nodes of each operation in a graph.
+/// Number of nodes of each operator in a graph.
 fn operations(graph: Graph) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for operation in graph.operations() {
@@ -161,7 +161,7 @@ fn operations(graph: Graph) -> HashMap<String, usize> {
 }
 
 #[test]
-fn everything_is_recognized_in_nemos_exports() {
+fn every_pattern_is_found_in_nemo_exports() {
     let family = FAMILY.map(|name| data("plan").join(name).join("ctc.onnx"));
     let others = [
         data("nemotron_shape/encoder-model.onnx"),
@@ -176,7 +176,7 @@ fn everything_is_recognized_in_nemos_exports() {
         let (found, reports) = specialize(&mut graph, &streaming, 1).unwrap();
         let diagnostics: Vec<_> = reports.iter().filter_map(PassReport::diagnostic).collect();
         assert_eq!(diagnostics, [""; 0], "{}", path.display());
-        // Keys, values and what the convolution remembers.
+        // Keys, values and the state of the convolution.
         assert_eq!(found.states.len(), 3 * streaming.layers, "{}", path.display());
         let after = operations(graph);
         let count = |operation: &str| after.get(operation).copied().unwrap_or_default();
@@ -189,7 +189,7 @@ fn everything_is_recognized_in_nemos_exports() {
 }
 
 #[test]
-fn weights_may_lie_in_files_of_their_own() {
+fn external_weight_files_are_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let whole = model_path("tiny_random");
     for name in ["decoder_joint-rnnt_la13.onnx", "tokens.txt"] {
@@ -220,8 +220,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn no_damage_to_a_graph_makes_the_planner_panic(
-        // The nodes come first in the file, then the weights.
+    fn specialize_does_not_panic_on_corrupt_graphs(
+        // The nodes are at the start of the file, before the weights.
         flips in prop::collection::vec((0_usize..300_000, any::<u8>()), 1..4),
         lookahead in prop::sample::select(vec![0_usize, 13]),
     ) {
@@ -239,7 +239,7 @@ proptest! {
     }
 }
 
-/// What the compiler cannot rewrite stays as it is in the graph, beside what it did rewrite, and gives the same outputs.
+/// Layers that the compiler cannot rewrite are left unchanged, next to rewritten ones, and the outputs stay the same.
 #[test]
 fn layers_left_unspecialized_match_the_export() {
     let mut model = ModelProto::decode(&*fs::read(data("tiny_random/encoder-rnnt_la13.onnx")).unwrap()).unwrap();

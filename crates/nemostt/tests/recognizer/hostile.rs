@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files of a model that are none: pipes that nobody writes to, devices that never end, files of any size. Each is refused at
-//! once with its name, and no memory is taken for it.
+//! Model files that are not regular files, or too large: pipes without a writer, endless devices, huge files. Each is
+//! rejected at once by name, without allocating memory for it.
 
 use std::{
     fs::{self, File},
@@ -15,10 +15,10 @@ use std::{
 use crate::common::{data, model_path};
 use nemostt::{Cache, CacheDirectory, Error, Options, Recognizer};
 
-/// A load takes a second at most without optimisation.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// An unoptimized build loads a model within a second.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Links to all files of a model, as caches of downloads have them.
+/// A directory of links to all files of a model, as in download caches.
 fn linked(model: &Path) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(model).unwrap() {
@@ -41,12 +41,12 @@ fn load(directory: &Path, smallest: u64) -> Result<(), Error> {
     let directory = directory.to_owned();
     let (done, outcome) = channel();
     std::thread::spawn(move || done.send(Recognizer::load(directory, &options).map(drop)));
-    outcome.recv_timeout(PATIENCE).expect("the load hangs")
+    outcome.recv_timeout(LOAD_TIMEOUT).expect("the load hangs")
 }
 
-/// What `make` puts in the place of `file`, which is expected to be refused with `words`.
-fn refused(model: &Path, file: &str, words: &[&str], make: impl Fn(&Path)) {
-    // With a cache, an encoder is read in another way.
+/// Asserts that a model is rejected with `words` when `make` has replaced `file`.
+fn assert_rejected(model: &Path, file: &str, words: &[&str], make: impl Fn(&Path)) {
+    // With a cache, encoders are read differently.
     for smallest in [u64::MAX, 0] {
         let directory = linked(model);
         assert!(load(directory.path(), smallest).is_ok(), "links are followed");
@@ -68,13 +68,13 @@ fn endless(path: &Path) {
     symlink("/dev/zero", path).unwrap();
 }
 
-/// A file that says that it is as large, and takes no room.
+/// Makes a sparse file of this size.
 fn sparse(bytes: u64) -> impl Fn(&Path) {
     move |path| File::create(path).unwrap().set_len(bytes).unwrap()
 }
 
 #[test]
-fn pipes_and_devices_are_refused() {
+fn pipes_and_devices_are_rejected() {
     let model = model_path("trained");
     let weights = data("layouts/genai");
     let beside = fs::read_dir(&weights).unwrap().map(|entry| entry.unwrap().file_name());
@@ -87,27 +87,27 @@ fn pipes_and_devices_are_refused() {
         (&model, "nemostt.json"),
         (&weights, beside.as_str()),
     ] {
-        refused(model, file, &["a named pipe", "a regular file"], pipe);
-        refused(model, file, &["a device", "a regular file"], endless);
+        assert_rejected(model, file, &["a named pipe", "a regular file"], pipe);
+        assert_rejected(model, file, &["a device", "a regular file"], endless);
     }
 }
 
 #[test]
-fn files_that_are_too_large_are_refused() {
+fn oversized_files_are_rejected() {
     let model = model_path("trained");
     for (file, bytes) in [
         ("encoder-model.onnx", 3 << 30),
         ("tokens.txt", 1 << 30),
         ("nemostt.json", 1 << 30),
     ] {
-        refused(&model, file, &["at most"], sparse(bytes));
+        assert_rejected(&model, file, &["at most"], sparse(bytes));
     }
-    // Not too large, but no graph.
-    refused(&model, "encoder-model.onnx", &["not a usable model"], sparse(300 << 20));
+    // Not too large, but not a graph.
+    assert_rejected(&model, "encoder-model.onnx", &["not a usable model"], sparse(300 << 20));
 }
 
 #[test]
-fn numbers_that_cannot_be_served_are_named() {
+fn unsupported_values_are_named() {
     for (text, words) in [
         (
             r#"{"preprocessor": {"window_stride": 0.0000625}}"#,
@@ -122,7 +122,7 @@ fn numbers_that_cannot_be_served_are_named() {
             "preprocessor.n_fft is 0, expected 2 to",
         ),
     ] {
-        refused(&model_path("trained"), "nemostt.json", &[words], |path| {
+        assert_rejected(&model_path("trained"), "nemostt.json", &[words], |path| {
             fs::write(path, text).unwrap()
         });
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The same weights in every layout: they load, and what is heard does not depend on how they were written down.
+//! The same weights in every layout: they load, and the text does not depend on the layout.
 
-use crate::common::{Goldens, Heard, LOOKAHEADS, clip, data, options};
+use crate::common::{Goldens, LOOKAHEADS, Transcript, clip, data, options};
 use nemostt::{DecoderKind, GraphOptimization, Options, Precision, Recognizer};
 
 const CLIP: &str = "u2_digits";
@@ -20,8 +20,8 @@ fn load(layout: &str, lookahead: usize, decoder: DecoderKind) -> Recognizer {
     Recognizer::load(&path, &options(lookahead, decoder)).unwrap_or_else(|error| panic!("{layout}: {error}"))
 }
 
-/// What is heard, and the encoder's valid frames one after the other.
-fn hear(recognizer: &Recognizer) -> (Heard, Vec<f32>) {
+/// The transcript and the concatenated valid frames of the encoder.
+fn transcribe(recognizer: &Recognizer) -> (Transcript, Vec<f32>) {
     let chunk = recognizer.config().lookahead + 1;
     let mut stream = recognizer.stream().unwrap();
     let mut frames = Vec::new();
@@ -32,9 +32,9 @@ fn hear(recognizer: &Recognizer) -> (Heard, Vec<f32>) {
     };
     stream.accept_observed(&clip(CLIP), &mut observe).unwrap();
     stream.finish_observed(0, &mut observe).unwrap();
-    let mut heard = Heard::default();
-    heard.take(&mut stream);
-    (heard, frames)
+    let mut transcript = Transcript::default();
+    transcript.collect(&mut stream);
+    (transcript, frames)
 }
 
 fn worst(one: &[f32], other: &[f32]) -> f32 {
@@ -42,57 +42,61 @@ fn worst(one: &[f32], other: &[f32]) -> f32 {
     one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// NeMo's encoder frames, one after the other.
+/// NeMo's encoder frames, concatenated.
 fn nemo_frames(lookahead: usize) -> Vec<f32> {
     let encoded = Goldens::open("layouts/goldens").encoder(CLIP, lookahead);
     encoded.t().iter().copied().collect()
 }
 
 #[test]
-fn every_layout_of_the_same_weights_gives_nemos_labels() {
+fn every_layout_matches_nemo() {
     let mut goldens = Goldens::open("layouts/goldens");
     for lookahead in LOOKAHEADS {
         let nemo = nemo_frames(lookahead);
         for (layout, name) in EXACT {
             let recognizer = load(layout, lookahead, DecoderKind::Rnnt);
             assert_eq!(recognizer.config().contract.layout, name);
-            let (heard, frames) = hear(&recognizer);
+            let (transcript, frames) = transcribe(&recognizer);
             let worst = worst(&frames, &nemo);
             assert!(worst < 1e-5, "{layout}, lookahead {lookahead}: encoder off by {worst}");
             assert_eq!(
-                heard.labels(),
+                transcript.token_frames(),
                 goldens.tokens(CLIP, lookahead),
                 "{layout}, lookahead {lookahead}"
             );
-            assert!(heard.labels().len() > 20);
+            assert!(transcript.token_frames().len() > 20);
         }
     }
 }
 
 #[test]
-fn ctc_in_sherpas_layout_gives_nemos_labels() {
+fn sherpa_ctc_layout_matches_nemo() {
     let mut goldens = Goldens::open("layouts/goldens");
     for lookahead in LOOKAHEADS {
         let recognizer = load("sherpa_ctc", lookahead, DecoderKind::Auto);
         assert_eq!(recognizer.config().decoder, DecoderKind::Ctc);
         assert_eq!(recognizer.config().contract.layout, "sherpa-onnx");
-        let heard = Heard::all(&mut recognizer.stream().unwrap(), &clip(CLIP), 1_600);
-        assert_eq!(heard.labels(), goldens.ctc(CLIP, lookahead), "lookahead {lookahead}");
+        let transcript = Transcript::of(&mut recognizer.stream().unwrap(), &clip(CLIP), 1_600);
+        assert_eq!(
+            transcript.token_frames(),
+            goldens.ctc(CLIP, lookahead),
+            "lookahead {lookahead}"
+        );
     }
 }
 
 #[test]
-fn fp16_transcribes_the_same() {
+fn fp16_gives_the_same_tokens() {
     let mut goldens = Goldens::open("layouts/goldens");
     for layout in ["fp16", "fp16_io32"] {
         for lookahead in [1, 13] {
             let recognizer = load(layout, lookahead, DecoderKind::Rnnt);
             assert_eq!(recognizer.config().precision, Precision::Fp16);
-            let (heard, frames) = hear(&recognizer);
+            let (transcript, frames) = transcribe(&recognizer);
             let worst = worst(&frames, &nemo_frames(lookahead));
             assert!((1e-5..1e-2).contains(&worst), "{layout}: encoder off by {worst}");
             assert_eq!(
-                heard.labels(),
+                transcript.token_frames(),
                 goldens.tokens(CLIP, lookahead),
                 "{layout}, lookahead {lookahead}"
             );
@@ -101,20 +105,20 @@ fn fp16_transcribes_the_same() {
 }
 
 #[test]
-fn int8_transcribes_nearly_the_same() {
+fn int8_encoder_is_close() {
     for lookahead in [1, 13] {
         let recognizer = load("sherpa_int8", lookahead, DecoderKind::Rnnt);
         assert_eq!(recognizer.config().precision, Precision::Int8);
-        let (heard, frames) = hear(&recognizer);
-        // Random weights leave the labels close to each other; the frames say how far off the encoder is.
+        let (transcript, frames) = transcribe(&recognizer);
+        // With random weights, token scores are close to each other, so the frames show how far off the encoder is.
         let worst = worst(&frames, &nemo_frames(lookahead));
         assert!((1e-4..0.2).contains(&worst), "encoder off by {worst}");
-        assert!(heard.labels().len() > 10, "{:?}", heard.labels());
+        assert!(transcript.token_frames().len() > 10, "{:?}", transcript.token_frames());
     }
 }
 
 #[test]
-fn exports_of_fixed_shapes_run_their_one_lookahead_exactly() {
+fn fixed_shape_exports_match_nemo_at_their_lookahead() {
     let mut goldens = Goldens::open("layouts/goldens");
     for (layout, lookahead) in [("genai", 6), ("eou6", 1)] {
         for graph_optimization in [GraphOptimization::All, GraphOptimization::None] {
@@ -128,10 +132,10 @@ fn exports_of_fixed_shapes_run_their_one_lookahead_exactly() {
             let config = recognizer.config();
             assert_eq!(config.lookahead, lookahead);
             assert_eq!(config.contract.fixed_frames, Some(17 + 8 * lookahead));
-            let (heard, frames) = hear(&recognizer);
+            let (transcript, frames) = transcribe(&recognizer);
             let worst = worst(&frames, &nemo_frames(lookahead));
             assert!(worst < 1e-5, "{layout}: encoder off by {worst}");
-            assert_eq!(heard.labels(), goldens.tokens(CLIP, lookahead), "{layout}");
+            assert_eq!(transcript.token_frames(), goldens.tokens(CLIP, lookahead), "{layout}");
         }
         for wrong in [0, 80, 1040] {
             let options = Options {

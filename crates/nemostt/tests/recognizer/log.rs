@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the recognizer logs. The logger is the process's, so all tests share it and tell their lines by the paths in them.
+//! Lines logged by the recognizer. All tests share the process's logger and recognize their lines by the paths in
+//! them.
 
 use std::sync::{Mutex, MutexGuard, Once};
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Begins to collect lines, if that was not done before.
+/// Starts collecting lines, once.
 pub fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| nemostt::set_runtime_logger(|_, line| lines().push(line.into())));

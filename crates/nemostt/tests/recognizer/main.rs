@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests of the recognizer: against NeMo's numbers, and on files that are damaged, hostile or of another kind.
+//! Tests of the recognizer: against NeMo's reference values, and with corrupt, hostile and unsupported files.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 

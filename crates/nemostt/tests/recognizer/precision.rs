@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The encoder in 8 bits against the same encoder in float32.
+//! The int8 encoder compared with the same encoder in float32.
 
 use crate::{
-    common::{CLIPS, Heard, LOOKAHEADS, clip, data, model_path, options},
+    common::{CLIPS, LOOKAHEADS, Transcript, clip, data, model_path, options},
     log,
 };
 use nemostt::{DecoderKind, GraphOptimization, Options, Precision, PrecisionChoice, Recognizer};
@@ -16,7 +16,7 @@ fn load(model: &str, lookahead: usize, decoder: DecoderKind, precision: Precisio
     Recognizer::load(model_path(model), &options).unwrap()
 }
 
-/// What the encoder gives for the valid frames of a clip.
+/// The encoder's valid frames of a clip.
 fn outputs(recognizer: &Recognizer, name: &str) -> Vec<f32> {
     let chunk = recognizer.config().lookahead + 1;
     let mut all = Vec::new();
@@ -30,7 +30,7 @@ fn outputs(recognizer: &Recognizer, name: &str) -> Vec<f32> {
     all
 }
 
-/// Labels that must be put in, taken out or changed to make one of the other.
+/// Edit distance of two token sequences.
 fn distance(a: &[usize], b: &[usize]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, left) in a.iter().enumerate() {
@@ -44,13 +44,13 @@ fn distance(a: &[usize], b: &[usize]) -> usize {
     row[b.len()]
 }
 
-/// Power of the signal over the power of the noise, in dB.
+/// Signal-to-noise ratio in dB.
 fn decibels(signal: f64, noise: f64) -> f64 {
     10.0 * (signal / noise).log10()
 }
 
 #[test]
-fn encoder_frames_stay_close() {
+fn int8_encoder_frames_are_close() {
     for lookahead in LOOKAHEADS {
         let [exact, int8] =
             [PrecisionChoice::Fp32, PrecisionChoice::Int8].map(|p| load("trained", lookahead, DecoderKind::Rnnt, p));
@@ -67,50 +67,50 @@ fn encoder_frames_stay_close() {
         }
         let ratio = decibels(signal, noise);
         println!("lookahead {lookahead}: signal to noise {ratio:.1} dB");
-        // Above: something is exact that should not be.
+        // A higher ratio means that the encoder was not quantized.
         assert!((25.0..70.0).contains(&ratio), "lookahead {lookahead}: {ratio} dB");
     }
 }
 
 #[test]
-fn labels_are_almost_the_same() {
+fn int8_tokens_are_almost_the_same() {
     let mut all = (0, 0);
     for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
         for lookahead in LOOKAHEADS {
-            let heard = [PrecisionChoice::Fp32, PrecisionChoice::Int8].map(|precision| {
+            let transcript = [PrecisionChoice::Fp32, PrecisionChoice::Int8].map(|precision| {
                 let recognizer = load("trained", lookahead, decoder, precision);
                 let mut stream = recognizer.stream().unwrap();
                 CLIPS.map(|name| {
-                    let heard = Heard::all(&mut stream, &clip(name), 1024);
+                    let transcript = Transcript::of(&mut stream, &clip(name), 1024);
                     stream.reset();
-                    let labels: Vec<usize> = heard.labels().into_iter().map(|(id, _)| id).collect();
-                    (labels, heard.text())
+                    let tokens: Vec<usize> = transcript.token_frames().into_iter().map(|(id, _)| id).collect();
+                    (tokens, transcript.text())
                 })
             });
-            let (mut errors, mut labels) = (0, 0);
-            for ((exact, text), (int8, other)) in heard[0].iter().zip(&heard[1]) {
+            let (mut errors, mut tokens) = (0, 0);
+            for ((exact, text), (int8, other)) in transcript[0].iter().zip(&transcript[1]) {
                 errors += distance(exact, int8);
-                labels += exact.len();
+                tokens += exact.len();
                 if text != other {
                     println!("{decoder:?}, lookahead {lookahead}: {text:?} became {other:?}");
                 }
             }
-            println!("{decoder:?}, lookahead {lookahead}: {errors} of {labels} labels differ");
-            assert!(labels > 100);
-            // A single phrase that was almost a draw may turn: 6 labels.
+            println!("{decoder:?}, lookahead {lookahead}: {errors} of {tokens} tokens differ");
+            assert!(tokens > 100);
+            // One phrase with almost equal scores may change: 6 tokens.
             assert!(
-                errors * 20 <= labels,
-                "{decoder:?}, lookahead {lookahead}: {errors} of {labels}"
+                errors * 20 <= tokens,
+                "{decoder:?}, lookahead {lookahead}: {errors} of {tokens}"
             );
-            all = (all.0 + errors, all.1 + labels);
+            all = (all.0 + errors, all.1 + tokens);
         }
     }
-    println!("{} of {} labels differ in all", all.0, all.1);
+    println!("{} of {} tokens differ in total", all.0, all.1);
     assert!(all.0 * 50 <= all.1, "{} of {}", all.0, all.1);
 }
 
 #[test]
-fn every_stream_hears_the_same() {
+fn int8_is_reproducible() {
     let name = "u2_digits";
     for model in ["trained", "tiny_random"] {
         let first = load(model, 1, DecoderKind::Rnnt, PrecisionChoice::Int8);
@@ -122,7 +122,7 @@ fn every_stream_hears_the_same() {
 }
 
 #[test]
-fn auto_and_fp32_change_nothing() {
+fn auto_and_fp32_are_identical_for_float32_models() {
     let [auto, fp32] = [PrecisionChoice::Auto, PrecisionChoice::Fp32].map(|precision| {
         let recognizer = load("trained", 1, DecoderKind::Rnnt, precision);
         outputs(&recognizer, "u1_command")
@@ -131,7 +131,7 @@ fn auto_and_fp32_change_nothing() {
 }
 
 #[test]
-fn an_export_as_it_is_is_quantized_too() {
+fn unoptimized_export_is_quantized() {
     let options = Options {
         precision: PrecisionChoice::Int8,
         graph_optimization: GraphOptimization::None,
@@ -152,7 +152,7 @@ fn an_export_as_it_is_is_quantized_too() {
 }
 
 #[test]
-fn what_is_not_float32_is_left_with_a_note() {
+fn non_float32_models_are_not_quantized() {
     log::start();
     for (layout, held) in [("sherpa_int8", Precision::Int8), ("fp16", Precision::Fp16)] {
         let options = |precision| Options {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Every wrong export says why, and what to do: real graphs that have the fault. Faults that are an edit of a graph are
-//! tested in `src/graph/import_tests.rs`.
+//! Unsupported exports are rejected with the reason and a fix: real graphs with each fault. Faults that are an edit of
+//! a graph are tested in `src/graph/import_tests.rs`.
 
 use std::{fs, path::Path};
 
 use crate::common::data;
 use nemostt::{Error, GraphError, Options, Recognizer};
 
-fn refused(path: &Path) -> Error {
+fn load_error(path: &Path) -> Error {
     let options = Options {
         threads: 1,
         ..Default::default()
     };
     match Recognizer::load(path, &options) {
         Err(error) => error,
-        Ok(_) => panic!("{} must be refused", path.display()),
+        Ok(_) => panic!("{} was accepted", path.display()),
     }
 }
 
@@ -26,8 +26,8 @@ fn fault(error: &Error) -> &GraphError {
     }
 }
 
-/// The sentence must hold what is wrong and what to do.
-fn says(error: &Error, words: &[&str]) {
+/// Asserts that the error is one line that contains `words`: what is wrong and how to fix it.
+fn assert_contains(error: &Error, words: &[&str]) {
     let text = error.to_string();
     for word in words {
         assert!(text.contains(word), "\"{word}\" is missing: {text}");
@@ -35,8 +35,8 @@ fn says(error: &Error, words: &[&str]) {
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
-/// A copy of the model in `layouts/nemo`, to be spoilt.
-fn copy() -> tempfile::TempDir {
+/// A copy of the model in `layouts/nemo`, to be modified.
+fn copy_model() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for file in ["encoder-model.onnx", "decoder_joint-model.onnx", "tokens.txt"] {
         fs::copy(data("layouts/nemo").join(file), directory.path().join(file)).unwrap();
@@ -44,23 +44,23 @@ fn copy() -> tempfile::TempDir {
     directory
 }
 
-fn in_place_of_the_encoder(bytes: &[u8]) -> Error {
-    let directory = copy();
+fn error_with_encoder(bytes: &[u8]) -> Error {
+    let directory = copy_model();
     fs::write(directory.path().join("encoder-model.onnx"), bytes).unwrap();
-    refused(directory.path())
+    load_error(directory.path())
 }
 
 #[test]
 fn exports_without_caches() {
-    let directory = copy();
+    let directory = copy_model();
     fs::copy(
         data("exports/encoder-without-caches.onnx"),
         directory.path().join("encoder-model.onnx"),
     )
     .unwrap();
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(error, Error::MissingCaches { .. }));
-    says(
+    assert_contains(
         &error,
         &[
             "set_export_config({'cache_support': True})",
@@ -71,32 +71,32 @@ fn exports_without_caches() {
 
 #[test]
 fn offline_models() {
-    // No caches either, and that comes first.
-    says(&refused(&data("faults/offline")), &["cache_support"]);
+    // It has no caches either, which is reported first.
+    assert_contains(&load_error(&data("faults/offline")), &["cache_support"]);
 
-    let directory = copy();
+    let directory = copy_model();
     let sidecar = fs::read(data("faults/offline/nemostt.json")).unwrap();
     fs::write(directory.path().join("nemostt.json"), sidecar).unwrap();
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(fault(&error), GraphError::OfflineFeatures { normalize } if normalize == "per_feature"));
-    says(
+    assert_contains(
         &error,
         &["per_feature", "offline model", "Take a cache-aware streaming one"],
     );
 }
 
 #[test]
-fn attention_over_everything() {
-    let error = refused(&data("faults/full_context"));
+fn full_context_attention() {
+    let error = load_error(&data("faults/full_context"));
     assert_eq!(fault(&error), &GraphError::FullContext);
-    says(&error, &["whole recording", "chunked_limited"]);
+    assert_contains(&error, &["whole recording", "chunked_limited"]);
 }
 
 #[test]
-fn attention_of_another_kind() {
-    let error = refused(&data("faults/with_rc"));
+fn unsupported_attention_style() {
+    let error = load_error(&data("faults/with_rc"));
     assert!(matches!(fault(&error), GraphError::Attention { .. }));
-    says(
+    assert_contains(
         &error,
         &[
             "chunked_limited_with_rc",
@@ -106,49 +106,49 @@ fn attention_of_another_kind() {
 }
 
 #[test]
-fn chunks_that_the_mask_splits() {
-    let error = refused(&data("faults/lookahead3"));
+fn lookahead_that_splits_chunks() {
+    let error = load_error(&data("faults/lookahead3"));
     assert_eq!(fault(&error), &GraphError::SplitChunks { left: 70, chunk: 4 });
-    says(&error, &["halves the lookahead", "left % (R + 1) == 0"]);
+    assert_contains(&error, &["halves the lookahead", "left % (R + 1) == 0"]);
 }
 
 #[test]
-fn heads_of_another_kind() {
-    let error = refused(&data("faults/tdt"));
+fn tdt_joint() {
+    let error = load_error(&data("faults/tdt"));
     assert!(
         matches!(fault(&error), GraphError::OtherHead { extra: 5, .. }),
         "{error}"
     );
-    says(&error, &["token-and-duration", "5 more", "RNN-T and CTC"]);
+    assert_contains(&error, &["token-and-duration", "5 more", "RNN-T and CTC"]);
 }
 
 #[test]
-fn models_that_want_to_know_who_speaks() {
-    let error = refused(&data("faults/multitalker"));
+fn multitalker_models() {
+    let error = load_error(&data("faults/multitalker"));
     assert!(matches!(fault(&error), GraphError::Multitalker { .. }));
-    says(&error, &["spk_targets", "diarisation", "one speaker"]);
+    assert_contains(&error, &["spk_targets", "diarisation", "one speaker"]);
 }
 
 #[test]
-fn vocabularies_of_another_model() {
-    let directory = copy();
+fn vocabulary_of_another_model() {
+    let directory = copy_model();
     let tokens = fs::read_to_string(data("layouts/nemo/tokens.txt")).unwrap();
     let shorter: Vec<&str> = tokens.lines().take(100).collect();
     fs::write(directory.path().join("tokens.txt"), shorter.join("\n")).unwrap();
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(error, Error::Vocabulary { .. }));
-    says(&error, &["100 labels", "the model has 128", "another model"]);
+    assert_contains(&error, &["100 labels", "the model has 128", "another model"]);
 }
 
 #[test]
-fn decoders_of_another_model() {
-    let directory = copy();
+fn decoder_of_another_model() {
+    let directory = copy_model();
     fs::copy(
         data("tiny_random/decoder_joint-rnnt_la13.onnx"),
         directory.path().join("decoder_joint-model.onnx"),
     )
     .unwrap();
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(
         fault(&error),
         GraphError::OtherModel {
@@ -157,11 +157,11 @@ fn decoders_of_another_model() {
             ..
         }
     ));
-    says(&error, &["another model", "Take all files from one export"]);
+    assert_contains(&error, &["another model", "Take all files from one export"]);
 }
 
 #[test]
-fn files_that_are_no_graphs() {
+fn files_that_are_not_graphs() {
     let mut tar = vec![0; 1024];
     tar[257..262].copy_from_slice(b"ustar");
     let mut tensors = b"\x20\x00\x00\x00\x00\x00\x00\x00{\"__metadata__\"".to_vec();
@@ -181,29 +181,26 @@ fn files_that_are_no_graphs() {
             ["not an ONNX file", "download or export it again"],
         ),
     ] {
-        says(&in_place_of_the_encoder(bytes), &words);
+        assert_contains(&error_with_encoder(bytes), &words);
     }
     let whole = fs::read(data("layouts/nemo/encoder-model.onnx")).unwrap();
-    says(
-        &in_place_of_the_encoder(&whole[..whole.len() / 2]),
-        &["truncated", "again"],
-    );
+    assert_contains(&error_with_encoder(&whole[..whole.len() / 2]), &["truncated", "again"]);
 }
 
 #[test]
-fn graphs_of_something_else() {
-    // Only a prediction network and a joint.
+fn missing_encoder() {
+    // A directory with only a prediction network and a joint.
     let directory = tempfile::tempdir().unwrap();
     for file in ["decoder.onnx", "joiner.onnx", "tokens.txt"] {
         fs::copy(data("layouts/sherpa").join(file), directory.path().join(file)).unwrap();
     }
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(error, Error::NoModel { missing: "encoder", .. }));
-    says(&error, &["holds no encoder", "sherpa-onnx"]);
+    assert_contains(&error, &["holds no encoder", "sherpa-onnx"]);
 }
 
 #[test]
-fn weights_that_are_elsewhere() {
+fn missing_external_data() {
     let directory = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(data("layouts/external")).unwrap() {
         let path = entry.unwrap().path();
@@ -211,14 +208,14 @@ fn weights_that_are_elsewhere() {
             fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
         }
     }
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(fault(&error), GraphError::ExternalData { .. }));
-    says(&error, &["encoder-model.onnx.data", "beside it"]);
+    assert_contains(&error, &["encoder-model.onnx.data", "beside it"]);
 }
 
 #[test]
-fn precisions_side_by_side_are_no_ambiguity() {
-    let directory = copy();
+fn precisions_side_by_side_are_not_ambiguous() {
+    let directory = copy_model();
     for file in ["encoder.int8.onnx", "decoder.int8.onnx", "joiner.int8.onnx"] {
         fs::copy(data("layouts/sherpa_int8").join(file), directory.path().join(file)).unwrap();
     }
@@ -240,7 +237,7 @@ fn precisions_side_by_side_are_no_ambiguity() {
 }
 
 #[test]
-fn weights_that_are_no_numbers() {
+fn nan_weights() {
     let directory = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(data("layouts/external")).unwrap() {
         let path = entry.unwrap().path();
@@ -251,7 +248,7 @@ fn weights_that_are_no_numbers() {
     let middle = bytes.len() / 8 * 4;
     bytes[middle..middle + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&weights, bytes).unwrap();
-    let error = refused(directory.path());
+    let error = load_error(directory.path());
     assert!(matches!(error, Error::NotANumber { .. }), "{error}");
-    says(&error, &["NaN", "Export it again in fp32"]);
+    assert_contains(&error, &["NaN", "Export it again in fp32"]);
 }

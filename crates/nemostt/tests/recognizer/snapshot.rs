@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Snapshots: a stream that is taken back goes on as if nothing had happened in between, to the last bit.
+//! Snapshots: a restored stream continues as if nothing had happened in between, bit for bit.
 
 use crate::common::{LOOKAHEADS, MODELS, clip, data, model_path, options, recognizer};
 use nemostt::{
@@ -10,8 +10,9 @@ use nemostt::{
 
 const DECODERS: [DecoderKind; 2] = [DecoderKind::Rnnt, DecoderKind::Ctc];
 
-/// Where a clip of 7.5 s is interrupted: at its start, before there is a mel frame, before the first window is full whatever the
-/// lookahead, around the first steps of each of them, while the attention cache (5.6 s) fills and when it is full.
+/// Samples at which a clip of 7.5 s is interrupted: at its start, before the first mel frame, before the first window
+/// is full at any lookahead, around the first steps at each of them, while the attention cache (5.6 s) fills, and when
+/// it is full.
 const CUTS: [usize; 10] = [0, 1, 403, 1_801, 16_703, 17_011, 34_567, 35_893, 77_777, 104_729];
 
 const PAUSES: EndpointConfig = EndpointConfig {
@@ -24,14 +25,14 @@ const PAUSES: EndpointConfig = EndpointConfig {
     max_utterance_chars: Some(30),
 };
 
-/// All that a stream shows: its windows with the encoder's output, as bits, and its events.
+/// All observable results of a stream: its windows with the encoder's output, as bits, and its events.
 #[derive(Default, PartialEq)]
-struct Shown {
+struct Observed {
     windows: Vec<(usize, usize, Vec<u32>, Vec<u32>)>,
     events: Vec<Event>,
 }
 
-impl Shown {
+impl Observed {
     fn accept(&mut self, stream: &mut Stream, samples: &[f32]) {
         stream
             .accept_observed(samples, &mut |window, outputs| self.note(window, outputs))
@@ -39,7 +40,7 @@ impl Shown {
     }
 
     fn finish(&mut self, stream: &mut Stream) {
-        // As much silence as leaves one mel frame of `u3_long` to the end of the stream.
+        // This much silence leaves one mel frame of `u3_long` for the end of the stream.
         stream
             .finish_observed(900, &mut |window, outputs| self.note(window, outputs))
             .unwrap();
@@ -56,13 +57,13 @@ impl Shown {
             .push((window.drop_frames, window.outputs, bits(window.frames), bits(outputs)));
     }
 
-    /// What a stream shows that is not interrupted.
+    /// The results of a stream that is not interrupted.
     fn whole(recognizer: &Recognizer, samples: &[f32]) -> Self {
-        let (mut stream, mut shown) = (recognizer.stream().unwrap(), Self::default());
+        let (mut stream, mut observed) = (recognizer.stream().unwrap(), Self::default());
         stream.set_endpoint_config(PAUSES);
-        shown.accept(&mut stream, samples);
-        shown.finish(&mut stream);
-        shown
+        observed.accept(&mut stream, samples);
+        observed.finish(&mut stream);
+        observed
     }
 
     fn assert_is(&self, expected: &Self, case: &str) {
@@ -78,8 +79,8 @@ fn load(model: &str, options: Options) -> Recognizer {
     Recognizer::load(model_path(model), &options).unwrap()
 }
 
-/// Speech and 3 s of noise, a stream's end and other pauses: nothing in the stream stays as it was. `steps` makes the number of
-/// windows another one, so that what is read and written in turns is met in both states.
+/// Changes all state of a stream, with speech, 3 s of noise, the end of the stream and other settings. `steps` varies
+/// the number of windows, so that double buffers are tested in both states.
 fn disturb(stream: &mut Stream, steps: usize) {
     stream.set_endpoint_config(EndpointConfig {
         word: None,
@@ -93,40 +94,40 @@ fn disturb(stream: &mut Stream, steps: usize) {
     while stream.next_event().is_some() {}
 }
 
-/// What can be asked of a stream.
-fn numbers(stream: &Stream) -> (u64, u64, u64, i64) {
-    let (settled, utterance) = (stream.stable_until(), stream.utterance_stable_until());
-    (stream.samples(), settled, utterance, stream.cache_len())
+/// Everything that can be queried from a stream.
+fn counters(stream: &Stream) -> (u64, u64, u64, i64) {
+    let (stable_until, utterance) = (stream.stable_until(), stream.utterance_stable_until());
+    (stream.samples(), stable_until, utterance, stream.cache_len())
 }
 
 /// Interrupts one stream at all `cuts`.
-fn assert_goes_on(recognizer: &Recognizer, cuts: &[usize], case: &str) {
+fn assert_restores(recognizer: &Recognizer, cuts: &[usize], case: &str) {
     let samples = clip("u3_long");
-    let expected = Shown::whole(recognizer, &samples);
+    let expected = Observed::whole(recognizer, &samples);
     assert!(!expected.windows.is_empty(), "{case}");
-    let (mut stream, mut shown) = (recognizer.stream().unwrap(), Shown::default());
+    let (mut stream, mut observed) = (recognizer.stream().unwrap(), Observed::default());
     stream.set_endpoint_config(PAUSES);
     let mut snapshot = Snapshot::default();
     let mut from = 0;
     for (number, &cut) in cuts.iter().enumerate() {
-        shown.accept(&mut stream, &samples[from..cut]);
+        observed.accept(&mut stream, &samples[from..cut]);
         from = cut;
-        // Events wait at every other cut.
+        // At every other cut, events are left in the stream.
         if number % 2 == 0 {
-            shown.take(&mut stream);
+            observed.take(&mut stream);
         }
-        let before = numbers(&stream);
+        let before = counters(&stream);
         stream.save(&mut snapshot);
         disturb(&mut stream, number % 3);
         stream.restore(&snapshot).unwrap();
-        assert_eq!(numbers(&stream), before, "{case}: cut {cut}");
+        assert_eq!(counters(&stream), before, "{case}: cut {cut}");
     }
-    shown.accept(&mut stream, &samples[from..]);
-    shown.finish(&mut stream);
-    shown.assert_is(&expected, case);
+    observed.accept(&mut stream, &samples[from..]);
+    observed.finish(&mut stream);
+    observed.assert_is(&expected, case);
 }
 
-fn assert_all_go_on(optimization: GraphOptimization) {
+fn assert_all_restore(optimization: GraphOptimization) {
     for model in MODELS {
         for decoder in DECODERS {
             for lookahead in LOOKAHEADS {
@@ -138,24 +139,24 @@ fn assert_all_go_on(optimization: GraphOptimization) {
                     },
                 );
                 let case = format!("{model}, {decoder:?}, lookahead {lookahead}, {optimization:?}");
-                assert_goes_on(&recognizer, &CUTS, &case);
+                assert_restores(&recognizer, &CUTS, &case);
             }
         }
     }
 }
 
 #[test]
-fn restore_undoes_what_came_between_with_planned_graphs() {
-    assert_all_go_on(GraphOptimization::All);
+fn restore_is_exact_with_specialized_graphs() {
+    assert_all_restore(GraphOptimization::All);
 }
 
 #[test]
-fn restore_undoes_what_came_between_with_graphs_as_exported() {
-    assert_all_go_on(GraphOptimization::None);
+fn restore_is_exact_with_exported_graphs() {
+    assert_all_restore(GraphOptimization::None);
 }
 
 #[test]
-fn restore_undoes_what_came_between_in_int8() {
+fn restore_is_exact_in_int8() {
     for decoder in DECODERS {
         for lookahead in [0, 13] {
             let recognizer = load(
@@ -165,41 +166,41 @@ fn restore_undoes_what_came_between_in_int8() {
                     ..options(lookahead, decoder)
                 },
             );
-            assert_goes_on(&recognizer, &CUTS, &format!("{decoder:?}, lookahead {lookahead}, int8"));
+            assert_restores(&recognizer, &CUTS, &format!("{decoder:?}, lookahead {lookahead}, int8"));
         }
     }
 }
 
-/// At each of these cuts a chunk is about to end, or has just ended: the decoder's state is that of a label a moment ago.
+/// At each of these cuts a chunk is about to end or has just ended, so the decoder's state is that of a recent token.
 #[test]
-fn restore_undoes_what_came_between_around_every_chunk() {
+fn restore_is_exact_around_every_chunk() {
     for decoder in DECODERS {
         for model in MODELS {
             let cuts: Vec<usize> = (0..40).map(|chunk| 1_280 * chunk + 199 + chunk % 2).collect();
             let case = format!("{model}, {decoder:?}, around chunks");
-            assert_goes_on(&recognizer(model, 0, decoder), &cuts, &case);
+            assert_restores(&recognizer(model, 0, decoder), &cuts, &case);
         }
     }
 }
 
 #[test]
-fn save_leaves_the_stream_as_it_is() {
+fn save_does_not_change_the_stream() {
     let recognizer = recognizer("trained", 1, DecoderKind::Rnnt);
     let samples = clip("u3_long");
-    let expected = Shown::whole(&recognizer, &samples);
-    let (mut stream, mut shown) = (recognizer.stream().unwrap(), Shown::default());
+    let expected = Observed::whole(&recognizer, &samples);
+    let (mut stream, mut observed) = (recognizer.stream().unwrap(), Observed::default());
     stream.set_endpoint_config(PAUSES);
     let mut snapshot = Snapshot::default();
-    for piece in samples.chunks(3_001) {
-        shown.accept(&mut stream, piece);
+    for block in samples.chunks(3_001) {
+        observed.accept(&mut stream, block);
         stream.save(&mut snapshot);
     }
-    shown.finish(&mut stream);
-    shown.assert_is(&expected, "saved now and then");
+    observed.finish(&mut stream);
+    observed.assert_is(&expected, "saved repeatedly");
 }
 
 #[test]
-fn restore_takes_a_snapshot_of_another_stream_and_any_number_of_times() {
+fn restore_works_across_streams_and_repeatedly() {
     for decoder in DECODERS {
         for optimization in [GraphOptimization::All, GraphOptimization::None] {
             let recognizer = load(
@@ -210,27 +211,27 @@ fn restore_takes_a_snapshot_of_another_stream_and_any_number_of_times() {
                 },
             );
             let samples = clip("u3_long");
-            let expected = Shown::whole(&recognizer, &samples);
+            let expected = Observed::whole(&recognizer, &samples);
             for cut in [0, 1_801, 34_567, 104_729] {
                 let case = format!("{decoder:?}, {optimization:?}, cut {cut}");
                 let [mut first, mut second] = [0, 1].map(|_| recognizer.stream().unwrap());
-                let mut before = Shown::default();
+                let mut before = Observed::default();
                 first.set_endpoint_config(PAUSES);
                 before.accept(&mut first, &samples[..cut]);
                 let mut snapshot = Snapshot::default();
                 first.save(&mut snapshot);
                 disturb(&mut second, 1);
-                // Into another one twice, then into the one that it is of.
+                // Restore into another stream twice, then into the original one.
                 for (turn, stream) in [0, 0, 1].into_iter().enumerate() {
                     let stream = if stream == 0 { &mut second } else { &mut first };
                     stream.restore(&snapshot).unwrap();
-                    let mut shown = Shown {
+                    let mut observed = Observed {
                         windows: before.windows.clone(),
                         events: Vec::new(),
                     };
-                    shown.accept(stream, &samples[cut..]);
-                    shown.finish(stream);
-                    shown.assert_is(&expected, &format!("{case}, turn {turn}"));
+                    observed.accept(stream, &samples[cut..]);
+                    observed.finish(stream);
+                    observed.assert_is(&expected, &format!("{case}, turn {turn}"));
                 }
             }
         }
@@ -238,7 +239,7 @@ fn restore_takes_a_snapshot_of_another_stream_and_any_number_of_times() {
 }
 
 #[test]
-fn restore_ends_or_reopens_a_stream_as_the_snapshot_says() {
+fn restore_restores_the_finished_state() {
     let recognizer = recognizer("tiny_random", 1, DecoderKind::Ctc);
     let mut stream = recognizer.stream().unwrap();
     let [mut open, mut finished] = [0, 1].map(|_| Snapshot::default());
@@ -264,21 +265,21 @@ fn restore_ends_or_reopens_a_stream_as_the_snapshot_says() {
 }
 
 #[test]
-fn restore_brings_the_language_back() {
+fn restore_restores_the_language() {
     let recognizer = Recognizer::load(data("kinds/nemotron_multi"), &options(1, DecoderKind::Rnnt)).unwrap();
     let samples = clip("u2_digits");
-    let listen = |interrupt: &dyn Fn(&mut Stream)| {
-        let (mut stream, mut shown) = (recognizer.stream().unwrap(), Shown::default());
+    let transcribe = |interrupt: &dyn Fn(&mut Stream)| {
+        let (mut stream, mut observed) = (recognizer.stream().unwrap(), Observed::default());
         stream.set_language("de-DE").unwrap();
-        shown.accept(&mut stream, &samples[..30_001]);
+        observed.accept(&mut stream, &samples[..30_001]);
         interrupt(&mut stream);
-        shown.accept(&mut stream, &samples[30_001..]);
-        shown.finish(&mut stream);
-        shown
+        observed.accept(&mut stream, &samples[30_001..]);
+        observed.finish(&mut stream);
+        observed
     };
-    let expected = listen(&|_| {});
-    assert!(listen(&|stream| stream.set_language("en-US").unwrap()) != expected);
-    let restored = listen(&|stream| {
+    let expected = transcribe(&|_| {});
+    assert!(transcribe(&|stream| stream.set_language("en-US").unwrap()) != expected);
+    let restored = transcribe(&|stream| {
         let mut snapshot = Snapshot::default();
         stream.save(&mut snapshot);
         stream.set_language("en-US").unwrap();
@@ -289,10 +290,10 @@ fn restore_brings_the_language_back() {
 }
 
 #[test]
-fn restore_refuses_the_snapshot_of_another_model_and_leaves_the_stream_as_it_is() {
-    let ours = recognizer("trained", 1, DecoderKind::Rnnt);
+fn restore_rejects_snapshots_of_other_models() {
+    let own = recognizer("trained", 1, DecoderKind::Rnnt);
     let samples = clip("u1_command");
-    let expected = Shown::whole(&ours, &samples);
+    let expected = Observed::whole(&own, &samples);
     let mut snapshots = vec![Snapshot::default()];
     // Other tensors, another decoder, another lookahead, and the same files loaded again.
     for (model, lookahead, decoder) in [
@@ -301,30 +302,30 @@ fn restore_refuses_the_snapshot_of_another_model_and_leaves_the_stream_as_it_is(
         ("trained", 13, DecoderKind::Rnnt),
         ("trained", 1, DecoderKind::Rnnt),
     ] {
-        let theirs = recognizer(model, lookahead, decoder);
-        let mut stream = theirs.stream().unwrap();
+        let other = recognizer(model, lookahead, decoder);
+        let mut stream = other.stream().unwrap();
         stream.accept(&samples).unwrap();
         let mut snapshot = Snapshot::default();
         stream.save(&mut snapshot);
         snapshots.push(snapshot);
-        // The snapshot does not keep its model, whose place in memory the next one may take.
-        let weak = theirs.downgrade();
-        drop((stream, theirs));
+        // The snapshot does not keep its model alive, and the next model may get the same address.
+        let weak = other.downgrade();
+        drop((stream, other));
         assert!(weak.upgrade().is_none());
     }
-    let (mut stream, mut shown) = (ours.stream().unwrap(), Shown::default());
+    let (mut stream, mut observed) = (own.stream().unwrap(), Observed::default());
     stream.set_endpoint_config(PAUSES);
-    for (piece, snapshot) in samples.chunks(samples.len().div_ceil(snapshots.len())).zip(&snapshots) {
-        shown.accept(&mut stream, piece);
+    for (block, snapshot) in samples.chunks(samples.len().div_ceil(snapshots.len())).zip(&snapshots) {
+        observed.accept(&mut stream, block);
         let error = stream.restore(snapshot).unwrap_err();
         assert!(matches!(error, Error::OtherSnapshot), "{error}");
     }
-    shown.finish(&mut stream);
-    shown.assert_is(&expected, "after refusals");
+    observed.finish(&mut stream);
+    observed.assert_is(&expected, "after rejected snapshots");
 }
 
 #[test]
-fn snapshots_move_between_threads() {
-    fn moves<T: Send + Sync>() {}
-    moves::<Snapshot>();
+fn snapshot_is_send_and_sync() {
+    fn send_sync<T: Send + Sync>() {}
+    send_sync::<Snapshot>();
 }

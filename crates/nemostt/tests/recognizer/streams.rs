@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The recogniser as an application uses it: streams, cuts, resets, lookaheads, broken files.
+//! The recognizer as an application uses it: streams, buffer sizes, resets, lookaheads, corrupt files.
 
 use std::{fs, path::Path, sync::LazyLock, thread::available_parallelism};
 
 use crate::{
-    common::{Heard, clip, clip_s16, data, model_path, options, recognizer},
+    common::{Transcript, clip, clip_s16, data, model_path, options, recognizer},
     log,
 };
 use nemostt::{DecoderKind, Error, Options, Recognizer, Stream, text::Vocabulary};
 use nemostt_compiler::{DROP_INPUT, Graph, StreamingConfig, make_drop_an_input};
 use proptest::prelude::*;
 
-/// Random weights with CTC: labels in every chunk, so that any slip shows.
-static CHATTY: LazyLock<Recognizer> = LazyLock::new(|| recognizer("tiny_random", 1, DecoderKind::Ctc));
+/// Random weights with CTC: tokens in every chunk, so that any mistake shows.
+static MANY_TOKENS: LazyLock<Recognizer> = LazyLock::new(|| recognizer("tiny_random", 1, DecoderKind::Ctc));
 
 #[test]
-fn no_more_threads_are_taken_than_processors_and_the_log_says_so() {
+fn threads_are_limited_to_processors() {
     log::start();
     let usable = available_parallelism().unwrap().get();
     let diagnostics = || {
-        let cut = format!("of {} threads", usable + 3);
-        log::lines().iter().filter(|line| line.contains(&cut)).count()
+        let limited = format!("of {} threads", usable + 3);
+        log::lines().iter().filter(|line| line.contains(&limited)).count()
     };
-    for (asked, lines) in [(usable, 0), (usable + 3, 1)] {
+    for (requested, lines) in [(usable, 0), (usable + 3, 1)] {
         let options = Options {
-            threads: asked,
+            threads: requested,
             ..options(1, DecoderKind::Rnnt)
         };
         let recognizer = Recognizer::load(model_path("tiny_random"), &options).unwrap();
@@ -38,15 +38,15 @@ fn graph(path: &Path) -> Graph {
 }
 
 #[test]
-fn recognizers_are_shared_between_threads_and_streams_move() {
-    fn shared<T: Send + Sync + Clone>() {}
-    fn moves<T: Send>() {}
-    shared::<Recognizer>();
-    moves::<Stream>();
+fn recognizer_is_sync_and_stream_is_send() {
+    fn send_sync_clone<T: Send + Sync + Clone>() {}
+    fn send<T: Send>() {}
+    send_sync_clone::<Recognizer>();
+    send::<Stream>();
 }
 
 #[test]
-fn the_numbers_of_a_graph_are_read_from_it() {
+fn streaming_config_is_read_from_the_graph() {
     let expected = StreamingConfig {
         mels: 80,
         layers: 6,
@@ -70,55 +70,55 @@ fn the_numbers_of_a_graph_are_read_from_it() {
 }
 
 #[test]
-fn the_drop_becomes_an_input_once() {
+fn make_drop_an_input_works_once() {
     let mut graph = graph(&model_path("trained").join("encoder-model.onnx"));
     make_drop_an_input(&mut graph, None).unwrap();
     let input = graph.input(DROP_INPUT).unwrap();
     assert_eq!(input.dims, [Some(1)]);
-    // The constant is gone, so it cannot be replaced again.
+    // The constant was removed, so it cannot be replaced again.
     assert!(make_drop_an_input(&mut graph, None).is_err());
 }
 
 #[test]
-fn an_export_at_80_ms_gives_what_the_one_at_1040_ms_gives_at_80() {
+fn export_at_80_ms_matches_export_at_1040_ms_run_at_80_ms() {
     let directory = tempfile::tempdir().unwrap();
     for file in ["decoder_joint-rnnt_la13.onnx", "tokenizer.model"] {
         fs::copy(data("tiny_random").join(file), directory.path().join(file)).unwrap();
     }
     let encoder = data("exports/encoder-rnnt_la1.onnx");
     fs::copy(encoder, directory.path().join("encoder-rnnt_la1.onnx")).unwrap();
-    // No lookahead asked for: the export's own. The vocabulary is SentencePiece's file this time.
+    // Without a requested lookahead, the export's own is used. The vocabulary is a SentencePiece model here.
     let own = Recognizer::load(directory.path(), &Options::default()).unwrap();
     assert_eq!(own.config().lookahead, 1);
 
     let wide = recognizer("tiny_random", 1, DecoderKind::Rnnt);
     for name in ["u5_eight_sentences", "e4_noise3s"] {
-        let heard = |r: &Recognizer| Heard::all(&mut r.stream().unwrap(), &clip(name), 4_096);
-        let (own, wide) = (heard(&own), heard(&wide));
-        assert_eq!(own.labels(), wide.labels());
+        let transcript = |r: &Recognizer| Transcript::of(&mut r.stream().unwrap(), &clip(name), 4_096);
+        let (own, wide) = (transcript(&own), transcript(&wide));
+        assert_eq!(own.token_frames(), wide.token_frames());
         assert_eq!(own.text(), wide.text());
     }
 }
 
 #[test]
-fn streams_of_one_recognizer_do_not_disturb_each_other() {
+fn concurrent_streams_are_independent() {
     let names = ["u1_command", "u2_digits", "u4_heldvoice", "e6_odd"];
     let recognizer = recognizer("trained", 6, DecoderKind::Rnnt);
-    let alone = names.map(|name| Heard::all(&mut recognizer.stream().unwrap(), &clip(name), 1_600));
-    let together = std::thread::scope(|scope| {
+    let sequential = names.map(|name| Transcript::of(&mut recognizer.stream().unwrap(), &clip(name), 1_600));
+    let concurrent = std::thread::scope(|scope| {
         let threads = names.map(|name| {
             let mut stream = recognizer.stream().unwrap();
-            scope.spawn(move || Heard::all(&mut stream, &clip(name), 1_000))
+            scope.spawn(move || Transcript::of(&mut stream, &clip(name), 1_000))
         });
         threads.map(|thread| thread.join().unwrap())
     });
-    assert_eq!(alone, together);
+    assert_eq!(sequential, concurrent);
 }
 
 #[test]
-fn a_reset_stream_is_as_new_wherever_it_was() {
-    let mut stream = CHATTY.stream().unwrap();
-    let expected = Heard::all(&mut stream, &clip("u1_command"), 1_600);
+fn reset_restores_the_initial_state() {
+    let mut stream = MANY_TOKENS.stream().unwrap();
+    let expected = Transcript::of(&mut stream, &clip("u1_command"), 1_600);
     assert!(expected.words.len() > 2);
     for samples in [0, 1, 399, 5_000, 20_000] {
         stream.reset();
@@ -126,7 +126,7 @@ fn a_reset_stream_is_as_new_wherever_it_was() {
         stream.reset();
         assert_eq!(stream.samples(), 0);
         assert_eq!(
-            Heard::all(&mut stream, &clip("u1_command"), 1_600),
+            Transcript::of(&mut stream, &clip("u1_command"), 1_600),
             expected,
             "{samples}"
         );
@@ -134,8 +134,8 @@ fn a_reset_stream_is_as_new_wherever_it_was() {
 }
 
 #[test]
-fn a_finished_stream_takes_no_more() {
-    let mut stream = CHATTY.stream().unwrap();
+fn finished_stream_rejects_samples() {
+    let mut stream = MANY_TOKENS.stream().unwrap();
     stream.accept(&[0.0; 100]).unwrap();
     stream.finish(0).unwrap();
     assert!(matches!(stream.accept(&[0.0]), Err(Error::Finished)));
@@ -145,55 +145,58 @@ fn a_finished_stream_takes_no_more() {
 }
 
 #[test]
-fn sixteen_bit_samples_are_the_same_samples() {
-    let mut stream = CHATTY.stream().unwrap();
-    let expected = Heard::all(&mut stream, &clip("u1_command"), 1_600);
+fn accept_s16_matches_accept() {
+    let mut stream = MANY_TOKENS.stream().unwrap();
+    let expected = Transcript::of(&mut stream, &clip("u1_command"), 1_600);
     stream.reset();
-    let mut heard = Heard::default();
+    let mut transcript = Transcript::default();
     stream.accept_s16(clip_s16("u1_command")).unwrap();
     stream.finish(0).unwrap();
-    heard.take(&mut stream);
-    assert_eq!(heard, expected);
+    transcript.collect(&mut stream);
+    assert_eq!(transcript, expected);
 }
 
 #[test]
-fn nothing_settles_before_it_is_said() {
-    let mut stream = CHATTY.stream().unwrap();
-    let mut heard = Heard::default();
-    for piece in clip("u3_long").chunks(160) {
-        let settled = stream.stable_until();
-        assert!(settled <= stream.samples());
-        stream.accept(piece).unwrap();
-        let before = heard.words.len();
-        heard.take(&mut stream);
-        for word in &heard.words[before..] {
-            assert!(word.start >= settled, "{word:?} after {settled}");
+fn words_do_not_begin_before_stable_until() {
+    let mut stream = MANY_TOKENS.stream().unwrap();
+    let mut transcript = Transcript::default();
+    for block in clip("u3_long").chunks(160) {
+        let stable_until = stream.stable_until();
+        assert!(stable_until <= stream.samples());
+        stream.accept(block).unwrap();
+        let before = transcript.words.len();
+        transcript.collect(&mut stream);
+        for word in &transcript.words[before..] {
+            assert!(word.start >= stable_until, "{word:?} after {stable_until}");
         }
     }
 }
 
 #[test]
-fn silence_at_the_end_only_adds() {
+fn padding_keeps_words_within_the_audio() {
     let recognizer = recognizer("trained", 13, DecoderKind::Rnnt);
     for name in ["e1_clip300ms", "e6_odd", "u1_command"] {
         let samples = clip(name);
-        let labels = |padding| {
+        let tokens = |padding| {
             let mut stream = recognizer.stream().unwrap();
-            let mut heard = Heard::default();
+            let mut transcript = Transcript::default();
             stream.accept(&samples).unwrap();
             stream.finish(padding).unwrap();
-            heard.take(&mut stream);
+            transcript.collect(&mut stream);
             let end = samples.len() as u64;
             assert!(
-                heard.words.iter().all(|word| word.start < word.end && word.end <= end),
-                "{heard:?}"
+                transcript
+                    .words
+                    .iter()
+                    .all(|word| word.start < word.end && word.end <= end),
+                "{transcript:?}"
             );
-            heard.tokens.len()
+            transcript.tokens.len()
         };
         println!(
-            "{name}: {} labels without silence, {} with 1 s of it",
-            labels(0),
-            labels(16_000)
+            "{name}: {} tokens without padding, {} with 1 s",
+            tokens(0),
+            tokens(16_000)
         );
     }
 }
@@ -202,29 +205,29 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     #[test]
-    fn any_cut_gives_the_same_events(cuts in prop::collection::vec(1_usize..20_000, 1..10)) {
-        static EXPECTED: LazyLock<Heard> =
-            LazyLock::new(|| Heard::all(&mut CHATTY.stream().unwrap(), &clip("u4_heldvoice"), 1 << 20));
+    fn any_buffer_sizes_give_the_same_events(cuts in prop::collection::vec(1_usize..20_000, 1..10)) {
+        static EXPECTED: LazyLock<Transcript> =
+            LazyLock::new(|| Transcript::of(&mut MANY_TOKENS.stream().unwrap(), &clip("u4_heldvoice"), 1 << 20));
         let samples = clip("u4_heldvoice");
-        let mut stream = CHATTY.stream().unwrap();
-        let mut heard = Heard::default();
+        let mut stream = MANY_TOKENS.stream().unwrap();
+        let mut transcript = Transcript::default();
         let mut rest = &samples[..];
         for cut in cuts.iter().cycle() {
-            let (piece, after) = rest.split_at((*cut).min(rest.len()));
-            stream.accept(piece).unwrap();
-            heard.take(&mut stream);
+            let (block, after) = rest.split_at((*cut).min(rest.len()));
+            stream.accept(block).unwrap();
+            transcript.collect(&mut stream);
             rest = after;
             if rest.is_empty() {
                 break;
             }
         }
         stream.finish(0).unwrap();
-        heard.take(&mut stream);
-        prop_assert_eq!(&heard, &*EXPECTED);
+        transcript.collect(&mut stream);
+        prop_assert_eq!(&transcript, &*EXPECTED);
     }
 
     #[test]
-    fn no_vocabulary_file_makes_the_parser_panic(
+    fn vocabulary_parser_does_not_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         name in prop::sample::select(vec!["tokens.txt", "vocab.txt", "tokenizer.model"]),
     ) {
@@ -232,7 +235,9 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_graph_makes_the_loader_panic(flips in prop::collection::vec((0_usize..2_100_000, any::<u8>()), 1..6)) {
+    fn graph_loader_does_not_panic_on_corrupt_graphs(
+        flips in prop::collection::vec((0_usize..2_100_000, any::<u8>()), 1..6),
+    ) {
         static ENCODER: LazyLock<Vec<u8>> =
             LazyLock::new(|| fs::read(data("tiny_random/encoder-rnnt_la13.onnx")).unwrap());
         let mut bytes = ENCODER.clone();
@@ -248,7 +253,7 @@ proptest! {
 }
 
 #[test]
-fn options_that_are_asked_for_are_in_the_config() {
+fn options_are_reflected_in_the_config() {
     let recognizer = Recognizer::load(model_path("trained"), &options(6, DecoderKind::Ctc)).unwrap();
     let config = recognizer.config();
     assert_eq!(

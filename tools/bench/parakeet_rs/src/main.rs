@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! parakeet-rs as `tools/bench` runs it: from samples to text.
+//! Runs parakeet-rs for `tools/bench`, from samples to text.
 //!
-//! Loads the model, then hears the clip once for each line on its standard input, and answers each with a line of JSON.
+//! Loads the model, then transcribes the clip once for each line on standard input and answers with a line of JSON.
 
 use std::{
     env,
@@ -28,24 +28,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with_environment(parakeet_rs::ort::init().build()?)
         .with_intra_threads(threads.parse()?);
     let mut model = Nemotron::from_pretrained(model, Some(config))?;
-    // It computes the features of all it keeps at each call, so whole chunks suit it best.
-    let piece = model.chunk_samples();
-    answer(&serde_json::json!({ "load": start.elapsed().as_secs_f64() }))?;
+    // Each call recomputes the features of all buffered samples, so whole chunks are the fastest.
+    let chunk = model.chunk_samples();
+    send(&serde_json::json!({ "load": start.elapsed().as_secs_f64() }))?;
     for line in io::stdin().lock().lines() {
         line?;
         model.reset();
         let start = Instant::now();
-        for samples in samples.chunks(piece) {
+        for samples in samples.chunks(chunk) {
             model.transcribe_chunk(samples)?;
         }
         let text = model.get_transcript();
         let seconds = start.elapsed().as_secs_f64();
-        answer(&serde_json::json!({ "seconds": seconds, "text": text }))?;
+        send(&serde_json::json!({ "seconds": seconds, "text": text }))?;
     }
     Ok(())
 }
 
-fn answer(value: &serde_json::Value) -> io::Result<()> {
+fn send(value: &serde_json::Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{value}")?;
     out.flush()

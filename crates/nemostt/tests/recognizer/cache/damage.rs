@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Entries that are not what they were, and directories that take none.
+//! Corrupt cache entries, and directories that cannot be written to.
 
 use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::{entry, files, hits, keeping, logged, say, say_alone};
+use super::{caching_options, entry, files, hits, logged, transcribe, transcribe_uncached};
 use crate::common::model_path;
 
-/// Magic, length of the head, its hash.
+/// Length of the prefix: magic, length of the header, its hash.
 const PREFIX: usize = 8 + 8 + 32;
 
-/// An entry in pieces.
+/// A parsed entry: its header, and everything after it.
 pub struct Entry {
     pub head: Value,
     pub parts: Vec<u8>,
@@ -28,7 +28,7 @@ impl Entry {
         }
     }
 
-    /// Its file, with a head that has the right hash.
+    /// The contents of the file, with a valid hash of the header.
     pub fn bytes(&self) -> Vec<u8> {
         let head = serde_json::to_vec(&self.head).unwrap();
         let length = (head.len() as u64).to_le_bytes();
@@ -36,10 +36,10 @@ impl Entry {
         [&b"nemostt\x01"[..], &length, hash.as_bytes(), &head, &self.parts].concat()
     }
 
-    /// Writes over the graph, which is the first part, and hashes it again.
+    /// Changes the graph, which is the first part, and updates its hash.
     fn change_graph(&mut self, change: impl Fn(&mut [u8])) {
         let [length, hash] = self.head["graph"][0].as_array_mut().unwrap().as_mut_slice() else {
-            panic!("a graph of this size is one piece");
+            panic!("a graph of this size is a single part");
         };
         let graph = &mut self.parts[..length.as_u64().unwrap() as usize];
         change(graph);
@@ -47,37 +47,37 @@ impl Entry {
     }
 }
 
-/// Says something else of all states.
-fn change_states(entry: &mut Entry, what: &str, value: &Value) {
+/// Sets field `name` of all states.
+fn set_in_all_states(entry: &mut Entry, name: &str, value: &Value) {
     for state in entry.head["states"].as_array_mut().unwrap() {
-        state[what] = value.clone();
+        state[name] = value.clone();
     }
 }
 
-/// Starts with `entries` in place of the one that belongs there, one after the other: each is written anew as it was.
-fn are_rebuilt(entries: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
+/// Starts with each of `entries` in place of the valid one, and asserts that it is rebuilt exactly.
+fn assert_rebuilt(entries: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
     let directory = tempfile::tempdir().unwrap();
-    let options = keeping(directory.path());
+    let options = caching_options(directory.path());
     let model = model_path("trained");
-    let expected = say(&model, &options);
+    let expected = transcribe(&model, &options);
     let path = entry(directory.path());
     let sound = fs::read(&path).unwrap();
     for (number, (name, damaged)) in entries(&sound).into_iter().enumerate() {
         assert!(damaged != sound, "{name}");
         fs::write(&path, damaged).unwrap();
-        assert!(say(&model, &options) == expected, "{name}");
+        assert!(transcribe(&model, &options) == expected, "{name}");
         assert_eq!(logged("cannot be used", directory.path()), number + 1, "{name}");
         assert_eq!(entry(directory.path()), path, "{name}");
         assert!(fs::read(&path).unwrap() == sound, "{name}");
     }
     let found = hits(directory.path());
-    assert!(say(&model, &options) == expected);
+    assert!(transcribe(&model, &options) == expected);
     assert_eq!(hits(directory.path()), found + 1);
 }
 
 #[test]
-fn a_damaged_entry_is_made_anew() {
-    are_rebuilt(|sound| {
+fn corrupt_entry_is_rebuilt() {
+    assert_rebuilt(|sound| {
         let mut all: Vec<(String, Vec<u8>)> = Vec::new();
         for length in [0, 7, PREFIX, PREFIX + 100, sound.len() / 2, sound.len() - 1] {
             all.push((format!("cut to {length}"), sound[..length].into()));
@@ -101,84 +101,84 @@ fn a_damaged_entry_is_made_anew() {
         all.push(("garbage".into(), vec![0xa5; sound.len()]));
         all.push((
             "text".into(),
-            b"this is no entry, nor was it ever one, whatever its name says".into(),
+            b"this is plain text and not a cache entry, whatever its name is".into(),
         ));
         all
     });
 }
 
 #[test]
-fn an_entry_that_does_not_run_is_made_anew() {
-    are_rebuilt(|sound| {
+fn entry_that_does_not_run_is_rebuilt() {
+    assert_rebuilt(|sound| {
         let with = |name: &str, change: &dyn Fn(&mut Entry)| {
             let mut entry = Entry::of(sound);
             change(&mut entry);
             (name.to_owned(), entry.bytes())
         };
         vec![
-            with("of another width", &|entry| entry.head["width"] = 99.into()),
-            with("of windows with no room for a chunk", &|entry| {
-                entry.head["width"] = 1.into()
+            with("another width", &|entry| entry.head["width"] = 99.into()),
+            with("windows too short for a chunk", &|entry| entry.head["width"] = 1.into()),
+            with("no width", &|entry| entry.head["width"] = Value::Null),
+            with("more new rows than rows", &|entry| {
+                set_in_all_states(entry, "new_rows", &1_000_000.into())
             }),
-            with("of any width", &|entry| entry.head["width"] = Value::Null),
-            with("with more new rows than rows", &|entry| {
-                change_states(entry, "new_rows", &1_000_000.into())
+            with("rings not marked as such", &|entry| {
+                set_in_all_states(entry, "is_ring", &false.into());
             }),
-            with("with caches that are rings but do not say so", &|entry| {
-                change_states(entry, "is_ring", &false.into());
-            }),
-            with("with other caches as rings", &|entry| {
+            with("other caches marked as rings", &|entry| {
                 for state in entry.head["states"].as_array_mut().unwrap() {
                     state["is_ring"] = (state["is_ring"] == false && !state["new_rows"].is_null()).into();
                 }
             }),
-            with("with no new rows", &|entry| change_states(entry, "new_rows", &0.into())),
-            with("with rows of nothing", &|entry| {
-                change_states(entry, "dims", &vec![1, 6, 70, 0].into())
+            with("zero new rows", &|entry| {
+                set_in_all_states(entry, "new_rows", &0.into())
             }),
-            with("with states of one axis", &|entry| {
-                change_states(entry, "dims", &vec![70].into())
+            with("empty rows", &|entry| {
+                set_in_all_states(entry, "dims", &vec![1, 6, 70, 0].into())
             }),
-            with("with states beyond all memory", &|entry| {
-                change_states(entry, "dims", &vec![1_u64 << 40, 1 << 40, 1 << 40].into())
+            with("states with one axis", &|entry| {
+                set_in_all_states(entry, "dims", &vec![70].into())
             }),
-            with("with rings that nothing is added to", &|entry| {
-                change_states(entry, "new_rows", &Value::Null);
-                change_states(entry, "is_ring", &true.into());
+            with("states larger than memory", &|entry| {
+                set_in_all_states(entry, "dims", &vec![1_u64 << 40, 1 << 40, 1 << 40].into())
             }),
-            with("with a weight that is as large as nothing else", &|entry| {
+            with("rings without new rows", &|entry| {
+                set_in_all_states(entry, "new_rows", &Value::Null);
+                set_in_all_states(entry, "is_ring", &true.into());
+            }),
+            with("a huge weight", &|entry| {
                 entry.change_graph(|graph| {
-                    // The offset or length of one that lies outside, in decimal digits.
+                    // The length of an external weight, in decimal digits.
                     let name = b"length\x12";
                     let place = graph.windows(name.len()).position(|part| part == name).unwrap();
                     graph[place + name.len() + 1] = b'9';
                 });
             }),
-            with("without states", &|entry| {
-                entry.head["states"] = Value::Array(Vec::new())
+            with("no states", &|entry| entry.head["states"] = Value::Array(Vec::new())),
+            with("the key of another graph", &|entry| {
+                entry.head["key"] = "0".repeat(64).into()
             }),
-            with("of another graph", &|entry| entry.head["key"] = "0".repeat(64).into()),
-            with("with a graph that is none", &|entry| {
+            with("an invalid graph", &|entry| {
                 entry.change_graph(|graph| graph.fill(0xa5))
             }),
-            with("with an operation that nobody knows", &|entry| {
+            with("an unknown operator", &|entry| {
                 entry.change_graph(|graph| {
                     let name = b"DynamicQuantizeLinear";
                     let place = graph.windows(name.len()).position(|part| part == name).unwrap();
                     graph[place] = b'X';
                 });
             }),
-            with("with products that are not there", &|entry| {
+            with("missing packed weights", &|entry| {
                 let product = serde_json::json!({
                     "format": "F32", "k": 1_u64 << 40, "n": 1 << 20, "epilogue": "Identity"
                 });
                 entry.head["products"].as_array_mut().unwrap().push(product);
             }),
-            with("with lengths beyond all memory", &|entry| {
+            with("lengths larger than memory", &|entry| {
                 entry.head["panels"] =
                     serde_json::json!([[u64::MAX / 2, "0".repeat(64)], [u64::MAX / 2, "0".repeat(64)]]);
             }),
-            with("with a head of another version", &|entry| {
+            with("the header of another version", &|entry| {
                 drop(entry.head.as_object_mut().unwrap().remove("precision"))
             }),
         ]
@@ -186,15 +186,15 @@ fn an_entry_that_does_not_run_is_made_anew() {
 }
 
 #[test]
-fn a_directory_that_takes_nothing_changes_nothing() {
+fn unwritable_directory_is_ignored() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("file");
     fs::write(&file, "not a directory").unwrap();
     let model = model_path("trained");
     let check = |directory: &Path| {
-        let options = keeping(directory);
+        let options = caching_options(directory);
         for _ in 0..2 {
-            assert!(say(&model, &options) == say_alone(&model, &options));
+            assert!(transcribe(&model, &options) == transcribe_uncached(&model, &options));
         }
         assert_eq!(logged("is not kept", directory), 2);
         assert_eq!(hits(directory), 0);
@@ -207,7 +207,7 @@ fn a_directory_that_takes_nothing_changes_nothing() {
         let closed = place.path().join("closed");
         fs::create_dir(&closed).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
-        // Whoever may do everything can write there.
+        // Root can write there.
         if fs::write(closed.join("try"), "").is_err() {
             check(&closed);
             assert!(files(&closed).is_empty());
@@ -215,7 +215,7 @@ fn a_directory_that_takes_nothing_changes_nothing() {
     }
 }
 
-/// What another user, or one of the same group, may have put there.
+/// Entries that another user, or a member of the group, may have planted.
 #[cfg(unix)]
 mod planted {
     use std::{
@@ -231,17 +231,17 @@ mod planted {
     }
 
     #[test]
-    fn an_entry_that_others_may_have_written_is_made_anew() {
+    fn entry_writable_by_others_is_rebuilt() {
         let directory = tempfile::tempdir().unwrap();
-        let options = keeping(directory.path());
+        let options = caching_options(directory.path());
         let model = model_path("trained");
-        let expected = say(&model, &options);
+        let expected = transcribe(&model, &options);
         let path = entry(directory.path());
         let open = |mode| move |path: &Path| set_permissions(path, Permissions::from_mode(mode)).unwrap();
         type Plant = (&'static str, Box<dyn Fn(&Path)>);
         let mut plants: Vec<Plant> = vec![
-            ("all may write", Box::new(open(0o646))),
-            ("the group may write", Box::new(open(0o664))),
+            ("world-writable", Box::new(open(0o646))),
+            ("group-writable", Box::new(open(0o664))),
             (
                 "a pipe",
                 Box::new(|path| {
@@ -257,32 +257,32 @@ mod planted {
                 }),
             ),
         ];
-        // Nobody else can give files away.
+        // Only root can give files away.
         if is_root() {
             plants.push((
-                "of another user",
+                "owned by another user",
                 Box::new(|path| chown(path, Some(4242), None).unwrap()),
             ));
         }
         for (number, (name, plant)) in plants.iter().enumerate() {
             plant(&path);
-            assert!(say(&model, &options) == expected, "{name}");
+            assert!(transcribe(&model, &options) == expected, "{name}");
             assert_eq!(logged("cannot be used", directory.path()), number + 1, "{name}");
-            let made = metadata(&path).unwrap();
-            assert_eq!((made.is_file(), made.mode() & 0o022), (true, 0), "{name}");
+            let rebuilt = metadata(&path).unwrap();
+            assert_eq!((rebuilt.is_file(), rebuilt.mode() & 0o022), (true, 0), "{name}");
         }
     }
 
     #[test]
-    fn a_directory_that_others_may_write_to_is_not_used() {
+    fn directory_writable_by_others_is_not_used() {
         let directory = tempfile::tempdir().unwrap();
-        let options = keeping(directory.path());
+        let options = caching_options(directory.path());
         let model = model_path("trained");
-        let expected = say(&model, &options);
+        let expected = transcribe(&model, &options);
         let path = entry(directory.path());
         let check = |times| {
             let found = hits(directory.path());
-            assert!(say(&model, &options) == expected);
+            assert!(transcribe(&model, &options) == expected);
             assert_eq!(hits(directory.path()), found);
             assert_eq!(logged("nor kept there", directory.path()), times);
         };
@@ -297,7 +297,7 @@ mod planted {
             chown(directory.path(), Some(0), None).unwrap();
         }
         let found = hits(directory.path());
-        assert!(say(&model, &options) == expected);
+        assert!(transcribe(&model, &options) == expected);
         assert_eq!(hits(directory.path()), found + 1);
         assert_eq!(entry(directory.path()), path);
     }

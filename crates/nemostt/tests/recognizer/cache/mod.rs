@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Encoders that were kept: a start with them gives what a start without gives, whatever lies in the cache.
+//! The cache of compiled encoders: starts with it give the same results as starts without, whatever the cache contains.
 
 mod damage;
 mod random_damage;
@@ -12,13 +12,13 @@ use std::{
 };
 
 use crate::{
-    common::{Heard, clip, data, model_path},
+    common::{Transcript, clip, data, model_path},
     log,
 };
 use nemostt::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
-/// Options that keep every model in `directory`, however small it is. Int8, because it is kept on every processor.
-fn keeping(directory: &Path) -> Options {
+/// Options that cache every model in `directory`, however small. Int8, because that is cached on every CPU.
+fn caching_options(directory: &Path) -> Options {
     Options {
         precision: PrecisionChoice::Int8,
         cache: Cache {
@@ -30,14 +30,14 @@ fn keeping(directory: &Path) -> Options {
     }
 }
 
-/// What a model says, to the bit.
+/// Encoder outputs and transcript of a clip; compared bit by bit.
 #[derive(Debug, PartialEq)]
-struct Said {
+struct Transcription {
     outputs: Vec<f32>,
-    heard: Heard,
+    transcript: Transcript,
 }
 
-fn say(model: &Path, options: &Options) -> Said {
+fn transcribe(model: &Path, options: &Options) -> Transcription {
     log::start();
     let recognizer = Recognizer::load(model, options).unwrap();
     let mut stream = recognizer.stream().unwrap();
@@ -45,19 +45,19 @@ fn say(model: &Path, options: &Options) -> Said {
     let mut keep = |_: &nemostt::chunker::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
     stream.accept_observed(&clip("u2_digits"), &mut keep).unwrap();
     stream.finish_observed(0, &mut keep).unwrap();
-    let mut heard = Heard::default();
-    heard.take(&mut stream);
-    Said { outputs, heard }
+    let mut transcript = Transcript::default();
+    transcript.collect(&mut stream);
+    Transcription { outputs, transcript }
 }
 
-/// What it says without a cache.
-fn say_alone(model: &Path, options: &Options) -> Said {
+/// The same without a cache.
+fn transcribe_uncached(model: &Path, options: &Options) -> Transcription {
     let mut options = options.clone();
     options.cache.directory = CacheDirectory::Off;
-    say(model, &options)
+    transcribe(model, &options)
 }
 
-/// The files in a directory, which may not be there.
+/// The files in a directory; none if it does not exist.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(directory).into_iter().flatten();
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
@@ -65,7 +65,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The one entry of a cache.
+/// The only entry of a cache.
 fn entry(directory: &Path) -> PathBuf {
     let files = files(directory);
     assert_eq!(files.len(), 1, "{files:?}");
@@ -76,12 +76,12 @@ fn entry(directory: &Path) -> PathBuf {
     files[0].clone()
 }
 
-/// How many lines of the log hold `what` and the name of `place`.
-fn logged(what: &str, place: &Path) -> usize {
-    let place = place.display().to_string();
+/// Number of log lines that contain `text` and `path`.
+fn logged(text: &str, path: &Path) -> usize {
+    let path = path.display().to_string();
     let log = log::lines();
     log.iter()
-        .filter(|line| line.contains(what) && line.contains(&place))
+        .filter(|line| line.contains(text) && line.contains(&path))
         .count()
 }
 
@@ -89,8 +89,8 @@ fn hits(directory: &Path) -> usize {
     logged("was prepared before", directory)
 }
 
-/// A copy of the demonstration model.
-fn copy_of_model(directory: &Path) {
+/// Copies the demo model to `directory`.
+fn copy_model(directory: &Path) {
     fs::create_dir_all(directory).unwrap();
     for file in files(&model_path("trained")) {
         fs::copy(&file, directory.join(file.file_name().unwrap())).unwrap();
@@ -98,8 +98,8 @@ fn copy_of_model(directory: &Path) {
 }
 
 #[test]
-fn a_second_start_says_the_same() {
-    // Our own operations are for these.
+fn second_start_transcribes_the_same() {
+    // Custom operators need these instructions.
     #[cfg(target_arch = "x86_64")]
     let is_supported = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
     #[cfg(not(target_arch = "x86_64"))]
@@ -111,7 +111,7 @@ fn a_second_start_says_the_same() {
         (data("tiny_random"), Rnnt),
         (data("layouts/sherpa"), Rnnt),
         (data("layouts/sherpa_ctc"), Ctc),
-        // Weights beside the graph.
+        // Weights in a file next to the graph.
         (data("layouts/genai"), Rnnt),
     ] {
         for precision in [PrecisionChoice::Fp32, PrecisionChoice::Int8] {
@@ -120,14 +120,18 @@ fn a_second_start_says_the_same() {
                 lookahead: None,
                 decoder,
                 precision,
-                ..keeping(directory.path())
+                ..caching_options(directory.path())
             };
-            let expected = say_alone(&model, &options);
+            let expected = transcribe_uncached(&model, &options);
             assert!(expected.outputs.len() > 1000);
             assert_eq!(files(directory.path()), [] as [PathBuf; 0]);
             for start in 0..3 {
-                let said = say(&model, &options);
-                assert!(said == expected, "{}, {precision:?}, start {start}", model.display());
+                let transcription = transcribe(&model, &options);
+                assert!(
+                    transcription == expected,
+                    "{}, {precision:?}, start {start}",
+                    model.display()
+                );
             }
             if precision == PrecisionChoice::Int8 || is_supported {
                 assert_eq!(hits(directory.path()), 2, "{}, {precision:?}", model.display());
@@ -138,28 +142,28 @@ fn a_second_start_says_the_same() {
 }
 
 #[test]
-fn what_is_read_anyway_is_not_kept() {
+fn model_without_preparation_is_not_cached() {
     for model in ["sherpa_int8", "fp16"] {
         let directory = tempfile::tempdir().unwrap();
         let model = data("layouts").join(model);
-        let options = keeping(directory.path());
-        assert!(say(&model, &options) == say_alone(&model, &options));
+        let options = caching_options(directory.path());
+        assert!(transcribe(&model, &options) == transcribe_uncached(&model, &options));
         assert_eq!(files(directory.path()), [] as [PathBuf; 0]);
     }
 }
 
 #[test]
-fn whatever_makes_another_graph_has_an_entry_of_its_own() {
+fn every_graph_variant_has_its_own_entry() {
     let place = tempfile::tempdir().unwrap();
     let (directory, model) = (place.path().join("cache"), place.path().join("model"));
-    copy_of_model(&model);
-    let options = keeping(&directory);
-    say(&model, &options);
+    copy_model(&model);
+    let options = caching_options(&directory);
+    transcribe(&model, &options);
     let one_more = |model: &Path, options: &Options| {
         let before = files(&directory).len();
-        let said = say(model, options);
+        let transcription = transcribe(model, options);
         assert_eq!(files(&directory).len(), before + 1);
-        said
+        transcription
     };
     let larger = Options {
         lookahead: Some(1040),
@@ -175,13 +179,13 @@ fn whatever_makes_another_graph_has_an_entry_of_its_own() {
     );
     one_more(&model_path("tiny_random"), &options);
 
-    // The same model elsewhere, and on other threads, is the same.
+    // The same model in another directory has the same entry.
     let count = files(&directory).len();
     let moved = place.path().join("moved");
     fs::rename(&model, &moved).unwrap();
-    let before = say(&moved, &options);
+    let before = transcribe(&moved, &options);
     assert_eq!((files(&directory).len(), hits(&directory)), (count, 1));
-    // Some weights are others.
+    // Change some weights.
     let graph = moved.join("encoder-model.onnx");
     let mut bytes = fs::read(&graph).unwrap();
     let middle = bytes.len() / 2 / 4 * 4;
@@ -190,15 +194,15 @@ fn whatever_makes_another_graph_has_an_entry_of_its_own() {
     }
     fs::write(&graph, bytes).unwrap();
     let after = one_more(&moved, &options);
-    assert!(after == say_alone(&moved, &options));
+    assert!(after == transcribe_uncached(&moved, &options));
     assert!(after != before);
 }
 
 #[test]
-fn nothing_is_kept_where_nothing_is_asked_for() {
+fn caching_can_be_disabled() {
     let directory = tempfile::tempdir().unwrap();
     let kept = directory.path().join("kept");
-    let options = keeping(&kept);
+    let options = caching_options(&kept);
     let with = |change: fn(&mut Options)| {
         let mut options = options.clone();
         change(&mut options);
@@ -210,33 +214,33 @@ fn nothing_is_kept_where_nothing_is_asked_for() {
         with(|options| options.cache.size = Some(1000)),
         with(|options| options.graph_optimization = GraphOptimization::None),
     ] {
-        say(&model_path("trained"), &options);
+        transcribe(&model_path("trained"), &options);
         assert_eq!(files(&kept), [] as [PathBuf; 0], "{options:?}");
     }
-    say(&model_path("trained"), &options);
+    transcribe(&model_path("trained"), &options);
     entry(&kept);
 }
 
 #[test]
-fn a_model_of_this_size_is_kept() {
+fn smallest_limits_by_encoder_size() {
     let place = tempfile::tempdir().unwrap();
     let (directory, model) = (place.path().join("cache"), place.path().join("model"));
-    copy_of_model(&model);
-    let mut options = keeping(&directory);
-    // The encoder's graph alone counts.
+    copy_model(&model);
+    let mut options = caching_options(&directory);
+    // Only the encoder's graph counts.
     options.cache.smallest = fs::metadata(model.join("encoder-model.onnx")).unwrap().len() + 1;
-    say(&model, &options);
+    transcribe(&model, &options);
     assert_eq!(files(&directory), [] as [PathBuf; 0]);
     options.cache.smallest -= 1;
-    say(&model, &options);
+    transcribe(&model, &options);
     entry(&directory);
 }
 
 #[test]
-fn the_oldest_goes_when_there_is_no_room() {
+fn oldest_entry_is_evicted() {
     let directory = tempfile::tempdir().unwrap();
-    let options = keeping(directory.path());
-    say(&model_path("trained"), &options);
+    let options = caching_options(directory.path());
+    transcribe(&model_path("trained"), &options);
     let first = entry(directory.path());
     let mut small = Options {
         lookahead: Some(480),
@@ -244,9 +248,9 @@ fn the_oldest_goes_when_there_is_no_room() {
     };
     let bytes = fs::metadata(&first).unwrap().len();
     small.cache.size = Some(bytes + bytes / 2);
-    say(&model_path("trained"), &small);
+    transcribe(&model_path("trained"), &small);
     assert_ne!(entry(directory.path()), first);
-    let second = say(&model_path("trained"), &small);
-    assert!(second == say_alone(&model_path("trained"), &small));
+    let second = transcribe(&model_path("trained"), &small);
+    assert!(second == transcribe_uncached(&model_path("trained"), &small));
     assert_eq!(hits(directory.path()), 1);
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Entries that are damaged at random, some of them so that all their hashes are right.
+//! Cache entries corrupted at random, some of them with valid hashes.
 
 use std::fs;
 
 use nemostt::{Options, Recognizer};
 use serde_json::Value;
 
-use super::{damage::Entry, entry, keeping, say};
+use super::{caching_options, damage::Entry, entry, transcribe};
 use crate::common::{clip, data};
 use crate::corrupted::random::Random;
 
@@ -18,7 +18,7 @@ fn flip(bytes: &mut [u8], random: &mut Random) {
     }
 }
 
-/// Bits, runs of bytes, the end: whatever a disk does.
+/// Corruption as by a disk: flipped bits, inverted bytes, a wrong length.
 fn damaged(sound: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     match random.below(4) {
@@ -34,7 +34,7 @@ fn damaged(sound: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Another entry, sealed as a sound one is.
+/// A different entry with valid hashes.
 fn forged(sound: &[u8], random: &mut Random) -> Vec<u8> {
     let mut entry = Entry::of(sound);
     if random.below(2) == 0 {
@@ -79,40 +79,40 @@ fn numbers(value: &mut Value) -> Vec<&mut Value> {
 }
 
 #[test]
-fn entries_that_are_damaged_at_random_do_no_harm() {
-    // By hand: more of them.
+fn randomly_damaged_entries_are_harmless() {
+    // Can be set to try more of them.
     let count = std::env::var("NEMOSTT_ENTRIES").map_or(40, |count| count.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
-    let (model, options) = (data("layouts/nemo"), keeping(directory.path()));
-    let expected = say(&model, &options);
+    let (model, options) = (data("layouts/nemo"), caching_options(directory.path()));
+    let expected = transcribe(&model, &options);
     let path = entry(directory.path());
     let sound = fs::read(&path).unwrap();
     for number in 0..count {
         let mut random = Random(number);
         if number % 2 == 0 {
             fs::write(&path, damaged(&sound, &mut random)).unwrap();
-            assert!(say(&model, &options) == expected, "{number}");
+            assert!(transcribe(&model, &options) == expected, "{number}");
             assert!(fs::read(entry(directory.path())).unwrap() == sound, "{number}");
         } else {
-            // It may be refused, or it is another encoder.
+            // It is rejected, or is a different encoder.
             fs::write(&path, forged(&sound, &mut random)).unwrap();
-            runs(&options, &format!("{number}"));
+            assert_loads_and_runs(&options, &format!("{number}"));
             fs::write(&path, &sound).unwrap();
         }
     }
 }
 
-fn runs(options: &Options, name: &str) {
+fn assert_loads_and_runs(options: &Options, name: &str) {
     let recognizer = Recognizer::load(data("layouts/nemo"), options);
     let mut stream = recognizer
         .unwrap_or_else(|error| panic!("{name}: {error}"))
         .stream()
         .unwrap();
-    // Weights may have become what is no number.
-    let heard = stream
+    // Weights may have become NaN.
+    let result = stream
         .accept(&clip("u2_digits")[..16_000])
         .and_then(|()| stream.finish(0));
-    if let Err(error) = heard {
+    if let Err(error) = result {
         assert!(error.to_string().contains("number"), "{name}: {error}");
     }
 }

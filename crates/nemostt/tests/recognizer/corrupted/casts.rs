@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A tensor of another element type somewhere in an encoder: the optimised graph is refused wherever ONNX Runtime refuses the
-//! export, and gives the same frames wherever it does not. (Fusing takes nodes away that ONNX Runtime would have checked: a
-//! tensor of bytes that was read as float32 was read far beyond its end.)
+//! A tensor of another element type somewhere in an encoder: the optimized graph is rejected whenever ONNX Runtime
+//! rejects the export, and gives the same frames whenever it does not. (Fusion removes nodes that ONNX Runtime would
+//! have checked: once, a tensor of bytes was read as float32, far beyond its end.)
 
 use nemostt::{Cache, CacheDirectory, GraphOptimization, Options, Recognizer, chunker::Window};
 
@@ -16,13 +16,13 @@ use crate::common::{clip, data, model_path};
 
 const CASES: u64 = 60;
 
-/// ONNX's numbers: uint8, int32, int64, bool, float16, double.
+/// ONNX element types: uint8, int32, int64, bool, float16, double.
 const TYPES: [u64; 6] = [2, 6, 7, 9, 10, 11];
 
-/// Where the export is read in half precision, values that differ in their last bits may be rounded apart.
+/// In a graph that computes in half precision, values that differ in their last bits may be rounded differently.
 const TOLERANCE: f32 = 1e-2;
 
-/// Puts a cast to `element` before input `input` of node `node` of a graph.
+/// Inserts a cast to `element` before input `input` of node `node` of a graph.
 fn cast(graph: &mut Message, node: usize, input: usize, element: u64) {
     let mut to = Message(Vec::new());
     to.push(ATTRIBUTE_NAME, Value::Bytes(b"to".to_vec()));
@@ -45,7 +45,7 @@ fn cast(graph: &mut Message, node: usize, input: usize, element: u64) {
     );
 }
 
-/// All frames that one second gives, or why there are none.
+/// All encoder frames of one second of audio, or the error.
 fn frames(directory: &std::path::Path, optimization: GraphOptimization) -> Result<Vec<f32>, String> {
     let options = Options {
         threads: 1,
@@ -66,7 +66,7 @@ fn frames(directory: &std::path::Path, optimization: GraphOptimization) -> Resul
     Ok(all)
 }
 
-fn with_a_cast(mut files: Files, random: &mut Random, wanted: Option<(&str, u64)>) -> (String, Files) {
+fn with_cast(mut files: Files, random: &mut Random, wanted: Option<(&str, u64)>) -> (String, Files) {
     let name = files.keys().find(|name| name.starts_with("encoder")).unwrap().clone();
     let file = files.get_mut(&name).unwrap();
     let mut model = Message::decode(file);
@@ -96,14 +96,14 @@ fn with_a_cast(mut files: Files, random: &mut Random, wanted: Option<(&str, u64)
     (what, files)
 }
 
-/// Compares the graph as it is exported with the optimised one; says why the latter is refused.
+/// Compares the exported graph with the optimized one; returns why the latter is rejected.
 fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> Result<(), String> {
-    // The demo model is optimised down to one chain, which the small one is not everywhere.
+    // The demo model is optimized to a single fused subgraph, which the small one is not everywhere.
     let directory = match wanted {
         Some(_) => model_path("trained"),
         None => data("layouts").join("nemo"),
     };
-    let (what, files) = with_a_cast(files_in(&directory), random, wanted);
+    let (what, files) = with_cast(files_in(&directory), random, wanted);
     let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         std::fs::write(directory.path().join(name), bytes).unwrap();
@@ -119,10 +119,10 @@ fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> Result<(), String>
             }
         }
         (Err(_), Err(_)) => {}
-        // It is valid, but ONNX Runtime has no such kernel; shapes that are computed once need none.
+        // The export is valid, but ONNX Runtime has no kernel for it; shapes that are folded at load need none.
         (Err(reason), Ok(_)) if reason.contains("NOT_IMPLEMENTED") => {}
         _ => panic!(
-            "{what}: the export {}, and optimised {}",
+            "{what}: the export {}, but the optimized graph {}",
             outcome(&export),
             outcome(&optimized)
         ),
@@ -133,12 +133,12 @@ fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> Result<(), String>
 fn outcome(result: &Result<Vec<f32>, String>) -> String {
     match result {
         Ok(_) => "runs".into(),
-        Err(error) => format!("is refused: {error}"),
+        Err(error) => format!("is rejected: {error}"),
     }
 }
 
 #[test]
-fn a_cast_anywhere_is_refused_or_gives_what_the_export_gives() {
+fn inserted_cast_is_rejected_or_matches_export() {
     for element in TYPES {
         let error = check(Some(("/pre_encode/conv/Mul_3", element)), &mut Random(element)).unwrap_err();
         assert!(
@@ -148,5 +148,8 @@ fn a_cast_anywhere_is_refused_or_gives_what_the_export_gives() {
     }
     let mut random = Random(1);
     let run = (0..CASES).filter(|_| check(None, &mut random).is_ok()).count() as u64;
-    assert!((1..CASES).contains(&run), "{run} of {CASES} run: nothing is compared");
+    assert!(
+        (1..CASES).contains(&run),
+        "{run} of {CASES} run: the test compares too little"
+    );
 }

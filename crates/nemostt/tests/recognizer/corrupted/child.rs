@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! This test program again, as a process that may die: it runs one of the tests that are ignored otherwise, under a limit
-//! of memory, and says what it is doing.
+//! This test program as a child process that may die: it runs one of the otherwise ignored tests under a memory limit,
+//! and reports its progress.
 
 use std::{
     io::{BufRead, BufReader},
@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-/// What the child's lines begin with; the test harness writes others.
-pub const MARK: &str = "corpus: ";
-/// Variable that tells the child what to do.
+/// Prefix of the child's lines; the test harness writes others.
+pub const LINE_PREFIX: &str = "corpus: ";
+/// Environment variable with the child's task.
 pub const TASK: &str = "NEMOSTT_TEST_TASK";
 
-/// No load and no second of audio takes a hundredth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A hundred times longer than a load or a second of audio takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Process {
     child: Child,
@@ -25,21 +25,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs the ignored test `name` in no more than `kilobytes` of addresses.
+    /// Runs the ignored test `name` in at most `kilobytes` of address space.
     pub fn start(name: &str, task: &str, kilobytes: u64) -> Self {
-        // AddressSanitizer reserves more addresses than any limit here, and has one of its own (`hard_rss_limit_mb`).
+        // AddressSanitizer reserves more address space than any limit here, and has its own limit
+        // (`hard_rss_limit_mb`).
         let limit = match std::env::var_os("ASAN_OPTIONS") {
             Some(_) => "unlimited".into(),
             None => kilobytes.to_string(),
         };
-        // The shell sets the limit for itself and becomes the program.
+        // The shell sets the limit for itself, and then replaces itself with the program.
         let script = format!("ulimit -c 0; ulimit -v {limit} && exec \"$0\" \"$@\"");
         let mut child = Command::new("sh")
             .args(["-c", &script])
             .arg(std::env::current_exe().unwrap())
             .args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
             .env(TASK, task)
-            // One arena is enough; each thread's own would reserve 64 MB of addresses.
+            // One arena is enough; one per thread would reserve 64 MB of address space each.
             .env("MALLOC_ARENA_MAX", "1")
             .stdout(Stdio::piped())
             .stderr(if std::env::var_os("NEMOSTT_TEST_LOUD").is_some() {
@@ -53,8 +54,8 @@ impl Process {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                // The harness writes the test's name without an end of line.
-                if let Some((_, line)) = line.split_once(MARK)
+                // The harness writes the test's name without a newline.
+                if let Some((_, line)) = line.split_once(LINE_PREFIX)
                     && sender.send(line.to_owned()).is_err()
                 {
                     break;
@@ -64,9 +65,9 @@ impl Process {
         Self { child, lines }
     }
 
-    /// Its next line. `Err`: how it ended without one.
+    /// The child's next line. `Err`: how the child ended without one.
     pub fn line(&mut self) -> Result<String, String> {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(TIMEOUT) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Disconnected) => Err(self.child.wait().unwrap().to_string()),
             Err(RecvTimeoutError::Timeout) => {

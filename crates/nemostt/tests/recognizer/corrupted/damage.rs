@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Damages models: each seed gives one model, and how it was damaged.
+//! Corrupts models: each seed gives one model and the kind of damage.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use super::{
     wire::{Message, Value},
 };
 
-/// The files of a model by their names.
+/// The files of a model, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// The fields of ONNX's messages (`onnx.proto`).
+/// Field numbers of ONNX's messages (`onnx.proto`).
 pub mod field {
     pub const MODEL_GRAPH: u64 = 7;
     pub const MODEL_OPSET: u64 = 8;
@@ -52,12 +52,12 @@ use field::*;
 
 type Damage = fn(&mut Files, &mut Random);
 
-/// Every kind of damage.
+/// All kinds of damage.
 pub const KINDS: [(&str, Damage); 24] = [
     ("flipped bits", |files, random| {
         damage_bytes(files, random, |bytes, random| flip(bytes, random))
     }),
-    ("a run of other bytes", |files, random| {
+    ("overwritten bytes", |files, random| {
         damage_bytes(files, random, |bytes, random| overwrite(bytes, random))
     }),
     ("a truncated file", |files, random| {
@@ -67,46 +67,42 @@ pub const KINDS: [(&str, Damage); 24] = [
     ("flipped bits in an input", |files, random| {
         flip_in(files, random, GRAPH_INPUT)
     }),
-    ("flipped bits in a weight's head", flip_in_head),
-    ("weights that swapped their data", |files, random| {
-        swap(files, random, TENSOR_RAW)
-    }),
-    ("weights that swapped their names", |files, random| {
-        swap(files, random, TENSOR_NAME)
-    }),
-    ("wrong sizes of a weight", |files, random| {
+    ("flipped bits in a weight's header", flip_in_header),
+    ("swapped weight data", |files, random| swap(files, random, TENSOR_RAW)),
+    ("swapped weight names", |files, random| swap(files, random, TENSOR_NAME)),
+    ("wrong shape of a weight", |files, random| {
         in_one(files, random, INITIALIZER, |tensor, random| {
             wrong_sizes(tensor, TENSOR_DIMS, random)
         });
     }),
-    ("a wrong element type of a weight", |files, random| {
+    ("wrong element type of a weight", |files, random| {
         in_one(files, random, INITIALIZER, |tensor, random| {
             tensor.set_integers(TENSOR_TYPE, &[random.next() % 26]);
         });
     }),
-    ("wrong sizes of an input", |files, random| {
+    ("wrong shape of an input", |files, random| {
         wrong_shape(files, random, GRAPH_INPUT)
     }),
-    ("wrong sizes of an output", |files, random| {
+    ("wrong shape of an output", |files, random| {
         wrong_shape(files, random, GRAPH_OUTPUT)
     }),
-    ("wrong sizes inside", |files, random| {
+    ("wrong shape of an inner value", |files, random| {
         wrong_shape(files, random, VALUE_INFO)
     }),
     ("a wrong attribute", wrong_attribute),
     ("wrong constants", wrong_constants),
     ("shuffled nodes", shuffle),
     ("a duplicated name", duplicate_name),
-    ("a node that reads something else", rewire),
+    ("a rewired input", rewire),
     ("another operator", other_operator),
-    ("something missing", lose_something),
+    ("a removed field", remove_field),
     ("other operator sets", other_opsets),
-    ("graphs in graphs", nest),
+    ("nested graphs", nest),
     ("swapped files", swap_files),
-    ("damaged settings or vocabulary", damage_text),
+    ("corrupt settings or vocabulary", damage_text),
 ];
 
-/// Model `number` of the corpus: which kind of damage, and what is left of `files`.
+/// Model `number` of the corpus: the name of the damage, and the damaged `files`.
 pub fn damaged(mut files: Files, number: u64, kind: usize) -> (&'static str, Files) {
     let mut random = Random(number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let (name, damage) = KINDS[kind];
@@ -140,7 +136,7 @@ fn overwrite(bytes: &mut [u8], random: &mut Random) {
     }
 }
 
-/// Changes one of the graphs.
+/// Changes one graph.
 fn in_graph(files: &mut Files, random: &mut Random, damage: impl FnOnce(&mut Message, &mut Random)) {
     in_model(files, random, |model, random| {
         let place = model.places(MODEL_GRAPH)[0];
@@ -156,7 +152,7 @@ fn in_model(files: &mut Files, random: &mut Random, damage: impl FnOnce(&mut Mes
     *file = model.encode();
 }
 
-/// Changes one of the fields `number` of one of the graphs.
+/// Changes one field `number` of one graph.
 fn in_one(files: &mut Files, random: &mut Random, number: u64, damage: impl FnOnce(&mut Message, &mut Random)) {
     in_graph(files, random, |graph, random| {
         let places = graph.places(number);
@@ -179,8 +175,8 @@ fn flip_in(files: &mut Files, random: &mut Random, number: u64) {
     });
 }
 
-/// Flips bits of what says how a weight is to be read, not of its values.
-fn flip_in_head(files: &mut Files, random: &mut Random) {
+/// Flips bits of a weight's metadata, not of its values.
+fn flip_in_header(files: &mut Files, random: &mut Random) {
     in_one(files, random, INITIALIZER, |tensor, random| {
         let heads = [TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_EXTERNAL];
         let of_head = |place: &usize| heads.contains(&tensor.0[*place].number);
@@ -196,7 +192,7 @@ fn flip_in_head(files: &mut Files, random: &mut Random) {
     });
 }
 
-/// Two weights change places, as far as field `number` goes.
+/// Swaps field `number` of two weights.
 fn swap(files: &mut Files, random: &mut Random, number: u64) {
     in_graph(files, random, |graph, random| {
         let places = graph.places(INITIALIZER);
@@ -213,7 +209,7 @@ fn swap(files: &mut Files, random: &mut Random, number: u64) {
     });
 }
 
-/// A number that somebody did not think of.
+/// An unexpected number.
 fn odd(random: &mut Random, instead_of: u64) -> u64 {
     let near = [
         instead_of.wrapping_add(1),
@@ -320,7 +316,7 @@ fn wrong_attribute(files: &mut Files, random: &mut Random) {
     });
 }
 
-/// Shapes, axes, limits: small integer tensors get other values.
+/// Changes values of small integer tensors: shapes, axes, limits.
 fn wrong_constants(files: &mut Files, random: &mut Random) {
     let change = |tensor: &mut Message, random: &mut Random| {
         if let Some(&place) = tensor.places(TENSOR_RAW).first() {
@@ -405,7 +401,7 @@ fn rewire(files: &mut Files, random: &mut Random) {
         let Some(name) = graph.inner(random.pick(&nodes)).text(NODE_OUTPUT) else {
             return;
         };
-        let name = random.pick(&[name, String::new(), "nobody".into()]);
+        let name = random.pick(&[name, String::new(), "undefined".into()]);
         graph.change(random.pick(&nodes), |node| {
             let inputs = node.places(NODE_INPUT);
             match inputs.is_empty() {
@@ -450,7 +446,7 @@ fn other_operator(files: &mut Files, random: &mut Random) {
     });
 }
 
-fn lose_something(files: &mut Files, random: &mut Random) {
+fn remove_field(files: &mut Files, random: &mut Random) {
     in_graph(files, random, |graph, random| {
         let place = match random.below(3) {
             0 => random.below(graph.0.len()),
@@ -490,7 +486,7 @@ fn other_opsets(files: &mut Files, random: &mut Random) {
     });
 }
 
-/// A node gets an attribute that holds a graph, that holds a node with a graph …
+/// Inserts a node with an attribute that holds a graph with a node with a graph and so on.
 fn nest(files: &mut Files, random: &mut Random) {
     let depth = random.pick(&[1, 8, 40, 90, 2_000]);
     let mut graph = Message(Vec::new());
@@ -526,7 +522,7 @@ fn swap_files(files: &mut Files, random: &mut Random) {
     files.insert(other, first);
 }
 
-/// The files that are no graphs; and where a graph says that its weights are.
+/// Corrupts a file that is not a graph, or the location of external weights.
 fn damage_text(files: &mut Files, random: &mut Random) {
     if random.below(3) == 0 {
         return in_one(files, random, INITIALIZER, |tensor, random| {
@@ -544,14 +540,14 @@ fn damage_text(files: &mut Files, random: &mut Random) {
     damage_file(files.get_mut(&name).unwrap(), random);
 }
 
-/// A file that is no graph.
+/// Corrupts a text file.
 pub fn damage_file(file: &mut Vec<u8>, random: &mut Random) {
     match random.below(4) {
         0 => file.truncate(random.below(file.len())),
         1 => flip(file, random),
         2 => overwrite(file, random),
         _ => {
-            // A number becomes another one.
+            // Replace a digit by another number.
             let digits: Vec<usize> = (0..file.len()).filter(|&place| file[place].is_ascii_digit()).collect();
             if !digits.is_empty() {
                 let place = random.pick(&digits);

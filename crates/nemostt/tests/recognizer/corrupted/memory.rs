@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Sound models where there is not enough memory for them.
+//! Valid models with too little memory.
 
 use std::path::Path;
 
 use nemostt::Error;
 
 use super::{
-    child::{MARK, Process, TASK},
-    hear,
+    child::{LINE_PREFIX, Process, TASK},
+    transcribe,
 };
 use crate::common::{clip, data};
 
-/// Addresses in kilobytes: from those that the program itself starts with, and so few that ONNX Runtime's library cannot be
-/// mapped, to more than enough.
+/// Address space in kilobytes: from just enough to start the program but too little to map ONNX Runtime's library, to
+/// more than enough.
 const LIMITS: std::ops::RangeInclusive<u64> = 40_000..=160_000;
 
-/// Those in which ONNX Runtime's library cannot be mapped, or be mapped but not started.
+/// Limits at which ONNX Runtime's library cannot be mapped, or can be mapped but not initialized.
 const NO_START: std::ops::RangeInclusive<u64> = 40_000..=80_000;
 
-/// Hears one second with the model that the variable names: see [`Process`].
+/// Transcribes one second with the model named by the environment variable: see [`Process`].
 #[test]
-#[ignore = "it is the child of the tests below"]
-fn one_second_in_little_memory() {
+#[ignore = "child process of the tests below"]
+fn transcribe_one_second() {
     let Ok(task) = std::env::var(TASK) else { return };
     let (model, cache) = task.split_once(' ').unwrap();
     let cache = Some(Path::new(cache)).filter(|cache| !cache.as_os_str().is_empty());
     let second = &clip("u2_digits")[..16_000];
-    println!("{MARK}begin");
-    let outcome = match hear(&data("layouts").join(model), second, cache) {
-        Ok(heard) => heard.to_owned(),
+    println!("{LINE_PREFIX}begin");
+    let outcome = match transcribe(&data("layouts").join(model), second, cache) {
+        Ok(outcome) => outcome.to_owned(),
         Err(Error::OutOfMemory { .. }) => "out of memory".into(),
         Err(error) => format!("refused: {}", error.to_string().replace('\n', " ")),
     };
-    println!("{MARK}{outcome}");
+    println!("{LINE_PREFIX}{outcome}");
 }
 
-/// What the child says of `model` in so many kilobytes, or how it died.
+/// The outcome of the child for `model` with `limit` kilobytes, or how it died.
 fn outcome(model: &str, limit: u64) -> String {
-    let mut process = Process::start("corrupted::memory::one_second_in_little_memory", model, limit);
+    let mut process = Process::start("corrupted::memory::transcribe_one_second", model, limit);
     let begun = process.line();
     let outcome = begun.and_then(|_| process.line());
     outcome.unwrap_or_else(|end| format!("died: {end}"))
@@ -49,12 +49,12 @@ fn is_clean(outcome: &str) -> bool {
 }
 
 #[test]
-fn too_little_memory_is_said() {
-    // Two that keep all weights in the graph, one that has them beside it and one whose weights grow when they are loaded.
-    // The last one also as it was kept before.
+fn too_little_memory_is_reported() {
+    // A model with all weights in the graph, one with weights in another file, one whose weights grow when loaded, and
+    // the demo model, also from the cache.
     let cache = tempfile::tempdir().unwrap();
     let demo = "../../../crates/nemostt/assets/demo-model";
-    let ran = hear(
+    let ran = transcribe(
         &data("layouts").join(demo),
         &clip("u2_digits")[..16_000],
         Some(cache.path()),
@@ -79,8 +79,8 @@ fn too_little_memory_is_said() {
 }
 
 #[test]
-fn too_little_memory_for_onnx_runtime_is_said() {
-    // Left alone, it would die in few of them, and each time in others: so many are tried.
+fn too_little_memory_for_onnx_runtime_is_reported() {
+    // Without the check, it would crash at few of these limits, and at different ones each time. So many are tried.
     for limit in NO_START.step_by(250) {
         let outcome = outcome("nemo ", limit);
         assert!(is_clean(&outcome), "{limit}: {outcome}");

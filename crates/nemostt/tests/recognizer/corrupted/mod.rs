@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Damaged models: each is refused with a sentence, or runs. None panics, crashes, hangs or eats the machine's memory.
+//! Corrupt models: each is rejected with an error, or runs. None panics, crashes, hangs or exhausts memory.
 
 mod casts;
 mod child;
@@ -23,11 +23,11 @@ use std::{
 };
 
 use crate::common::{clip, data};
-use child::{MARK, Process, TASK};
+use child::{LINE_PREFIX, Process, TASK};
 use damage::{Files, KINDS, damaged};
 use nemostt::{Cache, CacheDirectory, Error, Options, Recognizer};
 
-/// One model of each way to write graphs down.
+/// One model of each graph layout.
 const MODELS: [&str; 8] = [
     "nemo",
     "sherpa",
@@ -39,9 +39,9 @@ const MODELS: [&str; 8] = [
     "sherpa_int8",
 ];
 const CORPUS: u64 = 500;
-/// Models that one process gets to see.
+/// Models per child process.
 const BATCH: u64 = 20;
-/// A sound model of the corpus needs a quarter of it, libraries and all.
+/// Address space of a child. A valid model of the corpus needs a quarter of it, including libraries.
 const KILOBYTES: u64 = 2 << 20;
 
 fn files(model: &str) -> Files {
@@ -57,16 +57,16 @@ fn files_in(directory: &Path) -> Files {
     entries.map(|entry| read(entry.unwrap().path())).collect()
 }
 
-/// Model `number` of the corpus: all models, and all kinds of damage to each, take turns.
-fn member(number: u64) -> (&'static str, &'static str, Files) {
+/// Model `number` of the corpus: cycles through all models, and for each through all kinds of damage.
+fn corpus_model(number: u64) -> (&'static str, &'static str, Files) {
     let turn = number as usize;
     let model = MODELS[turn % MODELS.len()];
     let (kind, files) = damaged(files(model), number, turn / MODELS.len() % KINDS.len());
     (model, kind, files)
 }
 
-/// Hears one second; gives what came of it. With a cache, the encoder is kept in it or found there.
-fn hear(directory: &Path, second: &[f32], cache: Option<&Path>) -> Result<&'static str, Error> {
+/// Transcribes one second and returns the outcome. With a cache, the encoder is stored in it or read from it.
+fn transcribe(directory: &Path, second: &[f32], cache: Option<&Path>) -> Result<&'static str, Error> {
     let options = Options {
         threads: 1,
         cache: Cache {
@@ -85,31 +85,31 @@ fn hear(directory: &Path, second: &[f32], cache: Option<&Path>) -> Result<&'stat
     stream.accept_observed(second, &mut observe)?;
     stream.finish_observed(0, &mut observe)?;
     while stream.next_event().is_some() {}
-    Ok(if numbers { "ran" } else { "ran on what is no number" })
+    Ok(if numbers { "ran" } else { "ran, with non-finite outputs" })
 }
 
 /// The part of the corpus that the variable names: see [`child`].
 #[test]
-#[ignore = "it is the child of the test of the corpus"]
-fn part_of_the_corpus() {
+#[ignore = "child process of the corpus test"]
+fn corpus_part() {
     let Ok(task) = std::env::var(TASK) else { return };
     let (start, end) = task.split_once("..").unwrap();
     let second = &clip("u2_digits")[..16_000];
     let cache = tempfile::tempdir().unwrap();
     for number in start.parse().unwrap()..end.parse().unwrap() {
-        let (_, _, files) = member(number);
+        let (_, _, files) = corpus_model(number);
         let directory = tempfile::tempdir().unwrap();
         for (name, bytes) in files {
             fs::write(directory.path().join(name), bytes).unwrap();
         }
-        println!("{MARK}begin");
-        let outcome = |cache| match catch_unwind(AssertUnwindSafe(|| hear(directory.path(), second, cache))) {
-            Ok(Ok(heard)) => heard.to_owned(),
+        println!("{LINE_PREFIX}begin");
+        let outcome = |cache| match catch_unwind(AssertUnwindSafe(|| transcribe(directory.path(), second, cache))) {
+            Ok(Ok(outcome)) => outcome.to_owned(),
             Ok(Err(error)) => format!("refused: {}", error.to_string().replace('\n', " ")),
             Err(_) => "panicked".to_owned(),
         };
         let mut all = outcome(None);
-        // One in five also as a graph that is read without its weights, prepared, and found prepared.
+        // One in five also with a cache: its graph is read without its weights and compiled, then read from the cache.
         if number.is_multiple_of(5) {
             for start in ["first", "second"] {
                 let other = outcome(Some(cache.path()));
@@ -118,11 +118,11 @@ fn part_of_the_corpus() {
                 }
             }
         }
-        println!("{MARK}{all}");
+        println!("{LINE_PREFIX}{all}");
     }
 }
 
-/// Runs the corpus from `start` to `end`; gives the outcome of each.
+/// Runs the corpus from `start` to `end`; returns the outcome of each model.
 fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
     let next = AtomicU64::new(start);
     let outcomes = Mutex::new(BTreeMap::new());
@@ -134,8 +134,7 @@ fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
                 return;
             }
             while number < last {
-                let mut process =
-                    Process::start("corrupted::part_of_the_corpus", &format!("{number}..{last}"), KILOBYTES);
+                let mut process = Process::start("corrupted::corpus_part", &format!("{number}..{last}"), KILOBYTES);
                 while number < last {
                     let begun = process.line();
                     assert_eq!(begun.as_deref(), Ok("begin"), "before model {number}");
@@ -162,8 +161,8 @@ fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
 }
 
 #[test]
-fn damaged_models_are_refused_or_run() {
-    // By hand: another part of the endless corpus, and a line about each.
+fn corrupt_models_are_rejected_or_run() {
+    // Can be set to another range of the endless corpus, with a line for each model.
     let asked = std::env::var("NEMOSTT_CORPUS").ok();
     let (start, end) = match asked.as_ref().and_then(|asked| asked.split_once("..")) {
         Some((start, end)) => (start.parse().unwrap(), end.parse().unwrap()),
@@ -175,7 +174,7 @@ fn damaged_models_are_refused_or_run() {
     for (number, outcome) in &outcomes {
         let (kind, _) = outcome.split_once(':').unwrap_or((outcome, ""));
         *counts.entry(kind).or_default() += 1;
-        let (model, damage, _) = member(*number);
+        let (model, damage, _) = corpus_model(*number);
         let line = format!("{number} ({model}, {damage}): {outcome}");
         if asked.is_some() {
             eprintln!("{line}");

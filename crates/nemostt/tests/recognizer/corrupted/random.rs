@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Random numbers that are the same on every machine: SplitMix64 (Steele, Lea and Flood, 2014).
+//! Reproducible random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
 
 pub struct Random(pub u64);
 
@@ -13,7 +13,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`, which is not 0.
+    /// A number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Damaged settings beside a sound model.
+//! A corrupt `nemostt.json` with a valid model.
 
 use std::fs;
 
-use super::{damage::damage_file, hear, random::Random};
+use super::{damage::damage_file, random::Random, transcribe};
 use crate::common::{clip, data};
 
-/// All that can be said.
-const SOUND: &str = r#"{"format": 1, "layout": "nemo", "class": "EncDecHybridRNNTCTCBPEModel",
+/// A file with all fields.
+const VALID: &str = r#"{"format": 1, "layout": "nemo", "class": "EncDecHybridRNNTCTCBPEModel",
  "preprocessor": {"sample_rate": 16000, "window_size": 0.025, "window_stride": 0.01, "window": "hann",
                   "n_fft": 512, "features": 80, "normalize": "NA", "preemph": 0.97},
  "lookaheads": [0, 1, 6, 13], "labels": 128,
@@ -18,8 +18,8 @@ const SOUND: &str = r#"{"format": 1, "layout": "nemo", "class": "EncDecHybridRNN
  "nemo_version": "2.7.3", "source": "model.nemo", "licence": "cc-by-4.0"}"#;
 
 #[test]
-fn damaged_sidecars_are_refused_or_used() {
-    // By hand: more of them.
+fn corrupt_sidecars_are_rejected_or_used() {
+    // Can be set to try more of them.
     let count = std::env::var("NEMOSTT_SIDECARS").map_or(40, |count| count.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(data("layouts/nemo")).unwrap() {
@@ -29,21 +29,21 @@ fn damaged_sidecars_are_refused_or_used() {
     let second = &clip("u2_digits")[..16_000];
     let load = |text: &[u8]| {
         fs::write(directory.path().join("nemostt.json"), text).unwrap();
-        hear(directory.path(), second, None)
+        transcribe(directory.path(), second, None)
     };
-    assert_eq!(load(SOUND.as_bytes()).unwrap(), "ran");
-    let (mut ran, mut refused) = (0, 0);
+    assert_eq!(load(VALID.as_bytes()).unwrap(), "ran");
+    let (mut ran, mut rejected) = (0, 0);
     for number in 0..count {
-        let mut text = SOUND.as_bytes().to_vec();
+        let mut text = VALID.as_bytes().to_vec();
         damage_file(&mut text, &mut Random(number));
         match load(&text) {
-            Ok(heard) => {
-                assert_eq!(heard, "ran", "{}", String::from_utf8_lossy(&text));
+            Ok(outcome) => {
+                assert_eq!(outcome, "ran", "{}", String::from_utf8_lossy(&text));
                 ran += 1;
             }
-            Err(_) => refused += 1,
+            Err(_) => rejected += 1,
         }
     }
-    println!("{ran} ran, {refused} were refused");
-    assert!(ran > 0 && refused > 0, "{ran} ran, {refused} were refused");
+    println!("{ran} ran, {rejected} were rejected");
+    assert!(ran > 0 && rejected > 0, "{ran} ran, {rejected} were rejected");
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Protobuf's wire format, as far as it takes to damage a message: what is not touched comes out byte by byte as it was.
+//! Protobuf's wire format, as far as needed to modify a message: everything else is preserved byte by byte.
 
 /// One field of a message, in the order of the file.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub enum Value {
 pub struct Message(pub Vec<Field>);
 
 impl Message {
-    /// The fields of a whole message.
+    /// Decodes the fields of a complete message.
     pub fn decode(mut bytes: &[u8]) -> Self {
         let mut fields = Vec::new();
         while !bytes.is_empty() {
@@ -70,14 +70,14 @@ impl Message {
         bytes
     }
 
-    /// Where in the message the fields of this number are.
+    /// Positions of the fields with this number.
     pub fn places(&self, number: u64) -> Vec<usize> {
         (0..self.0.len())
             .filter(|&place| self.0[place].number == number)
             .collect()
     }
 
-    /// The field at `place`, which holds bytes.
+    /// The bytes of the field at `place`; empty if it has another type.
     pub fn bytes(&self, place: usize) -> &[u8] {
         match &self.0[place].value {
             Value::Bytes(bytes) => bytes,
