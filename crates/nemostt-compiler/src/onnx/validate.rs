@@ -37,11 +37,30 @@ pub(crate) fn validate(graph: &Graph, has_custom_ops: bool) -> Result<(), GraphE
         outputs: &graph.outputs,
         value_info: &graph.rest.value_info,
     };
-    check(&parts, (&HashSet::new(), &Types::new()), 0, has_custom_ops)
+    let rules = Rules {
+        has_custom_ops,
+        opset: opset(graph),
+    };
+    check(&parts, (&HashSet::new(), &Types::new()), 0, rules)
 }
 
 fn damaged(what: String) -> GraphError {
     GraphError::Damaged { what }
+}
+
+/// What a graph may have.
+#[derive(Clone, Copy)]
+struct Rules {
+    has_custom_ops: bool,
+    /// Version of ONNX's own operators.
+    opset: i64,
+}
+
+/// The version of ONNX's own operators that `graph` imports; 0 if it imports none.
+fn opset(graph: &Graph) -> i64 {
+    let mut sets = graph.header.opset_import.iter();
+    let set = sets.find(|set| matches!(set.domain(), "" | "ai.onnx"));
+    set.map_or(0, |set| set.version())
 }
 
 /// What is checked of a graph, be it the whole one, a branch or a loop.
@@ -70,7 +89,7 @@ fn check(
     graph: &Parts<'_>,
     (outer, outer_types): (&HashSet<&str>, &Types<'_>),
     depth: usize,
-    has_custom_ops: bool,
+    rules: Rules,
 ) -> Result<(), GraphError> {
     if depth > MAX_NESTING {
         return Err(damaged(format!(
@@ -98,7 +117,7 @@ fn check(
     // A branch may have a tensor of its own with a name from around it.
     let mut made: HashSet<&str> = known.difference(outer).copied().collect();
     for node in graph.nodes {
-        check_node(node, (&known, &mut types), depth, has_custom_ops)?;
+        check_node(node, (&known, &mut types), depth, rules)?;
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if !made.insert(output) {
                 return Err(twice("tensor", output));
@@ -126,14 +145,14 @@ fn check_node<'a>(
     node: &'a NodeProto,
     (known, types): (&HashSet<&str>, &mut Types<'a>),
     depth: usize,
-    has_custom_ops: bool,
+    rules: Rules,
 ) -> Result<(), GraphError> {
     let named = || format!("its node {} ({})", shown(node.name()), shown(node.op_type()));
     if node.op_type().is_empty() {
         return Err(damaged(format!("{} has no operation", named())));
     }
     let domain = node.domain();
-    let is_ours = has_custom_ops && domain == DOMAIN;
+    let is_ours = rules.has_custom_ops && domain == DOMAIN;
     if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") && !is_ours {
         return Err(GraphError::Operator {
             operator: shown(node.op_type()),
@@ -159,14 +178,14 @@ fn check_node<'a>(
             shown(unknown)
         )));
     }
-    attributes::check(node).map_err(|what| damaged(format!("{} {what}", named())))?;
+    attributes::check(node, rules.opset).map_err(|what| damaged(format!("{} {what}", named())))?;
     types::check(node, types).map_err(|what| damaged(format!("{} {what}", named())))?;
     for attribute in &node.attribute {
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
             tensors::check(tensor)?;
         }
         for graph in attribute.g.iter().chain(&attribute.graphs) {
-            check(&graph.into(), (known, types), depth + 1, has_custom_ops)?;
+            check(&graph.into(), (known, types), depth + 1, rules)?;
         }
     }
     Ok(())
