@@ -38,7 +38,7 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize examples bench bench-peers export export-test lint fmt \
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate sanitize examples bench bench-peers export export-test lint fmt \
 	install uninstall clean
 
 help: ## show this list
@@ -86,6 +86,9 @@ memcheck: build ## transcribe a clip under valgrind
 
 fuzz: ## fuzz parsers, caches, graphs and the element (ARGS="--seconds 60 [target ...]", ARGS=--help for more)
 	tools/fuzz.sh $(ARGS)
+
+emulate: ## run the kernels' tests for AVX2 and NEON under qemu-user (ARGS="avx2": only these)
+	tools/emulate.sh $(ARGS)
 
 sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (ARGS="miri thread": only these)
 	ORT_DYLIB_PATH='$(ORT)' tools/sanitize.sh $(ARGS)

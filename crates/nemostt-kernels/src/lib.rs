@@ -6,6 +6,7 @@
 pub mod executor;
 pub mod gemm;
 pub mod glu_depthwise_conv;
+pub mod isa;
 pub mod joint_add_relu;
 pub mod layer_norm;
 pub mod logits;

@@ -66,6 +66,21 @@ pub fn is_supported() -> bool {
     cfg!(target_arch = "x86_64") && MicroTile::detect().columns >= 16
 }
 
+/// Columns of a micro-tile of float32: two vectors of this processor.
+pub(crate) fn vector_columns() -> usize {
+    MicroTile::detect().columns
+}
+
+/// Whether weights are packed as [`WeightFormat::I24`] here.
+pub(crate) fn has_i24() -> bool {
+    WeightFormat::I24.is_supported(0)
+}
+
+/// Whether weights are packed as [`WeightFormat::BytePlanes`] here.
+pub(crate) fn has_byte_planes() -> bool {
+    WeightFormat::BytePlanes.is_supported(0)
+}
+
 /// What a product is like.
 #[derive(Debug, Clone)]
 pub struct GemmSpec {

@@ -24,6 +24,7 @@ pub(super) fn row_groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// Rows in groups, each value by value and then row by row.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read by vectors of AVX-512 alone
 pub struct PackedLhs<'a> {
     values: &'a [f32],
     rows: usize,
@@ -48,6 +49,7 @@ impl<'a> PackedLhs<'a> {
     }
 
     /// One of the [`row_groups`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) fn group(self, rows: Range<usize>, depth: usize) -> &'a [f32] {
         &self.values[rows.start * depth..rows.end * depth]
     }
