@@ -243,8 +243,17 @@ impl PackedWeights {
         count.min(self.panel_count())
     }
 
-    /// Makes `lhs` ready for [`multiply`](Self::multiply). Nothing is allocated if `scratch` held as many values before.
+    /// Packs `lhs`, \[rows, k\], for [`multiply`](Self::multiply). Nothing is allocated if `scratch` held as many values before.
+    ///
+    /// # Panics
+    /// If `lhs` is not rows of `k` values.
     pub fn pack_lhs<'a>(&self, lhs: &'a [f32], scratch: &'a mut Scratch) -> Lhs<'a> {
+        assert!(
+            lhs.len().is_multiple_of(self.k),
+            "{} values are not rows of {}",
+            lhs.len(),
+            self.k
+        );
         match self.format {
             WeightFormat::F32 => Lhs::RowMajor(lhs),
             WeightFormat::I24 => Lhs::Packed(PackedLhs::pack(lhs, self.k, &mut scratch.packed_lhs)),

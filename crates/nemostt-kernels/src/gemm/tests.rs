@@ -140,10 +140,24 @@ fn several_threads(format: WeightFormat) {
 }
 
 #[test]
-#[should_panic(expected = "assertion")]
-fn rows_of_another_width_are_refused() {
-    let weights = weights(WeightFormat::F32, 4, 4, None, &[0.0; 16]);
-    task(&weights, 0, &[0.0; 5], &Output::new(&mut [0.0; 4], 4));
+fn multiply_rejects_rows_of_another_width() {
+    for format in weight_formats() {
+        let weights = weights(format, 8, 8, None, &[1.0; 64]);
+        let run = |lhs: &[f32], output: &mut [f32], columns: usize| {
+            let output = Output::new(output, columns);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(&weights, 0, lhs, &output))).is_ok()
+        };
+        let mut output = [0.0; 16];
+        assert!(run(&[1.0; 16], &mut output, 8), "{format:?}");
+        assert!(output.iter().all(|value| *value != 0.0), "{format:?}");
+        // A row is too short or too long; rows are missing; the output has other columns.
+        for (values, outputs, columns) in [(15, 16, 8), (17, 16, 8), (8, 16, 8), (16, 16, 4), (16, 8, 8)] {
+            let mut output = [0.5; 16];
+            let is_run = run(&vec![1.0; values], &mut output[..outputs], columns);
+            assert!(!is_run, "{format:?}: {values} values, {outputs} outputs of {columns}");
+            assert_eq!(output, [0.5; 16], "{format:?}");
+        }
+    }
 }
 
 #[test]

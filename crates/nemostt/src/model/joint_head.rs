@@ -122,11 +122,13 @@ mod tests {
                 ..Default::default()
             };
             let model = Model::load(&path, &options).unwrap();
-            assert_eq!(
-                model.encoder.has_head(),
-                gemm::is_supported(),
-                "{lookahead} ms, {precision:?}"
-            );
+            if !gemm::is_supported() {
+                // Without kernels there are no rows that a head could take: nothing is compared then.
+                assert!(!model.encoder.has_head());
+                eprintln!("NOT TESTED on this processor: the joint's head in the encoder");
+                continue;
+            }
+            assert!(model.encoder.has_head(), "{lookahead} ms, {precision:?}");
             let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);
             let (mels, chunk) = (streaming.mels, model.config.lookahead + 1);
             let apart = transducer_apart(streaming.d_model, chunk, &Target::resolve(&options).unwrap());
@@ -134,9 +136,7 @@ mod tests {
             let mut encoder = EncoderState::new(&model.encoder).unwrap();
             let mut states =
                 [joined, &apart].map(|transducer| TransducerState::new(transducer, encoder.outputs(), chunk).unwrap());
-            if model.encoder.has_head() {
-                encoder.bind(|run| states[0].bind_head(run)).unwrap();
-            }
+            encoder.bind(|run| states[0].bind_head(run)).unwrap();
             for step in 0..6 {
                 // A stream ends after the fourth step.
                 let is_first = step % 4 == 0;
