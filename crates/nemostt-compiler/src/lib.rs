@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod import;
 mod ir;
 mod onnx;
+pub mod ops;
 mod passes;
 pub mod pipeline;
 pub mod regular_file;
@@ -19,13 +20,10 @@ pub mod streaming_geometry;
 
 pub use error::GraphError;
 pub use fusions::{
-    EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, PADS, REL_POS_ATTENTION, RELU, RING_HEAD_INPUT, SCALE, SHARED_INPUT, SILU,
-    STRIDED_CONV, STRIDES,
+    RING_HEAD_INPUT,
     append_joint_head::SCORES,
-    joint_to_rows::JOINT_ADD_RELU,
-    prepack_matmul::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX},
     split_joint::{ProjectedJoint, split_joint},
-    subgraph::{AXES, AttributeValue, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall, WIDTH},
+    subgraph::{AXES, AttributeValue, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall},
 };
 pub use import::{
     Component, Joint,
@@ -43,8 +41,8 @@ pub use onnx::{
     precision::Precision,
 };
 pub use passes::{
-    BoundaryTensor, LENGTHS, LSTM_CELL, NEXT_LENGTHS, SpecializedEncoder, SplitGraph, StateSpec, quantize_int8::Bits,
-    specialize, specialize_predictor,
+    BoundaryTensor, LENGTHS, NEXT_LENGTHS, SpecializedEncoder, SplitGraph, StateSpec, quantize_int8::Bits, specialize,
+    specialize_predictor,
 };
 
 /// The version of this crate: a part of the key of what was compiled with it.

@@ -19,8 +19,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bits, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig,
-    fusions::{self, prepack_matmul::DOMAIN},
+    Bits, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig, fusions,
+    ops::DOMAIN,
     passes::{
         cache_projected_kv::cache_projected_kv,
         conv_to_matmul::{depthwise_conv_to_2d, pointwise_conv_to_matmul},

@@ -92,9 +92,10 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{JOINT_ADD_RELU, PACKED_MATMUL, STRIDED_CONV};
     use crate::{
-        AXES, Bits, CALLS, FUSED_SUBGRAPH, JOINT_ADD_RELU, PACKED_MATMUL, STRIDED_CONV, StreamingConfig, SubgraphCall,
-        TensorInfo, packed_halves, read_file, specialize,
+        AXES, Bits, CALLS, FUSED_SUBGRAPH, StreamingConfig, SubgraphCall, TensorInfo, packed_halves, read_file,
+        specialize,
     };
 
     /// The demonstration model's encoder, ready to be chained, in fp32 or int8.
@@ -167,13 +168,17 @@ mod tests {
             assert!(attribute(AXES).ints.ends_with(&[2, 2]));
             let calls: Vec<SubgraphCall> = serde_json::from_slice(attribute(CALLS).s()).unwrap();
             let end: Vec<&str> = calls.iter().rev().take(3).map(|call| call.operation.as_str()).collect();
-            assert_eq!(end, [PACKED_MATMUL, JOINT_ADD_RELU, PACKED_MATMUL], "{bits:?}");
-            assert!(calls.iter().all(|call| call.operation != STRIDED_CONV));
+            assert_eq!(
+                end,
+                [PACKED_MATMUL.name, JOINT_ADD_RELU.name, PACKED_MATMUL.name],
+                "{bits:?}"
+            );
+            assert!(calls.iter().all(|call| call.operation != STRIDED_CONV.name));
             assert!(
                 after
                     .nodes
                     .iter()
-                    .all(|node| ![PACKED_MATMUL, JOINT_ADD_RELU].contains(&node.op_type()))
+                    .all(|node| ![PACKED_MATMUL.name, JOINT_ADD_RELU.name].contains(&node.op_type()))
             );
         }
     }

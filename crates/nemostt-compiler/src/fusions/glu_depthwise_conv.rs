@@ -4,6 +4,7 @@
 //! [`nemostt_kernels::convolution`] does what they do, with channels side by side as products give and take them.
 
 use crate::NodeProto;
+use crate::ops::GLU_DEPTHWISE_CONV;
 use crate::{
     Graph,
     fusions::patterns::PatternMatcher,
@@ -12,10 +13,6 @@ use crate::{
         def_use::DefUse,
     },
 };
-
-/// The operation. Inputs: values and gates \[frames, 2 · channels\], cache \[1, channels, left\]; constants: weights
-/// \[channels, 1, 1, left + 1\], bias \[channels\]. Outputs: \[frames, channels\], and the next cache.
-pub const GLU_DEPTHWISE_CONV: &str = "GluDepthwiseConv";
 
 /// Makes each such middle one operation, and gives their number.
 pub(crate) fn fuse(graph: &mut Graph) -> usize {
@@ -30,7 +27,13 @@ pub(crate) fn fuse(graph: &mut Graph) -> usize {
             None => graph.add_value(&Constant::from_floats(vec![found.channels], &vec![0.0; found.channels])),
         };
         let inputs = [&found.rows, &found.cache, &found.weights, &bias].map(String::as_str);
-        crate::fusions::patterns::add(graph, GLU_DEPTHWISE_CONV, &[&found.output, &found.next], &inputs, &[]);
+        crate::fusions::patterns::add(
+            graph,
+            GLU_DEPTHWISE_CONV.name,
+            &[&found.output, &found.next],
+            &inputs,
+            &[],
+        );
     }
     found.len()
 }

@@ -6,15 +6,12 @@
 //! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. One label at a time,
 //! that is T rows, and a product knows no more of them than how wide they are.
 
+use crate::ops::{DOMAIN, JOINT_ADD_RELU, PACKED_MATMUL, WEIGHTS_INDEX, WIDTH};
 use crate::{
-    DOMAIN, ElementType, Graph, NodeProto, PACKED_MATMUL, ProjectedJoint, TensorInfo, WIDTH,
+    ElementType, Graph, NodeProto, ProjectedJoint, TensorInfo,
     ir::boundary::Side,
     onnx::{AttributeProto, attribute_proto::AttributeType},
 };
-
-/// The operation. Inputs: projected encoder frames \[T, width\], a prediction of `width` values. Output: as the frames, the sums of
-/// each with the prediction, or zero where that is less. Attribute [`WIDTH`].
-pub const JOINT_ADD_RELU: &str = "JointAddRelu";
 
 /// Operations whose output has the values of their first input in the same order.
 const RESHAPES: [&str; 4] = ["Identity", "Reshape", "Squeeze", "Unsqueeze"];
@@ -58,7 +55,7 @@ impl ProjectedJoint {
         scores.input = vec![met.clone()];
         scores.output = vec!["outputs".into()];
         let meeting = NodeProto {
-            op_type: Some(JOINT_ADD_RELU.into()),
+            op_type: Some(JOINT_ADD_RELU.name.into()),
             domain: Some(DOMAIN.into()),
             name: relu.name.clone(),
             input: ["projected", "prediction"].map(String::from).into(),
@@ -98,7 +95,7 @@ impl Graph {
 
     /// The packed product that gives `name`, as it is or in other axes.
     fn matmul_producing(&self, name: &str) -> Option<&NodeProto> {
-        self.producer(self.skip_reshapes(name), PACKED_MATMUL)
+        self.producer(self.skip_reshapes(name), PACKED_MATMUL.name)
     }
 
     /// The node that makes `name`, if it does `operation`.
@@ -128,7 +125,7 @@ impl Graph {
         let number = product
             .attribute
             .iter()
-            .find(|attribute| attribute.name() == crate::WEIGHTS_INDEX)?;
+            .find(|attribute| attribute.name() == WEIGHTS_INDEX)?;
         let weights = self.packed.get(usize::try_from(number.i()).ok()?)?;
         Some(weights.n())
     }
@@ -156,8 +153,8 @@ mod tests {
     fn split_joint_in_2d_uses_custom_ops_only() {
         let halves = packed_halves();
         let rows = halves.to_2d().unwrap();
-        assert_eq!(operations(&rows.projection), [PACKED_MATMUL]);
-        assert_eq!(operations(&rows.scoring), [JOINT_ADD_RELU, PACKED_MATMUL]);
+        assert_eq!(operations(&rows.projection), [PACKED_MATMUL.name]);
+        assert_eq!(operations(&rows.scoring), [JOINT_ADD_RELU.name, PACKED_MATMUL.name]);
         let width = |side, graph: &Graph, name| graph.find(side, name).unwrap().dims[..].to_vec();
         let projected = width(Side::Output, &rows.projection, "projected");
         assert_eq!(projected, width(Side::Input, &rows.scoring, "projected"));
@@ -212,7 +209,7 @@ mod tests {
         let before = graph.nodes.len();
         assert!(graph.output_row("prediction"));
         assert!(graph.nodes.len() < before);
-        assert!(graph.producer("prediction", PACKED_MATMUL).is_some());
+        assert!(graph.producer("prediction", PACKED_MATMUL.name).is_some());
         let names = |graph: &Graph| {
             graph
                 .outputs()

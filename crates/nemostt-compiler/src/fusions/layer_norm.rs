@@ -2,21 +2,12 @@
 
 //! Layer normalisations, with the gate that follows the one of a convolution module.
 
+use crate::ops::{EPSILON, LAYER_NORM, SILU};
 use crate::{
     Graph,
     fusions::patterns::PatternMatcher,
     ir::{attribute::Attribute, def_use::DefUse},
 };
-
-/// The operation. Input: rows of any number of axes; constants: scale and bias \[width\]. Output as the input. Attributes
-/// [`EPSILON`] and [`SILU`].
-pub const LAYER_NORM: &str = "LayerNorm";
-
-/// What is added to the variance.
-pub const EPSILON: &str = "epsilon";
-
-/// 1 where `x · sigmoid(x)` follows.
-pub const SILU: &str = "silu";
 
 /// What ONNX says it is where nothing is said.
 const DEFAULT_EPSILON: f32 = 1e-5;
@@ -32,7 +23,7 @@ pub(crate) fn fuse(graph: &mut Graph) -> usize {
             (EPSILON, Attribute::Float(found.epsilon)),
             (SILU, Attribute::Int(found.silu.into())),
         ];
-        crate::fusions::patterns::add(graph, LAYER_NORM, &[&found.output], &inputs, &attributes);
+        crate::fusions::patterns::add(graph, LAYER_NORM.name, &[&found.output], &inputs, &attributes);
     }
     found.len()
 }

@@ -18,23 +18,27 @@ pub(crate) mod split_joint;
 pub(crate) mod strided_conv;
 pub(crate) mod subgraph;
 
+use crate::ops::{GLU_DEPTHWISE_CONV, LAYER_NORM, REL_POS_ATTENTION, STRIDED_CONV};
 use std::collections::HashSet;
 
-pub use self::{
-    glu_depthwise_conv::GLU_DEPTHWISE_CONV,
-    layer_norm::{EPSILON, LAYER_NORM, SILU},
-    rel_pos_attention::{REL_POS_ATTENTION, RING_HEAD_INPUT, SCALE},
-    strided_conv::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES},
-};
+pub use self::rel_pos_attention::RING_HEAD_INPUT;
 use crate::Graph;
 
 /// The operations that fusions put in place of nodes.
-pub(crate) const IN_PLACE_OF_NODES: [&str; 4] = [REL_POS_ATTENTION, GLU_DEPTHWISE_CONV, LAYER_NORM, STRIDED_CONV];
+pub(crate) const IN_PLACE_OF_NODES: [&str; 4] = [
+    REL_POS_ATTENTION.name,
+    GLU_DEPTHWISE_CONV.name,
+    LAYER_NORM.name,
+    STRIDED_CONV.name,
+];
 
 impl Graph {
     /// The caches of [`REL_POS_ATTENTION`]: inputs in which what is new goes where [`RING_HEAD_INPUT`] says.
     pub fn ring_caches(&self) -> HashSet<String> {
-        let attentions = self.nodes.iter().filter(|node| node.op_type() == REL_POS_ATTENTION);
+        let attentions = self
+            .nodes
+            .iter()
+            .filter(|node| node.op_type() == REL_POS_ATTENTION.name);
         let caches = attentions.flat_map(|node| rel_pos_attention::CACHE_INPUTS.map(|input| node.input.get(input)));
         caches.flatten().cloned().collect()
     }
@@ -91,10 +95,10 @@ mod tests {
             assert_eq!(graph.inputs().len(), inputs);
             assert_eq!(graph.ring_caches().len(), 2 * streaming.layers);
             let count = |operation: &str| graph.operations().filter(|&found| found == operation).count();
-            assert_eq!(count(REL_POS_ATTENTION), streaming.layers);
-            assert_eq!(count(GLU_DEPTHWISE_CONV), streaming.layers);
-            assert_eq!(count(LAYER_NORM), 6 * streaming.layers);
-            assert_eq!((count(STRIDED_CONV), count("Conv")), (3, 0));
+            assert_eq!(count(REL_POS_ATTENTION.name), streaming.layers);
+            assert_eq!(count(GLU_DEPTHWISE_CONV.name), streaming.layers);
+            assert_eq!(count(LAYER_NORM.name), 6 * streaming.layers);
+            assert_eq!((count(STRIDED_CONV.name), count("Conv")), (3, 0));
             // Nothing is left of what they stand for.
             assert_eq!(
                 (count("Softmax"), count("Split"), count("Sigmoid")),

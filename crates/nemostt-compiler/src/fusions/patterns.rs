@@ -4,8 +4,8 @@
 
 use crate::{
     Graph, NodeProto,
-    fusions::prepack_matmul::DOMAIN,
     ir::{attribute::Attribute, constant::attribute_list, def_use::DefUse},
+    ops::DOMAIN,
 };
 
 /// Adds one of our operations.

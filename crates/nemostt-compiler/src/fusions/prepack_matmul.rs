@@ -3,6 +3,7 @@
 //! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
 //! their weights leave the graph for [`nemostt_kernels::gemm`].
 
+use crate::ops::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -18,16 +19,6 @@ use crate::{
     onnx::{AttributeProto, OperatorSetIdProto, attribute_proto::AttributeType},
 };
 use nemostt_kernels::gemm::{GemmSpec, PackedWeights};
-
-/// The domain of the operation.
-pub const DOMAIN: &str = "nemostt";
-
-/// The operation: float32 \[…, depth\] in, float32 \[…, columns\] out; a second input, as large as the output, is added to
-/// it. Attribute [`WEIGHTS_INDEX`] says with which weights.
-pub const PACKED_MATMUL: &str = "PackedMatMul";
-
-/// Index into [`Encoded::products`](crate::onnx::external_data::Encoded::products).
-pub const WEIGHTS_INDEX: &str = "weights_index";
 
 impl Graph {
     /// Makes the products with constant weights operations of our own, and gives their number. The graph runs only where
@@ -118,7 +109,7 @@ impl Graph {
 
 fn node(product: &MatMulMatch, tail: &EpilogueMatch, number: usize, name: Option<String>) -> NodeProto {
     NodeProto {
-        op_type: Some(PACKED_MATMUL.into()),
+        op_type: Some(PACKED_MATMUL.name.into()),
         domain: Some(DOMAIN.into()),
         name,
         input: [&product.data].into_iter().chain(&tail.more).cloned().collect(),
@@ -155,7 +146,7 @@ mod tests {
             assert_eq!(graph.prepack_matmuls().unwrap(), products, "{path}");
             let packed = graph
                 .operations()
-                .filter(|&operation| operation == PACKED_MATMUL)
+                .filter(|&operation| operation == PACKED_MATMUL.name)
                 .count();
             assert_eq!(packed, products);
             let after = graph.encode();

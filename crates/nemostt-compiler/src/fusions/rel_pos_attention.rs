@@ -3,6 +3,7 @@
 //! What `cache_projected_kv`, `rel_shift_to_gather` and `simplify_masks` leave of a layer's attention between its products: 20 nodes.
 //! [`nemostt_kernels::attention`] does what they do, in one pass for each head.
 
+use crate::ops::{REL_POS_ATTENTION, SCALE};
 use crate::{
     Graph,
     fusions::patterns::PatternMatcher,
@@ -13,21 +14,12 @@ use crate::{
     },
 };
 
-/// The operation. Inputs: queries \[frames, width\], cached keys \[1, heads, left, width of a head\], new ones \[frames, width\],
-/// cached and new values, mask \[1, 1, frames, keys\]; constants: the two biases \[heads, width of a head\], positions \[1,
-/// heads, width of a head, positions\], places \[frames, keys\]; and [`RING_HEAD_INPUT`]. Outputs: \[frames, width\]; the caches of
-/// keys and of values for the next step, as large as those of this one, which may be the same tensors. Attribute [`SCALE`].
-pub const REL_POS_ATTENTION: &str = "RelPosAttention";
-
 /// Of the inputs of [`REL_POS_ATTENTION`], the caches.
 pub(crate) const CACHE_INPUTS: [usize; 2] = [1, 3];
 
 /// The input of the graph that says which row of each cache is the oldest: those behind it follow it in time, then come
 /// those before it. So a step writes what is new over what is oldest, and nothing is moved.
 pub const RING_HEAD_INPUT: &str = "cache_ring_head";
-
-/// What scores are divided by.
-pub const SCALE: &str = "scale";
 
 /// Makes each layer's attention one operation, and gives the number of layers.
 pub(crate) fn fuse(graph: &mut Graph) -> usize {
@@ -48,7 +40,7 @@ pub(crate) fn fuse(graph: &mut Graph) -> usize {
             }
         }
         let scale = [(SCALE, Attribute::Float(found.scale))];
-        crate::fusions::patterns::add(graph, REL_POS_ATTENTION, &outputs, &inputs, &scale);
+        crate::fusions::patterns::add(graph, REL_POS_ATTENTION.name, &outputs, &inputs, &scale);
     }
     if !found.is_empty() {
         graph.add_scalar_input(RING_HEAD_INPUT);

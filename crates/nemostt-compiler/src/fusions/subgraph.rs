@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DOMAIN, GLU_DEPTHWISE_CONV, Graph, JOINT_ADD_RELU, LAYER_NORM, LSTM_CELL, NodeProto, PACKED_MATMUL,
-    REL_POS_ATTENTION, STRIDED_CONV, ValueInfoProto, integers,
+    Graph, NodeProto, ValueInfoProto, integers,
     onnx::{AttributeProto, attribute_proto::AttributeType},
+    ops::{self, DOMAIN, JOINT_ADD_RELU, LSTM_CELL, PACKED_MATMUL, Rows, WIDTH},
     tensor_info,
 };
 
@@ -29,9 +29,6 @@ pub const AXES: &str = "axes";
 
 /// The call that makes other rows of the same values; its one attribute is [`WIDTH`].
 pub const RESHAPE: &str = "Reshape";
-
-/// How wide those are.
-pub const WIDTH: &str = "width";
 
 /// A call of an operation in a fused subgraph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,7 +65,7 @@ impl Graph {
             let members: Vec<usize> = (0..levels.len()).filter(|&node| levels[node] == Some(level)).collect();
             let operation = |&member: &usize| self.nodes[member].op_type();
             let ours = members.iter().filter(|member| operation(member) != RESHAPE).count();
-            if ours < 2 || !members.iter().any(|member| operation(member) == PACKED_MATMUL) {
+            if ours < 2 || !members.iter().any(|member| operation(member) == PACKED_MATMUL.name) {
                 continue;
             }
             if let Some(chain) = self.fused_node(&members) {
@@ -95,12 +92,12 @@ impl Graph {
         let of_a_row = self.single_row_matmuls();
         let may = |(number, node): (usize, &NodeProto)| {
             let is_rows = |index: usize| node.input.get(index).is_some_and(|name| rows.contains(name.as_str()));
-            match (node.domain() == DOMAIN, node.op_type()) {
-                (true, PACKED_MATMUL) => is_rows(0) || of_a_row.contains(&number),
-                (true, LAYER_NORM) => is_rows(0),
-                (true, REL_POS_ATTENTION | GLU_DEPTHWISE_CONV | STRIDED_CONV | JOINT_ADD_RELU | LSTM_CELL) => true,
-                (false, RESHAPE) => is_rows(0) && width(node, &sizes).is_some(),
-                _ => false,
+            let schema = ops::schema(node.op_type()).filter(|_| node.domain() == DOMAIN);
+            match schema.map(|op| op.fuses) {
+                Some(Rows::Always) => true,
+                Some(Rows::IfInput) => is_rows(0) || of_a_row.contains(&number),
+                Some(Rows::Never) => false,
+                None => node.op_type() == RESHAPE && is_rows(0) && width(node, &sizes).is_some(),
             }
         };
         let mut may: Vec<bool> = self.nodes.iter().enumerate().map(may).collect();
@@ -132,11 +129,11 @@ impl Graph {
                 .is_some_and(|(_, rest)| rest.iter().all(|dim| *dim == Some(1)))
         };
         let inputs = self.inputs.iter().filter(is_row).map(|input| input.name());
-        let gates = nodes().filter(|(_, node)| node.op_type() == LSTM_CELL);
+        let gates = nodes().filter(|(_, node)| node.op_type() == LSTM_CELL.name);
         let states = gates.flat_map(|(_, node)| &node.output).map(String::as_str);
         let rows: HashSet<&str> = inputs.chain(states).collect();
 
-        let askers = nodes().filter(|(_, node)| !matches!(node.op_type(), JOINT_ADD_RELU | LSTM_CELL));
+        let askers = nodes().filter(|(_, node)| ![JOINT_ADD_RELU.name, LSTM_CELL.name].contains(&node.op_type()));
         let asked = askers.flat_map(|(_, node)| &node.input).map(String::as_str);
         let declared = self
             .outputs
@@ -148,7 +145,7 @@ impl Graph {
             let mut outputs = node.output.iter();
             input.all(|input| rows.contains(input.as_str())) && outputs.all(|output| !asked.contains(output.as_str()))
         };
-        let products = nodes().filter(|(_, node)| node.op_type() == PACKED_MATMUL && is_free(node));
+        let products = nodes().filter(|(_, node)| node.op_type() == PACKED_MATMUL.name && is_free(node));
         products.map(|(number, _)| number).collect()
     }
 
@@ -235,11 +232,8 @@ impl Graph {
                 call.outputs.push(number);
                 if taken.contains(output.as_str()) {
                     outputs.push(number as i64);
-                    let known = if index == 0 && node.op_type() != LSTM_CELL {
-                        2
-                    } else {
-                        0
-                    };
+                    let is_rows = ops::schema(node.op_type()).is_none_or(|op| op.rows != Rows::Never);
+                    let known = if index == 0 && is_rows { 2 } else { 0 };
                     axes.push(declared.get(output.as_str()).map_or(known, |&axes| axes as i64));
                     names.push(output.clone());
                 }

@@ -5,7 +5,11 @@
 
 use std::collections::HashSet;
 
-use crate::{Graph, PACKED_MATMUL, WEIGHTS_INDEX, ir::boundary::Side};
+use crate::{
+    Graph,
+    ir::boundary::Side,
+    ops::{PACKED_MATMUL, WEIGHTS_INDEX},
+};
 
 /// What the two graphs are told apart by.
 const PREFIX: &str = "scoring/";
@@ -61,7 +65,7 @@ pub fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, 
             .attribute
             .iter_mut()
             .filter(|attribute| attribute.name() == WEIGHTS_INDEX);
-        for number in numbers.filter(|_| node.op_type.as_deref() == Some(PACKED_MATMUL)) {
+        for number in numbers.filter(|_| node.op_type.as_deref() == Some(PACKED_MATMUL.name)) {
             number.i = number.i.map(|number| number + products);
         }
     }

@@ -4,7 +4,11 @@
 
 use std::collections::HashSet;
 
-use crate::{Graph, ValueInfoProto, tensor_info};
+use crate::{
+    Graph, ValueInfoProto,
+    ops::{self, Rows},
+    tensor_info,
+};
 
 impl Graph {
     /// Constants and inputs with one axis, and sums of them; `constants` are the former.
@@ -35,20 +39,12 @@ impl Graph {
             let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
             let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
             let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
-            let is_rows = match node.op_type() {
-                "Gemm"
-                | crate::REL_POS_ATTENTION
-                | crate::GLU_DEPTHWISE_CONV
-                | crate::STRIDED_CONV
-                | crate::JOINT_ADD_RELU => true,
+            let of_operator = |operator: &str| match operator {
+                "Gemm" => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
-                "LayerNormalization"
-                | crate::LAYER_NORM
-                | "Sigmoid"
-                | "MatMul"
-                | crate::PACKED_MATMUL
-                | "DynamicQuantizeLinear"
-                | "MatMulIntegerToFloat" => knows(node.input.first()),
+                "LayerNormalization" | "Sigmoid" | "MatMul" | "DynamicQuantizeLinear" | "MatMulIntegerToFloat" => {
+                    knows(node.input.first())
+                }
                 "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
                 // A bias is added to each row.
                 "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {
@@ -56,6 +52,12 @@ impl Graph {
                 }
                 "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
                 _ => false,
+            };
+            let is_rows = match ops::schema(node.op_type()).map(|op| op.rows) {
+                Some(Rows::Always) => true,
+                Some(Rows::IfInput) => knows(node.input.first()),
+                Some(Rows::Never) => false,
+                None => of_operator(node.op_type()),
             };
             if let Some(output) = node.output.first().filter(|_| is_rows) {
                 rows.insert(output);

@@ -172,7 +172,7 @@ impl Graph {
         }
         let names = (0..).map(file_name);
         let files = names.zip(std::mem::take(&mut self.files)).collect();
-        let has_our_operations = self.nodes.iter().any(|node| node.domain() == crate::DOMAIN);
+        let has_our_operations = self.nodes.iter().any(|node| node.domain() == crate::ops::DOMAIN);
         Encoded {
             products: std::mem::take(&mut self.packed),
             model: self.into_proto().encode_to_vec(),

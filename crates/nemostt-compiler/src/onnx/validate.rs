@@ -11,10 +11,11 @@ mod attributes;
 mod tensors;
 mod types;
 
+use crate::ops::DOMAIN;
 use std::collections::HashSet;
 
 use self::types::Types;
-use crate::{DOMAIN, Graph, GraphError, NodeProto, TensorProto, ValueInfoProto, onnx::GraphProto};
+use crate::{Graph, GraphError, NodeProto, TensorProto, ValueInfoProto, onnx::GraphProto};
 
 /// Branches and loops in each other. Exports of speech models have none, voice activity detectors two or three.
 const MAX_NESTING: usize = 8;

@@ -22,7 +22,6 @@ pub(crate) mod unstack_caches;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::predictor::LSTM_CELL;
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
 use crate::{

@@ -10,6 +10,7 @@
 //! Only products between the first and the last normalisation become 8 bits. Before them lies the subsampling, whose
 //! values are few and far apart; behind them the CTC head, which decides. Both are small, and stay as they are.
 
+use crate::ops::LAYER_NORM;
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
@@ -18,7 +19,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    FileBytes, Graph, LAYER_NORM, NodeProto, TensorProto,
+    FileBytes, Graph, NodeProto, TensorProto,
     fusions::match_matmul::{MatMulMatch, read_floats},
     onnx::tensor_proto::DataType,
 };
@@ -149,7 +150,7 @@ impl MatMulMatch {
 
 /// Whether a node begins or is a layer normalisation. Exports of opset 16 and before write it as a mean and what follows.
 fn is_norm(node: &NodeProto) -> bool {
-    matches!(node.op_type(), "LayerNormalization" | LAYER_NORM | "ReduceMean")
+    ["LayerNormalization", LAYER_NORM.name, "ReduceMean"].contains(&node.op_type())
 }
 
 /// Weights in 8 bits, one after the other, so that they can be handed over like those of a file.

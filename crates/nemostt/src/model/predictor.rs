@@ -13,7 +13,8 @@ use crate::{
     memory_guard,
 };
 use nemostt_compiler::{
-    Graph, JOINT_ADD_RELU, Precision, TransducerShape, compose,
+    Graph, Precision, TransducerShape, compose,
+    ops::JOINT_ADD_RELU,
     pipeline::{Applied, LINK, NotApplied, PassReport, Recorder, some},
     specialize_predictor,
 };
@@ -78,7 +79,7 @@ impl Predictor {
         target: &Target,
     ) {
         // Who meets a prediction does not ask for its axes.
-        if scoring.operations().any(|operation| operation == JOINT_ADD_RELU) {
+        if scoring.operations().any(|operation| operation == JOINT_ADD_RELU.name) {
             graph.output_row("prediction");
         }
         let load = || {

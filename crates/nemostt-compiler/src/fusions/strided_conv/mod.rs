@@ -13,6 +13,7 @@ mod stage;
 mod tests;
 
 use crate::fusions::strided_conv::stage::{Pointwise, Stage, match_masking, match_pointwise_conv, match_strided_conv};
+use crate::ops::{PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES};
 use crate::{Graph, TensorProto, onnx::tensor_proto::DataType};
 use crate::{
     fusions::patterns::PatternMatcher,
@@ -22,23 +23,6 @@ use crate::{
         def_use::DefUse,
     },
 };
-
-/// The operation. Inputs: values of frames, frequencies and channels, in this order, with any axes; mask, one for each
-/// frame, where frames with 0 count as zeros; constants: weights \[channels, 1, kernel, kernel\], bias \[channels\]. Output:
-/// \[frames · frequencies, channels\]. Attributes [`STRIDES`], [`PADS`], [`SHARED_INPUT`] and [`RELU`].
-pub const STRIDED_CONV: &str = "StridedConv";
-
-/// Over frames and frequencies.
-pub const STRIDES: &str = "strides";
-
-/// As ONNX has them: before the first frame and frequency, behind the last ones.
-pub const PADS: &str = "pads";
-
-/// 1 where all channels are made of the one that there is, else each of its own.
-pub const SHARED_INPUT: &str = "shared_input";
-
-/// 1 where what is below zero becomes zero.
-pub const RELU: &str = "relu";
 
 /// Does it so, if it is found; gives whether it is.
 pub(crate) fn fuse(graph: &mut Graph) -> bool {
@@ -225,7 +209,7 @@ fn convolve(graph: &mut Graph, stage: &Stage, data: &str, mask: &str) -> String 
     ];
     crate::fusions::patterns::add(
         graph,
-        STRIDED_CONV,
+        STRIDED_CONV.name,
         &[&output],
         &[data, mask, &stage.weights, &bias],
         &attributes,

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
+use crate::ops::{
+    EPSILON, GLU_DEPTHWISE_CONV, LAYER_NORM, REL_POS_ATTENTION, SCALE, SILU, STRIDED_CONV, STRIDES, WEIGHTS_INDEX,
+};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    EPSILON, SCALE, SILU, STRIDES, StreamingConfig, TensorProto, WEIGHTS_INDEX, compose, packed_halves, read_file,
-    specialize, specialize_predictor, transducer_in, value_info,
+    StreamingConfig, TensorProto, compose, packed_halves, read_file, specialize, specialize_predictor, transducer_in,
+    value_info,
 };
 
 const MODELS: [(&str, usize); 4] = [
@@ -109,12 +112,17 @@ fn whole_encoder_becomes_one_fused_subgraph() {
             panic!("{path} has {} chains", chains.len());
         };
         assert_eq!(
-            [STRIDED_CONV, PACKED_MATMUL].map(|operation| count(front, operation)),
+            [STRIDED_CONV.name, PACKED_MATMUL.name].map(|operation| count(front, operation)),
             [3, 2],
             "{path}"
         );
         let heads = usize::from(path.ends_with("ctc.onnx"));
-        let operations = [REL_POS_ATTENTION, GLU_DEPTHWISE_CONV, LAYER_NORM, PACKED_MATMUL];
+        let operations = [
+            REL_POS_ATTENTION.name,
+            GLU_DEPTHWISE_CONV.name,
+            LAYER_NORM.name,
+            PACKED_MATMUL.name,
+        ];
         // The last product of the subsampling is among them.
         let expected = [layers, layers, 6 * layers, 10 * layers + 1 + heads];
         assert_eq!(operations.map(|operation| count(rest, operation)), expected, "{path}");
@@ -151,7 +159,7 @@ fn ours(operation: &str, inputs: &[&str], output: &str) -> NodeProto {
 }
 
 fn product(input: &str, output: &str) -> NodeProto {
-    ours(PACKED_MATMUL, &[input], output)
+    ours(PACKED_MATMUL.name, &[input], output)
 }
 
 /// Another one.
@@ -205,11 +213,11 @@ fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
 fn foreign_operator_splits_the_subgraph() {
     let nodes = vec![
         product("rows", "a"),
-        ours(LAYER_NORM, &["a"], "b"),
+        ours(LAYER_NORM.name, &["a"], "b"),
         foreign("Sigmoid", &["b"], "c"),
         product("c", "d"),
         // This takes of the first chain, too.
-        ours(PACKED_MATMUL, &["d", "a"], "e"),
+        ours(PACKED_MATMUL.name, &["d", "a"], "e"),
     ];
     let expected = "Gemm [PackedMatMul LayerNorm] Sigmoid [PackedMatMul PackedMatMul]";
     assert_eq!(chained(nodes, &["e"]), (expected.into(), 4));
@@ -234,7 +242,7 @@ fn single_operator_is_not_fused() {
     let nodes = vec![
         product("rows", "a"),
         foreign("Sigmoid", &["a"], "b"),
-        ours(LAYER_NORM, &["b"], "c"),
+        ours(LAYER_NORM.name, &["b"], "c"),
         foreign("Sigmoid", &["c"], "d"),
         reshape("d", "e"),
         product("e", "f"),
@@ -249,7 +257,10 @@ fn single_operator_is_not_fused() {
         )
     );
     // Nor are there chains without a product.
-    let nodes = vec![ours(LAYER_NORM, &["rows"], "a"), ours(LAYER_NORM, &["a"], "b")];
+    let nodes = vec![
+        ours(LAYER_NORM.name, &["rows"], "a"),
+        ours(LAYER_NORM.name, &["a"], "b"),
+    ];
     assert_eq!(chained(nodes, &["b"]), ("Gemm LayerNorm LayerNorm".into(), 0));
 }
 
@@ -307,7 +318,7 @@ fn rows_of_another_width_that_a_later_chain_takes_are_in_none() {
         product("d", "e"),
         foreign("Sigmoid", &["e"], "f"),
         product("f", "g"),
-        ours(PACKED_MATMUL, &["g", "c"], "h"),
+        ours(PACKED_MATMUL.name, &["g", "c"], "h"),
     ];
     let expected =
         "Gemm [PackedMatMul PackedMatMul] Reshape [PackedMatMul PackedMatMul] Sigmoid [PackedMatMul PackedMatMul]";
@@ -339,8 +350,8 @@ fn value_of_unknown_rank_is_not_fused() {
 fn subgraph_inputs_and_outputs_are_unique() {
     let nodes = vec![
         product("rows", "a"),
-        ours(PACKED_MATMUL, &["a", "rows"], "b"),
-        ours(GLU_DEPTHWISE_CONV, &["b", "cache", "weights"], "c"),
+        ours(PACKED_MATMUL.name, &["a", "rows"], "b"),
+        ours(GLU_DEPTHWISE_CONV.name, &["b", "cache", "weights"], "c"),
         foreign("Sigmoid", &["b"], "d"),
         foreign("Mul", &["b", "c"], "e"),
     ];
@@ -387,7 +398,7 @@ fn attributes_come_through() {
         // None of ours is of such a kind.
         attribute("text", AttributeType::String),
     ];
-    let mut second = ours(LAYER_NORM, &["a"], "b");
+    let mut second = ours(LAYER_NORM.name, &["a"], "b");
     second.attribute = vec![
         AttributeProto {
             f: Some(1e-5),
@@ -423,7 +434,7 @@ proptest! {
     #[test]
     fn floats_come_through_exactly(float in proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO) {
         let call = SubgraphCall {
-            operation: REL_POS_ATTENTION.into(),
+            operation: REL_POS_ATTENTION.name.into(),
             inputs: vec![0, 7],
             outputs: vec![8],
             attributes: BTreeMap::from([(SCALE.to_owned(), AttributeValue::Float(float))]),
@@ -460,12 +471,18 @@ fn a_label_is_one_chain_behind_its_row_of_the_table() {
             true => {
                 assert_eq!(
                     all,
-                    [[PACKED_MATMUL, LSTM_CELL, PACKED_MATMUL, JOINT_ADD_RELU, PACKED_MATMUL]]
+                    [[
+                        PACKED_MATMUL.name,
+                        LSTM_CELL.name,
+                        PACKED_MATMUL.name,
+                        JOINT_ADD_RELU.name,
+                        PACKED_MATMUL.name
+                    ]]
                 );
                 assert_eq!(label.operations().collect::<Vec<_>>(), ["Gather", FUSED_SUBGRAPH]);
             }
             // Who wants it in other axes gets them: the product before it stays outside.
-            false => assert_eq!([PACKED_MATMUL, LSTM_CELL].map(counts), [2, 1], "{all:?}"),
+            false => assert_eq!([PACKED_MATMUL.name, LSTM_CELL.name].map(counts), [2, 1], "{all:?}"),
         }
     }
 }

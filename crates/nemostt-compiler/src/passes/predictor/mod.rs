@@ -14,9 +14,8 @@ mod unfold_lstm;
 
 use std::collections::HashMap;
 
-pub use self::unfold_lstm::LSTM_CELL;
 use crate::passes::check_supported;
-use crate::{Graph, TransducerShape, fusions::prepack_matmul::DOMAIN};
+use crate::{Graph, TransducerShape, ops::DOMAIN};
 
 /// Rewrites `graph`, which is brought to the contract of [`TransducerGraphs`](crate::TransducerGraphs), for calls
 /// with one label; with operations of our own where those may be used (`ours`). Gives what was not recognised and so left as it

@@ -2,7 +2,11 @@
 
 //! A layer of an LSTM as single operations.
 
-use crate::{Graph, WIDTH, fusions::prepack_matmul::DOMAIN, onnx::tensor_proto::DataType};
+use crate::{
+    Graph,
+    onnx::tensor_proto::DataType,
+    ops::{DOMAIN, LSTM_CELL, WIDTH},
+};
 use crate::{
     ir::{
         attribute::Attribute,
@@ -11,10 +15,6 @@ use crate::{
     passes::predictor::layer::Layer,
 };
 use nemostt_kernels::gemm::{Epilogue, GemmSpec, PackedWeights};
-
-/// The operation. Inputs: what the label and what the state give the gates \[…, 4 · hidden\], in ONNX's order of gates; the
-/// cells \[…, hidden\]. Outputs: next state and cells, as large as the cells. Attribute [`WIDTH`]: `hidden`.
-pub const LSTM_CELL: &str = "LstmCell";
 
 /// Bytes of the largest table of labels. Beyond, it would take more memory than it saves time: 1024 labels of the 114M
 /// model are 10 MB.
@@ -70,7 +70,7 @@ fn add_lstm_cell(graph: &mut Graph, layer: &Layer, sums: &[String; 2], next: [&S
     let outputs = next.map(String::clone);
     graph.add_node(
         &outputs,
-        LSTM_CELL,
+        LSTM_CELL.name,
         &[&sums[0], &sums[1], &layer.state[1]],
         &[(WIDTH, Attribute::Int(layer.hidden as i64))],
     );

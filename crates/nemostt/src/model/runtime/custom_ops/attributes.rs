@@ -4,7 +4,7 @@
 
 use ort::{operator::KernelContext, value::TensorValueType};
 
-use nemostt_compiler::{AttributeValue, SubgraphCall};
+use nemostt_compiler::{AttributeValue, SubgraphCall, ops::WIDTH};
 
 /// Sizes of a constant, and its values.
 pub(super) type Constant<T> = (Vec<usize>, Vec<T>);
@@ -25,6 +25,12 @@ pub(super) trait Attributes {
 
     fn flag(&self, name: &str) -> bool {
         self.int(name).unwrap_or(0) != 0
+    }
+
+    /// 0 where it is missing or negative.
+    fn width(&self) -> usize {
+        let width = self.int(WIDTH).and_then(|width| usize::try_from(width).ok());
+        width.unwrap_or_default()
     }
 
     /// As [`numbers`](Self::numbers).

@@ -2,7 +2,7 @@
 
 //! A chain of our other operations.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use ort::{
     operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
@@ -12,22 +12,16 @@ use ort::{
 use super::{
     super::kernel_io::{MAX_RANK, TensorShape, Tensors},
     attributes::{Attributes, CallAttributes},
-    glu_depthwise_conv, layer_norm, packed_matmul,
+    declaration::Products,
     panic_guard::{Compute, PanicGuard},
-    rel_pos_attention, shape_fns, strided_conv,
+    shape_fns,
 };
-use nemostt_compiler::{
-    AXES, CALLS, FUSED_SUBGRAPH, GLU_DEPTHWISE_CONV, JOINT_ADD_RELU, LAYER_NORM, LSTM_CELL, OUTPUTS, PACKED_MATMUL,
-    REL_POS_ATTENTION, RESHAPE, STRIDED_CONV, SubgraphCall, WIDTH,
-};
-use nemostt_kernels::{
-    executor::{self, Input, Op, Program, ProgramError},
-    gemm::PackedWeights,
-};
+use nemostt_compiler::{AXES, CALLS, FUSED_SUBGRAPH, OUTPUTS, RESHAPE, SubgraphCall, ops::OpInput};
+use nemostt_kernels::executor::{self, Input, Op, Program, ProgramError};
 
 /// Our own operation for a chain of others: see [`FUSED_SUBGRAPH`] for its inputs.
 pub(super) struct FusedSubgraphOp {
-    pub(super) products: Arc<[Arc<PackedWeights>]>,
+    pub(super) products: Products,
     /// Those of the session.
     pub(super) threads: usize,
 }
@@ -57,17 +51,13 @@ impl Operator for FusedSubgraphOp {
         let mut work = Vec::new();
         for call in &calls {
             let source = CallAttributes { node: context, call };
-            let (done, reads) = self.work(&source)?;
-            let (rows, number) = match done {
-                Op::RelPosAttention(_) => reads.split_at(reads.len() - 1),
-                _ => (&reads[..], &[][..]),
-            };
-            check_types(&inputs, rows, TensorElementType::Float32)?;
-            check_types(&inputs, number, TensorElementType::Int64)?;
-            numbers.extend(number);
+            let (op, reads, scalars) = self.op(&source)?;
+            check_types(&inputs, &reads, TensorElementType::Float32)?;
+            check_types(&inputs, &scalars, TensorElementType::Int64)?;
+            numbers.extend(scalars.iter().copied());
             work.push(executor::OpCall {
-                op: done,
-                inputs: reads,
+                op,
+                inputs: [reads, scalars].concat(),
                 outputs: call.outputs.clone(),
             });
         }
@@ -89,34 +79,25 @@ impl Operator for FusedSubgraphOp {
 }
 
 impl FusedSubgraphOp {
-    /// What a call does, and which of its inputs are not constant.
-    fn work(&self, source: &CallAttributes<'_>) -> ort::Result<(Op, Vec<usize>)> {
-        let inputs = &source.call.inputs;
-        let first = |count: usize| (0..count).collect::<Vec<_>>();
-        let (work, reads) = match source.call.operation.as_str() {
-            PACKED_MATMUL => (
-                Op::PackedMatMul(packed_matmul::find(&self.products, source)?),
-                first(inputs.len()),
-            ),
-            // The oldest is the last one.
-            REL_POS_ATTENTION => (
-                Op::RelPosAttention(rel_pos_attention::from_attributes(source)?.into()),
-                [first(6), vec![10]].concat(),
-            ),
-            GLU_DEPTHWISE_CONV => (
-                Op::GluDepthwiseConv(glu_depthwise_conv::from_attributes(source)?),
-                first(2),
-            ),
-            LAYER_NORM => (Op::LayerNorm(layer_norm::from_attributes(source)?), first(1)),
-            STRIDED_CONV => (Op::StridedConv(strided_conv::from_attributes(source)?), first(2)),
-            JOINT_ADD_RELU => (Op::JointAddRelu(width(source)), first(2)),
-            LSTM_CELL => (Op::LstmCell(width(source)), first(3)),
-            RESHAPE => (Op::Reshape(width(source)), first(1)),
-            _ => return Err(ort::Error::new("a chain has an operation that nobody knows")),
-        };
-        let reads = reads.into_iter().map(|read| inputs.get(read).copied());
-        let reads: Option<Vec<usize>> = reads.collect();
-        Ok((work, reads.ok_or_else(|| program_error(ProgramError::Arity))?))
+    /// The operation of a call, and its inputs that are read in each run: tensors, then scalars.
+    fn op(&self, source: &CallAttributes<'_>) -> ort::Result<(Op, Vec<usize>, Vec<usize>)> {
+        let call = source.call;
+        if call.operation == RESHAPE {
+            let reads = call.inputs.iter().take(1).copied().collect();
+            return Ok((Op::Reshape(source.width()), reads, Vec::new()));
+        }
+        let found = super::program_op(&call.operation, source, &self.products);
+        let (op, schema) = found.ok_or_else(|| ort::Error::new("a fused subgraph has an unknown operation"))??;
+        let (mut reads, mut scalars) = (Vec::new(), Vec::new());
+        for (index, kind) in schema.inputs.iter().enumerate().filter(|(_, kind)| kind.is_read()) {
+            match (call.inputs.get(index), kind) {
+                (Some(&value), OpInput::Scalar) => scalars.push(value),
+                (Some(&value), _) => reads.push(value),
+                (None, OpInput::Optional) => {}
+                (None, _) => return Err(program_error(ProgramError::Arity)),
+            }
+        }
+        Ok((op, reads, scalars))
     }
 }
 
@@ -135,12 +116,6 @@ fn check_types(inputs: &[Outlet], reads: &[usize], expected: TensorElementType) 
         }
     }
     Ok(())
-}
-
-/// 0, which a chain refuses, where none is said.
-fn width(source: &impl Attributes) -> usize {
-    let width = source.int(WIDTH).and_then(|width| usize::try_from(width).ok());
-    width.unwrap_or_default()
 }
 
 fn program_error(misfit: ProgramError) -> ort::Error {

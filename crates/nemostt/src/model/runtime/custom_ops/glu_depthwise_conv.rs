@@ -2,43 +2,39 @@
 
 //! The middle of one convolution module.
 
-use ort::{
-    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
-};
+use ort::operator::ShapeInferenceContext;
 
 use super::{
     super::kernel_io::{TensorShape, Tensors},
     attributes::Attributes,
-    panic_guard::{Compute, PanicGuard},
+    declaration::{CustomOp, Products},
+    panic_guard::Compute,
     shape_fns,
 };
-use nemostt_compiler::GLU_DEPTHWISE_CONV;
+use nemostt_compiler::ops::{GLU_DEPTHWISE_CONV, OpSchema};
+use nemostt_kernels::executor::Op;
 use nemostt_kernels::{gemm::Output, glu_depthwise_conv::GluDepthwiseConv};
 
-/// Our own operation for the middle of a convolution module: see [`GLU_DEPTHWISE_CONV`] for its inputs.
-pub(super) struct GluDepthwiseConvOp;
+/// One layer's convolution.
+pub(super) struct GluDepthwiseConvKernel(GluDepthwiseConv);
 
-impl Operator for GluDepthwiseConvOp {
-    type Kernel<'attr> = PanicGuard<GluDepthwiseConvKernel>;
+impl CustomOp for GluDepthwiseConvKernel {
+    const SCHEMA: OpSchema = GLU_DEPTHWISE_CONV;
 
-    fn name(&self) -> &str {
-        GLU_DEPTHWISE_CONV
+    fn new(source: &impl Attributes, _: &Products) -> ort::Result<Self> {
+        let kernel = || -> ort::Result<GluDepthwiseConv> {
+            let ((_, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
+            GluDepthwiseConv::new(&weights, bias)
+                .ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
+        };
+        kernel().map(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..4).map(|_| OperatorInput::required(TensorElementType::Float32))
+    fn into_op(self) -> Op {
+        Op::GluDepthwiseConv(self.0)
     }
 
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<GluDepthwiseConvKernel>> {
-        from_attributes(context).map(GluDepthwiseConvKernel).map(PanicGuard)
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+    fn infer_shape(context: &mut ShapeInferenceContext, _: &Products) -> ort::Result<()> {
         let inputs = shape_fns::of_inputs(context);
         if let Some(cache) = inputs.get(1).filter(|sizes| !sizes.is_empty()) {
             shape_fns::set(context, 1, cache)?;
@@ -47,16 +43,6 @@ impl Operator for GluDepthwiseConvOp {
         shape_fns::like_first_input(context, channels.map(|width| width / 2))
     }
 }
-
-/// The convolution that `source` describes.
-pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<GluDepthwiseConv> {
-    let ((_, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
-    GluDepthwiseConv::new(&weights, bias)
-        .ok_or_else(|| ort::Error::new("the weights of a convolution do not fit its bias"))
-}
-
-/// One layer's convolution.
-pub(super) struct GluDepthwiseConvKernel(GluDepthwiseConv);
 
 impl Compute for GluDepthwiseConvKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {

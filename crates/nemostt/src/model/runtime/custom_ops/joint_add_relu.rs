@@ -2,48 +2,33 @@
 
 //! Where encoder frames and a prediction meet in a joint.
 
-use ort::{
-    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
-};
-
 use super::{
     super::kernel_io::Tensors,
-    panic_guard::{Compute, PanicGuard},
-    shape_fns,
+    attributes::Attributes,
+    declaration::{CustomOp, Products},
+    panic_guard::Compute,
 };
-use nemostt_compiler::JOINT_ADD_RELU;
+use nemostt_compiler::ops::{JOINT_ADD_RELU, OpSchema};
+use nemostt_kernels::executor::Op;
 use nemostt_kernels::joint_add_relu::add_relu;
 
-/// Our own operation for it: see [`JOINT_ADD_RELU`] for its inputs.
-pub(super) struct JointAddReluOp;
-
-impl Operator for JointAddReluOp {
-    type Kernel<'attr> = PanicGuard<JointAddReluKernel>;
-
-    fn name(&self) -> &str {
-        JOINT_ADD_RELU
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..2).map(|_| OperatorInput::required(TensorElementType::Float32))
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PanicGuard<JointAddReluKernel>> {
-        Ok(PanicGuard(JointAddReluKernel))
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        shape_fns::like_first_input(context, None)
-    }
+/// One meeting.
+pub(super) struct JointAddReluKernel {
+    /// 0, which a program refuses, where the node does not say.
+    width: usize,
 }
 
-/// One meeting.
-pub(super) struct JointAddReluKernel;
+impl CustomOp for JointAddReluKernel {
+    const SCHEMA: OpSchema = JOINT_ADD_RELU;
+
+    fn new(source: &impl Attributes, _: &Products) -> ort::Result<Self> {
+        Ok(Self { width: source.width() })
+    }
+
+    fn into_op(self) -> Op {
+        Op::JointAddRelu(self.width)
+    }
+}
 
 impl Compute for JointAddReluKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {

@@ -2,66 +2,45 @@
 
 //! One layer normalisation.
 
-use ort::{
-    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
-};
-
 use super::{
     super::kernel_io::Tensors,
     attributes::Attributes,
-    panic_guard::{Compute, PanicGuard},
-    shape_fns,
+    declaration::{CustomOp, Products},
+    panic_guard::Compute,
 };
-use nemostt_compiler::{EPSILON, LAYER_NORM, SILU};
+use nemostt_compiler::ops::{EPSILON, LAYER_NORM, OpSchema, SILU};
+use nemostt_kernels::executor::Op;
 use nemostt_kernels::layer_norm::LayerNorm;
-
-/// Our own operation for layer normalisation: see [`LAYER_NORM`] for its inputs.
-pub(super) struct LayerNormOp;
-
-impl Operator for LayerNormOp {
-    type Kernel<'attr> = PanicGuard<LayerNormKernel>;
-
-    fn name(&self) -> &str {
-        LAYER_NORM
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..3).map(|_| OperatorInput::required(TensorElementType::Float32))
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<LayerNormKernel>> {
-        from_attributes(context).map(LayerNormKernel).map(PanicGuard)
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        shape_fns::like_first_input(context, None)
-    }
-}
-
-/// The normalisation that `source` describes.
-pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<LayerNorm> {
-    let ((_, scale), (_, bias)) = (source.floats(1)?, source.floats(2)?);
-    let normalization = LayerNorm {
-        scale,
-        bias,
-        epsilon: source.float(EPSILON).unwrap_or_default(),
-        silu: source.flag(SILU),
-    };
-    match normalization.is_consistent() {
-        true => Ok(normalization),
-        false => Err(ort::Error::new(
-            "scale and bias of a normalisation do not fit each other",
-        )),
-    }
-}
 
 /// One normalisation.
 pub(super) struct LayerNormKernel(LayerNorm);
+
+impl CustomOp for LayerNormKernel {
+    const SCHEMA: OpSchema = LAYER_NORM;
+
+    fn new(source: &impl Attributes, _: &Products) -> ort::Result<Self> {
+        let kernel = || -> ort::Result<LayerNorm> {
+            let ((_, scale), (_, bias)) = (source.floats(1)?, source.floats(2)?);
+            let normalization = LayerNorm {
+                scale,
+                bias,
+                epsilon: source.float(EPSILON).unwrap_or_default(),
+                silu: source.flag(SILU),
+            };
+            match normalization.is_consistent() {
+                true => Ok(normalization),
+                false => Err(ort::Error::new(
+                    "scale and bias of a normalisation do not fit each other",
+                )),
+            }
+        };
+        kernel().map(Self)
+    }
+
+    fn into_op(self) -> Op {
+        Op::LayerNorm(self.0)
+    }
+}
 
 impl Compute for LayerNormKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {

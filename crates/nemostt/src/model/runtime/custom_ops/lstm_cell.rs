@@ -2,41 +2,36 @@
 
 //! The gates of an LSTM layer.
 
-use ort::{
-    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
-};
+use ort::operator::ShapeInferenceContext;
 
 use super::{
     super::kernel_io::Tensors,
-    panic_guard::{Compute, PanicGuard},
+    attributes::Attributes,
+    declaration::{CustomOp, Products},
+    panic_guard::Compute,
 };
-use nemostt_compiler::LSTM_CELL;
+use nemostt_compiler::ops::{LSTM_CELL, OpSchema};
+use nemostt_kernels::executor::Op;
 use nemostt_kernels::lstm_cell::LstmStep;
 
-/// Our own operation for the gates of an LSTM: see [`LSTM_CELL`] for its inputs.
-pub(super) struct LstmCellOp;
+/// One step of one layer.
+pub(super) struct LstmCellKernel {
+    /// 0, which a program refuses, where the node does not say.
+    width: usize,
+}
 
-impl Operator for LstmCellOp {
-    type Kernel<'attr> = PanicGuard<LstmCellKernel>;
+impl CustomOp for LstmCellKernel {
+    const SCHEMA: OpSchema = LSTM_CELL;
 
-    fn name(&self) -> &str {
-        LSTM_CELL
+    fn new(source: &impl Attributes, _: &Products) -> ort::Result<Self> {
+        Ok(Self { width: source.width() })
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        (0..3).map(|_| OperatorInput::required(TensorElementType::Float32))
+    fn into_op(self) -> Op {
+        Op::LstmCell(self.width)
     }
 
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..2).map(|_| OperatorOutput::required(TensorElementType::Float32))
-    }
-
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PanicGuard<LstmCellKernel>> {
-        Ok(PanicGuard(LstmCellKernel))
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+    fn infer_shape(context: &mut ShapeInferenceContext, _: &Products) -> ort::Result<()> {
         if let [_, _, cells] = &context.inputs()[..] {
             context.set_output(0, cells)?;
             context.set_output(1, cells)?;
@@ -44,9 +39,6 @@ impl Operator for LstmCellOp {
         Ok(())
     }
 }
-
-/// One step of one layer.
-pub(super) struct LstmCellKernel;
 
 impl Compute for LstmCellKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {

@@ -7,6 +7,7 @@
 //! same, that is an error, too ([`caught`]), which also gives it the tensors of a run: inputs, and each output once.
 
 mod attributes;
+mod declaration;
 mod fused_subgraph;
 mod glu_depthwise_conv;
 mod joint_add_relu;
@@ -22,23 +23,74 @@ use std::sync::Arc;
 
 use ort::operator::OperatorDomain;
 
-use self::panic_guard::PanicGuard;
 pub(super) use self::panic_guard::panicked;
-use nemostt_compiler::DOMAIN;
-use nemostt_kernels::gemm::PackedWeights;
+use self::{
+    attributes::Attributes,
+    declaration::{CustomOp, Declaration, Products},
+    panic_guard::PanicGuard,
+};
+use nemostt_compiler::ops::{DOMAIN, OpSchema};
+use nemostt_kernels::{executor::Op, gemm::PackedWeights};
+
+/// Declares operations to ONNX Runtime, and makes calls of programs of them: one line each.
+macro_rules! custom_ops {
+    ($($kernel:ty,)*) => {
+        fn declare(domain: OperatorDomain, products: &Products) -> ort::Result<OperatorDomain> {
+            Ok(domain$(.add(Declaration::<$kernel>::new(products.clone()))?)*)
+        }
+
+        /// The operation `name` as a call of a program, with its schema; `None`: there is no such operation.
+        fn program_op(
+            name: &str,
+            source: &impl Attributes,
+            products: &Products,
+        ) -> Option<ort::Result<(Op, OpSchema)>> {
+            $(
+                if name == <$kernel>::SCHEMA.name {
+                    let kernel = <$kernel>::new(source, products);
+                    return Some(kernel.map(|kernel| (kernel.into_op(), <$kernel>::SCHEMA)));
+                }
+            )*
+            None
+        }
+    };
+}
+
+custom_ops! {
+    packed_matmul::PackedMatMulKernel,
+    rel_pos_attention::RelPosAttentionKernel,
+    glu_depthwise_conv::GluDepthwiseConvKernel,
+    layer_norm::LayerNormKernel,
+    strided_conv::StridedConvKernel,
+    lstm_cell::LstmCellKernel,
+    joint_add_relu::JointAddReluKernel,
+}
 
 /// All of them, with the weights of a graph's products, for a session of `threads` threads.
 pub(super) fn all(products: &Arc<[Arc<PackedWeights>]>, threads: usize) -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?
-        .add(PanicGuard(packed_matmul::PackedMatMulOp(products.clone())))?
-        .add(PanicGuard(rel_pos_attention::RelPosAttentionOp))?
-        .add(PanicGuard(glu_depthwise_conv::GluDepthwiseConvOp))?
-        .add(PanicGuard(layer_norm::LayerNormOp))?
-        .add(PanicGuard(strided_conv::StridedConvOp))?
-        .add(PanicGuard(lstm_cell::LstmCellOp))?
-        .add(PanicGuard(joint_add_relu::JointAddReluOp))?
-        .add(PanicGuard(fused_subgraph::FusedSubgraphOp {
-            products: products.clone(),
-            threads,
-        }))
+    declare(OperatorDomain::new(DOMAIN)?, products)?.add(PanicGuard(fused_subgraph::FusedSubgraphOp {
+        products: products.clone(),
+        threads,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use nemostt_compiler::ops::OPS;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_kernel() {
+        let kernels = [
+            packed_matmul::PackedMatMulKernel::SCHEMA,
+            rel_pos_attention::RelPosAttentionKernel::SCHEMA,
+            glu_depthwise_conv::GluDepthwiseConvKernel::SCHEMA,
+            layer_norm::LayerNormKernel::SCHEMA,
+            strided_conv::StridedConvKernel::SCHEMA,
+            lstm_cell::LstmCellKernel::SCHEMA,
+            joint_add_relu::JointAddReluKernel::SCHEMA,
+        ];
+        assert_eq!(OPS, kernels);
+    }
 }

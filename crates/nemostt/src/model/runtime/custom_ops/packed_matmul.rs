@@ -4,57 +4,18 @@
 
 use std::sync::Arc;
 
-use ort::{
-    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
-};
+use ort::operator::ShapeInferenceContext;
 
 use super::{
     super::kernel_io::Tensors,
     attributes::Attributes,
-    panic_guard::{Compute, PanicGuard},
+    declaration::{CustomOp, Products},
+    panic_guard::Compute,
     shape_fns,
 };
-use nemostt_compiler::{PACKED_MATMUL, WEIGHTS_INDEX};
+use nemostt_compiler::ops::{OpSchema, PACKED_MATMUL, WEIGHTS_INDEX};
+use nemostt_kernels::executor::Op;
 use nemostt_kernels::gemm::{Output, PackedWeights, Scratch};
-
-/// Our own operation for products with constant weights.
-pub(super) struct PackedMatMulOp(pub(super) Arc<[Arc<PackedWeights>]>);
-
-impl Operator for PackedMatMulOp {
-    type Kernel<'attr> = PanicGuard<PackedMatMulKernel>;
-
-    fn name(&self) -> &str {
-        PACKED_MATMUL
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let float = TensorElementType::Float32;
-        [OperatorInput::required(float), OperatorInput::optional(float)]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<PackedMatMulKernel>> {
-        let weights = find(&self.0, context)?;
-        Ok(PanicGuard(PackedMatMulKernel {
-            weights,
-            scratch: Scratch::default(),
-        }))
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        let weights = numbered(&self.0, context.attr(WEIGHTS_INDEX).ok())?;
-        shape_fns::like_first_input(context, Some(weights.n() as i64))
-    }
-}
-
-/// The weights, among `all`, of the product that `source` describes.
-pub(super) fn find(all: &[Arc<PackedWeights>], source: &impl Attributes) -> ort::Result<Arc<PackedWeights>> {
-    numbered(all, source.int(WEIGHTS_INDEX))
-}
 
 fn numbered(all: &[Arc<PackedWeights>], number: Option<i64>) -> ort::Result<Arc<PackedWeights>> {
     let number = number.and_then(|number| usize::try_from(number).ok());
@@ -69,6 +30,26 @@ pub(super) struct PackedMatMulKernel {
     weights: Arc<PackedWeights>,
     /// Where its input is made ready, from step to step.
     scratch: Scratch,
+}
+
+impl CustomOp for PackedMatMulKernel {
+    const SCHEMA: OpSchema = PACKED_MATMUL;
+
+    fn new(source: &impl Attributes, products: &Products) -> ort::Result<Self> {
+        Ok(Self {
+            weights: numbered(products, source.int(WEIGHTS_INDEX))?,
+            scratch: Scratch::default(),
+        })
+    }
+
+    fn into_op(self) -> Op {
+        Op::PackedMatMul(self.weights)
+    }
+
+    fn infer_shape(context: &mut ShapeInferenceContext, products: &Products) -> ort::Result<()> {
+        let weights = numbered(products, context.attr(WEIGHTS_INDEX).ok())?;
+        shape_fns::like_first_input(context, Some(weights.n() as i64))
+    }
 }
 
 impl Compute for PackedMatMulKernel {

@@ -2,72 +2,49 @@
 
 //! Attention of one layer.
 
-use ort::{
-    operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::TensorElementType,
-};
-
 use super::{
     super::kernel_io::{TensorShape, Tensors},
     attributes::Attributes,
-    panic_guard::{Compute, PanicGuard},
-    shape_fns,
+    declaration::{CustomOp, Products},
+    panic_guard::Compute,
 };
-use nemostt_compiler::{REL_POS_ATTENTION, SCALE};
+use nemostt_compiler::ops::{OpSchema, REL_POS_ATTENTION, SCALE};
+use nemostt_kernels::executor::Op;
 use nemostt_kernels::{
     gemm::{Output, Target},
     rel_pos_attention::{self, AttentionInputs, KvRing, RelPosAttention},
 };
 
-/// Our own operation for attention: see [`REL_POS_ATTENTION`] for its inputs.
-pub(super) struct RelPosAttentionOp;
-
-impl Operator for RelPosAttentionOp {
-    type Kernel<'attr> = PanicGuard<RelPosAttentionKernel>;
-
-    fn name(&self) -> &str {
-        REL_POS_ATTENTION
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let float = || OperatorInput::required(TensorElementType::Float32);
-        let number = || OperatorInput::required(TensorElementType::Int64);
-        (0..9).map(move |_| float()).chain([number(), number()])
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..3).map(|_| OperatorOutput::required(TensorElementType::Float32))
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<RelPosAttentionKernel>> {
-        from_attributes(context).map(RelPosAttentionKernel).map(PanicGuard)
-    }
-
-    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        shape_fns::like_first_input(context, None)
-    }
-}
-
-/// The attention that `source` describes.
-pub(super) fn from_attributes(source: &impl Attributes) -> ort::Result<RelPosAttention> {
-    let ((sizes, bias_u), (_, bias_v)) = (source.floats(6)?, source.floats(7)?);
-    let ((_, positions), (table, places)) = (source.floats(8)?, source.numbers(9)?);
-    let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
-        return Err(ort::Error::new("the tables of an attention have other axes"));
-    };
-    let sizes = rel_pos_attention::AttentionDims {
-        heads,
-        head_dim: width,
-        frames,
-        left_context: keys.saturating_sub(frames),
-    };
-    let scale = source.float(SCALE).unwrap_or(1.0);
-    RelPosAttention::new(sizes, scale, [bias_u, bias_v], &positions, &places)
-        .ok_or_else(|| ort::Error::new("the tables of an attention do not fit each other"))
-}
-
 /// One layer's attention.
 pub(super) struct RelPosAttentionKernel(RelPosAttention);
+
+impl CustomOp for RelPosAttentionKernel {
+    const SCHEMA: OpSchema = REL_POS_ATTENTION;
+
+    fn new(source: &impl Attributes, _: &Products) -> ort::Result<Self> {
+        let kernel = || -> ort::Result<RelPosAttention> {
+            let ((sizes, bias_u), (_, bias_v)) = (source.floats(6)?, source.floats(7)?);
+            let ((_, positions), (table, places)) = (source.floats(8)?, source.numbers(9)?);
+            let (&[heads, width], &[frames, keys]) = (&sizes[..], &table[..]) else {
+                return Err(ort::Error::new("the tables of an attention have other axes"));
+            };
+            let sizes = rel_pos_attention::AttentionDims {
+                heads,
+                head_dim: width,
+                frames,
+                left_context: keys.saturating_sub(frames),
+            };
+            let scale = source.float(SCALE).unwrap_or(1.0);
+            RelPosAttention::new(sizes, scale, [bias_u, bias_v], &positions, &places)
+                .ok_or_else(|| ort::Error::new("the tables of an attention do not fit each other"))
+        };
+        kernel().map(Self)
+    }
+
+    fn into_op(self) -> Op {
+        Op::RelPosAttention(self.0.into())
+    }
+}
 
 impl Compute for RelPosAttentionKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
