@@ -196,7 +196,7 @@ fn unwritable_directory_is_ignored() {
         for _ in 0..2 {
             assert!(transcribe(&model, &options) == transcribe_uncached(&model, &options));
         }
-        assert_eq!(logged("is not kept", directory), 2);
+        assert_eq!(logged("is not cached", directory), 2);
         assert_eq!(hits(directory), 0);
     };
     check(&file);
