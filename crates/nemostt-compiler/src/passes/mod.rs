@@ -27,7 +27,7 @@ pub use self::predictor::LSTM_CELL;
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
 use crate::{
-    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::carry_drop, ir::attribute::Attribute,
+    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::find_drop, ir::attribute::Attribute,
     onnx::attribute_proto::AttributeType,
 };
 use crate::{
@@ -104,7 +104,7 @@ pub fn specialize(
 /// A sentence that says why this graph is not supported.
 pub(crate) fn fix_width(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> Result<usize, String> {
     check_supported(graph)?;
-    let drop = carry_drop(graph).map_err(|fault| fault.to_string())?;
+    let drop = find_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
     let s = streaming;
     keep_one_chunk(graph, drop.slice, drop.sub, lookahead + 1);
