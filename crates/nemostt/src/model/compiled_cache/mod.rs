@@ -69,7 +69,7 @@ impl CacheEntry {
         }
         let directory = CacheDir::of(&target.cache.directory, target.cache.size)?;
         if let Err(error) = directory.check() {
-            let line = format!("{name} is not cached: {error}");
+            let line = format!("{name} does not use the cache: {error}");
             log(LogLevel::Warning, &line);
             return None;
         }

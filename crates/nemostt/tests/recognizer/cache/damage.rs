@@ -284,7 +284,7 @@ mod planted {
             let found = hits(directory.path());
             assert!(transcribe(&model, &options) == expected);
             assert_eq!(hits(directory.path()), found);
-            assert_eq!(logged("nor kept there", directory.path()), times);
+            assert_eq!(logged("does not use the cache", directory.path()), times);
         };
         for (times, mode) in [0o777, 0o1777, 0o770].into_iter().enumerate() {
             set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
