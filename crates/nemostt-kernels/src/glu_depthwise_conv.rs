@@ -7,9 +7,9 @@
 //! output(t, c) = bias(c) + Σ_k weight(k, c) · frame(t + k, c)
 //! ```
 //!
-//! where the frames are the cached ones and then the gated ones; the last of them are the next cache, which lies frame by
-//! frame: NeMo's, channel by channel, would have to be turned around twice in each step. ONNX Runtime does it
-//! in 12 operations, half of which turn time and channels around.
+//! where the frames are the cached ones followed by the gated ones; the last of them become the next cache. The cache
+//! is stored frame by frame: NeMo's layout, channel by channel, would need two transposes per step. ONNX Runtime runs
+//! 12 nodes for this, half of which only transpose.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -17,10 +17,10 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{gemm::ColumnsMut, simd_math::exp};
 
-/// Channels that are one piece of work.
+/// Channels per task.
 const TASK_CHANNELS: usize = 128;
 
-/// What does not change from step to step.
+/// Parameters of the convolution.
 #[derive(Debug, Clone)]
 pub struct GluDepthwiseConv {
     /// \[kernel, channels\].
@@ -29,58 +29,60 @@ pub struct GluDepthwiseConv {
 }
 
 impl GluDepthwiseConv {
-    /// A convolution with weights \[channels, kernel\]. `None`: sizes do not fit each other.
+    /// A convolution with weights \[channels, kernel\]. Returns `None` if sizes do not match.
     pub fn new(weights: &[f32], bias: Vec<f32>) -> Option<Self> {
         let channels = bias.len();
         let kernel = weights.len().checked_div(channels)?;
         if kernel < 2 || kernel * channels != weights.len() {
             return None;
         }
-        let turned = (0..weights.len()).map(|i| weights[(i % channels) * kernel + i / channels]);
+        let transposed = (0..weights.len()).map(|i| weights[(i % channels) * kernel + i / channels]);
         Some(Self {
-            weights: turned.collect(),
+            weights: transposed.collect(),
             bias,
         })
     }
 
-    /// Output channels: half as many as the input has.
+    /// Output channels: half as many as input channels.
     pub fn channels(&self) -> usize {
         self.bias.len()
     }
 
-    /// Cached frames.
+    /// Number of cached frames.
     pub fn left_context(&self) -> usize {
         self.weights.len() / self.channels() - 1
     }
 
-    /// Whether input \[frames, 2 · channels\] and cache \[left, channels\] are of the right size.
+    /// Whether input \[frames, 2 · channels\] and cache \[left_context, channels\] have valid sizes.
     pub fn accepts(&self, input: &[f32], cache: &[f32]) -> bool {
         self.takes_lengths(input.len(), cache.len())
     }
 
-    /// As [`accepts`](Self::accepts).
+    /// As [`accepts`](Self::accepts), for lengths.
     pub(super) fn takes_lengths(&self, input: usize, cache: usize) -> bool {
         input.is_multiple_of(2 * self.channels()) && cache == self.channels() * self.left_context()
     }
 
-    /// Pieces into which the work can be cut.
+    /// Number of tasks into which [`convolve`](Self::convolve) is divided.
     pub fn task_count(&self) -> usize {
         self.channels().div_ceil(TASK_CHANNELS)
     }
 
-    /// The columns of both outputs that piece `task` writes: no two pieces have one in common.
+    /// The columns of both outputs that task `task` writes. Those of different tasks are disjoint.
     ///
     /// # Panics
-    /// If there is no such piece.
+    /// If the task is out of range.
     pub fn columns_of(&self, task: usize) -> Range<usize> {
         assert!(task < self.task_count());
         task * TASK_CHANNELS..self.channels().min((task + 1) * TASK_CHANNELS)
     }
 
-    /// Does piece `task`. All pieces together write all of `output`, \[frames, channels\], and of `next`, \[left, channels\].
+    /// Runs task `task`. All tasks together write all of `output`, \[frames, channels\], and of `next`, \[left_context,
+    /// channels\].
     ///
     /// # Panics
-    /// If the input is not [taken](Self::accepts), or outputs have not the [columns](Self::columns_of) of the piece.
+    /// If the input is not [accepted](Self::accepts), or outputs do not contain the [columns](Self::columns_of) of the
+    /// task.
     pub fn convolve(
         &self,
         task: usize,
@@ -88,7 +90,7 @@ impl GluDepthwiseConv {
         (mut output, mut next): (ColumnsMut<'_>, ColumnsMut<'_>),
     ) {
         thread_local! {
-            /// Room for one piece, kept for the next one.
+            /// Buffer for the frames of one task.
             static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
         assert!(self.accepts(input, cache));
@@ -110,15 +112,15 @@ impl GluDepthwiseConv {
                 gated: new,
             });
             for frame in 0..frames {
-                let mut sums = [0.0; TASK_CHANNELS];
-                sums[..count].copy_from_slice(&self.bias[first..][..count]);
+                let mut acc = [0.0; TASK_CHANNELS];
+                acc[..count].copy_from_slice(&self.bias[first..][..count]);
                 Arch::new().dispatch(Taps {
                     weights: &self.weights[first..],
                     stride: channels,
                     frames: &scratch[frame * count..][..(left_context + 1) * count],
-                    sums: &mut sums[..count],
+                    acc: &mut acc[..count],
                 });
-                output.put(frame, first, &sums[..count]);
+                output.put(frame, first, &acc[..count]);
             }
             for (row, values) in scratch.chunks_exact(count).skip(frames).enumerate() {
                 next.put(row, first, values);
@@ -127,7 +129,7 @@ impl GluDepthwiseConv {
     }
 }
 
-/// Gated linear units of `count` channels from `first` on.
+/// Gated linear units of channels `first..first + count`.
 struct Glu<'a> {
     input: &'a [f32],
     width: usize,
@@ -149,8 +151,8 @@ impl WithSimd for Glu<'_> {
             let (gated, gated_rest) = S::as_mut_simd_f32s(gated);
             let ((values, values_rest), (gates, gates_rest)) = (S::as_simd_f32s(values), S::as_simd_f32s(gates));
             for ((gated, &value), &gate) in gated.iter_mut().zip(values).zip(gates) {
-                let power = exp(simd, simd.neg_f32s(gate));
-                *gated = simd.div_f32s(value, simd.add_f32s(one, power));
+                let exp_neg = exp(simd, simd.neg_f32s(gate));
+                *gated = simd.div_f32s(value, simd.add_f32s(one, exp_neg));
             }
             for ((gated, value), gate) in gated_rest.iter_mut().zip(values_rest).zip(gates_rest) {
                 *gated = value / (1.0 + (-gate).exp());
@@ -159,14 +161,14 @@ impl WithSimd for Glu<'_> {
     }
 }
 
-/// One frame of output: all taps of each channel.
+/// One output frame: all taps of each channel.
 struct Taps<'a> {
-    /// From the first channel of the first tap on; `stride` from tap to tap.
+    /// From the first channel of the first tap on; taps are `stride` values apart.
     weights: &'a [f32],
     stride: usize,
-    /// One frame for each tap.
+    /// \[taps, channels\].
     frames: &'a [f32],
-    sums: &'a mut [f32],
+    acc: &'a mut [f32],
 }
 
 impl WithSimd for Taps<'_> {
@@ -174,12 +176,12 @@ impl WithSimd for Taps<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let count = self.sums.len();
+        let count = self.acc.len();
         for (tap, frame) in self.frames.chunks_exact(count).enumerate() {
             let weights = &self.weights[tap * self.stride..][..count];
             let ((weights, weights_rest), (frame, frame_rest)) = (S::as_simd_f32s(weights), S::as_simd_f32s(frame));
-            let (sums, sums_rest) = S::as_mut_simd_f32s(&mut *self.sums);
-            for ((sum, &weight), &value) in sums.iter_mut().zip(weights).zip(frame) {
+            let (acc, sums_rest) = S::as_mut_simd_f32s(&mut *self.acc);
+            for ((sum, &weight), &value) in acc.iter_mut().zip(weights).zip(frame) {
                 *sum = simd.mul_add_f32s(weight, value, *sum);
             }
             for ((sum, &weight), &value) in sums_rest.iter_mut().zip(weights_rest).zip(frame_rest) {
@@ -206,15 +208,15 @@ mod tests {
             vec![f32::NAN; frames * channels],
             vec![f32::NAN; channels * left_context],
         );
-        let places = (Output::new(&mut output, channels), Output::new(&mut next, channels));
+        let outputs = (Output::new(&mut output, channels), Output::new(&mut next, channels));
         for task in (0..convolution.task_count()).rev() {
             let columns = convolution.columns_of(task);
-            // SAFETY: one after the other.
+            // SAFETY: tasks run one after the other.
             #[allow(unsafe_code)]
-            let columns = unsafe { (places.0.columns(columns.clone()), places.1.columns(columns)) };
+            let columns = unsafe { (outputs.0.columns(columns.clone()), outputs.1.columns(columns)) };
             convolution.convolve(task, (&input, &cache), columns);
         }
-        // Frame `t` of channel `c`, cached ones first, in double precision.
+        // Float64 reference: frame `t` of channel `c`, cached frames first.
         let frame = |t: usize, c: usize| match t.checked_sub(left_context) {
             None => f64::from(cache[t * channels + c]),
             Some(t) => {

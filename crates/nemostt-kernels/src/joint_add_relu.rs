@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where encoder frames meet a prediction: what a joint does between its projections and its scores, `max(0, frame + prediction)`
+//! The addition and ReLU of a joint network between its projections and its output layer: `max(0, frame + prediction)`
 //! for each frame (NeMo's `RNNTJoint.joint_after_projection` with `activation: relu`, which all published models have).
 
 use pulp::Arch;
 
-/// Writes what `frame` gives with `prediction`.
+/// Writes `max(0, frame + prediction)`, element-wise, to `output`.
 ///
 /// # Panics
-/// If they are not of the same width.
+/// If the lengths differ.
 pub fn add_relu(frame: &[f32], prediction: &[f32], output: &mut [f32]) {
     assert!(frame.len() == output.len() && prediction.len() == output.len());
-    // Compiled for this processor's vectors.
+    // Vectorized for this processor.
     Arch::new().dispatch(|| {
-        for ((slot, frame), prediction) in output.iter_mut().zip(frame).zip(prediction) {
+        for ((out, frame), prediction) in output.iter_mut().zip(frame).zip(prediction) {
             let sum = frame + prediction;
-            // What is not a number stays so.
-            *slot = if sum < 0.0 { 0.0 } else { sum };
+            // NaN propagates.
+            *out = if sum < 0.0 { 0.0 } else { sum };
         }
     });
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Layer normalisation: `(x - mean) / sqrt(variance + epsilon) · scale + bias` for each row, and after it `x · sigmoid(x)` where
-//! that follows.
+//! Layer normalization: `(x - mean) / sqrt(variance + epsilon) · scale + bias` for each row, and optionally SiLU, `x ·
+//! sigmoid(x)`, applied to the result.
 //!
-//! A step has six of them in each layer, of a few rows. ONNX Runtime wakes its threads for each, which takes longer than
-//! to do it on one.
+//! Each layer has six of them, over a few rows. ONNX Runtime wakes its threads for each, which takes longer than the
+//! computation on one thread.
 
 use std::cell::RefCell;
 
@@ -15,7 +15,7 @@ use super::{
     simd_math::{map_sum, silu},
 };
 
-/// Columns that are turned together: of so many, all rows stay in the processor's first cache.
+/// Columns that are transposed together: few enough that all rows of them stay in the L1 cache.
 const BLOCK_COLUMNS: usize = 64;
 
 /// Parameters of a layer normalization.
@@ -27,25 +27,25 @@ pub struct LayerNorm {
     pub bias: Vec<f32>,
     /// Added to the variance.
     pub epsilon: f32,
-    /// Whether `x · sigmoid(x)` follows.
+    /// Whether to apply SiLU, `x · sigmoid(x)`, to the result.
     pub silu: bool,
 }
 
 impl LayerNorm {
-    /// Values of a row.
+    /// Values per row.
     pub fn width(&self) -> usize {
         self.scale.len()
     }
 
-    /// Whether scale and bias fit each other.
+    /// Whether scale and bias have the same, nonzero length.
     pub fn is_consistent(&self) -> bool {
         self.width() > 0 && self.bias.len() == self.width()
     }
 
-    /// Writes the rows of `input` to `output`.
+    /// Normalizes rows \[rows, width\].
     ///
     /// # Panics
-    /// If they are not of the same size, or not whole rows.
+    /// If the lengths differ or are not a multiple of the width.
     pub fn normalize(&self, input: &[f32], output: &mut [f32]) {
         assert!(input.len() == output.len() && input.len().is_multiple_of(self.width()));
         Arch::new().dispatch(NormalizeRows {
@@ -55,13 +55,13 @@ impl LayerNorm {
         });
     }
 
-    /// Writes the rows of `input` to `output`.
+    /// Normalizes rows \[rows, width\] into a packed left-hand side.
     ///
     /// # Panics
-    /// If they are not of the same size, or the output has not all columns.
+    /// If the sizes differ, or the output does not have all columns.
     pub fn normalize_packed(&self, input: &[f32], mut output: PackedLhsMut<'_>) {
         thread_local! {
-            /// Room for what is known of rows, and for some columns of all of them, kept for the next ones.
+            /// Buffers for the statistics of rows and for a block of columns of all rows.
             static SCRATCH: RefCell<(Vec<RowStats>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
         }
         let (rows, width) = (output.rows(), self.width());
@@ -90,7 +90,7 @@ impl LayerNorm {
     }
 }
 
-/// What the values of a row are brought to: `(x - mean) · inv_std`.
+/// Mean and inverse standard deviation of a row.
 #[derive(Debug, Clone, Copy, Default)]
 struct RowStats {
     mean: f32,
@@ -100,22 +100,22 @@ struct RowStats {
 impl LayerNorm {
     #[inline(always)]
     fn stats<S: Simd>(&self, simd: S, input: &[f32]) -> RowStats {
-        let share = 1.0 / self.width() as f32;
-        let mean = map_sum(simd, input, |x| x, |x| x) * share;
+        let inv_width = 1.0 / self.width() as f32;
+        let mean = map_sum(simd, input, |x| x, |x| x) * inv_width;
         let mean_of_lanes = simd.splat_f32s(mean);
         let square = |x: S::f32s| {
             let x = simd.sub_f32s(x, mean_of_lanes);
             simd.mul_f32s(x, x)
         };
-        // Of what is left without the mean, not of all: nothing is lost where the mean is large.
-        let variance = map_sum(simd, input, square, |x| (x - mean) * (x - mean)) * share;
+        // Of deviations from the mean, not of squares: more accurate if the mean is large.
+        let variance = map_sum(simd, input, square, |x| (x - mean) * (x - mean)) * inv_width;
         RowStats {
             mean,
             inv_std: 1.0 / (variance + self.epsilon).sqrt(),
         }
     }
 
-    /// Writes the columns of a row from `first` on, as many as `output` has.
+    /// Normalizes columns `first..` of a row, as many as `output` has.
     #[inline(always)]
     fn apply<S: Simd>(&self, simd: S, stats: RowStats, input: &[f32], first: usize, output: &mut [f32]) {
         let RowStats { mean, inv_std } = stats;
@@ -143,7 +143,7 @@ impl LayerNorm {
     }
 }
 
-/// Whole rows.
+/// Normalizes whole rows.
 struct NormalizeRows<'a> {
     layer_norm: &'a LayerNorm,
     input: &'a [f32],
@@ -164,7 +164,7 @@ impl WithSimd for NormalizeRows<'_> {
     }
 }
 
-/// Finds the moments of rows.
+/// Computes the statistics of rows.
 struct ComputeStats<'a> {
     layer_norm: &'a LayerNorm,
     input: &'a [f32],
@@ -183,7 +183,7 @@ impl WithSimd for ComputeStats<'_> {
     }
 }
 
-/// Some columns of all rows, from `first` on: rows of `count` values in `output`.
+/// Normalizes columns `first..first + count` of all rows into `output` \[rows, count\].
 struct NormalizeColumns<'a> {
     layer_norm: &'a LayerNorm,
     input: &'a [f32],

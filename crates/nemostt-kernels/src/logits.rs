@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What decoders ask of a row of scores, of which a label has a thousand: the largest, and how likely one of them is.
+//! Maximum and log-softmax of a row of logits, of about a thousand tokens.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::simd_math::{exp, map_sum};
 
-/// Values that are looked at side by side.
+/// Values compared at a time.
 const LANES: usize = 64;
 
-/// The largest of `scores`; what is not a number is none.
+/// The largest of `scores`, ignoring NaN; negative infinity if there is none.
 pub fn max_logit(scores: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
-    // Compiled for this processor's vectors.
+    // Vectorized for this processor.
     Arch::new().dispatch(|| {
         let (blocks, rest) = scores.as_chunks::<LANES>();
-        let mut most = [f32::NEG_INFINITY; LANES];
+        let mut max = [f32::NEG_INFINITY; LANES];
         for block in blocks {
-            for (most, &score) in most.iter_mut().zip(block) {
-                *most = larger(*most, score);
+            for (max, &score) in max.iter_mut().zip(block) {
+                *max = larger(*max, score);
             }
         }
-        most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+        max.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
     })
 }
 
@@ -56,15 +56,15 @@ mod tests {
     fn max_logit_is_found_at_any_index() {
         for count in [1, 3, 63, 64, 65, 200, 1025] {
             let mut scores = noise(count, 1);
-            for place in [0, count / 2, count - 1] {
-                let before = std::mem::replace(&mut scores[place], 2.0);
-                assert_eq!(max_logit(&scores), 2.0, "{place} of {count}");
-                scores[place] = f32::NAN;
+            for index in [0, count / 2, count - 1] {
+                let previous = std::mem::replace(&mut scores[index], 2.0);
+                assert_eq!(max_logit(&scores), 2.0, "{index} of {count}");
+                scores[index] = f32::NAN;
                 assert_eq!(
                     max_logit(&scores),
                     scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)
                 );
-                scores[place] = before;
+                scores[index] = previous;
             }
         }
         assert_eq!(max_logit(&[]), f32::NEG_INFINITY);
@@ -76,9 +76,9 @@ mod tests {
             let logits: Vec<f32> = noise(count, 2).iter().map(|value| value * scale).collect();
             let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
             for id in [0, count / 2, count - 1] {
-                let exact = f64::from(logits[id]) - sum.ln();
+                let expected = f64::from(logits[id]) - sum.ln();
                 let got = f64::from(log_softmax(&logits, id));
-                assert!((got - exact).abs() < 1e-5, "{id} of {count}: {got}, not {exact}");
+                assert!((got - expected).abs() < 1e-5, "{id} of {count}: {got}, not {expected}");
             }
         }
     }

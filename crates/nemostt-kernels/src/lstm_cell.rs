@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the gates of an LSTM layer make of its sums: the next cells and the next state.
+//! The element-wise part of an LSTM layer: from the gates' pre-activations to the next cell and hidden state.
 //!
-//! One label is a few thousand values. As single operations ONNX Runtime takes longer to go from one to the next of its ten
-//! nodes than to do them.
+//! One step is a few thousand values. As ten separate nodes, ONNX Runtime would spend more time between them than in
+//! them.
 
 use std::ops::Range;
 
@@ -11,27 +11,28 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::simd_math::{sigmoid, tanh};
 
-/// Gates of each unit: for input, output and forgetting, and what goes into the cells; in this order, as ONNX has them.
+/// Gates of each unit, in ONNX's order: input, output, forget, cell.
 pub const GATES: usize = 4;
 
-/// One step of a layer.
+/// One step of an LSTM layer.
 pub struct LstmStep<'a> {
-    /// What the input and what the state give the gates: the sum of both counts.
+    /// Pre-activations \[4 · units\], from the input and from the hidden state, which are added.
     pub sums: [&'a [f32]; 2],
-    /// The cell state before the step.
+    /// \[units\], the cell state before the step.
     pub cells: &'a [f32],
 }
 
 impl LstmStep<'_> {
-    /// Whether its inputs fit each other.
+    /// Whether the lengths match.
     pub fn is_consistent(&self) -> bool {
         are_whole(self.sums.map(<[f32]>::len), self.cells.len())
     }
 
-    /// Writes the next state and the next cells of these units.
+    /// Writes the next hidden state and cell state of these units.
     ///
     /// # Panics
-    /// If there are no such units or not as many places for them, or the step is not [whole](Self::is_consistent).
+    /// If the units are out of range, `state` or `cells` has another length, or the step is not
+    /// [consistent](Self::is_consistent).
     pub fn apply(&self, units: Range<usize>, state: &mut [f32], cells: &mut [f32]) {
         assert!(self.is_consistent() && state.len() == units.len() && cells.len() == units.len());
         Arch::new().dispatch(Apply {
@@ -43,7 +44,7 @@ impl LstmStep<'_> {
     }
 }
 
-/// Whether so many sums and cells are those of a step: see [`LstmStep::is_consistent`].
+/// See [`LstmStep::is_consistent`].
 pub(super) fn are_whole(sums: [usize; 2], cells: usize) -> bool {
     let fits = |&sums: &usize| sums.is_multiple_of(GATES) && sums / GATES == cells;
     sums.iter().all(fits)
@@ -65,20 +66,20 @@ impl WithSimd for Apply<'_> {
         let (all, units) = (cells.len(), self.units);
         let gate = |gate: usize| sums.map(|sums| S::as_simd_f32s(&sums[gate * all..][units.clone()]));
         let [input, output, forget, new] = [gate(0), gate(1), gate(2), gate(3)];
-        let before = S::as_simd_f32s(&cells[units.clone()]);
+        let previous = S::as_simd_f32s(&cells[units.clone()]);
         let (state, state_rest) = S::as_mut_simd_f32s(self.state);
         let (cells, cells_rest) = S::as_mut_simd_f32s(self.cells);
-        for index in 0..before.0.len() {
+        for index in 0..previous.0.len() {
             let sum = |[a, b]: [(&[S::f32s], &[f32]); 2]| simd.add_f32s(a.0[index], b.0[index]);
-            let kept = simd.mul_f32s(sigmoid(simd, sum(forget)), before.0[index]);
-            let taken = simd.mul_f32s(sigmoid(simd, sum(input)), tanh(simd, sum(new)));
-            cells[index] = simd.add_f32s(kept, taken);
+            let retained = simd.mul_f32s(sigmoid(simd, sum(forget)), previous.0[index]);
+            let added = simd.mul_f32s(sigmoid(simd, sum(input)), tanh(simd, sum(new)));
+            cells[index] = simd.add_f32s(retained, added);
             state[index] = simd.mul_f32s(sigmoid(simd, sum(output)), tanh(simd, cells[index]));
         }
-        for index in 0..before.1.len() {
+        for index in 0..previous.1.len() {
             let sum = |[a, b]: [(&[S::f32s], &[f32]); 2]| a.1[index] + b.1[index];
             let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
-            cells_rest[index] = sigmoid(sum(forget)) * before.1[index] + sigmoid(sum(input)) * sum(new).tanh();
+            cells_rest[index] = sigmoid(sum(forget)) * previous.1[index] + sigmoid(sum(input)) * sum(new).tanh();
             state_rest[index] = sigmoid(sum(output)) * cells_rest[index].tanh();
         }
     }
@@ -88,7 +89,7 @@ impl WithSimd for Apply<'_> {
 mod tests {
     use super::{super::noise, *};
 
-    /// Compares a step of `units` units with one in double precision.
+    /// Compares a step of `units` units with float64.
     fn check(units: usize, scale: f32) {
         let inputs: Vec<Vec<f32>> = [(GATES * units, 1), (GATES * units, 2), (units, 3)]
             .map(|(count, seed)| noise(count, seed).iter().map(|value| value * scale).collect())
@@ -100,17 +101,17 @@ mod tests {
         assert!(step.is_consistent());
         let (mut state, mut cells) = (vec![f32::NAN; units], vec![f32::NAN; units]);
         // In two parts.
-        let cut = units / 3;
-        step.apply(0..cut, &mut state[..cut], &mut cells[..cut]);
-        step.apply(cut..units, &mut state[cut..], &mut cells[cut..]);
+        let split = units / 3;
+        step.apply(0..split, &mut state[..split], &mut cells[..split]);
+        step.apply(split..units, &mut state[split..], &mut cells[split..]);
         for unit in 0..units {
             let sum = |gate: usize| f64::from(inputs[0][gate * units + unit] + inputs[1][gate * units + unit]);
             let gate = |gate: usize| 1.0 / (1.0 + (-sum(gate)).exp());
             let next = gate(2) * f64::from(inputs[2][unit]) + gate(0) * sum(3).tanh();
-            let given = gate(1) * next.tanh();
-            for (name, exact, got) in [("cell", next, cells[unit]), ("state", given, state[unit])] {
-                let error = (f64::from(got) - exact).abs() / exact.abs().max(1.0);
-                assert!(error < 5e-7, "{name} {unit} is {exact}, not {got}");
+            let hidden = gate(1) * next.tanh();
+            for (name, expected, got) in [("cell", next, cells[unit]), ("state", hidden, state[unit])] {
+                let error = (f64::from(got) - expected).abs() / expected.abs().max(1.0);
+                assert!(error < 5e-7, "{name} {unit} is {expected}, not {got}");
             }
         }
     }

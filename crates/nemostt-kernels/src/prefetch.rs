@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Asking memory for what will be read soon. The processor does so by itself, but ends at each page's end and starts late.
+//! Software prefetch of data that will be read soon. Hardware prefetchers stop at page boundaries and start late.
 
-/// Bytes that memory delivers together.
+/// Bytes of a cache line.
 pub(super) const CACHE_LINE: usize = 64;
 
-/// What will be read soon, as far as it was not asked for yet.
+/// The rest of a range to prefetch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrefetchStream {
     next: *const u8,
@@ -23,7 +23,7 @@ impl PrefetchStream {
         Self::from_ptr(values.as_ptr(), values.len())
     }
 
-    /// `count` values, wherever they are: nothing is read.
+    /// `count` values at any address, which is not dereferenced.
     pub(super) fn from_ptr(values: *const f32, count: usize) -> Self {
         Self {
             next: values.cast(),
@@ -35,47 +35,47 @@ impl PrefetchStream {
         Self::default()
     }
 
-    /// Lines of all of it.
+    /// Cache lines that are left.
     pub(super) fn lines(&self) -> usize {
         self.lines
     }
 
-    /// Asks for the next `lines` lines: to be near, but not so near that they push out what is at work.
+    /// Prefetches the next `lines` lines into L2, so that they do not evict the current working set address L1.
     #[inline(always)]
     pub(super) fn advance(&mut self, lines: usize) {
-        let now = lines.min(self.lines);
-        for line in 0..now {
+        let count = lines.min(self.lines);
+        for line in 0..count {
             prefetch_l2(self.next.wrapping_add(line * CACHE_LINE));
         }
-        self.next = self.next.wrapping_add(now * CACHE_LINE);
-        self.lines -= now;
+        self.next = self.next.wrapping_add(count * CACHE_LINE);
+        self.lines -= count;
     }
 }
 
-/// To the first cache.
+/// Prefetches a cache line into L1.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(super) fn prefetch_l1(from: *const u8) {
+pub(super) fn prefetch_l1(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing and fails nowhere, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+        // SAFETY: a prefetch is a hint, which never faults, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    let _ = address;
 }
 
-/// To the second cache.
+/// Prefetches a cache line into L2.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn prefetch_l2(from: *const u8) {
+fn prefetch_l2(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    let _ = address;
 }

@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The strided convolutions of the subsampling in front of the layers, over time and frequency, each of whose outputs has
-//! one channel to look at:
+//! The strided convolutions of the subsampling at the start of the encoder, over time and frequency. Each output
+//! channel depends on one input channel:
 //!
 //! ```text
 //! output(t, f, c) = bias(c) + Σ_ij weight(c, i, j) · input(t · stride + i - pad, f · stride + j - pad, c or 0)
 //! ```
 //!
-//! Channels lie side by side, as products give and take them. What lies beside the input counts as zeros, and so do frames
-//! that are masked: no mask is multiplied with anything.
+//! The layout is channels-last, as that of the GEMMs before and after. Values outside the input and masked frames are
+//! skipped instead of multiplied by zero.
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Vectors whose sums are in registers at a time: a processor begins the next sum before the last one is done.
+/// Vectors that are accumulated at a time, to hide the latency of FMA.
 const VECTORS: usize = 4;
 
-/// Kernels, strides and pads beyond that are mistakes; below, no size overflows.
+/// Larger kernels, strides and pads are invalid; with smaller ones no size overflows.
 const MAX_EXTENT: usize = 1 << 16;
 
-/// How a convolution goes over its input; frames first, then frequencies.
+/// Kernel, strides and padding, each for the axes \[frames, frequencies\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvGeometry {
-    /// Size of the kernel.
+    /// Kernel size.
     pub kernel: [usize; 2],
-    /// Steps between two outputs.
+    /// Strides.
     pub strides: [usize; 2],
-    /// Zeros before the first frame and frequency, and behind the last ones.
+    /// Padding before and after.
     pub pads: [[usize; 2]; 2],
 }
 
 impl ConvGeometry {
-    /// Frames and frequencies of the output for those of an input; `None`: it has none.
+    /// Output size \[frames, frequencies\] for an input size; `None` if the input is too small.
     pub fn output_size(&self, input: [usize; 2]) -> Option<[usize; 2]> {
         let along = |axis: usize| {
             let all = input[axis].checked_add(self.pads[0][axis] + self.pads[1][axis])?;
@@ -47,7 +47,8 @@ impl ConvGeometry {
             && self.pads.as_flattened().iter().all(|&pad| pad <= MAX_EXTENT)
     }
 
-    /// The taps of output `index` along `axis` that lie on one of `count` inputs, and the input of the first of them.
+    /// The taps of output `index` along `axis` that are within `count` inputs, and the input index of the first of
+    /// them.
     fn taps(&self, axis: usize, index: usize, count: usize) -> (Range<usize>, usize) {
         let (start, pad) = (index * self.strides[axis], self.pads[0][axis]);
         let first = pad.saturating_sub(start);
@@ -56,20 +57,20 @@ impl ConvGeometry {
     }
 }
 
-/// What does not change from step to step.
+/// Parameters of a strided convolution with an optional ReLU.
 #[derive(Debug, Clone)]
 pub struct StridedConv {
     geometry: ConvGeometry,
     /// \[taps, channels\].
     weights: Vec<f32>,
     bias: Vec<f32>,
-    /// Whether all channels look at the one that the input has, else each at its own.
+    /// Whether all output channels depend on the rest_vectors input channel; otherwise each depends on its own.
     shared_input: bool,
-    /// Whether what is below zero becomes zero.
+    /// Whether to apply ReLU to the result.
     relu: bool,
 }
 
-/// Frames and frequencies of an input and of the output.
+/// Input and output sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvDims {
     /// \[frames, frequencies\] of the input.
@@ -79,7 +80,7 @@ pub struct ConvDims {
 }
 
 impl StridedConv {
-    /// A convolution with weights \[channels, taps\]. `None`: sizes do not fit each other.
+    /// A convolution with weights \[channels, taps\]. Returns `None` if sizes do not match.
     pub fn new(
         geometry: ConvGeometry,
         weights: &[f32],
@@ -91,10 +92,10 @@ impl StridedConv {
         if !geometry.is_valid() || channels == 0 || taps.checked_mul(channels) != Some(weights.len()) {
             return None;
         }
-        let turned = (0..weights.len()).map(|i| weights[(i % channels) * taps + i / channels]);
+        let transposed = (0..weights.len()).map(|i| weights[(i % channels) * taps + i / channels]);
         Some(Self {
             geometry,
-            weights: turned.collect(),
+            weights: transposed.collect(),
             bias,
             shared_input,
             relu,
@@ -106,8 +107,8 @@ impl StridedConv {
         self.bias.len()
     }
 
-    /// Sizes of an input of `values` values, \[frames, frequencies, channels\], with a mask of `frames`. `None`: they do not
-    /// fit each other.
+    /// Sizes for an input of `values` values, \[frames, frequencies, channels\], with a mask of `frames` values.
+    /// Returns `None` if they do not match.
     pub fn sizes(&self, values: usize, frames: usize) -> Option<ConvDims> {
         let channels = if self.shared_input { 1 } else { self.channels() };
         let frame = frames.checked_mul(channels)?;
@@ -119,16 +120,16 @@ impl StridedConv {
         })
     }
 
-    /// Computes frame `frame` of the output: \[frequencies, channels\].
+    /// Computes output frame `frame`, \[frequencies, channels\].
     ///
     /// # Panics
-    /// If the input has no [sizes](Self::sizes), or there is no such frame or other room than it takes.
+    /// If the input has no valid [sizes](Self::sizes), the frame is out of range, or `row` has the wrong length.
     pub fn convolve(&self, frame: usize, (input, mask): (&[f32], &[f32]), row: &mut [f32]) {
         let Some(sizes) = self.sizes(input.len(), mask.len()) else {
-            panic!("the input of a convolution does not fit its weights");
+            panic!("the input size does not match the convolution's weights");
         };
         assert!(frame < sizes.output[0] && row.len() == sizes.output[1] * self.channels());
-        let work = OutputFrame {
+        let output_frame = ComputeFrame {
             convolution: self,
             input,
             mask,
@@ -136,12 +137,12 @@ impl StridedConv {
             frame,
             row,
         };
-        Arch::new().dispatch(work);
+        Arch::new().dispatch(output_frame);
     }
 }
 
-/// One frame of the output.
-struct OutputFrame<'a> {
+/// Computes one output frame.
+struct ComputeFrame<'a> {
     convolution: &'a StridedConv,
     input: &'a [f32],
     mask: &'a [f32],
@@ -150,7 +151,7 @@ struct OutputFrame<'a> {
     row: &'a mut [f32],
 }
 
-impl WithSimd for OutputFrame<'_> {
+impl WithSimd for ComputeFrame<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -162,7 +163,7 @@ impl WithSimd for OutputFrame<'_> {
     }
 }
 
-impl OutputFrame<'_> {
+impl ComputeFrame<'_> {
     #[inline(always)]
     fn compute<S: Simd, const SHARED: bool>(self, simd: S) {
         let (convolution, [frames, bins]) = (self.convolution, self.sizes.input);
@@ -170,7 +171,7 @@ impl OutputFrame<'_> {
         let (over_time, start) = geometry.taps(0, self.frame, frames);
         for (bin, values) in self.row.chunks_exact_mut(channels).enumerate() {
             let (over_bins, first) = geometry.taps(1, bin, bins);
-            let place = ReceptiveField::<SHARED> {
+            let field = ReceptiveField::<SHARED> {
                 convolution,
                 input: self.input,
                 mask: &self.mask[start..][..over_time.len()],
@@ -180,95 +181,95 @@ impl OutputFrame<'_> {
                 over_bins,
             };
             let (vectors, rest) = S::as_mut_simd_f32s(values);
-            let (chunks, single) = vectors.as_chunks_mut::<VECTORS>();
+            let (chunks, rest_vectors) = vectors.as_chunks_mut::<VECTORS>();
             let mut channel = 0;
             for chunk in chunks {
-                *chunk = place.sums(simd, channel);
+                *chunk = field.apply(simd, channel);
                 channel += VECTORS * S::F32_LANES;
             }
-            for vector in single {
-                [*vector] = place.sums(simd, channel);
+            for vector in rest_vectors {
+                [*vector] = field.apply(simd, channel);
                 channel += S::F32_LANES;
             }
             for value in rest {
-                *value = place.sum(channel);
+                *value = field.apply_scalar(channel);
                 channel += 1;
             }
         }
     }
 }
 
-/// What one frame and frequency of the output is made of.
+/// The input under the kernel at one output frame and frequency.
 struct ReceptiveField<'a, const SHARED: bool> {
     convolution: &'a StridedConv,
     input: &'a [f32],
-    /// Of the frames under the taps.
+    /// Mask of the frames under the taps.
     mask: &'a [f32],
-    /// Frame and frequency under the first tap, as one number.
+    /// Offset of the input at the first tap, in units of frequencies.
     origin: usize,
-    /// Frequencies of a frame of the input.
+    /// Frequencies per input frame.
     bins: usize,
     over_time: Range<usize>,
     over_bins: Range<usize>,
 }
 
 impl<const SHARED: bool> ReceptiveField<'_, SHARED> {
-    /// Those of as many channels as `COUNT` vectors hold, from `channel` on.
+    /// Results for the channels of `COUNT` vectors, from `channel` on.
     #[inline(always)]
-    fn sums<S: Simd, const COUNT: usize>(&self, simd: S, channel: usize) -> [S::f32s; COUNT] {
+    fn apply<S: Simd, const COUNT: usize>(&self, simd: S, channel: usize) -> [S::f32s; COUNT] {
         let (convolution, channels) = (self.convolution, self.convolution.channels());
         let load = |values: &[f32], from: usize| -> [S::f32s; COUNT] {
             let values = &values[from..][..COUNT * S::F32_LANES];
             S::as_simd_f32s(values).0.as_chunks::<COUNT>().0[0]
         };
-        let mut sums = load(&convolution.bias, channel);
+        let mut acc = load(&convolution.bias, channel);
         for (row, i) in self.over_time.clone().enumerate() {
             if self.mask[row] == 0.0 {
                 continue;
             }
-            let (tap, place) = (i * convolution.geometry.kernel[1], self.origin + row * self.bins);
+            let (tap, input_row) = (i * convolution.geometry.kernel[1], self.origin + row * self.bins);
             for (column, j) in self.over_bins.clone().enumerate() {
                 let weights = load(&convolution.weights, (tap + j) * channels + channel);
                 let values = match SHARED {
-                    true => [simd.splat_f32s(self.input[place + column]); COUNT],
-                    false => load(self.input, (place + column) * channels + channel),
+                    true => [simd.splat_f32s(self.input[input_row + column]); COUNT],
+                    false => load(self.input, (input_row + column) * channels + channel),
                 };
                 for lane in 0..COUNT {
-                    sums[lane] = simd.mul_add_f32s(weights[lane], values[lane], sums[lane]);
+                    acc[lane] = simd.mul_add_f32s(weights[lane], values[lane], acc[lane]);
                 }
             }
         }
         if convolution.relu {
             let zero = simd.splat_f32s(0.0);
-            for sum in &mut sums {
-                // In this order, what is not a number stays so.
-                *sum = simd.max_f32s(zero, *sum);
+            for value in &mut acc {
+                // With the operands in this order, NaN propagates.
+                *value = simd.max_f32s(zero, *value);
             }
         }
-        sums
+        acc
     }
 
-    /// That of one channel.
+    /// The result for one channel.
     #[inline(always)]
-    fn sum(&self, channel: usize) -> f32 {
+    fn apply_scalar(&self, channel: usize) -> f32 {
         let (convolution, channels) = (self.convolution, self.convolution.channels());
-        let mut sum = convolution.bias[channel];
+        let mut acc = convolution.bias[channel];
         for (row, i) in self.over_time.clone().enumerate() {
             if self.mask[row] == 0.0 {
                 continue;
             }
-            let (tap, place) = (i * convolution.geometry.kernel[1], self.origin + row * self.bins);
+            let (tap, input_row) = (i * convolution.geometry.kernel[1], self.origin + row * self.bins);
             for (column, j) in self.over_bins.clone().enumerate() {
                 let value = match SHARED {
-                    true => self.input[place + column],
-                    false => self.input[(place + column) * channels + channel],
+                    true => self.input[input_row + column],
+                    false => self.input[(input_row + column) * channels + channel],
                 };
-                sum = convolution.weights[(tap + j) * channels + channel].mul_add(value, sum);
+                acc = convolution.weights[(tap + j) * channels + channel].mul_add(value, acc);
             }
         }
-        match convolution.relu && sum < 0.0 {
+        match convolution.relu && acc < 0.0 {
             true => 0.0,
-            false => sum,
+            false => acc,
         }
     }
 }
@@ -290,9 +291,9 @@ mod tests {
         let taps = geometry.kernel[0] * geometry.kernel[1];
         let (weights, bias) = (noise(channels * taps, 1), noise(channels, 2));
         let convolution = StridedConv::new(geometry, &weights, bias.clone(), shared_input, relu).unwrap();
-        let ([frames, bins], of_input) = (input_sizes, if shared_input { 1 } else { channels });
-        let input = noise(frames * bins * of_input, 3);
-        // Some in the middle and the last one.
+        let ([frames, bins], in_channels) = (input_sizes, if shared_input { 1 } else { channels });
+        let input = noise(frames * bins * in_channels, 3);
+        // Masks some frames in the middle, and the last one.
         let mask: Vec<f32> = (0..frames).map(|t| f32::from(t % 5 != 3 && t + 1 != frames)).collect();
         let Some([out_frames, out_bins]) = geometry.output_size(input_sizes) else {
             assert_eq!(convolution.sizes(input.len(), mask.len()), None);
@@ -308,15 +309,15 @@ mod tests {
         for (frame, row) in values.chunks_exact_mut(out_bins * channels).enumerate().rev() {
             convolution.convolve(frame, (&input, &mask), row);
         }
-        // What lies at a place that is counted with the padding, in double precision.
+        // Float64 reference, indexed as in the padded input.
         let value = |t: usize, f: usize, c: usize| {
             let (Some(t), Some(f)) = (t.checked_sub(geometry.pads[0][0]), f.checked_sub(geometry.pads[0][1])) else {
                 return 0.0;
             };
-            let is_supported = t < frames && f < bins && mask[t] != 0.0;
+            let is_inside = t < frames && f < bins && mask[t] != 0.0;
             let index = if shared_input { 0 } else { c };
-            if is_supported {
-                f64::from(input[(t * bins + f) * of_input + index])
+            if is_inside {
+                f64::from(input[(t * bins + f) * in_channels + index])
             } else {
                 0.0
             }

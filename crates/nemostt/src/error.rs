@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What can go wrong, said so that the reader knows what to do next.
+//! Errors, with messages that say what to do.
 
 use std::path::PathBuf;
 
 use nemostt_compiler::GraphError;
 
-/// An error of the recogniser. Its text names what was found, what was expected and the cure.
+/// An error of the recognizer. Messages say what was found, what was expected and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// ONNX Runtime's shared library is missing, too old or not a library.
     #[error(
-        "ONNX Runtime could not be loaded ({reason}); looked at: {}. Install ONNX Runtime {minimum} or newer and set \
+        "ONNX Runtime could not be loaded ({reason}); tried: {}. Install ONNX Runtime {minimum} or newer and set \
          ORT_DYLIB_PATH to its libonnxruntime.so, or put that file beside the plugin",
         .tried.join(", ")
     )]
     RuntimeMissing {
-        /// Where it was looked for.
+        /// Files that were tried.
         tried: Vec<String>,
-        /// Oldest release that works.
+        /// The oldest supported release.
         minimum: String,
-        /// Why the last of them failed.
+        /// Why the last one failed.
         reason: String,
     },
 
-    /// ONNX Runtime refused a graph or failed while running it.
+    /// ONNX Runtime rejected a graph or failed while running it.
     #[error("ONNX Runtime failed to {doing}: {reason}")]
     Runtime {
         /// What was being done.
         doing: String,
-        /// ONNX Runtime's own words.
+        /// ONNX Runtime's message.
         reason: String,
     },
 
-    /// The device that was asked for is not to be had.
+    /// The requested device is not available.
     #[error(
         "device \"{device}\" is not available: {reason}. Use device=cpu, or an ONNX Runtime built with CUDA \
          (PyPI: onnxruntime-gpu) whose library ORT_DYLIB_PATH names, with the CUDA libraries it needs"
@@ -42,7 +42,7 @@ pub enum Error {
     Device {
         /// The device.
         device: &'static str,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 
@@ -51,11 +51,11 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// The directory does not hold a model.
+    /// The directory does not contain a model.
     #[error(
         "{} holds no {missing}. Expected NeMo's export (encoder-*.onnx with decoder_joint-*.onnx, or one CTC graph) or \
          that of sherpa-onnx, parakeet-rs or onnxruntime-genai, and tokens.txt, vocab.txt, tokenizer.model or \
@@ -65,11 +65,11 @@ pub enum Error {
     NoModel {
         /// The directory.
         path: PathBuf,
-        /// What it lacks.
+        /// What is missing.
         missing: &'static str,
     },
 
-    /// The directory holds more than one graph for the same job.
+    /// The directory contains more than one graph of the same role.
     #[error(
         "{} holds more than one {what} ({}); point model-path at the one to use",
         .path.display(), .found.join(", ")
@@ -77,23 +77,23 @@ pub enum Error {
     Ambiguous {
         /// The directory.
         path: PathBuf,
-        /// Which job.
+        /// The role.
         what: &'static str,
         /// The candidates.
         found: Vec<String>,
     },
 
-    /// The export has no encoder caches: every chunk would be heard as if nothing had been said before.
+    /// The export has no encoder caches: each chunk would be encoded without context.
     #[error(
-        "{path} was exported without cache tensors (no input cache_last_channel): streaming with it repeats one token for \
-         ever. Export it again after `model.set_export_config({{'cache_support': True}})`"
+        "{path} was exported without cache tensors (no input cache_last_channel): streaming with it repeats one token \
+         forever. Export it again after `model.set_export_config({{'cache_support': True}})`"
     )]
     MissingCaches {
         /// The graph.
         path: String,
     },
 
-    /// The graph is not one that this recogniser can run.
+    /// The graph cannot be used.
     #[error("{path} is not a usable model: {fault}")]
     BadModel {
         /// The graph.
@@ -104,24 +104,24 @@ pub enum Error {
     },
 
     /// There is not enough memory for the model or a stream.
-    #[error("not enough memory to {doing}: {reason}. Take a smaller model or precision, or end other programs")]
+    #[error("not enough memory to {doing}: {reason}. Use a smaller model or precision, or close other programs")]
     OutOfMemory {
-        /// What it was wanted for.
+        /// What needed it.
         doing: String,
-        /// What the system or ONNX Runtime said.
+        /// The message of the system or of ONNX Runtime.
         reason: String,
     },
 
-    /// The language is not one of the model's.
+    /// The model does not support the language.
     #[error("language \"{requested}\" is not one of this model's: {}", .allowed.join(", "))]
     Language {
-        /// What was asked for.
+        /// The requested language.
         requested: String,
-        /// What there is.
+        /// The supported languages.
         allowed: Vec<String>,
     },
 
-    /// The vocabulary cannot be read or does not fit the model.
+    /// The vocabulary cannot be read or does not match the model.
     #[error("vocabulary {path}: {reason}")]
     Vocabulary {
         /// The vocabulary file.
@@ -130,55 +130,55 @@ pub enum Error {
         reason: String,
     },
 
-    /// The lookahead is not one of the model's.
+    /// The model does not support the lookahead.
     #[error("lookahead {requested} ms is not possible with this model; it allows {}", milliseconds(.allowed))]
     Lookahead {
-        /// What was asked for, in milliseconds.
+        /// The requested lookahead, in milliseconds.
         requested: u32,
-        /// What there is, in milliseconds.
+        /// The supported lookaheads, in milliseconds.
         allowed: Vec<u32>,
     },
 
-    /// The decoder that was asked for has no graph.
+    /// The model has no graph for the requested decoder.
     #[error("decoder \"{requested}\" needs {needs}, which {path} does not hold")]
     Decoder {
-        /// What was asked for.
+        /// The requested decoder.
         requested: &'static str,
-        /// The graph it needs.
+        /// The graph that it needs.
         needs: &'static str,
-        /// Where it was looked for.
+        /// The model.
         path: String,
     },
 
-    /// A graph gave something of another shape than its description promised.
+    /// A tensor has another shape than expected.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {
         /// Which tensor.
         what: &'static str,
         /// What was expected.
         expected: String,
-        /// What came.
+        /// What was found.
         got: String,
     },
 
-    /// The encoder computed something that is no number.
+    /// The encoder's output contains NaN.
     #[error(
-        "the encoder gave a value that is not a number (NaN) on {device}: the model is damaged or its precision too \
+        "the encoder's output contains a value that is not a number (NaN) on {device}: the model is corrupt or its precision too \
          small for its values. Export it again in fp32"
     )]
     NotANumber {
-        /// Where it ran.
+        /// The device.
         device: &'static str,
     },
 
-    /// A snapshot was restored into a stream of another model, or nothing was saved in it.
+    /// A snapshot was restored into a stream of another model, or is empty.
     #[error(
         "the snapshot does not belong to this stream's model: save it from a stream of the same recognizer before it is \
          restored"
     )]
     OtherSnapshot,
 
-    /// The load was ended by its [`Cancellation`](crate::Cancellation).
+    /// The load was cancelled with its [`Cancellation`](crate::Cancellation).
     #[error("loading was cancelled")]
     Cancelled,
 
@@ -186,19 +186,19 @@ pub enum Error {
     #[error("the process is exiting, and nothing more is computed: end streams and loads before `exit` is called")]
     Exiting,
 
-    /// Samples came after the end of the stream.
-    #[error("the stream is finished; reset it before it gets more samples")]
+    /// Samples were added after the end of the stream.
+    #[error("the stream is finished; reset it before adding samples")]
     Finished,
 }
 
 impl Error {
-    /// Whether nobody wants the outcome any more, and nothing else is wrong.
+    /// Whether the operation was cancelled or the process is exiting, which is not a failure.
     pub(crate) fn is_end(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Exiting)
     }
 }
 
-/// The result of the recogniser's functions.
+/// The result of the recognizer's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 fn milliseconds(list: &[u32]) -> String {

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether there is memory for the next piece of work.
+//! Checks whether there is enough memory for the next operation.
 //!
-//! Rust ends the process when a small allocation fails, and a graph is thousands of them. ONNX Runtime does the same while it
-//! is loaded and started. So before each piece of work as much as it may take is asked for in one go, where a refusal is an
-//! error, and given back.
+//! Rust aborts the process when a small allocation fails, and a graph needs thousands of them. ONNX Runtime does the
+//! same while it is loaded and started. So before such an operation, the maximum that it may need is allocated at once,
+//! where failure is an error, and freed again.
 
 use crate::error::{Error, Result};
 
-/// What decoding, rewriting or encoding the graph of an encoder may take without the weights, which stay in their file:
-/// a round number, with which no limit that `tests/corrupted/memory.rs` tries ends the process.
+/// Maximum for decoding, rewriting or encoding an encoder graph without its weights, which stay in their file: a round
+/// number with which none of the memory limits that `tests/corrupted/memory.rs` tries aborts the process.
 const GRAPH_WORK_BYTES: usize = 32 << 20;
 
-/// What loading ONNX Runtime's library may take, with those it needs: twice the 33 MB of addresses of release 1.31. The
-/// loader can say that they cannot be mapped, but what the libraries set up before anything is called cannot fail.
+/// Maximum for loading ONNX Runtime's library and its dependencies: twice the 33 MB of address space of release 1.31.
+/// The loader can report that they cannot be mapped, but failures in their initializers cannot be reported.
 pub(crate) const LIBRARY: usize = 64 << 20;
 
-/// What starting ONNX Runtime may take: it notes all of its operations, 15 MB with release 1.31, and an exception on the way
-/// may end the process. The rest is what was asked for before and is needed after.
+/// Maximum for starting ONNX Runtime: it registers all of its operators, 15 MB with release 1.31, and an exception
+/// meanwhile may abort the process. The rest was checked before and is needed afterwards.
 pub(crate) const START: usize = (16 << 20) + GRAPH_WORK_BYTES;
 
-/// Refuses where there is not enough memory left to go on; `doing` is for the message.
+/// Returns an error if less memory is available than graph operations may need; `doing` is for the message.
 pub(crate) fn check(doing: impl Into<String>) -> Result<()> {
     check_bytes(GRAPH_WORK_BYTES, doing)
 }
 
-/// As [`ask`], where `bytes` are what it may take.
+/// As [`check`], for `bytes` bytes.
 pub(crate) fn check_bytes(bytes: usize, doing: impl Into<String>) -> Result<()> {
-    let asked = Vec::<u8>::new().try_reserve_exact(bytes);
-    asked.map_err(|error| Error::OutOfMemory {
+    let allocated = Vec::<u8>::new().try_reserve_exact(bytes);
+    allocated.map_err(|error| Error::OutOfMemory {
         doing: doing.into(),
         reason: error.to_string(),
     })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The recogniser: [`Recognizer`] is a loaded model, shared; [`Stream`] is one speaker's audio on its way through it.
+//! [`Recognizer`] is a loaded, shared model; [`Stream`] transcribes one stream of audio with it.
 
 use std::{
     path::Path,
@@ -20,7 +20,7 @@ use crate::{
 /// Samples converted at a time.
 const BLOCK: usize = 1600;
 
-/// A loaded model. Cheap to clone; every clone and every stream shares the weights.
+/// A loaded model. Cheap to clone: all clones and streams share the weights.
 ///
 /// ```no_run
 /// # fn main() -> nemostt::Result<()> {
@@ -51,19 +51,19 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Loads the model in a directory: NeMo's export (`encoder-*.onnx` with `decoder_joint-*.onnx`, or one CTC graph, or
-    /// all three) with `tokens.txt`, `vocab.txt` or `tokenizer.model`. `path` may also name the one encoder or CTC graph
-    /// to use of several in a directory.
+    /// Loads the model in directory `path`: NeMo's export (`encoder-*.onnx` with `decoder_joint-*.onnx`, or one CTC
+    /// graph, or all three) with `tokens.txt`, `vocab.txt` or `tokenizer.model`. `path` may also be an encoder or CTC
+    /// graph, to choose one of several in its directory.
     ///
     /// # Errors
-    /// Whatever is wrong with ONNX Runtime, the files or the options, with the cure: see [`Error`].
+    /// If ONNX Runtime, a file or an option cannot be used. The message says what to do: see [`Error`].
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Ok(Self {
             model: Arc::new(Model::load(path.as_ref(), options)?),
         })
     }
 
-    /// Loads the small model that is compiled in: about 100 words, trained on synthetic voices.
+    /// Loads the built-in demo model: about 100 words, trained on synthetic voices.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -74,22 +74,22 @@ impl Recognizer {
         })
     }
 
-    /// The numbers of the model.
+    /// Parameters of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.model.config
     }
 
-    /// The graphs that it was loaded from.
+    /// The graphs that were loaded.
     pub fn graphs(&self) -> &[crate::model::GraphFile] {
         &self.model.graphs
     }
 
-    /// What became of each pass over its graphs, in the order in which they ran, whether now or when it was put into the cache.
+    /// The outcome of each pass complete its graphs, in order, whether they ran now or before the result was cached.
     pub fn passes(&self) -> Vec<crate::model::GraphPasses<'_>> {
         self.model.passes()
     }
 
-    /// The text of label `id` as its vocabulary writes it.
+    /// The text of token `id` as written in the vocabulary.
     pub fn piece(&self, id: usize) -> Option<&crate::text::TokenText> {
         self.model.vocabulary.piece(id)
     }
@@ -99,7 +99,7 @@ impl Recognizer {
         WeakRecognizer(Arc::downgrade(&self.model))
     }
 
-    /// Whether both share one model in memory.
+    /// Whether both share one model.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.model, &other.model)
     }
@@ -107,9 +107,9 @@ impl Recognizer {
     /// A new stream.
     ///
     /// # Errors
-    /// Out of memory.
+    /// [`Error::OutOfMemory`].
     pub fn stream(&self) -> Result<Stream> {
-        memory_guard::check("make a stream")?;
+        memory_guard::check("create a stream")?;
         Stream::new(self.model.clone())
     }
 }
@@ -119,7 +119,7 @@ impl Recognizer {
 pub struct WeakRecognizer(Weak<Model>);
 
 impl WeakRecognizer {
-    /// The recogniser, while somebody still holds its model.
+    /// The recognizer, if its model is still in use.
     pub fn upgrade(&self) -> Option<Recognizer> {
         self.0.upgrade().map(|model| Recognizer { model })
     }
@@ -131,22 +131,22 @@ impl std::fmt::Debug for Recognizer {
     }
 }
 
-/// One stream of audio on its way through a model.
+/// Transcribes one stream of audio.
 pub struct Stream {
     front_end: FrontEnd,
     pipeline: StreamPipeline,
-    /// Room for converted samples.
+    /// Buffer for converted samples.
     block: Vec<f32>,
-    /// Samples heard, without padding.
+    /// Samples received, without padding.
     samples: u64,
-    /// No more samples may come.
+    /// Whether no more samples may be added.
     ended: bool,
     finished: bool,
 }
 
-/// The state of a [`Stream`] at one moment, in host memory whatever the device: the audio that is not encoded yet, the encoder's
-/// caches, the decoder's state, the words of the current utterance and the events not taken yet. It is empty until
-/// [`Stream::save`] fills it, and does not keep the model in memory.
+/// The state of a [`Stream`], in host memory whatever the device: audio that was not encoded yet, the encoder's caches,
+/// the decoder's state, the words of the current utterance, and pending events. It is empty until [`Stream::save`]
+/// fills it, and does not keep the model in memory.
 ///
 /// ```no_run
 /// # fn main() -> nemostt::Result<()> {
@@ -155,12 +155,12 @@ pub struct Stream {
 /// let mut snapshot = nemostt::Snapshot::default();
 /// stream.accept(&early)?;
 /// stream.save(&mut snapshot);
-/// // What is there so far, as if the audio ended here.
+/// The transcript so far, as if the audio ended here.
 /// stream.finish(0)?;
 /// while let Some(event) = stream.next_event() {
 ///     println!("{event:?}");
 /// }
-/// // It did not.
+/// But it did not end.
 /// stream.restore(&snapshot)?;
 /// stream.accept(&late)?;
 /// # Ok(())
@@ -172,9 +172,9 @@ pub struct Snapshot {
     front_end: FrontEndSnapshot,
     chunker: ChunkerSnapshot,
     encoder: EncoderSnapshot,
-    /// Of a transducer's stream; else it stays empty.
+    /// Only used by transducer models.
     transducer: TransducerSnapshot,
-    /// Of a CTC model's stream.
+    /// Only used by CTC models.
     ctc: CtcSnapshot,
     segmenter: Option<Segmenter>,
     frames: u64,
@@ -183,7 +183,7 @@ pub struct Snapshot {
     finished: bool,
 }
 
-/// Sees each window with the encoder's output for it; see [`Stream::accept_observed`].
+/// Called with each window and the encoder's output; see [`Stream::accept_observed`].
 pub type Observer<'a> = dyn FnMut(&Window<'_>, &[f32]) + 'a;
 
 impl Stream {
@@ -198,8 +198,8 @@ impl Stream {
         })
     }
 
-    /// Takes mono samples, -1.0 to 1.0, at the model's sample rate. However they are cut into calls, the events are
-    /// the same.
+    /// Adds mono samples, -1.0 to 1.0, at the model's sample rate. How they are divided into calls does not affect the
+    /// events.
     ///
     /// # Errors
     /// [`Error::Finished`] after [`finish`](Self::finish); ONNX Runtime's errors, after which the stream must be
@@ -242,11 +242,11 @@ impl Stream {
             .accept(samples, |frame| self.pipeline.push_frame(frame, observe))
     }
 
-    /// Ends the stream after `padding` samples of silence (0 is exactly what NeMo does) and gives out its last words.
-    /// A stream without a single sample has nothing to say.
+    /// Ends the stream after `padding` samples of silence (NeMo adds none) and emits the last words. A stream without
+    /// samples emits nothing.
     ///
     /// # Errors
-    /// [`Error::Finished`] if it was finished already; ONNX Runtime's errors.
+    /// [`Error::Finished`] if it is already finished; ONNX Runtime's errors.
     pub fn finish(&mut self, padding: u64) -> Result<()> {
         self.finish_observed(padding, &mut |_, _| {})
     }
@@ -266,8 +266,9 @@ impl Stream {
         self.pipeline.end(observe)
     }
 
-    /// Adds `padding` samples of silence after the last sample: a part of what [`finish`](Self::finish) does, for those who
-    /// want its words as they come. No samples can be added after it, and no word reaches into it.
+    /// Adds `padding` samples of silence after the last sample, as [`finish`](Self::finish) does first. Useful to get
+    /// the last words as soon as they are decoded. No samples may be added afterwards, and no word extends into the
+    /// padding.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
@@ -286,17 +287,18 @@ impl Stream {
             return Ok(());
         }
         let silence = [0.0; BLOCK];
-        let mut left = padding;
-        while left > 0 {
-            let block = &silence[..left.min(BLOCK as u64) as usize];
+        let mut remaining = padding;
+        while remaining > 0 {
+            let block = &silence[..remaining.min(BLOCK as u64) as usize];
             self.front_end
                 .accept(block, |frame| self.pipeline.push_frame(frame, observe))?;
-            left -= block.len() as u64;
+            remaining -= block.len() as u64;
         }
         Ok(())
     }
 
-    /// As [`finish`](Self::finish), for a stream that goes on elsewhere: its last utterance is over because of `ending`.
+    /// As [`finish`](Self::finish), for audio that continues in another stream: the last utterance ends with reason
+    /// `ending`.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
@@ -307,16 +309,16 @@ impl Stream {
         result
     }
 
-    /// Says what silence means from now on; at the start it means nothing.
-    pub fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
-        self.pipeline.segmenter.set_endpoint_config(pauses);
+    /// Configures endpointing for the following audio. It is off by default.
+    pub fn set_endpoint_config(&mut self, config: EndpointConfig) {
+        self.pipeline.segmenter.set_endpoint_config(config);
     }
 
-    /// Tells a multilingual model which language is spoken from now on: a code such as `en-US`, or `auto`. A model of one
-    /// language hears that one, whatever this says.
+    /// Sets the language of the following audio for a multilingual model: a code such as `en-US`, or `auto`. No effect
+    /// on monolingual models.
     ///
     /// # Errors
-    /// [`Error::Language`] if the model does not know it; it goes on hearing the one before.
+    /// [`Error::Language`] if the model does not support it; the language is then not changed.
     pub fn set_language(&mut self, language: &str) -> Result<()> {
         if let Some(languages) = &self.pipeline.model.config.languages {
             self.pipeline.encoder.set_prompt(languages.prompt(language)?);
@@ -329,7 +331,7 @@ impl Stream {
         self.pipeline.segmenter.pop()
     }
 
-    /// Forgets everything heard: the stream is as new, and keeps its memory.
+    /// Resets the stream to its initial state, without freeing memory.
     pub fn reset(&mut self) {
         self.front_end.reset();
         self.pipeline.reset();
@@ -338,8 +340,7 @@ impl Stream {
         self.finished = false;
     }
 
-    /// Copies the stream's state into `snapshot`, which keeps its allocations from one call to the next; the words and events
-    /// in it are cloned.
+    /// Copies the stream's state to `snapshot`, whose allocations are reused; words and events are cloned.
     pub fn save(&self, snapshot: &mut Snapshot) {
         self.front_end.save(&mut snapshot.front_end);
         self.pipeline.save(snapshot);
@@ -348,13 +349,13 @@ impl Stream {
         snapshot.finished = self.finished;
     }
 
-    /// Takes the stream back to where `snapshot` was saved, from it or from another stream of the same model: what happened
-    /// since, even an error, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config) or
-    /// [`set_language`](Self::set_language), changes nothing that it gives out from then on. Events that were waiting then wait
-    /// again. A snapshot may be restored any number of times.
+    /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
+    /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config) and
+    /// [`set_language`](Self::set_language), is undone, and events that were pending are pending again. A snapshot can
+    /// be restored any number of times.
     ///
     /// # Errors
-    /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or never; the stream stays as it is.
+    /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or is empty; the stream is not changed.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.pipeline.restore(snapshot)?;
         self.front_end.restore(&snapshot.front_end);
@@ -364,43 +365,43 @@ impl Stream {
         Ok(())
     }
 
-    /// Samples taken since the start of the stream.
+    /// Samples added since the start of the stream.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// Every word that is still to come begins at this sample or later. It is never ahead of [`samples`](Self::samples).
+    /// All further words begin at this sample or later. Never exceeds [`samples`](Self::samples).
     pub fn stable_until(&self) -> u64 {
         self.pipeline.stable_until().min(self.samples)
     }
 
-    /// Every utterance that is still to come begins at this sample or later.
+    /// All further utterances begin at this sample or later.
     pub fn utterance_stable_until(&self) -> u64 {
         let start = self.pipeline.segmenter.utterance_start();
         start.unwrap_or(u64::MAX).min(self.stable_until())
     }
 
-    /// Whether an utterance has begun and is not over.
+    /// Whether an utterance has begun and not ended.
     pub fn has_utterance(&self) -> bool {
         self.pipeline.segmenter.utterance_start().is_some()
     }
 
-    /// Real frames in the encoder's attention cache.
+    /// Valid frames in the encoder's attention cache.
     pub fn cache_len(&self) -> i64 {
         self.pipeline.encoder.cache_len()
     }
 }
 
-/// What happens to mel frames: window, encoder, decoder, words.
+/// From mel frames to words: windows, encoder, decoder, segmenter.
 struct StreamPipeline {
     model: Arc<Model>,
     chunker: Chunker,
     encoder: EncoderState,
     decoder: Decoder,
     segmenter: Segmenter,
-    /// Encoder frames decoded.
+    /// Number of decoded encoder frames.
     frames: u64,
-    /// Why the last utterance is over when the stream is finished.
+    /// Why the last utterance ends when the stream is finished.
     ending: EndReason,
 }
 
@@ -441,7 +442,7 @@ impl StreamPipeline {
         })
     }
 
-    /// Takes a mel frame and decodes the window that it fills, if it does.
+    /// Adds a mel frame, and decodes the window if it is full.
     fn push_frame(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
         self.chunker.push(frame);
         match self.chunker.is_full() {
@@ -450,7 +451,7 @@ impl StreamPipeline {
         }
     }
 
-    /// Decodes the last window and gives out the last word.
+    /// Decodes the last window and emits the last word.
     fn end(&mut self, observe: &mut Observer<'_>) -> Result<()> {
         if self.chunker.has_new() {
             self.step(observe)?;
@@ -459,7 +460,7 @@ impl StreamPipeline {
         Ok(())
     }
 
-    /// Encodes and decodes the window.
+    /// Encodes and decodes the current window.
     fn step(&mut self, observe: &mut Observer<'_>) -> Result<()> {
         if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &self.model.transducer) {
             state.prepare(transducer)?;
@@ -486,7 +487,7 @@ impl StreamPipeline {
             (Decoder::Ctc(ctc), _) => {
                 ctc.decode(self.encoder.outputs().data(), frames, self.frames, emit);
             }
-            // `new` makes the decoder that the model has.
+            // `new` creates the decoder that the model has.
             (Decoder::Rnnt(..), None) => {}
         }
         self.frames += frames as u64;
@@ -495,9 +496,10 @@ impl StreamPipeline {
     }
 
     fn stable_until(&self) -> u64 {
-        // A frame is decoded when its middle is heard: one less than that surely is over.
-        let over = self.frames.saturating_sub(1) * self.model.config.frame_samples();
-        self.segmenter.pending_start().unwrap_or(over)
+        // A frame is decoded when the audio up to its middle has been processed, so that only the frames before it are
+        // surely complete.
+        let complete = self.frames.saturating_sub(1) * self.model.config.frame_samples();
+        self.segmenter.pending_start().unwrap_or(complete)
     }
 
     fn reset(&mut self) {
@@ -524,9 +526,9 @@ impl StreamPipeline {
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        // All tensors of streams of one model have the same sizes.
-        let is_ours = std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(&self.model));
-        let (true, Some(segmenter)) = (is_ours, &snapshot.segmenter) else {
+        // Tensors of all streams of a model have the same sizes.
+        let is_same_model = std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(&self.model));
+        let (true, Some(segmenter)) = (is_same_model, &snapshot.segmenter) else {
             return Err(Error::OtherSnapshot);
         };
         self.chunker.restore(&snapshot.chunker);

@@ -210,7 +210,7 @@ mod tests {
             encoded
                 .append_head(&head())
                 .unwrap_err()
-                .contains("both make projected")
+                .contains("both produce projected")
         );
     }
 }

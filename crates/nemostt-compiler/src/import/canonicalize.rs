@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The one contract that the rest of the recogniser sees, whatever layout an encoder came in: NeMo's own.
+//! The canonical layout of encoders, which is NeMo's:
 //!
 //! | tensor | type | shape |
 //! |---|---|---|
 //! | in `audio_signal` | f32 | \[1, mels, T\] |
-//! | in `length` | i64 | \[1\], the carry counted in |
+//! | in `length` | i64 | \[1\], including cached mel frames |
 //! | in `cache_last_channel` | f32 | \[1, layers, left, width\] |
 //! | in `cache_last_time` | f32 | \[1, layers, width, kernel - 1\] |
 //! | in `cache_last_channel_len` | i64 | \[1\] |
 //! | in `prompt_index` | i64 | \[1\]; multilingual models only |
-//! | out `outputs` or `logprobs` | f32 | \[1, width, T'\] or \[1, T', labels + 1\] |
+//! | out `outputs` or `logprobs` | f32 | \[1, width, T'\] or \[1, T', tokens + 1\] |
 //! | out `encoded_lengths` | i64 | \[1\] |
 //! | out `cache_last_channel_next`, `cache_last_time_next`, `cache_last_channel_next_len` | | as the inputs |
 //!
-//! A graph in another layout is rewritten: tensors are renamed; `Transpose` and `Cast` nodes are put where axes or types
-//! differ; a carry that the graph keeps itself is taken out, for the windows bring theirs.
+//! Other layouts are converted: tensors are renamed; `Transpose` and `Cast` nodes are inserted if axes or types differ;
+//! a pre-encode cache inside the graph is removed, because windows contain their cached mel frames.
 
 use crate::streaming_geometry::PRE_ENCODE_CACHE;
 use crate::{
@@ -24,25 +24,25 @@ use crate::{
     ir::boundary::{Side, cast_to, permutation},
 };
 
-/// Name of the input that tells a multilingual encoder its language: int64, shape \[1\].
+/// Name of the language input of a multilingual encoder: int64, shape \[1\].
 pub const PROMPT_INPUT: &str = "prompt_index";
 
-/// What an encoder is like beyond the contract.
+/// Properties of an encoder beyond the canonical layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contract {
-    /// The layout it came in.
+    /// The layout that it was exported in.
     pub layout: &'static str,
-    /// Whether it ends in a CTC head.
+    /// Whether it has a CTC head.
     pub ctc: bool,
-    /// Whether it takes [`PROMPT_INPUT`], and how many prompts it knows, if it says so.
+    /// Whether it has the input [`PROMPT_INPUT`], and the number of prompts, if known.
     pub prompt: Option<Option<usize>>,
-    /// The only number of mel frames it takes, where the export fixed that.
+    /// The number of mel frames, if the export fixed it.
     pub fixed_frames: Option<usize>,
-    /// Whether it looks at `length`. One that does not gives outputs for padding, too.
+    /// Whether it uses `length`. If not, it also has outputs for padding.
     pub masks_length: bool,
 }
 
-/// Rewrites an encoder in the layout of `names` to the contract.
+/// Converts an encoder with these names to the canonical layout.
 pub(crate) fn canonicalize(
     graph: &mut Graph,
     layout: &'static str,
@@ -51,7 +51,7 @@ pub(crate) fn canonicalize(
     if let Some(extra) = unknown_input(graph, names) {
         return Err(extra);
     }
-    let fixed_frames = strip_carry(graph, names)?;
+    let fixed_frames = remove_pre_encode_cache(graph, names)?;
     let prompt = prompt(graph, names)?;
     let masks_length = graph.find(Side::Input, names.length).is_some();
     if !masks_length {
@@ -70,51 +70,65 @@ pub(crate) fn canonicalize(
         &[]
     };
 
-    let theirs = names;
-    let ours = if names.ctc { &nemo::CTC } else { &nemo::ENCODER };
+    let exported = names;
+    let canonical = if names.ctc { &nemo::CTC } else { &nemo::ENCODER };
     use ElementType::{F32, I64};
-    rename_and_convert(graph, Side::Input, theirs.audio, ours.audio, F32, audio_axes)?;
-    rename_and_convert(graph, Side::Input, theirs.length, ours.length, I64, &[])?;
-    rename_and_convert(graph, Side::Input, theirs.channel, ours.channel, F32, cache_axes)?;
-    rename_and_convert(graph, Side::Input, theirs.time, ours.time, F32, cache_axes)?;
-    rename_and_convert(graph, Side::Input, theirs.channel_len, ours.channel_len, I64, &[])?;
+    rename_and_convert(graph, Side::Input, exported.audio, canonical.audio, F32, audio_axes)?;
+    rename_and_convert(graph, Side::Input, exported.length, canonical.length, I64, &[])?;
+    rename_and_convert(graph, Side::Input, exported.channel, canonical.channel, F32, cache_axes)?;
+    rename_and_convert(graph, Side::Input, exported.time, canonical.time, F32, cache_axes)?;
+    rename_and_convert(
+        graph,
+        Side::Input,
+        exported.channel_len,
+        canonical.channel_len,
+        I64,
+        &[],
+    )?;
 
-    let output = expect_rank(graph, Side::Output, theirs.output, 3)?;
+    let output = expect_rank(graph, Side::Output, exported.output, 3)?;
     let frames_axes: &[usize] = if !names.ctc && time_before_width(&output, width, names) {
         &[0, 2, 1]
     } else {
         &[]
     };
-    rename_and_convert(graph, Side::Output, theirs.output, ours.output, F32, frames_axes)?;
+    rename_and_convert(graph, Side::Output, exported.output, canonical.output, F32, frames_axes)?;
     rename_and_convert(
         graph,
         Side::Output,
-        theirs.output_lengths,
-        ours.output_lengths,
+        exported.output_lengths,
+        canonical.output_lengths,
         I64,
         &[],
     )?;
     rename_and_convert(
         graph,
         Side::Output,
-        theirs.channel_next,
-        ours.channel_next,
+        exported.channel_next,
+        canonical.channel_next,
         F32,
         cache_axes,
     )?;
-    rename_and_convert(graph, Side::Output, theirs.time_next, ours.time_next, F32, cache_axes)?;
     rename_and_convert(
         graph,
         Side::Output,
-        theirs.channel_len_next,
-        ours.channel_len_next,
+        exported.time_next,
+        canonical.time_next,
+        F32,
+        cache_axes,
+    )?;
+    rename_and_convert(
+        graph,
+        Side::Output,
+        exported.channel_len_next,
+        canonical.channel_len_next,
         I64,
         &[],
     )?;
 
     let fixed_frames = match fixed_frames {
         Some(fixed) => fixed,
-        None => expect_rank(graph, Side::Input, ours.audio, 3)?.dims[2],
+        None => expect_rank(graph, Side::Input, canonical.audio, 3)?.dims[2],
     };
     Ok(Contract {
         layout,
@@ -125,27 +139,27 @@ pub(crate) fn canonicalize(
     })
 }
 
-/// An input that no layout has: the graph wants something that a single stream of speech does not give.
+/// Finds an input that no layout has: the graph needs something that a single stream of speech does not provide.
 fn unknown_input(graph: &Graph, names: &EncoderNames) -> Option<GraphError> {
-    let mut expect_rank = vec![names.audio, names.length, names.channel, names.time, names.channel_len];
-    expect_rank.extend(names.carry.map(|(input, _)| input));
-    expect_rank.extend(names.prompt.map(Prompt::name));
-    let foreign = graph
+    let mut known = vec![names.audio, names.length, names.channel, names.time, names.channel_len];
+    known.extend(names.pre_encode_cache.map(|(input, _)| input));
+    known.extend(names.prompt.map(Prompt::name));
+    let unknown = graph
         .inputs()
         .into_iter()
-        .find(|input| !expect_rank.contains(&input.name.as_str()))?;
-    // NeMo's multitalker models are told who speaks by `spk_targets` and `bg_spk_targets`.
-    Some(if foreign.name.contains("spk") {
-        GraphError::Multitalker { input: foreign.name }
+        .find(|input| !known.contains(&input.name.as_str()))?;
+    // NeMo's multitalker models have the inputs `spk_targets` and `bg_spk_targets`.
+    Some(if unknown.name.contains("spk") {
+        GraphError::Multitalker { input: unknown.name }
     } else {
         GraphError::UnknownLayout {
-            inputs: format!("an input {} that is not known", foreign.name),
+            inputs: format!("an unknown input {}", unknown.name),
         }
     })
 }
 
-/// Renames the input or output `from` to `to` and puts nodes behind it that bring it from the contract's type and axes
-/// to the graph's own (or back, for outputs). `axes` is the permutation between the two, which is its own inverse.
+/// Renames the input or output `from` to `to`, and inserts nodes that convert from the canonical type and axes to those
+/// of the graph (or back, for outputs). `axes` is the permutation between the two, which must be its own inverse.
 pub(crate) fn rename_and_convert(
     graph: &mut Graph,
     side: Side,
@@ -154,41 +168,41 @@ pub(crate) fn rename_and_convert(
     element: ElementType,
     axes: &[usize],
 ) -> Result<(), GraphError> {
-    let Some(theirs) = graph.find(side, from) else {
+    let Some(exported) = graph.find(side, from) else {
         return Err(GraphError::Missing {
             kind: side.name(),
             tensor: from.into(),
         });
     };
     use ElementType::{F16, F32, I32, I64};
-    let alike = |kinds: [ElementType; 2]| kinds.contains(&theirs.element) && kinds.contains(&element);
-    if !alike([I32, I64]) && !alike([F16, F32]) {
+    let both_in = |kinds: [ElementType; 2]| kinds.contains(&exported.element) && kinds.contains(&element);
+    if !both_in([I32, I64]) && !both_in([F16, F32]) {
         return Err(GraphError::Tensor {
             tensor: format!("{} {from}", side.name()),
-            found: theirs.element,
-            axes: theirs.dims.len(),
+            found: exported.element,
+            axes: exported.dims.len(),
             expected: element,
-            expected_axes: theirs.dims.len(),
+            expected_axes: exported.dims.len(),
         });
     }
-    if !axes.is_empty() && theirs.dims.len() != axes.len() {
+    if !axes.is_empty() && exported.dims.len() != axes.len() {
         return Err(GraphError::Tensor {
             tensor: format!("{} {from}", side.name()),
-            found: theirs.element,
-            axes: theirs.dims.len(),
+            found: exported.element,
+            axes: exported.dims.len(),
             expected: element,
             expected_axes: axes.len(),
         });
     }
     graph.rename(from, to);
     let mut chain = Vec::new();
-    if theirs.element != element {
-        let inside = if side == Side::Input { theirs.element } else { element };
+    if exported.element != element {
+        let inside = if side == Side::Input { exported.element } else { element };
         chain.push(("Cast", cast_to(inside)));
     }
     if !axes.is_empty() {
         chain.push(("Transpose", permutation(axes)));
-        let dims = axes.iter().map(|&axis| theirs.dims[axis]).collect();
+        let dims = axes.iter().map(|&axis| exported.dims[axis]).collect();
         graph.redeclare(side, &info(to, element, dims));
     }
     graph.insert_chain(side, to, chain);
@@ -196,7 +210,7 @@ pub(crate) fn rename_and_convert(
     Ok(())
 }
 
-/// The input or output `name` if it has `rank` axes.
+/// The input or output `name`, which must have `rank` axes.
 pub(crate) fn expect_rank(graph: &Graph, side: Side, name: &str, rank: usize) -> Result<TensorInfo, GraphError> {
     let Some(info) = graph.find(side, name) else {
         return Err(GraphError::Missing {
@@ -224,8 +238,8 @@ fn info(name: &str, element: ElementType, dims: Vec<Option<usize>>) -> TensorInf
     }
 }
 
-/// NeMo keeps its caches \[layers, batch, …\] inside and exports them \[batch, layers, …\]; who traces the encoder by hand
-/// gets the first. Layers have a fixed number; the batch is 1 or free.
+/// NeMo's caches are \[layers, batch, …\] in PyTorch and \[batch, layers, …\] in its exports; custom exports often have
+/// the former. The number of layers is fixed; the batch size is 1 or dynamic.
 fn layers_first(cache: &TensorInfo) -> bool {
     let single = |size: Option<usize>| size.is_none_or(|size| size == 1);
     !single(cache.dims[0]) && single(cache.dims[1])
@@ -244,44 +258,45 @@ fn time_before_width(frames: &TensorInfo, width: Option<usize>, names: &EncoderN
     match (width, first, second) {
         (Some(_), true, false) => false,
         (Some(_), false, true) => true,
-        _ => names.time_first || names.carry.is_some(),
+        _ => names.time_first || names.pre_encode_cache.is_some(),
     }
 }
 
-/// Takes the carry out of a graph that keeps it: the audio then is the whole window. Gives the fixed number of mel frames
-/// of that window (`Some(None)`: any), or `None` if the graph never kept a carry.
+/// Removes the pre-encode cache from a graph that has it inside: `audio_signal` is then the whole window. Returns the
+/// fixed number of mel frames of that window (`Some(None)` if dynamic), or `None` if the graph has no such cache.
 ///
-/// Such a graph begins with `Concat(carry, audio)` along time, and adds the carry to the length.
-fn strip_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, GraphError> {
-    let Some((carry, carry_next)) = names.carry else {
+/// Such a graph starts with `Concat(cache, audio)` along time, and adds the cached frames to the length.
+fn remove_pre_encode_cache(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, GraphError> {
+    let Some((cache, cache_next)) = names.pre_encode_cache else {
         return Ok(None);
     };
-    let carried = expect_rank(graph, Side::Input, carry, 3)?;
+    let cached = expect_rank(graph, Side::Input, cache, 3)?;
     let audio = expect_rank(graph, Side::Input, names.audio, 3)?;
-    let untold =
-        || GraphError::CannotInfer("the place where it puts the carried mel frames before the new ones".into());
-    let joined = {
+    let cannot_infer = || GraphError::CannotInfer("the node that concatenates cached and new mel frames".into());
+    let concat = {
         let index = graph.index();
-        let of_carry = index.consumers(carry);
-        let &[index] = of_carry else {
-            return Err(untold());
+        let consumers = index.consumers(cache);
+        let &[index] = consumers else {
+            return Err(cannot_infer());
         };
         let node = &graph.nodes[index];
-        if node.op_type() != "Concat" || node.input != [carry, names.audio] {
-            return Err(untold());
+        if node.op_type() != "Concat" || node.input != [cache, names.audio] {
+            return Err(cannot_infer());
         }
         (index, node.output.first().cloned().unwrap_or_default())
     };
-    let frames = carried.dims[2].unwrap_or(PRE_ENCODE_CACHE);
+    let frames = cached.dims[2].unwrap_or(PRE_ENCODE_CACHE);
     if frames != PRE_ENCODE_CACHE {
         return Err(GraphError::Contradiction {
-            what: format!("its carry holds {frames} mel frames, the encoder's subsampling needs {PRE_ENCODE_CACHE}"),
+            what: format!(
+                "its pre-encode cache has {frames} mel frames, but the encoder's subsampling needs {PRE_ENCODE_CACHE}"
+            ),
         });
     }
-    graph.remove_node(joined.0);
-    graph.rename_uses_of(&joined.1, names.audio);
-    graph.remove(Side::Input, carry);
-    graph.remove(Side::Output, carry_next);
+    graph.remove_node(concat.0);
+    graph.rename_uses_of(&concat.1, names.audio);
+    graph.remove(Side::Input, cache);
+    graph.remove(Side::Output, cache_next);
     let fixed = audio.dims[2].map(|new| new + frames);
     graph.redeclare(
         Side::Input,
@@ -290,9 +305,9 @@ fn strip_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<
             ..audio
         },
     );
-    // It adds the carry to the number of new frames; ours holds both.
+    // The graph adds the cached frames to the number of new ones; the canonical length includes them.
     let length = expect_rank(graph, Side::Input, names.length, 1)?;
-    let frames_name = graph.unique_name("carried_frames");
+    let frames_name = graph.unique_name("cached_frames");
     graph.add_constant(&frames_name, length.element, &[frames as i64]);
     let inner = graph.unique_name("new_frames");
     graph.rename_uses_of(names.length, &inner);
@@ -300,7 +315,7 @@ fn strip_carry(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<
     Ok(Some(fixed))
 }
 
-/// Makes what sets the language [`PROMPT_INPUT`]; gives the number of prompts where the graph says it.
+/// Converts the language input to [`PROMPT_INPUT`]; returns the number of prompts if it is known.
 fn prompt(graph: &mut Graph, names: &EncoderNames) -> Result<Option<Option<usize>>, GraphError> {
     let Some(prompt) = names
         .prompt

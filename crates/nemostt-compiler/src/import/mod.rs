@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Brings every layout of exports to one contract: names, axes and element types of inputs and outputs, and the numbers that the
-//! export baked into the graph.
+//! Converts exports of all layouts to the canonical one: names, axes and element types of inputs and outputs, and the
+//! parameters that the export stores as constants in the graph.
 
 pub(crate) mod canonicalize;
 pub(crate) mod expose_drop_input;
@@ -15,14 +15,14 @@ pub(crate) mod transducer;
 use self::{canonicalize::Contract, layouts::Detected, transducer::TransducerGraphs};
 use crate::{Graph, GraphError, onnx::validate};
 
-/// A part of a model, brought to the one contract.
+/// A part of a model, in the canonical layout.
 #[derive(Debug)]
 pub enum Component {
     /// An encoder, with or without a CTC head: see [`Contract`].
     Encoder(Graph, Contract),
     /// An encoder that was exported without its caches.
     EncoderWithoutCaches,
-    /// Prediction network and joint that came in one file.
+    /// Prediction network and joint from one file.
     Transducer(Box<TransducerGraphs>),
     /// A prediction network.
     Prediction(Graph),
@@ -31,7 +31,7 @@ pub enum Component {
 }
 
 impl Component {
-    /// What it is.
+    /// Name for messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Encoder(_, contract) if contract.ctc => "encoder with CTC head",
@@ -43,7 +43,7 @@ impl Component {
     }
 }
 
-/// A joint that is brought to the contract as soon as the width of the encoder is known.
+/// A joint that is canonicalized once the width of the encoder is known.
 #[derive(Debug)]
 pub struct Joint {
     graph: Graph,
@@ -51,29 +51,30 @@ pub struct Joint {
 }
 
 impl Joint {
-    /// The two graphs of a transducer whose encoder frames are `width` wide.
+    /// The graphs of a transducer whose encoder frames have `width` values.
     ///
     /// # Errors
-    /// What they lack.
+    /// If a graph lacks something, or the graphs do not match.
     pub fn with(self, prediction: Graph, width: usize) -> Result<TransducerGraphs, GraphError> {
         transducer::join(prediction, self.graph, self.names, width)
     }
 }
 
-/// Recognises the layout of `graph` by its inputs and outputs, and brings it to the contract. Gives the layout's name, too.
+/// Detects the layout of `graph` from its inputs and outputs, and converts it to the canonical one. Also returns the
+/// layout's name.
 ///
 /// # Errors
-/// What it lacks, or what it is instead.
+/// If the layout is unknown or not supported.
 pub fn import(mut graph: Graph) -> Result<(&'static str, Component), GraphError> {
-    let Some((layout, recognized)) = layouts::detect(&graph) else {
+    let Some((layout, detected)) = layouts::detect(&graph) else {
         let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
         return Err(GraphError::UnknownLayout {
             inputs: inputs.join(", "),
         });
     };
-    // What is not recognised may be anything else that lies beside the model.
+    // An unknown graph is not validated: it may be an unrelated file.
     validate::validate(&graph, false)?;
-    let part = match recognized {
+    let part = match detected {
         Detected::EncoderWithoutCaches => Component::EncoderWithoutCaches,
         Detected::Encoder(names) => {
             let contract = canonicalize::canonicalize(&mut graph, layout.name, names)?;

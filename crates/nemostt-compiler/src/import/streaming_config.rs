@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reads the streaming parameters out of a cache-aware encoder graph.
+//! Reads the streaming parameters of a cache-aware encoder graph.
 //!
-//! NeMo's export leaves the sizes of the caches open and bakes them into constants instead, so they are read where the
-//! graph uses them: the `Clip` that limits the cache's length, the `Clip` that limits the number of outputs, the kernel
-//! of the depthwise convolutions, the `Slice` and `Sub` that drop the outputs of the carry.
+//! NeMo's exports have dynamic cache sizes, but contain the actual ones as constants, so they are read from where the
+//! graph uses them: the `Clip` that limits the cache length, the `Clip` that limits the number of outputs, the kernel
+//! of the depthwise convolutions, the `Slice` and `Sub` that drop the outputs of cached mel frames.
 
 use crate::{Graph, GraphError, NodeProto, TensorInfo, import::canonicalize::expect_rank, ir::boundary::Side};
 
-/// Dimensions and limits of a cache-aware encoder (or encoder with CTC head).
+/// Dimensions and limits of a cache-aware encoder, with or without a CTC head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamingConfig {
     /// Mel bands.
@@ -17,21 +17,21 @@ pub struct StreamingConfig {
     pub layers: usize,
     /// Width of the encoder.
     pub d_model: usize,
-    /// Encoder frames of left context that attention sees: the length of `cache_last_channel`.
+    /// Encoder frames of left context: the length of `cache_last_channel`.
     pub left_context: usize,
-    /// Frames that the causal convolutions remember: their kernel less one.
+    /// Frames that the causal convolutions cache: kernel size minus one.
     pub conv_context: usize,
-    /// Encoder frames a window gives at most: the export's lookahead plus one.
+    /// Maximum encoder frames per window: the export's lookahead plus one.
     pub chunk_frames: usize,
-    /// Encoder frames dropped at the start of every window.
+    /// Encoder frames dropped at the start of each window.
     pub drop_extra_pre_encoded: usize,
 }
 
 impl StreamingConfig {
-    /// Reads them from `graph`, which keeps the [`Contract`](crate::Contract).
+    /// Reads them from `graph`, which is in the [canonical layout](crate::Contract).
     ///
     /// # Errors
-    /// What the graph lacks.
+    /// If they cannot be inferred, contradict each other or are not supported.
     pub fn read(graph: &Graph) -> Result<Self, GraphError> {
         let audio = expect(graph, Side::Input, "audio_signal", 3)?;
         let channel = expect(graph, Side::Input, "cache_last_channel", 4)?;
@@ -52,13 +52,13 @@ impl StreamingConfig {
         if time.dims[1] != Some(layers) || time.dims[2] != Some(width) {
             return Err(GraphError::Contradiction {
                 what: format!(
-                    "its cache_last_time {} does not fit its cache_last_channel {}",
+                    "its cache_last_time {} does not match its cache_last_channel {}",
                     shape(&time),
                     shape(&channel)
                 ),
             });
         }
-        refuse_other_positions(graph)?;
+        reject_rotary_positions(graph)?;
         let left = match upper_limit(graph, "cache_last_channel_next_len") {
             Ok(left) => left,
             Err(fault) => channel.dims[2].ok_or(fault)?,
@@ -95,19 +95,19 @@ impl StreamingConfig {
             left_context: left,
             conv_context: conv_left,
             chunk_frames: upper_limit(graph, "encoded_lengths")?,
-            drop_extra_pre_encoded: carry_drop(graph)?.amount,
+            drop_extra_pre_encoded: find_drop(graph)?.amount,
         };
         let sizes = [found.mels, layers, width, left, conv_left, found.chunk_frames];
         if sizes.iter().any(|size| !(1..=MAX_DIM).contains(size)) {
             return Err(GraphError::Contradiction {
-                what: format!("its sizes make no sense: {found:?}"),
+                what: format!("its sizes are out of range: {found:?}"),
             });
         }
-        let chunks = chunks_seen(graph)?;
+        let chunks = left_context_chunks(graph)?;
         if chunks != left / found.chunk_frames {
             return Err(GraphError::Contradiction {
                 what: format!(
-                    "its attention looks {chunks} chunks back, but {left} frames are {} chunks of {}",
+                    "its attention has {chunks} chunks of left context, but {left} frames are {} chunks of {}",
                     left / found.chunk_frames,
                     found.chunk_frames
                 ),
@@ -122,19 +122,20 @@ impl StreamingConfig {
         Ok(found)
     }
 
-    /// Lookaheads, in encoder frames, that this graph serves: those whose chunk lies within one chunk of its mask.
+    /// The lookaheads, in encoder frames, that this graph supports: those whose chunks are aligned with the chunks of
+    /// its mask.
     pub fn lookaheads(&self) -> Vec<usize> {
         let fits = |lookahead: &usize| self.left_context.is_multiple_of(lookahead + 1);
         (0..self.chunk_frames).filter(fits).collect()
     }
 }
 
-/// NeMo's size of the cache where the left context has no limit (`ConformerEncoder.setup_streaming_params`).
+/// NeMo's cache size for unlimited left context (`ConformerEncoder.setup_streaming_params`).
 const FULL_CONTEXT: usize = 10_000;
-/// No size of a model is larger; more would only be an attempt to allocate it.
+/// Larger than any model; prevents excessive allocations.
 const MAX_DIM: usize = 16_384;
 
-/// The input or output `name`, which has `axes` axes and room for one stream.
+/// The input or output `name`, which must have `axes` axes and batch size 1.
 fn expect(graph: &Graph, side: Side, name: &str, axes: usize) -> Result<TensorInfo, GraphError> {
     let info = expect_rank(graph, side, name, axes)?;
     match info.dims[0] {
@@ -150,19 +151,19 @@ fn size(info: &TensorInfo, axis: usize, what: &str) -> Result<usize, GraphError>
     info.dims[axis].ok_or_else(|| GraphError::CannotInfer(format!("the {what} (axis {axis} of {})", info.name)))
 }
 
-/// Sizes as people write them: \[1, 17, ?, 512\].
+/// Formats a shape: \[1, 17, ?, 512\].
 fn shape(info: &TensorInfo) -> String {
     let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
     let sizes: Vec<String> = info.dims.iter().map(size).collect();
     format!("[{}]", sizes.join(", "))
 }
 
-/// The upper limit of the `Clip` that makes output `name`.
+/// The upper limit of the `Clip` that computes output `name`.
 fn upper_limit(graph: &Graph, name: &str) -> Result<usize, GraphError> {
     let limit = || {
         let index = graph.index();
         let mut node = index.node(graph, name)?;
-        // A cast or two may stand between.
+        // There may be casts in between.
         while ["Cast", "Identity"].contains(&node.op_type()) {
             node = index.node(graph, node.input.first()?)?;
         }
@@ -173,10 +174,10 @@ fn upper_limit(graph: &Graph, name: &str) -> Result<usize, GraphError> {
     limit.ok_or_else(|| GraphError::CannotInfer(format!("the limit of its output {name}")))
 }
 
-/// How many chunks before its own a frame attends to. NeMo's mask for `chunked_limited` (`ConformerEncoder._create_masks`)
-/// numbers the chunks and lets a frame see those whose numbers are at most this much smaller: the one `LessOrEqual` with
-/// a constant.
-fn chunks_seen(graph: &Graph) -> Result<usize, GraphError> {
+/// How many previous chunks a frame attends to. NeMo's mask for `chunked_limited` (`ConformerEncoder._create_masks`)
+/// numbers the chunks, and frames attend to chunks whose numbers are smaller by at most this: the only `LessOrEqual`
+/// with a constant.
+fn left_context_chunks(graph: &Graph) -> Result<usize, GraphError> {
     let constants = graph.constants();
     let limits = graph.nodes.iter().filter(|node| node.op_type() == "LessOrEqual");
     let limits: Vec<Option<i64>> = limits
@@ -184,7 +185,7 @@ fn chunks_seen(graph: &Graph) -> Result<usize, GraphError> {
         .collect();
     match limits[..] {
         [Some(chunks)] => usize::try_from(chunks).map_err(|_| GraphError::FullContext),
-        // Nothing is kept from anything.
+        // There is no such mask.
         [] => Err(GraphError::FullContext),
         _ => Err(GraphError::Attention {
             what: "a mask other than that of chunked_limited, such as chunked_limited_with_rc",
@@ -192,8 +193,8 @@ fn chunks_seen(graph: &Graph) -> Result<usize, GraphError> {
     }
 }
 
-/// Positions in these models are relative and come from a table. Rotary ones are turned into sines and cosines.
-fn refuse_other_positions(graph: &Graph) -> Result<(), GraphError> {
+/// Only relative positions from a table are supported. Rotary ones are recognized by sines and cosines.
+fn reject_rotary_positions(graph: &Graph) -> Result<(), GraphError> {
     let rotary = ["Sin", "Cos", "RotaryEmbedding"];
     match graph.nodes.iter().any(|node| rotary.contains(&node.op_type())) {
         true => Err(GraphError::Attention {
@@ -226,20 +227,20 @@ fn depthwise_kernel(graph: &Graph, width: usize) -> Result<usize, GraphError> {
     }
 }
 
-/// Where the outputs of the carry are dropped.
-pub(crate) struct CarryDrop {
-    /// How many they are.
+/// Where the outputs of cached mel frames are dropped.
+pub(crate) struct DropNodes {
+    /// Number of dropped outputs.
     pub amount: usize,
-    /// Index of the `Slice` that cuts them from the pre-encoder's output.
+    /// Index of the `Slice` that drops them from the pre-encoder's output.
     pub slice: usize,
-    /// Index of the `Sub` that takes them from the length.
+    /// Index of the `Sub` that subtracts them from the length.
     pub sub: usize,
 }
 
 /// Finds NeMo's `(length - drop_extra_pre_encoded).clamp(min=0)` and `audio_signal[:, drop_extra_pre_encoded:, :]`
-/// (`ConformerEncoder.forward_internal`): the only `Sub` of a constant under a `Clip` from 0, and the only `Slice` from
-/// the same constant to the end of axis 1.
-pub(crate) fn carry_drop(graph: &Graph) -> Result<CarryDrop, GraphError> {
+/// (`ConformerEncoder.forward_internal`): the only `Sub` of a constant before a `Clip` with minimum 0, and the only
+/// `Slice` from the same constant to the end of axis 1.
+pub(crate) fn find_drop(graph: &Graph) -> Result<DropNodes, GraphError> {
     let constants = graph.constants();
     let constant = |node: &NodeProto, input: usize| {
         let name = node.input.get(input)?;
@@ -258,7 +259,7 @@ pub(crate) fn carry_drop(graph: &Graph) -> Result<CarryDrop, GraphError> {
     });
     let [(sub, amount)] = subs.collect::<Vec<_>>()[..] else {
         return Err(GraphError::CannotInfer(
-            "the place where it shortens the length by the outputs of the carried mel frames".into(),
+            "the node that subtracts the outputs of cached mel frames from the length".into(),
         ));
     };
     let slices = graph.nodes.iter().enumerate().filter_map(|(index, node)| {
@@ -267,13 +268,13 @@ pub(crate) fn carry_drop(graph: &Graph) -> Result<CarryDrop, GraphError> {
     });
     let [slice] = slices.collect::<Vec<_>>()[..] else {
         return Err(GraphError::CannotInfer(
-            "the place where it drops the outputs of the carried mel frames".into(),
+            "the node that drops the outputs of cached mel frames".into(),
         ));
     };
     match usize::try_from(amount) {
-        Ok(amount) if amount > 0 => Ok(CarryDrop { amount, slice, sub }),
+        Ok(amount) if amount > 0 => Ok(DropNodes { amount, slice, sub }),
         _ => Err(GraphError::Contradiction {
-            what: format!("it drops {amount} outputs of the carried mel frames"),
+            what: format!("it drops {amount} outputs of cached mel frames"),
         }),
     }
 }

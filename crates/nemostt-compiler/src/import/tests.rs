@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Exports that are right but for one edit, and what is said of them.
+//! Valid exports with one modification, and the resulting errors.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn encoder() -> Graph {
     Graph::decode_file(read_file(&path("layouts/nemo/encoder-model.onnx")).unwrap()).unwrap()
 }
 
-/// What becomes of a graph after `edit`.
+/// The result of importing a graph after `edit`.
 fn outcome(mut graph: Graph, edit: impl Fn(&mut Graph)) -> Result<StreamingConfig, GraphError> {
     edit(&mut graph);
     match import(graph)?.1 {
@@ -38,7 +38,7 @@ fn declare(side: Side, name: &str, change: impl Fn(&mut TensorInfo)) -> impl Fn(
 }
 
 #[test]
-fn the_graph_itself_is_right() {
+fn unmodified_graph_is_valid() {
     let found = outcome(encoder(), |_| {}).unwrap();
     assert_eq!(
         (
@@ -52,7 +52,7 @@ fn the_graph_itself_is_right() {
 }
 
 #[test]
-fn batches_of_two() {
+fn batch_size_two_is_rejected() {
     for name in ["audio_signal", "cache_last_channel", "cache_last_time", "length"] {
         let fault = outcome(encoder(), declare(Side::Input, name, |info| info.dims[0] = Some(2))).unwrap_err();
         assert!(
@@ -64,13 +64,13 @@ fn batches_of_two() {
 }
 
 #[test]
-fn integers_of_the_other_width_are_converted() {
+fn int32_lengths_are_converted() {
     let narrow = declare(Side::Input, "length", |info| info.element = ElementType::I32);
     assert!(outcome(encoder(), narrow).is_ok());
 }
 
 #[test]
-fn lengths_that_are_no_integers() {
+fn float_lengths_are_rejected() {
     let float = declare(Side::Input, "length", |info| info.element = ElementType::F32);
     let fault = outcome(encoder(), float).unwrap_err();
     assert!(fault.to_string().contains("length is float32"), "{fault}");
@@ -78,12 +78,12 @@ fn lengths_that_are_no_integers() {
 }
 
 #[test]
-fn caches_of_the_wrong_size() {
+fn mismatched_cache_sizes_are_rejected() {
     for (name, axis, size, word) in [
         ("cache_last_channel", 2, 64, "keeps 70 frames"),
         ("cache_last_time", 3, 4, "look back 8 frames"),
-        ("cache_last_time", 2, 40, "does not fit"),
-        ("cache_last_time", 1, 3, "does not fit"),
+        ("cache_last_time", 2, 40, "does not match"),
+        ("cache_last_time", 1, 3, "does not match"),
     ] {
         let edit = declare(Side::Input, name, |info| info.dims[axis] = Some(size));
         let fault = outcome(encoder(), edit).unwrap_err();
@@ -94,7 +94,7 @@ fn caches_of_the_wrong_size() {
 }
 
 #[test]
-fn caches_with_too_few_axes() {
+fn cache_rank_is_checked() {
     let flat = declare(Side::Input, "cache_last_time", |info| {
         info.dims.pop();
     });
@@ -113,12 +113,12 @@ fn caches_with_too_few_axes() {
 }
 
 #[test]
-fn rotary_positions() {
+fn rotary_positions_are_rejected() {
     let fault = outcome(encoder(), |graph| {
         graph.nodes.push(NodeProto {
             op_type: Some("Cos".into()),
             input: vec!["audio_signal".into()],
-            output: vec!["turned".into()],
+            output: vec!["rotated".into()],
             ..Default::default()
         });
     });
@@ -130,7 +130,7 @@ fn rotary_positions() {
 }
 
 #[test]
-fn inputs_that_nobody_knows() {
+fn unknown_inputs_are_rejected() {
     let fault = outcome(encoder(), |graph| {
         let info = TensorInfo {
             name: "speaker_embedding".into(),
@@ -143,7 +143,7 @@ fn inputs_that_nobody_knows() {
 }
 
 #[test]
-fn graphs_without_the_drop() {
+fn missing_drop_is_rejected() {
     let fault = outcome(encoder(), |graph| {
         for node in graph.nodes.iter_mut().filter(|node| node.op_type() == "Sub") {
             node.op_type = Some("Add".into());
@@ -152,11 +152,11 @@ fn graphs_without_the_drop() {
     assert!(matches!(fault, Err(GraphError::CannotInfer(_))));
 }
 
-/// Encoder and decoder at a whole, so that nothing is refused that the other layouts need.
+/// Uses a combined decoder and joint, so that nothing is rejected that other layouts need.
 #[test]
-fn joints_that_cannot_be_parted_say_so() {
+fn joint_that_cannot_be_split_is_rejected() {
     let mut graph = Graph::decode_file(read_file(&path("layouts/nemo/decoder_joint-model.onnx")).unwrap()).unwrap();
-    // A second way from the prediction network into the joint.
+    // A second path from the prediction network to the joint.
     let logits = graph.nodes.iter().position(|node| node.output == ["outputs"]).unwrap();
     graph.nodes[logits].output[0] = "scores".into();
     graph.nodes.push(NodeProto {
@@ -174,5 +174,8 @@ fn joints_that_cannot_be_parted_say_so() {
         ..Default::default()
     });
     let fault = import(graph).unwrap_err();
-    assert!(fault.to_string().contains("meet"), "{fault}");
+    assert!(
+        fault.to_string().contains("between prediction network and joint"),
+        "{fault}"
+    );
 }

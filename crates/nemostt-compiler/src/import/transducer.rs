@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Prediction network and joint, in whatever layout they came, as two graphs with one contract:
+//! Converts prediction network and joint of all layouts to two graphs in the canonical layout:
 //!
-//! | graph | takes | gives |
+//! | graph | inputs | outputs |
 //! |---|---|---|
 //! | prediction network | `targets` i32 \[1, 1\], `input_states_1`, `input_states_2` f32 \[layers, 1, hidden\] | `prediction` f32, `output_states_1`, `output_states_2` |
-//! | joint | `encoder_outputs` f32 \[1, width, T\], `prediction` | `outputs` f32 \[1, T, 1, labels + 1\] (or without the third axis): raw logits |
+//! | joint | `encoder_outputs` f32 \[1, width, T\], `prediction` | `outputs` f32 \[1, T, 1, tokens + 1\] (or without the third axis): raw logits |
 //!
-//! NeMo exports both as one graph, which would run the LSTM again for every call of the joint. It is cut where the
-//! prediction meets the encoder frames, so that the prediction network, its projection included, runs for labels only.
+//! NeMo exports both as one graph, which would run the LSTM again in each run of the joint. It is split where the joint
+//! combines predictions with encoder frames, so that the prediction network, including its projection, only runs once
+//! per token.
 
 use crate::{
     ElementType, Graph, GraphError, TensorInfo,
@@ -22,7 +23,7 @@ use crate::{
 const STATES: [&str; 2] = ["input_states_1", "input_states_2"];
 const STATES_NEXT: [&str; 2] = ["output_states_1", "output_states_2"];
 
-/// The two graphs.
+/// Prediction network and joint.
 #[derive(Debug, Clone)]
 pub struct TransducerGraphs {
     /// The prediction network.
@@ -31,35 +32,35 @@ pub struct TransducerGraphs {
     pub joint: Graph,
 }
 
-/// Numbers of the two graphs.
+/// Sizes of a transducer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransducerShape {
-    /// Width of the encoder frames that the joint takes.
+    /// Width of the joint's encoder frames.
     pub width: usize,
     /// LSTM layers of the prediction network.
     pub layers: usize,
-    /// Width of the LSTM.
+    /// Hidden size of the LSTM.
     pub hidden: usize,
-    /// Classes that the joint scores: labels and blank.
+    /// Outputs of the joint: tokens and blank.
     pub classes: usize,
-    /// Axes of the logits: 4, or 3 where the one of the labels is left out.
+    /// Axes of the logits: 4, or 3 without the token axis.
     pub logits_axes: usize,
-    /// Whether the joint takes only one frame at a time.
+    /// Whether the joint processes only one frame per run.
     pub one_frame: bool,
 }
 
 impl TransducerGraphs {
-    /// Reads the numbers.
+    /// Reads the sizes from the graphs.
     ///
     /// # Errors
-    /// What the graphs lack.
+    /// If a graph lacks an input or output, or sizes are invalid.
     pub fn shape(&self) -> Result<TransducerShape, GraphError> {
         let [state, other] = STATES.map(|name| expect_rank(&self.prediction, Side::Input, name, 3));
         let (state, other) = (state?, other?);
         if state.dims[0] != other.dims[0] || state.dims[2] != other.dims[2] {
             return Err(GraphError::Contradiction {
                 what: format!(
-                    "its two LSTM states differ in size: {:?} and {:?}",
+                    "the sizes of its two LSTM states differ: {:?} and {:?}",
                     state.dims, other.dims
                 ),
             });
@@ -89,65 +90,65 @@ impl TransducerGraphs {
         let sizes = [shape.width, shape.layers, shape.hidden, shape.classes];
         if sizes.iter().any(|size| !(1..=MAX_SIZE).contains(size)) || classes < 2 {
             return Err(GraphError::Contradiction {
-                what: format!("its sizes make no sense: {shape:?}"),
+                what: format!("its sizes are out of range: {shape:?}"),
             });
         }
         Ok(shape)
     }
 }
 
-/// No model has a larger width or vocabulary; more would only be an attempt to allocate it.
+/// Larger than any width or vocabulary; prevents excessive allocations.
 pub(crate) const MAX_SIZE: usize = 1 << 20;
 
-/// Cuts a graph that holds both in two.
+/// Splits a graph that contains both.
 pub(crate) fn split(mut graph: Graph, names: &DecoderJointNames) -> Result<TransducerGraphs, GraphError> {
     make_length_constant(&mut graph, names.target_length);
-    let cut = prediction_boundary(&graph, names)?;
-    let element = graph.element_of(&cut).unwrap_or(ElementType::F32);
+    let boundary = prediction_boundary(&graph, names)?;
+    let element = graph.element_of(&boundary).unwrap_or(ElementType::F32);
 
     let mut joint = graph.clone();
     joint.keep_outputs(&[names.logits]);
-    joint.remove_producer(&cut);
-    joint.declare_unshaped(Side::Input, &cut, element);
+    joint.remove_producer(&boundary);
+    joint.declare_unshaped(Side::Input, &boundary, element);
     joint.prune();
-    adopt_joint(&mut joint, names.frames, &cut, names.logits, None)?;
+    canonicalize_joint(&mut joint, names.frames, &boundary, names.logits, None)?;
 
-    graph.declare_unshaped(Side::Output, &cut, element);
-    graph.keep_outputs(&[&cut, names.states_next[0], names.states_next[1]]);
+    graph.declare_unshaped(Side::Output, &boundary, element);
+    graph.keep_outputs(&[&boundary, names.states_next[0], names.states_next[1]]);
     graph.prune();
-    adopt_prediction(&mut graph, names.targets, names.states, &cut, names.states_next)?;
+    canonicalize_prediction(&mut graph, names.targets, names.states, &boundary, names.states_next)?;
     Ok(TransducerGraphs {
         prediction: graph,
         joint,
     })
 }
 
-/// The one tensor that depends on labels alone and is read where encoder frames are known.
+/// The only tensor that depends on tokens alone and is combined with encoder frames.
 fn prediction_boundary(graph: &Graph, names: &DecoderJointNames) -> Result<String, GraphError> {
     let frames = [names.frames.to_owned()];
     let labels = [names.targets, names.states[0], names.states[1]].map(String::from);
     let after_frames = graph.downstream(&frames);
     let after_labels = graph.downstream(&labels);
-    let mut meeting: Vec<&String> = Vec::new();
+    let mut candidates: Vec<&String> = Vec::new();
     for node in &graph.nodes {
         let joins = node.output.iter().any(|output| after_frames.contains(output.as_str()));
         let predicted =
             |input: &&String| after_labels.contains(input.as_str()) && !after_frames.contains(input.as_str());
         for input in node.input.iter().filter(|_| joins).filter(predicted) {
-            if !meeting.contains(&input) {
-                meeting.push(input);
+            if !candidates.contains(&input) {
+                candidates.push(input);
             }
         }
     }
-    match meeting[..] {
-        [place] if !labels.contains(place) => Ok(place.clone()),
+    match candidates[..] {
+        [boundary] if !labels.contains(boundary) => Ok(boundary.clone()),
         _ => Err(GraphError::CannotInfer(format!(
-            "the tensor in which prediction network and joint meet (found {meeting:?})"
+            "the tensor between prediction network and joint (found {candidates:?})"
         ))),
     }
 }
 
-/// Brings a prediction network in a file of its own to the contract.
+/// Converts a prediction network from a separate file.
 pub(crate) fn prediction(mut graph: Graph, names: &PredictionNames) -> Result<Graph, GraphError> {
     if let Some(length) = names.target_length {
         make_length_constant(&mut graph, length);
@@ -157,7 +158,7 @@ pub(crate) fn prediction(mut graph: Graph, names: &PredictionNames) -> Result<Gr
     let [states, next] = [&states, &next].map(|pair| [pair[0].as_str(), pair[1].as_str()]);
     graph.keep_outputs(&[names.output, next[0], next[1]]);
     graph.prune();
-    adopt_prediction(&mut graph, names.targets, states, names.output, next)?;
+    canonicalize_prediction(&mut graph, names.targets, states, names.output, next)?;
     Ok(graph)
 }
 
@@ -180,26 +181,26 @@ fn named_or_in_order(
         .collect();
     found.try_into().map_err(|found: Vec<String>| {
         GraphError::CannotInfer(format!(
-            "which of its {}s are the LSTM's two states (found {found:?})",
+            "which {}s are the LSTM's two states (found {found:?})",
             side.name()
         ))
     })
 }
 
-/// Brings a joint in a file of its own to the contract, with the prediction network that belongs to it; the encoder's
-/// frames are `width` wide.
+/// Converts a joint from a separate file, and matches it with its prediction network; encoder frames have `width`
+/// values.
 pub(crate) fn join(
     mut prediction: Graph,
     mut joint: Graph,
     names: &JointNames,
     width: usize,
 ) -> Result<TransducerGraphs, GraphError> {
-    adopt_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
+    canonicalize_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
     let gives = expect_rank(&prediction, Side::Output, "prediction", 3)?.dims;
     let takes = expect_rank(&joint, Side::Input, "prediction", 3)?.dims;
-    // One side may put the width before the one label, and the other behind.
-    let turned = gives[1] != takes[1] && gives[2] != takes[2] && (gives[1] == takes[2] || gives[2] == takes[1]);
-    if turned {
+    // The order of width and the token axis may differ.
+    let transposed = gives[1] != takes[1] && gives[2] != takes[2] && (gives[1] == takes[2] || gives[2] == takes[1]);
+    if transposed {
         rename_and_convert(
             &mut prediction,
             Side::Output,
@@ -221,7 +222,7 @@ pub(crate) fn join(
     Ok(TransducerGraphs { prediction, joint })
 }
 
-fn adopt_prediction(
+fn canonicalize_prediction(
     graph: &mut Graph,
     targets: &str,
     states: [&str; 2],
@@ -229,7 +230,7 @@ fn adopt_prediction(
     states_next: [&str; 2],
 ) -> Result<(), GraphError> {
     rename_and_convert(graph, Side::Input, targets, "targets", ElementType::I32, &[])?;
-    // First out of the way: `outputs` and the like may be what another one is to be called.
+    // Renamed first, because its name may be one of the new names of the others.
     rename_and_convert(graph, Side::Output, output, "prediction", ElementType::F32, &[])?;
     for index in 0..2 {
         rename_and_convert(graph, Side::Input, states[index], STATES[index], ElementType::F32, &[])?;
@@ -245,7 +246,7 @@ fn adopt_prediction(
     Ok(())
 }
 
-fn adopt_joint(
+fn canonicalize_joint(
     graph: &mut Graph,
     frames: &str,
     prediction: &str,
@@ -260,7 +261,7 @@ fn adopt_joint(
     rename_and_convert(graph, Side::Output, logits, "outputs", ElementType::F32, &[])
 }
 
-/// One label a call: its length is always 1.
+/// The length of the targets is always 1.
 fn make_length_constant(graph: &mut Graph, name: &str) {
     if let Some(length) = graph.find(Side::Input, name) {
         graph.remove(Side::Input, name);

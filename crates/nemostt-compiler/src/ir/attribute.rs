@@ -4,7 +4,7 @@
 
 use crate::onnx::{AttributeProto, attribute_proto::AttributeType};
 
-/// A value of a node's attribute.
+/// The value of a node's attribute.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Attribute<'a> {
     Int(i64),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Changes to a graph in memory: the few that layouts need.
+//! Inputs and outputs of a graph, and renaming of tensors: what importing layouts needs.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::constant::checked_dims;
 use crate::{ElementType, Graph, NodeProto, TensorInfo, TensorProto, ValueInfoProto, element_type, onnx, tensor_info};
 
-/// Where a tensor meets the outside.
+/// Whether a tensor is an input or an output of the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Input,
@@ -17,7 +17,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// Its name in messages.
+    /// Name for messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -27,7 +27,7 @@ impl Side {
 }
 
 impl Graph {
-    /// The input or output of this name.
+    /// The input or output with this name.
     pub(crate) fn find(&self, side: Side, name: &str) -> Option<TensorInfo> {
         self.infos(side)
             .iter()
@@ -49,7 +49,7 @@ impl Graph {
         }
     }
 
-    /// Takes an input or output away; what made an output stays until [`prune`](Self::prune).
+    /// Removes an input or output; the producer of an output remains until [`prune`](Self::prune).
     pub(crate) fn remove(&mut self, side: Side, name: &str) {
         self.infos_mut(side).retain(|info| info.name() != name);
     }
@@ -57,17 +57,17 @@ impl Graph {
     /// Adds an input or output.
     pub(crate) fn declare(&mut self, side: Side, info: &TensorInfo) {
         self.infos_mut(side).push(value_info(info));
-        self.note_shape(info);
+        self.record_shape(info);
     }
 
-    /// Gives tensor `from` the name `to`, wherever it occurs. What was called `to` before gets out of the way.
+    /// Renames tensor `from` to `to` everywhere. A tensor that was called `to` is renamed, too.
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
         if from == to {
             return;
         }
         if self.mentions(to) {
-            let aside = self.unique_name(to);
-            self.rename_all(to, &aside);
+            let unused = self.unique_name(to);
+            self.rename_all(to, &unused);
         }
         self.rename_all(from, to);
     }
@@ -80,7 +80,7 @@ impl Graph {
         self.shapes.extend(shape.map(|shape| (to.to_owned(), shape)));
     }
 
-    /// Adds an input or output of which only the element type is known.
+    /// Adds an input or output with unknown shape.
     pub(crate) fn declare_unshaped(&mut self, side: Side, name: &str, element: ElementType) {
         self.declare(
             side,
@@ -99,7 +99,7 @@ impl Graph {
         }
     }
 
-    /// Declares the element type of an input or output.
+    /// Changes the element type of an input or output.
     pub(crate) fn set_element(&mut self, side: Side, name: &str, element: ElementType) {
         for info in self.infos_mut(side) {
             if info.name() == name
@@ -110,12 +110,12 @@ impl Graph {
         }
     }
 
-    /// Keeps only these outputs.
+    /// Removes all outputs except these.
     pub(crate) fn keep_outputs(&mut self, names: &[&str]) {
         self.outputs.retain(|output| names.contains(&output.name()));
     }
 
-    /// Takes out the node that makes a tensor.
+    /// Removes the node that produces a tensor.
     pub(crate) fn remove_producer(&mut self, name: &str) {
         self.nodes
             .retain(|node| !node.output.iter().any(|output| output == name));
@@ -129,7 +129,7 @@ impl Graph {
         }
     }
 
-    /// Declares that the input or output `name` has this type and these axes. Nodes inside are not touched.
+    /// Changes type and shape of an input or output. Nodes are not changed.
     pub(crate) fn redeclare(&mut self, side: Side, info: &TensorInfo) {
         let new = value_info(info);
         for old in self.infos_mut(side) {
@@ -137,11 +137,11 @@ impl Graph {
                 *old = new.clone();
             }
         }
-        self.note_shape(info);
+        self.record_shape(info);
     }
 
-    /// What is declared of a tensor is what is known of its shape.
-    fn note_shape(&mut self, info: &TensorInfo) {
+    /// Records the declared shape of a tensor.
+    fn record_shape(&mut self, info: &TensorInfo) {
         let dims: Option<Vec<usize>> = info.dims.iter().copied().collect();
         match dims.and_then(checked_dims) {
             Some(dims) => self.shapes.insert(info.name.clone(), dims),
@@ -149,8 +149,8 @@ impl Graph {
         };
     }
 
-    /// Puts nodes between the input or output `name` and the inside: `chain` names each operator and its attribute, in
-    /// the order of the data.
+    /// Inserts nodes between the input or output `name` and the graph: `chain` lists operators with their attributes,
+    /// in data flow order.
     pub(crate) fn insert_chain(&mut self, side: Side, name: &str, chain: Vec<(&str, onnx::AttributeProto)>) {
         if chain.is_empty() {
             return;
@@ -174,14 +174,14 @@ impl Graph {
             nodes.push(node(operator, &[&from], &to, vec![attribute]));
             from = to;
         }
-        // Nodes must stand in the order of the data.
+        // Nodes must be in topological order.
         match side {
             Side::Input => drop(self.nodes.splice(0..0, nodes)),
             Side::Output => self.nodes.extend(nodes),
         }
     }
 
-    /// Adds a vector of int32 or int64 constants.
+    /// Adds a vector of int32 or int64.
     pub(crate) fn add_constant(&mut self, name: &str, element: ElementType, values: &[i64]) {
         let raw: Vec<u8> = match element {
             ElementType::I32 => values.iter().flat_map(|&value| (value as i32).to_le_bytes()).collect(),
@@ -196,12 +196,12 @@ impl Graph {
         });
     }
 
-    /// Adds a node before all others.
+    /// Inserts a node at the start.
     pub(crate) fn prepend(&mut self, operator: &str, inputs: &[&str], output: &str) {
         self.nodes.insert(0, node(operator, inputs, output, Vec::new()));
     }
 
-    /// Makes tensor `to`, \[1, size\], 1 at the place that `index` \[1\] names and 0 elsewhere.
+    /// Inserts nodes that compute tensor `to`, \[1, size\], the one-hot encoding of `index`, \[1\].
     pub(crate) fn prepend_one_hot(&mut self, index: &str, size: usize, element: ElementType, to: &str) {
         let [depth, values, raw] = ["depth", "values", "one_hot"].map(|part| self.unique_name(&format!("{to}_{part}")));
         self.add_constant(&depth, ElementType::I64, &[size as i64]);
@@ -213,38 +213,38 @@ impl Graph {
         self.nodes.splice(0..0, nodes);
     }
 
-    /// Takes a node out.
+    /// Removes a node.
     pub(crate) fn remove_node(&mut self, index: usize) {
         self.nodes.remove(index);
     }
 
-    /// Lets every node that reads `from` read `to`.
+    /// Replaces `from` by `to` in all inputs of nodes.
     pub(crate) fn rename_uses_of(&mut self, from: &str, to: &str) {
         for node in &mut self.nodes {
-            let made: Vec<String> = node.output.clone();
+            let outputs: Vec<String> = node.output.clone();
             rename_in_node(node, from, to);
-            node.output = made;
+            node.output = outputs;
         }
     }
 
-    /// Names of the tensors that can only be computed once `source` is known, `source` among them.
+    /// Names of `source` and of all tensors that depend on one of them.
     pub(crate) fn downstream<'a>(&'a self, source: &'a [String]) -> HashSet<&'a str> {
         let mut reached: HashSet<&str> = source.iter().map(String::as_str).collect();
-        // Nodes stand in the order of the data.
+        // Nodes are in topological order.
         for node in &self.nodes {
-            let mut touched = false;
-            visit(node, &mut |name| touched |= reached.contains(name));
-            if touched {
+            let mut depends = false;
+            visit(node, &mut |name| depends |= reached.contains(name));
+            if depends {
                 reached.extend(node.output.iter().map(String::as_str));
             }
         }
         reached
     }
 
-    /// Names of the tensors that one of `targets` is computed from, `targets` among them.
+    /// Names of `targets` and of all tensors that one of them depends on.
     pub(crate) fn upstream<'a>(&'a self, targets: &'a [String]) -> HashSet<&'a str> {
         let mut reached: HashSet<&str> = targets.iter().map(String::as_str).collect();
-        // Nodes stand in the order of the data.
+        // Nodes are in topological order.
         for node in self.nodes.iter().rev() {
             if node.output.iter().any(|output| reached.contains(output.as_str())) {
                 reached.extend(node.input.iter().map(String::as_str));
@@ -253,11 +253,11 @@ impl Graph {
         reached
     }
 
-    /// Element type of a tensor inside, as far as it can be followed back.
+    /// Element type of a tensor, inferred from its ancestors as far as possible.
     pub(crate) fn element_of(&self, name: &str) -> Option<ElementType> {
         let index = self.index();
         let mut name = name;
-        // No chain is longer than the graph.
+        // No path is longer than the graph.
         for _ in 0..=self.nodes.len() {
             if let Some(input) = self.input(name) {
                 return Some(input.element);
@@ -271,7 +271,7 @@ impl Graph {
                 "Cast" => return Some(element_type(attribute("to")?.i() as i32)),
                 "Constant" => return Some(element_type(attribute("value")?.t.as_ref()?.data_type())),
                 "Shape" => return Some(ElementType::I64),
-                // Dynamic quantisation comes back to what it began with.
+                // Dynamic quantization returns to float32.
                 "DynamicQuantizeLSTM" | "DequantizeLinear" | "MatMulIntegerToFloat" => return Some(ElementType::F32),
                 _ => name = node.input.first()?,
             }
@@ -292,7 +292,7 @@ impl Graph {
         declared || weight() || used()
     }
 
-    /// A name like `name` that nothing has yet.
+    /// A name derived from `name` that is not used yet.
     pub(crate) fn unique_name(&self, name: &str) -> String {
         let mut unique_name = format!("{name}_inner");
         while self.mentions(&unique_name) {
@@ -312,7 +312,7 @@ fn node(operator: &str, inputs: &[&str], output: &str, attribute: Vec<onnx::Attr
     }
 }
 
-/// Calls `see` with the name of every tensor that `node` reads, those of its subgraphs included.
+/// Calls `see` with the name of each tensor that `node` reads, including its subgraphs.
 pub(crate) fn visit<'a>(node: &'a NodeProto, see: &mut dyn FnMut(&'a str)) {
     for input in &node.input {
         see(input);
@@ -367,7 +367,7 @@ fn rename_in_node(node: &mut NodeProto, from: &str, to: &str) {
     }
 }
 
-/// ONNX's number for an element type.
+/// ONNX's code of an element type.
 fn code(element: ElementType) -> i32 {
     use onnx::tensor_proto::DataType;
     match element {

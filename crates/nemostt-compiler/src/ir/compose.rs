@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Two graphs as one, and so one run in place of two: the prediction network, or the joint's projection, with the half of the
-//! joint that scores; the encoder with both halves.
+//! Composes two graphs into one, so that they need only one run: the prediction network or the joint's projection with
+//! the scoring part of the joint; the encoder with both parts.
 
 use std::collections::HashSet;
 
@@ -11,47 +11,47 @@ use crate::{
     ops::{PACKED_MATMUL, WEIGHTS_INDEX},
 };
 
-/// What the two graphs are told apart by.
+/// Prefix of the names of the second graph.
 const PREFIX: &str = "scoring/";
 
-/// Puts `scoring` behind `before`, which gives it `meeting`; products of both may be [packed](Graph::prepack_matmuls). The graph
-/// takes what they take and gives what they give, `meeting` included.
+/// Appends `scoring` to `before`, whose output `shared_tensor` it reads; both may be
+/// [prepacked](Graph::prepack_matmuls). The result has the inputs and outputs of both, including `shared_tensor` as
+/// output.
 ///
 /// # Errors
-/// A sentence that says why they stay apart.
-pub fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, String> {
+/// A sentence that says why they cannot be composed.
+pub fn compose(before: &Graph, scoring: &Graph, shared_tensor: &str) -> Result<Graph, String> {
     let (mut merged, mut scoring) = (before.clone(), scoring.clone());
     for set in &scoring.header.opset_import {
-        let known = merged.header.opset_import.iter();
-        match known.clone().find(|known| known.domain() == set.domain()) {
+        let opsets = merged.header.opset_import.iter();
+        match opsets.clone().find(|known| known.domain() == set.domain()) {
             Some(known) if known.version() != set.version() => {
-                return Err(format!(
-                    "they are of operation sets {} and {}",
-                    known.version(),
-                    set.version()
-                ));
+                return Err(format!("their opsets are {} and {}", known.version(), set.version()));
             }
             Some(_) => {}
             None => merged.header.opset_import.push(set.clone()),
         }
     }
     if merged.header.functions != scoring.header.functions {
-        return Err("they have functions of their own".into());
+        return Err("they have different local functions".into());
     }
-    if merged.find(Side::Output, meeting).is_none() || scoring.find(Side::Input, meeting).is_none() {
-        return Err("nothing goes from one to the other".into());
+    if merged.find(Side::Output, shared_tensor).is_none() || scoring.find(Side::Input, shared_tensor).is_none() {
+        return Err("no output of the first is an input of the second".into());
     }
     let shared = ["prediction", "projected", "outputs", "scores"];
     let mut names: HashSet<String> = scoring.nodes.iter().flat_map(|node| node.output.clone()).collect();
     names.extend(scoring.initializers.iter().map(|weight| weight.name().to_owned()));
-    let made: HashSet<&str> = merged
+    let produced: HashSet<&str> = merged
         .nodes
         .iter()
         .flat_map(|node| &node.output)
         .map(String::as_str)
         .collect();
-    if let Some(name) = shared.iter().find(|&&name| names.contains(name) && made.contains(name)) {
-        return Err(format!("both make {name}"));
+    if let Some(name) = shared
+        .iter()
+        .find(|&&name| names.contains(name) && produced.contains(name))
+    {
+        return Err(format!("both produce {name}"));
     }
     for name in names
         .iter()
@@ -59,31 +59,34 @@ pub fn compose(before: &Graph, scoring: &Graph, meeting: &str) -> Result<Graph, 
     {
         scoring.rename(name, &format!("{PREFIX}{name}"));
     }
-    let products = merged.packed.len() as i64;
+    let packed_count = merged.packed.len() as i64;
     for node in &mut scoring.nodes {
         let numbers = node
             .attribute
             .iter_mut()
             .filter(|attribute| attribute.name() == WEIGHTS_INDEX);
         for number in numbers.filter(|_| node.op_type.as_deref() == Some(PACKED_MATMUL.name)) {
-            number.i = number.i.map(|number| number + products);
+            number.i = number.i.map(|number| number + packed_count);
         }
     }
-    let from = &mut scoring;
-    merged.nodes.append(&mut from.nodes);
+    let second = &mut scoring;
+    merged.nodes.append(&mut second.nodes);
     merged
         .initializers
-        .extend(Vec::from(std::mem::take(&mut from.initializers)));
-    merged.rest.sparse_initializer.append(&mut from.rest.sparse_initializer);
-    from.inputs.retain(|input| input.name() != meeting);
-    merged.inputs.append(&mut from.inputs);
-    merged.outputs.append(&mut from.outputs);
-    // What the first half says of the tensor between them holds for the second as well.
-    for (name, dims) in std::mem::take(&mut from.shapes) {
+        .extend(Vec::from(std::mem::take(&mut second.initializers)));
+    merged
+        .rest
+        .sparse_initializer
+        .append(&mut second.rest.sparse_initializer);
+    second.inputs.retain(|input| input.name() != shared_tensor);
+    merged.inputs.append(&mut second.inputs);
+    merged.outputs.append(&mut second.outputs);
+    // What the first graph knows about the shared tensor is also true for the second one.
+    for (name, dims) in std::mem::take(&mut second.shapes) {
         merged.shapes.entry(name).or_insert(dims);
     }
-    merged.packed.append(&mut from.packed);
-    merged.files.append(&mut from.files);
+    merged.packed.append(&mut second.packed);
+    merged.files.append(&mut second.files);
     Ok(merged)
 }
 
@@ -118,19 +121,19 @@ mod tests {
             assert_eq!(names(merged.outputs()), outputs);
             assert_eq!(merged.nodes.len(), prediction.nodes.len() + scoring.nodes.len());
             assert_eq!(merged.packed.len(), prediction.packed.len() + scoring.packed.len());
-            let mut made = HashSet::new();
+            let mut produced = HashSet::new();
             assert!(
                 merged
                     .nodes
                     .iter()
                     .flat_map(|node| &node.output)
-                    .all(|output| made.insert(output))
+                    .all(|output| produced.insert(output))
             );
         }
     }
 
     #[test]
-    fn graphs_of_different_operation_sets_stay_apart() {
+    fn different_opsets_are_rejected() {
         let (prediction, mut scoring) = parts();
         for set in &mut scoring.header.opset_import {
             set.version = Some(set.version() + 1);
@@ -138,14 +141,14 @@ mod tests {
         assert!(
             compose(&prediction, &scoring, "prediction")
                 .unwrap_err()
-                .contains("operation sets")
+                .contains("opsets")
         );
         let (mut prediction, scoring) = parts();
         prediction.remove(Side::Output, "prediction");
         assert!(
             compose(&prediction, &scoring, "prediction")
                 .unwrap_err()
-                .contains("from one to the other")
+                .contains("no output of the first")
         );
     }
 }

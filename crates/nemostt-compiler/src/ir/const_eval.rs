@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Computes what does not depend on the audio: shapes, limits, positions and the parts of masks that they fix.
+//! Evaluates operators on constants: shapes, limits, positions and the parts of masks that depend on them.
 //!
-//! Only small tensors are computed here. Arithmetic on weights is left to ONNX Runtime, which folds it with the kernels
-//! it would run it with.
+//! Only for small tensors. Arithmetic on weights is left to ONNX Runtime, which folds it with the kernels that it would
+//! run it with.
 
 use crate::ir::{
     constant::{Constant, attribute, axis_of, checked_dims, size_of},
@@ -11,11 +11,11 @@ use crate::ir::{
 };
 use crate::{NodeProto, onnx::tensor_proto::DataType};
 
-/// Elements of the largest tensor that is moved at load (the table of positions is one), and that is computed.
+/// Maximum elements of a tensor that is moved (the position table is one), and of one that is computed.
 const MAX_MOVED_ELEMENTS: usize = 1 << 18;
 const MAX_COMPUTED_ELEMENTS: usize = 1 << 16;
 
-/// The output of `node`, whose inputs are `inputs` (`None`: not given). `None` for whatever is not known here.
+/// The output of `node` with these inputs (`None` if missing). `None` if it cannot be evaluated here.
 pub(crate) fn evaluate(node: &NodeProto, inputs: &[Option<&Constant>]) -> Option<Constant> {
     let input = |index: usize| inputs.get(index).copied().flatten();
     let operation = node.op_type();
@@ -36,7 +36,7 @@ pub(crate) fn evaluate(node: &NodeProto, inputs: &[Option<&Constant>]) -> Option
     }
 }
 
-/// `data` after `movement`.
+/// Applies `movement` to `data`.
 pub(crate) fn eval_movement(data: &Constant, movement: &DataMovement) -> Option<Constant> {
     let size = size_of(data.element)?;
     let dims = movement.dims.clone();
@@ -168,10 +168,10 @@ fn eval_where(condition: &Constant, yes: &Constant, no: &Constant) -> Option<Con
         eval_expand(yes, &dims)?,
         eval_expand(no, &dims)?,
     );
-    let alike = condition.element == DataType::Bool && yes.element == no.element;
-    let size = alike.then(|| size_of(yes.element)).flatten()?;
-    let pick = |(index, &yes_here): (usize, &u8)| {
-        let from = if yes_here != 0 { &yes.raw } else { &no.raw };
+    let types_match = condition.element == DataType::Bool && yes.element == no.element;
+    let size = types_match.then(|| size_of(yes.element)).flatten()?;
+    let pick = |(index, &is_true): (usize, &u8)| {
+        let from = if is_true != 0 { &yes.raw } else { &no.raw };
         from.get(index * size..(index + 1) * size).unwrap_or_default().to_vec()
     };
     Some(Constant {
@@ -189,7 +189,7 @@ fn eval_clip(value: &Constant, limits: [Option<&Constant>; 2]) -> Option<Constan
     Some(Constant::from_ints(value.element, value.dims.clone(), &ints))
 }
 
-/// `value` repeated to shape `dims`.
+/// Broadcasts `value` to shape `dims`.
 fn eval_expand(value: &Constant, dims: &[usize]) -> Option<Constant> {
     if value.dims == dims {
         return Some(value.clone());
@@ -215,14 +215,14 @@ fn eval_binary(operation: &str, a: &Constant, b: &Constant) -> Option<Constant> 
     if a.len() > MAX_COMPUTED_ELEMENTS {
         return None;
     }
-    let truths = |truths: Vec<bool>| {
-        let bits: Vec<i64> = truths.into_iter().map(i64::from).collect();
+    let bools = |bools: Vec<bool>| {
+        let bits: Vec<i64> = bools.into_iter().map(i64::from).collect();
         Constant::from_ints(DataType::Bool, dims.clone(), &bits)
     };
     if let (Some(x), Some(y)) = (a.floats(), b.floats()) {
         let pairs = x.iter().zip(&y);
         if let Some(compare) = comparison(operation) {
-            return Some(truths(pairs.map(|(x, y)| compare(x, y)).collect()));
+            return Some(bools(pairs.map(|(x, y)| compare(x, y)).collect()));
         }
         let compute: fn(f32, f32) -> f32 = match operation {
             "Add" => |x, y| x + y,
@@ -242,7 +242,7 @@ fn eval_binary(operation: &str, a: &Constant, b: &Constant) -> Option<Constant> 
         _ => comparison(operation),
     };
     if let Some(compare) = compared {
-        return Some(truths(pairs.map(|(x, y)| compare(x, y)).collect()));
+        return Some(bools(pairs.map(|(x, y)| compare(x, y)).collect()));
     }
     let compute: fn(i64, i64) -> Option<i64> = match operation {
         "Add" => i64::checked_add,
@@ -255,7 +255,7 @@ fn eval_binary(operation: &str, a: &Constant, b: &Constant) -> Option<Constant> 
     Some(Constant::from_ints(a.element, dims, &ints))
 }
 
-/// What an operation that compares two numbers says of them.
+/// The comparison that an operator computes.
 fn comparison<T: PartialOrd>(operation: &str) -> Option<fn(&T, &T) -> bool> {
     match operation {
         "Equal" => Some(|x, y| x == y),

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Constant tensors, in ONNX's own bytes: a view of one costs nothing.
+//! Constant tensors in ONNX's binary format; slices share memory.
 
 use bytes::Bytes;
 
 use crate::{NodeProto, TensorProto, onnx::tensor_proto::DataType};
 
-/// A tensor whose values are known when the graph is loaded.
+/// A tensor whose values are known when the graph is compiled.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Constant {
     pub element: DataType,
     pub dims: Vec<usize>,
-    /// Little-endian values, row by row.
+    /// Little-endian values in row-major order.
     pub raw: Bytes,
 }
 
-/// Bytes of one value.
+/// Bytes per element.
 pub(crate) fn size_of(element: DataType) -> Option<usize> {
     match element {
         DataType::Bool => Some(1),
@@ -25,26 +25,25 @@ pub(crate) fn size_of(element: DataType) -> Option<usize> {
     }
 }
 
-/// Elements of the largest tensor that a graph may have: beyond that its shape is a mistake. It also keeps what is computed
-/// with shapes from overflowing.
+/// Maximum elements of a tensor: larger shapes are errors. Also prevents overflow in computations with shapes.
 const MAX_ELEMENTS: usize = 1 << 31;
 
-/// How many values a tensor of this shape has; `None` if none may have it. An axis of size 0 does not hide how long the
-/// others are.
+/// Number of elements of a tensor of this shape; `None` if it is too large. Other axes are checked even if one has size
+/// 0.
 pub(crate) fn element_count(dims: &[usize]) -> Option<usize> {
-    let most = dims.iter().try_fold(1_usize, |count, &dim| {
+    let count = dims.iter().try_fold(1_usize, |count, &dim| {
         count.checked_mul(dim.max(1)).filter(|&count| count <= MAX_ELEMENTS)
     })?;
-    Some(if dims.contains(&0) { 0 } else { most })
+    Some(if dims.contains(&0) { 0 } else { count })
 }
 
-/// `dims`, if a tensor may have this shape.
+/// `dims` if the size is valid.
 pub(crate) fn checked_dims(dims: Vec<usize>) -> Option<Vec<usize>> {
     element_count(&dims).map(|_| dims)
 }
 
 impl Constant {
-    /// The values of an initialiser or attribute; `None` for the element types that no shape or mask is made of.
+    /// The values of an initializer or attribute; `None` for element types that do not occur in shapes or masks.
     pub(crate) fn from_tensor(tensor: &TensorProto) -> Option<Self> {
         let element = DataType::try_from(tensor.data_type()).ok()?;
         let dims = tensor
@@ -63,8 +62,8 @@ impl Constant {
                 _ => return None,
             },
         };
-        let complete = raw.len() == dims.iter().product::<usize>() * size_of(element)?;
-        complete.then_some(Self { element, dims, raw })
+        let is_complete = raw.len() == dims.iter().product::<usize>() * size_of(element)?;
+        is_complete.then_some(Self { element, dims, raw })
     }
 
     pub(crate) fn to_tensor(&self, name: &str) -> TensorProto {
@@ -103,7 +102,7 @@ impl Constant {
         }
     }
 
-    /// Its values, if they are integers or booleans.
+    /// The values, if they are integers or booleans.
     pub(crate) fn ints(&self) -> Option<Vec<i64>> {
         Some(match self.element {
             DataType::Bool => self.raw.iter().map(|&v| i64::from(v != 0)).collect(),
@@ -119,13 +118,13 @@ impl Constant {
         })
     }
 
-    /// Its values, if they are floats.
+    /// The values, if they are floats.
     pub(crate) fn floats(&self) -> Option<Vec<f32>> {
         let floats = || self.raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         (self.element == DataType::Float).then(floats)
     }
 
-    /// Its one integer.
+    /// The value, if it is a single integer.
     pub(crate) fn int(&self) -> Option<i64> {
         match self.ints()?[..] {
             [value] => Some(value),
@@ -139,7 +138,7 @@ pub(crate) fn attribute(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|a| a.name() == name).map(|a| a.i())
 }
 
-/// A list of integers as attribute.
+/// An attribute that is a list of integers.
 pub(crate) fn attribute_list<'a>(node: &'a NodeProto, name: &str) -> Option<&'a [i64]> {
     node.attribute
         .iter()
@@ -147,7 +146,7 @@ pub(crate) fn attribute_list<'a>(node: &'a NodeProto, name: &str) -> Option<&'a 
         .map(|a| a.ints.as_slice())
 }
 
-/// `axis`, which counts from the end if it is negative, for a tensor of `rank` axes.
+/// The axis of a tensor with `rank` axes, where a negative `axis` counts from the end.
 pub(crate) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis + rank as i64 } else { axis };
     usize::try_from(axis).ok().filter(|&axis| axis < rank)

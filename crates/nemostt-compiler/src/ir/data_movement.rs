@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Operations that move values without computing any: each output element is a copy of one input element.
+//! Operators that only move data: each output element is a copy of one input element, or padding.
 
 use crate::NodeProto;
 use crate::ir::constant::{Constant, attribute, attribute_list, axis_of, checked_dims};
 
-/// Stands in a [map](DataMovement::map) for an element that is filled in (by `Pad`).
+/// Marks an element in a [map](DataMovement::map) that is padding (by `Pad`).
 pub(crate) const PAD_ELEMENT: usize = usize::MAX;
 
 #[derive(Debug, PartialEq)]
 enum Kind {
-    /// Same elements in the same order.
+    /// The same elements in the same order.
     View,
     /// Output axis i is input axis `0[i]`.
     Transpose(Vec<usize>),
-    /// For each axis: first element and step.
+    /// For each axis: start and step.
     Slice(Vec<(usize, isize)>),
     Gather {
         axis: usize,
         rank: usize,
         indices: Vec<usize>,
     },
-    /// Repeats axes of size 1, and adds axes in front.
+    /// Broadcasts axes of size 1, and prepends axes.
     Expand,
     Tile,
-    /// For each axis: elements added in front.
+    /// For each axis: number of elements before the data.
     Pad(Vec<usize>),
 }
 
-/// What a node does to a tensor of known shape.
+/// The effect of a node on a tensor of known shape.
 #[derive(Debug, PartialEq)]
 pub(crate) struct DataMovement {
     kind: Kind,
@@ -37,7 +37,7 @@ pub(crate) struct DataMovement {
 }
 
 impl DataMovement {
-    /// What `node` does to a first input of shape `from`. `constant` gives the values of its other inputs.
+    /// The effect of `node` on its first input, of shape `from`. `constant` returns the values of the other inputs.
     pub(crate) fn of<'a>(
         node: &NodeProto,
         from: &[usize],
@@ -45,7 +45,7 @@ impl DataMovement {
     ) -> Option<Self> {
         let rank = from.len();
         let ints = |input: usize| constant(input)?.ints();
-        let given = |input: usize| node.input.get(input).is_some_and(|name| !name.is_empty());
+        let has_input = |input: usize| node.input.get(input).is_some_and(|name| !name.is_empty());
         let axes = |input: usize, rank: usize| -> Option<Vec<usize>> {
             ints(input)?.into_iter().map(|axis| axis_of(axis, rank)).collect()
         };
@@ -68,12 +68,12 @@ impl DataMovement {
                 (Kind::View, (0..rank + new.len()).map(size).collect::<Option<_>>()?)
             }
             "Squeeze" => {
-                let gone = match given(1) {
+                let squeezed = match has_input(1) {
                     true => axes(1, rank)?,
                     false => (0..rank).filter(|&axis| from[axis] == 1).collect(),
                 };
-                let kept = (0..rank).filter(|axis| !gone.contains(axis));
-                (Kind::View, kept.map(|axis| from[axis]).collect())
+                let remaining = (0..rank).filter(|axis| !squeezed.contains(axis));
+                (Kind::View, remaining.map(|axis| from[axis]).collect())
             }
             "Transpose" => {
                 let perm: Vec<usize> = match attribute_list(node, "perm") {
@@ -85,12 +85,12 @@ impl DataMovement {
             }
             "Slice" => {
                 let (starts, ends) = (ints(1)?, ints(2)?);
-                let axes = if given(3) {
+                let axes = if has_input(3) {
                     axes(3, rank)?
                 } else {
                     (0..starts.len()).collect()
                 };
-                let steps = if given(4) { ints(4)? } else { vec![1; starts.len()] };
+                let steps = if has_input(4) { ints(4)? } else { vec![1; starts.len()] };
                 let mut dims = from.to_vec();
                 let mut parts = vec![(0, 1); rank];
                 for (i, &axis) in axes.iter().enumerate() {
@@ -116,11 +116,11 @@ impl DataMovement {
                 )
             }
             "Expand" => {
-                let asked: Vec<usize> = ints(1)?
+                let target: Vec<usize> = ints(1)?
                     .into_iter()
                     .map(|dim| usize::try_from(dim).ok())
                     .collect::<Option<_>>()?;
-                (Kind::Expand, broadcast(from, &asked)?)
+                (Kind::Expand, broadcast(from, &target)?)
             }
             "Tile" => {
                 let repeats = ints(1)?;
@@ -135,7 +135,7 @@ impl DataMovement {
                     .into_iter()
                     .map(|pad| usize::try_from(pad).ok())
                     .collect::<Option<_>>()?;
-                if !constant_mode || given(3) || pads.len() != 2 * rank {
+                if !constant_mode || has_input(3) || pads.len() != 2 * rank {
                     return None;
                 }
                 let size = |axis: usize| pads[axis].checked_add(from[axis])?.checked_add(pads[rank + axis]);
@@ -148,7 +148,7 @@ impl DataMovement {
         Some(Self { kind, from, dims })
     }
 
-    /// Whether it leaves everything as it is, the shape included.
+    /// Whether it changes neither elements nor shape.
     pub(crate) fn is_noop(&self) -> bool {
         self.dims == self.from
             && match &self.kind {
@@ -159,7 +159,7 @@ impl DataMovement {
             }
     }
 
-    /// Whether all elements stay, in the same order: only the shape changes.
+    /// Whether it only changes the shape: the elements stay in the same order.
     pub(crate) fn keeps_order(&self) -> bool {
         match &self.kind {
             Kind::View => true,
@@ -168,7 +168,7 @@ impl DataMovement {
         }
     }
 
-    /// For each output element the number of the input element it is, or [`PAD_ELEMENT`].
+    /// For each output element, the index of the input element, or [`PAD_ELEMENT`].
     pub(crate) fn map(&self) -> Vec<usize> {
         let count = self.dims.iter().product();
         if self.kind == Kind::View {
@@ -200,10 +200,10 @@ impl DataMovement {
                 at
             }
             Kind::Slice(parts) => {
-                let place = |(&(start, step), &index): (&(usize, isize), &usize)| {
+                let index_of = |(&(start, step), &index): (&(usize, isize), &usize)| {
                     start.wrapping_add_signed(step * index as isize)
                 };
-                parts.iter().zip(to).map(place).collect()
+                parts.iter().zip(to).map(index_of).collect()
             }
             Kind::Gather { axis, rank, indices } => {
                 let inner = &self.dims[*axis..axis + rank];
@@ -214,10 +214,10 @@ impl DataMovement {
             Kind::Tile => to.to_vec(),
             Kind::Pad(before) => {
                 let inside = to.iter().zip(before).zip(&self.from);
-                let place = |((&index, &before), &dim): ((&usize, &usize), &usize)| {
+                let index_of = |((&index, &before), &dim): ((&usize, &usize), &usize)| {
                     index.checked_sub(before).filter(|&index| index < dim)
                 };
-                inside.map(place).collect::<Option<_>>()?
+                inside.map(index_of).collect::<Option<_>>()?
             }
         };
         for (index, &dim) in at.iter_mut().zip(&self.from) {
@@ -231,15 +231,15 @@ fn flat(at: &[usize], dims: &[usize]) -> usize {
     at.iter().zip(dims).fold(0, |flat, (&index, &dim)| flat * dim + index)
 }
 
-fn resolve_reshape(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<Vec<usize>> {
+fn resolve_reshape(from: &[usize], target: &[i64], allow_zero: bool) -> Option<Vec<usize>> {
     let count: usize = from.iter().product();
     let size = |(axis, &dim): (usize, &i64)| match dim {
         -1 => Some(1),
-        0 if !zero_is_zero => from.get(axis).copied(),
+        0 if !allow_zero => from.get(axis).copied(),
         dim => usize::try_from(dim).ok(),
     };
-    let mut dims: Vec<usize> = asked.iter().enumerate().map(size).collect::<Option<_>>()?;
-    if let Some(free) = asked.iter().position(|&dim| dim == -1) {
+    let mut dims: Vec<usize> = target.iter().enumerate().map(size).collect::<Option<_>>()?;
+    if let Some(free) = target.iter().position(|&dim| dim == -1) {
         let rest = dims
             .iter()
             .try_fold(1_usize, |product, &dim| product.checked_mul(dim))?;
@@ -249,7 +249,7 @@ fn resolve_reshape(from: &[usize], asked: &[i64], zero_is_zero: bool) -> Option<
     (dims.iter().product::<usize>() == count).then_some(dims)
 }
 
-/// First element, step and length of ONNX's slice of an axis of size `dim`.
+/// Start, step and length of an ONNX slice of an axis of size `dim`.
 fn range(dim: usize, start: i64, end: i64, step: i64) -> Option<(usize, isize, usize)> {
     let dim = i64::try_from(dim).ok()?;
     if dim == 0 {
@@ -265,7 +265,7 @@ fn range(dim: usize, start: i64, end: i64, step: i64) -> Option<(usize, isize, u
     Some((start as usize, step as isize, length as usize))
 }
 
-/// The shape that both broadcast to, after ONNX's (NumPy's) rule.
+/// The common shape according to ONNX's (NumPy's) broadcasting rule.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let size = |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn transpose_of_unit_axes_is_noop() {
-        let turned = |from: &[usize], perm: &[i64]| {
+        let keeps_order = |from: &[usize], perm: &[i64]| {
             let mut node = node("Transpose");
             node.attribute = vec![crate::onnx::AttributeProto {
                 name: Some("perm".into()),
@@ -355,9 +355,9 @@ mod tests {
             }];
             DataMovement::of(&node, from, |_| None).unwrap().keeps_order()
         };
-        assert!(turned(&[1, 1, 8], &[1, 2, 0]));
-        assert!(turned(&[1, 2, 8], &[1, 0, 2]));
-        assert!(!turned(&[1, 2, 8], &[0, 2, 1]));
+        assert!(keeps_order(&[1, 1, 8], &[1, 2, 0]));
+        assert!(keeps_order(&[1, 2, 8], &[1, 0, 2]));
+        assert!(!keeps_order(&[1, 2, 8], &[0, 2, 1]));
     }
 
     #[test]

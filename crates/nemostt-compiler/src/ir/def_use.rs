@@ -6,14 +6,15 @@ use std::collections::HashMap;
 
 use crate::{Graph, NodeProto, ir::boundary::visit};
 
-/// Who makes a tensor, and who takes it: indices into [`Graph::nodes`]. It holds until a node is added or removed.
+/// Producer and consumers of each tensor, as indices into [`Graph::nodes`]. Invalidated when nodes are added or
+/// removed.
 pub(crate) struct DefUse {
     producers: HashMap<String, usize>,
     consumers: HashMap<String, Vec<usize>>,
 }
 
 impl Graph {
-    /// The producers and consumers of all tensors, branches and loops inside of nodes included.
+    /// Producers and consumers of all tensors, including uses in subgraphs of nodes.
     pub(crate) fn index(&self) -> DefUse {
         let mut index = DefUse {
             producers: HashMap::new(),
@@ -27,7 +28,7 @@ impl Graph {
                 index.consumers.entry(name.to_owned()).or_default().push(number);
             });
         }
-        // A graph's output has a consumer outside of it.
+        // An output of the graph has a consumer outside of it.
         for output in &self.outputs {
             index
                 .consumers
@@ -49,12 +50,12 @@ impl DefUse {
         graph.nodes.get(self.producer(name)?)
     }
 
-    /// Its users; `usize::MAX` stands for the caller of the graph.
+    /// Indices of the consumers; `usize::MAX` stands for the caller of the graph.
     pub(crate) fn consumers(&self, name: &str) -> &[usize] {
         self.consumers.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The node that takes `name`, if there is exactly one and nobody outside of the graph does.
+    /// The only consumer of `name`, if there is exactly one and it is a node.
     pub(crate) fn single_consumer(&self, name: &str) -> Option<usize> {
         match self.consumers(name) {
             [user] if *user != usize::MAX => Some(*user),

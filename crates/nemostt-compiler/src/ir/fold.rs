@@ -10,20 +10,20 @@ use super::{
 };
 use crate::{Graph, NodeProto, TensorProto};
 
-/// Most bytes of all values that are computed before anything runs: NeMo's exports have 60 kB a layer.
-const FOLDED: usize = 64 << 20;
+/// Maximum bytes of all folded values: about 60 kB per layer in NeMo's exports.
+const MAX_FOLDED_BYTES: usize = 64 << 20;
 
 impl Graph {
-    /// Computes whatever is fixed by now, and takes out what does nothing.
+    /// Folds constants and removes operators without effect.
     ///
     /// The nodes must be [sorted](Self::sort).
     pub(crate) fn fold(&mut self) {
         let outputs: HashSet<String> = self.outputs.iter().map(|output| output.name().to_owned()).collect();
-        let mut same: HashMap<String, String> = HashMap::new();
-        let mut room = FOLDED;
+        let mut aliases: HashMap<String, String> = HashMap::new();
+        let mut remaining_bytes = MAX_FOLDED_BYTES;
         for mut node in std::mem::take(&mut self.nodes) {
             for input in &mut node.input {
-                if let Some(other) = same.get(input) {
+                if let Some(other) = aliases.get(input) {
                     input.clone_from(other);
                 }
             }
@@ -35,9 +35,9 @@ impl Graph {
             let output = output.clone();
             if !outputs.contains(&output) {
                 if let Some(value) = self.const_output(&node)
-                    && let Some(left) = room.checked_sub(value.raw.len())
+                    && let Some(left) = remaining_bytes.checked_sub(value.raw.len())
                 {
-                    room = left;
+                    remaining_bytes = left;
                     self.add_weight(value.to_tensor(&output));
                     continue;
                 }
@@ -49,7 +49,7 @@ impl Graph {
                     continue;
                 }
                 if self.movement(&node).is_some_and(|movement| movement.is_noop()) {
-                    same.insert(output, node.input[0].clone());
+                    aliases.insert(output, node.input[0].clone());
                     continue;
                 }
             }
@@ -58,28 +58,28 @@ impl Graph {
         }
     }
 
-    /// Lets outputs that are nothing but what another node makes be made by that one.
+    /// Lets the producer of a tensor write the graph's output directly if only a no-op is in between.
     pub(crate) fn forward_outputs(&mut self) {
         let names: Vec<String> = self.outputs.iter().map(|output| output.name().to_owned()).collect();
         for name in &names {
             let index = self.index();
-            let passes_on = |&number: &usize| {
+            let is_noop = |&number: &usize| {
                 let node = &self.nodes[number];
                 node.output.len() == 1 && self.movement(node).is_some_and(|movement| movement.is_noop())
             };
-            let Some(number) = index.producer(name).filter(passes_on) else {
+            let Some(number) = index.producer(name).filter(is_noop) else {
                 continue;
             };
-            let made = self.nodes[number].input[0].clone();
-            if index.producer(&made).is_some() && !names.contains(&made) {
+            let source = self.nodes[number].input[0].clone();
+            if index.producer(&source).is_some() && !names.contains(&source) {
                 self.detach(number);
-                self.rename_uses(&made, name);
-                self.rename_output(&made, name);
+                self.rename_uses(&source, name);
+                self.rename_output(&source, name);
             }
         }
     }
 
-    /// The value of a node's one output, if it is fixed.
+    /// The value of a node's single output, if it is constant.
     fn const_output(&self, node: &NodeProto) -> Option<Constant> {
         match node.op_type() {
             "Constant" => {
@@ -96,11 +96,11 @@ impl Graph {
                 Some(Constant::of_ints(vec![dims.len()], &dims))
             }
             _ => {
-                let given = |name: &String| match name.as_str() {
+                let input_value = |name: &String| match name.as_str() {
                     "" => Some(None),
                     name => self.value(name).map(Some),
                 };
-                let values: Vec<Option<Constant>> = node.input.iter().map(given).collect::<Option<_>>()?;
+                let values: Vec<Option<Constant>> = node.input.iter().map(input_value).collect::<Option<_>>()?;
                 evaluate(node, &values.iter().map(Option::as_ref).collect::<Vec<_>>())
             }
         }

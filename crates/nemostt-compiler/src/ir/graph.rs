@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The graph: nodes in the order of the data, initializers, and the shapes that are known. Its methods keep all of them true.
+//! The graph: nodes in topological order, initializers, and known shapes. Its methods keep them consistent.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,26 +24,26 @@ use crate::{
     tensor_info, value_info,
 };
 
-/// A decoded ONNX file.
+/// A decoded ONNX model.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    /// The file without its graph.
+    /// The model without its graph.
     pub(crate) header: ModelProto,
-    /// What no pass looks at: the graph's name and documentation, sparse weights, quantization annotations.
+    /// Parts that no pass reads: name and documentation of the graph, sparse weights, quantization annotations.
     pub(crate) rest: GraphProto,
-    /// In the order of the data, but for those that a pass added and did not [sort](Self::sort) yet.
+    /// In topological order, except for nodes that a pass added and did not [sort](Self::sort) yet.
     pub(crate) nodes: Vec<NodeProto>,
     pub(crate) initializers: Initializers,
     pub(crate) inputs: Vec<ValueInfoProto>,
     pub(crate) outputs: Vec<ValueInfoProto>,
-    /// The shapes that are known: those of inputs and initializers, and of what [`infer_shapes`](Self::infer_shapes) and
-    /// [`fold`](Self::fold) came to.
+    /// Known shapes: those of inputs and initializers, and those that [`infer_shapes`](Self::infer_shapes) and
+    /// [`fold`](Self::fold) inferred.
     pub(crate) shapes: HashMap<String, Vec<usize>>,
-    /// Counts the names that passes made up.
+    /// Counter for generated names.
     added: usize,
-    /// What the initializers point into.
+    /// Memory that the initializers refer to.
     pub(crate) files: Vec<FileBytes>,
-    /// Weights of the operations `PackedMatMul`: see `fusions/prepack_matmul.rs`.
+    /// Weights of the operators `PackedMatMul`: see `fusions/prepack_matmul.rs`.
     pub(crate) packed: Vec<Arc<PackedWeights>>,
 }
 
@@ -92,7 +92,7 @@ impl Graph {
         }
     }
 
-    /// The file again.
+    /// Converts back to protobuf.
     pub(crate) fn into_proto(mut self) -> ModelProto {
         ModelProto {
             graph: Some(self.take_proto()),
@@ -100,7 +100,7 @@ impl Graph {
         }
     }
 
-    /// Lets `edit` change the graph as protobuf has it. What was known of shapes inside is forgotten.
+    /// Edits the graph as protobuf. Inferred shapes are discarded.
     pub(crate) fn edit_proto<T>(&mut self, edit: impl FnOnce(&mut GraphProto) -> T) -> T {
         let mut graph = self.take_proto();
         let result = edit(&mut graph);
@@ -110,7 +110,7 @@ impl Graph {
 }
 
 impl Graph {
-    /// Decodes a file; its weights stay where they are in `bytes`.
+    /// Decodes a file without copying its weights.
     ///
     /// # Errors
     /// [`GraphError::NotOnnx`].
@@ -122,52 +122,52 @@ impl Graph {
         let mut header = ModelProto::decode(bytes).map_err(|error| GraphError::NotOnnx(error.to_string()))?;
         match header.graph.take() {
             Some(graph) if !graph.node.is_empty() => Ok(Self::from_proto(header, graph)),
-            _ => Err(GraphError::NotOnnx("there is no graph in it".into())),
+            _ => Err(GraphError::NotOnnx("it contains no graph".into())),
         }
     }
 
-    /// What the graph takes.
+    /// The inputs of the graph.
     pub fn inputs(&self) -> Vec<TensorInfo> {
         self.inputs.iter().map(tensor_info).collect()
     }
 
-    /// What the graph gives.
+    /// The outputs of the graph.
     pub fn outputs(&self) -> Vec<TensorInfo> {
         self.outputs.iter().map(tensor_info).collect()
     }
 
-    /// The input of this name.
+    /// The input with this name.
     pub fn input(&self, name: &str) -> Option<TensorInfo> {
         self.inputs.iter().find(|i| i.name() == name).map(tensor_info)
     }
 
-    /// The output of this name.
+    /// The output with this name.
     pub fn output(&self, name: &str) -> Option<TensorInfo> {
         self.outputs.iter().find(|o| o.name() == name).map(tensor_info)
     }
 
-    /// A value of the file's metadata.
+    /// A value from the file's metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let found = self.header.metadata_props.iter().find(|entry| entry.key() == key);
         found.map(|entry| entry.value())
     }
 
-    /// The operations of its nodes.
+    /// The operators of its nodes.
     pub fn operations(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().map(|node| node.op_type())
     }
 
-    /// The files that hold its weights: its own, and those that it names.
+    /// The model file and its external data files.
     pub fn files(&self) -> &[FileBytes] {
         &self.files
     }
 
-    /// Whether its inputs and outputs are those of an encoder with caches.
+    /// Whether it has the inputs and outputs of an encoder with caches.
     pub fn is_encoder(&self) -> bool {
         matches!(layouts::detect(self), Some((_, Detected::Encoder(_))))
     }
 
-    /// The integers of a constant tensor, whether a `Constant` node or an initialiser makes it.
+    /// The values of all integer constants, from `Constant` nodes and initializers.
     pub(crate) fn constants(&self) -> HashMap<&str, Vec<i64>> {
         let nodes = self.nodes.iter().filter(|node| node.op_type() == "Constant");
         let from_nodes = nodes.filter_map(|node| {
@@ -180,13 +180,13 @@ impl Graph {
     }
 }
 
-/// What passes ask and change.
+/// Queries and changes for passes.
 impl Graph {
     pub(crate) fn is_constant(&self, name: &str) -> bool {
         self.initializers.contains(name)
     }
 
-    /// The values of a constant, if they are of a type that shapes and masks are made of.
+    /// The values of a constant, if its element type occurs in shapes or masks.
     pub(crate) fn value(&self, name: &str) -> Option<Constant> {
         Constant::from_tensor(self.initializers.get(name)?)
     }
@@ -199,7 +199,7 @@ impl Graph {
         self.shapes.get(name).map(Vec::as_slice)
     }
 
-    /// Sets the shape of input `name`, which must be there.
+    /// Sets the shape of input `name`; `None` if there is no such input.
     pub(crate) fn fix_input(&mut self, name: &str, dims: &[usize]) -> Option<()> {
         let input = self.inputs.iter_mut().find(|input| input.name() == name)?;
         *input = value_info(name, element_code(input), dims);
@@ -207,7 +207,7 @@ impl Graph {
         Some(())
     }
 
-    /// Sets the shape of output `name`, if it is there.
+    /// Sets the shape of output `name`, if there is one.
     pub(crate) fn fix_output(&mut self, name: &str, dims: &[usize]) {
         if let Some(output) = self.outputs.iter_mut().find(|output| output.name() == name) {
             *output = value_info(name, element_code(output), dims);
@@ -220,7 +220,7 @@ impl Graph {
         self.shapes.insert(name.into(), dims.to_vec());
     }
 
-    /// An input of one whole number.
+    /// Adds an input \[1\] of type int64.
     pub(crate) fn add_scalar_input(&mut self, name: &str) {
         self.inputs.push(value_info(name, DataType::Int64 as i32, &[1]));
         self.shapes.insert(name.into(), vec![1]);
@@ -230,7 +230,7 @@ impl Graph {
         self.outputs.push(value_info(name, DataType::Float as i32, dims));
     }
 
-    /// A constant; the same values under the same name are kept once.
+    /// Adds a constant, or replaces the one of the same name.
     pub(crate) fn add_weight(&mut self, tensor: TensorProto) -> String {
         let name = tensor.name().to_owned();
         self.shapes.extend(dims_of(&tensor).map(|dims| (name.clone(), dims)));
@@ -257,14 +257,14 @@ impl Graph {
         }
     }
 
-    /// Adds a node with one output, and returns its name.
+    /// Adds a node with one output, and returns the output's name.
     pub(crate) fn add(&mut self, operation: &str, inputs: &[&str], attributes: &[(&str, Attribute<'_>)]) -> String {
         let output = self.new_name(operation);
         self.add_as(&output, operation, inputs, attributes);
         output
     }
 
-    /// As [`add`](Self::add), with the name of the output given.
+    /// As [`add`](Self::add), with a given output name.
     pub(crate) fn add_as(
         &mut self,
         output: &str,
@@ -275,7 +275,7 @@ impl Graph {
         self.add_node(&[output.to_owned()], operation, inputs, attributes);
     }
 
-    /// As [`add`](Self::add), with the names of several outputs given.
+    /// As [`add`](Self::add), with several outputs.
     pub(crate) fn add_node(
         &mut self,
         outputs: &[String],
@@ -295,7 +295,7 @@ impl Graph {
         self.nodes.push(node);
     }
 
-    /// Finds the shapes of what the nodes give, as far as they are fixed. The nodes must be [sorted](Self::sort).
+    /// Infers the shapes of all tensors, as far as they are fixed. The nodes must be [sorted](Self::sort).
     pub(crate) fn infer_shapes(&mut self) {
         let nodes = std::mem::take(&mut self.nodes);
         nodes.iter().for_each(|node| self.record_shapes(node));
@@ -311,19 +311,19 @@ impl Graph {
         }
     }
 
-    /// What `find` finds at any node; it gets the node's number.
+    /// Applies `find` to the index of each node, and collects its results.
     pub(crate) fn find_all<T>(&self, index: &DefUse, find: fn(&Self, &DefUse, usize) -> Option<T>) -> Vec<T> {
         let numbers = 0..self.nodes.len();
         numbers.filter_map(|number| find(self, index, number)).collect()
     }
 
-    /// Lets another node make what node `number` makes: nobody takes its own output any more.
+    /// Renames the output of node `number`, which must have no consumers, so that another node can produce the tensor.
     pub(crate) fn detach(&mut self, number: usize) {
         let unused = self.new_name("unused");
         self.nodes[number].output[0] = unused;
     }
 
-    /// What node `node` does, if it moves values only.
+    /// The data movement of `node`, if it only moves values.
     pub(crate) fn movement(&self, node: &NodeProto) -> Option<DataMovement> {
         let values: Vec<Option<Constant>> = node.input.iter().map(|name| self.value(name)).collect();
         DataMovement::of(node, self.shape(node.input.first()?)?, |index| {
@@ -331,7 +331,7 @@ impl Graph {
         })
     }
 
-    /// Lets the maker of `old` call it `new`.
+    /// Renames tensor `old` to `new` where it is produced.
     pub(crate) fn rename_output(&mut self, old: &str, new: &str) {
         for output in self.nodes.iter_mut().flat_map(|node| &mut node.output) {
             if output == old {
@@ -343,7 +343,7 @@ impl Graph {
         }
     }
 
-    /// Lets every user of `old` take `new`.
+    /// Renames tensor `old` to `new` where it is consumed.
     pub(crate) fn rename_uses(&mut self, old: &str, new: &str) {
         for input in self.nodes.iter_mut().flat_map(|node| &mut node.input) {
             if input == old {
@@ -353,13 +353,13 @@ impl Graph {
     }
 }
 
-/// The shape of a tensor, if it has one.
+/// The shape of a tensor, if it is valid.
 fn dims_of(tensor: &TensorProto) -> Option<Vec<usize>> {
     let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     checked_dims(dims?)
 }
 
-/// The shape of an input whose axes are all fixed.
+/// The shape of an input, if all axes are fixed.
 fn fixed_dims(info: &ValueInfoProto) -> Option<Vec<usize>> {
     let dims: Option<Vec<usize>> = tensor_info(info).dims.into_iter().collect();
     checked_dims(dims?)

@@ -9,27 +9,27 @@ use std::{
 
 use crate::TensorProto;
 
-/// Initializers. Their names do not change while they are in here.
+/// Initializers, ordered and indexed by name. Their names must not be changed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Initializers {
     tensors: Vec<TensorProto>,
-    /// Where each is. Of several of one name, which validation refuses, the last one.
+    /// Index of each name. Validation rejects duplicate names; otherwise, the last one counts.
     index: HashMap<String, usize>,
 }
 
 impl Initializers {
     pub(crate) fn get(&self, name: &str) -> Option<&TensorProto> {
-        self.index.get(name).map(|&place| &self.tensors[place])
+        self.index.get(name).map(|&position| &self.tensors[position])
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.index.contains_key(name)
     }
 
-    /// Adds a tensor, in place of one of the same name.
+    /// Adds a tensor, or replaces the one of the same name.
     pub(crate) fn insert(&mut self, tensor: TensorProto) {
         match self.index.get(tensor.name()) {
-            Some(&place) => self.tensors[place] = tensor,
+            Some(&position) => self.tensors[position] = tensor,
             None => {
                 self.index.insert(tensor.name().to_owned(), self.tensors.len());
                 self.tensors.push(tensor);
@@ -79,8 +79,8 @@ impl DerefMut for Initializers {
 }
 
 fn index(tensors: &[TensorProto]) -> HashMap<String, usize> {
-    let places = tensors.iter().enumerate();
-    places
-        .map(|(place, tensor)| (tensor.name().to_owned(), place))
+    let positions = tensors.iter().enumerate();
+    positions
+        .map(|(position, tensor)| (tensor.name().to_owned(), position))
         .collect()
 }

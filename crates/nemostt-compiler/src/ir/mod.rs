@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The intermediate representation that passes rewrite.
+//! The intermediate representation that passes rewrite: graphs, constants, shapes, data movement.
 
 pub(crate) mod attribute;
 pub(crate) mod boundary;

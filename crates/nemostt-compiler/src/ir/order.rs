@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The order of nodes, and removing those that nothing needs.
+//! Topological sorting, and dead code elimination.
 
 use std::collections::HashSet;
 
 use crate::{Graph, NodeProto, ir::boundary::visit};
 
 impl Graph {
-    /// Removes what no output needs, and puts every node behind those whose outputs it takes.
+    /// Removes everything that no output depends on, and sorts nodes topologically.
     pub(crate) fn clean_up(&mut self) {
         self.remove_dead();
-        let _ = self.sort(); // circles were refused before, and no pass makes one
+        let _ = self.sort(); // validation rejects cycles, and no pass creates one
         self.remove_unused_initializers();
-        // What it says of shapes was written for open dimensions.
+        // Recorded shapes may refer to dynamic dimensions.
         self.rest.value_info.clear();
     }
 
-    /// Removes the nodes, initializers and inputs that no output needs.
+    /// Removes nodes, initializers and inputs that no output depends on.
     pub(crate) fn prune(&mut self) {
         self.remove_dead();
         let needed = self.needed();
@@ -26,7 +26,7 @@ impl Graph {
         self.remove_unused_initializers();
     }
 
-    /// Names that nodes and outputs take.
+    /// Names that are used by nodes and outputs.
     fn needed(&self) -> HashSet<&str> {
         let mut needed: HashSet<&str> = self.outputs.iter().map(|output| output.name()).collect();
         for node in &self.nodes {
@@ -60,35 +60,35 @@ impl Graph {
         self.nodes.retain(|_| alive.next().unwrap_or(true));
     }
 
-    /// Puts every node behind those whose outputs it takes, as ONNX wants it. `None`: they wait for each other in a circle.
+    /// Sorts nodes topologically, as ONNX requires. `None` if there is a cycle.
     pub(crate) fn sort(&mut self) -> Option<()> {
         #[derive(Clone, Copy, PartialEq)]
-        enum Place {
-            Open,
-            Waiting,
-            Placed,
+        enum State {
+            Unvisited,
+            Visiting,
+            Sorted,
         }
         let index = self.index();
         let mut order = Vec::with_capacity(self.nodes.len());
-        let mut places = vec![Place::Open; self.nodes.len()];
+        let mut states = vec![State::Unvisited; self.nodes.len()];
         for first in 0..self.nodes.len() {
             let mut stack = vec![(first, false)];
             while let Some((number, ready)) = stack.pop() {
                 if ready {
-                    places[number] = Place::Placed;
+                    states[number] = State::Sorted;
                     order.push(number);
                     continue;
                 }
-                if places[number] != Place::Open {
+                if states[number] != State::Unvisited {
                     continue;
                 }
-                places[number] = Place::Waiting;
+                states[number] = State::Visiting;
                 stack.push((number, true));
                 for producer in self.nodes[number].input.iter().filter_map(|name| index.producer(name)) {
-                    match places[producer] {
-                        Place::Open => stack.push((producer, false)),
-                        Place::Waiting => return None,
-                        Place::Placed => {}
+                    match states[producer] {
+                        State::Unvisited => stack.push((producer, false)),
+                        State::Visiting => return None,
+                        State::Sorted => {}
                     }
                 }
             }

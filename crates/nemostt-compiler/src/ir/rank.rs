@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Which tensors are rows: what is known of ranks where sizes are open, or where operations of our own hide them.
+//! Rank inference for tensors whose shapes are dynamic or hidden by custom operators.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Graph {
-    /// Constants and inputs with one axis, and sums of them; `constants` are the former.
+    /// Constants and inputs with one axis, and their sums; `constants` are the former.
     fn lists<'a>(&'a self, constants: &HashSet<&'a str>) -> HashSet<&'a str> {
         let one = |info: &&ValueInfoProto| tensor_info(info).dims.len() == 1;
         let inputs = self.inputs.iter().filter(one).map(|input| input.name());
@@ -26,7 +26,7 @@ impl Graph {
         lists
     }
 
-    /// Tensors that have two axes for certain and depend on the input: their sums are of the same size or fail.
+    /// Tensors with two axes that depend on the input: adding them requires equal sizes.
     pub(crate) fn rows(&self) -> HashSet<&str> {
         let constants = |fits: fn(&[i64]) -> bool| -> HashSet<&str> {
             let weights = self.initializers.iter().filter(|weight| fits(&weight.dims));
@@ -36,26 +36,26 @@ impl Graph {
         let lists = self.lists(&vectors);
         let mut rows: HashSet<&str> = HashSet::new();
         for node in &self.nodes {
-            let knows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
+            let is_known_rows = |input: Option<&String>| input.is_some_and(|name| rows.contains(name.as_str()));
             let is_list = |input: Option<&String>| input.is_some_and(|name| lists.contains(name.as_str()));
             let along = |axis: i64| node.attribute.iter().find(|a| a.name() == "axis").map_or(0, |a| a.i()) == axis;
             let of_operator = |operator: &str| match operator {
                 "Gemm" => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
                 "LayerNormalization" | "Sigmoid" | "MatMul" | "DynamicQuantizeLinear" | "MatMulIntegerToFloat" => {
-                    knows(node.input.first())
+                    is_known_rows(node.input.first())
                 }
-                "Gather" => along(0) && knows(node.input.first()) && is_list(node.input.get(1)),
-                // A bias is added to each row.
+                "Gather" => along(0) && is_known_rows(node.input.first()) && is_list(node.input.get(1)),
+                // The bias is broadcast to all rows.
                 "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {
-                    node.input.iter().any(|input| knows(Some(input)))
+                    node.input.iter().any(|input| is_known_rows(Some(input)))
                 }
-                "Add" | "Mul" => knows(node.input.first()) && knows(node.input.get(1)),
+                "Add" | "Mul" => is_known_rows(node.input.first()) && is_known_rows(node.input.get(1)),
                 _ => false,
             };
             let is_rows = match ops::schema(node.op_type()).map(|op| op.rows) {
                 Some(Rows::Always) => true,
-                Some(Rows::IfInput) => knows(node.input.first()),
+                Some(Rows::IfInput) => is_known_rows(node.input.first()),
                 Some(Rows::Never) => false,
                 None => of_operator(node.op_type()),
             };

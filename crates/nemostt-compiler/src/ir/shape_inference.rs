@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Shapes of what a node gives, for the operations that NeMo's encoders are made of.
+//! Shape inference for the operators in NeMo's encoders.
 
 use crate::NodeProto;
 use crate::ir::{
@@ -8,15 +8,15 @@ use crate::ir::{
     data_movement::{DataMovement, broadcast},
 };
 
-/// Shapes of the outputs of `node`, whose inputs have the shapes `shapes` (`None`: not given, or not known), and the
-/// values `constant(index)` where those are known. Empty where nothing can be said.
+/// Shapes of the outputs of `node`. The shape of each input is in `shapes` (`None` if missing or unknown), and its
+/// value is `constant(index)` if it is constant. Empty if the shapes cannot be inferred.
 pub(crate) fn infer<'a>(
     node: &NodeProto,
     shapes: &[Option<&[usize]>],
     constant: impl Fn(usize) -> Option<&'a Constant>,
 ) -> Vec<Vec<usize>> {
     let shape = |index: usize| shapes.get(index).copied().flatten();
-    let one = match node.op_type() {
+    let shape_of_single_output = match node.op_type() {
         "Cast" | "Clip" | "LayerNormalization" | "LogSoftmax" | "Neg" | "Not" | "Relu" | "Sigmoid" | "Softmax"
         | "Sqrt" | "Tanh" | "Exp" | "Erf" | "BatchNormalization" => shape(0).map(<[usize]>::to_vec),
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "And" | "Or" | "Equal" | "Less" | "LessOrEqual" | "Greater"
@@ -31,7 +31,7 @@ pub(crate) fn infer<'a>(
         "Split" => return infer_split(node, shape(0), constant(1)).unwrap_or_default(),
         _ => shape(0).and_then(|from| Some(DataMovement::of(node, from, constant)?.dims)),
     };
-    one.and_then(checked_dims).into_iter().collect()
+    shape_of_single_output.and_then(checked_dims).into_iter().collect()
 }
 
 fn infer_matmul(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
@@ -44,11 +44,11 @@ fn infer_matmul(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 
 fn infer_conv(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<usize>> {
     let axes = data.len().checked_sub(2)?;
-    let automatic = node
+    let has_auto_pad = node
         .attribute
         .iter()
         .any(|a| a.name() == "auto_pad" && a.s.as_deref() != Some(b"NOTSET"));
-    if automatic || kernel.len() != data.len() {
+    if has_auto_pad || kernel.len() != data.len() {
         return None;
     }
     let at = |name: &str, index: usize, default: usize| match attribute_list(node, name) {
@@ -86,15 +86,15 @@ fn infer_split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Constant
     let data = data?;
     let axis = axis_of(attribute(node, "axis").unwrap_or(0), data.len())?;
     let parts = node.output.len();
-    // As input since opset 13, as attribute before.
-    let given = node.input.get(1).is_some_and(|name| !name.is_empty()) || attribute_list(node, "split").is_some();
+    // An input since opset 13, an attribute before.
+    let has_sizes = node.input.get(1).is_some_and(|name| !name.is_empty()) || attribute_list(node, "split").is_some();
     let sizes: Vec<usize> = match sizes {
         Some(sizes) => sizes
             .ints()?
             .into_iter()
             .map(|size| usize::try_from(size).ok())
             .collect::<Option<_>>()?,
-        None if given || !data[axis].is_multiple_of(parts) => return None,
+        None if has_sizes || !data[axis].is_multiple_of(parts) => return None,
         None => vec![data[axis] / parts; parts],
     };
     let part = |size: usize| {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subsampling_of_a_window() {
+    fn conv_shape() {
         let conv = node("Conv", &[("strides", &[2, 2]), ("pads", &[0, 0, 0, 0])], None);
         let shapes = infer(&conv, &[Some(&[1, 1, 28, 83]), Some(&[64, 1, 3, 3])], |_| None);
         assert_eq!(shapes, [[1, 64, 13, 41]]);
@@ -138,16 +138,16 @@ mod tests {
 
     #[test]
     fn matmul_split_and_concat_shapes() {
-        let product = node("MatMul", &[], None);
+        let matmul = node("MatMul", &[], None);
         assert_eq!(
-            infer(&product, &[Some(&[1, 4, 2, 8]), Some(&[1, 4, 8, 3])], |_| None),
+            infer(&matmul, &[Some(&[1, 4, 2, 8]), Some(&[1, 4, 8, 3])], |_| None),
             [[1, 4, 2, 3]]
         );
-        assert!(infer(&product, &[Some(&[2, 8]), Some(&[7, 3])], |_| None).is_empty());
+        assert!(infer(&matmul, &[Some(&[2, 8]), Some(&[7, 3])], |_| None).is_empty());
         let split = node("Split", &[], Some(("axis", 1)));
         assert_eq!(infer(&split, &[Some(&[1, 6, 2])], |_| None), [[1, 3, 2], [1, 3, 2]]);
-        let join = node("Concat", &[], Some(("axis", -1)));
-        assert_eq!(infer(&join, &[Some(&[1, 6]), Some(&[1, 2])], |_| None), [[1, 8]]);
+        let concat = node("Concat", &[], Some(("axis", -1)));
+        assert_eq!(infer(&concat, &[Some(&[1, 6]), Some(&[1, 2])], |_| None), [[1, 8]]);
         let gather = node("Gather", &[], Some(("axis", 1)));
         assert_eq!(infer(&gather, &[Some(&[1, 6, 4]), Some(&[2])], |_| None), [[1, 2, 4]]);
     }

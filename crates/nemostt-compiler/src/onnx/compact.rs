@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! An encoded graph to be kept: it points into the files it came from, of which it may use a twentieth.
+//! Compacts an encoded graph for serialization: it refers to the files that it was read from, and may use only a
+//! twentieth of them.
 
 use std::{collections::HashSet, io, sync::Arc};
 
@@ -17,19 +18,19 @@ use crate::{
 };
 use nemostt_kernels::gemm::PackedWeights;
 
-/// A graph that points into one file, which holds what it uses and nothing else.
+/// A graph that refers to a single file, which contains only what it uses.
 pub struct Compact<'a> {
-    /// The ONNX file, without the large weights.
+    /// The ONNX model, without the large weights.
     pub model: Vec<u8>,
-    /// What follows each other in the file of weights.
+    /// The contents of the file of weights, to be concatenated.
     pub weights: Vec<&'a [u8]>,
 }
 
 impl Encoded {
-    /// The same graph with its weights side by side.
+    /// The same graph, with its weights in one file.
     ///
     /// # Errors
-    /// None with a graph that [`Graph::encode`] made.
+    /// Does not fail for graphs that [`Graph::encode`] encoded.
     pub fn compact(&self) -> io::Result<Compact<'_>> {
         let mut model = ModelProto::decode(&self.model[..])?;
         let mut weights = Vec::new();
@@ -37,8 +38,8 @@ impl Encoded {
         let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
         for tensor in tensors.filter(|tensor| tensor.data_location() == DataLocation::External) {
             let bytes = self
-                .place(tensor)
-                .ok_or_else(|| io::Error::other("a weight is in no file of the graph"))?;
+                .data_of(tensor)
+                .ok_or_else(|| io::Error::other("a weight is not in any file of the graph"))?;
             make_external(tensor, &file_name(0), end, bytes.len());
             weights.push(bytes);
             end += bytes.len();
@@ -49,7 +50,7 @@ impl Encoded {
         })
     }
 
-    /// The graph that was [compacted](Self::compact), with all weights of its file.
+    /// A [compacted](Self::compact) graph with its file of weights.
     pub fn from_compact(
         model: Vec<u8>,
         file: FileBytes,
@@ -66,7 +67,7 @@ impl Encoded {
         }
     }
 
-    fn place(&self, tensor: &TensorProto) -> Option<&[u8]> {
+    fn data_of(&self, tensor: &TensorProto) -> Option<&[u8]> {
         let entry = |key: &str| external(tensor, key);
         let location = entry("location")?;
         let (_, file) = self.files.iter().find(|(name, _)| name == location)?;
@@ -76,7 +77,7 @@ impl Encoded {
 }
 
 impl Graph {
-    /// Refuses a graph that was kept, with its weights, as one in a file is refused; gives its [rings](Self::ring_caches).
+    /// Validates a serialized graph with its weights like one from a file; returns its [rings](Self::ring_caches).
     ///
     /// # Errors
     /// What is wrong with it.
@@ -94,7 +95,7 @@ mod tests {
     use crate::{Bits, StreamingConfig, read_file, specialize};
 
     #[test]
-    fn a_compact_graph_has_the_same_weights() {
+    fn compact_graph_has_the_same_weights() {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../nemostt/assets/demo-model/encoder-model.onnx"
@@ -102,7 +103,7 @@ mod tests {
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
         specialize(&mut graph, &streaming, 1).unwrap();
-        // Weights then lie in two files.
+        // Weights are then in two files.
         graph.quantize(Bits::Seven);
         let encoded = graph.encode();
         assert_eq!(encoded.files.len(), 2);
@@ -110,7 +111,7 @@ mod tests {
         let file: FileBytes = compact.weights.concat().into();
         let before: usize = encoded.files.iter().map(|(_, file)| file.len()).sum();
         assert!(file.len() < before);
-        let again = Encoded::from_compact(compact.model, file, Vec::new(), encoded.weights, false);
+        let decoded = Encoded::from_compact(compact.model, file, Vec::new(), encoded.weights, false);
 
         let tensors = |encoded: &Encoded| {
             ModelProto::decode(&encoded.model[..])
@@ -119,14 +120,14 @@ mod tests {
                 .unwrap()
                 .initializer
         };
-        let (before, after) = (tensors(&encoded), tensors(&again));
+        let (before, after) = (tensors(&encoded), tensors(&decoded));
         assert_eq!(before.len(), after.len());
         let mut outside = 0;
         for (before, after) in before.iter().zip(&after) {
             assert_eq!((before.name(), &before.dims), (after.name(), &after.dims));
             assert_eq!(before.raw_data, after.raw_data);
-            assert_eq!(encoded.place(before), again.place(after), "{}", before.name());
-            outside += usize::from(again.place(after).is_some());
+            assert_eq!(encoded.data_of(before), decoded.data_of(after), "{}", before.name());
+            outside += usize::from(decoded.data_of(after).is_some());
         }
         assert!(outside > 10);
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Weights stay where they were read: a graph points into the files it came from, and so does what ONNX Runtime gets.
+//! Avoids copies of weights: a decoded graph refers to the files that it was read from, and so does the graph that ONNX
+//! Runtime gets.
 //!
-//! An encoded graph that holds its weights would be a copy of them, and ONNX Runtime's parser would make the next. So
-//! they are taken out before the graph is encoded and named as ONNX's external data: file, offset and length.
+//! Encoding weights into the model would copy them, and ONNX Runtime's parser would copy them again. So before
+//! encoding, they are replaced by references in ONNX's external data format: file, offset and length.
 
 use std::{
     io::Read,
@@ -21,16 +22,16 @@ use crate::{
     onnx::{StringStringEntryProto, tensor_proto::DataLocation},
 };
 
-/// Tensors of fewer bytes stay in the graph: ONNX Runtime reads small ones while it optimises.
+/// Smaller tensors stay in the model: ONNX Runtime reads small ones during optimization.
 pub(crate) const LARGE: usize = 4096;
 
-/// A file in memory.
+/// The contents of a file.
 pub type FileBytes = Arc<[u8]>;
 
-/// Reads a graph, or a file of weights beside one, into memory that can be shared.
+/// Reads a graph or an external data file into shared memory.
 ///
 /// # Errors
-/// The system's, and where it is not a regular file or too large.
+/// The system's, or if it is not a regular file or too large.
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
     let most = if is_graph {
@@ -40,43 +41,43 @@ pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     };
     let (mut file, length) = regular_file::open(path, most)?;
     let length = usize::try_from(length).map_err(std::io::Error::other)?;
-    fill_shared(length, |room| file.read_exact(room))
+    fill_shared(length, |dst| file.read_exact(dst))
 }
 
-/// Memory that can be shared, of `length` bytes that `fill` writes.
+/// Shared memory of `length` bytes that `fill` writes.
 ///
 /// # Errors
-/// What `fill` says, and the system where there is not as much memory.
+/// Those of `fill`, or the system's if there is not enough memory.
 pub fn fill_shared(length: usize, fill: impl FnOnce(&mut [u8]) -> std::io::Result<()>) -> std::io::Result<FileBytes> {
-    // Nothing asks for shared memory without aborting where there is none. What is given and returned here is there a moment
-    // later, too.
+    // `Arc` cannot be allocated fallibly. If this allocation succeeds and is freed, the next one of the same size
+    // should succeed, too.
     Vec::<u8>::new()
         .try_reserve_exact(length.saturating_add(4096))
         .map_err(|_| std::io::ErrorKind::OutOfMemory)?;
     let mut bytes: FileBytes = repeat_n(0, length).collect();
-    // Nobody else has it yet.
-    if let Some(room) = Arc::get_mut(&mut bytes) {
-        fill(room)?;
+    // There is no other reference yet.
+    if let Some(dst) = Arc::get_mut(&mut bytes) {
+        fill(dst)?;
     }
     Ok(bytes)
 }
 
-/// A graph as ONNX Runtime takes it.
+/// A graph that is encoded for ONNX Runtime.
 pub struct Encoded {
-    /// The ONNX file, without the large weights.
+    /// The ONNX model, without the large weights.
     pub model: Vec<u8>,
-    /// The files that hold those, by the names that `model` gives them.
+    /// External data files, with the names that `model` uses.
     pub files: Vec<(String, FileBytes)>,
-    /// The weights of the operations [`PACKED_MATMUL`](crate::PACKED_MATMUL), by number.
+    /// The weights of the operators [`PACKED_MATMUL`](crate::ops::PACKED_MATMUL), by index.
     pub products: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
     /// Bytes of all weights.
     pub weights: usize,
-    /// Whether it has operations that ONNX Runtime must be told of.
+    /// Whether it contains custom operators.
     pub has_our_operations: bool,
 }
 
 impl Graph {
-    /// Decodes a file. Its weights stay in it, also when the graph is [encoded](Self::encode) again.
+    /// Decodes a file. Weights are not copied, neither here nor when the graph is [encoded](Self::encode).
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
@@ -86,11 +87,11 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Brings in the weights that the graph keeps in other files (ONNX's external data, which every graph of more than
-    /// 2 GB needs). `read` gets each file's name, relative to the graph's.
+    /// Attaches external data files, which graphs of more than 2 GB need. `read` gets each file's name, relative to the
+    /// graph's directory.
     ///
     /// # Errors
-    /// [`GraphError::ExternalData`]: which file is missing or too short, or lies elsewhere.
+    /// [`GraphError::ExternalData`] if a file is missing, too short, or outside of the graph's directory.
     pub fn attach(&mut self, mut read: impl FnMut(&str) -> std::io::Result<FileBytes>) -> Result<(), GraphError> {
         let mut files = Vec::new();
         self.resolve(|location| {
@@ -102,7 +103,7 @@ impl Graph {
         Ok(())
     }
 
-    /// As [`attach`](Self::attach), but for noting the files.
+    /// As [`attach`](Self::attach), without keeping the files.
     pub(crate) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
         let attributes = self.nodes.iter_mut().flat_map(|node| &mut node.attribute);
@@ -114,24 +115,24 @@ impl Graph {
             let name = tensor.name().to_owned();
             let entry = |key: &str| external(tensor, key);
             let location = entry("location").unwrap_or_default().to_owned();
-            let wrong = |reason: String| GraphError::ExternalData {
+            let invalid = |reason: String| GraphError::ExternalData {
                 location: location.clone(),
                 reason,
             };
             let number = |key: &str| entry(key).map(str::parse).transpose();
             let (Ok(offset), Ok(length)) = (number("offset"), number("length")) else {
-                return Err(wrong(format!("the offset or length of {name} is no number")));
+                return Err(invalid(format!("the offset or length of {name} is not a number")));
             };
             let file = match known.iter().position(|(known, _)| *known == location) {
                 Some(index) => &known[index].1,
                 None => {
-                    // A graph may name files beside it, and nothing else on this machine.
+                    // A graph may only refer to files in its own directory.
                     let mut parts = Path::new(&location).components();
-                    let beside = parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-                    if location.is_empty() || !beside {
-                        return Err(wrong(format!("{name} is said to be there, and that is not beside it")));
+                    let is_relative = parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+                    if location.is_empty() || !is_relative {
+                        return Err(invalid(format!("{name} refers to it, but it is not beside the graph")));
                     }
-                    let file = read(&location).map_err(|error| wrong(error.to_string()))?;
+                    let file = read(&location).map_err(|error| invalid(error.to_string()))?;
                     known.push((location.clone(), file));
                     &known[known.len() - 1].1
                 }
@@ -142,7 +143,7 @@ impl Graph {
                 None => Some(file.len()),
             };
             let Some(end) = end.filter(|&end| start <= end && end <= file.len()) else {
-                return Err(wrong(format!("{name} lies beyond its end; is it truncated?")));
+                return Err(invalid(format!("{name} is beyond its end; is it truncated?")));
             };
             tensor.raw_data = Some(file.slice(start..end));
             tensor.external_data.clear();
@@ -151,7 +152,7 @@ impl Graph {
         Ok(())
     }
 
-    /// The graph for ONNX Runtime.
+    /// Encodes the graph for ONNX Runtime.
     pub fn encode(mut self) -> Encoded {
         let mut weights = self.packed.iter().map(|weights| weights.bytes()).sum();
         for tensor in self.initializers.iter_mut() {
@@ -160,12 +161,12 @@ impl Graph {
             if raw.len() < LARGE {
                 continue;
             }
-            let place = self
+            let location = self
                 .files
                 .iter()
                 .enumerate()
                 .find_map(|(number, file)| Some((number, offset_in(raw, file)?)));
-            if let Some((number, offset)) = place {
+            if let Some((number, offset)) = location {
                 let length = raw.len();
                 make_external(tensor, &file_name(number), offset, length);
             }
@@ -187,13 +188,13 @@ pub(crate) fn file_name(number: usize) -> String {
     format!("weights-{number}")
 }
 
-/// Where `part` begins in `whole`, if it is a part of it.
+/// The offset of `part` in `whole`, if it is a slice of it.
 fn offset_in(part: &[u8], whole: &[u8]) -> Option<usize> {
     let offset = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (offset.checked_add(part.len())? <= whole.len()).then_some(offset)
 }
 
-/// What an external tensor says of its place: "location", "offset" or "length".
+/// A value of a tensor's external data: "location", "offset" or "length".
 pub(crate) fn external<'a>(tensor: &'a TensorProto, key: &str) -> Option<&'a str> {
     let found = tensor.external_data.iter().find(|entry| entry.key() == key);
     found.map(StringStringEntryProto::value)
@@ -239,7 +240,7 @@ mod tests {
         }
     }
 
-    /// What ONNX Runtime would read for the one weight of `encoded`.
+    /// The data that ONNX Runtime would read for the weight of `encoded`.
     fn read_back(encoded: &Encoded) -> Vec<u8> {
         let model = ModelProto::decode(encoded.model.as_slice()).unwrap();
         let tensor = &model.graph.unwrap().initializer[0];
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn large_weights_stay_in_their_file() {
+    fn large_weights_become_external_data() {
         let values: Vec<u8> = (0..LARGE).map(|i| (i % 251) as u8).collect();
         let encoded = Graph::decode_file(file_with(weight(Some(values.clone()))))
             .unwrap()
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn external_data_comes_from_the_files_beside() {
+    fn external_data_is_read_from_the_graphs_directory() {
         let values: Vec<u8> = (0..2 * LARGE).map(|i| (i % 251) as u8).collect();
         let mut tensor = weight(None);
         make_external(&mut tensor, "data.bin", 100, LARGE);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reads what a graph is without its weights: a few pages of a file of hundreds of megabytes.
+//! Loads a graph without its weights: a few pages of a file of hundreds of megabytes.
 //!
-//! In place of each large weight lies nothing but its size, so whatever looks at names, shapes, nodes or small constants
-//! finds what it would find in the whole graph. Whatever needs values must read the file.
+//! Large weights are replaced by zeros of the same size, so that names, shapes, nodes and small constants are those of
+//! the whole graph. Code that needs values must read the whole file.
 
 use std::{
     fs::File,
@@ -25,36 +25,36 @@ use crate::{
     },
 };
 
-// Numbers of fields in `onnx.proto`.
+// Field numbers in `onnx.proto`.
 const GRAPH_OF_MODEL: u64 = 7;
 const INITIALIZER_OF_GRAPH: u64 = 5;
 const RAW_DATA_OF_TENSOR: u64 = 9;
 
-/// Most bytes of all but large weights, where a field counts for [`MIN_FIELD_COST`] at least: ten times as many as the graph of the
-/// largest model of this family has.
+/// Maximum bytes of everything except large weights, where each field counts as at least [`MIN_FIELD_COST`]: ten times
+/// as many as the graph of the largest model of this family has.
 const MAX_METADATA_BYTES: usize = 64 << 20;
-/// What a field takes in memory when it is decoded, however few bytes it has in the file.
+/// Memory that a decoded field needs, however few bytes it has in the file.
 const MIN_FIELD_COST: usize = 32;
 
-/// A graph whose large weights are missing.
+/// A graph without its large weights.
 #[derive(Debug)]
 pub struct LazyGraph {
-    /// The graph, zeros in place of the weights.
+    /// The graph, with zeros in place of large weights.
     pub graph: Graph,
-    /// The files that hold them: its own, and those that it names, in the order of [`Graph::files`].
+    /// The model file and its external data files, in the order of [`Graph::files`].
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the graph in file `path` without its large weights.
+/// Loads the graph in file `path` without its large weights.
 ///
 /// # Errors
-/// The system's, and any sentence about what is wrong with the file: who reads it whole gets a better one.
+/// The system's, or an error that describes what is wrong with the file: reading the whole file gives a better one.
 pub fn lazy_load(path: &Path) -> io::Result<LazyGraph> {
     let (file, end) = regular_file::open(path, regular_file::GRAPH)?;
     let mut wire = WireReader {
         file: BufReader::new(file),
         at: 0,
-        kept: 0,
+        metadata_bytes: 0,
     };
     let mut graph = None;
     let header = wire.message(end, &mut |wire, number, end| {
@@ -66,7 +66,7 @@ pub fn lazy_load(path: &Path) -> io::Result<LazyGraph> {
     })?;
     let graph = graph
         .filter(|graph| !graph.node.is_empty())
-        .ok_or_else(|| invalid("there is no graph in it"))?;
+        .ok_or_else(|| invalid("it contains no graph"))?;
     size::check(&header, Kind::Model).map_err(Error::other)?;
     let mut graph = Graph::from_proto(ModelProto::decode(&header[..])?, graph);
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -81,12 +81,12 @@ pub fn lazy_load(path: &Path) -> io::Result<LazyGraph> {
     Ok(LazyGraph { graph, files })
 }
 
-/// A file of protobuf messages, read once from its beginning to its end.
+/// Reads a file of protobuf messages sequentially.
 struct WireReader {
     file: BufReader<File>,
     at: u64,
-    /// Of [`MAX_METADATA_BYTES`].
-    kept: usize,
+    /// Counts towards [`MAX_METADATA_BYTES`].
+    metadata_bytes: usize,
 }
 
 impl WireReader {
@@ -96,7 +96,7 @@ impl WireReader {
             if number != INITIALIZER_OF_GRAPH {
                 return Ok(false);
             }
-            wire.keep(size_of::<TensorProto>())?;
+            wire.count_bytes(size_of::<TensorProto>())?;
             let mut length = None;
             let tensor = wire.message(end, &mut |wire, number, end| {
                 let is_large = number == RAW_DATA_OF_TENSOR && end - wire.at >= LARGE as u64;
@@ -124,20 +124,21 @@ impl WireReader {
         Ok(graph)
     }
 
-    /// Reads a message that goes on to `end`. `take` is asked about each of its fields that has a length, with its number
-    /// and its end, and reads it or says no; what it did not take comes back as it was.
+    /// Reads a message that ends at `end`. `consume` is called for each length-delimited field, with its number and
+    /// end; it either reads the field and returns true, or returns false. Returns all fields that it did not consume,
+    /// unchanged.
     fn message(
         &mut self,
         end: u64,
-        take: &mut dyn FnMut(&mut Self, u64, u64) -> io::Result<bool>,
+        consume: &mut dyn FnMut(&mut Self, u64, u64) -> io::Result<bool>,
     ) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         while self.at < end {
             let mut key_and_length = Vec::new();
             let key = self.varint(&mut key_and_length)?;
-            self.keep(MIN_FIELD_COST)?;
+            self.count_bytes(MIN_FIELD_COST)?;
             if key >> 3 == 0 {
-                return Err(invalid("it has a field without a number"));
+                return Err(invalid("it has a field with number 0"));
             }
             match key & 7 {
                 0 => drop(self.varint(&mut key_and_length)?),
@@ -145,25 +146,25 @@ impl WireReader {
                 5 => self.copy(4, &mut key_and_length)?,
                 2 => {
                     let length = self.varint(&mut key_and_length)?;
-                    let its_end = self.at.checked_add(length).filter(|&its_end| its_end <= end);
-                    let its_end = its_end.ok_or_else(|| invalid("a field is longer than what it is in"))?;
-                    if take(self, key >> 3, its_end)? {
+                    let field_end = self.at.checked_add(length).filter(|&field_end| field_end <= end);
+                    let field_end = field_end.ok_or_else(|| invalid("a field extends beyond its message"))?;
+                    if consume(self, key >> 3, field_end)? {
                         continue;
                     }
                     rest.append(&mut key_and_length);
                     self.copy(length, &mut rest)?;
                 }
-                _ => return Err(invalid("it has a field of a kind that ONNX has none of")),
+                _ => return Err(invalid("it has a field with an unsupported wire type")),
             }
             rest.append(&mut key_and_length);
         }
         match self.at == end {
             true => Ok(rest),
-            false => Err(invalid("a field is longer than what it is in")),
+            false => Err(invalid("a field extends beyond its message")),
         }
     }
 
-    /// Reads a number; its bytes go to `copy`, too.
+    /// Reads a varint, and also appends its bytes to `copy`.
     fn varint(&mut self, copy: &mut Vec<u8>) -> io::Result<u64> {
         let mut value = 0;
         for place in 0..10 {
@@ -176,20 +177,20 @@ impl WireReader {
                 return Ok(value);
             }
         }
-        Err(invalid("a number in it does not end"))
+        Err(invalid("it has an unterminated varint"))
     }
 
-    /// Counts what is kept.
-    fn keep(&mut self, bytes: usize) -> io::Result<()> {
-        self.kept = self.kept.saturating_add(bytes);
-        match self.kept > MAX_METADATA_BYTES {
-            true => Err(invalid("it has too much besides its weights")),
+    /// Counts bytes of metadata.
+    fn count_bytes(&mut self, bytes: usize) -> io::Result<()> {
+        self.metadata_bytes = self.metadata_bytes.saturating_add(bytes);
+        match self.metadata_bytes > MAX_METADATA_BYTES {
+            true => Err(invalid("it has too much metadata")),
             false => Ok(()),
         }
     }
 
     fn copy(&mut self, length: u64, to: &mut Vec<u8>) -> io::Result<()> {
-        self.keep(usize::try_from(length).unwrap_or(usize::MAX))?;
+        self.count_bytes(usize::try_from(length).unwrap_or(usize::MAX))?;
         let read = self.file.by_ref().take(length).read_to_end(to)? as u64;
         self.at += read;
         match read == length {
@@ -206,7 +207,7 @@ impl WireReader {
     }
 }
 
-/// As many zeros, which take no memory as long as nobody reads them.
+/// Zeros that need no memory until they are read.
 fn zeros(length: u64) -> io::Result<Bytes> {
     let length = usize::try_from(length).map_err(Error::other)?;
     let map = MmapMut::map_anon(length.max(1))?.make_read_only()?;
@@ -226,16 +227,16 @@ mod tests {
         env!("CARGO_MANIFEST_DIR"),
         "/../nemostt/assets/demo-model/encoder-model.onnx"
     );
-    /// Its weights lie in a file beside it.
-    const APART: &str = concat!(
+    /// Its weights are in an external data file.
+    const EXTERNAL: &str = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../tests/data/layouts/genai/encoder.onnx"
     );
 
     fn whole(path: &Path) -> Graph {
         let mut graph = Graph::decode_file(read_file(path).unwrap()).unwrap();
-        let beside = |location: &str| read_file(&path.with_file_name(location));
-        graph.attach(beside).unwrap();
+        let read_external = |location: &str| read_file(&path.with_file_name(location));
+        graph.attach(read_external).unwrap();
         graph
     }
 
@@ -247,22 +248,22 @@ mod tests {
     }
 
     #[test]
-    fn all_but_the_weights_is_there() {
-        for (path, files) in [(ENCODER, 1), (APART, 2)] {
-            let (whole, skimmed) = (whole(path.as_ref()), lazy_load(path.as_ref()).unwrap());
-            assert_eq!(skimmed.files.len(), files, "{path}");
+    fn lazy_graph_equals_whole_graph_except_weights() {
+        for (path, files) in [(ENCODER, 1), (EXTERNAL, 2)] {
+            let (whole, lazy) = (whole(path.as_ref()), lazy_load(path.as_ref()).unwrap());
+            assert_eq!(lazy.files.len(), files, "{path}");
             assert_eq!(whole.files.len(), files, "{path}");
-            for (file, bytes) in skimmed.files.iter().zip(&whole.files) {
+            for (file, bytes) in lazy.files.iter().zip(&whole.files) {
                 assert_eq!(std::fs::read(file).unwrap(), **bytes);
             }
-            assert_eq!(skimmed.graph.weights(), whole.weights());
-            assert_eq!(skimmed.graph.precision(), whole.precision());
-            let (whole, skimmed) = (encoder(whole), encoder(skimmed.graph));
-            assert_eq!(skimmed.1, whole.1);
-            assert_eq!(StreamingConfig::read(&skimmed.0), StreamingConfig::read(&whole.0));
-            assert_eq!(skimmed.0.inputs(), whole.0.inputs());
-            assert_eq!(skimmed.0.outputs(), whole.0.outputs());
-            let mut all = skimmed.0;
+            assert_eq!(lazy.graph.weights(), whole.weights());
+            assert_eq!(lazy.graph.precision(), whole.precision());
+            let (whole, lazy) = (encoder(whole), encoder(lazy.graph));
+            assert_eq!(lazy.1, whole.1);
+            assert_eq!(StreamingConfig::read(&lazy.0), StreamingConfig::read(&whole.0));
+            assert_eq!(lazy.0.inputs(), whole.0.inputs());
+            assert_eq!(lazy.0.outputs(), whole.0.outputs());
+            let mut all = lazy.0;
             for (weight, real) in all.initializers.iter_mut().zip(whole.0.initializers.iter()) {
                 let length = |tensor: &TensorProto| tensor.raw_data.as_ref().map(Bytes::len);
                 assert_eq!(length(weight), length(real));
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_no_graph_is_an_error() {
+    fn truncated_and_other_files_are_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("graph.onnx");
         let bytes = std::fs::read(ENCODER).unwrap();
@@ -288,17 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_that_is_no_graph_is_told_soon() {
+    fn large_files_that_are_not_graphs_are_rejected_quickly() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("graph.onnx");
         let zeros = File::create(&path).unwrap();
         zeros.set_len(300 << 20).unwrap();
-        let begin = std::time::Instant::now();
-        assert!(lazy_load(&path).unwrap_err().to_string().contains("without a number"));
-        // Versions of the format, one behind the other.
+        let start = std::time::Instant::now();
+        assert!(lazy_load(&path).unwrap_err().to_string().contains("with number 0"));
+        // Repeated format versions.
         std::fs::write(&path, b"\x08\x01".repeat(16 << 20)).unwrap();
-        assert!(lazy_load(&path).unwrap_err().to_string().contains("too much"));
-        let took = begin.elapsed();
-        assert!(took.as_secs() < 5, "{took:?}");
+        assert!(lazy_load(&path).unwrap_err().to_string().contains("too much metadata"));
+        let elapsed = start.elapsed();
+        assert!(elapsed.as_secs() < 5, "{elapsed:?}");
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The precision in which a graph holds its weights.
+//! The precision of a graph's weights.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ElementType, Graph, element_type, elements};
 
-/// What most of the weights of a graph are.
+/// Precision of most weights of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Precision {
@@ -17,7 +17,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Its name.
+    /// Name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -29,13 +29,13 @@ impl Precision {
 }
 
 impl Graph {
-    /// What most of its weights are.
+    /// Precision of most of its weights.
     pub fn precision(&self) -> Precision {
         let operator = |name: &str| self.nodes.iter().any(|node| node.op_type() == name);
         if operator("MatMulNBits") {
             return Precision::Int4;
         }
-        let quantised = [
+        let quantized = [
             "MatMulInteger",
             "MatMulIntegerToFloat",
             "ConvInteger",
@@ -44,17 +44,17 @@ impl Graph {
             "QLinearMatMul",
             "DequantizeLinear",
         ];
-        if quantised.into_iter().any(operator) {
+        if quantized.into_iter().any(operator) {
             return Precision::Int8;
         }
-        let values = |wanted: ElementType| {
+        let count_of = |element: ElementType| {
             let weights = self.initializers.iter();
-            let of_kind = weights.filter(|weight| element_type(weight.data_type()) == wanted);
+            let of_kind = weights.filter(|weight| element_type(weight.data_type()) == element);
             of_kind
                 .filter_map(|weight| elements(&weight.dims))
                 .fold(0, u64::saturating_add)
         };
-        if values(ElementType::F16) > values(ElementType::F32) {
+        if count_of(ElementType::F16) > count_of(ElementType::F32) {
             Precision::Fp16
         } else {
             Precision::Fp32

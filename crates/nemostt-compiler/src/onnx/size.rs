@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How much memory a graph will take, told before it is decoded: two bytes of a file may be a node or an attribute of hundreds.
+//! Estimates the memory that a graph needs before it is decoded: two bytes of a file may become a node or an attribute
+//! of hundreds of bytes.
 
 use crate::onnx::{
     AttributeProto, GraphProto, NodeProto, OperatorSetIdProto, SparseTensorProto, StringStringEntryProto, TensorProto,
     TypeProto, ValueInfoProto, tensor_shape_proto::Dimension,
 };
 
-/// Most bytes of a decoded graph, without its weights: ten times as many as that of the largest model of this family has.
-const MOST: usize = 128 << 20;
-/// Bytes in memory for each byte of the file, at most, whatever that holds: an empty attribute has two of them.
-const WORST: usize = size_of::<AttributeProto>() / 2;
+/// Maximum bytes of a decoded graph, without its weights: ten times as many as the largest model of this family needs.
+const MAX_GRAPH_BYTES: usize = 128 << 20;
+/// Upper bound of bytes in memory per byte of the file: an empty attribute has two bytes.
+const MAX_EXPANSION: usize = size_of::<AttributeProto>() / 2;
 
-/// A kind of message that occurs in graphs often (`onnx.proto`).
+/// A type of message that occurs often in graphs (`onnx.proto`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Model,
@@ -30,21 +31,21 @@ pub(crate) enum Kind {
     Entry,
 }
 
-/// What a field with a length holds.
+/// Contents of a length-delimited field.
 enum Field {
     Message(Kind),
     Text,
-    /// Bytes that stay in the file.
+    /// Bytes that are not copied.
     Shared,
-    /// Up to eight bytes in memory for each in the file.
+    /// Up to eight bytes in memory per byte of the file.
     Numbers,
-    /// Whatever it may be.
+    /// Anything else.
     Other,
-    /// Nothing: a decoder skips what it does not know.
+    /// Unknown fields, which decoders skip.
     Unknown,
 }
 
-/// The largest number that a field or constant of `onnx.proto` has.
+/// The largest field number in `onnx.proto`.
 const LARGEST_FIELD: u64 = 28;
 
 impl Kind {
@@ -98,21 +99,24 @@ impl Kind {
     }
 }
 
-/// Messages in each other, at most; prost decodes no more than 100.
-const DEEPEST: usize = 128;
+/// Maximum nesting of messages; prost decodes at most 100 levels.
+const MAX_DEPTH: usize = 128;
 
-/// Refuses a message that would take too much memory. What is no message is left to who decodes it.
+/// Rejects a message that would need too much memory. Malformed messages are left to the decoder.
 pub(crate) fn check(bytes: &[u8], kind: Kind) -> Result<(), String> {
-    let mut room = MOST;
-    match count(bytes, kind, DEEPEST, &mut room) {
+    let mut budget = MAX_GRAPH_BYTES;
+    match count(bytes, kind, MAX_DEPTH, &mut budget) {
         Some(()) => Ok(()),
-        None => Err(format!("without its weights it takes more than {} MB", MOST >> 20)),
+        None => Err(format!(
+            "without its weights it needs more than {} MB",
+            MAX_GRAPH_BYTES >> 20
+        )),
     }
 }
 
-/// Takes what a message has off `room`; `None` where that is too little.
-fn count(mut bytes: &[u8], kind: Kind, depth: usize, room: &mut usize) -> Option<()> {
-    take(room, kind.size())?;
+/// Subtracts what a message needs from `budget`; `None` if that is not sufficient.
+fn count(mut bytes: &[u8], kind: Kind, depth: usize, budget: &mut usize) -> Option<()> {
+    consume(budget, kind.size())?;
     let Some(depth) = depth.checked_sub(1) else {
         return Some(());
     };
@@ -121,7 +125,7 @@ fn count(mut bytes: &[u8], kind: Kind, depth: usize, room: &mut usize) -> Option
         let length = match key & 7 {
             0 => {
                 varint(&mut bytes);
-                take(room, size_of::<i64>())?;
+                consume(budget, size_of::<i64>())?;
                 continue;
             }
             1 => 8,
@@ -130,7 +134,7 @@ fn count(mut bytes: &[u8], kind: Kind, depth: usize, room: &mut usize) -> Option
                 Some(Ok(length)) => length,
                 _ => return Some(()),
             },
-            // Groups: ONNX has none, and what is in them is skipped.
+            // Groups do not occur in ONNX, and their contents are skipped.
             _ => 0,
         };
         let Some((inner, rest)) = bytes.split_at_checked(length) else {
@@ -138,24 +142,25 @@ fn count(mut bytes: &[u8], kind: Kind, depth: usize, room: &mut usize) -> Option
         };
         bytes = rest;
         if key & 7 != 2 {
-            take(room, length)?;
+            consume(budget, length)?;
             continue;
         }
         match kind.field(key >> 3) {
-            Field::Message(inner_kind) => count(inner, inner_kind, depth, room)?,
-            Field::Text => take(room, size_of::<String>() + length)?,
-            Field::Shared => take(room, size_of::<bytes::Bytes>())?,
-            // Weights, too, are written so by some tools (`int32_data` of older quantizers): the limit of the file is theirs.
+            Field::Message(inner_kind) => count(inner, inner_kind, depth, budget)?,
+            Field::Text => consume(budget, size_of::<String>() + length)?,
+            Field::Shared => consume(budget, size_of::<bytes::Bytes>())?,
+            // Some tools also store weights this way (`int32_data` of older quantizers); they are limited by the file
+            // size.
             Field::Numbers => {}
-            Field::Other => take(room, length.saturating_add(2).saturating_mul(WORST))?,
+            Field::Other => consume(budget, length.saturating_add(2).saturating_mul(MAX_EXPANSION))?,
             Field::Unknown => {}
         }
     }
     Some(())
 }
 
-fn take(room: &mut usize, bytes: usize) -> Option<()> {
-    *room = room.checked_sub(bytes)?;
+fn consume(budget: &mut usize, bytes: usize) -> Option<()> {
+    *budget = budget.checked_sub(bytes)?;
     Some(())
 }
 
@@ -179,7 +184,7 @@ mod tests {
     use super::*;
     use crate::{Graph, lazy_load};
 
-    /// A field with a length.
+    /// A length-delimited field.
     fn field(number: u8, inner: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2];
         let mut length = inner.len();
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_take_no_room() {
+    fn unknown_fields_need_no_memory() {
         let numbers = include_str!("onnx.proto").lines().filter_map(|line| {
             let (_, number) = line.split("//").next()?.split_once(" = ")?;
             number
@@ -211,53 +216,53 @@ mod tests {
     }
 
     #[test]
-    fn small_files_that_become_large_are_refused() {
+    fn small_files_that_expand_are_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("graph.onnx");
         let many = |number: u8| field(number, b"").repeat(2 << 20);
         for graph in [
-            // Nodes, weights, attributes, tensors of one, names.
+            // Nodes, weights, attributes, tensors inside of one, names.
             many(1),
             many(5),
             field(1, &many(5)),
             field(1, &field(5, &many(10))),
             [many(1), field(1, &many(1))].concat(),
-            // Quantisation, which nothing here reads.
+            // Quantization annotations, which are not used here.
             many(14).repeat(8),
         ] {
             let model = field(7, &graph);
-            let refused = Graph::decode(model.clone().into()).unwrap_err().to_string();
-            assert!(refused.contains("more than 128 MB"), "{refused}");
+            let error = Graph::decode(model.clone().into()).unwrap_err().to_string();
+            assert!(error.contains("more than 128 MB"), "{error}");
             std::fs::write(&path, model).unwrap();
             assert!(lazy_load(&path).is_err());
         }
     }
 
     #[test]
-    fn graphs_have_room_and_weights_do_not_count() {
+    fn valid_graphs_are_within_the_limit() {
         let file = |path: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         // Four layers, and 17.
         for path in [
             "../nemostt/assets/demo-model/encoder-model.onnx",
             "../../tools/bench/weightless_model/encoder-model.onnx",
         ] {
-            let mut room = MOST;
-            assert_eq!(count(&file(path), Kind::Model, DEEPEST, &mut room), Some(()));
-            let taken = MOST - room;
-            assert!(((1 << 18)..MOST / 10).contains(&taken), "{path}: {taken}");
+            let mut budget = MAX_GRAPH_BYTES;
+            assert_eq!(count(&file(path), Kind::Model, MAX_DEPTH, &mut budget), Some(()));
+            let used = MAX_GRAPH_BYTES - budget;
+            assert!(((1 << 18)..MAX_GRAPH_BYTES / 10).contains(&used), "{path}: {used}");
         }
         // A weight of 32 MB in `int32_data`.
-        let listed = field(7, &field(5, &field(5, &vec![1; 32 << 20])));
-        assert_eq!(check(&listed, Kind::Model), Ok(()));
+        let unpacked = field(7, &field(5, &field(5, &vec![1; 32 << 20])));
+        assert_eq!(check(&unpacked, Kind::Model), Ok(()));
         let file = file("../nemostt/assets/demo-model/encoder-model.onnx");
-        // Whoever decodes them says what is wrong with others.
+        // Malformed messages are left to the decoder.
         for length in [0, 1, 100, file.len() / 2] {
             assert_eq!(check(&file[..length], Kind::Model), Ok(()));
         }
     }
 
     #[test]
-    fn graphs_in_graphs_are_counted_as_far_as_they_are_decoded() {
+    fn nesting_is_limited() {
         let mut graph = Vec::new();
         for _ in 0..2_000 {
             graph = field(1, &field(5, &field(6, &graph)));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Refuses graphs that contradict themselves, before anything relies on them: the rewrites here, and ONNX Runtime, which
-//! trusts what a graph says of itself in places.
+//! Rejects inconsistent graphs before anything relies on them: the passes, and ONNX Runtime, which does not check
+//! everything that a graph declares.
 //!
-//! Whatever passes has tensors as large as they say, nodes in the order of the data with the inputs and attributes their
-//! operations need and of the element types that these take, and every name once. That is ONNX's own specification
-//! (`docs/IR.md`), as far as it can be checked without shapes.
+//! In a valid graph, tensors have the declared size, nodes are in topological order and have the inputs, attributes and
+//! element types that their operators require, and names are unique. These are the rules of ONNX's specification
+//! (`docs/IR.md`), as far as they can be checked without shapes.
 
 mod attributes;
 mod tensors;
@@ -17,17 +17,17 @@ use std::collections::HashSet;
 use self::types::Types;
 use crate::{Graph, GraphError, NodeProto, TensorProto, ValueInfoProto, onnx::GraphProto};
 
-/// Branches and loops in each other. Exports of speech models have none, voice activity detectors two or three.
+/// Maximum nesting of branches and loops. Exports of speech models have none, voice activity detectors two or three.
 const MAX_NESTING: usize = 8;
 
-/// Refuses `graph` if it contradicts itself. `has_custom_ops`: it may have operations of our own.
+/// Rejects `graph` if it is inconsistent. `has_custom_ops`: whether custom operators are allowed.
 pub(crate) fn validate(graph: &Graph, has_custom_ops: bool) -> Result<(), GraphError> {
     for set in &graph.header.opset_import {
         if set.version() < 1 {
-            return Err(damaged(format!(
-                "it is of version {} of the operators of \"{}\", and there is none below 1",
-                set.version(),
-                set.domain()
+            return Err(corrupt(format!(
+                "its opset of \"{}\" is {}, expected 1 or newer",
+                set.domain(),
+                set.version()
             )));
         }
     }
@@ -45,11 +45,11 @@ pub(crate) fn validate(graph: &Graph, has_custom_ops: bool) -> Result<(), GraphE
     check(&parts, (&HashSet::new(), &Types::new()), 0, rules)
 }
 
-fn damaged(what: String) -> GraphError {
+fn corrupt(what: String) -> GraphError {
     GraphError::Damaged { what }
 }
 
-/// What a graph may have.
+/// What a graph may contain.
 #[derive(Clone, Copy)]
 struct Rules {
     has_custom_ops: bool,
@@ -64,7 +64,7 @@ fn opset(graph: &Graph) -> i64 {
     set.map_or(0, |set| set.version())
 }
 
-/// What is checked of a graph, be it the whole one, a branch or a loop.
+/// The parts of a graph or subgraph.
 struct Parts<'a> {
     nodes: &'a [NodeProto],
     initializers: &'a [TensorProto],
@@ -85,7 +85,7 @@ impl<'a> From<&'a GraphProto> for Parts<'a> {
     }
 }
 
-/// `outer` and `outer_types`: what a branch or loop sees of the graph around it.
+/// `outer` and `outer_types`: names and types that a subgraph sees of the graph around it.
 fn check(
     graph: &Parts<'_>,
     (outer, outer_types): (&HashSet<&str>, &Types<'_>),
@@ -93,8 +93,8 @@ fn check(
     rules: Rules,
 ) -> Result<(), GraphError> {
     if depth > MAX_NESTING {
-        return Err(damaged(format!(
-            "it has branches or loops in each other, more than {MAX_NESTING}"
+        return Err(corrupt(format!(
+            "its branches and loops are nested more than {MAX_NESTING} levels deep"
         )));
     }
     let (mut known, mut types) = (outer.clone(), outer_types.clone());
@@ -102,26 +102,26 @@ fn check(
     for tensor in graph.initializers {
         tensors::check(tensor)?;
         if !weights.insert(tensor.name()) {
-            return Err(twice("weight", tensor.name()));
+            return Err(duplicate("weight", tensor.name()));
         }
-        types::note_weight(tensor, &mut types);
+        types::record_weight(tensor, &mut types);
     }
     let mut inputs = HashSet::new();
     for input in graph.inputs {
         if !inputs.insert(input.name()) {
-            return Err(twice("input", input.name()));
+            return Err(duplicate("input", input.name()));
         }
-        types::note_input(input, &mut types);
+        types::record_input(input, &mut types);
     }
     known.extend(weights);
     known.extend(inputs);
-    // A branch may have a tensor of its own with a name from around it.
-    let mut made: HashSet<&str> = known.difference(outer).copied().collect();
+    // A subgraph may shadow a name of the graph around it.
+    let mut own: HashSet<&str> = known.difference(outer).copied().collect();
     for node in graph.nodes {
         check_node(node, (&known, &mut types), depth, rules)?;
         for output in node.output.iter().filter(|name| !name.is_empty()) {
-            if !made.insert(output) {
-                return Err(twice("tensor", output));
+            if !own.insert(output) {
+                return Err(duplicate("tensor", output));
             }
             known.insert(output);
         }
@@ -129,15 +129,15 @@ fn check(
     let mut outputs = HashSet::new();
     for output in graph.outputs {
         if !known.contains(output.name()) {
-            return Err(damaged(format!("nothing makes its output {}", shown(output.name()))));
+            return Err(corrupt(format!("its output {} is not defined", shown(output.name()))));
         }
         if !outputs.insert(output.name()) {
-            return Err(twice("output", output.name()));
+            return Err(duplicate("output", output.name()));
         }
     }
     for value in graph.outputs.iter().chain(graph.value_info) {
         let checked = types::check_declared(value, &types);
-        checked.map_err(|what| damaged(format!("its tensor {} {what}", shown(value.name()))))?;
+        checked.map_err(|what| corrupt(format!("its tensor {} {what}", shown(value.name()))))?;
     }
     Ok(())
 }
@@ -150,37 +150,37 @@ fn check_node<'a>(
 ) -> Result<(), GraphError> {
     let named = || format!("its node {} ({})", shown(node.name()), shown(node.op_type()));
     if node.op_type().is_empty() {
-        return Err(damaged(format!("{} has no operation", named())));
+        return Err(corrupt(format!("{} has no operator", named())));
     }
     let domain = node.domain();
-    let is_ours = rules.has_custom_ops && domain == DOMAIN;
-    if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") && !is_ours {
+    let is_custom_op = rules.has_custom_ops && domain == DOMAIN;
+    if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") && !is_custom_op {
         return Err(GraphError::Operator {
             operator: shown(node.op_type()),
             domain: shown(domain),
         });
     }
     if node.output.iter().all(String::is_empty) {
-        return Err(damaged(format!("{} gives nothing", named())));
+        return Err(corrupt(format!("{} has no outputs", named())));
     }
-    // An empty name stands for an input that is not given, never for one that is needed.
+    // An empty name stands for an omitted optional input, which a required one cannot be.
     let needed = least_inputs(node);
     if node.input.len() < needed || node.input.iter().take(needed).any(String::is_empty) {
-        return Err(damaged(format!("{} takes fewer than its {needed} inputs", named())));
+        return Err(corrupt(format!("{} has fewer than {needed} inputs", named())));
     }
     let unknown = node
         .input
         .iter()
         .find(|name| !name.is_empty() && !known.contains(name.as_str()));
     if let Some(unknown) = unknown {
-        return Err(damaged(format!(
-            "{} takes {}, which nothing before it makes",
+        return Err(corrupt(format!(
+            "{} has input {}, which is not defined before it",
             named(),
             shown(unknown)
         )));
     }
-    attributes::check(node, rules.opset).map_err(|what| damaged(format!("{} {what}", named())))?;
-    types::check(node, types).map_err(|what| damaged(format!("{} {what}", named())))?;
+    attributes::check(node, rules.opset).map_err(|what| corrupt(format!("{} {what}", named())))?;
+    types::check(node, types).map_err(|what| corrupt(format!("{} {what}", named())))?;
     for attribute in &node.attribute {
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
             tensors::check(tensor)?;
@@ -192,7 +192,7 @@ fn check_node<'a>(
     Ok(())
 }
 
-/// Inputs that an operation cannot do without (ONNX's `docs/Operators.md`); 0 where nothing here relies on it.
+/// Number of required inputs of an operator (ONNX's `docs/Operators.md`); 0 if no code here relies on it.
 fn least_inputs(node: &NodeProto) -> usize {
     match node.op_type() {
         "Cast"
@@ -224,16 +224,16 @@ fn least_inputs(node: &NodeProto) -> usize {
     }
 }
 
-fn twice(what: &str, name: &str) -> GraphError {
-    damaged(format!("it has more than one {what} {}", shown(name)))
+fn duplicate(what: &str, name: &str) -> GraphError {
+    corrupt(format!("it has more than one {what} {}", shown(name)))
 }
 
-/// A name out of a damaged file, fit for a message.
+/// A name from a corrupt file, own printable.
 fn shown(name: &str) -> String {
-    const LONGEST: usize = 80;
+    const MAX_CHARS: usize = 80;
     let clean = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
     match name.is_empty() {
         true => "without a name".into(),
-        false => clean.take(LONGEST).collect(),
+        false => clean.take(MAX_CHARS).collect(),
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Caches keys and values in place of the inputs they are computed from.
+//! Caches projected keys and values instead of the inputs of their projections.
 //!
-//! NeMo caches the input of each attention layer and projects cache and new frames to keys and values at every step:
-//! 72 rows for 2 new ones at lookahead 80 ms. A projection acts on each frame alone, so what it gave for a frame can be
-//! kept. While the cache fills, its empty rows are zeros here and the projection's bias there; both are masked.
+//! NeMo caches the input of each attention layer, and projects cached and new frames to keys and values in every step:
+//! 72 rows for 2 new ones at lookahead 80 ms. A projection processes each frame independently, so its results can be
+//! cached. While the cache fills, its empty rows are zero here and the projection's bias there; both are masked.
 
 use crate::{
     Graph,
@@ -16,27 +16,28 @@ use crate::{
     passes::{StateSpec, unstack_caches},
 };
 
-/// One projection of the joined frames: `MatMul` by a constant, perhaps `Add` of one, perhaps cut into heads.
+/// One projection of cached and new frames: `MatMul` with a constant, optionally `Add` of a bias, optionally a split
+/// into heads.
 struct Projection {
     matmul: usize,
-    /// The last node that acts on each frame alone; the same as `matmul` without a bias.
+    /// The last node that processes each frame independently; equal to `matmul` without a bias.
     last: usize,
     heads: Option<Heads>,
 }
 
-/// `Reshape` to \[1, frames, heads, width\] and the `Transpose` after it.
+/// `Reshape` to \[1, frames, heads, width\] and the following `Transpose`.
 struct Heads {
     reshape: usize,
     transpose: usize,
     heads: usize,
     width: usize,
-    /// Whether frames come last (for keys), and not second to last.
+    /// Whether frames are the last axis (for keys) instead of the last but one.
     frames_last: bool,
-    /// The one product they are taken for, as second factor.
-    product: Option<usize>,
+    /// The single `MatMul` that reads them, as its second input.
+    matmul: Option<usize>,
 }
 
-/// Rewrites all layers, or says what is in the way.
+/// Rewrites all layers, or returns why that is not possible.
 pub(crate) fn cache_projected_kv(graph: &mut Graph, input: &str, output: &str) -> Result<Vec<StateSpec>, String> {
     let found = unstack_caches::layer_caches(graph, input, output, 1)?;
     let index = graph.index();
@@ -47,17 +48,19 @@ pub(crate) fn cache_projected_kv(graph: &mut Graph, input: &str, output: &str) -
             return Err(reason("its cache is not [1, frames, width]"));
         };
         let [1, frames, new_width] = graph.shape(&cache.new).unwrap_or_default()[..] else {
-            return Err(reason("what is new is not [1, frames, width]"));
+            return Err(reason("the new frames are not [1, frames, width]"));
         };
         if new_width != width || frames > left {
-            return Err(reason("what is new does not fit its cache"));
+            return Err(reason("the new frames do not match its cache"));
         }
         if !is_sliding_window(graph, &index, &cache, left, frames, width) {
-            return Err(reason("it does not keep the newest frames"));
+            return Err(reason("its next cache does not contain the newest frames"));
         }
-        let joined = &graph.nodes[cache.concat].output[0];
-        let consumers: Vec<usize> = index.consumers(joined).to_vec();
-        let projections = consumers.iter().map(|&user| projection(graph, &index, user, joined));
+        let concatenated = &graph.nodes[cache.concat].output[0];
+        let consumers: Vec<usize> = index.consumers(concatenated).to_vec();
+        let projections = consumers
+            .iter()
+            .map(|&user| projection(graph, &index, user, concatenated));
         let projections: Option<Vec<Projection>> = projections.collect();
         let projections = projections.ok_or_else(|| reason("its cache is used for more than projections"))?;
         layers.push((cache, projections, left, frames));
@@ -74,7 +77,7 @@ pub(crate) fn cache_projected_kv(graph: &mut Graph, input: &str, output: &str) -
     Ok(states)
 }
 
-/// Whether the next cache is the cache without its oldest frames and what is new.
+/// Whether the next cache consists of the cache without its oldest frames, and the new frames.
 fn is_sliding_window(
     graph: &Graph,
     index: &DefUse,
@@ -88,7 +91,7 @@ fn is_sliding_window(
         let [kept, new] = &concat.input[..] else { return None };
         let slice = &graph.nodes[index.producer(kept)?];
         let movement = graph.movement(slice)?;
-        // Else the map might be of any size.
+        // Otherwise the map could have any size.
         let as_many = element_count(&movement.dims) == (left * width).checked_sub(frames * width);
         let newest =
             as_many && slice.input[0] == cache.cached && movement.map().into_iter().eq(frames * width..left * width);
@@ -102,16 +105,16 @@ fn is_sliding_window(
     found().unwrap_or(false)
 }
 
-fn projection(graph: &Graph, index: &DefUse, user: usize, joined: &str) -> Option<Projection> {
+fn projection(graph: &Graph, index: &DefUse, user: usize, concatenated: &str) -> Option<Projection> {
     let matmul = graph.nodes.get(user)?;
     let weight = matmul.input.get(1)?;
-    if matmul.op_type() != "MatMul" || matmul.input[0] != joined || !graph.is_constant(weight) {
+    if matmul.op_type() != "MatMul" || matmul.input[0] != concatenated || !graph.is_constant(weight) {
         return None;
     }
     let mut last = user;
     if let Some(add) = index.single_consumer(&matmul.output[0]) {
         let node = &graph.nodes[add];
-        // A bias: the same for every frame.
+        // A bias is the same for all frames.
         let bias = node.input.iter().find(|name| **name != matmul.output[0]);
         let is_bias = |name: &String| graph.is_constant(name) && graph.shape(name).is_some_and(|dims| dims.len() <= 1);
         if node.op_type() == "Add" && bias.is_some_and(is_bias) {
@@ -127,9 +130,9 @@ fn projection(graph: &Graph, index: &DefUse, user: usize, joined: &str) -> Optio
 
 fn heads(graph: &Graph, index: &DefUse, projected: &str) -> Option<Heads> {
     let reshape = index.single_consumer(projected)?;
-    let cut = &graph.nodes[reshape].output[0];
-    let transpose = index.single_consumer(cut)?;
-    let (&[1, frames, heads, width], &[1, all, _]) = (graph.shape(cut)?, graph.shape(projected)?) else {
+    let split = &graph.nodes[reshape].output[0];
+    let transpose = index.single_consumer(split)?;
+    let (&[1, frames, heads, width], &[1, all, _]) = (graph.shape(split)?, graph.shape(projected)?) else {
         return None;
     };
     let frames_last = match attribute_list(&graph.nodes[transpose], "perm")? {
@@ -137,23 +140,23 @@ fn heads(graph: &Graph, index: &DefUse, projected: &str) -> Option<Heads> {
         [0, 2, 3, 1] => true,
         _ => return None,
     };
-    let turned = &graph.nodes[transpose].output[0];
-    let product = index.single_consumer(turned).filter(|&user| {
+    let transposed = &graph.nodes[transpose].output[0];
+    let matmul = index.single_consumer(transposed).filter(|&user| {
         let node = &graph.nodes[user];
-        node.op_type() == "MatMul" && node.input[1] == *turned && node.input[0] != *turned
+        node.op_type() == "MatMul" && node.input[1] == *transposed && node.input[0] != *transposed
     });
-    let right = graph.nodes[reshape].op_type() == "Reshape" && graph.nodes[transpose].op_type() == "Transpose";
-    (right && frames == all).then_some(Heads {
+    let matches = graph.nodes[reshape].op_type() == "Reshape" && graph.nodes[transpose].op_type() == "Transpose";
+    (matches && frames == all).then_some(Heads {
         reshape,
         transpose,
         heads,
         width,
         frames_last,
-        product,
+        matmul,
     })
 }
 
-/// Projects `new` alone, and joins the result with a cache of results.
+/// Projects only the new frames, and concatenates the result with a cache of results.
 fn rewrite(
     graph: &mut Graph,
     projection: &Projection,
@@ -165,14 +168,14 @@ fn rewrite(
     graph.nodes[projection.matmul].input[0] = new.into();
     let projected = graph.nodes[projection.last].output[0].clone();
     let unique_name = graph.new_name("projected");
-    // Between the two there is at most the bias.
-    let product = graph.nodes[projection.matmul].output[0].clone();
+    // In between is at most the bias.
+    let matmul = graph.nodes[projection.matmul].output[0].clone();
     let width = graph
-        .shape(&product)
+        .shape(&matmul)
         .and_then(<[usize]>::last)
         .copied()
         .unwrap_or_default();
-    graph.shapes.insert(product, vec![1, frames, width]);
+    graph.shapes.insert(matmul, vec![1, frames, width]);
     graph.nodes[projection.last].output[0].clone_from(&unique_name);
     graph.shapes.insert(unique_name.clone(), vec![1, frames, width]);
 
@@ -189,26 +192,26 @@ fn rewrite(
         return state;
     };
     let shape = graph.add_ints(&[1, frames as i64, heads.heads as i64, heads.width as i64]);
-    let cut = graph.add("Reshape", &[&unique_name, &shape], &[]);
-    // The caller of the graph gets these, so that the cache need not be written anew.
+    let split = graph.add("Reshape", &[&unique_name, &shape], &[]);
+    // The new rows are an output of the graph, so that the cache need not be copied.
     graph.add_as(
         &state.output,
         "Transpose",
-        &[&cut],
+        &[&split],
         &[("perm", Attribute::Ints(&[0, 2, 1, 3]))],
     );
     state.dims = vec![1, heads.heads, left, heads.width];
-    let joined = graph.nodes[heads.transpose].output[0].clone();
-    // Nobody takes their outputs any more.
-    for gone in [heads.reshape, heads.transpose] {
-        graph.detach(gone);
+    let concatenated = graph.nodes[heads.transpose].output[0].clone();
+    // These nodes have no consumers any more.
+    for node in [heads.reshape, heads.transpose] {
+        graph.detach(node);
     }
-    match heads.product {
-        Some(product) => {
+    match heads.matmul {
+        Some(matmul) => {
             graph.add_input(&state.input, &state.dims);
             graph.add_output(&state.output, &[1, heads.heads, frames, heads.width]);
             state.new_rows = Some(frames);
-            split_matmul(graph, product, &state, heads.frames_last, left, frames);
+            split_matmul(graph, matmul, &state, heads.frames_last, left, frames);
         }
         None => {
             let rows = graph.new_name("rows");
@@ -216,21 +219,21 @@ fn rewrite(
             let whole = if heads.frames_last {
                 graph.new_name("keys")
             } else {
-                joined.clone()
+                concatenated.clone()
             };
             join(graph, &state, &rows, &whole, frames, 2);
             if heads.frames_last {
-                graph.add_as(&joined, "Transpose", &[&whole], &[SWAP_LAST_AXES]);
+                graph.add_as(&concatenated, "Transpose", &[&whole], &[SWAP_LAST_AXES]);
             }
         }
     }
     state
 }
 
-/// Exchanges the last two of four axes.
+/// Swaps the last two of four axes.
 const SWAP_LAST_AXES: (&str, Attribute<'_>) = ("perm", Attribute::Ints(&[0, 1, 3, 2]));
 
-/// Joins a cache and what is new to `whole`, and cuts the next cache from that.
+/// Concatenates cache and new rows into `whole`, and slices the next cache from it.
 fn join(graph: &mut Graph, state: &StateSpec, new: &str, whole: &str, frames: usize, axis: i64) {
     graph.add_input(&state.input, &state.dims);
     graph.add_as(whole, "Concat", &[&state.input, new], &[("axis", Attribute::Int(axis))]);
@@ -240,17 +243,17 @@ fn join(graph: &mut Graph, state: &StateSpec, new: &str, whole: &str, frames: us
     graph.add_output(&state.output, &state.dims);
 }
 
-/// Computes a product with cache and new rows part by part, so that they are never joined: what is joined or parted
-/// instead is the attention's scores, a few numbers for each head.
-fn split_matmul(graph: &mut Graph, product: usize, state: &StateSpec, is_keys: bool, left: usize, frames: usize) {
-    let other = graph.nodes[product].input[0].clone();
-    let output = graph.nodes[product].output[0].clone();
-    graph.detach(product);
+/// Splits a `MatMul` into one with the cached and one with the new rows, so that these are never concatenated: only the
+/// attention scores are, which are a few values per head.
+fn split_matmul(graph: &mut Graph, matmul: usize, state: &StateSpec, is_keys: bool, left: usize, frames: usize) {
+    let other = graph.nodes[matmul].input[0].clone();
+    let output = graph.nodes[matmul].output[0].clone();
+    graph.detach(matmul);
     if is_keys {
-        // Queries by keys: scores side by side.
+        // Queries times keys: concatenated scores.
         let parts = [&state.input, &state.output].map(|keys| {
-            let turned = graph.add("Transpose", &[keys], &[SWAP_LAST_AXES]);
-            graph.add("MatMul", &[&other, &turned], &[])
+            let transposed = graph.add("Transpose", &[keys], &[SWAP_LAST_AXES]);
+            graph.add("MatMul", &[&other, &transposed], &[])
         });
         graph.add_as(
             &output,
@@ -259,7 +262,7 @@ fn split_matmul(graph: &mut Graph, product: usize, state: &StateSpec, is_keys: b
             &[("axis", Attribute::Int(3))],
         );
     } else {
-        // Scores by values: two sums.
+        // Weights times values: the sum of both products.
         let sizes = graph.add_ints(&[left as i64, frames as i64]);
         let scores = ["old", "new"].map(|what| graph.new_name(what));
         graph.add_node(&scores, "Split", &[&other, &sizes], &[("axis", Attribute::Int(3))]);

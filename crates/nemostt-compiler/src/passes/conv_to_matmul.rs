@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Convolutions over one frame at a time are matrix products, and written as such: ONNX Runtime packs the weights of a
-//! `Gemm` at load, those of a `Conv` it does not, and the transposition that a `Conv` needs is saved where its neighbours
-//! have frames first.
+//! Rewrites pointwise convolutions as matrix multiplications: ONNX Runtime prepacks the weights of `Gemm` but not those
+//! of `Conv`, and the transposes around a `Conv` are avoided where its neighbors are frame-major.
 //!
-//! Convolutions of each channel by itself are written over two axes, the first of size 1: for those ONNX Runtime has
-//! kernels that work on 8 or 16 channels at once, for one axis it has not.
+//! Depthwise convolutions are written with two spatial axes, the first of size 1: for these ONNX Runtime has kernels
+//! that process 8 or 16 channels at once, for one axis it has none.
 
 use crate::ir::{
     attribute::Attribute,
@@ -14,7 +13,7 @@ use crate::ir::{
 };
 use crate::{Graph, NodeProto, TensorProto};
 
-/// Rewrites every such convolution, and returns how many there were.
+/// Rewrites all pointwise convolutions; returns their number.
 pub(crate) fn pointwise_conv_to_matmul(graph: &mut Graph) -> usize {
     let found: Vec<usize> = (0..graph.nodes.len())
         .filter(|&number| is_pointwise(graph, &graph.nodes[number]))
@@ -26,7 +25,7 @@ pub(crate) fn pointwise_conv_to_matmul(graph: &mut Graph) -> usize {
     found.len()
 }
 
-/// Rewrites every convolution of single channels over one axis, and returns how many there were.
+/// Rewrites all depthwise convolutions with one spatial axis; returns their number.
 pub(crate) fn depthwise_conv_to_2d(graph: &mut Graph) -> usize {
     let mut count = 0;
     for number in 0..graph.nodes.len() {
@@ -49,7 +48,7 @@ fn add_unit_axis(graph: &mut Graph, number: usize) -> Option<()> {
     if node.op_type() != "Conv" || group != channels as i64 || outputs != group {
         return None;
     }
-    // The same bytes with one axis more.
+    // The same data with one more axis.
     let weight = TensorProto {
         name: Some(format!("{weight}/wide")),
         dims: vec![outputs, 1, 1, kernel],
@@ -102,7 +101,7 @@ fn rewrite(graph: &mut Graph, number: usize) {
         return;
     };
     let outputs = tensor.dims[0];
-    // The same bytes with one axis less.
+    // The same data with one axis less.
     let flat = TensorProto {
         name: Some(format!("{weight}/flat")),
         dims: vec![outputs, channels as i64],
@@ -123,29 +122,29 @@ fn rewrite(graph: &mut Graph, number: usize) {
     let product = graph.add("Reshape", &[&product, &shape], &[]);
 
     graph.detach(number);
-    // Whoever turns it back at once need not.
-    let turned_back: Vec<String> = graph
+    // A transpose that directly follows cancels out.
+    let transposed_back: Vec<String> = graph
         .nodes
         .iter()
         .filter(|user| user.input.first() == Some(output) && is_swap(user))
         .map(|user| user.output[0].clone())
         .collect();
-    for name in turned_back {
+    for name in transposed_back {
         graph.rename_uses(&name, &product);
     }
     graph.add_as(output, "Transpose", &[&product], &swap);
 }
 
-/// `data` \[1, channels, frames\] as \[1, frames, channels\]. Where it comes from such a tensor by activations alone, they
-/// are computed on that one.
+/// `data` \[1, channels, frames\] as \[1, frames, channels\]. If it was computed from such a tensor by activations
+/// only, those are applied to that tensor.
 fn frames_first(graph: &mut Graph, index: &DefUse, data: &str) -> String {
     let producer = index.producer(data).map(|number| graph.nodes[number].clone());
     if let Some(producer) = producer {
         if is_swap(&producer) {
             return producer.input[0].clone();
         }
-        // x * sigmoid(x), or any other activation: each element alone.
-        let turned: Option<Vec<String>> = match producer.op_type() {
+        // x * sigmoid(x), or any other element-wise activation.
+        let transposed_inputs: Option<Vec<String>> = match producer.op_type() {
             "Mul" | "Sigmoid" | "Relu" | "Tanh" => {
                 let same_shape = |name: &String| graph.shape(name) == graph.shape(data) && !graph.is_constant(name);
                 let inputs = producer.input.iter().all(same_shape);
@@ -160,7 +159,7 @@ fn frames_first(graph: &mut Graph, index: &DefUse, data: &str) -> String {
             }
             _ => None,
         };
-        if let Some(inputs) = turned {
+        if let Some(inputs) = transposed_inputs {
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
             return graph.add(producer.op_type(), &inputs, &[]);
         }
@@ -168,7 +167,7 @@ fn frames_first(graph: &mut Graph, index: &DefUse, data: &str) -> String {
     graph.add("Transpose", &[data], &[("perm", Attribute::Ints(&[0, 2, 1]))])
 }
 
-/// Whether `name` is made by a swap of frames and channels, with at most `depth` activations after it.
+/// Whether `name` is the output of a transpose of frames and channels, followed by at most `depth` activations.
 fn leads_to_swap(graph: &Graph, index: &DefUse, name: &str, depth: usize) -> bool {
     let Some(producer) = index.producer(name).map(|number| &graph.nodes[number]) else {
         return false;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Saves copies in the subsampling in front of the layers, where tensors are largest: padding becomes a parameter of the
-//! convolution behind it, and a mask is broadcast where it is used.
+//! Avoids copies in the subsampling, where tensors are largest: padding is folded into the following convolution, and
+//! masks are broadcast instead of expanded.
 
 use crate::Graph;
 use crate::ir::{attribute::Attribute, constant::attribute_list, def_use::DefUse};
 
-/// Rewrites all such places, and returns how many there were.
+/// Rewrites all such nodes; returns their number.
 pub(crate) fn fold_padding(graph: &mut Graph) -> usize {
     let index = graph.index();
     let mut count = 0;
@@ -22,7 +22,7 @@ pub(crate) fn fold_padding(graph: &mut Graph) -> usize {
     count
 }
 
-/// Zeros around the input of a convolution.
+/// Folds a `Pad` into the convolution that reads it.
 fn absorb_padding(graph: &mut Graph, index: &DefUse, number: usize) -> Option<()> {
     let conv = &graph.nodes[number];
     let padded = conv.input.first()?;
@@ -30,7 +30,7 @@ fn absorb_padding(graph: &mut Graph, index: &DefUse, number: usize) -> Option<()
     if pad.op_type() != "Pad" || conv.attribute.iter().any(|a| a.name() == "auto_pad") {
         return None;
     }
-    // It fills in zeros, and is no other kind of padding.
+    // Only constant padding with zeros is data movement.
     graph.movement(pad)?;
     let pads = graph.value(&pad.input[1])?.ints()?;
     let axes = graph.shape(padded)?.len();
@@ -42,17 +42,17 @@ fn absorb_padding(graph: &mut Graph, index: &DefUse, number: usize) -> Option<()
         return None;
     }
     let spatial = [&before[2..], &after[2..]].concat();
-    let own = attribute_list(conv, "pads").map_or(vec![0; spatial.len()], <[i64]>::to_vec);
-    let sum: Vec<i64> = spatial.iter().zip(&own).map(|(a, b)| a + b).collect();
+    let conv_pads = attribute_list(conv, "pads").map_or(vec![0; spatial.len()], <[i64]>::to_vec);
+    let sum: Vec<i64> = spatial.iter().zip(&conv_pads).map(|(a, b)| a + b).collect();
     let source = pad.input[0].clone();
     let node = &mut graph.nodes[number];
     node.input[0] = source;
     node.attribute.retain(|a| a.name() != "pads");
     node.attribute.push(Attribute::Ints(&sum).to_proto("pads"));
-    (sum.len() == own.len()).then_some(())
+    (sum.len() == conv_pads.len()).then_some(())
 }
 
-/// A product with something that was repeated to the shape of the other factor.
+/// Reads a mask before its expansion to the shape of the other factor.
 fn broadcast_mask(graph: &mut Graph, index: &DefUse, number: usize) -> Option<()> {
     let node = &graph.nodes[number];
     let shape = graph.shape(&node.output[0])?.to_vec();

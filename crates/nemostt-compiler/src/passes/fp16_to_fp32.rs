@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Half precision for a processor that has none: weights of 16 bits become weights of 32.
+//! Widens 16-bit weights to float32, for processors without half-precision arithmetic.
 //!
-//! ONNX Runtime would do it one operator at a time, with casts around each, and its 1.31.1 crashes while it tries that on
-//! an LSTM whose states are cast (a segmentation fault in its graph optimiser). The values of the weights stay what they
-//! are; sums are as exact as in fp32.
+//! ONNX Runtime would do this operator by operator, with casts around each, and its release 1.31.1 crashes while doing
+//! so for an LSTM whose states are cast (a segmentation fault in its graph optimizer). The weights keep their values;
+//! accumulation is as accurate as in fp32.
 
 use std::collections::TryReserveError;
 
@@ -15,10 +15,10 @@ use crate::{FileBytes, Graph, TensorProto, onnx};
 use onnx::tensor_proto::DataType;
 
 impl Graph {
-    /// Makes float32 of everything that is float16 or bfloat16.
+    /// Converts all float16 and bfloat16 tensors to float32.
     ///
     /// # Errors
-    /// There is not enough memory for the wider weights.
+    /// If there is not enough memory for the wider weights.
     pub fn fp16_to_fp32(&mut self) -> Result<(), TryReserveError> {
         let mut wide = WidenedWeights::default();
         let raw = |tensor: &TensorProto| {
@@ -30,29 +30,29 @@ impl Graph {
         };
         let halves: usize = self.initializers.iter().map(raw).sum();
         wide.bytes.try_reserve_exact(2 * halves)?;
-        // Shared memory cannot be asked for without aborting where there is none: as much is taken for a moment.
+        // Allocating shared memory aborts on failure, so the same amount is allocated and freed first.
         Vec::<u8>::new().try_reserve_exact(2 * halves + 4096)?;
         self.edit_proto(|graph| widen_in(graph, &mut wide));
         let file: FileBytes = wide.bytes.into();
         let all = Bytes::from_owner(file.clone());
-        self.edit_proto(|graph| place_in(graph, &mut wide.places.into_iter(), &all));
+        self.edit_proto(|graph| attach_values(graph, &mut wide.ranges.into_iter(), &all));
         self.files.push(file);
         Ok(())
     }
 }
 
-/// Widened weights, one after the other, so that they can be handed over like those of a file.
+/// Widened weights, concatenated like external data.
 #[derive(Default)]
 struct WidenedWeights {
     bytes: Vec<u8>,
-    places: Vec<std::ops::Range<usize>>,
+    ranges: Vec<std::ops::Range<usize>>,
 }
 
 fn is_half(code: i32) -> bool {
     code == DataType::Float16 as i32 || code == DataType::Bfloat16 as i32
 }
 
-/// Changes every type, and writes the widened weights down.
+/// Changes all element types, and collects the widened weights.
 fn widen_in(graph: &mut onnx::GraphProto, wide: &mut WidenedWeights) {
     let infos = graph
         .input
@@ -86,7 +86,7 @@ fn widen_in(graph: &mut onnx::GraphProto, wide: &mut WidenedWeights) {
     }
 }
 
-/// Leaves `tensor` marked as float32 without values; [`place_in`] gives them.
+/// Widens `tensor`, whose values are then attached by [`attach_values`].
 fn widen_tensor(tensor: &mut TensorProto, wide: &mut WidenedWeights) {
     let code = tensor.data_type();
     if !is_half(code) {
@@ -102,39 +102,39 @@ fn widen_tensor(tensor: &mut TensorProto, wide: &mut WidenedWeights) {
             let values = raw.as_chunks().0.iter().map(|bits| widen(u16::from_le_bytes(*bits)));
             wide.bytes.extend(values.flat_map(f32::to_le_bytes));
         }
-        // Small tensors may be written as numbers, whose lower half counts.
+        // Small tensors may be stored as integers, of which the lower half counts.
         None => {
             let values = std::mem::take(&mut tensor.int32_data).into_iter();
             wide.bytes
                 .extend(values.flat_map(|bits| widen(bits as u16).to_le_bytes()));
         }
     }
-    wide.places.push(start..wide.bytes.len());
-    tensor.data_type = Some(WAITING);
+    wide.ranges.push(start..wide.bytes.len());
+    tensor.data_type = Some(PENDING);
 }
 
-/// Marks a tensor whose values are still to be placed: no element type of ONNX.
-const WAITING: i32 = -1;
+/// Marks a tensor whose values are not attached yet; not an element type of ONNX.
+const PENDING: i32 = -1;
 
-/// Gives every widened tensor its values, in the order in which [`widen_in`] met them.
-fn place_in(graph: &mut onnx::GraphProto, places: &mut dyn Iterator<Item = std::ops::Range<usize>>, all: &Bytes) {
-    let place = |tensor: &mut TensorProto, places: &mut dyn Iterator<Item = std::ops::Range<usize>>| {
-        if tensor.data_type() == WAITING
-            && let Some(place) = places.next()
+/// Attaches the values of all widened tensors, in the order of [`widen_in`].
+fn attach_values(graph: &mut onnx::GraphProto, ranges: &mut dyn Iterator<Item = std::ops::Range<usize>>, all: &Bytes) {
+    let attach = |tensor: &mut TensorProto, ranges: &mut dyn Iterator<Item = std::ops::Range<usize>>| {
+        if tensor.data_type() == PENDING
+            && let Some(range) = ranges.next()
         {
-            tensor.raw_data = Some(all.slice(place));
+            tensor.raw_data = Some(all.slice(range));
             tensor.data_type = Some(DataType::Float as i32);
         }
     };
     for tensor in &mut graph.initializer {
-        place(tensor, places);
+        attach(tensor, ranges);
     }
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
         if let Some(tensor) = &mut attribute.t {
-            place(tensor, places);
+            attach(tensor, ranges);
         }
         for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-            place_in(inner, places, all);
+            attach_values(inner, ranges, all);
         }
     }
 }

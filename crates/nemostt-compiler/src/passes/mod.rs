@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The passes over ONNX operators. `pipeline.rs` has their order.
+//! Passes over ONNX operators; `pipeline.rs` has their order.
 //!
-//! An export leaves batch size and window width open and computes shapes, masks and position tables in each step. Here every window
-//! has one width ([`fix_width`]), so all of that is folded into constants (`ir/fold.rs`), and what is left can be rewritten.
+//! Exports have a dynamic batch size and window width, and compute shapes, masks and position tables in each step. Here
+//! all windows get the same width ([`fix_width`]), so that all of that is folded into constants (`ir/fold.rs`) and the
+//! rest can be rewritten.
 
 pub(crate) mod cache_projected_kv;
 pub(crate) mod conv_to_matmul;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
 use crate::{
-    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::carry_drop, ir::attribute::Attribute,
+    DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::find_drop, ir::attribute::Attribute,
     onnx::attribute_proto::AttributeType,
 };
 use crate::{
@@ -33,29 +34,29 @@ use crate::{
     streaming_geometry::full_width,
 };
 
-/// Since this opset axes and sizes are inputs of `Unsqueeze`, `Split` and others, where they were attributes.
+/// Since this opset, axes and sizes are inputs of `Unsqueeze`, `Split` and others, not attributes.
 const MIN_OPSET: i64 = 13;
 
-/// A tensor that one step writes and the next one reads.
+/// A tensor that a step writes and the next step reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateSpec {
-    /// Input that reads it.
+    /// The input that reads it.
     pub input: String,
-    /// Output that writes it.
+    /// The output that writes it.
     pub output: String,
     /// Its shape.
     pub dims: Vec<usize>,
-    /// `None`: `output` is the whole tensor for the next step. Else it is new rows along the last axis but one, to be put
-    /// behind those that are there, the oldest of which make room.
+    /// `None` if `output` is the whole tensor for the next step. Otherwise `output` contains only this many new rows of
+    /// the last axis but one, to be appended to the tensor; the oldest rows are dropped.
     pub new_rows: Option<usize>,
-    /// Whether the output is the whole tensor all the same, with the new rows where the oldest were and nothing else moved, so
-    /// that both may be one tensor: see [`RING_HEAD_INPUT`](crate::RING_HEAD_INPUT).
+    /// Whether `output` is nevertheless the whole tensor, in which new rows have overwritten the oldest and nothing
+    /// else has moved, so that input and output may share memory: see [`RING_HEAD_INPUT`](crate::RING_HEAD_INPUT).
     #[serde(default)]
     pub is_ring: bool,
 }
 
 impl StateSpec {
-    /// The caches of an export as it is: see [`StreamingConfig`].
+    /// The caches of an unmodified export: see [`StreamingConfig`].
     pub fn of_export(s: &StreamingConfig) -> Vec<Self> {
         let state = |input: &str, dims: [usize; 4]| Self {
             input: input.into(),
@@ -71,21 +72,21 @@ impl StateSpec {
     }
 }
 
-/// What became of a graph.
+/// A specialized encoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecializedEncoder {
-    /// The width of every window, in mel frames; shorter ones are filled up with zeros.
+    /// Width of all windows, in mel frames; shorter ones are padded with zeros.
     pub width: usize,
     /// The lookahead in encoder frames.
     pub lookahead: usize,
-    /// What a stream remembers, besides the length of the attention cache.
+    /// The state of a stream, besides the length of the attention cache.
     pub states: Vec<StateSpec>,
 }
 
-/// [`Recorder::specialize`]. Returns what became of each pass, too.
+/// See [`Recorder::specialize`]. Also returns the outcome of each pass.
 ///
 /// # Errors
-/// As there.
+/// As for [`Recorder::specialize`].
 pub fn specialize(
     graph: &mut Graph,
     streaming: &StreamingConfig,
@@ -96,16 +97,16 @@ pub fn specialize(
     Ok((specialized, recorder.reports))
 }
 
-/// Fixes the width of windows, and with it the shapes of all inputs; returns it. Nothing is computed of that here.
+/// Fixes the width of windows, and thereby the shapes of all inputs; returns the width. Does not fold anything.
 ///
 /// # Errors
-/// A sentence that says why the passes do not understand this graph.
+/// A sentence that says why this graph is not supported.
 pub(crate) fn fix_width(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> Result<usize, String> {
     check_supported(graph)?;
-    let place = carry_drop(graph).map_err(|fault| fault.to_string())?;
+    let drop = find_drop(graph).map_err(|fault| fault.to_string())?;
     let width = full_width(lookahead);
     let s = streaming;
-    keep_one_chunk(graph, place.slice, place.sub, lookahead + 1);
+    keep_one_chunk(graph, drop.slice, drop.sub, lookahead + 1);
 
     let inputs: [(&str, &[usize]); 5] = [
         ("audio_signal", &[1, s.mels, width]),
@@ -119,13 +120,13 @@ pub(crate) fn fix_width(graph: &mut Graph, streaming: &StreamingConfig, lookahea
             .fix_input(name, dims)
             .ok_or_else(|| format!("it has no input {name}"))?;
     }
-    // Multilingual models only.
+    // Only multilingual models have it.
     graph.fix_input(PROMPT_INPUT, &[1]);
-    graph.sort().ok_or("its nodes wait for each other in a circle")?;
+    graph.sort().ok_or("its nodes form a cycle")?;
     Ok(width)
 }
 
-/// Whether a rewrite understands graphs of this kind at all.
+/// Whether the passes support this kind of graph.
 fn check_supported(graph: &Graph) -> Result<(), String> {
     let has_graphs = |node: &crate::NodeProto| {
         let is_graph = |a: &crate::onnx::AttributeProto| a.r#type() == AttributeType::Graph || a.g.is_some();
@@ -142,14 +143,12 @@ fn check_supported(graph: &Graph) -> Result<(), String> {
         .find(|set| set.domain().is_empty() || set.domain() == "ai.onnx");
     let opset = opset.map_or(0, |set| set.version());
     if opset < MIN_OPSET {
-        return Err(format!(
-            "it is of opset {opset}; plans are made for {MIN_OPSET} and newer"
-        ));
+        return Err(format!("its opset is {opset}; supported are {MIN_OPSET} and newer"));
     }
     Ok(())
 }
 
-/// Whether each node has the inputs and outputs that its operation must have: what follows relies on it.
+/// Whether each node has the inputs and outputs that its operator requires, on which the passes rely.
 fn check_arity(graph: &Graph) -> Result<(), String> {
     for node in &graph.nodes {
         let inputs = match node.op_type() {
@@ -161,7 +160,7 @@ fn check_arity(graph: &Graph) -> Result<(), String> {
         };
         if node.input.len() < inputs || node.output.is_empty() {
             return Err(format!(
-                "its node {:?} has not all inputs and outputs of {}",
+                "its node {:?} lacks inputs or outputs of {}",
                 node.name(),
                 node.op_type()
             ));
@@ -170,11 +169,11 @@ fn check_arity(graph: &Graph) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes `outputs` frames from the one that input [`DROP_INPUT`] names, where the export takes all but a built-in number:
-/// so their number is fixed, whatever the window drops.
+/// Selects `outputs` frames starting at input [`DROP_INPUT`], instead of all frames after a constant one, so that the
+/// number of outputs is fixed, whatever the window drops.
 ///
-/// The first window has no carry and so fewer mel frames, filled up at the end; the outputs of what was filled in lie
-/// behind those that are taken.
+/// The first window has no cached frames and so fewer mel frames, padded at the end; the outputs of the padding come
+/// after the selected ones.
 fn keep_one_chunk(graph: &mut Graph, slice: usize, sub: usize, outputs: usize) {
     graph.inputs.push(crate::value_info(
         DROP_INPUT,
@@ -185,9 +184,9 @@ fn keep_one_chunk(graph: &mut Graph, slice: usize, sub: usize, outputs: usize) {
     graph.nodes[sub].input[1] = DROP_INPUT.into();
     let chunk: Vec<i64> = (0..outputs as i64).collect();
     let chunk = graph.add_ints(&chunk);
-    let kept = graph.add("Add", &[DROP_INPUT, &chunk], &[]);
+    let selected = graph.add("Add", &[DROP_INPUT, &chunk], &[]);
     let frames = graph.nodes[slice].input[0].clone();
     let output = graph.nodes[slice].output[0].clone();
     graph.detach(slice);
-    graph.add_as(&output, "Gather", &[&frames, &kept], &[("axis", Attribute::Int(1))]);
+    graph.add_as(&output, "Gather", &[&frames, &selected], &[("axis", Attribute::Int(1))]);
 }

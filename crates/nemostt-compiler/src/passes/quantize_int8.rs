@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Matrix products of an fp32 encoder in 8 bits: a step then reads a quarter of the bytes.
+//! Quantizes matrix multiplications of an fp32 encoder to int8, so that a step reads a quarter of the bytes.
 //!
-//! Weights become whole numbers with one scale for each output channel, symmetric around zero. What they are multiplied
-//! with is scaled to 0..255 anew at each step (`DynamicQuantizeLinear`), so no recordings are needed to find ranges.
-//! `MatMulIntegerToFloat` multiplies, sums in 32 bits, scales back and adds the bias in one pass: of the ways that ONNX
-//! Runtime 1.31.1 has, the fastest with `DynamicQuantizeMatMul`, and several products can share one quantised input.
+//! Weights are quantized symmetrically, with one scale per output channel. Activations are quantized to 0..255 in each
+//! step (`DynamicQuantizeLinear`), so that no calibration data is needed. `MatMulIntegerToFloat` multiplies,
+//! accumulates in int32, dequantizes and adds the bias in one operator: with `DynamicQuantizeMatMul` the fastest of the
+//! options in ONNX Runtime 1.31.1, and several matrix multiplications can share one quantized input.
 //!
-//! Only products between the first and the last normalisation become 8 bits. Before them lies the subsampling, whose
-//! values are few and far apart; behind them the CTC head, which decides. Both are small, and stay as they are.
+//! Only matrix multiplications between the first and the last normalization are quantized. Before them is the
+//! subsampling, which has few values with a wide range, and after them the CTC head, which decides on the tokens. Both
+//! are small.
 
 use crate::ops::LAYER_NORM;
 use std::{
@@ -24,22 +25,22 @@ use crate::{
     onnx::tensor_proto::DataType,
 };
 
-/// The domain of ONNX Runtime's own operations.
+/// Domain of ONNX Runtime's contrib operators.
 const DOMAIN: &str = "com.microsoft";
 
-/// Largest number that a weight becomes.
+/// Range of quantized weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bits {
-    /// ±64. Processors without instructions for products of 8 bits add two of them in 16 bits, which must not overflow:
-    /// 2 · 255 · 64 < 2^15.
+    /// ±64. Processors without int8 dot product instructions add two products in 16 bits, which must not overflow: 2 ·
+    /// 255 · 64 < 2^15.
     Seven,
     /// ±127.
     Eight,
 }
 
 impl Bits {
-    /// The most that this processor multiplies without overflow.
-    // Clippy would simplify what the macro expands to.
+    /// The largest range that this processor multiplies without overflow.
+    // Clippy would simplify the macro's expansion.
     #[allow(clippy::nonminimal_bool)]
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -58,50 +59,50 @@ impl Bits {
 }
 
 impl Graph {
-    /// Makes 8-bit products of those with constant weights between the first and the last normalisation, and gives their
-    /// number.
+    /// Quantizes matrix multiplications with constant weights between the first and the last normalization; returns
+    /// their number.
     pub fn quantize(&mut self, bits: Bits) -> usize {
         let found = self.layer_matmuls();
         if found.is_empty() {
             return 0;
         }
-        let mut narrow = QuantizedWeights::default();
-        for (_, product) in &found {
-            if !narrow.places.contains_key(&product.weight) {
-                let weight = self.initializers.iter().find(|w| w.name() == product.weight);
+        let mut quantized = QuantizedWeights::default();
+        for (_, matmul) in &found {
+            if !quantized.ranges.contains_key(&matmul.weight) {
+                let weight = self.initializers.iter().find(|w| w.name() == matmul.weight);
                 if let Some(values) = weight.and_then(|weight| weight.raw_data.as_deref()) {
-                    narrow.add(&product.weight, values, product.columns, product.turned, bits);
+                    quantized.add(&matmul.weight, values, matmul.columns, matmul.turned, bits);
                 }
             }
         }
-        let file: FileBytes = narrow.bytes.into();
+        let file: FileBytes = quantized.bytes.into();
         let all = Bytes::from_owner(file.clone());
         self.files.push(file);
 
-        let mut products: HashMap<usize, MatMulMatch> = found.into_iter().collect();
-        let count = products.len();
+        let mut matmuls: HashMap<usize, MatMulMatch> = found.into_iter().collect();
+        let count = matmuls.len();
         let mut nodes = Vec::with_capacity(self.nodes.len() + count);
         let mut inputs = HashSet::new();
         for (number, node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
-            let Some(product) = products.remove(&number) else {
+            let Some(matmul) = matmuls.remove(&number) else {
                 nodes.push(node);
                 continue;
             };
-            if inputs.insert(product.data.clone()) {
-                nodes.push(quantize_node(&product.data));
+            if inputs.insert(matmul.data.clone()) {
+                nodes.push(quantize_node(&matmul.data));
             }
-            nodes.push(product_node(&product, &node));
-            self.add_scale_and_bias(&product, &narrow.scales[&product.weight]);
+            nodes.push(matmul_node(&matmul, &node));
+            self.add_scale_and_bias(&matmul, &quantized.scales[&matmul.weight]);
         }
         self.nodes = nodes;
-        // In place: a weight that something else reads, too, stays beside its copy.
+        // Quantized in place: a weight that has other consumers remains, too.
         self.remove_unused_initializers();
-        for (name, (place, dims)) in narrow.places {
+        for (name, (range, dims)) in quantized.ranges {
             self.initializers.insert(TensorProto {
                 name: Some(int8(&name)),
                 dims: dims.map(|size| size as i64).to_vec(),
                 data_type: Some(DataType::Int8 as i32),
-                raw_data: Some(all.slice(place)),
+                raw_data: Some(all.slice(range)),
                 ..Default::default()
             });
         }
@@ -110,25 +111,25 @@ impl Graph {
         count
     }
 
-    /// The products that are to be quantised, with the index of their node.
+    /// The matrix multiplications to quantize, with the indices of their nodes.
     fn layer_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
         let norms: Vec<&NodeProto> = self.nodes.iter().filter(|node| is_norm(node)).collect();
         let normed: Vec<String> = norms.iter().flat_map(|node| &node.output).cloned().collect();
         let to_norm: Vec<String> = norms.iter().flat_map(|node| &node.input).cloned().collect();
         let (after, before) = (self.downstream(&normed), self.upstream(&to_norm));
         let mut found = self.match_matmuls();
-        found.retain(|(_, product)| after.contains(product.data.as_str()) && before.contains(product.output.as_str()));
+        found.retain(|(_, matmul)| after.contains(matmul.data.as_str()) && before.contains(matmul.output.as_str()));
         found
     }
 
-    /// Adds what `product` multiplies its sums by and what it adds to them.
-    fn add_scale_and_bias(&mut self, product: &MatMulMatch, scales: &[f32]) {
-        let name = product.scales();
+    /// Adds the scales and the bias of `matmul`.
+    fn add_scale_and_bias(&mut self, matmul: &MatMulMatch, scales: &[f32]) {
+        let name = matmul.scales();
         if !self.initializers.iter().any(|weight| weight.name() == name) {
-            let scales = scales.iter().map(|scale| scale * product.scale);
+            let scales = scales.iter().map(|scale| scale * matmul.scale);
             self.initializers.insert(floats(&name, scales));
         }
-        if let Some((name, values)) = product.scaled_bias()
+        if let Some((name, values)) = matmul.scaled_bias()
             && !self.initializers.iter().any(|weight| weight.name() == name)
         {
             self.initializers.insert(floats(&name, values.into_iter()));
@@ -148,26 +149,27 @@ impl MatMulMatch {
     }
 }
 
-/// Whether a node begins or is a layer normalisation. Exports of opset 16 and before write it as a mean and what follows.
+/// Whether a node is, or is the start of, a layer normalization. Exports with opset 16 and before write it as
+/// `ReduceMean` and further nodes.
 fn is_norm(node: &NodeProto) -> bool {
     ["LayerNormalization", LAYER_NORM.name, "ReduceMean"].contains(&node.op_type())
 }
 
-/// Weights in 8 bits, one after the other, so that they can be handed over like those of a file.
+/// Int8 weights, concatenated like external data.
 #[derive(Default)]
 struct QuantizedWeights {
     bytes: Vec<u8>,
-    /// Where each lies in `bytes`, and its rows and columns.
-    places: HashMap<String, (Range<usize>, [usize; 2])>,
+    /// Byte range and shape of each weight.
+    ranges: HashMap<String, (Range<usize>, [usize; 2])>,
     scales: HashMap<String, Vec<f32>>,
 }
 
 impl QuantizedWeights {
-    /// Adds a weight, with a column for each output however it is given.
-    fn add(&mut self, name: &str, values: &[u8], columns: usize, turned: bool, bits: Bits) {
+    /// Adds a weight as \[rows, columns\]; `transposed`: whether it is stored as \[columns, rows\].
+    fn add(&mut self, name: &str, values: &[u8], columns: usize, transposed: bool, bits: Bits) {
         let rows = values.len() / (4 * columns);
         let mut largest = vec![0.0_f32; columns];
-        if turned {
+        if transposed {
             for (largest, column) in largest.iter_mut().zip(values.chunks_exact(4 * rows)) {
                 *largest = read_floats(column).fold(0.0, |most, value| most.max(value.abs()));
             }
@@ -178,28 +180,29 @@ impl QuantizedWeights {
                 }
             }
         }
-        // A column of zeros has any scale.
-        let some = |largest: &f32| if *largest > 0.0 { *largest } else { 1.0 };
-        let inverse: Vec<f32> = largest.iter().map(|most| bits.largest() / some(most)).collect();
-        let narrow = |value: f32, inverse: &f32| (value * inverse).round() as i8 as u8;
+        // A column of zeros can have any scale.
+        let nonzero = |largest: &f32| if *largest > 0.0 { *largest } else { 1.0 };
+        let inverse: Vec<f32> = largest.iter().map(|most| bits.largest() / nonzero(most)).collect();
+        let quantize = |value: f32, inverse: &f32| (value * inverse).round() as i8 as u8;
         let start = self.bytes.len();
-        if turned {
+        if transposed {
             self.bytes.resize(start + rows * columns, 0);
             let table = &mut self.bytes[start..];
             for (column, (values, inverse)) in values.chunks_exact(4 * rows).zip(&inverse).enumerate() {
                 for (row, value) in read_floats(values).enumerate() {
-                    table[row * columns + column] = narrow(value, inverse);
+                    table[row * columns + column] = quantize(value, inverse);
                 }
             }
         } else {
             for row in values.chunks_exact(4 * columns) {
                 let values = read_floats(row).zip(&inverse);
-                self.bytes.extend(values.map(|(value, inverse)| narrow(value, inverse)));
+                self.bytes
+                    .extend(values.map(|(value, inverse)| quantize(value, inverse)));
             }
         }
-        self.places
+        self.ranges
             .insert(name.into(), (start..self.bytes.len(), [rows, columns]));
-        let scales = largest.iter().map(|most| some(most) / bits.largest()).collect();
+        let scales = largest.iter().map(|most| nonzero(most) / bits.largest()).collect();
         self.scales.insert(name.into(), scales);
     }
 }
@@ -218,7 +221,7 @@ fn int8(weight: &str) -> String {
     format!("{weight}/int8")
 }
 
-/// Names of the three tensors that `data` becomes: values, scale and the value that stands for zero.
+/// Names of the tensors that `data` is quantized to: values, scale and zero point.
 fn quantized_names(data: &str) -> [String; 3] {
     ["values", "scale", "zero"].map(|part| format!("{data}/uint8_{part}"))
 }
@@ -233,11 +236,11 @@ fn quantize_node(data: &str) -> NodeProto {
     }
 }
 
-fn product_node(product: &MatMulMatch, old: &NodeProto) -> NodeProto {
-    let [values, scale, zero] = quantized_names(&product.data);
-    let mut input = vec![values, int8(&product.weight), scale, product.scales(), zero];
-    if let Some((bias, _)) = product.scaled_bias() {
-        // In between: what stands for zero in the weights, which is zero.
+fn matmul_node(matmul: &MatMulMatch, old: &NodeProto) -> NodeProto {
+    let [values, scale, zero] = quantized_names(&matmul.data);
+    let mut input = vec![values, int8(&matmul.weight), scale, matmul.scales(), zero];
+    if let Some((bias, _)) = matmul.scaled_bias() {
+        // In between is the zero point of the weights, which is zero.
         input.extend([String::new(), bias]);
     }
     NodeProto {
@@ -256,7 +259,7 @@ mod tests {
     use crate::{Precision, StreamingConfig, read_file, specialize};
 
     #[test]
-    fn columns_are_scaled_to_what_the_processor_can_multiply() {
+    fn columns_are_scaled_to_the_quantized_range() {
         let values: Vec<u8> = [1.0_f32, -0.5, 0.0, -2.0, 0.25, 0.0]
             .iter()
             .flat_map(|value| value.to_le_bytes())
@@ -265,29 +268,29 @@ mod tests {
             (Bits::Seven, [32_i8, -64, 0, -64, 32, 0]),
             (Bits::Eight, [64, -127, 0, -127, 64, 0]),
         ] {
-            let mut narrow = QuantizedWeights::default();
-            narrow.add("w", &values, 3, false, bits);
-            // The same with a row for each output.
-            let turned: Vec<u8> = [0, 3, 1, 4, 2, 5]
+            let mut quantized = QuantizedWeights::default();
+            quantized.add("w", &values, 3, false, bits);
+            // The same weights, transposed.
+            let transposed: Vec<u8> = [0, 3, 1, 4, 2, 5]
                 .iter()
                 .flat_map(|i| &values[4 * i..][..4])
                 .copied()
                 .collect();
-            narrow.add("turned", &turned, 3, true, bits);
-            assert_eq!(narrow.bytes[..6], narrow.bytes[6..]);
-            assert_eq!(narrow.scales["w"], narrow.scales["turned"]);
-            assert_eq!(narrow.places["turned"].1, [2, 3]);
-            let found: Vec<i8> = narrow.bytes[..6].iter().map(|&byte| byte as i8).collect();
+            quantized.add("transposed", &transposed, 3, true, bits);
+            assert_eq!(quantized.bytes[..6], quantized.bytes[6..]);
+            assert_eq!(quantized.scales["w"], quantized.scales["transposed"]);
+            assert_eq!(quantized.ranges["transposed"].1, [2, 3]);
+            let found: Vec<i8> = quantized.bytes[..6].iter().map(|&byte| byte as i8).collect();
             assert_eq!(found, expected);
             assert_eq!(
-                narrow.scales["w"],
+                quantized.scales["w"],
                 [2.0 / bits.largest(), 0.5 / bits.largest(), 1.0 / bits.largest()]
             );
         }
     }
 
-    /// A planned export with its numbers.
-    fn planned(path: &str) -> (Graph, StreamingConfig) {
+    /// A specialized export.
+    fn specialized(path: &str) -> (Graph, StreamingConfig) {
         let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
         let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
@@ -300,12 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_is_quantized_and_nothing_around_them() {
+    fn only_layers_are_quantized() {
         for path in [
             "../nemostt/assets/demo-model/encoder-model.onnx",
             "../nemostt/assets/demo-model/ctc.onnx",
         ] {
-            let (mut graph, streaming) = planned(path);
+            let (mut graph, streaming) = specialized(path);
             let convolutions = count(&graph, "Conv");
             let products = count(&graph, "Gemm") + count(&graph, "MatMul");
             // Four of the two feed-forward blocks, four of attention, two pointwise convolutions.
@@ -322,7 +325,7 @@ mod tests {
 
     #[test]
     fn weights_stay_out_of_the_encoded_graph() {
-        let (mut graph, _) = planned("../nemostt/assets/demo-model/encoder-model.onnx");
+        let (mut graph, _) = specialized("../nemostt/assets/demo-model/encoder-model.onnx");
         let before = graph.clone().encode();
         graph.quantize(Bits::Seven);
         let after = graph.encode();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The relative shift as one gather, over no more positions than are looked at.
+//! Replaces the relative shift by a gather, and computes only the positions that it selects.
 //!
-//! NeMo scores every query against all 2(left + frames) - 1 relative positions, then pads, reshapes and slices to bring
-//! the score of key j for query i to place (i, j) (Transformer-XL's `rel_shift`). Queries are the newest frames only, so
-//! half of those scores fall away. Here they are not computed, and the rest is gathered to its place.
+//! NeMo computes scores of every query for all 2(left + frames) - 1 relative positions, then pads, reshapes and slices
+//! to move the score of key j for query i to (i, j) (Transformer-XL's `rel_shift`). Queries are the newest frames only,
+//! so half of those scores are discarded. Here they are not computed, and the others are gathered.
 
 use crate::Graph;
 use crate::NodeProto;
@@ -15,10 +15,10 @@ use crate::ir::{
     def_use::DefUse,
 };
 
-/// Scores of one layer whose way is followed; published models have up to 200 000.
+/// Maximum scores of a layer that are traced; published models have up to 200 000.
 const MAX_SCORES: usize = 1 << 24;
 
-/// One `MatMul` of queries and positions and the movements after it.
+/// The `MatMul` of queries and positions, and the data movement after it.
 struct Shift {
     matmul: usize,
     /// The node whose output is the shifted scores.
@@ -29,19 +29,19 @@ struct Shift {
     heads: usize,
     frames: usize,
     keys: usize,
-    /// For each (query, key) the position that is looked at.
-    looked_at: Vec<usize>,
+    /// For each (query, key), the index of the selected position.
+    selected: Vec<usize>,
 }
 
-/// Rewrites every relative shift, and returns how many there were.
+/// Rewrites all relative shifts; returns their number.
 pub(crate) fn rel_shift_to_gather(graph: &mut Graph) -> usize {
     let index = graph.index();
     let found: Vec<Shift> = graph.find_all(&index, find);
     let mut done: Vec<((String, usize, usize), String)> = Vec::new();
     for shift in &found {
-        let first = shift.looked_at.iter().min().copied().unwrap_or_default();
-        let count = shift.looked_at.iter().max().map_or(0, |last| last + 1 - first);
-        // The layers share one table.
+        let first = shift.selected.iter().min().copied().unwrap_or_default();
+        let count = shift.selected.iter().max().map_or(0, |last| last + 1 - first);
+        // All layers share one table.
         let key = (shift.table.clone(), first, count);
         let table = match done.iter().find(|(known, _)| *known == key) {
             Some((_, name)) => name.clone(),
@@ -61,10 +61,10 @@ pub(crate) fn rel_shift_to_gather(graph: &mut Graph) -> usize {
         let sizes = [1, shift.heads as i64, (shift.frames * count) as i64];
         let shape = graph.add_ints(&sizes);
         let flat = graph.add("Reshape", &[&scores, &shape], &[]);
-        let place = |(pair, &position): (usize, &usize)| (pair / shift.keys * count + position - first) as i64;
-        let places: Vec<i64> = shift.looked_at.iter().enumerate().map(place).collect();
-        let places = graph.add_value(&Constant::of_ints(vec![shift.frames, shift.keys], &places));
-        graph.add_as(&shifted, "Gather", &[&flat, &places], &[("axis", Attribute::Int(2))]);
+        let flat_index = |(pair, &position): (usize, &usize)| (pair / shift.keys * count + position - first) as i64;
+        let indices: Vec<i64> = shift.selected.iter().enumerate().map(flat_index).collect();
+        let indices = graph.add_value(&Constant::of_ints(vec![shift.frames, shift.keys], &indices));
+        graph.add_as(&shifted, "Gather", &[&flat, &indices], &[("axis", Attribute::Int(2))]);
     }
     found.len()
 }
@@ -92,14 +92,14 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Shift> {
     let &[1, heads, frames, positions] = graph.shape(&matmul.output[0])? else {
         return None;
     };
-    // Positions: Transpose(Reshape(MatMul(table, weight))), each for this product alone.
-    let made = |name: &str, operation: &str| -> Option<usize> {
+    // Positions are Transpose(Reshape(MatMul(table, weight))), each with a single consumer.
+    let producer_of = |name: &str, operation: &str| -> Option<usize> {
         let producer = index.producer(name)?;
         (graph.nodes[producer].op_type() == operation && index.single_consumer(name).is_some()).then_some(producer)
     };
-    let transpose = made(matmul.input.get(1)?, "Transpose")?;
-    let reshape = made(&graph.nodes[transpose].input[0], "Reshape")?;
-    let projection = made(&graph.nodes[reshape].input[0], "MatMul")?;
+    let transpose = producer_of(matmul.input.get(1)?, "Transpose")?;
+    let reshape = producer_of(&graph.nodes[transpose].input[0], "Reshape")?;
+    let projection = producer_of(&graph.nodes[reshape].input[0], "MatMul")?;
     let [table, weight] = &graph.nodes[projection].input[..] else {
         return None;
     };
@@ -109,12 +109,12 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Shift> {
         return None;
     }
 
-    let held = |dims: &[usize]| element_count(dims).is_some_and(|count| (1..=MAX_SCORES).contains(&count));
-    if !held(&[heads, frames, positions]) {
+    let is_traceable = |dims: &[usize]| element_count(dims).is_some_and(|count| (1..=MAX_SCORES).contains(&count));
+    if !is_traceable(&[heads, frames, positions]) {
         return None;
     }
 
-    // The movements, as far as they go, and where they bring each score.
+    // Follows data movement as far as possible, and tracks the source of each element.
     let mut map: Vec<usize> = (0..heads * frames * positions).collect();
     let mut last = number;
     let moves = |node: &NodeProto| matches!(node.op_type(), "Pad" | "Reshape" | "Slice" | "Gather" | "Transpose");
@@ -122,7 +122,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Shift> {
         let node = &graph.nodes[user];
         let movement = graph
             .movement(node)
-            .filter(|to| moves(node) && held(&to.dims) && node.input[0] == graph.nodes[last].output[0]);
+            .filter(|to| moves(node) && is_traceable(&to.dims) && node.input[0] == graph.nodes[last].output[0]);
         let Some(movement) = movement else { break };
         let source = |from: usize| if from == PAD_ELEMENT { PAD_ELEMENT } else { map[from] };
         map = movement.map().into_iter().map(source).collect();
@@ -134,12 +134,12 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Shift> {
     if last == number || positions == 0 || keys == 0 || (shifted_heads, shifted_frames) != (heads, frames) {
         return None;
     }
-    // The same for every head, and each query's scores stay its own.
+    // The shift must be the same for all heads, and must not mix queries.
     let one = frames * keys;
-    let looked_at: Vec<usize> = map.get(..one)?.iter().map(|from| from % positions).collect();
+    let selected: Vec<usize> = map.get(..one)?.iter().map(|from| from % positions).collect();
     let expected = |place: usize| {
         let (head, pair) = (place / one, place % one);
-        (head * frames + pair / keys) * positions + looked_at[pair]
+        (head * frames + pair / keys) * positions + selected[pair]
     };
     let regular = map
         .iter()
@@ -153,6 +153,6 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Shift> {
         heads,
         frames,
         keys,
-        looked_at,
+        selected,
     })
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Masks that do less, where it is proven that less will do.
+//! Simplifies masks where this is proven not to change results.
 //!
-//! * Attention replaces the scores of masked keys by -10000, and after the softmax their weights by 0. A sum with -1e30
-//!   does the first, once for all layers; the second does nothing then, in every row that has a key left.
-//! * The convolution module sets frames behind the end of the audio to zero. A causal convolution never looks at them
-//!   from a frame before the end, and what is behind the end of the last window is not used.
+//! * Attention replaces the scores of masked keys with -10000, and their weights after the softmax with 0. Adding -1e30
+//!   to the scores replaces the former, once for all layers; the latter then has no effect in rows that have at least
+//!   one unmasked key.
+//! * The convolution module zeroes frames after the end of the audio. Frames before the end do not depend on them,
+//!   because the convolution is causal, and frames after the end of the last window are not used.
 //!
-//! Both hold if each frame of audio has a key, and is not masked itself. That is computed here for every number of frames
-//! that a window can have, with an empty and with a full cache.
+//! Both require that each audio frame has an unmasked key and is not masked itself. This is verified for every number
+//! of frames that a window can have, with an empty and with a full cache.
 
 use std::collections::HashMap;
 
@@ -25,7 +26,7 @@ use crate::{
     passes::StreamingConfig,
 };
 
-/// Rewrites the masks, and returns for how many attentions and for how many convolutions.
+/// Simplifies masks; returns the numbers of attention and convolution masks.
 pub(crate) fn simplify_masks(graph: &mut Graph, streaming: &StreamingConfig, lookahead: usize) -> (usize, usize) {
     let index = graph.index();
     let cases = cases(streaming, lookahead);
@@ -42,18 +43,18 @@ pub(crate) fn simplify_masks(graph: &mut Graph, streaming: &StreamingConfig, loo
             cases.iter().all(holds)
         })
     };
-    let mut sums: HashMap<String, String> = HashMap::new();
-    let mut done = (0, 0);
+    let mut additive_masks: HashMap<String, String> = HashMap::new();
+    let mut counts = (0, 0);
     for found in attentions {
         if !holds(graph, &found.mask, every_frame_has_a_key) {
             continue;
         }
-        let sum = match sums.get(&found.mask) {
+        let sum = match additive_masks.get(&found.mask) {
             Some(sum) => sum.clone(),
             None => {
                 let [masked, free] = [-1e30, 0.0].map(|v| graph.add_value(&Constant::from_floats(vec![], &[v])));
                 let sum = graph.add("Where", &[&found.condition, &masked, &free], &[]);
-                sums.insert(found.mask, sum.clone());
+                additive_masks.insert(found.mask, sum.clone());
                 sum
             }
         };
@@ -66,7 +67,7 @@ pub(crate) fn simplify_masks(graph: &mut Graph, streaming: &StreamingConfig, loo
         );
         let (weights, unmasked) = (weights.clone(), unmasked.clone());
         graph.rename_uses(&weights, &unmasked);
-        done.0 += 1;
+        counts.0 += 1;
     }
     for found in convolutions {
         if holds(graph, &found.mask, no_frame_is_masked) {
@@ -76,17 +77,17 @@ pub(crate) fn simplify_masks(graph: &mut Graph, streaming: &StreamingConfig, loo
             );
             let (masked, free) = (masked.clone(), free.clone());
             graph.rename_uses(&masked, &free);
-            done.1 += 1;
+            counts.1 += 1;
         }
     }
     graph.remove_dead();
-    done
+    counts
 }
 
-/// What a step can be given.
+/// Input values that a step can have.
 struct StepCase {
     inputs: [(&'static str, Constant); 3],
-    /// Encoder frames that are audio.
+    /// Encoder frames that are not padding.
     frames: usize,
 }
 
@@ -116,21 +117,21 @@ fn cases(streaming: &StreamingConfig, lookahead: usize) -> Vec<StepCase> {
     cases
 }
 
-/// Operations between an input and a mask, at most: NeMo's exports have about 20.
+/// Maximum depth of the graph between an input and a mask: about 20 in NeMo's exports.
 const MAX_MASK_DEPTH: usize = 100;
 
-/// Most bytes of all values that lead to a mask: with a left context of 70 and chunks of 14 they have 200 kB.
-const MOST: usize = 16 << 20;
+/// Maximum bytes of all values that a mask depends on: 200 kB with a left context of 70 and chunks of 14.
+const MAX_MASK_BYTES: usize = 16 << 20;
 
-/// The values of tensors in a case.
+/// Evaluates tensors for one case.
 struct Values<'a> {
     graph: &'a Graph,
     index: &'a DefUse,
     case: &'a StepCase,
-    /// Those that were found before: a tensor that has two users may be asked for twice as often as either of them.
-    known: HashMap<&'a str, Option<Constant>>,
-    /// What those may have yet.
-    room: usize,
+    /// Memoized values: without this, each node with two consumers would double the work.
+    memo: HashMap<&'a str, Option<Constant>>,
+    /// Remaining bytes.
+    remaining_bytes: usize,
 }
 
 impl<'a> Values<'a> {
@@ -139,12 +140,12 @@ impl<'a> Values<'a> {
             graph,
             index,
             case,
-            known: HashMap::new(),
-            room: MOST,
+            memo: HashMap::new(),
+            remaining_bytes: MAX_MASK_BYTES,
         }
     }
 
-    /// The value of `name`, if it depends on nothing else and on no more than `depth` nodes in a row.
+    /// The value of `name`, if it depends only on the inputs of the case and on at most `depth` nodes in sequence.
     fn find(&mut self, name: &'a str, depth: usize) -> Option<Constant> {
         if let Some((_, value)) = self.case.inputs.iter().find(|(input, _)| *input == name) {
             return Some(value.clone());
@@ -152,15 +153,15 @@ impl<'a> Values<'a> {
         if self.graph.is_constant(name) {
             return self.graph.value(name);
         }
-        if let Some(value) = self.known.get(name) {
+        if let Some(value) = self.memo.get(name) {
             return value.clone();
         }
-        let value = self.make(name, depth);
-        self.known.insert(name, value.clone());
+        let value = self.evaluate_node(name, depth);
+        self.memo.insert(name, value.clone());
         value
     }
 
-    fn make(&mut self, name: &'a str, depth: usize) -> Option<Constant> {
+    fn evaluate_node(&mut self, name: &'a str, depth: usize) -> Option<Constant> {
         let node = &self.graph.nodes[self.index.producer(name)?];
         let input = |name: &'a String| match name.as_str() {
             "" => Some(None),
@@ -168,12 +169,12 @@ impl<'a> Values<'a> {
         };
         let inputs: Vec<Option<Constant>> = node.input.iter().map(input).collect::<Option<_>>()?;
         let value = evaluate(node, &inputs.iter().map(Option::as_ref).collect::<Vec<_>>())?;
-        self.room = self.room.checked_sub(value.raw.len())?;
+        self.remaining_bytes = self.remaining_bytes.checked_sub(value.raw.len())?;
         Some(value)
     }
 }
 
-/// `mask` is \[…, frames, keys\], true where a key is hidden.
+/// `mask` is \[…, frames, keys\], true for masked keys.
 fn every_frame_has_a_key(mask: &Constant, frames: usize) -> bool {
     let (Some(bits), Some(&keys)) = (mask.ints(), mask.dims.last()) else {
         return false;
@@ -181,19 +182,19 @@ fn every_frame_has_a_key(mask: &Constant, frames: usize) -> bool {
     bits.chunks(keys.max(1)).take(frames).all(|row| row.contains(&0))
 }
 
-/// `mask` is \[…, frames\], true where a frame is hidden.
+/// `mask` is \[…, frames\], true for masked frames.
 fn no_frame_is_masked(mask: &Constant, frames: usize) -> bool {
     mask.ints()
         .is_some_and(|bits| bits.iter().take(frames).all(|&bit| bit == 0))
 }
 
 struct Attention {
-    /// The `Where` before the softmax, and the one after it.
+    /// The `Where` nodes before and after the softmax.
     before: usize,
     softmax: usize,
     after: usize,
     condition: String,
-    /// What `condition` is a copy of, perhaps: the same for all layers.
+    /// The tensor that `condition` is a cast of, if it is one; shared by all layers.
     mask: String,
 }
 
@@ -206,16 +207,17 @@ fn attention(graph: &Graph, index: &DefUse, softmax: usize) -> Option<Attention>
     let before = index.producer(&node.input[0])?;
     let after = index.single_consumer(&node.output[0])?;
     let [hide, clear] = [before, after].map(|number| &graph.nodes[number]);
-    let hides = constant_of(graph, hide, 1)? <= -1000.0 && index.single_consumer(&node.input[0]) == Some(softmax);
-    let clears = constant_of(graph, clear, 1)? == 0.0 && clear.input[2] == node.output[0];
+    let masks_scores =
+        constant_of(graph, hide, 1)? <= -1000.0 && index.single_consumer(&node.input[0]) == Some(softmax);
+    let clears_weights = constant_of(graph, clear, 1)? == 0.0 && clear.input[2] == node.output[0];
     let mask = original(graph, index, &hide.input[0]);
     let [.., mask_frames, mask_keys] = graph.shape(mask)? else {
         return None;
     };
-    let alike = mask == original(graph, index, &clear.input[0]) && (*mask_frames, *mask_keys) == (frames, keys);
-    let one_for_all_heads = graph.shape(&hide.input[0])?.iter().product::<usize>() == frames * keys;
-    let right = node.op_type() == "Softmax" && last && hides && clears && alike && one_for_all_heads;
-    right.then(|| Attention {
+    let same_mask = mask == original(graph, index, &clear.input[0]) && (*mask_frames, *mask_keys) == (frames, keys);
+    let shared_by_heads = graph.shape(&hide.input[0])?.iter().product::<usize>() == frames * keys;
+    let matches = node.op_type() == "Softmax" && last && masks_scores && clears_weights && same_mask && shared_by_heads;
+    matches.then(|| Attention {
         before,
         softmax,
         after,
@@ -243,7 +245,7 @@ fn convolution(graph: &Graph, index: &DefUse, number: usize) -> Option<Convoluti
     let (&[1, _, frames], &[1, _, cached_frames]) = (graph.shape(new)?, graph.shape(cached)?) else {
         return None;
     };
-    // As many outputs as new frames: output t sees the cache and the new frames up to t.
+    // Causal if there are as many outputs as new frames, and output t depends on the cache and on new frames up to t.
     let is_list = |name: &str, value: i64| {
         let list = crate::ir::constant::attribute_list(node, name);
         list.is_none_or(|list| list.iter().all(|&v| v == value))
@@ -253,24 +255,25 @@ fn convolution(graph: &Graph, index: &DefUse, number: usize) -> Option<Convoluti
         && is_list("pads", 0)
         && is_list("strides", 1)
         && is_list("dilations", 1);
-    let clears = constant_of(graph, hide, 1)? == 0.0 && index.single_consumer(new).is_some();
+    let clears_frames = constant_of(graph, hide, 1)? == 0.0 && index.single_consumer(new).is_some();
     let mask = original(graph, index, &hide.input[0]);
-    let one_for_all =
+    let shared_by_channels =
         graph.shape(mask)?.iter().product::<usize>() == frames && graph.shape(mask)?.last() == Some(&frames);
-    let right = node.op_type() == "Conv" && concat.op_type() == "Concat" && causal && clears && one_for_all;
-    right.then(|| Convolution {
+    let matches =
+        node.op_type() == "Conv" && concat.op_type() == "Concat" && causal && clears_frames && shared_by_channels;
+    matches.then(|| Convolution {
         masking,
         mask: mask.to_owned(),
     })
 }
 
-/// The constant that `Where` node `node` takes as input `input`.
+/// The constant at input `input` of a `Where` node.
 fn constant_of(graph: &Graph, node: &NodeProto, input: usize) -> Option<f32> {
     let value = graph.value(node.input.get(input)?)?.floats()?;
     (node.op_type() == "Where" && value.len() == 1).then(|| value[0])
 }
 
-/// `name`, or what it is a cast of: masks are cast from bool to bool.
+/// Skips casts: masks are cast from bool to bool.
 fn original<'a>(graph: &'a Graph, index: &DefUse, mut name: &'a str) -> &'a str {
     while let Some(node) = index.producer(name).map(|producer| &graph.nodes[producer])
         && node.op_type() == "Cast"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The part of a planned graph that knows nothing of the audio, as a graph of its own.
+//! Splits the part of a specialized graph that does not depend on the audio off into a separate graph.
 //!
-//! How long the window is, how many outputs it drops and how much of the cache is real decide the masks of attention, the
-//! frames that are taken and the lengths that are given: 60 nodes of a few microseconds each, which take 0.2 ms of a step.
-//! Once a stream's cache is full, every step is given the same three numbers. So their part is run when one of them
-//! changes, and what it gives is an input of the other part.
+//! The length of the window, the number of dropped outputs and the number of valid frames in the cache determine
+//! attention masks, selected frames and output lengths: 60 nodes of a few microseconds each, which take 0.2 ms per
+//! step. Once a stream's cache is full, these three numbers are the same in every step. So this part runs only when one
+//! of them changes, and its results are inputs of the other part.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,21 +17,22 @@ use crate::{
     onnx::tensor_proto::DataType, value_info,
 };
 
-/// The inputs that are numbers: mel frames of the window, outputs that it drops, real frames of the attention cache.
+/// The length inputs: mel frames of the window, dropped outputs, valid frames in the attention cache.
 pub const LENGTHS: [&str; 3] = ["length", DROP_INPUT, "cache_last_channel_len"];
 
-/// The outputs that are numbers: frames that are given, real frames of the attention cache after the step.
+/// The length outputs: encoder frames, valid frames in the attention cache after the step.
 pub const NEXT_LENGTHS: [&str; 2] = ["encoded_lengths", "cache_last_channel_next_len"];
 
 /// A graph in two parts.
 pub struct SplitGraph {
-    /// Takes some of [`LENGTHS`]; gives [`NEXT_LENGTHS`] and what `boundary` names.
+    /// Depends on some of [`LENGTHS`]; computes [`NEXT_LENGTHS`] and the tensors in `boundary`.
     pub lengths: Encoded,
-    /// Which of [`LENGTHS`] it takes.
+    /// Which of [`LENGTHS`] are its inputs.
     pub taken: Vec<&'static str>,
-    /// The ONNX file of all else, which takes what `boundary` names and is otherwise as the whole graph.
+    /// The ONNX model of everything else. The tensors in `boundary` are additional inputs; otherwise its inputs and
+    /// outputs are those of the whole graph.
     pub rest: Vec<u8>,
-    /// Which of [`LENGTHS`] that takes, still.
+    /// Which of [`LENGTHS`] are still inputs of `rest`.
     pub still_taken: Vec<&'static str>,
     /// Tensors that `lengths` computes and `rest` reads.
     pub boundary: Vec<BoundaryTensor>,
@@ -49,10 +50,10 @@ pub struct BoundaryTensor {
 }
 
 impl Encoded {
-    /// Takes what depends on nothing but [`LENGTHS`] apart from what does not.
+    /// Splits the part that depends only on [`LENGTHS`] off.
     ///
     /// # Errors
-    /// A sentence that says why that cannot be done.
+    /// A sentence that says why that is not possible.
     pub fn split_length_graph(&self) -> Result<SplitGraph, String> {
         let graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
         let (lengths, rest, boundary) = split(graph)?;
@@ -74,12 +75,12 @@ impl Encoded {
     }
 }
 
-/// The part that depends on lengths only, the one that does not, and what crosses from the one to the other.
+/// The part that depends only on lengths, the rest, and the tensors at the boundary.
 fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String> {
     let whole = graph.clone();
     graph.infer_shapes();
     let elements = elements(&graph);
-    let is_made = |name: &str| {
+    let is_produced = |name: &str| {
         graph
             .nodes
             .iter()
@@ -87,12 +88,12 @@ fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String
     };
     let is_number =
         |name: &str| graph.shape(name) == Some(&[1][..]) && elements.get(name).is_some_and(LengthTensor::is_int64);
-    if let Some(missing) = NEXT_LENGTHS.iter().find(|name| !(is_made(name) && is_number(name))) {
-        return Err(format!("{missing} does not follow from the lengths alone"));
+    if let Some(missing) = NEXT_LENGTHS.iter().find(|name| !(is_produced(name) && is_number(name))) {
+        return Err(format!("{missing} does not only depend on the lengths"));
     }
     let (in_rest, boundary) = partition(&graph, &elements);
     if boundary.is_empty() {
-        return Err("nothing that it computes follows from the lengths alone".into());
+        return Err("nothing in it depends only on the lengths".into());
     }
 
     let infos = boundary.iter().map(|found| {
@@ -105,7 +106,7 @@ fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String
     lengths.outputs.retain(|output| NEXT_LENGTHS.contains(&output.name()));
     lengths.outputs.extend(infos.iter().cloned());
     lengths.prune();
-    // An operation of ours is never known.
+    // Custom operators never belong to the length graph.
     lengths.header.opset_import.retain(|set| is_onnx(set.domain()));
 
     let mut number = 0..;
@@ -115,33 +116,33 @@ fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String
     rest.inputs.extend(infos);
     let inputs = rest.inputs.clone();
     rest.prune();
-    // Whoever runs it gives it all inputs but these, whether it needs them or not.
+    // Callers bind all other inputs, whether they are used or not.
     let is_taken = |input: &ValueInfoProto| !LENGTHS.contains(&input.name()) || rest.input(input.name()).is_some();
     rest.inputs = inputs.into_iter().filter(is_taken).collect();
     Ok((lengths, rest, boundary))
 }
 
-/// Which nodes the rest has, by number, and what it takes from the other part.
+/// Indices of the nodes of the rest, and its inputs from the other part.
 fn partition(graph: &Graph, elements: &HashMap<String, LengthTensor>) -> (HashSet<usize>, Vec<BoundaryTensor>) {
     let known = graph
         .nodes
         .iter()
         .enumerate()
         .filter(|(_, node)| is_known(node, elements));
-    let makers = known.flat_map(|(number, node)| node.output.iter().map(move |output| (output.as_str(), number)));
-    let makers: HashMap<&str, usize> = makers.collect();
+    let producers = known.flat_map(|(number, node)| node.output.iter().map(move |output| (output.as_str(), number)));
+    let producers: HashMap<&str, usize> = producers.collect();
     let mut in_rest: HashSet<usize> = (0..graph.nodes.len())
         .filter(|&number| !is_known(&graph.nodes[number], elements))
         .collect();
     let given = graph.outputs.iter().map(|output| output.name());
     let given = given.filter(|name| !NEXT_LENGTHS.contains(name));
-    in_rest.extend(given.filter_map(|name| makers.get(name)));
+    in_rest.extend(given.filter_map(|name| producers.get(name)));
 
     let mut boundary: Vec<BoundaryTensor> = Vec::new();
     let mut open: Vec<usize> = in_rest.iter().copied().collect();
     while let Some(number) = open.pop() {
         for name in &graph.nodes[number].input {
-            let Some(&producer) = makers.get(name.as_str()) else {
+            let Some(&producer) = producers.get(name.as_str()) else {
                 continue;
             };
             if in_rest.contains(&producer) || boundary.iter().any(|found| found.name == *name) {
@@ -149,7 +150,7 @@ fn partition(graph: &Graph, elements: &HashMap<String, LengthTensor>) -> (HashSe
             }
             match elements[name].boundary(name, graph.shape(name)) {
                 Some(found) => boundary.push(found),
-                // It takes little, so both parts make it.
+                // Cheap, so both parts compute it.
                 None => {
                     in_rest.insert(producer);
                     open.push(producer);
@@ -161,7 +162,7 @@ fn partition(graph: &Graph, elements: &HashMap<String, LengthTensor>) -> (HashSe
     (in_rest, boundary)
 }
 
-/// What is known of a tensor that depends on lengths and constants only.
+/// A tensor that depends only on lengths and constants.
 struct LengthTensor {
     element: DataType,
     /// Whether it depends on a length.
@@ -185,7 +186,7 @@ impl LengthTensor {
     }
 }
 
-/// All tensors that depend on lengths and constants only.
+/// All tensors that depend only on lengths and constants.
 fn elements(graph: &Graph) -> HashMap<String, LengthTensor> {
     let known = |element: i32, varies| {
         let element = DataType::try_from(element).ok()?;
@@ -201,7 +202,7 @@ fn elements(graph: &Graph) -> HashMap<String, LengthTensor> {
                 elements.extend(known(weight.data_type(), false).map(|known| (input.clone(), known)));
             }
         }
-        // Nodes stand in the order of the data.
+        // Nodes are sorted topologically.
         let inputs = node.input.iter().filter(|input| !input.is_empty());
         let of_inputs: Option<Vec<&LengthTensor>> = inputs.map(|input| elements.get(input)).collect();
         if let ([output], Some(of_inputs)) = (&node.output[..], of_inputs)
@@ -214,12 +215,12 @@ fn elements(graph: &Graph) -> HashMap<String, LengthTensor> {
     elements
 }
 
-/// Whether all that `node` gives is among `elements`.
+/// Whether all outputs of `node` are among `elements`.
 fn is_known(node: &NodeProto, elements: &HashMap<String, LengthTensor>) -> bool {
     node.output.iter().all(|output| elements.contains_key(output))
 }
 
-/// The element type of what `node` gives, for the operations that masks and lengths are made by.
+/// The element type of `node`'s output, for the operators that compute masks and lengths.
 fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
     if !is_onnx(node.domain()) {
         return None;
@@ -236,7 +237,7 @@ fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
     }
 }
 
-/// Whether the operations of `domain` are ONNX's own.
+/// Whether `domain` is that of the ONNX standard.
 fn is_onnx(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
@@ -246,9 +247,8 @@ mod tests {
     use super::*;
     use crate::{StreamingConfig, TensorInfo, onnx::GraphProto, passes::Attribute, read_file, specialize};
 
-    /// The demo model's encoder, planned.
-    /// The demo model's encoder; `fused`: with operations of `nemostt-kernels`.
-    fn planned(lookahead: usize, fused: bool) -> Graph {
+    /// The demo model's specialized encoder; `fused`: with custom operators.
+    fn specialized(lookahead: usize, fused: bool) -> Graph {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../nemostt/assets/demo-model/encoder-model.onnx"
@@ -269,19 +269,19 @@ mod tests {
     #[test]
     fn mask_nodes_move_to_the_length_graph() {
         for lookahead in [0, 1, 13] {
-            let plain = planned(lookahead, false);
-            let mut ours = planned(lookahead, true);
-            ours.prepack_matmuls().unwrap();
-            ours.fuse_subgraphs();
-            for whole in [plain, ours] {
+            let plain = specialized(lookahead, false);
+            let mut fused = specialized(lookahead, true);
+            fused.prepack_matmuls().unwrap();
+            fused.fuse_subgraphs();
+            for whole in [plain, fused] {
                 let (lengths, rest, boundary) = split(whole.clone()).unwrap();
-                let (all, apart) = (whole.nodes.len(), lengths.nodes.len());
-                assert_eq!(all, apart + rest.nodes.len());
-                assert!(apart > 20, "{apart}");
+                let (all, split_off) = (whole.nodes.len(), lengths.nodes.len());
+                assert_eq!(all, split_off + rest.nodes.len());
+                assert!(split_off > 20, "{split_off}");
                 assert!(lengths.nodes.iter().all(|node| is_onnx(node.domain())));
                 assert!(LENGTHS.iter().all(|name| lengths.input(name).is_some()) && lengths.inputs().len() == 3);
                 assert!(LENGTHS.iter().all(|name| rest.input(name).is_none()));
-                // All else is taken and given as before.
+                // All other inputs and outputs are unchanged.
                 let boundary: Vec<&str> = boundary.iter().map(|found| found.name.as_str()).collect();
                 assert_eq!(names(&lengths.outputs()), [&NEXT_LENGTHS[..], &boundary].concat());
                 let (whole_inputs, whole_outputs) = (whole.inputs(), whole.outputs());
@@ -295,7 +295,7 @@ mod tests {
         }
     }
 
-    /// A graph of `nodes`, each an operation, its inputs and its output, which gives `outputs` and [`NEXT_LENGTHS`].
+    /// A graph of `nodes` (operator, inputs, output) with `outputs` and [`NEXT_LENGTHS`].
     fn graph(nodes: &[(&str, &[&str], &str)], outputs: &[&str]) -> Graph {
         let int64 = DataType::Int64 as i32;
         let inputs = LENGTHS.map(|name| value_info(name, int64, &[1]));
@@ -323,7 +323,7 @@ mod tests {
                 .collect(),
             ..Default::default()
         };
-        let mut graph = planned(0, false);
+        let mut graph = specialized(0, false);
         graph.edit_proto(|graph| *graph = inner);
         graph
     }
@@ -362,7 +362,7 @@ mod tests {
             split(graph(&nodes, &["chosen"])).unwrap_err()
         };
         assert!(reason(&[("Relu", &["audio_signal"], "chosen")]).contains("nothing"));
-        // Of what length it is is not known before it runs.
+        // Its size is only known at run time.
         let nodes: [(&str, &[&str], &str); 3] = [
             ("Expand", &["length", "length"], "repeated"),
             ("Cast", &["repeated"], "floats"),

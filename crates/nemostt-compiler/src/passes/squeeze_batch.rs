@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Leaves the batch axis out of whatever acts on each frame alone.
+//! Removes the batch axis from operators that process each frame independently.
 //!
-//! There is one stream in a batch. ONNX Runtime's matrix product with bias and scale (`Gemm`) takes two axes, and puts a
-//! `Reshape` before and behind each one that has three: 340 of them in a model of 17 layers, at 3 to 7 µs.
+//! The batch size is one. ONNX Runtime's fused matrix multiplication (`Gemm`, with bias and scale) needs two axes, and
+//! inserts a `Reshape` before and after each one with three: 340 of them in a model with 17 layers, at 3 to 7 µs.
 
 use std::collections::HashMap;
 
 use crate::NodeProto;
 use crate::{Graph, ir::attribute::Attribute};
 
-/// Rewrites such operations, and returns how many products there were.
+/// Rewrites such operators; returns the number of matrix multiplications.
 pub(crate) fn squeeze_batch(graph: &mut Graph) -> usize {
-    // Its inputs come before it.
+    // Inputs come before their consumers.
     let _ = graph.sort();
-    let mut rows = BatchSqueezer {
+    let mut squeezer = BatchSqueezer {
         flat: HashMap::new(),
-        products: 0,
+        matmuls: 0,
     };
     for node in std::mem::take(&mut graph.nodes) {
-        rows.place(graph, node);
+        squeezer.process(graph, node);
     }
-    let products = rows.products;
-    // What is not needed is no user of anything.
+    let matmuls = squeezer.matmuls;
+    // Dead nodes must not count as consumers.
     graph.remove_dead();
     fuse_gemm(graph);
     graph.remove_dead();
-    products
+    matmuls
 }
 
 struct BatchSqueezer {
-    /// For each tensor \[1, frames, width\] the same as \[frames, width\].
+    /// For each tensor \[1, frames, width\], its name as \[frames, width\].
     flat: HashMap<String, String>,
-    products: usize,
+    matmuls: usize,
 }
 
 impl BatchSqueezer {
-    fn place(&mut self, graph: &mut Graph, mut node: NodeProto) {
+    fn process(&mut self, graph: &mut Graph, mut node: NodeProto) {
         if node.op_type() == "Reshape" {
             self.reshape(graph, node);
             return;
@@ -44,17 +44,17 @@ impl BatchSqueezer {
         let shape = node.output.first().and_then(|output| frames_of(graph, output));
         let constant = |name: &String| graph.is_constant(name);
         let is_row = |name: &String| frames_of(graph, name).is_some();
-        let known = |name: &String| self.flat.contains_key(name);
+        let is_squeezed = |name: &String| self.flat.contains_key(name);
         let per_frame = match (node.op_type(), &node.input[..]) {
             ("MatMul", [data, weight]) => {
                 is_row(data) && constant(weight) && graph.shape(weight).map(<[usize]>::len) == Some(2)
             }
             ("LayerNormalization", [data, rest @ ..]) => is_row(data) && rest.iter().all(constant),
-            ("Sigmoid" | "Relu" | "Tanh", [data]) => known(data),
+            ("Sigmoid" | "Relu" | "Tanh", [data]) => is_squeezed(data),
             ("Add" | "Mul", [a, b]) => {
                 let vector = |name| constant(name) && graph.shape(name).is_some_and(|dims| dims.len() <= 1);
                 let same = |name| !constant(name) && graph.shape(name) == graph.shape(&node.output[0]);
-                (known(a) || known(b)) && [a, b].iter().all(|&name| vector(name) || same(name))
+                (is_squeezed(a) || is_squeezed(b)) && [a, b].iter().all(|&name| vector(name) || same(name))
             }
             _ => false,
         };
@@ -63,7 +63,7 @@ impl BatchSqueezer {
             return;
         };
         let output = output.clone();
-        self.products += usize::from(node.op_type() == "MatMul");
+        self.matmuls += usize::from(node.op_type() == "MatMul");
         for input in &mut node.input {
             if !graph.is_constant(input) {
                 *input = self.flattened(graph, input);
@@ -76,11 +76,11 @@ impl BatchSqueezer {
         self.unflatten(graph, &output, flat, frames, width);
     }
 
-    /// A shape is given to the same elements, whatever they had before.
+    /// A reshape of the same elements can read the squeezed tensor.
     fn reshape(&mut self, graph: &mut Graph, mut node: NodeProto) {
         let (input, output) = (node.input[0].clone(), node.output[0].clone());
         if let Some(flat) = self.flat.get(&input).cloned() {
-            // A 0 takes a size over from the old shape.
+            // A 0 copies a size from the old shape.
             let free_of_zeros = graph
                 .value(&node.input[1])
                 .and_then(|shape| shape.ints())
@@ -110,7 +110,7 @@ impl BatchSqueezer {
         flat
     }
 
-    /// Gives `name` to those who need three axes.
+    /// Restores `name` for consumers that need three axes.
     fn unflatten(&mut self, graph: &mut Graph, name: &str, flat: String, frames: usize, width: usize) {
         let shape = graph.add_ints(&[1, frames as i64, width as i64]);
         graph.add_as(name, "Reshape", &[&flat, &shape], &[]);
@@ -126,21 +126,22 @@ fn frames_of(graph: &Graph, name: &str) -> Option<(usize, usize)> {
     }
 }
 
-/// Makes `MatMul`, `Add` of a bias and `Mul` by a number one `Gemm`. A power of two changes no bit of a sum but its exponent;
-/// by another number (the root of the width, behind the subsampling) a sum is rounded in another place, but not once more.
+/// Fuses `MatMul`, `Add` of a bias and `Mul` by a scalar into one `Gemm`. Scaling by a power of two only changes the
+/// exponent; with another factor (the square root of the width, after the subsampling) rounding occurs at another
+/// place, but not more often.
 fn fuse_gemm(graph: &mut Graph) {
     let index = graph.index();
     let mut found = Vec::new();
     for (number, node) in graph.nodes.iter().enumerate() {
-        let is_product = node.op_type() == "MatMul"
+        let is_matmul = node.op_type() == "MatMul"
             && graph.shape(&node.output[0]).map(<[usize]>::len) == Some(2)
             && graph.is_constant(&node.input[1]);
-        if !is_product {
+        if !is_matmul {
             continue;
         }
-        let constant_of = |user: usize, operation: &str, made: &str| {
+        let constant_of = |user: usize, operation: &str, input: &str| {
             let node: &NodeProto = &graph.nodes[user];
-            let other = node.input.iter().find(|name| *name != made)?;
+            let other = node.input.iter().find(|name| *name != input)?;
             (node.op_type() == operation && graph.is_constant(other)).then(|| other.clone())
         };
         let width = graph.shape(&node.output[0]).and_then(|dims| dims.last().copied());

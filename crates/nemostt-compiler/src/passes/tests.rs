@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the planner does with graphs that differ from NeMo's.
+//! Passes over graphs that differ from NeMo's exports.
 
 use super::*;
 use crate::NodeProto;
@@ -16,8 +16,8 @@ fn export() -> (Graph, StreamingConfig) {
     (graph, streaming)
 }
 
-/// The plan of an export after `change`.
-fn plan_changed(
+/// Specializes the export after `change`.
+fn specialize_changed(
     change: impl FnOnce(&mut crate::onnx::GraphProto),
 ) -> Result<(SpecializedEncoder, Vec<String>), String> {
     let (mut graph, streaming) = export();
@@ -29,19 +29,19 @@ fn diagnostics(reports: &[PassReport]) -> Vec<String> {
     reports.iter().filter_map(PassReport::diagnostic).collect()
 }
 
-/// The one node of `operation` that takes what has `part` in its name.
+/// The node of `operation` whose first input has `part` in its name.
 fn find<'a>(nodes: &'a mut [NodeProto], operation: &str, part: &str) -> &'a mut NodeProto {
-    let takes = |node: &&mut NodeProto| node.op_type() == operation && node.input[0].contains(part);
-    nodes.iter_mut().find(takes).unwrap()
+    let matches = |node: &&mut NodeProto| node.op_type() == operation && node.input[0].contains(part);
+    nodes.iter_mut().find(matches).unwrap()
 }
 
-fn is_stacked(plan: &SpecializedEncoder, name: &str) -> bool {
-    plan.states.iter().any(|state| state.input == name)
+fn is_stacked(encoder: &SpecializedEncoder, name: &str) -> bool {
+    encoder.states.iter().any(|state| state.input == name)
 }
 
 #[test]
-fn keys_that_no_constant_projects_are_left() {
-    let found = plan_changed(|graph| {
+fn non_constant_key_projection_disables_kv_cache() {
+    let found = specialize_changed(|graph| {
         let float = crate::onnx::tensor_proto::DataType::Float as i32;
         graph.input.push(crate::value_info("weight", float, &[64, 64]));
         find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
@@ -53,8 +53,8 @@ fn keys_that_no_constant_projects_are_left() {
 }
 
 #[test]
-fn caches_that_are_stacked_in_another_way_are_left() {
-    let found = plan_changed(|graph| {
+fn unknown_cache_stacking_is_kept() {
+    let found = specialize_changed(|graph| {
         let last = graph
             .node
             .iter_mut()
@@ -68,8 +68,8 @@ fn caches_that_are_stacked_in_another_way_are_left() {
 }
 
 #[test]
-fn another_shift_of_positions_is_left() {
-    let found = plan_changed(|graph| {
+fn unknown_relative_shift_is_kept() {
+    let found = specialize_changed(|graph| {
         let pad = find(&mut graph.node, "Pad", "layers.1/self_attn");
         let scores = std::mem::replace(&mut pad.input[0], "positive".into());
         graph.node.push(NodeProto {
@@ -85,9 +85,9 @@ fn another_shift_of_positions_is_left() {
 }
 
 #[test]
-fn a_mask_that_hides_audio_is_left() {
-    // Frames count as hidden from one before the end on.
-    let found = plan_changed(|graph| {
+fn mask_that_hides_audio_is_kept() {
+    // Frames are masked from one before the end on.
+    let found = specialize_changed(|graph| {
         let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
         let key_mask = less.last().unwrap();
         assert!(key_mask.input[1].contains("Unsqueeze_6"));
@@ -107,9 +107,9 @@ fn a_mask_that_hides_audio_is_left() {
 }
 
 #[test]
-fn a_mask_of_many_ways_is_found_soon() {
-    // 2^60 ways lead from the mask to the lengths.
-    let found = plan_changed(|graph| {
+fn mask_evaluation_is_memoized() {
+    // There are 2^60 paths from the mask to the lengths.
+    let found = specialize_changed(|graph| {
         let less = graph.node.iter_mut().filter(|node| node.op_type() == "Less");
         let key_mask = less.last().unwrap();
         let mask = std::mem::replace(&mut key_mask.output[0], "way-0".into());
@@ -127,7 +127,7 @@ fn a_mask_of_many_ways_is_found_soon() {
 }
 
 #[test]
-fn constants_that_grow_beyond_all_memory_are_left() {
+fn constant_folding_is_limited() {
     let (mut graph, _) = export();
     let sizes = Constant::of_ints(vec![1], &[1 << 16]).to_tensor("sizes");
     graph.initializers.insert(sizes);
@@ -139,13 +139,13 @@ fn constants_that_grow_beyond_all_memory_are_left() {
     };
     graph.nodes = (0..400).map(zeros).collect();
     graph.fold();
-    // 2^18 bytes each, and 2^26 are the most.
+    // 2^18 bytes each, and the limit is 2^26.
     assert_eq!(graph.nodes.len(), 400 - 256);
 }
 
 #[test]
-fn a_node_without_inputs_is_named() {
-    let found = plan_changed(|graph| {
+fn missing_input_error_names_the_operator() {
+    let found = specialize_changed(|graph| {
         let gather = graph.node.iter_mut().find(|node| node.op_type() == "Gather").unwrap();
         gather.input.truncate(1);
     });
@@ -153,8 +153,8 @@ fn a_node_without_inputs_is_named() {
 }
 
 #[test]
-fn control_flow_is_not_touched() {
-    let found = plan_changed(|graph| {
+fn control_flow_is_not_supported() {
+    let found = specialize_changed(|graph| {
         let attribute = crate::onnx::AttributeProto {
             g: Some(Default::default()),
             ..Default::default()

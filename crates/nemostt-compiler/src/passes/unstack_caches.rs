@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Finds the caches of each layer: how one input is taken apart into layers, and how one output is put together.
+//! Finds the cache of each layer: how an input is split into layers, and how an output is stacked.
 //!
-//! NeMo's export stacks the caches of all layers. Inside, each step takes them apart (`Transpose`, `Gather`) and stacks
-//! them again (`Unsqueeze`, `Concat`, `Transpose`): two copies of everything. Here each layer gets tensors of its own.
+//! NeMo's export stacks the caches of all layers. In each step, the graph splits them (`Transpose`, `Gather`) and
+//! stacks them again (`Unsqueeze`, `Concat`, `Transpose`): two copies of everything. Here each layer gets its own
+//! tensors.
 
 use crate::{
     Graph,
@@ -14,19 +15,20 @@ use crate::{
     passes::StateSpec,
 };
 
-/// Where a layer meets its cache.
+/// Where a layer uses its cache.
 pub(crate) struct LayerCache {
-    /// The tensor that holds the cache of this layer: \[1, …\].
+    /// The cache of this layer: \[1, …\].
     pub cached: String,
-    /// The `Concat` of it with what is new.
+    /// The `Concat` of cache and new frames.
     pub concat: usize,
-    /// What is new.
+    /// The new frames.
     pub new: String,
-    /// The tensor that becomes the cache of the next step.
+    /// The cache of the next step.
     pub next: String,
 }
 
-/// The layers' parts of the caches `input` \[1, layers, …\] and `output`, joined with what is new along `axis`.
+/// The caches of all layers in `input` \[1, layers, …\] and `output`, which are concatenated with new frames along
+/// `axis`.
 pub(crate) fn layer_caches(graph: &Graph, input: &str, output: &str, axis: usize) -> Result<Vec<LayerCache>, String> {
     let index = graph.index();
     let count = graph.shape(input).and_then(|dims| dims.get(1)).copied();
@@ -47,7 +49,7 @@ pub(crate) fn layer_caches(graph: &Graph, input: &str, output: &str, axis: usize
         if attribute(node, "axis").and_then(|axis| axis_of(axis, rank)) != Some(axis) || graph.shape(new).is_none() {
             continue;
         }
-        // The cache is joined once to be used, and once (in attention) to be cut down to what is kept.
+        // A layer concatenates its cache once; in attention, a second time to slice the next cache.
         let cache = LayerCache {
             cached: cached.clone(),
             concat: number,
@@ -55,16 +57,16 @@ pub(crate) fn layer_caches(graph: &Graph, input: &str, output: &str, axis: usize
             next: nexts[layer].clone(),
         };
         if found[layer].replace(cache).is_some() {
-            return Err(format!("layer {layer} joins {input} with more than one tensor"));
+            return Err(format!("layer {layer} concatenates {input} with more than one tensor"));
         }
     }
     let missing = |(layer, cache): (usize, Option<LayerCache>)| {
-        cache.ok_or_else(|| format!("layer {layer} does not join {input} with what is new"))
+        cache.ok_or_else(|| format!("layer {layer} does not concatenate {input} with new frames"))
     };
     found.into_iter().enumerate().map(missing).collect()
 }
 
-/// The number of the layer whose part of `input` is `name`.
+/// The index of the layer whose part of `input` is `name`.
 fn layer_of(graph: &Graph, index: &DefUse, name: &str, input: &str) -> Option<usize> {
     let gather = &graph.nodes[index.producer(name)?];
     let number = graph
@@ -95,12 +97,12 @@ fn layer_of(graph: &Graph, index: &DefUse, name: &str, input: &str) -> Option<us
         .flatten()
 }
 
-/// Whether a transposition of `of` brings layers, the second axis, to the front, or back.
+/// Whether a transpose of `of` moves the layers, the second axis, to the front, or back.
 fn is_layers_first(of: &str, input: &str, operation: &str, perm: &[i64]) -> bool {
     operation == "Transpose" && of == input && perm == [1, 0, 2, 3]
 }
 
-/// The tensors that `output` is stacked from, layer by layer.
+/// The tensors that `output` is stacked from, one per layer.
 fn stacked(graph: &Graph, index: &DefUse, output: &str) -> Option<Vec<String>> {
     let last = &graph.nodes[index.producer(output)?];
     let (concat, axis) = match last.op_type() {
@@ -120,8 +122,8 @@ fn stacked(graph: &Graph, index: &DefUse, output: &str) -> Option<Vec<String>> {
     concat.input.iter().map(part).collect()
 }
 
-/// Gives each layer its own part of a cache as input and output of the graph, in place of `input` and `output`, and
-/// says what they are. What the layers compute stays as it is.
+/// Replaces `input` and `output` by inputs and outputs for each layer, and returns these. The computations of the
+/// layers are not changed.
 pub(crate) fn unstack_caches(
     graph: &mut Graph,
     input: &str,
@@ -133,7 +135,7 @@ pub(crate) fn unstack_caches(
     for (layer, cache) in caches.iter().enumerate() {
         let dims = graph.shape(&cache.cached).map(<[usize]>::to_vec);
         let dims = dims.filter(|dims| graph.shape(&cache.next) == Some(dims));
-        let dims = dims.ok_or_else(|| format!("layer {layer} keeps something of another shape than {input}"))?;
+        let dims = dims.ok_or_else(|| format!("the next cache of layer {layer} has another shape than {input}"))?;
         states.push(StateSpec {
             input: format!("{input}/{layer}"),
             output: cache.next.clone(),
@@ -151,7 +153,7 @@ pub(crate) fn unstack_caches(
     Ok(states)
 }
 
-/// Takes away an input and an output that nothing needs any more.
+/// Removes an input and an output that are not used any more.
 pub(crate) fn remove_io(graph: &mut Graph, input: &str, output: &str) {
     graph.inputs.retain(|info| info.name() != input);
     graph.outputs.retain(|info| info.name() != output);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The innermost loop: a few rows times one panel of weights.
+//! Float32 micro-kernel: a few rows times one panel of weights.
 //!
-//! A panel is as many columns as two vector registers hold, row by row. Sums of all rows stay in registers while the panel
-//! is read once from its beginning to its end; that is the order in which it lies in memory.
+//! A panel is as wide as two vector registers and stored row by row. The accumulators of all rows stay in registers
+//! while the panel is read once, sequentially.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -13,29 +13,27 @@ use super::{
     epilogue::{Epilogue, store_with_epilogue},
 };
 
-/// Vectors in a row of a panel.
+/// Vectors per panel row.
 const VECTORS: usize = 2;
 
-/// The most rows that one pass serves, on processors with 32 vector registers: their sums, a row of the panel and a value
-/// take 31.
+/// Maximum rows of a micro-tile, with 32 vector registers: the accumulators, a panel row and a broadcast value take 31.
 const MAX_ROWS: usize = 14;
 
-/// Columns of a panel where vectors are longest: 512 bits.
+/// Columns of a panel with the widest vectors, 512 bits.
 const MAX_COLUMNS: usize = VECTORS * 16;
 
-/// Rows of a panel that are worked on in one turn of the loop, so that its own instructions do not count. The depth of all
-/// weights is a multiple of it.
+/// Panel rows per iteration of the unrolled loop, to hide the loop overhead. `k` is always a multiple of it.
 pub(super) const UNROLL: usize = 4;
 
-/// How far ahead of its use a panel is asked for, in bytes: of 2, 4 and 8 kB the fastest for 1 to 14 rows.
+/// Prefetch distance in bytes: of 2, 4 and 8 kB the fastest for 1 to 14 rows.
 const PREFETCH_BYTES: usize = 2048;
 
-/// What the registers of this processor hold.
+/// Size of the micro-tile that fits into this processor's registers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MicroTile {
     /// Columns of a panel.
-    pub(super) columns: usize,
-    /// Rows of one pass.
+    pub(super) panel_width: usize,
+    /// Maximum rows.
     pub(super) rows: usize,
 }
 
@@ -47,7 +45,7 @@ impl MicroTile {
             #[inline(always)]
             fn with_simd<S: Simd>(self, _: S) -> MicroTile {
                 MicroTile {
-                    columns: VECTORS * S::F32_LANES,
+                    panel_width: VECTORS * S::F32_LANES,
                     rows: ((S::REGISTER_COUNT - VECTORS - 1) / VECTORS).clamp(1, MAX_ROWS),
                 }
             }
@@ -56,8 +54,8 @@ impl MicroTile {
     }
 }
 
-/// `lhs`, rows of as many values as the panel is deep, times `panel`, plus `bias`. They go to `output` from column `column`
-/// on; `residual`, if there is any, is as large as `output` and is added to it.
+/// Multiplies `lhs` \[rows, k\] by `panel` and adds `bias`, applies `epilogue`, adds `residual`, which has the shape of
+/// `output`, and stores the result in `output` from column `column` on.
 pub(super) fn multiply(
     (lhs, residual): (&[f32], Option<&[f32]>),
     panel: &[f32],
@@ -65,14 +63,14 @@ pub(super) fn multiply(
     output: &mut ColumnsMut<'_>,
     column: usize,
 ) {
-    let (all, depth) = (output.rows(), panel.len() / bias.len());
-    // Equal shares: 14 rows are 5, 5 and 4 where 6 fit.
-    let passes = all.div_ceil(MicroTile::detect().rows).max(1);
-    let share = all.div_ceil(passes).max(1);
-    for first in (0..all).step_by(share) {
-        let rows = share.min(all - first);
-        let lhs = &lhs[first * depth..][..rows * depth];
-        macro_rules! pass {
+    let (all, k) = (output.rows(), panel.len() / bias.len());
+    // Micro-tiles of nearly equal height: 14 rows become 5, 5 and 4 if 6 fit.
+    let tiles = all.div_ceil(MicroTile::detect().rows).max(1);
+    let tile_rows = all.div_ceil(tiles).max(1);
+    for first in (0..all).step_by(tile_rows) {
+        let rows = tile_rows.min(all - first);
+        let lhs = &lhs[first * k..][..rows * k];
+        macro_rules! micro_tile {
             ($($rows:literal)*) => {
                 match rows {
                     $($rows => {
@@ -80,16 +78,16 @@ pub(super) fn multiply(
                         Arch::new().dispatch(MicroKernel { lhs, panel, bias, acc: &mut acc });
                         store_with_epilogue(epilogue, &mut acc, bias.len(), residual, output, (first, column));
                     })*
-                    _ => debug_assert!(rows == 0, "no tile has so many rows"),
+                    _ => debug_assert!(rows == 0, "no micro-tile has so many rows"),
                 }
             };
         }
-        pass!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        micro_tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
     }
 }
 
-/// Each number of rows is a function of its own, and its sums leave it at its end only: else the compiler keeps some of
-/// them in memory, and 14 rows take twice as long.
+/// Each number of rows is a separate function, and accumulators leave it only at its end: otherwise the compiler spills
+/// some of them to memory, and 14 rows take twice as long.
 struct MicroKernel<'a, const ROWS: usize> {
     lhs: &'a [f32],
     panel: &'a [f32],
@@ -102,20 +100,20 @@ impl<const ROWS: usize> WithSimd for MicroKernel<'_, ROWS> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let depth = self.lhs.len() / ROWS;
+        let k = self.lhs.len() / ROWS;
         let vectors = |values| S::as_simd_f32s(values).0.as_chunks::<VECTORS>().0;
-        let lhs: [&[[f32; UNROLL]]; ROWS] = std::array::from_fn(|row| self.lhs[row * depth..][..depth].as_chunks().0);
+        let lhs: [&[[f32; UNROLL]]; ROWS] = std::array::from_fn(|row| self.lhs[row * k..][..k].as_chunks().0);
         let mut acc = [vectors(self.bias)[0]; ROWS];
-        for (turn, weights) in vectors(self.panel).as_chunks::<UNROLL>().0.iter().enumerate() {
+        for (block, weights) in vectors(self.panel).as_chunks::<UNROLL>().0.iter().enumerate() {
             for vector in weights.as_flattened() {
                 prefetch_l1(std::ptr::from_ref(vector).cast::<u8>().wrapping_add(PREFETCH_BYTES));
             }
-            let values: [&[f32; UNROLL]; ROWS] = std::array::from_fn(|row| &lhs[row][turn]);
-            for k in 0..UNROLL {
+            let values: [&[f32; UNROLL]; ROWS] = std::array::from_fn(|row| &lhs[row][block]);
+            for i in 0..UNROLL {
                 for row in 0..ROWS {
-                    let value = simd.splat_f32s(values[row][k]);
-                    acc[row][0] = simd.mul_add_f32s(value, weights[k][0], acc[row][0]);
-                    acc[row][1] = simd.mul_add_f32s(value, weights[k][1], acc[row][1]);
+                    let value = simd.splat_f32s(values[row][i]);
+                    acc[row][0] = simd.mul_add_f32s(value, weights[i][0], acc[row][0]);
+                    acc[row][1] = simd.mul_add_f32s(value, weights[i][1], acc[row][1]);
                 }
             }
         }
@@ -125,7 +123,7 @@ impl<const ROWS: usize> WithSimd for MicroKernel<'_, ROWS> {
     }
 }
 
-/// Asks for the first bytes of a panel, of any form.
+/// Prefetches the first bytes of a panel in any format.
 pub(super) fn prefetch_panel_head(panel: &[u8]) {
     for line in panel.chunks(CACHE_LINE).take(PREFETCH_BYTES / CACHE_LINE) {
         prefetch_l1(line.as_ptr());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Memory for weights that are read from end to end at each step, in large pages where the system has them.
+//! Memory for weights that are read sequentially in each step, in huge pages where available.
 //!
-//! In pages of 4 kB the processor looks up an address every 4 kB, and its prefetching stops there: two cores read 23 GB/s
-//! in them and 28 GB/s in pages of 2 MB (`docs/performance.md`). Linux gives large ones to whoever asks with
-//! `madvise(MADV_HUGEPAGE)`, unless its administrator said `never`.
+//! With 4 kB pages the processor translates an address every 4 kB, and hardware prefetching stops at page boundaries:
+//! two cores read 23 GB/s, and 28 GB/s with pages of 2 MB (`docs/performance.md`). Linux provides huge pages on
+//! `madvise(MADV_HUGEPAGE)`, unless the administrator disabled them (`never`).
 
 use std::io;
 
@@ -14,46 +14,47 @@ use memmap2::{Mmap, MmapMut};
 #[cfg(miri)]
 use self::interpreted::{Mmap, MmapMut};
 
-/// Size of a large page on x86-64, and on aarch64 with small pages of 4 kB.
+/// Size of a huge page on x86-64, and on aarch64 with 4 kB base pages.
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
 #[cfg(not(target_os = "linux"))]
 const HUGE_PAGE: usize = 0;
 
-/// Bytes for which a large page is worth what it leaves empty. The weights of a joint with 1024 labels fill half of one and nearly
-/// one, and are read in each step: in large pages a step of the 114M model at lookahead 80 ms takes 0.95 of the time.
+/// Minimum size for huge pages, because the rest of the last one is wasted. The weights of a joint with 1024 tokens
+/// take half of one and nearly one, and are read in each step: with huge pages, a step of the 114M model at lookahead
+/// 80 ms takes 0.95 of the time.
 const MIN_HUGE_PAGE_BYTES: usize = HUGE_PAGE / 4;
 
-/// Zeros behind the last byte, for whoever reads whole vectors.
+/// Zero bytes after the end, so that whole vectors can be read.
 pub(super) const TAIL_PADDING: usize = 64;
 
-/// Bytes that are written once.
+/// A writable buffer, to be [frozen](Self::freeze) once it is filled.
 #[derive(Debug)]
 pub(super) struct PageBuffer {
     map: MmapMut,
-    /// Where the first large page begins.
+    /// Offset of the first huge page.
     start: usize,
     bytes: usize,
 }
 
 impl PageBuffer {
-    /// Zeros.
+    /// Zero-initialized memory.
     ///
     /// # Errors
-    /// The system's, where there is not as much memory.
+    /// The system's error if there is not enough memory.
     pub(super) fn zeroed(bytes: usize) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
-        // What fills little of a large page gets none.
+        // A buffer that would leave most of a huge page empty uses small pages.
         let alignment = if bytes < MIN_HUGE_PAGE_BYTES { 0 } else { HUGE_PAGE };
-        let whole = bytes.checked_next_multiple_of(alignment.max(1)).ok_or_else(too_large)?;
-        let length = whole.checked_add(alignment + TAIL_PADDING).ok_or_else(too_large)?;
+        let size = bytes.checked_next_multiple_of(alignment.max(1)).ok_or_else(too_large)?;
+        let length = size.checked_add(alignment + TAIL_PADDING).ok_or_else(too_large)?;
         let map = MmapMut::map_anon(length)?;
-        // Old kernels put a mapping anywhere, and only a whole large page can be one.
+        // Old kernels do not align mappings, and a huge page must be aligned.
         let start = match alignment {
             0 => 0,
             alignment => map.as_ptr().align_offset(alignment).min(alignment),
         };
-        // A wish: small pages serve as well, only slower.
+        // Best effort: small pages work as well, only slower.
         #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self { map, start, bytes })
@@ -63,7 +64,7 @@ impl PageBuffer {
         &mut self.map[self.start..][..self.bytes]
     }
 
-    /// They will not be written again.
+    /// Makes the buffer read-only.
     ///
     /// # Errors
     /// The system's.
@@ -76,7 +77,7 @@ impl PageBuffer {
     }
 }
 
-/// Bytes that are read only. They begin where a page does.
+/// A read-only buffer, aligned to a page.
 #[derive(Debug)]
 pub(super) struct FrozenPages {
     map: Mmap,
@@ -89,13 +90,13 @@ impl FrozenPages {
         &self.with_padding()[..self.bytes]
     }
 
-    /// Those, and [`TAIL_PADDING`] zeros.
+    /// The buffer followed by [`TAIL_PADDING`] zero bytes.
     pub(super) fn with_padding(&self) -> &[u8] {
         &self.map[self.start..][..self.bytes + TAIL_PADDING]
     }
 }
 
-/// Memory of the allocator, under the names of what the system maps: Miri knows no `mprotect`.
+/// Heap memory with the interface of the memory map, because Miri does not support `mprotect`.
 #[cfg(miri)]
 mod interpreted {
     use std::{
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn written_bytes_are_read_back() {
-        // Miri takes a minute for each of the large ones.
+        // Under Miri each of the large ones takes a minute.
         let large = [HUGE_PAGE / 2, 3 * HUGE_PAGE + 4].into_iter().filter(|_| !cfg!(miri));
         for bytes in [0, 1, 5].into_iter().chain(large) {
             let mut pages = PageBuffer::zeroed(bytes).unwrap();

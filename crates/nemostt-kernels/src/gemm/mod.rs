@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Products of a few rows with constant weights: nearly all of what an encoder's step takes. What follows each of them at
-//! once is done with them: an activation, the sum with what went past them.
+//! GEMMs of a few rows with constant weights, which take nearly all of an encoder step's time. Activations and residual
+//! additions are fused as [epilogues](Epilogue).
 //!
-//! With 2 to 14 rows, a step ends when memory has delivered the weights. ONNX Runtime's own product is made for many rows:
-//! with 14 it gets a third of what the processor multiplies, and reads memory in small pages (`docs/performance.md`).
-//! Here weights lie in the order in which they are read, in large pages ([`huge_pages`]): as they are ([`f32_kernel`]) or, with a
-//! quarter less of memory, as integers of 24 bits for vectors of 512 bits ([`i24`]) or for matrix tiles ([`amx`]).
+//! With 2 to 14 rows, the time of a step is bounded by the memory bandwidth for the weights. ONNX Runtime's GEMM is
+//! designed for many rows: with 14 it reaches a third of the processor's peak, and it reads memory in small pages
+//! (`docs/performance.md`). Here weights are packed in the order in which they are read, in huge pages
+//! ([`huge_pages`]): as float32 ([`f32_kernel`]) or, with a quarter less memory traffic, as 24-bit fixed-point numbers
+//! for AVX-512 ([`i24`]) or AMX ([`amx`]).
 //!
-//! Nothing here knows of graphs or of ONNX Runtime, which calls it for operation `PackedMatMul` of `model/runtime/custom_ops`.
+//! This module knows nothing of graphs or of ONNX Runtime, which calls it through the operator `PackedMatMul` of
+//! `model/runtime/custom_ops`.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -51,24 +53,24 @@ use self::{
     weight_format::WeightFormat,
 };
 
-/// Bytes of weights that are one piece of work, at most: enough to be worth handing over, and few enough that all threads
-/// end together.
+/// Maximum bytes of weights per task: large enough to amortize dispatch, small enough that all threads finish at about
+/// the same time.
 const MAX_TASK_BYTES: usize = 256 << 10;
 
-/// Pieces are as many as some multiple of this, of one size: else one of two or four threads has a piece more than the
-/// others and they wait for it.
+/// Task counts are a multiple of this, with tasks of equal size: otherwise one of two or four threads would have an
+/// extra task, and the others would wait for it.
 const TASK_COUNT_MULTIPLE: usize = 4;
 
-/// Whether this processor has vector instructions that make it worth the while: x86 with vectors of 256 bits or more. On
-/// others it was not measured.
+/// Whether this processor's vector instructions make these kernels worthwhile: x86-64 with vectors of 256 bits or more.
+/// Others have not been measured.
 pub fn is_supported() -> bool {
-    // By what `pulp` will use: it wants more of a processor than AVX2 alone.
-    cfg!(target_arch = "x86_64") && MicroTile::detect().columns >= 16
+    // Decided by what `pulp` will use: it requires more than AVX2.
+    cfg!(target_arch = "x86_64") && MicroTile::detect().panel_width >= 16
 }
 
 /// Columns of a micro-tile of float32: two vectors of this processor.
 pub(crate) fn vector_columns() -> usize {
-    MicroTile::detect().columns
+    MicroTile::detect().panel_width
 }
 
 /// Whether weights are packed as [`WeightFormat::I24`] here.
@@ -81,27 +83,27 @@ pub(crate) fn has_byte_planes() -> bool {
     WeightFormat::BytePlanes.is_supported(0)
 }
 
-/// What a product is like.
+/// Shape, bias and epilogue of a GEMM.
 #[derive(Debug, Clone)]
 pub struct GemmSpec {
-    /// Rows of its weights: values of a row of the input.
+    /// Rows of the weights, and values per input row.
     pub k: usize,
-    /// Columns of its weights: values of a row of the output.
+    /// Columns of the weights, and values per output row.
     pub n: usize,
-    /// `None`: zeros.
+    /// \[n\]; `None` stands for zeros.
     pub bias: Option<Vec<f32>>,
-    /// What is done to the result before it is stored.
+    /// Applied to the result before it is stored.
     pub epilogue: Epilogue,
 }
 
-/// Weights of a product: `output = lhs · weights + bias`.
+/// Prepacked weights \[k, n\] of `output = lhs · weights + bias`.
 #[derive(Debug)]
 pub struct PackedWeights {
-    /// Those of others are in it, too.
+    /// May also contain the panels of other weights; these are at `range`.
     panels: Arc<FrozenPages>,
     range: Range<usize>,
     format: WeightFormat,
-    /// What the numbers of each column are multiplied by, where they are integers.
+    /// Dequantization factor of each column; empty for float32.
     scales: Vec<f32>,
     bias: Vec<f32>,
     k: usize,
@@ -109,7 +111,7 @@ pub struct PackedWeights {
     epilogue: Epilogue,
 }
 
-/// The input of a product, ready for it.
+/// The left-hand side \[rows, k\] of a GEMM, in the layout that its weights need.
 #[derive(Debug, Clone, Copy)]
 pub enum Lhs<'a> {
     /// For [`WeightFormat::F32`].
@@ -120,18 +122,18 @@ pub enum Lhs<'a> {
     BytePlanes(&'a amx::Input),
 }
 
-/// How an input of a product lies.
+/// Memory layout of a left-hand side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum LhsLayout {
-    /// One row behind the other.
+    /// Row-major.
     RowMajor,
-    /// As [`PackedLhs`] has them.
+    /// See [`PackedLhs`].
     Packed,
-    /// As [`amx`] take them.
+    /// See [`amx`].
     BytePlanes,
 }
 
-/// Where an input is made ready.
+/// Reusable buffers for packed left-hand sides.
 #[derive(Debug, Default)]
 pub struct Scratch {
     packed_lhs: Vec<f32>,
@@ -139,32 +141,32 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// What was [made ready](PackedWeights::pack_lhs) for digits.
+    /// The byte planes of the last [`pack_lhs`](PackedWeights::pack_lhs).
     pub(crate) fn byte_planes(&self) -> Lhs<'_> {
         Lhs::BytePlanes(&self.byte_planes)
     }
 }
 
 impl PackedWeights {
-    /// Whether rows of `depth` values are supported: multiples of 4, as all models have.
-    pub fn supports_k(depth: usize) -> bool {
-        depth > 0 && depth.is_multiple_of(f32_kernel::UNROLL)
+    /// Whether rows of `k` values are supported: `k` must be a multiple of 4, which holds for all known models.
+    pub fn supports_k(k: usize) -> bool {
+        k > 0 && k.is_multiple_of(f32_kernel::UNROLL)
     }
 
-    /// Weights of these kinds, side by side in memory: large pages are shared, and none is left half empty for each of them.
-    /// `fill` gets the index of a kind, a row, a column and the room for the values from there on.
+    /// Packs weights next to each other in memory, so that they share huge pages. `fill` is called with the index of a
+    /// spec, a row, a column and the slice for the values of that row from that column on.
     ///
     /// # Errors
-    /// The system's, where there is no memory for them.
+    /// The system's error if memory cannot be allocated.
     ///
     /// # Panics
-    /// If a depth does not [fit](Self::supports_k).
+    /// If a `k` is not [supported](Self::supports_k).
     pub fn pack(specs: Vec<GemmSpec>, fill: impl Fn(usize, usize, usize, &mut [f32])) -> io::Result<Vec<Self>> {
         let specs = specs.into_iter().map(|spec| (WeightFormat::best(spec.k), spec));
         Self::pack_as(specs.collect(), fill)
     }
 
-    /// As [`pack`](Self::pack), in these forms.
+    /// As [`pack`](Self::pack), in the given formats.
     fn pack_as(
         specs: Vec<(WeightFormat, GemmSpec)>,
         fill: impl Fn(usize, usize, usize, &mut [f32]),
@@ -177,9 +179,9 @@ impl PackedWeights {
         let mut scales = Vec::new();
         for (index, ((format, spec), &size)) in specs.iter().zip(&sizes).enumerate() {
             assert!(Self::supports_k(spec.k));
-            let (panels, others) = rest.split_at_mut(size);
-            rest = others;
-            scales.push(format.pack(spec, panels, |row, column, scratch| fill(index, row, column, scratch)));
+            let (panels, after) = rest.split_at_mut(size);
+            rest = after;
+            scales.push(format.pack(spec, panels, |row, column, dst| fill(index, row, column, dst)));
         }
         let panels = Arc::new(pages.freeze()?);
         let mut start = 0;
@@ -205,35 +207,35 @@ impl PackedWeights {
         Ok(weights.collect())
     }
 
-    /// Those of one product that is done a few times only: see [`pack`](Self::pack).
+    /// Packs the weights of a single GEMM that runs only a few times, as float32. See [`pack`](Self::pack).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`pack`](Self::pack).
     ///
     /// # Panics
-    /// As there.
+    /// As for [`pack`](Self::pack).
     pub fn new(spec: GemmSpec, fill: impl Fn(usize, usize, &mut [f32])) -> io::Result<Self> {
         let specs = vec![(WeightFormat::F32, spec)];
-        let made = Self::pack_as(specs, |_, row, column, scratch| fill(row, column, scratch))?;
-        made.into_iter().next().ok_or_else(|| io::ErrorKind::Other.into())
+        let packed = Self::pack_as(specs, |_, row, column, dst| fill(row, column, dst))?;
+        packed.into_iter().next().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
-    /// Values of a row of the input.
+    /// Values per input row.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// Values of a row of the output.
+    /// Values per output row.
     pub fn n(&self) -> usize {
         self.n
     }
 
-    /// Bytes that a product reads.
+    /// Bytes of weights that one GEMM reads.
     pub fn bytes(&self) -> usize {
         self.range.len()
     }
 
-    /// Pieces into which the work can be cut: see [`multiply`](Self::multiply).
+    /// Number of tasks into which [`multiply`](Self::multiply) is divided.
     pub fn task_count(&self) -> usize {
         let count = self
             .range
@@ -243,7 +245,8 @@ impl PackedWeights {
         count.min(self.panel_count())
     }
 
-    /// Packs `lhs`, \[rows, k\], for [`multiply`](Self::multiply). Nothing is allocated if `scratch` held as many values before.
+    /// Converts `lhs` \[rows, k\] to the layout that [`multiply`](Self::multiply) needs. Allocates only if `scratch` is
+    /// too small.
     ///
     /// # Panics
     /// If `lhs` is not rows of `k` values.
@@ -264,7 +267,7 @@ impl PackedWeights {
         }
     }
 
-    /// How an input must lie for [`multiply_panels`](Self::multiply_panels).
+    /// The layout that [`multiply_panels`](Self::multiply_panels) needs.
     pub(crate) fn lhs_layout(&self) -> LhsLayout {
         match self.format {
             WeightFormat::F32 => LhsLayout::RowMajor,
@@ -273,12 +276,12 @@ impl PackedWeights {
         }
     }
 
-    /// Whether results may go to [`Target::Packed`].
+    /// Whether the output may be a [`Target::Packed`].
     pub(crate) fn can_pack_output(&self) -> bool {
         self.format == WeightFormat::I24
     }
 
-    /// The columns of the output that piece `task` writes: no two pieces have one in common.
+    /// The output columns that task `task` writes. Those of different tasks are disjoint.
     pub fn columns_of(&self, task: usize) -> Range<usize> {
         self.panel_columns(self.panels_of(task))
     }
@@ -289,27 +292,27 @@ impl PackedWeights {
         task * panels / task_count..(task + 1) * panels / task_count
     }
 
-    /// The columns of the output that these of the [panels](Self::panel_count) write: no two panels have one in common.
+    /// The output columns that these [panels](Self::panel_count) write. Those of different panels are disjoint.
     pub(crate) fn panel_columns(&self, panels: Range<usize>) -> Range<usize> {
         let column = |panel: usize| (panel * self.format.panel_width()).min(self.n);
         column(panels.start)..column(panels.end)
     }
 
-    /// Does piece `task` of the product of `lhs`, row by row, plus `residual`, which is as large as the output. All pieces
-    /// together, in any order and on any threads, write all of an output.
+    /// Runs task `task` of `lhs · weights + bias`, applies the epilogue and adds `residual`, which has the shape of the
+    /// output, \[rows, n\]. All tasks together, in any order and on any threads, write the whole output.
     ///
     /// # Panics
-    /// If `lhs`, `residual` and `output` have not the same number of rows of the right width, `output` has not the
-    /// [columns](Self::columns_of) of the piece, or `lhs` was made ready for weights of another form.
+    /// If the shapes of `lhs`, `residual` and `output` do not match, `output` does not contain the
+    /// [columns](Self::columns_of) of the task, or `lhs` has the layout of another weight format.
     pub fn multiply(&self, task: usize, lhs: Lhs<'_>, residual: Option<&[f32]>, output: ColumnsMut<'_>) {
         self.multiply_panels(self.panels_of(task), lhs, residual, Target::RowMajor(output));
     }
 
-    /// As [`multiply`](Self::multiply), with these of the [panels](Self::panel_count).
+    /// As [`multiply`](Self::multiply), for a range of [panels](Self::panel_count).
     ///
     /// # Panics
-    /// As there; if there are no such panels; if the target is one for which these weights [must not be
-    /// used](Self::can_pack_output), or there is more to be added to it.
+    /// As for [`multiply`](Self::multiply); if the panels are out of range; if the target is packed and these weights
+    /// [do not support it](Self::can_pack_output), or there is a residual.
     pub fn multiply_panels(
         &self,
         panels: Range<usize>,
@@ -323,10 +326,10 @@ impl PackedWeights {
         };
         assert!(width == self.n && residual.is_none_or(|residual| residual.len() == rows * width));
         assert!(panels.end <= self.panel_count());
-        let columns = self.format.panel_width();
-        let first = panels.start * columns;
-        let column = |panel: usize| {
-            let range = panel * columns..(panel + 1) * columns;
+        let panel_width = self.format.panel_width();
+        let first_column = panels.start * panel_width;
+        let params = |panel: usize| {
+            let range = panel * panel_width..(panel + 1) * panel_width;
             EpilogueParams {
                 scales: self.scales.get(range.clone()).unwrap_or_default(),
                 bias: &self.bias[range],
@@ -337,29 +340,29 @@ impl PackedWeights {
             (Lhs::RowMajor(lhs), WeightFormat::F32, Target::RowMajor(output)) => {
                 assert!(lhs.len() == rows * self.k);
                 for panel in panels {
-                    let EpilogueParams { bias, epilogue, .. } = column(panel);
+                    let EpilogueParams { bias, epilogue, .. } = params(panel);
                     let weights = bytemuck::cast_slice(self.panel(panel));
-                    f32_kernel::multiply((lhs, residual), weights, (bias, epilogue), output, panel * columns);
+                    f32_kernel::multiply((lhs, residual), weights, (bias, epilogue), output, panel * panel_width);
                 }
             }
             (Lhs::Packed(lhs), WeightFormat::I24, target) => {
                 assert!(lhs.rows() == rows);
-                let panels = panels.map(|panel| (self.panel_with_padding(panel), column(panel)));
-                i24::multiply((lhs, self.k, residual), panels, first, target);
+                let panels = panels.map(|panel| (self.panel_with_padding(panel), params(panel)));
+                i24::multiply((lhs, self.k, residual), panels, first_column, target);
             }
             (Lhs::BytePlanes(lhs), WeightFormat::BytePlanes, Target::RowMajor(output)) => {
                 assert!(lhs.rows() == rows);
-                let panels = panels.map(|panel| (self.panel(panel), column(panel)));
-                amx::multiply((lhs, self.k, residual), panels, first, output);
+                let panels = panels.map(|panel| (self.panel(panel), params(panel)));
+                amx::multiply((lhs, self.k, residual), panels, first_column, output);
             }
-            _ => panic!("the input of a product was made ready for another one"),
+            _ => panic!("the left-hand side has the layout of another weight format"),
         }
     }
 
-    /// The whole product, on this thread.
+    /// The whole GEMM on this thread, without a residual.
     ///
     /// # Panics
-    /// As [`multiply`](Self::multiply).
+    /// As for [`multiply`](Self::multiply).
     pub fn multiply_single_threaded(&self, lhs: &[f32], output: &mut [f32]) {
         let mut scratch = Scratch::default();
         let lhs = self.pack_lhs(lhs, &mut scratch);
@@ -373,20 +376,20 @@ impl PackedWeights {
         &panel[..panel.len() - TAIL_PADDING]
     }
 
-    /// A panel and what lies behind it.
+    /// A panel and the [`TAIL_PADDING`] after it.
     fn panel_with_padding(&self, index: usize) -> &[u8] {
         let bytes = self.range.len() / self.panel_count();
         &self.panels.with_padding()[self.range.start + index * bytes..][..bytes + TAIL_PADDING]
     }
 
-    /// Lets the processor fetch the beginning of panel `panel`: as much as is asked for ahead when it is read.
+    /// Prefetches the start of panel `panel`, as far as the micro-kernel prefetches ahead.
     pub(crate) fn prefetch_panel(&self, panel: usize) {
         if panel < self.panel_count() {
             f32_kernel::prefetch_panel_head(self.panel(panel));
         }
     }
 
-    /// Groups of columns that lie together.
+    /// Number of panels: groups of columns that are contiguous in memory.
     pub(crate) fn panel_count(&self) -> usize {
         self.bias.len() / self.format.panel_width()
     }

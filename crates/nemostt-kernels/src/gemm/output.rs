@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where results go.
+//! Shared access to outputs.
 //!
-//! Several threads write one output at the same time, each its own part of it. That no two of them write the same values is
-//! the one thing that the compiler cannot see. So there is one contract, that of who cuts an [`Output`] into parts: no two
-//! parts that live at the same time have a value in common. [`ColumnsMut`], [`PackedLhsMut`] and slices are such parts; they are
-//! written through `&mut` and check their bounds, so whatever computes what is written (products, attention, convolutions) is
-//! safe and promises nothing.
+//! Several threads write disjoint parts of one output at the same time, which the compiler cannot check. There is a
+//! single contract, for the code that divides an [`Output`] into parts: parts that exist at the same time must not
+//! overlap. Parts ([`ColumnsMut`], [`PackedLhsMut`] and slices) are written through `&mut` and check their bounds, so
+//! that the code that computes the values (GEMMs, attention, convolutions) is safe.
 
 #![allow(unsafe_code)]
 
@@ -14,16 +13,16 @@ use std::{marker::PhantomData, ops::Range};
 
 use super::PackedLhsMut;
 
-/// Either of two ways to lay down rows.
+/// An output in one of two layouts.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// One row behind the other.
+    /// Row-major.
     RowMajor(ColumnsMut<'a>),
-    /// As products with [integers](super::i24) read them.
+    /// Packed for the [`i24`](super::i24) micro-kernel.
     Packed(PackedLhsMut<'a>),
 }
 
-/// Rows of the same width that threads share to write parts of them.
+/// An output \[rows, width\] that threads share to write disjoint parts of it.
 #[derive(Debug)]
 pub struct Output<'a> {
     start: *mut f32,
@@ -32,20 +31,22 @@ pub struct Output<'a> {
     values: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it only says where the values are. Parts of it are made by who promises that nobody else has the same.
+// SAFETY: it only stores where the values are. Creating parts is unsafe, and callers guarantee that they do not
+// overlap.
 unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {
-    /// Rows of `width` values each.
+    /// An output of rows of `width` values.
     pub fn new(values: &'a mut [f32], width: usize) -> Self {
-        // SAFETY: they are borrowed for as long as this lives.
+        // SAFETY: `values` is mutably borrowed for the lifetime of the output.
         unsafe { Self::at(values.as_mut_ptr(), values.len(), width) }
     }
 
-    /// `count` values from `start` on, as rows of `width` values each.
+    /// An output of `count` values at `start`, in rows of `width` values.
     ///
     /// # Safety
-    /// They must be there for as long as this lives. All outputs of the same values count as one for those who make parts.
+    /// The values must be valid for the lifetime of the output. Parts of different outputs with the same values must
+    /// not overlap either.
     pub(in super::super) unsafe fn at(start: *mut f32, count: usize, width: usize) -> Self {
         Self {
             start,
@@ -58,10 +59,10 @@ impl<'a> Output<'a> {
     /// These columns of all rows.
     ///
     /// # Panics
-    /// If there are no such columns.
+    /// If the columns are out of range.
     ///
     /// # Safety
-    /// As long as the part lives, nobody else may read or write what is in it, and no other part may have a value of it.
+    /// While the part exists, its values must not be accessed in any other way.
     pub unsafe fn columns(&self, columns: Range<usize>) -> ColumnsMut<'a> {
         assert!(columns.start <= columns.end && columns.end <= self.width);
         ColumnsMut {
@@ -73,50 +74,50 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// These columns of all rows, which are [packed](super::PackedLhs).
+    /// These columns of all rows, in [packed](super::PackedLhs) layout.
     ///
     /// # Panics
-    /// If there are no such columns.
+    /// If the columns are out of range.
     ///
     /// # Safety
-    /// As for [`columns`](Self::columns); all parts of the output must be turned.
+    /// As for [`columns`](Self::columns); all parts of an output must have the same layout.
     pub(crate) unsafe fn packed(&self, columns: Range<usize>) -> PackedLhsMut<'a> {
-        // SAFETY: so many values are there, and the caller's promise.
+        // SAFETY: the output has this size; the rest is the caller's guarantee.
         unsafe { PackedLhsMut::at(self.start, (self.rows, self.width), columns) }
     }
 
-    /// These values of one row.
+    /// These columns of one row.
     ///
     /// # Panics
-    /// If there is no such row, or it has no such values.
+    /// If the row or the columns are out of range.
     ///
     /// # Safety
     /// As for [`columns`](Self::columns).
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         assert!(row < self.rows && columns.start <= columns.end && columns.end <= self.width);
-        // SAFETY: all of it lies within the row, and the caller's promise.
+        // SAFETY: the slice is within the row; the rest is the caller's guarantee.
         unsafe {
             let start = self.start.add(row * self.width + columns.start);
             std::slice::from_raw_parts_mut(start, columns.len())
         }
     }
 
-    /// All of a row.
+    /// A whole row.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row is out of range.
     ///
     /// # Safety
     /// As for [`columns`](Self::columns).
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn row(&self, row: usize) -> &'a mut [f32] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         unsafe { self.part(row, 0..self.width) }
     }
 }
 
-/// Some columns of all rows of an output, which are its own. Columns have the numbers that they have in the output.
+/// Some columns of all rows of an output, with exclusive access. Columns are numbered as in the output.
 #[derive(Debug)]
 pub struct ColumnsMut<'a> {
     start: *mut f32,
@@ -127,7 +128,7 @@ pub struct ColumnsMut<'a> {
 }
 
 impl<'a> ColumnsMut<'a> {
-    /// All columns of rows of `width` values each.
+    /// All columns of rows of `width` values.
     pub fn all(values: &'a mut [f32], width: usize) -> Self {
         Self {
             start: values.as_mut_ptr(),
@@ -142,26 +143,26 @@ impl<'a> ColumnsMut<'a> {
         self.rows
     }
 
-    /// Values of a row of the output.
+    /// Values per row of the output.
     pub(super) fn width(&self) -> usize {
         self.width
     }
 
-    /// Row `row` from column `column` on, as far as these columns go.
+    /// Row `row` from column `column` to the last of these columns.
     ///
     /// # Panics
-    /// If there is no such row, or the column is none of these.
+    /// If the row is out of range, or the column is not one of these.
     #[inline(always)]
     pub(super) fn row_from(&mut self, row: usize, column: usize) -> &mut [f32] {
         assert!(row < self.rows && self.columns.contains(&column));
-        // SAFETY: row and columns lie within the output, and nobody else has these columns.
+        // SAFETY: row and columns are within the output, and these columns are exclusive.
         unsafe {
             let start = self.start.add(row * self.width + column);
             std::slice::from_raw_parts_mut(start, self.columns.end - column)
         }
     }
 
-    /// Writes the first of `values` to row `row` from column `column` on, as far as these columns go.
+    /// Writes `values` to row `row` from column `column` on; values beyond the last of these columns are ignored.
     ///
     /// # Panics
     /// As [`row_from`](Self::row_from).
@@ -184,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn parts_write_their_own_columns_only() {
+    fn parts_write_only_their_columns() {
         let mut values = [0.0; 3 * 10];
         let output = Output::new(&mut values, 10);
         std::thread::scope(|scope| {
             for (first, number) in [(0, 1.0), (4, 2.0), (8, 3.0)] {
                 let output = &output;
                 scope.spawn(move || {
-                    // SAFETY: they have no columns in common.
+                    // SAFETY: the columns do not overlap.
                     let mut columns = unsafe { output.columns(first..10.min(first + 4)) };
                     (0..3).for_each(|row| columns.put(row, first, &[number; 9]));
                 });
@@ -202,16 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_a_part_is_refused() {
+    fn out_of_range_access_panics() {
         let mut values = [0.0; 3 * 10];
         let output = Output::new(&mut values, 10);
-        for wrong in [8..11, 11..11] {
-            // SAFETY: there are no others.
-            assert!(panics(|| _ = unsafe { output.columns(wrong.clone()) }));
+        for range in [8..11, 11..11] {
+            // SAFETY: there are no other parts.
+            assert!(panics(|| _ = unsafe { output.columns(range.clone()) }));
             // SAFETY: as above.
-            assert!(panics(|| _ = unsafe { output.packed(wrong.clone()) }));
+            assert!(panics(|| _ = unsafe { output.packed(range.clone()) }));
             // SAFETY: as above.
-            assert!(panics(|| unsafe { output.part(0, wrong.clone()) }.fill(1.0)));
+            assert!(panics(|| unsafe { output.part(0, range.clone()) }.fill(1.0)));
         }
         // SAFETY: as above.
         assert!(panics(|| unsafe { output.row(3) }.fill(1.0)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Weights as bytes, so that a file can keep them: in the order and form in which this processor reads them.
+//! Packed weights as bytes, for storage in a file: in the order and format of this processor.
 
 use std::{io, sync::Arc};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Epilogue, PackedWeights, PageBuffer, WeightFormat};
 
-/// What is known of the weights of one product besides their values. [`PackedWeights::from_bytes`] makes weights of it.
+/// Describes packed weights without their values. See [`PackedWeights::from_bytes`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PackedWeightsHeader {
     format: WeightFormat,
@@ -17,15 +17,15 @@ pub struct PackedWeightsHeader {
     epilogue: Epilogue,
 }
 
-/// How panels lie on this processor: weights that were kept under another name are not for it.
+/// Identifies the weight format of this processor: weights serialized under another id must not be loaded.
 pub fn packing_id() -> String {
     let format = WeightFormat::best(0);
     format!("{format:?} in panels of {}", format.panel_width())
 }
 
-/// Sizes of what was kept of a product.
+/// Sizes of serialized weights.
 struct PackedSize {
-    /// Floats of the bias, and of the scales if there are any.
+    /// Floats of the bias, padded; also those of the scales, if there are any.
     columns: usize,
     has_scales: bool,
     panels: usize,
@@ -38,20 +38,20 @@ impl PackedSize {
 }
 
 impl PackedWeightsHeader {
-    /// `None`, if there is no such product here.
+    /// `None` if this processor does not support such weights.
     fn size(&self) -> Option<PackedSize> {
-        let is_sound = PackedWeights::supports_k(self.k) && self.n > 0 && self.format.is_supported(self.k);
+        let is_valid = PackedWeights::supports_k(self.k) && self.n > 0 && self.format.is_supported(self.k);
         let size = PackedSize {
             columns: self.n.checked_next_multiple_of(self.format.panel_width())?,
             has_scales: self.format.has_scales(),
             panels: self.format.packed_size(self.k, self.n)?,
         };
-        is_sound.then_some(size)
+        is_valid.then_some(size)
     }
 }
 
 impl PackedWeights {
-    /// What they are like.
+    /// Format, shape and epilogue, without values.
     pub fn header(&self) -> PackedWeightsHeader {
         PackedWeightsHeader {
             format: self.format,
@@ -61,21 +61,21 @@ impl PackedWeights {
         }
     }
 
-    /// Their bias, and behind it the scales of their columns, if they have any.
+    /// The bias, then the scales of the columns, if there are any.
     pub fn column_bytes(&self) -> [&[u8]; 2] {
         [&self.bias, &self.scales].map(|floats| bytemuck::cast_slice(floats))
     }
 
-    /// Their values.
+    /// The packed panels.
     pub fn panel_bytes(&self) -> &[u8] {
         &self.panels.bytes()[self.range.clone()]
     }
 
-    /// Weights of products that were kept: [`column_bytes`](Self::column_bytes) of all of them, one behind the other, and as many
-    /// bytes of panels as `panels` says, which `fill` writes to where they stay.
+    /// Deserializes weights. `columns` contains the [`column_bytes`](Self::column_bytes) of all of them, concatenated;
+    /// `fill` writes their `panels` bytes of panels to the final buffer.
     ///
     /// # Errors
-    /// What `fill` says; the system's, where there is no memory for them; `InvalidData` where sizes do not fit each other.
+    /// Those of `fill`; the system's if memory cannot be allocated; `InvalidData` if the sizes do not match.
     pub fn from_bytes(
         all: &[PackedWeightsHeader],
         columns: &[u8],
@@ -85,7 +85,7 @@ impl PackedWeights {
         let invalid = || {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the sizes of products do not fit their weights",
+                "the sizes of packed weights do not match their headers",
             )
         };
         let sizes = all.iter().map(PackedWeightsHeader::size);
@@ -128,10 +128,10 @@ mod tests {
     };
 
     fn weights() -> Vec<PackedWeights> {
-        let spec = |(depth, columns, epilogue)| GemmSpec {
-            k: depth,
-            n: columns,
-            bias: Some(noise(columns, 7)),
+        let spec = |(k, n, epilogue)| GemmSpec {
+            k,
+            n,
+            bias: Some(noise(n, 7)),
             epilogue,
         };
         let specs = [
@@ -149,7 +149,7 @@ mod tests {
         .unwrap()
     }
 
-    /// What products are like, their biases, their panels.
+    /// Headers, biases and scales, panels.
     type Bytes = (Vec<PackedWeightsHeader>, Vec<u8>, Vec<u8>);
 
     fn bytes(all: &[PackedWeights]) -> Bytes {
@@ -189,17 +189,17 @@ mod tests {
 
     #[test]
     fn mismatched_sizes_are_rejected() {
-        let sound = bytes(&weights());
-        let refused = |change: fn(&mut Bytes)| {
-            let mut bytes = sound.clone();
+        let valid = bytes(&weights());
+        let assert_rejected = |change: fn(&mut Bytes)| {
+            let mut bytes = valid.clone();
             change(&mut bytes);
             assert_eq!(read(&bytes).unwrap_err().kind(), io::ErrorKind::InvalidData);
         };
-        refused(|(_, biases, _)| biases.truncate(4));
-        refused(|(_, _, panels)| panels.extend([0; 4]));
-        refused(|(header, ..)| header[0].k = 6);
-        refused(|(header, ..)| header[0].n = 0);
-        refused(|(header, ..)| header[1].n = usize::MAX - 1);
-        refused(|(header, ..)| header.truncate(2));
+        assert_rejected(|(_, biases, _)| biases.truncate(4));
+        assert_rejected(|(_, _, panels)| panels.extend([0; 4]));
+        assert_rejected(|(header, ..)| header[0].k = 6);
+        assert_rejected(|(header, ..)| header[0].n = 0);
+        assert_rejected(|(header, ..)| header[1].n = usize::MAX - 1);
+        assert_rejected(|(header, ..)| header.truncate(2));
     }
 }

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Against a product in double precision.
+//! Compares GEMMs with float64.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{cases, most, noise};
 
-/// The forms that this processor has code for.
+/// The formats that this processor supports.
 pub(super) fn weight_formats() -> impl Iterator<Item = WeightFormat> {
     let all = [WeightFormat::F32, WeightFormat::I24, WeightFormat::BytePlanes];
     all.into_iter().filter(|format| format.is_supported(0))
 }
 
-/// Products of these kinds with such weights, once in each of those forms.
+/// Packs these weights in each of those formats.
 pub(crate) fn in_each_form(specs: &[(GemmSpec, Vec<f32>)]) -> Vec<Vec<PackedWeights>> {
     let pack = |format: WeightFormat| {
         let all = specs.iter().map(|(spec, _)| (format, spec.clone())).collect();
@@ -26,27 +26,27 @@ pub(crate) fn in_each_form(specs: &[(GemmSpec, Vec<f32>)]) -> Vec<Vec<PackedWeig
     weight_formats().map(pack).collect()
 }
 
-fn weights(format: WeightFormat, depth: usize, columns: usize, bias: Option<&[f32]>, table: &[f32]) -> PackedWeights {
-    weights_with(format, Epilogue::Identity, depth, columns, bias, table)
+fn weights(format: WeightFormat, k: usize, n: usize, bias: Option<&[f32]>, table: &[f32]) -> PackedWeights {
+    weights_with(format, Epilogue::Identity, k, n, bias, table)
 }
 
-/// The second of two that are packed together, the first of which is of other numbers.
+/// The second of two GEMMs that are packed together, where the first one has other weights.
 fn weights_with(
     format: WeightFormat,
     epilogue: Epilogue,
-    depth: usize,
-    columns: usize,
+    k: usize,
+    n: usize,
     bias: Option<&[f32]>,
     table: &[f32],
 ) -> PackedWeights {
     let spec = |bias: Option<&[f32]>| GemmSpec {
-        k: depth,
-        n: columns,
+        k,
+        n,
         bias: bias.map(<[f32]>::to_vec),
         epilogue,
     };
     let fill = |index: usize, row: usize, column: usize, dst: &mut [f32]| match index {
-        1 => dst.copy_from_slice(&table[row * columns + column..][..dst.len()]),
+        1 => dst.copy_from_slice(&table[row * n + column..][..dst.len()]),
         _ => dst.fill(1e9),
     };
     PackedWeights::pack_as(vec![(format, spec(None)), (format, spec(bias))], fill)
@@ -56,42 +56,48 @@ fn weights_with(
 }
 
 fn task(weights: &PackedWeights, task: usize, lhs: &[f32], output: &Output<'_>) {
-    piece_and(weights, task, lhs, None, output);
+    task_with_residual(weights, task, lhs, None, output);
 }
 
-fn piece_and(weights: &PackedWeights, task: usize, lhs: &[f32], residual: Option<&[f32]>, output: &Output<'_>) {
+fn task_with_residual(
+    weights: &PackedWeights,
+    task: usize,
+    lhs: &[f32],
+    residual: Option<&[f32]>,
+    output: &Output<'_>,
+) {
     let mut dst = Scratch::default();
     let lhs = weights.pack_lhs(lhs, &mut dst);
-    // SAFETY: no test does a piece twice.
+    // SAFETY: no task runs twice.
     #[allow(unsafe_code)]
-    let columns = unsafe { output.columns(weights.columns_of(task)) };
-    weights.multiply(task, lhs, residual, columns);
+    let part = unsafe { output.columns(weights.columns_of(task)) };
+    weights.multiply(task, lhs, residual, part);
 }
 
-fn check(rows: usize, depth: usize, columns: usize, with_bias: bool) {
-    weight_formats().for_each(|format| check_form(format, rows, depth, columns, with_bias));
+fn check(rows: usize, k: usize, n: usize, with_bias: bool) {
+    weight_formats().for_each(|format| check_format(format, rows, k, n, with_bias));
 }
 
-fn check_form(format: WeightFormat, rows: usize, depth: usize, columns: usize, with_bias: bool) {
-    let (lhs, table) = (noise(rows * depth, 1), noise(depth * columns, 2));
-    let bias = with_bias.then(|| noise(columns, 3));
-    let weights = weights(format, depth, columns, bias.as_deref(), &table);
-    let mut values = vec![f32::NAN; rows * columns];
-    let output = Output::new(&mut values, columns);
-    // Backwards: the order does not count.
+fn check_format(format: WeightFormat, rows: usize, k: usize, n: usize, with_bias: bool) {
+    let (lhs, table) = (noise(rows * k, 1), noise(k * n, 2));
+    let bias = with_bias.then(|| noise(n, 3));
+    let weights = weights(format, k, n, bias.as_deref(), &table);
+    let mut values = vec![f32::NAN; rows * n];
+    let output = Output::new(&mut values, n);
+    // In reverse, because the order of tasks must not matter.
     for number in (0..weights.task_count()).rev() {
         task(&weights, number, &lhs, &output);
     }
     for row in 0..rows {
-        for column in 0..columns {
-            let product = |k: usize| f64::from(lhs[row * depth + k]) * f64::from(table[k * columns + column]);
-            let sum: f64 = (0..depth).map(product).sum();
+        for column in 0..n {
+            let product = |i: usize| f64::from(lhs[row * k + i]) * f64::from(table[i * n + column]);
+            let sum: f64 = (0..k).map(product).sum();
             let expected = sum + bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
-            let got = f64::from(values[row * columns + column]);
-            // A rounding for each of the sums, which are no larger than the depth.
-            let most = 1e-7 * (depth + 1) as f64;
+            let got = f64::from(values[row * n + column]);
+            // One rounding error per addition, relative to partial sums of at most `k`.
+            let tolerance = 1e-7 * (k + 1) as f64;
             assert!(
-                (got - expected).abs() <= most,
+                (got - expected).abs() <= tolerance,
                 "{format:?}, {row}, {column}: {got} for {expected}"
             );
         }
@@ -101,27 +107,27 @@ fn check_form(format: WeightFormat, rows: usize, depth: usize, columns: usize, w
 #[test]
 #[cfg_attr(miri, ignore = "sizes of real layers take Miri minutes")]
 fn sizes_of_real_layers() {
-    for (depth, columns) in [(512, 2048), (2048, 512), (512, 1536), (176, 704), (2560, 512)] {
+    for (k, n) in [(512, 2048), (2048, 512), (512, 1536), (176, 704), (2560, 512)] {
         for rows in [1, 2, 14] {
-            check(rows, depth, columns, true);
+            check(rows, k, n, true);
         }
     }
 }
 
 #[test]
 fn several_threads_write_one_output() {
-    weight_formats().for_each(several_threads);
+    weight_formats().for_each(shared_output);
 }
 
-fn several_threads(format: WeightFormat) {
-    // Several pieces; Miri takes a microsecond for each product of two numbers, and more.
-    let (rows, depth, columns) = if cfg!(miri) { (3, 8, 70) } else { (14, 512, 2048) };
-    let (lhs, table) = (noise(rows * depth, 4), noise(depth * columns, 5));
-    let weights = weights(format, depth, columns, None, &table);
-    let mut alone = vec![0.0; rows * columns];
+fn shared_output(format: WeightFormat) {
+    // Several tasks; Miri takes more than a microsecond per multiplication.
+    let (rows, k, n) = if cfg!(miri) { (3, 8, 70) } else { (14, 512, 2048) };
+    let (lhs, table) = (noise(rows * k, 4), noise(k * n, 5));
+    let weights = weights(format, k, n, None, &table);
+    let mut alone = vec![0.0; rows * n];
     weights.multiply_single_threaded(&lhs, &mut alone);
-    let mut together = vec![0.0; rows * columns];
-    let output = Output::new(&mut together, columns);
+    let mut together = vec![0.0; rows * n];
+    let output = Output::new(&mut together, n);
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -162,19 +168,19 @@ fn multiply_rejects_rows_of_another_width() {
 
 #[test]
 fn epilogue_and_residual_are_applied() {
-    weight_formats().for_each(endings_and_sums);
+    weight_formats().for_each(epilogue_and_residual);
 }
 
-fn endings_and_sums(format: WeightFormat) {
-    for (rows, columns) in [(1, 40), (3, 33), (14, 64), (18, 20)] {
-        let depth = 8;
-        let (lhs, table, bias) = (noise(rows * depth, 1), noise(depth * columns, 2), noise(columns, 3));
-        let residual = noise(rows * columns, 4);
+fn epilogue_and_residual(format: WeightFormat) {
+    for (rows, n) in [(1, 40), (3, 33), (14, 64), (18, 20)] {
+        let k = 8;
+        let (lhs, table, bias) = (noise(rows * k, 1), noise(k * n, 2), noise(n, 3));
+        let residual = noise(rows * n, 4);
         let run = |epilogue: Epilogue, residual: Option<&[f32]>| {
-            let weights = weights_with(format, epilogue, depth, columns, Some(&bias), &table);
-            let mut values = vec![f32::NAN; rows * columns];
-            let output = Output::new(&mut values, columns);
-            (0..weights.task_count()).for_each(|number| piece_and(&weights, number, &lhs, residual, &output));
+            let weights = weights_with(format, epilogue, k, n, Some(&bias), &table);
+            let mut values = vec![f32::NAN; rows * n];
+            let output = Output::new(&mut values, n);
+            (0..weights.task_count()).for_each(|number| task_with_residual(&weights, number, &lhs, residual, &output));
             values
         };
         let plain = run(Epilogue::Identity, None);
@@ -188,25 +194,25 @@ fn endings_and_sums(format: WeightFormat) {
     }
 }
 
-/// How far off products of numbers of either sign are, as a part of how far off they are in float32. Sizes of the numbers lie
-/// within `e^-spread` and `e^spread`.
+/// The error of each format relative to that of float32, for values of either sign with magnitudes from `e^-spread` to
+/// `e^spread`.
 fn errors(spread: f32) -> Vec<(WeightFormat, f64)> {
-    let (rows, depth, columns) = (3, 512, 48);
+    let (rows, k, n) = (3, 512, 48);
     let numbers = |count: usize, seed: u32| -> Vec<f32> {
         let values = noise(count, seed).into_iter().zip(noise(count, seed + 7));
         values
             .map(|(value, size)| value * (spread * size * size * size).exp())
             .collect()
     };
-    let (lhs, table) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+    let (lhs, table) = (numbers(rows * k, 1), numbers(k * n, 2));
     let errors: Vec<(WeightFormat, f64)> = weight_formats()
         .map(|format| {
-            let mut values = vec![0.0; rows * columns];
-            weights(format, depth, columns, None, &table).multiply_single_threaded(&lhs, &mut values);
+            let mut values = vec![0.0; rows * n];
+            weights(format, k, n, None, &table).multiply_single_threaded(&lhs, &mut values);
             let errors = values.iter().enumerate().map(|(index, &value)| {
-                let (row, column) = (index / columns, index % columns);
-                let product = |k: usize| f64::from(lhs[row * depth + k]) * f64::from(table[k * columns + column]);
-                (f64::from(value) - (0..depth).map(product).sum::<f64>()).powi(2)
+                let (row, column) = (index / n, index % n);
+                let product = |i: usize| f64::from(lhs[row * k + i]) * f64::from(table[i * n + column]);
+                (f64::from(value) - (0..k).map(product).sum::<f64>()).powi(2)
             });
             (format, errors.sum::<f64>().sqrt())
         })
@@ -218,18 +224,18 @@ fn errors(spread: f32) -> Vec<(WeightFormat, f64)> {
 }
 
 #[test]
-fn integers_are_as_exact_as_floats() {
-    // Even sizes, and sizes that differ by a factor of millions. Sums of digits are exact, those of integers as floats are
-    // not.
-    for (spread, of_integers, of_digits) in [(0.0, 1.1, 0.5), (8.0, 2.5, 4.0)] {
+fn quantized_formats_are_as_accurate_as_f32() {
+    // Equal magnitudes, and magnitudes that differ by a factor of millions. Byte planes are accumulated exactly, 24-bit
+    // integers as floats are not.
+    for (spread, i24_limit, byte_planes_limit) in [(0.0, 1.1, 0.5), (8.0, 2.5, 4.0)] {
         let errors = errors(spread);
         for &(format, error) in &errors {
-            let most = match format {
+            let tolerance = match format {
                 WeightFormat::F32 => 1.0,
-                WeightFormat::I24 => of_integers,
-                WeightFormat::BytePlanes => of_digits,
+                WeightFormat::I24 => i24_limit,
+                WeightFormat::BytePlanes => byte_planes_limit,
             };
-            assert!(error <= most, "{errors:?}");
+            assert!(error <= tolerance, "{errors:?}");
         }
     }
 }
@@ -237,12 +243,12 @@ fn integers_are_as_exact_as_floats() {
 #[test]
 fn nan_stays_in_its_row() {
     for format in weight_formats() {
-        let (rows, depth, columns) = (3, 68, 20);
-        let mut lhs = noise(rows * depth, 1);
-        lhs[depth + 66] = f32::NAN;
-        let mut values = vec![0.0; rows * columns];
-        weights(format, depth, columns, None, &noise(depth * columns, 2)).multiply_single_threaded(&lhs, &mut values);
-        for (row, values) in values.chunks(columns).enumerate() {
+        let (rows, k, n) = (3, 68, 20);
+        let mut lhs = noise(rows * k, 1);
+        lhs[k + 66] = f32::NAN;
+        let mut values = vec![0.0; rows * n];
+        weights(format, k, n, None, &noise(k * n, 2)).multiply_single_threaded(&lhs, &mut values);
+        for (row, values) in values.chunks(n).enumerate() {
             assert!(
                 values.iter().all(|value| value.is_nan() == (row == 1)),
                 "{format:?}: {values:?}"
@@ -254,7 +260,7 @@ fn nan_stays_in_its_row() {
 proptest! {
     #![proptest_config(cases(64))]
     #[test]
-    fn any_size(rows in 0_usize..most(40), depth in 1_usize..most(18), columns in 1_usize..most(100), with_bias: bool) {
-        check(rows, 4 * depth, columns, with_bias);
+    fn any_size(rows in 0_usize..most(40), k in 1_usize..most(18), n in 1_usize..most(100), with_bias: bool) {
+        check(rows, 4 * k, n, with_bias);
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! In place of `amx` and of `i24` on processors that have neither: nobody asks for them.
+//! Replaces `amx` and `i24` on targets without them; none of it is called.
 
-#![allow(dead_code)] // each of the two is asked for a part of it
+#![allow(dead_code)] // each of the two modules uses a part
 
 use super::epilogue::EpilogueParams;
 
@@ -21,7 +21,7 @@ pub(super) fn packed_size(_: usize, _: usize) -> Option<usize> {
 }
 
 pub(super) fn pack(_: &[[f32; PANEL_WIDTH]], _: &mut [u8]) -> [f32; PANEL_WIDTH] {
-    unreachable!("weights of no such form are made here")
+    unreachable!("this weight format is not supported on this target")
 }
 
 /// Never has rows here.
@@ -43,9 +43,9 @@ pub(super) fn multiply<'a, Input, Output>(
     _: usize,
     _: Output,
 ) {
-    unreachable!("weights of no such form are made here")
+    unreachable!("this weight format is not supported on this target")
 }
 
 pub(super) fn transpose(_: &[f32], _: usize, _: (usize, usize), _: &mut [f32]) {
-    unreachable!("rows are turned without vectors here")
+    unreachable!("there is no vectorized transpose on this target")
 }

@@ -1,70 +1,70 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The forms in which weights are held, and how they are brought into them.
+//! Formats of packed weights, and how to pack into them.
 
 use serde::{Deserialize, Serialize};
 
 use super::{GemmSpec, amx, f32_kernel::MicroTile, i24};
 
-/// How weights are held.
+/// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum WeightFormat {
-    /// As they are, for vectors.
+    /// As float32.
     F32,
-    /// As integers of 24 bits, for vectors: see [`fixed_point`](super::fixed_point) for how exact they are.
+    /// As 24-bit integers for AVX-512. See [`fixed_point`](super::fixed_point) for the precision.
     I24,
-    /// As digits of such integers, for matrix tiles.
+    /// As 24-bit integers split into three byte planes, for AMX.
     BytePlanes,
 }
 
 impl WeightFormat {
-    /// The fastest one for products of `depth` values on this processor.
-    pub(super) fn best(depth: usize) -> Self {
-        match (amx::supports_k(depth), i24::is_supported()) {
+    /// The fastest format on this processor for rows of `k` values.
+    pub(super) fn best(k: usize) -> Self {
+        match (amx::supports_k(k), i24::is_supported()) {
             (true, _) => Self::BytePlanes,
             (false, true) => Self::I24,
             (false, false) => Self::F32,
         }
     }
 
-    /// Whether this processor can multiply `depth` values with weights of this form.
-    pub(super) fn is_supported(self, depth: usize) -> bool {
+    /// Whether this processor can multiply rows of `k` values with weights in this format.
+    pub(super) fn is_supported(self, k: usize) -> bool {
         match self {
             Self::F32 => true,
             Self::I24 => i24::is_supported(),
-            Self::BytePlanes => amx::supports_k(depth),
+            Self::BytePlanes => amx::supports_k(k),
         }
     }
 
-    /// Whether columns have scales.
+    /// Whether columns have dequantization factors.
     pub(super) fn has_scales(self) -> bool {
         self != Self::F32
     }
 
-    /// Columns of a panel.
+    /// Columns per panel.
     pub(super) fn panel_width(self) -> usize {
         match self {
-            Self::F32 => MicroTile::detect().columns,
+            Self::F32 => MicroTile::detect().panel_width,
             Self::I24 => i24::PANEL_WIDTH,
             Self::BytePlanes => amx::PANEL_WIDTH,
         }
     }
 
-    /// Bytes of the panels of a product of `depth` values and `columns` columns; `None`, if nothing is as large.
-    pub(super) fn packed_size(self, depth: usize, columns: usize) -> Option<usize> {
+    /// Bytes of packed weights \[k, n\]; `None` on overflow.
+    pub(super) fn packed_size(self, k: usize, n: usize) -> Option<usize> {
         match self {
             Self::F32 => {
-                let row = columns
+                let row = n
                     .checked_next_multiple_of(self.panel_width())?
                     .checked_mul(size_of::<f32>())?;
-                row.checked_mul(depth)
+                row.checked_mul(k)
             }
-            Self::I24 => i24::packed_size(depth, columns),
-            Self::BytePlanes => amx::packed_size(depth, columns),
+            Self::I24 => i24::packed_size(k, n),
+            Self::BytePlanes => amx::packed_size(k, n),
         }
     }
 
-    /// Writes a product's weights into `panels`. Gives the scales of its columns.
+    /// Packs weights into `panels`. Returns the dequantization factors of the columns, if the format has any.
     pub(super) fn pack(self, spec: &GemmSpec, panels: &mut [u8], fill: impl Fn(usize, usize, &mut [f32])) -> Vec<f32> {
         let width = self.panel_width();
         let count = spec.n.div_ceil(width).max(1);
@@ -72,10 +72,10 @@ impl WeightFormat {
         match self {
             Self::F32 => {
                 for (first, panel) in (0..).step_by(width).zip(panels) {
-                    let real = width.min(spec.n - first);
+                    let valid = width.min(spec.n - first);
                     let panel: &mut [f32] = bytemuck::cast_slice_mut(panel);
                     for (row, values) in panel.chunks_exact_mut(width).enumerate() {
-                        fill(row, first, &mut values[..real]);
+                        fill(row, first, &mut values[..valid]);
                     }
                 }
                 Vec::new()
@@ -86,7 +86,7 @@ impl WeightFormat {
     }
 }
 
-/// Brings the columns of each of `panels` to `pack`, which gives their scales.
+/// Packs each of `panels` with `pack`, which returns the dequantization factors of its columns.
 fn pack_quantized<'a, const PANEL_WIDTH: usize>(
     spec: &GemmSpec,
     panels: impl Iterator<Item = &'a mut [u8]>,
@@ -95,10 +95,10 @@ fn pack_quantized<'a, const PANEL_WIDTH: usize>(
 ) -> Vec<f32> {
     let mut values = vec![[0.0; PANEL_WIDTH]; spec.k];
     let scales = (0..).step_by(PANEL_WIDTH).zip(panels).flat_map(|(first, panel)| {
-        let real = PANEL_WIDTH.min(spec.n - first);
+        let valid = PANEL_WIDTH.min(spec.n - first);
         for (row, values) in values.iter_mut().enumerate() {
-            values[real..].fill(0.0);
-            fill(row, first, &mut values[..real]);
+            values[valid..].fill(0.0);
+            fill(row, first, &mut values[..valid]);
         }
         pack(&values, panel)
     });

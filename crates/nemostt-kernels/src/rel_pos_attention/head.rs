@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is done for one head.
+//! Attention of one head.
 
 use pulp::{Simd, WithSimd};
 
@@ -21,19 +21,19 @@ pub(super) struct Head<'a> {
     pub(super) attention: &'a RelPosAttention,
     pub(super) index: usize,
     pub(super) inputs: &'a AttentionInputs<'a>,
-    /// What is this head's of cached keys and values.
+    /// Rows of this head in the caches of keys and values.
     pub(super) cached: [&'a [f32]; 2],
 }
 
-/// Does one head.
+/// Computes one head.
 pub(super) struct AttendHead<'a> {
     pub(super) head: Head<'a>,
     pub(super) output: Target<'a>,
-    /// Kept for the next one.
+    /// Reused by the next head.
     pub(super) scratch: &'a mut Vec<f32>,
 }
 
-/// What comes between inputs and results.
+/// Intermediate results.
 struct HeadScratch<'a> {
     /// \[frames, width\].
     queries: MatrixMut<'a>,
@@ -47,23 +47,23 @@ struct HeadScratch<'a> {
     position_scores: MatrixMut<'a>,
     /// \[frames, width\].
     weighted_values: MatrixMut<'a>,
-    /// Of each frame's scores, after their softmax.
+    /// Of each frame: the sum of the exponentials, by which weighted values are divided.
     softmax_sums: MatrixMut<'a>,
 }
 
 impl<'a> HeadScratch<'a> {
-    /// Rows that are worked on in vectors are padded to a multiple, and so are rows and columns of what is turned. What is
-    /// in the padding goes nowhere.
+    /// Rows are padded to whole vectors where they are processed in vectors, and rows and columns are padded to whole
+    /// tiles where they are transposed. The padding is never read into results.
     fn new<S: Simd>(attention: &RelPosAttention, scratch: &'a mut Vec<f32>) -> Self {
         let AttentionDims { head_dim, frames, .. } = attention.dims;
-        let squares = |count: usize| count.next_multiple_of(TRANSPOSE_TILE);
+        let padded = |count: usize| count.next_multiple_of(TRANSPOSE_TILE);
         let keys = attention.dims.key_count().next_multiple_of(LANES);
-        let lanes = squares(frames).next_multiple_of(S::F32_LANES);
+        let lanes = padded(frames).next_multiple_of(S::F32_LANES);
         let dims = [
-            (squares(frames), squares(head_dim)),
-            (squares(head_dim), lanes),
+            (padded(frames), padded(head_dim)),
+            (padded(head_dim), lanes),
             (keys, lanes),
-            (squares(frames), keys),
+            (padded(frames), keys),
             (frames, attention.position_count),
             (frames, head_dim),
             (frames, 1),
@@ -95,7 +95,7 @@ impl<'a> HeadScratch<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// What is this head's of cached and new rows, in the order of time.
+    /// Cached and new rows of this head, in chronological order.
     fn segments(self, cached: &'a [f32], new: &'a [f32]) -> [StridedView<'a>; 3] {
         let AttentionDims { head_dim, frames, .. } = self.attention.dims;
         let (newer, older) = cached.split_at(self.inputs.ring_head * head_dim);
@@ -112,12 +112,12 @@ impl<'a> Head<'a> {
         [cached(older), cached(newer), new]
     }
 
-    /// What is this head's of a table that has `size` values for each.
+    /// This head's slice of a table with `size` values per head.
     fn head_slice(self, table: &[f32], size: usize) -> &[f32] {
         &table[self.index * size..][..size]
     }
 
-    /// The keys that are probably read next on this thread: those of the next head.
+    /// The keys that this thread will probably read next: those of the next head.
     fn next_keys(self) -> PrefetchStream {
         let AttentionDims {
             head_dim,
@@ -135,7 +135,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// This head's positions.
+    /// This head's position embeddings, \[head_dim, positions\].
     fn position_table(self) -> &'a [f32] {
         let RelPosAttention {
             dims, position_count, ..
@@ -143,7 +143,7 @@ impl<'a> Head<'a> {
         self.head_slice(&self.attention.positions, dims.head_dim * position_count)
     }
 
-    /// This head's queries with one of the biases. Scores are scaled with them, for they are fewer.
+    /// Adds a bias to this head's queries. They are also scaled here, because there are fewer queries than scores.
     #[inline(always)]
     fn add_query_bias(self, bias: &'a [f32], queries: &mut MatrixMut<'_>) {
         let RelPosAttention { dims, scale, .. } = self.attention;
@@ -157,15 +157,15 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Scores of contents.
+    /// Content scores: queries times keys.
     #[inline(always)]
     fn content_scores<S: Simd>(self, simd: S, scratch: &mut HeadScratch<'_>) {
         let AttentionDims { head_dim, frames, .. } = self.attention.dims;
         let segments = self.segments(self.cached[0], self.inputs.keys.1);
         let mut ahead = PrefetchStream::of_slice(self.position_table());
         self.add_query_bias(&self.attention.biases[0], &mut scratch.queries);
-        // A query's product with a key is a vector whose numbers have to be summed up, which takes longer than the product.
-        // With frames side by side there is no such sum, but vectors are filled by many frames only.
+        // A dot product of query and key needs a horizontal sum, which takes longer than the product. With frames in
+        // lanes there is none, but a vector is only filled by many frames.
         if frames * 4 <= S::F32_LANES {
             let keys = segments.iter().flat_map(|part| part.rows_from(0));
             let part = ahead.lines().div_ceil(self.attention.dims.key_count());
@@ -195,7 +195,7 @@ impl<'a> Head<'a> {
         scratch.scores_t.transpose_into(&mut scratch.scores);
     }
 
-    /// Adds scores of positions, and the mask.
+    /// Adds position scores and mask.
     #[inline(always)]
     fn add_position_scores<S: Simd>(self, simd: S, scratch: &mut HeadScratch<'_>) {
         let a = self.attention;
@@ -208,7 +208,7 @@ impl<'a> Head<'a> {
         };
         let query = |frame: usize| &scratch.queries.row(frame)[..head_dim];
         let size = (frames, a.position_count);
-        // No thread has looked at them since the last step, and all weights were read since.
+        // Cached values were last read in the previous step, and all weights since.
         let ahead = PrefetchStream::of_slice(self.cached[1]);
         multiply(simd, query, &[table], &mut scratch.position_scores, size, ahead);
         for (frame, scores) in scratch.scores.rows_mut().take(frames).enumerate() {
@@ -267,19 +267,19 @@ impl WithSimd for AttendHead<'_> {
     }
 }
 
-/// In place, of whole vectors; gives the sum by which they are yet to be divided. The largest is taken off first, so that
-/// nothing overflows.
+/// Exponentials, in place, of whole vectors; returns their sum, by which they are not yet divided. Subtracts the
+/// maximum first to avoid overflow.
 #[inline(always)]
 fn softmax<S: Simd>(simd: S, scores: &mut [f32]) -> f32 {
     let vectors = S::as_mut_simd_f32s(scores).0;
-    let largest = vectors
+    let max = vectors
         .iter()
-        .fold(simd.splat_f32s(f32::NEG_INFINITY), |most, &v| simd.max_f32s(most, v));
-    let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
-    let mut weighted_values = simd.splat_f32s(0.0);
+        .fold(simd.splat_f32s(f32::NEG_INFINITY), |max, &v| simd.max_f32s(max, v));
+    let max = simd.splat_f32s(simd.reduce_max_f32s(max));
+    let mut sum = simd.splat_f32s(0.0);
     for vector in vectors {
-        *vector = exp(simd, simd.sub_f32s(*vector, largest));
-        weighted_values = simd.add_f32s(weighted_values, *vector);
+        *vector = exp(simd, simd.sub_f32s(*vector, max));
+        sum = simd.add_f32s(sum, *vector);
     }
-    simd.reduce_sum_f32s(weighted_values)
+    simd.reduce_sum_f32s(sum)
 }

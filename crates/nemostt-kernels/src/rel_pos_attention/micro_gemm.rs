@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Products of tables: nearly all of what attention does. Sums of some rows and columns stay in registers while what they
-//! are made of is read once for all of them.
+//! Small matrix products, which take nearly all of the time of attention. Accumulators of several rows and columns stay
+//! in registers while the operands are read once for all of them.
 
 use std::ops::Range;
 
@@ -10,37 +10,36 @@ use pulp::{Simd, WithSimd};
 use super::strided_view::{MatrixMut, StridedView};
 use crate::prefetch::PrefetchStream;
 
-/// `sums(i) = Σ_k factors(i)[k] · row(k)`, for the first `count` rows of `sums` and its first `columns` columns. Rows are
-/// those of all `rhs`, one table behind the other, and `factors(i)` has a number for each. Meanwhile memory is asked for
-/// what is `ahead`.
+/// `out = lhs · rhs` for the first `rows` rows and `columns` columns of `out`. The rows of `rhs` are those of all its
+/// tables, concatenated; `lhs(i)` has one value for each. Prefetches `ahead` meanwhile.
 #[inline(always)]
 pub(super) fn multiply<'a, S: Simd>(
     simd: S,
-    factors: impl Fn(usize) -> &'a [f32],
+    lhs: impl Fn(usize) -> &'a [f32],
     rhs: &[StridedView<'_>],
-    sums: &mut MatrixMut<'_>,
-    (count, columns): (usize, usize),
+    out: &mut MatrixMut<'_>,
+    (rows, columns): (usize, usize),
     mut ahead: PrefetchStream,
 ) {
-    // In as many parts as there are blocks, or a few more.
+    // Spread over all tiles.
     let part = ahead
         .lines()
-        .div_ceil((count / 8).max(1) * (columns / (2 * S::F32_LANES)).max(1));
+        .div_ceil((rows / 8).max(1) * (columns / (2 * S::F32_LANES)).max(1));
     let mut first = 0;
     macro_rules! blocks {
         ($($rows:literal of $vectors:literal),*) => {
-            // Sums, as many vectors of a row and a factor must find room in registers.
-            $(while count - first >= $rows && ($rows + 1) * $vectors < S::REGISTER_COUNT || $rows == 1 && first < count {
-                let factors: [&[f32]; $rows] = std::array::from_fn(|row| factors(first + row));
-                let row_stride = sums.row_stride;
-                let sums = &mut sums.values[first * row_stride..][..$rows * row_stride];
+            // The accumulators, a row of `rhs` and a broadcast value must fit into registers.
+            $(while rows - first >= $rows && ($rows + 1) * $vectors < S::REGISTER_COUNT || $rows == 1 && first < rows {
+                let factors: [&[f32]; $rows] = std::array::from_fn(|row| lhs(first + row));
+                let row_stride = out.row_stride;
+                let out = &mut out.values[first * row_stride..][..$rows * row_stride];
                 let mut column = 0;
                 macro_rules! vectors {
                     ($count:literal) => {
                         while columns - column >= $count * S::F32_LANES {
                             ahead.advance(part);
-                            let sums = MatrixMut { values: &mut *sums, row_stride };
-                            simd.vectorize(MicroTile::<$rows, $count> { factors, rhs, column, sums });
+                            let out = MatrixMut { values: &mut *out, row_stride };
+                            simd.vectorize(MicroTile::<$rows, $count> { lhs: factors, rhs, column, out });
                             column += $count * S::F32_LANES;
                         }
                     };
@@ -51,22 +50,23 @@ pub(super) fn multiply<'a, S: Simd>(
                 vectors!(2);
                 vectors!(1);
                 if column < columns {
-                    edge_tile(&factors, rhs, column..columns, MatrixMut { values: sums, row_stride });
+                    edge_tile(&factors, rhs, column..columns, MatrixMut { values: out, row_stride });
                 }
                 first += $rows;
             })*
         };
     }
-    // With fewer rows more vectors: a processor begins several sums before the first one is done.
+    // With fewer rows, more vectors: several accumulators per row hide the latency of FMA.
     blocks!(8 of 2, 6 of 2, 4 of 2, 2 of 4, 1 of 4);
 }
 
-/// Sums of some rows and some vectors. They leave registers at its end only, so the compiler keeps none in memory.
+/// Accumulators of some rows and vectors. They leave registers only at the end, so that the compiler does not spill
+/// them.
 struct MicroTile<'a, const ROWS: usize, const VECTORS: usize> {
-    factors: [&'a [f32]; ROWS],
+    lhs: [&'a [f32]; ROWS],
     rhs: &'a [StridedView<'a>],
     column: usize,
-    sums: MatrixMut<'a>,
+    out: MatrixMut<'a>,
 }
 
 impl<const ROWS: usize, const VECTORS: usize> WithSimd for MicroTile<'_, ROWS, VECTORS> {
@@ -74,37 +74,37 @@ impl<const ROWS: usize, const VECTORS: usize> WithSimd for MicroTile<'_, ROWS, V
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let mut factors = self.factors;
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        let mut factors = self.lhs;
+        let mut acc = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         for table in self.rhs {
-            let these = factors.map(|factors| &factors[..table.count]);
+            let current = factors.map(|factors| &factors[..table.count]);
             factors = factors.map(|factors| &factors[table.count..]);
             for (k, row) in table.rows_from(self.column).enumerate() {
                 let row = S::as_simd_f32s(&row[..VECTORS * S::F32_LANES]).0;
-                for (sums, factors) in sums.iter_mut().zip(these) {
+                for (acc, factors) in acc.iter_mut().zip(current) {
                     let factor = simd.splat_f32s(factors[k]);
-                    for (sum, &vector) in sums.iter_mut().zip(row) {
-                        *sum = simd.mul_add_f32s(factor, vector, *sum);
+                    for (acc, &vector) in acc.iter_mut().zip(row) {
+                        *acc = simd.mul_add_f32s(factor, vector, *acc);
                     }
                 }
             }
         }
-        for (row, sums) in self.sums.rows_mut().zip(sums) {
-            S::as_mut_simd_f32s(&mut row[self.column..]).0[..VECTORS].copy_from_slice(&sums);
+        for (row, acc) in self.out.rows_mut().zip(acc) {
+            S::as_mut_simd_f32s(&mut row[self.column..]).0[..VECTORS].copy_from_slice(&acc);
         }
     }
 }
 
-/// Sums of some rows where columns do not fill a vector.
+/// The remaining columns, which do not fill a vector.
 #[inline(always)]
-fn edge_tile(factors: &[&[f32]], rhs: &[StridedView<'_>], columns: Range<usize>, mut sums: MatrixMut<'_>) {
-    for (sums, factors) in sums.rows_mut().zip(factors) {
-        let sums = &mut sums[columns.clone()];
-        sums.fill(0.0);
+fn edge_tile(lhs: &[&[f32]], rhs: &[StridedView<'_>], columns: Range<usize>, mut out: MatrixMut<'_>) {
+    for (out, factors) in out.rows_mut().zip(lhs) {
+        let out = &mut out[columns.clone()];
+        out.fill(0.0);
         let rows = rhs.iter().flat_map(|table| table.rows_from(columns.start));
         for (factor, row) in factors.iter().zip(rows) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum = factor.mul_add(*value, *sum);
+            for (out, value) in out.iter_mut().zip(row) {
+                *out = factor.mul_add(*value, *out);
             }
         }
     }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Attention with relative positions (Transformer-XL), of a few new frames to cached ones and to themselves:
+//! Attention with relative positions (Transformer-XL), of a few new frames to cached frames and to themselves:
 //!
 //! ```text
 //! score(i, j) = ((query(i) + u) · key(j) + (query(i) + v) · position(i, j)) / scale + mask(i, j)
 //! output(i)   = Σ_j softmax_j(score(i, j)) · value(j)
 //! ```
 //!
-//! for each head. ONNX Runtime does it in 20 operations, each of which takes longer to begin than to end.
+//! for each head. ONNX Runtime runs 20 nodes for this, each of which takes longer to dispatch than to compute.
 
 mod head;
 mod kv_ring;
@@ -24,26 +24,26 @@ use self::head::{AttendHead, Head};
 pub use self::kv_ring::{CachedHead, KvRing};
 use super::{gemm::Target, prefetch::PrefetchStream};
 
-/// Values in the longest vector: rows that are worked on in vectors are padded to a multiple.
+/// Floats in the widest vector: rows that are processed in vectors are padded to a multiple.
 const LANES: usize = 16;
 
-/// Parameters of a relative attention, which do not change from step to step.
+/// Parameters of relative position attention.
 #[derive(Debug, Clone)]
 pub struct RelPosAttention {
-    /// Its sizes.
+    /// Sizes.
     pub dims: AttentionDims,
     scale: f32,
-    /// What is added to queries of contents, and to queries of positions: \[heads, width\].
+    /// Biases of queries for content scores (u) and for position scores (v): \[heads, head_dim\].
     biases: [Vec<f32>; 2],
-    /// Relative positions, \[heads, width, positions\], where rows are padded.
+    /// Position embeddings, \[heads, head_dim, position_count\].
     positions: Vec<f32>,
-    /// Positions with their padding.
+    /// Positions, padded to a multiple of [`LANES`].
     position_count: usize,
-    /// For each new frame, the position of the first key; that of the others follow it.
+    /// For each frame, the position of its first key; those of the other keys follow.
     first_positions: Vec<usize>,
 }
 
-/// Sizes of an attention.
+/// Sizes of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionDims {
     /// Number of heads.
@@ -57,7 +57,7 @@ pub struct AttentionDims {
 }
 
 impl AttentionDims {
-    /// Values of a frame.
+    /// Values per frame.
     pub fn d_model(self) -> usize {
         self.heads * self.head_dim
     }
@@ -67,25 +67,25 @@ impl AttentionDims {
     }
 }
 
-/// What a step gives.
+/// Inputs of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionInputs<'a> {
-    /// \[frames, heads · width\].
+    /// \[frames, d_model\].
     pub queries: &'a [f32],
-    /// Cached and new keys, \[frames, heads · width\].
+    /// Cached keys, and new keys \[frames, d_model\].
     pub keys: (KvRing<'a>, &'a [f32]),
-    /// Cached and new values, \[frames, heads · width\].
+    /// Cached values, and new values \[frames, d_model\].
     pub values: (KvRing<'a>, &'a [f32]),
-    /// \[frames, left_context + frames\]: 0, or so small a number that nothing is left.
+    /// \[frames, left_context + frames\]: 0, or a large negative number for masked keys.
     pub mask: &'a [f32],
-    /// Which of the cached frames is the oldest: those behind it follow it in time, then come those before it.
+    /// Index of the oldest cached frame in the ring buffers.
     pub ring_head: usize,
 }
 
 impl RelPosAttention {
-    /// With `biases` \[heads, width\], `positions` \[heads, width, positions\] and `position_indices` \[frames, left_context + frames\]: for each
-    /// query and key, which of the numbers of \[frames, positions\] is theirs. `None`, if sizes do not fit each other, or
-    /// places of one frame do not follow each other.
+    /// An attention layer with `biases` \[heads, head_dim\], `positions` \[heads, head_dim, positions\] and
+    /// `position_indices` \[frames, left_context + frames\]: for each query and key, the flat index of its score in
+    /// \[frames, positions\]. Returns `None` if sizes do not match, or the positions of a frame are not consecutive.
     pub fn new(
         dims: AttentionDims,
         scale: f32,
@@ -106,11 +106,11 @@ impl RelPosAttention {
         }
         let first = |(frame, position_indices): (usize, &[usize])| {
             let first = position_indices.first()?.checked_sub(frame * count)?;
-            let follow = position_indices
+            let are_consecutive = position_indices
                 .iter()
                 .enumerate()
-                .all(|(key, &place)| place == frame * count + first + key);
-            (follow && first + keys <= count).then_some(first)
+                .all(|(key, &index)| index == frame * count + first + key);
+            (are_consecutive && first + keys <= count).then_some(first)
         };
         let first_positions = position_indices
             .chunks_exact(keys)
@@ -135,7 +135,7 @@ impl RelPosAttention {
         })
     }
 
-    /// Whether the sizes of `inputs` fit.
+    /// Whether `inputs` have valid sizes.
     pub fn accepts(&self, inputs: &AttentionInputs<'_>) -> bool {
         let lengths = |(cached, new): (KvRing<'_>, &[f32])| [cached.length(), new.len()];
         let ([old_keys, new_keys], [old_values, new_values]) = (lengths(inputs.keys), lengths(inputs.values));
@@ -146,8 +146,7 @@ impl RelPosAttention {
         )
     }
 
-    /// As [`accepts`](Self::accepts): how many queries, cached and new keys, cached and new values, and numbers of the mask there
-    /// are.
+    /// As [`accepts`](Self::accepts), for the lengths of queries, cached and new keys, cached and new values, and mask.
     pub(super) fn takes_lengths(&self, lengths: [usize; 6], ring_head: usize) -> bool {
         let AttentionDims {
             frames, left_context, ..
@@ -156,39 +155,39 @@ impl RelPosAttention {
         lengths == [new, old, new, old, new, frames * self.dims.key_count()] && ring_head < left_context.max(1)
     }
 
-    /// Asks memory for what [`attend`](Self::attend) will read first for a head, if its cached keys are at `keys`.
+    /// Prefetches what [`attend`](Self::attend) reads first for a head, if its cached keys are at `keys`.
     pub(super) fn prefetch(&self, head: usize, keys: *const f32) {
         let size = self.dims.left_context * self.dims.head_dim;
         PrefetchStream::from_ptr(keys.wrapping_add(head * size), size).advance(usize::MAX);
     }
 
-    /// The columns of the output that head `head` writes: no two heads have one in common.
+    /// The output columns that head `head` writes. Those of different heads are disjoint.
     pub fn columns_of(&self, head: usize) -> Range<usize> {
         head * self.dims.head_dim..(head + 1) * self.dims.head_dim
     }
 
-    /// The parts of the caches of `inputs` that head `head` reads and writes.
+    /// The rows of head `head` in both caches of `inputs`.
     ///
     /// # Panics
-    /// If there is no such head.
+    /// If the head is out of range.
     ///
     /// # Safety
-    /// As for [`KvRing::head`], of both caches.
+    /// As for [`KvRing::head`], for both caches.
     #[allow(unsafe_code)]
     pub unsafe fn cached<'a>(&self, head: usize, inputs: &AttentionInputs<'a>) -> [CachedHead<'a>; 2] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         [inputs.keys, inputs.values].map(|(cache, _)| unsafe { cache.head(head, self.dims) })
     }
 
-    /// Does head `head`, with [what is its](Self::cached) of the caches. All heads, in any order and on any threads, write all
-    /// of an output, \[frames, heads · width\], and the next caches.
+    /// Computes head `head` with [its rows](Self::cached) of the caches. All heads together, in any order and on any
+    /// threads, write the whole output, \[frames, d_model\], and update the caches.
     ///
     /// # Panics
-    /// If `inputs` is not [taken](Self::accepts), or what is cached is of another size; if the output has not the
+    /// If `inputs` are not [accepted](Self::accepts), `cached` has another size, or the output does not contain the
     /// [columns](Self::columns_of) of the head.
     pub fn attend(&self, head: usize, inputs: &AttentionInputs<'_>, cached: [CachedHead<'_>; 2], output: Target<'_>) {
         thread_local! {
-            /// Room for one head, kept for the next one.
+            /// Buffer for the intermediate results of one head.
             static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
         assert!(self.accepts(inputs) && head < self.dims.heads);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tables of numbers, row by row.
+//! Matrices, row by row.
 
-/// Rows and columns of what is turned at a time, in registers.
+/// Rows and columns that are transposed at a time, in registers.
 pub(super) const TRANSPOSE_TILE: usize = 4;
 
-/// What is read: rows some values apart, of which the last one may end sooner.
+/// A matrix to read: rows `stride` values apart; the last one may be shorter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StridedView<'a> {
     pub(super) values: &'a [f32],
@@ -14,7 +14,7 @@ pub(super) struct StridedView<'a> {
 }
 
 impl<'a> StridedView<'a> {
-    /// What each row has from a column on.
+    /// Each row, from a column on.
     #[inline(always)]
     pub(super) fn rows_from(self, column: usize) -> impl Iterator<Item = &'a [f32]> {
         let values = self.values.get(column..).unwrap_or_default();
@@ -22,7 +22,7 @@ impl<'a> StridedView<'a> {
     }
 }
 
-/// What is written: rows of some length.
+/// A matrix to write: contiguous rows.
 #[derive(Debug)]
 pub(super) struct MatrixMut<'a> {
     pub(super) values: &'a mut [f32],
@@ -48,18 +48,18 @@ impl MatrixMut<'_> {
         }
     }
 
-    /// Writes columns as rows of `to`, as many as that has. Lengths and numbers of rows are multiples of [`TRANSPOSE_TILE`].
+    /// Writes the transpose to `dst`, as many rows as that has. All sizes are multiples of [`TRANSPOSE_TILE`].
     #[inline(always)]
-    pub(super) fn transpose_into(&self, to: &mut MatrixMut<'_>) {
-        let row_stride = to.row_stride;
-        for (place, to) in to.values.chunks_exact_mut(TRANSPOSE_TILE * row_stride).enumerate() {
-            let mut rows = to.chunks_exact_mut(row_stride).map(|row| row.as_chunks_mut().0);
+    pub(super) fn transpose_into(&self, dst: &mut MatrixMut<'_>) {
+        let row_stride = dst.row_stride;
+        for (index, dst) in dst.values.chunks_exact_mut(TRANSPOSE_TILE * row_stride).enumerate() {
+            let mut rows = dst.chunks_exact_mut(row_stride).map(|row| row.as_chunks_mut().0);
             let [a, b, c, d]: [&mut [[f32; TRANSPOSE_TILE]]; TRANSPOSE_TILE] =
                 std::array::from_fn(|_| rows.next().unwrap_or_default());
-            let to = a.iter_mut().zip(b).zip(c).zip(d);
-            for (from, (((a, b), c), d)) in self.values.chunks_exact(TRANSPOSE_TILE * self.row_stride).zip(to) {
+            let dst = a.iter_mut().zip(b).zip(c).zip(d);
+            for (src, (((a, b), c), d)) in self.values.chunks_exact(TRANSPOSE_TILE * self.row_stride).zip(dst) {
                 let square: [[f32; TRANSPOSE_TILE]; TRANSPOSE_TILE] =
-                    std::array::from_fn(|row| from[row * self.row_stride..][..self.row_stride].as_chunks().0[place]);
+                    std::array::from_fn(|row| src[row * self.row_stride..][..self.row_stride].as_chunks().0[index]);
                 [*a, *b, *c, *d] = std::array::from_fn(|column| square.map(|row| row[column]));
             }
         }

@@ -5,15 +5,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::{cases, gemm::Output, most, noise};
 
-/// What a layer has, before it is made ready.
+/// Parameters of a layer.
 struct Layer {
     dims: AttentionDims,
     biases: [Vec<f32>; 2],
     positions: Vec<f32>,
-    places: Vec<usize>,
+    position_indices: Vec<usize>,
 }
 
-/// What a step gets.
+/// Inputs of a step.
 struct Inputs {
     queries: Vec<f32>,
     /// Cached ones and new ones.
@@ -22,8 +22,8 @@ struct Inputs {
     mask: Vec<f32>,
 }
 
-/// The same in double precision, one number at a time.
-fn slowly(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<f64> {
+/// Float64 reference.
+fn reference(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<f64> {
     let AttentionDims {
         heads,
         head_dim,
@@ -42,12 +42,12 @@ fn slowly(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<f64
             None => f64::from(both[0][(head * left_context + (key + ring_head) % left_context) * head_dim + d]),
         };
         let score = |key: usize| {
-            let place = layer.places[frame * keys + key];
-            let (row_of, position) = (place / positions, place % positions);
-            assert_eq!(row_of, frame, "every query looks into its own row");
+            let index = layer.position_indices[frame * keys + key];
+            let (row_of, position) = (index / positions, index % positions);
+            assert_eq!(row_of, frame, "a query uses its own row of position scores");
             let content: f64 = (0..head_dim).map(|d| query(0, d) * row(&step.keys, key, d)).sum();
-            let place = |d: usize| f64::from(layer.positions[(head * head_dim + d) * positions + position]);
-            let position: f64 = (0..head_dim).map(|d| query(1, d) * place(d)).sum();
+            let embedding = |d: usize| f64::from(layer.positions[(head * head_dim + d) * positions + position]);
+            let position: f64 = (0..head_dim).map(|d| query(1, d) * embedding(d)).sum();
             (content + position) / f64::from(scale) + f64::from(step.mask[frame * keys + key])
         };
         let scores: Vec<f64> = (0..keys).map(score).collect();
@@ -70,20 +70,20 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
         frames,
         left_context,
     };
-    let place = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
+    let index = |frame: usize, key: usize| frame * positions + key + frames - 1 - frame;
     let layer = Layer {
         dims,
         biases: [noise(all, 1), noise(all, 2)],
         positions: noise(all * positions, 3),
-        places: (0..frames * keys).map(|i| place(i / keys, i % keys)).collect(),
+        position_indices: (0..frames * keys).map(|i| index(i / keys, i % keys)).collect(),
     };
     let scale = (head_dim as f32).sqrt();
-    let ready = |positions: &[f32], places: &[usize]| {
-        RelPosAttention::new(dims, scale, layer.biases.clone(), positions, places)
+    let new_attention = |positions: &[f32], position_indices: &[usize]| {
+        RelPosAttention::new(dims, scale, layer.biases.clone(), positions, position_indices)
     };
-    let attention = ready(&layer.positions, &layer.places).unwrap();
+    let attention = new_attention(&layer.positions, &layer.position_indices).unwrap();
     let mut mask = vec![0.0; frames * keys];
-    // Some of the oldest are not there yet.
+    // The oldest are masked.
     mask.iter_mut()
         .enumerate()
         .filter(|(i, _)| i % keys < left_context / 3)
@@ -114,7 +114,7 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
         let [keys, values] = std::array::from_fn(|index| {
             let start = now[index].as_mut_ptr();
             let next = if in_place { start } else { next[index].as_mut_ptr() };
-            // SAFETY: both outlive it.
+            // SAFETY: both buffers outlive it.
             #[allow(unsafe_code)]
             unsafe {
                 KvRing::new(start, next, left_context * all)
@@ -130,7 +130,7 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
         let mut got = vec![f32::NAN; frames * all];
         let output = Output::new(&mut got, all);
         for head in (0..heads).rev() {
-            // SAFETY: one after the other.
+            // SAFETY: heads run one after the other.
             #[allow(unsafe_code)]
             let (cached, columns) = unsafe {
                 let columns = output.columns(attention.columns_of(head));
@@ -138,7 +138,7 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
             };
             attention.attend(head, &step, cached, Target::RowMajor(columns));
         }
-        for (got, expected) in got.iter().zip(slowly(&layer, scale, &inputs, ring_head)) {
+        for (got, expected) in got.iter().zip(reference(&layer, scale, &inputs, ring_head)) {
             assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
         }
         assert!(!attention.accepts(&AttentionInputs {
@@ -149,26 +149,26 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
             ring_head: left_context.max(1),
             ..step
         }));
-        let renewed = if in_place { now } else { next };
-        for (renewed, [old, new]) in renewed.iter().zip([&inputs.keys, &inputs.values]) {
-            let value = |head: usize, place: usize, d: usize| {
+        let updated = if in_place { now } else { next };
+        for (updated, [old, new]) in updated.iter().zip([&inputs.keys, &inputs.values]) {
+            let value = |head: usize, row: usize, d: usize| {
                 let newest = (0..frames)
                     .rev()
-                    .find(|frame| (ring_head + frame) % left_context == place);
+                    .find(|frame| (ring_head + frame) % left_context == row);
                 match newest {
                     Some(frame) => new[(frame * heads + head) * head_dim + d],
-                    None => old[(head * left_context + place) * head_dim + d],
+                    None => old[(head * left_context + row) * head_dim + d],
                 }
             };
             let expected = (0..left_context * all)
                 .map(|i| value(i / head_dim / left_context, i / head_dim % left_context, i % head_dim));
-            assert!(expected.eq(renewed.iter().copied()));
+            assert!(expected.eq(updated.iter().copied()));
         }
     }
-    assert!(ready(&layer.positions[1..], &layer.places).is_none());
-    let mut scattered = layer.places.clone();
+    assert!(new_attention(&layer.positions[1..], &layer.position_indices).is_none());
+    let mut scattered = layer.position_indices.clone();
     scattered.swap(0, keys - 1);
-    assert!(keys == 1 || ready(&layer.positions, &scattered).is_none());
+    assert!(keys == 1 || new_attention(&layer.positions, &scattered).is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Ending a load before it is done.
+//! Cancelling a load.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use std::sync::{
 use super::runtime;
 use crate::error::{Error, Result};
 
-/// Ends the loads whose [`Options`](super::Options) hold it or a clone of it, from any thread.
+/// Cancels the loads whose [`Options`](super::Options) contain it or a clone of it, from any thread.
 ///
 /// ```no_run
 /// # fn main() -> nemostt::Result<()> {
@@ -32,13 +32,13 @@ pub struct Cancellation(Arc<AtomicBool>);
 
 impl Default for Cancellation {
     fn default() -> Self {
-        // Whoever prepares a load may exit while it is under way on another thread.
+        // The thread that prepares a load may call `exit` while the load runs on another thread.
         runtime::guard_thread();
         Self(Arc::default())
     }
 }
 
-/// It says nothing about how a model is loaded: all are equal.
+/// It does not affect how a model is loaded, so all are equal.
 impl PartialEq for Cancellation {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -46,8 +46,8 @@ impl PartialEq for Cancellation {
 }
 
 impl Cancellation {
-    /// Ends them with [`Error::Cancelled`], soon: between two pieces of our own work, or where ONNX Runtime (1.22 and later)
-    /// looks for it. What is loaded already stays.
+    /// Makes these loads fail with [`Error::Cancelled`] soon: between two steps of loading, or when ONNX Runtime (1.22
+    /// and later) checks for it. Models that are already loaded are not affected.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
         runtime::stop_unwanted_loads();
@@ -58,10 +58,10 @@ impl Cancellation {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Fails once the load is cancelled.
+    /// Returns an error once the load is cancelled.
     ///
     /// # Errors
-    /// [`Error::Cancelled`].
+    /// [`Error::Cancelled`]; [`Error::Exiting`] if the process is exiting.
     pub fn check(&self) -> Result<()> {
         if runtime::is_exiting() {
             return Err(Error::Exiting);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is done to the graph of an encoder before it runs: see [`pipeline`] for the passes and their order.
+//! Compiles the graph of an encoder before it is loaded: see [`pipeline`] for the passes and their order.
 
 use super::{
     graph_dump::GraphDump,
@@ -16,28 +16,28 @@ use nemostt_compiler::{
     pipeline::{LINK, NotApplied, OutOfMemory, Outcome, PassReport, Recorder, WEIGHTS, some},
 };
 
-/// An encoder as ONNX Runtime takes it.
+/// An encoder ready to be loaded by ONNX Runtime.
 pub(super) struct CompiledEncoder {
     pub(super) encoded: Encoded,
-    /// What a stream remembers between windows, besides the length of the attention cache.
+    /// The state of a stream between windows, besides the length of the attention cache.
     pub(super) states: Vec<StateSpec>,
-    /// The one width of all windows; `None`: as they come.
+    /// Window width, if all windows must have the same.
     pub(super) width: Option<usize>,
-    /// What most of the weights are.
+    /// Precision of most of the weights.
     pub(super) precision: Precision,
-    /// What became of each pass.
+    /// The outcome of each pass.
     pub(super) passes: Vec<PassReport>,
 }
 
 impl CompiledEncoder {
-    /// Makes one program of operations that follow each other, wherever it was compiled.
+    /// Fuses sequences of operators into programs, also if the encoder was read from the cache.
     pub(super) fn fuse_subgraphs(&mut self, name: &str) {
         let outcome = match self.encoded.fuse_subgraphs() {
             Ok(count) => some(count, "operations"),
             Err(reason) => {
                 log(
                     LogLevel::Info,
-                    &format!("{name} is run without fused subgraphs: {reason}"),
+                    &format!("{name} runs without fused subgraphs: {reason}"),
                 );
                 Err(NotApplied::Unsupported(reason))
             }
@@ -45,7 +45,7 @@ impl CompiledEncoder {
         self.note_link(1, outcome);
     }
 
-    /// Writes down what became of pass `number` of [`LINK`].
+    /// Records the outcome of pass `number` of [`LINK`].
     pub(super) fn note_link(&mut self, number: usize, outcome: Outcome) {
         let nodes = self.passes.last().map_or(0, |report| report.nodes[1]);
         let mut recorder = Recorder::default();
@@ -53,13 +53,13 @@ impl CompiledEncoder {
         self.passes.append(&mut recorder.reports);
     }
 
-    /// Whether compiling it takes longer than reading it would.
-    pub(super) fn is_worth_caching(&self, held: Precision) -> bool {
-        !self.encoded.products.is_empty() || self.precision != held
+    /// Whether compiling takes longer than reading the result from the cache would.
+    pub(super) fn is_worth_caching(&self, exported: Precision) -> bool {
+        !self.encoded.products.is_empty() || self.precision != exported
     }
 }
 
-/// An encoder that was specialized, and what became of each pass until then.
+/// A specialized encoder, and the outcome of each pass so far.
 pub(super) struct Specialized<'a> {
     graph: Graph,
     encoder: SpecializedEncoder,
@@ -67,7 +67,7 @@ pub(super) struct Specialized<'a> {
     dump: GraphDump<'a>,
 }
 
-/// Specializes `graph` of file `name`; `None`, with a line in the log, where that cannot be done.
+/// Specializes `graph` of file `name`. If that fails, logs why and returns `None`.
 pub(super) fn specialize<'a>(
     name: &str,
     graph: &Graph,
@@ -90,13 +90,13 @@ pub(super) fn specialize<'a>(
             dump,
         }),
         Err(reason) => {
-            log(LogLevel::Warning, &format!("{name} is run as it is: {reason}"));
+            log(LogLevel::Warning, &format!("{name} runs unmodified: {reason}"));
             None
         }
     }
 }
 
-/// Compiles what was specialized for `target`.
+/// Compiles a specialized encoder for `target`.
 pub(super) fn compile_specialized(
     specialized: Specialized<'_>,
     name: &str,
@@ -128,7 +128,7 @@ pub(super) fn compile_specialized(
     })
 }
 
-/// Leaves `graph` of file `name` as it is, but for its weights.
+/// Converts only the weights of `graph` of file `name`.
 pub(super) fn compile_export(
     mut graph: Graph,
     name: &str,
@@ -137,7 +137,7 @@ pub(super) fn compile_export(
     target: &Target,
 ) -> Result<CompiledEncoder> {
     let mut recorder = Recorder::default();
-    // Kernels take the rows that specializing makes.
+    // Custom operators need a specialized graph.
     let mut target = target.clone();
     target.passes.custom_ops = false;
     let precision = convert_weights(&mut recorder, &mut graph, name, &target)?;
@@ -150,7 +150,7 @@ pub(super) fn compile_export(
     })
 }
 
-/// The passes over weights. An int8 that was asked for and cannot be had is a warning.
+/// Runs the passes over weights. Warns if int8 was requested and is not possible.
 fn convert_weights(recorder: &mut Recorder<'_>, graph: &mut Graph, name: &str, target: &Target) -> Result<Precision> {
     memory_guard::check(format!("load {name}"))?;
     let precision = recorder
@@ -159,7 +159,7 @@ fn convert_weights(recorder: &mut Recorder<'_>, graph: &mut Graph, name: &str, t
     if target.passes.int8.is_some() {
         let quantized = recorder.reports.iter().find(|report| report.pass == WEIGHTS[0].0);
         if let Some(Err(reason)) = quantized.map(|report| &report.outcome) {
-            log(LogLevel::Warning, &format!("{name} is not made int8: {reason}"));
+            log(LogLevel::Warning, &format!("{name} is not quantized to int8: {reason}"));
         }
     }
     Ok(precision)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Which file of a model directory is what.
+//! Which file of a model directory has which role.
 //!
-//! Graphs are told apart by their inputs and outputs, not by their names, so a renamed export still loads. Names count
-//! only where a directory holds a graph in several precisions, as sherpa-onnx's do (`encoder.onnx`, `encoder.int8.onnx`).
+//! Graphs are recognized by their inputs and outputs, not by their file names, so that a renamed export still loads.
+//! Names only matter if a directory has a graph in several precisions, as sherpa-onnx's do (`encoder.onnx`,
+//! `encoder.int8.onnx`).
 
 use std::{
     fs,
@@ -23,7 +24,7 @@ use nemostt_compiler::{
     lazy_load, read_file,
 };
 
-/// A file's bytes and what to call it in messages.
+/// A file's contents, and its name for messages.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceFile {
     pub(crate) name: String,
@@ -31,7 +32,7 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
-    /// Reads a file of `most` bytes at most.
+    /// Reads a file of at most `most` bytes.
     pub(crate) fn read(path: &Path, most: u64) -> Result<Self> {
         let bytes = regular_file::read(path, most).map_err(|error| unreadable(path, error))?;
         Ok(Self {
@@ -41,26 +42,26 @@ impl SourceFile {
     }
 }
 
-/// A graph that was read, for whoever asks what a model consists of.
+/// Describes a graph of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphFile {
-    /// Its file.
+    /// The file.
     pub name: String,
-    /// What it is: an encoder, a joint, ….
+    /// Its role: an encoder, a joint, ….
     pub role: &'static str,
     /// The layout it is in.
     pub layout: &'static str,
-    /// What it holds its weights in.
+    /// Precision of its weights.
     pub precision: Precision,
-    /// How many weights it has.
+    /// Number of its weights.
     pub weights: u64,
-    /// What it takes, under its own names.
+    /// Its inputs, with the file's own names.
     pub inputs: Vec<TensorInfo>,
-    /// What it gives, under its own names.
+    /// Its outputs, with the file's own names.
     pub outputs: Vec<TensorInfo>,
 }
 
-/// A part of a model with the name of its file.
+/// A part of a model, with the name of its file.
 #[derive(Debug, Clone)]
 pub(crate) struct Named<T> {
     pub(crate) name: String,
@@ -77,7 +78,7 @@ impl<T> Named<T> {
     }
 }
 
-/// An encoder that keeps the contract.
+/// A canonicalized encoder.
 pub(crate) type NamedEncoder = Named<EncoderPart>;
 
 /// The graph of an encoder.
@@ -85,23 +86,23 @@ pub(crate) type NamedEncoder = Named<EncoderPart>;
 pub(crate) struct EncoderPart {
     pub(crate) graph: Graph,
     pub(crate) contract: Contract,
-    /// `Some`: `graph` lacks its weights, for they may not be needed.
+    /// If `Some`, the weights of `graph` have not been read, because they may not be needed.
     pub(crate) unread: Option<LazyWeights>,
 }
 
-/// A graph whose weights were not read.
+/// A graph whose weights have not been read.
 #[derive(Debug, Clone)]
 pub(crate) struct LazyWeights {
-    /// The graph's file, and those that it names.
+    /// The graph's file, and its external data files.
     pub(crate) files: Vec<PathBuf>,
 }
 
 impl LazyWeights {
-    /// Reads all of it.
+    /// Reads the whole graph.
     pub(crate) fn read(&self) -> Result<Graph> {
         let path = self.files.first().map_or(Path::new(""), PathBuf::as_path);
         let mut parts = FileSorter::new(directory_of(path), None);
-        parts.add(path, Encoders::Wanted)?;
+        parts.add(path, Encoders::Use)?;
         match parts.encoder.or(parts.ctc) {
             Some(encoder) => Ok(encoder.part.graph),
             None => Err(parts.first_unrecognized.unwrap_or_else(|| Error::NoModel {
@@ -112,25 +113,25 @@ impl LazyWeights {
     }
 }
 
-/// Prediction network and joint, as they came.
+/// Prediction network and joint, as exported.
 #[derive(Debug)]
 pub(crate) enum TransducerParts {
     /// In one file.
     Joined(Named<Box<TransducerGraphs>>),
-    /// In a file each.
+    /// In separate files.
     Apart(Box<(Named<Graph>, Named<Joint>)>),
 }
 
-/// The parts of a model, read but not checked against each other.
+/// The parts of a model, not yet checked against each other.
 #[derive(Debug)]
 pub(crate) struct ModelFiles {
-    /// Where they came from, for messages.
+    /// Where they were read from, for messages.
     pub(crate) origin: String,
     /// Encoder of a transducer.
     pub(crate) encoder: Option<NamedEncoder>,
-    /// Its decoder.
+    /// Decoder of a transducer.
     pub(crate) transducer: Option<TransducerParts>,
-    /// Encoder with CTC head in one graph.
+    /// Encoder with CTC head.
     pub(crate) ctc: Option<NamedEncoder>,
     /// One of [`VOCABULARIES`].
     pub(crate) vocabulary: SourceFile,
@@ -140,7 +141,7 @@ pub(crate) struct ModelFiles {
     pub(crate) graphs: Vec<GraphFile>,
 }
 
-/// Vocabulary files, the best first.
+/// Vocabulary files, in order of preference.
 const VOCABULARIES: [&str; 5] = [
     "tokens.txt",
     "vocab.txt",
@@ -151,22 +152,18 @@ const VOCABULARIES: [&str; 5] = [
 const SIDECAR: &str = "nemostt.json";
 
 impl ModelFiles {
-    /// Reads a model directory, or the directory of the one graph that `path` names. Encoders whose files have `lazy_from`
-    /// bytes or more are read without their weights.
+    /// Reads a model directory, or the directory of the graph file `path`, and uses that graph. Encoders whose files
+    /// have at least `lazy_from` bytes are read without their weights.
     pub(crate) fn open(path: &Path, lazy_from: Option<u64>) -> Result<Self> {
         let is_file = fs::metadata(path).map_err(|error| unreadable(path, error))?.is_file();
         let directory = if is_file { directory_of(path) } else { path };
 
         let mut parts = FileSorter::new(directory, lazy_from);
         if is_file {
-            parts.add(path, Encoders::Wanted)?;
+            parts.add(path, Encoders::Use)?;
         }
         for candidate in choose(&onnx_files(directory)?, is_file.then_some(path)) {
-            let encoders = if is_file {
-                Encoders::PassedOver
-            } else {
-                Encoders::Wanted
-            };
+            let encoders = if is_file { Encoders::Skip } else { Encoders::Use };
             parts.add(&candidate, encoders)?;
         }
         let missing = |missing| Error::NoModel {
@@ -204,17 +201,17 @@ impl ModelFiles {
                 path: name.clone(),
                 fault,
             })?;
-            parts.sort(name, (graph, None), Encoders::Wanted)?;
+            parts.sort(name, (graph, None), Encoders::Use)?;
         }
         Ok(parts.into_files(origin.into(), vocabulary, sidecar))
     }
 }
 
-/// Whether a file that holds an encoder is wanted, or one was chosen already.
+/// Whether to use an encoder that is found, or to skip it, because one was chosen already.
 #[derive(Clone, Copy, PartialEq)]
 enum Encoders {
-    Wanted,
-    PassedOver,
+    Use,
+    Skip,
 }
 
 struct FileSorter<'a> {
@@ -226,7 +223,7 @@ struct FileSorter<'a> {
     joined: Option<Named<Box<TransducerGraphs>>>,
     prediction: Option<Named<Graph>>,
     joint: Option<Named<Joint>>,
-    /// What is wrong with the first graph that is none of these.
+    /// The error of the first graph that has none of these roles.
     first_unrecognized: Option<Error>,
     graphs: Vec<GraphFile>,
 }
@@ -246,7 +243,7 @@ impl<'a> FileSorter<'a> {
         }
     }
 
-    /// Reads a file and puts it where it belongs.
+    /// Reads a file and assigns its role.
     fn add(&mut self, path: &Path, encoders: Encoders) -> Result<()> {
         let name = path.display().to_string();
         if let Some((graph, unread)) = self.lazy_encoder(path)? {
@@ -279,20 +276,24 @@ impl<'a> FileSorter<'a> {
         self.sort(name, (graph, None), encoders)
     }
 
-    /// The graph of a large encoder without its weights. `None` where it is anything else or damaged: reading all of it tells.
+    /// The graph of a large encoder without its weights. `None` for everything else, including corrupt files: reading
+    /// them completely gives the error.
     fn lazy_encoder(&self, path: &Path) -> Result<Option<(Graph, LazyWeights)>> {
-        let Some(least) = self.lazy_from.filter(|least| bytes_in(self.directory) >= *least) else {
+        let Some(min_bytes) = self
+            .lazy_from
+            .filter(|min_bytes| bytes_in(self.directory) >= *min_bytes)
+        else {
             return Ok(None);
         };
         memory_guard::check(format!("decode {}", path.display()))?;
         let lazy_encoder = lazy_load(path).ok().filter(|lazy_encoder| {
             let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
-            lazy_encoder.graph.is_encoder() && lazy_encoder.files.iter().map(length).sum::<u64>() >= least
+            lazy_encoder.graph.is_encoder() && lazy_encoder.files.iter().map(length).sum::<u64>() >= min_bytes
         });
         Ok(lazy_encoder.map(|LazyGraph { graph, files }| (graph, LazyWeights { files })))
     }
 
-    /// Puts a graph where it belongs.
+    /// Assigns the role of a graph.
     fn sort(&mut self, name: String, (graph, unread): (Graph, Option<LazyWeights>), encoders: Encoders) -> Result<()> {
         let bad = |fault| Error::BadModel {
             path: name.clone(),
@@ -301,8 +302,9 @@ impl<'a> FileSorter<'a> {
         let precision = graph.precision();
         let (inputs, outputs, weights) = (graph.inputs(), graph.outputs(), graph.weights());
         let (layout, part) = match import(graph) {
-            Ok(adapted) => adapted,
-            // It may belong to something else, such as a voice activity detector: only without an encoder does it matter.
+            Ok(imported) => imported,
+            // It may belong to something else, such as a voice activity detector, and only matters if there is no
+            // encoder.
             Err(fault @ GraphError::UnknownLayout { .. }) => {
                 self.first_unrecognized.get_or_insert(bad(fault));
                 return Ok(());
@@ -318,12 +320,12 @@ impl<'a> FileSorter<'a> {
             inputs,
             outputs,
         });
-        let wanted = encoders == Encoders::Wanted;
+        let use_encoders = encoders == Encoders::Use;
         match part {
             Component::Transducer(part) => self.fill(|parts| &mut parts.joined, "decoder_joint", Named { name, part }),
             Component::Prediction(part) => self.fill(|parts| &mut parts.prediction, "decoder", Named { name, part }),
             Component::Joint(part) => self.fill(|parts| &mut parts.joint, "joiner", Named { name, part }),
-            _ if !wanted => Ok(()),
+            _ if !use_encoders => Ok(()),
             Component::EncoderWithoutCaches => Err(Error::MissingCaches { path: name }),
             Component::Encoder(graph, contract) => {
                 let part = EncoderPart {
@@ -378,7 +380,7 @@ impl<'a> FileSorter<'a> {
     }
 }
 
-/// An error about a file that cannot be read.
+/// The error for a file that cannot be read.
 fn unreadable(path: &Path, source: std::io::Error) -> Error {
     match source.kind() {
         std::io::ErrorKind::OutOfMemory => Error::OutOfMemory {
@@ -392,7 +394,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
-/// Where a file lies.
+/// The directory of a file.
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
@@ -400,10 +402,10 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Bytes of all files in a directory.
+/// Size of all files in a directory.
 fn bytes_in(directory: &Path) -> u64 {
     let files = fs::read_dir(directory).into_iter().flatten().flatten();
-    // Of what a link leads to: so a cache of downloads keeps its files.
+    // Follows symbolic links, because download caches use them.
     files
         .filter_map(|file| Some(fs::metadata(file.path()).ok()?.len()))
         .sum()

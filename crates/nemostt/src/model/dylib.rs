@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where ONNX Runtime is looked for.
+//! Where ONNX Runtime's library is searched.
 
 use std::path::{Path, PathBuf};
 
-/// File names under which ONNX Runtime is installed, the most specific last.
+/// File name of ONNX Runtime's library, without version.
 const LIBRARY: &str = "libonnxruntime.so";
 
-/// Files to try, the best first.
+/// Files to try, in order of preference.
 pub(super) fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        // Whoever sets it wants this library and no other.
+        // If it is set, only this library is used.
         return vec![path.into()];
     }
     let mut candidates: Vec<PathBuf> = directories.iter().flat_map(|dir| libraries_in(dir)).collect();
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_library_is_looked_for_beside_the_plugin_first() {
+    fn library_next_to_the_plugin_is_found() {
         let directory = tempfile::tempdir().unwrap();
         for name in [
             "libonnxruntime.so.1.31.1",

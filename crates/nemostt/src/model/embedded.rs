@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The small model that is compiled in, so that the plugin works with no file at all.
+//! The built-in demo model, so that the plugin works without any file.
 //!
-//! It was trained for this project on synthetic voices and knows about 100 words: a demonstration and a test, not a
-//! transcriber. See `assets/demo-model/README.md`.
+//! It was trained for this project on synthetic voices and knows about 100 words: for demonstration and tests only. See
+//! `assets/demo-model/README.md`.
 
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ macro_rules! asset {
     };
 }
 
-/// Its lookahead in milliseconds, for whoever must know before it is loaded.
+/// The demo model's lookahead in milliseconds, which is known before it is loaded.
 pub const EMBEDDED_LOOKAHEAD: u32 = 1040;
 
 pub(crate) fn files() -> Result<ModelFiles> {

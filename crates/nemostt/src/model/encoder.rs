@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The cache-aware encoder: one window of mel frames in, the encoder frames of one chunk out.
+//! The cache-aware encoder: consumes one window of mel frames per step, and returns the encoder frames of one chunk.
 
 use super::{
     compile::{CompiledEncoder, compile_export, compile_specialized, specialize},
@@ -26,29 +26,29 @@ use nemostt_compiler::{
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
 pub(crate) struct Encoder {
     session: Session,
-    /// What the session is given and does not compute; `None`: it computes all.
+    /// Computes inputs of the session that depend on lengths only; `None` if the session computes them itself.
     lengths: Option<LengthGraph>,
     streaming: StreamingConfig,
     lookahead: usize,
-    /// Labels of the CTC head, without blank; `None` where the outputs are encoder frames.
+    /// Tokens of the CTC head, without blank; `None` if the outputs are encoder frames.
     ctc_labels: Option<usize>,
-    /// Whether it must be told a language.
+    /// Whether it takes a language prompt.
     has_prompt: bool,
-    /// Whether it gives outputs for the padding of the last window, too.
+    /// Whether its output length excludes the padding of the last window.
     masks_length: bool,
-    /// What a stream remembers between windows, besides the length of the attention cache.
+    /// The state of a stream between windows, besides the length of the attention cache.
     states: Vec<StateSpec>,
-    /// The one width of all windows; `None`: as they come.
+    /// Window width, if all windows must have the same.
     width: Option<usize>,
     precision: Precision,
-    /// The part of the joint that is in its graph.
+    /// The part of the joint that was appended to its graph.
     head: Option<JointHead>,
     passes: Vec<PassReport>,
 }
 
 impl Encoder {
-    /// Compiles the graph for `target`, or finds it in the cache as it was rewritten before, and loads it. `head` goes into
-    /// it, if that can be: see [`has_head`](Self::has_head).
+    /// Compiles the graph for `target`, or reads it from the compiled cache, and loads it. `head` is appended to it if
+    /// possible: see [`has_head`](Self::has_head).
     pub(crate) fn load(
         part: NamedEncoder,
         streaming: StreamingConfig,
@@ -60,57 +60,57 @@ impl Encoder {
         memory_guard::check(format!("rewrite {}", part.name))?;
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
-        let start = |mut prepared: CompiledEncoder, is_planned: bool| {
+        let start = |mut compiled: CompiledEncoder, is_specialized: bool| {
             let mut lengths = None;
-            let mut joined = None;
-            if is_planned {
-                joined = head.filter(|head| head.append_to(&mut prepared, &name)).cloned();
-                prepared.fuse_subgraphs(&name);
-                lengths = LengthGraph::split_off(&mut prepared, &name, target)?;
+            let mut appended_head = None;
+            if is_specialized {
+                appended_head = head.filter(|head| head.append_to(&mut compiled, &name)).cloned();
+                compiled.fuse_subgraphs(&name);
+                lengths = LengthGraph::split_off(&mut compiled, &name, target)?;
             }
             let encoder = Self {
-                session: Session::load_encoded(prepared.encoded, &name, target)?,
+                session: Session::load_encoded(compiled.encoded, &name, target)?,
                 lengths,
                 streaming,
                 lookahead,
                 ctc_labels,
                 has_prompt: contract.prompt.is_some(),
                 masks_length: contract.masks_length,
-                states: prepared.states,
-                width: prepared.width,
-                precision: prepared.precision,
-                head: joined,
-                passes: prepared.passes,
+                states: compiled.states,
+                width: compiled.width,
+                precision: compiled.precision,
+                head: appended_head,
+                passes: compiled.passes,
             };
             memory_guard::check("run the encoder")?;
             encoder.warm_up()?;
             Ok(encoder)
         };
         let mut graph = part.graph;
-        let mut slot = None;
+        let mut entry = None;
         if let Some(unread) = part.unread {
             target.cancellation.check()?;
-            slot = CacheEntry::of(&name, &graph, &unread, lookahead, target);
-            if let Some(slot) = &slot
-                && let Some(prepared) = slot.read(full_width(lookahead))
+            entry = CacheEntry::of(&name, &graph, &unread, lookahead, target);
+            if let Some(entry) = &entry
+                && let Some(compiled) = entry.read(full_width(lookahead))
             {
-                match start(prepared, true) {
-                    Err(error) if !Error::is_end(&error) => slot.discard(&error),
-                    done => return done,
+                match start(compiled, true) {
+                    Err(error) if !Error::is_end(&error) => entry.discard(&error),
+                    result => return result,
                 }
             }
             graph = unread.read()?;
-            // It may have been written in between.
-            slot = slot.filter(|slot| slot.is_of(&graph));
+            // It may have been overwritten in the meantime.
+            entry = entry.filter(|entry| entry.is_of(&graph));
         }
         if target.specialize
             && let Some(specialized) = specialize(&name, &graph, &streaming, lookahead, target)
         {
-            let held = graph.precision();
-            let started = compile_specialized(specialized, &name, &streaming, target).and_then(|prepared| {
-                let slot = slot.filter(|_| prepared.is_worth_caching(held));
-                let pending = slot.and_then(|slot| slot.write(&prepared));
-                let encoder = start(prepared, true)?;
+            let exported_precision = graph.precision();
+            let started = compile_specialized(specialized, &name, &streaming, target).and_then(|compiled| {
+                let entry = entry.filter(|_| compiled.is_worth_caching(exported_precision));
+                let pending = entry.and_then(|entry| entry.write(&compiled));
+                let encoder = start(compiled, true)?;
                 if let Some(pending) = pending {
                     pending.commit();
                 }
@@ -120,13 +120,13 @@ impl Encoder {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
                     log(
                         LogLevel::Warning,
-                        &format!("{name} is run as it is: its plan fails: {error}"),
+                        &format!("{name} runs unmodified, its compiled graph fails: {error}"),
                     );
                 }
-                done => return done,
+                result => return result,
             }
         }
-        // A graph of one width keeps it.
+        // A graph with a fixed width keeps it.
         let fixed = contract.fixed_frames;
         match make_drop_an_input(&mut graph, fixed.map(|_| lookahead + 1)) {
             Ok(()) => start(compile_export(graph, &name, &streaming, fixed, target)?, false),
@@ -134,7 +134,8 @@ impl Encoder {
         }
     }
 
-    /// Runs silence once: ONNX Runtime allocates what it needs in its first run, and a stream should not wait for that.
+    /// Runs silence once, because ONNX Runtime allocates memory in its first run, and a stream should not wait for
+    /// that.
     fn warm_up(&self) -> Result<()> {
         let frames = vec![0.0; self.streaming.mels * first_width(self.lookahead)];
         let window = Window {
@@ -153,12 +154,12 @@ impl Encoder {
         Ok(())
     }
 
-    /// Whether each step projects and scores its frames: see [`EncoderState::bind`].
+    /// Whether each step also projects and scores its frames: see [`EncoderState::bind`].
     pub(crate) fn has_head(&self) -> bool {
         self.head.is_some()
     }
 
-    /// What became of each pass over its graph.
+    /// The outcome of each pass over its graph.
     pub(crate) fn passes(&self) -> &[PassReport] {
         &self.passes
     }
@@ -168,62 +169,62 @@ impl Encoder {
         self.session.device()
     }
 
-    /// What most of its weights are.
+    /// Precision of most of its weights.
     pub(crate) fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Threads it runs on; 0: one per physical core.
+    /// Intra-op threads; 0: one per physical core.
     pub(crate) fn threads(&self) -> usize {
         self.session.threads()
     }
 }
 
-/// One stream's tensors. Nothing here is allocated again while the stream runs.
+/// A stream's tensors, allocated once.
 pub(crate) struct EncoderState {
     streaming: StreamingConfig,
-    /// Read and written in turns: a step reads one and writes the other.
+    /// Double-buffered: a step reads one and writes the other.
     memories: [StateBuffers; 2],
-    /// Read in every step, and added to after it.
+    /// Read in each step, and appended to after it.
     shift_buffers: Vec<ShiftBuffer>,
-    /// Read and written in every step.
+    /// Read and updated in place in each step.
     rings: Vec<RingBuffer>,
     /// `bindings[i]` reads `memories[i]`.
     bindings: [Binding; 2],
-    /// The memory that the next step reads.
+    /// Index of the memory that the next step reads.
     parity: usize,
-    /// Inputs \[1, mels, width\], one for each width of window that occurs.
+    /// Inputs \[1, mels, width\], one per window width that occurs.
     audio: Vec<(usize, Tensor<f32>)>,
-    /// Width of every window, if it is fixed.
+    /// Window width, if it is fixed.
     width: Option<usize>,
-    /// Width that each binding reads now.
+    /// Window width that each binding currently reads.
     bound_width: [usize; 2],
     length: Tensor<i64>,
     drop: Tensor<i64>,
     /// The language of a multilingual model.
     prompt: Tensor<i64>,
-    /// Which row of the rings is the oldest.
+    /// Index of the oldest row of the rings.
     ring_head: Tensor<i64>,
-    /// Encoder frames \[1, width, chunk\], or log-probabilities \[1, chunk, labels + 1\].
+    /// Encoder frames \[1, d_model, chunk\], or log-probabilities \[1, chunk, tokens + 1\].
     outputs: Tensor<f32>,
     encoded_lengths: Tensor<i64>,
     lengths: Option<LengthGraphState>,
 }
 
-/// What an [`EncoderState`] carries from one window to the next, as plain values. All else is written in each step before it
-/// is read, or follows from the lengths ([`LengthGraphState`] compares those).
+/// The state of an [`EncoderState`] between windows, as plain values. Everything else is written in each step before it
+/// is read, or depends on the lengths only ([`LengthGraphState`] compares those).
 #[derive(Debug, Default)]
 pub(crate) struct EncoderSnapshot {
-    /// The values of all caches, one cache after the other.
+    /// The values of all caches, concatenated.
     caches: Vec<f32>,
-    /// Real frames in the attention cache.
+    /// Valid frames in the attention cache.
     len: i64,
     ring_head: i64,
     prompt: i64,
 }
 
 impl EncoderState {
-    /// Tensors for a stream at its start.
+    /// Tensors for the start of a stream.
     pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
         let streaming = encoder.streaming;
         let chunk = encoder.lookahead + 1;
@@ -236,12 +237,12 @@ impl EncoderState {
             None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
         };
         let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
-        let of_kind = |is_ring: bool| {
+        let states_of_kind = |is_ring: bool| {
             let states = encoder.states.iter().filter(move |state| state.is_ring == is_ring);
             states.filter_map(|state| Some((state, state.new_rows?)))
         };
-        let shift_buffers = of_kind(false).map(|(state, rows)| ShiftBuffer::empty(state, rows));
-        let rings = of_kind(true).map(|(state, rows)| RingBuffer::empty(state, rows));
+        let shift_buffers = states_of_kind(false).map(|(state, rows)| ShiftBuffer::empty(state, rows));
+        let rings = states_of_kind(true).map(|(state, rows)| RingBuffer::empty(state, rows));
         let mut state = Self {
             streaming,
             shift_buffers: shift_buffers.collect::<Result<_>>()?,
@@ -263,13 +264,13 @@ impl EncoderState {
             encoded_lengths: Tensor::zeros(&[1])?,
             lengths: encoder.lengths.as_ref().map(LengthGraphState::new).transpose()?,
         };
-        let takes = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.keeps_input(name));
+        let needs_input = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.keeps_input(name));
         for (parity, binding) in state.bindings.iter_mut().enumerate() {
             for (name, tensor) in LENGTHS
                 .iter()
                 .zip([&state.length, &state.drop, &state.memories[parity].len])
             {
-                if takes(name) {
+                if needs_input(name) {
                     binding.input(name, tensor)?;
                 }
             }
@@ -290,10 +291,10 @@ impl EncoderState {
                 }
             }
 
-            let (added_to, whole): (Vec<&StateSpec>, Vec<&StateSpec>) =
+            let (incremental, whole): (Vec<&StateSpec>, Vec<&StateSpec>) =
                 encoder.states.iter().partition(|state| state.new_rows.is_some());
             let (rings, shift_buffers): (Vec<&StateSpec>, Vec<&StateSpec>) =
-                added_to.into_iter().partition(|state| state.is_ring);
+                incremental.into_iter().partition(|state| state.is_ring);
             for (spec, tensor) in whole.iter().zip(&state.memories[parity].states) {
                 binding.input(&spec.input, tensor)?;
             }
@@ -313,16 +314,16 @@ impl EncoderState {
         Ok(state)
     }
 
-    /// Binds more to the runs of its steps: what an encoder [with a head](Encoder::has_head) takes and gives. It must be there
+    /// Binds further tensors for all steps: inputs and outputs of the [head](Encoder::has_head). They must be bound
     /// before the first step.
     pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
         self.bindings.iter_mut().try_for_each(bind)
     }
 
-    /// Runs one window and returns the number of frames in [`outputs`](Self::outputs) that are valid.
+    /// Runs one window and returns the number of valid frames in [`outputs`](Self::outputs).
     ///
     /// # Errors
-    /// ONNX Runtime's; [`Error::Shape`] if the graph gives another number of frames than the window must;
+    /// ONNX Runtime's errors; [`Error::Shape`] if the number of encoder frames differs from the expected one;
     /// [`Error::NotANumber`].
     pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
         self.write_audio(window)?;
@@ -338,22 +339,22 @@ impl EncoderState {
         encoder.session.run(&self.bindings[self.parity], "run the encoder")?;
         self.parity = 1 - self.parity;
         self.shift_buffers.iter_mut().for_each(ShiftBuffer::shift);
-        // All rings have as many rows and get as many.
+        // All rings have the same number of rows, and get the same number of new ones.
         if let Some(ring) = self.rings.first() {
             let ring_head = &mut self.ring_head.data_mut()[0];
             *ring_head = (*ring_head + ring.new_rows as i64) % ring.rows.max(1) as i64;
         }
 
         let frames = self.encoded_lengths.data()[0];
-        let enough = frames > window.outputs as i64 && !encoder.masks_length;
-        if frames != window.outputs as i64 && !enough {
+        let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
+        if frames != window.outputs as i64 && !has_padding_outputs {
             return Err(Error::Shape {
                 what: "encoder frames of one window",
                 expected: window.outputs.to_string(),
                 got: frames.to_string(),
             });
         }
-        // It would stay in the caches, and every word after it would be lost.
+        // NaN would stay in the caches, and all following words would be lost.
         if self.outputs.data().iter().any(|value| value.is_nan()) {
             return Err(Error::NotANumber {
                 device: encoder.device().name(),
@@ -362,17 +363,17 @@ impl EncoderState {
         Ok(window.outputs)
     }
 
-    /// What the last step gave: see [`EncoderState::new`] for the shape.
+    /// The last step's output: see [`EncoderState::new`] for the shape.
     pub(crate) fn outputs(&self) -> &Tensor<f32> {
         &self.outputs
     }
 
-    /// Says which language is spoken from now on, by its prompt.
+    /// Sets the language prompt for the following steps.
     pub(crate) fn set_prompt(&mut self, prompt: i64) {
         self.prompt.data_mut()[0] = prompt;
     }
 
-    /// Real frames in the attention cache.
+    /// Valid frames in the attention cache.
     pub(crate) fn cache_len(&self) -> i64 {
         self.memories[self.parity].len.data()[0]
     }
@@ -386,7 +387,7 @@ impl EncoderState {
             .chain(self.rings.iter().map(|ring| &ring.all))
     }
 
-    /// The same, in the same order.
+    /// The same caches, in the same order.
     fn caches_mut(&mut self) -> impl Iterator<Item = &mut Tensor<f32>> {
         let whole = self.memories[self.parity].states.iter_mut();
         let shift_buffers = self
@@ -398,7 +399,7 @@ impl EncoderState {
             .chain(self.rings.iter_mut().map(|ring| &mut ring.all))
     }
 
-    /// Back to the start of a stream. The language stays.
+    /// Resets to the start of a stream, except for the language.
     pub(crate) fn reset(&mut self) {
         self.parity = 0;
         for cache in self.caches_mut() {
@@ -408,8 +409,8 @@ impl EncoderState {
         self.ring_head.data_mut()[0] = 0;
     }
 
-    /// Copies what [`reset`](Self::reset) clears, and the language. The caches are in host memory, whatever the device: see
-    /// [`Tensor`].
+    /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory on every
+    /// device: see [`Tensor`].
     pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
         snapshot.caches.clear();
         let values = self.caches().map(|cache| cache.data().len()).sum();
@@ -422,9 +423,10 @@ impl EncoderState {
         snapshot.prompt = self.prompt.data()[0];
     }
 
-    /// Back to where `snapshot` was taken, from a stream of the same encoder. The tensors stay where the bindings found them.
+    /// Restores the state saved in `snapshot`, from a stream of the same encoder. Tensors are not reallocated, because
+    /// they are bound.
     pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
-        // Either memory will do: the binding whose turn it is reads it.
+        // Either of the two memories can be used.
         self.parity = 0;
         let mut rest = &snapshot.caches[..];
         for cache in self.caches_mut() {
@@ -437,12 +439,12 @@ impl EncoderState {
         self.prompt.data_mut()[0] = snapshot.prompt;
     }
 
-    /// Turns frames of mels into mels of frames, zeros behind the last one.
+    /// Transposes mel frames to \[mels, width\], padded with zeros.
     fn write_audio(&mut self, window: &Window<'_>) -> Result<()> {
         let mels = self.streaming.mels;
         let width = self.width.unwrap_or(window.width);
-        let known = self.audio.iter().position(|(w, _)| *w == width);
-        let index = match known {
+        let position = self.audio.iter().position(|(w, _)| *w == width);
+        let index = match position {
             Some(index) => index,
             None => {
                 self.audio.push((width, Tensor::zeros(&[1, mels, width])?));
@@ -476,7 +478,7 @@ mod tests {
     use nemostt_compiler::{Component, Graph, import, read_file};
 
     #[test]
-    fn a_step_allocates_no_more_than_the_run_in_it() {
+    fn step_allocates_no_more_than_its_run() {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../tests/data/tiny_random/encoder-rnnt_la13.onnx"
@@ -510,7 +512,7 @@ mod tests {
                 drop_frames: 2,
                 outputs: 2,
             };
-            // Until the cache is full, its length changes, and masks with it.
+            // Until the cache is full, its length changes, and so do the masks.
             for _ in 0..streaming.left_context {
                 state.step(&encoder, &window).unwrap();
             }

@@ -1,32 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a file is that is no ONNX graph, and what to do about it.
+//! Recognizes files that are not ONNX graphs, and says what to do about them.
 
 use nemostt_compiler::GraphError;
 
-/// Where the magic of a tar archive lies.
+/// Where a tar archive has its magic.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
-const EXPORT: &str =
-    "export it to ONNX with NeMo and cache_support (tools/export_nemo.py does), and take what that writes";
+const EXPORT: &str = "export it to ONNX with NeMo and cache_support (tools/export_nemo.py does), and use its output";
 
-/// What `bytes` are, if they are one of the things people download or export in place of a graph.
+/// The error for `bytes` that are a kind of file that users commonly download or export instead of a graph.
 pub(super) fn not_a_graph(bytes: &[u8]) -> Option<GraphError> {
-    let (what, cure) = what_else(bytes)?;
+    let (what, cure) = kind_and_cure(bytes)?;
     Some(GraphError::NotAGraph { what, cure })
 }
 
-fn what_else(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+fn kind_and_cure(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     let text = bytes.trim_ascii_start();
     let is_html = [&b"<!doctype"[..], b"<html", b"<?xml"]
         .iter()
         .any(|tag| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag));
     match () {
-        () if starts(b"version https://git-lfs") => Some((
-            "a Git LFS pointer, not the file itself",
-            "fetch that with `git lfs pull`",
-        )),
+        () if starts(b"version https://git-lfs") => {
+            Some(("a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"))
+        }
         () if is_html => Some(("a web page", "the download went wrong, fetch the file itself")),
         () if bytes.get(TAR_MAGIC) == Some(b"ustar") || starts(&[0x1f, 0x8b]) => {
             Some(("an archive, as NeMo's .nemo checkpoints are", EXPORT))
@@ -37,7 +35,7 @@ fn what_else(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The length of a JSON header, then the header.
+/// A safetensors file starts with the length of a JSON header, then the header.
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk() else {
         return false;
@@ -50,12 +48,12 @@ fn is_safetensors(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn said(bytes: &[u8]) -> String {
+    fn message(bytes: &[u8]) -> String {
         not_a_graph(bytes).map_or("nothing".into(), |fault| fault.to_string())
     }
 
     #[test]
-    fn things_that_are_no_graphs_are_named() {
+    fn other_file_kinds_are_recognized() {
         let mut tar = vec![0; 512];
         tar[TAR_MAGIC].copy_from_slice(b"ustar");
         for (bytes, word) in [
@@ -72,7 +70,7 @@ mod tests {
             (b"\x08\x08\x12\x07pytorch", "nothing"),
             (b"", "nothing"),
         ] {
-            assert!(said(bytes).contains(word), "{word}: {}", said(bytes));
+            assert!(message(bytes).contains(word), "{word}: {}", message(bytes));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 use nemostt_compiler::{Contract, Graph, ModelProto, StreamingConfig, fuzzing::onnx};
 
-/// A `nemostt.json`. What its member `metadata` has, the graph's metadata says.
+/// A `nemostt.json`, whose member `metadata` becomes the graph's metadata.
 pub fn sidecar(bytes: &[u8]) {
     let source = SourceFile {
         name: "nemostt.json".into(),
@@ -22,7 +22,7 @@ pub fn sidecar(bytes: &[u8]) {
     let Ok(mut sidecar) = Sidecar::read(Some(&source)) else {
         return;
     };
-    if sidecar.complete(&graph_saying(bytes)).is_err() {
+    if sidecar.complete(&graph_with_metadata(bytes)).is_err() {
         return;
     }
     let streaming = StreamingConfig {
@@ -35,7 +35,7 @@ pub fn sidecar(bytes: &[u8]) {
         drop_extra_pre_encoded: 2,
     };
     if let Ok(config) = FrontEndConfig::new(&sidecar.preprocessor, streaming.mels) {
-        hear(config);
+        run_front_end(config);
         for fixed_frames in [None, Some(full_width(6))] {
             let contract = contract(None, fixed_frames);
             windows(&streaming, &config, &contract, sidecar.lookaheads.as_deref());
@@ -53,8 +53,8 @@ pub fn sidecar(bytes: &[u8]) {
     }
 }
 
-/// A graph whose metadata is the member `metadata` of the object in `bytes`.
-fn graph_saying(bytes: &[u8]) -> Graph {
+/// A graph whose metadata is the member `metadata` of the JSON object in `bytes`.
+fn graph_with_metadata(bytes: &[u8]) -> Graph {
     let file: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let metadata = file.get("metadata").and_then(Value::as_object);
     let entry = |(key, value): (&String, &Value)| onnx::StringStringEntryProto {
@@ -82,7 +82,7 @@ fn contract(prompt: Option<Option<usize>>, fixed_frames: Option<usize>) -> Contr
     }
 }
 
-/// Each lookahead can be asked for in milliseconds, and is what was asked for.
+/// Each lookahead can be requested in milliseconds, and is then picked.
 fn windows(streaming: &StreamingConfig, config: &FrontEndConfig, contract: &Contract, trained: Option<&[usize]>) {
     let allowed = allowed_lookaheads(streaming, contract, trained);
     let own = pick_lookahead(streaming, config, &allowed, None).expect("nothing is asked for");
@@ -95,8 +95,8 @@ fn windows(streaming: &StreamingConfig, config: &FrontEndConfig, contract: &Cont
     }
 }
 
-/// One second in odd pieces.
-fn hear(config: FrontEndConfig) {
+/// One second of audio in chunks of odd sizes.
+fn run_front_end(config: FrontEndConfig) {
     let mut front_end = FrontEnd::new(config);
     let samples = config.sample_rate as usize;
     let mut frames = 0;
@@ -107,8 +107,8 @@ fn hear(config: FrontEndConfig) {
         Ok::<(), std::convert::Infallible>(())
     };
     let wave: Vec<f32> = (0..samples).map(|index| (index as f32 * 0.1).sin()).collect();
-    for piece in wave.chunks(997) {
-        let Ok(()) = front_end.accept(piece, &mut count);
+    for chunk in wave.chunks(997) {
+        let Ok(()) = front_end.accept(chunk, &mut count);
     }
     let Ok(()) = front_end.finish(&mut count);
     assert_eq!(frames, config.frames(samples as u64));

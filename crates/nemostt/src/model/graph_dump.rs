@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Writes an encoder's graph after each pass, for viewers of ONNX files. Large weights are not in these files.
+//! Writes an encoder's graph after each pass, for ONNX viewers. Large weights are not included.
 
 use std::{fs, io, path::Path};
 
@@ -14,12 +14,12 @@ pub(super) struct GraphDump<'a> {
 }
 
 impl<'a> GraphDump<'a> {
-    /// Writes into `directory`; `None`: writes nothing.
+    /// Writes to `directory`, or nothing if it is `None`.
     pub(super) fn new(directory: Option<&'a Path>) -> Self {
         Self { directory, count: 0 }
     }
 
-    /// Writes `graph` as it is after `pass`. A failure is a line in the log and ends the dump.
+    /// Writes `graph` after `pass`. A failure is logged and ends the dump.
     pub(super) fn write(&mut self, pass: &str, graph: &Graph) {
         let Some(directory) = self.directory else { return };
         self.count += 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The joint's part in the encoder's run: each chunk's frames are projected and scored against the last prediction as soon as
-//! they are there. What is scored again behind a label is [`joint`](super::joint)'s.
+//! The part of the joint in the encoder's run: the frames of a chunk are projected and scored with the latest
+//! prediction as soon as they are computed. Frames after a token are scored again by [`joint`](super::joint).
 
 use super::{
     compile::CompiledEncoder,
@@ -13,39 +13,39 @@ use nemostt_compiler::{
     pipeline::{NotApplied, some},
 };
 
-/// Projection and scores for rows, as a graph and with the sizes of its tensors.
+/// The graph that projects and scores frames as rows, and the shapes of its tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct JointHead {
     /// See [`Encoded::append_head`](nemostt_compiler::Encoded::append_head).
     pub(super) graph: Graph,
-    /// Those of a prediction.
+    /// Shape of a prediction.
     pub(super) prediction: Vec<usize>,
-    /// Those of the chunk's frames, projected: \[frames, width\].
+    /// Shape of a chunk's projected frames: \[frames, width\].
     pub(super) projected: Vec<usize>,
-    /// Labels and blank.
+    /// Tokens and blank.
     pub(super) classes: usize,
-    /// Threads for a run of its own, where it is not in the encoder's.
+    /// Threads, if it is run on its own.
     pub(super) threads: usize,
 }
 
 impl JointHead {
-    /// Puts it behind the encoder of file `name`; says why not, in the log, where it cannot be.
+    /// Appends it to the encoder of file `name`. If that fails, logs why.
     pub(super) fn append_to(&self, encoder: &mut CompiledEncoder, name: &str) -> bool {
-        let joined = encoder.encoded.append_head(&self.graph);
-        if let Err(reason) = &joined {
-            let line = format!("{name}: frames are projected and scored in a run of its own: {reason}");
+        let result = encoder.encoded.append_head(&self.graph);
+        if let Err(reason) = &result {
+            let line = format!("{name}: frames are projected and scored in a separate run: {reason}");
             log(LogLevel::Info, &line);
         }
-        let is_joined = joined.is_ok();
+        let is_appended = result.is_ok();
         encoder.note_link(
             0,
-            joined.map_err(NotApplied::Unsupported).and_then(|()| some(1, "joints")),
+            result.map_err(NotApplied::Unsupported).and_then(|()| some(1, "joints")),
         );
-        is_joined
+        is_appended
     }
 }
 
-/// What an encoder with a head reads and writes, for a run that nobody needs; streams have [their own](super::TransducerState).
+/// Inputs and outputs of an encoder with a head, for warm-up; streams have [their own](super::TransducerState).
 pub(super) struct JointHeadState {
     prediction: Tensor<f32>,
     projected: Tensor<f32>,
@@ -66,8 +66,8 @@ impl JointHeadState {
     }
 }
 
-/// Lets a run of the encoder read `prediction`, and write the chunk's frames, `projected` \[frames, width\], and their raw logits,
-/// `scores` \[frames, labels + 1\].
+/// Binds the head in a run of the encoder: it reads `prediction`, and writes the chunk's projected frames, \[frames,
+/// width\], and their raw logits, `scores` \[frames, tokens + 1\].
 pub(super) fn bind(
     run: &mut Binding,
     prediction: &Tensor<f32>,
@@ -94,7 +94,7 @@ mod tests {
     };
     use nemostt_kernels::gemm;
 
-    /// The demonstration model's, which runs its head by itself.
+    /// The demo model's transducer, with its head run on its own.
     fn transducer_apart(width: usize, chunk: usize, target: &Target) -> Transducer {
         let parts = TransducerParts::Joined(Named {
             name: "demo".into(),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_in_the_encoder_gives_what_it_gives_by_itself() {
+    fn head_in_encoder_matches_standalone_head() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
         for (lookahead, precision) in [
             (0, PrecisionChoice::Fp32),
@@ -138,7 +138,7 @@ mod tests {
                 [joined, &apart].map(|transducer| TransducerState::new(transducer, encoder.outputs(), chunk).unwrap());
             encoder.bind(|run| states[0].bind_head(run)).unwrap();
             for step in 0..6 {
-                // A stream ends after the fourth step.
+                // The stream is reset after the fourth step.
                 let is_first = step % 4 == 0;
                 if is_first {
                     encoder.reset();
@@ -158,7 +158,8 @@ mod tests {
                 states[0].prepare(joined).unwrap();
                 encoder.step(&model.encoder, &window).unwrap();
                 states.iter_mut().for_each(TransducerState::start_chunk);
-                // Two labels in frames that all chunks have, and one at the end, whose prediction waits for the next step.
+                // Two tokens in frames that all chunks have, and one at the end, after which the prediction is only
+                // computed for the next step.
                 for (frame, label) in [(0, 5), (0, 17 + step), (chunk - 1, 3)] {
                     let [first, second] = &mut states;
                     let scored = first.score(joined, encoder.outputs(), frame).unwrap();

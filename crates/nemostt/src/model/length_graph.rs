@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The part of an encoder that only the lengths of a step decide. A stream runs it when one of them is another than in the
-//! step before, so not once its cache is full.
+//! The part of an encoder that depends only on the lengths of a step. A stream runs it only when one of them changes,
+//! so not any more once its cache is full.
 
 use super::{
     compile::CompiledEncoder,
@@ -24,27 +24,27 @@ pub(super) struct LengthGraph {
 }
 
 impl LengthGraph {
-    /// Takes that part out of `encoder`, the specialized graph of file `name`. It stays whole, with a line in the log, where that
-    /// cannot be done.
+    /// Splits that part off `encoder`, the specialized graph of file `name`. If that fails, logs why and returns
+    /// `None`.
     ///
     /// # Errors
-    /// ONNX Runtime is missing, or the device.
+    /// If ONNX Runtime or the device is missing.
     pub(super) fn split_off(encoder: &mut CompiledEncoder, name: &str, target: &Target) -> Result<Option<Self>> {
-        // On another device what crosses would have to get there first.
+        // On another device, the tensors at the boundary would have to be copied there.
         if target.device != Device::Cpu {
-            encoder.note_link(2, Err(NotApplied::Disabled("it helps on the processor only".into())));
+            encoder.note_link(2, Err(NotApplied::Disabled("only useful on the CPU".into())));
             return Ok(None);
         }
-        // Its operations are too short to share.
+        // Its operators are too short to be parallelized.
         let target = target.with_threads(1);
-        let start = |parted: SplitGraph| {
+        let start = |split: SplitGraph| {
             let lengths = Self {
-                session: Session::load_encoded(parted.lengths, name, &target).map_err(|error| error.to_string())?,
-                taken: parted.taken,
-                still_taken: parted.still_taken,
-                boundary: parted.boundary,
+                session: Session::load_encoded(split.lengths, name, &target).map_err(|error| error.to_string())?,
+                taken: split.taken,
+                still_taken: split.still_taken,
+                boundary: split.boundary,
             };
-            Ok((lengths, parted.rest))
+            Ok((lengths, split.rest))
         };
         match encoder.encoded.split_length_graph().and_then(start) {
             Ok((lengths, rest)) => {
@@ -55,7 +55,7 @@ impl LengthGraph {
             Err(reason) => {
                 log(
                     LogLevel::Info,
-                    &format!("{name}: masks are computed again in each step: {reason}"),
+                    &format!("{name}: masks are recomputed in each step: {reason}"),
                 );
                 encoder.note_link(2, Err(NotApplied::Unsupported(reason)));
                 Ok(None)
@@ -63,24 +63,24 @@ impl LengthGraph {
         }
     }
 
-    /// Whether what is left of the encoder takes the length `name`, still.
+    /// Whether the rest of the encoder still has the input `name`.
     pub(super) fn keeps_input(&self, name: &str) -> bool {
         self.still_taken.contains(&name)
     }
 }
 
-/// One stream's tensors.
+/// A stream's tensors.
 pub(super) struct LengthGraphState {
     binding: Binding,
     /// In the order of [`LENGTHS`] and [`NEXT_LENGTHS`].
     inputs: [Tensor<i64>; 3],
     next: [Tensor<i64>; 2],
     boundary: Vec<(String, Values)>,
-    /// The lengths that `next` and `boundary` follow from.
-    seen: Option<[i64; 3]>,
+    /// The lengths for which `next` and `boundary` were computed.
+    computed_for: Option<[i64; 3]>,
 }
 
-/// What crosses to the rest of the encoder.
+/// A tensor at the boundary.
 enum Values {
     Floats(Tensor<f32>),
     Ints(Tensor<i64>),
@@ -120,11 +120,11 @@ impl LengthGraphState {
             inputs,
             next,
             boundary,
-            seen: None,
+            computed_for: None,
         })
     }
 
-    /// Lets the rest of the encoder read what crosses to it.
+    /// Binds the tensors at the boundary as inputs of the rest of the encoder.
     pub(super) fn bind(&self, rest: &mut Binding) -> Result<()> {
         self.boundary.iter().try_for_each(|(name, values)| match values {
             Values::Floats(floats) => rest.input(name, floats),
@@ -132,16 +132,16 @@ impl LengthGraphState {
         })
     }
 
-    /// Brings what crosses up to date with the values of [`LENGTHS`], and gives those of [`NEXT_LENGTHS`].
+    /// Updates the tensors at the boundary for the values of [`LENGTHS`], and returns those of [`NEXT_LENGTHS`].
     pub(super) fn update(&mut self, lengths: &LengthGraph, values: [i64; 3]) -> Result<[i64; 2]> {
-        if self.seen != Some(values) {
-            // Until it has run, they are of neither.
-            self.seen = None;
+        if self.computed_for != Some(values) {
+            // Invalid until the run has succeeded.
+            self.computed_for = None;
             for (input, value) in self.inputs.iter_mut().zip(values) {
                 input.data_mut()[0] = value;
             }
             lengths.session.run(&self.binding, "compute masks")?;
-            self.seen = Some(values);
+            self.computed_for = Some(values);
         }
         Ok([self.next[0].data()[0], self.next[1].data()[0]])
     }
@@ -158,26 +158,26 @@ mod tests {
 
     const LOOKAHEAD: usize = 1;
 
-    fn prepared(target: &Target) -> (CompiledEncoder, StreamingConfig) {
+    fn compiled(target: &Target) -> (CompiledEncoder, StreamingConfig) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
         let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
         let streaming = StreamingConfig::read(&graph).unwrap();
         let specialized = specialize("demo", &graph, &streaming, LOOKAHEAD, target).unwrap();
-        let prepared = compile_specialized(specialized, "demo", &streaming, target).unwrap();
-        (prepared, streaming)
+        let compiled = compile_specialized(specialized, "demo", &streaming, target).unwrap();
+        (compiled, streaming)
     }
 
-    /// Binds `tensors`: what is taken, and what is given.
+    /// Binds `tensors`, inputs and outputs.
     fn bind(binding: &mut Binding, tensors: &mut [(String, Tensor<f32>, bool)]) {
-        for (name, tensor, is_given) in tensors {
-            match is_given {
+        for (name, tensor, is_output) in tensors {
+            match is_output {
                 true => binding.output(name, tensor).unwrap(),
                 false => binding.input(name, tensor).unwrap(),
             }
         }
     }
 
-    /// What a step takes, other values in each, and what it gives.
+    /// Inputs of a step, each with other values, and outputs.
     fn tensors(states: &[StateSpec], streaming: &StreamingConfig, width: usize) -> Vec<(String, Tensor<f32>, bool)> {
         let mut tensors = vec![
             ("audio_signal".into(), vec![1, streaming.mels, width], false),
@@ -193,29 +193,29 @@ mod tests {
         }
         let tensors = tensors.into_iter().enumerate();
         tensors
-            .map(|(number, (name, dims, is_given))| {
+            .map(|(number, (name, dims, is_output))| {
                 let mut tensor = Tensor::zeros(&dims).unwrap();
                 for (index, value) in tensor.data_mut().iter_mut().enumerate() {
                     *value = ((index * 7 + number * 13) as f32).sin();
                 }
-                (name, tensor, is_given)
+                (name, tensor, is_output)
             })
             .collect()
     }
 
     #[test]
-    fn both_parts_give_what_the_whole_graph_gives() {
+    fn split_encoder_matches_whole_encoder() {
         let options = Options {
             threads: 1,
             ..Default::default()
         };
         let target = Target::resolve(&options).unwrap();
-        let (whole, streaming) = prepared(&target);
-        let (mut parted, _) = prepared(&target);
-        let lengths = LengthGraph::split_off(&mut parted, "demo", &target).unwrap().unwrap();
+        let (whole, streaming) = compiled(&target);
+        let (mut split, _) = compiled(&target);
+        let lengths = LengthGraph::split_off(&mut split, "demo", &target).unwrap().unwrap();
         let mut state = LengthGraphState::new(&lengths).unwrap();
         let sessions =
-            [whole.encoded, parted.encoded].map(|encoded| Session::load_encoded(encoded, "demo", &target).unwrap());
+            [whole.encoded, split.encoded].map(|encoded| Session::load_encoded(encoded, "demo", &target).unwrap());
         let mut bindings = [0, 1].map(|index: usize| sessions[index].bind().unwrap());
         let mut both = [0, 1].map(|_| tensors(&whole.states, &streaming, whole.width.unwrap()));
         let mut numbers: [Tensor<i64>; 3] = [0; 3].map(|_| Tensor::zeros(&[1]).unwrap());
@@ -239,7 +239,8 @@ mod tests {
         state.bind(&mut bindings[1]).unwrap();
 
         let (width, left) = (whole.width.unwrap() as i64, streaming.left_context as i64);
-        // A stream's start, steps that differ, steps that do not, a short last window, the start again.
+        // The start of a stream, steps with changing lengths, steps with equal ones, a short last window, the start
+        // again.
         let start = [[width - 9, 0, 0], [width, 2, 2], [width, 2, 4], [width, 2, left - 1]];
         let end = [
             [width, 2, left],
@@ -256,8 +257,8 @@ mod tests {
                 session.run(binding, "run").unwrap();
             }
             assert_eq!(given, [next[0].data()[0], next[1].data()[0]], "step {step}");
-            for (whole, parted) in both[0].iter().zip(&both[1]) {
-                assert!(whole.1.data() == parted.1.data(), "step {step}: {}", whole.0);
+            for (whole, split) in both[0].iter().zip(&both[1]) {
+                assert!(whole.1.data() == split.1.data(), "step {step}: {}", whole.0);
             }
             for tensor in both.iter_mut().flatten().filter(|tensor| tensor.0 == "audio_signal") {
                 tensor.1.data_mut().iter_mut().for_each(|value| *value *= -0.9);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A loaded model: its graphs, its vocabulary and its numbers, checked once and shared by every stream.
+//! A loaded model: its graphs, vocabulary and parameters, checked once and shared by all streams.
 
 mod cancellation;
 mod compile;
@@ -52,49 +52,49 @@ use crate::{
 };
 use nemostt_compiler::{Contract, GraphError, Precision, StreamingConfig, pipeline::PassReport};
 
-/// A model, ready to run.
+/// A loaded model.
 pub(crate) struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) graphs: Vec<GraphFile>,
     pub(crate) encoder: Encoder,
-    /// `None`: the encoder graph ends in a CTC head.
+    /// `None` if the encoder graph has a CTC head.
     pub(crate) transducer: Option<Transducer>,
 }
 
-/// What became of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].
+/// The outcome of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].
 #[derive(Debug, Clone, Copy)]
 pub struct GraphPasses<'a> {
-    /// Which graph.
+    /// The graph.
     pub graph: &'static str,
-    /// Its passes in order; none where it runs as it was exported.
+    /// Its passes in order; empty if it runs as exported.
     pub passes: &'a [PassReport],
 }
 
-/// The numbers of a loaded model.
+/// Parameters of a loaded model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// Its mel front end.
+    /// The mel front end.
     pub front_end: FrontEndConfig,
-    /// Its encoder.
+    /// The encoder.
     pub streaming: StreamingConfig,
     /// Lookahead in use, in encoder frames.
     pub lookahead: usize,
-    /// All lookaheads that the model allows, in encoder frames.
+    /// All lookaheads that the model supports, in encoder frames.
     pub lookaheads: Vec<usize>,
-    /// Labels without blank.
+    /// Number of tokens, without blank.
     pub labels: usize,
     /// The decoder in use: `Rnnt` or `Ctc`.
     pub decoder: DecoderKind,
     /// The device in use: `Cpu` or `Cuda`.
     pub device: Device,
-    /// Threads within one operation; 0: one per physical core.
+    /// Intra-op threads; 0: one per physical core.
     pub threads: usize,
-    /// Labels that RNN-T decoding may emit in one encoder frame.
+    /// Maximum tokens that RNN-T decoding emits per encoder frame.
     pub max_symbols: usize,
-    /// What most of the weights of the encoder are: in its file, or int8 where they were made that.
+    /// Precision of most encoder weights: that of the file, or int8 if they were quantized.
     pub precision: Precision,
-    /// The layout that the encoder came in, and what else it is like.
+    /// The layout and other properties of the exported encoder.
     pub contract: Contract,
     /// The languages of a multilingual model.
     pub languages: Option<Languages>,
@@ -106,13 +106,14 @@ impl ModelConfig {
         self.lookahead as u64 * self.frame_samples() * 1000 / u64::from(self.front_end.sample_rate)
     }
 
-    /// Samples from one encoder frame to the next: 1280 (80 ms) in every published model.
+    /// Samples per encoder frame: 1280 (80 ms) in every published model.
     pub fn frame_samples(&self) -> u64 {
         (self.front_end.hop * SUBSAMPLING_FACTOR) as u64
     }
 
-    /// Samples that must have come before the first sample of a chunk is decided on, at worst: the chunk itself and the
-    /// half window that its last mel frame reaches beyond it, or the step to the next one if that is longer.
+    /// Samples that must have arrived before the first sample of a chunk is decoded, in the worst case: the chunk
+    /// itself, and the half STFT window that its last mel frame extends beyond it, or the hop to the next frame if that
+    /// is longer.
     pub fn latency_samples(&self) -> u64 {
         latency_samples(&self.front_end, self.lookahead)
     }
@@ -145,7 +146,7 @@ impl Model {
         )
     }
 
-    /// Loads the model that is compiled in.
+    /// Loads the built-in demo model.
     #[cfg(feature = "embedded-model")]
     pub(crate) fn embedded(options: &Options) -> Result<Self> {
         Self::build(embedded::files()?, options)
@@ -163,8 +164,9 @@ impl Model {
         if let Some(frames) = contract.fixed_frames
             && !(0..streaming.chunk_frames).any(|lookahead| full_width(lookahead) == frames)
         {
-            let what =
-                format!("its windows are fixed to {frames} mel frames, which is no window of a lookahead it allows");
+            let what = format!(
+                "its windows are fixed to {frames} mel frames, which does not match any lookahead that it supports"
+            );
             return Err(body.bad(GraphError::Contradiction { what }));
         }
         let lookaheads = allowed_lookaheads(&streaming, &contract, sidecar.lookaheads.as_deref());
@@ -174,8 +176,8 @@ impl Model {
         let target = Target::resolve(options)?;
         let (mut transducer, mut head) = (None, None);
         if let Some(parts) = transducer_parts {
-            let (loaded, its_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
-            (transducer, head) = (Some(loaded), its_head);
+            let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
+            (transducer, head) = (Some(loaded), loaded_head);
         }
         let labels = match &transducer {
             Some(transducer) => transducer.labels(),
@@ -227,41 +229,41 @@ impl Model {
     }
 }
 
-/// The languages of a multilingual model: its encoder must be told one.
+/// The languages of a multilingual model, which needs to be told one.
 fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Result<Option<Languages>, GraphError> {
     let Some(prompts) = contract.prompt else {
         return Ok(None);
     };
     let Some(languages) = prompt else {
         return Err(GraphError::Prompt(
-            "it is multilingual, and nothing says which prompt stands for which language. Put them into nemostt.json \
-             beside it: {\"prompt\": {\"dictionary\": {\"en-US\": 0, …}, \"auto\": 101}}; tools/export_nemo.py writes them"
+            "it is multilingual, but the prompts of its languages are unknown. Add them to nemostt.json \
+             next to it: {\"prompt\": {\"dictionary\": {\"en-US\": 0, …}, \"auto\": 101}}; tools/export_nemo.py writes them"
                 .into(),
         ));
     };
-    let known = |id: &i64| *id >= 0 && prompts.is_none_or(|prompts| (*id as usize) < prompts);
+    let is_valid = |id: &i64| *id >= 0 && prompts.is_none_or(|prompts| (*id as usize) < prompts);
     match languages
         .dictionary
         .values()
         .chain(&languages.auto)
-        .find(|id| !known(id))
+        .find(|id| !is_valid(id))
     {
         Some(id) => Err(GraphError::Prompt(format!(
-            "its languages have prompts up to {id}, but it takes {} of them",
+            "its languages have prompts up to {id}, but it has {} prompts",
             prompts.unwrap_or_default()
         ))),
         None => Ok(Some(languages)),
     }
 }
 
-/// The decoder in use, the graph that holds the encoder, and prediction network and joint, if they are used.
+/// The decoder to use, the graph with the encoder, and prediction network and joint if they are used.
 fn pick_decoder(
     origin: &str,
     parts: (Option<NamedEncoder>, Option<TransducerParts>, Option<NamedEncoder>),
-    asked: DecoderKind,
+    requested: DecoderKind,
 ) -> Result<(DecoderKind, NamedEncoder, Option<TransducerParts>)> {
     use DecoderKind::{Auto, Ctc, Rnnt};
-    let (requested, needs) = match (asked, parts) {
+    let (requested, needs) = match (requested, parts) {
         (Auto | Rnnt, (Some(encoder), Some(joint), _)) => return Ok((Rnnt, encoder, Some(joint))),
         (Auto | Ctc, (_, _, Some(ctc))) => return Ok((Ctc, ctc, None)),
         (Ctc, _) => ("ctc", "a graph with output logprobs (export with decoder_type ctc)"),
@@ -282,10 +284,10 @@ fn ctc_labels(graph: &nemostt_compiler::Graph) -> Option<usize> {
     classes.checked_sub(1)
 }
 
-/// The lookaheads, in encoder frames, that the graph serves and the model was `trained` for.
+/// The lookaheads, in encoder frames, that the graph supports and the model was `trained` for.
 fn allowed_lookaheads(streaming: &StreamingConfig, contract: &Contract, trained: Option<&[usize]>) -> Vec<usize> {
     let mut allowed = match contract.fixed_frames {
-        // The window has one width, so the chunk has one, too.
+        // The window width is fixed, so the chunk size is, too.
         Some(frames) => (0..streaming.chunk_frames)
             .filter(|&lookahead| full_width(lookahead) == frames)
             .collect(),
@@ -302,11 +304,11 @@ fn pick_lookahead(
     streaming: &StreamingConfig,
     front_end: &FrontEndConfig,
     allowed: &[usize],
-    asked: Option<u32>,
+    requested: Option<u32>,
 ) -> Result<usize> {
     let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
-    let Some(requested) = asked else {
-        // The export's own, which is the largest, unless the model was not trained for it.
+    let Some(requested) = requested else {
+        // That of the export, which is the largest, unless the model was not trained with it.
         return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));
     };
     let found = allowed
@@ -323,7 +325,7 @@ fn pick_lookahead(
 mod tests {
     use nemostt_compiler::{Component, Graph, TransducerGraphs, import, read_file};
 
-    /// Prediction network and joint in one file, whose path begins at this crate.
+    /// Prediction network and joint in one file; `path` is relative to this crate.
     pub(super) fn transducer_in(path: &str) -> TransducerGraphs {
         let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
         let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the caller chooses when a model is loaded.
+//! Options for loading a model.
 
 use std::path::PathBuf;
 
@@ -9,32 +9,31 @@ use super::Cancellation;
 /// How a model is loaded and run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Audio the encoder sees beyond the frame it decides on, in milliseconds: a multiple of the encoder frame (80 ms)
-    /// that the model allows. `None`: the lookahead the model was exported with.
+    /// Right context in milliseconds that the encoder sees before a frame is decoded: a multiple of the encoder frame
+    /// (80 ms) that the model supports. `None`: the lookahead that the model was exported with.
     pub lookahead: Option<u32>,
-    /// Which decoder turns encoder frames into labels.
+    /// Which decoder is used.
     pub decoder: DecoderKind,
-    /// Where the graphs run.
+    /// Device that the graphs run on.
     pub device: Device,
-    /// Threads within one operation; 0 takes one for a small model and one per physical core, at most 8, for
-    /// a large one. There are no more than processors that the loading thread may use (affinity, quotas of control groups): a
-    /// greater number is cut with a line in the log.
+    /// Intra-op threads; 0 uses one for a small model, and one per physical core, at most 8, for a large one. At most
+    /// the number of processors that the loading thread may use (affinity, quotas of control groups); a larger number
+    /// is reduced, which is logged.
     pub threads: usize,
-    /// Whether graphs are rewritten for what they will be run on: the encoder for its windows, the prediction network for
-    /// one label.
+    /// Whether graphs are specialized: the encoder for its window size, the prediction network for one token per run.
     pub graph_optimization: GraphOptimization,
-    /// What the encoder's matrix products are computed in.
+    /// Precision of the encoder's matrix multiplications.
     pub precision: PrecisionChoice,
-    /// Labels that RNN-T decoding may emit in one encoder frame. NeMo's greedy decoding allows 10.
+    /// Maximum tokens that RNN-T decoding emits per encoder frame. NeMo's greedy decoding allows 10.
     pub max_symbols: usize,
-    /// Where prepared encoders are kept, so that the next start is faster.
+    /// Cache of compiled encoders, which makes later starts faster.
     pub cache: Cache,
-    /// A directory that gets the encoder's graph after each pass, for viewers of ONNX files. Nothing is written where the encoder comes
-    /// from the cache, which runs no passes.
+    /// A directory to which the encoder's graph is written after each pass, for ONNX viewers. Nothing is written if the
+    /// encoder is read from the cache, because then no passes run.
     pub dump_graphs: Option<PathBuf>,
-    /// Where ONNX Runtime's library is looked for after `ORT_DYLIB_PATH` and before the loader's path.
+    /// Directories in which ONNX Runtime's library is searched, after `ORT_DYLIB_PATH` and before the loader's path.
     pub runtime_directories: Vec<PathBuf>,
-    /// Ends the load early.
+    /// Cancels the load.
     pub cancellation: Cancellation,
 }
 
@@ -56,15 +55,15 @@ impl Default for Options {
     }
 }
 
-/// Where prepared encoders are kept: rewritten, packed for this processor, made int8. Nothing fails for want of a cache.
+/// Cache of compiled encoders: rewritten, packed for this processor, quantized. A failure of the cache is not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// The directory.
     pub directory: CacheDirectory,
-    /// Models whose files have fewer bytes are not kept: preparing them takes no time worth mentioning.
+    /// Minimum size in bytes of a model's files: compiling smaller models takes negligible time.
     pub smallest: u64,
-    /// Most bytes of all that is kept; what was not used for longest goes. `None`: as many megabytes as the environment
-    /// variable `NEMOSTT_CACHE_SIZE` says, else 4 GiB.
+    /// Maximum size in bytes of all entries; the least recently used ones are evicted. `None`: the number of megabytes
+    /// in the environment variable `NEMOSTT_CACHE_SIZE`, by default 4 GiB.
     pub size: Option<u64>,
 }
 
@@ -81,19 +80,19 @@ impl Default for Cache {
 /// A directory for a [`Cache`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CacheDirectory {
-    /// `nemostt/graphs` in `$XDG_CACHE_HOME`, else in `~/.cache`; none where neither is known.
+    /// `nemostt/graphs` in `$XDG_CACHE_HOME`, else in `~/.cache`; no cache if neither is known.
     #[default]
     Standard,
-    /// None: every start prepares its encoder.
+    /// No cache: encoders are compiled at each start.
     Off,
-    /// This one. It is made when something is first kept.
+    /// This directory, which is created when the first entry is written.
     At(PathBuf),
 }
 
-/// Which decoder turns encoder frames into labels.
+/// Which decoder turns encoder frames into tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DecoderKind {
-    /// RNN-T where the model has it (fewer errors), else CTC.
+    /// RNN-T if the model supports it (fewer errors), else CTC.
     #[default]
     Auto,
     /// Greedy RNN-T: prediction network and joint.
@@ -102,42 +101,43 @@ pub enum DecoderKind {
     Ctc,
 }
 
-/// What is done to a model's graphs when they are loaded. The text is the same either way.
+/// How a model's graphs are rewritten when they are loaded. The transcript is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GraphOptimization {
-    /// Every exact rewrite: fixed shapes, cached keys and values, folded masks and positions, a table of labels.
+    /// All exact rewrites: fixed shapes, cached keys and values, constant-folded masks and positions, an embedding
+    /// table with the first LSTM layer's input GEMM folded in.
     #[default]
     All,
-    /// The export as it is, but for the number of dropped outputs, which becomes an input.
+    /// The graph as exported, except that the number of dropped outputs becomes an input.
     None,
 }
 
-/// What the encoder's matrix products are computed in. Prediction network and joint stay as they are.
+/// Precision of the encoder's matrix multiplications. Prediction network and joint are not affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PrecisionChoice {
-    /// As the file holds them: the text is that of the file.
+    /// That of the file.
     #[default]
     Auto,
-    /// Float32. 16 bits of a file are widened; what a file holds in 8 bits stays so.
+    /// Float32. 16-bit weights are widened; 8-bit weights remain.
     Fp32,
-    /// 8 bits, made from float32 when the model is loaded. Faster, and a few words are others. On the processor only.
+    /// Int8, quantized from float32 when the model is loaded. Faster, but a few words differ. CPU only.
     Int8,
 }
 
-/// Where the graphs run.
+/// The device that the graphs run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// CUDA where this ONNX Runtime has it, else the processor.
+    /// CUDA if ONNX Runtime supports it, else the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The first CUDA device; an error where there is none.
+    /// The first CUDA device; an error if there is none.
     Cuda,
 }
 
 impl Device {
-    /// Its name in messages.
+    /// Name for messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",

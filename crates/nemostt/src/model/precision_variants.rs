@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The same graph in several precisions, told apart by its name: `encoder.onnx`, `encoder.int8.onnx`.
+//! Variants of a graph in several precisions, distinguished by file name: `encoder.onnx`, `encoder.int8.onnx`.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-/// Parts of a name that say a precision, the most exact first. No such part is better than all of them: fp32.
+/// Parts of a file name that denote a precision, the most precise first. A name without such a part is preferred to all
+/// of them: it is fp32.
 const TAGS: [&str; 9] = [
     "fp32", "bf16", "fp16", "float16", "int8", "uint8", "quant", "int4", "q4",
 ];
 
-/// Of each graph in `files` the one to read: in the precision of `chosen`, if that is given and there is one, else the
-/// most exact. `chosen` itself and its variants are left out, for it is read already.
+/// The file to read for each graph in `files`: with the precision of `chosen`, if that is given and there is such a
+/// variant, else the most precise one. `chosen` itself and its variants are omitted.
 pub(super) fn choose(files: &[PathBuf], chosen: Option<&Path>) -> Vec<PathBuf> {
     let chosen_parts = chosen.map(name_and_tag);
     let mut groups: BTreeMap<String, Vec<(Option<usize>, &PathBuf)>> = BTreeMap::new();
@@ -21,18 +22,18 @@ pub(super) fn choose(files: &[PathBuf], chosen: Option<&Path>) -> Vec<PathBuf> {
         let (name, tag) = name_and_tag(file);
         groups.entry(name).or_default().push((tag, file));
     }
-    let wanted = chosen_parts.as_ref().and_then(|(_, tag)| *tag);
+    let preferred = chosen_parts.as_ref().and_then(|(_, tag)| *tag);
     let others = groups
         .into_iter()
         .filter(|(name, _)| chosen_parts.as_ref().is_none_or(|(chosen, _)| chosen != name));
     let best = others.filter_map(|(_, mut variants)| {
-        variants.sort_by_key(|(tag, _)| (*tag != wanted, *tag));
+        variants.sort_by_key(|(tag, _)| (*tag != preferred, *tag));
         variants.first().map(|(_, file)| (*file).clone())
     });
     best.collect()
 }
 
-/// A file's name without the part that says its precision, and which of [`TAGS`] that is.
+/// A file's name without the part that denotes its precision, and the index of that part in [`TAGS`].
 fn name_and_tag(path: &Path) -> (String, Option<usize>) {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let mut tag = None;
@@ -64,7 +65,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_most_exact_is_taken() {
+    fn most_precise_variant_is_chosen() {
         assert_eq!(
             chosen(&SHERPA, None),
             ["d/decoder.onnx", "d/encoder.onnx", "d/joiner.onnx"]
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_brings_its_own_kind() {
+    fn precision_of_the_chosen_file_is_preferred() {
         assert_eq!(
             chosen(&SHERPA, Some("d/encoder.int8.onnx")),
             ["d/decoder.onnx", "d/joiner.int8.onnx"]
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_other_names_are_other_graphs() {
+    fn files_with_other_names_are_other_graphs() {
         assert_eq!(
             chosen(&["ctc.onnx", "decoder_joint-model.onnx", "encoder-model.onnx"], None).len(),
             3

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The prediction network: its session, and the state that goes from one label to the next.
+//! The prediction network: its session, and the LSTM state between tokens.
 
 use super::{
     compile::out_of_memory,
@@ -19,19 +19,19 @@ use nemostt_compiler::{
     specialize_predictor,
 };
 
-/// The prediction network, loaded.
+/// A loaded prediction network.
 pub(super) struct Predictor {
     pub(super) session: Session,
-    /// Sizes of the predictions.
+    /// Shape of a prediction.
     pub(super) sizes: Vec<usize>,
-    /// Whether a run scores a few frames as well: see [`merge_scoring`](Self::merge_scoring).
-    pub(super) scores_few: bool,
-    /// What became of each pass over its graph.
+    /// Whether a run also scores a few frames: see [`merge_scoring`](Self::merge_scoring).
+    pub(super) scores_frames: bool,
+    /// The outcome of each pass over its graph.
     pub(super) passes: Vec<PassReport>,
 }
 
 impl Predictor {
-    /// Loads the prediction network, compiled for `target`. Returns the graph that it runs, too.
+    /// Loads the prediction network, compiled for `target`. Also returns the graph that it runs.
     pub(super) fn load(graph: Graph, name: &str, shape: &TransducerShape, target: &Target) -> Result<(Self, Graph)> {
         let mut recorder = Recorder::default();
         if !target.specialize || target.device != Device::Cpu {
@@ -43,11 +43,12 @@ impl Predictor {
             packed.map_err(|error| out_of_memory(name, error))?;
             match Self::start(specialized, name, shape, target) {
                 Err(error @ (Error::BadModel { .. } | Error::Runtime { .. } | Error::Shape { .. })) => {
-                    let message = format!("the prediction network of {name} is run as it is: its plan fails: {error}");
+                    let message =
+                        format!("the prediction network of {name} runs unmodified, its compiled graph fails: {error}");
                     log(LogLevel::Warning, &message);
                 }
-                done => {
-                    return done.map(|(mut predictor, graph)| {
+                result => {
+                    return result.map(|(mut predictor, graph)| {
                         predictor.passes = recorder.reports;
                         (predictor, graph)
                     });
@@ -62,14 +63,15 @@ impl Predictor {
         let loaded = Self {
             sizes: predicted_sizes(&session, shape, None)?,
             session,
-            scores_few: false,
+            scores_frames: false,
             passes: Vec::new(),
         };
         Ok((loaded, graph))
     }
 
-    /// Lets each run score a few frames as well, with graph `scoring` behind the network's own: a label is then one run in
-    /// place of two, each of which has threads to wake. A run takes the `projected` frames too, of such sizes, and gives `outputs`.
+    /// Lets each run also score a few frames, by appending graph `scoring`: a token then takes one run instead of two,
+    /// each of which wakes threads. The merged graph has the additional input `projected`, of the states shape, and
+    /// output `outputs`.
     pub(super) fn merge_scoring(
         &mut self,
         mut graph: Graph,
@@ -78,7 +80,7 @@ impl Predictor {
         (shape, projected): (&TransducerShape, &[usize]),
         target: &Target,
     ) {
-        // Who meets a prediction does not ask for its axes.
+        // `JointAddRelu` accepts predictions of any shape.
         if scoring.operations().any(|operation| operation == JOINT_ADD_RELU.name) {
             graph.output_row("prediction");
         }
@@ -104,7 +106,7 @@ impl Predictor {
                 *self = Self {
                     session,
                     sizes,
-                    scores_few: true,
+                    scores_frames: true,
                     passes: std::mem::take(&mut self.passes),
                 };
             }
@@ -113,14 +115,14 @@ impl Predictor {
                 let mut recorder = Recorder::default();
                 recorder.note("merge-scoring", Err(NotApplied::Unsupported(reason.clone())), nodes);
                 self.passes.append(&mut recorder.reports);
-                let message = format!("prediction network and joint of {name} are run apart: {reason}");
+                let message = format!("prediction network and joint of {name} are not merged: {reason}");
                 log(LogLevel::Info, &message);
             }
         }
     }
 }
 
-/// The graph specialized for one label a call; `None`, with a line in the log, where that cannot be done.
+/// Specializes the graph for one token per run. If that fails, logs why and returns `None`.
 fn specialize(
     name: &str,
     graph: &Graph,
@@ -128,9 +130,9 @@ fn specialize(
     target: &Target,
     recorder: &mut Recorder<'_>,
 ) -> Option<Graph> {
-    let held = graph.precision();
+    let precision = graph.precision();
     let mut graph = graph.clone();
-    recorder.step("unfold-lstm", &mut graph, |graph| match held {
+    recorder.step("unfold-lstm", &mut graph, |graph| match precision {
         Precision::Fp32 => match specialize_predictor(graph, shape, target.passes.custom_ops) {
             Ok(left) => Ok(Applied {
                 count: shape.layers.saturating_sub(left.len()),
@@ -139,26 +141,26 @@ fn specialize(
             }),
             Err(reason) => Err(NotApplied::Unsupported(reason)),
         },
-        _ => Err(NotApplied::Unsupported(format!("it holds {}", held.name()))),
+        _ => Err(NotApplied::Unsupported(format!("its weights are {}", precision.name()))),
     });
     let report = recorder.reports.last()?;
-    let say = |what: &str| log(LogLevel::Info, &format!("the prediction network of {name} {what}"));
+    let log_info = |what: &str| log(LogLevel::Info, &format!("the prediction network of {name} {what}"));
     match &report.outcome {
         Ok(_) => {
             if let Some(line) = report.diagnostic() {
-                say(&format!("has layers that are not rewritten: {line}"));
+                log_info(&format!("has layers that were not rewritten: {line}"));
             }
             Some(graph)
         }
         Err(reason) => {
-            say(&format!("is run as it is: {reason}"));
+            log_info(&format!("runs unmodified: {reason}"));
             None
         }
     }
 }
 
-/// What goes from the prediction network to the joint has no size in the file where the two were one graph: a run tells.
-/// `projected`: sizes of the frames that the run scores, if it does.
+/// Shape of the predictions, from a run: if prediction network and joint were one graph, the file does not contain it.
+/// `projected`: shape of the frames that the run also scores, if it does.
 fn predicted_sizes(prediction: &Session, shape: &TransducerShape, projected: Option<&[usize]>) -> Result<Vec<usize>> {
     let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
     let mut binding = prediction.bind()?;
@@ -173,11 +175,11 @@ fn predicted_sizes(prediction: &Session, shape: &TransducerShape, projected: Opt
     prediction.sizes_of(&mut binding, "prediction")
 }
 
-/// LSTM state after one label: two tensors \[layers, 1, hidden\].
+/// LSTM state: two tensors \[layers, 1, hidden\].
 pub(super) struct StatePair(pub(super) Tensor<f32>, pub(super) Tensor<f32>);
 
 impl StatePair {
-    /// That of the start of a stream.
+    /// The state at the start of a stream.
     pub(super) fn empty(shape: &TransducerShape) -> Result<Self> {
         let dims = [shape.layers, 1, shape.hidden];
         Ok(Self(Tensor::zeros(&dims)?, Tensor::zeros(&dims)?))
@@ -193,7 +195,7 @@ mod tests {
     use crate::model::{GraphOptimization, Options};
     use nemostt_compiler::{Component, import, read_file};
 
-    /// All files of graphs beneath `directory`.
+    /// All ONNX files below `directory`.
     fn graphs_in(directory: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -228,7 +230,7 @@ mod tests {
         }
     }
 
-    /// This machine with or without kernels.
+    /// This machine, with or without custom operators.
     fn target(custom_ops: bool) -> Target {
         let mut target = Target::resolve(&Options::default()).unwrap();
         target.passes.custom_ops = custom_ops;
@@ -262,11 +264,11 @@ mod tests {
             Self::new(graph, loaded.session, &loaded.sizes)
         }
 
-        /// The plan without operations of our own.
+        /// The specialized graph without custom operators.
         fn load_plain(graph: &Graph) -> Self {
             let shape = shape_of(graph);
-            let plan = specialize_for(graph, false).unwrap();
-            let session = Session::load(plan, "it", &target(false)).unwrap();
+            let specialized = specialize_for(graph, false).unwrap();
+            let session = Session::load(specialized, "it", &target(false)).unwrap();
             let sizes = predicted_sizes(&session, &shape, None).unwrap();
             Self::new(graph, session, &sizes)
         }
@@ -291,7 +293,7 @@ mod tests {
             network
         }
 
-        /// Goes on from `states`, or from its start. Gives the prediction and the next states.
+        /// Runs one step from `states`, or from the initial state. Returns the prediction and the next states.
         fn step(&mut self, label: i32, states: Option<&[Vec<f32>; 3]>) -> [Vec<f32>; 3] {
             self.label.data_mut()[0] = label;
             if let Some([_, state, cells]) = states {
@@ -304,16 +306,16 @@ mod tests {
     }
 
     #[test]
-    fn a_planned_prediction_network_predicts_what_the_export_does() {
+    fn specialized_predictor_matches_export() {
         let mut files = Vec::new();
         let directories =
             ["kinds", "layouts", "nemotron_shape", "tiny_random"].map(|name| format!("../../tests/data/{name}"));
         for directory in directories.iter().map(String::as_str).chain(["assets"]) {
             graphs_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory), &mut files);
         }
-        // All have 128 labels. Blank first, as at the start of a stream, and then each of them, in an order that mixes them.
+        // All of them have 128 tokens. Blank first, as at the start of a stream, then each of them in a mixed order.
         let labels: Vec<i32> = (0..129).map(|step| (128 + 50 * step) % 129).collect();
-        let (mut compared, mut deep) = (0, 0);
+        let (mut compared, mut multi_layer) = (0, 0);
         for path in files {
             let Some(graph) = prediction_in(&path) else { continue };
             if graph.precision() != Precision::Fp32 {
@@ -325,14 +327,16 @@ mod tests {
             let after = specialize_for(&graph, true).unwrap();
             assert_eq!((lstms(&graph), lstms(&after)), (layers, layers - 1), "{path:?}");
 
-            let [mut export, plan] =
+            let [mut export, specialized] =
                 [GraphOptimization::None, GraphOptimization::All].map(|kind| Network::load(&graph, kind));
-            let mut plans = [plan, Network::load_plain(&graph)];
-            let mut given: Option<[Vec<f32>; 3]> = None;
+            let mut specialized = [specialized, Network::load_plain(&graph)];
+            let mut states: Option<[Vec<f32>; 3]> = None;
             for &label in &labels {
-                // All from the same states: an LSTM makes more of what differs at each step.
-                let specialized = plans.each_mut().map(|plan| plan.step(label, given.as_ref()));
-                let exported = given.insert(export.step(label, given.clone().as_ref()));
+                // All from the same states, because an LSTM amplifies differences from step to step.
+                let specialized = specialized
+                    .each_mut()
+                    .map(|network| network.step(label, states.as_ref()));
+                let exported = states.insert(export.step(label, states.clone().as_ref()));
                 for (exported, specialized) in specialized
                     .iter()
                     .flat_map(|specialized| exported.iter().zip(specialized))
@@ -342,20 +346,20 @@ mod tests {
                         exported.iter().any(|value| value.abs() > 0.01),
                         "{path:?}: label {label}"
                     );
-                    // Rounding: from double precision both are equally far, 5e-6 in the demonstration model, whose cells
-                    // hold up to 38.
-                    let most = 2e-6 * exported.iter().fold(1.0, |most: f32, value| most.max(value.abs()));
+                    // Rounding differences: both are equally far from double precision, 5e-6 in the demo model, whose
+                    // cell states reach 38.
+                    let tolerance = 2e-6 * exported.iter().fold(1.0, |most: f32, value| most.max(value.abs()));
                     for (a, b) in exported.iter().zip(specialized) {
-                        assert!((a - b).abs() <= most, "{path:?}: label {label}: {a} and {b}");
+                        assert!((a - b).abs() <= tolerance, "{path:?}: label {label}: {a} and {b}");
                     }
                 }
             }
             compared += 1;
-            deep += usize::from(layers > 1);
+            multi_layer += usize::from(layers > 1);
         }
         assert!(
-            compared >= 14 && deep >= 3,
-            "{compared} were found, {deep} of them with several layers"
+            compared >= 14 && multi_layer >= 3,
+            "{compared} were found, {multi_layer} of them with several layers"
         );
     }
 }

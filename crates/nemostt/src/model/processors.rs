@@ -6,21 +6,22 @@ use std::thread::available_parallelism;
 #[cfg(target_os = "linux")]
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// How many threads of ours can run at the same time.
+/// How many threads can run at the same time.
 ///
-/// On Linux std takes the smaller of two numbers:
-/// * the affinity of the calling thread, which threads that it starts inherit: `taskset`, `pthread_setaffinity_np`, cpusets
-///   (`docker run --cpuset-cpus`), processors that are offline;
-/// * the least quota of the control group and all those around it, as far as they are mounted here, rounded down to whole
-///   processors but 1 at least: `cpu.cfs_quota_us / cpu.cfs_period_us` of version 1, wherever it is mounted, `cpu.max` of version
-///   2 below `/sys/fs/cgroup` (`docker run --cpus`, `CPUQuota=`).
+/// On Linux, std returns the smaller of:
+/// * the affinity of the calling thread, which the threads that it starts inherit: `taskset`, `pthread_setaffinity_np`,
+///   cpusets (`docker run --cpuset-cpus`), offline processors;
+/// * the lowest quota of the control group and its ancestors, as far as they are mounted here, rounded down to whole
+///   processors but at least 1: `cpu.cfs_quota_us / cpu.cfs_period_us` of version 1, wherever it is mounted, `cpu.max`
+///   of version 2 below `/sys/fs/cgroup` (`docker run --cpus`, `CPUQuota=`).
 ///
-/// Not covered: version 2 mounted elsewhere, and weights (`cpu.shares`, `cpu.weight`), which are no limits.
+/// Not covered: version 2 mounted elsewhere, and weights (`cpu.shares`, `cpu.weight`), which are not limits.
 pub(super) fn usable() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// How many threads of ours can run at the same time until a quota is spent: the processors that the calling thread may run on.
+/// How many threads can run at the same time until a quota is used up: the processors that the calling thread may run
+/// on.
 pub(super) fn allowed_processors() -> usize {
     #[cfg(target_os = "linux")]
     if let Some(allowed) = allowed() {
@@ -29,7 +30,7 @@ pub(super) fn allowed_processors() -> usize {
     usable()
 }
 
-/// How many of [`usable`] are cores, without their second hardware threads.
+/// How many of [`usable`] are cores, not counting further hardware threads of a core.
 pub(super) fn cores() -> usize {
     let usable = usable();
     #[cfg(target_os = "linux")]
@@ -39,11 +40,11 @@ pub(super) fn cores() -> usize {
     usable
 }
 
-/// The processors that the calling thread may run on; those that are offline are not among them. `None` where the kernel knows
-/// of more than the C library's set has room for (1024).
+/// The processors that the calling thread may run on, without offline ones. `None` if the kernel supports more than a
+/// `cpu_set_t` (1024).
 #[cfg(target_os = "linux")]
 fn allowed() -> Option<Vec<usize>> {
-    // SAFETY: a set is an array of bits, of which all zeros are a value; the kernel writes no more than the size it is told.
+    // SAFETY: a set is a bit array, for which all zeros are valid; the kernel writes at most the given size.
     #[allow(unsafe_code)]
     let (set, status) = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -51,14 +52,14 @@ fn allowed() -> Option<Vec<usize>> {
         (set, status)
     };
     let bits = 8 * size_of::<libc::cpu_set_t>();
-    // SAFETY: no bit behind the last one is asked for.
+    // SAFETY: the index is within the set.
     #[allow(unsafe_code)]
     let is_set = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
     (status == 0).then(|| (0..bits).filter(is_set).collect())
 }
 
-/// How many cores the `allowed` processors are of, as a directory like `/sys/devices/system/cpu` says. One of which it says nothing is
-/// a core of its own.
+/// Number of cores that the `allowed` processors belong to, according to a directory like `/sys/devices/system/cpu`. A
+/// processor without topology counts as a core.
 #[cfg(target_os = "linux")]
 fn cores_of(allowed: &[usize], directory: &Path) -> usize {
     let core = |&cpu: &usize| {
@@ -86,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn hardware_threads_of_a_core_count_once_and_only_where_they_are_allowed() {
-        // Four cores of two threads, numbered as Intel's are, and as AMD's.
+    fn hardware_threads_of_a_core_count_once() {
+        // Four cores with two threads each, numbered as Intel and as AMD do.
         for siblings in [
             ["0,4", "1,5", "2,6", "3,7", "0,4", "1,5", "2,6", "3,7"],
             ["0-1", "0-1", "2-3", "2-3", "4-5", "4-5", "6-7", "6-7"],
@@ -104,30 +105,30 @@ mod tests {
     }
 
     #[test]
-    fn processors_that_are_offline_leave_holes() {
-        // 1 and 5 are offline: their directories are there, without a topology.
+    fn offline_processors_are_not_counted() {
+        // 1 and 5 are offline: their directories exist, without topology.
         let directory = topology(&[(0, "0,4"), (2, "2,6"), (3, "3,7"), (4, "0,4"), (6, "2,6"), (7, "3,7")]);
         fs::create_dir_all(directory.path().join("cpu1")).unwrap();
         assert_eq!(cores_of(&[0, 2, 3, 4, 6, 7], directory.path()), 3);
         assert_eq!(cores_of(&[6, 7], directory.path()), 2);
-        // A thread of a core whose other one is offline.
+        // A thread of a core whose other thread is offline.
         let directory = topology(&[(0, "0"), (2, "2-3"), (3, "2-3")]);
         assert_eq!(cores_of(&[0, 2, 3], directory.path()), 2);
     }
 
     #[test]
-    fn processors_without_a_topology_are_cores() {
+    fn processors_without_topology_count_as_cores() {
         let directory = topology(&[]);
         assert_eq!(cores_of(&[0, 1, 5], directory.path()), 3);
     }
 
     #[test]
-    fn a_thread_that_is_pinned_to_one_processor_has_one_core() {
+    fn pinned_thread_has_one_core() {
         let allowed = allowed().unwrap();
         assert!(cores() <= usable() && usable() <= allowed.len());
         std::thread::spawn(move || {
             let first = allowed[0];
-            // SAFETY: a set of zeros is one, and has this bit; the kernel reads no more than its size.
+            // SAFETY: a zeroed set is valid, and the kernel reads at most its size.
             #[allow(unsafe_code)]
             let status = unsafe {
                 let mut set: libc::cpu_set_t = std::mem::zeroed();

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a stream of the encoder remembers between windows. Nothing here is allocated again while it runs.
+//! The encoder state of a stream between windows. Buffers are allocated once.
 
 use super::runtime::Tensor;
 use crate::error::{Error, Result};
 use nemostt_compiler::StateSpec;
 
-/// What a stream remembers between windows.
+/// Double-buffered state of a stream.
 pub(super) struct StateBuffers {
-    /// Tensors of those [states](StateSpec) that are written whole.
+    /// The [states](StateSpec) that are rewritten in each step.
     pub(super) states: Vec<Tensor<f32>>,
-    /// How many frames of the attention cache, counted from the newest, are real.
+    /// Number of valid frames in the attention cache; these are the newest ones.
     pub(super) len: Tensor<i64>,
 }
 
@@ -24,13 +24,13 @@ impl StateBuffers {
     }
 }
 
-/// A tensor that a step reads, and to which it adds rows along the last axis but one.
+/// A cache that a step reads, and to which rows are appended on the last axis but one.
 pub(super) struct ShiftBuffer {
     pub(super) all: Tensor<f32>,
     pub(super) new: Tensor<f32>,
-    /// Values of the rows of one slice (of one attention head), and of the new ones among them.
+    /// Values of one slice (one attention head), and of its new rows.
     slice: usize,
-    added: usize,
+    new_values: usize,
 }
 
 impl ShiftBuffer {
@@ -38,32 +38,32 @@ impl ShiftBuffer {
         let mut dims = state.dims.clone();
         let [.., rows, width] = &mut dims[..] else {
             return Err(Error::Shape {
-                what: "axes of a cache that rows are added to",
+                what: "axes of a cache to which rows are appended",
                 expected: "2 or more".into(),
                 got: dims.len().to_string(),
             });
         };
-        let (slice, added) = (*rows * *width, new_rows * *width);
+        let (slice, new_values) = (*rows * *width, new_rows * *width);
         *rows = new_rows;
         Ok(Self {
             all: Tensor::zeros(&state.dims)?,
             new: Tensor::zeros(&dims)?,
             slice,
-            added,
+            new_values,
         })
     }
 
-    /// Puts the new rows behind those that are there; the oldest make room.
+    /// Appends the new rows and drops the oldest.
     pub(super) fn shift(&mut self) {
         let slices = self.all.data_mut().chunks_exact_mut(self.slice);
-        for (slice, new) in slices.zip(self.new.data().chunks_exact(self.added)) {
-            slice.copy_within(self.added.., 0);
-            slice[self.slice - self.added..].copy_from_slice(new);
+        for (slice, new) in slices.zip(self.new.data().chunks_exact(self.new_values)) {
+            slice.copy_within(self.new_values.., 0);
+            slice[self.slice - self.new_values..].copy_from_slice(new);
         }
     }
 }
 
-/// A tensor in which each step puts new rows over the oldest ones.
+/// A cache whose oldest rows are overwritten with new ones in each step.
 pub(super) struct RingBuffer {
     pub(super) all: Tensor<f32>,
     pub(super) rows: usize,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a model is compiled for and runs on: all choices that [`Options`] leave to this machine, made once.
+//! What a model is compiled for and runs on: [`Options`] resolved for this machine, once.
 
 use std::path::PathBuf;
 
@@ -13,16 +13,16 @@ use crate::error::Result;
 use nemostt_compiler::{Bits, pipeline};
 use nemostt_kernels::gemm;
 
-/// See the [module](self). The same for all graphs of a model, but for the number of threads.
+/// See the [module](self). The same for all graphs of a model, except for the number of threads.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// Never [`Device::Auto`].
     pub(crate) device: Device,
-    /// Threads that were asked for; 0: by the size of the graph. See [`threads_for`](super::thread_policy::threads_for).
+    /// Requested threads; 0: depends on the size of the graph. See [`threads_for`](super::thread_policy::threads_for).
     pub(crate) threads: usize,
-    /// Whether graphs are specialized for the way in which they are run.
+    /// Whether graphs are specialized.
     pub(crate) specialize: bool,
-    /// What passes need to know.
+    /// Options of the passes.
     pub(crate) passes: pipeline::Target,
     pub(crate) cache: Cache,
     /// See [`Options::dump_graphs`].
@@ -31,15 +31,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Resolves `options` on this machine. ONNX Runtime is loaded for that: it knows the devices.
+    /// Resolves `options` for this machine. Loads ONNX Runtime, to find its devices.
     ///
     /// # Errors
-    /// ONNX Runtime is missing, or the device; the load is cancelled.
+    /// If ONNX Runtime or the device is missing, or the load is cancelled.
     pub(crate) fn resolve(options: &Options) -> Result<Self> {
         let device = device_of(options)?;
         let (is_cpu, is_int8) = (device == Device::Cpu, options.precision == PrecisionChoice::Int8);
         if is_int8 && !is_cpu {
-            let line = "precision=int8 is not used: ONNX Runtime multiplies 8 bits on the processor only";
+            let line = "precision=int8 is not used: int8 is only supported on the CPU";
             log(LogLevel::Warning, line);
         }
         let specialize = options.graph_optimization == GraphOptimization::All;
@@ -48,7 +48,7 @@ impl Target {
             threads: options.threads,
             specialize,
             passes: pipeline::Target {
-                // On other processors they were not measured, and ONNX Runtime's own are fast enough.
+                // Not measured on other processors, where ONNX Runtime's own kernels are fast enough.
                 custom_ops: specialize && is_cpu && gemm::is_supported(),
                 int8: (is_int8 && is_cpu).then(Bits::detect),
                 widen_fp16: is_cpu || options.precision == PrecisionChoice::Fp32,

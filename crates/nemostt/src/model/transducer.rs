@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Prediction network and joint of a transducer: see [`nemostt_compiler::TransducerGraphs`] for what they take and give.
+//! Prediction network and joint of a transducer: see [`nemostt_compiler::TransducerGraphs`] for their inputs and
+//! outputs.
 
 use super::{
     directory::TransducerParts,
@@ -14,20 +15,21 @@ use super::{
 use crate::error::{Error, Result};
 use nemostt_compiler::{GraphError, TransducerShape};
 
-/// The two graphs, shared by all streams.
+/// Prediction network and joint, shared by all streams.
 pub(crate) struct Transducer {
     prediction: Predictor,
     joint: Joint,
     shape: TransducerShape,
-    /// The file of the joint.
+    /// The joint's file.
     name: String,
-    /// Whether the encoder projects and scores a chunk's frames at first.
-    is_joined: bool,
+    /// Whether the encoder's run projects and scores the frames of a new chunk.
+    has_head_in_encoder: bool,
 }
 
 impl Transducer {
-    /// Checks that the parts fit each other and an encoder of width `width`, and loads them for chunks of `chunk` frames. The head,
-    /// if there is one, must go into the encoder or [be taken back](Self::run_head_standalone).
+    /// Loads prediction network and joint for chunks of `chunk` frames, after checking that they match each other and
+    /// an encoder of width `width`. If a head is returned, it must be appended to the encoder or [run on its
+    /// own](Self::run_head_standalone).
     pub(crate) fn load(
         parts: TransducerParts,
         width: usize,
@@ -77,25 +79,25 @@ impl Transducer {
             joint: loaded.joint,
             shape,
             name: names[1].clone(),
-            is_joined: head.is_some(),
+            has_head_in_encoder: head.is_some(),
         };
         Ok((transducer, head))
     }
 
-    /// What became of each pass over the prediction network.
+    /// The outcome of each pass over the prediction network.
     pub(crate) fn passes(&self) -> &[nemostt_compiler::pipeline::PassReport] {
         &self.prediction.passes
     }
 
-    /// Runs `head` by itself: the encoder has not taken it.
+    /// Runs `head` on its own, because it was not appended to the encoder.
     pub(crate) fn run_head_standalone(&mut self, head: JointHead, target: &Target) -> Result<()> {
         let target = target.with_threads(head.threads);
-        self.is_joined = false;
+        self.has_head_in_encoder = false;
         self.joint.run_head_standalone(head.graph, &self.name, &target)
     }
 
-    /// An error if the joint scores a little more than `labels` labels and blank: the durations of a TDT head (0 to 4 frames
-    /// in NVIDIA's), or the like.
+    /// An error if the joint has a few more outputs than `labels` tokens and blank: the durations of a TDT head (0 to 4
+    /// frames in NVIDIA's models), or similar.
     pub(crate) fn other_head(&self, labels: usize) -> Option<Error> {
         let classes = self.shape.classes;
         let extra = classes
@@ -105,7 +107,7 @@ impl Transducer {
         Some(bad(&self.name, fault))
     }
 
-    /// Labels without blank; blank is the id after the last one.
+    /// Number of tokens without blank, whose id follows the last one.
     pub(crate) fn labels(&self) -> usize {
         self.shape.classes - 1
     }
@@ -118,35 +120,35 @@ fn bad(path: &str, fault: GraphError) -> Error {
     }
 }
 
-/// Runs the prediction network unless its prediction is there already. Gives whether that scored a few frames, too.
+/// Runs the prediction network unless the prediction is up to date. Returns whether the run also scored a few frames.
 fn predict(network: &Predictor, run: &Binding, is_predicted: &mut bool) -> Result<bool> {
     if *is_predicted {
         return Ok(false);
     }
     network.session.run(run, "run the prediction network")?;
     *is_predicted = true;
-    Ok(network.scores_few)
+    Ok(network.scores_frames)
 }
 
-/// One stream's tensors.
+/// A stream's tensors.
 pub(crate) struct TransducerState {
-    /// Read and written in turns: [`accept_label`](Self::accept_label) makes what was written the next to be read.
+    /// Double-buffered: [`accept_label`](Self::accept_label) swaps them.
     memories: [StatePair; 2],
     /// `predict[i]` reads `memories[i]`.
     predict: [Binding; 2],
     parity: usize,
     label: Tensor<i32>,
-    /// Whether the prediction is that of `label`.
+    /// Whether `prediction` is up to date with `label`.
     is_predicted: bool,
-    /// Whether a label was emitted since frames were scored, in this chunk.
+    /// Whether a token was emitted since frames of this chunk were last scored.
     after_label: bool,
     prediction: Tensor<f32>,
-    join: JointState,
+    joint_state: JointState,
     blank: usize,
 }
 
-/// What a [`TransducerState`] carries from one chunk to the next, as plain values. The prediction follows from it, and the
-/// scores are those of one chunk only.
+/// The state of a [`TransducerState`] between chunks, as plain values. The prediction depends on it, and scores are
+/// only valid within a chunk.
 #[derive(Debug, Default)]
 pub(crate) struct TransducerSnapshot {
     memory: [Vec<f32>; 2],
@@ -154,7 +156,7 @@ pub(crate) struct TransducerSnapshot {
 }
 
 impl TransducerState {
-    /// Tensors for a stream at its start, which reads encoder frames \[1, width, chunk\] from `frames`.
+    /// Tensors for the start of a stream that reads encoder frames \[1, width, chunk\] from `frames`.
     pub(crate) fn new(transducer: &Transducer, frames: &Tensor<f32>, chunk: usize) -> Result<Self> {
         let shape = &transducer.shape;
         let network = &transducer.prediction;
@@ -166,7 +168,7 @@ impl TransducerState {
             label: Tensor::zeros(&[1, 1])?,
             is_predicted: false,
             after_label: false,
-            join: JointState::new(&transducer.joint, shape, frames, &prediction, chunk)?,
+            joint_state: JointState::new(&transducer.joint, shape, frames, &prediction, chunk)?,
             prediction,
             blank: shape.classes - 1,
         };
@@ -178,22 +180,22 @@ impl TransducerState {
             binding.output("prediction", &mut state.prediction)?;
             binding.output("output_states_1", &mut next.0)?;
             binding.output("output_states_2", &mut next.1)?;
-            if network.scores_few {
-                state.join.bind_rescoring(binding)?;
+            if network.scores_frames {
+                state.joint_state.bind_rescoring(binding)?;
             }
         }
         state.reset();
         Ok(state)
     }
 
-    /// Lets a run of the encoder, which has the head of this transducer, read predictions and write what it makes of them.
+    /// Binds the head in a run of the encoder: it reads the prediction, and writes projected frames and scores.
     pub(crate) fn bind_head(&mut self, run: &mut Binding) -> Result<()> {
-        self.join.bind_head(run, &self.prediction)
+        self.joint_state.bind_head(run, &self.prediction)
     }
 
-    /// Sees to it that the prediction is there, if the encoder's next step needs it.
+    /// Computes the prediction if the encoder's next step needs it.
     pub(crate) fn prepare(&mut self, transducer: &Transducer) -> Result<()> {
-        match transducer.is_joined {
+        match transducer.has_head_in_encoder {
             true => predict(
                 &transducer.prediction,
                 &self.predict[self.parity],
@@ -204,28 +206,29 @@ impl TransducerState {
         }
     }
 
-    /// The encoder has given another chunk.
+    /// To be called when the encoder's output is a new chunk.
     pub(crate) fn start_chunk(&mut self) {
         self.after_label = false;
-        self.join.start_chunk();
+        self.joint_state.start_chunk();
     }
 
-    /// Scores the chunk's frames from `frame` on against the labels so far; `frames` is what the encoder gave. Gives the
-    /// first frame after those that [`logits`](Self::logits) now knows.
+    /// Scores frames of the chunk from `frame` on, given the tokens so far; `frames` is the encoder's output. Returns
+    /// the first frame after those for which [`logits`](Self::logits) are then valid.
     pub(crate) fn score(&mut self, transducer: &Transducer, frames: &Tensor<f32>, frame: usize) -> Result<usize> {
         let after_label = std::mem::take(&mut self.after_label);
         let (network, run) = (&transducer.prediction, &self.predict[self.parity]);
         let is_predicted = &mut self.is_predicted;
         let predict = || predict(network, run, is_predicted);
-        self.join.score(&transducer.joint, frames, frame, after_label, predict)
+        self.joint_state
+            .score(&transducer.joint, frames, frame, after_label, predict)
     }
 
-    /// Raw logits of frame `frame`: one for each label, blank last.
+    /// Raw logits of frame `frame`: one per token, blank last.
     pub(crate) fn logits(&self, frame: usize) -> &[f32] {
-        self.join.logits(frame)
+        self.joint_state.logits(frame)
     }
 
-    /// Takes `label` as emitted: the state that predicted it becomes the state, and `label` the last label.
+    /// Emits token `label`: adopts the state that follows it, and predicts from it next.
     pub(crate) fn accept_label(&mut self, label: usize) {
         self.parity = 1 - self.parity;
         self.label.data_mut()[0] = label as i32;
@@ -233,7 +236,7 @@ impl TransducerState {
         self.after_label = true;
     }
 
-    /// Back to the start of a stream. The first "label" is blank, whose embedding is the zero row (`blank_as_pad`).
+    /// Resets to the start of a stream. The initial token is blank, whose embedding is zero (`blank_as_pad`).
     pub(crate) fn reset(&mut self) {
         self.parity = 0;
         self.memories[0].0.data_mut().fill(0.0);
@@ -242,7 +245,7 @@ impl TransducerState {
         self.is_predicted = false;
     }
 
-    /// Copies what [`reset`](Self::reset) sets, between two chunks.
+    /// Copies the state that [`reset`](Self::reset) sets, between two chunks.
     pub(crate) fn save(&self, snapshot: &mut TransducerSnapshot) {
         let StatePair(state, cells) = &self.memories[self.parity];
         for (values, tensor) in snapshot.memory.iter_mut().zip([state, cells]) {
@@ -252,8 +255,7 @@ impl TransducerState {
         snapshot.label = self.label.data()[0];
     }
 
-    /// Back to where `snapshot` was taken, from a stream of the same transducer. The next run predicts again what was predicted
-    /// there.
+    /// Restores the state saved in `snapshot`, from a stream of the same transducer. The prediction is computed again.
     pub(crate) fn restore(&mut self, snapshot: &TransducerSnapshot) {
         self.parity = 0;
         let StatePair(state, cells) = &mut self.memories[0];
@@ -273,8 +275,8 @@ mod tests {
 
     const CHUNK: usize = 14;
 
-    /// The demonstration model's; `together`: whether a label is one run.
-    fn load(together: bool) -> Transducer {
+    /// The demo model's transducer; `merged`: whether a token takes one run.
+    fn load(merged: bool) -> Transducer {
         let name = "demo";
         let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
         let shape = graphs.shape().unwrap();
@@ -287,15 +289,15 @@ mod tests {
         if let Some(head) = head {
             transducer.run_head_standalone(head, &target).unwrap();
         }
-        assert!(transducer.prediction.scores_few);
-        if !together {
+        assert!(transducer.prediction.scores_frames);
+        if !merged {
             transducer.prediction = Predictor::load(graphs.prediction, name, &shape, &target).unwrap().0;
         }
         transducer
     }
 
     #[test]
-    fn one_run_for_a_label_gives_what_two_give() {
+    fn merged_scoring_matches_separate_runs() {
         let chunk = CHUNK;
         let transducers = [load(true), load(false)];
         let width = transducers[0].shape.width;
@@ -303,28 +305,29 @@ mod tests {
         let mut states = transducers
             .each_ref()
             .map(|transducer| TransducerState::new(transducer, &frames, chunk).unwrap());
-        for parity in 0..4 {
+        for chunk_index in 0..4 {
             for (index, value) in frames.data_mut().iter_mut().enumerate() {
-                *value = ((index * 7 + parity * 13) % 29) as f32 / 29.0 - 0.5;
+                *value = ((index * 7 + chunk_index * 13) % 29) as f32 / 29.0 - 0.5;
             }
-            if parity == 3 {
+            if chunk_index == 3 {
                 states.iter_mut().for_each(TransducerState::reset);
             }
             states.iter_mut().for_each(TransducerState::start_chunk);
-            // Labels in the first frame, in the middle and in the last frames, where fewer are left than are scored.
+            // Tokens in the first frame, in the middle and in the last frames, where fewer frames are left than are
+            // scored.
             for frame in [0, 0, 3, 8, 12, 13] {
                 let [one, two] = &mut states;
                 let ends = [
                     one.score(&transducers[0], &frames, frame).unwrap(),
                     two.score(&transducers[1], &frames, frame).unwrap(),
                 ];
-                assert_eq!(ends[0], ends[1], "turn {parity}, frame {frame}");
+                assert_eq!(ends[0], ends[1], "chunk {chunk_index}, frame {frame}");
                 for frame in frame..ends[0].min(chunk) {
                     for (a, b) in one.logits(frame).iter().zip(two.logits(frame)) {
-                        assert!((a - b).abs() < 1e-5, "turn {parity}, frame {frame}: {a} and {b}");
+                        assert!((a - b).abs() < 1e-5, "chunk {chunk_index}, frame {frame}: {a} and {b}");
                     }
                 }
-                let label = (17 * frame + parity) % transducers[0].labels();
+                let label = (17 * frame + chunk_index) % transducers[0].labels();
                 states.iter_mut().for_each(|state| state.accept_label(label));
             }
         }

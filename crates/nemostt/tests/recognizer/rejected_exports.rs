@@ -64,7 +64,7 @@ fn exports_without_caches() {
         &error,
         &[
             "set_export_config({'cache_support': True})",
-            "repeats one token for ever",
+            "repeats one token forever",
         ],
     );
 }

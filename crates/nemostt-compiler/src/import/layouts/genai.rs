@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! onnxruntime-genai's (`"type": "nemotron_speech"` in `genai_config.json`): three graphs, batch first, with time before
-//! mels and before the width of encoder frames, some without `length`, the multilingual ones with `lang_id`
-//! (microsoft/onnxruntime-genai, `src/models/nemotron_speech.cpp`: the names are those its configuration files carry).
+//! onnxruntime-genai's layout (`"type": "nemotron_speech"` in `genai_config.json`): three graphs, batch-first, with
+//! time before mels and before the width of encoder frames, some without `length`, multilingual ones with `lang_id`
+//! (microsoft/onnxruntime-genai, `src/models/nemotron_speech.cpp`; the names are those in its configuration files).
 
 use crate::import::layouts::{EncoderNames, JointNames, Layout, PredictionNames, Prompt, nemo};
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The layouts in which these models are written: which tensor of a graph is what.
+//! The supported layouts: which tensor of a graph has which role.
 //!
-//! The rest of the recogniser sees one contract, NeMo's own names and axes ([`Contract`](crate::Contract)); a graph in
-//! another layout is rewritten to it in memory. A layout is a table of names, one file each; axes and element types are
-//! read from the graph. To add one, write its table and put it into [`LAYOUTS`].
+//! They are converted to NeMo's names and axes ([`Contract`](crate::Contract)) in memory. A layout is a table of names,
+//! in a file of its own; axes and element types are read from the graph. To support another layout, add its table to
+//! [`LAYOUTS`].
 
 mod genai;
 pub(crate) mod nemo;
@@ -14,11 +14,11 @@ mod six_input;
 
 use crate::{Graph, ir::boundary::Side};
 
-/// A layout: the names its graphs use. Several entries of a kind are variants.
+/// The names that a layout uses. Several entries of a kind are variants.
 pub(crate) struct Layout {
-    /// What it is called in messages.
+    /// Name for messages.
     pub(crate) name: &'static str,
-    /// Tells it from others with the same names, by the file's metadata; `None`: names are enough.
+    /// A metadata key that distinguishes it from layouts with the same names; `None` if names are sufficient.
     pub(crate) metadata: Option<&'static str>,
     pub(crate) encoders: &'static [EncoderNames],
     /// Prediction network and joint in one graph.
@@ -27,7 +27,7 @@ pub(crate) struct Layout {
     pub(crate) joints: &'static [JointNames],
 }
 
-/// All layouts. The first that fits a graph counts.
+/// All layouts. The first one that matches a graph is used.
 static LAYOUTS: [Layout; 6] = [
     sherpa::ENCODERS,
     nemo::LAYOUT,
@@ -41,18 +41,18 @@ static LAYOUTS: [Layout; 6] = [
 #[derive(Debug)]
 pub(crate) struct EncoderNames {
     pub(crate) audio: &'static str,
-    /// Some exporters drop it.
+    /// Some exporters remove it.
     pub(crate) length: &'static str,
     pub(crate) channel: &'static str,
     pub(crate) time: &'static str,
     pub(crate) channel_len: &'static str,
-    /// The mel frames carried over, where the graph does that itself, and their output.
-    pub(crate) carry: Option<(&'static str, &'static str)>,
-    /// What tells a multilingual model the language.
+    /// Input and output of the pre-encode cache, if it is part of the graph.
+    pub(crate) pre_encode_cache: Option<(&'static str, &'static str)>,
+    /// The language input of a multilingual model.
     pub(crate) prompt: Option<Prompt>,
-    /// Whether time stands before mels, and before the width of encoder frames, where the sizes do not say.
+    /// Whether time is before mels, and before the width of encoder frames, if shapes do not tell.
     pub(crate) time_first: bool,
-    /// Encoder frames or, with `ctc`, log-probabilities.
+    /// Encoder frames or, if `ctc`, log-probabilities.
     pub(crate) output: &'static str,
     pub(crate) ctc: bool,
     pub(crate) output_lengths: &'static str,
@@ -61,12 +61,12 @@ pub(crate) struct EncoderNames {
     pub(crate) channel_len_next: &'static str,
 }
 
-/// How a multilingual encoder is told the language. Graphs of one language lack the tensor.
+/// The language input of a multilingual encoder. Monolingual graphs do not have it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Prompt {
-    /// By the number of the language.
+    /// The index of the language.
     Index(&'static str),
-    /// By a vector that is 1 at that number and 0 elsewhere.
+    /// The one-hot encoding of that index.
     OneHot(&'static str),
 }
 
@@ -93,9 +93,9 @@ pub(crate) struct DecoderJointNames {
 #[derive(Debug)]
 pub(crate) struct PredictionNames {
     pub(crate) targets: &'static str,
-    /// `None`: it takes no length.
+    /// `None` if it has no length input.
     pub(crate) target_length: Option<&'static str>,
-    /// `None`: the two inputs with three axes, in order; some exporters number them.
+    /// `None`: the two inputs with three axes, in order, because some exporters number them.
     pub(crate) states: Option<[&'static str; 2]>,
     pub(crate) output: &'static str,
     /// `None`: the two other outputs with three axes, in order.
@@ -110,45 +110,48 @@ pub(crate) struct JointNames {
     pub(crate) logits: &'static str,
 }
 
-/// What a graph is.
+/// The role of a graph.
 pub(crate) enum Detected {
     Encoder(&'static EncoderNames),
-    /// An encoder of this layout without its caches.
+    /// An encoder in this layout, exported without its caches.
     EncoderWithoutCaches,
     DecoderJoint(&'static DecoderJointNames),
     Prediction(&'static PredictionNames),
     Joint(&'static JointNames),
 }
 
-/// Which layout `graph` is in and what it is there.
+/// The layout of `graph`, and its role.
 pub(crate) fn detect(graph: &Graph) -> Option<(&'static Layout, Detected)> {
-    let takes = |name: &str| graph.find(Side::Input, name).is_some();
-    let gives = |name: &str| graph.find(Side::Output, name).is_some();
-    let marked = |layout: &&Layout| layout.metadata.is_none_or(|key| graph.metadata(key).is_some());
-    LAYOUTS.iter().filter(marked).find_map(|layout| {
+    let has_input = |name: &str| graph.find(Side::Input, name).is_some();
+    let has_output = |name: &str| graph.find(Side::Output, name).is_some();
+    let has_metadata = |layout: &&Layout| layout.metadata.is_none_or(|key| graph.metadata(key).is_some());
+    LAYOUTS.iter().filter(has_metadata).find_map(|layout| {
         let encoder = layout.encoders.iter().find(|names| {
             let prompt = names
                 .prompt
-                .is_none_or(|prompt| takes(prompt.name()) || !needs_prompt(graph));
-            let caches = takes(names.channel) && gives(names.channel_next) && gives(names.channel_len_next);
-            takes(names.audio) && caches && gives(names.output) && prompt
+                .is_none_or(|prompt| has_input(prompt.name()) || !needs_prompt(graph));
+            let caches =
+                has_input(names.channel) && has_output(names.channel_next) && has_output(names.channel_len_next);
+            has_input(names.audio) && caches && has_output(names.output) && prompt
         });
         let decoder_joint = layout
             .decoder_joints
             .iter()
-            .find(|names| takes(names.frames) && takes(names.targets) && gives(names.logits));
+            .find(|names| has_input(names.frames) && has_input(names.targets) && has_output(names.logits));
         let joint = layout
             .joints
             .iter()
-            .find(|names| takes(names.frames) && takes(names.prediction) && gives(names.logits));
+            .find(|names| has_input(names.frames) && has_input(names.prediction) && has_output(names.logits));
         let prediction = layout.predictions.iter().find(|names| {
-            let states = names.states.is_none_or(|states| states.iter().all(|name| takes(name)));
-            takes(names.targets) && states && gives(names.output)
+            let states = names
+                .states
+                .is_none_or(|states| states.iter().all(|name| has_input(name)));
+            has_input(names.targets) && states && has_output(names.output)
         });
         let without_caches = layout
             .encoders
             .iter()
-            .any(|names| takes(names.audio) && takes(names.length) && !takes(names.channel));
+            .any(|names| has_input(names.audio) && has_input(names.length) && !has_input(names.channel));
         let found = match (encoder, decoder_joint, joint, prediction) {
             (Some(names), ..) => Detected::Encoder(names),
             (_, Some(names), ..) => Detected::DecoderJoint(names),
@@ -161,7 +164,7 @@ pub(crate) fn detect(graph: &Graph) -> Option<(&'static Layout, Detected)> {
     })
 }
 
-/// Whether a layout must account for an input that sets the language.
+/// Whether the graph has a language input, which the layout must know.
 fn needs_prompt(graph: &Graph) -> bool {
     let prompts = LAYOUTS
         .iter()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! NeMo's own: `model.export()` with `cache_support` (`ASRModuleMixin`, `ConformerEncoder.input_example`,
-//! `RNNTDecoderJoint`). Its names are the [`Contract`](crate::Contract).
+//! NeMo's layout: `model.export()` with `cache_support` (`ASRModuleMixin`, `ConformerEncoder.input_example`,
+//! `RNNTDecoderJoint`). Its names are the canonical ones: see [`Contract`](crate::Contract).
 
 use crate::import::layouts::{DecoderJointNames, EncoderNames, Layout, Prompt};
 
@@ -11,7 +11,7 @@ pub(crate) const ENCODER: EncoderNames = EncoderNames {
     channel: "cache_last_channel",
     time: "cache_last_time",
     channel_len: "cache_last_channel_len",
-    carry: None,
+    pre_encode_cache: None,
     prompt: Some(Prompt::Index("prompt_index")),
     time_first: false,
     output: "outputs",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! parakeet-rs': an encoder traced with layers first in its caches, NeMo's decoder_joint beside it
+//! parakeet-rs' layout: an encoder traced with layers first in its caches, and NeMo's decoder_joint
 //! (altunenes/parakeet-rs, `scripts/export_nemotron_streaming.py`, `src/model_nemotron.rs`, `src/model_eou.rs`).
 
 use crate::import::layouts::{EncoderNames, Layout, nemo};

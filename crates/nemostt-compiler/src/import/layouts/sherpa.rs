@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! sherpa-onnx's: NeMo's encoder with metadata, decoder and joiner in files of their own
-//! (k2-fsa/sherpa-onnx, `scripts/nemo/fast-conformer-hybrid-transducer-ctc/export-onnx-transducer.py` and
-//! `export-onnx-ctc.py`). The decoder's states have the numbers that the exporter gave them.
+//! sherpa-onnx's layout: NeMo's encoder with metadata, decoder and joiner in separate files (k2-fsa/sherpa-onnx,
+//! `scripts/nemo/fast-conformer-hybrid-transducer-ctc/export-onnx-transducer.py` and `export-onnx-ctc.py`). The names
+//! of the decoder's states are numbers from the exporter.
 
 use crate::import::layouts::{JointNames, Layout, PredictionNames, nemo};
 
@@ -29,7 +29,7 @@ pub(crate) const LAYOUT: Layout = Layout {
     joints: &[JOINT],
 };
 
-/// Its encoders differ from NeMo's by their metadata alone.
+/// Only metadata distinguishes its encoders from NeMo's.
 pub(crate) const ENCODERS: Layout = Layout {
     name: "sherpa-onnx",
     metadata: Some("window_size"),

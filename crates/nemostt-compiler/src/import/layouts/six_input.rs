@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Exports that carry the mel frames over themselves: six inputs, `pre_cache` among them, caches with layers first,
+//! Exports with the pre-encode cache inside the graph: six inputs including `pre_cache`, caches with layers first,
 //! 32-bit lengths that count new frames only, encoder frames with time first. The prediction network takes one `token`;
-//! the joint scores one frame. Read in soniqo/speech-core and FluidInference/FluidAudio, which run such exports of
+//! the joint scores one frame. Derived from soniqo/speech-core and FluidInference/FluidAudio, which run such exports of
 //! parakeet_realtime_eou_120m and nemotron-3.5-asr-streaming.
 
 use crate::import::layouts::{EncoderNames, JointNames, Layout, PredictionNames, Prompt, nemo};
 
 const ENCODER: EncoderNames = EncoderNames {
     length: "audio_length",
-    carry: Some(("pre_cache", "new_pre_cache")),
+    pre_encode_cache: Some(("pre_cache", "new_pre_cache")),
     prompt: Some(Prompt::OneHot("language_mask")),
     time_first: false,
     output: "encoded_output",

@@ -1,36 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Whether a tensor is as large as it says.
+//! Checks that tensors have the declared size.
 
-use crate::onnx::validate::{damaged, shown};
+use crate::onnx::validate::{corrupt, shown};
 use crate::{
     GraphError, TensorProto,
     onnx::tensor_proto::{DataLocation, DataType},
 };
 
-/// No tensor of a model has more values; a product of sizes below it cannot overflow anywhere.
-const MOST: u64 = 1 << 40;
+/// Larger than any tensor of a model; prevents overflow in products of sizes.
+const MAX_ELEMENTS: u64 = 1 << 40;
 
-/// Refuses a weight or constant whose values are more or fewer than its sizes say.
+/// Rejects a weight or constant whose data does not match its shape.
 pub(crate) fn check(tensor: &TensorProto) -> Result<(), GraphError> {
     let named = || format!("its tensor {}", shown(tensor.name()));
-    // An axis of size 0 makes a tensor empty, and must not hide a size that overflows without it.
+    // An axis of size 0 must not hide an overflow of the others.
     let count = tensor.dims.iter().try_fold((1_u64, 1_u64), |(all, largest), &dim| {
         let dim = u64::try_from(dim).ok()?;
-        let largest = largest.checked_mul(dim.max(1)).filter(|&count| count <= MOST)?;
+        let largest = largest.checked_mul(dim.max(1)).filter(|&count| count <= MAX_ELEMENTS)?;
         Some((all * dim, largest))
     });
     let Some((count, _)) = count else {
-        return Err(damaged(format!(
-            "{} has sizes that make no sense: {:?}",
-            named(),
-            tensor.dims
-        )));
+        return Err(corrupt(format!("{} has an invalid shape: {:?}", named(), tensor.dims)));
     };
     if tensor.data_location() == DataLocation::External || tensor.segment.is_some() {
-        // Weights of the graph itself were brought in before.
-        return Err(damaged(format!(
-            "{} keeps its values elsewhere, in a branch or in pieces",
+        // External data of the main graph was attached before.
+        return Err(corrupt(format!(
+            "{} has external data in a subgraph, or is split into segments",
             named()
         )));
     }
@@ -38,8 +34,8 @@ pub(crate) fn check(tensor: &TensorProto) -> Result<(), GraphError> {
         .ok()
         .filter(|&kind| kind != DataType::Undefined)
     else {
-        return Err(damaged(format!(
-            "{} is of element type {}, which ONNX does not have",
+        return Err(corrupt(format!(
+            "{} has the unknown element type {}",
             named(),
             tensor.data_type()
         )));
@@ -48,24 +44,24 @@ pub(crate) fn check(tensor: &TensorProto) -> Result<(), GraphError> {
     let (found, expected, unit) = match (raw, bits(kind)) {
         (Some(raw), Some(bits)) => (raw.len() as u64, (count * bits).div_ceil(8), "bytes"),
         (Some(_), None) => {
-            return Err(damaged(format!(
-                "{} has strings in place of which there are bytes",
+            return Err(corrupt(format!(
+                "{} has raw data, but its element type is string",
                 named()
             )));
         }
-        (None, _) => (listed(tensor, kind) as u64, values_listed(kind, count), "values"),
+        (None, _) => (entries(tensor, kind) as u64, entries_for(kind, count), "values"),
     };
     if found == expected {
         return Ok(());
     }
-    Err(damaged(format!(
-        "{} holds {found} {unit}, and its sizes {:?} need {expected}",
+    Err(corrupt(format!(
+        "{} contains {found} {unit}, but its shape {:?} needs {expected}",
         named(),
         tensor.dims
     )))
 }
 
-/// Bits of one value; `None` for text, which is not kept as bytes.
+/// Bits per element; `None` for strings, which have no binary representation.
 fn bits(kind: DataType) -> Option<u64> {
     use DataType as T;
     Some(match kind {
@@ -79,8 +75,8 @@ fn bits(kind: DataType) -> Option<u64> {
     })
 }
 
-/// How many values are written one by one.
-fn listed(tensor: &TensorProto, kind: DataType) -> usize {
+/// Number of entries in the typed data fields.
+fn entries(tensor: &TensorProto, kind: DataType) -> usize {
     use DataType as T;
     match kind {
         T::String => tensor.string_data.len(),
@@ -92,12 +88,12 @@ fn listed(tensor: &TensorProto, kind: DataType) -> usize {
     }
 }
 
-/// How many entries `count` values take when they are written one by one.
-fn values_listed(kind: DataType, count: u64) -> u64 {
+/// Number of entries in the typed data fields for `count` elements.
+fn entries_for(kind: DataType, count: u64) -> u64 {
     use DataType as T;
     match kind {
         T::Complex64 | T::Complex128 => 2 * count,
-        // Two in a byte, and a byte in each entry.
+        // Two elements per byte, and one byte per entry.
         T::Int4 | T::Uint4 | T::Float4e2m1 => count.div_ceil(2),
         _ => count,
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Element types: whether each node takes what its operator may take.
+//! Checks the element types of inputs.
 //!
-//! ONNX Runtime checks that of the nodes it is given. Those that the plan fuses, folds or drops it never sees, so they are
-//! checked here, by the rules of ONNX's `docs/Operators.md` for opsets 7 to 26, all versions of an operator together: whatever ONNX Runtime
-//! accepts of those is accepted. What an operator that is not listed gives has no known type, and is not checked.
+//! ONNX Runtime checks those of the nodes that it is attribute_type, but not of nodes that passes fuse, fold or remove. So they
+//! are checked here, according to ONNX's `docs/Operators.md` for opsets 7 to 26, combined over all versions of an
+//! operator: everything that ONNX Runtime accepts is accepted. Outputs of operators that are not listed have unknown
+//! types, which are not checked.
 
 use std::collections::HashMap;
 
@@ -13,19 +14,19 @@ use crate::{
     onnx::{AttributeProto, tensor_proto::DataType, type_proto},
 };
 
-/// Element types of the tensors that are known so far.
+/// Known element types.
 pub(crate) type Types<'a> = HashMap<&'a str, DataType>;
 
-/// What may stand in a place of an operator's signature.
+/// Type constraint of an input or output.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// The operator's `T`: the same type in all places, one of these, or any if there are none.
+    /// The type variable `T`: the same type wherever it occurs, one of these, or any if there are none.
     T(&'static [DataType]),
-    /// A second such variable, for scales of quantised values.
+    /// A second type variable, for scales of quantized values.
     Scale,
-    /// A third one, for indices.
+    /// A third type variable, for indices.
     Index,
-    /// One of these, independently in each place.
+    /// One of these, independently of other inputs.
     One(&'static [DataType]),
     Unchecked,
 }
@@ -83,13 +84,13 @@ const NUMBERS: &[DataType] = {
 };
 
 struct Signature {
-    /// Of the inputs; the last one stands for all that follow.
+    /// Constraints of the inputs; the last one applies to all further inputs, too.
     inputs: &'static [Kind],
-    /// As for inputs.
+    /// Constraints of the outputs; likewise.
     outputs: &'static [Kind],
 }
 
-/// The signature of an operator of ONNX's own; `None` where nothing is known.
+/// The signature of a standard operator; `None` if it is not listed.
 fn signature(operator: &str) -> Option<Signature> {
     use DataType as D;
     use Kind::{Index, One, Scale, T, Unchecked};
@@ -149,14 +150,14 @@ fn signature(operator: &str) -> Option<Signature> {
         "ConvInteger" | "MatMulInteger" => (&[BYTE], &[INT32]),
         "DynamicQuantizeLinear" => (&[FLOAT], &[UINT8, FLOAT, UINT8]),
         "DequantizeLinear" => (&[ANY, Scale, ANY], &[Scale]),
-        // What they give is an attribute: see `given`.
+        // The output type is an attribute: see `attribute_type`.
         "ConstantOfShape" => (&[INT64], &[Unchecked]),
         _ => return None,
     };
     Some(Signature { inputs, outputs })
 }
 
-/// Refuses a node that takes what its operator may not take, and notes what it gives; the end of a sentence about the node.
+/// Checks the input types of a node, and records its output types. The error is the end of a sentence about the node.
 pub(crate) fn check<'a>(node: &'a NodeProto, types: &mut Types<'a>) -> Result<(), String> {
     let is_onnx = matches!(node.domain(), "" | "ai.onnx");
     let signature = signature(node.op_type()).filter(|_| is_onnx).unwrap_or(Signature {
@@ -171,59 +172,59 @@ pub(crate) fn check<'a>(node: &'a NodeProto, types: &mut Types<'a>) -> Result<()
         let kind = at(signature.inputs, index);
         variables.bind(kind, found).map_err(|expected| {
             format!(
-                "takes {} of type {}, expected {expected}",
+                "has input {} of type {}, expected {expected}",
                 crate::onnx::validate::shown(name),
-                named(found)
+                type_name(found)
             )
         })?;
     }
     for (index, name) in node.output.iter().enumerate() {
-        note(
+        record(
             name,
-            given(node).or_else(|| variables.value(at(signature.outputs, index))),
+            attribute_type(node).or_else(|| variables.value(at(signature.outputs, index))),
             types,
         );
     }
     Ok(())
 }
 
-/// Notes the type that an input of the graph declares.
-pub(crate) fn note_input<'a>(input: &'a ValueInfoProto, types: &mut Types<'a>) {
-    note(input.name(), declared(input), types);
+/// Records the declared type of an input of the graph.
+pub(crate) fn record_input<'a>(input: &'a ValueInfoProto, types: &mut Types<'a>) {
+    record(input.name(), declared(input), types);
 }
 
-/// Notes the type of a weight.
-pub(crate) fn note_weight<'a>(weight: &'a TensorProto, types: &mut Types<'a>) {
-    note(weight.name(), of_tensor(weight), types);
+/// Records the type of a weight.
+pub(crate) fn record_weight<'a>(weight: &'a TensorProto, types: &mut Types<'a>) {
+    record(weight.name(), of_tensor(weight), types);
 }
 
-/// In a branch the name may have belonged to a tensor around it.
-fn note<'a>(name: &'a str, found: Option<DataType>, types: &mut Types<'a>) {
+/// In a subgraph, the name may shadow a tensor of the graph around it.
+fn record<'a>(name: &'a str, found: Option<DataType>, types: &mut Types<'a>) {
     match found {
         Some(found) if !name.is_empty() => types.insert(name, found),
         _ => types.remove(name),
     };
 }
 
-/// Refuses a declaration that contradicts what the nodes give; the end of a sentence about the tensor.
+/// Checks a declared type against the inferred one. The error is the end of a sentence about the tensor.
 pub(crate) fn check_declared(value: &ValueInfoProto, types: &Types<'_>) -> Result<(), String> {
     match (declared(value), types.get(value.name())) {
         (Some(declared), Some(&found)) if declared != found => Err(format!(
-            "is declared as {}, but its node gives {}",
-            named(declared),
-            named(found)
+            "is declared as {}, but its type is {}",
+            type_name(declared),
+            type_name(found)
         )),
         _ => Ok(()),
     }
 }
 
-/// The last of `kinds` stands for all that follow.
+/// The last of `kinds` applies to all further ones.
 fn at(kinds: &[Kind], index: usize) -> Kind {
     let kind = kinds.get(index).or(kinds.last());
     kind.copied().unwrap_or(Kind::Unchecked)
 }
 
-/// What the variables of a signature stand for at one node.
+/// Values of a signature's type variables at one node.
 #[derive(Default)]
 struct Variables {
     t: Option<DataType>,
@@ -232,7 +233,7 @@ struct Variables {
 }
 
 impl Variables {
-    /// Says what was expected, if `found` may not stand at `kind`.
+    /// Returns what was expected if `found` does not satisfy `kind`.
     fn bind(&mut self, kind: Kind, found: DataType) -> Result<(), String> {
         let (variable, allowed) = match kind {
             Kind::Unchecked => return Ok(()),
@@ -242,11 +243,11 @@ impl Variables {
             Kind::Index => (Some(&mut self.index), &[DataType::Int32, DataType::Int64][..]),
         };
         if !allowed.is_empty() && !allowed.contains(&found) {
-            let allowed: Vec<String> = allowed.iter().map(|&kind| named(kind)).collect();
+            let allowed: Vec<String> = allowed.iter().map(|&kind| type_name(kind)).collect();
             return Err(allowed.join(" or "));
         }
         match variable.map(|variable| *variable.get_or_insert(found)) {
-            Some(expected) if expected != found => Err(format!("{} as its other inputs", named(expected))),
+            Some(expected) if expected != found => Err(format!("{} as its other inputs", type_name(expected))),
             _ => Ok(()),
         }
     }
@@ -262,10 +263,10 @@ impl Variables {
     }
 }
 
-/// What a node gives whose attributes say so.
-fn given(node: &NodeProto) -> Option<DataType> {
+/// The output type of a node, if it is determined by attributes.
+fn attribute_type(node: &NodeProto) -> Option<DataType> {
     let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name);
-    // `output_dtype` 0 stands for the type of the scale.
+    // `output_dtype` 0 means the type of the scale.
     let number = |attribute: &AttributeProto| {
         let kind = DataType::try_from(i32::try_from(attribute.i()).ok()?).ok();
         kind.filter(|&kind| kind != DataType::Undefined)
@@ -290,7 +291,7 @@ fn of_tensor(tensor: &TensorProto) -> Option<DataType> {
     DataType::try_from(tensor.data_type()).ok()
 }
 
-/// The element type that an input or output of a graph declares.
+/// The declared element type of an input or output of a graph.
 fn declared(value: &ValueInfoProto) -> Option<DataType> {
     match value.r#type.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(tensor) => {
@@ -301,8 +302,8 @@ fn declared(value: &ValueInfoProto) -> Option<DataType> {
     }
 }
 
-/// As ONNX's documentation writes it.
-fn named(kind: DataType) -> String {
+/// The name in ONNX's documentation.
+fn type_name(kind: DataType) -> String {
     kind.as_str_name().to_lowercase()
 }
 
@@ -319,7 +320,7 @@ mod tests {
         }
     }
 
-    /// The type of the first output, where tensors have the names of their types.
+    /// The type of the first output. Tensors are type_name after their types.
     fn output(operator: &str, inputs: &[&str]) -> Result<Option<DataType>, String> {
         use DataType as D;
         let all = [
@@ -333,7 +334,7 @@ mod tests {
             D::Bool,
             D::String,
         ];
-        let names: Vec<String> = all.iter().map(|&kind| named(kind)).collect();
+        let names: Vec<String> = all.iter().map(|&kind| type_name(kind)).collect();
         let mut types: Types<'_> = names.iter().map(String::as_str).zip(all).collect();
         let node = node(operator, inputs);
         check(&node, &mut types)?;
@@ -341,11 +342,11 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_gives_follows_from_what_it_takes() {
+    fn output_types_are_inferred() {
         use DataType as D;
         for (operator, inputs, expected) in [
             ("Mul", &["float", "float"][..], Some(D::Float)),
-            ("Mul", &["int64", "anybody's"], Some(D::Int64)),
+            ("Mul", &["int64", "unknown"], Some(D::Int64)),
             ("Where", &["bool", "float16", "float16"], Some(D::Float16)),
             ("Shape", &["string"], Some(D::Int64)),
             ("Gather", &["uint8", "int32"], Some(D::Uint8)),
@@ -367,17 +368,17 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_may_not_take_is_named() {
+    fn invalid_input_types_are_rejected() {
         for (operator, inputs, expected) in [
             (
                 "Mul",
                 &["uint8", "float"][..],
-                "takes float of type float, expected uint8 as its other inputs",
+                "has input float of type float, expected uint8 as its other inputs",
             ),
             (
                 "Mul",
                 &["bool", "bool"],
-                "takes bool of type bool, expected float or float16 or",
+                "has input bool of type bool, expected float or float16 or",
             ),
             (
                 "Conv",
@@ -400,7 +401,7 @@ mod tests {
             (
                 "MatMulInteger",
                 &["float", "int8"],
-                "takes float of type float, expected int8 or uint8",
+                "has input float of type float, expected int8 or uint8",
             ),
             ("LSTM", &["float", "float", "float", "float", "int64"], "expected int32"),
             ("ConstantOfShape", &["int32"], "expected int64"),
@@ -416,13 +417,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dequantised_tensor_has_the_type_that_is_asked_for_or_else_the_scales() {
+    fn dequantize_linear_output_type() {
         use DataType as D;
-        for (asked, expected) in [(0, D::Float16), (D::Float as i64, D::Float)] {
+        for (output_dtype, expected) in [(0, D::Float16), (D::Float as i64, D::Float)] {
             let mut node = node("DequantizeLinear", &["bytes", "scale"]);
             node.attribute.push(AttributeProto {
                 name: Some("output_dtype".into()),
-                i: Some(asked),
+                i: Some(output_dtype),
                 ..Default::default()
             });
             let mut types = Types::from([("bytes", D::Int8), ("scale", D::Float16)]);
@@ -432,10 +433,10 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_forgets_what_it_hides() {
+    fn subgraph_output_shadows_outer_type() {
         let mut types = Types::from([("out", DataType::Bool)]);
-        let hides = node("Loop", &[]);
-        check(&hides, &mut types).unwrap();
+        let loop_node = node("Loop", &[]);
+        check(&loop_node, &mut types).unwrap();
         assert!(types.is_empty());
     }
 }

@@ -1,71 +1,77 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One layer of an LSTM as ONNX writes it: <https://onnx.ai/onnx/operators/onnx__LSTM.html>.
+//! One LSTM layer in ONNX format: <https://onnx.ai/onnx/operators/onnx__LSTM.html>.
 
 use crate::Graph;
 use crate::{NodeProto, import::transducer::MAX_SIZE, onnx::AttributeProto};
 
-/// A layer that runs forward, with the usual gates, for one step of one sequence.
+/// A forward layer with default gates, for one step of one sequence.
 pub(crate) struct Layer {
-    /// The tensor that it takes, \[1, 1, width\].
+    /// Input, \[1, 1, width\].
     pub(crate) input: String,
-    /// Its state, \[1, 1, hidden\]: what it gave last, and its cells.
+    /// Hidden and cell state, \[1, 1, hidden\].
     pub(crate) state: [String; 2],
-    /// What it gives, \[1, 1, 1, hidden\], and its next state; empty where nobody asks.
+    /// Output \[1, 1, 1, hidden\], next hidden and cell state; empty if not used.
     pub(crate) outputs: [String; 3],
     pub(crate) width: usize,
     pub(crate) hidden: usize,
-    /// A row of `width` values for each gate of each unit: input gates, then output and forget gates, then cells.
-    pub(crate) of_input: Vec<f32>,
-    /// The same of `hidden` values.
-    pub(crate) of_state: Vec<f32>,
-    /// One for each gate of each unit.
+    /// Input weights: a row of `width` values per gate and unit. The gates are, in this order, input, output, forget
+    /// and cell.
+    pub(crate) input_weights: Vec<f32>,
+    /// Recurrent weights: rows of `hidden` values.
+    pub(crate) recurrent_weights: Vec<f32>,
+    /// One value per gate and unit.
     pub(crate) bias: Vec<f32>,
 }
 
 impl Layer {
-    /// Reads an `LSTM` node; says why not, where it is of another kind.
+    /// Reads an `LSTM` node, or returns why it is not supported.
     pub(crate) fn read(graph: &Graph, node: &NodeProto) -> Result<Self, String> {
-        if let Some(other) = node.attribute.iter().find(|attribute| !is_usual(attribute)) {
-            return Err(format!("its {} is not the usual one", other.name()));
+        if let Some(other) = node.attribute.iter().find(|attribute| !is_default(attribute)) {
+            return Err(format!("its {} is not the default", other.name()));
         }
-        let given = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
-        let state = given(5).zip(given(6)).ok_or("it starts without a state")?;
-        if given(4).is_some() || given(7).is_some() {
-            return Err("its sequences have lengths, or its gates see the cells".into());
+        let input_at = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
+        let state = input_at(5).zip(input_at(6)).ok_or("it has no initial state")?;
+        if input_at(4).is_some() || input_at(7).is_some() {
+            return Err("it has sequence lengths or peepholes".into());
         }
-        let (Some(input), Some(of_input), Some(of_state)) = (given(0), given(1), given(2)) else {
+        let (Some(input), Some(input_weights), Some(recurrent_weights)) = (input_at(0), input_at(1), input_at(2))
+        else {
             return Err("it has no weights".into());
         };
         let state = [state.0, state.1].map(String::clone);
         let (Some(&[1, 1, width]), Some(&[1, 1, hidden])) = (graph.shape(input), graph.shape(&state[0])) else {
-            return Err("its input is of another shape than one label's".into());
+            return Err("its input is not a single token".into());
         };
         if ![width, hidden].iter().all(|size| (1..=MAX_SIZE).contains(size)) {
-            return Err(format!("it makes {hidden} values of {width}"));
+            return Err(format!("its sizes are out of range: {hidden} units, {width} inputs"));
         }
         let rows = 4 * hidden;
         let values = |name: &str, dims: &[usize]| {
             let value = graph.value(name).filter(|value| value.dims == dims);
             let floats = value.and_then(|value| value.floats());
-            floats.ok_or_else(|| format!("{name} is no float32 constant {dims:?}"))
+            floats.ok_or_else(|| format!("{name} is not a float32 constant {dims:?}"))
         };
-        let bias = match given(3) {
+        let bias = match input_at(3) {
             Some(name) => {
                 let both = values(name, &[1, 2 * rows])?;
-                let (of_input, of_state) = both.split_at(rows);
-                of_input.iter().zip(of_state).map(|(a, b)| a + b).collect()
+                let (input_weights, recurrent_weights) = both.split_at(rows);
+                input_weights
+                    .iter()
+                    .zip(recurrent_weights)
+                    .map(|(a, b)| a + b)
+                    .collect()
             }
             None => vec![0.0; rows],
         };
         if graph.shape(&state[1]) != Some(&[1, 1, hidden]) {
-            return Err("its cells are of another shape than its state".into());
+            return Err("its cell state has another shape than its hidden state".into());
         }
         let output = |index: usize| node.output.get(index).cloned().unwrap_or_default();
         Ok(Self {
             input: input.clone(),
-            of_input: values(of_input, &[1, rows, width])?,
-            of_state: values(of_state, &[1, rows, hidden])?,
+            input_weights: values(input_weights, &[1, rows, width])?,
+            recurrent_weights: values(recurrent_weights, &[1, rows, hidden])?,
             state,
             outputs: [0, 1, 2].map(output),
             width,
@@ -75,10 +81,10 @@ impl Layer {
     }
 }
 
-/// Whether an attribute of an `LSTM` has the value that it has where it is not given.
-fn is_usual(attribute: &AttributeProto) -> bool {
+/// Whether an attribute of an `LSTM` has its default value.
+fn is_default(attribute: &AttributeProto) -> bool {
     match attribute.name() {
-        // The shapes of the weights say the same.
+        // Redundant with the shapes of the weights.
         "hidden_size" => true,
         "direction" => attribute.s.as_deref() == Some(b"forward"),
         "input_forget" | "layout" => attribute.i() == 0,

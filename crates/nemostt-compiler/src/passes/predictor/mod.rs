@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Rewrites a prediction network for one label a call, so that it reads about half of its weights.
+//! Specializes a prediction network for one token per run, so that it reads about half of its weights.
 //!
-//! A call takes as long as memory needs to deliver the weights of the LSTM, W for its input and R for its state. What W
-//! makes of a label's embedding is the same in every call: it becomes a table, of which a call reads one row. R is left as
-//! a product with a constant, and the gates as one operation of ours or as single ones (`unfold_lstm.rs`). Layers behind the first one stay: their
-//! input is no label, and two products are no faster than ONNX Runtime's LSTM.
+//! The time of a run is bounded by the memory bandwidth for the weights of the LSTM, W for its input and R for its
+//! hidden state. The product of W and a token's embedding is the same in every run: it is precomputed as a table, of
+//! which a run reads one row. R remains a matrix multiplication, and the gates become one custom operator or several
+//! standard ones (`unfold_lstm.rs`). Layers after the first one are not rewritten: their input is not a token, and two
+//! matrix multiplications are no faster than ONNX Runtime's LSTM.
 
 mod layer;
 #[cfg(test)]
@@ -17,20 +18,23 @@ use std::collections::HashMap;
 use crate::passes::check_supported;
 use crate::{Graph, TransducerShape, ops::DOMAIN};
 
-/// Rewrites `graph`, which is brought to the contract of [`TransducerGraphs`](crate::TransducerGraphs), for calls
-/// with one label; with operations of our own where those may be used (`ours`). Gives what was not recognised and so left as it
-/// is, and why.
+/// Specializes `graph`, which is in the format of [`TransducerGraphs`](crate::TransducerGraphs), for one token per run;
+/// `custom_ops`: whether custom operators may be used. Returns which layers were not rewritten, and why.
 ///
 /// # Errors
-/// A sentence that says why nothing can be rewritten; `graph` is not usable then.
-pub fn specialize_predictor(graph: &mut Graph, shape: &TransducerShape, ours: bool) -> Result<Vec<String>, String> {
+/// A sentence that says why nothing can be rewritten; `graph` must not be used then.
+pub fn specialize_predictor(
+    graph: &mut Graph,
+    shape: &TransducerShape,
+    custom_ops: bool,
+) -> Result<Vec<String>, String> {
     check_supported(graph)?;
-    // A table twice, and weights once more as numbers, turned, and as bytes.
-    let room = usize::try_from(graph.weights())
+    // Two tables, and weights as floats, transposed, and as bytes.
+    let bytes = usize::try_from(graph.weights())
         .unwrap_or(usize::MAX)
         .saturating_mul(3 * size_of::<f32>());
     Vec::<u8>::new()
-        .try_reserve_exact(room.saturating_add(2 * unfold_lstm::MAX_TABLE_BYTES))
+        .try_reserve_exact(bytes.saturating_add(2 * unfold_lstm::MAX_TABLE_BYTES))
         .map_err(|error| error.to_string())?;
     let states = [shape.layers, 1, shape.hidden];
     let inputs: [(&str, &[usize]); 3] = [
@@ -44,44 +48,47 @@ pub fn specialize_predictor(graph: &mut Graph, shape: &TransducerShape, ours: bo
             .ok_or_else(|| format!("it has no input {name}"))?;
     }
     simplify(graph)?;
-    let mut left: Vec<Vec<String>> = Vec::new();
+    let mut skipped: Vec<Vec<String>> = Vec::new();
     let mut diagnostics = Vec::new();
     let mut done = 0;
-    let next = |graph: &Graph, left: &[Vec<String>]| {
-        let is_next = |node: &crate::NodeProto| node.op_type() == "LSTM" && !left.contains(&node.output);
+    let next = |graph: &Graph, skipped: &[Vec<String>]| {
+        let is_next = |node: &crate::NodeProto| node.op_type() == "LSTM" && !skipped.contains(&node.output);
         graph.nodes.iter().position(is_next)
     };
-    while let Some(number) = next(graph, &left) {
-        match unfold_lstm::decompose_lstm(graph, number, ours) {
+    while let Some(number) = next(graph, &skipped) {
+        match unfold_lstm::decompose_lstm(graph, number, custom_ops) {
             Ok(()) => done += 1,
             Err(reason) => {
-                left.push(graph.nodes[number].output.clone());
-                diagnostics.push(format!("LSTM layer {} stays as it is: {reason}", done + left.len()));
+                skipped.push(graph.nodes[number].output.clone());
+                diagnostics.push(format!(
+                    "LSTM layer {} is not rewritten: {reason}",
+                    done + skipped.len()
+                ));
             }
         }
         simplify(graph)?;
     }
     if done == 0 {
-        diagnostics.push("no layer of it is an LSTM in float32".into());
+        diagnostics.push("it has no float32 LSTM layer".into());
         return Err(diagnostics.swap_remove(0));
     }
     graph.clean_up();
-    if ours {
+    if custom_ops {
         graph.import_domain(DOMAIN);
     }
     Ok(diagnostics)
 }
 
-/// Computes what is fixed, and takes out what only changes shapes back and forth.
+/// Folds constants, and removes reshapes that cancel out.
 fn simplify(graph: &mut Graph) -> Result<(), String> {
-    graph.sort().ok_or("its nodes wait for each other in a circle")?;
+    graph.sort().ok_or("its nodes form a cycle")?;
     graph.fold();
     remove_noop_chains(graph);
     graph.remove_dead();
     Ok(())
 }
 
-/// Lets who reads a tensor read an earlier one that has the same values in the same order and shape.
+/// Replaces uses of a tensor by an earlier tensor with the same values, order and shape.
 fn remove_noop_chains(graph: &mut Graph) {
     let mut sources: HashMap<String, String> = HashMap::new();
     for number in 0..graph.nodes.len() {

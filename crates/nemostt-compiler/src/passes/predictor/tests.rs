@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What becomes of graphs that differ from NeMo's. That the others give the same numbers is tested where graphs run
-//! (`model/transducer.rs`).
+//! Graphs that differ from NeMo's. Tests that run specialized graphs are in `nemostt` (`model/predictor.rs`).
 
 use super::*;
 use crate::ir::{attribute::Attribute, constant::Constant};
@@ -22,18 +21,18 @@ fn export(path: &str) -> (Graph, TransducerShape) {
     (graphs.prediction, shape)
 }
 
-/// The plan of an export after `change`, and its graph.
-fn planned(path: &str, change: impl FnOnce(&mut GraphProto)) -> (Result<Vec<String>, String>, Graph) {
+/// Specializes the export after `change`; also returns its graph.
+fn specialize_changed(path: &str, change: impl FnOnce(&mut GraphProto)) -> (Result<Vec<String>, String>, Graph) {
     let (mut graph, shape) = export(path);
     graph.edit_proto(change);
     let diagnostics = specialize_predictor(&mut graph, &shape, true);
     (diagnostics, graph)
 }
 
-/// Why the export with one layer is left as it is after `change` of its LSTM.
-fn refused(change: impl FnOnce(&mut NodeProto)) -> String {
+/// Why the export with one layer is not rewritten after `change` of its LSTM.
+fn rejection_reason(change: impl FnOnce(&mut NodeProto)) -> String {
     let change = |graph: &mut GraphProto| change(lstm(graph));
-    planned("../nemostt/assets/demo-model/decoder_joint-model.onnx", change)
+    specialize_changed("../nemostt/assets/demo-model/decoder_joint-model.onnx", change)
         .0
         .unwrap_err()
 }
@@ -52,8 +51,8 @@ fn text(name: &str, value: &'static str) -> AttributeProto {
 }
 
 #[test]
-fn no_shape_changes_back_and_forth_are_left() {
-    let (diagnostics, graph) = planned("../nemostt/assets/demo-model/decoder_joint-model.onnx", |_| {});
+fn reshapes_that_cancel_out_are_removed() {
+    let (diagnostics, graph) = specialize_changed("../nemostt/assets/demo-model/decoder_joint-model.onnx", |_| {});
     assert!(diagnostics.unwrap().is_empty());
     let moves = ["Cast", "LSTM", "Squeeze", "Transpose"];
     let left: Vec<&str> = graph
@@ -61,7 +60,7 @@ fn no_shape_changes_back_and_forth_are_left() {
         .filter(|operation| moves.contains(operation))
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    // The table is the only thing that is read by label, and W is gone.
+    // Only the table is gathered from, and W is gone.
     assert_eq!(graph.operations().filter(|&operation| operation == "Gather").count(), 1);
     let (labels, hidden) = (129, 128);
     let weights = labels * 4 * hidden + hidden * 4 * hidden + hidden * hidden + hidden;
@@ -69,33 +68,34 @@ fn no_shape_changes_back_and_forth_are_left() {
 }
 
 #[test]
-fn gates_are_one_operation_where_ours_may_be_used() {
-    for ours in [true, false] {
+fn gates_are_fused_if_custom_ops_are_enabled() {
+    for custom_ops in [true, false] {
         let (mut graph, shape) = export("../nemostt/assets/demo-model/decoder_joint-model.onnx");
-        specialize_predictor(&mut graph, &shape, ours).unwrap();
+        specialize_predictor(&mut graph, &shape, custom_ops).unwrap();
         let count = |wanted: &str| graph.operations().filter(|&operation| operation == wanted).count();
-        let (single, at_once) = (
+        let (standard, custom) = (
             count("Sigmoid") + 2 * count("Split") + count("Tanh"),
             count(LSTM_CELL.name),
         );
-        assert_eq!((single, at_once), if ours { (0, 1) } else { (7, 0) });
+        assert_eq!((standard, custom), if custom_ops { (0, 1) } else { (7, 0) });
     }
 }
 
 #[test]
-fn layers_behind_the_first_stay() {
-    let (diagnostics, graph) = planned("../../tests/data/kinds/nemotron_en/decoder_joint-model.onnx", |_| {});
+fn only_the_first_layer_is_rewritten() {
+    let (diagnostics, graph) =
+        specialize_changed("../../tests/data/kinds/nemotron_en/decoder_joint-model.onnx", |_| {});
     let diagnostics = diagnostics.unwrap();
     assert!(
-        diagnostics.len() == 1 && diagnostics[0].starts_with("LSTM layer 2 stays as it is"),
+        diagnostics.len() == 1 && diagnostics[0].starts_with("LSTM layer 2 is not rewritten"),
         "{diagnostics:?}"
     );
     assert_eq!(graph.operations().filter(|&operation| operation == "LSTM").count(), 1);
 }
 
 #[test]
-fn the_usual_attributes_may_be_given() {
-    let (diagnostics, _) = planned("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
+fn explicit_default_attributes_are_supported() {
+    let (diagnostics, _) = specialize_changed("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
         let activations = AttributeProto {
             name: Some("activations".into()),
             strings: ["Sigmoid", "Tanh", "Tanh"].map(Into::into).into(),
@@ -113,7 +113,7 @@ fn the_usual_attributes_may_be_given() {
 }
 
 #[test]
-fn other_kinds_of_lstm_stay() {
+fn unsupported_lstm_is_not_rewritten() {
     let activations = || AttributeProto {
         name: Some("activations".into()),
         strings: ["HardSigmoid", "Tanh", "Tanh"].map(Into::into).into(),
@@ -127,25 +127,25 @@ fn other_kinds_of_lstm_stay() {
         activations(),
     ] {
         let name = attribute.name().to_owned();
-        let reason = refused(|lstm| lstm.attribute.push(attribute));
+        let reason = rejection_reason(|lstm| lstm.attribute.push(attribute));
         assert!(reason.contains(&name), "{name}: {reason}");
     }
-    let reason = refused(|lstm| lstm.input.push("peepholes".into()));
-    assert!(reason.contains("see the cells"), "{reason}");
-    let reason = refused(|lstm| lstm.input[4] = "lengths".into());
+    let reason = rejection_reason(|lstm| lstm.input.push("peepholes".into()));
+    assert!(reason.contains("peepholes"), "{reason}");
+    let reason = rejection_reason(|lstm| lstm.input[4] = "lengths".into());
     assert!(reason.contains("lengths"), "{reason}");
-    let reason = refused(|lstm| lstm.input.truncate(5));
-    assert!(reason.contains("without a state"), "{reason}");
-    let reason = refused(|lstm| lstm.input[1] = lstm.input[3].clone());
-    assert!(reason.contains("no float32 constant"), "{reason}");
-    let reason = refused(|lstm| lstm.op_type = Some("GRU".into()));
-    assert!(reason.contains("no layer"), "{reason}");
+    let reason = rejection_reason(|lstm| lstm.input.truncate(5));
+    assert!(reason.contains("no initial state"), "{reason}");
+    let reason = rejection_reason(|lstm| lstm.input[1] = lstm.input[3].clone());
+    assert!(reason.contains("not a float32 constant"), "{reason}");
+    let reason = rejection_reason(|lstm| lstm.op_type = Some("GRU".into()));
+    assert!(reason.contains("no float32 LSTM layer"), "{reason}");
 }
 
 #[test]
-fn what_is_no_label_has_no_table() {
-    // Something is done to the embedding.
-    let (diagnostics, _) = planned("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
+fn no_table_if_input_is_not_an_embedding() {
+    // The embedding is modified.
+    let (diagnostics, _) = specialize_changed("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
         let embedding = lstm(graph).input[0].clone();
         let at = graph.node.iter().position(|node| node.op_type() == "LSTM").unwrap();
         let mut relu = NodeProto {
@@ -158,21 +158,21 @@ fn what_is_no_label_has_no_table() {
         lstm(graph).input[0] = "changed".into();
     });
     let reason = diagnostics.unwrap_err();
-    assert!(reason.contains("no label"), "{reason}");
+    assert!(reason.contains("not a token's embedding"), "{reason}");
 }
 
 #[test]
-fn too_many_labels_have_no_table() {
+fn no_table_if_it_would_be_too_large() {
     let (width, hidden) = (128, 128);
-    let most = unfold_lstm::MAX_TABLE_BYTES / (16 * hidden);
-    for labels in [most, most + 1] {
-        let (diagnostics, _) = planned("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
+    let max_labels = unfold_lstm::MAX_TABLE_BYTES / (16 * hidden);
+    for labels in [max_labels, max_labels + 1] {
+        let (diagnostics, _) = specialize_changed("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
             let gather = graph.node.iter().find(|node| node.op_type() == "Gather").unwrap();
             let name = gather.input[0].clone();
             let weight = graph.initializer.iter_mut().find(|weight| weight.name() == name);
             *weight.unwrap() = Constant::from_floats(vec![labels, width], &vec![0.5; labels * width]).to_tensor(&name);
         });
-        match labels > most {
+        match labels > max_labels {
             false => assert!(diagnostics.unwrap().is_empty()),
             true => assert!(diagnostics.unwrap_err().contains("would take 64 MB")),
         }

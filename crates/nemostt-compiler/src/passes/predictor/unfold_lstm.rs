@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A layer of an LSTM as single operations.
+//! Decomposes an LSTM layer into single operators.
 
 use crate::{
     Graph,
@@ -16,31 +16,31 @@ use crate::{
 };
 use nemostt_kernels::gemm::{Epilogue, GemmSpec, PackedWeights};
 
-/// Bytes of the largest table of labels. Beyond, it would take more memory than it saves time: 1024 labels of the 114M
-/// model are 10 MB.
+/// Maximum bytes of a table. A larger one would not be worth its memory: for 1024 tokens of the 114M model it has 10
+/// MB.
 pub(crate) const MAX_TABLE_BYTES: usize = 64 << 20;
 
-/// Puts single operations in the place of `LSTM` node `number`, which takes the embedding of a label; says why not, where
-/// it is of another kind. The nodes must be sorted anew. `ours`: whether one of our own may be among them.
-pub(crate) fn decompose_lstm(graph: &mut Graph, number: usize, ours: bool) -> Result<(), String> {
+/// Replaces `LSTM` node `number`, whose input is a token's embedding, by single operators, or returns why that is not
+/// possible. The nodes must be sorted afterwards. `custom_ops`: whether custom operators may be used.
+pub(crate) fn decompose_lstm(graph: &mut Graph, number: usize, custom_ops: bool) -> Result<(), String> {
     let layer = Layer::read(graph, &graph.nodes[number])?;
-    let label = match_embedding(graph, &layer).ok_or("its input is no label's embedding")?;
+    let label = match_embedding(graph, &layer).ok_or("its input is not a token's embedding")?;
     let table = graph.add_value(&label.table(&layer)?);
     let from_label = graph.add("Gather", &[&table, &label.index], &[("axis", Attribute::Int(0))]);
     graph.nodes.remove(number);
 
-    let of_state = transposed(&layer.of_state, layer.hidden);
-    let of_state = graph.add_value(&of_state);
-    let from_state = graph.add("MatMul", &[&layer.state[0], &of_state], &[]);
+    let recurrent_weights = transposed(&layer.recurrent_weights, layer.hidden);
+    let recurrent_weights = graph.add_value(&recurrent_weights);
+    let from_state = graph.add("MatMul", &[&layer.state[0], &recurrent_weights], &[]);
     let [sequence, next, next_cells] = &layer.outputs;
     let [next, next_cells] = [next, next_cells].map(|name| match name.as_str() {
         "" => graph.new_name("state"),
         name => name.into(),
     });
-    let sums = [from_label, from_state];
-    match ours {
-        true => add_lstm_cell(graph, &layer, &sums, [&next, &next_cells]),
-        false => add_gates(graph, &layer, &sums, [&next, &next_cells]),
+    let pre_activations = [from_label, from_state];
+    match custom_ops {
+        true => add_lstm_cell(graph, &layer, &pre_activations, [&next, &next_cells]),
+        false => add_gates(graph, &layer, &pre_activations, [&next, &next_cells]),
     }
     if !sequence.is_empty() {
         let axes = graph.add_ints(&[1]);
@@ -49,50 +49,50 @@ pub(crate) fn decompose_lstm(graph: &mut Graph, number: usize, ours: bool) -> Re
     Ok(())
 }
 
-/// Makes the next state and the next cells of what label and state give the gates.
-fn add_gates(graph: &mut Graph, layer: &Layer, sums: &[String; 2], [next, next_cells]: [&String; 2]) {
+/// Computes next hidden and cell state from the gates' pre-activations, with standard operators.
+fn add_gates(graph: &mut Graph, layer: &Layer, pre_activations: &[String; 2], [next, next_cells]: [&String; 2]) {
     let hidden = layer.hidden as i64;
-    let sums = graph.add("Add", &[&sums[0], &sums[1]], &[]);
-    // ONNX's order: input, output and forget gates, then what goes into the cells.
-    let [gates, cells] = split(graph, &sums, [3 * hidden, hidden]);
+    let pre_activations = graph.add("Add", &[&pre_activations[0], &pre_activations[1]], &[]);
+    // ONNX's order: input, output, forget, cell.
+    let [gates, cells] = split(graph, &pre_activations, [3 * hidden, hidden]);
     let gates = graph.add("Sigmoid", &[&gates], &[]);
     let [input, output, forget] = split(graph, &gates, [hidden; 3]);
     let cells = graph.add("Tanh", &[&cells], &[]);
-    let kept = graph.add("Mul", &[&forget, &layer.state[1]], &[]);
+    let retained = graph.add("Mul", &[&forget, &layer.state[1]], &[]);
     let new = graph.add("Mul", &[&input, &cells], &[]);
-    graph.add_as(next_cells, "Add", &[&kept, &new], &[]);
-    let given = graph.add("Tanh", &[next_cells], &[]);
-    graph.add_as(next, "Mul", &[&output, &given], &[]);
+    graph.add_as(next_cells, "Add", &[&retained, &new], &[]);
+    let hidden_activation = graph.add("Tanh", &[next_cells], &[]);
+    graph.add_as(next, "Mul", &[&output, &hidden_activation], &[]);
 }
 
-/// As [`gate`], with one operation of ours.
-fn add_lstm_cell(graph: &mut Graph, layer: &Layer, sums: &[String; 2], next: [&String; 2]) {
+/// As [`add_gates`], with the custom operator.
+fn add_lstm_cell(graph: &mut Graph, layer: &Layer, pre_activations: &[String; 2], next: [&String; 2]) {
     let outputs = next.map(String::clone);
     graph.add_node(
         &outputs,
         LSTM_CELL.name,
-        &[&sums[0], &sums[1], &layer.state[1]],
+        &[&pre_activations[0], &pre_activations[1], &layer.state[1]],
         &[(WIDTH, Attribute::Int(layer.hidden as i64))],
     );
     if let Some(node) = graph.nodes.last_mut() {
         node.domain = Some(DOMAIN.into());
     }
-    // Nobody else knows of what size its outputs are.
+    // Shape inference does not know the custom operator.
     for output in outputs {
         graph.shapes.insert(output, vec![1, 1, layer.hidden]);
     }
 }
 
-/// Where a layer takes the embedding of a label.
+/// A layer input that is a token's embedding.
 struct EmbeddingInput {
-    /// The label's number, \[1, 1\].
+    /// The token's id, \[1, 1\].
     index: String,
-    /// A row for each label.
+    /// Embeddings, \[tokens, width\].
     embeddings: Vec<f32>,
     labels: usize,
 }
 
-/// The label whose embedding `layer` takes, if it does.
+/// The token whose embedding is the input of `layer`, if it is one.
 fn match_embedding(graph: &Graph, layer: &Layer) -> Option<EmbeddingInput> {
     let index = graph.index();
     let gather = &graph.nodes[index.producer(&layer.input)?];
@@ -104,7 +104,7 @@ fn match_embedding(graph: &Graph, layer: &Layer) -> Option<EmbeddingInput> {
         return None;
     };
     let is_row = attribute(gather, "axis").unwrap_or(0) == 0 && width == layer.width;
-    // Both widths of integers serve as they are.
+    // Both integer types can be used without a cast.
     let wider = index.producer(label).map(|producer| &graph.nodes[producer]);
     let wider = wider.filter(|node| node.op_type() == "Cast" && node.input[0] == "targets");
     let is_integer = wider.is_some_and(|cast| attribute(cast, "to") == Some(DataType::Int64 as i64));
@@ -116,48 +116,45 @@ fn match_embedding(graph: &Graph, layer: &Layer) -> Option<EmbeddingInput> {
 }
 
 impl EmbeddingInput {
-    /// What the layer's gates get from each label, \[labels, 4 · hidden\].
+    /// The gates' pre-activations for each token, \[tokens, 4 · hidden\].
     fn table(&self, layer: &Layer) -> Result<Constant, String> {
-        let columns = layer.bias.len();
-        let bytes = self.labels.saturating_mul(columns).saturating_mul(size_of::<f32>());
+        let n = layer.bias.len();
+        let bytes = self.labels.saturating_mul(n).saturating_mul(size_of::<f32>());
         if bytes > MAX_TABLE_BYTES {
-            return Err(format!(
-                "what its labels add to the gates would take {} MB",
-                bytes >> 20
-            ));
+            return Err(format!("its table would take {} MB", bytes >> 20));
         }
         if !PackedWeights::supports_k(layer.width) {
             return Err(format!("its embeddings have {} values", layer.width));
         }
-        let fill = |row: usize, column: usize, room: &mut [f32]| {
-            for (slot, values) in room
+        let fill = |row: usize, column: usize, dst: &mut [f32]| {
+            for (value, values) in dst
                 .iter_mut()
-                .zip(layer.of_input.chunks_exact(layer.width).skip(column))
+                .zip(layer.input_weights.chunks_exact(layer.width).skip(column))
             {
-                *slot = values[row];
+                *value = values[row];
             }
         };
-        let kind = GemmSpec {
+        let spec = GemmSpec {
             k: layer.width,
-            n: columns,
+            n,
             bias: Some(layer.bias.clone()),
             epilogue: Epilogue::Identity,
         };
-        let weights = PackedWeights::new(kind, fill).map_err(|error| error.to_string())?;
-        let mut table = vec![0.0; self.labels * columns];
+        let weights = PackedWeights::new(spec, fill).map_err(|error| error.to_string())?;
+        let mut table = vec![0.0; self.labels * n];
         weights.multiply_single_threaded(&self.embeddings, &mut table);
-        Ok(Constant::from_floats(vec![self.labels, columns], &table))
+        Ok(Constant::from_floats(vec![self.labels, n], &table))
     }
 }
 
-/// `values`, which come in rows of `width`, with a column for each row.
+/// Transposes `values`, rows of `width` values.
 fn transposed(values: &[f32], width: usize) -> Constant {
     let column = |column: usize| values.iter().skip(column).step_by(width).copied();
     let transposed: Vec<f32> = (0..width).flat_map(column).collect();
     Constant::from_floats(vec![width, values.len() / width], &transposed)
 }
 
-/// Cuts `tensor` along its last axis.
+/// Splits `tensor` along its last axis.
 fn split<const PARTS: usize>(graph: &mut Graph, tensor: &str, sizes: [i64; PARTS]) -> [String; PARTS] {
     let outputs = [(); PARTS].map(|()| graph.new_name("part"));
     let sizes = graph.add_ints(&sizes);

@@ -1,75 +1,76 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Integers of 24 bits as three digits of 8 bits, for [tiles](super).
+//! 24-bit integers as three planes of signed bytes, for [AMX](super).
 //!
-//! How exact that is: [`scale`](super::super::fixed_point). The sums here are exact.
+//! See [`fixed_point`](super::super::fixed_point) for the precision; the accumulation is exact.
 //!
-//! Digits run from -128 to 127, the lowest first: `n = d0 + 256·d1 + 65536·d2`.
+//! The bytes of a number, the lowest first, range from -128 to 127: `n = b0 + 256·b1 + 65536·b2`.
 
 use super::{super::fixed_point::Scale, quantize, supports_k};
 
-/// Digits of a number.
+/// Bytes of a number, and number of planes.
 pub(super) const PLANES: usize = 3;
 
-/// What makes 128 of each digit's zero: with it, a digit plus 128 is a byte of the number.
+/// `(n + SIGN_BIAS) ^ SIGN_BIAS` has the signed bytes of `n`.
 pub(super) const SIGN_BIAS: i32 = 0x80_80_80;
 
-/// Rows of an input, in the order in which tiles read them: for 64 values of each row, the lowest digits of all rows, then
-/// the middle ones, then the highest.
+/// A left-hand side \[rows, k\] in the order in which tiles are loaded: for every 64 values of `k`, the lowest bytes of
+/// all rows of a group, then the middle ones, then the highest.
 #[derive(Debug, Default)]
 pub struct BytePlanes {
-    lines: Vec<TileRow>,
+    tile_rows: Vec<TileRow>,
     scales: Vec<f32>,
 }
 
-/// A row of a tile: 64 digits, which are one line of the processor's cache.
+/// A tile row: 64 bytes of one plane, which are one cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct TileRow(pub(super) [u8; TILE_ROW_BYTES]);
 
-/// Digits of a line.
+/// Bytes of a tile row.
 pub(super) const TILE_ROW_BYTES: usize = 64;
 
-/// Rows of a tile, at most.
+/// Maximum rows of a tile.
 pub(super) const TILE_ROWS: usize = 16;
 
 impl BytePlanes {
-    /// Takes over rows of `depth` values. Nothing is allocated if there were as many before.
+    /// Quantizes rows of `k` values. Allocates only if there were fewer before.
     ///
     /// # Panics
-    /// If there are no tiles.
-    pub(in super::super) fn pack(&mut self, lhs: &[f32], depth: usize) {
-        assert!(supports_k(depth));
-        let (rows, steps) = (lhs.len() / depth, depth.div_ceil(TILE_ROW_BYTES));
+    /// If AMX is not available.
+    pub(in super::super) fn pack(&mut self, lhs: &[f32], k: usize) {
+        assert!(supports_k(k));
+        let (rows, steps) = (lhs.len() / k, k.div_ceil(TILE_ROW_BYTES));
         self.scales.resize(rows, 0.0);
-        self.lines.resize(rows * steps * PLANES, TileRow([0; TILE_ROW_BYTES]));
-        let row_groups = self.lines.chunks_mut(TILE_ROWS * steps * PLANES);
-        let inputs = lhs.chunks(TILE_ROWS * depth).zip(self.scales.chunks_mut(TILE_ROWS));
-        for (lines, (lhs, scales)) in row_groups.zip(inputs) {
+        self.tile_rows
+            .resize(rows * steps * PLANES, TileRow([0; TILE_ROW_BYTES]));
+        let row_groups = self.tile_rows.chunks_mut(TILE_ROWS * steps * PLANES);
+        let inputs = lhs.chunks(TILE_ROWS * k).zip(self.scales.chunks_mut(TILE_ROWS));
+        for (tile_rows, (lhs, scales)) in row_groups.zip(inputs) {
             let rows = scales.len();
-            for (row, (values, known)) in lhs.chunks_exact(depth).zip(scales).enumerate() {
-                // SAFETY: there are tiles, and a processor with tiles has these vectors: `amx::request_permission` sees to it.
+            for (row, (values, dequantize)) in lhs.chunks_exact(k).zip(scales).enumerate() {
+                // SAFETY: AMX is available, and `request_permission` checked that AVX-512 is, too.
                 #[allow(unsafe_code)]
                 unsafe {
                     let scale = Scale::from_abs_max(quantize::abs_max(values));
-                    quantize::split_planes(values, scale, &mut lines[row..], rows);
-                    *known = scale.dequantize;
+                    quantize::split_planes(values, scale, &mut tile_rows[row..], rows);
+                    *dequantize = scale.dequantize;
                 }
             }
         }
     }
 
-    /// The rows in groups that one tile holds: where each begins, its digits, and what its numbers are multiplied by.
-    pub(super) fn row_groups(&self, depth: usize) -> impl Iterator<Item = (usize, &[TileRow], &[f32])> {
-        let size = TILE_ROWS * depth.div_ceil(TILE_ROW_BYTES) * PLANES;
-        let row_groups = self.lines.chunks(size).zip(self.scales.chunks(TILE_ROWS));
+    /// Groups of up to [`TILE_ROWS`] rows: the first row, the tile rows, and the dequantization factors of the rows.
+    pub(super) fn row_groups(&self, k: usize) -> impl Iterator<Item = (usize, &[TileRow], &[f32])> {
+        let size = TILE_ROWS * k.div_ceil(TILE_ROW_BYTES) * PLANES;
+        let row_groups = self.tile_rows.chunks(size).zip(self.scales.chunks(TILE_ROWS));
         (0..)
             .step_by(TILE_ROWS)
             .zip(row_groups)
-            .map(|(row, (lines, scales))| (row, lines, scales))
+            .map(|(row, (tile_rows, scales))| (row, tile_rows, scales))
     }
 
-    /// How many there are.
+    /// Number of rows.
     pub(in super::super) fn rows(&self) -> usize {
         self.scales.len()
     }
@@ -80,16 +81,16 @@ mod tests {
     use super::*;
 
     fn abs_max(values: &[f32]) -> f32 {
-        // SAFETY: whoever asks has looked for tiles.
+        // SAFETY: callers have checked `supports_k`.
         #[allow(unsafe_code)]
         unsafe {
             quantize::abs_max(values)
         }
     }
 
-    fn number(digits: i32) -> i32 {
-        let digit = |index: u32| i32::from((digits >> (8 * index)) as u8 as i8);
-        digit(0) + 256 * digit(1) + 65536 * digit(2)
+    fn code(bytes: i32) -> i32 {
+        let byte = |index: u32| i32::from((bytes >> (8 * index)) as u8 as i8);
+        byte(0) + 256 * byte(1) + 65536 * byte(2)
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
             .step_by(1013)
             .chain([-8_355_704, 8_355_704, 127, 128, -128, -129])
         {
-            assert_eq!(number((value + SIGN_BIAS) ^ SIGN_BIAS), value);
+            assert_eq!(code((value + SIGN_BIAS) ^ SIGN_BIAS), value);
         }
     }
 
@@ -107,9 +108,9 @@ mod tests {
         if !supports_k(0) {
             return;
         }
-        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = vec![1.0; 70];
-            values[65] = wrong;
+            values[65] = value;
             assert!(Scale::from_abs_max(abs_max(&values)).dequantize.is_nan());
         }
         assert_eq!(Scale::from_abs_max(abs_max(&[-3.0, 2.0])), Scale::from_abs_max(3.0));
@@ -120,27 +121,24 @@ mod tests {
         if !supports_k(0) {
             return;
         }
-        let (rows, depth) = (19, 70);
-        let lhs: Vec<f32> = (0..rows * depth).map(|index| index as f32).collect();
-        let mut digits = BytePlanes::default();
+        let (rows, k) = (19, 70);
+        let lhs: Vec<f32> = (0..rows * k).map(|index| index as f32).collect();
+        let mut planes = BytePlanes::default();
         for _ in 0..2 {
-            digits.pack(&lhs, depth);
-            assert_eq!(digits.rows(), rows);
-            let row_groups: Vec<_> = digits.row_groups(depth).collect();
+            planes.pack(&lhs, k);
+            assert_eq!(planes.rows(), rows);
+            let row_groups: Vec<_> = planes.row_groups(k).collect();
             assert_eq!(row_groups.iter().map(|group| group.0).collect::<Vec<_>>(), [0, 16]);
-            for (first, lines, scales) in row_groups {
+            for (first, tile_rows, scales) in row_groups {
                 for (row, scale) in scales.iter().enumerate() {
-                    for k in 0..2 * TILE_ROW_BYTES {
-                        let digit = |index| {
-                            let line: &TileRow = &lines[(k / TILE_ROW_BYTES * PLANES + index) * scales.len() + row];
-                            f64::from(line.0[k % TILE_ROW_BYTES] as i8)
+                    for i in 0..2 * TILE_ROW_BYTES {
+                        let byte = |index| {
+                            let tile_row: &TileRow =
+                                &tile_rows[(i / TILE_ROW_BYTES * PLANES + index) * scales.len() + row];
+                            f64::from(tile_row.0[i % TILE_ROW_BYTES] as i8)
                         };
-                        let got = (digit(0) + 256.0 * digit(1) + 65536.0 * digit(2)) * f64::from(*scale);
-                        let expected = if k < depth {
-                            ((first + row) * depth + k) as f64
-                        } else {
-                            0.0
-                        };
+                        let got = (byte(0) + 256.0 * byte(1) + 65536.0 * byte(2)) * f64::from(*scale);
+                        let expected = if i < k { ((first + row) * k + i) as f64 } else { 0.0 };
                         assert!((got - expected).abs() < 2e-4, "{got} for {expected}");
                     }
                 }

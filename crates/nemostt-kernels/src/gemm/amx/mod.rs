@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Products on the matrix tiles of x86 processors (AMX, Intel Xeon since 2023), as exact as in float32.
+//! GEMM on the matrix tiles of x86-64 processors (AMX, Intel Xeon since 2023), as accurate as float32.
 //!
-//! A tile is 16 rows of 64 bytes; one instruction multiplies two of them, digits of 8 bits, with sums of 32 bits that lose
-//! nothing. Numbers of 24 bits are three [digits](byte_planes), so all of it is done with eight tile products: that of the two lowest
-//! digits, 2^-32 of the largest, is left out. What counts more than the multiplying, which takes a quarter of the time:
-//! weights are 3 bytes each and not 4, and they are used as they come from memory.
+//! A tile is 16 rows of 64 bytes; one instruction multiplies two tiles of signed bytes and accumulates in int32, which
+//! is exact. 24-bit integers are split into three [byte planes](byte_planes), and a product takes eight tile
+//! multiplications: that of the two lowest planes, 2^-32 of the largest, is omitted. Multiplication takes only a
+//! quarter of the time. What matters more is that weights take 3 bytes instead of 4, and need no unpacking.
 //!
-//! Weights lie in panels of 16 columns. For 64 rows each, a panel has three tiles, the lowest digits first; a row of a tile
-//! is four rows of weights, column by column, as the instruction wants them.
+//! Panels are 16 columns wide. For every 64 rows of weights a panel has three tiles, the lowest plane first. A tile row
+//! contains four rows of weights, interleaved by column, as `TDPBSSD` requires.
 
 mod byte_planes;
 mod quantize;
@@ -21,67 +21,67 @@ use self::byte_planes::{PLANES, TILE_ROW_BYTES, TILE_ROWS};
 use self::tile_ops::TileConfigGuard;
 use super::{ColumnsMut, epilogue::EpilogueParams};
 
-/// Columns of a panel.
+/// Columns per panel.
 pub(super) const PANEL_WIDTH: usize = 16;
 
 /// Bytes of a tile.
 const TILE_BYTES: usize = TILE_ROWS * TILE_ROW_BYTES;
 
-/// Sums of digits' products that a row and a column have: of 2^8, 2^16, 2^24 and 2^32.
+/// Accumulator tiles, for products of byte planes that are weighted with 2^8, 2^16, 2^24 and 2^32.
 const ACCUMULATORS: usize = 4;
 
-/// See [`ACCUMULATORS`], by rows.
+/// The accumulator tiles: [`ACCUMULATORS`], rows, columns.
 type Accumulators = [[[i32; PANEL_WIDTH]; TILE_ROWS]; ACCUMULATORS];
 
-/// Deeper products might overflow sums of 32 bits: three products of digits of 2^7 at each value.
+/// A larger `k` could overflow int32: each value contributes up to three products of 2^7 · 2^7.
 const MAX_K: usize = 1 << 15;
 
-/// Bytes of weights' digits for products of `depth` values and `columns` columns; `None`, if nothing is as large.
-pub(super) fn packed_size(depth: usize, columns: usize) -> Option<usize> {
-    let (steps, panels) = (depth.div_ceil(TILE_ROW_BYTES), columns.div_ceil(PANEL_WIDTH));
+/// Bytes of packed weights \[k, n\]; `None` on overflow.
+pub(super) fn packed_size(k: usize, n: usize) -> Option<usize> {
+    let (steps, panels) = (k.div_ceil(TILE_ROW_BYTES), n.div_ceil(PANEL_WIDTH));
     steps.checked_mul(PLANES * TILE_BYTES)?.checked_mul(panels)
 }
 
-/// Whether tiles can multiply `depth` values here.
-pub(super) fn supports_k(depth: usize) -> bool {
+/// Whether AMX is available, and can multiply rows of `k` values.
+pub(super) fn supports_k(k: usize) -> bool {
     static IS_SUPPORTED: LazyLock<bool> = LazyLock::new(tile_ops::request_permission);
-    depth <= MAX_K && *IS_SUPPORTED
+    k <= MAX_K && *IS_SUPPORTED
 }
 
-/// Puts the digits of a panel into `dst`, from `values`: rows of [`PANEL_WIDTH`] values. Gives what the numbers of each column
-/// are multiplied by.
+/// Packs the byte planes of a panel from `values`, \[k, [`PANEL_WIDTH`]\], into `dst`. Returns the dequantization
+/// factor of each column.
 ///
 /// # Panics
-/// If there are no tiles.
+/// If AMX is not available.
 pub(super) fn pack(values: &[[f32; PANEL_WIDTH]], dst: &mut [u8]) -> [f32; PANEL_WIDTH] {
     assert!(supports_k(values.len()));
-    // SAFETY: a processor with tiles has these vectors: `amx::request_permission` sees to it.
+    // SAFETY: AMX is available, and `request_permission` checked that AVX-512 is, too.
     #[allow(unsafe_code)]
     let scales = unsafe { quantize::pack(values, dst) };
     scales.map(|scale| scale.dequantize)
 }
 
-/// `lhs` times `panels`, of which there is one for each of `columns`. They go to `output` from column `first` on; `residual`,
-/// if there is any, is as large as `output` and is added to it.
+/// Multiplies `lhs` \[rows, k\] by `panels` and stores the result in `output` from column `first` on, with epilogue.
+/// `residual`, which has the shape of `output`, is added.
 ///
 /// # Panics
-/// If a panel is not as deep as the input, or there are no tiles.
+/// If the values of `k` do not match, or AMX is not available.
 pub(super) fn multiply<'a>(
-    (lhs, depth, residual): (&Input, usize, Option<&[f32]>),
+    (lhs, k, residual): (&Input, usize, Option<&[f32]>),
     panels: impl Iterator<Item = (&'a [u8], EpilogueParams<'a>)> + Clone,
     first: usize,
     output: &mut ColumnsMut<'_>,
 ) {
-    // Written anew for each panel, as far as they are read.
-    let mut sums = [[[0; PANEL_WIDTH]; TILE_ROWS]; ACCUMULATORS];
-    for (row, lines, row_scales) in lhs.row_groups(depth) {
+    // Overwritten for each panel, as far as it is read.
+    let mut acc = [[[0; PANEL_WIDTH]; TILE_ROWS]; ACCUMULATORS];
+    for (row, tile_rows, row_scales) in lhs.row_groups(k) {
         let tiles = TileConfigGuard::with_rows(row_scales.len());
-        for (place, (panel, column)) in (first..).step_by(PANEL_WIDTH).zip(panels.clone()) {
-            tiles.multiply(lines, panel, &mut sums);
-            // SAFETY: as in `pack`; there are tiles.
+        for (column, (panel, params)) in (first..).step_by(PANEL_WIDTH).zip(panels.clone()) {
+            tiles.multiply(tile_rows, panel, &mut acc);
+            // SAFETY: as in `pack`.
             #[allow(unsafe_code)]
             unsafe {
-                quantize::store_panel(&sums, row_scales, &column, residual, output, (row, place));
+                quantize::store_panel(&acc, row_scales, &params, residual, output, (row, column));
             }
         }
     }

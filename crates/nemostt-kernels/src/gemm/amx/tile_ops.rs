@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The tiles themselves: instructions of AMX.
+//! AMX instructions.
 //!
-//! Written with `asm!`, for Rust's own functions for tiles are not stable yet.
+//! Uses `asm!` because Rust's AMX intrinsics are not stable yet.
 
 use std::{arch::asm, cell::Cell, marker::PhantomData};
 
@@ -13,8 +13,8 @@ use super::{
     supports_k,
 };
 
-/// Whether this processor has tiles, and Linux lets this process use them: it asks to be asked, for a tile makes what a
-/// thread keeps 8 kB larger (`Documentation/arch/x86/xstate.rst`).
+/// Whether this processor supports AMX, and Linux permits this process to use it: permission must be requested because
+/// tiles add 8 kB to the saved state of a thread (`Documentation/arch/x86/xstate.rst`).
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub(super) fn request_permission() -> bool {
@@ -26,7 +26,7 @@ pub(super) fn request_permission() -> bool {
         let has_leaf = std::arch::x86_64::__cpuid(0).eax >= 7;
         has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8
     };
-    // SAFETY: two numbers go in and one comes out.
+    // SAFETY: this system call only takes and returns integers.
     let may_use = || unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 };
     avx512::is_supported() && has_tiles() && may_use()
 }
@@ -37,35 +37,35 @@ pub(super) fn request_permission() -> bool {
 }
 
 thread_local! {
-    /// Whether this thread has [`TileConfigGuard`].
-    static ARE_TAKEN: Cell<bool> = const { Cell::new(false) };
+    /// Whether a [`TileConfigGuard`] exists on this thread.
+    static IS_CONFIGURED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Tiles of this thread that are set up for a number of rows; given back when it is dropped, so that the thread need not keep
-/// them. There is one at a time, and it stays on its thread: another one would be set up in another way, or not at all.
+/// A tile configuration for a number of rows. It is released when dropped, so that the thread's state becomes small
+/// again. Only one can exist per thread, and it cannot leave its thread, because the configuration is thread state.
 pub(super) struct TileConfigGuard {
     rows: usize,
-    /// Not `Send`, nor `Sync`.
+    /// Neither `Send` nor `Sync`.
     of_thread: PhantomData<*mut ()>,
 }
 
-/// How the tiles of a thread are cut (Intel's manual, volume 1, 18.2).
+/// Operand of `LDTILECFG` (Intel's manual, volume 1, 18.2).
 #[repr(C, align(64))]
 struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
-    /// Bytes of a row.
+    /// Bytes per row.
     widths: [u16; 16],
     rows: [u8; 16],
 }
 
 impl TileConfigGuard {
     /// # Panics
-    /// If tiles have not as many rows, or are taken.
+    /// If a tile cannot have this many rows, or another guard exists on this thread.
     #[allow(unsafe_code)]
     pub(super) fn with_rows(rows: usize) -> Self {
-        assert!(supports_k(0) && (1..=TILE_ROWS).contains(&rows) && !ARE_TAKEN.replace(true));
+        assert!(supports_k(0) && (1..=TILE_ROWS).contains(&rows) && !IS_CONFIGURED.replace(true));
         let mut configuration = TileConfig {
             palette: 1,
             start_row: 0,
@@ -73,11 +73,11 @@ impl TileConfigGuard {
             widths: [0; 16],
             rows: [0; 16],
         };
-        // 0 to 3: sums. 4 to 6: digits of the input. 7: digits of weights.
+        // 0 to 3: accumulators. 4 to 6: byte planes of the left-hand side. 7: a byte plane of the weights.
         configuration.widths[..8].fill(TILE_ROW_BYTES as u16);
         configuration.rows[..7].fill(rows as u8);
         configuration.rows[7] = TILE_ROWS as u8;
-        // SAFETY: the processor has tiles; no code of the compiler's uses them, and none of ours on this thread right now.
+        // SAFETY: the processor supports AMX; neither the compiler nor another guard on this thread uses tiles.
         unsafe {
             asm!(
                 "ldtilecfg [{}]", in(reg) &raw const configuration,
@@ -92,64 +92,65 @@ impl TileConfigGuard {
         }
     }
 
-    /// Sums of the products of digits of `lines` and of `panel`, row by row.
+    /// Multiplies the byte planes of `tile_rows` by those of `panel`, and stores the accumulator tiles.
     ///
     /// # Panics
-    /// If they are not of the same depth.
+    /// If the values of `k` do not match.
     #[allow(unsafe_code)]
-    pub(super) fn multiply(&self, lines: &[TileRow], panel: &[u8], sums: &mut Accumulators) {
-        /// How far ahead of their use weights are asked for: of 1, 2, 3, 4, 6 and 8 kB the fastest. All at once, at the
-        /// beginning of a step, they would be a third slower.
-        macro_rules! request_permission {
+    pub(super) fn multiply(&self, tile_rows: &[TileRow], panel: &[u8], acc: &mut Accumulators) {
+        /// Prefetches weights 2 kB ahead: of 1, 2, 3, 4, 6 and 8 kB the fastest. All prefetches together at the start
+        /// of an iteration would be a third slower.
+        macro_rules! prefetch {
             ($($line:literal)*) => { concat!($("prefetcht0 [{w} + 2048 + 64 * ", $line, "]\n",)*) };
         }
         let steps = panel.len() / (PLANES * TILE_BYTES);
-        let digit = self.rows * TILE_ROW_BYTES;
-        assert!(steps > 0 && lines.len() == steps * PLANES * self.rows);
-        // SAFETY: the tiles of this thread are set up for as many rows; in each step, three tiles of them and of weights are read, for
-        // which `lines` and `panel` are long enough; what is asked for in advance may lie beyond. `sums` takes four tiles.
+        let plane = self.rows * TILE_ROW_BYTES;
+        assert!(steps > 0 && tile_rows.len() == steps * PLANES * self.rows);
+        // SAFETY: the tiles are configured for this number of rows; each iteration loads three tiles of the left-hand
+        // side and three of weights, and both slices are long enough, as asserted; prefetches may be out of bounds.
+        // `acc` has four tiles.
         unsafe {
             asm!(
                 "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
                 "2:",
-                "tileloadd tmm4, [{a} + {line}]",
-                "tileloadd tmm5, [{b} + {line}]",
-                "tileloadd tmm6, [{c} + {line}]",
-                "tileloadd tmm7, [{w} + {line}]",
-                request_permission!(0 1 2 3 4 5 6 7),
+                "tileloadd tmm4, [{a} + {stride}]",
+                "tileloadd tmm5, [{b} + {stride}]",
+                "tileloadd tmm6, [{c} + {stride}]",
+                "tileloadd tmm7, [{w} + {stride}]",
+                prefetch!(0 1 2 3 4 5 6 7),
                 "tdpbssd tmm0, tmm5, tmm7",
-                request_permission!(8 9 10 11 12 13 14 15),
+                prefetch!(8 9 10 11 12 13 14 15),
                 "tdpbssd tmm1, tmm6, tmm7",
-                "tileloadd tmm7, [{w} + {line} + 1024]",
-                request_permission!(16 17 18 19 20),
+                "tileloadd tmm7, [{w} + {stride} + 1024]",
+                prefetch!(16 17 18 19 20),
                 "tdpbssd tmm0, tmm4, tmm7",
-                request_permission!(21 22 23 24 25),
+                prefetch!(21 22 23 24 25),
                 "tdpbssd tmm1, tmm5, tmm7",
-                request_permission!(26 27 28 29 30 31),
+                prefetch!(26 27 28 29 30 31),
                 "tdpbssd tmm2, tmm6, tmm7",
-                "tileloadd tmm7, [{w} + {line} + 2048]",
-                request_permission!(32 33 34 35 36),
+                "tileloadd tmm7, [{w} + {stride} + 2048]",
+                prefetch!(32 33 34 35 36),
                 "tdpbssd tmm1, tmm4, tmm7",
-                request_permission!(37 38 39 40 41),
+                prefetch!(37 38 39 40 41),
                 "tdpbssd tmm2, tmm5, tmm7",
-                request_permission!(42 43 44 45 46 47),
+                prefetch!(42 43 44 45 46 47),
                 "tdpbssd tmm3, tmm6, tmm7",
                 "add {a}, {three}", "add {b}, {three}", "add {c}, {three}",
                 "add {w}, 3072",
                 "dec {steps}",
                 "jnz 2b",
-                "tilestored [{sums} + {line}], tmm0",
-                "tilestored [{sums} + {line} + 1024], tmm1",
-                "tilestored [{sums} + {line} + 2048], tmm2",
-                "tilestored [{sums} + {line} + 3072], tmm3",
-                a = inout(reg) lines.as_ptr() => _,
-                b = inout(reg) lines.as_ptr().byte_add(digit) => _,
-                c = inout(reg) lines.as_ptr().byte_add(2 * digit) => _,
+                "tilestored [{acc} + {stride}], tmm0",
+                "tilestored [{acc} + {stride} + 1024], tmm1",
+                "tilestored [{acc} + {stride} + 2048], tmm2",
+                "tilestored [{acc} + {stride} + 3072], tmm3",
+                a = inout(reg) tile_rows.as_ptr() => _,
+                b = inout(reg) tile_rows.as_ptr().byte_add(plane) => _,
+                c = inout(reg) tile_rows.as_ptr().byte_add(2 * plane) => _,
                 w = inout(reg) panel.as_ptr() => _,
                 steps = inout(reg) steps => _,
-                line = in(reg) TILE_ROW_BYTES,
-                three = in(reg) PLANES * digit,
-                sums = in(reg) sums.as_mut_ptr(),
+                stride = in(reg) TILE_ROW_BYTES,
+                three = in(reg) PLANES * plane,
+                acc = in(reg) acc.as_mut_ptr(),
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -161,8 +162,8 @@ impl TileConfigGuard {
 impl Drop for TileConfigGuard {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        ARE_TAKEN.set(false);
-        // SAFETY: whoever made it has tiles, and on this thread.
+        IS_CONFIGURED.set(false);
+        // SAFETY: the guard was created on this thread, with AMX available.
         unsafe {
             asm!(
                 "tilerelease",
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_has_tiles_once() {
+    fn second_guard_on_a_thread_panics() {
         if !supports_k(0) {
             return;
         }

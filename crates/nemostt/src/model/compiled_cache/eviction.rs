@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where entries lie, and which ones go when there are too many.
+//! Where entries are stored, and which ones are evicted when the cache is full.
 
 use std::{
     env,
@@ -19,32 +19,32 @@ use crate::model::{
     runtime::{LogLevel, log},
 };
 
-/// Most bytes of all entries unless [`SIZE_VARIABLE`] says otherwise: six encoders of 0.6 G parameters in int8, nine of
-/// 114 M in float32.
+/// Default maximum size of all entries, unless [`SIZE_VARIABLE`] is set: six encoders of 0.6 G parameters in int8, nine
+/// of 114 M in float32.
 const DEFAULT_MAX_BYTES: u64 = 4 << 30;
-/// Most megabytes of all entries.
+/// Maximum size of all entries in megabytes.
 const SIZE_VARIABLE: &str = "NEMOSTT_CACHE_SIZE";
-/// What entries end in. Their names are hashes in hexadecimal digits.
+/// Suffix of entries. Their names are hashes in hexadecimal.
 const ENTRY_SUFFIX: &str = ".graph";
 const DIGITS: usize = 2 * blake3::OUT_LEN;
-/// What files that are being written are called.
+/// Prefix and suffix of files that are being written.
 const TEMP_PREFIX: &str = "nemostt-";
 const TEMP_SUFFIX: &str = ".part";
-/// Whoever wrote a part that is as old was killed.
+/// A temporary file that is this set_age was left by a process that died.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// A directory of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CacheDir {
     path: PathBuf,
-    /// Most bytes of all entries.
+    /// Maximum size of all entries in bytes.
     size: u64,
 }
 
 impl CacheDir {
-    /// The directory that is asked for; `None` where there is to be none, or no place for one.
-    pub(super) fn of(asked: &CacheDirectory, size: Option<u64>) -> Option<Self> {
-        let path = match asked {
+    /// The requested directory; `None` if there should be none, or there is no place for one.
+    pub(super) fn of(requested: &CacheDirectory, size: Option<u64>) -> Option<Self> {
+        let path = match requested {
             CacheDirectory::Off => return None,
             CacheDirectory::At(path) => path.clone(),
             CacheDirectory::Standard => default_path(|name| env::var_os(name), env::home_dir())?,
@@ -58,7 +58,7 @@ impl CacheDir {
         self.path.join(format!("{key}{ENTRY_SUFFIX}"))
     }
 
-    /// Refuses a directory that others may have written to. One that is not there is made when something is first kept.
+    /// Rejects a directory that others could have written to. A missing one is created when the first entry is written.
     pub(super) fn check(&self) -> io::Result<()> {
         match fs::metadata(&self.path) {
             Ok(metadata) if metadata.is_dir() => trust::check(&metadata)
@@ -67,12 +67,12 @@ impl CacheDir {
         }
     }
 
-    /// A file to write an entry of `bytes` bytes to; `None` if it is not to be kept.
+    /// A temporary file for an entry of `bytes` bytes; `None` if it would not fit.
     pub(super) fn temp_file(&self, bytes: u64) -> io::Result<Option<NamedTempFile>> {
         if bytes > self.size {
             return Ok(None);
         }
-        make(&self.path)?;
+        create_private(&self.path)?;
         self.evict(self.size - bytes);
         let part = tempfile::Builder::new()
             .prefix(TEMP_PREFIX)
@@ -81,13 +81,13 @@ impl CacheDir {
         Ok(Some(part))
     }
 
-    /// Notes that an entry was used. Where that is not allowed, it goes sooner.
+    /// Marks an entry as used. If that is not permitted, it is evicted sooner.
     pub(super) fn touch(&self, entry: &File) {
         let _ = entry.set_modified(SystemTime::now());
     }
 
-    /// Deletes the entries that were not used for longest until all have no more than `size` bytes, and parts that nobody
-    /// writes any more. Others may do the same at the same time; who has read an entry does not need its file.
+    /// Removes least recently used entries until the rest has at most `size` bytes, and stale temporary files. Other
+    /// processes may do the same concurrently; an entry that was read does not need its file any more.
     fn evict(&self, size: u64) {
         let Ok(files) = fs::read_dir(&self.path) else { return };
         let mut entries = Vec::new();
@@ -99,7 +99,7 @@ impl CacheDir {
             let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             if is_entry(&name) {
                 entries.push((modified, metadata.len(), file.path()));
-            } else if is_part(&name) && modified.elapsed().is_ok_and(|age| age > STALE_AFTER) {
+            } else if is_temp_file(&name) && modified.elapsed().is_ok_and(|age| age > STALE_AFTER) {
                 let _ = fs::remove_file(file.path());
             }
         }
@@ -116,7 +116,7 @@ impl CacheDir {
     }
 }
 
-/// What `megabytes` come to; the default where it is not set.
+/// Converts `megabytes` to bytes; the default if it is not set.
 fn size_of(megabytes: Option<&str>) -> u64 {
     let Some(set) = megabytes.map(str::trim).filter(|set| !set.is_empty()) else {
         return DEFAULT_MAX_BYTES;
@@ -124,15 +124,15 @@ fn size_of(megabytes: Option<&str>) -> u64 {
     match set.parse::<u64>() {
         Ok(megabytes) => megabytes.saturating_mul(1_000_000),
         Err(_) => {
-            let line = format!("{SIZE_VARIABLE} is \"{set}\", which is no number of megabytes: it is not heeded");
+            let line = format!("{SIZE_VARIABLE} is \"{set}\", which is not a number of megabytes: it is ignored");
             log(LogLevel::Warning, &line);
             DEFAULT_MAX_BYTES
         }
     }
 }
 
-/// `nemostt/graphs` in the user's directory of caches, by the XDG Base Directory Specification: a path that is relative counts
-/// as none.
+/// `nemostt/graphs` in the user's cache directory, according to the XDG Base Directory Specification: relative paths
+/// are ignored.
 fn default_path(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
     let caches = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -141,8 +141,8 @@ fn default_path(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBu
     Some(caches.or_else(home)?.join("nemostt").join("graphs"))
 }
 
-/// Makes a directory that only this user can read, as the specification has it, unless it is there.
-fn make(path: &Path) -> io::Result<()> {
+/// Creates a directory that only this user can read, as the specification requires, unless it exists.
+fn create_private(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -155,7 +155,7 @@ fn is_entry(name: &std::ffi::OsStr) -> bool {
     key.is_some_and(|key| key.len() == DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-fn is_part(name: &std::ffi::OsStr) -> bool {
+fn is_temp_file(name: &std::ffi::OsStr) -> bool {
     let name = name.to_str().unwrap_or_default();
     name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX)
 }
@@ -168,21 +168,21 @@ mod tests {
         CacheDir::of(&CacheDirectory::At(path.into()), Some(size)).unwrap()
     }
 
-    /// An entry of `bytes` bytes that was used `age` seconds ago.
+    /// An entry of `bytes` bytes that was last used `age` seconds ago.
     fn entry(directory: &CacheDir, digit: char, bytes: usize, age: u64) -> PathBuf {
         let path = directory.entry(&digit.to_string().repeat(DIGITS));
         fs::write(&path, vec![0; bytes]).unwrap();
-        old(&path, age);
+        set_age(&path, age);
         path
     }
 
-    fn old(path: &Path, age: u64) {
+    fn set_age(path: &Path, age: u64) {
         let file = File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     }
 
     #[test]
-    fn the_standard_directory_is_where_xdg_has_it() {
+    fn default_directory_follows_xdg() {
         let of = |variable: Option<&str>, home: Option<&str>| {
             let variable = variable.map(OsString::from);
             let found = default_path(
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_in_megabytes() {
+    fn size_is_in_megabytes() {
         for (set, size) in [
             (None, DEFAULT_MAX_BYTES),
             (Some(""), DEFAULT_MAX_BYTES),
@@ -218,19 +218,19 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_can_read_it() {
+    fn directory_is_private() {
         use std::os::unix::fs::PermissionsExt;
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("nemostt/graphs");
         let part = directory(&path, 100).temp_file(10).unwrap().unwrap();
         assert!(part.path().starts_with(&path));
-        for made in [path.as_path(), path.parent().unwrap()] {
-            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        for created in [path.as_path(), path.parent().unwrap()] {
+            assert_eq!(fs::metadata(created).unwrap().permissions().mode() & 0o777, 0o700);
         }
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
+    fn least_recently_used_entry_is_evicted_first() {
         let place = tempfile::tempdir().unwrap();
         let directory = directory(place.path(), 100);
         let ages = [('a', 10), ('b', 30), ('c', 20), ('d', 40)];
@@ -242,28 +242,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_all_may_be_is_not_kept() {
+    fn oversized_entry_is_not_written() {
         let place = tempfile::tempdir().unwrap();
         let directory = directory(place.path(), 100);
         let other = entry(&directory, 'a', 30, 10);
         assert!(directory.temp_file(101).unwrap().is_none());
-        assert!(other.exists(), "nothing goes for it");
+        assert!(other.exists(), "nothing is evicted for it");
     }
 
     #[test]
-    fn files_of_others_stay() {
+    fn unrelated_files_are_kept() {
         let place = tempfile::tempdir().unwrap();
         let directory = directory(place.path(), 10);
         let names = ["notes.txt", "a.graph", ".part", "nemostt-1.txt", "model.onnx"];
         for name in names {
             fs::write(place.path().join(name), [0; 100]).unwrap();
-            old(&place.path().join(name), 100_000);
+            set_age(&place.path().join(name), 100_000);
         }
         fs::create_dir(directory.entry(&"e".repeat(DIGITS))).unwrap();
         let [fresh, abandoned] = ["nemostt-abc.part", "nemostt-def.part"].map(|name| place.path().join(name));
         fs::write(&fresh, []).unwrap();
         fs::write(&abandoned, []).unwrap();
-        old(&abandoned, 2 * STALE_AFTER.as_secs());
+        set_age(&abandoned, 2 * STALE_AFTER.as_secs());
         let _part = directory.temp_file(10).unwrap().unwrap();
         assert!(names.iter().all(|name| place.path().join(name).exists()));
         assert!(fresh.exists() && !abandoned.exists());

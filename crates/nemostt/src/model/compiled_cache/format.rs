@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The file of one prepared encoder.
+//! The file format of a compiled encoder.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 8 | [`MAGIC`] with the version of this format |
-//! | 8 | length of the head, little endian |
-//! | 32 | BLAKE3 of the head |
-//! | … | the head, JSON: see [`EntryHeader`] |
-//! | … | the parts, one behind the other: graph, its weights, bias and scales of our products' columns, their panels |
+//! | 8 | [`MAGIC`] with the version of the format |
+//! | 8 | length of the header, little-endian |
+//! | 32 | BLAKE3 hash of the header |
+//! | … | the header, JSON: see [`EntryHeader`] |
+//! | … | the sections, concatenated: graph, its weights, bias and scales of packed weights, their panels |
 //!
-//! The head holds a hash of each few megabytes of the parts, so threads can read and check them where they stay.
+//! The header contains a hash of every few megabytes of the sections, so that threads can read them into their final
+//! buffers and check them there.
 
 use std::{
     borrow::Cow,
@@ -33,12 +34,12 @@ use nemostt_compiler::{Encoded, Graph, Precision, StateSpec, fill_shared, pipeli
 use nemostt_kernels::gemm::{PackedWeights, PackedWeightsHeader};
 
 const MAGIC: [u8; 8] = *b"nemostt\x01";
-/// Of all that comes before the head.
+/// Bytes before the header.
 const PREFIX: usize = MAGIC.len() + size_of::<u64>() + blake3::OUT_LEN;
 
 #[derive(Serialize, Deserialize)]
 struct EntryHeader {
-    /// The entry's name: a file that was given another one is no entry.
+    /// The entry's name; a renamed file is rejected.
     key: String,
     states: Vec<StateSpec>,
     width: Option<usize>,
@@ -54,40 +55,40 @@ struct EntryHeader {
     panels: Section,
 }
 
-/// Length and hash of each piece of a part.
+/// Length and hash of each chunk of a section.
 #[derive(Serialize, Deserialize)]
 struct Section(Vec<(usize, String)>);
 
 impl Section {
-    /// What `slices` are together.
+    /// The concatenation of `slices`.
     fn of(slices: &[&[u8]]) -> io::Result<Self> {
-        let pieces: Vec<&[u8]> = slices.iter().flat_map(|slice| slice.chunks(CHUNK_BYTES)).collect();
-        let pieces = parallel_map(pieces, |piece| {
-            Ok((piece.len(), blake3::hash(piece).to_hex().to_string()))
+        let chunks: Vec<&[u8]> = slices.iter().flat_map(|slice| slice.chunks(CHUNK_BYTES)).collect();
+        let chunks = parallel_map(chunks, |chunk| {
+            Ok((chunk.len(), blake3::hash(chunk).to_hex().to_string()))
         })?;
-        Ok(Self(pieces))
+        Ok(Self(chunks))
     }
 
     fn length(&self) -> io::Result<usize> {
         let mut lengths = self.0.iter().map(|(length, _)| *length);
         let sum = lengths.try_fold(0_usize, usize::checked_add);
-        sum.ok_or_else(|| damaged("a part is too long"))
+        sum.ok_or_else(|| corrupt("a section is too long"))
     }
 
-    /// Reads it into `room`, which is as long, from `offset` on.
-    fn read(&self, file: &File, offset: u64, mut room: &mut [u8]) -> io::Result<()> {
-        let mut pieces = Vec::with_capacity(self.0.len());
+    /// Reads the section at `offset` into `dst`, which has its length.
+    fn read(&self, file: &File, offset: u64, mut dst: &mut [u8]) -> io::Result<()> {
+        let mut chunks = Vec::with_capacity(self.0.len());
         let mut start = offset;
         for (length, hash) in &self.0 {
-            let (piece, rest) = room
+            let (chunk, rest) = dst
                 .split_at_mut_checked(*length)
-                .ok_or_else(|| damaged("a part is too long"))?;
-            room = rest;
-            let hash = Hash::from_hex(hash).map_err(|_| damaged("a hash is none"))?;
-            pieces.push((piece, start, hash));
+                .ok_or_else(|| corrupt("a section is too long"))?;
+            dst = rest;
+            let hash = Hash::from_hex(hash).map_err(|_| corrupt("a hash is invalid"))?;
+            chunks.push((chunk, start, hash));
             start += *length as u64;
         }
-        parallel_map(pieces, |(piece, start, hash)| read_checked(file, piece, start, hash)).map(drop)
+        parallel_map(chunks, |(chunk, start, hash)| read_checked(file, chunk, start, hash)).map(drop)
     }
 
     fn read_vec(&self, file: &File, offset: u64) -> io::Result<Vec<u8>> {
@@ -97,7 +98,7 @@ impl Section {
     }
 }
 
-/// As many zeros, or an error.
+/// Zeroed memory, or an error if it cannot be allocated.
 fn zeroed(length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length)?;
@@ -105,29 +106,29 @@ fn zeroed(length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An entry that is about to be written.
+/// An entry to be written.
 pub(super) struct EntryWriter<'a> {
-    head: Vec<u8>,
+    header: Vec<u8>,
     parts: Vec<Cow<'a, [u8]>>,
 }
 
 impl<'a> EntryWriter<'a> {
-    pub(super) fn new(key: &str, prepared: &'a CompiledEncoder) -> io::Result<Self> {
-        let encoded = &prepared.encoded;
+    pub(super) fn new(key: &str, compiled: &'a CompiledEncoder) -> io::Result<Self> {
+        let encoded = &compiled.encoded;
         let compact = encoded.compact()?;
-        let products = || encoded.products.iter();
-        let columns: Vec<&[u8]> = products().flat_map(|product| product.column_bytes()).collect();
+        let packed_weights = || encoded.products.iter();
+        let columns: Vec<&[u8]> = packed_weights().flat_map(|weights| weights.column_bytes()).collect();
         let columns = columns.concat();
-        let panels: Vec<&[u8]> = products().map(|product| product.panel_bytes()).collect();
-        let head = EntryHeader {
+        let panels: Vec<&[u8]> = packed_weights().map(|weights| weights.panel_bytes()).collect();
+        let header = EntryHeader {
             key: key.into(),
-            states: prepared.states.clone(),
-            width: prepared.width,
-            precision: prepared.precision,
-            passes: prepared.passes.clone(),
+            states: compiled.states.clone(),
+            width: compiled.width,
+            precision: compiled.precision,
+            passes: compiled.passes.clone(),
             weights: encoded.weights,
             has_our_operations: encoded.has_our_operations,
-            products: encoded.products.iter().map(|product| product.header()).collect(),
+            products: encoded.products.iter().map(|weights| weights.header()).collect(),
             graph: Section::of(&[&compact.model])?,
             graph_weights: Section::of(&compact.weights)?,
             columns: Section::of(&[&columns])?,
@@ -137,31 +138,31 @@ impl<'a> EntryWriter<'a> {
         let parts = [Cow::Owned(compact.model)].into_iter().chain(weights);
         let parts = parts.chain([Cow::Owned(columns)]);
         Ok(Self {
-            head: serde_json::to_vec(&head)?,
+            header: serde_json::to_vec(&header)?,
             parts: parts.chain(panels.into_iter().map(Cow::Borrowed)).collect(),
         })
     }
 
-    /// Bytes of its file.
+    /// Size of the file.
     pub(super) fn length(&self) -> u64 {
         let parts: usize = self.parts.iter().map(|part| part.len()).sum();
-        (PREFIX + self.head.len() + parts) as u64
+        (PREFIX + self.header.len() + parts) as u64
     }
 
     pub(super) fn write(&self, file: &mut impl Write) -> io::Result<()> {
         file.write_all(&MAGIC)?;
-        file.write_all(&(self.head.len() as u64).to_le_bytes())?;
-        file.write_all(blake3::hash(&self.head).as_bytes())?;
-        file.write_all(&self.head)?;
+        file.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        file.write_all(blake3::hash(&self.header).as_bytes())?;
+        file.write_all(&self.header)?;
         self.parts.iter().try_for_each(|part| file.write_all(part))
     }
 }
 
-/// Reads the entry called `key`, for windows of `width` mel frames; gives its file, too.
+/// Reads the entry called `key`, for windows of `width` mel frames. Returns its file, too.
 ///
 /// # Errors
-/// `InvalidData` or `UnexpectedEof` where it is damaged or others may have written to it, `InvalidInput` where it is not a
-/// regular file; the system's.
+/// `InvalidData` or `UnexpectedEof` if it is corrupt or other users could have written it, `InvalidInput` if it is not
+/// a regular file; the system's.
 pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(CompiledEncoder, File)> {
     let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
     trust::check(&file.metadata()?)?;
@@ -169,69 +170,70 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Compiled
     parallel_io::read_at(&file, &mut prefix, 0)?;
     let (magic, rest) = prefix.split_at(MAGIC.len());
     if magic != MAGIC {
-        return Err(damaged("it is of another format"));
+        return Err(corrupt("it has another format"));
     }
-    let (head_length, hash) = rest.split_at(size_of::<u64>());
-    let head_length = head_length.try_into().map_or(u64::MAX, u64::from_le_bytes);
+    let (header_length, hash) = rest.split_at(size_of::<u64>());
+    let header_length = header_length.try_into().map_or(u64::MAX, u64::from_le_bytes);
     let start = (PREFIX as u64)
-        .checked_add(head_length)
+        .checked_add(header_length)
         .filter(|&start| start <= length);
-    let start = start.ok_or_else(|| damaged("it is too short"))?;
-    let hash = Hash::from_slice(hash).map_err(|_| damaged("a hash is none"))?;
-    let mut head = zeroed(head_length as usize)?;
-    read_checked(&file, &mut head, PREFIX as u64, hash)?;
-    let head: EntryHeader = serde_json::from_slice(&head)?;
-    if head.key != key {
-        return Err(damaged("it is of another graph"));
+    let start = start.ok_or_else(|| corrupt("it is too short"))?;
+    let hash = Hash::from_slice(hash).map_err(|_| corrupt("a hash is invalid"))?;
+    let mut header = zeroed(header_length as usize)?;
+    read_checked(&file, &mut header, PREFIX as u64, hash)?;
+    let header: EntryHeader = serde_json::from_slice(&header)?;
+    if header.key != key {
+        return Err(corrupt("it is the entry of another graph"));
     }
-    if head.width != Some(width) || !are_valid(&head.states) {
-        return Err(damaged("what a stream remembers has sizes that make no sense"));
+    if header.width != Some(width) || !are_valid(&header.states) {
+        return Err(corrupt("the sizes of its states are invalid"));
     }
-    let mut places = [0; 4];
+    let mut offsets = [0; 4];
     let mut end = start;
-    for (place, part) in places
-        .iter_mut()
-        .zip([&head.graph, &head.graph_weights, &head.columns, &head.panels])
+    for (offset, part) in
+        offsets
+            .iter_mut()
+            .zip([&header.graph, &header.graph_weights, &header.columns, &header.panels])
     {
-        *place = end;
+        *offset = end;
         let after = end.checked_add(part.length()? as u64).filter(|&after| after <= length);
-        end = after.ok_or_else(|| damaged("it is too short"))?;
+        end = after.ok_or_else(|| corrupt("it is too short"))?;
     }
     if end != length {
-        return Err(damaged("it is too long"));
+        return Err(corrupt("it is too long"));
     }
-    let model = head.graph.read_vec(&file, places[0])?;
-    let weights = fill_shared(head.graph_weights.length()?, |room| {
-        head.graph_weights.read(&file, places[1], room)
+    let model = header.graph.read_vec(&file, offsets[0])?;
+    let weights = fill_shared(header.graph_weights.length()?, |dst| {
+        header.graph_weights.read(&file, offsets[1], dst)
     })?;
-    let rings = Graph::check_kept(&model, &weights).map_err(|fault| damaged(&fault.to_string()))?;
-    // A ring is bound as input and output at once, which only an attention's cache may be.
-    if head
+    let rings = Graph::check_kept(&model, &weights).map_err(|fault| corrupt(&fault.to_string()))?;
+    // A ring is bound as input and output at the same time, which only an attention cache supports.
+    if header
         .states
         .iter()
         .any(|state| state.is_ring != rings.contains(&state.input))
     {
-        return Err(damaged("its graph has other rings than it says"));
+        return Err(corrupt("its graph has other rings than its states"));
     }
-    let columns = head.columns.read_vec(&file, places[2])?;
-    let products = PackedWeights::from_bytes(&head.products, &columns, head.panels.length()?, |room| {
-        head.panels.read(&file, places[3], room)
+    let columns = header.columns.read_vec(&file, offsets[2])?;
+    let products = PackedWeights::from_bytes(&header.products, &columns, header.panels.length()?, |dst| {
+        header.panels.read(&file, offsets[3], dst)
     })?;
     let products = products.into_iter().map(Arc::new).collect();
-    let prepared = CompiledEncoder {
-        encoded: Encoded::from_compact(model, weights, products, head.weights, head.has_our_operations),
-        states: head.states,
-        width: head.width,
-        precision: head.precision,
-        passes: head.passes,
+    let compiled = CompiledEncoder {
+        encoded: Encoded::from_compact(model, weights, products, header.weights, header.has_our_operations),
+        states: header.states,
+        width: header.width,
+        precision: header.precision,
+        passes: header.passes,
     };
-    Ok((prepared, file))
+    Ok((compiled, file))
 }
 
-/// Most values of one state: a hundred times the largest cache of the largest model of this family.
+/// Maximum elements of all states: a hundred times the largest cache of the largest model of this family.
 const MAX_STATE_ELEMENTS: usize = 1 << 28;
 
-/// Whether tensors can be made of `states`, and rows be added where that is asked for.
+/// Whether tensors of `states` can be allocated, and the number of new rows is valid.
 fn are_valid(states: &[StateSpec]) -> bool {
     let values = |state: &StateSpec| {
         let sizes = state.dims.iter().copied();
@@ -251,6 +253,6 @@ fn are_valid(states: &[StateSpec]) -> bool {
         })
 }
 
-fn damaged(what: &str) -> io::Error {
+fn corrupt(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -13,14 +13,14 @@ use nemostt_compiler::{
     pipeline::{Recorder, Target},
 };
 
-/// Of all entries of the corpus.
+/// Key of all entries of the corpus.
 const KEY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Magic, length of the head, its hash.
+/// Bytes before the header: magic, length of the header, its hash.
 const PREFIX: usize = 8 + 8 + blake3::OUT_LEN;
-/// Values of weights that are multiplied with.
-const MOST: usize = 1 << 16;
+/// Maximum elements of weights that are multiplied.
+const MAX_ELEMENTS: usize = 1 << 16;
 
-/// An entry of the cache as it is, and with the hashes that its parts need.
+/// An entry as it is, and with corrected hashes.
 pub fn cache_entry(bytes: &[u8]) {
     start(bytes);
     if let Some(sealed) = sealed(bytes) {
@@ -28,39 +28,39 @@ pub fn cache_entry(bytes: &[u8]) {
     }
 }
 
-/// Reads an entry, and does what is done with it before ONNX Runtime gets it.
+/// Reads an entry, and processes it as before it is passed to ONNX Runtime.
 fn start(bytes: &[u8]) {
     thread_local! {
         static DIRECTORY: tempfile::TempDir = tempfile::tempdir().expect("a directory for temporary files");
     }
     let read = DIRECTORY.with(|directory| {
         let path = directory.path().join("entry");
-        fs::write(&path, bytes).expect("room for an entry");
+        fs::write(&path, bytes).expect("the entry is written");
         format::read(&path, KEY, width(bytes))
     });
-    let Ok((prepared, _)) = read else { return };
-    for weights in &prepared.encoded.products {
-        let (depth, columns) = (weights.k(), weights.n());
-        if depth.saturating_mul(columns) <= MOST {
-            let mut output = vec![0.0; columns];
-            weights.multiply_single_threaded(&vec![1.0; depth], &mut output);
+    let Ok((compiled, _)) = read else { return };
+    for weights in &compiled.encoded.products {
+        let (k, n) = (weights.k(), weights.n());
+        if k.saturating_mul(n) <= MAX_ELEMENTS {
+            let mut output = vec![0.0; n];
+            weights.multiply_single_threaded(&vec![1.0; k], &mut output);
         }
     }
-    // What was read can be written, and is then the same.
-    let again = EntryWriter::new(KEY, &prepared).expect("it was read");
+    // What was read can be written rewritten, with the same size.
+    let rewritten = EntryWriter::new(KEY, &compiled).expect("it was read");
     let mut written = Vec::new();
-    again.write(&mut written).expect("there is memory");
-    assert_eq!(written.len() as u64, again.length());
-    fuzzing::finish(prepared.encoded);
+    rewritten.write(&mut written).expect("there is memory");
+    assert_eq!(written.len() as u64, rewritten.length());
+    fuzzing::finish(compiled.encoded);
 }
 
-/// The width of windows that an entry is for.
+/// The window width of an entry.
 fn width(bytes: &[u8]) -> usize {
     let found = || parts(bytes)?.0.get("width")?.as_u64();
     found().and_then(|width| usize::try_from(width).ok()).unwrap_or(1)
 }
 
-/// The head of an entry, and what comes behind it.
+/// The header of an entry, and the sections after it.
 fn parts(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let (prefix, rest) = bytes.split_at_checked(PREFIX)?;
     let length = u64::from_le_bytes(prefix.get(8..16)?.try_into().ok()?);
@@ -68,17 +68,17 @@ fn parts(bytes: &[u8]) -> Option<(Value, &[u8])> {
     Some((serde_json::from_slice(head).ok()?, parts))
 }
 
-/// The same entry, with the right magic, key and hashes.
+/// The same entry with the correct magic, key and hashes.
 fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut head, all) = parts(bytes)?;
     *head.get_mut("key")? = KEY.into();
     let mut rest = all;
     for name in ["graph", "graph_weights", "columns", "panels"] {
-        for piece in head.get_mut(name)?.as_array_mut()? {
-            let length = usize::try_from(piece.get(0)?.as_u64()?).ok()?;
-            let (part, behind) = rest.split_at_checked(length)?;
-            rest = behind;
-            *piece.get_mut(1)? = blake3::hash(part).to_hex().to_string().into();
+        for chunk in head.get_mut(name)?.as_array_mut()? {
+            let length = usize::try_from(chunk.get(0)?.as_u64()?).ok()?;
+            let (part, after) = rest.split_at_checked(length)?;
+            rest = after;
+            *chunk.get_mut(1)? = blake3::hash(part).to_hex().to_string().into();
         }
     }
     let head = serde_json::to_vec(&head).ok()?;
@@ -86,10 +86,10 @@ fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([&bytes[..8], &length, blake3::hash(&head).as_bytes(), &head, all].concat())
 }
 
-/// What the cache would keep of the first graph in `model`, with the weights of the corpus: an encoder, or what goes behind it of
-/// a joint. `None` where it is neither.
+/// A cache entry of the first graph in `model`, with the weights of the corpus: an encoder, or the head of a joint.
+/// `None` if it is neither.
 pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
-    let prepared = match import(fuzzing::read(model.into())?).ok()?.1 {
+    let compiled = match import(fuzzing::read(model.into())?).ok()?.1 {
         Component::Encoder(mut graph, _) => {
             let streaming = StreamingConfig::read(&graph).ok()?;
             let target = Target {
@@ -98,13 +98,13 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
                 widen_fp16: true,
             };
             let mut recorder = Recorder::default();
-            let mut plan = recorder.specialize(&mut graph, &streaming, 0).ok()?;
-            recorder.fuse(&mut graph, &mut plan, &streaming, &target);
+            let mut specialized = recorder.specialize(&mut graph, &streaming, 0).ok()?;
+            recorder.fuse(&mut graph, &mut specialized, &streaming, &target);
             recorder.prepack(&mut graph, &target).ok()?;
             CompiledEncoder {
                 encoded: graph.encode(),
-                states: plan.states,
-                width: Some(plan.width),
+                states: specialized.states,
+                width: Some(specialized.width),
                 precision: Precision::Fp32,
                 passes: recorder.reports,
             }
@@ -119,6 +119,6 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     };
     let mut bytes = Vec::new();
-    EntryWriter::new(KEY, &prepared).ok()?.write(&mut bytes).ok()?;
+    EntryWriter::new(KEY, &compiled).ok()?.write(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What an entry is called: a hash of all that decides what is in it.
+//! The name of an entry: a hash of everything that its contents depend on.
 
 use blake3::{Hash, Hasher};
 
 use nemostt_compiler::{Bits, pipeline::Target};
 use nemostt_kernels::gemm;
 
-/// What the key hashes, besides the files.
+/// The inputs of the key besides the files.
 pub(super) fn key_inputs(lookahead: usize, target: Target) -> String {
-    // `threads` is no part of it, nor is the release of ONNX Runtime: it gets the graph as it is before its own work on it.
+    // Not included: `threads`, and the version of ONNX Runtime, because the graph is cached as it is before ONNX
+    // Runtime optimizes it.
     let precision = match target.int8 {
         Some(Bits::Seven) => "int8 with 7 bits",
         Some(Bits::Eight) => "int8",
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_changes_the_graph_changes_the_key() {
+    fn key_changes_with_each_input() {
         let files = [blake3::hash(b"a"), blake3::hash(b"b")];
         let plain = Target {
             custom_ops: false,

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Encoders that were prepared before, in files: rewritten, packed in the order in which they are read, made int8.
+//! A disk cache of compiled encoders: rewritten, prepacked and, if requested, quantized.
 //!
-//! An entry is named by what it was made of ([`key`]), so a model that was moved finds it and one that was changed does not.
-//! It holds the graph as ONNX Runtime gets it, not as ONNX Runtime optimises it: a second start then runs what the first one
-//! ran, and nothing depends on how that writes graphs (`docs/performance.md`). With an entry the model's own file is hashed,
-//! but not kept in memory ([`nemostt_compiler::lazy_load`]).
+//! An entry is named after a hash of its inputs ([`key`]), so a model that was moved is found and one that was changed
+//! is not. It contains the graph that is passed to ONNX Runtime, not one that ONNX Runtime optimized: so a cached
+//! encoder runs exactly as an uncached one, and nothing depends on how ONNX Runtime serializes graphs
+//! (`docs/performance.md`). On a cache hit, the model's file is only hashed, not kept in memory
+//! ([`nemostt_compiler::lazy_load`]).
 //!
-//! A directory or an entry that another user may have written to is not used ([`trust`]), and what is read is checked as a model
-//! is.
+//! A directory or an entry that another user could have written is not used ([`trust`]), and entries are validated as
+//! models are.
 //!
-//! Nothing here fails: what cannot be read or written is a line in the log, and the encoder is prepared as without a cache.
+//! No failure is fatal: if the cache cannot be read or written, this is logged, and the encoder is compiled.
 
 mod eviction;
 mod format;
@@ -36,16 +37,16 @@ use super::{
 use crate::error::Error;
 use nemostt_compiler::{Graph, Precision};
 
-/// Bytes of the files from which on a model may be worth an entry; `None` where there is no cache.
+/// Minimum size of a model's files for a cache entry; `None` if there is no cache.
 pub(super) fn min_model_size(options: &Options) -> Option<u64> {
-    let may_be = options.graph_optimization == GraphOptimization::All;
-    CacheDir::of(&options.cache.directory, options.cache.size).filter(|_| may_be)?;
+    let is_compiled = options.graph_optimization == GraphOptimization::All;
+    CacheDir::of(&options.cache.directory, options.cache.size).filter(|_| is_compiled)?;
     Some(options.cache.smallest)
 }
 
-/// The place of one encoder in the cache.
+/// The cache entry of one encoder, which may not exist yet.
 pub(super) struct CacheEntry {
-    /// Of the model, for the log.
+    /// Name of the model, for the log.
     name: String,
     directory: CacheDir,
     key_inputs: String,
@@ -53,8 +54,8 @@ pub(super) struct CacheEntry {
 }
 
 impl CacheEntry {
-    /// The place of the encoder in the files of `unread`, whose graph is `graph` but for its weights; `None` where there is no
-    /// cache, or what it saves is less than reading it takes.
+    /// The entry of the encoder in the files of `unread`, whose graph without weights is `graph`. `None` if there is no
+    /// cache, or reading it would save nothing.
     pub(super) fn of(
         name: &str,
         graph: &Graph,
@@ -68,7 +69,7 @@ impl CacheEntry {
         }
         let directory = CacheDir::of(&target.cache.directory, target.cache.size)?;
         if let Err(error) = directory.check() {
-            let line = format!("{name} is not looked for in the cache, nor kept there: {error}");
+            let line = format!("{name} does not use the cache: {error}");
             log(LogLevel::Warning, &line);
             return None;
         }
@@ -88,35 +89,32 @@ impl CacheEntry {
                 })
             }
             Err(error) => {
-                log(
-                    LogLevel::Info,
-                    &format!("{name} is not looked for in the cache: {error}"),
-                );
+                log(LogLevel::Info, &format!("{name} is not read from the cache: {error}"));
                 None
             }
         }
     }
 
-    /// What was prepared before, for windows of `width` mel frames.
+    /// Reads the compiled encoder for windows of `width` mel frames.
     pub(super) fn read(&self, width: usize) -> Option<CompiledEncoder> {
         let path = self.path();
         match format::read(&path, &self.key, width) {
-            Ok((prepared, file)) => {
+            Ok((compiled, file)) => {
                 self.directory.touch(&file);
-                self.log(&format!("was prepared before, as {}", path.display()));
-                Some(prepared)
+                self.log(&format!("was read from the cache: {}", path.display()));
+                Some(compiled)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
-                let is_damaged = matches!(error.kind(), InvalidData | InvalidInput | FileTooLarge | UnexpectedEof);
-                self.fails(&error, is_damaged);
+                let is_corrupt = matches!(error.kind(), InvalidData | InvalidInput | FileTooLarge | UnexpectedEof);
+                self.log_failure(&error, is_corrupt);
                 None
             }
         }
     }
 
-    /// Whether `graph` is still the one that this is the place of.
+    /// Whether this is still the entry of `graph`.
     pub(super) fn is_of(&self, graph: &Graph) -> bool {
         let hashes: Vec<_> = graph
             .files()
@@ -126,35 +124,38 @@ impl CacheEntry {
         key::key(&hashes, &self.key_inputs) == self.key
     }
 
-    /// Writes `prepared`, which nobody finds until it is [published](PendingEntry::commit).
-    pub(super) fn write(&self, prepared: &CompiledEncoder) -> Option<PendingEntry> {
-        let written = || {
-            let entry = EntryWriter::new(&self.key, prepared)?;
-            let Some(mut part) = self.directory.temp_file(entry.length())? else {
+    /// Writes `compiled` to a temporary file, which becomes an entry when it is [committed](PendingEntry::commit).
+    pub(super) fn write(&self, compiled: &CompiledEncoder) -> Option<PendingEntry> {
+        let write = || {
+            let entry = EntryWriter::new(&self.key, compiled)?;
+            let Some(mut file) = self.directory.temp_file(entry.length())? else {
                 return Ok(None);
             };
-            entry.write(part.as_file_mut())?;
+            entry.write(file.as_file_mut())?;
             Ok::<_, io::Error>(Some(PendingEntry {
-                part,
+                file,
                 path: self.path(),
             }))
         };
-        written().unwrap_or_else(|error| {
-            self.log(&format!("is not kept as {}: {error}", self.path().display()));
+        write().unwrap_or_else(|error| {
+            self.log(&format!("is not cached as {}: {error}", self.path().display()));
             None
         })
     }
 
-    /// What was read does not run: it goes.
+    /// Removes an entry that was read but does not run.
     pub(super) fn discard(&self, error: &Error) {
-        self.fails(error, true);
+        self.log_failure(error, true);
     }
 
-    fn fails(&self, error: &dyn std::fmt::Display, is_damaged: bool) {
+    fn log_failure(&self, error: &dyn std::fmt::Display, is_corrupt: bool) {
         let path = self.path();
-        self.log(&format!("is prepared anew, {} cannot be used: {error}", path.display()));
-        if is_damaged {
-            // Where that is not allowed, the next start says so again.
+        self.log(&format!(
+            "is compiled again, {} cannot be used: {error}",
+            path.display()
+        ));
+        if is_corrupt {
+            // If removal fails, the next start logs the same again.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -168,18 +169,18 @@ impl CacheEntry {
     }
 }
 
-/// An entry that was written under another name.
+/// An entry that was written to a temporary file.
 pub(super) struct PendingEntry {
-    part: NamedTempFile,
+    file: NamedTempFile,
     path: PathBuf,
 }
 
 impl PendingEntry {
-    /// Gives it its name: it was seen to run.
+    /// Renames it, once it is known to run.
     pub(super) fn commit(self) {
         let path = self.path.display();
-        if let Err(error) = self.part.persist(&self.path) {
-            log(LogLevel::Info, &format!("{path} is not kept: {error}"));
+        if let Err(error) = self.file.persist(&self.path) {
+            log(LogLevel::Info, &format!("{path} is not cached: {error}"));
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Large files read and hashed on a few threads: one core hashes 5 GB/s, and copies as much out of the system's memory.
+//! Reads and hashes large files on several threads: one core hashes 5 GB/s, and copies as much from the page cache.
 
 use std::{
     fs::File,
@@ -14,14 +14,14 @@ use blake3::{Hash, Hasher};
 
 use nemostt_compiler::regular_file;
 
-/// Bytes that one thread reads or hashes in one go.
+/// Bytes that one thread reads or hashes at a time.
 pub(super) const CHUNK_BYTES: usize = 8 << 20;
 /// More threads do not read faster.
 const MAX_THREADS: usize = 8;
-/// Bytes that are hashed while they are in the processor's cache.
+/// Bytes that are hashed while they are in the CPU's cache.
 const BLOCK: usize = 128 << 10;
 
-/// Hash of a file, whatever it is called.
+/// Hash of a file's contents.
 pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
     let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
     let starts: Vec<u64> = (0..length).step_by(CHUNK_BYTES).collect();
@@ -39,83 +39,83 @@ pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
     Ok(root_hash(length, &hashes))
 }
 
-/// As [`hash_of_file`], of a file in memory.
+/// As [`hash_of_file`], for contents in memory.
 pub(super) fn hash_of_bytes(bytes: &[u8]) -> Hash {
-    // Nothing can fail.
-    let hashes = parallel_map(bytes.chunks(CHUNK_BYTES).collect(), |piece| Ok(blake3::hash(piece)));
+    // Hashing cannot fail.
+    let hashes = parallel_map(bytes.chunks(CHUNK_BYTES).collect(), |chunk| Ok(blake3::hash(chunk)));
     root_hash(bytes.len() as u64, &hashes.unwrap_or_default())
 }
 
-fn root_hash(length: u64, pieces: &[Hash]) -> Hash {
+fn root_hash(length: u64, chunks: &[Hash]) -> Hash {
     let mut hasher = Hasher::new();
     hasher.update(&length.to_le_bytes());
-    for piece in pieces {
-        hasher.update(piece.as_bytes());
+    for chunk in chunks {
+        hasher.update(chunk.as_bytes());
     }
     hasher.finalize()
 }
 
-/// Reads `room` from `offset` on, and says whether its hash is another one than `expected`.
-pub(super) fn read_checked(file: &File, room: &mut [u8], offset: u64, expected: Hash) -> io::Result<()> {
+/// Fills `dst` from `offset` on. An error if the hash of the data is not `expected`.
+pub(super) fn read_checked(file: &File, dst: &mut [u8], offset: u64, expected: Hash) -> io::Result<()> {
     let mut hasher = Hasher::new();
     let mut at = offset;
-    for block in room.chunks_mut(BLOCK) {
+    for block in dst.chunks_mut(BLOCK) {
         read_at(file, block, at)?;
         hasher.update(block);
         at += block.len() as u64;
     }
     match hasher.finalize() == expected {
         true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidData, "its hash is wrong")),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "its hash does not match")),
     }
 }
 
-/// What `work` makes of each item, in their order. Threads share the work; this one does it all where there are no others.
+/// Maps `items` with `work`, in order, on several threads; on this one if no others can be started.
 ///
 /// # Errors
-/// One of those that `work` gave.
+/// One of the errors of `work`.
 pub(super) fn parallel_map<I: Send, T: Send>(
     items: Vec<I>,
     work: impl Fn(I) -> io::Result<T> + Sync,
 ) -> io::Result<Vec<T>> {
     let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let threads = threads.min(items.len()).max(1);
-    let mut done: Vec<Option<io::Result<T>>> = items.iter().map(|_| None).collect();
-    let todo = Mutex::new(items.into_iter().zip(&mut done));
-    let take_turns = || {
+    let mut results: Vec<Option<io::Result<T>>> = items.iter().map(|_| None).collect();
+    let queue = Mutex::new(items.into_iter().zip(&mut results));
+    let run_worker = || {
         loop {
-            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((item, slot)) = next else { return };
             *slot = Some(work(item));
         }
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // A thread that cannot be made leaves its share to the others.
+            // If a thread cannot be started, the others do its share.
             let _ = Builder::new()
                 .name("nemostt-read".into())
-                .spawn_scoped(scope, take_turns);
+                .spawn_scoped(scope, run_worker);
         }
-        take_turns();
+        run_worker();
     });
-    drop(todo);
-    done.into_iter().flatten().collect()
+    drop(queue);
+    results.into_iter().flatten().collect()
 }
 
-/// Fills `room` from `offset` on, wherever others read at the same time.
+/// Fills `dst` from `offset` on, without a shared file position.
 #[cfg(unix)]
-pub(super) fn read_at(file: &File, room: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, room, offset)
+pub(super) fn read_at(file: &File, dst: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, dst, offset)
 }
 
-/// Fills `room` from `offset` on, wherever others read at the same time.
+/// Fills `dst` from `offset` on, without a shared file position.
 #[cfg(windows)]
-pub(super) fn read_at(file: &File, mut room: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !room.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, room, offset)? {
+pub(super) fn read_at(file: &File, mut dst: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !dst.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, dst, offset)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => {
-                room = &mut room[read..];
+                dst = &mut dst[read..];
                 offset += read as u64;
             }
         }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_the_hash_of_its_bytes() {
+    fn file_and_bytes_have_the_same_hash() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut hashes = Vec::new();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn results_come_in_order_and_errors_come() {
+    fn parallel_map_keeps_order_and_returns_errors() {
         let doubled = parallel_map((0..1000).collect(), |i| Ok(2 * i)).unwrap();
         assert_eq!(doubled, (0..1000).map(|i| 2 * i).collect::<Vec<_>>());
         let odd = |i: usize| match i {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The joint: whole, or cut so that encoder frames are projected once for a chunk.
+//! The joint network: as exported, or split so that the encoder frames of a chunk are projected only once.
 //!
 //! Measured on the 114M model (one thread, ms): projection of 14 frames 0.21, scores of 14 projected frames 0.28, of 4
-//! 0.14, of one 0.12; the whole joint on 14 frames 0.35; the prediction network 0.31. A chunk is scored whole at first, if
-//! possible in the encoder's run (see [`head`](super::head)); after a label, which the next one often follows closely, a few are,
-//! at almost the cost of one, and if possible in the run that predicts.
+//! 0.14, of one 0.12; the unsplit joint on 14 frames 0.35; the prediction network 0.31. All frames of a chunk are
+//! scored first, if possible in the encoder's run (see [`joint_head`](super::joint_head)). After a token, which the
+//! next one often follows closely, only a few frames are scored again, at almost the cost of one, and if possible in
+//! the run of the prediction network.
 
 mod state;
 
@@ -20,43 +21,43 @@ use super::{
 use crate::error::{Error, Result};
 use nemostt_compiler::{Graph, TransducerShape, compose, pipeline::Recorder, split_joint};
 
-/// The joint's graphs.
+/// The graphs of the joint.
 pub(super) enum Joint {
     Whole(Session),
     Split(SplitJoint),
 }
 
-/// The halves of a joint.
+/// The two parts of a joint.
 pub(super) struct SplitJoint {
     first_scoring: FirstScoring,
-    /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
+    /// Whether the projection takes frames as rows, \[1, T, width\], instead of columns, \[1, width, T\].
     takes_rows: bool,
     scoring: Session,
-    /// Axes of the projected frames: \[T, width\], \[1, T, width\] or \[1, T, 1, width\].
+    /// Shape of the projected frames: \[T, width\], \[1, T, width\] or \[1, T, 1, width\].
     sizes: Vec<usize>,
 }
 
-/// What happens to a chunk's frames at first.
+/// How the frames of a new chunk are projected and scored.
 enum FirstScoring {
-    /// They are projected and scored in one run.
+    /// In one run.
     Fused(Session),
-    /// They are projected in one run and scored in another one.
+    /// Projected in one run and scored in another.
     Separate(Session),
-    /// The encoder does it in its own: see [`JointHead`](super::head::JointHead).
+    /// In the encoder's run: see [`JointHead`](super::joint_head::JointHead).
     Encoder,
 }
 
-/// A joint, and the graphs that others may run with their own.
+/// A joint, and graphs that may be merged into other graphs.
 pub(super) struct Loaded {
     pub(super) joint: Joint,
     /// Scores projected frames.
     pub(super) scoring: Option<Graph>,
-    /// Projects and scores. It must go into the encoder, or [back](Joint::run_head_standalone).
+    /// Projects and scores. Must either be appended to the encoder or [run on its own](Joint::run_head_standalone).
     pub(super) head: Option<Graph>,
 }
 
 impl Joint {
-    /// Loads a joint that takes predictions of these sizes, cut if that can be done.
+    /// Loads a joint for predictions of shape `predicted`, split if possible.
     pub(super) fn load(
         graph: Graph,
         name: &str,
@@ -64,14 +65,14 @@ impl Joint {
         predicted: &[usize],
         target: &Target,
     ) -> Result<Loaded> {
-        let cut = match shape.one_frame {
+        let split = match shape.one_frame {
             true => Err("it takes one frame at a time".into()),
             false => SplitJoint::load(&graph, name, shape, predicted, target),
         };
-        match cut {
+        match split {
             Ok(loaded) => Ok(loaded),
             Err(reason) => {
-                log(LogLevel::Info, &format!("the joint of {name} is run whole: {reason}"));
+                log(LogLevel::Info, &format!("the joint of {name} is not split: {reason}"));
                 Ok(Loaded {
                     joint: Self::Whole(load(graph, name, target)?),
                     scoring: None,
@@ -81,27 +82,27 @@ impl Joint {
         }
     }
 
-    /// Runs `head`, which came with it, in a run of its own.
+    /// Runs `head`, which was returned by [`load`](Self::load), on its own.
     pub(super) fn run_head_standalone(&mut self, head: Graph, name: &str, target: &Target) -> Result<()> {
-        if let Self::Split(cut) = self {
-            cut.first_scoring = FirstScoring::Fused(Session::load(head, name, target)?);
+        if let Self::Split(split) = self {
+            split.first_scoring = FirstScoring::Fused(Session::load(head, name, target)?);
         }
         Ok(())
     }
 
-    /// Sizes of `frames` projected frames; `None`: none are projected.
+    /// Shape of `frames` projected frames; `None` if the joint is not split.
     pub(super) fn projected(&self, frames: usize) -> Option<Vec<usize>> {
         match self {
             Self::Whole(_) => None,
-            Self::Split(cut) => Some(cut.sizes(frames)),
+            Self::Split(split) => Some(split.sizes(frames)),
         }
     }
 
-    /// The session that gives scores.
+    /// The session that computes scores.
     fn scoring(&self) -> &Session {
         match self {
             Self::Whole(session) => session,
-            Self::Split(cut) => &cut.scoring,
+            Self::Split(split) => &split.scoring,
         }
     }
 }
@@ -115,20 +116,20 @@ impl SplitJoint {
         target: &Target,
     ) -> std::result::Result<Loaded, String> {
         let mut halves = split_joint(graph)?;
-        let say = |error: Error| error.to_string();
+        let describe = |error: Error| error.to_string();
         for half in [&mut halves.projection, &mut halves.scoring] {
-            prepack(half, name, target).map_err(say)?;
+            prepack(half, name, target).map_err(describe)?;
         }
-        let projection = Session::load(halves.projection.clone(), name, target).map_err(say)?;
-        let mut cut = Self {
+        let projection = Session::load(halves.projection.clone(), name, target).map_err(describe)?;
+        let mut split = Self {
             first_scoring: FirstScoring::Separate(projection),
             takes_rows: halves.takes_rows,
-            scoring: Session::load(halves.scoring.clone(), name, target).map_err(say)?,
+            scoring: Session::load(halves.scoring.clone(), name, target).map_err(describe)?,
             sizes: Vec::new(),
         };
-        // What the graphs say of sizes is not enough: a reshape inside may fix them.
+        // The graphs' declared shapes are not sufficient: a reshape inside may fix them.
         for frames in [1, RESCORE_FRAMES, RESCORE_FRAMES + 1] {
-            let sizes = cut.probe_shapes(shape, predicted, frames);
+            let sizes = split.probe_shapes(shape, predicted, frames);
             let [projected, scores] = sizes.map_err(|error| error.to_string())?;
             let width = projected.last().copied().unwrap_or_default();
             let is_rows = projected.len() > 2 && projected[..2] == [1, frames];
@@ -138,38 +139,38 @@ impl SplitJoint {
             if scores.iter().product::<usize>() != frames * shape.classes {
                 return Err(format!("the scores of {frames} frames have sizes {scores:?}"));
             }
-            cut.sizes = projected;
+            split.sizes = projected;
         }
         let rows = halves.to_2d().and_then(|rows| {
             let head = compose(&rows.projection, &rows.scoring, "projected").ok()?;
             Some((rows.scoring, head))
         });
         if let Some((scoring, head)) = rows {
-            cut.scoring = Session::load(scoring.clone(), name, target).map_err(say)?;
-            cut.sizes = vec![1, cut.width()];
-            cut.first_scoring = FirstScoring::Encoder;
+            split.scoring = Session::load(scoring.clone(), name, target).map_err(describe)?;
+            split.sizes = vec![1, split.width()];
+            split.first_scoring = FirstScoring::Encoder;
             return Ok(Loaded {
-                joint: Joint::Split(cut),
+                joint: Joint::Split(split),
                 scoring: Some(scoring),
                 head: Some(head),
             });
         }
-        let both = compose(&halves.projection, &halves.scoring, "projected");
-        match both.and_then(|both| Session::load(both, name, target).map_err(say)) {
-            Ok(both) => cut.first_scoring = FirstScoring::Fused(both),
+        let merged = compose(&halves.projection, &halves.scoring, "projected");
+        match merged.and_then(|merged| Session::load(merged, name, target).map_err(describe)) {
+            Ok(session) => split.first_scoring = FirstScoring::Fused(session),
             Err(reason) => log(
                 LogLevel::Info,
-                &format!("the joint of {name} projects and scores in two runs: {reason}"),
+                &format!("the joint of {name} needs two runs to project and score: {reason}"),
             ),
         }
         Ok(Loaded {
-            joint: Joint::Split(cut),
+            joint: Joint::Split(split),
             scoring: Some(halves.scoring),
             head: None,
         })
     }
 
-    /// Sizes of projected frames and of their scores.
+    /// Shapes of projected frames and of their scores.
     fn probe_shapes(&self, shape: &TransducerShape, predicted: &[usize], frames: usize) -> Result<[Vec<usize>; 2]> {
         let (FirstScoring::Separate(projection) | FirstScoring::Fused(projection)) = &self.first_scoring else {
             return Ok(Default::default());
@@ -190,17 +191,17 @@ impl SplitJoint {
         Ok([sizes, scores])
     }
 
-    /// Values of a projected frame.
+    /// Values per projected frame.
     fn width(&self) -> usize {
         self.sizes.last().copied().unwrap_or(1).max(1)
     }
 
-    /// Whether frames, projected or scored, have no axes but their own and that of their values.
+    /// Whether projected frames and scores are rows: two axes.
     fn is_flat(&self) -> bool {
         self.sizes.len() == 2
     }
 
-    /// Sizes of `frames` projected frames.
+    /// Shape of `frames` projected frames.
     fn sizes(&self, frames: usize) -> Vec<usize> {
         let mut sizes = self.sizes.clone();
         sizes[usize::from(!self.is_flat())] = frames;
@@ -208,7 +209,7 @@ impl SplitJoint {
     }
 }
 
-/// Loads the joint or a part of it.
+/// Loads the joint, prepacked.
 fn load(mut graph: Graph, name: &str, target: &Target) -> Result<Session> {
     prepack(&mut graph, name, target)?;
     Session::load(graph, name, target)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One stream's tensors of a joint, and what is scored when.
+//! A stream's tensors of a joint, and which frames are scored when.
 
 use super::{
     super::{
@@ -12,13 +12,13 @@ use super::{
 use crate::error::Result;
 use nemostt_compiler::TransducerShape;
 
-/// Frames that are scored after a label, if a chunk has as many.
+/// Frames that are scored after a token, if the chunk has as many.
 pub(super) const RESCORE_FRAMES: usize = 4;
 
-/// One stream's tensors.
+/// A stream's tensors.
 pub(in super::super) struct JointState {
     input: Input,
-    /// Scores all frames of the chunk, or the one in [`Input::Frame`].
+    /// Scores all frames of the chunk, or the single frame of [`Input::Frame`].
     all: Scores,
     /// Scores a few frames.
     few: Option<(Tensor<f32>, Scores)>,
@@ -26,32 +26,32 @@ pub(in super::super) struct JointState {
     classes: usize,
 }
 
-/// Raw logits, \[1, frames, 1, labels + 1\] or in fewer axes, and the run that writes them.
+/// Raw logits, \[1, frames, 1, tokens + 1\] or with fewer axes, and the run that writes them.
 struct Scores {
     run: Binding,
     logits: Tensor<f32>,
 }
 
-/// Where the frames come from.
+/// Where encoder frames are read from.
 enum Input {
-    /// The encoder's own output: no copy in between.
+    /// The encoder's output, without a copy.
     Encoder,
-    /// One frame, copied here: \[1, width, 1\].
+    /// A copy of one frame: \[1, width, 1\].
     Frame(Tensor<f32>),
-    /// Frames that are projected, once for a chunk.
+    /// Projected frames, computed once per chunk.
     Projected(Box<Projected>),
 }
 
 struct Projected {
-    /// That of the [front](FirstScoring), unless the encoder does it.
+    /// The run of [`FirstScoring`], unless it is part of the encoder's.
     run: Option<Binding>,
-    /// What the encoder gave, as rows, if the projection takes those.
+    /// A copy of the encoder's output as rows, if the projection takes those.
     rows: Option<Tensor<f32>>,
     frames: Tensor<f32>,
     is_done: bool,
 }
 
-/// Which logits hold, from which frame on.
+/// Which logits are valid, and the frame of the first of them.
 #[derive(Clone, Copy)]
 enum ActiveScores {
     All { first: usize },
@@ -59,7 +59,8 @@ enum ActiveScores {
 }
 
 impl JointState {
-    /// Tensors for a stream that reads encoder frames \[1, width, chunk\] from `encoded`, and predictions from `prediction`.
+    /// Tensors for a stream that reads encoder frames \[1, width, chunk\] from `encoded`, and predictions from
+    /// `prediction`.
     pub(in super::super) fn new(
         joint: &Joint,
         shape: &TransducerShape,
@@ -69,7 +70,7 @@ impl JointState {
     ) -> Result<Self> {
         let scores = |input: &str, frames: &Tensor<f32>, count: usize| {
             let sizes: &[usize] = match (joint, shape.logits_axes) {
-                (Joint::Split(cut), _) if cut.is_flat() => &[count, shape.classes],
+                (Joint::Split(split), _) if split.is_flat() => &[count, shape.classes],
                 (_, 3) => &[1, count, shape.classes],
                 _ => &[1, count, 1, shape.classes],
             };
@@ -90,10 +91,10 @@ impl JointState {
                 (Input::Frame(frame), all)
             }
             Joint::Whole(_) => (Input::Encoder, scores("encoder_outputs", encoded, chunk)?),
-            Joint::Split(cut) => {
-                let mut frames = Tensor::zeros(&cut.sizes(chunk))?;
+            Joint::Split(split) => {
+                let mut frames = Tensor::zeros(&split.sizes(chunk))?;
                 let mut all = scores("projected", &frames, chunk)?;
-                let (session, gives_scores) = match &cut.first_scoring {
+                let (session, is_fused) = match &split.first_scoring {
                     FirstScoring::Fused(session) => (Some(session), true),
                     FirstScoring::Separate(session) => (Some(session), false),
                     FirstScoring::Encoder => (None, false),
@@ -101,19 +102,19 @@ impl JointState {
                 let (mut run, mut rows) = (None, None);
                 if let Some(session) = session {
                     let run = run.insert(session.bind()?);
-                    if cut.takes_rows {
+                    if split.takes_rows {
                         let sizes = [1, chunk, shape.width];
-                        rows = Some(Tensor::zeros(if cut.is_flat() { &sizes[1..] } else { &sizes })?);
+                        rows = Some(Tensor::zeros(if split.is_flat() { &sizes[1..] } else { &sizes })?);
                     }
                     run.input("encoder_outputs", rows.as_ref().unwrap_or(encoded))?;
                     run.output("projected", &mut frames)?;
-                    if gives_scores {
+                    if is_fused {
                         run.input("prediction", prediction)?;
                         run.output("outputs", &mut all.logits)?;
                     }
                 }
                 let count = RESCORE_FRAMES.min(chunk);
-                let few_frames = Tensor::zeros(&cut.sizes(count))?;
+                let few_frames = Tensor::zeros(&split.sizes(count))?;
                 let few_scores = scores("projected", &few_frames, count)?;
                 few = Some((few_frames, few_scores));
                 let projected = Projected {
@@ -134,7 +135,7 @@ impl JointState {
         })
     }
 
-    /// Lets `run` score the few frames after a label: it then takes `projected` and gives `outputs`.
+    /// Lets `run` score the few frames after a token: binds its input `projected` and its output `outputs`.
     pub(in super::super) fn bind_rescoring(&mut self, run: &mut Binding) -> Result<()> {
         if let Some((frames, scores)) = &mut self.few {
             run.input("projected", frames)?;
@@ -143,7 +144,8 @@ impl JointState {
         Ok(())
     }
 
-    /// Lets a run of the encoder, which has the joint's [head](head::JointHead), read predictions and write what it makes of them.
+    /// Binds the [head](joint_head::JointHead) in a run of the encoder: it reads the prediction, and writes projected
+    /// frames and scores.
     pub(in super::super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
         match &mut self.input {
             Input::Projected(projected) => {
@@ -153,16 +155,17 @@ impl JointState {
         }
     }
 
-    /// The encoder has given another chunk.
+    /// To be called when the encoder's output is a new chunk.
     pub(in super::super) fn start_chunk(&mut self) {
         if let Input::Projected(projected) = &mut self.input {
             projected.is_done = false;
         }
     }
 
-    /// Scores frames of `encoded` from `frame` on, and gives the first behind those that [`logits`](Self::logits) knows
-    /// then. `after_label`: whether a label was emitted since the last call. `predict` sees to it that the prediction is
-    /// there, and says whether that gave the scores of the [few](Self::bind_rescoring) frames, too.
+    /// Scores frames of `encoded` from `frame` on, and returns the first frame after those for which
+    /// [`logits`](Self::logits) are then valid. `after_label`: whether a token was emitted since the last call.
+    /// `predict` computes the prediction if necessary, and returns whether its run also scored the
+    /// [few](Self::bind_rescoring) frames.
     pub(in super::super) fn score(
         &mut self,
         joint: &Joint,
@@ -173,40 +176,40 @@ impl JointState {
     ) -> Result<usize> {
         let doing = "run the joint";
         let first = match (&mut self.input, joint) {
-            (Input::Projected(projected), Joint::Split(cut)) => {
+            (Input::Projected(projected), Joint::Split(split)) => {
                 let Projected {
                     run,
                     rows,
                     frames,
                     is_done,
                 } = &mut **projected;
-                let width = cut.width();
+                let width = split.width();
                 let chunk = frames.data().len() / width;
                 if !std::mem::replace(is_done, true) {
                     predict()?;
                     if let Some(rows) = rows {
                         transpose(encoded.data(), chunk, rows.data_mut());
                     }
-                    match (&cut.first_scoring, run) {
+                    match (&split.first_scoring, run) {
                         (FirstScoring::Fused(session), Some(run)) => session.run(run, doing)?,
                         (FirstScoring::Separate(session), Some(run)) => {
                             session.run(run, "project encoder frames")?;
-                            cut.scoring.run(&self.all.run, doing)?;
+                            split.scoring.run(&self.all.run, doing)?;
                         }
                         _ => {}
                     }
                     self.active = ActiveScores::All { first: 0 };
                     return Ok(usize::MAX);
                 }
-                // Labels are a few frames apart, and what is left at a chunk's end is not worth a run over all of it.
-                let are_few = after_label || chunk - frame <= 2 * RESCORE_FRAMES;
-                if let (true, Some((rows, scores))) = (are_few, &mut self.few) {
+                // Tokens are a few frames apart, and the rest of a chunk is not worth scoring all frames.
+                let rescores_few = after_label || chunk - frame <= 2 * RESCORE_FRAMES;
+                if let (true, Some((rows, scores))) = (rescores_few, &mut self.few) {
                     let rows = rows.data_mut();
                     let count = rows.len() / width;
                     let first = frame.min(chunk - count);
                     rows.copy_from_slice(&frames.data()[first * width..][..count * width]);
                     if !predict()? {
-                        cut.scoring.run(&scores.run, doing)?;
+                        split.scoring.run(&scores.run, doing)?;
                     }
                     self.active = ActiveScores::Few { first };
                     return Ok(first + count);
@@ -231,7 +234,7 @@ impl JointState {
         Ok(first.map_or(usize::MAX, |first| first + 1))
     }
 
-    /// Raw logits of frame `frame`: one for each label, blank last.
+    /// Raw logits of frame `frame`: one per token, blank last.
     pub(in super::super) fn logits(&self, frame: usize) -> &[f32] {
         let (logits, first) = match (self.active, &self.few) {
             (ActiveScores::Few { first }, Some((_, scores))) => (&scores.logits, first),
@@ -241,7 +244,7 @@ impl JointState {
     }
 }
 
-/// Makes a row of each of `frames` frames, which are columns in `encoded`.
+/// Transposes `frames` frames, \[width, frames\], to `rows`, \[frames, width\].
 fn transpose(encoded: &[f32], frames: usize, rows: &mut [f32]) {
     let width = encoded.len() / frames;
     for (frame, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -260,7 +263,7 @@ mod tests {
     use crate::model::tests::transducer_in;
     use crate::model::{Options, predictor::Predictor, runtime::Session, target::Target};
 
-    /// Repeatable noise.
+    /// Deterministic noise.
     fn fill(tensor: &mut Tensor<f32>, mut seed: u32) {
         for value in tensor.data_mut() {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -268,16 +271,16 @@ mod tests {
         }
     }
 
-    fn assert_same_scores(whole: &JointState, cut: &JointState, frames: std::ops::Range<usize>) {
+    fn assert_same_scores(whole: &JointState, split: &JointState, frames: std::ops::Range<usize>) {
         for frame in frames {
-            for (a, b) in whole.logits(frame).iter().zip(cut.logits(frame)) {
+            for (a, b) in whole.logits(frame).iter().zip(split.logits(frame)) {
                 assert!((a - b).abs() < 1e-5, "frame {frame}: {a} and {b}");
             }
         }
     }
 
     #[test]
-    fn a_cut_joint_gives_the_scores_of_the_whole() {
+    fn split_joint_matches_whole_joint() {
         let options = Options {
             threads: 1,
             ..Default::default()
@@ -293,15 +296,15 @@ mod tests {
             let predicted = network.sizes;
             let whole = Joint::Whole(Session::load(graphs.joint.clone(), model, target).unwrap());
             let Loaded {
-                joint: mut cut, head, ..
+                joint: mut split, head, ..
             } = Joint::load(graphs.joint, model, &shape, &predicted, target).unwrap();
             assert_eq!(head.is_some(), nemostt_kernels::gemm::is_supported(), "{model}");
             if let Some(head) = head {
-                cut.run_head_standalone(head, model, target).unwrap();
+                split.run_head_standalone(head, model, target).unwrap();
             }
             assert!(
                 matches!(
-                    &cut,
+                    &split,
                     Joint::Split(SplitJoint {
                         first_scoring: FirstScoring::Fused(_),
                         ..
@@ -314,27 +317,29 @@ mod tests {
                 let mut encoded: Tensor<f32> = Tensor::zeros(&[1, shape.width, chunk]).unwrap();
                 let mut prediction: Tensor<f32> = Tensor::zeros(&predicted).unwrap();
                 let mut states =
-                    [&whole, &cut].map(|joint| JointState::new(joint, &shape, &encoded, &prediction, chunk).unwrap());
+                    [&whole, &split].map(|joint| JointState::new(joint, &shape, &encoded, &prediction, chunk).unwrap());
                 for seed in 0..2 {
                     fill(&mut encoded, seed);
                     states.iter_mut().for_each(JointState::start_chunk);
                     for (frame, after_label) in (0..chunk).flat_map(|frame| [(frame, false), (frame, true)]) {
                         fill(&mut prediction, frame as u32);
-                        let [of_whole, of_cut] = &mut states;
+                        let [whole_state, split_state] = &mut states;
                         assert_eq!(
-                            of_whole
+                            whole_state
                                 .score(&whole, &encoded, frame, after_label, || Ok(false))
                                 .unwrap(),
                             usize::MAX
                         );
-                        let end = of_cut.score(&cut, &encoded, frame, after_label, || Ok(false)).unwrap();
+                        let end = split_state
+                            .score(&split, &encoded, frame, after_label, || Ok(false))
+                            .unwrap();
                         let is_first = frame == 0 && !after_label;
                         let expected = match !is_first && (after_label || chunk - frame <= 2 * RESCORE_FRAMES) {
                             true => (frame + RESCORE_FRAMES).min(chunk),
                             false => usize::MAX,
                         };
                         assert_eq!(end, expected);
-                        assert_same_scores(of_whole, of_cut, frame..end.min(chunk));
+                        assert_same_scores(whole_state, split_state, frame..end.min(chunk));
                     }
                 }
             }

@@ -19,16 +19,16 @@ use crate::{
 
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
-/// A graph of one `Identity` of one number, as ONNX writes it.
-const SMALLEST: &[u8] = b"\x08\x07\x3a\x37\
+/// A graph with one `Identity` node of one value, serialized.
+const SMALLEST_GRAPH: &[u8] = b"\x08\x07\x3a\x37\
     \x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity\
     \x12\x01g\
     \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
     \x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
     \x42\x02\x10\x0d";
 
-/// Loads ONNX Runtime unless it is loaded already. A failure is not remembered: the next call tries again. The thread must be
-/// [inside](exit::enter).
+/// Loads ONNX Runtime unless it is loaded already. A failure is not remembered: the next call tries again. The thread
+/// must have [entered](exit::enter).
 pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
     let mut current = lock(&ENVIRONMENT);
     if let Some(environment) = &*current {
@@ -52,9 +52,9 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
                 let environment = builder.build().map_err(|error| failed("start", error))?;
                 exit::register();
                 commits::find(path);
-                // It makes most of its static objects when the first graph is loaded. Whatever fails here fails again with the
-                // model.
-                let _ = run_smallest(&environment);
+                // Loading the first graph creates most of the library's static objects. Any failure here will occur
+                // again with the model.
+                let _ = run_smallest_graph(&environment);
                 exit::end();
                 *current = Some(environment.clone());
                 return Ok(environment);
@@ -69,15 +69,15 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
     })
 }
 
-fn run_smallest(environment: &Environment) -> ort::Result<()> {
+fn run_smallest_graph(environment: &Environment) -> ort::Result<()> {
     let builder = Session::builder(environment)?;
-    let mut session = builder.with_intra_threads(1)?.commit_from_memory(SMALLEST)?;
+    let mut session = builder.with_intra_threads(1)?.commit_from_memory(SMALLEST_GRAPH)?;
     let input = Tensor::<f32>::new(&ort::memory::Allocator::default(), [1_i64])?;
     session.run(ort::inputs![input])?;
     Ok(())
 }
 
-/// `dlopen`'s own words, too, which the error keeps to itself.
+/// Includes `dlopen`'s message, which is only in the error's source.
 fn explain(error: &ort::LoadDynamicError) -> String {
     let cause = match error {
         ort::LoadDynamicError::Dlopen { error, .. } => std::error::Error::source(error),

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The end of the process while ONNX Runtime computes, loads or starts.
+//! Exiting while ONNX Runtime runs, loads or starts.
 //!
-//! `exit` (and a return from `main`) destroys ONNX Runtime's static objects on the thread that calls it, while all others run
-//! on. So each thread that calls ONNX Runtime is counted ([`enter`]), and a handler of `exit` lets no other in, ends the loads
-//! and waits for those that are inside.
+//! `exit` (and a return from `main`) destroys ONNX Runtime's static objects on the calling thread while all other
+//! threads continue. So threads that call ONNX Runtime are counted ([`enter`]), and an `exit` handler lets no more
+//! threads enter, cancels loads, and waits for threads that have entered.
 //!
-//! Handlers and destructors run in the opposite of the order in which they were registered, so ours must come after ONNX
-//! Runtime's:
-//! * It is registered after each part of the start ([`register`]): the library is loaded, started, and a first graph has
-//!   run. By then all those objects exist but one or two.
-//! * Before that, the thread-local objects of a thread help: `exit` destroys those of its caller before all else. A thread
-//!   that makes or starts an element or prepares a load ([`Cancellation`](crate::Cancellation)) has one that registers the
-//!   handler then and there ([`guard_thread`]): it is the last one, and runs next.
+//! Handlers and destructors run in reverse order of registration, so the handler must be registered after ONNX
+//! Runtime's objects:
+//! * It is registered again after each stage of the start ([`register`]): the library is loaded, started, and a first
+//!   graph has run. By then all but one or two of those objects exist.
+//! * Before that, thread-local objects help: `exit` destroys those of its caller first. A thread that creates or starts
+//!   an element or prepares a load ([`Cancellation`](crate::Cancellation)) has one whose destructor registers the
+//!   handler ([`guard_thread`]): it is then the last one, and runs next.
 //!
-//! Only `exit` on a thread that never did any of that, in the few milliseconds of the start, is not covered.
+//! Not covered is only `exit` on a thread that did none of this, during the few milliseconds of the start.
 
 #![allow(unsafe_code)]
 
@@ -30,33 +30,33 @@ use std::{
 use super::commits;
 use crate::error::{Error, Result};
 
-/// How long `exit` waits. A step takes less than a second, and a load ends within one where it can be cancelled.
+/// How long `exit` waits. A step takes less than a second, and a cancelled load ends within one.
 const MAX_EXIT_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
 
-/// Threads inside of ONNX Runtime.
+/// Threads that are calling ONNX Runtime.
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 static IS_EXITING: AtomicBool = AtomicBool::new(false);
-/// The process that loads the library; 0 before it does. A child that was forked off has none of the threads.
+/// The process that loads the library; 0 before. A forked child has none of its threads.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
-/// Whether the handler is registered behind the objects of the library.
+/// Whether the handler is registered after the library's objects.
 static IS_GUARDED: AtomicBool = AtomicBool::new(false);
 
 /// Guarded threads that have ended.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
-/// By then all objects are there.
+/// By then all of the library's objects exist.
 const MAX_GUARDED_THREADS: usize = 1000;
 
 thread_local! {
-    /// How often this thread has entered.
+    /// Nesting depth of this thread's calls.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     static GUARD: Guard = const { Guard };
 }
 
-/// A thread that is inside of ONNX Runtime, as long as this lives.
+/// While it exists, the thread may call ONNX Runtime.
 pub(super) struct RuntimeCall(PhantomData<*const ()>);
 
-/// Begins to call ONNX Runtime.
+/// Must be held while calling ONNX Runtime.
 ///
 /// # Errors
 /// [`Error::Exiting`].
@@ -67,7 +67,7 @@ pub(super) fn enter() -> Result<RuntimeCall> {
 fn try_enter() -> Option<RuntimeCall> {
     let depth = DEPTH.get();
     if depth == 0 {
-        // Either this sees that the process exits, or who waits sees this.
+        // Either this thread sees that the process is exiting, or the handler sees this thread.
         INSIDE.fetch_add(1, Ordering::SeqCst);
         if is_exiting() {
             INSIDE.fetch_sub(1, Ordering::SeqCst);
@@ -88,12 +88,12 @@ impl Drop for RuntimeCall {
     }
 }
 
-/// Whether the process is about to end: ONNX Runtime must not be called any more.
+/// Whether the process is exiting: ONNX Runtime must not be called any more.
 pub(crate) fn is_exiting() -> bool {
     IS_EXITING.load(Ordering::SeqCst)
 }
 
-/// An object of ONNX Runtime, which is left as it is where the process exits before it is dropped.
+/// An object of ONNX Runtime; it is leaked if the process is exiting when it is dropped.
 #[derive(Debug)]
 pub(super) struct Owned<T>(ManuallyDrop<T>);
 
@@ -106,7 +106,7 @@ impl<T> Owned<T> {
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         if let Some(_inside) = try_enter() {
-            // SAFETY: it is dropped here alone, once, and not touched after.
+            // SAFETY: dropped only here, once, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.0) }
         }
     }
@@ -126,7 +126,7 @@ impl<T> DerefMut for Owned<T> {
     }
 }
 
-/// What a thread has at its end, or when it calls `exit`.
+/// A thread-local object whose destructor registers the handler, when the thread ends or calls `exit`.
 struct Guard;
 
 impl Drop for Guard {
@@ -134,7 +134,8 @@ impl Drop for Guard {
         if PROCESS.load(Ordering::SeqCst) == 0 {
             return;
         }
-        // Later graphs make an object or two, too. A process with many short threads need not note the handler for each.
+        // Later graphs create another object or two. In a process with many short-lived threads, not each of them needs
+        // to register the handler.
         let is_early = THREADS.fetch_add(1, Ordering::Relaxed) < MAX_GUARDED_THREADS;
         if is_early || is_main() || !IS_GUARDED.load(Ordering::SeqCst) {
             register();
@@ -144,22 +145,22 @@ impl Drop for Guard {
 
 /// Makes `exit` on this thread safe at any time: see the [module](self).
 pub fn guard_thread() {
-    // At the end of the thread it is too late, and there is no need.
+    // Fails only while the thread is ending, where it is not needed.
     let _ = GUARD.try_with(|_| ());
 }
 
-/// Notes that the library is about to be loaded.
+/// The library is about to be loaded.
 pub(super) fn begin() {
     PROCESS.store(std::process::id(), Ordering::SeqCst);
 }
 
-/// Notes that the library runs, and `exit` is safe on all threads.
+/// The library is running, and `exit` is safe on all threads.
 pub(super) fn end() {
     register();
     IS_GUARDED.store(true, Ordering::SeqCst);
 }
 
-/// Registers the handler once more, after one of the first graphs.
+/// Registers the handler again, after each of the first graphs.
 pub(super) fn register_late() {
     static GRAPHS: AtomicUsize = AtomicUsize::new(0);
     if GRAPHS.fetch_add(1, Ordering::Relaxed) < 32 {
@@ -169,16 +170,17 @@ pub(super) fn register_late() {
 
 #[cfg(target_os = "linux")]
 fn is_main() -> bool {
-    // SAFETY: it only asks.
+    // SAFETY: it only returns the thread id.
     let thread = unsafe { libc::gettid() };
     u32::try_from(thread).is_ok_and(|thread| thread == std::process::id())
 }
 
-/// Lets [`leave`] run before all that is registered by now.
+/// Registers [`leave`], so that it runs before everything that is registered by now.
 #[cfg(target_os = "linux")]
 pub(super) fn register() {
-    // SAFETY: the handler unwinds nowhere, and its code stays: GStreamer unloads no plugin, and thread-local objects and
-    // ONNX Runtime keep the library, too. Where it cannot be registered, the process exits as without it.
+    // SAFETY: the handler does not unwind, and its code stays mapped: GStreamer does not unload plugins, and
+    // thread-local objects and ONNX Runtime keep the library loaded, too. If registration fails, the process exits as
+    // without it.
     unsafe { libc::atexit(leave) };
 }
 
@@ -190,16 +192,17 @@ fn is_main() -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn register() {}
 
-/// Waits until no other thread is inside, and lets none in. It takes no lock, for `exit` may be called anywhere.
+/// Lets no more threads enter, and waits until no other thread calls ONNX Runtime. Takes no lock, because `exit` may be
+/// called anywhere.
 #[cfg(target_os = "linux")]
 extern "C" fn leave() {
-    let is_other = PROCESS.load(Ordering::SeqCst) != std::process::id();
-    if is_other || IS_EXITING.swap(true, Ordering::SeqCst) {
+    let is_other_process = PROCESS.load(Ordering::SeqCst) != std::process::id();
+    if is_other_process || IS_EXITING.swap(true, Ordering::SeqCst) {
         return;
     }
     let own = usize::from(DEPTH.get() > 0);
-    let begin = Instant::now();
-    while INSIDE.load(Ordering::SeqCst) > own && begin.elapsed() < MAX_EXIT_WAIT {
+    let start = Instant::now();
+    while INSIDE.load(Ordering::SeqCst) > own && start.elapsed() < MAX_EXIT_WAIT {
         commits::try_stop_unwanted();
         std::thread::sleep(POLL);
     }

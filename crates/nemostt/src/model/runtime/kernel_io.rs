@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Inputs and outputs of an operation of ours, and the threads it runs on, by ONNX Runtime's C interface.
+//! Inputs, outputs and threads of a custom operator, through ONNX Runtime's C API.
 //!
-//! `ort` has them, too, but makes a value with its type and shape on the heap for each: 600 of them in a step, at half a
-//! microsecond. Here nothing is allocated.
+//! `ort`'s wrappers allocate a value with type and shape on the heap for each tensor: 600 per step, at half a
+//! microsecond each. Nothing is allocated here.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ use ort::{
 /// More axes than any tensor of an encoder has.
 pub(super) const MAX_RANK: usize = 8;
 
-/// Sizes of a tensor.
+/// Shape of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TensorShape {
     sizes: [i64; MAX_RANK],
@@ -32,7 +32,7 @@ pub(super) struct TensorShape {
 }
 
 impl TensorShape {
-    /// Those of `rows` rows of `width` values.
+    /// The shape \[rows, width\].
     pub(super) fn of_rows(rows: usize, width: usize) -> Self {
         let mut sizes = [0; MAX_RANK];
         sizes[..2].copy_from_slice(&[rows as i64, width as i64]);
@@ -47,31 +47,31 @@ impl TensorShape {
         &self.sizes[..self.axes]
     }
 
-    /// Values along the last axis.
+    /// Size of the last axis.
     pub(super) fn last(&self) -> usize {
         self.all().last().map_or(0, |&last| last.max(0) as usize)
     }
 
-    /// Values of a tensor of these sizes.
+    /// Number of elements.
     fn values(&self) -> usize {
         self.all().iter().map(|&size| size.max(0) as usize).product()
     }
 }
 
-/// What a run of an operation reads and writes.
+/// Inputs and outputs of one run of an operator.
 pub(super) struct Tensors<'a> {
     context: &'a ComputeContext,
-    /// The first output that was not handed out yet.
+    /// The first output that was not returned yet.
     next: Cell<usize>,
 }
 
 impl<'a> Tensors<'a> {
-    /// Those of the run of `context`.
+    /// The tensors of the run of `context`.
     ///
     /// # Safety
-    /// A run may have them once: they hand out each output once. All outputs of the operation must be declared to be of
-    /// float32, and no input or output may have values in common with an output, but for those whose
-    /// [places](Self::output_place) are asked for.
+    /// May be called once per run, because each output is returned once. All outputs of the operator must be declared
+    /// as float32, and no output may share memory with another tensor, except for tensors that are accessed through
+    /// [`input_place`](Self::input_place) and [`output_place`](Self::output_place).
     pub(super) unsafe fn of(context: &'a ComputeContext) -> Self {
         Self {
             context,
@@ -79,18 +79,18 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// Sizes and values of input `index`; an error where they are not float32, which ONNX Runtime checks of some operations
-    /// only.
+    /// Shape and values of input `index`. An error if it is not float32, which ONNX Runtime checks only for some
+    /// operators.
     pub(super) fn input(&self, index: usize) -> ort::Result<(TensorShape, &'a [f32])> {
         let (sizes, place) = self.input_place(index)?;
-        // SAFETY: they last as long as the run, and no output is in the same place, as `of` demands.
+        // SAFETY: the input lives as long as the run, and no output shares its memory, as `of` requires.
         Ok((sizes, unsafe { &*place }))
     }
 
-    /// As [`input`](Self::input), where an output may be in the same place.
+    /// As [`input`](Self::input), for inputs that may share memory with an output.
     pub(super) fn input_place(&self, index: usize) -> ort::Result<(TensorShape, *const [f32])> {
         let value = self.value(index)?;
-        // SAFETY: it is a tensor that lives, of float32, which `sizes_of` sees to.
+        // SAFETY: a live tensor of float32, as `sizes_of` checks.
         let (sizes, start) = unsafe {
             let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)?;
             (sizes, data::<f32>(value)?)
@@ -98,18 +98,18 @@ impl<'a> Tensors<'a> {
         Ok((sizes, slice_from_raw_parts(start, sizes.values())))
     }
 
-    /// The one value of input `index`; an error where it is not of int64.
+    /// The single value of input `index`. An error if it is not int64.
     pub(super) fn scalar(&self, index: usize) -> ort::Result<i64> {
         let value = self.value(index)?;
-        // SAFETY: as for floats.
+        // SAFETY: as in `input_place`.
         let (sizes, start) = unsafe {
             let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?;
             (sizes, data::<i64>(value)?)
         };
         match sizes.values() {
-            // SAFETY: there is one.
+            // SAFETY: there is one value.
             1 => Ok(unsafe { *start }),
-            _ => Err(ort::Error::new("an input of one number has another size")),
+            _ => Err(ort::Error::new("a scalar input has more than one element")),
         }
     }
 
@@ -120,85 +120,86 @@ impl<'a> Tensors<'a> {
     fn value(&self, index: usize) -> ort::Result<*mut OrtValue> {
         let api = ort::api();
         let mut value: *const OrtValue = null_mut();
-        // SAFETY: ONNX Runtime gives the context of a run that lasts as long as the borrow.
+        // SAFETY: ONNX Runtime's context lives as long as the borrow.
         unsafe { check((api.KernelContext_GetInput)(self.context.ptr(), index, &mut value))? };
         match value.is_null() {
-            true => Err(ort::Error::new("an operation has not all inputs")),
+            true => Err(ort::Error::new("an operator lacks an input")),
             false => Ok(value.cast_mut()),
         }
     }
 
-    /// Room for output `index`. They are asked for in their order: an error, if this one or one behind it was.
+    /// Values of output `index`, to be written. Outputs must be requested in order: an error if this or a later one was
+    /// requested before.
     pub(super) fn output(&self, index: usize, sizes: TensorShape) -> ort::Result<&'a mut [f32]> {
         let place = self.output_place(index, sizes)?;
-        // SAFETY: it lasts as long as the run, and nobody else has it: it is handed out once, and to a run that `of` demands
-        // to be the only one.
+        // SAFETY: the output lives as long as the run, and access is exclusive: it is returned once, and `of` is called
+        // once per run.
         Ok(unsafe { &mut *place })
     }
 
-    /// As [`output`](Self::output), where an input may be in the same place.
+    /// As [`output`](Self::output), for outputs that may share memory with an input.
     pub(super) fn output_place(&self, index: usize, sizes: TensorShape) -> ort::Result<*mut [f32]> {
         if index < self.next.get() {
-            return Err(ort::Error::new("an operation asks for an output twice"));
+            return Err(ort::Error::new("an operator requests an output twice"));
         }
         self.next.set(index + 1);
         let (api, all) = (ort::api(), sizes.all());
         let mut value: *mut OrtValue = null_mut();
-        // SAFETY: as for inputs; ONNX Runtime wants to write what it notes of the output.
+        // SAFETY: as for inputs; ONNX Runtime updates its record of the output.
         unsafe {
             let context = self.context.ptr().cast_mut();
             let (sizes, axes) = (all.as_ptr(), all.len());
             check((api.KernelContext_GetOutput)(context, index, sizes, axes, &mut value))?;
         }
         if value.is_null() {
-            return Err(ort::Error::new("an operation has not all outputs"));
+            return Err(ort::Error::new("an operator lacks an output"));
         }
-        // SAFETY: a tensor that lives, of float32, as `of` demands.
+        // SAFETY: a live tensor of float32, as `of` requires.
         let start = unsafe { data::<f32>(value)? };
         Ok(slice_from_raw_parts_mut(start, sizes.values()))
     }
 
-    /// Calls `work` with each number below `task_count` once, on the threads of the session. A panic in it is an error.
+    /// Calls `work` once for each index below `task_count`, on the session's threads. A panic becomes an error.
     pub(super) fn parallel_for<F: Fn(usize) + Sync>(&self, task_count: usize, work: F) -> ort::Result<()> {
-        struct Pieces<F> {
+        struct Tasks<F> {
             work: F,
             has_panicked: AtomicBool,
         }
-        unsafe extern "C" fn call<F: Fn(usize) + Sync>(task_count: *mut c_void, task: usize) {
-            // SAFETY: it is the `task_count` below, which waits until all calls are done.
-            let task_count = unsafe { &*task_count.cast::<Pieces<F>>() };
-            // It must not unwind through ONNX Runtime. What is half written is not read: the run ends.
-            if catch_unwind(AssertUnwindSafe(|| (task_count.work)(task))).is_err() {
-                task_count.has_panicked.store(true, Ordering::Relaxed);
+        unsafe extern "C" fn call<F: Fn(usize) + Sync>(tasks: *mut c_void, task: usize) {
+            // SAFETY: it points to `tasks` below, which outlives all calls.
+            let tasks = unsafe { &*tasks.cast::<Tasks<F>>() };
+            // Must not unwind into ONNX Runtime. Partially written outputs are not read, because the run fails.
+            if catch_unwind(AssertUnwindSafe(|| (tasks.work)(task))).is_err() {
+                tasks.has_panicked.store(true, Ordering::Relaxed);
             }
         }
         let api = ort::api();
-        let all = Pieces {
+        let tasks = Tasks {
             work,
             has_panicked: AtomicBool::new(false),
         };
-        // SAFETY: `all` lives until the call returns, and is only read.
+        // SAFETY: `tasks` lives until the call returns, and is only read.
         unsafe {
-            let all = (&raw const all).cast_mut().cast();
+            let tasks = (&raw const tasks).cast_mut().cast();
             check((api.KernelContext_ParallelFor)(
                 self.context.ptr(),
                 call::<F>,
                 task_count,
                 task_count,
-                all,
+                tasks,
             ))?;
         }
-        match all.has_panicked.into_inner() {
+        match tasks.has_panicked.into_inner() {
             true => Err(super::custom_ops::panicked()),
             false => Ok(()),
         }
     }
 }
 
-/// An error where `value` is not of `expected`.
+/// The shape of `value`. An error if its element type is not `expected`.
 ///
 /// # Safety
-/// `value` must be a value that lives.
+/// `value` must be a live value.
 unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<TensorShape> {
     let api = ort::api();
     let mut info: *mut OrtTensorTypeAndShapeInfo = null_mut();
@@ -206,21 +207,21 @@ unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<Tensor
         sizes: [0; MAX_RANK],
         axes: 0,
     };
-    // SAFETY: the caller's promise; no more is written than there is room for.
+    // SAFETY: the caller's guarantee; at most `MAX_RANK` sizes are written.
     unsafe {
         check((api.GetTensorTypeAndShape)(value, &mut info))?;
-        // As a number: a later release may have types that this enumeration has not.
+        // As an integer: a later release may have types that this enum does not know.
         let mut found = 0_i32;
         let typed = check((api.GetTensorElementType)(info, (&raw mut found).cast()));
         let read = typed.and_then(|()| check((api.GetDimensionsCount)(info, &mut sizes.axes)));
         let read = read.and_then(|()| {
             if found != expected as i32 {
                 return Err(ort::Error::new(
-                    "an input of an operation is of another element type than it takes",
+                    "an input of an operator has an unexpected element type",
                 ));
             }
             if sizes.axes > MAX_RANK {
-                return Err(ort::Error::new("an input of an operation has too many axes"));
+                return Err(ort::Error::new("an input of an operator has too many axes"));
             }
             check((api.GetDimensions)(info, sizes.sizes.as_mut_ptr(), sizes.axes))
         });
@@ -233,25 +234,25 @@ unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<Tensor
 /// `value` must be a tensor of `T`.
 unsafe fn data<T>(value: *mut OrtValue) -> ort::Result<*mut T> {
     let mut data: *mut c_void = null_mut();
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's guarantee.
     unsafe { check((ort::api().GetTensorMutableData)(value, &mut data))? };
-    // A tensor without values may have no place.
+    // An empty tensor may have no memory.
     Ok(match data.is_null() {
         true => std::ptr::NonNull::<T>::dangling().as_ptr(),
         false => data.cast(),
     })
 }
 
-/// An error, if `status` is one.
+/// Converts `status` to a result.
 ///
 /// # Safety
-/// `status` must come from a call of ONNX Runtime, and not have been released.
+/// `status` must have been returned by ONNX Runtime, and not been released.
 pub(super) unsafe fn check(status: OrtStatusPtr) -> ort::Result<()> {
     if status.0.is_null() {
         return Ok(());
     }
     let api = ort::api();
-    // SAFETY: the caller's promise; the message lives until the release.
+    // SAFETY: the caller's guarantee; the message lives until the release.
     unsafe {
         let message = CStr::from_ptr((api.GetErrorMessage)(status.0))
             .to_string_lossy()

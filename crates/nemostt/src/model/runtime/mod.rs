@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`custom_ops`].
+//! ONNX Runtime: `ort` is only used in this folder. Custom operators are in [`custom_ops`].
 //!
-//! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
-//! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
+//! The library is loaded with the first model, from the first of: `ORT_DYLIB_PATH`; the directories that the caller
+//! names (the plugin's own); the loader's path. One environment serves the whole process, because ONNX Runtime allows
+//! only one.
 
 mod commits;
 mod custom_ops;
@@ -44,11 +45,11 @@ use crate::{
 };
 use nemostt_compiler::{Encoded, Graph, GraphError, pipeline::Recorder};
 
-/// Whether a graph with operations of ours was loaded. ONNX Runtime notes their domain for the whole process when the first
-/// one is, without a lock of its own: a second one at the same time would be refused.
+/// Whether a graph with custom operators has been loaded. ONNX Runtime registers their domain for the whole process
+/// when the first one is, without locking: loading two at the same time would fail.
 static CUSTOM_DOMAIN_LOADED: Mutex<bool> = Mutex::new(false);
 
-/// How grave a line of ONNX Runtime's log is.
+/// Severity of a line of ONNX Runtime's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum LogLevel {
@@ -61,24 +62,25 @@ pub enum LogLevel {
 type Logger = Box<dyn Fn(LogLevel, &str) + Send + Sync>;
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Sends ONNX Runtime's log to `logger` instead of stderr. Counts if it is called before the first model is loaded, once.
+/// Sends ONNX Runtime's log to `logger` instead of stderr. Takes effect if called before the first model is loaded;
+/// only the first call counts.
 pub fn set_runtime_logger(logger: impl Fn(LogLevel, &str) + Send + Sync + 'static) {
-    // The first one stays.
+    // Only the first call counts.
     let _ = LOGGER.set(Box::new(logger));
 }
 
 fn forward_log(level: ort::logging::LogLevel, message: &str) {
-    use ort::logging::LogLevel as Theirs;
+    use ort::logging::LogLevel as OrtLevel;
     let level = match level {
-        Theirs::Verbose => LogLevel::Verbose,
-        Theirs::Info => LogLevel::Info,
-        Theirs::Warning => LogLevel::Warning,
-        Theirs::Error | Theirs::Fatal => LogLevel::Error,
+        OrtLevel::Verbose => LogLevel::Verbose,
+        OrtLevel::Info => LogLevel::Info,
+        OrtLevel::Warning => LogLevel::Warning,
+        OrtLevel::Error | OrtLevel::Fatal => LogLevel::Error,
     };
     log(level, message);
 }
 
-/// Sends a line of our own where ONNX Runtime's log goes.
+/// Logs to where ONNX Runtime's log goes.
 pub(crate) fn log(level: LogLevel, message: &str) {
     if let Some(logger) = LOGGER.get() {
         logger(level, message);
@@ -93,7 +95,7 @@ fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
     }
 }
 
-/// Why ONNX Runtime does not take the graph `name`.
+/// The error for a graph `name` that ONNX Runtime rejected.
 fn session_error(name: &str, error: &impl Display) -> Error {
     let reason = error.to_string();
     match is_out_of_memory(&reason) {
@@ -108,7 +110,7 @@ fn session_error(name: &str, error: &impl Display) -> Error {
     }
 }
 
-/// ONNX Runtime has no code of its own for it: these are the words of the C++ library and of its allocators.
+/// ONNX Runtime has no error code for this; these are messages of the C++ library and of its allocators.
 fn is_out_of_memory(reason: &str) -> bool {
     [
         "bad_alloc",
@@ -120,28 +122,28 @@ fn is_out_of_memory(reason: &str) -> bool {
     .any(|words| reason.contains(words))
 }
 
-/// A graph, loaded and optimised. Streams share it: one at a time runs on it.
+/// A loaded, optimized graph, shared by all streams. Runs are serialized.
 pub(crate) struct Session {
-    // `ort` takes `&mut` to run.
+    // `ort` needs `&mut` to run.
     session: Mutex<Owned<ort::session::Session>>,
     device: Device,
     threads: usize,
 }
 
-/// The device that `options` come down to: never `Auto`.
+/// Resolves the device of `options`; never returns `Auto`.
 pub(crate) fn device_of(options: &Options) -> Result<Device> {
     options.cancellation.check()?;
     let _inside = enter()?;
-    // Which devices there are is known once ONNX Runtime is loaded.
+    // The available devices are known once ONNX Runtime is loaded.
     environment(&options.runtime_directories)?;
     pick_device(options.device)
 }
 
-/// `graph` as ONNX Runtime takes it for `target`; `name` is for messages.
+/// Encodes `graph` for ONNX Runtime on `target`; `name` is for messages.
 fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     memory_guard::check(format!("load {name}"))?;
-    let widened = Recorder::default().widen(&mut graph, &target.passes);
-    widened.map_err(|error| out_of_memory(name, error))?;
+    let result = Recorder::default().widen(&mut graph, &target.passes);
+    result.map_err(|error| out_of_memory(name, error))?;
     Ok(graph.encode())
 }
 
@@ -151,17 +153,17 @@ impl Session {
         Self::load_encoded(encode(graph, name, target)?, name, target)
     }
 
-    /// Loads a graph that is encoded; `name` is for messages.
+    /// Loads an encoded graph; `name` is for messages.
     pub(crate) fn load_encoded(graph: Encoded, name: &str, target: &Target) -> Result<Self> {
         target.cancellation.check()?;
         let _inside = enter()?;
-        // It was loaded when the target was resolved.
+        // ONNX Runtime was loaded when the target was resolved.
         let environment = environment(&[])?;
         let device = target.device;
         let threads = threads_for(target.threads, graph.weights);
         if let Some(most) = most_threads(target.threads) {
-            let asked = target.threads;
-            let line = format!("{name} runs on {threads} of {asked} threads: {most} processors may be used");
+            let requested = target.threads;
+            let line = format!("{name} runs on {threads} of {requested} threads: {most} processors are available");
             log(LogLevel::Warning, &line);
         }
         let builder =
@@ -170,31 +172,31 @@ impl Session {
                     device: "cuda",
                     reason: error.to_string(),
                 },
-                _ => failed("set up a session", error),
+                _ => failed("create a session", error),
             })?;
         let mut builder = builder;
         for (file, bytes) in graph.files {
             let added = builder.with_external_initializer_file_in_memory(file, bytes);
-            builder = added.map_err(|error| failed("hand over weights", error))?;
+            builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
         }
-        let mut first = None;
+        let mut first_load = None;
         if graph.has_our_operations {
-            let added =
-                custom_ops::all(&graph.products.into(), threads).and_then(|ours| Ok(builder.with_operators(ours)?));
-            builder = added.map_err(|error| failed("add our operations", error))?;
-            first = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_known| !**is_known);
+            let added = custom_ops::all(&graph.products.into(), threads)
+                .and_then(|operators| Ok(builder.with_operators(operators)?));
+            builder = added.map_err(|error| failed("register custom operators", error))?;
+            first_load = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_loaded| !**is_loaded);
         }
-        // ONNX Runtime packs the weights into its own order; the files are freed with the builder.
+        // ONNX Runtime packs the weights into its own layout; the files are freed with the builder.
         let session = commits::load(&mut builder, &graph.model, &target.cancellation);
         exit::register_late();
         let session = Owned::new(session.map_err(|error| {
-            let unwanted = target.cancellation.check().err();
-            unwanted.unwrap_or_else(|| session_error(name, &error))
+            let cancelled = target.cancellation.check().err();
+            cancelled.unwrap_or_else(|| session_error(name, &error))
         })?);
-        if let Some(is_known) = &mut first {
-            **is_known = true;
+        if let Some(is_loaded) = &mut first_load {
+            **is_loaded = true;
         }
-        drop(first);
+        drop(first_load);
         Ok(Self {
             session: Mutex::new(session),
             device,
@@ -202,12 +204,12 @@ impl Session {
         })
     }
 
-    /// The device it runs on: never `Auto`.
+    /// The device it runs on; never `Auto`.
     pub(crate) fn device(&self) -> Device {
         self.device
     }
 
-    /// Threads within one operation.
+    /// Intra-op threads.
     pub(crate) fn threads(&self) -> usize {
         self.threads
     }
@@ -222,9 +224,9 @@ impl Session {
         Ok(Binding(Owned::new(binding)))
     }
 
-    /// Sizes of `output` after a run on the inputs of `binding`.
+    /// The shape of `output` after a run with the inputs of `binding`.
     pub(crate) fn sizes_of(&self, binding: &mut Binding, output: &str) -> Result<Vec<usize>> {
-        let doing = || format!("find the size of {output}");
+        let doing = || format!("find the shape of {output}");
         let _inside = enter()?;
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let bound = memory.and_then(|memory| binding.0.bind_output_to_device(output, &memory));
@@ -233,9 +235,7 @@ impl Session {
         let outputs = session
             .run_binding(&binding.0)
             .map_err(|error| failed(doing(), error))?;
-        let value = outputs
-            .get(output)
-            .ok_or_else(|| failed(doing(), "there is no such output"))?;
+        let value = outputs.get(output).ok_or_else(|| failed(doing(), "no such output"))?;
         Ok(value.shape().iter().map(|&size| size.max(0) as usize).collect())
     }
 
@@ -252,9 +252,9 @@ impl Session {
     }
 }
 
-fn pick_device(asked: Device) -> Result<Device> {
+fn pick_device(requested: Device) -> Result<Device> {
     let cuda = || ep::CUDA::is_available().unwrap_or(false);
-    match asked {
+    match requested {
         Device::Auto if cuda() => Ok(Device::Cuda),
         Device::Auto => Ok(Device::Cpu),
         Device::Cuda if !cuda() => Err(Error::Device {
@@ -268,25 +268,26 @@ fn pick_device(asked: Device) -> Result<Device> {
 fn configure(environment: &Environment, device: Device, threads: usize, wait: u32) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?;
     builder = builder.with_intra_threads(threads)?;
-    // A step is hundreds of short operations, and waking a worker for each takes longer than many of them: workers wait
-    // in a loop while a step runs (1.2 times as fast on two cores). Between steps, which is most of the time with live
+    // A step is hundreds of short operators, and waking a worker for each takes longer than many of them, so workers
+    // spin while a step runs (1.2 times as fast on two cores). Between steps, which is most of the time with live
     // audio, they sleep.
     builder = builder.with_intra_op_spinning(threads != 1)?;
     match wait {
         0 => builder = builder.with_config_entry("session.force_spinning_stop", "1")?,
         _ => builder = builder.with_config_entry("session.intra_op.spin_duration_us", wait.to_string())?,
     }
-    // Else weights that were packed and are not needed any more leave holes in the arena (80 MB of 114M parameters).
+    // Otherwise, weights that were packed and are no longer needed leave holes in the arena (80 MB with 114M
+    // parameters).
     builder = builder.with_device_allocated_initializers()?;
     if device == Device::Cuda {
-        // TF32 rounds to 10 bits of mantissa: another text than NeMo's.
+        // TF32 has 10 bits of mantissa: the transcript would differ from NeMo's.
         let cuda = ep::CUDA::default().with_tf32(false).build().error_on_failure();
         builder = builder.with_execution_providers([cuda])?;
     }
     Ok(builder)
 }
 
-/// A tensor in host memory that lives as long as its owner: written in place, never reallocated.
+/// A tensor in host memory, allocated once and written in place.
 #[derive(Debug)]
 pub(crate) struct Tensor<T: PrimitiveTensorElementType + std::fmt::Debug>(Owned<ort::value::Tensor<T>>);
 
@@ -301,18 +302,18 @@ impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
         Ok(Self(Owned::new(tensor)))
     }
 
-    /// Its values, row by row.
+    /// Values in row-major order.
     pub(crate) fn data(&self) -> &[T] {
         self.0.extract_tensor().1
     }
 
-    /// Its values, row by row.
+    /// Values in row-major order.
     pub(crate) fn data_mut(&mut self) -> &mut [T] {
         self.0.extract_tensor_mut().1
     }
 }
 
-/// Which tensors a run reads and writes.
+/// The tensors that a run reads and writes.
 #[derive(Debug)]
 pub(crate) struct Binding(Owned<IoBinding>);
 

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! ONNX Runtime sends nothing home.
+//! Disables ONNX Runtime's telemetry.
 //!
-//! Its releases since 1.31 write an identifier of the device and a database of events below `~/.cache/Microsoft` and look up a
-//! host when they start, before they can be told not to: only the environment variable [`VARIABLE`] comes in time. It is
-//! set just before the library is loaded, and stays: whatever is started then sends nothing, either. One that is set already
-//! stays as it is; and where another part of the process has loaded the library before, that has decided.
+//! Since release 1.31, it writes a device identifier and an event database below `~/.cache/Microsoft` and resolves a
+//! host name when it starts, before its API can disable this: only the environment variable [`VARIABLE`] takes effect
+//! in time. It is set just before the library is loaded, and stays set, so that child processes send nothing either. If
+//! it is set already, its value is kept. If another part of the process loaded the library before, it has no effect.
 
 #![allow(unsafe_code)]
 
 const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
-/// Sets the variable.
+/// Sets the variable unless it is set.
 pub(super) fn disable() {
     if std::env::var_os(VARIABLE).is_none() {
         set();
     }
 }
 
-/// Adds the variable without `setenv`, which frees the list of variables while other threads, of whom nothing is known here,
-/// may be reading it (in glibc before 2.41).
+/// Adds the variable without `setenv`, which frees the environment block while unknown other threads may be reading it
+/// (in glibc before 2.41).
 ///
-/// The list that is there is copied, and the copy, which is never freed, takes its place in one store: who reads the old one
-/// finds all that was in it. Who sets another variable at this very moment with `setenv` may lose that one; the C library
-/// allows that on no other thread than the only one, and Rust calls it unsafe.
+/// The block is copied, and a single store replaces it by the copy, which is never freed: readers of the old one find
+/// everything that was in it. If another thread calls `setenv` at this very moment, its variable may be lost; C allows
+/// `setenv` only in single-threaded programs, and Rust declares it unsafe.
 #[cfg(unix)]
 fn set() {
     use std::{
@@ -32,20 +32,19 @@ fn set() {
         sync::atomic::{AtomicPtr, Ordering},
     };
 
-    /// The list, for leak checkers: `setenv` in another part of the process may put its own in its place. Nothing reads this, and
-    /// without `used` nothing would write it.
+    /// Keeps the block reachable for leak checkers, because a later `setenv` may replace it. Nothing reads this, and
+    /// without `used` the store would be optimized away.
     #[used]
-    static KEPT: AtomicPtr<*mut c_char> = AtomicPtr::new(null_mut());
+    static BLOCK: AtomicPtr<*mut c_char> = AtomicPtr::new(null_mut());
 
     let entry = c"ORT_DISABLE_TELEMETRY=1".as_ptr().cast_mut();
-    // SAFETY: it is where the C library keeps the list, aligned, for as long as the process runs; a store of a pointer is seen
-    // whole by who reads it in C.
-    let current: &AtomicPtr<*mut c_char> = unsafe { AtomicPtr::from_ptr(place()) };
+    // SAFETY: `environ` is aligned and lives as long as the process; readers in C see a pointer store as a whole.
+    let current: &AtomicPtr<*mut c_char> = unsafe { AtomicPtr::from_ptr(environ_ptr()) };
     let mut old = current.load(Ordering::Acquire);
     loop {
         let mut list = Vec::new();
         let mut at = old;
-        // SAFETY: a list, if there is one, ends with null.
+        // SAFETY: an environment block, if there is one, ends with a null pointer.
         while let Some(entry) = unsafe { at.as_ref() }.filter(|entry| !entry.is_null()) {
             list.push(*entry);
             at = at.wrapping_add(1);
@@ -53,7 +52,7 @@ fn set() {
         list.extend([entry, null_mut()]);
         match current.compare_exchange(old, list.as_mut_ptr(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
-                KEPT.store(list.leak().as_mut_ptr(), Ordering::Release);
+                BLOCK.store(list.leak().as_mut_ptr(), Ordering::Release);
                 return;
             }
             Err(now) => old = now,
@@ -62,7 +61,7 @@ fn set() {
 }
 
 #[cfg(all(unix, not(target_vendor = "apple")))]
-fn place() -> *mut *mut *mut std::ffi::c_char {
+fn environ_ptr() -> *mut *mut *mut std::ffi::c_char {
     unsafe extern "C" {
         static mut environ: *mut *mut std::ffi::c_char;
     }
@@ -70,7 +69,7 @@ fn place() -> *mut *mut *mut std::ffi::c_char {
 }
 
 #[cfg(target_vendor = "apple")]
-fn place() -> *mut *mut *mut std::ffi::c_char {
+fn environ_ptr() -> *mut *mut *mut std::ffi::c_char {
     unsafe extern "C" {
         safe fn _NSGetEnviron() -> *mut *mut *mut std::ffi::c_char;
     }
@@ -79,7 +78,7 @@ fn place() -> *mut *mut *mut std::ffi::c_char {
 
 #[cfg(windows)]
 fn set() {
-    // SAFETY: on Windows that is safe on any thread.
+    // SAFETY: thread-safe on Windows.
     unsafe { std::env::set_var(VARIABLE, "1") };
 }
 
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_is_added_and_all_others_stay() {
+    fn variable_is_added_and_others_are_unchanged() {
         let sorted = || {
             let mut all: Vec<_> = std::env::vars_os().filter(|(name, _)| name != VARIABLE).collect();
             all.sort();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What each number of `nemostt.json` may be.
+//! Valid ranges of the numbers in `nemostt.json`.
 
 use std::ops::RangeInclusive;
 
@@ -8,7 +8,8 @@ use serde_json::{Number, Value};
 
 use nemostt_compiler::GraphError;
 
-/// Keys, each with all that can be served; `*` stands for every member of an object or a list. docs/export.md has the same.
+/// Keys and their valid ranges; `*` stands for each member of an object or element of an array. docs/export.md has the
+/// same table.
 const BOUNDS: [(&str, RangeInclusive<f64>); 11] = [
     ("preprocessor.sample_rate", 8_000.0..=192_000.0),
     ("preprocessor.window_size", 0.001..=1.0),
@@ -23,7 +24,7 @@ const BOUNDS: [(&str, RangeInclusive<f64>); 11] = [
     ("prompt.auto", 0.0..=65_535.0),
 ];
 
-/// Refuses `file` if a number in it cannot be served. What is no number is left to who reads it.
+/// Rejects `file` if a number in it is out of range. Values of other types are left to deserialization.
 pub(super) fn check(file: &Value) -> Result<(), GraphError> {
     BOUNDS.iter().try_for_each(|(key, bounds)| {
         let path: Vec<&str> = key.split('.').collect();
@@ -41,7 +42,7 @@ fn check_at(value: &Value, path: &[&str], key: String, bounds: &RangeInclusive<f
             Some(number) if bounds.contains(&number) => Ok(()),
             _ => Err(GraphError::Bounds {
                 key,
-                value: written(number),
+                value: format_number(number),
                 expected: format!("{} to {}", bounds.start(), bounds.end()),
             }),
         },
@@ -60,8 +61,8 @@ fn check_at(value: &Value, path: &[&str], key: String, bounds: &RangeInclusive<f
     }
 }
 
-/// Without exponents, as people write them.
-fn written(number: &Number) -> String {
+/// Without exponents.
+fn format_number(number: &Number) -> String {
     match number.as_f64().filter(|_| number.is_f64()) {
         Some(value) => value.to_string(),
         None => number.to_string(),
@@ -74,8 +75,8 @@ mod tests {
 
     use super::*;
 
-    /// A file that says so of the key, which may have a `*` for a member of its own.
-    fn saying(key: &str, value: &Value) -> Value {
+    /// A file with this value at `key`; a `*` in it becomes an arbitrary name or index.
+    fn file_with(key: &str, value: &Value) -> Value {
         key.rsplit('.').fold(value.clone(), |inner, name| match name {
             "*" if key.starts_with("lookaheads") => json!([0, inner]),
             "*" => json!({ "de-DE": inner }),
@@ -84,10 +85,10 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_its_bounds() {
+    fn out_of_range_numbers_are_rejected() {
         for (key, bounds) in BOUNDS {
             for value in [bounds.start(), bounds.end()] {
-                assert_eq!(check(&saying(key, &json!(value))), Ok(()), "{key} {value}");
+                assert_eq!(check(&file_with(key, &json!(value))), Ok(()), "{key} {value}");
             }
             let beyond = [
                 json!(bounds.start() - 0.0001),
@@ -96,18 +97,22 @@ mod tests {
                 json!(1e300),
             ];
             for value in beyond.into_iter().chain([json!(u64::MAX), json!(i64::MIN)]) {
-                let error = check(&saying(key, &value)).unwrap_err().to_string();
+                let error = check(&file_with(key, &value)).unwrap_err().to_string();
                 let Value::Number(number) = &value else { unreachable!() };
                 let name = key.replace("dictionary.*", "dictionary.de-DE").replace('*', "1");
                 for part in [
                     &name,
-                    &written(number),
+                    &format_number(number),
                     &format!("{} to {}", bounds.start(), bounds.end()),
                 ] {
                     assert!(error.contains(part), "\"{part}\" is not in: {error}");
                 }
             }
         }
-        assert_eq!(check(&json!([1, "two"])), Ok(()), "whoever reads it says what it is");
+        assert_eq!(
+            check(&json!([1, "two"])),
+            Ok(()),
+            "other types are left to deserialization"
+        );
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the files beside the graphs, and the graphs' own metadata, say of a model.
+//! Metadata of a model, from `nemostt.json` and from the graphs.
 
 mod bounds;
 
@@ -16,26 +16,26 @@ use crate::{
 };
 use nemostt_compiler::{Graph, GraphError};
 
-/// What `nemostt.json` beside a model may say: see docs/export.md.
+/// The contents of `nemostt.json`: see docs/export.md.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Sidecar {
     pub(super) preprocessor: Preprocessor,
-    /// Lookaheads the model was trained for, in encoder frames.
+    /// Lookaheads that the model was trained with, in encoder frames.
     pub(super) lookaheads: Option<Vec<usize>>,
-    /// Labels that are not text.
+    /// Tokens that are not text.
     pub(super) special: Special,
     /// Languages of a multilingual model.
     pub(super) prompt: Option<Languages>,
-    /// NeMo's class.
+    /// NeMo's class name.
     pub(super) class: Option<String>,
     /// Where the checkpoint came from.
     pub(super) source: Option<String>,
-    /// The licence of the checkpoint.
+    /// The license of the checkpoint.
     pub(super) licence: Option<String>,
 }
 
-/// Labels that are not text.
+/// Tokens that are not text.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Special {
@@ -45,18 +45,18 @@ pub(super) struct Special {
     pub(super) end_of_backchannel: Option<usize>,
 }
 
-/// Languages that a multilingual model can be told, and the prompt for each.
+/// Languages of a multilingual model, and their prompts.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Languages {
     /// Prompt of each language code.
     pub dictionary: BTreeMap<String, i64>,
-    /// Prompt that lets the model find out by itself.
+    /// Prompt for language detection by the model.
     pub auto: Option<i64>,
 }
 
 impl Sidecar {
-    /// Reads `nemostt.json`; without one, everything is NeMo's default.
+    /// Reads `nemostt.json`; without one, NeMo's defaults are used.
     pub(super) fn read(source: Option<&SourceFile>) -> Result<Self> {
         let Some(source) = source else {
             return Ok(Self::default());
@@ -65,14 +65,14 @@ impl Sidecar {
             path: source.name.clone(),
             fault,
         };
-        let unread = |error: serde_json::Error| bad(GraphError::Settings(error.to_string()));
-        let file: Value = serde_json::from_slice(&source.bytes).map_err(unread)?;
+        let parse_error = |error: serde_json::Error| bad(GraphError::Settings(error.to_string()));
+        let file: Value = serde_json::from_slice(&source.bytes).map_err(parse_error)?;
         bounds::check(&file).map_err(bad)?;
-        // From the text, for its places in the message.
-        serde_json::from_slice(&source.bytes).map_err(unread)
+        // From the bytes again, so that messages contain line and column.
+        serde_json::from_slice(&source.bytes).map_err(parse_error)
     }
 
-    /// Takes over what the graph's metadata says, where this file says nothing: sherpa-onnx's keys.
+    /// Adds values from the graph's metadata (sherpa-onnx's keys).
     pub(super) fn complete(&mut self, graph: &Graph) -> std::result::Result<(), GraphError> {
         if let Some(kind) = graph.metadata("normalize_type") {
             self.preprocessor.normalize = kind.into();
@@ -83,8 +83,9 @@ impl Sidecar {
         if self.prompt.is_none()
             && let Some(dictionary) = graph.metadata("prompt_dictionary")
         {
-            let unread = |error| GraphError::Prompt(format!("its metadata prompt_dictionary cannot be read: {error}"));
-            let dictionary: BTreeMap<String, i64> = serde_json::from_str(dictionary).map_err(unread)?;
+            let parse_error =
+                |error| GraphError::Prompt(format!("its metadata prompt_dictionary cannot be read: {error}"));
+            let dictionary: BTreeMap<String, i64> = serde_json::from_str(dictionary).map_err(parse_error)?;
             let auto: Option<i64> = graph.metadata("auto_prompt_id").and_then(|id| id.parse().ok());
             bounds::check(&json!({"prompt": {"dictionary": dictionary, "auto": auto}}))?;
             self.prompt = Some(Languages { dictionary, auto });
@@ -93,7 +94,7 @@ impl Sidecar {
     }
 }
 
-/// What lets the model find out the language by itself.
+/// Code for language detection by the model.
 const AUTO: &str = "auto";
 
 impl Languages {
@@ -106,7 +107,7 @@ impl Languages {
         let is_auto = language.is_empty() || same(AUTO);
         let auto = self.auto.filter(|_| is_auto);
         let exact = || self.find(same);
-        // `de` for the first of the German ones; `de-AT` where only `de` is known.
+        // `de` matches the first German one; `de-AT` matches if only `de` is known.
         let primary = |code: &str| code.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
         let wanted = primary(language);
         let related = || {
@@ -127,19 +128,19 @@ impl Languages {
             })
     }
 
-    /// The prompt until somebody says otherwise: finding out by itself, else the first.
+    /// The initial prompt: language detection, else the first language.
     pub(crate) fn default_prompt(&self) -> i64 {
         self.auto.or(self.dictionary.values().min().copied()).unwrap_or(0)
     }
 
-    /// All language codes, `auto` first where the model can.
+    /// All language codes; `auto` first if the model supports it.
     pub fn codes(&self) -> Vec<String> {
         let auto = self.auto.map(|_| AUTO.to_owned());
         let named = self.dictionary.keys().filter(|code| *code != AUTO);
         auto.into_iter().chain(named.cloned()).collect()
     }
 
-    /// Of the languages that fit the one with the least prompt.
+    /// The lowest prompt of the matching languages.
     fn find(&self, fits: impl Fn(&str) -> bool) -> Option<i64> {
         let fitting = self.dictionary.iter().filter(|(code, _)| fits(code));
         fitting.map(|(_, &prompt)| prompt).min()
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn without_auto_the_first_language_is_the_default() {
+    fn first_language_is_the_default_without_auto() {
         let mut languages = languages();
         languages.auto = None;
         languages.dictionary.remove("auto");

@@ -196,7 +196,7 @@ fn unwritable_directory_is_ignored() {
         for _ in 0..2 {
             assert!(transcribe(&model, &options) == transcribe_uncached(&model, &options));
         }
-        assert_eq!(logged("is not kept", directory), 2);
+        assert_eq!(logged("is not cached", directory), 2);
         assert_eq!(hits(directory), 0);
     };
     check(&file);
@@ -284,7 +284,7 @@ mod planted {
             let found = hits(directory.path());
             assert!(transcribe(&model, &options) == expected);
             assert_eq!(hits(directory.path()), found);
-            assert_eq!(logged("nor kept there", directory.path()), times);
+            assert_eq!(logged("does not use the cache", directory.path()), times);
         };
         for (times, mode) in [0o777, 0o1777, 0o770].into_iter().enumerate() {
             set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();

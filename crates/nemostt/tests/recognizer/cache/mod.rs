@@ -86,7 +86,7 @@ fn logged(text: &str, path: &Path) -> usize {
 }
 
 fn hits(directory: &Path) -> usize {
-    logged("was prepared before", directory)
+    logged("was read from the cache", directory)
 }
 
 /// Copies the demo model to `directory`.

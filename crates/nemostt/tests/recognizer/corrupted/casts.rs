@@ -142,7 +142,7 @@ fn inserted_cast_is_rejected_or_matches_export() {
     for element in TYPES {
         let error = check(Some(("/pre_encode/conv/Mul_3", element)), &mut Random(element)).unwrap_err();
         assert!(
-            error.contains("/pre_encode/conv/Mul_3 (Mul) takes") && error.contains("of type"),
+            error.contains("/pre_encode/conv/Mul_3 (Mul) has input") && error.contains("of type"),
             "{error}"
         );
     }
