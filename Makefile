@@ -35,7 +35,6 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 
 # A test program that leaks GStreamer objects fails when it exits.
 LEAKS_ENV := GST_TRACERS=leaks
-ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
 .PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate sanitize examples bench bench-peers export export-test lint fmt \
@@ -70,7 +69,7 @@ test: ## run all tests and lints
 
 leaks: ## run the element's tests under GStreamer's leaks tracer
 	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
-		$(CARGO) test --locked --features cli $(addprefix --test ,$(ELEMENT_TESTS))
+		$(CARGO) test --locked --features cli --test element
 
 live: build ## test in real time with live, muted and stalling sources, files, RTSP (ARGS=--help for more)
 	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test $(ARGS)

@@ -5,7 +5,7 @@
 //! `GstHarness` keeps buffers and events in two queues, so it cannot show their order; and as a dev-dependency it would
 //! make the recognizer's tests need GStreamer.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code)] // each program uses its own part
 
 use std::sync::{Arc, Mutex, MutexGuard, Once};
 

@@ -2,7 +2,7 @@
 
 //! Shared by the tests of element and command. The recognizer's tests have the rest.
 
-#![allow(dead_code, unused_imports)] // each test file uses its own part
+#![allow(dead_code, unused_imports)] // each program uses its own part
 
 #[path = "../../crates/nemostt/tests/common/mod.rs"]
 mod recognizer;

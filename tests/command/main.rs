@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tests of the `nemostt` command and of an example, both run as processes.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+
+#[path = "../common/mod.rs"]
+mod common;
+mod support;
+
+mod bench;
+mod check;
+mod cli;
+mod example;
+mod files;
+mod hub;
+mod inputs;
+mod transcribe;
