@@ -252,7 +252,7 @@ fn product_node(product: &MatMulMatch, old: &NodeProto) -> NodeProto {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Precision, StreamingConfig, read_file, specialize};
+    use crate::{Precision, StreamingConfig, graph_in, specialize};
 
     #[test]
     fn columns_are_scaled_to_what_the_processor_can_multiply() {
@@ -287,8 +287,7 @@ mod tests {
 
     /// A planned export with its numbers.
     fn planned(path: &str) -> (Graph, StreamingConfig) {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let mut graph = graph_in(path);
         let streaming = StreamingConfig::read(&graph).unwrap();
         specialize(&mut graph, &streaming, 1).unwrap();
         (graph, streaming)

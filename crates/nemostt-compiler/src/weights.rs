@@ -102,8 +102,12 @@ impl Graph {
         Ok(())
     }
 
-    /// As [`attach`](Self::attach), but for noting the files.
-    pub(super) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
+    /// As [`attach`](Self::attach), but the files do not become [`files`](Self::files) of the graph: when it is
+    /// [encoded](Self::encode), their weights are copied into it.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
         let attributes = self.graph.node.iter_mut().flat_map(|node| &mut node.attribute);
         let constants = attributes.filter_map(|attribute| attribute.t.as_mut());

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    EPSILON, SCALE, SILU, STRIDES, StreamingConfig, TensorProto, WEIGHTS_INDEX, compose, packed_halves, read_file,
+    EPSILON, SCALE, SILU, STRIDES, StreamingConfig, TensorProto, WEIGHTS_INDEX, compose, graph_in, packed_halves,
     specialize, specialize_predictor, transducer_in, value_info,
 };
 
@@ -15,14 +15,9 @@ const MODELS: [(&str, usize); 4] = [
     ("../../tests/data/tiny_random/encoder-rnnt_la13.onnx", 6),
 ];
 
-fn export(path: &str) -> Graph {
-    let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap()
-}
-
 /// A graph that is ready to be chained, and its layers.
 fn packed(path: &str, lookahead: usize) -> (Graph, usize) {
-    let mut graph = export(path);
+    let mut graph = graph_in(path);
     let streaming = StreamingConfig::read(&graph).unwrap();
     specialize(&mut graph, &streaming, lookahead).unwrap();
     graph.fuse();
@@ -128,7 +123,7 @@ fn whole_encoder_becomes_one_fused_subgraph() {
 
 #[test]
 fn unoptimized_export_has_no_fused_subgraph() {
-    let mut graph = export("../nemostt/assets/demo-model/encoder-model.onnx");
+    let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
     let before = graph.graph.clone();
     assert_eq!(graph.fuse_subgraphs(), 0);
     assert_eq!(graph.graph, before);

@@ -106,7 +106,7 @@ impl<'a> PatternMatcher<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StreamingConfig, read_file, specialize};
+    use crate::{StreamingConfig, graph_in, read_file, specialize};
 
     #[test]
     fn every_layer_is_found() {
@@ -116,8 +116,7 @@ mod tests {
             ("../nemostt/assets/demo-model/ctc.onnx", 13),
             ("../../tests/data/tiny_random/encoder-rnnt_la13.onnx", 6),
         ] {
-            let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-            let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+            let mut graph = graph_in(path);
             let streaming = StreamingConfig::read(&graph).unwrap();
             specialize(&mut graph, &streaming, lookahead).unwrap();
             let (given, mut inputs) = (graph.outputs(), graph.inputs().len());
