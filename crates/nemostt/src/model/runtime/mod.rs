@@ -3,7 +3,7 @@
 //! ONNX Runtime: nothing outside of this folder names `ort`. Operations of our own are in [`custom_ops`].
 //!
 //! The library is loaded when the first model is, from the first of: `ORT_DYLIB_PATH`; the directories the caller names
-//! (the plugin's own); the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
+//! (the plugin's own) and `nemostt` beside one named `gstreamer-1.0`; the loader's path. One environment serves the whole process, for ONNX Runtime allows no second.
 
 mod commits;
 mod custom_ops;
