@@ -6,9 +6,10 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: tools/setup.sh [--test]
+usage: tools/setup.sh [--test] [--deb]
 
   --test   also install what the tests need
+  --deb    also install what building a Debian package needs
 
 Set ORT_DYLIB_PATH to a libonnxruntime.so of your own and none is fetched.
 EOF
@@ -18,10 +19,11 @@ me=setup
 # shellcheck source=tools/packages.sh
 . "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
-want_tests=no
+want_tests=no want_deb=no
 for arg in "$@"; do
     case $arg in
         --test) want_tests=yes ;;
+        --deb) want_deb=yes ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -45,6 +47,8 @@ test_packages=(
     strace # shows that nothing is sent home
 )
 
+deb_packages=(dpkg-dev binutils)
+
 # Other systems name their packages otherwise, so only look for what matters.
 check_without_dpkg() {
     local missing=() tool module
@@ -60,6 +64,7 @@ check_without_dpkg() {
 }
 
 [ "$want_tests" = no ] || packages+=("${test_packages[@]}")
+[ "$want_deb" = no ] || packages+=("${deb_packages[@]}")
 if has_apt; then
     install_packages
 else
@@ -165,12 +170,14 @@ download_wheel() {
 }
 
 fetch_onnxruntime() {
-    local arch ort_version library wheel sum url file got member
+    local arch ort_version library wheel sum url file got
+    # Needed where the library is passed on: in a Debian package.
+    local notices=(LICENSE ThirdPartyNotices.txt)
     arch=$(uname -m)
     ort_version=$(awk '$1 == "version" { print $2 }' "$lock")
     library=libonnxruntime.so.$ort_version
 
-    if [ -f "$ort_dir/$library" ]; then
+    if [ -f "$ort_dir/$library" ] && { [ "$want_deb" = no ] || [ -f "$ort_dir/${notices[1]}" ]; }; then
         say "ONNX Runtime: $ort_dir/$library is already there"
         ln -sfn "$library" "$ort_dir/libonnxruntime.so"
         return
@@ -195,12 +202,13 @@ fetch_onnxruntime() {
         die "$wheel has the wrong checksum and is not used:" \
             "  expected $sum" "  got      $got"
 
-    member=onnxruntime/capi/$library
-    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' \
-        "$file" "$member" "$scratch" || die "$wheel could not be unpacked"
-    chmod 755 "$scratch/$member"
+    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2], sys.argv[3:])' \
+        "$file" "$scratch" "onnxruntime/capi/$library" "${notices[@]/#/onnxruntime/}" ||
+        die "$wheel could not be unpacked"
+    mv -f "${notices[@]/#/$scratch/onnxruntime/}" "$ort_dir"
+    chmod 755 "$scratch/onnxruntime/capi/$library"
     # In one step, so that an interrupted run leaves no half library behind.
-    mv -f "$scratch/$member" "$ort_dir/$library"
+    mv -f "$scratch/onnxruntime/capi/$library" "$ort_dir/$library"
     # The name without version is the one .cargo/config.toml gives to cargo's commands.
     ln -sfn "$library" "$ort_dir/libonnxruntime.so"
     say "ONNX Runtime: $ort_dir/$library is ready"

@@ -4,10 +4,10 @@
 
     python3 tools/share_weights.py GRAPH OTHER           (needs onnx; both in the same directory)
 
-NeMo exports the encoder of a hybrid model twice: as encoder-model.onnx for RNN-T, and in ctc.onnx together with the CTC
-head. Every large weight of GRAPH (ctc.onnx) whose bytes are in the file OTHER (encoder-model.onnx) becomes external data
-of ONNX: the name of that file, an offset and a length. OTHER is not changed. Reading GRAPH with its external data,
-as onnx.load does, gives exactly the graph that it was.
+NeMo exports the encoder of a hybrid model twice: as encoder-model.onnx for RNN-T, and in ctc.onnx together with the
+CTC head. Every large weight of GRAPH (ctc.onnx) whose bytes are in the file OTHER (encoder-model.onnx) becomes ONNX
+external data: the name of that file, an offset and a length. OTHER is not changed. Reading GRAPH with its external
+data, as onnx.load does, gives exactly the graph that it was.
 """
 import sys
 from pathlib import Path
@@ -31,7 +31,8 @@ def share(graph_path, other_path):
             tensor.ClearField("raw_data")
             shared += length
     graph_path.write_bytes(model.SerializeToString())
-    print(f"{graph_path}: {shared} bytes of weights are read from {other_path.name}, {graph_path.stat().st_size} are left")
+    left = graph_path.stat().st_size
+    print(f"{graph_path}: {shared} bytes of weights are read from {other_path.name}, {left} bytes are left")
 
 
 if __name__ == "__main__":
