@@ -17,7 +17,7 @@ has_apt || die "this is not Debian or Ubuntu"
 unset ORT_DYLIB_PATH
 tools/setup.sh --deb
 
-if [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "$cargo_deb" ]; then
+if [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" != "cargo-deb $cargo_deb" ]; then
     say "installing cargo-deb $cargo_deb into target/tools"
     "$cargo" install --quiet --locked --root target/tools --version "=$cargo_deb" cargo-deb ||
         die "cargo-deb could not be installed"
