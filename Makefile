@@ -1,13 +1,29 @@
 # Short names for the usual commands. Run "make help" to see them.
 
 CARGO ?= cargo
+
+# Where "make install" puts things: for this user, or with PREFIX where distributions do.
+ifdef PREFIX
+DATADIR ?= $(PREFIX)/share
+BINDIR ?= $(PREFIX)/bin
+# lib, lib64 or lib/x86_64-linux-gnu, as in GStreamer's own prefix.
+LIBDIR ?= $(PREFIX)/$(shell realpath --relative-to="$$(pkg-config --variable=prefix gstreamer-1.0)" \
+	"$$(pkg-config --variable=libdir gstreamer-1.0)")
+PLUGINDIR ?= $(LIBDIR)/gstreamer-1.0
+# Here the plugin and the command find it; other programs do not.
+ORTDIR ?= $(LIBDIR)/nemostt
+else
 DATADIR ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)
-PLUGINDIR ?= $(DATADIR)/gstreamer-1.0/plugins
 BINDIR ?= $(HOME)/.local/bin
+PLUGINDIR ?= $(DATADIR)/gstreamer-1.0/plugins
+ORTDIR ?= $(PLUGINDIR)
+endif
 MANDIR ?= $(DATADIR)/man/man1
-# Where each shell looks for completions.
-COMPLETIONS := bash:bash-completion/completions/nemostt zsh:zsh/site-functions/_nemostt \
-	fish:fish/vendor_completions.d/nemostt.fish
+BASHDIR ?= $(DATADIR)/bash-completion/completions
+ZSHDIR ?= $(DATADIR)/zsh/site-functions
+FISHDIR ?= $(DATADIR)/fish/vendor_completions.d
+INSTALL_ENV = DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' PLUGINDIR='$(PLUGINDIR)' ORTDIR='$(ORTDIR)' MANDIR='$(MANDIR)' \
+	BASHDIR='$(BASHDIR)' ZSHDIR='$(ZSHDIR)' FISHDIR='$(FISHDIR)' ORT_NAME='$(ORT_NAME)' STRIP='$(STRIP)'
 
 # A cargo that "make setup" just installed is not in PATH until the next login.
 CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -37,8 +53,8 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 LEAKS_ENV := GST_TRACERS=leaks
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate sanitize examples bench bench-peers export export-test lint fmt \
-	install uninstall clean
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate sanitize examples bench bench-peers \
+	export export-test lint fmt package install uninstall deb deb-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +82,7 @@ test: ## run all tests and lints
 	$(TEST_ENV) $(CARGO) test --locked --features cli
 	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
 	$(MAKE) lint
+	$(MAKE) package
 
 leaks: ## run the element's tests under GStreamer's leaks tracer
 	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
@@ -110,33 +127,32 @@ export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (AR
 export-test: ## test the export (installs NeMo, 8 GB)
 	tools/export_nemo.sh --test
 
-lint: ## check formatting and run clippy
+lint: ## check formatting, run clippy, and build the documentation without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features cli
+
+package: ## pack the crates, and check what is in them and their sizes
+	tools/package_check.sh
 
 fmt: ## format the source
 	$(CARGO) fmt --all
 
-install: build ## install for this user, so that no variables need to be set
-	install -d '$(DESTDIR)$(PLUGINDIR)'
-	install -m 755 target/plugin/* '$(DESTDIR)$(PLUGINDIR)'
-	install -d '$(DESTDIR)$(BINDIR)'
-	install -m 755 '$(COMMAND)' '$(DESTDIR)$(BINDIR)'
-	$(STRIP) --strip-debug '$(DESTDIR)$(BINDIR)/nemostt'
-	'$(COMMAND)' man --dir '$(DESTDIR)$(MANDIR)'
-	@set -e; for shell in $(COMPLETIONS); do \
-		install -d "$$(dirname '$(DESTDIR)$(DATADIR)'/$${shell#*:})"; \
-		'$(COMMAND)' completions $${shell%%:*} >'$(DESTDIR)$(DATADIR)'/$${shell#*:}; \
-	done
-	@test -z '$(OWN_ORT)' || \
-		echo "ONNX Runtime was not copied: set ORT_DYLIB_PATH when the plugin or the command runs, too"
+# Root often has no cargo: "sudo make install PREFIX=/usr/local" installs what "make build" built before.
+NEEDS_BUILD = $(if $(and $(SUDO_USER),$(wildcard target/plugin/libgstnemostt.so)),,build)
+install: $(NEEDS_BUILD) ## install for this user, or into PREFIX
+	@$(INSTALL_ENV) OWN_ORT='$(OWN_ORT)' COMMAND='$(COMMAND)' tools/install.sh install
 
-uninstall: ## remove what install installed
-	rm -f '$(DESTDIR)$(PLUGINDIR)/libgstnemostt.so' '$(DESTDIR)$(PLUGINDIR)/$(ORT_NAME)'
-	rm -f '$(DESTDIR)$(BINDIR)/nemostt' '$(DESTDIR)$(MANDIR)'/nemostt.1 '$(DESTDIR)$(MANDIR)'/nemostt-*.1
-	@for shell in $(COMPLETIONS); do rm -f '$(DESTDIR)$(DATADIR)'/$${shell#*:}; done
+uninstall: ## remove what "make install" with the same PREFIX installed
+	@$(INSTALL_ENV) tools/install.sh uninstall
+
+deb: ## build a Debian package, with ONNX Runtime in it, into target/debian
+	tools/deb.sh
+
+deb-test: ## install that package in a fresh Debian, use it and remove it (as root)
+	tools/test_deb.sh $(ARGS)
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

@@ -22,7 +22,7 @@ mod plugin {
         "MIT/X11",
         env!("CARGO_PKG_NAME"),
         env!("CARGO_PKG_NAME"),
-        env!("CARGO_PKG_HOMEPAGE"),
+        "Unknown package origin", // as GStreamer itself says where there is no address
         env!("BUILD_REL_DATE")
     );
 }

@@ -6,9 +6,10 @@ set -euo pipefail
 
 usage() {
     cat <<'EOF'
-usage: tools/setup.sh [--test]
+usage: tools/setup.sh [--test] [--deb]
 
   --test   also install what the tests need
+  --deb    also install what building a Debian package needs
 
 To use your own ONNX Runtime instead of downloading one, set ORT_DYLIB_PATH to its libonnxruntime.so.
 EOF
@@ -18,10 +19,11 @@ me=setup
 # shellcheck source=tools/packages.sh
 . "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
-want_tests=no
+want_tests=no want_deb=no
 for arg in "$@"; do
     case $arg in
         --test) want_tests=yes ;;
+        --deb) want_deb=yes ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -45,6 +47,8 @@ test_packages=(
     strace # for the test that no network connections are made
 )
 
+deb_packages=(dpkg-dev binutils)
+
 # Package names differ on other systems, so only check for the tools and libraries.
 check_without_dpkg() {
     local missing=() tool module
@@ -60,6 +64,7 @@ check_without_dpkg() {
 }
 
 [ "$want_tests" = no ] || packages+=("${test_packages[@]}")
+[ "$want_deb" = no ] || packages+=("${deb_packages[@]}")
 if has_apt; then
     install_packages
 else
@@ -165,12 +170,14 @@ download_wheel() {
 }
 
 fetch_onnxruntime() {
-    local arch ort_version library wheel sum url file got member
+    local arch ort_version library wheel sum url file got
+    # Needed where the library is passed on: in a Debian package.
+    local notices=(LICENSE ThirdPartyNotices.txt)
     arch=$(uname -m)
     ort_version=$(awk '$1 == "version" { print $2 }' "$lock")
     library=libonnxruntime.so.$ort_version
 
-    if [ -f "$ort_dir/$library" ]; then
+    if [ -f "$ort_dir/$library" ] && { [ "$want_deb" = no ] || [ -f "$ort_dir/${notices[1]}" ]; }; then
         say "ONNX Runtime: $ort_dir/$library is already installed"
         ln -sfn "$library" "$ort_dir/libonnxruntime.so"
         return
@@ -195,12 +202,13 @@ fetch_onnxruntime() {
         die "$wheel has the wrong checksum and is not used:" \
             "  expected $sum" "  got      $got"
 
-    member=onnxruntime/capi/$library
-    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])' \
-        "$file" "$member" "$scratch" || die "$wheel could not be unpacked"
-    chmod 755 "$scratch/$member"
+    python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2], sys.argv[3:])' \
+        "$file" "$scratch" "onnxruntime/capi/$library" "${notices[@]/#/onnxruntime/}" ||
+        die "$wheel could not be unpacked"
+    mv -f "${notices[@]/#/$scratch/onnxruntime/}" "$ort_dir"
+    chmod 755 "$scratch/onnxruntime/capi/$library"
     # Atomically, so that an interrupted run does not leave a partial library.
-    mv -f "$scratch/$member" "$ort_dir/$library"
+    mv -f "$scratch/onnxruntime/capi/$library" "$ort_dir/$library"
     # .cargo/config.toml uses the name without the version.
     ln -sfn "$library" "$ort_dir/libonnxruntime.so"
     say "ONNX Runtime: $ort_dir/$library is ready"

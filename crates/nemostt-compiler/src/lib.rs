@@ -70,13 +70,23 @@ pub struct TensorInfo {
     pub dims: Vec<Option<usize>>,
 }
 
+/// The graph in a file of this project, with the weights that it keeps in other files.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+pub fn graph_in(path: &str) -> Graph {
+    let path = std::path::PathBuf::from(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")));
+    let mut graph = Graph::decode_file(read_file(&path).unwrap()).unwrap();
+    graph
+        .attach(|location| read_file(&path.with_file_name(location)))
+        .unwrap();
+    graph
+}
+
 /// Prediction network and joint in a file of this project that holds both.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 pub fn transducer_in(path: &str) -> TransducerGraphs {
-    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-    match import(graph).unwrap().1 {
+    match import(graph_in(path)).unwrap().1 {
         Component::Transducer(graphs) => *graphs,
         part => panic!("{path} is {part:?}"),
     }

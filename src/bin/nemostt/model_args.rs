@@ -141,8 +141,15 @@ fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
 fn runtime_directories() -> Vec<PathBuf> {
     let command = env::current_exe().ok();
     let command = command.as_deref().and_then(Path::parent);
-    // As `make install` and packages lay them out.
-    let plugin_directories = ["", "../share/gstreamer-1.0/plugins", "../lib/gstreamer-1.0"];
+    // As `make install` and packages lay them out. Debian has a directory of libraries for each architecture.
+    let multiarch = format!("../lib/{}-linux-gnu/gstreamer-1.0", env::consts::ARCH);
+    let plugin_directories = [
+        "",
+        "../share/gstreamer-1.0/plugins",
+        "../lib/gstreamer-1.0",
+        "../lib64/gstreamer-1.0",
+        &multiarch,
+    ];
     let mut directories: Vec<PathBuf> = command
         .into_iter()
         .flat_map(|dir| plugin_directories.map(|to| dir.join(to)))

@@ -48,7 +48,7 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::{
-        StreamingConfig,
+        StreamingConfig, graph_in,
         pipeline::{Recorder, Target},
         read_file, specialize,
     };
@@ -61,8 +61,7 @@ mod tests {
             ("../nemostt/assets/demo-model/ctc.onnx", 13),
             ("../../tests/data/tiny_random/encoder-rnnt_la13.onnx", 6),
         ] {
-            let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-            let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+            let mut graph = graph_in(path);
             let streaming = StreamingConfig::read(&graph).unwrap();
             let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
             let (given, mut inputs) = (graph.outputs(), graph.inputs().len());

@@ -127,7 +127,7 @@ fn node(product: &MatMulMatch, tail: &EpilogueMatch, number: usize, name: Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StreamingConfig, read_file, specialize, split_joint, transducer_in};
+    use crate::{StreamingConfig, graph_in, read_file, specialize, split_joint, transducer_in};
 
     #[test]
     fn every_matmul_is_prepacked() {
@@ -137,8 +137,7 @@ mod tests {
             ("../nemostt/assets/demo-model/encoder-model.onnx", 1),
             ("../nemostt/assets/demo-model/ctc.onnx", 2),
         ] {
-            let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-            let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+            let mut graph = graph_in(path);
             let streaming = StreamingConfig::read(&graph).unwrap();
             specialize(&mut graph, &streaming, 1).unwrap();
             let before = graph.clone().encode();

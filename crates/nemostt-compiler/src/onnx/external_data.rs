@@ -103,8 +103,12 @@ impl Graph {
         Ok(())
     }
 
-    /// As [`attach`](Self::attach), without keeping the files.
-    pub(crate) fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
+    /// As [`attach`](Self::attach), but the files do not become [`files`](Self::files) of the graph: when it is
+    /// [encoded](Self::encode), their weights are copied into it.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn resolve(&mut self, mut read: impl FnMut(&str) -> std::io::Result<Bytes>) -> Result<(), GraphError> {
         let mut known: Vec<(String, Bytes)> = Vec::new();
         let attributes = self.nodes.iter_mut().flat_map(|node| &mut node.attribute);
         let constants = attributes.filter_map(|attribute| attribute.t.as_mut());

@@ -256,7 +256,7 @@ fn matmul_node(matmul: &MatMulMatch, old: &NodeProto) -> NodeProto {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Precision, StreamingConfig, read_file, specialize};
+    use crate::{Precision, StreamingConfig, graph_in, specialize};
 
     #[test]
     fn columns_are_scaled_to_the_quantized_range() {
@@ -291,8 +291,7 @@ mod tests {
 
     /// A specialized export.
     fn specialized(path: &str) -> (Graph, StreamingConfig) {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let mut graph = graph_in(path);
         let streaming = StreamingConfig::read(&graph).unwrap();
         specialize(&mut graph, &streaming, 1).unwrap();
         (graph, streaming)

@@ -2,8 +2,8 @@
 
 //! The incremental log-mel front end, equal to NeMo's `AudioToMelSpectrogramPreprocessor` at inference.
 //!
-//! With x the samples and y[n] = x[n] - 0.97 x[n-1] (y[0] = x[0]), frame t is the log-mel spectrum of
-//! y[hop t - window/2, hop t + window/2), where y is zero before the start and after the end of the stream. A frame is
+//! With x the samples and `y[n] = x[n] - 0.97 x[n-1]` (`y[0] = x[0]`), frame t is the log-mel spectrum of
+//! `y[hop t - window/2, hop t + window/2)`, where y is zero before the start and after the end of the stream. A frame is
 //! computed once, when its last sample has arrived, so the way audio is cut into buffers cannot change a bit of it.
 //!
 //! L samples give floor(L / hop) + 1 frames. The last one is beyond NeMo's `seq_len` and masked to 0.0, but NeMo's

@@ -42,6 +42,35 @@ impl SourceFile {
     }
 }
 
+/// A file of a model that is compiled in.
+#[cfg(feature = "embedded-model")]
+#[derive(Debug, Clone)]
+pub(crate) struct StaticFile {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Bytes,
+}
+
+#[cfg(feature = "embedded-model")]
+impl StaticFile {
+    /// The graph in it, with the weights that it keeps in other files of `beside`.
+    pub(crate) fn graph(&self, beside: &[Self]) -> std::result::Result<Graph, GraphError> {
+        let mut graph = Graph::decode(self.bytes.clone())?;
+        graph.resolve(|location| {
+            let file = beside.iter().find(|file| file.name == location);
+            let file = file.ok_or(std::io::ErrorKind::NotFound)?;
+            Ok(file.bytes.clone())
+        })?;
+        Ok(graph)
+    }
+
+    fn source(self, origin: &str) -> SourceFile {
+        SourceFile {
+            name: format!("{origin}, {}", self.name),
+            bytes: self.bytes,
+        }
+    }
+}
+
 /// Describes a graph of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphFile {
@@ -191,19 +220,20 @@ impl ModelFiles {
     #[cfg(feature = "embedded-model")]
     pub(crate) fn in_memory(
         origin: &str,
-        graphs: impl IntoIterator<Item = SourceFile>,
-        vocabulary: SourceFile,
-        sidecar: Option<SourceFile>,
+        graphs: &[StaticFile],
+        vocabulary: StaticFile,
+        sidecar: StaticFile,
     ) -> Result<Self> {
         let mut parts = FileSorter::new(Path::new(origin), None);
-        for SourceFile { name, bytes } in graphs {
-            let graph = Graph::decode(bytes).map_err(|fault| Error::BadModel {
-                path: name.clone(),
+        for file in graphs {
+            let path = format!("{origin}, {}", file.name);
+            let graph = file.graph(graphs).map_err(|fault| Error::BadModel {
+                path: path.clone(),
                 fault,
             })?;
-            parts.sort(name, (graph, None), Encoders::Use)?;
+            parts.sort(path, (graph, None), Encoders::Use)?;
         }
-        Ok(parts.into_files(origin.into(), vocabulary, sidecar))
+        Ok(parts.into_files(origin.into(), vocabulary.source(origin), Some(sidecar.source(origin))))
     }
 }
 

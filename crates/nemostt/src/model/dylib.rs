@@ -2,7 +2,10 @@
 
 //! Where ONNX Runtime's library is searched.
 
-use std::path::{Path, PathBuf};
+use std::{
+    iter,
+    path::{Path, PathBuf},
+};
 
 /// File name of ONNX Runtime's library, without version.
 const LIBRARY: &str = "libonnxruntime.so";
@@ -13,9 +16,22 @@ pub(super) fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {
         // If it is set, only this library is used.
         return vec![path.into()];
     }
-    let mut candidates: Vec<PathBuf> = directories.iter().flat_map(|dir| libraries_in(dir)).collect();
+    let mut candidates: Vec<PathBuf> = directories
+        .iter()
+        .flat_map(|directory| iter::once(directory.clone()).chain(private_directory(directory)))
+        .flat_map(|directory| libraries_in(&directory))
+        .collect();
     candidates.extend([LIBRARY.into(), format!("{LIBRARY}.1").into()]);
     candidates
+}
+
+/// Where packages put an ONNX Runtime that only nemostt uses: `/usr/lib/nemostt` for a plugin in `/usr/lib/gstreamer-1.0`.
+///
+/// Plugins in other places have none: beside a directory such as `/tmp/plugins`, anyone could create it.
+fn private_directory(plugins: &Path) -> Option<PathBuf> {
+    plugins
+        .ends_with("gstreamer-1.0")
+        .then(|| plugins.with_file_name("nemostt"))
 }
 
 /// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.31.1`, … in `directory`.
@@ -47,5 +63,16 @@ mod tests {
         }
         let found = libraries_in(directory.path());
         assert_eq!(found, [directory.path().join("libonnxruntime.so.1.31.1")]);
+    }
+
+    #[test]
+    fn only_a_system_plugin_directory_has_a_private_directory_beside_it() {
+        let of = |plugins: &str| private_directory(Path::new(plugins));
+        assert_eq!(
+            of("/usr/lib/x86_64-linux-gnu/gstreamer-1.0"),
+            Some("/usr/lib/x86_64-linux-gnu/nemostt".into())
+        );
+        assert_eq!(of("/home/user/.local/share/gstreamer-1.0/plugins"), None);
+        assert_eq!(of("target/plugin"), None);
     }
 }

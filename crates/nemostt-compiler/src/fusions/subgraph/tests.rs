@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    StreamingConfig, TensorProto, compose, packed_halves, read_file, specialize, specialize_predictor, transducer_in,
+    StreamingConfig, TensorProto, compose, graph_in, packed_halves, specialize, specialize_predictor, transducer_in,
     value_info,
 };
 
@@ -18,14 +18,9 @@ const MODELS: [(&str, usize); 4] = [
     ("../../tests/data/tiny_random/encoder-rnnt_la13.onnx", 6),
 ];
 
-fn export(path: &str) -> Graph {
-    let file = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap()
-}
-
 /// A graph that is ready to be chained, and its layers.
 fn packed(path: &str, lookahead: usize) -> (Graph, usize) {
-    let mut graph = export(path);
+    let mut graph = graph_in(path);
     let streaming = StreamingConfig::read(&graph).unwrap();
     let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
     crate::fusions::fuse(&mut graph, &mut specialized, &streaming);
@@ -136,7 +131,7 @@ fn whole_encoder_becomes_one_fused_subgraph() {
 
 #[test]
 fn unoptimized_export_has_no_fused_subgraph() {
-    let mut graph = export("../nemostt/assets/demo-model/encoder-model.onnx");
+    let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
     let before = graph.clone().into_proto();
     assert_eq!(graph.fuse_subgraphs(), 0);
     assert_eq!(graph.into_proto(), before);

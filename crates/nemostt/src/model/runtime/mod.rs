@@ -3,8 +3,8 @@
 //! ONNX Runtime: `ort` is only used in this folder. Custom operators are in [`custom_ops`].
 //!
 //! The library is loaded with the first model, from the first of: `ORT_DYLIB_PATH`; the directories that the caller
-//! names (the plugin's own); the loader's path. One environment serves the whole process, because ONNX Runtime allows
-//! only one.
+//! names (the plugin's own), and `nemostt` beside one named `gstreamer-1.0`; the loader's path. One environment serves
+//! the whole process, because ONNX Runtime allows only one.
 
 mod commits;
 mod custom_ops;
