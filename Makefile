@@ -38,8 +38,8 @@ LEAKS_ENV := GST_TRACERS=leaks
 ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize examples bench bench-peers export export-test lint fmt \
-	install uninstall clean
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize examples bench bench-peers \
+	screenshots export export-test lint fmt install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ bench: ## run the benchmarks
 
 bench-peers: ## compare with other programs on a full-size model (ARGS=--help for more)
 	tools/bench/run.sh $(ARGS)
+
+screenshots: build ## draw the pictures of the README again
+	tools/screenshots.sh
 
 export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
 	tools/export_nemo.sh $(ARGS)
