@@ -39,10 +39,10 @@ ELEMENT_TESTS := element transcriber live scenarios pipeline
 
 .NOTPARALLEL:
 .PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz sanitize examples bench bench-peers \
-	screenshots export export-test lint fmt install uninstall clean
+	screenshots architecture export export-test lint fmt install uninstall clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install dependencies: system packages, Rust, ONNX Runtime
 	tools/setup.sh
@@ -104,6 +104,9 @@ bench-peers: ## compare with other programs on a full-size model (ARGS=--help fo
 
 screenshots: build ## draw the pictures of the README again
 	tools/screenshots.sh
+
+architecture: ## draw crates and modules into docs/images/architecture.svg (ARGS=--check: look for import cycles)
+	tools/architecture.py $(ARGS)
 
 export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
 	tools/export_nemo.sh $(ARGS)
