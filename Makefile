@@ -114,7 +114,8 @@ export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (AR
 export-test: ## test the export (installs NeMo, 8 GB)
 	tools/export_nemo.sh --test
 
-lint: ## check formatting and run clippy
+lint: ## check formatting and documents, and run clippy
+	tools/check_docs.py
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings
