@@ -54,10 +54,10 @@ LEAKS_ENV := GST_TRACERS=leaks
 
 .NOTPARALLEL:
 .PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate sanitize examples bench bench-peers \
-	export export-test lint fmt package install uninstall deb deb-test clean
+	screenshots architecture export export-test lint fmt package install uninstall deb deb-test clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install dependencies: system packages, Rust, ONNX Runtime
 	tools/setup.sh
@@ -121,13 +121,20 @@ bench: ## run the benchmarks
 bench-peers: ## compare with other programs on a full-size model (ARGS=--help for more)
 	tools/bench/run.sh $(ARGS)
 
+screenshots: build ## draw the pictures of the README again
+	tools/screenshots.sh
+
+architecture: ## draw crates and modules into docs/images/architecture.svg (ARGS=--check: look for import cycles)
+	tools/architecture.py $(ARGS)
+
 export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
 	tools/export_nemo.sh $(ARGS)
 
 export-test: ## test the export (installs NeMo, 8 GB)
 	tools/export_nemo.sh --test
 
-lint: ## check formatting, run clippy, and build the documentation without warnings
+lint: ## check formatting and documents, run clippy, and build the documentation without warnings
+	tools/check_docs.py
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings

@@ -3,6 +3,7 @@
 
 import contextlib
 import mmap
+import re
 import statistics
 import threading
 import time
@@ -61,11 +62,17 @@ def times(work, rounds: int) -> list[float]:
 
 
 def weight_bytes(models: Path) -> int:
-    """Bytes of weights read per step: all of the encoder's except those of `linear_pos`, which is computed at load."""
+    """Bytes of weights read per step as float32: all of the encoder's except those of `linear_pos`, which is computed at load."""
     graph = onnx.load(next(models.glob("nemo_*/encoder-model.onnx"))).graph
     positions = {name for node in graph.node if "linear_pos" in node.name for name in node.input}
     sizes = (len(tensor.raw_data) for tensor in graph.initializer if tensor.name not in positions)
     return sum(sizes)
+
+
+def bytes_per_weight() -> int:
+    """Bytes per weight in memory in nemostt's fastest format for this CPU, in fp32 (crates/nemostt-kernels, `gemm`)."""
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
+    return 3 if {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= flags else 4
 
 
 def step_multiply_adds(frames: int) -> int:
@@ -94,4 +101,5 @@ def measure(models: Path, threads: int, rounds: int = 15) -> dict:
         "multiply_adds": max(computing),
         "multiply_adds_median": statistics.median(computing),
         "weight_bytes": weight_bytes(models),
+        "bytes_per_weight": bytes_per_weight(),
     }

@@ -17,7 +17,7 @@ MAX_LOST_WORDS = 3
 
 
 def check_latency(checks, player, lookahead):
-    """Checks that the answer to a LATENCY query is the sum in the README. Returns it."""
+    """Checks that the answer to a LATENCY query is the sum in docs/element.md#latency. Returns it."""
     live, latency, upstream = player.recorder.latency()
     hold, processing = (player.stt.get_property(name) for name in ("word-hold", "latency"))
     sum_of_parts = upstream + lookahead + 80 + 12.5 + hold + processing

@@ -3,7 +3,7 @@
 //! Memory for weights that are read sequentially in each step, in huge pages where available.
 //!
 //! With 4 kB pages the processor translates an address every 4 kB, and hardware prefetching stops at page boundaries:
-//! two cores read 23 GB/s, and 28 GB/s with pages of 2 MB (`docs/performance.md`). Linux provides huge pages on
+//! two cores read 23 GB/s, and 28 GB/s with pages of 2 MB (`docs/performance-design.md`). Linux provides huge pages on
 //! `madvise(MADV_HUGEPAGE)`, unless the administrator disabled them (`never`).
 
 use std::io;

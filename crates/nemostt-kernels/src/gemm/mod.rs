@@ -5,7 +5,7 @@
 //!
 //! With 2 to 14 rows, the time of a step is bounded by the memory bandwidth for the weights. ONNX Runtime's GEMM is
 //! designed for many rows: with 14 it reaches a third of the processor's peak, and it reads memory in small pages
-//! (`docs/performance.md`). Here weights are packed in the order in which they are read, in huge pages
+//! (`docs/performance-design.md`). Here weights are packed in the order in which they are read, in huge pages
 //! ([`huge_pages`]): as float32 ([`f32_kernel`]) or, with a quarter less memory traffic, as 24-bit fixed-point numbers
 //! for AVX-512 ([`i24`]) or AMX ([`amx`]).
 //!

@@ -5,7 +5,7 @@
 //! An entry is named after a hash of its inputs ([`key`]), so a model that was moved is found and one that was changed
 //! is not. It contains the graph that is passed to ONNX Runtime, not one that ONNX Runtime optimized: so a cached
 //! encoder runs exactly as an uncached one, and nothing depends on how ONNX Runtime serializes graphs
-//! (`docs/performance.md`). On a cache hit, the model's file is only hashed, not kept in memory
+//! (`docs/performance-design.md`). On a cache hit, the model's file is only hashed, not kept in memory
 //! ([`nemostt_compiler::lazy_load`]).
 //!
 //! A directory or an entry that another user could have written is not used ([`trust`]), and entries are validated as
