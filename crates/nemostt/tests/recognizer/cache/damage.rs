@@ -14,34 +14,34 @@ const PREFIX: usize = 8 + 8 + 32;
 
 /// A parsed entry: its header, and everything after it.
 pub struct Entry {
-    pub head: Value,
-    pub parts: Vec<u8>,
+    pub header: Value,
+    pub sections: Vec<u8>,
 }
 
 impl Entry {
     pub fn of(bytes: &[u8]) -> Self {
         let length = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
-        let (head, parts) = bytes[PREFIX..].split_at(length);
+        let (header, sections) = bytes[PREFIX..].split_at(length);
         Self {
-            head: serde_json::from_slice(head).unwrap(),
-            parts: parts.into(),
+            header: serde_json::from_slice(header).unwrap(),
+            sections: sections.into(),
         }
     }
 
     /// The contents of the file, with a valid hash of the header.
     pub fn bytes(&self) -> Vec<u8> {
-        let head = serde_json::to_vec(&self.head).unwrap();
-        let length = (head.len() as u64).to_le_bytes();
-        let hash = blake3::hash(&head);
-        [&b"nemostt\x01"[..], &length, hash.as_bytes(), &head, &self.parts].concat()
+        let header = serde_json::to_vec(&self.header).unwrap();
+        let length = (header.len() as u64).to_le_bytes();
+        let hash = blake3::hash(&header);
+        [&b"nemostt\x01"[..], &length, hash.as_bytes(), &header, &self.sections].concat()
     }
 
     /// Changes the graph, which is the first part, and updates its hash.
     fn change_graph(&mut self, change: impl Fn(&mut [u8])) {
-        let [length, hash] = self.head["graph"][0].as_array_mut().unwrap().as_mut_slice() else {
+        let [length, hash] = self.header["graph"][0].as_array_mut().unwrap().as_mut_slice() else {
             panic!("a graph of this size is a single part");
         };
-        let graph = &mut self.parts[..length.as_u64().unwrap() as usize];
+        let graph = &mut self.sections[..length.as_u64().unwrap() as usize];
         change(graph);
         *hash = blake3::hash(graph).to_hex().to_string().into();
     }
@@ -49,7 +49,7 @@ impl Entry {
 
 /// Sets field `name` of all states.
 fn set_in_all_states(entry: &mut Entry, name: &str, value: &Value) {
-    for state in entry.head["states"].as_array_mut().unwrap() {
+    for state in entry.header["states"].as_array_mut().unwrap() {
         state[name] = value.clone();
     }
 }
@@ -61,44 +61,44 @@ fn assert_rebuilt(entries: impl Fn(&[u8]) -> Vec<(String, Vec<u8>)>) {
     let model = model_path("trained");
     let expected = transcribe(&model, &options);
     let path = entry(directory.path());
-    let sound = fs::read(&path).unwrap();
-    for (number, (name, damaged)) in entries(&sound).into_iter().enumerate() {
-        assert!(damaged != sound, "{name}");
-        fs::write(&path, damaged).unwrap();
+    let valid = fs::read(&path).unwrap();
+    for (number, (name, corrupt)) in entries(&valid).into_iter().enumerate() {
+        assert!(corrupt != valid, "{name}");
+        fs::write(&path, corrupt).unwrap();
         assert!(transcribe(&model, &options) == expected, "{name}");
         assert_eq!(logged("cannot be used", directory.path()), number + 1, "{name}");
         assert_eq!(entry(directory.path()), path, "{name}");
-        assert!(fs::read(&path).unwrap() == sound, "{name}");
+        assert!(fs::read(&path).unwrap() == valid, "{name}");
     }
-    let found = hits(directory.path());
+    let previous_hits = hits(directory.path());
     assert!(transcribe(&model, &options) == expected);
-    assert_eq!(hits(directory.path()), found + 1);
+    assert_eq!(hits(directory.path()), previous_hits + 1);
 }
 
 #[test]
 fn corrupt_entry_is_rebuilt() {
-    assert_rebuilt(|sound| {
+    assert_rebuilt(|valid| {
         let mut all: Vec<(String, Vec<u8>)> = Vec::new();
-        for length in [0, 7, PREFIX, PREFIX + 100, sound.len() / 2, sound.len() - 1] {
-            all.push((format!("cut to {length}"), sound[..length].into()));
+        for length in [0, 7, PREFIX, PREFIX + 100, valid.len() / 2, valid.len() - 1] {
+            all.push((format!("cut to {length}"), valid[..length].into()));
         }
-        for place in [
+        for position in [
             0,
             7,
             8,
             15,
             20,
             PREFIX + 10,
-            sound.len() / 3,
-            sound.len() / 2,
-            sound.len() - 1,
+            valid.len() / 3,
+            valid.len() / 2,
+            valid.len() - 1,
         ] {
-            let mut flipped = sound.to_vec();
-            flipped[place] ^= 0x40;
-            all.push((format!("a bit of byte {place}"), flipped));
+            let mut flipped = valid.to_vec();
+            flipped[position] ^= 0x40;
+            all.push((format!("a bit of byte {position}"), flipped));
         }
-        all.push(("longer".into(), [sound, &[0]].concat()));
-        all.push(("garbage".into(), vec![0xa5; sound.len()]));
+        all.push(("longer".into(), [valid, &[0]].concat()));
+        all.push(("garbage".into(), vec![0xa5; valid.len()]));
         all.push((
             "text".into(),
             b"this is plain text and not a cache entry, whatever its name is".into(),
@@ -109,16 +109,18 @@ fn corrupt_entry_is_rebuilt() {
 
 #[test]
 fn entry_that_does_not_run_is_rebuilt() {
-    assert_rebuilt(|sound| {
+    assert_rebuilt(|valid| {
         let with = |name: &str, change: &dyn Fn(&mut Entry)| {
-            let mut entry = Entry::of(sound);
+            let mut entry = Entry::of(valid);
             change(&mut entry);
             (name.to_owned(), entry.bytes())
         };
         vec![
-            with("another width", &|entry| entry.head["width"] = 99.into()),
-            with("windows too short for a chunk", &|entry| entry.head["width"] = 1.into()),
-            with("no width", &|entry| entry.head["width"] = Value::Null),
+            with("another width", &|entry| entry.header["width"] = 99.into()),
+            with("windows too short for a chunk", &|entry| {
+                entry.header["width"] = 1.into()
+            }),
+            with("no width", &|entry| entry.header["width"] = Value::Null),
             with("more new rows than rows", &|entry| {
                 set_in_all_states(entry, "new_rows", &1_000_000.into())
             }),
@@ -126,7 +128,7 @@ fn entry_that_does_not_run_is_rebuilt() {
                 set_in_all_states(entry, "is_ring", &false.into());
             }),
             with("other caches marked as rings", &|entry| {
-                for state in entry.head["states"].as_array_mut().unwrap() {
+                for state in entry.header["states"].as_array_mut().unwrap() {
                     state["is_ring"] = (state["is_ring"] == false && !state["new_rows"].is_null()).into();
                 }
             }),
@@ -150,13 +152,13 @@ fn entry_that_does_not_run_is_rebuilt() {
                 entry.change_graph(|graph| {
                     // The length of an external weight, in decimal digits.
                     let name = b"length\x12";
-                    let place = graph.windows(name.len()).position(|part| part == name).unwrap();
-                    graph[place + name.len() + 1] = b'9';
+                    let position = graph.windows(name.len()).position(|part| part == name).unwrap();
+                    graph[position + name.len() + 1] = b'9';
                 });
             }),
-            with("no states", &|entry| entry.head["states"] = Value::Array(Vec::new())),
+            with("no states", &|entry| entry.header["states"] = Value::Array(Vec::new())),
             with("the key of another graph", &|entry| {
-                entry.head["key"] = "0".repeat(64).into()
+                entry.header["key"] = "0".repeat(64).into()
             }),
             with("an invalid graph", &|entry| {
                 entry.change_graph(|graph| graph.fill(0xa5))
@@ -164,22 +166,22 @@ fn entry_that_does_not_run_is_rebuilt() {
             with("an unknown operator", &|entry| {
                 entry.change_graph(|graph| {
                     let name = b"DynamicQuantizeLinear";
-                    let place = graph.windows(name.len()).position(|part| part == name).unwrap();
-                    graph[place] = b'X';
+                    let position = graph.windows(name.len()).position(|part| part == name).unwrap();
+                    graph[position] = b'X';
                 });
             }),
             with("missing packed weights", &|entry| {
-                let product = serde_json::json!({
+                let weights = serde_json::json!({
                     "format": "F32", "k": 1_u64 << 40, "n": 1 << 20, "epilogue": "Identity"
                 });
-                entry.head["products"].as_array_mut().unwrap().push(product);
+                entry.header["products"].as_array_mut().unwrap().push(weights);
             }),
             with("lengths larger than memory", &|entry| {
-                entry.head["panels"] =
+                entry.header["panels"] =
                     serde_json::json!([[u64::MAX / 2, "0".repeat(64)], [u64::MAX / 2, "0".repeat(64)]]);
             }),
             with("the header of another version", &|entry| {
-                drop(entry.head.as_object_mut().unwrap().remove("precision"))
+                drop(entry.header.as_object_mut().unwrap().remove("precision"))
             }),
         ]
     });
@@ -187,8 +189,8 @@ fn entry_that_does_not_run_is_rebuilt() {
 
 #[test]
 fn unwritable_directory_is_ignored() {
-    let place = tempfile::tempdir().unwrap();
-    let file = place.path().join("file");
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
     fs::write(&file, "not a directory").unwrap();
     let model = model_path("trained");
     let check = |directory: &Path| {
@@ -204,7 +206,7 @@ fn unwritable_directory_is_ignored() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let closed = place.path().join("closed");
+        let closed = root.path().join("closed");
         fs::create_dir(&closed).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
         // Root can write there.
@@ -238,8 +240,8 @@ mod planted {
         let expected = transcribe(&model, &options);
         let path = entry(directory.path());
         let open = |mode| move |path: &Path| set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        type Plant = (&'static str, Box<dyn Fn(&Path)>);
-        let mut plants: Vec<Plant> = vec![
+        type Planting = (&'static str, Box<dyn Fn(&Path)>);
+        let mut plants: Vec<Planting> = vec![
             ("world-writable", Box::new(open(0o646))),
             ("group-writable", Box::new(open(0o664))),
             (
@@ -281,9 +283,9 @@ mod planted {
         let expected = transcribe(&model, &options);
         let path = entry(directory.path());
         let check = |times| {
-            let found = hits(directory.path());
+            let previous_hits = hits(directory.path());
             assert!(transcribe(&model, &options) == expected);
-            assert_eq!(hits(directory.path()), found);
+            assert_eq!(hits(directory.path()), previous_hits);
             assert_eq!(logged("does not use the cache", directory.path()), times);
         };
         for (times, mode) in [0o777, 0o1777, 0o770].into_iter().enumerate() {
@@ -296,9 +298,9 @@ mod planted {
             check(4);
             chown(directory.path(), Some(0), None).unwrap();
         }
-        let found = hits(directory.path());
+        let previous_hits = hits(directory.path());
         assert!(transcribe(&model, &options) == expected);
-        assert_eq!(hits(directory.path()), found + 1);
+        assert_eq!(hits(directory.path()), previous_hits + 1);
         assert_eq!(entry(directory.path()), path);
     }
 }

@@ -42,9 +42,9 @@ fn transcribe(model: &Path, options: &Options) -> Transcription {
     let recognizer = Recognizer::load(model, options).unwrap();
     let mut stream = recognizer.stream().unwrap();
     let mut outputs = Vec::new();
-    let mut keep = |_: &nemostt::chunker::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
-    stream.accept_observed(&clip("u2_digits"), &mut keep).unwrap();
-    stream.finish_observed(0, &mut keep).unwrap();
+    let mut observe = |_: &nemostt::chunker::Window<'_>, output: &[f32]| outputs.extend_from_slice(output);
+    stream.accept_observed(&clip("u2_digits"), &mut observe).unwrap();
+    stream.finish_observed(0, &mut observe).unwrap();
     let mut transcript = Transcript::default();
     transcript.collect(&mut stream);
     Transcription { outputs, transcript }
@@ -142,7 +142,7 @@ fn second_start_transcribes_the_same() {
 }
 
 #[test]
-fn model_without_preparation_is_not_cached() {
+fn uncompiled_model_is_not_cached() {
     for model in ["sherpa_int8", "fp16"] {
         let directory = tempfile::tempdir().unwrap();
         let model = data("layouts").join(model);
@@ -159,7 +159,7 @@ fn every_graph_variant_has_its_own_entry() {
     copy_model(&model);
     let options = caching_options(&directory);
     transcribe(&model, &options);
-    let one_more = |model: &Path, options: &Options| {
+    let adds_entry = |model: &Path, options: &Options| {
         let before = files(&directory).len();
         let transcription = transcribe(model, options);
         assert_eq!(files(&directory).len(), before + 1);
@@ -169,15 +169,15 @@ fn every_graph_variant_has_its_own_entry() {
         lookahead: Some(1040),
         ..options.clone()
     };
-    one_more(&model, &larger);
-    one_more(
+    adds_entry(&model, &larger);
+    adds_entry(
         &model,
         &Options {
             decoder: DecoderKind::Ctc,
             ..options.clone()
         },
     );
-    one_more(&model_path("tiny_random"), &options);
+    adds_entry(&model_path("tiny_random"), &options);
 
     // The same model in another directory has the same entry.
     let count = files(&directory).len();
@@ -193,7 +193,7 @@ fn every_graph_variant_has_its_own_entry() {
         *byte ^= 1;
     }
     fs::write(&graph, bytes).unwrap();
-    let after = one_more(&moved, &options);
+    let after = adds_entry(&moved, &options);
     assert!(after == transcribe_uncached(&moved, &options));
     assert!(after != before);
 }
@@ -201,8 +201,8 @@ fn every_graph_variant_has_its_own_entry() {
 #[test]
 fn caching_can_be_disabled() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = directory.path().join("kept");
-    let options = caching_options(&kept);
+    let cache = directory.path().join("kept");
+    let options = caching_options(&cache);
     let with = |change: fn(&mut Options)| {
         let mut options = options.clone();
         change(&mut options);
@@ -215,10 +215,10 @@ fn caching_can_be_disabled() {
         with(|options| options.graph_optimization = GraphOptimization::None),
     ] {
         transcribe(&model_path("trained"), &options);
-        assert_eq!(files(&kept), [] as [PathBuf; 0], "{options:?}");
+        assert_eq!(files(&cache), [] as [PathBuf; 0], "{options:?}");
     }
     transcribe(&model_path("trained"), &options);
-    entry(&kept);
+    entry(&cache);
 }
 
 #[test]

@@ -19,8 +19,8 @@ fn flip(bytes: &mut [u8], random: &mut Random) {
 }
 
 /// Corruption as by a disk: flipped bits, inverted bytes, a wrong length.
-fn damaged(sound: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = sound.to_vec();
+fn corrupt(valid: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = valid.to_vec();
     match random.below(4) {
         0 => bytes.truncate(random.below(bytes.len())),
         1 => bytes.extend(std::iter::repeat_n(0xa5, 1 + random.below(5000))),
@@ -35,10 +35,10 @@ fn damaged(sound: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 /// A different entry with valid hashes.
-fn forged(sound: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut entry = Entry::of(sound);
+fn resealed(valid: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut entry = Entry::of(valid);
     if random.below(2) == 0 {
-        let numbers = numbers(&mut entry.head);
+        let numbers = numbers(&mut entry.header);
         let index = random.below(numbers.len());
         let far = [0, 1, 2, 3, 1 << 20, 1 << 31, 1 << 40, u64::MAX / 2, u64::MAX];
         if let Some(number) = numbers.into_iter().nth(index) {
@@ -54,12 +54,12 @@ fn forged(sound: &[u8], random: &mut Random) -> Vec<u8> {
         let chosen = random.below(names.len());
         let mut start = 0;
         for (index, name) in names.iter().enumerate() {
-            for piece in entry.head[name].as_array_mut().unwrap() {
-                let length = piece[0].as_u64().unwrap() as usize;
-                let part = &mut entry.parts[start..start + length];
+            for chunk in entry.header[name].as_array_mut().unwrap() {
+                let length = chunk[0].as_u64().unwrap() as usize;
+                let part = &mut entry.sections[start..start + length];
                 if index == chosen && !part.is_empty() {
                     flip(part, random);
-                    piece[1] = blake3::hash(part).to_hex().to_string().into();
+                    chunk[1] = blake3::hash(part).to_hex().to_string().into();
                 }
                 start += length;
             }
@@ -86,18 +86,18 @@ fn randomly_damaged_entries_are_harmless() {
     let (model, options) = (data("layouts/nemo"), caching_options(directory.path()));
     let expected = transcribe(&model, &options);
     let path = entry(directory.path());
-    let sound = fs::read(&path).unwrap();
+    let valid = fs::read(&path).unwrap();
     for number in 0..count {
         let mut random = Random(number);
         if number % 2 == 0 {
-            fs::write(&path, damaged(&sound, &mut random)).unwrap();
+            fs::write(&path, corrupt(&valid, &mut random)).unwrap();
             assert!(transcribe(&model, &options) == expected, "{number}");
-            assert!(fs::read(entry(directory.path())).unwrap() == sound, "{number}");
+            assert!(fs::read(entry(directory.path())).unwrap() == valid, "{number}");
         } else {
             // It is rejected, or is a different encoder.
-            fs::write(&path, forged(&sound, &mut random)).unwrap();
+            fs::write(&path, resealed(&valid, &mut random)).unwrap();
             assert_loads_and_runs(&options, &format!("{number}"));
-            fs::write(&path, &sound).unwrap();
+            fs::write(&path, &valid).unwrap();
         }
     }
 }

@@ -66,22 +66,22 @@ fn frames(directory: &std::path::Path, optimization: GraphOptimization) -> Resul
     Ok(all)
 }
 
-fn with_cast(mut files: Files, random: &mut Random, wanted: Option<(&str, u64)>) -> (String, Files) {
+fn with_cast(mut files: Files, random: &mut Random, target: Option<(&str, u64)>) -> (String, Files) {
     let name = files.keys().find(|name| name.starts_with("encoder")).unwrap().clone();
     let file = files.get_mut(&name).unwrap();
     let mut model = Message::decode(file);
     let place = model.places(MODEL_GRAPH)[0];
     let what = model.change(place, |graph| {
         let nodes = graph.places(NODE);
-        let is_wanted = |&node: &usize| {
+        let is_target = |&node: &usize| {
             let inner = graph.inner(node);
-            let named = wanted.is_none_or(|(name, _)| inner.text(NODE_NAME).as_deref() == Some(name));
+            let named = target.is_none_or(|(name, _)| inner.text(NODE_NAME).as_deref() == Some(name));
             named && !inner.places(NODE_INPUT).is_empty()
         };
-        let nodes: Vec<usize> = nodes.into_iter().filter(is_wanted).collect();
+        let nodes: Vec<usize> = nodes.into_iter().filter(is_target).collect();
         let node = random.pick(&nodes);
         let inputs = graph.inner(node).places(NODE_INPUT);
-        let (input, element) = match wanted {
+        let (input, element) = match target {
             Some((_, element)) => (inputs[0], element),
             None => (random.pick(&inputs), random.pick(&TYPES)),
         };
@@ -97,13 +97,13 @@ fn with_cast(mut files: Files, random: &mut Random, wanted: Option<(&str, u64)>)
 }
 
 /// Compares the exported graph with the optimized one; returns why the latter is rejected.
-fn check(wanted: Option<(&str, u64)>, random: &mut Random) -> Result<(), String> {
+fn check(target: Option<(&str, u64)>, random: &mut Random) -> Result<(), String> {
     // The demo model is optimized to a single fused subgraph, which the small one is not everywhere.
-    let directory = match wanted {
+    let directory = match target {
         Some(_) => model_path("trained"),
         None => data("layouts").join("nemo"),
     };
-    let (what, files) = with_cast(files_in(&directory), random, wanted);
+    let (what, files) = with_cast(files_in(&directory), random, target);
     let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         std::fs::write(directory.path().join(name), bytes).unwrap();

@@ -71,12 +71,12 @@ pub const KINDS: [(&str, Damage); 24] = [
     ("swapped weight data", |files, random| swap(files, random, TENSOR_RAW)),
     ("swapped weight names", |files, random| swap(files, random, TENSOR_NAME)),
     ("wrong shape of a weight", |files, random| {
-        in_one(files, random, INITIALIZER, |tensor, random| {
+        in_field(files, random, INITIALIZER, |tensor, random| {
             wrong_sizes(tensor, TENSOR_DIMS, random)
         });
     }),
     ("wrong element type of a weight", |files, random| {
-        in_one(files, random, INITIALIZER, |tensor, random| {
+        in_field(files, random, INITIALIZER, |tensor, random| {
             tensor.set_integers(TENSOR_TYPE, &[random.next() % 26]);
         });
     }),
@@ -102,8 +102,8 @@ pub const KINDS: [(&str, Damage); 24] = [
     ("corrupt settings or vocabulary", damage_text),
 ];
 
-/// Model `number` of the corpus: the name of the damage, and the damaged `files`.
-pub fn damaged(mut files: Files, number: u64, kind: usize) -> (&'static str, Files) {
+/// Model `number` of the corpus: the name of the damage, and the corrupt `files`.
+pub fn corrupt(mut files: Files, number: u64, kind: usize) -> (&'static str, Files) {
     let mut random = Random(number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let (name, damage) = KINDS[kind];
     damage(&mut files, &mut random);
@@ -153,7 +153,7 @@ fn in_model(files: &mut Files, random: &mut Random, damage: impl FnOnce(&mut Mes
 }
 
 /// Changes one field `number` of one graph.
-fn in_one(files: &mut Files, random: &mut Random, number: u64, damage: impl FnOnce(&mut Message, &mut Random)) {
+fn in_field(files: &mut Files, random: &mut Random, number: u64, damage: impl FnOnce(&mut Message, &mut Random)) {
     in_graph(files, random, |graph, random| {
         let places = graph.places(number);
         if !places.is_empty() {
@@ -177,10 +177,10 @@ fn flip_in(files: &mut Files, random: &mut Random, number: u64) {
 
 /// Flips bits of a weight's metadata, not of its values.
 fn flip_in_header(files: &mut Files, random: &mut Random) {
-    in_one(files, random, INITIALIZER, |tensor, random| {
-        let heads = [TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_EXTERNAL];
-        let of_head = |place: &usize| heads.contains(&tensor.0[*place].number);
-        let places: Vec<usize> = (0..tensor.0.len()).filter(of_head).collect();
+    in_field(files, random, INITIALIZER, |tensor, random| {
+        let metadata = [TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_EXTERNAL];
+        let is_metadata = |place: &usize| metadata.contains(&tensor.0[*place].number);
+        let places: Vec<usize> = (0..tensor.0.len()).filter(is_metadata).collect();
         match &mut tensor.0[random.pick(&places)].value {
             Value::Varint(value) => *value ^= 1 << random.below(64),
             Value::Bytes(bytes) if !bytes.is_empty() => {
@@ -251,7 +251,7 @@ fn wrong_sizes(message: &mut Message, number: u64, random: &mut Random) {
 }
 
 fn wrong_shape(files: &mut Files, random: &mut Random, number: u64) {
-    in_one(files, random, number, |value, random| {
+    in_field(files, random, number, |value, random| {
         let Some(&place) = value.places(VALUE_TYPE).first() else {
             return;
         };
@@ -364,8 +364,8 @@ fn wrong_constants(files: &mut Files, random: &mut Random) {
 fn shuffle(files: &mut Files, random: &mut Random) {
     in_graph(files, random, |graph, random| {
         let places = graph.places(NODE);
-        let few = random.pick(&[1, 4, places.len()]);
-        for _ in 0..few {
+        let count = random.pick(&[1, 4, places.len()]);
+        for _ in 0..count {
             graph.0.swap(random.pick(&places), random.pick(&places));
         }
     });
@@ -415,7 +415,7 @@ fn rewire(files: &mut Files, random: &mut Random) {
 fn other_operator(files: &mut Files, random: &mut Random) {
     in_graph(files, random, |graph, random| {
         let nodes = graph.places(NODE);
-        let known = graph.inner(random.pick(&nodes)).text(NODE_OPERATOR).unwrap_or_default();
+        let existing = graph.inner(random.pick(&nodes)).text(NODE_OPERATOR).unwrap_or_default();
         let others = [
             "Loop",
             "If",
@@ -429,7 +429,7 @@ fn other_operator(files: &mut Files, random: &mut Random) {
             "STFT",
         ];
         let operator = match random.below(2) {
-            0 => known,
+            0 => existing,
             _ => random.pick(&others).to_owned(),
         };
         graph.change(random.pick(&nodes), |node| match random.below(8) {
@@ -454,8 +454,8 @@ fn remove_field(files: &mut Files, random: &mut Random) {
             _ => {
                 let place = random.pick(&graph.places(NODE));
                 graph.change(place, |node| {
-                    let lost = random.below(node.0.len());
-                    node.0.remove(lost);
+                    let removed = random.below(node.0.len());
+                    node.0.remove(removed);
                 });
                 return;
             }
@@ -471,8 +471,8 @@ fn other_opsets(files: &mut Files, random: &mut Random) {
         match random.below(4) {
             0 => drop(model.0.remove(place)),
             1 => {
-                let twin = model.0[place].clone();
-                model.0.push(twin);
+                let duplicate = model.0[place].clone();
+                model.0.push(duplicate);
             }
             2 => model.change(place, |opset| {
                 opset.0.retain(|field| field.number != OPSET_DOMAIN);
@@ -525,7 +525,7 @@ fn swap_files(files: &mut Files, random: &mut Random) {
 /// Corrupts a file that is not a graph, or the location of external weights.
 fn damage_text(files: &mut Files, random: &mut Random) {
     if random.below(3) == 0 {
-        return in_one(files, random, INITIALIZER, |tensor, random| {
+        return in_field(files, random, INITIALIZER, |tensor, random| {
             if let Some(&place) = tensor.places(TENSOR_EXTERNAL).get(1) {
                 let number = odd(random, 4096).to_string();
                 tensor.change(place, |entry| {

@@ -31,7 +31,7 @@ fn transcribe_one_second() {
     let outcome = match transcribe(&data("layouts").join(model), second, cache) {
         Ok(outcome) => outcome.to_owned(),
         Err(Error::OutOfMemory { .. }) => "out of memory".into(),
-        Err(error) => format!("refused: {}", error.to_string().replace('\n', " ")),
+        Err(error) => format!("rejected: {}", error.to_string().replace('\n', " ")),
     };
     println!("{LINE_PREFIX}{outcome}");
 }
@@ -39,8 +39,8 @@ fn transcribe_one_second() {
 /// The outcome of the child for `model` with `limit` kilobytes, or how it died.
 fn outcome(model: &str, limit: u64) -> String {
     let mut process = Process::start("corrupted::memory::transcribe_one_second", model, limit);
-    let begun = process.line();
-    let outcome = begun.and_then(|_| process.line());
+    let started = process.line();
+    let outcome = started.and_then(|_| process.line());
     outcome.unwrap_or_else(|end| format!("died: {end}"))
 }
 
@@ -60,8 +60,8 @@ fn too_little_memory_is_reported() {
         Some(cache.path()),
     );
     assert_eq!(ran.unwrap(), "ran");
-    let kept = format!("{demo} {}", cache.path().display());
-    for model in ["nemo ", "genai ", "fp16 ", &format!("{demo} "), &kept] {
+    let cached_demo = format!("{demo} {}", cache.path().display());
+    for model in ["nemo ", "genai ", "fp16 ", &format!("{demo} "), &cached_demo] {
         let outcomes: Vec<_> = LIMITS
             .step_by(6_000)
             .map(|limit| (limit, outcome(model, limit)))

@@ -24,7 +24,7 @@ use std::{
 
 use crate::common::{clip, data};
 use child::{LINE_PREFIX, Process, TASK};
-use damage::{Files, KINDS, damaged};
+use damage::{Files, KINDS, corrupt};
 use nemostt::{Cache, CacheDirectory, Error, Options, Recognizer};
 
 /// One model of each graph layout.
@@ -59,9 +59,9 @@ fn files_in(directory: &Path) -> Files {
 
 /// Model `number` of the corpus: cycles through all models, and for each through all kinds of damage.
 fn corpus_model(number: u64) -> (&'static str, &'static str, Files) {
-    let turn = number as usize;
-    let model = MODELS[turn % MODELS.len()];
-    let (kind, files) = damaged(files(model), number, turn / MODELS.len() % KINDS.len());
+    let index = number as usize;
+    let model = MODELS[index % MODELS.len()];
+    let (kind, files) = corrupt(files(model), number, index / MODELS.len() % KINDS.len());
     (model, kind, files)
 }
 
@@ -78,14 +78,18 @@ fn transcribe(directory: &Path, second: &[f32], cache: Option<&Path>) -> Result<
     };
     let recognizer = Recognizer::load(directory, &options)?;
     let mut stream = recognizer.stream()?;
-    let mut numbers = true;
+    let mut all_finite = true;
     let mut observe = |_: &nemostt::chunker::Window<'_>, outputs: &[f32]| {
-        numbers &= outputs.iter().all(|output| output.is_finite());
+        all_finite &= outputs.iter().all(|output| output.is_finite());
     };
     stream.accept_observed(second, &mut observe)?;
     stream.finish_observed(0, &mut observe)?;
     while stream.next_event().is_some() {}
-    Ok(if numbers { "ran" } else { "ran, with non-finite outputs" })
+    Ok(if all_finite {
+        "ran"
+    } else {
+        "ran, with non-finite outputs"
+    })
 }
 
 /// The part of the corpus that the variable names: see [`child`].
@@ -105,20 +109,20 @@ fn corpus_part() {
         println!("{LINE_PREFIX}begin");
         let outcome = |cache| match catch_unwind(AssertUnwindSafe(|| transcribe(directory.path(), second, cache))) {
             Ok(Ok(outcome)) => outcome.to_owned(),
-            Ok(Err(error)) => format!("refused: {}", error.to_string().replace('\n', " ")),
+            Ok(Err(error)) => format!("rejected: {}", error.to_string().replace('\n', " ")),
             Err(_) => "panicked".to_owned(),
         };
-        let mut all = outcome(None);
+        let mut result = outcome(None);
         // One in five also with a cache: its graph is read without its weights and compiled, then read from the cache.
         if number.is_multiple_of(5) {
             for start in ["first", "second"] {
                 let other = outcome(Some(cache.path()));
-                if other != all {
-                    all = format!("another {start} start with a cache: {other}, but {all}");
+                if other != result {
+                    result = format!("different {start} start with a cache: {other}, but {result}");
                 }
             }
         }
-        println!("{LINE_PREFIX}{all}");
+        println!("{LINE_PREFIX}{result}");
     }
 }
 
@@ -126,7 +130,7 @@ fn corpus_part() {
 fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
     let next = AtomicU64::new(start);
     let outcomes = Mutex::new(BTreeMap::new());
-    let work = || {
+    let run_batches = || {
         loop {
             let mut number = next.fetch_add(BATCH, Ordering::Relaxed);
             let last = (number + BATCH).min(end);
@@ -136,8 +140,8 @@ fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
             while number < last {
                 let mut process = Process::start("corrupted::corpus_part", &format!("{number}..{last}"), KILOBYTES);
                 while number < last {
-                    let begun = process.line();
-                    assert_eq!(begun.as_deref(), Ok("begin"), "before model {number}");
+                    let started = process.line();
+                    assert_eq!(started.as_deref(), Ok("begin"), "before model {number}");
                     let outcome = process.line();
                     let died = outcome.is_err();
                     outcomes
@@ -154,7 +158,7 @@ fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
     };
     thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(work);
+            scope.spawn(run_batches);
         }
     });
     outcomes.into_inner().unwrap()
@@ -163,8 +167,8 @@ fn run_corpus(start: u64, end: u64) -> BTreeMap<u64, String> {
 #[test]
 fn corrupt_models_are_rejected_or_run() {
     // Can be set to another range of the endless corpus, with a line for each model.
-    let asked = std::env::var("NEMOSTT_CORPUS").ok();
-    let (start, end) = match asked.as_ref().and_then(|asked| asked.split_once("..")) {
+    let range = std::env::var("NEMOSTT_CORPUS").ok();
+    let (start, end) = match range.as_ref().and_then(|range| range.split_once("..")) {
         Some((start, end)) => (start.parse().unwrap(), end.parse().unwrap()),
         None => (0, CORPUS),
     };
@@ -176,10 +180,10 @@ fn corrupt_models_are_rejected_or_run() {
         *counts.entry(kind).or_default() += 1;
         let (model, damage, _) = corpus_model(*number);
         let line = format!("{number} ({model}, {damage}): {outcome}");
-        if asked.is_some() {
+        if range.is_some() {
             eprintln!("{line}");
         }
-        if !matches!(kind, "ran" | "refused") {
+        if !matches!(kind, "ran" | "rejected") {
             bad.push(line);
         }
     }
