@@ -4,11 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 
+/// Runs of one team. Miri takes a second for each.
+const ROUNDS: usize = if cfg!(miri) { 2 } else { 50 };
+
 /// Goes through phases on as many threads as `threads` has lists of members, each one after the other. The first is the caller.
 fn check(workers: usize, phases: &[usize], threads: &[&[usize]]) {
     let mut team = Team::new(workers);
     assert_eq!(team.workers(), workers);
-    for _ in 0..50 {
+    for _ in 0..ROUNDS {
         team.reset();
         let counts: Vec<Vec<AtomicUsize>> = phases
             .iter()
@@ -67,7 +70,7 @@ fn absent_or_late_worker_does_not_block() {
 fn panicked_worker_does_not_block() {
     let phases = [4, 3, 4];
     let mut team = Team::new(2);
-    for _ in 0..50 {
+    for _ in 0..ROUNDS {
         team.reset();
         let last = AtomicUsize::new(0);
         let go = |worker: usize| {
