@@ -10,8 +10,9 @@ use prost::Message;
 
 use crate::{
     Bits, Component, Contract, Encoded, FileBytes, Graph, Joint, Precision, ProjectedJoint, StreamingConfig,
-    TransducerGraphs, compose, import, lazy_load, make_drop_an_input,
-    onnx::validate::validate,
+    TransducerGraphs, compose,
+    files::validate::validate,
+    import, lazy_load, make_drop_an_input,
     pipeline::{Recorder, Target},
     read_file, specialize, specialize_predictor, split_joint,
 };

@@ -479,6 +479,20 @@ impl Recorder<'_> {
     }
 }
 
+/// See [`Recorder::specialize`]. Also returns the outcome of each pass.
+///
+/// # Errors
+/// As for [`Recorder::specialize`].
+pub fn specialize(
+    graph: &mut Graph,
+    streaming: &StreamingConfig,
+    lookahead: usize,
+) -> Result<(SpecializedEncoder, Vec<PassReport>), String> {
+    let mut recorder = Recorder::default();
+    let specialized = recorder.specialize(graph, streaming, lookahead)?;
+    Ok((specialized, recorder.reports))
+}
+
 /// There is not enough memory for a pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is not enough memory to {doing}: {reason}")]

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use crate::{ElementType, Graph, NodeProto, TensorProto, element_type, onnx::AttributeProto};
+use crate::onnx::types::element_type;
+use crate::{ElementType, Graph, NodeProto, TensorProto, onnx::AttributeProto};
 
 /// Weights with fewer values cost no time worth the trouble.
 const MIN_WEIGHT_ELEMENTS: usize = 4096;

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::onnx::types::{integers, tensor_info};
 use crate::{
-    Graph, NodeProto, ValueInfoProto, integers,
+    Graph, NodeProto, ValueInfoProto,
     onnx::{AttributeProto, attribute_proto::AttributeType},
     ops::{self, DOMAIN, JOINT_ADD_RELU, LSTM_CELL, PACKED_MATMUL, Rows, WIDTH},
-    tensor_info,
 };
 
 /// The operation. Inputs: whatever its calls take; outputs, all float32: values of them. Attributes [`CALLS`],

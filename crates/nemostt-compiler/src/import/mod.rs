@@ -13,7 +13,7 @@ mod tests;
 pub(crate) mod transducer;
 
 use self::{canonicalize::Contract, layouts::Detected, transducer::TransducerGraphs};
-use crate::{Graph, GraphError, onnx::validate};
+use crate::{Graph, GraphError, files::validate};
 
 /// A part of a model, in the canonical layout.
 #[derive(Debug)]

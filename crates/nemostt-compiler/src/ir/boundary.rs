@@ -7,7 +7,14 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::constant::checked_dims;
-use crate::{ElementType, Graph, NodeProto, TensorInfo, TensorProto, ValueInfoProto, element_type, onnx, tensor_info};
+use crate::onnx::types::{element_type, tensor_info};
+use crate::{
+    ElementType, Graph, NodeProto, TensorInfo, TensorProto, ValueInfoProto,
+    onnx::{
+        self,
+        types::{code, value_info_of},
+    },
+};
 
 /// Whether a tensor is an input or an output of the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +63,7 @@ impl Graph {
 
     /// Adds an input or output.
     pub(crate) fn declare(&mut self, side: Side, info: &TensorInfo) {
-        self.infos_mut(side).push(value_info(info));
+        self.infos_mut(side).push(value_info_of(info));
         self.record_shape(info);
     }
 
@@ -131,7 +138,7 @@ impl Graph {
 
     /// Changes type and shape of an input or output. Nodes are not changed.
     pub(crate) fn redeclare(&mut self, side: Side, info: &TensorInfo) {
-        let new = value_info(info);
+        let new = value_info_of(info);
         for old in self.infos_mut(side) {
             if old.name() == info.name {
                 *old = new.clone();
@@ -364,40 +371,6 @@ fn rename_in_node(node: &mut NodeProto, from: &str, to: &str) {
         for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
             rename_in(graph, from, to);
         }
-    }
-}
-
-/// ONNX's code of an element type.
-fn code(element: ElementType) -> i32 {
-    use onnx::tensor_proto::DataType;
-    match element {
-        ElementType::F32 => DataType::Float as i32,
-        ElementType::F16 => DataType::Float16 as i32,
-        ElementType::I32 => DataType::Int32 as i32,
-        ElementType::I64 => DataType::Int64 as i32,
-        ElementType::Other(code) => code,
-    }
-}
-
-pub(crate) fn value_info(info: &TensorInfo) -> ValueInfoProto {
-    use onnx::{tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto};
-    let dim = |size: &Option<usize>| Dimension {
-        value: size.map(|size| dimension::Value::DimValue(size as i64)),
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: Some(code(info.element)),
-        shape: Some(onnx::TensorShapeProto {
-            dim: info.dims.iter().map(dim).collect(),
-        }),
-    };
-    ValueInfoProto {
-        name: Some(info.name.clone()),
-        r#type: Some(onnx::TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }
 

@@ -16,12 +16,10 @@ use super::{
     initializers::Initializers,
     shape_inference::infer,
 };
+use crate::onnx::types::{element_code, integers, tensor_info, value_info};
 use crate::{
-    FileBytes, GraphError, ModelProto, NodeProto, TensorInfo, TensorProto, ValueInfoProto, element_code,
-    import::layouts::{self, Detected},
-    integers,
+    FileBytes, GraphError, ModelProto, NodeProto, TensorInfo, TensorProto, ValueInfoProto,
     onnx::{GraphProto, size, tensor_proto::DataType},
-    tensor_info, value_info,
 };
 
 /// A decoded ONNX model.
@@ -160,11 +158,6 @@ impl Graph {
     /// The model file and its external data files.
     pub fn files(&self) -> &[FileBytes] {
         &self.files
-    }
-
-    /// Whether it has the inputs and outputs of an encoder with caches.
-    pub fn is_encoder(&self) -> bool {
-        matches!(layouts::detect(self), Some((_, Detected::Encoder(_))))
     }
 
     /// The values of all integer constants, from `Constant` nodes and initializers.

@@ -4,10 +4,10 @@
 
 use std::collections::HashSet;
 
+use crate::onnx::types::tensor_info;
 use crate::{
     Graph, ValueInfoProto,
     ops::{self, Rows},
-    tensor_info,
 };
 
 impl Graph {

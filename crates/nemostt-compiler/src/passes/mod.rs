@@ -25,13 +25,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
+use crate::streaming_geometry::full_width;
 use crate::{
     DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::find_drop, ir::attribute::Attribute,
     onnx::attribute_proto::AttributeType,
-};
-use crate::{
-    pipeline::{PassReport, Recorder},
-    streaming_geometry::full_width,
 };
 
 /// Since this opset, axes and sizes are inputs of `Unsqueeze`, `Split` and others, not attributes.
@@ -81,20 +78,6 @@ pub struct SpecializedEncoder {
     pub lookahead: usize,
     /// The state of a stream, besides the length of the attention cache.
     pub states: Vec<StateSpec>,
-}
-
-/// See [`Recorder::specialize`]. Also returns the outcome of each pass.
-///
-/// # Errors
-/// As for [`Recorder::specialize`].
-pub fn specialize(
-    graph: &mut Graph,
-    streaming: &StreamingConfig,
-    lookahead: usize,
-) -> Result<(SpecializedEncoder, Vec<PassReport>), String> {
-    let mut recorder = Recorder::default();
-    let specialized = recorder.specialize(graph, streaming, lookahead)?;
-    Ok((specialized, recorder.reports))
 }
 
 /// Fixes the width of windows, and thereby the shapes of all inputs; returns the width. Does not fold anything.
@@ -175,7 +158,7 @@ fn check_arity(graph: &Graph) -> Result<(), String> {
 /// The first window has no cached frames and so fewer mel frames, padded at the end; the outputs of the padding come
 /// after the selected ones.
 fn keep_one_chunk(graph: &mut Graph, slice: usize, sub: usize, outputs: usize) {
-    graph.inputs.push(crate::value_info(
+    graph.inputs.push(crate::onnx::types::value_info(
         DROP_INPUT,
         crate::onnx::tensor_proto::DataType::Int64 as i32,
         &[1],

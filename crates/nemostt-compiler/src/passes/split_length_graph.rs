@@ -12,10 +12,8 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::ir::constant::attribute;
-use crate::{
-    DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, element_code, element_type,
-    onnx::tensor_proto::DataType, value_info,
-};
+use crate::onnx::types::{element_code, element_type, value_info};
+use crate::{DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, onnx::tensor_proto::DataType};
 
 /// The length inputs: mel frames of the window, dropped outputs, valid frames in the attention cache.
 pub const LENGTHS: [&str; 3] = ["length", DROP_INPUT, "cache_last_channel_len"];

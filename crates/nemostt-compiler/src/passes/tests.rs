@@ -5,6 +5,7 @@
 use super::*;
 use crate::NodeProto;
 use crate::ir::constant::Constant;
+use crate::pipeline::{PassReport, specialize};
 
 fn export() -> (Graph, StreamingConfig) {
     let path = concat!(
@@ -43,7 +44,9 @@ fn is_stacked(encoder: &SpecializedEncoder, name: &str) -> bool {
 fn non_constant_key_projection_disables_kv_cache() {
     let found = specialize_changed(|graph| {
         let float = crate::onnx::tensor_proto::DataType::Float as i32;
-        graph.input.push(crate::value_info("weight", float, &[64, 64]));
+        graph
+            .input
+            .push(crate::onnx::types::value_info("weight", float, &[64, 64]));
         find(&mut graph.node, "MatMul", "layers.2/self_attn/Concat").input[1] = "weight".into();
     });
     let (found, diagnostics) = found.unwrap();

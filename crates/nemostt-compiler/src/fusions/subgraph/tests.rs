@@ -6,9 +6,9 @@ use crate::ops::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::onnx::types::value_info;
 use crate::{
     StreamingConfig, TensorProto, compose, graph_in, packed_halves, specialize, specialize_predictor, transducer_in,
-    value_info,
 };
 
 const MODELS: [(&str, usize); 4] = [

@@ -173,3 +173,10 @@ fn needs_prompt(graph: &Graph) -> bool {
     let mut names = prompts.map(Prompt::name);
     names.any(|name| graph.find(Side::Input, name).is_some())
 }
+
+impl Graph {
+    /// Whether it has the inputs and outputs of an encoder with caches.
+    pub fn is_encoder(&self) -> bool {
+        matches!(detect(self), Some((_, Detected::Encoder(_))))
+    }
+}

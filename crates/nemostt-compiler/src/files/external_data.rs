@@ -18,15 +18,12 @@ use prost::Message;
 
 use crate::regular_file;
 use crate::{
-    Graph, GraphError, TensorProto,
+    FileBytes, Graph, GraphError, TensorProto,
     onnx::{StringStringEntryProto, tensor_proto::DataLocation},
 };
 
 /// Smaller tensors stay in the model: ONNX Runtime reads small ones during optimization.
 pub(crate) const LARGE: usize = 4096;
-
-/// The contents of a file.
-pub type FileBytes = Arc<[u8]>;
 
 /// Reads a graph or an external data file into shared memory.
 ///

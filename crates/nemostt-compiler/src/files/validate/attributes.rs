@@ -19,12 +19,12 @@ pub(crate) fn check(node: &NodeProto, opset: i64) -> Result<(), String> {
     for (index, attribute) in node.attribute.iter().enumerate() {
         let name = attribute.name();
         if node.attribute[..index].iter().any(|other| other.name() == name) {
-            return Err(format!("has two attributes {}", crate::onnx::validate::shown(name)));
+            return Err(format!("has two attributes {}", crate::files::validate::shown(name)));
         }
         if matches!(node.domain(), "" | "ai.onnx") && !is_known(node.op_type(), name, opset) {
             return Err(format!(
                 "has an attribute {}, which {} does not have in opset {opset}",
-                crate::onnx::validate::shown(name),
+                crate::files::validate::shown(name),
                 node.op_type()
             ));
         }

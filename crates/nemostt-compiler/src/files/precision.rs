@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ElementType, Graph, element_type, elements};
+use crate::onnx::types::{element_type, elements};
+use crate::{ElementType, Graph};
 
 /// Precision of most weights of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

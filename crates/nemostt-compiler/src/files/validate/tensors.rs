@@ -2,7 +2,7 @@
 
 //! Checks that tensors have the declared size.
 
-use crate::onnx::validate::{corrupt, shown};
+use crate::files::validate::{corrupt, shown};
 use crate::{
     GraphError, TensorProto,
     onnx::tensor_proto::{DataLocation, DataType},

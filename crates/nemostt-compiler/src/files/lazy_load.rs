@@ -15,12 +15,12 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 use prost::Message;
 
+use super::external_data::LARGE;
 use crate::regular_file;
 use crate::{
     Graph, ModelProto, TensorProto,
     onnx::{
         GraphProto,
-        external_data::LARGE,
         size::{self, Kind},
     },
 };

@@ -8,14 +8,11 @@ use std::{collections::HashSet, io, sync::Arc};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{
-    Encoded, FileBytes, Graph, GraphError, ModelProto, TensorProto,
-    onnx::{
-        external_data::{external, file_name, make_external},
-        tensor_proto::DataLocation,
-        validate,
-    },
+use super::{
+    external_data::{external, file_name, make_external},
+    validate,
 };
+use crate::{Encoded, FileBytes, Graph, GraphError, ModelProto, TensorProto, onnx::tensor_proto::DataLocation};
 use nemostt_kernels::gemm::PackedWeights;
 
 /// A graph that refers to a single file, which contains only what it uses.

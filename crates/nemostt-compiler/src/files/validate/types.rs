@@ -173,7 +173,7 @@ pub(crate) fn check<'a>(node: &'a NodeProto, types: &mut Types<'a>) -> Result<()
         variables.bind(kind, found).map_err(|expected| {
             format!(
                 "has input {} of type {}, expected {expected}",
-                crate::onnx::validate::shown(name),
+                crate::files::validate::shown(name),
                 type_name(found)
             )
         })?;
