@@ -11,10 +11,10 @@ use super::{
     imp::{CAT, NemoStt, preferred},
     payload::Format,
     segment::Segment,
+    segment::signed,
     session::{Now, PLAYBACK_STALL},
     source_pad,
     ticker::{SHORTEST_TICK, TICK, Wake},
-    timestamps::signed,
 };
 use nemostt::EndReason;
 use nemostt::sync::lock;

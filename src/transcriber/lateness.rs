@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     NemoSttOverload,
-    timestamps::{clock_time, signed},
+    segment::{clock_time, signed},
 };
 
 /// Once audio is being skipped, it is skipped until the delay is no larger than this.

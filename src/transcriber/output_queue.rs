@@ -11,7 +11,8 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     payload::{Format, Payload},
     segment::Segment,
-    timestamps::{Moment, signed},
+    segment::signed,
+    timestamps::Moment,
 };
 use nemostt::EndReason;
 

@@ -4,8 +4,6 @@
 
 use std::ops::Deref;
 
-use super::timestamps::{clock_time, signed};
-
 /// GStreamer's type for it.
 pub(super) type Time = gst::FormattedSegment<gst::ClockTime>;
 
@@ -102,4 +100,14 @@ impl Segment {
             None => event.build(),
         }
     }
+}
+
+/// `ns` nanoseconds as a `ClockTime`, saturating.
+pub(super) fn clock_time(ns: u64) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(ns.min(gst::ClockTime::MAX.nseconds()))
+}
+
+/// `time` in nanoseconds, saturating.
+pub(super) fn signed(time: gst::ClockTime) -> i64 {
+    i64::try_from(time.nseconds()).unwrap_or(i64::MAX)
 }

@@ -10,10 +10,11 @@ use super::{
     input::{Content, Input},
     output_queue::Item,
     segment::Segment,
+    segment::{clock_time, signed},
     settings::Settings,
     stall::Due,
     stream_driver::StreamDriver,
-    timestamps::{BYTES_PER_SAMPLE, Moment, clock_time, signed},
+    timestamps::{BYTES_PER_SAMPLE, Moment},
 };
 use nemostt::{EndReason, Recognizer, Result};
 

@@ -14,11 +14,12 @@ use super::{
     delivery,
     imp::{CAT, NemoStt, SAMPLE_RATE},
     output_queue::Item,
+    segment::signed,
     segment::{Segment, Time},
     session::Session,
     settings::{MAX_OBSERVED_DELAY, Settings},
     ticker::TICK,
-    timestamps::{BYTES_PER_SAMPLE, signed},
+    timestamps::BYTES_PER_SAMPLE,
 };
 use nemostt::sample_time;
 use nemostt::sync::lock;

@@ -19,7 +19,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::segment::Segment;
+use super::segment::{Segment, clock_time, signed};
 use nemostt::sample_time;
 
 /// Bytes of one sample: S16LE, mono.
@@ -375,16 +375,6 @@ impl Timestamps {
         self.agreed = 0;
         self.last = None;
     }
-}
-
-/// `ns` nanoseconds as a `ClockTime`, saturating.
-pub(super) fn clock_time(ns: u64) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(ns.min(gst::ClockTime::MAX.nseconds()))
-}
-
-/// `time` in nanoseconds, saturating.
-pub(super) fn signed(time: gst::ClockTime) -> i64 {
-    i64::try_from(time.nseconds()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

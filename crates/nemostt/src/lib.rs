@@ -17,8 +17,8 @@ mod recognizer;
 pub mod sample_time;
 pub mod sync;
 pub mod text;
+mod token;
 
-pub use decode::Token;
 pub use error::{Error, Result};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
@@ -32,3 +32,4 @@ pub use nemostt_compiler::{
 };
 pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
 pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
+pub use token::Token;

@@ -155,12 +155,12 @@ pub struct Stream {
 /// let mut snapshot = nemostt::Snapshot::default();
 /// stream.accept(&early)?;
 /// stream.save(&mut snapshot);
-/// The transcript so far, as if the audio ended here.
+/// // The transcript so far, as if the audio ended here.
 /// stream.finish(0)?;
 /// while let Some(event) = stream.next_event() {
 ///     println!("{event:?}");
 /// }
-/// But it did not end.
+/// // But it did not end.
 /// stream.restore(&snapshot)?;
 /// stream.accept(&late)?;
 /// # Ok(())

@@ -2,7 +2,8 @@
 
 //! Greedy CTC: the best token of each frame, with repeats collapsed and blanks dropped.
 
-use super::{Token, argmax::argmax};
+use super::argmax::argmax;
+use crate::token::Token;
 
 /// Greedy CTC over a stream; repeats are also collapsed across chunks.
 #[derive(Debug)]

@@ -8,14 +8,3 @@ mod rnnt;
 
 pub(crate) use ctc::{Ctc, CtcSnapshot};
 pub(crate) use rnnt::{Rnnt, TransducerScorer};
-
-/// One decoded token; never blank.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Token {
-    /// Its id: its line in the vocabulary.
-    pub id: usize,
-    /// The encoder frame in which it was emitted, counted from the start of the stream.
-    pub frame: u64,
-    /// Natural logarithm of its probability.
-    pub log_prob: f32,
-}

@@ -8,10 +8,8 @@
 //! change and the scores remain valid. A token makes a new call necessary, from its frame on, for as many frames as
 //! cost little.
 
-use super::{
-    Token,
-    argmax::{argmax, log_softmax},
-};
+use super::argmax::{argmax, log_softmax};
+use crate::token::Token;
 use crate::{
     error::Result,
     model::{Tensor, Transducer, TransducerState},

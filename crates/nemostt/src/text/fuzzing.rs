@@ -3,7 +3,7 @@
 //! See [`crate::fuzzing`].
 
 use super::{EndReason, EndpointConfig, Segmenter, Vocabulary};
-use crate::decode::Token;
+use crate::token::Token;
 
 /// A file name for each vocabulary format; the first byte of the input selects one.
 const NAMES: [&str; 5] = [

@@ -5,7 +5,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{EndpointConfig, Event, Segmenter, Utterance, Vocabulary, Word};
-use crate::decode::Token;
+use crate::token::Token;
 
 const FRAME: u64 = 1280;
 /// Samples of the last decoded frame that have arrived.

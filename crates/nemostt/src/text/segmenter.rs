@@ -9,7 +9,7 @@ use super::{
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
-use crate::decode::Token;
+use crate::token::Token;
 
 /// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]

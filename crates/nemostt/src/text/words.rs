@@ -7,7 +7,7 @@
 //! [`WordTimer`](super::times::WordTimer) then assigns its times.
 
 use super::tokenizer::{TokenText, Vocabulary, WORD_START};
-use crate::decode::Token;
+use crate::token::Token;
 
 /// What SentencePiece writes for the unknown token.
 const UNKNOWN: &str = "\u{2047}";

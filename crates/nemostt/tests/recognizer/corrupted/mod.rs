@@ -191,7 +191,7 @@ fn corrupt_models_are_rejected_or_run() {
     assert_eq!(outcomes.len() as u64, end - start);
     // Of the first 500, 135 run: a corpus of which nearly all is refused at once tests no more than the first check.
     if outcomes.len() as u64 >= CORPUS {
-        for kind in ["ran", "refused"] {
+        for kind in ["ran", "rejected"] {
             let count = counts.get(kind).copied().unwrap_or_default();
             assert!(10 * count >= outcomes.len(), "{counts:?}: too few {kind}");
         }
