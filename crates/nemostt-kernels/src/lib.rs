@@ -16,22 +16,22 @@ pub mod rel_pos_attention;
 mod simd_math;
 pub mod strided_conv;
 
-/// The version of this crate: a part of the key of what was compiled with it.
+/// Part of the key of everything that is compiled with this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How many cases of a property to try, where `count` are enough: Miri takes seconds for each.
+/// Number of proptest cases; few under Miri, where each takes seconds.
 #[cfg(test)]
 fn cases(count: u32) -> proptest::test_runner::Config {
     proptest::test_runner::Config::with_cases(if cfg!(miri) { 2 } else { count })
 }
 
-/// A size below which sizes are tried: a tenth under Miri, but for what is small.
+/// Upper limit of a size in tests; under Miri a tenth, but at least 4.
 #[cfg(test)]
 fn most(size: usize) -> usize {
     if cfg!(miri) { (size / 10).max(4) } else { size }
 }
 
-/// Repeatable noise between -1 and 1.
+/// Deterministic noise between -1 and 1.
 #[cfg(test)]
 fn noise(count: usize, mut seed: u32) -> Vec<f32> {
     let mut next = || {

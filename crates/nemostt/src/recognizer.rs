@@ -229,7 +229,7 @@ impl Stream {
     }
 
     /// As [`accept`](Self::accept), for tests and tools that compare tensors: `observe` sees each window with the
-    /// encoder's output for it, \[width, chunk\] frame features or, with CTC, \[chunk, labels + 1\] log-probabilities.
+    /// encoder's output for it, \[d_model, chunk\] encoder frames or, with CTC, \[chunk, tokens + 1\] log-probabilities.
     ///
     /// # Errors
     /// As [`accept`](Self::accept).

@@ -31,7 +31,7 @@ pub(crate) fn hoist_frame_gather(graph: &mut Graph) -> bool {
 }
 
 struct Found {
-    /// The node that selects frames from the sum of a matrix matmul and a bias.
+    /// The node that selects frames from the sum of a matrix product and a bias.
     gather: usize,
     matmul: usize,
     sum: usize,
