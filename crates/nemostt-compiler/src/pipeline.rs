@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bits, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig, fusions,
-    ops::DOMAIN,
+    ops::{self, DOMAIN},
     passes::{
         cache_projected_kv::cache_projected_kv,
         conv_to_matmul::{depthwise_conv_to_2d, pointwise_conv_to_matmul},
@@ -274,8 +274,7 @@ pub const FUSE: [Pass; 4] = [
         run: |graph, context| {
             let found = fusions::layer_norm::fuse(graph);
             graph.clean_up();
-            let is_ours = |operation: &str| fusions::IN_PLACE_OF_NODES.contains(&operation);
-            if graph.operations().any(is_ours) {
+            if graph.operations().any(|operation| ops::schema(operation).is_some()) {
                 graph.import_domain(DOMAIN);
             }
             let rings = graph.ring_caches();
@@ -316,13 +315,16 @@ pub const LINK: [(&str, &str); 3] = [
     ("split-length-graph", "compute masks only when a length changes"),
 ];
 
+/// Gets the name of each pass, and the graph after it.
+pub type Observer<'a> = dyn FnMut(&str, &Graph) + 'a;
+
 /// Runs passes and writes down what became of them.
 #[derive(Default)]
 pub struct Recorder<'a> {
     /// What became of them, in order.
     pub reports: Vec<PassReport>,
     /// Gets each pass' name and the graph behind it.
-    pub observer: Option<&'a mut dyn FnMut(&str, &Graph)>,
+    pub observer: Option<&'a mut Observer<'a>>,
 }
 
 impl Recorder<'_> {

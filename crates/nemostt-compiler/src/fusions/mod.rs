@@ -18,19 +18,11 @@ pub(crate) mod split_joint;
 pub(crate) mod strided_conv;
 pub(crate) mod subgraph;
 
-use crate::ops::{GLU_DEPTHWISE_CONV, LAYER_NORM, REL_POS_ATTENTION, STRIDED_CONV};
+use crate::ops::REL_POS_ATTENTION;
 use std::collections::HashSet;
 
 pub use self::rel_pos_attention::RING_HEAD_INPUT;
 use crate::Graph;
-
-/// The operations that fusions put in place of nodes.
-pub(crate) const IN_PLACE_OF_NODES: [&str; 4] = [
-    REL_POS_ATTENTION.name,
-    GLU_DEPTHWISE_CONV.name,
-    LAYER_NORM.name,
-    STRIDED_CONV.name,
-];
 
 impl Graph {
     /// The caches of [`REL_POS_ATTENTION`]: inputs in which what is new goes where [`RING_HEAD_INPUT`] says.
@@ -44,9 +36,21 @@ impl Graph {
     }
 }
 
+/// The passes of [`FUSE`](crate::pipeline::FUSE) over a graph that was specialized as it says.
+#[cfg(test)]
+pub(crate) fn fuse(graph: &mut Graph, specialized: &mut crate::SpecializedEncoder, streaming: &crate::StreamingConfig) {
+    let target = crate::pipeline::Target {
+        custom_ops: true,
+        int8: None,
+        widen_fp16: true,
+    };
+    crate::pipeline::Recorder::default().fuse(graph, specialized, streaming, &target);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{GLU_DEPTHWISE_CONV, LAYER_NORM, STRIDED_CONV};
     use crate::{
         StreamingConfig, graph_in,
         pipeline::{Recorder, Target},
@@ -124,15 +128,4 @@ mod tests {
         graph.clean_up();
         assert!(graph.operations().count() <= before);
     }
-}
-
-/// The passes of [`FUSE`](crate::pipeline::FUSE) over a graph that was specialized as it says.
-#[cfg(test)]
-pub(crate) fn fuse(graph: &mut Graph, specialized: &mut crate::SpecializedEncoder, streaming: &crate::StreamingConfig) {
-    let target = crate::pipeline::Target {
-        custom_ops: true,
-        int8: None,
-        widen_fp16: true,
-    };
-    crate::pipeline::Recorder::default().fuse(graph, specialized, streaming, &target);
 }

@@ -36,7 +36,8 @@ use nemostt_kernels::{executor::Op, gemm::PackedWeights};
 macro_rules! custom_ops {
     ($($kernel:ty,)*) => {
         fn declare(domain: OperatorDomain, products: &Products) -> ort::Result<OperatorDomain> {
-            Ok(domain$(.add(Declaration::<$kernel>::new(products.clone()))?)*)
+            $(let domain = domain.add(Declaration::<$kernel>::new(products.clone()))?;)*
+            Ok(domain)
         }
 
         /// The operation `name` as a call of a program, with its schema; `None`: there is no such operation.
