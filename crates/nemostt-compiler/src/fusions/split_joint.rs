@@ -62,7 +62,7 @@ impl Graph {
     /// takes longer for that than for the product behind it. Gives whether it does now.
     fn take_rows(&mut self) -> bool {
         let input = "encoder_outputs";
-        let readers = self.index().consumers(input).to_vec();
+        let readers = self.index().readers(input);
         let (&[reader], Some(mut info)) = (&readers[..], self.input(input)) else {
             return false;
         };

@@ -274,9 +274,8 @@ fn remove_pre_encode_cache(graph: &mut Graph, names: &EncoderNames) -> Result<Op
     let audio = expect_rank(graph, Side::Input, names.audio, 3)?;
     let cannot_infer = || GraphError::CannotInfer("the node that concatenates cached and new mel frames".into());
     let concat = {
-        let index = graph.index();
-        let consumers = index.consumers(cache);
-        let &[index] = consumers else {
+        let readers = graph.index().readers(cache);
+        let &[index] = &readers[..] else {
             return Err(cannot_infer());
         };
         let node = &graph.nodes[index];

@@ -179,3 +179,25 @@ fn joint_that_cannot_be_split_is_rejected() {
         "{fault}"
     );
 }
+
+#[test]
+fn pre_encode_cache_may_be_an_output_too() {
+    let six_inputs = || Graph::decode_file(read_file(&path("layouts/eou6/encoder.onnx")).unwrap()).unwrap();
+    let output = |graph: &mut Graph| {
+        let info = graph.find(Side::Input, "pre_cache").unwrap();
+        graph.declare(Side::Output, &info);
+    };
+    // Its reader is still the one node that concatenates it with the new frames.
+    outcome(six_inputs(), output).unwrap();
+    // Without that node, it has no reader: an output is none.
+    let unread = |graph: &mut Graph| {
+        output(graph);
+        let audio = graph.inputs()[0].name.clone();
+        for node in &mut graph.nodes {
+            for input in node.input.iter_mut().filter(|input| *input == "pre_cache") {
+                input.clone_from(&audio);
+            }
+        }
+    };
+    assert!(matches!(outcome(six_inputs(), unread), Err(GraphError::CannotInfer(_))));
+}

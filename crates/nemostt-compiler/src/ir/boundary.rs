@@ -81,6 +81,7 @@ impl Graph {
 
     fn rename_all(&mut self, from: &str, to: &str) {
         let shape = self.shapes.remove(from);
+        self.shapes.remove(to);
         let shapes = std::mem::take(&mut self.shapes);
         self.edit_proto(|graph| rename_in(graph, from, to));
         self.shapes.extend(shapes);
@@ -104,6 +105,7 @@ impl Graph {
                 tensor.shape = None;
             }
         }
+        self.shapes.remove(name);
     }
 
     /// Changes the element type of an input or output.
@@ -194,7 +196,7 @@ impl Graph {
             ElementType::I32 => values.iter().flat_map(|&value| (value as i32).to_le_bytes()).collect(),
             _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         };
-        self.initializers.insert(TensorProto {
+        self.add_weight(TensorProto {
             name: Some(name.into()),
             dims: vec![values.len() as i64],
             data_type: Some(code(element)),

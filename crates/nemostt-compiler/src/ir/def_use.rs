@@ -21,11 +21,14 @@ impl Graph {
             consumers: HashMap::new(),
         };
         for (number, node) in self.nodes.iter().enumerate() {
-            for name in &node.output {
+            // An empty name stands for an input or output that is left out.
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
                 index.producers.insert(name.clone(), number);
             }
             visit(node, &mut |name| {
-                index.consumers.entry(name.to_owned()).or_default().push(number);
+                if !name.is_empty() {
+                    index.consumers.entry(name.to_owned()).or_default().push(number);
+                }
             });
         }
         // An output of the graph has a consumer outside of it.
@@ -41,6 +44,12 @@ impl Graph {
 }
 
 impl DefUse {
+    /// The nodes that read a tensor.
+    pub(crate) fn readers(&self, name: &str) -> Vec<usize> {
+        let consumers = self.consumers(name).iter().copied();
+        consumers.filter(|&consumer| consumer != usize::MAX).collect()
+    }
+
     pub(crate) fn producer(&self, name: &str) -> Option<usize> {
         self.producers.get(name).copied()
     }

@@ -2,10 +2,7 @@
 
 //! The initializers of a graph, in their order and by name.
 
-use std::{
-    collections::HashMap,
-    ops::{Deref, DerefMut},
-};
+use std::{collections::HashMap, ops::Deref};
 
 use crate::TensorProto;
 
@@ -35,6 +32,16 @@ impl Initializers {
                 self.tensors.push(tensor);
             }
         }
+    }
+
+    /// Their values may change, their names may not.
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, TensorProto> {
+        self.tensors.iter_mut()
+    }
+
+    pub(crate) fn sort_by_name(&mut self) {
+        self.tensors.sort_by(|a, b| a.name().cmp(b.name()));
+        self.index = index(&self.tensors);
     }
 
     pub(crate) fn retain(&mut self, keep: impl FnMut(&TensorProto) -> bool) {
@@ -69,12 +76,6 @@ impl Deref for Initializers {
 
     fn deref(&self) -> &[TensorProto] {
         &self.tensors
-    }
-}
-
-impl DerefMut for Initializers {
-    fn deref_mut(&mut self) -> &mut [TensorProto] {
-        &mut self.tensors
     }
 }
 

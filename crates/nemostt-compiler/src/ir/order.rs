@@ -53,7 +53,8 @@ impl Graph {
             .collect();
         while let Some(number) = open.pop() {
             if !std::mem::replace(&mut alive[number], true) {
-                open.extend(self.nodes[number].input.iter().filter_map(|name| index.producer(name)));
+                // Branches and loops inside of a node read what is around them.
+                visit(&self.nodes[number], &mut |name| open.extend(index.producer(name)));
             }
         }
         let mut alive = alive.into_iter();
@@ -84,9 +85,13 @@ impl Graph {
                 }
                 states[number] = State::Visiting;
                 stack.push((number, true));
-                for producer in self.nodes[number].input.iter().filter_map(|name| index.producer(name)) {
+                let mut producers = Vec::new();
+                visit(&self.nodes[number], &mut |name| producers.extend(index.producer(name)));
+                for producer in producers {
                     match states[producer] {
                         State::Unvisited => stack.push((producer, false)),
+                        // A subgraph may have a tensor with the name of its own node's output.
+                        State::Visiting if producer == number => {}
                         State::Visiting => return None,
                         State::Sorted => {}
                     }
@@ -96,5 +101,81 @@ impl Graph {
         let mut nodes: Vec<Option<NodeProto>> = std::mem::take(&mut self.nodes).into_iter().map(Some).collect();
         self.nodes = order.into_iter().filter_map(|number| nodes[number].take()).collect();
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Graph, NodeProto,
+        onnx::{AttributeProto, GraphProto, ValueInfoProto},
+    };
+
+    fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+        NodeProto {
+            op_type: Some(operator.into()),
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![output.into()],
+            ..Default::default()
+        }
+    }
+
+    fn info(name: &str) -> ValueInfoProto {
+        ValueInfoProto {
+            name: Some(name.into()),
+            ..Default::default()
+        }
+    }
+
+    /// `y` is the output of a branch that reads `outer` from the graph around it.
+    fn branching(order: [usize; 3]) -> Graph {
+        let mut branch = node("If", &["condition"], "y");
+        branch.attribute.push(AttributeProto {
+            name: Some("then_branch".into()),
+            g: Some(GraphProto {
+                node: vec![node("Neg", &["outer"], "inner")],
+                output: vec![info("inner")],
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let nodes = [node("Relu", &["x"], "outer"), branch, node("Relu", &["x"], "unused")];
+        let graph = GraphProto {
+            node: order.map(|index| nodes[index].clone()).into(),
+            input: vec![info("x"), info("condition"), info("extra")],
+            output: vec![info("y")],
+            ..Default::default()
+        };
+        Graph::from_proto(Default::default(), graph)
+    }
+
+    #[test]
+    fn prune_keeps_what_a_subgraph_reads() {
+        let mut graph = branching([0, 1, 2]);
+        graph.prune();
+        assert_eq!(graph.operations().collect::<Vec<_>>(), ["Relu", "If"]);
+        let inputs: Vec<String> = graph.inputs().into_iter().map(|input| input.name).collect();
+        assert_eq!(inputs, ["x", "condition"]);
+    }
+
+    #[test]
+    fn sort_puts_what_a_subgraph_reads_before_it() {
+        let mut graph = branching([1, 2, 0]);
+        assert_eq!(graph.sort(), Some(()));
+        let place = |output: &str| graph.nodes.iter().position(|node| node.output[0] == output);
+        assert!(place("outer") < place("y"));
+    }
+
+    #[test]
+    fn left_out_inputs_and_outputs_are_no_cycle() {
+        let mut first = node("LSTM", &["x", ""], "");
+        first.output.push("state".into());
+        let graph = GraphProto {
+            node: vec![first, node("Relu", &["state"], "y")],
+            output: vec![info("y")],
+            ..Default::default()
+        };
+        let mut graph = Graph::from_proto(Default::default(), graph);
+        assert_eq!(graph.sort(), Some(()));
     }
 }

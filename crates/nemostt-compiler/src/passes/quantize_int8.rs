@@ -106,7 +106,7 @@ impl Graph {
                 ..Default::default()
             });
         }
-        self.initializers.sort_by(|a, b| a.name().cmp(b.name()));
+        self.initializers.sort_by_name();
         self.import_domain(DOMAIN);
         count
     }

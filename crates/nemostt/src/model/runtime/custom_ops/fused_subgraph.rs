@@ -88,6 +88,9 @@ impl FusedSubgraphOp {
         }
         let found = super::program_op(&call.operation, source, &self.products);
         let (op, schema) = found.ok_or_else(|| ort::Error::new("a fused subgraph has an unknown operation"))??;
+        if call.inputs.len() > schema.inputs.len() {
+            return Err(program_error(ProgramError::Arity));
+        }
         let (mut reads, mut scalars) = (Vec::new(), Vec::new());
         for (index, kind) in schema.inputs.iter().enumerate().filter(|(_, kind)| kind.is_read()) {
             match (call.inputs.get(index), kind) {
