@@ -5,6 +5,7 @@
 //! This crate is only the element, a thin layer around the crate [`nemostt`], which recognizes speech and does not
 //! depend on GStreamer. `docs/design.md` is the guided tour.
 
+#[forbid(unsafe_code)]
 mod transcriber;
 
 mod plugin {

@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 #![warn(unreachable_pub)]
+#![forbid(unsafe_code)]
 
 mod error;
 mod files;

@@ -3,20 +3,30 @@
 #![doc = include_str!("../README.md")]
 #![warn(unreachable_pub)]
 
+#[forbid(unsafe_code)]
 pub mod chunker;
+#[forbid(unsafe_code)]
 mod decode;
+#[forbid(unsafe_code)]
 mod error;
+#[forbid(unsafe_code)]
 pub mod features;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod fuzzing;
+#[forbid(unsafe_code)]
 mod memory_guard;
 mod model;
+#[forbid(unsafe_code)]
 mod recognizer;
+#[forbid(unsafe_code)]
 pub mod sample_time;
+#[forbid(unsafe_code)]
 pub mod sync;
+#[forbid(unsafe_code)]
 pub mod text;
+#[forbid(unsafe_code)]
 mod token;
 
 pub use error::{Error, Result};

@@ -2,6 +2,8 @@
 
 //! The `nemostt` command. One module per subcommand.
 
+#![forbid(unsafe_code)]
+
 mod audio;
 mod bench;
 mod check;
