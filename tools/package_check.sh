@@ -15,7 +15,9 @@ packed=${CARGO_TARGET_DIR:-target}/package
 
 rm -f "$packed"/*.crate
 # --allow-dirty: what is checked is what is here, committed or not.
-"${CARGO:-cargo}" package --workspace --locked --no-verify --allow-dirty --quiet
+pack() { "${CARGO:-cargo}" package --workspace --locked --no-verify --allow-dirty --quiet "$@"; }
+# As a rule all that it looks up is at hand.
+pack --offline 2>/dev/null || pack
 
 fault=no
 complain() {
