@@ -2,8 +2,6 @@
 
 //! Products of activations with constant weights: where they are in a graph.
 
-use std::collections::HashMap;
-
 use crate::onnx::types::element_type;
 use crate::{ElementType, Graph, NodeProto, TensorProto, onnx::AttributeProto};
 
@@ -34,7 +32,6 @@ type Vector = (String, Vec<f32>);
 impl Graph {
     /// The products with a constant table of float32, with the index of their node.
     pub(crate) fn match_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
-        let weights: HashMap<&str, &TensorProto> = self.initializers.iter().map(|w| (w.name(), w)).collect();
         let product = |(number, node): (usize, &NodeProto)| {
             let [data, weight, rest @ ..] = &node.input[..] else {
                 return None;
@@ -43,12 +40,12 @@ impl Graph {
             let (scale, bias, turned) = match (node.op_type(), rest) {
                 ("MatMul", []) => (1.0, None, false),
                 ("Gemm", _) => {
-                    let (scale, bias) = gemm_factors(node, rest, &weights)?;
+                    let (scale, bias) = gemm_factors(self, node, rest)?;
                     (scale, bias, flag(node, "transB"))
                 }
                 _ => return None,
             };
-            let tensor = weights.get(weight.as_str())?;
+            let tensor = self.weight(weight)?;
             let &[rows, columns] = &tensor.dims[..] else {
                 return None;
             };
@@ -79,7 +76,6 @@ impl Graph {
     /// Makes the constant that is added to a product, and nothing else is done with, its bias: how a layer with a bias is
     /// exported where its rows have more than two axes.
     pub(crate) fn absorb_biases(&self, found: &mut [(usize, MatMulMatch)]) {
-        let weights: HashMap<&str, &TensorProto> = self.initializers.iter().map(|w| (w.name(), w)).collect();
         let index = self.index();
         for (_, product) in found {
             let user = index.single_consumer(&product.output);
@@ -91,7 +87,7 @@ impl Graph {
                 continue;
             };
             let bias = if *a == product.output { b } else { a };
-            let values = weights.get(bias.as_str()).and_then(|tensor| vector(tensor));
+            let values = self.weight(bias).and_then(vector);
             if let Some(values) = values.filter(|values| values.len() == product.columns) {
                 product.output.clone_from(output);
                 product.bias = Some((bias.clone(), values));
@@ -112,11 +108,7 @@ fn vector(tensor: &TensorProto) -> Option<Vec<f32>> {
 }
 
 /// The common factor and the bias of a `Gemm`; `None` where it is of another kind than `alpha · (a · b + c)`.
-fn gemm_factors(
-    node: &NodeProto,
-    rest: &[String],
-    weights: &HashMap<&str, &TensorProto>,
-) -> Option<(f32, Option<Vector>)> {
+fn gemm_factors(graph: &Graph, node: &NodeProto, rest: &[String]) -> Option<(f32, Option<Vector>)> {
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name() == name);
     let factor = |name: &str| attribute(name).map_or(1.0, AttributeProto::f);
     let (alpha, beta) = (factor("alpha"), factor("beta"));
@@ -126,7 +118,7 @@ fn gemm_factors(
     match rest {
         [] => Some((alpha, None)),
         [bias] if alpha == beta => {
-            let values = vector(weights.get(bias.as_str())?)?;
+            let values = vector(graph.weight(bias)?)?;
             Some((alpha, Some((bias.clone(), values))))
         }
         _ => None,

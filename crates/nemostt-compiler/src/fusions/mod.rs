@@ -36,26 +36,28 @@ impl Graph {
     }
 }
 
-/// The passes of [`FUSE`](crate::pipeline::FUSE) over a graph that was specialized as it says.
+/// Runs the passes of [`FUSE`](crate::pipeline::FUSE) over a specialized graph and returns their reports.
 #[cfg(test)]
-pub(crate) fn fuse(graph: &mut Graph, specialized: &mut crate::SpecializedEncoder, streaming: &crate::StreamingConfig) {
+pub(crate) fn fuse(
+    graph: &mut Graph,
+    specialized: &mut crate::SpecializedEncoder,
+    streaming: &crate::StreamingConfig,
+) -> Vec<crate::pipeline::PassReport> {
     let target = crate::pipeline::Target {
         custom_ops: true,
         int8: None,
         widen_fp16: true,
     };
-    crate::pipeline::Recorder::default().fuse(graph, specialized, streaming, &target);
+    let mut recorder = crate::pipeline::Recorder::default();
+    recorder.fuse(graph, specialized, streaming, &target);
+    recorder.reports
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::{GLU_DEPTHWISE_CONV, LAYER_NORM, STRIDED_CONV};
-    use crate::{
-        StreamingConfig, graph_in,
-        pipeline::{Recorder, Target},
-        read_file, specialize,
-    };
+    use crate::{StreamingConfig, graph_in, read_file, specialize};
 
     #[test]
     fn every_layer_is_found() {
@@ -69,17 +71,7 @@ mod tests {
             let streaming = StreamingConfig::read(&graph).unwrap();
             let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
             let (given, mut inputs) = (graph.outputs(), graph.inputs().len());
-            let target = Target {
-                custom_ops: true,
-                int8: None,
-                widen_fp16: true,
-            };
-            let mut fuse = |graph: &mut Graph| {
-                let mut recorder = Recorder::default();
-                recorder.fuse(graph, &mut specialized, &streaming, &target);
-                recorder.reports
-            };
-            let reports = fuse(&mut graph);
+            let reports = fuse(&mut graph, &mut specialized, &streaming);
             assert!(
                 reports
                     .iter()
@@ -108,7 +100,7 @@ mod tests {
                 (0, 0, 2 * streaming.layers)
             );
             assert!(
-                fuse(&mut graph)
+                fuse(&mut graph, &mut specialized, &streaming)
                     .iter()
                     .all(|report| report.outcome.as_ref().map_or(0, |applied| applied.count) == 0)
             );

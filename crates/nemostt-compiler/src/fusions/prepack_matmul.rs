@@ -4,14 +4,10 @@
 //! their weights leave the graph for [`nemostt_kernels::gemm`].
 
 use crate::ops::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    sync::Arc,
-};
+use std::{collections::HashSet, io, sync::Arc};
 
 use crate::{
-    Graph, NodeProto, TensorProto,
+    Graph, NodeProto,
     fusions::{
         epilogue::EpilogueMatch,
         match_matmul::{MatMulMatch, read_floats},
@@ -59,10 +55,9 @@ impl Graph {
     /// Weights of `products`. The scale goes into them. Nearly always it is a power of two (a half, or the root of 64), and no
     /// sum changes.
     fn pack(&self, products: &[&MatMulMatch], tails: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
-        let weights: HashMap<&str, &TensorProto> = self.initializers.iter().map(|w| (w.name(), w)).collect();
         let values = |product: &&MatMulMatch| {
-            let raw = weights
-                .get(product.weight.as_str())
+            let raw = self
+                .weight(&product.weight)
                 .and_then(|weight| weight.raw_data.as_deref());
             raw.unwrap_or_default()
         };
