@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Threads that go through the phases of a chain together.
+//! Threads that run the phases of a program together.
 //!
-//! A phase is a number of pieces, of which each member has an equal share; whoever is done with its own takes of the others'.
-//! Nobody goes on to the next phase before all pieces of this one are done. Nobody waits for a member that has not come: what
-//! is its share is done by the others, and when it comes at last it finds nothing left to do. So it does not matter on how
-//! many threads the members really run, nor whether they run at the same time.
+//! A phase is a number of tasks, of which each worker has an equal share; a worker that has finished its share claims tasks
+//! of the others. No task of the next phase starts before all tasks of this one are done. Nobody waits for a worker that has
+//! not arrived: the others run its share, and when it arrives it finds nothing left. So it does not matter on how many
+//! threads the workers run, or whether they run at the same time.
 //!
-//! Who waits for pieces that others have taken sleeps if it takes long: see [`completion`].
+//! A worker that waits for tasks of others for a long time sleeps: see [`completion`].
 
 mod completion;
 #[cfg(test)]
@@ -25,10 +25,10 @@ use self::{
     sync::{AtomicU64, AtomicUsize, Ordering, backoff_sleep, spin},
 };
 
-/// More members have nothing to do: phases have a few dozen pieces.
+/// More workers would have nothing to do: phases have a few dozen tasks.
 const MAX_WORKERS: usize = 64;
 
-/// A line of the processor's cache of its own (two, for they are fetched in pairs).
+/// A value in a cache line of its own: two lines, because processors prefetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct CachePadded<T>(T);
@@ -36,23 +36,23 @@ struct CachePadded<T>(T);
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Team {
-    /// How many pieces of each member's share are taken, and of which phase, counted from 1: see [`pack_phase`].
+    /// How many tasks of each worker's share are claimed, and in which phase, counted from 1: see [`pack_phase`].
     claimed: Box<[CachePadded<AtomicU64>]>,
-    /// Pieces that are done, of all phases.
+    /// Tasks that are done, of all phases.
     done: CachePadded<Completion>,
-    /// Members at work on other threads than the caller's.
+    /// Workers that run on other threads than the caller's.
     helpers: CachePadded<AtomicUsize>,
 }
 
-/// On which thread a member is at work.
+/// On which thread a worker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The one that called the members together, and goes on when all is done.
+    /// The thread that started the run, and returns when all tasks are done.
     Caller,
     Helper,
 }
 
-/// Tells the others when it is dropped, which is in a panic.
+/// Stops the others if it is dropped, which happens only in a panic.
 struct PanicGuard<'a>(&'a Completion);
 
 impl Drop for PanicGuard<'_> {
@@ -61,7 +61,7 @@ impl Drop for PanicGuard<'_> {
     }
 }
 
-/// A helper that has come.
+/// Counts a helper while it runs.
 struct HelperGuard<'a>(&'a AtomicUsize);
 
 impl<'a> HelperGuard<'a> {
@@ -77,7 +77,7 @@ impl Drop for HelperGuard<'_> {
     }
 }
 
-/// A phase and a count in one number, so that both change at once.
+/// A phase and a count in one integer, so that both change at the same time.
 fn pack_phase(phase: usize, count: usize) -> u64 {
     (phase as u64) << 32 | count as u64
 }
@@ -97,7 +97,7 @@ impl Team {
         self.claimed.len()
     }
 
-    /// Gets ready for the first phase. Nobody may be at work.
+    /// Prepares the first phase. No worker may be running, which `&mut` ensures.
     pub(super) fn reset(&mut self) {
         for claimed in &mut self.claimed {
             claimed.0.store(0, Ordering::Relaxed);
@@ -105,17 +105,18 @@ impl Team {
         self.done.0.clear();
     }
 
-    /// Goes through `phases`, numbers of pieces, as member `worker`. `work` gets the index of a phase and a piece of it, each
-    /// of which is done once; `rest` the index of the phase that is next, before its pieces can be begun.
-    /// All is done when the caller's call ends. A helper's ends when there is nothing left to take.
-    /// If one of them panics, this member does, too, and the others end without the next phase.
+    /// Runs `phases`, which are numbers of tasks, as worker `worker`. `run_task` is called with the index of a phase and of a
+    /// task, once for each task; `before_wait` with the index of the next phase, before this worker waits for it.
+    ///
+    /// For the caller, all tasks are done when this function returns. For a helper, it returns when there is nothing left to
+    /// claim. A panic in a task propagates, and the other workers return without the next phase.
     pub(super) fn run(
         &self,
         worker: usize,
         role: Role,
         phases: &[usize],
-        mut work: impl FnMut(usize, usize),
-        mut rest: impl FnMut(usize),
+        mut run_task: impl FnMut(usize, usize),
+        mut before_wait: impl FnMut(usize),
     ) {
         let workers = self.workers();
         let helper_guard = (role == Role::Helper).then(|| HelperGuard::new(&self.helpers.0));
@@ -127,16 +128,16 @@ impl Team {
             for share in (worker..workers).chain(0..worker) {
                 let range = share * task_count / workers..(share + 1) * task_count / workers;
                 while let Some(task) = self.claim_task(share, index + 1, &range) {
-                    work(index, task);
+                    run_task(index, task);
                     done += 1;
                 }
             }
             self.done.0.add(done, all);
-            // What comes next is not ours.
+            // A helper need not wait for the end.
             if role == Role::Helper && index + 1 == phases.len() {
                 break;
             }
-            rest(index + 1);
+            before_wait(index + 1);
             if self.done.0.wait(all).is_err() {
                 break;
             }
@@ -148,29 +149,28 @@ impl Team {
         }
     }
 
-    /// Waits until all helpers that have come are gone.
+    /// Waits until all helpers that have arrived have left.
     ///
-    /// ONNX Runtime waits for them, too, but in a loop (`EndParallelSectionInternal` in its `EigenNonBlockingThreadPool.h`),
-    /// which may hold the processor that they need. They have no more to do than to leave. That they do not wake anybody is
-    /// meant: a woken thread may take their processor at once, before they have told ONNX Runtime. Who sleeps by the clock
-    /// lets them go on.
+    /// ONNX Runtime waits for them, too, but in a loop (`EndParallelSectionInternal` in its `EigenNonBlockingThreadPool.h`)
+    /// that may occupy the core that they need. They only have to return. They do not wake the caller, because a thread that
+    /// is woken may take their core before they have reported to ONNX Runtime; the caller sleeps for a fixed time instead.
     fn wait_for_helpers(&self) {
-        let are_gone = || (self.helpers.0.load(Ordering::Relaxed) == 0).then_some(());
-        if spin(are_gone).is_some() {
+        let have_left = || (self.helpers.0.load(Ordering::Relaxed) == 0).then_some(());
+        if spin(have_left).is_some() {
             return;
         }
-        while are_gone().is_none() {
+        while have_left().is_none() {
             backoff_sleep();
         }
     }
 
-    /// A piece of a member's share in a phase that nobody has taken yet.
+    /// Claims a task of a worker's share in a phase; `None` if none is left.
     fn claim_task(&self, share: usize, phase: usize, range: &Range<usize>) -> Option<usize> {
         let claimed = &self.claimed[share].0;
         let mut seen = claimed.load(Ordering::Relaxed);
         loop {
             let count = match seen {
-                // Somebody is there who has the phase behind him: nothing is left of it.
+                // A worker has reached a later phase, so nothing is left of this one.
                 later if later >= pack_phase(phase + 1, 0) => return None,
                 now if now >= pack_phase(phase, 0) => (now - pack_phase(phase, 0)) as usize,
                 _ => 0,

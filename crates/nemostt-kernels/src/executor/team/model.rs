@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The team under loom, which goes through the orders in which threads can meet, and through what each can see of the others'
-//! memory:
+//! The team under loom, which explores the interleavings of threads and what each can see of the memory of others:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test --release --lib --no-default-features kernels::executor::team
+//! RUSTFLAGS="--cfg loom" cargo test --release -p nemostt-kernels --lib executor::team
 //! ```
 //!
-//! A sleeper that nobody wakes is a deadlock here, and a piece that sees too little of the phase before it a race. What is left
-//! out: the futexes below std's lock and condition, for loom has its own in their place (which never wake by themselves); the
-//! spinning, of which one look is left; time, so [`backoff_sleep`] is a turn for the others; more than three threads; and orders in which threads are
-//! interrupted more often than a test says. A panic is what unwinding does here, for loom's threads are one of the system's, of
+//! A lost wake-up is a deadlock here, and a task that sees too little of the phase before it is a data race. Not covered:
+//! futexes, because loom replaces std's lock and condition variable by its own, without spurious wake-ups; spinning, which is
+//! a single poll; time, so that [`backoff_sleep`] only yields; more than three threads; and more preemptions than a test
+//! states. A panic is simulated by what unwinding does, because loom runs all its threads on one thread of the system, of
 //! which only one can unwind.
 
 use loom::{cell::UnsafeCell, model::Builder, sync::Arc, thread};
 
 use super::*;
 
-/// What pieces write.
+/// Counts how often each task has run.
 struct TaskCounts(Vec<Vec<UnsafeCell<usize>>>);
 
-// SAFETY: loom checks that accesses do not overlap: it is what is tested.
+// SAFETY: loom checks that accesses do not overlap, which is what is tested.
 #[allow(unsafe_code)]
 unsafe impl Sync for TaskCounts {}
 
@@ -30,12 +29,12 @@ impl TaskCounts {
         Self(phases.iter().map(phase).collect())
     }
 
-    /// How often a piece was done, and once more if `more`.
-    fn count(&self, phase: usize, task: usize, more: bool) -> usize {
+    /// How often a task has run; counts one more run if `add`.
+    fn count(&self, phase: usize, task: usize, add: bool) -> usize {
         let cell = &self.0[phase][task];
-        // SAFETY: loom fails where another thread has the cell at the same time.
+        // SAFETY: loom fails if another thread accesses the cell at the same time.
         #[allow(unsafe_code)]
-        match more {
+        match add {
             true => cell.with_mut(|count| unsafe {
                 *count += 1;
                 *count
@@ -44,7 +43,7 @@ impl TaskCounts {
         }
     }
 
-    /// Whether each piece of the first `phases` was done once.
+    /// Whether each task of the first `phases` has run once.
     fn are_done(&self, phases: usize) -> bool {
         let all = self.0.iter().enumerate().take(phases);
         let mut all = all.flat_map(|(phase, task_count)| (0..task_count.len()).map(move |task| (phase, task)));
@@ -52,14 +51,14 @@ impl TaskCounts {
     }
 }
 
-/// A team at work.
-struct Scene {
+/// A team and the phases that it runs.
+struct TestRun {
     team: Team,
     phases: &'static [usize],
     counts: TaskCounts,
 }
 
-impl Scene {
+impl TestRun {
     fn new(workers: usize, phases: &'static [usize]) -> Arc<Self> {
         let mut team = Team::new(workers);
         team.reset();
@@ -78,7 +77,7 @@ impl Scene {
         self.team.run(worker, role, self.phases, work, |_| ());
     }
 
-    /// Whether this member took a piece of its own share in the first phase, and panicked.
+    /// Claims a task of its own share in the first phase, and panics in it. Returns whether there was one.
     fn panic(&self, worker: usize) -> bool {
         let workers = self.team.workers();
         let range = worker * self.phases[0] / workers..(worker + 1) * self.phases[0] / workers;
@@ -92,34 +91,33 @@ impl Scene {
     }
 }
 
-/// `test` in all orders in which threads are interrupted up to so many times, or as often as can be. Where one waits, another goes
-/// on in any case.
-fn explore(interruptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
+/// Runs `test` in all interleavings with up to this many preemptions; `None` stands for any number.
+fn explore(preemptions: Option<usize>, test: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = interruptions;
+    builder.preemption_bound = preemptions;
     builder.check(test);
 }
 
-/// Goes through phases on as many threads as there are lists of members, each one after the other. The first is the caller.
-fn check(interruptions: usize, phases: &'static [usize], threads: &'static [&'static [usize]]) {
-    explore(Some(interruptions), move || {
+/// Runs phases on a thread for each list of workers, which the thread runs one after the other. The first is the caller.
+fn check(preemptions: usize, phases: &'static [usize], threads: &'static [&'static [usize]]) {
+    explore(Some(preemptions), move || {
         let workers = threads
             .iter()
             .flat_map(|list| list.iter())
             .max()
             .map_or(1, |most| most + 1);
-        let scene = Scene::new(workers, phases);
+        let run = TestRun::new(workers, phases);
         let helpers: Vec<_> = threads[1..]
             .iter()
             .map(|list| {
-                let scene = scene.clone();
-                thread::spawn(move || list.iter().for_each(|&worker| scene.work(worker, Role::Helper)))
+                let run = run.clone();
+                thread::spawn(move || list.iter().for_each(|&worker| run.work(worker, Role::Helper)))
             })
             .collect();
         for &worker in threads[0] {
-            scene.work(worker, Role::Caller);
-            // The caller goes on with what all have written.
-            assert!(scene.counts.are_done(phases.len()));
+            run.work(worker, Role::Caller);
+            // The caller sees what all workers have written.
+            assert!(run.counts.are_done(phases.len()));
         }
         for helper in helpers {
             helper.join().unwrap();
@@ -128,8 +126,8 @@ fn check(interruptions: usize, phases: &'static [usize], threads: &'static [&'st
 }
 
 #[test]
-fn all_who_sleep_are_woken() {
-    for breaks in [false, true] {
+fn all_sleepers_are_woken() {
+    for aborts in [false, true] {
         explore(None, move || {
             let completion = Arc::new(Completion::default());
             let waits = || {
@@ -137,52 +135,52 @@ fn all_who_sleep_are_woken() {
                 thread::spawn(move || completion.wait(1).is_err())
             };
             let waiting = [waits(), waits()];
-            match breaks {
+            match aborts {
                 true => completion.abort(),
                 false => completion.add(1, 1),
             }
             for waits in waiting {
-                assert_eq!(waits.join().unwrap(), breaks);
+                assert_eq!(waits.join().unwrap(), aborts);
             }
         });
     }
 }
 
 #[test]
-fn two_members() {
+fn two_workers() {
     check(3, &[2, 1], &[&[0], &[1]]);
     check(2, &[1, 2, 1], &[&[0], &[1]]);
 }
 
 #[test]
-fn three_members() {
+fn three_workers() {
     check(1, &[3, 1], &[&[0], &[1], &[2]]);
 }
 
 #[test]
-fn a_member_that_comes_late() {
+fn late_worker() {
     check(2, &[2, 2], &[&[0, 1], &[2]]);
     check(2, &[2, 2], &[&[0], &[2, 1]]);
 }
 
 #[test]
-fn a_panic_wakes_all() {
+fn panic_wakes_all_workers() {
     for workers in [2, 3] {
         explore(Some(1), move || {
-            let scene = Scene::new(workers, &[3, 1]);
+            let run = TestRun::new(workers, &[3, 1]);
             let panics = {
-                let scene = scene.clone();
-                thread::spawn(move || scene.panic(workers - 1))
+                let run = run.clone();
+                thread::spawn(move || run.panic(workers - 1))
             };
             let helper = (workers > 2).then(|| {
-                let scene = scene.clone();
-                thread::spawn(move || scene.work(1, Role::Helper))
+                let run = run.clone();
+                thread::spawn(move || run.work(1, Role::Helper))
             });
-            scene.work(0, Role::Caller);
+            run.work(0, Role::Caller);
             if let Some(helper) = helper {
                 helper.join().unwrap();
             }
-            assert!(panics.join().unwrap() || scene.counts.are_done(2));
+            assert!(panics.join().unwrap() || run.counts.are_done(2));
         });
     }
 }

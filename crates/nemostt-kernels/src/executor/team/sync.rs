@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What members share: std's, or loom's in a build with `--cfg loom`, where [`model`](super::model) goes through the orders in
-//! which threads can meet.
+//! Synchronization primitives of the team: those of std, or those of loom in a build with `--cfg loom`, in which
+//! [`model`](super::model) explores the interleavings of threads.
 
 #[cfg(not(loom))]
 use std::{
@@ -24,21 +24,21 @@ pub(super) use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// For how long a thread spins. What it waits for comes sooner, unless the system took another thread's processor away.
+/// How long a thread spins. Waits are shorter unless the other thread has been preempted.
 #[cfg(not(loom))]
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// Looks between two at the clock, which takes longer than they do.
+/// Polls between reads of the clock, which take longer than a poll.
 #[cfg(not(loom))]
 const SPINS_PER_CLOCK_CHECK: usize = 100;
 
-/// What `look` finds, if it does within a moment.
+/// Calls `poll` until it returns a result, for a short time.
 #[cfg(not(loom))]
-pub(super) fn spin<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+pub(super) fn spin<T>(poll: impl Fn() -> Option<T>) -> Option<T> {
     let mut start = None;
     loop {
         for _ in 0..SPINS_PER_CLOCK_CHECK {
-            if let Some(found) = look() {
+            if let Some(found) = poll() {
                 return Some(found);
             }
             spin_loop();
@@ -49,13 +49,13 @@ pub(super) fn spin<T>(look: impl Fn() -> Option<T>) -> Option<T> {
     }
 }
 
-/// One look is all there is to try.
+/// For loom, more polls are no other interleavings.
 #[cfg(loom)]
-pub(super) fn spin<T>(look: impl Fn() -> Option<T>) -> Option<T> {
-    look()
+pub(super) fn spin<T>(poll: impl Fn() -> Option<T>) -> Option<T> {
+    poll()
 }
 
-/// Sleeps for a moment, in which another thread gets this one's processor.
+/// Sleeps for a moment, so that another thread can use this core.
 #[cfg(not(loom))]
 pub(super) fn backoff_sleep() {
     sleep(SPIN_TIME);

@@ -7,7 +7,7 @@ use super::*;
 /// Runs of one team. Miri takes a second for each.
 const ROUNDS: usize = if cfg!(miri) { 2 } else { 50 };
 
-/// Goes through phases on as many threads as `threads` has lists of members, each one after the other. The first is the caller.
+/// Runs phases on a thread for each list of workers, which the thread runs one after the other. The first is the caller.
 fn check(workers: usize, phases: &[usize], threads: &[&[usize]]) {
     let mut team = Team::new(workers);
     assert_eq!(team.workers(), workers);
@@ -24,7 +24,7 @@ fn check(workers: usize, phases: &[usize], threads: &[&[usize]]) {
                 scope.spawn(move || {
                     for &worker in *list {
                         let work = |phase: usize, task: usize| {
-                            // All before is done, nothing behind is begun.
+                            // All earlier phases are done, no later one has started.
                             let is_done = |count: &AtomicUsize| count.load(Ordering::Relaxed) == 1;
                             assert!(counts[..phase].iter().flatten().all(is_done));
                             let later = counts[phase + 1..].iter().flatten();
@@ -76,7 +76,7 @@ fn panicked_worker_does_not_block() {
         let go = |worker: usize| {
             let work = |phase: usize, task: usize| {
                 last.fetch_max(phase, Ordering::Relaxed);
-                assert!((phase, task) != (1, 2), "meant");
+                assert!((phase, task) != (1, 2), "expected");
             };
             catch_unwind(AssertUnwindSafe(|| {
                 team.run(worker, role(worker), &phases, work, |_| ())
@@ -89,9 +89,9 @@ fn panicked_worker_does_not_block() {
             threads.map(|thread| thread.join().unwrap())
         });
         assert_eq!(panics.iter().filter(|&&panicked| panicked).count(), 1);
-        assert_eq!(last.into_inner(), 1, "the last phase is not begun");
+        assert_eq!(last.into_inner(), 1, "the last phase does not start");
     }
-    // The next run is as any.
+    // The next run is not affected.
     check(2, &phases, &[&[0], &[1]]);
 }
 
@@ -102,10 +102,10 @@ fn sleeps(thread: &std::path::Path) -> bool {
     status.lines().any(|line| line.starts_with("State:\tS"))
 }
 
-/// In each phase one member works until the other, which has nothing to do, sleeps.
+/// In each phase, one worker runs a task until the other, which has none, sleeps.
 #[cfg(all(target_os = "linux", not(miri)))]
 #[test]
-fn who_waits_for_long_sleeps_and_is_woken() {
+fn long_waiting_worker_sleeps_and_is_woken() {
     use std::{
         fs::read_link,
         sync::mpsc::channel,
@@ -140,7 +140,7 @@ fn who_waits_for_long_sleeps_and_is_woken() {
                 while !sleeps(thread) {
                     assert!(
                         start.elapsed() < Duration::from_secs(20),
-                        "the other member does not sleep"
+                        "the other worker does not sleep"
                     );
                     yield_now();
                 }
