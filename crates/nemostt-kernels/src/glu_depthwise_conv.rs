@@ -15,7 +15,11 @@ use std::{cell::RefCell, ops::Range};
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{gemm::ColumnsMut, simd_math::exp};
+use super::{
+    fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task},
+    gemm::ColumnsMut,
+    simd_math::exp,
+};
 
 /// Channels per task.
 const TASK_CHANNELS: usize = 128;
@@ -126,6 +130,34 @@ impl GluDepthwiseConv {
                 next.put(row, first, values);
             }
         });
+    }
+}
+
+/// Inputs: rows \[frames, 2 · channels\], cache \[left_context, channels\]. Outputs: rows \[frames, channels\], next cache.
+impl FusedOp for GluDepthwiseConv {
+    fn signature(&self) -> Signature {
+        Signature::new([Some(2 * self.channels()), None], [self.channels(); 2])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        let width = self.channels();
+        let rows = lengths[0] / (2 * width);
+        match self.takes_lengths(lengths[0], lengths[1]) {
+            true => Ok(vec![OutputShape::Rows { rows, width }, OutputShape::Like(1)]),
+            false => Err(ProgramError::ShapeMismatch),
+        }
+    }
+
+    fn split(&self, _: &[usize], _: usize) -> Split {
+        Split::Columns {
+            block: TASK_CHANNELS,
+            tasks: self.task_count(),
+        }
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let (index, inputs) = (task.index(), (task.input(0), task.input(1)));
+        self.convolve(index, inputs, task.columns_mut().into());
     }
 }
 

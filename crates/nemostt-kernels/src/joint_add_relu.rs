@@ -5,6 +5,47 @@
 
 use pulp::Arch;
 
+use super::fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task};
+
+/// [`add_relu`] of each frame and one prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JointAddRelu {
+    /// Values per frame.
+    pub width: usize,
+}
+
+/// Inputs: frames \[frames, width\], prediction \[1, width\]. Output: \[frames, width\].
+impl FusedOp for JointAddRelu {
+    fn signature(&self) -> Signature {
+        Signature::new([Some(self.width); 2], [self.width])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        let width = self.width;
+        let rows = lengths[0] / width;
+        match lengths[1] == width {
+            true => Ok(vec![OutputShape::Rows { rows, width }]),
+            false => Err(ProgramError::ShapeMismatch),
+        }
+    }
+
+    fn split(&self, lengths: &[usize], workers: usize) -> Split {
+        let rows = lengths[0] / self.width;
+        Split::Rows {
+            rows,
+            tasks: rows.min(workers),
+        }
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let (rows, width) = (task.range(), self.width);
+        let (frames, prediction) = (&task.input(0)[rows.start * width..], task.input(1));
+        for (frame, output) in frames.chunks_exact(width).zip(task.rows_mut().chunks_exact_mut(width)) {
+            add_relu(frame, prediction, output);
+        }
+    }
+}
+
 /// Writes `max(0, frame + prediction)`, element-wise, to `output`.
 ///
 /// # Panics

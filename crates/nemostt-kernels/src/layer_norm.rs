@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{
+    fused_op::{FusedOp, OutputShape, ProgramError, Prologue, Signature, Split, Task},
     gemm::PackedLhsMut,
     simd_math::{map_sum, silu},
 };
@@ -87,6 +88,43 @@ impl LayerNorm {
                 output.put_all(first, (scratch, count), count);
             }
         });
+    }
+}
+
+/// Input and output: rows \[rows, width\].
+impl FusedOp for LayerNorm {
+    fn signature(&self) -> Signature {
+        Signature::new([Some(self.width())], [self.width()])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        let width = self.width();
+        let rows = lengths[0] / width;
+        Ok(vec![OutputShape::Rows { rows, width }])
+    }
+
+    fn split(&self, lengths: &[usize], workers: usize) -> Split {
+        let rows = lengths[0] / self.width();
+        Split::Rows {
+            rows,
+            tasks: rows.min(workers),
+        }
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let (rows, width) = (task.range(), self.width());
+        let input = &task.input(0)[rows.start * width..rows.end * width];
+        self.normalize(input, task.rows_mut());
+    }
+
+    fn as_prologue(&self) -> Option<&dyn Prologue> {
+        Some(self)
+    }
+}
+
+impl Prologue for LayerNorm {
+    fn run_packed(&self, input: &[f32], output: PackedLhsMut<'_>) {
+        self.normalize_packed(input, output);
     }
 }
 

@@ -4,6 +4,7 @@
 #![warn(unreachable_pub)]
 
 pub mod executor;
+pub mod fused_op;
 pub mod gemm;
 pub mod glu_depthwise_conv;
 pub mod isa;
@@ -11,6 +12,7 @@ pub mod joint_add_relu;
 pub mod layer_norm;
 pub mod logits;
 pub mod lstm_cell;
+pub mod packed_matmul;
 mod prefetch;
 pub mod rel_pos_attention;
 mod simd_math;

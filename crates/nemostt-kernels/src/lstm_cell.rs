@@ -9,10 +9,60 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::simd_math::{sigmoid, tanh};
+use super::{
+    fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task},
+    simd_math::{sigmoid, tanh},
+};
 
 /// Gates of each unit, in ONNX's order: input, output, forget, cell.
 pub const GATES: usize = 4;
+
+/// Units per task are a multiple of this: whole vectors on every processor.
+const BLOCK_UNITS: usize = 32;
+
+/// The gates of an LSTM layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LstmCell {
+    /// Values of the hidden state, and of the cell state.
+    pub units: usize,
+}
+
+/// Inputs: pre-activations from the input and from the hidden state, \[1, 4 · units\] each, and the cell state \[1,
+/// units\]. Outputs: next hidden state, next cell state.
+impl FusedOp for LstmCell {
+    fn signature(&self) -> Signature {
+        let gates = self.units.saturating_mul(GATES);
+        Signature::new([Some(gates), Some(gates), Some(self.units)], [self.units; 2])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        match are_whole([lengths[0], lengths[1]], lengths[2]) && lengths[2] == self.units {
+            true => Ok(vec![OutputShape::Like(2); 2]),
+            false => Err(ProgramError::ShapeMismatch),
+        }
+    }
+
+    fn split(&self, _: &[usize], workers: usize) -> Split {
+        Split::Columns {
+            block: BLOCK_UNITS,
+            tasks: (self.units / BLOCK_UNITS).clamp(1, workers),
+        }
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let units = task.range();
+        let step = LstmStep {
+            sums: [task.input(0), task.input(1)],
+            cells: task.input(2),
+        };
+        let [mut state, mut cells] = task.columns_mut();
+        step.apply(
+            units.clone(),
+            state.row_from(0, units.start),
+            cells.row_from(0, units.start),
+        );
+    }
+}
 
 /// One step of an LSTM layer.
 pub struct LstmStep<'a> {

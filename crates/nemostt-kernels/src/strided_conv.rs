@@ -14,6 +14,8 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task};
+
 /// Vectors that are accumulated at a time, to hide the latency of FMA.
 const VECTORS: usize = 4;
 
@@ -64,7 +66,7 @@ pub struct StridedConv {
     /// \[taps, channels\].
     weights: Vec<f32>,
     bias: Vec<f32>,
-    /// Whether all output channels depend on the rest_vectors input channel; otherwise each depends on its own.
+    /// Whether all output channels depend on the first input channel; otherwise each depends on its own.
     shared_input: bool,
     /// Whether to apply ReLU to the result.
     relu: bool,
@@ -138,6 +140,35 @@ impl StridedConv {
             row,
         };
         Arch::new().dispatch(output_frame);
+    }
+}
+
+/// Inputs: frames \[frames, frequencies, channels\], mask \[frames\]. Output: rows \[frames · frequencies, channels\].
+impl FusedOp for StridedConv {
+    fn signature(&self) -> Signature {
+        Signature::new([None; 2], [self.channels()])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        let sizes = self.sizes(lengths[0], lengths[1]).ok_or(ProgramError::ShapeMismatch)?;
+        let [frames, bins] = sizes.output;
+        Ok(vec![OutputShape::Rows {
+            rows: frames.checked_mul(bins).ok_or(ProgramError::ShapeMismatch)?,
+            width: self.channels(),
+        }])
+    }
+
+    fn split(&self, lengths: &[usize], _: usize) -> Split {
+        let frames = self.sizes(lengths[0], lengths[1]).map_or(0, |sizes| sizes.output[0]);
+        Split::Rows {
+            rows: frames,
+            tasks: frames,
+        }
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let (frame, inputs) = (task.index(), (task.input(0), task.input(1)));
+        self.convolve(frame, inputs, task.rows_mut());
     }
 }
 

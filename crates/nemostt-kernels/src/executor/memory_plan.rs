@@ -1,99 +1,57 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where the values of a chain are.
+//! Where the values of a program are stored.
 //!
-//! What comes between its first and its last step lies in a few buffers that are used again as soon as nobody reads them any
-//! more: so they stay in the processor's cache, through which all weights pass.
+//! Intermediate values share a few buffers, which are reused as soon as their values have been read for the last time. So
+//! they stay in the processor's cache, although all weights pass through it.
 
 use std::{
     cell::UnsafeCell,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
-use super::{
-    Input, ProgramError,
-    schedule::{Schedule, ScheduledOp},
-};
-use crate::{
-    gemm::{Output, PackedLhsMut, Scratch},
-    layer_norm::LayerNorm,
-};
+use super::{Input, OutputShape, schedule::Schedule, scheduled_op::ScheduledOp, thread_local_lhs::ThreadLocalLhs};
+use crate::{fused_op::RawSlice, gemm::Scratch};
 
-/// Where a step reads from or writes to.
+/// A value in one of its layouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
-    /// A value as it is.
-    Plain(usize),
-    /// A value made ready for products.
+    /// Row-major.
+    RowMajor(usize),
+    /// Packed for GEMMs, in the layout that their weights need.
     Packed(usize),
 }
 
 impl Slot {
     pub(super) fn value(self) -> usize {
         match self {
-            Self::Plain(value) | Self::Packed(value) => value,
+            Self::RowMajor(value) | Self::Packed(value) => value,
         }
+    }
+
+    /// 0 for row-major, 1 for packed.
+    pub(super) fn layout_index(self) -> usize {
+        usize::from(matches!(self, Self::Packed(_)))
     }
 }
 
-/// Floats that a run reads or writes. Null: not set.
-#[derive(Debug, Clone, Copy)]
-struct RawSlice {
-    start: *mut f32,
-    length: usize,
-}
-
-// SAFETY: it only says where values are. Who reads and writes them promises that it may.
-#[allow(unsafe_code)]
-unsafe impl Send for RawSlice {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Sync for RawSlice {}
-
-const NULL_SLICE: RawSlice = RawSlice {
-    start: std::ptr::null_mut(),
-    length: 0,
-};
-
-/// Of a value.
+/// What is known of a value. Arrays are by [layout](Slot::layout_index).
 #[derive(Debug, Clone, Copy)]
 struct Value {
-    /// What it is if it is an input of numbers.
+    /// If it is a scalar input.
     scalar: usize,
+    shape: OutputShape,
     length: usize,
-    /// Where it is, as it is and ready.
-    plain: RawSlice,
-    packed: RawSlice,
-    /// Buffers of the two.
+    slices: [RawSlice; 2],
     buffers: [Option<usize>; 2],
 }
 
-/// Rows that a member made ready for products.
-#[derive(Default)]
-pub(super) struct ThreadLocalLhs {
-    packed: Vec<f32>,
-    /// The address of the normalisation that they are of: the same one is asked for by several products.
-    source: Option<usize>,
-}
-
-impl ThreadLocalLhs {
-    /// `rows` normalised and turned.
-    pub(super) fn normalized(&mut self, layer_norm: &Arc<LayerNorm>, rows: &[f32]) -> &[f32] {
-        let address = Arc::as_ptr(layer_norm).addr();
-        let packed = &mut self.packed[..rows.len()];
-        if self.source != Some(address) {
-            layer_norm.normalize_packed(rows, PackedLhsMut::all(packed, layer_norm.width()));
-            self.source = Some(address);
-        }
-        packed
-    }
-}
-
-/// Where digits of inputs are. Either one thread writes them, or some read them.
+/// Byte planes of a left-hand side. Either one thread writes them, or any number of threads read them.
 #[derive(Default)]
 struct SharedBytePlanes(UnsafeCell<Scratch>);
 
-// SAFETY: only `MemoryPlan::byte_planes` and `MemoryPlan::byte_planes_mut` look into it, and who calls them promises that it may.
+// SAFETY: they are accessed only by `MemoryPlan::byte_planes` and `MemoryPlan::byte_planes_mut`, whose callers guarantee the
+// above.
 #[allow(unsafe_code)]
 unsafe impl Sync for SharedBytePlanes {}
 
@@ -101,40 +59,38 @@ unsafe impl Sync for SharedBytePlanes {}
 pub(super) struct MemoryPlan {
     values: Vec<Value>,
     buffers: Vec<Vec<f32>>,
-    /// By the numbers of buffers.
+    /// By the same numbers as `buffers`.
     byte_planes: Vec<SharedBytePlanes>,
-    /// Of each member. Nobody waits for another one: see [`own`](Self::own).
-    own: Vec<Mutex<ThreadLocalLhs>>,
-    /// How many values members make ready for themselves, at most.
-    thread_local_len: usize,
-    /// Lengths of the inputs that the other lengths were found for.
+    /// By worker.
+    thread_local: Vec<Mutex<ThreadLocalLhs>>,
+    thread_local_length: usize,
+    /// Lengths of the inputs for which the other lengths were inferred; empty if there are none.
     input_lengths: Vec<usize>,
     inputs: usize,
 }
 
 impl MemoryPlan {
-    /// Gives each place that is not an input or an output a buffer from the phase that writes it to the last one that reads it.
-    pub(super) fn new(steps: &Schedule, inputs: usize, outputs: &[usize], workers: usize) -> Self {
+    /// Assigns a buffer to each slot that is not an input or an output, from the phase that writes it to the last one that
+    /// reads it.
+    pub(super) fn new(schedule: &Schedule, inputs: usize, outputs: &[usize], workers: usize) -> Self {
         let value = Value {
             scalar: 0,
+            shape: OutputShape::Rows { rows: 0, width: 0 },
             length: 0,
-            plain: NULL_SLICE,
-            packed: NULL_SLICE,
+            slices: [RawSlice::NULL; 2],
             buffers: [None; 2],
         };
-        let mut values = vec![value; steps.values];
+        let mut values = vec![value; schedule.values()];
         let last_read = |slot: Slot| {
-            let reads = |step: &ScheduledOp| step.reads().any(|read| read == slot);
-            (0..steps.phase_count())
-                .rev()
-                .find(|&phase| steps.phase(phase).iter().any(reads))
+            let reads = |op: &ScheduledOp| op.inputs.contains(&slot);
+            schedule.phases().rposition(|ops| ops.iter().any(reads))
         };
         let (mut free, mut count) = (Vec::new(), 0);
-        let mut until: Vec<(usize, usize)> = Vec::new();
-        for phase in 0..steps.phase_count() {
-            for slot in steps.phase(phase).iter().flat_map(ScheduledOp::writes) {
-                let is_output = matches!(slot, Slot::Plain(value) if outputs.contains(&value));
-                if is_output {
+        // Buffers in use, and the last phase that reads each.
+        let mut used: Vec<(usize, usize)> = Vec::new();
+        for (phase, ops) in schedule.phases().enumerate() {
+            for &slot in ops.iter().flat_map(|op| &op.outputs) {
+                if matches!(slot, Slot::RowMajor(value) if outputs.contains(&value)) {
                     continue;
                 }
                 // The one that was freed last is the likeliest to be in the cache.
@@ -142,43 +98,45 @@ impl MemoryPlan {
                     count += 1;
                     count - 1
                 });
-                let index = usize::from(matches!(slot, Slot::Packed(_)));
-                values[slot.value()].buffers[index] = Some(buffer);
-                until.push((last_read(slot).unwrap_or(phase), buffer));
+                values[slot.value()].buffers[slot.layout_index()] = Some(buffer);
+                used.push((last_read(slot).unwrap_or(phase), buffer));
             }
-            until.retain(|&(last, buffer)| {
-                let lives = last > phase;
-                if !lives {
+            used.retain(|&(last, buffer)| {
+                let is_used = last > phase;
+                if !is_used {
                     free.push(buffer);
                 }
-                lives
+                is_used
             });
         }
         Self {
             values,
             buffers: vec![Vec::new(); count],
             byte_planes: (0..count).map(|_| SharedBytePlanes::default()).collect(),
-            own: (0..workers).map(|_| Mutex::default()).collect(),
-            thread_local_len: 0,
+            thread_local: (0..workers).map(|_| Mutex::default()).collect(),
+            thread_local_length: 0,
             input_lengths: Vec::new(),
             inputs,
         }
     }
 
-    /// How many buffers there are.
+    /// Number of buffers.
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(super) fn buffer_count(&self) -> usize {
         self.buffers.len()
     }
 
-    /// Forgets where the inputs and `outputs` of the last run were, which may be gone by now.
-    pub(super) fn forget_places(&mut self, outputs: &[usize]) {
-        let (inputs, made) = self.values.split_at_mut(self.inputs);
-        inputs.iter_mut().for_each(|value| value.plain = NULL_SLICE);
+    /// Forgets the addresses of the last run's inputs and `outputs`, which may be invalid now.
+    pub(super) fn unset(&mut self, outputs: &[usize]) {
+        let (inputs, written) = self.values.split_at_mut(self.inputs);
+        inputs.iter_mut().for_each(|value| value.slices[0] = RawSlice::NULL);
         for &output in outputs {
             // No input is an output.
-            if let Some(value) = output.checked_sub(inputs.len()).and_then(|index| made.get_mut(index)) {
-                value.plain = NULL_SLICE;
+            if let Some(value) = output
+                .checked_sub(inputs.len())
+                .and_then(|index| written.get_mut(index))
+            {
+                value.slices[0] = RawSlice::NULL;
             }
         }
     }
@@ -186,77 +144,85 @@ impl MemoryPlan {
     pub(super) fn set_input(&mut self, number: usize, input: Input) {
         let value = &mut self.values[number];
         match input {
-            // Never written: no step has an input of the chain among what it writes, but for caches in place.
-            Input::Tensor(floats, _) => {
-                value.length = floats.len();
-                value.plain = RawSlice {
-                    start: floats.cast::<f32>().cast_mut(),
-                    length: floats.len(),
+            Input::Tensor(values, _) => {
+                value.length = values.len();
+                // Not written through this address.
+                value.slices[0] = RawSlice {
+                    start: values.cast::<f32>().cast_mut(),
+                    length: values.len(),
                 };
             }
-            Input::Scalar(number) => value.scalar = number,
+            Input::Scalar(scalar) => value.scalar = scalar,
         }
     }
 
-    /// `false`: it is of another length than the output has.
+    /// Returns `false` if the length is wrong.
     pub(super) fn set_output(&mut self, number: usize, dst: *mut [f32]) -> bool {
         let value = &mut self.values[number];
-        value.plain = RawSlice {
+        value.slices[0] = RawSlice {
             start: dst.cast(),
             length: dst.len(),
         };
         value.length == dst.len()
     }
 
-    /// Finds the lengths of all values, and makes room for them, unless inputs are as long as in the last run.
-    pub(super) fn infer_lengths(&mut self, steps: &Schedule) -> Result<(), ProgramError> {
-        let now = self.values[..self.inputs].iter().map(|value| value.length);
-        if !self.input_lengths.is_empty() && now.clone().eq(self.input_lengths.iter().copied()) {
-            return Ok(());
+    /// Whether the lengths of inputs differ from those for which the other lengths were inferred.
+    pub(super) fn lengths_changed(&mut self) -> bool {
+        let current = self.values[..self.inputs].iter().map(|value| value.length);
+        let changed = self.input_lengths.is_empty() || !current.eq(self.input_lengths.iter().copied());
+        if changed {
+            // Until `allocate`: inference may fail.
+            self.input_lengths.clear();
         }
-        let now: Vec<usize> = now.collect();
-        self.input_lengths.clear();
-        for step in steps.ops() {
-            step.infer_lengths(self)?;
-        }
-        self.allocate();
-        self.input_lengths = now;
-        Ok(())
+        changed
     }
 
-    /// Inputs have other values now: what members made of the last ones is not theirs.
-    pub(super) fn invalidate_thread_local(&mut self) {
-        for own in &mut self.own {
-            own.get_mut().unwrap_or_else(PoisonError::into_inner).source = None;
-        }
+    /// Shape of a value that an operation writes.
+    pub(super) fn shape(&self, value: usize) -> OutputShape {
+        self.values[value].shape
     }
 
     pub(super) fn length(&self, value: usize) -> usize {
         self.values[value].length
     }
 
-    /// Sees to it that a member can make so many values ready for itself.
-    pub(super) fn reserve_thread_local(&mut self, length: usize) {
-        self.thread_local_len = self.thread_local_len.max(length);
+    pub(super) fn set_shape(&mut self, value: usize, shape: OutputShape, length: usize) {
+        let value = &mut self.values[value];
+        (value.shape, value.length) = (shape, length);
     }
 
-    /// What member `worker` has to itself. `None`: another thread is that member right now.
-    pub(super) fn own(&self, worker: usize) -> Option<MutexGuard<'_, ThreadLocalLhs>> {
-        match self.own[worker].try_lock() {
-            Ok(own) => Some(own),
-            // Whatever a panic left in it is forgotten with the run.
-            Err(TryLockError::Poisoned(own)) => Some(own.into_inner()),
+    pub(super) fn scalar(&self, value: usize) -> usize {
+        self.values[value].scalar
+    }
+
+    /// Makes room for `length` values per thread.
+    pub(super) fn reserve_thread_local(&mut self, length: usize) {
+        self.thread_local_length = self.thread_local_length.max(length);
+    }
+
+    /// Forgets what threads have computed from the last run's inputs.
+    pub(super) fn invalidate_thread_local(&mut self) {
+        for thread_local in &mut self.thread_local {
+            thread_local
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .invalidate();
+        }
+    }
+
+    /// Values of worker `worker` alone; `None` if it is running on another thread.
+    pub(super) fn thread_local(&self, worker: usize) -> Option<MutexGuard<'_, ThreadLocalLhs>> {
+        match self.thread_local[worker].try_lock() {
+            Ok(guard) => Some(guard),
+            // The values are invalidated before the next run.
+            Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    pub(super) fn set_length(&mut self, value: usize, length: usize) {
-        self.values[value].length = length;
-    }
-
-    /// Makes buffers as large as they must be, and notes where they are.
-    fn allocate(&mut self) {
-        // All of them first: values share them, and a buffer that grows may move.
+    /// Allocates all buffers, after lengths have been inferred.
+    pub(super) fn allocate(&mut self) {
+        // First all of them: a buffer that grows for one value may move those of others.
         for value in &self.values {
             for buffer in value.buffers.iter().flatten() {
                 let buffer = &mut self.buffers[*buffer];
@@ -265,87 +231,73 @@ impl MemoryPlan {
                 }
             }
         }
-        for own in &mut self.own {
-            let own = own.get_mut().unwrap_or_else(PoisonError::into_inner);
-            own.packed.resize(self.thread_local_len, 0.0);
-        }
         for value in &mut self.values {
-            for (span, buffer) in [&mut value.plain, &mut value.packed].into_iter().zip(value.buffers) {
+            for (slice, buffer) in value.slices.iter_mut().zip(value.buffers) {
                 if let Some(buffer) = buffer {
-                    *span = RawSlice {
+                    *slice = RawSlice {
                         start: self.buffers[buffer].as_mut_ptr(),
                         length: value.length,
                     };
                 }
             }
         }
+        for thread_local in &mut self.thread_local {
+            let thread_local = thread_local.get_mut().unwrap_or_else(PoisonError::into_inner);
+            thread_local.resize(self.thread_local_length);
+        }
+        let lengths = self.values[..self.inputs].iter().map(|value| value.length);
+        self.input_lengths.extend(lengths);
     }
 
-    pub(super) fn scalar(&self, value: usize) -> usize {
-        self.values[value].scalar
+    /// The address of a slot; null if it has not been set.
+    pub(super) fn raw_or_null(&self, slot: Slot) -> RawSlice {
+        self.values[slot.value()].slices[slot.layout_index()]
     }
 
-    fn span(&self, slot: Slot) -> RawSlice {
-        let span = match slot {
-            Slot::Plain(value) => self.values[value].plain,
-            Slot::Packed(value) => self.values[value].packed,
-        };
-        assert!(!span.start.is_null(), "a run reads and writes what it has set only");
-        span
+    /// The address of a slot.
+    ///
+    /// # Panics
+    /// If it has not been set.
+    pub(super) fn raw(&self, slot: Slot) -> RawSlice {
+        let slice = self.raw_or_null(slot);
+        assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
+        slice
     }
 
     /// # Safety
-    /// What inputs and outputs were set to must still be there, and nobody may write it, as long as it is borrowed.
+    /// The run's inputs and outputs must be valid, and nothing may write the slot, while the result exists.
     #[allow(unsafe_code)]
     pub(super) unsafe fn read(&self, slot: Slot) -> &[f32] {
-        let span = self.span(slot);
-        // SAFETY: so many values are there, and the caller's promise.
-        unsafe { std::slice::from_raw_parts(span.start, span.length) }
-    }
-
-    /// A place as rows of a width.
-    ///
-    /// # Safety
-    /// What outputs were set to must be there as long as this lives. All outputs of a place count as one for those who make
-    /// parts.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn output(&self, slot: Slot, width: usize) -> Output<'_> {
-        let span = self.span(slot);
-        // SAFETY: so many values are there, and the caller's promise.
-        unsafe { Output::at(span.start, span.length, width) }
-    }
-
-    /// Where a place is, and how many values it has.
-    pub(super) fn raw(&self, slot: Slot) -> (*mut f32, usize) {
-        let span = self.span(slot);
-        (span.start, span.length)
+        let RawSlice { start, length } = self.raw(slot);
+        // SAFETY: the slot has this length; the rest is the caller's guarantee.
+        unsafe { std::slice::from_raw_parts(start, length) }
     }
 
     fn byte_planes_ptr(&self, value: usize) -> *mut Scratch {
         let buffer = self.values[value].buffers[1];
         match buffer.and_then(|buffer| self.byte_planes.get(buffer)) {
             Some(byte_planes) => byte_planes.0.get(),
-            None => panic!("a value is made ready that has no buffer"),
+            None => panic!("value {value} has no buffer for byte planes"),
         }
     }
 
-    /// A value that is digits when it is ready.
+    /// The byte planes of a value.
     ///
     /// # Safety
-    /// Nobody may write it as long as it is borrowed.
+    /// Nothing may write them while the result exists.
     #[allow(unsafe_code)]
     pub(super) unsafe fn byte_planes(&self, value: usize) -> &Scratch {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         unsafe { &*self.byte_planes_ptr(value) }
     }
 
-    /// Where a value is made ready that is digits then.
+    /// As [`byte_planes`](Self::byte_planes), to write them.
     ///
     /// # Safety
-    /// Nobody else may read or write it as long as it is borrowed.
+    /// Nothing else may access them while the result exists.
     #[allow(unsafe_code, clippy::mut_from_ref)]
     pub(super) unsafe fn byte_planes_mut(&self, value: usize) -> &mut Scratch {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         unsafe { &mut *self.byte_planes_ptr(value) }
     }
 }

@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Operations that follow each other, done by a [`team`] of threads that stays together from the first to the last.
+//! Programs: sequences of [operations](crate::fused_op) that a [team](team) of threads runs from start to end.
 //!
-//! What does not depend on each other is one phase: queries, keys and values are three products of the same rows, which are
-//! made ready once. What comes between two phases is a glance at a counter, where ONNX Runtime looks for the next node, asks
-//! for its outputs and calls its threads together: 4 µs, three hundred times in a step.
+//! Operations that do not depend on each other form one phase: the projections to queries, keys and values are three GEMMs
+//! of the same rows, which are packed once. Between phases, threads only check a counter. ONNX Runtime takes 4 µs to find
+//! the next node, allocate its outputs and wake its threads, three hundred times per step.
 //!
-//! [`schedule`] says what is done and in which order, [`task`] does it, [`memory_plan`] where results are kept until nobody needs them any more. Rows
-//! that only products read go [packed](super::gemm::PackedLhs) to where those want them, if they can.
+//! | module | |
+//! |---|---|
+//! | [`scheduler`] | turns calls into phases, and decides in which layout values are stored |
+//! | [`schedule`] | the phases, and how to run a task of them |
+//! | [`memory_plan`] | where values are stored, and which buffers are reused |
+//! | [`team`] | distributes the tasks of a phase among threads |
 
+mod consumers;
 mod memory_plan;
-mod op;
 mod schedule;
-mod task;
+mod scheduled_op;
+mod scheduler;
 mod team;
 #[cfg(test)]
 mod tests;
+mod thread_local_lhs;
 
 use std::{cell::Cell, sync::Arc};
 
@@ -24,83 +30,41 @@ use self::{
     schedule::Schedule,
     team::{Role, Team},
 };
-use super::{
-    gemm::PackedWeights, glu_depthwise_conv::GluDepthwiseConv, layer_norm::LayerNorm,
-    rel_pos_attention::RelPosAttention, strided_conv::StridedConv,
-};
+use super::fused_op::{FusedOp, OutputShape, ProgramError};
 
-/// A call of an operation in a program. Values are numbered: first the program's inputs, then the outputs of the calls in order.
+/// A call of an operation in a program. Values are numbered: first the program's inputs, then the outputs of its calls.
 #[derive(Debug, Clone)]
 pub struct OpCall {
     /// The operation.
     pub op: Op,
-    /// Numbers of the values it reads, in the order that [`Op`] states.
+    /// Numbers of the values that it reads: tensors, then scalars.
     pub inputs: Vec<usize>,
-    /// Numbers of the values it writes.
+    /// Numbers of the values that it writes.
     pub outputs: Vec<usize>,
 }
 
-/// What a call does. All values are rows of float32; their widths are what the operations say.
+/// What a call does.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Inputs: rows; what is added to the result, if there is a second one.
-    PackedMatMul(Arc<PackedWeights>),
-    /// Inputs: see [`AttentionInputs`](super::rel_pos_attention::AttentionInputs): queries, cached and new keys, cached and new values, mask, and
-    /// behind them the oldest, which is no row but a number. Outputs: rows, the next caches of keys and of values.
-    RelPosAttention(Box<RelPosAttention>),
-    /// Inputs: rows, cache. Outputs: rows, next cache.
-    GluDepthwiseConv(GluDepthwiseConv),
-    /// Inputs: rows.
-    LayerNorm(LayerNorm),
-    /// Inputs: frames, mask.
-    StridedConv(StridedConv),
-    /// What a joint does with encoder frames and a prediction. Inputs: rows of so many values, one row. See
-    /// [`add_relu`](super::joint_add_relu::add_relu).
-    JointAddRelu(usize),
-    /// The gates of an LSTM layer with so many units. Inputs: what its input and what its state give them, cells. Outputs: next state,
-    /// next cells. All are one row.
-    LstmCell(usize),
-    /// Other rows of the same values, so wide.
+    /// Runs an operation.
+    Fused(Arc<dyn FusedOp>),
+    /// Views the same values as rows of this width.
     Reshape(usize),
+}
+
+impl<T: FusedOp + 'static> From<T> for Op {
+    fn from(op: T) -> Self {
+        Self::Fused(Arc::new(op))
+    }
 }
 
 /// An input of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Input {
-    /// Where its values are, and the width of a row.
+    /// Values, and the width of a row.
     Tensor(*const [f32], usize),
-    /// A number, such as the head of a ring.
+    /// A number, such as the head of a ring buffer.
     Scalar(usize),
-}
-
-/// Sizes of an output of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputShape {
-    /// \[rows, width\].
-    Rows {
-        /// Number of rows.
-        rows: usize,
-        /// Values of a row.
-        width: usize,
-    },
-    /// The shape of the input with this number.
-    Like(usize),
-}
-
-/// Why a program cannot be built or run: its calls are inconsistent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // the messages say what they mean
-pub enum ProgramError {
-    #[error("a chain names values that it does not have")]
-    UnknownValue,
-    #[error("an operation of a chain has not all inputs and outputs")]
-    Arity,
-    #[error("rows that an operation of a chain gets are of another width than it needs")]
-    WidthMismatch,
-    #[error("products of a chain want the same rows in two ways")]
-    LayoutConflict,
-    #[error("the inputs of an operation of a chain do not fit each other")]
-    ShapeMismatch,
 }
 
 /// See the [module](self).
@@ -108,21 +72,21 @@ pub struct Program {
     schedule: Schedule,
     memory: MemoryPlan,
     team: Team,
-    /// Which values are outputs.
+    /// Numbers of the values that are outputs.
     outputs: Vec<usize>,
-    /// Pieces of each phase.
+    /// Tasks per phase.
     task_counts: Vec<usize>,
 }
 
 impl Program {
-    /// A chain of `calls`, each of which takes what is there before it, with so many inputs, and with the values `outputs` as its
-    /// outputs, for `workers` threads.
+    /// A program of `calls` with `inputs` inputs, for `workers` threads. Each call reads only values before its own. The
+    /// values `outputs` are the outputs of the program.
     ///
     /// # Errors
-    /// Why there can be no such chain.
+    /// The calls are inconsistent.
     pub fn new(calls: Vec<OpCall>, inputs: usize, outputs: &[usize], workers: usize) -> Result<Self, ProgramError> {
         let team = Team::new(workers);
-        let schedule = Schedule::new(calls, inputs, outputs, team.workers())?;
+        let schedule = scheduler::schedule(calls, inputs, outputs)?;
         Ok(Self {
             memory: MemoryPlan::new(&schedule, inputs, outputs, team.workers()),
             team,
@@ -132,17 +96,17 @@ impl Program {
         })
     }
 
-    /// Runs the chain. `input` gives what an input is, `output` room for an output of these sizes, and `parallel_for` calls what it gets
-    /// with each number below its first argument, on as many threads as it likes, and waits for all of these calls. Nothing is
-    /// allocated if sizes are those of the last run.
+    /// Runs the program. `input` returns an input by its number; `output` returns where to write an output of the program,
+    /// by its index and shape, where [`OutputShape::Like`] refers to an input of the program; `parallel_for` calls a
+    /// function for all indices below a count, on any threads, and returns after the last call. Does not allocate if the
+    /// lengths of inputs are those of the last run.
     ///
     /// # Errors
-    /// What those three say, and [`ProgramError`] as one of theirs.
+    /// Those of the three functions, and [`ProgramError`].
     ///
     /// # Safety
-    /// What `input` and `output` give must be there, and nobody else may write it nor read an output, until this returns. No
-    /// output may have a value in common with an input or another output, but for the next cache of an attention, which may
-    /// be where the cache is.
+    /// What `input` and `output` return must be valid, and not be accessed in any other way, until this function returns.
+    /// Outputs must not overlap inputs or each other, except that the next cache of an attention may be the cache itself.
     #[allow(unsafe_code)]
     pub unsafe fn run<E: From<ProgramError>>(
         &mut self,
@@ -150,58 +114,57 @@ impl Program {
         mut output: impl FnMut(usize, OutputShape) -> Result<*mut [f32], E>,
         parallel_for: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.memory.forget_places(&self.outputs);
-        for &number in &self.schedule.reads {
+        self.memory.unset(&self.outputs);
+        for &number in self.schedule.inputs() {
             let input = input(number)?;
             if !self.schedule.accepts_width(number, input) {
                 return Err(ProgramError::WidthMismatch.into());
             }
             self.memory.set_input(number, input);
         }
-        self.memory.infer_lengths(&self.schedule)?;
+        if self.memory.lengths_changed() {
+            self.schedule.infer(&mut self.memory, self.team.workers())?;
+            self.memory.allocate();
+            self.task_counts.clear();
+            self.task_counts.extend(self.schedule.task_counts());
+        }
         for (index, &value) in self.outputs.iter().enumerate() {
-            let sizes = self.schedule.output_shape(value, &self.memory)?;
-            if !self.memory.set_output(value, output(index, sizes)?) {
+            let shape = self.memory.shape(value);
+            if !self.memory.set_output(value, output(index, shape)?) {
                 return Err(ProgramError::ShapeMismatch.into());
             }
         }
         self.memory.invalidate_thread_local();
-        self.schedule.check(&self.memory)?;
-        self.task_counts.clear();
-        let phases = self.schedule.phases();
-        self.task_counts
-            .extend(phases.map(|schedule| schedule.iter().map(|step| step.task_count(&self.memory)).sum::<usize>()));
+        if !self.schedule.accepts_scalars(&self.memory) {
+            return Err(ProgramError::ShapeMismatch.into());
+        }
         self.team.reset();
-        let (team, task_count, schedule, memory) = (&self.team, &self.task_counts[..], &self.schedule, &self.memory);
-        let caller = this_thread();
+        let (team, task_counts, schedule, memory) = (&self.team, &self.task_counts[..], &self.schedule, &self.memory);
+        let caller = thread_id();
         parallel_for(team.workers(), &|worker| {
-            // Else it is called on two threads for one member, and what is this one's is done.
-            let Some(mut own) = memory.own(worker) else { return };
-            let work = |phase: usize, mut task: usize| {
-                for step in schedule.phase(phase) {
-                    let task_count = step.task_count(memory);
-                    if task < task_count {
-                        // SAFETY: the team does each piece once, and none before the last phase is done; no step of a phase
-                        // writes what another one of the same phase reads or writes: `MemoryPlan` sees to it. What inputs and
-                        // outputs were set to is there, as the caller promises.
-                        return unsafe { step.run_task(task, memory, &mut own) };
-                    }
-                    task -= task_count;
-                }
+            // Otherwise this worker is running on another thread.
+            let Some(mut thread_local) = memory.thread_local(worker) else {
+                return;
             };
-            let role = match this_thread() == caller {
+            let run_task = |phase: usize, task: usize| {
+                // SAFETY: the team runs each task once, after all tasks of the phases before. Operations of a phase do not
+                // write what others of the phase read or write: `MemoryPlan` reuses buffers between phases only. The caller
+                // guarantees the rest.
+                unsafe { schedule.run_task(phase, task, memory, &mut thread_local) };
+            };
+            let role = match thread_id() == caller {
                 true => Role::Caller,
                 false => Role::Helper,
             };
-            team.run(worker, role, task_count, work, |next| {
+            team.run(worker, role, task_counts, run_task, |next| {
                 schedule.prefetch(next, worker, team.workers(), memory)
             });
         })
     }
 }
 
-/// Tells this thread from all others that live. `std::thread::current` would allocate on a thread that std has not made.
-fn this_thread() -> usize {
+/// Identifies a running thread. Unlike this, `std::thread::current` allocates on threads that std has not created.
+fn thread_id() -> usize {
     thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }

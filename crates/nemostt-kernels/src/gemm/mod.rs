@@ -393,4 +393,9 @@ impl PackedWeights {
     pub(crate) fn panel_count(&self) -> usize {
         self.bias.len() / self.format.panel_width()
     }
+
+    /// Columns per panel.
+    pub(crate) fn panel_width(&self) -> usize {
+        self.format.panel_width()
+    }
 }

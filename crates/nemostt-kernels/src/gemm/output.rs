@@ -153,7 +153,7 @@ impl<'a> ColumnsMut<'a> {
     /// # Panics
     /// If the row is out of range, or the column is not one of these.
     #[inline(always)]
-    pub(super) fn row_from(&mut self, row: usize, column: usize) -> &mut [f32] {
+    pub(in super::super) fn row_from(&mut self, row: usize, column: usize) -> &mut [f32] {
         assert!(row < self.rows && self.columns.contains(&column));
         // SAFETY: row and columns are within the output, and these columns are exclusive.
         unsafe {

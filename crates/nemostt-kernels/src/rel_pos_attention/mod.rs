@@ -22,7 +22,11 @@ use pulp::Arch;
 
 use self::head::{AttendHead, Head};
 pub use self::kv_ring::{CachedHead, KvRing};
-use super::{gemm::Target, prefetch::PrefetchStream};
+use super::{
+    fused_op::{FusedOp, InPlace, OutputShape, ProgramError, Signature, Split, Task},
+    gemm::Target,
+    prefetch::PrefetchStream,
+};
 
 /// Floats in the widest vector: rows that are processed in vectors are padded to a multiple.
 const LANES: usize = 16;
@@ -156,7 +160,7 @@ impl RelPosAttention {
     }
 
     /// Prefetches what [`attend`](Self::attend) reads first for a head, if its cached keys are at `keys`.
-    pub(super) fn prefetch(&self, head: usize, keys: *const f32) {
+    fn prefetch_head(&self, head: usize, keys: *const f32) {
         let size = self.dims.left_context * self.dims.head_dim;
         PrefetchStream::from_ptr(keys.wrapping_add(head * size), size).advance(usize::MAX);
     }
@@ -203,5 +207,79 @@ impl RelPosAttention {
         for (cached, (_, new)) in cached.into_iter().zip([inputs.keys, inputs.values]) {
             cached.push(head, self.dims, new, inputs.ring_head);
         }
+    }
+}
+
+/// Inputs: queries, cached keys, new keys, cached values, new values, mask, and the ring's head as a scalar: see
+/// [`AttentionInputs`]. Outputs: rows \[frames, d_model\], next keys, next values.
+impl FusedOp for RelPosAttention {
+    fn signature(&self) -> Signature {
+        let AttentionDims { head_dim, .. } = self.dims;
+        let rows = Some(self.dims.d_model());
+        Signature {
+            scalars: 1,
+            ..Signature::new(
+                [rows, None, rows, None, rows, None],
+                [self.dims.d_model(), head_dim, head_dim],
+            )
+        }
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        let rows = OutputShape::Rows {
+            rows: self.dims.frames,
+            width: self.dims.d_model(),
+        };
+        match lengths.try_into().is_ok_and(|lengths| self.takes_lengths(lengths, 0)) {
+            true => Ok(vec![rows, OutputShape::Like(1), OutputShape::Like(3)]),
+            false => Err(ProgramError::ShapeMismatch),
+        }
+    }
+
+    fn accepts_scalars(&self, scalars: &[usize]) -> bool {
+        scalars[0] < self.dims.left_context.max(1)
+    }
+
+    /// A task for each head.
+    fn split(&self, _: &[usize], _: usize) -> Split {
+        Split::Columns {
+            block: self.dims.head_dim,
+            tasks: self.dims.heads,
+        }
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let head = task.index();
+        let ring = |input: usize, output: usize| {
+            let InPlace { current, next, length } = task.in_place(input, output);
+            // SAFETY: both are valid during the task, and are the same or disjoint.
+            #[allow(unsafe_code)]
+            unsafe {
+                KvRing::new(current, next, length)
+            }
+        };
+        let inputs = AttentionInputs {
+            queries: task.input(0),
+            keys: (ring(1, 1), task.input(2)),
+            values: (ring(3, 2), task.input(4)),
+            mask: task.input(5),
+            ring_head: task.scalar(0),
+        };
+        // SAFETY: only the tasks of this operation access the rings, each of them the rows of another head.
+        #[allow(unsafe_code)]
+        let cached = unsafe { self.cached(head, &inputs) };
+        self.attend(head, &inputs, cached, task.target());
+    }
+
+    fn can_pack_output(&self) -> bool {
+        true
+    }
+
+    fn reads_cold_memory(&self) -> bool {
+        true
+    }
+
+    fn prefetch(&self, task: usize, inputs: &[*const f32]) {
+        self.prefetch_head(task, inputs[1]);
     }
 }

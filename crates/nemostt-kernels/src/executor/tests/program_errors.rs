@@ -1,94 +1,94 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What cannot be made or run.
+//! Invalid programs and inputs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{super::memory_plan::Slot, *};
 use crate::{gemm::LhsLayout, strided_conv::ConvGeometry};
 
-/// Why there is no such chain.
-fn refused(calls: &[OpCall], inputs: usize, outputs: &[usize]) -> Option<ProgramError> {
-    Program::new(calls.into(), inputs, outputs, 2).err()
+/// Why such a program is invalid; `None` if it is valid.
+fn error(calls: &[TestCall], inputs: usize, outputs: &[usize]) -> Option<ProgramError> {
+    program(calls, inputs, outputs, 2).err()
 }
 
-fn attention() -> Op {
-    let sizes = rel_pos_attention::AttentionDims {
+fn attention() -> TestOp {
+    let dims = rel_pos_attention::AttentionDims {
         heads: 2,
         head_dim: 4,
         frames: 1,
         left_context: 3,
     };
     let biases = [vec![0.0; 8], vec![0.0; 8]];
-    let made = RelPosAttention::new(sizes, 2.0, biases, &[0.0; 32], &[0, 1, 2, 3]);
-    Op::RelPosAttention(made.unwrap().into())
+    let attention = RelPosAttention::new(dims, 2.0, biases, &[0.0; 32], &[0, 1, 2, 3]);
+    TestOp::RelPosAttention(attention.unwrap().into())
 }
 
-fn convolution() -> Op {
-    Op::GluDepthwiseConv(GluDepthwiseConv::new(&[0.5; 16], vec![0.0; 4]).unwrap())
+fn convolution() -> TestOp {
+    TestOp::GluDepthwiseConv(GluDepthwiseConv::new(&[0.5; 16], vec![0.0; 4]).unwrap())
 }
 
-fn subsampling() -> Op {
-    let shape = ConvGeometry {
+fn subsampling() -> TestOp {
+    let geometry = ConvGeometry {
         kernel: [2, 1],
         strides: [2, 1],
         pads: [[0, 0], [0, 0]],
     };
-    Op::StridedConv(StridedConv::new(shape, &[0.5; 8], vec![0.0; 4], true, true).unwrap())
+    TestOp::StridedConv(StridedConv::new(geometry, &[0.5; 8], vec![0.0; 4], true, true).unwrap())
 }
 
 #[test]
-fn numbers_of_values_that_make_no_sense_are_refused() {
-    let step = |input: usize, output: usize| call(layer_norm(8, 1, false), &[input], &[output]);
-    let reshape = |input: usize, output: usize| call(Op::Reshape(8), &[input], &[output]);
+fn invalid_value_numbers_are_rejected() {
+    let norm = |input: usize, output: usize| call(layer_norm(8, 1, false), &[input], &[output]);
+    let reshape = |input: usize, output: usize| call(TestOp::Reshape(8), &[input], &[output]);
     let twice = call(attention(), &[0, 1, 2, 3, 4, 5, 6], &[7, 8, 8]);
-    assert_eq!(refused(&[step(0, 1), step(1, 2)], 1, &[1, 2]), None);
-    let cases: [(&str, Vec<OpCall>, usize, &[usize]); 16] = [
-        ("nobody makes it", vec![step(0, 1), step(3, 2)], 1, &[1]),
-        ("too large a number", vec![step(0, 7)], 1, &[7]),
-        ("the largest number", vec![step(0, usize::MAX)], 1, &[0]),
-        ("the largest number", vec![step(usize::MAX, 1)], 1, &[1]),
-        ("made twice", vec![step(0, 1), step(0, 1)], 1, &[1]),
-        ("made twice by one", vec![twice], 7, &[7]),
-        ("made twice, as other rows", vec![step(0, 1), reshape(0, 1)], 1, &[1]),
-        ("an input is made", vec![step(0, 1), step(1, 0)], 1, &[1]),
+    assert_eq!(error(&[norm(0, 1), norm(1, 2)], 1, &[1, 2]), None);
+    let cases: [(&str, Vec<TestCall>, usize, &[usize]); 16] = [
+        ("input is not written", vec![norm(0, 1), norm(3, 2)], 1, &[1]),
+        ("number is too large", vec![norm(0, 7)], 1, &[7]),
+        ("number is the largest", vec![norm(0, usize::MAX)], 1, &[0]),
+        ("number is the largest", vec![norm(usize::MAX, 1)], 1, &[1]),
+        ("written twice", vec![norm(0, 1), norm(0, 1)], 1, &[1]),
+        ("written twice by one call", vec![twice], 7, &[7]),
+        ("written again by a reshape", vec![norm(0, 1), reshape(0, 1)], 1, &[1]),
+        ("input is written", vec![norm(0, 1), norm(1, 0)], 1, &[1]),
         (
-            "an input is made, as other rows",
-            vec![step(0, 1), reshape(1, 0)],
+            "input is written by a reshape",
+            vec![norm(0, 1), reshape(1, 0)],
             1,
             &[1],
         ),
-        ("used before it is made", vec![step(2, 1), step(0, 2)], 1, &[1]),
-        ("used where it is made", vec![step(1, 1), step(0, 2)], 1, &[2]),
-        ("an input is an output", vec![step(0, 1)], 1, &[0, 1]),
-        ("other rows are an output", vec![step(0, 1), reshape(1, 2)], 1, &[2]),
-        ("nobody makes the output", vec![step(0, 1)], 1, &[9]),
-        ("an output is there twice", vec![step(0, 1)], 1, &[1, 1]),
+        ("read before it is written", vec![norm(2, 1), norm(0, 2)], 1, &[1]),
+        ("read by the call that writes it", vec![norm(1, 1), norm(0, 2)], 1, &[2]),
+        ("input is an output", vec![norm(0, 1)], 1, &[0, 1]),
+        ("reshaped value is an output", vec![norm(0, 1), reshape(1, 2)], 1, &[2]),
+        ("output is not written", vec![norm(0, 1)], 1, &[9]),
+        ("output is listed twice", vec![norm(0, 1)], 1, &[1, 1]),
         (
-            "rows without a width",
-            vec![call(Op::Reshape(0), &[0], &[1]), step(1, 2)],
+            "rows have no values",
+            vec![call(TestOp::Reshape(0), &[0], &[1]), norm(1, 2)],
             1,
             &[2],
         ),
     ];
-    for (what, calls, inputs, outputs) in cases {
+    for (case, calls, inputs, outputs) in cases {
         assert_eq!(
-            refused(&calls, inputs, outputs),
+            error(&calls, inputs, outputs),
             Some(ProgramError::UnknownValue),
-            "{what}"
+            "{case}"
         );
     }
 }
 
 #[test]
-fn calls_without_all_inputs_and_outputs_are_refused() {
-    for weights in single(8, 8) {
-        let product = || Op::PackedMatMul(weights.clone());
-        let cases: [(Op, &[usize], &[usize]); 15] = [
-            (product(), &[], &[7]),
-            (product(), &[0, 1, 2], &[7]),
-            (product(), &[0], &[]),
-            (product(), &[0], &[7, 8]),
+fn wrong_number_of_inputs_or_outputs_is_rejected() {
+    for weights in weights_in_all_formats(8, 8) {
+        let matmul = || TestOp::PackedMatMul(weights.clone());
+        let cases: [(TestOp, &[usize], &[usize]); 15] = [
+            (matmul(), &[], &[7]),
+            (matmul(), &[0, 1, 2], &[7]),
+            (matmul(), &[0], &[]),
+            (matmul(), &[0], &[7, 8]),
             (attention(), &[0, 1, 2, 3, 4, 5], &[7, 8, 9]),
             (attention(), &[0, 1, 2, 3, 4, 5, 6], &[7, 8]),
             (convolution(), &[0], &[7, 8]),
@@ -97,138 +97,139 @@ fn calls_without_all_inputs_and_outputs_are_refused() {
             (layer_norm(8, 1, false), &[0], &[7, 8]),
             (subsampling(), &[0], &[7]),
             (subsampling(), &[0, 1], &[]),
-            (Op::Reshape(8), &[], &[7]),
-            (Op::Reshape(8), &[0, 1], &[7]),
-            (Op::Reshape(8), &[0], &[7, 8]),
+            (TestOp::Reshape(8), &[], &[7]),
+            (TestOp::Reshape(8), &[0, 1], &[7]),
+            (TestOp::Reshape(8), &[0], &[7, 8]),
         ];
-        for (work, inputs, outputs) in cases {
-            let what = format!("{work:?}, {inputs:?}, {outputs:?}");
-            // Its values are there, whatever it is refused for.
-            let others = call(layer_norm(8, 1, false), &[3], &[10]);
-            let made = (7..10).filter(|value| !outputs.contains(value));
-            let fillers = made.map(|value| call(layer_norm(8, 1, false), &[3], &[value]));
-            let calls: Vec<OpCall> = [call(work, inputs, outputs), others]
-                .into_iter()
-                .chain(fillers)
-                .collect();
-            assert_eq!(refused(&calls, 7, &[10]), Some(ProgramError::Arity), "{what}");
+        for (op, inputs, outputs) in cases {
+            let case = format!("{op:?}, {inputs:?}, {outputs:?}");
+            // All values exist, so that nothing else is wrong.
+            let norm = |output: usize| call(layer_norm(8, 1, false), &[3], &[output]);
+            let others = (7..=10).filter(|value| !outputs.contains(value)).map(norm);
+            let calls: Vec<TestCall> = [call(op, inputs, outputs)].into_iter().chain(others).collect();
+            assert_eq!(error(&calls, 7, &[10]), Some(ProgramError::Arity), "{case}");
         }
     }
 }
 
 #[test]
-fn values_of_another_width_are_refused() {
-    for weights in products(&[(8, 12, Epilogue::Identity), (12, 8, Epilogue::Identity)]) {
-        let [first, second] = [0, 1].map(|index| Op::PackedMatMul(weights[index].clone()));
-        let made = |work: Op, inputs: &[usize]| {
-            let outputs: Vec<usize> = (8..).take(work.outputs()).collect();
-            let calls = [call(first.clone(), &[0], &[7]), call(work, inputs, &outputs)];
-            refused(&calls, 7, &[8])
+fn values_of_another_width_are_rejected() {
+    for weights in all_weights(&[(8, 12, Epilogue::Identity), (12, 8, Epilogue::Identity)]) {
+        let [first, second] = [0, 1].map(|index| TestOp::PackedMatMul(weights[index].clone()));
+        let result = |op: TestOp, inputs: &[usize]| {
+            let outputs: Vec<usize> = (8..).take(op.output_count()).collect();
+            let calls = [call(first.clone(), &[0], &[7]), call(op, inputs, &outputs)];
+            error(&calls, 7, &[8])
         };
-        assert_eq!(made(second.clone(), &[7, 0]), None);
-        assert_eq!(made(first.clone(), &[0, 7]), None);
-        // Of 12 values, where 8 are needed.
-        assert_eq!(made(first.clone(), &[7]), Some(ProgramError::WidthMismatch));
-        assert_eq!(made(second.clone(), &[7, 7]), Some(ProgramError::WidthMismatch));
-        assert_eq!(made(layer_norm(8, 1, false), &[7]), Some(ProgramError::WidthMismatch));
-        assert_eq!(made(convolution(), &[7, 0]), Some(ProgramError::WidthMismatch));
+        assert_eq!(result(second.clone(), &[7, 0]), None);
+        assert_eq!(result(first.clone(), &[0, 7]), None);
+        // Rows of 12 values instead of 8.
+        assert_eq!(result(first.clone(), &[7]), Some(ProgramError::WidthMismatch));
+        assert_eq!(result(second.clone(), &[7, 7]), Some(ProgramError::WidthMismatch));
+        assert_eq!(result(layer_norm(8, 1, false), &[7]), Some(ProgramError::WidthMismatch));
+        assert_eq!(result(convolution(), &[7, 0]), Some(ProgramError::WidthMismatch));
         for input in [0, 2, 4] {
             let mut inputs = [0, 1, 2, 3, 4, 5, 6];
             inputs[input] = 7;
-            assert_eq!(made(attention(), &inputs), Some(ProgramError::WidthMismatch));
+            assert_eq!(result(attention(), &inputs), Some(ProgramError::WidthMismatch));
         }
-        let reshaped = [call(Op::Reshape(12), &[0], &[1]), call(first.clone(), &[1], &[2])];
-        assert_eq!(refused(&reshaped, 1, &[2]), Some(ProgramError::WidthMismatch));
+        let reshaped = [call(TestOp::Reshape(12), &[0], &[1]), call(first.clone(), &[1], &[2])];
+        assert_eq!(error(&reshaped, 1, &[2]), Some(ProgramError::WidthMismatch));
     }
 }
 
 #[test]
-fn rows_that_are_ready_in_one_way_are_not_wanted_in_another() {
-    // Of a width that another product has not.
-    for weights in products(&[(8, 8, Epilogue::Identity), (16, 8, Epilogue::Identity)]) {
+fn rows_needed_in_two_packed_layouts_are_rejected() {
+    // Packed as rows of different widths.
+    for weights in all_weights(&[(8, 8, Epilogue::Identity), (16, 8, Epilogue::Identity)]) {
         let calls = [
-            call(Op::Reshape(16), &[0], &[1]),
-            product(weights[0].clone(), &[0], 2),
-            product(weights[1].clone(), &[1], 3),
+            call(TestOp::Reshape(16), &[0], &[1]),
+            matmul(weights[0].clone(), &[0], 2),
+            matmul(weights[1].clone(), &[1], 3),
         ];
         let expected = (weights[0].lhs_layout() != LhsLayout::RowMajor).then_some(ProgramError::LayoutConflict);
-        assert_eq!(refused(&calls, 1, &[2, 3]), expected);
+        assert_eq!(error(&calls, 1, &[2, 3]), expected);
     }
-    // Of a form that another product has not.
-    let weights = single(8, 8);
+    // For different weight formats.
+    let weights = weights_in_all_formats(8, 8);
     let of = |layout: LhsLayout| weights.iter().find(|weights| weights.lhs_layout() == layout);
-    if let (Some(turned), Some(digits)) = (of(LhsLayout::Packed), of(LhsLayout::BytePlanes)) {
-        let calls = [product(turned.clone(), &[0], 1), product(digits.clone(), &[0], 2)];
-        assert_eq!(refused(&calls, 1, &[1, 2]), Some(ProgramError::LayoutConflict));
+    if let (Some(packed), Some(byte_planes)) = (of(LhsLayout::Packed), of(LhsLayout::BytePlanes)) {
+        let calls = [matmul(packed.clone(), &[0], 1), matmul(byte_planes.clone(), &[0], 2)];
+        assert_eq!(error(&calls, 1, &[1, 2]), Some(ProgramError::LayoutConflict));
     }
 }
 
-/// Runs a chain of one call with these inputs and as much room for its outputs, and says what is wrong with it.
-fn failed(chain: &mut Program, given: &[Given], scratch: &[usize]) -> Option<ProgramError> {
-    let mut scratch: Vec<Vec<f32>> = scratch.iter().map(|&count| vec![f32::NAN; count]).collect();
-    let result = run(chain, given, &mut scratch, Threads::One, &mut Vec::new());
-    // All or nothing of them is written.
-    let mut written = scratch.iter().flatten().map(|value| value.is_finite());
+/// Runs a program of one call with outputs of these lengths. Returns the error.
+fn run_error(program: &mut Program, inputs: &[TestInput], lengths: &[usize]) -> Option<ProgramError> {
+    let mut outputs: Vec<Vec<f32>> = lengths.iter().map(|&count| vec![f32::NAN; count]).collect();
+    let result = run(program, inputs, &mut outputs, Threads::Single, &mut Vec::new());
+    // All values are written, or none.
+    let mut written = outputs.iter().flatten().map(|value| value.is_finite());
     assert!(written.all(|written| written == result.is_ok()));
     result.err()
 }
 
-/// Demands that a chain of one call runs with `given`, and fails so with each change of one input, and then runs again.
-fn check_changes(work: Op, given: &[Given], scratch: &[usize], changes: &[(usize, Given, ProgramError)]) {
-    let what = format!("{work:?}");
+/// Checks that a program of one call runs with `given` and outputs of these lengths, fails with each change of one input or
+/// of the lengths, and runs again after that.
+fn check_changes(op: TestOp, given: &[TestInput], lengths: &[usize], changes: &[(usize, TestInput, ProgramError)]) {
+    let case = format!("{op:?}");
     let inputs: Vec<usize> = (0..given.len()).collect();
-    let outputs: Vec<usize> = (given.len()..).take(work.outputs()).collect();
-    let calls = vec![call(work, &inputs, &outputs)];
-    let mut chain = Program::new(calls, inputs.len(), &outputs, 2).unwrap();
-    assert_eq!(failed(&mut chain, given, scratch), None, "{what}");
-    for (input, changed, misfit) in changes {
+    let outputs: Vec<usize> = (given.len()..).take(op.output_count()).collect();
+    let mut program = program(&[call(op, &inputs, &outputs)], inputs.len(), &outputs, 2).unwrap();
+    assert_eq!(run_error(&mut program, given, lengths), None, "{case}");
+    for (input, changed, expected) in changes {
         let mut given = given.to_vec();
         given[*input] = changed.clone();
         assert_eq!(
-            failed(&mut chain, &given, scratch),
-            Some(*misfit),
-            "{what}: {input}, {changed:?}"
+            run_error(&mut program, &given, lengths),
+            Some(*expected),
+            "{case}: {input}, {changed:?}"
         );
     }
-    assert_eq!(failed(&mut chain, given, scratch), None, "{what}");
-    let mut others = scratch.to_vec();
-    for output in 0..scratch.len() {
-        for count in [scratch[output] - 1, scratch[output] + 1, 0] {
+    assert_eq!(run_error(&mut program, given, lengths), None, "{case}");
+    let mut others = lengths.to_vec();
+    for output in 0..lengths.len() {
+        for count in [lengths[output] - 1, lengths[output] + 1, 0] {
             others[output] = count;
             assert_eq!(
-                failed(&mut chain, given, &others),
+                run_error(&mut program, given, &others),
                 Some(ProgramError::ShapeMismatch),
-                "{what}: {count}"
+                "{case}: {count}"
             );
         }
-        others[output] = scratch[output];
+        others[output] = lengths[output];
     }
-    assert_eq!(failed(&mut chain, given, scratch), None, "{what}");
+    assert_eq!(run_error(&mut program, given, lengths), None, "{case}");
 }
 
 #[test]
-fn inputs_of_other_sizes_are_refused() {
-    for weights in single(8, 12) {
-        let more = rows(3, 12, 2);
+fn inputs_of_other_sizes_are_rejected() {
+    for weights in weights_in_all_formats(8, 12) {
+        let residual = rows(3, 12, 2);
         let changes = [
             (0, rows(3, 12, 1), ProgramError::WidthMismatch),
-            (0, Given::Number(3), ProgramError::WidthMismatch),
-            // Wide enough, they say.
-            (0, Given::Floats(vec![0.0; 25], 8), ProgramError::WidthMismatch),
+            (0, TestInput::Scalar(3), ProgramError::WidthMismatch),
+            // Not a multiple of the width.
+            (0, TestInput::Tensor(vec![0.0; 25], 8), ProgramError::WidthMismatch),
             (0, rows(4, 8, 1), ProgramError::ShapeMismatch),
             (1, rows(3, 8, 2), ProgramError::WidthMismatch),
             (1, rows(2, 12, 2), ProgramError::ShapeMismatch),
         ];
-        check_changes(Op::PackedMatMul(weights), &[rows(3, 8, 1), more], &[36], &changes);
+        check_changes(
+            TestOp::PackedMatMul(weights),
+            &[rows(3, 8, 1), residual],
+            &[36],
+            &changes,
+        );
     }
     let changes = [
         (0, rows(3, 12, 1), ProgramError::WidthMismatch),
-        (0, Given::Floats(vec![0.0; 25], 8), ProgramError::WidthMismatch),
+        (0, TestInput::Tensor(vec![0.0; 25], 8), ProgramError::WidthMismatch),
     ];
     check_changes(layer_norm(8, 1, true), &[rows(3, 8, 1)], &[24], &changes);
     let changes = [
         (0, rows(3, 4, 1), ProgramError::WidthMismatch),
-        (0, Given::Floats(vec![0.0; 12], 8), ProgramError::WidthMismatch),
+        (0, TestInput::Tensor(vec![0.0; 12], 8), ProgramError::WidthMismatch),
         (1, rows(4, 4, 2), ProgramError::ShapeMismatch),
         (1, rows(0, 3, 2), ProgramError::ShapeMismatch),
     ];
@@ -240,14 +241,14 @@ fn inputs_of_other_sizes_are_refused() {
         (1, rows(1, 0, 2), ProgramError::ShapeMismatch),
     ];
     check_changes(subsampling(), &[rows(4, 3, 1), rows(1, 4, 2)], &[24], &changes);
-    // One frame is too few for its kernel.
+    // One frame is less than the kernel.
     let given = [rows(1, 3, 1), rows(1, 1, 2)];
-    let mut chain = Program::new(vec![call(subsampling(), &[0, 1], &[2])], 2, &[2], 2).unwrap();
-    assert_eq!(failed(&mut chain, &given, &[0]), Some(ProgramError::ShapeMismatch));
+    let mut program = program(&[call(subsampling(), &[0, 1], &[2])], 2, &[2], 2).unwrap();
+    assert_eq!(run_error(&mut program, &given, &[0]), Some(ProgramError::ShapeMismatch));
 }
 
 #[test]
-fn inputs_of_an_attention_that_do_not_fit_each_other_are_refused() {
+fn attention_inputs_of_other_sizes_are_rejected() {
     let given = [
         rows(1, 8, 1),
         rows(6, 4, 2),
@@ -255,7 +256,7 @@ fn inputs_of_an_attention_that_do_not_fit_each_other_are_refused() {
         rows(6, 4, 4),
         rows(1, 8, 5),
         rows(1, 4, 6),
-        Given::Number(2),
+        TestInput::Scalar(2),
     ];
     let changes = [
         (0, rows(1, 4, 1), ProgramError::WidthMismatch),
@@ -265,39 +266,38 @@ fn inputs_of_an_attention_that_do_not_fit_each_other_are_refused() {
         (3, rows(7, 4, 4), ProgramError::ShapeMismatch),
         (4, rows(0, 8, 5), ProgramError::ShapeMismatch),
         (5, rows(1, 5, 6), ProgramError::ShapeMismatch),
-        (6, Given::Number(3), ProgramError::ShapeMismatch),
-        (6, Given::Number(usize::MAX), ProgramError::ShapeMismatch),
+        (6, TestInput::Scalar(3), ProgramError::ShapeMismatch),
+        (6, TestInput::Scalar(usize::MAX), ProgramError::ShapeMismatch),
     ];
     check_changes(attention(), &given, &[8, 24, 24], &changes);
 }
 
 #[test]
-fn a_number_is_an_input_and_nothing_else() {
-    let made = call(layer_norm(8, 1, false), &[0], &[6]);
+fn scalars_are_inputs_and_nothing_else() {
+    let norm = call(layer_norm(8, 1, false), &[0], &[6]);
     let attend = |inputs: [usize; 7], first: usize| call(attention(), &inputs, &[first, first + 1, first + 2]);
-    // Made by a call; the mask, too.
-    let calls = [made, attend([0, 1, 2, 3, 4, 5, 6], 7)];
-    assert_eq!(refused(&calls, 6, &[7, 8, 9]), Some(ProgramError::UnknownValue));
+    // Written by a call; also read as a mask.
+    let calls = [norm, attend([0, 1, 2, 3, 4, 5, 6], 7)];
+    assert_eq!(error(&calls, 6, &[7, 8, 9]), Some(ProgramError::UnknownValue));
     let calls = [attend([0, 1, 2, 3, 4, 5, 5], 6)];
-    assert_eq!(refused(&calls, 6, &[6, 7, 8]), Some(ProgramError::UnknownValue));
+    assert_eq!(error(&calls, 6, &[6, 7, 8]), Some(ProgramError::UnknownValue));
 }
 
 #[test]
-fn what_inputs_and_outputs_fail_with_is_what_a_run_fails_with() {
-    let calls = vec![call(layer_norm(8, 1, false), &[0], &[1])];
-    let mut chain = Program::new(calls, 1, &[1], 2).unwrap();
+fn errors_of_callbacks_are_returned() {
+    let mut program = program(&[call(layer_norm(8, 1, false), &[0], &[1])], 1, &[1], 2).unwrap();
     let given = noise(8, 1);
-    let mut scratch = [0.0; 8];
+    let mut output = [0.0; 8];
     let input = |_: usize| Ok(Input::Tensor(&raw const given[..], 8));
-    let never = |_: usize, _: &(dyn Fn(usize) + Sync)| panic!("nothing is there to be worked on");
-    let only = &raw mut scratch[..];
-    // SAFETY: both are there until the end, and lie apart.
+    let never = |_: usize, _: &(dyn Fn(usize) + Sync)| panic!("nothing to run");
+    let dst = &raw mut output[..];
+    // SAFETY: both are valid until the end, and do not overlap.
     #[allow(unsafe_code)]
     let results = unsafe {
         [
-            chain.run(|_| Err(ProgramError::LayoutConflict), |_, _| Ok(only), never),
-            chain.run(input, |_, _| Err(ProgramError::Arity), never),
-            chain.run(input, |_, _| Ok(only), |_, _| Err(ProgramError::UnknownValue)),
+            program.run(|_| Err(ProgramError::LayoutConflict), |_, _| Ok(dst), never),
+            program.run(input, |_, _| Err(ProgramError::Arity), never),
+            program.run(input, |_, _| Ok(dst), |_, _| Err(ProgramError::UnknownValue)),
         ]
     };
     assert_eq!(
@@ -312,18 +312,17 @@ fn what_inputs_and_outputs_fail_with_is_what_a_run_fails_with() {
 }
 
 #[test]
-fn what_the_last_run_was_given_is_not_looked_at_again() {
-    let calls = vec![call(layer_norm(8, 1, false), &[0], &[1])];
-    let mut chain = Program::new(calls, 1, &[1], 2).unwrap();
+fn addresses_of_the_last_run_are_forgotten() {
+    let mut program = program(&[call(layer_norm(8, 1, false), &[0], &[1])], 1, &[1], 2).unwrap();
     let given = [rows(1, 8, 1)];
-    let mut scratch = [vec![0.0; 8]];
-    run(&mut chain, &given, &mut scratch, Threads::One, &mut Vec::new()).unwrap();
-    drop((given, scratch));
-    let never = |_: usize, _: &(dyn Fn(usize) + Sync)| panic!("nothing is there to be worked on");
-    // SAFETY: nothing is given.
+    let mut outputs = [vec![0.0; 8]];
+    run(&mut program, &given, &mut outputs, Threads::Single, &mut Vec::new()).unwrap();
+    drop((given, outputs));
+    let never = |_: usize, _: &(dyn Fn(usize) + Sync)| panic!("nothing to run");
+    // SAFETY: no addresses are passed.
     #[allow(unsafe_code)]
     let result = unsafe {
-        chain.run(
+        program.run(
             |_| Err(ProgramError::LayoutConflict),
             |_, _| Err(ProgramError::LayoutConflict),
             never,
@@ -331,7 +330,7 @@ fn what_the_last_run_was_given_is_not_looked_at_again() {
     };
     assert_eq!(result, Err(ProgramError::LayoutConflict));
     for value in [0, 1] {
-        let slot = catch_unwind(AssertUnwindSafe(|| chain.memory.raw(Slot::Plain(value))));
-        assert!(slot.is_err(), "value {value} is where it was");
+        let slot = catch_unwind(AssertUnwindSafe(|| program.memory.raw(Slot::RowMajor(value))));
+        assert!(slot.is_err(), "value {value} still has its address");
     }
 }

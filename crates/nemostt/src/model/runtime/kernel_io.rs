@@ -39,8 +39,12 @@ impl TensorShape {
         Self { sizes, axes: 2 }
     }
 
-    pub(super) fn last_mut(&mut self) -> Option<&mut i64> {
-        self.sizes[..self.axes].last_mut()
+    /// The same shape with another size of the last axis.
+    pub(super) fn with_last(mut self, size: usize) -> Self {
+        if let Some(last) = self.sizes[..self.axes].last_mut() {
+            *last = size as i64;
+        }
+        self
     }
 
     fn all(&self) -> &[i64] {
@@ -69,9 +73,8 @@ impl<'a> Tensors<'a> {
     /// The tensors of the run of `context`.
     ///
     /// # Safety
-    /// May be called once per run, because each output is returned once. All outputs of the operator must be declared
-    /// as float32, and no output may share memory with another tensor, except for tensors that are accessed through
-    /// [`input_place`](Self::input_place) and [`output_place`](Self::output_place).
+    /// May be called once per run, because each output is returned once. All outputs of the operator must be declared as
+    /// float32.
     pub(super) unsafe fn of(context: &'a ComputeContext) -> Self {
         Self {
             context,
@@ -81,14 +84,7 @@ impl<'a> Tensors<'a> {
 
     /// Shape and values of input `index`. An error if it is not float32, which ONNX Runtime checks only for some
     /// operators.
-    pub(super) fn input(&self, index: usize) -> ort::Result<(TensorShape, &'a [f32])> {
-        let (sizes, place) = self.input_place(index)?;
-        // SAFETY: the input lives as long as the run, and no output shares its memory, as `of` requires.
-        Ok((sizes, unsafe { &*place }))
-    }
-
-    /// As [`input`](Self::input), for inputs that may share memory with an output.
-    pub(super) fn input_place(&self, index: usize) -> ort::Result<(TensorShape, *const [f32])> {
+    pub(super) fn input(&self, index: usize) -> ort::Result<(TensorShape, *const [f32])> {
         let value = self.value(index)?;
         // SAFETY: a live tensor of float32, as `sizes_of` checks.
         let (sizes, start) = unsafe {
@@ -101,7 +97,7 @@ impl<'a> Tensors<'a> {
     /// The single value of input `index`. An error if it is not int64.
     pub(super) fn scalar(&self, index: usize) -> ort::Result<i64> {
         let value = self.value(index)?;
-        // SAFETY: as in `input_place`.
+        // SAFETY: as in `input`.
         let (sizes, start) = unsafe {
             let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?;
             (sizes, data::<i64>(value)?)
@@ -111,10 +107,6 @@ impl<'a> Tensors<'a> {
             1 => Ok(unsafe { *start }),
             _ => Err(ort::Error::new("a scalar input has more than one element")),
         }
-    }
-
-    pub(super) fn input_count(&self) -> ort::Result<usize> {
-        self.context.num_inputs()
     }
 
     fn value(&self, index: usize) -> ort::Result<*mut OrtValue> {
@@ -130,15 +122,7 @@ impl<'a> Tensors<'a> {
 
     /// Values of output `index`, to be written. Outputs must be requested in order: an error if this or a later one was
     /// requested before.
-    pub(super) fn output(&self, index: usize, sizes: TensorShape) -> ort::Result<&'a mut [f32]> {
-        let place = self.output_place(index, sizes)?;
-        // SAFETY: the output lives as long as the run, and access is exclusive: it is returned once, and `of` is called
-        // once per run.
-        Ok(unsafe { &mut *place })
-    }
-
-    /// As [`output`](Self::output), for outputs that may share memory with an input.
-    pub(super) fn output_place(&self, index: usize, sizes: TensorShape) -> ort::Result<*mut [f32]> {
+    pub(super) fn output(&self, index: usize, sizes: TensorShape) -> ort::Result<*mut [f32]> {
         if index < self.next.get() {
             return Err(ort::Error::new("an operator requests an output twice"));
         }

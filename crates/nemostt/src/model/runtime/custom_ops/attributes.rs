@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where an operation finds what does not change from step to step: in its node, or in a chain's description of it.
+//! Constants and attributes of an operation: those of its node, or of its call in a fused subgraph.
 
 use ort::{operator::KernelContext, value::TensorValueType};
 
 use nemostt_compiler::{AttributeValue, SubgraphCall, ops::WIDTH};
 
-/// Sizes of a constant, and its values.
+/// Shape and values of a constant.
 pub(super) type Constant<T> = (Vec<usize>, Vec<T>);
 
-/// What an operation is made of.
+/// Constants and attributes of an operation.
 pub(super) trait Attributes {
     /// A constant input of float32.
     fn floats(&self, input: usize) -> ort::Result<Constant<f32>>;
 
-    /// A constant input of int64. None is negative in what the plan writes; as large ones they are refused.
+    /// A constant input of int64. Negative values, which the compiler does not write, become so large that they are rejected.
     fn numbers(&self, input: usize) -> ort::Result<Constant<usize>>;
 
     fn float(&self, name: &str) -> Option<f32>;
@@ -27,13 +27,13 @@ pub(super) trait Attributes {
         self.int(name).unwrap_or(0) != 0
     }
 
-    /// 0 where it is missing or negative.
+    /// 0 if it is missing or negative, which programs reject.
     fn width(&self) -> usize {
         let width = self.int(WIDTH).and_then(|width| usize::try_from(width).ok());
         width.unwrap_or_default()
     }
 
-    /// As [`numbers`](Self::numbers).
+    /// Negative values: as for [`numbers`](Self::numbers).
     fn sizes(&self, name: &str) -> Option<Vec<usize>> {
         Some(self.ints(name)?.into_iter().map(|value| value as usize).collect())
     }
@@ -69,7 +69,7 @@ fn sizes(shape: &[i64]) -> Vec<usize> {
     shape.iter().map(|&size| size.max(0) as usize).collect()
 }
 
-/// One operation of a chain, and the chain's node, whose inputs have the numbers of the first values.
+/// A call of a fused subgraph, and the node of the subgraph: its inputs are the first values.
 pub(super) struct CallAttributes<'a> {
     pub(super) node: &'a KernelContext<'a>,
     pub(super) call: &'a SubgraphCall,
@@ -78,7 +78,7 @@ pub(super) struct CallAttributes<'a> {
 impl CallAttributes<'_> {
     fn input(&self, input: usize) -> ort::Result<usize> {
         let number = self.call.inputs.get(input).copied();
-        number.ok_or_else(|| ort::Error::new("an operation of a chain has not all inputs"))
+        number.ok_or_else(|| ort::Error::new("an operation of a fused subgraph lacks an input"))
     }
 
     fn attribute_value(&self, name: &str) -> Option<&AttributeValue> {

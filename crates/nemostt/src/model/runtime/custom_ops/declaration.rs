@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! An operation as ONNX Runtime is told of it: all that follows from its row in [`nemostt_compiler::ops`].
+//! The declaration of an operation to ONNX Runtime, which follows from its row in [`nemostt_compiler::ops`].
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -9,60 +9,57 @@ use ort::{
     value::TensorElementType,
 };
 
-use super::{
-    attributes::Attributes,
-    panic_guard::{Compute, PanicGuard},
-    shape_fns,
-};
+use super::{attributes::Attributes, panic_guard::PanicGuard, program_kernel::ProgramKernel, shape_fns};
 use nemostt_compiler::ops::{OpInput, OpSchema};
-use nemostt_kernels::{executor::Op, gemm::PackedWeights};
+use nemostt_kernels::{fused_op::FusedOp, gemm::PackedWeights};
 
-/// The packed weights of a graph, by [number](nemostt_compiler::ops::WEIGHTS_INDEX).
-pub(super) type Products = Arc<[Arc<PackedWeights>]>;
+/// The packed weights of a graph, by [index](nemostt_compiler::ops::WEIGHTS_INDEX).
+pub(super) type Weights = Arc<[Arc<PackedWeights>]>;
 
-/// The kernel of an operation.
-pub(super) trait CustomOp: Compute + Sized + 'static {
+/// An operation of [`nemostt_kernels`] that graphs can contain.
+pub(super) trait CustomOp: FusedOp + Sized + 'static {
     const SCHEMA: OpSchema;
 
-    /// The kernel of the node, or the call of a fused subgraph, that `source` describes.
+    /// The operation with the constants and attributes of a node, or of a call of a fused subgraph.
     ///
     /// # Errors
-    /// Its weights or attributes are missing or inconsistent.
-    fn new(source: &impl Attributes, products: &Products) -> ort::Result<Self>;
+    /// Constants or attributes are missing or inconsistent.
+    fn new(attributes: &impl Attributes, weights: &Weights) -> ort::Result<Self>;
 
-    /// The same as a call of a program.
-    fn into_op(self) -> Op;
-
-    /// Shapes of outputs, as far as they follow from those of inputs. As the first input, if an operation does not say.
-    fn infer_shape(context: &mut ShapeInferenceContext, _: &Products) -> ort::Result<()> {
+    /// Infers the shapes of outputs as far as they follow from those of inputs. By default, the first output has the shape
+    /// of the first input.
+    fn infer_shape(context: &mut ShapeInferenceContext, _: &Weights) -> ort::Result<()> {
         shape_fns::like_first_input(context, None)
     }
 }
 
-/// The declaration of the operation with kernel `K`.
-pub(super) struct Declaration<K> {
-    products: Products,
-    kernel: PhantomData<fn() -> K>,
+/// The declaration of operation `T`.
+pub(super) struct Declaration<T> {
+    weights: Weights,
+    threads: usize,
+    op: PhantomData<fn() -> T>,
 }
 
-impl<K> Declaration<K> {
-    pub(super) fn new(products: Products) -> PanicGuard<Self> {
+impl<T> Declaration<T> {
+    /// For a graph with these weights, and a session with `threads` threads.
+    pub(super) fn new(weights: Weights, threads: usize) -> PanicGuard<Self> {
         PanicGuard(Self {
-            products,
-            kernel: PhantomData,
+            weights,
+            threads,
+            op: PhantomData,
         })
     }
 }
 
-impl<K: CustomOp> Operator for Declaration<K> {
-    type Kernel<'attr> = PanicGuard<K>;
+impl<T: CustomOp> Operator for Declaration<T> {
+    type Kernel<'attr> = PanicGuard<ProgramKernel>;
 
     fn name(&self) -> &str {
-        K::SCHEMA.name
+        T::SCHEMA.name
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        K::SCHEMA.inputs.iter().map(|input| match input {
+        T::SCHEMA.inputs.iter().map(|input| match input {
             OpInput::Tensor | OpInput::Weights => OperatorInput::required(TensorElementType::Float32),
             OpInput::Optional => OperatorInput::optional(TensorElementType::Float32),
             OpInput::Scalar | OpInput::Indices => OperatorInput::required(TensorElementType::Int64),
@@ -70,14 +67,15 @@ impl<K: CustomOp> Operator for Declaration<K> {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..K::SCHEMA.outputs).map(|_| OperatorOutput::required(TensorElementType::Float32))
+        (0..T::SCHEMA.outputs).map(|_| OperatorOutput::required(TensorElementType::Float32))
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<K>> {
-        K::new(context, &self.products).map(PanicGuard)
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<ProgramKernel>> {
+        let op = T::new(context, &self.weights)?;
+        ProgramKernel::single(op.into(), &T::SCHEMA, context.inputs()?.len(), self.threads).map(PanicGuard)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
-        K::infer_shape(context, &self.products)
+        T::infer_shape(context, &self.weights)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Operations whose panics are errors: a panic must not unwind through ONNX Runtime, and else would end the process.
+//! Turns panics of operators into errors. A panic that unwinds into ONNX Runtime would abort the process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,20 +10,20 @@ use ort::operator::{
 
 use super::super::kernel_io::Tensors;
 
-/// What an operation of a graph does in a run.
+/// The kernel of an operator.
 pub(super) trait Compute: Send {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()>;
 }
 
-/// An operation, or the kernel of one.
+/// An operator or a kernel whose panics are errors.
 pub(super) struct PanicGuard<T>(pub(super) T);
 
-/// What `work` gives. What it had half written is not used again: the load or the run ends.
+/// Partially written values are not read, because the load or the run fails.
 fn catch_panic<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
 }
 
-/// The error in place of a panic.
+/// The error that replaces a panic.
 pub(in super::super) fn panicked() -> ort::Error {
     ort::Error::new("an operation of nemostt panicked: this is a fault in it, please report it")
 }
@@ -54,8 +54,7 @@ impl<O: Operator> Operator for PanicGuard<O> {
 
 impl<K: Compute> Kernel for PanicGuard<K> {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        // SAFETY: the only ones of this run. All our operations declare outputs of float32. Bound in place are caches of
-        // attention only (`EncoderState::new`), and who has to do with them asks for places.
+        // SAFETY: called once per run. All our operators declare float32 outputs.
         #[allow(unsafe_code)]
         let tensors = unsafe { Tensors::of(context) };
         catch_panic(|| self.0.compute(&tensors))
@@ -74,8 +73,8 @@ mod tests {
     use super::*;
     use crate::model::runtime::environment::environment;
 
-    /// A graph of one operation `Odd` of domain `test`, from one number to one of float32. The byte is the element type of what
-    /// it takes.
+    /// A graph of one operator `Odd` of domain `test`, from one element to one of float32. The single byte is the element
+    /// type of the input.
     const GRAPH: [&[u8]; 3] = [
         b"\x08\x07\x3a\x38\x0a\x11\x0a\x01x\x12\x01y\x22\x03Odd\x3a\x04test\x12\x01g\
           \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08",
@@ -86,10 +85,10 @@ mod tests {
 
     #[derive(Clone, Copy, PartialEq)]
     enum Odd {
-        Loaded,
-        FusedSubgraphOp,
-        InAPiece,
-        AsksTwice,
+        PanicsInLoad,
+        PanicsInRun,
+        PanicsInTask,
+        WritesTwice,
         Sound,
     }
 
@@ -109,21 +108,25 @@ mod tests {
         }
 
         fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PanicGuard<Self>> {
-            assert!(*self != Self::Loaded, "meant");
+            assert!(*self != Self::PanicsInLoad, "expected");
             Ok(PanicGuard(*self))
         }
     }
 
     impl Compute for Odd {
         fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
-            assert!(*self != Self::FusedSubgraphOp, "meant");
-            let (sizes, input) = tensors.input(0)?;
-            let output = tensors.output(0, sizes)?;
-            output.copy_from_slice(input);
-            if *self == Self::AsksTwice {
-                tensors.output(0, sizes)?;
+            assert!(*self != Self::PanicsInRun, "expected");
+            let (shape, input) = tensors.input(0)?;
+            let output = tensors.output(0, shape)?;
+            // SAFETY: both are valid, have the same length, and do not overlap.
+            #[allow(unsafe_code)]
+            unsafe {
+                (*output).copy_from_slice(&*input);
             }
-            tensors.parallel_for(4, |task| assert!(*self != Self::InAPiece || task != 2, "meant"))
+            if *self == Self::WritesTwice {
+                tensors.output(0, shape)?;
+            }
+            tensors.parallel_for(4, |task| assert!(*self != Self::PanicsInTask || task != 2, "expected"))
         }
     }
 
@@ -141,20 +144,20 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_and_the_next_run_is_sound() {
+    fn panics_become_errors() {
         let _one_at_a_time = crate::sync::lock(&crate::model::runtime::CUSTOM_DOMAIN_LOADED);
-        assert!(error(session(Odd::Loaded, 1)).contains("panicked"));
+        assert!(error(session(Odd::PanicsInLoad, 1)).contains("panicked"));
         let input = || Tensor::<f32>::new(&Allocator::default(), [1_i64]).unwrap();
-        for odd in [Odd::FusedSubgraphOp, Odd::InAPiece] {
+        for odd in [Odd::PanicsInRun, Odd::PanicsInTask] {
             let mut session = session(odd, 1).unwrap();
             for _ in 0..3 {
                 assert!(error(session.run(ort::inputs![input()])).contains("panicked"));
             }
         }
-        let twice = session(Odd::AsksTwice, 1).unwrap().run(ort::inputs![input()]).err();
+        let twice = session(Odd::WritesTwice, 1).unwrap().run(ort::inputs![input()]).err();
         assert!(twice.is_some_and(|error| error.to_string().contains("an output twice")));
         session(Odd::Sound, 1).unwrap().run(ort::inputs![input()]).unwrap();
-        // A quarter of the bytes that float32 has.
+        // A tensor of a quarter of the bytes of float32.
         let mut session = session(Odd::Sound, 2).unwrap();
         let bytes = Tensor::<u8>::new(&Allocator::default(), [1_i64]).unwrap();
         assert!(error(session.run(ort::inputs![bytes])).contains("element type"));

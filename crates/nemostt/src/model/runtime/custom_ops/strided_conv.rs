@@ -1,76 +1,39 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One strided convolution of the subsampling.
+//! Strided convolutions of the subsampling.
 
 use ort::operator::ShapeInferenceContext;
 
 use super::{
-    super::kernel_io::{TensorShape, Tensors},
     attributes::Attributes,
-    declaration::{CustomOp, Products},
-    panic_guard::Compute,
+    declaration::{CustomOp, Weights},
 };
 use nemostt_compiler::ops::{OpSchema, PADS, RELU, SHARED_INPUT, STRIDED_CONV, STRIDES};
-use nemostt_kernels::executor::Op;
-use nemostt_kernels::{
-    gemm::Output,
-    strided_conv::{self, StridedConv},
-};
+use nemostt_kernels::strided_conv::{ConvGeometry, StridedConv};
 
-/// One strided convolution.
-pub(super) struct StridedConvKernel(StridedConv);
-
-impl CustomOp for StridedConvKernel {
+impl CustomOp for StridedConv {
     const SCHEMA: OpSchema = STRIDED_CONV;
 
-    fn new(source: &impl Attributes, _: &Products) -> ort::Result<Self> {
-        let kernel = || -> ort::Result<StridedConv> {
-            let ((sizes, weights), (_, bias)) = (source.floats(2)?, source.floats(3)?);
-            let from_attributes = || {
-                let &[_, _, rows, columns] = &sizes[..] else {
-                    return None;
-                };
-                let (strides, pads) = (source.sizes(STRIDES)?, source.sizes(PADS)?);
-                let shape = strided_conv::ConvGeometry {
-                    kernel: [rows, columns],
-                    strides: strides.try_into().ok()?,
-                    pads: pads.as_chunks().0.try_into().ok()?,
-                };
-                StridedConv::new(shape, &weights, bias, source.flag(SHARED_INPUT), source.flag(RELU))
+    fn new(attributes: &impl Attributes, _: &Weights) -> ort::Result<Self> {
+        let ((shape, weights), (_, bias)) = (attributes.floats(2)?, attributes.floats(3)?);
+        let conv = || {
+            let &[_, _, rows, columns] = &shape[..] else {
+                return None;
             };
-            from_attributes()
-                .ok_or_else(|| ort::Error::new("the weights of a strided convolution do not fit its attributes"))
+            let (strides, pads) = (attributes.sizes(STRIDES)?, attributes.sizes(PADS)?);
+            let geometry = ConvGeometry {
+                kernel: [rows, columns],
+                strides: strides.try_into().ok()?,
+                pads: pads.as_chunks().0.try_into().ok()?,
+            };
+            let (shared_input, relu) = (attributes.flag(SHARED_INPUT), attributes.flag(RELU));
+            Self::new(geometry, &weights, bias, shared_input, relu)
         };
-        kernel().map(Self)
+        conv().ok_or_else(|| ort::Error::new("weights and attributes of a strided convolution do not match"))
     }
 
-    fn into_op(self) -> Op {
-        Op::StridedConv(self.0)
-    }
-
-    /// The sizes of the output follow from those of the input and the mask in a run.
-    fn infer_shape(_: &mut ShapeInferenceContext, _: &Products) -> ort::Result<()> {
+    /// Depends on the length of the mask, which is known only in a run.
+    fn infer_shape(_: &mut ShapeInferenceContext, _: &Weights) -> ort::Result<()> {
         Ok(())
-    }
-}
-
-impl Compute for StridedConvKernel {
-    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
-        let convolution = &self.0;
-        let ((_, input), (_, mask)) = (tensors.input(0)?, tensors.input(1)?);
-        let Some(sizes) = convolution.sizes(input.len(), mask.len()) else {
-            return Err(ort::Error::new(
-                "the inputs of a strided convolution do not fit its weights",
-            ));
-        };
-        let ([frames, bins], channels) = (sizes.output, convolution.channels());
-        let output = tensors.output(0, TensorShape::of_rows(frames * bins, channels))?;
-        let output = Output::new(output, bins * channels);
-        tensors.parallel_for(frames, |frame| {
-            // SAFETY: each frame is computed once.
-            #[allow(unsafe_code)]
-            let row = unsafe { output.row(frame) };
-            convolution.convolve(frame, (input, mask), row);
-        })
     }
 }

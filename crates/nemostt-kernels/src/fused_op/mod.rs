@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The interface between the [executor](crate::executor) and the operations of its programs.
+//!
+//! An operation states its inputs and outputs, infers the shapes of the outputs, says how its work is divided into tasks,
+//! and runs a [`Task`]. The executor decides when tasks run, on which thread, and where tensors are stored. It also gives
+//! each task its own part of the outputs, so that an operation needs no unsafe code.
+
+mod task;
+
+use std::{fmt::Debug, ops::Range};
+
+pub use self::task::{InPlace, Task};
+pub(crate) use self::task::{RawSlice, TaskOutput};
+use crate::gemm::{PackedLhsMut, PackedWeights};
+
+/// Maximum number of tensors that an operation reads.
+pub const MAX_INPUTS: usize = 6;
+
+/// Maximum number of scalars that an operation reads.
+pub const MAX_SCALARS: usize = 1;
+
+/// Maximum number of tensors that an operation writes.
+pub const MAX_OUTPUTS: usize = 3;
+
+/// An operation of a program. All tensors are rows of float32. Methods return the same result whenever they are called with
+/// the same arguments.
+pub trait FusedOp: Debug + Send + Sync {
+    /// Number and widths of inputs and outputs.
+    fn signature(&self) -> Signature;
+
+    /// Shapes of the outputs for inputs of these lengths. They are multiples of the widths in the signature. The result is
+    /// reused until lengths change.
+    ///
+    /// # Errors
+    /// [`ProgramError::ShapeMismatch`] if the inputs do not match each other or the operation.
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError>;
+
+    /// Whether these are valid values of its scalars. Called for each run.
+    fn accepts_scalars(&self, _scalars: &[usize]) -> bool {
+        true
+    }
+
+    /// How the work on inputs of these lengths is divided among `workers` threads. Must not affect the result.
+    fn split(&self, lengths: &[usize], workers: usize) -> Split;
+
+    /// Runs a task.
+    fn run(&self, task: &mut Task<'_>);
+
+    /// Weights of which the first input is the left-hand side. It is then provided in their layout, as [`Task::lhs`].
+    fn weights(&self) -> Option<&PackedWeights> {
+        None
+    }
+
+    /// Whether it can write its first output in packed layout: see [`Task::target`].
+    fn can_pack_output(&self) -> bool {
+        false
+    }
+
+    /// The operation as a prologue of the GEMMs that read its output, if it can be one.
+    fn as_prologue(&self) -> Option<&dyn Prologue> {
+        None
+    }
+
+    /// Whether a task starts by reading memory that no other operation has read in this run, such as weights.
+    fn reads_cold_memory(&self) -> bool {
+        false
+    }
+
+    /// Prefetches what a task reads first. `inputs` are the addresses of the inputs.
+    fn prefetch(&self, _task: usize, _inputs: &[*const f32]) {}
+}
+
+/// An operation on single rows that is so cheap that each thread computes it for itself before a GEMM reads the result.
+/// That takes less time than waiting for the other threads and reading what they have written.
+pub trait Prologue {
+    /// Writes the output for `input`, \[rows, k\], in packed layout.
+    ///
+    /// # Panics
+    /// If the sizes differ.
+    fn run_packed(&self, input: &[f32], output: PackedLhsMut<'_>);
+}
+
+/// Inputs and outputs of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// Width of the rows of each input tensor; `None` if [`FusedOp::infer`] checks it.
+    pub inputs: Vec<Option<usize>>,
+    /// How many of the last inputs may be missing.
+    pub optional: usize,
+    /// Number of scalars, which follow the tensors.
+    pub scalars: usize,
+    /// Width of the rows of each output.
+    pub outputs: Vec<usize>,
+}
+
+impl Signature {
+    /// Tensors only, all required.
+    pub fn new<const I: usize, const O: usize>(inputs: [Option<usize>; I], outputs: [usize; O]) -> Self {
+        Self {
+            inputs: inputs.into(),
+            optional: 0,
+            scalars: 0,
+            outputs: outputs.into(),
+        }
+    }
+}
+
+/// Shape of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputShape {
+    /// \[rows, width\].
+    Rows {
+        /// Number of rows.
+        rows: usize,
+        /// Values per row.
+        width: usize,
+    },
+    /// The shape of the input with this number.
+    Like(usize),
+}
+
+/// How an operation is divided into tasks. Each task writes its own part of the outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Whole rows of the first output.
+    Rows {
+        /// Number of rows.
+        rows: usize,
+        /// Number of tasks, at most `rows`.
+        tasks: usize,
+    },
+    /// Columns of all rows, in blocks. A task boundary within a SIMD vector would change the order in which values are
+    /// summed, so blocks are whole vectors.
+    Columns {
+        /// Columns per block; the last block may have fewer.
+        block: usize,
+        /// Number of tasks, at most the number of blocks.
+        tasks: usize,
+    },
+}
+
+impl Split {
+    /// Number of tasks.
+    pub fn tasks(self) -> usize {
+        match self {
+            Self::Rows { tasks, .. } | Self::Columns { tasks, .. } => tasks,
+        }
+    }
+
+    /// The rows of task `task`, or its columns of rows of `width` values. Those of different tasks are disjoint.
+    pub(crate) fn range(self, task: usize, width: usize) -> Range<usize> {
+        let share = |count: usize, tasks: usize| task * count / tasks..(task + 1) * count / tasks;
+        match self {
+            Self::Rows { rows, tasks } => share(rows, tasks),
+            Self::Columns { block, tasks } => {
+                let blocks = share(width.div_ceil(block), tasks);
+                width.min(blocks.start * block)..width.min(blocks.end * block)
+            }
+        }
+    }
+}
+
+/// Why a program is invalid, or cannot run with these inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum ProgramError {
+    #[error("an operation of a program reads or writes a value that does not exist, or is written twice")]
+    UnknownValue,
+    #[error("an operation of a program has a wrong number of inputs or outputs")]
+    Arity,
+    #[error("an input of an operation has rows of another width than the operation expects")]
+    WidthMismatch,
+    #[error("GEMMs of a program need the same rows in different layouts")]
+    LayoutConflict,
+    #[error("the shapes of the inputs of an operation do not match")]
+    ShapeMismatch,
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A task, as an operation sees it: whole inputs, and the part of the outputs that it writes.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::{MAX_INPUTS, MAX_OUTPUTS, MAX_SCALARS, Split};
+use crate::gemm::{ColumnsMut, Lhs, Output, Target};
+
+/// Address and length of a tensor. A null address stands for a tensor that has not been set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawSlice {
+    pub(crate) start: *mut f32,
+    pub(crate) length: usize,
+}
+
+// SAFETY: it only stores where values are. Whoever accesses them guarantees that it may.
+unsafe impl Send for RawSlice {}
+// SAFETY: as above.
+unsafe impl Sync for RawSlice {}
+
+impl RawSlice {
+    pub(crate) const NULL: Self = Self {
+        start: std::ptr::null_mut(),
+        length: 0,
+    };
+}
+
+/// Where an operation writes an output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TaskOutput {
+    pub(crate) values: RawSlice,
+    pub(crate) width: usize,
+    pub(crate) is_packed: bool,
+}
+
+/// A tensor that is updated: the current values and where to write the next ones, which may be the same place.
+#[derive(Debug, Clone, Copy)]
+pub struct InPlace {
+    /// The current values.
+    pub current: *const f32,
+    /// The next values.
+    pub next: *mut f32,
+    /// Number of values, of both.
+    pub length: usize,
+}
+
+/// A task of an operation.
+#[derive(Debug)]
+pub struct Task<'a> {
+    index: usize,
+    /// The rows or columns of this task.
+    range: Range<usize>,
+    split: Split,
+    inputs: [RawSlice; MAX_INPUTS],
+    input_count: usize,
+    scalars: [usize; MAX_SCALARS],
+    outputs: [TaskOutput; MAX_OUTPUTS],
+    output_count: usize,
+    lhs: Option<Lhs<'a>>,
+}
+
+impl<'a> Task<'a> {
+    /// Task `index` of an operation that is divided by `split`.
+    ///
+    /// # Safety
+    /// As long as the task exists: inputs and outputs are valid; no other task of the same operation and index exists, and
+    /// all of them have the same arguments; nothing else writes the inputs, but for an input that is one of the outputs, or
+    /// accesses the outputs. Outputs do not overlap each other, nor an input unless they are the same.
+    pub(crate) unsafe fn new(
+        index: usize,
+        split: Split,
+        inputs: impl IntoIterator<Item = RawSlice>,
+        scalars: impl IntoIterator<Item = usize>,
+        outputs: impl IntoIterator<Item = TaskOutput>,
+        lhs: Option<Lhs<'a>>,
+    ) -> Self {
+        let mut task = Self {
+            index,
+            range: 0..0,
+            split,
+            inputs: [RawSlice::NULL; MAX_INPUTS],
+            input_count: 0,
+            scalars: [0; MAX_SCALARS],
+            outputs: [TaskOutput {
+                values: RawSlice::NULL,
+                width: 0,
+                is_packed: false,
+            }; MAX_OUTPUTS],
+            output_count: 0,
+            lhs,
+        };
+        for (dst, input) in task.inputs.iter_mut().zip(inputs) {
+            *dst = input;
+            task.input_count += 1;
+        }
+        for (dst, scalar) in task.scalars.iter_mut().zip(scalars) {
+            *dst = scalar;
+        }
+        for (dst, output) in task.outputs.iter_mut().zip(outputs) {
+            *dst = output;
+            task.output_count += 1;
+        }
+        task.range = split.range(index, task.outputs[0].width);
+        task
+    }
+
+    /// Its index among the tasks of the operation.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The rows or columns that it writes.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// An input, in row-major layout.
+    ///
+    /// # Panics
+    /// If there is no such input, or it is one of the outputs, too: see [`in_place`](Self::in_place).
+    pub fn input(&self, index: usize) -> &'a [f32] {
+        let RawSlice { start, length } = self.inputs[..self.input_count][index];
+        let mut outputs = self.outputs[..self.output_count].iter();
+        assert!(!start.is_null() && outputs.all(|output| output.values.start != start));
+        // SAFETY: it is valid, and nothing writes it, because it is not one of the outputs.
+        unsafe { std::slice::from_raw_parts(start, length) }
+    }
+
+    /// As [`input`](Self::input), if there is one.
+    pub fn optional_input(&self, index: usize) -> Option<&'a [f32]> {
+        (index < self.input_count).then(|| self.input(index))
+    }
+
+    /// A scalar.
+    pub fn scalar(&self, index: usize) -> usize {
+        self.scalars[index]
+    }
+
+    /// The first input in the layout of the operation's [weights](super::FusedOp::weights).
+    ///
+    /// # Panics
+    /// If the operation has none.
+    pub fn lhs(&self) -> Lhs<'a> {
+        match self.lhs {
+            Some(lhs) => lhs,
+            None => panic!("the operation has no weights"),
+        }
+    }
+
+    /// Its rows of the first output.
+    ///
+    /// # Panics
+    /// If the operation is not divided by rows.
+    pub fn rows_mut(&mut self) -> &mut [f32] {
+        let Split::Rows { rows, .. } = self.split else {
+            panic!("the operation is not divided by rows");
+        };
+        let RawSlice { start, length } = self.row_major(0);
+        let width = length.checked_div(rows).unwrap_or_default();
+        assert!(self.range.end * width <= length);
+        // SAFETY: these values are within the output. Ranges of different tasks are disjoint, and this task is borrowed
+        // mutably.
+        unsafe { std::slice::from_raw_parts_mut(start.add(self.range.start * width), self.range.len() * width) }
+    }
+
+    /// Its columns of the first outputs.
+    ///
+    /// # Panics
+    /// If the operation is not divided by columns, has fewer outputs, or they differ in width.
+    pub fn columns_mut<const N: usize>(&mut self) -> [ColumnsMut<'_>; N] {
+        std::array::from_fn(|index| {
+            self.row_major(index);
+            let output = self.columns_output(index);
+            // SAFETY: ranges of different tasks are disjoint, outputs do not overlap, and this task is borrowed mutably.
+            unsafe { output.columns(self.range.clone()) }
+        })
+    }
+
+    /// Its columns of the first output, in the layout that their readers need: packed only if the operation
+    /// [supports it](super::FusedOp::can_pack_output).
+    ///
+    /// # Panics
+    /// If the operation is not divided by columns.
+    pub fn target(&mut self) -> Target<'_> {
+        let output = self.columns_output(0);
+        // SAFETY: as in `columns_mut`; all tasks write the same layout.
+        unsafe {
+            match self.outputs[0].is_packed {
+                true => Target::Packed(output.packed(self.range.clone())),
+                false => Target::RowMajor(output.columns(self.range.clone())),
+            }
+        }
+    }
+
+    /// An input and the output with its next values. All tasks get the whole tensors: it is up to the operation which task
+    /// accesses which values.
+    ///
+    /// # Panics
+    /// If their lengths differ.
+    pub fn in_place(&self, input: usize, output: usize) -> InPlace {
+        let (current, next) = (self.inputs[..self.input_count][input], self.row_major(output));
+        assert!(!current.start.is_null() && current.length == next.length);
+        InPlace {
+            current: current.start,
+            next: next.start,
+            length: next.length,
+        }
+    }
+
+    fn row_major(&self, output: usize) -> RawSlice {
+        let output = self.outputs[..self.output_count][output];
+        assert!(!output.values.start.is_null() && !output.is_packed);
+        output.values
+    }
+
+    fn columns_output(&self, index: usize) -> Output<'a> {
+        let TaskOutput { values, width, .. } = self.outputs[..self.output_count][index];
+        assert!(matches!(self.split, Split::Columns { .. }) && width == self.outputs[0].width);
+        // SAFETY: the output is valid. Its parts do not overlap: see those who create them.
+        unsafe { Output::at(values.start, values.length, width) }
+    }
+}

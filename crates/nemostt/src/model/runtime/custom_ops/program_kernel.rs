@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The kernel of all our operators: a program of one operation or of several, which runs on ONNX Runtime's tensors and
+//! threads.
+
+use std::collections::HashSet;
+
+use super::{
+    super::kernel_io::{TensorShape, Tensors},
+    panic_guard::Compute,
+};
+use nemostt_compiler::ops::{OpInput, OpSchema, Rows};
+use nemostt_kernels::{
+    executor::{Input, Op, OpCall, Program},
+    fused_op::{OutputShape, ProgramError},
+};
+
+/// Values that an operation reads in a run.
+pub(super) struct RunInputs {
+    pub(super) tensors: Vec<usize>,
+    pub(super) scalars: Vec<usize>,
+}
+
+impl RunInputs {
+    /// Those among `inputs`, which are constants, too, in the order of the schema.
+    ///
+    /// # Errors
+    /// There are too few or too many.
+    pub(super) fn new(schema: &OpSchema, inputs: &[usize]) -> Result<Self, ProgramError> {
+        if inputs.len() > schema.inputs.len() {
+            return Err(ProgramError::Arity);
+        }
+        let (mut tensors, mut scalars) = (Vec::new(), Vec::new());
+        for (index, kind) in schema.inputs.iter().enumerate() {
+            match (kind, inputs.get(index)) {
+                (OpInput::Scalar, Some(&value)) => scalars.push(value),
+                (OpInput::Tensor | OpInput::Optional, Some(&value)) => tensors.push(value),
+                (OpInput::Optional, None) => {}
+                (OpInput::Scalar | OpInput::Tensor, None) => return Err(ProgramError::Arity),
+                (OpInput::Weights | OpInput::Indices, _) => {}
+            }
+        }
+        Ok(Self { tensors, scalars })
+    }
+
+    /// A call of `op` with these inputs.
+    pub(super) fn call(self, op: Op, outputs: Vec<usize>) -> OpCall {
+        OpCall {
+            op,
+            inputs: [self.tensors, self.scalars].concat(),
+            outputs,
+        }
+    }
+}
+
+/// See the [module](self).
+pub(super) struct ProgramKernel {
+    program: Program,
+    /// Inputs that are scalars.
+    scalars: HashSet<usize>,
+    /// Whether the first output has all axes of the first input but the last one.
+    keeps_axes: bool,
+}
+
+impl ProgramKernel {
+    /// A program of several calls, whose outputs are all rows.
+    pub(super) fn new(program: Program, scalars: HashSet<usize>) -> Self {
+        Self {
+            program,
+            scalars,
+            keeps_axes: false,
+        }
+    }
+
+    /// A program of one operation with `inputs` inputs.
+    ///
+    /// # Errors
+    /// The operation has another number of inputs or outputs than its schema.
+    pub(super) fn single(op: Op, schema: &OpSchema, inputs: usize, threads: usize) -> ort::Result<Self> {
+        let program = || {
+            let numbers: Vec<usize> = (0..inputs).collect();
+            let outputs: Vec<usize> = (inputs..).take(schema.outputs).collect();
+            let run_inputs = RunInputs::new(schema, &numbers)?;
+            let scalars = run_inputs.scalars.iter().copied().collect();
+            let calls = vec![run_inputs.call(op, outputs.clone())];
+            Ok((Program::new(calls, inputs, &outputs, threads)?, scalars))
+        };
+        let (program, scalars) = program().map_err(program_error)?;
+        Ok(Self {
+            program,
+            scalars,
+            keeps_axes: schema.rows == Rows::IfInput,
+        })
+    }
+}
+
+impl Compute for ProgramKernel {
+    fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
+        let (scalars, keeps_axes) = (&self.scalars, self.keeps_axes);
+        let input = |index: usize| {
+            if scalars.contains(&index) {
+                // A negative one becomes so large that the operation rejects it.
+                return Ok(Input::Scalar(tensors.scalar(index)? as usize));
+            }
+            let (shape, values) = tensors.input(index)?;
+            Ok::<_, RunError>(Input::Tensor(values, shape.last()))
+        };
+        let output = |index: usize, shape| {
+            let shape = match shape {
+                OutputShape::Rows { width, .. } if keeps_axes => tensors.input(0)?.0.with_last(width),
+                OutputShape::Rows { rows, width } => TensorShape::of_rows(rows, width),
+                OutputShape::Like(input) => tensors.input(input)?.0,
+            };
+            Ok(tensors.output(index, shape)?)
+        };
+        // SAFETY: tensors are valid until the end of the run, and do not overlap, except for the caches of an attention that
+        // are bound in place.
+        #[allow(unsafe_code)]
+        let result = unsafe {
+            self.program
+                .run(input, output, |workers, work| Ok(tensors.parallel_for(workers, work)?))
+        };
+        result.map_err(|RunError(error)| error)
+    }
+}
+
+pub(super) fn program_error(error: ProgramError) -> ort::Error {
+    ort::Error::new(error.to_string())
+}
+
+/// An error of a run: one of ONNX Runtime, or of the program.
+struct RunError(ort::Error);
+
+impl From<ProgramError> for RunError {
+    fn from(error: ProgramError) -> Self {
+        Self(program_error(error))
+    }
+}
+
+impl From<ort::Error> for RunError {
+    fn from(error: ort::Error) -> Self {
+        Self(error)
+    }
+}
