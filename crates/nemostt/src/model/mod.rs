@@ -325,11 +325,15 @@ fn pick_lookahead(
 mod tests {
     use nemostt_compiler::{Component, Graph, TransducerGraphs, import, read_file};
 
+    /// Reads a graph without external weights; `path` is relative to this crate.
+    pub(super) fn graph_in(path: &str) -> Graph {
+        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+        Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap()
+    }
+
     /// Prediction network and joint in one file; `path` is relative to this crate.
     pub(super) fn transducer_in(path: &str) -> TransducerGraphs {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        match import(graph).unwrap().1 {
+        match import(graph_in(path)).unwrap().1 {
             Component::Transducer(graphs) => *graphs,
             component => panic!("{path} is {component:?}"),
         }
