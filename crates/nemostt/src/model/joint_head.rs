@@ -10,7 +10,7 @@ use super::{
 use crate::error::Result;
 use nemostt_compiler::{
     Graph, SCORES,
-    pipeline::{NotApplied, some},
+    pipeline::{APPEND_JOINT_HEAD, NotApplied, some},
 };
 
 /// The graph that projects and scores frames as rows, and the shapes of its tensors.
@@ -38,7 +38,7 @@ impl JointHead {
         }
         let is_appended = result.is_ok();
         encoder.note_link(
-            0,
+            APPEND_JOINT_HEAD,
             result.map_err(NotApplied::Unsupported).and_then(|()| some(1, "joints")),
         );
         is_appended

@@ -15,7 +15,7 @@ use crate::{
 use nemostt_compiler::{
     Graph, Precision, TransducerShape, compose,
     ops::JOINT_ADD_RELU,
-    pipeline::{Applied, LINK, NotApplied, PassReport, Recorder, some},
+    pipeline::{Applied, FUSE_SUBGRAPH, NotApplied, PassReport, Recorder, some},
     specialize_predictor,
 };
 
@@ -92,7 +92,7 @@ impl Predictor {
                 some(1, "joints"),
                 [graph.operations().count(), merged.operations().count()],
             );
-            recorder.step(LINK[1].0, &mut merged, |merged| {
+            recorder.step(FUSE_SUBGRAPH, &mut merged, |merged| {
                 some(merged.fuse_subgraphs(), "operations")
             });
             let session = Session::load(merged, name, target);
