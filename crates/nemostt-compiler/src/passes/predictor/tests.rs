@@ -6,17 +6,13 @@ use super::*;
 use crate::ir::{attribute::Attribute, constant::Constant};
 use crate::ops::LSTM_CELL;
 use crate::{
-    Component, NodeProto, import,
+    NodeProto,
     onnx::{AttributeProto, GraphProto, attribute_proto::AttributeType},
-    read_file,
+    transducer_in,
 };
 
 fn export(path: &str) -> (Graph, TransducerShape) {
-    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-    let Component::Transducer(graphs) = import(graph).unwrap().1 else {
-        panic!("{path} is a decoder and joint");
-    };
+    let graphs = transducer_in(path);
     let shape = graphs.shape().unwrap();
     (graphs.prediction, shape)
 }
