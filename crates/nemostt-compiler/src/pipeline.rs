@@ -9,8 +9,8 @@
 //! | [`WEIGHTS`] | at load | precision and packing of the weights |
 //! | [`LINK`] | at each start, on what the cache of compiled models holds | append the joint's first scoring, fuse sequences of operations, split off what depends only on lengths |
 //!
-//! All passes but `quantize-int8` are exact: the same numbers are summed. A pass recognizes what it rewrites by what nodes do, never
-//! by their names. What it does not recognize stays as exported, and its [`PassReport`] says so.
+//! All passes but `quantize-int8` are exact: the same numbers are summed. A pass recognizes what it rewrites by what
+//! nodes do, never by their names. What it does not recognize stays as exported, and its [`PassReport`] says so.
 //!
 //! The tables hold functions instead of trait objects: passes have no state, and a table documents their order.
 
@@ -261,8 +261,8 @@ pub const LINK: [(&str, &str); 3] = [
     (SPLIT_LENGTH_GRAPH, "compute masks only when a length changes"),
 ];
 
-/// Lets `rewrite` replace the exported state of graph input `input`. If that fails, the state stays; `otherwise` says what that
-/// means.
+/// Lets `rewrite` replace the exported state of graph input `input`. If that fails, the state stays; `otherwise` says
+/// what that means.
 fn move_state(
     graph: &mut Graph,
     context: &mut Context<'_>,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files of models and caches are regular files, and no larger than such a file can be: whatever else lies there under such a
-//! name is refused before it is waited for or read.
+//! Reads files of models and caches. Only regular files up to a maximum size are accepted; devices, pipes and oversized
+//! files are rejected before anything waits for them or reads them.
 //!
-//! Links that lead to regular files are followed: caches of downloads consist of them.
+//! Symbolic links are followed, because download caches consist of them.
 
 use std::{
     fs::{File, FileType, Metadata, OpenOptions, metadata},
@@ -11,25 +11,25 @@ use std::{
     path::Path,
 };
 
-/// Most bytes of a graph: Protocol Buffers have no larger messages.
+/// Maximum bytes of a graph, Protocol Buffers' limit of a message.
 pub const GRAPH: u64 = i32::MAX as u64;
-/// Most bytes of a file of weights beside a graph: 4 G parameters in float32, four times the largest model of this family.
+/// Maximum bytes of an external data file: 4 G parameters in float32, four times the largest model of this family.
 pub const WEIGHTS: u64 = 16 << 30;
-/// Most bytes of a vocabulary: the largest known, a `tokenizer.json` of 262,000 pieces, has half of it.
+/// Maximum bytes of a vocabulary: twice the largest known one, a `tokenizer.json` with 262,000 tokens.
 pub const VOCABULARY: u64 = 64 << 20;
-/// Most bytes of `nemostt.json`: with the languages of a multilingual model it has 10 kB.
+/// Maximum bytes of `nemostt.json`. That of a multilingual model, with its languages, has 10 kB.
 pub const SIDECAR: u64 = 1 << 20;
 
-/// Opens the regular file at `path`, of `most` bytes at most; says how many it has.
+/// Opens the regular file `path`, which may have at most `most` bytes, and returns its size.
 ///
 /// # Errors
-/// The system's; `InvalidInput` where it is not a regular file, `FileTooLarge` where it is too large.
+/// The operating system's; `InvalidInput` if it is not a regular file, `FileTooLarge` if it is too large.
 pub fn open(path: &Path, most: u64) -> Result<(File, u64)> {
-    // To open a device may already have an effect.
+    // Checked before opening, because opening a device may already have side effects.
     check(&metadata(path)?, most)?;
     let mut options = OpenOptions::new();
     options.read(true);
-    // It may be another one by now: a pipe must not be waited for.
+    // The file may have been replaced in the meantime: opening a pipe must not block.
     #[cfg(target_os = "linux")]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = options.open(path)?;
@@ -37,7 +37,7 @@ pub fn open(path: &Path, most: u64) -> Result<(File, u64)> {
     Ok((file, length))
 }
 
-/// Reads the regular file at `path`, of `most` bytes at most.
+/// Reads the regular file `path`, which may have at most `most` bytes.
 ///
 /// # Errors
 /// As [`open`].
@@ -45,7 +45,7 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, length) = open(path, most)?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length as usize)?;
-    // It may grow meanwhile, or not say how long it is.
+    // The file may grow in the meantime, and files in /proc report size 0.
     let read = file.take(most + 1).read_to_end(&mut bytes)? as u64;
     match read > most {
         true => Err(too_large(read, most)),
@@ -111,7 +111,7 @@ mod tests {
             assert_eq!(read(&link, 5).unwrap(), b"12345");
             let error = read("/dev/zero".as_ref(), 5).unwrap_err().to_string();
             assert!(error.contains("a device"), "{error}");
-            // It says that it has no bytes.
+            // Its size is reported as 0.
             let error = read("/proc/self/maps".as_ref(), 100).unwrap_err().to_string();
             assert!(error.contains("101 bytes or more"), "{error}");
         }

@@ -3,9 +3,10 @@
 //! Rewrites of an encoder's graph at each start, whether it comes from the cache or not: the joint is appended, and
 //! [subgraphs are fused](Graph::fuse_subgraphs).
 //!
-//! The first thing that happens to the frames of each chunk is the same: they are projected, and scored with the last prediction,
-//! which is known before they are computed. A separate run for this would take twice as long as its computation, because it has to
-//! wake threads and wait for the first weights. As the end of the encoder's own run it has no such overhead.
+//! The first thing that happens to the frames of each chunk is the same: they are projected, and scored with the last
+//! prediction, which is known before they are computed. A separate run for this would take twice as long as its
+//! computation, because it has to wake threads and wait for the first weights. As the end of the encoder's own run it
+//! has no such overhead.
 
 use bytes::Bytes;
 
@@ -21,8 +22,9 @@ const FRAMES: &str = "encoder_outputs";
 pub const SCORES: &str = "scores";
 
 impl Encoded {
-    /// Appends `head` to the encoder: projection and scoring of a joint [in 2-D](crate::ProjectedJoint::to_2d), composed. The
-    /// graph then has the additional input `prediction`, and the outputs `projected` \[T, width\] and [`SCORES`] \[T, classes\].
+    /// Appends `head` to the encoder: projection and scoring of a joint [in 2-D](crate::ProjectedJoint::to_2d),
+    /// composed. The graph then has the additional input `prediction`, and the outputs `projected` \[T, width\] and
+    /// [`SCORES`] \[T, classes\].
     ///
     /// # Errors
     /// A sentence that says why this is not possible; the encoder is then unchanged.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Finds what a matrix product can apply to its results while they are in registers: an activation, or the addition of a residual.
+//! Finds what a matrix product can apply to its results while they are in registers: an activation, or the addition of
+//! a residual.
 
 use std::collections::HashSet;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The part of a convolution module between its matrix products: GLU and causal depthwise convolution, 12 nodes, half of which
-//! transpose or reshape. The kernel keeps channels last, as the matrix products do, and transposes nothing.
+//! The part of a convolution module between its matrix products: GLU and causal depthwise convolution, 12 nodes, half
+//! of which transpose or reshape. The kernel keeps channels last, as the matrix products do, and transposes nothing.
 
 use crate::NodeProto;
 use crate::ops::GLU_DEPTHWISE_CONV;

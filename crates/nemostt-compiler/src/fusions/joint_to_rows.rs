@@ -2,8 +2,8 @@
 
 //! Rewrites a split joint to custom operations on 2-D tensors, which can be [fused](Graph::fuse_subgraphs).
 //!
-//! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. With one prediction
-//! at a time (U = 1) these are T rows.
+//! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. With one
+//! prediction at a time (U = 1) these are T rows.
 
 use crate::ops::{DOMAIN, JOINT_ADD_RELU, PACKED_MATMUL, WEIGHTS_INDEX, WIDTH};
 use crate::{
@@ -17,9 +17,10 @@ const RESHAPES: [&str; 4] = ["Identity", "Reshape", "Squeeze", "Unsqueeze"];
 
 impl ProjectedJoint {
     /// Both halves in 2-D, if they have NeMo's structure and their matrix products were
-    /// [packed](Graph::prepack_matmuls): the projection computes `projected` \[T, width\] from `encoder_outputs` \[T, …\], and
-    /// the scoring `outputs` \[T, classes\] from that and `prediction`. The caller must have checked that `projected` and
-    /// `outputs` of the original halves have one row per frame; otherwise the addition could broadcast differently.
+    /// [packed](Graph::prepack_matmuls): the projection computes `projected` \[T, width\] from `encoder_outputs` \[T,
+    /// …\], and the scoring `outputs` \[T, classes\] from that and `prediction`. The caller must have checked that
+    /// `projected` and `outputs` of the original halves have one row per frame; otherwise the addition could broadcast
+    /// differently.
     pub fn to_2d(&self) -> Option<Self> {
         let projects = self.projection.matmul_producing("projected")?;
         let scores = self.scoring.matmul_producing("outputs")?;
@@ -79,8 +80,8 @@ impl ProjectedJoint {
 }
 
 impl Graph {
-    /// Replaces the output `name`, one row, by the output of the packed matrix product that computes it, without the reshapes
-    /// in between. Returns whether there is such a product.
+    /// Replaces the output `name`, one row, by the output of the packed matrix product that computes it, without the
+    /// reshapes in between. Returns whether there is such a product.
     pub fn output_row(&mut self, name: &str) -> bool {
         let Some([row, ..]) = self.matmul_producing(name).map(|product| &product.output[..]) else {
             return false;

@@ -42,7 +42,8 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
         return None;
     };
-    // A scale with one axis applies to the last axis, whether the attribute counts axes from the front or from the back.
+    // A scale with one axis applies to the last axis, whether the attribute counts axes from the front or from the
+    // back.
     let &[width] = graph.shape(scale)? else { return None };
     let fits = [scale, bias]
         .iter()

@@ -70,8 +70,8 @@ impl Graph {
         self.nodes.iter().enumerate().filter_map(product).collect()
     }
 
-    /// Turns a constant that is added to a product into its bias, if the product has no other consumer. PyTorch exports a
-    /// linear layer this way if its input has more than two axes.
+    /// Turns a constant that is added to a product into its bias, if the product has no other consumer. PyTorch exports
+    /// a linear layer this way if its input has more than two axes.
     pub(crate) fn absorb_biases(&self, found: &mut [(usize, MatMulMatch)]) {
         let index = self.index();
         for (_, product) in found {

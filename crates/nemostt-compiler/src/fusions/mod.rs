@@ -2,8 +2,8 @@
 
 //! Fusions: nodes of a specialized graph, replaced by operations of [`nemostt_kernels`].
 //!
-//! Between its matrix products, a layer has 40 nodes of a few microseconds each, a third of a step at lookahead 80 ms. Most of that
-//! is the overhead of starting a node. The kernels compute the same sums in two passes over the data.
+//! Between its matrix products, a layer has 40 nodes of a few microseconds each, a third of a step at lookahead 80 ms.
+//! Most of that is the overhead of starting a node. The kernels compute the same sums in two passes over the data.
 
 pub(crate) mod append_joint_head;
 pub(crate) mod epilogue;
@@ -25,8 +25,8 @@ pub use self::rel_pos_attention::RING_HEAD_INPUT;
 use crate::Graph;
 
 impl Graph {
-    /// The inputs of the graph that are ring buffers: the caches of [`REL_POS_ATTENTION`]. New rows are written to them from
-    /// the row of [`RING_HEAD_INPUT`] on.
+    /// The inputs of the graph that are ring buffers: the caches of [`REL_POS_ATTENTION`]. New rows are written to them
+    /// from the row of [`RING_HEAD_INPUT`] on.
     pub fn ring_caches(&self) -> HashSet<String> {
         let attentions = self
             .nodes

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Replaces matrix products with constant weights by [`PACKED_MATMUL`]. Their weights leave the graph, packed for the micro-kernels
-//! of [`nemostt_kernels::gemm`].
+//! Replaces matrix products with constant weights by [`PACKED_MATMUL`]. Their weights leave the graph, packed for the
+//! micro-kernels of [`nemostt_kernels::gemm`].
 
 use crate::ops::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
 use std::{collections::HashSet, io, sync::Arc};
@@ -17,8 +17,8 @@ use crate::{
 use nemostt_kernels::gemm::{GemmSpec, PackedWeights};
 
 impl Graph {
-    /// Replaces matrix products with constant weights by [`PACKED_MATMUL`] and returns their number. The graph then needs
-    /// that operation to run.
+    /// Replaces matrix products with constant weights by [`PACKED_MATMUL`] and returns their number. The graph then
+    /// needs that operation to run.
     ///
     /// # Errors
     /// The operating system's, if there is not enough memory for the packed weights; the graph is then unchanged.
@@ -51,8 +51,8 @@ impl Graph {
         Ok(found.len())
     }
 
-    /// Packs the weights of `products`, multiplied by their scale. The scale is nearly always a power of two (a half, or the
-    /// square root of 64), which does not change the rounding of the sums.
+    /// Packs the weights of `products`, multiplied by their scale. The scale is nearly always a power of two (a half,
+    /// or the square root of 64), which does not change the rounding of the sums.
     fn pack(&self, products: &[&MatMulMatch], epilogues: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
         let values = |product: &&MatMulMatch| {
             let raw = self
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn every_matmul_is_prepacked() {
-        // In each layer four of the feed-forward modules, four of the attention and two pointwise convolutions; one after the
-        // subsampling, and the CTC head.
+        // In each layer four of the feed-forward modules, four of the attention and two pointwise convolutions; one
+        // after the subsampling, and the CTC head.
         for (path, others) in [
             ("../nemostt/assets/demo-model/encoder-model.onnx", 1),
             ("../nemostt/assets/demo-model/ctc.onnx", 2),

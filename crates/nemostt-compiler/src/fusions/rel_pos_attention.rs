@@ -17,8 +17,8 @@ use crate::{
 /// Indices of the inputs of [`REL_POS_ATTENTION`] that are caches: keys and values.
 pub(crate) const CACHE_INPUTS: [usize; 2] = [1, 3];
 
-/// The graph's input \[1\] with the ring head: the index of the oldest row of each cache. Rows are ordered in time from there on,
-/// wrapping around. A step overwrites the oldest rows with the new ones, so that no row has to be moved.
+/// The graph's input \[1\] with the ring head: the index of the oldest row of each cache. Rows are ordered in time from
+/// there on, wrapping around. A step overwrites the oldest rows with the new ones, so that no row has to be moved.
 pub const RING_HEAD_INPUT: &str = "cache_ring_head";
 
 /// Replaces the attention of each layer by one [`REL_POS_ATTENTION`] and returns their number.

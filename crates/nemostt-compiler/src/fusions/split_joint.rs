@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Splits a joint into the projection of encoder frames, which runs once per chunk, and the scoring, which runs after each token.
+//! Splits a joint into the projection of encoder frames, which runs once per chunk, and the scoring, which runs after
+//! each token.
 //!
-//! NeMo's joint projects frames and prediction to the same width and adds them. The projection of the frames does not depend on
-//! tokens. That of the prediction is already at the end of the prediction network's graph (see `import/transducer.rs`).
+//! NeMo's joint projects frames and prediction to the same width and adds them. The projection of the frames does not
+//! depend on tokens. That of the prediction is already at the end of the prediction network's graph (see
+//! `import/transducer.rs`).
 
 use crate::{ElementType, Graph, Precision, ir::boundary::Side};
 
@@ -58,8 +60,8 @@ pub fn split_joint(joint: &Graph) -> Result<ProjectedJoint, String> {
 }
 
 impl Graph {
-    /// Removes the transpose of `encoder_outputs` to rows, if the graph starts with one, so that the input is rows. ONNX Runtime
-    /// takes longer for it than for the matrix product that follows. Returns whether it was removed.
+    /// Removes the transpose of `encoder_outputs` to rows, if the graph starts with one, so that the input is rows.
+    /// ONNX Runtime takes longer for it than for the matrix product that follows. Returns whether it was removed.
     fn take_rows(&mut self) -> bool {
         let input = "encoder_outputs";
         let readers = self.index().readers(input);
@@ -81,7 +83,8 @@ impl Graph {
     }
 }
 
-/// The one tensor that depends only on frames and is combined with the prediction, if it is computed by matrix products.
+/// The one tensor that depends only on frames and is combined with the prediction, if it is computed by matrix
+/// products.
 fn projection_boundary(joint: &Graph) -> Result<String, String> {
     let frames = ["encoder_outputs".to_owned()];
     let prediction = ["prediction".to_owned()];

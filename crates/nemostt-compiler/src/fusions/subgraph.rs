@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Fuses consecutive custom operations into one, a program that a team of threads runs. The threads go from one operation to the
-//! next on their own, where ONNX Runtime would start and join them for each operation: 300 times in a step of 17 layers.
+//! Fuses consecutive custom operations into one, a program that a team of threads runs. The threads go from one
+//! operation to the next on their own, where ONNX Runtime would start and join them for each operation: 300 times in a
+//! step of 17 layers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,8 +15,8 @@ use crate::{
     ops::{self, DOMAIN, JOINT_ADD_RELU, LSTM_CELL, PACKED_MATMUL, Rows, WIDTH},
 };
 
-/// A fused subgraph. Inputs: those of its calls, without the ones that other calls compute. Outputs, all float32: those of its
-/// calls that are used elsewhere. Attributes: [`CALLS`], [`OUTPUTS`] and [`AXES`].
+/// A fused subgraph. Inputs: those of its calls, without the ones that other calls compute. Outputs, all float32: those
+/// of its calls that are used elsewhere. Attributes: [`CALLS`], [`OUTPUTS`] and [`AXES`].
 pub const FUSED_SUBGRAPH: &str = "FusedSubgraph";
 
 /// Attribute: the calls, a JSON list of [`SubgraphCall`].
@@ -53,8 +54,8 @@ pub enum AttributeValue {
 }
 
 impl Graph {
-    /// Fuses each group of two or more custom operations that can run one after the other with no other node in between, if at
-    /// least one of them is a matrix product. Returns the number of operations fused.
+    /// Fuses each group of two or more custom operations that can run one after the other with no other node in
+    /// between, if at least one of them is a matrix product. Returns the number of operations fused.
     pub fn fuse_subgraphs(&mut self) -> usize {
         let levels = self.levels();
         let last_level = levels.iter().flatten().max().copied().unwrap_or(0);
@@ -84,8 +85,8 @@ impl Graph {
         fused
     }
 
-    /// The level of each node that can be fused: nodes of the same level depend on each other only directly, so that they can
-    /// form one subgraph.
+    /// The level of each node that can be fused: nodes of the same level depend on each other only directly, so that
+    /// they can form one subgraph.
     fn levels(&self) -> Vec<Option<usize>> {
         let (rows, sizes) = (self.rows(), self.constant_sizes());
         let outputs: HashSet<&str> = self.outputs.iter().map(|output| output.name()).collect();
@@ -121,8 +122,8 @@ impl Graph {
         }
     }
 
-    /// The numbers of matrix products with a single row as input, of any rank, whose consumers do not depend on the rank of the
-    /// result. These are the products of a prediction network.
+    /// The numbers of matrix products with a single row as input, of any rank, whose consumers do not depend on the
+    /// rank of the result. These are the products of a prediction network.
     fn single_row_matmuls(&self) -> HashSet<usize> {
         let nodes = || self.nodes.iter().enumerate();
         let is_row = |input: &&ValueInfoProto| {
@@ -155,8 +156,8 @@ impl Graph {
         products.map(|(number, _)| number).collect()
     }
 
-    /// The levels of the nodes that can be fused. A node that depends on another one through nodes that cannot be fused has a
-    /// higher level.
+    /// The levels of the nodes that can be fused. A node that depends on another one through nodes that cannot be fused
+    /// has a higher level.
     fn levels_of(&self, can_fuse: &[bool]) -> Vec<Option<usize>> {
         // For each value, the level of its producer, and whether that can be fused.
         let mut producers: HashMap<&str, (usize, bool)> = HashMap::new();

@@ -49,8 +49,9 @@ impl Recorder<'_> {
         });
     }
 
-    /// Runs the passes of [`SPECIALIZE`], for windows with `lookahead` encoder frames of right context. All windows of a
-    /// stream then have the same width, and the number of dropped frames is the input [`DROP_INPUT`](crate::DROP_INPUT).
+    /// Runs the passes of [`SPECIALIZE`], for windows with `lookahead` encoder frames of right context. All windows of
+    /// a stream then have the same width, and the number of dropped frames is the input
+    /// [`DROP_INPUT`](crate::DROP_INPUT).
     ///
     /// # Errors
     /// A sentence that says why `graph` cannot be specialized. The graph is then not usable.

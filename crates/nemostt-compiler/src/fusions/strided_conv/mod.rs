@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The subsampling before the layers: strided convolutions, masks, activations and pointwise convolutions. Here all of it is
-//! computed with channels last, so that nothing has to be transposed: strided convolutions by [`STRIDED_CONV`], pointwise ones as
-//! matrix products.
+//! The subsampling before the layers: strided convolutions, masks, activations and pointwise convolutions. Here all of
+//! it is computed with channels last, so that nothing has to be transposed: strided convolutions by [`STRIDED_CONV`],
+//! pointwise ones as matrix products.
 //!
-//! NeMo multiplies with a mask of zeros and ones after each convolution. Only the last mask before a strided convolution has an
-//! effect: the operations in between work on each frame and frequency separately. [`STRIDED_CONV`] applies that mask to its
-//! input.
+//! NeMo multiplies with a mask of zeros and ones after each convolution. Only the last mask before a strided
+//! convolution has an effect: the operations in between work on each frame and frequency separately. [`STRIDED_CONV`]
+//! applies that mask to its input.
 
 mod stage;
 #[cfg(test)]
@@ -65,7 +65,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
         return None;
     }
     let mut output = first.output.first()?;
-    let turned = loop {
+    let transpose = loop {
         let stage = stages.last_mut()?;
         let user = index.single_consumer(output)?;
         let node = &graph.nodes[user];
@@ -104,7 +104,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     // First with the batch axis, then without it. In between, a gather may keep only some of the frames.
     let width = channels * bins;
     let rows = |node: usize| graph.value(graph.nodes[node].input.get(1)?)?.ints();
-    let mut last = matcher.consumed_by(&turned.output[0], "Reshape")?;
+    let mut last = matcher.consumed_by(&transpose.output[0], "Reshape")?;
     let (mut kept, mut kept_frames) = (None, frames);
     if rows(last)? != [frames as i64, width as i64] {
         if let Some(gather) = matcher.consumed_by(&graph.nodes[last].output[0], "Gather") {
