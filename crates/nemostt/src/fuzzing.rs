@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Entry points for the fuzz targets in `fuzz/`. Each takes bytes as a file or a cache would give them and goes as far with them
-//! as a load does, but for ONNX Runtime; what is refused is refused with an error, and what is accepted must be usable.
+//! Entry points for the fuzz targets in `fuzz/`. Each takes bytes as a file or a cache would give them and goes as far
+//! with them as a load does, but for ONNX Runtime; what is refused is refused with an error, and what is accepted must
+//! be usable.
 //!
 //! Feature `fuzzing` adds them; tests are built with them, too, to replay the corpus.
 

@@ -117,7 +117,8 @@ impl Stream {
     }
 
     /// As [`accept`](Self::accept), for tests and tools that compare tensors: `observe` sees each window with the
-    /// encoder's output for it, \[d_model, chunk\] encoder frames or, with CTC, \[chunk, tokens + 1\] log-probabilities.
+    /// encoder's output for it, \[d_model, chunk\] encoder frames or, with CTC, \[chunk, tokens + 1\]
+    /// log-probabilities.
     ///
     /// # Errors
     /// As [`accept`](Self::accept).

@@ -31,7 +31,7 @@ pub(crate) struct Encoder {
     streaming: StreamingConfig,
     lookahead: usize,
     /// Tokens of the CTC head, without blank; `None` if the outputs are encoder frames.
-    ctc_labels: Option<usize>,
+    ctc_tokens: Option<usize>,
     /// Whether it takes a language prompt.
     has_prompt: bool,
     /// Whether its output length excludes the padding of the last window.
@@ -53,7 +53,7 @@ impl Encoder {
         part: NamedEncoder,
         streaming: StreamingConfig,
         lookahead: usize,
-        ctc_labels: Option<usize>,
+        ctc_tokens: Option<usize>,
         head: Option<&JointHead>,
         target: &Target,
     ) -> Result<Self> {
@@ -73,7 +73,7 @@ impl Encoder {
                 lengths,
                 streaming,
                 lookahead,
-                ctc_labels,
+                ctc_tokens,
                 has_prompt: contract.prompt.is_some(),
                 masks_length: contract.masks_length,
                 states: compiled.states,

@@ -179,25 +179,25 @@ impl Model {
             let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
             (transducer, head) = (Some(loaded), loaded_head);
         }
-        let labels = match &transducer {
-            Some(transducer) => transducer.labels(),
+        let tokens = match &transducer {
+            Some(transducer) => transducer.tokens(),
             None => {
-                ctc_labels(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its labels".into())))?
+                ctc_tokens(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its tokens".into())))?
             }
         };
         let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
-        let mut vocabulary = Vocabulary::parse(file, bytes, labels).map_err(|error| {
+        let mut vocabulary = Vocabulary::parse(file, bytes, tokens).map_err(|error| {
             let known = transducer.as_ref().zip(Vocabulary::count(file, bytes));
             let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
             other_head.unwrap_or(error)
         })?;
-        vocabulary.mark(sidecar.special.end_of_utterance, "<EOU>");
-        vocabulary.mark(sidecar.special.end_of_backchannel, "<EOB>");
+        vocabulary.set_special(sidecar.special.end_of_utterance, "<EOU>");
+        vocabulary.set_special(sidecar.special.end_of_backchannel, "<EOB>");
         let encoder = Encoder::load(
             body,
             streaming,
             lookahead,
-            transducer.is_none().then_some(labels),
+            transducer.is_none().then_some(tokens),
             head.as_ref(),
             &target,
         )?;
@@ -210,7 +210,7 @@ impl Model {
             streaming,
             lookahead,
             lookaheads,
-            labels,
+            labels: tokens,
             decoder,
             device: encoder.device(),
             threads: encoder.threads(),
@@ -279,7 +279,7 @@ fn pick_decoder(
     })
 }
 
-fn ctc_labels(graph: &nemostt_compiler::Graph) -> Option<usize> {
+fn ctc_tokens(graph: &nemostt_compiler::Graph) -> Option<usize> {
     let classes = graph.output("logprobs")?.dims.last().copied().flatten()?;
     classes.checked_sub(1)
 }

@@ -62,8 +62,8 @@ impl EncoderState {
     pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
         let streaming = encoder.streaming;
         let chunk = encoder.lookahead + 1;
-        let (output, shape) = match encoder.ctc_labels {
-            Some(labels) => ("logprobs", [1, chunk, labels + 1]),
+        let (output, shape) = match encoder.ctc_tokens {
+            Some(tokens) => ("logprobs", [1, chunk, tokens + 1]),
             None => ("outputs", [1, streaming.d_model, chunk]),
         };
         let widths = match encoder.width {
