@@ -163,7 +163,7 @@ pub enum GraphError {
         reason: String,
     },
 
-    /// The language prompt of a multilingual model is not supported.
+    /// The language prompts of a multilingual model are unknown or invalid.
     #[error("{0}")]
     Prompt(String),
 

@@ -25,28 +25,28 @@ impl Graph {
     pub(crate) fn match_epilogues(&self, found: &[(usize, MatMulMatch)]) -> Vec<EpilogueMatch> {
         let index = self.index();
         let rows = self.rows();
-        let find = |product: &MatMulMatch| {
+        let find = |matmul: &MatMulMatch| {
             let consumers_of = |name: &str| index.consumers(name);
-            match *consumers_of(&product.output) {
-                [a, b] => self.silu(&product.output, [a, b], consumers_of),
+            match *consumers_of(&matmul.output) {
+                [a, b] => self.silu(&matmul.output, [a, b], consumers_of),
                 [user] => self.relu(user).or_else(|| {
-                    let is_rows = rows.contains(product.output.as_str());
-                    is_rows.then(|| self.sum(&product.output, user, &rows)).flatten()
+                    let is_rows = rows.contains(matmul.output.as_str());
+                    is_rows.then(|| self.sum(&matmul.output, user, &rows)).flatten()
                 }),
                 _ => None,
             }
         };
-        let none = |product: &MatMulMatch| EpilogueMatch {
+        let none = |matmul: &MatMulMatch| EpilogueMatch {
             epilogue: Epilogue::Identity,
             residual: None,
-            output: product.output.clone(),
+            output: matmul.output.clone(),
             nodes: Vec::new(),
         };
         // The sum of two matrix products is the epilogue of only one of them.
         let mut claimed = HashSet::new();
-        let epilogue = |(_, product): &(usize, MatMulMatch)| {
-            let found = find(product).filter(|epilogue| epilogue.nodes.iter().all(|node| claimed.insert(*node)));
-            found.unwrap_or_else(|| none(product))
+        let epilogue = |(_, matmul): &(usize, MatMulMatch)| {
+            let found = find(matmul).filter(|epilogue| epilogue.nodes.iter().all(|node| claimed.insert(*node)));
+            found.unwrap_or_else(|| none(matmul))
         };
         found.iter().map(epilogue).collect()
     }
@@ -60,22 +60,24 @@ impl Graph {
     ) -> Option<EpilogueMatch> {
         let [a, b] = users.map(|user| self.nodes.get(user));
         let (a, b) = (a?, b?);
-        let (sigmoid, gate, times, product) = match a.op_type() {
+        let (sigmoid_index, sigmoid, mul_index, mul) = match a.op_type() {
             "Sigmoid" => (users[0], a, users[1], b),
             _ => (users[1], b, users[0], a),
         };
-        let [gated] = &gate.output[..] else { return None };
-        let factors = |name: &str| product.input.len() == 2 && product.input.iter().any(|input| input == name);
-        let is_silu = gate.op_type() == "Sigmoid"
-            && product.op_type() == "Mul"
+        let [gated] = &sigmoid.output[..] else {
+            return None;
+        };
+        let factors = |name: &str| mul.input.len() == 2 && mul.input.iter().any(|input| input == name);
+        let is_silu = sigmoid.op_type() == "Sigmoid"
+            && mul.op_type() == "Mul"
             && factors(x)
             && factors(gated)
-            && consumers_of(gated) == [times];
+            && consumers_of(gated) == [mul_index];
         is_silu.then(|| EpilogueMatch {
             epilogue: Epilogue::Silu,
             residual: None,
-            output: product.output[0].clone(),
-            nodes: vec![sigmoid, times],
+            output: mul.output[0].clone(),
+            nodes: vec![sigmoid_index, mul_index],
         })
     }
 
@@ -139,7 +141,7 @@ mod tests {
             ..Default::default()
         };
         let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
-        let product = |output: &str| MatMulMatch {
+        let matmul = |output: &str| MatMulMatch {
             data: "data".into(),
             output: output.into(),
             weight: "w".into(),
@@ -150,7 +152,7 @@ mod tests {
             bias: None,
             bias_node: None,
         };
-        let found = [(0, product("x"))];
+        let found = [(0, matmul("x"))];
         let gemm = || node("Gemm", &["data", "w"], "x");
         for (nodes, is_fused) in [
             (
@@ -199,7 +201,7 @@ mod tests {
             assert_eq!(epilogues[0].nodes.is_empty(), !is_fused, "{epilogues:?}");
         }
         graph.nodes = vec![gemm(), node("Gemm", &["d", "v"], "r"), node("Add", &["r", "x"], "y")];
-        let epilogues = graph.match_epilogues(&[(0, product("x")), (1, product("r"))]);
+        let epilogues = graph.match_epilogues(&[(0, matmul("x")), (1, matmul("r"))]);
         assert_eq!(
             epilogues.iter().map(|found| found.nodes.len()).collect::<Vec<_>>(),
             [1, 0],

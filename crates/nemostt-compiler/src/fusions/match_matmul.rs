@@ -29,7 +29,7 @@ type Vector = (String, Vec<f32>);
 impl Graph {
     /// The matrix products with constant float32 weights, each with the index of its node.
     pub(crate) fn match_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
-        let product = |(number, node): (usize, &NodeProto)| {
+        let matmul = |(number, node): (usize, &NodeProto)| {
             let [data, weight, rest @ ..] = &node.input[..] else {
                 return None;
             };
@@ -53,7 +53,7 @@ impl Graph {
             let is_float = element_type(tensor.data_type()) == ElementType::F32;
             let bias_fits = bias.as_ref().is_none_or(|(_, values)| values.len() == n);
             (is_float && is_complete && bias_fits && values >= MIN_WEIGHT_ELEMENTS).then(|| {
-                let product = MatMulMatch {
+                let matmul = MatMulMatch {
                     data: data.clone(),
                     output: output.clone(),
                     weight: weight.clone(),
@@ -64,31 +64,31 @@ impl Graph {
                     bias,
                     bias_node: None,
                 };
-                (number, product)
+                (number, matmul)
             })
         };
-        self.nodes.iter().enumerate().filter_map(product).collect()
+        self.nodes.iter().enumerate().filter_map(matmul).collect()
     }
 
-    /// Turns a constant that is added to a product into its bias, if the product has no other consumer. PyTorch exports
+    /// Turns a constant that is added to a matrix product into its bias, if it has no other consumer. PyTorch exports
     /// a linear layer this way if its input has more than two axes.
     pub(crate) fn absorb_biases(&self, found: &mut [(usize, MatMulMatch)]) {
         let index = self.index();
-        for (_, product) in found {
-            let user = index.single_consumer(&product.output);
-            let (Some(user), None, 1.0) = (user, &product.bias, product.scale) else {
+        for (_, matmul) in found {
+            let user = index.single_consumer(&matmul.output);
+            let (Some(user), None, 1.0) = (user, &matmul.bias, matmul.scale) else {
                 continue;
             };
             let node = &self.nodes[user];
             let ("Add", [a, b], [output]) = (node.op_type(), &node.input[..], &node.output[..]) else {
                 continue;
             };
-            let bias = if *a == product.output { b } else { a };
+            let bias = if *a == matmul.output { b } else { a };
             let values = self.weight(bias).and_then(vector);
-            if let Some(values) = values.filter(|values| values.len() == product.n) {
-                product.output.clone_from(output);
-                product.bias = Some((bias.clone(), values));
-                product.bias_node = Some(user);
+            if let Some(values) = values.filter(|values| values.len() == matmul.n) {
+                matmul.output.clone_from(output);
+                matmul.bias = Some((bias.clone(), values));
+                matmul.bias_node = Some(user);
             }
         }
     }
@@ -154,7 +154,7 @@ mod tests {
             operations.position(|operation| operation == wanted).unwrap()
         };
         assert!(has_bias(|_| {}));
-        // The product has another consumer, or is an output.
+        // The matrix product has another consumer, or is an output.
         assert!(!has_bias(|graph| {
             let mut other = graph.nodes[at(graph, "Relu")].clone();
             other.input = graph.nodes[at(graph, "MatMul")].output.clone();

@@ -27,20 +27,20 @@ impl Graph {
         // ONNX Runtime computes what depends only on constants (position tables) when it loads the graph.
         let varying = self.downstream(&inputs);
         let mut found = self.match_matmuls();
-        found.retain(|(_, product)| PackedWeights::supports_k(product.k) && varying.contains(product.data.as_str()));
+        found.retain(|(_, matmul)| PackedWeights::supports_k(matmul.k) && varying.contains(matmul.data.as_str()));
         self.absorb_biases(&mut found);
         let epilogues = self.match_epilogues(&found);
-        let products: Vec<&MatMulMatch> = found.iter().map(|(_, product)| product).collect();
-        let packed = self.pack(&products, &epilogues)?;
+        let matmuls: Vec<&MatMulMatch> = found.iter().map(|(_, matmul)| matmul).collect();
+        let packed = self.pack(&matmuls, &epilogues)?;
         let mut removed = HashSet::new();
-        for ((number, (index, product)), epilogue) in (self.packed.len()..).zip(&found).zip(epilogues) {
-            let nodes = [&[*index], product.bias_node.as_slice(), &epilogue.nodes].concat();
+        for ((number, (index, matmul)), epilogue) in (self.packed.len()..).zip(&found).zip(epilogues) {
+            let nodes = [&[*index], matmul.bias_node.as_slice(), &epilogue.nodes].concat();
             // At the position of the last of these nodes, all inputs have been computed.
             let position = nodes.iter().max().copied().unwrap_or(*index);
             removed.extend(nodes);
             removed.remove(&position);
             let name = self.nodes[*index].name.clone();
-            self.nodes[position] = node(product, &epilogue, number, name);
+            self.nodes[position] = node(matmul, &epilogue, number, name);
         }
         let mut number = 0..;
         self.nodes
@@ -51,39 +51,39 @@ impl Graph {
         Ok(found.len())
     }
 
-    /// Packs the weights of `products`, multiplied by their scale. The scale is nearly always a power of two (a half,
+    /// Packs the weights of `matmuls`, multiplied by their scale. The scale is nearly always a power of two (a half,
     /// or the square root of 64), which does not change the rounding of the sums.
-    fn pack(&self, products: &[&MatMulMatch], epilogues: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
-        let values = |product: &&MatMulMatch| {
+    fn pack(&self, matmuls: &[&MatMulMatch], epilogues: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
+        let values = |matmul: &&MatMulMatch| {
             let raw = self
-                .weight(&product.weight)
+                .weight(&matmul.weight)
                 .and_then(|weight| weight.raw_data.as_deref());
             raw.unwrap_or_default()
         };
-        let values: Vec<&[u8]> = products.iter().map(values).collect();
-        let spec = |(product, epilogue): (&&MatMulMatch, &EpilogueMatch)| GemmSpec {
-            k: product.k,
-            n: product.n,
-            bias: product
+        let values: Vec<&[u8]> = matmuls.iter().map(values).collect();
+        let spec = |(matmul, epilogue): (&&MatMulMatch, &EpilogueMatch)| GemmSpec {
+            k: matmul.k,
+            n: matmul.n,
+            bias: matmul
                 .bias
                 .as_ref()
-                .map(|(_, bias)| bias.iter().map(|value| value * product.scale).collect()),
+                .map(|(_, bias)| bias.iter().map(|value| value * matmul.scale).collect()),
             epilogue: epilogue.epilogue,
         };
-        let specs = products.iter().zip(epilogues).map(spec).collect();
+        let specs = matmuls.iter().zip(epilogues).map(spec).collect();
         PackedWeights::pack(specs, |index, row, column, slots| {
-            let (product, values) = (products[index], values[index]);
-            let (k, n) = (product.k, product.n);
-            if product.transposed {
+            let (matmul, values) = (matmuls[index], values[index]);
+            let (k, n) = (matmul.k, matmul.n);
+            if matmul.transposed {
                 let weight = |index: usize| &values[4 * ((column + index) * k + row)..][..4];
                 for (index, slot) in slots.iter_mut().enumerate() {
                     let value = read_floats(weight(index)).next().unwrap_or_default();
-                    *slot = value * product.scale;
+                    *slot = value * matmul.scale;
                 }
             } else {
                 let weights = &values[4 * (row * n + column)..][..4 * slots.len()];
                 for (slot, value) in slots.iter_mut().zip(read_floats(weights)) {
-                    *slot = value * product.scale;
+                    *slot = value * matmul.scale;
                 }
             }
         })
@@ -101,12 +101,12 @@ impl Graph {
     }
 }
 
-fn node(product: &MatMulMatch, epilogue: &EpilogueMatch, number: usize, name: Option<String>) -> NodeProto {
+fn node(matmul: &MatMulMatch, epilogue: &EpilogueMatch, number: usize, name: Option<String>) -> NodeProto {
     NodeProto {
         op_type: Some(PACKED_MATMUL.name.into()),
         domain: Some(DOMAIN.into()),
         name,
-        input: [&product.data].into_iter().chain(&epilogue.residual).cloned().collect(),
+        input: [&matmul.data].into_iter().chain(&epilogue.residual).cloned().collect(),
         output: vec![epilogue.output.clone()],
         attribute: vec![AttributeProto {
             name: Some(WEIGHTS_INDEX.into()),
@@ -135,13 +135,13 @@ mod tests {
             let streaming = StreamingConfig::read(&graph).unwrap();
             specialize(&mut graph, &streaming, 1).unwrap();
             let before = graph.clone().encode();
-            let products = 10 * streaming.layers + others;
-            assert_eq!(graph.prepack_matmuls().unwrap(), products, "{path}");
+            let matmuls = 10 * streaming.layers + others;
+            assert_eq!(graph.prepack_matmuls().unwrap(), matmuls, "{path}");
             let packed = graph
                 .operations()
                 .filter(|&operation| operation == PACKED_MATMUL.name)
                 .count();
-            assert_eq!(packed, products);
+            assert_eq!(packed, matmuls);
             let after = graph.encode();
             assert_eq!(after.products.len(), packed);
             assert!(after.model.len() < before.model.len());

@@ -229,7 +229,7 @@ impl Model {
     }
 }
 
-/// The languages of a multilingual model, which needs to be told one.
+/// The languages of a multilingual model, whose encoder needs a language prompt.
 fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Result<Option<Languages>, GraphError> {
     let Some(prompts) = contract.prompt else {
         return Ok(None);
@@ -308,7 +308,7 @@ fn pick_lookahead(
 ) -> Result<usize> {
     let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
     let Some(requested) = requested else {
-        // That of the export, which is the largest, unless the model was not trained with it.
+        // The lookahead of the export, which is the largest, unless the model was not trained with it.
         return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));
     };
     let found = allowed

@@ -148,7 +148,7 @@ impl Vocabulary {
         let limit = if extension == Some("json") { MAX_JSON } else { MAX_BYTES };
         if bytes.len() > limit {
             return Err(format!(
-                "{} bytes are too many for a vocabulary, expected {limit} at most",
+                "{} bytes are too many for a vocabulary, expected at most {limit}",
                 bytes.len()
             ));
         }
@@ -313,7 +313,7 @@ mod tests {
         for (name, bytes) in [("vocab.txt", lines), ("tokenizer.model", tokens)] {
             let error = Vocabulary::parse(name, &bytes, 1).unwrap_err().to_string();
             assert!(
-                error.contains("too many") && error.contains("16777216 at most"),
+                error.contains("too many") && error.contains("at most 16777216"),
                 "{error}"
             );
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Unsupported exports are rejected with the reason and a fix: real graphs with each fault. Faults that are an edit of
-//! a graph are tested in `src/graph/import_tests.rs`.
+//! a graph are tested in `import/tests.rs` of nemostt-compiler.
 
 use std::{fs, path::Path};
 

@@ -45,7 +45,7 @@ struct Found {
     last: usize,
     output: String,
     /// The matrix product that reads it, and its weights with [`frequencies_first`].
-    product: usize,
+    matmul: usize,
     weights: Vec<f32>,
     /// Shape of the weights.
     weights_shape: [usize; 2],
@@ -79,13 +79,16 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
                 stage.is_masked = true;
             }
             "Relu" => {
-                *stage.products.last_mut().map_or(&mut stage.relu, |last| &mut last.relu) = true;
+                *stage
+                    .pointwise
+                    .last_mut()
+                    .map_or(&mut stage.relu, |last| &mut last.relu) = true;
                 stage.is_masked = false;
             }
             "Conv" if node.input.first() != Some(output) => return None,
             "Conv" => match match_pointwise_conv(graph, node) {
-                Some(product) => {
-                    stage.products.push(product);
+                Some(conv) => {
+                    stage.pointwise.push(conv);
                     stage.is_masked = false;
                 }
                 None => {
@@ -123,15 +126,15 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     }
     let is_rows = rows(last)? == [kept_frames as i64, width as i64];
     let output = &graph.nodes[last].output[0];
-    let product = index.single_consumer(output)?;
-    let (weights, weights_shape) = match_weights(graph, product, output)?;
+    let matmul = index.single_consumer(output)?;
+    let (weights, weights_shape) = match_weights(graph, matmul, output)?;
     (is_rows && weights_shape[0] == width).then(|| Found {
         input,
         mask,
         stages,
         last,
         output: output.clone(),
-        product,
+        matmul,
         weights: frequencies_first(&weights, [channels, bins, weights_shape[1]]),
         weights_shape,
         kept,
@@ -168,8 +171,8 @@ fn replace(graph: &mut Graph, found: &Found) {
     let (mut data, mut mask) = (found.input.clone(), cast_mask(graph, &found.mask));
     for stage in &found.stages {
         data = convolve(graph, stage, &data, &mask);
-        for product in &stage.products {
-            data = multiply(graph, product, &data);
+        for conv in &stage.pointwise {
+            data = multiply(graph, conv, &data);
         }
         if let Some(frames) = &stage.mask {
             mask = cast_mask(graph, frames);
@@ -187,7 +190,7 @@ fn replace(graph: &mut Graph, found: &Found) {
     graph.detach(found.last);
     graph.add_as(&found.output, "Mul", &[&rows, &column], &[]);
     let weights = graph.add_value(&Constant::from_floats(found.weights_shape.into(), &found.weights));
-    graph.nodes[found.product].input[1] = weights;
+    graph.nodes[found.matmul].input[1] = weights;
 }
 
 /// Casts a boolean mask to zeros and ones.
@@ -217,19 +220,19 @@ fn convolve(graph: &mut Graph, stage: &Stage, data: &str, mask: &str) -> String 
     output
 }
 
-fn multiply(graph: &mut Graph, product: &Pointwise, data: &str) -> String {
-    let Some(weights) = graph.weight(&product.weights).cloned() else {
+fn multiply(graph: &mut Graph, conv: &Pointwise, data: &str) -> String {
+    let Some(weights) = graph.weight(&conv.weights).cloned() else {
         return data.into();
     };
     // The same bytes without the two kernel axes of size 1.
     let weights = graph.add_weight(TensorProto {
-        name: Some(format!("{}/flat", product.weights)),
-        dims: product.sizes.into(),
+        name: Some(format!("{}/flat", conv.weights)),
+        dims: conv.sizes.into(),
         ..weights
     });
-    let inputs: Vec<&str> = [data, &weights].into_iter().chain(product.bias.as_deref()).collect();
+    let inputs: Vec<&str> = [data, &weights].into_iter().chain(conv.bias.as_deref()).collect();
     let output = graph.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
-    match product.relu {
+    match conv.relu {
         true => graph.add("Relu", &[&output], &[]),
         false => output,
     }

@@ -17,7 +17,7 @@ pub(crate) struct Stage {
     pub(crate) pads: Vec<i64>,
     pub(crate) shared: bool,
     pub(crate) relu: bool,
-    pub(crate) products: Vec<Pointwise>,
+    pub(crate) pointwise: Vec<Pointwise>,
     /// Mask of its output.
     pub(crate) mask: Option<String>,
     /// Whether the mask is the last of its operations so far.
@@ -68,7 +68,7 @@ pub(crate) fn match_strided_conv(graph: &Graph, node: &NodeProto) -> Option<Stag
         pads: pads.to_vec(),
         shared: of_input == 1,
         relu: false,
-        products: Vec::new(),
+        pointwise: Vec::new(),
         mask: None,
         is_masked: false,
     })
