@@ -50,7 +50,7 @@ impl Recognizer {
     /// graph, to choose one of several in its directory.
     ///
     /// # Errors
-    /// If ONNX Runtime, a file or an option cannot be used. The message says what to do: see [`Error`].
+    /// If ONNX Runtime, a file or an option cannot be used. The message says what to do: see [`Error`](crate::Error).
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Ok(Self {
             model: Arc::new(Model::load(path.as_ref(), options)?),
@@ -101,7 +101,7 @@ impl Recognizer {
     /// A new stream.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn stream(&self) -> Result<Stream> {
         memory_guard::check("create a stream")?;
         Stream::new(self.model.clone())
