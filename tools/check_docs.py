@@ -149,9 +149,9 @@ def properties() -> list[str]:
 
 def passes() -> list[str]:
     text = (ROOT / "crates" / "nemostt-compiler" / "src" / "pipeline.rs").read_text(encoding="utf-8")
-    lists = text[text.index("pub const SPECIALIZE") : text.index("pub struct Recorder")]
-    # A `Pass` has a name; the other lists are of names and summaries.
-    return [name or pair for name, pair in re.findall(r'name: "([a-z0-9-]+)"|\(\s*"([a-z0-9-]+)",', lists)]
+    lists = text[text.index("pub const SPECIALIZE") :]
+    # A `Pass` has a name; those of the other lists are constants.
+    return re.findall(r'(?:name: |: &str = )"([a-z0-9-]+)"', lists)
 
 
 def unnamed(document: str, kind: str, names: list[str]) -> list[str]:

@@ -66,7 +66,7 @@ fn passes_show_what_they_changed_and_why_not() {
         "Passes over the encoder:",
         "cache-projected-kv        12 caches",
         "rel-shift-to-gather       6 of 6 relative shifts",
-        "quantize-int8             not applied: int8 is not asked for",
+        "quantize-int8             not applied: int8 was not requested",
         "Passes over the prediction network:",
         "1 of 1 LSTM layers",
     ] {
@@ -80,7 +80,7 @@ fn passes_show_what_they_changed_and_why_not() {
         .output()
         .unwrap();
     let text = written(&output);
-    assert!(text.contains("not applied: it holds int8 already"), "{text}");
+    assert!(text.contains("not applied: its weights are int8 already"), "{text}");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn vocabulary_of_another_model_is_rejected() {
     fs::write(copy.path().join("tokens.txt"), "a 0\nb 1\n").unwrap();
     assert_contains(
         &model_error(copy.path()),
-        &["tokens.txt", "2 labels", "128", "another model"],
+        &["tokens.txt", "2 tokens", "128", "another model"],
     );
 }
 

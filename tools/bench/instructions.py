@@ -27,7 +27,7 @@ STAGES = (
     ("nemostt-kernels/src/", KERNELS),
     ("src/model/", "calls to ONNX Runtime"),
     ("/ort-", "calls to ONNX Runtime"),
-    ("src/recognizer.rs", "stream"),
+    ("nemostt/src/stream", "stream"),
     ("bench/nemostt.rs", "stream"),
 )
 RECORD = re.compile(r"(c?(?:fl|fi|fe|fn|ob))=(?:\((\d+)\))?\s*(.*)")

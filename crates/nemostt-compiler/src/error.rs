@@ -4,53 +4,53 @@
 
 use crate::ElementType;
 
-/// What is wrong with a graph. The sentences follow "… is not a usable model: ".
+/// Why a graph cannot be used. The messages follow "… is not a usable model: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphError {
-    /// Not an ONNX file, or one that was cut off.
+    /// Not an ONNX file, or a truncated one.
     #[error("it is truncated or not an ONNX file ({0}); download or export it again")]
     NotOnnx(String),
 
-    /// Something else that people download or export in place of a graph.
+    /// A known kind of file that is not a graph, such as a checkpoint or a web page.
     #[error("it is {what}: {cure}")]
     NotAGraph {
-        /// What it is.
+        /// The kind of file.
         what: &'static str,
-        /// What to do about it.
+        /// How to get a graph instead.
         cure: &'static str,
     },
 
-    /// An ONNX graph of something else.
+    /// An ONNX graph in none of the known layouts.
     #[error(
-        "it takes {inputs}, which is no streaming graph of NeMo's in any layout known here (NeMo, sherpa-onnx, \
-         parakeet-rs, onnxruntime-genai, six-input)"
+        "it has {inputs}, and is not a streaming NeMo graph in a known layout (NeMo, sherpa-onnx, parakeet-rs, \
+         onnxruntime-genai, six-input)"
     )]
     UnknownLayout {
-        /// Its inputs.
+        /// Its inputs, in words.
         inputs: String,
     },
 
-    /// The features need the whole recording.
+    /// The features are normalized over the whole recording.
     #[error(
-        "its features are normalised over the whole recording (normalize: {normalize}), which a stream does not have: \
+        "its features are normalized over the whole recording (normalize: {normalize}), which a stream does not have: \
          it is an offline model. Take a cache-aware streaming one, which is trained with normalize: NA"
     )]
     OfflineFeatures {
-        /// NeMo's word for the kind of normalisation.
+        /// The value of NeMo's `normalize`.
         normalize: String,
     },
 
-    /// Attention over everything.
+    /// The attention has unlimited context.
     #[error(
-        "its attention looks at the whole recording (full context), so it cannot stream. Take a model trained with a \
+        "its attention sees the whole recording (full context), so it cannot stream. Take a model trained with a \
          limited context (att_context_style: chunked_limited), as the streaming ones are"
     )]
     FullContext,
 
-    /// The mask splits chunks.
+    /// The left context is not a multiple of the chunk.
     #[error(
-        "its left context of {left} frames is no multiple of its chunk of {chunk}: NeMo's mask then splits the chunk and \
+        "its left context of {left} frames is not a multiple of its chunk of {chunk}: NeMo's mask then splits the chunk and \
          halves the lookahead. Export it with set_default_att_context_size([left, R]) where left % (R + 1) == 0"
     )]
     SplitChunks {
@@ -60,41 +60,41 @@ pub enum GraphError {
         chunk: usize,
     },
 
-    /// A kind of attention that the rest of this program was not checked with.
+    /// An unsupported kind of attention or mask.
     #[error("it uses {what}, which is not supported; take a model with rel_pos and chunked_limited attention")]
     Attention {
-        /// What it uses.
+        /// The kind.
         what: &'static str,
     },
 
-    /// It wants to be told who speaks.
+    /// A multitalker model, which needs to know who speaks.
     #[error(
-        "it takes {input}: a multitalker model, which needs a diarisation model beside it to say who speaks when. Take a \
-         model for one speaker"
+        "it takes {input}: a multitalker model, which needs a diarization model to tell it who speaks when. Take a model for \
+         one speaker"
     )]
     Multitalker {
-        /// The input in question.
+        /// The input for the speaker.
         input: String,
     },
 
-    /// A token-and-duration transducer, or another head.
+    /// A token-and-duration transducer (TDT), or another unsupported head.
     #[error(
-        "its joint scores {classes} classes for {labels} labels and blank: {extra} more, as a token-and-duration (TDT) \
-         or another head has. Only RNN-T and CTC heads stream here; take a model with one of them"
+        "its joint has {classes} outputs for {labels} tokens and blank, {extra} more than an RNN-T: a token-and-duration \
+         (TDT) or another head. Only RNN-T and CTC are supported; take a model with one of them"
     )]
     OtherHead {
-        /// Classes that the joint scores.
+        /// Outputs of the joint.
         classes: usize,
-        /// Labels of the vocabulary.
+        /// Tokens of the vocabulary.
         labels: usize,
-        /// Classes that are neither labels nor blank.
+        /// Outputs that are neither tokens nor blank.
         extra: usize,
     },
 
     /// The batch size was fixed at export.
     #[error(
-        "its {tensor} has a batch size fixed to {batch}; one stream needs 1 or a free axis. Export it with dynamic axes, \
-         as NeMo does unless told otherwise"
+        "its {tensor} has a batch size fixed to {batch}; a stream needs batch size 1 or a dynamic axis. Export it with \
+         dynamic axes, NeMo's default"
     )]
     FixedBatch {
         /// The tensor.
@@ -112,100 +112,100 @@ pub enum GraphError {
         tensor: String,
     },
 
-    /// An input or output has the wrong type or number of axes.
+    /// An input or output has the wrong element type or rank.
     #[error("its {tensor} is {found} with {axes} axes; expected {expected} with {expected_axes}")]
     Tensor {
         /// The tensor.
         tensor: String,
         /// Its element type.
         found: ElementType,
-        /// Its number of axes.
+        /// Its rank.
         axes: usize,
-        /// The element type it should have.
+        /// The expected element type.
         expected: ElementType,
-        /// The number of axes it should have.
+        /// The expected rank.
         expected_axes: usize,
     },
 
     /// Two tensors contradict each other.
-    #[error("{what}: the file is damaged, or was put together from two exports. Export it again")]
+    #[error("{what}: the file is corrupt, or combined from two exports. Export it again")]
     Contradiction {
-        /// Which, and how.
+        /// Which ones, and how.
         what: String,
     },
 
-    /// Prediction network or joint of another model.
+    /// Encoder, prediction network and joint are not of one model.
     #[error(
-        "it takes {what} of width {takes}, but the {giver} gives {gives}: it belongs to another model. Take all files from \
-         one export"
+        "it takes {what} of width {takes}, but those of the {giver} have width {gives}: it belongs to another model. Take \
+         all files from one export"
     )]
     OtherModel {
-        /// What it takes.
+        /// What it takes: encoder frames or predictions.
         what: &'static str,
-        /// The width it takes.
+        /// The width that it takes.
         takes: usize,
-        /// Who gives it.
+        /// The graph that computes them.
         giver: &'static str,
-        /// The width given.
+        /// The width that this graph computes.
         gives: usize,
     },
 
-    /// A number that the export should hold cannot be found.
-    #[error("{0} cannot be told from it, as it can from NeMo's exports")]
+    /// A parameter cannot be read from the graph.
+    #[error("{0} cannot be inferred from it, unlike from NeMo's exports")]
     CannotInfer(String),
 
-    /// Weights in a file of their own cannot be read.
-    #[error("its weights in {location} cannot be read: {reason}. Put that file beside it, as the export did")]
+    /// External weights cannot be read.
+    #[error("its weights in {location} cannot be read: {reason}. Put that file beside it, where the export wrote it")]
     ExternalData {
-        /// The file as the graph names it.
+        /// The file's name in the graph.
         location: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 
-    /// The prompt of a multilingual model.
+    /// The language prompts of a multilingual model are unknown or invalid.
     #[error("{0}")]
     Prompt(String),
 
-    /// It contradicts itself, or says what nothing can mean.
-    #[error("{what}: the file is damaged; download or export it again")]
+    /// The graph is inconsistent, or has an invalid value.
+    #[error("{what}: the file is corrupt; download or export it again")]
     Damaged {
         /// What is wrong.
         what: String,
     },
 
-    /// An operation of somebody's own.
+    /// An unknown custom operator.
     #[error(
-        "it uses the operation {operator} of {domain}, which is neither ONNX's nor ONNX Runtime's: the file is damaged, \
-         or needs another program. Download or export it again"
+        "it uses the operator {operator} of {domain}, which is neither ONNX's nor ONNX Runtime's: the file is corrupt, or \
+         needs another program. Download or export it again"
     )]
     Operator {
-        /// The operation.
+        /// The operator.
         operator: String,
-        /// Whose it is.
+        /// Its domain.
         domain: String,
     },
 
-    /// ONNX Runtime's own words.
-    #[error("ONNX Runtime refuses it: {0}")]
+    /// ONNX Runtime rejects the graph, with this message.
+    #[error("ONNX Runtime rejects it: {0}")]
     Refused(String),
 
-    /// The numbers of the front end make no sense, or are not supported.
+    /// The parameters of the front end are invalid or not supported.
     #[error("{0}")]
     FrontEnd(String),
 
-    /// A number of `nemostt.json`, or of metadata that says the same.
+    /// A value of `nemostt.json`, or of equivalent metadata, is out of range.
     #[error("its setting {key} is {value}, expected {expected}; correct nemostt.json, or export the model again")]
     Bounds {
-        /// Which.
+        /// Its key.
         key: String,
-        /// What it is.
+        /// The value.
         value: String,
-        /// What can be served.
+        /// The valid range.
         expected: String,
     },
 
-    /// A settings file beside the graphs.
+    /// `nemostt.json` cannot be parsed.
     #[error("it cannot be read as JSON with the fields of docs/export.md: {0}")]
     Settings(String),
 }

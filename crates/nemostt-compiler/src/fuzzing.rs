@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Entry points for fuzz targets: each takes bytes as a file would hold them and takes them through everything that a load does
-//! before ONNX Runtime gets the graph. What is refused is refused with an error, and what is accepted must be usable.
+//! Entry points for fuzz targets: each takes the bytes of a file, and runs everything that loading does before ONNX
+//! Runtime gets the graph. A graph is either rejected with an error, or the result must be valid.
 
 use std::{path::Path, sync::LazyLock};
 
@@ -17,12 +17,12 @@ use crate::{
     read_file, specialize, specialize_predictor, split_joint,
 };
 
-/// The ONNX protobuf messages, for whoever changes graphs.
+/// The ONNX protobuf messages, for tests that modify graphs.
 pub mod onnx {
     pub use crate::onnx::*;
 }
 
-/// The file of weights that graphs of the corpus name, whatever they call it: small ones on both sides of zero.
+/// The external data file of all graphs, whatever its name: small weights on both sides of zero.
 pub fn weights() -> FileBytes {
     static WEIGHTS: LazyLock<FileBytes> = LazyLock::new(|| {
         let mut state = 1_u32;
@@ -38,18 +38,18 @@ pub fn weights() -> FileBytes {
     WEIGHTS.clone()
 }
 
-/// An ONNX file; all that a load does to a graph before ONNX Runtime gets it.
+/// Loads an ONNX file, up to where ONNX Runtime would get the graph.
 pub fn onnx_graph(bytes: &[u8]) {
     let whole = read(bytes.into());
-    let skimmed = skimmed(bytes);
+    let lazy = lazy(bytes);
     let Some(graph) = whole else { return };
-    // What is read of a large file must be what is in it.
-    if let Some(skimmed) = skimmed {
-        assert_eq!(skimmed.is_encoder(), graph.is_encoder());
-        assert_eq!(skimmed.inputs(), graph.inputs());
-        assert_eq!(skimmed.outputs(), graph.outputs());
-        assert_eq!(skimmed.weights(), graph.weights());
-        assert_eq!(skimmed.precision(), graph.precision());
+    // A lazily loaded graph must agree with the whole one.
+    if let Some(lazy) = lazy {
+        assert_eq!(lazy.is_encoder(), graph.is_encoder());
+        assert_eq!(lazy.inputs(), graph.inputs());
+        assert_eq!(lazy.outputs(), graph.outputs());
+        assert_eq!(lazy.weights(), graph.weights());
+        assert_eq!(lazy.precision(), graph.precision());
     }
     match import(graph) {
         Err(fault) => assert!(!fault.to_string().is_empty()),
@@ -75,8 +75,8 @@ pub fn read(file: FileBytes) -> Option<Graph> {
     Some(graph)
 }
 
-/// The graph without its weights, from a file.
-fn skimmed(bytes: &[u8]) -> Option<Graph> {
+/// The graph, loaded lazily from a file.
+fn lazy(bytes: &[u8]) -> Option<Graph> {
     thread_local! {
         static DIRECTORY: tempfile::TempDir = {
             let directory = tempfile::tempdir().expect("a directory for temporary files");
@@ -91,16 +91,16 @@ fn skimmed(bytes: &[u8]) -> Option<Graph> {
     })
 }
 
-/// What belongs to a prediction network or joint in a file of its own.
+/// The valid counterpart of a prediction network or joint from a separate file.
 fn partner(name: &str) -> Component {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/data/layouts/sherpa")
         .join(name);
-    let graph = read(read_file(&path).expect("it is in the sources")).expect("it is sound");
-    import(graph).expect("it is sound").1
+    let graph = read(read_file(&path).expect("it is in the repository")).expect("it is valid");
+    import(graph).expect("it is valid").1
 }
 
-/// An encoder that keeps the contract.
+/// Compiles an encoder in the canonical layout.
 fn encoder(graph: &Graph, contract: Contract) {
     let Ok(streaming) = StreamingConfig::read(graph) else {
         return;
@@ -109,74 +109,75 @@ fn encoder(graph: &Graph, contract: Contract) {
     if make_drop_an_input(&mut export, contract.fixed_frames.map(|_| streaming.chunk_frames)).is_ok() {
         started(export);
     }
-    // The smallest: masks are tried out for all lengths that a cache can have, and that takes longer than all else.
+    // The smallest one: simplifying masks evaluates them for all window lengths, which takes longer than everything
+    // else.
     let Some(&lookahead) = streaming.lookaheads().first() else {
         return;
     };
-    let mut planned = graph.clone();
-    let Ok((plan, _)) = specialize(&mut planned, &streaming, lookahead) else {
+    let mut specialized = graph.clone();
+    let Ok((encoder, _)) = specialize(&mut specialized, &streaming, lookahead) else {
         return;
     };
-    let values = plan.states.iter().map(|state| state.dims.iter().product::<usize>());
+    let values = encoder.states.iter().map(|state| state.dims.iter().product::<usize>());
     assert!(values.sum::<usize>() < 1 << 40);
-    valid(&planned);
-    started(planned.clone());
+    valid(&specialized);
+    started(specialized.clone());
     for is_int8 in [false, true] {
-        let (mut graph, mut plan) = (planned.clone(), plan.clone());
+        let (mut graph, mut encoder) = (specialized.clone(), encoder.clone());
         let target = Target {
             custom_ops: true,
             int8: is_int8.then_some(Bits::Seven),
             widen_fp16: true,
         };
         let mut recorder = Recorder::default();
-        recorder.fuse(&mut graph, &mut plan, &streaming, &target);
-        assert!(graph.ring_caches().len() <= plan.states.len());
-        let precision = recorder.weights(&mut graph, &target).expect("there is memory");
+        recorder.fuse(&mut graph, &mut encoder, &streaming, &target);
+        assert!(graph.ring_caches().len() <= encoder.states.len());
+        let precision = recorder.weights(&mut graph, &target).expect("there is enough memory");
         if !is_int8 || precision == Precision::Int8 {
             finish(started(graph));
         }
     }
 }
 
-/// What is done to an encoder that was prepared, whether now or before.
+/// Links an encoder, as each start does, whether it was compiled now or comes from the cache.
 pub fn finish(mut encoded: Encoded) {
     static HEAD: LazyLock<Graph> = LazyLock::new(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nemostt/assets/demo-model/decoder_joint-model.onnx");
-        let graph = read(read_file(&path).expect("it is in the sources")).expect("it is sound");
+        let graph = read(read_file(&path).expect("it is in the repository")).expect("it is valid");
         let Ok((_, Component::Transducer(graphs))) = import(graph) else {
             unreachable!("it is prediction network and joint")
         };
-        let (_, head) = halves(&graphs.joint).expect("it can be cut");
-        head.expect("its halves can be for rows")
+        let (_, head) = halves(&graphs.joint).expect("it can be split");
+        head.expect("it can be rewritten to 2-D")
     });
     let before = encoded.model.clone();
     if encoded.append_head(&HEAD).is_err() {
-        assert!(encoded.model == before, "what fails leaves all as it was");
+        assert!(encoded.model == before, "a failure leaves the encoder unchanged");
     }
     let joined = encoded.products.len();
     let _ = encoded.fuse_subgraphs();
     assert_eq!(encoded.products.len(), joined);
     kept(&encoded);
-    if let Ok(parted) = encoded.split_length_graph() {
-        kept(&parted.lengths);
-        encoded.model = parted.rest;
+    if let Ok(split) = encoded.split_length_graph() {
+        kept(&split.lengths);
+        encoded.model = split.rest;
         kept(&encoded);
     }
 }
 
-/// A transducer's two graphs.
+/// Compiles prediction network and joint.
 fn transducer(graphs: TransducerGraphs) {
     let Ok(shape) = graphs.shape() else { return };
-    let cut = halves(&graphs.joint);
+    let split = halves(&graphs.joint);
     started(graphs.joint);
-    for ours in [false, true] {
+    for custom_ops in [false, true] {
         let mut graph = graphs.prediction.clone();
-        if graph.precision() != Precision::Fp32 || specialize_predictor(&mut graph, &shape, ours).is_err() {
+        if graph.precision() != Precision::Fp32 || specialize_predictor(&mut graph, &shape, custom_ops).is_err() {
             continue;
         }
         valid(&graph);
-        graph.prepack_matmuls().expect("there is memory");
-        if let Some((halves, head)) = &cut {
+        graph.prepack_matmuls().expect("there is enough memory");
+        if let Some((halves, head)) = &split {
             if head.is_some() {
                 graph.output_row("prediction");
             }
@@ -191,19 +192,19 @@ fn transducer(graphs: TransducerGraphs) {
 }
 
 fn joined(joint: Joint, prediction: Graph) {
-    // That of the partner.
+    // The encoder width of the counterpart.
     const WIDTH: usize = 64;
     if let Ok(graphs) = joint.with(prediction, WIDTH) {
         transducer(graphs);
     }
 }
 
-/// The halves of a joint, packed and if possible for rows, and then both in one.
+/// The halves of a joint, packed and, if possible, in 2-D; then also both as one graph.
 pub fn halves(joint: &Graph) -> Option<(ProjectedJoint, Option<Graph>)> {
     let mut halves = split_joint(joint).ok()?;
     for half in [&mut halves.projection, &mut halves.scoring] {
         if half.precision() == Precision::Fp32 {
-            half.prepack_matmuls().expect("there is memory");
+            half.prepack_matmuls().expect("there is enough memory");
         }
         started(half.clone());
     }
@@ -216,26 +217,26 @@ pub fn halves(joint: &Graph) -> Option<(ProjectedJoint, Option<Graph>)> {
     Some((halves, both.filter(|_| rows.is_some())))
 }
 
-/// The graph as ONNX Runtime would get it.
+/// Encodes the graph for ONNX Runtime.
 fn started(mut graph: Graph) -> Encoded {
     if graph.precision() == Precision::Fp16 {
-        graph.fp16_to_fp32().expect("there is memory");
+        graph.fp16_to_fp32().expect("there is enough memory");
     }
     let encoded = graph.encode();
     kept(&encoded);
     encoded
 }
 
-/// A graph that was sound stays so.
+/// A rewritten graph must still be valid.
 fn valid(graph: &Graph) {
     if let Err(fault) = validate(graph, true) {
         panic!("{fault}");
     }
 }
 
-/// A graph that was sound can be read again, and kept.
+/// An encoded graph must be valid when it is compacted and read again.
 fn kept(encoded: &Encoded) {
-    let compact = encoded.compact().expect("all its weights are in its files");
+    let compact = encoded.compact().expect("its weights are in its files");
     let weights: FileBytes = compact.weights.concat().into();
     if let Err(fault) = Graph::check_kept(&compact.model, &weights) {
         let graph = onnx::ModelProto::decode(&compact.model[..]).map(|model| model.graph);
@@ -250,12 +251,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn corpus_is_refused_or_usable() {
+    fn corpus_is_rejected_or_valid() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/onnx_graph");
         let mut count = 0;
         for entry in std::fs::read_dir(&corpus).unwrap() {
             let path = entry.unwrap().path();
-            // Captured, and shown with the panic that it led to.
+            // Printed only if the test fails.
             println!("{}", path.display());
             onnx_graph(&std::fs::read(&path).unwrap());
             count += 1;

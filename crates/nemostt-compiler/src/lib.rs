@@ -51,14 +51,14 @@ pub use passes::{
 };
 pub use pipeline::specialize;
 
-/// The version of this crate: a part of the key of what was compiled with it.
+/// Version of this crate, part of the cache key of compiled models.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The graph in a file of this project, with the weights that it keeps in other files.
+/// Reads a graph and its external weights; `path` is relative to this crate.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 pub fn graph_in(path: &str) -> Graph {
-    let path = std::path::PathBuf::from(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")));
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let mut graph = Graph::decode_file(read_file(&path).unwrap()).unwrap();
     graph
         .attach(|location| read_file(&path.with_file_name(location)))
@@ -66,17 +66,17 @@ pub fn graph_in(path: &str) -> Graph {
     graph
 }
 
-/// Prediction network and joint in a file of this project that holds both.
+/// Reads prediction network and joint from the file of both; `path` is relative to this crate.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 pub fn transducer_in(path: &str) -> TransducerGraphs {
     match import(graph_in(path)).unwrap().1 {
         Component::Transducer(graphs) => *graphs,
-        part => panic!("{path} is {part:?}"),
+        other => panic!("{path} is {other:?}"),
     }
 }
 
-/// The halves of the demonstration model's joint, their products packed.
+/// The demo model's joint, split and with packed weights.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 pub fn packed_halves() -> ProjectedJoint {

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The operations of domain [`DOMAIN`], which `nemostt-kernels` computes: one row each. Fusions put them into graphs; what ONNX Runtime
-//! is told of their inputs and outputs, what is checked of those, which of them a fused subgraph may hold and what it reads
-//! in a run all follow from the row.
+//! The custom operations that `nemostt-kernels` computes, with one schema each. Fusions put them into graphs. The
+//! declaration to ONNX Runtime, the checks of inputs and outputs, rank inference, and what a fused subgraph may contain
+//! and reads in each run are all derived from the schemas.
 //!
-//! To add one: its kernel in `nemostt-kernels`, its fusion and its row here, its attributes in the recognizer's `custom_ops`.
+//! A new operation needs a kernel in `nemostt-kernels`, a fusion, a schema here, and an adapter in `custom_ops` of
+//! `nemostt`.
 
-/// The domain of the operations.
+/// Domain of the operations.
 pub const DOMAIN: &str = "nemostt";
 
-/// An operation.
+/// The schema of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpSchema {
-    /// Its name in graphs.
+    /// Operator name in graphs.
     pub name: &'static str,
-    /// Its inputs in order.
+    /// Inputs, in order.
     pub inputs: &'static [OpInput],
-    /// Number of outputs; all are float32.
+    /// Number of outputs, all float32.
     pub outputs: usize,
-    /// When its first output is a matrix of rows, and not a tensor of more axes.
+    /// When its first output is 2-D.
     pub rows: Rows,
-    /// When it may be a call of a fused subgraph.
+    /// When it may be part of a fused subgraph.
     pub fuses: Rows,
 }
 
@@ -29,13 +30,13 @@ pub struct OpSchema {
 pub enum OpInput {
     /// Float32, read in each run.
     Tensor,
-    /// The same, and may be missing.
+    /// Float32, read in each run; may be omitted.
     Optional,
     /// One int64, read in each run.
     Scalar,
-    /// Constant float32, read when the kernel is made.
+    /// Constant float32, read when the kernel is created.
     Weights,
-    /// Constant int64, read when the kernel is made.
+    /// Constant int64, read when the kernel is created.
     Indices,
 }
 
@@ -46,21 +47,21 @@ impl OpInput {
     }
 }
 
-/// A condition on the first input.
+/// Whether a tensor is known to be 2-D: rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
-    /// Whatever it is.
+    /// Always.
     Always,
-    /// If it is a matrix of rows.
+    /// If the first input is 2-D.
     IfInput,
-    /// Not known.
+    /// Never.
     Never,
 }
 
 use OpInput::{Indices, Optional, Scalar, Tensor, Weights};
 
-/// Inputs: \[…, k\]; if there is a second one, it is as large as the output and added to it. Output: \[…, n\]. Attribute
-/// [`WEIGHTS_INDEX`] says with which weights.
+/// Matrix product with packed weights. Inputs: lhs \[…, k\]; optionally a residual of the output's shape, which is
+/// added. Output: \[…, n\]. Attribute [`WEIGHTS_INDEX`].
 pub const PACKED_MATMUL: OpSchema = OpSchema {
     name: "PackedMatMul",
     inputs: &[Tensor, Optional],
@@ -69,10 +70,11 @@ pub const PACKED_MATMUL: OpSchema = OpSchema {
     fuses: Rows::IfInput,
 };
 
-/// Inputs: queries \[frames, d_model\], cached keys \[1, heads, left, head_dim\], new keys \[frames, d_model\], cached and new values,
-/// mask \[1, 1, frames, keys\]; the two biases \[heads, head_dim\], positions \[1, heads, head_dim, positions\], position indices
-/// \[frames, keys\]; and the graph's input [`RING_HEAD_INPUT`](crate::RING_HEAD_INPUT). Outputs: \[frames, d_model\]; the caches of keys
-/// and of values for the next step, as large as those of this one, which may be the same tensors. Attribute [`SCALE`].
+/// Relative position attention over cached and new frames. Inputs: queries \[frames, d_model\]; cached keys \[1, heads,
+/// left, head_dim\], new keys \[frames, d_model\]; cached and new values, likewise; additive mask \[1, 1, frames,
+/// keys\]; biases u and v \[heads, head_dim\]; position table \[1, heads, head_dim, positions\], position indices
+/// \[frames, keys\]; ring head ([`RING_HEAD_INPUT`](crate::RING_HEAD_INPUT)). Outputs: \[frames, d_model\]; the caches
+/// of keys and values for the next step, which may share memory with the cached inputs. Attribute [`SCALE`].
 pub const REL_POS_ATTENTION: OpSchema = OpSchema {
     name: "RelPosAttention",
     inputs: &[
@@ -83,8 +85,9 @@ pub const REL_POS_ATTENTION: OpSchema = OpSchema {
     fuses: Rows::Always,
 };
 
-/// Inputs: values and gates \[frames, 2 · channels\], cache \[1, channels, left\]; weights \[channels, 1, 1, left + 1\], bias \[channels\].
-/// Outputs: \[frames, channels\], and the next cache.
+/// GLU and causal depthwise convolution. Inputs: values and gates \[frames, 2 · channels\]; cache \[1, channels,
+/// left\]; weights \[channels, 1, 1, left + 1\], bias \[channels\]. Outputs: \[frames, channels\], and the next cache
+/// \[1, channels, left\].
 pub const GLU_DEPTHWISE_CONV: OpSchema = OpSchema {
     name: "GluDepthwiseConv",
     inputs: &[Tensor, Tensor, Weights, Weights],
@@ -93,7 +96,8 @@ pub const GLU_DEPTHWISE_CONV: OpSchema = OpSchema {
     fuses: Rows::Always,
 };
 
-/// Inputs: \[…, width\]; scale and bias \[width\]. Output: as the input. Attributes [`EPSILON`] and [`SILU`].
+/// Layer normalization over the last axis. Inputs: \[…, width\]; scale and bias \[width\]. Output: \[…, width\].
+/// Attributes [`EPSILON`] and [`SILU`].
 pub const LAYER_NORM: OpSchema = OpSchema {
     name: "LayerNorm",
     inputs: &[Tensor, Weights, Weights],
@@ -102,9 +106,10 @@ pub const LAYER_NORM: OpSchema = OpSchema {
     fuses: Rows::IfInput,
 };
 
-/// Inputs: values \[frames, frequencies, channels\] with any axes; mask, one for each frame, where frames with 0 count as zeros;
-/// weights \[channels, 1, kernel, kernel\], bias \[channels\]. Output: \[frames · frequencies, channels\]. Attributes [`STRIDES`],
-/// [`PADS`], [`SHARED_INPUT`] and [`RELU`].
+/// Strided depthwise convolution over frames and frequencies, channels last. Inputs: \[frames, frequencies, channels\],
+/// of any rank; mask, one value per frame: frames with mask 0 are read as zeros; weights \[channels, 1, kernel,
+/// kernel\], bias \[channels\]. Output: \[frames · frequencies, channels\]. Attributes [`STRIDES`], [`PADS`],
+/// [`SHARED_INPUT`] and [`RELU`].
 pub const STRIDED_CONV: OpSchema = OpSchema {
     name: "StridedConv",
     inputs: &[Tensor, Tensor, Weights, Weights],
@@ -113,8 +118,9 @@ pub const STRIDED_CONV: OpSchema = OpSchema {
     fuses: Rows::Always,
 };
 
-/// Inputs: what the token and what the state contribute to the gates \[…, 4 · hidden\], in ONNX's order of gates; the cells
-/// \[…, hidden\]. Outputs: next state and cells, as large as the cells. Attribute [`WIDTH`]: `hidden`.
+/// LSTM cell: gates and state update. Inputs: the two terms of the gates' pre-activations, from the token and from the
+/// hidden state \[…, 4 · hidden\], in ONNX's order (input, output, forget, cell); cell state \[…, hidden\]. Outputs:
+/// next hidden and cell state \[…, hidden\]. Attribute [`WIDTH`]: `hidden`.
 pub const LSTM_CELL: OpSchema = OpSchema {
     name: "LstmCell",
     inputs: &[Tensor, Tensor, Tensor],
@@ -123,8 +129,8 @@ pub const LSTM_CELL: OpSchema = OpSchema {
     fuses: Rows::Always,
 };
 
-/// Inputs: projected encoder frames \[T, width\], a prediction of `width` values. Output: as the frames, the sum of each with the
-/// prediction, or zero where that is negative. Attribute [`WIDTH`].
+/// The joint's `relu(frame + prediction)`. Inputs: projected encoder frames \[T, width\]; a prediction of `width`
+/// values. Output: \[T, width\]. Attribute [`WIDTH`].
 pub const JOINT_ADD_RELU: OpSchema = OpSchema {
     name: "JointAddRelu",
     inputs: &[Tensor, Tensor],
@@ -133,7 +139,7 @@ pub const JOINT_ADD_RELU: OpSchema = OpSchema {
     fuses: Rows::Always,
 };
 
-/// All of them.
+/// All operations.
 pub const OPS: [OpSchema; 7] = [
     PACKED_MATMUL,
     REL_POS_ATTENTION,
@@ -144,26 +150,28 @@ pub const OPS: [OpSchema; 7] = [
     JOINT_ADD_RELU,
 ];
 
-/// The operation that has this name.
+/// The schema of operation `name`.
 pub fn schema(name: &str) -> Option<&'static OpSchema> {
     OPS.iter().find(|op| op.name == name)
 }
 
-/// Of [`PACKED_MATMUL`]: index into [`Encoded::products`](crate::Encoded::products).
+/// Attribute of [`PACKED_MATMUL`]: index of its weights in [`Encoded::products`](crate::Encoded::products).
 pub const WEIGHTS_INDEX: &str = "weights_index";
-/// Of [`REL_POS_ATTENTION`]: what scores are divided by.
+/// Attribute of [`REL_POS_ATTENTION`]: divisor of the scores.
 pub const SCALE: &str = "scale";
-/// Of [`LAYER_NORM`]: added to the variance.
+/// Attribute of [`LAYER_NORM`]: added to the variance.
 pub const EPSILON: &str = "epsilon";
-/// Of [`LAYER_NORM`]: 1 where `x · sigmoid(x)` follows.
+/// Attribute of [`LAYER_NORM`]: 1 if SiLU, `x · sigmoid(x)`, is applied to the result.
 pub const SILU: &str = "silu";
-/// Of [`STRIDED_CONV`]: over frames and frequencies.
+/// Attribute of [`STRIDED_CONV`]: strides over frames and frequencies.
 pub const STRIDES: &str = "strides";
-/// Of [`STRIDED_CONV`], as ONNX has them: before the first frame and frequency, behind the last ones.
+/// Attribute of [`STRIDED_CONV`]: padding in ONNX's order, before the first frame and frequency, then after the last
+/// ones.
 pub const PADS: &str = "pads";
-/// Of [`STRIDED_CONV`]: 1 where all channels read the one that the input has, else each its own.
+/// Attribute of [`STRIDED_CONV`]: 1 if the input has one channel, which all output channels read; 0 if each reads its
+/// own.
 pub const SHARED_INPUT: &str = "shared_input";
-/// Of [`STRIDED_CONV`]: 1 where negative values become zero.
+/// Attribute of [`STRIDED_CONV`]: 1 if ReLU is applied to the result.
 pub const RELU: &str = "relu";
-/// Of [`LSTM_CELL`], [`JOINT_ADD_RELU`] and [`RESHAPE`](crate::RESHAPE): values of a row.
+/// Attribute of [`LSTM_CELL`], [`JOINT_ADD_RELU`] and [`RESHAPE`](crate::RESHAPE): the width of a row.
 pub const WIDTH: &str = "width";

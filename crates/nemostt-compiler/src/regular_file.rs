@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files of models and caches are regular files, and no larger than such a file can be: whatever else lies there under such a
-//! name is refused before it is waited for or read.
+//! Reads files of models and caches. Only regular files up to a maximum size are accepted; devices, pipes and oversized
+//! files are rejected before anything waits for them or reads them.
 //!
-//! Links that lead to regular files are followed: caches of downloads consist of them.
+//! Symbolic links are followed, because download caches consist of them.
 
 use std::{
     fs::{File, FileType, Metadata, OpenOptions, metadata},
@@ -11,63 +11,63 @@ use std::{
     path::Path,
 };
 
-/// Most bytes of a graph: Protocol Buffers have no larger messages.
+/// Maximum bytes of a graph, Protocol Buffers' limit of a message.
 pub const GRAPH: u64 = i32::MAX as u64;
-/// Most bytes of a file of weights beside a graph: 4 G parameters in float32, four times the largest model of this family.
+/// Maximum bytes of an external data file: 4 G parameters in float32, four times the largest model of this family.
 pub const WEIGHTS: u64 = 16 << 30;
-/// Most bytes of a vocabulary: the largest known, a `tokenizer.json` of 262,000 pieces, has half of it.
+/// Maximum bytes of a vocabulary: twice the largest known one, a `tokenizer.json` with 262,000 tokens.
 pub const VOCABULARY: u64 = 64 << 20;
-/// Most bytes of `nemostt.json`: with the languages of a multilingual model it has 10 kB.
+/// Maximum bytes of `nemostt.json`. That of a multilingual model, with its languages, has 10 kB.
 pub const SIDECAR: u64 = 1 << 20;
 
-/// Opens the regular file at `path`, of `most` bytes at most; says how many it has.
+/// Opens the regular file `path`, which may have at most `max_bytes` bytes, and returns its size.
 ///
 /// # Errors
-/// The system's; `InvalidInput` where it is not a regular file, `FileTooLarge` where it is too large.
-pub fn open(path: &Path, most: u64) -> Result<(File, u64)> {
-    // To open a device may already have an effect.
-    check(&metadata(path)?, most)?;
+/// The operating system's; `InvalidInput` if it is not a regular file, `FileTooLarge` if it is too large.
+pub fn open(path: &Path, max_bytes: u64) -> Result<(File, u64)> {
+    // Checked before opening, because opening a device may already have side effects.
+    check(&metadata(path)?, max_bytes)?;
     let mut options = OpenOptions::new();
     options.read(true);
-    // It may be another one by now: a pipe must not be waited for.
+    // The file may have been replaced in the meantime: opening a pipe must not block.
     #[cfg(target_os = "linux")]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
     let file = options.open(path)?;
-    let length = check(&file.metadata()?, most)?;
+    let length = check(&file.metadata()?, max_bytes)?;
     Ok((file, length))
 }
 
-/// Reads the regular file at `path`, of `most` bytes at most.
+/// Reads the regular file `path`, which may have at most `max_bytes` bytes.
 ///
 /// # Errors
 /// As [`open`].
-pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let (file, length) = open(path, most)?;
+pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    let (file, length) = open(path, max_bytes)?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length as usize)?;
-    // It may grow meanwhile, or not say how long it is.
-    let read = file.take(most + 1).read_to_end(&mut bytes)? as u64;
-    match read > most {
-        true => Err(too_large(read, most)),
+    // The file may grow in the meantime, and files in /proc report size 0.
+    let read = file.take(max_bytes + 1).read_to_end(&mut bytes)? as u64;
+    match read > max_bytes {
+        true => Err(too_large(read, max_bytes)),
         false => Ok(bytes),
     }
 }
 
-fn check(metadata: &Metadata, most: u64) -> Result<u64> {
+fn check(metadata: &Metadata, max_bytes: u64) -> Result<u64> {
     match metadata.len() {
         _ if !metadata.is_file() => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("it is {}, expected a regular file", what(metadata.file_type())),
         )),
-        length if length > most => Err(too_large(length, most)),
+        length if length > max_bytes => Err(too_large(length, max_bytes)),
         length => Ok(length),
     }
 }
 
-fn too_large(length: u64, most: u64) -> Error {
+fn too_large(length: u64, max_bytes: u64) -> Error {
     Error::new(
         ErrorKind::FileTooLarge,
-        format!("it has {length} bytes or more, expected {most} at most"),
+        format!("it has {length} bytes or more, expected at most {max_bytes}"),
     )
 }
 
@@ -101,7 +101,7 @@ mod tests {
         std::fs::write(&path, b"12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
         let error = read(&path, 4).unwrap_err().to_string();
-        assert!(error.contains("5 bytes") && error.contains("4 at most"), "{error}");
+        assert!(error.contains("5 bytes") && error.contains("at most 4"), "{error}");
         let error = read(directory.path(), 5).unwrap_err().to_string();
         assert!(error.contains("a directory"), "{error}");
         #[cfg(target_os = "linux")]
@@ -111,7 +111,7 @@ mod tests {
             assert_eq!(read(&link, 5).unwrap(), b"12345");
             let error = read("/dev/zero".as_ref(), 5).unwrap_err().to_string();
             assert!(error.contains("a device"), "{error}");
-            // It says that it has no bytes.
+            // Its size is reported as 0.
             let error = read("/proc/self/maps".as_ref(), 100).unwrap_err().to_string();
             assert!(error.contains("101 bytes or more"), "{error}");
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `src/onnx/proto.rs` is what prost makes of `src/onnx/onnx.proto`. It is checked in, so that a build needs no protobuf compiler.
-//! `NEMOSTT_REGENERATE=1 cargo test -p nemostt-compiler --test generated` writes it again.
+//! `src/onnx/proto.rs` is generated from `src/onnx/onnx.proto` by prost. It is checked in, so that a build needs no
+//! protobuf compiler. `NEMOSTT_REGENERATE=1 cargo test -p nemostt-compiler --test generated` regenerates it.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 

@@ -163,8 +163,8 @@ pub enum Error {
 
     /// The encoder's output contains NaN.
     #[error(
-        "the encoder's output contains a value that is not a number (NaN) on {device}: the model is corrupt or its precision too \
-         small for its values. Export it again in fp32"
+        "the encoder's output contains a value that is not a number (NaN) on {device}: the model is corrupt, or its precision is \
+         too low for its values. Export it again in fp32"
     )]
     NotANumber {
         /// The device.
@@ -182,7 +182,7 @@ pub enum Error {
     #[error("loading was cancelled")]
     Cancelled,
 
-    /// `exit` was called: nothing is loaded or computed any more.
+    /// `exit` was called: models can no longer be loaded or run.
     #[error("the process is exiting, and nothing more is computed: end streams and loads before `exit` is called")]
     Exiting,
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Entry points for the fuzz targets in `fuzz/`. Each takes bytes as a file or a cache would give them and goes as far with them
-//! as a load does, but for ONNX Runtime; what is refused is refused with an error, and what is accepted must be usable.
+//! Entry points for the fuzz targets in `fuzz/`. Each takes the bytes of a file or cache entry, and processes them as
+//! loading does, up to ONNX Runtime. Input is either rejected with an error, or the result must be valid.
 //!
-//! Feature `fuzzing` adds them; tests are built with them, too, to replay the corpus.
+//! They are part of builds with feature `fuzzing`, and of tests, which replay the corpus.
 
 pub use crate::{
     model::fuzzing::{cache_entry, cache_entry_of, sidecar},
@@ -15,7 +15,7 @@ pub use nemostt_compiler::fuzzing::{onnx, onnx_graph, weights};
 mod tests {
     use std::path::Path;
 
-    /// Runs what is in the corpus of `target`.
+    /// Runs the corpus of `target`.
     fn replay(target: &str, run: fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../fuzz/corpus")
@@ -23,7 +23,7 @@ mod tests {
         let mut found = 0;
         for entry in std::fs::read_dir(&corpus).unwrap() {
             let path = entry.unwrap().path();
-            // It is captured, and shown with the panic that it led to.
+            // Printed only if the test fails.
             println!("{}", path.display());
             run(&std::fs::read(&path).unwrap());
             found += 1;
@@ -32,17 +32,17 @@ mod tests {
     }
 
     #[test]
-    fn the_corpus_of_vocabularies_is_refused_or_usable() {
+    fn vocabulary_corpus_is_rejected_or_valid() {
         replay("vocabulary", super::vocabulary);
     }
 
     #[test]
-    fn the_corpus_of_sidecars_is_refused_or_usable() {
+    fn sidecar_corpus_is_rejected_or_valid() {
         replay("sidecar", super::sidecar);
     }
 
     #[test]
-    fn the_corpus_of_cache_entries_is_refused_or_usable() {
+    fn cache_entry_corpus_is_rejected_or_valid() {
         replay("cache_entry", super::cache_entry);
     }
 }

@@ -23,6 +23,8 @@ mod recognizer;
 #[forbid(unsafe_code)]
 pub mod sample_time;
 #[forbid(unsafe_code)]
+mod stream;
+#[forbid(unsafe_code)]
 pub mod sync;
 #[forbid(unsafe_code)]
 pub mod text;
@@ -40,6 +42,7 @@ pub use nemostt_compiler::{
     GraphError, Precision, TensorInfo,
     pipeline::{Applied, NotApplied, PassReport},
 };
-pub use recognizer::{Observer, Recognizer, Snapshot, Stream, WeakRecognizer};
+pub use recognizer::{Recognizer, WeakRecognizer};
+pub use stream::{Observer, Snapshot, Stream};
 pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
 pub use token::Token;

@@ -9,7 +9,7 @@
 use crate::error::{Error, Result};
 
 /// Maximum for decoding, rewriting or encoding an encoder graph without its weights, which stay in their file: a round
-/// number with which none of the memory limits that `tests/corrupted/memory.rs` tries aborts the process.
+/// number with which none of the memory limits that `tests/recognizer/corrupted/memory.rs` tries aborts the process.
 const GRAPH_WORK_BYTES: usize = 32 << 20;
 
 /// Maximum for loading ONNX Runtime's library and its dependencies: twice the 33 MB of address space of release 1.31.

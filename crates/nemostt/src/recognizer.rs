@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! [`Recognizer`] is a loaded, shared model; [`Stream`] transcribes one stream of audio with it.
+//! A loaded model, shared by its streams.
 
 use std::{
     path::Path,
@@ -8,17 +8,11 @@ use std::{
 };
 
 use crate::{
-    chunker::{Chunker, ChunkerSnapshot, Window},
-    decode::{Ctc, CtcSnapshot, Rnnt, TransducerScorer},
-    error::{Error, Result},
-    features::{FrontEnd, FrontEndSnapshot},
+    error::Result,
     memory_guard,
-    model::{EncoderSnapshot, EncoderState, Model, ModelConfig, Options, TransducerSnapshot, TransducerState},
-    text::{EndReason, EndpointConfig, Event, Segmenter},
+    model::{Model, ModelConfig, Options},
+    stream::Stream,
 };
-
-/// Samples converted at a time.
-const BLOCK: usize = 1600;
 
 /// A loaded model. Cheap to clone: all clones and streams share the weights.
 ///
@@ -56,7 +50,7 @@ impl Recognizer {
     /// graph, to choose one of several in its directory.
     ///
     /// # Errors
-    /// If ONNX Runtime, a file or an option cannot be used. The message says what to do: see [`Error`].
+    /// If ONNX Runtime, a file or an option cannot be used. The message says what to do: see [`Error`](crate::Error).
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Ok(Self {
             model: Arc::new(Model::load(path.as_ref(), options)?),
@@ -84,7 +78,7 @@ impl Recognizer {
         &self.model.graphs
     }
 
-    /// The outcome of each pass complete its graphs, in order, whether they ran now or before the result was cached.
+    /// The outcome of each pass over its graphs, in order, whether it ran now or before the result was cached.
     pub fn passes(&self) -> Vec<crate::model::GraphPasses<'_>> {
         self.model.passes()
     }
@@ -107,7 +101,7 @@ impl Recognizer {
     /// A new stream.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn stream(&self) -> Result<Stream> {
         memory_guard::check("create a stream")?;
         Stream::new(self.model.clone())
@@ -128,417 +122,5 @@ impl WeakRecognizer {
 impl std::fmt::Debug for Recognizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Recognizer").field(self.config()).finish()
-    }
-}
-
-/// Transcribes one stream of audio.
-pub struct Stream {
-    front_end: FrontEnd,
-    pipeline: StreamPipeline,
-    /// Buffer for converted samples.
-    block: Vec<f32>,
-    /// Samples received, without padding.
-    samples: u64,
-    /// Whether no more samples may be added.
-    ended: bool,
-    finished: bool,
-}
-
-/// The state of a [`Stream`], in host memory whatever the device: audio that was not encoded yet, the encoder's caches,
-/// the decoder's state, the words of the current utterance, and pending events. It is empty until [`Stream::save`]
-/// fills it, and does not keep the model in memory.
-///
-/// ```no_run
-/// # fn main() -> nemostt::Result<()> {
-/// # let mut stream = nemostt::Recognizer::load("model-directory", &Default::default())?.stream()?;
-/// # let (early, late) = (vec![0.0; 1600], vec![0.0; 1600]);
-/// let mut snapshot = nemostt::Snapshot::default();
-/// stream.accept(&early)?;
-/// stream.save(&mut snapshot);
-/// // The transcript so far, as if the audio ended here.
-/// stream.finish(0)?;
-/// while let Some(event) = stream.next_event() {
-///     println!("{event:?}");
-/// }
-/// // But it did not end.
-/// stream.restore(&snapshot)?;
-/// stream.accept(&late)?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    model: Weak<Model>,
-    front_end: FrontEndSnapshot,
-    chunker: ChunkerSnapshot,
-    encoder: EncoderSnapshot,
-    /// Only used by transducer models.
-    transducer: TransducerSnapshot,
-    /// Only used by CTC models.
-    ctc: CtcSnapshot,
-    segmenter: Option<Segmenter>,
-    frames: u64,
-    samples: u64,
-    ended: bool,
-    finished: bool,
-}
-
-/// Called with each window and the encoder's output; see [`Stream::accept_observed`].
-pub type Observer<'a> = dyn FnMut(&Window<'_>, &[f32]) + 'a;
-
-impl Stream {
-    fn new(model: Arc<Model>) -> Result<Self> {
-        Ok(Self {
-            front_end: FrontEnd::new(model.config.front_end),
-            pipeline: StreamPipeline::new(model)?,
-            block: Vec::with_capacity(BLOCK),
-            samples: 0,
-            ended: false,
-            finished: false,
-        })
-    }
-
-    /// Adds mono samples, -1.0 to 1.0, at the model's sample rate. How they are divided into calls does not affect the
-    /// events.
-    ///
-    /// # Errors
-    /// [`Error::Finished`] after [`finish`](Self::finish); ONNX Runtime's errors, after which the stream must be
-    /// [reset](Self::reset) or [restored](Self::restore).
-    pub fn accept(&mut self, samples: &[f32]) -> Result<()> {
-        self.accept_observed(samples, &mut |_, _| {})
-    }
-
-    /// As [`accept`](Self::accept), for 16-bit samples (divided by 32768, as NeMo does).
-    ///
-    /// # Errors
-    /// As [`accept`](Self::accept).
-    pub fn accept_s16(&mut self, samples: impl IntoIterator<Item = i16>) -> Result<()> {
-        let mut samples = samples.into_iter().map(|sample| f32::from(sample) / 32_768.0);
-        let mut block = std::mem::take(&mut self.block);
-        let mut result = Ok(());
-        while result.is_ok() {
-            block.clear();
-            block.extend(samples.by_ref().take(BLOCK));
-            if block.is_empty() {
-                break;
-            }
-            result = self.accept(&block);
-        }
-        self.block = block;
-        result
-    }
-
-    /// As [`accept`](Self::accept), for tests and tools that compare tensors: `observe` sees each window with the
-    /// encoder's output for it, \[d_model, chunk\] encoder frames or, with CTC, \[chunk, tokens + 1\] log-probabilities.
-    ///
-    /// # Errors
-    /// As [`accept`](Self::accept).
-    pub fn accept_observed(&mut self, samples: &[f32], observe: &mut Observer<'_>) -> Result<()> {
-        if self.ended {
-            return Err(Error::Finished);
-        }
-        self.samples += samples.len() as u64;
-        self.front_end
-            .accept(samples, |frame| self.pipeline.push_frame(frame, observe))
-    }
-
-    /// Ends the stream after `padding` samples of silence (NeMo adds none) and emits the last words. A stream without
-    /// samples emits nothing.
-    ///
-    /// # Errors
-    /// [`Error::Finished`] if it is already finished; ONNX Runtime's errors.
-    pub fn finish(&mut self, padding: u64) -> Result<()> {
-        self.finish_observed(padding, &mut |_, _| {})
-    }
-
-    /// As [`finish`](Self::finish), with an observer as in [`accept_observed`](Self::accept_observed).
-    ///
-    /// # Errors
-    /// As [`finish`](Self::finish).
-    pub fn finish_observed(&mut self, padding: u64, observe: &mut Observer<'_>) -> Result<()> {
-        self.pad_observed(padding, observe)?;
-        self.finished = true;
-        if self.samples == 0 {
-            return Ok(());
-        }
-        self.front_end
-            .finish(|frame| self.pipeline.push_frame(frame, observe))?;
-        self.pipeline.end(observe)
-    }
-
-    /// Adds `padding` samples of silence after the last sample, as [`finish`](Self::finish) does first. Useful to get
-    /// the last words as soon as they are decoded. No samples may be added afterwards, and no word extends into the
-    /// padding.
-    ///
-    /// # Errors
-    /// As [`finish`](Self::finish).
-    pub fn pad(&mut self, padding: u64) -> Result<()> {
-        self.pad_observed(padding, &mut |_, _| {})
-    }
-
-    fn pad_observed(&mut self, padding: u64, observe: &mut Observer<'_>) -> Result<()> {
-        if self.finished {
-            return Err(Error::Finished);
-        }
-        if !std::mem::replace(&mut self.ended, true) && self.samples > 0 {
-            self.pipeline.segmenter.end_at(self.samples);
-        }
-        if self.samples == 0 {
-            return Ok(());
-        }
-        let silence = [0.0; BLOCK];
-        let mut remaining = padding;
-        while remaining > 0 {
-            let block = &silence[..remaining.min(BLOCK as u64) as usize];
-            self.front_end
-                .accept(block, |frame| self.pipeline.push_frame(frame, observe))?;
-            remaining -= block.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// As [`finish`](Self::finish), for audio that continues in another stream: the last utterance ends with reason
-    /// `ending`.
-    ///
-    /// # Errors
-    /// As [`finish`](Self::finish).
-    pub fn finish_with_reason(&mut self, ending: EndReason, padding: u64) -> Result<()> {
-        self.pipeline.ending = ending;
-        let result = self.finish(padding);
-        self.pipeline.ending = EndReason::EndOfStream;
-        result
-    }
-
-    /// Configures endpointing for the following audio. It is off by default.
-    pub fn set_endpoint_config(&mut self, config: EndpointConfig) {
-        self.pipeline.segmenter.set_endpoint_config(config);
-    }
-
-    /// Sets the language of the following audio for a multilingual model: a code such as `en-US`, or `auto`. No effect
-    /// on monolingual models.
-    ///
-    /// # Errors
-    /// [`Error::Language`] if the model does not support it; the language is then not changed.
-    pub fn set_language(&mut self, language: &str) -> Result<()> {
-        if let Some(languages) = &self.pipeline.model.config.languages {
-            self.pipeline.encoder.set_prompt(languages.prompt(language)?);
-        }
-        Ok(())
-    }
-
-    /// The next event, oldest first.
-    pub fn next_event(&mut self) -> Option<Event> {
-        self.pipeline.segmenter.pop()
-    }
-
-    /// Resets the stream to its initial state, without freeing memory.
-    pub fn reset(&mut self) {
-        self.front_end.reset();
-        self.pipeline.reset();
-        self.samples = 0;
-        self.ended = false;
-        self.finished = false;
-    }
-
-    /// Copies the stream's state to `snapshot`, whose allocations are reused; words and events are cloned.
-    pub fn save(&self, snapshot: &mut Snapshot) {
-        self.front_end.save(&mut snapshot.front_end);
-        self.pipeline.save(snapshot);
-        snapshot.samples = self.samples;
-        snapshot.ended = self.ended;
-        snapshot.finished = self.finished;
-    }
-
-    /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
-    /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config) and
-    /// [`set_language`](Self::set_language), is undone, and events that were pending are pending again. A snapshot can
-    /// be restored any number of times.
-    ///
-    /// # Errors
-    /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or is empty; the stream is not changed.
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.pipeline.restore(snapshot)?;
-        self.front_end.restore(&snapshot.front_end);
-        self.samples = snapshot.samples;
-        self.ended = snapshot.ended;
-        self.finished = snapshot.finished;
-        Ok(())
-    }
-
-    /// Samples added since the start of the stream.
-    pub fn samples(&self) -> u64 {
-        self.samples
-    }
-
-    /// All further words begin at this sample or later. Never exceeds [`samples`](Self::samples).
-    pub fn stable_until(&self) -> u64 {
-        self.pipeline.stable_until().min(self.samples)
-    }
-
-    /// All further utterances begin at this sample or later.
-    pub fn utterance_stable_until(&self) -> u64 {
-        let start = self.pipeline.segmenter.utterance_start();
-        start.unwrap_or(u64::MAX).min(self.stable_until())
-    }
-
-    /// Whether an utterance has begun and not ended.
-    pub fn has_utterance(&self) -> bool {
-        self.pipeline.segmenter.utterance_start().is_some()
-    }
-
-    /// Valid frames in the encoder's attention cache.
-    pub fn cache_len(&self) -> i64 {
-        self.pipeline.encoder.cache_len()
-    }
-}
-
-/// From mel frames to words: windows, encoder, decoder, segmenter.
-struct StreamPipeline {
-    model: Arc<Model>,
-    chunker: Chunker,
-    encoder: EncoderState,
-    decoder: Decoder,
-    segmenter: Segmenter,
-    /// Number of decoded encoder frames.
-    frames: u64,
-    /// Why the last utterance ends when the stream is finished.
-    ending: EndReason,
-}
-
-enum Decoder {
-    Rnnt(Rnnt, Box<TransducerState>),
-    Ctc(Ctc),
-}
-
-impl StreamPipeline {
-    fn new(model: Arc<Model>) -> Result<Self> {
-        let config = &model.config;
-        let mut encoder = EncoderState::new(&model.encoder)?;
-        if let Some(languages) = &config.languages {
-            encoder.set_prompt(languages.default_prompt());
-        }
-        let decoder = match &model.transducer {
-            Some(transducer) => {
-                let mut state = TransducerState::new(transducer, encoder.outputs(), config.lookahead + 1)?;
-                if model.encoder.has_head() {
-                    encoder.bind(|run| state.bind_head(run))?;
-                }
-                let rnnt = Rnnt {
-                    blank: config.labels,
-                    max_symbols: config.max_symbols,
-                };
-                Decoder::Rnnt(rnnt, Box::new(state))
-            }
-            None => Decoder::Ctc(Ctc::new(config.labels)),
-        };
-        Ok(Self {
-            chunker: Chunker::new(config.front_end.mels, config.lookahead),
-            encoder,
-            decoder,
-            segmenter: Segmenter::new(config.frame_samples()),
-            frames: 0,
-            ending: EndReason::EndOfStream,
-            model,
-        })
-    }
-
-    /// Adds a mel frame, and decodes the window if it is full.
-    fn push_frame(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
-        self.chunker.push(frame);
-        match self.chunker.is_full() {
-            true => self.step(observe),
-            false => Ok(()),
-        }
-    }
-
-    /// Decodes the last window and emits the last word.
-    fn end(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        if self.chunker.has_new() {
-            self.step(observe)?;
-        }
-        self.segmenter.finish(self.ending);
-        Ok(())
-    }
-
-    /// Encodes and decodes the current window.
-    fn step(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &self.model.transducer) {
-            state.prepare(transducer)?;
-        }
-        let window = self.chunker.window();
-        let frames = self.encoder.step(&self.model.encoder, &window)?;
-        observe(&window, self.encoder.outputs().data());
-        self.chunker.advance();
-        self.decode(frames)
-    }
-
-    fn decode(&mut self, frames: usize) -> Result<()> {
-        let Self { model, segmenter, .. } = self;
-        let emit = |token| segmenter.token(&model.vocabulary, token);
-        match (&mut self.decoder, &model.transducer) {
-            (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
-                let mut network = TransducerScorer {
-                    model: transducer,
-                    state,
-                    frames: self.encoder.outputs(),
-                };
-                rnnt.decode(&mut network, frames, self.frames, emit)?;
-            }
-            (Decoder::Ctc(ctc), _) => {
-                ctc.decode(self.encoder.outputs().data(), frames, self.frames, emit);
-            }
-            // `new` creates the decoder that the model has.
-            (Decoder::Rnnt(..), None) => {}
-        }
-        self.frames += frames as u64;
-        self.segmenter.decoded(self.frames);
-        Ok(())
-    }
-
-    fn stable_until(&self) -> u64 {
-        // A frame is decoded when the audio up to its middle has been processed, so that only the frames before it are
-        // surely complete.
-        let complete = self.frames.saturating_sub(1) * self.model.config.frame_samples();
-        self.segmenter.pending_start().unwrap_or(complete)
-    }
-
-    fn reset(&mut self) {
-        self.chunker.reset();
-        self.encoder.reset();
-        match &mut self.decoder {
-            Decoder::Rnnt(_, state) => state.reset(),
-            Decoder::Ctc(ctc) => ctc.reset(),
-        }
-        self.segmenter.reset();
-        self.frames = 0;
-    }
-
-    fn save(&self, snapshot: &mut Snapshot) {
-        snapshot.model = Arc::downgrade(&self.model);
-        self.chunker.save(&mut snapshot.chunker);
-        self.encoder.save(&mut snapshot.encoder);
-        match &self.decoder {
-            Decoder::Rnnt(_, state) => state.save(&mut snapshot.transducer),
-            Decoder::Ctc(ctc) => ctc.save(&mut snapshot.ctc),
-        }
-        snapshot.segmenter = Some(self.segmenter.clone());
-        snapshot.frames = self.frames;
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        // Tensors of all streams of a model have the same sizes.
-        let is_same_model = std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(&self.model));
-        let (true, Some(segmenter)) = (is_same_model, &snapshot.segmenter) else {
-            return Err(Error::OtherSnapshot);
-        };
-        self.chunker.restore(&snapshot.chunker);
-        self.encoder.restore(&snapshot.encoder);
-        match &mut self.decoder {
-            Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
-            Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
-        }
-        self.segmenter.clone_from(segmenter);
-        self.frames = snapshot.frames;
-        Ok(())
     }
 }

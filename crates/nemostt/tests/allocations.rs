@@ -3,7 +3,7 @@
 //! A running stream does not allocate: samples, frames, windows and steps use what was allocated at its start.
 //!
 //! `ort` itself allocates a little at each run, for the list of outputs that it returns (`SessionOutputs`): the same
-//! amount for a run of any length. `model/encoder.rs` tests that a step allocates no more than its run.
+//! amount for a run of any length. `model/encoder/state.rs` tests that a step allocates no more than its run.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 

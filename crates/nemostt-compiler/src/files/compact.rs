@@ -89,15 +89,11 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bits, StreamingConfig, read_file, specialize};
+    use crate::{Bits, StreamingConfig, graph_in, specialize};
 
     #[test]
     fn compact_graph_has_the_same_weights() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../nemostt/assets/demo-model/encoder-model.onnx"
-        );
-        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
         let streaming = StreamingConfig::read(&graph).unwrap();
         specialize(&mut graph, &streaming, 1).unwrap();
         // Weights are then in two files.

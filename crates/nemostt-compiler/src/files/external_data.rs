@@ -31,12 +31,12 @@ pub(crate) const LARGE: usize = 4096;
 /// The system's, or if it is not a regular file or too large.
 pub fn read_file(path: &Path) -> std::io::Result<FileBytes> {
     let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
-    let most = if is_graph {
+    let max_bytes = if is_graph {
         regular_file::GRAPH
     } else {
         regular_file::WEIGHTS
     };
-    let (mut file, length) = regular_file::open(path, most)?;
+    let (mut file, length) = regular_file::open(path, max_bytes)?;
     let length = usize::try_from(length).map_err(std::io::Error::other)?;
     fill_shared(length, |dst| file.read_exact(dst))
 }

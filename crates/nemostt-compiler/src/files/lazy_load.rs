@@ -221,7 +221,7 @@ fn invalid(what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Component, Contract, StreamingConfig, import, read_file};
+    use crate::{Component, Contract, StreamingConfig, graph_in, import};
 
     const ENCODER: &str = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -233,13 +233,6 @@ mod tests {
         "/../../tests/data/layouts/genai/encoder.onnx"
     );
 
-    fn whole(path: &Path) -> Graph {
-        let mut graph = Graph::decode_file(read_file(path).unwrap()).unwrap();
-        let read_external = |location: &str| read_file(&path.with_file_name(location));
-        graph.attach(read_external).unwrap();
-        graph
-    }
-
     fn encoder(graph: Graph) -> (Graph, Contract) {
         match import(graph).unwrap().1 {
             Component::Encoder(graph, contract) => (graph, contract),
@@ -250,7 +243,7 @@ mod tests {
     #[test]
     fn lazy_graph_equals_whole_graph_except_weights() {
         for (path, files) in [(ENCODER, 1), (EXTERNAL, 2)] {
-            let (whole, lazy) = (whole(path.as_ref()), lazy_load(path.as_ref()).unwrap());
+            let (whole, lazy) = (graph_in(path), lazy_load(path.as_ref()).unwrap());
             assert_eq!(lazy.files.len(), files, "{path}");
             assert_eq!(whole.files.len(), files, "{path}");
             for (file, bytes) in lazy.files.iter().zip(&whole.files) {

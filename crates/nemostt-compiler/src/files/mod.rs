@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Graphs in files: reading them without copying weights, checking them, and writing them for ONNX Runtime and for the cache.
+//! Graph files: reading without copying weights, validating, and encoding for ONNX Runtime and the cache.
 
 pub(crate) mod compact;
 pub(crate) mod external_data;

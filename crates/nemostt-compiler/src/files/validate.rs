@@ -228,7 +228,7 @@ fn duplicate(what: &str, name: &str) -> GraphError {
     corrupt(format!("it has more than one {what} {}", shown(name)))
 }
 
-/// A name from a corrupt file, own printable.
+/// A name from a corrupt file, shortened and without control characters.
 fn shown(name: &str) -> String {
     const MAX_CHARS: usize = 80;
     let clean = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });

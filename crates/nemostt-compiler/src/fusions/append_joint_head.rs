@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is done to an encoder's graph each time it is loaded, whether it was kept from the last time or not: the joint's part
-//! goes behind it, and all of it into [chains](Graph::fuse_subgraphs).
+//! Rewrites of an encoder's graph at each start, whether it comes from the cache or not: the joint is appended, and
+//! [subgraphs are fused](Graph::fuse_subgraphs).
 //!
-//! The first thing that happens to encoder frames is the same for each chunk: they are projected and scored against the last
-//! prediction, which is known before they are. In the encoder's own run that costs what it costs; in a run of its own, as
-//! much again, to wake threads and to wait for the first weights.
+//! The first thing that happens to the frames of each chunk is the same: they are projected, and scored with the last
+//! prediction, which is known before they are computed. A separate run for this would take twice as long as its
+//! computation, because it has to wake threads and wait for the first weights. As the end of the encoder's own run it
+//! has no such overhead.
 
 use bytes::Bytes;
 
@@ -14,38 +15,37 @@ use crate::{
     ir::{boundary::Side, compose::compose},
 };
 
-/// What the joint calls the encoder's frames.
+/// The joint's input for encoder frames.
 const FRAMES: &str = "encoder_outputs";
 
-/// What the scores are called behind an encoder, whose frames are its `outputs`.
+/// The output of an encoder with a head that has the logits of the chunk. (`outputs` has the encoder frames.)
 pub const SCORES: &str = "scores";
 
 impl Encoded {
-    /// Puts `head` behind the encoder: both halves of a joint [for rows](crate::ProjectedJoint::to_2d), one behind the other.
-    /// The graph then takes `prediction`, too, and gives `projected` and [`SCORES`].
+    /// Appends `head` to the encoder: projection and scoring of a joint [in 2-D](crate::ProjectedJoint::to_2d),
+    /// composed. The graph then has the additional input `prediction`, and the outputs `projected` \[T, width\] and
+    /// [`SCORES`] \[T, classes\].
     ///
     /// # Errors
-    /// A sentence that says why that cannot be done; the encoder is then as it was.
+    /// A sentence that says why this is not possible; the encoder is then unchanged.
     pub fn append_head(&mut self, head: &Graph) -> Result<(), String> {
         let mut encoder = self.decode_graph()?;
-        let rows = encoder
-            .frame_rows()
-            .ok_or("its frames are no rows before they are given")?;
+        let rows = encoder.frame_rows().ok_or("its outputs are not computed as rows")?;
         encoder.rename(&rows, FRAMES);
         encoder.declare_unshaped(Side::Output, FRAMES, ElementType::F32);
         let mut head = head.clone();
         head.rename("outputs", SCORES);
         let mut joined = compose(&encoder, &head, FRAMES)?;
         joined.remove(Side::Output, FRAMES);
-        let more: usize = head.packed.iter().map(|weights| weights.bytes()).sum();
-        self.replace_graph(joined, more);
+        let added_bytes: usize = head.packed.iter().map(|weights| weights.bytes()).sum();
+        self.replace_graph(joined, added_bytes);
         Ok(())
     }
 
-    /// [Fuses](Graph::fuse_subgraphs) operations that follow each other. Returns how many are in programs then.
+    /// [Fuses](Graph::fuse_subgraphs) consecutive operations and returns how many were fused.
     ///
     /// # Errors
-    /// A sentence that says why it cannot be read.
+    /// A sentence that says why the graph cannot be decoded.
     pub fn fuse_subgraphs(&mut self) -> Result<usize, String> {
         let mut graph = self.decode_graph()?;
         let count = graph.fuse_subgraphs();
@@ -55,34 +55,37 @@ impl Encoded {
         Ok(count)
     }
 
-    /// Its graph, without the weights that are in files.
+    /// Decodes the graph, without the weights that are in files.
     fn decode_graph(&self) -> Result<Graph, String> {
         let mut graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
         graph.packed.clone_from(&self.products);
         Ok(graph)
     }
 
-    /// Becomes `graph`, with `more` bytes of weights that are in no file.
-    fn replace_graph(&mut self, graph: Graph, more: usize) {
+    /// Replaces the graph by `graph`, which has `added_bytes` more of packed weights.
+    fn replace_graph(&mut self, graph: Graph, added_bytes: usize) {
         let encoded = graph.encode();
         self.model = encoded.model;
         self.products = encoded.products;
         self.has_our_operations = encoded.has_our_operations;
-        self.weights += more;
+        self.weights += added_bytes;
     }
 }
 
 impl Graph {
-    /// The rows \[T, width\] of which the encoder's `outputs` \[1, width, T\] are made, if they are nothing else.
+    /// The tensor \[T, width\] of which the encoder's `outputs` \[1, width, T\] are a transpose.
     fn frame_rows(&self) -> Option<String> {
         let (index, constants, rows) = (self.index(), self.constants(), self.rows());
         let input = |name: &str, operation: &str| -> Option<(&NodeProto, &str)> {
             let node = index.node(self, name).filter(|node| node.op_type() == operation)?;
             Some((node, node.input.first()?))
         };
-        let (turn, turned) = input("outputs", "Transpose")?;
-        let axes = turn.attribute.iter().find(|attribute| attribute.name() == "perm")?;
-        let (reshape, found) = input(turned, "Reshape")?;
+        let (transpose, transposed) = input("outputs", "Transpose")?;
+        let axes = transpose
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name() == "perm")?;
+        let (reshape, found) = input(transposed, "Reshape")?;
         let sizes = constants.get(reshape.input.get(1)?.as_str())?;
         let is_batch = matches!(sizes[..], [1, frames, width] if frames > 0 && width > 0);
         (axes.ints == [0, 2, 1] && is_batch && rows.contains(found)).then(|| found.to_owned())
@@ -94,17 +97,13 @@ mod tests {
     use super::*;
     use crate::ops::{JOINT_ADD_RELU, PACKED_MATMUL, STRIDED_CONV};
     use crate::{
-        AXES, Bits, CALLS, FUSED_SUBGRAPH, StreamingConfig, SubgraphCall, TensorInfo, packed_halves, read_file,
+        AXES, Bits, CALLS, FUSED_SUBGRAPH, StreamingConfig, SubgraphCall, TensorInfo, graph_in, packed_halves,
         specialize,
     };
 
-    /// The demonstration model's encoder, ready to be chained, in fp32 or int8.
+    /// The demo model's encoder after the passes at load, in fp32 or int8.
     fn encoder(bits: Option<Bits>) -> Encoded {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../nemostt/assets/demo-model/encoder-model.onnx"
-        );
-        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
         let streaming = StreamingConfig::read(&graph).unwrap();
         let (mut specialized, _) = specialize(&mut graph, &streaming, 1).unwrap();
         crate::fusions::fuse(&mut graph, &mut specialized, &streaming);
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_is_the_end_of_the_last_chain() {
+    fn head_ends_the_last_fused_subgraph() {
         for bits in [None, Some(Bits::Seven)] {
             let mut encoded = encoder(bits);
             let before = encoded.decode_graph().unwrap();
@@ -148,12 +147,12 @@ mod tests {
             assert_eq!(encoded.products.len(), products + 2);
             assert!(encoded.weights > weights);
 
-            let chains: Vec<&NodeProto> = after
+            let subgraphs: Vec<&NodeProto> = after
                 .nodes
                 .iter()
                 .filter(|node| node.op_type() == FUSED_SUBGRAPH)
                 .collect();
-            let last = chains.last().unwrap();
+            let last = subgraphs.last().unwrap();
             assert!(
                 ["projected", SCORES]
                     .iter()
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_whose_frames_are_no_rows_stays_as_it_is() {
+    fn encoder_whose_outputs_are_not_rows_is_unchanged() {
         let mut encoded = encoder(None);
         let mut graph = encoded.decode_graph().unwrap();
         for node in &mut graph.nodes {
@@ -196,12 +195,17 @@ mod tests {
         }
         encoded.replace_graph(graph, 0);
         let before = encoded.model.clone();
-        assert!(encoded.append_head(&head()).unwrap_err().contains("no rows"));
+        assert!(
+            encoded
+                .append_head(&head())
+                .unwrap_err()
+                .contains("not computed as rows")
+        );
         assert_eq!(encoded.model, before);
     }
 
     #[test]
-    fn names_that_both_have_keep_them_apart() {
+    fn conflicting_names_are_rejected() {
         let mut encoded = encoder(None);
         let mut graph = encoded.decode_graph().unwrap();
         graph.nodes[0].output.push("projected".into());

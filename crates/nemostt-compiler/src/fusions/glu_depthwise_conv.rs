@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The middle of a convolution module, between its products: 12 nodes, half of which turn time and channels around.
-//! [`nemostt_kernels::convolution`] does what they do, with channels side by side as products give and take them.
+//! The part of a convolution module between its matrix products: GLU and causal depthwise convolution, 12 nodes, half
+//! of which transpose or reshape. The kernel keeps channels last, as the matrix products do, and transposes nothing.
 
 use crate::NodeProto;
 use crate::ops::GLU_DEPTHWISE_CONV;
@@ -14,13 +14,13 @@ use crate::{
     },
 };
 
-/// Makes each such middle one operation, and gives their number.
+/// Replaces each by one [`GLU_DEPTHWISE_CONV`] and returns their number.
 pub(crate) fn fuse(graph: &mut Graph) -> usize {
     let index = graph.index();
     let found: Vec<Found> = graph.find_all(&index, find);
     for found in &found {
-        for gone in [found.last, found.slice] {
-            graph.detach(gone);
+        for node in [found.last, found.slice] {
+            graph.detach(node);
         }
         let bias = match &found.bias {
             Some(bias) => bias.clone(),
@@ -44,10 +44,10 @@ struct Found {
     weights: String,
     bias: Option<String>,
     channels: usize,
-    /// The node that gives `output`, frames of all channels side by side.
+    /// The node that produces `output`, \[frames, channels\].
     last: usize,
     output: String,
-    /// The node that gives `next`.
+    /// The node that produces `next`.
     slice: usize,
     next: String,
 }
@@ -67,24 +67,24 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let gating = matcher.produced_by(gated, "Mul")?;
     let (sigmoid, values) = matcher.operand_produced_by(gating, "Sigmoid")?;
     let split = matcher.produced_by(values, "Split")?;
-    let turned = matcher.transpose_input(&split.input[0], &[0, 2, 1])?;
-    let rows = matcher.produced_by(turned, "Reshape")?;
+    let transposed = matcher.transpose_input(&split.input[0], &[0, 2, 1])?;
+    let rows = matcher.produced_by(transposed, "Reshape")?;
     let &[1, frames, both] = &graph.value(&rows.input[1])?.ints()?[..] else {
         return None;
     };
     let left = kernel.checked_sub(1)?;
     let halves = split.output.len() == 2 && split.output[0] == *values && split.output[1] == sigmoid.input[0];
-    let right = halves
+    let is_glu = halves
         && both == 2 * channels as i64
         && attribute(split, "axis") == Some(1)
         && matches!(attribute(joined, "axis"), Some(-1 | 2))
         && graph.shape(cache) == Some(&[1, channels, left])
         && matcher.depends_on_input(cache);
-    if !right {
+    if !is_glu {
         return None;
     }
 
-    // The next cache, and nothing else, is cut from the frames.
+    // Besides the convolution, only the slice that is the next cache reads the frames.
     let joined = &joined.output[0];
     let [a, b] = index.consumers(joined) else { return None };
     let mut consumers = [*a, *b].into_iter();
@@ -101,8 +101,8 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let last = matcher.consumed_by(&graph.nodes[transpose].output[0], "Reshape")?;
     let sizes = graph.value(&graph.nodes[last].input[1])?.ints()?;
     let is_rows = sizes == [frames, channels as i64];
-    let is_turned = attribute_list(&graph.nodes[transpose], "perm")? == [0, 2, 1];
-    (is_next && is_rows && is_turned).then(|| Found {
+    let is_transposed = attribute_list(&graph.nodes[transpose], "perm")? == [0, 2, 1];
+    (is_next && is_rows && is_transposed).then(|| Found {
         rows: rows.input[0].clone(),
         cache: cache.clone(),
         weights: weights.clone(),
@@ -115,7 +115,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     })
 }
 
-/// Whether each channel is for itself, and every frame is used, none twice and none beside those given.
+/// Whether this is a depthwise convolution without stride, dilation and padding.
 fn is_plain(conv: &NodeProto, channels: usize) -> bool {
     let all = |name: &str, value: i64| attribute_list(conv, name).is_none_or(|list| list.iter().all(|&v| v == value));
     attribute(conv, "group") == Some(channels as i64) && all("strides", 1) && all("dilations", 1) && all("pads", 0)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The halves of a joint, once more, for rows with nothing around them: operations of ours, one behind the other, that can be
-//! [chained](Graph::fuse_subgraphs).
+//! Rewrites a split joint to custom operations on 2-D tensors, which can be [fused](Graph::fuse_subgraphs).
 //!
-//! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. One label at a time,
-//! that is T rows, and a product knows no more of them than how wide they are.
+//! NeMo's joint adds frames \[1, T, 1, width\] and predictions \[1, 1, U, width\] to \[1, T, U, width\]. With one
+//! prediction at a time (U = 1) these are T rows.
 
 use crate::ops::{DOMAIN, JOINT_ADD_RELU, PACKED_MATMUL, WEIGHTS_INDEX, WIDTH};
 use crate::{
@@ -13,22 +12,23 @@ use crate::{
     onnx::{AttributeProto, attribute_proto::AttributeType},
 };
 
-/// Operations whose output has the values of their first input in the same order.
+/// Operators that only change the shape of their first input.
 const RESHAPES: [&str; 4] = ["Identity", "Reshape", "Squeeze", "Unsqueeze"];
 
 impl ProjectedJoint {
-    /// Both halves for rows, if they are what NeMo's are and their products were [packed](Graph::prepack_matmuls): the projection
-    /// takes `encoder_outputs` \[T, …\] and gives `projected` \[T, width\], of which `scoring` makes `outputs` \[T, classes\].
-    /// Whoever runs them must have seen that `projected` of the halves as they are has a row for each frame, and `outputs` too:
-    /// else they may add and multiply otherwise.
+    /// Both halves in 2-D, if they have NeMo's structure and their matrix products were
+    /// [packed](Graph::prepack_matmuls): the projection computes `projected` \[T, width\] from `encoder_outputs` \[T,
+    /// …\], and the scoring `outputs` \[T, classes\] from that and `prediction`. The caller must have checked that
+    /// `projected` and `outputs` of the original halves have one row per frame; otherwise the addition could broadcast
+    /// differently.
     pub fn to_2d(&self) -> Option<Self> {
         let projects = self.projection.matmul_producing("projected")?;
         let scores = self.scoring.matmul_producing("outputs")?;
         if !self.takes_rows || projects.input != ["encoder_outputs"] {
             return None;
         }
-        let [met] = &scores.input[..] else { return None };
-        let relu = self.scoring.producer(self.scoring.skip_reshapes(met), "Relu")?;
+        let [activated] = &scores.input[..] else { return None };
+        let relu = self.scoring.producer(self.scoring.skip_reshapes(activated), "Relu")?;
         let sum = self
             .scoring
             .producer(self.scoring.skip_reshapes(relu.input.first()?), "Add")?;
@@ -51,15 +51,15 @@ impl ProjectedJoint {
         projection.redeclare(Side::Output, &info("projected", Some(width)));
 
         let mut scores = scores.clone();
-        let met = self.scoring.unique_name("met");
-        scores.input = vec![met.clone()];
+        let activated = self.scoring.unique_name("met");
+        scores.input = vec![activated.clone()];
         scores.output = vec!["outputs".into()];
-        let meeting = NodeProto {
+        let add_relu = NodeProto {
             op_type: Some(JOINT_ADD_RELU.name.into()),
             domain: Some(DOMAIN.into()),
             name: relu.name.clone(),
             input: ["projected", "prediction"].map(String::from).into(),
-            output: vec![met],
+            output: vec![activated],
             attribute: vec![AttributeProto {
                 name: Some(WIDTH.into()),
                 r#type: Some(AttributeType::Int as i32),
@@ -68,7 +68,7 @@ impl ProjectedJoint {
             }],
             ..Default::default()
         };
-        let mut scoring = self.scoring.with_nodes(vec![meeting, scores]);
+        let mut scoring = self.scoring.with_nodes(vec![add_relu, scores]);
         scoring.redeclare(Side::Input, &info("projected", Some(width)));
         scoring.redeclare(Side::Output, &info("outputs", Some(classes)));
         Some(Self {
@@ -80,7 +80,8 @@ impl ProjectedJoint {
 }
 
 impl Graph {
-    /// Lets output `name` be what a packed product gives, without what makes other axes of its row. Gives whether it is.
+    /// Replaces the output `name`, one row, by the output of the packed matrix product that computes it, without the
+    /// reshapes in between. Returns whether there is such a product.
     pub fn output_row(&mut self, name: &str) -> bool {
         let Some([row, ..]) = self.matmul_producing(name).map(|product| &product.output[..]) else {
             return false;
@@ -93,22 +94,22 @@ impl Graph {
         true
     }
 
-    /// The packed product that gives `name`, as it is or in other axes.
+    /// The packed matrix product that computes `name`, directly or through reshapes.
     fn matmul_producing(&self, name: &str) -> Option<&NodeProto> {
         self.producer(self.skip_reshapes(name), PACKED_MATMUL.name)
     }
 
-    /// The node that makes `name`, if it does `operation`.
+    /// The producer of `name`, if it is an `operation`.
     fn producer(&self, name: &str, operation: &str) -> Option<&NodeProto> {
         let mut nodes = self.nodes.iter();
         nodes.find(|node| node.op_type() == operation && node.output.first().is_some_and(|output| output == name))
     }
 
-    /// The first tensor that has the values of `name` in the same order.
+    /// Follows reshapes back from `name`, and returns the tensor that is reshaped.
     fn skip_reshapes<'a>(&'a self, name: &'a str) -> &'a str {
         let index = self.index();
         let mut source = name;
-        // Nodes may not make what they wait for, but who says that here?
+        // Bounded, because the graph was not checked for cycles.
         for _ in &self.nodes {
             match index.node(self, source) {
                 Some(node) if RESHAPES.contains(&node.op_type()) => {
@@ -120,7 +121,7 @@ impl Graph {
         source
     }
 
-    /// How many columns a packed product has.
+    /// The number of columns of a packed matrix product.
     fn columns(&self, product: &NodeProto) -> Option<usize> {
         let number = product
             .attribute
@@ -130,7 +131,7 @@ impl Graph {
         Some(weights.n())
     }
 
-    /// The same graph of other nodes, none of which needs a constant.
+    /// The same graph with `nodes` instead of its own, and without constants.
     fn with_nodes(&self, nodes: Vec<NodeProto>) -> Self {
         let mut graph = self.clone();
         graph.nodes = nodes;
@@ -165,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn other_joints_stay_as_they_are() {
+    fn other_joints_are_not_rewritten() {
         let change = |change: fn(&mut NodeProto)| {
             let mut halves = packed_halves();
             halves.scoring.nodes.iter_mut().for_each(change);
             halves.to_2d().is_none()
         };
         assert!(!change(|_| {}));
-        // Another activation, another sum, and a sum of other things.
+        // Another activation, another operator than addition, and a sum of other tensors.
         for other in [
             |node: &mut NodeProto| {
                 if node.op_type() == "Relu" {
@@ -192,7 +193,7 @@ mod tests {
         ] {
             assert!(change(other));
         }
-        // What is not packed, or takes columns.
+        // Unpacked products, and frames as columns.
         let unpacked =
             split_joint(&transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx").joint).unwrap();
         assert!(unpacked.to_2d().is_none());
@@ -202,9 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_given_without_its_axes() {
+    fn output_row_removes_reshapes() {
         let mut graph = transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx").prediction;
-        assert!(!graph.clone().output_row("prediction"), "its products are not packed");
+        assert!(
+            !graph.clone().output_row("prediction"),
+            "its matrix products are not packed"
+        );
         graph.prepack_matmuls().unwrap();
         let before = graph.nodes.len();
         assert!(graph.output_row("prediction"));
@@ -218,7 +222,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(names(&graph).iter().filter(|name| *name == "prediction").count(), 1);
-        // Again: it is as it is.
+        // Repeating it changes nothing.
         assert!(graph.output_row("prediction"));
         assert_eq!(names(&graph).len(), 3);
     }

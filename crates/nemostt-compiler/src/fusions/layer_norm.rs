@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Layer normalisations, with the gate that follows the one of a convolution module.
+//! Layer normalizations, and the SiLU that follows the one in a convolution module.
 
 use crate::ops::{EPSILON, LAYER_NORM, SILU};
 use crate::{
@@ -9,10 +9,10 @@ use crate::{
     ir::{attribute::Attribute, def_use::DefUse},
 };
 
-/// What ONNX says it is where nothing is said.
+/// ONNX's default.
 const DEFAULT_EPSILON: f32 = 1e-5;
 
-/// Makes each normalisation our operation, and gives their number.
+/// Replaces layer normalizations by [`LAYER_NORM`] and returns their number.
 pub(crate) fn fuse(graph: &mut Graph) -> usize {
     let index = graph.index();
     let found: Vec<Found> = graph.find_all(&index, find);
@@ -32,7 +32,7 @@ struct Found {
     inputs: Vec<String>,
     epsilon: f32,
     silu: bool,
-    /// The node that gives `output`.
+    /// The node that produces `output`.
     last: usize,
     output: String,
 }
@@ -42,7 +42,8 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
         return None;
     };
-    // A scale of one axis is for the last one, however the attribute counts it.
+    // A scale with one axis applies to the last axis, whether the attribute counts axes from the front or from the
+    // back.
     let &[width] = graph.shape(scale)? else { return None };
     let fits = [scale, bias]
         .iter()
@@ -63,7 +64,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     })
 }
 
-/// The node that gives `x · sigmoid(x)`, if nothing else is made of `x`.
+/// The node that produces `x · sigmoid(x)`, if `x` has no other consumer.
 fn match_silu(matcher: &PatternMatcher<'_>, x: &str) -> Option<usize> {
     let &[a, b] = matcher.index.consumers(x) else {
         return None;

@@ -1,43 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Products of activations with constant weights: where they are in a graph.
+//! Finds matrix products of activations with constant weights.
 
 use crate::onnx::types::element_type;
 use crate::{ElementType, Graph, NodeProto, TensorProto, onnx::AttributeProto};
 
-/// Weights with fewer values cost no time worth the trouble.
+/// Products with fewer weights take too little time to be worth packing.
 const MIN_WEIGHT_ELEMENTS: usize = 4096;
 
-/// `(data · weight + bias) · scale`.
+/// A matrix product: `output` \[rows, n\] = (`data` \[rows, k\] · `weight` \[k, n\] + `bias` \[n\]) · `scale`.
 pub(crate) struct MatMulMatch {
     pub(crate) data: String,
     pub(crate) output: String,
     pub(crate) weight: String,
-    /// Values of a row of the data.
-    pub(crate) depth: usize,
-    /// Values of a row of the output.
-    pub(crate) columns: usize,
-    /// Whether the weight has a row for each output, not a column.
-    pub(crate) turned: bool,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    /// Whether the weight is stored as \[n, k\].
+    pub(crate) transposed: bool,
     pub(crate) scale: f32,
-    /// Name and values.
     pub(crate) bias: Option<Vector>,
-    /// The node that adds the bias, where the product's own does not.
-    pub(crate) adds: Option<usize>,
+    /// The node that adds the bias, if it is separate.
+    pub(crate) bias_node: Option<usize>,
 }
 
-/// A constant of one axis: its name and values.
+/// A constant with one axis: its name and values.
 type Vector = (String, Vec<f32>);
 
 impl Graph {
-    /// The products with a constant table of float32, with the index of their node.
+    /// The matrix products with constant float32 weights, each with the index of its node.
     pub(crate) fn match_matmuls(&self) -> Vec<(usize, MatMulMatch)> {
-        let product = |(number, node): (usize, &NodeProto)| {
+        let matmul = |(number, node): (usize, &NodeProto)| {
             let [data, weight, rest @ ..] = &node.input[..] else {
                 return None;
             };
             let [output] = &node.output[..] else { return None };
-            let (scale, bias, turned) = match (node.op_type(), rest) {
+            let (scale, bias, transposed) = match (node.op_type(), rest) {
                 ("MatMul", []) => (1.0, None, false),
                 ("Gemm", _) => {
                     let (scale, bias) = gemm_factors(self, node, rest)?;
@@ -51,53 +48,53 @@ impl Graph {
             };
             let (rows, columns) = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
             let values = rows.checked_mul(columns)?;
-            let (depth, columns) = if turned { (columns, rows) } else { (rows, columns) };
-            let whole = tensor.raw_data.as_ref()?.len() == values.checked_mul(4)?;
+            let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };
+            let is_complete = tensor.raw_data.as_ref()?.len() == values.checked_mul(4)?;
             let is_float = element_type(tensor.data_type()) == ElementType::F32;
-            let bias_fits = bias.as_ref().is_none_or(|(_, values)| values.len() == columns);
-            (is_float && whole && bias_fits && values >= MIN_WEIGHT_ELEMENTS).then(|| {
-                let product = MatMulMatch {
+            let bias_fits = bias.as_ref().is_none_or(|(_, values)| values.len() == n);
+            (is_float && is_complete && bias_fits && values >= MIN_WEIGHT_ELEMENTS).then(|| {
+                let matmul = MatMulMatch {
                     data: data.clone(),
                     output: output.clone(),
                     weight: weight.clone(),
-                    depth,
-                    columns,
-                    turned,
+                    k,
+                    n,
+                    transposed,
                     scale,
                     bias,
-                    adds: None,
+                    bias_node: None,
                 };
-                (number, product)
+                (number, matmul)
             })
         };
-        self.nodes.iter().enumerate().filter_map(product).collect()
+        self.nodes.iter().enumerate().filter_map(matmul).collect()
     }
 
-    /// Makes the constant that is added to a product, and nothing else is done with, its bias: how a layer with a bias is
-    /// exported where its rows have more than two axes.
+    /// Turns a constant that is added to a matrix product into its bias, if it has no other consumer. PyTorch exports
+    /// a linear layer this way if its input has more than two axes.
     pub(crate) fn absorb_biases(&self, found: &mut [(usize, MatMulMatch)]) {
         let index = self.index();
-        for (_, product) in found {
-            let user = index.single_consumer(&product.output);
-            let (Some(user), None, 1.0) = (user, &product.bias, product.scale) else {
+        for (_, matmul) in found {
+            let user = index.single_consumer(&matmul.output);
+            let (Some(user), None, 1.0) = (user, &matmul.bias, matmul.scale) else {
                 continue;
             };
             let node = &self.nodes[user];
             let ("Add", [a, b], [output]) = (node.op_type(), &node.input[..], &node.output[..]) else {
                 continue;
             };
-            let bias = if *a == product.output { b } else { a };
+            let bias = if *a == matmul.output { b } else { a };
             let values = self.weight(bias).and_then(vector);
-            if let Some(values) = values.filter(|values| values.len() == product.columns) {
-                product.output.clone_from(output);
-                product.bias = Some((bias.clone(), values));
-                product.adds = Some(user);
+            if let Some(values) = values.filter(|values| values.len() == matmul.n) {
+                matmul.output.clone_from(output);
+                matmul.bias = Some((bias.clone(), values));
+                matmul.bias_node = Some(user);
             }
         }
     }
 }
 
-/// The values of a constant of one axis.
+/// The values of a float32 constant with one axis.
 fn vector(tensor: &TensorProto) -> Option<Vec<f32>> {
     let is_vector = tensor.dims.len() == 1 && element_type(tensor.data_type()) == ElementType::F32;
     let values = match tensor.raw_data.as_deref() {
@@ -107,7 +104,7 @@ fn vector(tensor: &TensorProto) -> Option<Vec<f32>> {
     (is_vector && values.len() as i64 == tensor.dims[0]).then_some(values)
 }
 
-/// The common factor and the bias of a `Gemm`; `None` where it is of another kind than `alpha · (a · b + c)`.
+/// Scale and bias of a `Gemm`; `None` if it does not have the form `alpha · (a · b + c)`.
 fn gemm_factors(graph: &Graph, node: &NodeProto, rest: &[String]) -> Option<(f32, Option<Vector>)> {
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name() == name);
     let factor = |name: &str| attribute(name).map_or(1.0, AttributeProto::f);
@@ -129,7 +126,7 @@ fn flag(node: &NodeProto, name: &str) -> bool {
     node.attribute.iter().any(|a| a.name() == name && a.i() != 0)
 }
 
-/// The values of raw data.
+/// Decodes the raw data of a float32 tensor.
 pub(crate) fn read_floats(raw: &[u8]) -> impl Iterator<Item = f32> {
     raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
@@ -139,7 +136,7 @@ mod tests {
     use super::*;
     use crate::{split_joint, transducer_in};
 
-    /// Whether the product of a joint's scores has a bias, after `change` of their graph.
+    /// Whether the matrix product of a joint's scoring graph has a bias after `change`.
     fn has_bias(change: impl FnOnce(&mut Graph)) -> bool {
         let mut scoring = split_joint(&transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx").joint)
             .unwrap()
@@ -157,7 +154,7 @@ mod tests {
             operations.position(|operation| operation == wanted).unwrap()
         };
         assert!(has_bias(|_| {}));
-        // Somebody else takes the sums without it.
+        // The matrix product has another consumer, or is an output.
         assert!(!has_bias(|graph| {
             let mut other = graph.nodes[at(graph, "Relu")].clone();
             other.input = graph.nodes[at(graph, "MatMul")].output.clone();
@@ -168,7 +165,7 @@ mod tests {
             let sums = graph.nodes[at(graph, "MatMul")].output[0].clone();
             graph.outputs[0].name = Some(sums);
         }));
-        // One for another width, and none at all.
+        // The bias has another width, or is subtracted.
         assert!(!has_bias(|graph| {
             let vector = |weight: &&mut TensorProto| weight.dims.len() == 1;
             let bias = graph.initializers.iter_mut().find(vector).unwrap();

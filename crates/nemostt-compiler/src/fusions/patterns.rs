@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What fusions look for in a graph, and how they add operations.
+//! Matching of node patterns, and adding of custom operations.
 
 use crate::{
     Graph, NodeProto,
@@ -8,7 +8,7 @@ use crate::{
     ops::DOMAIN,
 };
 
-/// Adds one of our operations.
+/// Adds a node with one of our custom operations.
 pub(super) fn add(
     graph: &mut Graph,
     operation: &str,
@@ -23,37 +23,37 @@ pub(super) fn add(
     }
 }
 
-/// Ways through a graph, node by node.
+/// Follows the edges of a graph from node to node.
 pub(super) struct PatternMatcher<'a> {
     pub(super) graph: &'a Graph,
     pub(super) index: &'a DefUse,
 }
 
 impl<'a> PatternMatcher<'a> {
-    /// The node that makes `name`, if it does `operation`.
+    /// The producer of `name`, if it is an `operation`.
     pub(super) fn produced_by(&self, name: &str, operation: &str) -> Option<&'a NodeProto> {
         let node = &self.graph.nodes[self.index.producer(name)?];
         (node.op_type() == operation).then_some(node)
     }
 
-    /// The one node that takes `name`, if it does `operation`.
+    /// The only consumer of `name`, if it is an `operation`.
     pub(super) fn consumed_by(&self, name: &str, operation: &str) -> Option<usize> {
         let user = self.index.single_consumer(name)?;
         (self.graph.nodes[user].op_type() == operation).then_some(user)
     }
 
-    /// The one of two inputs that is made by `operation`, and the other one.
+    /// Of a node with two inputs: the producer of one input, if it is an `operation`, and the other input.
     pub(super) fn operand_produced_by(
         &self,
         node: &'a NodeProto,
         operation: &str,
     ) -> Option<(&'a NodeProto, &'a String)> {
         let [a, b] = &node.input[..] else { return None };
-        let first = self.produced_by(a, operation).map(|made| (made, b));
-        first.or_else(|| self.produced_by(b, operation).map(|made| (made, a)))
+        let first = self.produced_by(a, operation).map(|producer| (producer, b));
+        first.or_else(|| self.produced_by(b, operation).map(|producer| (producer, a)))
     }
 
-    /// What is turned by `axes` to `name`.
+    /// The tensor of which `name` is the transpose by `axes`.
     pub(super) fn transpose_input(&self, name: &str, axes: &[i64]) -> Option<&'a String> {
         let node = self.produced_by(name, "Transpose")?;
         (attribute_list(node, "perm")? == axes).then_some(&node.input[0])

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Takes products with constant weights out of ONNX Runtime's hands: they become nodes of an operation of our own, and
-//! their weights leave the graph for [`nemostt_kernels::gemm`].
+//! Replaces matrix products with constant weights by [`PACKED_MATMUL`]. Their weights leave the graph, packed for the
+//! micro-kernels of [`nemostt_kernels::gemm`].
 
 use crate::ops::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
 use std::{collections::HashSet, io, sync::Arc};
@@ -17,80 +17,79 @@ use crate::{
 use nemostt_kernels::gemm::{GemmSpec, PackedWeights};
 
 impl Graph {
-    /// Makes the products with constant weights operations of our own, and gives their number. The graph runs only where
-    /// that operation is known.
+    /// Replaces matrix products with constant weights by [`PACKED_MATMUL`] and returns their number. The graph then
+    /// needs that operation to run.
     ///
     /// # Errors
-    /// The system's, where there is no memory for the weights; the graph is then as it was.
+    /// The operating system's, if there is not enough memory for the packed weights; the graph is then unchanged.
     pub fn prepack_matmuls(&mut self) -> io::Result<usize> {
         let inputs: Vec<String> = self.inputs.iter().map(|input| input.name().into()).collect();
-        // What depends on constants alone (position tables) ONNX Runtime computes when it loads the graph.
+        // ONNX Runtime computes what depends only on constants (position tables) when it loads the graph.
         let varying = self.downstream(&inputs);
         let mut found = self.match_matmuls();
-        found
-            .retain(|(_, product)| PackedWeights::supports_k(product.depth) && varying.contains(product.data.as_str()));
+        found.retain(|(_, matmul)| PackedWeights::supports_k(matmul.k) && varying.contains(matmul.data.as_str()));
         self.absorb_biases(&mut found);
-        let tails = self.match_epilogues(&found);
-        let products: Vec<&MatMulMatch> = found.iter().map(|(_, product)| product).collect();
-        let packed = self.pack(&products, &tails)?;
-        let mut gone = HashSet::new();
-        for ((number, (index, product)), tail) in (self.packed.len()..).zip(&found).zip(tails) {
-            let nodes = [&[*index], product.adds.as_slice(), &tail.nodes].concat();
-            // Where the last of them was, all that they take is known.
-            let place = nodes.iter().max().copied().unwrap_or(*index);
-            gone.extend(nodes);
-            gone.remove(&place);
+        let epilogues = self.match_epilogues(&found);
+        let matmuls: Vec<&MatMulMatch> = found.iter().map(|(_, matmul)| matmul).collect();
+        let packed = self.pack(&matmuls, &epilogues)?;
+        let mut removed = HashSet::new();
+        for ((number, (index, matmul)), epilogue) in (self.packed.len()..).zip(&found).zip(epilogues) {
+            let nodes = [&[*index], matmul.bias_node.as_slice(), &epilogue.nodes].concat();
+            // At the position of the last of these nodes, all inputs have been computed.
+            let position = nodes.iter().max().copied().unwrap_or(*index);
+            removed.extend(nodes);
+            removed.remove(&position);
             let name = self.nodes[*index].name.clone();
-            self.nodes[place] = node(product, &tail, number, name);
+            self.nodes[position] = node(matmul, &epilogue, number, name);
         }
         let mut number = 0..;
         self.nodes
-            .retain(|_| number.next().is_none_or(|number| !gone.contains(&number)));
+            .retain(|_| number.next().is_none_or(|number| !removed.contains(&number)));
         self.remove_unused_initializers();
         self.packed.extend(packed.into_iter().map(Arc::new));
         self.import_domain(DOMAIN);
         Ok(found.len())
     }
 
-    /// Weights of `products`. The scale goes into them. Nearly always it is a power of two (a half, or the root of 64), and no
-    /// sum changes.
-    fn pack(&self, products: &[&MatMulMatch], tails: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
-        let values = |product: &&MatMulMatch| {
+    /// Packs the weights of `matmuls`, multiplied by their scale. The scale is nearly always a power of two (a half,
+    /// or the square root of 64), which does not change the rounding of the sums.
+    fn pack(&self, matmuls: &[&MatMulMatch], epilogues: &[EpilogueMatch]) -> io::Result<Vec<PackedWeights>> {
+        let values = |matmul: &&MatMulMatch| {
             let raw = self
-                .weight(&product.weight)
+                .weight(&matmul.weight)
                 .and_then(|weight| weight.raw_data.as_deref());
             raw.unwrap_or_default()
         };
-        let values: Vec<&[u8]> = products.iter().map(values).collect();
-        let kind = |(product, tail): (&&MatMulMatch, &EpilogueMatch)| GemmSpec {
-            k: product.depth,
-            n: product.columns,
-            bias: product
+        let values: Vec<&[u8]> = matmuls.iter().map(values).collect();
+        let spec = |(matmul, epilogue): (&&MatMulMatch, &EpilogueMatch)| GemmSpec {
+            k: matmul.k,
+            n: matmul.n,
+            bias: matmul
                 .bias
                 .as_ref()
-                .map(|(_, bias)| bias.iter().map(|value| value * product.scale).collect()),
-            epilogue: tail.epilogue,
+                .map(|(_, bias)| bias.iter().map(|value| value * matmul.scale).collect()),
+            epilogue: epilogue.epilogue,
         };
-        let kinds = products.iter().zip(tails).map(kind).collect();
-        PackedWeights::pack(kinds, |index, row, column, room| {
-            let (product, values) = (products[index], values[index]);
-            let (depth, columns) = (product.depth, product.columns);
-            if product.turned {
-                let column_of = |index: usize| &values[4 * ((column + index) * depth + row)..][..4];
-                for (index, slot) in room.iter_mut().enumerate() {
-                    let value = read_floats(column_of(index)).next().unwrap_or_default();
-                    *slot = value * product.scale;
+        let specs = matmuls.iter().zip(epilogues).map(spec).collect();
+        PackedWeights::pack(specs, |index, row, column, slots| {
+            let (matmul, values) = (matmuls[index], values[index]);
+            let (k, n) = (matmul.k, matmul.n);
+            if matmul.transposed {
+                let weight = |index: usize| &values[4 * ((column + index) * k + row)..][..4];
+                for (index, slot) in slots.iter_mut().enumerate() {
+                    let value = read_floats(weight(index)).next().unwrap_or_default();
+                    *slot = value * matmul.scale;
                 }
             } else {
-                let from = &values[4 * (row * columns + column)..][..4 * room.len()];
-                for (slot, value) in room.iter_mut().zip(read_floats(from)) {
-                    *slot = value * product.scale;
+                let weights = &values[4 * (row * n + column)..][..4 * slots.len()];
+                for (slot, value) in slots.iter_mut().zip(read_floats(weights)) {
+                    *slot = value * matmul.scale;
                 }
             }
         })
     }
 
-    /// Says that operations of `domain` occur.
+    /// Declares that the graph uses operations of `domain`.
     pub(crate) fn import_domain(&mut self, domain: &str) {
         let imports = &mut self.header.opset_import;
         if !imports.iter().any(|set| set.domain() == domain) {
@@ -102,13 +101,13 @@ impl Graph {
     }
 }
 
-fn node(product: &MatMulMatch, tail: &EpilogueMatch, number: usize, name: Option<String>) -> NodeProto {
+fn node(matmul: &MatMulMatch, epilogue: &EpilogueMatch, number: usize, name: Option<String>) -> NodeProto {
     NodeProto {
         op_type: Some(PACKED_MATMUL.name.into()),
         domain: Some(DOMAIN.into()),
         name,
-        input: [&product.data].into_iter().chain(&tail.more).cloned().collect(),
-        output: vec![tail.output.clone()],
+        input: [&matmul.data].into_iter().chain(&epilogue.residual).cloned().collect(),
+        output: vec![epilogue.output.clone()],
         attribute: vec![AttributeProto {
             name: Some(WEIGHTS_INDEX.into()),
             r#type: Some(AttributeType::Int as i32),
@@ -122,12 +121,12 @@ fn node(product: &MatMulMatch, tail: &EpilogueMatch, number: usize, name: Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StreamingConfig, graph_in, read_file, specialize, split_joint, transducer_in};
+    use crate::{StreamingConfig, graph_in, specialize, split_joint, transducer_in};
 
     #[test]
     fn every_matmul_is_prepacked() {
-        // Four of the two feed-forward blocks, four of attention and two pointwise convolutions in each layer, the one
-        // behind the subsampling, and the CTC head.
+        // In each layer four of the feed-forward modules, four of the attention and two pointwise convolutions; one
+        // after the subsampling, and the CTC head.
         for (path, others) in [
             ("../nemostt/assets/demo-model/encoder-model.onnx", 1),
             ("../nemostt/assets/demo-model/ctc.onnx", 2),
@@ -136,13 +135,13 @@ mod tests {
             let streaming = StreamingConfig::read(&graph).unwrap();
             specialize(&mut graph, &streaming, 1).unwrap();
             let before = graph.clone().encode();
-            let products = 10 * streaming.layers + others;
-            assert_eq!(graph.prepack_matmuls().unwrap(), products, "{path}");
+            let matmuls = 10 * streaming.layers + others;
+            assert_eq!(graph.prepack_matmuls().unwrap(), matmuls, "{path}");
             let packed = graph
                 .operations()
                 .filter(|&operation| operation == PACKED_MATMUL.name)
                 .count();
-            assert_eq!(packed, products);
+            assert_eq!(packed, matmuls);
             let after = graph.encode();
             assert_eq!(after.products.len(), packed);
             assert!(after.model.len() < before.model.len());
@@ -164,11 +163,7 @@ mod tests {
 
     #[test]
     fn prepacking_is_idempotent() {
-        let file = format!(
-            "{}/../nemostt/assets/demo-model/encoder-model.onnx",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+        let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
         assert!(graph.prepack_matmuls().unwrap() > 0);
         let packed = graph.packed.len();
         assert_eq!(graph.prepack_matmuls().unwrap(), 0);

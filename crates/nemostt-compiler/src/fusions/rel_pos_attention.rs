@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What `cache_projected_kv`, `rel_shift_to_gather` and `simplify_masks` leave of a layer's attention between its products: 20 nodes.
-//! [`nemostt_kernels::attention`] does what they do, in one pass for each head.
+//! A layer's attention between its matrix products: the 20 nodes that `cache_projected_kv`, `rel_shift_to_gather` and
+//! `simplify_masks` leave of it. The kernel computes them in one pass per head.
 
 use crate::ops::{REL_POS_ATTENTION, SCALE};
 use crate::{
@@ -14,19 +14,19 @@ use crate::{
     },
 };
 
-/// Of the inputs of [`REL_POS_ATTENTION`], the caches.
+/// Indices of the inputs of [`REL_POS_ATTENTION`] that are caches: keys and values.
 pub(crate) const CACHE_INPUTS: [usize; 2] = [1, 3];
 
-/// The input of the graph that says which row of each cache is the oldest: those behind it follow it in time, then come
-/// those before it. So a step writes what is new over what is oldest, and nothing is moved.
+/// The graph's input \[1\] with the ring head: the index of the oldest row of each cache. Rows are ordered in time from
+/// there on, wrapping around. A step overwrites the oldest rows with the new ones, so that no row has to be moved.
 pub const RING_HEAD_INPUT: &str = "cache_ring_head";
 
-/// Makes each layer's attention one operation, and gives the number of layers.
+/// Replaces the attention of each layer by one [`REL_POS_ATTENTION`] and returns their number.
 pub(crate) fn fuse(graph: &mut Graph) -> usize {
     let index = graph.index();
     let found: Vec<Found> = graph.find_all(&index, find);
     for found in &found {
-        found.gone.iter().for_each(|&gone| graph.detach(gone));
+        found.producers.iter().for_each(|&node| graph.detach(node));
         let inputs: Vec<&str> = found
             .inputs
             .iter()
@@ -51,10 +51,10 @@ pub(crate) fn fuse(graph: &mut Graph) -> usize {
 struct Found {
     inputs: Vec<String>,
     scale: f32,
-    /// Rows of all heads side by side, and what goes to the caches of keys and of values.
+    /// The output \[frames, heads · head width\], and the new rows of the caches of keys and values.
     outputs: [String; 3],
-    /// The nodes that give them.
-    gone: [usize; 3],
+    /// The nodes that produce them.
+    producers: [usize; 3],
 }
 
 fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
@@ -72,7 +72,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let (joined, shifted) = matcher.operand_produced_by(scores, "Concat")?;
     let gather = matcher.produced_by(shifted, "Gather")?;
 
-    // Contents.
+    // Content scores: queries · keys, cached and new.
     if attribute(joined, "axis") != Some(3) || attribute(gather, "axis") != Some(2) {
         return None;
     }
@@ -85,7 +85,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
         return None;
     }
 
-    // Positions.
+    // Position scores: queries · position table, gathered by relative shift.
     let places = &gather.input[1];
     let &[frames, keys] = graph.shape(places).filter(|_| graph.is_constant(places))? else {
         return None;
@@ -93,13 +93,13 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let by_position = matcher.produced_by(&matcher.produced_by(&gather.input[0], "Reshape")?.input[0], "MatMul")?;
     let (same_queries, bias_v) = query(&matcher, &by_position.input[0])?;
     let positions = &by_position.input[1];
-    let of_biases = [&bias_u, &bias_v].map(|bias| graph.shape(bias));
-    let &[heads, width] = of_biases[0]? else { return None };
-    if same_queries != queries || of_biases[1] != of_biases[0] || matcher.depends_on_input(positions) {
+    let bias_shapes = [&bias_u, &bias_v].map(|bias| graph.shape(bias));
+    let &[heads, width] = bias_shapes[0]? else { return None };
+    if same_queries != queries || bias_shapes[1] != bias_shapes[0] || matcher.depends_on_input(positions) {
         return None;
     }
 
-    // Values.
+    // The weighted sum of values, cached and new.
     let split = matcher.consumed_by(&softmax.output[0], "Split")?;
     let sizes = graph.value(graph.nodes[split].input.get(1)?)?.ints()?;
     let [old_weights, new_weights] = &graph.nodes[split].output[..] else {
@@ -111,33 +111,33 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     ];
     let [old_part, new_part] = parts.map(|part| &graph.nodes[part]);
     let sum = matcher.consumed_by(&old_part.output[0], "Add")?;
-    let turned = matcher.consumed_by(&graph.nodes[sum].output[0], "Transpose")?;
-    let mut last = matcher.consumed_by(&graph.nodes[turned].output[0], "Reshape")?;
+    let transpose = matcher.consumed_by(&graph.nodes[sum].output[0], "Transpose")?;
+    let mut last = matcher.consumed_by(&graph.nodes[transpose].output[0], "Reshape")?;
     let rows = [frames as i64, (heads * width) as i64];
     let sizes_of = |reshape: usize| graph.value(&graph.nodes[reshape].input[1])?.ints();
     if sizes_of(last)? != rows {
-        // First with a batch axis, then without.
+        // First with the batch axis, then without it.
         last = matcher.consumed_by(&graph.nodes[last].output[0], "Reshape")?;
     }
-    let of_parts = [new_part.output[0].as_str(), old_part.output[0].as_str()];
-    let sums_both = of_parts
+    let part_outputs = [new_part.output[0].as_str(), old_part.output[0].as_str()];
+    let sums_both = part_outputs
         .iter()
         .all(|part| graph.nodes[sum].input.iter().any(|input| input == part));
-    let right = sums_both
+    let is_attention = sums_both
         && attribute(&graph.nodes[split], "axis") == Some(3)
         && sizes == [(keys.checked_sub(frames)?) as i64, frames as i64]
         && old_part.input[0] == *old_weights
         && new_part.input[0] == *new_weights
-        && attribute_list(&graph.nodes[turned], "perm")? == [0, 2, 1, 3]
+        && attribute_list(&graph.nodes[transpose], "perm")? == [0, 2, 1, 3]
         && sizes_of(last)? == rows;
     let (new_keys, new_values) = (new_keys.as_str(), new_part.input[1].as_str());
     let sizes = [1, frames as i64, heads as i64, width as i64];
-    let [key_rows, value_rows] = [new_keys, new_values].map(|new| cut_rows(&matcher, new, sizes));
+    let [key_rows, value_rows] = [new_keys, new_values].map(|new| head_rows(&matcher, new, sizes));
     let ((key_rows, keys_node), (value_rows, values_node)) = (key_rows?, value_rows?);
-    // Each position of a frame follows the one before, as the kernel wants them.
-    let places_known = graph.value(places)?.ints()?;
+    // The kernel requires that the positions of a frame are consecutive.
+    let position_indices = graph.value(places)?.ints()?;
     let follow = |frame: &[i64]| frame.windows(2).all(|pair| pair[1] == pair[0] + 1);
-    let in_order = places_known.chunks(keys).all(follow);
+    let in_order = position_indices.chunks(keys).all(follow);
     let inputs = [
         &queries,
         old_keys,
@@ -151,27 +151,27 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
         places,
     ];
     let output = graph.nodes[last].output[0].as_str();
-    (right && in_order).then(|| Found {
+    (is_attention && in_order).then(|| Found {
         inputs: inputs.map(String::clone).into(),
         scale,
         outputs: [output, new_keys, new_values].map(str::to_owned),
-        gone: [last, keys_node, values_node],
+        producers: [last, keys_node, values_node],
     })
 }
 
-/// Queries and what was added to them, from `Transpose(Reshape(queries) + bias)`.
+/// Queries and bias of `Transpose(Reshape(queries) + bias)`.
 fn query(matcher: &PatternMatcher<'_>, name: &str) -> Option<(String, String)> {
     let with_bias = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Add")?;
-    let (cut, bias) = matcher.operand_produced_by(with_bias, "Reshape")?;
+    let (reshape, bias) = matcher.operand_produced_by(with_bias, "Reshape")?;
     matcher
         .graph
         .is_constant(bias)
-        .then(|| (cut.input[0].clone(), bias.clone()))
+        .then(|| (reshape.input[0].clone(), bias.clone()))
 }
 
-/// The rows that `Transpose(Reshape(rows))` cuts into heads and gives as `name`, and the last of these nodes.
-fn cut_rows<'a>(matcher: &PatternMatcher<'a>, name: &str, sizes: [i64; 4]) -> Option<(&'a String, usize)> {
-    let cut = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Reshape")?;
-    let right = matcher.graph.value(&cut.input[1])?.ints()? == sizes;
-    right.then_some((&cut.input[0], matcher.index.producer(name)?))
+/// The rows of `name` = `Transpose(Reshape(rows))`, which splits them into heads, and the index of the transpose.
+fn head_rows<'a>(matcher: &PatternMatcher<'a>, name: &str, sizes: [i64; 4]) -> Option<(&'a String, usize)> {
+    let reshape = matcher.produced_by(matcher.transpose_input(name, &[0, 2, 1, 3])?, "Reshape")?;
+    let splits_heads = matcher.graph.value(&reshape.input[1])?.ints()? == sizes;
+    splits_heads.then_some((&reshape.input[0], matcher.index.producer(name)?))
 }

@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A joint cut in two: what it makes of encoder frames alone, once for a chunk, and what is left for each label.
+//! Splits a joint into the projection of encoder frames, which runs once per chunk, and the scoring, which runs after
+//! each token.
 //!
-//! NeMo's joint projects frames and prediction to one width and adds them. The first projection does not change with
-//! labels, so it is a graph of its own; the second one ends the prediction network already.
+//! NeMo's joint projects frames and prediction to the same width and adds them. The projection of the frames does not
+//! depend on tokens. That of the prediction is already at the end of the prediction network's graph (see
+//! `import/transducer.rs`).
 
 use crate::{ElementType, Graph, Precision, ir::boundary::Side};
 
-/// The two halves.
+/// A joint, split in two.
 #[derive(Debug, Clone)]
 pub struct ProjectedJoint {
-    /// Takes `encoder_outputs`, gives `projected`.
+    /// Input `encoder_outputs`, output `projected`.
     pub projection: Graph,
-    /// Whether the projection takes a row for each frame, \[1, T, width\], and not a column.
+    /// Whether `encoder_outputs` is \[1, T, width\], one row per frame, instead of \[1, width, T\].
     pub takes_rows: bool,
-    /// Takes `projected` and `prediction`, gives `outputs`.
+    /// Inputs `projected` and `prediction`, output `outputs`.
     pub scoring: Graph,
 }
 
-/// Cuts `joint`, which is brought to the contract.
+/// Splits `joint`, which must be in the canonical layout.
 ///
 /// # Errors
-/// A sentence that says why it stays whole.
+/// A sentence that says why it cannot be split.
 pub fn split_joint(joint: &Graph) -> Result<ProjectedJoint, String> {
     if joint.precision() > Precision::Fp16 {
-        // Inputs are scaled by the largest of all frames: fewer frames would be scaled otherwise.
-        return Err("it is quantised".into());
+        // Dynamic quantization scales by the largest value of all frames, so the result depends on how many there are.
+        return Err("it is quantized".into());
     }
     if joint
         .input("encoder_outputs")
@@ -33,23 +35,23 @@ pub fn split_joint(joint: &Graph) -> Result<ProjectedJoint, String> {
     {
         return Err("its number of frames is fixed".into());
     }
-    let place = projection_boundary(joint)?;
-    if joint.element_of(&place) != Some(ElementType::F32) {
-        return Err(format!("{place} is not float32"));
+    let boundary = projection_boundary(joint)?;
+    if joint.element_of(&boundary) != Some(ElementType::F32) {
+        return Err(format!("{boundary} is not float32"));
     }
 
     let mut projection = joint.clone();
     projection.keep_outputs(&[]);
-    projection.declare_unshaped(Side::Output, &place, ElementType::F32);
+    projection.declare_unshaped(Side::Output, &boundary, ElementType::F32);
     projection.prune();
-    projection.rename(&place, "projected");
+    projection.rename(&boundary, "projected");
     let takes_rows = projection.take_rows();
 
     let mut scoring = joint.clone();
-    scoring.remove_producer(&place);
-    scoring.declare_unshaped(Side::Input, &place, ElementType::F32);
+    scoring.remove_producer(&boundary);
+    scoring.declare_unshaped(Side::Input, &boundary, ElementType::F32);
     scoring.prune();
-    scoring.rename(&place, "projected");
+    scoring.rename(&boundary, "projected");
     Ok(ProjectedJoint {
         projection,
         takes_rows,
@@ -58,8 +60,8 @@ pub fn split_joint(joint: &Graph) -> Result<ProjectedJoint, String> {
 }
 
 impl Graph {
-    /// Lets a projection take rows where all it does to `encoder_outputs` at first is to make rows of them: ONNX Runtime
-    /// takes longer for that than for the product behind it. Gives whether it does now.
+    /// Removes the transpose of `encoder_outputs` to rows, if the graph starts with one, so that the input is rows.
+    /// ONNX Runtime takes longer for it than for the matrix product that follows. Returns whether it was removed.
     fn take_rows(&mut self) -> bool {
         let input = "encoder_outputs";
         let readers = self.index().readers(input);
@@ -68,8 +70,8 @@ impl Graph {
         };
         let node = &self.nodes[reader];
         let axes = node.attribute.iter().find(|attribute| attribute.name() == "perm");
-        let turns = node.op_type() == "Transpose" && axes.is_some_and(|axes| axes.ints == [0, 2, 1]);
-        let ([rows], true, 3) = (&node.output[..], turns, info.dims.len()) else {
+        let is_transpose = node.op_type() == "Transpose" && axes.is_some_and(|axes| axes.ints == [0, 2, 1]);
+        let ([rows], true, 3) = (&node.output[..], is_transpose, info.dims.len()) else {
             return false;
         };
         let rows = rows.clone();
@@ -81,13 +83,14 @@ impl Graph {
     }
 }
 
-/// The one tensor that depends on frames alone and is read where the prediction is known, if products lead to it.
+/// The one tensor that depends only on frames and is combined with the prediction, if it is computed by matrix
+/// products.
 fn projection_boundary(joint: &Graph) -> Result<String, String> {
     let frames = ["encoder_outputs".to_owned()];
     let prediction = ["prediction".to_owned()];
     let after_frames = joint.downstream(&frames);
     let after_prediction = joint.downstream(&prediction);
-    let mut meeting: Vec<&String> = Vec::new();
+    let mut boundary: Vec<&String> = Vec::new();
     for node in &joint.nodes {
         if !node
             .output
@@ -98,35 +101,37 @@ fn projection_boundary(joint: &Graph) -> Result<String, String> {
         }
         let of_frames =
             |input: &&String| after_frames.contains(input.as_str()) && !after_prediction.contains(input.as_str());
-        meeting.extend(node.input.iter().filter(of_frames));
+        boundary.extend(node.input.iter().filter(of_frames));
     }
-    meeting.dedup();
-    let [place] = meeting[..] else {
-        return Err(format!("frames and prediction meet in {meeting:?}, not in one tensor"));
+    boundary.dedup();
+    let [tensor] = boundary[..] else {
+        return Err(format!(
+            "frames and prediction are combined in {boundary:?}, not in one tensor"
+        ));
     };
-    let target = [place.clone()];
+    let target = [tensor.clone()];
     let before = joint.upstream(&target);
     let is_product = |op: &str| matches!(op, "MatMul" | "Gemm" | "Conv");
     let mut nodes = joint.nodes.iter();
     let projects = nodes
         .any(|node| is_product(node.op_type()) && node.output.iter().any(|output| before.contains(output.as_str())));
     match projects {
-        true => Ok(place.clone()),
-        false => Err("nothing is computed of frames alone".into()),
+        true => Ok(tensor.clone()),
+        false => Err("it does not project frames separately".into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Component, import, read_file, transducer_in};
+    use crate::{Component, graph_in, import, transducer_in};
 
     fn joint(path: &str) -> Graph {
         transducer_in(path).joint
     }
 
     #[test]
-    fn each_half_has_its_own_products() {
+    fn each_half_has_one_matmul() {
         for path in [
             "../nemostt/assets/demo-model/decoder_joint-model.onnx",
             "../../tests/data/tiny_random/decoder_joint-rnnt_la13.onnx",
@@ -143,24 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn joints_of_other_layouts_are_cut_if_they_take_several_frames() {
-        let part = |path: String| {
-            let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-            import(graph).unwrap().1
-        };
-        let directory = format!("{}/../../tests/data/layouts", env!("CARGO_MANIFEST_DIR"));
-        let Component::Transducer(graphs) = part(format!("{directory}/parakeet_rs/decoder_joint.onnx")) else {
-            panic!("it holds both");
-        };
-        split_joint(&graphs.joint).unwrap();
+    fn joints_of_other_layouts_are_split_if_they_take_several_frames() {
+        let component = |path: &str| import(graph_in(&format!("../../tests/data/layouts/{path}"))).unwrap().1;
+        split_joint(&joint("../../tests/data/layouts/parakeet_rs/decoder_joint.onnx")).unwrap();
         for (prediction, joint) in [
             ("sherpa/decoder.onnx", "sherpa/joiner.onnx"),
             ("genai/decoder.onnx", "genai/joint.onnx"),
         ] {
-            let Component::Prediction(prediction) = part(format!("{directory}/{prediction}")) else {
+            let Component::Prediction(prediction) = component(prediction) else {
                 panic!("{prediction} is a prediction network");
             };
-            let Component::Joint(of_file) = part(format!("{directory}/{joint}")) else {
+            let Component::Joint(of_file) = component(joint) else {
                 panic!("{joint} is a joint");
             };
             let graphs = of_file.with(prediction, 64).unwrap();
@@ -170,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn a_joint_that_adds_raw_frames_stays_whole() {
+    fn joint_that_adds_raw_frames_is_not_split() {
         let mut joint = joint("../nemostt/assets/demo-model/decoder_joint-model.onnx");
         for node in &mut joint.nodes {
             if node.input.iter().any(|name| name == "encoder_outputs") {
-                // The frames go past the projection, too.
+                // Frames are also added without projection.
                 let frames = node.output[0].clone();
                 let mut add = node.clone();
                 add.op_type = Some("Add".into());

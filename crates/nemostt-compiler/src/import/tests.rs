@@ -2,22 +2,14 @@
 
 //! Valid exports with one modification, and the resulting errors.
 
-use std::path::{Path, PathBuf};
-
 use crate::{
-    Component, ElementType, Graph, GraphError, NodeProto, StreamingConfig, TensorInfo, import,
+    Component, ElementType, Graph, GraphError, NodeProto, StreamingConfig, TensorInfo, graph_in, import,
     ir::boundary::{Side, cast_to},
-    onnx, read_file,
+    onnx,
 };
 
-fn path(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/data")
-        .join(file)
-}
-
 fn encoder() -> Graph {
-    Graph::decode_file(read_file(&path("layouts/nemo/encoder-model.onnx")).unwrap()).unwrap()
+    graph_in("../../tests/data/layouts/nemo/encoder-model.onnx")
 }
 
 /// The result of importing a graph after `edit`.
@@ -155,7 +147,7 @@ fn missing_drop_is_rejected() {
 /// Uses a combined decoder and joint, so that nothing is rejected that other layouts need.
 #[test]
 fn joint_that_cannot_be_split_is_rejected() {
-    let mut graph = Graph::decode_file(read_file(&path("layouts/nemo/decoder_joint-model.onnx")).unwrap()).unwrap();
+    let mut graph = graph_in("../../tests/data/layouts/nemo/decoder_joint-model.onnx");
     // A second path from the prediction network to the joint.
     let logits = graph.nodes.iter().position(|node| node.output == ["outputs"]).unwrap();
     graph.nodes[logits].output[0] = "scores".into();
@@ -182,7 +174,7 @@ fn joint_that_cannot_be_split_is_rejected() {
 
 #[test]
 fn pre_encode_cache_may_be_an_output_too() {
-    let six_inputs = || Graph::decode_file(read_file(&path("layouts/eou6/encoder.onnx")).unwrap()).unwrap();
+    let six_inputs = || graph_in("../../tests/data/layouts/eou6/encoder.onnx");
     let output = |graph: &mut Graph| {
         let info = graph.find(Side::Input, "pre_cache").unwrap();
         graph.declare(Side::Output, &info);

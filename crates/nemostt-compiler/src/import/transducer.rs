@@ -126,14 +126,14 @@ pub(crate) fn split(mut graph: Graph, names: &DecoderJointNames) -> Result<Trans
 /// The only tensor that depends on tokens alone and is combined with encoder frames.
 fn prediction_boundary(graph: &Graph, names: &DecoderJointNames) -> Result<String, GraphError> {
     let frames = [names.frames.to_owned()];
-    let labels = [names.targets, names.states[0], names.states[1]].map(String::from);
+    let sources = [names.targets, names.states[0], names.states[1]].map(String::from);
     let after_frames = graph.downstream(&frames);
-    let after_labels = graph.downstream(&labels);
+    let after_tokens = graph.downstream(&sources);
     let mut candidates: Vec<&String> = Vec::new();
     for node in &graph.nodes {
         let joins = node.output.iter().any(|output| after_frames.contains(output.as_str()));
         let predicted =
-            |input: &&String| after_labels.contains(input.as_str()) && !after_frames.contains(input.as_str());
+            |input: &&String| after_tokens.contains(input.as_str()) && !after_frames.contains(input.as_str());
         for input in node.input.iter().filter(|_| joins).filter(predicted) {
             if !candidates.contains(&input) {
                 candidates.push(input);
@@ -141,7 +141,7 @@ fn prediction_boundary(graph: &Graph, names: &DecoderJointNames) -> Result<Strin
         }
     }
     match candidates[..] {
-        [boundary] if !labels.contains(boundary) => Ok(boundary.clone()),
+        [boundary] if !sources.contains(boundary) => Ok(boundary.clone()),
         _ => Err(GraphError::CannotInfer(format!(
             "the tensor between prediction network and joint (found {candidates:?})"
         ))),
@@ -196,10 +196,11 @@ pub(crate) fn join(
     width: usize,
 ) -> Result<TransducerGraphs, GraphError> {
     canonicalize_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
-    let gives = expect_rank(&prediction, Side::Output, "prediction", 3)?.dims;
+    let produced = expect_rank(&prediction, Side::Output, "prediction", 3)?.dims;
     let takes = expect_rank(&joint, Side::Input, "prediction", 3)?.dims;
     // The order of width and the token axis may differ.
-    let transposed = gives[1] != takes[1] && gives[2] != takes[2] && (gives[1] == takes[2] || gives[2] == takes[1]);
+    let transposed =
+        produced[1] != takes[1] && produced[2] != takes[2] && (produced[1] == takes[2] || produced[2] == takes[1]);
     if transposed {
         rename_and_convert(
             &mut prediction,
@@ -209,7 +210,7 @@ pub(crate) fn join(
             ElementType::F32,
             &[0, 2, 1],
         )?;
-    } else if let (Some(gives), Some(takes)) = (gives[1].max(gives[2]), takes[1].max(takes[2]))
+    } else if let (Some(gives), Some(takes)) = (produced[1].max(produced[2]), takes[1].max(takes[2]))
         && gives != takes
     {
         return Err(GraphError::OtherModel {

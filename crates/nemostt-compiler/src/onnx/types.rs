@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Element types and shapes, as passes see them, and as the protobuf messages hold them.
+//! Conversion of element types and shapes between protobuf messages and the types that passes use.
 
 use super::{
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_proto::DataType, tensor_shape_proto, type_proto,
 };
 
-/// Element type of a tensor, as far as these models use any.
+/// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // the names say it
 pub enum ElementType {
     F32,
     F16,
@@ -24,11 +24,11 @@ pub struct TensorInfo {
     pub name: String,
     /// Its element type.
     pub element: ElementType,
-    /// Its axes; `None` where the export left the size open.
+    /// Its shape; `None` for dynamic axes.
     pub dims: Vec<Option<usize>>,
 }
 
-/// ONNX's code of an element type.
+/// ONNX's code of an element type (`TensorProto.DataType`).
 pub(crate) fn code(element: ElementType) -> i32 {
     match element {
         ElementType::F32 => DataType::Float as i32,
@@ -61,7 +61,7 @@ pub(crate) fn value_info_of(info: &TensorInfo) -> ValueInfoProto {
     }
 }
 
-/// Values of a small integer tensor; larger ones are weights and tables, never shapes or limits.
+/// The values of an integer tensor, if it is small. Shapes and limits are; larger tensors are weights or tables.
 pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     const SMALL: u64 = 16;
     elements(&tensor.dims).filter(|&count| count <= SMALL)?;
@@ -81,7 +81,7 @@ pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
 }
 
-/// How many values a tensor of these sizes has; `None` where the sizes make no sense.
+/// The number of elements of a tensor of this shape; `None` if the shape is invalid.
 pub(crate) fn elements(dims: &[i64]) -> Option<u64> {
     dims.iter()
         .try_fold(1_u64, |all, &dim| all.checked_mul(u64::try_from(dim).ok()?))
@@ -97,7 +97,7 @@ pub(crate) fn element_type(code: i32) -> ElementType {
     }
 }
 
-/// A tensor of element type `element` and known shape.
+/// The declaration of a tensor with a fixed shape; `element` is ONNX's code.
 pub(crate) fn value_info(name: &str, element: i32, dims: &[usize]) -> ValueInfoProto {
     value_info_of(&TensorInfo {
         name: name.into(),
@@ -106,7 +106,7 @@ pub(crate) fn value_info(name: &str, element: i32, dims: &[usize]) -> ValueInfoP
     })
 }
 
-/// ONNX's number for the element type of a tensor.
+/// ONNX's code of the element type of a declared tensor; 0 if it has none.
 pub(crate) fn element_code(info: &ValueInfoProto) -> i32 {
     use type_proto::Value::TensorType;
     match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {

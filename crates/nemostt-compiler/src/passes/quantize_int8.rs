@@ -71,7 +71,7 @@ impl Graph {
             if !quantized.ranges.contains_key(&matmul.weight) {
                 let weight = self.initializers.iter().find(|w| w.name() == matmul.weight);
                 if let Some(values) = weight.and_then(|weight| weight.raw_data.as_deref()) {
-                    quantized.add(&matmul.weight, values, matmul.columns, matmul.turned, bits);
+                    quantized.add(&matmul.weight, values, matmul.n, matmul.transposed, bits);
                 }
             }
         }

@@ -243,15 +243,11 @@ fn is_onnx(domain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StreamingConfig, TensorInfo, onnx::GraphProto, passes::Attribute, read_file, specialize};
+    use crate::{StreamingConfig, TensorInfo, graph_in, onnx::GraphProto, passes::Attribute, specialize};
 
     /// The demo model's specialized encoder; `fused`: with custom operators.
     fn specialized(lookahead: usize, fused: bool) -> Graph {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../nemostt/assets/demo-model/encoder-model.onnx"
-        );
-        let mut graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
         let streaming = StreamingConfig::read(&graph).unwrap();
         let (mut specialized, _) = specialize(&mut graph, &streaming, lookahead).unwrap();
         if fused {

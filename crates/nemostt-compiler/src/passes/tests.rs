@@ -3,16 +3,12 @@
 //! Passes over graphs that differ from NeMo's exports.
 
 use super::*;
-use crate::NodeProto;
 use crate::ir::constant::Constant;
 use crate::pipeline::{PassReport, specialize};
+use crate::{NodeProto, graph_in};
 
 fn export() -> (Graph, StreamingConfig) {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../tests/data/tiny_random/encoder-rnnt_la13.onnx"
-    );
-    let graph = Graph::decode(std::fs::read(path).unwrap().into()).unwrap();
+    let graph = graph_in("../../tests/data/tiny_random/encoder-rnnt_la13.onnx");
     let streaming = StreamingConfig::read(&graph).unwrap();
     (graph, streaming)
 }

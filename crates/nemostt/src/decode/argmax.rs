@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What both decoders compute from a row of scores.
+//! Functions of a row of scores, for both decoders.
 
 pub(super) use nemostt_kernels::logits::log_softmax;
 use nemostt_kernels::logits::max_logit;

@@ -13,7 +13,7 @@ pub(crate) struct Ctc {
     previous: usize,
 }
 
-/// What a [`Ctc`] carries from one chunk to the next.
+/// The state of a [`Ctc`] between chunks.
 #[derive(Debug, Default)]
 pub(crate) struct CtcSnapshot {
     previous: usize,
@@ -47,7 +47,7 @@ impl Ctc {
         snapshot.previous = self.previous;
     }
 
-    /// Restores the state that `snapshot` was taken of.
+    /// Restores the state saved in `snapshot`.
     pub(crate) fn restore(&mut self, snapshot: &CtcSnapshot) {
         self.previous = snapshot.previous;
     }

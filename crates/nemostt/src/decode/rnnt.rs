@@ -26,8 +26,8 @@ pub(crate) trait Scorer {
     fn score(&mut self, frame: usize) -> Result<usize>;
     /// Raw logits of a frame that was scored, blank last.
     fn logits(&self, frame: usize) -> &[f32];
-    /// Makes `label` the last token, and the state after the last call the current one.
-    fn accept_label(&mut self, label: usize);
+    /// Makes `token` the last token, and the state after the last call the current one.
+    fn accept_token(&mut self, token: usize);
 }
 
 /// The joint and prediction network of a model with the state of a stream.
@@ -51,8 +51,8 @@ impl Scorer for TransducerScorer<'_> {
         self.state.logits(frame)
     }
 
-    fn accept_label(&mut self, label: usize) {
-        self.state.accept_label(label);
+    fn accept_token(&mut self, token: usize) {
+        self.state.accept_token(token);
     }
 }
 
@@ -92,7 +92,7 @@ impl Rnnt {
                 frame: first_frame + frame as u64,
                 log_prob: log_softmax(logits, id),
             });
-            scorer.accept_label(id);
+            scorer.accept_token(id);
             scored = 0;
             symbols += 1;
             if symbols == self.max_symbols {
@@ -135,10 +135,10 @@ mod tests {
     impl Scorer for Table {
         fn start_chunk(&mut self) {}
 
-        fn score(&mut self, wanted: usize) -> Result<usize> {
+        fn score(&mut self, requested: usize) -> Result<usize> {
             self.calls += 1;
             for (frame, row) in self.logits.iter_mut().enumerate() {
-                if self.one_frame && frame != wanted {
+                if self.one_frame && frame != requested {
                     // Garbage: only the requested frame may be read.
                     *row = [9.0, 0.0, 0.0];
                     continue;
@@ -146,15 +146,15 @@ mod tests {
                 let more = self.emitted[frame] < self.plan[frame];
                 *row = if more { [0.0, 5.0, 1.0] } else { [0.0, 1.0, 5.0] };
             }
-            Ok(if self.one_frame { wanted + 1 } else { usize::MAX })
+            Ok(if self.one_frame { requested + 1 } else { usize::MAX })
         }
 
         fn logits(&self, frame: usize) -> &[f32] {
             &self.logits[frame]
         }
 
-        fn accept_label(&mut self, label: usize) {
-            assert_eq!(label, 1);
+        fn accept_token(&mut self, token: usize) {
+            assert_eq!(token, 1);
             // The current frame is the first with tokens left to emit.
             let at = (0..self.plan.len()).find(|&f| self.emitted[f] < self.plan[f]);
             self.emitted[at.unwrap()] += 1;

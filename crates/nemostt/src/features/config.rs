@@ -95,7 +95,7 @@ impl FrontEndConfig {
         }
         if let Some(features) = preprocessor.features.filter(|&n| n != mels) {
             return Err(GraphError::FrontEnd(format!(
-                "its preprocessor makes {features} mel bands and its encoder takes {mels}: nemostt.json belongs to another \
+                "its preprocessor has {features} mel bands, but its encoder expects {mels}: nemostt.json belongs to another \
                  model"
             )));
         }

@@ -2,9 +2,9 @@
 
 //! The incremental log-mel front end, equal to NeMo's `AudioToMelSpectrogramPreprocessor` at inference.
 //!
-//! With x the samples and `y[n] = x[n] - 0.97 x[n-1]` (`y[0] = x[0]`), frame t is the log-mel spectrum of
-//! `y[hop t - window/2, hop t + window/2)`, where y is zero before the start and after the end of the stream. A frame is
-//! computed once, when its last sample has arrived, so the way audio is cut into buffers cannot change a bit of it.
+//! With x the samples and `y[n] = x[n] - 0.97 x[n-1]` (`y[0] = x[0]`), frame t is the log-mel spectrum of `y[hop t -
+//! window/2, hop t + window/2)`, where y is zero before the start and after the end of the stream. A frame is computed
+//! once, when its last sample has arrived, so the way audio is cut into buffers cannot change a bit of it.
 //!
 //! L samples give floor(L / hop) + 1 frames. The last one is beyond NeMo's `seq_len` and masked to 0.0, but NeMo's
 //! streaming buffer feeds it to the encoder all the same (`parts/preprocessing/features.py`,
@@ -40,7 +40,7 @@ pub struct FrontEnd {
     frame: Vec<f32>,
 }
 
-/// What a [`FrontEnd`] carries from one block of samples to the next.
+/// The state of a [`FrontEnd`] between blocks of samples.
 #[derive(Debug, Default)]
 pub(crate) struct FrontEndSnapshot {
     pre_emphasized: Vec<f32>,
@@ -126,7 +126,7 @@ impl FrontEnd {
         snapshot.frames = self.frames;
     }
 
-    /// Restores the state that `snapshot` was taken of; all allocations are kept.
+    /// Restores the state saved in `snapshot`; all allocations are kept.
     pub(crate) fn restore(&mut self, snapshot: &FrontEndSnapshot) {
         self.pre_emphasized.clone_from(&snapshot.pre_emphasized);
         self.previous = snapshot.previous;
@@ -140,14 +140,14 @@ impl FrontEnd {
         };
         let factor = self.config.preemphasis;
         // A single NaN would stay in the encoder's caches.
-        let heard = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
+        let finite = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
         // previous is 0 at the start, so y[0] = x[0].
-        self.pre_emphasized.push(heard(first) - factor * self.previous);
+        self.pre_emphasized.push(finite(first) - factor * self.previous);
         // Written so that it is vectorized: sample by sample, it took a sixth of the front end's time.
         let pairs = block.windows(2);
         self.pre_emphasized
-            .extend(pairs.map(|pair| heard(pair[1]) - factor * heard(pair[0])));
-        self.previous = heard(last);
+            .extend(pairs.map(|pair| finite(pair[1]) - factor * finite(pair[0])));
+        self.previous = finite(last);
         self.samples += block.len() as u64;
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 use nemostt_compiler::{
     Encoded, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig,
-    pipeline::{LINK, NotApplied, OutOfMemory, Outcome, PassReport, Recorder, WEIGHTS, some},
+    pipeline::{FUSE_SUBGRAPH, NotApplied, OutOfMemory, Outcome, PassReport, QUANTIZE_INT8, Recorder, some},
 };
 
 /// An encoder ready to be loaded by ONNX Runtime.
@@ -42,14 +42,14 @@ impl CompiledEncoder {
                 Err(NotApplied::Unsupported(reason))
             }
         };
-        self.note_link(1, outcome);
+        self.note_link(FUSE_SUBGRAPH, outcome);
     }
 
-    /// Records the outcome of pass `number` of [`LINK`].
-    pub(super) fn note_link(&mut self, number: usize, outcome: Outcome) {
+    /// Records the outcome of `pass`, one of [`LINK`](nemostt_compiler::pipeline::LINK).
+    pub(super) fn note_link(&mut self, pass: &str, outcome: Outcome) {
         let nodes = self.passes.last().map_or(0, |report| report.nodes[1]);
         let mut recorder = Recorder::default();
-        recorder.note(LINK[number].0, outcome, [nodes; 2]);
+        recorder.note(pass, outcome, [nodes; 2]);
         self.passes.append(&mut recorder.reports);
     }
 
@@ -157,7 +157,7 @@ fn convert_weights(recorder: &mut Recorder<'_>, graph: &mut Graph, name: &str, t
         .weights(graph, &target.passes)
         .map_err(|error| out_of_memory(name, error))?;
     if target.passes.int8.is_some() {
-        let quantized = recorder.reports.iter().find(|report| report.pass == WEIGHTS[0].0);
+        let quantized = recorder.reports.iter().find(|report| report.pass == QUANTIZE_INT8);
         if let Some(Err(reason)) = quantized.map(|report| &report.outcome) {
             log(LogLevel::Warning, &format!("{name} is not quantized to int8: {reason}"));
         }

@@ -32,9 +32,9 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
-    /// Reads a file of at most `most` bytes.
-    pub(crate) fn read(path: &Path, most: u64) -> Result<Self> {
-        let bytes = regular_file::read(path, most).map_err(|error| unreadable(path, error))?;
+    /// Reads a file of at most `max_bytes` bytes.
+    pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Self> {
+        let bytes = regular_file::read(path, max_bytes).map_err(|error| unreadable(path, error))?;
         Ok(Self {
             name: path.display().to_string(),
             bytes: bytes.into(),
@@ -307,7 +307,7 @@ impl<'a> FileSorter<'a> {
     }
 
     /// The graph of a large encoder without its weights. `None` for everything else, including corrupt files: reading
-    /// them completely gives the error.
+    /// them completely returns the error.
     fn lazy_encoder(&self, path: &Path) -> Result<Option<(Graph, LazyWeights)>> {
         let Some(min_bytes) = self
             .lazy_from

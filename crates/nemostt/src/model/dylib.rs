@@ -25,7 +25,8 @@ pub(super) fn candidates(directories: &[PathBuf]) -> Vec<PathBuf> {
     candidates
 }
 
-/// Where packages put an ONNX Runtime that only nemostt uses: `/usr/lib/nemostt` for a plugin in `/usr/lib/gstreamer-1.0`.
+/// Where packages put an ONNX Runtime that only nemostt uses: `/usr/lib/nemostt` for a plugin in
+/// `/usr/lib/gstreamer-1.0`.
 ///
 /// Plugins in other places have none: beside a directory such as `/tmp/plugins`, anyone could create it.
 fn private_directory(plugins: &Path) -> Option<PathBuf> {

@@ -85,7 +85,7 @@ fn contract(prompt: Option<Option<usize>>, fixed_frames: Option<usize>) -> Contr
 /// Each lookahead can be requested in milliseconds, and is then picked.
 fn windows(streaming: &StreamingConfig, config: &FrontEndConfig, contract: &Contract, trained: Option<&[usize]>) {
     let allowed = allowed_lookaheads(streaming, contract, trained);
-    let own = pick_lookahead(streaming, config, &allowed, None).expect("nothing is asked for");
+    let own = pick_lookahead(streaming, config, &allowed, None).expect("no lookahead is requested");
     assert!(own < streaming.chunk_frames);
     let frame_ms = (config.hop * super::SUBSAMPLING_FACTOR * 1000) as u32 / config.sample_rate;
     for &lookahead in &allowed {

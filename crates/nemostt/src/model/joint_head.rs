@@ -10,7 +10,7 @@ use super::{
 use crate::error::Result;
 use nemostt_compiler::{
     Graph, SCORES,
-    pipeline::{NotApplied, some},
+    pipeline::{APPEND_JOINT_HEAD, NotApplied, some},
 };
 
 /// The graph that projects and scores frames as rows, and the shapes of its tensors.
@@ -38,7 +38,7 @@ impl JointHead {
         }
         let is_appended = result.is_ok();
         encoder.note_link(
-            0,
+            APPEND_JOINT_HEAD,
             result.map_err(NotApplied::Unsupported).and_then(|()| some(1, "joints")),
         );
         is_appended
@@ -95,7 +95,7 @@ mod tests {
     use nemostt_kernels::gemm;
 
     /// The demo model's transducer, with its head run on its own.
-    fn transducer_apart(width: usize, chunk: usize, target: &Target) -> Transducer {
+    fn standalone_transducer(width: usize, chunk: usize, target: &Target) -> Transducer {
         let parts = TransducerParts::Joined(Named {
             name: "demo".into(),
             part: Box::new(transducer_in("assets/demo-model/decoder_joint-model.onnx")),
@@ -123,19 +123,19 @@ mod tests {
             };
             let model = Model::load(&path, &options).unwrap();
             if !gemm::is_supported() {
-                // Without kernels there are no rows that a head could take: nothing is compared then.
+                // Without kernels no head is appended, so there is nothing to compare.
                 assert!(!model.encoder.has_head());
                 eprintln!("NOT TESTED on this processor: the joint's head in the encoder");
                 continue;
             }
             assert!(model.encoder.has_head(), "{lookahead} ms, {precision:?}");
-            let (joined, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);
+            let (appended, streaming) = (model.transducer.as_ref().unwrap(), model.config.streaming);
             let (mels, chunk) = (streaming.mels, model.config.lookahead + 1);
-            let apart = transducer_apart(streaming.d_model, chunk, &Target::resolve(&options).unwrap());
+            let standalone = standalone_transducer(streaming.d_model, chunk, &Target::resolve(&options).unwrap());
 
             let mut encoder = EncoderState::new(&model.encoder).unwrap();
-            let mut states =
-                [joined, &apart].map(|transducer| TransducerState::new(transducer, encoder.outputs(), chunk).unwrap());
+            let mut states = [appended, &standalone]
+                .map(|transducer| TransducerState::new(transducer, encoder.outputs(), chunk).unwrap());
             encoder.bind(|run| states[0].bind_head(run)).unwrap();
             for step in 0..6 {
                 // The stream is reset after the fourth step.
@@ -155,15 +155,15 @@ mod tests {
                     drop_frames: if is_first { 0 } else { 2 },
                     outputs: chunk,
                 };
-                states[0].prepare(joined).unwrap();
+                states[0].prepare(appended).unwrap();
                 encoder.step(&model.encoder, &window).unwrap();
                 states.iter_mut().for_each(TransducerState::start_chunk);
                 // Two tokens in frames that all chunks have, and one at the end, after which the prediction is only
                 // computed for the next step.
-                for (frame, label) in [(0, 5), (0, 17 + step), (chunk - 1, 3)] {
+                for (frame, token) in [(0, 5), (0, 17 + step), (chunk - 1, 3)] {
                     let [first, second] = &mut states;
-                    let scored = first.score(joined, encoder.outputs(), frame).unwrap();
-                    assert_eq!(scored, second.score(&apart, encoder.outputs(), frame).unwrap());
+                    let scored = first.score(appended, encoder.outputs(), frame).unwrap();
+                    assert_eq!(scored, second.score(&standalone, encoder.outputs(), frame).unwrap());
                     for frame in frame..scored.min(chunk) {
                         let (first, second) = (first.logits(frame), second.logits(frame));
                         for (a, b) in first.iter().zip(second) {
@@ -174,7 +174,7 @@ mod tests {
                         }
                         assert!(first.iter().any(|value| value.abs() > 0.01));
                     }
-                    states.iter_mut().for_each(|state| state.accept_label(label));
+                    states.iter_mut().for_each(|state| state.accept_token(token));
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::{
 use crate::error::Result;
 use nemostt_compiler::{
     BoundaryTensor, ElementType, LENGTHS, NEXT_LENGTHS, SplitGraph,
-    pipeline::{NotApplied, some},
+    pipeline::{NotApplied, SPLIT_LENGTH_GRAPH, some},
 };
 
 /// The graph of that part, shared by all streams.
@@ -32,7 +32,10 @@ impl LengthGraph {
     pub(super) fn split_off(encoder: &mut CompiledEncoder, name: &str, target: &Target) -> Result<Option<Self>> {
         // On another device, the tensors at the boundary would have to be copied there.
         if target.device != Device::Cpu {
-            encoder.note_link(2, Err(NotApplied::Disabled("only useful on the CPU".into())));
+            encoder.note_link(
+                SPLIT_LENGTH_GRAPH,
+                Err(NotApplied::Disabled("only useful on the CPU".into())),
+            );
             return Ok(None);
         }
         // Its operators are too short to be parallelized.
@@ -49,7 +52,7 @@ impl LengthGraph {
         match encoder.encoded.split_length_graph().and_then(start) {
             Ok((lengths, rest)) => {
                 encoder.encoded.model = rest;
-                encoder.note_link(2, some(lengths.boundary.len(), "tensors"));
+                encoder.note_link(SPLIT_LENGTH_GRAPH, some(lengths.boundary.len(), "tensors"));
                 Ok(Some(lengths))
             }
             Err(reason) => {
@@ -57,7 +60,7 @@ impl LengthGraph {
                     LogLevel::Info,
                     &format!("{name}: masks are recomputed in each step: {reason}"),
                 );
-                encoder.note_link(2, Err(NotApplied::Unsupported(reason)));
+                encoder.note_link(SPLIT_LENGTH_GRAPH, Err(NotApplied::Unsupported(reason)));
                 Ok(None)
             }
         }
@@ -153,14 +156,14 @@ mod tests {
     use crate::model::{
         Options,
         compile::{compile_specialized, specialize},
+        tests::graph_in,
     };
-    use nemostt_compiler::{Graph, RING_HEAD_INPUT, StateSpec, StreamingConfig, read_file};
+    use nemostt_compiler::{RING_HEAD_INPUT, StateSpec, StreamingConfig};
 
     const LOOKAHEAD: usize = 1;
 
     fn compiled(target: &Target) -> (CompiledEncoder, StreamingConfig) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model/encoder-model.onnx");
-        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
+        let graph = graph_in("assets/demo-model/encoder-model.onnx");
         let streaming = StreamingConfig::read(&graph).unwrap();
         let specialized = specialize("demo", &graph, &streaming, LOOKAHEAD, target).unwrap();
         let compiled = compile_specialized(specialized, "demo", &streaming, target).unwrap();

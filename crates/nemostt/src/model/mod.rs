@@ -179,25 +179,25 @@ impl Model {
             let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
             (transducer, head) = (Some(loaded), loaded_head);
         }
-        let labels = match &transducer {
-            Some(transducer) => transducer.labels(),
+        let tokens = match &transducer {
+            Some(transducer) => transducer.tokens(),
             None => {
-                ctc_labels(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its labels".into())))?
+                ctc_tokens(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its tokens".into())))?
             }
         };
         let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
-        let mut vocabulary = Vocabulary::parse(file, bytes, labels).map_err(|error| {
+        let mut vocabulary = Vocabulary::parse(file, bytes, tokens).map_err(|error| {
             let known = transducer.as_ref().zip(Vocabulary::count(file, bytes));
             let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
             other_head.unwrap_or(error)
         })?;
-        vocabulary.mark(sidecar.special.end_of_utterance, "<EOU>");
-        vocabulary.mark(sidecar.special.end_of_backchannel, "<EOB>");
+        vocabulary.set_special(sidecar.special.end_of_utterance, "<EOU>");
+        vocabulary.set_special(sidecar.special.end_of_backchannel, "<EOB>");
         let encoder = Encoder::load(
             body,
             streaming,
             lookahead,
-            transducer.is_none().then_some(labels),
+            transducer.is_none().then_some(tokens),
             head.as_ref(),
             &target,
         )?;
@@ -210,7 +210,7 @@ impl Model {
             streaming,
             lookahead,
             lookaheads,
-            labels,
+            labels: tokens,
             decoder,
             device: encoder.device(),
             threads: encoder.threads(),
@@ -229,7 +229,7 @@ impl Model {
     }
 }
 
-/// The languages of a multilingual model, which needs to be told one.
+/// The languages of a multilingual model, whose encoder needs a language prompt.
 fn languages(contract: &Contract, prompt: Option<Languages>) -> std::result::Result<Option<Languages>, GraphError> {
     let Some(prompts) = contract.prompt else {
         return Ok(None);
@@ -279,7 +279,7 @@ fn pick_decoder(
     })
 }
 
-fn ctc_labels(graph: &nemostt_compiler::Graph) -> Option<usize> {
+fn ctc_tokens(graph: &nemostt_compiler::Graph) -> Option<usize> {
     let classes = graph.output("logprobs")?.dims.last().copied().flatten()?;
     classes.checked_sub(1)
 }
@@ -308,7 +308,7 @@ fn pick_lookahead(
 ) -> Result<usize> {
     let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
     let Some(requested) = requested else {
-        // That of the export, which is the largest, unless the model was not trained with it.
+        // The lookahead of the export, which is the largest, unless the model was not trained with it.
         return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));
     };
     let found = allowed
@@ -325,11 +325,15 @@ fn pick_lookahead(
 mod tests {
     use nemostt_compiler::{Component, Graph, TransducerGraphs, import, read_file};
 
+    /// Reads a graph without external weights; `path` is relative to this crate.
+    pub(super) fn graph_in(path: &str) -> Graph {
+        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+        Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap()
+    }
+
     /// Prediction network and joint in one file; `path` is relative to this crate.
     pub(super) fn transducer_in(path: &str) -> TransducerGraphs {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-        match import(graph).unwrap().1 {
+        match import(graph_in(path)).unwrap().1 {
             Component::Transducer(graphs) => *graphs,
             component => panic!("{path} is {component:?}"),
         }

@@ -15,7 +15,7 @@ use crate::{
 use nemostt_compiler::{
     Graph, Precision, TransducerShape, compose,
     ops::JOINT_ADD_RELU,
-    pipeline::{Applied, LINK, NotApplied, PassReport, Recorder, some},
+    pipeline::{Applied, FUSE_SUBGRAPH, NotApplied, PassReport, Recorder, some},
     specialize_predictor,
 };
 
@@ -70,7 +70,7 @@ impl Predictor {
     }
 
     /// Lets each run also score a few frames, by appending graph `scoring`: a token then takes one run instead of two,
-    /// each of which wakes threads. The merged graph has the additional input `projected`, of the states shape, and
+    /// each of which wakes threads. The merged graph has the additional input `projected`, of the given shape, and the
     /// output `outputs`.
     pub(super) fn merge_scoring(
         &mut self,
@@ -92,7 +92,7 @@ impl Predictor {
                 some(1, "joints"),
                 [graph.operations().count(), merged.operations().count()],
             );
-            recorder.step(LINK[1].0, &mut merged, |merged| {
+            recorder.step(FUSE_SUBGRAPH, &mut merged, |merged| {
                 some(merged.fuse_subgraphs(), "operations")
             });
             let session = Session::load(merged, name, target);
@@ -162,9 +162,9 @@ fn specialize(
 /// Shape of the predictions, from a run: if prediction network and joint were one graph, the file does not contain it.
 /// `projected`: shape of the frames that the run also scores, if it does.
 fn predicted_sizes(prediction: &Session, shape: &TransducerShape, projected: Option<&[usize]>) -> Result<Vec<usize>> {
-    let label: Tensor<i32> = Tensor::zeros(&[1, 1])?;
+    let token: Tensor<i32> = Tensor::zeros(&[1, 1])?;
     let mut binding = prediction.bind()?;
-    binding.input("targets", &label)?;
+    binding.input("targets", &token)?;
     let memory = StatePair::empty(shape)?;
     binding.input("input_states_1", &memory.0)?;
     binding.input("input_states_2", &memory.1)?;
@@ -246,7 +246,7 @@ mod tests {
     struct Network {
         session: Session,
         binding: Binding,
-        label: Tensor<i32>,
+        token: Tensor<i32>,
         before: StatePair,
         prediction: Tensor<f32>,
         after: StatePair,
@@ -277,14 +277,14 @@ mod tests {
             let shape = shape_of(graph);
             let mut network = Self {
                 binding: session.bind().unwrap(),
-                label: Tensor::zeros(&[1, 1]).unwrap(),
+                token: Tensor::zeros(&[1, 1]).unwrap(),
                 before: StatePair::empty(&shape).unwrap(),
                 prediction: Tensor::zeros(sizes).unwrap(),
                 after: StatePair::empty(&shape).unwrap(),
                 session,
             };
             let binding = &mut network.binding;
-            binding.input("targets", &network.label).unwrap();
+            binding.input("targets", &network.token).unwrap();
             binding.input("input_states_1", &network.before.0).unwrap();
             binding.input("input_states_2", &network.before.1).unwrap();
             binding.output("prediction", &mut network.prediction).unwrap();
@@ -294,8 +294,8 @@ mod tests {
         }
 
         /// Runs one step from `states`, or from the initial state. Returns the prediction and the next states.
-        fn step(&mut self, label: i32, states: Option<&[Vec<f32>; 3]>) -> [Vec<f32>; 3] {
-            self.label.data_mut()[0] = label;
+        fn step(&mut self, token: i32, states: Option<&[Vec<f32>; 3]>) -> [Vec<f32>; 3] {
+            self.token.data_mut()[0] = token;
             if let Some([_, state, cells]) = states {
                 self.before.0.data_mut().copy_from_slice(state);
                 self.before.1.data_mut().copy_from_slice(cells);
@@ -314,7 +314,7 @@ mod tests {
             graphs_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory), &mut files);
         }
         // All of them have 128 tokens. Blank first, as at the start of a stream, then each of them in a mixed order.
-        let labels: Vec<i32> = (0..129).map(|step| (128 + 50 * step) % 129).collect();
+        let tokens: Vec<i32> = (0..129).map(|step| (128 + 50 * step) % 129).collect();
         let (mut compared, mut multi_layer) = (0, 0);
         for path in files {
             let Some(graph) = prediction_in(&path) else { continue };
@@ -331,12 +331,12 @@ mod tests {
                 [GraphOptimization::None, GraphOptimization::All].map(|kind| Network::load(&graph, kind));
             let mut specialized = [specialized, Network::load_plain(&graph)];
             let mut states: Option<[Vec<f32>; 3]> = None;
-            for &label in &labels {
+            for &token in &tokens {
                 // All from the same states, because an LSTM amplifies differences from step to step.
                 let specialized = specialized
                     .each_mut()
-                    .map(|network| network.step(label, states.as_ref()));
-                let exported = states.insert(export.step(label, states.clone().as_ref()));
+                    .map(|network| network.step(token, states.as_ref()));
+                let exported = states.insert(export.step(token, states.clone().as_ref()));
                 for (exported, specialized) in specialized
                     .iter()
                     .flat_map(|specialized| exported.iter().zip(specialized))
@@ -344,13 +344,13 @@ mod tests {
                     assert_eq!(exported.len(), specialized.len(), "{path:?}");
                     assert!(
                         exported.iter().any(|value| value.abs() > 0.01),
-                        "{path:?}: label {label}"
+                        "{path:?}: token {token}"
                     );
                     // Rounding differences: both are equally far from double precision, 5e-6 in the demo model, whose
                     // cell states reach 38.
                     let tolerance = 2e-6 * exported.iter().fold(1.0, |most: f32, value| most.max(value.abs()));
                     for (a, b) in exported.iter().zip(specialized) {
-                        assert!((a - b).abs() <= tolerance, "{path:?}: label {label}: {a} and {b}");
+                        assert!((a - b).abs() <= tolerance, "{path:?}: token {token}: {a} and {b}");
                     }
                 }
             }

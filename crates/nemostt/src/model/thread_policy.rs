@@ -18,7 +18,7 @@ pub(super) fn threads_for(requested: usize, weights: usize) -> usize {
 }
 
 /// The maximum number of threads, if `requested` is larger: see [`threads_for`].
-pub(super) fn most_threads(requested: usize) -> Option<usize> {
+pub(super) fn max_threads(requested: usize) -> Option<usize> {
     Some(processors::allowed_processors()).filter(|&allowed| requested > allowed)
 }
 
@@ -86,9 +86,6 @@ mod tests {
             (threads_for(allowed + 1, 0), threads_for(allowed, 0)),
             (allowed, allowed)
         );
-        assert_eq!(
-            (most_threads(allowed), most_threads(allowed + 1)),
-            (None, Some(allowed))
-        );
+        assert_eq!((max_threads(allowed), max_threads(allowed + 1)), (None, Some(allowed)));
     }
 }

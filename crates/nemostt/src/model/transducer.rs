@@ -96,19 +96,23 @@ impl Transducer {
         self.joint.run_head_standalone(head.graph, &self.name, &target)
     }
 
-    /// An error if the joint has a few more outputs than `labels` tokens and blank: the durations of a TDT head (0 to 4
+    /// An error if the joint has a few more outputs than `tokens` tokens and blank: the durations of a TDT head (0 to 4
     /// frames in NVIDIA's models), or similar.
-    pub(crate) fn other_head(&self, labels: usize) -> Option<Error> {
+    pub(crate) fn other_head(&self, tokens: usize) -> Option<Error> {
         let classes = self.shape.classes;
         let extra = classes
-            .checked_sub(labels + 1)
+            .checked_sub(tokens + 1)
             .filter(|extra| (2..=8).contains(extra))?;
-        let fault = GraphError::OtherHead { classes, labels, extra };
+        let fault = GraphError::OtherHead {
+            classes,
+            labels: tokens,
+            extra,
+        };
         Some(bad(&self.name, fault))
     }
 
     /// Number of tokens without blank, whose id follows the last one.
-    pub(crate) fn labels(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.shape.classes - 1
     }
 }
@@ -132,16 +136,16 @@ fn predict(network: &Predictor, run: &Binding, is_predicted: &mut bool) -> Resul
 
 /// A stream's tensors.
 pub(crate) struct TransducerState {
-    /// Double-buffered: [`accept_label`](Self::accept_label) swaps them.
+    /// Double-buffered: [`accept_token`](Self::accept_token) swaps them.
     memories: [StatePair; 2],
     /// `predict[i]` reads `memories[i]`.
     predict: [Binding; 2],
     parity: usize,
-    label: Tensor<i32>,
-    /// Whether `prediction` is up to date with `label`.
+    token: Tensor<i32>,
+    /// Whether `prediction` is up to date with `token`.
     is_predicted: bool,
     /// Whether a token was emitted since frames of this chunk were last scored.
-    after_label: bool,
+    after_token: bool,
     prediction: Tensor<f32>,
     joint_state: JointState,
     blank: usize,
@@ -152,7 +156,7 @@ pub(crate) struct TransducerState {
 #[derive(Debug, Default)]
 pub(crate) struct TransducerSnapshot {
     memory: [Vec<f32>; 2],
-    label: i32,
+    token: i32,
 }
 
 impl TransducerState {
@@ -165,15 +169,15 @@ impl TransducerState {
             memories: [StatePair::empty(shape)?, StatePair::empty(shape)?],
             predict: [network.session.bind()?, network.session.bind()?],
             parity: 0,
-            label: Tensor::zeros(&[1, 1])?,
+            token: Tensor::zeros(&[1, 1])?,
             is_predicted: false,
-            after_label: false,
+            after_token: false,
             joint_state: JointState::new(&transducer.joint, shape, frames, &prediction, chunk)?,
             prediction,
             blank: shape.classes - 1,
         };
         for (parity, binding) in state.predict.iter_mut().enumerate() {
-            binding.input("targets", &state.label)?;
+            binding.input("targets", &state.token)?;
             binding.input("input_states_1", &state.memories[parity].0)?;
             binding.input("input_states_2", &state.memories[parity].1)?;
             let next = &mut state.memories[1 - parity];
@@ -208,19 +212,19 @@ impl TransducerState {
 
     /// To be called when the encoder's output is a new chunk.
     pub(crate) fn start_chunk(&mut self) {
-        self.after_label = false;
+        self.after_token = false;
         self.joint_state.start_chunk();
     }
 
     /// Scores frames of the chunk from `frame` on, given the tokens so far; `frames` is the encoder's output. Returns
     /// the first frame after those for which [`logits`](Self::logits) are then valid.
     pub(crate) fn score(&mut self, transducer: &Transducer, frames: &Tensor<f32>, frame: usize) -> Result<usize> {
-        let after_label = std::mem::take(&mut self.after_label);
+        let after_token = std::mem::take(&mut self.after_token);
         let (network, run) = (&transducer.prediction, &self.predict[self.parity]);
         let is_predicted = &mut self.is_predicted;
         let predict = || predict(network, run, is_predicted);
         self.joint_state
-            .score(&transducer.joint, frames, frame, after_label, predict)
+            .score(&transducer.joint, frames, frame, after_token, predict)
     }
 
     /// Raw logits of frame `frame`: one per token, blank last.
@@ -228,12 +232,12 @@ impl TransducerState {
         self.joint_state.logits(frame)
     }
 
-    /// Emits token `label`: adopts the state that follows it, and predicts from it next.
-    pub(crate) fn accept_label(&mut self, label: usize) {
+    /// Emits `token`: adopts the state that follows it, and predicts from it next.
+    pub(crate) fn accept_token(&mut self, token: usize) {
         self.parity = 1 - self.parity;
-        self.label.data_mut()[0] = label as i32;
+        self.token.data_mut()[0] = token as i32;
         self.is_predicted = false;
-        self.after_label = true;
+        self.after_token = true;
     }
 
     /// Resets to the start of a stream. The initial token is blank, whose embedding is zero (`blank_as_pad`).
@@ -241,7 +245,7 @@ impl TransducerState {
         self.parity = 0;
         self.memories[0].0.data_mut().fill(0.0);
         self.memories[0].1.data_mut().fill(0.0);
-        self.label.data_mut()[0] = self.blank as i32;
+        self.token.data_mut()[0] = self.blank as i32;
         self.is_predicted = false;
     }
 
@@ -252,7 +256,7 @@ impl TransducerState {
             values.clear();
             values.extend_from_slice(tensor.data());
         }
-        snapshot.label = self.label.data()[0];
+        snapshot.token = self.token.data()[0];
     }
 
     /// Restores the state saved in `snapshot`, from a stream of the same transducer. The prediction is computed again.
@@ -262,7 +266,7 @@ impl TransducerState {
         for (values, tensor) in snapshot.memory.iter().zip([state, cells]) {
             tensor.data_mut().copy_from_slice(values);
         }
-        self.label.data_mut()[0] = snapshot.label;
+        self.token.data_mut()[0] = snapshot.token;
         self.is_predicted = false;
     }
 }
@@ -327,8 +331,8 @@ mod tests {
                         assert!((a - b).abs() < 1e-5, "chunk {chunk_index}, frame {frame}: {a} and {b}");
                     }
                 }
-                let label = (17 * frame + chunk_index) % transducers[0].labels();
-                states.iter_mut().for_each(|state| state.accept_label(label));
+                let token = (17 * frame + chunk_index) % transducers[0].tokens();
+                states.iter_mut().for_each(|state| state.accept_token(token));
             }
         }
     }

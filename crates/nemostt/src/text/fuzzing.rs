@@ -13,8 +13,8 @@ const NAMES: [&str; 5] = [
     "tokenizer.json",
     "vocab.json",
 ];
-/// Most tokens that are turned into words.
-const MOST: usize = 512;
+/// Maximum tokens that are joined to words.
+const MAX_TOKENS: usize = 512;
 
 /// Parses `bytes`: a digit that selects a name in [`NAMES`], then the file's contents.
 pub fn vocabulary(bytes: &[u8]) {
@@ -22,20 +22,20 @@ pub fn vocabulary(bytes: &[u8]) {
         return;
     };
     let name = NAMES[usize::from(kind.wrapping_sub(b'0')) % NAMES.len()];
-    let Some(labels) = Vocabulary::count(name, file) else {
+    let Some(count) = Vocabulary::count(name, file) else {
         let error = Vocabulary::parse(name, file, 1).expect_err("it cannot be counted");
         assert!(error.to_string().contains(name));
         return;
     };
-    let mut vocabulary = Vocabulary::parse(name, file, labels).expect("it holds as many as were counted");
-    assert_eq!(vocabulary.len(), labels);
+    let mut vocabulary = Vocabulary::parse(name, file, count).expect("it has as many as were counted");
+    assert_eq!(vocabulary.len(), count);
     // If the last token is blank, and only then, it may be included in the count.
-    if let Ok(all) = Vocabulary::parse(name, file, labels + 1) {
-        assert_eq!(all.len(), labels + 1);
+    if let Ok(all) = Vocabulary::parse(name, file, count + 1) {
+        assert_eq!(all.len(), count + 1);
     }
-    assert!(Vocabulary::parse(name, file, labels + 2).is_err());
-    vocabulary.mark(Some(labels / 2), "<EOU>");
-    say(&vocabulary, EndpointConfig::default());
+    assert!(Vocabulary::parse(name, file, count + 2).is_err());
+    vocabulary.set_special(Some(count / 2), "<EOU>");
+    segment(&vocabulary, EndpointConfig::default());
     let pauses = EndpointConfig {
         word: Some(1),
         utterance: Some(3000),
@@ -45,36 +45,36 @@ pub fn vocabulary(bytes: &[u8]) {
         max_utterance: Some(100_000),
         max_utterance_chars: Some(40),
     };
-    say(&vocabulary, pauses);
+    segment(&vocabulary, pauses);
 }
 
-/// Turns all tokens into words, in ascending and then in descending order.
-fn say(vocabulary: &Vocabulary, pauses: EndpointConfig) {
+/// Segments all tokens, in ascending and then in descending order.
+fn segment(vocabulary: &Vocabulary, pauses: EndpointConfig) {
     const FRAME: u64 = 1280;
-    let mut transcript = Segmenter::new(FRAME);
-    transcript.set_endpoint_config(pauses);
-    let labels = 0..vocabulary.len().min(MOST) + 1;
+    let mut segmenter = Segmenter::new(FRAME);
+    segmenter.set_endpoint_config(pauses);
+    let ids = 0..vocabulary.len().min(MAX_TOKENS) + 1;
     let mut frame = 0;
-    for id in labels.clone().chain(labels.rev()) {
+    for id in ids.clone().chain(ids.rev()) {
         let token = Token {
             id,
             frame,
             log_prob: -0.5,
         };
-        transcript.token(vocabulary, token);
+        segmenter.token(vocabulary, token);
         // Some frames have several tokens, some none.
         frame += [0, 1, 5][id % 3];
-        transcript.decoded(frame);
-        drain(&mut transcript, u64::MAX);
+        segmenter.decoded(frame);
+        drain(&mut segmenter, u64::MAX);
     }
     let end = (frame + 1) * FRAME;
-    transcript.end_at(end);
-    transcript.finish(EndReason::EndOfStream);
-    drain(&mut transcript, end);
+    segmenter.end_at(end);
+    segmenter.finish(EndReason::EndOfStream);
+    drain(&mut segmenter, end);
 }
 
-fn drain(transcript: &mut Segmenter, end: u64) {
-    while let Some(event) = transcript.pop() {
+fn drain(segmenter: &mut Segmenter, end: u64) {
+    while let Some(event) = segmenter.pop() {
         if let super::Event::Word(word) = event {
             assert!(word.start <= word.end && word.end <= end, "{word:?} of {end} samples");
             assert!(!word.text.is_empty());

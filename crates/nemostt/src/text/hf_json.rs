@@ -48,36 +48,36 @@ struct AddedToken {
 }
 
 /// The tokens in the order of their ids.
-pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
+pub(super) fn tokens(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let file: File = serde_json::from_slice(bytes)
         .map_err(|error| format!("it is truncated or neither a tokenizer.json nor a vocab.json ({error})"))?;
     let by_id = |ids: BTreeMap<String, usize>| ids.iter().map(|(text, &id)| (id, TokenText::parse(text))).collect();
-    let mut pieces: BTreeMap<usize, TokenText> = BTreeMap::new();
+    let mut tokens: BTreeMap<usize, TokenText> = BTreeMap::new();
     let mut added = Vec::new();
     match file {
-        File::List(list) => pieces.extend(list.iter().map(|text| TokenText::parse(text)).enumerate()),
-        File::Ids(ids) => pieces = by_id(ids),
+        File::List(list) => tokens.extend(list.iter().map(|text| TokenText::parse(text)).enumerate()),
+        File::Ids(ids) => tokens = by_id(ids),
         File::Pieces(map) => {
             for (id, text) in &map {
                 let id = id.parse().map_err(|_| format!("\"{id}\" is not an id"))?;
-                pieces.insert(id, TokenText::parse(text));
+                tokens.insert(id, TokenText::parse(text));
             }
         }
         File::Tokenizer(tokenizer) => {
             added = tokenizer.added_tokens;
             match tokenizer.model.vocab {
-                Vocab::Ids(ids) => pieces = by_id(ids),
-                Vocab::Scores(list) => pieces.extend(list.iter().map(|(text, _)| TokenText::parse(text)).enumerate()),
+                Vocab::Ids(ids) => tokens = by_id(ids),
+                Vocab::Scores(list) => tokens.extend(list.iter().map(|(text, _)| TokenText::parse(text)).enumerate()),
             }
         }
     }
     for token in added {
-        pieces.insert(token.id, TokenText::parse(&token.content));
+        tokens.insert(token.id, TokenText::parse(&token.content));
     }
-    let ids = pieces.keys().copied();
+    let ids = tokens.keys().copied();
     match ids.zip(0..).find(|(id, expected)| id != expected) {
-        Some((_, missing)) => Err(format!("it has no piece for id {missing}; ids must count up from 0")),
-        None => Ok(pieces.into_values().collect()),
+        Some((_, missing)) => Err(format!("it has no token for id {missing}; ids must count up from 0")),
+        None => Ok(tokens.into_values().collect()),
     }
 }
 
@@ -85,8 +85,8 @@ pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
 mod tests {
     use super::*;
 
-    fn text(piece: &str) -> TokenText {
-        TokenText::Text(piece.into())
+    fn text(text: &str) -> TokenText {
+        TokenText::Text(text.into())
     }
 
     #[test]
@@ -98,9 +98,9 @@ mod tests {
             text("\u{2581}a"),
             TokenText::Control("<EOU>".into()),
         ];
-        assert_eq!(pieces(bpe.as_bytes()).unwrap(), expected);
+        assert_eq!(tokens(bpe.as_bytes()).unwrap(), expected);
         let unigram = r#"{"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["\u2581a", -1.5]]}}"#;
-        assert_eq!(pieces(unigram.as_bytes()).unwrap(), expected[..2]);
+        assert_eq!(tokens(unigram.as_bytes()).unwrap(), expected[..2]);
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
             r#"{"0": "<unk>", "1": "\u2581a"}"#,
         ] {
             assert_eq!(
-                pieces(file.as_bytes()).unwrap(),
+                tokens(file.as_bytes()).unwrap(),
                 [TokenText::Unknown, text("\u{2581}a")],
                 "{file}"
             );
@@ -120,10 +120,10 @@ mod tests {
 
     #[test]
     fn missing_ids_and_invalid_json_are_rejected() {
-        let hole = pieces(br#"{"model": {"vocab": {"a": 0, "b": 2}}}"#).unwrap_err();
+        let hole = tokens(br#"{"model": {"vocab": {"a": 0, "b": 2}}}"#).unwrap_err();
         assert!(hole.contains("id 1"), "{hole}");
         for rubbish in [&b""[..], b"[1]", b"{\"a\": []}", br#"{"model": {"vocab": 3}}"#] {
-            assert!(pieces(rubbish).unwrap_err().contains("tokenizer.json"));
+            assert!(tokens(rubbish).unwrap_err().contains("tokenizer.json"));
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::token::Token;
 const FRAME: u64 = 1280;
 /// Samples of the last decoded frame that have arrived.
 const ARRIVED: u64 = 200;
-const PIECES: &str = "<unk> 0\n▁one 1\n▁two 2\nth 3\n, 4\n▁ 5\n<0xC3> 6\n<0xA9> 7\n<EOU> 8\n<de-DE> 9\n<en-GB> 10\n";
+const VOCABULARY: &str =
+    "<unk> 0\n▁one 1\n▁two 2\nth 3\n, 4\n▁ 5\n<0xC3> 6\n<0xA9> 7\n<EOU> 8\n<de-DE> 9\n<en-GB> 10\n";
 
 /// Ids below `TEXT` are text, those below `BYTES` text and bytes, those below `ANY` any token.
 const TEXT: usize = 6;
@@ -18,20 +19,20 @@ const BYTES: usize = 8;
 const ANY: usize = 11;
 
 fn vocabulary() -> Vocabulary {
-    Vocabulary::parse("tokens.txt", PIECES.as_bytes(), ANY).unwrap()
+    Vocabulary::parse("tokens.txt", VOCABULARY.as_bytes(), ANY).unwrap()
 }
 
 /// Tokens with ids below `ids`, many of them in the same frame.
-fn labels(ids: usize) -> impl Strategy<Value = Vec<Token>> {
+fn tokens(ids: usize) -> impl Strategy<Value = Vec<Token>> {
     let steps = select(vec![0, 0, 0, 0, 1, 1, 2, 3, 7, 30]);
-    vec((0..ids, steps), 0..60).prop_map(|labels| {
+    vec((0..ids, steps), 0..60).prop_map(|tokens| {
         let mut frame = 0;
-        let token = |(id, step)| {
+        let to_token = |(id, step)| {
             frame += step;
             let log_prob = -0.1;
             Token { id, frame, log_prob }
         };
-        labels.into_iter().map(token).collect()
+        tokens.into_iter().map(to_token).collect()
     })
 }
 
@@ -77,43 +78,43 @@ fn plans() -> impl Strategy<Value = Plan> {
 }
 
 /// Decodes everything; also checks that no word begins before a sample that was reported as stable.
-fn events(pauses: EndpointConfig, labels: &[Token], plan: Plan) -> Vec<Event> {
+fn events(pauses: EndpointConfig, tokens: &[Token], plan: Plan) -> Vec<Event> {
     let vocabulary = vocabulary();
-    let mut transcript = Segmenter::new(FRAME);
-    transcript.set_endpoint_config(pauses);
+    let mut segmenter = Segmenter::new(FRAME);
+    segmenter.set_endpoint_config(pauses);
     let mut events = Vec::new();
-    let (mut frames, mut settled) = (0, 0);
-    let last = labels.last().map_or(0, |label| label.frame + 1);
+    let (mut frames, mut stable) = (0, 0);
+    let last = tokens.last().map_or(0, |token| token.frame + 1);
     loop {
         if frames == plan.known_at {
-            transcript.end_at(plan.end);
+            segmenter.end_at(plan.end);
         }
         if frames >= last.max(plan.known_at) {
-            transcript.finish(super::EndReason::EndOfStream);
+            segmenter.finish(super::EndReason::EndOfStream);
         }
         let next = match frames + plan.chunk {
             next if frames < plan.known_at => next.min(plan.known_at),
             next => next,
         };
         if frames < last.max(plan.known_at) {
-            for &label in labels.iter().filter(|label| (frames..next).contains(&label.frame)) {
-                transcript.token(&vocabulary, label);
+            for &token in tokens.iter().filter(|token| (frames..next).contains(&token.frame)) {
+                segmenter.token(&vocabulary, token);
             }
-            transcript.decoded(next);
+            segmenter.decoded(next);
         }
-        while let Some(event) = transcript.pop() {
+        while let Some(event) = segmenter.pop() {
             if let Event::Word(word) = &event {
-                assert!(word.start >= settled, "{word:?} after {settled}");
+                assert!(word.start >= stable, "{word:?} after {stable}");
             }
             events.push(event);
         }
         if frames >= last.max(plan.known_at) {
-            assert!(transcript.utterance_start().is_none());
+            assert!(segmenter.utterance_start().is_none());
             return events;
         }
         frames = next;
         if frames <= plan.known_at {
-            settled = transcript.pending_start().unwrap_or((frames - 1) * FRAME);
+            stable = segmenter.pending_start().unwrap_or((frames - 1) * FRAME);
         }
     }
 }
@@ -139,11 +140,11 @@ fn texts(words: &[Word]) -> Vec<&str> {
 }
 
 /// The words that the tokens spell, if only tokens complete words.
-fn reading(labels: &[Token]) -> Vec<String> {
+fn reading(tokens: &[Token]) -> Vec<String> {
     let vocabulary = vocabulary();
     let mut bytes = Vec::new();
-    for label in labels {
-        match vocabulary.piece(label.id).unwrap() {
+    for token in tokens {
+        match vocabulary.piece(token.id).unwrap() {
             super::TokenText::Text(text) => bytes.extend(text.replace('▁', " ").bytes()),
             super::TokenText::Byte(byte) => bytes.push(*byte),
             super::TokenText::Unknown => bytes.extend(" \u{2047} ".bytes()),
@@ -200,8 +201,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn words_are_not_empty_and_never_overlap(labels in labels(ANY), pauses in pauses(), plan in plans()) {
-        let events = events(pauses, &labels, plan);
+    fn words_are_not_empty_and_never_overlap(tokens in tokens(ANY), pauses in pauses(), plan in plans()) {
+        let events = events(pauses, &tokens, plan);
         let words = words(&events);
         assert_in_order(&words, plan.end);
         let utterances = utterances(&events);
@@ -220,22 +221,22 @@ proptest! {
     }
 
     #[test]
-    fn words_spell_their_tokens(labels in labels(BYTES), limits in limits(), plan in plans()) {
-        let words = words(&events(limits, &labels, plan));
-        prop_assert_eq!(texts(&words), reading(&labels));
+    fn words_spell_their_tokens(tokens in tokens(BYTES), limits in limits(), plan in plans()) {
+        let words = words(&events(limits, &tokens, plan));
+        prop_assert_eq!(texts(&words), reading(&tokens));
     }
 
     #[test]
-    fn pauses_and_split_words_lose_no_text(labels in labels(TEXT), pauses in pauses(), plan in plans()) {
-        let words = words(&events(pauses, &labels, plan));
-        prop_assert_eq!(texts(&words).concat(), reading(&labels).concat());
+    fn pauses_and_split_words_lose_no_text(tokens in tokens(TEXT), pauses in pauses(), plan in plans()) {
+        let words = words(&events(pauses, &tokens, plan));
+        prop_assert_eq!(texts(&words).concat(), reading(&tokens).concat());
     }
 
     #[test]
-    fn min_word_is_respected_where_there_is_room(labels in labels(BYTES), limits in limits(), plan in plans()) {
+    fn min_word_is_respected_where_there_is_room(tokens in tokens(BYTES), limits in limits(), plan in plans()) {
         // A lone `▁` takes its share of a frame, even if no word follows from it.
-        let labels: Vec<Token> = labels.into_iter().filter(|label| label.id != 5).collect();
-        let words = words(&events(limits, &labels, plan));
+        let tokens: Vec<Token> = tokens.into_iter().filter(|token| token.id != 5).collect();
+        let words = words(&events(limits, &tokens, plan));
         let nexts = words.iter().skip(1).map(|word| word.start).chain([plan.end]);
         for (word, next) in words.iter().zip(nexts) {
             prop_assert!(word.end - word.start >= limits.min_word || word.end == next, "{:?}", words);
@@ -243,9 +244,9 @@ proptest! {
     }
 
     #[test]
-    fn events_do_not_depend_on_chunk_size(labels in labels(ANY), limits in limits(), plan in plans()) {
+    fn events_do_not_depend_on_chunk_size(tokens in tokens(ANY), limits in limits(), plan in plans()) {
         let lasting = |chunk| {
-            let mut events = events(limits, &labels, Plan { chunk, ..plan });
+            let mut events = events(limits, &tokens, Plan { chunk, ..plan });
             events.retain(|event| !matches!(event, Event::Token(_) | Event::Partial(_)));
             // Utterances may be emitted earlier, as soon as they are certain to have ended.
             let utterances = utterances(&events);
@@ -258,18 +259,18 @@ proptest! {
     }
 
     #[test]
-    fn utterances_match_the_reference(labels in labels(BYTES), limits in limits(), chunk in 1_u64..15) {
+    fn utterances_match_the_reference(tokens in tokens(BYTES), limits in limits(), chunk in 1_u64..15) {
         let plan = Plan { chunk, known_at: 2000, end: 2000 * FRAME };
-        let events = events(limits, &labels, plan);
+        let events = events(limits, &tokens, plan);
         let utterances = utterances(&events).into_iter().map(|utterance| utterance.words);
         prop_assert_eq!(utterances.collect::<Vec<_>>(), by_the_rule(&words(&events), &limits));
     }
 
     #[test]
-    fn split_words_keep_characters_whole(labels in labels(BYTES), longest in 1_u64..20, plan in plans()) {
+    fn split_words_keep_characters_whole(tokens in tokens(BYTES), longest in 1_u64..20, plan in plans()) {
         let pauses = EndpointConfig { longest_word: Some(longest), ..Default::default() };
-        let words = words(&events(pauses, &labels, plan));
+        let words = words(&events(pauses, &tokens, plan));
         assert_in_order(&words, plan.end);
-        prop_assert_eq!(texts(&words).concat(), reading(&labels).concat());
+        prop_assert_eq!(texts(&words).concat(), reading(&tokens).concat());
     }
 }

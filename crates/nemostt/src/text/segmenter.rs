@@ -41,7 +41,7 @@ pub enum EndReason {
     EndOfBackchannel,
     /// The stream ended.
     EndOfStream,
-    /// The application asked to finish the utterance.
+    /// The application requested the end of the utterance.
     Request,
     /// It reached the limit of [`EndpointConfig::max_utterance`] or [`EndpointConfig::max_utterance_chars`].
     Limit,
@@ -172,7 +172,7 @@ pub(crate) struct Segmenter {
     /// Number of the utterance in progress.
     id: u64,
     /// Frame of the last token, while an utterance is in progress.
-    last_label: Option<u64>,
+    last_token_frame: Option<u64>,
     /// Whether anything was decoded since the last partial.
     changed: bool,
     /// The language that the model reported last.
@@ -190,7 +190,7 @@ impl Segmenter {
             times: WordTimer::new(frame_samples),
             open: OpenUtterance::default(),
             id: 0,
-            last_label: None,
+            last_token_frame: None,
             changed: false,
             language: None,
             events: VecDeque::new(),
@@ -206,8 +206,8 @@ impl Segmenter {
     pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
         self.events.push_back(Event::Token(token));
         self.advance_to(token.frame);
-        if let Some(mark) = vocabulary.piece(token.id).and_then(TokenText::mark) {
-            self.mark(mark);
+        if let Some(special) = vocabulary.piece(token.id).and_then(TokenText::special) {
+            self.special(special);
             return;
         }
         // The pause may begin and end within one chunk. A token that continues a word does not begin an utterance.
@@ -216,7 +216,7 @@ impl Segmenter {
         }
         let word = self.builder.push(vocabulary, token);
         self.complete(word);
-        self.last_label = Some(token.frame);
+        self.last_token_frame = Some(token.frame);
         self.changed = true;
     }
 
@@ -273,7 +273,7 @@ impl Segmenter {
         self.open.words.clear();
         self.open.chars = 0;
         self.id = 0;
-        self.last_label = None;
+        self.last_token_frame = None;
         self.changed = false;
         self.language = None;
         self.events.clear();
@@ -282,7 +282,7 @@ impl Segmenter {
     /// Whether there are at least `limit` frames without a token between the last token and frame `frame`.
     fn is_silent_for(&self, frame: u64, limit: Option<u64>) -> bool {
         let silent = |last: u64| frame.saturating_sub(last + 1);
-        self.last_label
+        self.last_token_frame
             .zip(limit)
             .is_some_and(|(last, limit)| silent(last) >= limit)
     }
@@ -309,9 +309,9 @@ impl Segmenter {
         }
     }
 
-    /// Handles a token that is not text.
-    fn mark(&mut self, mark: SpecialToken) {
-        let ending = match mark {
+    /// Handles a special token.
+    fn special(&mut self, token: SpecialToken) {
+        let ending = match token {
             SpecialToken::EndOfUtterance => EndReason::EndOfUtterance,
             SpecialToken::EndOfBackchannel => EndReason::EndOfBackchannel,
             SpecialToken::Language(language) => {
@@ -331,7 +331,7 @@ impl Segmenter {
     fn end_utterance(&mut self, ending: EndReason) {
         let word = self.builder.flush_word();
         self.complete(word);
-        self.last_label = None;
+        self.last_token_frame = None;
         self.times.end(ending);
         self.emit_stable();
     }
@@ -378,7 +378,7 @@ impl Segmenter {
         }
     }
 
-    /// Emits the utterance in progress as it is now.
+    /// Emits the utterance in progress, with the words so far.
     fn partial(&mut self) {
         let mut open = self.open.clone();
         for word in self.times.preview(self.builder.partial_word()) {

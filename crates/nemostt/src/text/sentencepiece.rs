@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// The tokens in the order of their ids.
-pub(super) fn pieces(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
+pub(super) fn tokens(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let model =
         ModelProto::decode(bytes).map_err(|error| format!("it is truncated or not a SentencePiece model ({error})"))?;
     let piece = |entry: &SentencePiece| {

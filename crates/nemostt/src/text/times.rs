@@ -41,7 +41,7 @@ struct FrameShares {
     frame: Option<u64>,
     words: u64,
     /// Number of these words that already have their times.
-    given: u64,
+    assigned: u64,
 }
 
 /// Assigns times to words.
@@ -114,21 +114,21 @@ impl WordTimer {
 
     /// Removes everything that does not have to wait any longer, with final times.
     pub(super) fn emit_stable(&mut self, current: Option<u64>) -> Vec<Item<Word>> {
-        let mut settled = Vec::new();
+        let mut stable = Vec::new();
         if self.stream_end.is_some() && self.over < u64::MAX {
-            return settled;
+            return stable;
         }
         while let Some(item) = self.next_due() {
-            settled.push(match item {
+            stable.push(match item {
                 Item::Word(word) => Item::Word(self.place(word, current)),
                 Item::End(ending) => Item::End(ending),
                 Item::Event(event) => Item::Event(event),
             });
         }
         if let Some(end) = self.stream_end {
-            self.fit(&mut settled, end);
+            self.fit(&mut stable, end);
         }
-        settled
+        stable
     }
 
     /// The words of the utterance in progress that have no times yet, with times as if the stream ended with them.
@@ -147,8 +147,8 @@ impl WordTimer {
 
     /// The word in progress at its shortest possible length; `None` while its start may change.
     pub(super) fn at_least(&self, draft: UntimedWord) -> Option<Word> {
-        let settled = self.waiting.is_empty() && self.stream_end.is_none() && draft.first_frame < self.over;
-        settled.then(|| Word {
+        let stable = self.waiting.is_empty() && self.stream_end.is_none() && draft.first_frame < self.over;
+        stable.then(|| Word {
             start: self.start(draft.first_frame),
             end: (draft.last_frame + 1).min(self.over) * self.frame_samples,
             text: draft.text,
@@ -168,7 +168,7 @@ impl WordTimer {
     /// Sample at which the next word begins that has its first token in frame `frame`.
     fn start(&self, frame: u64) -> u64 {
         let share = match &self.shares {
-            shares if shares.frame == Some(frame) => shares.given * self.frame_samples / shares.words,
+            shares if shares.frame == Some(frame) => shares.assigned * self.frame_samples / shares.words,
             _ => 0,
         };
         frame * self.frame_samples + share
@@ -194,12 +194,12 @@ impl WordTimer {
             self.shares = FrameShares {
                 frame: Some(frame),
                 words: 1 + others as u64,
-                given: 0,
+                assigned: 0,
             };
         }
         let start = self.start(frame);
-        self.shares.given += 1;
-        let share_end = match self.shares.given < self.shares.words {
+        self.shares.assigned += 1;
+        let share_end = match self.shares.assigned < self.shares.words {
             true => self.start(frame),
             false => u64::MAX,
         };

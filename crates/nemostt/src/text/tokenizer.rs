@@ -3,23 +3,24 @@
 //! The vocabulary: the text of each token id.
 //!
 //! Supported files: `tokens.txt` (`token id` per line, sherpa-onnx and parakeet-rs), `vocab.txt` (one token per line,
-//! or NeMo's word pieces, in which `##` marks a token that continues a word), SentencePiece's `tokenizer.model`, and
-//! `tokenizer.json` of Hugging Face's tokenizers or `vocab.json`.
+//! or WordPiece as NeMo writes it, in which `##` begins a token that continues a word), SentencePiece's
+//! `tokenizer.model`, and `tokenizer.json` of Hugging Face's tokenizers or `vocab.json`.
 
 use std::path::Path;
 
 use super::{hf_json, sentencepiece};
 use crate::error::{Error, Result};
 
-/// First character of a token that begins a word (U+2581 "lower one eighth block", as in SentencePiece).
-pub(super) const WORD_START: char = '\u{2581}';
+/// Word boundary marker: the first character of a token that begins a word (U+2581 "lower one eighth block", as in
+/// SentencePiece).
+pub(super) const WORD_BOUNDARY: char = '\u{2581}';
 
-/// Largest `tokenizer.json` in bytes: the largest known, with 262,000 tokens, is half as large.
+/// Maximum bytes of a `tokenizer.json`: twice the size of the largest known one, with 262,000 tokens.
 const MAX_JSON: usize = 64 << 20;
-/// Largest vocabulary file of any other kind in bytes. Three of its bytes can be a token, which takes fifty in memory.
+/// Maximum bytes of other vocabulary files. A token of three bytes takes fifty in memory.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What a token stands for.
+/// The meaning of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenText {
     /// Text; a leading `▁` begins a word.
@@ -76,20 +77,26 @@ fn is_language(name: &str) -> bool {
 
 impl TokenText {
     /// The meaning of the token, if it is a special token.
-    pub fn mark(&self) -> Option<SpecialToken> {
+    pub fn special(&self) -> Option<SpecialToken> {
         match self {
-            Self::Control(mark) => Some(SpecialToken::parse(mark)),
+            Self::Control(text) => Some(SpecialToken::parse(text)),
             _ => None,
         }
     }
 
+    /// The former name of [`special`](Self::special).
+    #[doc(hidden)]
+    pub fn mark(&self) -> Option<SpecialToken> {
+        self.special()
+    }
+
     /// Parses a token as SentencePiece writes it.
     pub(super) fn parse(text: &str) -> Self {
-        let marked = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
-        match marked {
+        let name = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+        match name {
             Some("unk") => Self::Unknown,
-            Some(mark) if !mark.is_empty() && !mark.contains(['<', '>', WORD_START]) => {
-                let hex = mark.strip_prefix("0x").filter(|hex| hex.len() == 2);
+            Some(name) if !name.is_empty() && !name.contains(['<', '>', WORD_BOUNDARY]) => {
+                let hex = name.strip_prefix("0x").filter(|hex| hex.len() == 2);
                 match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
                     Some(byte) => Self::Byte(byte),
                     None => Self::Control(text.into()),
@@ -103,71 +110,71 @@ impl TokenText {
 /// The tokens of a model, without blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
-    pieces: Vec<TokenText>,
+    tokens: Vec<TokenText>,
 }
 
 impl Vocabulary {
     /// Parses a vocabulary file; its name determines the format.
     ///
     /// # Errors
-    /// [`Error::Vocabulary`] if the file is invalid or does not have `labels` tokens.
-    pub fn parse(name: &str, bytes: &[u8], labels: usize) -> Result<Self> {
-        let wrong = |reason: String| Error::Vocabulary {
+    /// [`Error::Vocabulary`] if the file is invalid or does not have `count` tokens.
+    pub fn parse(name: &str, bytes: &[u8], count: usize) -> Result<Self> {
+        let invalid = |reason: String| Error::Vocabulary {
             path: name.into(),
             reason,
         };
-        let mut pieces = Self::pieces(name, bytes).map_err(wrong)?;
+        let mut tokens = Self::tokens(name, bytes).map_err(invalid)?;
         // Some files list blank as the last token.
-        if pieces.len() == labels + 1 && ends_with_blank(&pieces) {
-            pieces.pop();
+        if tokens.len() == count + 1 && ends_with_blank(&tokens) {
+            tokens.pop();
         }
-        if pieces.len() != labels {
-            return Err(wrong(format!(
-                "{} labels, but the model has {labels}: the file belongs to another model",
-                pieces.len()
+        if tokens.len() != count {
+            return Err(invalid(format!(
+                "{} tokens, but the model has {count}: the file belongs to another model",
+                tokens.len()
             )));
         }
-        Ok(Self { pieces })
+        Ok(Self { tokens })
     }
 
     /// Number of tokens in a vocabulary file, not counting blank; `None` if it cannot be parsed.
     pub(crate) fn count(name: &str, bytes: &[u8]) -> Option<usize> {
-        let pieces = Self::pieces(name, bytes).ok()?;
-        Some(pieces.len() - usize::from(ends_with_blank(&pieces)))
+        let tokens = Self::tokens(name, bytes).ok()?;
+        Some(tokens.len() - usize::from(ends_with_blank(&tokens)))
     }
 
-    fn pieces(name: &str, bytes: &[u8]) -> std::result::Result<Vec<TokenText>, String> {
+    fn tokens(name: &str, bytes: &[u8]) -> std::result::Result<Vec<TokenText>, String> {
         let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-        let most = if extension == Some("json") { MAX_JSON } else { MAX_BYTES };
-        if bytes.len() > most {
+        let limit = if extension == Some("json") { MAX_JSON } else { MAX_BYTES };
+        if bytes.len() > limit {
             return Err(format!(
-                "{} bytes are too many for a vocabulary, expected {most} at most",
+                "{} bytes are too many for a vocabulary, expected at most {limit}",
                 bytes.len()
             ));
         }
         match extension {
-            Some("model") => sentencepiece::pieces(bytes),
-            Some("json") => hf_json::pieces(bytes),
+            Some("model") => sentencepiece::tokens(bytes),
+            Some("json") => hf_json::tokens(bytes),
             _ => parse_lines(std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?),
         }
     }
 
-    /// Makes token `id` the special token `mark`, whatever its text is.
-    pub(crate) fn mark(&mut self, id: Option<usize>, mark: &str) {
-        if let Some(piece) = id.and_then(|id| self.pieces.get_mut(id)) {
-            *piece = TokenText::Control(mark.into());
+    /// Makes token `id` the special token `special`, whatever its text is.
+    pub(crate) fn set_special(&mut self, id: Option<usize>, special: &str) {
+        if let Some(token) = id.and_then(|id| self.tokens.get_mut(id)) {
+            *token = TokenText::Control(special.into());
         }
     }
 
-    /// What token `id` stands for.
+    /// The meaning of token `id`.
     pub fn piece(&self, id: usize) -> Option<&TokenText> {
-        self.pieces.get(id)
+        self.tokens.get(id)
     }
 
     /// Whether token `id` begins a word.
     pub fn begins_word(&self, id: usize) -> bool {
         match self.piece(id) {
-            Some(TokenText::Text(text)) => text.starts_with(WORD_START),
+            Some(TokenText::Text(text)) => text.starts_with(WORD_BOUNDARY),
             Some(TokenText::Unknown) => true,
             Some(TokenText::Byte(_) | TokenText::Control(_)) | None => false,
         }
@@ -175,21 +182,21 @@ impl Vocabulary {
 
     /// Number of tokens.
     pub fn len(&self) -> usize {
-        self.pieces.len()
+        self.tokens.len()
     }
 
     /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.tokens.is_empty()
     }
 }
 
-fn ends_with_blank(pieces: &[TokenText]) -> bool {
-    matches!(pieces.last(), Some(TokenText::Control(mark)) if is_blank(mark))
+fn ends_with_blank(tokens: &[TokenText]) -> bool {
+    matches!(tokens.last(), Some(TokenText::Control(text)) if is_blank(text))
 }
 
-fn is_blank(mark: &str) -> bool {
-    ["<blk>", "<blank>", "<b>"].contains(&mark)
+fn is_blank(text: &str) -> bool {
+    ["<blk>", "<blank>", "<b>"].contains(&text)
 }
 
 fn parse_lines(text: &str) -> std::result::Result<Vec<TokenText>, String> {
@@ -199,27 +206,27 @@ fn parse_lines(text: &str) -> std::result::Result<Vec<TokenText>, String> {
         id.and_then(|id| id.parse().ok()) == Some(number)
     };
     if lines.iter().enumerate().all(numbered) {
-        let piece = |line: &&str| {
+        let token = |line: &&str| {
             let text = line.rsplit_once([' ', '\t']).map_or("", |(text, _)| text);
             TokenText::parse(text)
         };
-        return Ok(lines.iter().map(piece).collect());
+        return Ok(lines.iter().map(token).collect());
     }
     if let Some((number, line)) = lines.iter().enumerate().find(|(_, line)| has_number(line)) {
         return Err(format!(
-            "line {}: \"{line}\" does not carry the id {number}; ids must count up from 0",
+            "line {}: \"{line}\" does not end with id {number}; ids must count up from 0",
             number + 1
         ));
     }
-    let word_pieces = lines.iter().any(|line| line.starts_with("##"));
-    let piece = |line: &&str| match (word_pieces, line.strip_prefix("##")) {
+    let is_word_piece = lines.iter().any(|line| line.starts_with("##"));
+    let token = |line: &&str| match (is_word_piece, line.strip_prefix("##")) {
         (true, Some(rest)) => TokenText::parse(rest),
         (true, None) if matches!(TokenText::parse(line), TokenText::Text(_)) => {
-            TokenText::Text(format!("{WORD_START}{line}"))
+            TokenText::Text(format!("{WORD_BOUNDARY}{line}"))
         }
         _ => TokenText::parse(line),
     };
-    Ok(lines.iter().map(piece).collect())
+    Ok(lines.iter().map(token).collect())
 }
 
 fn has_number(line: &str) -> bool {
@@ -231,8 +238,8 @@ fn has_number(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn text(piece: &str) -> TokenText {
-        TokenText::Text(piece.into())
+    fn text(text: &str) -> TokenText {
+        TokenText::Text(text.into())
     }
 
     #[test]
@@ -249,14 +256,14 @@ mod tests {
     fn tokens_txt_with_and_without_blank() {
         for file in ["<unk> 0\n▁a 1\nb 2\n<blk> 3\n", "<unk> 0\n▁a 1\nb 2\n"] {
             let vocabulary = Vocabulary::parse("tokens.txt", file.as_bytes(), 3).unwrap();
-            assert_eq!(vocabulary.pieces, [TokenText::Unknown, text("▁a"), text("b")]);
+            assert_eq!(vocabulary.tokens, [TokenText::Unknown, text("▁a"), text("b")]);
         }
     }
 
     #[test]
     fn token_may_be_a_number_or_a_word_start() {
         let vocabulary = Vocabulary::parse("tokens.txt", "▁ 0\n7 1\n".as_bytes(), 2).unwrap();
-        assert_eq!(vocabulary.pieces, [text("▁"), text("7")]);
+        assert_eq!(vocabulary.tokens, [text("▁"), text("7")]);
     }
 
     #[test]
@@ -268,19 +275,19 @@ mod tests {
 
     #[test]
     fn special_tokens_are_parsed() {
-        let mark = |text: &str| TokenText::parse(text).mark();
-        assert_eq!(mark("<EOU>"), Some(SpecialToken::EndOfUtterance));
-        assert_eq!(mark("<EOB>"), Some(SpecialToken::EndOfBackchannel));
+        let special = |text: &str| TokenText::parse(text).special();
+        assert_eq!(special("<EOU>"), Some(SpecialToken::EndOfUtterance));
+        assert_eq!(special("<EOB>"), Some(SpecialToken::EndOfBackchannel));
         for language in ["en-US", "es-419", "zh-Hant", "yue-HK"] {
             assert_eq!(
-                mark(&format!("<{language}>")),
+                special(&format!("<{language}>")),
                 Some(SpecialToken::Language(language.into()))
             );
         }
         for other in ["<sos>", "<s>", "<blk>", "<a-b>", "<EN-us>", "<en->"] {
-            assert_eq!(mark(other), Some(SpecialToken::Other), "{other}");
+            assert_eq!(special(other), Some(SpecialToken::Other), "{other}");
         }
-        assert_eq!(mark("\u{2581}en-US"), None);
+        assert_eq!(special("\u{2581}en-US"), None);
     }
 
     #[test]
@@ -288,7 +295,7 @@ mod tests {
         let error = Vocabulary::parse("tokens.txt", b"a 0\nb 1\n", 3)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("2 labels") && error.contains("has 3"), "{error}");
+        assert!(error.contains("2 tokens") && error.contains("has 3"), "{error}");
     }
 
     #[test]
@@ -302,11 +309,11 @@ mod tests {
     #[test]
     fn oversized_vocabulary_is_rejected() {
         let lines = b"a\n".repeat(MAX_BYTES / 2 + 1);
-        let pieces = b"\x0a\x00".repeat(MAX_BYTES / 2 + 1);
-        for (name, bytes) in [("vocab.txt", lines), ("tokenizer.model", pieces)] {
+        let tokens = b"\x0a\x00".repeat(MAX_BYTES / 2 + 1);
+        for (name, bytes) in [("vocab.txt", lines), ("tokenizer.model", tokens)] {
             let error = Vocabulary::parse(name, &bytes, 1).unwrap_err().to_string();
             assert!(
-                error.contains("too many") && error.contains("16777216 at most"),
+                error.contains("too many") && error.contains("at most 16777216"),
                 "{error}"
             );
         }

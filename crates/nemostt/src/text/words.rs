@@ -6,10 +6,10 @@
 //! A word is complete when it can no longer change: when the next one begins, or the stream ends.
 //! [`WordTimer`](super::times::WordTimer) then assigns its times.
 
-use super::tokenizer::{TokenText, Vocabulary, WORD_START};
+use super::tokenizer::{TokenText, Vocabulary, WORD_BOUNDARY};
 use crate::token::Token;
 
-/// What SentencePiece writes for the unknown token.
+/// SentencePiece's text for the unknown token (U+2047 "double question mark").
 const UNKNOWN: &str = "\u{2047}";
 
 /// A complete word.
@@ -44,7 +44,7 @@ pub(super) struct UntimedWord {
 pub(super) struct WordBuilder {
     /// Bytes, because a character may consist of several byte tokens.
     text: Vec<u8>,
-    labels: Vec<Token>,
+    tokens: Vec<Token>,
     /// The next token begins a new word: SentencePiece puts spaces on both sides of the unknown token.
     closed: bool,
 }
@@ -52,9 +52,9 @@ pub(super) struct WordBuilder {
 impl WordBuilder {
     /// Adds a token. Returns the word before it, if the token begins a new one.
     pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<UntimedWord> {
-        let piece = vocabulary.piece(token.id)?;
-        let text: &[u8] = match piece {
-            TokenText::Text(piece) => piece.strip_prefix(WORD_START).unwrap_or(piece).as_bytes(),
+        let meaning = vocabulary.piece(token.id)?;
+        let text: &[u8] = match meaning {
+            TokenText::Text(text) => text.strip_prefix(WORD_BOUNDARY).unwrap_or(text).as_bytes(),
             TokenText::Byte(byte) => std::slice::from_ref(byte),
             TokenText::Unknown => UNKNOWN.as_bytes(),
             TokenText::Control(_) => return None,
@@ -64,9 +64,9 @@ impl WordBuilder {
         } else {
             None
         };
-        self.closed = *piece == TokenText::Unknown;
+        self.closed = *meaning == TokenText::Unknown;
         self.text.extend_from_slice(text);
-        self.labels.push(token);
+        self.tokens.push(token);
         done
     }
 
@@ -82,46 +82,46 @@ impl WordBuilder {
     pub(super) fn split(&mut self) -> Option<UntimedWord> {
         // Bytes of a character that is not complete yet, one token each.
         let open = open_bytes(&self.text);
-        let labels = self.labels.len() - open;
-        let rest = self.labels.get(labels).map(|label| label.frame);
+        let whole = self.tokens.len() - open;
+        let rest = self.tokens.get(whole).map(|token| token.frame);
         if rest.is_some() && rest == self.first_frame() {
             return None;
         }
         let text = self.text.split_off(self.text.len() - open);
-        let labels = self.labels.split_off(labels);
+        let tokens = self.tokens.split_off(whole);
         let part = self.partial_word();
         if part.is_some() {
             self.reset();
         }
         self.text.extend(text);
-        self.labels.extend(labels);
+        self.tokens.extend(tokens);
         part
     }
 
-    /// The word in progress as it is now.
+    /// The word in progress, up to its last token so far.
     pub(super) fn partial_word(&self) -> Option<UntimedWord> {
-        let (first, last) = (self.labels.first()?, self.labels.last()?);
+        let (first, last) = (self.tokens.first()?, self.tokens.last()?);
         // A token may contain `▁` in other places, too.
-        let text = String::from_utf8_lossy(&self.text).replace(WORD_START, " ");
+        let text = String::from_utf8_lossy(&self.text).replace(WORD_BOUNDARY, " ");
         let text = text.trim();
-        let log_prob: f32 = self.labels.iter().map(|label| label.log_prob).sum();
+        let log_prob: f32 = self.tokens.iter().map(|token| token.log_prob).sum();
         (!text.is_empty()).then(|| UntimedWord {
             text: text.to_owned(),
             first_frame: first.frame,
             last_frame: last.frame,
-            confidence: (log_prob / self.labels.len() as f32).exp(),
+            confidence: (log_prob / self.tokens.len() as f32).exp(),
         })
     }
 
     /// Encoder frame in which the word in progress begins, if there is one.
     pub(super) fn first_frame(&self) -> Option<u64> {
-        self.labels.first().map(|label| label.frame)
+        self.tokens.first().map(|token| token.frame)
     }
 
     /// Discards the word in progress.
     pub(super) fn reset(&mut self) {
         self.text.clear();
-        self.labels.clear();
+        self.tokens.clear();
         self.closed = false;
     }
 }
@@ -151,10 +151,10 @@ mod tests {
     }
 
     /// Texts of the words with the frames of their first and last tokens.
-    fn words(labels: &[(usize, u64)]) -> Vec<(String, u64, u64)> {
+    fn words(tokens: &[(usize, u64)]) -> Vec<(String, u64, u64)> {
         let mut builder = WordBuilder::default();
         let mut found = Vec::new();
-        for &(id, frame) in labels {
+        for &(id, frame) in tokens {
             found.extend(push(&mut builder, id, frame));
         }
         found.extend(builder.flush_word());

@@ -166,7 +166,7 @@ fn non_float32_models_are_not_quantized() {
         });
         assert_eq!(auto, int8, "{layout}");
         let log = log::lines();
-        let wanted = format!("is not quantized to int8: it holds {} already", held.name());
+        let wanted = format!("is not quantized to int8: its weights are {} already", held.name());
         let noted = log.iter().any(|line| line.contains(layout) && line.contains(&wanted));
         assert!(noted, "{log:?}");
     }

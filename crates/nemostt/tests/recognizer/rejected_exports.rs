@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Unsupported exports are rejected with the reason and a fix: real graphs with each fault. Faults that are an edit of
-//! a graph are tested in `src/graph/import_tests.rs`.
+//! a graph are tested in `import/tests.rs` of nemostt-compiler.
 
 use std::{fs, path::Path};
 
@@ -126,7 +126,7 @@ fn tdt_joint() {
 fn multitalker_models() {
     let error = load_error(&data("faults/multitalker"));
     assert!(matches!(fault(&error), GraphError::Multitalker { .. }));
-    assert_contains(&error, &["spk_targets", "diarisation", "one speaker"]);
+    assert_contains(&error, &["spk_targets", "diarization", "one speaker"]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn vocabulary_of_another_model() {
     fs::write(directory.path().join("tokens.txt"), shorter.join("\n")).unwrap();
     let error = load_error(directory.path());
     assert!(matches!(error, Error::Vocabulary { .. }));
-    assert_contains(&error, &["100 labels", "the model has 128", "another model"]);
+    assert_contains(&error, &["100 tokens", "the model has 128", "another model"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Attributes whose values no operation can mean.
+//! Rejects unknown attributes and attribute values that no operator accepts.
 
 use std::ops::RangeInclusive;
 
@@ -11,10 +11,10 @@ use crate::{
 
 /// Kernels, steps and paddings of these models are below 100; sizes of weights below 2^20.
 const LARGEST: i64 = 1 << 20;
-/// No tensor has as many axes.
+/// More axes than any tensor has.
 const MOST_AXES: i64 = 64;
 
-/// What is wrong with an attribute of `node`, as the end of a sentence.
+/// Checks the attributes of `node`. The error is the end of a sentence about the node.
 pub(crate) fn check(node: &NodeProto, opset: i64) -> Result<(), String> {
     for (index, attribute) in node.attribute.iter().enumerate() {
         let name = attribute.name();
@@ -33,15 +33,15 @@ pub(crate) fn check(node: &NodeProto, opset: i64) -> Result<(), String> {
                 Some(value) => value.to_string(),
                 None => format!("{:?}", attribute.ints.iter().take(16).collect::<Vec<_>>()),
             };
-            return Err(format!("has {name} {values}, which makes no sense"));
+            return Err(format!("has {name} {values}, which is not valid"));
         }
     }
     Ok(())
 }
 
-/// Attributes of the operators that passes fold, move or fuse, with the opsets that have them (ONNX's `docs/Operators.md` and
-/// `docs/Changelog.md`). ONNX Runtime refuses others. Without this check a pass could remove the node that it would refuse, and a
-/// damaged graph would run.
+/// Attributes of the operators that passes fold, move or fuse, with the opsets that have them (ONNX's
+/// `docs/Operators.md` and `docs/Changelog.md`). ONNX Runtime rejects all others. Without this check a pass could
+/// remove the node that it would reject, and a corrupt graph would run.
 const ATTRIBUTES: &[(&[&str], &str, RangeInclusive<i64>)] = &[
     (&["Add", "Div", "Mul", "Pow", "Sub"], "axis broadcast", 0..=6),
     (&["And", "Equal", "Greater", "Less", "Or"], "axis broadcast", 0..=6),
@@ -111,7 +111,7 @@ const ATTRIBUTES: &[(&[&str], &str, RangeInclusive<i64>)] = &[
 const NEWEST: i64 = i64::MAX;
 const ALWAYS: RangeInclusive<i64> = 0..=NEWEST;
 
-/// Whether `operator` has an attribute of this name. What no pass touches is left to ONNX Runtime.
+/// Whether `operator` has an attribute of this name. Operators that no pass rewrites are left to ONNX Runtime.
 fn is_known(operator: &str, attribute: &str, opset: i64) -> bool {
     let mut rows = ATTRIBUTES
         .iter()
@@ -121,7 +121,7 @@ fn is_known(operator: &str, attribute: &str, opset: i64) -> bool {
     let fits = |names: &str, opsets: &RangeInclusive<i64>| {
         opsets.contains(&opset) && names.split(' ').any(|name| name == attribute && !name.is_empty())
     };
-    // ONNX allows any attribute whose name begins so (`OpSchema::Verify`).
+    // ONNX ignores attributes with this prefix (`OpSchema::Verify`).
     !is_checked || attribute.starts_with("__") || rows.any(|(_, names, opsets)| fits(names, opsets))
 }
 

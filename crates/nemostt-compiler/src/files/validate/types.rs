@@ -2,10 +2,10 @@
 
 //! Checks the element types of inputs.
 //!
-//! ONNX Runtime checks those of the nodes that it is attribute_type, but not of nodes that passes fuse, fold or remove. So they
-//! are checked here, according to ONNX's `docs/Operators.md` for opsets 7 to 26, combined over all versions of an
-//! operator: everything that ONNX Runtime accepts is accepted. Outputs of operators that are not listed have unknown
-//! types, which are not checked.
+//! ONNX Runtime checks the nodes that it is given, but not those that passes fuse, fold or remove. So all are checked
+//! here, according to ONNX's `docs/Operators.md` for opsets 7 to 26, combined over all versions of an operator:
+//! everything that ONNX Runtime accepts is accepted. Outputs of operators that are not listed have unknown types, which
+//! are not checked.
 
 use std::collections::HashMap;
 
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// The type of the first output. Tensors are type_name after their types.
+    /// The type of the first output of `operator`. Tensors are named after their types.
     fn output(operator: &str, inputs: &[&str]) -> Result<Option<DataType>, String> {
         use DataType as D;
         let all = [

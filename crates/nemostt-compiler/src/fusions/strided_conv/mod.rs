@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The subsampling in front of the layers: strided convolutions, masks, activations and convolutions of single frames and
-//! frequencies. They are done with channels last here: strided ones by [`nemostt_kernels::subsampling`], the others as
-//! products, and nothing is turned around.
+//! The subsampling before the layers: strided convolutions, masks, activations and pointwise convolutions. Here all of
+//! it is computed with channels last, so that nothing has to be transposed: strided convolutions by [`STRIDED_CONV`],
+//! pointwise ones as matrix products.
 //!
-//! A mask is multiplied in after each of them; the last one before the next strided convolution is all that counts: what
-//! lies between acts on each place by itself, and a mask is 0 or 1. That one is done where places are looked at beside
-//! each other.
+//! NeMo multiplies with a mask of zeros and ones after each convolution. Only the last mask before a strided
+//! convolution has an effect: the operations in between work on each frame and frequency separately. [`STRIDED_CONV`]
+//! applies that mask to its input.
 
 mod stage;
 #[cfg(test)]
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Does it so, if it is found; gives whether it is.
+/// Rewrites the subsampling and returns whether it was found.
 pub(crate) fn fuse(graph: &mut Graph) -> bool {
     graph.infer_shapes();
     let index = graph.index();
@@ -35,23 +35,23 @@ pub(crate) fn fuse(graph: &mut Graph) -> bool {
     !found.is_empty()
 }
 
-/// All of it.
+/// The whole subsampling.
 struct Found {
     input: String,
-    /// Of the input: see [`match_masking`].
+    /// Mask of the input: see [`match_masking`].
     mask: String,
     stages: Vec<Stage>,
-    /// The node that gives `output`, a row for each frame.
+    /// The node that produces `output`, one row per frame.
     last: usize,
     output: String,
-    /// The product that takes it, and its weights, [`turned`].
-    product: usize,
+    /// The matrix product that reads it, and its weights with [`frequencies_first`].
+    matmul: usize,
     weights: Vec<f32>,
-    /// Sizes of the table of weights.
-    table: [usize; 2],
-    /// Which frames are taken, if not all are.
-    taken: Option<String>,
-    /// Frames, and values of a row.
+    /// Shape of the weights.
+    weights_shape: [usize; 2],
+    /// Indices of the frames that are kept, if not all are.
+    kept: Option<String>,
+    /// Shape of the rows: frames, width.
     sizes: [usize; 2],
 }
 
@@ -65,7 +65,7 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
         return None;
     }
     let mut output = first.output.first()?;
-    let turned = loop {
+    let transpose = loop {
         let stage = stages.last_mut()?;
         let user = index.single_consumer(output)?;
         let node = &graph.nodes[user];
@@ -79,13 +79,16 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
                 stage.is_masked = true;
             }
             "Relu" => {
-                *stage.products.last_mut().map_or(&mut stage.relu, |last| &mut last.relu) = true;
+                *stage
+                    .pointwise
+                    .last_mut()
+                    .map_or(&mut stage.relu, |last| &mut last.relu) = true;
                 stage.is_masked = false;
             }
             "Conv" if node.input.first() != Some(output) => return None,
             "Conv" => match match_pointwise_conv(graph, node) {
-                Some(product) => {
-                    stage.products.push(product);
+                Some(conv) => {
+                    stage.pointwise.push(conv);
                     stage.is_masked = false;
                 }
                 None => {
@@ -101,11 +104,11 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let &[1, channels, frames, bins] = graph.shape(output)? else {
         return None;
     };
-    // First with a batch axis, then without; between them, perhaps, only some frames are taken.
+    // First with the batch axis, then without it. In between, a gather may keep only some of the frames.
     let width = channels * bins;
     let rows = |node: usize| graph.value(graph.nodes[node].input.get(1)?)?.ints();
-    let mut last = matcher.consumed_by(&turned.output[0], "Reshape")?;
-    let (mut taken, mut kept) = (None, frames);
+    let mut last = matcher.consumed_by(&transpose.output[0], "Reshape")?;
+    let (mut kept, mut kept_frames) = (None, frames);
     if rows(last)? != [frames as i64, width as i64] {
         if let Some(gather) = matcher.consumed_by(&graph.nodes[last].output[0], "Gather") {
             let gather = &graph.nodes[gather];
@@ -115,48 +118,48 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
             if attribute(gather, "axis") != Some(1) {
                 return None;
             }
-            (taken, kept) = (Some(gather.input[1].clone()), count);
+            (kept, kept_frames) = (Some(gather.input[1].clone()), count);
             last = matcher.consumed_by(&gather.output[0], "Reshape")?;
         } else {
             last = matcher.consumed_by(&graph.nodes[last].output[0], "Reshape")?;
         }
     }
-    let right = rows(last)? == [kept as i64, width as i64];
+    let is_rows = rows(last)? == [kept_frames as i64, width as i64];
     let output = &graph.nodes[last].output[0];
-    let product = index.single_consumer(output)?;
-    let (weights, table) = match_weights(graph, product, output)?;
-    (right && table[0] == width).then(|| Found {
+    let matmul = index.single_consumer(output)?;
+    let (weights, weights_shape) = match_weights(graph, matmul, output)?;
+    (is_rows && weights_shape[0] == width).then(|| Found {
         input,
         mask,
         stages,
         last,
         output: output.clone(),
-        product,
-        weights: frequencies_first(&weights, [channels, bins, table[1]]),
-        table,
-        taken,
+        matmul,
+        weights: frequencies_first(&weights, [channels, bins, weights_shape[1]]),
+        weights_shape,
+        kept,
         sizes: [frames, width],
     })
 }
 
-/// The constant table that product `number` multiplies `rows` with, and its sizes.
+/// The constant weights that matrix product `number` multiplies `rows` with, and their shape.
 fn match_weights(graph: &Graph, number: usize, rows: &str) -> Option<(Vec<f32>, [usize; 2])> {
     let node = &graph.nodes[number];
     let weights = node.input.get(1)?;
-    let &[depth, columns] = graph.shape(weights)? else {
+    let &[k, n] = graph.shape(weights)? else {
         return None;
     };
-    let turned = |name: &str| attribute(node, name).is_some_and(|flag| flag != 0);
+    let flag = |name: &str| attribute(node, name).is_some_and(|value| value != 0);
     let others = node.input.iter().skip(1).any(|input| input == rows);
     let right = matches!(node.op_type(), "MatMul" | "Gemm")
         && node.input[0] == rows
         && !others
-        && !turned("transA")
-        && !turned("transB");
-    right.then_some((graph.value(weights)?.floats()?, [depth, columns]))
+        && !flag("transA")
+        && !flag("transB");
+    right.then_some((graph.value(weights)?.floats()?, [k, n]))
 }
 
-/// The rows of a table, which are for channels and in each of them frequencies, in the order in which frequencies come first.
+/// Reorders the rows of a weight matrix \[channels · bins, columns\] to \[bins · channels, columns\].
 fn frequencies_first(table: &[f32], [channels, bins, columns]: [usize; 3]) -> Vec<f32> {
     let rows = (0..bins).flat_map(|bin| (0..channels).map(move |channel| channel * bins + bin));
     rows.flat_map(|row| &table[row * columns..][..columns])
@@ -168,8 +171,8 @@ fn replace(graph: &mut Graph, found: &Found) {
     let (mut data, mut mask) = (found.input.clone(), cast_mask(graph, &found.mask));
     for stage in &found.stages {
         data = convolve(graph, stage, &data, &mask);
-        for product in &stage.products {
-            data = multiply(graph, product, &data);
+        for conv in &stage.pointwise {
+            data = multiply(graph, conv, &data);
         }
         if let Some(frames) = &stage.mask {
             mask = cast_mask(graph, frames);
@@ -179,20 +182,20 @@ fn replace(graph: &mut Graph, found: &Found) {
     let (rows, column) = (graph.add_ints(&sizes), graph.add_ints(&[sizes[0], 1]));
     let mut rows = graph.add("Reshape", &[&data, &rows], &[]);
     let mut column = graph.add("Reshape", &[&mask, &column], &[]);
-    if let Some(taken) = &found.taken {
+    if let Some(kept) = &found.kept {
         for table in [&mut rows, &mut column] {
-            *table = graph.add("Gather", &[table, taken], &[("axis", Attribute::Int(0))]);
+            *table = graph.add("Gather", &[table, kept], &[("axis", Attribute::Int(0))]);
         }
     }
     graph.detach(found.last);
     graph.add_as(&found.output, "Mul", &[&rows, &column], &[]);
-    let weights = graph.add_value(&Constant::from_floats(found.table.into(), &found.weights));
-    graph.nodes[found.product].input[1] = weights;
+    let weights = graph.add_value(&Constant::from_floats(found.weights_shape.into(), &found.weights));
+    graph.nodes[found.matmul].input[1] = weights;
 }
 
-/// Truths as zeros and ones.
-fn cast_mask(graph: &mut Graph, truths: &str) -> String {
-    graph.add("Cast", &[truths], &[("to", Attribute::Int(DataType::Float as i64))])
+/// Casts a boolean mask to zeros and ones.
+fn cast_mask(graph: &mut Graph, mask: &str) -> String {
+    graph.add("Cast", &[mask], &[("to", Attribute::Int(DataType::Float as i64))])
 }
 
 fn convolve(graph: &mut Graph, stage: &Stage, data: &str, mask: &str) -> String {
@@ -217,20 +220,20 @@ fn convolve(graph: &mut Graph, stage: &Stage, data: &str, mask: &str) -> String 
     output
 }
 
-fn multiply(graph: &mut Graph, product: &Pointwise, data: &str) -> String {
-    let Some(weights) = graph.weight(&product.weights).cloned() else {
+fn multiply(graph: &mut Graph, conv: &Pointwise, data: &str) -> String {
+    let Some(weights) = graph.weight(&conv.weights).cloned() else {
         return data.into();
     };
-    // The same bytes with two axes less.
+    // The same bytes without the two kernel axes of size 1.
     let weights = graph.add_weight(TensorProto {
-        name: Some(format!("{}/flat", product.weights)),
-        dims: product.sizes.into(),
+        name: Some(format!("{}/flat", conv.weights)),
+        dims: conv.sizes.into(),
         ..weights
     });
-    let inputs: Vec<&str> = [data, &weights].into_iter().chain(product.bias.as_deref()).collect();
-    let product_of = graph.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
-    match product.relu {
-        true => graph.add("Relu", &[&product_of], &[]),
-        false => product_of,
+    let inputs: Vec<&str> = [data, &weights].into_iter().chain(conv.bias.as_deref()).collect();
+    let output = graph.add("Gemm", &inputs, &[("transB", Attribute::Int(1))]);
+    match conv.relu {
+        true => graph.add("Relu", &[&output], &[]),
+        false => output,
     }
 }

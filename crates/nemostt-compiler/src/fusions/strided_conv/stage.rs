@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The nodes of which the subsampling consists.
+//! The parts of the subsampling.
 
 use crate::{Graph, NodeProto, onnx::tensor_proto::DataType};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     ir::constant::{attribute, attribute_list},
 };
 
-/// A strided convolution and what follows, up to the next one.
+/// A strided convolution and everything up to the next one.
 pub(crate) struct Stage {
     pub(crate) weights: String,
     pub(crate) bias: Option<String>,
@@ -17,14 +17,14 @@ pub(crate) struct Stage {
     pub(crate) pads: Vec<i64>,
     pub(crate) shared: bool,
     pub(crate) relu: bool,
-    pub(crate) products: Vec<Pointwise>,
-    /// Of its output.
+    pub(crate) pointwise: Vec<Pointwise>,
+    /// Mask of its output.
     pub(crate) mask: Option<String>,
-    /// Whether the mask is the last that was done.
+    /// Whether the mask is the last of its operations so far.
     pub(crate) is_masked: bool,
 }
 
-/// A convolution of single places.
+/// A pointwise convolution.
 pub(crate) struct Pointwise {
     pub(crate) weights: String,
     pub(crate) bias: Option<String>,
@@ -32,7 +32,7 @@ pub(crate) struct Pointwise {
     pub(crate) relu: bool,
 }
 
-/// A convolution over frames and frequencies with one channel to look at for each of its own.
+/// Matches a depthwise convolution over frames and frequencies, or one with a single input channel.
 pub(crate) fn match_strided_conv(graph: &Graph, node: &NodeProto) -> Option<Stage> {
     let (data, weights) = (node.input.first()?, node.input.get(1)?);
     let &[1, of_input, ..] = graph.shape(data).filter(|dims| dims.len() == 4)? else {
@@ -56,7 +56,7 @@ pub(crate) fn match_strided_conv(graph: &Graph, node: &NodeProto) -> Option<Stag
         && (rows, columns) != (1, 1)
         && strides.iter().all(|&stride| stride > 0)
         && pads.iter().all(|&pad| pad >= 0);
-    // What its output is like is known then, too.
+    // The shape of its output must be known.
     graph.shape(node.output.first()?)?;
     is_float(graph, weights)?;
     let bias = bias(graph, node, channels)?;
@@ -68,13 +68,13 @@ pub(crate) fn match_strided_conv(graph: &Graph, node: &NodeProto) -> Option<Stag
         pads: pads.to_vec(),
         shared: of_input == 1,
         relu: false,
-        products: Vec::new(),
+        pointwise: Vec::new(),
         mask: None,
         is_masked: false,
     })
 }
 
-/// A convolution of single places, over all channels.
+/// Matches a pointwise convolution.
 pub(crate) fn match_pointwise_conv(graph: &Graph, node: &NodeProto) -> Option<Pointwise> {
     let weights = node.input.get(1)?;
     let &[outputs, inputs, 1, 1] = graph.shape(weights)? else {
@@ -96,7 +96,7 @@ pub(crate) fn match_pointwise_conv(graph: &Graph, node: &NodeProto) -> Option<Po
     })
 }
 
-/// The bias of a convolution, if it has one; `None`: it is of another kind than a constant for each channel.
+/// The bias of a convolution, `Some(None)` if it has none; `None` if it is not a constant with one value per channel.
 fn bias(graph: &Graph, node: &NodeProto, channels: usize) -> Option<Option<String>> {
     let Some(bias) = node.input.get(2).filter(|name| !name.is_empty()) else {
         return Some(None);
@@ -105,42 +105,41 @@ fn bias(graph: &Graph, node: &NodeProto, channels: usize) -> Option<Option<Strin
     (graph.shape(bias)? == [channels]).then(|| Some(bias.clone()))
 }
 
-/// Whether `name` is a constant of float32.
+/// `Some` if `name` is a float32 constant.
 fn is_float(graph: &Graph, name: &str) -> Option<()> {
     (graph.value(name)?.element == DataType::Float).then_some(())
 }
 
-/// What is masked by `node`, and the [frames of the mask](frames_of_mask).
+/// Matches a multiplication with a mask: the masked tensor, and the [mask over frames](frame_mask).
 pub(crate) fn match_masking(matcher: &PatternMatcher<'_>, node: &NodeProto) -> Option<(String, String)> {
     let [a, b] = &node.input[..] else { return None };
     let of = |data: &String, mask: &str| {
         let &[1, _, frames, bins] = matcher.graph.shape(data)? else {
             return None;
         };
-        Some((data.clone(), frames_of_mask(matcher, mask, [frames, bins])?))
+        Some((data.clone(), frame_mask(matcher, mask, [frames, bins])?))
     };
     of(a, b).or_else(|| of(b, a))
 }
 
-/// The truths that become a mask of zeros and ones \[1, 1, frames, frequencies\], which is the same for all frequencies:
-/// \[1, frames\].
-fn frames_of_mask(matcher: &PatternMatcher<'_>, mask: &str, [frames, bins]: [usize; 2]) -> Option<String> {
+/// The boolean mask \[1, frames\] that is expanded to `mask`, zeros and ones \[1, 1, frames, frequencies\].
+fn frame_mask(matcher: &PatternMatcher<'_>, mask: &str, [frames, bins]: [usize; 2]) -> Option<String> {
     let graph = matcher.graph;
     let is = |name: &String, dims: &[usize]| graph.shape(name) == Some(dims);
     let cast = &matcher.produced_by(mask, "Unsqueeze")?.input[0];
     let cast_node = matcher.produced_by(cast, "Cast")?;
-    let spread = &cast_node.input[0];
-    let column = &matcher.produced_by(spread, "Expand")?.input[0];
-    let truths = &matcher.produced_by(column, "Unsqueeze")?.input[0];
-    let compare = &graph.nodes[matcher.index.producer(truths)?];
+    let expanded = &cast_node.input[0];
+    let column = &matcher.produced_by(expanded, "Expand")?.input[0];
+    let boolean = &matcher.produced_by(column, "Unsqueeze")?.input[0];
+    let compare = &graph.nodes[matcher.index.producer(boolean)?];
     let right = graph.shape(mask) == Some(&[1, 1, frames, bins])
-        && is(spread, &[1, frames, bins])
+        && is(expanded, &[1, frames, bins])
         && is(column, &[1, frames, 1])
-        && is(truths, &[1, frames])
+        && is(boolean, &[1, frames])
         && attribute(cast_node, "to") == Some(DataType::Float as i64)
         && matches!(
             compare.op_type(),
             "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Not" | "And" | "Or"
         );
-    right.then(|| truths.clone())
+    right.then(|| boolean.clone())
 }

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is taken for the subsampling, and what is not.
+//! Which graphs match, and which do not.
 
 use super::*;
-use crate::{Graph, NodeProto, StreamingConfig, read_file, specialize};
+use crate::{NodeProto, StreamingConfig, graph_in, specialize};
 
-/// A planned encoder after `change`, and whether its subsampling is found.
-fn is_found(change: impl FnOnce(&mut Vec<NodeProto>)) -> bool {
-    let file = format!(
-        "{}/../nemostt/assets/demo-model/encoder-model.onnx",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let mut graph = Graph::decode_file(read_file(file.as_ref()).unwrap()).unwrap();
+/// Whether the subsampling of the demo model's specialized encoder is fused after `change`.
+fn is_fused(change: impl FnOnce(&mut Vec<NodeProto>)) -> bool {
+    let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
     let streaming = StreamingConfig::read(&graph).unwrap();
     specialize(&mut graph, &streaming, 1).unwrap();
     change(&mut graph.nodes);
@@ -21,7 +17,7 @@ fn is_found(change: impl FnOnce(&mut Vec<NodeProto>)) -> bool {
     found
 }
 
-/// The nodes of `operation`, in the order of the data.
+/// The nodes of `operation`, in graph order.
 fn all<'a>(nodes: &'a mut [NodeProto], operation: &str) -> Vec<&'a mut NodeProto> {
     nodes.iter_mut().filter(|node| node.op_type() == operation).collect()
 }
@@ -33,37 +29,40 @@ fn set(node: &mut NodeProto, name: &str, value: Attribute<'_>) {
 
 #[test]
 fn unmatched_subsampling_is_left_unfused() {
-    assert!(is_found(|_| {}));
-    assert!(!is_found(|nodes| set(
+    assert!(is_fused(|_| {}));
+    assert!(!is_fused(|nodes| set(
         all(nodes, "Conv")[0],
         "dilations",
         Attribute::Ints(&[2, 2])
     )));
-    assert!(!is_found(|nodes| set(
+    assert!(!is_fused(|nodes| set(
         all(nodes, "Conv")[1],
         "group",
         Attribute::Int(1)
     )));
-    // A number that is no mask.
-    assert!(!is_found(|nodes| all(nodes, "Less")[1].op_type = Some("Add".into())));
-    assert!(!is_found(|nodes| all(nodes, "Relu")[1].op_type = Some("Tanh".into())));
+    // A mask that is not boolean.
+    assert!(!is_fused(|nodes| all(nodes, "Less")[1].op_type = Some("Add".into())));
+    assert!(!is_fused(|nodes| all(nodes, "Relu")[1].op_type = Some("Tanh".into())));
     // No mask before a strided convolution.
-    assert!(!is_found(|nodes| {
+    assert!(!is_fused(|nodes| {
         let data = all(nodes, "Conv")[1].input[0].clone();
         let mask = nodes.iter().find(|node| node.output[0] == data).unwrap();
         let unmasked = mask.input[0].clone();
         all(nodes, "Conv")[1].input[0] = unmasked;
     }));
-    // Somebody else takes what lies between.
-    assert!(!is_found(|nodes| {
+    // A value in between has another consumer.
+    assert!(!is_fused(|nodes| {
         let between = all(nodes, "Relu")[0].output[0].clone();
         all(nodes, "Relu")[1].input[0] = between;
     }));
 }
 
 #[test]
-fn rows_of_a_table_are_put_in_order() {
+fn weight_rows_are_reordered() {
     let table: Vec<f32> = (0..12).map(|value| value as f32).collect();
-    let turned = frequencies_first(&table, [3, 2, 2]);
-    assert_eq!(turned, [0.0, 1.0, 4.0, 5.0, 8.0, 9.0, 2.0, 3.0, 6.0, 7.0, 10.0, 11.0]);
+    let reordered = frequencies_first(&table, [3, 2, 2]);
+    assert_eq!(
+        reordered,
+        [0.0, 1.0, 4.0, 5.0, 8.0, 9.0, 2.0, 3.0, 6.0, 7.0, 10.0, 11.0]
+    );
 }

@@ -18,7 +18,7 @@ const MODELS: [(&str, usize); 4] = [
     ("../../tests/data/tiny_random/encoder-rnnt_la13.onnx", 6),
 ];
 
-/// A graph that is ready to be chained, and its layers.
+/// An encoder after the passes at load, and its number of layers.
 fn packed(path: &str, lookahead: usize) -> (Graph, usize) {
     let mut graph = graph_in(path);
     let streaming = StreamingConfig::read(&graph).unwrap();
@@ -28,9 +28,9 @@ fn packed(path: &str, lookahead: usize) -> (Graph, usize) {
     (graph, streaming.layers)
 }
 
-/// The calls of a chain.
-fn calls(chain: &NodeProto) -> Vec<SubgraphCall> {
-    let text = chain.attribute.iter().find(|attribute| attribute.name() == CALLS);
+/// The calls of a fused subgraph.
+fn calls(subgraph: &NodeProto) -> Vec<SubgraphCall> {
+    let text = subgraph.attribute.iter().find(|attribute| attribute.name() == CALLS);
     serde_json::from_slice(text.unwrap().s()).unwrap()
 }
 
@@ -38,52 +38,52 @@ fn count(calls: &[SubgraphCall], operation: &str) -> usize {
     calls.iter().filter(|call| call.operation == operation).count()
 }
 
-fn operations(chain: &NodeProto) -> Vec<String> {
-    calls(chain).into_iter().map(|call| call.operation).collect()
+fn operations(subgraph: &NodeProto) -> Vec<String> {
+    calls(subgraph).into_iter().map(|call| call.operation).collect()
 }
 
-fn chains(graph: &Graph) -> Vec<&NodeProto> {
-    let chains = graph.nodes.iter().filter(|node| node.op_type() == FUSED_SUBGRAPH);
-    chains
-        .inspect(|chain| {
-            check_chain(chain);
+fn subgraphs(graph: &Graph) -> Vec<&NodeProto> {
+    let subgraphs = graph.nodes.iter().filter(|node| node.op_type() == FUSED_SUBGRAPH);
+    subgraphs
+        .inspect(|subgraph| {
+            check_subgraph(subgraph);
         })
         .collect()
 }
 
-/// Demands that every call takes what is there, that the chain gives what it says, and that nothing is made twice.
-fn check_chain(chain: &NodeProto) {
-    assert_eq!(chain.domain(), DOMAIN);
-    let mut values = chain.input.len();
-    for call in calls(chain) {
+/// Checks that each call only reads values that exist, that the outputs exist, and that no value is written twice.
+fn check_subgraph(subgraph: &NodeProto) {
+    assert_eq!(subgraph.domain(), DOMAIN);
+    let mut values = subgraph.input.len();
+    for call in calls(subgraph) {
         assert!(call.inputs.iter().all(|&input| input < values), "{call:?}");
-        let made: Vec<usize> = (values..).take(call.outputs.len()).collect();
-        assert_eq!(call.outputs, made);
-        values += made.len();
+        let written: Vec<usize> = (values..).take(call.outputs.len()).collect();
+        assert_eq!(call.outputs, written);
+        values += written.len();
     }
-    let outputs = chain.attribute.iter().find(|attribute| attribute.name() == OUTPUTS);
+    let outputs = subgraph.attribute.iter().find(|attribute| attribute.name() == OUTPUTS);
     let outputs = &outputs.unwrap().ints;
-    assert_eq!(outputs.len(), chain.output.len());
-    let inputs = chain.input.len() as i64;
+    assert_eq!(outputs.len(), subgraph.output.len());
+    let inputs = subgraph.input.len() as i64;
     assert!(outputs.iter().all(|output| (inputs..values as i64).contains(output)));
     assert!(outputs.is_sorted_by(|a, b| a < b));
-    let names: HashSet<&String> = chain.input.iter().chain(&chain.output).collect();
-    assert_eq!(names.len(), chain.input.len() + chain.output.len());
+    let names: HashSet<&String> = subgraph.input.iter().chain(&subgraph.output).collect();
+    assert_eq!(names.len(), subgraph.input.len() + subgraph.output.len());
 }
 
-/// Demands that what each node takes is there before it.
+/// Checks that nodes are in topological order.
 fn check_order(graph: &Graph) {
-    let given = graph.inputs.iter().map(|input| input.name());
-    let mut known: HashSet<&str> = given
+    let inputs = graph.inputs.iter().map(|input| input.name());
+    let mut known: HashSet<&str> = inputs
         .chain(graph.initializers.iter().map(|weight| weight.name()))
         .chain([""])
         .collect();
     for node in &graph.nodes {
         for input in &node.input {
-            assert!(known.contains(input.as_str()), "{} takes {input}", node.name());
+            assert!(known.contains(input.as_str()), "{} reads {input}", node.name());
         }
         for output in &node.output {
-            assert!(known.insert(output), "{output} is made twice");
+            assert!(known.insert(output), "{output} is produced twice");
         }
     }
     assert!(graph.outputs.iter().all(|output| known.contains(output.name())));
@@ -94,20 +94,20 @@ fn whole_encoder_becomes_one_fused_subgraph() {
     for (path, lookahead) in MODELS {
         let (mut graph, layers) = packed(path, lookahead);
         let (inputs, outputs, packed) = (graph.inputs(), graph.outputs(), graph.packed.len());
-        let ours = |graph: &Graph| graph.nodes.iter().filter(|node| node.domain() == DOMAIN).count();
-        let before = ours(&graph);
-        let chained = graph.fuse_subgraphs();
+        let custom_ops = |graph: &Graph| graph.nodes.iter().filter(|node| node.domain() == DOMAIN).count();
+        let before = custom_ops(&graph);
+        let fused = graph.fuse_subgraphs();
         assert_eq!((graph.inputs(), graph.outputs()), (inputs, outputs));
         assert_eq!(graph.packed.len(), packed);
         check_order(&graph);
 
-        // In front of what the masks are multiplied with, and behind it.
-        let chains: Vec<Vec<SubgraphCall>> = chains(&graph).into_iter().map(calls).collect();
-        let [front, rest] = &chains[..] else {
-            panic!("{path} has {} chains", chains.len());
+        // One before the multiplication with the last mask, and one after it.
+        let subgraphs: Vec<Vec<SubgraphCall>> = subgraphs(&graph).into_iter().map(calls).collect();
+        let [first, second] = &subgraphs[..] else {
+            panic!("{path} has {} subgraphs", subgraphs.len());
         };
         assert_eq!(
-            [STRIDED_CONV.name, PACKED_MATMUL.name].map(|operation| count(front, operation)),
+            [STRIDED_CONV.name, PACKED_MATMUL.name].map(|operation| count(first, operation)),
             [3, 2],
             "{path}"
         );
@@ -118,10 +118,10 @@ fn whole_encoder_becomes_one_fused_subgraph() {
             LAYER_NORM.name,
             PACKED_MATMUL.name,
         ];
-        // The last product of the subsampling is among them.
+        // Including the last matrix product of the subsampling.
         let expected = [layers, layers, 6 * layers, 10 * layers + 1 + heads];
-        assert_eq!(operations.map(|operation| count(rest, operation)), expected, "{path}");
-        assert_eq!((chained, ours(&graph)), (before, 2), "{path}");
+        assert_eq!(operations.map(|operation| count(second, operation)), expected, "{path}");
+        assert_eq!((fused, custom_ops(&graph)), (before, 2), "{path}");
 
         let nodes = graph.nodes.clone();
         assert_eq!(graph.fuse_subgraphs(), 0);
@@ -148,16 +148,16 @@ fn node(domain: &str, operation: &str, inputs: &[&str], output: &str) -> NodePro
     }
 }
 
-/// One of our operations.
-fn ours(operation: &str, inputs: &[&str], output: &str) -> NodeProto {
+/// A custom operation.
+fn custom(operation: &str, inputs: &[&str], output: &str) -> NodeProto {
     node(DOMAIN, operation, inputs, output)
 }
 
 fn product(input: &str, output: &str) -> NodeProto {
-    ours(PACKED_MATMUL.name, &[input], output)
+    custom(PACKED_MATMUL.name, &[input], output)
 }
 
-/// Another one.
+/// A standard operator.
 fn foreign(operation: &str, inputs: &[&str], output: &str) -> NodeProto {
     node("", operation, inputs, output)
 }
@@ -166,7 +166,7 @@ fn reshape(input: &str, output: &str) -> NodeProto {
     foreign(RESHAPE, &[input, "sizes"], output)
 }
 
-/// A graph of `nodes`, with `in` as its input and `rows` made of it, which have two axes.
+/// A graph of `nodes` with input `in`, and `rows`, 2-D, computed from it.
 fn graph(nodes: Vec<NodeProto>, outputs: &[&str]) -> Graph {
     let float = crate::onnx::tensor_proto::DataType::Float as i32;
     let constant = |(name, sizes): (&str, &[i64])| TensorProto {
@@ -190,12 +190,12 @@ fn graph(nodes: Vec<NodeProto>, outputs: &[&str]) -> Graph {
     Graph::from_proto(Default::default(), graph)
 }
 
-/// What becomes of such a graph: its operations in their order, those of a chain in brackets; and how many are chained.
-fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
+/// Fuses such a graph: its operations in order, those of a fused subgraph in brackets; and the number of fused ones.
+fn fused(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
     let mut graph = graph(nodes, outputs);
     let count = graph.fuse_subgraphs();
     check_order(&graph);
-    chains(&graph);
+    subgraphs(&graph);
     let operation = |node: &NodeProto| match node.op_type() {
         FUSED_SUBGRAPH => format!("[{}]", operations(node).join(" ")),
         other => other.to_owned(),
@@ -208,14 +208,14 @@ fn chained(nodes: Vec<NodeProto>, outputs: &[&str]) -> (String, usize) {
 fn foreign_operator_splits_the_subgraph() {
     let nodes = vec![
         product("rows", "a"),
-        ours(LAYER_NORM.name, &["a"], "b"),
+        custom(LAYER_NORM.name, &["a"], "b"),
         foreign("Sigmoid", &["b"], "c"),
         product("c", "d"),
-        // This takes of the first chain, too.
-        ours(PACKED_MATMUL.name, &["d", "a"], "e"),
+        // This also reads an output of the first subgraph.
+        custom(PACKED_MATMUL.name, &["d", "a"], "e"),
     ];
     let expected = "Gemm [PackedMatMul LayerNorm] Sigmoid [PackedMatMul PackedMatMul]";
-    assert_eq!(chained(nodes, &["e"]), (expected.into(), 4));
+    assert_eq!(fused(nodes, &["e"]), (expected.into(), 4));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn bypassing_value_stays_in_its_subgraph() {
         foreign("Mul", &["b", "c"], "d"),
     ];
     assert_eq!(
-        chained(nodes, &["d"]),
+        fused(nodes, &["d"]),
         ("Gemm [PackedMatMul PackedMatMul] Sigmoid Mul".into(), 2)
     );
 }
@@ -237,13 +237,13 @@ fn single_operator_is_not_fused() {
     let nodes = vec![
         product("rows", "a"),
         foreign("Sigmoid", &["a"], "b"),
-        ours(LAYER_NORM.name, &["b"], "c"),
+        custom(LAYER_NORM.name, &["b"], "c"),
         foreign("Sigmoid", &["c"], "d"),
         reshape("d", "e"),
         product("e", "f"),
         reshape("f", "g"),
     ];
-    let before = chained(nodes.clone(), &["g"]);
+    let before = fused(nodes.clone(), &["g"]);
     assert_eq!(
         before,
         (
@@ -251,16 +251,16 @@ fn single_operator_is_not_fused() {
             0
         )
     );
-    // Nor are there chains without a product.
+    // Without a matrix product, nothing is fused.
     let nodes = vec![
-        ours(LAYER_NORM.name, &["rows"], "a"),
-        ours(LAYER_NORM.name, &["a"], "b"),
+        custom(LAYER_NORM.name, &["rows"], "a"),
+        custom(LAYER_NORM.name, &["a"], "b"),
     ];
-    assert_eq!(chained(nodes, &["b"]), ("Gemm LayerNorm LayerNorm".into(), 0));
+    assert_eq!(fused(nodes, &["b"]), ("Gemm LayerNorm LayerNorm".into(), 0));
 }
 
 #[test]
-fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
+fn reshape_is_fused_if_all_its_consumers_are() {
     let inside = || {
         vec![
             product("rows", "a"),
@@ -271,14 +271,14 @@ fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
         ]
     };
     let whole = "Gemm [PackedMatMul Reshape Reshape PackedMatMul PackedMatMul]";
-    assert_eq!(chained(inside(), &["e"]), (whole.into(), 3));
+    assert_eq!(fused(inside(), &["e"]), (whole.into(), 3));
     let mut graph = graph(inside(), &["e"]);
     graph.fuse_subgraphs();
-    let [chain] = chains(&graph)[..] else {
-        panic!("there is one chain");
+    let [subgraph] = subgraphs(&graph)[..] else {
+        panic!("there is one subgraph");
     };
     assert_eq!(
-        (&chain.input[..], &chain.output[..]),
+        (&subgraph.input[..], &subgraph.output[..]),
         (&["rows".into()][..], &["e".into()][..])
     );
     let width = BTreeMap::from([(WIDTH.to_owned(), AttributeValue::Int(8))]);
@@ -288,23 +288,23 @@ fn rows_of_another_width_are_part_of_a_chain_that_alone_takes_them() {
         outputs: vec![2],
         attributes: width,
     };
-    assert_eq!(calls(chain)[1], expected);
+    assert_eq!(calls(subgraph)[1], expected);
 
-    // Somebody else takes the second one; so the first one, too, goes to somebody else.
+    // The second reshape has another consumer. Then the first one has a consumer outside, too.
     let mut other = inside();
     other.push(foreign("Sigmoid", &["c"], "f"));
     let expected = "Gemm PackedMatMul Reshape Reshape Sigmoid [PackedMatMul PackedMatMul]";
-    assert_eq!(chained(other, &["e", "f"]), (expected.into(), 2));
-    // Somebody outside of the graph does.
+    assert_eq!(fused(other, &["e", "f"]), (expected.into(), 2));
+    // The second one is an output of the graph.
     let expected = "Gemm PackedMatMul Reshape Reshape [PackedMatMul PackedMatMul]";
-    assert_eq!(chained(inside(), &["e", "c"]), (expected.into(), 2));
-    // Or the first one alone.
+    assert_eq!(fused(inside(), &["e", "c"]), (expected.into(), 2));
+    // Only the first one is.
     let expected = "Gemm PackedMatMul Reshape [Reshape PackedMatMul PackedMatMul]";
-    assert_eq!(chained(inside(), &["e", "b"]), (expected.into(), 2));
+    assert_eq!(fused(inside(), &["e", "b"]), (expected.into(), 2));
 }
 
 #[test]
-fn rows_of_another_width_that_a_later_chain_takes_are_in_none() {
+fn reshape_with_consumer_in_later_subgraph_is_not_fused() {
     let nodes = vec![
         product("rows", "a"),
         product("a", "b"),
@@ -313,16 +313,16 @@ fn rows_of_another_width_that_a_later_chain_takes_are_in_none() {
         product("d", "e"),
         foreign("Sigmoid", &["e"], "f"),
         product("f", "g"),
-        ours(PACKED_MATMUL.name, &["g", "c"], "h"),
+        custom(PACKED_MATMUL.name, &["g", "c"], "h"),
     ];
     let expected =
         "Gemm [PackedMatMul PackedMatMul] Reshape [PackedMatMul PackedMatMul] Sigmoid [PackedMatMul PackedMatMul]";
-    assert_eq!(chained(nodes, &["h"]), (expected.into(), 6));
+    assert_eq!(fused(nodes, &["h"]), (expected.into(), 6));
 }
 
 #[test]
 fn value_of_unknown_rank_is_not_fused() {
-    let with = |first: NodeProto| chained(vec![first, product("a", "b"), product("b", "c")], &["c"]);
+    let with = |first: NodeProto| fused(vec![first, product("a", "b"), product("b", "c")], &["c"]);
     assert_eq!(
         with(product("in", "a")),
         ("Gemm PackedMatMul PackedMatMul PackedMatMul".into(), 0)
@@ -331,10 +331,10 @@ fn value_of_unknown_rank_is_not_fused() {
     assert_eq!(with(three), ("Gemm Reshape PackedMatMul PackedMatMul".into(), 0));
     let unknown = foreign(RESHAPE, &["rows", "in"], "a");
     assert_eq!(with(unknown), ("Gemm Reshape PackedMatMul PackedMatMul".into(), 0));
-    // Two axes, whose sizes a chain would not know.
+    // 2-D, but of unknown width.
     let open = foreign(RESHAPE, &["rows", "open"], "a");
     assert_eq!(with(open), ("Gemm Reshape [PackedMatMul PackedMatMul]".into(), 2));
-    // Two axes of what is nothing for a chain.
+    // A reshape to 2-D of a tensor of unknown rank.
     assert_eq!(
         with(reshape("in", "a")),
         ("Reshape [PackedMatMul PackedMatMul]".into(), 2)
@@ -345,8 +345,8 @@ fn value_of_unknown_rank_is_not_fused() {
 fn subgraph_inputs_and_outputs_are_unique() {
     let nodes = vec![
         product("rows", "a"),
-        ours(PACKED_MATMUL.name, &["a", "rows"], "b"),
-        ours(GLU_DEPTHWISE_CONV.name, &["b", "cache", "weights"], "c"),
+        custom(PACKED_MATMUL.name, &["a", "rows"], "b"),
+        custom(GLU_DEPTHWISE_CONV.name, &["b", "cache", "weights"], "c"),
         foreign("Sigmoid", &["b"], "d"),
         foreign("Mul", &["b", "c"], "e"),
     ];
@@ -358,12 +358,12 @@ fn subgraph_inputs_and_outputs_are_unique() {
     }
     assert_eq!(graph.fuse_subgraphs(), 3);
     check_order(&graph);
-    let [chain] = chains(&graph)[..] else {
-        panic!("there is one chain");
+    let [subgraph] = subgraphs(&graph)[..] else {
+        panic!("there is one subgraph");
     };
-    assert_eq!(chain.input, ["rows", "cache", "weights"]);
-    assert_eq!(chain.output, ["b", "c"]);
-    let calls: Vec<(Vec<usize>, Vec<usize>)> = calls(chain)
+    assert_eq!(subgraph.input, ["rows", "cache", "weights"]);
+    assert_eq!(subgraph.output, ["b", "c"]);
+    let calls: Vec<(Vec<usize>, Vec<usize>)> = calls(subgraph)
         .into_iter()
         .map(|call| (call.inputs, call.outputs))
         .collect();
@@ -374,7 +374,7 @@ fn subgraph_inputs_and_outputs_are_unique() {
 }
 
 #[test]
-fn attributes_come_through() {
+fn attributes_are_preserved() {
     let attribute = |name: &str, kind: AttributeType| AttributeProto {
         name: Some(name.into()),
         r#type: Some(kind as i32),
@@ -390,10 +390,10 @@ fn attributes_come_through() {
             ints: vec![2, -1, i64::MAX],
             ..attribute(STRIDES, AttributeType::Ints)
         },
-        // None of ours is of such a kind.
+        // No custom operation has a string attribute.
         attribute("text", AttributeType::String),
     ];
-    let mut second = ours(LAYER_NORM.name, &["a"], "b");
+    let mut second = custom(LAYER_NORM.name, &["a"], "b");
     second.attribute = vec![
         AttributeProto {
             f: Some(1e-5),
@@ -406,7 +406,7 @@ fn attributes_come_through() {
     ];
     let mut graph = graph(vec![first, second], &["b"]);
     assert_eq!(graph.fuse_subgraphs(), 2);
-    let found: Vec<BTreeMap<String, AttributeValue>> = chains(&graph)
+    let found: Vec<BTreeMap<String, AttributeValue>> = subgraphs(&graph)
         .into_iter()
         .flat_map(calls)
         .map(|call| call.attributes)
@@ -427,7 +427,7 @@ fn attributes_come_through() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn floats_come_through_exactly(float in proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO) {
+    fn floats_are_preserved_exactly(float in proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO) {
         let call = SubgraphCall {
             operation: REL_POS_ATTENTION.name.into(),
             inputs: vec![0, 7],
@@ -444,7 +444,7 @@ proptest! {
 }
 
 #[test]
-fn a_label_is_one_chain_behind_its_row_of_the_table() {
+fn token_step_is_one_subgraph_after_the_table_lookup() {
     let graphs = transducer_in("../nemostt/assets/demo-model/decoder_joint-model.onnx");
     let (shape, mut prediction) = (graphs.shape().unwrap(), graphs.prediction);
     specialize_predictor(&mut prediction, &shape, true).unwrap();
@@ -455,12 +455,12 @@ fn a_label_is_one_chain_behind_its_row_of_the_table() {
         if is_row {
             assert!(prediction.output_row("prediction"));
         }
-        let mut label = compose(&prediction, &scoring, "prediction").unwrap();
-        let (inputs, outputs) = (label.inputs(), label.outputs());
-        label.fuse_subgraphs();
-        assert_eq!((label.inputs(), label.outputs()), (inputs, outputs));
-        check_order(&label);
-        let all: Vec<Vec<String>> = chains(&label).into_iter().map(operations).collect();
+        let mut step = compose(&prediction, &scoring, "prediction").unwrap();
+        let (inputs, outputs) = (step.inputs(), step.outputs());
+        step.fuse_subgraphs();
+        assert_eq!((step.inputs(), step.outputs()), (inputs, outputs));
+        check_order(&step);
+        let all: Vec<Vec<String>> = subgraphs(&step).into_iter().map(operations).collect();
         let counts = |operation: &str| all.iter().flatten().filter(|&name| name == operation).count();
         match is_row {
             true => {
@@ -474,9 +474,9 @@ fn a_label_is_one_chain_behind_its_row_of_the_table() {
                         PACKED_MATMUL.name
                     ]]
                 );
-                assert_eq!(label.operations().collect::<Vec<_>>(), ["Gather", FUSED_SUBGRAPH]);
+                assert_eq!(step.operations().collect::<Vec<_>>(), ["Gather", FUSED_SUBGRAPH]);
             }
-            // Who wants it in other axes gets them: the product before it stays outside.
+            // With the original shape of the prediction, the product before it is not fused.
             false => assert_eq!([PACKED_MATMUL.name, LSTM_CELL.name].map(counts), [2, 1], "{all:?}"),
         }
     }

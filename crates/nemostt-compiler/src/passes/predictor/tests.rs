@@ -6,17 +6,13 @@ use super::*;
 use crate::ir::{attribute::Attribute, constant::Constant};
 use crate::ops::LSTM_CELL;
 use crate::{
-    Component, NodeProto, import,
+    NodeProto,
     onnx::{AttributeProto, GraphProto, attribute_proto::AttributeType},
-    read_file,
+    transducer_in,
 };
 
 fn export(path: &str) -> (Graph, TransducerShape) {
-    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    let graph = Graph::decode_file(read_file(path.as_ref()).unwrap()).unwrap();
-    let Component::Transducer(graphs) = import(graph).unwrap().1 else {
-        panic!("{path} is a decoder and joint");
-    };
+    let graphs = transducer_in(path);
     let shape = graphs.shape().unwrap();
     (graphs.prediction, shape)
 }
@@ -62,8 +58,8 @@ fn reshapes_that_cancel_out_are_removed() {
     assert!(left.is_empty(), "{left:?}");
     // Only the table is gathered from, and W is gone.
     assert_eq!(graph.operations().filter(|&operation| operation == "Gather").count(), 1);
-    let (labels, hidden) = (129, 128);
-    let weights = labels * 4 * hidden + hidden * 4 * hidden + hidden * hidden + hidden;
+    let (tokens, hidden) = (129, 128);
+    let weights = tokens * 4 * hidden + hidden * 4 * hidden + hidden * hidden + hidden;
     assert!((weights..weights + 16).contains(&(graph.weights() as usize)));
 }
 
@@ -164,15 +160,15 @@ fn no_table_if_input_is_not_an_embedding() {
 #[test]
 fn no_table_if_it_would_be_too_large() {
     let (width, hidden) = (128, 128);
-    let max_labels = unfold_lstm::MAX_TABLE_BYTES / (16 * hidden);
-    for labels in [max_labels, max_labels + 1] {
+    let max_tokens = unfold_lstm::MAX_TABLE_BYTES / (16 * hidden);
+    for tokens in [max_tokens, max_tokens + 1] {
         let (diagnostics, _) = specialize_changed("../nemostt/assets/demo-model/decoder_joint-model.onnx", |graph| {
             let gather = graph.node.iter().find(|node| node.op_type() == "Gather").unwrap();
             let name = gather.input[0].clone();
             let weight = graph.initializer.iter_mut().find(|weight| weight.name() == name);
-            *weight.unwrap() = Constant::from_floats(vec![labels, width], &vec![0.5; labels * width]).to_tensor(&name);
+            *weight.unwrap() = Constant::from_floats(vec![tokens, width], &vec![0.5; tokens * width]).to_tensor(&name);
         });
-        match labels > max_labels {
+        match tokens > max_tokens {
             false => assert!(diagnostics.unwrap().is_empty()),
             true => assert!(diagnostics.unwrap_err().contains("would take 64 MB")),
         }

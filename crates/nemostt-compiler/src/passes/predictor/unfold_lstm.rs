@@ -24,9 +24,9 @@ pub(crate) const MAX_TABLE_BYTES: usize = 64 << 20;
 /// possible. The nodes must be sorted afterwards. `custom_ops`: whether custom operators may be used.
 pub(crate) fn decompose_lstm(graph: &mut Graph, number: usize, custom_ops: bool) -> Result<(), String> {
     let layer = Layer::read(graph, &graph.nodes[number])?;
-    let label = match_embedding(graph, &layer).ok_or("its input is not a token's embedding")?;
-    let table = graph.add_value(&label.table(&layer)?);
-    let from_label = graph.add("Gather", &[&table, &label.index], &[("axis", Attribute::Int(0))]);
+    let token = match_embedding(graph, &layer).ok_or("its input is not a token's embedding")?;
+    let table = graph.add_value(&token.table(&layer)?);
+    let from_token = graph.add("Gather", &[&table, &token.index], &[("axis", Attribute::Int(0))]);
     graph.nodes.remove(number);
 
     let recurrent_weights = transposed(&layer.recurrent_weights, layer.hidden);
@@ -37,7 +37,7 @@ pub(crate) fn decompose_lstm(graph: &mut Graph, number: usize, custom_ops: bool)
         "" => graph.new_name("state"),
         name => name.into(),
     });
-    let pre_activations = [from_label, from_state];
+    let pre_activations = [from_token, from_state];
     match custom_ops {
         true => add_lstm_cell(graph, &layer, &pre_activations, [&next, &next_cells]),
         false => add_gates(graph, &layer, &pre_activations, [&next, &next_cells]),
@@ -89,29 +89,29 @@ struct EmbeddingInput {
     index: String,
     /// Embeddings, \[tokens, width\].
     embeddings: Vec<f32>,
-    labels: usize,
+    tokens: usize,
 }
 
 /// The token whose embedding is the input of `layer`, if it is one.
 fn match_embedding(graph: &Graph, layer: &Layer) -> Option<EmbeddingInput> {
     let index = graph.index();
     let gather = &graph.nodes[index.producer(&layer.input)?];
-    let ("Gather", [table, label]) = (gather.op_type(), &gather.input[..]) else {
+    let ("Gather", [table, token]) = (gather.op_type(), &gather.input[..]) else {
         return None;
     };
     let table = graph.value(table)?;
-    let &[labels, width] = &table.dims[..] else {
+    let &[tokens, width] = &table.dims[..] else {
         return None;
     };
     let is_row = attribute(gather, "axis").unwrap_or(0) == 0 && width == layer.width;
     // Both integer types can be used without a cast.
-    let wider = index.producer(label).map(|producer| &graph.nodes[producer]);
+    let wider = index.producer(token).map(|producer| &graph.nodes[producer]);
     let wider = wider.filter(|node| node.op_type() == "Cast" && node.input[0] == "targets");
     let is_integer = wider.is_some_and(|cast| attribute(cast, "to") == Some(DataType::Int64 as i64));
     Some(EmbeddingInput {
-        index: if is_integer { "targets".into() } else { label.clone() },
+        index: if is_integer { "targets".into() } else { token.clone() },
         embeddings: table.floats().filter(|_| is_row)?,
-        labels,
+        tokens,
     })
 }
 
@@ -119,7 +119,7 @@ impl EmbeddingInput {
     /// The gates' pre-activations for each token, \[tokens, 4 · hidden\].
     fn table(&self, layer: &Layer) -> Result<Constant, String> {
         let n = layer.bias.len();
-        let bytes = self.labels.saturating_mul(n).saturating_mul(size_of::<f32>());
+        let bytes = self.tokens.saturating_mul(n).saturating_mul(size_of::<f32>());
         if bytes > MAX_TABLE_BYTES {
             return Err(format!("its table would take {} MB", bytes >> 20));
         }
@@ -141,9 +141,9 @@ impl EmbeddingInput {
             epilogue: Epilogue::Identity,
         };
         let weights = PackedWeights::new(spec, fill).map_err(|error| error.to_string())?;
-        let mut table = vec![0.0; self.labels * n];
+        let mut table = vec![0.0; self.tokens * n];
         weights.multiply_single_threaded(&self.embeddings, &mut table);
-        Ok(Constant::from_floats(vec![self.labels, n], &table))
+        Ok(Constant::from_floats(vec![self.tokens, n], &table))
     }
 }
 

@@ -30,7 +30,7 @@ const DIGITS: usize = 2 * blake3::OUT_LEN;
 /// Prefix and suffix of files that are being written.
 const TEMP_PREFIX: &str = "nemostt-";
 const TEMP_SUFFIX: &str = ".part";
-/// A temporary file that is this set_age was left by a process that died.
+/// A temporary file that is this old was left by a process that died.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// A directory of entries.

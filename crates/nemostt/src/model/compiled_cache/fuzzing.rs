@@ -20,7 +20,7 @@ const PREFIX: usize = 8 + 8 + blake3::OUT_LEN;
 /// Maximum elements of weights that are multiplied.
 const MAX_ELEMENTS: usize = 1 << 16;
 
-/// An entry as it is, and with corrected hashes.
+/// An entry, unmodified and with corrected hashes.
 pub fn cache_entry(bytes: &[u8]) {
     start(bytes);
     if let Some(sealed) = sealed(bytes) {
@@ -46,7 +46,7 @@ fn start(bytes: &[u8]) {
             weights.multiply_single_threaded(&vec![1.0; k], &mut output);
         }
     }
-    // What was read can be written rewritten, with the same size.
+    // An entry that was read can be written again, with the same size.
     let rewritten = EntryWriter::new(KEY, &compiled).expect("it was read");
     let mut written = Vec::new();
     rewritten.write(&mut written).expect("there is memory");

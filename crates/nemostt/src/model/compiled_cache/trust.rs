@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Which files are trusted: graphs and weights are run as cached, so nobody but this user and root may be able to write
+//! Which files are trusted: graphs and weights are run as cached, so only this user and root may be able to write
 //! them. The rules are those of ssh.
 
 use std::{fs::Metadata, io};

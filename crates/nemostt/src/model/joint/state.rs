@@ -163,7 +163,7 @@ impl JointState {
     }
 
     /// Scores frames of `encoded` from `frame` on, and returns the first frame after those for which
-    /// [`logits`](Self::logits) are then valid. `after_label`: whether a token was emitted since the last call.
+    /// [`logits`](Self::logits) are then valid. `after_token`: whether a token was emitted since the last call.
     /// `predict` computes the prediction if necessary, and returns whether its run also scored the
     /// [few](Self::bind_rescoring) frames.
     pub(in super::super) fn score(
@@ -171,7 +171,7 @@ impl JointState {
         joint: &Joint,
         encoded: &Tensor<f32>,
         frame: usize,
-        after_label: bool,
+        after_token: bool,
         predict: impl FnOnce() -> Result<bool>,
     ) -> Result<usize> {
         let doing = "run the joint";
@@ -202,7 +202,7 @@ impl JointState {
                     return Ok(usize::MAX);
                 }
                 // Tokens are a few frames apart, and the rest of a chunk is not worth scoring all frames.
-                let rescores_few = after_label || chunk - frame <= 2 * RESCORE_FRAMES;
+                let rescores_few = after_token || chunk - frame <= 2 * RESCORE_FRAMES;
                 if let (true, Some((rows, scores))) = (rescores_few, &mut self.few) {
                     let rows = rows.data_mut();
                     let count = rows.len() / width;
@@ -321,20 +321,20 @@ mod tests {
                 for seed in 0..2 {
                     fill(&mut encoded, seed);
                     states.iter_mut().for_each(JointState::start_chunk);
-                    for (frame, after_label) in (0..chunk).flat_map(|frame| [(frame, false), (frame, true)]) {
+                    for (frame, after_token) in (0..chunk).flat_map(|frame| [(frame, false), (frame, true)]) {
                         fill(&mut prediction, frame as u32);
                         let [whole_state, split_state] = &mut states;
                         assert_eq!(
                             whole_state
-                                .score(&whole, &encoded, frame, after_label, || Ok(false))
+                                .score(&whole, &encoded, frame, after_token, || Ok(false))
                                 .unwrap(),
                             usize::MAX
                         );
                         let end = split_state
-                            .score(&split, &encoded, frame, after_label, || Ok(false))
+                            .score(&split, &encoded, frame, after_token, || Ok(false))
                             .unwrap();
-                        let is_first = frame == 0 && !after_label;
-                        let expected = match !is_first && (after_label || chunk - frame <= 2 * RESCORE_FRAMES) {
+                        let is_first = frame == 0 && !after_token;
+                        let expected = match !is_first && (after_token || chunk - frame <= 2 * RESCORE_FRAMES) {
                             true => (frame + RESCORE_FRAMES).min(chunk),
                             false => usize::MAX,
                         };

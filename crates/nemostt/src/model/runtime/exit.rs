@@ -14,7 +14,7 @@
 //!   an element or prepares a load ([`Cancellation`](crate::Cancellation)) has one whose destructor registers the
 //!   handler ([`guard_thread`]): it is then the last one, and runs next.
 //!
-//! Not covered is only `exit` on a thread that did none of this, during the few milliseconds of the start.
+//! Only `exit` on a thread that did none of this, during the few milliseconds of the start, is not covered.
 
 #![allow(unsafe_code)]
 

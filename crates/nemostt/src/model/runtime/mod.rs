@@ -36,7 +36,7 @@ use super::{
     Device, Options,
     compile::out_of_memory,
     target::Target,
-    thread_policy::{most_threads, threads_for, wait_for},
+    thread_policy::{max_threads, threads_for, wait_for},
 };
 use crate::{
     error::{Error, Result},
@@ -161,9 +161,9 @@ impl Session {
         let environment = environment(&[])?;
         let device = target.device;
         let threads = threads_for(target.threads, graph.weights);
-        if let Some(most) = most_threads(target.threads) {
+        if let Some(available) = max_threads(target.threads) {
             let requested = target.threads;
-            let line = format!("{name} runs on {threads} of {requested} threads: {most} processors are available");
+            let line = format!("{name} runs on {threads} of {requested} threads: {available} processors are available");
             log(LogLevel::Warning, &line);
         }
         let builder =

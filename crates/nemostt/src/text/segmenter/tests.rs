@@ -8,13 +8,13 @@ const PIECES: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
 
 /// Feeds tokens in chunks of 4 frames and lists the events of each chunk: `w:` word, `p:` partial, `u:` utterance, `l:`
 /// language, `t:` turn.
-fn said(pauses: EndpointConfig, labels: &[(usize, u64)], chunks: u64) -> Vec<String> {
+fn said(pauses: EndpointConfig, tokens: &[(usize, u64)], chunks: u64) -> Vec<String> {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
     let mut transcript = Segmenter::new(1280);
     transcript.set_endpoint_config(pauses);
     let mut lines = Vec::new();
     for chunk in 0..chunks {
-        for &(id, frame) in labels.iter().filter(|(_, frame)| frame / 4 == chunk) {
+        for &(id, frame) in tokens.iter().filter(|(_, frame)| frame / 4 == chunk) {
             let log_prob = 0.0;
             transcript.token(&vocabulary, Token { id, frame, log_prob });
         }
@@ -119,9 +119,9 @@ fn language_applies_until_the_next_one() {
     assert_eq!(languages, [None, Some("de-DE".into()), Some("de-DE".into())]);
 }
 
-/// The words of `labels` with their times in eighths of a frame, in a stream of `samples` samples that is decoded at
+/// The words of `tokens` with their times in eighths of a frame, in a stream of `samples` samples that is decoded at
 /// its end.
-fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
+fn timed(min_word: u64, tokens: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
     let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
     let mut transcript = Segmenter::new(1280);
     transcript.set_endpoint_config(EndpointConfig {
@@ -129,7 +129,7 @@ fn timed(min_word: u64, labels: &[(usize, u64)], samples: u64) -> Vec<(String, u
         ..Default::default()
     });
     transcript.end_at(samples);
-    for &(id, frame) in labels {
+    for &(id, frame) in tokens {
         let log_prob = 0.0;
         transcript.token(&vocabulary, Token { id, frame, log_prob });
     }
@@ -267,8 +267,8 @@ fn max_utterance_chars_limits_text_without_max_utterance() {
         ..Default::default()
     };
     // "one two one" has 11 characters: at 11/12, a gap of 2 frames is enough.
-    let labels = [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4), (1, 7)];
-    let found = said(pauses, &labels, 2);
+    let tokens = [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4), (1, 7)];
+    let found = said(pauses, &tokens, 2);
     let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
     assert_eq!(utterances, ["1 u0:one two one", "2 u1:two one", "2 u2:two"]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! A tensor of another element type somewhere in an encoder: the optimized graph is rejected whenever ONNX Runtime
-//! rejects the export, and gives the same frames whenever it does not. (Fusion removes nodes that ONNX Runtime would
+//! rejects the export, and computes the same frames whenever it does not. (Fusion removes nodes that ONNX Runtime would
 //! have checked: once, a tensor of bytes was read as float32, far beyond its end.)
 
 use nemostt::{Cache, CacheDirectory, GraphOptimization, Options, Recognizer, chunker::Window};

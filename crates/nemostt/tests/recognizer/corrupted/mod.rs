@@ -189,7 +189,7 @@ fn corrupt_models_are_rejected_or_run() {
     }
     eprintln!("{counts:?}");
     assert_eq!(outcomes.len() as u64, end - start);
-    // Of the first 500, 135 run: a corpus of which nearly all is refused at once tests no more than the first check.
+    // 135 of the first 500 run. If nearly all were rejected at once, the corpus would only test the first check.
     if outcomes.len() as u64 >= CORPUS {
         for kind in ["ran", "rejected"] {
             let count = counts.get(kind).copied().unwrap_or_default();

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What a stream keeps of an encoder: its tensors, bound to the session, and the state between windows.
+
+use super::Encoder;
+use crate::{
+    chunker::{Window, first_width, full_width},
+    error::{Error, Result},
+    model::{
+        length_graph::LengthGraphState,
+        runtime::{Binding, Tensor},
+        state_buffers::{RingBuffer, ShiftBuffer, StateBuffers},
+    },
+};
+use nemostt_compiler::{LENGTHS, NEXT_LENGTHS, PROMPT_INPUT, RING_HEAD_INPUT, StateSpec, StreamingConfig};
+
+/// A stream's tensors, allocated once.
+pub(crate) struct EncoderState {
+    streaming: StreamingConfig,
+    /// Double-buffered: a step reads one and writes the other.
+    memories: [StateBuffers; 2],
+    /// Read in each step, and appended to after it.
+    shift_buffers: Vec<ShiftBuffer>,
+    /// Read and updated in place in each step.
+    rings: Vec<RingBuffer>,
+    /// `bindings[i]` reads `memories[i]`.
+    bindings: [Binding; 2],
+    /// Index of the memory that the next step reads.
+    parity: usize,
+    /// Inputs \[1, mels, width\], one per window width that occurs.
+    audio: Vec<(usize, Tensor<f32>)>,
+    /// Window width, if it is fixed.
+    width: Option<usize>,
+    /// Window width that each binding currently reads.
+    bound_width: [usize; 2],
+    length: Tensor<i64>,
+    drop: Tensor<i64>,
+    /// The language of a multilingual model.
+    prompt: Tensor<i64>,
+    /// Index of the oldest row of the rings.
+    ring_head: Tensor<i64>,
+    /// Encoder frames \[1, d_model, chunk\], or log-probabilities \[1, chunk, tokens + 1\].
+    outputs: Tensor<f32>,
+    encoded_lengths: Tensor<i64>,
+    lengths: Option<LengthGraphState>,
+}
+
+/// The state of an [`EncoderState`] between windows, as plain values. Everything else is written in each step before it
+/// is read, or depends on the lengths only ([`LengthGraphState`] compares those).
+#[derive(Debug, Default)]
+pub(crate) struct EncoderSnapshot {
+    /// The values of all caches, concatenated.
+    caches: Vec<f32>,
+    /// Valid frames in the attention cache.
+    len: i64,
+    ring_head: i64,
+    prompt: i64,
+}
+
+impl EncoderState {
+    /// Tensors for the start of a stream.
+    pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
+        let streaming = encoder.streaming;
+        let chunk = encoder.lookahead + 1;
+        let (output, shape) = match encoder.ctc_tokens {
+            Some(tokens) => ("logprobs", [1, chunk, tokens + 1]),
+            None => ("outputs", [1, streaming.d_model, chunk]),
+        };
+        let widths = match encoder.width {
+            Some(width) => vec![width],
+            None => vec![first_width(encoder.lookahead), full_width(encoder.lookahead)],
+        };
+        let audio = |width: usize| Ok((width, Tensor::zeros(&[1, streaming.mels, width])?));
+        let states_of_kind = |is_ring: bool| {
+            let states = encoder.states.iter().filter(move |state| state.is_ring == is_ring);
+            states.filter_map(|state| Some((state, state.new_rows?)))
+        };
+        let shift_buffers = states_of_kind(false).map(|(state, rows)| ShiftBuffer::empty(state, rows));
+        let rings = states_of_kind(true).map(|(state, rows)| RingBuffer::empty(state, rows));
+        let mut state = Self {
+            streaming,
+            shift_buffers: shift_buffers.collect::<Result<_>>()?,
+            rings: rings.collect::<Result<_>>()?,
+            memories: [
+                StateBuffers::empty(&encoder.states)?,
+                StateBuffers::empty(&encoder.states)?,
+            ],
+            bindings: [encoder.session.bind()?, encoder.session.bind()?],
+            parity: 0,
+            audio: widths.into_iter().map(audio).collect::<Result<_>>()?,
+            width: encoder.width,
+            bound_width: [0; 2],
+            length: Tensor::zeros(&[1])?,
+            drop: Tensor::zeros(&[1])?,
+            prompt: Tensor::zeros(&[1])?,
+            ring_head: Tensor::zeros(&[1])?,
+            outputs: Tensor::zeros(&shape)?,
+            encoded_lengths: Tensor::zeros(&[1])?,
+            lengths: encoder.lengths.as_ref().map(LengthGraphState::new).transpose()?,
+        };
+        let needs_input = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.keeps_input(name));
+        for (parity, binding) in state.bindings.iter_mut().enumerate() {
+            for (name, tensor) in LENGTHS
+                .iter()
+                .zip([&state.length, &state.drop, &state.memories[parity].len])
+            {
+                if needs_input(name) {
+                    binding.input(name, tensor)?;
+                }
+            }
+            if encoder.has_prompt {
+                binding.input(PROMPT_INPUT, &state.prompt)?;
+            }
+            if !state.rings.is_empty() {
+                binding.input(RING_HEAD_INPUT, &state.ring_head)?;
+            }
+            binding.output(output, &mut state.outputs)?;
+            let next = &mut state.memories[1 - parity];
+            match &state.lengths {
+                Some(lengths) => lengths.bind(binding)?,
+                None => {
+                    for (name, tensor) in NEXT_LENGTHS.iter().zip([&mut state.encoded_lengths, &mut next.len]) {
+                        binding.output(name, tensor)?;
+                    }
+                }
+            }
+
+            let (incremental, whole): (Vec<&StateSpec>, Vec<&StateSpec>) =
+                encoder.states.iter().partition(|state| state.new_rows.is_some());
+            let (rings, shift_buffers): (Vec<&StateSpec>, Vec<&StateSpec>) =
+                incremental.into_iter().partition(|state| state.is_ring);
+            for (spec, tensor) in whole.iter().zip(&state.memories[parity].states) {
+                binding.input(&spec.input, tensor)?;
+            }
+            let next = &mut state.memories[1 - parity];
+            for (spec, tensor) in whole.iter().zip(&mut next.states) {
+                binding.output(&spec.output, tensor)?;
+            }
+            for (spec, tensors) in shift_buffers.iter().zip(&mut state.shift_buffers) {
+                binding.input(&spec.input, &tensors.all)?;
+                binding.output(&spec.output, &mut tensors.new)?;
+            }
+            for (spec, ring) in rings.iter().zip(&mut state.rings) {
+                binding.input(&spec.input, &ring.all)?;
+                binding.output(&spec.output, &mut ring.all)?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// Binds further tensors for all steps: inputs and outputs of the [head](Encoder::has_head). They must be bound
+    /// before the first step.
+    pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
+        self.bindings.iter_mut().try_for_each(bind)
+    }
+
+    /// Runs one window and returns the number of valid frames in [`outputs`](Self::outputs).
+    ///
+    /// # Errors
+    /// ONNX Runtime's errors; [`Error::Shape`] if the number of encoder frames differs from the expected one;
+    /// [`Error::NotANumber`].
+    pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
+        self.write_audio(window)?;
+        self.length.data_mut()[0] = window.len as i64;
+        self.drop.data_mut()[0] = window.drop_frames as i64;
+
+        if let (Some(state), Some(lengths)) = (&mut self.lengths, &encoder.lengths) {
+            let cached = self.memories[self.parity].len.data()[0];
+            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
+            self.encoded_lengths.data_mut()[0] = frames;
+            self.memories[1 - self.parity].len.data_mut()[0] = cached;
+        }
+        encoder.session.run(&self.bindings[self.parity], "run the encoder")?;
+        self.parity = 1 - self.parity;
+        self.shift_buffers.iter_mut().for_each(ShiftBuffer::shift);
+        // All rings have the same number of rows, and get the same number of new ones.
+        if let Some(ring) = self.rings.first() {
+            let ring_head = &mut self.ring_head.data_mut()[0];
+            *ring_head = (*ring_head + ring.new_rows as i64) % ring.rows.max(1) as i64;
+        }
+
+        let frames = self.encoded_lengths.data()[0];
+        let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
+        if frames != window.outputs as i64 && !has_padding_outputs {
+            return Err(Error::Shape {
+                what: "encoder frames of one window",
+                expected: window.outputs.to_string(),
+                got: frames.to_string(),
+            });
+        }
+        // NaN would stay in the caches, and all following words would be lost.
+        if self.outputs.data().iter().any(|value| value.is_nan()) {
+            return Err(Error::NotANumber {
+                device: encoder.device().name(),
+            });
+        }
+        Ok(window.outputs)
+    }
+
+    /// The last step's output: see [`EncoderState::new`] for the shape.
+    pub(crate) fn outputs(&self) -> &Tensor<f32> {
+        &self.outputs
+    }
+
+    /// Sets the language prompt for the following steps.
+    pub(crate) fn set_prompt(&mut self, prompt: i64) {
+        self.prompt.data_mut()[0] = prompt;
+    }
+
+    /// Valid frames in the attention cache.
+    pub(crate) fn cache_len(&self) -> i64 {
+        self.memories[self.parity].len.data()[0]
+    }
+
+    /// The caches that the next step reads.
+    fn caches(&self) -> impl Iterator<Item = &Tensor<f32>> {
+        let whole = self.memories[self.parity].states.iter();
+        let shift_buffers = self.shift_buffers.iter().map(|shift_buffers| &shift_buffers.all);
+        whole
+            .chain(shift_buffers)
+            .chain(self.rings.iter().map(|ring| &ring.all))
+    }
+
+    /// The same caches, in the same order.
+    fn caches_mut(&mut self) -> impl Iterator<Item = &mut Tensor<f32>> {
+        let whole = self.memories[self.parity].states.iter_mut();
+        let shift_buffers = self
+            .shift_buffers
+            .iter_mut()
+            .map(|shift_buffers| &mut shift_buffers.all);
+        whole
+            .chain(shift_buffers)
+            .chain(self.rings.iter_mut().map(|ring| &mut ring.all))
+    }
+
+    /// Resets to the start of a stream, except for the language.
+    pub(crate) fn reset(&mut self) {
+        self.parity = 0;
+        for cache in self.caches_mut() {
+            cache.data_mut().fill(0.0);
+        }
+        self.memories[0].len.data_mut()[0] = 0;
+        self.ring_head.data_mut()[0] = 0;
+    }
+
+    /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory on every
+    /// device: see [`Tensor`].
+    pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
+        snapshot.caches.clear();
+        let values = self.caches().map(|cache| cache.data().len()).sum();
+        snapshot.caches.reserve_exact(values);
+        for cache in self.caches() {
+            snapshot.caches.extend_from_slice(cache.data());
+        }
+        snapshot.len = self.cache_len();
+        snapshot.ring_head = self.ring_head.data()[0];
+        snapshot.prompt = self.prompt.data()[0];
+    }
+
+    /// Restores the state saved in `snapshot`, from a stream of the same encoder. Tensors are not reallocated, because
+    /// they are bound.
+    pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+        // Either of the two memories can be used.
+        self.parity = 0;
+        let mut rest = &snapshot.caches[..];
+        for cache in self.caches_mut() {
+            let (values, after) = rest.split_at(cache.data().len());
+            cache.data_mut().copy_from_slice(values);
+            rest = after;
+        }
+        self.memories[0].len.data_mut()[0] = snapshot.len;
+        self.ring_head.data_mut()[0] = snapshot.ring_head;
+        self.prompt.data_mut()[0] = snapshot.prompt;
+    }
+
+    /// Transposes mel frames to \[mels, width\], padded with zeros.
+    fn write_audio(&mut self, window: &Window<'_>) -> Result<()> {
+        let mels = self.streaming.mels;
+        let width = self.width.unwrap_or(window.width);
+        let position = self.audio.iter().position(|(w, _)| *w == width);
+        let index = match position {
+            Some(index) => index,
+            None => {
+                self.audio.push((width, Tensor::zeros(&[1, mels, width])?));
+                self.audio.len() - 1
+            }
+        };
+        let tensor = &mut self.audio[index].1;
+        let rows = tensor.data_mut();
+        if window.len < width {
+            rows.fill(0.0);
+        }
+        for (t, frame) in window.frames.chunks_exact(mels).enumerate() {
+            for (m, &value) in frame.iter().enumerate() {
+                rows[m * width + t] = value;
+            }
+        }
+        if self.bound_width[self.parity] != width {
+            self.bindings[self.parity].input("audio_signal", tensor)?;
+            self.bound_width[self.parity] = width;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::model::{
+        GraphOptimization, Options,
+        directory::{EncoderPart, NamedEncoder},
+        target::Target,
+        tests::graph_in,
+    };
+    use nemostt_compiler::{Component, import};
+
+    #[test]
+    fn step_allocates_no_more_than_its_run() {
+        let path = "../../tests/data/tiny_random/encoder-rnnt_la13.onnx";
+        for optimization in [GraphOptimization::All, GraphOptimization::None] {
+            let Component::Encoder(graph, contract) = import(graph_in(path)).unwrap().1 else {
+                panic!("{path} is an encoder");
+            };
+            let streaming = StreamingConfig::read(&graph).unwrap();
+            let options = Options {
+                graph_optimization: optimization,
+                ..Default::default()
+            };
+            let target = Target::resolve(&options).unwrap();
+            let part = NamedEncoder {
+                name: path.into(),
+                part: EncoderPart {
+                    graph,
+                    contract,
+                    unread: None,
+                },
+            };
+            let encoder = Encoder::load(part, streaming, 1, None, None, &target).unwrap();
+            let mut state = EncoderState::new(&encoder).unwrap();
+            let frames = vec![-10.0; streaming.mels * full_width(1)];
+            let window = Window {
+                frames: &frames,
+                len: full_width(1),
+                width: full_width(1),
+                drop_frames: 2,
+                outputs: 2,
+            };
+            // Until the cache is full, its length changes, and so do the masks.
+            for _ in 0..streaming.left_context {
+                state.step(&encoder, &window).unwrap();
+            }
+            let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));
+            let run = measure(|| {
+                encoder
+                    .session
+                    .run(&state.bindings[state.parity], "run the encoder")
+                    .unwrap()
+            });
+            assert_eq!(step.count_total, run.count_total, "{optimization:?}");
+        }
+    }
+}
