@@ -8,6 +8,8 @@
 //! (`docs/IR.md`), as far as they can be checked without shapes.
 
 mod attributes;
+mod operators;
+mod schemas;
 mod tensors;
 mod types;
 
@@ -163,11 +165,7 @@ fn check_node<'a>(
     if node.output.iter().all(String::is_empty) {
         return Err(corrupt(format!("{} has no outputs", named())));
     }
-    // An empty name stands for an omitted optional input, which a required one cannot be.
-    let needed = least_inputs(node);
-    if node.input.len() < needed || node.input.iter().take(needed).any(String::is_empty) {
-        return Err(corrupt(format!("{} has fewer than {needed} inputs", named())));
-    }
+    operators::check(node, rules.opset).map_err(|what| corrupt(format!("{} {what}", named())))?;
     let unknown = node
         .input
         .iter()
@@ -179,7 +177,7 @@ fn check_node<'a>(
             shown(unknown)
         )));
     }
-    attributes::check(node, rules.opset).map_err(|what| corrupt(format!("{} {what}", named())))?;
+    attributes::check(node).map_err(|what| corrupt(format!("{} {what}", named())))?;
     types::check(node, types).map_err(|what| corrupt(format!("{} {what}", named())))?;
     for attribute in &node.attribute {
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
@@ -190,38 +188,6 @@ fn check_node<'a>(
         }
     }
     Ok(())
-}
-
-/// Number of required inputs of an operator (ONNX's `docs/Operators.md`); 0 if no code here relies on it.
-fn least_inputs(node: &NodeProto) -> usize {
-    match node.op_type() {
-        "Cast"
-        | "Clip"
-        | "Concat"
-        | "DynamicQuantizeLinear"
-        | "Identity"
-        | "LogSoftmax"
-        | "Neg"
-        | "Not"
-        | "Pad"
-        | "Relu"
-        | "Shape"
-        | "Sigmoid"
-        | "Slice"
-        | "Softmax"
-        | "Split"
-        | "Squeeze"
-        | "Tanh"
-        | "Transpose"
-        | "ConstantOfShape" => 1,
-        "Add" | "And" | "Conv" | "ConvInteger" | "DequantizeLinear" | "Div" | "Equal" | "Expand" | "Gather"
-        | "Gemm" | "Greater" | "GreaterOrEqual" | "LayerNormalization" | "Less" | "LessOrEqual" | "MatMul"
-        | "MatMulInteger" | "Mul" | "Or" | "Pow" | "Reshape" | "Sub" | "Tile" => 2,
-        // Axes were an attribute before opset 13.
-        "Unsqueeze" => 1,
-        "LSTM" | "Range" | "ScatterElements" | "Where" => 3,
-        _ => 0,
-    }
 }
 
 fn duplicate(what: &str, name: &str) -> GraphError {

@@ -2,8 +2,7 @@
 
 //! One LSTM layer in ONNX format: <https://onnx.ai/onnx/operators/onnx__LSTM.html>.
 
-use crate::Graph;
-use crate::{NodeProto, import::transducer::MAX_SIZE, onnx::AttributeProto};
+use crate::{Graph, NodeProto, import::transducer::MAX_SIZE, ir::constant::attribute, onnx::AttributeProto};
 
 /// A forward layer with default gates, for one step of one sequence.
 pub(crate) struct Layer {
@@ -46,6 +45,9 @@ impl Layer {
         if ![width, hidden].iter().all(|size| (1..=MAX_SIZE).contains(size)) {
             return Err(format!("its sizes are out of range: {hidden} units, {width} inputs"));
         }
+        if attribute(node, "hidden_size") != Some(hidden as i64) {
+            return Err(format!("its hidden_size is not that of its state, {hidden}"));
+        }
         let rows = 4 * hidden;
         let values = |name: &str, dims: &[usize]| {
             let value = graph.value(name).filter(|value| value.dims == dims);
@@ -84,7 +86,7 @@ impl Layer {
 /// Whether an attribute of an `LSTM` has its default value.
 fn is_default(attribute: &AttributeProto) -> bool {
     match attribute.name() {
-        // Redundant with the shapes of the weights.
+        // Compared with the state in `Layer::read`.
         "hidden_size" => true,
         "direction" => attribute.s.as_deref() == Some(b"forward"),
         "input_forget" | "layout" => attribute.i() == 0,

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Checks nodes against the schemas of ONNX's operators: whether the opset has the operator, the number of inputs and
+//! outputs, and names and types of attributes.
+//!
+//! ONNX Runtime checks the same when it loads a graph (`OpSchema::Verify` in ONNX's `schema.cc`), but only nodes that passes
+//! have left in the graph. Without this check, a pass could fold or fuse an invalid node, and a corrupt graph would run.
+
+use super::{schemas::SCHEMAS, shown};
+use crate::{
+    NodeProto,
+    onnx::{AttributeProto, attribute_proto::AttributeType},
+};
+
+/// Maximum of a variadic operator.
+pub(super) const VARIADIC: usize = usize::MAX;
+
+/// An operator from an opset on, until the next schema of the same name.
+pub(super) struct Schema {
+    name: &'static str,
+    since: i64,
+    /// Minimum and maximum; those below the minimum must have a name.
+    inputs: (usize, usize),
+    outputs: (usize, usize),
+    attributes: &'static [Attr],
+}
+
+/// An attribute of an operator.
+pub(super) struct Attr {
+    name: &'static str,
+    kind: AttributeType,
+    is_required: bool,
+}
+
+impl Schema {
+    pub(super) const fn new(
+        name: &'static str,
+        since: i64,
+        inputs: (usize, usize),
+        outputs: (usize, usize),
+        attributes: &'static [Attr],
+    ) -> Self {
+        Self {
+            name,
+            since,
+            inputs,
+            outputs,
+            attributes,
+        }
+    }
+}
+
+impl Attr {
+    pub(super) const fn required(name: &'static str, kind: AttributeType) -> Self {
+        Self {
+            name,
+            kind,
+            is_required: true,
+        }
+    }
+
+    pub(super) const fn optional(name: &'static str, kind: AttributeType) -> Self {
+        Self {
+            name,
+            kind,
+            is_required: false,
+        }
+    }
+}
+
+/// Checks `node`, if passes know its operator. The error is the end of a sentence about the node.
+pub(super) fn check(node: &NodeProto, opset: i64) -> Result<(), String> {
+    // Operators of ONNX Runtime that have the name of one of ONNX are like the newest version of that.
+    let opset = match node.domain() {
+        "" | "ai.onnx" => opset.max(1),
+        "com.microsoft" => i64::MAX,
+        _ => return Ok(()),
+    };
+    let mut versions = SCHEMAS.iter().filter(|schema| schema.name == node.op_type()).peekable();
+    if versions.peek().is_none() {
+        return Ok(());
+    }
+    let schema = versions.take_while(|schema| schema.since <= opset).last();
+    let schema = schema.ok_or_else(|| format!("is an operator that opset {opset} does not have"))?;
+    check_names("inputs", &node.input, schema.inputs)?;
+    check_names("outputs", &node.output, schema.outputs)?;
+    for attribute in &node.attribute {
+        check_attribute(attribute, schema).map_err(|what| match what {
+            Mismatch::Unknown => format!(
+                "has an attribute {}, which {} does not have in opset {opset}",
+                shown(attribute.name()),
+                schema.name
+            ),
+            Mismatch::Type(expected) => format!(
+                "has an attribute {} that is not of type {}",
+                shown(attribute.name()),
+                expected.as_str_name()
+            ),
+        })?;
+    }
+    let has = |name: &str| node.attribute.iter().any(|attribute| attribute.name() == name);
+    let mut required = schema.attributes.iter().filter(|attr| attr.is_required);
+    if let Some(missing) = required.find(|attr| !has(attr.name)) {
+        return Err(format!("lacks the attribute {}", missing.name));
+    }
+    check_rules(node, schema, has)
+}
+
+/// Rules that schemas cannot express.
+fn check_rules(node: &NodeProto, schema: &Schema, has: impl Fn(&str) -> bool) -> Result<(), String> {
+    match schema.name {
+        "Constant" if schema.attributes.iter().filter(|attr| has(attr.name)).count() != 1 => {
+            Err("does not have exactly one value".into())
+        }
+        // ONNX calls it optional, ONNX Runtime does not (`lstm_base.h`).
+        "LSTM" if !has("hidden_size") => Err("lacks the attribute hidden_size".into()),
+        "Split" if schema.attributes.iter().any(|attr| attr.name == "num_outputs") => {
+            let has_sizes = node.input.get(1).is_some_and(|name| !name.is_empty());
+            match has_sizes == has("num_outputs") {
+                true => Err("has not exactly one of the input split and the attribute num_outputs".into()),
+                false => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An empty name stands for an optional input or output that is omitted.
+fn check_names(kind: &str, names: &[String], (min, max): (usize, usize)) -> Result<(), String> {
+    if names.len() < min || names.iter().take(min).any(String::is_empty) {
+        return Err(format!("has fewer than {min} {kind}"));
+    }
+    match names.len() > max {
+        true => Err(format!("has more than {max} {kind}")),
+        false => Ok(()),
+    }
+}
+
+enum Mismatch {
+    Unknown,
+    Type(AttributeType),
+}
+
+fn check_attribute(attribute: &AttributeProto, schema: &Schema) -> Result<(), Mismatch> {
+    // ONNX allows all attributes with such names.
+    if attribute.name().starts_with("__") {
+        return Ok(());
+    }
+    let attr = schema.attributes.iter().find(|attr| attr.name == attribute.name());
+    let expected = attr.ok_or(Mismatch::Unknown)?.kind;
+    let has_value = match expected {
+        AttributeType::Tensor => attribute.t.is_some(),
+        AttributeType::SparseTensor => attribute.sparse_tensor.is_some(),
+        AttributeType::Floats => !attribute.floats.is_empty(),
+        AttributeType::Ints => !attribute.ints.is_empty(),
+        AttributeType::Strings => !attribute.strings.is_empty(),
+        // A number or a string without a value is the default.
+        _ => true,
+    };
+    match attribute.r#type() == expected && has_value {
+        true => Ok(()),
+        false => Err(Mismatch::Type(expected)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+        AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(kind as i32),
+            ints: vec![1],
+            floats: vec![1.0],
+            ..Default::default()
+        }
+    }
+
+    fn node(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[AttributeProto]) -> NodeProto {
+        let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+        NodeProto {
+            op_type: Some(operator.into()),
+            input: names(inputs),
+            output: names(outputs),
+            attribute: attributes.to_vec(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn attribute_of_another_operator_opset_or_type_is_rejected() {
+        use AttributeType::{Float, Int, Ints, Undefined};
+        for (operator, name, kind, opset, is_valid) in [
+            ("Shape", "value", Int, 17, false),
+            ("Shape", "start", Int, 17, true),
+            ("Shape", "start", Int, 14, false),
+            ("Unsqueeze", "axes", Ints, 12, true),
+            ("Relu", "alpha", Float, 17, false),
+            ("Relu", "__note", Float, 17, true),
+            ("Softmax", "axis", Int, 17, true),
+            ("Softmax", "axis", Ints, 17, false),
+            ("Softmax", "axis", Float, 17, false),
+            ("Softmax", "axis", Undefined, 17, false),
+            // No pass removes it: ONNX Runtime checks it.
+            ("GridSample", "anything", Int, 17, true),
+        ] {
+            let node = node(operator, &["x"], &["y"], &[attribute(name, kind)]);
+            let result = check(&node, opset);
+            assert_eq!(result.is_ok(), is_valid, "{operator} {name} {opset}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn missing_attribute_is_rejected() {
+        let to = attribute("to", AttributeType::Int);
+        assert!(check(&node("Cast", &["x"], &["y"], &[to]), 17).is_ok());
+        assert!(check(&node("Cast", &["x"], &["y"], &[]), 17).is_err());
+        assert!(check(&node("LSTM", &["x", "w", "r"], &["y"], &[]), 17).is_err());
+        let value = |name: &str| attribute(name, AttributeType::Int);
+        assert!(check(&node("Constant", &[], &["y"], &[value("value_int")]), 17).is_ok());
+        assert!(check(&node("Constant", &[], &["y"], &[]), 17).is_err());
+        assert!(check(&node("Split", &["x"], &["y"], &[value("num_outputs")]), 18).is_ok());
+        assert!(check(&node("Split", &["x", "sizes"], &["y"], &[value("num_outputs")]), 18).is_err());
+        let empty = AttributeProto {
+            ints: Vec::new(),
+            ..attribute("perm", AttributeType::Ints)
+        };
+        assert!(check(&node("Transpose", &["x"], &["y"], &[empty]), 17).is_err());
+    }
+
+    #[test]
+    fn wrong_number_of_inputs_or_outputs_is_rejected() {
+        for (operator, inputs, outputs, is_valid) in [
+            ("Add", &["a", "b"][..], &["c"][..], true),
+            ("Add", &["a"], &["c"], false),
+            ("Add", &["a", ""], &["c"], false),
+            ("Add", &["a", "b", "c"], &["d"], false),
+            ("Add", &["a", "b"], &["c", "d"], false),
+            ("Add", &["a", "b"], &[""], false),
+            ("Split", &["a"], &["b", "c", "d"], true),
+            ("Where", &["a", "b", "c"], &["d"], true),
+        ] {
+            let result = check(&node(operator, inputs, outputs, &[]), 17);
+            assert_eq!(
+                result.is_ok(),
+                is_valid,
+                "{operator} {inputs:?} {outputs:?}: {result:?}"
+            );
+        }
+        // `Where` exists from opset 9 on.
+        assert!(check(&node("Where", &["a", "b", "c"], &["d"], &[]), 8).is_err());
+    }
+}
