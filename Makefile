@@ -133,8 +133,9 @@ export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (AR
 export-test: ## test the export (installs NeMo, 8 GB)
 	tools/export_nemo.sh --test
 
-lint: ## check formatting and documents, run clippy, and build the documentation without warnings
+lint: ## check formatting, documents and imports, run clippy, and build the documentation without warnings
 	tools/check_docs.py
+	tools/architecture.py --check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings

@@ -10,6 +10,9 @@ Crates and their dependencies are read from the Cargo.toml files, modules from t
 imports from paths that begin with `crate`, `super` or `self`. A crate with a single module counts as that module. Tests
 and entry points for fuzzing are left out. An item of a crate's root is attributed to the module that it is re-exported
 from, or to the root itself.
+
+A GObject class is a pair: `glib::wrapper!` in the root names the implementation's module, whose `ObjectSubclass::Type`
+names the wrapper in turn. Such a root counts as part of that module; all other cycles through either are found.
 """
 
 import html
@@ -83,7 +86,7 @@ def read_imports(root: Path) -> dict[str, dict[str, list[str]]]:
         modules = declared(text)
     exports = reexports(text, modules)
     # main.rs only calls what is in modules.
-    root_name = None if root.name == "main.rs" else root.name
+    root_name = None if root.name == "main.rs" else implementation(text, modules) or root.name
     imports = {module: {} for module in modules}
     for module in modules:
         for path in module_files(root, module):
@@ -100,15 +103,21 @@ def read_imports(root: Path) -> dict[str, dict[str, list[str]]]:
                     place = f"{path.relative_to(ROOT)}:{line} {item}"
                     imports[module].setdefault(name, []).append(place)
     # The root is a module if others use what is defined in it.
-    if any(root_name in targets for targets in imports.values()):
+    if root_name in modules or any(root_name in targets for targets in imports.values()):
         body = re.sub(r"^\s*(pub(\([^)]*\))?\s+)?(use|mod)\b[^;{]*(\{[^;]*\})?;", blank, text, flags=re.MULTILINE)
-        imports[root_name] = {}
+        own = imports.setdefault(root_name, {})
         for line, code in enumerate(body.split("\n"), 1):
             for module in modules:
                 uses_item = any(re.search(rf"\b{item}\b", code) for item, source in exports.items() if source == module)
-                if re.search(rf"\b{module}::", code) or uses_item:
-                    imports[root_name].setdefault(module, []).append(f"{root.relative_to(ROOT)}:{line}")
+                if module != root_name and (re.search(rf"\b{module}::", code) or uses_item):
+                    own.setdefault(module, []).append(f"{root.relative_to(ROOT)}:{line}")
     return imports
+
+
+def implementation(text: str, modules: list[str]) -> str | None:
+    """The module that implements the class whose `glib::wrapper!` is in `text`."""
+    match = re.search(r"\bglib::wrapper!\s*\{[^{}]*\(ObjectSubclass<(\w+)::\w+>\)", text)
+    return match.group(1) if match and match.group(1) in modules else None
 
 
 def declared(text: str) -> list[str]:

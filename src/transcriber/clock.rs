@@ -8,7 +8,8 @@ use gst::{prelude::*, subclass::prelude::*};
 use gst_base::prelude::*;
 
 use super::{
-    imp::{CAT, NemoStt, preferred},
+    imp::NemoStt,
+    log::CAT,
     payload::Format,
     segment::Segment,
     segment::signed,
@@ -20,8 +21,19 @@ use nemostt::EndReason;
 use nemostt::sync::lock;
 
 impl NemoStt {
-    /// Called when the [`Ticker`](super::ticker::Ticker) wakes up. Returns how long it may sleep next.
-    pub(super) fn wake(&self, wake: Wake) -> Duration {
+    /// Starts the [`Ticker`](super::ticker::Ticker). Its thread holds no reference to the element while it sleeps.
+    pub(super) fn start_ticker(&self) -> std::io::Result<()> {
+        let weak = self.obj().downgrade();
+        self.ticker.start(move |wake| {
+            let element = weak.upgrade()?;
+            let imp = element.imp();
+            // A panic becomes an error message, as in the virtual methods.
+            Some(gst::panic_to_error!(imp, TICK, { imp.wake(wake) }))
+        })
+    }
+
+    /// Called when the ticker wakes up. Returns how long it may sleep next.
+    fn wake(&self, wake: Wake) -> Duration {
         let obj = self.obj();
         if lock(&self.lateness).upstream().is_none() {
             self.ask_upstream();
@@ -92,7 +104,7 @@ impl NemoStt {
             src.push_event(source_pad::text_stream(start, &id).build());
         }
         if !src.has_current_caps() {
-            let caps = preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
+            let caps = Format::preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
             self.session().out.format = Format::of(&caps);
             src.push_event(gst::event::Caps::new(&caps));
         }

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use gst::DebugLogger;
 
 use super::{
-    NemoSttOutput,
-    imp::CAT,
+    enums::NemoSttOutput,
+    log::CAT,
     output_queue::OutputQueue,
     payload::{Format, Payload},
     settings::Settings,

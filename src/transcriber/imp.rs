@@ -15,7 +15,9 @@ use gst_base::{
 
 use super::{
     delivery::ActiveSettings,
+    input,
     lateness::Lateness,
+    log::{CAT, forward_runtime_log},
     model_loader::{self, Loader},
     payload::Format,
     session::Session,
@@ -24,28 +26,9 @@ use super::{
     ticker::Ticker,
     timestamps::Moment,
 };
+use nemostt::EndReason;
 use nemostt::sync::lock;
-use nemostt::{EndReason, LogLevel, set_runtime_logger};
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "nemostt",
-        gst::DebugColorFlags::empty(),
-        Some("NeMo streaming speech to text"),
-    )
-});
-
-/// ONNX Runtime's own log.
-static RUNTIME_CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "nemostt-ort",
-        gst::DebugColorFlags::empty(),
-        Some("ONNX Runtime under nemostt"),
-    )
-});
-
-/// Sample rate of the sink pad; models with a different one are rejected.
-pub(super) const SAMPLE_RATE: u32 = 16_000;
 /// The action signal that ends the current utterance.
 const FINISH: &str = "finish";
 /// Name of the custom events that do the same: in order with the audio if serialized, else immediately.
@@ -157,7 +140,7 @@ impl ElementImpl for NemoStt {
                 gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps).expect("a valid pad template")
             };
             vec![
-                template("sink", gst::PadDirection::Sink, &audio_caps()),
+                template("sink", gst::PadDirection::Sink, &input::caps()),
                 template("src", gst::PadDirection::Src, &Format::caps()),
             ]
         });
@@ -169,7 +152,7 @@ impl ElementImpl for NemoStt {
             gst::StateChange::ReadyToPaused => {
                 self.is_stopping.store(false, Ordering::Relaxed);
                 self.is_interrupted.store(false, Ordering::Relaxed);
-                if let Err(error) = self.ticker.start(&self.obj()) {
+                if let Err(error) = self.start_ticker() {
                     gst::element_imp_error!(
                         self,
                         gst::ResourceError::NoSpaceLeft,
@@ -212,25 +195,25 @@ impl BaseTransformImpl for NemoStt {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        set_runtime_logger(|level, line| match level {
-            LogLevel::Error => gst::error!(RUNTIME_CAT, "{line}"),
-            LogLevel::Warning => gst::warning!(RUNTIME_CAT, "{line}"),
-            LogLevel::Info => gst::info!(RUNTIME_CAT, "{line}"),
-            LogLevel::Verbose => gst::log!(RUNTIME_CAT, "{line}"),
-        });
+        forward_runtime_log();
         let settings = self.settings();
         lock(&self.published).active = ActiveSettings::of(&settings);
         lock(&self.session).out.apply(&settings);
         let before = self.latency();
-        let request = model_loader::request(&self.obj(), &settings)?;
+        let request = model_loader::request(self.obj().upcast_ref(), &settings)?;
         gst::info!(CAT, imp = self, "{request:?}");
-        let loaded = move |element: &super::NemoStt| Self::from_obj(element).announce_latency(before);
-        self.loader.begin(&self.obj(), request, loaded);
+        let weak = self.downgrade();
+        let loaded = move || {
+            if let Some(imp) = weak.upgrade() {
+                imp.announce_latency(before);
+            }
+        };
+        self.loader.begin(self.obj().upcast_ref(), request, loaded);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        self.loader.cancel(&self.obj());
+        self.loader.cancel(self.obj().upcast_ref());
         *self.session() = Session::default();
         lock(&self.lateness).forget();
         *lock(&self.published) = PublishedState::default();
@@ -244,7 +227,7 @@ impl BaseTransformImpl for NemoStt {
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
         let other = match direction {
-            gst::PadDirection::Src => audio_caps(),
+            gst::PadDirection::Src => input::caps(),
             _ => Format::caps(),
         };
         Some(match filter {
@@ -254,7 +237,7 @@ impl BaseTransformImpl for NemoStt {
     }
 
     fn fixate_caps(&self, _direction: gst::PadDirection, _caps: &gst::Caps, other: gst::Caps) -> gst::Caps {
-        preferred(&other)
+        Format::preferred(&other)
     }
 
     fn set_caps(&self, _incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
@@ -440,20 +423,4 @@ fn is_finish(event: &gst::EventRef) -> bool {
     event
         .structure()
         .is_some_and(|structure| structure.name() == FINISH_EVENT)
-}
-
-/// Picks the output format from `caps` in the element's order of preference, not downstream's: markup only where plain
-/// text is not accepted.
-pub(super) fn preferred(caps: &gst::Caps) -> gst::Caps {
-    let mut preferred = Format::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
-    preferred.fixate();
-    preferred
-}
-
-fn audio_caps() -> gst::Caps {
-    gst_audio::AudioCapsBuilder::new_interleaved()
-        .format(gst_audio::AudioFormat::S16le)
-        .rate(SAMPLE_RATE as i32)
-        .channels(1)
-        .build()
 }

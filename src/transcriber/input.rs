@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A buffer or gap that is about to enter the stream.
+//! The input: its format, and a buffer or gap that is about to enter the stream.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
-use super::{
-    segment::Segment,
-    timestamps::{Arrival, BYTES_PER_SAMPLE},
-};
+use super::{segment::Segment, timestamps::Arrival};
+
+/// Sample rate of the sink pad; models with a different one are rejected.
+pub(super) const SAMPLE_RATE: u32 = 16_000;
+/// Bytes of one sample: S16LE, mono.
+pub(super) const BYTES_PER_SAMPLE: usize = 2;
+
+/// The caps of the sink pad.
+pub(super) fn caps() -> gst::Caps {
+    gst_audio::AudioCapsBuilder::new_interleaved()
+        .format(gst_audio::AudioFormat::S16le)
+        .rate(SAMPLE_RATE as i32)
+        .channels(1)
+        .build()
+}
 
 /// Contents of a buffer.
 pub(super) type Bytes = gst::buffer::MappedBuffer<gst::buffer::Readable>;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::{
-    NemoSttOverload,
+    enums::NemoSttOverload,
     segment::{clock_time, signed},
 };
 

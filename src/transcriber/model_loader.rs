@@ -19,7 +19,6 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    NemoStt,
     model_registry::{self, Request, Source},
     settings::{MODEL_VARIABLE, Settings},
 };
@@ -98,7 +97,7 @@ pub(super) enum NoModel {
 
 impl Loader {
     /// Starts to load `request` for `element`, unless it is already loaded; calls `done` once it is.
-    pub(super) fn begin(&self, element: &NemoStt, request: Request, done: impl FnOnce(&NemoStt) + Send + 'static) {
+    pub(super) fn begin(&self, element: &gst::Element, request: Request, done: impl FnOnce() + Send + 'static) {
         guard_thread();
         let load = {
             let mut inner = self.lock();
@@ -106,7 +105,7 @@ impl Loader {
             match &inner.state {
                 State::Ready(known, _) if *known == request => {
                     drop(inner);
-                    return done(element);
+                    return done();
                 }
                 _ => {}
             }
@@ -174,7 +173,7 @@ impl Loader {
     }
 
     /// Cancels a load in progress and joins its thread.
-    pub(super) fn cancel(&self, element: &NemoStt) {
+    pub(super) fn cancel(&self, element: &gst::Element) {
         let loading = {
             let mut inner = self.lock();
             let loading = matches!(inner.state, State::Loading);
@@ -216,8 +215,8 @@ fn finish(
     load: u64,
     request: &Request,
     loaded: Option<Result<Recognizer, Error>>,
-    element: &gst::glib::WeakRef<NemoStt>,
-    done: impl FnOnce(&NemoStt),
+    element: &gst::glib::WeakRef<gst::Element>,
+    done: impl FnOnce(),
 ) {
     let Some(element) = element.upgrade() else { return };
     let error = {
@@ -251,7 +250,7 @@ fn finish(
     // Post before waking the waiters, so that messages come in order.
     match error {
         None => {
-            done(&element);
+            done();
             post_progress(&element, gst::ProgressType::Complete, "the model is loaded");
             #[cfg(feature = "embedded-model")]
             if request.source == Source::Embedded {
@@ -266,7 +265,7 @@ fn finish(
     inner.1.notify_all();
 }
 
-fn post_progress(element: &NemoStt, kind: gst::ProgressType, text: &str) {
+fn post_progress(element: &gst::Element, kind: gst::ProgressType, text: &str) {
     let message = gst::message::Progress::builder(kind, PROGRESS, text)
         .src(element)
         .build();
@@ -276,8 +275,8 @@ fn post_progress(element: &NemoStt, kind: gst::ProgressType, text: &str) {
 /// Posts the notice once per load, as an info message: the demo model is the documented default, and applications and test
 /// pipelines treat a warning as a fault. The log, which is read when the text is wrong, has it as a warning.
 #[cfg(feature = "embedded-model")]
-fn post_demo_notice(element: &NemoStt) {
-    gst::warning!(super::imp::CAT, obj = element, "{DEMO_NOTICE}");
+fn post_demo_notice(element: &gst::Element) {
+    gst::warning!(super::log::CAT, obj = element, "{DEMO_NOTICE}");
     // As debug details, too: of an info message, gst-launch-1.0 prints only these.
     gst::element_info!(
         element,
@@ -291,7 +290,7 @@ fn post_demo_notice(element: &NemoStt) {
 ///
 /// # Errors
 /// What can be checked without loading: no model is named, or its path cannot be read.
-pub(super) fn request(element: &NemoStt, settings: &Settings) -> Result<Request, gst::ErrorMessage> {
+pub(super) fn request(element: &gst::Element, settings: &Settings) -> Result<Request, gst::ErrorMessage> {
     let Some(source) = source(settings) else {
         return Err(gst::error_msg!(
             gst::ResourceError::Settings,
@@ -346,7 +345,7 @@ pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::
 }
 
 /// The directory of the plugin's file, where ONNX Runtime may be as well.
-fn plugin_directory(element: &NemoStt) -> Option<PathBuf> {
+fn plugin_directory(element: &gst::Element) -> Option<PathBuf> {
     let file = element.factory()?.plugin()?.filename()?;
     file.parent().map(Into::into)
 }

@@ -35,6 +35,14 @@ impl Format {
         caps
     }
 
+    /// Picks a format from `caps` in the element's order of preference, not downstream's: markup only where plain text is
+    /// not accepted.
+    pub(super) fn preferred(caps: &gst::Caps) -> gst::Caps {
+        let mut preferred = Self::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
+        preferred.fixate();
+        preferred
+    }
+
     /// What follows each buffer unless the property `separator` is set. Text elements display a buffer as it is. Objects in a
     /// file are one per line, and JSON parsers skip whitespace after an object.
     fn default_separator(self) -> &'static str {

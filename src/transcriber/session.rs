@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use super::{
     delivery::Delivery,
-    input::{Content, Input},
+    input::{BYTES_PER_SAMPLE, Content, Input, SAMPLE_RATE},
     output_queue::Item,
     segment::Segment,
     segment::{clock_time, signed},
     settings::Settings,
     stall::Due,
     stream_driver::StreamDriver,
-    timestamps::{BYTES_PER_SAMPLE, Moment},
+    timestamps::Moment,
 };
 use nemostt::{EndReason, Recognizer, Result};
 
@@ -156,8 +156,7 @@ impl Session {
         let Some(transcriber) = &mut self.transcriber else {
             return;
         };
-        let rate = super::imp::SAMPLE_RATE;
-        let clipped = gst_audio::audio_buffer_clip(buffer, segment.upcast_ref(), rate, BYTES_PER_SAMPLE as u32);
+        let clipped = gst_audio::audio_buffer_clip(buffer, segment.upcast_ref(), SAMPLE_RATE, BYTES_PER_SAMPLE as u32);
         let Some(buffer) = clipped else { return };
         let pts = buffer.pts();
         let Ok(bytes) = buffer.into_mapped_buffer_readable() else {

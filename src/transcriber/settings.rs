@@ -4,7 +4,7 @@
 
 use gst::{glib, prelude::*};
 
-use super::{
+use super::enums::{
     NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
 };
 use nemostt::{Cache, CacheDirectory, Options};

@@ -10,10 +10,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     delivery::Delivery,
-    input::{Bytes, Content, Input},
+    input::{BYTES_PER_SAMPLE, Bytes, Content, Input},
     settings::Settings,
     stall::{Due, Loudness, Stall},
-    timestamps::{BYTES_PER_SAMPLE, JumpCause, Moment, Placement, Timestamps},
+    timestamps::{JumpCause, Moment, Placement, Timestamps},
 };
 use nemostt::{EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream};
 

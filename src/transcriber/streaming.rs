@@ -12,14 +12,15 @@ use gst_base::prelude::*;
 
 use super::{
     delivery,
-    imp::{CAT, NemoStt, SAMPLE_RATE},
+    imp::NemoStt,
+    input::{BYTES_PER_SAMPLE, SAMPLE_RATE},
+    log::CAT,
     output_queue::Item,
     segment::signed,
     segment::{Segment, Time},
     session::Session,
     settings::{MAX_OBSERVED_DELAY, Settings},
     ticker::TICK,
-    timestamps::BYTES_PER_SAMPLE,
 };
 use nemostt::sample_time;
 use nemostt::sync::lock;

@@ -11,9 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gst::subclass::prelude::*;
-
-use super::{NemoStt, imp};
 use nemostt::sync::lock;
 
 /// Longest interval between ticks; it is shorter when a GAP is due.
@@ -56,17 +53,16 @@ pub(super) enum Wake {
 }
 
 impl Ticker {
-    /// Starts the thread.
-    pub(super) fn start(&self, element: &NemoStt) -> std::io::Result<()> {
+    /// Starts the thread, which calls `wake` each time it wakes up. `wake` returns how long the thread may sleep next, or
+    /// `None` to end it.
+    pub(super) fn start(&self, mut wake: impl FnMut(Wake) -> Option<Duration> + Send + 'static) -> std::io::Result<()> {
         *lock(&self.shared.state) = State::default();
-        let (shared, element) = (self.shared.clone(), gst::glib::object::ObjectExt::downgrade(element));
+        let shared = self.shared.clone();
         let run = move || {
             let mut sleep = TICK;
-            while let Some(wake) = shared.next(sleep) {
-                let Some(element) = element.upgrade() else { break };
-                let imp = imp::NemoStt::from_obj(&element);
-                // A panic becomes an error message, as in the virtual functions.
-                sleep = gst::panic_to_error!(imp, TICK, { imp.wake(wake) });
+            while let Some(reason) = shared.next(sleep) {
+                let Some(next) = wake(reason) else { break };
+                sleep = next;
             }
         };
         let thread = std::thread::Builder::new().name("nemostt-clock".into()).spawn(run)?;

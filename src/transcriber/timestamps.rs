@@ -22,8 +22,6 @@ use std::{collections::VecDeque, sync::Arc};
 use super::segment::{Segment, clock_time, signed};
 use nemostt::sample_time;
 
-/// Bytes of one sample: S16LE, mono.
-pub(super) const BYTES_PER_SAMPLE: usize = 2;
 /// Timestamps may be off by this much, in nanoseconds, as in other GStreamer audio elements (`GstAudioBaseSink`'s
 /// `alignment-threshold`).
 const ALIGNMENT_THRESHOLD: i64 = 40_000_000;

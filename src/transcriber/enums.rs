@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Enumerations of the element's properties.
+
+use gst::glib;
+
+use nemostt::{DecoderKind, Device, GraphOptimization, PrecisionChoice};
+
+/// Values of property `decoder`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttDecoder")]
+pub enum NemoSttDecoder {
+    /// RNN-T if the model has it, else CTC.
+    #[default]
+    #[enum_value(name = "RNN-T if the model has it, else CTC", nick = "auto")]
+    Auto,
+    /// Greedy RNN-T.
+    #[enum_value(name = "Greedy RNN-T: fewest errors", nick = "rnnt")]
+    Rnnt,
+    /// Greedy CTC.
+    #[enum_value(name = "Greedy CTC: least work", nick = "ctc")]
+    Ctc,
+}
+
+impl From<NemoSttDecoder> for DecoderKind {
+    fn from(decoder: NemoSttDecoder) -> Self {
+        match decoder {
+            NemoSttDecoder::Auto => Self::Auto,
+            NemoSttDecoder::Rnnt => Self::Rnnt,
+            NemoSttDecoder::Ctc => Self::Ctc,
+        }
+    }
+}
+
+/// Values of property `device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttDevice")]
+pub enum NemoSttDevice {
+    /// CUDA if ONNX Runtime supports it, else the CPU.
+    #[default]
+    #[enum_value(name = "CUDA if ONNX Runtime supports it, else the CPU", nick = "auto")]
+    Auto,
+    /// The CPU.
+    #[enum_value(name = "The CPU", nick = "cpu")]
+    Cpu,
+    /// The first CUDA device.
+    #[enum_value(name = "The first CUDA device; an error if there is none", nick = "cuda")]
+    Cuda,
+}
+
+impl From<NemoSttDevice> for Device {
+    fn from(device: NemoSttDevice) -> Self {
+        match device {
+            NemoSttDevice::Auto => Self::Auto,
+            NemoSttDevice::Cpu => Self::Cpu,
+            NemoSttDevice::Cuda => Self::Cuda,
+        }
+    }
+}
+
+/// Values of property `graph-optimization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttGraphOptimization")]
+pub enum NemoSttGraphOptimization {
+    /// All exact rewrites.
+    #[default]
+    #[enum_value(
+        name = "All exact rewrites: fixed shapes, cached keys and values, folded masks and positions",
+        nick = "all"
+    )]
+    All,
+    /// The graph as exported.
+    #[enum_value(name = "The graph as exported: slower, for comparison", nick = "none")]
+    None,
+}
+
+impl From<NemoSttGraphOptimization> for GraphOptimization {
+    fn from(optimization: NemoSttGraphOptimization) -> Self {
+        match optimization {
+            NemoSttGraphOptimization::All => Self::All,
+            NemoSttGraphOptimization::None => Self::None,
+        }
+    }
+}
+
+/// Values of property `precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttPrecision")]
+pub enum NemoSttPrecision {
+    /// The precision of the model file.
+    #[default]
+    #[enum_value(name = "The precision of the model file", nick = "auto")]
+    Auto,
+    /// Float32.
+    #[enum_value(name = "Float32, unless the model file is 8-bit", nick = "fp32")]
+    Fp32,
+    /// 8-bit integers.
+    #[enum_value(
+        name = "8-bit matrix products in the encoder, quantized from float32 at load: faster, a few words differ",
+        nick = "int8"
+    )]
+    Int8,
+}
+
+impl From<NemoSttPrecision> for PrecisionChoice {
+    fn from(precision: NemoSttPrecision) -> Self {
+        match precision {
+            NemoSttPrecision::Auto => Self::Auto,
+            NemoSttPrecision::Fp32 => Self::Fp32,
+            NemoSttPrecision::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// Values of property `output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttOutput")]
+pub enum NemoSttOutput {
+    /// One word per buffer.
+    #[default]
+    #[enum_value(name = "One word per buffer and final message", nick = "words")]
+    Words,
+    /// One utterance per buffer.
+    #[enum_value(name = "One utterance per buffer and final message", nick = "utterances")]
+    Utterances,
+}
+
+/// Values of property `overload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttOverload")]
+pub enum NemoSttOverload {
+    /// Transcribe everything, however late.
+    #[default]
+    #[enum_value(name = "Transcribe everything, however late: upstream blocks", nick = "block")]
+    Block,
+    /// Skip audio until up to date.
+    #[enum_value(
+        name = "Skip audio until caught up: words are lost, a gap takes their place",
+        nick = "skip"
+    )]
+    Skip,
+}
