@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Checks the documents: paths in backticks and link targets exist, and so do the items ("`Session::tick` in
-`session.rs`"), make targets, properties and passes that they name. Prints what is wrong; the exit code is 1 if anything
-is.
+`session/tick.rs`"), make targets, properties and passes that they name. Prints what is wrong; the exit code is 1 if
+anything is.
 
     tools/check_docs.py [FILE.md ...]     [default: README.md, CONTRIBUTING.md and docs]
 

@@ -1,161 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The element's properties: their descriptions, values and meaning for the recognizer.
+//! The properties as GObject sees them: descriptions, `set` and `get`.
 
 use gst::{glib, prelude::*};
 
-use super::enums::{
-    NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
-};
-use nemostt::{Cache, CacheDirectory, Options};
-
-/// `lookahead`: use the model's own.
-const LOOKAHEAD_OF_MODEL: i32 = -1;
-/// Longer than any spoken word, in milliseconds. A word that does not end, as in scripts without spaces, is emitted in
-/// parts of this length.
-const LONGEST_WORD: u32 = 2_000;
-/// The only property that is not a setting.
-pub(super) const MAX_OBSERVED_DELAY: &str = "max-observed-delay";
-/// Environment variable that names the model if `model-path` is not set.
-pub(super) const MODEL_VARIABLE: &str = "NEMOSTT_MODEL";
-
-/// The values of all properties. Users take a snapshot and release the lock.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Settings {
-    pub(super) model_path: Option<String>,
-    lookahead: i32,
-    decoder: NemoSttDecoder,
-    device: NemoSttDevice,
-    threads: u32,
-    graph_optimization: NemoSttGraphOptimization,
-    precision: NemoSttPrecision,
-    /// Empty: no cache.
-    cache_directory: Option<String>,
-    max_symbols: u32,
-    /// Silence appended after the last sample, in milliseconds.
-    pub(super) eos_padding: u32,
-    /// Time that computing a chunk may take, in milliseconds.
-    latency: u32,
-    /// Longest hole that is treated as silence, in milliseconds.
-    gap_threshold: u32,
-    /// Time without a token after which a word is emitted, in milliseconds; 0: when the next one begins.
-    pub(super) word_hold: u32,
-    /// Time without a token after which an utterance ends, in milliseconds; 0: at the end of the stream.
-    pub(super) endpoint_silence: u32,
-    pub(super) output: NemoSttOutput,
-    pub(super) post_messages: bool,
-    pub(super) post_partials: bool,
-    pub(super) overload: NemoSttOverload,
-    /// Shift of the output's running time, in milliseconds.
-    lateness: u32,
-    language_code: Option<String>,
-    /// Longest utterance in milliseconds; longer ones are cut. 0: no limit.
-    pub(super) max_utterance: u32,
-    /// Most characters of an utterance; longer ones are cut. 0: no limit.
-    pub(super) max_utterance_chars: u32,
-    /// Shortest duration of a word in milliseconds, where there is room.
-    pub(super) min_word_duration: u32,
-    /// Whether text buffers last until the next text.
-    pub(super) hold_until_next: bool,
-    /// Appended to every text buffer. `None`: depends on the format.
-    pub(super) separator: Option<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            model_path: None,
-            lookahead: LOOKAHEAD_OF_MODEL,
-            decoder: NemoSttDecoder::default(),
-            device: NemoSttDevice::default(),
-            threads: 0,
-            graph_optimization: NemoSttGraphOptimization::default(),
-            precision: NemoSttPrecision::default(),
-            cache_directory: None,
-            max_symbols: 10,
-            eos_padding: 0,
-            latency: 100,
-            gap_threshold: 1000,
-            word_hold: 320,
-            endpoint_silence: 800,
-            output: NemoSttOutput::default(),
-            post_messages: true,
-            post_partials: false,
-            overload: NemoSttOverload::default(),
-            lateness: 0,
-            language_code: Some("en-US".into()),
-            max_utterance: 60_000,
-            max_utterance_chars: 0,
-            min_word_duration: 80,
-            hold_until_next: false,
-            separator: None,
-        }
-    }
-}
+use super::{LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, Settings};
 
 impl Settings {
-    /// Options to load the recognizer with.
-    pub(super) fn options(&self) -> Options {
-        Options {
-            lookahead: self.lookahead(),
-            decoder: self.decoder.into(),
-            device: self.device.into(),
-            threads: self.threads as usize,
-            graph_optimization: self.graph_optimization.into(),
-            precision: self.precision.into(),
-            max_symbols: self.max_symbols as usize,
-            cache: Cache {
-                directory: match self.cache_directory.as_deref() {
-                    None => CacheDirectory::Standard,
-                    Some("") => CacheDirectory::Off,
-                    Some(path) => CacheDirectory::At(path.into()),
-                },
-                ..Default::default()
-            },
-            ..Default::default()
-        }
-    }
-
-    /// The requested lookahead in milliseconds; `None` for the model's own.
-    pub(super) fn lookahead(&self) -> Option<u32> {
-        u32::try_from(self.lookahead).ok()
-    }
-
-    /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
-    pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
-        let longest = match output {
-            NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
-            _ => self.endpoint_silence,
-        };
-        gst::ClockTime::from_mseconds(longest.into())
-    }
-
-    /// Length in milliseconds from which a word that does not end is emitted in parts.
-    pub(super) fn longest_word(&self) -> Option<u32> {
-        (self.word_hold > 0).then_some(LONGEST_WORD)
-    }
-
-    /// Shift of the output's running time.
-    pub(super) fn lateness(&self) -> gst::ClockTime {
-        gst::ClockTime::from_mseconds(self.lateness.into())
-    }
-
-    /// Language of the speech.
-    pub(super) fn language(&self) -> &str {
-        self.language_code.as_deref().unwrap_or_default()
-    }
-
-    /// Time that computing a chunk may take.
-    pub(super) fn processing_latency(&self) -> gst::ClockTime {
-        gst::ClockTime::from_mseconds(self.latency.into())
-    }
-
-    /// Longest hole that is treated as silence.
-    pub(super) fn gap_threshold(&self) -> gst::ClockTime {
-        gst::ClockTime::from_mseconds(self.gap_threshold.into())
-    }
-
-    pub(super) fn param_specs() -> Vec<glib::ParamSpec> {
+    /// The descriptions of all properties.
+    pub(in super::super) fn param_specs() -> Vec<glib::ParamSpec> {
         let default = Self::default();
         vec![
             glib::ParamSpecString::builder("model-path")
@@ -367,7 +220,7 @@ impl Settings {
     }
 
     /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
-    pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
+    pub(in super::super) fn set(&mut self, name: &str, value: &glib::Value) {
         match name {
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
@@ -399,7 +252,7 @@ impl Settings {
     }
 
     /// The value of the property `name`.
-    pub(super) fn get(&self, name: &str) -> glib::Value {
+    pub(in super::super) fn get(&self, name: &str) -> glib::Value {
         match name {
             "model-path" => self.model_path.to_value(),
             "lookahead" => self.lookahead.to_value(),
@@ -434,30 +287,4 @@ impl Settings {
 fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
     // GObject checks the type before it calls us.
     value.get().expect("type checked upstream")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_for_the_cache_reaches_the_recognizer() {
-        let mut settings = Settings::default();
-        let mut directory = |value: Option<&str>| {
-            settings.set("cache-directory", &value.to_value());
-            assert_eq!(
-                settings
-                    .get("cache-directory")
-                    .get::<Option<String>>()
-                    .unwrap()
-                    .as_deref(),
-                value
-            );
-            settings.options().cache.directory
-        };
-        assert_eq!(directory(Some("/x")), CacheDirectory::At("/x".into()));
-        assert_eq!(directory(Some("")), CacheDirectory::Off);
-        assert_eq!(directory(None), CacheDirectory::Standard);
-        assert_eq!(Settings::default().options(), Options::default());
-    }
 }
