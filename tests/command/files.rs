@@ -13,7 +13,7 @@ use crate::{
     common::{clip_s16, model_path},
     support::{
         process::{complaint, complaints, written},
-        transcribe::{CLIP, clip_path, command, nemo, nemo_text, transcribe, transcribe_all, wav},
+        transcribe::{CLIP, ONE, clip_path, command, nemo, nemo_text, transcribe, transcribe_all, wav, with_model},
     },
 };
 
@@ -249,4 +249,13 @@ fn milliseconds(time: &str, point: char) -> u64 {
         .split(':')
         .fold(0, |sum, part| sum * 60 + part.parse::<u64>().unwrap());
     seconds * 1000 + fraction.parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_hyphen_is_standard_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = with_model(&["--srt", "-o", "-"]);
+    let output = command.arg(clip_path(ONE)).current_dir(&directory).output().unwrap();
+    assert!(written(&output).starts_with("1\n00:00:0"));
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }

@@ -12,12 +12,15 @@ mod common;
 #[path = "../common/harness.rs"]
 mod harness;
 
-mod basics;
 mod inspect;
+mod interface;
 mod live;
 mod models;
+mod output;
 mod pipeline;
 mod scenarios;
+mod text;
+mod timestamps;
 mod transcriber;
 
 const MS: gst::ClockTime = gst::ClockTime::MSECOND;

@@ -3,8 +3,9 @@
 //! `nemostt transcribe` as a process, and its expected output.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
 };
 
 use nemostt::DecoderKind;
@@ -13,6 +14,9 @@ use super::process::nemostt;
 use crate::common::{Texts, data, model_path};
 
 pub const CLIP: &str = "u5_eight_sentences";
+/// Two short clips with different texts.
+pub const ONE: &str = "u1_command";
+pub const TWO: &str = "u2_digits";
 
 /// The subcommand, on one thread.
 pub fn command(arguments: &[&str]) -> Command {
@@ -21,19 +25,40 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Transcribes files with the demo model, loaded from its directory.
+/// The subcommand with the demo model, loaded from its directory.
+pub fn with_model(arguments: &[&str]) -> Command {
+    let mut command = command(arguments);
+    command.arg("--model").arg(model_path("trained"));
+    command
+}
+
+/// Transcribes files with that model.
 pub fn transcribe_all<P: AsRef<Path>>(arguments: &[&str], files: &[P]) -> Output {
     let files = files.iter().map(AsRef::as_ref);
-    command(arguments)
-        .arg("--model")
-        .arg(model_path("trained"))
-        .args(files)
-        .output()
-        .unwrap()
+    with_model(arguments).args(files).output().unwrap()
 }
 
 pub fn transcribe(arguments: &[&str], file: &Path) -> Output {
     transcribe_all(arguments, &[file])
+}
+
+/// Starts to transcribe standard input; all streams are pipes.
+pub fn start(arguments: &[&str]) -> Child {
+    let mut command = with_model(arguments);
+    command
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Transcribes `bytes` from standard input.
+pub fn pipe(arguments: &[&str], bytes: &[u8]) -> Output {
+    let mut child = start(arguments);
+    // The command may end before it has read all of it.
+    let _ = child.stdin.take().unwrap().write_all(bytes);
+    child.wait_with_output().unwrap()
 }
 
 pub fn wav() -> PathBuf {
@@ -50,4 +75,9 @@ pub fn nemo(clip: &str) -> String {
 
 pub fn nemo_text() -> String {
     nemo(CLIP)
+}
+
+/// The output for a clip: its text and a newline.
+pub fn line(clip: &str) -> String {
+    nemo(clip) + "\n"
 }
