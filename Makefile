@@ -79,8 +79,7 @@ demo: setup build ## transcribe assets/demo.wav and print its words
 test: ## run all tests and lints
 	tools/setup.sh --test
 	$(TEST_ENV) $(CARGO) test --locked -p nemostt-kernels -p nemostt-compiler -p nemostt
-	$(TEST_ENV) $(CARGO) test --locked --features cli
-	$(TEST_ENV) $(CARGO) test --locked --features cli --examples
+	$(TEST_ENV) $(CARGO) test --locked --features cli -p gst-plugin-nemostt -p nemostt-examples
 	$(MAKE) lint
 	$(MAKE) package
 
@@ -110,10 +109,10 @@ sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (A
 	ORT_DYLIB_PATH='$(ORT)' tools/sanitize.sh $(ARGS)
 
 soak: ## transcribe a day of audio at full speed: same words, exact times, flat memory (ARGS=--help for more)
-	$(TEST_ENV) $(CARGO) run --release --locked --example long_run -- $(ARGS)
+	$(TEST_ENV) $(CARGO) run --release --locked -p nemostt-examples --bin long_run -- $(ARGS)
 
-examples: ## build the Rust examples into target/release/examples
-	$(CARGO) build --release --locked --features cli --example bus --example transcribe
+examples: ## build the Rust examples into target/release
+	$(CARGO) build --release --locked -p nemostt-examples --bin bus --bin transcribe
 
 bench: ## run the benchmarks
 	ORT_DYLIB_PATH='$(ORT)' $(CARGO) bench --locked

@@ -3,10 +3,8 @@
 //! Prints the words of a media file as the element `nemostt` posts them on the bus.
 //!
 //! ```sh
-//! cargo run --release --locked --features cli --example bus -- assets/demo.wav
+//! cargo run --release --locked -p nemostt-examples --bin bus -- assets/demo.wav
 //! ```
-//!
-//! The options are those of `make build`, so that what it built is reused.
 
 use std::{
     error::Error,
@@ -20,7 +18,7 @@ use gst::prelude::*;
 /// Without `sync=false` the words of a file would come at the speed of speech.
 const PIPELINE: &str = "filesrc name=source ! decodebin ! audioconvert ! audioresample ! nemostt ! fakesink sync=false";
 
-const DEFAULT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.wav");
+const DEFAULT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/demo.wav");
 
 /// Everything that can go wrong ends as one line of text.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

@@ -3,12 +3,11 @@
 //! The recognizer without GStreamer: prints the words of a 16 kHz mono WAV file, each as soon as it is final.
 //!
 //! ```sh
-//! cargo run --release --locked --features cli --example transcribe -- assets/demo.wav
-//! cargo run --release --locked --features cli --example transcribe -- speech.wav model-directory
+//! cargo run --release --locked -p nemostt-examples --bin transcribe -- assets/demo.wav
+//! cargo run --release --locked -p nemostt-examples --bin transcribe -- speech.wav model-directory
 //! ```
 //!
-//! The options are those of `make build`, so that what it built is reused. For other formats, subtitles and many files, use
-//! the command `nemostt transcribe`.
+//! For other formats, subtitles and many files, use the command `nemostt transcribe`.
 
 use std::{env, error::Error};
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Packs every crate of the workspace as "cargo publish" would, without building it, and fails where crates.io would
+# Packs every crate of the workspace but the examples as "cargo publish" would, without building it, and fails where crates.io would
 # refuse one as too large, or where a file is missing that every package must have.
 set -euo pipefail
 me=package
@@ -15,7 +15,7 @@ packed=${CARGO_TARGET_DIR:-target}/package
 
 rm -f "$packed"/*.crate
 # --allow-dirty: what is checked is what is here, committed or not.
-pack() { "${CARGO:-cargo}" package --workspace --locked --no-verify --allow-dirty --quiet "$@"; }
+pack() { "${CARGO:-cargo}" package --workspace --exclude nemostt-examples --locked --no-verify --allow-dirty --quiet "$@"; }
 # As a rule all that it looks up is at hand.
 pack --offline 2>/dev/null || pack
 

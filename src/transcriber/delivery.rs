@@ -47,7 +47,7 @@ pub(super) struct Delivery {
     /// Words before this sample belong to the utterance that ended during the stall.
     ended_until: u64,
     /// Words before this sample were emitted as part of a whole utterance, and must not be emitted again one by one.
-    given_until: u64,
+    emitted_until: u64,
     /// End-of-turn messages that were posted during the stall.
     turns_emitted_early: u32,
 }
@@ -72,7 +72,7 @@ impl Delivery {
     pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word)
-                if self.is_by_word() && middle(&word) >= self.given_until && !self.was_emitted_early(&word) =>
+                if self.is_by_word() && middle(&word) >= self.emitted_until && !self.was_emitted_early(&word) =>
             {
                 self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
             }
@@ -105,7 +105,7 @@ impl Delivery {
     pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word) => {
-                let was_emitted_early = self.emitted_early.iter().any(|given| is_same(given, &word));
+                let was_emitted_early = self.emitted_early.iter().any(|emitted| is_same(emitted, &word));
                 if self.is_by_word() && !was_emitted_early {
                     self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
                     self.emitted_early.push_back(word);
@@ -114,7 +114,7 @@ impl Delivery {
             Event::Utterance(utterance) => {
                 let end = utterance.end();
                 if !self.is_by_word() {
-                    self.given_until = end;
+                    self.emitted_until = end;
                 }
                 self.event(Event::Utterance(utterance), next, timestamps, settings);
                 self.ended_until = end;
@@ -134,7 +134,7 @@ impl Delivery {
     pub(super) fn restart(&mut self) {
         self.emitted_early.clear();
         self.ended_until = 0;
-        self.given_until = 0;
+        self.emitted_until = 0;
         self.turns_emitted_early = 0;
     }
 
@@ -187,7 +187,7 @@ impl Delivery {
 
     /// Whether `word` was already emitted during a stall.
     fn was_emitted_early(&mut self, word: &Word) -> bool {
-        if let Some(same) = self.emitted_early.iter().position(|given| has_moved(given, word)) {
+        if let Some(same) = self.emitted_early.iter().position(|emitted| has_moved(emitted, word)) {
             // Words that were emitted before it have not been decoded again.
             self.emitted_early.drain(..=same);
             return true;
@@ -195,12 +195,12 @@ impl Delivery {
         while self
             .emitted_early
             .front()
-            .is_some_and(|given| given.end <= word.start && !is_near(given, word))
+            .is_some_and(|emitted| emitted.end <= word.start && !is_near(emitted, word))
         {
             self.emitted_early.pop_front();
         }
         // With all of its audio it may have become a different word. What was emitted stands, right or wrong.
-        self.emitted_early.iter().any(|given| overlaps(given, word))
+        self.emitted_early.iter().any(|emitted| overlaps(emitted, word))
     }
 }
 
@@ -212,22 +212,22 @@ pub(super) fn log_level(is_final: bool) -> gst::DebugLevel {
     }
 }
 
-/// Whether `word` may be the same as `given`, which was decoded with less audio and so may be off by a few frames.
-fn is_near(given: &Word, word: &Word) -> bool {
-    given.start.abs_diff(word.start) <= 4 * (given.end - given.start)
+/// Whether `word` may be the same as `emitted`, which was decoded with less audio and so may be off by a few frames.
+fn is_near(emitted: &Word, word: &Word) -> bool {
+    emitted.start.abs_diff(word.start) <= 4 * (emitted.end - emitted.start)
 }
 
-fn overlaps(given: &Word, word: &Word) -> bool {
-    (given.start..given.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(given))
+fn overlaps(emitted: &Word, word: &Word) -> bool {
+    (emitted.start..emitted.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(emitted))
 }
 
-/// Whether `word` has the same text as `given` and is at most a few frames away.
-fn has_moved(given: &Word, word: &Word) -> bool {
-    given.text == word.text && is_near(given, word)
+/// Whether `word` has the same text as `emitted` and is at most a few frames away.
+fn has_moved(emitted: &Word, word: &Word) -> bool {
+    emitted.text == word.text && is_near(emitted, word)
 }
 
-fn is_same(given: &Word, word: &Word) -> bool {
-    overlaps(given, word) || has_moved(given, word)
+fn is_same(emitted: &Word, word: &Word) -> bool {
+    overlaps(emitted, word) || has_moved(emitted, word)
 }
 
 fn middle(word: &Word) -> u64 {

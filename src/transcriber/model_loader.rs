@@ -19,7 +19,6 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    log::CAT,
     model_registry::{self, Request, Source},
     settings::{MODEL_VARIABLE, Settings},
 };
@@ -277,7 +276,7 @@ fn post_progress(element: &gst::Element, kind: gst::ProgressType, text: &str) {
 /// pipelines treat a warning as a fault. The log, which is read when the text is wrong, has it as a warning.
 #[cfg(feature = "embedded-model")]
 fn post_demo_notice(element: &gst::Element) {
-    gst::warning!(CAT, obj = element, "{DEMO_NOTICE}");
+    gst::warning!(super::log::CAT, obj = element, "{DEMO_NOTICE}");
     // As debug details, too: of an info message, gst-launch-1.0 prints only these.
     gst::element_info!(
         element,

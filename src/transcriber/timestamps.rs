@@ -57,7 +57,7 @@ pub(super) enum Placement {
     Hole(u64),
     /// This many of its first samples overlap previous ones.
     Overlap(u64),
-    /// Not known yet: it must be placed again, with all other withheld buffers, once [`Timestamps::watched`] returns a
+    /// Not known yet: it must be placed again, with all other withheld buffers, once [`Timestamps::jump_cause`] returns a
     /// cause.
     Withhold,
 }
@@ -107,7 +107,7 @@ struct SuspectTimestamps {
 pub(super) struct Timestamps {
     rate: u32,
     anchors: VecDeque<Anchor>,
-    watch: Option<SuspectTimestamps>,
+    suspect: Option<SuspectTimestamps>,
     /// Duration of audio with the expected timestamps, in nanoseconds, up to [`DISCONT_WAIT`].
     agreed: i64,
     /// Where the previous stream ended, if this one follows it.
@@ -121,7 +121,7 @@ impl Timestamps {
         Self {
             rate,
             anchors: VecDeque::new(),
-            watch: None,
+            suspect: None,
             agreed: 0,
             end_before: None,
             last: None,
@@ -199,9 +199,9 @@ impl Timestamps {
         let Some(pts) = arrival.pts else {
             // Without a timestamp, a buffer follows the previous one, and is withheld if that one was.
             let length = signed(self.duration(arrival.len));
-            return match self.watch.as_mut().filter(|watch| watch.withholds) {
-                Some(watch) => {
-                    watch.seen = watch.seen.saturating_add(length);
+            return match self.suspect.as_mut().filter(|suspect| suspect.withholds) {
+                Some(suspect) => {
+                    suspect.seen = suspect.seen.saturating_add(length);
                     Placement::Withhold
                 }
                 None => Placement::Direct,
@@ -218,7 +218,7 @@ impl Timestamps {
             return Placement::Overlap(arrival.len);
         }
         if offset.unsigned_abs() <= ALIGNMENT_THRESHOLD as u64 {
-            self.watch = None;
+            self.suspect = None;
             self.agreed = self
                 .agreed
                 .saturating_add(signed(self.duration(arrival.len)))
@@ -231,14 +231,14 @@ impl Timestamps {
         }
         self.last = None;
         if arrival.confirmed || is_new_segment {
-            self.watch = None;
+            self.suspect = None;
             if is_new_segment {
                 self.enter(offset, pts, segment, count);
             }
             return self.accept_timestamp(offset);
         }
         if offset < 0 && self.agreed < DISCONT_WAIT {
-            self.watch = None;
+            self.suspect = None;
             self.anchor(count, pts, segment);
             return Placement::Direct;
         }
@@ -258,7 +258,7 @@ impl Timestamps {
     fn enter(&mut self, offset: i64, pts: gst::ClockTime, segment: &Arc<Segment>, count: u64) {
         match self.accept_timestamp(offset) {
             Placement::Hole(missing) => self.anchor(count.saturating_add(missing), pts, segment),
-            Placement::Overlap(given) => self.anchor(count, pts.saturating_add(self.duration(given)), segment),
+            Placement::Overlap(overlap) => self.anchor(count, pts.saturating_add(self.duration(overlap)), segment),
             Placement::First | Placement::Direct | Placement::Withhold => {}
         }
     }
@@ -271,25 +271,25 @@ impl Timestamps {
             seen: 0,
             withholds: offset > MAX_JITTER,
         };
-        let watch = self.watch.get_or_insert(fresh);
-        if !watch.withholds && offset.saturating_sub(watch.reference) > MAX_JITTER {
-            *watch = fresh;
+        let suspect = self.suspect.get_or_insert(fresh);
+        if !suspect.withholds && offset.saturating_sub(suspect.reference) > MAX_JITTER {
+            *suspect = fresh;
         }
-        if watch.withholds {
-            watch.seen = watch.seen.saturating_add(length);
+        if suspect.withholds {
+            suspect.seen = suspect.seen.saturating_add(length);
             return Placement::Withhold;
         }
-        if offset.saturating_sub(watch.reference).unsigned_abs() > ALIGNMENT_THRESHOLD as u64 {
-            *watch = SuspectTimestamps {
+        if offset.saturating_sub(suspect.reference).unsigned_abs() > ALIGNMENT_THRESHOLD as u64 {
+            *suspect = SuspectTimestamps {
                 reference: offset,
                 seen: length,
                 withholds: false,
             };
         } else {
-            watch.seen = watch.seen.saturating_add(length);
+            suspect.seen = suspect.seen.saturating_add(length);
         }
-        if watch.seen > DISCONT_WAIT {
-            self.watch = None;
+        if suspect.seen > DISCONT_WAIT {
+            self.suspect = None;
             self.anchor(count, pts, segment);
         }
         Placement::Direct
@@ -298,15 +298,15 @@ impl Timestamps {
     /// Why timestamps of withheld audio jumped. `first` and `last` are the timestamps of the first and the last
     /// withheld buffer, `between` the samples from the start of the first to that of the last. `None` while it is too
     /// early to tell.
-    pub(super) fn watched(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Option<JumpCause> {
-        let watch = self.watch.as_ref().filter(|watch| watch.withholds)?;
+    pub(super) fn jump_cause(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> Option<JumpCause> {
+        let suspect = self.suspect.as_ref().filter(|suspect| suspect.withholds)?;
         if self.offset_reduction(first, last, between) > ALIGNMENT_THRESHOLD {
             return Some(JumpCause::Late);
         }
-        (watch.seen >= DISCONT_WAIT).then_some(JumpCause::Hole)
+        (suspect.seen >= DISCONT_WAIT).then_some(JumpCause::Hole)
     }
 
-    /// Like [`watched`](Self::watched), but returns the likelier cause if it is too early to tell.
+    /// Like [`jump_cause`](Self::jump_cause), but returns the likelier cause if it is too early to tell.
     pub(super) fn most_likely_cause(&self, first: gst::ClockTime, last: gst::ClockTime, between: u64) -> JumpCause {
         match self.offset_reduction(first, last, between).saturating_mul(2) > signed(self.duration(between)) {
             true => JumpCause::Late,
@@ -323,11 +323,11 @@ impl Timestamps {
 
     /// Ends withholding: audio is about to be placed according to `cause`.
     pub(super) fn resolve(&mut self, cause: JumpCause) {
-        if let Some(watch) = &mut self.watch {
+        if let Some(suspect) = &mut self.suspect {
             match cause {
-                JumpCause::Hole => self.watch = None,
+                JumpCause::Hole => self.suspect = None,
                 // Keep observing the timestamps, but treat the audio as contiguous.
-                JumpCause::Late => watch.withholds = false,
+                JumpCause::Late => suspect.withholds = false,
             }
         }
     }
@@ -369,7 +369,7 @@ impl Timestamps {
     pub(super) fn reset(&mut self, end: Option<Moment>) {
         self.end_before = end.or(self.end_before.take());
         self.anchors.clear();
-        self.watch = None;
+        self.suspect = None;
         self.agreed = 0;
         self.last = None;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests of the `nemostt` command and of an example, both run as processes.
+//! Tests of the `nemostt` command, run as a process.
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
@@ -11,7 +11,6 @@ mod support;
 mod bench;
 mod check;
 mod cli;
-mod example;
 mod files;
 mod hub;
 mod stdin;

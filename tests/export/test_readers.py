@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import DEMO, ROOT, WAVS, export
 
-TRANSCRIBE = ROOT / "target" / "release" / "examples" / "transcribe"
+NEMOSTT = ROOT / "target" / "release" / "nemostt"
 RUNTIME = ROOT / "target" / "onnxruntime" / "libonnxruntime.so"
 CLIPS = [WAVS / f"{name}.wav" for name in ("u1_command", "u2_digits", "u4_heldvoice")]
 LOOKAHEADS = (0, 80, 480, 1040)
@@ -27,14 +27,14 @@ GRID_MS = 165
 
 
 def transcribe(clip: Path, *options) -> str:
-    command = [TRANSCRIBE, "--eos-padding", "2000", *options, clip]
+    command = [NEMOSTT, "transcribe", "--eos-padding", "2000", *options, clip]
     environment = {**os.environ, "ORT_DYLIB_PATH": str(RUNTIME)}
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 @unittest.skipUnless(DEMO.exists(), "NEMOSTT_DEMO_NEMO names no checkpoint")
-@unittest.skipUnless(TRANSCRIBE.exists(), "cargo build --release --example transcribe comes first")
+@unittest.skipUnless(NEMOSTT.exists(), "make build comes first")
 class Readers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

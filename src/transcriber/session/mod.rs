@@ -130,7 +130,7 @@ impl Session {
             confirmed,
             content: Content::Audio(bytes),
         });
-        self.input_came();
+        self.end_input_stall();
     }
 
     /// Handles a GAP event: a short one is silence, a long one restarts recognition.
@@ -153,7 +153,7 @@ impl Session {
                 content: Content::Gap(samples),
             });
         }
-        self.input_came();
+        self.end_input_stall();
     }
 
     /// Skips audio during overload: finishes the words so far and replaces the audio with a GAP.
@@ -164,7 +164,7 @@ impl Session {
         transcriber.finish(EndReason::Pause);
         let length = transcriber.duration((buffer.size() / BYTES_PER_SAMPLE) as u64);
         self.pass(buffer.pts(), length);
-        self.input_came();
+        self.end_input_stall();
     }
 
     /// Finishes everything so far; `ending` is the reason.
@@ -272,7 +272,8 @@ impl Session {
         }
     }
 
-    fn input_came(&mut self) {
+    /// Input has arrived: reports that it is no longer stalled, if it was.
+    fn end_input_stall(&mut self) {
         if std::mem::take(&mut self.is_stalled) {
             let end = self.input_end.unwrap_or_default();
             self.post_input_stalled(false, end);

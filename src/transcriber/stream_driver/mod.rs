@@ -91,7 +91,7 @@ impl StreamDriver {
         }
     }
 
-    /// The end of the audio, not counting what is [withheld](Placement::Withhold); `None` without audio.
+    /// The end of the audio, not counting what is [withheld](Self::withholds); `None` without audio.
     pub(super) fn end(&self) -> Option<Moment> {
         match self.has_samples() {
             true => self.timestamps.at(self.stream.samples()),
@@ -190,7 +190,7 @@ impl StreamDriver {
             out.apply(settings);
         }
         self.stream.set_endpoint_config(self.endpoint_config(settings));
-        self.tell_language(out, settings)?;
+        self.set_language(out, settings)?;
         self.loudness.push(&self.block);
         self.stream.accept_s16(self.block.iter().copied())?;
         self.collect(out, settings);
@@ -198,7 +198,7 @@ impl StreamDriver {
     }
 
     /// Sets the language of the speech. If the model does not know it, queues a warning and keeps the previous one.
-    fn tell_language(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
+    fn set_language(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
         if self.language.as_deref() == Some(settings.language()) {
             return Ok(());
         }

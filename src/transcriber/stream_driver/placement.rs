@@ -32,7 +32,7 @@ impl StreamDriver {
         let placement = self.timestamps.align(&input.arrival(), &input.segment, count);
         if placement == Placement::Withhold {
             self.withheld.push_back(input);
-            if let Some(cause) = self.watched() {
+            if let Some(cause) = self.jump_cause() {
                 self.resolve(cause);
             }
             return Ok(());
@@ -84,9 +84,9 @@ impl StreamDriver {
     }
 
     /// Why timestamps of withheld audio jumped, if that can be told by now.
-    fn watched(&self) -> Option<JumpCause> {
+    fn jump_cause(&self) -> Option<JumpCause> {
         let (first, last, between) = self.withheld_stamps()?;
-        self.timestamps.watched(first, last, between)
+        self.timestamps.jump_cause(first, last, between)
     }
 
     fn likely_cause(&self) -> JumpCause {

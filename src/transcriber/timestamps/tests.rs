@@ -92,7 +92,7 @@ fn jump_is_withheld_for_a_second_and_then_a_hole() {
         assert_eq!(source.align(first + 10 * index, false), Placement::Withhold);
         let cause = source
             .timestamps
-            .watched(first * MS, (first + 10 * index) * MS, index * BLOCK);
+            .jump_cause(first * MS, (first + 10 * index) * MS, index * BLOCK);
         assert_eq!(cause, (index == 99).then_some(JumpCause::Hole), "{index}");
     }
     source.timestamps.resolve(JumpCause::Hole);
@@ -106,7 +106,7 @@ fn repeated_timestamps_are_a_burst() {
     let first = 1_000 + source.count / 16 + 500;
     let causes = (0..6_u64).map(|index| {
         assert_eq!(source.align(first, false), Placement::Withhold);
-        source.timestamps.watched(first * MS, first * MS, index * BLOCK)
+        source.timestamps.jump_cause(first * MS, first * MS, index * BLOCK)
     });
     let causes: Vec<_> = causes.collect();
     assert_eq!(causes, [None, None, None, None, None, Some(JumpCause::Late)]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Turns GStreamer's errors into messages with a cure.
+//! Turns GStreamer's errors into messages that say how to fix the problem.
 
 use gst_pbutils::MissingPluginMessage;
 
@@ -40,7 +40,7 @@ impl BusErrors {
     /// Handles a message.
     ///
     /// # Errors
-    /// The problem and its cure, if the message means that there will be no samples.
+    /// The problem and how to fix it, if the message means that there will be no samples.
     pub fn handle(&mut self, message: &gst::MessageRef) -> Result<()> {
         match message.view() {
             gst::MessageView::Element(_) => {
@@ -81,12 +81,12 @@ impl BusErrors {
             .and_then(|debug| debug.lines().last())
             .unwrap_or_default();
         let reason = hide(reason);
-        let (problem, cure) = match self.is_url {
+        let (problem, hint) = match self.is_url {
             true => ("cannot open", "is the address correct, and does the server respond?"),
             false => ("cannot decode", "is the file complete?"),
         };
         format!(
-            "{problem} {location}: {} ({reason}); {cure}{raw}",
+            "{problem} {location}: {} ({reason}); {hint}{raw}",
             error.message().trim_end_matches('.')
         )
     }

@@ -62,12 +62,12 @@ impl Channel {
     /// The error if there are only `count` channels.
     pub fn missing(self, location: &str, count: usize) -> String {
         let Self(number) = self;
-        let cure = match count {
+        let hint = match count {
             1 => "omit --channel".into(),
             _ => format!("choose one from 1 to {count}"),
         };
         format!(
-            "there is no channel {number} in {location}, which has {}: {cure}",
+            "there is no channel {number} in {location}, which has {}: {hint}",
             channels(count)
         )
     }

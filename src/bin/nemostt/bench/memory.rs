@@ -54,7 +54,7 @@ impl Memory {
         })
     }
 
-    /// With the peak of the process.
+    /// Adds the peak of the process.
     pub fn with_peak(self, peak: Option<u64>) -> Self {
         Self { peak, ..self }
     }
@@ -65,7 +65,7 @@ pub fn resident() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// Its peak.
+/// Peak of the resident memory of this process in bytes.
 pub fn peak() -> Option<u64> {
     status("VmHWM:")
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The speech that is measured with.
+//! The speech to measure with.
 
 use std::path::Path;
 

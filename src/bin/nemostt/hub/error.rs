@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Errors of downloads, with their cures.
+//! Download errors. Each says how to fix the problem.
 
 use std::{
     io::{self, ErrorKind},

@@ -49,7 +49,7 @@ impl Bars {
         self.all.insert_before(&self.files, bar.with_prefix(name))
     }
 
-    /// A file is done.
+    /// Marks a file as done.
     pub fn advance(&self) {
         self.files.inc(1);
     }
@@ -59,7 +59,7 @@ impl Bars {
         self.all.suspend(write)
     }
 
-    /// All is done.
+    /// Removes the bars.
     pub fn clear(&self) {
         // A bar that cannot be cleared is harmless.
         let _ = self.all.clear();
