@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attribute_of_another_operator_or_opset_is_refused() {
+    fn attribute_of_another_operator_or_opset_is_rejected() {
         for (operator, attribute, opset, is_fine) in [
             ("Shape", "value", 17, false),
             ("Shape", "start", 17, true),
