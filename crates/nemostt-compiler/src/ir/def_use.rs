@@ -21,7 +21,7 @@ impl Graph {
             consumers: HashMap::new(),
         };
         for (number, node) in self.nodes.iter().enumerate() {
-            // An empty name stands for an input or output that is left out.
+            // An empty name stands for an omitted input or output.
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 index.producers.insert(name.clone(), number);
             }

@@ -53,7 +53,7 @@ impl Graph {
             .collect();
         while let Some(number) = open.pop() {
             if !std::mem::replace(&mut alive[number], true) {
-                // Branches and loops inside of a node read what is around them.
+                // The branches and loops of a node can read tensors of the graph around it.
                 visit(&self.nodes[number], &mut |name| open.extend(index.producer(name)));
             }
         }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn left_out_inputs_and_outputs_are_no_cycle() {
+    fn omitted_inputs_and_outputs_form_no_cycle() {
         let mut first = node("LSTM", &["x", ""], "");
         first.output.push("state".into());
         let graph = GraphProto {
