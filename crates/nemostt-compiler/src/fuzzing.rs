@@ -154,9 +154,9 @@ pub fn finish(mut encoded: Encoded) {
     if encoded.append_head(&HEAD).is_err() {
         assert!(encoded.model == before, "a failure leaves the encoder unchanged");
     }
-    let joined = encoded.products.len();
+    let joined = encoded.packed_weights.len();
     let _ = encoded.fuse_subgraphs();
-    assert_eq!(encoded.products.len(), joined);
+    assert_eq!(encoded.packed_weights.len(), joined);
     kept(&encoded);
     if let Ok(split) = encoded.split_length_graph() {
         kept(&split.lengths);

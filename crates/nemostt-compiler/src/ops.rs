@@ -155,7 +155,7 @@ pub fn schema(name: &str) -> Option<&'static OpSchema> {
     OPS.iter().find(|op| op.name == name)
 }
 
-/// Attribute of [`PACKED_MATMUL`]: index of its weights in [`Encoded::products`](crate::Encoded::products).
+/// Attribute of [`PACKED_MATMUL`]: index of its weights in [`Encoded::packed_weights`](crate::Encoded::packed_weights).
 pub const WEIGHTS_INDEX: &str = "weights_index";
 /// Attribute of [`REL_POS_ATTENTION`]: divisor of the scores.
 pub const SCALE: &str = "scale";

@@ -51,16 +51,16 @@ impl Encoded {
     pub fn from_compact(
         model: Vec<u8>,
         file: FileBytes,
-        products: Vec<Arc<PackedWeights>>,
+        packed_weights: Vec<Arc<PackedWeights>>,
         weights: usize,
-        has_our_operations: bool,
+        has_custom_ops: bool,
     ) -> Self {
         Self {
             model,
             files: vec![(file_name(0), file)],
-            products,
+            packed_weights,
             weights,
-            has_our_operations,
+            has_custom_ops,
         }
     }
 

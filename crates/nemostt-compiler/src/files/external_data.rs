@@ -66,11 +66,11 @@ pub struct Encoded {
     /// External data files, with the names that `model` uses.
     pub files: Vec<(String, FileBytes)>,
     /// The weights of the operators [`PACKED_MATMUL`](crate::ops::PACKED_MATMUL), by index.
-    pub products: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
+    pub packed_weights: Vec<Arc<nemostt_kernels::gemm::PackedWeights>>,
     /// Bytes of all weights.
     pub weights: usize,
     /// Whether it contains custom operators.
-    pub has_our_operations: bool,
+    pub has_custom_ops: bool,
 }
 
 impl Graph {
@@ -174,13 +174,13 @@ impl Graph {
         }
         let names = (0..).map(file_name);
         let files = names.zip(std::mem::take(&mut self.files)).collect();
-        let has_our_operations = self.nodes.iter().any(|node| node.domain() == crate::ops::DOMAIN);
+        let has_custom_ops = self.nodes.iter().any(|node| node.domain() == crate::ops::DOMAIN);
         Encoded {
-            products: std::mem::take(&mut self.packed),
+            packed_weights: std::mem::take(&mut self.packed),
             model: self.into_proto().encode_to_vec(),
             files,
             weights,
-            has_our_operations,
+            has_custom_ops,
         }
     }
 }

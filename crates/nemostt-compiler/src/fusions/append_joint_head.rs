@@ -58,7 +58,7 @@ impl Encoded {
     /// Decodes the graph, without the weights that are in files.
     fn decode_graph(&self) -> Result<Graph, String> {
         let mut graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
-        graph.packed.clone_from(&self.products);
+        graph.packed.clone_from(&self.packed_weights);
         Ok(graph)
     }
 
@@ -66,8 +66,8 @@ impl Encoded {
     fn replace_graph(&mut self, graph: Graph, added_bytes: usize) {
         let encoded = graph.encode();
         self.model = encoded.model;
-        self.products = encoded.products;
-        self.has_our_operations = encoded.has_our_operations;
+        self.packed_weights = encoded.packed_weights;
+        self.has_custom_ops = encoded.has_custom_ops;
         self.weights += added_bytes;
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         for bits in [None, Some(Bits::Seven)] {
             let mut encoded = encoder(bits);
             let before = encoded.decode_graph().unwrap();
-            let (products, weights) = (encoded.products.len(), encoded.weights);
+            let (packed, weights) = (encoded.packed_weights.len(), encoded.weights);
             encoded.append_head(&head()).unwrap();
             encoded.fuse_subgraphs().unwrap();
             let after = encoded.decode_graph().unwrap();
@@ -144,7 +144,7 @@ mod tests {
                 names(after.outputs()),
                 more(names(before.outputs()), &["projected", SCORES])
             );
-            assert_eq!(encoded.products.len(), products + 2);
+            assert_eq!(encoded.packed_weights.len(), packed + 2);
             assert!(encoded.weights > weights);
 
             let subgraphs: Vec<&NodeProto> = after

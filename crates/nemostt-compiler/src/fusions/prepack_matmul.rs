@@ -143,7 +143,7 @@ mod tests {
                 .count();
             assert_eq!(packed, matmuls);
             let after = graph.encode();
-            assert_eq!(after.products.len(), packed);
+            assert_eq!(after.packed_weights.len(), packed);
             assert!(after.model.len() < before.model.len());
         }
     }

@@ -258,7 +258,7 @@ impl Graph {
         Some(NodeProto {
             op_type: Some(FUSED_SUBGRAPH.into()),
             domain: Some(DOMAIN.into()),
-            name: nodes.first().map(|node| format!("chain of {}", node.name())),
+            name: nodes.first().map(|node| format!("fused from {}", node.name())),
             input: inputs,
             output: names,
             attribute: vec![

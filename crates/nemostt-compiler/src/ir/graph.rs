@@ -243,7 +243,7 @@ impl Graph {
     pub(crate) fn new_name(&mut self, what: &str) -> String {
         loop {
             self.added += 1;
-            let name = format!("plan/{what}_{}", self.added);
+            let name = format!("nemostt/{what}_{}", self.added);
             if !self.shapes.contains_key(&name) {
                 return name;
             }

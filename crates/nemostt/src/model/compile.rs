@@ -55,7 +55,7 @@ impl CompiledEncoder {
 
     /// Whether compiling takes longer than reading the result from the cache would.
     pub(super) fn is_worth_caching(&self, exported: Precision) -> bool {
-        !self.encoded.products.is_empty() || self.precision != exported
+        !self.encoded.packed_weights.is_empty() || self.precision != exported
     }
 }
 

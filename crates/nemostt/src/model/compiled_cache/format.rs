@@ -47,8 +47,8 @@ struct EntryHeader {
     passes: Vec<PassReport>,
     /// See [`Encoded::weights`].
     weights: usize,
-    has_our_operations: bool,
-    products: Vec<PackedWeightsHeader>,
+    has_custom_ops: bool,
+    packed_weights: Vec<PackedWeightsHeader>,
     graph: Section,
     graph_weights: Section,
     columns: Section,
@@ -116,7 +116,7 @@ impl<'a> EntryWriter<'a> {
     pub(super) fn new(key: &str, compiled: &'a CompiledEncoder) -> io::Result<Self> {
         let encoded = &compiled.encoded;
         let compact = encoded.compact()?;
-        let packed_weights = || encoded.products.iter();
+        let packed_weights = || encoded.packed_weights.iter();
         let columns: Vec<&[u8]> = packed_weights().flat_map(|weights| weights.column_bytes()).collect();
         let columns = columns.concat();
         let panels: Vec<&[u8]> = packed_weights().map(|weights| weights.panel_bytes()).collect();
@@ -127,8 +127,8 @@ impl<'a> EntryWriter<'a> {
             precision: compiled.precision,
             passes: compiled.passes.clone(),
             weights: encoded.weights,
-            has_our_operations: encoded.has_our_operations,
-            products: encoded.products.iter().map(|weights| weights.header()).collect(),
+            has_custom_ops: encoded.has_custom_ops,
+            packed_weights: encoded.packed_weights.iter().map(|weights| weights.header()).collect(),
             graph: Section::of(&[&compact.model])?,
             graph_weights: Section::of(&compact.weights)?,
             columns: Section::of(&[&columns])?,
@@ -216,12 +216,12 @@ pub(super) fn read(path: &Path, key: &str, width: usize) -> io::Result<(Compiled
         return Err(corrupt("its graph has other rings than its states"));
     }
     let columns = header.columns.read_vec(&file, offsets[2])?;
-    let products = PackedWeights::from_bytes(&header.products, &columns, header.panels.length()?, |dst| {
+    let packed_weights = PackedWeights::from_bytes(&header.packed_weights, &columns, header.panels.length()?, |dst| {
         header.panels.read(&file, offsets[3], dst)
     })?;
-    let products = products.into_iter().map(Arc::new).collect();
+    let packed_weights = packed_weights.into_iter().map(Arc::new).collect();
     let compiled = CompiledEncoder {
-        encoded: Encoded::from_compact(model, weights, products, header.weights, header.has_our_operations),
+        encoded: Encoded::from_compact(model, weights, packed_weights, header.weights, header.has_custom_ops),
         states: header.states,
         width: header.width,
         precision: header.precision,

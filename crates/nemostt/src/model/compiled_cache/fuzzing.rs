@@ -39,7 +39,7 @@ fn start(bytes: &[u8]) {
         format::read(&path, KEY, width(bytes))
     });
     let Ok((compiled, _)) = read else { return };
-    for weights in &compiled.encoded.products {
+    for weights in &compiled.encoded.packed_weights {
         let (k, n) = (weights.k(), weights.n());
         if k.saturating_mul(n) <= MAX_ELEMENTS {
             let mut output = vec![0.0; n];

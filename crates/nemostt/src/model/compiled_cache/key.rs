@@ -16,12 +16,12 @@ pub(super) fn key_inputs(lookahead: usize, target: Target) -> String {
         Some(Bits::Eight) => "int8",
         None => "fp32",
     };
-    let products = match target.custom_ops {
+    let kernels = match target.custom_ops {
         true => gemm::packing_id(),
         false => "none".into(),
     };
     format!(
-        "nemostt {}, compiler {}, kernels {}, made by {}; lookahead {lookahead}; {precision}; products: {products}",
+        "nemostt {}, compiler {}, kernels {}, made by {}; lookahead {lookahead}; {precision}; weights: {kernels}",
         env!("CARGO_PKG_VERSION"),
         nemostt_compiler::VERSION,
         nemostt_kernels::VERSION,

@@ -180,8 +180,8 @@ impl Session {
             builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
         }
         let mut first_load = None;
-        if graph.has_our_operations {
-            let added = custom_ops::all(&graph.products.into(), threads)
+        if graph.has_custom_ops {
+            let added = custom_ops::all(&graph.packed_weights.into(), threads)
                 .and_then(|operators| Ok(builder.with_operators(operators)?));
             builder = added.map_err(|error| failed("register custom operators", error))?;
             first_load = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_loaded| !**is_loaded);

@@ -174,7 +174,7 @@ fn entry_that_does_not_run_is_rebuilt() {
                 let weights = serde_json::json!({
                     "format": "F32", "k": 1_u64 << 40, "n": 1 << 20, "epilogue": "Identity"
                 });
-                entry.header["products"].as_array_mut().unwrap().push(weights);
+                entry.header["packed_weights"].as_array_mut().unwrap().push(weights);
             }),
             with("lengths larger than memory", &|entry| {
                 entry.header["panels"] =
