@@ -32,39 +32,35 @@ pub(super) struct Attr {
     is_required: bool,
 }
 
-impl Schema {
-    pub(super) const fn new(
-        name: &'static str,
-        since: i64,
-        inputs: (usize, usize),
-        outputs: (usize, usize),
-        attributes: &'static [Attr],
-    ) -> Self {
-        Self {
-            name,
-            since,
-            inputs,
-            outputs,
-            attributes,
-        }
+pub(super) const fn schema(
+    name: &'static str,
+    since: i64,
+    inputs: (usize, usize),
+    outputs: (usize, usize),
+    attributes: &'static [Attr],
+) -> Schema {
+    Schema {
+        name,
+        since,
+        inputs,
+        outputs,
+        attributes,
     }
 }
 
-impl Attr {
-    pub(super) const fn required(name: &'static str, kind: AttributeType) -> Self {
-        Self {
-            name,
-            kind,
-            is_required: true,
-        }
+pub(super) const fn required(name: &'static str, kind: AttributeType) -> Attr {
+    Attr {
+        name,
+        kind,
+        is_required: true,
     }
+}
 
-    pub(super) const fn optional(name: &'static str, kind: AttributeType) -> Self {
-        Self {
-            name,
-            kind,
-            is_required: false,
-        }
+pub(super) const fn optional(name: &'static str, kind: AttributeType) -> Attr {
+    Attr {
+        name,
+        kind,
+        is_required: false,
     }
 }
 
