@@ -124,7 +124,7 @@ screenshots: build ## draw the pictures of the README again
 	tools/screenshots.sh
 
 architecture: ## draw crates and modules into docs/images/architecture.svg (ARGS=--check: look for import cycles)
-	tools/architecture.py $(ARGS)
+	python3 tools/architecture $(ARGS)
 
 export: ## export a NeMo checkpoint: make export ARGS="model.nemo DIRECTORY" (ARGS=--help for more)
 	tools/export_nemo.sh $(ARGS)
@@ -134,11 +134,13 @@ export-test: ## test the export (installs NeMo, 8 GB)
 
 lint: ## check formatting, documents and imports, run clippy, and build the documentation without warnings
 	tools/check_docs.py
-	tools/architecture.py --check
+	python3 tools/architecture --check
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings
+	# The examples need the command's features, which Cargo would enable for the plugin, too.
+	$(CARGO) clippy --workspace --exclude nemostt-examples --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --exclude nemostt-examples --all-targets --locked --no-default-features -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --all-features -- -D warnings
+	$(CARGO) clippy -p nemostt-examples --all-targets --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features cli
 
 package: ## pack the crates, and check what is in them and their sizes

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Packs every crate of the workspace but the examples as "cargo publish" would, without building it, and fails where crates.io would
-# refuse one as too large, or where a file is missing that every package must have.
+# Packs every crate of the workspace as "cargo publish" would, without building it. Fails if crates.io would reject one as
+# too large, or if it lacks a file that every package must have. The examples are not published.
 set -euo pipefail
 me=package
 # shellcheck source=tools/packages.sh
@@ -15,8 +15,10 @@ packed=${CARGO_TARGET_DIR:-target}/package
 
 rm -f "$packed"/*.crate
 # --allow-dirty: what is checked is what is here, committed or not.
-pack() { "${CARGO:-cargo}" package --workspace --exclude nemostt-examples --locked --no-verify --allow-dirty --quiet "$@"; }
-# As a rule all that it looks up is at hand.
+pack() {
+    "${CARGO:-cargo}" package --workspace --exclude nemostt-examples --locked --no-verify --allow-dirty --quiet "$@"
+}
+# Usually nothing must be downloaded.
 pack --offline 2>/dev/null || pack
 
 fault=no
@@ -29,9 +31,9 @@ for crate in "$packed"/*.crate; do
     size=$(stat -c %s "$crate")
     files=$(tar -tzf "$crate")
     say "$(printf '%-28s %9d bytes, %3d files' "$name" "$size" "$(wc -l <<<"$files")")"
-    [ "$size" -lt "$most" ] || complain "$name has $size bytes, and $most are too many"
+    [ "$size" -lt "$most" ] || complain "$name has $size bytes, more than $most"
     for file in "${required[@]}"; do
         grep -qxF "$name/$file" <<<"$files" || complain "$name lacks $file"
     done
 done
-[ "$fault" = no ] || die "crates.io would not take these packages, or they are incomplete"
+[ "$fault" = no ] || die "some packages are too large or incomplete"
