@@ -17,7 +17,7 @@ use crate::ops::DOMAIN;
 use std::collections::HashSet;
 
 use self::types::Types;
-use crate::{Graph, GraphError, NodeProto, TensorProto, ValueInfoProto, onnx::GraphProto};
+use crate::{Graph, GraphError, NodeProto, TensorProto, ValueInfoProto, ir::graph::is_onnx_domain, onnx::GraphProto};
 
 /// Maximum nesting of branches and loops. Exports of speech models have none, voice activity detectors two or three.
 const MAX_NESTING: usize = 8;
@@ -42,7 +42,7 @@ pub(crate) fn validate(graph: &Graph, has_custom_ops: bool) -> Result<(), GraphE
     };
     let rules = Rules {
         has_custom_ops,
-        opset: opset(graph),
+        opset: graph.opset(),
     };
     check(&parts, (&HashSet::new(), &Types::new()), 0, rules)
 }
@@ -57,13 +57,6 @@ struct Rules {
     has_custom_ops: bool,
     /// Version of ONNX's own operators.
     opset: i64,
-}
-
-/// The version of ONNX's own operators that `graph` imports; 0 if it imports none.
-fn opset(graph: &Graph) -> i64 {
-    let mut sets = graph.header.opset_import.iter();
-    let set = sets.find(|set| matches!(set.domain(), "" | "ai.onnx"));
-    set.map_or(0, |set| set.version())
 }
 
 /// The parts of a graph or subgraph.
@@ -156,7 +149,7 @@ fn check_node<'a>(
     }
     let domain = node.domain();
     let is_custom_op = rules.has_custom_ops && domain == DOMAIN;
-    if !matches!(domain, "" | "ai.onnx") && !domain.starts_with("com.microsoft") && !is_custom_op {
+    if !is_onnx_domain(domain) && !domain.starts_with("com.microsoft") && !is_custom_op {
         return Err(GraphError::Operator {
             operator: shown(node.op_type()),
             domain: shown(domain),

@@ -62,6 +62,8 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     if conv.op_type() != "Conv" || !is_plain(conv, channels) {
         return None;
     }
+    // Not known if the convolution is inconsistent.
+    graph.shape(conv.output.first()?)?;
     let joined = matcher.produced_by(&matcher.produced_by(&conv.input[0], "Reshape")?.input[0], "Concat")?;
     let [cache, gated] = &joined.input[..] else { return None };
     let gating = matcher.produced_by(gated, "Mul")?;

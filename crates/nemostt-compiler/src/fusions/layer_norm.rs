@@ -6,7 +6,11 @@ use crate::ops::{EPSILON, LAYER_NORM, SILU};
 use crate::{
     Graph,
     fusions::patterns::PatternMatcher,
-    ir::{attribute::Attribute, def_use::DefUse},
+    ir::{
+        attribute::Attribute,
+        constant::{attribute, axis_of},
+        def_use::DefUse,
+    },
 };
 
 /// ONNX's default.
@@ -42,13 +46,17 @@ fn find(graph: &Graph, index: &DefUse, number: usize) -> Option<Found> {
     let ([data, scale, bias], [output]) = (&node.input[..], &node.output[..]) else {
         return None;
     };
-    // A scale with one axis applies to the last axis, whether the attribute counts axes from the front or from the
-    // back.
     let &[width] = graph.shape(scale)? else { return None };
+    let over_last_axis = match (attribute(node, "axis"), graph.shape(data)) {
+        (None | Some(-1), _) => true,
+        (Some(axis), Some(dims)) => axis_of(axis, dims.len()) == dims.len().checked_sub(1),
+        (Some(_), None) => false,
+    };
     let fits = [scale, bias]
         .iter()
         .all(|table| graph.is_constant(table) && graph.shape(table) == Some(&[width]));
-    if node.op_type() != "LayerNormalization" || !fits {
+    let is_float32 = attribute(node, "stash_type").is_none_or(|kind| kind == 1);
+    if node.op_type() != "LayerNormalization" || !fits || !over_last_axis || !is_float32 {
         return None;
     }
     let epsilon = node.attribute.iter().find(|attribute| attribute.name() == "epsilon");

@@ -36,7 +36,8 @@ impl Graph {
             let [output] = &node.output[..] else { return None };
             let (scale, bias, transposed) = match (node.op_type(), rest) {
                 ("MatMul", []) => (1.0, None, false),
-                ("Gemm", _) => {
+                // ONNX Runtime rejects others in a run.
+                ("Gemm", _) if self.shape(data).is_none_or(|dims| dims.len() == 2) => {
                     let (scale, bias) = gemm_factors(self, node, rest)?;
                     (scale, bias, flag(node, "transB"))
                 }

@@ -38,6 +38,7 @@ pub(crate) struct DataMovement {
 
 impl DataMovement {
     /// The effect of `node` on its first input, of shape `from`. `constant` returns the values of the other inputs.
+    /// `None` also where ONNX Runtime rejects the node in a run, so that no pass removes it.
     pub(crate) fn of<'a>(
         node: &NodeProto,
         from: &[usize],
@@ -72,6 +73,9 @@ impl DataMovement {
                     true => axes(1, rank)?,
                     false => (0..rank).filter(|&axis| from[axis] == 1).collect(),
                 };
+                if squeezed.iter().any(|&axis| from[axis] != 1) {
+                    return None;
+                }
                 let remaining = (0..rank).filter(|axis| !squeezed.contains(axis));
                 (Kind::View, remaining.map(|axis| from[axis]).collect())
             }
@@ -80,6 +84,9 @@ impl DataMovement {
                     Some(perm) => perm.iter().map(|&axis| axis_of(axis, rank)).collect::<Option<_>>()?,
                     None => (0..rank).rev().collect(),
                 };
+                if perm.len() != rank {
+                    return None;
+                }
                 let dims = perm.iter().map(|&axis| from[axis]).collect();
                 (Kind::Transpose(perm), dims)
             }
@@ -91,10 +98,14 @@ impl DataMovement {
                     (0..starts.len()).collect()
                 };
                 let steps = if has_input(4) { ints(4)? } else { vec![1; starts.len()] };
+                let has_duplicates = (1..axes.len()).any(|index| axes[..index].contains(&axes[index]));
+                if has_duplicates || [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+                    return None;
+                }
                 let mut dims = from.to_vec();
                 let mut parts = vec![(0, 1); rank];
                 for (i, &axis) in axes.iter().enumerate() {
-                    let (start, step, length) = range(from[axis], *starts.get(i)?, *ends.get(i)?, *steps.get(i)?)?;
+                    let (start, step, length) = range(from[axis], starts[i], ends[i], steps[i])?;
                     (parts[axis], dims[axis]) = ((start, step), length);
                 }
                 (Kind::Slice(parts), dims)
@@ -294,6 +305,29 @@ mod tests {
         node.input.truncate(1 + inputs.len());
         let movement = DataMovement::of(&node, from, |i| values.get(i - 1)).unwrap();
         (movement.dims.clone(), movement.map())
+    }
+
+    #[test]
+    fn invalid_movements_are_unknown() {
+        let is_known = |op: &str, from: &[usize], inputs: &[&[i64]]| {
+            let values: Vec<Constant> = inputs.iter().map(|v| Constant::of_ints(vec![v.len()], v)).collect();
+            let mut node = node(op);
+            node.input.truncate(1 + inputs.len());
+            DataMovement::of(&node, from, |i| values.get(i - 1)).is_some()
+        };
+        assert!(is_known("Squeeze", &[1, 3], &[&[0]]));
+        assert!(!is_known("Squeeze", &[1, 3], &[&[1]]));
+        assert!(is_known("Slice", &[4, 3], &[&[0, 0], &[1, 1], &[0, 1]]));
+        assert!(!is_known("Slice", &[4, 3], &[&[0, 0], &[1, 1], &[0, 0]]));
+        assert!(!is_known("Slice", &[4, 3], &[&[0, 0], &[1, 1], &[0]]));
+        assert!(!is_known("Slice", &[4, 3], &[&[0], &[1, 1], &[0]]));
+        assert!(!is_known("Slice", &[4, 3], &[&[0], &[1], &[0], &[1, 1]]));
+        let transpose = |perm: &[i64]| {
+            let mut node = node("Transpose");
+            node.attribute = vec![crate::ir::attribute::Attribute::Ints(perm).to_proto("perm")];
+            DataMovement::of(&node, &[2, 3], |_| None).is_some()
+        };
+        assert!(transpose(&[1, 0]) && !transpose(&[0]) && !transpose(&[0, 1, 2]));
     }
 
     #[test]

@@ -240,6 +240,14 @@ impl Graph {
         self.add_value(&Constant::of_ints(vec![values.len()], values))
     }
 
+    /// The version of ONNX's own operators, as ONNX Runtime determines it: the last import counts, and the newest version
+    /// if there is none.
+    pub(crate) fn opset(&self) -> i64 {
+        let mut sets = self.header.opset_import.iter();
+        let set = sets.rfind(|set| is_onnx_domain(set.domain()));
+        set.map_or(i64::MAX, |set| set.version())
+    }
+
     pub(crate) fn new_name(&mut self, what: &str) -> String {
         loop {
             self.added += 1;
@@ -356,4 +364,9 @@ fn dims_of(tensor: &TensorProto) -> Option<Vec<usize>> {
 fn fixed_dims(info: &ValueInfoProto) -> Option<Vec<usize>> {
     let dims: Option<Vec<usize>> = tensor_info(info).dims.into_iter().collect();
     checked_dims(dims?)
+}
+
+/// Whether operators of this domain are ONNX's own.
+pub(crate) fn is_onnx_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
 }

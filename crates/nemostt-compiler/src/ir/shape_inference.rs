@@ -25,7 +25,7 @@ pub(crate) fn infer<'a>(
         "MatMul" => shape(0).zip(shape(1)).and_then(|(a, b)| infer_matmul(a, b)),
         "Conv" => shape(0)
             .zip(shape(1))
-            .and_then(|(data, kernel)| infer_conv(node, data, kernel)),
+            .and_then(|(data, kernel)| infer_conv(node, data, kernel, shape(2))),
         "Concat" => infer_concat(node, shapes),
         "Gather" if constant(1).is_none() => infer_gather(node, shape(0), shape(1)),
         "Split" => return infer_split(node, shape(0), constant(1)).unwrap_or_default(),
@@ -42,13 +42,31 @@ fn infer_matmul(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     (inner_a == inner_b).then(|| [&outer[..], &[*rows, *columns]].concat())
 }
 
-fn infer_conv(node: &NodeProto, data: &[usize], kernel: &[usize]) -> Option<Vec<usize>> {
+/// `None` also for shapes that ONNX Runtime rejects in a run (`conv.cc`, `conv_attributes.h`), so that no pass replaces such a
+/// convolution.
+fn infer_conv(node: &NodeProto, data: &[usize], kernel: &[usize], bias: Option<&[usize]>) -> Option<Vec<usize>> {
     let axes = data.len().checked_sub(2)?;
     let has_auto_pad = node
         .attribute
         .iter()
         .any(|a| a.name() == "auto_pad" && a.s.as_deref() != Some(b"NOTSET"));
     if has_auto_pad || kernel.len() != data.len() {
+        return None;
+    }
+    let group = usize::try_from(attribute(node, "group").unwrap_or(1)).ok()?;
+    let has_bias = node.input.get(2).is_some_and(|name| !name.is_empty());
+    let has_length = |name: &str, length: usize| attribute_list(node, name).is_none_or(|list| list.len() == length);
+    let is_kernel_shape = |list: &[i64]| list.iter().copied().eq(kernel[2..].iter().map(|&size| size as i64));
+    let is_valid = group > 0
+        && kernel[0].is_multiple_of(group)
+        && kernel[1].checked_mul(group) == Some(data[1])
+        && has_bias == bias.is_some()
+        && bias.is_none_or(|bias| bias == [kernel[0]])
+        && attribute_list(node, "kernel_shape").is_none_or(is_kernel_shape)
+        && has_length("strides", axes)
+        && has_length("dilations", axes)
+        && has_length("pads", 2 * axes);
+    if !is_valid {
         return None;
     }
     let at = |name: &str, index: usize, default: usize| match attribute_list(node, name) {
@@ -72,7 +90,16 @@ fn infer_concat(node: &NodeProto, shapes: &[Option<&[usize]>]) -> Option<Vec<usi
     let parts: Vec<&[usize]> = shapes.iter().copied().collect::<Option<_>>()?;
     let mut dims = parts.first()?.to_vec();
     let axis = axis_of(attribute(node, "axis")?, dims.len())?;
-    dims[axis] = parts.iter().map(|part| part.get(axis)).sum::<Option<usize>>()?;
+    let fits = |part: &&[usize]| {
+        let mut axes = 0..dims.len();
+        part.len() == dims.len() && axes.all(|other| other == axis || part[other] == dims[other])
+    };
+    if !parts.iter().all(fits) {
+        return None;
+    }
+    dims[axis] = parts
+        .iter()
+        .try_fold(0_usize, |sum, part| sum.checked_add(part[axis]))?;
     Some(dims)
 }
 
@@ -97,6 +124,10 @@ fn infer_split(node: &NodeProto, data: Option<&[usize]>, sizes: Option<&Constant
         None if has_sizes || !data[axis].is_multiple_of(parts) => return None,
         None => vec![data[axis] / parts; parts],
     };
+    let sum = sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size));
+    if sizes.len() != parts || sum != Some(data[axis]) {
+        return None;
+    }
     let part = |size: usize| {
         let mut dims = data.to_vec();
         dims[axis] = size;
@@ -137,6 +168,36 @@ mod tests {
     }
 
     #[test]
+    fn inconsistent_conv_has_no_shape() {
+        let (data, kernel): (&[usize], &[usize]) = (&[1, 8, 20], &[16, 4, 3]);
+        let conv = |lists: &[(&str, &[i64])], group: i64, data, kernel, bias: Option<&[usize]>| {
+            let mut conv = node("Conv", lists, Some(("group", group)));
+            conv.input = ["x", "w"].map(String::from).to_vec();
+            conv.input.extend(bias.map(|_| "b".into()));
+            infer(&conv, &[Some(data), Some(kernel), bias], |_| None)
+        };
+        assert_eq!(conv(&[], 2, data, kernel, Some(&[16])), [[1, 16, 18]]);
+        assert_eq!(conv(&[("kernel_shape", &[3])], 2, data, kernel, None), [[1, 16, 18]]);
+        for (lists, group, bias) in [
+            (&[][..], 1, None),
+            (&[], 0, None),
+            (&[], 3, None),
+            (&[], 2, Some(&[1, 16][..])),
+            (&[], 2, Some(&[8])),
+            (&[("kernel_shape", &[5][..])], 2, None),
+            (&[("kernel_shape", &[3, 1])], 2, None),
+            (&[("strides", &[1, 1])], 2, None),
+            (&[("dilations", &[1, 1])], 2, None),
+            (&[("pads", &[1])], 2, None),
+        ] {
+            assert!(
+                conv(lists, group, data, kernel, bias).is_empty(),
+                "{lists:?} {group} {bias:?}"
+            );
+        }
+    }
+
+    #[test]
     fn matmul_split_and_concat_shapes() {
         let matmul = node("MatMul", &[], None);
         assert_eq!(
@@ -146,8 +207,18 @@ mod tests {
         assert!(infer(&matmul, &[Some(&[2, 8]), Some(&[7, 3])], |_| None).is_empty());
         let split = node("Split", &[], Some(("axis", 1)));
         assert_eq!(infer(&split, &[Some(&[1, 6, 2])], |_| None), [[1, 3, 2], [1, 3, 2]]);
+        let sizes = |sizes: &[i64]| {
+            let mut split = node("Split", &[], Some(("axis", 1)));
+            split.input = vec!["x".into(), "sizes".into()];
+            let sizes = Constant::of_ints(vec![sizes.len()], sizes);
+            infer(&split, &[Some(&[1, 6, 2])], |index| (index == 1).then_some(&sizes))
+        };
+        assert_eq!(sizes(&[4, 2]), [[1, 4, 2], [1, 2, 2]]);
+        assert!(sizes(&[4, 3]).is_empty() && sizes(&[6]).is_empty() && sizes(&[2, 2, 2]).is_empty());
         let concat = node("Concat", &[], Some(("axis", -1)));
         assert_eq!(infer(&concat, &[Some(&[1, 6]), Some(&[1, 2])], |_| None), [[1, 8]]);
+        assert!(infer(&concat, &[Some(&[1, 6]), Some(&[2, 2])], |_| None).is_empty());
+        assert!(infer(&concat, &[Some(&[1, 6]), Some(&[1, 2, 1])], |_| None).is_empty());
         let gather = node("Gather", &[], Some(("axis", 1)));
         assert_eq!(infer(&gather, &[Some(&[1, 6, 4]), Some(&[2])], |_| None), [[1, 2, 4]]);
     }

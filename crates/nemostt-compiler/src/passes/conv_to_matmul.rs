@@ -91,6 +91,8 @@ fn is_pointwise(graph: &Graph, node: &NodeProto) -> bool {
         && all("pads", 0)
         && attribute(node, "group").unwrap_or(1) == 1
         && node.input.first().is_some_and(known)
+        // Not known if the convolution is inconsistent.
+        && node.output.first().is_some_and(|output| graph.shape(output).is_some())
         && weight.is_some_and(|name| graph.is_constant(name) && matches!(graph.shape(name), Some([_, _, 1])))
 }
 

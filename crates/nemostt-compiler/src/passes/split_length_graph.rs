@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::ir::constant::attribute;
+use crate::ir::{constant::attribute, graph::is_onnx_domain};
 use crate::onnx::types::{element_code, element_type, value_info};
 use crate::{DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, onnx::tensor_proto::DataType};
 
@@ -105,7 +105,7 @@ fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String
     lengths.outputs.extend(infos.iter().cloned());
     lengths.prune();
     // Custom operators never belong to the length graph.
-    lengths.header.opset_import.retain(|set| is_onnx(set.domain()));
+    lengths.header.opset_import.retain(|set| is_onnx_domain(set.domain()));
 
     let mut number = 0..;
     rest.nodes
@@ -220,7 +220,7 @@ fn is_known(node: &NodeProto, elements: &HashMap<String, LengthTensor>) -> bool 
 
 /// The element type of `node`'s output, for the operators that compute masks and lengths.
 fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
-    if !is_onnx(node.domain()) {
+    if !is_onnx_domain(node.domain()) {
         return None;
     }
     match node.op_type() {
@@ -233,11 +233,6 @@ fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
         }
         _ => None,
     }
-}
-
-/// Whether `domain` is that of the ONNX standard.
-fn is_onnx(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx")
 }
 
 #[cfg(test)]
@@ -272,7 +267,7 @@ mod tests {
                 let (all, split_off) = (whole.nodes.len(), lengths.nodes.len());
                 assert_eq!(all, split_off + rest.nodes.len());
                 assert!(split_off > 20, "{split_off}");
-                assert!(lengths.nodes.iter().all(|node| is_onnx(node.domain())));
+                assert!(lengths.nodes.iter().all(|node| is_onnx_domain(node.domain())));
                 assert!(LENGTHS.iter().all(|name| lengths.input(name).is_some()) && lengths.inputs().len() == 3);
                 assert!(LENGTHS.iter().all(|name| rest.input(name).is_none()));
                 // All other inputs and outputs are unchanged.

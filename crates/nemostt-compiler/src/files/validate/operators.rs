@@ -4,11 +4,12 @@
 //! outputs, and names and types of attributes.
 //!
 //! ONNX Runtime checks the same when it loads a graph (`OpSchema::Verify` in ONNX's `schema.cc`), but only nodes that passes
-//! have left in the graph. Without this check, a pass could fold or fuse an invalid node, and a corrupt graph would run.
+//! have left in the graph. Without this check, a pass could remove an invalid node, and a corrupt graph would run.
 
 use super::{schemas::SCHEMAS, shown};
 use crate::{
     NodeProto,
+    ir::graph::is_onnx_domain,
     onnx::{AttributeProto, attribute_proto::AttributeType},
 };
 
@@ -64,14 +65,16 @@ pub(super) const fn optional(name: &'static str, kind: AttributeType) -> Attr {
     }
 }
 
-/// Checks `node`, if passes know its operator. The error is the end of a sentence about the node.
+/// Operators of ONNX Runtime's own domain that have the names of ONNX's, so that passes may take them for those, with the
+/// number of required inputs.
+const CONTRIB_OPERATORS: [(&str, usize); 3] = [("DequantizeLinear", 2), ("Pad", 2), ("Range", 2)];
+
+/// Checks `node`. The error is the end of a sentence about the node.
 pub(super) fn check(node: &NodeProto, opset: i64) -> Result<(), String> {
-    // Operators of ONNX Runtime that have the name of one of ONNX are like the newest version of that.
-    let opset = match node.domain() {
-        "" | "ai.onnx" => opset.max(1),
-        "com.microsoft" => i64::MAX,
-        _ => return Ok(()),
-    };
+    if !is_onnx_domain(node.domain()) {
+        let contrib = CONTRIB_OPERATORS.iter().find(|(name, _)| *name == node.op_type());
+        return contrib.map_or(Ok(()), |&(_, min)| check_names("inputs", &node.input, (min, VARIADIC)));
+    }
     let mut versions = SCHEMAS.iter().filter(|schema| schema.name == node.op_type()).peekable();
     if versions.peek().is_none() {
         return Ok(());
@@ -113,7 +116,7 @@ fn check_rules(node: &NodeProto, schema: &Schema, has: impl Fn(&str) -> bool) ->
         "Split" if schema.attributes.iter().any(|attr| attr.name == "num_outputs") => {
             let has_sizes = node.input.get(1).is_some_and(|name| !name.is_empty());
             match has_sizes == has("num_outputs") {
-                true => Err("has not exactly one of the input split and the attribute num_outputs".into()),
+                true => Err("must have either the input split or the attribute num_outputs".into()),
                 false => Ok(()),
             }
         }
@@ -145,12 +148,16 @@ fn check_attribute(attribute: &AttributeProto, schema: &Schema) -> Result<(), Mi
     let attr = schema.attributes.iter().find(|attr| attr.name == attribute.name());
     let expected = attr.ok_or(Mismatch::Unknown)?.kind;
     let has_value = match expected {
+        // ONNX Runtime turns constants into weights before it checks nodes, also those without elements.
+        _ if schema.name == "Constant" => true,
         AttributeType::Tensor => attribute.t.is_some(),
         AttributeType::SparseTensor => attribute.sparse_tensor.is_some(),
+        AttributeType::Graph => attribute.g.is_some(),
+        AttributeType::TypeProto => attribute.tp.is_some(),
         AttributeType::Floats => !attribute.floats.is_empty(),
         AttributeType::Ints => !attribute.ints.is_empty(),
         AttributeType::Strings => !attribute.strings.is_empty(),
-        // A number or a string without a value is the default.
+        // A missing number is 0, a missing string empty.
         _ => true,
     };
     match attribute.r#type() == expected && has_value {
@@ -198,8 +205,9 @@ mod tests {
             ("Softmax", "axis", Ints, 17, false),
             ("Softmax", "axis", Float, 17, false),
             ("Softmax", "axis", Undefined, 17, false),
-            // No pass removes it: ONNX Runtime checks it.
-            ("GridSample", "anything", Int, 17, true),
+            ("GridSample", "anything", Int, 17, false),
+            // An operator that ONNX does not have.
+            ("Affine", "anything", Int, 17, true),
         ] {
             let node = node(operator, &["x"], &["y"], &[attribute(name, kind)]);
             let result = check(&node, opset);
@@ -214,6 +222,11 @@ mod tests {
         assert!(check(&node("Cast", &["x"], &["y"], &[]), 17).is_err());
         assert!(check(&node("LSTM", &["x", "w", "r"], &["y"], &[]), 17).is_err());
         let value = |name: &str| attribute(name, AttributeType::Int);
+        let no_elements = AttributeProto {
+            ints: Vec::new(),
+            ..attribute("value_ints", AttributeType::Ints)
+        };
+        assert!(check(&node("Constant", &[], &["y"], &[no_elements]), 17).is_ok());
         assert!(check(&node("Constant", &[], &["y"], &[value("value_int")]), 17).is_ok());
         assert!(check(&node("Constant", &[], &["y"], &[]), 17).is_err());
         assert!(check(&node("Split", &["x"], &["y"], &[value("num_outputs")]), 18).is_ok());
@@ -244,6 +257,12 @@ mod tests {
                 "{operator} {inputs:?} {outputs:?}: {result:?}"
             );
         }
+        let mut contrib = node("Range", &["a", "b"], &["c"], &[]);
+        assert!(check(&contrib, 17).is_err());
+        contrib.domain = Some("com.microsoft".into());
+        assert!(check(&contrib, 17).is_ok());
+        contrib.input.pop();
+        assert!(check(&contrib, 17).is_err());
         // `Where` exists from opset 9 on.
         assert!(check(&node("Where", &["a", "b", "c"], &["d"], &[]), 8).is_err());
     }

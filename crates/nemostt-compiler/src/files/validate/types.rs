@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use crate::{
     NodeProto, TensorProto, ValueInfoProto,
+    ir::graph::is_onnx_domain,
     onnx::{AttributeProto, tensor_proto::DataType, type_proto},
 };
 
@@ -159,7 +160,7 @@ fn signature(operator: &str) -> Option<Signature> {
 
 /// Checks the input types of a node, and records its output types. The error is the end of a sentence about the node.
 pub(crate) fn check<'a>(node: &'a NodeProto, types: &mut Types<'a>) -> Result<(), String> {
-    let is_onnx = matches!(node.domain(), "" | "ai.onnx");
+    let is_onnx = is_onnx_domain(node.domain());
     let signature = signature(node.op_type()).filter(|_| is_onnx).unwrap_or(Signature {
         inputs: &[],
         outputs: &[],

@@ -46,7 +46,7 @@ impl Layer {
             return Err(format!("its sizes are out of range: {hidden} units, {width} inputs"));
         }
         if attribute(node, "hidden_size") != Some(hidden as i64) {
-            return Err(format!("its hidden_size is not that of its state, {hidden}"));
+            return Err(format!("its hidden_size differs from the size of its state, {hidden}"));
         }
         let rows = 4 * hidden;
         let values = |name: &str, dims: &[usize]| {
