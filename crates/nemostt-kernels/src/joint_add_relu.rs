@@ -44,6 +44,10 @@ impl FusedOp for JointAddRelu {
             add_relu(frame, prediction, output);
         }
     }
+
+    fn is_parallel(&self) -> bool {
+        false
+    }
 }
 
 /// Writes `max(0, frame + prediction)`, element-wise, to `output`.

@@ -117,6 +117,10 @@ impl FusedOp for LayerNorm {
         self.normalize(input, task.rows_mut());
     }
 
+    fn is_parallel(&self) -> bool {
+        false
+    }
+
     fn as_prologue(&self) -> Option<&dyn Prologue> {
         Some(self)
     }

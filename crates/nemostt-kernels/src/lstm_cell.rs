@@ -62,6 +62,10 @@ impl FusedOp for LstmCell {
             cells.row_from(0, units.start),
         );
     }
+
+    fn is_parallel(&self) -> bool {
+        false
+    }
 }
 
 /// One step of an LSTM layer.

@@ -62,12 +62,13 @@ impl FusedOp for PackedMatMul {
         self.weights.multiply_panels(panels, lhs, residual, task.target());
     }
 
-    fn weights(&self) -> Option<&PackedWeights> {
+    fn weights(&self) -> Option<&Arc<PackedWeights>> {
         Some(&self.weights)
     }
 
-    fn can_pack_output(&self) -> bool {
-        self.weights.can_pack_output()
+    /// Without a residual, which is row-major.
+    fn can_pack_output(&self, inputs: usize) -> bool {
+        inputs == 1 && self.weights.can_pack_output()
     }
 
     fn reads_cold_memory(&self) -> bool {

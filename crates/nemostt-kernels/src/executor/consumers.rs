@@ -2,7 +2,7 @@
 
 //! In which layouts the values of a program are read.
 
-use super::{FusedOp, Op, OpCall, ProgramError};
+use super::{Op, OpCall, ProgramError};
 use crate::gemm::LhsLayout;
 
 /// In which layouts a value is read.
@@ -28,11 +28,6 @@ impl Consumers {
     pub(super) fn only_packed(self) -> bool {
         self.packed && !self.row_major && !self.byte_planes
     }
-}
-
-/// In which layout an operation reads its first input.
-pub(super) fn lhs_layout(op: &dyn FusedOp) -> LhsLayout {
-    op.weights().map_or(LhsLayout::RowMajor, |weights| weights.lhs_layout())
 }
 
 /// The consumers of each value. Those of a reshaped value count as consumers of the value that was reshaped.

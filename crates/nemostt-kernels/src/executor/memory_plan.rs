@@ -81,6 +81,9 @@ impl MemoryPlan {
             buffers: [None; 2],
         };
         let mut values = vec![value; schedule.values()];
+        for (number, value) in values.iter_mut().enumerate().take(inputs) {
+            value.shape = OutputShape::Like(number);
+        }
         let last_read = |slot: Slot| {
             let reads = |op: &ScheduledOp| op.inputs.contains(&slot);
             schedule.phases().rposition(|ops| ops.iter().any(reads))
@@ -177,7 +180,7 @@ impl MemoryPlan {
         changed
     }
 
-    /// Shape of a value that an operation writes.
+    /// Shape of a value, as that of an input of the program if it is like one.
     pub(super) fn shape(&self, value: usize) -> OutputShape {
         self.values[value].shape
     }

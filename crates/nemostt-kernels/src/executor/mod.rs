@@ -98,15 +98,16 @@ impl Program {
 
     /// Runs the program. `input` returns an input by its number; `output` returns where to write an output of the program,
     /// by its index and shape, where [`OutputShape::Like`] refers to an input of the program; `parallel_for` calls a
-    /// function for all indices below a count, on any threads, and returns after the last call. Does not allocate if the
-    /// lengths of inputs are those of the last run.
+    /// function for all indices below a count, on any threads, and returns after the last call. It is not used by a program
+    /// for one worker. Does not allocate if the lengths of inputs are those of the last run.
     ///
     /// # Errors
     /// Those of the three functions, and [`ProgramError`].
     ///
     /// # Safety
-    /// What `input` and `output` return must be valid, and not be accessed in any other way, until this function returns.
-    /// Outputs must not overlap inputs or each other, except that the next cache of an attention may be the cache itself.
+    /// What `input` and `output` return must be valid, initialized, and not be accessed in any other way, until this function
+    /// returns. Outputs must not overlap inputs or each other, except that a tensor that an operation updates [in
+    /// place](crate::fused_op::Signature::in_place) may be both.
     #[allow(unsafe_code)]
     pub unsafe fn run<E: From<ProgramError>>(
         &mut self,
@@ -141,7 +142,7 @@ impl Program {
         self.team.reset();
         let (team, task_counts, schedule, memory) = (&self.team, &self.task_counts[..], &self.schedule, &self.memory);
         let caller = thread_id();
-        parallel_for(team.workers(), &|worker| {
+        let work = |worker: usize| {
             // Otherwise this worker is running on another thread.
             let Some(mut thread_local) = memory.thread_local(worker) else {
                 return;
@@ -159,7 +160,15 @@ impl Program {
             team.run(worker, role, task_counts, run_task, |next| {
                 schedule.prefetch(next, worker, team.workers(), memory)
             });
-        })
+        };
+        match team.workers() {
+            // Without waking other threads.
+            1 => {
+                work(0);
+                Ok(())
+            }
+            workers => parallel_for(workers, &work),
+        }
     }
 }
 

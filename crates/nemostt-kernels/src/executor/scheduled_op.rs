@@ -10,8 +10,8 @@ use super::{
     thread_local_lhs::ThreadLocalLhs,
 };
 use crate::{
-    fused_op::{MAX_INPUTS, MAX_SCALARS, Signature, Split, Task, TaskOutput},
-    gemm::{Lhs, LhsLayout, Output, PackedLhs},
+    fused_op::{MAX_INPUTS, MAX_SCALARS, RawSlice, Signature, Split, Task, TaskOutput},
+    gemm::{Lhs, LhsLayout, Output, PackedLhs, PackedWeights},
 };
 
 /// Columns per task when rows are packed are a multiple of this: whole vectors on every processor.
@@ -21,14 +21,21 @@ const BLOCK_COLUMNS: usize = 32;
 pub(super) enum Kernel {
     Fused {
         op: Arc<dyn FusedOp>,
-        /// What each thread runs on the first input before.
-        prologue: Option<Arc<dyn FusedOp>>,
+        /// The operation's own, which decide the layout of its first input.
+        weights: Option<Arc<PackedWeights>>,
+        prologue: Option<Prologue>,
     },
-    /// Packs rows in the layout of the weights of `consumer`.
-    PackLhs {
-        consumer: Arc<dyn FusedOp>,
-        layout: LhsLayout,
-    },
+    /// Packs rows in the layout of these weights.
+    PackLhs(Arc<PackedWeights>),
+}
+
+/// An operation that each thread runs on the first input before.
+#[derive(Clone)]
+pub(super) struct Prologue {
+    pub(super) op: Arc<dyn FusedOp>,
+    pub(super) input: Slot,
+    /// Number of its output.
+    pub(super) output: usize,
 }
 
 /// See the [module](self).
@@ -69,17 +76,28 @@ impl ScheduledOp {
             }
         }
         let shapes = match &self.kernel {
-            Kernel::Fused { op, prologue } => {
+            Kernel::Fused { op, prologue, .. } => {
                 if prologue.is_some() {
                     memory.reserve_thread_local(lengths[0]);
                 }
                 let shapes = op.infer(&lengths)?;
                 self.split = op.split(&lengths, workers);
+                let is_consistent = |(shape, &width): (&OutputShape, &usize)| match *shape {
+                    OutputShape::Rows { width: inner, .. } => width > 0 && inner.is_multiple_of(width),
+                    OutputShape::Like(input) => input < lengths.len(),
+                };
+                let outputs = &self.signature.outputs;
+                let is_valid = shapes.len() == outputs.len()
+                    && shapes.iter().zip(outputs).all(is_consistent)
+                    && self.split.is_valid(outputs[0]);
+                if !is_valid {
+                    return Err(ProgramError::InvalidOp);
+                }
                 shapes
             }
-            Kernel::PackLhs { layout, .. } => {
+            Kernel::PackLhs(weights) => {
                 let width = self.signature.outputs[0];
-                let tasks = match layout {
+                let tasks = match weights.lhs_layout() {
                     LhsLayout::BytePlanes => 1,
                     _ => (width / BLOCK_COLUMNS).clamp(1, workers),
                 };
@@ -96,7 +114,7 @@ impl ScheduledOp {
                 OutputShape::Rows { rows, width } => (shape, rows.checked_mul(width)),
                 OutputShape::Like(input) => {
                     let value = self.inputs[input].value();
-                    (OutputShape::Like(value), Some(memory.length(value)))
+                    (memory.shape(value), Some(memory.length(value)))
                 }
             };
             memory.set_shape(output.value(), shape, length.ok_or(ProgramError::ShapeMismatch)?);
@@ -128,64 +146,70 @@ impl ScheduledOp {
     #[allow(unsafe_code)]
     pub(super) unsafe fn run_task(&self, index: usize, memory: &MemoryPlan, thread_local: &mut ThreadLocalLhs) {
         match &self.kernel {
-            Kernel::Fused { op, prologue } => {
+            Kernel::Fused { op, weights, prologue } => {
                 // SAFETY: nothing writes what the operation reads.
-                let lhs = unsafe { self.lhs(&**op, prologue.as_ref(), memory, thread_local) };
+                let lhs = weights
+                    .as_ref()
+                    .map(|weights| unsafe { self.lhs(weights, prologue.as_ref(), memory, thread_local) });
                 let outputs = self.outputs.iter().zip(&self.signature.outputs);
                 let outputs = outputs.map(|(slot, &width)| TaskOutput {
                     values: memory.raw(*slot),
                     width,
                     is_packed: matches!(slot, Slot::Packed(_)),
                 });
-                // Not if it is packed, which `Task::lhs` provides.
-                let inputs = self.inputs.iter().map(|slot| memory.raw_or_null(*slot));
+                // What is not row-major is only available as `Task::lhs`.
+                let inputs = self.inputs.iter().enumerate().map(|(index, slot)| match slot {
+                    Slot::RowMajor(_) if index > 0 || prologue.is_none() => memory.raw_or_null(*slot),
+                    _ => RawSlice::NULL,
+                });
                 let scalars = self.scalars.iter().map(|&value| memory.scalar(value));
-                // SAFETY: the caller's guarantee. Different values do not overlap, but for a cache that is updated in place.
-                let mut task = unsafe { Task::new(index, self.split, inputs, scalars, outputs, lhs) };
+                let in_place = &self.signature.in_place;
+                // SAFETY: the caller's guarantee. Different values do not overlap, but for those that are updated in place,
+                // which no other operation reads.
+                let mut task = unsafe { Task::new(index, self.split, inputs, scalars, outputs, in_place, lhs) };
                 op.run(&mut task);
             }
             // SAFETY: the caller's guarantee.
-            Kernel::PackLhs { consumer, layout } => unsafe { self.pack_lhs(index, &**consumer, *layout, memory) },
+            Kernel::PackLhs(weights) => unsafe { self.pack_lhs(index, weights, memory) },
         }
     }
 
-    /// The first input in the layout that the operation's weights need.
+    /// The first input in the layout that `weights` need.
     ///
     /// # Safety
     /// Nothing may write it while the result exists.
     #[allow(unsafe_code)]
     unsafe fn lhs<'a>(
         &self,
-        op: &dyn FusedOp,
-        prologue: Option<&Arc<dyn FusedOp>>,
+        weights: &PackedWeights,
+        prologue: Option<&Prologue>,
         memory: &'a MemoryPlan,
         thread_local: &'a mut ThreadLocalLhs,
-    ) -> Option<Lhs<'a>> {
-        let weights = op.weights()?;
+    ) -> Lhs<'a> {
         // SAFETY: the caller's guarantee.
         let values = || unsafe { memory.read(self.inputs[0]) };
-        Some(match weights.lhs_layout() {
+        match weights.lhs_layout() {
             LhsLayout::RowMajor => Lhs::RowMajor(values()),
             LhsLayout::Packed => {
                 let packed = match prologue {
-                    Some(prologue) => thread_local.packed(prologue, values(), weights.k()),
+                    Some(Prologue { op, output, .. }) => thread_local.packed(*output, &**op, values(), weights.k()),
                     None => values(),
                 };
                 Lhs::Packed(PackedLhs::new(packed, packed.len() / weights.k()))
             }
             // SAFETY: the caller's guarantee.
             LhsLayout::BytePlanes => unsafe { memory.byte_planes(self.inputs[0].value()) }.byte_planes(),
-        })
+        }
     }
 
     /// # Safety
     /// As for [`run_task`](Self::run_task).
     #[allow(unsafe_code)]
-    unsafe fn pack_lhs(&self, index: usize, consumer: &dyn FusedOp, layout: LhsLayout, memory: &MemoryPlan) {
+    unsafe fn pack_lhs(&self, index: usize, weights: &PackedWeights, memory: &MemoryPlan) {
         let (input, output, width) = (self.inputs[0], self.outputs[0], self.signature.outputs[0]);
         // SAFETY: nothing writes what the operation reads.
         let rows = unsafe { memory.read(input) };
-        if let (Some(weights), LhsLayout::BytePlanes) = (consumer.weights(), layout) {
+        if weights.lhs_layout() == LhsLayout::BytePlanes {
             // SAFETY: this is the only task.
             weights.pack_lhs(rows, unsafe { memory.byte_planes_mut(output.value()) });
             return;

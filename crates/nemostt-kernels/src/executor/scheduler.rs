@@ -6,14 +6,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Op, OpCall, ProgramError,
-    consumers::{Consumers, consumers, lhs_layout},
+    consumers::{Consumers, consumers},
     memory_plan::Slot,
     schedule::Schedule,
-    scheduled_op::{Kernel, ScheduledOp},
+    scheduled_op::{Kernel, Prologue, ScheduledOp},
 };
 use crate::{
     fused_op::{FusedOp, MAX_INPUTS, MAX_OUTPUTS, MAX_SCALARS, Signature},
-    gemm::LhsLayout,
+    gemm::{LhsLayout, PackedWeights},
 };
 
 /// What is known of a value.
@@ -27,18 +27,11 @@ struct ValueInfo {
     phase: [Option<usize>; 2],
 }
 
-/// An operation that GEMMs run as a prologue, and its input.
-#[derive(Clone)]
-struct InlinedOp {
-    op: Arc<dyn FusedOp>,
-    input: Slot,
-}
-
 struct Scheduler {
     known: Vec<Option<ValueInfo>>,
     consumers: Vec<Consumers>,
     /// Operations that are run as prologues, by their output.
-    prologues: HashMap<usize, InlinedOp>,
+    prologues: HashMap<usize, Prologue>,
     phases: Vec<Vec<ScheduledOp>>,
     /// Widths that inputs of the program must have.
     input_widths: Vec<(usize, usize)>,
@@ -46,6 +39,8 @@ struct Scheduler {
     scalars: Vec<usize>,
     /// Values that are read.
     reads: Vec<usize>,
+    /// Values that are updated in place.
+    in_place: Vec<usize>,
 }
 
 /// Schedules `calls` for a program with `inputs` inputs and these outputs.
@@ -72,6 +67,7 @@ pub(super) fn schedule(calls: Vec<OpCall>, inputs: usize, outputs: &[usize]) -> 
         input_widths: Vec::new(),
         scalars: Vec::new(),
         reads: Vec::new(),
+        in_place: Vec::new(),
     };
     for call in calls {
         scheduler.add(call)?;
@@ -81,11 +77,16 @@ pub(super) fn schedule(calls: Vec<OpCall>, inputs: usize, outputs: &[usize]) -> 
         input_widths,
         scalars,
         mut reads,
+        in_place,
         ..
     } = scheduler;
-    let mut slots = phases.iter().flatten().flat_map(|op| &op.inputs);
-    if scalars.iter().any(|&scalar| scalar >= inputs) || slots.any(|slot| scalars.contains(&slot.value())) {
+    let slots = || phases.iter().flatten().flat_map(|op| &op.inputs);
+    if scalars.iter().any(|&scalar| scalar >= inputs) || slots().any(|slot| scalars.contains(&slot.value())) {
         return Err(ProgramError::UnknownValue);
+    }
+    let readers = |value: usize| slots().filter(|slot| slot.value() == value).count();
+    if in_place.into_iter().any(|value| readers(value) != 1) {
+        return Err(ProgramError::InPlaceConflict);
     }
     reads.retain(|&value| value < inputs);
     reads.sort_unstable();
@@ -99,7 +100,7 @@ impl Scheduler {
         let inputs: Vec<ValueInfo> = inputs.collect::<Result<_, _>>()?;
         match call.op {
             Op::Reshape(width) => match (&inputs[..], &call.outputs[..]) {
-                ([_], [_]) if width == 0 => Err(ProgramError::UnknownValue),
+                ([_], [_]) if width == 0 => Err(ProgramError::WidthMismatch),
                 (&[input], &[output]) => self.define(
                     output,
                     ValueInfo {
@@ -127,20 +128,24 @@ impl Scheduler {
         let (tensors, scalars) = inputs.split_at(tensors);
         let scalars: Vec<usize> = scalars.iter().map(|scalar| scalar.root).collect();
         self.scalars.extend(&scalars);
+        let in_place = signature.in_place.iter().map(|&(input, _)| tensors[input].root);
+        self.in_place.extend(in_place);
         let mut slots: Vec<Slot> = tensors.iter().map(|input| Slot::RowMajor(input.root)).collect();
+        let weights = op.weights().cloned();
         let mut prologue = None;
-        if lhs_layout(&*op) != LhsLayout::RowMajor {
-            let root = tensors[0].root;
-            match self.prologues.get(&root).cloned() {
-                Some(InlinedOp { op, input }) => {
-                    slots[0] = input;
-                    prologue = Some(op);
-                }
+        if let Some(weights) = weights
+            .as_ref()
+            .filter(|weights| weights.lhs_layout() != LhsLayout::RowMajor)
+        {
+            let root = tensors.first().ok_or(ProgramError::InvalidOp)?.root;
+            prologue = self.prologues.get(&root).cloned();
+            slots[0] = match &prologue {
+                Some(prologue) => prologue.input,
                 None => {
-                    self.add_packing(&op, root)?;
-                    slots[0] = Slot::Packed(root);
+                    self.add_packing(weights, root)?;
+                    Slot::Packed(root)
                 }
-            }
+            };
         }
         let phase = slots.iter().map(|slot| self.first_phase(*slot)).max();
         let phase = phase.flatten().unwrap_or(0);
@@ -148,23 +153,22 @@ impl Scheduler {
             [first, ..] => self.consumers.get(*first).is_some_and(|first| first.only_packed()),
             [] => false,
         };
-        if let ([output], [input], [width]) = (outputs, &slots[..], &signature.outputs[..])
+        if let (&[output], &[input], &[width]) = (outputs, &slots[..], &signature.outputs[..])
             && only_packed
             && op.as_prologue().is_some()
+            && (weights.is_none() && scalars.is_empty() && signature.inputs == [Some(width)])
         {
-            self.prologues.insert(*output, InlinedOp { op, input: *input });
+            self.prologues.insert(output, Prologue { op, input, output });
             return self.define(
-                *output,
+                output,
                 ValueInfo {
-                    root: *output,
-                    width: Some(*width),
+                    root: output,
+                    width: Some(width),
                     phase: [None; 2],
                 },
             );
         }
-        // A GEMM with a residual reads and writes row-major rows.
-        let has_residual = op.weights().is_some() && slots.len() > 1;
-        let packs_output = only_packed && op.can_pack_output() && !has_residual;
+        let packs_output = only_packed && op.can_pack_output(slots.len());
         let mut targets: Vec<Slot> = outputs.iter().map(|&output| Slot::RowMajor(output)).collect();
         if packs_output && let Some(first) = targets.first_mut() {
             *first = Slot::Packed(first.value());
@@ -181,7 +185,7 @@ impl Scheduler {
                 },
             )?;
         }
-        let kernel = Kernel::Fused { op, prologue };
+        let kernel = Kernel::Fused { op, weights, prologue };
         self.push(phase, ScheduledOp::new(kernel, signature, slots, scalars, targets));
         Ok(())
     }
@@ -203,20 +207,17 @@ impl Scheduler {
         self.known(slot.value()).ok()?.phase[slot.layout_index()]
     }
 
-    /// Packs value `root` for the weights of `op`, unless it is packed already.
-    fn add_packing(&mut self, op: &Arc<dyn FusedOp>, root: usize) -> Result<(), ProgramError> {
+    /// Packs value `root` for `weights`, unless it is packed already.
+    fn add_packing(&mut self, weights: &Arc<PackedWeights>, root: usize) -> Result<(), ProgramError> {
         if self.first_phase(Slot::Packed(root)).is_some() {
             return Ok(());
         }
         let phase = self
             .first_phase(Slot::RowMajor(root))
             .ok_or(ProgramError::UnknownValue)?;
-        let width = op.weights().map_or(0, |weights| weights.k());
+        let width = weights.k();
         let packing = ScheduledOp::new(
-            Kernel::PackLhs {
-                consumer: op.clone(),
-                layout: lhs_layout(&**op),
-            },
+            Kernel::PackLhs(weights.clone()),
             Signature::new([Some(width)], [width]),
             vec![Slot::RowMajor(root)],
             Vec::new(),
@@ -244,10 +245,24 @@ fn check_arity(signature: &Signature, inputs: usize, outputs: usize) -> Result<u
         optional,
         scalars,
         outputs: expected,
+        in_place,
     } = signature;
     let count = inputs.checked_sub(*scalars).ok_or(ProgramError::Arity)?;
     let is_valid = (tensors.len().saturating_sub(*optional)..=tensors.len()).contains(&count)
         && outputs == expected.len()
         && (count <= MAX_INPUTS && *scalars <= MAX_SCALARS && outputs <= MAX_OUTPUTS);
-    is_valid.then_some(count).ok_or(ProgramError::Arity)
+    if !is_valid {
+        return Err(ProgramError::Arity);
+    }
+    // Of the first output, tasks write rows or columns.
+    let required = tensors.len().saturating_sub(*optional);
+    let is_pair = |&(input, output): &(usize, usize)| input < required && (1..outputs).contains(&output);
+    let is_unique = |index: usize| {
+        let (input, output) = in_place[index];
+        in_place[..index].iter().all(|pair| pair.0 != input && pair.1 != output)
+    };
+    match !expected.is_empty() && in_place.iter().all(is_pair) && (0..in_place.len()).all(is_unique) {
+        true => Ok(count),
+        false => Err(ProgramError::InvalidOp),
+    }
 }

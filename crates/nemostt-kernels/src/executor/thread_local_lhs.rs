@@ -2,8 +2,6 @@
 
 //! Left-hand sides that a thread packs for itself.
 
-use std::sync::Arc;
-
 use super::FusedOp;
 use crate::gemm::PackedLhsMut;
 
@@ -11,8 +9,8 @@ use crate::gemm::PackedLhsMut;
 #[derive(Default)]
 pub(super) struct ThreadLocalLhs {
     values: Vec<f32>,
-    /// Address of the operation that computed the values.
-    source: Option<usize>,
+    /// Which value it is.
+    value: Option<usize>,
 }
 
 impl ThreadLocalLhs {
@@ -21,18 +19,21 @@ impl ThreadLocalLhs {
     }
 
     pub(super) fn invalidate(&mut self) {
-        self.source = None;
+        self.value = None;
     }
 
-    /// The output of `prologue` for `rows` of `width` values, in packed layout.
-    pub(super) fn packed(&mut self, prologue: &Arc<dyn FusedOp>, rows: &[f32], width: usize) -> &[f32] {
-        let address = Arc::as_ptr(prologue).addr();
+    /// Value `value`, the output of `prologue` for `rows` of `width` values, in packed layout.
+    ///
+    /// # Panics
+    /// If the operation is no prologue.
+    pub(super) fn packed(&mut self, value: usize, prologue: &dyn FusedOp, rows: &[f32], width: usize) -> &[f32] {
         let packed = &mut self.values[..rows.len()];
-        if self.source != Some(address)
-            && let Some(prologue) = prologue.as_prologue()
-        {
+        if self.value != Some(value) {
+            let Some(prologue) = prologue.as_prologue() else {
+                panic!("{prologue:?} is no prologue");
+            };
             prologue.run_packed(rows, PackedLhsMut::all(packed, width));
-            self.source = Some(address);
+            self.value = Some(value);
         }
         packed
     }

@@ -8,7 +8,7 @@
 
 mod task;
 
-use std::{fmt::Debug, ops::Range};
+use std::{fmt::Debug, ops::Range, sync::Arc};
 
 pub use self::task::{InPlace, Task};
 pub(crate) use self::task::{RawSlice, TaskOutput};
@@ -29,8 +29,8 @@ pub trait FusedOp: Debug + Send + Sync {
     /// Number and widths of inputs and outputs.
     fn signature(&self) -> Signature;
 
-    /// Shapes of the outputs for inputs of these lengths. They are multiples of the widths in the signature. The result is
-    /// reused until lengths change.
+    /// Shapes of all outputs for inputs of these lengths, each of which is a multiple of its width in the signature. The
+    /// result is reused until lengths change.
     ///
     /// # Errors
     /// [`ProgramError::ShapeMismatch`] if the inputs do not match each other or the operation.
@@ -41,23 +41,31 @@ pub trait FusedOp: Debug + Send + Sync {
         true
     }
 
-    /// How the work on inputs of these lengths is divided among `workers` threads. Must not affect the result.
+    /// How the work on inputs of these lengths is divided among `workers` threads. Must not affect the result. Called after
+    /// [`infer`](Self::infer) has accepted the lengths.
     fn split(&self, lengths: &[usize], workers: usize) -> Split;
 
-    /// Runs a task.
+    /// Runs a task, which must write its part of all outputs.
     fn run(&self, task: &mut Task<'_>);
 
+    /// Whether it is worth to run a program of this operation alone on several threads. Waking them takes longer than a
+    /// few microseconds of work.
+    fn is_parallel(&self) -> bool {
+        true
+    }
+
     /// Weights of which the first input is the left-hand side. It is then provided in their layout, as [`Task::lhs`].
-    fn weights(&self) -> Option<&PackedWeights> {
+    fn weights(&self) -> Option<&Arc<PackedWeights>> {
         None
     }
 
-    /// Whether it can write its first output in packed layout: see [`Task::target`].
-    fn can_pack_output(&self) -> bool {
+    /// Whether it can write its first output in packed layout if it has this number of inputs: see [`Task::target`].
+    fn can_pack_output(&self, _inputs: usize) -> bool {
         false
     }
 
-    /// The operation as a prologue of the GEMMs that read its output, if it can be one.
+    /// The operation as a prologue of the GEMMs that read its output. Only for operations with one input and one output of
+    /// the same width.
     fn as_prologue(&self) -> Option<&dyn Prologue> {
         None
     }
@@ -67,7 +75,7 @@ pub trait FusedOp: Debug + Send + Sync {
         false
     }
 
-    /// Prefetches what a task reads first. `inputs` are the addresses of the inputs.
+    /// Prefetches what a task reads first. `inputs` are the addresses of the inputs, which may be invalid.
     fn prefetch(&self, _task: usize, _inputs: &[*const f32]) {}
 }
 
@@ -90,6 +98,8 @@ pub struct Signature {
     pub optional: usize,
     /// Number of scalars, which follow the tensors.
     pub scalars: usize,
+    /// Inputs and outputs that may be the same tensor: the operation updates it. No other operation may read it.
+    pub in_place: Vec<(usize, usize)>,
     /// Width of the rows of each output.
     pub outputs: Vec<usize>,
 }
@@ -101,6 +111,7 @@ impl Signature {
             inputs: inputs.into(),
             optional: 0,
             scalars: 0,
+            in_place: Vec::new(),
             outputs: outputs.into(),
         }
     }
@@ -141,6 +152,14 @@ pub enum Split {
 }
 
 impl Split {
+    /// Whether each row or column, of `width` columns, belongs to a task.
+    pub(crate) fn is_valid(self, width: usize) -> bool {
+        match self {
+            Self::Rows { rows, tasks } => tasks <= rows && (tasks > 0 || rows == 0),
+            Self::Columns { block, tasks } => block > 0 && (1..=width.div_ceil(block)).contains(&tasks),
+        }
+    }
+
     /// Number of tasks.
     pub fn tasks(self) -> usize {
         match self {
@@ -173,6 +192,10 @@ pub enum ProgramError {
     WidthMismatch,
     #[error("GEMMs of a program need the same rows in different layouts")]
     LayoutConflict,
+    #[error("a value that an operation updates in place is read by another operation")]
+    InPlaceConflict,
+    #[error("an operation of a program contradicts its own signature")]
+    InvalidOp,
     #[error("the shapes of the inputs of an operation do not match")]
     ShapeMismatch,
 }

@@ -36,15 +36,13 @@ pub(crate) struct TaskOutput {
     pub(crate) is_packed: bool,
 }
 
-/// A tensor that is updated: the current values and where to write the next ones, which may be the same place.
-#[derive(Debug, Clone, Copy)]
-pub struct InPlace {
-    /// The current values.
-    pub current: *const f32,
-    /// The next values.
-    pub next: *mut f32,
-    /// Number of values, of both.
-    pub length: usize,
+/// A task's part of a tensor that is updated.
+#[derive(Debug)]
+pub struct InPlace<'a> {
+    /// The current values; `None` if the next values are written in the same place.
+    pub current: Option<&'a [f32]>,
+    /// Where to write the next values.
+    pub next: &'a mut [f32],
 }
 
 /// A task of an operation.
@@ -59,6 +57,7 @@ pub struct Task<'a> {
     scalars: [usize; MAX_SCALARS],
     outputs: [TaskOutput; MAX_OUTPUTS],
     output_count: usize,
+    in_place: &'a [(usize, usize)],
     lhs: Option<Lhs<'a>>,
 }
 
@@ -66,15 +65,18 @@ impl<'a> Task<'a> {
     /// Task `index` of an operation that is divided by `split`.
     ///
     /// # Safety
-    /// As long as the task exists: inputs and outputs are valid; no other task of the same operation and index exists, and
-    /// all of them have the same arguments; nothing else writes the inputs, but for an input that is one of the outputs, or
-    /// accesses the outputs. Outputs do not overlap each other, nor an input unless they are the same.
+    /// As long as the task exists:
+    /// * Inputs and outputs are valid, and `index` is below the number of tasks.
+    /// * All tasks of the operation have the same arguments, except for the index, of which each exists once.
+    /// * Nothing but these tasks accesses outputs, and nothing writes inputs that are not also outputs.
+    /// * Outputs do not overlap each other, nor an input, except that a pair of `in_place` may be one tensor.
     pub(crate) unsafe fn new(
         index: usize,
         split: Split,
         inputs: impl IntoIterator<Item = RawSlice>,
         scalars: impl IntoIterator<Item = usize>,
         outputs: impl IntoIterator<Item = TaskOutput>,
+        in_place: &'a [(usize, usize)],
         lhs: Option<Lhs<'a>>,
     ) -> Self {
         let mut task = Self {
@@ -90,6 +92,7 @@ impl<'a> Task<'a> {
                 is_packed: false,
             }; MAX_OUTPUTS],
             output_count: 0,
+            in_place,
             lhs,
         };
         for (dst, input) in task.inputs.iter_mut().zip(inputs) {
@@ -120,11 +123,14 @@ impl<'a> Task<'a> {
     /// An input, in row-major layout.
     ///
     /// # Panics
-    /// If there is no such input, or it is one of the outputs, too: see [`in_place`](Self::in_place).
+    /// If there is no such input; if it is updated in place; or if it is the left-hand side of
+    /// [weights](super::FusedOp::weights) and not row-major.
     pub fn input(&self, index: usize) -> &'a [f32] {
         let RawSlice { start, length } = self.inputs[..self.input_count][index];
         let mut outputs = self.outputs[..self.output_count].iter();
-        assert!(!start.is_null() && outputs.all(|output| output.values.start != start));
+        assert!(!start.is_null());
+        // Tensors without values may have the same address.
+        assert!(length == 0 || outputs.all(|output| output.values.start != start));
         // SAFETY: it is valid, and nothing writes it, because it is not one of the outputs.
         unsafe { std::slice::from_raw_parts(start, length) }
     }
@@ -185,8 +191,15 @@ impl<'a> Task<'a> {
     /// # Panics
     /// If the operation is not divided by columns.
     pub fn target(&mut self) -> Target<'_> {
+        self.target_of_first()
+    }
+
+    fn target_of_first<'b>(&self) -> Target<'b>
+    where
+        'a: 'b,
+    {
         let output = self.columns_output(0);
-        // SAFETY: as in `columns_mut`; all tasks write the same layout.
+        // SAFETY: as in `columns_mut`: callers borrow the task mutably. All tasks write the same layout.
         unsafe {
             match self.outputs[0].is_packed {
                 true => Target::Packed(output.packed(self.range.clone())),
@@ -195,18 +208,35 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// An input and the output with its next values. All tasks get the whole tensors: it is up to the operation which task
-    /// accesses which values.
+    /// The [target](Self::target), and its part of the tensors that the operation updates [in
+    /// place](super::Signature::in_place): each is divided evenly among the tasks.
     ///
     /// # Panics
-    /// If their lengths differ.
-    pub fn in_place(&self, input: usize, output: usize) -> InPlace {
+    /// If the operation updates another number of tensors, or they cannot be divided evenly.
+    pub fn target_and_in_place<const N: usize>(&mut self) -> (Target<'_>, [InPlace<'_>; N]) {
+        assert_eq!(self.in_place.len(), N);
+        let parts = std::array::from_fn(|index| {
+            let (input, output) = self.in_place[index];
+            self.in_place_part(input, output)
+        });
+        (self.target_of_first(), parts)
+    }
+
+    fn in_place_part<'b>(&self, input: usize, output: usize) -> InPlace<'b> {
         let (current, next) = (self.inputs[..self.input_count][input], self.row_major(output));
-        assert!(!current.start.is_null() && current.length == next.length);
-        InPlace {
-            current: current.start,
-            next: next.start,
-            length: next.length,
+        let tasks = self.split.tasks();
+        assert!(output > 0 && !current.start.is_null() && current.length == next.length);
+        assert!(next.length.is_multiple_of(tasks));
+        let size = next.length / tasks;
+        // SAFETY: part `index` of the tensors, which have this length. Parts of different tasks are disjoint, no other
+        // operation accesses the tensors, and this task is borrowed mutably: see `target_and_in_place`. If both are the same
+        // tensor, there is one reference.
+        unsafe {
+            InPlace {
+                current: (current.start != next.start)
+                    .then(|| std::slice::from_raw_parts(current.start.add(self.index * size), size)),
+                next: std::slice::from_raw_parts_mut(next.start.add(self.index * size), size),
+            }
         }
     }
 

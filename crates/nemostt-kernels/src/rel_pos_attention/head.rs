@@ -127,10 +127,11 @@ impl<'a> Head<'a> {
         } = self.attention.dims;
         let head = self.index + 1;
         match head < heads {
-            true => PrefetchStream::from_ptr(
-                self.inputs.keys.0.head_ptr(head, self.attention.dims),
-                left_context * head_dim,
-            ),
+            // Behind the keys of this head.
+            true => {
+                let size = left_context * head_dim;
+                PrefetchStream::from_ptr(self.cached[0].as_ptr().wrapping_add(size), size)
+            }
             false => PrefetchStream::empty(),
         }
     }
@@ -161,7 +162,7 @@ impl<'a> Head<'a> {
     #[inline(always)]
     fn content_scores<S: Simd>(self, simd: S, scratch: &mut HeadScratch<'_>) {
         let AttentionDims { head_dim, frames, .. } = self.attention.dims;
-        let segments = self.segments(self.cached[0], self.inputs.keys.1);
+        let segments = self.segments(self.cached[0], self.inputs.new_keys);
         let mut ahead = PrefetchStream::of_slice(self.position_table());
         self.add_query_bias(&self.attention.biases[0], &mut scratch.queries);
         // A dot product of query and key needs a horizontal sum, which takes longer than the product. With frames in
@@ -235,7 +236,7 @@ impl WithSimd for AttendHead<'_> {
         for (scores, total) in scratch.scores.rows_mut().zip(&mut *scratch.softmax_sums.values) {
             *total = softmax(simd, scores);
         }
-        let values = head.segments(head.cached[1], head.inputs.values.1);
+        let values = head.segments(head.cached[1], head.inputs.new_values);
         let weights = |frame: usize| &scratch.scores.row(frame)[..keys];
         multiply(
             simd,

@@ -21,7 +21,7 @@ use std::{cell::RefCell, ops::Range};
 use pulp::Arch;
 
 use self::head::{AttendHead, Head};
-pub use self::kv_ring::{CachedHead, KvRing};
+pub use self::kv_ring::CachedHead;
 use super::{
     fused_op::{FusedOp, InPlace, OutputShape, ProgramError, Signature, Split, Task},
     gemm::Target,
@@ -76,10 +76,10 @@ impl AttentionDims {
 pub struct AttentionInputs<'a> {
     /// \[frames, d_model\].
     pub queries: &'a [f32],
-    /// Cached keys, and new keys \[frames, d_model\].
-    pub keys: (KvRing<'a>, &'a [f32]),
-    /// Cached values, and new values \[frames, d_model\].
-    pub values: (KvRing<'a>, &'a [f32]),
+    /// \[frames, d_model\].
+    pub new_keys: &'a [f32],
+    /// \[frames, d_model\].
+    pub new_values: &'a [f32],
     /// \[frames, left_context + frames\]: 0, or a large negative number for masked keys.
     pub mask: &'a [f32],
     /// Index of the oldest cached frame in the ring buffers.
@@ -141,27 +141,27 @@ impl RelPosAttention {
 
     /// Whether `inputs` have valid sizes.
     pub fn accepts(&self, inputs: &AttentionInputs<'_>) -> bool {
-        let lengths = |(cached, new): (KvRing<'_>, &[f32])| [cached.length(), new.len()];
-        let ([old_keys, new_keys], [old_values, new_values]) = (lengths(inputs.keys), lengths(inputs.values));
-        let [queries, mask] = [inputs.queries.len(), inputs.mask.len()];
-        self.takes_lengths(
-            [queries, old_keys, new_keys, old_values, new_values, mask],
-            inputs.ring_head,
-        )
+        let AttentionDims { frames, .. } = self.dims;
+        let new = frames * self.dims.d_model();
+        [inputs.queries, inputs.new_keys, inputs.new_values]
+            .iter()
+            .all(|rows| rows.len() == new)
+            && inputs.mask.len() == frames * self.dims.key_count()
+            && self.accepts_ring_head(inputs.ring_head)
     }
 
-    /// As [`accepts`](Self::accepts), for the lengths of queries, cached and new keys, cached and new values, and mask.
-    pub(super) fn takes_lengths(&self, lengths: [usize; 6], ring_head: usize) -> bool {
-        let AttentionDims {
-            frames, left_context, ..
-        } = self.dims;
-        let [old, new] = [left_context, frames].map(|rows| rows * self.dims.d_model());
-        lengths == [new, old, new, old, new, frames * self.dims.key_count()] && ring_head < left_context.max(1)
+    fn accepts_ring_head(&self, ring_head: usize) -> bool {
+        ring_head < self.dims.left_context.max(1)
+    }
+
+    /// Values that a head caches.
+    fn cached_length(&self) -> usize {
+        self.dims.left_context * self.dims.head_dim
     }
 
     /// Prefetches what [`attend`](Self::attend) reads first for a head, if its cached keys are at `keys`.
     fn prefetch_head(&self, head: usize, keys: *const f32) {
-        let size = self.dims.left_context * self.dims.head_dim;
+        let size = self.cached_length();
         PrefetchStream::from_ptr(keys.wrapping_add(head * size), size).advance(usize::MAX);
     }
 
@@ -170,21 +170,8 @@ impl RelPosAttention {
         head * self.dims.head_dim..(head + 1) * self.dims.head_dim
     }
 
-    /// The rows of head `head` in both caches of `inputs`.
-    ///
-    /// # Panics
-    /// If the head is out of range.
-    ///
-    /// # Safety
-    /// As for [`KvRing::head`], for both caches.
-    #[allow(unsafe_code)]
-    pub unsafe fn cached<'a>(&self, head: usize, inputs: &AttentionInputs<'a>) -> [CachedHead<'a>; 2] {
-        // SAFETY: the caller's guarantee.
-        [inputs.keys, inputs.values].map(|(cache, _)| unsafe { cache.head(head, self.dims) })
-    }
-
-    /// Computes head `head` with [its rows](Self::cached) of the caches. All heads together, in any order and on any
-    /// threads, write the whole output, \[frames, d_model\], and update the caches.
+    /// Computes head `head` with its rows of the caches of keys and of values, and updates these. All heads together, in any
+    /// order and on any threads, write the whole output, \[frames, d_model\].
     ///
     /// # Panics
     /// If `inputs` are not [accepted](Self::accepts), `cached` has another size, or the output does not contain the
@@ -195,6 +182,7 @@ impl RelPosAttention {
             static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
         assert!(self.accepts(inputs) && head < self.dims.heads);
+        assert!(cached.iter().all(|cached| cached.has_length(self.cached_length())));
         SCRATCH.with_borrow_mut(|scratch| {
             let head = Head {
                 attention: self,
@@ -204,7 +192,7 @@ impl RelPosAttention {
             };
             Arch::new().dispatch(AttendHead { head, output, scratch });
         });
-        for (cached, (_, new)) in cached.into_iter().zip([inputs.keys, inputs.values]) {
+        for (cached, new) in cached.into_iter().zip([inputs.new_keys, inputs.new_values]) {
             cached.push(head, self.dims, new, inputs.ring_head);
         }
     }
@@ -218,6 +206,7 @@ impl FusedOp for RelPosAttention {
         let rows = Some(self.dims.d_model());
         Signature {
             scalars: 1,
+            in_place: vec![(1, 1), (3, 2)],
             ..Signature::new(
                 [rows, None, rows, None, rows, None],
                 [self.dims.d_model(), head_dim, head_dim],
@@ -230,14 +219,16 @@ impl FusedOp for RelPosAttention {
             rows: self.dims.frames,
             width: self.dims.d_model(),
         };
-        match lengths.try_into().is_ok_and(|lengths| self.takes_lengths(lengths, 0)) {
+        let new = self.dims.frames * self.dims.d_model();
+        let old = self.dims.heads * self.cached_length();
+        match lengths == [new, old, new, old, new, self.dims.frames * self.dims.key_count()] {
             true => Ok(vec![rows, OutputShape::Like(1), OutputShape::Like(3)]),
             false => Err(ProgramError::ShapeMismatch),
         }
     }
 
     fn accepts_scalars(&self, scalars: &[usize]) -> bool {
-        scalars[0] < self.dims.left_context.max(1)
+        self.accepts_ring_head(scalars[0])
     }
 
     /// A task for each head.
@@ -250,28 +241,19 @@ impl FusedOp for RelPosAttention {
 
     fn run(&self, task: &mut Task<'_>) {
         let head = task.index();
-        let ring = |input: usize, output: usize| {
-            let InPlace { current, next, length } = task.in_place(input, output);
-            // SAFETY: both are valid during the task, and are the same or disjoint.
-            #[allow(unsafe_code)]
-            unsafe {
-                KvRing::new(current, next, length)
-            }
-        };
         let inputs = AttentionInputs {
             queries: task.input(0),
-            keys: (ring(1, 1), task.input(2)),
-            values: (ring(3, 2), task.input(4)),
+            new_keys: task.input(2),
+            new_values: task.input(4),
             mask: task.input(5),
             ring_head: task.scalar(0),
         };
-        // SAFETY: only the tasks of this operation access the rings, each of them the rows of another head.
-        #[allow(unsafe_code)]
-        let cached = unsafe { self.cached(head, &inputs) };
-        self.attend(head, &inputs, cached, task.target());
+        let (output, caches) = task.target_and_in_place();
+        let cached = caches.map(|InPlace { current, next }| CachedHead::new(current, next));
+        self.attend(head, &inputs, cached, output);
     }
 
-    fn can_pack_output(&self) -> bool {
+    fn can_pack_output(&self, _: usize) -> bool {
         true
     }
 

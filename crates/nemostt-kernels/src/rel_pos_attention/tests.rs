@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{cases, gemm::Output, most, noise};
+use crate::{cases, gemm::ColumnsMut, most, noise};
 
 /// Parameters of a layer.
 struct Layer {
@@ -111,32 +111,27 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
             caches.map(Clone::clone),
             caches.map(|cache| vec![f32::NAN; cache.len()]),
         );
-        let [keys, values] = std::array::from_fn(|index| {
-            let start = now[index].as_mut_ptr();
-            let next = if in_place { start } else { next[index].as_mut_ptr() };
-            // SAFETY: both buffers outlive it.
-            #[allow(unsafe_code)]
-            unsafe {
-                KvRing::new(start, next, left_context * all)
-            }
-        });
         let step = AttentionInputs {
             queries: &inputs.queries,
-            keys: (keys, &inputs.keys[1]),
-            values: (values, &inputs.values[1]),
+            new_keys: &inputs.keys[1],
+            new_values: &inputs.values[1],
             mask: &inputs.mask,
             ring_head,
         };
         let mut got = vec![f32::NAN; frames * all];
-        let output = Output::new(&mut got, all);
+        let size = left_context * head_dim;
         for head in (0..heads).rev() {
-            // SAFETY: heads run one after the other.
-            #[allow(unsafe_code)]
-            let (cached, columns) = unsafe {
-                let columns = output.columns(attention.columns_of(head));
-                (attention.cached(head, &step), columns)
+            let rows = head * size..(head + 1) * size;
+            let [[old_keys, old_values], [next_keys, next_values]] =
+                [&mut now, &mut next].map(|caches| caches.each_mut().map(|cache| &mut cache[rows.clone()]));
+            let cached = match in_place {
+                true => [CachedHead::new(None, old_keys), CachedHead::new(None, old_values)],
+                false => [
+                    CachedHead::new(Some(old_keys), next_keys),
+                    CachedHead::new(Some(old_values), next_values),
+                ],
             };
-            attention.attend(head, &step, cached, Target::RowMajor(columns));
+            attention.attend(head, &step, cached, Target::RowMajor(ColumnsMut::all(&mut got, all)));
         }
         for (got, expected) in got.iter().zip(reference(&layer, scale, &inputs, ring_head)) {
             assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");

@@ -337,3 +337,53 @@ fn gemms_with_different_weight_formats_read_the_same_rows() {
     let outputs: Vec<usize> = calls.iter().map(|call| call.outputs[0]).collect();
     check(&calls, 1, &outputs, &[vec![rows(3, 64, 1)], vec![rows(15, 64, 2)]]);
 }
+
+#[test]
+fn inputs_may_have_no_rows() {
+    let conv = GluDepthwiseConv::new(&noise(64 * KERNEL, 11), noise(64, 12)).unwrap();
+    let calls = [call(TestOp::GluDepthwiseConv(conv), &[0, 1], &[2, 3])];
+    check(&calls, 2, &[2, 3], &[vec![rows(0, 128, 1), rows(KERNEL - 1, 64, 2)]]);
+    for weights in weights_in_all_formats(64, 64) {
+        let calls = [
+            matmul(weights.clone(), &[0], 1),
+            matmul(weights.clone(), &[1, 0], 2),
+            matmul(weights, &[2, 1], 3),
+        ];
+        check(&calls, 1, &[3], &[vec![rows(0, 64, 1)]]);
+    }
+}
+
+/// Each thread runs a normalization before a GEMM reads the result, once for each value.
+#[test]
+fn calls_may_share_an_operation() {
+    for weights in all_weights(&[(64, 64, Epilogue::Identity); 2]) {
+        let norm = layer_norm(64, 1, false).build();
+        let gemms: Vec<Op> = weights
+            .iter()
+            .map(|weights| TestOp::PackedMatMul(weights.clone()).build())
+            .collect();
+        let call = |op: &Op, input: usize, output: usize| OpCall {
+            op: op.clone(),
+            inputs: vec![input],
+            outputs: vec![output],
+        };
+        let shared = vec![
+            call(&norm, 0, 2),
+            call(&norm, 1, 3),
+            call(&gemms[0], 2, 4),
+            call(&gemms[1], 3, 5),
+        ];
+        let mut program = Program::new(shared, 2, &[4, 5], 1).unwrap();
+        let inputs = [rows(3, 64, 1), rows(3, 64, 2)];
+        let mut outputs = [vec![0.0; 3 * 64], vec![0.0; 3 * 64]];
+        run(&mut program, &inputs, &mut outputs, Threads::Single, &mut Vec::new()).unwrap();
+        let calls = [
+            super::call(layer_norm(64, 1, false), &[0], &[2]),
+            super::call(layer_norm(64, 1, false), &[1], &[3]),
+            matmul(weights[0].clone(), &[2], 4),
+            matmul(weights[1].clone(), &[3], 5),
+        ];
+        let values = run_reference(&calls, &inputs);
+        assert!(outputs[0] == values[4] && outputs[1] == values[5]);
+    }
+}

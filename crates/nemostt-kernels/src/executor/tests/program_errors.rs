@@ -5,7 +5,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{super::memory_plan::Slot, *};
-use crate::{gemm::LhsLayout, strided_conv::ConvGeometry};
+use crate::{
+    fused_op::{Signature, Split, Task},
+    gemm::LhsLayout,
+    strided_conv::ConvGeometry,
+};
 
 /// Why such a program is invalid; `None` if it is valid.
 fn error(calls: &[TestCall], inputs: usize, outputs: &[usize]) -> Option<ProgramError> {
@@ -43,7 +47,7 @@ fn invalid_value_numbers_are_rejected() {
     let reshape = |input: usize, output: usize| call(TestOp::Reshape(8), &[input], &[output]);
     let twice = call(attention(), &[0, 1, 2, 3, 4, 5, 6], &[7, 8, 8]);
     assert_eq!(error(&[norm(0, 1), norm(1, 2)], 1, &[1, 2]), None);
-    let cases: [(&str, Vec<TestCall>, usize, &[usize]); 16] = [
+    let cases: [(&str, Vec<TestCall>, usize, &[usize]); 15] = [
         ("input is not written", vec![norm(0, 1), norm(3, 2)], 1, &[1]),
         ("number is too large", vec![norm(0, 7)], 1, &[7]),
         ("number is the largest", vec![norm(0, usize::MAX)], 1, &[0]),
@@ -64,12 +68,6 @@ fn invalid_value_numbers_are_rejected() {
         ("reshaped value is an output", vec![norm(0, 1), reshape(1, 2)], 1, &[2]),
         ("output is not written", vec![norm(0, 1)], 1, &[9]),
         ("output is listed twice", vec![norm(0, 1)], 1, &[1, 1]),
-        (
-            "rows have no values",
-            vec![call(TestOp::Reshape(0), &[0], &[1]), norm(1, 2)],
-            1,
-            &[2],
-        ),
     ];
     for (case, calls, inputs, outputs) in cases {
         assert_eq!(
@@ -77,6 +75,112 @@ fn invalid_value_numbers_are_rejected() {
             Some(ProgramError::UnknownValue),
             "{case}"
         );
+    }
+}
+
+#[test]
+fn rows_without_values_are_rejected() {
+    let calls = [
+        call(TestOp::Reshape(0), &[0], &[1]),
+        call(layer_norm(8, 1, false), &[1], &[2]),
+    ];
+    assert_eq!(error(&calls, 1, &[2]), Some(ProgramError::WidthMismatch));
+}
+
+#[test]
+fn other_readers_of_values_updated_in_place_are_rejected() {
+    let attend = call(attention(), &[0, 1, 2, 3, 4, 5, 6], &[7, 8, 9]);
+    assert_eq!(error(std::slice::from_ref(&attend), 7, &[7, 8, 9]), None);
+    for weights in weights_in_all_formats(4, 4) {
+        let reader = matmul(weights, &[1], 10);
+        assert_eq!(
+            error(&[attend.clone(), reader], 7, &[7, 8, 9, 10]),
+            Some(ProgramError::InPlaceConflict)
+        );
+    }
+    let twice = call(attention(), &[0, 1, 2, 1, 4, 5, 6], &[7, 8, 9]);
+    assert_eq!(error(&[twice], 7, &[7, 8, 9]), Some(ProgramError::InPlaceConflict));
+}
+
+/// An operation whose answers contradict each other.
+#[derive(Debug, Clone)]
+struct InvalidOp {
+    signature: Signature,
+    shapes: Vec<OutputShape>,
+    split: Split,
+}
+
+impl FusedOp for InvalidOp {
+    fn signature(&self) -> Signature {
+        self.signature.clone()
+    }
+
+    fn infer(&self, _: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        Ok(self.shapes.clone())
+    }
+
+    fn split(&self, _: &[usize], _: usize) -> Split {
+        self.split
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        task.rows_mut().fill(0.0);
+    }
+}
+
+#[test]
+fn contradictions_of_an_operation_are_rejected() {
+    let rows = |rows: usize, width: usize| OutputShape::Rows { rows, width };
+    let valid = InvalidOp {
+        signature: Signature::new([Some(4)], [4]),
+        shapes: vec![rows(2, 4)],
+        split: Split::Rows { rows: 2, tasks: 2 },
+    };
+    let result = |op: InvalidOp| {
+        let call = OpCall {
+            op: op.into(),
+            inputs: vec![0],
+            outputs: vec![1],
+        };
+        let mut program = Program::new(vec![call], 1, &[1], 2)?;
+        let inputs = [TestInput::Tensor(vec![0.0; 8], 4)];
+        run(
+            &mut program,
+            &inputs,
+            &mut [vec![0.0; 8]],
+            Threads::Single,
+            &mut Vec::new(),
+        )
+    };
+    assert_eq!(result(valid.clone()), Ok(()));
+    let shapes = [
+        vec![],
+        vec![rows(2, 4); 2],
+        vec![rows(2, 3)],
+        vec![OutputShape::Like(1)],
+    ];
+    for shapes in shapes {
+        let op = InvalidOp {
+            shapes,
+            ..valid.clone()
+        };
+        assert_eq!(result(op.clone()), Err(ProgramError::InvalidOp), "{op:?}");
+    }
+    let splits = [
+        Split::Rows { rows: 2, tasks: 3 },
+        Split::Rows { rows: 2, tasks: 0 },
+        Split::Columns { block: 0, tasks: 1 },
+        Split::Columns { block: 2, tasks: 3 },
+        Split::Columns { block: 4, tasks: 0 },
+    ];
+    for split in splits {
+        let op = InvalidOp { split, ..valid.clone() };
+        assert_eq!(result(op.clone()), Err(ProgramError::InvalidOp), "{op:?}");
+    }
+    for pair in [(0, 0), (0, 1), (1, 0)] {
+        let mut op = valid.clone();
+        op.signature.in_place = vec![pair];
+        assert_eq!(result(op.clone()), Err(ProgramError::InvalidOp), "{op:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     gemm::{ColumnsMut, Scratch, Target},
     joint_add_relu::add_relu,
     lstm_cell,
-    rel_pos_attention::{self, KvRing},
+    rel_pos_attention::{self, CachedHead},
 };
 
 /// An operation, in a form that this module can run, too.
@@ -107,30 +107,30 @@ fn matmul(weights: &PackedWeights, lhs: &[f32], residual: Option<&[f32]>) -> Vec
     output
 }
 
-#[allow(unsafe_code)]
 fn attention(op: &RelPosAttention, input: &[&[f32]; 6], ring_head: usize) -> Vec<Vec<f32>> {
     let d_model = op.dims.d_model();
-    let mut outputs = vec![vec![f32::NAN; op.dims.frames * d_model]];
-    outputs.extend([1, 3].map(|cache| vec![f32::NAN; input[cache].len()]));
-    let [rows, next_keys, next_values] = &mut outputs[..] else {
-        unreachable!()
-    };
-    // SAFETY: both live longer than the ring.
-    let ring =
-        |current: &[f32], next: &mut [f32]| unsafe { KvRing::new(current.as_ptr(), next.as_mut_ptr(), current.len()) };
+    let mut rows = vec![f32::NAN; op.dims.frames * d_model];
+    let [mut next_keys, mut next_values] = [1, 3].map(|cache| vec![f32::NAN; input[cache].len()]);
     let inputs = rel_pos_attention::AttentionInputs {
         queries: input[0],
-        keys: (ring(input[1], next_keys), input[2]),
-        values: (ring(input[3], next_values), input[4]),
+        new_keys: input[2],
+        new_values: input[4],
         mask: input[5],
         ring_head,
     };
+    let size = op.dims.left_context * op.dims.head_dim;
     for head in 0..op.dims.heads {
-        // SAFETY: heads run one after the other.
-        let cached = unsafe { op.cached(head, &inputs) };
-        op.attend(head, &inputs, cached, Target::RowMajor(ColumnsMut::all(rows, d_model)));
+        let part = head * size..(head + 1) * size;
+        let cached = [(input[1], &mut next_keys), (input[3], &mut next_values)];
+        let cached = cached.map(|(old, next)| CachedHead::new(Some(&old[part.clone()]), &mut next[part.clone()]));
+        op.attend(
+            head,
+            &inputs,
+            cached,
+            Target::RowMajor(ColumnsMut::all(&mut rows, d_model)),
+        );
     }
-    outputs
+    vec![rows, next_keys, next_values]
 }
 
 fn glu_depthwise_conv(op: &GluDepthwiseConv, input: &[f32], cache: &[f32]) -> Vec<Vec<f32>> {
