@@ -84,12 +84,6 @@ impl TokenText {
         }
     }
 
-    /// The former name of [`special`](Self::special).
-    #[doc(hidden)]
-    pub fn mark(&self) -> Option<SpecialToken> {
-        self.special()
-    }
-
     /// Parses a token as SentencePiece writes it.
     pub(super) fn parse(text: &str) -> Self {
         let name = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
