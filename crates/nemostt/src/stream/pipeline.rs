@@ -45,12 +45,12 @@ impl StreamPipeline {
                     encoder.bind(|run| state.bind_head(run))?;
                 }
                 let rnnt = Rnnt {
-                    blank: config.labels,
+                    blank: config.vocabulary_size,
                     max_symbols: config.max_symbols,
                 };
                 Decoder::Rnnt(rnnt, Box::new(state))
             }
-            None => Decoder::Ctc(Ctc::new(config.labels)),
+            None => Decoder::Ctc(Ctc::new(config.vocabulary_size)),
         };
         Ok(Self {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),

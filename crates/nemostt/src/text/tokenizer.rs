@@ -160,7 +160,7 @@ impl Vocabulary {
         }
     }
 
-    /// The meaning of token `id`.
+    /// The piece of token `id`: what the vocabulary has for it; `None` if there is no such token.
     pub fn piece(&self, id: usize) -> Option<&TokenText> {
         self.tokens.get(id)
     }

@@ -52,8 +52,8 @@ pub(super) struct WordBuilder {
 impl WordBuilder {
     /// Adds a token. Returns the word before it, if the token begins a new one.
     pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<UntimedWord> {
-        let meaning = vocabulary.piece(token.id)?;
-        let text: &[u8] = match meaning {
+        let piece = vocabulary.piece(token.id)?;
+        let text: &[u8] = match piece {
             TokenText::Text(text) => text.strip_prefix(WORD_BOUNDARY).unwrap_or(text).as_bytes(),
             TokenText::Byte(byte) => std::slice::from_ref(byte),
             TokenText::Unknown => UNKNOWN.as_bytes(),
@@ -64,7 +64,7 @@ impl WordBuilder {
         } else {
             None
         };
-        self.closed = *meaning == TokenText::Unknown;
+        self.closed = *piece == TokenText::Unknown;
         self.text.extend_from_slice(text);
         self.tokens.push(token);
         done
