@@ -131,7 +131,7 @@ def module_files(root: Path, module: str) -> list[Path]:
 
 
 def is_test(path: Path) -> bool:
-    return any(part in ("tests", "tests.rs", "fuzzing.rs", "properties.rs") for part in path.parts)
+    return any(part in ("tests", "tests.rs", "fuzzing.rs", "property_tests.rs") for part in path.parts)
 
 
 def module_path(folder: Path, file: Path) -> list[str]:
