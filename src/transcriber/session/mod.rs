@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! State of the element from one start to the next stop: the segment, the [transcriber](StreamDriver) once there is a
+//! State of the element from one start to the next stop: the segment, the [stream driver](StreamDriver) once there is a
 //! model, and the pending output. It is driven by data and by the clock: see [`Session::tick`].
 
 mod tick;
@@ -22,6 +22,7 @@ use nemostt::{EndReason, Recognizer, Result};
 
 /// Audio does not continue in a segment that begins more than this after its end, in nanoseconds.
 const MAX_SEGMENT_JUMP: i64 = 1_000_000_000;
+
 /// The state that the streaming thread works on.
 #[derive(Default)]
 pub(super) struct Session {

@@ -139,10 +139,10 @@ fn open_bytes(text: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    const PIECES: &str = "<unk> 0\n▁ki 1\nt 2\nchen 3\n▁the 4\n. 5\n▁ 6\n<0xC3> 7\n<0xA9> 8\n<EOU> 9\n";
+    const TOKENS: &str = "<unk> 0\n▁ki 1\nt 2\nchen 3\n▁the 4\n. 5\n▁ 6\n<0xC3> 7\n<0xA9> 8\n<EOU> 9\n";
 
     fn vocabulary() -> Vocabulary {
-        Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap()
+        Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 10).unwrap()
     }
 
     fn push(builder: &mut WordBuilder, id: usize, frame: u64) -> Option<UntimedWord> {
