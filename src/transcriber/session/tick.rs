@@ -11,7 +11,8 @@ use nemostt::Result;
 /// A live source counts as stalled if the next buffer does not arrive within the length of the last one plus this, in
 /// nanoseconds. How late its timestamp is does not matter.
 const STALL_TIMEOUT: i64 = 150_000_000;
-/// The same for a file in playback, in nanoseconds: its container may interleave audio in large blocks.
+/// A file in playback counts as stalled if the next buffer does not arrive within the length of the last one plus this,
+/// in nanoseconds. Longer than `STALL_TIMEOUT`, because its container may interleave audio in large blocks.
 pub(in super::super) const PLAYBACK_STALL: i64 = 1_000_000_000;
 /// Audio is withheld at most this long, in nanoseconds, if nothing arrives that explains its timestamps.
 const WITHHOLD_TIMEOUT: i64 = 1_000_000_000;
@@ -79,32 +80,32 @@ impl Session {
         };
         let position = self.out.queue.position().map(|position| position.running());
         let is_due = position.is_some_and(|position| position <= edge);
-        if let Some(transcriber) = &mut self.transcriber {
-            if transcriber.withholds() {
+        if let Some(driver) = &mut self.driver {
+            if driver.withholds() {
                 if now.idle >= WITHHOLD_TIMEOUT {
-                    transcriber.stop_withholding();
+                    driver.stop_withholding();
                 }
             } else if is_idle && is_due {
-                let begun = transcriber.begin_stall(settings);
+                let begun = driver.begin_stall(settings);
                 if begun.is_err() {
                     // Report the error only once: nothing more can come of this stream.
                     self.is_ended = true;
                 }
                 begun?;
             }
-            if let Some(since) = transcriber.stalled_since() {
+            if let Some(since) = driver.stalled_since() {
                 let silence = now.running.saturating_sub(now.upstream).saturating_sub(since);
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
                     before: if is_due {
-                        transcriber.sample_at(edge.saturating_add(GAP_LEAD))
+                        driver.sample_at(edge.saturating_add(GAP_LEAD))
                     } else {
                         0
                     },
                     cut_word: silence >= CUT_WORD_WAIT.max(now.latency),
                     utterance: pause > 0 && silence >= (now.latency - now.word_hold_time).max(0) + pause,
                 };
-                transcriber.release(due, &mut self.out, settings);
+                driver.release(due, &mut self.out, settings);
             }
         }
         if self.is_between_utterances() {
@@ -139,10 +140,7 @@ impl Session {
             return;
         }
         // Text may still begin from there on.
-        let pending = self
-            .transcriber
-            .as_ref()
-            .and_then(|transcriber| transcriber.pending(&self.out));
+        let pending = self.driver.as_ref().and_then(|driver| driver.pending(&self.out));
         let pending = pending
             .unwrap_or(i64::MAX)
             .max(edge.saturating_add(GAP_LEAD_BEFORE_TEXT));
