@@ -13,7 +13,7 @@ use nemostt::Result;
 const STALL_TIMEOUT: i64 = 150_000_000;
 /// A file in playback counts as stalled if the next buffer does not arrive within the length of the last one plus this,
 /// in nanoseconds. Longer than `STALL_TIMEOUT`, because its container may interleave audio in large blocks.
-pub(in super::super) const PLAYBACK_STALL: i64 = 1_000_000_000;
+pub(in crate::transcriber) const PLAYBACK_STALL: i64 = 1_000_000_000;
 /// Audio is withheld at most this long, in nanoseconds, if nothing arrives that explains its timestamps.
 const WITHHOLD_TIMEOUT: i64 = 1_000_000_000;
 /// How long a word that a stall cut in two waits for its other half, in nanoseconds: networks stall for up to 2 s.
@@ -26,27 +26,27 @@ const GAP_LEAD_BEFORE_TEXT: i64 = 50_000_000;
 
 /// The current time and the latencies that matter, in nanoseconds of running time.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Now {
-    pub(in super::super) running: i64,
+pub(in crate::transcriber) struct Now {
+    pub(in crate::transcriber) running: i64,
     /// Time since data last arrived.
-    pub(in super::super) idle: i64,
+    pub(in crate::transcriber) idle: i64,
     /// Whether upstream is live.
-    pub(in super::super) live: bool,
+    pub(in crate::transcriber) live: bool,
     /// Upstream's latency.
-    pub(in super::super) upstream: i64,
+    pub(in crate::transcriber) upstream: i64,
     /// Whether input that is not live has paused and a sink downstream synchronizes to the clock.
-    pub(in super::super) plays: bool,
+    pub(in crate::transcriber) plays: bool,
     /// This element's latency.
-    pub(in super::super) latency: i64,
+    pub(in crate::transcriber) latency: i64,
     /// The part of it for which words are held back.
-    pub(in super::super) word_hold_time: i64,
+    pub(in crate::transcriber) word_hold_time: i64,
     /// The latency that sinks wait for, if known.
-    pub(in super::super) configured: Option<i64>,
+    pub(in crate::transcriber) configured: Option<i64>,
 }
 
 impl Now {
     /// The running time that sinks show now, if they wait for the reported latency or less: all text before it is due.
-    pub(in super::super) fn edge(&self) -> i64 {
+    pub(in crate::transcriber) fn edge(&self) -> i64 {
         if !self.live {
             return self.running;
         }
@@ -68,7 +68,7 @@ impl Session {
     /// the time that sinks show now, whatever upstream does and whatever word is still pending. Text that is too late
     /// for its time is moved to the output position. If upstream is not live, this applies to playback only: text of a
     /// file that is read slowly keeps its times.
-    pub(in super::super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
+    pub(in crate::transcriber) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
         if self.is_ended {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Time from `now` until the next GAP is due, in nanoseconds.
-    pub(in super::super) fn due_in(&self, now: &Now) -> Option<i64> {
+    pub(in crate::transcriber) fn due_in(&self, now: &Now) -> Option<i64> {
         let position = self.out.queue.position()?;
         Some(position.running().saturating_sub(now.edge()))
     }
