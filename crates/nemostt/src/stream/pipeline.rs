@@ -13,7 +13,7 @@ use crate::{
     text::{EndReason, Segmenter},
 };
 
-/// See the [module](self).
+/// The stages that turn the mel frames of one stream into words, with their state between chunks.
 pub(super) struct StreamPipeline {
     pub(super) model: Arc<Model>,
     chunker: Chunker,
