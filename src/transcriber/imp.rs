@@ -365,7 +365,7 @@ impl BaseTransformImpl for NemoStt {
         if let Some(buffer) = self.take_queued_buffer() {
             gst::trace!(CAT, imp = self, "{buffer:?}");
             self.first_gap()?;
-            self.ensure_transcriber()?;
+            self.ensure_driver()?;
             let length = self.running_length(&buffer);
             let since = match self.check_lateness(&buffer) {
                 true => self.process(|session, _| session.skip(&buffer))?,

@@ -30,9 +30,9 @@ use nemostt::{EndReason, Error};
 const BETWEEN_TICKS: Duration = Duration::from_millis(40);
 
 impl NemoStt {
-    /// Waits for the model and creates a transcriber with it, unless there is one. Ticks while waiting.
-    pub(super) fn ensure_transcriber(&self) -> Result<(), gst::FlowError> {
-        if self.session().has_transcriber() {
+    /// Waits for the model and creates a stream driver with it, unless there is one. Ticks while waiting.
+    pub(super) fn ensure_driver(&self) -> Result<(), gst::FlowError> {
+        if self.session().has_driver() {
             return Ok(());
         }
         let recognizer = loop {
@@ -69,7 +69,7 @@ impl NemoStt {
     /// Returns the time that computing took. An error ends the stream.
     pub(super) fn process(&self, begin: impl FnOnce(&mut Session, &Settings)) -> Result<Duration, gst::FlowError> {
         self.first_gap()?;
-        self.ensure_transcriber()?;
+        self.ensure_driver()?;
         let settings = self.settings();
         begin(&mut self.session(), &settings);
         self.work(&settings)
@@ -165,7 +165,7 @@ impl NemoStt {
 
     /// Finishes and pushes everything so far. Errors are only logged, because the caller goes on either way.
     pub(super) fn drain(&self, ending: EndReason) {
-        if !self.session().has_transcriber() {
+        if !self.session().has_driver() {
             return;
         }
         if let Err(error) = self.process(|session, _| session.finish(ending)) {

@@ -79,14 +79,14 @@ pub enum GraphError {
 
     /// A token-and-duration transducer (TDT), or another unsupported head.
     #[error(
-        "its joint has {classes} outputs for {labels} tokens and blank, {extra} more than an RNN-T: a token-and-duration \
+        "its joint has {classes} outputs for {tokens} tokens and blank, {extra} more than an RNN-T: a token-and-duration \
          (TDT) or another head. Only RNN-T and CTC are supported; take a model with one of them"
     )]
     OtherHead {
         /// Outputs of the joint.
         classes: usize,
         /// Tokens of the vocabulary.
-        labels: usize,
+        tokens: usize,
         /// Outputs that are neither tokens nor blank.
         extra: usize,
     },

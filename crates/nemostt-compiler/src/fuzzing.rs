@@ -127,7 +127,7 @@ fn encoder(graph: &Graph, contract: Contract) {
         let target = Target {
             custom_ops: true,
             int8: is_int8.then_some(Bits::Seven),
-            widen_fp16: true,
+            convert_fp16: true,
         };
         let mut recorder = Recorder::default();
         recorder.fuse(&mut graph, &mut encoder, &streaming, &target);

@@ -46,7 +46,7 @@ pub struct Target {
     /// Bits of int8 weights, if the encoder is to be quantized.
     pub int8: Option<Bits>,
     /// Whether float16 weights are converted to float32, in which CPUs compute.
-    pub widen_fp16: bool,
+    pub convert_fp16: bool,
 }
 
 /// What passes know besides the graph.
@@ -224,11 +224,11 @@ pub const FUSE: [Pass; 4] = [
     },
 ];
 
-/// See [`WEIGHTS`].
+/// Name of the pass that computes matrix products in 8 bits.
 pub const QUANTIZE_INT8: &str = "quantize-int8";
-/// See [`WEIGHTS`].
+/// Name of the pass that packs weights for the micro-kernels.
 pub const PREPACK_MATMUL: &str = "prepack-matmul";
-/// See [`WEIGHTS`].
+/// Name of the pass that converts float16 weights to float32.
 pub const FP16_TO_FP32: &str = "fp16-to-fp32";
 
 /// Names and summaries of the passes over weights, which [`Recorder::weights`] runs.
@@ -241,11 +241,11 @@ pub const WEIGHTS: [(&str, &str); 3] = [
     (FP16_TO_FP32, "convert float16 weights, in which CPUs do not compute"),
 ];
 
-/// See [`LINK`].
+/// Name of the pass that appends the joint head to the encoder.
 pub const APPEND_JOINT_HEAD: &str = "append-joint-head";
-/// See [`LINK`].
+/// Name of the pass that fuses consecutive operations into one program.
 pub const FUSE_SUBGRAPH: &str = "fuse-subgraph";
-/// See [`LINK`].
+/// Name of the pass that splits off the computation of masks, which depends on lengths only.
 pub const SPLIT_LENGTH_GRAPH: &str = "split-length-graph";
 
 /// Names and summaries of the passes that run at each start, on what the cache holds.

@@ -83,7 +83,7 @@ impl Recognizer {
         self.model.passes()
     }
 
-    /// The text of token `id` as written in the vocabulary.
+    /// The piece of token `id`: what the vocabulary has for it; `None` if there is no such token.
     pub fn piece(&self, id: usize) -> Option<&crate::text::TokenText> {
         self.model.vocabulary.piece(id)
     }

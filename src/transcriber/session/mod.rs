@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! State of the element from one start to the next stop: the segment, the [transcriber](StreamDriver) once there is a
+//! State of the element from one start to the next stop: the segment, the [stream driver](StreamDriver) once there is a
 //! model, and the pending output. It is driven by data and by the clock: see [`Session::tick`].
 
 mod tick;
@@ -22,11 +22,12 @@ use nemostt::{EndReason, Recognizer, Result};
 
 /// Audio does not continue in a segment that begins more than this after its end, in nanoseconds.
 const MAX_SEGMENT_JUMP: i64 = 1_000_000_000;
+
 /// The state that the streaming thread works on.
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) out: Delivery,
-    transcriber: Option<StreamDriver>,
+    driver: Option<StreamDriver>,
     /// The latest segment.
     segment: Option<Arc<Segment>>,
     /// Number of segments received.
@@ -48,12 +49,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn has_transcriber(&self) -> bool {
-        self.transcriber.is_some()
+    pub(super) fn has_driver(&self) -> bool {
+        self.driver.is_some()
     }
 
     pub(super) fn set_recognizer(&mut self, recognizer: &Recognizer) -> Result<()> {
-        self.transcriber = Some(StreamDriver::new(recognizer)?);
+        self.driver = Some(StreamDriver::new(recognizer)?);
         Ok(())
     }
 
@@ -76,10 +77,10 @@ impl Session {
         let segment = Arc::new(segment);
         self.out.queue.expect(segment.clone());
         let before = self.segment.replace(segment.clone());
-        let Some(transcriber) = &mut self.transcriber else {
+        let Some(driver) = &mut self.driver else {
             return;
         };
-        let (Some(end), Some(before)) = (transcriber.end(), before) else {
+        let (Some(end), Some(before)) = (driver.end(), before) else {
             return;
         };
         let is_same_timeline = segment.runs_as(&before);
@@ -87,7 +88,7 @@ impl Session {
         let end = end.running().max(self.stamped_end);
         let starts_later = segment.running(segment.start()) > end.saturating_add(MAX_SEGMENT_JUMP);
         if segment.is_reverse() != before.is_reverse() || (starts_later && !is_same_timeline) {
-            transcriber.finish(EndReason::Pause);
+            driver.finish(EndReason::Pause);
             return;
         }
         // If timestamps keep their meaning, the segment can be announced at once.
@@ -104,7 +105,7 @@ impl Session {
         let is_flagged = buffer.flags().contains(gst::BufferFlags::DISCONT);
         let was_flagged = std::mem::replace(&mut self.was_flagged, is_flagged);
         let confirmed = is_flagged && !was_flagged;
-        let Some(transcriber) = &mut self.transcriber else {
+        let Some(driver) = &mut self.driver else {
             return;
         };
         let clipped = gst_audio::audio_buffer_clip(buffer, segment.upcast_ref(), SAMPLE_RATE, BYTES_PER_SAMPLE as u32);
@@ -113,7 +114,7 @@ impl Session {
         let Ok(bytes) = buffer.into_mapped_buffer_readable() else {
             return;
         };
-        let length = transcriber.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
+        let length = driver.duration((bytes.len() / BYTES_PER_SAMPLE) as u64);
         self.last_length = signed(segment.running_duration(length));
         if let Some(pts) = pts {
             self.stamped_end = segment.running(pts.saturating_add(length));
@@ -124,7 +125,7 @@ impl Session {
             self.pass(pts, length);
             return;
         }
-        transcriber.push(Input {
+        driver.push(Input {
             pts,
             segment,
             confirmed,
@@ -138,15 +139,15 @@ impl Session {
         let segment = self.segment();
         let duration = duration.unwrap_or(gst::ClockTime::ZERO);
         self.was_flagged = false;
-        let Some(transcriber) = &mut self.transcriber else {
+        let Some(driver) = &mut self.driver else {
             return;
         };
         if segment.is_reverse() || duration > settings.gap_threshold() {
-            transcriber.finish(EndReason::Pause);
+            driver.finish(EndReason::Pause);
             self.pass(Some(pts), duration);
         } else {
-            let samples = transcriber.samples(duration);
-            transcriber.push(Input {
+            let samples = driver.samples(duration);
+            driver.push(Input {
                 pts: Some(pts),
                 segment,
                 confirmed: true,
@@ -158,19 +159,19 @@ impl Session {
 
     /// Skips audio during overload: finishes the words so far and replaces the audio with a GAP.
     pub(super) fn skip(&mut self, buffer: &gst::BufferRef) {
-        let Some(transcriber) = &mut self.transcriber else {
+        let Some(driver) = &mut self.driver else {
             return;
         };
-        transcriber.finish(EndReason::Pause);
-        let length = transcriber.duration((buffer.size() / BYTES_PER_SAMPLE) as u64);
+        driver.finish(EndReason::Pause);
+        let length = driver.duration((buffer.size() / BYTES_PER_SAMPLE) as u64);
         self.pass(buffer.pts(), length);
         self.end_input_stall();
     }
 
     /// Finishes everything so far; `ending` is the reason.
     pub(super) fn finish(&mut self, ending: EndReason) {
-        if let Some(transcriber) = &mut self.transcriber {
-            transcriber.finish(ending);
+        if let Some(driver) = &mut self.driver {
+            driver.finish(ending);
         }
     }
 
@@ -189,11 +190,11 @@ impl Session {
 
     /// Does one step of the work. Returns whether there is more.
     pub(super) fn step(&mut self, settings: &Settings) -> Result<bool> {
-        if let Some(transcriber) = &mut self.transcriber {
-            if transcriber.step(&mut self.out, settings)? {
+        if let Some(driver) = &mut self.driver {
+            if driver.step(&mut self.out, settings)? {
                 return Ok(true);
             }
-            if let Some(end) = transcriber.end() {
+            if let Some(end) = driver.end() {
                 self.input_end = Some(end.running());
             }
         }
@@ -210,8 +211,8 @@ impl Session {
 
     /// Clears everything except the model.
     pub(super) fn flush(&mut self) {
-        if let Some(transcriber) = &mut self.transcriber {
-            transcriber.flush(&mut self.out);
+        if let Some(driver) = &mut self.driver {
+            driver.flush(&mut self.out);
         }
         self.out.flush();
         self.forget_input();
@@ -254,21 +255,19 @@ impl Session {
     }
 
     fn is_between_utterances(&self) -> bool {
-        self.transcriber
-            .as_ref()
-            .is_none_or(StreamDriver::is_between_utterances)
+        self.driver.as_ref().is_none_or(StreamDriver::is_between_utterances)
     }
 
     fn is_drained(&self) -> bool {
-        self.transcriber.as_ref().is_none_or(StreamDriver::is_drained)
+        self.driver.as_ref().is_none_or(StreamDriver::is_drained)
     }
 
     /// Lets `duration` pass without audio.
     fn pass(&mut self, pts: Option<gst::ClockTime>, duration: gst::ClockTime) {
         let segment = self.segment();
-        if let (Some(transcriber), Some(pts)) = (&mut self.transcriber, pts) {
+        if let (Some(driver), Some(pts)) = (&mut self.driver, pts) {
             self.input_end = Some(segment.running(pts.saturating_add(duration)));
-            transcriber.pass(Moment { pts, segment }, duration);
+            driver.pass(Moment { pts, segment }, duration);
         }
     }
 

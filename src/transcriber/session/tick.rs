@@ -11,8 +11,9 @@ use nemostt::Result;
 /// A live source counts as stalled if the next buffer does not arrive within the length of the last one plus this, in
 /// nanoseconds. How late its timestamp is does not matter.
 const STALL_TIMEOUT: i64 = 150_000_000;
-/// The same for a file in playback, in nanoseconds: its container may interleave audio in large blocks.
-pub(in super::super) const PLAYBACK_STALL: i64 = 1_000_000_000;
+/// A file in playback counts as stalled if the next buffer does not arrive within the length of the last one plus this,
+/// in nanoseconds. Longer than `STALL_TIMEOUT`, because its container may interleave audio in large blocks.
+pub(in crate::transcriber) const PLAYBACK_STALL: i64 = 1_000_000_000;
 /// Audio is withheld at most this long, in nanoseconds, if nothing arrives that explains its timestamps.
 const WITHHOLD_TIMEOUT: i64 = 1_000_000_000;
 /// How long a word that a stall cut in two waits for its other half, in nanoseconds: networks stall for up to 2 s.
@@ -25,27 +26,27 @@ const GAP_LEAD_BEFORE_TEXT: i64 = 50_000_000;
 
 /// The current time and the latencies that matter, in nanoseconds of running time.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Now {
-    pub(in super::super) running: i64,
+pub(in crate::transcriber) struct Now {
+    pub(in crate::transcriber) running: i64,
     /// Time since data last arrived.
-    pub(in super::super) idle: i64,
+    pub(in crate::transcriber) idle: i64,
     /// Whether upstream is live.
-    pub(in super::super) live: bool,
+    pub(in crate::transcriber) live: bool,
     /// Upstream's latency.
-    pub(in super::super) upstream: i64,
+    pub(in crate::transcriber) upstream: i64,
     /// Whether input that is not live has paused and a sink downstream synchronizes to the clock.
-    pub(in super::super) plays: bool,
+    pub(in crate::transcriber) plays: bool,
     /// This element's latency.
-    pub(in super::super) latency: i64,
+    pub(in crate::transcriber) latency: i64,
     /// The part of it for which words are held back.
-    pub(in super::super) word_hold_time: i64,
+    pub(in crate::transcriber) word_hold_time: i64,
     /// The latency that sinks wait for, if known.
-    pub(in super::super) configured: Option<i64>,
+    pub(in crate::transcriber) configured: Option<i64>,
 }
 
 impl Now {
     /// The running time that sinks show now, if they wait for the reported latency or less: all text before it is due.
-    pub(in super::super) fn edge(&self) -> i64 {
+    pub(in crate::transcriber) fn edge(&self) -> i64 {
         if !self.live {
             return self.running;
         }
@@ -67,7 +68,7 @@ impl Session {
     /// the time that sinks show now, whatever upstream does and whatever word is still pending. Text that is too late
     /// for its time is moved to the output position. If upstream is not live, this applies to playback only: text of a
     /// file that is read slowly keeps its times.
-    pub(in super::super) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
+    pub(in crate::transcriber) fn tick(&mut self, now: &Now, settings: &Settings) -> Result<()> {
         if self.is_ended {
             return Ok(());
         }
@@ -79,32 +80,32 @@ impl Session {
         };
         let position = self.out.queue.position().map(|position| position.running());
         let is_due = position.is_some_and(|position| position <= edge);
-        if let Some(transcriber) = &mut self.transcriber {
-            if transcriber.withholds() {
+        if let Some(driver) = &mut self.driver {
+            if driver.withholds() {
                 if now.idle >= WITHHOLD_TIMEOUT {
-                    transcriber.stop_withholding();
+                    driver.stop_withholding();
                 }
             } else if is_idle && is_due {
-                let begun = transcriber.begin_stall(settings);
+                let begun = driver.begin_stall(settings);
                 if begun.is_err() {
                     // Report the error only once: nothing more can come of this stream.
                     self.is_ended = true;
                 }
                 begun?;
             }
-            if let Some(since) = transcriber.stalled_since() {
+            if let Some(since) = driver.stalled_since() {
                 let silence = now.running.saturating_sub(now.upstream).saturating_sub(since);
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
                     before: if is_due {
-                        transcriber.sample_at(edge.saturating_add(GAP_LEAD))
+                        driver.sample_at(edge.saturating_add(GAP_LEAD))
                     } else {
                         0
                     },
                     cut_word: silence >= CUT_WORD_WAIT.max(now.latency),
                     utterance: pause > 0 && silence >= (now.latency - now.word_hold_time).max(0) + pause,
                 };
-                transcriber.release(due, &mut self.out, settings);
+                driver.release(due, &mut self.out, settings);
             }
         }
         if self.is_between_utterances() {
@@ -124,7 +125,7 @@ impl Session {
     }
 
     /// Time from `now` until the next GAP is due, in nanoseconds.
-    pub(in super::super) fn due_in(&self, now: &Now) -> Option<i64> {
+    pub(in crate::transcriber) fn due_in(&self, now: &Now) -> Option<i64> {
         let position = self.out.queue.position()?;
         Some(position.running().saturating_sub(now.edge()))
     }
@@ -139,10 +140,7 @@ impl Session {
             return;
         }
         // Text may still begin from there on.
-        let pending = self
-            .transcriber
-            .as_ref()
-            .and_then(|transcriber| transcriber.pending(&self.out));
+        let pending = self.driver.as_ref().and_then(|driver| driver.pending(&self.out));
         let pending = pending
             .unwrap_or(i64::MAX)
             .max(edge.saturating_add(GAP_LEAD_BEFORE_TEXT));

@@ -8,7 +8,7 @@ use super::{LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, Settings};
 
 impl Settings {
     /// The descriptions of all properties.
-    pub(in super::super) fn param_specs() -> Vec<glib::ParamSpec> {
+    pub(in crate::transcriber) fn param_specs() -> Vec<glib::ParamSpec> {
         let default = Self::default();
         vec![
             glib::ParamSpecString::builder("model-path")
@@ -220,7 +220,7 @@ impl Settings {
     }
 
     /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
-    pub(in super::super) fn set(&mut self, name: &str, value: &glib::Value) {
+    pub(in crate::transcriber) fn set(&mut self, name: &str, value: &glib::Value) {
         match name {
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
@@ -252,7 +252,7 @@ impl Settings {
     }
 
     /// The value of the property `name`.
-    pub(in super::super) fn get(&self, name: &str) -> glib::Value {
+    pub(in crate::transcriber) fn get(&self, name: &str) -> glib::Value {
         match name {
             "model-path" => self.model_path.to_value(),
             "lookahead" => self.lookahead.to_value(),

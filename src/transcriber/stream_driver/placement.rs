@@ -120,7 +120,7 @@ impl StreamDriver {
 
     /// Stops withholding audio, although nothing has arrived that explains its timestamps: the likelier cause is
     /// assumed.
-    pub(in super::super) fn stop_withholding(&mut self) {
+    pub(in crate::transcriber) fn stop_withholding(&mut self) {
         if self.withholds() {
             self.resolve(self.likely_cause());
         }

@@ -47,7 +47,7 @@ pub(crate) fn fuse(
     let target = crate::pipeline::Target {
         custom_ops: true,
         int8: None,
-        widen_fp16: true,
+        convert_fp16: true,
     };
     let mut recorder = crate::pipeline::Recorder::default();
     recorder.fuse(graph, specialized, streaming, &target);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Widens 16-bit weights to float32, for processors without half-precision arithmetic.
+//! Converts 16-bit weights to float32, for processors without half-precision arithmetic.
 //!
 //! ONNX Runtime would do this operator by operator, with casts around each, and its release 1.31.1 crashes while doing
 //! so for an LSTM whose states are cast (a segmentation fault in its graph optimizer). The weights keep their values;
@@ -18,9 +18,9 @@ impl Graph {
     /// Converts all float16 and bfloat16 tensors to float32.
     ///
     /// # Errors
-    /// If there is not enough memory for the wider weights.
+    /// If there is not enough memory for the float32 weights.
     pub fn fp16_to_fp32(&mut self) -> Result<(), TryReserveError> {
-        let mut wide = WidenedWeights::default();
+        let mut converted = ConvertedWeights::default();
         let raw = |tensor: &TensorProto| {
             tensor
                 .raw_data
@@ -29,21 +29,21 @@ impl Graph {
                 .map_or(0, Bytes::len)
         };
         let halves: usize = self.initializers.iter().map(raw).sum();
-        wide.bytes.try_reserve_exact(2 * halves)?;
+        converted.bytes.try_reserve_exact(2 * halves)?;
         // Allocating shared memory aborts on failure, so the same amount is allocated and freed first.
         Vec::<u8>::new().try_reserve_exact(2 * halves + 4096)?;
-        self.edit_proto(|graph| widen_in(graph, &mut wide));
-        let file: FileBytes = wide.bytes.into();
+        self.edit_proto(|graph| convert_graph(graph, &mut converted));
+        let file: FileBytes = converted.bytes.into();
         let all = Bytes::from_owner(file.clone());
-        self.edit_proto(|graph| attach_values(graph, &mut wide.ranges.into_iter(), &all));
+        self.edit_proto(|graph| attach_values(graph, &mut converted.ranges.into_iter(), &all));
         self.files.push(file);
         Ok(())
     }
 }
 
-/// Widened weights, concatenated like external data.
+/// Converted weights, concatenated like external data.
 #[derive(Default)]
-struct WidenedWeights {
+struct ConvertedWeights {
     bytes: Vec<u8>,
     ranges: Vec<std::ops::Range<usize>>,
 }
@@ -52,8 +52,8 @@ fn is_half(code: i32) -> bool {
     code == DataType::Float16 as i32 || code == DataType::Bfloat16 as i32
 }
 
-/// Changes all element types, and collects the widened weights.
-fn widen_in(graph: &mut onnx::GraphProto, wide: &mut WidenedWeights) {
+/// Changes all element types, and collects the converted weights.
+fn convert_graph(graph: &mut onnx::GraphProto, converted: &mut ConvertedWeights) {
     let infos = graph
         .input
         .iter_mut()
@@ -68,7 +68,7 @@ fn widen_in(graph: &mut onnx::GraphProto, wide: &mut WidenedWeights) {
         }
     }
     for tensor in &mut graph.initializer {
-        widen_tensor(tensor, wide);
+        convert_tensor(tensor, converted);
     }
     for node in &mut graph.node {
         let is_cast = node.op_type() == "Cast";
@@ -77,46 +77,47 @@ fn widen_in(graph: &mut onnx::GraphProto, wide: &mut WidenedWeights) {
                 attribute.i = Some(i64::from(DataType::Float as i32));
             }
             if let Some(tensor) = &mut attribute.t {
-                widen_tensor(tensor, wide);
+                convert_tensor(tensor, converted);
             }
             for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-                widen_in(inner, wide);
+                convert_graph(inner, converted);
             }
         }
     }
 }
 
-/// Widens `tensor`, whose values are then attached by [`attach_values`].
-fn widen_tensor(tensor: &mut TensorProto, wide: &mut WidenedWeights) {
+/// Converts `tensor`, whose values are then attached by [`attach_values`].
+fn convert_tensor(tensor: &mut TensorProto, converted: &mut ConvertedWeights) {
     let code = tensor.data_type();
     if !is_half(code) {
         return;
     }
-    let widen = |bits: u16| match code == DataType::Float16 as i32 {
+    let to_f32 = |bits: u16| match code == DataType::Float16 as i32 {
         true => f16::from_bits(bits).to_f32(),
         false => bf16::from_bits(bits).to_f32(),
     };
-    let start = wide.bytes.len();
+    let start = converted.bytes.len();
     match tensor.raw_data.take().filter(|raw| !raw.is_empty()) {
         Some(raw) => {
-            let values = raw.as_chunks().0.iter().map(|bits| widen(u16::from_le_bytes(*bits)));
-            wide.bytes.extend(values.flat_map(f32::to_le_bytes));
+            let values = raw.as_chunks().0.iter().map(|bits| to_f32(u16::from_le_bytes(*bits)));
+            converted.bytes.extend(values.flat_map(f32::to_le_bytes));
         }
         // Small tensors may be stored as integers, of which the lower half counts.
         None => {
             let values = std::mem::take(&mut tensor.int32_data).into_iter();
-            wide.bytes
-                .extend(values.flat_map(|bits| widen(bits as u16).to_le_bytes()));
+            converted
+                .bytes
+                .extend(values.flat_map(|bits| to_f32(bits as u16).to_le_bytes()));
         }
     }
-    wide.ranges.push(start..wide.bytes.len());
+    converted.ranges.push(start..converted.bytes.len());
     tensor.data_type = Some(PENDING);
 }
 
 /// Marks a tensor whose values are not attached yet; not an element type of ONNX.
 const PENDING: i32 = -1;
 
-/// Attaches the values of all widened tensors, in the order of [`widen_in`].
+/// Attaches the values of all converted tensors, in the order of [`convert_graph`].
 fn attach_values(graph: &mut onnx::GraphProto, ranges: &mut dyn Iterator<Item = std::ops::Range<usize>>, all: &Bytes) {
     let attach = |tensor: &mut TensorProto, ranges: &mut dyn Iterator<Item = std::ops::Range<usize>>| {
         if tensor.data_type() == PENDING

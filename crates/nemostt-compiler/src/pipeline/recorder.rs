@@ -124,7 +124,7 @@ impl Recorder<'_> {
             }
         });
         self.prepack(graph, target)?;
-        self.widen(graph, target)?;
+        self.convert_fp16(graph, target)?;
         Ok(precision)
     }
 
@@ -132,9 +132,9 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// If there is not enough memory for the float32 weights.
-    pub fn widen(&mut self, graph: &mut Graph, target: &Target) -> Result<(), OutOfMemory> {
-        self.step_in_memory(FP16_TO_FP32, "convert the weights to float32", graph, |graph| {
-            if !target.widen_fp16 || graph.precision() != Precision::Fp16 {
+    pub fn convert_fp16(&mut self, graph: &mut Graph, target: &Target) -> Result<(), OutOfMemory> {
+        self.try_step(FP16_TO_FP32, "convert the weights to float32", graph, |graph| {
+            if !target.convert_fp16 || graph.precision() != Precision::Fp16 {
                 return Ok(Err(NotApplied::Nothing));
             }
             graph.fp16_to_fp32()?;
@@ -147,7 +147,7 @@ impl Recorder<'_> {
     /// # Errors
     /// If there is not enough memory for the packed weights.
     pub fn prepack(&mut self, graph: &mut Graph, target: &Target) -> Result<(), OutOfMemory> {
-        self.step_in_memory(PREPACK_MATMUL, "pack the weights", graph, |graph| {
+        self.try_step(PREPACK_MATMUL, "pack the weights", graph, |graph| {
             if !target.custom_ops {
                 return Ok(Err(no_kernels()));
             }
@@ -159,7 +159,7 @@ impl Recorder<'_> {
     }
 
     /// Runs a pass that fails if there is not enough memory.
-    fn step_in_memory(
+    fn try_step(
         &mut self,
         pass: &str,
         doing: &'static str,

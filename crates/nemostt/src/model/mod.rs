@@ -82,8 +82,8 @@ pub struct ModelConfig {
     pub lookahead: usize,
     /// All lookaheads that the model supports, in encoder frames.
     pub lookaheads: Vec<usize>,
-    /// Number of tokens, without blank.
-    pub labels: usize,
+    /// Number of tokens in the vocabulary: special tokens and the unknown token count, blank does not.
+    pub vocabulary_size: usize,
     /// The decoder in use: `Rnnt` or `Ctc`.
     pub decoder: DecoderKind,
     /// The device in use: `Cpu` or `Cuda`.
@@ -179,14 +179,14 @@ impl Model {
             let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
             (transducer, head) = (Some(loaded), loaded_head);
         }
-        let tokens = match &transducer {
-            Some(transducer) => transducer.tokens(),
+        let vocabulary_size = match &transducer {
+            Some(transducer) => transducer.vocabulary_size(),
             None => {
                 ctc_tokens(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its tokens".into())))?
             }
         };
         let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
-        let mut vocabulary = Vocabulary::parse(file, bytes, tokens).map_err(|error| {
+        let mut vocabulary = Vocabulary::parse(file, bytes, vocabulary_size).map_err(|error| {
             let known = transducer.as_ref().zip(Vocabulary::count(file, bytes));
             let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
             other_head.unwrap_or(error)
@@ -197,7 +197,7 @@ impl Model {
             body,
             streaming,
             lookahead,
-            transducer.is_none().then_some(tokens),
+            transducer.is_none().then_some(vocabulary_size),
             head.as_ref(),
             &target,
         )?;
@@ -210,7 +210,7 @@ impl Model {
             streaming,
             lookahead,
             lookaheads,
-            labels: tokens,
+            vocabulary_size,
             decoder,
             device: encoder.device(),
             threads: encoder.threads(),

@@ -118,7 +118,7 @@ pub enum PrecisionChoice {
     /// That of the file.
     #[default]
     Auto,
-    /// Float32. 16-bit weights are widened; 8-bit weights remain.
+    /// Float32. 16-bit weights are converted; 8-bit weights remain.
     Fp32,
     /// Int8, quantized from float32 when the model is loaded. Faster, but a few words differ. CPU only.
     Int8,

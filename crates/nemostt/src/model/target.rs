@@ -51,7 +51,7 @@ impl Target {
                 // Not measured on other processors, where ONNX Runtime's own kernels are fast enough.
                 custom_ops: specialize && is_cpu && gemm::is_supported(),
                 int8: (is_int8 && is_cpu).then(Bits::detect),
-                widen_fp16: is_cpu || options.precision == PrecisionChoice::Fp32,
+                convert_fp16: is_cpu || options.precision == PrecisionChoice::Fp32,
             },
             cache: options.cache.clone(),
             dump_graphs: options.dump_graphs.clone(),

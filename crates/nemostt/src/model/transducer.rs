@@ -103,16 +103,12 @@ impl Transducer {
         let extra = classes
             .checked_sub(tokens + 1)
             .filter(|extra| (2..=8).contains(extra))?;
-        let fault = GraphError::OtherHead {
-            classes,
-            labels: tokens,
-            extra,
-        };
+        let fault = GraphError::OtherHead { classes, tokens, extra };
         Some(bad(&self.name, fault))
     }
 
     /// Number of tokens without blank, whose id follows the last one.
-    pub(crate) fn tokens(&self) -> usize {
+    pub(crate) fn vocabulary_size(&self) -> usize {
         self.shape.classes - 1
     }
 }
@@ -331,7 +327,7 @@ mod tests {
                         assert!((a - b).abs() < 1e-5, "chunk {chunk_index}, frame {frame}: {a} and {b}");
                     }
                 }
-                let token = (17 * frame + chunk_index) % transducers[0].tokens();
+                let token = (17 * frame + chunk_index) % transducers[0].vocabulary_size();
                 states.iter_mut().for_each(|state| state.accept_token(token));
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     text::{EndReason, Segmenter},
 };
 
-/// See the [module](self).
+/// The stages that turn the mel frames of one stream into words, with their state between chunks.
 pub(super) struct StreamPipeline {
     pub(super) model: Arc<Model>,
     chunker: Chunker,
@@ -45,12 +45,12 @@ impl StreamPipeline {
                     encoder.bind(|run| state.bind_head(run))?;
                 }
                 let rnnt = Rnnt {
-                    blank: config.labels,
+                    blank: config.vocabulary_size,
                     max_symbols: config.max_symbols,
                 };
                 Decoder::Rnnt(rnnt, Box::new(state))
             }
-            None => Decoder::Ctc(Ctc::new(config.labels)),
+            None => Decoder::Ctc(Ctc::new(config.vocabulary_size)),
         };
         Ok(Self {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),

@@ -6,7 +6,7 @@
 pub(crate) mod fuzzing;
 mod hf_json;
 #[cfg(test)]
-mod properties;
+mod property_tests;
 mod segmenter;
 mod sentencepiece;
 mod times;

@@ -84,12 +84,6 @@ impl TokenText {
         }
     }
 
-    /// The former name of [`special`](Self::special).
-    #[doc(hidden)]
-    pub fn mark(&self) -> Option<SpecialToken> {
-        self.special()
-    }
-
     /// Parses a token as SentencePiece writes it.
     pub(super) fn parse(text: &str) -> Self {
         let name = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
@@ -166,7 +160,7 @@ impl Vocabulary {
         }
     }
 
-    /// The meaning of token `id`.
+    /// The piece of token `id`: what the vocabulary has for it; `None` if there is no such token.
     pub fn piece(&self, id: usize) -> Option<&TokenText> {
         self.tokens.get(id)
     }

@@ -52,8 +52,8 @@ pub(super) struct WordBuilder {
 impl WordBuilder {
     /// Adds a token. Returns the word before it, if the token begins a new one.
     pub(super) fn push(&mut self, vocabulary: &Vocabulary, token: Token) -> Option<UntimedWord> {
-        let meaning = vocabulary.piece(token.id)?;
-        let text: &[u8] = match meaning {
+        let piece = vocabulary.piece(token.id)?;
+        let text: &[u8] = match piece {
             TokenText::Text(text) => text.strip_prefix(WORD_BOUNDARY).unwrap_or(text).as_bytes(),
             TokenText::Byte(byte) => std::slice::from_ref(byte),
             TokenText::Unknown => UNKNOWN.as_bytes(),
@@ -64,7 +64,7 @@ impl WordBuilder {
         } else {
             None
         };
-        self.closed = *meaning == TokenText::Unknown;
+        self.closed = *piece == TokenText::Unknown;
         self.text.extend_from_slice(text);
         self.tokens.push(token);
         done
@@ -139,10 +139,10 @@ fn open_bytes(text: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    const PIECES: &str = "<unk> 0\n▁ki 1\nt 2\nchen 3\n▁the 4\n. 5\n▁ 6\n<0xC3> 7\n<0xA9> 8\n<EOU> 9\n";
+    const TOKENS: &str = "<unk> 0\n▁ki 1\nt 2\nchen 3\n▁the 4\n. 5\n▁ 6\n<0xC3> 7\n<0xA9> 8\n<EOU> 9\n";
 
     fn vocabulary() -> Vocabulary {
-        Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 10).unwrap()
+        Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 10).unwrap()
     }
 
     fn push(builder: &mut WordBuilder, id: usize, frame: u64) -> Option<UntimedWord> {

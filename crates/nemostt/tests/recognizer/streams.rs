@@ -257,7 +257,7 @@ fn options_are_reflected_in_the_config() {
     let recognizer = Recognizer::load(model_path("trained"), &options(6, DecoderKind::Ctc)).unwrap();
     let config = recognizer.config();
     assert_eq!(
-        (config.lookahead, config.decoder, config.labels),
+        (config.lookahead, config.decoder, config.vocabulary_size),
         (6, DecoderKind::Ctc, 128)
     );
     assert_eq!(config.frame_samples(), 1_280);

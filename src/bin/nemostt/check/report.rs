@@ -115,7 +115,7 @@ impl Report {
                 .map(|&frames| frames as u64 * frame_ms)
                 .collect(),
             lookahead_ms: config.lookahead_ms(),
-            labels: config.labels,
+            labels: config.vocabulary_size,
             languages: config
                 .languages
                 .as_ref()

@@ -95,7 +95,7 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
             let target = Target {
                 custom_ops: true,
                 int8: None,
-                widen_fp16: true,
+                convert_fp16: true,
             };
             let mut recorder = Recorder::default();
             let mut specialized = recorder.specialize(&mut graph, &streaming, 0).ok()?;

@@ -50,7 +50,7 @@ mod tests {
         let plain = Target {
             custom_ops: false,
             int8: None,
-            widen_fp16: true,
+            convert_fp16: true,
         };
         let kernels = Target {
             custom_ops: true,

@@ -142,7 +142,7 @@ pub(crate) fn device_of(options: &Options) -> Result<Device> {
 /// Encodes `graph` for ONNX Runtime on `target`; `name` is for messages.
 fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     memory_guard::check(format!("load {name}"))?;
-    let result = Recorder::default().widen(&mut graph, &target.passes);
+    let result = Recorder::default().convert_fp16(&mut graph, &target.passes);
     result.map_err(|error| out_of_memory(name, error))?;
     Ok(graph.encode())
 }

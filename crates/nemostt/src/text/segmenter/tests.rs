@@ -4,30 +4,30 @@
 
 use super::*;
 
-const PIECES: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
+const TOKENS: &str = "▁one 0\n▁two 1\nth 2\n<EOU> 3\n<EOB> 4\n<de-DE> 5\n";
 
 /// Feeds tokens in chunks of 4 frames and lists the events of each chunk: `w:` word, `p:` partial, `u:` utterance, `l:`
 /// language, `t:` turn.
-fn said(pauses: EndpointConfig, tokens: &[(usize, u64)], chunks: u64) -> Vec<String> {
-    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Segmenter::new(1280);
-    transcript.set_endpoint_config(pauses);
+fn events_by_chunk(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chunks: u64) -> Vec<String> {
+    let vocabulary = Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 6).unwrap();
+    let mut segmenter = Segmenter::new(1280);
+    segmenter.set_endpoint_config(endpoint_config);
     let mut lines = Vec::new();
     for chunk in 0..chunks {
         for &(id, frame) in tokens.iter().filter(|(_, frame)| frame / 4 == chunk) {
             let log_prob = 0.0;
-            transcript.token(&vocabulary, Token { id, frame, log_prob });
+            segmenter.token(&vocabulary, Token { id, frame, log_prob });
         }
-        transcript.decoded(4 * (chunk + 1));
-        note(&mut lines, chunk, &mut transcript);
+        segmenter.decoded(4 * (chunk + 1));
+        note(&mut lines, chunk, &mut segmenter);
     }
-    transcript.finish(EndReason::EndOfStream);
-    note(&mut lines, chunks, &mut transcript);
+    segmenter.finish(EndReason::EndOfStream);
+    note(&mut lines, chunks, &mut segmenter);
     lines
 }
 
-fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Segmenter) {
-    while let Some(event) = transcript.pop() {
+fn note(lines: &mut Vec<String>, chunk: u64, segmenter: &mut Segmenter) {
+    while let Some(event) = segmenter.pop() {
         lines.extend(match event {
             Event::Token(_) => None,
             Event::Language(language) => Some(format!("{chunk} l:{language}")),
@@ -41,42 +41,45 @@ fn note(lines: &mut Vec<String>, chunk: u64, transcript: &mut Segmenter) {
 
 #[test]
 fn default_config_ends_words_at_the_next_and_utterances_at_the_end() {
-    let found = said(EndpointConfig::default(), &[(0, 1), (1, 9), (2, 30)], 10);
+    let found = events_by_chunk(EndpointConfig::default(), &[(0, 1), (1, 9), (2, 30)], 10);
     assert_eq!(found, ["2 w:one", "10 w:twoth", "10 u0:one twoth"]);
 }
 
 #[test]
 fn short_pause_ends_word_and_long_pause_ends_utterance() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         word: Some(3),
         utterance: Some(10),
         ..Default::default()
     };
-    let found = said(pauses, &[(0, 0), (1, 20)], 8);
+    let found = events_by_chunk(endpoint_config, &[(0, 0), (1, 20)], 8);
     assert_eq!(found, ["0 w:one", "2 u0:one", "5 w:two", "7 u1:two"]);
 }
 
 #[test]
 fn pause_within_one_chunk_ends_utterance() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         utterance: Some(2),
         ..Default::default()
     };
     assert_eq!(
-        said(pauses, &[(0, 0), (1, 3)], 1),
+        events_by_chunk(endpoint_config, &[(0, 0), (1, 3)], 1),
         ["0 w:one", "0 u0:one", "1 w:two", "1 u1:two"]
     );
     // The rest of a word belongs to the word, no matter how late it is.
-    assert_eq!(said(pauses, &[(0, 0), (2, 3)], 1), ["1 w:oneth", "1 u0:oneth"]);
+    assert_eq!(
+        events_by_chunk(endpoint_config, &[(0, 0), (2, 3)], 1),
+        ["1 w:oneth", "1 u0:oneth"]
+    );
 }
 
 #[test]
 fn partials_include_the_word_in_progress() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         partials: true,
         ..Default::default()
     };
-    let found = said(pauses, &[(0, 1), (1, 5), (2, 6)], 4);
+    let found = events_by_chunk(endpoint_config, &[(0, 1), (1, 5), (2, 6)], 4);
     assert_eq!(
         found,
         ["0 p:one", "1 w:one", "1 p:one twoth", "4 w:twoth", "4 u0:one twoth"]
@@ -85,7 +88,7 @@ fn partials_include_the_word_in_progress() {
 
 #[test]
 fn special_tokens_end_utterances_and_add_no_text() {
-    let found = said(EndpointConfig::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
+    let found = events_by_chunk(EndpointConfig::default(), &[(0, 0), (3, 1), (4, 4), (1, 5), (4, 6)], 2);
     assert_eq!(
         found,
         [
@@ -102,14 +105,14 @@ fn special_tokens_end_utterances_and_add_no_text() {
 
 #[test]
 fn language_applies_until_the_next_one() {
-    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Segmenter::new(1280);
+    let vocabulary = Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 6).unwrap();
+    let mut segmenter = Segmenter::new(1280);
     for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
         let log_prob = 0.0;
-        transcript.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token { id, frame, log_prob });
     }
-    transcript.finish(EndReason::EndOfStream);
-    let events = std::iter::from_fn(|| transcript.pop());
+    segmenter.finish(EndReason::EndOfStream);
+    let events = std::iter::from_fn(|| segmenter.pop());
     let languages: Vec<Option<String>> = events
         .filter_map(|event| match event {
             Event::Utterance(utterance) => Some(utterance.language),
@@ -122,19 +125,19 @@ fn language_applies_until_the_next_one() {
 /// The words of `tokens` with their times in eighths of a frame, in a stream of `samples` samples that is decoded at
 /// its end.
 fn timed(min_word: u64, tokens: &[(usize, u64)], samples: u64) -> Vec<(String, u64, u64)> {
-    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Segmenter::new(1280);
-    transcript.set_endpoint_config(EndpointConfig {
+    let vocabulary = Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 6).unwrap();
+    let mut segmenter = Segmenter::new(1280);
+    segmenter.set_endpoint_config(EndpointConfig {
         min_word,
         ..Default::default()
     });
-    transcript.end_at(samples);
+    segmenter.end_at(samples);
     for &(id, frame) in tokens {
         let log_prob = 0.0;
-        transcript.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token { id, frame, log_prob });
     }
-    transcript.finish(EndReason::EndOfStream);
-    let words = std::iter::from_fn(|| transcript.pop()).filter_map(|event| match event {
+    segmenter.finish(EndReason::EndOfStream);
+    let words = std::iter::from_fn(|| segmenter.pop()).filter_map(|event| match event {
         Event::Word(word) => Some((word.text, word.start / 160, word.end / 160)),
         _ => None,
     });
@@ -182,20 +185,20 @@ fn min_word_extends_words_up_to_the_next_word() {
 
 #[test]
 fn min_word_does_not_extend_words_beyond_decoded_frames() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         word: Some(1),
         min_word: 1 << 20,
         ..Default::default()
     };
-    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Segmenter::new(1280);
-    transcript.set_endpoint_config(pauses);
+    let vocabulary = Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 6).unwrap();
+    let mut segmenter = Segmenter::new(1280);
+    segmenter.set_endpoint_config(endpoint_config);
     for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
         let log_prob = 0.0;
-        transcript.token(&vocabulary, Token { id, frame, log_prob });
-        transcript.decoded(frames);
+        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.decoded(frames);
     }
-    let times: Vec<(u64, u64)> = std::iter::from_fn(|| transcript.pop())
+    let times: Vec<(u64, u64)> = std::iter::from_fn(|| segmenter.pop())
         .filter_map(|event| match event {
             Event::Word(word) => Some((word.start / 1280, word.end / 1280)),
             _ => None,
@@ -206,7 +209,7 @@ fn min_word_does_not_extend_words_beyond_decoded_frames() {
 
 #[test]
 fn word_that_begins_in_the_last_frame_waits_for_the_next_frame() {
-    let found = said(EndpointConfig::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
+    let found = events_by_chunk(EndpointConfig::default(), &[(0, 3), (3, 3), (1, 5), (3, 7)], 2);
     assert_eq!(
         found,
         [
@@ -222,12 +225,12 @@ fn word_that_begins_in_the_last_frame_waits_for_the_next_frame() {
 
 #[test]
 fn longest_word_splits_words() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         longest_word: Some(6),
         partials: true,
         ..Default::default()
     };
-    let found = said(pauses, &[(0, 0), (2, 2), (2, 6), (2, 9), (1, 11)], 4);
+    let found = events_by_chunk(endpoint_config, &[(0, 0), (2, 2), (2, 6), (2, 9), (1, 11)], 4);
     assert_eq!(
         found,
         [
@@ -244,42 +247,42 @@ fn longest_word_splits_words() {
 
 #[test]
 fn max_utterance_cuts_at_the_best_gap() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         max_utterance: Some(20 * 1280),
         ..Default::default()
     };
     // At 11/20 a gap of 5.4 frames is enough, at 16/20 one of 2.4.
-    let found = said(
-        pauses,
+    let found = events_by_chunk(
+        endpoint_config,
         &[(0, 0), (1, 5), (0, 10), (1, 15), (0, 16), (1, 18), (0, 19)],
         5,
     );
     let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
     assert_eq!(utterances, ["4 u0:one two one", "5 u1:two one two one"]);
-    let found = said(pauses, &[(0, 0), (1, 4), (0, 11)], 4);
+    let found = events_by_chunk(endpoint_config, &[(0, 0), (1, 4), (0, 11)], 4);
     assert_eq!(found, ["1 w:one", "2 w:two", "3 u0:one two", "4 w:one", "4 u1:one"]);
 }
 
 #[test]
 fn max_utterance_chars_limits_text_without_max_utterance() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         max_utterance_chars: Some(12),
         ..Default::default()
     };
     // "one two one" has 11 characters: at 11/12, a gap of 2 frames is enough.
     let tokens = [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4), (1, 7)];
-    let found = said(pauses, &tokens, 2);
+    let found = events_by_chunk(endpoint_config, &tokens, 2);
     let utterances: Vec<&String> = found.iter().filter(|line| line.contains(" u")).collect();
     assert_eq!(utterances, ["1 u0:one two one", "2 u1:two one", "2 u2:two"]);
 }
 
 #[test]
 fn word_longer_than_the_limit_is_its_own_utterance() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         max_utterance_chars: Some(4),
         ..Default::default()
     };
-    let found = said(pauses, &[(0, 0), (1, 1), (2, 2), (0, 3)], 2);
+    let found = events_by_chunk(endpoint_config, &[(0, 0), (1, 1), (2, 2), (0, 3)], 2);
     assert_eq!(
         found,
         ["0 w:one", "0 u0:one", "0 w:twoth", "1 u1:twoth", "2 w:one", "2 u2:one"]
@@ -288,12 +291,12 @@ fn word_longer_than_the_limit_is_its_own_utterance() {
 
 #[test]
 fn partials_start_the_next_utterance_once_it_is_certain() {
-    let pauses = EndpointConfig {
+    let endpoint_config = EndpointConfig {
         partials: true,
         max_utterance_chars: Some(8),
         ..Default::default()
     };
-    let found = said(pauses, &[(0, 0), (1, 1), (0, 4), (2, 9)], 3);
+    let found = events_by_chunk(endpoint_config, &[(0, 0), (1, 1), (0, 4), (2, 9)], 3);
     assert_eq!(
         found,
         [
@@ -311,23 +314,23 @@ fn partials_start_the_next_utterance_once_it_is_certain() {
 
 #[test]
 fn utterance_is_in_progress_from_its_first_token_to_its_end() {
-    let vocabulary = Vocabulary::parse("tokens.txt", PIECES.as_bytes(), 6).unwrap();
-    let mut transcript = Segmenter::new(1280);
-    assert!(transcript.utterance_start().is_none());
-    let token = |transcript: &mut Segmenter, id, frame| {
+    let vocabulary = Vocabulary::parse("tokens.txt", TOKENS.as_bytes(), 6).unwrap();
+    let mut segmenter = Segmenter::new(1280);
+    assert!(segmenter.utterance_start().is_none());
+    let token = |segmenter: &mut Segmenter, id, frame| {
         let log_prob = 0.0;
-        transcript.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token { id, frame, log_prob });
     };
-    token(&mut transcript, 0, 0);
-    assert!(transcript.utterance_start().is_some());
-    let mut copy = transcript.clone();
-    token(&mut transcript, 3, 0);
+    token(&mut segmenter, 0, 0);
+    assert!(segmenter.utterance_start().is_some());
+    let mut copy = segmenter.clone();
+    token(&mut segmenter, 3, 0);
     assert!(
-        transcript.utterance_start().is_some(),
+        segmenter.utterance_start().is_some(),
         "the word waits for the end of its frame"
     );
-    transcript.decoded(2);
-    assert!(transcript.utterance_start().is_none());
+    segmenter.decoded(2);
+    assert!(segmenter.utterance_start().is_none());
     copy.finish(EndReason::EndOfStream);
     assert!(copy.utterance_start().is_none());
 }

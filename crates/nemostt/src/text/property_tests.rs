@@ -50,7 +50,7 @@ fn limits() -> impl Strategy<Value = EndpointConfig> {
     })
 }
 
-fn pauses() -> impl Strategy<Value = EndpointConfig> {
+fn endpoint_configs() -> impl Strategy<Value = EndpointConfig> {
     let frames = || option::of(0_u64..12);
     (limits(), frames(), frames(), frames()).prop_map(|(limits, word, utterance, longest_word)| EndpointConfig {
         word,
@@ -78,10 +78,10 @@ fn plans() -> impl Strategy<Value = Plan> {
 }
 
 /// Decodes everything; also checks that no word begins before a sample that was reported as stable.
-fn events(pauses: EndpointConfig, tokens: &[Token], plan: Plan) -> Vec<Event> {
+fn events(endpoint_config: EndpointConfig, tokens: &[Token], plan: Plan) -> Vec<Event> {
     let vocabulary = vocabulary();
     let mut segmenter = Segmenter::new(FRAME);
-    segmenter.set_endpoint_config(pauses);
+    segmenter.set_endpoint_config(endpoint_config);
     let mut events = Vec::new();
     let (mut frames, mut stable) = (0, 0);
     let last = tokens.last().map_or(0, |token| token.frame + 1);
@@ -164,27 +164,27 @@ fn assert_in_order(words: &[Word], end: u64) {
     );
 }
 
-fn assert_within(utterance: &Utterance, pauses: &EndpointConfig) {
+fn assert_within(utterance: &Utterance, endpoint_config: &EndpointConfig) {
     let length = utterance.end() - utterance.start();
     let chars = utterance.text().chars().count();
     assert!(
         utterance.words.len() == 1
-            || length <= pauses.max_utterance.unwrap_or(u64::MAX)
-                && chars <= pauses.max_utterance_chars.unwrap_or(usize::MAX),
+            || length <= endpoint_config.max_utterance.unwrap_or(u64::MAX)
+                && chars <= endpoint_config.max_utterance_chars.unwrap_or(usize::MAX),
         "{length} samples, {chars} characters: {utterance:?}"
     );
 }
 
 /// Reference implementation of the utterance limits, with all words known in advance.
-fn by_the_rule(words: &[Word], pauses: &EndpointConfig) -> Vec<Vec<Word>> {
+fn by_the_rule(words: &[Word], endpoint_config: &EndpointConfig) -> Vec<Vec<Word>> {
     let mut found: Vec<Vec<Word>> = Vec::new();
     for word in words {
         let ends = found.last().is_some_and(|utterance| {
             let text = [&texts(utterance)[..], &[&word.text]].concat().join(" ");
             let length = (word.end - utterance[0].start) as f64;
             let fraction = f64::max(
-                length / pauses.max_utterance.unwrap_or(u64::MAX) as f64,
-                text.chars().count() as f64 / pauses.max_utterance_chars.unwrap_or(usize::MAX) as f64,
+                length / endpoint_config.max_utterance.unwrap_or(u64::MAX) as f64,
+                text.chars().count() as f64 / endpoint_config.max_utterance_chars.unwrap_or(usize::MAX) as f64,
             );
             let gap = (word.start - utterance[utterance.len() - 1].end) as f64;
             fraction > 1.0 || fraction >= 0.5 && gap >= 6.0 * FRAME as f64 * 2.0 * (1.0 - fraction)
@@ -201,8 +201,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn words_are_not_empty_and_never_overlap(tokens in tokens(ANY), pauses in pauses(), plan in plans()) {
-        let events = events(pauses, &tokens, plan);
+    fn words_are_not_empty_and_never_overlap(
+        tokens in tokens(ANY),
+        endpoint_config in endpoint_configs(),
+        plan in plans(),
+    ) {
+        let events = events(endpoint_config, &tokens, plan);
         let words = words(&events);
         assert_in_order(&words, plan.end);
         let utterances = utterances(&events);
@@ -210,12 +214,12 @@ proptest! {
         prop_assert_eq!(of_utterances.collect::<Vec<_>>(), words);
         prop_assert!(utterances.iter().map(|utterance| utterance.id).eq(0..utterances.len() as u64));
         for utterance in &utterances {
-            assert_within(utterance, &pauses);
+            assert_within(utterance, &endpoint_config);
         }
         for event in &events {
             if let Event::Partial(partial) = event {
                 assert_in_order(&partial.words, u64::MAX);
-                assert_within(partial, &pauses);
+                assert_within(partial, &endpoint_config);
             }
         }
     }
@@ -227,8 +231,12 @@ proptest! {
     }
 
     #[test]
-    fn pauses_and_split_words_lose_no_text(tokens in tokens(TEXT), pauses in pauses(), plan in plans()) {
-        let words = words(&events(pauses, &tokens, plan));
+    fn pauses_and_split_words_lose_no_text(
+        tokens in tokens(TEXT),
+        endpoint_config in endpoint_configs(),
+        plan in plans(),
+    ) {
+        let words = words(&events(endpoint_config, &tokens, plan));
         prop_assert_eq!(texts(&words).concat(), reading(&tokens).concat());
     }
 
@@ -268,8 +276,8 @@ proptest! {
 
     #[test]
     fn split_words_keep_characters_whole(tokens in tokens(BYTES), longest in 1_u64..20, plan in plans()) {
-        let pauses = EndpointConfig { longest_word: Some(longest), ..Default::default() };
-        let words = words(&events(pauses, &tokens, plan));
+        let endpoint_config = EndpointConfig { longest_word: Some(longest), ..Default::default() };
+        let words = words(&events(endpoint_config, &tokens, plan));
         assert_in_order(&words, plan.end);
         prop_assert_eq!(texts(&words).concat(), reading(&tokens).concat());
     }
