@@ -59,11 +59,11 @@ impl GluDepthwiseConv {
 
     /// Whether input \[frames, 2 · channels\] and cache \[left_context, channels\] have valid sizes.
     pub fn accepts(&self, input: &[f32], cache: &[f32]) -> bool {
-        self.takes_lengths(input.len(), cache.len())
+        self.accepts_lengths(input.len(), cache.len())
     }
 
     /// As [`accepts`](Self::accepts), for lengths.
-    pub(super) fn takes_lengths(&self, input: usize, cache: usize) -> bool {
+    pub(super) fn accepts_lengths(&self, input: usize, cache: usize) -> bool {
         input.is_multiple_of(2 * self.channels()) && cache == self.channels() * self.left_context()
     }
 
@@ -142,7 +142,7 @@ impl FusedOp for GluDepthwiseConv {
     fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
         let width = self.channels();
         let rows = lengths[0] / (2 * width);
-        match self.takes_lengths(lengths[0], lengths[1]) {
+        match self.accepts_lengths(lengths[0], lengths[1]) {
             true => Ok(vec![OutputShape::Rows { rows, width }, OutputShape::Like(1)]),
             false => Err(ProgramError::ShapeMismatch),
         }

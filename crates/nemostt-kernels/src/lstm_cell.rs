@@ -36,7 +36,7 @@ impl FusedOp for LstmCell {
     }
 
     fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
-        match are_whole([lengths[0], lengths[1]], lengths[2]) && lengths[2] == self.units {
+        match lengths_match([lengths[0], lengths[1]], lengths[2]) && lengths[2] == self.units {
             true => Ok(vec![OutputShape::Like(2); 2]),
             false => Err(ProgramError::ShapeMismatch),
         }
@@ -79,7 +79,7 @@ pub struct LstmStep<'a> {
 impl LstmStep<'_> {
     /// Whether the lengths match.
     pub fn is_consistent(&self) -> bool {
-        are_whole(self.sums.map(<[f32]>::len), self.cells.len())
+        lengths_match(self.sums.map(<[f32]>::len), self.cells.len())
     }
 
     /// Writes the next hidden state and cell state of these units.
@@ -99,7 +99,7 @@ impl LstmStep<'_> {
 }
 
 /// See [`LstmStep::is_consistent`].
-pub(super) fn are_whole(sums: [usize; 2], cells: usize) -> bool {
+pub(super) fn lengths_match(sums: [usize; 2], cells: usize) -> bool {
     let fits = |&sums: &usize| sums.is_multiple_of(GATES) && sums / GATES == cells;
     sums.iter().all(fits)
 }

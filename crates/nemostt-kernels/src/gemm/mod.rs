@@ -39,10 +39,11 @@ mod i24;
 
 use std::{io, ops::Range, sync::Arc};
 
+pub(crate) use self::output::Output;
 pub use self::{
     amx::Input as BytePlanes,
     epilogue::Epilogue,
-    output::{ColumnsMut, Output, Target},
+    output::{ColumnsMut, Target},
     packed_lhs::{PackedLhs, PackedLhsMut},
     serialize::{PackedWeightsHeader, packing_id},
 };
@@ -52,14 +53,6 @@ use self::{
     huge_pages::{FrozenPages, PageBuffer, TAIL_PADDING},
     weight_format::WeightFormat,
 };
-
-/// Maximum bytes of weights per task: large enough to amortize dispatch, small enough that all threads finish at about
-/// the same time.
-const MAX_TASK_BYTES: usize = 256 << 10;
-
-/// Task counts are a multiple of this, with tasks of equal size: otherwise one of two or four threads would have an
-/// extra task, and the others would wait for it.
-const TASK_COUNT_MULTIPLE: usize = 4;
 
 /// Whether this processor's vector instructions make these kernels worthwhile: x86-64 with vectors of 256 bits or more.
 /// Others have not been measured.
@@ -235,16 +228,6 @@ impl PackedWeights {
         self.range.len()
     }
 
-    /// Number of tasks into which [`multiply`](Self::multiply) is divided.
-    pub fn task_count(&self) -> usize {
-        let count = self
-            .range
-            .len()
-            .div_ceil(MAX_TASK_BYTES)
-            .next_multiple_of(TASK_COUNT_MULTIPLE);
-        count.min(self.panel_count())
-    }
-
     /// Converts `lhs` \[rows, k\] to the layout that [`multiply`](Self::multiply) needs. Allocates only if `scratch` is
     /// too small.
     ///
@@ -281,39 +264,26 @@ impl PackedWeights {
         self.format == WeightFormat::I24
     }
 
-    /// The output columns that task `task` writes. Those of different tasks are disjoint.
-    pub fn columns_of(&self, task: usize) -> Range<usize> {
-        self.panel_columns(self.panels_of(task))
-    }
-
-    fn panels_of(&self, task: usize) -> Range<usize> {
-        let (panels, task_count) = (self.panel_count(), self.task_count());
-        assert!(task < task_count);
-        task * panels / task_count..(task + 1) * panels / task_count
-    }
-
-    /// The output columns that these [panels](Self::panel_count) write. Those of different panels are disjoint.
-    pub(crate) fn panel_columns(&self, panels: Range<usize>) -> Range<usize> {
-        let column = |panel: usize| (panel * self.format.panel_width()).min(self.n);
-        column(panels.start)..column(panels.end)
-    }
-
-    /// Runs task `task` of `lhs · weights + bias`, applies the epilogue and adds `residual`, which has the shape of the
-    /// output, \[rows, n\]. All tasks together, in any order and on any threads, write the whole output.
+    /// Computes `lhs · weights + bias` on this thread, applies the epilogue and adds `residual`, which has the shape of the
+    /// output, \[rows, n\].
     ///
     /// # Panics
-    /// If the shapes of `lhs`, `residual` and `output` do not match, `output` does not contain the
-    /// [columns](Self::columns_of) of the task, or `lhs` has the layout of another weight format.
-    pub fn multiply(&self, task: usize, lhs: Lhs<'_>, residual: Option<&[f32]>, output: ColumnsMut<'_>) {
-        self.multiply_panels(self.panels_of(task), lhs, residual, Target::RowMajor(output));
+    /// If the shapes of `lhs`, `residual` and `output` do not match.
+    pub fn multiply(&self, lhs: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
+        let mut scratch = Scratch::default();
+        let lhs = self.pack_lhs(lhs, &mut scratch);
+        let output = Target::RowMajor(ColumnsMut::all(output, self.n));
+        self.multiply_panels(0..self.panel_count(), lhs, residual, output);
     }
 
-    /// As [`multiply`](Self::multiply), for a range of [panels](Self::panel_count).
+    /// As [`multiply`](Self::multiply), for the columns of some [panels](Self::panel_count). All panels together, in any
+    /// order and on any threads, write the whole output.
     ///
     /// # Panics
-    /// As for [`multiply`](Self::multiply); if the panels are out of range; if the target is packed and these weights
-    /// [do not support it](Self::can_pack_output), or there is a residual.
-    pub fn multiply_panels(
+    /// If the shapes do not match; if `lhs` has the layout of another weight format; if the panels are out of range, or the
+    /// target does not contain their columns; if the target is packed and these weights [do not support
+    /// it](Self::can_pack_output), or there is a residual.
+    pub(crate) fn multiply_panels(
         &self,
         panels: Range<usize>,
         lhs: Lhs<'_>,
@@ -356,18 +326,6 @@ impl PackedWeights {
                 amx::multiply((lhs, self.k, residual), panels, first_column, output);
             }
             _ => panic!("the left-hand side has the layout of another weight format"),
-        }
-    }
-
-    /// The whole GEMM on this thread, without a residual.
-    ///
-    /// # Panics
-    /// As for [`multiply`](Self::multiply).
-    pub fn multiply_single_threaded(&self, lhs: &[f32], output: &mut [f32]) {
-        let mut scratch = Scratch::default();
-        let lhs = self.pack_lhs(lhs, &mut scratch);
-        for task in 0..self.task_count() {
-            self.multiply(task, lhs, None, ColumnsMut::all(output, self.n));
         }
     }
 

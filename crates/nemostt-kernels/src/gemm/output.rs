@@ -4,8 +4,8 @@
 //!
 //! Several threads write disjoint parts of one output at the same time, which the compiler cannot check. There is a
 //! single contract, for the code that divides an [`Output`] into parts: parts that exist at the same time must not
-//! overlap. Parts ([`ColumnsMut`], [`PackedLhsMut`] and slices) are written through `&mut` and check their bounds, so
-//! that the code that computes the values (GEMMs, attention, convolutions) is safe.
+//! overlap. Parts ([`ColumnsMut`] and [`PackedLhsMut`]) are written through `&mut` and check their bounds, so that the code
+//! that computes the values (GEMMs, attention, convolutions) is safe.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ pub enum Target<'a> {
 
 /// An output \[rows, width\] that threads share to write disjoint parts of it.
 #[derive(Debug)]
-pub struct Output<'a> {
+pub(crate) struct Output<'a> {
     start: *mut f32,
     rows: usize,
     width: usize,
@@ -37,7 +37,8 @@ unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {
     /// An output of rows of `width` values.
-    pub fn new(values: &'a mut [f32], width: usize) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(values: &'a mut [f32], width: usize) -> Self {
         // SAFETY: `values` is mutably borrowed for the lifetime of the output.
         unsafe { Self::at(values.as_mut_ptr(), values.len(), width) }
     }
@@ -63,7 +64,7 @@ impl<'a> Output<'a> {
     ///
     /// # Safety
     /// While the part exists, its values must not be accessed in any other way.
-    pub unsafe fn columns(&self, columns: Range<usize>) -> ColumnsMut<'a> {
+    pub(crate) unsafe fn columns(&self, columns: Range<usize>) -> ColumnsMut<'a> {
         assert!(columns.start <= columns.end && columns.end <= self.width);
         ColumnsMut {
             start: self.start,
@@ -84,36 +85,6 @@ impl<'a> Output<'a> {
     pub(crate) unsafe fn packed(&self, columns: Range<usize>) -> PackedLhsMut<'a> {
         // SAFETY: the output has this size; the rest is the caller's guarantee.
         unsafe { PackedLhsMut::at(self.start, (self.rows, self.width), columns) }
-    }
-
-    /// These columns of one row.
-    ///
-    /// # Panics
-    /// If the row or the columns are out of range.
-    ///
-    /// # Safety
-    /// As for [`columns`](Self::columns).
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        assert!(row < self.rows && columns.start <= columns.end && columns.end <= self.width);
-        // SAFETY: the slice is within the row; the rest is the caller's guarantee.
-        unsafe {
-            let start = self.start.add(row * self.width + columns.start);
-            std::slice::from_raw_parts_mut(start, columns.len())
-        }
-    }
-
-    /// A whole row.
-    ///
-    /// # Panics
-    /// If the row is out of range.
-    ///
-    /// # Safety
-    /// As for [`columns`](Self::columns).
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn row(&self, row: usize) -> &'a mut [f32] {
-        // SAFETY: the caller's guarantee.
-        unsafe { self.part(row, 0..self.width) }
     }
 }
 
@@ -211,11 +182,7 @@ mod tests {
             assert!(panics(|| _ = unsafe { output.columns(range.clone()) }));
             // SAFETY: as above.
             assert!(panics(|| _ = unsafe { output.packed(range.clone()) }));
-            // SAFETY: as above.
-            assert!(panics(|| unsafe { output.part(0, range.clone()) }.fill(1.0)));
         }
-        // SAFETY: as above.
-        assert!(panics(|| unsafe { output.row(3) }.fill(1.0)));
         // SAFETY: as above.
         let mut columns = unsafe { output.columns(2..6) };
         for (row, column) in [(3, 2), (0, 1), (0, 6), (0, 10)] {

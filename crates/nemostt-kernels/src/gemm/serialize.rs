@@ -181,8 +181,8 @@ mod tests {
         for (before, after) in before.iter().zip(&after) {
             let lhs = noise(3 * before.k(), 1);
             let mut outputs = [(); 2].map(|()| vec![0.0; 3 * before.n()]);
-            before.multiply_single_threaded(&lhs, &mut outputs[0]);
-            after.multiply_single_threaded(&lhs, &mut outputs[1]);
+            before.multiply(&lhs, None, &mut outputs[0]);
+            after.multiply(&lhs, None, &mut outputs[1]);
             assert_eq!(outputs[0], outputs[1]);
         }
     }

@@ -55,23 +55,15 @@ fn weights_with(
         .unwrap()
 }
 
-fn task(weights: &PackedWeights, task: usize, lhs: &[f32], output: &Output<'_>) {
-    task_with_residual(weights, task, lhs, None, output);
-}
-
-fn task_with_residual(
-    weights: &PackedWeights,
-    task: usize,
-    lhs: &[f32],
-    residual: Option<&[f32]>,
-    output: &Output<'_>,
-) {
-    let mut dst = Scratch::default();
-    let lhs = weights.pack_lhs(lhs, &mut dst);
-    // SAFETY: no task runs twice.
+/// Panel `panel` of a product.
+fn multiply_panel(weights: &PackedWeights, panel: usize, lhs: &[f32], residual: Option<&[f32]>, output: &Output<'_>) {
+    let mut scratch = Scratch::default();
+    let lhs = weights.pack_lhs(lhs, &mut scratch);
+    let columns = panel * weights.panel_width()..weights.n().min((panel + 1) * weights.panel_width());
+    // SAFETY: no panel is computed twice.
     #[allow(unsafe_code)]
-    let part = unsafe { output.columns(weights.columns_of(task)) };
-    weights.multiply(task, lhs, residual, part);
+    let part = unsafe { output.columns(columns) };
+    weights.multiply_panels(panel..panel + 1, lhs, residual, Target::RowMajor(part));
 }
 
 fn check(rows: usize, k: usize, n: usize, with_bias: bool) {
@@ -84,9 +76,9 @@ fn check_format(format: WeightFormat, rows: usize, k: usize, n: usize, with_bias
     let weights = weights(format, k, n, bias.as_deref(), &table);
     let mut values = vec![f32::NAN; rows * n];
     let output = Output::new(&mut values, n);
-    // In reverse, because the order of tasks must not matter.
-    for number in (0..weights.task_count()).rev() {
-        task(&weights, number, &lhs, &output);
+    // In reverse, because the order must not matter.
+    for panel in (0..weights.panel_count()).rev() {
+        multiply_panel(&weights, panel, &lhs, None, &output);
     }
     for row in 0..rows {
         for column in 0..n {
@@ -120,12 +112,12 @@ fn several_threads_write_one_output() {
 }
 
 fn shared_output(format: WeightFormat) {
-    // Several tasks; Miri takes more than a microsecond per multiplication.
+    // Several panels; Miri takes more than a microsecond per multiplication.
     let (rows, k, n) = if cfg!(miri) { (3, 8, 70) } else { (14, 512, 2048) };
     let (lhs, table) = (noise(rows * k, 4), noise(k * n, 5));
     let weights = weights(format, k, n, None, &table);
     let mut alone = vec![0.0; rows * n];
-    weights.multiply_single_threaded(&lhs, &mut alone);
+    weights.multiply(&lhs, None, &mut alone);
     let mut together = vec![0.0; rows * n];
     let output = Output::new(&mut together, n);
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -133,11 +125,11 @@ fn shared_output(format: WeightFormat) {
         for _ in 0..3 {
             scope.spawn(|| {
                 loop {
-                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if number >= weights.task_count() {
+                    let panel = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if panel >= weights.panel_count() {
                         break;
                     }
-                    task(&weights, number, &lhs, &output);
+                    multiply_panel(&weights, panel, &lhs, None, &output);
                 }
             });
         }
@@ -151,7 +143,8 @@ fn multiply_rejects_rows_of_another_width() {
         let weights = weights(format, 8, 8, None, &[1.0; 64]);
         let run = |lhs: &[f32], output: &mut [f32], columns: usize| {
             let output = Output::new(output, columns);
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(&weights, 0, lhs, &output))).is_ok()
+            let run = || multiply_panel(&weights, 0, lhs, None, &output);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok()
         };
         let mut output = [0.0; 16];
         assert!(run(&[1.0; 16], &mut output, 8), "{format:?}");
@@ -179,8 +172,7 @@ fn epilogue_and_residual(format: WeightFormat) {
         let run = |epilogue: Epilogue, residual: Option<&[f32]>| {
             let weights = weights_with(format, epilogue, k, n, Some(&bias), &table);
             let mut values = vec![f32::NAN; rows * n];
-            let output = Output::new(&mut values, n);
-            (0..weights.task_count()).for_each(|number| task_with_residual(&weights, number, &lhs, residual, &output));
+            weights.multiply(&lhs, residual, &mut values);
             values
         };
         let plain = run(Epilogue::Identity, None);
@@ -208,7 +200,7 @@ fn errors(spread: f32) -> Vec<(WeightFormat, f64)> {
     let errors: Vec<(WeightFormat, f64)> = weight_formats()
         .map(|format| {
             let mut values = vec![0.0; rows * n];
-            weights(format, k, n, None, &table).multiply_single_threaded(&lhs, &mut values);
+            weights(format, k, n, None, &table).multiply(&lhs, None, &mut values);
             let errors = values.iter().enumerate().map(|(index, &value)| {
                 let (row, column) = (index / n, index % n);
                 let product = |i: usize| f64::from(lhs[row * k + i]) * f64::from(table[i * n + column]);
@@ -247,7 +239,7 @@ fn nan_stays_in_its_row() {
         let mut lhs = noise(rows * k, 1);
         lhs[k + 66] = f32::NAN;
         let mut values = vec![0.0; rows * n];
-        weights(format, k, n, None, &noise(k * n, 2)).multiply_single_threaded(&lhs, &mut values);
+        weights(format, k, n, None, &noise(k * n, 2)).multiply(&lhs, None, &mut values);
         for (row, values) in values.chunks(n).enumerate() {
             assert!(
                 values.iter().all(|value| value.is_nan() == (row == 1)),

@@ -142,7 +142,7 @@ impl EmbeddingInput {
         };
         let weights = PackedWeights::new(spec, fill).map_err(|error| error.to_string())?;
         let mut table = vec![0.0; self.tokens * n];
-        weights.multiply_single_threaded(&self.embeddings, &mut table);
+        weights.multiply(&self.embeddings, None, &mut table);
         Ok(Constant::from_floats(vec![self.tokens, n], &table))
     }
 }

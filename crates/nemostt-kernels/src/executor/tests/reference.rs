@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::{
-    gemm::{ColumnsMut, Scratch, Target},
+    gemm::{ColumnsMut, Target},
     joint_add_relu::add_relu,
     lstm_cell,
     rel_pos_attention::{self, CachedHead},
@@ -99,11 +99,7 @@ pub(super) fn run_reference(calls: &[TestCall], inputs: &[TestInput]) -> Vec<Vec
 
 fn matmul(weights: &PackedWeights, lhs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
     let mut output = vec![f32::NAN; lhs.len() / weights.k() * weights.n()];
-    let mut scratch = Scratch::default();
-    let lhs = weights.pack_lhs(lhs, &mut scratch);
-    for task in 0..weights.task_count() {
-        weights.multiply(task, lhs, residual, ColumnsMut::all(&mut output, weights.n()));
-    }
+    weights.multiply(lhs, residual, &mut output);
     output
 }
 

@@ -27,38 +27,38 @@ pub(super) const MAX_RANK: usize = 8;
 /// Shape of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TensorShape {
-    sizes: [i64; MAX_RANK],
-    axes: usize,
+    dims: [i64; MAX_RANK],
+    rank: usize,
 }
 
 impl TensorShape {
     /// The shape \[rows, width\].
     pub(super) fn of_rows(rows: usize, width: usize) -> Self {
-        let mut sizes = [0; MAX_RANK];
-        sizes[..2].copy_from_slice(&[rows as i64, width as i64]);
-        Self { sizes, axes: 2 }
+        let mut dims = [0; MAX_RANK];
+        dims[..2].copy_from_slice(&[rows as i64, width as i64]);
+        Self { dims, rank: 2 }
     }
 
     /// The same shape with another size of the last axis.
     pub(super) fn with_last(mut self, size: usize) -> Self {
-        if let Some(last) = self.sizes[..self.axes].last_mut() {
+        if let Some(last) = self.dims[..self.rank].last_mut() {
             *last = size as i64;
         }
         self
     }
 
-    fn all(&self) -> &[i64] {
-        &self.sizes[..self.axes]
+    fn dims(&self) -> &[i64] {
+        &self.dims[..self.rank]
     }
 
     /// Size of the last axis.
     pub(super) fn last(&self) -> usize {
-        self.all().last().map_or(0, |&last| last.max(0) as usize)
+        self.dims().last().map_or(0, |&last| last.max(0) as usize)
     }
 
     /// Number of elements.
-    fn values(&self) -> usize {
-        self.all().iter().map(|&size| size.max(0) as usize).product()
+    fn element_count(&self) -> usize {
+        self.dims().iter().map(|&size| size.max(0) as usize).product()
     }
 }
 
@@ -86,26 +86,26 @@ impl<'a> Tensors<'a> {
     /// operators.
     pub(super) fn input(&self, index: usize) -> ort::Result<(TensorShape, *const [f32])> {
         let value = self.value(index)?;
-        // SAFETY: a live tensor of float32, as `sizes_of` checks.
-        let (sizes, start) = unsafe {
-            let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)?;
-            (sizes, data::<f32>(value)?)
+        // SAFETY: a live tensor of float32, as `shape_of` checks.
+        let (shape, start) = unsafe {
+            let shape = shape_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)?;
+            (shape, data::<f32>(value)?)
         };
-        Ok((sizes, slice_from_raw_parts(start, sizes.values())))
+        Ok((shape, slice_from_raw_parts(start, shape.element_count())))
     }
 
     /// The single value of input `index`. An error if it is not int64.
     pub(super) fn scalar(&self, index: usize) -> ort::Result<i64> {
         let value = self.value(index)?;
         // SAFETY: as in `input`.
-        let (sizes, start) = unsafe {
-            let sizes = sizes_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?;
-            (sizes, data::<i64>(value)?)
+        let (shape, start) = unsafe {
+            let shape = shape_of(value, Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)?;
+            (shape, data::<i64>(value)?)
         };
-        match sizes.values() {
+        match shape.element_count() {
             // SAFETY: there is one value.
             1 => Ok(unsafe { *start }),
-            _ => Err(ort::Error::new("a scalar input has more than one element")),
+            _ => Err(ort::Error::new("a scalar input must have exactly one element")),
         }
     }
 
@@ -122,25 +122,30 @@ impl<'a> Tensors<'a> {
 
     /// Values of output `index`, to be written. Outputs must be requested in order: an error if this or a later one was
     /// requested before.
-    pub(super) fn output(&self, index: usize, sizes: TensorShape) -> ort::Result<*mut [f32]> {
+    pub(super) fn output(&self, index: usize, shape: TensorShape) -> ort::Result<*mut [f32]> {
         if index < self.next.get() {
             return Err(ort::Error::new("an operator requests an output twice"));
         }
         self.next.set(index + 1);
-        let (api, all) = (ort::api(), sizes.all());
+        let (api, dims) = (ort::api(), shape.dims());
         let mut value: *mut OrtValue = null_mut();
         // SAFETY: as for inputs; ONNX Runtime updates its record of the output.
         unsafe {
             let context = self.context.ptr().cast_mut();
-            let (sizes, axes) = (all.as_ptr(), all.len());
-            check((api.KernelContext_GetOutput)(context, index, sizes, axes, &mut value))?;
+            check((api.KernelContext_GetOutput)(
+                context,
+                index,
+                dims.as_ptr(),
+                dims.len(),
+                &mut value,
+            ))?;
         }
         if value.is_null() {
             return Err(ort::Error::new("an operator lacks an output"));
         }
         // SAFETY: a live tensor of float32, as `of` requires.
         let start = unsafe { data::<f32>(value)? };
-        Ok(slice_from_raw_parts_mut(start, sizes.values()))
+        Ok(slice_from_raw_parts_mut(start, shape.element_count()))
     }
 
     /// Calls `work` once for each index below `task_count`, on the session's threads. A panic becomes an error.
@@ -184,33 +189,33 @@ impl<'a> Tensors<'a> {
 ///
 /// # Safety
 /// `value` must be a live value.
-unsafe fn sizes_of(value: *const OrtValue, expected: Type) -> ort::Result<TensorShape> {
+unsafe fn shape_of(value: *const OrtValue, expected: Type) -> ort::Result<TensorShape> {
     let api = ort::api();
     let mut info: *mut OrtTensorTypeAndShapeInfo = null_mut();
-    let mut sizes = TensorShape {
-        sizes: [0; MAX_RANK],
-        axes: 0,
+    let mut shape = TensorShape {
+        dims: [0; MAX_RANK],
+        rank: 0,
     };
-    // SAFETY: the caller's guarantee; at most `MAX_RANK` sizes are written.
+    // SAFETY: the caller's guarantee; at most `MAX_RANK` dimensions are written.
     unsafe {
         check((api.GetTensorTypeAndShape)(value, &mut info))?;
         // As an integer: a later release may have types that this enum does not know.
         let mut found = 0_i32;
         let typed = check((api.GetTensorElementType)(info, (&raw mut found).cast()));
-        let read = typed.and_then(|()| check((api.GetDimensionsCount)(info, &mut sizes.axes)));
+        let read = typed.and_then(|()| check((api.GetDimensionsCount)(info, &mut shape.rank)));
         let read = read.and_then(|()| {
             if found != expected as i32 {
                 return Err(ort::Error::new(
                     "an input of an operator has an unexpected element type",
                 ));
             }
-            if sizes.axes > MAX_RANK {
+            if shape.rank > MAX_RANK {
                 return Err(ort::Error::new("an input of an operator has too many axes"));
             }
-            check((api.GetDimensions)(info, sizes.sizes.as_mut_ptr(), sizes.axes))
+            check((api.GetDimensions)(info, shape.dims.as_mut_ptr(), shape.rank))
         });
         (api.ReleaseTensorTypeAndShapeInfo)(info);
-        read.map(|()| sizes)
+        read.map(|()| shape)
     }
 }
 

@@ -72,7 +72,8 @@ impl<T: CustomOp> Operator for Declaration<T> {
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PanicGuard<ProgramKernel>> {
         let op = T::new(context, &self.weights)?;
-        ProgramKernel::single(op.into(), &T::SCHEMA, context.inputs()?.len(), self.threads).map(PanicGuard)
+        let threads = if op.is_parallel() { self.threads } else { 1 };
+        ProgramKernel::single(op.into(), &T::SCHEMA, context.inputs()?.len(), threads).map(PanicGuard)
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {

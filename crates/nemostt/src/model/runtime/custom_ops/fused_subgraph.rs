@@ -2,8 +2,6 @@
 
 //! The operator for a fused subgraph, which runs as a program of several operations.
 
-use std::collections::HashSet;
-
 use ort::{
     operator::{KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::{Outlet, TensorElementType},
@@ -51,17 +49,22 @@ impl Operator for FusedSubgraphOp {
         let calls = calls.ok_or_else(|| ort::Error::new("the calls of a fused subgraph cannot be parsed"))?;
         let outputs = context.sizes(OUTPUTS).unwrap_or_default();
         let inputs = context.inputs()?;
-        let mut scalars = HashSet::new();
+        let mut is_scalar = vec![false; inputs.len()];
         let mut program = Vec::new();
         for call in &calls {
             let (op, run_inputs) = self.op(&CallAttributes { node: context, call })?;
             check_types(&inputs, &run_inputs.tensors, TensorElementType::Float32)?;
             check_types(&inputs, &run_inputs.scalars, TensorElementType::Int64)?;
-            scalars.extend(run_inputs.scalars.iter().copied());
+            for &scalar in &run_inputs.scalars {
+                // A program rejects scalars that are not inputs.
+                if let Some(is_scalar) = is_scalar.get_mut(scalar) {
+                    *is_scalar = true;
+                }
+            }
             program.push(run_inputs.call(op, call.outputs.clone()));
         }
         let program = Program::new(program, inputs.len(), &outputs, self.threads).map_err(program_error)?;
-        Ok(PanicGuard(ProgramKernel::new(program, scalars)))
+        Ok(PanicGuard(ProgramKernel::new(program, is_scalar)))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {

@@ -3,8 +3,6 @@
 //! The kernel of all our operators: a program of one operation or of several, which runs on ONNX Runtime's tensors and
 //! threads.
 
-use std::collections::HashSet;
-
 use super::{
     super::kernel_io::{TensorShape, Tensors},
     panic_guard::Compute,
@@ -22,7 +20,7 @@ pub(super) struct RunInputs {
 }
 
 impl RunInputs {
-    /// Those among `inputs`, which are constants, too, in the order of the schema.
+    /// Selects the inputs that are read in a run. `inputs` are in the order of the schema and include constants.
     ///
     /// # Errors
     /// There are too few or too many.
@@ -56,18 +54,18 @@ impl RunInputs {
 /// See the [module](self).
 pub(super) struct ProgramKernel {
     program: Program,
-    /// Inputs that are scalars.
-    scalars: HashSet<usize>,
+    /// Which inputs are scalars.
+    is_scalar: Vec<bool>,
     /// Whether the first output has all axes of the first input but the last one.
     keeps_axes: bool,
 }
 
 impl ProgramKernel {
     /// A program of several calls, whose outputs are all rows.
-    pub(super) fn new(program: Program, scalars: HashSet<usize>) -> Self {
+    pub(super) fn new(program: Program, is_scalar: Vec<bool>) -> Self {
         Self {
             program,
-            scalars,
+            is_scalar,
             keeps_axes: false,
         }
     }
@@ -81,14 +79,15 @@ impl ProgramKernel {
             let numbers: Vec<usize> = (0..inputs).collect();
             let outputs: Vec<usize> = (inputs..).take(schema.outputs).collect();
             let run_inputs = RunInputs::new(schema, &numbers)?;
-            let scalars = run_inputs.scalars.iter().copied().collect();
+            let is_scalar = numbers.iter().map(|number| run_inputs.scalars.contains(number));
+            let is_scalar = is_scalar.collect();
             let calls = vec![run_inputs.call(op, outputs.clone())];
-            Ok((Program::new(calls, inputs, &outputs, threads)?, scalars))
+            Ok((Program::new(calls, inputs, &outputs, threads)?, is_scalar))
         };
-        let (program, scalars) = program().map_err(program_error)?;
+        let (program, is_scalar) = program().map_err(program_error)?;
         Ok(Self {
             program,
-            scalars,
+            is_scalar,
             keeps_axes: schema.rows == Rows::IfInput,
         })
     }
@@ -96,9 +95,9 @@ impl ProgramKernel {
 
 impl Compute for ProgramKernel {
     fn compute(&mut self, tensors: &Tensors<'_>) -> ort::Result<()> {
-        let (scalars, keeps_axes) = (&self.scalars, self.keeps_axes);
+        let (is_scalar, keeps_axes) = (&self.is_scalar, self.keeps_axes);
         let input = |index: usize| {
-            if scalars.contains(&index) {
+            if is_scalar.get(index) == Some(&true) {
                 // A negative one becomes so large that the operation rejects it.
                 return Ok(Input::Scalar(tensors.scalar(index)? as usize));
             }
