@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
     /// # Safety
     /// The values must be valid for the lifetime of the output. Parts of different outputs with the same values must
     /// not overlap either.
-    pub(in super::super) unsafe fn at(start: *mut f32, count: usize, width: usize) -> Self {
+    pub(crate) unsafe fn at(start: *mut f32, count: usize, width: usize) -> Self {
         Self {
             start,
             rows: count / width.max(1),
@@ -124,7 +124,7 @@ impl<'a> ColumnsMut<'a> {
     /// # Panics
     /// If the row is out of range, or the column is not one of these.
     #[inline(always)]
-    pub(in super::super) fn row_from(&mut self, row: usize, column: usize) -> &mut [f32] {
+    pub(crate) fn row_from(&mut self, row: usize, column: usize) -> &mut [f32] {
         assert!(row < self.rows && self.columns.contains(&column));
         // SAFETY: row and columns are within the output, and these columns are exclusive.
         unsafe {
@@ -138,7 +138,7 @@ impl<'a> ColumnsMut<'a> {
     /// # Panics
     /// As [`row_from`](Self::row_from).
     #[inline(always)]
-    pub(in super::super) fn put(&mut self, row: usize, column: usize, values: &[f32]) {
+    pub(crate) fn put(&mut self, row: usize, column: usize, values: &[f32]) {
         let dst = self.row_from(row, column);
         let count = values.len().min(dst.len());
         dst[..count].copy_from_slice(&values[..count]);

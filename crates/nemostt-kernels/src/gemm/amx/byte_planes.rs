@@ -38,7 +38,7 @@ impl BytePlanes {
     ///
     /// # Panics
     /// If AMX is not available.
-    pub(in super::super) fn pack(&mut self, lhs: &[f32], k: usize) {
+    pub(in crate::gemm) fn pack(&mut self, lhs: &[f32], k: usize) {
         assert!(supports_k(k));
         let (rows, steps) = (lhs.len() / k, k.div_ceil(TILE_ROW_BYTES));
         self.scales.resize(rows, 0.0);
@@ -71,7 +71,7 @@ impl BytePlanes {
     }
 
     /// Number of rows.
-    pub(in super::super) fn rows(&self) -> usize {
+    pub(in crate::gemm) fn rows(&self) -> usize {
         self.scales.len()
     }
 }

@@ -16,7 +16,7 @@ use nemostt_compiler::TransducerShape;
 pub(super) const RESCORE_FRAMES: usize = 4;
 
 /// A stream's tensors.
-pub(in super::super) struct JointState {
+pub(in crate::model) struct JointState {
     input: Input,
     /// Scores all frames of the chunk, or the single frame of [`Input::Frame`].
     all: Scores,
@@ -61,7 +61,7 @@ enum ActiveScores {
 impl JointState {
     /// Tensors for a stream that reads encoder frames \[1, width, chunk\] from `encoded`, and predictions from
     /// `prediction`.
-    pub(in super::super) fn new(
+    pub(in crate::model) fn new(
         joint: &Joint,
         shape: &TransducerShape,
         encoded: &Tensor<f32>,
@@ -136,7 +136,7 @@ impl JointState {
     }
 
     /// Lets `run` score the few frames after a token: binds its input `projected` and its output `outputs`.
-    pub(in super::super) fn bind_rescoring(&mut self, run: &mut Binding) -> Result<()> {
+    pub(in crate::model) fn bind_rescoring(&mut self, run: &mut Binding) -> Result<()> {
         if let Some((frames, scores)) = &mut self.few {
             run.input("projected", frames)?;
             run.output("outputs", &mut scores.logits)?;
@@ -146,7 +146,7 @@ impl JointState {
 
     /// Binds the [head](joint_head::JointHead) in a run of the encoder: it reads the prediction, and writes projected
     /// frames and scores.
-    pub(in super::super) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
+    pub(in crate::model) fn bind_head(&mut self, run: &mut Binding, prediction: &Tensor<f32>) -> Result<()> {
         match &mut self.input {
             Input::Projected(projected) => {
                 joint_head::bind(run, prediction, &mut projected.frames, &mut self.all.logits)
@@ -156,7 +156,7 @@ impl JointState {
     }
 
     /// To be called when the encoder's output is a new chunk.
-    pub(in super::super) fn start_chunk(&mut self) {
+    pub(in crate::model) fn start_chunk(&mut self) {
         if let Input::Projected(projected) = &mut self.input {
             projected.is_done = false;
         }
@@ -166,7 +166,7 @@ impl JointState {
     /// [`logits`](Self::logits) are then valid. `after_token`: whether a token was emitted since the last call.
     /// `predict` computes the prediction if necessary, and returns whether its run also scored the
     /// [few](Self::bind_rescoring) frames.
-    pub(in super::super) fn score(
+    pub(in crate::model) fn score(
         &mut self,
         joint: &Joint,
         encoded: &Tensor<f32>,
@@ -235,7 +235,7 @@ impl JointState {
     }
 
     /// Raw logits of frame `frame`: one per token, blank last.
-    pub(in super::super) fn logits(&self, frame: usize) -> &[f32] {
+    pub(in crate::model) fn logits(&self, frame: usize) -> &[f32] {
         let (logits, first) = match (self.active, &self.few) {
             (ActiveScores::Few { first }, Some((_, scores))) => (&scores.logits, first),
             (ActiveScores::All { first } | ActiveScores::Few { first }, _) => (&self.all.logits, first),

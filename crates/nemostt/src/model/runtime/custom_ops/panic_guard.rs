@@ -24,7 +24,7 @@ fn catch_panic<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
 }
 
 /// The error that replaces a panic.
-pub(in super::super) fn panicked() -> ort::Error {
+pub(in crate::model::runtime) fn panicked() -> ort::Error {
     ort::Error::new("an operation of nemostt panicked: this is a fault in it, please report it")
 }
 
