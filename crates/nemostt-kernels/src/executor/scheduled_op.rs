@@ -237,7 +237,8 @@ impl ScheduledOp {
             for (address, slot) in inputs.iter_mut().zip(&self.inputs) {
                 *address = memory.raw_or_null(*slot).start.cast_const();
             }
-            op.prefetch(worker * self.task_count() / workers, &inputs);
+            let task = worker * self.task_count() / workers;
+            op.prefetch(self.split.range(task, self.signature.outputs[0]).start, &inputs);
         }
     }
 }

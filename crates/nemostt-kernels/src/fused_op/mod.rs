@@ -75,8 +75,9 @@ pub trait FusedOp: Debug + Send + Sync {
         false
     }
 
-    /// Prefetches what a task reads first. `inputs` are the addresses of the inputs, which may be invalid.
-    fn prefetch(&self, _task: usize, _inputs: &[*const f32]) {}
+    /// Prefetches what a task reads first, by the first row or column that it writes. `inputs` are the addresses of the
+    /// inputs, which may be invalid.
+    fn prefetch(&self, _first: usize, _inputs: &[*const f32]) {}
 }
 
 /// An operation on single rows that is so cheap that each thread computes it for itself before a GEMM reads the result.

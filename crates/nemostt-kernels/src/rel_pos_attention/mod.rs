@@ -261,7 +261,7 @@ impl FusedOp for RelPosAttention {
         true
     }
 
-    fn prefetch(&self, task: usize, inputs: &[*const f32]) {
-        self.prefetch_head(task, inputs[1]);
+    fn prefetch(&self, first: usize, inputs: &[*const f32]) {
+        self.prefetch_head(first / self.dims.head_dim, inputs[1]);
     }
 }

@@ -25,7 +25,7 @@ use ort::{
 pub(super) const MAX_RANK: usize = 8;
 
 /// Shape of a tensor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct TensorShape {
     dims: [i64; MAX_RANK],
     rank: usize,
