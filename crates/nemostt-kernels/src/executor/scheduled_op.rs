@@ -232,7 +232,9 @@ impl ScheduledOp {
 
     /// Prefetches what the first task of worker `worker` of `workers` reads.
     pub(super) fn prefetch(&self, worker: usize, workers: usize, memory: &MemoryPlan) {
-        if let Kernel::Fused { op, .. } = &self.kernel {
+        if let Kernel::Fused { op, .. } = &self.kernel
+            && self.task_count() > 0
+        {
             let mut inputs = [std::ptr::null(); MAX_INPUTS];
             for (address, slot) in inputs.iter_mut().zip(&self.inputs) {
                 *address = memory.raw_or_null(*slot).start.cast_const();
