@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Programs: sequences of [operations](crate::fused_op) that a [team](team) of threads runs from start to end.
+//! Programs: sequences of [operations](crate::fused_op) that a [team] of threads runs from start to end.
 //!
 //! Operations that do not depend on each other form one phase: the projections to queries, keys and values are three GEMMs
 //! of the same rows, which are packed once. Between phases, threads only check a counter. ONNX Runtime takes 4 µs to find
