@@ -7,6 +7,7 @@
     tools/onnx_schemas.py --check    exit code 1 if the file differs
 """
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -41,14 +42,21 @@ def count(number):
     return "VARIADIC" if number > 1000 else str(number)
 
 
+def names(least, most, parameters):
+    """Minimum, maximum, and how many at the start must have a name, as none of them is optional."""
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    required = len(list(itertools.takewhile(lambda parameter: parameter.option == single, parameters)))
+    return f"({least}, {count(most)}, {required})"
+
+
 def row(schema):
     """The part of a schema that is checked, without the opset."""
     attributes = []
     for name, attribute in sorted(schema.attributes.items()):
         kind = TYPES[attribute.type.name]
         attributes.append(f'{"required" if attribute.required else "optional"}("{name}", {kind})')
-    inputs = f"({schema.min_input}, {count(schema.max_input)})"
-    outputs = f"({schema.min_output}, {count(schema.max_output)})"
+    inputs = names(schema.min_input, schema.max_input, schema.inputs)
+    outputs = names(schema.min_output, schema.max_output, schema.outputs)
     return f"{inputs}, {outputs}, &[{', '.join(attributes)}]"
 
 

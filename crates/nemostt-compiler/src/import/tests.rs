@@ -4,7 +4,10 @@
 
 use crate::{
     Component, ElementType, Graph, GraphError, NodeProto, StreamingConfig, TensorInfo, graph_in, import,
-    ir::boundary::{Side, cast_to},
+    ir::{
+        attribute::Attribute,
+        boundary::{Side, cast_to},
+    },
     onnx,
 };
 
@@ -192,4 +195,29 @@ fn pre_encode_cache_may_be_an_output_too() {
         }
     };
     assert!(matches!(outcome(six_inputs(), unread), Err(GraphError::CannotInfer(_))));
+}
+
+/// `value_int` and `value_ints` mean the same as a tensor.
+#[test]
+fn integer_constants_may_be_attributes() {
+    let mut graph = graph_in("../nemostt/assets/demo-model/encoder-model.onnx");
+    let expected = StreamingConfig::read(&graph).unwrap();
+    let mut changed = 0;
+    for node in graph.nodes.iter_mut().filter(|node| node.op_type() == "Constant") {
+        let Some(tensor) = node.attribute[0]
+            .t
+            .take_if(|tensor| tensor.data_type() == 7 && tensor.dims.len() < 2)
+        else {
+            continue;
+        };
+        let values = crate::onnx::types::integers(&tensor).unwrap();
+        let value = match tensor.dims.len() {
+            0 => Attribute::Int(values[0]).to_proto("value_int"),
+            _ => Attribute::Ints(&values).to_proto("value_ints"),
+        };
+        node.attribute = vec![value];
+        changed += 1;
+    }
+    assert!(changed > 10);
+    assert_eq!(StreamingConfig::read(&graph).unwrap(), expected);
 }

@@ -278,7 +278,15 @@ impl Graph {
             let attribute = |wanted: &str| node.attribute.iter().find(|a| a.name() == wanted);
             match node.op_type() {
                 "Cast" => return Some(element_type(attribute("to")?.i() as i32)),
-                "Constant" => return Some(element_type(attribute("value")?.t.as_ref()?.data_type())),
+                "Constant" => {
+                    let value = node.attribute.first()?;
+                    return match value.name() {
+                        "value" => Some(element_type(value.t.as_ref()?.data_type())),
+                        "value_int" | "value_ints" => Some(ElementType::I64),
+                        "value_float" | "value_floats" => Some(ElementType::F32),
+                        _ => None,
+                    };
+                }
                 "Shape" => return Some(ElementType::I64),
                 // Dynamic quantization returns to float32.
                 "DynamicQuantizeLSTM" | "DequantizeLinear" | "MatMulIntegerToFloat" => return Some(ElementType::F32),

@@ -164,8 +164,14 @@ impl Graph {
     pub(crate) fn constants(&self) -> HashMap<&str, Vec<i64>> {
         let nodes = self.nodes.iter().filter(|node| node.op_type() == "Constant");
         let from_nodes = nodes.filter_map(|node| {
-            let value = node.attribute.iter().find(|a| a.name() == "value")?.t.as_ref()?;
-            Some((node.output.first()?.as_str(), integers(value)?))
+            let attribute = node.attribute.first()?;
+            let values = match attribute.name() {
+                "value" => integers(attribute.t.as_ref()?)?,
+                "value_int" => vec![attribute.i()],
+                "value_ints" => attribute.ints.clone(),
+                _ => return None,
+            };
+            Some((node.output.first()?.as_str(), values))
         });
         let weights = self.initializers.iter();
         let from_weights = weights.filter_map(|tensor| Some((tensor.name(), integers(tensor)?)));

@@ -16,13 +16,15 @@ use crate::{
 /// Maximum of a variadic operator.
 pub(super) const VARIADIC: usize = usize::MAX;
 
+/// Minimum, maximum, and how many must have a name: an empty one stands for an input or output that is omitted.
+type Count = (usize, usize, usize);
+
 /// An operator from an opset on, until the next schema of the same name.
 pub(super) struct Schema {
     name: &'static str,
     since: i64,
-    /// Minimum and maximum; those below the minimum must have a name.
-    inputs: (usize, usize),
-    outputs: (usize, usize),
+    inputs: Count,
+    outputs: Count,
     attributes: &'static [Attr],
 }
 
@@ -36,8 +38,8 @@ pub(super) struct Attr {
 pub(super) const fn schema(
     name: &'static str,
     since: i64,
-    inputs: (usize, usize),
-    outputs: (usize, usize),
+    inputs: Count,
+    outputs: Count,
     attributes: &'static [Attr],
 ) -> Schema {
     Schema {
@@ -73,7 +75,9 @@ const CONTRIB_OPERATORS: [(&str, usize); 3] = [("DequantizeLinear", 2), ("Pad", 
 pub(super) fn check(node: &NodeProto, opset: i64) -> Result<(), String> {
     if !is_onnx_domain(node.domain()) {
         let contrib = CONTRIB_OPERATORS.iter().find(|(name, _)| *name == node.op_type());
-        return contrib.map_or(Ok(()), |&(_, min)| check_names("inputs", &node.input, (min, VARIADIC)));
+        return contrib.map_or(Ok(()), |&(_, min)| {
+            check_names("inputs", &node.input, (min, VARIADIC, min))
+        });
     }
     let mut versions = SCHEMAS.iter().filter(|schema| schema.name == node.op_type()).peekable();
     if versions.peek().is_none() {
@@ -124,10 +128,9 @@ fn check_rules(node: &NodeProto, schema: &Schema, has: impl Fn(&str) -> bool) ->
     }
 }
 
-/// An empty name stands for an optional input or output that is omitted.
-fn check_names(kind: &str, names: &[String], (min, max): (usize, usize)) -> Result<(), String> {
-    if names.len() < min || names.iter().take(min).any(String::is_empty) {
-        return Err(format!("has fewer than {min} {kind}"));
+fn check_names(kind: &str, names: &[String], (min, max, required): Count) -> Result<(), String> {
+    if names.len() < min || names.iter().take(required).any(String::is_empty) {
+        return Err(format!("has fewer than {} {kind}", min.max(required)));
     }
     match names.len() > max {
         true => Err(format!("has more than {max} {kind}")),
@@ -148,16 +151,11 @@ fn check_attribute(attribute: &AttributeProto, schema: &Schema) -> Result<(), Mi
     let attr = schema.attributes.iter().find(|attr| attr.name == attribute.name());
     let expected = attr.ok_or(Mismatch::Unknown)?.kind;
     let has_value = match expected {
-        // ONNX Runtime turns constants into weights before it checks nodes, also those without elements.
-        _ if schema.name == "Constant" => true,
         AttributeType::Tensor => attribute.t.is_some(),
         AttributeType::SparseTensor => attribute.sparse_tensor.is_some(),
         AttributeType::Graph => attribute.g.is_some(),
         AttributeType::TypeProto => attribute.tp.is_some(),
-        AttributeType::Floats => !attribute.floats.is_empty(),
-        AttributeType::Ints => !attribute.ints.is_empty(),
-        AttributeType::Strings => !attribute.strings.is_empty(),
-        // A missing number is 0, a missing string empty.
+        // A missing number is 0; strings and lists may be empty.
         _ => true,
     };
     match attribute.r#type() == expected && has_value {
@@ -231,11 +229,6 @@ mod tests {
         assert!(check(&node("Constant", &[], &["y"], &[]), 17).is_err());
         assert!(check(&node("Split", &["x"], &["y"], &[value("num_outputs")]), 18).is_ok());
         assert!(check(&node("Split", &["x", "sizes"], &["y"], &[value("num_outputs")]), 18).is_err());
-        let empty = AttributeProto {
-            ints: Vec::new(),
-            ..attribute("perm", AttributeType::Ints)
-        };
-        assert!(check(&node("Transpose", &["x"], &["y"], &[empty]), 17).is_err());
     }
 
     #[test]
@@ -249,6 +242,7 @@ mod tests {
             ("Add", &["a", "b"], &[""], false),
             ("Split", &["a"], &["b", "c", "d"], true),
             ("Where", &["a", "b", "c"], &["d"], true),
+            ("Clip", &["a", "", "c"], &["d"], true),
         ] {
             let result = check(&node(operator, inputs, outputs, &[]), 17);
             assert_eq!(
@@ -257,6 +251,12 @@ mod tests {
                 "{operator} {inputs:?} {outputs:?}: {result:?}"
             );
         }
+        let body = AttributeProto {
+            g: Some(Default::default()),
+            ..attribute("body", AttributeType::Graph)
+        };
+        let loops = |inputs: &[&str]| check(&node("Loop", inputs, &["y"], std::slice::from_ref(&body)), 17);
+        assert!(loops(&["m", "", "x"]).is_ok() && loops(&["", "c", "x"]).is_ok() && loops(&["m"]).is_err());
         let mut contrib = node("Range", &["a", "b"], &["c"], &[]);
         assert!(check(&contrib, 17).is_err());
         contrib.domain = Some("com.microsoft".into());
