@@ -142,7 +142,10 @@ fn failure(place: &Place, kind: Kind, ms: usize) -> Option<String> {
             command
         }
         Kind::Launch(_) => {
-            let mut command = place.command("gst-launch-1.0");
+            // Shells start background jobs with signals ignored, which children inherit. Before gst-launch has installed its
+            // handlers, it would then ignore the signal.
+            let mut command = place.command("env");
+            command.args(["--default-signal=INT,TERM", "gst-launch-1.0"]);
             command.args(["-q", "audiotestsrc", "!", "nemostt", "!", "fakesink"]);
             command
         }
