@@ -10,15 +10,12 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{
-    fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task},
+    fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task, VECTOR_BLOCK},
     simd_math::{sigmoid, tanh},
 };
 
 /// Gates of each unit, in ONNX's order: input, output, forget, cell.
 pub const GATES: usize = 4;
-
-/// Units per task are a multiple of this: whole vectors on every processor.
-const BLOCK_UNITS: usize = 32;
 
 /// The gates of an LSTM layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +41,8 @@ impl FusedOp for LstmCell {
 
     fn split(&self, _: &[usize], workers: usize) -> Split {
         Split::Columns {
-            block: BLOCK_UNITS,
-            tasks: (self.units / BLOCK_UNITS).clamp(1, workers),
+            block: VECTOR_BLOCK,
+            tasks: (self.units / VECTOR_BLOCK).clamp(1, workers),
         }
     }
 

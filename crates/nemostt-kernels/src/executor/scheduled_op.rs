@@ -10,12 +10,9 @@ use super::{
     thread_local_lhs::ThreadLocalLhs,
 };
 use crate::{
-    fused_op::{MAX_INPUTS, MAX_SCALARS, RawSlice, Signature, Split, Task, TaskOutput},
+    fused_op::{MAX_INPUTS, MAX_SCALARS, RawSlice, Signature, Split, Task, TaskOutput, VECTOR_BLOCK},
     gemm::{Lhs, LhsLayout, Output, PackedLhs, PackedWeights},
 };
-
-/// Columns per task when rows are packed are a multiple of this: whole vectors on every processor.
-const BLOCK_COLUMNS: usize = 32;
 
 /// What a [`ScheduledOp`] runs.
 pub(super) enum Kernel {
@@ -99,10 +96,10 @@ impl ScheduledOp {
                 let width = self.signature.outputs[0];
                 let tasks = match weights.lhs_layout() {
                     LhsLayout::BytePlanes => 1,
-                    _ => (width / BLOCK_COLUMNS).clamp(1, workers),
+                    _ => (width / VECTOR_BLOCK).clamp(1, workers),
                 };
                 self.split = Split::Columns {
-                    block: BLOCK_COLUMNS,
+                    block: VECTOR_BLOCK,
                     tasks,
                 };
                 // The same value in another layout.

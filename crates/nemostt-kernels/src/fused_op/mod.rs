@@ -20,6 +20,9 @@ pub const MAX_INPUTS: usize = 6;
 /// Maximum number of scalars that an operation reads.
 pub const MAX_SCALARS: usize = 1;
 
+/// Columns that are whole vectors on every processor: a block for [`Split::Columns`].
+pub(crate) const VECTOR_BLOCK: usize = 32;
+
 /// Maximum number of tensors that an operation writes.
 pub const MAX_OUTPUTS: usize = 3;
 

@@ -16,7 +16,7 @@ mod strided_view;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, ops::Range};
+use std::cell::RefCell;
 
 use pulp::Arch;
 
@@ -165,17 +165,12 @@ impl RelPosAttention {
         PrefetchStream::from_ptr(keys.wrapping_add(head * size), size).advance(usize::MAX);
     }
 
-    /// The output columns that head `head` writes. Those of different heads are disjoint.
-    pub fn columns_of(&self, head: usize) -> Range<usize> {
-        head * self.dims.head_dim..(head + 1) * self.dims.head_dim
-    }
-
     /// Computes head `head` with its rows of the caches of keys and of values, and updates these. All heads together, in any
     /// order and on any threads, write the whole output, \[frames, d_model\].
     ///
     /// # Panics
-    /// If `inputs` are not [accepted](Self::accepts), `cached` has another size, or the output does not contain the
-    /// [columns](Self::columns_of) of the head.
+    /// If `inputs` are not [accepted](Self::accepts), `cached` has another size, or the output does not contain
+    /// columns `head * head_dim..(head + 1) * head_dim`.
     pub fn attend(&self, head: usize, inputs: &AttentionInputs<'_>, cached: [CachedHead<'_>; 2], output: Target<'_>) {
         thread_local! {
             /// Buffer for the intermediate results of one head.
