@@ -230,6 +230,43 @@ pub(crate) fn expect_rank(graph: &Graph, side: Side, name: &str, rank: usize) ->
     })
 }
 
+/// The input or output `name`, which must accept a tensor of sizes `fed` (`None`: any). One of its axes is the batch.
+///
+/// Checked at import, since a pass may replace a declared size, while ONNX Runtime rejects a tensor of another size.
+pub(crate) fn expect_sizes(
+    graph: &Graph,
+    side: Side,
+    name: &str,
+    fed: &[Option<usize>],
+    batch_axis: usize,
+) -> Result<TensorInfo, GraphError> {
+    let found = expect_rank(graph, side, name, fed.len())?;
+    let differs = |axis: usize| matches!((found.dims[axis], fed[axis]), (Some(size), Some(fed)) if size != fed);
+    let Some(axis) = (0..fed.len()).find(|&axis| differs(axis)) else {
+        return Ok(found);
+    };
+    Err(match found.dims[axis] {
+        Some(batch) if axis == batch_axis => GraphError::FixedBatch {
+            tensor: name.into(),
+            batch,
+        },
+        _ => GraphError::Contradiction {
+            what: format!(
+                "its {name} is {}, but a stream needs {}",
+                shape(&found.dims),
+                shape(fed)
+            ),
+        },
+    })
+}
+
+/// Formats a shape: \[1, 17, ?, 512\].
+pub(crate) fn shape(dims: &[Option<usize>]) -> String {
+    let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
+    let sizes: Vec<String> = dims.iter().map(size).collect();
+    format!("[{}]", sizes.join(", "))
+}
+
 fn info(name: &str, element: ElementType, dims: Vec<Option<usize>>) -> TensorInfo {
     TensorInfo {
         name: name.into(),

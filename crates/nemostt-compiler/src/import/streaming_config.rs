@@ -6,7 +6,11 @@
 //! graph uses them: the `Clip` that limits the cache length, the `Clip` that limits the number of outputs, the kernel
 //! of the depthwise convolutions, the `Slice` and `Sub` that drop the outputs of cached mel frames.
 
-use crate::{Graph, GraphError, NodeProto, TensorInfo, import::canonicalize::expect_rank, ir::boundary::Side};
+use crate::{
+    Graph, GraphError, NodeProto, TensorInfo,
+    import::canonicalize::{PROMPT_INPUT, expect_sizes, shape},
+    ir::boundary::Side,
+};
 
 /// Dimensions and limits of a cache-aware encoder, with or without a CTC head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,9 @@ impl StreamingConfig {
         ] {
             expect(graph, side, name, axes)?;
         }
+        if graph.find(Side::Input, PROMPT_INPUT).is_some() {
+            expect(graph, Side::Input, PROMPT_INPUT, 1)?;
+        }
 
         let layers = size(&channel, 1, "number of layers")?;
         let width = size(&channel, 3, "width")?;
@@ -53,8 +60,8 @@ impl StreamingConfig {
             return Err(GraphError::Contradiction {
                 what: format!(
                     "its cache_last_time {} does not match its cache_last_channel {}",
-                    shape(&time),
-                    shape(&channel)
+                    shape(&time.dims),
+                    shape(&channel.dims)
                 ),
             });
         }
@@ -70,7 +77,7 @@ impl StreamingConfig {
             return Err(GraphError::Contradiction {
                 what: format!(
                     "its cache_last_channel is {}, but it keeps {left} frames",
-                    shape(&channel)
+                    shape(&channel.dims)
                 ),
             });
         }
@@ -81,7 +88,7 @@ impl StreamingConfig {
                 return Err(GraphError::Contradiction {
                     what: format!(
                         "its cache_last_time is {}, but its convolutions look back {} frames",
-                        shape(&time),
+                        shape(&time.dims),
                         kernel - 1
                     ),
                 });
@@ -137,25 +144,13 @@ const MAX_DIM: usize = 16_384;
 
 /// The input or output `name`, which must have `axes` axes and batch size 1.
 fn expect(graph: &Graph, side: Side, name: &str, axes: usize) -> Result<TensorInfo, GraphError> {
-    let info = expect_rank(graph, side, name, axes)?;
-    match info.dims[0] {
-        Some(batch) if batch != 1 => Err(GraphError::FixedBatch {
-            tensor: name.into(),
-            batch,
-        }),
-        _ => Ok(info),
-    }
+    let mut fed = vec![None; axes];
+    fed[0] = Some(1);
+    expect_sizes(graph, side, name, &fed, 0)
 }
 
 fn size(info: &TensorInfo, axis: usize, what: &str) -> Result<usize, GraphError> {
     info.dims[axis].ok_or_else(|| GraphError::CannotInfer(format!("the {what} (axis {axis} of {})", info.name)))
-}
-
-/// Formats a shape: \[1, 17, ?, 512\].
-fn shape(info: &TensorInfo) -> String {
-    let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
-    let sizes: Vec<String> = info.dims.iter().map(size).collect();
-    format!("[{}]", sizes.join(", "))
 }
 
 /// The upper limit of the `Clip` that computes output `name`.

@@ -3,7 +3,8 @@
 //! Valid exports with one modification, and the resulting errors.
 
 use crate::{
-    Component, ElementType, Graph, GraphError, NodeProto, StreamingConfig, TensorInfo, graph_in, import,
+    Component, ElementType, Graph, GraphError, NodeProto, PROMPT_INPUT, StreamingConfig, TensorInfo, TransducerShape,
+    graph_in, import,
     ir::{
         attribute::Attribute,
         boundary::{Side, cast_to},
@@ -220,4 +221,80 @@ fn integer_constants_may_be_attributes() {
     }
     assert!(changed > 10);
     assert_eq!(StreamingConfig::read(&graph).unwrap(), expected);
+}
+
+fn transducer_outcome(edit: impl Fn(&mut Graph)) -> Result<TransducerShape, GraphError> {
+    let mut graph = graph_in("../../tests/data/layouts/nemo/decoder_joint-model.onnx");
+    edit(&mut graph);
+    match import(graph)?.1 {
+        Component::Transducer(graphs) => graphs.shape(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// ONNX Runtime rejects tensors of another size than declared, also where the compiled graph would accept them.
+#[test]
+fn transducer_sizes_that_a_stream_cannot_feed_are_rejected() {
+    transducer_outcome(|_| ()).unwrap();
+    for (name, axis) in [
+        ("encoder_outputs", 0),
+        ("targets", 0),
+        ("input_states_1", 1),
+        ("input_states_2", 1),
+    ] {
+        let edit = declare(Side::Input, name, |info| info.dims[axis] = Some(74_352_535));
+        let fault = transducer_outcome(edit).unwrap_err();
+        assert!(
+            matches!(&fault, GraphError::FixedBatch { tensor, batch: 74_352_535 } if tensor == name),
+            "{name}: {fault}"
+        );
+    }
+    for (name, axis) in [("targets", 1), ("input_states_2", 0), ("input_states_2", 2)] {
+        let edit = declare(Side::Input, name, |info| info.dims[axis] = Some(3));
+        let fault = transducer_outcome(edit).unwrap_err();
+        assert!(fault.to_string().contains(&format!("its {name} is [")), "{fault}");
+        assert!(fault.to_string().contains("but a stream needs ["), "{fault}");
+    }
+    for name in ["input_states_1", "input_states_2"] {
+        let flat = declare(Side::Input, name, |info| info.dims.truncate(2));
+        let fault = transducer_outcome(flat).unwrap_err();
+        assert!(matches!(fault, GraphError::Tensor { expected_axes: 3, .. }), "{fault}");
+    }
+}
+
+#[test]
+fn sizes_of_separate_predictions_are_checked() {
+    let Component::Prediction(prediction) = import(graph_in("../../tests/data/layouts/sherpa/decoder.onnx"))
+        .unwrap()
+        .1
+    else {
+        panic!("a prediction network");
+    };
+    let joint = |batch: usize| {
+        let mut graph = graph_in("../../tests/data/layouts/sherpa/joiner.onnx");
+        declare(Side::Input, "decoder_outputs", |info| info.dims[0] = Some(batch))(&mut graph);
+        match import(graph).unwrap().1 {
+            Component::Joint(joint) => joint.with(prediction.clone(), 64),
+            other => panic!("{other:?}"),
+        }
+    };
+    joint(1).unwrap();
+    let fault = joint(2).unwrap_err();
+    assert!(matches!(fault, GraphError::FixedBatch { batch: 2, .. }), "{fault}");
+}
+
+#[test]
+fn language_of_several_streams_is_rejected() {
+    let fault = outcome(encoder(), |graph| {
+        let info = TensorInfo {
+            name: PROMPT_INPUT.into(),
+            element: ElementType::I64,
+            dims: vec![Some(7)],
+        };
+        graph.declare(Side::Input, &info);
+    });
+    assert!(
+        matches!(fault, Err(GraphError::FixedBatch { batch: 7, .. })),
+        "{fault:?}"
+    );
 }

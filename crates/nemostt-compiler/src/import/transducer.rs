@@ -14,7 +14,7 @@
 use crate::{
     ElementType, Graph, GraphError, TensorInfo,
     import::{
-        canonicalize::{expect_rank, rename_and_convert},
+        canonicalize::{expect_rank, expect_sizes, rename_and_convert},
         layouts::{DecoderJointNames, JointNames, PredictionNames},
     },
     ir::boundary::Side,
@@ -55,24 +55,17 @@ impl TransducerGraphs {
     /// # Errors
     /// If a graph lacks an input or output, or sizes are invalid.
     pub fn shape(&self) -> Result<TransducerShape, GraphError> {
-        let [state, other] = STATES.map(|name| expect_rank(&self.prediction, Side::Input, name, 3));
-        let (state, other) = (state?, other?);
-        if state.dims[0] != other.dims[0] || state.dims[2] != other.dims[2] {
-            return Err(GraphError::Contradiction {
-                what: format!(
-                    "the sizes of its two LSTM states differ: {:?} and {:?}",
-                    state.dims, other.dims
-                ),
-            });
-        }
-        if let Some(batch) = state.dims[1].filter(|&batch| batch != 1) {
-            return Err(GraphError::FixedBatch {
-                tensor: state.name,
-                batch,
-            });
-        }
-        expect_rank(&self.prediction, Side::Input, "targets", 2)?;
-        let frames = expect_rank(&self.joint, Side::Input, "encoder_outputs", 3)?;
+        let state = expect_sizes(&self.prediction, Side::Input, STATES[0], &[None, Some(1), None], 1)?;
+        // Both states are [layers, 1, hidden]; a size may be declared by one of them only.
+        expect_sizes(
+            &self.prediction,
+            Side::Input,
+            STATES[1],
+            &[state.dims[0], Some(1), state.dims[2]],
+            1,
+        )?;
+        expect_sizes(&self.prediction, Side::Input, "targets", &[Some(1), Some(1)], 0)?;
+        let frames = expect_sizes(&self.joint, Side::Input, "encoder_outputs", &[Some(1), None, None], 0)?;
         let logits = expect_rank(&self.joint, Side::Output, "outputs", 4)
             .or_else(|fault| expect_rank(&self.joint, Side::Output, "outputs", 3).map_err(|_| fault))?;
         let size = |info: &TensorInfo, axis: usize, what: &str| {
@@ -196,8 +189,9 @@ pub(crate) fn join(
     width: usize,
 ) -> Result<TransducerGraphs, GraphError> {
     canonicalize_joint(&mut joint, names.frames, names.prediction, names.logits, Some(width))?;
-    let produced = expect_rank(&prediction, Side::Output, "prediction", 3)?.dims;
-    let takes = expect_rank(&joint, Side::Input, "prediction", 3)?.dims;
+    let single = [Some(1), None, None];
+    let produced = expect_sizes(&prediction, Side::Output, "prediction", &single, 0)?.dims;
+    let takes = expect_sizes(&joint, Side::Input, "prediction", &single, 0)?.dims;
     // The order of width and the token axis may differ.
     let transposed =
         produced[1] != takes[1] && produced[2] != takes[2] && (produced[1] == takes[2] || produced[2] == takes[1]);
