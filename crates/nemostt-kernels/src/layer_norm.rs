@@ -111,6 +111,10 @@ impl FusedOp for LayerNorm {
         }
     }
 
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
     fn run(&self, task: &mut Task<'_>) {
         let (rows, width) = (task.range(), self.width());
         let input = &task.input(0)[rows.start * width..rows.end * width];

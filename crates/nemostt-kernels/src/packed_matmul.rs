@@ -64,6 +64,10 @@ impl FusedOp for PackedMatMul {
         }
     }
 
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
     fn run(&self, task: &mut Task<'_>) {
         let (columns, panel_width) = (task.range(), self.weights.panel_width());
         let panels = columns.start / panel_width..columns.end.div_ceil(panel_width);

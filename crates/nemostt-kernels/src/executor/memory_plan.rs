@@ -4,12 +4,18 @@
 //!
 //! Intermediate values share a few buffers, which are reused as soon as their values have been read for the last time. So
 //! they stay in the processor's cache, although all weights pass through it.
+//!
+//! In a batch, a buffer contains the rows of all streams, one stream after the other. Inputs and outputs of the program stay
+//! where each stream has them, except for those that a [row-wise](FusedOp::is_row_wise) operation reads or writes: they are
+//! copied from or to a buffer, the *staging* buffer. Large ones, such as caches, are never among these.
 
 use std::{
     cell::UnsafeCell,
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
+#[cfg(doc)]
+use super::FusedOp;
 use super::{Input, OutputShape, schedule::Schedule, scheduled_op::ScheduledOp, thread_local_lhs::ThreadLocalLhs};
 use crate::{fused_op::RawSlice, gemm::Scratch};
 
@@ -38,12 +44,25 @@ impl Slot {
 /// What is known of a value. Arrays are by [layout](Slot::layout_index).
 #[derive(Debug, Clone, Copy)]
 struct Value {
-    /// If it is a scalar input.
-    scalar: usize,
+    /// Of one stream.
     shape: OutputShape,
+    /// Of one stream.
     length: usize,
+    /// Of all streams; null if it has no buffer.
     slices: [RawSlice; 2],
     buffers: [Option<usize>; 2],
+    /// For an input or output of the program: where to find it in [`MemoryPlan::ports`].
+    port: Option<usize>,
+    /// Whether a batch needs it in a buffer although it is an input or output.
+    is_staged: bool,
+}
+
+/// An input or output of the program in a run.
+#[derive(Debug, Clone, Copy)]
+struct Port {
+    slice: RawSlice,
+    /// If it is a scalar input.
+    scalar: usize,
 }
 
 /// Byte planes of a left-hand side. Either one thread writes them, or any number of threads read them.
@@ -58,6 +77,10 @@ unsafe impl Sync for SharedBytePlanes {}
 /// See the [module](self).
 pub(super) struct MemoryPlan {
     values: Vec<Value>,
+    /// Inputs and outputs of the first stream, then of the next one.
+    ports: Vec<Port>,
+    port_count: usize,
+    streams: usize,
     buffers: Vec<Vec<f32>>,
     /// By the same numbers as `buffers`.
     byte_planes: Vec<SharedBytePlanes>,
@@ -66,6 +89,8 @@ pub(super) struct MemoryPlan {
     thread_local_length: usize,
     /// Lengths of the inputs for which the other lengths were inferred; empty if there are none.
     input_lengths: Vec<usize>,
+    /// Streams for which buffers were allocated; 0 if they were not.
+    allocated_streams: usize,
     inputs: usize,
 }
 
@@ -74,15 +99,19 @@ impl MemoryPlan {
     /// reads it.
     pub(super) fn new(schedule: &Schedule, inputs: usize, outputs: &[usize], workers: usize) -> Self {
         let value = Value {
-            scalar: 0,
             shape: OutputShape::Rows { rows: 0, width: 0 },
             length: 0,
             slices: [RawSlice::NULL; 2],
             buffers: [None; 2],
+            port: None,
+            is_staged: false,
         };
         let mut values = vec![value; schedule.values()];
         for (number, value) in values.iter_mut().enumerate().take(inputs) {
             value.shape = OutputShape::Like(number);
+        }
+        for (port, value) in (0..inputs).chain(outputs.iter().copied()).enumerate() {
+            values[value].port = Some(port);
         }
         let last_read = |slot: Slot| {
             let reads = |op: &ScheduledOp| op.inputs.contains(&slot);
@@ -112,13 +141,26 @@ impl MemoryPlan {
                 is_used
             });
         }
+        // Staging buffers are in use from the beginning to the end.
+        for number in schedule.row_wise_values() {
+            let value = &mut values[number];
+            if value.port.is_some() && !value.is_staged {
+                value.is_staged = true;
+                value.buffers[0] = Some(count);
+                count += 1;
+            }
+        }
         Self {
             values,
+            ports: Vec::new(),
+            port_count: inputs + outputs.len(),
+            streams: 0,
             buffers: vec![Vec::new(); count],
             byte_planes: (0..count).map(|_| SharedBytePlanes::default()).collect(),
             thread_local: (0..workers).map(|_| Mutex::default()).collect(),
             thread_local_length: 0,
             input_lengths: Vec::new(),
+            allocated_streams: 0,
             inputs,
         }
     }
@@ -129,44 +171,55 @@ impl MemoryPlan {
         self.buffers.len()
     }
 
-    /// Forgets the addresses of the last run's inputs and `outputs`, which may be invalid now.
-    pub(super) fn unset(&mut self, outputs: &[usize]) {
-        let (inputs, written) = self.values.split_at_mut(self.inputs);
-        inputs.iter_mut().for_each(|value| value.slices[0] = RawSlice::NULL);
-        for &output in outputs {
-            // No input is an output.
-            if let Some(value) = output
-                .checked_sub(inputs.len())
-                .and_then(|index| written.get_mut(index))
-            {
-                value.slices[0] = RawSlice::NULL;
-            }
-        }
+    /// Prepares a run of a batch of `streams` streams. Forgets the addresses of the last run's inputs and outputs, which may
+    /// be invalid now.
+    pub(super) fn start(&mut self, streams: usize) {
+        let unset = Port {
+            slice: RawSlice::NULL,
+            scalar: 0,
+        };
+        self.ports.clear();
+        self.ports.resize(streams * self.port_count, unset);
+        self.streams = streams;
     }
 
-    pub(super) fn set_input(&mut self, number: usize, input: Input) {
+    /// Streams of the batch.
+    pub(super) fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// Returns `false` if it is longer or shorter than that of the first stream.
+    pub(super) fn set_input(&mut self, stream: usize, number: usize, input: Input) -> bool {
         let value = &mut self.values[number];
+        // Inputs are the first ports.
+        let port = &mut self.ports[stream * self.port_count + number];
         match input {
             Input::Tensor(values, _) => {
-                value.length = values.len();
                 // Not written through this address.
-                value.slices[0] = RawSlice {
+                port.slice = RawSlice {
                     start: values.cast::<f32>().cast_mut(),
                     length: values.len(),
                 };
+                if stream == 0 {
+                    value.length = values.len();
+                }
+                value.length == values.len()
             }
-            Input::Scalar(scalar) => value.scalar = scalar,
+            Input::Scalar(scalar) => {
+                port.scalar = scalar;
+                true
+            }
         }
     }
 
-    /// Returns `false` if the length is wrong.
-    pub(super) fn set_output(&mut self, number: usize, dst: *mut [f32]) -> bool {
-        let value = &mut self.values[number];
-        value.slices[0] = RawSlice {
+    /// Sets output `index` of the program. Returns `false` if the length is wrong.
+    pub(super) fn set_output(&mut self, stream: usize, (index, number): (usize, usize), dst: *mut [f32]) -> bool {
+        let port = &mut self.ports[stream * self.port_count + self.inputs + index];
+        port.slice = RawSlice {
             start: dst.cast(),
             length: dst.len(),
         };
-        value.length == dst.len()
+        self.values[number].length == dst.len()
     }
 
     /// Whether the lengths of inputs differ from those for which the other lengths were inferred.
@@ -176,8 +229,15 @@ impl MemoryPlan {
         if changed {
             // Until `allocate`: inference may fail.
             self.input_lengths.clear();
+            self.allocated_streams = 0;
+            self.thread_local_length = 0;
         }
         changed
+    }
+
+    /// Whether buffers were allocated for a batch of another size.
+    pub(super) fn streams_changed(&self) -> bool {
+        self.allocated_streams != self.streams
     }
 
     /// Shape of a value, as that of an input of the program if it is like one.
@@ -194,11 +254,17 @@ impl MemoryPlan {
         (value.shape, value.length) = (shape, length);
     }
 
-    pub(super) fn scalar(&self, value: usize) -> usize {
-        self.values[value].scalar
+    /// The value of a scalar input.
+    pub(super) fn scalar(&self, value: usize, stream: usize) -> usize {
+        self.port(value, stream).map_or(0, |port| port.scalar)
     }
 
-    /// Makes room for `length` values per thread.
+    fn port(&self, value: usize, stream: usize) -> Option<&Port> {
+        let port = self.values[value].port?;
+        Some(&self.ports[stream * self.port_count + port])
+    }
+
+    /// Makes room for `length` values per thread and stream.
     pub(super) fn reserve_thread_local(&mut self, length: usize) {
         self.thread_local_length = self.thread_local_length.max(length);
     }
@@ -225,12 +291,13 @@ impl MemoryPlan {
 
     /// Allocates all buffers, after lengths have been inferred.
     pub(super) fn allocate(&mut self) {
+        let streams = self.streams;
         // First all of them: a buffer that grows for one value may move those of others.
         for value in &self.values {
             for buffer in value.buffers.iter().flatten() {
                 let buffer = &mut self.buffers[*buffer];
-                if buffer.len() < value.length {
-                    buffer.resize(value.length, 0.0);
+                if buffer.len() < streams * value.length {
+                    buffer.resize(streams * value.length, 0.0);
                 }
             }
         }
@@ -239,30 +306,103 @@ impl MemoryPlan {
                 if let Some(buffer) = buffer {
                     *slice = RawSlice {
                         start: self.buffers[buffer].as_mut_ptr(),
-                        length: value.length,
+                        length: streams * value.length,
                     };
                 }
             }
         }
         for thread_local in &mut self.thread_local {
             let thread_local = thread_local.get_mut().unwrap_or_else(PoisonError::into_inner);
-            thread_local.resize(self.thread_local_length);
+            thread_local.resize(streams * self.thread_local_length);
         }
         let lengths = self.values[..self.inputs].iter().map(|value| value.length);
+        self.input_lengths.clear();
         self.input_lengths.extend(lengths);
+        self.allocated_streams = streams;
     }
 
-    /// The address of a slot; null if it has not been set.
+    /// Copies staged inputs of a batch to their buffers.
+    ///
+    /// # Safety
+    /// The run's inputs must be valid, and no operation may be running.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn gather(&mut self) {
+        // SAFETY: the caller's guarantee; inputs are the first ports.
+        unsafe { self.copy_staged(0..self.inputs, |port, buffer| (port, buffer)) }
+    }
+
+    /// Copies staged outputs of a batch from their buffers.
+    ///
+    /// # Safety
+    /// The run's outputs must be valid, and all operations must have run.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn scatter(&mut self) {
+        // SAFETY: the caller's guarantee; outputs are the last ports.
+        unsafe { self.copy_staged(self.inputs..self.port_count, |port, buffer| (buffer, port)) }
+    }
+
+    /// Copies from the first to the second tensor of a pair, for staged values with these ports.
+    ///
+    /// # Safety
+    /// The tensors must be valid.
+    #[allow(unsafe_code)]
+    unsafe fn copy_staged(
+        &mut self,
+        ports: std::ops::Range<usize>,
+        pair: impl Fn(RawSlice, RawSlice) -> (RawSlice, RawSlice),
+    ) {
+        if self.streams == 1 {
+            return;
+        }
+        for value in self.values.iter().filter(|value| value.is_staged) {
+            let Some(port) = value.port.filter(|port| ports.contains(port)) else {
+                continue;
+            };
+            for stream in 0..self.streams {
+                let given = self.ports[stream * self.port_count + port].slice;
+                let (from, to) = pair(given, value.slices[0].part(stream, self.streams));
+                assert!(from.length == to.length && !from.start.is_null());
+                // SAFETY: both are valid and have this length; a buffer overlaps no input or output.
+                unsafe { std::ptr::copy_nonoverlapping(from.start, to.start, from.length) };
+            }
+        }
+    }
+
+    /// The address of a slot with the rows of all streams; null if it has not been set, or the streams have it in different
+    /// places.
     pub(super) fn raw_or_null(&self, slot: Slot) -> RawSlice {
-        self.values[slot.value()].slices[slot.layout_index()]
+        match (self.streams, slot) {
+            (1, slot) => self.stream_or_null(slot, 0),
+            _ => self.values[slot.value()].slices[slot.layout_index()],
+        }
     }
 
-    /// The address of a slot.
+    /// The address of a slot of one stream, which must not be packed if there are several; null if it has not been set.
+    pub(super) fn stream_or_null(&self, slot: Slot, stream: usize) -> RawSlice {
+        let value = &self.values[slot.value()];
+        let is_in_buffer = value.is_staged && self.streams > 1;
+        match (slot, self.port(slot.value(), stream)) {
+            (Slot::RowMajor(_), Some(port)) if !is_in_buffer => port.slice,
+            _ => value.slices[slot.layout_index()].part(stream, self.streams),
+        }
+    }
+
+    /// The address of a slot with the rows of all streams.
     ///
     /// # Panics
     /// If it has not been set.
     pub(super) fn raw(&self, slot: Slot) -> RawSlice {
         let slice = self.raw_or_null(slot);
+        assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
+        slice
+    }
+
+    /// The address of a slot of one stream, as [`stream_or_null`](Self::stream_or_null).
+    ///
+    /// # Panics
+    /// If it has not been set.
+    pub(super) fn stream(&self, slot: Slot, stream: usize) -> RawSlice {
+        let slice = self.stream_or_null(slot, stream);
         assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
         slice
     }

@@ -115,30 +115,73 @@ impl Program {
         mut output: impl FnMut(usize, OutputShape) -> Result<*mut [f32], E>,
         parallel_for: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.memory.unset(&self.outputs);
-        for &number in self.schedule.inputs() {
-            let input = input(number)?;
-            if !self.schedule.accepts_width(number, input) {
-                return Err(ProgramError::WidthMismatch.into());
-            }
-            self.memory.set_input(number, input);
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            self.run_batch(
+                1,
+                |_, number| input(number),
+                |_, index, shape| output(index, shape),
+                parallel_for,
+            )
         }
-        if self.memory.lengths_changed() {
-            self.schedule.infer(&mut self.memory, self.team.workers())?;
+    }
+
+    /// Runs the program for a batch of `streams` streams, with inputs of the same lengths each. `input` and `output` get the
+    /// index of the stream first; otherwise as [`run`](Self::run). A stream gets, bit for bit, what it would get alone.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    ///
+    /// # Safety
+    /// As for [`run`](Self::run), and tensors of different streams must not overlap, if one of them is an output.
+    #[allow(unsafe_code)]
+    pub unsafe fn run_batch<E: From<ProgramError>>(
+        &mut self,
+        streams: usize,
+        mut input: impl FnMut(usize, usize) -> Result<Input, E>,
+        mut output: impl FnMut(usize, usize, OutputShape) -> Result<*mut [f32], E>,
+        parallel_for: impl FnOnce(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if streams == 0 {
+            return Ok(());
+        }
+        self.memory.start(streams);
+        for stream in 0..streams {
+            for &number in self.schedule.inputs() {
+                let input = input(stream, number)?;
+                if !self.schedule.accepts_width(number, input) {
+                    return Err(ProgramError::WidthMismatch.into());
+                }
+                if !self.memory.set_input(stream, number, input) {
+                    return Err(ProgramError::ShapeMismatch.into());
+                }
+            }
+        }
+        let lengths_changed = self.memory.lengths_changed();
+        if lengths_changed {
+            self.schedule.infer(&mut self.memory)?;
+        }
+        if lengths_changed || self.memory.streams_changed() {
+            self.schedule.split(streams, self.team.workers())?;
             self.memory.allocate();
             self.task_counts.clear();
             self.task_counts.extend(self.schedule.task_counts());
         }
-        for (index, &value) in self.outputs.iter().enumerate() {
-            let shape = self.memory.shape(value);
-            if !self.memory.set_output(value, output(index, shape)?) {
-                return Err(ProgramError::ShapeMismatch.into());
+        for stream in 0..streams {
+            for (index, &value) in self.outputs.iter().enumerate() {
+                let shape = self.memory.shape(value);
+                let output = output(stream, index, shape)?;
+                if !self.memory.set_output(stream, (index, value), output) {
+                    return Err(ProgramError::ShapeMismatch.into());
+                }
             }
         }
         self.memory.invalidate_thread_local();
         if !self.schedule.accepts_scalars(&self.memory) {
             return Err(ProgramError::ShapeMismatch.into());
         }
+        // SAFETY: inputs are valid, as the caller guarantees.
+        unsafe { self.memory.gather() };
         self.team.reset();
         let (team, task_counts, schedule, memory) = (&self.team, &self.task_counts[..], &self.schedule, &self.memory);
         let caller = thread_id();
@@ -163,12 +206,12 @@ impl Program {
         };
         match team.workers() {
             // Without waking other threads.
-            1 => {
-                work(0);
-                Ok(())
-            }
-            workers => parallel_for(workers, &work),
+            1 => work(0),
+            workers => parallel_for(workers, &work)?,
         }
+        // SAFETY: outputs are valid, as the caller guarantees, and all tasks are done.
+        unsafe { self.memory.scatter() };
+        Ok(())
     }
 }
 

@@ -67,10 +67,25 @@ impl Schedule {
         self.phases.iter().map(Vec::as_slice)
     }
 
-    /// Infers the lengths of all values, and divides operations into tasks.
-    pub(super) fn infer(&mut self, memory: &mut MemoryPlan, workers: usize) -> Result<(), ProgramError> {
+    /// Values that [row-wise](crate::fused_op::FusedOp::is_row_wise) operations read or write in row-major layout.
+    pub(super) fn row_wise_values(&self) -> impl Iterator<Item = usize> {
+        let ops = self.phases().flatten().filter(|op| op.is_row_wise());
+        let slots = ops.flat_map(|op| op.inputs.iter().chain(&op.outputs));
+        slots
+            .filter(|slot| matches!(slot, Slot::RowMajor(_)))
+            .map(|slot| slot.value())
+    }
+
+    /// Infers the lengths of all values.
+    pub(super) fn infer(&mut self, memory: &mut MemoryPlan) -> Result<(), ProgramError> {
         let mut ops = self.phases.iter_mut().flatten();
-        ops.try_for_each(|op| op.infer(memory, workers))
+        ops.try_for_each(|op| op.infer(memory))
+    }
+
+    /// Divides operations into tasks, for a batch of `streams` streams.
+    pub(super) fn split(&mut self, streams: usize, workers: usize) -> Result<(), ProgramError> {
+        let mut ops = self.phases.iter_mut().flatten();
+        ops.try_for_each(|op| op.split(streams, workers))
     }
 
     /// Tasks of each phase.

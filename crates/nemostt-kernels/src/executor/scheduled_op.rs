@@ -42,8 +42,13 @@ pub(super) struct ScheduledOp {
     pub(super) inputs: Vec<Slot>,
     scalars: Vec<usize>,
     pub(super) outputs: Vec<Slot>,
-    /// For the lengths of the last run.
+    is_row_wise: bool,
+    /// Lengths of the inputs of one stream in the last run.
+    lengths: Vec<usize>,
+    /// How it is divided for the lengths of the last run: all streams if it is row-wise, otherwise each of them.
     split: Split,
+    /// Streams in the last run.
+    streams: usize,
 }
 
 impl ScheduledOp {
@@ -54,58 +59,55 @@ impl ScheduledOp {
         scalars: Vec<usize>,
         outputs: Vec<Slot>,
     ) -> Self {
+        let is_row_wise = match &kernel {
+            Kernel::Fused { op, .. } => op.is_row_wise(),
+            Kernel::PackLhs(_) => true,
+        };
         Self {
             kernel,
             signature,
             inputs,
             scalars,
             outputs,
+            is_row_wise,
+            lengths: Vec::new(),
             split: Split::Rows { rows: 0, tasks: 0 },
+            streams: 1,
         }
     }
 
-    /// Infers the lengths of its outputs from those of its inputs, and divides it into tasks.
-    pub(super) fn infer(&mut self, memory: &mut MemoryPlan, workers: usize) -> Result<(), ProgramError> {
-        let lengths: Vec<usize> = self.inputs.iter().map(|slot| memory.length(slot.value())).collect();
+    /// See [`FusedOp::is_row_wise`].
+    pub(super) fn is_row_wise(&self) -> bool {
+        self.is_row_wise
+    }
+
+    /// Infers the lengths of its outputs from those of its inputs, for one stream.
+    pub(super) fn infer(&mut self, memory: &mut MemoryPlan) -> Result<(), ProgramError> {
+        self.lengths.clear();
+        self.lengths
+            .extend(self.inputs.iter().map(|slot| memory.length(slot.value())));
+        let lengths = &self.lengths;
         for (&length, width) in lengths.iter().zip(&self.signature.inputs) {
             if width.is_some_and(|width| width == 0 || !length.is_multiple_of(width)) {
                 return Err(ProgramError::WidthMismatch);
             }
         }
-        let shapes = match &self.kernel {
-            Kernel::Fused { op, prologue, .. } => {
-                if prologue.is_some() {
-                    memory.reserve_thread_local(lengths[0]);
-                }
-                let shapes = op.infer(&lengths)?;
-                self.split = op.split(&lengths, workers);
-                let is_consistent = |(shape, &width): (&OutputShape, &usize)| match *shape {
-                    OutputShape::Rows { width: inner, .. } => width > 0 && inner.is_multiple_of(width),
-                    OutputShape::Like(input) => input < lengths.len(),
-                };
-                let outputs = &self.signature.outputs;
-                let is_valid = shapes.len() == outputs.len()
-                    && shapes.iter().zip(outputs).all(is_consistent)
-                    && self.split.is_valid(outputs[0]);
-                if !is_valid {
-                    return Err(ProgramError::InvalidOp);
-                }
-                shapes
-            }
-            Kernel::PackLhs(weights) => {
-                let width = self.signature.outputs[0];
-                let tasks = match weights.lhs_layout() {
-                    LhsLayout::BytePlanes => 1,
-                    _ => (width / VECTOR_BLOCK).clamp(1, workers),
-                };
-                self.split = Split::Columns {
-                    block: VECTOR_BLOCK,
-                    tasks,
-                };
-                // The same value in another layout.
-                return Ok(());
-            }
+        let Kernel::Fused { op, prologue, .. } = &self.kernel else {
+            // The same value in another layout.
+            return Ok(());
         };
+        if prologue.is_some() {
+            memory.reserve_thread_local(lengths[0]);
+        }
+        let shapes = op.infer(lengths)?;
+        let is_consistent = |(shape, &width): (&OutputShape, &usize)| match *shape {
+            OutputShape::Rows { width: inner, .. } => width > 0 && inner.is_multiple_of(width),
+            OutputShape::Like(input) => input < lengths.len(),
+        };
+        let outputs = &self.signature.outputs;
+        if shapes.len() != outputs.len() || !shapes.iter().zip(outputs).all(is_consistent) {
+            return Err(ProgramError::InvalidOp);
+        }
         for (output, shape) in self.outputs.iter().zip(shapes) {
             let (shape, length) = match shape {
                 OutputShape::Rows { rows, width } => (shape, rows.checked_mul(width)),
@@ -119,19 +121,51 @@ impl ScheduledOp {
         Ok(())
     }
 
+    /// Divides it into tasks for a batch of `streams` streams, after [`infer`](Self::infer).
+    pub(super) fn split(&mut self, streams: usize, workers: usize) -> Result<(), ProgramError> {
+        self.streams = streams;
+        let width = self.signature.outputs[0];
+        self.split = match &self.kernel {
+            Kernel::Fused { op, .. } if self.is_row_wise && streams > 1 => {
+                let mut lengths = [0; MAX_INPUTS];
+                for (all, length) in lengths.iter_mut().zip(&self.lengths) {
+                    *all = streams.checked_mul(*length).ok_or(ProgramError::ShapeMismatch)?;
+                }
+                op.split(&lengths[..self.lengths.len()], workers)
+            }
+            Kernel::Fused { op, .. } => op.split(&self.lengths, workers),
+            Kernel::PackLhs(weights) => Split::Columns {
+                block: VECTOR_BLOCK,
+                tasks: match weights.lhs_layout() {
+                    LhsLayout::BytePlanes => 1,
+                    _ => (width / VECTOR_BLOCK).clamp(1, workers),
+                },
+            },
+        };
+        match self.split.is_valid(width) {
+            true => Ok(()),
+            false => Err(ProgramError::InvalidOp),
+        }
+    }
+
     pub(super) fn accepts_scalars(&self, memory: &MemoryPlan) -> bool {
         let Kernel::Fused { op, .. } = &self.kernel else {
             return true;
         };
-        let mut scalars = [0; MAX_SCALARS];
-        for (scalar, value) in scalars.iter_mut().zip(&self.scalars) {
-            *scalar = memory.scalar(*value);
-        }
-        op.accepts_scalars(&scalars[..self.scalars.len()])
+        (0..memory.streams()).all(|stream| {
+            let mut scalars = [0; MAX_SCALARS];
+            for (scalar, value) in scalars.iter_mut().zip(&self.scalars) {
+                *scalar = memory.scalar(*value, stream);
+            }
+            op.accepts_scalars(&scalars[..self.scalars.len()])
+        })
     }
 
     pub(super) fn task_count(&self) -> usize {
-        self.split.tasks()
+        match self.is_row_wise {
+            true => self.split.tasks(),
+            false => self.streams * self.split.tasks(),
+        }
     }
 
     /// Runs task `index`.
@@ -142,6 +176,11 @@ impl ScheduledOp {
     /// what it writes.
     #[allow(unsafe_code)]
     pub(super) unsafe fn run_task(&self, index: usize, memory: &MemoryPlan, thread_local: &mut ThreadLocalLhs) {
+        // Tasks of the first stream are the first ones.
+        let (stream, index) = match (self.is_row_wise, self.split.tasks()) {
+            (false, tasks @ 1..) => (Some(index / tasks), index % tasks),
+            _ => (None, index),
+        };
         match &self.kernel {
             Kernel::Fused { op, weights, prologue } => {
                 // SAFETY: nothing writes what the operation reads.
@@ -149,20 +188,36 @@ impl ScheduledOp {
                     .as_ref()
                     .map(|weights| unsafe { self.lhs(weights, prologue.as_ref(), memory, thread_local) });
                 let outputs = self.outputs.iter().zip(&self.signature.outputs);
-                let outputs = outputs.map(|(slot, &width)| TaskOutput {
-                    values: memory.raw(*slot),
-                    width,
-                    is_packed: matches!(slot, Slot::Packed(_)),
+                let outputs = outputs.map(|(&slot, &width)| {
+                    let rows = memory.length(slot.value()) / width.max(1);
+                    let (values, packed_rows) = match (slot, stream) {
+                        (Slot::Packed(_), Some(stream)) => (memory.raw(slot), Some(stream * rows..(stream + 1) * rows)),
+                        (Slot::Packed(_), None) => (memory.raw(slot), Some(0..memory.streams() * rows)),
+                        (Slot::RowMajor(_), Some(stream)) => (memory.stream(slot, stream), None),
+                        (Slot::RowMajor(_), None) => (memory.raw(slot), None),
+                    };
+                    TaskOutput {
+                        values,
+                        width,
+                        packed_rows,
+                    }
                 });
                 // What is not row-major is only available as `Task::lhs`.
-                let inputs = self.inputs.iter().enumerate().map(|(index, slot)| match slot {
-                    Slot::RowMajor(_) if index > 0 || prologue.is_none() => memory.raw_or_null(*slot),
-                    _ => RawSlice::NULL,
-                });
-                let scalars = self.scalars.iter().map(|&value| memory.scalar(value));
+                let inputs = self
+                    .inputs
+                    .iter()
+                    .enumerate()
+                    .map(|(index, &slot)| match (slot, stream) {
+                        (Slot::RowMajor(_), _) if index == 0 && prologue.is_some() => RawSlice::NULL,
+                        (Slot::RowMajor(_), Some(stream)) => memory.stream_or_null(slot, stream),
+                        (Slot::RowMajor(_), None) => memory.raw_or_null(slot),
+                        (Slot::Packed(_), _) => RawSlice::NULL,
+                    });
+                let scalars = self.scalars.iter();
+                let scalars = scalars.map(|&value| memory.scalar(value, stream.unwrap_or_default()));
                 let in_place = &self.signature.in_place;
                 // SAFETY: the caller's guarantee. Different values do not overlap, but for those that are updated in place,
-                // which no other operation reads.
+                // which no other operation reads. Tensors of different streams do not overlap.
                 let mut task = unsafe { Task::new(index, self.split, inputs, scalars, outputs, in_place, lhs) };
                 op.run(&mut task);
             }
@@ -214,7 +269,10 @@ impl ScheduledOp {
         let columns = self.split.range(index, width);
         let packed = memory.raw(output);
         // SAFETY: the output is valid, all tasks write its packed layout, and their columns are disjoint.
-        let mut packed = unsafe { Output::at(packed.start, packed.length, width).packed(columns.clone()) };
+        let mut packed = unsafe {
+            let output = Output::at(packed.start, packed.length, width);
+            output.packed(0..packed.length / width.max(1), columns.clone())
+        };
         // There may be no rows.
         packed.put_all(
             columns.start,
@@ -233,10 +291,14 @@ impl ScheduledOp {
             && self.task_count() > 0
         {
             let mut inputs = [std::ptr::null(); MAX_INPUTS];
-            for (address, slot) in inputs.iter_mut().zip(&self.inputs) {
-                *address = memory.raw_or_null(*slot).start.cast_const();
+            let mut task = worker * self.task_count() / workers;
+            let mut stream = 0;
+            if !self.is_row_wise {
+                (stream, task) = (task / self.split.tasks(), task % self.split.tasks());
             }
-            let task = worker * self.task_count() / workers;
+            for (address, slot) in inputs.iter_mut().zip(&self.inputs) {
+                *address = memory.stream_or_null(*slot, stream).start.cast_const();
+            }
             op.prefetch(self.split.range(task, self.signature.outputs[0]).start, &inputs);
         }
     }

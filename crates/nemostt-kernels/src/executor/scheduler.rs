@@ -117,6 +117,9 @@ impl Scheduler {
     fn add_op(&mut self, op: Arc<dyn FusedOp>, inputs: &[ValueInfo], outputs: &[usize]) -> Result<(), ProgramError> {
         let signature = op.signature();
         let tensors = check_arity(&signature, inputs.len(), outputs.len())?;
+        if op.is_row_wise() && (signature.scalars > 0 || !signature.in_place.is_empty()) {
+            return Err(ProgramError::InvalidOp);
+        }
         for (input, &expected) in inputs.iter().zip(&signature.inputs[..tensors]) {
             match (input.width, expected) {
                 (Some(width), Some(expected)) if width != expected => return Err(ProgramError::WidthMismatch),
@@ -132,6 +135,10 @@ impl Scheduler {
         self.in_place.extend(in_place);
         let mut slots: Vec<Slot> = tensors.iter().map(|input| Slot::RowMajor(input.root)).collect();
         let weights = op.weights().cloned();
+        // Packed rows are those of all streams.
+        if weights.is_some() && !op.is_row_wise() {
+            return Err(ProgramError::InvalidOp);
+        }
         let mut prologue = None;
         if let Some(weights) = weights
             .as_ref()
@@ -156,7 +163,7 @@ impl Scheduler {
         if let (&[output], &[input], &[width]) = (outputs, &slots[..], &signature.outputs[..])
             && only_packed
             && op.as_prologue().is_some()
-            && (weights.is_none() && scalars.is_empty() && signature.inputs == [Some(width)])
+            && (weights.is_none() && op.is_row_wise() && signature.inputs == [Some(width)])
         {
             self.prologues.insert(output, Prologue { op, input, output });
             return self.define(

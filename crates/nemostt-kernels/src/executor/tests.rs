@@ -143,17 +143,29 @@ fn run(
     threads: Threads,
     shapes: &mut Vec<OutputShape>,
 ) -> Result<(), ProgramError> {
+    run_batch(program, &[inputs], &mut [outputs], threads, shapes)
+}
+
+/// Runs a program for a batch of streams.
+fn run_batch(
+    program: &mut Program,
+    inputs: &[&[TestInput]],
+    outputs: &mut [&mut [Vec<f32>]],
+    threads: Threads,
+    shapes: &mut Vec<OutputShape>,
+) -> Result<(), ProgramError> {
     shapes.clear();
-    let mut outputs = outputs.iter_mut();
-    let input = |index: usize| {
-        Ok(match &inputs[index] {
+    let input = |stream: usize, index: usize| {
+        Ok(match &inputs[stream][index] {
             TestInput::Tensor(values, width) => Input::Tensor(&raw const values[..], *width),
             TestInput::Scalar(scalar) => Input::Scalar(*scalar),
         })
     };
-    let output = |_: usize, shape| {
-        shapes.push(shape);
-        Ok(&raw mut outputs.next().unwrap()[..])
+    let output = |stream: usize, index: usize, shape| {
+        if stream == 0 {
+            shapes.push(shape);
+        }
+        Ok(&raw mut outputs[stream][index][..])
     };
     let parallel_for = |workers: usize, work: &(dyn Fn(usize) + Sync)| {
         threads.call(workers, work);
@@ -162,8 +174,21 @@ fn run(
     // SAFETY: inputs and outputs are borrowed until the end, and do not overlap.
     #[allow(unsafe_code)]
     unsafe {
-        program.run(input, output, parallel_for)
+        program.run_batch(inputs.len(), input, output, parallel_for)
     }
+}
+
+/// Inputs of another stream: other values of the same lengths.
+fn other_stream(inputs: &[TestInput], stream: usize) -> Vec<TestInput> {
+    let other = |input: &TestInput| match input {
+        TestInput::Tensor(values, width) => {
+            let factor = 1.0 - 0.07 * stream as f32;
+            TestInput::Tensor(values.iter().map(|value| value * factor).collect(), *width)
+        }
+        // The head of a ring.
+        TestInput::Scalar(scalar) => TestInput::Scalar((scalar + 3 * stream) % layers::LEFT),
+    };
+    inputs.iter().map(other).collect()
 }
 
 /// A program that runs several times.
@@ -184,37 +209,65 @@ impl TestProgram {
 
     /// Compares outputs with those of the reference, bit for bit.
     fn check(&mut self, inputs: &[TestInput], threads: Threads) {
-        let values = run_reference(&self.calls, inputs);
-        let expected = self.outputs.iter().map(|&output| values[output].clone());
-        let expected: Vec<Vec<f32>> = expected.collect();
-        let mut outputs: Vec<Vec<f32>> = expected.iter().map(|values| vec![f32::NAN; values.len()]).collect();
+        self.check_batch(&[inputs], threads);
+    }
+
+    /// As [`check`](Self::check), for a batch of streams.
+    fn check_batch(&mut self, inputs: &[&[TestInput]], threads: Threads) {
+        let expected = |inputs: &&[TestInput]| {
+            let values = run_reference(&self.calls, inputs);
+            self.outputs.iter().map(|&output| values[output].clone()).collect()
+        };
+        let expected: Vec<Vec<Vec<f32>>> = inputs.iter().map(expected).collect();
+        let unset = |values: &Vec<f32>| vec![f32::NAN; values.len()];
+        let mut outputs: Vec<Vec<Vec<f32>>> = expected
+            .iter()
+            .map(|stream| stream.iter().map(unset).collect())
+            .collect();
         let mut shapes = Vec::new();
-        run(&mut self.program, inputs, &mut outputs, threads, &mut shapes).unwrap();
-        for (number, (got, expected)) in self.outputs.iter().zip(outputs.iter().zip(&expected)) {
-            let differs = |(got, expected): (&f32, &f32)| got.to_bits() != expected.to_bits();
-            let different = got.iter().zip(expected).position(differs);
-            assert!(expected.iter().all(|value| value.is_finite()));
-            assert_eq!(different, None, "value {number}, {threads:?}, of {}", got.len());
+        let mut written: Vec<&mut [Vec<f32>]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        run_batch(&mut self.program, inputs, &mut written, threads, &mut shapes).unwrap();
+        for (stream, (outputs, expected)) in outputs.iter().zip(&expected).enumerate() {
+            for (number, (got, expected)) in self.outputs.iter().zip(outputs.iter().zip(expected)) {
+                let differs = |(got, expected): (&f32, &f32)| got.to_bits() != expected.to_bits();
+                let different = got.iter().zip(expected).position(differs);
+                assert!(expected.iter().all(|value| value.is_finite()));
+                assert_eq!(
+                    different,
+                    None,
+                    "value {number} of stream {stream} of {}, {threads:?}, of {}",
+                    inputs.len(),
+                    got.len()
+                );
+            }
         }
         let length = |shape: &OutputShape| match *shape {
             OutputShape::Rows { rows, width } => rows * width,
-            OutputShape::Like(input) => match &inputs[input] {
+            OutputShape::Like(input) => match &inputs[0][input] {
                 TestInput::Tensor(values, _) => values.len(),
                 TestInput::Scalar(_) => 0,
             },
         };
         let lengths: Vec<usize> = shapes.iter().map(length).collect();
-        assert_eq!(lengths, expected.iter().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!(lengths, expected[0].iter().map(Vec::len).collect::<Vec<_>>());
     }
 }
 
-/// Checks a program with one to three workers on all kinds of threads, with each of these inputs in turn.
+/// Sizes of the batches that [`check`] runs, in this order: they grow and shrink.
+const BATCHES: &[usize] = if cfg!(miri) { &[2] } else { &[2, 16, 1, 3] };
+
+/// Checks a program with one to three workers on all kinds of threads, with each of these inputs in turn, and in batches.
 fn check(calls: &[TestCall], input_count: usize, outputs: &[usize], inputs: &[Vec<TestInput>]) {
     let workers = if cfg!(miri) { 2..=2 } else { 1..=3 };
     for workers in workers {
         let mut program = TestProgram::new(calls, input_count, outputs, workers);
         for threads in THREADS {
             inputs.iter().for_each(|inputs| program.check(inputs, threads));
+        }
+        for (inputs, &count) in inputs.iter().cycle().zip(BATCHES) {
+            let streams: Vec<Vec<TestInput>> = (0..count).map(|stream| other_stream(inputs, stream)).collect();
+            let streams: Vec<&[TestInput]> = streams.iter().map(Vec::as_slice).collect();
+            program.check_batch(&streams, Threads::OneEach);
         }
     }
 }

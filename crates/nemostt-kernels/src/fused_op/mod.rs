@@ -39,6 +39,13 @@ pub trait FusedOp: Debug + Send + Sync {
     /// [`ProgramError::ShapeMismatch`] if the inputs do not match each other or the operation.
     fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError>;
 
+    /// Whether a row of an output depends on no other row than that of the same index of each input. Then a batch of several
+    /// streams is one call with the rows of all of them. Otherwise each stream is a call of its own, in the same phase. Only
+    /// for operations without scalars and without tensors that are updated in place.
+    fn is_row_wise(&self) -> bool {
+        false
+    }
+
     /// Whether these are valid values of its scalars. Called for each run.
     fn accepts_scalars(&self, _scalars: &[usize]) -> bool {
         true

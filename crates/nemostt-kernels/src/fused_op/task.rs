@@ -26,14 +26,34 @@ impl RawSlice {
         start: std::ptr::null_mut(),
         length: 0,
     };
+
+    /// Part `index` of `count` parts of the same length, one after the other.
+    pub(crate) fn part(self, index: usize, count: usize) -> Self {
+        let length = self.length / count;
+        Self {
+            // Whoever accesses them guarantees that they are valid.
+            start: self.start.wrapping_add(index * length),
+            length,
+        }
+    }
 }
 
 /// Where an operation writes an output.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct TaskOutput {
+    /// If it is packed, the rows of all streams.
     pub(crate) values: RawSlice,
     pub(crate) width: usize,
-    pub(crate) is_packed: bool,
+    /// If it is packed, the rows to write.
+    pub(crate) packed_rows: Option<Range<usize>>,
+}
+
+impl TaskOutput {
+    const NONE: Self = Self {
+        values: RawSlice::NULL,
+        width: 0,
+        packed_rows: None,
+    };
 }
 
 /// A task's part of a tensor that is updated.
@@ -67,8 +87,9 @@ impl<'a> Task<'a> {
     /// # Safety
     /// As long as the task exists:
     /// * Inputs and outputs are valid, and `index` is below the number of tasks.
-    /// * All tasks of the operation have the same arguments, except for the index, of which each exists once.
-    /// * Nothing but these tasks accesses outputs, and nothing writes inputs that are not also outputs.
+    /// * All tasks of the operation on a stream have the same arguments, except for the index, of which each exists once.
+    /// * Nothing but these tasks accesses outputs, and nothing writes inputs that are not also outputs. Of a packed output,
+    ///   this holds for the rows to write; tasks of other streams write others.
     /// * Outputs do not overlap each other, nor an input, except that a pair of `in_place` may be one tensor.
     pub(crate) unsafe fn new(
         index: usize,
@@ -86,11 +107,7 @@ impl<'a> Task<'a> {
             inputs: [RawSlice::NULL; MAX_INPUTS],
             input_count: 0,
             scalars: [0; MAX_SCALARS],
-            outputs: [TaskOutput {
-                values: RawSlice::NULL,
-                width: 0,
-                is_packed: false,
-            }; MAX_OUTPUTS],
+            outputs: [TaskOutput::NONE; MAX_OUTPUTS],
             output_count: 0,
             in_place,
             lhs,
@@ -199,11 +216,12 @@ impl<'a> Task<'a> {
         'a: 'b,
     {
         let output = self.columns_output(0);
-        // SAFETY: as in `columns_mut`: callers borrow the task mutably. All tasks write the same layout.
+        // SAFETY: as in `columns_mut`: callers borrow the task mutably. All tasks write the same layout, those of other
+        // streams other rows.
         unsafe {
-            match self.outputs[0].is_packed {
-                true => Target::Packed(output.packed(self.range.clone())),
-                false => Target::RowMajor(output.columns(self.range.clone())),
+            match &self.outputs[0].packed_rows {
+                Some(rows) => Target::Packed(output.packed(rows.clone(), self.range.clone())),
+                None => Target::RowMajor(output.columns(self.range.clone())),
             }
         }
     }
@@ -241,13 +259,13 @@ impl<'a> Task<'a> {
     }
 
     fn row_major(&self, output: usize) -> RawSlice {
-        let output = self.outputs[..self.output_count][output];
-        assert!(!output.values.start.is_null() && !output.is_packed);
+        let output = &self.outputs[..self.output_count][output];
+        assert!(!output.values.start.is_null() && output.packed_rows.is_none());
         output.values
     }
 
     fn columns_output(&self, index: usize) -> Output<'a> {
-        let TaskOutput { values, width, .. } = self.outputs[..self.output_count][index];
+        let &TaskOutput { values, width, .. } = &self.outputs[..self.output_count][index];
         assert!(matches!(self.split, Split::Columns { .. }) && width == self.outputs[0].width);
         // SAFETY: the output is valid. Its parts do not overlap: see those who create them.
         unsafe { Output::at(values.start, values.length, width) }

@@ -75,16 +75,16 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// These columns of all rows, in [packed](super::PackedLhs) layout.
+    /// These columns of these rows, in [packed](super::PackedLhs) layout.
     ///
     /// # Panics
-    /// If the columns are out of range.
+    /// If the rows or columns are out of range.
     ///
     /// # Safety
     /// As for [`columns`](Self::columns); all parts of an output must have the same layout.
-    pub(crate) unsafe fn packed(&self, columns: Range<usize>) -> PackedLhsMut<'a> {
+    pub(crate) unsafe fn packed(&self, rows: Range<usize>, columns: Range<usize>) -> PackedLhsMut<'a> {
         // SAFETY: the output has this size; the rest is the caller's guarantee.
-        unsafe { PackedLhsMut::at(self.start, (self.rows, self.width), columns) }
+        unsafe { PackedLhsMut::at(self.start, (self.rows, self.width), rows, columns) }
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
             // SAFETY: there are no other parts.
             assert!(panics(|| _ = unsafe { output.columns(range.clone()) }));
             // SAFETY: as above.
-            assert!(panics(|| _ = unsafe { output.packed(range.clone()) }));
+            assert!(panics(|| _ = unsafe { output.packed(0..3, range.clone()) }));
         }
         // SAFETY: as above.
         let mut columns = unsafe { output.columns(2..6) };

@@ -56,15 +56,17 @@ impl<'a> PackedLhs<'a> {
     }
 }
 
-/// Some columns of all rows of a packed left-hand side, with exclusive access: see
-/// [`Output::packed`](super::Output::packed).
+/// Some columns of all or some rows of a packed left-hand side, with exclusive access: see
+/// [`Output::packed`](super::Output::packed). Rows are numbered from the first of these.
 #[derive(Debug)]
 pub struct PackedLhsMut<'a> {
     start: *mut f32,
-    rows: usize,
+    /// Rows of the whole left-hand side.
+    all_rows: usize,
     k: usize,
     /// Maximum rows of a group.
     group_size: usize,
+    rows: Range<usize>,
     columns: Range<usize>,
     values: PhantomData<&'a mut [f32]>,
 }
@@ -76,48 +78,93 @@ impl<'a> PackedLhsMut<'a> {
         // SAFETY: `values` is mutably borrowed for the lifetime of the result.
         #[allow(unsafe_code)]
         unsafe {
-            Self::at(values.as_mut_ptr(), (rows, k), 0..k)
+            Self::at(values.as_mut_ptr(), (rows, k), 0..rows, 0..k)
         }
     }
 
-    /// These columns of \[rows, k\] values at `start`.
+    /// These columns of these rows of \[all_rows, k\] values at `start`.
     ///
     /// # Panics
-    /// If the columns are out of range.
+    /// If the rows or columns are out of range.
     ///
     /// # Safety
-    /// The values must be valid for the lifetime of the result, and these columns must not be accessed in any other way
-    /// meanwhile.
+    /// The values must be valid for the lifetime of the result, and these columns of these rows must not be accessed in any
+    /// other way meanwhile.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn at(start: *mut f32, (rows, k): (usize, usize), columns: Range<usize>) -> Self {
+    pub(super) unsafe fn at(
+        start: *mut f32,
+        (all_rows, k): (usize, usize),
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= all_rows);
         assert!(columns.start <= columns.end && columns.end <= k);
         Self {
             start,
-            rows,
+            all_rows,
             k,
-            group_size: group_size(rows),
+            group_size: group_size(all_rows),
+            rows,
             columns,
             values: PhantomData,
         }
     }
 
+    /// Number of these rows.
     pub(crate) fn rows(&self) -> usize {
-        self.rows
+        self.rows.len()
     }
 
     pub(crate) fn k(&self) -> usize {
         self.k
     }
 
-    /// Writes columns of all rows; see [`put`](Self::put).
+    /// Writes columns of all these rows. `block` contains `count` values of each, from column `first` on, the rows `stride`
+    /// values apart.
+    ///
+    /// # Panics
+    /// If the columns are out of range, or `block` is too small.
     pub(crate) fn put_all(&mut self, first: usize, (block, stride): (&[f32], usize), count: usize) {
-        for (group, rows) in row_groups(self.rows).enumerate() {
-            self.put(group, first, (&block[rows.start * stride..], stride), count);
+        let own = self.rows.clone();
+        for (group, rows) in row_groups(self.all_rows).enumerate() {
+            if rows.end <= own.start || own.end <= rows.start {
+                continue;
+            }
+            match own.start <= rows.start && rows.end <= own.end {
+                true => self.put(
+                    group,
+                    first,
+                    (&block[(rows.start - own.start) * stride..], stride),
+                    count,
+                ),
+                // Other rows of the group belong to another stream.
+                false => {
+                    for row in own.start.max(rows.start)..own.end.min(rows.end) {
+                        self.put_row(&rows, row, first, &block[(row - own.start) * stride..][..count]);
+                    }
+                }
+            }
         }
     }
 
-    /// Writes `count` columns, from `first` on, of group `group` of [`row_groups`]. `block` contains the values of each
-    /// row, the rows `stride` values apart.
+    /// Writes `values` to row `row` of the group that consists of `rows`, from column `first` on.
+    fn put_row(&mut self, rows: &Range<usize>, row: usize, first: usize, values: &[f32]) {
+        assert!(self.rows.contains(&row) && rows.contains(&row));
+        assert!(self.columns.start <= first && first <= self.columns.end);
+        assert!(values.len() <= self.columns.end - first);
+        for (column, value) in (first..).zip(values) {
+            let index = rows.start * self.k + column * rows.len() + row - rows.start;
+            // SAFETY: within the values of the group, whose columns are `rows.len()` values apart. The row and the column
+            // are among those that are exclusive.
+            #[allow(unsafe_code)]
+            unsafe {
+                *self.start.add(index) = *value;
+            }
+        }
+    }
+
+    /// Writes `count` columns, from `first` on, of group `group` of [`row_groups`], of which all rows must be among these.
+    /// `block` contains the values of each row, the rows `stride` values apart.
     ///
     /// # Panics
     /// If the columns or the group are out of range, or `block` is too small.
@@ -125,9 +172,10 @@ impl<'a> PackedLhsMut<'a> {
     pub(super) fn put(&mut self, group: usize, first: usize, (block, stride): (&[f32], usize), count: usize) {
         let start = group.saturating_mul(self.group_size);
         let columns = &self.columns;
-        assert!(start < self.rows && columns.start <= first && first <= columns.end);
+        assert!(start < self.all_rows && columns.start <= first && first <= columns.end);
         assert!(count <= columns.end - first);
-        let height = self.group_size.min(self.rows - start);
+        let height = self.group_size.min(self.all_rows - start);
+        assert!(self.rows.start <= start && start + height <= self.rows.end);
         // SAFETY: the slice is within the values: after all previous groups, and after the preceding columns of the
         // same group. These columns are exclusive.
         #[allow(unsafe_code)]
@@ -179,13 +227,59 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_several_streams_are_packed_together() {
+        for (streams, frames, k) in [
+            (1, 3, 8),
+            (7, 2, 33),
+            (14, 2, 40),
+            (2, 14, 16),
+            (3, 7, 5),
+            (28, 1, 12),
+            (5, 6, 9),
+        ] {
+            let lhs: Vec<f32> = (0..streams * frames * k).map(|index| index as f32).collect();
+            let mut dst = vec![f32::NAN; lhs.len()];
+            let output = Output::new(&mut dst, k);
+            for stream in (0..streams).rev() {
+                let rows = stream * frames..(stream + 1) * frames;
+                for columns in [0..k / 2, k / 2..k] {
+                    let block = &lhs[rows.start * k + columns.start..];
+                    // SAFETY: rows of different streams, and both halves of the columns, are disjoint.
+                    #[allow(unsafe_code)]
+                    let mut part = unsafe { output.packed(rows.clone(), columns.clone()) };
+                    assert_eq!(part.rows(), frames);
+                    part.put_all(columns.start, (block, k), columns.len());
+                }
+            }
+            check(PackedLhs::new(&dst, streams * frames), &lhs, k);
+        }
+    }
+
+    #[test]
+    fn rows_of_others_are_not_written() {
+        let (rows, k) = (16, 4);
+        let (lhs, mut dst) = (vec![1.0; rows * k], vec![0.0; rows * k]);
+        let output = Output::new(&mut dst, k);
+        // SAFETY: there is no other access to the output.
+        #[allow(unsafe_code)]
+        let mut part = unsafe { output.packed(3..9, 0..k) };
+        // Two groups of eight rows, neither of which is its own.
+        for group in [0, 1] {
+            let put = AssertUnwindSafe(|| part.put(group, 0, (&lhs, k), k));
+            assert!(catch_unwind(put).is_err(), "{group}");
+        }
+        part.put_all(1, (&lhs, k), 2);
+        assert_eq!(dst.iter().sum::<f32>(), 12.0);
+    }
+
+    #[test]
     fn out_of_range_put_panics() {
         let (rows, k) = (15, 20);
         let (lhs, mut dst) = (vec![1.0; rows * k], vec![0.0; rows * k]);
         let output = Output::new(&mut dst, k);
         // SAFETY: there is no other access to the output.
         #[allow(unsafe_code)]
-        let mut columns = unsafe { output.packed(4..12) };
+        let mut columns = unsafe { output.packed(0..rows, 4..12) };
         for (group, first, count) in [
             (0, 3, 2),
             (0, 10, 3),

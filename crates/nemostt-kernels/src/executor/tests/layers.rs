@@ -7,7 +7,7 @@ use allocation_counter::measure;
 use super::*;
 use crate::strided_conv::ConvGeometry;
 
-const LEFT: usize = 10;
+pub(super) const LEFT: usize = 10;
 const KERNEL: usize = 5;
 
 /// Heads, width of a head, and inner width of a feed-forward block. The first cannot be divided evenly among three workers;
