@@ -15,6 +15,7 @@ pub mod lstm_cell;
 pub mod packed_matmul;
 mod prefetch;
 pub mod rel_pos_attention;
+pub mod row_ops;
 mod simd_math;
 pub mod strided_conv;
 

@@ -31,6 +31,19 @@ pub fn log_softmax(logits: &[f32], id: usize) -> f32 {
     logits[id] - max_logit - Arch::new().dispatch(SumExp { logits, max_logit }).ln()
 }
 
+/// Writes the log-probabilities of all `logits`.
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn log_softmax_row(logits: &[f32], log_probs: &mut [f32]) {
+    assert!(logits.len() == log_probs.len());
+    let max_logit = max_logit(logits);
+    let log_sum = Arch::new().dispatch(SumExp { logits, max_logit }).ln();
+    for (log_prob, logit) in log_probs.iter_mut().zip(logits) {
+        *log_prob = logit - max_logit - log_sum;
+    }
+}
+
 /// `Σ e^(logit - max_logit)`.
 struct SumExp<'a> {
     logits: &'a [f32],
@@ -79,6 +92,9 @@ mod tests {
                 let expected = f64::from(logits[id]) - sum.ln();
                 let got = f64::from(log_softmax(&logits, id));
                 assert!((got - expected).abs() < 1e-5, "{id} of {count}: {got}, not {expected}");
+                let mut all = vec![0.0; count];
+                log_softmax_row(&logits, &mut all);
+                assert_eq!(all[id], log_softmax(&logits, id));
             }
         }
     }

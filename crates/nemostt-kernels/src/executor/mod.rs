@@ -12,12 +12,14 @@
 //! | [`schedule`] | the phases, and how to run a task of them |
 //! | [`memory_plan`] | where values are stored, and which buffers are reused |
 //! | [`team`] | distributes the tasks of a phase among threads |
+//! | [`stream_io`] | inputs and outputs of a stream, and runs on them |
 
 mod consumers;
 mod memory_plan;
 mod schedule;
 mod scheduled_op;
 mod scheduler;
+mod stream_io;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ mod thread_local_lhs;
 
 use std::{cell::Cell, sync::Arc};
 
+pub use self::stream_io::{InputSpec, StreamIo};
 use self::{
     memory_plan::MemoryPlan,
     schedule::Schedule,
@@ -74,6 +77,8 @@ pub struct Program {
     team: Team,
     /// Numbers of the values that are outputs.
     outputs: Vec<usize>,
+    /// For each output, the input that it may share memory with, because an operation updates it in place.
+    in_place: Vec<Option<usize>>,
     /// Tasks per phase.
     task_counts: Vec<usize>,
 }
@@ -91,6 +96,10 @@ impl Program {
             memory: MemoryPlan::new(&schedule, inputs, outputs, team.workers()),
             team,
             outputs: outputs.into(),
+            in_place: outputs
+                .iter()
+                .map(|&output| schedule.in_place_input(output).filter(|&input| input < inputs))
+                .collect(),
             task_counts: Vec::new(),
             schedule,
         })
@@ -148,25 +157,15 @@ impl Program {
         self.memory.start(streams);
         for stream in 0..streams {
             for &number in self.schedule.inputs() {
-                let input = input(stream, number)?;
-                if !self.schedule.accepts_width(number, input) {
-                    return Err(ProgramError::WidthMismatch.into());
-                }
-                if !self.memory.set_input(stream, number, input) {
-                    return Err(ProgramError::ShapeMismatch.into());
-                }
+                set_input(
+                    &self.schedule,
+                    &mut self.memory,
+                    (stream, number),
+                    input(stream, number)?,
+                )?;
             }
         }
-        let lengths_changed = self.memory.lengths_changed();
-        if lengths_changed {
-            self.schedule.infer(&mut self.memory)?;
-        }
-        if lengths_changed || self.memory.streams_changed() {
-            self.schedule.split(streams, self.team.workers())?;
-            self.memory.allocate();
-            self.task_counts.clear();
-            self.task_counts.extend(self.schedule.task_counts());
-        }
+        self.prepare(streams)?;
         for stream in 0..streams {
             for (index, &value) in self.outputs.iter().enumerate() {
                 let shape = self.memory.shape(value);
@@ -212,6 +211,39 @@ impl Program {
         // SAFETY: outputs are valid, as the caller guarantees, and all tasks are done.
         unsafe { self.memory.scatter() };
         Ok(())
+    }
+}
+
+impl Program {
+    /// Infers lengths, divides operations and allocates buffers, unless that was done for the same inputs and streams.
+    fn prepare(&mut self, streams: usize) -> Result<(), ProgramError> {
+        let lengths_changed = self.memory.lengths_changed();
+        if lengths_changed {
+            self.schedule.infer(&mut self.memory)?;
+        }
+        if lengths_changed || self.memory.streams_changed() {
+            self.schedule.split(streams, self.team.workers())?;
+            self.memory.allocate();
+            self.task_counts.clear();
+            self.task_counts.extend(self.schedule.task_counts());
+        }
+        Ok(())
+    }
+}
+
+/// Sets input `number` of stream `stream`.
+fn set_input(
+    schedule: &Schedule,
+    memory: &mut MemoryPlan,
+    (stream, number): (usize, usize),
+    input: Input,
+) -> Result<(), ProgramError> {
+    if !schedule.accepts_width(number, input) {
+        return Err(ProgramError::WidthMismatch);
+    }
+    match memory.set_input(stream, number, input) {
+        true => Ok(()),
+        false => Err(ProgramError::ShapeMismatch),
     }
 }
 

@@ -67,6 +67,11 @@ impl Schedule {
         self.phases.iter().map(Vec::as_slice)
     }
 
+    /// The value that an operation updates in place, if the result is `output`.
+    pub(super) fn in_place_input(&self, output: usize) -> Option<usize> {
+        self.phases().flatten().find_map(|op| op.in_place_input(output))
+    }
+
     /// Values that [row-wise](crate::fused_op::FusedOp::is_row_wise) operations read or write in row-major layout.
     pub(super) fn row_wise_values(&self) -> impl Iterator<Item = usize> {
         let ops = self.phases().flatten().filter(|op| op.is_row_wise());

@@ -76,6 +76,13 @@ impl ScheduledOp {
         }
     }
 
+    /// The value that it updates in place, if the result is `output`.
+    pub(super) fn in_place_input(&self, output: usize) -> Option<usize> {
+        let mut pairs = self.signature.in_place.iter();
+        let found = pairs.find(|pair| self.outputs[pair.1].value() == output)?;
+        Some(self.inputs[found.0].value())
+    }
+
     /// See [`FusedOp::is_row_wise`].
     pub(super) fn is_row_wise(&self) -> bool {
         self.is_row_wise

@@ -6,6 +6,7 @@ mod joint;
 mod layers;
 mod program_errors;
 mod reference;
+mod stream_io;
 
 use std::thread;
 
