@@ -13,6 +13,7 @@ mod fusions;
 pub mod fuzzing;
 mod import;
 mod ir;
+pub mod lowering;
 mod onnx;
 pub mod ops;
 mod passes;

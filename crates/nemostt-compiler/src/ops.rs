@@ -150,6 +150,17 @@ pub const OPS: [OpSchema; 7] = [
     JOINT_ADD_RELU,
 ];
 
+/// Operation of a [lowered graph](crate::lowering) alone: selects rows by index. Inputs: rows \[rows, width\], indices
+/// \[count\]. Output: \[count, width\]. Attribute [`WIDTH`].
+pub const SELECT_ROWS: &str = "SelectRows";
+
+/// Operation of a [lowered graph](crate::lowering) alone: multiplies rows \[rows, width\] by factors \[rows\]. Attribute
+/// [`WIDTH`].
+pub const SCALE_ROWS: &str = "ScaleRows";
+
+/// Operation of a [lowered graph](crate::lowering) alone: log-probabilities of rows \[rows, width\]. Attribute [`WIDTH`].
+pub const LOG_SOFTMAX: &str = "LogSoftmax";
+
 /// The schema of operation `name`.
 pub fn schema(name: &str) -> Option<&'static OpSchema> {
     OPS.iter().find(|op| op.name == name)

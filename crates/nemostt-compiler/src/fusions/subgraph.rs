@@ -280,7 +280,7 @@ impl Graph {
     }
 }
 
-fn attribute_value(attribute: &AttributeProto) -> Option<(String, AttributeValue)> {
+pub(crate) fn attribute_value(attribute: &AttributeProto) -> Option<(String, AttributeValue)> {
     let value = match attribute.r#type() {
         AttributeType::Int => AttributeValue::Int(attribute.i()),
         AttributeType::Ints => AttributeValue::Ints(attribute.ints.clone()),
