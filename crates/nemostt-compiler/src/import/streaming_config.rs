@@ -6,6 +6,7 @@
 //! graph uses them: the `Clip` that limits the cache length, the `Clip` that limits the number of outputs, the kernel
 //! of the depthwise convolutions, the `Slice` and `Sub` that drop the outputs of cached mel frames.
 
+use crate::streaming_geometry::full_width;
 use crate::{
     Graph, GraphError, NodeProto, TensorInfo,
     import::canonicalize::{PROMPT_INPUT, expect_sizes, shape},
@@ -104,6 +105,7 @@ impl StreamingConfig {
             chunk_frames: upper_limit(graph, "encoded_lengths")?,
             drop_extra_pre_encoded: find_drop(graph)?.amount,
         };
+        found.check_outputs(graph, &audio)?;
         let sizes = [found.mels, layers, width, left, conv_left, found.chunk_frames];
         if sizes.iter().any(|size| !(1..=MAX_DIM).contains(size)) {
             return Err(GraphError::Contradiction {
@@ -127,6 +129,32 @@ impl StreamingConfig {
             });
         }
         Ok(found)
+    }
+
+    /// Checks declared sizes of outputs: ONNX Runtime rejects a tensor of another size, unless a pass has replaced them.
+    fn check_outputs(&self, graph: &Graph, audio: &TensorInfo) -> Result<(), GraphError> {
+        let [layers, width] = [self.layers, self.d_model].map(Some);
+        let channel = [Some(1), layers, Some(self.left_context), width];
+        expect_sizes(graph, Side::Output, "cache_last_channel_next", &channel, 0)?;
+        let time = [Some(1), layers, width, Some(self.conv_context)];
+        expect_sizes(graph, Side::Output, "cache_last_time_next", &time, 0)?;
+        // Frames of a chunk, if windows have a fixed width.
+        let lookahead = |&lookahead: &usize| Some(full_width(lookahead)) == audio.dims[2];
+        let frames = (0..self.chunk_frames).find(lookahead).map(|lookahead| lookahead + 1);
+        let (name, fed, time_axis) = match graph.find(Side::Output, "logprobs") {
+            Some(_) => ("logprobs", [Some(1), frames, None], 1),
+            None => ("outputs", [Some(1), width, frames], 2),
+        };
+        let declared = expect_sizes(graph, Side::Output, name, &fed, 0)?;
+        match (frames, declared.dims[time_axis]) {
+            (None, Some(_)) => Err(GraphError::Contradiction {
+                what: format!(
+                    "its {name} is {}, whatever the number of mel frames",
+                    shape(&declared.dims)
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The lookaheads, in encoder frames, that this graph supports: those whose chunks are aligned with the chunks of

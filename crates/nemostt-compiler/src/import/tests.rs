@@ -60,6 +60,29 @@ fn batch_size_two_is_rejected() {
 }
 
 #[test]
+fn outputs_of_other_sizes_are_rejected() {
+    for (name, axis) in [
+        ("outputs", 1),
+        ("outputs", 2),
+        ("cache_last_channel_next", 1),
+        ("cache_last_channel_next", 2),
+        ("cache_last_channel_next", 3),
+        ("cache_last_time_next", 1),
+        ("cache_last_time_next", 2),
+        ("cache_last_time_next", 3),
+        ("cache_last_channel_next_len", 0),
+        ("encoded_lengths", 0),
+    ] {
+        let edit = declare(Side::Output, name, |info| info.dims[axis] = Some(5));
+        let fault = outcome(encoder(), edit).unwrap_err();
+        assert!(
+            fault.to_string().contains(&format!("its {name} ")),
+            "axis {axis}: {fault}"
+        );
+    }
+}
+
+#[test]
 fn int32_lengths_are_converted() {
     let narrow = declare(Side::Input, "length", |info| info.element = ElementType::I32);
     assert!(outcome(encoder(), narrow).is_ok());
@@ -254,6 +277,17 @@ fn transducer_sizes_that_a_stream_cannot_feed_are_rejected() {
         let fault = transducer_outcome(edit).unwrap_err();
         assert!(fault.to_string().contains(&format!("its {name} is [")), "{fault}");
         assert!(fault.to_string().contains("but a stream needs ["), "{fault}");
+    }
+    for (name, axis) in [
+        ("output_states_1", 1),
+        ("output_states_2", 0),
+        ("output_states_2", 2),
+        ("outputs", 0),
+        ("outputs", 1),
+        ("outputs", 2),
+    ] {
+        let edit = declare(Side::Output, name, |info| info.dims[axis] = Some(42_764_066));
+        assert!(transducer_outcome(edit).is_err(), "{name}, axis {axis}");
     }
     for name in ["input_states_1", "input_states_2"] {
         let flat = declare(Side::Input, name, |info| info.dims.truncate(2));

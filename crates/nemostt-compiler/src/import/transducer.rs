@@ -14,7 +14,7 @@
 use crate::{
     ElementType, Graph, GraphError, TensorInfo,
     import::{
-        canonicalize::{expect_rank, expect_sizes, rename_and_convert},
+        canonicalize::{expect_rank, expect_sizes, rename_and_convert, shape},
         layouts::{DecoderJointNames, JointNames, PredictionNames},
     },
     ir::boundary::Side,
@@ -64,15 +64,36 @@ impl TransducerGraphs {
             &[state.dims[0], Some(1), state.dims[2]],
             1,
         )?;
+        for name in STATES_NEXT {
+            expect_sizes(
+                &self.prediction,
+                Side::Output,
+                name,
+                &[state.dims[0], Some(1), state.dims[2]],
+                1,
+            )?;
+        }
         expect_sizes(&self.prediction, Side::Input, "targets", &[Some(1), Some(1)], 0)?;
         let frames = expect_sizes(&self.joint, Side::Input, "encoder_outputs", &[Some(1), None, None], 0)?;
         let logits = expect_rank(&self.joint, Side::Output, "outputs", 4)
             .or_else(|fault| expect_rank(&self.joint, Side::Output, "outputs", 3).map_err(|_| fault))?;
+        // As many frames as are given, for one token.
+        let mut scored = vec![Some(1); logits.dims.len()];
+        (scored[1], scored[logits.dims.len() - 1]) = (frames.dims[2], None);
+        if frames.dims[2].is_none() && logits.dims[1].is_some() {
+            return Err(GraphError::Contradiction {
+                what: format!(
+                    "its outputs are {}, whatever the number of encoder frames",
+                    shape(&logits.dims)
+                ),
+            });
+        }
+        expect_sizes(&self.joint, Side::Output, "outputs", &scored, 0)?;
         let size = |info: &TensorInfo, axis: usize, what: &str| {
             info.dims[axis].ok_or_else(|| GraphError::CannotInfer(format!("the {what} (axis {axis} of {})", info.name)))
         };
         let classes = size(&logits, logits.dims.len() - 1, "number of classes")?;
-        let shape = TransducerShape {
+        let sizes = TransducerShape {
             width: size(&frames, 1, "width of its encoder frames")?,
             layers: size(&state, 0, "number of LSTM layers")?,
             hidden: size(&state, 2, "width of its LSTM")?,
@@ -80,13 +101,13 @@ impl TransducerGraphs {
             logits_axes: logits.dims.len(),
             one_frame: frames.dims[2] == Some(1),
         };
-        let sizes = [shape.width, shape.layers, shape.hidden, shape.classes];
-        if sizes.iter().any(|size| !(1..=MAX_SIZE).contains(size)) || classes < 2 {
+        let all = [sizes.width, sizes.layers, sizes.hidden, sizes.classes];
+        if all.iter().any(|size| !(1..=MAX_SIZE).contains(size)) || classes < 2 {
             return Err(GraphError::Contradiction {
-                what: format!("its sizes are out of range: {shape:?}"),
+                what: format!("its sizes are out of range: {sizes:?}"),
             });
         }
-        Ok(shape)
+        Ok(sizes)
     }
 }
 
