@@ -16,6 +16,7 @@ use crate::{
     TensorInfo,
     fusions::subgraph::attribute_value,
     ir::{attribute::Attribute, boundary::Side, constant::attribute, graph::is_onnx_domain},
+    onnx::tensor_proto::DataType,
     ops::{self, DOMAIN, LOG_SOFTMAX, PACKED_MATMUL, SCALE_ROWS, SELECT_ROWS, WEIGHTS_INDEX, WIDTH},
 };
 
@@ -65,6 +66,7 @@ impl Encoded {
     pub fn lower(&self) -> Result<LoweredGraph, String> {
         let mut graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
         graph.packed.clone_from(&self.packed_weights);
+        remove_float_casts(&mut graph);
         graph.infer_shapes();
         let mut lowered = lower(graph)?;
         lowered.constants_graph.files.clone_from(&self.files);
@@ -439,6 +441,31 @@ impl<'a> Lowering<'a> {
 
 fn unsupported(node: &NodeProto) -> String {
     format!("{} ({}) cannot be a part of a program", node.op_type(), node.name())
+}
+
+/// Removes casts of float32 inputs to float32, which are left where an fp16 export is converted to fp32.
+fn remove_float_casts(graph: &mut Graph) {
+    let inputs = graph
+        .inputs()
+        .into_iter()
+        .filter(|input| input.element == ElementType::F32);
+    let inputs: HashSet<String> = inputs.map(|input| input.name).collect();
+    let is_no_op = |node: &NodeProto| {
+        let casts_input = node.op_type() == "Cast" && node.input.first().is_some_and(|input| inputs.contains(input));
+        casts_input && attribute(node, "to") == Some(DataType::Float as i64)
+    };
+    let outputs: HashSet<String> = graph.outputs().into_iter().map(|output| output.name).collect();
+    let casts: Vec<(String, String)> = graph
+        .nodes
+        .iter()
+        .filter(|node| is_no_op(node))
+        .filter_map(|node| Some((node.output.first()?.clone(), node.input.first()?.clone())))
+        .filter(|(output, _)| !outputs.contains(output))
+        .collect();
+    for (output, input) in casts {
+        graph.remove_producer(&output);
+        graph.rename_uses(&output, &input);
+    }
 }
 
 /// Tensors that depend on constants only.

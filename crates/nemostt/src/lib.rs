@@ -16,6 +16,8 @@ pub mod features;
 #[allow(missing_docs)]
 pub mod fuzzing;
 #[forbid(unsafe_code)]
+mod lane;
+#[forbid(unsafe_code)]
 mod memory_guard;
 mod model;
 #[forbid(unsafe_code)]

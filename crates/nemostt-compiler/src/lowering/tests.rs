@@ -140,3 +140,25 @@ fn graphs_with_other_operators_are_not_lowered() {
     let reason = refusal(graph);
     assert!(reason.starts_with("Mul"), "{reason}");
 }
+
+#[test]
+fn casts_of_floats_to_floats_are_dropped() {
+    let (mut encoded, _) = linked("../nemostt/assets/demo-model/encoder-model.onnx", 1, false);
+    let before = encoded.lower().unwrap();
+    let mut graph = Graph::decode(encoded.model.clone().into()).unwrap();
+    for input in ["audio_signal", "cache_last_time/0"] {
+        let cast = format!("{input}/cast");
+        graph.rename_uses(input, &cast);
+        graph.add_as(
+            &cast,
+            "Cast",
+            &[input],
+            &[("to", Attribute::Int(DataType::Float as i64))],
+        );
+    }
+    graph.sort().unwrap();
+    encoded.model = graph.encode().model;
+    let after = encoded.lower().unwrap();
+    assert_eq!(after.calls, before.calls);
+    assert_eq!(after.inputs, before.inputs);
+}

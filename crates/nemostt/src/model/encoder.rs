@@ -2,6 +2,9 @@
 
 //! The cache-aware encoder: consumes one window of mel frames per step, and returns the encoder frames of one chunk.
 
+mod program;
+mod program_state;
+mod session_state;
 mod state;
 
 use super::{
@@ -11,23 +14,25 @@ use super::{
     joint_head::{JointHead, JointHeadState},
     length_graph::LengthGraph,
     options::Device,
-    runtime::{LogLevel, Session, log},
+    runtime::{LogLevel, Session, Tensor, log},
     target::Target,
 };
 use crate::{
     chunker::{Window, first_width, full_width},
     error::{Error, Result},
+    lane::LaneMetrics,
     memory_guard,
 };
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
+use std::sync::Arc;
 
-pub(crate) use self::state::{EncoderSnapshot, EncoderState};
+use self::program::EncoderProgram;
+pub(crate) use self::state::{EncoderSnapshot, EncoderState, HeadTensors};
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
 pub(crate) struct Encoder {
-    session: Session,
-    /// Computes inputs of the session that depend on lengths only; `None` if the session computes them itself.
-    lengths: Option<LengthGraph>,
+    runner: Runner,
+    device: Device,
     streaming: StreamingConfig,
     lookahead: usize,
     /// Tokens of the CTC head, without blank; `None` if the outputs are encoder frames.
@@ -44,6 +49,42 @@ pub(crate) struct Encoder {
     /// The part of the joint that was appended to its graph.
     head: Option<JointHead>,
     passes: Vec<PassReport>,
+}
+
+/// What runs the graph.
+enum Runner {
+    Session {
+        session: Session,
+        /// Computes inputs of the session that depend on lengths only; `None` if the session computes them itself.
+        lengths: Option<LengthGraph>,
+    },
+    /// On the CPU, if all of it are our own operations.
+    Program(Arc<EncoderProgram>),
+}
+
+impl Runner {
+    fn new(
+        encoder: CompiledEncoder,
+        lengths: Option<LengthGraph>,
+        names: (&str, usize, Option<&JointHead>),
+        target: &Target,
+    ) -> Result<Self> {
+        let mut lengths = lengths;
+        if let Some(split_off) = lengths.take() {
+            let name = names.0;
+            match EncoderProgram::new(&encoder, split_off, names, target) {
+                Ok(program) => return Ok(Self::Program(Arc::new(program))),
+                Err((reason, split_off)) => {
+                    log(LogLevel::Info, &format!("{name}: streams are not batched: {reason}"));
+                    lengths = Some(split_off);
+                }
+            }
+        }
+        Ok(Self::Session {
+            session: Session::load_encoded(encoder.encoded, names.0, target)?,
+            lengths,
+        })
+    }
 }
 
 impl Encoder {
@@ -68,19 +109,26 @@ impl Encoder {
                 compiled.fuse_subgraphs(&name);
                 lengths = LengthGraph::split_off(&mut compiled, &name, target)?;
             }
+            let (states, passes) = (compiled.states.clone(), std::mem::take(&mut compiled.passes));
+            let (width, precision) = (compiled.width, compiled.precision);
             let encoder = Self {
-                session: Session::load_encoded(compiled.encoded, &name, target)?,
-                lengths,
+                runner: Runner::new(
+                    compiled,
+                    lengths,
+                    (&name, lookahead + 1, appended_head.as_ref()),
+                    target,
+                )?,
+                device: target.device,
                 streaming,
                 lookahead,
                 ctc_tokens,
                 has_prompt: contract.prompt.is_some(),
                 masks_length: contract.masks_length,
-                states: compiled.states,
-                width: compiled.width,
-                precision: compiled.precision,
+                states,
+                width,
+                precision,
                 head: appended_head,
-                passes: compiled.passes,
+                passes,
             };
             memory_guard::check("run the encoder")?;
             encoder.warm_up()?;
@@ -146,12 +194,30 @@ impl Encoder {
             outputs: self.lookahead + 1,
         };
         let mut state = EncoderState::new(self)?;
-        if let Some(head) = &self.head {
-            let mut tensors = JointHeadState::new(head)?;
+        let mut tensors = self.head.as_ref().map(JointHeadState::new).transpose()?;
+        if let Some(tensors) = &mut tensors {
             state.bind(|run| tensors.bind_all(run))?;
         }
-        state.step(self, &window)?;
+        state.step(self, &window, tensors.as_mut().map(JointHeadState::tensors))?;
         Ok(())
+    }
+
+    /// A tensor for the outputs of a step: encoder frames \[1, d_model, chunk\], or log-probabilities \[1, chunk, tokens +
+    /// 1\].
+    fn output_tensor(&self) -> Result<Tensor<f32>> {
+        let chunk = self.lookahead + 1;
+        match self.ctc_tokens {
+            Some(tokens) => Tensor::zeros(&[1, chunk, tokens + 1]),
+            None => Tensor::zeros(&[1, self.streaming.d_model, chunk]),
+        }
+    }
+
+    /// What the lanes have done so far; empty if the encoder runs in a session.
+    pub(crate) fn lane_metrics(&self) -> Vec<LaneMetrics> {
+        match &self.runner {
+            Runner::Session { .. } => Vec::new(),
+            Runner::Program(program) => program.metrics(),
+        }
     }
 
     /// Whether each step also projects and scores its frames: see [`EncoderState::bind`].
@@ -166,7 +232,7 @@ impl Encoder {
 
     /// The device it runs on.
     pub(crate) fn device(&self) -> Device {
-        self.session.device()
+        self.device
     }
 
     /// Precision of most of its weights.
@@ -176,6 +242,9 @@ impl Encoder {
 
     /// Intra-op threads; 0: one per physical core.
     pub(crate) fn threads(&self) -> usize {
-        self.session.threads()
+        match &self.runner {
+            Runner::Session { session, .. } => session.threads(),
+            Runner::Program(program) => program.threads(),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! prediction as soon as they are computed. Frames after a token are scored again by [`joint`](super::joint).
 
 use super::{
+    HeadTensors,
     compile::CompiledEncoder,
     runtime::{Binding, LogLevel, Tensor, log},
 };
@@ -59,6 +60,14 @@ impl JointHeadState {
             projected: Tensor::zeros(&head.projected)?,
             scores: Tensor::zeros(&[head.projected[0], head.classes])?,
         })
+    }
+
+    pub(super) fn tensors(&mut self) -> HeadTensors<'_> {
+        HeadTensors {
+            prediction: self.prediction.data(),
+            projected: self.projected.data_mut(),
+            scores: self.scores.data_mut(),
+        }
     }
 
     pub(super) fn bind_all(&mut self, run: &mut Binding) -> Result<()> {
@@ -156,7 +165,7 @@ mod tests {
                     outputs: chunk,
                 };
                 states[0].prepare(appended).unwrap();
-                encoder.step(&model.encoder, &window).unwrap();
+                encoder.step(&model.encoder, &window, states[0].head_tensors()).unwrap();
                 states.iter_mut().for_each(TransducerState::start_chunk);
                 // Two tokens in frames that all chunks have, and one at the end, after which the prediction is only
                 // computed for the next step.

@@ -66,10 +66,38 @@ impl LengthGraph {
         }
     }
 
+    /// Names of the tensors that the rest of the encoder reads.
+    pub(super) fn boundary(&self) -> impl Iterator<Item = &str> {
+        self.boundary.iter().map(|tensor| tensor.name.as_str())
+    }
+
+    /// The values of all tensors for these values of [`LENGTHS`].
+    pub(super) fn compute(&self, values: [i64; 3]) -> Result<LengthValues> {
+        let mut state = LengthGraphState::new(self)?;
+        let next = state.update(self, values)?;
+        let boundary = state.boundary.iter().map(|(_, values)| match values {
+            Values::Floats(floats) => floats.data().to_vec(),
+            Values::Ints(ints) => ints.data().iter().map(|&value| value as f32).collect(),
+        });
+        Ok(LengthValues {
+            next,
+            boundary: boundary.collect(),
+        })
+    }
+
     /// Whether the rest of the encoder still has the input `name`.
     pub(super) fn keeps_input(&self, name: &str) -> bool {
         self.still_taken.contains(&name)
     }
+}
+
+/// Everything that depends only on lengths.
+#[derive(Debug, PartialEq)]
+pub(super) struct LengthValues {
+    /// In the order of [`NEXT_LENGTHS`].
+    pub(super) next: [i64; 2],
+    /// In the order of [`LengthGraph::boundary`]. Integers, which are indices of frames, as float32.
+    pub(super) boundary: Vec<Vec<f32>>,
 }
 
 /// A stream's tensors.

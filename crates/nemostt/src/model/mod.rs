@@ -27,6 +27,7 @@ mod state_buffers;
 mod target;
 mod thread_policy;
 mod transducer;
+mod worker_pool;
 
 use std::path::Path;
 
@@ -35,7 +36,7 @@ pub use directory::GraphFile;
 use directory::{ModelFiles, NamedEncoder, TransducerParts};
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
-pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState};
+pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};

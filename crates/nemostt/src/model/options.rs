@@ -20,6 +20,12 @@ pub struct Options {
     /// the number of processors that the loading thread may use (affinity, quotas of control groups); a larger number
     /// is reduced, which is logged.
     pub threads: usize,
+    /// Streams whose steps are computed together at most, on the CPU; `None`: as many as a processor computes in about the
+    /// time that reading the weights takes.
+    pub max_batch: Option<usize>,
+    /// Teams of threads that compute steps independently of each other, each with a share of the streams; `None`: one per
+    /// group of processors that share a cache, or, if a step takes a single thread, one per core.
+    pub lanes: Option<usize>,
     /// Whether graphs are specialized: the encoder for its window size, the prediction network for one token per run.
     pub graph_optimization: GraphOptimization,
     /// Precision of the encoder's matrix multiplications.
@@ -44,6 +50,8 @@ impl Default for Options {
             decoder: DecoderKind::Auto,
             device: Device::Auto,
             threads: 0,
+            max_batch: None,
+            lanes: None,
             graph_optimization: GraphOptimization::All,
             precision: PrecisionChoice::Auto,
             max_symbols: 10,

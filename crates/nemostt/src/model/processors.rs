@@ -4,7 +4,11 @@
 
 use std::thread::available_parallelism;
 #[cfg(target_os = "linux")]
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// How many threads can run at the same time.
 ///
@@ -40,6 +44,34 @@ pub(super) fn cores() -> usize {
     usable
 }
 
+/// The processors that this thread may run on, by groups that share a last-level cache.
+pub(super) fn cache_groups() -> Vec<Vec<usize>> {
+    #[cfg(target_os = "linux")]
+    if let Some(allowed) = allowed() {
+        return cache_groups_of(&allowed, Path::new("/sys/devices/system/cpu"));
+    }
+    Vec::new()
+}
+
+/// Restricts this thread to these processors. Without effect where that is not supported.
+pub(super) fn pin_thread(processors: &[usize]) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a set is a bit array, for which all zeros are valid; `CPU_SET` ignores what is out of range.
+    #[allow(unsafe_code)]
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        for &processor in processors
+            .iter()
+            .filter(|&&processor| processor < 8 * size_of::<libc::cpu_set_t>())
+        {
+            libc::CPU_SET(processor, &mut set);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = processors;
+}
+
 /// The processors that the calling thread may run on, without offline ones. `None` if the kernel supports more than a
 /// `cpu_set_t` (1024).
 #[cfg(target_os = "linux")]
@@ -70,6 +102,27 @@ fn cores_of(allowed: &[usize], directory: &Path) -> usize {
     cores.len()
 }
 
+/// The `allowed` processors by groups that share the last of their caches, according to a directory like
+/// `/sys/devices/system/cpu`. Those without a description of their caches are one group.
+#[cfg(target_os = "linux")]
+fn cache_groups_of(allowed: &[usize], directory: &Path) -> Vec<Vec<usize>> {
+    let last_cache = |&cpu: &usize| {
+        let shared = |index: usize| {
+            let file = directory.join(format!("cpu{cpu}/cache/index{index}/shared_cpu_list"));
+            fs::read_to_string(file).ok()
+        };
+        // The caches of a processor are numbered from the first level on.
+        (0..8).map_while(shared).last().unwrap_or_default()
+    };
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for cpu in allowed {
+        groups.entry(last_cache(cpu)).or_default().push(*cpu);
+    }
+    let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
+    groups.sort();
+    groups
+}
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
@@ -84,6 +137,37 @@ mod tests {
             fs::write(topology.join("thread_siblings_list"), format!("{siblings}\n")).unwrap();
         }
         directory
+    }
+
+    #[test]
+    fn processors_that_share_the_last_cache_are_a_group() {
+        let directory = tempfile::tempdir().unwrap();
+        for cpu in 0..6 {
+            // The last level is the third; the first two belong to a core.
+            let own = format!("{cpu}\n");
+            let last = if cpu < 3 { "0-2\n" } else { "3-5\n" };
+            for (index, shared) in [&own[..], &own, &own, last].into_iter().enumerate() {
+                let cache = directory.path().join(format!("cpu{cpu}/cache/index{index}"));
+                fs::create_dir_all(&cache).unwrap();
+                fs::write(cache.join("shared_cpu_list"), shared).unwrap();
+            }
+        }
+        let groups = |allowed: &[usize]| cache_groups_of(allowed, directory.path());
+        assert_eq!(groups(&[0, 1, 2, 3, 4, 5]), [vec![0, 1, 2], vec![3, 4, 5]]);
+        assert_eq!(groups(&[1, 4, 5]), [vec![1], vec![4, 5]]);
+        assert_eq!(groups(&[8, 9]), [vec![8, 9]]);
+        let allowed: usize = cache_groups().iter().map(Vec::len).sum();
+        assert_eq!(allowed, allowed_processors());
+    }
+
+    #[test]
+    fn a_pinned_thread_may_only_use_its_processors() {
+        let first = allowed().unwrap()[0];
+        let pinned = std::thread::spawn(move || {
+            pin_thread(&[first, 1 << 20]);
+            allowed().unwrap()
+        });
+        assert_eq!(pinned.join().unwrap(), [first]);
     }
 
     #[test]

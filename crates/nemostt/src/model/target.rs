@@ -20,6 +20,10 @@ pub(crate) struct Target {
     pub(crate) device: Device,
     /// Requested threads; 0: depends on the size of the graph. See [`threads_for`](super::thread_policy::threads_for).
     pub(crate) threads: usize,
+    /// See [`Options::max_batch`].
+    pub(crate) max_batch: Option<usize>,
+    /// See [`Options::lanes`].
+    pub(crate) lanes: Option<usize>,
     /// Whether graphs are specialized.
     pub(crate) specialize: bool,
     /// Options of the passes.
@@ -46,6 +50,8 @@ impl Target {
         Ok(Self {
             device,
             threads: options.threads,
+            max_batch: options.max_batch,
+            lanes: options.lanes,
             specialize,
             passes: pipeline::Target {
                 // Not measured on other processors, where ONNX Runtime's own kernels are fast enough.

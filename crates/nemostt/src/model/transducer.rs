@@ -4,6 +4,7 @@
 //! outputs.
 
 use super::{
+    HeadTensors,
     directory::TransducerParts,
     joint::{Joint, JointState},
     joint_head::JointHead,
@@ -191,6 +192,16 @@ impl TransducerState {
     /// Binds the head in a run of the encoder: it reads the prediction, and writes projected frames and scores.
     pub(crate) fn bind_head(&mut self, run: &mut Binding) -> Result<()> {
         self.joint_state.bind_head(run, &self.prediction)
+    }
+
+    /// The tensors of the head in a step of the encoder; `None` if the joint is not split.
+    pub(crate) fn head_tensors(&mut self) -> Option<HeadTensors<'_>> {
+        let (projected, scores) = self.joint_state.head_outputs()?;
+        Some(HeadTensors {
+            prediction: self.prediction.data(),
+            projected,
+            scores,
+        })
     }
 
     /// Computes the prediction if the encoder's next step needs it.

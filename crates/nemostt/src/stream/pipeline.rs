@@ -87,7 +87,11 @@ impl StreamPipeline {
             state.prepare(transducer)?;
         }
         let window = self.chunker.window();
-        let frames = self.encoder.step(&self.model.encoder, &window)?;
+        let head = match &mut self.decoder {
+            Decoder::Rnnt(_, state) if self.model.encoder.has_head() => state.head_tensors(),
+            _ => None,
+        };
+        let frames = self.encoder.step(&self.model.encoder, &window, head)?;
         observe(&window, self.encoder.outputs().data());
         self.chunker.advance();
         self.decode(frames)

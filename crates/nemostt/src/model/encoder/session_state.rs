@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a stream keeps of an encoder: its tensors, bound to the session, and the state between windows.
+//! What a stream keeps of an encoder that runs in a session: its tensors, bound to the session, and the state between
+//! windows.
 
-use super::Encoder;
+use super::{Encoder, EncoderSnapshot};
 use crate::{
     chunker::{Window, first_width, full_width},
-    error::{Error, Result},
+    error::Result,
     model::{
-        length_graph::LengthGraphState,
-        runtime::{Binding, Tensor},
+        length_graph::{LengthGraph, LengthGraphState},
+        runtime::{Binding, Session, Tensor},
         state_buffers::{RingBuffer, ShiftBuffer, StateBuffers},
     },
 };
 use nemostt_compiler::{LENGTHS, NEXT_LENGTHS, PROMPT_INPUT, RING_HEAD_INPUT, StateSpec, StreamingConfig};
 
 /// A stream's tensors, allocated once.
-pub(crate) struct EncoderState {
+pub(super) struct SessionState {
     streaming: StreamingConfig,
     /// Double-buffered: a step reads one and writes the other.
     memories: [StateBuffers; 2],
@@ -45,26 +46,13 @@ pub(crate) struct EncoderState {
     lengths: Option<LengthGraphState>,
 }
 
-/// The state of an [`EncoderState`] between windows, as plain values. Everything else is written in each step before it
-/// is read, or depends on the lengths only ([`LengthGraphState`] compares those).
-#[derive(Debug, Default)]
-pub(crate) struct EncoderSnapshot {
-    /// The values of all caches, concatenated.
-    caches: Vec<f32>,
-    /// Valid frames in the attention cache.
-    len: i64,
-    ring_head: i64,
-    prompt: i64,
-}
-
-impl EncoderState {
+impl SessionState {
     /// Tensors for the start of a stream.
-    pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
+    pub(super) fn new(encoder: &Encoder, (session, lengths): (&Session, Option<&LengthGraph>)) -> Result<Self> {
         let streaming = encoder.streaming;
-        let chunk = encoder.lookahead + 1;
-        let (output, shape) = match encoder.ctc_tokens {
-            Some(tokens) => ("logprobs", [1, chunk, tokens + 1]),
-            None => ("outputs", [1, streaming.d_model, chunk]),
+        let output = match encoder.ctc_tokens {
+            Some(_) => "logprobs",
+            None => "outputs",
         };
         let widths = match encoder.width {
             Some(width) => vec![width],
@@ -85,7 +73,7 @@ impl EncoderState {
                 StateBuffers::empty(&encoder.states)?,
                 StateBuffers::empty(&encoder.states)?,
             ],
-            bindings: [encoder.session.bind()?, encoder.session.bind()?],
+            bindings: [session.bind()?, session.bind()?],
             parity: 0,
             audio: widths.into_iter().map(audio).collect::<Result<_>>()?,
             width: encoder.width,
@@ -94,11 +82,11 @@ impl EncoderState {
             drop: Tensor::zeros(&[1])?,
             prompt: Tensor::zeros(&[1])?,
             ring_head: Tensor::zeros(&[1])?,
-            outputs: Tensor::zeros(&shape)?,
+            outputs: encoder.output_tensor()?,
             encoded_lengths: Tensor::zeros(&[1])?,
-            lengths: encoder.lengths.as_ref().map(LengthGraphState::new).transpose()?,
+            lengths: lengths.map(LengthGraphState::new).transpose()?,
         };
-        let needs_input = |name| encoder.lengths.as_ref().is_none_or(|lengths| lengths.keeps_input(name));
+        let needs_input = |name| lengths.is_none_or(|lengths| lengths.keeps_input(name));
         for (parity, binding) in state.bindings.iter_mut().enumerate() {
             for (name, tensor) in LENGTHS
                 .iter()
@@ -150,27 +138,27 @@ impl EncoderState {
 
     /// Binds further tensors for all steps: inputs and outputs of the [head](Encoder::has_head). They must be bound
     /// before the first step.
-    pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
+    pub(super) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
         self.bindings.iter_mut().try_for_each(bind)
     }
 
-    /// Runs one window and returns the number of valid frames in [`outputs`](Self::outputs).
-    ///
-    /// # Errors
-    /// ONNX Runtime's errors; [`Error::Shape`] if the number of encoder frames differs from the expected one;
-    /// [`Error::NotANumber`].
-    pub(crate) fn step(&mut self, encoder: &Encoder, window: &Window<'_>) -> Result<usize> {
+    /// Runs one window and returns the number of frames that the graph computed.
+    pub(super) fn step(
+        &mut self,
+        (session, lengths): (&Session, Option<&LengthGraph>),
+        window: &Window<'_>,
+    ) -> Result<i64> {
         self.write_audio(window)?;
         self.length.data_mut()[0] = window.len as i64;
         self.drop.data_mut()[0] = window.drop_frames as i64;
 
-        if let (Some(state), Some(lengths)) = (&mut self.lengths, &encoder.lengths) {
+        if let (Some(state), Some(lengths)) = (&mut self.lengths, lengths) {
             let cached = self.memories[self.parity].len.data()[0];
             let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
             self.encoded_lengths.data_mut()[0] = frames;
             self.memories[1 - self.parity].len.data_mut()[0] = cached;
         }
-        encoder.session.run(&self.bindings[self.parity], "run the encoder")?;
+        session.run(&self.bindings[self.parity], "run the encoder")?;
         self.parity = 1 - self.parity;
         self.shift_buffers.iter_mut().for_each(ShiftBuffer::shift);
         // All rings have the same number of rows, and get the same number of new ones.
@@ -179,36 +167,27 @@ impl EncoderState {
             *ring_head = (*ring_head + ring.new_rows as i64) % ring.rows.max(1) as i64;
         }
 
-        let frames = self.encoded_lengths.data()[0];
-        let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
-        if frames != window.outputs as i64 && !has_padding_outputs {
-            return Err(Error::Shape {
-                what: "encoder frames of one window",
-                expected: window.outputs.to_string(),
-                got: frames.to_string(),
-            });
-        }
-        // NaN would stay in the caches, and all following words would be lost.
-        if self.outputs.data().iter().any(|value| value.is_nan()) {
-            return Err(Error::NotANumber {
-                device: encoder.device().name(),
-            });
-        }
-        Ok(window.outputs)
+        Ok(self.encoded_lengths.data()[0])
     }
 
-    /// The last step's output: see [`EncoderState::new`] for the shape.
-    pub(crate) fn outputs(&self) -> &Tensor<f32> {
+    /// What the next step runs with.
+    #[cfg(test)]
+    pub(super) fn current_binding(&self) -> &Binding {
+        &self.bindings[self.parity]
+    }
+
+    /// The last step's output: see [`Encoder::output_tensor`] for the shape.
+    pub(super) fn outputs(&self) -> &Tensor<f32> {
         &self.outputs
     }
 
     /// Sets the language prompt for the following steps.
-    pub(crate) fn set_prompt(&mut self, prompt: i64) {
+    pub(super) fn set_prompt(&mut self, prompt: i64) {
         self.prompt.data_mut()[0] = prompt;
     }
 
     /// Valid frames in the attention cache.
-    pub(crate) fn cache_len(&self) -> i64 {
+    pub(super) fn cache_len(&self) -> i64 {
         self.memories[self.parity].len.data()[0]
     }
 
@@ -234,7 +213,7 @@ impl EncoderState {
     }
 
     /// Resets to the start of a stream, except for the language.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.parity = 0;
         for cache in self.caches_mut() {
             cache.data_mut().fill(0.0);
@@ -245,7 +224,7 @@ impl EncoderState {
 
     /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory on every
     /// device: see [`Tensor`].
-    pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
+    pub(super) fn save(&self, snapshot: &mut EncoderSnapshot) {
         snapshot.caches.clear();
         let values = self.caches().map(|cache| cache.data().len()).sum();
         snapshot.caches.reserve_exact(values);
@@ -259,7 +238,7 @@ impl EncoderState {
 
     /// Restores the state saved in `snapshot`, from a stream of the same encoder. Tensors are not reallocated, because
     /// they are bound.
-    pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+    pub(super) fn restore(&mut self, snapshot: &EncoderSnapshot) {
         // Either of the two memories can be used.
         self.parity = 0;
         let mut rest = &snapshot.caches[..];
@@ -300,65 +279,5 @@ impl EncoderState {
             self.bound_width[self.parity] = width;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use allocation_counter::measure;
-
-    use super::*;
-    use crate::model::{
-        GraphOptimization, Options,
-        directory::{EncoderPart, NamedEncoder},
-        target::Target,
-        tests::graph_in,
-    };
-    use nemostt_compiler::{Component, import};
-
-    #[test]
-    fn step_allocates_no_more_than_its_run() {
-        let path = "../../tests/data/tiny_random/encoder-rnnt_la13.onnx";
-        for optimization in [GraphOptimization::All, GraphOptimization::None] {
-            let Component::Encoder(graph, contract) = import(graph_in(path)).unwrap().1 else {
-                panic!("{path} is an encoder");
-            };
-            let streaming = StreamingConfig::read(&graph).unwrap();
-            let options = Options {
-                graph_optimization: optimization,
-                ..Default::default()
-            };
-            let target = Target::resolve(&options).unwrap();
-            let part = NamedEncoder {
-                name: path.into(),
-                part: EncoderPart {
-                    graph,
-                    contract,
-                    unread: None,
-                },
-            };
-            let encoder = Encoder::load(part, streaming, 1, None, None, &target).unwrap();
-            let mut state = EncoderState::new(&encoder).unwrap();
-            let frames = vec![-10.0; streaming.mels * full_width(1)];
-            let window = Window {
-                frames: &frames,
-                len: full_width(1),
-                width: full_width(1),
-                drop_frames: 2,
-                outputs: 2,
-            };
-            // Until the cache is full, its length changes, and so do the masks.
-            for _ in 0..streaming.left_context {
-                state.step(&encoder, &window).unwrap();
-            }
-            let step = measure(|| assert!(state.step(&encoder, &window).is_ok()));
-            let run = measure(|| {
-                encoder
-                    .session
-                    .run(&state.bindings[state.parity], "run the encoder")
-                    .unwrap()
-            });
-            assert_eq!(step.count_total, run.count_total, "{optimization:?}");
-        }
     }
 }

@@ -155,6 +155,14 @@ impl JointState {
         }
     }
 
+    /// Where the head writes projected frames and scores.
+    pub(in crate::model) fn head_outputs(&mut self) -> Option<(&mut [f32], &mut [f32])> {
+        match &mut self.input {
+            Input::Projected(projected) => Some((projected.frames.data_mut(), self.all.logits.data_mut())),
+            _ => None,
+        }
+    }
+
     /// To be called when the encoder's output is a new chunk.
     pub(in crate::model) fn start_chunk(&mut self) {
         if let Input::Projected(projected) = &mut self.input {

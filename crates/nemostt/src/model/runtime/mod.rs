@@ -7,10 +7,12 @@
 //! the whole process, because ONNX Runtime allows only one.
 
 mod commits;
+mod constants;
 mod custom_ops;
 mod environment;
 mod exit;
 mod kernel_io;
+mod program;
 mod telemetry;
 
 use std::{
@@ -27,7 +29,7 @@ use ort::{
 };
 
 pub use self::exit::guard_thread;
-pub(crate) use self::{commits::stop_unwanted as stop_unwanted_loads, exit::is_exiting};
+pub(crate) use self::{commits::stop_unwanted as stop_unwanted_loads, exit::is_exiting, program::LinkedProgram};
 use self::{
     environment::environment,
     exit::{Owned, enter},
@@ -147,6 +149,17 @@ fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     Ok(graph.encode())
 }
 
+/// Threads for the graph of file `name` with this many bytes of weights. Warns if they are fewer than requested.
+pub(super) fn threads_of(target: &Target, name: &str, weights: usize) -> usize {
+    let threads = threads_for(target.threads, weights);
+    if let Some(available) = max_threads(target.threads) {
+        let requested = target.threads;
+        let line = format!("{name} runs on {threads} of {requested} threads: {available} processors are available");
+        log(LogLevel::Warning, &line);
+    }
+    threads
+}
+
 impl Session {
     /// Loads a graph; `name` is for messages.
     pub(crate) fn load(graph: Graph, name: &str, target: &Target) -> Result<Self> {
@@ -160,12 +173,7 @@ impl Session {
         // ONNX Runtime was loaded when the target was resolved.
         let environment = environment(&[])?;
         let device = target.device;
-        let threads = threads_for(target.threads, graph.weights);
-        if let Some(available) = max_threads(target.threads) {
-            let requested = target.threads;
-            let line = format!("{name} runs on {threads} of {requested} threads: {available} processors are available");
-            log(LogLevel::Warning, &line);
-        }
+        let threads = threads_of(target, name, graph.weights);
         let builder =
             configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
                 Device::Cuda => Error::Device {

@@ -7,10 +7,10 @@ use ort::{operator::KernelContext, value::TensorValueType};
 use nemostt_compiler::{AttributeValue, SubgraphCall, ops::WIDTH};
 
 /// Shape and values of a constant.
-pub(super) type Constant<T> = (Vec<usize>, Vec<T>);
+pub(in super::super) type Constant<T> = (Vec<usize>, Vec<T>);
 
 /// Constants and attributes of an operation.
-pub(super) trait Attributes {
+pub(in super::super) trait Attributes {
     /// A constant input of float32.
     fn floats(&self, input: usize) -> ort::Result<Constant<f32>>;
 
@@ -39,17 +39,37 @@ pub(super) trait Attributes {
     }
 }
 
-impl Attributes for KernelContext<'_> {
-    fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
-        let tensor = self.constant_input::<TensorValueType<f32>>(input)?;
+/// Constants by number.
+pub(in super::super) trait Constants {
+    /// A constant of float32.
+    fn floats(&self, number: usize) -> ort::Result<Constant<f32>>;
+
+    /// A constant of int64. Negative values: as for [`Attributes::numbers`].
+    fn numbers(&self, number: usize) -> ort::Result<Constant<usize>>;
+}
+
+/// Those of a node are its inputs.
+impl Constants for KernelContext<'_> {
+    fn floats(&self, number: usize) -> ort::Result<Constant<f32>> {
+        let tensor = self.constant_input::<TensorValueType<f32>>(number)?;
         let (shape, values) = tensor.extract_tensor();
         Ok((sizes(shape), values.to_vec()))
     }
 
-    fn numbers(&self, input: usize) -> ort::Result<Constant<usize>> {
-        let tensor = self.constant_input::<TensorValueType<i64>>(input)?;
+    fn numbers(&self, number: usize) -> ort::Result<Constant<usize>> {
+        let tensor = self.constant_input::<TensorValueType<i64>>(number)?;
         let (shape, values) = tensor.extract_tensor();
         Ok((sizes(shape), values.iter().map(|&value| value as usize).collect()))
+    }
+}
+
+impl Attributes for KernelContext<'_> {
+    fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
+        Constants::floats(self, input)
+    }
+
+    fn numbers(&self, input: usize) -> ort::Result<Constant<usize>> {
+        Constants::numbers(self, input)
     }
 
     fn float(&self, name: &str) -> Option<f32> {
@@ -69,16 +89,16 @@ fn sizes(shape: &[i64]) -> Vec<usize> {
     shape.iter().map(|&size| size.max(0) as usize).collect()
 }
 
-/// A call of a fused subgraph, and the node of the subgraph: its inputs are the first values.
-pub(super) struct CallAttributes<'a> {
-    pub(super) node: &'a KernelContext<'a>,
-    pub(super) call: &'a SubgraphCall,
+/// A call of a program, and the constants of the program, which are among its values.
+pub(in super::super) struct CallAttributes<'a, C> {
+    pub(in super::super) constants: &'a C,
+    pub(in super::super) call: &'a SubgraphCall,
 }
 
-impl CallAttributes<'_> {
+impl<C: Constants> CallAttributes<'_, C> {
     fn input(&self, input: usize) -> ort::Result<usize> {
         let number = self.call.inputs.get(input).copied();
-        number.ok_or_else(|| ort::Error::new("an operation of a fused subgraph lacks an input"))
+        number.ok_or_else(|| ort::Error::new("an operation of a program lacks an input"))
     }
 
     fn attribute_value(&self, name: &str) -> Option<&AttributeValue> {
@@ -86,13 +106,13 @@ impl CallAttributes<'_> {
     }
 }
 
-impl Attributes for CallAttributes<'_> {
+impl<C: Constants> Attributes for CallAttributes<'_, C> {
     fn floats(&self, input: usize) -> ort::Result<Constant<f32>> {
-        self.node.floats(self.input(input)?)
+        self.constants.floats(self.input(input)?)
     }
 
     fn numbers(&self, input: usize) -> ort::Result<Constant<usize>> {
-        self.node.numbers(self.input(input)?)
+        self.constants.numbers(self.input(input)?)
     }
 
     fn float(&self, name: &str) -> Option<f32> {

@@ -14,7 +14,7 @@ use nemostt_compiler::ops::{OpInput, OpSchema};
 use nemostt_kernels::{fused_op::FusedOp, gemm::PackedWeights};
 
 /// The packed weights of a graph, by [index](nemostt_compiler::ops::WEIGHTS_INDEX).
-pub(super) type Weights = Arc<[Arc<PackedWeights>]>;
+pub(in super::super) type Weights = Arc<[Arc<PackedWeights>]>;
 
 /// An operation of [`nemostt_kernels`] that graphs can contain.
 pub(super) trait CustomOp: FusedOp + Sized + 'static {

@@ -52,7 +52,10 @@ impl Operator for FusedSubgraphOp {
         let mut is_scalar = vec![false; inputs.len()];
         let mut program = Vec::new();
         for call in &calls {
-            let (op, run_inputs) = self.op(&CallAttributes { node: context, call })?;
+            let (op, run_inputs) = self.op(&CallAttributes {
+                constants: context,
+                call,
+            })?;
             check_types(&inputs, &run_inputs.tensors, TensorElementType::Float32)?;
             check_types(&inputs, &run_inputs.scalars, TensorElementType::Int64)?;
             for &scalar in &run_inputs.scalars {
@@ -80,16 +83,12 @@ impl Operator for FusedSubgraphOp {
 
 impl FusedSubgraphOp {
     /// The operation of a call, and the values that it reads in a run.
-    fn op(&self, attributes: &CallAttributes<'_>) -> ort::Result<(Op, RunInputs)> {
+    fn op(&self, attributes: &CallAttributes<'_, KernelContext<'_>>) -> ort::Result<(Op, RunInputs)> {
         let call = attributes.call;
         if call.operation == RESHAPE {
             // The target shape is a constant.
             let input = call.inputs.first().ok_or_else(|| program_error(ProgramError::Arity))?;
-            let inputs = RunInputs {
-                tensors: vec![*input],
-                scalars: Vec::new(),
-            };
-            return Ok((Op::Reshape(attributes.width()), inputs));
+            return Ok((Op::Reshape(attributes.width()), RunInputs::tensors(vec![*input])));
         }
         let found = super::op(&call.operation, attributes, &self.weights);
         let (op, schema) = found.ok_or_else(|| {

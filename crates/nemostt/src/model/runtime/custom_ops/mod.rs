@@ -28,10 +28,14 @@ use std::sync::Arc;
 
 use ort::operator::OperatorDomain;
 
-pub(super) use self::panic_guard::panicked;
+pub(super) use self::{
+    attributes::{Attributes, CallAttributes, Constant, Constants},
+    declaration::Weights,
+    panic_guard::panicked,
+    program_kernel::RunInputs,
+};
 use self::{
-    attributes::Attributes,
-    declaration::{CustomOp, Declaration, Weights},
+    declaration::{CustomOp, Declaration},
     panic_guard::PanicGuard,
 };
 use nemostt_compiler::ops::{DOMAIN, OpSchema};
@@ -50,7 +54,7 @@ macro_rules! custom_ops {
         }
 
         /// The operation `name` and its schema; `None` if there is no such operation.
-        fn op(name: &str, attributes: &impl Attributes, weights: &Weights) -> Option<ort::Result<(Op, OpSchema)>> {
+        pub(super) fn op(name: &str, attributes: &impl Attributes, weights: &Weights) -> Option<ort::Result<(Op, OpSchema)>> {
             $(
                 if name == <$op as CustomOp>::SCHEMA.name {
                     let op = <$op as CustomOp>::new(attributes, weights);

@@ -16,7 +16,7 @@ use nemostt_kernels::{
 };
 
 /// Values that an operation reads in a run.
-pub(super) struct RunInputs {
+pub(in super::super) struct RunInputs {
     pub(super) tensors: Vec<usize>,
     pub(super) scalars: Vec<usize>,
 }
@@ -26,7 +26,7 @@ impl RunInputs {
     ///
     /// # Errors
     /// There are too few or too many.
-    pub(super) fn new(schema: &OpSchema, inputs: &[usize]) -> Result<Self, ProgramError> {
+    pub(in super::super) fn new(schema: &OpSchema, inputs: &[usize]) -> Result<Self, ProgramError> {
         if inputs.len() > schema.inputs.len() {
             return Err(ProgramError::Arity);
         }
@@ -43,8 +43,16 @@ impl RunInputs {
         Ok(Self { tensors, scalars })
     }
 
+    /// These tensors.
+    pub(in super::super) fn tensors(tensors: Vec<usize>) -> Self {
+        Self {
+            tensors,
+            scalars: Vec::new(),
+        }
+    }
+
     /// A call of `op` with these inputs.
-    pub(super) fn call(self, op: Op, outputs: Vec<usize>) -> OpCall {
+    pub(in super::super) fn call(self, op: Op, outputs: Vec<usize>) -> OpCall {
         OpCall {
             op,
             inputs: [self.tensors, self.scalars].concat(),

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Many threads with random jobs.
+
+use std::sync::{Barrier, OnceLock};
+
+use super::*;
+
+const MAX_BATCH: usize = 3;
+
+/// Only jobs of the same kind are compatible.
+const KINDS: u64 = 3;
+
+/// A job. Its deadline tells it from all others, and says what kind it is.
+#[derive(Debug)]
+struct Task {
+    deadline: Deadline,
+    runs: usize,
+    fails: bool,
+}
+
+/// Checks each batch. If a check fails, so does the batch, and the owners notice.
+struct Checker {
+    lane: Arc<OnceLock<Lane<Checker>>>,
+    /// Deadlines of jobs that were pending while the last batch ran, and so when this one was formed.
+    pending: Vec<Deadline>,
+}
+
+fn kind(deadline: Deadline) -> u64 {
+    deadline.0 % KINDS
+}
+
+impl Executor for Checker {
+    type Job = Task;
+    type Output = Deadline;
+
+    fn is_compatible(&self, first: &Task, other: &Task) -> bool {
+        kind(first.deadline) == kind(other.deadline)
+    }
+
+    fn run(&mut self, tasks: &mut [Task], results: &mut Vec<Deadline>) {
+        let (first, last) = (tasks[0].deadline, tasks[tasks.len() - 1].deadline);
+        assert!(tasks.len() <= MAX_BATCH && tasks.iter().all(|task| kind(task.deadline) == kind(first)));
+        assert!(tasks.is_sorted_by_key(|task| task.deadline));
+        for &deadline in &self.pending {
+            if tasks.iter().all(|task| task.deadline != deadline) {
+                assert!(deadline > first, "was more urgent than the first");
+                let fits = kind(deadline) == kind(first) && tasks.len() < MAX_BATCH;
+                assert!(
+                    !fits && (kind(deadline) != kind(first) || deadline > last),
+                    "should be in the batch"
+                );
+            }
+        }
+        // As long as a real batch takes, more jobs arrive.
+        thread::sleep(Duration::from_micros(20));
+        self.pending = self.lane.get().unwrap().lock().pending();
+        results.extend(tasks.iter().map(|task| task.deadline));
+        tasks.iter_mut().for_each(|task| task.runs += 1);
+        if tasks.iter().any(|task| task.fails) {
+            tasks.iter_mut().for_each(|task| task.fails = true);
+            resume_unwind(Box::new("fails"));
+        }
+    }
+}
+
+/// A number that looks random.
+fn scramble(number: u64) -> u64 {
+    let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 31
+}
+
+#[test]
+fn many_threads() {
+    check_many_threads(false);
+}
+
+#[test]
+fn many_threads_that_wake_up_for_no_reason() {
+    check_many_threads(true);
+}
+
+fn check_many_threads(wake_all: bool) {
+    const THREADS: u64 = 12;
+    const TASKS: u64 = 300;
+    let lane = Arc::new(OnceLock::new());
+    let checker = Checker {
+        lane: lane.clone(),
+        pending: Vec::new(),
+    };
+    let limits = Limits {
+        max_batch: MAX_BATCH,
+        max_submitters: THREADS as usize,
+    };
+    let lane = lane.get_or_init(|| Lane::new(checker, limits));
+    let (sender, ended) = mpsc::channel();
+    let all_ready = Arc::new(Barrier::new(THREADS as usize));
+    for index in 0..THREADS {
+        let (mut submitter, sender) = (lane.submitter().unwrap(), sender.clone());
+        let all_ready = all_ready.clone();
+        thread::spawn(move || {
+            all_ready.wait();
+            for number in (0..TASKS).map(|number| number * THREADS + index) {
+                let deadline = Deadline((scramble(number) % 1000) << 32 | number);
+                let fails = number % 50 == 0;
+                let (task, result) = submitter.run(
+                    Task {
+                        deadline,
+                        runs: 0,
+                        fails,
+                    },
+                    deadline,
+                );
+                assert_eq!((task.deadline, task.runs), (deadline, 1));
+                assert_eq!(
+                    result,
+                    if task.fails {
+                        Err(LaneError::Panicked)
+                    } else {
+                        Ok(deadline)
+                    }
+                );
+            }
+            sender.send(()).unwrap();
+        });
+    }
+    drop(sender);
+    let start = Instant::now();
+    for _ in 0..THREADS {
+        loop {
+            match ended.recv_timeout(Duration::from_millis(1)) {
+                Ok(()) => break,
+                Err(error) => assert_eq!(error, mpsc::RecvTimeoutError::Timeout, "a thread has failed"),
+            }
+            assert!(start.elapsed() < PATIENCE, "threads wait for ever");
+            if wake_all {
+                let wakers = lane.lock().wakers();
+                wakers.iter().for_each(|waker| waker.notify_one());
+            }
+        }
+    }
+    let metrics = lane.metrics();
+    assert_eq!((metrics.jobs, metrics.pending), (THREADS * TASKS, 0));
+    let jobs: u64 = sizes(&metrics).iter().map(|&(size, count)| size as u64 * count).sum();
+    assert_eq!(jobs, metrics.jobs);
+    // Otherwise this has tested little.
+    assert!(metrics.batches < jobs && metrics.failed_batches > 0);
+}

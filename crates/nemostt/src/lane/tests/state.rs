@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the lock protects, against a simple model of it, without threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SUBMITTERS: usize = 7;
+const MAX_BATCH: usize = 3;
+
+/// A job, and its result, is a number, and its kind is what remains of that.
+const KINDS: u64 = 3;
+
+/// What can happen under the lane's lock.
+#[derive(Debug, Clone)]
+enum Event {
+    Submit {
+        slot: usize,
+        number: u64,
+        deadline: u64,
+    },
+    /// A thread is awake.
+    Wake {
+        slot: usize,
+    },
+    Finish {
+        fails: bool,
+    },
+    Close,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        12 => (0..SUBMITTERS, 0..100_u64, 0..4_u64)
+            .prop_map(|(slot, number, deadline)| Event::Submit { slot, number, deadline }),
+        9 => (0..SUBMITTERS).prop_map(|slot| Event::Wake { slot }),
+        6 => prop::bool::weighted(0.2).prop_map(|fails| Event::Finish { fails }),
+        1 => Just(Event::Close),
+    ]
+}
+
+/// Returns the numbers.
+struct Echo(Arc<AtomicBool>);
+
+impl Executor for Echo {
+    type Job = u64;
+    type Output = u64;
+
+    fn is_compatible(&self, first: &u64, other: &u64) -> bool {
+        first % KINDS == other % KINDS
+    }
+
+    fn run(&mut self, jobs: &mut [u64], results: &mut Vec<u64>) {
+        results.extend_from_slice(jobs);
+        if self.0.load(Ordering::Relaxed) {
+            resume_unwind(Box::new("fails"));
+        }
+    }
+}
+
+/// The same as a list.
+#[derive(Default)]
+struct Model {
+    /// Deadline, slot, and number, in the order of arrival.
+    pending: Vec<(u64, usize, u64)>,
+    /// The leader, and the batch.
+    running: Option<(usize, Vec<(usize, u64)>)>,
+    done: Vec<(usize, u64, Result<u64, LaneError>)>,
+    closed: bool,
+}
+
+impl Model {
+    fn is_vacant(&self, slot: usize) -> bool {
+        let running = self.running.iter().flat_map(|(_, batch)| batch);
+        !self.pending.iter().any(|job| job.1 == slot)
+            && !running.into_iter().any(|job| job.0 == slot)
+            && !self.done.iter().any(|job| job.0 == slot)
+    }
+
+    fn next_batch(&mut self) -> Vec<(usize, u64)> {
+        // Stable: equal deadlines stay in their order.
+        let mut sorted = self.pending.clone();
+        sorted.sort_by_key(|job| job.0);
+        let kind = sorted[0].2 % KINDS;
+        let batch = sorted.iter().filter(|job| job.2 % KINDS == kind).take(MAX_BATCH);
+        let batch: Vec<_> = batch.map(|job| (job.1, job.2)).collect();
+        self.pending.retain(|job| !batch.contains(&(job.1, job.2)));
+        batch
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn state_is_that_of_the_model(events in prop::collection::vec(event(), 0..120)) {
+        let fails = Arc::new(AtomicBool::new(false));
+        let limits = Limits { max_batch: MAX_BATCH, max_submitters: SUBMITTERS };
+        let mut state = State::new(Echo(fails.clone()), limits);
+        let slots = [(); SUBMITTERS].map(|()| state.register(Arc::default()).unwrap());
+        let all_wakers = state.wakers();
+        let waker_slots = |wakers: &[Arc<Condvar>]| -> Vec<usize> {
+            let slot = |waker| all_wakers.iter().position(|other| Arc::ptr_eq(waker, other)).unwrap();
+            wakers.iter().map(slot).collect()
+        };
+        let mut model = Model::default();
+        let mut engine = None;
+        for event in events {
+            match event {
+                Event::Submit { slot, number, deadline } if model.is_vacant(slot) => {
+                    let submitted = state.submit(slots[slot], number, Deadline(deadline));
+                    prop_assert_eq!(submitted, if model.closed { Err(number) } else { Ok(()) });
+                    if !model.closed {
+                        model.pending.push((deadline, slot, number));
+                    }
+                }
+                Event::Submit { .. } => (),
+                Event::Wake { slot } => {
+                    let done = model.done.iter().position(|job| job.0 == slot);
+                    let done = done.map(|index| model.done.swap_remove(index));
+                    prop_assert_eq!(state.take_done(slots[slot]), done.map(|job| (job.1, job.2)));
+                    let leads = model.running.is_none() && model.pending.iter().any(|job| job.1 == slot);
+                    let started = state.start_batch(slots[slot]);
+                    prop_assert_eq!(started.is_some(), leads);
+                    if leads {
+                        model.running = Some((slot, model.next_batch()));
+                        engine = started;
+                    }
+                }
+                Event::Finish { fails: does_fail } => {
+                    let (Some(mut engine), Some((leader, batch))) = (engine.take(), model.running.take()) else {
+                        continue;
+                    };
+                    fails.store(does_fail, Ordering::Relaxed);
+                    engine.run();
+                    prop_assert_eq!(engine.has_failed(), does_fail);
+                    let mut wakers = Vec::new();
+                    state.finish_batch(engine, slots[leader], &mut wakers);
+                    let next = model.pending.iter().min_by_key(|job| job.0).map(|job| job.1);
+                    let woken = next.into_iter().chain(batch.iter().map(|job| job.0));
+                    let woken: Vec<_> = woken.filter(|&slot| slot != leader).collect();
+                    prop_assert_eq!(waker_slots(&wakers), woken);
+                    let result = |number| if does_fail { Err(LaneError::Panicked) } else { Ok(number) };
+                    model.done.extend(batch.iter().map(|&(slot, number)| (slot, number, result(number))));
+                }
+                Event::Close => {
+                    let mut woken = waker_slots(&state.close());
+                    woken.sort_unstable();
+                    let mut refused: Vec<_> = model.pending.iter().map(|job| job.1).collect();
+                    refused.sort_unstable();
+                    prop_assert_eq!(woken, refused);
+                    let refused = model.pending.drain(..).map(|job| (job.1, job.2, Err(LaneError::Closed)));
+                    model.done.extend(refused);
+                    model.closed = true;
+                }
+            }
+            prop_assert_eq!(state.metrics.pending, model.pending.len());
+        }
+    }
+}
