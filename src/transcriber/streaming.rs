@@ -204,7 +204,7 @@ impl NemoStt {
         let end = pts.saturating_add(buffer.duration().unwrap_or_default());
         let segment = self.session().segment();
         let now = self.obj().current_running_time();
-        let (report, max_delay) = {
+        let (report, max_delay, is_live) = {
             let mut lateness = lock(&self.lateness);
             let report = lateness.assess(
                 segment.running(end),
@@ -212,8 +212,10 @@ impl NemoStt {
                 settings.processing_latency(),
                 settings.overload,
             );
-            (report, lateness.max_delay())
+            let is_live = lateness.upstream().is_none_or(|(is_live, _)| is_live);
+            (report, lateness.max_delay(), is_live)
         };
+        self.session().set_live(is_live);
         if report.grew {
             self.obj().notify(MAX_OBSERVED_DELAY);
         }

@@ -34,11 +34,12 @@ pub mod text;
 mod token;
 
 pub use error::{Error, Result};
+pub use lane::{Class as StreamClass, LaneMetrics};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    Cache, CacheDirectory, Cancellation, DecoderKind, Device, GraphFile, GraphOptimization, GraphPasses, Languages,
-    LogLevel, ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
+    Cache, CacheDirectory, Cancellation, DecoderKind, Device, EngineMetrics, GraphFile, GraphOptimization, GraphPasses,
+    Languages, LogLevel, ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
 };
 pub use nemostt_compiler::{
     GraphError, Precision, TensorInfo,

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     error::Result,
     memory_guard,
-    model::{Model, ModelConfig, Options},
+    model::{EngineMetrics, Model, ModelConfig, Options},
     stream::Stream,
 };
 
@@ -86,6 +86,17 @@ impl Recognizer {
     /// The piece of token `id`: what the vocabulary has for it; `None` if there is no such token.
     pub fn piece(&self, id: usize) -> Option<&crate::text::TokenText> {
         self.model.vocabulary.piece(id)
+    }
+
+    /// How many streams gain from running at the same time: their steps are computed together, or on different cores. 1 if
+    /// streams are computed one after the other, which is so on a GPU, with int8, and for graphs that are not specialized.
+    pub fn parallel_streams(&self) -> usize {
+        self.model.encoder.parallel_streams()
+    }
+
+    /// What the streams of this model have done so far; all zero if they are computed one after the other.
+    pub fn metrics(&self) -> EngineMetrics {
+        self.model.encoder.metrics()
     }
 
     /// A handle that does not keep the model in memory.

@@ -12,6 +12,7 @@ use crate::{
     decode::CtcSnapshot,
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
+    lane::Class as StreamClass,
     model::{EncoderSnapshot, Model, TransducerSnapshot},
     text::{EndReason, EndpointConfig, Event, Segmenter},
 };
@@ -213,6 +214,11 @@ impl Stream {
             self.pipeline.encoder.set_prompt(languages.prompt(language)?);
         }
         Ok(())
+    }
+
+    /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.
+    pub fn set_class(&mut self, class: StreamClass) {
+        self.pipeline.encoder.set_class(class);
     }
 
     /// The next event, oldest first.

@@ -5,6 +5,7 @@
 use std::{
     env,
     ffi::OsString,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -47,6 +48,10 @@ pub struct ModelArguments {
     /// one
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+
+    /// Streams whose chunks are computed together at most [default: as many as take little longer than one]
+    #[arg(long, value_name = "N")]
+    max_batch: Option<NonZeroUsize>,
 
     /// Rewrite the encoder's graph for speed when it is loaded, or run it as exported; the text is the same
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["all", "none"]).map(optimization))]
@@ -104,6 +109,7 @@ impl ModelArguments {
             decoder: self.decoder,
             device: self.device,
             threads: self.threads,
+            max_batch: self.max_batch.map(NonZeroUsize::get),
             graph_optimization: self.graph_optimization,
             precision: self.precision,
             cache: Cache {
@@ -210,7 +216,7 @@ mod tests {
 
     #[test]
     fn flags_become_options() {
-        let line = "x --decoder ctc --device cpu --threads 2 --graph-optimization none --precision int8 --cache-directory kept \
+        let line = "x --decoder ctc --device cpu --threads 2 --max-batch 3 --graph-optimization none --precision int8 --cache-directory kept \
              --model directory";
         let arguments = Line::try_parse_from(line.split(' ')).unwrap().model;
         let expected = Options {
@@ -218,6 +224,7 @@ mod tests {
             decoder: DecoderKind::Ctc,
             device: Device::Cpu,
             threads: 2,
+            max_batch: Some(3),
             graph_optimization: GraphOptimization::None,
             precision: PrecisionChoice::Int8,
             cache: Cache {

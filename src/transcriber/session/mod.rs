@@ -58,6 +58,13 @@ impl Session {
         Ok(())
     }
 
+    /// Sets whether audio arrives at the pace of real time, so that its chunks are more urgent than those of files.
+    pub(super) fn set_live(&mut self, is_live: bool) {
+        if let Some(driver) = &mut self.driver {
+            driver.set_live(is_live);
+        }
+    }
+
     /// Whether a segment is needed before anything can be emitted.
     pub(super) fn needs_segment(&self) -> bool {
         self.segment.is_none() && !self.is_ended

@@ -27,6 +27,8 @@ pub(super) struct Settings {
     decoder: NemoSttDecoder,
     device: NemoSttDevice,
     threads: u32,
+    /// Streams per batch; 0: chosen by the recognizer.
+    max_batch: u32,
     graph_optimization: NemoSttGraphOptimization,
     precision: NemoSttPrecision,
     /// Empty: no cache.
@@ -69,6 +71,7 @@ impl Default for Settings {
             decoder: NemoSttDecoder::default(),
             device: NemoSttDevice::default(),
             threads: 0,
+            max_batch: 0,
             graph_optimization: NemoSttGraphOptimization::default(),
             precision: NemoSttPrecision::default(),
             cache_directory: None,
@@ -101,6 +104,7 @@ impl Settings {
             decoder: self.decoder.into(),
             device: self.device.into(),
             threads: self.threads as usize,
+            max_batch: (self.max_batch > 0).then_some(self.max_batch as usize),
             graph_optimization: self.graph_optimization.into(),
             precision: self.precision.into(),
             max_symbols: self.max_symbols as usize,

@@ -52,6 +52,16 @@ impl Settings {
                 .default_value(default.threads)
                 .mutable_ready()
                 .build(),
+            glib::ParamSpecUInt::builder("max-batch")
+                .nick("Maximum Batch")
+                .blurb(
+                    "Streams of one model whose chunks are computed together at most; 0: as many as take little longer than \
+                     one",
+                )
+                .maximum(4096)
+                .default_value(default.max_batch)
+                .mutable_ready()
+                .build(),
             glib::ParamSpecEnum::builder_with_default("graph-optimization", default.graph_optimization)
                 .nick("Graph Optimization")
                 .blurb("How the model's graph is optimized when it is loaded; the text is the same either way")
@@ -227,6 +237,7 @@ impl Settings {
             "decoder" => self.decoder = read(value),
             "device" => self.device = read(value),
             "threads" => self.threads = read(value),
+            "max-batch" => self.max_batch = read(value),
             "graph-optimization" => self.graph_optimization = read(value),
             "precision" => self.precision = read(value),
             "cache-directory" => self.cache_directory = read(value),
@@ -259,6 +270,7 @@ impl Settings {
             "decoder" => self.decoder.to_value(),
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),
+            "max-batch" => self.max_batch.to_value(),
             "graph-optimization" => self.graph_optimization.to_value(),
             "precision" => self.precision.to_value(),
             "cache-directory" => self.cache_directory.to_value(),

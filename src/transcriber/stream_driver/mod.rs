@@ -17,7 +17,7 @@ use super::{
     stall::{Due, Loudness, Stall},
     timestamps::{Moment, Timestamps},
 };
-use nemostt::{EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream};
+use nemostt::{EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass};
 
 /// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;
@@ -58,6 +58,13 @@ pub(super) struct StreamDriver {
 }
 
 impl StreamDriver {
+    pub(super) fn set_live(&mut self, is_live: bool) {
+        self.stream.set_class(match is_live {
+            true => StreamClass::Live,
+            false => StreamClass::File,
+        });
+    }
+
     pub(super) fn new(recognizer: &Recognizer) -> Result<Self> {
         let config = recognizer.config();
         let rate = config.front_end.sample_rate;

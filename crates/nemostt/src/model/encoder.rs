@@ -20,13 +20,13 @@ use super::{
 use crate::{
     chunker::{Window, first_width, full_width},
     error::{Error, Result},
-    lane::LaneMetrics,
     memory_guard,
 };
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
 use std::sync::Arc;
 
 use self::program::EncoderProgram;
+pub use self::program::EngineMetrics;
 pub(crate) use self::state::{EncoderSnapshot, EncoderState, HeadTensors};
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
@@ -212,10 +212,18 @@ impl Encoder {
         }
     }
 
-    /// What the lanes have done so far; empty if the encoder runs in a session.
-    pub(crate) fn lane_metrics(&self) -> Vec<LaneMetrics> {
+    /// See [`Recognizer::parallel_streams`](crate::Recognizer::parallel_streams).
+    pub(crate) fn parallel_streams(&self) -> usize {
         match &self.runner {
-            Runner::Session { .. } => Vec::new(),
+            Runner::Session { .. } => 1,
+            Runner::Program(program) => program.parallel_streams(),
+        }
+    }
+
+    /// See [`Recognizer::metrics`](crate::Recognizer::metrics).
+    pub(crate) fn metrics(&self) -> EngineMetrics {
+        match &self.runner {
+            Runner::Session { .. } => EngineMetrics::default(),
             Runner::Program(program) => program.metrics(),
         }
     }

@@ -36,6 +36,7 @@ pub use directory::GraphFile;
 use directory::{ModelFiles, NamedEncoder, TransducerParts};
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
+pub use encoder::EngineMetrics;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};
 pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;

@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 pub(super) struct WorkerPool {
     /// `None` if there are none.
     helpers: Option<ThreadPool>,
-    threads: usize,
 }
 
 impl WorkerPool {
@@ -19,7 +18,6 @@ impl WorkerPool {
     /// # Errors
     /// [`Error::OutOfMemory`] if threads cannot be started.
     pub(super) fn new(threads: usize, processors: Option<Vec<usize>>) -> Result<Self> {
-        let threads = threads.max(1);
         let start = |helpers: usize| {
             ThreadPoolBuilder::new()
                 .num_threads(helpers)
@@ -31,19 +29,14 @@ impl WorkerPool {
                 })
                 .build()
         };
-        let helpers = match threads - 1 {
+        let helpers = match threads.saturating_sub(1) {
             0 => None,
             helpers => Some(start(helpers).map_err(|error| Error::OutOfMemory {
                 doing: "start threads".into(),
                 reason: error.to_string(),
             })?),
         };
-        Ok(Self { helpers, threads })
-    }
-
-    /// Threads of a run.
-    pub(super) fn threads(&self) -> usize {
-        self.threads
+        Ok(Self { helpers })
     }
 
     /// Calls `work` once for each index below `workers`, with index 0 on this thread, and returns after the last call.
@@ -78,7 +71,6 @@ mod tests {
     fn each_worker_runs_once_and_the_first_on_this_thread() {
         for threads in [1, 2, 4] {
             let pool = WorkerPool::new(threads, None).unwrap();
-            assert_eq!(pool.threads(), threads);
             let here = current().id();
             for workers in [1, threads, 2 * threads] {
                 let seen = Mutex::new(Vec::new());

@@ -8,6 +8,7 @@
 mod common;
 mod log;
 
+mod batches;
 mod cache;
 mod checkpoints;
 mod corrupted;

@@ -57,7 +57,8 @@ pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<Pat
     let printed = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..jobs.min(pending.len()) {
-            let (pool, sender, recognizer) = (&pool, sender.clone(), first.take());
+            let shared = first.clone().filter(|recognizer| recognizer.parallel_streams() > 1);
+            let (pool, sender, recognizer) = (&pool, sender.clone(), shared.or_else(|| first.take()));
             scope.spawn(move || pool.run_worker(recognizer, &sender));
         }
         drop(sender);

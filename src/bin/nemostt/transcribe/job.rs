@@ -9,7 +9,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use nemostt::{Event, Recognizer, Stream};
+use nemostt::{Event, Recognizer, Stream, StreamClass};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -57,6 +57,7 @@ impl Job<'_> {
         let rate = config.front_end.sample_rate;
         let mut input = Input::open(self.location, rate, &self.arguments.selection())?;
         let mut stream = recognizer.stream().map_err(|error| self.with_location(&error))?;
+        stream.set_class(StreamClass::File);
         if let Some(language) = &self.arguments.language {
             stream.set_language(language)?;
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Workers that transcribe one file after another. Each has its own recognizer, because streams of one recognizer run one at a
-//! time.
+//! Workers that transcribe one file after another. They share a recognizer if it computes streams together; otherwise each has
+//! its own, because streams of one recognizer then run one at a time.
 
 use std::{
     path::PathBuf,
@@ -39,6 +39,7 @@ pub fn jobs(arguments: &Transcribe, recognizer: &Recognizer) -> usize {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     match (arguments.jobs, recognizer.config().threads) {
         (Some(jobs), _) => jobs.into(),
+        (None, _) if recognizer.parallel_streams() > 1 => recognizer.parallel_streams(),
         // One thread per core: the model uses them all.
         (None, 0) => 1,
         (None, threads) => (cores() / threads).max(1),

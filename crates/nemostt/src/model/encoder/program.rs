@@ -85,6 +85,8 @@ pub(super) struct EncoderProgram {
     /// What depends on lengths only.
     length_values: Mutex<HashMap<[i64; 3], Arc<LengthValues>>>,
     threads: usize,
+    max_batch: usize,
+    bytes_per_stream: usize,
 }
 
 struct EncoderLane {
@@ -158,15 +160,18 @@ impl EncoderProgram {
                 .collect::<std::result::Result<_, _>>()?;
             let mut template = linked.program(1).map_err(invalid)?;
             // Sizes are checked here, and not when a stream is created.
-            template.stream_io(linked.inputs()).map_err(invalid)?;
-            Ok::<_, String>((ports, lanes, template, linked, threads))
+            let io = template.stream_io(linked.inputs()).map_err(invalid)?;
+            Ok::<_, String>((
+                ports,
+                lanes,
+                (template, io.bytes()),
+                linked,
+                (threads, limits.max_batch),
+            ))
         };
         match build() {
-            Err(reason) => {
-                eprintln!("REASON {name} {reason}");
-                Err((reason, lengths))
-            }
-            Ok((ports, lanes, template, linked, threads)) => Ok(Self {
+            Err(reason) => Err((reason, lengths)),
+            Ok((ports, lanes, (template, bytes_per_stream), linked, (threads, max_batch))) => Ok(Self {
                 ports,
                 lanes,
                 free: Mutex::default(),
@@ -175,6 +180,8 @@ impl EncoderProgram {
                 lengths,
                 length_values: Mutex::default(),
                 threads,
+                max_batch,
+                bytes_per_stream,
             }),
         }
     }
@@ -233,10 +240,30 @@ impl EncoderProgram {
         Ok(values)
     }
 
-    /// What each lane has done so far.
-    pub(super) fn metrics(&self) -> Vec<LaneMetrics> {
-        self.lanes.iter().map(|lane| lane.lane.metrics()).collect()
+    /// Streams whose steps are computed at the same time at most.
+    pub(super) fn parallel_streams(&self) -> usize {
+        self.lanes.len() * self.max_batch
     }
+
+    pub(super) fn metrics(&self) -> EngineMetrics {
+        let streams = self.lanes.iter().map(|lane| lane.streams.load(Ordering::Relaxed));
+        EngineMetrics {
+            streams: streams.sum(),
+            bytes_per_stream: self.bytes_per_stream,
+            lanes: self.lanes.iter().map(|lane| lane.lane.metrics()).collect(),
+        }
+    }
+}
+
+/// What the streams of a model have done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineMetrics {
+    /// Streams at the moment.
+    pub streams: usize,
+    /// Bytes of the encoder's caches, inputs and outputs of each stream.
+    pub bytes_per_stream: usize,
+    /// The steps of the encoder, by lane: a team of threads that computes the steps of a share of the streams.
+    pub lanes: Vec<LaneMetrics>,
 }
 
 /// Where a stream submits its steps.

@@ -212,11 +212,6 @@ impl Session {
         })
     }
 
-    /// The device it runs on; never `Auto`.
-    pub(crate) fn device(&self) -> Device {
-        self.device
-    }
-
     /// Intra-op threads.
     pub(crate) fn threads(&self) -> usize {
         self.threads
