@@ -11,7 +11,7 @@ usage: tools/sanitize.sh [STAGE...]     (default: all stages)
 
   miri     the kernels in Rust's interpreter: undefined behavior, data races, invalid borrows. Miri supports no vectors
            beyond SSE2; the other stages cover code for wider ones
-  loom     the thread team (executor/team.rs) with all interleavings of its threads
+  loom     the thread team (executor/team.rs) and the batching of streams (lane.rs) with all interleavings of their threads
   address  recognizer, compiler and kernels under AddressSanitizer: out-of-bounds accesses and use after free
   thread   the kernels under ThreadSanitizer: data races
 
@@ -69,6 +69,8 @@ stage_miri() {
 stage_loom() {
     RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$base/loom \
         tests loom cargo test --release --locked -p nemostt-kernels --lib executor::team
+    RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$base/loom \
+        tests loom cargo test --release --locked -p nemostt --no-default-features --lib lane::
 }
 
 stage_address() {

@@ -22,17 +22,23 @@ use nemostt::{Cache, CacheDirectory, Device, Options, PrecisionChoice, Recognize
 const BLOCK: usize = 160;
 const BLOCK_TIME: Duration = Duration::from_millis(10);
 
-const USAGE: &str = "usage: bench_streams MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS auto|fp32|int8";
+const USAGE: &str = "usage: bench_streams MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS auto|fp32|int8 [MAX-BATCH]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [model, clip, lookahead, threads, precision] = arguments.as_slice() else {
+    let [model, clip, lookahead, threads, precision, batch @ ..] = arguments.as_slice() else {
         return Err(USAGE.into());
+    };
+    let max_batch = match batch {
+        [] => None,
+        [batch] => Some(batch.parse()?),
+        _ => return Err(USAGE.into()),
     };
     let options = Options {
         lookahead: Some(lookahead.parse()?),
         device: Device::Cpu,
         threads: threads.parse()?,
+        max_batch,
         precision: match precision.as_str() {
             "auto" => PrecisionChoice::Auto,
             "fp32" => PrecisionChoice::Fp32,

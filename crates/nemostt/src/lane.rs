@@ -10,9 +10,7 @@
 //!
 //! **Order.** The earliest deadline is first, and the first to arrive of equal ones. A leader forms its batch when it
 //! is awake, from all that is pending then, so its own job need not be in it. A batch is never split or stopped: the
-//! most urgent job waits for the running batch at most, and a job that cannot be in the same batch as more urgent ones
-//! becomes the first of a batch itself when its deadline is the earliest. [`Class`] sets deadlines so that no job
-//! starves.
+//! most urgent job waits for the running batch at most. [`Class`] sets deadlines so that no job starves.
 //!
 //! **No idle time.** The lane is idle with jobs pending only until the next leader is awake. If another thread submits
 //! a job before, it leads at once, and the one that was chosen finds its job running or done, or waits for its next
@@ -23,8 +21,8 @@
 //! in the midst of their audio. There is no second limit, which would make urgent jobs wait outside for others that can
 //! wait.
 //!
-//! **Panics.** If the executor panics, the jobs of that batch go back to their owners with [`LaneError::Panicked`], and
-//! the lane goes on.
+//! **Panics.** If the executor panics, the jobs of that batch go back to their owners with [`BatchFailed`], and the
+//! lane goes on.
 //!
 //! **Cost.** A job that is alone takes one lock before the batch and one after it. Memory is allocated for each
 //! submitter when it is created, and for batches until the largest one has run. A leader wakes all owners of its batch
@@ -42,17 +40,10 @@ mod sync;
 #[cfg(not(loom))]
 mod tests;
 
-use std::{
-    error::Error,
-    fmt,
-    sync::{Arc, PoisonError},
-};
+use std::sync::{Arc, PoisonError};
 
-pub use self::{
-    deadline::{Class, Deadline, FILE_SLACK},
-    engine::Executor,
-    metrics::LaneMetrics,
-};
+pub use self::{deadline::Class, metrics::LaneMetrics};
+pub(crate) use self::{deadline::Deadline, engine::Executor};
 use self::{
     engine::Engine,
     state::{Done, State},
@@ -61,38 +52,23 @@ use self::{
 
 /// How much a lane takes. Of each there is at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Jobs in a batch.
-    pub max_batch: usize,
+    pub(crate) max_batch: usize,
     /// Submitters at the same time, and so jobs in the lane.
-    pub max_submitters: usize,
+    pub(crate) max_submitters: usize,
 }
 
-/// Why a job has no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LaneError {
-    /// The executor panicked in the job's batch, or returned more or fewer results than there were jobs.
-    Panicked,
-    /// The lane was closed before the job was in a batch.
-    Closed,
-}
-
-impl fmt::Display for LaneError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Panicked => "the batch failed: its executor panicked, or did not return one result for each job",
-            Self::Closed => "the lane is closed",
-        })
-    }
-}
-
-impl Error for LaneError {}
+/// Why a job has no result: the executor panicked in its batch, or returned more or fewer results than there were jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the batch failed: an operation panicked")]
+pub(crate) struct BatchFailed;
 
 /// Batches the jobs of its submitters: see the [module](self). Clones are handles of the same lane.
-pub struct Lane<E: Executor>(Arc<Mutex<State<E>>>);
+pub(crate) struct Lane<E: Executor>(Arc<Mutex<State<E>>>);
 
 /// What a stream submits its jobs with, one after the other.
-pub struct Submitter<E: Executor> {
+pub(crate) struct Submitter<E: Executor> {
     lane: Lane<E>,
     slot: usize,
     /// What this thread waits on.
@@ -103,7 +79,7 @@ pub struct Submitter<E: Executor> {
 
 /// How a wait ends.
 enum Turn<E: Executor> {
-    /// Another leader has run the job, or the lane is closed.
+    /// Another leader has run the job.
     Done(Done<E>),
     /// This thread leads.
     Lead(Box<Engine<E>>),
@@ -111,7 +87,7 @@ enum Turn<E: Executor> {
 
 impl<E: Executor> Lane<E> {
     /// A lane for this executor, which is dropped with the last handle and submitter.
-    pub fn new(executor: E, limits: Limits) -> Self {
+    pub(crate) fn new(executor: E, limits: Limits) -> Self {
         let limits = Limits {
             max_batch: limits.max_batch.max(1),
             max_submitters: limits.max_submitters.max(1),
@@ -120,7 +96,7 @@ impl<E: Executor> Lane<E> {
     }
 
     /// A submitter for a stream; `None` if [`Limits::max_submitters`] exist.
-    pub fn submitter(&self) -> Option<Submitter<E>> {
+    pub(crate) fn submitter(&self) -> Option<Submitter<E>> {
         let waker = Arc::new(Condvar::new());
         let slot = self.lock().register(waker.clone())?;
         Some(Submitter {
@@ -131,33 +107,24 @@ impl<E: Executor> Lane<E> {
         })
     }
 
-    /// Ends all calls of [`Submitter::run`] with [`LaneError::Closed`], and those to come. The batch that is running
-    /// completes normally.
-    pub fn close(&self) {
-        let wakers = self.lock().close();
-        wakers.iter().for_each(|waker| waker.notify_one());
-    }
-
     /// What the lane has done so far.
-    pub fn metrics(&self) -> LaneMetrics {
+    pub(crate) fn metrics(&self) -> LaneMetrics {
         self.lock().metrics.clone()
     }
 
-    /// Nothing panics with the lock held: the executor's comparison, which is the only foreign code there, is caught.
+    /// Nothing panics with the lock held, because no foreign code runs then.
     fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<E: Executor> Submitter<E> {
-    /// Blocks until the job has been in a batch, or the lane is closed. Hands the job back in any case.
+    /// Blocks until the job has been in a batch. Hands the job back in any case.
     ///
     /// May run batches on this thread, of this job and of others.
-    pub fn run(&mut self, job: E::Job, deadline: Deadline) -> (E::Job, Result<E::Output, LaneError>) {
+    pub(crate) fn run(&mut self, job: E::Job, deadline: Deadline) -> (E::Job, Result<E::Output, BatchFailed>) {
         let mut state = self.lane.lock();
-        if let Err(job) = state.submit(self.slot, job, deadline) {
-            return (job, Err(LaneError::Closed));
-        }
+        state.submit(self.slot, job, deadline);
         loop {
             let engine = match self.wait(state) {
                 Turn::Done(done) => return done,

@@ -168,6 +168,8 @@ impl ScheduledOp {
         })
     }
 
+    /// Tasks of all streams. If it is not row-wise, the first task of each stream comes first, then the second of each: they
+    /// read the same constants, such as the positions of a head.
     pub(super) fn task_count(&self) -> usize {
         match self.is_row_wise {
             true => self.split.tasks(),
@@ -183,10 +185,9 @@ impl ScheduledOp {
     /// what it writes.
     #[allow(unsafe_code)]
     pub(super) unsafe fn run_task(&self, index: usize, memory: &MemoryPlan, thread_local: &mut ThreadLocalLhs) {
-        // Tasks of the first stream are the first ones.
-        let (stream, index) = match (self.is_row_wise, self.split.tasks()) {
-            (false, tasks @ 1..) => (Some(index / tasks), index % tasks),
-            _ => (None, index),
+        let (stream, index) = match self.is_row_wise {
+            false => (Some(index % self.streams), index / self.streams),
+            true => (None, index),
         };
         match &self.kernel {
             Kernel::Fused { op, weights, prologue } => {
@@ -301,7 +302,7 @@ impl ScheduledOp {
             let mut task = worker * self.task_count() / workers;
             let mut stream = 0;
             if !self.is_row_wise {
-                (stream, task) = (task / self.split.tasks(), task % self.split.tasks());
+                (stream, task) = (task % self.streams, task / self.streams);
             }
             for (address, slot) in inputs.iter_mut().zip(&self.inputs) {
                 *address = memory.stream_or_null(*slot, stream).start.cast_const();

@@ -4,26 +4,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::LaneError;
+use super::BatchFailed;
 
 /// Runs batches of jobs.
 ///
 /// Calls come from whichever thread leads the lane, one at a time. What belongs to a thread, like the current context
 /// of CUDA, must be set in each call. An executor must not use its own lane: it would wait for itself.
-pub trait Executor: Send {
+pub(crate) trait Executor: Send {
     /// Moves into the lane, and back to its owner. A small handle is best, because it moves a few times.
     type Job: Send;
     /// What comes of a job.
     type Output: Send;
-
-    /// Whether a job can be in the same batch as the `first` one, which is the most urgent. Others wait for a later
-    /// batch, of which they become the first when nothing more urgent is left.
-    ///
-    /// Is called with the lane's lock held, for up to all pending jobs: it must be quick. A panic counts as no.
-    fn is_compatible(&self, first: &Self::Job, other: &Self::Job) -> bool {
-        let _ = (first, other);
-        true
-    }
 
     /// Runs one batch, of at least one job, the most urgent first. Pushes one result for each job, in their order;
     /// `results` is empty before.
@@ -56,14 +47,6 @@ impl<E: Executor> Engine<E> {
         self.jobs.len()
     }
 
-    /// Whether the job can be in this batch.
-    pub(super) fn accepts(&self, job: &E::Job) -> bool {
-        let Some(first) = self.jobs.first() else {
-            return true;
-        };
-        catch(|| self.executor.is_compatible(first, job)).unwrap_or(false)
-    }
-
     pub(super) fn push(&mut self, job: E::Job, owner: usize) {
         self.jobs.push(job);
         self.owners.push(owner);
@@ -90,10 +73,10 @@ impl<E: Executor> Engine<E> {
     }
 
     /// Takes out the batch that has run: the owners with their jobs and results.
-    pub(super) fn take_batch(&mut self) -> impl Iterator<Item = (usize, E::Job, Result<E::Output, LaneError>)> {
+    pub(super) fn take_batch(&mut self) -> impl Iterator<Item = (usize, E::Job, Result<E::Output, BatchFailed>)> {
         let mut results = self.results.drain(..);
         let jobs = self.owners.drain(..).zip(self.jobs.drain(..));
-        jobs.map(move |(owner, job)| (owner, job, results.next().ok_or(LaneError::Panicked)))
+        jobs.map(move |(owner, job)| (owner, job, results.next().ok_or(BatchFailed)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! What a lane has done.
 
-/// Counts of a lane since it was created, all of the same moment.
+/// Counts of a lane, which runs the jobs of streams in batches, since it was created. All are of the same moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LaneMetrics {
     /// Batches that are done, with those that failed.
@@ -11,7 +11,7 @@ pub struct LaneMetrics {
     pub jobs: u64,
     /// Batches of each size: of one job, of two, ...
     pub batch_sizes: Vec<u64>,
-    /// Batches that failed: see [`LaneError::Panicked`](super::LaneError::Panicked).
+    /// Batches that failed because an operation panicked. None of their jobs has a result.
     pub failed_batches: u64,
     /// Jobs that wait for a batch. Those that run do not count.
     pub pending: usize,

@@ -11,16 +11,17 @@
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
-use super::{Deadline, Executor, LaneError, LaneMetrics, Limits, engine::Engine, sync::Condvar};
+use super::{BatchFailed, Deadline, Executor, LaneMetrics, Limits, engine::Engine, sync::Condvar};
 
 /// A job that is done: handed back with its result.
-pub(super) type Done<E> = (<E as Executor>::Job, Result<<E as Executor>::Output, LaneError>);
+pub(super) type Done<E> = (<E as Executor>::Job, Result<<E as Executor>::Output, BatchFailed>);
 
 /// What has become of a submitter's job.
 enum Progress<E: Executor> {
     /// It has none in the lane.
     Vacant,
-    Pending(E::Job),
+    /// The queue has it.
+    Pending,
     /// The engine has it.
     Running,
     Done(Done<E>),
@@ -34,10 +35,10 @@ struct Slot<E: Executor> {
 }
 
 /// A pending job.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Entry<E: Executor> {
     deadline: Deadline,
     slot: usize,
+    job: E::Job,
 }
 
 /// See the [module](self).
@@ -48,9 +49,8 @@ pub(super) struct State<E: Executor> {
     /// Slots without a submitter.
     unused: Vec<usize>,
     /// Pending jobs, the most urgent first; of equal ones, the first to arrive.
-    queue: VecDeque<Entry>,
+    queue: VecDeque<Entry<E>>,
     limits: Limits,
-    closed: bool,
     pub(super) metrics: LaneMetrics,
 }
 
@@ -62,7 +62,6 @@ impl<E: Executor> State<E> {
             unused: Vec::new(),
             queue: VecDeque::new(),
             limits,
-            closed: false,
             metrics: LaneMetrics::default(),
         }
     }
@@ -89,16 +88,12 @@ impl<E: Executor> State<E> {
         self.unused.push(slot);
     }
 
-    /// Adds a job, unless the lane is closed.
-    pub(super) fn submit(&mut self, slot: usize, job: E::Job, deadline: Deadline) -> Result<(), E::Job> {
-        if self.closed {
-            return Err(job);
-        }
-        self.slots[slot].progress = Progress::Pending(job);
+    /// Adds a job.
+    pub(super) fn submit(&mut self, slot: usize, job: E::Job, deadline: Deadline) {
+        self.slots[slot].progress = Progress::Pending;
         let place = self.queue.partition_point(|entry| entry.deadline <= deadline);
-        self.queue.insert(place, Entry { deadline, slot });
+        self.queue.insert(place, Entry { deadline, slot, job });
         self.metrics.count_pending(self.queue.len());
-        Ok(())
     }
 
     /// Takes out the submitter's job if it is done.
@@ -113,24 +108,18 @@ impl<E: Executor> State<E> {
         }
     }
 
-    /// Makes the submitter the leader if its job is pending and the lane is idle: hands out the engine, with the next
-    /// batch.
+    /// Makes the submitter the leader if its job is pending and the lane is idle: hands out the engine, with the most
+    /// urgent jobs as its batch.
     pub(super) fn start_batch(&mut self, slot: usize) -> Option<Box<Engine<E>>> {
-        if !matches!(self.slots[slot].progress, Progress::Pending(_)) {
+        if !matches!(self.slots[slot].progress, Progress::Pending) {
             return None;
         }
         let mut engine = self.engine.take()?;
-        // Jobs that do not fit in move to the front of those that were looked at, in their order.
-        let (mut skipped, mut seen) = (0, 0);
-        while seen < self.queue.len() && engine.len() < self.limits.max_batch {
-            let entry = self.queue[seen];
-            seen += 1;
-            if !self.slots[entry.slot].start(entry.slot, &mut engine) {
-                self.queue[skipped] = entry;
-                skipped += 1;
-            }
+        let jobs = self.queue.len().min(self.limits.max_batch);
+        for entry in self.queue.drain(..jobs) {
+            self.slots[entry.slot].progress = Progress::Running;
+            engine.push(entry.job, entry.slot);
         }
-        self.queue.drain(skipped..seen);
         self.metrics.count_pending(self.queue.len());
         Some(engine)
     }
@@ -152,43 +141,6 @@ impl<E: Executor> State<E> {
             }
         }
         self.engine = Some(engine);
-    }
-
-    /// Refuses all jobs from now on, and those that are pending. Returns whom to wake.
-    pub(super) fn close(&mut self) -> Vec<Arc<Condvar>> {
-        self.closed = true;
-        let refused = self.queue.drain(..).map(|entry| {
-            let slot = &mut self.slots[entry.slot];
-            slot.refuse();
-            slot.waker.clone()
-        });
-        let wakers = refused.collect();
-        self.metrics.count_pending(0);
-        wakers
-    }
-}
-
-impl<E: Executor> Slot<E> {
-    /// Moves the pending job into the engine, if it fits in the batch there.
-    fn start(&mut self, owner: usize, engine: &mut Engine<E>) -> bool {
-        match mem::replace(&mut self.progress, Progress::Running) {
-            Progress::Pending(job) if engine.accepts(&job) => {
-                engine.push(job, owner);
-                true
-            }
-            other => {
-                self.progress = other;
-                false
-            }
-        }
-    }
-
-    /// Hands back the pending job of a lane that closes.
-    fn refuse(&mut self) {
-        self.progress = match mem::replace(&mut self.progress, Progress::Vacant) {
-            Progress::Pending(job) => Progress::Done((job, Err(LaneError::Closed))),
-            other => other,
-        };
     }
 }
 

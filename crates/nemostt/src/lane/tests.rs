@@ -20,17 +20,8 @@ use super::*;
 /// After this, a test has found a thread that waits for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Kinds of jobs do not mix in a batch, and of this one the executor panics when it is asked.
-const BAD_KIND: u32 = 99;
-
 /// The job that occupies the lane while a test prepares the next batch.
 const FIRST: u32 = 1000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Job {
-    name: u32,
-    kind: u32,
-}
 
 /// How a batch ends.
 enum Permit {
@@ -51,30 +42,23 @@ impl Drop for PanicOnDrop {
 }
 
 /// The name of a job that has run, and the thread that ran it.
-type Ended = Result<(u32, ThreadId), LaneError>;
+type Ended = Result<(u32, ThreadId), BatchFailed>;
 
-/// Reports each batch, and waits for a permit before it completes.
+/// Reports each batch, and waits for a permit before it completes. A job is its name.
 struct Gate {
     started: mpsc::Sender<Vec<u32>>,
     permits: mpsc::Receiver<Permit>,
 }
 
 impl Executor for Gate {
-    type Job = Job;
+    type Job = u32;
     type Output = (u32, ThreadId);
 
-    fn is_compatible(&self, first: &Job, other: &Job) -> bool {
-        if other.kind == BAD_KIND {
-            resume_unwind(Box::new("bad kind"));
-        }
-        first.kind == other.kind
-    }
-
-    fn run(&mut self, jobs: &mut [Job], results: &mut Vec<(u32, ThreadId)>) {
+    fn run(&mut self, jobs: &mut [u32], results: &mut Vec<(u32, ThreadId)>) {
         assert!(results.is_empty());
-        results.extend(jobs.iter().map(|job| (job.name, thread::current().id())));
+        results.extend(jobs.iter().map(|&name| (name, thread::current().id())));
         // A test that has ended takes no more reports, and gives no more permits.
-        self.started.send(jobs.iter().map(|job| job.name).collect()).ok();
+        self.started.send(jobs.to_vec()).ok();
         match self.permits.recv().unwrap_or(Permit::Complete) {
             Permit::Complete => (),
             Permit::Panic => resume_unwind(Box::new("batch")),
@@ -94,9 +78,9 @@ struct Rig {
 
 /// A job that was submitted by a thread of its own.
 struct Submitted {
-    job: Job,
+    name: u32,
     thread: ThreadId,
-    end: mpsc::Receiver<(Job, Ended)>,
+    end: mpsc::Receiver<(u32, Ended)>,
 }
 
 impl Rig {
@@ -120,27 +104,26 @@ impl Rig {
     /// A lane that runs the job [`FIRST`].
     fn occupied(max_batch: usize) -> (Self, Submitted) {
         let rig = Self::new(max_batch);
-        let first = rig.spawn(FIRST, 0, Deadline(0));
+        let first = rig.spawn(FIRST, Deadline(0));
         assert_eq!(rig.batch(), [FIRST]);
         (rig, first)
     }
 
-    fn spawn(&self, name: u32, kind: u32, deadline: Deadline) -> Submitted {
-        let job = Job { name, kind };
+    fn spawn(&self, name: u32, deadline: Deadline) -> Submitted {
         let mut submitter = self.lane.submitter().unwrap();
         let (sender, end) = mpsc::channel();
-        let thread = thread::spawn(move || sender.send(submitter.run(job, deadline)).unwrap());
+        let thread = thread::spawn(move || sender.send(submitter.run(name, deadline)).unwrap());
         Submitted {
-            job,
+            name,
             thread: thread.thread().id(),
             end,
         }
     }
 
     /// Submits a job to a lane that is occupied, and waits until it is pending.
-    fn submit(&self, name: u32, kind: u32, deadline: Deadline) -> Submitted {
+    fn submit(&self, name: u32, deadline: Deadline) -> Submitted {
         let pending = self.lane.metrics().pending + 1;
-        let submitted = self.spawn(name, kind, deadline);
+        let submitted = self.spawn(name, deadline);
         let start = Instant::now();
         while self.lane.metrics().pending < pending {
             assert!(start.elapsed() < PATIENCE, "job {name} does not get in");
@@ -168,15 +151,15 @@ impl Rig {
 
 impl Submitted {
     fn end(&self) -> Ended {
-        let (job, result) = self.end.recv_timeout(PATIENCE).expect("the job did not come back");
-        assert_eq!(job, self.job);
+        let (name, result) = self.end.recv_timeout(PATIENCE).expect("the job did not come back");
+        assert_eq!(name, self.name);
         result
     }
 
     /// The thread that ran the job.
     fn ran_on(&self) -> ThreadId {
         let (name, thread) = self.end().unwrap();
-        assert_eq!(name, self.job.name);
+        assert_eq!(name, self.name);
         thread
     }
 }

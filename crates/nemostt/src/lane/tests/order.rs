@@ -2,7 +2,7 @@
 
 //! Who runs which jobs, and in which order.
 
-use super::*;
+use super::{deadline::FILE_SLACK, *};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const PERIOD: Duration = Duration::from_millis(80);
@@ -13,11 +13,8 @@ fn single_job_runs_on_the_calling_thread() {
     let mut submitter = rig.lane.submitter().unwrap();
     for name in 0..3 {
         rig.permit(Permit::Complete);
-        let job = Job { name, kind: 0 };
-        assert_eq!(
-            submitter.run(job, Deadline(0)),
-            (job, Ok((name, thread::current().id())))
-        );
+        let result = Ok((name, thread::current().id()));
+        assert_eq!(submitter.run(name, Deadline(0)), (name, result));
         assert_eq!(rig.batch(), [name]);
     }
     let metrics = rig.lane.metrics();
@@ -27,7 +24,7 @@ fn single_job_runs_on_the_calling_thread() {
 #[test]
 fn batch_forms_while_another_runs() {
     let (rig, first) = Rig::occupied(8);
-    let jobs = [1, 2, 3].map(|name| rig.submit(name, 0, Deadline(5)));
+    let jobs = [1, 2, 3].map(|name| rig.submit(name, Deadline(5)));
     assert_eq!(rig.lane.metrics().pending, 3);
     assert_eq!(rig.next_batch(), [1, 2, 3]);
     assert_eq!(rig.lane.metrics().pending, 0);
@@ -46,7 +43,7 @@ fn batch_forms_while_another_runs() {
 fn earliest_deadline_is_first_and_ties_are_in_order_of_arrival() {
     let (rig, _first) = Rig::occupied(8);
     let jobs = [(1, 50), (2, 30), (3, 50), (4, 10), (5, 30), (6, 50)];
-    let jobs = jobs.map(|(name, deadline)| rig.submit(name, 0, Deadline(deadline)));
+    let jobs = jobs.map(|(name, deadline)| rig.submit(name, Deadline(deadline)));
     assert_eq!(rig.next_batch(), [4, 2, 5, 1, 3, 6]);
     rig.permit(Permit::Complete);
     assert_eq!(jobs[0].ran_on(), jobs[3].thread);
@@ -55,7 +52,7 @@ fn earliest_deadline_is_first_and_ties_are_in_order_of_arrival() {
 #[test]
 fn batches_are_limited() {
     let (rig, _first) = Rig::occupied(2);
-    let jobs = [5, 4, 3, 2, 1].map(|name| rig.submit(name, 0, Deadline(u64::from(name))));
+    let jobs = [5, 4, 3, 2, 1].map(|name| rig.submit(name, Deadline(u64::from(name))));
     assert_eq!(rig.next_batch(), [1, 2]);
     assert_eq!(rig.next_batch(), [3, 4]);
     assert_eq!(rig.next_batch(), [5]);
@@ -69,26 +66,12 @@ fn batches_are_limited() {
 }
 
 #[test]
-fn incompatible_jobs_wait_for_another_batch_but_do_not_starve() {
-    let (rig, _first) = Rig::occupied(3);
-    let kinds = [(1, 7), (2, 8), (3, 7), (4, 8), (5, 7), (6, 7)];
-    let _jobs = kinds.map(|(name, kind)| rig.submit(name, kind, Deadline(u64::from(name))));
-    assert_eq!(rig.next_batch(), [1, 3, 5]);
-    // More of the first kind, which are due later.
-    let _later = [10, 11, 12].map(|name| rig.submit(name, 7, Deadline(u64::from(name))));
-    assert_eq!(rig.next_batch(), [2, 4]);
-    assert_eq!(rig.next_batch(), [6, 10, 11]);
-    assert_eq!(rig.next_batch(), [12]);
-    rig.permit(Permit::Complete);
-}
-
-#[test]
 fn live_job_waits_for_the_running_batch_only() {
     let (rig, _first) = Rig::occupied(4);
-    let files = (0..20).map(|name| rig.submit(name, 0, Class::File.deadline(Duration::ZERO, PERIOD)));
+    let files = (0..20).map(|name| rig.submit(name, Class::File.deadline(Duration::ZERO, PERIOD)));
     let _files: Vec<_> = files.collect();
     assert_eq!(rig.next_batch(), [0, 1, 2, 3]);
-    let live = rig.submit(100, 0, Class::Live.deadline(500 * MILLISECOND, PERIOD));
+    let live = rig.submit(100, Class::Live.deadline(500 * MILLISECOND, PERIOD));
     assert_eq!(rig.next_batch(), [100, 4, 5, 6]);
     rig.permit(Permit::Complete);
     // It leads its batch itself.
@@ -99,13 +82,13 @@ fn live_job_waits_for_the_running_batch_only() {
 #[test]
 fn file_job_is_overtaken_for_a_limited_time() {
     let (rig, _first) = Rig::occupied(1);
-    let _file = rig.submit(0, 0, Class::File.deadline(Duration::ZERO, PERIOD));
+    let _file = rig.submit(0, Class::File.deadline(Duration::ZERO, PERIOD));
     // More live jobs than the lane can run: one is always pending. Each has arrived 100 ms after the one before.
     let live = |index: u32| Class::Live.deadline(index * 100 * MILLISECOND, PERIOD);
-    let mut jobs = vec![rig.submit(1, 0, live(1))];
+    let mut jobs = vec![rig.submit(1, live(1))];
     let mut order = Vec::new();
     for index in 2..20 {
-        jobs.push(rig.submit(index, 0, live(index)));
+        jobs.push(rig.submit(index, live(index)));
         order.extend(rig.next_batch());
     }
     // At 1000 ms the deadlines are equal, and the file was there first.
@@ -119,12 +102,11 @@ fn who_is_awake_first_leads() {
     let rig = Rig::new(2);
     let mut state = rig.lane.lock();
     let slots: Vec<_> = (0..3).map(|_| state.register(Arc::default()).unwrap()).collect();
-    let job = |name| Job { name, kind: 0 };
-    state.submit(slots[0], job(0), Deadline(0)).unwrap();
+    state.submit(slots[0], 0, Deadline(0));
     let engine = state.start_batch(slots[0]).unwrap();
-    state.submit(slots[1], job(1), Deadline(1)).unwrap();
+    state.submit(slots[1], 1, Deadline(1));
     state.finish_batch(engine, slots[0], &mut Vec::new());
-    state.submit(slots[2], job(2), Deadline(2)).unwrap();
+    state.submit(slots[2], 2, Deadline(2));
     let engine = state.start_batch(slots[2]).unwrap();
     assert_eq!(engine.len(), 2);
     // Now the chosen one does, and waits for its result.

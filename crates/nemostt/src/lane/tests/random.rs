@@ -8,10 +8,7 @@ use super::*;
 
 const MAX_BATCH: usize = 3;
 
-/// Only jobs of the same kind are compatible.
-const KINDS: u64 = 3;
-
-/// A job. Its deadline tells it from all others, and says what kind it is.
+/// A job. Its deadline tells it from all others.
 #[derive(Debug)]
 struct Task {
     deadline: Deadline,
@@ -26,30 +23,16 @@ struct Checker {
     pending: Vec<Deadline>,
 }
 
-fn kind(deadline: Deadline) -> u64 {
-    deadline.0 % KINDS
-}
-
 impl Executor for Checker {
     type Job = Task;
     type Output = Deadline;
 
-    fn is_compatible(&self, first: &Task, other: &Task) -> bool {
-        kind(first.deadline) == kind(other.deadline)
-    }
-
     fn run(&mut self, tasks: &mut [Task], results: &mut Vec<Deadline>) {
-        let (first, last) = (tasks[0].deadline, tasks[tasks.len() - 1].deadline);
-        assert!(tasks.len() <= MAX_BATCH && tasks.iter().all(|task| kind(task.deadline) == kind(first)));
-        assert!(tasks.is_sorted_by_key(|task| task.deadline));
+        let last = tasks[tasks.len() - 1].deadline;
+        assert!(tasks.len() <= MAX_BATCH && tasks.is_sorted_by_key(|task| task.deadline));
         for &deadline in &self.pending {
             if tasks.iter().all(|task| task.deadline != deadline) {
-                assert!(deadline > first, "was more urgent than the first");
-                let fits = kind(deadline) == kind(first) && tasks.len() < MAX_BATCH;
-                assert!(
-                    !fits && (kind(deadline) != kind(first) || deadline > last),
-                    "should be in the batch"
-                );
+                assert!(tasks.len() == MAX_BATCH && deadline > last, "should be in the batch");
             }
         }
         // As long as a real batch takes, more jobs arrive.
@@ -112,14 +95,7 @@ fn check_many_threads(wake_all: bool) {
                     deadline,
                 );
                 assert_eq!((task.deadline, task.runs), (deadline, 1));
-                assert_eq!(
-                    result,
-                    if task.fails {
-                        Err(LaneError::Panicked)
-                    } else {
-                        Ok(deadline)
-                    }
-                );
+                assert_eq!(result, if task.fails { Err(BatchFailed) } else { Ok(deadline) });
             }
             sender.send(()).unwrap();
         });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Batches that fail, lanes that close, and too many submitters.
+//! Batches that fail, and too many submitters.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,49 +16,21 @@ fn failed_batch_does_not_affect_others() {
     ];
     for failure in failures {
         let (rig, first) = Rig::occupied(2);
-        let jobs = [1, 2, 3].map(|name| rig.submit(name, 0, Deadline(u64::from(name))));
+        let jobs = [1, 2, 3].map(|name| rig.submit(name, Deadline(u64::from(name))));
         assert_eq!(rig.next_batch(), [1, 2]);
         rig.permit(failure);
         assert_eq!(rig.batch(), [3]);
         rig.permit(Permit::Complete);
         assert_eq!(first.ran_on(), first.thread);
         for job in &jobs[..2] {
-            assert_eq!(job.end(), Err(LaneError::Panicked));
+            assert_eq!(job.end(), Err(BatchFailed));
         }
         assert_eq!(jobs[2].ran_on(), jobs[2].thread);
         // Idle again.
         rig.permit(Permit::Complete);
-        assert!(rig.spawn(4, 0, Deadline(0)).end().is_ok());
+        assert!(rig.spawn(4, Deadline(0)).end().is_ok());
         assert_eq!((rig.lane.metrics().batches, rig.lane.metrics().failed_batches), (4, 1));
     }
-}
-
-#[test]
-fn panic_of_the_comparison_is_a_no() {
-    let (rig, first) = Rig::occupied(4);
-    let kinds = [(1, 0), (2, BAD_KIND), (3, 0)];
-    let jobs = kinds.map(|(name, kind)| rig.submit(name, kind, Deadline(u64::from(name))));
-    assert_eq!(rig.next_batch(), [1, 3]);
-    assert_eq!(rig.next_batch(), [2]);
-    rig.permit(Permit::Complete);
-    assert!(first.end().is_ok() && jobs.iter().all(|job| job.end().is_ok()));
-}
-
-#[test]
-fn closed_lane_hands_back_jobs() {
-    let (rig, first) = Rig::occupied(2);
-    let jobs = [1, 2, 3].map(|name| rig.submit(name, 0, Deadline(5)));
-    rig.lane.close();
-    // While the batch runs.
-    for job in &jobs {
-        assert_eq!(job.end(), Err(LaneError::Closed));
-    }
-    assert_eq!(rig.spawn(4, 0, Deadline(5)).end(), Err(LaneError::Closed));
-    rig.permit(Permit::Complete);
-    assert_eq!(first.ran_on(), first.thread);
-    assert_eq!(rig.spawn(5, 0, Deadline(5)).end(), Err(LaneError::Closed));
-    let metrics = rig.lane.metrics();
-    assert_eq!((metrics.batches, metrics.pending, metrics.max_pending), (1, 0, 3));
 }
 
 #[test]
@@ -82,11 +54,10 @@ fn submitters_are_limited() {
         submitters.remove(0);
         submitters.push(lane.submitter().unwrap());
         assert!(lane.submitter().is_none());
-        let job = Job { name: 1, kind: 0 };
         assert!(
             submitters
                 .iter_mut()
-                .all(|submitter| submitter.run(job, Deadline(0)).1.is_ok())
+                .all(|submitter| submitter.run(1, Deadline(0)).1.is_ok())
         );
     }
 }
@@ -95,7 +66,7 @@ fn submitters_are_limited() {
 fn submitters_are_held_back() {
     // Each has one job in the lane, and waits for it.
     let (rig, first) = Rig::occupied(1);
-    let jobs = [1, 2, 3].map(|name| rig.submit(name, 0, Deadline(5)));
+    let jobs = [1, 2, 3].map(|name| rig.submit(name, Deadline(5)));
     assert!(jobs.iter().chain([&first]).all(|job| job.end.try_recv().is_err()));
     assert_eq!(rig.next_batch(), [1]);
     assert!(first.end().is_ok() && jobs.iter().all(|job| job.end.try_recv().is_err()));
@@ -105,7 +76,7 @@ fn submitters_are_held_back() {
 #[test]
 fn poisoned_lock_is_ignored() {
     let (rig, first) = Rig::occupied(1);
-    let waiting = rig.submit(1, 0, Deadline(0));
+    let waiting = rig.submit(1, Deadline(0));
     let poison = AssertUnwindSafe(|| {
         let _state = rig.lane.lock();
         resume_unwind(Box::new("locked"));
@@ -114,10 +85,4 @@ fn poisoned_lock_is_ignored() {
     assert_eq!(rig.next_batch(), [1]);
     rig.permit(Permit::Complete);
     assert!(first.end().is_ok() && waiting.end().is_ok());
-}
-
-#[test]
-fn errors_are_explained() {
-    assert_eq!(LaneError::Closed.to_string(), "the lane is closed");
-    assert!(LaneError::Panicked.to_string().contains("executor"));
 }

@@ -11,9 +11,6 @@ use super::*;
 const SUBMITTERS: usize = 7;
 const MAX_BATCH: usize = 3;
 
-/// A job, and its result, is a number, and its kind is what remains of that.
-const KINDS: u64 = 3;
-
 /// What can happen under the lane's lock.
 #[derive(Debug, Clone)]
 enum Event {
@@ -29,29 +26,23 @@ enum Event {
     Finish {
         fails: bool,
     },
-    Close,
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        12 => (0..SUBMITTERS, 0..100_u64, 0..4_u64)
+        4 => (0..SUBMITTERS, 0..100_u64, 0..4_u64)
             .prop_map(|(slot, number, deadline)| Event::Submit { slot, number, deadline }),
-        9 => (0..SUBMITTERS).prop_map(|slot| Event::Wake { slot }),
-        6 => prop::bool::weighted(0.2).prop_map(|fails| Event::Finish { fails }),
-        1 => Just(Event::Close),
+        3 => (0..SUBMITTERS).prop_map(|slot| Event::Wake { slot }),
+        2 => prop::bool::weighted(0.2).prop_map(|fails| Event::Finish { fails }),
     ]
 }
 
-/// Returns the numbers.
+/// A job is a number, which is also its result.
 struct Echo(Arc<AtomicBool>);
 
 impl Executor for Echo {
     type Job = u64;
     type Output = u64;
-
-    fn is_compatible(&self, first: &u64, other: &u64) -> bool {
-        first % KINDS == other % KINDS
-    }
 
     fn run(&mut self, jobs: &mut [u64], results: &mut Vec<u64>) {
         results.extend_from_slice(jobs);
@@ -68,8 +59,7 @@ struct Model {
     pending: Vec<(u64, usize, u64)>,
     /// The leader, and the batch.
     running: Option<(usize, Vec<(usize, u64)>)>,
-    done: Vec<(usize, u64, Result<u64, LaneError>)>,
-    closed: bool,
+    done: Vec<(usize, u64, Result<u64, BatchFailed>)>,
 }
 
 impl Model {
@@ -84,9 +74,7 @@ impl Model {
         // Stable: equal deadlines stay in their order.
         let mut sorted = self.pending.clone();
         sorted.sort_by_key(|job| job.0);
-        let kind = sorted[0].2 % KINDS;
-        let batch = sorted.iter().filter(|job| job.2 % KINDS == kind).take(MAX_BATCH);
-        let batch: Vec<_> = batch.map(|job| (job.1, job.2)).collect();
+        let batch: Vec<_> = sorted.iter().take(MAX_BATCH).map(|job| (job.1, job.2)).collect();
         self.pending.retain(|job| !batch.contains(&(job.1, job.2)));
         batch
     }
@@ -111,11 +99,8 @@ proptest! {
         for event in events {
             match event {
                 Event::Submit { slot, number, deadline } if model.is_vacant(slot) => {
-                    let submitted = state.submit(slots[slot], number, Deadline(deadline));
-                    prop_assert_eq!(submitted, if model.closed { Err(number) } else { Ok(()) });
-                    if !model.closed {
-                        model.pending.push((deadline, slot, number));
-                    }
+                    state.submit(slots[slot], number, Deadline(deadline));
+                    model.pending.push((deadline, slot, number));
                 }
                 Event::Submit { .. } => (),
                 Event::Wake { slot } => {
@@ -143,18 +128,8 @@ proptest! {
                     let woken = next.into_iter().chain(batch.iter().map(|job| job.0));
                     let woken: Vec<_> = woken.filter(|&slot| slot != leader).collect();
                     prop_assert_eq!(waker_slots(&wakers), woken);
-                    let result = |number| if does_fail { Err(LaneError::Panicked) } else { Ok(number) };
+                    let result = |number| if does_fail { Err(BatchFailed) } else { Ok(number) };
                     model.done.extend(batch.iter().map(|&(slot, number)| (slot, number, result(number))));
-                }
-                Event::Close => {
-                    let mut woken = waker_slots(&state.close());
-                    woken.sort_unstable();
-                    let mut refused: Vec<_> = model.pending.iter().map(|job| job.1).collect();
-                    refused.sort_unstable();
-                    prop_assert_eq!(woken, refused);
-                    let refused = model.pending.drain(..).map(|job| (job.1, job.2, Err(LaneError::Closed)));
-                    model.done.extend(refused);
-                    model.closed = true;
                 }
             }
             prop_assert_eq!(state.metrics.pending, model.pending.len());

@@ -195,16 +195,15 @@ impl EncoderProgram {
     pub(super) fn stream(&self) -> Result<(StreamIo, LaneHandle)> {
         // Not while another stream is created, which may be at the same time.
         let reused = lock(&self.free).pop();
-        let io = match reused {
-            Some(mut io) => {
-                io.clear();
-                io
-            }
+        let mut io = match reused {
+            Some(io) => io,
             None => {
                 let created = lock(&self.template).stream_io(self.linked.inputs());
                 created.map_err(|error| invalid(&error))?
             }
         };
+        // Also of a new one, so that its pages are not faulted in by the first steps.
+        io.clear();
         let streams = |lane: &EncoderLane| lane.streams.load(Ordering::Relaxed);
         let index = (0..self.lanes.len())
             .min_by_key(|&index| streams(&self.lanes[index]))

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     chunker::Window,
     error::{Error, Result},
-    lane::{Deadline, LaneError},
+    lane::{BatchFailed, Deadline},
     model::{length_graph::LengthValues, runtime::Tensor},
 };
 use nemostt_kernels::executor::StreamIo;
@@ -63,8 +63,7 @@ impl ProgramState {
         let io = self.io.insert(io);
         match result {
             Ok(result) => result.map_err(|error| invalid(&error))?,
-            Err(LaneError::Panicked) => return Err(panicked()),
-            Err(LaneError::Closed) => return Err(lost()),
+            Err(BatchFailed) => return Err(panicked()),
         }
         let ports = &self.program.ports;
         for state in ports.states.iter().filter(|state| !state.is_ring) {
@@ -188,7 +187,7 @@ fn panicked() -> Error {
     }
 }
 
-/// The lane is never closed while it has streams.
+/// A lane always hands a slot back.
 fn lost() -> Error {
     Error::Runtime {
         doing: "run the encoder".into(),
