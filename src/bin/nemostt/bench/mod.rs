@@ -5,9 +5,12 @@
 mod cpu_contention;
 mod max_streams;
 mod memory;
+mod quantile;
 mod report;
+mod setup;
 mod stages;
 pub mod test_clip;
+mod text;
 
 use std::{
     io::{self, Write},
@@ -21,6 +24,7 @@ use indicatif::ProgressBar;
 use memory::Memory;
 use nemostt::Error;
 use report::{Report, Row};
+use setup::Setup;
 
 use crate::{Result, model_args::ModelArguments};
 
@@ -131,8 +135,7 @@ impl Bench {
         let waiting = SchedStats::now().zip(then).map(|(now, then)| now.waiting_since(then));
         let memory = memory.with_peak(memory::peak());
         Ok(Report::new(
-            self.model.name(),
-            &config,
+            Setup::new(self.model.name(), &config),
             (first_load, loads),
             memory,
             waiting,
