@@ -62,6 +62,21 @@ impl Display for Setup {
     }
 }
 
+#[cfg(test)]
+impl Setup {
+    pub fn for_test(model: &str) -> Self {
+        Self {
+            version: "1",
+            model: model.into(),
+            decoder: "rnnt",
+            device: "cpu",
+            threads: 1,
+            processor: None,
+            cores: 2,
+        }
+    }
+}
+
 /// The name of the processor, on Linux.
 fn processor() -> Option<String> {
     let about = std::fs::read_to_string("/proc/cpuinfo").ok()?;
