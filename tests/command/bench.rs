@@ -2,6 +2,8 @@
 
 //! `nemostt bench` as its users meet it: a process. How fast this machine is, no test can know.
 
+use std::fs;
+
 use crate::{
     common::data,
     support::process::{complaint, nemostt, written},
@@ -61,6 +63,67 @@ fn a_table_of_a_clip_of_ones_own() {
 }
 
 #[test]
+fn streams_in_real_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let plot = directory.path().join("delays.svg");
+    let output = nemostt(&[
+        "bench",
+        "--paced",
+        "--streams=2,1",
+        "--seconds=2",
+        "--lookahead=80",
+        "--json",
+        "--plot",
+    ])
+    .arg(&plot)
+    .output()
+    .unwrap();
+    let report: serde_json::Value = serde_json::from_str(written(&output)).unwrap();
+    assert_eq!(
+        (&report["model"], &report["mode"]),
+        (&"embedded".into(), &"paced".into())
+    );
+    assert_eq!(
+        (&report["chunk_ms"], &report["delay_bound_ms"]),
+        (&160.0.into(), &80.0.into())
+    );
+    assert!(report["max_streams"].is_null(), "{report}");
+
+    let rows = report["measurements"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for (row, streams) in rows.iter().zip([1, 2]) {
+        let number = |key: &str| row[key].as_f64().unwrap();
+        assert_eq!(number("streams"), f64::from(streams));
+        // 12 or 13 chunks per stream, fewer if the machine is so busy that it ends early.
+        let steps = number("steps");
+        assert!(
+            steps >= 1.0 && steps <= 13.0 * f64::from(streams) || row["kept_up"] == false,
+            "{row}"
+        );
+        let delays = ["delay_p50_ms", "delay_p90_ms", "delay_p99_ms", "delay_max_ms"].map(number);
+        assert!(delays[0] > 0.0 && delays.is_sorted(), "{row}");
+        assert!((0.0..=1.0).contains(&number("late")) && number("lag_ms") > 0.0, "{row}");
+        assert!(row["kept_up"] == false || number("cpu_ms") > 0.0, "{row}");
+        assert!(number("stream_bytes") >= 0.0, "{row}");
+        assert!(number("threads") >= 1.0 + f64::from(streams), "{row}");
+    }
+
+    let svg = fs::read_to_string(&plot).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
+    assert!(svg.contains("embedded, lookahead 80 ms"), "{svg}");
+}
+
+#[test]
+fn streams_as_fast_as_possible() {
+    let output = nemostt(&["bench", "--streams=1,2", "--seconds=2"]).output().unwrap();
+    let text = written(&output);
+    assert!(text.contains("2 s per stream, as fast as possible"), "{text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("|  ")).collect();
+    assert_eq!(rows.len(), 2, "{text}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_told() {
     let refused = |arguments: &[&str], expected: &str| {
         let output = nemostt(&[&["bench"], arguments].concat()).output().unwrap();
@@ -69,6 +132,8 @@ fn what_cannot_be_measured_is_told() {
     refused(&["--lookahead=80,100"], "lookahead 100 ms is not possible");
     refused(&["--model=/no/such/model"], "/no/such/model");
     refused(&["--file=/no/such/file"], "/no/such/file");
+    refused(&["--paced", "--lookahead=80,480"], "one lookahead");
+    refused(&["--streams=1", "--plot=/no/such/plot"], "cannot write /no/such/plot");
     let short = data("wav/e1_clip300ms.wav");
     refused(&["--file", short.to_str().unwrap()], "too short");
 }

@@ -11,6 +11,7 @@ mod completions;
 mod hub;
 mod interrupt;
 mod model_args;
+mod output_file;
 mod transcribe;
 
 use std::{io, path::PathBuf, process::ExitCode};

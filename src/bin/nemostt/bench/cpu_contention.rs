@@ -2,6 +2,19 @@
 
 //! CPU contention: whether other programs used the processor during a measurement, which makes all times longer.
 
+/// Times are accurate to a few percent while other programs use the processor for less than this share of the time.
+const BUSY: f64 = 0.05;
+
+/// A line for the report if other programs used the processor for too large a `share` of the time, 0 to 1; else empty.
+pub fn warning(share: Option<f64>) -> String {
+    share.filter(|&share| share > BUSY).map_or(String::new(), |share| {
+        format!(
+            "The machine was busy: other programs used the processor for {:.0} % of the time. Measure again when it is idle.\n",
+            100.0 * share
+        )
+    })
+}
+
 /// Nanoseconds that this thread ran and waited for a processor.
 #[derive(Debug, Clone, Copy)]
 pub struct SchedStats {

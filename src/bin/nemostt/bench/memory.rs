@@ -5,6 +5,7 @@
 use nemostt::Recognizer;
 use serde::Serialize;
 
+use super::process;
 use crate::Result;
 
 /// Streams over which the memory of one is averaged.
@@ -75,8 +76,6 @@ fn increase(before: Option<u64>, after: Option<u64>) -> Option<u64> {
 }
 
 fn status(key: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kibibytes: u64 = process::status(key)?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

@@ -4,30 +4,26 @@
 
 use std::{
     fmt::{self, Display},
-    thread,
     time::Duration,
 };
 
-use comfy_table::{CellAlignment, Table, presets};
-use nemostt::{DecoderKind, Device, ModelConfig};
+use nemostt::ModelConfig;
 use serde::Serialize;
 
-use super::{memory::Memory, stages::Stages};
-
-/// Times are accurate to a few percent while other programs use the processor for less than this share of the time.
-const BUSY: f64 = 0.05;
+use super::{
+    cpu_contention,
+    memory::Memory,
+    quantile::{milliseconds, quantile},
+    setup::Setup,
+    stages::Stages,
+    text::{digits, mebibytes, table},
+};
 
 /// All results.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    version: &'static str,
-    model: String,
-    decoder: &'static str,
-    device: &'static str,
-    /// 0: one per physical core.
-    threads: usize,
-    processor: Option<String>,
-    cores: usize,
+    #[serde(flatten)]
+    setup: Setup,
     /// Includes the start of ONNX Runtime.
     first_load_ms: f64,
     /// Median of the other loads.
@@ -92,25 +88,14 @@ impl Row {
 
 impl Report {
     pub fn new(
-        model: String,
-        config: &ModelConfig,
+        setup: Setup,
         (first_load, loads): (Duration, Vec<Duration>),
         memory: Memory,
         waiting: Option<f64>,
         rows: Vec<Row>,
     ) -> Self {
         Self {
-            version: env!("CARGO_PKG_VERSION"),
-            model,
-            decoder: if config.decoder == DecoderKind::Ctc {
-                "ctc"
-            } else {
-                "rnnt"
-            },
-            device: if config.device == Device::Cuda { "cuda" } else { "cpu" },
-            threads: config.threads,
-            processor: processor(),
-            cores: thread::available_parallelism().map_or(1, usize::from),
+            setup,
             first_load_ms: milliseconds(first_load),
             load_ms: (!loads.is_empty()).then(|| quantile(&loads, 0.5)),
             memory_bytes: memory,
@@ -122,18 +107,7 @@ impl Report {
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let threads = match self.threads {
-            0 => "one thread per core".into(),
-            1 => "1 thread".into(),
-            n => format!("{n} threads"),
-        };
-        writeln!(
-            f,
-            "model      {}: {} on {}, {threads}",
-            self.model, self.decoder, self.device
-        )?;
-        let processor = self.processor.as_deref().unwrap_or("unknown processor");
-        writeln!(f, "machine    {processor}, {} cores", self.cores)?;
+        write!(f, "{}", self.setup)?;
         let later = self.load_ms.map_or(String::new(), |ms| {
             format!(", {} s for later loads", digits(ms / 1000.0))
         });
@@ -147,8 +121,7 @@ impl Display for Report {
             mebibytes(memory.loading_peak),
             mebibytes(memory.peak)
         )?;
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN).set_header([
+        let header = [
             "lookahead",
             "chunk",
             "RTF",
@@ -159,21 +132,9 @@ impl Display for Report {
             "step",
             "p95",
             "streams/core",
-        ]);
-        for row in &self.lookaheads {
-            table.add_row(row.cells());
-        }
-        for column in table.column_iter_mut() {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        writeln!(f, "{table}\n")?;
-        if let Some(waiting) = self.waiting.filter(|&waiting| waiting > BUSY) {
-            writeln!(
-                f,
-                "The machine was busy: other programs used the processor for {:.0} % of the time. Measure again when it is idle.",
-                100.0 * waiting
-            )?;
-        }
+        ];
+        writeln!(f, "{}\n", table(header, self.lookaheads.iter().map(Row::cells)))?;
+        f.write_str(&cpu_contention::warning(self.waiting))?;
         writeln!(
             f,
             "RTF: computing time per second of audio. Stages: mean ms per chunk. Step: ms from a chunk's end to its words,"
@@ -182,61 +143,5 @@ impl Display for Report {
             f,
             "median and 95th percentile. `nemostt bench --help` describes the method."
         )
-    }
-}
-
-/// The name of the processor, on Linux.
-fn processor() -> Option<String> {
-    let about = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = about.lines().find_map(|line| line.strip_prefix("model name"))?;
-    Some(line.trim_start().strip_prefix(':')?.trim().into())
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-/// A quantile in milliseconds: the nearest of the times, 0 if there are none.
-fn quantile(times: &[Duration], share: f64) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let last = sorted.len().saturating_sub(1);
-    let nearest = (last as f64 * share).round() as usize;
-    sorted.get(nearest).map_or(0.0, |&time| milliseconds(time))
-}
-
-/// About three significant digits.
-fn digits(value: f64) -> String {
-    let decimals = match value {
-        value if value >= 99.95 => 0,
-        value if value >= 9.995 => 1,
-        value if value >= 0.9995 => 2,
-        value if value >= 0.09995 => 3,
-        _ => 4,
-    };
-    format!("{value:.decimals$}")
-}
-
-fn mebibytes(bytes: Option<u64>) -> String {
-    bytes.map_or("unknown".into(), |bytes| {
-        format!("{} MiB", digits(bytes as f64 / 1_048_576.0))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_occurred() {
-        let times: Vec<Duration> = (1..=21).rev().map(Duration::from_millis).collect();
-        assert_eq!((quantile(&times, 0.5), quantile(&times, 0.95)), (11.0, 20.0));
-        assert_eq!(quantile(&[], 0.5), 0.0);
-    }
-
-    #[test]
-    fn numbers_have_about_three_digits() {
-        let texts = [0.00349, 0.123_4, 1.234, 12.34, 99.96, 1234.5].map(digits);
-        assert_eq!(texts, ["0.0035", "0.123", "1.23", "12.3", "100", "1234"]);
     }
 }

@@ -17,12 +17,11 @@ use std::{
 use super::{
     args::Transcribe,
     job::{self, Stats},
-    output_path,
     progress::Bars,
     stats,
     workers::{self, Outcome, WorkerPool},
 };
-use crate::{Result, audio::Location};
+use crate::{Result, audio::Location, output_file};
 
 /// Transcribes all files. Texts and errors are printed in the order of the files.
 pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<PathBuf>]) -> Result<()> {
@@ -80,7 +79,7 @@ pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<Pat
 fn check(location: &Location, target: Option<&Path>) -> Result<()> {
     location.check()?;
     match target {
-        Some(target) => Ok(output_path::check(target).map_err(|error| output_path::unwritable(target, &error))?),
+        Some(target) => Ok(output_file::check(target).map_err(|error| output_file::unwritable(target, &error))?),
         None => Ok(()),
     }
 }

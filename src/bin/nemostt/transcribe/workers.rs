@@ -17,10 +17,9 @@ use nemostt::Recognizer;
 use super::{
     args::Transcribe,
     job::{Job, Stats},
-    output_path,
     progress::{self, Bars},
 };
-use crate::{Result, audio::Location, interrupt};
+use crate::{Result, audio::Location, interrupt, output_file};
 
 /// The result of one file, or an error message.
 pub type Outcome = std::result::Result<Done, String>;
@@ -103,7 +102,7 @@ impl WorkerPool<'_> {
         let Some(target) = target else {
             return Ok(Done { text, stats, fault });
         };
-        output_path::store(target, &text).map_err(|error| output_path::unwritable(target, &error))?;
+        output_file::store(target, &text).map_err(|error| output_file::unwritable(target, &error))?;
         Ok(Done {
             text: Vec::new(),
             stats,
