@@ -2,10 +2,9 @@
 
 //! Runs many streams of one model for `tools/bench/streams.py`.
 //!
-//! For each line `STREAMS SECONDS paced|free` on standard input, that many threads feed a stream each with the clip, over and
-//! over and each from another position, and a line of JSON is the answer: the seconds of audio per second and, for streams at
-//! the pace of real time, percentiles of the delay from the moment at which the block that completes a chunk is due until its
-//! words are there.
+//! For each line `STREAMS SECONDS` on standard input, that many threads feed a stream each with the clip, over and over and each
+//! from another position, as fast as they can. A line of JSON is the answer: the seconds of audio per second. (`nemostt bench
+//! --streams --paced` measures streams at the pace of real time.)
 
 use std::{
     env,
@@ -16,11 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemostt::{Cache, CacheDirectory, Device, Options, PrecisionChoice, Recognizer};
+use nemostt::{Cache, CacheDirectory, Device, Options, PrecisionChoice, Recognizer, StreamClass};
 
+const RATE: f64 = 16_000.0;
 /// Samples per call: 10 ms, like buffers from a sound card.
 const BLOCK: usize = 160;
-const BLOCK_TIME: Duration = Duration::from_millis(10);
 
 const USAGE: &str = "usage: bench_streams MODEL-DIRECTORY CLIP.wav LOOKAHEAD-MS THREADS auto|fp32|int8 [MAX-BATCH]";
 
@@ -29,16 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [model, clip, lookahead, threads, precision, batch @ ..] = arguments.as_slice() else {
         return Err(USAGE.into());
     };
-    let max_batch = match batch {
-        [] => None,
-        [batch] => Some(batch.parse()?),
-        _ => return Err(USAGE.into()),
-    };
     let options = Options {
         lookahead: Some(lookahead.parse()?),
         device: Device::Cpu,
         threads: threads.parse()?,
-        max_batch,
+        max_batch: batch.first().map(|batch| batch.parse()).transpose()?,
         precision: match precision.as_str() {
             "auto" => PrecisionChoice::Auto,
             "fp32" => PrecisionChoice::Fp32,
@@ -59,91 +53,45 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("ready");
     for line in io::stdin().lock().lines() {
         let line = line?;
-        let [streams, seconds, pace] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-            return Err("expected: STREAMS SECONDS paced|free".into());
+        let [streams, seconds] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            return Err("expected: STREAMS SECONDS".into());
         };
-        let run = Run {
-            recognizer: &recognizer,
-            samples: &samples,
-            streams: streams.parse()?,
-            seconds: seconds.parse()?,
-            is_paced: pace == "paced",
-        };
-        println!("{}", run.measure()?);
+        let (streams, seconds): (usize, f64) = (streams.parse()?, seconds.parse()?);
+        let taken = run(&recognizer, &samples, streams, seconds)?;
+        let audio_per_second = streams as f64 * seconds / taken.as_secs_f64();
+        println!(
+            "{}",
+            serde_json::json!({ "streams": streams, "audio_per_second": audio_per_second })
+        );
         io::stdout().flush()?;
     }
     Ok(())
 }
 
-struct Run<'a> {
-    recognizer: &'a Recognizer,
-    samples: &'a [f32],
-    streams: usize,
-    seconds: f64,
-    is_paced: bool,
-}
-
-impl Run<'_> {
-    fn measure(&self) -> Result<serde_json::Value, Box<dyn Error>> {
-        let barrier = Barrier::new(self.streams + 1);
-        let (elapsed, mut delays) = thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.streams)
-                .map(|index| {
-                    let barrier = &barrier;
-                    scope.spawn(move || self.stream(index, barrier))
-                })
-                .collect();
-            barrier.wait();
-            let start = Instant::now();
-            let mut delays = Vec::new();
-            for thread in threads {
-                delays.extend(thread.join().map_err(|_| "a stream panicked")??);
-            }
-            Ok::<_, String>((start.elapsed(), delays))
-        })?;
-        delays.sort_unstable();
-        let percentile = |share: f64| {
-            let index = (share * delays.len().saturating_sub(1) as f64).round() as usize;
-            delays.get(index).map(|delay| delay.as_secs_f64() * 1e3)
-        };
-        Ok(serde_json::json!({
-            "streams": self.streams,
-            "audio_per_second": self.streams as f64 * self.seconds / elapsed.as_secs_f64(),
-            "p50": percentile(0.5),
-            "p90": percentile(0.9),
-            "p99": percentile(0.99),
-            "max": percentile(1.0),
-        }))
-    }
-
-    /// Delays of the steps of stream `index`.
-    fn stream(&self, index: usize, barrier: &Barrier) -> Result<Vec<Duration>, String> {
-        let config = self.recognizer.config();
-        let chunk = (config.lookahead as u64 + 1) * config.frame_samples();
-        let message = |error: nemostt::Error| error.to_string();
-        let created = self.recognizer.stream();
+/// How long `streams` streams of `seconds` seconds take.
+fn run(recognizer: &Recognizer, samples: &[f32], streams: usize, seconds: f64) -> Result<Duration, Box<dyn Error>> {
+    let barrier = Barrier::new(streams + 1);
+    let blocks = (seconds * RATE) as usize / BLOCK;
+    let feed = |index: usize| {
+        let created = recognizer.stream();
+        barrier.wait();
+        let mut stream = created?;
+        stream.set_class(StreamClass::File);
+        let first = index * samples.len() / streams / BLOCK;
+        for block in samples.chunks_exact(BLOCK).cycle().skip(first).take(blocks) {
+            stream.accept(block)?;
+            while stream.next_event().is_some() {}
+        }
+        nemostt::Result::Ok(())
+    };
+    let feed = &feed;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..streams).map(|index| scope.spawn(move || feed(index))).collect();
         barrier.wait();
         let start = Instant::now();
-        let mut stream = created.map_err(message)?;
-        let mut blocks = self.samples.chunks_exact(BLOCK).cycle().skip(index * 37);
-        // Chunks of different streams end at different times.
-        let offset = BLOCK_TIME.mul_f64(chunk as f64 / BLOCK as f64 * index as f64 / self.streams as f64);
-        let count = (self.seconds / BLOCK_TIME.as_secs_f64()) as u32;
-        let mut delays = Vec::with_capacity(count as usize);
-        let mut before = stream.stable_until();
-        for (number, block) in (0..count).zip(&mut blocks) {
-            let due = start + offset + BLOCK_TIME * (number + 1);
-            if self.is_paced {
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-            stream.accept(block).map_err(message)?;
-            while stream.next_event().is_some() {}
-            let now = stream.stable_until();
-            if now != before && self.is_paced {
-                delays.push(due.elapsed());
-            }
-            before = now;
+        for thread in threads {
+            thread.join().map_err(|_| "a stream panicked")??;
         }
-        Ok(delays)
-    }
+        Ok(start.elapsed())
+    })
 }

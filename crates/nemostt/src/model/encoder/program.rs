@@ -369,6 +369,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::Runner;
+    use super::*;
     use crate::model::{GraphOptimization, Model, Options, PrecisionChoice};
     use nemostt_kernels::gemm;
 
@@ -408,5 +409,40 @@ mod tests {
         for options in [int8, exported] {
             assert!(!is_program("assets/demo-model", options));
         }
+    }
+
+    #[test]
+    fn invalid_stream_does_not_fail_others() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let model = Model::load(&path, &Options::default()).unwrap();
+        let Runner::Program(program) = &model.encoder.runner else {
+            eprintln!("NOT TESTED on this processor: encoders as programs");
+            return;
+        };
+        let mut executor = BatchExecutor {
+            program: program.linked.program(2).unwrap(),
+            workers: WorkerPool::new(2, None).unwrap(),
+        };
+        let mut batch = |ring_heads: &[usize]| {
+            let slot = |&ring_head: &usize| {
+                let (mut io, handle) = program.stream().unwrap();
+                io.input_mut(program.ports.audio).fill(0.25);
+                io.set_scalar(program.ports.ring_head.unwrap(), ring_head);
+                program.lanes[handle.index].streams.fetch_sub(1, Ordering::Relaxed);
+                io
+            };
+            let mut slots: Vec<StreamIo> = ring_heads.iter().map(slot).collect();
+            let mut results = Vec::new();
+            executor.run(&mut slots, &mut results);
+            let outputs = slots.iter().map(|slot| slot.output(program.ports.outputs).to_vec());
+            (results, outputs.collect::<Vec<_>>())
+        };
+        let (alone, expected) = batch(&[3]);
+        assert!(alone == [Ok(())] && expected[0].iter().any(|value| *value != 0.0));
+        let (results, outputs) = batch(&[3, 70, 3, usize::MAX]);
+        let invalid = Err(ProgramError::ShapeMismatch);
+        assert_eq!(results, [Ok(()), invalid, Ok(()), invalid]);
+        assert!(outputs[0] == expected[0] && outputs[2] == expected[0]);
+        assert!(outputs[1].iter().all(|value| *value == 0.0));
     }
 }
