@@ -28,6 +28,7 @@ fn properties_round_trip() {
     assert_eq!(element.property::<Option<String>>("model-path"), None);
     for (name, value) in [
         ("threads", 3_u32),
+        ("max-batch", 2),
         ("max-symbols", 5),
         ("eos-padding", 7),
         ("latency", 9),

@@ -57,6 +57,16 @@ struct Value {
     is_staged: bool,
 }
 
+impl Value {
+    /// The buffers that it needs in a batch of `streams` streams: a single stream needs no staging.
+    fn buffers(&self, streams: usize) -> [Option<usize>; 2] {
+        match self.is_staged && streams == 1 {
+            true => [None, self.buffers[1]],
+            false => self.buffers,
+        }
+    }
+}
+
 /// An input or output of the program in a run.
 #[derive(Debug, Clone, Copy)]
 struct Port {
@@ -289,26 +299,41 @@ impl MemoryPlan {
         }
     }
 
-    /// Allocates all buffers, after lengths have been inferred.
-    pub(super) fn allocate(&mut self) {
+    /// Forgets for how many streams buffers were allocated.
+    pub(super) fn forget_streams(&mut self) {
+        self.allocated_streams = 0;
+    }
+
+    /// Allocates all buffers, after lengths have been inferred. Returns `false` if a size overflows.
+    pub(super) fn allocate(&mut self) -> bool {
         let streams = self.streams;
+        let longest = self.values.iter().map(|value| value.length).max();
+        let longest = longest.unwrap_or_default().max(self.thread_local_length);
+        if longest
+            .checked_mul(streams)
+            .is_none_or(|count| count > isize::MAX as usize / size_of::<f32>())
+        {
+            return false;
+        }
         // First all of them: a buffer that grows for one value may move those of others.
         for value in &self.values {
-            for buffer in value.buffers.iter().flatten() {
-                let buffer = &mut self.buffers[*buffer];
+            for buffer in value.buffers(streams).into_iter().flatten() {
+                let buffer = &mut self.buffers[buffer];
                 if buffer.len() < streams * value.length {
                     buffer.resize(streams * value.length, 0.0);
                 }
             }
         }
         for value in &mut self.values {
-            for (slice, buffer) in value.slices.iter_mut().zip(value.buffers) {
-                if let Some(buffer) = buffer {
-                    *slice = RawSlice {
+            let buffers = value.buffers(streams);
+            for (slice, buffer) in value.slices.iter_mut().zip(buffers) {
+                *slice = match buffer {
+                    Some(buffer) => RawSlice {
                         start: self.buffers[buffer].as_mut_ptr(),
                         length: streams * value.length,
-                    };
-                }
+                    },
+                    None => RawSlice::NULL,
+                };
             }
         }
         for thread_local in &mut self.thread_local {
@@ -319,6 +344,7 @@ impl MemoryPlan {
         self.input_lengths.clear();
         self.input_lengths.extend(lengths);
         self.allocated_streams = streams;
+        true
     }
 
     /// Copies staged inputs of a batch to their buffers.

@@ -13,6 +13,7 @@
 //! | [`memory_plan`] | where values are stored, and which buffers are reused |
 //! | [`team`] | distributes the tasks of a phase among threads |
 //! | [`stream_io`] | inputs and outputs of a stream, and runs on them |
+//! | [`worker_threads`] | threads for a team, where ONNX Runtime has none |
 
 mod consumers;
 mod memory_plan;
@@ -24,14 +25,18 @@ mod team;
 #[cfg(test)]
 mod tests;
 mod thread_local_lhs;
+mod worker_threads;
 
 use std::{cell::Cell, sync::Arc};
 
-pub use self::stream_io::{InputSpec, StreamIo};
 use self::{
     memory_plan::MemoryPlan,
     schedule::Schedule,
     team::{Role, Team},
+};
+pub use self::{
+    stream_io::{InputSpec, StreamIo},
+    worker_threads::WorkerThreads,
 };
 use super::fused_op::{FusedOp, OutputShape, ProgramError};
 
@@ -222,8 +227,12 @@ impl Program {
             self.schedule.infer(&mut self.memory)?;
         }
         if lengths_changed || self.memory.streams_changed() {
+            // Until `allocate`: an operation may be divided for other streams than the one after it.
+            self.memory.forget_streams();
             self.schedule.split(streams, self.team.workers())?;
-            self.memory.allocate();
+            if !self.memory.allocate() {
+                return Err(ProgramError::ShapeMismatch);
+            }
             self.task_counts.clear();
             self.task_counts.extend(self.schedule.task_counts());
         }
@@ -238,7 +247,7 @@ fn set_input(
     (stream, number): (usize, usize),
     input: Input,
 ) -> Result<(), ProgramError> {
-    if !schedule.accepts_width(number, input) {
+    if !schedule.accepts(number, input) {
         return Err(ProgramError::WidthMismatch);
     }
     match memory.set_input(stream, number, input) {

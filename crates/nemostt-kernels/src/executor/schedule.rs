@@ -20,6 +20,8 @@ pub(super) struct Schedule {
     inputs: Vec<usize>,
     /// Widths that rows of inputs must have.
     input_widths: Vec<(usize, usize)>,
+    /// Inputs that are scalars.
+    scalars: Vec<usize>,
 }
 
 impl Schedule {
@@ -29,7 +31,7 @@ impl Schedule {
         phases: Vec<Vec<ScheduledOp>>,
         values: usize,
         inputs: Vec<usize>,
-        input_widths: Vec<(usize, usize)>,
+        (input_widths, scalars): (Vec<(usize, usize)>, Vec<usize>),
         outputs: &[usize],
     ) -> Result<Self, ProgramError> {
         let written = phases.iter().flatten().flat_map(|op| &op.outputs);
@@ -42,6 +44,7 @@ impl Schedule {
                 values,
                 inputs,
                 input_widths,
+                scalars,
             }),
             false => Err(ProgramError::UnknownValue),
         }
@@ -57,10 +60,16 @@ impl Schedule {
         &self.inputs
     }
 
-    /// Whether the rows of an input have the width that its readers expect.
-    pub(super) fn accepts_width(&self, number: usize, input: Input) -> bool {
-        let mut expected = self.input_widths.iter().filter(|(value, _)| *value == number);
-        expected.all(|(_, expected)| matches!(input, Input::Tensor(_, width) if width == *expected))
+    /// Whether an input is a tensor whose rows have the width that its readers expect, or a scalar if they read one.
+    pub(super) fn accepts(&self, number: usize, input: Input) -> bool {
+        let is_scalar = self.scalars.contains(&number);
+        match input {
+            Input::Scalar(_) => is_scalar,
+            Input::Tensor(_, width) => {
+                let mut expected = self.input_widths.iter().filter(|(value, _)| *value == number);
+                !is_scalar && expected.all(|(_, expected)| width == *expected)
+            }
+        }
     }
 
     pub(super) fn phases(&self) -> impl DoubleEndedIterator<Item = &[ScheduledOp]> + ExactSizeIterator {

@@ -91,7 +91,7 @@ pub(super) fn schedule(calls: Vec<OpCall>, inputs: usize, outputs: &[usize]) -> 
     reads.retain(|&value| value < inputs);
     reads.sort_unstable();
     reads.dedup();
-    Schedule::new(phases, values, reads, input_widths, outputs)
+    Schedule::new(phases, values, reads, (input_widths, scalars), outputs)
 }
 
 impl Scheduler {

@@ -43,6 +43,9 @@ enum StreamOutput {
 
 impl StreamIo {
     /// Values of input `number`; empty if it is a scalar.
+    ///
+    /// # Panics
+    /// If there is no such input, as all methods do that take a number or an index.
     pub fn input(&self, number: usize) -> &[f32] {
         match &self.inputs[number] {
             StreamInput::Tensor { values, .. } => values,
@@ -83,6 +86,14 @@ impl StreamIo {
         {
             assert!(output.len() == values.len());
             std::mem::swap(output, values);
+        }
+    }
+
+    /// The input that the program updates in place, if the result is output `index`.
+    pub fn in_place_input(&self, index: usize) -> Option<usize> {
+        match self.outputs[index] {
+            StreamOutput::Values(_) => None,
+            StreamOutput::InPlace(input) => Some(input),
         }
     }
 
@@ -188,10 +199,7 @@ impl StreamIo {
 
     /// Whether exactly these outputs are stored as inputs: for each output, the number of the input.
     fn updates_in_place(&self, in_place: &[Option<usize>]) -> bool {
-        let inputs = self.outputs.iter().map(|output| match output {
-            StreamOutput::Values(_) => None,
-            StreamOutput::InPlace(input) => Some(*input),
-        });
+        let inputs = (0..self.outputs.len()).map(|index| self.in_place_input(index));
         inputs.eq(in_place.iter().copied())
     }
 }

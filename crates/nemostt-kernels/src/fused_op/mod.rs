@@ -52,7 +52,8 @@ pub trait FusedOp: Debug + Send + Sync {
     }
 
     /// How the work on inputs of these lengths is divided among `workers` threads. Must not affect the result. Called after
-    /// [`infer`](Self::infer) has accepted the lengths.
+    /// [`infer`](Self::infer) has accepted the lengths; for a batch of a [row-wise](Self::is_row_wise) operation, they are
+    /// those of all streams together.
     fn split(&self, lengths: &[usize], workers: usize) -> Split;
 
     /// Runs a task, which must write its part of all outputs.

@@ -28,7 +28,11 @@ impl RawSlice {
     };
 
     /// Part `index` of `count` parts of the same length, one after the other.
+    ///
+    /// # Panics
+    /// If there is no such part.
     pub(crate) fn part(self, index: usize, count: usize) -> Self {
+        assert!(index < count);
         let length = self.length / count;
         Self {
             // Whoever accesses them guarantees that they are valid.

@@ -25,8 +25,8 @@ use crate::{
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
 use std::sync::Arc;
 
-use self::program::EncoderProgram;
 pub use self::program::EngineMetrics;
+use self::program::{EncoderParts, EncoderProgram};
 pub(crate) use self::state::{EncoderSnapshot, EncoderState, HeadTensors};
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
@@ -56,7 +56,7 @@ enum Runner {
     Session {
         session: Session,
         /// Computes inputs of the session that depend on lengths only; `None` if the session computes them itself.
-        lengths: Option<LengthGraph>,
+        lengths: Option<Arc<LengthGraph>>,
     },
     /// On the CPU, if all of it are our own operations.
     Program(Arc<EncoderProgram>),
@@ -66,22 +66,21 @@ impl Runner {
     fn new(
         encoder: CompiledEncoder,
         lengths: Option<LengthGraph>,
-        names: (&str, usize, Option<&JointHead>),
+        parts: &EncoderParts<'_>,
         target: &Target,
     ) -> Result<Self> {
-        let mut lengths = lengths;
-        if let Some(split_off) = lengths.take() {
-            let name = names.0;
-            match EncoderProgram::new(&encoder, split_off, names, target) {
+        let lengths = lengths.map(Arc::new);
+        if let Some(lengths) = &lengths {
+            match EncoderProgram::new(&encoder, lengths.clone(), parts, target)? {
                 Ok(program) => return Ok(Self::Program(Arc::new(program))),
-                Err((reason, split_off)) => {
-                    log(LogLevel::Info, &format!("{name}: streams are not batched: {reason}"));
-                    lengths = Some(split_off);
+                Err(reason) => {
+                    let line = format!("{}: streams are not batched: {reason}", parts.name);
+                    log(LogLevel::Info, &line);
                 }
             }
         }
         Ok(Self::Session {
-            session: Session::load_encoded(encoder.encoded, names.0, target)?,
+            session: Session::load_encoded(encoder.encoded, parts.name, target)?,
             lengths,
         })
     }
@@ -111,13 +110,15 @@ impl Encoder {
             }
             let (states, passes) = (compiled.states.clone(), std::mem::take(&mut compiled.passes));
             let (width, precision) = (compiled.width, compiled.precision);
+            let parts = EncoderParts {
+                name: &name,
+                streaming,
+                chunk: lookahead + 1,
+                ctc_tokens,
+                head: appended_head.as_ref(),
+            };
             let encoder = Self {
-                runner: Runner::new(
-                    compiled,
-                    lengths,
-                    (&name, lookahead + 1, appended_head.as_ref()),
-                    target,
-                )?,
+                runner: Runner::new(compiled, lengths, &parts, target)?,
                 device: target.device,
                 streaming,
                 lookahead,

@@ -66,9 +66,9 @@ impl LengthGraph {
         }
     }
 
-    /// Names of the tensors that the rest of the encoder reads.
-    pub(super) fn boundary(&self) -> impl Iterator<Item = &str> {
-        self.boundary.iter().map(|tensor| tensor.name.as_str())
+    /// The tensors that the rest of the encoder reads.
+    pub(super) fn boundary(&self) -> impl Iterator<Item = &BoundaryTensor> {
+        self.boundary.iter()
     }
 
     /// The values of all tensors for these values of [`LENGTHS`].

@@ -27,7 +27,6 @@ mod state_buffers;
 mod target;
 mod thread_policy;
 mod transducer;
-mod worker_pool;
 
 use std::path::Path;
 

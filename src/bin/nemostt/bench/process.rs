@@ -50,10 +50,11 @@ fn machine(text: &str) -> Option<(Duration, Duration)> {
     let times = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
     // user, nice, system, idle, waiting for devices, two kinds of interrupts, other virtual machines. The time of
     // guests of this machine follows, which user has, too.
-    let times: Vec<u32> = times.take(8).map_while(|time| time.parse().ok()).collect();
-    let all: u32 = times.iter().sum();
-    let idle: u32 = times.iter().skip(3).take(2).sum();
-    Some((TICK * (all - idle), TICK * all))
+    let times: Vec<u64> = times.take(8).map_while(|time| time.parse().ok()).collect();
+    let all: u64 = times.iter().sum();
+    let idle: u64 = times.iter().skip(3).take(2).sum();
+    let duration = |ticks: u64| Duration::from_millis(ticks.saturating_mul(TICK.as_millis() as u64));
+    Some((duration(all - idle), duration(all)))
 }
 
 /// Threads of this process.

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{Result, audio::Location, interrupt, output_file};
 
+/// More jobs with one model would open too many files and decoders at the same time.
+const MAX_JOBS: usize = 16;
+
 /// The result of one file, or an error message.
 pub type Outcome = std::result::Result<Done, String>;
 
@@ -38,7 +41,8 @@ pub fn jobs(arguments: &Transcribe, recognizer: &Recognizer) -> usize {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     match (arguments.jobs, recognizer.config().threads) {
         (Some(jobs), _) => jobs.into(),
-        (None, _) if recognizer.parallel_streams() > 1 => recognizer.parallel_streams(),
+        // Each job also decodes a file.
+        (None, _) if recognizer.parallel_streams() > 1 => recognizer.parallel_streams().min(MAX_JOBS.max(cores())),
         // One thread per core: the model uses them all.
         (None, 0) => 1,
         (None, threads) => (cores() / threads).max(1),

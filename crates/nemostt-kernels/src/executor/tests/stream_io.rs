@@ -156,6 +156,67 @@ fn streams_of_another_program_are_rejected() {
     assert_eq!(run_streams(&mut program, &mut streams), Err(ProgramError::Arity));
 }
 
+/// Adds one to each row, in a task for each value; can be divided for one stream only, if `fails`.
+#[derive(Debug)]
+struct AddOne {
+    fails: bool,
+}
+
+impl FusedOp for AddOne {
+    fn signature(&self) -> crate::fused_op::Signature {
+        crate::fused_op::Signature::new([Some(1)], [1])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        Ok(vec![OutputShape::Rows {
+            rows: lengths[0],
+            width: 1,
+        }])
+    }
+
+    fn split(&self, lengths: &[usize], _: usize) -> crate::fused_op::Split {
+        let rows = lengths[0];
+        let tasks = if self.fails && rows > 4 { rows + 1 } else { rows };
+        crate::fused_op::Split::Rows { rows, tasks }
+    }
+
+    fn is_row_wise(&self) -> bool {
+        self.fails
+    }
+
+    fn run(&self, task: &mut crate::fused_op::Task<'_>) {
+        let row = task.range().start;
+        let value = task.input(0)[row];
+        task.rows_mut()[0] = value + 1.0;
+    }
+}
+
+/// Operations before the one that fails have been divided for a batch that does not run.
+#[test]
+fn failed_batch_leaves_nothing_to_the_next_one() {
+    let calls = [false, false, true].into_iter().enumerate();
+    let calls = calls.map(|(number, fails)| OpCall {
+        op: AddOne { fails }.into(),
+        inputs: vec![number],
+        outputs: vec![number + 1],
+    });
+    let mut program = Program::new(calls.collect(), 1, &[3], 1).unwrap();
+    let mut streams: Vec<StreamIo> = (0..3).map(|_| program.stream_io(&[tensor(4, 1)]).unwrap()).collect();
+    for _ in 0..2 {
+        run_streams(&mut program, &mut streams[..1]).unwrap();
+        assert_eq!(streams[0].output(0), [3.0; 4]);
+        streams[0].clear();
+        assert_eq!(run_streams(&mut program, &mut streams), Err(ProgramError::InvalidOp));
+    }
+}
+
+#[test]
+fn tensors_are_no_scalars() {
+    let mut program = selecting_program();
+    let inputs = [tensor(5 * WIDTH, WIDTH), InputSpec::Scalar, tensor(2, 2)];
+    assert_eq!(program.stream_io(&inputs).err(), Some(ProgramError::WidthMismatch));
+}
+
 #[test]
 fn outputs_are_fed_back() {
     let mut program = selecting_program();

@@ -13,7 +13,10 @@ use crate::{
     chunker::Window,
     error::{Error, Result},
     lane::{BatchFailed, Deadline},
-    model::{length_graph::LengthValues, runtime::Tensor},
+    model::{
+        length_graph::LengthValues,
+        runtime::{Tensor, enter},
+    },
 };
 use nemostt_kernels::executor::StreamIo;
 
@@ -59,6 +62,14 @@ impl ProgramState {
             return Err(lost());
         };
         self.write_inputs(&mut io, window, &lengths, head.as_ref());
+        // The caller goes on with ONNX Runtime, which must not be used while the process exits.
+        let _inside = match enter() {
+            Ok(inside) => inside,
+            Err(error) => {
+                self.io = Some(io);
+                return Err(error);
+            }
+        };
         let (io, result) = self.lane.submitter.run(io, deadline);
         let io = self.io.insert(io);
         match result {
@@ -84,13 +95,11 @@ impl ProgramState {
             head.projected.copy_from_slice(io.output(ports.projected));
             head.scores.copy_from_slice(io.output(ports.scores));
         }
-        let frames = lengths.next[0];
-        self.lengths = Some(lengths);
-        Ok(frames)
+        Ok(lengths.next[0])
     }
 
     fn write_inputs(
-        &self,
+        &mut self,
         io: &mut StreamIo,
         window: &Window<'_>,
         lengths: &Arc<LengthValues>,
@@ -109,6 +118,7 @@ impl ProgramState {
             for (&port, values) in ports.lengths.iter().zip(&lengths.boundary) {
                 io.input_mut(port).copy_from_slice(values);
             }
+            self.lengths = Some(lengths.clone());
         }
         if let (Some(head), Some(ports)) = (head, &ports.head) {
             io.input_mut(ports.prediction).copy_from_slice(head.prediction);
@@ -165,7 +175,7 @@ impl ProgramState {
 impl Drop for ProgramState {
     fn drop(&mut self) {
         if let Some(io) = self.io.take() {
-            self.program.release(io, &self.lane);
+            self.program.release(io);
         }
     }
 }

@@ -59,7 +59,7 @@ impl EncoderState {
     pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
         let tensors = match &encoder.runner {
             Runner::Session { session, lengths } => {
-                Tensors::Session(Box::new(SessionState::new(encoder, (session, lengths.as_ref()))?))
+                Tensors::Session(Box::new(SessionState::new(encoder, (session, lengths.as_deref()))?))
             }
             Runner::Program(program) => {
                 Tensors::Program(Box::new(ProgramState::new(program.clone(), encoder.output_tensor()?)?))
@@ -88,7 +88,7 @@ impl EncoderState {
     /// Runs one window and returns the number of valid frames in [`outputs`](Self::outputs).
     ///
     /// # Errors
-    /// ONNX Runtime's errors; [`Error::Shape`] if the number of encoder frames differs from the expected one;
+    /// Errors of the run; [`Error::Shape`] if the number of encoder frames differs from the expected one;
     /// [`Error::NotANumber`].
     pub(crate) fn step(
         &mut self,
@@ -98,7 +98,7 @@ impl EncoderState {
     ) -> Result<usize> {
         let frames = match (&mut self.tensors, &encoder.runner) {
             (Tensors::Session(state), Runner::Session { session, lengths }) => {
-                state.step((session, lengths.as_ref()), window)?
+                state.step((session, lengths.as_deref()), window)?
             }
             (Tensors::Program(state), _) => {
                 let period = FRAME_PERIOD * (encoder.lookahead + 1) as u32;

@@ -54,13 +54,13 @@ thread_local! {
 }
 
 /// While it exists, the thread may call ONNX Runtime.
-pub(super) struct RuntimeCall(PhantomData<*const ()>);
+pub(crate) struct RuntimeCall(PhantomData<*const ()>);
 
 /// Must be held while calling ONNX Runtime.
 ///
 /// # Errors
 /// [`Error::Exiting`].
-pub(super) fn enter() -> Result<RuntimeCall> {
+pub(crate) fn enter() -> Result<RuntimeCall> {
     try_enter().ok_or(Error::Exiting)
 }
 

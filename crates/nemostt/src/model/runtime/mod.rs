@@ -29,11 +29,12 @@ use ort::{
 };
 
 pub use self::exit::guard_thread;
-pub(crate) use self::{commits::stop_unwanted as stop_unwanted_loads, exit::is_exiting, program::LinkedProgram};
-use self::{
-    environment::environment,
-    exit::{Owned, enter},
+pub(crate) use self::{
+    commits::stop_unwanted as stop_unwanted_loads,
+    exit::{enter, is_exiting},
+    program::LinkedProgram,
 };
+use self::{environment::environment, exit::Owned};
 use super::{
     Device, Options,
     compile::out_of_memory,

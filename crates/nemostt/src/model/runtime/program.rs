@@ -64,7 +64,7 @@ impl LinkedProgram {
             .map(|(number, input)| match scalars.contains(&number) {
                 true => InputSpec::Scalar,
                 false => InputSpec::Tensor {
-                    length: input.dims.iter().product(),
+                    length: length(&input.dims).unwrap_or_default(),
                     width: input.dims.last().copied().unwrap_or(1),
                 },
             });
@@ -83,6 +83,21 @@ impl LinkedProgram {
         &self.inputs
     }
 
+    /// Bytes of the inputs.
+    ///
+    /// # Errors
+    /// [`ProgramError::ShapeMismatch`] if they overflow.
+    pub(crate) fn input_bytes(&self) -> std::result::Result<usize, ProgramError> {
+        let lengths = self.inputs.iter().map(|input| match input {
+            InputSpec::Tensor { length, .. } => *length,
+            InputSpec::Scalar => 0,
+        });
+        let mut lengths = lengths;
+        let all = lengths.try_fold(0_usize, |all, length| all.checked_add(length));
+        let bytes = all.and_then(|all| all.checked_mul(size_of::<f32>()));
+        bytes.ok_or(ProgramError::ShapeMismatch)
+    }
+
     /// A program for `threads` threads.
     ///
     /// # Errors
@@ -90,6 +105,11 @@ impl LinkedProgram {
     pub(crate) fn program(&self, threads: usize) -> std::result::Result<Program, ProgramError> {
         Program::new(self.calls.clone(), self.values, &self.outputs, threads)
     }
+}
+
+/// Values of a tensor with these sizes.
+fn length(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1_usize, |all, &size| all.checked_mul(size))
 }
 
 /// The scalars that a call reads: they follow its tensors.

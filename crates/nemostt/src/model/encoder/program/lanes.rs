@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The lanes of an encoder: teams of threads, each of which computes the steps of a share of the streams.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::super::super::{processors, runtime::LinkedProgram, target::Target};
+use crate::{
+    error::{Error, Result},
+    lane::{Executor, Lane, LaneMetrics, Limits, Submitter},
+};
+use nemostt_kernels::{
+    executor::{Program, StreamIo, WorkerThreads},
+    fused_op::ProgramError,
+};
+
+/// Rows of a batch beyond which a step takes longer in proportion: the time that reading the weights takes is that of
+/// multiplying them with 14 to 28 rows (`docs/performance.md`, "The limit").
+const MAX_ROWS: usize = 28;
+
+/// More streams than a process will have.
+const MAX_STREAMS: usize = 1 << 16;
+
+/// Runs batches in a lane.
+pub(in crate::model::encoder) struct BatchExecutor {
+    pub(super) program: Program,
+    pub(super) workers: WorkerThreads,
+}
+
+impl Executor for BatchExecutor {
+    type Job = StreamIo;
+    type Output = std::result::Result<(), ProgramError>;
+
+    fn run(&mut self, jobs: &mut [StreamIo], results: &mut Vec<Self::Output>) {
+        let Self { program, workers } = self;
+        let mut run = |jobs: &mut [StreamIo]| {
+            let mut streams: Vec<&mut StreamIo> = jobs.iter_mut().collect();
+            program.run_streams(&mut streams, |count, work| workers.parallel_for(count, work))
+        };
+        match run(jobs) {
+            // Found before anything was computed: it is the fault of one stream, which does not concern the others.
+            Err(_) if jobs.len() > 1 => {
+                results.extend(jobs.iter_mut().map(|job| run(std::slice::from_mut(job))));
+            }
+            result => results.extend(jobs.iter().map(|_| result)),
+        }
+    }
+}
+
+/// See the [module](self).
+pub(super) struct Lanes {
+    lanes: Vec<EncoderLane>,
+    threads: usize,
+    max_batch: usize,
+}
+
+struct EncoderLane {
+    lane: Lane<BatchExecutor>,
+    streams: Arc<AtomicUsize>,
+}
+
+/// Where a stream submits its steps. It counts as a stream of the lane until it is dropped.
+pub(in crate::model::encoder) struct LaneHandle {
+    pub(in crate::model::encoder) submitter: Submitter<BatchExecutor>,
+    streams: Arc<AtomicUsize>,
+}
+
+impl Drop for LaneHandle {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lanes {
+    /// Lanes for a program whose steps of `chunk` frames take `threads` threads.
+    ///
+    /// # Errors
+    /// The program is invalid, or threads cannot be started.
+    pub(super) fn new(linked: &LinkedProgram, threads: usize, chunk: usize, target: &Target) -> Result<Self> {
+        let max_batch = target.max_batch.unwrap_or(MAX_ROWS / chunk).max(1);
+        let lane = |(threads, processors): (usize, Option<Vec<usize>>)| {
+            let pin = move || {
+                if let Some(processors) = &processors {
+                    processors::pin_thread(processors);
+                }
+            };
+            let workers = WorkerThreads::new(threads - 1, pin);
+            let executor = BatchExecutor {
+                program: linked.program(threads).map_err(|error| super::invalid(&error))?,
+                workers: workers.map_err(|error| Error::OutOfMemory {
+                    doing: "start threads".into(),
+                    reason: error.to_string(),
+                })?,
+            };
+            let limits = Limits {
+                max_batch,
+                max_submitters: MAX_STREAMS,
+            };
+            Ok(EncoderLane {
+                lane: Lane::new(executor, limits),
+                streams: Arc::default(),
+            })
+        };
+        Ok(Self {
+            lanes: plan(threads.max(1), target.lanes)
+                .into_iter()
+                .map(lane)
+                .collect::<Result<_>>()?,
+            threads,
+            max_batch,
+        })
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Streams whose steps are computed at the same time at most.
+    pub(super) fn parallel_streams(&self) -> usize {
+        self.lanes.len() * self.max_batch
+    }
+
+    /// A place in the lane with the fewest streams.
+    pub(super) fn handle(&self) -> Result<LaneHandle> {
+        let full = || Error::OutOfMemory {
+            doing: "create a stream".into(),
+            reason: format!("a lane has at most {MAX_STREAMS} streams"),
+        };
+        let streams = |lane: &&EncoderLane| lane.streams.load(Ordering::Relaxed);
+        let lane = self.lanes.iter().min_by_key(streams).ok_or_else(full)?;
+        let submitter = lane.lane.submitter().ok_or_else(full)?;
+        lane.streams.fetch_add(1, Ordering::Relaxed);
+        Ok(LaneHandle {
+            submitter,
+            streams: lane.streams.clone(),
+        })
+    }
+
+    /// Streams of all lanes.
+    pub(super) fn streams(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.streams.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(super) fn metrics(&self) -> Vec<LaneMetrics> {
+        self.lanes.iter().map(|lane| lane.lane.metrics()).collect()
+    }
+}
+
+/// Threads and processors of each lane; `None`: any processors. `requested` is an option.
+///
+/// A step of a large graph is a team's: it has a lane for each group of processors that share a cache, because a team that
+/// spans several spends its time on moving data between them. A small graph runs on one thread, with a lane for each core.
+fn plan(threads: usize, requested: Option<usize>) -> Vec<(usize, Option<Vec<usize>>)> {
+    match requested {
+        Some(count) => vec![(threads, None); count.max(1)],
+        None if threads == 1 => vec![(1, None); processors::cores()],
+        None => plan_groups(threads, processors::cache_groups(), processors::usable()),
+    }
+}
+
+/// Lanes for groups of processors that share a cache, if `usable` threads can run at the same time: a quota may allow fewer
+/// than there are processors. Small groups, which a quota has least use of, come last.
+fn plan_groups(threads: usize, mut groups: Vec<Vec<usize>>, usable: usize) -> Vec<(usize, Option<Vec<usize>>)> {
+    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    let mut free = usable;
+    let mut lanes = Vec::new();
+    for group in groups {
+        let threads = threads.min(group.len());
+        if lanes.is_empty() || threads <= free {
+            free = free.saturating_sub(threads);
+            lanes.push((threads, Some(group)));
+        }
+    }
+    match lanes.len() {
+        // There is nothing to keep apart.
+        0 | 1 => vec![(threads, None)],
+        _ => lanes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_have_the_processors_of_a_cache() {
+        let group = |first: usize, count: usize| (first..first + count).collect::<Vec<_>>();
+        let threads = |threads, groups: &[Vec<usize>], usable| {
+            let lanes = plan_groups(threads, groups.to_vec(), usable);
+            lanes
+                .iter()
+                .map(|(threads, processors)| (*threads, processors.is_some()))
+                .collect::<Vec<_>>()
+        };
+        let eight = [group(0, 8), group(8, 8), group(16, 8)];
+        assert_eq!(threads(8, &eight, 24), [(8, true); 3]);
+        // A quota of two processors is one lane.
+        assert_eq!(threads(2, &eight, 2), [(2, false)]);
+        assert_eq!(threads(8, &eight, 16), [(8, true); 2]);
+        // Groups of different sizes: no more threads than processors.
+        assert_eq!(threads(8, &[group(8, 1), group(0, 8)], 9), [(8, true), (1, true)]);
+        assert_eq!(threads(8, &[group(0, 4), group(4, 4)], 8), [(4, true); 2]);
+        assert_eq!(threads(2, &[group(0, 2)], 2), [(2, false)]);
+        assert_eq!(threads(2, &[], 2), [(2, false)]);
+        assert_eq!(plan(3, Some(5)), vec![(3, None); 5]);
+        assert_eq!(plan(1, None).len(), processors::cores());
+    }
+}
