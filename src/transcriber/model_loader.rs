@@ -82,7 +82,7 @@ enum State {
     #[default]
     Nothing,
     Loading,
-    Ready(Request, Recognizer),
+    Ready(Box<Request>, Recognizer),
     Failed,
 }
 
@@ -103,7 +103,7 @@ impl Loader {
             let mut inner = self.lock();
             inner.flushing = false;
             match &inner.state {
-                State::Ready(known, _) if *known == request => {
+                State::Ready(known, _) if **known == request => {
                     drop(inner);
                     return done();
                 }
@@ -226,7 +226,7 @@ fn finish(
         }
         match loaded {
             Some(Ok(recognizer)) => {
-                state.state = State::Ready(request.clone(), recognizer);
+                state.state = State::Ready(Box::new(request.clone()), recognizer);
                 None
             }
             // The process is exiting: there is nothing left to notify.
