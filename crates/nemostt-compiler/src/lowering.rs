@@ -6,6 +6,9 @@
 //!
 //! What fusions leave of an encoder lowers to few further operations: a selection of frames, a mask, views of the same values
 //! with other shapes. Nodes that depend on constants only become a graph of their own, which runs once.
+//!
+//! A program knows rows of values, not axes. So each operator is only lowered if what is known of the shapes and types of
+//! its inputs leaves no doubt that rows mean the same.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,9 +18,15 @@ use crate::{
     AttributeValue, CALLS, ElementType, Encoded, FUSED_SUBGRAPH, Graph, NodeProto, OUTPUTS, RESHAPE, SubgraphCall,
     TensorInfo,
     fusions::subgraph::attribute_value,
-    ir::{attribute::Attribute, boundary::Side, constant::attribute, graph::is_onnx_domain},
+    ir::{
+        attribute::Attribute,
+        boundary::Side,
+        constant::{attribute, attribute_list, axis_of, checked_dims},
+        data_movement::resolve_reshape,
+        graph::is_onnx_domain,
+    },
     onnx::tensor_proto::DataType,
-    ops::{self, DOMAIN, LOG_SOFTMAX, PACKED_MATMUL, SCALE_ROWS, SELECT_ROWS, WEIGHTS_INDEX, WIDTH},
+    ops::{self, DOMAIN, LOG_SOFTMAX, OpInput, PACKED_MATMUL, SCALE_ROWS, SELECT_ROWS, WEIGHTS_INDEX, WIDTH},
 };
 
 /// A graph as a program.
@@ -34,16 +43,14 @@ pub struct LoweredGraph {
     pub outputs: Vec<LoweredOutput>,
 }
 
-/// An input of a program.
+/// An input of a program: float32, unless it is a scalar or indices of rows, which the graph declares as int64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoweredInput {
     /// Its name in the graph.
     pub name: String,
     /// Its shape for the program.
     pub dims: Vec<usize>,
-    /// In the graph. The program reads float32 and scalars.
-    pub element: ElementType,
-    /// Whether its last two axes are swapped for the program.
+    /// Whether its last two axes are swapped for the program. Only those of `audio_signal` may be.
     pub is_transposed: bool,
 }
 
@@ -54,7 +61,7 @@ pub struct LoweredOutput {
     pub name: String,
     /// Number of the value.
     pub value: usize,
-    /// Whether its last two axes are swapped in the program.
+    /// Whether its last two axes are swapped in the program. Only those of `outputs` may be.
     pub is_transposed: bool,
 }
 
@@ -67,78 +74,50 @@ impl Encoded {
         let mut graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
         graph.packed.clone_from(&self.packed_weights);
         remove_float_casts(&mut graph);
-        graph.infer_shapes();
-        let mut lowered = lower(graph)?;
+        let mut lowered = lower(&graph)?;
         lowered.constants_graph.files.clone_from(&self.files);
         Ok(lowered)
     }
 }
 
-/// What a name stands for.
-#[derive(Debug, Clone, Copy)]
-struct Value {
-    number: usize,
-    /// Values per row, if known.
-    width: Option<usize>,
-    /// Whether its last two axes are swapped in the program.
-    is_transposed: bool,
-    /// The value that is stored, if this one is a view with another width.
-    root: usize,
-}
-
-struct Lowering<'a> {
-    graph: &'a Graph,
-    values: HashMap<&'a str, Value>,
-    /// Tensors that depend on constants only.
-    constant: HashSet<&'a str>,
-    constants: Vec<String>,
-    calls: Vec<SubgraphCall>,
-    next: usize,
-}
-
-fn lower(graph: Graph) -> Result<LoweredGraph, String> {
-    let constant = constant_tensors(&graph);
-    let inputs = lowered_inputs(&graph)?;
-    let constants = constants_read(&graph, &constant);
+fn lower(graph: &Graph) -> Result<LoweredGraph, String> {
+    let constant = constant_tensors(graph);
+    let inputs = lowered_inputs(graph)?;
+    let constants = constants_read(graph, &constant);
     let mut lowering = Lowering {
-        graph: &graph,
+        graph,
+        inputs: graph.inputs(),
         values: HashMap::new(),
         next: inputs.len() + constants.len(),
         constant,
         constants,
         calls: Vec::new(),
     };
-    for (number, input) in inputs.iter().enumerate() {
-        let name = graph.inputs.iter().find(|info| info.name() == input.name);
+    for (number, (info, input)) in graph.inputs.iter().zip(&inputs).enumerate() {
         let value = Value {
-            number,
-            width: input.dims.last().copied(),
             is_transposed: input.is_transposed,
-            root: number,
+            ..Value::new(number, Shape::of_input(&input.dims))
         };
-        lowering.values.extend(name.map(|info| (info.name(), value)));
+        lowering.values.insert(info.name(), value);
     }
     for node in &graph.nodes {
-        if !node
-            .output
-            .iter()
-            .all(|output| lowering.constant.contains(output.as_str()))
-        {
+        let mut outputs = node.output.iter();
+        if !outputs.all(|output| lowering.constant.contains(output.as_str())) {
             lowering.node(node)?;
         }
     }
     let output = |info: TensorInfo| {
         let value = lowering.value(&info.name)?;
         Ok(LoweredOutput {
-            name: info.name,
             value: value.root,
             is_transposed: value.is_transposed,
+            name: info.name,
         })
     };
     let outputs = graph.outputs().into_iter().map(output).collect::<Result<_, String>>()?;
     let Lowering { constants, calls, .. } = lowering;
     Ok(LoweredGraph {
-        constants_graph: constants_graph(&graph, &constants)?,
+        constants_graph: constants_graph(graph, &constants)?,
         inputs,
         constants,
         calls,
@@ -162,9 +141,89 @@ impl<'a> Lowering<'a> {
             _ => Err(unsupported(node)),
         }
     }
+}
 
+/// The size of an axis, if it is known.
+type Axis = Option<usize>;
+
+/// What is known of a shape. The graph itself does not say much: shapes of what custom operations write are unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shape {
+    /// All axes but the last one. `None`: not even their number is known.
+    outer: Option<Vec<Axis>>,
+    /// The last axis: values per row.
+    width: Axis,
+}
+
+impl Shape {
+    /// `None` for a tensor without axes, which has no rows.
+    fn new(axes: &[Axis]) -> Option<Self> {
+        let (&width, outer) = axes.split_last()?;
+        Some(Self {
+            outer: Some(outer.to_vec()),
+            width,
+        })
+    }
+
+    /// Of rows in a tensor of any rank.
+    fn of_rows(width: Axis) -> Self {
+        Self { outer: None, width }
+    }
+
+    /// Of an input. One without axes may also be one whose shape is not declared.
+    fn of_input(dims: &[usize]) -> Self {
+        let axes: Vec<Axis> = dims.iter().copied().map(Some).collect();
+        Self::new(&axes).unwrap_or_else(|| Self::of_rows(None))
+    }
+
+    /// All axes, if their number is known.
+    fn axes(&self) -> Option<Vec<Axis>> {
+        let outer = self.outer.as_ref()?;
+        Some(outer.iter().copied().chain([self.width]).collect())
+    }
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+struct Value {
+    number: usize,
+    /// In the program.
+    shape: Shape,
+    /// Whether its last two axes are swapped in the program.
+    is_transposed: bool,
+    /// The value that is stored, if this one is a view with another width.
+    root: usize,
+}
+
+impl Value {
+    fn new(number: usize, shape: Shape) -> Self {
+        Self {
+            number,
+            shape,
+            is_transposed: false,
+            root: number,
+        }
+    }
+}
+
+/// The state of a lowering.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    /// As the graph declares them.
+    inputs: Vec<TensorInfo>,
+    values: HashMap<&'a str, Value>,
+    /// Tensors that depend on constants only.
+    constant: HashSet<&'a str>,
+    /// Those that operations are created with.
+    constants: Vec<String>,
+    calls: Vec<SubgraphCall>,
+    /// The number of the next value.
+    next: usize,
+}
+
+impl<'a> Lowering<'a> {
     fn value(&self, name: &str) -> Result<Value, String> {
-        let found = self.values.get(name).copied();
+        let found = self.values.get(name).cloned();
         found.ok_or_else(|| format!("{name} is not a value of the program"))
     }
 
@@ -172,12 +231,35 @@ impl<'a> Lowering<'a> {
         self.value(node.input.get(index).ok_or_else(|| unsupported(node))?)
     }
 
-    /// An input as rows, and their width.
+    /// An input as rows of floats, and their width.
     fn rows(&self, node: &NodeProto, index: usize) -> Result<(Value, usize), String> {
         let value = self.input(node, index)?;
-        match value.width {
-            Some(width) if !value.is_transposed && width > 0 => Ok((value, width)),
+        match value.shape.width {
+            Some(width) if !value.is_transposed && width > 0 && self.is_read_as(value.number, OpInput::Tensor) => {
+                Ok((value, width))
+            }
             _ => Err(unsupported(node)),
+        }
+    }
+
+    /// Whether the value is an input of the program, in whichever shape.
+    fn is_input(&self, value: &Value) -> bool {
+        value.number < self.inputs.len()
+    }
+
+    /// Whether value `number` is what an operation reads as `kind`. All that operations write is float32.
+    fn is_read_as(&self, number: usize, kind: OpInput) -> bool {
+        let input = self.inputs.get(number);
+        let is_constant = input.is_none() && number < self.inputs.len() + self.constants.len();
+        match kind {
+            OpInput::Tensor | OpInput::Optional => {
+                !is_constant && input.is_none_or(|input| input.element == ElementType::F32)
+            }
+            OpInput::Scalar => input.is_some_and(|input| {
+                let mut dims = input.dims.iter();
+                input.element == ElementType::I64 && dims.all(|dim| *dim == Some(1))
+            }),
+            OpInput::Weights | OpInput::Indices => is_constant,
         }
     }
 
@@ -188,14 +270,15 @@ impl<'a> Lowering<'a> {
         self.values.insert(output, value);
         Ok(())
     }
+}
 
-    /// Adds a call with one output, rows of `width` values.
-    fn call(
-        &mut self,
-        node: &'a NodeProto,
-        (operation, inputs): (&str, Vec<usize>),
-        width: usize,
-    ) -> Result<(), String> {
+fn unsupported(node: &NodeProto) -> String {
+    format!("{} ({}) cannot be a part of a program", node.op_type(), node.name())
+}
+
+impl<'a> Lowering<'a> {
+    /// Adds a call of an operation on rows, whose output has `width` values per row. Returns the output's number.
+    fn call(&mut self, operation: &str, inputs: Vec<usize>, width: usize) -> usize {
         let number = self.next;
         self.next += 1;
         self.calls.push(SubgraphCall {
@@ -204,20 +287,31 @@ impl<'a> Lowering<'a> {
             outputs: vec![number],
             attributes: BTreeMap::from([(WIDTH.into(), AttributeValue::Int(width as i64))]),
         });
-        let value = Value {
-            number,
-            width: Some(width),
-            is_transposed: false,
-            root: number,
+        number
+    }
+
+    /// Adds a call of a custom operation, whose inputs must be of the kinds that it reads.
+    fn custom_call(&mut self, call: SubgraphCall) -> Result<(), String> {
+        let kind = |index: usize| match call.operation.as_str() {
+            RESHAPE => (index == 0).then_some(OpInput::Tensor),
+            operation => ops::schema(operation)?.inputs.get(index).copied(),
         };
-        self.define(node, value)
+        for (index, &number) in call.inputs.iter().enumerate() {
+            if !kind(index).is_some_and(|kind| self.is_read_as(number, kind)) {
+                let mut names = self.inputs.iter().map(|input| &input.name).chain(&self.constants);
+                let name = names.nth(number).map_or("a computed value", String::as_str);
+                return Err(format!("{} cannot read {name} as its input {index}", call.operation));
+            }
+        }
+        self.calls.push(call);
+        Ok(())
     }
 
     /// The number of what an operation reads: a value, or a constant that it is created with.
     fn number(&self, name: &str) -> Result<usize, String> {
         match self.constants.iter().position(|constant| constant == name) {
             // After the inputs.
-            Some(index) => Ok(self.graph.inputs.len() + index),
+            Some(index) => Ok(self.inputs.len() + index),
             None => match self.value(name)? {
                 value if value.is_transposed => Err(format!("{name} is read in another layout")),
                 value => Ok(value.number),
@@ -252,11 +346,11 @@ impl<'a> Lowering<'a> {
                     .zip(outputs.first())
                     .map(|(width, &output)| (output, width)),
             );
-            self.calls.push(SubgraphCall {
+            self.custom_call(SubgraphCall {
                 inputs: inputs.ok_or_else(|| unsupported(node))?,
                 outputs,
                 ..call
-            });
+            })?;
         }
         let outputs = find(OUTPUTS).map(|outputs| &outputs.ints[..]).unwrap_or_default();
         if outputs.len() != node.output.len() {
@@ -265,13 +359,8 @@ impl<'a> Lowering<'a> {
         for (name, output) in node.output.iter().zip(outputs) {
             let number = usize::try_from(*output).ok().and_then(|output| numbers.get(output));
             let number = *number.ok_or_else(|| unsupported(node))?;
-            let value = Value {
-                number,
-                width: widths.get(&number).copied(),
-                is_transposed: false,
-                root: number,
-            };
-            self.values.insert(name, value);
+            let shape = Shape::of_rows(widths.get(&number).copied());
+            self.values.insert(name, Value::new(number, shape));
         }
         Ok(())
     }
@@ -291,20 +380,14 @@ impl<'a> Lowering<'a> {
         };
         self.next += schema.outputs;
         for (index, (name, &number)) in node.output.iter().zip(&call.outputs).enumerate() {
-            let value = Value {
-                number,
-                width: self.width_of(&call).filter(|_| index == 0),
-                is_transposed: false,
-                root: number,
-            };
-            self.values.insert(name, value);
+            let width = self.width_of(&call).filter(|_| index == 0);
+            self.values.insert(name, Value::new(number, Shape::of_rows(width)));
         }
-        self.calls.push(call);
-        Ok(())
+        self.custom_call(call)
     }
 
     /// The width of the rows of a call's first output, where it is easy to tell.
-    fn width_of(&self, call: &SubgraphCall) -> Option<usize> {
+    fn width_of(&self, call: &SubgraphCall) -> Axis {
         let int = |name: &str| match call.attributes.get(name) {
             Some(AttributeValue::Int(value)) => usize::try_from(*value).ok(),
             _ => None,
@@ -315,132 +398,207 @@ impl<'a> Lowering<'a> {
             _ => None,
         }
     }
+}
 
+/// The only output that the caller can read in another order of axes.
+const TRANSPOSED_OUTPUT: &str = "outputs";
+
+impl<'a> Lowering<'a> {
     /// The same values in the same order with another shape.
     fn view(&mut self, node: &'a NodeProto) -> Result<(), String> {
         let value = self.input(node, 0)?;
-        let output = node.output.first().ok_or_else(|| unsupported(node))?;
-        let width = match self.graph.shape(output) {
-            Some(dims) => dims.last().copied(),
-            None => {
-                let shape = node
-                    .input
-                    .get(1)
-                    .and_then(|shape| self.graph.constants().remove(shape.as_str()));
-                shape.and_then(|shape| usize::try_from(*shape.last()?).ok())
-            }
-        };
-        let width = width.filter(|&width| width > 0).ok_or_else(|| unsupported(node))?;
-        if value.is_transposed {
-            return Err(unsupported(node));
-        }
+        let shape = self.viewed_shape(node, &value.shape);
+        let shape = shape
+            .filter(|_| !value.is_transposed)
+            .ok_or_else(|| unsupported(node))?;
+        let width = shape.width.filter(|&width| width > 0);
+        let width = width.ok_or_else(|| unsupported(node))?;
         // Inputs of the program get their width where it is run.
-        if value.width == Some(width) || value.number < self.graph.inputs.len() {
-            return self.define(
-                node,
-                Value {
-                    width: Some(width),
-                    ..value
-                },
-            );
+        let number = match value.shape.width == Some(width) || self.is_input(&value) {
+            true => value.number,
+            false => self.call(RESHAPE, vec![value.number], width),
+        };
+        self.define(node, Value { number, shape, ..value })
+    }
+
+    /// The shape of the output of a node that changes shapes.
+    fn viewed_shape(&self, node: &NodeProto, from: &Shape) -> Option<Shape> {
+        let constant = || self.graph.constants().remove(node.input.get(1)?.as_str());
+        match node.op_type() {
+            "Identity" => Some(from.clone()),
+            "Reshape" => {
+                let keeps_zero = attribute(node, "allowzero") == Some(1);
+                Shape::new(&reshaped(from.axes().as_deref(), &constant()?, keeps_zero)?)
+            }
+            "Unsqueeze" => Shape::new(&unsqueezed(&from.axes()?, &constant()?)?),
+            // Without axes, it depends on sizes that may be unknown.
+            "Squeeze" => Shape::new(&squeezed(&from.axes()?, &constant()?)?),
+            _ => None,
         }
-        self.call(node, (RESHAPE, vec![value.number]), width)?;
-        let view = self.input_of_view(node, value.root)?;
-        self.define(node, view)
     }
 
-    fn input_of_view(&self, node: &NodeProto, root: usize) -> Result<Value, String> {
-        let name = node.output.first().ok_or_else(|| unsupported(node))?;
-        Ok(Value {
-            root,
-            ..self.value(name)?
-        })
-    }
-
-    /// A transpose at the start or the end of the graph is left to the caller, who writes inputs and reads outputs in any
-    /// order.
+    /// A transpose of the audio or of the outputs, at the start or the end of the graph, is left to the caller, who writes and
+    /// reads them in any order.
     fn transpose(&mut self, node: &'a NodeProto) -> Result<(), String> {
         let value = self.input(node, 0)?;
-        let axes = node.attribute.iter().find(|attribute| attribute.name() == "perm");
-        let swaps_last = axes.is_some_and(|axes| axes.ints == [0, 2, 1]);
+        let is_frames = matches!(value.shape.outer.as_deref(), Some([Some(1), _]));
         let output = node.output.first().ok_or_else(|| unsupported(node))?;
-        let is_at_end = self.graph.outputs.iter().any(|info| info.name() == output)
-            && self.graph.index().readers(output).is_empty();
-        let is_at_start = value.number < self.graph.inputs.len() && value.is_transposed;
-        match (swaps_last, is_at_start, is_at_end) {
-            (true, true, _) => self.define(
-                node,
-                Value {
-                    is_transposed: false,
-                    ..value
-                },
-            ),
-            (true, false, true) if !value.is_transposed => self.define(
-                node,
-                Value {
-                    is_transposed: true,
-                    ..value
-                },
-            ),
-            _ => Err(unsupported(node)),
+        let is_at_end = output == TRANSPOSED_OUTPUT && self.graph.index().readers(output).is_empty();
+        // An input is only transposed if it is at the start.
+        let is_transposed = match (self.is_input(&value), value.is_transposed) {
+            (true, true) => false,
+            (false, false) if is_at_end => true,
+            _ => return Err(unsupported(node)),
+        };
+        match is_frames && swaps_last_axes(node) {
+            true => self.define(node, Value { is_transposed, ..value }),
+            false => Err(unsupported(node)),
         }
     }
+}
 
+/// Whether a node swaps the last two of three axes.
+fn swaps_last_axes(node: &NodeProto) -> bool {
+    let is_transpose = is_onnx_domain(node.domain()) && node.op_type() == "Transpose";
+    is_transpose && attribute_list(node, "perm") == Some(&[0, 2, 1])
+}
+
+/// The result of a `Reshape`; `from` is `None` if the rank of its input is unknown.
+fn reshaped(from: Option<&[Axis]>, target: &[i64], keeps_zero: bool) -> Option<Vec<Axis>> {
+    if target.iter().filter(|&&size| size == -1).count() > 1 {
+        return None;
+    }
+    let known: Option<Vec<usize>> = from.and_then(|from| from.iter().copied().collect());
+    if let Some(known) = known {
+        let axes = resolve_reshape(&checked_dims(known)?, target, keeps_zero)?;
+        return Some(axes.into_iter().map(Some).collect());
+    }
+    let size = |(axis, &size): (usize, &i64)| match (size, from) {
+        // Takes what is left.
+        (-1, _) => Some(None),
+        // Copied.
+        (0, Some(from)) if !keeps_zero => from.get(axis).copied(),
+        (0, None) if !keeps_zero => Some(None),
+        (size, _) => usize::try_from(size).ok().map(Some),
+    };
+    let axes: Vec<Axis> = target.iter().enumerate().map(size).collect::<Option<_>>()?;
+    checked_dims(axes.iter().copied().flatten().collect()).map(|_| axes)
+}
+
+/// The result of an `Unsqueeze`, which inserts axes of size 1: `new` of its output.
+fn unsqueezed(from: &[Axis], new: &[i64]) -> Option<Vec<Axis>> {
+    let rank = from.len() + new.len();
+    let new: Vec<usize> = new.iter().map(|&axis| axis_of(axis, rank)).collect::<Option<_>>()?;
+    let mut from = from.iter();
+    let size = |axis: usize| match new.contains(&axis) {
+        true => Some(Some(1)),
+        false => from.next().copied(),
+    };
+    let axes: Vec<Axis> = (0..rank).map(size).collect::<Option<_>>()?;
+    // If an axis is given twice, sizes are left over.
+    from.next().is_none().then_some(axes)
+}
+
+/// The result of a `Squeeze`, which removes the axes `removed`, of size 1.
+fn squeezed(from: &[Axis], removed: &[i64]) -> Option<Vec<Axis>> {
+    let removed = removed.iter().map(|&axis| axis_of(axis, from.len()));
+    let removed: Vec<usize> = removed.collect::<Option<_>>()?;
+    let is_one = removed.iter().all(|&axis| from[axis] == Some(1));
+    let remaining = (0..from.len()).filter(|axis| !removed.contains(axis));
+    is_one.then(|| remaining.map(|axis| from[axis]).collect())
+}
+
+impl<'a> Lowering<'a> {
     /// `Gather` of rows with indices that are computed outside.
     fn select_rows(&mut self, node: &'a NodeProto) -> Result<(), String> {
         let ((rows, width), indices) = (self.rows(node, 0)?, self.input(node, 1)?);
-        let data = node.input.first().and_then(|name| self.graph.shape(name));
-        let axis = match attribute(node, "axis").unwrap_or(0) {
-            0 => data.is_none_or(|dims| dims.len() == 2),
-            1 => data.is_some_and(|dims| matches!(dims, [1, _, _])),
-            _ => false,
+        // The axis of the rows. The other axes must not have rows of their own.
+        let axis = match rows.shape.outer.as_deref() {
+            Some([_]) => 0,
+            Some([Some(1), _]) => 1,
+            _ => return Err(unsupported(node)),
         };
-        match axis && indices.number < self.graph.inputs.len() {
-            true => self.call(node, (SELECT_ROWS, vec![rows.number, indices.number]), width),
-            false => Err(unsupported(node)),
-        }
+        let is_axis = axis_of(attribute(node, "axis").unwrap_or(0), axis + 2) == Some(axis);
+        // Indices are int64 in the graph, and become rows' numbers where the program is run.
+        let input = self.inputs.get(indices.number);
+        let is_indices = !indices.is_transposed && input.is_some_and(|input| input.element == ElementType::I64);
+        let selected = indices.shape.axes().filter(|_| is_axis && is_indices);
+        let mut outer = selected.ok_or_else(|| unsupported(node))?;
+        outer.splice(0..0, (0..axis).map(|_| Some(1)));
+        let shape = Shape {
+            outer: Some(outer),
+            width: Some(width),
+        };
+        let number = self.call(SELECT_ROWS, vec![rows.number, indices.number], width);
+        self.define(node, Value::new(number, shape))
     }
 
     /// `Mul` of rows with one factor per row, an input.
     fn scale_rows(&mut self, node: &'a NodeProto) -> Result<(), String> {
-        let [a, b] = &node.input[..] else {
-            return Err(unsupported(node));
-        };
-        let is_column = |name: &str| {
-            let is_input = self
-                .values
-                .get(name)
-                .is_some_and(|value| value.number < self.graph.inputs.len());
-            let dims = self.graph.shape(name).unwrap_or_default();
-            is_input && dims.last() == Some(&1)
-        };
-        let (data, factors) = match (is_column(a), is_column(b)) {
-            (false, true) => (0, 1),
-            (true, false) => (1, 0),
+        let [a, b] = [self.input(node, 0)?, self.input(node, 1)?];
+        let is_column = |value: &Value| self.is_input(value) && value.shape.width == Some(1);
+        let (data, factors) = match (is_column(&a), is_column(&b)) {
+            (false, true) => (0, b),
+            (true, false) => (1, a),
             _ => return Err(unsupported(node)),
         };
-        let ((rows, width), factors) = (self.rows(node, data)?, self.input(node, factors)?);
-        self.call(node, (SCALE_ROWS, vec![rows.number, factors.number]), width)
+        let (rows, width) = self.rows(node, data)?;
+        // Nothing else may be broadcast: as many factors as rows do not have to belong to them in this order. Only with two
+        // axes the number says it, which is compared where the program is run.
+        let has_factor_per_row = match (rows.shape.outer.as_deref(), factors.shape.outer.as_deref()) {
+            (Some([None]), Some([_])) => true,
+            (Some(rows), Some(factors)) => rows == factors && !factors.contains(&None),
+            _ => false,
+        };
+        if !has_factor_per_row || !self.is_read_as(factors.number, OpInput::Tensor) {
+            return Err(unsupported(node));
+        }
+        let number = self.call(SCALE_ROWS, vec![rows.number, factors.number], width);
+        self.define(node, Value::new(number, rows.shape))
     }
 
     /// `LogSoftmax` over the last axis.
     fn log_softmax(&mut self, node: &'a NodeProto) -> Result<(), String> {
         let (rows, width) = self.rows(node, 0)?;
-        let dims = node
-            .input
-            .first()
-            .and_then(|name| self.graph.shape(name))
-            .map(<[usize]>::len);
-        match attribute(node, "axis").unwrap_or(-1) {
-            -1 => self.call(node, (LOG_SOFTMAX, vec![rows.number]), width),
-            axis if dims == usize::try_from(axis + 1).ok() => self.call(node, (LOG_SOFTMAX, vec![rows.number]), width),
-            _ => Err(unsupported(node)),
+        let is_last = match (attribute(node, "axis").unwrap_or(-1), &rows.shape.outer) {
+            (-1, _) => true,
+            (axis, Some(outer)) => axis_of(axis, outer.len() + 1) == Some(outer.len()),
+            (_, None) => false,
+        };
+        if !is_last {
+            return Err(unsupported(node));
         }
+        let number = self.call(LOG_SOFTMAX, vec![rows.number], width);
+        self.define(node, Value::new(number, rows.shape))
     }
 }
 
-fn unsupported(node: &NodeProto) -> String {
-    format!("{} ({}) cannot be a part of a program", node.op_type(), node.name())
+/// The only input that the caller can write in another order of axes.
+const AUDIO: &str = "audio_signal";
+
+/// The inputs of the program. Audio that is transposed before anything else reads it is stored transposed.
+fn lowered_inputs(graph: &Graph) -> Result<Vec<LoweredInput>, String> {
+    let index = graph.index();
+    let input = |info: TensorInfo| {
+        let dims: Option<Vec<usize>> = info.dims.iter().copied().collect();
+        let mut dims = dims.ok_or_else(|| format!("the shape of its input {} is not fixed", info.name))?;
+        // One that is an output, too, has a consumer outside of the graph.
+        let consumers = index.consumers(&info.name).iter();
+        let mut consumers = consumers.map(|&number| graph.nodes.get(number)).peekable();
+        let is_transposed = info.name == AUDIO
+            && dims.len() == 3
+            && consumers.peek().is_some()
+            && consumers.all(|node| node.is_some_and(swaps_last_axes));
+        if is_transposed {
+            dims.swap(1, 2);
+        }
+        Ok(LoweredInput {
+            name: info.name,
+            dims,
+            is_transposed,
+        })
+    };
+    graph.inputs().into_iter().map(input).collect()
 }
 
 /// Removes casts of float32 inputs to float32, which are left where an fp16 export is converted to fp32.
@@ -478,34 +636,6 @@ fn constant_tensors(graph: &Graph) -> HashSet<&str> {
         }
     }
     constant
-}
-
-/// The inputs of the program. One that is transposed before anything else reads it is stored transposed.
-fn lowered_inputs(graph: &Graph) -> Result<Vec<LoweredInput>, String> {
-    let index = graph.index();
-    let input = |info: TensorInfo| {
-        let dims: Option<Vec<usize>> = info.dims.iter().copied().collect();
-        let mut dims = dims.ok_or_else(|| format!("the shape of its input {} is not fixed", info.name))?;
-        let is_swap = |node: &NodeProto| {
-            let axes = node.attribute.iter().find(|attribute| attribute.name() == "perm");
-            node.op_type() == "Transpose" && axes.is_some_and(|axes| axes.ints == [0, 2, 1])
-        };
-        // One that is an output, too, has a consumer outside of the graph.
-        let consumers = index.consumers(&info.name).iter();
-        let mut consumers = consumers.map(|&number| graph.nodes.get(number)).peekable();
-        let is_transposed =
-            dims.len() == 3 && consumers.peek().is_some() && consumers.all(|node| node.is_some_and(is_swap));
-        if is_transposed {
-            dims.swap(1, 2);
-        }
-        Ok(LoweredInput {
-            name: info.name,
-            dims,
-            element: info.element,
-            is_transposed,
-        })
-    };
-    graph.inputs().into_iter().map(input).collect()
 }
 
 /// The constants that custom operations are created with, in the order of their first use.
