@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The custom operations that `nemostt-kernels` computes, with one schema each. Fusions put them into graphs. The
-//! declaration to ONNX Runtime, the checks of inputs and outputs, rank inference, and what a fused subgraph may contain
-//! and reads in each run are all derived from the schemas.
+//! The operations that `nemostt-kernels` computes.
 //!
-//! A new operation needs a kernel in `nemostt-kernels`, a fusion, a schema here, and an adapter in `custom_ops` of
+//! Custom operations have one schema each. Fusions put them into graphs. The declaration to ONNX Runtime, the checks of
+//! inputs and outputs, rank inference, and what a fused subgraph may contain and reads in each run are all derived from
+//! the schemas. A new one needs a kernel in `nemostt-kernels`, a fusion, a schema here, and an adapter in `custom_ops` of
 //! `nemostt`.
+//!
+//! [`SELECT_ROWS`], [`SCALE_ROWS`] and [`LOG_SOFTMAX`] have no schema, because they are in no graph: they are what
+//! [lowering](crate::lowering) makes of ONNX's own operators.
 
 /// Domain of the operations.
 pub const DOMAIN: &str = "nemostt";
 
-/// The schema of an operation.
+/// The schema of a custom operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpSchema {
     /// Operator name in graphs.
@@ -139,7 +142,7 @@ pub const JOINT_ADD_RELU: OpSchema = OpSchema {
     fuses: Rows::Always,
 };
 
-/// All operations.
+/// All custom operations.
 pub const OPS: [OpSchema; 7] = [
     PACKED_MATMUL,
     REL_POS_ATTENTION,
@@ -161,7 +164,7 @@ pub const SCALE_ROWS: &str = "ScaleRows";
 /// Operation of a [lowered graph](crate::lowering) alone: log-probabilities of rows \[rows, width\]. Attribute [`WIDTH`].
 pub const LOG_SOFTMAX: &str = "LogSoftmax";
 
-/// The schema of operation `name`.
+/// The schema of custom operation `name`.
 pub fn schema(name: &str) -> Option<&'static OpSchema> {
     OPS.iter().find(|op| op.name == name)
 }
@@ -184,5 +187,6 @@ pub const PADS: &str = "pads";
 pub const SHARED_INPUT: &str = "shared_input";
 /// Attribute of [`STRIDED_CONV`]: 1 if ReLU is applied to the result.
 pub const RELU: &str = "relu";
-/// Attribute of [`LSTM_CELL`], [`JOINT_ADD_RELU`] and [`RESHAPE`](crate::RESHAPE): the width of a row.
+/// Attribute of [`LSTM_CELL`], [`JOINT_ADD_RELU`], [`RESHAPE`](crate::RESHAPE), [`SELECT_ROWS`], [`SCALE_ROWS`] and
+/// [`LOG_SOFTMAX`]: the width of a row.
 pub const WIDTH: &str = "width";

@@ -242,7 +242,7 @@ fn flat(at: &[usize], dims: &[usize]) -> usize {
     at.iter().zip(dims).fold(0, |flat, (&index, &dim)| flat * dim + index)
 }
 
-fn resolve_reshape(from: &[usize], target: &[i64], allow_zero: bool) -> Option<Vec<usize>> {
+pub(crate) fn resolve_reshape(from: &[usize], target: &[i64], allow_zero: bool) -> Option<Vec<usize>> {
     let count: usize = from.iter().product();
     let size = |(axis, &dim): (usize, &i64)| match dim {
         -1 => Some(1),
