@@ -16,7 +16,13 @@ pub(super) fn constant_tensors(graph: &Graph) -> HashSet<&str> {
     for node in &graph.nodes {
         let mut inputs = node.input.iter().filter(|input| !input.is_empty());
         if is_onnx_domain(node.domain()) && inputs.all(|input| constant.contains(input.as_str())) {
-            constant.extend(node.output.iter().map(String::as_str));
+            // An empty name stands for an omitted output.
+            constant.extend(
+                node.output
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|output| !output.is_empty()),
+            );
         }
     }
     constant

@@ -5,7 +5,11 @@
 use std::collections::HashSet;
 
 use super::{LoweredInput, views::swaps_last_axes};
-use crate::{ElementType, Graph, NodeProto, TensorInfo, ir::constant::attribute, onnx::tensor_proto::DataType};
+use crate::{
+    ElementType, Graph, NodeProto, TensorInfo,
+    ir::{constant::attribute, graph::is_onnx_domain},
+    onnx::tensor_proto::DataType,
+};
 
 /// The only input that the caller can write in another order of axes.
 const AUDIO: &str = "audio_signal";
@@ -44,7 +48,7 @@ pub(super) fn remove_float_casts(graph: &mut Graph) {
     let inputs: HashSet<String> = inputs.map(|input| input.name).collect();
     let is_no_op = |node: &NodeProto| {
         let casts_input = node.op_type() == "Cast" && node.input.first().is_some_and(|input| inputs.contains(input));
-        casts_input && attribute(node, "to") == Some(DataType::Float as i64)
+        is_onnx_domain(node.domain()) && casts_input && attribute(node, "to") == Some(DataType::Float as i64)
     };
     let outputs: HashSet<String> = graph.outputs().into_iter().map(|output| output.name).collect();
     let casts: Vec<(String, String)> = graph

@@ -67,6 +67,8 @@ pub struct LoweredOutput {
     pub value: usize,
     /// Whether its last two axes are swapped in the program. Only those of `outputs` may be.
     pub is_transposed: bool,
+    /// Values per row in the program, if known.
+    pub width: Option<usize>,
 }
 
 impl Encoded {
@@ -115,6 +117,7 @@ fn lower(graph: &Graph) -> Result<LoweredGraph, String> {
         Ok(LoweredOutput {
             value: value.root,
             is_transposed: value.is_transposed,
+            width: value.shape.width,
             name: info.name,
         })
     };
@@ -131,6 +134,10 @@ fn lower(graph: &Graph) -> Result<LoweredGraph, String> {
 
 impl<'a> Lowering<'a> {
     fn node(&mut self, node: &'a NodeProto) -> Result<(), String> {
+        // An omitted output is no value, and has the name of omitted inputs.
+        if node.output.iter().any(String::is_empty) {
+            return Err(unsupported(node));
+        }
         match (node.domain(), node.op_type()) {
             (DOMAIN, FUSED_SUBGRAPH) => self.subgraph(node),
             (DOMAIN, _) => self.custom_op(node),

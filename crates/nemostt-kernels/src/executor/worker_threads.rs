@@ -55,7 +55,7 @@ struct Run {
 unsafe impl Send for Run {}
 
 impl Shared {
-    /// The state is valid whatever has panicked: no code of others runs with the lock held.
+    /// The state is valid whatever has panicked: no call runs with the lock held.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,7 +79,11 @@ impl Shared {
             state = self.lock();
             state.active -= 1;
             if let Err(panic) = result {
-                state.panic.get_or_insert(panic);
+                match &state.panic {
+                    None => state.panic = Some(panic),
+                    // Whatever it is, dropping it could panic, too.
+                    Some(_) => std::mem::forget(panic),
+                }
             }
             self.left.notify_one();
         }
@@ -125,12 +129,18 @@ impl WorkerThreads {
         // these and takes it back before this function returns or unwinds. `&mut` makes this the only run.
         #[allow(unsafe_code)]
         let work_ptr = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(work) };
-        self.shared.lock().run = Some(Run {
-            work: work_ptr,
-            next: 1,
-            workers,
-        });
+        let before = {
+            let mut state = self.shared.lock();
+            state.run = Some(Run {
+                work: work_ptr,
+                next: 1,
+                workers,
+            });
+            // Of a run in which this thread has panicked, too.
+            state.panic.take()
+        };
         let finish = Finish(&self.shared);
+        drop(before);
         for _ in 1..workers.min(self.threads.len() + 1) {
             self.shared.started.notify_one();
         }
@@ -217,6 +227,25 @@ mod tests {
                 threads.parallel_for(2, &|worker| {
                     barrier.wait();
                     assert!(worker != panicking, "expected");
+                });
+            });
+            assert!(catch_unwind(run).is_err());
+            threads.parallel_for(2, &|_| {
+                barrier.wait();
+            });
+        }
+    }
+
+    /// The panic of a helper in a run that the caller's own panic has ended.
+    #[test]
+    fn panics_of_one_run_do_not_end_the_next() {
+        let mut threads = threads(1);
+        let barrier = Barrier::new(2);
+        for _ in 0..3 {
+            let run = AssertUnwindSafe(|| {
+                threads.parallel_for(2, &|_| {
+                    barrier.wait();
+                    panic!("expected");
                 });
             });
             assert!(catch_unwind(run).is_err());

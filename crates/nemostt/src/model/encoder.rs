@@ -144,7 +144,10 @@ impl Encoder {
                 && let Some(compiled) = entry.read(full_width(lookahead))
             {
                 match start(compiled, true) {
-                    Err(error) if !Error::is_end(&error) => entry.discard(&error),
+                    // Neither is the entry's fault.
+                    Err(error) if !(Error::is_end(&error) || matches!(error, Error::OutOfMemory { .. })) => {
+                        entry.discard(&error)
+                    }
                     result => return result,
                 }
             }

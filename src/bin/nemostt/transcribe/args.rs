@@ -70,7 +70,7 @@ pub struct Transcribe {
     pub output_dir: Option<PathBuf>,
 
     /// Files to transcribe in parallel. They share a model that computes streams together; otherwise each has its own copy in
-    /// memory [default: as many as gain from it, at most 16 or one per core; cores divided by threads without sharing]
+    /// memory [default: as many as gain from it, at most 16 or, if more, one per core; cores divided by threads without sharing]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
 

@@ -168,10 +168,14 @@ impl EncoderProgram {
 
     /// Takes inputs and outputs of a stream that has ended back.
     pub(super) fn release(&self, io: StreamIo) {
+        // The stream that ends still counts.
+        let limit = self.lanes.streams().saturating_sub(1) + SPARE_SLOTS;
         let mut free = lock(&self.free);
-        if free.len() < self.lanes.streams() + SPARE_SLOTS {
-            free.push(io);
-        }
+        free.push(io);
+        let kept = limit.min(free.len());
+        let surplus = free.split_off(kept);
+        drop(free);
+        drop(surplus);
     }
 
     /// What depends on the lengths of a step only.

@@ -104,16 +104,15 @@ impl Lanes {
                 streams: Arc::default(),
             })
         };
+        let plan = plan(threads.max(1), target.lanes);
         Ok(Self {
-            lanes: plan(threads.max(1), target.lanes)
-                .into_iter()
-                .map(lane)
-                .collect::<Result<_>>()?,
-            threads,
+            threads: plan.iter().map(|(threads, _)| *threads).max().unwrap_or(1),
+            lanes: plan.into_iter().map(lane).collect::<Result<_>>()?,
             max_batch,
         })
     }
 
+    /// Threads of a step in the largest lane.
     pub(super) fn threads(&self) -> usize {
         self.threads
     }

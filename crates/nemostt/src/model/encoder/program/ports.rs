@@ -49,6 +49,8 @@ pub(super) struct Sizes {
     chunk: usize,
     /// Prediction, projected frames and scores.
     head: Option<[usize; 3]>,
+    /// Widths of rows.
+    widths: Vec<(&'static str, usize)>,
 }
 
 impl Sizes {
@@ -60,6 +62,11 @@ impl Sizes {
             Some(tokens) => tokens + 1,
             None => parts.streaming.d_model,
         };
+        let mut widths = vec![("outputs", values), ("logprobs", values)];
+        if let Some(head) = parts.head {
+            widths.push((SCORES, head.classes));
+            widths.extend(head.projected.last().map(|&width| ("projected", width)));
+        }
         let head = parts.head.map(|head| {
             let scores = product(&[head.projected[0], head.classes]);
             Some([product(&head.prediction)?, product(&head.projected)?, scores?])
@@ -69,6 +76,7 @@ impl Sizes {
             outputs: product(&[parts.chunk, values]).ok_or_else(overflow)?,
             chunk: parts.chunk,
             head: head.map(|head| head.ok_or_else(overflow)).transpose()?,
+            widths,
         })
     }
 }
@@ -96,6 +104,13 @@ impl Ports {
             .find(|(name, transposed)| is_transposed(name) != *transposed)
         {
             return Err(format!("the order of the axes of {name} is not supported"));
+        }
+        // Rows of another width could have the same number of values.
+        for (name, width) in &sizes.widths {
+            let mut outputs = lowered.outputs.iter().filter(|output| output.name == *name);
+            if let Some(found) = outputs.find_map(|output| output.width).filter(|found| found != width) {
+                return Err(format!("rows of {name} have {found} values, expected {width}"));
+            }
         }
         let state = |state: &StateSpec| {
             let rows = state.dims.iter().rev().nth(1).copied().unwrap_or_default();
@@ -126,7 +141,11 @@ impl Ports {
             ring_head: input(RING_HEAD_INPUT),
             lengths: boundary.collect::<Result<_, _>>()?,
             states: states.iter().map(state).collect::<Result<_, String>>()?,
-            outputs: needed(output("outputs").or(output("logprobs")), "outputs")?,
+            outputs: match (output("outputs"), output("logprobs")) {
+                (Some(frames), None) => frames,
+                (None, Some(log_probs)) => log_probs,
+                _ => return Err("it has no or several outputs".into()),
+            },
             transposed_frames: output("outputs").map(|_| sizes.chunk),
             head,
         };
