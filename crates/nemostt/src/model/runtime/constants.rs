@@ -2,8 +2,6 @@
 
 //! The outputs of a graph without inputs.
 
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-
 use super::{Session, enter, failed};
 use crate::{error::Result, sync::lock};
 
@@ -20,10 +18,8 @@ impl Session {
         let doing = "compute constants";
         let mut binding = self.bind()?;
         let _inside = enter()?;
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
-        let memory = memory.map_err(|error| failed(doing, error))?;
         for name in names {
-            let bound = binding.0.bind_output_to_device(name.as_str(), &memory);
+            let bound = binding.allocate_output(name);
             bound.map_err(|error| failed(doing, error))?;
         }
         let mut session = lock(&self.session);

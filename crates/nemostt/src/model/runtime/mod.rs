@@ -232,9 +232,9 @@ impl Session {
     pub(crate) fn sizes_of(&self, binding: &mut Binding, output: &str) -> Result<Vec<usize>> {
         let doing = || format!("find the shape of {output}");
         let _inside = enter()?;
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
-        let bound = memory.and_then(|memory| binding.0.bind_output_to_device(output, &memory));
-        bound.map_err(|error| failed(doing(), error))?;
+        binding
+            .allocate_output(output)
+            .map_err(|error| failed(doing(), error))?;
         let mut session = lock(&self.session);
         let outputs = session
             .run_binding(&binding.0)
@@ -330,6 +330,12 @@ impl Binding {
         let _inside = enter()?;
         let bound = self.0.bind_input(name, &tensor.0);
         bound.map_err(|error| failed(format!("bind input {name}"), error))
+    }
+
+    /// Lets a run allocate output `name`, whose shape is not known.
+    fn allocate_output(&mut self, name: &str) -> ort::Result<()> {
+        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
+        self.0.bind_output_to_device(name, &memory)
     }
 
     /// Writes output `name` to `tensor`.

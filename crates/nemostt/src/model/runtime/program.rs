@@ -57,21 +57,22 @@ impl LinkedProgram {
             )));
         }
         let scalars: Vec<usize> = calls.iter().flat_map(scalars).copied().collect();
-        let inputs = lowered
-            .inputs
-            .iter()
-            .enumerate()
-            .map(|(number, input)| match scalars.contains(&number) {
-                true => InputSpec::Scalar,
-                false => InputSpec::Tensor {
-                    length: length(&input.dims).unwrap_or_default(),
+        let inputs = lowered.inputs.iter().enumerate().map(|(number, input)| {
+            match (scalars.contains(&number), length(&input.dims)) {
+                (true, _) => Ok(InputSpec::Scalar),
+                (false, Some(length)) => Ok(InputSpec::Tensor {
+                    length,
                     width: input.dims.last().copied().unwrap_or(1),
-                },
-            });
+                }),
+                (false, None) => Err(inconsistent(ort::Error::new("the size of an input overflows"))),
+            }
+        });
         // Constants are numbered like inputs, but have no values in a run.
         let unread = InputSpec::Tensor { length: 0, width: 1 };
         Ok(Self {
-            inputs: inputs.chain(std::iter::repeat_n(unread, constants.len())).collect(),
+            inputs: inputs
+                .chain(constants.iter().map(|_| Ok(unread)))
+                .collect::<Result<_>>()?,
             calls,
             values,
             outputs: lowered.outputs.iter().map(|output| output.value).collect(),
@@ -159,7 +160,7 @@ impl LoweredConstants<'_> {
     fn get(&self, number: usize) -> ort::Result<&ConstantTensor> {
         let index = number.checked_sub(self.first);
         let found = index.and_then(|index| self.tensors.get(index));
-        found.ok_or_else(|| ort::Error::new("an operation is created with a value that is no constant"))
+        found.ok_or_else(|| ort::Error::new("an operation needs a constant where the graph computes a value"))
     }
 }
 
