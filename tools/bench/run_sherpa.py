@@ -28,15 +28,20 @@ def transcribe(recognizer, samples: np.ndarray) -> str:
     return recognizer.get_result(stream)
 
 
-def main(directory: Path, clip: Path, threads: int, suffix: str = "") -> None:
-    samples = read(clip)
+def load(directory: Path, threads: int, suffix: str = "") -> sherpa_onnx.OnlineRecognizer:
+    """Loads the model in a directory; `suffix` is that of quantized files, where there are any."""
     parts = {}
     for role in ("encoder", "decoder", "joiner"):
         file = directory / f"{role}.{suffix}.onnx"
         parts[role] = str(file if suffix and file.exists() else directory / f"{role}.onnx")
     tokens = str(directory / "tokens.txt")
+    return sherpa_onnx.OnlineRecognizer.from_transducer(tokens=tokens, **parts, num_threads=threads)
+
+
+def main(directory: Path, clip: Path, threads: int, suffix: str = "") -> None:
+    samples = read(clip)
     serve(
-        lambda: sherpa_onnx.OnlineRecognizer.from_transducer(tokens=tokens, **parts, num_threads=threads),
+        lambda: load(directory, threads, suffix),
         lambda recognizer: transcribe(recognizer, samples),
     )
 

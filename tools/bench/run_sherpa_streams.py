@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import sherpa_onnx
 from audio import read
+from run_sherpa import load
 
 RATE = 16000
 # Audio that each stream gets before a batch is decoded: a tenth of a second.
@@ -37,12 +37,7 @@ def decode(recognizer, samples: np.ndarray, count: int, seconds: float) -> float
 
 def main(directory: Path, clip: Path, threads: int, suffix: str = "") -> None:
     samples = read(clip)
-    parts = {}
-    for role in ("encoder", "decoder", "joiner"):
-        file = directory / f"{role}.{suffix}.onnx"
-        parts[role] = str(file if suffix and file.exists() else directory / f"{role}.onnx")
-    tokens = str(directory / "tokens.txt")
-    recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(tokens=tokens, **parts, num_threads=threads)
+    recognizer = load(directory, threads, suffix)
     print("ready", flush=True)
     for line in sys.stdin:
         count, seconds = line.split()

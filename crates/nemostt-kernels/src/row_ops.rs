@@ -42,10 +42,6 @@ impl FusedOp for SelectRows {
             }
         }
     }
-
-    fn is_parallel(&self) -> bool {
-        false
-    }
 }
 
 /// Multiplies each row by a factor: a mask of valid frames.
@@ -81,10 +77,6 @@ impl FusedOp for ScaleRows {
                 *dst = value * factor;
             }
         }
-    }
-
-    fn is_parallel(&self) -> bool {
-        false
     }
 }
 
@@ -125,10 +117,6 @@ impl FusedOp for LogSoftmax {
         for (logits, log_probs) in input.chunks_exact(width).zip(output) {
             log_softmax_row(logits, log_probs);
         }
-    }
-
-    fn is_parallel(&self) -> bool {
-        false
     }
 }
 

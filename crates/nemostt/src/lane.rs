@@ -14,11 +14,11 @@
 //!
 //! **No idle time.** The lane is idle with jobs pending only until the next leader is awake. If another thread submits
 //! a job before, it leads at once, and the one that was chosen finds its job running or done, or waits for its next
-//! turn. So nobody depends on one certain thread, not even while that one waits for a core.
+//! turn. So no job depends on a particular thread, not even while that one waits for a core.
 //!
 //! **Backpressure.** `run` blocks, so each submitter has at most one job in the lane, and no queue can grow: there are
 //! at most as many jobs as [`Limits::max_submitters`]. Too many streams are refused when they ask for a submitter, not
-//! in the midst of their audio. There is no second limit, which would make urgent jobs wait outside for others that can
+//! in the middle of their audio. There is no second limit, which would make urgent jobs wait outside for others that can
 //! wait.
 //!
 //! **Panics.** If the executor panics, the jobs of that batch go back to their owners with [`BatchFailed`], and the

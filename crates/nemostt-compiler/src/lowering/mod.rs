@@ -134,7 +134,7 @@ fn lower(graph: &Graph) -> Result<LoweredGraph, String> {
 
 impl<'a> Lowering<'a> {
     fn node(&mut self, node: &'a NodeProto) -> Result<(), String> {
-        // An omitted output is no value, and has the name of omitted inputs.
+        // Its empty name would stand for omitted inputs, too.
         if node.output.iter().any(String::is_empty) {
             return Err(unsupported(node));
         }

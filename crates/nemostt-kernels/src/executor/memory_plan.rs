@@ -397,8 +397,8 @@ impl MemoryPlan {
     /// The address of a slot with the rows of all streams; null if it has not been set, or the streams have it in different
     /// places.
     pub(super) fn raw_or_null(&self, slot: Slot) -> RawSlice {
-        match (self.streams, slot) {
-            (1, slot) => self.stream_or_null(slot, 0),
+        match self.streams {
+            1 => self.stream_or_null(slot, 0),
             _ => self.values[slot.value()].slices[slot.layout_index()],
         }
     }

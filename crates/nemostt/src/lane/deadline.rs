@@ -29,7 +29,7 @@ impl From<Duration> for Deadline {
 /// period). Later ones are due after it, however many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Somebody listens: the result is due before the next job arrives.
+    /// A listener is waiting: the result is due before the next job arrives.
     Live,
     /// As fast as possible, but behind live streams.
     File,

@@ -51,9 +51,9 @@ pub(super) struct EncoderProgram {
     bytes_per_stream: usize,
 }
 
-/// Why there is no program.
+/// Why an encoder cannot run as a program.
 enum Refusal {
-    /// The encoder cannot be one.
+    /// Its graph is not supported; it runs in a session.
     Unsupported(String),
     Failed(Error),
 }
