@@ -13,18 +13,15 @@ mod environment;
 mod exit;
 mod kernel_io;
 mod program;
+mod session;
 mod telemetry;
 
-use std::{
-    fmt::Display,
-    sync::{Mutex, OnceLock},
-};
+use std::{fmt::Display, sync::OnceLock};
 
 use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider},
-    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{IoBinding, builder::SessionBuilder},
+    session::builder::SessionBuilder,
     value::PrimitiveTensorElementType,
 };
 
@@ -33,24 +30,16 @@ pub(crate) use self::{
     commits::stop_unwanted as stop_unwanted_loads,
     exit::{enter, is_exiting},
     program::LinkedProgram,
+    session::{Binding, Session},
 };
 use self::{environment::environment, exit::Owned};
 use super::{
     Device, Options,
-    compile::out_of_memory,
     target::Target,
-    thread_policy::{max_threads, threads_for, wait_for},
+    thread_policy::{max_threads, threads_for},
 };
-use crate::{
-    error::{Error, Result},
-    memory_guard,
-    sync::lock,
-};
-use nemostt_compiler::{Encoded, Graph, GraphError, pipeline::Recorder};
-
-/// Whether a graph with custom operators has been loaded. ONNX Runtime registers their domain for the whole process
-/// when the first one is, without locking: loading two at the same time would fail.
-static CUSTOM_DOMAIN_LOADED: Mutex<bool> = Mutex::new(false);
+use crate::error::{Error, Result};
+use nemostt_compiler::GraphError;
 
 /// Severity of a line of ONNX Runtime's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,14 +114,6 @@ fn is_out_of_memory(reason: &str) -> bool {
     .any(|words| reason.contains(words))
 }
 
-/// A loaded, optimized graph, shared by all streams. Runs are serialized.
-pub(crate) struct Session {
-    // `ort` needs `&mut` to run.
-    session: Mutex<Owned<ort::session::Session>>,
-    device: Device,
-    threads: usize,
-}
-
 /// Resolves the device of `options`; never returns `Auto`.
 pub(crate) fn device_of(options: &Options) -> Result<Device> {
     options.cancellation.check()?;
@@ -140,14 +121,6 @@ pub(crate) fn device_of(options: &Options) -> Result<Device> {
     // The available devices are known once ONNX Runtime is loaded.
     environment(&options.runtime_directories)?;
     pick_device(options.device)
-}
-
-/// Encodes `graph` for ONNX Runtime on `target`; `name` is for messages.
-fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
-    memory_guard::check(format!("load {name}"))?;
-    let result = Recorder::default().convert_fp16(&mut graph, &target.passes);
-    result.map_err(|error| out_of_memory(name, error))?;
-    Ok(graph.encode())
 }
 
 /// Threads for the graph of file `name` with this many bytes of weights. Warns if they are fewer than requested.
@@ -159,101 +132,6 @@ pub(super) fn threads_of(target: &Target, name: &str, weights: usize) -> usize {
         log(LogLevel::Warning, &line);
     }
     threads
-}
-
-impl Session {
-    /// Loads a graph; `name` is for messages.
-    pub(crate) fn load(graph: Graph, name: &str, target: &Target) -> Result<Self> {
-        Self::load_encoded(encode(graph, name, target)?, name, target)
-    }
-
-    /// Loads an encoded graph; `name` is for messages.
-    pub(crate) fn load_encoded(graph: Encoded, name: &str, target: &Target) -> Result<Self> {
-        target.cancellation.check()?;
-        let _inside = enter()?;
-        // ONNX Runtime was loaded when the target was resolved.
-        let environment = environment(&[])?;
-        let device = target.device;
-        let threads = threads_of(target, name, graph.weights);
-        let builder =
-            configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
-                Device::Cuda => Error::Device {
-                    device: "cuda",
-                    reason: error.to_string(),
-                },
-                _ => failed("create a session", error),
-            })?;
-        let mut builder = builder;
-        for (file, bytes) in graph.files {
-            let added = builder.with_external_initializer_file_in_memory(file, bytes);
-            builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
-        }
-        let mut first_load = None;
-        if graph.has_custom_ops {
-            let added = custom_ops::all(&graph.packed_weights.into(), threads)
-                .and_then(|operators| Ok(builder.with_operators(operators)?));
-            builder = added.map_err(|error| failed("register custom operators", error))?;
-            first_load = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_loaded| !**is_loaded);
-        }
-        // ONNX Runtime packs the weights into its own layout; the files are freed with the builder.
-        let session = commits::load(&mut builder, &graph.model, &target.cancellation);
-        exit::register_late();
-        let session = Owned::new(session.map_err(|error| {
-            let cancelled = target.cancellation.check().err();
-            cancelled.unwrap_or_else(|| session_error(name, &error))
-        })?);
-        if let Some(is_loaded) = &mut first_load {
-            **is_loaded = true;
-        }
-        drop(first_load);
-        Ok(Self {
-            session: Mutex::new(session),
-            device,
-            threads,
-        })
-    }
-
-    /// Intra-op threads.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
-    }
-
-    /// An empty binding for [`run`](Self::run).
-    pub(crate) fn bind(&self) -> Result<Binding> {
-        let _inside = enter()?;
-        let session = lock(&self.session);
-        let binding = session
-            .create_binding()
-            .map_err(|error| failed("bind tensors", error))?;
-        Ok(Binding(Owned::new(binding)))
-    }
-
-    /// The shape of `output` after a run with the inputs of `binding`.
-    pub(crate) fn sizes_of(&self, binding: &mut Binding, output: &str) -> Result<Vec<usize>> {
-        let doing = || format!("find the shape of {output}");
-        let _inside = enter()?;
-        binding
-            .allocate_output(output)
-            .map_err(|error| failed(doing(), error))?;
-        let mut session = lock(&self.session);
-        let outputs = session
-            .run_binding(&binding.0)
-            .map_err(|error| failed(doing(), error))?;
-        let value = outputs.get(output).ok_or_else(|| failed(doing(), "no such output"))?;
-        Ok(value.shape().iter().map(|&size| size.max(0) as usize).collect())
-    }
-
-    /// Runs the graph on the tensors of `binding`.
-    pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
-        let _inside = enter()?;
-        let mut session = lock(&self.session);
-        let outputs = session.run_binding(&binding.0).map_err(|error| failed(doing, error))?;
-        drop(outputs);
-        if self.device == Device::Cuda {
-            binding.0.synchronize_outputs().map_err(|error| failed(doing, error))?;
-        }
-        Ok(())
-    }
 }
 
 fn pick_device(requested: Device) -> Result<Device> {
@@ -314,37 +192,5 @@ impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
     /// Values in row-major order.
     pub(crate) fn data_mut(&mut self) -> &mut [T] {
         self.0.extract_tensor_mut().1
-    }
-}
-
-/// The tensors that a run reads and writes.
-#[derive(Debug)]
-pub(crate) struct Binding(Owned<IoBinding>);
-
-impl Binding {
-    /// Reads input `name` from `tensor`.
-    pub(crate) fn input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        let _inside = enter()?;
-        let bound = self.0.bind_input(name, &tensor.0);
-        bound.map_err(|error| failed(format!("bind input {name}"), error))
-    }
-
-    /// Lets a run allocate output `name`, whose shape is not known.
-    fn allocate_output(&mut self, name: &str) -> ort::Result<()> {
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-        self.0.bind_output_to_device(name, &memory)
-    }
-
-    /// Writes output `name` to `tensor`.
-    pub(crate) fn output<T>(&mut self, name: &str, tensor: &mut Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        let _inside = enter()?;
-        let bound = self.0.bind_output(name, tensor.0.view_mut());
-        bound.map_err(|error| failed(format!("bind output {name}"), error))
     }
 }

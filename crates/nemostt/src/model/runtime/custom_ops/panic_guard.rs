@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn panics_become_errors() {
-        let _one_at_a_time = crate::sync::lock(&crate::model::runtime::CUSTOM_DOMAIN_LOADED);
+        let _one_at_a_time = crate::sync::lock(&crate::model::runtime::session::CUSTOM_DOMAIN_LOADED);
         assert!(error(session(Odd::PanicsInLoad, 1)).contains("panicked"));
         let input = || Tensor::<f32>::new(&Allocator::default(), [1_i64]).unwrap();
         for odd in [Odd::PanicsInRun, Odd::PanicsInTask] {
