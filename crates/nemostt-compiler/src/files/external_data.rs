@@ -60,6 +60,7 @@ pub fn fill_shared(length: usize, fill: impl FnOnce(&mut [u8]) -> std::io::Resul
 }
 
 /// A graph that is encoded for ONNX Runtime.
+#[derive(Clone)]
 pub struct Encoded {
     /// The ONNX model, without the large weights.
     pub model: Vec<u8>,

@@ -22,8 +22,10 @@ impl Session {
             let bound = binding.allocate_output(name);
             bound.map_err(|error| failed(doing, error))?;
         }
-        let mut session = lock(&self.session);
-        let outputs = session.run_binding(&binding.0).map_err(|error| failed(doing, error))?;
+        let mut session = lock(&binding.replica);
+        let outputs = session
+            .run_binding(&binding.binding)
+            .map_err(|error| failed(doing, error))?;
         let sizes = |shape: &[i64]| shape.iter().map(|&size| size.max(0) as usize).collect();
         let tensor = |name: &String| {
             let value = outputs

@@ -13,6 +13,7 @@ mod environment;
 mod exit;
 mod kernel_io;
 mod program;
+mod replicas;
 mod session;
 mod telemetry;
 

@@ -2,7 +2,7 @@
 
 //! A loaded graph, and the tensors that a run reads and writes.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
@@ -11,15 +11,17 @@ use ort::{
 };
 
 use super::{
-    Tensor, commits, configure, custom_ops,
+    LogLevel, Tensor, commits, configure, custom_ops,
     environment::environment,
     exit::{self, Owned, enter},
-    failed, session_error, threads_of,
+    failed, log,
+    replicas::{Limits, Replicas},
+    session_error, threads_of,
 };
 use crate::{
     error::{Error, Result},
     memory_guard,
-    model::{Device, compile::out_of_memory, target::Target, thread_policy::wait_for},
+    model::{Cancellation, Device, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
     sync::lock,
 };
 use nemostt_compiler::{Encoded, Graph, pipeline::Recorder};
@@ -28,62 +30,57 @@ use nemostt_compiler::{Encoded, Graph, pipeline::Recorder};
 /// when the first one is, without locking: loading two at the same time would fail.
 pub(super) static CUSTOM_DOMAIN_LOADED: Mutex<bool> = Mutex::new(false);
 
-/// A loaded, optimized graph, shared by all streams. Runs are serialized.
+/// Users of a session, while there are fewer sessions than processors. A stream has up to two bindings of a session,
+/// because it swaps its buffers.
+const BINDINGS_PER_SESSION: usize = 8;
+
+/// A loaded, optimized graph, shared by all streams. Runs of a binding are serialized with those of the other bindings
+/// of its replica.
 pub(crate) struct Session {
-    // `ort` needs `&mut` to run.
-    pub(super) session: Mutex<Owned<ort::session::Session>>,
+    replicas: Replicas<Replica>,
+    /// What further replicas are loaded from.
+    template: Option<Box<Template>>,
     device: Device,
     threads: usize,
 }
 
+/// `ort` needs `&mut` to run, and kernels of custom operators have memory for one run.
+type Replica = Mutex<Owned<ort::session::Session>>;
+
+/// A graph that can be loaded again. Packed weights are shared; the others are copied.
+struct Template {
+    graph: Encoded,
+    name: String,
+    target: Target,
+}
+
 impl Session {
-    /// Loads a graph; `name` is for messages.
+    /// Loads a graph of the decoder, which is loaded again when there are many streams; `name` is for messages.
     pub(crate) fn load(graph: Graph, name: &str, target: &Target) -> Result<Self> {
-        Self::load_encoded(encode(graph, name, target)?, name, target)
+        let graph = encode(graph, name, target)?;
+        let processors = processors::usable();
+        let template = (target.device == Device::Cpu && processors > 1)
+            .then(|| Template::new(&graph, name, target))
+            .flatten();
+        Self::start(graph, template, name, target)
     }
 
-    /// Loads an encoded graph; `name` is for messages.
+    /// Loads an encoded graph, for one run at a time; `name` is for messages.
     pub(crate) fn load_encoded(graph: Encoded, name: &str, target: &Target) -> Result<Self> {
-        target.cancellation.check()?;
-        let _inside = enter()?;
-        // ONNX Runtime was loaded when the target was resolved.
-        let environment = environment(&[])?;
-        let device = target.device;
+        Self::start(graph, None, name, target)
+    }
+
+    fn start(graph: Encoded, template: Option<Box<Template>>, name: &str, target: &Target) -> Result<Self> {
         let threads = threads_of(target, name, graph.weights);
-        let builder =
-            configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
-                Device::Cuda => Error::Device {
-                    device: "cuda",
-                    reason: error.to_string(),
-                },
-                _ => failed("create a session", error),
-            })?;
-        let mut builder = builder;
-        for (file, bytes) in graph.files {
-            let added = builder.with_external_initializer_file_in_memory(file, bytes);
-            builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
-        }
-        let mut first_load = None;
-        if graph.has_custom_ops {
-            let added = custom_ops::all(&graph.packed_weights.into(), threads)
-                .and_then(|operators| Ok(builder.with_operators(operators)?));
-            builder = added.map_err(|error| failed("register custom operators", error))?;
-            first_load = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_loaded| !**is_loaded);
-        }
-        // ONNX Runtime packs the weights into its own layout; the files are freed with the builder.
-        let session = commits::load(&mut builder, &graph.model, &target.cancellation);
-        exit::register_late();
-        let session = Owned::new(session.map_err(|error| {
-            let cancelled = target.cancellation.check().err();
-            cancelled.unwrap_or_else(|| session_error(name, &error))
-        })?);
-        if let Some(is_loaded) = &mut first_load {
-            **is_loaded = true;
-        }
-        drop(first_load);
+        let session = load(graph, threads, name, target)?;
+        let limits = Limits {
+            max: if template.is_some() { processors::usable() } else { 1 },
+            users: BINDINGS_PER_SESSION,
+        };
         Ok(Self {
-            session: Mutex::new(session),
-            device,
+            replicas: Replicas::new(Mutex::new(session), limits),
+            template,
+            device: target.device,
             threads,
         })
     }
@@ -96,11 +93,14 @@ impl Session {
     /// An empty binding for [`run`](Self::run).
     pub(crate) fn bind(&self) -> Result<Binding> {
         let _inside = enter()?;
-        let session = lock(&self.session);
-        let binding = session
+        let replica = self.replicas.acquire(|| self.template.as_ref()?.load(self.threads));
+        let binding = lock(&replica)
             .create_binding()
             .map_err(|error| failed("bind tensors", error))?;
-        Ok(Binding(Owned::new(binding)))
+        Ok(Binding {
+            binding: Owned::new(binding),
+            replica,
+        })
     }
 
     /// The shape of `output` after a run with the inputs of `binding`.
@@ -110,25 +110,108 @@ impl Session {
         binding
             .allocate_output(output)
             .map_err(|error| failed(doing(), error))?;
-        let mut session = lock(&self.session);
+        let mut session = lock(&binding.replica);
         let outputs = session
-            .run_binding(&binding.0)
+            .run_binding(&binding.binding)
             .map_err(|error| failed(doing(), error))?;
         let value = outputs.get(output).ok_or_else(|| failed(doing(), "no such output"))?;
         Ok(value.shape().iter().map(|&size| size.max(0) as usize).collect())
     }
 
-    /// Runs the graph on the tensors of `binding`.
+    /// Runs the graph on the tensors of `binding`, which this session created.
     pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
         let _inside = enter()?;
-        let mut session = lock(&self.session);
-        let outputs = session.run_binding(&binding.0).map_err(|error| failed(doing, error))?;
+        let mut session = lock(&binding.replica);
+        let outputs = session
+            .run_binding(&binding.binding)
+            .map_err(|error| failed(doing, error))?;
         drop(outputs);
         if self.device == Device::Cuda {
-            binding.0.synchronize_outputs().map_err(|error| failed(doing, error))?;
+            let synchronized = binding.binding.synchronize_outputs();
+            synchronized.map_err(|error| failed(doing, error))?;
         }
         Ok(())
     }
+}
+
+impl Template {
+    fn new(graph: &Encoded, name: &str, target: &Target) -> Option<Box<Self>> {
+        // Without what is not in use of the files that it was read from.
+        let compact = graph.compact().ok()?;
+        let weights = compact.weights.concat();
+        let packed_weights = graph.packed_weights.clone();
+        Some(Box::new(Self {
+            graph: Encoded::from_compact(
+                compact.model,
+                weights.into(),
+                packed_weights,
+                graph.weights,
+                graph.has_custom_ops,
+            ),
+            name: name.into(),
+            target: Target {
+                // It is for the load of the model, which has ended.
+                cancellation: Cancellation::default(),
+                ..target.clone()
+            },
+        }))
+    }
+
+    /// Another session. If that fails, logs why and returns `None`.
+    fn load(&self, threads: usize) -> Option<Replica> {
+        let Self { graph, name, target } = self;
+        let weights = graph.files.iter().map(|(_, file)| file.len()).sum();
+        let session = memory_guard::check_bytes(weights, "load another session")
+            .and_then(|()| load(graph.clone(), threads, name, target));
+        match session {
+            Ok(session) => Some(Mutex::new(session)),
+            Err(error) => {
+                let line =
+                    format!("{name}: many streams share a session, because another one cannot be loaded: {error}");
+                log(LogLevel::Warning, &line);
+                None
+            }
+        }
+    }
+}
+
+/// Loads an encoded graph into ONNX Runtime.
+fn load(graph: Encoded, threads: usize, name: &str, target: &Target) -> Result<Owned<ort::session::Session>> {
+    target.cancellation.check()?;
+    let _inside = enter()?;
+    // ONNX Runtime was loaded when the target was resolved.
+    let environment = environment(&[])?;
+    let device = target.device;
+    let mut builder =
+        configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
+            Device::Cuda => Error::Device {
+                device: "cuda",
+                reason: error.to_string(),
+            },
+            _ => failed("create a session", error),
+        })?;
+    for (file, bytes) in graph.files {
+        let added = builder.with_external_initializer_file_in_memory(file, bytes);
+        builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
+    }
+    let mut first_load = None;
+    if graph.has_custom_ops {
+        let added = custom_ops::all(&graph.packed_weights.into(), threads)
+            .and_then(|operators| Ok(builder.with_operators(operators)?));
+        builder = added.map_err(|error| failed("register custom operators", error))?;
+        first_load = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_loaded| !**is_loaded);
+    }
+    // ONNX Runtime packs the weights into its own layout; the files are freed with the builder.
+    let session = commits::load(&mut builder, &graph.model, &target.cancellation);
+    exit::register_late();
+    let session = Owned::new(session.map_err(|error| {
+        let cancelled = target.cancellation.check().err();
+        cancelled.unwrap_or_else(|| session_error(name, &error))
+    })?);
+    if let Some(is_loaded) = &mut first_load {
+        **is_loaded = true;
+    }
+    Ok(session)
 }
 
 /// Encodes `graph` for ONNX Runtime on `target`; `name` is for messages.
@@ -141,7 +224,10 @@ fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
 
 /// The tensors that a run reads and writes.
 #[derive(Debug)]
-pub(crate) struct Binding(pub(super) Owned<IoBinding>);
+pub(crate) struct Binding {
+    pub(super) binding: Owned<IoBinding>,
+    pub(super) replica: Arc<Replica>,
+}
 
 impl Binding {
     /// Reads input `name` from `tensor`.
@@ -150,14 +236,14 @@ impl Binding {
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {
         let _inside = enter()?;
-        let bound = self.0.bind_input(name, &tensor.0);
+        let bound = self.binding.bind_input(name, &tensor.0);
         bound.map_err(|error| failed(format!("bind input {name}"), error))
     }
 
     /// Lets a run allocate output `name`, whose shape is not known.
     pub(super) fn allocate_output(&mut self, name: &str) -> ort::Result<()> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-        self.0.bind_output_to_device(name, &memory)
+        self.binding.bind_output_to_device(name, &memory)
     }
 
     /// Writes output `name` to `tensor`.
@@ -166,7 +252,51 @@ impl Binding {
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {
         let _inside = enter()?;
-        let bound = self.0.bind_output(name, tensor.0.view_mut());
+        let bound = self.binding.bind_output(name, tensor.0.view_mut());
         bound.map_err(|error| failed(format!("bind output {name}"), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Options, tests::transducer_in};
+
+    #[test]
+    fn many_bindings_run_in_sessions_of_their_own() {
+        let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
+        let shape = graphs.shape().unwrap();
+        let target = Target::resolve(&Options::default()).unwrap();
+        let graph = graphs.prediction.encode();
+        // As on a machine with three processors, whatever this one has.
+        let template = Template::new(&graph, "demo", &target);
+        assert!(template.is_some());
+        let mut session = Session::start(graph, template, "demo", &target).unwrap();
+        session.replicas.set_max(3);
+
+        let dims = [shape.layers, 1, shape.hidden];
+        let predict = |token: i32| {
+            let mut binding = session.bind().unwrap();
+            let mut targets: Tensor<i32> = Tensor::zeros(&[1, 1]).unwrap();
+            targets.data_mut()[0] = token;
+            let state: Tensor<f32> = Tensor::zeros(&dims).unwrap();
+            let mut next: Tensor<f32> = Tensor::zeros(&dims).unwrap();
+            binding.input("targets", &targets).unwrap();
+            binding.input("input_states_1", &state).unwrap();
+            binding.input("input_states_2", &state).unwrap();
+            binding.output("output_states_1", &mut next).unwrap();
+            for output in ["prediction", "output_states_2"] {
+                binding.allocate_output(output).unwrap();
+            }
+            session.run(&binding, "run the prediction network").unwrap();
+            (binding, next.data().to_vec())
+        };
+        let runs: Vec<_> = (0..4 * BINDINGS_PER_SESSION).map(|_| predict(3)).collect();
+        let mut replicas: Vec<_> = runs.iter().map(|(binding, _)| Arc::as_ptr(&binding.replica)).collect();
+        replicas.sort();
+        replicas.dedup();
+        assert_eq!(replicas.len(), 3);
+        assert!(runs.iter().all(|(_, next)| *next == runs[0].1));
+        assert_ne!(predict(4).1, runs[0].1);
     }
 }
