@@ -88,7 +88,7 @@ impl FusedOp for PackedMatMul {
         true
     }
 
-    fn prefetch(&self, first: usize, _: &[*const f32]) {
+    fn prefetch(&self, first: usize, _: &[*const f32], _: &[usize]) {
         self.weights.prefetch_panel(first / self.weights.panel_width());
     }
 }

@@ -164,7 +164,7 @@ impl ScheduledOp {
             for (scalar, value) in scalars.iter_mut().zip(&self.scalars) {
                 *scalar = memory.scalar(*value, stream);
             }
-            op.accepts_scalars(&scalars[..self.scalars.len()])
+            op.accepts_scalars(&scalars[..self.scalars.len()], &self.lengths)
         })
     }
 
@@ -307,7 +307,8 @@ impl ScheduledOp {
             for (address, slot) in inputs.iter_mut().zip(&self.inputs) {
                 *address = memory.stream_or_null(*slot, stream).start.cast_const();
             }
-            op.prefetch(self.split.range(task, self.signature.outputs[0]).start, &inputs);
+            let first = self.split.range(task, self.signature.outputs[0]).start;
+            op.prefetch(first, &inputs, &self.lengths);
         }
     }
 }

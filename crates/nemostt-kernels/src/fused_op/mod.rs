@@ -46,8 +46,9 @@ pub trait FusedOp: Debug + Send + Sync {
         false
     }
 
-    /// Whether these are valid values of its scalars. Called for each run.
-    fn accepts_scalars(&self, _scalars: &[usize]) -> bool {
+    /// Whether these are valid values of its scalars, for inputs of the lengths that [`infer`](Self::infer) has accepted.
+    /// Called for each run.
+    fn accepts_scalars(&self, _scalars: &[usize], _lengths: &[usize]) -> bool {
         true
     }
 
@@ -87,8 +88,8 @@ pub trait FusedOp: Debug + Send + Sync {
     }
 
     /// Prefetches what a task reads first, by the first row or column that it writes. `inputs` are the addresses of the
-    /// inputs, which may be invalid.
-    fn prefetch(&self, _first: usize, _inputs: &[*const f32]) {}
+    /// inputs, which may be invalid, and `lengths` their lengths.
+    fn prefetch(&self, _first: usize, _inputs: &[*const f32], _lengths: &[usize]) {}
 }
 
 /// An operation on single rows that is so cheap that each thread computes it for itself before a GEMM reads the result.
@@ -110,7 +111,8 @@ pub struct Signature {
     pub optional: usize,
     /// Number of scalars, which follow the tensors.
     pub scalars: usize,
-    /// Inputs and outputs that may be the same tensor: the operation updates it. No other operation may read it.
+    /// Inputs and outputs that may be the same tensor: the operation updates it. No other operation may read it. The next run
+    /// may be the same one again, so an operation should not overwrite what it reads.
     pub in_place: Vec<(usize, usize)>,
     /// Width of the rows of each output.
     pub outputs: Vec<usize>,

@@ -21,7 +21,7 @@ pub(super) struct Head<'a> {
     pub(super) attention: &'a RelPosAttention,
     pub(super) index: usize,
     pub(super) inputs: &'a AttentionInputs<'a>,
-    /// Rows of this head in the caches of keys and values.
+    /// Rows of this head in the rings of keys and values.
     pub(super) cached: [&'a [f32]; 2],
 }
 
@@ -97,8 +97,16 @@ impl<'a> HeadScratch<'a> {
 impl<'a> Head<'a> {
     /// Cached and new rows of this head, in chronological order.
     fn segments(self, cached: &'a [f32], new: &'a [f32]) -> [StridedView<'a>; 3] {
-        let AttentionDims { head_dim, frames, .. } = self.attention.dims;
-        let (newer, older) = cached.split_at(self.inputs.ring_head * head_dim);
+        let AttentionDims {
+            head_dim,
+            frames,
+            left_context,
+            ..
+        } = self.attention.dims;
+        let (start, end) = (self.inputs.ring_head, self.inputs.ring_head + left_context);
+        let rows = cached.len() / head_dim;
+        let older = &cached[start * head_dim..end.min(rows) * head_dim];
+        let newer = &cached[..end.saturating_sub(rows) * head_dim];
         let cached = |values: &'a [f32]| StridedView {
             values,
             stride: head_dim,
@@ -119,17 +127,10 @@ impl<'a> Head<'a> {
 
     /// The keys that this thread will probably read next: those of the next head.
     fn next_keys(self) -> PrefetchStream {
-        let AttentionDims {
-            head_dim,
-            left_context,
-            heads,
-            ..
-        } = self.attention.dims;
-        let head = self.index + 1;
-        match head < heads {
+        match self.index + 1 < self.attention.dims.heads {
             // Behind the keys of this head.
             true => {
-                let size = left_context * head_dim;
+                let size = self.cached[0].len();
                 PrefetchStream::from_ptr(self.cached[0].as_ptr().wrapping_add(size), size)
             }
             false => PrefetchStream::empty(),

@@ -4,8 +4,11 @@
 
 use super::AttentionDims;
 
-/// One head's rows of a cache, \[left_context, head_dim\], and where the rows for the next step are written. This may be
-/// the same place: then rows are not copied, and new rows overwrite the oldest.
+/// One head's rows of a cache, \[rows, head_dim\], and where the rows for the next step are written. This may be the same
+/// place: then rows are not copied.
+///
+/// A ring of `left_context` rows is full: new rows overwrite the oldest, which the step has read. If it has `frames` rows
+/// more, these are behind the newest, and a step writes only them. Then a step that was stopped anywhere can run again.
 #[derive(Debug)]
 pub struct CachedHead<'a> {
     /// `None` if the next rows are written in the same place.
@@ -24,15 +27,15 @@ impl<'a> CachedHead<'a> {
         self.current.unwrap_or(self.next)
     }
 
-    /// Whether both have `length` values.
-    pub(super) fn has_length(&self, length: usize) -> bool {
-        self.next.len() == length && self.rows().len() == length
+    /// Values of both; `None` if they differ.
+    pub(super) fn length(&self) -> Option<usize> {
+        Some(self.next.len()).filter(|&length| self.rows().len() == length)
     }
 
-    /// Updates the cache for the next step: the rows of head `head` in `new`, \[frames, d_model\], overwrite the oldest.
+    /// Updates the cache for the next step: the rows of head `head` in `new`, \[frames, d_model\], follow the newest.
     ///
     /// # Panics
-    /// If the cache has another size, or the head is out of range.
+    /// If the head is out of range.
     pub(super) fn push(self, head: usize, dims: AttentionDims, new: &[f32], ring_head: usize) {
         let AttentionDims {
             head_dim, left_context, ..
@@ -43,8 +46,9 @@ impl<'a> CachedHead<'a> {
         if left_context == 0 {
             return;
         }
+        let rows = self.next.len() / head_dim;
         for (frame, row) in new.chunks_exact(dims.d_model()).enumerate() {
-            let row_index = (ring_head + frame) % left_context;
+            let row_index = (ring_head + left_context + frame) % rows;
             self.next[row_index * head_dim..][..head_dim].copy_from_slice(&row[head * head_dim..][..head_dim]);
         }
     }

@@ -69,6 +69,11 @@ impl AttentionDims {
     fn key_count(self) -> usize {
         self.left_context + self.frames
     }
+
+    /// Rows of a ring that is not full, in which a step overwrites nothing that it reads: see [`CachedHead`].
+    fn spacious_ring(self) -> usize {
+        self.left_context + self.frames
+    }
 }
 
 /// Inputs of one step.
@@ -82,7 +87,7 @@ pub struct AttentionInputs<'a> {
     pub new_values: &'a [f32],
     /// \[frames, left_context + frames\]: 0, or a large negative number for masked keys.
     pub mask: &'a [f32],
-    /// Index of the oldest cached frame in the ring buffers.
+    /// Index of the oldest cached frame in the rings.
     pub ring_head: usize,
 }
 
@@ -139,45 +144,37 @@ impl RelPosAttention {
         })
     }
 
-    /// Whether `inputs` have valid sizes.
-    pub fn accepts(&self, inputs: &AttentionInputs<'_>) -> bool {
+    /// Whether `inputs` have valid sizes, if a head has `ring_rows` rows in each ring.
+    pub fn accepts(&self, inputs: &AttentionInputs<'_>, ring_rows: usize) -> bool {
         let AttentionDims { frames, .. } = self.dims;
         let new = frames * self.dims.d_model();
         [inputs.queries, inputs.new_keys, inputs.new_values]
             .iter()
             .all(|rows| rows.len() == new)
             && inputs.mask.len() == frames * self.dims.key_count()
-            && self.accepts_ring_head(inputs.ring_head)
+            && self.accepts_ring(ring_rows)
+            && inputs.ring_head < ring_rows.max(1)
     }
 
-    fn accepts_ring_head(&self, ring_head: usize) -> bool {
-        ring_head < self.dims.left_context.max(1)
-    }
-
-    /// Values that a head caches.
-    fn cached_length(&self) -> usize {
-        self.dims.left_context * self.dims.head_dim
-    }
-
-    /// Prefetches what [`attend`](Self::attend) reads first for a head, if its cached keys are at `keys`.
-    fn prefetch_head(&self, head: usize, keys: *const f32) {
-        let size = self.cached_length();
-        PrefetchStream::from_ptr(keys.wrapping_add(head * size), size).advance(usize::MAX);
+    fn accepts_ring(&self, rows: usize) -> bool {
+        rows == self.dims.left_context || rows == self.dims.spacious_ring()
     }
 
     /// Computes head `head` with its rows of the caches of keys and of values, and updates these. All heads together, in any
     /// order and on any threads, write the whole output, \[frames, d_model\].
     ///
     /// # Panics
-    /// If `inputs` are not [accepted](Self::accepts), `cached` has another size, or the output does not contain
-    /// columns `head * head_dim..(head + 1) * head_dim`.
+    /// If `inputs` are not [accepted](Self::accepts) with `cached`, or the output does not contain columns
+    /// `head * head_dim..(head + 1) * head_dim`.
     pub fn attend(&self, head: usize, inputs: &AttentionInputs<'_>, cached: [CachedHead<'_>; 2], output: Target<'_>) {
         thread_local! {
             /// Buffer for the intermediate results of one head.
             static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        assert!(self.accepts(inputs) && head < self.dims.heads);
-        assert!(cached.iter().all(|cached| cached.has_length(self.cached_length())));
+        let lengths = cached.each_ref().map(CachedHead::length);
+        let ring_rows = lengths[0].unwrap_or_default() / self.dims.head_dim;
+        assert!(self.accepts(inputs, ring_rows) && head < self.dims.heads);
+        assert!(lengths == [Some(ring_rows * self.dims.head_dim); 2]);
         SCRATCH.with_borrow_mut(|scratch| {
             let head = Head {
                 attention: self,
@@ -215,15 +212,16 @@ impl FusedOp for RelPosAttention {
             width: self.dims.d_model(),
         };
         let new = self.dims.frames * self.dims.d_model();
-        let old = self.dims.heads * self.cached_length();
-        match lengths == [new, old, new, old, new, self.dims.frames * self.dims.key_count()] {
+        let ring = lengths.get(1).copied().unwrap_or_default();
+        let is_ring = ring.is_multiple_of(self.dims.d_model()) && self.accepts_ring(ring / self.dims.d_model());
+        match is_ring && lengths == [new, ring, new, ring, new, self.dims.frames * self.dims.key_count()] {
             true => Ok(vec![rows, OutputShape::Like(1), OutputShape::Like(3)]),
             false => Err(ProgramError::ShapeMismatch),
         }
     }
 
-    fn accepts_scalars(&self, scalars: &[usize]) -> bool {
-        self.accepts_ring_head(scalars[0])
+    fn accepts_scalars(&self, scalars: &[usize], lengths: &[usize]) -> bool {
+        scalars[0] < (lengths[1] / self.dims.d_model()).max(1)
     }
 
     /// A task for each head.
@@ -256,7 +254,8 @@ impl FusedOp for RelPosAttention {
         true
     }
 
-    fn prefetch(&self, first: usize, inputs: &[*const f32]) {
-        self.prefetch_head(first / self.dims.head_dim, inputs[1]);
+    fn prefetch(&self, first: usize, inputs: &[*const f32], lengths: &[usize]) {
+        let (head, size) = (first / self.dims.head_dim, lengths[1] / self.dims.heads);
+        PrefetchStream::from_ptr(inputs[1].wrapping_add(head * size), size).advance(usize::MAX);
     }
 }

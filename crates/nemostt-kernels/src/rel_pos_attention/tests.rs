@@ -16,7 +16,7 @@ struct Layer {
 /// Inputs of a step.
 struct Inputs {
     queries: Vec<f32>,
-    /// Cached ones and new ones.
+    /// A ring, and new ones.
     keys: [Vec<f32>; 2],
     values: [Vec<f32>; 2],
     mask: Vec<f32>,
@@ -39,7 +39,10 @@ fn reference(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<
         };
         let row = |both: &[Vec<f32>; 2], key: usize, d: usize| match key.checked_sub(left_context) {
             Some(new) => f64::from(both[1][(new * heads + head) * head_dim + d]),
-            None => f64::from(both[0][(head * left_context + (key + ring_head) % left_context) * head_dim + d]),
+            None => {
+                let rows = both[0].len() / (heads * head_dim);
+                f64::from(both[0][(head * rows + (key + ring_head) % rows) * head_dim + d])
+            }
         };
         let score = |key: usize| {
             let index = layer.position_indices[frame * keys + key];
@@ -63,6 +66,12 @@ fn reference(layer: &Layer, scale: f32, step: &Inputs, ring_head: usize) -> Vec<
 }
 
 fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
+    for ring_rows in [left_context, left_context + frames] {
+        check_ring(heads, head_dim, frames, left_context, ring_rows);
+    }
+}
+
+fn check_ring(heads: usize, head_dim: usize, frames: usize, left_context: usize, ring_rows: usize) {
     let (all, keys, positions) = (heads * head_dim, left_context + frames, left_context + 2 * frames - 1);
     let dims = AttentionDims {
         heads,
@@ -90,9 +99,9 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
         .for_each(|(_, m)| *m = -1e30);
     let tables = [
         frames * all,
-        left_context * all,
+        ring_rows * all,
         frames * all,
-        left_context * all,
+        ring_rows * all,
         frames * all,
     ];
     let [queries, old_keys, new_keys, old_values, new_values] = std::array::from_fn(|i| noise(tables[i], 4 + i as u32));
@@ -102,7 +111,7 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
         values: [old_values, new_values],
         mask,
     };
-    for (ring_head, in_place) in [0, left_context / 2, left_context.saturating_sub(1)]
+    for (ring_head, in_place) in [0, ring_rows / 2, ring_rows.saturating_sub(1)]
         .into_iter()
         .zip([true, false, true])
     {
@@ -119,7 +128,7 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
             ring_head,
         };
         let mut got = vec![f32::NAN; frames * all];
-        let size = left_context * head_dim;
+        let size = ring_rows * head_dim;
         for head in (0..heads).rev() {
             let rows = head * size..(head + 1) * size;
             let [[old_keys, old_values], [next_keys, next_values]] =
@@ -136,27 +145,37 @@ fn check(heads: usize, head_dim: usize, frames: usize, left_context: usize) {
         for (got, expected) in got.iter().zip(reference(&layer, scale, &inputs, ring_head)) {
             assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} for {expected}");
         }
-        assert!(!attention.accepts(&AttentionInputs {
-            mask: &inputs.mask[1..],
+        let (mask, no_row) = (&inputs.mask[1..], ring_rows.max(1));
+        assert!(attention.accepts(&step, ring_rows) && !attention.accepts(&step, left_context + frames + 1));
+        assert!(!attention.accepts(&AttentionInputs { mask, ..step }, ring_rows));
+        let outside = AttentionInputs {
+            ring_head: no_row,
             ..step
-        }));
-        assert!(!attention.accepts(&AttentionInputs {
-            ring_head: left_context.max(1),
-            ..step
-        }));
+        };
+        assert!(!attention.accepts(&outside, ring_rows));
+        if in_place && ring_rows > left_context {
+            // Nothing that was read has been overwritten, so it can run again.
+            let kept = (0..left_context).map(|row| (ring_head + row) % ring_rows);
+            let rows = kept.flat_map(|row| (0..heads).map(move |head| head * ring_rows + row));
+            for row in rows.map(|row| row * head_dim..(row + 1) * head_dim) {
+                assert!(
+                    now[0][row.clone()] == inputs.keys[0][row.clone()] && now[1][row.clone()] == inputs.values[0][row]
+                );
+            }
+        }
         let updated = if in_place { now } else { next };
         for (updated, [old, new]) in updated.iter().zip([&inputs.keys, &inputs.values]) {
             let value = |head: usize, row: usize, d: usize| {
                 let newest = (0..frames)
                     .rev()
-                    .find(|frame| (ring_head + frame) % left_context == row);
+                    .find(|frame| left_context > 0 && (ring_head + left_context + frame) % ring_rows == row);
                 match newest {
                     Some(frame) => new[(frame * heads + head) * head_dim + d],
-                    None => old[(head * left_context + row) * head_dim + d],
+                    None => old[(head * ring_rows + row) * head_dim + d],
                 }
             };
-            let expected = (0..left_context * all)
-                .map(|i| value(i / head_dim / left_context, i / head_dim % left_context, i % head_dim));
+            let expected =
+                (0..ring_rows * all).map(|i| value(i / head_dim / ring_rows, i / head_dim % ring_rows, i % head_dim));
             assert!(expected.eq(updated.iter().copied()));
         }
     }

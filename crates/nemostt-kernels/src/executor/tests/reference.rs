@@ -114,7 +114,7 @@ fn attention(op: &RelPosAttention, input: &[&[f32]; 6], ring_head: usize) -> Vec
         mask: input[5],
         ring_head,
     };
-    let size = op.dims.left_context * op.dims.head_dim;
+    let size = input[1].len() / op.dims.heads;
     for head in 0..op.dims.heads {
         let part = head * size..(head + 1) * size;
         let cached = [(input[1], &mut next_keys), (input[3], &mut next_values)];

@@ -124,6 +124,7 @@ impl EncoderProgram {
             input.dims.clone_from(&head.prediction);
         }
         let ports = Ports::find(&lowered, &encoder.states, &lengths, &sizes)?;
+        ports.make_room(&mut lowered);
         let linked = LinkedProgram::new(lowered, &encoder.encoded, parts.name, target)?;
         let mut template = linked.program(1)?;
         memory_guard::check_bytes(linked.input_bytes()?, "create a stream")?;

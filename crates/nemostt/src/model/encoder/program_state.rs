@@ -77,13 +77,12 @@ impl ProgramState {
             Err(BatchFailed) => return Err(panicked()),
         }
         let ports = &self.program.ports;
-        for state in ports.states.iter().filter(|state| !state.is_ring) {
+        for state in ports.states.iter().filter(|state| state.ring.is_none()) {
             io.feed_back(state.output, state.input);
         }
         // All rings have the same number of rows, and get the same number of new ones.
-        if let Some(ring) = ports.states.iter().find(|state| state.is_ring) {
-            let [rows, new_rows] = ring.rows;
-            self.ring_head = (self.ring_head + new_rows) % rows.max(1);
+        if let Some(ring) = ports.states.iter().find_map(|state| state.ring) {
+            self.ring_head = (self.ring_head + ring.new) % ring.all.max(1);
         }
         self.cached = lengths.next[1];
         let outputs = io.output(ports.outputs);

@@ -28,10 +28,17 @@ pub(in crate::model::encoder) struct Ports {
 pub(in crate::model::encoder) struct StatePorts {
     pub(in crate::model::encoder) input: usize,
     pub(in crate::model::encoder) output: usize,
-    /// Whether it is a ring, which is updated in place.
-    pub(in crate::model::encoder) is_ring: bool,
-    /// Rows, and new rows of a step.
-    pub(in crate::model::encoder) rows: [usize; 2],
+    /// The rows of a ring, which is updated in place.
+    pub(in crate::model::encoder) ring: Option<RingRows>,
+}
+
+/// A ring has room for the new rows of a step besides those that it reads. So nothing that a step reads is overwritten until
+/// the head advances after it, and a step that failed can run again.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model::encoder) struct RingRows {
+    pub(in crate::model::encoder) all: usize,
+    /// Of a step.
+    pub(in crate::model::encoder) new: usize,
 }
 
 /// Those of a joint's head.
@@ -81,6 +88,16 @@ impl Sizes {
     }
 }
 
+impl StatePorts {
+    /// Values of its tensor.
+    fn length(&self, state: &StateSpec) -> usize {
+        match (self.ring, &state.dims[..]) {
+            (Some(ring), [outer @ .., _, width]) => outer.iter().product::<usize>() * ring.all * width,
+            (_, dims) => dims.iter().product(),
+        }
+    }
+}
+
 impl Ports {
     pub(super) fn find(
         lowered: &LoweredGraph,
@@ -114,11 +131,12 @@ impl Ports {
         }
         let state = |state: &StateSpec| {
             let rows = state.dims.iter().rev().nth(1).copied().unwrap_or_default();
+            let new = state.new_rows.unwrap_or_default();
+            let all = rows.checked_add(new).ok_or("its sizes overflow")?;
             Ok(StatePorts {
                 input: needed(input(&state.input), &state.input)?,
                 output: needed(output(&state.output), &state.output)?,
-                is_ring: state.is_ring,
-                rows: [rows, state.new_rows.unwrap_or_default()],
+                ring: state.is_ring.then_some(RingRows { all, new }),
             })
         };
         if states.iter().any(|state| state.new_rows.is_some() && !state.is_ring) {
@@ -161,6 +179,15 @@ impl Ports {
         }
     }
 
+    /// Sets the number of rows of rings, for which the graph has just those that it reads.
+    pub(super) fn make_room(&self, lowered: &mut LoweredGraph) {
+        for state in &self.states {
+            if let (Some(ring), [.., rows, _]) = (state.ring, &mut lowered.inputs[state.input].dims[..]) {
+                *rows = ring.all;
+            }
+        }
+    }
+
     /// Checks the lengths of a stream's tensors, and what is updated in place.
     pub(super) fn check(
         &self,
@@ -180,11 +207,11 @@ impl Ports {
             expect(&tensor.name, io.input(port).len(), expected)?;
         }
         for (ports, state) in self.states.iter().zip(states) {
-            let expected = state.dims.iter().product();
+            let expected = ports.length(state);
             expect(&state.input, io.input(ports.input).len(), expected)?;
             expect(&state.output, io.output(ports.output).len(), expected)?;
             let in_place = io.in_place_input(ports.output);
-            if in_place != ports.is_ring.then_some(ports.input) {
+            if in_place != ports.ring.map(|_| ports.input) {
                 return Err(format!("{} is not updated as its cache needs", state.input));
             }
         }

@@ -75,7 +75,7 @@ fn invalid_stream_does_not_fail_others() {
     };
     let (alone, expected) = batch(&[3]);
     assert!(alone == [Ok(())] && expected[0].iter().any(|value| *value != 0.0));
-    let (results, outputs) = batch(&[3, 70, 3, usize::MAX]);
+    let (results, outputs) = batch(&[3, 72, 3, usize::MAX]);
     let invalid = Err(ProgramError::ShapeMismatch);
     assert_eq!(results, [Ok(()), invalid, Ok(()), invalid]);
     assert!(outputs[0] == expected[0] && outputs[2] == expected[0]);
