@@ -14,8 +14,10 @@
 //! | [`team`] | distributes the tasks of a phase among threads |
 //! | [`stream_io`] | inputs and outputs of a stream, and runs on them |
 //! | [`worker_threads`] | threads for a team, where ONNX Runtime has none |
+//! | [`fault`] | what tests make fail |
 
 mod consumers;
+mod fault;
 mod memory_plan;
 mod schedule;
 mod scheduled_op;
@@ -29,7 +31,10 @@ mod worker_threads;
 
 use std::{cell::Cell, sync::Arc};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::fault::{Fault, with_fault};
 use self::{
+    fault::Injected,
     memory_plan::MemoryPlan,
     schedule::Schedule,
     team::{Role, Team},
@@ -86,6 +91,8 @@ pub struct Program {
     in_place: Vec<Option<usize>>,
     /// Tasks per phase.
     task_counts: Vec<usize>,
+    /// That of the last batch of streams.
+    fault: Injected,
 }
 
 impl Program {
@@ -106,6 +113,7 @@ impl Program {
                 .map(|&output| schedule.in_place_input(output).filter(|&input| input < inputs))
                 .collect(),
             task_counts: Vec::new(),
+            fault: Injected::default(),
             schedule,
         })
     }
@@ -188,6 +196,7 @@ impl Program {
         unsafe { self.memory.gather() };
         self.team.reset();
         let (team, task_counts, schedule, memory) = (&self.team, &self.task_counts[..], &self.schedule, &self.memory);
+        let fault = self.fault;
         let caller = thread_id();
         let work = |worker: usize| {
             // Otherwise this worker is running on another thread.
@@ -199,6 +208,7 @@ impl Program {
                 // write what others of the phase read or write: `MemoryPlan` reuses buffers between phases only. The caller
                 // guarantees the rest.
                 unsafe { schedule.run_task(phase, task, memory, &mut thread_local) };
+                fault.check_task(task_counts, phase, task);
             };
             let role = match thread_id() == caller {
                 true => Role::Caller,
@@ -220,6 +230,12 @@ impl Program {
 }
 
 impl Program {
+    /// Tasks of the last run.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn task_count(&self) -> usize {
+        self.task_counts.iter().sum()
+    }
+
     /// Infers lengths, divides operations and allocates buffers, unless that was done for the same inputs and streams.
     fn prepare(&mut self, streams: usize) -> Result<(), ProgramError> {
         let lengths_changed = self.memory.lengths_changed();

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use super::{Input, OutputShape, Program, ProgramError, set_input};
+use super::{Input, OutputShape, Program, ProgramError, fault::Injected, set_input};
 
 /// An input of a program, for [`Program::stream_io`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub enum InputSpec {
 pub struct StreamIo {
     inputs: Vec<StreamInput>,
     outputs: Vec<StreamOutput>,
+    fault: Injected,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,11 @@ impl StreamIo {
 
     /// As [`input`](Self::input), to write them.
     pub fn input_mut(&mut self, number: usize) -> &mut [f32] {
+        self.fault = Injected::here();
+        self.tensor_mut(number)
+    }
+
+    fn tensor_mut(&mut self, number: usize) -> &mut [f32] {
         match &mut self.inputs[number] {
             StreamInput::Tensor { values, .. } => values,
             StreamInput::Scalar(_) => &mut [],
@@ -120,7 +126,7 @@ impl StreamIo {
     fn raw_output(&mut self, index: usize) -> *mut [f32] {
         match &mut self.outputs[index] {
             StreamOutput::Values(values) => &raw mut values[..],
-            &mut StreamOutput::InPlace(input) => &raw mut self.input_mut(input)[..],
+            &mut StreamOutput::InPlace(input) => &raw mut self.tensor_mut(input)[..],
         }
     }
 }
@@ -141,6 +147,7 @@ impl Program {
         let mut io = StreamIo {
             inputs: inputs.iter().map(create).collect(),
             outputs: Vec::new(),
+            fault: Injected::default(),
         };
         self.memory.start(1);
         for &number in self.schedule.inputs() {
@@ -170,6 +177,8 @@ impl Program {
         if !streams.iter().all(|stream| stream.updates_in_place(&self.in_place)) {
             return Err(ProgramError::Arity);
         }
+        self.fault = Injected::of_batch(streams.iter().map(|stream| stream.fault));
+        self.fault.check_run()?;
         let count = streams.len();
         let streams = RefCell::new(streams);
         let input = |stream: usize, number: usize| streams.borrow()[stream].read(number);
