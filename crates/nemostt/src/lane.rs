@@ -9,8 +9,8 @@
 //! job, the next leader, and then the owners of the batch, each of which waits on a condition variable of its own.
 //!
 //! **Order.** The earliest deadline is first, and the first to arrive of equal ones. A leader forms its batch when it
-//! is awake, from all that is pending then, so its own job need not be in it. A batch is never split or stopped: the
-//! most urgent job waits for the running batch at most. [`Class`] sets deadlines so that no job starves.
+//! is awake, from all that is pending then, so its own job need not be in it. A batch is never stopped: the most urgent
+//! job waits for the running batch at most. [`Class`] sets deadlines so that no job starves.
 //!
 //! **No idle time.** The lane is idle with jobs pending only until the next leader is awake. If another thread submits
 //! a job before, it leads at once, and the one that was chosen finds its job running or done, or waits for its next
@@ -21,8 +21,10 @@
 //! in the middle of their audio. There is no second limit, which would make urgent jobs wait outside for others that can
 //! wait.
 //!
-//! **Panics.** If the executor panics, the jobs of that batch go back to their owners with [`BatchFailed`], and the
-//! lane goes on.
+//! **Failures.** If a batch of several jobs fails, because the executor panics or does not return a result for each of
+//! them, the leader runs its jobs again, one by one. So only those that fail alone, too, go back to their owners with
+//! [`JobFailed`]: the fault of one stream takes no other with it. A batch that fails takes as long as its jobs one after
+//! the other.
 //!
 //! **Cost.** A job that is alone takes one lock before the batch and one after it. Memory is allocated for each
 //! submitter when it is created, and for batches until the largest one has run. A leader wakes all owners of its batch
@@ -42,6 +44,8 @@ mod tests;
 
 use std::sync::{Arc, PoisonError};
 
+#[cfg(test)]
+pub(crate) use self::engine::run_batch;
 pub use self::{deadline::Class, metrics::LaneMetrics};
 pub(crate) use self::{deadline::Deadline, engine::Executor};
 use self::{
@@ -59,10 +63,10 @@ pub(crate) struct Limits {
     pub(crate) max_submitters: usize,
 }
 
-/// Why a job has no result: the executor panicked in its batch, or returned more or fewer results than there were jobs.
+/// Why a job has no result: the executor panicked when it ran this job alone, or did not return one result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the batch failed: an operation panicked")]
-pub(crate) struct BatchFailed;
+#[error("the job failed: an operation panicked")]
+pub(crate) struct JobFailed;
 
 /// Batches the jobs of its submitters: see the [module](self). Clones are handles of the same lane.
 pub(crate) struct Lane<E: Executor>(Arc<Mutex<State<E>>>);
@@ -122,7 +126,7 @@ impl<E: Executor> Submitter<E> {
     /// Blocks until the job has been in a batch. Hands the job back in any case.
     ///
     /// May run batches on this thread, of this job and of others.
-    pub(crate) fn run(&mut self, job: E::Job, deadline: Deadline) -> (E::Job, Result<E::Output, BatchFailed>) {
+    pub(crate) fn run(&mut self, job: E::Job, deadline: Deadline) -> (E::Job, Result<E::Output, JobFailed>) {
         let mut state = self.lane.lock();
         state.submit(self.slot, job, deadline);
         loop {

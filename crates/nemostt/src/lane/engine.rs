@@ -2,9 +2,14 @@
 
 //! What runs a batch. There is one engine in a lane: who holds it leads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    slice,
+};
 
-use super::BatchFailed;
+#[cfg(test)]
+use super::state::Done;
+use super::{JobFailed, metrics::Failures};
 
 /// Runs batches of jobs.
 ///
@@ -17,9 +22,10 @@ pub(crate) trait Executor: Send {
     type Output: Send;
 
     /// Runs one batch, of at least one job, the most urgent first. Pushes one result for each job, in their order;
-    /// `results` is empty before.
+    /// `results` is empty before. With more or fewer results, the batch has failed.
     ///
-    /// After a panic it is called again for the next batch, so its state must be usable then.
+    /// If it fails or panics, it is called again for each of its jobs alone. So it must leave its own state usable, and
+    /// all that a job reads as it was, wherever it stops.
     fn run(&mut self, jobs: &mut [Self::Job], results: &mut Vec<Self::Output>);
 }
 
@@ -27,9 +33,13 @@ pub(crate) trait Executor: Send {
 pub(super) struct Engine<E: Executor> {
     executor: E,
     jobs: Vec<E::Job>,
-    results: Vec<E::Output>,
     /// The slot of each job's owner.
     owners: Vec<usize>,
+    /// What the executor returns. Empty otherwise; kept for its memory.
+    returned: Vec<E::Output>,
+    /// Of each job, after the batch.
+    results: Vec<Result<E::Output, JobFailed>>,
+    failures: Failures,
 }
 
 impl<E: Executor> Engine<E> {
@@ -37,8 +47,10 @@ impl<E: Executor> Engine<E> {
         Self {
             executor,
             jobs: Vec::new(),
-            results: Vec::new(),
             owners: Vec::new(),
+            returned: Vec::new(),
+            results: Vec::new(),
+            failures: Failures::default(),
         }
     }
 
@@ -52,32 +64,61 @@ impl<E: Executor> Engine<E> {
         self.owners.push(owner);
     }
 
-    /// Runs the batch. Does not panic: the lane would be left without an engine.
+    /// Runs the batch, and its jobs one by one if it fails. Does not panic: the lane would be left without an engine.
     pub(super) fn run(&mut self) {
         let Self {
             executor,
             jobs,
+            returned,
             results,
             ..
         } = self;
-        let returned = catch(|| executor.run(jobs, results)).is_some();
-        if !returned || results.len() != jobs.len() {
-            // Which result is whose is unknown.
-            catch(|| results.clear());
+        self.failures = Failures::default();
+        if attempt(executor, jobs, returned) {
+            results.extend(returned.drain(..).map(Ok));
+            return;
+        }
+        self.failures.batch = true;
+        // What was alone would only fail again.
+        self.failures.retried_jobs = if jobs.len() > 1 { jobs.len() } else { 0 };
+        for job in jobs.iter_mut() {
+            let has_result = self.failures.retried_jobs > 0 && attempt(executor, slice::from_mut(job), returned);
+            self.failures.failed_jobs += usize::from(!has_result);
+            results.push(returned.pop().ok_or(JobFailed));
         }
     }
 
-    /// Whether the batch that has run failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.results.len() != self.jobs.len()
+    /// How the batch that has run failed.
+    pub(super) fn failures(&self) -> Failures {
+        self.failures
     }
 
     /// Takes out the batch that has run: the owners with their jobs and results.
-    pub(super) fn take_batch(&mut self) -> impl Iterator<Item = (usize, E::Job, Result<E::Output, BatchFailed>)> {
-        let mut results = self.results.drain(..);
+    pub(super) fn take_batch(&mut self) -> impl Iterator<Item = (usize, E::Job, Result<E::Output, JobFailed>)> {
+        let results = self.results.drain(..);
         let jobs = self.owners.drain(..).zip(self.jobs.drain(..));
-        jobs.map(move |(owner, job)| (owner, job, results.next().ok_or(BatchFailed)))
+        jobs.zip(results).map(|((owner, job), result)| (owner, job, result))
     }
+}
+
+/// What comes of a batch that is not in a lane.
+#[cfg(test)]
+pub(crate) fn run_batch<E: Executor>(executor: E, jobs: Vec<E::Job>) -> (E, Vec<Done<E>>) {
+    let mut engine = Engine::new(executor);
+    jobs.into_iter().for_each(|job| engine.push(job, 0));
+    engine.run();
+    let outcomes = engine.take_batch().map(|(_, job, result)| (job, result)).collect();
+    (engine.executor, outcomes)
+}
+
+/// Whether the executor returns a result for each of these jobs. Otherwise `returned` is empty.
+fn attempt<E: Executor>(executor: &mut E, jobs: &mut [E::Job], returned: &mut Vec<E::Output>) -> bool {
+    let is_done = catch(|| executor.run(jobs, returned)).is_some() && returned.len() == jobs.len();
+    if !is_done {
+        // Which result is whose is unknown.
+        catch(|| returned.clear());
+    }
+    is_done
 }
 
 /// The result of a call of foreign code, or `None` if it panics.

@@ -11,10 +11,10 @@
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
-use super::{BatchFailed, Deadline, Executor, LaneMetrics, Limits, engine::Engine, sync::Condvar};
+use super::{Deadline, Executor, JobFailed, LaneMetrics, Limits, engine::Engine, sync::Condvar};
 
 /// A job that is done: handed back with its result.
-pub(super) type Done<E> = (<E as Executor>::Job, Result<<E as Executor>::Output, BatchFailed>);
+pub(super) type Done<E> = (<E as Executor>::Job, Result<<E as Executor>::Output, JobFailed>);
 
 /// What has become of a submitter's job.
 enum Progress<E: Executor> {
@@ -126,7 +126,7 @@ impl<E: Executor> State<E> {
 
     /// Brings back the engine after a batch. Adds to `wakers` whom the leader must wake after it has released the lock.
     pub(super) fn finish_batch(&mut self, mut engine: Box<Engine<E>>, leader: usize, wakers: &mut Vec<Arc<Condvar>>) {
-        self.metrics.count_batch(engine.len(), engine.has_failed());
+        self.metrics.count_batch(engine.len(), engine.failures());
         // First the next leader, because the lane is idle until it is awake.
         let next = self.queue.front().map(|entry| entry.slot);
         wakers.extend(

@@ -42,7 +42,7 @@ impl Drop for PanicOnDrop {
 }
 
 /// The name of a job that has run, and the thread that ran it.
-type Ended = Result<(u32, ThreadId), BatchFailed>;
+type Ended = Result<(u32, ThreadId), JobFailed>;
 
 /// Reports each batch, and waits for a permit before it completes. A job is its name.
 struct Gate {

@@ -103,12 +103,16 @@ fn who_is_awake_first_leads() {
     let mut state = rig.lane.lock();
     let slots: Vec<_> = (0..3).map(|_| state.register(Arc::default()).unwrap()).collect();
     state.submit(slots[0], 0, Deadline(0));
-    let engine = state.start_batch(slots[0]).unwrap();
+    let mut engine = state.start_batch(slots[0]).unwrap();
+    rig.permit(Permit::Complete);
+    engine.run();
     state.submit(slots[1], 1, Deadline(1));
     state.finish_batch(engine, slots[0], &mut Vec::new());
     state.submit(slots[2], 2, Deadline(2));
-    let engine = state.start_batch(slots[2]).unwrap();
+    let mut engine = state.start_batch(slots[2]).unwrap();
     assert_eq!(engine.len(), 2);
+    rig.permit(Permit::Complete);
+    engine.run();
     // Now the chosen one does, and waits for its result.
     assert!(state.start_batch(slots[1]).is_none() && state.take_done(slots[1]).is_none());
     let mut wakers = Vec::new();

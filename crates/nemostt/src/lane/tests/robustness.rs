@@ -7,29 +7,38 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::*;
 
 #[test]
-fn failed_batch_does_not_affect_others() {
-    let failures = [
-        Permit::Panic,
-        Permit::PanicTwice,
-        Permit::Miscount(-1),
-        Permit::Miscount(1),
+fn jobs_of_a_failed_batch_run_again_alone() {
+    let failures: [fn() -> Permit; 4] = [
+        || Permit::Panic,
+        || Permit::PanicTwice,
+        || Permit::Miscount(-1),
+        || Permit::Miscount(1),
     ];
     for failure in failures {
-        let (rig, first) = Rig::occupied(2);
-        let jobs = [1, 2, 3].map(|name| rig.submit(name, Deadline(u64::from(name))));
-        assert_eq!(rig.next_batch(), [1, 2]);
-        rig.permit(failure);
+        let (rig, first) = Rig::occupied(3);
+        let jobs = [1, 2, 3, 4].map(|name| rig.submit(name, Deadline(u64::from(name))));
+        assert_eq!(rig.next_batch(), [1, 2, 3]);
+        rig.permit(failure());
+        assert_eq!(rig.batch(), [1]);
+        assert_eq!(rig.next_batch(), [2]);
+        // It is the one at fault.
+        rig.permit(failure());
         assert_eq!(rig.batch(), [3]);
+        assert_eq!(rig.next_batch(), [4]);
         rig.permit(Permit::Complete);
         assert_eq!(first.ran_on(), first.thread);
-        for job in &jobs[..2] {
-            assert_eq!(job.end(), Err(BatchFailed));
-        }
-        assert_eq!(jobs[2].ran_on(), jobs[2].thread);
-        // Idle again.
+        assert_eq!(jobs[1].end(), Err(JobFailed));
+        assert_eq!([0, 2].map(|index: usize| jobs[index].ran_on()), [jobs[0].thread; 2]);
+        assert_eq!(jobs[3].ran_on(), jobs[3].thread);
+        // Idle again. What is alone is not tried twice.
+        rig.permit(failure());
+        assert_eq!(rig.spawn(5, Deadline(0)).end(), Err(JobFailed));
         rig.permit(Permit::Complete);
-        assert!(rig.spawn(4, Deadline(0)).end().is_ok());
-        assert_eq!((rig.lane.metrics().batches, rig.lane.metrics().failed_batches), (4, 1));
+        assert!(rig.spawn(6, Deadline(0)).end().is_ok());
+        let metrics = rig.lane.metrics();
+        assert_eq!((metrics.batches, metrics.failed_batches), (5, 2));
+        assert_eq!((metrics.jobs, metrics.retried_jobs, metrics.failed_jobs), (7, 3, 2));
+        assert_eq!(sizes(&metrics), [(1, 4), (3, 1)]);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::metrics::Failures, *};
 
 const SUBMITTERS: usize = 7;
 const MAX_BATCH: usize = 3;
@@ -23,6 +23,7 @@ enum Event {
     Wake {
         slot: usize,
     },
+    /// If it fails, so do jobs with an odd number.
     Finish {
         fails: bool,
     },
@@ -46,10 +47,14 @@ impl Executor for Echo {
 
     fn run(&mut self, jobs: &mut [u64], results: &mut Vec<u64>) {
         results.extend_from_slice(jobs);
-        if self.0.load(Ordering::Relaxed) {
+        if self.0.load(Ordering::Relaxed) && jobs.iter().any(|&number| is_at_fault(number)) {
             resume_unwind(Box::new("fails"));
         }
     }
+}
+
+fn is_at_fault(number: u64) -> bool {
+    number % 2 == 1
 }
 
 /// The same as a list.
@@ -59,7 +64,7 @@ struct Model {
     pending: Vec<(u64, usize, u64)>,
     /// The leader, and the batch.
     running: Option<(usize, Vec<(usize, u64)>)>,
-    done: Vec<(usize, u64, Result<u64, BatchFailed>)>,
+    done: Vec<(usize, u64, Result<u64, JobFailed>)>,
 }
 
 impl Model {
@@ -121,14 +126,24 @@ proptest! {
                     };
                     fails.store(does_fail, Ordering::Relaxed);
                     engine.run();
-                    prop_assert_eq!(engine.has_failed(), does_fail);
+                    let at_fault = batch.iter().filter(|job| does_fail && is_at_fault(job.1)).count();
+                    let batch_fails = at_fault > 0;
+                    let failures = Failures {
+                        batch: batch_fails,
+                        retried_jobs: if batch_fails && batch.len() > 1 { batch.len() } else { 0 },
+                        failed_jobs: at_fault,
+                    };
+                    prop_assert_eq!(engine.failures(), failures);
                     let mut wakers = Vec::new();
                     state.finish_batch(engine, slots[leader], &mut wakers);
                     let next = model.pending.iter().min_by_key(|job| job.0).map(|job| job.1);
                     let woken = next.into_iter().chain(batch.iter().map(|job| job.0));
                     let woken: Vec<_> = woken.filter(|&slot| slot != leader).collect();
                     prop_assert_eq!(waker_slots(&wakers), woken);
-                    let result = |number| if does_fail { Err(BatchFailed) } else { Ok(number) };
+                    let result = |number| match does_fail && is_at_fault(number) {
+                        true => Err(JobFailed),
+                        false => Ok(number),
+                    };
                     model.done.extend(batch.iter().map(|&(slot, number)| (slot, number, result(number))));
                 }
             }

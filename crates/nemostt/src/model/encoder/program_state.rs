@@ -12,7 +12,7 @@ use super::{
 use crate::{
     chunker::Window,
     error::{Error, Result},
-    lane::{BatchFailed, Deadline},
+    lane::{Deadline, JobFailed},
     model::{
         length_graph::LengthValues,
         runtime::{Tensor, enter},
@@ -74,7 +74,7 @@ impl ProgramState {
         let io = self.io.insert(io);
         match result {
             Ok(result) => result.map_err(|error| invalid(&error))?,
-            Err(BatchFailed) => return Err(panicked()),
+            Err(JobFailed) => return Err(panicked()),
         }
         let ports = &self.program.ports;
         for state in ports.states.iter().filter(|state| state.ring.is_none()) {

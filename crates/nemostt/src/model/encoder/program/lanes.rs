@@ -24,7 +24,8 @@ const MAX_ROWS: usize = 28;
 /// More streams than a process will have.
 const MAX_STREAMS: usize = 1 << 16;
 
-/// Runs batches in a lane.
+/// Runs batches in a lane. A program writes nothing that it reads, so that its streams can run again if it stops anywhere:
+/// a ring has room for new rows besides those that are read.
 pub(in crate::model::encoder) struct BatchExecutor {
     pub(super) program: Program,
     pub(super) workers: WorkerThreads,
@@ -36,16 +37,12 @@ impl Executor for BatchExecutor {
 
     fn run(&mut self, jobs: &mut [StreamIo], results: &mut Vec<Self::Output>) {
         let Self { program, workers } = self;
-        let mut run = |jobs: &mut [StreamIo]| {
-            let mut streams: Vec<&mut StreamIo> = jobs.iter_mut().collect();
-            program.run_streams(&mut streams, |count, work| workers.parallel_for(count, work))
-        };
-        match run(jobs) {
-            // Found before anything was computed: it is the fault of one stream, which does not concern the others.
-            Err(_) if jobs.len() > 1 => {
-                results.extend(jobs.iter_mut().map(|job| run(std::slice::from_mut(job))));
-            }
-            result => results.extend(jobs.iter().map(|_| result)),
+        let mut streams: Vec<&mut StreamIo> = jobs.iter_mut().collect();
+        match program.run_streams(&mut streams, |count, work| workers.parallel_for(count, work)) {
+            Ok(()) => results.extend(jobs.iter().map(|_| Ok(()))),
+            // It is the fault of one stream, which the lane finds.
+            Err(_) if jobs.len() > 1 => (),
+            Err(error) => results.push(Err(error)),
         }
     }
 }
