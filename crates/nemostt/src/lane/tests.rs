@@ -6,6 +6,7 @@
 mod order;
 mod random;
 mod robustness;
+mod starvation;
 mod state;
 
 use std::{
