@@ -44,8 +44,16 @@ pub(super) fn cores() -> usize {
     usable
 }
 
+/// Processors that share a last-level cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CacheGroup {
+    pub(super) processors: Vec<usize>,
+    /// How many cores they belong to.
+    pub(super) cores: usize,
+}
+
 /// The processors that this thread may run on, by groups that share a last-level cache.
-pub(super) fn cache_groups() -> Vec<Vec<usize>> {
+pub(super) fn cache_groups() -> Vec<CacheGroup> {
     #[cfg(target_os = "linux")]
     if let Some(allowed) = allowed() {
         return cache_groups_of(&allowed, Path::new("/sys/devices/system/cpu"));
@@ -105,7 +113,7 @@ fn cores_of(allowed: &[usize], directory: &Path) -> usize {
 /// The `allowed` processors by groups that share the last of their caches, according to a directory like
 /// `/sys/devices/system/cpu`. Those without a description of their caches are one group.
 #[cfg(target_os = "linux")]
-fn cache_groups_of(allowed: &[usize], directory: &Path) -> Vec<Vec<usize>> {
+fn cache_groups_of(allowed: &[usize], directory: &Path) -> Vec<CacheGroup> {
     let last_cache = |&cpu: &usize| {
         let shared = |index: usize| {
             let file = directory.join(format!("cpu{cpu}/cache/index{index}/shared_cpu_list"));
@@ -120,7 +128,11 @@ fn cache_groups_of(allowed: &[usize], directory: &Path) -> Vec<Vec<usize>> {
     }
     let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
     groups.sort();
-    groups
+    let group = |processors: Vec<usize>| CacheGroup {
+        cores: cores_of(&processors, directory),
+        processors,
+    };
+    groups.into_iter().map(group).collect()
 }
 
 #[cfg(test)]
@@ -143,20 +155,30 @@ mod tests {
     fn processors_that_share_the_last_cache_are_a_group() {
         let directory = tempfile::tempdir().unwrap();
         for cpu in 0..6 {
-            // The last level is the third; the first two belong to a core.
-            let own = format!("{cpu}\n");
+            // The last level is the third; the first two belong to a core. 1 and 2 are hardware threads of one.
+            let own = if cpu == 1 || cpu == 2 {
+                "1-2\n".into()
+            } else {
+                format!("{cpu}\n")
+            };
             let last = if cpu < 3 { "0-2\n" } else { "3-5\n" };
+            let topology = directory.path().join(format!("cpu{cpu}/topology"));
+            fs::create_dir_all(&topology).unwrap();
+            fs::write(topology.join("thread_siblings_list"), &own).unwrap();
             for (index, shared) in [&own[..], &own, &own, last].into_iter().enumerate() {
                 let cache = directory.path().join(format!("cpu{cpu}/cache/index{index}"));
                 fs::create_dir_all(&cache).unwrap();
                 fs::write(cache.join("shared_cpu_list"), shared).unwrap();
             }
         }
-        let groups = |allowed: &[usize]| cache_groups_of(allowed, directory.path());
-        assert_eq!(groups(&[0, 1, 2, 3, 4, 5]), [vec![0, 1, 2], vec![3, 4, 5]]);
-        assert_eq!(groups(&[1, 4, 5]), [vec![1], vec![4, 5]]);
-        assert_eq!(groups(&[8, 9]), [vec![8, 9]]);
-        let allowed: usize = cache_groups().iter().map(Vec::len).sum();
+        let groups = |allowed: &[usize]| {
+            let groups = cache_groups_of(allowed, directory.path()).into_iter();
+            groups.map(|group| (group.processors, group.cores)).collect::<Vec<_>>()
+        };
+        assert_eq!(groups(&[0, 1, 2, 3, 4, 5]), [(vec![0, 1, 2], 2), (vec![3, 4, 5], 3)]);
+        assert_eq!(groups(&[1, 4, 5]), [(vec![1], 1), (vec![4, 5], 2)]);
+        assert_eq!(groups(&[8, 9]), [(vec![8, 9], 2)]);
+        let allowed: usize = cache_groups().iter().map(|group| group.processors.len()).sum();
         assert_eq!(allowed, allowed_processors());
     }
 

@@ -132,7 +132,7 @@ impl EncoderProgram {
         // A step copies these, and a graph may compute others than it declares.
         ports.check(&io, &encoder.states, &lengths, &sizes)?;
         let threads = threads_of(target, parts.name, encoder.encoded.weights);
-        let lanes = Lanes::new(&linked, threads, parts.chunk, target)?;
+        let lanes = Lanes::new(&linked, threads, parts, target)?;
         Ok(Self {
             ports,
             lanes,
