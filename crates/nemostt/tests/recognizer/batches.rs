@@ -8,10 +8,10 @@ use crate::common::{clip, model_path, options};
 use nemostt::{DecoderKind, EndReason, Event, Options, Recognizer, Snapshot, Stream, StreamClass, chunker::Window};
 
 /// Deterministic choices.
-struct Choices(u64);
+pub(super) struct Choices(pub(super) u64);
 
 impl Choices {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -11,6 +11,8 @@ mod log;
 mod batches;
 mod cache;
 mod checkpoints;
+#[cfg(target_os = "linux")]
+mod churn;
 mod corrupted;
 mod features;
 mod goldens;

@@ -204,6 +204,7 @@ impl EncoderProgram {
         EngineMetrics {
             streams: self.lanes.streams(),
             bytes_per_stream: self.bytes_per_stream,
+            spare_slots: lock(&self.free).len(),
             lanes: self.lanes.metrics(),
         }
     }
@@ -214,8 +215,10 @@ impl EncoderProgram {
 pub struct EngineMetrics {
     /// Streams at the moment.
     pub streams: usize,
-    /// Bytes of the encoder's caches, inputs and outputs of each stream.
+    /// Bytes of the encoder's caches, inputs and outputs of each stream: its slot.
     pub bytes_per_stream: usize,
+    /// Slots of streams that have ended, which are kept for others.
+    pub spare_slots: usize,
     /// The steps of the encoder, by lane: a team of threads that computes the steps of a share of the streams. The first is
     /// that of the model's warm-up.
     pub lanes: Vec<LaneMetrics>,
