@@ -15,6 +15,8 @@ mod harness;
 mod inspect;
 mod interface;
 mod live;
+#[cfg(target_os = "linux")]
+mod many;
 mod models;
 mod output;
 mod pipeline;

@@ -3,7 +3,7 @@
 //! Live sources as in practice: they stall, mute, burst, repeat segments and timestamp buffers on arrival. The test
 //! controls the clock, so nothing here depends on the speed of the machine.
 
-mod live_source;
+pub mod live_source;
 
 mod properties;
 mod random;
