@@ -106,6 +106,31 @@ fn sizes_of_real_layers() {
     }
 }
 
+/// In each format, for numbers of rows that share unpacked weights, and depths that are no multiple of what is unpacked at
+/// once.
+#[test]
+#[cfg_attr(miri, ignore = "so many rows take Miri minutes")]
+fn rows_do_not_depend_on_each_other() {
+    let n = 70;
+    for (format, k) in weight_formats().flat_map(|format| [20, 96, 100, 512].map(|k| (format, k))) {
+        let (table, bias) = (noise(k * n, 2), noise(n, 3));
+        let weights = weights(format, k, n, Some(&bias), &table);
+        let lhs = noise(70 * k, 1);
+        let alone = lhs.chunks(k).flat_map(|row| {
+            let mut output = vec![f32::NAN; n];
+            weights.multiply(row, None, &mut output);
+            output
+        });
+        let alone: Vec<u32> = alone.map(f32::to_bits).collect();
+        for rows in [2, 14, 15, 28, 29, 43, 57, 70] {
+            let mut output = vec![f32::NAN; rows * n];
+            weights.multiply(&lhs[..rows * k], None, &mut output);
+            let output: Vec<u32> = output.into_iter().map(f32::to_bits).collect();
+            assert!(output == alone[..rows * n], "{format:?}, {rows} rows of {k}");
+        }
+    }
+}
+
 #[test]
 fn several_threads_write_one_output() {
     weight_formats().for_each(shared_output);

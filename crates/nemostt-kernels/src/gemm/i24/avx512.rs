@@ -13,7 +13,7 @@ use super::{
         epilogue::EpilogueParams,
         huge_pages::TAIL_PADDING,
     },
-    BYTES, PANEL_WIDTH, Scale,
+    BYTES, MicroTile, PANEL_WIDTH, Scale, UnpackedRow,
 };
 
 /// Vectors per panel row.
@@ -103,45 +103,145 @@ unsafe fn multiply_add(weights: __m512, value: *const f32, mut acc: __m512) -> _
     acc
 }
 
-/// Multiplies `lhs` \[k, ROWS\] by `panel`, which is followed by [`TAIL_PADDING`] more bytes. The results are neither
-/// scaled nor biased, and 256 times too large: see [`unpack`].
+/// Adds `lhs` \[k, ROWS\] times the first k rows of `panel` to the first ROWS rows of `acc`, and writes these rows of the
+/// panel to `unpacked`, if there is room: see [`multiply_unpacked`]. The results are neither scaled nor biased, and 256 times
+/// too large: see [`unpack`].
 ///
 /// # Panics
-/// If the values of `k` do not match or are odd.
+/// If k is odd; if `panel` has fewer rows, or fewer than [`TAIL_PADDING`] bytes after them; if `unpacked` is neither empty nor
+/// has k rows.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn micro_kernel<const ROWS: usize>(lhs: &[f32], panel: &[u8], out: &mut [[f32; PANEL_WIDTH]; ROWS]) {
+pub(super) fn multiply_packed<const ROWS: usize>(
+    lhs: &[f32],
+    panel: &[u8],
+    unpacked: &mut [UnpackedRow],
+    acc: &mut MicroTile,
+) {
     let k = lhs.len() / ROWS;
-    assert!(k.is_multiple_of(UNROLL) && panel.len() == k * ROW_BYTES + TAIL_PADDING);
+    assert!(k.is_multiple_of(UNROLL) && panel.len() >= k * ROW_BYTES + TAIL_PADDING);
+    match unpacked.len() {
+        // SAFETY: `panel` has enough rows, as asserted.
+        0 => unsafe { multiply_rows::<ROWS, false>((lhs.as_ptr(), k), panel.as_ptr(), std::ptr::null_mut(), acc) },
+        rows => {
+            assert!(rows == k);
+            // SAFETY: as above, and `unpacked` has as many rows.
+            unsafe { multiply_rows::<ROWS, true>((lhs.as_ptr(), k), panel.as_ptr(), unpacked.as_mut_ptr(), acc) }
+        }
+    }
+}
+
+/// # Safety
+/// `lhs` must have k · ROWS values, `weights` k rows and [`TAIL_PADDING`] more bytes; `unpacked` k rows if UNPACKS.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn multiply_rows<const ROWS: usize, const UNPACKS: bool>(
+    (mut lhs, k): (*const f32, usize),
+    mut weights: *const u8,
+    mut unpacked: *mut UnpackedRow,
+    acc: &mut MicroTile,
+) {
     let (spread, to_words) = (words(SPREAD), broadcast_lanes(TO_WORDS));
-    let mut acc = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-    let (mut values, mut weights) = (lhs.as_ptr(), panel.as_ptr());
+    let mut sums = load_accumulators::<ROWS>(acc);
     for _ in 0..k / UNROLL {
         for line in 0..UNROLL * ROW_BYTES / CACHE_LINE {
             // A prefetch never faults, wherever the address points.
             _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + line * CACHE_LINE).cast());
         }
-        for _ in 0..UNROLL {
-            // SAFETY: `lhs` and `panel` have as many rows as there are iterations, as asserted, and `TAIL_PADDING`
-            // follows.
-            unsafe {
-                let vectors = [
-                    unpack(weights, spread, to_words),
-                    unpack(weights.add(VECTOR_BYTES), spread, to_words),
-                ];
-                for (row, acc) in acc.iter_mut().enumerate() {
-                    for (acc, vector) in acc.iter_mut().zip(vectors) {
-                        *acc = multiply_add(vector, values.add(row), *acc);
-                    }
-                }
-                weights = weights.add(ROW_BYTES);
-                values = values.add(ROWS);
+        // Not a loop: the compiler would not unroll one for 13 rows or more.
+        // SAFETY: as the caller guarantees, there are as many rows as iterations, times `UNROLL`.
+        unsafe {
+            multiply_row::<ROWS, UNPACKS>(lhs, weights, unpacked, (spread, to_words), &mut sums);
+            let (lhs, weights) = (lhs.add(ROWS), weights.add(ROW_BYTES));
+            multiply_row::<ROWS, UNPACKS>(lhs, weights, unpacked.wrapping_add(1), (spread, to_words), &mut sums);
+        }
+        lhs = lhs.wrapping_add(UNROLL * ROWS);
+        weights = weights.wrapping_add(UNROLL * ROW_BYTES);
+        unpacked = unpacked.wrapping_add(UNROLL);
+    }
+    store_accumulators(sums, acc);
+}
+
+/// One row of [`multiply_rows`].
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn multiply_row<const ROWS: usize, const UNPACKS: bool>(
+    lhs: *const f32,
+    weights: *const u8,
+    unpacked: *mut UnpackedRow,
+    (spread, to_words): (__m512i, __m512i),
+    sums: &mut [[__m512; VECTORS]; ROWS],
+) {
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        let vectors = [
+            unpack(weights, spread, to_words),
+            unpack(weights.add(VECTOR_BYTES), spread, to_words),
+        ];
+        if UNPACKS {
+            for (vector, values) in vectors.into_iter().enumerate() {
+                _mm512_store_ps(unpacked.cast::<f32>().add(vector * LANES), values);
             }
         }
+        multiply_add_row(vectors, lhs, sums);
     }
-    for (dst, acc) in out.iter_mut().zip(acc) {
-        for (dst, vector) in dst.as_chunks_mut::<LANES>().0.iter_mut().zip(acc) {
-            // SAFETY: `dst` has 16 floats.
-            unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), vector) };
+}
+
+/// As [`multiply_packed`], with rows that it has unpacked. They are read once more for each group of rows of the left-hand
+/// side, which takes less time than to unpack them again.
+///
+/// # Panics
+/// If the values of k do not match.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn multiply_unpacked<const ROWS: usize>(lhs: &[f32], unpacked: &[UnpackedRow], acc: &mut MicroTile) {
+    assert!(lhs.len() == unpacked.len() * ROWS);
+    let mut sums = load_accumulators::<ROWS>(acc);
+    let mut values = lhs.as_ptr();
+    for UnpackedRow(row) in unpacked {
+        let (vectors, _) = row.as_chunks::<LANES>();
+        let vectors = std::array::from_fn(|vector| load(&vectors[vector]));
+        // SAFETY: `lhs` has ROWS values for each row, as asserted.
+        unsafe {
+            multiply_add_row(vectors, values, &mut sums);
+            values = values.add(ROWS);
+        }
+    }
+    store_accumulators(sums, acc);
+}
+
+/// # Safety
+/// ROWS values must be readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply_add_row<const ROWS: usize>(
+    weights: [__m512; VECTORS],
+    values: *const f32,
+    sums: &mut [[__m512; VECTORS]; ROWS],
+) {
+    for (row, sums) in sums.iter_mut().enumerate() {
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            // SAFETY: the caller's guarantee.
+            *sum = unsafe { multiply_add(weights, values.add(row), *sum) };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load_accumulators<const ROWS: usize>(acc: &MicroTile) -> [[__m512; VECTORS]; ROWS] {
+    std::array::from_fn(|row| std::array::from_fn(|vector| load(&acc[row].as_chunks::<LANES>().0[vector])))
+}
+
+/// Indexed: an iterator over `sums` by value may have them copied through memory.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[allow(clippy::needless_range_loop)]
+fn store_accumulators<const ROWS: usize>(sums: [[__m512; VECTORS]; ROWS], acc: &mut MicroTile) {
+    for row in 0..ROWS {
+        for vector in 0..VECTORS {
+            store(&mut acc[row].as_chunks_mut::<LANES>().0[vector], sums[row][vector]);
         }
     }
 }
@@ -200,87 +300,9 @@ pub(super) fn apply_epilogue(acc: &mut [[f32; PANEL_WIDTH]], params: &EpiloguePa
     }
 }
 
-/// See [`super::transpose`].
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn transpose(block: &[f32], stride: usize, (rows, count): (usize, usize), dst: &mut [f32]) {
-    assert!((1..=LANES).contains(&rows) && dst.len() == rows * count);
-    if rows == 1 {
-        dst.copy_from_slice(&block[..count]);
-        return;
-    }
-    for first in (0..count).step_by(LANES) {
-        let valid = LANES.min(count - first);
-        let mut vectors = [_mm512_setzero_ps(); LANES];
-        for (row, vector) in vectors.iter_mut().enumerate().take(rows) {
-            *vector = load(&block[row * stride + first..][..valid]);
-        }
-        let dst = &mut dst[first * rows..];
-        if rows == 2 {
-            let halves = interleave(vectors[0], vectors[1]);
-            for (dst, half) in dst.chunks_mut(LANES).zip(halves) {
-                store(dst, half);
-            }
-            continue;
-        }
-        for (value, vector) in transpose_16x16(vectors).into_iter().enumerate().take(valid) {
-            // The excess lanes are overwritten by the next value; after the last one they do not fit.
-            let dst = &mut dst[value * rows..];
-            let len = LANES.min(dst.len());
-            store(&mut dst[..len], vector);
-        }
-    }
-}
-
-/// Interleaves the lanes of `a` and `b`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn interleave(a: __m512, b: __m512) -> [__m512; 2] {
-    let order = |first: i32| -> [i32; LANES] {
-        std::array::from_fn(|lane| first + lane as i32 / 2 + if lane % 2 == 1 { LANES as i32 } else { 0 })
-    };
-    [0, LANES as i32 / 2].map(|first| _mm512_permutex2var_ps(a, words(order(first)), b))
-}
-
-/// Transposes 16 rows.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose_16x16(rows: [__m512; LANES]) -> [__m512; LANES] {
-    let mut pairs = rows;
-    for i in (0..LANES).step_by(2) {
-        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
-    }
-    let mut quads = pairs;
-    for i in (0..LANES).step_by(4) {
-        for half in 0..2 {
-            let (a, b) = (_mm512_castps_pd(pairs[i + half]), _mm512_castps_pd(pairs[i + half + 2]));
-            quads[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            quads[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-    }
-    // In 128-bit lane p, `quads[4 q + c]` contains column 4 p + c of rows 4 q to 4 q + 3.
-    let mut columns = quads;
-    for c in 0..4 {
-        let [q0, q1, q2, q3] = [quads[c], quads[c + 4], quads[c + 8], quads[c + 12]];
-        let even = [
-            _mm512_shuffle_f32x4::<0x88>(q0, q1),
-            _mm512_shuffle_f32x4::<0x88>(q2, q3),
-        ];
-        let odd = [
-            _mm512_shuffle_f32x4::<0xdd>(q0, q1),
-            _mm512_shuffle_f32x4::<0xdd>(q2, q3),
-        ];
-        columns[c] = _mm512_shuffle_f32x4::<0x88>(even[0], even[1]);
-        columns[c + 8] = _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]);
-        columns[c + 4] = _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]);
-        columns[c + 12] = _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]);
-    }
-    columns
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn words(words: [i32; LANES]) -> __m512i {
+pub(super) fn words(words: [i32; LANES]) -> __m512i {
     // SAFETY: `words` has 64 bytes.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }

@@ -12,9 +12,18 @@
 //! values of a column map to the same few cache sets, and half of them are evicted.
 
 mod avx512;
+mod transpose;
+
+use std::ops::Range;
 
 pub(super) use super::avx512::is_supported;
-use super::{PackedLhs, Target, avx512::LANES, epilogue::EpilogueParams, fixed_point::Scale, packed_lhs::row_groups};
+use super::{
+    PackedLhs, Target,
+    avx512::LANES,
+    epilogue::EpilogueParams,
+    fixed_point::Scale,
+    packed_lhs::{MAX_ROWS, row_groups},
+};
 
 /// Columns per panel.
 pub(super) const PANEL_WIDTH: usize = 2 * LANES;
@@ -40,6 +49,21 @@ pub(super) fn pack(values: &[[f32; PANEL_WIDTH]], dst: &mut [u8]) -> [f32; PANEL
     scales.map(|scale| scale.dequantize)
 }
 
+/// Accumulators of a group of rows.
+type MicroTile = [[f32; PANEL_WIDTH]; MAX_ROWS];
+
+/// A row of a panel as floats, times 256.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct UnpackedRow([f32; PANEL_WIDTH]);
+
+/// Groups of rows that share what is unpacked.
+const SHARING_GROUPS: usize = 4;
+
+/// Rows of a panel that are unpacked before the next group reads them: they stay in the L1 cache, with as many values of each
+/// row of the left-hand side.
+const UNPACKED_ROWS: usize = 96;
+
 /// Multiplies `lhs` \[rows, k\] by `panels`, each including its [`TAIL_PADDING`](super::huge_pages::TAIL_PADDING), and
 /// stores the result in `target` from column `first` on, with epilogue. `residual`, which has the shape of the output,
 /// is added.
@@ -54,36 +78,106 @@ pub(super) fn multiply<'a>(
     target: &mut Target<'_>,
 ) {
     assert!(is_supported());
-    for (group, rows) in row_groups(lhs.rows()).enumerate() {
-        let values = lhs.group(rows.clone(), k);
+    let mut groups = row_groups(lhs.rows()).enumerate();
+    match row_groups(lhs.rows()).count() {
+        0 => {}
+        1 => multiply_groups::<1>((lhs, k, residual), &mut groups, panels, first, target, &mut []),
+        _ => {
+            let mut unpacked = [UnpackedRow([0.0; PANEL_WIDTH]); UNPACKED_ROWS];
+            let (lhs, unpacked) = ((lhs, k, residual), &mut unpacked[..]);
+            multiply_groups::<SHARING_GROUPS>(lhs, &mut groups, panels, first, target, unpacked);
+        }
+    }
+}
+
+/// Multiplies `groups`, GROUPS at a time. `unpacked` is not used for a single group.
+fn multiply_groups<'a, const GROUPS: usize>(
+    (lhs, k, residual): (PackedLhs<'_>, usize, Option<&[f32]>),
+    groups: &mut impl Iterator<Item = (usize, Range<usize>)>,
+    panels: impl Iterator<Item = (&'a [u8], EpilogueParams<'a>)> + Clone,
+    first: usize,
+    target: &mut Target<'_>,
+    unpacked: &mut [UnpackedRow],
+) {
+    let mut acc = [[[0.0; PANEL_WIDTH]; MAX_ROWS]; GROUPS];
+    loop {
+        let mut sharing: [(usize, Range<usize>); GROUPS] = std::array::from_fn(|_| (0, 0..0));
+        let count = sharing
+            .iter_mut()
+            .zip(&mut *groups)
+            .map(|(slot, group)| *slot = group)
+            .count();
+        if count == 0 {
+            return;
+        }
+        let sharing = &sharing[..count];
         for (column, (panel, params)) in (first..).step_by(PANEL_WIDTH).zip(panels.clone()) {
-            macro_rules! micro_tile {
-                ($($rows:literal)*) => {
-                    match rows.len() {
-                        $($rows => {
-                            let mut acc = [[0.0; PANEL_WIDTH]; $rows];
-                            // SAFETY: as in `pack`.
-                            #[allow(unsafe_code)]
-                            unsafe {
-                                avx512::micro_kernel(values, panel, &mut acc);
-                                match target {
-                                    Target::RowMajor(output) => {
-                                        avx512::store_panel(&acc, &params, residual, output, (rows.start, column));
-                                    }
-                                    Target::Packed(packed) => {
-                                        assert!(residual.is_none());
-                                        avx512::apply_epilogue(&mut acc, &params);
-                                        let count = PANEL_WIDTH.min(packed.k() - column);
-                                        packed.put(group, column, (acc.as_flattened(), PANEL_WIDTH), count);
-                                    }
-                                }
-                            }
-                        })*
-                        _ => debug_assert!(rows.is_empty(), "no micro-tile has so many rows"),
+            multiply_panel((lhs, k), sharing, panel, unpacked, &mut acc);
+            for ((group, rows), acc) in sharing.iter().zip(&mut acc) {
+                let acc = &mut acc[..rows.len()];
+                // SAFETY: as in `pack`.
+                #[allow(unsafe_code)]
+                unsafe {
+                    match target {
+                        Target::RowMajor(output) => {
+                            avx512::store_panel(acc, &params, residual, output, (rows.start, column));
+                        }
+                        Target::Packed(packed) => {
+                            assert!(residual.is_none());
+                            avx512::apply_epilogue(acc, &params);
+                            let count = PANEL_WIDTH.min(packed.k() - column);
+                            packed.put(*group, column, (acc.as_flattened(), PANEL_WIDTH), count);
+                        }
                     }
-                };
+                }
             }
-            micro_tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        }
+    }
+}
+
+/// Multiplies each group of rows of `lhs` by `panel`.
+fn multiply_panel(
+    (lhs, k): (PackedLhs<'_>, usize),
+    groups: &[(usize, Range<usize>)],
+    panel: &[u8],
+    unpacked: &mut [UnpackedRow],
+    acc: &mut [MicroTile],
+) {
+    macro_rules! by_rows {
+        ($count:expr, $kernel:ident, $arguments:tt) => { by_rows!($count, $kernel, $arguments, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) };
+        ($count:expr, $kernel:ident, $arguments:tt, $($rows:literal)*) => {
+            match $count {
+                $(
+                    // SAFETY: as in `pack`.
+                    #[allow(unsafe_code)]
+                    $rows => unsafe { avx512::$kernel::<$rows> $arguments },
+                )*
+                _ => debug_assert!(false, "no micro-tile has so many rows"),
+            }
+        };
+    }
+    for (acc, (_, rows)) in acc.iter_mut().zip(groups) {
+        acc[..rows.len()].fill([0.0; PANEL_WIDTH]);
+    }
+    if let [(_, rows)] = groups {
+        let values = lhs.group(rows.clone(), k);
+        by_rows!(rows.len(), multiply_packed, (values, panel, &mut [], &mut acc[0]));
+        return;
+    }
+    let row_bytes = PANEL_WIDTH * BYTES;
+    for start in (0..k).step_by(UNPACKED_ROWS) {
+        let count = UNPACKED_ROWS.min(k - start);
+        let unpacked = &mut unpacked[..count];
+        for (index, (acc, (_, rows))) in acc.iter_mut().zip(groups).enumerate() {
+            let values = &lhs.group(rows.clone(), k)[start * rows.len()..][..count * rows.len()];
+            match index {
+                0 => by_rows!(
+                    rows.len(),
+                    multiply_packed,
+                    (values, &panel[start * row_bytes..], unpacked, acc)
+                ),
+                _ => by_rows!(rows.len(), multiply_unpacked, (values, unpacked, acc)),
+            }
         }
     }
 }
@@ -98,6 +192,6 @@ pub(super) fn transpose(block: &[f32], stride: usize, (rows, count): (usize, usi
     // SAFETY: as in `pack`.
     #[allow(unsafe_code)]
     unsafe {
-        avx512::transpose(block, stride, (rows, count), dst);
+        transpose::transpose(block, stride, (rows, count), dst);
     }
 }
