@@ -56,10 +56,11 @@ impl LayerNorm {
         });
     }
 
-    /// Normalizes rows \[rows, width\] into a packed left-hand side.
+    /// Normalizes the output's columns of rows \[rows, width\] into a packed left-hand side. The first of these columns must
+    /// be a multiple of [`VECTOR_BLOCK`](super::fused_op::VECTOR_BLOCK) for the results to be those of all columns together.
     ///
     /// # Panics
-    /// If the sizes differ, or the output does not have all columns.
+    /// If the sizes differ.
     pub fn normalize_packed(&self, input: &[f32], mut output: PackedLhsMut<'_>) {
         thread_local! {
             /// Buffers for the statistics of rows and for a block of columns of all rows.
@@ -74,8 +75,9 @@ impl LayerNorm {
                 input,
                 stats,
             });
-            for first in (0..width).step_by(BLOCK_COLUMNS) {
-                let count = BLOCK_COLUMNS.min(width - first);
+            let columns = output.columns();
+            for first in columns.clone().step_by(BLOCK_COLUMNS) {
+                let count = BLOCK_COLUMNS.min(columns.end - first);
                 scratch.resize(rows * count, 0.0);
                 Arch::new().dispatch(NormalizeColumns {
                     layer_norm: self,

@@ -124,7 +124,7 @@ impl MemoryPlan {
             values[value].port = Some(port);
         }
         let last_read = |slot: Slot| {
-            let reads = |op: &ScheduledOp| op.inputs.contains(&slot);
+            let reads = |op: &ScheduledOp| op.reads(slot);
             schedule.phases().rposition(|ops| ops.iter().any(reads))
         };
         let (mut free, mut count) = (Vec::new(), 0);

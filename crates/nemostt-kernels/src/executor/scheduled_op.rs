@@ -2,8 +2,11 @@
 
 //! An operation of a schedule: which slots it reads and writes, and how it is divided into tasks.
 
+mod packing;
+
 use std::sync::Arc;
 
+use self::packing::prologue_parts;
 use super::{
     FusedOp, OutputShape, ProgramError,
     memory_plan::{MemoryPlan, Slot},
@@ -11,7 +14,7 @@ use super::{
 };
 use crate::{
     fused_op::{MAX_INPUTS, MAX_SCALARS, RawSlice, Signature, Split, Task, TaskOutput, VECTOR_BLOCK},
-    gemm::{Lhs, LhsLayout, Output, PackedLhs, PackedWeights},
+    gemm::{Lhs, LhsLayout, PackedLhs, PackedWeights, row_groups},
 };
 
 /// What a [`ScheduledOp`] runs.
@@ -24,9 +27,11 @@ pub(super) enum Kernel {
     },
     /// Packs rows in the layout of these weights.
     PackLhs(Arc<PackedWeights>),
+    /// Has no tasks if there are few rows: then each thread runs it for itself.
+    Prologue(Prologue),
 }
 
-/// An operation that each thread runs on the first input before.
+/// An operation on the first input before.
 #[derive(Clone)]
 pub(super) struct Prologue {
     pub(super) op: Arc<dyn FusedOp>,
@@ -49,6 +54,8 @@ pub(super) struct ScheduledOp {
     split: Split,
     /// Streams in the last run.
     streams: usize,
+    /// Whether each thread runs the prologue for itself.
+    runs_prologue: bool,
 }
 
 impl ScheduledOp {
@@ -61,7 +68,7 @@ impl ScheduledOp {
     ) -> Self {
         let is_row_wise = match &kernel {
             Kernel::Fused { op, .. } => op.is_row_wise(),
-            Kernel::PackLhs(_) => true,
+            Kernel::PackLhs(_) | Kernel::Prologue(_) => true,
         };
         Self {
             kernel,
@@ -73,7 +80,17 @@ impl ScheduledOp {
             lengths: Vec::new(),
             split: Split::Rows { rows: 0, tasks: 0 },
             streams: 1,
+            runs_prologue: false,
         }
+    }
+
+    /// Whether it may read a slot.
+    pub(super) fn reads(&self, slot: Slot) -> bool {
+        let prologue = match &self.kernel {
+            Kernel::Fused { prologue, .. } => prologue.as_ref(),
+            _ => None,
+        };
+        self.inputs.contains(&slot) || prologue.is_some_and(|prologue| prologue.input == slot)
     }
 
     /// The value that it updates in place, if the result is `output`.
@@ -99,13 +116,15 @@ impl ScheduledOp {
                 return Err(ProgramError::WidthMismatch);
             }
         }
-        let Kernel::Fused { op, prologue, .. } = &self.kernel else {
+        let op = match &self.kernel {
+            Kernel::Fused { op, .. } => op,
+            Kernel::Prologue(Prologue { op, .. }) => {
+                memory.reserve_thread_local(lengths[0]);
+                op
+            }
             // The same value in another layout.
-            return Ok(());
+            Kernel::PackLhs(_) => return Ok(()),
         };
-        if prologue.is_some() {
-            memory.reserve_thread_local(lengths[0]);
-        }
         let shapes = op.infer(lengths)?;
         let is_consistent = |(shape, &width): (&OutputShape, &usize)| match *shape {
             OutputShape::Rows { width: inner, .. } => width > 0 && inner.is_multiple_of(width),
@@ -132,6 +151,16 @@ impl ScheduledOp {
     pub(super) fn split(&mut self, streams: usize, workers: usize) -> Result<(), ProgramError> {
         self.streams = streams;
         let width = self.signature.outputs[0];
+        let first_length = self.lengths.first().copied().unwrap_or_default();
+        let length = streams.checked_mul(first_length).ok_or(ProgramError::ShapeMismatch)?;
+        self.runs_prologue = match &self.kernel {
+            Kernel::Fused {
+                weights: Some(weights),
+                prologue: Some(_),
+                ..
+            } => prologue_parts(length / weights.k(), weights.k(), workers) == 0,
+            _ => false,
+        };
         self.split = match &self.kernel {
             Kernel::Fused { op, .. } if self.is_row_wise && streams > 1 => {
                 let mut lengths = [0; MAX_INPUTS];
@@ -148,6 +177,11 @@ impl ScheduledOp {
                     _ => (width / VECTOR_BLOCK).clamp(1, workers),
                 },
             },
+            Kernel::Prologue(_) => {
+                let rows = length / width;
+                let tasks = row_groups(rows).count() * prologue_parts(rows, width, workers);
+                Split::Rows { rows: tasks, tasks }
+            }
         };
         match self.split.is_valid(width) {
             true => Ok(()),
@@ -211,16 +245,11 @@ impl ScheduledOp {
                     }
                 });
                 // What is not row-major is only available as `Task::lhs`.
-                let inputs = self
-                    .inputs
-                    .iter()
-                    .enumerate()
-                    .map(|(index, &slot)| match (slot, stream) {
-                        (Slot::RowMajor(_), _) if index == 0 && prologue.is_some() => RawSlice::NULL,
-                        (Slot::RowMajor(_), Some(stream)) => memory.stream_or_null(slot, stream),
-                        (Slot::RowMajor(_), None) => memory.raw_or_null(slot),
-                        (Slot::Packed(_), _) => RawSlice::NULL,
-                    });
+                let inputs = self.inputs.iter().map(|&slot| match (slot, stream) {
+                    (Slot::RowMajor(_), Some(stream)) => memory.stream_or_null(slot, stream),
+                    (Slot::RowMajor(_), None) => memory.raw_or_null(slot),
+                    (Slot::Packed(_), _) => RawSlice::NULL,
+                });
                 let scalars = self.scalars.iter();
                 let scalars = scalars.map(|&value| memory.scalar(value, stream.unwrap_or_default()));
                 let in_place = &self.signature.in_place;
@@ -231,6 +260,8 @@ impl ScheduledOp {
             }
             // SAFETY: the caller's guarantee.
             Kernel::PackLhs(weights) => unsafe { self.pack_lhs(index, weights, memory) },
+            // SAFETY: the caller's guarantee.
+            Kernel::Prologue(prologue) => unsafe { self.run_prologue(index, &*prologue.op, memory) },
         }
     }
 
@@ -251,8 +282,11 @@ impl ScheduledOp {
         match weights.lhs_layout() {
             LhsLayout::RowMajor => Lhs::RowMajor(values()),
             LhsLayout::Packed => {
-                let packed = match prologue {
-                    Some(Prologue { op, output, .. }) => thread_local.packed(*output, &**op, values(), weights.k()),
+                let packed = match prologue.filter(|_| self.runs_prologue) {
+                    // SAFETY: the caller's guarantee.
+                    Some(Prologue { op, input, output }) => unsafe {
+                        thread_local.packed(*output, &**op, memory.read(*input), weights.k())
+                    },
                     None => values(),
                 };
                 Lhs::Packed(PackedLhs::new(packed, packed.len() / weights.k()))
@@ -260,33 +294,6 @@ impl ScheduledOp {
             // SAFETY: the caller's guarantee.
             LhsLayout::BytePlanes => unsafe { memory.byte_planes(self.inputs[0].value()) }.byte_planes(),
         }
-    }
-
-    /// # Safety
-    /// As for [`run_task`](Self::run_task).
-    #[allow(unsafe_code)]
-    unsafe fn pack_lhs(&self, index: usize, weights: &PackedWeights, memory: &MemoryPlan) {
-        let (input, output, width) = (self.inputs[0], self.outputs[0], self.signature.outputs[0]);
-        // SAFETY: nothing writes what the operation reads.
-        let rows = unsafe { memory.read(input) };
-        if weights.lhs_layout() == LhsLayout::BytePlanes {
-            // SAFETY: this is the only task.
-            weights.pack_lhs(rows, unsafe { memory.byte_planes_mut(output.value()) });
-            return;
-        }
-        let columns = self.split.range(index, width);
-        let packed = memory.raw(output);
-        // SAFETY: the output is valid, all tasks write its packed layout, and their columns are disjoint.
-        let mut packed = unsafe {
-            let output = Output::at(packed.start, packed.length, width);
-            output.packed(0..packed.length / width.max(1), columns.clone())
-        };
-        // There may be no rows.
-        packed.put_all(
-            columns.start,
-            (rows.get(columns.start..).unwrap_or_default(), width),
-            columns.len(),
-        );
     }
 
     pub(super) fn reads_cold_memory(&self) -> bool {

@@ -146,13 +146,10 @@ impl Scheduler {
         {
             let root = tensors.first().ok_or(ProgramError::InvalidOp)?.root;
             prologue = self.prologues.get(&root).cloned();
-            slots[0] = match &prologue {
-                Some(prologue) => prologue.input,
-                None => {
-                    self.add_packing(weights, root)?;
-                    Slot::Packed(root)
-                }
-            };
+            if prologue.is_none() {
+                self.add_packing(weights, root)?;
+            }
+            slots[0] = Slot::Packed(root);
         }
         let phase = slots.iter().map(|slot| self.first_phase(*slot)).max();
         let phase = phase.flatten().unwrap_or(0);
@@ -165,13 +162,17 @@ impl Scheduler {
             && op.as_prologue().is_some()
             && (weights.is_none() && op.is_row_wise() && signature.inputs == [Some(width)])
         {
-            self.prologues.insert(output, Prologue { op, input, output });
+            let prologue = Prologue { op, input, output };
+            self.prologues.insert(output, prologue.clone());
+            let (inputs, outputs) = (vec![input], vec![Slot::Packed(output)]);
+            let kernel = Kernel::Prologue(prologue);
+            self.push(phase, ScheduledOp::new(kernel, signature, inputs, Vec::new(), outputs));
             return self.define(
                 output,
                 ValueInfo {
                     root: output,
                     width: Some(width),
-                    phase: [None; 2],
+                    phase: [None, Some(phase + 1)],
                 },
             );
         }

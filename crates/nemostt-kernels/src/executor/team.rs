@@ -123,6 +123,9 @@ impl Team {
         let guard = PanicGuard(&self.done.0);
         let mut all = 0;
         for (index, &task_count) in phases.iter().enumerate() {
+            if task_count == 0 {
+                continue;
+            }
             all += task_count;
             let mut done = 0;
             for share in (worker..workers).chain(0..worker) {

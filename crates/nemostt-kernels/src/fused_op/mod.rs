@@ -92,10 +92,10 @@ pub trait FusedOp: Debug + Send + Sync {
     fn prefetch(&self, _first: usize, _inputs: &[*const f32], _lengths: &[usize]) {}
 }
 
-/// An operation on single rows that is so cheap that each thread computes it for itself before a GEMM reads the result.
-/// That takes less time than waiting for the other threads and reading what they have written.
+/// An operation on single rows that is so cheap that each thread computes it for itself before a GEMM reads the result, if
+/// there are few rows. That takes less time than waiting for the other threads and reading what they have written.
 pub trait Prologue {
-    /// Writes the output for `input`, \[rows, k\], in packed layout.
+    /// Writes the output's columns for `input`, \[rows, k\], in packed layout. The first column is a multiple of 32.
     ///
     /// # Panics
     /// If the sizes differ.

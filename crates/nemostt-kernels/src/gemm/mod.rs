@@ -39,7 +39,6 @@ mod i24;
 
 use std::{io, ops::Range, sync::Arc};
 
-pub(crate) use self::output::Output;
 pub use self::{
     amx::Input as BytePlanes,
     epilogue::Epilogue,
@@ -53,6 +52,7 @@ use self::{
     huge_pages::{FrozenPages, PageBuffer, TAIL_PADDING},
     weight_format::WeightFormat,
 };
+pub(crate) use self::{output::Output, packed_lhs::row_groups};
 
 /// Whether this processor's vector instructions make these kernels worthwhile: x86-64 with vectors of 256 bits or more.
 /// Others have not been measured.

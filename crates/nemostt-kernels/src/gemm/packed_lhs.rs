@@ -16,7 +16,7 @@ fn group_size(rows: usize) -> usize {
 }
 
 /// The rows of each group.
-pub(super) fn row_groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn row_groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
     let group_size = group_size(rows);
     (0..rows)
         .step_by(group_size)
@@ -117,6 +117,11 @@ impl<'a> PackedLhsMut<'a> {
 
     pub(crate) fn k(&self) -> usize {
         self.k
+    }
+
+    /// These columns.
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.columns.clone()
     }
 
     /// Writes columns of all these rows. `block` contains `count` values of each, from column `first` on, the rows `stride`

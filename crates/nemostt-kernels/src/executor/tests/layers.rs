@@ -162,6 +162,52 @@ fn layers_with_several_groups_of_rows_match_their_operations() {
     [15, 20].into_iter().for_each(check_layers);
 }
 
+/// Each row of a batch is a stream of its own. With several groups of rows, the threads share the normalizations.
+#[test]
+#[cfg_attr(miri, ignore = "so many rows take Miri minutes")]
+fn many_rows_match_single_rows() {
+    let sizes = WIDTHS[0];
+    for weights in weights(1, sizes) {
+        let layers = Layers::new(&weights, 1, sizes);
+        let inputs = layers.random_inputs(1, sizes, 21);
+        for workers in [1, 2, 3, 8] {
+            let mut program = TestProgram::new(&layers.calls, layers.inputs, &layers.outputs, workers);
+            for count in [14, 15, 17, 28, 1, 29, 57] {
+                let streams: Vec<Vec<TestInput>> = (0..count).map(|stream| other_stream(&inputs, stream)).collect();
+                let streams: Vec<&[TestInput]> = streams.iter().map(Vec::as_slice).collect();
+                program.check_batch(&streams, Threads::OneEach);
+            }
+        }
+    }
+}
+
+/// Tasks of normalizations: none for one group of rows, or for one worker; otherwise one for each worker.
+#[test]
+fn threads_share_normalizations_of_many_rows() {
+    for weights in all_weights(&[(64, 64, Epilogue::Identity)]) {
+        let calls = [
+            call(layer_norm(64, 1, false), &[0], &[1]),
+            matmul(weights[0].clone(), &[1], 2),
+        ];
+        if weights[0].lhs_layout() != crate::gemm::LhsLayout::Packed {
+            continue;
+        }
+        for (workers, count, tasks) in [
+            (1, 28, 0),
+            (2, 14, 0),
+            (2, 15, 2),
+            (2, 28, 2),
+            (3, 29, 3),
+            (4, 28, 4),
+            (8, 28, 4),
+        ] {
+            let mut program = TestProgram::new(&calls, 1, &[2], workers);
+            program.check(&[rows(count, 64, 1)], Threads::OneEach);
+            assert_eq!(program.program.task_counts[0], tasks, "{workers}, {count}");
+        }
+    }
+}
+
 #[test]
 fn buffers_do_not_depend_on_the_number_of_layers() {
     let sizes = WIDTHS[0];
