@@ -11,10 +11,11 @@ use ort::{
 };
 
 use super::{
-    LogLevel, Tensor, commits, configure, custom_ops,
+    LogLevel, Tensor, commits, custom_ops,
     environment::environment,
     exit::{self, Owned, enter},
     failed, log,
+    providers::configure,
     replicas::{Limits, Replicas},
     session_error, threads_of,
 };
