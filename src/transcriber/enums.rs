@@ -4,7 +4,7 @@
 
 use gst::glib;
 
-use nemostt::{DecoderKind, Device, GraphOptimization, PrecisionChoice};
+use nemostt::{DecoderKind, GraphOptimization, PrecisionChoice};
 
 /// Values of property `decoder`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -28,32 +28,6 @@ impl From<NemoSttDecoder> for DecoderKind {
             NemoSttDecoder::Auto => Self::Auto,
             NemoSttDecoder::Rnnt => Self::Rnnt,
             NemoSttDecoder::Ctc => Self::Ctc,
-        }
-    }
-}
-
-/// Values of property `device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstNemoSttDevice")]
-pub enum NemoSttDevice {
-    /// CUDA if ONNX Runtime supports it, else the CPU.
-    #[default]
-    #[enum_value(name = "CUDA if ONNX Runtime supports it, else the CPU", nick = "auto")]
-    Auto,
-    /// The CPU.
-    #[enum_value(name = "The CPU", nick = "cpu")]
-    Cpu,
-    /// The first CUDA device.
-    #[enum_value(name = "The first CUDA device; an error if there is none", nick = "cuda")]
-    Cuda,
-}
-
-impl From<NemoSttDevice> for Device {
-    fn from(device: NemoSttDevice) -> Self {
-        match device {
-            NemoSttDevice::Auto => Self::Auto,
-            NemoSttDevice::Cpu => Self::Cpu,
-            NemoSttDevice::Cuda => Self::Cuda,
         }
     }
 }

@@ -66,11 +66,8 @@ glib::wrapper! {
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
-        use enums::{
-            NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
-        };
+        use enums::{NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision};
         NemoSttDecoder::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
-        NemoSttDevice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttGraphOptimization::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttOutput::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttPrecision::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());

@@ -306,7 +306,8 @@ pub(super) fn request(element: &gst::Element, settings: &Settings) -> Result<Req
         };
         return Err(explain(&source, &unreadable));
     }
-    let mut options = settings.options();
+    let unknown = |error: Error| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
+    let mut options = settings.options().map_err(unknown)?;
     options.runtime_directories = plugin_directory(element).into_iter().collect();
     Ok(Request { source, options })
 }

@@ -43,14 +43,12 @@ fn properties_round_trip() {
     assert_eq!(element.property::<Option<String>>("separator"), None);
     element.set_property("separator", " ");
     assert_eq!(element.property::<Option<String>>("separator").as_deref(), Some(" "));
+    assert_eq!(element.property::<String>("device"), "auto");
+    element.set_property_from_str("device", "cuda:1");
+    assert_eq!(element.property::<String>("device"), "cuda:1");
     element.set_property("lookahead", 480);
     assert_eq!(element.property::<i32>("lookahead"), 480);
-    for (name, nick) in [
-        ("decoder", "ctc"),
-        ("device", "cpu"),
-        ("output", "utterances"),
-        ("overload", "skip"),
-    ] {
+    for (name, nick) in [("decoder", "ctc"), ("output", "utterances"), ("overload", "skip")] {
         element.set_property_from_str(name, nick);
         let value = element.property_value(name);
         let (_, value) = gst::glib::EnumValue::from_value(&value).unwrap();

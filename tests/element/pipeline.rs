@@ -36,9 +36,8 @@ fn start_error(properties: &str) -> String {
     pipeline.set_state(gst::State::Null).unwrap();
     let element = pipeline.by_name("stt").unwrap();
     element.set_property("model-path", None::<&str>);
-    for (name, nick) in [("decoder", "auto"), ("device", "cpu")] {
-        element.set_property_from_str(name, nick);
-    }
+    element.set_property_from_str("decoder", "auto");
+    element.set_property("device", "cpu");
     element.set_property("lookahead", -1);
     pipeline.set_state(gst::State::Playing).unwrap();
     let end = bus.timed_pop_filtered(TIMEOUT, &[gst::MessageType::Eos, gst::MessageType::Error]);
@@ -241,7 +240,21 @@ fn per_feature_normalization_is_rejected() {
 
 #[test]
 fn missing_gpu_is_an_error() {
-    assert_contains(&start_error("device=cuda"), &["device \"cuda\"", "device=cpu"]);
+    for device in ["cuda", "cuda:1", "tensorrt", "openvino"] {
+        let error = start_error(&format!("device={device}"));
+        assert_contains(
+            &error,
+            &[&format!("device \"{device}\""), "built without", "device=cpu"],
+        );
+    }
+}
+
+#[test]
+fn unknown_device_is_an_error_that_lists_devices() {
+    assert_contains(
+        &start_error("device=gpu"),
+        &["device \"gpu\" is unknown", "cpu, cuda", "cuda:1", "openvino"],
+    );
 }
 
 #[test]

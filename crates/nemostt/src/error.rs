@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use crate::model::Device;
+
 use nemostt_compiler::GraphError;
 
 /// An error of the recognizer. Messages say what was found, what was expected and what to do.
@@ -35,15 +37,24 @@ pub enum Error {
     },
 
     /// The requested device is not available.
-    #[error(
-        "device \"{device}\" is not available: {reason}. Use device=cpu, or an ONNX Runtime built with CUDA \
-         (PyPI: onnxruntime-gpu) whose library ORT_DYLIB_PATH names, with the CUDA libraries it needs"
-    )]
+    #[error("device \"{device}\" is not available: {reason}. {cure}, or use device=cpu")]
     Device {
         /// The device.
-        device: &'static str,
-        /// The reason.
+        device: Device,
+        /// The reason: the library that is missing, or what ONNX Runtime says.
         reason: String,
+        /// What to do.
+        cure: String,
+    },
+
+    /// There is no device of this name.
+    #[error(
+        "device \"{requested}\" is unknown: expected auto, cpu, cuda, tensorrt, openvino, openvino:gpu, openvino:npu, coreml or \
+         directml; cuda:1, tensorrt:1, openvino:gpu.1 or directml:1 is the second of its kind"
+    )]
+    UnknownDevice {
+        /// The requested name.
+        requested: String,
     },
 
     /// A file or directory could not be read.
@@ -168,7 +179,7 @@ pub enum Error {
     )]
     NotANumber {
         /// The device.
-        device: &'static str,
+        device: Device,
     },
 
     /// A snapshot was restored into a stream of another model, or is empty.

@@ -39,7 +39,8 @@ pub use lane::{Class as StreamClass, LaneMetrics};
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
     Cache, CacheDirectory, Cancellation, DecoderKind, Device, EngineMetrics, GraphFile, GraphOptimization, GraphPasses,
-    Languages, LogLevel, ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
+    Languages, LogLevel, ModelConfig, OpenVinoDevice, Options, PrecisionChoice, guard_thread, latency_samples,
+    set_runtime_logger,
 };
 pub use nemostt_compiler::{
     GraphError, Precision, TensorInfo,

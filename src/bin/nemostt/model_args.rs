@@ -36,8 +36,9 @@ pub struct ModelArguments {
     #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "rnnt", "ctc"]).map(decoder))]
     decoder: DecoderKind,
 
-    /// Where the model runs
-    #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "cpu", "cuda"]).map(device))]
+    /// Where the model runs: auto, cpu, cuda, tensorrt, openvino, openvino:gpu, openvino:npu, coreml or directml. cuda:1,
+    /// tensorrt:1, openvino:gpu.1 and directml:1 are the second ones
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Device,
 
     /// Precision of the encoder: that of the file, or int8 (faster, a few words differ)
@@ -179,14 +180,6 @@ fn decoder(name: String) -> DecoderKind {
     }
 }
 
-fn device(name: String) -> Device {
-    match name.as_str() {
-        "cpu" => Device::Cpu,
-        "cuda" => Device::Cuda,
-        _ => Device::Auto,
-    }
-}
-
 fn precision(name: String) -> PrecisionChoice {
     match name.as_str() {
         "fp32" => PrecisionChoice::Fp32,
@@ -216,13 +209,13 @@ mod tests {
 
     #[test]
     fn flags_become_options() {
-        let line = "x --decoder ctc --device cpu --threads 2 --max-batch 3 --graph-optimization none --precision int8 --cache-directory kept \
+        let line = "x --decoder ctc --device cuda:1 --threads 2 --max-batch 3 --graph-optimization none --precision int8 --cache-directory kept \
              --model directory";
         let arguments = Line::try_parse_from(line.split(' ')).unwrap().model;
         let expected = Options {
             lookahead: Some(80),
             decoder: DecoderKind::Ctc,
-            device: Device::Cpu,
+            device: Device::Cuda(1),
             threads: 2,
             max_batch: Some(3),
             graph_optimization: GraphOptimization::None,
@@ -236,6 +229,10 @@ mod tests {
         };
         assert_eq!(arguments.options(Some(80)), expected);
         assert_eq!(arguments.name(), "directory");
+        let unknown = Line::try_parse_from(["x", "--device", "gpu"])
+            .err()
+            .map(|error| error.to_string());
+        assert!(unknown.is_some_and(|message| message.contains("device \"gpu\" is unknown")));
         let of = |line: &[&str]| Line::try_parse_from(line).unwrap().model.options(None).cache.directory;
         assert_eq!(of(&["x"]), CacheDirectory::Standard);
         assert_eq!(of(&["x", "--cache-directory", ""]), CacheDirectory::Off);

@@ -4,10 +4,8 @@
 
 mod properties;
 
-use super::enums::{
-    NemoSttDecoder, NemoSttDevice, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
-};
-use nemostt::{Cache, CacheDirectory, Options};
+use super::enums::{NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision};
+use nemostt::{Cache, CacheDirectory, Device, Options, Result};
 
 /// `lookahead`: use the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
@@ -25,7 +23,8 @@ pub(super) struct Settings {
     pub(super) model_path: Option<String>,
     lookahead: i32,
     decoder: NemoSttDecoder,
-    device: NemoSttDevice,
+    /// Name of the device. `None`: the default.
+    device: Option<String>,
     threads: u32,
     /// Streams per batch; 0: chosen by the recognizer.
     max_batch: u32,
@@ -69,7 +68,7 @@ impl Default for Settings {
             model_path: None,
             lookahead: LOOKAHEAD_OF_MODEL,
             decoder: NemoSttDecoder::default(),
-            device: NemoSttDevice::default(),
+            device: Some(Device::default().to_string()),
             threads: 0,
             max_batch: 0,
             graph_optimization: NemoSttGraphOptimization::default(),
@@ -98,11 +97,14 @@ impl Default for Settings {
 
 impl Settings {
     /// Options to load the recognizer with.
-    pub(super) fn options(&self) -> Options {
-        Options {
+    ///
+    /// # Errors
+    /// If there is no device of that name.
+    pub(super) fn options(&self) -> Result<Options> {
+        Ok(Options {
             lookahead: self.lookahead(),
             decoder: self.decoder.into(),
-            device: self.device.into(),
+            device: self.device.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             threads: self.threads as usize,
             max_batch: (self.max_batch > 0).then_some(self.max_batch as usize),
             graph_optimization: self.graph_optimization.into(),
@@ -117,7 +119,7 @@ impl Settings {
                 ..Default::default()
             },
             ..Default::default()
-        }
+        })
     }
 
     /// The requested lookahead in milliseconds; `None` for the model's own.
@@ -179,11 +181,28 @@ mod tests {
                     .as_deref(),
                 value
             );
-            settings.options().cache.directory
+            settings.options().unwrap().cache.directory
         };
         assert_eq!(directory(Some("/x")), CacheDirectory::At("/x".into()));
         assert_eq!(directory(Some("")), CacheDirectory::Off);
         assert_eq!(directory(None), CacheDirectory::Standard);
-        assert_eq!(Settings::default().options(), Options::default());
+        assert_eq!(Settings::default().options().unwrap(), Options::default());
+    }
+
+    #[test]
+    fn a_device_reaches_the_recognizer() {
+        let mut settings = Settings::default();
+        let mut device = |name: Option<&str>| {
+            settings.set("device", &name.to_value());
+            settings.options().map(|options| options.device)
+        };
+        assert_eq!(device(Some("cuda:1")).unwrap(), Device::Cuda(1));
+        assert_eq!(device(None).unwrap(), Device::Auto);
+        let error = device(Some("gpu")).unwrap_err().to_string();
+        assert!(error.contains("device \"gpu\""), "{error}");
+        assert_eq!(
+            settings.get("device").get::<Option<String>>().unwrap().as_deref(),
+            Some("gpu")
+        );
     }
 }

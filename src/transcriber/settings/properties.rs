@@ -37,9 +37,14 @@ impl Settings {
                 .blurb("How tokens are decoded")
                 .mutable_ready()
                 .build(),
-            glib::ParamSpecEnum::builder_with_default("device", default.device)
+            glib::ParamSpecString::builder("device")
                 .nick("Device")
-                .blurb("Where the model runs")
+                .blurb(
+                    "Where the model runs: cpu; cuda, tensorrt, openvino, openvino:gpu, openvino:npu, coreml or directml, if \
+                     ONNX Runtime was built with it (cuda:1, tensorrt:1, openvino:gpu.1, directml:1: the second one); auto: \
+                     CUDA if there is a GPU, else the CPU, on which it goes on if the GPU fails",
+                )
+                .default_value(default.device.as_deref())
                 .mutable_ready()
                 .build(),
             glib::ParamSpecUInt::builder("threads")

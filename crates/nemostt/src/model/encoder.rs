@@ -10,10 +10,10 @@ mod state;
 use super::{
     compile::{CompiledEncoder, compile_export, compile_specialized, specialize},
     compiled_cache::CacheEntry,
+    device::Device,
     directory::NamedEncoder,
     joint_head::{JointHead, JointHeadState},
     length_graph::LengthGraph,
-    options::Device,
     runtime::{LogLevel, Session, Tensor, log},
     target::Target,
 };

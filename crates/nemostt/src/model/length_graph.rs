@@ -5,7 +5,7 @@
 
 use super::{
     compile::CompiledEncoder,
-    options::Device,
+    device::Device,
     runtime::{Binding, LogLevel, Session, Tensor, log},
     target::Target,
 };

@@ -5,6 +5,7 @@
 mod cancellation;
 mod compile;
 mod compiled_cache;
+mod device;
 mod directory;
 mod dylib;
 #[cfg(feature = "embedded-model")]
@@ -31,13 +32,14 @@ mod transducer;
 use std::path::Path;
 
 pub use cancellation::Cancellation;
+pub use device::{Device, OpenVinoDevice};
 pub use directory::GraphFile;
 use directory::{ModelFiles, NamedEncoder, TransducerParts};
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub use encoder::EngineMetrics;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};
-pub use options::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice};
+pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
 pub use sidecar::Languages;
@@ -87,7 +89,7 @@ pub struct ModelConfig {
     pub vocabulary_size: usize,
     /// The decoder in use: `Rnnt` or `Ctc`.
     pub decoder: DecoderKind,
-    /// The device in use: `Cpu` or `Cuda`.
+    /// The device in use; never `Auto`.
     pub device: Device,
     /// Intra-op threads; 0: one per physical core.
     pub threads: usize,

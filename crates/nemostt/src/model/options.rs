@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::Cancellation;
+use super::{Cancellation, Device};
 
 /// How a model is loaded and run.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,27 +130,4 @@ pub enum PrecisionChoice {
     Fp32,
     /// Int8, quantized from float32 when the model is loaded. Faster, but a few words differ. CPU only.
     Int8,
-}
-
-/// The device that the graphs run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// CUDA if ONNX Runtime supports it, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The first CUDA device; an error if there is none.
-    Cuda,
-}
-
-impl Device {
-    /// Name for messages.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        }
-    }
 }

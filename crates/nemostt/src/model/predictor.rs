@@ -4,7 +4,7 @@
 
 use super::{
     compile::out_of_memory,
-    options::Device,
+    device::Device,
     runtime::{LogLevel, Session, Tensor, log},
     target::Target,
 };

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use super::{
     Cancellation,
-    options::{Cache, Device, GraphOptimization, Options, PrecisionChoice},
+    device::{Device, OpenVinoDevice},
+    options::{Cache, GraphOptimization, Options, PrecisionChoice},
     runtime::{LogLevel, device_of, log},
 };
 use crate::error::Result;
@@ -57,7 +58,10 @@ impl Target {
                 // Not measured on other processors, where ONNX Runtime's own kernels are fast enough.
                 custom_ops: specialize && is_cpu && gemm::is_supported(),
                 int8: (is_int8 && is_cpu).then(Bits::detect),
-                convert_fp16: is_cpu || options.precision == PrecisionChoice::Fp32,
+                convert_fp16: is_cpu
+                    // It computes in float32, too.
+                    || device == Device::OpenVino(OpenVinoDevice::Cpu)
+                    || options.precision == PrecisionChoice::Fp32,
             },
             cache: options.cache.clone(),
             dump_graphs: options.dump_graphs.clone(),

@@ -11,7 +11,7 @@ use std::{
 
 use ndarray::{Array1, Array2};
 use ndarray_npy::NpzReader;
-use nemostt::{DecoderKind, Event, Options, Recognizer, Stream, Token, Word};
+use nemostt::{DecoderKind, Device, Event, Options, Recognizer, Stream, Token, Word};
 
 pub const CLIPS: [&str; 11] = [
     "e1_clip300ms",
@@ -67,7 +67,16 @@ pub fn options(lookahead: usize, decoder: DecoderKind) -> Options {
         decoder,
         // Running several tests at once is faster than one test on several threads.
         threads: 1,
+        device: device(),
         ..Default::default()
+    }
+}
+
+/// The device named by the environment, for `tools/validate_openvino.sh` and runs on a GPU.
+fn device() -> Device {
+    match std::env::var("NEMOSTT_TEST_DEVICE") {
+        Ok(name) => name.parse().unwrap(),
+        Err(_) => Device::default(),
     }
 }
 

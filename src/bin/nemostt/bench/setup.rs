@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use nemostt::{DecoderKind, Device, ModelConfig};
+use nemostt::{DecoderKind, ModelConfig};
 use serde::Serialize;
 
 /// A model, how it runs, and on what.
@@ -16,7 +16,7 @@ pub struct Setup {
     version: &'static str,
     pub model: String,
     decoder: &'static str,
-    device: &'static str,
+    device: String,
     /// 0: one per physical core.
     threads: usize,
     processor: Option<String>,
@@ -33,7 +33,7 @@ impl Setup {
             } else {
                 "rnnt"
             },
-            device: if config.device == Device::Cuda { "cuda" } else { "cpu" },
+            device: config.device.to_string(),
             threads: config.threads,
             processor: processor(),
             cores: thread::available_parallelism().map_or(1, usize::from),
@@ -69,7 +69,7 @@ impl Setup {
             version: "1",
             model: model.into(),
             decoder: "rnnt",
-            device: "cpu",
+            device: "cpu".into(),
             threads: 1,
             processor: None,
             cores: 2,

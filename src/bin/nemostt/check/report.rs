@@ -5,7 +5,7 @@
 use std::{fmt::Display, fs, path::Path, time::Duration};
 
 use comfy_table::{Table, presets};
-use nemostt::{DecoderKind, Device, GraphFile, GraphPasses, PassReport, Recognizer, TensorInfo};
+use nemostt::{DecoderKind, GraphFile, GraphPasses, PassReport, Recognizer, TensorInfo};
 use serde::Serialize;
 
 use crate::model_args::EMBEDDED;
@@ -25,7 +25,7 @@ pub struct Report {
     lookahead_ms: u64,
     labels: usize,
     languages: Vec<String>,
-    device: &'static str,
+    device: String,
     /// 0: one per physical core.
     threads: usize,
     loading: f64,
@@ -121,10 +121,7 @@ impl Report {
                 .as_ref()
                 .map(|languages| languages.codes())
                 .unwrap_or_default(),
-            device: match config.device {
-                Device::Cuda => "cuda",
-                _ => "cpu",
-            },
+            device: config.device.to_string(),
             threads: config.threads,
             loading: loading.as_secs_f64(),
             self_test,

@@ -118,7 +118,7 @@ impl EncoderState {
         // NaN would stay in the caches, and all following words would be lost.
         if self.outputs().data().iter().any(|value| value.is_nan()) {
             return Err(Error::NotANumber {
-                device: encoder.device().name(),
+                device: encoder.device(),
             });
         }
         Ok(window.outputs)

@@ -9,7 +9,7 @@ use std::{
 
 use ort::{environment::Environment, session::Session, value::Tensor};
 
-use super::{LOGGER, commits, exit, failed, forward_log, telemetry};
+use super::{commits, exit, failed, logging, telemetry};
 use crate::{
     error::{Error, Result},
     memory_guard,
@@ -20,7 +20,7 @@ use crate::{
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
 /// A graph with one `Identity` node of one value, serialized.
-const SMALLEST_GRAPH: &[u8] = b"\x08\x07\x3a\x37\
+pub(super) const SMALLEST_GRAPH: &[u8] = b"\x08\x07\x3a\x37\
     \x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity\
     \x12\x01g\
     \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
@@ -45,11 +45,10 @@ pub(super) fn environment(directories: &[PathBuf]) -> Result<Environment> {
             Ok(builder) => {
                 exit::register();
                 memory_guard::check_bytes(memory_guard::START, "start ONNX Runtime")?;
-                let mut builder = builder.with_name("nemostt").with_telemetry(false);
-                if LOGGER.get().is_some() {
-                    builder = builder.with_logger(Arc::new(|level, _, _, _, message| forward_log(level, message)));
-                }
+                let builder = builder.with_name("nemostt").with_telemetry(false);
+                let builder = builder.with_logger(Arc::new(|level, _, _, _, message| logging::forward(level, message)));
                 let environment = builder.build().map_err(|error| failed("start", error))?;
+                logging::limit(&environment);
                 exit::register();
                 commits::find(path);
                 // Loading the first graph creates most of the library's static objects. Any failure here will occur

@@ -9,27 +9,33 @@
 mod commits;
 mod constants;
 mod custom_ops;
+mod device_error;
 mod environment;
 mod exit;
 mod kernel_io;
+mod logging;
 mod program;
 mod providers;
 mod replicas;
 mod session;
 mod telemetry;
 
-use std::{fmt::Display, sync::OnceLock};
+use std::fmt::Display;
 
 use ort::value::PrimitiveTensorElementType;
 
 use self::exit::Owned;
-pub use self::exit::guard_thread;
 pub(crate) use self::{
     commits::stop_unwanted as stop_unwanted_loads,
     exit::{enter, is_exiting},
+    logging::log,
     program::LinkedProgram,
     providers::device_of,
     session::{Binding, Session},
+};
+pub use self::{
+    exit::guard_thread,
+    logging::{LogLevel, set_runtime_logger},
 };
 use super::{
     target::Target,
@@ -37,44 +43,6 @@ use super::{
 };
 use crate::error::{Error, Result};
 use nemostt_compiler::GraphError;
-
-/// Severity of a line of ONNX Runtime's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum LogLevel {
-    Verbose,
-    Info,
-    Warning,
-    Error,
-}
-
-type Logger = Box<dyn Fn(LogLevel, &str) + Send + Sync>;
-static LOGGER: OnceLock<Logger> = OnceLock::new();
-
-/// Sends ONNX Runtime's log to `logger` instead of stderr. Takes effect if called before the first model is loaded;
-/// only the first call counts.
-pub fn set_runtime_logger(logger: impl Fn(LogLevel, &str) + Send + Sync + 'static) {
-    // Only the first call counts.
-    let _ = LOGGER.set(Box::new(logger));
-}
-
-fn forward_log(level: ort::logging::LogLevel, message: &str) {
-    use ort::logging::LogLevel as OrtLevel;
-    let level = match level {
-        OrtLevel::Verbose => LogLevel::Verbose,
-        OrtLevel::Info => LogLevel::Info,
-        OrtLevel::Warning => LogLevel::Warning,
-        OrtLevel::Error | OrtLevel::Fatal => LogLevel::Error,
-    };
-    log(level, message);
-}
-
-/// Logs to where ONNX Runtime's log goes.
-pub(crate) fn log(level: LogLevel, message: &str) {
-    if let Some(logger) = LOGGER.get() {
-        logger(level, message);
-    }
-}
 
 fn failed(doing: impl Into<String>, reason: impl Display) -> Error {
     let (doing, reason) = (doing.into(), reason.to_string());

@@ -20,7 +20,7 @@ use super::{
     session_error, threads_of,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     memory_guard,
     model::{Cancellation, Device, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
     sync::lock,
@@ -127,7 +127,7 @@ impl Session {
             .run_binding(&binding.binding)
             .map_err(|error| failed(doing, error))?;
         drop(outputs);
-        if self.device == Device::Cuda {
+        if self.device != Device::Cpu {
             let synchronized = binding.binding.synchronize_outputs();
             synchronized.map_err(|error| failed(doing, error))?;
         }
@@ -183,14 +183,7 @@ fn load(graph: Encoded, threads: usize, name: &str, target: &Target) -> Result<O
     // ONNX Runtime was loaded when the target was resolved.
     let environment = environment(&[])?;
     let device = target.device;
-    let mut builder =
-        configure(&environment, device, threads, wait_for(graph.weights)).map_err(|error| match device {
-            Device::Cuda => Error::Device {
-                device: "cuda",
-                reason: error.to_string(),
-            },
-            _ => failed("create a session", error),
-        })?;
+    let mut builder = configure(&environment, device, threads, wait_for(graph.weights))?;
     for (file, bytes) in graph.files {
         let added = builder.with_external_initializer_file_in_memory(file, bytes);
         builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
