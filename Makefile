@@ -53,7 +53,7 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 LEAKS_ENV := GST_TRACERS=leaks
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate sanitize examples bench bench-peers \
+.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate openvino sanitize examples bench bench-peers \
 	screenshots architecture export export-test lint fmt package install uninstall deb deb-test clean
 
 help: ## show this list
@@ -104,6 +104,9 @@ fuzz: ## fuzz parsers, caches, graphs and the element (ARGS="--seconds 60 [targe
 
 emulate: ## run the kernels' tests for AVX2 and NEON under qemu-user (ARGS="avx2": only these)
 	tools/emulate.sh $(ARGS)
+
+openvino: ## run the tests against NeMo with OpenVINO (downloads 85 MB)
+	tools/validate_openvino.sh $(ARGS)
 
 sanitize: ## run tests under Miri, loom, AddressSanitizer and ThreadSanitizer (ARGS="miri thread": only these)
 	ORT_DYLIB_PATH='$(ORT)' tools/sanitize.sh $(ARGS)

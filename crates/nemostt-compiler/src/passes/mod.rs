@@ -7,6 +7,7 @@
 //! rest can be rewritten.
 
 pub(crate) mod cache_projected_kv;
+mod clip_to_min_max;
 pub(crate) mod conv_to_matmul;
 pub(crate) mod fold_padding;
 pub(crate) mod fp16_to_fp32;

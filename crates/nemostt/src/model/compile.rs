@@ -3,6 +3,7 @@
 //! Compiles the graph of an encoder before it is loaded: see [`pipeline`] for the passes and their order.
 
 use super::{
+    device::Device,
     graph_dump::GraphDump,
     runtime::{LogLevel, log},
     target::Target,
@@ -153,6 +154,9 @@ pub(super) fn compile_export(
 /// Runs the passes over weights. Warns if int8 was requested and is not possible.
 fn convert_weights(recorder: &mut Recorder<'_>, graph: &mut Graph, name: &str, target: &Target) -> Result<Precision> {
     memory_guard::check(format!("load {name}"))?;
+    if let Device::OpenVino(_) = target.device {
+        graph.clip_to_min_max();
+    }
     let precision = recorder
         .weights(graph, &target.passes)
         .map_err(|error| out_of_memory(name, error))?;

@@ -139,7 +139,10 @@ impl Encoder {
         let mut entry = None;
         if let Some(unread) = part.unread {
             target.cancellation.check()?;
-            entry = CacheEntry::of(&name, &graph, &unread, lookahead, target);
+            // Graphs for OpenVINO differ, and are only converted, if at all, which is fast.
+            if !matches!(target.device, Device::OpenVino(_)) {
+                entry = CacheEntry::of(&name, &graph, &unread, lookahead, target);
+            }
             if let Some(entry) = &entry
                 && let Some(compiled) = entry.read(full_width(lookahead))
             {
