@@ -31,8 +31,10 @@ pub(super) enum Item {
     Event(gst::Event),
     /// Contents of an element message.
     Message(gst::Structure),
-    /// Text of a warning.
+    /// Text of a warning about a setting.
     Warning(String),
+    /// Text of a warning that the device has failed.
+    DeviceFailure(Arc<str>),
     /// A text for the log.
     Log(Payload),
 }
@@ -167,6 +169,11 @@ impl OutputQueue {
     /// Queues a warning.
     pub(super) fn warning(&mut self, text: String) {
         self.queue.push_back(Item::Warning(text));
+    }
+
+    /// Queues a warning that the device has failed.
+    pub(super) fn device_failure(&mut self, text: Arc<str>) {
+        self.queue.push_back(Item::DeviceFailure(text));
     }
 
     /// Adds a text for the log.

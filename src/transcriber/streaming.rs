@@ -136,6 +136,7 @@ impl NemoStt {
                 let _ = obj.post_message(message);
             }
             Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            Item::DeviceFailure(text) => gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{text}")),
             Item::Log(payload) => {
                 let level = delivery::log_level(payload.is_final);
                 gst::log_with_level!(CAT, level, imp = self, "{}", payload.log_line());

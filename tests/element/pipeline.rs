@@ -57,7 +57,7 @@ fn assert_contains(message: &str, parts: &[&str]) {
 }
 
 /// A copy of a model directory, to be modified.
-fn copy_model(model: &str) -> tempfile::TempDir {
+pub(crate) fn copy_model(model: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(model_path(model)).unwrap() {
         let entry = entry.unwrap();

@@ -6,6 +6,7 @@
 //! They are part of builds with feature `fuzzing`, and of tests, which replay the corpus.
 
 pub use crate::{
+    model::failing_device::FailingDevice,
     model::fuzzing::{cache_entry, cache_entry_of, sidecar},
     text::fuzzing::vocabulary,
 };

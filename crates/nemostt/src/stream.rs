@@ -2,18 +2,19 @@
 
 //! Transcribes one stream of audio.
 
+mod history;
 mod pipeline;
 
 use std::sync::{Arc, Weak};
 
-use self::pipeline::StreamPipeline;
+use self::{history::History, pipeline::StreamPipeline};
 use crate::{
     chunker::{ChunkerSnapshot, Window},
     decode::CtcSnapshot,
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
     lane::Class as StreamClass,
-    model::{EncoderSnapshot, Model, TransducerSnapshot},
+    model::{Device, EncoderSnapshot, Model, TransducerSnapshot},
     text::{EndReason, EndpointConfig, Event, Segmenter},
 };
 
@@ -66,6 +67,8 @@ pub struct Snapshot {
     /// Only used by CTC models.
     ctc: CtcSnapshot,
     segmenter: Option<Segmenter>,
+    /// Only used where a device may be replaced.
+    history: History,
     frames: u64,
     samples: u64,
     ended: bool,
@@ -219,6 +222,18 @@ impl Stream {
     /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.
     pub fn set_class(&mut self, class: StreamClass) {
         self.pipeline.encoder.set_class(class);
+    }
+
+    /// Why the stream went on on the CPU, if it has since the last call: with [`Device::Auto`](crate::Device::Auto), the
+    /// window at which another device fails is computed on the CPU, and so are those of all streams of the model from then
+    /// on. Text so far does not change, and no audio is lost.
+    pub fn take_device_failure(&mut self) -> Option<Arc<str>> {
+        self.pipeline.notice.take()
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> Device {
+        self.pipeline.model.config.device
     }
 
     /// The next event, oldest first.

@@ -236,6 +236,9 @@ impl StreamDriver {
 
     /// Turns events of the stream into output, and advances the output up to where no more text can begin.
     fn collect(&mut self, out: &mut Delivery, settings: &Settings) {
+        if let Some(text) = self.stream.take_device_failure() {
+            out.queue.device_failure(text);
+        }
         self.take_events();
         while let Some(event) = self.events.pop_front() {
             let stable_until = self.stream.stable_until();

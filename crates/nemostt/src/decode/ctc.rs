@@ -6,7 +6,7 @@ use super::argmax::argmax;
 use crate::token::Token;
 
 /// Greedy CTC over a stream; repeats are also collapsed across chunks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ctc {
     blank: usize,
     /// Best token of the previous frame; blank at the start.

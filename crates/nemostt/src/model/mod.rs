@@ -11,6 +11,9 @@ mod dylib;
 #[cfg(feature = "embedded-model")]
 mod embedded;
 mod encoder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod failing_device;
+mod fallback;
 mod file_kind;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -39,6 +42,8 @@ use directory::{ModelFiles, NamedEncoder, TransducerParts};
 pub use embedded::EMBEDDED_LOOKAHEAD;
 pub use encoder::EngineMetrics;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};
+use fallback::Source;
+pub(crate) use fallback::{CpuFallback, Loaded as Fallback, is_device_failure};
 pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
@@ -63,6 +68,8 @@ pub(crate) struct Model {
     pub(crate) encoder: Encoder,
     /// `None` if the encoder graph has a CTC head.
     pub(crate) transducer: Option<Transducer>,
+    /// What its streams move to if the device fails.
+    pub(crate) fallback: Option<CpuFallback>,
 }
 
 /// The outcome of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].
@@ -143,16 +150,28 @@ impl Model {
 
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
-        Self::build(
-            ModelFiles::open(path, compiled_cache::min_model_size(options))?,
-            options,
-        )
+        let load = || {
+            Self::build(
+                ModelFiles::open(path, compiled_cache::min_model_size(options))?,
+                options,
+            )
+        };
+        #[cfg(any(test, feature = "fuzzing"))]
+        let load = || failing_device::FailingDevice::during(path, load);
+        let model = load()?;
+        Ok(model.with_fallback(Source::Path(path.into()), options))
     }
 
     /// Loads the built-in demo model.
     #[cfg(feature = "embedded-model")]
     pub(crate) fn embedded(options: &Options) -> Result<Self> {
-        Self::build(embedded::files()?, options)
+        let model = Self::build(embedded::files()?, options)?;
+        Ok(model.with_fallback(Source::Embedded, options))
+    }
+
+    fn with_fallback(mut self, source: Source, options: &Options) -> Self {
+        self.fallback = CpuFallback::new(source, options, self.config.device);
+        self
     }
 
     fn build(files: ModelFiles, options: &Options) -> Result<Self> {
@@ -228,6 +247,7 @@ impl Model {
             graphs: files.graphs,
             encoder,
             transducer,
+            fallback: None,
         })
     }
 }

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+#[cfg(any(test, feature = "fuzzing"))]
+use super::failing_device::FailingDevice;
 use super::{
     Cancellation,
     device::{Device, OpenVinoDevice},
@@ -33,6 +35,9 @@ pub(crate) struct Target {
     /// See [`Options::dump_graphs`].
     pub(crate) dump_graphs: Option<PathBuf>,
     pub(crate) cancellation: Cancellation,
+    /// What the CPU pretends to be.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) failing: Option<std::sync::Arc<FailingDevice>>,
 }
 
 impl Target {
@@ -41,6 +46,16 @@ impl Target {
     /// # Errors
     /// If ONNX Runtime or the device is missing, or the load is cancelled.
     pub(crate) fn resolve(options: &Options) -> Result<Self> {
+        #[cfg(any(test, feature = "fuzzing"))]
+        let failing =
+            FailingDevice::current().filter(|_| matches!(options.device, Device::Auto | FailingDevice::DEVICE));
+        #[cfg(any(test, feature = "fuzzing"))]
+        let device = match &failing {
+            // Loads ONNX Runtime.
+            Some(_) => device_of(&FailingDevice::real_options(options)).map(|_| FailingDevice::DEVICE)?,
+            None => device_of(options)?,
+        };
+        #[cfg(not(any(test, feature = "fuzzing")))]
         let device = device_of(options)?;
         let (is_cpu, is_int8) = (device == Device::Cpu, options.precision == PrecisionChoice::Int8);
         if is_int8 && !is_cpu {
@@ -66,6 +81,8 @@ impl Target {
             cache: options.cache.clone(),
             dump_graphs: options.dump_graphs.clone(),
             cancellation: options.cancellation.clone(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            failing,
         })
     }
 

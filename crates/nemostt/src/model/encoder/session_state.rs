@@ -186,6 +186,11 @@ impl SessionState {
         self.prompt.data_mut()[0] = prompt;
     }
 
+    /// The language prompt.
+    pub(super) fn prompt(&self) -> i64 {
+        self.prompt.data()[0]
+    }
+
     /// Valid frames in the attention cache.
     pub(super) fn cache_len(&self) -> i64 {
         self.memories[self.parity].len.data()[0]

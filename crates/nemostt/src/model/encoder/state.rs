@@ -80,6 +80,19 @@ impl EncoderState {
         }
     }
 
+    /// The language prompt, if the encoder takes one.
+    pub(crate) fn prompt(&self) -> i64 {
+        match &self.tensors {
+            Tensors::Session(state) => state.prompt(),
+            Tensors::Program(_) => 0,
+        }
+    }
+
+    /// How urgent its steps are.
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
     /// Sets how urgent the following steps are.
     pub(crate) fn set_class(&mut self, class: Class) {
         self.class = class;
@@ -162,6 +175,13 @@ impl EncoderState {
             Tensors::Session(state) => state.save(snapshot),
             Tensors::Program(state) => state.save(snapshot),
         }
+    }
+
+    /// Restores only the language from `snapshot`, of a stream of the same model on another device: what is in its caches
+    /// depends on how the graph was compiled.
+    pub(crate) fn restore_language(&mut self, snapshot: &EncoderSnapshot) {
+        self.reset();
+        self.set_prompt(snapshot.prompt);
     }
 
     /// Restores the state saved in `snapshot`, from a stream of the same encoder.

@@ -43,6 +43,8 @@ pub(crate) struct Session {
     template: Option<Box<Template>>,
     device: Device,
     threads: usize,
+    #[cfg(any(test, feature = "fuzzing"))]
+    failing: Option<std::sync::Arc<crate::model::failing_device::FailingDevice>>,
 }
 
 /// `ort` needs `&mut` to run, and kernels of custom operators have memory for one run.
@@ -81,8 +83,10 @@ impl Session {
         Ok(Self {
             replicas: Replicas::new(Mutex::new(session), limits),
             template,
-            device: target.device,
+            device: device_of_run(target),
             threads,
+            #[cfg(any(test, feature = "fuzzing"))]
+            failing: target.failing.clone(),
         })
     }
 
@@ -122,6 +126,8 @@ impl Session {
     /// Runs the graph on the tensors of `binding`, which this session created.
     pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
         let _inside = enter()?;
+        #[cfg(any(test, feature = "fuzzing"))]
+        self.failing.as_ref().map_or(Ok(()), |device| device.run(doing))?;
         let mut session = lock(&binding.replica);
         let outputs = session
             .run_binding(&binding.binding)
@@ -176,13 +182,22 @@ impl Template {
     }
 }
 
+/// The device that runs the graphs of `target`.
+fn device_of_run(target: &Target) -> Device {
+    #[cfg(any(test, feature = "fuzzing"))]
+    if target.failing.is_some() {
+        return Device::Cpu;
+    }
+    target.device
+}
+
 /// Loads an encoded graph into ONNX Runtime.
 fn load(graph: Encoded, threads: usize, name: &str, target: &Target) -> Result<Owned<ort::session::Session>> {
     target.cancellation.check()?;
     let _inside = enter()?;
     // ONNX Runtime was loaded when the target was resolved.
     let environment = environment(&[])?;
-    let device = target.device;
+    let device = device_of_run(target);
     let mut builder = configure(&environment, device, threads, wait_for(graph.weights))?;
     for (file, bytes) in graph.files {
         let added = builder.with_external_initializer_file_in_memory(file, bytes);

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Going on on the CPU when a device that was chosen automatically fails: it was removed, its driver was reset, or its memory
+//! is exhausted.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    Cancellation, Device, Model, Options, PrecisionChoice,
+    runtime::{LogLevel, log},
+};
+use crate::{
+    error::{Error, Result},
+    sync::lock,
+};
+
+/// Where a model was loaded from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Path(PathBuf),
+    #[cfg(feature = "embedded-model")]
+    Embedded,
+}
+
+/// Loads a model again, on the CPU, when the first of its streams needs it.
+pub(crate) struct CpuFallback {
+    source: Source,
+    options: Options,
+    /// What failed.
+    device: Device,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+/// The model on the CPU.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub(crate) model: Arc<Model>,
+    /// What happened, for users.
+    pub(crate) notice: Arc<str>,
+}
+
+impl CpuFallback {
+    /// For the model that `options` loaded from `source` onto `device`. `None` if the user chose the device, or it is the CPU.
+    pub(super) fn new(source: Source, options: &Options, device: Device) -> Option<Self> {
+        (options.device == Device::Auto && device != Device::Cpu).then(|| Self {
+            source,
+            options: Options {
+                device: Device::Cpu,
+                // The device did not use it: see `Target::resolve`.
+                precision: match options.precision {
+                    PrecisionChoice::Int8 => PrecisionChoice::Auto,
+                    precision => precision,
+                },
+                dump_graphs: None,
+                // Streams outlive the request that loaded the model.
+                cancellation: Cancellation::default(),
+                ..options.clone()
+            },
+            device,
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// The model on the CPU, if a stream has needed it.
+    pub(crate) fn loaded(&self) -> Option<Loaded> {
+        lock(&self.loaded).clone()
+    }
+
+    /// The model on the CPU, because the device failed with `error`. The first call loads it; others wait for that.
+    ///
+    /// # Errors
+    /// If it cannot be loaded. The next call tries again.
+    pub(crate) fn load(&self, error: &Error) -> Result<Loaded> {
+        let mut loaded = lock(&self.loaded);
+        if let Some(loaded) = &*loaded {
+            return Ok(loaded.clone());
+        }
+        let model = match &self.source {
+            Source::Path(path) => Model::load(path, &self.options),
+            #[cfg(feature = "embedded-model")]
+            Source::Embedded => Model::embedded(&self.options),
+        };
+        let model = model.map_err(|reason| match reason {
+            end if end.is_end() => end,
+            reason => Error::Runtime {
+                doing: format!(
+                    "load the model on the CPU after device \"{}\" failed ({error})",
+                    self.device
+                ),
+                reason: reason.to_string(),
+            },
+        })?;
+        let notice = format!(
+            "device \"{}\" failed ({error}): all streams of this model go on on the CPU",
+            self.device
+        );
+        log(LogLevel::Warning, &notice);
+        Ok(loaded
+            .insert(Loaded {
+                model: Arc::new(model),
+                notice: notice.into(),
+            })
+            .clone())
+    }
+}
+
+/// Whether `error` may be the device's fault, and not that of the model or the caller.
+pub(crate) fn is_device_failure(error: &Error) -> bool {
+    matches!(error, Error::Runtime { .. } | Error::OutOfMemory { .. })
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The last windows of a stream whose device may fail. Encoding them again on another device restores the context of the
+//! encoder, whatever is left of its caches.
+
+use std::collections::VecDeque;
+
+use crate::chunker::Window;
+
+/// The last windows, as many as the encoder attends to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History {
+    windows: VecDeque<Recorded>,
+    limit: usize,
+}
+
+/// A [`Window`] with its own frames.
+#[derive(Debug, Clone, Default)]
+struct Recorded {
+    frames: Vec<f32>,
+    len: usize,
+    width: usize,
+    drop_frames: usize,
+    outputs: usize,
+}
+
+impl History {
+    /// Of at most `limit` windows.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            windows: VecDeque::with_capacity(limit),
+            limit,
+        }
+    }
+
+    /// Adds a window, whose place is taken from the oldest one.
+    pub(super) fn push(&mut self, window: &Window<'_>) {
+        if self.limit == 0 {
+            return;
+        }
+        let mut recorded = match self.windows.len() < self.limit {
+            true => Recorded::default(),
+            false => self.windows.pop_front().unwrap_or_default(),
+        };
+        recorded.frames.clear();
+        recorded.frames.extend_from_slice(window.frames);
+        let &Window {
+            len,
+            width,
+            drop_frames,
+            outputs,
+            ..
+        } = window;
+        (recorded.len, recorded.width) = (len, width);
+        (recorded.drop_frames, recorded.outputs) = (drop_frames, outputs);
+        self.windows.push_back(recorded);
+    }
+
+    /// The windows, oldest first.
+    pub(super) fn windows(&self) -> impl Iterator<Item = Window<'_>> {
+        self.windows.iter().map(|recorded| Window {
+            frames: &recorded.frames,
+            len: recorded.len,
+            width: recorded.width,
+            drop_frames: recorded.drop_frames,
+            outputs: recorded.outputs,
+        })
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.windows.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_windows_are_kept_in_order() {
+        let mut history = History::new(2);
+        let frames = [1.0, 2.0, 3.0];
+        let window = |len: usize| Window {
+            frames: &frames[..len],
+            len,
+            width: 10 * len,
+            drop_frames: len - 1,
+            outputs: 2 * len,
+        };
+        for len in [2, 3, 1] {
+            history.push(&window(len));
+        }
+        let kept: Vec<_> = history.windows().collect();
+        assert_eq!(kept, [window(3), window(1)]);
+        history.clear();
+        assert_eq!(history.windows().count(), 0);
+        let mut none = History::default();
+        none.push(&window(1));
+        assert_eq!(none.windows().count(), 0);
+    }
+}
