@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::Device;
+use crate::device::{Device, UnknownDevice};
 
 use nemostt_compiler::GraphError;
 
@@ -47,15 +47,9 @@ pub enum Error {
         cure: String,
     },
 
-    /// There is no device of this name.
-    #[error(
-        "device \"{requested}\" is unknown: expected auto, cpu, cuda, tensorrt, openvino, openvino:gpu, openvino:npu, coreml or \
-         directml; cuda:1, tensorrt:1, openvino:gpu.1 or directml:1 is the second of its kind"
-    )]
-    UnknownDevice {
-        /// The requested name.
-        requested: String,
-    },
+    /// There is no device of the requested name.
+    #[error(transparent)]
+    UnknownDevice(#[from] UnknownDevice),
 
     /// A file or directory could not be read.
     #[error("cannot read {}: {source}", .path.display())]

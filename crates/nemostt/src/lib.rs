@@ -8,6 +8,8 @@ pub mod chunker;
 #[forbid(unsafe_code)]
 mod decode;
 #[forbid(unsafe_code)]
+mod device;
+#[forbid(unsafe_code)]
 mod error;
 #[forbid(unsafe_code)]
 pub mod features;
@@ -33,14 +35,14 @@ pub mod text;
 #[forbid(unsafe_code)]
 mod token;
 
+pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::{Class as StreamClass, LaneMetrics};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    Cache, CacheDirectory, Cancellation, DecoderKind, Device, EngineMetrics, GraphFile, GraphOptimization, GraphPasses,
-    Languages, LogLevel, ModelConfig, OpenVinoDevice, Options, PrecisionChoice, guard_thread, latency_samples,
-    set_runtime_logger,
+    Cache, CacheDirectory, Cancellation, DecoderKind, EngineMetrics, GraphFile, GraphOptimization, GraphPasses,
+    Languages, LogLevel, ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
 };
 pub use nemostt_compiler::{
     GraphError, Precision, TensorInfo,

@@ -11,10 +11,11 @@ use self::{history::History, pipeline::StreamPipeline};
 use crate::{
     chunker::{ChunkerSnapshot, Window},
     decode::CtcSnapshot,
+    device::Device,
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
     lane::Class as StreamClass,
-    model::{Device, EncoderSnapshot, Model, TransducerSnapshot},
+    model::{EncoderSnapshot, Model, TransducerSnapshot},
     text::{EndReason, EndpointConfig, Event, Segmenter},
 };
 

@@ -3,12 +3,12 @@
 //! Compiles the graph of an encoder before it is loaded: see [`pipeline`] for the passes and their order.
 
 use super::{
-    device::Device,
     graph_dump::GraphDump,
     runtime::{LogLevel, log},
     target::Target,
 };
 use crate::{
+    device::Device,
     error::{Error, Result},
     memory_guard,
 };

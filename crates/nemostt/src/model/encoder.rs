@@ -10,7 +10,6 @@ mod state;
 use super::{
     compile::{CompiledEncoder, compile_export, compile_specialized, specialize},
     compiled_cache::CacheEntry,
-    device::Device,
     directory::NamedEncoder,
     joint_head::{JointHead, JointHeadState},
     length_graph::LengthGraph,
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     chunker::{Window, first_width, full_width},
+    device::Device,
     error::{Error, Result},
     memory_guard,
 };

@@ -11,8 +11,9 @@ use std::{
     },
 };
 
-use super::{Device, Options};
+use super::Options;
 use crate::{
+    device::Device,
     error::{Error, Result},
     sync::lock,
 };

@@ -9,10 +9,11 @@ use std::{
 };
 
 use super::{
-    Cancellation, Device, Model, Options, PrecisionChoice,
+    Cancellation, Model, Options, PrecisionChoice,
     runtime::{LogLevel, log},
 };
 use crate::{
+    device::Device,
     error::{Error, Result},
     sync::lock,
 };

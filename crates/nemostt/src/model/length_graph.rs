@@ -5,11 +5,10 @@
 
 use super::{
     compile::CompiledEncoder,
-    device::Device,
     runtime::{Binding, LogLevel, Session, Tensor, log},
     target::Target,
 };
-use crate::error::Result;
+use crate::{device::Device, error::Result};
 use nemostt_compiler::{
     BoundaryTensor, ElementType, LENGTHS, NEXT_LENGTHS, SplitGraph,
     pipeline::{NotApplied, SPLIT_LENGTH_GRAPH, some},

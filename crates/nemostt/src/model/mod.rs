@@ -5,7 +5,6 @@
 mod cancellation;
 mod compile;
 mod compiled_cache;
-mod device;
 mod directory;
 mod dylib;
 #[cfg(feature = "embedded-model")]
@@ -35,7 +34,6 @@ mod transducer;
 use std::path::Path;
 
 pub use cancellation::Cancellation;
-pub use device::{Device, OpenVinoDevice};
 pub use directory::GraphFile;
 use directory::{ModelFiles, NamedEncoder, TransducerParts};
 #[cfg(feature = "embedded-model")]
@@ -54,6 +52,7 @@ pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
     chunker::{SUBSAMPLING_FACTOR, full_width},
+    device::Device,
     error::{Error, Result},
     features::FrontEndConfig,
     text::Vocabulary,

@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use super::{Cancellation, Device};
+use super::Cancellation;
+use crate::device::Device;
 
 /// How a model is loaded and run.
 #[derive(Debug, Clone, PartialEq)]

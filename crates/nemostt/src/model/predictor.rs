@@ -4,11 +4,11 @@
 
 use super::{
     compile::out_of_memory,
-    device::Device,
     runtime::{LogLevel, Session, Tensor, log},
     target::Target,
 };
 use crate::{
+    device::Device,
     error::{Error, Result},
     memory_guard,
 };

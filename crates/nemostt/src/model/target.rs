@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use super::failing_device::FailingDevice;
 use super::{
     Cancellation,
-    device::{Device, OpenVinoDevice},
     options::{Cache, GraphOptimization, Options, PrecisionChoice},
     runtime::{LogLevel, device_of, log},
 };
-use crate::error::Result;
+use crate::{
+    device::{Device, OpenVinoDevice},
+    error::Result,
+};
 use nemostt_compiler::{Bits, pipeline};
 use nemostt_kernels::gemm;
 

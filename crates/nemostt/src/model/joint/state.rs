@@ -9,7 +9,7 @@ use super::{
     },
     FirstScoring, Joint,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use nemostt_compiler::TransducerShape;
 
 /// Frames that are scored after a token, if the chunk has as many.
@@ -81,7 +81,7 @@ impl JointState {
             scores.run.input(input, frames)?;
             scores.run.input("prediction", prediction)?;
             scores.run.output("outputs", &mut scores.logits)?;
-            Ok(scores)
+            Ok::<_, Error>(scores)
         };
         let mut few = None;
         let (input, all) = match joint {

@@ -6,8 +6,8 @@
 //! The reason is in its log, in sentences that have been the same from release 1.18 to 1.31.
 
 use crate::{
+    device::{Device, OpenVinoDevice},
     error::Error,
-    model::{Device, OpenVinoDevice},
 };
 
 /// The name of the provider, and how to get an ONNX Runtime that has it.

@@ -18,11 +18,8 @@ use super::{
     logging::{LogLevel, collect_errors, log},
 };
 #[cfg(feature = "openvino")]
-use crate::model::OpenVinoDevice;
-use crate::{
-    error::Result,
-    model::{Device, Options},
-};
+use crate::device::OpenVinoDevice;
+use crate::{device::Device, error::Result, model::Options};
 
 /// Resolves the device of `options`; never returns `Auto`.
 ///
@@ -204,7 +201,7 @@ mod tests {
             ("coreml", "CoreML"),
             ("directml", "onnxruntime-directml"),
         ] {
-            let device: Result<Device> = name.parse();
+            let device = name.parse().map_err(Error::from);
             let error = device.and_then(|device| device_of(&options(device)));
             let error = error.map_err(|error| (matches!(error, Error::Device { .. }), error.to_string()));
             let Err((is_device, message)) = error else {

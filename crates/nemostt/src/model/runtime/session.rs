@@ -20,9 +20,10 @@ use super::{
     session_error, threads_of,
 };
 use crate::{
+    device::Device,
     error::Result,
     memory_guard,
-    model::{Cancellation, Device, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
+    model::{Cancellation, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
     sync::lock,
 };
 use nemostt_compiler::{Encoded, Graph, pipeline::Recorder};

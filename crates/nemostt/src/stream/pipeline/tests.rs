@@ -8,8 +8,8 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::*;
 use crate::{
-    Recognizer,
-    model::{DecoderKind, Device, Options, failing_device::FailingDevice},
+    Device, Recognizer,
+    model::{DecoderKind, Options, failing_device::FailingDevice},
     stream::Stream,
     text::Event,
 };

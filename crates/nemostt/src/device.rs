@@ -7,8 +7,6 @@ use std::{
     str::FromStr,
 };
 
-use crate::error::Error;
-
 /// The device that the graphs run on. All but [`Cpu`](Self::Cpu) need an ONNX Runtime that was built for them.
 ///
 /// Parsed from and displayed as `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `openvino`, `openvino:gpu`, `openvino:gpu.1`,
@@ -55,10 +53,21 @@ pub enum OpenVinoDevice {
     Npu,
 }
 
-impl FromStr for Device {
-    type Err = Error;
+/// There is no device of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "device \"{requested}\" is unknown: expected auto, cpu, cuda, tensorrt, openvino, openvino:gpu, openvino:npu, coreml or \
+     directml; cuda:1, tensorrt:1, openvino:gpu.1 or directml:1 is the second of its kind"
+)]
+pub struct UnknownDevice {
+    /// The requested name.
+    pub requested: String,
+}
 
-    fn from_str(name: &str) -> Result<Self, Error> {
+impl FromStr for Device {
+    type Err = UnknownDevice;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
         let (provider, which) = match name.split_once(':') {
             Some((provider, which)) => (provider, Some(which)),
             None => (name, None),
@@ -74,7 +83,7 @@ impl FromStr for Device {
             "openvino" => openvino(which.unwrap_or("cpu")).map(Self::OpenVino),
             _ => None,
         };
-        device.ok_or_else(|| Error::UnknownDevice { requested: name.into() })
+        device.ok_or_else(|| UnknownDevice { requested: name.into() })
     }
 }
 
