@@ -7,7 +7,7 @@
 //! | [`SPECIALIZE`] | at load | fix the window width, which makes shapes, masks and positions constant |
 //! | [`FUSE`] | at load, where kernels are used | replace the nodes between two matrix products by operations of `nemostt-kernels` |
 //! | [`WEIGHTS`] | at load | precision and packing of the weights |
-//! | [`LINK`] | at each start, on what the cache of compiled models holds | append the joint's first scoring, fuse sequences of operations, split off what depends only on lengths |
+//! | [`LINK`] | at each start, on what the cache of compiled models holds | on a device, open the batch; on the CPU, append the joint's first scoring, fuse sequences of operations, split off what depends only on lengths |
 //!
 //! All passes but `quantize-int8` are exact: the same numbers are summed. A pass recognizes what it rewrites by what
 //! nodes do, never by their names. What it does not recognize stays as exported, and its [`PassReport`] says so.
@@ -248,8 +248,21 @@ pub const FUSE_SUBGRAPH: &str = "fuse-subgraph";
 /// Name of the pass that splits off the computation of masks, which depends on lengths only.
 pub const SPLIT_LENGTH_GRAPH: &str = "split-length-graph";
 
+/// Name of the pass that lets a run compute a step of several streams.
+pub const OPEN_BATCH: &str = "open-batch";
+/// Name of the pass that keeps the caches of all streams in tensors on the device.
+pub const ADD_SLOTS: &str = "add-slots";
+
 /// Names and summaries of the passes that run at each start, on what the cache holds.
-pub const LINK: [(&str, &str); 3] = [
+pub const LINK: [(&str, &str); 5] = [
+    (
+        OPEN_BATCH,
+        "compute a step of several streams in one run, where the encoder runs in ONNX Runtime on a device",
+    ),
+    (
+        ADD_SLOTS,
+        "keep the caches of all streams on the device, and update them in place",
+    ),
     (
         APPEND_JOINT_HEAD,
         "project and score each chunk's frames in the encoder's own run",

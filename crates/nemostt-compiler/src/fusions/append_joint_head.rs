@@ -56,14 +56,14 @@ impl Encoded {
     }
 
     /// Decodes the graph, without the weights that are in files.
-    fn decode_graph(&self) -> Result<Graph, String> {
+    pub(crate) fn decode_graph(&self) -> Result<Graph, String> {
         let mut graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
         graph.packed.clone_from(&self.packed_weights);
         Ok(graph)
     }
 
     /// Replaces the graph by `graph`, which has `added_bytes` more of packed weights.
-    fn replace_graph(&mut self, graph: Graph, added_bytes: usize) {
+    pub(crate) fn replace_graph(&mut self, graph: Graph, added_bytes: usize) {
         let encoded = graph.encode();
         self.model = encoded.model;
         self.packed_weights = encoded.packed_weights;

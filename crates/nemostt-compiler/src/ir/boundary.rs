@@ -49,7 +49,7 @@ impl Graph {
         }
     }
 
-    fn infos_mut(&mut self, side: Side) -> &mut Vec<ValueInfoProto> {
+    pub(crate) fn infos_mut(&mut self, side: Side) -> &mut Vec<ValueInfoProto> {
         match side {
             Side::Input => &mut self.inputs,
             Side::Output => &mut self.outputs,

@@ -338,11 +338,16 @@ impl Graph {
         })
     }
 
-    /// Renames tensor `old` to `new` where it is produced.
+    /// Renames tensor `old` to `new` where it is produced. So is the node, if it is called like the tensor, because names of
+    /// nodes are unique, too.
     pub(crate) fn rename_output(&mut self, old: &str, new: &str) {
-        for output in self.nodes.iter_mut().flat_map(|node| &mut node.output) {
-            if output == old {
+        for node in &mut self.nodes {
+            let has_name = node.name() == old;
+            for output in node.output.iter_mut().filter(|output| *output == old) {
                 *output = new.into();
+                if has_name {
+                    node.name = Some(new.into());
+                }
             }
         }
         if let Some(dims) = self.shapes.remove(old) {

@@ -23,6 +23,7 @@ pub(crate) fn infer<'a>(
         | "GreaterOrEqual" => shape(0).zip(shape(1)).and_then(|(a, b)| broadcast(a, b)),
         "Where" => (|| broadcast(shape(0)?, &broadcast(shape(1)?, shape(2)?)?))(),
         "MatMul" => shape(0).zip(shape(1)).and_then(|(a, b)| infer_matmul(a, b)),
+        "Gemm" => shape(0).zip(shape(1)).and_then(|(a, b)| infer_gemm(node, a, b)),
         "Conv" => shape(0)
             .zip(shape(1))
             .and_then(|(data, kernel)| infer_conv(node, data, kernel, shape(2))),
@@ -40,6 +41,14 @@ fn infer_matmul(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     };
     let outer = broadcast(outer_a, outer_b)?;
     (inner_a == inner_b).then(|| [&outer[..], &[*rows, *columns]].concat())
+}
+
+fn infer_gemm(node: &NodeProto, a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let swapped = |name: &str, dims: &[usize]| match (attribute(node, name).unwrap_or(0), dims) {
+        (0, &[rows, columns]) | (_, &[columns, rows]) => Some([rows, columns]),
+        _ => None,
+    };
+    infer_matmul(&swapped("transA", a)?, &swapped("transB", b)?)
 }
 
 /// `None` also for shapes that ONNX Runtime rejects in a run (`conv.cc`, `conv_attributes.h`), so that no pass replaces such a

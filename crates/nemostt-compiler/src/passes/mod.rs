@@ -6,6 +6,7 @@
 //! all windows get the same width ([`fix_width`]), so that all of that is folded into constants (`ir/fold.rs`) and the
 //! rest can be rewritten.
 
+mod batch;
 pub(crate) mod cache_projected_kv;
 mod clip_to_min_max;
 pub(crate) mod conv_to_matmul;
@@ -24,6 +25,7 @@ pub(crate) mod unstack_caches;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::batch::{READ_SLOTS_INPUT, SLOTS_INPUT};
 pub use self::predictor::specialize_predictor;
 pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
 use crate::streaming_geometry::full_width;
