@@ -117,6 +117,18 @@ pub enum Error {
         reason: String,
     },
 
+    /// All places on the device are taken: see [`Options::max_streams`](crate::Options::max_streams).
+    #[error(
+        "{taken}: the model was loaded with memory for {streams} streams on its device (max-streams). Load it with more, or end \
+         other streams or drop their snapshots"
+    )]
+    NoPlace {
+        /// What was to be placed there.
+        taken: &'static str,
+        /// Streams that there may be.
+        streams: usize,
+    },
+
     /// The model does not support the language.
     #[error("language \"{requested}\" is not one of this model's: {}", .allowed.join(", "))]
     Language {

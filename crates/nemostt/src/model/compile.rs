@@ -14,7 +14,10 @@ use crate::{
 };
 use nemostt_compiler::{
     Encoded, Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig,
-    pipeline::{FUSE_SUBGRAPH, NotApplied, OutOfMemory, Outcome, PassReport, QUANTIZE_INT8, Recorder, some},
+    pipeline::{
+        ADD_SLOTS, FUSE_SUBGRAPH, NotApplied, OPEN_BATCH, OutOfMemory, Outcome, PassReport, QUANTIZE_INT8, Recorder,
+        some,
+    },
 };
 
 /// An encoder ready to be loaded by ONNX Runtime.
@@ -44,6 +47,35 @@ impl CompiledEncoder {
             }
         };
         self.note_link(FUSE_SUBGRAPH, outcome);
+    }
+
+    /// Lets a run compute a step of several streams, whose caches stay on the device. If that is not possible, logs why;
+    /// the encoder is then unchanged.
+    pub(super) fn batch_streams(&mut self, name: &str) -> bool {
+        let mut states = self.states.clone();
+        let exported = self.encoded.model.clone();
+        let opened = self.encoded.open_batch(&mut states);
+        let mut outcomes = vec![(OPEN_BATCH, opened)];
+        if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+            outcomes.push((ADD_SLOTS, self.encoded.add_slots(&states)));
+        }
+        let failed = outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
+        match failed {
+            Some(reason) => {
+                self.encoded.model = exported;
+                log(LogLevel::Warning, &format!("{name}: streams are not batched: {reason}"));
+            }
+            None => self.states = states,
+        }
+        let is_batched = failed.is_none();
+        for (pass, outcome) in outcomes {
+            let outcome = match outcome {
+                Ok(()) => some(self.states.len(), "caches"),
+                Err(reason) => Err(NotApplied::Unsupported(reason)),
+            };
+            self.note_link(pass, outcome);
+        }
+        is_batched
     }
 
     /// Records the outcome of `pass`, one of [`LINK`](nemostt_compiler::pipeline::LINK).

@@ -2,6 +2,7 @@
 
 //! The cache-aware encoder: consumes one window of mel frames per step, and returns the encoder frames of one chunk.
 
+mod device_batch;
 mod program;
 mod program_state;
 mod session_state;
@@ -26,8 +27,11 @@ use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input
 use std::sync::Arc;
 
 pub use self::program::EngineMetrics;
-use self::program::{EncoderParts, EncoderProgram};
 pub(crate) use self::state::{EncoderSnapshot, EncoderState, HeadTensors};
+use self::{
+    device_batch::DeviceBatch,
+    program::{EncoderParts, EncoderProgram},
+};
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
 pub(crate) struct Encoder {
@@ -58,18 +62,25 @@ enum Runner {
         /// Computes inputs of the session that depend on lengths only; `None` if the session computes them itself.
         lengths: Option<Arc<LengthGraph>>,
     },
+    /// On a device, if its batch could be opened.
+    Batched(Arc<DeviceBatch>),
     /// On the CPU, if all of it are our own operations.
     Program(Arc<EncoderProgram>),
 }
 
+/// What a compiled encoder was prepared for.
+enum Linked {
+    Batched,
+    /// With the part of the graph that was split off.
+    Single(Option<LengthGraph>),
+}
+
 impl Runner {
-    fn new(
-        encoder: CompiledEncoder,
-        lengths: Option<LengthGraph>,
-        parts: &EncoderParts<'_>,
-        target: &Target,
-    ) -> Result<Self> {
-        let lengths = lengths.map(Arc::new);
+    fn new(encoder: CompiledEncoder, linked: Linked, parts: &EncoderParts<'_>, target: &Target) -> Result<Self> {
+        let lengths = match linked {
+            Linked::Batched => return Ok(Self::Batched(Arc::new(DeviceBatch::new(encoder, parts, target)?))),
+            Linked::Single(lengths) => lengths.map(Arc::new),
+        };
         if let Some(lengths) = &lengths {
             match EncoderProgram::new(&encoder, lengths.clone(), parts, target)? {
                 Ok(program) => return Ok(Self::Program(Arc::new(program))),
@@ -101,12 +112,14 @@ impl Encoder {
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
         let start = |mut compiled: CompiledEncoder, is_specialized: bool| {
-            let mut lengths = None;
+            let mut linked = Linked::Single(None);
             let mut appended_head = None;
-            if is_specialized {
+            if is_specialized && target.batch_sessions && compiled.batch_streams(&name) {
+                linked = Linked::Batched;
+            } else if is_specialized {
                 appended_head = head.filter(|head| head.append_to(&mut compiled, &name)).cloned();
                 compiled.fuse_subgraphs(&name);
-                lengths = LengthGraph::split_off(&mut compiled, &name, target)?;
+                linked = Linked::Single(LengthGraph::split_off(&mut compiled, &name, target)?);
             }
             let (states, passes) = (compiled.states.clone(), std::mem::take(&mut compiled.passes));
             let (width, precision) = (compiled.width, compiled.precision);
@@ -116,9 +129,10 @@ impl Encoder {
                 chunk: lookahead + 1,
                 ctc_tokens,
                 head: appended_head.as_ref(),
+                has_prompt: contract.prompt.is_some(),
             };
             let encoder = Self {
-                runner: Runner::new(compiled, lengths, &parts, target)?,
+                runner: Runner::new(compiled, linked, &parts, target)?,
                 device: target.device,
                 streaming,
                 lookahead,
@@ -223,6 +237,7 @@ impl Encoder {
     pub(crate) fn parallel_streams(&self) -> usize {
         match &self.runner {
             Runner::Session { .. } => 1,
+            Runner::Batched(batch) => batch.parallel_streams(),
             Runner::Program(program) => program.parallel_streams(),
         }
     }
@@ -231,6 +246,7 @@ impl Encoder {
     pub(crate) fn metrics(&self) -> EngineMetrics {
         match &self.runner {
             Runner::Session { .. } => EngineMetrics::default(),
+            Runner::Batched(batch) => batch.metrics(),
             Runner::Program(program) => program.metrics(),
         }
     }
@@ -259,6 +275,7 @@ impl Encoder {
     pub(crate) fn threads(&self) -> usize {
         match &self.runner {
             Runner::Session { session, .. } => session.threads(),
+            Runner::Batched(batch) => batch.threads(),
             Runner::Program(program) => program.threads(),
         }
     }

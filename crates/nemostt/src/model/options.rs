@@ -21,9 +21,17 @@ pub struct Options {
     /// the number of processors that the loading thread may use (affinity, quotas of control groups); a larger number
     /// is reduced, which is logged.
     pub threads: usize,
-    /// Streams whose steps are computed together at most, on the CPU; `None`: as many as a processor computes in about the
-    /// time that reading the weights takes.
+    /// Streams whose steps are computed together at most; `None`: on the CPU, as many as it computes in about the time that
+    /// reading the weights takes, and 64 on a GPU.
     pub max_batch: Option<usize>,
+    /// Streams that there may be at the same time on a GPU, where memory for all of them is allocated when the model is
+    /// loaded; `None`: as many as fit in 512 MiB. One more is an error. No effect on the CPU, where streams are not limited.
+    pub max_streams: Option<usize>,
+    /// Whether CUDA records the runs of a batch and replays them (CUDA graphs).
+    pub cuda_graphs: bool,
+    /// Runs the encoder on the CPU as it runs on a GPU: for tests.
+    #[doc(hidden)]
+    pub batch_on_cpu: bool,
     /// Teams of threads that compute steps independently of each other, each with a share of the streams; `None`: one per
     /// group of processors that share a cache, or, if a step takes a single thread, one per core.
     pub lanes: Option<usize>,
@@ -53,6 +61,9 @@ impl Default for Options {
             threads: 0,
             max_batch: None,
             lanes: None,
+            max_streams: None,
+            cuda_graphs: true,
+            batch_on_cpu: false,
             graph_optimization: GraphOptimization::All,
             precision: PrecisionChoice::Auto,
             max_symbols: 10,

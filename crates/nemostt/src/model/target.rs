@@ -29,6 +29,12 @@ pub(crate) struct Target {
     pub(crate) max_batch: Option<usize>,
     /// See [`Options::lanes`].
     pub(crate) lanes: Option<usize>,
+    /// See [`Options::max_streams`].
+    pub(crate) max_streams: Option<usize>,
+    /// Whether an encoder that runs in a session gets the steps of several streams in each run.
+    pub(crate) batch_sessions: bool,
+    /// See [`Options::cuda_graphs`].
+    pub(crate) capture_graphs: bool,
     /// Whether graphs are specialized.
     pub(crate) specialize: bool,
     /// Options of the passes.
@@ -70,12 +76,15 @@ impl Target {
             threads: options.threads,
             max_batch: options.max_batch,
             lanes: options.lanes,
+            max_streams: options.max_streams,
+            batch_sessions: matches!(device, Device::Cuda(_)) || (is_cpu && options.batch_on_cpu),
+            capture_graphs: options.cuda_graphs,
             specialize,
             passes: pipeline::Target {
                 // Not measured on other processors, where ONNX Runtime's own kernels are fast enough.
-                custom_ops: specialize && is_cpu && gemm::is_supported(),
+                custom_ops: specialize && is_cpu && !options.batch_on_cpu && gemm::is_supported(),
                 int8: (is_int8 && is_cpu).then(Bits::detect),
-                convert_fp16: is_cpu
+                convert_fp16: (is_cpu && !options.batch_on_cpu)
                     // It computes in float32, too.
                     || device == Device::OpenVino(OpenVinoDevice::Cpu)
                     || options.precision == PrecisionChoice::Fp32,

@@ -22,10 +22,10 @@ impl Choices {
 
 /// Everything that can be observed of a stream.
 #[derive(Debug, Default, PartialEq)]
-struct Observed {
+pub(crate) struct Observed {
     /// Outputs of the encoder, as bits.
-    outputs: Vec<u32>,
-    events: Vec<Event>,
+    pub(crate) outputs: Vec<u32>,
+    pub(crate) events: Vec<Event>,
 }
 
 impl Observed {
@@ -35,7 +35,7 @@ impl Observed {
 }
 
 /// A life of a stream: audio in pieces of any size, ends, flushes, snapshots, other streams after it.
-fn live(recognizer: &Recognizer, speech: &[f32], seed: u64, steps: usize) -> Observed {
+pub(crate) fn live(recognizer: &Recognizer, speech: &[f32], seed: u64, steps: usize) -> Observed {
     let mut choices = Choices(seed);
     let mut observed = Observed::default();
     let mut stream = recognizer.stream().unwrap();
@@ -84,7 +84,12 @@ fn live(recognizer: &Recognizer, speech: &[f32], seed: u64, steps: usize) -> Obs
     observed
 }
 
-fn load(model: &str, decoder: DecoderKind, lookahead: usize, change: impl FnOnce(&mut Options)) -> Recognizer {
+pub(crate) fn load(
+    model: &str,
+    decoder: DecoderKind,
+    lookahead: usize,
+    change: impl FnOnce(&mut Options),
+) -> Recognizer {
     let mut options = options(lookahead, decoder);
     change(&mut options);
     Recognizer::load(model_path(model), &options).unwrap()
@@ -92,6 +97,13 @@ fn load(model: &str, decoder: DecoderKind, lookahead: usize, change: impl FnOnce
 
 /// Streams that live at the same time, and what each of them would observe alone.
 fn check(recognizer: &Recognizer, streams: u64, steps: usize) {
+    check_with(recognizer, streams, steps, |alone, together| {
+        assert!(alone == together, "it differs");
+    });
+}
+
+/// As [`check`]; `compare` gets what a stream observes alone, and together with others.
+pub(crate) fn check_with(recognizer: &Recognizer, streams: u64, steps: usize, compare: impl Fn(&Observed, &Observed)) {
     let speech = clip("u3_long");
     let alone: Vec<Observed> = (0..streams)
         .map(|seed| live(recognizer, &speech, seed, steps))
@@ -109,9 +121,9 @@ fn check(recognizer: &Recognizer, streams: u64, steps: usize) {
         let threads: Vec<_> = (0..streams).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    for (seed, (alone, together)) in alone.iter().zip(&together).enumerate() {
+    for (alone, together) in alone.iter().zip(&together) {
         assert!(!alone.outputs.is_empty());
-        assert!(alone == together, "stream {seed} differs");
+        compare(alone, together);
     }
     assert!(alone.iter().any(|alone| !alone.events.is_empty()));
     let after = recognizer.metrics();

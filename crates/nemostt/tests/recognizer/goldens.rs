@@ -44,29 +44,40 @@ fn assert_encoder_matches(model: &str) {
 fn assert_encoder_matches_for(model: &str, goldens: &mut Goldens, lookaheads: &[usize], clips: &[&str]) {
     for &lookahead in lookaheads {
         let recognizer = recognizer(model, lookahead, DecoderKind::Rnnt);
-        let mut worst: f32 = 0.0;
-        for &name in clips {
-            let expected = goldens.encoder(name, lookahead);
-            let run = encode(&recognizer, &clip(name));
-            assert_eq!(
-                run.frames.len(),
-                expected.ncols(),
-                "{model}, {name}, lookahead {lookahead}"
-            );
-            for (t, frame) in run.frames.iter().enumerate() {
-                for (d, value) in frame.iter().enumerate() {
-                    let difference = (value - expected[[d, t]]).abs();
-                    assert!(
-                        difference < 1e-4,
-                        "{model}, {name}, lookahead {lookahead}: frame {t}, dimension {d}: {value} and {}",
-                        expected[[d, t]]
-                    );
-                    worst = worst.max(difference);
-                }
+        check_encoder(&recognizer, model, goldens, lookahead, clips);
+    }
+}
+
+/// Compares the encoder of `recognizer`, of model `model`, with NeMo's.
+pub(crate) fn check_encoder(
+    recognizer: &Recognizer,
+    model: &str,
+    goldens: &mut Goldens,
+    lookahead: usize,
+    clips: &[&str],
+) {
+    let mut worst: f32 = 0.0;
+    for &name in clips {
+        let expected = goldens.encoder(name, lookahead);
+        let run = encode(recognizer, &clip(name));
+        assert_eq!(
+            run.frames.len(),
+            expected.ncols(),
+            "{model}, {name}, lookahead {lookahead}"
+        );
+        for (t, frame) in run.frames.iter().enumerate() {
+            for (d, value) in frame.iter().enumerate() {
+                let difference = (value - expected[[d, t]]).abs();
+                assert!(
+                    difference < 1e-4,
+                    "{model}, {name}, lookahead {lookahead}: frame {t}, dimension {d}: {value} and {}",
+                    expected[[d, t]]
+                );
+                worst = worst.max(difference);
             }
         }
-        println!("{model}, lookahead {lookahead}: largest difference from NeMo's encoder {worst:e}");
     }
+    println!("{model}, lookahead {lookahead}: largest difference from NeMo's encoder {worst:e}");
 }
 
 #[test]
@@ -100,22 +111,36 @@ fn cache_lengths_match_nemo() {
 
 fn assert_text_matches(model: &str, decoder: DecoderKind) {
     let mut goldens = Goldens::open(model);
-    let texts = Texts::open();
     for lookahead in LOOKAHEADS {
-        let recognizer = recognizer(model, lookahead, decoder);
-        let mut stream = recognizer.stream().unwrap();
-        for name in CLIPS {
-            let transcript = Transcript::of(&mut stream, &clip(name), 1024);
-            stream.reset();
-            let expected = match decoder {
-                DecoderKind::Ctc => goldens.ctc(name, lookahead),
-                _ => goldens.tokens(name, lookahead),
-            };
-            let case = format!("{model}, {decoder:?}, {name}, lookahead {lookahead}");
-            assert_eq!(transcript.token_frames(), expected, "{case}");
-            assert_eq!(transcript.text(), texts.get(model, name, lookahead, decoder), "{case}");
-            assert!(transcript.tokens.iter().all(|token| token.log_prob <= 0.0), "{case}");
-        }
+        check_text(
+            &recognizer(model, lookahead, decoder),
+            model,
+            &mut goldens,
+            (lookahead, decoder),
+        );
+    }
+}
+
+/// Compares tokens and text of `recognizer`, of model `model`, with NeMo's.
+pub(crate) fn check_text(
+    recognizer: &Recognizer,
+    model: &str,
+    goldens: &mut Goldens,
+    (lookahead, decoder): (usize, DecoderKind),
+) {
+    let texts = Texts::open();
+    let mut stream = recognizer.stream().unwrap();
+    for name in CLIPS {
+        let transcript = Transcript::of(&mut stream, &clip(name), 1024);
+        stream.reset();
+        let expected = match decoder {
+            DecoderKind::Ctc => goldens.ctc(name, lookahead),
+            _ => goldens.tokens(name, lookahead),
+        };
+        let case = format!("{model}, {decoder:?}, {name}, lookahead {lookahead}");
+        assert_eq!(transcript.token_frames(), expected, "{case}");
+        assert_eq!(transcript.text(), texts.get(model, name, lookahead, decoder), "{case}");
+        assert!(transcript.tokens.iter().all(|token| token.log_prob <= 0.0), "{case}");
     }
 }
 

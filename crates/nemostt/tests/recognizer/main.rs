@@ -14,6 +14,7 @@ mod checkpoints;
 #[cfg(target_os = "linux")]
 mod churn;
 mod corrupted;
+mod device_batches;
 mod features;
 mod goldens;
 mod graph_passes;

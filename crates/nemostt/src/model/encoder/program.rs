@@ -90,6 +90,8 @@ pub(super) struct EncoderParts<'a> {
     pub(super) ctc_tokens: Option<usize>,
     /// The part of the joint that was appended.
     pub(super) head: Option<&'a JointHead>,
+    /// Whether it takes a language prompt.
+    pub(super) has_prompt: bool,
 }
 
 impl EncoderProgram {

@@ -227,8 +227,7 @@ impl SessionState {
         self.ring_head.data_mut()[0] = 0;
     }
 
-    /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory on every
-    /// device: see [`Tensor`].
+    /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory.
     pub(super) fn save(&self, snapshot: &mut EncoderSnapshot) {
         snapshot.caches.clear();
         let values = self.caches().map(|cache| cache.data().len()).sum();
@@ -270,19 +269,23 @@ impl SessionState {
             }
         };
         let tensor = &mut self.audio[index].1;
-        let rows = tensor.data_mut();
-        if window.len < width {
-            rows.fill(0.0);
-        }
-        for (t, frame) in window.frames.chunks_exact(mels).enumerate() {
-            for (m, &value) in frame.iter().enumerate() {
-                rows[m * width + t] = value;
-            }
-        }
+        write_columns(window, mels, width, tensor.data_mut());
         if self.bound_width[self.parity] != width {
             self.bindings[self.parity].input("audio_signal", tensor)?;
             self.bound_width[self.parity] = width;
         }
         Ok(())
+    }
+}
+
+/// Writes the mel frames of `window` as columns of `rows`, \[mels, width\], padded with zeros.
+pub(super) fn write_columns(window: &Window<'_>, mels: usize, width: usize, rows: &mut [f32]) {
+    if window.len < width {
+        rows.fill(0.0);
+    }
+    for (t, frame) in window.frames.chunks_exact(mels).enumerate() {
+        for (m, &value) in frame.iter().enumerate() {
+            rows[m * width + t] = value;
+        }
     }
 }

@@ -3,11 +3,16 @@
 //! What a stream keeps of an encoder, whatever runs it.
 
 use std::{
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
-use super::{Encoder, Runner, program_state::ProgramState, session_state::SessionState};
+use super::{
+    Encoder, Runner,
+    device_batch::{DeviceState, Slot},
+    program_state::ProgramState,
+    session_state::SessionState,
+};
 use crate::{
     chunker::Window,
     error::{Error, Result},
@@ -30,6 +35,7 @@ pub(crate) struct EncoderState {
 
 enum Tensors {
     Session(Box<SessionState>),
+    Batched(Box<DeviceState>),
     Program(Box<ProgramState>),
 }
 
@@ -39,6 +45,8 @@ enum Tensors {
 pub(crate) struct EncoderSnapshot {
     /// The values of all caches, concatenated.
     pub(super) caches: Vec<f32>,
+    /// Where they are, if they are on a device.
+    pub(super) slot: Option<Arc<Slot>>,
     /// Valid frames in the attention cache.
     pub(super) len: i64,
     pub(super) ring_head: i64,
@@ -61,6 +69,9 @@ impl EncoderState {
             Runner::Session { session, lengths } => {
                 Tensors::Session(Box::new(SessionState::new(encoder, (session, lengths.as_deref()))?))
             }
+            Runner::Batched(batch) => {
+                Tensors::Batched(Box::new(DeviceState::new(batch.clone(), encoder.output_tensor()?)?))
+            }
             Runner::Program(program) => {
                 Tensors::Program(Box::new(ProgramState::new(program.clone(), encoder.output_tensor()?)?))
             }
@@ -76,7 +87,7 @@ impl EncoderState {
     pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
         match &mut self.tensors {
             Tensors::Session(state) => state.bind(bind),
-            Tensors::Program(_) => Ok(()),
+            Tensors::Batched(_) | Tensors::Program(_) => Ok(()),
         }
     }
 
@@ -84,6 +95,7 @@ impl EncoderState {
     pub(crate) fn prompt(&self) -> i64 {
         match &self.tensors {
             Tensors::Session(state) => state.prompt(),
+            Tensors::Batched(state) => state.prompt(),
             Tensors::Program(_) => 0,
         }
     }
@@ -109,16 +121,15 @@ impl EncoderState {
         window: &Window<'_>,
         head: Option<HeadTensors<'_>>,
     ) -> Result<usize> {
+        let period = FRAME_PERIOD * (encoder.lookahead + 1) as u32;
         let frames = match (&mut self.tensors, &encoder.runner) {
             (Tensors::Session(state), Runner::Session { session, lengths }) => {
                 state.step((session, lengths.as_deref()), window)?
             }
-            (Tensors::Program(state), _) => {
-                let period = FRAME_PERIOD * (encoder.lookahead + 1) as u32;
-                state.step(window, head, self.class.deadline(START.elapsed(), period))?
-            }
+            (Tensors::Batched(state), _) => state.step(window, self.class.deadline(START.elapsed(), period))?,
+            (Tensors::Program(state), _) => state.step(window, head, self.class.deadline(START.elapsed(), period))?,
             // A stream has the tensors that its encoder needs.
-            (Tensors::Session(_), Runner::Program(_)) => 0,
+            (Tensors::Session(_), Runner::Batched(_) | Runner::Program(_)) => 0,
         };
         let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
         if frames != window.outputs as i64 && !has_padding_outputs {
@@ -141,14 +152,17 @@ impl EncoderState {
     pub(crate) fn outputs(&self) -> &Tensor<f32> {
         match &self.tensors {
             Tensors::Session(state) => state.outputs(),
+            Tensors::Batched(state) => state.outputs(),
             Tensors::Program(state) => state.outputs(),
         }
     }
 
     /// Sets the language prompt for the following steps. An encoder that takes one runs in a session.
     pub(crate) fn set_prompt(&mut self, prompt: i64) {
-        if let Tensors::Session(state) = &mut self.tensors {
-            state.set_prompt(prompt);
+        match &mut self.tensors {
+            Tensors::Session(state) => state.set_prompt(prompt),
+            Tensors::Batched(state) => state.set_prompt(prompt),
+            Tensors::Program(_) => {}
         }
     }
 
@@ -156,6 +170,7 @@ impl EncoderState {
     pub(crate) fn cache_len(&self) -> i64 {
         match &self.tensors {
             Tensors::Session(state) => state.cache_len(),
+            Tensors::Batched(state) => state.cache_len(),
             Tensors::Program(state) => state.cache_len(),
         }
     }
@@ -164,15 +179,17 @@ impl EncoderState {
     pub(crate) fn reset(&mut self) {
         match &mut self.tensors {
             Tensors::Session(state) => state.reset(),
+            Tensors::Batched(state) => state.reset(),
             Tensors::Program(state) => state.reset(),
         }
     }
 
-    /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory on every
-    /// device: see [`Tensor`].
+    /// Copies the state that [`reset`](Self::reset) clears, and the language. Caches on a device stay where they are, and
+    /// belong to the snapshot, too.
     pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
         match &self.tensors {
             Tensors::Session(state) => state.save(snapshot),
+            Tensors::Batched(state) => state.save(snapshot),
             Tensors::Program(state) => state.save(snapshot),
         }
     }
@@ -188,6 +205,7 @@ impl EncoderState {
     pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
         match &mut self.tensors {
             Tensors::Session(state) => state.restore(snapshot),
+            Tensors::Batched(state) => state.restore(snapshot),
             Tensors::Program(state) => state.restore(snapshot),
         }
     }

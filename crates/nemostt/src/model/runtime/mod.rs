@@ -10,8 +10,10 @@ mod commits;
 mod constants;
 mod custom_ops;
 mod device_error;
+mod device_tensors;
 mod environment;
 mod exit;
+mod graph_capture;
 mod kernel_io;
 mod logging;
 mod program;
@@ -27,7 +29,9 @@ use ort::value::PrimitiveTensorElementType;
 use self::exit::Owned;
 pub(crate) use self::{
     commits::stop_unwanted as stop_unwanted_loads,
+    device_tensors::StagedTensor,
     exit::{enter, is_exiting},
+    graph_capture::BatchRun,
     logging::log,
     program::LinkedProgram,
     providers::device_of,

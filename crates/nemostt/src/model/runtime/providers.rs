@@ -56,7 +56,7 @@ fn pick_device(environment: &Environment, requested: Device) -> Result<Device> {
 /// Checks that `device` can be used.
 fn probe(environment: &Environment, device: Device) -> Result<()> {
     let builder = ort::session::Session::builder(environment).map_err(|error| failed("create a session", error))?;
-    let mut builder = add_provider(builder, device, 1)?;
+    let mut builder = add_provider(builder, (device, false), 1)?;
     // Others take long to compile even the smallest graph, or say already now that there is no device.
     if let Device::Cuda(_) = device {
         let (started, logged) = collect_errors(|| builder.commit_from_memory(SMALLEST_GRAPH));
@@ -65,13 +65,13 @@ fn probe(environment: &Environment, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// A builder for a session on `device`.
+/// A builder for a session on `device`. `captures`: whether CUDA records its runs.
 ///
 /// # Errors
 /// [`Error::Device`](crate::Error::Device), or ONNX Runtime's errors.
 pub(super) fn configure(
     environment: &Environment,
-    device: Device,
+    (device, captures): (Device, bool),
     threads: usize,
     wait: u32,
 ) -> Result<SessionBuilder> {
@@ -98,13 +98,13 @@ pub(super) fn configure(
     let builder = builder().map_err(|error| failed("create a session", error))?;
     match device {
         Device::Cpu => Ok(builder),
-        _ => add_provider(builder, device, threads),
+        _ => add_provider(builder, (device, captures), threads),
     }
 }
 
 /// Adds the provider of `device` to a session that computes with `threads` threads.
-fn add_provider(builder: SessionBuilder, device: Device, threads: usize) -> Result<SessionBuilder> {
-    let (providers, is_built) = providers(device, threads);
+fn add_provider(builder: SessionBuilder, (device, captures): (Device, bool), threads: usize) -> Result<SessionBuilder> {
+    let (providers, is_built) = providers((device, captures), threads);
     if !is_built.unwrap_or(true) {
         return Err(device_error::not_built(device));
     }
@@ -125,7 +125,7 @@ fn add_provider(builder: SessionBuilder, device: Device, threads: usize) -> Resu
 
 /// The providers of `device` in order of preference, none if this build lacks them; and whether ONNX Runtime was built
 /// with the first, if that is known.
-fn providers(device: Device, threads: usize) -> (Vec<ExecutionProviderDispatch>, Option<bool>) {
+fn providers((device, captures): (Device, bool), threads: usize) -> (Vec<ExecutionProviderDispatch>, Option<bool>) {
     // `Device` has no larger indices.
     let id = |index: u32| i32::try_from(index).unwrap_or(i32::MAX);
     // TF32 has 10 bits of mantissa: the transcript would differ from NeMo's.
@@ -133,7 +133,10 @@ fn providers(device: Device, threads: usize) -> (Vec<ExecutionProviderDispatch>,
     #[cfg(not(feature = "openvino"))]
     let _ = threads;
     match device {
-        Device::Cuda(index) => (vec![cuda(index).build()], ep::CUDA::is_available().ok()),
+        Device::Cuda(index) => (
+            vec![cuda(index).with_cuda_graph(captures).build()],
+            ep::CUDA::is_available().ok(),
+        ),
         #[cfg(feature = "tensorrt")]
         Device::TensorRt(index) => {
             let tensorrt = ep::TensorRT::default().with_device_id(id(index));

@@ -32,6 +32,10 @@ impl<T> Replicas<T> {
         }
     }
 
+    pub(super) fn first(&self) -> &T {
+        &self.first
+    }
+
     /// A replica for another user, who drops it at the end: the one with the fewest users, or one that `create` returns if
     /// that has enough. `create` returns `None` if there is to be no further one.
     pub(super) fn acquire(&self, create: impl FnOnce() -> Option<T>) -> Arc<T> {

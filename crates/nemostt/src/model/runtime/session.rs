@@ -26,7 +26,10 @@ use crate::{
     model::{Cancellation, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
     sync::lock,
 };
-use nemostt_compiler::{Encoded, Graph, pipeline::Recorder};
+use nemostt_compiler::{
+    Encoded, Graph,
+    pipeline::{self, Recorder},
+};
 
 /// Whether a graph with custom operators has been loaded. ONNX Runtime registers their domain for the whole process
 /// when the first one is, without locking: loading two at the same time would fail.
@@ -42,14 +45,16 @@ pub(crate) struct Session {
     replicas: Replicas<Replica>,
     /// What further replicas are loaded from.
     template: Option<Box<Template>>,
-    device: Device,
+    pub(super) device: Device,
+    /// Whether runs of a batch are recorded.
+    pub(super) captures: bool,
     threads: usize,
     #[cfg(any(test, feature = "fuzzing"))]
     failing: Option<std::sync::Arc<crate::model::failing_device::FailingDevice>>,
 }
 
 /// `ort` needs `&mut` to run, and kernels of custom operators have memory for one run.
-type Replica = Mutex<Owned<ort::session::Session>>;
+pub(super) type Replica = Mutex<Owned<ort::session::Session>>;
 
 /// A graph that can be loaded again. Packed weights are shared; the others are copied.
 struct Template {
@@ -66,17 +71,28 @@ impl Session {
         let template = (target.device == Device::Cpu && processors > 1)
             .then(|| Template::new(&graph, name, target))
             .flatten();
-        Self::start(graph, template, name, target)
+        Self::start(graph, template, name, target, false)
     }
 
     /// Loads an encoded graph, for one run at a time; `name` is for messages.
     pub(crate) fn load_encoded(graph: Encoded, name: &str, target: &Target) -> Result<Self> {
-        Self::start(graph, None, name, target)
+        Self::load_with(graph, name, target, false)
     }
 
-    fn start(graph: Encoded, template: Option<Box<Template>>, name: &str, target: &Target) -> Result<Self> {
+    /// As [`load_encoded`](Self::load_encoded). `captures`: whether runs of a batch are recorded.
+    pub(super) fn load_with(graph: Encoded, name: &str, target: &Target, captures: bool) -> Result<Self> {
+        Self::start(graph, None, name, target, captures)
+    }
+
+    fn start(
+        graph: Encoded,
+        template: Option<Box<Template>>,
+        name: &str,
+        target: &Target,
+        captures: bool,
+    ) -> Result<Self> {
         let threads = threads_of(target, name, graph.weights);
-        let session = load(graph, threads, name, target)?;
+        let session = load(graph, threads, name, target, captures)?;
         let limits = Limits {
             max: if template.is_some() { processors::usable() } else { 1 },
             users: BINDINGS_PER_SESSION,
@@ -85,6 +101,7 @@ impl Session {
             replicas: Replicas::new(Mutex::new(session), limits),
             template,
             device: device_of_run(target),
+            captures,
             threads,
             #[cfg(any(test, feature = "fuzzing"))]
             failing: target.failing.clone(),
@@ -94,6 +111,11 @@ impl Session {
     /// Intra-op threads.
     pub(crate) fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The session that was loaded first.
+    pub(super) fn first(&self) -> &Replica {
+        self.replicas.first()
     }
 
     /// An empty binding for [`run`](Self::run).
@@ -170,7 +192,7 @@ impl Template {
         let Self { graph, name, target } = self;
         let weights = graph.files.iter().map(|(_, file)| file.len()).sum();
         let session = memory_guard::check_bytes(weights, "load another session")
-            .and_then(|()| load(graph.clone(), threads, name, target));
+            .and_then(|()| load(graph.clone(), threads, name, target, false));
         match session {
             Ok(session) => Some(Mutex::new(session)),
             Err(error) => {
@@ -184,7 +206,7 @@ impl Template {
 }
 
 /// The device that runs the graphs of `target`.
-fn device_of_run(target: &Target) -> Device {
+pub(super) fn device_of_run(target: &Target) -> Device {
     #[cfg(any(test, feature = "fuzzing"))]
     if target.failing.is_some() {
         return Device::Cpu;
@@ -193,13 +215,19 @@ fn device_of_run(target: &Target) -> Device {
 }
 
 /// Loads an encoded graph into ONNX Runtime.
-fn load(graph: Encoded, threads: usize, name: &str, target: &Target) -> Result<Owned<ort::session::Session>> {
+fn load(
+    graph: Encoded,
+    threads: usize,
+    name: &str,
+    target: &Target,
+    captures: bool,
+) -> Result<Owned<ort::session::Session>> {
     target.cancellation.check()?;
     let _inside = enter()?;
     // ONNX Runtime was loaded when the target was resolved.
     let environment = environment(&[])?;
     let device = device_of_run(target);
-    let mut builder = configure(&environment, device, threads, wait_for(graph.weights))?;
+    let mut builder = configure(&environment, (device, captures), threads, wait_for(graph.weights))?;
     for (file, bytes) in graph.files {
         let added = builder.with_external_initializer_file_in_memory(file, bytes);
         builder = added.map_err(|error| failed("pass weights to ONNX Runtime", error))?;
@@ -227,7 +255,13 @@ fn load(graph: Encoded, threads: usize, name: &str, target: &Target) -> Result<O
 /// Encodes `graph` for ONNX Runtime on `target`; `name` is for messages.
 fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     memory_guard::check(format!("load {name}"))?;
-    let result = Recorder::default().convert_fp16(&mut graph, &target.passes);
+    // Also where encoders stay fp16: prediction network and joint are small, and ONNX Runtime 1.31.1 crashes when it loads a
+    // specialized prediction network in fp16.
+    let passes = pipeline::Target {
+        convert_fp16: true,
+        ..target.passes
+    };
+    let result = Recorder::default().convert_fp16(&mut graph, &passes);
     result.map_err(|error| out_of_memory(name, error))?;
     Ok(graph.encode())
 }
@@ -281,7 +315,7 @@ mod tests {
         // As on a machine with three processors, whatever this one has.
         let template = Template::new(&graph, "demo", &target);
         assert!(template.is_some());
-        let mut session = Session::start(graph, template, "demo", &target).unwrap();
+        let mut session = Session::start(graph, template, "demo", &target, false).unwrap();
         session.replicas.set_max(3);
 
         let dims = [shape.layers, 1, shape.hidden];
