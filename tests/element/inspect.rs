@@ -84,7 +84,14 @@ fn properties_document_units_and_mutability() {
         .filter(|p| p.owner_type() == element.type_())
     {
         let blurb = property.blurb().unwrap();
-        let counts = ["threads", "max-batch", "max-symbols", "max-utterance-chars"].contains(&property.name());
+        let counts = [
+            "threads",
+            "max-batch",
+            "max-streams",
+            "max-symbols",
+            "max-utterance-chars",
+        ]
+        .contains(&property.name());
         let is_time = property.value_type() == u32::static_type() && !counts;
         assert!(
             !is_time || blurb.contains("milliseconds"),

@@ -29,6 +29,7 @@ fn properties_round_trip() {
     for (name, value) in [
         ("threads", 3_u32),
         ("max-batch", 2),
+        ("max-streams", 3),
         ("max-symbols", 5),
         ("eos-padding", 7),
         ("latency", 9),

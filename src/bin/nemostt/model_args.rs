@@ -54,6 +54,15 @@ pub struct ModelArguments {
     #[arg(long, value_name = "N")]
     max_batch: Option<NonZeroUsize>,
 
+    /// Streams that there may be at the same time on a GPU, which gets memory for all of them [default: as many as fit in
+    /// 512 MiB]
+    #[arg(long, value_name = "N")]
+    max_streams: Option<NonZeroUsize>,
+
+    /// Launch the kernels of each step one by one on a GPU, to measure what CUDA graphs are worth
+    #[arg(long, hide = true)]
+    no_cuda_graphs: bool,
+
     /// Rewrite the encoder's graph for speed when it is loaded, or run it as exported; the text is the same
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["all", "none"]).map(optimization))]
     graph_optimization: GraphOptimization,
@@ -111,6 +120,8 @@ impl ModelArguments {
             device: self.device,
             threads: self.threads,
             max_batch: self.max_batch.map(NonZeroUsize::get),
+            max_streams: self.max_streams.map(NonZeroUsize::get),
+            cuda_graphs: !self.no_cuda_graphs,
             graph_optimization: self.graph_optimization,
             precision: self.precision,
             cache: Cache {

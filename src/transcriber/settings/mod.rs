@@ -28,6 +28,8 @@ pub(super) struct Settings {
     threads: u32,
     /// Streams per batch; 0: chosen by the recognizer.
     max_batch: u32,
+    /// Places for streams on a GPU; 0: chosen by the recognizer.
+    max_streams: u32,
     graph_optimization: NemoSttGraphOptimization,
     precision: NemoSttPrecision,
     /// Empty: no cache.
@@ -71,6 +73,7 @@ impl Default for Settings {
             device: Some(Device::default().to_string()),
             threads: 0,
             max_batch: 0,
+            max_streams: 0,
             graph_optimization: NemoSttGraphOptimization::default(),
             precision: NemoSttPrecision::default(),
             cache_directory: None,
@@ -107,6 +110,7 @@ impl Settings {
             device: self.device.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
             threads: self.threads as usize,
             max_batch: (self.max_batch > 0).then_some(self.max_batch as usize),
+            max_streams: (self.max_streams > 0).then_some(self.max_streams as usize),
             graph_optimization: self.graph_optimization.into(),
             precision: self.precision.into(),
             max_symbols: self.max_symbols as usize,

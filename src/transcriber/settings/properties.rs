@@ -67,6 +67,16 @@ impl Settings {
                 .default_value(default.max_batch)
                 .mutable_ready()
                 .build(),
+            glib::ParamSpecUInt::builder("max-streams")
+                .nick("Maximum Streams")
+                .blurb(
+                    "Streams of one model that there may be at the same time on a GPU, which gets memory for all of them; 0: as \
+                     many as fit in 512 MiB",
+                )
+                .maximum(65_536)
+                .default_value(default.max_streams)
+                .mutable_ready()
+                .build(),
             glib::ParamSpecEnum::builder_with_default("graph-optimization", default.graph_optimization)
                 .nick("Graph Optimization")
                 .blurb("How the model's graph is optimized when it is loaded; the text is the same either way")
@@ -243,6 +253,7 @@ impl Settings {
             "device" => self.device = read(value),
             "threads" => self.threads = read(value),
             "max-batch" => self.max_batch = read(value),
+            "max-streams" => self.max_streams = read(value),
             "graph-optimization" => self.graph_optimization = read(value),
             "precision" => self.precision = read(value),
             "cache-directory" => self.cache_directory = read(value),
@@ -276,6 +287,7 @@ impl Settings {
             "device" => self.device.to_value(),
             "threads" => self.threads.to_value(),
             "max-batch" => self.max_batch.to_value(),
+            "max-streams" => self.max_streams.to_value(),
             "graph-optimization" => self.graph_optimization.to_value(),
             "precision" => self.precision.to_value(),
             "cache-directory" => self.cache_directory.to_value(),
