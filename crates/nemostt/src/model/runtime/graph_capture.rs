@@ -17,7 +17,6 @@ use crate::{
     device::Device,
     error::{Error, Result},
     model::target::Target,
-    sync::lock,
 };
 use nemostt_compiler::Encoded;
 
@@ -33,14 +32,7 @@ impl Session {
         let (Device::Cuda(_), true) = (device_of_run(target), target.capture_graphs) else {
             return Self::load_encoded(graph, name, target);
         };
-        let recorded = Encoded {
-            model: graph.model.clone(),
-            files: graph.files.clone(),
-            packed_weights: Vec::new(),
-            ..graph
-        };
-        let capturing = Self::load_with(recorded, name, target, true);
-        match capturing {
+        match Self::load_with(graph.clone(), name, target, true) {
             // The provider requires that it runs all nodes itself.
             Err(error @ (Error::BadModel { .. } | Error::Runtime { .. })) => {
                 let line = format!("{name} runs without CUDA graphs: {error}");
@@ -68,16 +60,6 @@ impl Session {
 
     /// Runs the graph on the tensors of `binding`.
     pub(crate) fn run_batch(&self, binding: &Binding, run: &BatchRun, doing: &str) -> Result<()> {
-        let Some(options) = &run.0 else {
-            return self.run(binding, doing);
-        };
-        let _inside = enter()?;
-        let mut session = lock(&binding.replica);
-        let outputs = session.run_binding_with_options(&binding.binding, options);
-        drop(outputs.map_err(|error| failed(doing, error))?);
-        binding
-            .binding
-            .synchronize_outputs()
-            .map_err(|error| failed(doing, error))
+        self.run_with(binding, run.0.as_deref(), doing)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::IoBinding,
+    session::{IoBinding, RunOptions},
     value::PrimitiveTensorElementType,
 };
 
@@ -148,14 +148,20 @@ impl Session {
 
     /// Runs the graph on the tensors of `binding`, which this session created.
     pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
+        self.run_with(binding, None, doing)
+    }
+
+    /// As [`run`](Self::run), with `options`.
+    pub(super) fn run_with(&self, binding: &Binding, options: Option<&RunOptions>, doing: &str) -> Result<()> {
         let _inside = enter()?;
         #[cfg(any(test, feature = "fuzzing"))]
         self.failing.as_ref().map_or(Ok(()), |device| device.run(doing))?;
         let mut session = lock(&binding.replica);
-        let outputs = session
-            .run_binding(&binding.binding)
-            .map_err(|error| failed(doing, error))?;
-        drop(outputs);
+        let outputs = match options {
+            Some(options) => session.run_binding_with_options(&binding.binding, options),
+            None => session.run_binding(&binding.binding),
+        };
+        drop(outputs.map_err(|error| failed(doing, error))?);
         if self.device != Device::Cpu {
             let synchronized = binding.binding.synchronize_outputs();
             synchronized.map_err(|error| failed(doing, error))?;
