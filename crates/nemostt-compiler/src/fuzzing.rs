@@ -128,6 +128,7 @@ fn encoder(graph: &Graph, contract: Contract) {
             custom_ops: true,
             int8: is_int8.then_some(Bits::Seven),
             convert_fp16: true,
+            clip_to_min_max: false,
         };
         let mut recorder = Recorder::default();
         recorder.fuse(&mut graph, &mut encoder, &streaming, &target);

@@ -47,6 +47,8 @@ pub struct Target {
     pub int8: Option<Bits>,
     /// Whether float16 weights are converted to float32, in which CPUs compute.
     pub convert_fp16: bool,
+    /// Whether clips with one bound become `Max` or `Min`, because the provider computes them wrong.
+    pub clip_to_min_max: bool,
 }
 
 /// What passes know besides the graph.
@@ -224,6 +226,8 @@ pub const FUSE: [Pass; 4] = [
     },
 ];
 
+/// Name of the pass that replaces clips which OpenVINO computes wrong.
+pub const CLIP_TO_MIN_MAX: &str = "clip-to-min-max";
 /// Name of the pass that computes matrix products in 8 bits.
 pub const QUANTIZE_INT8: &str = "quantize-int8";
 /// Name of the pass that packs weights for the micro-kernels.
@@ -232,7 +236,11 @@ pub const PREPACK_MATMUL: &str = "prepack-matmul";
 pub const FP16_TO_FP32: &str = "fp16-to-fp32";
 
 /// Names and summaries of the passes over weights, which [`Recorder::weights`] runs.
-pub const WEIGHTS: [(&str, &str); 3] = [
+pub const WEIGHTS: [(&str, &str); 4] = [
+    (
+        CLIP_TO_MIN_MAX,
+        "replace clips that have one bound, which OpenVINO computes wrong in 64-bit integers",
+    ),
     (QUANTIZE_INT8, "compute matrix products in 8 bits, if requested"),
     (
         PREPACK_MATMUL,

@@ -48,6 +48,7 @@ pub(crate) fn fuse(
         custom_ops: true,
         int8: None,
         convert_fp16: true,
+        clip_to_min_max: false,
     };
     let mut recorder = crate::pipeline::Recorder::default();
     recorder.fuse(graph, specialized, streaming, &target);

@@ -5,8 +5,8 @@
 use std::io;
 
 use super::{
-    Context, FP16_TO_FP32, FUSE, NotApplied, Outcome, PREPACK_MATMUL, Pass, PassReport, QUANTIZE_INT8, SPECIALIZE,
-    Target, some,
+    CLIP_TO_MIN_MAX, Context, FP16_TO_FP32, FUSE, NotApplied, Outcome, PREPACK_MATMUL, Pass, PassReport, QUANTIZE_INT8,
+    SPECIALIZE, Target, some,
 };
 use crate::{Graph, Precision, SpecializedEncoder, StateSpec, StreamingConfig, passes::fix_width};
 
@@ -105,6 +105,10 @@ impl Recorder<'_> {
     pub fn weights(&mut self, graph: &mut Graph, target: &Target) -> Result<Precision, OutOfMemory> {
         let exported = graph.precision();
         let mut precision = exported;
+        self.step(CLIP_TO_MIN_MAX, graph, |graph| match target.clip_to_min_max {
+            true => some(graph.clip_to_min_max(), "clips"),
+            false => Err(NotApplied::Disabled("only needed for OpenVINO".into())),
+        });
         self.step(QUANTIZE_INT8, graph, |graph| {
             let bits = target
                 .int8

@@ -8,7 +8,6 @@ use super::{
     target::Target,
 };
 use crate::{
-    device::Device,
     error::{Error, Result},
     memory_guard,
 };
@@ -70,7 +69,10 @@ impl CompiledEncoder {
         let is_batched = failed.is_none();
         for (pass, outcome) in outcomes {
             let outcome = match outcome {
-                Ok(()) => some(self.states.len(), "caches"),
+                Ok(()) if is_batched => some(self.states.len(), "caches"),
+                Ok(()) => Err(NotApplied::Unsupported(
+                    "undone, because the pass after it failed".into(),
+                )),
                 Err(reason) => Err(NotApplied::Unsupported(reason)),
             };
             self.note_link(pass, outcome);
@@ -186,9 +188,6 @@ pub(super) fn compile_export(
 /// Runs the passes over weights. Warns if int8 was requested and is not possible.
 fn convert_weights(recorder: &mut Recorder<'_>, graph: &mut Graph, name: &str, target: &Target) -> Result<Precision> {
     memory_guard::check(format!("load {name}"))?;
-    if let Device::OpenVino(_) = target.device {
-        graph.clip_to_min_max();
-    }
     let precision = recorder
         .weights(graph, &target.passes)
         .map_err(|error| out_of_memory(name, error))?;

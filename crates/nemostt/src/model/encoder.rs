@@ -117,7 +117,8 @@ impl Encoder {
             if is_specialized && target.batch_sessions && compiled.batch_streams(&name) {
                 linked = Linked::Batched;
             } else if is_specialized {
-                appended_head = head.filter(|head| head.append_to(&mut compiled, &name)).cloned();
+                let here = head.filter(|_| target.device == Device::Cpu);
+                appended_head = here.filter(|head| head.append_to(&mut compiled, &name)).cloned();
                 compiled.fuse_subgraphs(&name);
                 linked = Linked::Single(LengthGraph::split_off(&mut compiled, &name, target)?);
             }
@@ -153,10 +154,7 @@ impl Encoder {
         let mut entry = None;
         if let Some(unread) = part.unread {
             target.cancellation.check()?;
-            // Graphs for OpenVINO differ, and are only converted, if at all, which is fast.
-            if !matches!(target.device, Device::OpenVino(_)) {
-                entry = CacheEntry::of(&name, &graph, &unread, lookahead, target);
-            }
+            entry = CacheEntry::of(&name, &graph, &unread, lookahead, target);
             if let Some(entry) = &entry
                 && let Some(compiled) = entry.read(full_width(lookahead))
             {

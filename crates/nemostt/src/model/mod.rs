@@ -197,7 +197,7 @@ impl Model {
         let target = Target::resolve(options)?;
         let (mut transducer, mut head) = (None, None);
         if let Some(parts) = transducer_parts {
-            let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
+            let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target.on_cpu())?;
             (transducer, head) = (Some(loaded), loaded_head);
         }
         let vocabulary_size = match &transducer {
@@ -223,7 +223,7 @@ impl Model {
             &target,
         )?;
         if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
-            transducer.run_head_standalone(head, &target)?;
+            transducer.run_head_standalone(head, &target.on_cpu())?;
         }
 
         let config = ModelConfig {

@@ -88,6 +88,7 @@ impl Target {
                     // It computes in float32, too.
                     || device == Device::OpenVino(OpenVinoDevice::Cpu)
                     || options.precision == PrecisionChoice::Fp32,
+                clip_to_min_max: matches!(device, Device::OpenVino(_)),
             },
             cache: options.cache.clone(),
             dump_graphs: options.dump_graphs.clone(),
@@ -95,6 +96,23 @@ impl Target {
             #[cfg(any(test, feature = "fuzzing"))]
             failing,
         })
+    }
+
+    /// The same on the CPU, for graphs that are too small for a device: prediction network, joint, and what depends on
+    /// lengths only. A token takes a run of each, in less time than copies to a device and back would take.
+    pub(crate) fn on_cpu(&self) -> Self {
+        let mut target = self.clone();
+        if self.device != Device::Cpu {
+            target.device = Device::Cpu;
+            target.passes.custom_ops = self.specialize && gemm::is_supported();
+            target.passes.convert_fp16 = true;
+            target.passes.clip_to_min_max = false;
+            #[cfg(any(test, feature = "fuzzing"))]
+            {
+                target.failing = None;
+            }
+        }
+        target
     }
 
     /// The same with another number of threads.

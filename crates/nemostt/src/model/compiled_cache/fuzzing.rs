@@ -96,6 +96,7 @@ pub fn cache_entry_of(model: &[u8]) -> Option<Vec<u8>> {
                 custom_ops: true,
                 int8: None,
                 convert_fp16: true,
+                clip_to_min_max: false,
             };
             let mut recorder = Recorder::default();
             let mut specialized = recorder.specialize(&mut graph, &streaming, 0).ok()?;

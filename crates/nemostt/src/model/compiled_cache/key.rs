@@ -51,6 +51,7 @@ mod tests {
             custom_ops: false,
             int8: None,
             convert_fp16: true,
+            clip_to_min_max: false,
         };
         let kernels = Target {
             custom_ops: true,
