@@ -2,7 +2,10 @@
 
 //! Copies of something that one stream uses at a time, so that many streams do not wait for each other.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crate::sync::lock;
 
@@ -12,6 +15,8 @@ pub(super) struct Replicas<T> {
     first: Arc<T>,
     others: Mutex<Vec<Arc<T>>>,
     limits: Limits,
+    /// Whether one could not be created. It would fail again, for each user.
+    has_failed: AtomicBool,
 }
 
 /// When replicas are created.
@@ -29,6 +34,7 @@ impl<T> Replicas<T> {
             first: Arc::new(first),
             others: Mutex::default(),
             limits,
+            has_failed: AtomicBool::new(false),
         }
     }
 
@@ -39,7 +45,8 @@ impl<T> Replicas<T> {
     /// A replica for another user, who drops it at the end: the one with the fewest users, or one that `create` returns if
     /// that has enough. `create` returns `None` if there is to be no further one.
     pub(super) fn acquire(&self, create: impl FnOnce() -> Option<T>) -> Arc<T> {
-        // Held while a replica is created: others who come at the same time need it, too.
+        // Held while a replica is created, a matter of milliseconds: others who come at the same time need it, too, and would
+        // all keep the first one if they did not wait.
         let mut others = lock(&self.others);
         let replicas = || std::iter::once(&self.first).chain(others.iter());
         // A use can only begin under the lock; one that ends meanwhile is counted, which does not matter.
@@ -47,7 +54,7 @@ impl<T> Replicas<T> {
         let least = replicas().min_by_key(users).unwrap_or(&self.first);
         let is_free = users(&least) < self.limits.users;
         let least = least.clone();
-        if is_free || others.len() + 1 >= self.limits.max {
+        if is_free || others.len() + 1 >= self.limits.max || self.has_failed.load(Ordering::Relaxed) {
             return least;
         }
         match create() {
@@ -56,7 +63,10 @@ impl<T> Replicas<T> {
                 others.push(created.clone());
                 created
             }
-            None => least,
+            None => {
+                self.has_failed.store(true, Ordering::Relaxed);
+                least
+            }
         }
     }
 }
@@ -108,8 +118,13 @@ mod tests {
     #[test]
     fn existing_replicas_are_shared_if_none_can_be_created() {
         let replicas = Replicas::new(0, Limits { max: 3, users: 1 });
-        let users: Vec<_> = (0..3).map(|_| replicas.acquire(|| None)).collect();
+        let mut attempts = 0;
+        let mut create = || {
+            attempts += 1;
+            None
+        };
+        let users: Vec<_> = (0..3).map(|_| replicas.acquire(&mut create)).collect();
         assert_eq!(numbers(&users), [0, 0, 0]);
-        assert_eq!(numbers(&acquire(&replicas, 1)), [1]);
+        assert_eq!(attempts, 1);
     }
 }
