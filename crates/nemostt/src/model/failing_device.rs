@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! For tests: a device that fails. The CPU provider pretends to be a GPU for a model's directory, with `device=auto`.
+//!
+//! It has memory of its own: what is bound as an input is copied when it is bound, as ONNX Runtime does it for devices.
 
 use std::{
     cell::RefCell,
@@ -21,7 +23,7 @@ use crate::{
 /// See the [module](self).
 #[derive(Debug)]
 pub struct FailingDevice {
-    /// Runs that still succeed.
+    /// Runs and bindings that still succeed.
     left: AtomicUsize,
 }
 
@@ -42,7 +44,7 @@ impl FailingDevice {
         device
     }
 
-    /// Lets it fail after `runs` more runs, for good.
+    /// Lets it fail after `runs` more runs or bindings, for good.
     pub fn fail_after(&self, runs: usize) {
         self.left.store(runs, Ordering::SeqCst);
     }
@@ -75,7 +77,7 @@ impl FailingDevice {
         result
     }
 
-    /// A run on it.
+    /// A run on it, or a binding.
     ///
     /// # Errors
     /// If it fails.

@@ -217,7 +217,8 @@ impl EncoderProgram {
 pub struct EngineMetrics {
     /// Streams at the moment.
     pub streams: usize,
-    /// Bytes of the encoder's caches, inputs and outputs of each stream: its slot.
+    /// Bytes of the encoder's caches, inputs and outputs of each stream: its slot. On a GPU, those of the caches in its two
+    /// places.
     pub bytes_per_stream: usize,
     /// Slots of streams that have ended, which are kept for others.
     pub spare_slots: usize,

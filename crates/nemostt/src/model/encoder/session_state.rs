@@ -46,6 +46,27 @@ pub(super) struct SessionState {
     lengths: Option<LengthGraphState>,
 }
 
+/// How a state is kept between steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A step returns all of it.
+    Whole,
+    /// A step returns the new rows, which are appended.
+    ShiftBuffer,
+    /// A step writes the new rows in place.
+    Ring,
+}
+
+impl Kind {
+    fn of(state: &StateSpec) -> Self {
+        match state.new_rows {
+            None => Self::Whole,
+            Some(_) if state.is_ring => Self::Ring,
+            Some(_) => Self::ShiftBuffer,
+        }
+    }
+}
+
 impl SessionState {
     /// Tensors for the start of a stream.
     pub(super) fn new(encoder: &Encoder, (session, lengths): (&Session, Option<&LengthGraph>)) -> Result<Self> {
@@ -86,54 +107,61 @@ impl SessionState {
             encoded_lengths: Tensor::zeros(&[1])?,
             lengths: lengths.map(LengthGraphState::new).transpose()?,
         };
-        let needs_input = |name| lengths.is_none_or(|lengths| lengths.keeps_input(name));
         for (parity, binding) in state.bindings.iter_mut().enumerate() {
-            for (name, tensor) in LENGTHS
-                .iter()
-                .zip([&state.length, &state.drop, &state.memories[parity].len])
-            {
-                if needs_input(name) {
-                    binding.input(name, tensor)?;
-                }
-            }
-            if encoder.has_prompt {
-                binding.input(PROMPT_INPUT, &state.prompt)?;
-            }
-            if !state.rings.is_empty() {
-                binding.input(RING_HEAD_INPUT, &state.ring_head)?;
-            }
             binding.output(output, &mut state.outputs)?;
             let next = &mut state.memories[1 - parity];
-            match &state.lengths {
-                Some(lengths) => lengths.bind(binding)?,
-                None => {
-                    for (name, tensor) in NEXT_LENGTHS.iter().zip([&mut state.encoded_lengths, &mut next.len]) {
-                        binding.output(name, tensor)?;
-                    }
+            if state.lengths.is_none() {
+                for (name, tensor) in NEXT_LENGTHS.iter().zip([&mut state.encoded_lengths, &mut next.len]) {
+                    binding.output(name, tensor)?;
                 }
             }
-
-            let (incremental, whole): (Vec<&StateSpec>, Vec<&StateSpec>) =
-                encoder.states.iter().partition(|state| state.new_rows.is_some());
-            let (rings, shift_buffers): (Vec<&StateSpec>, Vec<&StateSpec>) =
-                incremental.into_iter().partition(|state| state.is_ring);
-            for (spec, tensor) in whole.iter().zip(&state.memories[parity].states) {
-                binding.input(&spec.input, tensor)?;
-            }
-            let next = &mut state.memories[1 - parity];
-            for (spec, tensor) in whole.iter().zip(&mut next.states) {
+            let of_kind = |kind| encoder.states.iter().filter(move |spec| Kind::of(spec) == kind);
+            for (spec, tensor) in of_kind(Kind::Whole).zip(&mut next.states) {
                 binding.output(&spec.output, tensor)?;
             }
-            for (spec, tensors) in shift_buffers.iter().zip(&mut state.shift_buffers) {
-                binding.input(&spec.input, &tensors.all)?;
+            for (spec, tensors) in of_kind(Kind::ShiftBuffer).zip(&mut state.shift_buffers) {
                 binding.output(&spec.output, &mut tensors.new)?;
             }
-            for (spec, ring) in rings.iter().zip(&mut state.rings) {
-                binding.input(&spec.input, &ring.all)?;
+            for (spec, ring) in of_kind(Kind::Ring).zip(&mut state.rings) {
                 binding.output(&spec.output, &mut ring.all)?;
             }
         }
+        for parity in [0, 1] {
+            state.bind_inputs(encoder, lengths, parity)?;
+        }
         Ok(state)
+    }
+
+    /// Binds all inputs but audio, for the steps that read `memories[parity]`.
+    fn bind_inputs(&mut self, encoder: &Encoder, lengths: Option<&LengthGraph>, parity: usize) -> Result<()> {
+        let binding = &mut self.bindings[parity];
+        let memory = &self.memories[parity];
+        let needs_input = |name| lengths.is_none_or(|lengths| lengths.keeps_input(name));
+        for (name, tensor) in LENGTHS.iter().zip([&self.length, &self.drop, &memory.len]) {
+            if needs_input(name) {
+                binding.input(name, tensor)?;
+            }
+        }
+        if encoder.has_prompt {
+            binding.input(PROMPT_INPUT, &self.prompt)?;
+        }
+        if !self.rings.is_empty() {
+            binding.input(RING_HEAD_INPUT, &self.ring_head)?;
+        }
+        if let Some(lengths) = &self.lengths {
+            lengths.bind(binding)?;
+        }
+        let of_kind = |kind| encoder.states.iter().filter(move |spec| Kind::of(spec) == kind);
+        for (spec, tensor) in of_kind(Kind::Whole).zip(&memory.states) {
+            binding.input(&spec.input, tensor)?;
+        }
+        for (spec, tensors) in of_kind(Kind::ShiftBuffer).zip(&self.shift_buffers) {
+            binding.input(&spec.input, &tensors.all)?;
+        }
+        for (spec, ring) in of_kind(Kind::Ring).zip(&self.rings) {
+            binding.input(&spec.input, &ring.all)?;
+        }
+        Ok(())
     }
 
     /// Binds further tensors for all steps: inputs and outputs of the [head](Encoder::has_head). They must be bound
@@ -145,9 +173,13 @@ impl SessionState {
     /// Runs one window and returns the number of frames that the graph computed.
     pub(super) fn step(
         &mut self,
+        encoder: &Encoder,
         (session, lengths): (&Session, Option<&LengthGraph>),
         window: &Window<'_>,
     ) -> Result<i64> {
+        if session.copies_inputs() {
+            self.bound_width[self.parity] = 0;
+        }
         self.write_audio(window)?;
         self.length.data_mut()[0] = window.len as i64;
         self.drop.data_mut()[0] = window.drop_frames as i64;
@@ -157,6 +189,9 @@ impl SessionState {
             let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
             self.encoded_lengths.data_mut()[0] = frames;
             self.memories[1 - self.parity].len.data_mut()[0] = cached;
+        }
+        if session.copies_inputs() {
+            self.bind_inputs(encoder, lengths, self.parity)?;
         }
         session.run(&self.bindings[self.parity], "run the encoder")?;
         self.parity = 1 - self.parity;

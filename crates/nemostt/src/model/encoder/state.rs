@@ -124,7 +124,7 @@ impl EncoderState {
         let period = FRAME_PERIOD * (encoder.lookahead + 1) as u32;
         let frames = match (&mut self.tensors, &encoder.runner) {
             (Tensors::Session(state), Runner::Session { session, lengths }) => {
-                state.step((session, lengths.as_deref()), window)?
+                state.step(encoder, (session, lengths.as_deref()), window)?
             }
             (Tensors::Batched(state), _) => state.step(window, self.class.deadline(START.elapsed(), period))?,
             (Tensors::Program(state), _) => state.step(window, head, self.class.deadline(START.elapsed(), period))?,
@@ -197,7 +197,6 @@ impl EncoderState {
     /// Restores only the language from `snapshot`, of a stream of the same model on another device: what is in its caches
     /// depends on how the graph was compiled.
     pub(crate) fn restore_language(&mut self, snapshot: &EncoderSnapshot) {
-        self.reset();
         self.set_prompt(snapshot.prompt);
     }
 

@@ -7,15 +7,22 @@ use ort::{
     value::PrimitiveTensorElementType,
 };
 
-use super::{Session, Tensor, enter, exit::Owned, failed};
+use super::{Binding, Session, Tensor, enter, exit::Owned, failed, graph_capture::shared_use};
 use crate::{device::Device, error::Result, sync::lock};
+
+/// A tensor that only runs read and write, in the memory of the device.
+#[derive(Debug)]
+pub(crate) struct DeviceTensor<T: PrimitiveTensorElementType + std::fmt::Debug> {
+    tensor: Tensor<T>,
+    device: Device,
+}
 
 /// A tensor that the host writes and the device reads, or the other way round.
 #[derive(Debug)]
 pub(crate) struct StagedTensor<T: PrimitiveTensorElementType + std::fmt::Debug> {
     host: Tensor<T>,
     /// `None` if the device uses host memory.
-    device: Option<Tensor<T>>,
+    device: Option<DeviceTensor<T>>,
 }
 
 impl<T: PrimitiveTensorElementType + std::fmt::Debug> StagedTensor<T> {
@@ -29,20 +36,13 @@ impl<T: PrimitiveTensorElementType + std::fmt::Debug> StagedTensor<T> {
         self.host.data_mut()
     }
 
-    /// What runs read.
-    pub(crate) fn on_device(&self) -> &Tensor<T> {
-        self.device.as_ref().unwrap_or(&self.host)
-    }
-
-    /// What runs write.
-    pub(crate) fn on_device_mut(&mut self) -> &mut Tensor<T> {
-        self.device.as_mut().unwrap_or(&mut self.host)
-    }
-
     /// Copies the values to the device.
     pub(crate) fn upload(&mut self) -> Result<()> {
         match &mut self.device {
-            Some(device) => self.host.copy_to(device),
+            Some(DeviceTensor { tensor, device }) => {
+                let _shared = shared_use(*device);
+                self.host.copy_to(tensor)
+            }
             None => Ok(()),
         }
     }
@@ -50,13 +50,56 @@ impl<T: PrimitiveTensorElementType + std::fmt::Debug> StagedTensor<T> {
     /// Copies the values from the device.
     pub(crate) fn download(&mut self) -> Result<()> {
         match &self.device {
-            Some(device) => device.copy_to(&mut self.host),
+            Some(DeviceTensor { tensor, device }) => {
+                let _shared = shared_use(*device);
+                tensor.copy_to(&mut self.host)
+            }
             None => Ok(()),
         }
     }
 }
 
+impl Binding {
+    /// Lets input `name` be `tensor`, as it is on the device in each run.
+    pub(crate) fn staged_input<T>(&mut self, name: &str, tensor: &StagedTensor<T>) -> Result<()>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug,
+    {
+        match &tensor.device {
+            Some(device) => self.memory_input(name, &device.tensor),
+            None => self.memory_input(name, &tensor.host),
+        }
+    }
+
+    /// Lets output `name` be `tensor` on the device.
+    pub(crate) fn staged_output<T>(&mut self, name: &str, tensor: &mut StagedTensor<T>) -> Result<()>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug,
+    {
+        match &mut tensor.device {
+            Some(device) => self.output(name, &mut device.tensor),
+            None => self.output(name, &mut tensor.host),
+        }
+    }
+
+    /// Lets `tensor` be both input and output of each run, by these names.
+    pub(crate) fn updated<T>(&mut self, [input, output]: [&str; 2], tensor: &mut DeviceTensor<T>) -> Result<()>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug,
+    {
+        self.memory_input(input, &tensor.tensor)?;
+        self.output(output, &mut tensor.tensor)
+    }
+}
+
 impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
+    /// Another tensor of the same values.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn copied(&self) -> Result<Self> {
+        let _inside = enter()?;
+        Ok(Self(Owned::new((*self.0).clone())))
+    }
+
     /// Copies all values to a tensor of the same shape, on whichever device, and waits for it.
     fn copy_to(&self, target: &mut Self) -> Result<()> {
         let _inside = enter()?;
@@ -67,16 +110,20 @@ impl<T: PrimitiveTensorElementType + std::fmt::Debug> Tensor<T> {
 
 impl Session {
     /// A tensor of zeros in the memory of the device.
-    pub(crate) fn device_tensor<T>(&self, shape: &[usize]) -> Result<Tensor<T>>
+    pub(crate) fn device_tensor<T>(&self, shape: &[usize]) -> Result<DeviceTensor<T>>
     where
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {
         Ok(match self.uninitialized(shape)? {
-            None => Tensor::zeros(shape)?,
-            Some(mut tensor) => {
+            None => DeviceTensor {
+                tensor: Tensor::zeros(shape)?,
+                device: self.device,
+            },
+            Some(mut created) => {
+                let _shared = shared_use(self.device);
                 // Device memory is not initialized.
-                Tensor::zeros(shape)?.copy_to(&mut tensor)?;
-                tensor
+                Tensor::zeros(shape)?.copy_to(&mut created.tensor)?;
+                created
             }
         })
     }
@@ -93,14 +140,22 @@ impl Session {
     }
 
     /// A tensor in the memory of the device; `None` if that is host memory.
-    fn uninitialized<T>(&self, shape: &[usize]) -> Result<Option<Tensor<T>>>
+    fn uninitialized<T>(&self, shape: &[usize]) -> Result<Option<DeviceTensor<T>>>
     where
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {
         let Device::Cuda(index) = self.device else {
-            return Ok(None);
+            // Other memory than the host's if the CPU pretends to be a device.
+            return match self.copies_inputs() {
+                true => Ok(Some(DeviceTensor {
+                    tensor: Tensor::zeros(shape)?,
+                    device: self.device,
+                })),
+                false => Ok(None),
+            };
         };
         let _inside = enter()?;
+        let _shared = shared_use(self.device);
         let shape: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
         let allocate = || {
             let memory = MemoryInfo::new(
@@ -113,6 +168,9 @@ impl Session {
             ort::value::Tensor::new(&allocator, shape)
         };
         let tensor = allocate().map_err(|error| failed("allocate a tensor on the device", error))?;
-        Ok(Some(Tensor(Owned::new(tensor))))
+        Ok(Some(DeviceTensor {
+            tensor: Tensor(Owned::new(tensor)),
+            device: self.device,
+        }))
     }
 }

@@ -8,39 +8,39 @@
 //! made, and later values would not be seen (onnxruntime issue 29782). The recording is found by the run option
 //! `gpu_graph_id`; there is one for each size of a batch.
 //!
+//! While a thread records, no other one may use CUDA in the process: the provider captures in mode `Global`
+//! (`cuda_graph.cc`), in which an allocation on another thread fails, and ends the recording.
+//!
 //! Not run on a GPU so far.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use ort::session::RunOptions;
 
-use super::{Binding, LogLevel, Session, enter, exit::Owned, failed, log, session::device_of_run};
-use crate::{
-    device::Device,
-    error::{Error, Result},
-    model::target::Target,
-};
+use super::{Binding, Session, enter, exit::Owned, failed, session::device_of_run};
+use crate::{device::Device, error::Result, model::target::Target};
 use nemostt_compiler::Encoded;
 
 /// Options of the runs of one binding.
 pub(crate) struct BatchRun(Option<Owned<RunOptions>>);
 
+/// Held by all who use CUDA; exclusively, by who records.
+static RECORDING: RwLock<()> = RwLock::new(());
+
+/// To be held while `device` is used, except for recording.
+pub(super) fn shared_use(device: Device) -> Option<RwLockReadGuard<'static, ()>> {
+    matches!(device, Device::Cuda(_)).then(|| RECORDING.read().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// The run option with the number of a recording.
 const GRAPH_ID: &str = "gpu_graph_id";
 
 impl Session {
-    /// Loads an encoded graph whose runs are recorded, if the device can do that; `name` is for messages.
-    pub(crate) fn load_batched(graph: Encoded, name: &str, target: &Target) -> Result<Self> {
-        let (Device::Cuda(_), true) = (device_of_run(target), target.capture_graphs) else {
-            return Self::load_encoded(graph, name, target);
-        };
-        match Self::load_with(graph.clone(), name, target, true) {
-            // The provider requires that it runs all nodes itself.
-            Err(error @ (Error::BadModel { .. } | Error::Runtime { .. })) => {
-                let line = format!("{name} runs without CUDA graphs: {error}");
-                log(LogLevel::Warning, &line);
-                Self::load_encoded(graph, name, target)
-            }
-            result => result,
-        }
+    /// Loads an encoded graph for batches, whose runs are recorded if the device can do that and `captures`; `name` is for
+    /// messages.
+    pub(crate) fn load_batched(graph: Encoded, name: &str, target: &Target, captures: bool) -> Result<Self> {
+        let captures = captures && matches!(device_of_run(target), Device::Cuda(_));
+        Self::load_with(graph, name, target, captures)
     }
 
     /// Options of the runs of a batch of `size`.
@@ -58,8 +58,18 @@ impl Session {
         Ok(BatchRun(Some(Owned::new(options))))
     }
 
+    /// Runs the graph on the tensors of `binding` for the first time, in which the run is recorded.
+    pub(crate) fn record_batch(&self, binding: &Binding, run: &BatchRun, doing: &str) -> Result<()> {
+        let _exclusive = self
+            .captures
+            .then(|| RECORDING.write().unwrap_or_else(PoisonError::into_inner));
+        let _shared = (!self.captures).then(|| shared_use(self.device));
+        self.run_with(binding, run.0.as_deref(), doing)
+    }
+
     /// Runs the graph on the tensors of `binding`.
     pub(crate) fn run_batch(&self, binding: &Binding, run: &BatchRun, doing: &str) -> Result<()> {
+        let _shared = shared_use(self.device);
         self.run_with(binding, run.0.as_deref(), doing)
     }
 }

@@ -29,7 +29,7 @@ use ort::value::PrimitiveTensorElementType;
 use self::exit::Owned;
 pub(crate) use self::{
     commits::stop_unwanted as stop_unwanted_loads,
-    device_tensors::StagedTensor,
+    device_tensors::{DeviceTensor, StagedTensor},
     exit::{enter, is_exiting},
     graph_capture::BatchRun,
     logging::log,

@@ -14,7 +14,9 @@ use super::{
     LogLevel, Tensor, commits, custom_ops,
     environment::environment,
     exit::{self, Owned, enter},
-    failed, log,
+    failed,
+    graph_capture::shared_use,
+    log,
     providers::configure,
     replicas::{Limits, Replicas},
     session_error, threads_of,
@@ -121,6 +123,10 @@ impl Session {
     /// An empty binding for [`run`](Self::run).
     pub(crate) fn bind(&self) -> Result<Binding> {
         let _inside = enter()?;
+        #[cfg(any(test, feature = "fuzzing"))]
+        self.failing
+            .as_ref()
+            .map_or(Ok(()), |device| device.run("bind tensors"))?;
         let replica = self.replicas.acquire(|| self.template.as_ref()?.load(self.threads));
         let binding = lock(&replica)
             .create_binding()
@@ -128,7 +134,19 @@ impl Session {
         Ok(Binding {
             binding: Owned::new(binding),
             replica,
+            #[cfg(any(test, feature = "fuzzing"))]
+            copies_inputs: self.copies_inputs(),
         })
+    }
+
+    /// Whether a binding reads the values that an input has when it is bound, and not those that it has in a run: ONNX
+    /// Runtime copies inputs to devices with memory of their own when they are bound (`IOBinding::BindInput`).
+    pub(crate) fn copies_inputs(&self) -> bool {
+        #[cfg(any(test, feature = "fuzzing"))]
+        if self.failing.is_some() {
+            return true;
+        }
+        matches!(self.device, Device::Cuda(_) | Device::TensorRt(_) | Device::DirectMl(_))
     }
 
     /// The shape of `output` after a run with the inputs of `binding`.
@@ -148,10 +166,11 @@ impl Session {
 
     /// Runs the graph on the tensors of `binding`, which this session created.
     pub(crate) fn run(&self, binding: &Binding, doing: &str) -> Result<()> {
+        let _shared = shared_use(self.device);
         self.run_with(binding, None, doing)
     }
 
-    /// As [`run`](Self::run), with `options`.
+    /// As [`run`](Self::run), with `options`, and without regard to recordings.
     pub(super) fn run_with(&self, binding: &Binding, options: Option<&RunOptions>, doing: &str) -> Result<()> {
         let _inside = enter()?;
         #[cfg(any(test, feature = "fuzzing"))]
@@ -245,6 +264,7 @@ fn load(
         builder = added.map_err(|error| failed("register custom operators", error))?;
         first_load = Some(lock(&CUSTOM_DOMAIN_LOADED)).filter(|is_loaded| !**is_loaded);
     }
+    let _shared = shared_use(device);
     // ONNX Runtime packs the weights into its own layout; the files are freed with the builder.
     let session = commits::load(&mut builder, &graph.model, &target.cancellation);
     exit::register_late();
@@ -277,11 +297,26 @@ fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
 pub(crate) struct Binding {
     pub(super) binding: Owned<IoBinding>,
     pub(super) replica: Arc<Replica>,
+    /// Whether the CPU pretends to be a device of which [`Session::copies_inputs`] is true.
+    #[cfg(any(test, feature = "fuzzing"))]
+    copies_inputs: bool,
 }
 
 impl Binding {
-    /// Reads input `name` from `tensor`.
+    /// Reads input `name` from `tensor`: in each run, unless the session [copies inputs](Session::copies_inputs).
     pub(crate) fn input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug,
+    {
+        #[cfg(any(test, feature = "fuzzing"))]
+        if self.copies_inputs {
+            return self.memory_input(name, &tensor.copied()?);
+        }
+        self.memory_input(name, tensor)
+    }
+
+    /// Reads input `name` from `tensor`, which is in the memory of the device.
+    pub(super) fn memory_input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
     where
         T: PrimitiveTensorElementType + std::fmt::Debug,
     {

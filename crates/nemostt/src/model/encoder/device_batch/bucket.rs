@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::runtime::{BatchRun, Binding, Session, StagedTensor, Tensor},
+    model::runtime::{BatchRun, Binding, DeviceTensor, Session, StagedTensor},
 };
 use nemostt_compiler::{DROP_INPUT, LENGTHS, NEXT_LENGTHS, PROMPT_INPUT, READ_SLOTS_INPUT, SLOTS_INPUT, StateSpec};
 
@@ -43,30 +43,29 @@ impl Bucket {
     pub(super) fn new(
         session: &Session,
         layout: &Layout,
-        (states, tensors): (&[StateSpec], &mut [Tensor<f32>]),
+        (states, tensors): (&[StateSpec], &mut [DeviceTensor<f32>]),
         size: usize,
         padding: StepInputs,
     ) -> Result<Self> {
         let mut binding = session.bind()?;
         let audio = session.staged_tensor(&[size, layout.mels, layout.width])?;
-        binding.input("audio_signal", audio.on_device())?;
+        binding.staged_input("audio_signal", &audio)?;
         let mut numbers = Vec::new();
         for (name, value) in NUMBERS.into_iter().chain(layout.has_prompt.then_some(PROMPT)) {
             let tensor = session.staged_tensor(&[size])?;
-            binding.input(name, tensor.on_device())?;
+            binding.staged_input(name, &tensor)?;
             numbers.push((value, tensor));
         }
         let mut outputs = session.staged_tensor(&[&[size], &layout.output_dims[..]].concat())?;
-        binding.output(layout.output, outputs.on_device_mut())?;
+        binding.staged_output(layout.output, &mut outputs)?;
         let mut lengths = Vec::new();
         for name in NEXT_LENGTHS {
             let mut tensor = session.staged_tensor(&[size])?;
-            binding.output(name, tensor.on_device_mut())?;
+            binding.staged_output(name, &mut tensor)?;
             lengths.push(tensor);
         }
         for (state, tensor) in states.iter().zip(tensors) {
-            binding.input(&state.input, tensor)?;
-            binding.output(&state.output, tensor)?;
+            binding.updated([&state.input, &state.output], tensor)?;
         }
         Ok(Self {
             size,
@@ -85,8 +84,20 @@ impl Bucket {
         self.size
     }
 
+    /// Runs padding, for the first time: see [`Session::record_batch`].
+    pub(super) fn record(&mut self, session: &Session) -> Result<()> {
+        self.write_inputs(&[])?;
+        session.record_batch(&self.binding, &self.run, "run the encoder")
+    }
+
     /// Runs a step of each of `jobs`, at most as many as it has rows.
     pub(super) fn run(&mut self, session: &Session, jobs: &mut [StepJob]) -> Result<()> {
+        self.write_inputs(jobs)?;
+        session.run_batch(&self.binding, &self.run, "run the encoder")?;
+        self.read_outputs(jobs)
+    }
+
+    fn write_inputs(&mut self, jobs: &[StepJob]) -> Result<()> {
         let row = self.audio.data().len() / self.size;
         let mut rows = self.audio.data_mut().chunks_exact_mut(row);
         for (job, row) in jobs.iter().zip(&mut rows) {
@@ -103,7 +114,10 @@ impl Bucket {
             }
             tensor.upload()?;
         }
-        session.run_batch(&self.binding, &self.run, "run the encoder")?;
+        Ok(())
+    }
+
+    fn read_outputs(&mut self, jobs: &mut [StepJob]) -> Result<()> {
         self.outputs.download()?;
         for tensor in &mut self.lengths {
             tensor.download()?;

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::runtime::{Session, Tensor},
+    model::{
+        Cancellation,
+        runtime::{DeviceTensor, Session},
+    },
 };
 use nemostt_compiler::StateSpec;
 
@@ -40,7 +43,7 @@ impl Layout {
 pub(super) struct Engine {
     session: Session,
     /// One per cache, \[slots, …\]. Inputs and outputs of each run.
-    _states: Vec<Tensor<f32>>,
+    _states: Vec<DeviceTensor<f32>>,
     /// From the smallest to the largest.
     buckets: Vec<Bucket>,
 }
@@ -50,13 +53,14 @@ impl Engine {
     /// not wait for it.
     ///
     /// # Errors
-    /// Out of memory; errors of ONNX Runtime, if the graph does not run.
+    /// Out of memory; errors of ONNX Runtime, if the graph does not run; the load is cancelled.
     pub(super) fn new(
         session: Session,
         layout: &Layout,
         states: &[StateSpec],
         pool: &SlotPool,
         max_batch: usize,
+        cancellation: &Cancellation,
     ) -> Result<Self> {
         let tensor = |state: &StateSpec| {
             let mut dims = state.dims.clone();
@@ -65,7 +69,7 @@ impl Engine {
             }
             session.device_tensor(&dims)
         };
-        let mut tensors: Vec<Tensor<f32>> = states.iter().map(tensor).collect::<Result<_>>()?;
+        let mut tensors: Vec<DeviceTensor<f32>> = states.iter().map(tensor).collect::<Result<_>>()?;
         let padding = StepInputs {
             length: layout.width as i64,
             read: pool.zeros() as i64,
@@ -74,8 +78,9 @@ impl Engine {
         };
         let mut buckets = Vec::new();
         for size in bucket_sizes(max_batch) {
+            cancellation.check()?;
             let mut bucket = Bucket::new(&session, layout, (states, &mut tensors), size, padding)?;
-            bucket.run(&session, &mut [])?;
+            bucket.record(&session)?;
             buckets.push(bucket);
         }
         Ok(Self {

@@ -4,7 +4,7 @@
 
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use super::{engine::Engine, job::StepJob};
@@ -22,9 +22,12 @@ pub(in crate::model::encoder) enum BatchExecutor {
     There(EngineThread),
 }
 
-/// A thread that runs batches. It ends when this is dropped.
+/// A thread that runs batches. When this is dropped, it ends and frees the memory of the device: whoever loads a model then
+/// may need that.
 pub(in crate::model::encoder) struct EngineThread {
-    batches: SyncSender<Vec<StepJob>>,
+    /// `None` only while it is dropped.
+    batches: Option<SyncSender<Vec<StepJob>>>,
+    thread: Option<JoinHandle<()>>,
     results: Receiver<(Vec<StepJob>, Result<()>)>,
     /// Kept for its memory.
     jobs: Vec<StepJob>,
@@ -57,29 +60,43 @@ impl EngineThread {
             }
         };
         let thread = thread::Builder::new().name("nemostt-device".into()).spawn(run);
-        thread.map_err(|error| Error::OutOfMemory {
+        let thread = thread.map_err(|error| Error::OutOfMemory {
             doing: "start a thread".into(),
             reason: error.to_string(),
         })?;
-        start.recv().map_err(|_| ended())??;
-        Ok(Self {
-            batches,
+        let engine = Self {
+            batches: Some(batches),
+            thread: Some(thread),
             results,
             jobs: Vec::new(),
-        })
+        };
+        start.recv().map_err(|_| ended())??;
+        Ok(engine)
     }
 
     fn run(&mut self, jobs: &mut [StepJob]) -> Result<()> {
         let mut batch = std::mem::take(&mut self.jobs);
         batch.clear();
         batch.extend(jobs.iter_mut().map(std::mem::take));
-        self.batches.send(batch).map_err(|_| ended())?;
+        let batches = self.batches.as_ref().ok_or_else(ended)?;
+        batches.send(batch).map_err(|_| ended())?;
         let (mut batch, result) = self.results.recv().map_err(|_| ended())?;
         for (job, done) in jobs.iter_mut().zip(batch.drain(..)) {
             *job = done;
         }
         self.jobs = batch;
         result
+    }
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        // What the thread waits for.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic has ended the batch that it was in.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -34,7 +34,11 @@ use self::{
 };
 pub(super) use self::{slots::Slot, stream::DeviceState};
 use super::{
-    super::{compile::CompiledEncoder, runtime::Session, target::Target},
+    super::{
+        compile::CompiledEncoder,
+        runtime::{LogLevel, Session, log},
+        target::Target,
+    },
     program::{EncoderParts, EngineMetrics},
 };
 use crate::{
@@ -44,12 +48,16 @@ use crate::{
     lane::{Lane, Limits, Submitter},
     memory_guard,
 };
+use nemostt_compiler::StateSpec;
 
 /// Streams in a batch, if no option says otherwise. Not measured on a GPU.
 const MAX_BATCH: usize = 64;
 
-/// Bytes of all slots, if no option says how many streams there may be.
+/// Bytes of all slots, if no option says how many streams there may be; there are enough for a batch in any case.
 const SLOT_BYTES: usize = 512 << 20;
+
+/// More streams than a process will have.
+const MAX_STREAMS: usize = 1 << 16;
 
 /// Slots of each stream: one for its caches, one for those of a snapshot.
 const SLOTS_PER_STREAM: usize = 2;
@@ -85,33 +93,47 @@ impl DeviceBatch {
             output_dims,
             has_prompt: parts.has_prompt,
         };
-        let values: usize = encoder
-            .states
-            .iter()
-            .map(|state| state.dims.iter().product::<usize>())
-            .sum();
-        let bytes_per_stream = SLOTS_PER_STREAM * values * size_of::<f32>();
+        let bytes = || encoder.states.iter().map(bytes_of);
+        let bytes_per_stream = bytes()
+            .fold(0, usize::saturating_add)
+            .saturating_mul(SLOTS_PER_STREAM)
+            .max(1);
         let max_streams = target
             .max_streams
-            .unwrap_or(SLOT_BYTES / bytes_per_stream.max(1))
-            .max(1);
+            .unwrap_or((SLOT_BYTES / bytes_per_stream).max(target.max_batch.unwrap_or(MAX_BATCH)))
+            .clamp(1, MAX_STREAMS);
         let max_batch = target.max_batch.unwrap_or(MAX_BATCH).clamp(1, max_streams);
-        let pool = SlotPool::new(SLOTS_PER_STREAM * max_streams);
-        if target.device == Device::Cpu {
-            memory_guard::check_bytes(
-                max_streams.saturating_mul(bytes_per_stream),
-                "allocate the caches of streams",
-            )?;
-        }
-        let session = Session::load_batched(encoder.encoded, parts.name, target)?;
-        let threads = session.threads();
-        let create = {
-            let (layout, states, pool) = (layout.clone(), encoder.states, pool.clone());
-            move || Engine::new(session, &layout, &states, &pool, max_batch)
+        let in_host_memory = match target.device {
+            Device::Cpu => bytes_per_stream,
+            // A tensor of zeros at a time, which is copied there.
+            _ => bytes().max().unwrap_or(0).saturating_mul(SLOTS_PER_STREAM),
         };
-        let executor = match target.device {
-            Device::Cuda(_) => BatchExecutor::There(EngineThread::start(create)?),
-            _ => BatchExecutor::Here(create()?),
+        memory_guard::check_bytes(
+            in_host_memory.saturating_mul(max_streams),
+            "allocate the caches of streams",
+        )?;
+        let pool = SlotPool::new(SLOTS_PER_STREAM * max_streams);
+        let engine = |captures: bool| {
+            let session = Session::load_batched(encoder.encoded.clone(), parts.name, target, captures)?;
+            let threads = session.threads();
+            let (layout, states, pool) = (layout.clone(), encoder.states.clone(), pool.clone());
+            let cancellation = target.cancellation.clone();
+            let create = move || Engine::new(session, &layout, &states, &pool, max_batch, &cancellation);
+            let executor = match target.device {
+                Device::Cuda(_) => BatchExecutor::There(EngineThread::start(create)?),
+                _ => BatchExecutor::Here(create()?),
+            };
+            Ok((executor, threads))
+        };
+        let captures = target.capture_graphs && matches!(target.device, Device::Cuda(_));
+        let (executor, threads) = match engine(captures) {
+            // The provider requires that it runs all nodes itself, and records them in the first run.
+            Err(error @ (Error::BadModel { .. } | Error::Runtime { .. })) if captures => {
+                let line = format!("{} runs without CUDA graphs: {error}", parts.name);
+                log(LogLevel::Warning, &line);
+                engine(false)?
+            }
+            result => result?,
         };
         let limits = Limits {
             max_batch,
@@ -160,6 +182,12 @@ impl DeviceBatch {
             lanes: vec![self.lane.metrics()],
         }
     }
+}
+
+/// Bytes of a cache of one stream; as many as can be if they overflow.
+fn bytes_of(state: &StateSpec) -> usize {
+    let dims = state.dims.iter();
+    dims.fold(size_of::<f32>(), |bytes, &dim| bytes.saturating_mul(dim))
 }
 
 /// Where a stream submits its steps. It counts as a stream until it is dropped.

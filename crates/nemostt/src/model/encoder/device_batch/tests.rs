@@ -54,9 +54,9 @@ fn engine() -> (Engine, Layout, Arc<SlotPool>) {
         has_prompt: false,
     };
     let pool = SlotPool::new(8);
-    let session = Session::load_batched(encoder.encoded, path, &target).unwrap();
+    let session = Session::load_batched(encoder.encoded, path, &target, false).unwrap();
     (
-        Engine::new(session, &layout, &encoder.states, &pool, 4).unwrap(),
+        Engine::new(session, &layout, &encoder.states, &pool, 4, &target.cancellation).unwrap(),
         layout,
         pool,
     )
