@@ -36,7 +36,8 @@ const FINISH_EVENT: &str = "nemostt/finish";
 
 /// The element.
 ///
-/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it.
+/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it;
+/// only when a device fails in a step, that step loads the model again, with `session` locked.
 /// Work on the session also requires the sink pad's stream lock, held by the streaming thread or by the [`Ticker`] in
 /// its place. Properties and queries never take `session`, so they never wait for a chunk.
 #[derive(Default)]

@@ -35,9 +35,9 @@ pub struct Stream {
     finished: bool,
 }
 
-/// The state of a [`Stream`], in host memory whatever the device: audio that was not encoded yet, the encoder's caches,
-/// the decoder's state, the words of the current utterance, and pending events. It is empty until [`Stream::save`]
-/// fills it, and does not keep the model in memory.
+/// The state of a [`Stream`]: audio that was not encoded yet, the encoder's caches, the decoder's state, the words of the
+/// current utterance, and pending events. It is empty until [`Stream::save`] fills it, and does not keep the model in memory.
+/// Where streams are batched on a device, the caches stay there, in one of the two places that each stream has.
 ///
 /// ```no_run
 /// # fn main() -> nemostt::Result<()> {
@@ -266,7 +266,9 @@ impl Stream {
     /// be restored any number of times.
     ///
     /// # Errors
-    /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or is empty; the stream is not changed.
+    /// [`Error::OtherSnapshot`] if it was saved from a stream of another model, or is empty. If it was saved before the model
+    /// moved to the CPU, see [`take_device_failure`](Self::take_device_failure): errors of ONNX Runtime. The stream is not
+    /// changed then.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.pipeline.restore(snapshot)?;
         self.front_end.restore(&snapshot.front_end);

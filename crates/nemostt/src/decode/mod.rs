@@ -7,4 +7,4 @@ mod ctc;
 mod rnnt;
 
 pub(crate) use ctc::{Ctc, CtcSnapshot};
-pub(crate) use rnnt::{Progress, Rnnt, TransducerScorer};
+pub(crate) use rnnt::{Rnnt, TransducerScorer};

@@ -63,50 +63,41 @@ pub(crate) struct Rnnt {
     pub(crate) max_symbols: usize,
 }
 
-/// How much of a chunk has been decoded.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    frame: usize,
-    /// Tokens in that frame.
-    symbols: usize,
-}
-
 impl Rnnt {
-    /// Decodes a chunk of `frames` frames, the first of which is encoder frame `first_frame`, from `progress` on. If it fails,
-    /// `progress` is where another scorer can go on.
+    /// Decodes a chunk of `frames` frames, the first of which is encoder frame `first_frame`.
     pub(crate) fn decode(
         &self,
         scorer: &mut impl Scorer,
         frames: usize,
         first_frame: u64,
-        progress: &mut Progress,
         mut emit: impl FnMut(Token),
     ) -> Result<()> {
         scorer.start_chunk();
-        let Progress { frame, symbols } = progress;
+        let mut frame = 0;
+        let mut symbols = 0;
         let mut scored = 0;
-        while *frame < frames {
-            if *frame >= scored {
-                scored = scorer.score(*frame)?;
+        while frame < frames {
+            if frame >= scored {
+                scored = scorer.score(frame)?;
             }
-            let logits = scorer.logits(*frame);
+            let logits = scorer.logits(frame);
             let id = argmax(logits);
             if id == self.blank {
-                *frame += 1;
-                *symbols = 0;
+                frame += 1;
+                symbols = 0;
                 continue;
             }
             emit(Token {
                 id,
-                frame: first_frame + *frame as u64,
+                frame: first_frame + frame as u64,
                 log_prob: log_softmax(logits, id),
             });
             scorer.accept_token(id);
             scored = 0;
-            *symbols += 1;
-            if *symbols == self.max_symbols {
-                *frame += 1;
-                *symbols = 0;
+            symbols += 1;
+            if symbols == self.max_symbols {
+                frame += 1;
+                symbols = 0;
             }
         }
         Ok(())
@@ -177,10 +168,8 @@ mod tests {
             blank: BLANK,
             max_symbols,
         };
-        rnnt.decode(&mut table, plan.len(), 100, &mut Progress::default(), |token| {
-            found.push(token.frame)
-        })
-        .unwrap();
+        rnnt.decode(&mut table, plan.len(), 100, |token| found.push(token.frame))
+            .unwrap();
         (found, table.calls)
     }
 
@@ -203,10 +192,8 @@ mod tests {
             blank: BLANK,
             max_symbols: 10,
         };
-        rnnt.decode(&mut table, 4, 100, &mut Progress::default(), |token| {
-            found.push(token.frame)
-        })
-        .unwrap();
+        rnnt.decode(&mut table, 4, 100, |token| found.push(token.frame))
+            .unwrap();
         assert_eq!((found, table.calls), (vec![101, 103, 103], 7));
     }
 
@@ -219,10 +206,7 @@ mod tests {
             blank: BLANK,
             max_symbols: 3,
         };
-        rnnt.decode(&mut table, 2, 0, &mut Progress::default(), |token| {
-            found.push(token.frame)
-        })
-        .unwrap();
+        rnnt.decode(&mut table, 2, 0, |token| found.push(token.frame)).unwrap();
         assert_eq!(found, [0, 0, 0]);
     }
 

@@ -25,7 +25,7 @@ pub struct Options {
     /// reading the weights takes, and 64 on a GPU.
     pub max_batch: Option<usize>,
     /// Streams that there may be at the same time on a GPU, where memory for all of them is allocated when the model is
-    /// loaded; `None`: as many as fit in 512 MiB. One more is an error. No effect on the CPU, where streams are not limited.
+    /// loaded; `None`: as many as fit in 512 MiB, but enough for a batch. One more is an error. No effect on the CPU, where streams are not limited.
     pub max_streams: Option<usize>,
     /// Whether CUDA records the runs of a batch and replays them (CUDA graphs).
     pub cuda_graphs: bool,

@@ -2,12 +2,17 @@
 
 //! The last windows of a stream whose device may fail. Encoding them again on another device restores the context of the
 //! encoder, whatever is left of its caches.
+//!
+//! How close that comes: a layer attends to `left_context` frames of the layer before, so what the last of L layers knows
+//! reaches L times as far back. Two contexts are kept: the cached frames themselves get at least one context of their own,
+//! and what is missing is the influence of older audio through them, which fades with each layer. With the built-in model,
+//! words and times are those of an undisturbed stream.
 
 use std::collections::VecDeque;
 
 use crate::chunker::Window;
 
-/// The last windows, as many as the encoder attends to.
+/// The last windows, with the language prompt of each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
     windows: VecDeque<Recorded>,
@@ -22,6 +27,7 @@ struct Recorded {
     width: usize,
     drop_frames: usize,
     outputs: usize,
+    prompt: i64,
 }
 
 impl History {
@@ -33,8 +39,8 @@ impl History {
         }
     }
 
-    /// Adds a window, whose place is taken from the oldest one.
-    pub(super) fn push(&mut self, window: &Window<'_>) {
+    /// Adds a window that was encoded with `prompt`, in place of the oldest one.
+    pub(super) fn push(&mut self, window: &Window<'_>, prompt: i64) {
         if self.limit == 0 {
             return;
         }
@@ -53,17 +59,21 @@ impl History {
         } = window;
         (recorded.len, recorded.width) = (len, width);
         (recorded.drop_frames, recorded.outputs) = (drop_frames, outputs);
+        recorded.prompt = prompt;
         self.windows.push_back(recorded);
     }
 
-    /// The windows, oldest first.
-    pub(super) fn windows(&self) -> impl Iterator<Item = Window<'_>> {
-        self.windows.iter().map(|recorded| Window {
-            frames: &recorded.frames,
-            len: recorded.len,
-            width: recorded.width,
-            drop_frames: recorded.drop_frames,
-            outputs: recorded.outputs,
+    /// The windows and prompts, oldest first.
+    pub(super) fn windows(&self) -> impl Iterator<Item = (Window<'_>, i64)> {
+        self.windows.iter().map(|recorded| {
+            let window = Window {
+                frames: &recorded.frames,
+                len: recorded.len,
+                width: recorded.width,
+                drop_frames: recorded.drop_frames,
+                outputs: recorded.outputs,
+            };
+            (window, recorded.prompt)
         })
     }
 
@@ -88,14 +98,14 @@ mod tests {
             outputs: 2 * len,
         };
         for len in [2, 3, 1] {
-            history.push(&window(len));
+            history.push(&window(len), 5 + len as i64);
         }
         let kept: Vec<_> = history.windows().collect();
-        assert_eq!(kept, [window(3), window(1)]);
+        assert_eq!(kept, [(window(3), 8), (window(1), 6)]);
         history.clear();
         assert_eq!(history.windows().count(), 0);
         let mut none = History::default();
-        none.push(&window(1));
+        none.push(&window(1), 0);
         assert_eq!(none.windows().count(), 0);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Observer, Snapshot, history::History};
 use crate::{
-    chunker::Chunker,
-    decode::{Ctc, Progress, Rnnt, TransducerScorer},
+    chunker::{Chunker, Window},
+    decode::{Ctc, Rnnt, TransducerScorer},
     error::{Error, Result},
     model::{CpuFallback, EncoderState, Fallback, Model, TransducerSnapshot, TransducerState, is_device_failure},
     text::{EndReason, Segmenter},
@@ -41,9 +41,18 @@ enum Decoder {
 impl StreamPipeline {
     pub(super) fn new(original: Arc<Model>) -> Result<Self> {
         let fallback = original.fallback.as_ref().and_then(CpuFallback::loaded);
-        let model = fallback.map_or_else(|| original.clone(), |fallback| fallback.model);
+        let mut model = fallback.map_or_else(|| original.clone(), |fallback| fallback.model);
+        let mut notice = None;
+        let (mut encoder, decoder) = match (stages(&model), &model.fallback) {
+            (Err(error), Some(fallback)) if is_device_failure(&error) => {
+                let fallback = fallback.load(&error)?;
+                notice = Some(fallback.notice);
+                model = fallback.model;
+                stages(&model)?
+            }
+            (stages, _) => stages?,
+        };
         let config = &model.config;
-        let (mut encoder, decoder) = stages(&model)?;
         if let Some(languages) = &config.languages {
             encoder.set_prompt(languages.default_prompt());
         }
@@ -57,7 +66,7 @@ impl StreamPipeline {
             segmenter: Segmenter::new(config.frame_samples()),
             frames: 0,
             ending: EndReason::EndOfStream,
-            notice: None,
+            notice,
             history: History::new(history),
             original,
             model,
@@ -88,37 +97,35 @@ impl StreamPipeline {
             // Another stream found out.
             self.move_to(fallback)?;
         }
-        let mut progress = Progress::default();
-        let frames = match self.encode_and_decode(&mut progress) {
-            Err(error) if is_device_failure(&error) => {
-                let Some(fallback) = &self.model.fallback else {
-                    return Err(error);
-                };
+        let frames = match (self.encode(), &self.model.fallback) {
+            (Err(error), Some(fallback)) if is_device_failure(&error) => {
                 let fallback = fallback.load(&error)?;
                 self.move_to(fallback)?;
-                self.encode_and_decode(&mut progress)?
+                self.encode()?
             }
-            result => result?,
+            (result, _) => result?,
         };
+        self.decode(frames)?;
         observe(&self.chunker.window(), self.encoder.outputs().data());
-        self.history.push(&self.chunker.window());
+        self.history.push(&self.chunker.window(), self.encoder.prompt());
         self.chunker.advance();
         self.frames += frames as u64;
         self.segmenter.decoded(self.frames);
         Ok(())
     }
 
-    /// Encodes the current window, decodes it from `progress` on, and returns its encoder frames.
-    fn encode_and_decode(&mut self, progress: &mut Progress) -> Result<usize> {
+    /// Encodes the current window, and returns the number of its encoder frames.
+    fn encode(&mut self) -> Result<usize> {
+        encode(
+            &self.model,
+            (&mut self.encoder, &mut self.decoder),
+            &self.chunker.window(),
+        )
+    }
+
+    /// Decodes the first `frames` frames of the encoder's output.
+    fn decode(&mut self, frames: usize) -> Result<()> {
         let Self { model, segmenter, .. } = self;
-        if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &model.transducer) {
-            state.prepare(transducer)?;
-        }
-        let head = match &mut self.decoder {
-            Decoder::Rnnt(_, state) if model.encoder.has_head() => state.head_tensors(),
-            _ => None,
-        };
-        let frames = self.encoder.step(&model.encoder, &self.chunker.window(), head)?;
         let emit = |token| segmenter.token(&model.vocabulary, token);
         match (&mut self.decoder, &model.transducer) {
             (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
@@ -127,7 +134,7 @@ impl StreamPipeline {
                     state,
                     frames: self.encoder.outputs(),
                 };
-                rnnt.decode(&mut network, frames, self.frames, progress, emit)?;
+                rnnt.decode(&mut network, frames, self.frames, emit)?;
             }
             (Decoder::Ctc(ctc), _) => {
                 ctc.decode(self.encoder.outputs().data(), frames, self.frames, emit);
@@ -135,15 +142,19 @@ impl StreamPipeline {
             // `new` creates the decoder that the model has.
             (Decoder::Rnnt(..), None) => {}
         }
-        Ok(frames)
+        Ok(())
     }
 
     /// Goes on with the same model on the CPU. Tokens and words are kept, with the decoder's state; the encoder's caches, which
     /// were on the device and in its layout, are computed again.
+    ///
+    /// # Errors
+    /// Those of the encoder on the CPU. Nothing is changed then.
     fn move_to(&mut self, fallback: Fallback) -> Result<()> {
         let (mut encoder, mut decoder) = stages(&fallback.model)?;
-        encoder.set_prompt(self.encoder.prompt());
         encoder.set_class(self.encoder.class());
+        encode_history(&fallback.model, (&mut encoder, &mut decoder), &self.history)?;
+        encoder.set_prompt(self.encoder.prompt());
         match (&self.decoder, &mut decoder) {
             (Decoder::Rnnt(_, before), Decoder::Rnnt(_, after)) => {
                 let mut snapshot = TransducerSnapshot::default();
@@ -156,25 +167,8 @@ impl StreamPipeline {
         }
         (self.encoder, self.decoder) = (encoder, decoder);
         self.model = fallback.model;
-        self.encode_history()?;
         self.history = History::default();
         self.notice = Some(fallback.notice);
-        Ok(())
-    }
-
-    /// Encodes the last windows, for the encoder's caches: their frames have been decoded.
-    fn encode_history(&mut self) -> Result<()> {
-        let Self { model, history, .. } = self;
-        for window in history.windows() {
-            if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &model.transducer) {
-                state.prepare(transducer)?;
-            }
-            let head = match &mut self.decoder {
-                Decoder::Rnnt(_, state) if model.encoder.has_head() => state.head_tensors(),
-                _ => None,
-            };
-            self.encoder.step(&model.encoder, &window, head)?;
-        }
         Ok(())
     }
 
@@ -227,24 +221,54 @@ impl StreamPipeline {
             false if is_of(&self.original) => true,
             false => return Err(Error::OtherSnapshot),
         };
+        match is_of_device {
+            false => {
+                self.encoder.restore(&snapshot.encoder);
+                self.history.clone_from(&snapshot.history);
+            }
+            true => {
+                let (mut encoder, mut decoder) = stages(&self.model)?;
+                encoder.set_class(self.encoder.class());
+                encode_history(&self.model, (&mut encoder, &mut decoder), &snapshot.history)?;
+                encoder.restore_language(&snapshot.encoder);
+                (self.encoder, self.decoder) = (encoder, decoder);
+                self.history = History::default();
+            }
+        }
         self.chunker.restore(&snapshot.chunker);
         match &mut self.decoder {
             Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
         }
-        self.history.clone_from(&snapshot.history);
-        match is_of_device {
-            false => self.encoder.restore(&snapshot.encoder),
-            true => {
-                self.encoder.restore_language(&snapshot.encoder);
-                self.encode_history()?;
-                self.history = History::default();
-            }
-        }
         self.segmenter.clone_from(segmenter);
         self.frames = snapshot.frames;
         Ok(())
     }
+}
+
+/// Encodes `window`, and returns the number of its encoder frames.
+fn encode(model: &Model, (encoder, decoder): (&mut EncoderState, &mut Decoder), window: &Window<'_>) -> Result<usize> {
+    let head = match (decoder, &model.transducer) {
+        (Decoder::Rnnt(_, state), Some(transducer)) => {
+            state.prepare(transducer)?;
+            state.head_tensors().filter(|_| model.encoder.has_head())
+        }
+        _ => None,
+    };
+    encoder.step(&model.encoder, window, head)
+}
+
+/// Encodes the windows of `history`, for the encoder's caches: their frames have been decoded.
+fn encode_history(
+    model: &Model,
+    (encoder, decoder): (&mut EncoderState, &mut Decoder),
+    history: &History,
+) -> Result<()> {
+    for (window, prompt) in history.windows() {
+        encoder.set_prompt(prompt);
+        encode(model, (encoder, decoder), &window)?;
+    }
+    Ok(())
 }
 
 /// Encoder and decoder at the start of a stream of `model`.
