@@ -9,15 +9,15 @@
 //! where each stream has them, except for those that a [row-wise](FusedOp::is_row_wise) operation reads or writes: they are
 //! copied from or to a buffer, the *staging* buffer. Large ones, such as caches, are never among these.
 
-use std::{
-    cell::UnsafeCell,
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 #[cfg(doc)]
 use super::FusedOp;
 use super::{Input, OutputShape, schedule::Schedule, scheduled_op::ScheduledOp, thread_local_lhs::ThreadLocalLhs};
-use crate::{fused_op::RawSlice, gemm::Scratch};
+use crate::{
+    fused_op::RawSlice,
+    gemm::{BytePlanesBuffer, RawBytePlanes},
+};
 
 /// A value in one of its layouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,15 +55,33 @@ struct Value {
     port: Option<usize>,
     /// Whether a batch needs it in a buffer although it is an input or output.
     is_staged: bool,
+    /// If its packed layout is byte planes.
+    byte_planes: Option<BytePlanesSlot>,
+}
+
+/// The byte planes of a value, which are in a buffer of the same number as others are.
+#[derive(Debug, Clone, Copy)]
+struct BytePlanesSlot {
+    /// Values per row.
+    k: usize,
+    /// Of all streams; `None` until they are allocated.
+    planes: Option<RawBytePlanes>,
 }
 
 impl Value {
-    /// The buffers that it needs in a batch of `streams` streams: a single stream needs no staging.
+    /// The buffers of floats that it needs in a batch of `streams` streams: a single stream needs no staging.
     fn buffers(&self, streams: usize) -> [Option<usize>; 2] {
-        match self.is_staged && streams == 1 {
-            true => [None, self.buffers[1]],
-            false => self.buffers,
-        }
+        let needs_staging = !self.is_staged || streams > 1;
+        [
+            self.buffers[0].filter(|_| needs_staging),
+            self.buffers[1].filter(|_| self.byte_planes.is_none()),
+        ]
+    }
+
+    /// Its byte planes in a batch of `streams` streams: the number of the buffer, and how many rows of how many values.
+    fn byte_planes_size(&self, streams: usize) -> Option<(usize, usize, usize)> {
+        let (slot, buffer) = (self.byte_planes?, self.buffers[1]?);
+        Some((buffer, streams * self.length / slot.k, slot.k))
     }
 }
 
@@ -75,15 +93,6 @@ struct Port {
     scalar: usize,
 }
 
-/// Byte planes of a left-hand side. Either one thread writes them, or any number of threads read them.
-#[derive(Default)]
-struct SharedBytePlanes(UnsafeCell<Scratch>);
-
-// SAFETY: they are accessed only by `MemoryPlan::byte_planes` and `MemoryPlan::byte_planes_mut`, whose callers guarantee the
-// above.
-#[allow(unsafe_code)]
-unsafe impl Sync for SharedBytePlanes {}
-
 /// See the [module](self).
 pub(super) struct MemoryPlan {
     values: Vec<Value>,
@@ -93,7 +102,7 @@ pub(super) struct MemoryPlan {
     streams: usize,
     buffers: Vec<Vec<f32>>,
     /// By the same numbers as `buffers`.
-    byte_planes: Vec<SharedBytePlanes>,
+    byte_planes: Vec<BytePlanesBuffer>,
     /// By worker.
     thread_local: Vec<Mutex<ThreadLocalLhs>>,
     thread_local_length: usize,
@@ -115,6 +124,7 @@ impl MemoryPlan {
             buffers: [None; 2],
             port: None,
             is_staged: false,
+            byte_planes: None,
         };
         let mut values = vec![value; schedule.values()];
         for (number, value) in values.iter_mut().enumerate().take(inputs) {
@@ -122,6 +132,9 @@ impl MemoryPlan {
         }
         for (port, value) in (0..inputs).chain(outputs.iter().copied()).enumerate() {
             values[value].port = Some(port);
+        }
+        for (value, k) in schedule.phases().flatten().filter_map(ScheduledOp::byte_planes) {
+            values[value].byte_planes = Some(BytePlanesSlot { k, planes: None });
         }
         let last_read = |slot: Slot| {
             let reads = |op: &ScheduledOp| op.reads(slot);
@@ -166,7 +179,7 @@ impl MemoryPlan {
             port_count: inputs + outputs.len(),
             streams: 0,
             buffers: vec![Vec::new(); count],
-            byte_planes: (0..count).map(|_| SharedBytePlanes::default()).collect(),
+            byte_planes: (0..count).map(|_| BytePlanesBuffer::default()).collect(),
             thread_local: (0..workers).map(|_| Mutex::default()).collect(),
             thread_local_length: 0,
             input_lengths: Vec::new(),
@@ -324,7 +337,18 @@ impl MemoryPlan {
                 }
             }
         }
+        for value in &self.values {
+            if let Some((buffer, rows, k)) = value.byte_planes_size(streams)
+                && !self.byte_planes[buffer].reserve(rows, k)
+            {
+                return false;
+            }
+        }
         for value in &mut self.values {
+            if let Some((buffer, rows, k)) = value.byte_planes_size(streams) {
+                let planes = Some(self.byte_planes[buffer].planes(rows, k));
+                value.byte_planes = Some(BytePlanesSlot { k, planes });
+            }
             let buffers = value.buffers(streams);
             for (slice, buffer) in value.slices.iter_mut().zip(buffers) {
                 *slice = match buffer {
@@ -442,31 +466,16 @@ impl MemoryPlan {
         unsafe { std::slice::from_raw_parts(start, length) }
     }
 
-    fn byte_planes_ptr(&self, value: usize) -> *mut Scratch {
-        let buffer = self.values[value].buffers[1];
-        match buffer.and_then(|buffer| self.byte_planes.get(buffer)) {
-            Some(byte_planes) => byte_planes.0.get(),
-            None => panic!("value {value} has no buffer for byte planes"),
+    /// Where the byte planes of a value are stored.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub(super) fn byte_planes(&self, value: usize) -> RawBytePlanes {
+        match self.values[value].byte_planes {
+            Some(BytePlanesSlot {
+                planes: Some(planes), ..
+            }) => planes,
+            _ => panic!("value {value} has no byte planes"),
         }
-    }
-
-    /// The byte planes of a value.
-    ///
-    /// # Safety
-    /// Nothing may write them while the result exists.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn byte_planes(&self, value: usize) -> &Scratch {
-        // SAFETY: the caller's guarantee.
-        unsafe { &*self.byte_planes_ptr(value) }
-    }
-
-    /// As [`byte_planes`](Self::byte_planes), to write them.
-    ///
-    /// # Safety
-    /// Nothing else may access them while the result exists.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
-    pub(super) unsafe fn byte_planes_mut(&self, value: usize) -> &mut Scratch {
-        // SAFETY: the caller's guarantee.
-        unsafe { &mut *self.byte_planes_ptr(value) }
     }
 }

@@ -6,14 +6,14 @@ mod packing;
 
 use std::sync::Arc;
 
-use self::packing::prologue_parts;
+use self::packing::{packing_split, prologue_parts};
 use super::{
     FusedOp, OutputShape, ProgramError,
     memory_plan::{MemoryPlan, Slot},
     thread_local_lhs::ThreadLocalLhs,
 };
 use crate::{
-    fused_op::{MAX_INPUTS, MAX_SCALARS, RawSlice, Signature, Split, Task, TaskOutput, VECTOR_BLOCK},
+    fused_op::{MAX_INPUTS, MAX_SCALARS, RawSlice, Signature, Split, Task, TaskOutput},
     gemm::{Lhs, LhsLayout, PackedLhs, PackedWeights, row_groups},
 };
 
@@ -100,6 +100,16 @@ impl ScheduledOp {
         Some(self.inputs[found.0].value())
     }
 
+    /// If it writes byte planes: the number of the value, and its values per row.
+    pub(super) fn byte_planes(&self) -> Option<(usize, usize)> {
+        match &self.kernel {
+            Kernel::PackLhs(weights) if weights.lhs_layout() == LhsLayout::BytePlanes => {
+                Some((self.outputs[0].value(), weights.k()))
+            }
+            _ => None,
+        }
+    }
+
     /// See [`FusedOp::is_row_wise`].
     pub(super) fn is_row_wise(&self) -> bool {
         self.is_row_wise
@@ -170,13 +180,7 @@ impl ScheduledOp {
                 op.split(&lengths[..self.lengths.len()], workers)
             }
             Kernel::Fused { op, .. } => op.split(&self.lengths, workers),
-            Kernel::PackLhs(weights) => Split::Columns {
-                block: VECTOR_BLOCK,
-                tasks: match weights.lhs_layout() {
-                    LhsLayout::BytePlanes => 1,
-                    _ => (width / VECTOR_BLOCK).clamp(1, workers),
-                },
-            },
+            Kernel::PackLhs(weights) => packing_split(weights, length / width, workers),
             Kernel::Prologue(_) => {
                 let rows = length / width;
                 let tasks = row_groups(rows).count() * prologue_parts(rows, width, workers);
@@ -292,7 +296,7 @@ impl ScheduledOp {
                 Lhs::Packed(PackedLhs::new(packed, packed.len() / weights.k()))
             }
             // SAFETY: the caller's guarantee.
-            LhsLayout::BytePlanes => unsafe { memory.byte_planes(self.inputs[0].value()) }.byte_planes(),
+            LhsLayout::BytePlanes => Lhs::BytePlanes(unsafe { memory.byte_planes(self.inputs[0].value()).read() }),
         }
     }
 
