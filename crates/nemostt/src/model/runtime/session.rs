@@ -166,6 +166,10 @@ impl Session {
             let synchronized = binding.binding.synchronize_outputs();
             synchronized.map_err(|error| failed(doing, error))?;
         }
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(device) = &self.failing {
+            device.check_panic();
+        }
         Ok(())
     }
 }
@@ -230,6 +234,10 @@ fn load(
 ) -> Result<Owned<ort::session::Session>> {
     target.cancellation.check()?;
     let _inside = enter()?;
+    #[cfg(any(test, feature = "fuzzing"))]
+    if let Some(device) = &target.failing {
+        device.load().map_err(|error| session_error(name, &error))?;
+    }
     // ONNX Runtime was loaded when the target was resolved.
     let environment = environment(&[])?;
     let device = device_of_run(target);
