@@ -85,8 +85,8 @@ impl Bucket {
         self.size
     }
 
-    /// Runs a step of each of `jobs`, at most as many as it has rows.
-    pub(super) fn run(&mut self, session: &Session, jobs: &mut [StepJob]) -> Result<()> {
+    /// Runs a step of each of `jobs`, at most as many as it has rows. `has_run` is set before the graph runs.
+    pub(super) fn run(&mut self, session: &Session, jobs: &mut [StepJob], has_run: &mut bool) -> Result<()> {
         let row = self.audio.data().len() / self.size;
         let mut rows = self.audio.data_mut().chunks_exact_mut(row);
         for (job, row) in jobs.iter().zip(&mut rows) {
@@ -103,6 +103,7 @@ impl Bucket {
             }
             tensor.upload()?;
         }
+        *has_run = true;
         session.run_batch(&self.binding, &self.run, "run the encoder")?;
         self.outputs.download()?;
         for tensor in &mut self.lengths {

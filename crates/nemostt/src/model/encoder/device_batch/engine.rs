@@ -43,6 +43,8 @@ pub(super) struct Engine {
     _states: Vec<Tensor<f32>>,
     /// From the smallest to the largest.
     buckets: Vec<Bucket>,
+    /// Whether the graph has run, or begun to run, in the last batch.
+    has_run: bool,
 }
 
 impl Engine {
@@ -75,24 +77,31 @@ impl Engine {
         let mut buckets = Vec::new();
         for size in bucket_sizes(max_batch) {
             let mut bucket = Bucket::new(&session, layout, (states, &mut tensors), size, padding)?;
-            bucket.run(&session, &mut [])?;
+            bucket.run(&session, &mut [], &mut false)?;
             buckets.push(bucket);
         }
         Ok(Self {
             session,
             _states: tensors,
             buckets,
+            has_run: false,
         })
     }
 
     /// Runs a step of each of `jobs`.
     pub(super) fn run(&mut self, jobs: &mut [StepJob]) -> Result<()> {
+        self.has_run = false;
         let found = self.buckets.iter_mut().find(|bucket| bucket.size() >= jobs.len());
         let bucket = found.ok_or_else(|| Error::Runtime {
             doing: "run the encoder".into(),
             reason: format!("a batch of {} is too large", jobs.len()),
         })?;
-        bucket.run(&self.session, jobs)
+        bucket.run(&self.session, jobs, &mut self.has_run)
+    }
+
+    /// Whether the last batch may have written caches.
+    pub(super) fn has_run(&self) -> bool {
+        self.has_run
     }
 }
 
