@@ -2,19 +2,25 @@
 
 //! Loading a model: its files are checked against each other and against the options, and its graphs are loaded.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
+#[cfg(feature = "embedded-model")]
+use super::embedded;
 #[cfg(any(test, feature = "fuzzing"))]
 use super::failing_device::FailingDevice;
 use super::{
-    CpuFallback, DecoderKind, Encoder, Languages, Model, ModelConfig, Options, Transducer, compiled_cache,
-    directory::{ModelFiles, NamedEncoder, TransducerParts},
-    fallback::Source,
-    sidecar::Sidecar,
+    CpuFallback, DecoderKind, Encoder, GraphFile, Languages, Model, ModelConfig, Options, Transducer, compiled_cache,
+    directory::{ModelFiles, NamedEncoder, SourceFile, TransducerParts},
+    fallback::{Source, may_be_of_device},
+    sidecar::{Sidecar, Special},
     target::Target,
 };
 use crate::{
     chunker::{SUBSAMPLING_FACTOR, full_width},
+    device::Device,
     error::{Error, Result},
     features::FrontEndConfig,
     text::Vocabulary,
@@ -24,101 +30,155 @@ use nemostt_compiler::{Contract, GraphError, StreamingConfig};
 impl Model {
     /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
     pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
-        let load = || {
-            Self::build(
-                ModelFiles::open(path, compiled_cache::min_model_size(options))?,
-                options,
-            )
-        };
+        let load = || Source::Path(path.into()).load(options);
         #[cfg(any(test, feature = "fuzzing"))]
         let load = || FailingDevice::during(path, load);
-        let model = load()?;
-        Ok(model.with_fallback(Source::Path(path.into()), options))
+        load()
     }
 
     /// Loads the built-in demo model.
     #[cfg(feature = "embedded-model")]
     pub(crate) fn embedded(options: &Options) -> Result<Self> {
-        let model = Self::build(super::embedded::files()?, options)?;
-        Ok(model.with_fallback(Source::Embedded, options))
+        Source::Embedded.load(options)
+    }
+}
+
+impl Source {
+    /// Loads the model. If the device fails that was chosen automatically, loads it on the CPU.
+    ///
+    /// # Errors
+    /// The files are no model, or do not match the options; [`Error::DeviceFailed`] if the device fails that the options name.
+    fn load(self, options: &Options) -> Result<Model> {
+        let checked = Checked::new(self.files(options)?, options)?;
+        let target = Target::resolve(options)?;
+        let device = target.device;
+        let fallback = CpuFallback::new(self, options, device);
+        match (checked.load(options, &target), fallback) {
+            (Ok(model), fallback) => Ok(Model { fallback, ..model }),
+            (Err(error), _) if device == Device::Cpu || !may_be_of_device(&error) => Err(error),
+            (Err(error), Some(fallback)) => fallback.load_instead(&error, options),
+            (Err(error), None) => Err(Error::DeviceFailed {
+                device,
+                reason: error.to_string(),
+            }),
+        }
     }
 
-    fn with_fallback(mut self, source: Source, options: &Options) -> Self {
-        self.fallback = CpuFallback::new(source, options, self.config.device);
-        self
+    fn files(&self, options: &Options) -> Result<ModelFiles> {
+        match self {
+            Self::Path(path) => ModelFiles::open(path, compiled_cache::min_model_size(options)),
+            #[cfg(feature = "embedded-model")]
+            Self::Embedded => embedded::files(),
+        }
     }
+}
 
-    fn build(files: ModelFiles, options: &Options) -> Result<Self> {
+/// The files of a model, which match each other and the options, before anything is loaded onto a device.
+struct Checked {
+    decoder: DecoderKind,
+    encoder: NamedEncoder,
+    /// Prediction network and joint, if they are used.
+    transducer: Option<TransducerParts>,
+    vocabulary: SourceFile,
+    special: Special,
+    graphs: Vec<GraphFile>,
+    streaming: StreamingConfig,
+    front_end: FrontEndConfig,
+    lookahead: usize,
+    lookaheads: Vec<usize>,
+    languages: Option<Languages>,
+}
+
+impl Checked {
+    fn new(files: ModelFiles, options: &Options) -> Result<Self> {
         let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
         let parts = (files.encoder, files.transducer, files.ctc);
-        let (decoder, body, transducer_parts) = pick_decoder(&files.origin, parts, options.decoder)?;
-        let (graph, contract) = (&body.part.graph, body.part.contract);
+        let (decoder, encoder, transducer) = pick_decoder(&files.origin, parts, options.decoder)?;
+        let (graph, contract) = (&encoder.part.graph, encoder.part.contract);
 
-        sidecar.complete(graph).map_err(|fault| body.bad(fault))?;
-        let streaming = StreamingConfig::read(graph).map_err(|fault| body.bad(fault))?;
-        let front_end = FrontEndConfig::new(&sidecar.preprocessor, streaming.mels).map_err(|fault| body.bad(fault))?;
+        sidecar.complete(graph).map_err(|fault| encoder.bad(fault))?;
+        let streaming = StreamingConfig::read(graph).map_err(|fault| encoder.bad(fault))?;
+        let front_end =
+            FrontEndConfig::new(&sidecar.preprocessor, streaming.mels).map_err(|fault| encoder.bad(fault))?;
         if let Some(frames) = contract.fixed_frames
             && !(0..streaming.chunk_frames).any(|lookahead| full_width(lookahead) == frames)
         {
             let what = format!(
                 "its windows are fixed to {frames} mel frames, which does not match any lookahead that it supports"
             );
-            return Err(body.bad(GraphError::Contradiction { what }));
+            return Err(encoder.bad(GraphError::Contradiction { what }));
         }
         let lookaheads = allowed_lookaheads(&streaming, &contract, sidecar.lookaheads.as_deref());
         let lookahead = pick_lookahead(&streaming, &front_end, &lookaheads, options.lookahead)?;
-        let languages = languages(&contract, sidecar.prompt).map_err(|fault| body.bad(fault))?;
+        let languages = languages(&contract, sidecar.prompt).map_err(|fault| encoder.bad(fault))?;
+        Ok(Self {
+            decoder,
+            encoder,
+            transducer,
+            vocabulary: files.vocabulary,
+            special: sidecar.special,
+            graphs: files.graphs,
+            streaming,
+            front_end,
+            lookahead,
+            lookaheads,
+            languages,
+        })
+    }
 
-        let target = Target::resolve(options)?;
+    fn load(self, options: &Options, target: &Target) -> Result<Model> {
+        let Self {
+            streaming, lookahead, ..
+        } = self;
+        let (contract, body) = (self.encoder.part.contract, self.encoder);
         let (mut transducer, mut head) = (None, None);
-        if let Some(parts) = transducer_parts {
-            let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target)?;
+        if let Some(parts) = self.transducer {
+            let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, target)?;
             (transducer, head) = (Some(loaded), loaded_head);
         }
         let vocabulary_size = match &transducer {
             Some(transducer) => transducer.vocabulary_size(),
-            None => {
-                ctc_tokens(graph).ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its tokens".into())))?
-            }
+            None => ctc_tokens(&body.part.graph)
+                .ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its tokens".into())))?,
         };
-        let (file, bytes) = (&files.vocabulary.name, &files.vocabulary.bytes);
+        let (file, bytes) = (&self.vocabulary.name, &self.vocabulary.bytes);
         let mut vocabulary = Vocabulary::parse(file, bytes, vocabulary_size).map_err(|error| {
             let known = transducer.as_ref().zip(Vocabulary::count(file, bytes));
             let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
             other_head.unwrap_or(error)
         })?;
-        vocabulary.set_special(sidecar.special.end_of_utterance, "<EOU>");
-        vocabulary.set_special(sidecar.special.end_of_backchannel, "<EOB>");
+        vocabulary.set_special(self.special.end_of_utterance, "<EOU>");
+        vocabulary.set_special(self.special.end_of_backchannel, "<EOB>");
         let encoder = Encoder::load(
             body,
             streaming,
             lookahead,
             transducer.is_none().then_some(vocabulary_size),
             head.as_ref(),
-            &target,
+            target,
         )?;
         if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
-            transducer.run_head_standalone(head, &target)?;
+            transducer.run_head_standalone(head, target)?;
         }
 
         let config = ModelConfig {
-            front_end,
+            front_end: self.front_end,
             streaming,
             lookahead,
-            lookaheads,
+            lookaheads: self.lookaheads,
             vocabulary_size,
-            decoder,
+            decoder: self.decoder,
             device: encoder.device(),
             threads: encoder.threads(),
             max_symbols: options.max_symbols.max(1),
             precision: encoder.precision(),
             contract,
-            languages,
+            languages: self.languages,
         };
-        Ok(Self {
+        Ok(Model {
             config,
             vocabulary,
-            graphs: files.graphs,
+            graphs: self.graphs,
             encoder,
             transducer,
             fallback: None,
