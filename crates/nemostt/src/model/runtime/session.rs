@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A loaded graph, and the tensors that a run reads and writes.
+//! A loaded graph.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use ort::{
-    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{IoBinding, RunOptions},
-    value::PrimitiveTensorElementType,
-};
+use ort::session::RunOptions;
 
 use super::{
-    LogLevel, Tensor, commits, custom_ops,
+    Binding, commits, custom_ops,
     environment::environment,
     exit::{self, Owned, enter},
-    failed, log,
+    failed,
     providers::configure,
     replicas::{Limits, Replicas},
-    session_error, threads_of,
+    session_error,
+    template::Template,
+    threads_of,
 };
 use crate::{
     device::Device,
     error::Result,
     memory_guard,
-    model::{Cancellation, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
+    model::{compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
     sync::lock,
 };
 use nemostt_compiler::{
@@ -55,13 +53,6 @@ pub(crate) struct Session {
 
 /// `ort` needs `&mut` to run, and kernels of custom operators have memory for one run.
 pub(super) type Replica = Mutex<Owned<ort::session::Session>>;
-
-/// A graph that can be loaded again. Packed weights are shared; the others are copied.
-struct Template {
-    graph: Encoded,
-    name: String,
-    target: Target,
-}
 
 impl Session {
     /// Loads a graph of the decoder, which is loaded again when there are many streams; `name` is for messages.
@@ -174,47 +165,6 @@ impl Session {
     }
 }
 
-impl Template {
-    fn new(graph: &Encoded, name: &str, target: &Target) -> Option<Box<Self>> {
-        // Without what is not in use of the files that it was read from.
-        let compact = graph.compact().ok()?;
-        let weights = compact.weights.concat();
-        let packed_weights = graph.packed_weights.clone();
-        Some(Box::new(Self {
-            graph: Encoded::from_compact(
-                compact.model,
-                weights.into(),
-                packed_weights,
-                graph.weights,
-                graph.has_custom_ops,
-            ),
-            name: name.into(),
-            target: Target {
-                // It is for the load of the model, which has ended.
-                cancellation: Cancellation::default(),
-                ..target.clone()
-            },
-        }))
-    }
-
-    /// Another session. If that fails, logs why and returns `None`.
-    fn load(&self, threads: usize) -> Option<Replica> {
-        let Self { graph, name, target } = self;
-        let weights = graph.files.iter().map(|(_, file)| file.len()).sum();
-        let session = memory_guard::check_bytes(weights, "load another session")
-            .and_then(|()| load(graph.clone(), threads, name, target, false));
-        match session {
-            Ok(session) => Some(Mutex::new(session)),
-            Err(error) => {
-                let line =
-                    format!("{name}: many streams share a session, because another one cannot be loaded: {error}");
-                log(LogLevel::Warning, &line);
-                None
-            }
-        }
-    }
-}
-
 /// The device that runs the graphs of `target`.
 pub(super) fn device_of_run(target: &Target) -> Device {
     #[cfg(any(test, feature = "fuzzing"))]
@@ -225,7 +175,7 @@ pub(super) fn device_of_run(target: &Target) -> Device {
 }
 
 /// Loads an encoded graph into ONNX Runtime.
-fn load(
+pub(super) fn load(
     graph: Encoded,
     threads: usize,
     name: &str,
@@ -280,44 +230,11 @@ fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     Ok(graph.encode())
 }
 
-/// The tensors that a run reads and writes.
-#[derive(Debug)]
-pub(crate) struct Binding {
-    pub(super) binding: Owned<IoBinding>,
-    pub(super) replica: Arc<Replica>,
-}
-
-impl Binding {
-    /// Reads input `name` from `tensor`.
-    pub(crate) fn input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        let _inside = enter()?;
-        let bound = self.binding.bind_input(name, &tensor.0);
-        bound.map_err(|error| failed(format!("bind input {name}"), error))
-    }
-
-    /// Lets a run allocate output `name`, whose shape is not known.
-    pub(super) fn allocate_output(&mut self, name: &str) -> ort::Result<()> {
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-        self.binding.bind_output_to_device(name, &memory)
-    }
-
-    /// Writes output `name` to `tensor`.
-    pub(crate) fn output<T>(&mut self, name: &str, tensor: &mut Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        let _inside = enter()?;
-        let bound = self.binding.bind_output(name, tensor.0.view_mut());
-        bound.map_err(|error| failed(format!("bind output {name}"), error))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use super::{super::Tensor, *};
     use crate::model::{Options, tests::transducer_in};
 
     #[test]
