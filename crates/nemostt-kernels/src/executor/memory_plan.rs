@@ -9,89 +9,18 @@
 //! where each stream has them, except for those that a [row-wise](FusedOp::is_row_wise) operation reads or writes: they are
 //! copied from or to a buffer, the *staging* buffer. Large ones, such as caches, are never among these.
 
+mod access;
+mod staging;
+mod value;
+
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+pub(super) use self::value::Slot;
+use self::value::{BytePlanesSlot, Port, Value};
 #[cfg(doc)]
 use super::FusedOp;
 use super::{Input, OutputShape, schedule::Schedule, scheduled_op::ScheduledOp, thread_local_lhs::ThreadLocalLhs};
-use crate::{
-    fused_op::RawSlice,
-    gemm::{BytePlanesBuffer, RawBytePlanes},
-};
-
-/// A value in one of its layouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Slot {
-    /// Row-major.
-    RowMajor(usize),
-    /// Packed for GEMMs, in the layout that their weights need.
-    Packed(usize),
-}
-
-impl Slot {
-    pub(super) fn value(self) -> usize {
-        match self {
-            Self::RowMajor(value) | Self::Packed(value) => value,
-        }
-    }
-
-    /// 0 for row-major, 1 for packed.
-    pub(super) fn layout_index(self) -> usize {
-        usize::from(matches!(self, Self::Packed(_)))
-    }
-}
-
-/// What is known of a value. Arrays are by [layout](Slot::layout_index).
-#[derive(Debug, Clone, Copy)]
-struct Value {
-    /// Of one stream.
-    shape: OutputShape,
-    /// Of one stream.
-    length: usize,
-    /// Of all streams; null if it has no buffer.
-    slices: [RawSlice; 2],
-    buffers: [Option<usize>; 2],
-    /// For an input or output of the program: where to find it in [`MemoryPlan::ports`].
-    port: Option<usize>,
-    /// Whether a batch needs it in a buffer although it is an input or output.
-    is_staged: bool,
-    /// If its packed layout is byte planes.
-    byte_planes: Option<BytePlanesSlot>,
-}
-
-/// The byte planes of a value, which are in a buffer of the same number as others are.
-#[derive(Debug, Clone, Copy)]
-struct BytePlanesSlot {
-    /// Values per row.
-    k: usize,
-    /// Of all streams; `None` until they are allocated.
-    planes: Option<RawBytePlanes>,
-}
-
-impl Value {
-    /// The buffers of floats that it needs in a batch of `streams` streams: a single stream needs no staging.
-    fn buffers(&self, streams: usize) -> [Option<usize>; 2] {
-        let needs_staging = !self.is_staged || streams > 1;
-        [
-            self.buffers[0].filter(|_| needs_staging),
-            self.buffers[1].filter(|_| self.byte_planes.is_none()),
-        ]
-    }
-
-    /// Its byte planes in a batch of `streams` streams: the number of the buffer, and how many rows of how many values.
-    fn byte_planes_size(&self, streams: usize) -> Option<(usize, usize, usize)> {
-        let (slot, buffer) = (self.byte_planes?, self.buffers[1]?);
-        Some((buffer, streams * self.length / slot.k, slot.k))
-    }
-}
-
-/// An input or output of the program in a run.
-#[derive(Debug, Clone, Copy)]
-struct Port {
-    slice: RawSlice,
-    /// If it is a scalar input.
-    scalar: usize,
-}
+use crate::{fused_op::RawSlice, gemm::BytePlanesBuffer};
 
 /// See the [module](self).
 pub(super) struct MemoryPlan {
@@ -369,113 +298,5 @@ impl MemoryPlan {
         self.input_lengths.extend(lengths);
         self.allocated_streams = streams;
         true
-    }
-
-    /// Copies staged inputs of a batch to their buffers.
-    ///
-    /// # Safety
-    /// The run's inputs must be valid, and no operation may be running.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn gather(&mut self) {
-        // SAFETY: the caller's guarantee; inputs are the first ports.
-        unsafe { self.copy_staged(0..self.inputs, |port, buffer| (port, buffer)) }
-    }
-
-    /// Copies staged outputs of a batch from their buffers.
-    ///
-    /// # Safety
-    /// The run's outputs must be valid, and all operations must have run.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn scatter(&mut self) {
-        // SAFETY: the caller's guarantee; outputs are the last ports.
-        unsafe { self.copy_staged(self.inputs..self.port_count, |port, buffer| (buffer, port)) }
-    }
-
-    /// Copies from the first to the second tensor of a pair, for staged values with these ports.
-    ///
-    /// # Safety
-    /// The tensors must be valid.
-    #[allow(unsafe_code)]
-    unsafe fn copy_staged(
-        &mut self,
-        ports: std::ops::Range<usize>,
-        pair: impl Fn(RawSlice, RawSlice) -> (RawSlice, RawSlice),
-    ) {
-        if self.streams == 1 {
-            return;
-        }
-        for value in self.values.iter().filter(|value| value.is_staged) {
-            let Some(port) = value.port.filter(|port| ports.contains(port)) else {
-                continue;
-            };
-            for stream in 0..self.streams {
-                let given = self.ports[stream * self.port_count + port].slice;
-                let (from, to) = pair(given, value.slices[0].part(stream, self.streams));
-                assert!(from.length == to.length && !from.start.is_null());
-                // SAFETY: both are valid and have this length; a buffer overlaps no input or output.
-                unsafe { std::ptr::copy_nonoverlapping(from.start, to.start, from.length) };
-            }
-        }
-    }
-
-    /// The address of a slot with the rows of all streams; null if it has not been set, or the streams have it in different
-    /// places.
-    pub(super) fn raw_or_null(&self, slot: Slot) -> RawSlice {
-        match self.streams {
-            1 => self.stream_or_null(slot, 0),
-            _ => self.values[slot.value()].slices[slot.layout_index()],
-        }
-    }
-
-    /// The address of a slot of one stream, which must not be packed if there are several; null if it has not been set.
-    pub(super) fn stream_or_null(&self, slot: Slot, stream: usize) -> RawSlice {
-        let value = &self.values[slot.value()];
-        let is_in_buffer = value.is_staged && self.streams > 1;
-        match (slot, self.port(slot.value(), stream)) {
-            (Slot::RowMajor(_), Some(port)) if !is_in_buffer => port.slice,
-            _ => value.slices[slot.layout_index()].part(stream, self.streams),
-        }
-    }
-
-    /// The address of a slot with the rows of all streams.
-    ///
-    /// # Panics
-    /// If it has not been set.
-    pub(super) fn raw(&self, slot: Slot) -> RawSlice {
-        let slice = self.raw_or_null(slot);
-        assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
-        slice
-    }
-
-    /// The address of a slot of one stream, as [`stream_or_null`](Self::stream_or_null).
-    ///
-    /// # Panics
-    /// If it has not been set.
-    pub(super) fn stream(&self, slot: Slot, stream: usize) -> RawSlice {
-        let slice = self.stream_or_null(slot, stream);
-        assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
-        slice
-    }
-
-    /// # Safety
-    /// The run's inputs and outputs must be valid, and nothing may write the slot, while the result exists.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn read(&self, slot: Slot) -> &[f32] {
-        let RawSlice { start, length } = self.raw(slot);
-        // SAFETY: the slot has this length; the rest is the caller's guarantee.
-        unsafe { std::slice::from_raw_parts(start, length) }
-    }
-
-    /// Where the byte planes of a value are stored.
-    ///
-    /// # Panics
-    /// If it has none.
-    pub(super) fn byte_planes(&self, value: usize) -> RawBytePlanes {
-        match self.values[value].byte_planes {
-            Some(BytePlanesSlot {
-                planes: Some(planes), ..
-            }) => planes,
-            _ => panic!("value {value} has no byte planes"),
-        }
     }
 }
