@@ -55,14 +55,19 @@ pub(crate) struct Session {
 pub(super) type Replica = Mutex<Owned<ort::session::Session>>;
 
 impl Session {
-    /// Loads a graph of the decoder, which is loaded again when there are many streams; `name` is for messages.
+    /// Loads a graph of the decoder, which is loaded again when there are many streams; `name` is for messages. It keeps the
+    /// files that the graph was read from, until [`free_files`](Self::free_files).
     pub(crate) fn load(graph: Graph, name: &str, target: &Target) -> Result<Self> {
         let graph = encode(graph, name, target)?;
         let processors = processors::usable();
-        let template = (target.device == Device::Cpu && processors > 1)
-            .then(|| Template::new(&graph, name, target))
-            .flatten();
+        let template = (target.device == Device::Cpu && processors > 1).then(|| Template::new(&graph, name, target));
         Self::start(graph, template, name, target, false)
+    }
+
+    /// Copies the weights of further sessions, so that the files that the graph was read from are freed. Not called for
+    /// sessions that are only needed while a model is loaded.
+    pub(crate) fn free_files(&mut self) {
+        self.template = self.template.take().and_then(Template::compact);
     }
 
     /// Loads an encoded graph, for one run at a time; `name` is for messages.
@@ -239,14 +244,24 @@ mod tests {
 
     #[test]
     fn many_bindings_run_in_sessions_of_their_own() {
+        [false, true].into_iter().for_each(check_replicas);
+    }
+
+    fn check_replicas(frees_files: bool) {
         let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
         let shape = graphs.shape().unwrap();
         let target = Target::resolve(&Options::default()).unwrap();
         let graph = graphs.prediction.encode();
         // As on a machine with three processors, whatever this one has.
-        let template = Template::new(&graph, "demo", &target);
-        assert!(template.is_some());
+        let template = Some(Template::new(&graph, "demo", &target));
+        let file = std::sync::Arc::downgrade(&graph.files[0].1);
         let mut session = Session::start(graph, template, "demo", &target, false).unwrap();
+        if frees_files {
+            session.free_files();
+        }
+        drop(graphs.joint);
+        assert_eq!(file.upgrade().is_none(), frees_files);
+        assert!(session.template.is_some());
         session.replicas.set_max(3);
 
         let dims = [shape.layers, 1, shape.hidden];

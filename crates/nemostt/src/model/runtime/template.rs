@@ -14,7 +14,7 @@ use crate::{
 };
 use nemostt_compiler::Encoded;
 
-/// A graph that can be loaded again. Packed weights are shared; the others are copied.
+/// A graph that can be loaded again. It keeps the files that it was read from, until it is [compacted](Self::compact).
 pub(super) struct Template {
     graph: Encoded,
     name: String,
@@ -22,26 +22,31 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub(super) fn new(graph: &Encoded, name: &str, target: &Target) -> Option<Box<Self>> {
-        // Without what is not in use of the files that it was read from.
-        let compact = graph.compact().ok()?;
-        let weights = compact.weights.concat();
-        let packed_weights = graph.packed_weights.clone();
-        Some(Box::new(Self {
-            graph: Encoded::from_compact(
-                compact.model,
-                weights.into(),
-                packed_weights,
-                graph.weights,
-                graph.has_custom_ops,
-            ),
+    /// Shares the weights.
+    pub(super) fn new(graph: &Encoded, name: &str, target: &Target) -> Box<Self> {
+        Box::new(Self {
+            graph: graph.clone(),
             name: name.into(),
             target: Target {
                 // It is for the load of the model, which has ended.
                 cancellation: Cancellation::default(),
                 ..target.clone()
             },
-        }))
+        })
+    }
+
+    /// Copies the weights that it uses, but for packed ones, so that the files are freed. `None` if it refers to others.
+    pub(super) fn compact(mut self: Box<Self>) -> Option<Box<Self>> {
+        let compact = self.graph.compact().ok()?;
+        let weights = compact.weights.concat();
+        self.graph = Encoded::from_compact(
+            compact.model,
+            weights.into(),
+            self.graph.packed_weights.clone(),
+            self.graph.weights,
+            self.graph.has_custom_ops,
+        );
+        Some(self)
     }
 
     /// Another session. If that fails, logs why and returns `None`.
