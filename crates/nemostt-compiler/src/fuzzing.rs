@@ -17,6 +17,8 @@ use crate::{
     read_file, specialize, specialize_predictor, split_joint,
 };
 
+pub use crate::fusions::match_matmul::with_small_matmuls;
+
 /// The ONNX protobuf messages, for tests that modify graphs.
 pub mod onnx {
     pub use crate::onnx::*;

@@ -47,8 +47,8 @@ pub use onnx::{
     types::{ElementType, TensorInfo},
 };
 pub use passes::{
-    BoundaryTensor, LENGTHS, NEXT_LENGTHS, READ_SLOTS_INPUT, SLOTS_INPUT, SpecializedEncoder, SplitGraph, StateSpec,
-    quantize_int8::Bits, specialize_predictor,
+    BoundaryTensor, LENGTH_GRAPH_INPUTS, LENGTHS, NEXT_LENGTHS, READ_SLOTS_INPUT, SLOTS_INPUT, SpecializedEncoder,
+    SplitGraph, StateSpec, quantize_int8::Bits, specialize_predictor,
 };
 pub use pipeline::specialize;
 

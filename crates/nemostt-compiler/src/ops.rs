@@ -7,7 +7,7 @@
 //! the schemas. A new one needs a kernel in `nemostt-kernels`, a fusion, a schema here, and an adapter in `custom_ops` of
 //! `nemostt`.
 //!
-//! [`SELECT_ROWS`], [`SCALE_ROWS`] and [`LOG_SOFTMAX`] have no schema, because they are in no graph: they are what
+//! [`SELECT_ROWS`], [`SCALE_ROWS`], [`RELU_ROWS`] and [`LOG_SOFTMAX`] have no schema, because they are in no graph: they are what
 //! [lowering](crate::lowering) makes of ONNX's own operators.
 
 /// Domain of the operations.
@@ -161,6 +161,9 @@ pub const SELECT_ROWS: &str = "SelectRows";
 /// [`WIDTH`].
 pub const SCALE_ROWS: &str = "ScaleRows";
 
+/// Operation of a [lowered graph](crate::lowering) alone: `max(x, 0)` of rows \[rows, width\]. Attribute [`WIDTH`].
+pub const RELU_ROWS: &str = "ReluRows";
+
 /// Operation of a [lowered graph](crate::lowering) alone: log-probabilities of rows \[rows, width\]. Attribute [`WIDTH`].
 pub const LOG_SOFTMAX: &str = "LogSoftmax";
 
@@ -187,6 +190,6 @@ pub const PADS: &str = "pads";
 pub const SHARED_INPUT: &str = "shared_input";
 /// Attribute of [`STRIDED_CONV`]: 1 if ReLU is applied to the result.
 pub const RELU: &str = "relu";
-/// Attribute of [`LSTM_CELL`], [`JOINT_ADD_RELU`], [`RESHAPE`](crate::RESHAPE), [`SELECT_ROWS`], [`SCALE_ROWS`] and
-/// [`LOG_SOFTMAX`]: the width of a row.
+/// Attribute of [`LSTM_CELL`], [`JOINT_ADD_RELU`], [`RESHAPE`](crate::RESHAPE), [`SELECT_ROWS`], [`SCALE_ROWS`],
+/// [`RELU_ROWS`] and [`LOG_SOFTMAX`]: the width of a row.
 pub const WIDTH: &str = "width";

@@ -18,7 +18,7 @@ mod recorder;
 mod report;
 
 use crate::{
-    Bits, Graph, StateSpec, StreamingConfig, fusions,
+    Bits, Graph, PROMPT_INPUT, StateSpec, StreamingConfig, fusions,
     ops::{self, DOMAIN},
     passes::{
         cache_projected_kv::cache_projected_kv,
@@ -27,6 +27,7 @@ use crate::{
         hoist_frame_gather::hoist_frame_gather,
         rel_shift_to_gather::rel_shift_to_gather,
         simplify_masks::simplify_masks,
+        split_prompt_matmul::split_prompt_matmul,
         squeeze_batch::squeeze_batch,
         unstack_caches::unstack_caches,
     },
@@ -77,7 +78,7 @@ pub struct Pass {
 }
 
 /// Passes that fix the graph to one window width.
-pub const SPECIALIZE: [Pass; 11] = [
+pub const SPECIALIZE: [Pass; 12] = [
     Pass {
         name: "fold-constants",
         summary: "compute what the fixed width makes constant: shapes, position tables, parts of masks",
@@ -157,6 +158,14 @@ pub const SPECIALIZE: [Pass; 11] = [
                 "the last matrix product of the subsampling was not found, so that dropped frames are projected, too"
                     .into(),
             )),
+        },
+    },
+    Pass {
+        name: "split-prompt-matmul",
+        summary: "multilingual models: multiply frames and the language prompt separately",
+        run: |graph, _| match graph.input(PROMPT_INPUT) {
+            None => Err(NotApplied::Nothing),
+            Some(_) => at_least(split_prompt_matmul(graph), 1, "matrix products"),
         },
     },
     Pass {

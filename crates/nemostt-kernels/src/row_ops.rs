@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Small operations on rows between the large ones of an encoder: what ONNX has as `Gather`, `Mul` with a mask, and
-//! `LogSoftmax`. In a program, they need neither a session nor a thread of their own.
+//! Small operations on rows between the large ones of an encoder: what ONNX has as `Gather`, `Mul` with a mask, `Relu`,
+//! and `LogSoftmax`. In a program, they need neither a session nor a thread of their own.
 
 use super::{
     fused_op::{FusedOp, OutputShape, ProgramError, Signature, Split, Task},
@@ -76,6 +76,45 @@ impl FusedOp for ScaleRows {
             for (dst, value) in dst.iter_mut().zip(row) {
                 *dst = value * factor;
             }
+        }
+    }
+}
+
+/// `max(x, 0)` of each value. NaN stays, so that the step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReluRows {
+    /// Values per row.
+    pub width: usize,
+}
+
+/// Input and output: rows \[rows, width\].
+impl FusedOp for ReluRows {
+    fn signature(&self) -> Signature {
+        Signature::new([Some(self.width)], [self.width])
+    }
+
+    fn infer(&self, lengths: &[usize]) -> Result<Vec<OutputShape>, ProgramError> {
+        let (rows, width) = (lengths[0] / self.width, self.width);
+        Ok(vec![OutputShape::Rows { rows, width }])
+    }
+
+    fn split(&self, lengths: &[usize], workers: usize) -> Split {
+        let rows = lengths[0] / self.width;
+        Split::Rows {
+            rows,
+            tasks: rows.min(workers),
+        }
+    }
+
+    fn is_row_wise(&self) -> bool {
+        true
+    }
+
+    fn run(&self, task: &mut Task<'_>) {
+        let (rows, width) = (task.range(), self.width);
+        let input = &task.input(0)[rows.start * width..];
+        for (dst, &value) in task.rows_mut().iter_mut().zip(input) {
+            *dst = if value < 0.0 { 0.0 } else { value };
         }
     }
 }

@@ -24,7 +24,8 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Device {
-    /// CUDA if ONNX Runtime supports it and there is a GPU, else the CPU. If the GPU fails later, streams go on on the CPU.
+    /// CUDA if ONNX Runtime supports it and there is a GPU, else the CPU. If the GPU fails, then or later, it is
+    /// the CPU, too.
     #[default]
     Auto,
     /// The CPU.

@@ -47,6 +47,17 @@ pub enum Error {
         cure: String,
     },
 
+    /// The requested device failed while the model was loaded.
+    #[error(
+        "device \"{device}\" failed to load the model: {reason}. Check its driver and free memory, or use device=cpu"
+    )]
+    DeviceFailed {
+        /// The device.
+        device: Device,
+        /// What failed, and ONNX Runtime's message.
+        reason: String,
+    },
+
     /// There is no device of the requested name.
     #[error(transparent)]
     UnknownDevice(#[from] UnknownDevice),

@@ -47,7 +47,10 @@ use std::sync::{Arc, PoisonError};
 #[cfg(test)]
 pub(crate) use self::engine::run_batch;
 pub use self::{deadline::Class, metrics::LaneMetrics};
-pub(crate) use self::{deadline::Deadline, engine::Executor};
+pub(crate) use self::{
+    deadline::Deadline,
+    engine::{Executor, forget_panic},
+};
 use self::{
     engine::Engine,
     state::{Done, State},

@@ -89,8 +89,8 @@ impl Recognizer {
     }
 
     /// How many streams gain from running at the same time: their steps are computed together, or on different cores. 1 if
-    /// streams are computed one after the other: on other devices than the CPU and CUDA, on CPUs without AVX2, with int8, on the
-    /// CPU with a language prompt, and if the graph is not specialized.
+    /// streams are computed one after the other: on devices other than the CPU and CUDA, on CPUs without AVX2, with int8, and if
+    /// the graph is not specialized.
     pub fn parallel_streams(&self) -> usize {
         self.model.encoder.parallel_streams()
     }

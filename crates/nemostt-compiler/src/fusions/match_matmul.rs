@@ -2,11 +2,42 @@
 
 //! Finds matrix products of activations with constant weights.
 
+#[cfg(any(test, feature = "fuzzing"))]
+use std::cell::Cell;
+
 use crate::onnx::types::element_type;
 use crate::{ElementType, Graph, NodeProto, TensorProto, onnx::AttributeProto};
 
 /// Products with fewer weights take too little time to be worth packing.
 const MIN_WEIGHT_ELEMENTS: usize = 4096;
+
+fn min_weight_elements() -> usize {
+    #[cfg(any(test, feature = "fuzzing"))]
+    if MATCHES_ALL.get() {
+        return 0;
+    }
+    MIN_WEIGHT_ELEMENTS
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+thread_local! {
+    static MATCHES_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `call`. Graphs that it compiles on this thread get kernels for products of any size, so that tests can run small
+/// models as large ones run.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn with_small_matmuls<T>(call: impl FnOnce() -> T) -> T {
+    /// Also after a panic.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            MATCHES_ALL.set(self.0);
+        }
+    }
+    let _restore = Restore(MATCHES_ALL.replace(true));
+    call()
+}
 
 /// A matrix product: `output` \[rows, n\] = (`data` \[rows, k\] · `weight` \[k, n\] + `bias` \[n\]) · `scale`.
 pub(crate) struct MatMulMatch {
@@ -53,7 +84,7 @@ impl Graph {
             let is_complete = tensor.raw_data.as_ref()?.len() == values.checked_mul(4)?;
             let is_float = element_type(tensor.data_type()) == ElementType::F32;
             let bias_fits = bias.as_ref().is_none_or(|(_, values)| values.len() == n);
-            (is_float && is_complete && bias_fits && values >= MIN_WEIGHT_ELEMENTS).then(|| {
+            (is_float && is_complete && bias_fits && values >= min_weight_elements()).then(|| {
                 let matmul = MatMulMatch {
                     data: data.clone(),
                     output: output.clone(),

@@ -7,7 +7,7 @@ use crate::ops::{DOMAIN, PACKED_MATMUL, WEIGHTS_INDEX};
 use std::{collections::HashSet, io, sync::Arc};
 
 use crate::{
-    Graph, NodeProto,
+    Graph, NodeProto, PROMPT_INPUT,
     fusions::{
         epilogue::EpilogueMatch,
         match_matmul::{MatMulMatch, read_floats},
@@ -23,8 +23,10 @@ impl Graph {
     /// # Errors
     /// The operating system's, if there is not enough memory for the packed weights; the graph is then unchanged.
     pub fn prepack_matmuls(&mut self) -> io::Result<usize> {
-        let inputs: Vec<String> = self.inputs.iter().map(|input| input.name().into()).collect();
-        // ONNX Runtime computes what depends only on constants (position tables) when it loads the graph.
+        // ONNX Runtime computes what depends only on constants (position tables) when it loads the graph, and what depends
+        // only on the language prompt when that changes.
+        let inputs = self.inputs.iter().map(|input| input.name().to_owned());
+        let inputs: Vec<String> = inputs.filter(|name| name != PROMPT_INPUT).collect();
         let varying = self.downstream(&inputs);
         let mut found = self.match_matmuls();
         found.retain(|(_, matmul)| PackedWeights::supports_k(matmul.k) && varying.contains(matmul.data.as_str()));

@@ -42,9 +42,12 @@ impl Graph {
             let of_operator = |operator: &str| match operator {
                 "Gemm" => true,
                 "Reshape" => node.input.get(1).is_some_and(|sizes| pairs.contains(sizes.as_str())),
-                "LayerNormalization" | "Sigmoid" | "MatMul" | "DynamicQuantizeLinear" | "MatMulIntegerToFloat" => {
-                    is_known_rows(node.input.first())
-                }
+                "LayerNormalization"
+                | "Relu"
+                | "Sigmoid"
+                | "MatMul"
+                | "DynamicQuantizeLinear"
+                | "MatMulIntegerToFloat" => is_known_rows(node.input.first()),
                 "Gather" => along(0) && is_known_rows(node.input.first()) && is_list(node.input.get(1)),
                 // The bias is broadcast to all rows.
                 "Add" if node.input.iter().any(|input| vectors.contains(input.as_str())) => {

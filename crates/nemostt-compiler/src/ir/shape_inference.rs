@@ -18,7 +18,7 @@ pub(crate) fn infer<'a>(
     let shape = |index: usize| shapes.get(index).copied().flatten();
     let shape_of_single_output = match node.op_type() {
         "Cast" | "Clip" | "LayerNormalization" | "LogSoftmax" | "Neg" | "Not" | "Relu" | "Sigmoid" | "Softmax"
-        | "Sqrt" | "Tanh" | "Exp" | "Erf" | "BatchNormalization" => shape(0).map(<[usize]>::to_vec),
+        | "ScatterElements" | "Sqrt" | "Tanh" | "Exp" | "Erf" | "BatchNormalization" => shape(0).map(<[usize]>::to_vec),
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "And" | "Or" | "Equal" | "Less" | "LessOrEqual" | "Greater"
         | "GreaterOrEqual" => shape(0).zip(shape(1)).and_then(|(a, b)| broadcast(a, b)),
         "Where" => (|| broadcast(shape(0)?, &broadcast(shape(1)?, shape(2)?)?))(),
@@ -28,6 +28,7 @@ pub(crate) fn infer<'a>(
             .zip(shape(1))
             .and_then(|(data, kernel)| infer_conv(node, data, kernel, shape(2))),
         "Concat" => infer_concat(node, shapes),
+        "OneHot" => shape(0).and_then(|indices| infer_one_hot(node, indices, constant(1))),
         "Gather" if constant(1).is_none() => infer_gather(node, shape(0), shape(1)),
         "Split" => return infer_split(node, shape(0), constant(1)).unwrap_or_default(),
         _ => shape(0).and_then(|from| Some(DataMovement::of(node, from, constant)?.dims)),
@@ -110,6 +111,12 @@ fn infer_concat(node: &NodeProto, shapes: &[Option<&[usize]>]) -> Option<Vec<usi
         .iter()
         .try_fold(0_usize, |sum, part| sum.checked_add(part[axis]))?;
     Some(dims)
+}
+
+fn infer_one_hot(node: &NodeProto, indices: &[usize], depth: Option<&Constant>) -> Option<Vec<usize>> {
+    let depth = usize::try_from(depth?.int()?).ok()?;
+    let axis = axis_of(attribute(node, "axis").unwrap_or(-1), indices.len() + 1)?;
+    Some([&indices[..axis], &[depth], &indices[axis..]].concat())
 }
 
 fn infer_gather(node: &NodeProto, data: Option<&[usize]>, indices: Option<&[usize]>) -> Option<Vec<usize>> {
@@ -203,6 +210,24 @@ mod tests {
                 conv(lists, group, data, kernel, bias).is_empty(),
                 "{lists:?} {group} {bias:?}"
             );
+        }
+    }
+
+    #[test]
+    fn one_hot_inserts_an_axis() {
+        let infer = |axis: Option<i64>, depth: Option<&Constant>| {
+            let one_hot = node("OneHot", &[], axis.map(|axis| ("axis", axis)));
+            infer(&one_hot, &[Some(&[2, 3]), Some(&[1])], |index| {
+                depth.filter(|_| index == 1)
+            })
+        };
+        let depth = Constant::of_ints(vec![1], &[128]);
+        assert_eq!(infer(None, Some(&depth)), [[2, 3, 128]]);
+        assert_eq!(infer(Some(0), Some(&depth)), [[128, 2, 3]]);
+        assert_eq!(infer(Some(-2), Some(&depth)), [[2, 128, 3]]);
+        let negative = Constant::of_ints(vec![1], &[-1]);
+        for (axis, depth) in [(None, None), (Some(3), Some(&depth)), (None, Some(&negative))] {
+            assert!(infer(axis, depth).is_empty());
         }
     }
 

@@ -146,6 +146,7 @@ impl<'a> Lowering<'a> {
                 "Transpose" => self.transpose(node),
                 "Gather" => self.select_rows(node),
                 "Mul" => self.scale_rows(node),
+                "Relu" => self.relu(node),
                 "LogSoftmax" => self.log_softmax(node),
                 _ => Err(unsupported(node)),
             },

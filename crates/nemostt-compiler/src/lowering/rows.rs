@@ -6,7 +6,7 @@ use super::values::{Lowering, Shape, Value, unsupported};
 use crate::{
     ElementType, NodeProto,
     ir::constant::{attribute, axis_of},
-    ops::{LOG_SOFTMAX, OpInput, SCALE_ROWS, SELECT_ROWS},
+    ops::{LOG_SOFTMAX, OpInput, RELU_ROWS, SCALE_ROWS, SELECT_ROWS},
 };
 
 impl<'a> Lowering<'a> {
@@ -55,6 +55,13 @@ impl<'a> Lowering<'a> {
             return Err(unsupported(node));
         }
         let number = self.call(SCALE_ROWS, vec![rows.number, factors.number], width);
+        self.define(node, Value::new(number, rows.shape))
+    }
+
+    /// `Relu`, where it could not become the epilogue of a matrix product.
+    pub(super) fn relu(&mut self, node: &'a NodeProto) -> Result<(), String> {
+        let (rows, width) = self.rows(node, 0)?;
+        let number = self.call(RELU_ROWS, vec![rows.number], width);
         self.define(node, Value::new(number, rows.shape))
     }
 

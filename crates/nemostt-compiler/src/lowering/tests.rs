@@ -4,10 +4,15 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::{
-    ElementType, RESHAPE, RING_HEAD_INPUT, StreamingConfig, graph_in,
+    ElementType, PROMPT_INPUT, RESHAPE, RING_HEAD_INPUT, StreamingConfig,
+    fusions::match_matmul::with_small_matmuls,
+    graph_in,
     ir::{attribute::Attribute, boundary::Side},
     onnx::tensor_proto::DataType,
-    ops::{GLU_DEPTHWISE_CONV, LAYER_NORM, LOG_SOFTMAX, REL_POS_ATTENTION, SCALE_ROWS, SELECT_ROWS, STRIDED_CONV},
+    ops::{
+        GLU_DEPTHWISE_CONV, LAYER_NORM, LOG_SOFTMAX, PACKED_MATMUL, REL_POS_ATTENTION, RELU_ROWS, SCALE_ROWS,
+        SELECT_ROWS, STRIDED_CONV,
+    },
     packed_halves, specialize,
 };
 
@@ -101,6 +106,22 @@ fn encoders_lower_to_one_program() {
             operations.contains("MatMul") && !operations.contains("LogSoftmax"),
             "{operations:?}"
         );
+    }
+}
+
+/// What belongs to the prompt of a multilingual model is computed outside, and added as a residual.
+#[test]
+fn multilingual_encoder_lowers_without_its_prompt() {
+    for lookahead in [0, 6] {
+        let path = "../../tests/data/kinds/nemotron_multi/encoder.onnx";
+        let (encoded, layers) = with_small_matmuls(|| linked(path, lookahead, false));
+        let lowered = encoded.lower().unwrap();
+        // As those of other models, and the two of the prompt.
+        assert_eq!(count(&lowered, PACKED_MATMUL.name), 10 * layers + 3);
+        assert_eq!(count(&lowered, RELU_ROWS), 1);
+        assert!(lowered.inputs.iter().all(|input| input.name != PROMPT_INPUT));
+        let rows = |input: &&LoweredInput| input.dims == [lookahead + 1, 96];
+        assert_eq!(lowered.inputs.iter().filter(rows).count(), 1);
     }
 }
 

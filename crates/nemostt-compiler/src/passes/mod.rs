@@ -18,6 +18,7 @@ pub(crate) mod quantize_int8;
 pub(crate) mod rel_shift_to_gather;
 pub(crate) mod simplify_masks;
 mod split_length_graph;
+pub(crate) mod split_prompt_matmul;
 pub(crate) mod squeeze_batch;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::batch::{READ_SLOTS_INPUT, SLOTS_INPUT};
 pub use self::predictor::specialize_predictor;
-pub use self::split_length_graph::{BoundaryTensor, LENGTHS, NEXT_LENGTHS, SplitGraph};
+pub use self::split_length_graph::{BoundaryTensor, LENGTH_GRAPH_INPUTS, LENGTHS, NEXT_LENGTHS, SplitGraph};
 use crate::streaming_geometry::full_width;
 use crate::{
     DROP_INPUT, Graph, PROMPT_INPUT, StreamingConfig, import::streaming_config::find_drop, ir::attribute::Attribute,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Splits the part of a specialized graph that does not depend on the audio off into a separate graph.
+//! Splits the part of a specialized graph that does not depend on the audio off into a separate graph: that which depends
+//! on lengths, and in multilingual models on the language prompt.
 //!
 //! The length of the window, the number of dropped outputs and the number of valid frames in the cache determine
 //! attention masks, selected frames and output lengths: 60 nodes of a few microseconds each, which take 0.2 ms per
-//! step. Once a stream's cache is full, these three numbers are the same in every step. So this part runs only when one
-//! of them changes, and its results are inputs of the other part.
+//! step. Once a stream's cache is full, these three numbers are the same in every step, and so is the prompt until the
+//! language is changed. So this part runs only when one of them changes, and its results are inputs of the other part.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +14,9 @@ use bytes::Bytes;
 
 use crate::ir::{constant::attribute, graph::is_onnx_domain};
 use crate::onnx::types::{element_code, element_type, value_info};
-use crate::{DROP_INPUT, ElementType, Encoded, Graph, NodeProto, ValueInfoProto, onnx::tensor_proto::DataType};
+use crate::{
+    DROP_INPUT, ElementType, Encoded, Graph, NodeProto, PROMPT_INPUT, ValueInfoProto, onnx::tensor_proto::DataType,
+};
 
 /// The length inputs: mel frames of the window, dropped outputs, valid frames in the attention cache.
 pub const LENGTHS: [&str; 3] = ["length", DROP_INPUT, "cache_last_channel_len"];
@@ -21,16 +24,19 @@ pub const LENGTHS: [&str; 3] = ["length", DROP_INPUT, "cache_last_channel_len"];
 /// The length outputs: encoder frames, valid frames in the attention cache after the step.
 pub const NEXT_LENGTHS: [&str; 2] = ["encoded_lengths", "cache_last_channel_next_len"];
 
+/// What the length graph may depend on: [`LENGTHS`] and the language prompt.
+pub const LENGTH_GRAPH_INPUTS: [&str; 4] = [LENGTHS[0], LENGTHS[1], LENGTHS[2], PROMPT_INPUT];
+
 /// A graph in two parts.
 pub struct SplitGraph {
-    /// Depends on some of [`LENGTHS`]; computes [`NEXT_LENGTHS`] and the tensors in `boundary`.
+    /// Depends on some of [`LENGTH_GRAPH_INPUTS`]; computes [`NEXT_LENGTHS`] and the tensors in `boundary`.
     pub lengths: Encoded,
-    /// Which of [`LENGTHS`] are its inputs.
+    /// Which of [`LENGTH_GRAPH_INPUTS`] are its inputs.
     pub taken: Vec<&'static str>,
     /// The ONNX model of everything else. The tensors in `boundary` are additional inputs; otherwise its inputs and
     /// outputs are those of the whole graph.
     pub rest: Vec<u8>,
-    /// Which of [`LENGTHS`] are still inputs of `rest`.
+    /// Which of [`LENGTH_GRAPH_INPUTS`] are still inputs of `rest`.
     pub still_taken: Vec<&'static str>,
     /// Tensors that `lengths` computes and `rest` reads.
     pub boundary: Vec<BoundaryTensor>,
@@ -48,7 +54,7 @@ pub struct BoundaryTensor {
 }
 
 impl Encoded {
-    /// Splits the part that depends only on [`LENGTHS`] off.
+    /// Splits the part that depends only on [`LENGTH_GRAPH_INPUTS`] off.
     ///
     /// # Errors
     /// A sentence that says why that is not possible.
@@ -56,7 +62,7 @@ impl Encoded {
         let graph = Graph::decode(Bytes::copy_from_slice(&self.model)).map_err(|fault| fault.to_string())?;
         let (lengths, rest, boundary) = split(graph)?;
         let [taken, still_taken] = [&lengths, &rest].map(|graph| {
-            let mut names = LENGTHS.to_vec();
+            let mut names = LENGTH_GRAPH_INPUTS.to_vec();
             names.retain(|name| graph.input(name).is_some());
             names
         });
@@ -115,7 +121,8 @@ fn split(mut graph: Graph) -> Result<(Graph, Graph, Vec<BoundaryTensor>), String
     let inputs = rest.inputs.clone();
     rest.prune();
     // Callers bind all other inputs, whether they are used or not.
-    let is_taken = |input: &ValueInfoProto| !LENGTHS.contains(&input.name()) || rest.input(input.name()).is_some();
+    let is_taken =
+        |input: &ValueInfoProto| !LENGTH_GRAPH_INPUTS.contains(&input.name()) || rest.input(input.name()).is_some();
     rest.inputs = inputs.into_iter().filter(is_taken).collect();
     Ok((lengths, rest, boundary))
 }
@@ -160,10 +167,10 @@ fn partition(graph: &Graph, elements: &HashMap<String, LengthTensor>) -> (HashSe
     (in_rest, boundary)
 }
 
-/// A tensor that depends only on lengths and constants.
+/// A tensor that depends only on lengths, the language prompt and constants.
 struct LengthTensor {
     element: DataType,
-    /// Whether it depends on a length.
+    /// Whether it depends on a length or the prompt.
     varies: bool,
 }
 
@@ -184,14 +191,15 @@ impl LengthTensor {
     }
 }
 
-/// All tensors that depend only on lengths and constants.
+/// All tensors that depend only on lengths, the language prompt and constants.
 fn elements(graph: &Graph) -> HashMap<String, LengthTensor> {
     let known = |element: i32, varies| {
         let element = DataType::try_from(element).ok()?;
         Some(LengthTensor { element, varies })
     };
     let mut elements: HashMap<String, LengthTensor> = HashMap::new();
-    for input in graph.inputs.iter().filter(|input| LENGTHS.contains(&input.name())) {
+    let given = |input: &&ValueInfoProto| LENGTH_GRAPH_INPUTS.contains(&input.name());
+    for input in graph.inputs.iter().filter(given) {
         elements.extend(known(element_code(input), true).map(|known| (input.name().into(), known)));
     }
     for node in &graph.nodes {
@@ -218,7 +226,8 @@ fn is_known(node: &NodeProto, elements: &HashMap<String, LengthTensor>) -> bool 
     node.output.iter().all(|output| elements.contains_key(output))
 }
 
-/// The element type of `node`'s output, for the operators that compute masks and lengths.
+/// The element type of `node`'s output, for the operators that compute masks and lengths, and the term of a sum that belongs
+/// to the language prompt.
 fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
     if !is_onnx_domain(node.domain()) {
         return None;
@@ -227,10 +236,10 @@ fn element_of(node: &NodeProto, inputs: &[&LengthTensor]) -> Option<DataType> {
         "Cast" => DataType::try_from(i32::try_from(attribute(node, "to")?).ok()?).ok(),
         "And" | "Or" | "Not" | "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" => Some(DataType::Bool),
         "Where" => Some(inputs.get(1)?.element),
-        "Add" | "Ceil" | "Clip" | "Concat" | "Div" | "Expand" | "Floor" | "Gather" | "Identity" | "Max" | "Min"
-        | "Mul" | "Neg" | "Reshape" | "Slice" | "Squeeze" | "Sub" | "Tile" | "Transpose" | "Unsqueeze" => {
-            Some(inputs.first()?.element)
-        }
+        "OneHot" => Some(inputs.get(2)?.element),
+        "Add" | "Ceil" | "Clip" | "Concat" | "Div" | "Expand" | "Floor" | "Gather" | "Gemm" | "Identity" | "MatMul"
+        | "Max" | "Min" | "Mul" | "Neg" | "Reshape" | "ScatterElements" | "Slice" | "Squeeze" | "Sub" | "Tile"
+        | "Transpose" | "Unsqueeze" => Some(inputs.first()?.element),
         _ => None,
     }
 }

@@ -9,80 +9,18 @@
 //! where each stream has them, except for those that a [row-wise](FusedOp::is_row_wise) operation reads or writes: they are
 //! copied from or to a buffer, the *staging* buffer. Large ones, such as caches, are never among these.
 
-use std::{
-    cell::UnsafeCell,
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
-};
+mod access;
+mod staging;
+mod value;
 
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+pub(super) use self::value::Slot;
+use self::value::{BytePlanesSlot, Port, Value};
 #[cfg(doc)]
 use super::FusedOp;
 use super::{Input, OutputShape, schedule::Schedule, scheduled_op::ScheduledOp, thread_local_lhs::ThreadLocalLhs};
-use crate::{fused_op::RawSlice, gemm::Scratch};
-
-/// A value in one of its layouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Slot {
-    /// Row-major.
-    RowMajor(usize),
-    /// Packed for GEMMs, in the layout that their weights need.
-    Packed(usize),
-}
-
-impl Slot {
-    pub(super) fn value(self) -> usize {
-        match self {
-            Self::RowMajor(value) | Self::Packed(value) => value,
-        }
-    }
-
-    /// 0 for row-major, 1 for packed.
-    pub(super) fn layout_index(self) -> usize {
-        usize::from(matches!(self, Self::Packed(_)))
-    }
-}
-
-/// What is known of a value. Arrays are by [layout](Slot::layout_index).
-#[derive(Debug, Clone, Copy)]
-struct Value {
-    /// Of one stream.
-    shape: OutputShape,
-    /// Of one stream.
-    length: usize,
-    /// Of all streams; null if it has no buffer.
-    slices: [RawSlice; 2],
-    buffers: [Option<usize>; 2],
-    /// For an input or output of the program: where to find it in [`MemoryPlan::ports`].
-    port: Option<usize>,
-    /// Whether a batch needs it in a buffer although it is an input or output.
-    is_staged: bool,
-}
-
-impl Value {
-    /// The buffers that it needs in a batch of `streams` streams: a single stream needs no staging.
-    fn buffers(&self, streams: usize) -> [Option<usize>; 2] {
-        match self.is_staged && streams == 1 {
-            true => [None, self.buffers[1]],
-            false => self.buffers,
-        }
-    }
-}
-
-/// An input or output of the program in a run.
-#[derive(Debug, Clone, Copy)]
-struct Port {
-    slice: RawSlice,
-    /// If it is a scalar input.
-    scalar: usize,
-}
-
-/// Byte planes of a left-hand side. Either one thread writes them, or any number of threads read them.
-#[derive(Default)]
-struct SharedBytePlanes(UnsafeCell<Scratch>);
-
-// SAFETY: they are accessed only by `MemoryPlan::byte_planes` and `MemoryPlan::byte_planes_mut`, whose callers guarantee the
-// above.
-#[allow(unsafe_code)]
-unsafe impl Sync for SharedBytePlanes {}
+use crate::{fused_op::RawSlice, gemm::BytePlanesBuffer};
 
 /// See the [module](self).
 pub(super) struct MemoryPlan {
@@ -93,7 +31,7 @@ pub(super) struct MemoryPlan {
     streams: usize,
     buffers: Vec<Vec<f32>>,
     /// By the same numbers as `buffers`.
-    byte_planes: Vec<SharedBytePlanes>,
+    byte_planes: Vec<BytePlanesBuffer>,
     /// By worker.
     thread_local: Vec<Mutex<ThreadLocalLhs>>,
     thread_local_length: usize,
@@ -115,6 +53,7 @@ impl MemoryPlan {
             buffers: [None; 2],
             port: None,
             is_staged: false,
+            byte_planes: None,
         };
         let mut values = vec![value; schedule.values()];
         for (number, value) in values.iter_mut().enumerate().take(inputs) {
@@ -122,6 +61,9 @@ impl MemoryPlan {
         }
         for (port, value) in (0..inputs).chain(outputs.iter().copied()).enumerate() {
             values[value].port = Some(port);
+        }
+        for (value, k) in schedule.phases().flatten().filter_map(ScheduledOp::byte_planes) {
+            values[value].byte_planes = Some(BytePlanesSlot { k, planes: None });
         }
         let last_read = |slot: Slot| {
             let reads = |op: &ScheduledOp| op.reads(slot);
@@ -166,7 +108,7 @@ impl MemoryPlan {
             port_count: inputs + outputs.len(),
             streams: 0,
             buffers: vec![Vec::new(); count],
-            byte_planes: (0..count).map(|_| SharedBytePlanes::default()).collect(),
+            byte_planes: (0..count).map(|_| BytePlanesBuffer::default()).collect(),
             thread_local: (0..workers).map(|_| Mutex::default()).collect(),
             thread_local_length: 0,
             input_lengths: Vec::new(),
@@ -324,7 +266,18 @@ impl MemoryPlan {
                 }
             }
         }
+        for value in &self.values {
+            if let Some((buffer, rows, k)) = value.byte_planes_size(streams)
+                && !self.byte_planes[buffer].reserve(rows, k)
+            {
+                return false;
+            }
+        }
         for value in &mut self.values {
+            if let Some((buffer, rows, k)) = value.byte_planes_size(streams) {
+                let planes = Some(self.byte_planes[buffer].planes(rows, k));
+                value.byte_planes = Some(BytePlanesSlot { k, planes });
+            }
             let buffers = value.buffers(streams);
             for (slice, buffer) in value.slices.iter_mut().zip(buffers) {
                 *slice = match buffer {
@@ -345,128 +298,5 @@ impl MemoryPlan {
         self.input_lengths.extend(lengths);
         self.allocated_streams = streams;
         true
-    }
-
-    /// Copies staged inputs of a batch to their buffers.
-    ///
-    /// # Safety
-    /// The run's inputs must be valid, and no operation may be running.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn gather(&mut self) {
-        // SAFETY: the caller's guarantee; inputs are the first ports.
-        unsafe { self.copy_staged(0..self.inputs, |port, buffer| (port, buffer)) }
-    }
-
-    /// Copies staged outputs of a batch from their buffers.
-    ///
-    /// # Safety
-    /// The run's outputs must be valid, and all operations must have run.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn scatter(&mut self) {
-        // SAFETY: the caller's guarantee; outputs are the last ports.
-        unsafe { self.copy_staged(self.inputs..self.port_count, |port, buffer| (buffer, port)) }
-    }
-
-    /// Copies from the first to the second tensor of a pair, for staged values with these ports.
-    ///
-    /// # Safety
-    /// The tensors must be valid.
-    #[allow(unsafe_code)]
-    unsafe fn copy_staged(
-        &mut self,
-        ports: std::ops::Range<usize>,
-        pair: impl Fn(RawSlice, RawSlice) -> (RawSlice, RawSlice),
-    ) {
-        if self.streams == 1 {
-            return;
-        }
-        for value in self.values.iter().filter(|value| value.is_staged) {
-            let Some(port) = value.port.filter(|port| ports.contains(port)) else {
-                continue;
-            };
-            for stream in 0..self.streams {
-                let given = self.ports[stream * self.port_count + port].slice;
-                let (from, to) = pair(given, value.slices[0].part(stream, self.streams));
-                assert!(from.length == to.length && !from.start.is_null());
-                // SAFETY: both are valid and have this length; a buffer overlaps no input or output.
-                unsafe { std::ptr::copy_nonoverlapping(from.start, to.start, from.length) };
-            }
-        }
-    }
-
-    /// The address of a slot with the rows of all streams; null if it has not been set, or the streams have it in different
-    /// places.
-    pub(super) fn raw_or_null(&self, slot: Slot) -> RawSlice {
-        match self.streams {
-            1 => self.stream_or_null(slot, 0),
-            _ => self.values[slot.value()].slices[slot.layout_index()],
-        }
-    }
-
-    /// The address of a slot of one stream, which must not be packed if there are several; null if it has not been set.
-    pub(super) fn stream_or_null(&self, slot: Slot, stream: usize) -> RawSlice {
-        let value = &self.values[slot.value()];
-        let is_in_buffer = value.is_staged && self.streams > 1;
-        match (slot, self.port(slot.value(), stream)) {
-            (Slot::RowMajor(_), Some(port)) if !is_in_buffer => port.slice,
-            _ => value.slices[slot.layout_index()].part(stream, self.streams),
-        }
-    }
-
-    /// The address of a slot with the rows of all streams.
-    ///
-    /// # Panics
-    /// If it has not been set.
-    pub(super) fn raw(&self, slot: Slot) -> RawSlice {
-        let slice = self.raw_or_null(slot);
-        assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
-        slice
-    }
-
-    /// The address of a slot of one stream, as [`stream_or_null`](Self::stream_or_null).
-    ///
-    /// # Panics
-    /// If it has not been set.
-    pub(super) fn stream(&self, slot: Slot, stream: usize) -> RawSlice {
-        let slice = self.stream_or_null(slot, stream);
-        assert!(!slice.start.is_null(), "{slot:?} has not been set in this run");
-        slice
-    }
-
-    /// # Safety
-    /// The run's inputs and outputs must be valid, and nothing may write the slot, while the result exists.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn read(&self, slot: Slot) -> &[f32] {
-        let RawSlice { start, length } = self.raw(slot);
-        // SAFETY: the slot has this length; the rest is the caller's guarantee.
-        unsafe { std::slice::from_raw_parts(start, length) }
-    }
-
-    fn byte_planes_ptr(&self, value: usize) -> *mut Scratch {
-        let buffer = self.values[value].buffers[1];
-        match buffer.and_then(|buffer| self.byte_planes.get(buffer)) {
-            Some(byte_planes) => byte_planes.0.get(),
-            None => panic!("value {value} has no buffer for byte planes"),
-        }
-    }
-
-    /// The byte planes of a value.
-    ///
-    /// # Safety
-    /// Nothing may write them while the result exists.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn byte_planes(&self, value: usize) -> &Scratch {
-        // SAFETY: the caller's guarantee.
-        unsafe { &*self.byte_planes_ptr(value) }
-    }
-
-    /// As [`byte_planes`](Self::byte_planes), to write them.
-    ///
-    /// # Safety
-    /// Nothing else may access them while the result exists.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
-    pub(super) unsafe fn byte_planes_mut(&self, value: usize) -> &mut Scratch {
-        // SAFETY: the caller's guarantee.
-        unsafe { &mut *self.byte_planes_ptr(value) }
     }
 }

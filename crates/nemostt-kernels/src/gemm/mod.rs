@@ -16,6 +16,7 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod byte_planes;
 mod epilogue;
 mod f32_kernel;
 #[cfg(target_arch = "x86_64")]
@@ -40,11 +41,16 @@ mod i24;
 use std::{io, ops::Range, sync::Arc};
 
 pub use self::{
-    amx::Input as BytePlanes,
+    byte_planes::BytePlanes,
     epilogue::Epilogue,
     output::{ColumnsMut, Target},
     packed_lhs::{PackedLhs, PackedLhsMut},
     serialize::{PackedWeightsHeader, packing_id},
+};
+pub(crate) use self::{
+    byte_planes::{BytePlanesBuffer, RawBytePlanes},
+    output::Output,
+    packed_lhs::row_groups,
 };
 use self::{
     epilogue::EpilogueParams,
@@ -52,7 +58,6 @@ use self::{
     huge_pages::{FrozenPages, PageBuffer, TAIL_PADDING},
     weight_format::WeightFormat,
 };
-pub(crate) use self::{output::Output, packed_lhs::row_groups};
 
 /// Whether this processor's vector instructions make these kernels worthwhile: x86-64 with vectors of 256 bits or more.
 /// Others have not been measured.
@@ -73,7 +78,7 @@ pub(crate) fn has_i24() -> bool {
 
 /// Whether weights are packed as [`WeightFormat::BytePlanes`] here.
 pub(crate) fn has_byte_planes() -> bool {
-    WeightFormat::BytePlanes.is_supported(0)
+    amx::has_tiles()
 }
 
 /// Shape, bias and epilogue of a GEMM.
@@ -112,7 +117,7 @@ pub enum Lhs<'a> {
     /// For [`WeightFormat::I24`].
     Packed(PackedLhs<'a>),
     /// For [`WeightFormat::BytePlanes`].
-    BytePlanes(&'a amx::Input),
+    BytePlanes(BytePlanes<'a>),
 }
 
 /// Memory layout of a left-hand side.
@@ -122,7 +127,7 @@ pub(crate) enum LhsLayout {
     RowMajor,
     /// See [`PackedLhs`].
     Packed,
-    /// See [`amx`].
+    /// See [`BytePlanes`].
     BytePlanes,
 }
 
@@ -130,14 +135,7 @@ pub(crate) enum LhsLayout {
 #[derive(Debug, Default)]
 pub struct Scratch {
     packed_lhs: Vec<f32>,
-    byte_planes: amx::Input,
-}
-
-impl Scratch {
-    /// The byte planes of the last [`pack_lhs`](PackedWeights::pack_lhs).
-    pub(crate) fn byte_planes(&self) -> Lhs<'_> {
-        Lhs::BytePlanes(&self.byte_planes)
-    }
+    byte_planes: BytePlanesBuffer,
 }
 
 impl PackedWeights {
@@ -243,10 +241,7 @@ impl PackedWeights {
         match self.format {
             WeightFormat::F32 => Lhs::RowMajor(lhs),
             WeightFormat::I24 => Lhs::Packed(PackedLhs::pack(lhs, self.k, &mut scratch.packed_lhs)),
-            WeightFormat::BytePlanes => {
-                scratch.byte_planes.pack(lhs, self.k);
-                Lhs::BytePlanes(&scratch.byte_planes)
-            }
+            WeightFormat::BytePlanes => Lhs::BytePlanes(BytePlanes::pack(lhs, self.k, &mut scratch.byte_planes)),
         }
     }
 

@@ -4,11 +4,24 @@
 
 #![allow(dead_code)] // each of the two modules uses a part
 
-use super::epilogue::EpilogueParams;
+use super::{
+    byte_planes::{PLANES, TileRow},
+    epilogue::EpilogueParams,
+};
+
+/// As `fixed_point` has it.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    pub(super) dequantize: f32,
+}
 
 pub(super) const PANEL_WIDTH: usize = 1;
 
 pub(super) fn is_supported() -> bool {
+    false
+}
+
+pub(super) fn has_tiles() -> bool {
     false
 }
 
@@ -24,17 +37,12 @@ pub(super) fn pack(_: &[[f32; PANEL_WIDTH]], _: &mut [u8]) -> [f32; PANEL_WIDTH]
     unreachable!("this weight format is not supported on this target")
 }
 
-/// Never has rows here.
-#[derive(Debug, Default)]
-#[allow(unreachable_pub)] // of the two modules, `amx` shows it
-pub struct Input(());
+pub(super) fn row_scale(_: &[f32]) -> Scale {
+    unreachable!("this weight format is not supported on this target")
+}
 
-impl Input {
-    pub(super) fn pack(&mut self, _: &[f32], _: usize) {}
-
-    pub(super) fn rows(&self) -> usize {
-        0
-    }
+pub(super) fn split_planes(_: &[f32], _: Scale, _: [&mut TileRow; PLANES]) {
+    unreachable!("this weight format is not supported on this target")
 }
 
 pub(super) fn multiply<'a, Input, Output>(

@@ -20,7 +20,7 @@ pub(super) enum WeightFormat {
 impl WeightFormat {
     /// The fastest format on this processor for rows of `k` values.
     pub(super) fn best(k: usize) -> Self {
-        match (amx::supports_k(k), i24::is_supported()) {
+        match (amx::has_tiles() && amx::supports_k(k), i24::is_supported()) {
             (true, _) => Self::BytePlanes,
             (false, true) => Self::I24,
             (false, false) => Self::F32,

@@ -3,6 +3,7 @@
 //! What runs a batch. There is one engine in a lane: who holds it leads.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     slice,
 };
@@ -123,8 +124,11 @@ fn attempt<E: Executor>(executor: &mut E, jobs: &mut [E::Job], returned: &mut Ve
 
 /// The result of a call of foreign code, or `None` if it panics.
 fn catch<T>(call: impl FnOnce() -> T) -> Option<T> {
-    let result = catch_unwind(AssertUnwindSafe(call));
-    // To drop what a panic carries may panic again, and what that one carries, too: this is where it ends.
-    let drop_payload = |payload| catch_unwind(AssertUnwindSafe(move || drop(payload))).map_err(std::mem::forget);
-    result.map_err(drop_payload).ok()
+    catch_unwind(AssertUnwindSafe(call)).map_err(forget_panic).ok()
+}
+
+/// Drops what a panic carries. That may panic again, and to drop what that one carries, too: this is where it ends.
+pub(crate) fn forget_panic(payload: Box<dyn Any + Send>) {
+    let dropped = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+    dropped.unwrap_or_else(std::mem::forget);
 }

@@ -71,8 +71,8 @@ enum Runner {
 /// What a compiled encoder was prepared for.
 enum Linked {
     Batched,
-    /// With the part of the graph that was split off.
-    Single(Option<LengthGraph>),
+    /// With the part of the graph that was split off, or why there is none.
+    Single(std::result::Result<LengthGraph, &'static str>),
 }
 
 impl Runner {
@@ -81,18 +81,22 @@ impl Runner {
             Linked::Batched => return Ok(Self::Batched(Arc::new(DeviceBatch::new(encoder, parts, target)?))),
             Linked::Single(lengths) => lengths.map(Arc::new),
         };
-        if let Some(lengths) = &lengths {
-            match EncoderProgram::new(&encoder, lengths.clone(), parts, target)? {
-                Ok(program) => return Ok(Self::Program(Arc::new(program))),
-                Err(reason) => {
-                    let line = format!("{}: streams are not batched: {reason}", parts.name);
-                    log(LogLevel::Info, &line);
-                }
+        let program = match &lengths {
+            Ok(lengths) => EncoderProgram::new(&encoder, lengths.clone(), parts, target)?,
+            Err(reason) => Err((*reason).into()),
+        };
+        match program {
+            Ok(program) => return Ok(Self::Program(Arc::new(program))),
+            // Otherwise it was tried to batch them in sessions, and the log says why that failed.
+            Err(reason) if !target.batch_sessions => {
+                let line = format!("{}: streams are not batched: {reason}", parts.name);
+                log(LogLevel::Info, &line);
             }
+            Err(_) => {}
         }
         Ok(Self::Session {
             session: Session::load_encoded(encoder.encoded, parts.name, target)?,
-            lengths,
+            lengths: lengths.ok(),
         })
     }
 }
@@ -112,7 +116,7 @@ impl Encoder {
         let NamedEncoder { name, part, .. } = part;
         let contract = part.contract;
         let start = |mut compiled: CompiledEncoder, is_specialized: bool| {
-            let mut linked = Linked::Single(None);
+            let mut linked = Linked::Single(Err("its graph runs as exported"));
             let mut appended_head = None;
             if is_specialized && target.batch_sessions && compiled.batch_streams(&name) {
                 linked = Linked::Batched;
@@ -120,7 +124,8 @@ impl Encoder {
                 let here = head.filter(|_| target.device == Device::Cpu);
                 appended_head = here.filter(|head| head.append_to(&mut compiled, &name)).cloned();
                 compiled.fuse_subgraphs(&name);
-                linked = Linked::Single(LengthGraph::split_off(&mut compiled, &name, target)?);
+                let lengths = LengthGraph::split_off(&mut compiled, &name, target)?;
+                linked = Linked::Single(lengths.ok_or("its masks are computed in each step"));
             }
             let (states, passes) = (compiled.states.clone(), std::mem::take(&mut compiled.passes));
             let (width, precision) = (compiled.width, compiled.precision);

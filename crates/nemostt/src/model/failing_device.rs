@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -25,6 +25,10 @@ use crate::{
 pub struct FailingDevice {
     /// Runs and bindings that still succeed.
     left: AtomicUsize,
+    /// Whether graphs can be loaded onto it.
+    refuses_graphs: AtomicBool,
+    /// Whether nemostt panics after the next run.
+    panics: AtomicBool,
 }
 
 static DEVICES: Mutex<Vec<(PathBuf, Arc<FailingDevice>)>> = Mutex::new(Vec::new());
@@ -39,6 +43,8 @@ impl FailingDevice {
     pub fn of_model(directory: &Path) -> Arc<Self> {
         let device = Arc::new(Self {
             left: AtomicUsize::new(usize::MAX),
+            refuses_graphs: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
         });
         lock(&DEVICES).push((directory.into(), device.clone()));
         device
@@ -47,6 +53,16 @@ impl FailingDevice {
     /// Lets it fail after `runs` more runs or bindings, for good.
     pub fn fail_after(&self, runs: usize) {
         self.left.store(runs, Ordering::SeqCst);
+    }
+
+    /// Lets it reject all graphs that are loaded onto it from now on.
+    pub fn refuse_graphs(&self) {
+        self.refuses_graphs.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets nemostt panic once, after the next run.
+    pub fn panic_after_run(&self) {
+        self.panics.store(true, Ordering::SeqCst);
     }
 
     /// What it claims to be.
@@ -75,6 +91,25 @@ impl FailingDevice {
         let result = load();
         CURRENT.set(outer);
         result
+    }
+
+    /// Called after a run.
+    pub(super) fn check_panic(&self) {
+        if self.panics.swap(false, Ordering::SeqCst) {
+            // Without the message of a panic.
+            std::panic::resume_unwind(Box::new("injected"));
+        }
+    }
+
+    /// A graph is loaded onto it.
+    ///
+    /// # Errors
+    /// If it rejects it.
+    pub(super) fn load(&self) -> std::result::Result<(), &'static str> {
+        match self.refuses_graphs.load(Ordering::SeqCst) {
+            true => Err("CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR"),
+            false => Ok(()),
+        }
     }
 
     /// A run on it, or a binding.

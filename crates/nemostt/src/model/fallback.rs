@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Going on on the CPU when a device that was chosen automatically fails: it was removed, its driver was reset, or its memory
-//! is exhausted.
+//! is exhausted. That may be while the model is loaded, or later.
 
 use std::{
     path::PathBuf,
@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     sync::lock,
 };
+use nemostt_compiler::GraphError;
 
 /// Where a model was loaded from.
 #[derive(Debug, Clone)]
@@ -79,21 +80,8 @@ impl CpuFallback {
         if let Some(loaded) = &*loaded {
             return Ok(loaded.clone());
         }
-        let model = match &self.source {
-            Source::Path(path) => Model::load(path, &self.options),
-            #[cfg(feature = "embedded-model")]
-            Source::Embedded => Model::embedded(&self.options),
-        };
-        let model = model.map_err(|reason| match reason {
-            end if end.is_end() => end,
-            reason => Error::Runtime {
-                doing: format!(
-                    "load the model on the CPU after device \"{}\" failed ({error})",
-                    self.device
-                ),
-                reason: reason.to_string(),
-            },
-        })?;
+        let model = self.load_on_cpu(self.options.clone());
+        let model = model.map_err(|reason| self.both_failed(error, reason))?;
         let notice = format!(
             "device \"{}\" failed ({error}): all streams of this model go on on the CPU",
             self.device
@@ -105,6 +93,61 @@ impl CpuFallback {
                 notice: notice.into(),
             })
             .clone())
+    }
+
+    /// The model on the CPU, because the device failed with `error` while `options` loaded it. Logs that.
+    ///
+    /// # Errors
+    /// If it cannot be loaded there either: the CPU's error if that says what is wrong with the model.
+    pub(super) fn load_instead(&self, error: &Error, options: &Options) -> Result<Model> {
+        let model = self.load_on_cpu(Options {
+            device: Device::Cpu,
+            ..options.clone()
+        });
+        let model = model.map_err(|reason| match reason {
+            of_model @ Error::BadModel { .. } => of_model,
+            reason => self.both_failed(error, reason),
+        })?;
+        log(
+            LogLevel::Warning,
+            &format!(
+                "device \"{}\" failed to load the model ({error}): it runs on the CPU",
+                self.device
+            ),
+        );
+        Ok(model)
+    }
+
+    fn load_on_cpu(&self, options: Options) -> Result<Model> {
+        match &self.source {
+            Source::Path(path) => Model::load(path, &options),
+            #[cfg(feature = "embedded-model")]
+            Source::Embedded => Model::embedded(&options),
+        }
+    }
+
+    /// The CPU failed for `reason` after the device had failed with `error`.
+    fn both_failed(&self, error: &Error, reason: Error) -> Error {
+        match reason {
+            end if end.is_end() => end,
+            reason => Error::Runtime {
+                doing: format!(
+                    "load the model on the CPU after device \"{}\" failed ({error})",
+                    self.device
+                ),
+                reason: reason.to_string(),
+            },
+        }
+    }
+}
+
+/// Whether `error`, of loading a model onto a device, may be the device's fault. ONNX Runtime rejects a graph, too, if the
+/// device fails while it prepares it.
+pub(super) fn may_be_of_device(error: &Error) -> bool {
+    match error {
+        Error::Device { .. } | Error::Shape { .. } | Error::NotANumber { .. } => true,
+        Error::BadModel { fault, .. } => matches!(fault, GraphError::Refused(_)),
+        error => is_device_failure(error),
     }
 }
 

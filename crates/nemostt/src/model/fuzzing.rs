@@ -6,7 +6,12 @@ use prost::Message;
 use serde_json::Value;
 
 pub use super::compiled_cache::fuzzing::{cache_entry, cache_entry_of};
-use super::{Sidecar, allowed_lookaheads, directory::SourceFile, languages, latency_samples, pick_lookahead};
+use super::{
+    directory::SourceFile,
+    latency_samples,
+    load::{allowed_lookaheads, languages, pick_lookahead},
+    sidecar::Sidecar,
+};
 use crate::{
     chunker::full_width,
     features::{FrontEnd, FrontEndConfig},

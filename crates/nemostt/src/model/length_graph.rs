@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The part of an encoder that depends only on the lengths of a step. A stream runs it only when one of them changes,
-//! so not any more once its cache is full.
+//! The part of an encoder that depends only on the lengths of a step and on the language. A stream runs it only when one of
+//! them changes, so not any more once its cache is full.
 
 use super::{
     compile::CompiledEncoder,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{device::Device, error::Result};
 use nemostt_compiler::{
-    BoundaryTensor, ElementType, LENGTHS, NEXT_LENGTHS, SplitGraph,
+    BoundaryTensor, ElementType, LENGTH_GRAPH_INPUTS, NEXT_LENGTHS, SplitGraph,
     pipeline::{NotApplied, SPLIT_LENGTH_GRAPH, some},
 };
 
@@ -70,10 +70,10 @@ impl LengthGraph {
         self.boundary.iter()
     }
 
-    /// The values of all tensors for these values of [`LENGTHS`].
-    pub(super) fn compute(&self, values: [i64; 3]) -> Result<LengthValues> {
+    /// The values of all tensors for these inputs.
+    pub(super) fn compute(&self, inputs: LengthInputs) -> Result<LengthValues> {
         let mut state = LengthGraphState::new(self)?;
-        let next = state.update(self, values)?;
+        let next = state.update(self, inputs)?;
         let boundary = state.boundary.iter().map(|(_, values)| match values {
             Values::Floats(floats) => floats.data().to_vec(),
             Values::Ints(ints) => ints.data().iter().map(|&value| value as f32).collect(),
@@ -90,7 +90,24 @@ impl LengthGraph {
     }
 }
 
-/// Everything that depends only on lengths.
+/// What the graph depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LengthInputs {
+    /// In the order of [`LENGTHS`](nemostt_compiler::LENGTHS).
+    pub(super) lengths: [i64; 3],
+    /// The language prompt; 0 if the encoder takes none.
+    pub(super) prompt: i64,
+}
+
+impl LengthInputs {
+    /// In the order of [`LENGTH_GRAPH_INPUTS`].
+    fn values(self) -> [i64; 4] {
+        let [length, drop, cached] = self.lengths;
+        [length, drop, cached, self.prompt]
+    }
+}
+
+/// Everything that depends only on lengths and the language prompt.
 #[derive(Debug, PartialEq)]
 pub(super) struct LengthValues {
     /// In the order of [`NEXT_LENGTHS`].
@@ -99,15 +116,22 @@ pub(super) struct LengthValues {
     pub(super) boundary: Vec<Vec<f32>>,
 }
 
+impl LengthValues {
+    /// Bytes of the boundary.
+    pub(super) fn bytes(&self) -> usize {
+        self.boundary.iter().map(|values| size_of_val(&values[..])).sum()
+    }
+}
+
 /// A stream's tensors.
 pub(super) struct LengthGraphState {
     binding: Binding,
-    /// In the order of [`LENGTHS`] and [`NEXT_LENGTHS`].
-    inputs: [Tensor<i64>; 3],
+    /// In the order of [`LENGTH_GRAPH_INPUTS`] and [`NEXT_LENGTHS`].
+    inputs: [Tensor<i64>; 4],
     next: [Tensor<i64>; 2],
     boundary: Vec<(String, Values)>,
-    /// The lengths for which `next` and `boundary` were computed.
-    computed_for: Option<[i64; 3]>,
+    /// The inputs for which `next` and `boundary` were computed.
+    computed_for: Option<LengthInputs>,
 }
 
 /// A tensor at the boundary.
@@ -119,9 +143,10 @@ enum Values {
 impl LengthGraphState {
     pub(super) fn new(lengths: &LengthGraph) -> Result<Self> {
         let number = || Tensor::zeros(&[1]);
-        let (inputs, mut next) = ([number()?, number()?, number()?], [number()?, number()?]);
+        let inputs = [number()?, number()?, number()?, number()?];
+        let mut next = [number()?, number()?];
         let mut binding = lengths.session.bind()?;
-        for (name, input) in LENGTHS.iter().zip(&inputs) {
+        for (name, input) in LENGTH_GRAPH_INPUTS.iter().zip(&inputs) {
             if lengths.taken.contains(name) {
                 binding.input(name, input)?;
             }
@@ -162,16 +187,16 @@ impl LengthGraphState {
         })
     }
 
-    /// Updates the tensors at the boundary for the values of [`LENGTHS`], and returns those of [`NEXT_LENGTHS`].
-    pub(super) fn update(&mut self, lengths: &LengthGraph, values: [i64; 3]) -> Result<[i64; 2]> {
-        if self.computed_for != Some(values) {
+    /// Updates the tensors at the boundary for these inputs, and returns the values of [`NEXT_LENGTHS`].
+    pub(super) fn update(&mut self, lengths: &LengthGraph, inputs: LengthInputs) -> Result<[i64; 2]> {
+        if self.computed_for != Some(inputs) {
             // Invalid until the run has succeeded.
             self.computed_for = None;
-            for (input, value) in self.inputs.iter_mut().zip(values) {
+            for (input, value) in self.inputs.iter_mut().zip(inputs.values()) {
                 input.data_mut()[0] = value;
             }
             lengths.session.run(&self.binding, "compute masks")?;
-            self.computed_for = Some(values);
+            self.computed_for = Some(inputs);
         }
         Ok([self.next[0].data()[0], self.next[1].data()[0]])
     }
@@ -185,7 +210,7 @@ mod tests {
         compile::{compile_specialized, specialize},
         tests::graph_in,
     };
-    use nemostt_compiler::{RING_HEAD_INPUT, StateSpec, StreamingConfig};
+    use nemostt_compiler::{LENGTHS, RING_HEAD_INPUT, StateSpec, StreamingConfig};
 
     const LOOKAHEAD: usize = 1;
 
@@ -282,7 +307,11 @@ mod tests {
             for (number, value) in numbers.iter_mut().zip(values) {
                 number.data_mut()[0] = value;
             }
-            let given = state.update(&lengths, values).unwrap();
+            let inputs = LengthInputs {
+                lengths: values,
+                prompt: 0,
+            };
+            let given = state.update(&lengths, inputs).unwrap();
             for (session, binding) in sessions.iter().zip(&bindings) {
                 session.run(binding, "run").unwrap();
             }

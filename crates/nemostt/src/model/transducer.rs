@@ -60,11 +60,14 @@ impl Transducer {
         let weights = graphs.prediction.weights().saturating_add(graphs.joint.weights());
         let target = &target.with_threads(transducer_threads(target.threads, weights, chunk));
         let (mut prediction, graph) = Predictor::load(graphs.prediction, &names[0], &shape, target)?;
-        let loaded = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, target)?;
+        let mut loaded = Joint::load(graphs.joint, &names[1], &shape, &prediction.sizes, target)?;
         let projected = loaded.joint.projected(chunk);
         if let (Some(scoring), Some(projected)) = (loaded.scoring, &projected) {
             prediction.merge_scoring(graph, &scoring, &names[0], (&shape, projected), target);
         }
+        // Only of the sessions that are left.
+        prediction.session.free_files();
+        loaded.joint.free_files();
         let head = |graph| {
             Some(JointHead {
                 graph,

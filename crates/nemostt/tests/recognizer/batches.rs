@@ -41,6 +41,8 @@ pub(crate) fn live(recognizer: &Recognizer, speech: &[f32], seed: u64, steps: us
     let mut stream = recognizer.stream().unwrap();
     let mut snapshots: VecDeque<Snapshot> = VecDeque::new();
     let mut position = choices.below(speech.len());
+    let languages = recognizer.config().languages.as_ref();
+    let languages = languages.map(nemostt::Languages::codes).unwrap_or_default();
     for _ in 0..steps {
         match choices.below(20) {
             0 => {
@@ -66,6 +68,10 @@ pub(crate) fn live(recognizer: &Recognizer, speech: &[f32], seed: u64, steps: us
             5 => {
                 let class = [StreamClass::Live, StreamClass::File][choices.below(2)];
                 stream.set_class(class);
+            }
+            6 if !languages.is_empty() => {
+                let language = choices.below(languages.len());
+                stream.set_language(&languages[language]).unwrap();
             }
             _ => {
                 let length = [1, 160, 1600, 3000, 20_000][choices.below(5)];

@@ -19,7 +19,7 @@ fn load(kind: &str, lookahead: usize) -> Recognizer {
 }
 
 /// The transcript, and the largest difference of the encoder's valid frames from NeMo's.
-fn transcribe(stream: &mut Stream, clip_name: &str, nemo: &ndarray::Array2<f32>) -> (Transcript, f32) {
+pub(crate) fn transcribe(stream: &mut Stream, clip_name: &str, nemo: &ndarray::Array2<f32>) -> (Transcript, f32) {
     let width = nemo.nrows();
     let mut frame = 0;
     let mut worst = 0.0_f32;

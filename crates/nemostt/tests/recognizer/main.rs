@@ -20,6 +20,7 @@ mod goldens;
 mod graph_passes;
 #[cfg(target_os = "linux")]
 mod hostile;
+mod languages;
 mod layouts;
 mod precision;
 mod rejected_exports;

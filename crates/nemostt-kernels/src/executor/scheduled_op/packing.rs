@@ -17,6 +17,21 @@ pub(super) fn prologue_parts(rows: usize, width: usize, workers: usize) -> usize
     }
 }
 
+/// How packing `rows` rows in the layout of `weights` is divided: by columns, or by rows where each row has a scale that
+/// depends on all of its values.
+pub(super) fn packing_split(weights: &PackedWeights, rows: usize, workers: usize) -> Split {
+    match weights.lhs_layout() {
+        LhsLayout::BytePlanes => Split::Rows {
+            rows,
+            tasks: rows.min(workers),
+        },
+        LhsLayout::RowMajor | LhsLayout::Packed => Split::Columns {
+            block: VECTOR_BLOCK,
+            tasks: (weights.k() / VECTOR_BLOCK).clamp(1, workers),
+        },
+    }
+}
+
 impl ScheduledOp {
     /// # Safety
     /// As for [`run_task`](Self::run_task).
@@ -26,8 +41,10 @@ impl ScheduledOp {
         // SAFETY: nothing writes what the operation reads.
         let rows = unsafe { memory.read(input) };
         if weights.lhs_layout() == LhsLayout::BytePlanes {
-            // SAFETY: this is the only task.
-            weights.pack_lhs(rows, unsafe { memory.byte_planes_mut(output.value()) });
+            let own = self.split.range(index, width);
+            // SAFETY: rows of different tasks are disjoint, and nothing reads them meanwhile.
+            let mut planes = unsafe { memory.byte_planes(output.value()).rows_mut(own.clone()) };
+            planes.put(&rows[own.start * width..own.end * width]);
             return;
         }
         let columns = self.split.range(index, width);

@@ -208,6 +208,27 @@ fn threads_share_normalizations_of_many_rows() {
     }
 }
 
+/// Tasks that pack the rows that a product reads: by rows as byte planes, otherwise by columns.
+#[test]
+fn threads_share_the_packing_of_rows() {
+    use crate::gemm::LhsLayout;
+    for weights in all_weights(&[(96, 64, Epilogue::Identity)]) {
+        let calls = [matmul(weights[0].clone(), &[0], 1)];
+        let tasks = |workers: usize, count: usize| match weights[0].lhs_layout() {
+            LhsLayout::RowMajor => None,
+            LhsLayout::Packed => Some(workers.min(3)),
+            LhsLayout::BytePlanes => Some(workers.min(count)),
+        };
+        for (workers, count) in [(1, 28), (2, 1), (2, 2), (3, 14), (3, 17), (8, 28), (4, 40)] {
+            let mut program = TestProgram::new(&calls, 1, &[1], workers);
+            program.check(&[rows(count, 96, 1)], Threads::OneEach);
+            if let Some(tasks) = tasks(workers, count) {
+                assert_eq!(program.program.task_counts[0], tasks, "{workers}, {count}");
+            }
+        }
+    }
+}
+
 #[test]
 fn buffers_do_not_depend_on_the_number_of_layers() {
     let sizes = WIDTHS[0];

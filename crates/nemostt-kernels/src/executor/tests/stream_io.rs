@@ -3,7 +3,7 @@
 //! Streams with inputs and outputs of their own.
 
 use super::*;
-use crate::row_ops::{LogSoftmax, ScaleRows, SelectRows};
+use crate::row_ops::{LogSoftmax, ReluRows, ScaleRows, SelectRows};
 
 const WIDTH: usize = 6;
 
@@ -73,6 +73,36 @@ fn rows_that_do_not_exist_are_nan() {
             first == &[0.0; WIDTH] && second.iter().all(|value| value.is_nan()),
             "{index}"
         );
+    }
+}
+
+#[test]
+fn relu_keeps_nan() {
+    let call = OpCall {
+        op: ReluRows { width: WIDTH }.into(),
+        inputs: vec![0],
+        outputs: vec![1],
+    };
+    for (workers, rows) in [(1, 3), (2, 1), (3, 14)] {
+        let mut program = Program::new(vec![call.clone()], 1, &[1], workers).unwrap();
+        for count in [1, 3] {
+            let inputs = [tensor(rows * WIDTH, WIDTH)];
+            let mut streams: Vec<StreamIo> = (0..count).map(|_| program.stream_io(&inputs).unwrap()).collect();
+            for (number, io) in streams.iter_mut().enumerate() {
+                io.input_mut(0).copy_from_slice(&noise(rows * WIDTH, number as u32));
+                io.input_mut(0)[2] = f32::NAN;
+            }
+            run_streams(&mut program, &mut streams).unwrap();
+            for io in &streams {
+                for (got, value) in io.output(0).iter().zip(io.input(0)) {
+                    assert!(
+                        *got == value.max(0.0) || (got.is_nan() && value.is_nan()),
+                        "{got} of {value}"
+                    );
+                }
+                assert!(io.output(0)[2].is_nan());
+            }
+        }
     }
 }
 

@@ -10,11 +10,11 @@ use super::{
     super::{
         ColumnsMut,
         avx512::{LANES, abs_bits, column_abs_max, load, store_row},
+        byte_planes::{PLANES, SIGN_BIAS, TILE_ROW_BYTES, TileRow},
         epilogue::EpilogueParams,
         fixed_point::Scale,
     },
     Accumulators, PANEL_WIDTH, TILE_BYTES,
-    byte_planes::{PLANES, SIGN_BIAS, TILE_ROW_BYTES, TileRow},
 };
 
 /// The largest absolute value, not finite if one of the values is not: see [`column_abs_max`].
@@ -27,30 +27,25 @@ pub(super) fn abs_max(values: &[f32]) -> f32 {
     f32::from_bits(_mm512_reduce_max_epu32(abs_max))
 }
 
-/// Quantizes one row and writes its byte planes to `tile_rows`: for every 64 values one tile row per plane, `rows` tile
-/// rows apart.
+/// See [`super::split_planes`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn split_planes(values: &[f32], scale: Scale, tile_rows: &mut [TileRow], rows: usize) {
-    for (step, values) in values.chunks(TILE_ROW_BYTES).enumerate() {
-        for plane in 0..PLANES {
-            // Clear the padding of the last tile row; the rest of it is overwritten.
-            if values.len() < TILE_ROW_BYTES {
-                tile_rows[(step * PLANES + plane) * rows].0 = [0; TILE_ROW_BYTES];
-            }
-        }
-        for (part, values) in values.chunks(LANES).enumerate() {
-            let codes = to_codes(load(values), _mm512_set1_ps(scale.quantize));
-            let bytes = [
-                _mm512_cvtepi32_epi8(codes),
-                _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(codes)),
-                _mm512_cvtepi32_epi8(_mm512_srli_epi32::<16>(codes)),
-            ];
-            for (plane, bytes) in bytes.into_iter().enumerate() {
-                let tile_row = &mut tile_rows[(step * PLANES + plane) * rows].0;
-                let dst = &mut tile_row.as_chunks_mut::<LANES>().0[part];
-                // SAFETY: `dst` has 16 bytes.
-                unsafe { _mm_storeu_si128(dst.as_mut_ptr().cast(), bytes) };
-            }
+pub(super) fn split_planes(values: &[f32], scale: Scale, planes: [&mut TileRow; PLANES]) {
+    let mut planes = planes.map(|tile_row| &mut tile_row.0);
+    // Clear the padding of the last tile row; the rest of it is overwritten.
+    if values.len() < TILE_ROW_BYTES {
+        planes.iter_mut().for_each(|tile_row| **tile_row = [0; TILE_ROW_BYTES]);
+    }
+    for (part, values) in values.chunks(LANES).enumerate() {
+        let codes = to_codes(load(values), _mm512_set1_ps(scale.quantize));
+        let bytes = [
+            _mm512_cvtepi32_epi8(codes),
+            _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(codes)),
+            _mm512_cvtepi32_epi8(_mm512_srli_epi32::<16>(codes)),
+        ];
+        for (tile_row, bytes) in planes.iter_mut().zip(bytes) {
+            let dst = &mut tile_row.as_chunks_mut::<LANES>().0[part];
+            // SAFETY: `dst` has 16 bytes.
+            unsafe { _mm_storeu_si128(dst.as_mut_ptr().cast(), bytes) };
         }
     }
 }
@@ -127,4 +122,22 @@ fn to_codes(values: __m512, quantize: __m512) -> __m512i {
     let sign_bias = _mm512_set1_epi32(SIGN_BIAS);
     let codes = _mm512_cvtps_epi32(_mm512_mul_ps(values, quantize));
     _mm512_xor_si512(_mm512_add_epi32(codes, sign_bias), sign_bias)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn non_finite_values_propagate() {
+        if !super::super::avx512::is_supported() {
+            return;
+        }
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![1.0; 70];
+            values[65] = value;
+            assert!(super::super::row_scale(&values).dequantize.is_nan());
+        }
+        assert_eq!(super::super::row_scale(&[-3.0, 2.0]), Scale::from_abs_max(3.0));
+    }
 }

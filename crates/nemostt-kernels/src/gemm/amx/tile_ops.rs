@@ -7,10 +7,11 @@
 use std::{arch::asm, cell::Cell, marker::PhantomData};
 
 use super::{
-    super::avx512,
-    Accumulators, TILE_BYTES,
-    byte_planes::{PLANES, TILE_ROW_BYTES, TILE_ROWS, TileRow},
-    supports_k,
+    super::{
+        avx512,
+        byte_planes::{PLANES, TILE_ROW_BYTES, TILE_ROWS, TileRow},
+    },
+    Accumulators, TILE_BYTES, has_tiles,
 };
 
 /// Whether this processor supports AMX, and Linux permits this process to use it: permission must be requested because
@@ -65,7 +66,7 @@ impl TileConfigGuard {
     /// If a tile cannot have this many rows, or another guard exists on this thread.
     #[allow(unsafe_code)]
     pub(super) fn with_rows(rows: usize) -> Self {
-        assert!(supports_k(0) && (1..=TILE_ROWS).contains(&rows) && !IS_CONFIGURED.replace(true));
+        assert!(has_tiles() && (1..=TILE_ROWS).contains(&rows) && !IS_CONFIGURED.replace(true));
         let mut configuration = TileConfig {
             palette: 1,
             start_row: 0,
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn second_guard_on_a_thread_panics() {
-        if !supports_k(0) {
+        if !has_tiles() {
             return;
         }
         let tiles = TileConfigGuard::with_rows(1);

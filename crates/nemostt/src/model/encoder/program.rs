@@ -17,7 +17,7 @@ use self::{lanes::Lanes, ports::Sizes};
 use super::super::{
     compile::CompiledEncoder,
     joint_head::JointHead,
-    length_graph::{LengthGraph, LengthValues},
+    length_graph::{LengthGraph, LengthInputs, LengthValues},
     runtime::{LinkedProgram, threads_of},
     target::Target,
 };
@@ -46,8 +46,7 @@ pub(super) struct EncoderProgram {
     template: Mutex<Program>,
     linked: LinkedProgram,
     lengths: Arc<LengthGraph>,
-    /// What depends on lengths only.
-    length_values: Mutex<HashMap<[i64; 3], Arc<LengthValues>>>,
+    length_values: Mutex<KnownLengths>,
     bytes_per_stream: usize,
 }
 
@@ -181,19 +180,13 @@ impl EncoderProgram {
         drop(surplus);
     }
 
-    /// What depends on the lengths of a step only.
-    pub(super) fn length_values(&self, lengths: [i64; 3]) -> Result<Arc<LengthValues>> {
-        /// Until the caches are full, each step of a stream has other ones; of those at the end of streams there are more.
-        const MAX_KNOWN: usize = 1024;
-        if let Some(values) = lock(&self.length_values).get(&lengths) {
+    /// What depends only on the lengths of a step and on the language.
+    pub(super) fn length_values(&self, inputs: LengthInputs) -> Result<Arc<LengthValues>> {
+        if let Some(values) = lock(&self.length_values).values.get(&inputs) {
             return Ok(values.clone());
         }
-        let values = Arc::new(self.lengths.compute(lengths)?);
-        let mut known = lock(&self.length_values);
-        if known.len() >= MAX_KNOWN {
-            known.clear();
-        }
-        known.insert(lengths, values.clone());
+        let values = Arc::new(self.lengths.compute(inputs)?);
+        lock(&self.length_values).insert(inputs, values.clone());
         Ok(values)
     }
 
@@ -208,6 +201,30 @@ impl EncoderProgram {
             bytes_per_stream: self.bytes_per_stream,
             spare_slots: lock(&self.free).len(),
             lanes: self.lanes.metrics(),
+        }
+    }
+}
+
+/// What the length graph has computed, for all streams.
+#[derive(Default)]
+struct KnownLengths {
+    values: HashMap<LengthInputs, Arc<LengthValues>>,
+    bytes: usize,
+}
+
+impl KnownLengths {
+    /// Until the caches are full, each step of a stream has other lengths; of those at the end of streams there are more, and
+    /// a multilingual model has other values for each language: 115 kB for chunks of 14 frames with 2048 values.
+    const MAX_BYTES: usize = 32 << 20;
+
+    fn insert(&mut self, inputs: LengthInputs, values: Arc<LengthValues>) {
+        if self.bytes + values.bytes() > Self::MAX_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += values.bytes();
+        // Another stream may have computed the same ones meanwhile.
+        if let Some(replaced) = self.values.insert(inputs, values) {
+            self.bytes -= replaced.bytes();
         }
     }
 }

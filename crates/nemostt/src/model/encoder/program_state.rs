@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     lane::{Deadline, JobFailed},
     model::{
-        length_graph::LengthValues,
+        length_graph::{LengthInputs, LengthValues},
         runtime::{Tensor, enter},
     },
 };
@@ -29,6 +29,8 @@ pub(super) struct ProgramState {
     /// Valid frames in the attention cache.
     cached: i64,
     ring_head: usize,
+    /// The language prompt; 0 if the encoder takes none.
+    prompt: i64,
     /// Those that the inputs have.
     lengths: Option<Arc<LengthValues>>,
     /// As [`EncoderState::outputs`](super::EncoderState::outputs).
@@ -44,6 +46,7 @@ impl ProgramState {
             lane,
             cached: 0,
             ring_head: 0,
+            prompt: 0,
             lengths: None,
             outputs,
         })
@@ -56,8 +59,10 @@ impl ProgramState {
         head: Option<HeadTensors<'_>>,
         deadline: Deadline,
     ) -> Result<i64> {
-        let lengths = [window.len as i64, window.drop_frames as i64, self.cached];
-        let lengths = self.program.length_values(lengths)?;
+        let lengths = self.program.length_values(LengthInputs {
+            lengths: [window.len as i64, window.drop_frames as i64, self.cached],
+            prompt: self.prompt,
+        })?;
         let Some(mut io) = self.io.take() else {
             return Err(lost());
         };
@@ -128,6 +133,16 @@ impl ProgramState {
         &self.outputs
     }
 
+    /// Sets the language prompt for the following steps.
+    pub(super) fn set_prompt(&mut self, prompt: i64) {
+        self.prompt = prompt;
+    }
+
+    /// The language prompt.
+    pub(super) fn prompt(&self) -> i64 {
+        self.prompt
+    }
+
     pub(super) fn cache_len(&self) -> i64 {
         self.cached
     }
@@ -153,6 +168,7 @@ impl ProgramState {
         }
         snapshot.len = self.cached;
         snapshot.ring_head = self.ring_head as i64;
+        snapshot.prompt = self.prompt;
     }
 
     pub(super) fn restore(&mut self, snapshot: &EncoderSnapshot) {
@@ -167,6 +183,7 @@ impl ProgramState {
         }
         self.cached = snapshot.len;
         self.ring_head = snapshot.ring_head.max(0) as usize;
+        self.prompt = snapshot.prompt;
         self.lengths = None;
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     chunker::{Window, first_width, full_width},
     error::Result,
     model::{
-        length_graph::{LengthGraph, LengthGraphState},
+        length_graph::{LengthGraph, LengthGraphState, LengthInputs},
         runtime::{Binding, Session, Tensor},
         state_buffers::{RingBuffer, ShiftBuffer, StateBuffers},
     },
@@ -142,7 +142,7 @@ impl SessionState {
                 binding.input(name, tensor)?;
             }
         }
-        if encoder.has_prompt {
+        if encoder.has_prompt && needs_input(PROMPT_INPUT) {
             binding.input(PROMPT_INPUT, &self.prompt)?;
         }
         if !self.rings.is_empty() {
@@ -186,7 +186,11 @@ impl SessionState {
 
         if let (Some(state), Some(lengths)) = (&mut self.lengths, lengths) {
             let cached = self.memories[self.parity].len.data()[0];
-            let [frames, cached] = state.update(lengths, [window.len as i64, window.drop_frames as i64, cached])?;
+            let inputs = LengthInputs {
+                lengths: [window.len as i64, window.drop_frames as i64, cached],
+                prompt: self.prompt.data()[0],
+            };
+            let [frames, cached] = state.update(lengths, inputs)?;
             self.encoded_lengths.data_mut()[0] = frames;
             self.memories[1 - self.parity].len.data_mut()[0] = cached;
         }

@@ -96,7 +96,7 @@ impl EncoderState {
         match &self.tensors {
             Tensors::Session(state) => state.prompt(),
             Tensors::Batched(state) => state.prompt(),
-            Tensors::Program(_) => 0,
+            Tensors::Program(state) => state.prompt(),
         }
     }
 
@@ -157,12 +157,12 @@ impl EncoderState {
         }
     }
 
-    /// Sets the language prompt for the following steps. An encoder that takes one runs in a session.
+    /// Sets the language prompt for the following steps.
     pub(crate) fn set_prompt(&mut self, prompt: i64) {
         match &mut self.tensors {
             Tensors::Session(state) => state.set_prompt(prompt),
             Tensors::Batched(state) => state.set_prompt(prompt),
-            Tensors::Program(_) => {}
+            Tensors::Program(state) => state.set_prompt(prompt),
         }
     }
 

@@ -85,9 +85,24 @@ impl Joint {
     /// Runs `head`, which was returned by [`load`](Self::load), on its own.
     pub(super) fn run_head_standalone(&mut self, head: Graph, name: &str, target: &Target) -> Result<()> {
         if let Self::Split(split) = self {
-            split.first_scoring = FirstScoring::Fused(Session::load(head, name, target)?);
+            let mut session = Session::load(head, name, target)?;
+            session.free_files();
+            split.first_scoring = FirstScoring::Fused(session);
         }
         Ok(())
+    }
+
+    /// Frees the files that the graphs were read from: see [`Session::free_files`].
+    pub(super) fn free_files(&mut self) {
+        match self {
+            Self::Whole(session) => session.free_files(),
+            Self::Split(split) => {
+                split.scoring.free_files();
+                if let FirstScoring::Fused(session) | FirstScoring::Separate(session) = &mut split.first_scoring {
+                    session.free_files();
+                }
+            }
+        }
     }
 
     /// Shape of `frames` projected frames; `None` if the joint is not split.

@@ -6,6 +6,7 @@
 //! names (the plugin's own), and `nemostt` beside one named `gstreamer-1.0`; the loader's path. One environment serves
 //! the whole process, because ONNX Runtime allows only one.
 
+mod binding;
 mod commits;
 mod constants;
 mod custom_ops;
@@ -21,6 +22,7 @@ mod providers;
 mod replicas;
 mod session;
 mod telemetry;
+mod template;
 
 use std::fmt::Display;
 
@@ -28,6 +30,7 @@ use ort::value::PrimitiveTensorElementType;
 
 use self::exit::Owned;
 pub(crate) use self::{
+    binding::Binding,
     commits::stop_unwanted as stop_unwanted_loads,
     device_tensors::{DeviceTensor, StagedTensor},
     exit::{enter, is_exiting},
@@ -35,7 +38,7 @@ pub(crate) use self::{
     logging::log,
     program::LinkedProgram,
     providers::device_of,
-    session::{Binding, Session},
+    session::Session,
 };
 pub use self::{
     exit::guard_thread,

@@ -6,7 +6,7 @@ use nemostt_compiler::{Encoded, RESHAPE, SubgraphCall, lowering::LoweredGraph, o
 use nemostt_kernels::{
     executor::{InputSpec, Op, OpCall, Program},
     fused_op::ProgramError,
-    row_ops::{LogSoftmax, ScaleRows, SelectRows},
+    row_ops::{LogSoftmax, ReluRows, ScaleRows, SelectRows},
 };
 
 use super::{
@@ -136,6 +136,7 @@ fn op<C: Constants>(attributes: &CallAttributes<'_, C>, weights: &Weights) -> or
         RESHAPE => Op::Reshape(width),
         ops::SELECT_ROWS => SelectRows { width }.into(),
         ops::SCALE_ROWS => ScaleRows { width }.into(),
+        ops::RELU_ROWS => ReluRows { width }.into(),
         ops::LOG_SOFTMAX => LogSoftmax { width }.into(),
         operation => {
             let found = custom_ops::op(operation, attributes, weights);

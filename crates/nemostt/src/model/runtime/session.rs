@@ -1,31 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A loaded graph, and the tensors that a run reads and writes.
+//! A loaded graph.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use ort::{
-    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{IoBinding, RunOptions},
-    value::PrimitiveTensorElementType,
-};
+use ort::session::RunOptions;
 
 use super::{
-    LogLevel, Tensor, commits, custom_ops,
+    Binding, commits, custom_ops,
     environment::environment,
     exit::{self, Owned, enter},
     failed,
     graph_capture::shared_use,
-    log,
     providers::configure,
     replicas::{Limits, Replicas},
-    session_error, threads_of,
+    session_error,
+    template::Template,
+    threads_of,
 };
 use crate::{
     device::Device,
     error::Result,
     memory_guard,
-    model::{Cancellation, compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
+    model::{compile::out_of_memory, processors, target::Target, thread_policy::wait_for},
     sync::lock,
 };
 use nemostt_compiler::{
@@ -58,22 +55,20 @@ pub(crate) struct Session {
 /// `ort` needs `&mut` to run, and kernels of custom operators have memory for one run.
 pub(super) type Replica = Mutex<Owned<ort::session::Session>>;
 
-/// A graph that can be loaded again. Packed weights are shared; the others are copied.
-struct Template {
-    graph: Encoded,
-    name: String,
-    target: Target,
-}
-
 impl Session {
-    /// Loads a graph of the decoder, which is loaded again when there are many streams; `name` is for messages.
+    /// Loads a graph of the decoder, which is loaded again when there are many streams; `name` is for messages. It keeps the
+    /// files that the graph was read from, until [`free_files`](Self::free_files).
     pub(crate) fn load(graph: Graph, name: &str, target: &Target) -> Result<Self> {
         let graph = encode(graph, name, target)?;
         let processors = processors::usable();
-        let template = (target.device == Device::Cpu && processors > 1)
-            .then(|| Template::new(&graph, name, target))
-            .flatten();
+        let template = (target.device == Device::Cpu && processors > 1).then(|| Template::new(&graph, name, target));
         Self::start(graph, template, name, target, false)
+    }
+
+    /// Copies the weights of further sessions, so that the files that the graph was read from are freed. Not called for
+    /// sessions that are only needed while a model is loaded.
+    pub(crate) fn free_files(&mut self) {
+        self.template = self.template.take().and_then(Template::compact);
     }
 
     /// Loads an encoded graph, for one run at a time; `name` is for messages.
@@ -185,48 +180,11 @@ impl Session {
             let synchronized = binding.binding.synchronize_outputs();
             synchronized.map_err(|error| failed(doing, error))?;
         }
-        Ok(())
-    }
-}
-
-impl Template {
-    fn new(graph: &Encoded, name: &str, target: &Target) -> Option<Box<Self>> {
-        // Without what is not in use of the files that it was read from.
-        let compact = graph.compact().ok()?;
-        let weights = compact.weights.concat();
-        let packed_weights = graph.packed_weights.clone();
-        Some(Box::new(Self {
-            graph: Encoded::from_compact(
-                compact.model,
-                weights.into(),
-                packed_weights,
-                graph.weights,
-                graph.has_custom_ops,
-            ),
-            name: name.into(),
-            target: Target {
-                // It is for the load of the model, which has ended.
-                cancellation: Cancellation::default(),
-                ..target.clone()
-            },
-        }))
-    }
-
-    /// Another session. If that fails, logs why and returns `None`.
-    fn load(&self, threads: usize) -> Option<Replica> {
-        let Self { graph, name, target } = self;
-        let weights = graph.files.iter().map(|(_, file)| file.len()).sum();
-        let session = memory_guard::check_bytes(weights, "load another session")
-            .and_then(|()| load(graph.clone(), threads, name, target, false));
-        match session {
-            Ok(session) => Some(Mutex::new(session)),
-            Err(error) => {
-                let line =
-                    format!("{name}: many streams share a session, because another one cannot be loaded: {error}");
-                log(LogLevel::Warning, &line);
-                None
-            }
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(device) = &self.failing {
+            device.check_panic();
         }
+        Ok(())
     }
 }
 
@@ -240,7 +198,7 @@ pub(super) fn device_of_run(target: &Target) -> Device {
 }
 
 /// Loads an encoded graph into ONNX Runtime.
-fn load(
+pub(super) fn load(
     graph: Encoded,
     threads: usize,
     name: &str,
@@ -249,6 +207,10 @@ fn load(
 ) -> Result<Owned<ort::session::Session>> {
     target.cancellation.check()?;
     let _inside = enter()?;
+    #[cfg(any(test, feature = "fuzzing"))]
+    if let Some(device) = &target.failing {
+        device.load().map_err(|error| session_error(name, &error))?;
+    }
     // ONNX Runtime was loaded when the target was resolved.
     let environment = environment(&[])?;
     let device = device_of_run(target);
@@ -292,71 +254,33 @@ fn encode(mut graph: Graph, name: &str, target: &Target) -> Result<Encoded> {
     Ok(graph.encode())
 }
 
-/// The tensors that a run reads and writes.
-#[derive(Debug)]
-pub(crate) struct Binding {
-    pub(super) binding: Owned<IoBinding>,
-    pub(super) replica: Arc<Replica>,
-    /// Whether the CPU pretends to be a device of which [`Session::copies_inputs`] is true.
-    #[cfg(any(test, feature = "fuzzing"))]
-    copies_inputs: bool,
-}
-
-impl Binding {
-    /// Reads input `name` from `tensor`: in each run, unless the session [copies inputs](Session::copies_inputs).
-    pub(crate) fn input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        #[cfg(any(test, feature = "fuzzing"))]
-        if self.copies_inputs {
-            return self.memory_input(name, &tensor.copied()?);
-        }
-        self.memory_input(name, tensor)
-    }
-
-    /// Reads input `name` from `tensor`, which is in the memory of the device.
-    pub(super) fn memory_input<T>(&mut self, name: &str, tensor: &Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        let _inside = enter()?;
-        let bound = self.binding.bind_input(name, &tensor.0);
-        bound.map_err(|error| failed(format!("bind input {name}"), error))
-    }
-
-    /// Lets a run allocate output `name`, whose shape is not known.
-    pub(super) fn allocate_output(&mut self, name: &str) -> ort::Result<()> {
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-        self.binding.bind_output_to_device(name, &memory)
-    }
-
-    /// Writes output `name` to `tensor`.
-    pub(crate) fn output<T>(&mut self, name: &str, tensor: &mut Tensor<T>) -> Result<()>
-    where
-        T: PrimitiveTensorElementType + std::fmt::Debug,
-    {
-        let _inside = enter()?;
-        let bound = self.binding.bind_output(name, tensor.0.view_mut());
-        bound.map_err(|error| failed(format!("bind output {name}"), error))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use super::{super::Tensor, *};
     use crate::model::{Options, tests::transducer_in};
 
     #[test]
     fn many_bindings_run_in_sessions_of_their_own() {
+        [false, true].into_iter().for_each(check_replicas);
+    }
+
+    fn check_replicas(frees_files: bool) {
         let graphs = transducer_in("assets/demo-model/decoder_joint-model.onnx");
         let shape = graphs.shape().unwrap();
         let target = Target::resolve(&Options::default()).unwrap();
         let graph = graphs.prediction.encode();
         // As on a machine with three processors, whatever this one has.
-        let template = Template::new(&graph, "demo", &target);
-        assert!(template.is_some());
+        let template = Some(Template::new(&graph, "demo", &target));
+        let file = std::sync::Arc::downgrade(&graph.files[0].1);
         let mut session = Session::start(graph, template, "demo", &target, false).unwrap();
+        if frees_files {
+            session.free_files();
+        }
+        drop(graphs.joint);
+        assert_eq!(file.upgrade().is_none(), frees_files);
+        assert!(session.template.is_some());
         session.replicas.set_max(3);
 
         let dims = [shape.layers, 1, shape.hidden];

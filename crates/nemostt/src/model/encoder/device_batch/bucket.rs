@@ -90,9 +90,10 @@ impl Bucket {
         session.record_batch(&self.binding, &self.run, "run the encoder")
     }
 
-    /// Runs a step of each of `jobs`, at most as many as it has rows.
-    pub(super) fn run(&mut self, session: &Session, jobs: &mut [StepJob]) -> Result<()> {
+    /// Runs a step of each of `jobs`, at most as many as it has rows. `has_run` is set before the graph runs.
+    pub(super) fn run(&mut self, session: &Session, jobs: &mut [StepJob], has_run: &mut bool) -> Result<()> {
         self.write_inputs(jobs)?;
+        *has_run = true;
         session.run_batch(&self.binding, &self.run, "run the encoder")?;
         self.read_outputs(jobs)
     }

@@ -46,6 +46,8 @@ pub(super) struct Engine {
     _states: Vec<DeviceTensor<f32>>,
     /// From the smallest to the largest.
     buckets: Vec<Bucket>,
+    /// Whether the graph has run, or begun to run, in the last batch.
+    has_run: bool,
 }
 
 impl Engine {
@@ -87,17 +89,24 @@ impl Engine {
             session,
             _states: tensors,
             buckets,
+            has_run: false,
         })
     }
 
     /// Runs a step of each of `jobs`.
     pub(super) fn run(&mut self, jobs: &mut [StepJob]) -> Result<()> {
+        self.has_run = false;
         let found = self.buckets.iter_mut().find(|bucket| bucket.size() >= jobs.len());
         let bucket = found.ok_or_else(|| Error::Runtime {
             doing: "run the encoder".into(),
             reason: format!("a batch of {} is too large", jobs.len()),
         })?;
-        bucket.run(&self.session, jobs)
+        bucket.run(&self.session, jobs, &mut self.has_run)
+    }
+
+    /// Whether the last batch may have written caches.
+    pub(super) fn has_run(&self) -> bool {
+        self.has_run
     }
 }
 

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Runs the batches of a lane.
+//!
+//! A lane runs the jobs of a batch that panicked again. Here that is only possible until the graph runs: a stream's step reads
+//! and writes the same slot, so after that it would be computed from its own result. Such a batch fails, like one whose run
+//! fails.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
@@ -10,7 +15,7 @@ use std::{
 use super::{engine::Engine, job::StepJob};
 use crate::{
     error::{Error, Result},
-    lane::Executor,
+    lane::{Executor, forget_panic},
 };
 
 /// See the [module](self).
@@ -22,13 +27,36 @@ pub(in crate::model::encoder) enum BatchExecutor {
     There(EngineThread),
 }
 
+/// What comes of a batch.
+enum Outcome {
+    /// It has run, or must not run again.
+    Done(Result<()>),
+    /// It panicked, and has changed nothing.
+    NotRun,
+}
+
+impl Outcome {
+    fn of(engine: &mut Engine, jobs: &mut [StepJob]) -> Self {
+        match catch_unwind(AssertUnwindSafe(|| engine.run(jobs))) {
+            Ok(result) => Self::Done(result),
+            Err(panic) => {
+                forget_panic(panic);
+                match engine.has_run() {
+                    true => Self::Done(Err(panicked())),
+                    false => Self::NotRun,
+                }
+            }
+        }
+    }
+}
+
 /// A thread that runs batches. When this is dropped, it ends and frees the memory of the device: whoever loads a model then
 /// may need that.
 pub(in crate::model::encoder) struct EngineThread {
     /// `None` only while it is dropped.
     batches: Option<SyncSender<Vec<StepJob>>>,
     thread: Option<JoinHandle<()>>,
-    results: Receiver<(Vec<StepJob>, Result<()>)>,
+    results: Receiver<(Vec<StepJob>, Outcome)>,
     /// Kept for its memory.
     jobs: Vec<StepJob>,
 }
@@ -53,8 +81,8 @@ impl EngineThread {
             };
             let _ = started.send(Ok(()));
             while let Ok(mut jobs) = next.recv() {
-                let result = engine.run(&mut jobs);
-                if done.send((jobs, result)).is_err() {
+                let outcome = Outcome::of(&mut engine, &mut jobs);
+                if done.send((jobs, outcome)).is_err() {
                     return;
                 }
             }
@@ -74,18 +102,20 @@ impl EngineThread {
         Ok(engine)
     }
 
-    fn run(&mut self, jobs: &mut [StepJob]) -> Result<()> {
+    /// # Errors
+    /// If the thread has ended.
+    fn run(&mut self, jobs: &mut [StepJob]) -> Result<Outcome> {
         let mut batch = std::mem::take(&mut self.jobs);
         batch.clear();
         batch.extend(jobs.iter_mut().map(std::mem::take));
         let batches = self.batches.as_ref().ok_or_else(ended)?;
         batches.send(batch).map_err(|_| ended())?;
-        let (mut batch, result) = self.results.recv().map_err(|_| ended())?;
+        let (mut batch, outcome) = self.results.recv().map_err(|_| ended())?;
         for (job, done) in jobs.iter_mut().zip(batch.drain(..)) {
             *job = done;
         }
         self.jobs = batch;
-        result
+        Ok(outcome)
     }
 }
 
@@ -105,14 +135,16 @@ impl Executor for BatchExecutor {
     type Output = Result<()>;
 
     fn run(&mut self, jobs: &mut [StepJob], results: &mut Vec<Self::Output>) {
-        let result = match self {
-            Self::Here(engine) => engine.run(jobs),
-            Self::There(thread) => thread.run(jobs),
+        let outcome = match self {
+            Self::Here(engine) => Outcome::of(engine, jobs),
+            Self::There(thread) => thread.run(jobs).unwrap_or_else(|error| Outcome::Done(Err(error))),
         };
-        match result {
-            Ok(()) => results.extend(jobs.iter().map(|_| Ok(()))),
+        match outcome {
+            // Without results, the lane runs them one by one.
+            Outcome::NotRun => (),
+            Outcome::Done(Ok(())) => results.extend(jobs.iter().map(|_| Ok(()))),
             // A batch is one run, which fails as a whole.
-            Err(error) => results.extend(jobs.iter().map(|_| Err(repeated(&error)))),
+            Outcome::Done(Err(error)) => results.extend(jobs.iter().map(|_| Err(repeated(&error)))),
         }
     }
 }
@@ -133,6 +165,13 @@ fn repeated(error: &Error) -> Error {
             doing: "run the encoder".into(),
             reason: error.to_string(),
         },
+    }
+}
+
+fn panicked() -> Error {
+    Error::Runtime {
+        doing: "run the encoder".into(),
+        reason: "nemostt panicked after a batch had run: this is a fault in it, please report it".into(),
     }
 }
 

@@ -11,11 +11,12 @@ use super::{
 };
 use crate::{
     chunker::Window,
-    lane::Executor as _,
+    lane::{Executor as _, JobFailed, run_batch},
     model::{
         Options,
         compile::{compile_specialized, specialize},
         encoder::{EncoderState, Runner},
+        failing_device::FailingDevice,
         tests::graph_in,
     },
 };
@@ -37,12 +38,18 @@ fn options() -> Options {
 
 /// An engine with eight slots and batches of up to four streams.
 fn engine() -> (Engine, Layout, Arc<SlotPool>) {
+    engine_on(None)
+}
+
+/// As [`engine`], on this device.
+fn engine_on(device: Option<Arc<FailingDevice>>) -> (Engine, Layout, Arc<SlotPool>) {
     let path = "../../tests/data/tiny_random/encoder-rnnt_la13.onnx";
     let Component::Encoder(graph, _) = import(graph_in(path)).unwrap().1 else {
         panic!("{path} is an encoder");
     };
     let streaming = StreamingConfig::read(&graph).unwrap();
-    let target = Target::resolve(&options()).unwrap();
+    let mut target = Target::resolve(&options()).unwrap();
+    target.failing = device;
     let specialized = specialize(path, &graph, &streaming, LOOKAHEAD, &target).unwrap();
     let mut encoder = compile_specialized(specialized, path, &streaming, &target).unwrap();
     assert!(encoder.batch_streams(path));
@@ -135,6 +142,85 @@ fn jobs_of_a_batch_that_fails_come_back() {
         assert!(results.len() == 5 && results.iter().all(Result::is_err));
         assert!(jobs.iter().all(|job| job.audio.len() == layout.mels * layout.width));
         assert_eq!(outputs(&mut executor, &layout, &pool).len(), 13);
+    }
+}
+
+/// On the thread that leads the lane, and on one of their own.
+fn executors(device: &Arc<FailingDevice>) -> [BatchExecutor; 2] {
+    let here = engine_on(Some(device.clone())).0;
+    let device = device.clone();
+    let there = EngineThread::start(move || Ok(engine_on(Some(device)).0)).unwrap();
+    [BatchExecutor::Here(here), BatchExecutor::There(there)]
+}
+
+fn assert_close(got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len());
+    for (a, b) in got.iter().zip(expected) {
+        // ONNX Runtime may sum in another order in batches of another size.
+        assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} instead of {b}");
+    }
+}
+
+/// When a batch panics after the graph has run, its slots have been written. Another run would compute a step from its own
+/// result.
+#[test]
+fn batch_that_panics_after_its_run_fails() {
+    let device = FailingDevice::of_model(std::path::Path::new("no model"));
+    let (engine, layout, pool) = engine();
+    let jobs = |cached: i64| -> Vec<StepJob> { (0..2).map(|stream| job(&layout, &pool, stream, cached)).collect() };
+    let mut plain = BatchExecutor::Here(engine);
+    let mut expected = Vec::new();
+    for cached in [0, 2, 4] {
+        let (again, done) = run_batch(plain, jobs(cached));
+        plain = again;
+        expected.push(done.into_iter().map(|(job, _)| job.outputs).collect::<Vec<_>>());
+    }
+    for mut executor in executors(&device) {
+        for (number, cached) in [0, 2, 4].into_iter().enumerate() {
+            if number == 1 {
+                device.panic_after_run();
+            }
+            let (again, done) = run_batch(executor, jobs(cached));
+            executor = again;
+            for (stream, (job, result)) in done.into_iter().enumerate() {
+                assert_eq!(job.audio.len(), layout.mels * layout.width);
+                if number == 1 {
+                    // Not `JobFailed`: then the lane would have run it again.
+                    assert!(matches!(result, Ok(Err(Error::Runtime { .. }))), "{result:?}");
+                    continue;
+                }
+                assert!(matches!(result, Ok(Ok(()))), "{result:?}");
+                // Also of the step after the one that failed: its slot has been written once.
+                assert_close(&job.outputs, &expected[number][stream]);
+            }
+        }
+    }
+}
+
+/// When a batch panics before that, because of one of its jobs, the others have results.
+#[test]
+fn batch_that_panics_before_its_run_is_run_again() {
+    let device = FailingDevice::of_model(std::path::Path::new("no model"));
+    let (engine, layout, pool) = engine();
+    let jobs = || {
+        (0..3)
+            .map(|stream| job(&layout, &pool, stream, 0))
+            .collect::<Vec<StepJob>>()
+    };
+    let (_, expected) = run_batch(BatchExecutor::Here(engine), jobs());
+    for executor in executors(&device) {
+        let mut jobs = jobs();
+        jobs[1].audio.pop();
+        let (executor, done) = run_batch(executor, jobs);
+        for (stream, ((job, result), (expected, _))) in done.into_iter().zip(&expected).enumerate() {
+            if stream == 1 {
+                assert!(matches!(result, Err(JobFailed)), "{result:?}");
+                continue;
+            }
+            assert!(matches!(result, Ok(Ok(()))), "{result:?}");
+            assert_close(&job.outputs, &expected.outputs);
+        }
+        drop(executor);
     }
 }
 

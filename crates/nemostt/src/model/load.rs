@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Loading a model: its files are checked against each other and against the options, and its graphs are loaded.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+#[cfg(feature = "embedded-model")]
+use super::embedded;
+#[cfg(any(test, feature = "fuzzing"))]
+use super::failing_device::FailingDevice;
+use super::{
+    CpuFallback, DecoderKind, Encoder, GraphFile, Languages, Model, ModelConfig, Options, Transducer, compiled_cache,
+    directory::{ModelFiles, NamedEncoder, SourceFile, TransducerParts},
+    fallback::{Source, may_be_of_device},
+    sidecar::{Sidecar, Special},
+    target::Target,
+};
+use crate::{
+    chunker::{SUBSAMPLING_FACTOR, full_width},
+    device::Device,
+    error::{Error, Result},
+    features::FrontEndConfig,
+    text::Vocabulary,
+};
+use nemostt_compiler::{Contract, GraphError, StreamingConfig};
+
+impl Model {
+    /// Loads the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
+    pub(crate) fn load(path: &Path, options: &Options) -> Result<Self> {
+        let load = || Source::Path(path.into()).load(options);
+        #[cfg(any(test, feature = "fuzzing"))]
+        let load = || FailingDevice::during(path, load);
+        load()
+    }
+
+    /// Loads the built-in demo model.
+    #[cfg(feature = "embedded-model")]
+    pub(crate) fn embedded(options: &Options) -> Result<Self> {
+        Source::Embedded.load(options)
+    }
+}
+
+impl Source {
+    /// Loads the model. If the device fails that was chosen automatically, loads it on the CPU.
+    ///
+    /// # Errors
+    /// The files are no model, or do not match the options; [`Error::DeviceFailed`] if the device fails that the options name.
+    fn load(self, options: &Options) -> Result<Model> {
+        let checked = Checked::new(self.files(options)?, options)?;
+        let target = Target::resolve(options)?;
+        let device = target.device;
+        let fallback = CpuFallback::new(self, options, device);
+        match (checked.load(options, &target), fallback) {
+            (Ok(model), fallback) => Ok(Model { fallback, ..model }),
+            (Err(error), _) if device == Device::Cpu || !may_be_of_device(&error) => Err(error),
+            (Err(error), Some(fallback)) => fallback.load_instead(&error, options),
+            (Err(error), None) => Err(Error::DeviceFailed {
+                device,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn files(&self, options: &Options) -> Result<ModelFiles> {
+        match self {
+            Self::Path(path) => ModelFiles::open(path, compiled_cache::min_model_size(options)),
+            #[cfg(feature = "embedded-model")]
+            Self::Embedded => embedded::files(),
+        }
+    }
+}
+
+/// The files of a model, which match each other and the options, before anything is loaded onto a device.
+struct Checked {
+    decoder: DecoderKind,
+    encoder: NamedEncoder,
+    /// Prediction network and joint, if they are used.
+    transducer: Option<TransducerParts>,
+    vocabulary: SourceFile,
+    special: Special,
+    graphs: Vec<GraphFile>,
+    streaming: StreamingConfig,
+    front_end: FrontEndConfig,
+    lookahead: usize,
+    lookaheads: Vec<usize>,
+    languages: Option<Languages>,
+}
+
+impl Checked {
+    fn new(files: ModelFiles, options: &Options) -> Result<Self> {
+        let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
+        let parts = (files.encoder, files.transducer, files.ctc);
+        let (decoder, encoder, transducer) = pick_decoder(&files.origin, parts, options.decoder)?;
+        let (graph, contract) = (&encoder.part.graph, encoder.part.contract);
+
+        sidecar.complete(graph).map_err(|fault| encoder.bad(fault))?;
+        let streaming = StreamingConfig::read(graph).map_err(|fault| encoder.bad(fault))?;
+        let front_end =
+            FrontEndConfig::new(&sidecar.preprocessor, streaming.mels).map_err(|fault| encoder.bad(fault))?;
+        if let Some(frames) = contract.fixed_frames
+            && !(0..streaming.chunk_frames).any(|lookahead| full_width(lookahead) == frames)
+        {
+            let what = format!(
+                "its windows are fixed to {frames} mel frames, which does not match any lookahead that it supports"
+            );
+            return Err(encoder.bad(GraphError::Contradiction { what }));
+        }
+        let lookaheads = allowed_lookaheads(&streaming, &contract, sidecar.lookaheads.as_deref());
+        let lookahead = pick_lookahead(&streaming, &front_end, &lookaheads, options.lookahead)?;
+        let languages = languages(&contract, sidecar.prompt).map_err(|fault| encoder.bad(fault))?;
+        Ok(Self {
+            decoder,
+            encoder,
+            transducer,
+            vocabulary: files.vocabulary,
+            special: sidecar.special,
+            graphs: files.graphs,
+            streaming,
+            front_end,
+            lookahead,
+            lookaheads,
+            languages,
+        })
+    }
+
+    fn load(self, options: &Options, target: &Target) -> Result<Model> {
+        let Self {
+            streaming, lookahead, ..
+        } = self;
+        let (contract, body) = (self.encoder.part.contract, self.encoder);
+        let (mut transducer, mut head) = (None, None);
+        if let Some(parts) = self.transducer {
+            let (loaded, loaded_head) = Transducer::load(parts, streaming.d_model, lookahead + 1, &target.on_cpu())?;
+            (transducer, head) = (Some(loaded), loaded_head);
+        }
+        let vocabulary_size = match &transducer {
+            Some(transducer) => transducer.vocabulary_size(),
+            None => ctc_tokens(&body.part.graph)
+                .ok_or_else(|| body.bad(GraphError::CannotInfer("the number of its tokens".into())))?,
+        };
+        let (file, bytes) = (&self.vocabulary.name, &self.vocabulary.bytes);
+        let mut vocabulary = Vocabulary::parse(file, bytes, vocabulary_size).map_err(|error| {
+            let known = transducer.as_ref().zip(Vocabulary::count(file, bytes));
+            let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
+            other_head.unwrap_or(error)
+        })?;
+        vocabulary.set_special(self.special.end_of_utterance, "<EOU>");
+        vocabulary.set_special(self.special.end_of_backchannel, "<EOB>");
+        let encoder = Encoder::load(
+            body,
+            streaming,
+            lookahead,
+            transducer.is_none().then_some(vocabulary_size),
+            head.as_ref(),
+            target,
+        )?;
+        if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
+            transducer.run_head_standalone(head, &target.on_cpu())?;
+        }
+
+        let config = ModelConfig {
+            front_end: self.front_end,
+            streaming,
+            lookahead,
+            lookaheads: self.lookaheads,
+            vocabulary_size,
+            decoder: self.decoder,
+            device: encoder.device(),
+            threads: encoder.threads(),
+            max_symbols: options.max_symbols.max(1),
+            precision: encoder.precision(),
+            contract,
+            languages: self.languages,
+        };
+        Ok(Model {
+            config,
+            vocabulary,
+            graphs: self.graphs,
+            encoder,
+            transducer,
+            fallback: None,
+        })
+    }
+}
+
+/// The languages of a multilingual model, whose encoder needs a language prompt.
+pub(super) fn languages(
+    contract: &Contract,
+    prompt: Option<Languages>,
+) -> std::result::Result<Option<Languages>, GraphError> {
+    let Some(prompts) = contract.prompt else {
+        return Ok(None);
+    };
+    let Some(languages) = prompt else {
+        return Err(GraphError::Prompt(
+            "it is multilingual, but the prompts of its languages are unknown. Add them to nemostt.json \
+             next to it: {\"prompt\": {\"dictionary\": {\"en-US\": 0, …}, \"auto\": 101}}; tools/export_nemo.py writes them"
+                .into(),
+        ));
+    };
+    let is_valid = |id: &i64| *id >= 0 && prompts.is_none_or(|prompts| (*id as usize) < prompts);
+    match languages
+        .dictionary
+        .values()
+        .chain(&languages.auto)
+        .find(|id| !is_valid(id))
+    {
+        Some(id) => Err(GraphError::Prompt(format!(
+            "its languages have prompts up to {id}, but it has {} prompts",
+            prompts.unwrap_or_default()
+        ))),
+        None => Ok(Some(languages)),
+    }
+}
+
+/// The decoder to use, the graph with the encoder, and prediction network and joint if they are used.
+fn pick_decoder(
+    origin: &str,
+    parts: (Option<NamedEncoder>, Option<TransducerParts>, Option<NamedEncoder>),
+    requested: DecoderKind,
+) -> Result<(DecoderKind, NamedEncoder, Option<TransducerParts>)> {
+    use DecoderKind::{Auto, Ctc, Rnnt};
+    let (requested, needs) = match (requested, parts) {
+        (Auto | Rnnt, (Some(encoder), Some(joint), _)) => return Ok((Rnnt, encoder, Some(joint))),
+        (Auto | Ctc, (_, _, Some(ctc))) => return Ok((Ctc, ctc, None)),
+        (Ctc, _) => ("ctc", "a graph with output logprobs (export with decoder_type ctc)"),
+        (Auto | Rnnt, _) => (
+            "rnnt",
+            "an encoder with its decoder_joint graph, or with decoder and joiner (export with decoder_type rnnt)",
+        ),
+    };
+    Err(Error::Decoder {
+        requested,
+        needs,
+        path: origin.into(),
+    })
+}
+
+fn ctc_tokens(graph: &nemostt_compiler::Graph) -> Option<usize> {
+    let classes = graph.output("logprobs")?.dims.last().copied().flatten()?;
+    classes.checked_sub(1)
+}
+
+/// The lookaheads, in encoder frames, that the graph supports and the model was `trained` for.
+pub(super) fn allowed_lookaheads(
+    streaming: &StreamingConfig,
+    contract: &Contract,
+    trained: Option<&[usize]>,
+) -> Vec<usize> {
+    let mut allowed = match contract.fixed_frames {
+        // The window width is fixed, so the chunk size is, too.
+        Some(frames) => (0..streaming.chunk_frames)
+            .filter(|&lookahead| full_width(lookahead) == frames)
+            .collect(),
+        None => streaming.lookaheads(),
+    };
+    if let Some(trained) = trained {
+        allowed.retain(|lookahead| trained.contains(lookahead));
+    }
+    allowed
+}
+
+/// The lookahead in encoder frames.
+pub(super) fn pick_lookahead(
+    streaming: &StreamingConfig,
+    front_end: &FrontEndConfig,
+    allowed: &[usize],
+    requested: Option<u32>,
+) -> Result<usize> {
+    let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
+    let Some(requested) = requested else {
+        // The lookahead of the export, which is the largest, unless the model was not trained with it.
+        return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));
+    };
+    let found = allowed
+        .iter()
+        .find(|&&lookahead| lookahead as u32 * frame_ms == requested);
+    found.copied().ok_or_else(|| Error::Lookahead {
+        requested,
+        allowed: allowed.iter().map(|&lookahead| lookahead as u32 * frame_ms).collect(),
+    })
+}
