@@ -26,13 +26,16 @@
 //! [`JobFailed`]: the fault of one stream takes no other with it. A batch that fails takes as long as its jobs one after
 //! the other.
 //!
+//! **Time.** The clock is read once for each job and twice for each batch, for [`LaneMetrics`]. Nothing depends on it: the
+//! order is that of the deadlines.
+//!
 //! **Cost.** A job that is alone takes one lock before the batch and one after it. Memory is allocated for each
 //! submitter when it is created, and for batches until the largest one has run. A leader wakes all owners of its batch
 //! before it returns, and runs their jobs with the priority of its own thread.
 
+mod clock;
 mod deadline;
 mod engine;
-mod metrics;
 #[cfg(test)]
 #[cfg(loom)]
 mod model;
@@ -44,18 +47,20 @@ mod tests;
 
 use std::sync::{Arc, PoisonError};
 
+pub use self::deadline::Class;
 #[cfg(test)]
 pub(crate) use self::engine::run_batch;
-pub use self::{deadline::Class, metrics::LaneMetrics};
-pub(crate) use self::{
-    deadline::Deadline,
-    engine::{Executor, forget_panic},
-};
 use self::{
+    clock::Clock,
     engine::Engine,
     state::{Done, State},
     sync::{Condvar, Mutex, MutexGuard},
 };
+pub(crate) use self::{
+    deadline::Deadline,
+    engine::{Executor, forget_panic},
+};
+use crate::metrics::LaneMetrics;
 
 /// How much a lane takes. Of each there is at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,11 +100,16 @@ enum Turn<E: Executor> {
 impl<E: Executor> Lane<E> {
     /// A lane for this executor, which is dropped with the last handle and submitter.
     pub(crate) fn new(executor: E, limits: Limits) -> Self {
+        Self::with_clock(executor, limits, clock::monotonic())
+    }
+
+    /// As [`new`](Self::new), with the clock that times are measured with.
+    fn with_clock(executor: E, limits: Limits, clock: Clock) -> Self {
         let limits = Limits {
             max_batch: limits.max_batch.max(1),
             max_submitters: limits.max_submitters.max(1),
         };
-        Self(Arc::new(Mutex::new(State::new(executor, limits))))
+        Self(Arc::new(Mutex::new(State::new(executor, limits, clock))))
     }
 
     /// A submitter for a stream; `None` if [`Limits::max_submitters`] exist.

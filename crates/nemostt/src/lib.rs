@@ -21,6 +21,8 @@ pub mod fuzzing;
 mod lane;
 #[forbid(unsafe_code)]
 mod memory_guard;
+#[forbid(unsafe_code)]
+pub mod metrics;
 mod model;
 #[forbid(unsafe_code)]
 mod recognizer;
@@ -37,12 +39,13 @@ mod token;
 
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
-pub use lane::{Class as StreamClass, LaneMetrics};
+pub use lane::Class as StreamClass;
+pub use metrics::{EngineMetrics, LaneMetrics, StreamMetrics};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    Cache, CacheDirectory, Cancellation, DecoderKind, EngineMetrics, GraphFile, GraphOptimization, GraphPasses,
-    Languages, LogLevel, ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
+    Cache, CacheDirectory, Cancellation, DecoderKind, GraphFile, GraphOptimization, GraphPasses, Languages, LogLevel,
+    ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
 };
 pub use nemostt_compiler::{
     GraphError, Precision, TensorInfo,

@@ -10,7 +10,8 @@ use std::{
 use crate::{
     error::Result,
     memory_guard,
-    model::{EngineMetrics, Model, ModelConfig, Options},
+    metrics::EngineMetrics,
+    model::{CpuFallback, Model, ModelConfig, Options},
     stream::Stream,
 };
 
@@ -95,9 +96,17 @@ impl Recognizer {
         self.model.encoder.parallel_streams()
     }
 
-    /// What the streams of this model have done so far; all zero if they are computed one after the other.
+    /// What the streams of this model have done so far, on its device.
     pub fn metrics(&self) -> EngineMetrics {
-        self.model.encoder.metrics()
+        self.model.metrics()
+    }
+
+    /// As [`metrics`](Self::metrics); if the device has failed, also those of the model on the CPU, where streams go on, once
+    /// it is loaded.
+    pub fn all_metrics(&self) -> Vec<EngineMetrics> {
+        let on_cpu = self.model.fallback.as_ref().and_then(CpuFallback::loaded_now);
+        let on_cpu = on_cpu.map(|fallback| fallback.model.metrics());
+        std::iter::once(self.metrics()).chain(on_cpu).collect()
     }
 
     /// A handle that does not keep the model in memory.

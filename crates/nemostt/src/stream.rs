@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
     lane::Class as StreamClass,
+    metrics::StreamMetrics,
     model::{EncoderSnapshot, Model, TransducerSnapshot},
     text::{EndReason, EndpointConfig, Event, Segmenter},
 };
@@ -28,6 +29,7 @@ pub struct Stream {
     pipeline: StreamPipeline,
     /// Buffer for converted samples.
     block: Vec<f32>,
+    metrics: StreamMetrics,
     /// Samples received, without padding.
     samples: u64,
     /// Whether no more samples may be added.
@@ -81,10 +83,14 @@ pub type Observer<'a> = dyn FnMut(&Window<'_>, &[f32]) + 'a;
 
 impl Stream {
     pub(crate) fn new(model: Arc<Model>) -> Result<Self> {
+        let front_end = FrontEnd::new(model.config.front_end);
+        let pipeline = StreamPipeline::new(model)?;
+        pipeline.model.counters.count_stream();
         Ok(Self {
-            front_end: FrontEnd::new(model.config.front_end),
-            pipeline: StreamPipeline::new(model)?,
+            front_end,
+            pipeline,
             block: Vec::with_capacity(BLOCK),
+            metrics: StreamMetrics::default(),
             samples: 0,
             ended: false,
             finished: false,
@@ -132,6 +138,8 @@ impl Stream {
             return Err(Error::Finished);
         }
         self.samples += samples.len() as u64;
+        self.metrics.samples += samples.len() as u64;
+        self.pipeline.model.counters.count_samples(samples.len() as u64);
         self.front_end
             .accept(samples, |frame| self.pipeline.push_frame(frame, observe))
     }
@@ -239,7 +247,20 @@ impl Stream {
 
     /// The next event, oldest first.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.pipeline.segmenter.pop()
+        let event = self.pipeline.segmenter.pop();
+        if let Some(Event::Word(_)) = event {
+            self.metrics.words += 1;
+            self.pipeline.model.counters.count_word();
+        }
+        event
+    }
+
+    /// What the stream has done so far.
+    pub fn metrics(&self) -> StreamMetrics {
+        StreamMetrics {
+            steps: self.pipeline.steps,
+            ..self.metrics
+        }
     }
 
     /// Resets the stream to its initial state, without freeing memory.

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How much longer than a live job the job of a file may take: the second in the documentation of [`Class`].
 pub(super) const FILE_SLACK: Duration = Duration::from_secs(1);
 
-/// When a job is due, in nanoseconds of a clock that the caller chooses. The lane reads no clock: it only compares.
+/// When a job is due, in nanoseconds of a clock that the caller chooses. The lane does not read that clock: it only compares.
 ///
 /// All deadlines of a lane must be of the same clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

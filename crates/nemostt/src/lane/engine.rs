@@ -8,9 +8,10 @@ use std::{
     slice,
 };
 
+use super::JobFailed;
 #[cfg(test)]
 use super::state::Done;
-use super::{JobFailed, metrics::Failures};
+use crate::metrics::Failures;
 
 /// Runs batches of jobs.
 ///

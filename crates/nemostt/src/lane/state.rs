@@ -9,9 +9,9 @@
 //! * While the engine is here and a job is pending, one of the threads whose jobs are pending is awake, and will see
 //!   both.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
-use super::{Deadline, Executor, JobFailed, LaneMetrics, Limits, engine::Engine, sync::Condvar};
+use super::{Clock, Deadline, Executor, JobFailed, LaneMetrics, Limits, engine::Engine, sync::Condvar};
 
 /// A job that is done: handed back with its result.
 pub(super) type Done<E> = (<E as Executor>::Job, Result<<E as Executor>::Output, JobFailed>);
@@ -37,6 +37,7 @@ struct Slot<E: Executor> {
 /// A pending job.
 struct Entry<E: Executor> {
     deadline: Deadline,
+    submitted: Duration,
     slot: usize,
     job: E::Job,
 }
@@ -51,17 +52,22 @@ pub(super) struct State<E: Executor> {
     /// Pending jobs, the most urgent first; of equal ones, the first to arrive.
     queue: VecDeque<Entry<E>>,
     limits: Limits,
+    clock: Clock,
+    /// When the last batch began.
+    started: Duration,
     pub(super) metrics: LaneMetrics,
 }
 
 impl<E: Executor> State<E> {
-    pub(super) fn new(executor: E, limits: Limits) -> Self {
+    pub(super) fn new(executor: E, limits: Limits, clock: Clock) -> Self {
         Self {
             engine: Some(Box::new(Engine::new(executor))),
             slots: Vec::new(),
             unused: Vec::new(),
             queue: VecDeque::new(),
             limits,
+            clock,
+            started: Duration::ZERO,
             metrics: LaneMetrics::default(),
         }
     }
@@ -92,7 +98,14 @@ impl<E: Executor> State<E> {
     pub(super) fn submit(&mut self, slot: usize, job: E::Job, deadline: Deadline) {
         self.slots[slot].progress = Progress::Pending;
         let place = self.queue.partition_point(|entry| entry.deadline <= deadline);
-        self.queue.insert(place, Entry { deadline, slot, job });
+        let submitted = (self.clock)();
+        let entry = Entry {
+            deadline,
+            submitted,
+            slot,
+            job,
+        };
+        self.queue.insert(place, entry);
         self.metrics.count_pending(self.queue.len());
     }
 
@@ -115,8 +128,11 @@ impl<E: Executor> State<E> {
             return None;
         }
         let mut engine = self.engine.take()?;
+        self.started = (self.clock)();
         let jobs = self.queue.len().min(self.limits.max_batch);
         for entry in self.queue.drain(..jobs) {
+            let delay = self.started.saturating_sub(entry.submitted);
+            self.metrics.queue_delay.record(delay);
             self.slots[entry.slot].progress = Progress::Running;
             engine.push(entry.job, entry.slot);
         }
@@ -126,7 +142,8 @@ impl<E: Executor> State<E> {
 
     /// Brings back the engine after a batch. Adds to `wakers` whom the leader must wake after it has released the lock.
     pub(super) fn finish_batch(&mut self, mut engine: Box<Engine<E>>, leader: usize, wakers: &mut Vec<Arc<Condvar>>) {
-        self.metrics.count_batch(engine.len(), engine.failures());
+        let time = (self.clock)().saturating_sub(self.started);
+        self.metrics.count_batch(engine.len(), engine.failures(), time);
         // First the next leader, because the lane is idle until it is awake.
         let next = self.queue.front().map(|entry| entry.slot);
         wakers.extend(

@@ -8,10 +8,14 @@ mod random;
 mod robustness;
 mod starvation;
 mod state;
+mod times;
 
 use std::{
     panic::resume_unwind,
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread::{self, ThreadId},
     time::{Duration, Instant},
 };
@@ -70,8 +74,24 @@ impl Executor for Gate {
     }
 }
 
+/// A clock that stands still unless it is set.
+#[derive(Clone, Default)]
+struct VirtualClock(Arc<AtomicU64>);
+
+impl VirtualClock {
+    fn clock(&self) -> Clock {
+        let now = self.0.clone();
+        Box::new(move || Duration::from_nanos(now.load(Ordering::SeqCst)))
+    }
+
+    fn set(&self, now: Duration) {
+        self.0.store(now.as_nanos() as u64, Ordering::SeqCst);
+    }
+}
+
 /// A lane with a gate.
 struct Rig {
+    clock: VirtualClock,
     lane: Lane<Gate>,
     started: mpsc::Receiver<Vec<u32>>,
     permits: mpsc::Sender<Permit>,
@@ -95,8 +115,10 @@ impl Rig {
             max_batch,
             max_submitters: 64,
         };
+        let clock = VirtualClock::default();
         Self {
-            lane: Lane::new(gate, limits),
+            lane: Lane::with_clock(gate, limits, clock.clock()),
+            clock,
             started: started.1,
             permits: permits.0,
         }

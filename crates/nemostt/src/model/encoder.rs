@@ -5,6 +5,7 @@
 mod device_batch;
 mod program;
 mod program_state;
+mod session_meter;
 mod session_state;
 mod state;
 
@@ -22,15 +23,16 @@ use crate::{
     device::Device,
     error::{Error, Result},
     memory_guard,
+    metrics::EncoderMetrics,
 };
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
 use std::sync::Arc;
 
-pub use self::program::EngineMetrics;
 pub(crate) use self::state::{EncoderSnapshot, EncoderState, HeadTensors};
 use self::{
     device_batch::DeviceBatch,
     program::{EncoderParts, EncoderProgram},
+    session_meter::SessionMeter,
 };
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
@@ -61,6 +63,7 @@ enum Runner {
         session: Session,
         /// Computes inputs of the session that depend on lengths only; `None` if the session computes them itself.
         lengths: Option<Arc<LengthGraph>>,
+        meter: Arc<SessionMeter>,
     },
     /// On a device, if its batch could be opened.
     Batched(Arc<DeviceBatch>),
@@ -97,6 +100,7 @@ impl Runner {
         Ok(Self::Session {
             session: Session::load_encoded(encoder.encoded, parts.name, target)?,
             lengths: lengths.ok(),
+            meter: Arc::default(),
         })
     }
 }
@@ -246,9 +250,9 @@ impl Encoder {
     }
 
     /// See [`Recognizer::metrics`](crate::Recognizer::metrics).
-    pub(crate) fn metrics(&self) -> EngineMetrics {
+    pub(crate) fn metrics(&self) -> EncoderMetrics {
         match &self.runner {
-            Runner::Session { .. } => EngineMetrics::default(),
+            Runner::Session { meter, .. } => meter.metrics(),
             Runner::Batched(batch) => batch.metrics(),
             Runner::Program(program) => program.metrics(),
         }

@@ -5,7 +5,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, TryLockError},
 };
 
 use super::{
@@ -25,6 +25,17 @@ pub(super) enum Source {
     Path(PathBuf),
     #[cfg(feature = "embedded-model")]
     Embedded,
+}
+
+impl Source {
+    /// What metrics call a model from here.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            #[cfg(feature = "embedded-model")]
+            Self::Embedded => "embedded".into(),
+        }
+    }
 }
 
 /// Loads a model again, on the CPU, when the first of its streams needs it.
@@ -69,6 +80,15 @@ impl CpuFallback {
     /// The model on the CPU, if a stream has needed it.
     pub(crate) fn loaded(&self) -> Option<Loaded> {
         lock(&self.loaded).clone()
+    }
+
+    /// As [`loaded`](Self::loaded), without waiting for a load.
+    pub(crate) fn loaded_now(&self) -> Option<Loaded> {
+        match self.loaded.try_lock() {
+            Ok(loaded) => loaded.clone(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clone(),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The model on the CPU, because the device failed with `error`. The first call loads it; others wait for that.

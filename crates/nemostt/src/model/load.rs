@@ -23,6 +23,7 @@ use crate::{
     device::Device,
     error::{Error, Result},
     features::FrontEndConfig,
+    metrics::StreamCounters,
     text::Vocabulary,
 };
 use nemostt_compiler::{Contract, GraphError, StreamingConfig};
@@ -51,10 +52,14 @@ impl Source {
     fn load(self, options: &Options) -> Result<Model> {
         let checked = Checked::new(self.files(options)?, options)?;
         let target = Target::resolve(options)?;
-        let device = target.device;
+        let (device, name) = (target.device, self.name());
         let fallback = CpuFallback::new(self, options, device);
         match (checked.load(options, &target), fallback) {
-            (Ok(model), fallback) => Ok(Model { fallback, ..model }),
+            (Ok(model), fallback) => Ok(Model {
+                fallback,
+                name,
+                ..model
+            }),
             (Err(error), _) if device == Device::Cpu || !may_be_of_device(&error) => Err(error),
             (Err(error), Some(fallback)) => fallback.load_instead(&error, options),
             (Err(error), None) => Err(Error::DeviceFailed {
@@ -182,6 +187,8 @@ impl Checked {
             encoder,
             transducer,
             fallback: None,
+            counters: StreamCounters::default(),
+            name: String::new(),
         })
     }
 }

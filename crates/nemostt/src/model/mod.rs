@@ -32,11 +32,12 @@ mod target;
 mod thread_policy;
 mod transducer;
 
+use std::time::Duration;
+
 pub use cancellation::Cancellation;
 pub use directory::GraphFile;
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
-pub use encoder::EngineMetrics;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};
 pub(crate) use fallback::{CpuFallback, Loaded as Fallback, is_device_failure};
 pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options, PrecisionChoice};
@@ -45,7 +46,14 @@ pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
 pub use sidecar::Languages;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
-use crate::{chunker::SUBSAMPLING_FACTOR, device::Device, features::FrontEndConfig, text::Vocabulary};
+use crate::{
+    chunker::SUBSAMPLING_FACTOR,
+    device::Device,
+    features::FrontEndConfig,
+    metrics::{EncoderMetrics, EngineMetrics, StreamCounters},
+    sample_time::samples_to_ns,
+    text::Vocabulary,
+};
 use nemostt_compiler::{Contract, Precision, StreamingConfig, pipeline::PassReport};
 
 /// A loaded model.
@@ -58,6 +66,10 @@ pub(crate) struct Model {
     pub(crate) transducer: Option<Transducer>,
     /// What its streams move to if the device fails.
     pub(crate) fallback: Option<CpuFallback>,
+    /// What its streams have done.
+    pub(crate) counters: StreamCounters,
+    /// The path that it was loaded from, or `embedded`.
+    name: String,
 }
 
 /// The outcome of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].
@@ -134,6 +146,31 @@ impl Model {
             passes: transducer.passes(),
         });
         [encoder].into_iter().chain(prediction).collect()
+    }
+
+    /// What its streams have done.
+    pub(crate) fn metrics(&self) -> EngineMetrics {
+        let EncoderMetrics {
+            streams,
+            bytes_per_stream,
+            spare_slots,
+            lanes,
+        } = self.encoder.metrics();
+        let (samples, words) = self.counters.totals();
+        let ns = samples_to_ns(samples, self.config.front_end.sample_rate);
+        EngineMetrics {
+            model: self.name.clone(),
+            device: self.config.device,
+            precision: self.config.precision,
+            lookahead_ms: self.config.lookahead_ms(),
+            streams,
+            streams_started: self.counters.started(),
+            audio: Duration::from_nanos(ns),
+            words,
+            bytes_per_stream,
+            spare_slots,
+            lanes,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct StreamPipeline {
     pub(super) segmenter: Segmenter,
     /// Number of decoded encoder frames.
     frames: u64,
+    /// Windows that were ever encoded and decoded: a reset takes nothing back.
+    pub(super) steps: u64,
     /// Why the last utterance ends when the stream is finished.
     pub(super) ending: EndReason,
     /// What restores the encoder's context on the CPU.
@@ -65,6 +67,7 @@ impl StreamPipeline {
             decoder,
             segmenter: Segmenter::new(config.frame_samples()),
             frames: 0,
+            steps: 0,
             ending: EndReason::EndOfStream,
             notice,
             history: History::new(history),
@@ -110,6 +113,7 @@ impl StreamPipeline {
         self.history.push(&self.chunker.window(), self.encoder.prompt());
         self.chunker.advance();
         self.frames += frames as u64;
+        self.steps += 1;
         self.segmenter.decoded(self.frames);
         Ok(())
     }

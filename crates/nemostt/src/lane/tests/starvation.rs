@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metrics::Histogram;
 
 const MAX_BATCH: usize = 3;
 
@@ -64,6 +65,10 @@ struct Simulated {
 
 struct Simulation {
     state: State<Nothing>,
+    clock: VirtualClock,
+    /// What all jobs that are done have waited, and all batches have taken.
+    queue_delay: Histogram,
+    step_time: Histogram,
     streams: Vec<Simulated>,
     now: Duration,
     jobs: usize,
@@ -75,7 +80,8 @@ impl Simulation {
             max_batch: MAX_BATCH,
             max_submitters: behaviors.len(),
         };
-        let mut state = State::new(Nothing, limits);
+        let clock = VirtualClock::default();
+        let mut state = State::new(Nothing, limits, clock.clock());
         let streams = behaviors.iter().map(|behavior| Simulated {
             behavior: behavior.clone(),
             slot: state.register(Arc::default()).unwrap(),
@@ -85,6 +91,9 @@ impl Simulation {
         Self {
             streams: streams.collect(),
             state,
+            clock,
+            queue_delay: Histogram::default(),
+            step_time: Histogram::default(),
             now: Duration::ZERO,
             jobs: 0,
         }
@@ -100,6 +109,7 @@ impl Simulation {
             };
             let arrival = stream.next.max(self.now);
             let deadline = stream.behavior.class.deadline(arrival, stream.behavior.period);
+            self.clock.set(arrival);
             self.state.submit(stream.slot, (), deadline);
             let number = self.jobs;
             stream.pending = Some(Pending {
@@ -110,6 +120,7 @@ impl Simulation {
             self.jobs += 1;
         }
         self.now = until;
+        self.clock.set(until);
     }
 
     /// Runs a batch that takes `time`. Returns its jobs and those that stay pending, by stream.
@@ -127,13 +138,16 @@ impl Simulation {
         let leader = self.streams[pending[self.jobs % pending.len()].0].slot;
         let mut engine = self.state.start_batch(leader).unwrap();
         engine.run();
-        self.advance(self.now + time);
+        let start = self.now;
+        self.advance(start + time);
+        self.step_time.record(time);
         self.state.finish_batch(engine, leader, &mut Vec::new());
         let mut is_done = |(index, _): &(usize, Pending)| self.state.take_done(self.streams[*index].slot).is_some();
         let (done, left): (Vec<_>, Vec<_>) = pending.into_iter().partition(&mut is_done);
         for (index, job) in &done {
             let stream = &mut self.streams[*index];
             stream.pending = None;
+            self.queue_delay.record(start - job.arrival);
             stream.next = match stream.behavior.is_eager {
                 true => self.now,
                 false => self.now.max(job.arrival + stream.behavior.period),
@@ -169,5 +183,7 @@ proptest! {
                 prop_assert!(wait <= slack + batches * LONGEST_BATCH, "{:?} waits {wait:?}", behaviors[index]);
             }
         }
+        let metrics = &simulation.state.metrics;
+        prop_assert_eq!((metrics.queue_delay, metrics.step_time), (simulation.queue_delay, simulation.step_time));
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
-use super::{super::metrics::Failures, *};
+use super::*;
+use crate::metrics::Failures;
 
 const SUBMITTERS: usize = 7;
 const MAX_BATCH: usize = 3;
@@ -92,7 +93,7 @@ proptest! {
     fn state_is_that_of_the_model(events in prop::collection::vec(event(), 0..120)) {
         let fails = Arc::new(AtomicBool::new(false));
         let limits = Limits { max_batch: MAX_BATCH, max_submitters: SUBMITTERS };
-        let mut state = State::new(Echo(fails.clone()), limits);
+        let mut state = State::new(Echo(fails.clone()), limits, clock::monotonic());
         let slots = [(); SUBMITTERS].map(|()| state.register(Arc::default()).unwrap());
         let all_wakers = state.wakers();
         let waker_slots = |wakers: &[Arc<Condvar>]| -> Vec<usize> {

@@ -23,8 +23,8 @@ use super::super::{
 };
 use crate::{
     error::{Error, Result},
-    lane::LaneMetrics,
     memory_guard,
+    metrics::EncoderMetrics,
     sync::lock,
 };
 use nemostt_compiler::StreamingConfig;
@@ -195,8 +195,8 @@ impl EncoderProgram {
         self.lanes.parallel_streams()
     }
 
-    pub(super) fn metrics(&self) -> EngineMetrics {
-        EngineMetrics {
+    pub(super) fn metrics(&self) -> EncoderMetrics {
+        EncoderMetrics {
             streams: self.lanes.streams(),
             bytes_per_stream: self.bytes_per_stream,
             spare_slots: lock(&self.free).len(),
@@ -227,21 +227,6 @@ impl KnownLengths {
             self.bytes -= replaced.bytes();
         }
     }
-}
-
-/// What the streams of a model have done so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EngineMetrics {
-    /// Streams at the moment.
-    pub streams: usize,
-    /// Bytes of the encoder's caches, inputs and outputs of each stream: its slot. On a GPU, those of the caches in its two
-    /// places.
-    pub bytes_per_stream: usize,
-    /// Slots of streams that have ended, which are kept for others.
-    pub spare_slots: usize,
-    /// The steps of the encoder, by lane: a team of threads that computes the steps of a share of the streams. The first is
-    /// that of the model's warm-up.
-    pub lanes: Vec<LaneMetrics>,
 }
 
 pub(super) fn invalid(error: &ProgramError) -> Error {

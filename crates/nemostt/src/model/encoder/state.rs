@@ -11,6 +11,7 @@ use super::{
     Encoder, Runner,
     device_batch::{DeviceState, Slot},
     program_state::ProgramState,
+    session_meter::MeteredStream,
     session_state::SessionState,
 };
 use crate::{
@@ -34,7 +35,7 @@ pub(crate) struct EncoderState {
 }
 
 enum Tensors {
-    Session(Box<SessionState>),
+    Session(Box<SessionState>, MeteredStream),
     Batched(Box<DeviceState>),
     Program(Box<ProgramState>),
 }
@@ -66,8 +67,13 @@ impl EncoderState {
     /// Tensors for the start of a stream.
     pub(crate) fn new(encoder: &Encoder) -> Result<Self> {
         let tensors = match &encoder.runner {
-            Runner::Session { session, lengths } => {
-                Tensors::Session(Box::new(SessionState::new(encoder, (session, lengths.as_deref()))?))
+            Runner::Session {
+                session,
+                lengths,
+                meter,
+            } => {
+                let state = SessionState::new(encoder, (session, lengths.as_deref()))?;
+                Tensors::Session(Box::new(state), meter.stream())
             }
             Runner::Batched(batch) => {
                 Tensors::Batched(Box::new(DeviceState::new(batch.clone(), encoder.output_tensor()?)?))
@@ -86,7 +92,7 @@ impl EncoderState {
     /// before the first step. No effect if the encoder is a program, which gets them in each step.
     pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
         match &mut self.tensors {
-            Tensors::Session(state) => state.bind(bind),
+            Tensors::Session(state, _) => state.bind(bind),
             Tensors::Batched(_) | Tensors::Program(_) => Ok(()),
         }
     }
@@ -94,7 +100,7 @@ impl EncoderState {
     /// The language prompt, if the encoder takes one.
     pub(crate) fn prompt(&self) -> i64 {
         match &self.tensors {
-            Tensors::Session(state) => state.prompt(),
+            Tensors::Session(state, _) => state.prompt(),
             Tensors::Batched(state) => state.prompt(),
             Tensors::Program(state) => state.prompt(),
         }
@@ -123,13 +129,13 @@ impl EncoderState {
     ) -> Result<usize> {
         let period = FRAME_PERIOD * (encoder.lookahead + 1) as u32;
         let frames = match (&mut self.tensors, &encoder.runner) {
-            (Tensors::Session(state), Runner::Session { session, lengths }) => {
-                state.step(encoder, (session, lengths.as_deref()), window)?
+            (Tensors::Session(state, stream), Runner::Session { session, lengths, .. }) => {
+                stream.measure(|| state.step(encoder, (session, lengths.as_deref()), window))?
             }
             (Tensors::Batched(state), _) => state.step(window, self.class.deadline(START.elapsed(), period))?,
             (Tensors::Program(state), _) => state.step(window, head, self.class.deadline(START.elapsed(), period))?,
             // A stream has the tensors that its encoder needs.
-            (Tensors::Session(_), Runner::Batched(_) | Runner::Program(_)) => 0,
+            (Tensors::Session(..), Runner::Batched(_) | Runner::Program(_)) => 0,
         };
         let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
         if frames != window.outputs as i64 && !has_padding_outputs {
@@ -151,7 +157,7 @@ impl EncoderState {
     /// The last step's output: see [`Encoder::output_tensor`] for the shape.
     pub(crate) fn outputs(&self) -> &Tensor<f32> {
         match &self.tensors {
-            Tensors::Session(state) => state.outputs(),
+            Tensors::Session(state, _) => state.outputs(),
             Tensors::Batched(state) => state.outputs(),
             Tensors::Program(state) => state.outputs(),
         }
@@ -160,7 +166,7 @@ impl EncoderState {
     /// Sets the language prompt for the following steps.
     pub(crate) fn set_prompt(&mut self, prompt: i64) {
         match &mut self.tensors {
-            Tensors::Session(state) => state.set_prompt(prompt),
+            Tensors::Session(state, _) => state.set_prompt(prompt),
             Tensors::Batched(state) => state.set_prompt(prompt),
             Tensors::Program(state) => state.set_prompt(prompt),
         }
@@ -169,7 +175,7 @@ impl EncoderState {
     /// Valid frames in the attention cache.
     pub(crate) fn cache_len(&self) -> i64 {
         match &self.tensors {
-            Tensors::Session(state) => state.cache_len(),
+            Tensors::Session(state, _) => state.cache_len(),
             Tensors::Batched(state) => state.cache_len(),
             Tensors::Program(state) => state.cache_len(),
         }
@@ -178,7 +184,7 @@ impl EncoderState {
     /// Resets to the start of a stream, except for the language.
     pub(crate) fn reset(&mut self) {
         match &mut self.tensors {
-            Tensors::Session(state) => state.reset(),
+            Tensors::Session(state, _) => state.reset(),
             Tensors::Batched(state) => state.reset(),
             Tensors::Program(state) => state.reset(),
         }
@@ -188,7 +194,7 @@ impl EncoderState {
     /// belong to the snapshot, too.
     pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
         match &self.tensors {
-            Tensors::Session(state) => state.save(snapshot),
+            Tensors::Session(state, _) => state.save(snapshot),
             Tensors::Batched(state) => state.save(snapshot),
             Tensors::Program(state) => state.save(snapshot),
         }
@@ -203,7 +209,7 @@ impl EncoderState {
     /// Restores the state saved in `snapshot`, from a stream of the same encoder.
     pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
         match &mut self.tensors {
-            Tensors::Session(state) => state.restore(snapshot),
+            Tensors::Session(state, _) => state.restore(snapshot),
             Tensors::Batched(state) => state.restore(snapshot),
             Tensors::Program(state) => state.restore(snapshot),
         }
@@ -261,7 +267,7 @@ mod tests {
             }
             let step = measure(|| assert!(state.step(&encoder, &window, None).is_ok()));
             let run = match (&encoder.runner, &state.tensors) {
-                (Runner::Session { session, .. }, Tensors::Session(state)) => {
+                (Runner::Session { session, .. }, Tensors::Session(state, _)) => {
                     measure(|| session.run(state.current_binding(), "run the encoder").unwrap()).count_total
                 }
                 // The list of the streams in the batch.

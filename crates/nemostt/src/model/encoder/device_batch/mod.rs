@@ -39,7 +39,7 @@ use super::{
         runtime::{LogLevel, Session, log},
         target::Target,
     },
-    program::{EncoderParts, EngineMetrics},
+    program::EncoderParts,
 };
 use crate::{
     chunker::full_width,
@@ -47,6 +47,7 @@ use crate::{
     error::{Error, Result},
     lane::{Lane, Limits, Submitter},
     memory_guard,
+    metrics::EncoderMetrics,
 };
 use nemostt_compiler::StateSpec;
 
@@ -174,8 +175,8 @@ impl DeviceBatch {
         self.threads
     }
 
-    pub(super) fn metrics(&self) -> EngineMetrics {
-        EngineMetrics {
+    pub(super) fn metrics(&self) -> EncoderMetrics {
+        EncoderMetrics {
             streams: self.streams.load(Ordering::Relaxed),
             bytes_per_stream: self.bytes_per_stream,
             spare_slots: 0,

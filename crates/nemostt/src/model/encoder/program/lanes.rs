@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    lane::{Executor, Lane, LaneMetrics, Limits, Submitter},
+    lane::{Executor, Lane, Limits, Submitter},
+    metrics::LaneMetrics,
 };
 use nemostt_kernels::{
     executor::{Program, StreamIo, WorkerThreads},
