@@ -2,7 +2,7 @@
 
 //! Streams that run at the same time get, bit for bit, what each of them gets alone, whoever runs beside them.
 
-use std::{collections::VecDeque, sync::Barrier, thread};
+use std::{collections::VecDeque, sync::Barrier, thread, time::Duration};
 
 use crate::common::{clip, model_path, options};
 use nemostt::{DecoderKind, EndReason, Event, Options, Recognizer, Snapshot, Stream, StreamClass, chunker::Window};
@@ -141,6 +141,10 @@ pub(crate) fn check_with(recognizer: &Recognizer, streams: u64, steps: usize, co
         );
     }
     assert_eq!(after.streams, 0);
+    let (total, is_batched) = (after.total(), recognizer.parallel_streams() > 1);
+    assert_eq!(total.step_time.count(), total.batches);
+    assert_eq!(total.queue_delay.count(), if is_batched { total.jobs } else { 0 });
+    assert!(total.step_time.max() > Duration::ZERO);
     assert!(
         after
             .lanes

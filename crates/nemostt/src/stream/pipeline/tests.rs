@@ -320,3 +320,42 @@ fn model_that_is_gone_is_an_error_that_names_both_failures() {
         assert!(error.contains(part), "\"{part}\" is not in: {error}");
     }
 }
+
+#[test]
+fn metrics_are_of_the_device_that_did_the_work() {
+    let samples = &speech()[..64_000];
+    let (early, late) = samples.split_at(32_000);
+    let setup = Setup::new(DecoderKind::Rnnt);
+    let mut stream = setup.recognizer.stream().unwrap();
+    stream.accept(early).unwrap();
+    let steps = stream.metrics().steps;
+    let all = setup.recognizer.all_metrics();
+    assert_eq!((all.len(), &all[0]), (1, &setup.recognizer.metrics()));
+    assert_eq!(all[0].model, setup.directory.path().display().to_string());
+    assert_eq!((all[0].device, all[0].lookahead_ms), (Device::Cuda(0), 80));
+    assert_eq!((all[0].streams, all[0].streams_started), (1, 1));
+    assert_eq!(all[0].audio, std::time::Duration::from_secs(2));
+    let lane = all[0].total();
+    // With that of the warm-up. Chunks are of 160 ms, and the analysis window of the last one is not complete.
+    assert_eq!((steps, lane.jobs), (12, 13));
+    assert_eq!((lane.step_time.count(), lane.failed_jobs), (lane.batches, 0));
+
+    setup.device.fail_after(0);
+    stream.accept(late).unwrap();
+    stream.finish(0).unwrap();
+    let words = words(&mut stream).len() as u64;
+    assert!(words > 0);
+    let found = stream.metrics();
+    assert_eq!((found.samples, found.words), (64_000, words));
+    let all = setup.recognizer.all_metrics();
+    assert_eq!((all[0].streams, all[0].total().jobs), (0, 13 + 1));
+    // The step that failed was done again.
+    assert_eq!(all[0].total().failed_jobs, 1);
+    assert_eq!((all[1].device, all[1].streams, all[1].words), (Device::Cpu, 1, words));
+    assert!(all[1].total().jobs > found.steps - steps);
+    assert_eq!(all[1].total().failed_jobs, 0);
+    stream.reset();
+    assert_eq!(stream.metrics(), found, "a reset takes nothing back");
+    drop(stream);
+    assert!(setup.recognizer.all_metrics().iter().all(|engine| engine.streams == 0));
+}
