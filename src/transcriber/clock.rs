@@ -38,6 +38,10 @@ impl NemoStt {
         if lock(&self.lateness).upstream().is_none() {
             self.ask_upstream();
         }
+        if wake == Wake::Tick {
+            // Whatever the streaming thread waits for.
+            self.report_metrics();
+        }
         let _stream = obj.sink_pad().stream_lock();
         if self.is_interrupted.load(Ordering::Relaxed) {
             return TICK;

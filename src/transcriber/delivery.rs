@@ -9,6 +9,7 @@ use gst::DebugLogger;
 use super::{
     enums::NemoSttOutput,
     log::CAT,
+    metrics::OutputMetrics,
     output_queue::OutputQueue,
     payload::{Format, Payload},
     settings::Settings,
@@ -40,6 +41,8 @@ pub(super) struct Delivery {
     active: ActiveSettings,
     /// Number of utterances that have ended.
     utterances: u64,
+    words: u64,
+    late_texts: u64,
     /// The language of the speech, as reported by the model.
     language: Option<String>,
     /// Words that were emitted while input was stalled. The stream decodes them again if the audio was only late.
@@ -56,6 +59,15 @@ impl Delivery {
     /// The settings in effect.
     pub(super) fn active(&self) -> ActiveSettings {
         self.active
+    }
+
+    /// What has been emitted since the element was started.
+    pub(super) fn metrics(&self) -> OutputMetrics {
+        OutputMetrics {
+            words: self.words,
+            utterances: self.utterances,
+            late_texts: self.late_texts,
+        }
     }
 
     /// Applies settings that have changed since the last utterance; called between utterances.
@@ -157,7 +169,9 @@ impl Delivery {
             let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
             let stays = stays.flatten().map(|(_, until)| until);
             let separator = settings.separator.as_deref();
-            self.queue.text(&payload, stays, self.format, separator);
+            let is_late = self.queue.text(&payload, stays, self.format, separator);
+            self.words += payload.words.len() as u64;
+            self.late_texts += u64::from(is_late);
         }
         if CAT.above_threshold(log_level(is_final)) {
             self.queue.log(payload);

@@ -18,10 +18,11 @@ use super::{
     input,
     lateness::Lateness,
     log::{CAT, forward_runtime_log},
+    metrics::{Reporter, SessionMetrics},
     model_loader::{self, Loader},
     payload::Format,
     session::Session,
-    settings::{MAX_OBSERVED_DELAY, Settings},
+    settings::{MAX_OBSERVED_DELAY, METRICS, Settings},
     source_pad,
     ticker::Ticker,
     timestamps::Moment,
@@ -36,8 +37,9 @@ const FINISH_EVENT: &str = "nemostt/finish";
 
 /// The element.
 ///
-/// Lock order: `session`, then `settings`. No lock is held while pushing, posting, waiting for the model or loading it;
-/// only when a device fails in a step, that step loads the model again, with `session` locked.
+/// Lock order: `session`, then `settings`; `reporter`, then any but `session`. No lock is held while pushing, posting,
+/// waiting for the model or loading it; only when a device fails in a step, that step loads the model again, with `session`
+/// locked.
 /// Work on the session also requires the sink pad's stream lock, held by the streaming thread or by the [`Ticker`] in
 /// its place. Properties and queries never take `session`, so they never wait for a chunk.
 #[derive(Default)]
@@ -48,6 +50,7 @@ pub struct NemoStt {
     pub(super) ticker: Ticker,
     pub(super) lateness: Mutex<Lateness>,
     pub(super) published: Mutex<PublishedState>,
+    pub(super) reporter: Mutex<Reporter>,
     /// Work in progress must be abandoned: the element is flushing or on its way to READY.
     pub(super) is_interrupted: AtomicBool,
     /// The element is on its way to READY: FLUSH_STOP must not clear `is_interrupted`.
@@ -59,6 +62,7 @@ pub struct NemoStt {
 pub(super) struct PublishedState {
     pub(super) active: ActiveSettings,
     pub(super) position: Option<Moment>,
+    pub(super) metrics: SessionMetrics,
     /// Running time at which data last arrived.
     pub(super) last_data: Option<gst::ClockTime>,
     /// Whether upstream has sent a segment since the start, or since the last flush or EOS.
@@ -115,6 +119,7 @@ impl ObjectImpl for NemoStt {
                 let delay = lock(&self.lateness).max_delay().mseconds();
                 u32::try_from(delay).unwrap_or(u32::MAX).to_value()
             }
+            METRICS => self.metrics().to_value(),
             name => self.settings().get(name),
         }
     }
@@ -199,6 +204,7 @@ impl BaseTransformImpl for NemoStt {
         forward_runtime_log();
         let settings = self.settings();
         lock(&self.published).active = ActiveSettings::of(&settings);
+        *lock(&self.reporter) = Reporter::default();
         lock(&self.session).out.apply(&settings);
         let before = self.latency();
         let request = model_loader::request(self.obj().upcast_ref(), &settings)?;
@@ -307,6 +313,7 @@ impl BaseTransformImpl for NemoStt {
             EventView::Eos(_) => {
                 self.drain(EndReason::EndOfStream);
                 self.session().end();
+                self.report_final_metrics();
                 let mut published = lock(&self.published);
                 published.await_segment(self.obj().current_running_time());
             }
@@ -369,12 +376,16 @@ impl BaseTransformImpl for NemoStt {
             self.ensure_driver()?;
             let length = self.running_length(&buffer);
             let since = match self.check_lateness(&buffer) {
-                true => self.process(|session, _| session.skip(&buffer))?,
+                true => {
+                    lock(&self.lateness).skipped(length);
+                    self.process(|session, _| session.skip(&buffer))?
+                }
                 false => self.process(|session, _| session.buffer(buffer))?,
             };
             lock(&self.lateness).computed(since, length);
             // When buffers follow each other closely, the ticker may wait long for the stream lock.
             self.tick(false)?;
+            self.report_metrics();
         }
         // All output has been pushed already, in order with its events.
         Ok(GenerateOutputSuccess::NoOutput)

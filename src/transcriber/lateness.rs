@@ -32,6 +32,23 @@ pub(super) struct Lateness {
     max_delay: gst::ClockTime,
     /// Whether the delay exceeded the allowance, which was reported, and has not been made up since.
     late: bool,
+    /// How often that happened.
+    overloads: u64,
+    /// Audio that was skipped.
+    skipped: gst::ClockTime,
+}
+
+/// How far computing was and is behind a live source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overload {
+    /// How often the delay exceeded the allowance.
+    pub(super) count: u64,
+    /// Running time of the audio that was skipped.
+    pub(super) skipped: gst::ClockTime,
+    /// The delay at the last buffer.
+    pub(super) delay: gst::ClockTime,
+    /// The largest delay.
+    pub(super) max_delay: gst::ClockTime,
 }
 
 /// What to do with a buffer, and why.
@@ -73,6 +90,21 @@ impl Lateness {
         self.max_delay
     }
 
+    /// What there has been since the element was started.
+    pub(super) fn overload(&self) -> Overload {
+        Overload {
+            count: self.overloads,
+            skipped: self.skipped,
+            delay: self.backlog,
+            max_delay: self.max_delay,
+        }
+    }
+
+    /// Records that audio with a running time of `audio` was skipped.
+    pub(super) fn skipped(&mut self, audio: gst::ClockTime) {
+        self.skipped = self.skipped.saturating_add(audio);
+    }
+
     /// Records that computing took `time` for audio with a running time of `audio`.
     pub(super) fn computed(&mut self, time: Duration, audio: gst::ClockTime) {
         let time = clock_time(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -102,9 +134,11 @@ impl Lateness {
         self.max_delay = self.max_delay.max(delay);
         let was_late = self.late;
         self.late = delay > allowance || (self.late && delay > CAUGHT_UP_MARGIN);
+        let is_new = self.late && !was_late;
+        self.overloads += u64::from(is_new);
         LatenessReport {
             skip: overload == NemoSttOverload::Skip && self.late,
-            warn: self.late && !was_late,
+            warn: is_new,
             grew,
             delay,
         }
@@ -210,6 +244,16 @@ mod tests {
         }
         assert_eq!(warnings, [(0, 7), (1, 7)]);
         assert_eq!(source.lateness.max_delay(), 180 * MS);
+        // A pause or flush does not change what has been.
+        source.lateness.reset();
+        source.lateness.skipped(40 * MS);
+        let expected = Overload {
+            count: 2,
+            skipped: 40 * MS,
+            delay: gst::ClockTime::ZERO,
+            max_delay: 180 * MS,
+        };
+        assert_eq!(source.lateness.overload(), expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod imp;
 mod input;
 mod lateness;
 mod log;
+mod metrics;
 mod model_loader;
 mod model_registry;
 mod output_queue;
@@ -37,6 +38,9 @@ glib::wrapper! {
     ///
     /// The model in #GstNemoStt:model-path is loaded in the background when the element goes to PAUSED, with PROGRESS
     /// messages `loading`; the first buffer waits for it.
+    ///
+    /// With #GstNemoStt:metrics-interval, element messages `nemostt-metrics` say how many streams there are, how they are
+    /// batched, and whether computing keeps up.
     ///
     /// ## Transcribe a file
     ///

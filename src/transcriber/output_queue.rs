@@ -134,16 +134,18 @@ impl OutputQueue {
 
     /// Queues a text buffer. Text that is too late for its time moves to the output position and keeps its length, up
     /// to [`LONGEST_STAY`]. `next`: if the text is to last until the next one, a time before which no other text will
-    /// begin. `separator` ends the buffer's text.
+    /// begin. `separator` ends the buffer's text. Returns whether it was too late.
     pub(super) fn text(
         &mut self,
         payload: &Payload,
         next: Option<gst::ClockTime>,
         format: Format,
         separator: Option<&str>,
-    ) {
+    ) -> bool {
         self.announce(&payload.segment);
-        let start = self.here(payload.start, &payload.segment).max(self.position);
+        let own_start = self.here(payload.start, &payload.segment);
+        let is_late = own_start < self.position;
+        let start = own_start.max(self.position);
         let own_end = self.here(payload.end, &payload.segment);
         // Late text must stay long enough to be read, but must not delay later text by much.
         let length = payload.end.saturating_sub(payload.start).min(LONGEST_STAY);
@@ -164,6 +166,7 @@ impl OutputQueue {
             }
         }
         self.queue.push_back(Item::Buffer(buffer));
+        is_late
     }
 
     /// Queues a warning.

@@ -105,6 +105,7 @@ impl NemoStt {
                 // A large buffer takes long, and the ticker has to wait for the stream lock meanwhile.
                 ticks += 1;
                 self.tick(false)?;
+                self.report_metrics();
             }
         }
         Ok(computing)
@@ -148,13 +149,14 @@ impl NemoStt {
     /// Updates the state that queries report, and posts a LATENCY message if the settings in effect changed the
     /// latency.
     pub(super) fn publish_state(&self) {
-        let (active, position) = {
+        let (active, position, metrics) = {
             let session = self.session();
-            (session.out.active(), session.out.queue.position())
+            (session.out.active(), session.out.queue.position(), session.metrics())
         };
         let is_changed = {
             let mut published = lock(&self.published);
             published.position = position;
+            published.metrics = metrics;
             published.active != active
         };
         if is_changed {

@@ -40,8 +40,14 @@ fn describe_property(text: &mut String, property: &glib::ParamSpec) {
         () if flags.contains(gst::PARAM_FLAG_MUTABLE_READY) => "NULL and READY",
         () => "unspecified",
     };
-    let default = property.default_value().transform::<String>().unwrap();
-    let default = default.get::<Option<String>>().unwrap();
+    let default = match property.value_type().is_a(glib::Type::BOXED) {
+        // GStreamer does not convert a missing structure to a string.
+        true => None,
+        false => {
+            let default = property.default_value().transform::<String>().unwrap();
+            default.get::<Option<String>>().unwrap()
+        }
+    };
     writeln!(
         text,
         "\n{}: {}, default {}, changeable in {changeable}\n  {}\n  {}",

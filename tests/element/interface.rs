@@ -37,6 +37,7 @@ fn properties_round_trip() {
         ("endpoint-silence", 15),
         ("lateness", 17),
         ("gap-threshold", 11),
+        ("metrics-interval", 19),
     ] {
         element.set_property(name, value);
         assert_eq!(element.property::<u32>(name), value);

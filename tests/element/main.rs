@@ -18,6 +18,7 @@ mod interface;
 mod live;
 #[cfg(target_os = "linux")]
 mod many;
+mod metrics;
 mod models;
 mod output;
 mod pipeline;

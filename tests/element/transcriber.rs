@@ -328,6 +328,11 @@ fn overload_skip_skips_audio() {
     );
     assert_eq!(count(&messages, gst::MessageType::Qos), 1);
     assert!(harness.element.property::<u32>("max-observed-delay") >= 30);
+    let metrics: gst::Structure = harness.element.property("metrics");
+    assert_eq!(metrics.get::<u64>("overloads"), Ok(1));
+    assert!(metrics.get::<gst::ClockTime>("skipped-time").unwrap() > gst::ClockTime::ZERO);
+    assert!(metrics.get::<gst::ClockTime>("max-observed-delay").unwrap() >= 30 * MS);
+    assert_eq!(metrics.get::<u64>("words"), Ok(words as u64));
 
     // Audio that is on time is transcribed completely, and starts with DISCONT.
     harness.flush();

@@ -12,6 +12,7 @@ pub(super) use tick::{Now, PLAYBACK_STALL};
 use super::{
     delivery::Delivery,
     input::{BYTES_PER_SAMPLE, Content, Input, SAMPLE_RATE},
+    metrics::SessionMetrics,
     output_queue::Item,
     segment::{Segment, clock_time, signed},
     settings::Settings,
@@ -49,6 +50,16 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// What has been done since the element was started.
+    pub(super) fn metrics(&self) -> SessionMetrics {
+        let stream = self.driver.as_ref().map(StreamDriver::metrics).unwrap_or_default();
+        SessionMetrics {
+            samples: stream.samples,
+            steps: stream.steps,
+            output: self.out.metrics(),
+        }
+    }
+
     pub(super) fn has_driver(&self) -> bool {
         self.driver.is_some()
     }

@@ -4,6 +4,8 @@
 
 mod properties;
 
+use std::time::Duration;
+
 use super::enums::{NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision};
 use nemostt::{Cache, CacheDirectory, Device, Options, Result};
 
@@ -12,8 +14,9 @@ const LOOKAHEAD_OF_MODEL: i32 = -1;
 /// Longer than any spoken word, in milliseconds. A word that does not end, as in scripts without spaces, is emitted in
 /// parts of this length.
 const LONGEST_WORD: u32 = 2_000;
-/// The only property that is not a setting.
+/// The properties that are not settings.
 pub(super) const MAX_OBSERVED_DELAY: &str = "max-observed-delay";
+pub(super) const METRICS: &str = "metrics";
 /// Environment variable that names the model if `model-path` is not set.
 pub(super) const MODEL_VARIABLE: &str = "NEMOSTT_MODEL";
 
@@ -62,6 +65,8 @@ pub(super) struct Settings {
     pub(super) hold_until_next: bool,
     /// Appended to every text buffer. `None`: depends on the format.
     pub(super) separator: Option<String>,
+    /// Time between messages with metrics, in milliseconds; 0: none.
+    metrics_interval: u32,
 }
 
 impl Default for Settings {
@@ -94,6 +99,7 @@ impl Default for Settings {
             min_word_duration: 80,
             hold_until_next: false,
             separator: None,
+            metrics_interval: 0,
         }
     }
 }
@@ -158,6 +164,11 @@ impl Settings {
     /// Time that computing a chunk may take.
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
         gst::ClockTime::from_mseconds(self.latency.into())
+    }
+
+    /// Time between messages with metrics; zero: none.
+    pub(super) fn metrics_interval(&self) -> Duration {
+        Duration::from_millis(self.metrics_interval.into())
     }
 
     /// Longest hole that is treated as silence.

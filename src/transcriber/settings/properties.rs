@@ -4,7 +4,7 @@
 
 use gst::{glib, prelude::*};
 
-use super::{LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, Settings};
+use super::{LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
 
 impl Settings {
     /// The descriptions of all properties.
@@ -236,6 +236,24 @@ impl Settings {
                 )
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecUInt::builder("metrics-interval")
+                .nick("Metrics Interval")
+                .blurb(
+                    "Time in milliseconds, of the system's clock, between element messages `nemostt-metrics` in PLAYING; one \
+                     more is posted at the end of the stream. 0: none",
+                )
+                .maximum(3_600_000)
+                .default_value(default.metrics_interval)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecBoxed::builder::<gst::Structure>(METRICS)
+                .nick("Metrics")
+                .blurb(
+                    "What the element has done since it was started, and its model since it was loaded: the fields of \
+                     messages `nemostt-metrics`",
+                )
+                .read_only()
+                .build(),
             glib::ParamSpecUInt::builder(MAX_OBSERVED_DELAY)
                 .nick("Maximum Observed Delay")
                 .blurb("Largest processing backlog in milliseconds observed with a live source")
@@ -274,6 +292,7 @@ impl Settings {
             "min-word-duration" => self.min_word_duration = read(value),
             "hold-until-next" => self.hold_until_next = read(value),
             "separator" => self.separator = read(value),
+            "metrics-interval" => self.metrics_interval = read(value),
             _ => unimplemented!("property {name}"),
         }
     }
@@ -308,6 +327,7 @@ impl Settings {
             "min-word-duration" => self.min_word_duration.to_value(),
             "hold-until-next" => self.hold_until_next.to_value(),
             "separator" => self.separator.to_value(),
+            "metrics-interval" => self.metrics_interval.to_value(),
             _ => unimplemented!("property {name}"),
         }
     }

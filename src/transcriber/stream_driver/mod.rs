@@ -17,7 +17,9 @@ use super::{
     stall::{Due, Loudness, Stall},
     timestamps::{Moment, Timestamps},
 };
-use nemostt::{EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass};
+use nemostt::{
+    EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass, StreamMetrics,
+};
 
 /// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;
@@ -83,6 +85,11 @@ impl StreamDriver {
             snapshot: Snapshot::default(),
             language: None,
         })
+    }
+
+    /// What the stream has done so far, whenever it started over.
+    pub(super) fn metrics(&self) -> StreamMetrics {
+        self.stream.metrics()
     }
 
     /// Whether there is audio that is not finished.
