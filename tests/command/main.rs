@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod files;
 mod hub;
+mod metrics;
 mod stdin;
 mod tracks;
 mod transcribe;

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod hub;
 mod interrupt;
+mod metrics_file;
 mod model_args;
 mod output_file;
 mod transcribe;
@@ -72,6 +73,14 @@ fn main() -> ExitCode {
 fn directory() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
         true => Err("expected a directory, not standard output; use ./- for a directory of this name"),
+        false => Ok(path),
+    })
+}
+
+/// Parses an option that names a file besides the output.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("expected a file, not standard output; use ./- for a file of this name"),
         false => Ok(path),
     })
 }

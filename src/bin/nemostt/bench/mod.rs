@@ -32,7 +32,12 @@ use report::{Report, Row};
 use serde::Serialize;
 use setup::Setup;
 
-use crate::{Result, model_args::ModelArguments, output_file};
+use crate::{
+    Result,
+    metrics_file::{MetricsArguments, Watched},
+    model_args::ModelArguments,
+    output_file,
+};
 
 /// Measure speed and memory of a model on this machine
 ///
@@ -62,6 +67,9 @@ pub struct Bench {
 
     #[command(flatten)]
     concurrent: ConcurrentArguments,
+
+    #[command(flatten)]
+    metrics: MetricsArguments,
 }
 
 /// One line per paragraph: clap wraps them to the width of the terminal.
@@ -89,7 +97,8 @@ each block is due; the chunks of the streams then end at different times, evenly
 time from when the last block of a chunk was due to its words; the first four of each stream are not counted. Streams \
 keep up if none is late by a chunk or more at the end. A measurement ends early if one is two seconds late. A search \
 doubles the number of streams until they do not keep up or the 99th percentile exceeds the bound, and then bisects to \
-within 3 %: some 15 measurements. CPU is the time of the whole process, with that of feeding the streams. Memory per \
+within 3 %: some 15 measurements. A batch is what is computed together of several streams; how long a step waits for \
+its batch is counted in classes, within which the percentile is interpolated. CPU is the time of the whole process, with that of feeding the streams. Memory per \
 stream includes its thread.";
 
 impl Bench {
@@ -100,8 +109,13 @@ impl Bench {
             progress.tick();
         };
         let output = match self.concurrent.plan() {
+            None if self.metrics.is_requested() => {
+                Err("--metrics-file applies to concurrent streams: add --streams or --paced".into())
+            }
             None => self.measure(&show).and_then(|report| self.text(&report)),
-            Some(plan) => self.measure_concurrent(plan, &show),
+            Some(plan) => self
+                .metrics
+                .during(|watched| self.measure_concurrent(plan, watched, &show)),
         };
         progress.finish_and_clear();
         Ok(io::stdout().write_all(output?.as_bytes())?)
@@ -115,7 +129,7 @@ impl Bench {
     }
 
     /// Measures concurrent streams, and returns the text of the report.
-    fn measure_concurrent(&self, plan: Plan, show: &dyn Fn(String)) -> Result<String> {
+    fn measure_concurrent(&self, plan: Plan, watched: &Watched, show: &dyn Fn(String)) -> Result<String> {
         if self.lookahead.len() > 1 {
             return Err("--streams and --paced measure one lookahead: name only one with --lookahead".into());
         }
@@ -125,6 +139,7 @@ impl Bench {
         }
         show("loading the model".into());
         let recognizer = self.model.load(self.lookahead.first().copied())?;
+        watched.add(&recognizer);
         let speech = test_clip::read(self.file.as_deref(), recognizer.config().front_end.sample_rate)?;
         let setup = Setup::new(self.model.name(), recognizer.config());
         let report = concurrent::measure(&recognizer, setup, speech, (plan, self.concurrent.audio()), show)?;

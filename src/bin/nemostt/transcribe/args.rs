@@ -9,6 +9,7 @@ use clap::Args;
 use super::output::Format;
 use crate::{
     audio::{Channel, Location, TrackName, TrackSelection},
+    metrics_file::MetricsArguments,
     model_args::ModelArguments,
 };
 
@@ -77,6 +78,9 @@ pub struct Transcribe {
     /// Print duration and real-time factor on standard error
     #[arg(long)]
     pub stats: bool,
+
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
 }
 
 const EXAMPLES: &str = "\

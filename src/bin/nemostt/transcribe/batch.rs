@@ -21,10 +21,15 @@ use super::{
     stats,
     workers::{self, Outcome, WorkerPool},
 };
-use crate::{Result, audio::Location, output_file};
+use crate::{Result, audio::Location, metrics_file::Watched, output_file};
 
 /// Transcribes all files. Texts and errors are printed in the order of the files.
-pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<PathBuf>]) -> Result<()> {
+pub fn run(
+    arguments: &Transcribe,
+    locations: &[Location],
+    targets: &[Option<PathBuf>],
+    watched: &Watched,
+) -> Result<()> {
     // The files to transcribe. Those known to fail already have their result.
     let (mut pending, mut outcomes) = (Vec::new(), BTreeMap::new());
     for (number, (location, target)) in locations.iter().zip(targets).enumerate() {
@@ -40,6 +45,7 @@ pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<Pat
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
     let loading = start.elapsed();
+    first.iter().for_each(|recognizer| watched.add(recognizer));
     let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
 
     let bars = Bars::new(locations.len());
@@ -51,6 +57,7 @@ pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<Pat
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         bars: &bars,
+        watched,
     };
     let mut summary = BatchSummary::new(locations.len(), &bars);
     let printed = thread::scope(|scope| {

@@ -22,7 +22,7 @@ use indicatif::ProgressBar;
 use job::{Job, Stats};
 use output::Format;
 
-use crate::{Result, audio::Location, interrupt};
+use crate::{Result, audio::Location, interrupt, metrics_file::Watched};
 
 impl Transcribe {
     pub fn run(&self) -> Result<()> {
@@ -37,18 +37,20 @@ impl Transcribe {
             let caught = interrupt::catch();
             caught.map_err(|error| format!("cannot install a handler for Ctrl-C: {error}"))?;
         }
-        match (locations.as_slice(), targets.as_slice()) {
-            ([location], [None]) => self.transcribe_to_stdout(location),
-            _ => batch::run(self, &locations, &targets),
-        }
+        self.metrics
+            .during(|watched| match (locations.as_slice(), targets.as_slice()) {
+                ([location], [None]) => self.transcribe_to_stdout(location, watched),
+                _ => batch::run(self, &locations, &targets, watched),
+            })
     }
 
     /// Writes each word of a single file to standard output as soon as it is final.
-    fn transcribe_to_stdout(&self, location: &Location) -> Result<()> {
+    fn transcribe_to_stdout(&self, location: &Location, watched: &Watched) -> Result<()> {
         location.check()?;
         let loading = Instant::now();
         let recognizer = self.model.load(self.lookahead)?;
         let loading = loading.elapsed();
+        watched.add(&recognizer);
 
         // On a terminal the words themselves show the progress, and a bar would overwrite them.
         let shows_words = self.format() != Format::Json && io::stdout().is_terminal();

@@ -19,7 +19,7 @@ use super::{
     job::{Job, Stats},
     progress::{self, Bars},
 };
-use crate::{Result, audio::Location, interrupt, output_file};
+use crate::{Result, audio::Location, interrupt, metrics_file::Watched, output_file};
 
 /// More jobs with one model would open too many files and decoders at the same time.
 const MAX_JOBS: usize = 16;
@@ -61,6 +61,8 @@ pub struct WorkerPool<'a> {
     /// Set when results are no longer needed.
     pub stop: AtomicBool,
     pub bars: &'a Bars,
+    /// Models whose metrics are written.
+    pub watched: &'a Watched,
 }
 
 impl WorkerPool<'_> {
@@ -85,7 +87,11 @@ impl WorkerPool<'_> {
         }
         let recognizer = match recognizer {
             Some(recognizer) => recognizer,
-            None => recognizer.insert(arguments.model.load(arguments.lookahead)?),
+            None => {
+                let loaded = recognizer.insert(arguments.model.load(arguments.lookahead)?);
+                self.watched.add(loaded);
+                loaded
+            }
         };
         let rate = recognizer.config().front_end.sample_rate;
         let job = Job {

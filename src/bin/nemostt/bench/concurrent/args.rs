@@ -4,11 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{
-    ArgGroup, Args,
-    builder::{PathBufValueParser, TypedValueParser},
-    value_parser,
-};
+use clap::{ArgGroup, Args, value_parser};
 
 /// Upper limit, because each stream takes a thread.
 pub const MAX_STREAMS: u16 = 16_384;
@@ -41,7 +37,7 @@ pub struct ConcurrentArguments {
     delay_bound: u32,
 
     /// Draw the measurements as an SVG file: delays or speed against the number of streams
-    #[arg(long, value_name = "FILE", requires = "concurrent", value_parser = file())]
+    #[arg(long, value_name = "FILE", requires = "concurrent", value_parser = crate::file())]
     pub plot: Option<PathBuf>,
 }
 
@@ -91,13 +87,6 @@ impl ConcurrentArguments {
     pub fn audio(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }
-}
-
-fn file() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
-        true => Err("expected a file, not standard output, which has the report; use ./- for a file of this name"),
-        false => Ok(path),
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! transcribes per second with so many.
 
 mod args;
+mod batching;
 mod clip;
 mod full_speed;
 mod paced;

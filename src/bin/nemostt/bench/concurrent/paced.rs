@@ -11,6 +11,7 @@ use std::{
 use nemostt::Stream;
 
 use super::{
+    batching::Batching,
     clip::{BLOCK, Clip},
     step::accept,
     stream_pool::StreamPool,
@@ -36,6 +37,7 @@ pub struct Paced {
     pub lag: Duration,
     /// Whether it ended early, because a stream was too late.
     pub gave_up: bool,
+    pub batching: Batching,
     pub usage: Usage,
 }
 
@@ -65,6 +67,7 @@ pub fn measure(
     let blocks = |time: Duration| time.div_duration_f64(BLOCK).round() as u32;
     let (skipped, total) = (blocks(warm_up), blocks(warm_up + audio));
     let shared = Shared::default();
+    let recognizer = pool.recognizer();
     let feed = |stream: &mut Stream, index: usize, begin: Instant| {
         let phase = chunk.mul_f64(index as f64 / count as f64);
         let position = clip.position(index, count);
@@ -74,12 +77,14 @@ pub fn measure(
         // All streams run from the end of the warm-up until the first one has all its audio.
         let start = begin + HEAD_START + warm_up;
         sleep_until(start, &shared);
+        let lanes = recognizer.metrics().total();
         let then = (CpuTime::now(), shared.steps.load(Ordering::Relaxed));
         sleep_until(start + audio, &shared);
         let steps = shared.steps.load(Ordering::Relaxed) - then.1;
-        (then.0, CpuTime::now(), chunk * steps as u32)
+        let lanes = recognizer.metrics().total().since(&lanes);
+        (then.0, CpuTime::now(), chunk * steps as u32, lanes)
     };
-    let (fed, (then, now, decoded), at_end) = feed_all(pool.warm(count)?, feed, observe)?;
+    let (fed, (then, now, decoded, lanes), at_end) = feed_all(pool.warm(count)?, feed, observe)?;
 
     let gave_up = shared.gave_up.into_inner();
     let steps = fed.iter().flat_map(|fed| &fed.steps);
@@ -89,6 +94,7 @@ pub fn measure(
         delays: measured.map(|step| step.1).collect(),
         lag: fed.iter().map(|fed| fed.lag).max().unwrap_or_default(),
         gave_up,
+        batching: Batching::new(&lanes),
         usage: Usage::new(pool, &at_end, then.zip(now), decoded),
     })
 }

@@ -139,7 +139,8 @@ impl Display for Report {
         }
         writeln!(
             f,
-            "CPU: ms of the process per second of one stream's audio. `nemostt bench --help` describes the method."
+            "Batch: mean number of streams whose steps were computed together. Queue p99: ms that a step waited for its batch\n\
+             to begin. CPU: ms of the process per second of one stream's audio. `nemostt bench --help` describes the method."
         )
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{full_speed::FullSpeed, paced::Paced, usage::Usage};
+use super::{batching::Batching, full_speed::FullSpeed, paced::Paced, usage::Usage};
 use crate::bench::{
     quantile::{milliseconds, quantile},
     text::digits,
@@ -18,6 +18,8 @@ pub struct Row {
     pub streams: usize,
     #[serde(flatten)]
     outcome: Outcome,
+    #[serde(flatten)]
+    batching: Batching,
     #[serde(flatten)]
     pub usage: Usage,
 }
@@ -63,6 +65,7 @@ impl Row {
         Self {
             streams,
             outcome,
+            batching: measured.batching,
             usage: measured.usage,
         }
     }
@@ -73,6 +76,7 @@ impl Row {
             outcome: Outcome::FullSpeed {
                 audio_seconds_per_second: measured.speed,
             },
+            batching: measured.batching,
             usage: measured.usage,
         }
     }
@@ -102,6 +106,7 @@ impl Row {
                 audio_seconds_per_second,
             } => columns.push(("audio s/s", digits(*audio_seconds_per_second))),
         }
+        columns.extend(self.batching.columns());
         let known = |value: Option<f64>| value.map_or("unknown".into(), digits);
         let Usage {
             cpu_ms,
@@ -142,6 +147,7 @@ impl Row {
             delays: delays.iter().copied().map(Duration::from_millis).collect(),
             lag: Duration::from_millis(lag),
             gave_up: false,
+            batching: Batching::of(streams),
             usage: Usage {
                 cpu_ms: Some(4.2),
                 stream_bytes: None,
@@ -175,7 +181,7 @@ mod tests {
         let row = Row::of(2, &[10, 20, 30, 90], 3, bound);
         let cells: Vec<String> = row.columns().into_iter().map(|(_, cell)| cell).collect();
         let expected = [
-            "2", "30.0", "90.0", "90.0", "90.0", "25.0 %", "3.00", "yes", "4.20", "unknown", "3",
+            "2", "30.0", "90.0", "90.0", "90.0", "25.0 %", "3.00", "yes", "2.00", "1.00", "4.20", "unknown", "3",
         ];
         assert_eq!(cells, expected);
         let json = serde_json::to_value(&row).unwrap();
@@ -184,6 +190,10 @@ mod tests {
             (&4.into(), &0.25.into(), &true.into())
         );
         assert_eq!((&json["delay_p50_ms"], &json["cpu_ms"]), (&30.0.into(), &4.2.into()));
+        assert_eq!(
+            (&json["batch_size_mean"], &json["queue_delay_p99_ms"]),
+            (&2.0.into(), &1.0.into())
+        );
         assert!(json["stream_bytes"].is_null());
     }
 }

@@ -42,6 +42,10 @@ impl<'a> StreamPool<'a> {
         })
     }
 
+    pub fn recognizer(&self) -> &'a Recognizer {
+        self.recognizer
+    }
+
     /// `count` streams with full caches, each just after a step.
     pub fn warm(&mut self, count: usize) -> Result<&mut [Stream]> {
         while self.streams.len() < count {
