@@ -2,9 +2,14 @@
 
 //! The values of the element's properties, and their meaning for the recognizer.
 
+mod cues;
 mod properties;
 
-use super::enums::{NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision};
+pub(super) use cues::CueSettings;
+
+use super::enums::{
+    NemoSttCueMode, NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
+};
 use nemostt::{Cache, CacheDirectory, Device, Options, Result};
 
 /// `lookahead`: use the model's own.
@@ -62,6 +67,7 @@ pub(super) struct Settings {
     pub(super) hold_until_next: bool,
     /// Appended to every text buffer. `None`: depends on the format.
     pub(super) separator: Option<String>,
+    pub(super) cues: CueSettings,
 }
 
 impl Default for Settings {
@@ -94,6 +100,7 @@ impl Default for Settings {
             min_word_duration: 80,
             hold_until_next: false,
             separator: None,
+            cues: CueSettings::default(),
         }
     }
 }
@@ -134,7 +141,7 @@ impl Settings {
     /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
     pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
-            NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
+            NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => self.word_hold,
             _ => self.endpoint_silence,
         };
         gst::ClockTime::from_mseconds(longest.into())
@@ -143,6 +150,11 @@ impl Settings {
     /// Length in milliseconds from which a word that does not end is emitted in parts.
     pub(super) fn longest_word(&self) -> Option<u32> {
         (self.word_hold > 0).then_some(LONGEST_WORD)
+    }
+
+    /// Whether buffers add to what is on the screen, which plain text cannot express for `tttocea608`.
+    pub(super) fn adds_to_screen(&self) -> bool {
+        self.output == NemoSttOutput::Cues && self.cues.mode != NemoSttCueMode::PopOn
     }
 
     /// Shift of the output's running time.

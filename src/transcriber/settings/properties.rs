@@ -4,13 +4,13 @@
 
 use gst::{glib, prelude::*};
 
-use super::{LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, Settings};
+use super::{CueSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, Settings};
 
 impl Settings {
     /// The descriptions of all properties.
     pub(in crate::transcriber) fn param_specs() -> Vec<glib::ParamSpec> {
         let default = Self::default();
-        vec![
+        let mut specs = vec![
             glib::ParamSpecString::builder("model-path")
                 .nick("Model Path")
                 .blurb(
@@ -241,7 +241,9 @@ impl Settings {
                 .blurb("Largest processing backlog in milliseconds observed with a live source")
                 .read_only()
                 .build(),
-        ]
+        ];
+        specs.extend(CueSettings::param_specs());
+        specs
     }
 
     /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
@@ -274,7 +276,7 @@ impl Settings {
             "min-word-duration" => self.min_word_duration = read(value),
             "hold-until-next" => self.hold_until_next = read(value),
             "separator" => self.separator = read(value),
-            _ => unimplemented!("property {name}"),
+            name => self.cues.set(name, value),
         }
     }
 
@@ -308,12 +310,12 @@ impl Settings {
             "min-word-duration" => self.min_word_duration.to_value(),
             "hold-until-next" => self.hold_until_next.to_value(),
             "separator" => self.separator.to_value(),
-            _ => unimplemented!("property {name}"),
+            name => self.cues.get(name),
         }
     }
 }
 
-fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
+pub(super) fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
     // GObject checks the type before it calls us.
     value.get().expect("type checked upstream")
 }
