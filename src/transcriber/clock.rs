@@ -108,8 +108,9 @@ impl NemoStt {
             src.push_event(source_pad::text_stream(start, &id).build());
         }
         if !src.has_current_caps() {
-            let caps = Format::preferred(&src.allowed_caps().unwrap_or_else(Format::caps));
-            self.session().out.format = Format::of(&caps);
+            let accepted = src.allowed_caps().unwrap_or_else(Format::caps);
+            let caps = Format::preferred(&accepted, self.settings().adds_to_screen());
+            self.set_format(&caps);
             src.push_event(gst::event::Caps::new(&caps));
         }
         let mut session = self.session();
@@ -144,7 +145,7 @@ impl NemoStt {
         let last = *lock(&self.published).last_data.get_or_insert(running);
         let configured = lock(&self.lateness).configured().map(signed);
         let settings = self.settings();
-        let word_hold_time = settings.word_hold_time(lock(&self.published).active.output);
+        let active = lock(&self.published).active;
         let idle = match is_idle {
             true => signed(running.saturating_sub(last)),
             false => 0,
@@ -156,7 +157,8 @@ impl NemoStt {
             upstream: signed(upstream),
             plays: !live && idle >= PLAYBACK_STALL && has_syncing_sink(obj.src_pad()),
             latency: signed(self.processing_latency()),
-            word_hold_time: signed(word_hold_time),
+            cue_delay: signed(active.cue_delay()),
+            word_hold_time: signed(settings.word_hold_time(active.output)),
             configured,
         })
     }

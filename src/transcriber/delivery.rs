@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use gst::DebugLogger;
 
 use super::{
+    captions::{Caption, Captions},
+    downstream::Downstream,
     enums::NemoSttOutput,
     log::CAT,
     metrics::OutputMetrics,
     output_queue::OutputQueue,
     payload::{Format, Payload},
-    settings::Settings,
+    settings::{CueSettings, Settings},
     timestamps::{Moment, Timestamps},
 };
 use nemostt::{EndReason, Event, Utterance, Word};
@@ -22,6 +24,7 @@ use nemostt::{EndReason, Event, Utterance, Word};
 pub(super) struct ActiveSettings {
     pub(super) output: NemoSttOutput,
     pub(super) lateness: gst::ClockTime,
+    pub(super) cues: CueSettings,
 }
 
 impl ActiveSettings {
@@ -29,6 +32,15 @@ impl ActiveSettings {
         Self {
             output: settings.output,
             lateness: settings.lateness(),
+            cues: settings.cues,
+        }
+    }
+
+    /// How long cues wait for their words.
+    pub(super) fn cue_delay(&self) -> gst::ClockTime {
+        match self.output {
+            NemoSttOutput::Cues => self.cues.delay(),
+            NemoSttOutput::Words | NemoSttOutput::Utterances => gst::ClockTime::ZERO,
         }
     }
 }
@@ -37,8 +49,15 @@ impl ActiveSettings {
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     pub(super) queue: OutputQueue,
-    pub(super) format: Format,
+    format: Format,
+    downstream: Downstream,
     active: ActiveSettings,
+    /// With `output=cues`, what builds them.
+    captions: Option<Captions>,
+    /// With cues, running time up to which the audio so far leaves no doubt about words, in nanoseconds.
+    known_until: Option<i64>,
+    /// Settings that contradict each other, which was reported.
+    refused_cues: Option<CueSettings>,
     /// Number of utterances that have ended.
     utterances: u64,
     words: u64,
@@ -72,12 +91,135 @@ impl Delivery {
 
     /// Applies settings that have changed since the last utterance; called between utterances.
     pub(super) fn apply(&mut self, settings: &Settings) {
-        self.active = ActiveSettings::of(settings);
+        let mut active = ActiveSettings::of(settings);
+        if active.output == NemoSttOutput::Cues
+            && let Some(contradiction) = active.cues.contradiction()
+        {
+            // Those before stay in effect.
+            let refused = std::mem::replace(&mut active.cues, self.active.cues);
+            if self.refused_cues.replace(refused) != Some(refused) {
+                self.queue.warning(contradiction);
+            }
+        }
+        if self.active != active {
+            self.active = active;
+            self.apply_cues(settings);
+        }
         self.queue.set_lateness(self.active.lateness);
     }
 
+    /// Sets the format of buffers, and what takes them.
+    pub(super) fn set_format(&mut self, format: Format, downstream: Downstream, settings: &Settings) {
+        if downstream != self.downstream {
+            self.downstream = downstream;
+            self.apply_cues(settings);
+        }
+        self.format = format;
+    }
+
+    /// Makes captions follow the active settings. What there is of the old ones is emitted first.
+    fn apply_cues(&mut self, settings: &Settings) {
+        if self.active.output != NemoSttOutput::Cues {
+            self.flush_cues(false, settings);
+            self.captions = None;
+            return;
+        }
+        let rules = self.active.cues.rules(self.downstream);
+        if self
+            .captions
+            .as_ref()
+            .is_some_and(|captions| *captions.rules() == rules)
+        {
+            return;
+        }
+        self.flush_cues(false, settings);
+        match Captions::new(rules) {
+            Ok(captions) => self.captions = Some(captions),
+            // Not possible: properties have the ranges of the rules.
+            Err(error) => self.queue.warning(error.to_string()),
+        }
+    }
+
+    /// Whether words are emitted one by one, by themselves or in cues.
     pub(super) fn is_by_word(&self) -> bool {
-        self.active.output == NemoSttOutput::Words
+        self.active.output != NemoSttOutput::Utterances
+    }
+
+    /// What builds cues, and knows how far the output is.
+    fn captions(&mut self) -> Option<&mut Captions> {
+        let position = self.queue.position();
+        let captions = self.captions.as_mut()?;
+        if let Some(position) = position {
+            captions.not_before(position.running());
+        }
+        Some(captions)
+    }
+
+    /// No more text begins before `moment`: words that were said before it are in the output or in a cue that waits.
+    pub(super) fn advance(&mut self, moment: &Moment, settings: &Settings) {
+        if self.captions.is_none() {
+            self.queue.gap_until(moment);
+            return;
+        }
+        self.known_until = Some(moment.running());
+        self.advance_cues(moment.running(), settings);
+        let stable = self.captions.as_ref().map_or(0, Captions::stable_until);
+        let segment = moment.segment.clone();
+        let pts = segment.at_running(stable.min(moment.running()));
+        self.queue.gap_until(&Moment { pts, segment });
+    }
+
+    /// All words that begin before the running time `until`, in nanoseconds, are known: emits the cues that are due.
+    pub(super) fn advance_cues(&mut self, until: i64, settings: &Settings) {
+        if let Some(captions) = self.captions() {
+            captions.advance(until);
+            self.emit_captions(settings);
+        }
+    }
+
+    /// Emits all words that wait for more; with `is_last`, none follow.
+    pub(super) fn flush_cues(&mut self, is_last: bool, settings: &Settings) {
+        if let Some(captions) = self.captions() {
+            captions.flush(is_last);
+            self.emit_captions(settings);
+        }
+    }
+
+    fn emit_captions(&mut self, settings: &Settings) {
+        while let Some(captions) = &mut self.captions
+            && let Some(caption) = captions.next()
+        {
+            let rules = *captions.rules();
+            let payload = match caption {
+                Caption::Cue(payload) => payload,
+                Caption::End(ending) => {
+                    self.queue.final_transcript(ending);
+                    continue;
+                }
+            };
+            if settings.post_messages {
+                self.queue.message(payload.structure());
+            }
+            let separator = settings.separator.as_deref();
+            let contents = payload.cue_bytes(self.format, separator, &rules, self.downstream);
+            let is_late = self.queue.text(&payload, contents, None);
+            self.late_texts += u64::from(is_late);
+            if CAT.above_threshold(log_level(true)) {
+                self.queue.log(payload);
+            }
+        }
+    }
+
+    /// Running time up to which words have been emitted or are in cues that wait, in nanoseconds.
+    pub(super) fn words_until(&self) -> Option<i64> {
+        let position = self.queue.position()?.running();
+        let known = self.known_until.filter(|_| self.captions.is_some());
+        Some(known.unwrap_or(position).max(position))
+    }
+
+    /// Running time at which the next cue begins, in nanoseconds, if one waits for words.
+    pub(super) fn next_cue(&mut self) -> Option<i64> {
+        self.captions()?.next_start()
     }
 
     /// Emits `event`. `next`: the sample before which no other text begins.
@@ -98,7 +240,10 @@ impl Delivery {
                     self.words(words, true, next, timestamps, settings);
                 }
                 if !words.is_empty() {
-                    self.queue.final_transcript(utterance.ending);
+                    match &mut self.captions {
+                        Some(captions) => captions.end_utterance(utterance.ending),
+                        None => self.queue.final_transcript(utterance.ending),
+                    }
                     self.utterances += 1;
                 }
                 self.apply(settings);
@@ -153,8 +298,22 @@ impl Delivery {
     /// Discards all pending output.
     pub(super) fn flush(&mut self) {
         self.queue.flush();
+        self.forget_cues();
         self.restart();
         self.language = None;
+    }
+
+    /// Ends the stream; another one may begin at any time.
+    pub(super) fn end(&mut self) {
+        self.queue.end();
+        self.forget_cues();
+    }
+
+    fn forget_cues(&mut self) {
+        self.known_until = None;
+        if let Some(captions) = &mut self.captions {
+            captions.reset();
+        }
     }
 
     fn words(&mut self, words: &[Word], is_final: bool, next: u64, timestamps: &Timestamps, settings: &Settings) {
@@ -162,15 +321,21 @@ impl Delivery {
             return;
         };
         payload.language.clone_from(&self.language);
+        if is_final {
+            self.words += payload.words.len() as u64;
+        }
+        if is_final && let Some(captions) = self.captions() {
+            captions.push(payload);
+            return;
+        }
         if settings.post_messages || !is_final {
             self.queue.message(payload.structure());
         }
         if is_final {
             let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
             let stays = stays.flatten().map(|(_, until)| until);
-            let separator = settings.separator.as_deref();
-            let is_late = self.queue.text(&payload, stays, self.format, separator);
-            self.words += payload.words.len() as u64;
+            let contents = payload.bytes(self.format, settings.separator.as_deref());
+            let is_late = self.queue.text(&payload, contents, stays);
             self.late_texts += u64::from(is_late);
         }
         if CAT.above_threshold(log_level(is_final)) {

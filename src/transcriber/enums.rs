@@ -4,7 +4,7 @@
 
 use gst::glib;
 
-use nemostt::{DecoderKind, GraphOptimization, PrecisionChoice};
+use nemostt::{DecoderKind, GraphOptimization, PrecisionChoice, cues::CueMode};
 
 /// Values of property `decoder`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -97,6 +97,41 @@ pub enum NemoSttOutput {
     /// One utterance per buffer.
     #[enum_value(name = "One utterance per buffer and final message", nick = "utterances")]
     Utterances,
+    /// One caption cue per buffer.
+    #[enum_value(
+        name = "One caption cue per buffer and final message: lines that can be read, by the cue- properties",
+        nick = "cues"
+    )]
+    Cues,
+}
+
+/// Values of property `cue-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttCueMode")]
+pub enum NemoSttCueMode {
+    /// A cue appears as a whole.
+    #[default]
+    #[enum_value(name = "A cue appears as a whole and replaces the one before it", nick = "pop-on")]
+    PopOn,
+    /// Lines appear at the bottom.
+    #[enum_value(name = "Lines appear at the bottom and move those before them up", nick = "roll-up")]
+    RollUp,
+    /// Words appear one after the other.
+    #[enum_value(
+        name = "Words appear one after the other, until the screen is full",
+        nick = "paint-on"
+    )]
+    PaintOn,
+}
+
+impl From<NemoSttCueMode> for CueMode {
+    fn from(mode: NemoSttCueMode) -> Self {
+        match mode {
+            NemoSttCueMode::PopOn => Self::PopOn,
+            NemoSttCueMode::RollUp => Self::RollUp,
+            NemoSttCueMode::PaintOn => Self::PaintOn,
+        }
+    }
 }
 
 /// Values of property `overload`.

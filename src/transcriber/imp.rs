@@ -15,6 +15,8 @@ use gst_base::{
 
 use super::{
     delivery::ActiveSettings,
+    downstream::Downstream,
+    enums::NemoSttOutput,
     input,
     lateness::Lateness,
     log::{CAT, forward_runtime_log},
@@ -203,6 +205,11 @@ impl BaseTransformImpl for NemoStt {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         forward_runtime_log();
         let settings = self.settings();
+        if settings.output == NemoSttOutput::Cues
+            && let Some(contradiction) = settings.cues.contradiction()
+        {
+            return Err(gst::error_msg!(gst::LibraryError::Settings, ("{contradiction}")));
+        }
         lock(&self.published).active = ActiveSettings::of(&settings);
         *lock(&self.reporter) = Reporter::default();
         lock(&self.session).out.apply(&settings);
@@ -244,13 +251,11 @@ impl BaseTransformImpl for NemoStt {
     }
 
     fn fixate_caps(&self, _direction: gst::PadDirection, _caps: &gst::Caps, other: gst::Caps) -> gst::Caps {
-        Format::preferred(&other)
+        Format::preferred(&other, self.settings().adds_to_screen())
     }
 
     fn set_caps(&self, _incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
-        let format = Format::of(outcaps);
-        gst::debug!(CAT, imp = self, "output is {format:?}");
-        self.session().out.format = format;
+        self.set_format(outcaps);
         Ok(())
     }
 
@@ -401,7 +406,17 @@ impl NemoStt {
         lock(&self.session)
     }
 
-    /// Time from sound to text: the chunk, the time that words are held back, and the time allowed for computing.
+    /// Sets the format of buffers to that of `caps`.
+    pub(super) fn set_format(&self, caps: &gst::CapsRef) {
+        let format = Format::of(caps);
+        let accepted = self.obj().src_pad().peer_query_caps(Some(&Format::caps()));
+        let downstream = Downstream::of(&accepted);
+        gst::debug!(CAT, imp = self, "output is {format:?}, for {downstream:?}");
+        let settings = self.settings();
+        self.session().out.set_format(format, downstream, &settings);
+    }
+
+    /// Time from sound to word: the chunk, the time that words are held back, and the time allowed for computing.
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
         let settings = self.settings();
         let output = lock(&self.published).active.output;
@@ -411,9 +426,10 @@ impl NemoStt {
 
     /// What the element adds to the pipeline's latency.
     pub(super) fn latency(&self) -> gst::ClockTime {
-        let lateness = lock(&self.published).active.lateness;
+        let active = lock(&self.published).active;
+        let latency = self.processing_latency() + active.cue_delay();
         // Text whose running time is shifted may arrive later by the same amount.
-        self.processing_latency().saturating_sub(lateness)
+        latency.saturating_sub(active.lateness)
     }
 
     pub(super) fn announce_latency(&self, before: gst::ClockTime) {

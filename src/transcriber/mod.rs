@@ -2,8 +2,11 @@
 
 //! The GStreamer element `nemostt`: glue between pads, properties and the recognizer.
 
+mod captions;
+mod cea608;
 mod clock;
 mod delivery;
+mod downstream;
 mod enums;
 mod imp;
 mod input;
@@ -31,8 +34,8 @@ glib::wrapper! {
     ///
     /// Live speech to text with NVIDIA NeMo's cache-aware streaming models.
     ///
-    /// Transcribes 16 kHz mono audio into text buffers of one word (or utterance, #GstNemoStt:output) each, with the
-    /// time at which it was spoken. With #GstNemoStt:post-messages, an element message `nemostt` is posted for each as
+    /// Transcribes 16 kHz mono audio into text buffers of one word (or utterance or caption cue, #GstNemoStt:output) each,
+    /// with the time at which it was spoken. With #GstNemoStt:post-messages, an element message `nemostt` is posted for each as
     /// well. GAP events cover the time in between. The latency is the chunk (#GstNemoStt:lookahead and 80 ms), 12.5 ms
     /// of analysis window, #GstNemoStt:word-hold, and #GstNemoStt:latency for computing.
     ///
@@ -59,6 +62,12 @@ glib::wrapper! {
     /// ```sh
     /// gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=utterances ! application/x-json ! filesink location=speech.json
     /// ```
+    ///
+    /// ## Write subtitles
+    ///
+    /// ```sh
+    /// gst-launch-1.0 uridecodebin uri=file:///tmp/speech.ogg ! audioconvert ! audioresample ! nemostt output=cues ! srtenc ! filesink location=speech.srt
+    /// ```
     pub struct NemoStt(ObjectSubclass<imp::NemoStt>)
         @extends gst_base::BaseTransform, gst::Element, gst::Object;
 }
@@ -70,7 +79,10 @@ glib::wrapper! {
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
-        use enums::{NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision};
+        use enums::{
+            NemoSttCueMode, NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
+        };
+        NemoSttCueMode::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttDecoder::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttGraphOptimization::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
         NemoSttOutput::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());

@@ -8,12 +8,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{
-    payload::{Format, Payload},
-    segment::Segment,
-    segment::signed,
-    timestamps::Moment,
-};
+use super::{payload::Payload, segment::Segment, segment::signed, timestamps::Moment};
 use nemostt::EndReason;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
@@ -132,16 +127,10 @@ impl OutputQueue {
         self.discont = true;
     }
 
-    /// Queues a text buffer. Text that is too late for its time moves to the output position and keeps its length, up
-    /// to [`LONGEST_STAY`]. `next`: if the text is to last until the next one, a time before which no other text will
-    /// begin. `separator` ends the buffer's text. Returns whether it was too late.
-    pub(super) fn text(
-        &mut self,
-        payload: &Payload,
-        next: Option<gst::ClockTime>,
-        format: Format,
-        separator: Option<&str>,
-    ) -> bool {
+    /// Queues a text buffer with these contents and the times of `payload`. Text that is too late for its time moves to the
+    /// output position and keeps its length, up to [`LONGEST_STAY`]. `next`: if the text is to last until the next one, a
+    /// time before which no other text will begin. Returns whether it was too late.
+    pub(super) fn text(&mut self, payload: &Payload, contents: Vec<u8>, next: Option<gst::ClockTime>) -> bool {
         self.announce(&payload.segment);
         let own_start = self.here(payload.start, &payload.segment);
         let is_late = own_start < self.position;
@@ -157,7 +146,7 @@ impl OutputQueue {
         self.position = end;
         self.is_first = false;
 
-        let mut buffer = gst::Buffer::from_slice(payload.bytes(format, separator));
+        let mut buffer = gst::Buffer::from_slice(contents);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(start);
             buffer.set_duration(end - start);

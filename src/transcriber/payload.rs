@@ -8,10 +8,15 @@ use gst::{glib, prelude::*};
 use serde::Serialize;
 
 use super::{
+    cea608,
+    downstream::Downstream,
     segment::Segment,
     timestamps::{Moment, Timestamps},
 };
-use nemostt::Word;
+use nemostt::{
+    Word,
+    cues::{Cue, CueRules},
+};
 
 /// Format of text buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +28,8 @@ pub(super) enum Format {
     PangoMarkup,
     /// One JSON object.
     Json,
+    /// The JSON of `tttocea608`.
+    Cea608,
 }
 
 impl Format {
@@ -36,8 +43,13 @@ impl Format {
     }
 
     /// Picks a format from `caps` in the element's order of preference, not downstream's: markup only where plain text is
-    /// not accepted.
-    pub(super) fn preferred(caps: &gst::Caps) -> gst::Caps {
+    /// not accepted. `for_cea608`: if `tttocea608` is downstream, it takes its JSON.
+    pub(super) fn preferred(caps: &gst::Caps, for_cea608: bool) -> gst::Caps {
+        if for_cea608 && Downstream::of(caps) == Downstream::Cea608 {
+            return gst::Caps::builder("application/x-json")
+                .field("format", "cea608")
+                .build();
+        }
         let mut preferred = Self::caps().intersect_with_mode(caps, gst::CapsIntersectMode::First);
         preferred.fixate();
         preferred
@@ -47,7 +59,7 @@ impl Format {
     /// file are one per line, and JSON parsers skip whitespace after an object.
     fn default_separator(self) -> &'static str {
         match self {
-            Self::Utf8 | Self::PangoMarkup => "",
+            Self::Utf8 | Self::PangoMarkup | Self::Cea608 => "",
             Self::Json => "\n",
         }
     }
@@ -55,14 +67,18 @@ impl Format {
     /// The format of negotiated caps.
     pub(super) fn of(caps: &gst::CapsRef) -> Self {
         match caps.structure(0) {
-            Some(caps) if caps.name() == "application/x-json" => Self::Json,
+            Some(caps) if caps.name() == "application/x-json" => match caps.get::<&str>("format") {
+                Ok("cea608") => Self::Cea608,
+                _ => Self::Json,
+            },
             Some(caps) if caps.get::<&str>("format") == Ok("pango-markup") => Self::PangoMarkup,
             _ => Self::Utf8,
         }
     }
 }
 
-/// One word, or the words of one utterance, with the times at which they were spoken.
+/// One word, or the words of one utterance, with the times at which they were spoken; or a cue, with the times at which it
+/// is shown.
 ///
 /// Serialized, it is the object of `application/x-json`; times are timestamps of the stream in nanoseconds.
 #[derive(Debug, Clone, Serialize)]
@@ -85,6 +101,8 @@ pub(super) struct Payload {
     /// The segment that its times refer to: that of its first word.
     #[serde(skip)]
     pub(super) segment: Arc<Segment>,
+    #[serde(skip)]
+    pub(super) cue: Option<Arc<Cue>>,
 }
 
 /// A word in a [`Payload`].
@@ -136,7 +154,40 @@ impl Payload {
             language: None,
             words,
             segment,
+            cue: None,
         })
+    }
+
+    /// Its words, with times in `segment`.
+    pub(super) fn words_in(&self, segment: &Arc<Segment>) -> Vec<TimedWord> {
+        if Arc::ptr_eq(segment, &self.segment) {
+            return self.words.clone();
+        }
+        let here = |pts| segment.at_running(self.segment.running(pts));
+        let words = self.words.iter().map(|word| TimedWord {
+            start: here(word.start),
+            end: here(word.end),
+            ..word.clone()
+        });
+        words.collect()
+    }
+
+    /// Contents of a text buffer that shows its cue, which keeps `rules`, in the way that `downstream` needs.
+    pub(super) fn cue_bytes(
+        &self,
+        format: Format,
+        separator: Option<&str>,
+        rules: &CueRules,
+        downstream: Downstream,
+    ) -> Vec<u8> {
+        match (format, &self.cue) {
+            (Format::Cea608, Some(cue)) => cea608::json(cue, rules.mode, rules.lines),
+            (Format::Utf8, Some(cue)) => {
+                let separator = separator.unwrap_or(format.default_separator());
+                (downstream.text(cue, rules.mode) + separator).into_bytes()
+            }
+            _ => self.bytes(format, separator),
+        }
     }
 
     /// Contents of a text buffer, with `separator` at its end.
@@ -144,6 +195,7 @@ impl Payload {
         let separator = separator.unwrap_or(format.default_separator());
         match format {
             Format::Utf8 => [&self.text, separator].concat().into_bytes(),
+            Format::Cea608 => cea608::plain(&self.text),
             Format::PangoMarkup => {
                 let text = [&self.text, separator].concat();
                 glib::markup_escape_text(&printable(&text)).as_bytes().to_vec()
@@ -272,6 +324,20 @@ mod tests {
         assert_eq!(format("text/x-raw,format=utf8"), Format::Utf8);
         assert_eq!(format("text/x-raw,format=pango-markup"), Format::PangoMarkup);
         assert_eq!(format("application/x-json"), Format::Json);
+        assert_eq!(format("application/x-json,format=cea608"), Format::Cea608);
+    }
+
+    #[test]
+    fn the_json_of_tttocea608_is_for_cues_only() {
+        gst::init().unwrap();
+        let preferred = |caps: &str, for_cea608| {
+            let caps = Format::preferred(&caps.parse().unwrap(), for_cea608);
+            Format::of(&caps)
+        };
+        let cea608 = "text/x-raw,format=utf8;application/x-json,format=cea608";
+        assert_eq!(preferred(cea608, true), Format::Cea608);
+        assert_eq!(preferred(cea608, false), Format::Utf8);
+        assert_eq!(preferred("ANY", true), Format::Utf8);
     }
 
     #[test]

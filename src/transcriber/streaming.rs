@@ -153,16 +153,20 @@ impl NemoStt {
             let session = self.session();
             (session.out.active(), session.out.queue.position(), session.metrics())
         };
-        let is_changed = {
+        let before = {
             let mut published = lock(&self.published);
             published.position = position;
             published.metrics = metrics;
-            published.active != active
+            published.active
         };
-        if is_changed {
-            let before = self.latency();
+        if before != active {
+            let latency = self.latency();
             lock(&self.published).active = active;
-            self.announce_latency(before);
+            self.announce_latency(latency);
+            if (before.output, before.cues.mode) != (active.output, active.cues.mode) {
+                // The format for `tttocea608` depends on it.
+                self.obj().reconfigure_src();
+            }
         }
     }
 

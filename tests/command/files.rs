@@ -217,6 +217,34 @@ fn subtitles_go_to_a_file() {
     }
 }
 
+#[test]
+fn rules_of_subtitles_can_be_set() {
+    let output = transcribe(&["--srt", "--cue-columns", "20", "--cue-lines", "1"], &wav());
+    let cues = written(&output);
+    let texts: Vec<&str> = cues
+        .trim_end()
+        .split("\n\n")
+        .map(|cue| cue.splitn(3, '\n').nth(2).unwrap())
+        .collect();
+    assert!(
+        texts.iter().all(|text| text.len() <= 20 && !text.contains('\n')),
+        "{cues}"
+    );
+    assert_eq!(texts.join(" "), nemo_text());
+    for (arguments, expected) in [
+        (
+            &["--srt", "--cue-lines", "0"][..],
+            "--cue-lines: cue rule lines is 0, but must be 1 to 15",
+        ),
+        (&["--cue-lines", "1"], "add --srt or --vtt"),
+    ] {
+        let output = transcribe(arguments, &wav());
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 /// The text of cues that are in order and no larger than they may be.
 fn subtitles(cues: &str, numbered: bool, point: char) -> String {
     let mut text = Vec::new();

@@ -12,6 +12,7 @@ mod common;
 #[path = "../common/harness.rs"]
 mod harness;
 
+mod cues;
 mod device_failure;
 mod inspect;
 mod interface;

@@ -6,6 +6,8 @@
 #[forbid(unsafe_code)]
 pub mod chunker;
 #[forbid(unsafe_code)]
+pub mod cues;
+#[forbid(unsafe_code)]
 mod decode;
 #[forbid(unsafe_code)]
 mod device;

@@ -242,7 +242,7 @@ impl Session {
     /// Ends the stream.
     pub(super) fn end(&mut self) {
         self.is_ended = true;
-        self.out.queue.end();
+        self.out.end();
         self.forget_input();
     }
 

@@ -36,8 +36,10 @@ pub(in crate::transcriber) struct Now {
     pub(in crate::transcriber) upstream: i64,
     /// Whether input that is not live has paused and a sink downstream synchronizes to the clock.
     pub(in crate::transcriber) plays: bool,
-    /// This element's latency.
+    /// The latency of words.
     pub(in crate::transcriber) latency: i64,
+    /// How long cues wait for their words; 0 if there are none.
+    pub(in crate::transcriber) cue_delay: i64,
     /// The part of it for which words are held back.
     pub(in crate::transcriber) word_hold_time: i64,
     /// The latency that sinks wait for, if known.
@@ -50,13 +52,25 @@ impl Now {
         if !self.live {
             return self.running;
         }
-        let reported = self.upstream.saturating_add(self.latency);
+        let reported = self.words_latency().saturating_add(self.cue_delay);
         // `transcriberbin`, for example, reports less latency than its transcriber does.
         let waited = match self.configured.filter(|&configured| configured < reported) {
             Some(configured) => configured.saturating_sub(GAP_LEAD),
             None => reported,
         };
         self.running.saturating_sub(waited)
+    }
+
+    /// The running time before which all words are due: [`edge`](Self::edge), or later if cues wait for words.
+    pub(in crate::transcriber) fn word_edge(&self) -> i64 {
+        match self.live {
+            true => self.running.saturating_sub(self.words_latency()).max(self.edge()),
+            false => self.running,
+        }
+    }
+
+    fn words_latency(&self) -> i64 {
+        self.upstream.saturating_add(self.latency)
     }
 }
 
@@ -78,8 +92,8 @@ impl Session {
             true => now.idle >= STALL_TIMEOUT.saturating_add(self.last_length),
             false => self.was_ahead && now.plays && now.idle >= PLAYBACK_STALL.saturating_add(self.last_length),
         };
-        let position = self.out.queue.position().map(|position| position.running());
-        let is_due = position.is_some_and(|position| position <= edge);
+        let word_edge = now.word_edge();
+        let is_due = self.out.words_until().is_some_and(|until| until <= word_edge);
         if let Some(driver) = &mut self.driver {
             if driver.withholds() {
                 if now.idle >= WITHHOLD_TIMEOUT {
@@ -98,7 +112,7 @@ impl Session {
                 let pause = i64::from(settings.endpoint_silence) * 1_000_000;
                 let due = Due {
                     before: if is_due {
-                        driver.sample_at(edge.saturating_add(GAP_LEAD))
+                        driver.sample_at(word_edge.saturating_add(GAP_LEAD))
                     } else {
                         0
                     },
@@ -120,6 +134,10 @@ impl Session {
         if self.is_drained() {
             self.announce();
         }
+        // Cues that begin before `edge` are due, whatever words may still come; at the next tick, those that begin soon after
+        // it would be late.
+        let due = edge.saturating_add(now.cue_delay).saturating_add(GAP_LEAD_BEFORE_TEXT);
+        self.out.advance_cues(due, settings);
         self.follow_clock(edge, now);
         Ok(())
     }
@@ -143,6 +161,7 @@ impl Session {
         let pending = self.driver.as_ref().and_then(|driver| driver.pending(&self.out));
         let pending = pending
             .unwrap_or(i64::MAX)
+            .min(self.out.next_cue().unwrap_or(i64::MAX))
             .max(edge.saturating_add(GAP_LEAD_BEFORE_TEXT));
         let known = now.running.saturating_sub(now.upstream);
         let until = edge.saturating_add(GAP_LEAD).min(pending).min(known).max(edge);
@@ -172,6 +191,7 @@ mod tests {
             upstream: 20_000_000,
             plays: false,
             latency: 500_000_000,
+            cue_delay: 0,
             word_hold_time: 0,
             configured: None,
         };

@@ -2,11 +2,16 @@
 
 //! The values of the element's properties, and their meaning for the recognizer.
 
+mod cues;
 mod properties;
 
 use std::time::Duration;
 
-use super::enums::{NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision};
+pub(super) use cues::CueSettings;
+
+use super::enums::{
+    NemoSttCueMode, NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
+};
 use nemostt::{Cache, CacheDirectory, Device, Options, Result};
 
 /// `lookahead`: use the model's own.
@@ -67,6 +72,7 @@ pub(super) struct Settings {
     pub(super) separator: Option<String>,
     /// Time between messages with metrics, in milliseconds; 0: none.
     metrics_interval: u32,
+    pub(super) cues: CueSettings,
 }
 
 impl Default for Settings {
@@ -100,6 +106,7 @@ impl Default for Settings {
             hold_until_next: false,
             separator: None,
             metrics_interval: 0,
+            cues: CueSettings::default(),
         }
     }
 }
@@ -140,7 +147,7 @@ impl Settings {
     /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
     pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
-            NemoSttOutput::Words if self.word_hold > 0 => self.word_hold,
+            NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => self.word_hold,
             _ => self.endpoint_silence,
         };
         gst::ClockTime::from_mseconds(longest.into())
@@ -149,6 +156,11 @@ impl Settings {
     /// Length in milliseconds from which a word that does not end is emitted in parts.
     pub(super) fn longest_word(&self) -> Option<u32> {
         (self.word_hold > 0).then_some(LONGEST_WORD)
+    }
+
+    /// Whether buffers add to what is on the screen, which plain text cannot express for `tttocea608`.
+    pub(super) fn adds_to_screen(&self) -> bool {
+        self.output == NemoSttOutput::Cues && self.cues.mode != NemoSttCueMode::PopOn
     }
 
     /// Shift of the output's running time.

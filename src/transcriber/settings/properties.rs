@@ -4,13 +4,13 @@
 
 use gst::{glib, prelude::*};
 
-use super::{LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
+use super::{CueSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
 
 impl Settings {
     /// The descriptions of all properties.
     pub(in crate::transcriber) fn param_specs() -> Vec<glib::ParamSpec> {
         let default = Self::default();
-        vec![
+        let mut specs = vec![
             glib::ParamSpecString::builder("model-path")
                 .nick("Model Path")
                 .blurb(
@@ -259,7 +259,9 @@ impl Settings {
                 .blurb("Largest processing backlog in milliseconds observed with a live source")
                 .read_only()
                 .build(),
-        ]
+        ];
+        specs.extend(CueSettings::param_specs());
+        specs
     }
 
     /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
@@ -293,7 +295,7 @@ impl Settings {
             "hold-until-next" => self.hold_until_next = read(value),
             "separator" => self.separator = read(value),
             "metrics-interval" => self.metrics_interval = read(value),
-            _ => unimplemented!("property {name}"),
+            name => self.cues.set(name, value),
         }
     }
 
@@ -328,12 +330,12 @@ impl Settings {
             "hold-until-next" => self.hold_until_next.to_value(),
             "separator" => self.separator.to_value(),
             "metrics-interval" => self.metrics_interval.to_value(),
-            _ => unimplemented!("property {name}"),
+            name => self.cues.get(name),
         }
     }
 }
 
-fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
+pub(super) fn read<'v, T: glib::value::FromValue<'v>>(value: &'v glib::Value) -> T {
     // GObject checks the type before it calls us.
     value.get().expect("type checked upstream")
 }

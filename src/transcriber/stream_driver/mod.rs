@@ -257,7 +257,7 @@ impl StreamDriver {
             out.event(event, next, &self.timestamps, settings);
         }
         if let Some(stable_until) = self.stable_until(out) {
-            out.queue.gap_until(&stable_until);
+            out.advance(&stable_until, settings);
         }
         self.timestamps.forget_before(self.stream.utterance_stable_until());
     }
@@ -275,7 +275,7 @@ impl StreamDriver {
             return self.pad(padding, ending, out, settings);
         }
         self.release(Due::ALL, out, settings);
-        self.leave_stream(out, settings);
+        self.leave_stream(ending, out, settings);
         Ok(())
     }
 
@@ -290,13 +290,14 @@ impl StreamDriver {
         }
         self.stream.finish_with_reason(ending, 0)?;
         self.collect(out, settings);
-        self.leave_stream(out, settings);
+        self.leave_stream(ending, out, settings);
         Ok(())
     }
 
-    /// Leaves a stream of which everything has been emitted.
-    fn leave_stream(&mut self, out: &mut Delivery, settings: &Settings) {
+    /// Leaves a stream of which everything has been emitted, or waits in cues.
+    fn leave_stream(&mut self, ending: EndReason, out: &mut Delivery, settings: &Settings) {
         let end = self.end();
+        out.flush_cues(ending == EndReason::EndOfStream, settings);
         if let Some(end) = &end {
             out.queue.gap_until(end);
         }
@@ -384,7 +385,7 @@ impl StreamDriver {
         if !stall.has_words(out.is_by_word())
             && let Some(end) = self.timestamps.at(samples)
         {
-            out.queue.gap_until(&end);
+            out.advance(&end, settings);
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod live_source;
 
+mod cues;
 mod properties;
 mod random;
 mod segments;

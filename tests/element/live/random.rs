@@ -179,9 +179,14 @@ fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
     let lookahead = LOOKAHEADS[random.below(4) as usize];
     let timestamping = [Timestamping::Exact, Timestamping::Jitter, Timestamping::Arrival][random.below(3) as usize];
     let properties = format!("lookahead={lookahead}");
+    // In cues, a third of the time.
+    let output = match seed % 3 {
+        0 => format!("output=cues cue-delay={}", [0, 1_000, 3_000][seed as usize / 3 % 3]),
+        _ => "output=words".to_owned(),
+    };
     let at = random.below(clip.len() as u64 / 320) as usize * 320;
     let mut source = Source {
-        live: Live::play(&properties),
+        live: Live::play(&format!("{properties} {output}")),
         clip,
         timestamping,
         random,
@@ -191,7 +196,7 @@ fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
         base: gst::ClockTime::ZERO,
         discont: false,
         stretches: Vec::new(),
-        log: vec![format!("lookahead {lookahead}, {timestamping:?}")],
+        log: vec![format!("lookahead {lookahead}, {timestamping:?}, {output}")],
     };
     for _ in 0..3 + source.random.below(6) {
         source.act();
@@ -224,7 +229,12 @@ fn run(seed: u64, clip: &[i16]) -> (String, String, String) {
         .filter(|text| !text.is_empty())
         .collect();
     assert!(source.live.harness.take().is_empty(), "nothing is pushed after EOS");
-    (text(&found), expected.join(" "), source.log.join(", "))
+    // Lines of cues are joined.
+    (
+        text(&found).replace('\n', " "),
+        expected.join(" "),
+        source.log.join(", "),
+    )
 }
 
 #[test]

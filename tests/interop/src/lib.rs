@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
+mod screen608;
+
+pub use screen608::Screen608;
+
 use std::{
     fs,
     path::PathBuf,

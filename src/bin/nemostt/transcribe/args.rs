@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::Format;
+use super::{cues::CueArguments, output::Format};
 use crate::{
     audio::{Channel, Location, TrackName, TrackSelection},
     metrics_file::MetricsArguments,
@@ -61,6 +61,9 @@ pub struct Transcribe {
 
     #[command(flatten)]
     format: FormatFlags,
+
+    #[command(flatten)]
+    pub cues: CueArguments,
 
     /// Write to this file; `-` is standard output, the default
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]

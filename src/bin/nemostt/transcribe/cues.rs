@@ -1,132 +1,94 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Subtitle cues from words, in the formats of SubRip and WebVTT.
+//! Subtitle cues: the rules that the command line gives, and the formats of SubRip and WebVTT.
 
-use nemostt::{Word, sample_time::samples_to_ns};
+use std::time::Duration;
 
-/// A silence longer than this, in milliseconds, ends a cue: a shorter one is a breath within a sentence.
-const PAUSE: u64 = 800;
-/// Characters per line, as is usual for television.
-const LINE: usize = 42;
-/// Lines per cue: more would hide the picture.
-const LINES: usize = 2;
-/// Longest time from the first word of a cue to the end of its last, in milliseconds. Viewers read longer cues twice.
-const LONGEST: u64 = 6000;
-/// Minimum duration of a cue in milliseconds, unless the next one begins earlier.
-const SHORTEST: u64 = 1000;
+use clap::Args;
+use nemostt::cues::{Cue, CueRules};
 
-/// A subtitle.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cue {
-    /// Start time in milliseconds.
-    pub start: u64,
-    /// End time in milliseconds.
-    pub end: u64,
-    pub lines: Vec<String>,
+/// The rules of `--srt` and `--vtt`.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Subtitles")]
+pub struct CueArguments {
+    /// Most lines of a subtitle, 1 to 15 [default: 2]
+    #[arg(long, value_name = "N")]
+    cue_lines: Option<usize>,
+
+    /// Most columns of a line, 8 to 255 [default: 42]
+    #[arg(long, value_name = "N")]
+    cue_columns: Option<usize>,
+
+    /// Shortest duration of a subtitle in milliseconds [default: 833]
+    #[arg(long, value_name = "MS")]
+    cue_min_duration: Option<u64>,
+
+    /// Longest duration of a subtitle in milliseconds [default: 7000]
+    #[arg(long, value_name = "MS")]
+    cue_max_duration: Option<u64>,
+
+    /// Most characters per second that viewers have to read; 0: no limit [default: 20]
+    #[arg(long, value_name = "N")]
+    cue_reading_speed: Option<u32>,
+
+    /// Shortest time between two subtitles in milliseconds [default: 80]
+    #[arg(long, value_name = "MS")]
+    cue_gap: Option<u64>,
 }
 
-/// Collects words until a cue is complete.
-#[derive(Debug)]
-pub struct CueBuilder {
-    /// Samples per second.
-    rate: u32,
-    cue: Option<Cue>,
-}
-
-impl CueBuilder {
-    /// A builder for words whose times count samples at `rate` per second.
-    pub fn new(rate: u32) -> Self {
-        Self { rate, cue: None }
+impl CueArguments {
+    /// Whether any rule is given.
+    pub fn is_given(&self) -> bool {
+        let numbers = [self.cue_lines, self.cue_columns].iter().any(Option::is_some);
+        let times = [self.cue_min_duration, self.cue_max_duration, self.cue_gap];
+        numbers || times.iter().any(Option::is_some) || self.cue_reading_speed.is_some()
     }
 
-    /// Adds a word. Returns the completed cue if this word begins a new one.
-    pub fn push(&mut self, word: &Word) -> Option<Cue> {
-        let (start, end) = (self.milliseconds(word.start), self.milliseconds(word.end));
-        if let Some(cue) = &mut self.cue
-            && cue.add(&word.text, start, end)
-        {
-            return None;
-        }
-        let next = Cue {
-            start,
-            end,
-            lines: vec![word.text.clone()],
+    /// The rules, those that are not given as in [`CueRules::default`].
+    ///
+    /// # Errors
+    /// One line that names the option and its range.
+    pub fn rules(&self) -> Result<CueRules, String> {
+        let default = CueRules::default();
+        let duration = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+        let max_duration = duration(self.cue_max_duration, default.max_duration);
+        let rules = CueRules {
+            lines: self.cue_lines.unwrap_or(default.lines),
+            columns: self.cue_columns.unwrap_or(default.columns),
+            min_duration: duration(self.cue_min_duration, default.min_duration),
+            max_duration,
+            reading_speed: self.cue_reading_speed.unwrap_or(default.reading_speed),
+            gap: duration(self.cue_gap, default.gap),
+            // A file is not live: a cue can wait for all words that it may have.
+            delay: max_duration,
+            ..default
         };
-        let done = self.cue.replace(next)?;
-        Some(done.held_until(start))
-    }
-
-    /// The last cue.
-    pub fn finish(&mut self) -> Option<Cue> {
-        Some(self.cue.take()?.held_until(u64::MAX))
-    }
-
-    fn milliseconds(&self, samples: u64) -> u64 {
-        (samples_to_ns(samples, self.rate) + 500_000) / 1_000_000
+        match rules.validate() {
+            Ok(()) => Ok(rules),
+            Err(error) => Err(format!("--cue-{}: {error}", error.rule.replace('_', "-"))),
+        }
     }
 }
 
-impl Cue {
-    /// Adds a word, and returns whether it belongs to this cue.
-    fn add(&mut self, word: &str, start: u64, end: u64) -> bool {
-        let pause = start.saturating_sub(self.end) > PAUSE;
-        let long = end.saturating_sub(self.start) > LONGEST;
-        if pause || long || self.ends_a_sentence() {
-            return false;
-        }
-        let full = self.lines.len() == LINES;
-        let Some(line) = self.lines.last_mut() else {
-            return false;
-        };
-        if line.chars().count() + 1 + word.chars().count() <= LINE {
-            line.push(' ');
-            line.push_str(word);
-        } else if full {
-            return false;
-        } else {
-            self.lines.push(word.into());
-        }
-        self.end = end;
-        true
-    }
+/// `cue` in SubRip format, without the number.
+pub fn srt(cue: &Cue) -> String {
+    format!("{} --> {}\n{}\n", time(cue.start, ','), time(cue.end, ','), cue.text())
+}
 
-    fn ends_a_sentence(&self) -> bool {
-        let last = self.lines.last().and_then(|line| line.chars().last());
-        last.is_some_and(|last| ".?!…。？！".contains(last))
-    }
-
-    /// The cue, extended to [`SHORTEST`] but not beyond `next`. It always has a length: players skip empty cues.
-    fn held_until(mut self, next: u64) -> Self {
-        let readable = (self.start + SHORTEST).min(next);
-        self.end = self.end.max(readable).max(self.start + 1);
-        self
-    }
-
-    /// In SubRip format, without the number.
-    pub fn srt(&self) -> String {
-        format!(
-            "{} --> {}\n{}\n",
-            time(self.start, ','),
-            time(self.end, ','),
-            self.lines.join("\n")
-        )
-    }
-
-    /// In WebVTT format.
-    pub fn vtt(&self) -> String {
-        // `>` as well, because `-->` must not occur in the text.
-        let text = self
-            .lines
-            .join("\n")
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;");
-        format!("{} --> {}\n{text}\n", time(self.start, '.'), time(self.end, '.'))
-    }
+/// `cue` in WebVTT format.
+pub fn vtt(cue: &Cue) -> String {
+    // `>` as well, because `-->` must not occur in the text.
+    let text = cue
+        .text()
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    format!("{} --> {}\n{text}\n", time(cue.start, '.'), time(cue.end, '.'))
 }
 
 /// hours:minutes:seconds, `point` and milliseconds.
-fn time(milliseconds: u64, point: char) -> String {
+fn time(nanoseconds: u64, point: char) -> String {
+    let milliseconds = nanoseconds.saturating_add(500_000) / 1_000_000;
     let seconds = milliseconds / 1000;
     format!(
         "{:02}:{:02}:{:02}{point}{:03}",
@@ -139,98 +101,62 @@ fn time(milliseconds: u64, point: char) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    /// The cues of words with their start and end in milliseconds.
-    fn cues(words: &[(&str, u64, u64)]) -> Vec<Cue> {
-        let mut builder = CueBuilder::new(16_000);
-        let mut cues = Vec::new();
-        for &(text, start, end) in words {
-            cues.extend(builder.push(&Word {
-                text: text.into(),
-                start: start * 16,
-                end: end * 16,
-                confidence: 1.0,
-            }));
+    const MILLISECOND: u64 = 1_000_000;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        cues: CueArguments,
+    }
+
+    fn parse(line: &str) -> CueArguments {
+        Line::try_parse_from(line.split(' ')).unwrap().cues
+    }
+
+    #[test]
+    fn rules_follow_the_command_line() {
+        assert!(!parse("x").is_given());
+        let default = CueRules::default();
+        let delay = default.max_duration;
+        assert_eq!(parse("x").rules(), Ok(CueRules { delay, ..default }));
+        let all = "x --cue-lines 3 --cue-columns 20 --cue-min-duration 500 --cue-max-duration 5000 --cue-reading-speed 0 \
+                   --cue-gap 0";
+        let rules = CueRules {
+            lines: 3,
+            columns: 20,
+            min_duration: Duration::from_millis(500),
+            max_duration: Duration::from_secs(5),
+            reading_speed: 0,
+            gap: Duration::ZERO,
+            delay: Duration::from_secs(5),
+            ..default
+        };
+        assert_eq!(parse(all).rules(), Ok(rules));
+        for option in all.split(" --").skip(1) {
+            assert!(parse(&format!("x --{option}")).is_given(), "{option}");
         }
-        cues.extend(builder.finish());
-        cues
-    }
-
-    fn cue(start: u64, end: u64, lines: &[&str]) -> Cue {
-        Cue {
-            start,
-            end,
-            lines: lines.iter().map(|&line| line.into()).collect(),
-        }
     }
 
     #[test]
-    fn no_words_give_no_cue() {
-        assert_eq!(cues(&[]), []);
-    }
-
-    #[test]
-    fn a_long_pause_ends_a_cue_and_a_short_one_does_not() {
+    fn errors_name_the_option() {
+        let error = |line| parse(line).rules().unwrap_err();
         assert_eq!(
-            cues(&[("a", 0, 1000), ("b", 1800, 2600), ("c", 3401, 5000)]),
-            [cue(0, 2600, &["a b"]), cue(3401, 5000, &["c"])]
+            error("x --cue-columns 7"),
+            "--cue-columns: cue rule columns is 7, but must be 8 to 255"
         );
-    }
-
-    #[test]
-    fn the_end_of_a_sentence_ends_a_cue() {
         assert_eq!(
-            cues(&[("Stop.", 0, 1200), ("Why,", 1280, 2000), ("then?", 2000, 2400)]),
-            [cue(0, 1200, &["Stop."]), cue(1280, 2400, &["Why, then?"])]
+            error("x --cue-max-duration 500"),
+            "--cue-min-duration: cue rule min_duration is 833 ms, but must be at most max_duration, 500 ms"
         );
-    }
-
-    #[test]
-    fn lines_are_filled_and_then_cues() {
-        // 21 and 20 characters and the space between them: 42.
-        let (long, short) = ("a".repeat(21), "b".repeat(20));
-        let words = [&*long, &*short, &*long, &*short, "c"].map(|text| (text, 0, 1000));
-        let line = format!("{long} {short}");
-        assert_eq!(cues(&words), [cue(0, 1000, &[&line, &line]), cue(0, 1000, &["c"])]);
-    }
-
-    #[test]
-    fn a_word_longer_than_a_line_stands_alone() {
-        let long = "ä".repeat(50);
-        assert_eq!(
-            cues(&[("a", 0, 400), (&long, 400, 1000), ("b", 1000, 3000)]),
-            [cue(0, 1000, &["a", &long]), cue(1000, 3000, &["b"])]
-        );
-    }
-
-    #[test]
-    fn six_seconds_are_the_limit() {
-        assert_eq!(
-            cues(&[("a", 0, 2900), ("b", 3000, 6000), ("c", 6000, 7000)]),
-            [cue(0, 6000, &["a b"]), cue(6000, 7000, &["c"])]
-        );
-    }
-
-    #[test]
-    fn a_short_cue_stays_unless_the_next_one_comes() {
-        assert_eq!(
-            cues(&[("Yes.", 0, 80), ("No.", 500, 580), ("Oh.", 5000, 5000)]),
-            [
-                cue(0, 500, &["Yes."]),
-                cue(500, 1500, &["No."]),
-                cue(5000, 6000, &["Oh."])
-            ]
-        );
-    }
-
-    #[test]
-    fn a_cue_lasts_even_if_the_next_one_begins_with_it() {
-        assert_eq!(cues(&[("A.", 80, 80), ("b", 80, 2000)])[0], cue(80, 81, &["A."]));
     }
 
     #[test]
     fn times_are_written_in_full() {
+        let time = |milliseconds: u64, point| time(milliseconds * MILLISECOND, point);
         assert_eq!(time(0, ','), "00:00:00,000");
         assert_eq!(time(3_723_045, '.'), "01:02:03.045");
         assert_eq!(time(360_000_000 - 1, ','), "99:59:59,999");
@@ -239,8 +165,15 @@ mod tests {
 
     #[test]
     fn the_two_formats() {
-        let cue = cue(1234, 61_000, &["a & b", "<c>"]);
-        assert_eq!(cue.srt(), "00:00:01,234 --> 00:01:01,000\na & b\n<c>\n");
-        assert_eq!(cue.vtt(), "00:00:01.234 --> 00:01:01.000\na &amp; b\n&lt;c&gt;\n");
+        let cue = Cue {
+            start: 1_234 * MILLISECOND,
+            end: 61_000 * MILLISECOND,
+            lines: vec!["a & b".into(), "<c>".into()],
+            added: Vec::new(),
+            clears: true,
+            words: 4,
+        };
+        assert_eq!(srt(&cue), "00:00:01,234 --> 00:01:01,000\na & b\n<c>\n");
+        assert_eq!(vtt(&cue), "00:00:01.234 --> 00:01:01.000\na &amp; b\n&lt;c&gt;\n");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use nemostt::{Event, Recognizer, Stream, StreamClass};
+use nemostt::{Event, Recognizer, Stream, StreamClass, cues::CueBuilder};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -63,8 +63,10 @@ impl Job<'_> {
         }
 
         let name = self.location.name();
+        let cues = CueBuilder::new(self.arguments.cues.rules()?).map_err(|error| error.to_string())?;
         let mut output = Output::new(
             self.arguments.format(),
+            cues,
             writer,
             name,
             self.arguments.model.name(),

@@ -32,6 +32,10 @@ impl Transcribe {
                 "--raw applies to standard input, and `-` is not among the files: add `-` or omit --raw".into(),
             );
         }
+        if self.cues.is_given() && !matches!(self.format(), Format::Srt | Format::Vtt) {
+            return Err("the options --cue-… apply to subtitles: add --srt or --vtt".into());
+        }
+        self.cues.rules()?;
         let targets = output_path::targets(self, &locations)?;
         if locations.iter().any(|location| !matches!(location, Location::File(_))) {
             let caught = interrupt::catch();

@@ -4,10 +4,14 @@
 
 use std::io::{self, Write};
 
-use nemostt::{DecoderKind, ModelConfig, Word};
+use nemostt::{
+    DecoderKind, ModelConfig, Word,
+    cues::{Cue, CueBuilder},
+    sample_time::samples_to_ns,
+};
 use serde::Serialize;
 
-use super::cues::{Cue, CueBuilder};
+use super::cues;
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +75,9 @@ struct JsonWord {
 }
 
 impl<W: Write> Output<W> {
-    /// An output to `writer` for the words of `file`. `model` is the name of the model in the JSON document.
-    pub fn new(format: Format, writer: W, file: String, model: String, config: &ModelConfig) -> Self {
+    /// An output to `writer` for the words of `file`, subtitles from `cues`. `model` is the name of the model in the JSON
+    /// document.
+    pub fn new(format: Format, cues: CueBuilder, writer: W, file: String, model: String, config: &ModelConfig) -> Self {
         let sample_rate = config.front_end.sample_rate;
         Self {
             format,
@@ -91,7 +96,7 @@ impl<W: Write> Output<W> {
                 text: String::new(),
                 words: Vec::new(),
             },
-            cues: CueBuilder::new(sample_rate),
+            cues,
             count: 0,
         }
     }
@@ -145,9 +150,10 @@ impl<W: Write> Output<W> {
                 confidence: word.confidence,
             }),
             Format::Srt | Format::Vtt => {
-                if let Some(cue) = self.cues.push(word) {
-                    self.cue(&cue)?;
-                }
+                let ns = |samples| samples_to_ns(samples, self.document.sample_rate);
+                self.cues.push(&word.text, ns(word.start), ns(word.end));
+                self.cues.advance(ns(word.start));
+                self.write_cues()?;
             }
         }
         // Live input: words must appear as soon as they are known.
@@ -167,9 +173,8 @@ impl<W: Write> Output<W> {
                 writeln!(self.writer)?;
             }
             Format::Srt | Format::Vtt => {
-                if let Some(cue) = self.cues.finish() {
-                    self.cue(&cue)?;
-                }
+                self.cues.finish();
+                self.write_cues()?;
             }
         }
         self.writer.flush()
@@ -183,14 +188,21 @@ impl<W: Write> Output<W> {
         self.writer.flush()
     }
 
+    fn write_cues(&mut self) -> io::Result<()> {
+        while let Some(cue) = self.cues.next_cue() {
+            self.cue(&cue)?;
+        }
+        Ok(())
+    }
+
     fn cue(&mut self, cue: &Cue) -> io::Result<()> {
         if self.count > 0 {
             writeln!(self.writer)?;
         }
         self.count += 1;
         match self.format {
-            Format::Vtt => write!(self.writer, "{}", cue.vtt()),
-            _ => write!(self.writer, "{}\n{}", self.count, cue.srt()),
+            Format::Vtt => write!(self.writer, "{}", cues::vtt(cue)),
+            _ => write!(self.writer, "{}\n{}", self.count, cues::srt(cue)),
         }
     }
 
