@@ -51,6 +51,7 @@ use target::Target;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
+    boosting::TreeCache,
     chunker::{SUBSAMPLING_FACTOR, full_width},
     device::Device,
     error::{Error, Result},
@@ -69,6 +70,8 @@ pub(crate) struct Model {
     pub(crate) transducer: Option<Transducer>,
     /// What its streams move to if the device fails.
     pub(crate) fallback: Option<CpuFallback>,
+    /// Boosting trees in use.
+    pub(crate) boosting: TreeCache,
 }
 
 /// The outcome of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].
@@ -212,6 +215,9 @@ impl Model {
             let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
             other_head.unwrap_or(error)
         })?;
+        if let Some(tokenizer) = &files.tokenizer {
+            vocabulary.complete_from(&tokenizer.name, &tokenizer.bytes);
+        }
         vocabulary.set_special(sidecar.special.end_of_utterance, "<EOU>");
         vocabulary.set_special(sidecar.special.end_of_backchannel, "<EOB>");
         let encoder = Encoder::load(
@@ -247,6 +253,7 @@ impl Model {
             encoder,
             transducer,
             fallback: None,
+            boosting: TreeCache::default(),
         })
     }
 }

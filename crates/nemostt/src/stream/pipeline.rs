@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Observer, Snapshot, history::History};
 use crate::{
+    boosting::Boosting,
     chunker::Chunker,
     decode::{Ctc, Progress, Rnnt, TransducerScorer},
     error::{Error, Result},
@@ -22,6 +23,8 @@ pub(super) struct StreamPipeline {
     chunker: Chunker,
     pub(super) encoder: EncoderState,
     decoder: Decoder,
+    /// Phrases to prefer, and how far the tokens so far are in them. Kept when the stream moves to the CPU: the tokens stay.
+    pub(super) boosting: Option<Boosting>,
     pub(super) segmenter: Segmenter,
     /// Number of decoded encoder frames.
     frames: u64,
@@ -54,6 +57,7 @@ impl StreamPipeline {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
+            boosting: None,
             segmenter: Segmenter::new(config.frame_samples()),
             frames: 0,
             ending: EndReason::EndOfStream,
@@ -110,7 +114,13 @@ impl StreamPipeline {
 
     /// Encodes the current window, decodes it from `progress` on, and returns its encoder frames.
     fn encode_and_decode(&mut self, progress: &mut Progress) -> Result<usize> {
-        let Self { model, segmenter, .. } = self;
+        let Self {
+            model,
+            boosting,
+            segmenter,
+            ..
+        } = self;
+        let boosting = boosting.as_mut();
         if let (Decoder::Rnnt(_, state), Some(transducer)) = (&mut self.decoder, &model.transducer) {
             state.prepare(transducer)?;
         }
@@ -127,10 +137,10 @@ impl StreamPipeline {
                     state,
                     frames: self.encoder.outputs(),
                 };
-                rnnt.decode(&mut network, frames, self.frames, progress, emit)?;
+                rnnt.decode(&mut network, frames, self.frames, progress, boosting, emit)?;
             }
             (Decoder::Ctc(ctc), _) => {
-                ctc.decode(self.encoder.outputs().data(), frames, self.frames, emit);
+                ctc.decode(self.encoder.outputs().data(), frames, self.frames, boosting, emit);
             }
             // `new` creates the decoder that the model has.
             (Decoder::Rnnt(..), None) => {}
@@ -192,6 +202,9 @@ impl StreamPipeline {
             Decoder::Rnnt(_, state) => state.reset(),
             Decoder::Ctc(ctc) => ctc.reset(),
         }
+        if let Some(boosting) = &mut self.boosting {
+            boosting.reset();
+        }
         self.segmenter.reset();
         self.history.clear();
         self.frames = 0;
@@ -205,6 +218,7 @@ impl StreamPipeline {
             Decoder::Rnnt(_, state) => state.save(&mut snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.save(&mut snapshot.ctc),
         }
+        snapshot.boosting.clone_from(&self.boosting);
         snapshot.history.clone_from(&self.history);
         snapshot.segmenter = Some(self.segmenter.clone());
         snapshot.frames = self.frames;
@@ -232,6 +246,7 @@ impl StreamPipeline {
             Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
         }
+        self.boosting.clone_from(&snapshot.boosting);
         self.history.clone_from(&snapshot.history);
         match is_of_device {
             false => self.encoder.restore(&snapshot.encoder),

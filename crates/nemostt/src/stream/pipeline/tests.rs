@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::*;
 use crate::{
-    Device, Recognizer,
+    Device, Hotwords, Recognizer,
     model::{DecoderKind, Options, failing_device::FailingDevice},
     stream::Stream,
     text::Event,
@@ -141,6 +141,34 @@ fn words_go_on_on_the_cpu_after_the_device_has_failed() {
             assert!(notice.contains("unspecified launch failure"), "{notice}");
             assert_eq!(stream.take_device_failure(), None);
             assert_eq!(stream.device(), Device::Cpu);
+        }
+    }
+}
+
+#[test]
+fn boosting_goes_on_on_the_cpu() {
+    let samples = speech();
+    let hotwords = Hotwords::parse(
+        "nine nine:12, kitchen:12, stop:12, one eight:9, the bedroom door:9",
+        1.0,
+    )
+    .unwrap();
+    for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let recognizer = Recognizer::load(model, &options(decoder, Device::Cpu)).unwrap();
+        let mut stream = recognizer.stream().unwrap();
+        stream.set_hotwords(&hotwords).unwrap();
+        stream.accept(&samples).unwrap();
+        stream.finish(0).unwrap();
+        let expected = words(&mut stream);
+        assert_ne!(expected, on_cpu(decoder, &samples));
+        for working in [0, samples.len() / 3, samples.len() / 2] {
+            let setup = Setup::new(decoder);
+            let mut stream = setup.recognizer.stream().unwrap();
+            stream.set_hotwords(&hotwords).unwrap();
+            let [_, all] = fail_at(&setup, &mut stream, &samples, (working, 1));
+            assert_eq!(all, expected, "{decoder:?}, failure after {working} samples");
+            assert!(stream.take_device_failure().is_some());
         }
     }
 }
