@@ -197,6 +197,14 @@ impl BaseTransformImpl for NemoStt {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         forward_runtime_log();
         let settings = self.settings();
+        // Later, when they change in PLAYING or the model lacks a character, it is a warning.
+        settings.hotwords().map_err(|error| {
+            let text = match error {
+                nemostt::Error::Read { .. } => format!("hotwords-file: {error}"),
+                error => error.to_string(),
+            };
+            gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
+        })?;
         lock(&self.published).active = ActiveSettings::of(&settings);
         lock(&self.session).out.apply(&settings);
         let before = self.latency();

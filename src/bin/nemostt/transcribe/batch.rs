@@ -14,8 +14,11 @@ use std::{
     time::Instant,
 };
 
+use nemostt::Hotwords;
+
 use super::{
     args::Transcribe,
+    boosting_tree,
     job::{self, Stats},
     progress::Bars,
     stats,
@@ -24,7 +27,12 @@ use super::{
 use crate::{Result, audio::Location, output_file};
 
 /// Transcribes all files. Texts and errors are printed in the order of the files.
-pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<PathBuf>]) -> Result<()> {
+pub fn run(
+    arguments: &Transcribe,
+    locations: &[Location],
+    targets: &[Option<PathBuf>],
+    hotwords: &Hotwords,
+) -> Result<()> {
     // The files to transcribe. Those known to fail already have their result.
     let (mut pending, mut outcomes) = (Vec::new(), BTreeMap::new());
     for (number, (location, target)) in locations.iter().zip(targets).enumerate() {
@@ -39,6 +47,11 @@ pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<Pat
         true => None,
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
+    // Its tokens are those of every copy of the model.
+    let boosting = match &first {
+        Some(recognizer) => boosting_tree(recognizer, hotwords)?,
+        None => None,
+    };
     let loading = start.elapsed();
     let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
 
@@ -47,6 +60,7 @@ pub fn run(arguments: &Transcribe, locations: &[Location], targets: &[Option<Pat
         arguments,
         locations,
         targets,
+        boosting: boosting.as_ref(),
         pending: &pending,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
