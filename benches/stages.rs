@@ -16,8 +16,9 @@ use criterion::{
     measurement::WallTime,
 };
 use nemostt::{
-    DecoderKind, Device, Error, Options, Recognizer, Stream,
+    DecoderKind, Device, Error, Hotwords, Options, Recognizer, Stream,
     features::{FrontEnd, FrontEndConfig},
+    text::TokenText,
 };
 
 /// Lookaheads in milliseconds. Those that the model does not support are skipped.
@@ -134,8 +135,7 @@ fn encoder_step(criterion: &mut Criterion) {
 }
 
 /// The whole clip, from samples to words, with one stream that is reset before each iteration.
-fn whole_clip(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, recognizer: &Recognizer, speech: &[f32]) {
-    let mut stream = recognizer.stream().expect("enough memory");
+fn whole_clip(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, mut stream: Stream, speech: &[f32]) {
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(speech.len() as u64));
     group.bench_function(id, |bencher| {
@@ -185,6 +185,42 @@ fn decoder(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The whole clip with lists of phrases of different length. Their words are made of the tokens of the model, so that many
+/// begin as words in the clip do.
+fn boosting(criterion: &mut Criterion) {
+    let speech = speech();
+    let mut group = group(criterion, "boosting");
+    for (name, kind) in [("rnnt", DecoderKind::Rnnt), ("ctc", DecoderKind::Ctc)] {
+        let Some(recognizer) = recognizer(None, kind, 1) else {
+            continue;
+        };
+        let texts: Vec<&str> = (0..recognizer.config().vocabulary_size)
+            .filter_map(|id| match recognizer.piece(id) {
+                Some(TokenText::Text(text)) => Some(text.trim_start_matches('\u{2581}')),
+                _ => None,
+            })
+            .filter(|text| !text.is_empty())
+            .collect();
+        for count in [0, 10, 1_000, 10_000] {
+            let mut hotwords = Hotwords::default();
+            for number in 0..count {
+                // Different for all numbers up to the third power of the number of tokens.
+                let token = |place: usize| texts[number / texts.len().pow(place as u32) % texts.len()];
+                let phrase = format!("{}{}{}", token(0), token(1), token(2));
+                hotwords.push(&phrase, 1.0).expect("a word of three tokens");
+            }
+            let tree = recognizer.boosting_tree(&hotwords).expect("tokens of the model");
+            let mut stream = recognizer.stream().expect("enough memory");
+            stream
+                .set_boosting_tree((count > 0).then_some(&tree))
+                .expect("a tree of the model");
+            let id = BenchmarkId::new(name, format!("{count} phrases"));
+            whole_clip(&mut group, id, stream, &speech);
+        }
+    }
+    group.finish();
+}
+
 fn end_to_end(criterion: &mut Criterion) {
     let speech = speech();
     let mut group = group(criterion, "end_to_end");
@@ -192,12 +228,13 @@ fn end_to_end(criterion: &mut Criterion) {
         for lookahead in LOOKAHEADS {
             if let Some(recognizer) = recognizer(Some(lookahead), DecoderKind::Auto, threads) {
                 let id = BenchmarkId::new(format!("{threads} threads"), format!("{lookahead} ms"));
-                whole_clip(&mut group, id, &recognizer, &speech);
+                let stream = recognizer.stream().expect("enough memory");
+                whole_clip(&mut group, id, stream, &speech);
             }
         }
     }
     group.finish();
 }
 
-criterion_group!(stages, front_end, encoder_step, decoder, end_to_end);
+criterion_group!(stages, front_end, encoder_step, decoder, boosting, end_to_end);
 criterion_main!(stages);

@@ -210,6 +210,14 @@ impl BaseTransformImpl for NemoStt {
         {
             return Err(gst::error_msg!(gst::LibraryError::Settings, ("{contradiction}")));
         }
+        // Later, when they change in PLAYING or the model lacks a character, it is a warning.
+        settings.hotwords().map_err(|error| {
+            let text = match error {
+                nemostt::Error::Read { .. } => format!("hotwords-file: {error}"),
+                error => error.to_string(),
+            };
+            gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
+        })?;
         lock(&self.published).active = ActiveSettings::of(&settings);
         *lock(&self.reporter) = Reporter::default();
         lock(&self.session).out.apply(&settings);

@@ -16,7 +16,7 @@ use crate::{
     support::{
         media::make,
         process::{complaint, written},
-        transcribe::{CLIP, clip_path, command, nemo_text, transcribe, wav},
+        transcribe::{CLIP, clip_path, command, nemo_text, transcribe, transcribe_all, wav},
     },
 };
 
@@ -294,6 +294,45 @@ fn models_and_lookaheads_that_do_not_exist_are_refused() {
     assert!(complaint(&unknown).contains("/no/such/model"));
     let lookahead = transcribe(&["--lookahead", "100"], &wav());
     assert!(complaint(&lookahead).contains("1040 ms"));
+}
+
+#[test]
+fn hotwords_are_found_more_often() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("list.txt");
+    fs::write(&list, "# digits\nnine nine\none eight\t9\n").unwrap();
+    let clips = ["u3_long", "u3_long"].map(clip_path);
+    let plain = transcribe(&[], &clips[0]);
+    let arguments = [
+        "--hotwords=kitchen,stop,the bedroom door:9",
+        "--hotwords-weight=12",
+        "--hotwords-file",
+    ];
+    let arguments = [&arguments[..], &[list.to_str().unwrap()]].concat();
+    let boosted = transcribe(&arguments, &clips[0]);
+    assert_ne!(written(&boosted), written(&plain));
+    // Several files share a tree.
+    let several = transcribe_all(&[&arguments[..], &["--json"]].concat(), &clips);
+    let texts: Vec<String> = serde_json::Deserializer::from_slice(&several.stdout)
+        .into_iter::<serde_json::Value>()
+        .map(|document| document.unwrap()["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(texts, [written(&boosted).trim_end(); 2]);
+}
+
+#[test]
+fn hotwords_that_cannot_be_used_are_refused() {
+    for (arguments, expected) in [
+        (&["--hotwords", "one,zwölf"][..], "characters of \"zwölf\" ('ö')"),
+        (&["--hotwords", "one:0"], "\"one\" has weight 0"),
+        (&["--hotwords=one", "--hotwords-weight=1000"], "has weight 1000"),
+        (&["--hotwords-file", "/no/such/list"], "cannot read /no/such/list"),
+    ] {
+        let output = transcribe(arguments, &wav());
+        let complaint = complaint(&output);
+        assert!(complaint.contains(expected), "{complaint}");
+        assert_eq!(output.stdout, b"");
+    }
 }
 
 #[test]

@@ -45,6 +45,14 @@ fn properties_round_trip() {
     assert_eq!(element.property::<Option<String>>("separator"), None);
     element.set_property("separator", " ");
     assert_eq!(element.property::<Option<String>>("separator").as_deref(), Some(" "));
+    for name in ["hotwords", "hotwords-file"] {
+        assert_eq!(element.property::<Option<String>>(name), None);
+        element.set_property(name, "Ada:2");
+        assert_eq!(element.property::<Option<String>>(name).as_deref(), Some("Ada:2"));
+    }
+    assert_eq!(element.property::<f32>("hotwords-weight"), 1.0);
+    element.set_property("hotwords-weight", 2.5_f32);
+    assert_eq!(element.property::<f32>("hotwords-weight"), 2.5);
     assert_eq!(element.property::<String>("device"), "auto");
     element.set_property_from_str("device", "cuda:1");
     assert_eq!(element.property::<String>("device"), "cuda:1");

@@ -39,6 +39,8 @@ fn start_error(properties: &str) -> String {
     element.set_property_from_str("decoder", "auto");
     element.set_property("device", "cpu");
     element.set_property("lookahead", -1);
+    element.set_property("hotwords", None::<&str>);
+    element.set_property("hotwords-file", None::<&str>);
     pipeline.set_state(gst::State::Playing).unwrap();
     let end = bus.timed_pop_filtered(TIMEOUT, &[gst::MessageType::Eos, gst::MessageType::Error]);
     assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
@@ -254,6 +256,18 @@ fn unknown_device_is_an_error_that_lists_devices() {
     assert_contains(
         &start_error("device=gpu"),
         &["device \"gpu\" is unknown", "cpu, cuda", "cuda:1", "openvino"],
+    );
+}
+
+#[test]
+fn hotwords_that_cannot_be_read_are_an_error() {
+    assert_contains(
+        &start_error("hotwords=\"one, six:1000\""),
+        &["hotwords: \"six\" has weight 1000", "at most 100"],
+    );
+    assert_contains(
+        &start_error("hotwords-file=/no/such/list"),
+        &["hotwords-file: cannot read /no/such/list"],
     );
 }
 

@@ -149,6 +149,19 @@ pub enum Error {
         allowed: Vec<String>,
     },
 
+    /// A phrase to boost, or a list of them, cannot be used.
+    #[error("hotwords: {reason}")]
+    Hotwords {
+        /// The phrase and where it is from, what is wrong, and what was expected.
+        reason: String,
+    },
+
+    /// A boosting tree of another model was given to a stream.
+    #[error(
+        "the boosting tree does not belong to this stream's model: build it with the recognizer that created the stream"
+    )]
+    OtherBoostingTree,
+
     /// The vocabulary cannot be read or does not match the model.
     #[error("vocabulary {path}: {reason}")]
     Vocabulary {

@@ -4,6 +4,8 @@
 #![warn(unreachable_pub)]
 
 #[forbid(unsafe_code)]
+mod boosting;
+#[forbid(unsafe_code)]
 pub mod chunker;
 #[forbid(unsafe_code)]
 pub mod cues;
@@ -39,6 +41,7 @@ pub mod text;
 #[forbid(unsafe_code)]
 mod token;
 
+pub use boosting::{BoostingTree, Hotword, Hotwords};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::Class as StreamClass;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    boosting::{BoostingTree, Hotwords},
     error::Result,
     memory_guard,
     metrics::EngineMetrics,
@@ -87,6 +88,15 @@ impl Recognizer {
     /// The piece of token `id`: what the vocabulary has for it; `None` if there is no such token.
     pub fn piece(&self, id: usize) -> Option<&crate::text::TokenText> {
         self.model.vocabulary.piece(id)
+    }
+
+    /// Builds what boosts `hotwords` in streams of this model: see [`Stream::set_boosting_tree`]. If it is in use already, it is
+    /// shared instead. A list of thousands of phrases takes some milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Hotwords`](crate::Error::Hotwords) if the model has no tokens for characters of a phrase.
+    pub fn boosting_tree(&self, hotwords: &Hotwords) -> Result<BoostingTree> {
+        self.model.boosting.get(&self.model.vocabulary, hotwords)
     }
 
     /// How many streams gain from running at the same time: their steps are computed together, or on different cores. 1 if

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use self::{history::History, pipeline::StreamPipeline};
 use crate::{
+    boosting::{Boosting, BoostingTree, Hotwords},
     chunker::{ChunkerSnapshot, Window},
     decode::CtcSnapshot,
     device::Device,
@@ -69,6 +70,7 @@ pub struct Snapshot {
     transducer: TransducerSnapshot,
     /// Only used by CTC models.
     ctc: CtcSnapshot,
+    boosting: Option<Boosting>,
     segmenter: Option<Segmenter>,
     /// Only used where a device may be replaced.
     history: History,
@@ -228,6 +230,34 @@ impl Stream {
         Ok(())
     }
 
+    /// Boosts the phrases of `tree` in the following audio, from the next chunk on, or none. They stay set when the stream is
+    /// [reset](Self::reset). Decoding is NeMo's greedy decoding with a boosting tree: in RNN-T and CTC, a phrase is preferred
+    /// to other tokens, but not to blank.
+    ///
+    /// # Errors
+    /// [`Error::OtherBoostingTree`] if it was built for another model; the stream is not changed.
+    pub fn set_boosting_tree(&mut self, tree: Option<&BoostingTree>) -> Result<()> {
+        if tree.is_some_and(|tree| !tree.is_of(&self.pipeline.model.vocabulary)) {
+            return Err(Error::OtherBoostingTree);
+        }
+        self.pipeline.boosting = tree.cloned().map(Boosting::new);
+        Ok(())
+    }
+
+    /// As [`set_boosting_tree`](Self::set_boosting_tree), with the tree of `hotwords`, which is shared with other streams of
+    /// the model that have the same ones. An empty list boosts nothing.
+    ///
+    /// # Errors
+    /// As [`Recognizer::boosting_tree`](crate::Recognizer::boosting_tree); the stream is not changed.
+    pub fn set_hotwords(&mut self, hotwords: &Hotwords) -> Result<()> {
+        let model = &self.pipeline.model;
+        let tree = match hotwords.is_empty() {
+            true => None,
+            false => Some(model.boosting.get(&model.vocabulary, hotwords)?),
+        };
+        self.set_boosting_tree(tree.as_ref())
+    }
+
     /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.
     pub fn set_class(&mut self, class: StreamClass) {
         self.pipeline.encoder.set_class(class);
@@ -282,8 +312,8 @@ impl Stream {
     }
 
     /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
-    /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config) and
-    /// [`set_language`](Self::set_language), is undone, and events that were pending are pending again. A snapshot can
+    /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config),
+    /// [`set_language`](Self::set_language) and [`set_boosting_tree`](Self::set_boosting_tree), is undone, and events that were pending are pending again. A snapshot can
     /// be restored any number of times.
     ///
     /// # Errors

@@ -193,6 +193,33 @@ impl Settings {
                 .default_value(default.language_code.as_deref())
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecString::builder("hotwords")
+                .nick("Hotwords")
+                .blurb(
+                    "Phrases that are recognized more often, separated by commas, each with a weight after a colon if it is not \
+                     hotwords-weight: Kubernetes, Ada Lovelace:3.5",
+                )
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecString::builder("hotwords-file")
+                .nick("Hotwords File")
+                .blurb(
+                    "File with more of them: a phrase on each line, with a tab or a colon before its weight; lines that begin \
+                     with # are ignored. Read when the property is set or the element starts",
+                )
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecFloat::builder("hotwords-weight")
+                .nick("Hotwords Weight")
+                .blurb(
+                    "Weight of phrases that have none of their own (NeMo's context_score): a higher one finds more of them, \
+                     also where they were not said",
+                )
+                .minimum(0.01)
+                .maximum(100.0)
+                .default_value(default.hotwords_weight)
+                .mutable_playing()
+                .build(),
             glib::ParamSpecUInt::builder("max-utterance")
                 .nick("Maximum Utterance")
                 .blurb(
@@ -266,6 +293,9 @@ impl Settings {
 
     /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
     pub(in crate::transcriber) fn set(&mut self, name: &str, value: &glib::Value) {
+        if name.starts_with("hotwords") {
+            self.hotwords_revision += 1;
+        }
         match name {
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
@@ -289,6 +319,9 @@ impl Settings {
             "overload" => self.overload = read(value),
             "lateness" => self.lateness = read(value),
             "language-code" => self.language_code = read(value),
+            "hotwords" => self.hotwords = read(value),
+            "hotwords-file" => self.hotwords_file = read::<Option<String>>(value).filter(|path| !path.is_empty()),
+            "hotwords-weight" => self.hotwords_weight = read(value),
             "max-utterance" => self.max_utterance = read(value),
             "max-utterance-chars" => self.max_utterance_chars = read(value),
             "min-word-duration" => self.min_word_duration = read(value),
@@ -324,6 +357,9 @@ impl Settings {
             "overload" => self.overload.to_value(),
             "lateness" => self.lateness.to_value(),
             "language-code" => self.language_code.to_value(),
+            "hotwords" => self.hotwords.to_value(),
+            "hotwords-file" => self.hotwords_file.to_value(),
+            "hotwords-weight" => self.hotwords_weight.to_value(),
             "max-utterance" => self.max_utterance.to_value(),
             "max-utterance-chars" => self.max_utterance_chars.to_value(),
             "min-word-duration" => self.min_word_duration.to_value(),

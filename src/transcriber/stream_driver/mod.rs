@@ -57,6 +57,8 @@ pub(super) struct StreamDriver {
     snapshot: Snapshot,
     /// The language that was last set on the stream, even if the model rejected it.
     language: Option<String>,
+    /// Revision of the phrases to boost that were last set on the stream, even if they were rejected.
+    hotwords_revision: u64,
 }
 
 impl StreamDriver {
@@ -84,6 +86,7 @@ impl StreamDriver {
             stall: None,
             snapshot: Snapshot::default(),
             language: None,
+            hotwords_revision: 0,
         })
     }
 
@@ -205,6 +208,7 @@ impl StreamDriver {
         }
         self.stream.set_endpoint_config(self.endpoint_config(settings));
         self.set_language(out, settings)?;
+        self.set_hotwords(out, settings)?;
         self.loudness.push(&self.block);
         self.stream.accept_s16(self.block.iter().copied())?;
         self.collect(out, settings);
@@ -220,6 +224,27 @@ impl StreamDriver {
         match self.stream.set_language(settings.language()) {
             Err(error @ Error::Language { .. }) => {
                 out.queue.warning(format!("language-code: {error}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Sets the phrases to boost. If they cannot be used, queues a warning and keeps the previous ones.
+    fn set_hotwords(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        if std::mem::replace(&mut self.hotwords_revision, settings.hotwords_revision) == settings.hotwords_revision {
+            return Ok(());
+        }
+        let result = settings
+            .hotwords()
+            .and_then(|hotwords| self.stream.set_hotwords(&hotwords));
+        match result {
+            Err(error @ Error::Hotwords { .. }) => {
+                out.queue.warning(error.to_string());
+                Ok(())
+            }
+            Err(error @ Error::Read { .. }) => {
+                out.queue.warning(format!("hotwords-file: {error}"));
                 Ok(())
             }
             result => result,

@@ -118,6 +118,70 @@ fn unknown_language_posts_a_warning() {
     );
 }
 
+#[test]
+fn hotwords_change_in_playing_and_wrong_ones_are_a_warning() {
+    let samples = clip_s16("u3_long");
+    let boosted = |settings: &str| {
+        let harness = Harness::play(&format!("lookahead=80 {settings}"));
+        harness.speak(&samples, 1_600);
+        harness.eos();
+        text_of(&harness.take())
+    };
+    let plain = boosted("");
+    let phrases = "nine nine:12, kitchen:12, stop:12, one eight:9, the bedroom door:9";
+    let expected = boosted(&format!("hotwords=\"{phrases}\""));
+    assert_ne!(expected, plain);
+
+    let harness = Harness::play("lookahead=80");
+    harness.element.set_property("hotwords", phrases);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("list.txt");
+    let file = file.to_str().unwrap();
+    let mut at = 0;
+    for (name, value, expected) in [
+        ("latency", "100", None),
+        // These cannot be used: the previous phrases stay.
+        ("hotwords", "zwölf", Some("\"zwölf\" ('ö')")),
+        ("hotwords", "six:-1", Some("\"six\" has weight -1")),
+        ("hotwords-file", file, Some("hotwords-file: cannot read")),
+    ] {
+        harness.messages();
+        harness.element.set_property_from_str(name, value);
+        harness.speak_from(time_of(at), &samples[at..at + 1_600], 320);
+        at += 1_600;
+        let warnings: Vec<String> = harness
+            .messages()
+            .iter()
+            .filter_map(|message| match message.view() {
+                gst::MessageView::Warning(warning) => Some(warning.error().message().to_owned()),
+                gst::MessageView::Error(error) => panic!("{error:?}"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(warnings.len(), usize::from(expected.is_some()), "{warnings:?}");
+        assert!(
+            warnings.iter().all(|warning| warning.contains(expected.unwrap())),
+            "{warnings:?}"
+        );
+    }
+    harness.speak_from(time_of(at), &samples[at..], 320);
+    harness.eos();
+    assert_eq!(text_of(&harness.take()), expected);
+
+    // A file is read when it is set, also again.
+    let harness = Harness::play("lookahead=80 hotwords-weight=12");
+    for list in [
+        "zero",
+        "# none\nnine nine\nkitchen\nstop\none eight\t9\nthe bedroom door: 9",
+    ] {
+        std::fs::write(file, list).unwrap();
+        harness.element.set_property("hotwords-file", file);
+    }
+    harness.speak(&samples, 1_600);
+    harness.eos();
+    assert_eq!(text_of(&harness.take()), expected);
+}
+
 /// Waits until another thread makes `condition` true.
 fn wait_for(condition: impl Fn() -> bool) {
     let since = Instant::now();

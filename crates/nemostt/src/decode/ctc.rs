@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Greedy CTC: the best token of each frame, with repeats collapsed and blanks dropped.
+//!
+//! With [boosting](crate::boosting), the token is chosen as in NeMo's
+//! `GreedyBatchedCTCInfer._greedy_decode_logprobs_batched_fusion_models_torch`: where neither blank nor the previous token
+//! scores best without boosting, it is the one with the highest sum of log-probability and boost, other than the previous one.
 
 use super::argmax::argmax;
-use crate::token::Token;
+use crate::{boosting::Boosting, token::Token};
 
 /// Greedy CTC over a stream; repeats are also collapsed across chunks.
 #[derive(Debug, Clone)]
@@ -26,10 +30,20 @@ impl Ctc {
     }
 
     /// Decodes the first `frames` rows of `log_probs`, \[T, blank + 1\]; the first row is encoder frame `first_frame`.
-    pub(crate) fn decode(&mut self, log_probs: &[f32], frames: usize, first_frame: u64, mut emit: impl FnMut(Token)) {
+    pub(crate) fn decode(
+        &mut self,
+        log_probs: &[f32],
+        frames: usize,
+        first_frame: u64,
+        mut boosting: Option<&mut Boosting>,
+        mut emit: impl FnMut(Token),
+    ) {
         for (row, frame) in log_probs.chunks_exact(self.blank + 1).take(frames).zip(first_frame..) {
-            let id = argmax(row);
+            let mut id = argmax(row);
             if id != self.blank && id != self.previous {
+                if let Some(boosting) = boosting.as_deref_mut() {
+                    id = boosting.choose(&row[..self.blank], id, Some(self.previous));
+                }
                 let log_prob = row[id];
                 emit(Token { id, frame, log_prob });
             }
@@ -65,7 +79,9 @@ mod tests {
 
     fn ids(ctc: &mut Ctc, best: &[usize], first_frame: u64) -> Vec<(usize, u64)> {
         let mut found = Vec::new();
-        ctc.decode(&rows(best), best.len(), first_frame, |t| found.push((t.id, t.frame)));
+        ctc.decode(&rows(best), best.len(), first_frame, None, |t| {
+            found.push((t.id, t.frame))
+        });
         found
     }
 
@@ -84,10 +100,56 @@ mod tests {
         assert_eq!(ids(&mut ctc, &[2], 0), [(2, 0)]);
     }
 
+    /// A case of `tests/data/boosting/ctc.json`.
+    #[derive(serde::Deserialize)]
+    struct Case {
+        seed: u32,
+        tokens: usize,
+        frames: usize,
+        phrases: Vec<Vec<usize>>,
+        weights: Vec<f32>,
+        /// The best token of each frame.
+        labels: Vec<usize>,
+    }
+
+    /// As `table` in `tools/gen_boosting_goldens.py`.
+    fn table(seed: u32, values: usize) -> Vec<f32> {
+        let next = |&state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let states = std::iter::successors(next(&seed), next);
+        states.take(values).map(|state| (state >> 22) as f32 / 64.0).collect()
+    }
+
+    #[test]
+    fn boosted_tokens_are_those_of_nemo() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/boosting/ctc.json");
+        let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert!(cases.len() >= 3);
+        for case in cases {
+            let phrases: Vec<_> = case.phrases.into_iter().zip(case.weights).collect();
+            let table = table(case.seed, case.frames * (case.tokens + 1));
+            // In chunks of 7 frames.
+            let mut boosting = Boosting::new(crate::boosting::BoostingTree::of_tokens(&phrases));
+            let (mut ctc, mut found) = (Ctc::new(case.tokens), Vec::new());
+            for (rows, first) in table.chunks(7 * (case.tokens + 1)).zip((0..).step_by(7)) {
+                let emit = |token: Token| found.push((token.id, token.frame));
+                ctc.decode(rows, 7, first, Some(&mut boosting), emit);
+            }
+            let mut expected = Vec::new();
+            let mut previous = case.tokens;
+            for (frame, &label) in (0..).zip(&case.labels) {
+                if label != case.tokens && label != previous {
+                    expected.push((label, frame));
+                }
+                previous = label;
+            }
+            assert_eq!(found, expected);
+        }
+    }
+
     #[test]
     fn rows_beyond_frames_are_ignored() {
         let mut found = 0;
-        Ctc::new(3).decode(&rows(&[0, 1, 2]), 1, 0, |_| found += 1);
+        Ctc::new(3).decode(&rows(&[0, 1, 2]), 1, 0, None, |_| found += 1);
         assert_eq!(found, 1);
     }
 }

@@ -4,15 +4,20 @@
 //! best, at most `max_symbols` of them. The prediction network advances on non-blank tokens only and keeps its state
 //! across chunks.
 //!
+//! With [boosting](crate::boosting), the token is chosen as in NeMo's `GreedyBatchedRNNTLabelLoopingComputer.torch_impl`
+//! with fusion models: blank is emitted if it scores best without boosting; otherwise the token is the one with the highest
+//! sum of logit and boost.
+//!
 //! The joint scores all frames of a chunk in one call. As long as blank scores best, the prediction state does not
 //! change and the scores remain valid. A token makes a new call necessary, from its frame on, for as many frames as
 //! cost little.
 
 use super::argmax::{argmax, log_softmax};
-use crate::token::Token;
 use crate::{
+    boosting::Boosting,
     error::Result,
     model::{Tensor, Transducer, TransducerState},
+    token::Token,
 };
 
 /// Scores the frames of a chunk, given the tokens so far.
@@ -70,6 +75,7 @@ impl Rnnt {
         scorer: &mut impl Scorer,
         frames: usize,
         first_frame: u64,
+        mut boosting: Option<&mut Boosting>,
         mut emit: impl FnMut(Token),
     ) -> Result<()> {
         scorer.start_chunk();
@@ -81,11 +87,14 @@ impl Rnnt {
                 scored = scorer.score(frame)?;
             }
             let logits = scorer.logits(frame);
-            let id = argmax(logits);
+            let mut id = argmax(logits);
             if id == self.blank {
                 frame += 1;
                 symbols = 0;
                 continue;
+            }
+            if let Some(boosting) = boosting.as_deref_mut() {
+                id = boosting.choose(&logits[..self.blank], id, None);
             }
             emit(Token {
                 id,
@@ -168,7 +177,7 @@ mod tests {
             blank: BLANK,
             max_symbols,
         };
-        rnnt.decode(&mut table, plan.len(), 100, |token| found.push(token.frame))
+        rnnt.decode(&mut table, plan.len(), 100, None, |token| found.push(token.frame))
             .unwrap();
         (found, table.calls)
     }
@@ -192,7 +201,7 @@ mod tests {
             blank: BLANK,
             max_symbols: 10,
         };
-        rnnt.decode(&mut table, 4, 100, |token| found.push(token.frame))
+        rnnt.decode(&mut table, 4, 100, None, |token| found.push(token.frame))
             .unwrap();
         assert_eq!((found, table.calls), (vec![101, 103, 103], 7));
     }
@@ -206,8 +215,62 @@ mod tests {
             blank: BLANK,
             max_symbols: 3,
         };
-        rnnt.decode(&mut table, 2, 0, |token| found.push(token.frame)).unwrap();
+        rnnt.decode(&mut table, 2, 0, None, |token| found.push(token.frame))
+            .unwrap();
         assert_eq!(found, [0, 0, 0]);
+    }
+
+    #[test]
+    fn boosting_chooses_among_tokens_but_not_against_blank() {
+        let tree = crate::boosting::BoostingTree::of_tokens(&[(vec![0, 0], 4.5)]);
+        let mut boosting = Boosting::new(tree);
+        let mut tokens = Vec::new();
+        // Where the table emits, token 1 has logit 5, blank 1 and token 0 none: the first 0 needs more than its boost.
+        let logits = [
+            [0.75, 5.0, 1.0],
+            [0.75, 0.0, 5.0],
+            [0.25, 5.0, 1.0],
+            [0.0, 15.0, 1.0],
+            [0.0, 5.0, 1.0],
+        ];
+        for (frame, logits) in (0..).zip(logits) {
+            let mut one = One { logits, emitted: false };
+            let rnnt = Rnnt {
+                blank: BLANK,
+                max_symbols: 10,
+            };
+            rnnt.decode(&mut one, 1, frame, Some(&mut boosting), |token| {
+                tokens.push((token.id, token.frame, token.log_prob))
+            })
+            .unwrap();
+        }
+        let ids: Vec<_> = tokens.iter().map(|&(id, frame, _)| (id, frame)).collect();
+        // The second 0 gets 2 * 4.5 + ln 2, as would a third one; after another token, the phrase begins again.
+        assert_eq!(ids, [(0, 0), (0, 2), (1, 3), (1, 4)]);
+        // Confidence is the model's own.
+        assert!(tokens.iter().all(|&(_, _, log_prob)| log_prob < 0.0));
+    }
+
+    /// A frame with a token, then blank.
+    struct One {
+        logits: [f32; 3],
+        emitted: bool,
+    }
+
+    impl Scorer for One {
+        fn start_chunk(&mut self) {}
+
+        fn score(&mut self, _: usize) -> Result<usize> {
+            Ok(1)
+        }
+
+        fn logits(&self, _: usize) -> &[f32] {
+            if self.emitted { &[0.0, 0.0, 5.0] } else { &self.logits }
+        }
+
+        fn accept_token(&mut self, _: usize) {
+            self.emitted = true;
+        }
     }
 
     #[test]

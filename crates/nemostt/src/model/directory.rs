@@ -164,6 +164,8 @@ pub(crate) struct ModelFiles {
     pub(crate) ctc: Option<NamedEncoder>,
     /// One of [`VOCABULARIES`].
     pub(crate) vocabulary: SourceFile,
+    /// Another one of them, which says how text is divided into tokens, if `vocabulary` does not.
+    pub(crate) tokenizer: Option<SourceFile>,
     /// `nemostt.json`, if there is one.
     pub(crate) sidecar: Option<SourceFile>,
     /// All graphs that were read.
@@ -178,6 +180,8 @@ const VOCABULARIES: [&str; 5] = [
     "tokenizer.json",
     "vocab.json",
 ];
+/// Vocabulary files that say how text is divided into tokens, in order of preference.
+const TOKENIZERS: [&str; 2] = ["tokenizer.model", "tokenizer.json"];
 const SIDECAR: &str = "nemostt.json";
 
 impl ModelFiles {
@@ -202,18 +206,19 @@ impl ModelFiles {
         if parts.encoder.is_none() && parts.ctc.is_none() {
             return Err(parts.first_unrecognized.unwrap_or_else(|| missing("encoder")));
         }
-        let vocabulary = VOCABULARIES
-            .iter()
-            .map(|name| directory.join(name))
-            .find(|path| path.exists());
-        let vocabulary = vocabulary.ok_or_else(|| missing("vocabulary"))?;
+        let first = |names: &[&str]| names.iter().map(|name| directory.join(name)).find(|path| path.exists());
+        let vocabulary = first(&VOCABULARIES).ok_or_else(|| missing("vocabulary"))?;
+        let tokenizer = first(&TOKENIZERS).filter(|path| *path != vocabulary);
         let sidecar = directory.join(SIDECAR);
         let sidecar = sidecar
             .exists()
             .then(|| SourceFile::read(&sidecar, regular_file::SIDECAR))
             .transpose()?;
         let vocabulary = SourceFile::read(&vocabulary, regular_file::VOCABULARY)?;
-        Ok(parts.into_files(path.display().to_string(), vocabulary, sidecar))
+        let mut files = parts.into_files(path.display().to_string(), vocabulary, sidecar);
+        // Without one that can be read, the list of tokens is enough.
+        files.tokenizer = tokenizer.and_then(|path| SourceFile::read(&path, regular_file::VOCABULARY).ok());
+        Ok(files)
     }
 
     /// The parts of a model whose files are in memory.
@@ -404,6 +409,7 @@ impl<'a> FileSorter<'a> {
             transducer,
             ctc: self.ctc,
             vocabulary,
+            tokenizer: None,
             sidecar,
             graphs: self.graphs,
         }

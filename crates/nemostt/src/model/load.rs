@@ -19,6 +19,7 @@ use super::{
     target::Target,
 };
 use crate::{
+    boosting::TreeCache,
     chunker::{SUBSAMPLING_FACTOR, full_width},
     device::Device,
     error::{Error, Result},
@@ -85,6 +86,8 @@ struct Checked {
     /// Prediction network and joint, if they are used.
     transducer: Option<TransducerParts>,
     vocabulary: SourceFile,
+    /// What completes the vocabulary, if it lacks scores.
+    tokenizer: Option<SourceFile>,
     special: Special,
     graphs: Vec<GraphFile>,
     streaming: StreamingConfig,
@@ -121,6 +124,7 @@ impl Checked {
             encoder,
             transducer,
             vocabulary: files.vocabulary,
+            tokenizer: files.tokenizer,
             special: sidecar.special,
             graphs: files.graphs,
             streaming,
@@ -152,6 +156,9 @@ impl Checked {
             let other_head = known.and_then(|(transducer, known)| transducer.other_head(known));
             other_head.unwrap_or(error)
         })?;
+        if let Some(tokenizer) = &self.tokenizer {
+            vocabulary.complete_from(&tokenizer.name, &tokenizer.bytes);
+        }
         vocabulary.set_special(self.special.end_of_utterance, "<EOU>");
         vocabulary.set_special(self.special.end_of_backchannel, "<EOB>");
         let encoder = Encoder::load(
@@ -189,6 +196,7 @@ impl Checked {
             fallback: None,
             counters: StreamCounters::default(),
             name: String::new(),
+            boosting: TreeCache::default(),
         })
     }
 }

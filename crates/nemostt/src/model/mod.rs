@@ -47,6 +47,7 @@ pub use sidecar::Languages;
 pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
+    boosting::TreeCache,
     chunker::SUBSAMPLING_FACTOR,
     device::Device,
     features::FrontEndConfig,
@@ -70,6 +71,8 @@ pub(crate) struct Model {
     pub(crate) counters: StreamCounters,
     /// The path that it was loaded from, or `embedded`.
     name: String,
+    /// Boosting trees in use.
+    pub(crate) boosting: TreeCache,
 }
 
 /// The outcome of each pass over a graph of the model: see [`nemostt_compiler::pipeline`].

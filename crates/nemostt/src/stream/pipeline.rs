@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Observer, Snapshot, history::History};
 use crate::{
+    boosting::Boosting,
     chunker::{Chunker, Window},
     decode::{Ctc, Rnnt, TransducerScorer},
     error::{Error, Result},
@@ -22,6 +23,8 @@ pub(super) struct StreamPipeline {
     chunker: Chunker,
     pub(super) encoder: EncoderState,
     decoder: Decoder,
+    /// Phrases to prefer, and how far the tokens so far are in them. Kept when the stream moves to the CPU: the tokens stay.
+    pub(super) boosting: Option<Boosting>,
     pub(super) segmenter: Segmenter,
     /// Number of decoded encoder frames.
     frames: u64,
@@ -65,6 +68,7 @@ impl StreamPipeline {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
+            boosting: None,
             segmenter: Segmenter::new(config.frame_samples()),
             frames: 0,
             steps: 0,
@@ -129,7 +133,13 @@ impl StreamPipeline {
 
     /// Decodes the first `frames` frames of the encoder's output.
     fn decode(&mut self, frames: usize) -> Result<()> {
-        let Self { model, segmenter, .. } = self;
+        let Self {
+            model,
+            boosting,
+            segmenter,
+            ..
+        } = self;
+        let boosting = boosting.as_mut();
         let emit = |token| segmenter.token(&model.vocabulary, token);
         match (&mut self.decoder, &model.transducer) {
             (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
@@ -138,10 +148,10 @@ impl StreamPipeline {
                     state,
                     frames: self.encoder.outputs(),
                 };
-                rnnt.decode(&mut network, frames, self.frames, emit)?;
+                rnnt.decode(&mut network, frames, self.frames, boosting, emit)?;
             }
             (Decoder::Ctc(ctc), _) => {
-                ctc.decode(self.encoder.outputs().data(), frames, self.frames, emit);
+                ctc.decode(self.encoder.outputs().data(), frames, self.frames, boosting, emit);
             }
             // `new` creates the decoder that the model has.
             (Decoder::Rnnt(..), None) => {}
@@ -190,6 +200,9 @@ impl StreamPipeline {
             Decoder::Rnnt(_, state) => state.reset(),
             Decoder::Ctc(ctc) => ctc.reset(),
         }
+        if let Some(boosting) = &mut self.boosting {
+            boosting.reset();
+        }
         self.segmenter.reset();
         self.history.clear();
         self.frames = 0;
@@ -203,6 +216,7 @@ impl StreamPipeline {
             Decoder::Rnnt(_, state) => state.save(&mut snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.save(&mut snapshot.ctc),
         }
+        snapshot.boosting.clone_from(&self.boosting);
         snapshot.history.clone_from(&self.history);
         snapshot.segmenter = Some(self.segmenter.clone());
         snapshot.frames = self.frames;
@@ -244,6 +258,7 @@ impl StreamPipeline {
             Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
             Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
         }
+        self.boosting.clone_from(&snapshot.boosting);
         self.segmenter.clone_from(segmenter);
         self.frames = snapshot.frames;
         Ok(())

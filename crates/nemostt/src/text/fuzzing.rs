@@ -2,7 +2,7 @@
 
 //! See [`crate::fuzzing`].
 
-use super::{EndReason, EndpointConfig, Segmenter, Vocabulary};
+use super::{EndReason, EndpointConfig, Segmenter, TokenText, Tokenizer, Vocabulary};
 use crate::token::Token;
 
 /// A file name for each vocabulary format; the first byte of the input selects one.
@@ -35,6 +35,7 @@ pub fn vocabulary(bytes: &[u8]) {
     }
     assert!(Vocabulary::parse(name, file, count + 2).is_err());
     vocabulary.set_special(Some(count / 2), "<EOU>");
+    tokenize(&vocabulary);
     segment(&vocabulary, EndpointConfig::default());
     let pauses = EndpointConfig {
         word: Some(1),
@@ -46,6 +47,26 @@ pub fn vocabulary(bytes: &[u8]) {
         max_utterance_chars: Some(40),
     };
     segment(&vocabulary, pauses);
+}
+
+/// Divides texts into tokens, some of which are tokens themselves.
+fn tokenize(vocabulary: &Vocabulary) {
+    let tokenizer = Tokenizer::new(vocabulary);
+    let pieces = vocabulary.tokens().iter().filter_map(|token| match token {
+        TokenText::Text(text) if text.len() < MAX_TOKENS => Some(text.as_str()),
+        _ => None,
+    });
+    for text in ["", "Ada  Lovelace ", "ﬁ日本<EOU>"].into_iter().chain(pieces.take(8)) {
+        for spelling in tokenizer.spellings(text) {
+            match tokenizer.encode(&spelling) {
+                Ok(ids) => assert!(
+                    ids.iter().all(|&id| vocabulary.piece(id).is_some()),
+                    "{spelling:?}: {ids:?}"
+                ),
+                Err(chars) => assert!(!chars.is_empty(), "{spelling:?}"),
+            }
+        }
+    }
 }
 
 /// Segments all tokens, in ascending and then in descending order.

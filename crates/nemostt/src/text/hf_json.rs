@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Reads the tokens of a `tokenizer.json`, the format of Hugging Face's tokenizers, or of a `vocab.json`: only what
-//! decoding needs.
+//! Reads the tokens of a `tokenizer.json`, the format of Hugging Face's tokenizers, with merges or scores, or of a
+//! `vocab.json`. Normalizers and pre-tokenizers are not read: text is normalized as SentencePiece does by default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::tokenizer::TokenText;
+use super::{
+    tokenize::{Algorithm, Normalization, SubwordModel},
+    tokenizer::TokenText,
+};
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -31,6 +34,26 @@ struct Tokenizer {
 #[derive(Deserialize)]
 struct Model {
     vocab: Vocab,
+    #[serde(default)]
+    merges: Vec<Merge>,
+}
+
+/// Two tokens that BPE merges; in older files as one string.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(String, String),
+    Joined(String),
+}
+
+impl Merge {
+    /// The token that they become.
+    fn merged(&self) -> String {
+        match self {
+            Self::Pair(left, right) => format!("{left}{right}"),
+            Self::Joined(pair) => pair.replacen(' ', "", 1),
+        }
+    }
 }
 
 /// BPE and WordPiece map tokens to ids; Unigram lists them with their scores.
@@ -47,13 +70,13 @@ struct AddedToken {
     content: String,
 }
 
-/// The tokens in the order of their ids.
-pub(super) fn tokens(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
+/// The tokens in the order of their ids, and how text is divided into them, if the file says so.
+pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<TokenText>, Option<SubwordModel>), String> {
     let file: File = serde_json::from_slice(bytes)
         .map_err(|error| format!("it is truncated or neither a tokenizer.json nor a vocab.json ({error})"))?;
     let by_id = |ids: BTreeMap<String, usize>| ids.iter().map(|(text, &id)| (id, TokenText::parse(text))).collect();
     let mut tokens: BTreeMap<usize, TokenText> = BTreeMap::new();
-    let mut added = Vec::new();
+    let (mut added, mut merges, mut unigram) = (Vec::new(), Vec::new(), None);
     match file {
         File::List(list) => tokens.extend(list.iter().map(|text| TokenText::parse(text)).enumerate()),
         File::Ids(ids) => tokens = by_id(ids),
@@ -65,9 +88,13 @@ pub(super) fn tokens(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
         }
         File::Tokenizer(tokenizer) => {
             added = tokenizer.added_tokens;
+            merges = tokenizer.model.merges;
             match tokenizer.model.vocab {
                 Vocab::Ids(ids) => tokens = by_id(ids),
-                Vocab::Scores(list) => tokens.extend(list.iter().map(|(text, _)| TokenText::parse(text)).enumerate()),
+                Vocab::Scores(list) => {
+                    tokens.extend(list.iter().map(|(text, _)| TokenText::parse(text)).enumerate());
+                    unigram = Some(list.iter().map(|&(_, score)| score as f32).collect());
+                }
             }
         }
     }
@@ -77,13 +104,49 @@ pub(super) fn tokens(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
     let ids = tokens.keys().copied();
     match ids.zip(0..).find(|(id, expected)| id != expected) {
         Some((_, missing)) => Err(format!("it has no token for id {missing}; ids must count up from 0")),
-        None => Ok(tokens.into_values().collect()),
+        None => {
+            let tokens: Vec<TokenText> = tokens.into_values().collect();
+            let subwords = subwords(&tokens, &merges, unigram);
+            Ok((tokens, subwords))
+        }
     }
+}
+
+/// How text is divided into `tokens`: by `merges`, in their order, or by the scores of `unigram`.
+fn subwords(tokens: &[TokenText], merges: &[Merge], unigram: Option<Vec<f32>>) -> Option<SubwordModel> {
+    let (algorithm, mut scores) = match unigram {
+        Some(scores) => (Algorithm::Unigram, scores),
+        None if merges.is_empty() => return None,
+        None => {
+            let mut ranks: HashMap<String, usize> = HashMap::with_capacity(merges.len());
+            for (rank, merge) in merges.iter().enumerate() {
+                ranks.entry(merge.merged()).or_insert(rank);
+            }
+            let rank = |token: &TokenText| match token {
+                TokenText::Text(text) => ranks.get(text).copied(),
+                _ => None,
+            };
+            // Tokens that no merge makes are characters.
+            let score = |token| rank(token).map_or(f32::NEG_INFINITY, |rank| -(rank as f32));
+            (Algorithm::Bpe, tokens.iter().map(score).collect())
+        }
+    };
+    scores.resize(tokens.len(), 0.0);
+    Some(SubwordModel {
+        algorithm,
+        scores,
+        user_defined: Vec::new(),
+        normalization: Normalization::default(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tokens(bytes: &[u8]) -> Result<Vec<TokenText>, String> {
+        parse(bytes).map(|(tokens, _)| tokens)
+    }
 
     fn text(text: &str) -> TokenText {
         TokenText::Text(text.into())

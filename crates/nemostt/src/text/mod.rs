@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Turns tokens into words and utterances.
+//! Turns tokens into words and utterances, and phrases into tokens.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -10,10 +10,12 @@ mod property_tests;
 mod segmenter;
 mod sentencepiece;
 mod times;
+mod tokenize;
 mod tokenizer;
 mod words;
 
 pub(crate) use segmenter::Segmenter;
 pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
+pub(crate) use tokenize::Tokenizer;
 pub use tokenizer::{SpecialToken, TokenText, Vocabulary};
 pub use words::Word;

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::{hf_json, sentencepiece};
+use super::{hf_json, sentencepiece, tokenize::SubwordModel};
 use crate::error::{Error, Result};
 
 /// Word boundary marker: the first character of a token that begins a word (U+2581 "lower one eighth block", as in
@@ -21,7 +21,7 @@ const MAX_JSON: usize = 64 << 20;
 const MAX_BYTES: usize = 16 << 20;
 
 /// The meaning of a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TokenText {
     /// Text; a leading `▁` begins a word.
     Text(String),
@@ -102,10 +102,15 @@ impl TokenText {
 }
 
 /// The tokens of a model, without blank.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
     tokens: Vec<TokenText>,
+    /// How text is divided into them, if the file says so.
+    subwords: Option<Box<SubwordModel>>,
 }
+
+/// The contents of a vocabulary file.
+type Contents = (Vec<TokenText>, Option<SubwordModel>);
 
 impl Vocabulary {
     /// Parses a vocabulary file; its name determines the format.
@@ -117,7 +122,7 @@ impl Vocabulary {
             path: name.into(),
             reason,
         };
-        let mut tokens = Self::tokens(name, bytes).map_err(invalid)?;
+        let (mut tokens, subwords) = Self::contents(name, bytes).map_err(invalid)?;
         // Some files list blank as the last token.
         if tokens.len() == count + 1 && ends_with_blank(&tokens) {
             tokens.pop();
@@ -128,16 +133,29 @@ impl Vocabulary {
                 tokens.len()
             )));
         }
-        Ok(Self { tokens })
+        Ok(Self {
+            tokens,
+            subwords: subwords.map(Box::new),
+        })
+    }
+
+    /// Takes how text is divided into tokens from another file of the same model. Without effect if its tokens are others.
+    pub(crate) fn complete_from(&mut self, name: &str, bytes: &[u8]) {
+        if self.subwords.is_none()
+            && let Ok(other) = Self::parse(name, bytes, self.len())
+            && other.tokens == self.tokens
+        {
+            self.subwords = other.subwords;
+        }
     }
 
     /// Number of tokens in a vocabulary file, not counting blank; `None` if it cannot be parsed.
     pub(crate) fn count(name: &str, bytes: &[u8]) -> Option<usize> {
-        let tokens = Self::tokens(name, bytes).ok()?;
+        let (tokens, _) = Self::contents(name, bytes).ok()?;
         Some(tokens.len() - usize::from(ends_with_blank(&tokens)))
     }
 
-    fn tokens(name: &str, bytes: &[u8]) -> std::result::Result<Vec<TokenText>, String> {
+    fn contents(name: &str, bytes: &[u8]) -> std::result::Result<Contents, String> {
         let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
         let limit = if extension == Some("json") { MAX_JSON } else { MAX_BYTES };
         if bytes.len() > limit {
@@ -147,10 +165,23 @@ impl Vocabulary {
             ));
         }
         match extension {
-            Some("model") => sentencepiece::tokens(bytes),
-            Some("json") => hf_json::tokens(bytes),
-            _ => parse_lines(std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?),
+            Some("model") => sentencepiece::parse(bytes).map(|(tokens, subwords)| (tokens, Some(subwords))),
+            Some("json") => hf_json::parse(bytes),
+            _ => {
+                let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
+                Ok((parse_lines(text)?, None))
+            }
         }
+    }
+
+    /// The tokens in the order of their ids.
+    pub(crate) fn tokens(&self) -> &[TokenText] {
+        &self.tokens
+    }
+
+    /// How text is divided into tokens, if a file of the model says so.
+    pub(super) fn subwords(&self) -> Option<&SubwordModel> {
+        self.subwords.as_deref()
     }
 
     /// Makes token `id` the special token `special`, whatever its text is.

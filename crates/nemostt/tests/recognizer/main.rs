@@ -9,6 +9,7 @@ mod common;
 mod log;
 
 mod batches;
+mod boosting;
 mod cache;
 mod checkpoints;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use nemostt::Hotwords;
 
 use super::{cues::CueArguments, output::Format};
 use crate::{
@@ -41,6 +42,19 @@ pub struct Transcribe {
     /// Language of the speech, such as en-US, for multilingual models [default: detected by the model]
     #[arg(long, value_name = "CODE")]
     pub language: Option<String>,
+
+    /// Phrases to recognize more often, separated by commas, each with a weight after a colon if it is not the default:
+    /// "Kubernetes, Ada Lovelace:3.5"
+    #[arg(long, value_name = "PHRASES")]
+    pub hotwords: Option<String>,
+
+    /// File with such phrases, one a line, with a tab or a colon before a weight; lines that begin with # are ignored
+    #[arg(long, value_name = "FILE")]
+    pub hotwords_file: Option<PathBuf>,
+
+    /// Weight of phrases without one: a higher one finds more of them, also where they were not said
+    #[arg(long, value_name = "WEIGHT", default_value_t = Hotwords::DEFAULT_WEIGHT)]
+    pub hotwords_weight: f32,
 
     /// Silence in milliseconds to append, which helps if the last word is cut off
     #[arg(long, value_name = "MS", default_value_t = 0)]
@@ -128,6 +142,19 @@ impl Transcribe {
             channel: self.channel,
             raw: self.raw,
         }
+    }
+
+    /// The phrases to recognize more often.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or an entry is invalid.
+    pub fn hotwords(&self) -> nemostt::Result<Hotwords> {
+        let list = self.hotwords.as_deref().unwrap_or_default();
+        let mut hotwords = Hotwords::parse(list, self.hotwords_weight)?;
+        if let Some(file) = &self.hotwords_file {
+            hotwords.append(Hotwords::read(file, self.hotwords_weight)?);
+        }
+        Ok(hotwords)
     }
 
     pub fn format(&self) -> Format {

@@ -14,8 +14,11 @@ use std::{
     time::Instant,
 };
 
+use nemostt::Hotwords;
+
 use super::{
     args::Transcribe,
+    boosting_tree,
     job::{self, Stats},
     progress::Bars,
     stats,
@@ -28,6 +31,7 @@ pub fn run(
     arguments: &Transcribe,
     locations: &[Location],
     targets: &[Option<PathBuf>],
+    hotwords: &Hotwords,
     watched: &Watched,
 ) -> Result<()> {
     // The files to transcribe. Those known to fail already have their result.
@@ -44,6 +48,11 @@ pub fn run(
         true => None,
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
+    // Its tokens are those of every copy of the model.
+    let boosting = match &first {
+        Some(recognizer) => boosting_tree(recognizer, hotwords)?,
+        None => None,
+    };
     let loading = start.elapsed();
     first.iter().for_each(|recognizer| watched.add(recognizer));
     let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
@@ -53,6 +62,7 @@ pub fn run(
         arguments,
         locations,
         targets,
+        boosting: boosting.as_ref(),
         pending: &pending,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use nemostt::{Event, Recognizer, Stream, StreamClass, cues::CueBuilder};
+use nemostt::{BoostingTree, Event, Recognizer, Stream, StreamClass, cues::CueBuilder};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -35,6 +35,7 @@ pub struct Stats {
 pub struct Job<'a> {
     pub location: &'a Location,
     pub arguments: &'a Transcribe,
+    pub boosting: Option<&'a BoostingTree>,
     /// Set when the text is no longer needed.
     pub stop: &'a AtomicBool,
 }
@@ -61,6 +62,7 @@ impl Job<'_> {
         if let Some(language) = &self.arguments.language {
             stream.set_language(language)?;
         }
+        stream.set_boosting_tree(self.boosting)?;
 
         let name = self.location.name();
         let cues = CueBuilder::new(self.arguments.cues.rules()?).map_err(|error| error.to_string())?;

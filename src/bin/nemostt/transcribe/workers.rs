@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use nemostt::Recognizer;
+use nemostt::{BoostingTree, Recognizer};
 
 use super::{
     args::Transcribe,
@@ -54,6 +54,7 @@ pub struct WorkerPool<'a> {
     pub arguments: &'a Transcribe,
     pub locations: &'a [Location],
     pub targets: &'a [Option<PathBuf>],
+    pub boosting: Option<&'a BoostingTree>,
     /// Indices of the files to transcribe.
     pub pending: &'a [usize],
     /// The next of them.
@@ -97,6 +98,7 @@ impl WorkerPool<'_> {
         let job = Job {
             location,
             arguments,
+            boosting: self.boosting,
             stop: &self.stop,
         };
         let several = self.locations.len() > 1;

@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::*;
 use crate::{
-    Device, Recognizer,
+    Device, Hotwords, Recognizer,
     model::{DecoderKind, GraphOptimization, Options, failing_device::FailingDevice},
     stream::Stream,
     text::Event,
@@ -162,6 +162,34 @@ fn device_with_memory_of_its_own_reads_what_each_step_writes() {
             assert_eq!(setup.recognizer.parallel_streams() > 1, is_batched);
             let case = format!("{decoder:?}, {graph_optimization:?}");
             assert_eq!(transcribe(&setup.recognizer, &samples), expected, "{case}");
+        }
+    }
+}
+
+#[test]
+fn boosting_goes_on_on_the_cpu() {
+    let samples = speech();
+    let hotwords = Hotwords::parse(
+        "nine nine:12, kitchen:12, stop:12, one eight:9, the bedroom door:9",
+        1.0,
+    )
+    .unwrap();
+    for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let recognizer = Recognizer::load(model, &options(decoder, Device::Cpu)).unwrap();
+        let mut stream = recognizer.stream().unwrap();
+        stream.set_hotwords(&hotwords).unwrap();
+        stream.accept(&samples).unwrap();
+        stream.finish(0).unwrap();
+        let expected = words(&mut stream);
+        assert_ne!(expected, on_cpu(decoder, &samples));
+        for working in [0, samples.len() / 3, samples.len() / 2] {
+            let setup = Setup::new(decoder);
+            let mut stream = setup.recognizer.stream().unwrap();
+            stream.set_hotwords(&hotwords).unwrap();
+            let [_, all] = fail_at(&setup, &mut stream, &samples, (working, 1));
+            assert_eq!(all, expected, "{decoder:?}, failure after {working} samples");
+            assert!(stream.take_device_failure().is_some());
         }
     }
 }
