@@ -13,7 +13,7 @@ use super::PROMPT_INPUT;
 use crate::{
     Graph, TensorProto,
     ir::{
-        constant::{attribute, axis_of},
+        constant::{attribute, attribute_list, axis_of},
         def_use::DefUse,
     },
 };
@@ -91,12 +91,29 @@ fn find(graph: &Graph, index: &DefUse, prompts: &HashSet<String>, number: usize)
     let (first, second) = ((first.clone(), of_first), (second.clone(), of_second));
     let (prompt, frames) = if is_first { (first, second) } else { (second, first) };
     Some(Found {
-        frames,
+        frames: (without_transposes(graph, index, &frames.0).into(), frames.1),
         prompt,
         bias,
         last: add.unwrap_or(matmul),
         dims: [&dims[..dims.len() - 1], &[usize::try_from(weight.dims[1]).ok()?]].concat(),
     })
+}
+
+/// What `name` is two opposite transposes of, else itself. The encoder's frames are columns, as which they are an output
+/// otherwise.
+fn without_transposes<'a>(graph: &'a Graph, index: &DefUse, name: &'a str) -> &'a str {
+    let transposed = |name: &str| {
+        let node = index.node(graph, name).filter(|node| node.op_type() == "Transpose")?;
+        Some((attribute_list(node, "perm")?, node.input.first()?))
+    };
+    let source = || {
+        let (outer, between) = transposed(name)?;
+        let (inner, source) = transposed(between)?;
+        let axis = |&axis: &i64| inner.get(usize::try_from(axis).ok()?).copied();
+        let axes: Option<Vec<i64>> = outer.iter().map(axis).collect();
+        axes?.into_iter().eq(0..inner.len() as i64).then_some(source)
+    };
+    source().map_or(name, String::as_str)
 }
 
 /// The first and the last rows of `weight`; `None` if there are not as many, or their values are elsewhere.
@@ -187,6 +204,15 @@ mod tests {
         assert_eq!(products, [[96, 48], [128, 96]]);
         let frames = sizes(&graph, false);
         assert!(frames.len() == before + 1 && frames.contains(&vec![48, 96]));
+        // It reads the frames as the last normalization writes them.
+        let index = graph.index();
+        let reads_rows = |node: &&crate::NodeProto| {
+            let weight = node.input.get(1).and_then(|weight| graph.weight(weight));
+            let producer = node.input.first().and_then(|data| index.node(&graph, data));
+            weight.is_some_and(|weight| weight.dims == [48, 96])
+                && producer.is_some_and(|node| node.op_type() == "LayerNormalization")
+        };
+        assert_eq!(graph.nodes.iter().filter(reads_rows).count(), 1);
         assert!(
             graph
                 .operations()

@@ -11,6 +11,7 @@ use crate::{
     batches::check_with,
     checkpoints::transcribe,
     common::{Goldens, Transcript, clip, data, options},
+    log,
 };
 
 const LANGUAGES: [(&str, u32); 3] = [("en-US", 0), ("de-DE", 9), ("auto", 101)];
@@ -21,12 +22,20 @@ fn path() -> PathBuf {
 
 /// The encoder as a program, as those of large models run; in a session on processors without kernels.
 fn load(options: &Options) -> Recognizer {
+    log::start();
     let recognizer = with_small_matmuls(|| Recognizer::load(path(), options)).unwrap();
     match nemostt_kernels::gemm::is_supported() {
-        true => assert!(recognizer.parallel_streams() > 1),
+        true => assert!(recognizer.parallel_streams() > 1, "{:?}", reasons()),
         false => eprintln!("NOT TESTED on this processor: encoders as programs"),
     }
     recognizer
+}
+
+/// What the log says of encoders that do not run as programs.
+fn reasons() -> Vec<String> {
+    let lines = log::lines();
+    let reasons = lines.iter().filter(|line| line.contains("streams are not batched"));
+    reasons.cloned().collect()
 }
 
 #[test]
