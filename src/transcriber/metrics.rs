@@ -160,6 +160,7 @@ fn add_engine(structure: &mut gst::StructureRef, engine: &EngineMetrics, lanes: 
     structure.set("pending", saturated(total.pending));
     structure.set("batches", total.batches);
     structure.set("jobs", total.jobs);
+    structure.set("errors", engine.errors);
     structure.set("failed-batches", total.failed_batches);
     structure.set("retried-jobs", total.retried_jobs);
     structure.set("failed-jobs", total.failed_jobs);
@@ -224,6 +225,7 @@ mod tests {
             streams_started: 1,
             audio: Duration::ZERO,
             words: 0,
+            errors: 0,
             bytes_per_stream: 0,
             spare_slots: 0,
             lanes: vec![LaneMetrics::default()],

@@ -29,6 +29,9 @@ pub struct EngineMetrics {
     /// Words that all streams together have emitted; those that were decoded again, after a snapshot was restored, count
     /// again.
     pub words: u64,
+    /// Steps of streams that failed, whatever the reason. If a device fails, they are done again on the CPU; otherwise each is
+    /// an error of its stream.
+    pub errors: u64,
     /// Bytes of the encoder's caches, inputs and outputs of each stream: its slot. On a GPU, those of the caches in its two
     /// places. 0 if it runs in a session.
     pub bytes_per_stream: usize,
@@ -68,6 +71,7 @@ impl EngineMetrics {
         self.streams_started += other.streams_started;
         self.audio = self.audio.saturating_add(other.audio);
         self.words += other.words;
+        self.errors += other.errors;
         self.bytes_per_stream = self.bytes_per_stream.max(other.bytes_per_stream);
         self.spare_slots += other.spare_slots;
         self.lanes.extend_from_slice(&other.lanes);
@@ -99,6 +103,7 @@ mod tests {
             streams_started: 2,
             audio: Duration::ZERO,
             words: 0,
+            errors: 0,
             bytes_per_stream: 0,
             spare_slots: 0,
             lanes: vec![lane(&[1, 1]), lane(&[3])],

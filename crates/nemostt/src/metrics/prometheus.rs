@@ -34,7 +34,7 @@ struct Engine {
     labels: Labels,
 }
 
-const SCALARS: [Scalar; 12] = [
+const SCALARS: [Scalar; 13] = [
     Scalar {
         name: "nemostt_streams",
         kind: Kind::Gauge,
@@ -58,6 +58,12 @@ const SCALARS: [Scalar; 12] = [
         kind: Kind::Counter,
         help: "Words that all streams have emitted.",
         value: |engine| engine.metrics.words as f64,
+    },
+    Scalar {
+        name: "nemostt_errors_total",
+        kind: Kind::Counter,
+        help: "Steps of streams that failed, whatever the reason.",
+        value: |engine| engine.metrics.errors as f64,
     },
     Scalar {
         name: "nemostt_lanes",
@@ -104,7 +110,7 @@ const SCALARS: [Scalar; 12] = [
     Scalar {
         name: "nemostt_failed_steps_total",
         kind: Kind::Counter,
-        help: "Steps that failed alone, too.",
+        help: "Steps that panicked alone, too.",
         value: |engine| engine.total.failed_jobs as f64,
     },
 ];
@@ -228,6 +234,7 @@ mod tests {
             streams_started: 5,
             audio: Duration::from_millis(2_500),
             words: 7,
+            errors: 6,
             bytes_per_stream: 4_096,
             spare_slots: 3,
             lanes: vec![lane],

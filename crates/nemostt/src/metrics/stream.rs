@@ -22,6 +22,7 @@ pub(crate) struct StreamCounters {
     started: AtomicU64,
     samples: AtomicU64,
     words: AtomicU64,
+    errors: AtomicU64,
 }
 
 impl StreamCounters {
@@ -35,6 +36,15 @@ impl StreamCounters {
 
     pub(crate) fn count_word(&self) {
         self.words.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Steps that failed.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     /// Streams that were created.

@@ -170,6 +170,7 @@ impl Model {
             streams_started: self.counters.started(),
             audio: Duration::from_nanos(ns),
             words,
+            errors: self.counters.errors(),
             bytes_per_stream,
             spare_slots,
             lanes,

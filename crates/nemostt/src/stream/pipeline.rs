@@ -112,7 +112,9 @@ impl StreamPipeline {
             }
             (result, _) => result?,
         };
-        self.decode(frames)?;
+        let decoded = self.decode(frames);
+        self.count_error(&decoded);
+        decoded?;
         observe(&self.chunker.window(), self.encoder.outputs().data());
         self.history.push(&self.chunker.window(), self.encoder.prompt());
         self.chunker.advance();
@@ -124,11 +126,19 @@ impl StreamPipeline {
 
     /// Encodes the current window, and returns the number of its encoder frames.
     fn encode(&mut self) -> Result<usize> {
-        encode(
+        let encoded = encode(
             &self.model,
             (&mut self.encoder, &mut self.decoder),
             &self.chunker.window(),
-        )
+        );
+        self.count_error(&encoded);
+        encoded
+    }
+
+    fn count_error<T>(&self, result: &Result<T>) {
+        if result.is_err() {
+            self.model.counters.count_error();
+        }
     }
 
     /// Decodes the first `frames` frames of the encoder's output.
