@@ -32,11 +32,9 @@ fn read(path: &Path) -> String {
 fn transcribe_writes_what_it_has_done() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nemostt.prom");
-    let output = with_model(&["--metrics-file"])
-        .arg(&path)
-        .arg(clip_path(CLIP))
-        .output()
-        .unwrap();
+    let mut command = with_model(&[]);
+    command.arg("--metrics-file").arg(&path).arg(clip_path(CLIP));
+    let output = command.output().unwrap();
     assert_eq!(written(&output), format!("{}\n", nemo_text()));
     let text = read(&path);
     assert_eq!(
@@ -72,8 +70,8 @@ fn files_in_parallel_are_counted_together() {
     let path = directory.path().join("nemostt.prom");
     // The second line: models that do not compute streams together are loaded once per worker.
     for arguments in [&[][..], &["--precision=int8"]] {
-        let mut command = with_model(&["--jobs=2", "--metrics-interval=1", "--metrics-file"]);
-        command.arg(&path).args(arguments);
+        let mut command = with_model(&["--jobs=2", "--metrics-interval=1"]);
+        command.arg("--metrics-file").arg(&path).args(arguments);
         let output = command.arg(clip_path(ONE)).arg(clip_path(TWO)).output().unwrap();
         written(&output);
         let text = read(&path);
