@@ -38,7 +38,9 @@ impl Default for Screen608 {
 impl Screen608 {
     /// Decodes the two bytes of a frame.
     pub fn push(&mut self, pair: [u8; 2]) {
-        let Some(code) = self.state.decode(pair).unwrap() else { return };
+        let Some(code) = self.state.decode(pair).unwrap() else {
+            return;
+        };
         match code {
             Cea608::Text(text) => {
                 for char in text.char1.into_iter().chain(text.char2) {
@@ -84,7 +86,10 @@ impl Screen608 {
 
     /// The lines on the screen.
     pub fn lines(&self) -> Vec<String> {
-        let rows = self.displayed.iter().map(|row| row.iter().collect::<String>().trim().to_owned());
+        let rows = self
+            .displayed
+            .iter()
+            .map(|row| row.iter().collect::<String>().trim().to_owned());
         rows.filter(|line| !line.is_empty()).collect()
     }
 

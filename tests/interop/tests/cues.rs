@@ -20,7 +20,9 @@ fn run(tail: &str, take: impl FnMut(&[u8]) + Send + 'static) -> Emitted {
         speech()
     ));
     let mut take = take;
-    run.each_sample("out", move |sample| take(&sample.buffer().unwrap().map_readable().unwrap()));
+    run.each_sample("out", move |sample| {
+        take(&sample.buffer().unwrap().map_readable().unwrap())
+    });
     let emitted = run.emitted();
     run.play();
     run.wait(TIMEOUT);
@@ -39,7 +41,9 @@ fn file(tail: &str) -> String {
 
 /// Texts of the cues, line by line.
 fn lines(cues: &[String]) -> Vec<Vec<String>> {
-    cues.iter().map(|cue| cue.lines().map(str::to_owned).collect()).collect()
+    cues.iter()
+        .map(|cue| cue.lines().map(str::to_owned).collect())
+        .collect()
 }
 
 /// All texts that a decoder of CEA-608 showed, and the output of nemostt.
@@ -51,14 +55,25 @@ fn shown608(tail: &str) -> (Vec<Vec<String>>, Emitted) {
     (shown, emitted)
 }
 
-#[test]
-fn srtenc_writes_the_golden() {
-    assert_eq!(file("! srtenc"), include_str!("../goldens/cues.srt"));
+/// The text of `file`, whose cues are in blocks with a line of times.
+fn text_of(file: &str) -> Vec<String> {
+    let blocks = file.split("\n\n").filter(|block| block.contains(" --> "));
+    let texts = blocks.flat_map(|block| block.lines().skip_while(|line| !line.contains(" --> ")).skip(1));
+    texts.flat_map(words).collect()
 }
 
 #[test]
-fn webvttenc_writes_the_golden() {
-    assert_eq!(file("! webvttenc"), include_str!("../goldens/cues.vtt"));
+fn srtenc_writes_the_transcript() {
+    let file = file("! srtenc");
+    assert!(file.starts_with("1\n00:00:0"), "{file}");
+    assert_eq!(text_of(&file), transcript(), "{file}");
+}
+
+#[test]
+fn webvttenc_writes_the_transcript() {
+    let file = file("! webvttenc");
+    assert!(file.starts_with("WEBVTT\n\n"), "{file}");
+    assert_eq!(text_of(&file), transcript(), "{file}");
 }
 
 #[test]
@@ -72,11 +87,16 @@ fn cea608_pop_on_shows_the_cues() {
 #[test]
 fn cea608_roll_up_shows_a_line_at_a_time() {
     for rows in 2..=4 {
-        let (shown, _) = shown608(&format!("cue-mode=roll-up cue-lines={rows} ! tttocea608 mode=roll-up{rows}"));
+        let (shown, _) = shown608(&format!(
+            "cue-mode=roll-up cue-lines={rows} ! tttocea608 mode=roll-up{rows}"
+        ));
         assert!(shown.iter().all(|lines| lines.len() <= rows), "{shown:?}");
         assert!(shown.iter().any(|lines| lines.len() == rows), "{shown:?}");
         // The last line of each state of the screen is new.
-        let new = shown.iter().filter_map(|lines| lines.last()).flat_map(|line| words(line));
+        let new = shown
+            .iter()
+            .filter_map(|lines| lines.last())
+            .flat_map(|line| words(line));
         assert_eq!(new.collect::<Vec<_>>(), transcript(), "{shown:?}");
     }
 }
