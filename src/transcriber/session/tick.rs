@@ -134,9 +134,9 @@ impl Session {
         if self.is_drained() {
             self.announce();
         }
-        // Cues that begin before `edge` are due, whatever words may still come; at the next tick, those that begin soon after
-        // it would be late.
-        let due = edge.saturating_add(now.cue_delay).saturating_add(GAP_LEAD_BEFORE_TEXT);
+        // Cues that begin before `edge` are due, whatever words may still come; those that begin soon after it would be late at
+        // the next tick.
+        let due = edge.saturating_add(now.cue_delay).saturating_add(GAP_LEAD);
         self.out.advance_cues(due, settings);
         self.follow_clock(edge, now);
         Ok(())

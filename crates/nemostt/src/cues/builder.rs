@@ -306,7 +306,11 @@ impl CueBuilder {
             limit = Limit::Full;
             units.truncate(fitting);
         }
-        if all && limit == Limit::Unknown {
+        // No word follows soon enough, if all are known up to there.
+        let is_silent = candidates
+            .last()
+            .is_some_and(|last| self.horizon.saturating_sub(last.end) > PAUSE);
+        if limit == Limit::Unknown && (all || is_silent) {
             limit = Limit::Pause;
         }
         let count = self.count(start, &units, &costs, limit);

@@ -182,6 +182,30 @@ fn a_cue_is_out_when_its_delay_has_passed() {
 }
 
 #[test]
+fn silence_ends_a_cue_that_might_go_on() {
+    // A number may go on, unless it is known that nothing follows.
+    let cue = |until| {
+        let mut builder = CueBuilder::new(CueRules::default()).unwrap();
+        for (text, start, end) in words("it leaves at ten", 0, 500) {
+            builder.push(text, start, end);
+        }
+        builder.advance(until * MILLISECOND);
+        builder.next_cue().map(|cue| cue.text())
+    };
+    assert_eq!(cue(3_001).as_deref(), Some("it leaves at ten"));
+    let rules = CueRules {
+        delay: Duration::from_secs(2),
+        ..CueRules::default()
+    };
+    let mut builder = CueBuilder::new(rules).unwrap();
+    for (text, start, end) in words("it leaves at ten", 0, 500) {
+        builder.push(text, start, end);
+    }
+    builder.advance(2_100 * MILLISECOND);
+    assert_eq!(builder.next_cue().map(|cue| cue.text()).as_deref(), Some("it leaves"));
+}
+
+#[test]
 fn a_word_that_comes_late_is_shown_late() {
     let rules = CueRules {
         delay: Duration::from_secs(1),
