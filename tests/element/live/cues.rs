@@ -29,18 +29,15 @@ fn assert_in_time(cues: &[TextBuffer], latency: gst::ClockTime) {
 #[test]
 fn cues_are_pushed_within_latency_and_delay() {
     let samples = sentences();
-    for lookahead in LOOKAHEADS {
-        for (delay, mode) in [(0, "pop-on"), (1_000, "roll-up"), (1_000, "pop-on"), (3_000, "pop-on")] {
-            let properties = format!("lookahead={lookahead}");
-            let mut live = Live::play(&format!(
-                "{properties} output=cues cue-delay={delay} cue-mode={mode} cue-lines=1"
-            ));
-            live.speak(&samples);
-            live.wait(8 * SECOND);
-            let cues = live.words();
-            assert_in_time(&cues, live.harness.latency().1);
-            assert_eq!(words(&cues), whole(&properties, &samples), "{lookahead} {delay} {mode}");
-        }
+    for (delay, mode) in [(0, "pop-on"), (1_000, "roll-up"), (3_000, "pop-on")] {
+        let mut live = Live::play(&format!(
+            "lookahead=80 output=cues cue-delay={delay} cue-mode={mode} cue-lines=1"
+        ));
+        live.speak(&samples);
+        live.wait(8 * SECOND);
+        let cues = live.words();
+        assert_in_time(&cues, live.harness.latency().1);
+        assert_eq!(words(&cues), whole("lookahead=80", &samples), "{delay} {mode}");
     }
 }
 
