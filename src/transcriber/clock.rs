@@ -143,9 +143,11 @@ impl NemoStt {
         }
         let running = obj.current_running_time()?;
         let last = *lock(&self.published).last_data.get_or_insert(running);
-        let configured = lock(&self.lateness).configured().map(signed);
         let settings = self.settings();
         let active = lock(&self.published).active;
+        // The output's running time is shifted, so that sinks show it later by as much.
+        let configured = lock(&self.lateness).configured();
+        let configured = configured.map(|configured| signed(configured.saturating_add(active.lateness)));
         let idle = match is_idle {
             true => signed(running.saturating_sub(last)),
             false => 0,

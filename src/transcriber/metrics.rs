@@ -62,7 +62,12 @@ impl Reporter {
         is_due
     }
 
-    /// What the lanes have done since the last message, or since the model was loaded.
+    /// Lets the first message begin here, when the element gets the model: others may have used it for hours.
+    fn begin(&mut self, engine: &EngineMetrics) {
+        self.before.get_or_insert_with(|| (engine.device, engine.total()));
+    }
+
+    /// What the lanes have done since the last message, or since [`begin`](Self::begin).
     fn since_last(&mut self, engine: &EngineMetrics) -> LaneMetrics {
         let total = engine.total();
         let since = match &self.before {
@@ -75,6 +80,13 @@ impl Reporter {
 }
 
 impl NemoStt {
+    /// To be called when the element has got the model.
+    pub(super) fn begin_metrics(&self) {
+        if let Some(engine) = self.engine() {
+            lock(&self.reporter).begin(&engine);
+        }
+    }
+
     /// Posts a message if it is due.
     pub(super) fn report_metrics(&self) {
         let interval = self.settings().metrics_interval();
@@ -231,6 +243,9 @@ mod tests {
             lanes: vec![LaneMetrics::default()],
         };
         let mut reporter = Reporter::default();
+        // Of other elements, before this one.
+        engine.lanes[0].step_time.record(Duration::from_secs(1));
+        reporter.begin(&engine);
         let mut step = |device, ms| {
             engine.device = device;
             engine.lanes[0].step_time.record(Duration::from_millis(ms));
@@ -240,6 +255,6 @@ mod tests {
         assert_eq!(step(Device::Cpu, 10), (1, Duration::from_millis(10)));
         assert_eq!(step(Device::Cpu, 3), (1, Duration::from_millis(3)));
         // Another model: all that it has.
-        assert_eq!(step(Device::Cuda(0), 1), (3, Duration::from_millis(14)));
+        assert_eq!(step(Device::Cuda(0), 1), (4, Duration::from_millis(1_014)));
     }
 }

@@ -57,7 +57,9 @@ impl NemoStt {
             return Err(gst::FlowError::Error);
         }
         let result = self.session().set_recognizer(&recognizer);
-        result.map_err(|error| self.fail(&error))
+        result.map_err(|error| self.fail(&error))?;
+        self.begin_metrics();
+        Ok(())
     }
 
     pub(super) fn fail(&self, error: &Error) -> gst::FlowError {

@@ -42,7 +42,7 @@ pub(in crate::transcriber) struct Now {
     pub(in crate::transcriber) cue_delay: i64,
     /// The part of it for which words are held back.
     pub(in crate::transcriber) word_hold_time: i64,
-    /// The latency that sinks wait for, if known.
+    /// The latency that sinks wait for, if known, with the `lateness` of the output.
     pub(in crate::transcriber) configured: Option<i64>,
 }
 

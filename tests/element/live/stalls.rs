@@ -351,6 +351,25 @@ fn second_live_stream_without_data_gets_gaps() {
 }
 
 #[test]
+fn gaps_are_not_ahead_of_sinks_with_lateness() {
+    let mut live = Live::play("lookahead=80 lateness=400");
+    // Of the pipeline: what the element reports.
+    let configured = gst::ClockTime::from_useconds(192_500);
+    let source = live.harness.element.static_pad("src").unwrap();
+    assert!(source.send_event(gst::event::Latency::new(configured)));
+    live.speak(&clip_s16("u1_command"));
+    let since = live.now;
+    live.set_time(since + 5 * SECOND);
+    while live.position() < live.now - configured {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // One that is not due would block a sink.
+    let ahead = live.position().saturating_sub(live.now - configured);
+    assert!(ahead <= 150 * gst::ClockTime::MSECOND, "{ahead}");
+    assert_eq!(text(&live.words()), "turn on the kitchen light");
+}
+
+#[test]
 fn gaps_are_in_time_for_a_lower_configured_latency() {
     let mut live = Live::play("lookahead=1040 latency=4000");
     live.speak(&clip_s16("u1_command"));
