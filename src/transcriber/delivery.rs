@@ -8,10 +8,10 @@ use gst::DebugLogger;
 
 use super::{
     captions::{Caption, Captions},
+    counters::OutputMetrics,
     downstream::Downstream,
     enums::NemoSttOutput,
     log::CAT,
-    metrics::OutputMetrics,
     output_queue::OutputQueue,
     payload::{Format, Payload},
     settings::{CueSettings, Settings},

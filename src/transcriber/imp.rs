@@ -14,15 +14,16 @@ use gst_base::{
 };
 
 use super::{
+    counters::SessionMetrics,
     delivery::ActiveSettings,
     downstream::Downstream,
     enums::NemoSttOutput,
     input,
     lateness::Lateness,
     log::{CAT, forward_runtime_log},
-    metrics::{Reporter, SessionMetrics},
     model_loader::{self, Loader},
     payload::Format,
+    reporter::Reporter,
     session::Session,
     settings::{MAX_OBSERVED_DELAY, METRICS, Settings},
     source_pad,

@@ -5,6 +5,7 @@
 mod captions;
 mod cea608;
 mod clock;
+mod counters;
 mod delivery;
 mod downstream;
 mod enums;
@@ -17,6 +18,7 @@ mod model_loader;
 mod model_registry;
 mod output_queue;
 mod payload;
+mod reporter;
 mod segment;
 mod session;
 mod settings;

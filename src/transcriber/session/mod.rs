@@ -10,9 +10,9 @@ use std::sync::Arc;
 pub(super) use tick::{Now, PLAYBACK_STALL};
 
 use super::{
+    counters::SessionMetrics,
     delivery::Delivery,
     input::{BYTES_PER_SAMPLE, Content, Input, SAMPLE_RATE},
-    metrics::SessionMetrics,
     output_queue::Item,
     segment::{Segment, clock_time, signed},
     settings::Settings,

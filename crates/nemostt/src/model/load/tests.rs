@@ -42,8 +42,11 @@ fn options(device: Device) -> Options {
     }
 }
 
+/// What makes the device fail, and what it says then.
+type Failure = (fn(&FailingDevice), &'static str);
+
 /// How the device fails: as it gets a graph, or in the first runs, which warm it up.
-const FAILURES: [(fn(&FailingDevice), &str); 3] = [
+const FAILURES: [Failure; 3] = [
     (FailingDevice::refuse_graphs, "CUDNN_STATUS_INTERNAL_ERROR"),
     (|device| device.fail_after(0), "unspecified launch failure"),
     (|device| device.fail_after(1), "unspecified launch failure"),
