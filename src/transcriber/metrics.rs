@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use gst::{prelude::*, subclass::prelude::*};
 
-use super::{imp::NemoStt, input::SAMPLE_RATE, segment::clock_time};
+use super::{imp::NemoStt, input::SAMPLE_RATE, reporter::Reporter, segment::clock_time};
 use nemostt::{EngineMetrics, LaneMetrics, metrics::Histogram, sample_time, sync::lock};
 
 /// Name of the structure.
