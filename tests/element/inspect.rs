@@ -96,6 +96,9 @@ fn properties_document_units_and_mutability() {
             "max-streams",
             "max-symbols",
             "max-utterance-chars",
+            "cue-lines",
+            "cue-columns",
+            "cue-reading-speed",
         ]
         .contains(&property.name());
         let is_time = property.value_type() == u32::static_type() && !counts;
