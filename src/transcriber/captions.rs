@@ -11,11 +11,14 @@ use nemostt::{
 
 use super::payload::Payload;
 
+/// A cue that is delayed by less than this, in nanoseconds, is on time: rates other than 1 round.
+const ROUNDING: u64 = 1_000;
+
 /// Something to emit, in order.
 #[derive(Debug)]
 pub(super) enum Caption {
-    /// A cue, and the words in it.
-    Cue(Payload),
+    /// A cue, and the words in it. `is_late`: its first word came too late for its time.
+    Cue { payload: Payload, is_late: bool },
     /// An utterance has ended, whose words have been emitted.
     End(Option<EndReason>),
 }
@@ -52,13 +55,26 @@ impl Captions {
         self.builder.rules()
     }
 
+    /// Keeps `rules` from now on, for cues that follow those so far. All words must have been [flushed](Self::flush) and
+    /// emitted.
+    ///
+    /// # Errors
+    /// If a rule is not within its range.
+    pub(super) fn set_rules(&mut self, rules: CueRules) -> Result<(), RuleError> {
+        self.builder.set_rules(rules)
+    }
+
     /// Adds a word.
     pub(super) fn push(&mut self, word: Payload) {
         let running = |pts| u64::try_from(word.segment.running(pts)).unwrap_or(0);
         let (start, end) = (running(word.start), running(word.end));
-        self.builder.push(&word.text, start, end);
-        self.waiting.push_back(word);
-        self.words += 1;
+        // Downstream drops what begins after the stop of its segment.
+        self.builder.set_stop(word.segment.stop().map(running));
+        // A word without text is in no cue.
+        if self.builder.push(&word.text, start, end) {
+            self.waiting.push_back(word);
+            self.words += 1;
+        }
     }
 
     /// The utterance of the words so far has ended.
@@ -122,11 +138,103 @@ impl Captions {
         payload.text = cue.text();
         payload.start = payload.segment.at_running(clamped(cue.start));
         payload.end = payload.segment.at_running(clamped(cue.end));
+        let is_late = cue.delayed >= ROUNDING;
         payload.cue = Some(Arc::new(cue));
-        Some(Caption::Cue(payload))
+        Some(Caption::Cue { payload, is_late })
     }
 }
 
 fn clamped(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcriber::segment::{Segment, Time};
+
+    const MS: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+
+    fn word(text: &str, start: u64, segment: &Arc<Segment>) -> Payload {
+        Payload {
+            text: text.into(),
+            start: start * MS,
+            end: (start + 300) * MS,
+            confidence: 0.5,
+            is_final: true,
+            utterance: 0,
+            language: None,
+            words: Vec::new(),
+            segment: segment.clone(),
+            cue: None,
+        }
+    }
+
+    /// The texts of cues and, as `.`, the ends of utterances.
+    fn emitted(captions: &mut Captions) -> Vec<String> {
+        let texts = std::iter::from_fn(|| captions.next()).map(|caption| match caption {
+            Caption::Cue { payload, .. } => payload.text,
+            Caption::End(_) => ".".into(),
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn words_without_text_do_not_hold_back_the_end_of_an_utterance() {
+        gst::init().unwrap();
+        let segment = Arc::new(Segment::default());
+        let mut captions = Captions::new(CueRules::default()).unwrap();
+        for text in ["", "one", "\u{7}"] {
+            captions.push(word(text, 1_000, &segment));
+        }
+        captions.end_utterance(None);
+        captions.flush(false);
+        assert_eq!(emitted(&mut captions), ["one", "."]);
+        captions.push(word(" ", 3_000, &segment));
+        captions.end_utterance(None);
+        assert_eq!(emitted(&mut captions), ["."]);
+        captions.push(word("two", 4_000, &segment));
+        captions.flush(true);
+        assert_eq!(emitted(&mut captions), ["two"]);
+    }
+
+    #[test]
+    fn cues_begin_before_the_stop_of_the_segment() {
+        gst::init().unwrap();
+        let mut time = Time::new();
+        time.set_start(10_000 * MS);
+        time.set_stop(12_000 * MS);
+        let segment = Arc::new(Segment::new(time, None));
+        let mut captions = Captions::new(CueRules {
+            columns: 8,
+            lines: 1,
+            ..CueRules::default()
+        })
+        .unwrap();
+        for (index, text) in ["three", "words", "here"].iter().enumerate() {
+            captions.push(word(text, 11_000 + 300 * index as u64, &segment));
+        }
+        captions.flush(true);
+        let mut texts = Vec::new();
+        while let Some(Caption::Cue { payload, .. }) = captions.next() {
+            assert!(payload.start < 12_000 * MS, "{payload:?}");
+            texts.push(payload.text);
+        }
+        assert_eq!(texts, ["three", "words", "here"]);
+    }
+
+    #[test]
+    fn a_cue_is_late_if_its_first_word_is() {
+        gst::init().unwrap();
+        let segment = Arc::new(Segment::default());
+        let late = |not_before: i64| {
+            let mut captions = Captions::new(CueRules::default()).unwrap();
+            captions.not_before(not_before);
+            captions.push(word("one", 1_000, &segment));
+            captions.flush(false);
+            matches!(captions.next(), Some(Caption::Cue { is_late: true, .. }))
+        };
+        assert!(!late(1_000_000_000));
+        assert!(late(1_100_000_000));
+    }
 }

@@ -73,12 +73,11 @@ pub(super) fn json(cue: &Cue, mode: CueMode, rows: usize) -> Vec<u8> {
             ..Line::of(added.text.clone())
         },
         CueMode::PaintOn => {
-            let column = added.column / INDENT * INDENT;
-            let line = cue.lines.get(added.line).map_or("", String::as_str);
+            let (column, text) = cue.painted(added, INDENT);
             Line {
                 column: Some(column),
                 row: Some(top + added.line),
-                ..Line::of(line.chars().skip(column).collect())
+                ..Line::of(text.to_owned())
             }
         }
     };
@@ -133,6 +132,7 @@ mod tests {
             ],
             clears: false,
             words: 2,
+            delayed: 0,
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Delivery {
     known_until: Option<i64>,
     /// Settings that contradict each other, which was reported.
     refused_cues: Option<CueSettings>,
+    /// The warning that was given last about lines that are too long for what is downstream.
+    too_long: Option<String>,
     /// Number of utterances that have ended.
     utterances: u64,
     words: u64,
@@ -100,6 +102,8 @@ impl Delivery {
             if self.refused_cues.replace(refused) != Some(refused) {
                 self.queue.warning(contradiction);
             }
+        } else {
+            self.refused_cues = None;
         }
         if self.active != active {
             self.active = active;
@@ -124,6 +128,13 @@ impl Delivery {
             self.captions = None;
             return;
         }
+        let too_long = self.active.cues.too_many_columns(self.downstream);
+        if self.too_long != too_long {
+            self.too_long.clone_from(&too_long);
+            if let Some(warning) = too_long {
+                self.queue.warning(warning);
+            }
+        }
         let rules = self.active.cues.rules(self.downstream);
         if self
             .captions
@@ -133,10 +144,13 @@ impl Delivery {
             return;
         }
         self.flush_cues(false, settings);
-        match Captions::new(rules) {
-            Ok(captions) => self.captions = Some(captions),
-            // Not possible: properties have the ranges of the rules.
-            Err(error) => self.queue.warning(error.to_string()),
+        let result = match &mut self.captions {
+            Some(captions) => captions.set_rules(rules),
+            None => Captions::new(rules).map(|captions| self.captions = Some(captions)),
+        };
+        // Not possible: properties have the ranges of the rules.
+        if let Err(error) = result {
+            self.queue.warning(error.to_string());
         }
     }
 
@@ -190,8 +204,8 @@ impl Delivery {
             && let Some(caption) = captions.next()
         {
             let rules = *captions.rules();
-            let payload = match caption {
-                Caption::Cue(payload) => payload,
+            let (payload, is_late) = match caption {
+                Caption::Cue { payload, is_late } => (payload, is_late),
                 Caption::End(ending) => {
                     self.queue.final_transcript(ending);
                     continue;
@@ -202,8 +216,8 @@ impl Delivery {
             }
             let separator = settings.separator.as_deref();
             let contents = payload.cue_bytes(self.format, separator, &rules, self.downstream);
-            let is_late = self.queue.text(&payload, contents, None);
-            self.late_texts += u64::from(is_late);
+            let is_moved = self.queue.text(&payload, contents, None);
+            self.late_texts += u64::from(is_late || is_moved);
             if CAT.above_threshold(log_level(true)) {
                 self.queue.log(payload);
             }

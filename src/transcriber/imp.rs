@@ -418,8 +418,9 @@ impl NemoStt {
     /// Sets the format of buffers to that of `caps`.
     pub(super) fn set_format(&self, caps: &gst::CapsRef) {
         let format = Format::of(caps);
-        let accepted = self.obj().src_pad().peer_query_caps(Some(&Format::caps()));
-        let downstream = Downstream::of(&accepted);
+        let obj = self.obj();
+        let pad = obj.src_pad();
+        let downstream = Downstream::of_peer(pad, &pad.peer_query_caps(Some(&Format::caps())));
         gst::debug!(CAT, imp = self, "output is {format:?}, for {downstream:?}");
         let settings = self.settings();
         self.session().out.set_format(format, downstream, &settings);

@@ -88,6 +88,17 @@ impl OutputQueue {
         self.is_first = position.is_none() && !segment.is_reverse();
     }
 
+    /// Announces the segments after those that stop before the running time `until`, in nanoseconds: sinks drop text after the
+    /// stop of its segment.
+    fn leave_stopped(&mut self, until: i64) {
+        let has_stopped = |segment: &Arc<Segment>| segment.stop().is_some_and(|stop| segment.running(stop) <= until);
+        while self.segment.as_ref().is_some_and(has_stopped)
+            && let Some(next) = self.expected.pop_front()
+        {
+            self.announce_one(&next);
+        }
+    }
+
     /// Whether nothing has followed the first segment yet.
     pub(super) fn is_first(&self) -> bool {
         self.is_first
@@ -132,6 +143,7 @@ impl OutputQueue {
     /// time before which no other text will begin. Returns whether it was too late.
     pub(super) fn text(&mut self, payload: &Payload, contents: Vec<u8>, next: Option<gst::ClockTime>) -> bool {
         self.announce(&payload.segment);
+        self.leave_stopped(payload.segment.running(payload.start));
         let own_start = self.here(payload.start, &payload.segment);
         let is_late = own_start < self.position;
         let start = own_start.max(self.position);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     cea608,
-    downstream::Downstream,
+    downstream::{Downstream, takes_cea608},
     segment::Segment,
     timestamps::{Moment, Timestamps},
 };
@@ -45,7 +45,7 @@ impl Format {
     /// Picks a format from `caps` in the element's order of preference, not downstream's: markup only where plain text is
     /// not accepted. `for_cea608`: if `tttocea608` is downstream, it takes its JSON.
     pub(super) fn preferred(caps: &gst::Caps, for_cea608: bool) -> gst::Caps {
-        if for_cea608 && Downstream::of(caps) == Downstream::Cea608 {
+        if for_cea608 && takes_cea608(caps) {
             return gst::Caps::builder("application/x-json")
                 .field("format", "cea608")
                 .build();

@@ -95,6 +95,8 @@ pub struct Harness {
     segment: Arc<Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>>,
     /// Running time that the output has reached.
     position: Arc<Mutex<gst::ClockTime>>,
+    /// The caption encoder downstream, if there is one.
+    encoder: Option<gst::Bin>,
 }
 
 /// Advances `position` to the running time of `end`; fails the test if running time goes backward.
@@ -216,6 +218,8 @@ impl Harness {
                 });
                 gst::Pad::event_default(pad, parent, event)
             })
+            // Nothing goes on to an encoder's source pad.
+            .iterate_internal_links_function(|_, _| gst::Iterator::from_vec(Vec::<gst::Pad>::new()))
             .build();
         src.link(&element.static_pad("sink").unwrap()).unwrap();
         element.static_pad("src").unwrap().link(&sink).unwrap();
@@ -231,7 +235,23 @@ impl Harness {
             upstream_duration,
             segment,
             position,
+            encoder: None,
         }
+    }
+
+    /// Like [`with_caps`](Self::with_caps), with a downstream that makes captions of text.
+    pub fn with_encoder(properties: &str, caps: &str) -> Self {
+        let mut harness = Self::with_caps(properties, caps);
+        let captions = "closedcaption/x-cea-708".parse().unwrap();
+        let template =
+            gst::PadTemplate::new("src", gst::PadDirection::Src, gst::PadPresence::Always, &captions).unwrap();
+        let encoder = gst::Bin::new();
+        encoder.add_pad(&harness.sink).unwrap();
+        encoder
+            .add_pad(&gst::Pad::builder_from_template(&template).build())
+            .unwrap();
+        harness.encoder = Some(encoder);
+        harness
     }
 
     /// A harness in PLAYING, with STREAM_START, CAPS and a segment from 0.

@@ -217,7 +217,7 @@ fn a_message_is_posted_for_every_cue() {
 #[test]
 fn caption_encoders_get_what_they_can_show() {
     let run = |properties: &str, caps: &str| {
-        let harness = Harness::with_caps(&format!("{PROPERTIES} {properties}"), caps);
+        let harness = Harness::with_encoder(&format!("{PROPERTIES} {properties}"), caps);
         harness.start();
         harness.speak(&clip_s16(CLIP), 1_600);
         harness.eos();
@@ -247,6 +247,115 @@ fn caption_encoders_get_what_they_can_show() {
             .iter()
             .all(|cue| cue.text.contains("\"mode\":\"PaintOn\""))
     );
+}
+
+#[test]
+fn a_muxer_gets_cues_as_they_are() {
+    // The caps of a subtitle pad of mp4mux.
+    let harness = Harness::with_caps(&format!("{PROPERTIES} cue-mode=roll-up"), "text/x-raw,format=utf8");
+    harness.start();
+    harness.speak(&clip_s16(CLIP), 1_600);
+    harness.eos();
+    let cues = harness.words();
+    assert!(cues.iter().any(|cue| cue.text.contains('\n')), "{cues:?}");
+    assert!(
+        cues.iter().any(|cue| cue.text.lines().any(|line| line.len() > 31)),
+        "{cues:?}"
+    );
+}
+
+/// Texts of warnings since the last call.
+fn warnings(harness: &Harness) -> Vec<String> {
+    let messages = harness.messages().into_iter();
+    let texts = messages.filter_map(|message| match message.view() {
+        gst::MessageView::Warning(warning) => Some(warning.error().message().to_owned()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn lines_are_no_longer_than_an_encoder_takes() {
+    for (caps, columns) in [
+        ("text/x-raw,format=utf8", 31),
+        ("text/x-raw,format=utf8;application/x-json,format=cea608", 32),
+    ] {
+        let harness = Harness::with_encoder(&format!("{PROPERTIES} cue-columns=60"), caps);
+        harness.start();
+        harness.speak(&clip_s16(CLIP), 1_600);
+        harness.eos();
+        let cues = harness.words();
+        let warnings = warnings(&harness);
+        assert!(
+            warnings.len() == 1
+                && warnings[0].contains(&format!(
+                    "cue-columns is 60, but the caption encoder downstream takes {columns}"
+                )),
+            "{warnings:?}"
+        );
+        if columns == 31 {
+            assert!(
+                cues.iter()
+                    .all(|cue| cue.text.lines().all(|line| line.len() <= columns)),
+                "{cues:?}"
+            );
+        } else {
+            for cue in &cues {
+                let json: serde_json::Value = serde_json::from_str(&cue.text).unwrap();
+                for line in json["lines"].as_array().unwrap() {
+                    assert!(line["chunks"][0]["text"].as_str().unwrap().len() <= columns, "{cue:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn cues_begin_before_the_stop_of_the_segment() {
+    let samples = clip_s16(CLIP);
+    let until = |output: &str, stop: gst::ClockTime| {
+        let harness = Harness::new(&format!("lookahead=80 {output}"));
+        harness.element.set_state(gst::State::Playing).unwrap();
+        harness.begin();
+        let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        segment.set_stop(stop);
+        assert!(harness.segment(&segment));
+        // Some of it is after the stop.
+        harness.speak(&samples, 1_600);
+        harness.eos();
+        harness.words()
+    };
+    let end = time_of(samples.len());
+    for tenth in 3..10 {
+        let stop = end * tenth / 10;
+        let spoken = words(&until("", stop));
+        // Fast cues: each is longer than its words.
+        for mode in [
+            "pop-on cue-min-duration=1500 cue-columns=16",
+            "pop-on",
+            "pop-on cue-lines=1 cue-columns=10",
+        ] {
+            let cues = until(&format!("output=cues cue-mode={mode}"), stop);
+            assert!(cues.iter().all(|cue| cue.pts < stop), "{mode} {stop}: {cues:?}");
+            assert_eq!(words(&cues), spoken, "{mode} {stop}");
+        }
+    }
+}
+
+#[test]
+fn new_rules_keep_the_gap_between_cues() {
+    let harness = Harness::play(&format!("{PROPERTIES} cue-reading-speed=8"));
+    let samples = clip_s16(CLIP);
+    for (index, block) in samples.chunks(8_000).enumerate() {
+        harness.element.set_property("cue-columns", 30 + index as u32 % 2);
+        harness.speak_from(time_of(index * 8_000), block, 1_600);
+    }
+    harness.eos();
+    let cues = harness.words();
+    assert_eq!(words(&cues), nemo_text(CLIP, 1));
+    for pair in cues.windows(2) {
+        assert!(pair[0].pts + pair[0].duration + 80 * MS <= pair[1].pts, "{pair:?}");
+    }
 }
 
 /// The text of a cue in the JSON of `tttocea608`.
@@ -315,21 +424,26 @@ fn rules_that_contradict_each_other_are_reported() {
     harness.element.set_property("cue-max-duration", 1_000_u32);
     harness.speak(&clip_s16(CLIP), 1_600);
     harness.eos();
-    let warnings = harness
-        .messages()
-        .into_iter()
-        .filter_map(|message| match message.view() {
-            gst::MessageView::Warning(warning) => Some(warning.error().message().to_owned()),
-            _ => None,
-        });
-    let warnings: Vec<String> = warnings.collect();
+    let reported = warnings(&harness);
     assert!(
-        warnings.len() == 1 && warnings[0].contains(contradiction),
-        "{warnings:?}"
+        reported.len() == 1 && reported[0].contains(contradiction),
+        "{reported:?}"
     );
     let cues = harness.words();
     assert!(cues.iter().any(|cue| cue.duration < 2 * SECOND), "{cues:?}");
     assert_eq!(words(&cues), nemo_text(CLIP, 1));
+
+    // Once they are mended, the same contradiction is another one.
+    harness.flush();
+    for (index, duration) in [1_000_u32, 4_000, 1_000, 1_000].into_iter().enumerate() {
+        harness.element.set_property("cue-max-duration", duration);
+        harness.speak_from(time_of(index * 1_600), &[0; 1_600], 1_600);
+    }
+    let reported = warnings(&harness);
+    assert!(
+        reported.len() == 1 && reported[0].contains(contradiction),
+        "{reported:?}"
+    );
 }
 
 #[test]

@@ -49,9 +49,9 @@ impl CueSettings {
         CueRules {
             mode,
             lines: self.lines as usize,
-            columns: match self.columns {
+            columns: match self.columns as usize {
                 0 => downstream.columns(mode),
-                columns => columns as usize,
+                columns => downstream.limit(mode).map_or(columns, |limit| columns.min(limit)),
             },
             min_duration: milliseconds(self.min_duration),
             max_duration: milliseconds(self.max_duration),
@@ -72,6 +72,18 @@ impl CueSettings {
             format!(
                 "cue-min-duration is {} ms, longer than cue-max-duration, {} ms: lower the first or raise the second",
                 self.min_duration, self.max_duration
+            )
+        })
+    }
+
+    /// A warning if `downstream` cannot take lines as long as they are to be.
+    pub(in crate::transcriber) fn too_many_columns(&self, downstream: Downstream) -> Option<String> {
+        let limit = downstream.limit(CueMode::from(self.mode))?;
+        (self.columns as usize > limit).then(|| {
+            format!(
+                "cue-columns is {}, but the caption encoder downstream takes {limit} in this cue-mode: lines have at most {limit} \
+                 columns",
+                self.columns
             )
         })
     }
@@ -145,8 +157,8 @@ impl CueSettings {
         glib::ParamSpecUInt::builder("cue-columns")
             .nick("Cue Columns")
             .blurb(
-                "Most columns of a line, at least 8; 0: 42, or as many as the caption encoder downstream can take (32 for \
-                 CEA-608, 31 in roll-up and for CEA-708)",
+                "Most columns of a line, at least 8; 0: 42. A caption encoder downstream limits them to what it can take (32 \
+                 for CEA-608, 31 in roll-up and for CEA-708)",
             )
             .maximum(255)
             .default_value(default)
@@ -235,5 +247,24 @@ mod tests {
         assert_eq!(settings.rules(Downstream::PlainText).columns, 31);
         settings.set("cue-columns", &5_u32.to_value());
         assert_eq!(settings.rules(Downstream::Cea608).columns, 8);
+        assert_eq!(settings.too_many_columns(Downstream::Cea608), None);
+    }
+
+    #[test]
+    fn columns_are_no_more_than_an_encoder_takes() {
+        let mut settings = CueSettings::default();
+        settings.set("cue-columns", &40_u32.to_value());
+        assert_eq!(settings.rules(Downstream::Display).columns, 40);
+        assert_eq!(settings.too_many_columns(Downstream::Display), None);
+        assert_eq!(settings.rules(Downstream::Cea608).columns, 32);
+        assert_eq!(settings.rules(Downstream::PlainText).columns, 31);
+        assert_eq!(
+            settings.too_many_columns(Downstream::Cea608).as_deref(),
+            Some(
+                "cue-columns is 40, but the caption encoder downstream takes 32 in this cue-mode: lines have at most 32 columns"
+            )
+        );
+        settings.set("cue-mode", &NemoSttCueMode::RollUp.to_value());
+        assert_eq!(settings.rules(Downstream::Cea608).columns, 31);
     }
 }

@@ -2,6 +2,8 @@
 
 //! Caption cues of live sources: none is late, whatever the source does.
 
+use gst::prelude::*;
+
 use super::{live_source::Live, pauses, sentences, whole};
 use crate::{
     MS, SECOND,
@@ -26,6 +28,12 @@ fn assert_in_time(cues: &[TextBuffer], latency: gst::ClockTime) {
     }
 }
 
+/// Number of cues whose first word came too late.
+fn late_texts(live: &Live) -> u64 {
+    let metrics: gst::Structure = live.harness.element.property("metrics");
+    metrics.get("late-texts").unwrap()
+}
+
 #[test]
 fn cues_are_pushed_within_latency_and_delay() {
     let samples = sentences();
@@ -38,6 +46,8 @@ fn cues_are_pushed_within_latency_and_delay() {
         let cues = live.words();
         assert_in_time(&cues, live.harness.latency().1);
         assert_eq!(words(&cues), whole("lookahead=80", &samples), "{delay} {mode}");
+        // Without delay, a cue is pushed before all of its words are known.
+        assert!(delay == 0 || late_texts(&live) == 0, "{delay} {mode}");
     }
 }
 
@@ -94,8 +104,10 @@ fn a_burst_after_a_stall_is_shown_late_but_in_order() {
     let mut live = Live::play("lookahead=80 output=cues cue-delay=500");
     live.speak(&samples[..cut]);
     live.wait(6 * SECOND);
+    assert_eq!(late_texts(&live), 0);
     live.speak(&samples[cut..]);
     live.wait(8 * SECOND);
+    assert!(late_texts(&live) > 0);
     let cues = live.words();
     assert_in_time(&cues, live.harness.latency().1);
     for pair in cues.windows(2) {

@@ -11,6 +11,7 @@ use super::{
     piece::{self, Piece},
     rules::{CueMode, CueRules, RuleError},
     screen::Screen,
+    stop::Stop,
     timing::{Next, PAUSE, Shown, Timing},
 };
 
@@ -27,12 +28,12 @@ pub struct CueBuilder {
     timing: Timing,
     /// Words that are in no cue yet.
     pending: VecDeque<Piece>,
-    /// Words without text, to be counted with the next one.
-    empty_words: usize,
     /// All words that begin before this time are known.
     horizon: u64,
     /// No cue begins before this time.
     floor: u64,
+    /// All cues begin before this time.
+    stop: Stop,
     /// End of the last cue.
     end: Option<u64>,
     screen: Screen,
@@ -75,9 +76,9 @@ impl CueBuilder {
             rules,
             timing: Timing::new(&rules),
             pending: VecDeque::new(),
-            empty_words: 0,
             horizon: 0,
             floor: 0,
+            stop: Stop::default(),
             end: None,
             screen: Screen::default(),
             painting: None,
@@ -90,17 +91,31 @@ impl CueBuilder {
         &self.rules
     }
 
+    /// Keeps `rules` from now on. The next cue follows those so far, with the gap of `rules`. Words that are in no cue yet are
+    /// lost: [`flush`](Self::flush) first.
+    ///
+    /// # Errors
+    /// If a rule is not within its range; then the rules before it stay.
+    pub fn set_rules(&mut self, rules: CueRules) -> Result<(), RuleError> {
+        let new = Self::new(rules)?;
+        *self = Self {
+            horizon: self.horizon,
+            floor: self.floor,
+            stop: self.stop,
+            end: self.end,
+            cues: std::mem::take(&mut self.cues),
+            ..new
+        };
+        Ok(())
+    }
+
     /// Adds a word that is spoken from `start` to `end`. It becomes part of a cue when time [advances](Self::advance).
-    pub fn push(&mut self, text: &str, start: u64, end: u64) {
-        let mut pieces = piece::pieces(text, start, end, self.rules.columns);
-        match pieces.first_mut() {
-            Some(first) => first.words += std::mem::take(&mut self.empty_words),
-            None => match self.pending.back_mut() {
-                Some(last) => last.words += 1,
-                None => self.empty_words += 1,
-            },
-        }
+    /// Returns whether it has any text to be shown: a word without is in no cue, and not counted in any.
+    pub fn push(&mut self, text: &str, start: u64, end: u64) -> bool {
+        let pieces = piece::pieces(text, start, end, self.rules.columns);
+        let has_text = !pieces.is_empty();
         self.pending.extend(pieces);
+        has_text
     }
 
     /// The speaker has finished: the next word begins a new cue.
@@ -125,6 +140,12 @@ impl CueBuilder {
     /// No cue begins before `time`, whatever its words: something else was put there.
     pub fn not_before(&mut self, time: u64) {
         self.floor = self.floor.max(time);
+    }
+
+    /// All cues begin before `time`, in which no words begin any more; `None`: there is no such time. The last cues are shorter
+    /// and closer together, if they would begin after it otherwise.
+    pub fn set_stop(&mut self, time: Option<u64>) {
+        self.stop = Stop(time);
     }
 
     /// Completes all cues; more words may follow at any time.
@@ -152,9 +173,9 @@ impl CueBuilder {
             rules,
             timing: self.timing,
             pending: VecDeque::new(),
-            empty_words: 0,
             horizon: 0,
             floor: 0,
+            stop: Stop::default(),
             end: None,
             screen: Screen::default(),
             painting: None,
@@ -184,15 +205,21 @@ impl CueBuilder {
 
     /// When a cue begins that begins with `first`, and whether `first` is added to what is on the screen.
     fn start_of(&self, first: &Piece) -> (u64, bool) {
-        let earliest = first.start.max(self.floor);
+        self.start_from(first, self.floor)
+    }
+
+    /// The same, if no cue began before `floor`.
+    fn start_from(&self, first: &Piece, floor: u64) -> (u64, bool) {
+        let earliest = first.start.max(floor);
         let Some(end) = self.end else {
-            return (earliest, false);
+            return (self.stop.start(earliest, floor), false);
         };
-        let joined = earliest.max(end);
+        let joined = self.stop.start(earliest.max(end), floor.max(end));
         if self.joins(first, joined) {
             return (joined, true);
         }
-        (earliest.max(end.saturating_add(self.timing.gap)), false)
+        let start = earliest.max(end.saturating_add(self.timing.gap));
+        (self.stop.start(start, floor.max(end)), false)
     }
 
     /// Completes the cues that are due, or all.
@@ -202,11 +229,14 @@ impl CueBuilder {
             if !all && start.saturating_add(self.timing.delay) > self.horizon {
                 break;
             }
-            let cue = match self.rules.mode {
+            let in_time = self.start_from(first, 0).0;
+            let mut cue = match self.rules.mode {
                 CueMode::PopOn => self.pop_on(start, all),
                 CueMode::RollUp => self.roll_up(start, all),
                 CueMode::PaintOn => self.paint_on(start, joins),
             };
+            cue.delayed = start.saturating_sub(in_time);
+            cue.end = self.end_before_stop(&cue);
             self.end = Some(cue.end);
             self.cues.push_back(cue);
         }
@@ -218,6 +248,29 @@ impl CueBuilder {
             Some(next) => Next::At(next.start),
             None => Next::After(self.horizon),
         }
+    }
+
+    /// The end of `cue`, which leaves enough time before the stop for the cues after it.
+    fn end_before_stop(&self, cue: &Cue) -> u64 {
+        let next_joins = self.painting.is_some_and(|painting| painting.next_joins == Some(true));
+        match self.stop.0 {
+            None => return cue.end,
+            // It ends when the next word is added to the same screen.
+            Some(stop) if next_joins && cue.end < stop => return cue.end,
+            Some(_) => {}
+        }
+        // The cues of the words that are known; if more may come, at least one.
+        let columns: usize = self.pending.iter().map(|piece| piece.width + 1).sum();
+        let utterances = self.pending.iter().filter(|piece| piece.ends_utterance).count();
+        let lines = if self.rules.mode == CueMode::RollUp {
+            1
+        } else {
+            self.rules.lines
+        };
+        let known = columns.div_ceil(lines * self.rules.columns) + utterances;
+        let unknown = u64::from(!self.stop.is_at(self.horizon));
+        let needed = self.timing.min_duration.saturating_add(self.timing.gap);
+        self.stop.end(cue.start, cue.end, unknown.max(known as u64), needed)
     }
 
     fn pop_on(&mut self, start: u64, all: bool) -> Cue {
@@ -237,13 +290,14 @@ impl CueBuilder {
             lines,
             clears: true,
             words: words(&pieces),
+            delayed: 0,
         }
     }
 
     fn roll_up(&mut self, start: u64, all: bool) -> Cue {
         let pieces = self.take(start, 1, all);
         let end = self.end_of_block(start, &pieces);
-        let clears = self.end.is_none_or(|before| before < start);
+        let clears = self.screen.lines.is_empty() || self.end.is_none_or(|before| before < start);
         if clears {
             self.screen.clear();
         }
@@ -255,6 +309,7 @@ impl CueBuilder {
             added: vec![added],
             clears,
             words: words(&pieces),
+            delayed: 0,
         }
     }
 
@@ -415,6 +470,7 @@ impl CueBuilder {
             added,
             clears: !joins,
             words,
+            delayed: 0,
         }
     }
 

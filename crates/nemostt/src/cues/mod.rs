@@ -23,7 +23,7 @@
 //!
 //! A name is broken only if it is longer than a line, or if the rest of it is not known when its cue must be complete.
 //! What never gives way: no word is lost or repeated, cues do not overlap, lines and columns, durations, the gap, and
-//! `delay`.
+//! `delay`. Only before a [stop](CueBuilder::set_stop), after which nothing is shown, durations and gaps are shorter.
 
 mod breaks;
 mod builder;
@@ -34,6 +34,7 @@ mod piece;
 mod property_tests;
 mod rules;
 mod screen;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod timing;

@@ -256,14 +256,108 @@ fn without_delay_cues_keep_up() {
 }
 
 #[test]
-fn words_without_text_are_counted() {
+fn words_without_text_are_not_counted() {
     let mut builder = CueBuilder::new(CueRules::default()).unwrap();
-    for text in [" ", "a", "", "b", "\n"] {
-        builder.push(text, 0, 10);
-    }
+    let have_text = [" ", "a", "", "b", "\n"].map(|text| builder.push(text, 0, 10));
+    assert_eq!(have_text, [false, true, false, true, false]);
     builder.finish();
     let cue = builder.next_cue().unwrap();
-    assert_eq!((cue.words, cue.text()), (5, "a b".to_owned()));
+    assert_eq!((cue.words, cue.text()), (2, "a b".to_owned()));
+}
+
+#[test]
+fn cues_begin_before_the_stop() {
+    let speech = words(
+        "They left home. We waited there for a long time. Then we too left home.",
+        0,
+        150,
+    );
+    let all = |mode, stop| {
+        let mut builder = CueBuilder::new(narrow(mode)).unwrap();
+        builder.set_stop(stop);
+        for &(text, start, end) in &speech {
+            builder.push(text, start, end);
+            builder.advance(start);
+        }
+        builder.flush();
+        std::iter::from_fn(|| builder.next_cue()).collect::<Vec<_>>()
+    };
+    // Where the last word ends.
+    let stop = speech.last().unwrap().2;
+    for mode in [CueMode::PopOn, CueMode::RollUp, CueMode::PaintOn] {
+        let free = all(mode, None);
+        // In paint-on, words that are late go to the screen at once.
+        let is_late = free.last().unwrap().start >= stop;
+        assert_eq!(is_late, mode != CueMode::PaintOn, "{free:?}");
+        let cues = all(mode, Some(stop));
+        for pair in cues.windows(2) {
+            assert!(pair[0].end <= pair[1].start, "{mode:?} {pair:?}");
+        }
+        assert!(
+            cues.iter().all(|cue| cue.start < stop && cue.start < cue.end),
+            "{mode:?} {cues:?}"
+        );
+        let texts = |cues: &[Cue]| {
+            let added = cues.iter().flat_map(|cue| &cue.added);
+            let texts: Vec<String> = added.map(|added| added.text.trim().to_owned()).collect();
+            texts.join(" ")
+        };
+        assert_eq!(texts(&cues), texts(&free), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_stop_does_not_change_cues_long_before_it() {
+    let words = words(SPEECH, 0, 300);
+    let rules = narrow(CueMode::PopOn);
+    let mut builder = CueBuilder::new(rules).unwrap();
+    builder.set_stop(Some(60_000 * MILLISECOND));
+    for &(text, start, end) in &words {
+        builder.push(text, start, end);
+        builder.advance(end);
+    }
+    builder.finish();
+    let stopped: Vec<Cue> = std::iter::from_fn(|| builder.next_cue()).collect();
+    assert_eq!(stopped, cues(rules, &words));
+}
+
+#[test]
+fn cues_say_by_how_much_they_are_delayed() {
+    let mut builder = CueBuilder::new(CueRules::default()).unwrap();
+    builder.push("hello.", 500 * MILLISECOND, 800 * MILLISECOND);
+    builder.not_before(550 * MILLISECOND);
+    builder.end_utterance();
+    builder.push("again", 900 * MILLISECOND, 1_300 * MILLISECOND);
+    builder.finish();
+    let cues: Vec<Cue> = std::iter::from_fn(|| builder.next_cue()).collect();
+    let delayed: Vec<u64> = cues.iter().map(|cue| cue.delayed / MILLISECOND).collect();
+    // The second one waits only for the first one to be read.
+    assert!(cues[1].start > 900 * MILLISECOND, "{cues:?}");
+    assert_eq!(delayed, [50, 0]);
+}
+
+#[test]
+fn new_rules_keep_the_gap_after_the_last_cue() {
+    for mode in [CueMode::PopOn, CueMode::PaintOn, CueMode::RollUp] {
+        let mut builder = CueBuilder::new(narrow(CueMode::RollUp)).unwrap();
+        builder.push("hello", 500 * MILLISECOND, 800 * MILLISECOND);
+        builder.flush();
+        let before = builder.next_cue().unwrap();
+        builder.set_rules(narrow(mode)).unwrap();
+        builder.push("again", 800 * MILLISECOND, 1_300 * MILLISECOND);
+        builder.finish();
+        let cue = builder.next_cue().unwrap();
+        let gap = if mode == CueMode::RollUp { 0 } else { 80 * MILLISECOND };
+        assert_eq!((cue.start, cue.clears), (before.end + gap, true), "{mode:?}");
+        assert_eq!(cue.text(), "again");
+    }
+    let mut builder = CueBuilder::new(CueRules::default()).unwrap();
+    let wrong = CueRules {
+        lines: 0,
+        ..CueRules::default()
+    };
+    assert!(builder.set_rules(wrong).is_err());
+    assert_eq!(builder.rules(), &CueRules::default());
 }
 
 #[test]

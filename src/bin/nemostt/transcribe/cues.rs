@@ -172,6 +172,7 @@ mod tests {
             added: Vec::new(),
             clears: true,
             words: 4,
+            delayed: 0,
         };
         assert_eq!(srt(&cue), "00:00:01,234 --> 00:01:01,000\na & b\n<c>\n");
         assert_eq!(vtt(&cue), "00:00:01.234 --> 00:01:01.000\na &amp; b\n&lt;c&gt;\n");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use nemostt::{BoostingTree, Event, Recognizer, Stream, StreamClass, cues::CueBuilder};
+use nemostt::{BoostingTree, Recognizer, Stream, StreamClass, cues::CueBuilder};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -119,13 +119,14 @@ impl Job<'_> {
                 return Err(format!("{} was not transcribed to its end", self.location).into());
             }
             stream.accept(&samples).map_err(|error| self.with_location(&error))?;
-            write_words(stream, output).map_err(unwritable)?;
+            write_events(stream, output).map_err(unwritable)?;
+            output.advance(stream.stable_until()).map_err(unwritable)?;
             bar.set_position(stream.samples());
             input.read(&mut samples)?;
         }
         let padding = u64::from(self.arguments.eos_padding) * u64::from(output.rate()) / 1000;
         stream.finish(padding).map_err(|error| self.with_location(&error))?;
-        write_words(stream, output).map_err(unwritable)?;
+        write_events(stream, output).map_err(unwritable)?;
         output.finish(stream.samples()).map_err(unwritable)?;
         Ok(())
     }
@@ -166,11 +167,9 @@ pub fn unwritable(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write standard output: {error}"))
 }
 
-fn write_words<W: Write>(stream: &mut Stream, output: &mut Output<W>) -> io::Result<()> {
+fn write_events<W: Write>(stream: &mut Stream, output: &mut Output<W>) -> io::Result<()> {
     while let Some(event) = stream.next_event() {
-        if let Event::Word(word) = event {
-            output.word(&word)?;
-        }
+        output.event(&event)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use nemostt::{
-    DecoderKind, ModelConfig, Word,
+    DecoderKind, Event, ModelConfig, Word,
     cues::{Cue, CueBuilder},
     sample_time::samples_to_ns,
 };
@@ -127,8 +127,27 @@ impl<W: Write> Output<W> {
         self.writer.flush()
     }
 
-    /// Adds a word, and writes as much as the format allows.
-    pub fn word(&mut self, word: &Word) -> io::Result<()> {
+    /// Adds a word or the end of an utterance, and writes as much as the format allows.
+    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Word(word) => self.word(word),
+            // The next word begins a new subtitle.
+            Event::Utterance(_) => {
+                self.cues.end_utterance();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All words that begin before sample `until` have been added: writes the subtitles that wait for no more.
+    pub fn advance(&mut self, until: u64) -> io::Result<()> {
+        self.cues.advance(samples_to_ns(until, self.document.sample_rate));
+        self.write_cues()?;
+        self.writer.flush()
+    }
+
+    fn word(&mut self, word: &Word) -> io::Result<()> {
         let (start, end) = (self.seconds(word.start), self.seconds(word.end));
         match self.format {
             Format::Text => {
@@ -208,5 +227,77 @@ impl<W: Write> Output<W> {
 
     fn seconds(&self, samples: u64) -> f64 {
         samples as f64 / f64::from(self.document.sample_rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nemostt::{Utterance, cues::CueRules};
+
+    use super::*;
+
+    const RATE: u32 = 1_000;
+
+    fn output() -> Output<Vec<u8>> {
+        let document = Document {
+            file: String::new(),
+            model: String::new(),
+            sample_rate: RATE,
+            lookahead_ms: 0,
+            decoder: "ctc",
+            duration: 0.0,
+            text: String::new(),
+            words: Vec::new(),
+        };
+        Output {
+            format: Format::Srt,
+            writer: Vec::new(),
+            file_name: None,
+            document,
+            cues: CueBuilder::new(CueRules::default()).unwrap(),
+            count: 0,
+        }
+    }
+
+    fn word(text: &str, start: u64) -> Word {
+        Word {
+            text: text.into(),
+            start,
+            end: start + 900,
+            confidence: 1.0,
+        }
+    }
+
+    fn written(output: &Output<Vec<u8>>) -> &str {
+        std::str::from_utf8(&output.writer).unwrap()
+    }
+
+    #[test]
+    fn a_subtitle_does_not_wait_for_the_next_word() {
+        let mut output = output();
+        output.event(&Event::Word(word("one", 0))).unwrap();
+        // Words up to 3 s after its start may be in it.
+        output.advance(2_999).unwrap();
+        assert_eq!(written(&output), "");
+        output.advance(3_000).unwrap();
+        assert_eq!(written(&output), "1\n00:00:00,000 --> 00:00:00,900\none\n");
+    }
+
+    #[test]
+    fn a_subtitle_ends_with_an_utterance() {
+        let mut output = output();
+        let words = vec![word("one", 0)];
+        output.event(&Event::Word(words[0].clone())).unwrap();
+        let utterance = Utterance {
+            id: 0,
+            words,
+            ending: None,
+            language: None,
+        };
+        output.event(&Event::Utterance(utterance)).unwrap();
+        output.event(&Event::Word(word("two", 1_000))).unwrap();
+        output.finish(2_000).unwrap();
+        let texts: Vec<&str> = written(&output).lines().skip(2).step_by(4).collect();
+        assert_eq!(texts, ["one", "two"]);
     }
 }
