@@ -6,6 +6,8 @@
 //! on with a phrase get a higher score ("shallow fusion"). A tree is built once, and shared by all streams that use it; a
 //! stream has the node that it is at.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hotwords;
 mod skipped;
 mod state;
