@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 
 /// Maximum bytes of a list or file: the most phrases, of 200 bytes.
 const MAX_BYTES: usize = 2 << 20;
-/// Most phrases. Several times as many as the names of a company or of a broadcast; with ten thousand, each chunk still costs
-/// little more than without.
+/// Most phrases: as many as are benchmarked, and more than the names of a company or of a broadcast.
 const MAX_PHRASES: usize = 10_000;
 /// Longest phrase in characters: a sentence. Nobody says more in the same words.
 const MAX_CHARS: usize = 200;

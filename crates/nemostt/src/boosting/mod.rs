@@ -29,7 +29,8 @@ use crate::{
     text::{TokenText, Tokenizer, Vocabulary},
 };
 
-/// Most tokens of all phrases and their spellings: 10,000 phrases of 25 tokens, twice. While a tree is built, one takes 150 bytes.
+/// Most tokens of all phrases and their spellings: 10,000 phrases of 25 tokens, twice. While a tree is
+/// built, one takes some 200 bytes.
 const MAX_TOKENS: usize = 500_000;
 
 /// Phrases in the tokens of a model, ready to be boosted in its streams. Cheap to clone.
