@@ -25,7 +25,7 @@ use super::{
     payload::Format,
     reporter::Reporter,
     session::Session,
-    settings::{MAX_OBSERVED_DELAY, METRICS, Settings},
+    settings::{HotwordSettings, MAX_OBSERVED_DELAY, METRICS, Settings},
     source_pad,
     ticker::Ticker,
     timestamps::Moment,
@@ -113,6 +113,10 @@ impl ObjectImpl for NemoStt {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let before = self.latency();
         Arc::make_mut(&mut *lock(&self.settings)).set(pspec.name(), value);
+        if HotwordSettings::has(pspec.name()) {
+            // An error is reported when the element starts, or with the next chunk.
+            let _ = self.read_hotwords();
+        }
         self.announce_latency(before);
     }
 
@@ -212,13 +216,8 @@ impl BaseTransformImpl for NemoStt {
             return Err(gst::error_msg!(gst::LibraryError::Settings, ("{contradiction}")));
         }
         // Later, when they change in PLAYING or the model lacks a character, it is a warning.
-        settings.hotwords().map_err(|error| {
-            let text = match error {
-                nemostt::Error::Read { .. } => format!("hotwords-file: {error}"),
-                error => error.to_string(),
-            };
-            gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
-        })?;
+        self.read_hotwords()
+            .map_err(|text| gst::error_msg!(gst::ResourceError::Settings, ("{text}")))?;
         lock(&self.published).active = ActiveSettings::of(&settings);
         *lock(&self.reporter) = Reporter::default();
         lock(&self.session).out.apply(&settings);
@@ -413,6 +412,19 @@ impl NemoStt {
 
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         lock(&self.session)
+    }
+
+    /// Reads the phrases to boost; the streaming thread, which needs the settings, does not have to wait for it.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    fn read_hotwords(&self) -> Result<(), String> {
+        let settings = self.settings();
+        let phrases = settings.hotwords.read();
+        drop(settings);
+        let result = phrases.list.clone().map(drop);
+        Arc::make_mut(&mut *lock(&self.settings)).hotwords.accept(phrases);
+        result
     }
 
     /// Sets the format of buffers to that of `caps`.

@@ -20,6 +20,7 @@ use super::{
     segment::{Segment, Time},
     session::Session,
     settings::{MAX_OBSERVED_DELAY, Settings},
+    stream_driver::Boosted,
     ticker::TICK,
 };
 use nemostt::sample_time;
@@ -90,6 +91,7 @@ impl NemoStt {
 
     /// Runs all pending work. Returns the time that computing took.
     pub(super) fn steps(&self, settings: &Settings) -> Result<Duration, gst::FlowError> {
+        self.update_boosted(settings);
         let mut computing = Duration::ZERO;
         let mut ticks = 1;
         loop {
@@ -111,6 +113,16 @@ impl NemoStt {
             }
         }
         Ok(computing)
+    }
+
+    /// Builds the boosting tree, if phrases have changed. For thousands of them it takes longer than a step, so the session is not
+    /// locked.
+    fn update_boosted(&self, settings: &Settings) {
+        let needed = self.session().needs_boosted(settings);
+        if let Some(recognizer) = needed {
+            let boosted = Boosted::new(&recognizer, settings.hotwords.phrases());
+            self.session().hand_over(boosted);
+        }
     }
 
     pub(super) fn push_output(&self) -> Result<(), gst::FlowError> {

@@ -6,6 +6,7 @@
 //! They are part of builds with feature `fuzzing`, and of tests, which replay the corpus.
 
 pub use crate::{
+    boosting::fuzzing::hotwords,
     model::failing_device::FailingDevice,
     model::fuzzing::{cache_entry, cache_entry_of, sidecar},
     text::fuzzing::vocabulary,
@@ -35,6 +36,11 @@ mod tests {
     #[test]
     fn vocabulary_corpus_is_rejected_or_valid() {
         replay("vocabulary", super::vocabulary);
+    }
+
+    #[test]
+    fn hotwords_corpus_is_rejected_or_valid() {
+        replay("hotwords", super::hotwords);
     }
 
     #[test]

@@ -94,9 +94,19 @@ impl Recognizer {
     /// shared instead. A list of thousands of phrases takes some milliseconds.
     ///
     /// # Errors
-    /// [`Error::Hotwords`](crate::Error::Hotwords) if the model has no tokens for characters of a phrase.
+    /// [`Error::Hotwords`](crate::Error::Hotwords) if the model has no tokens for characters of a phrase, its tokenizer leaves
+    /// nothing of it or makes it too long, or if there are more than 500,000 tokens.
     pub fn boosting_tree(&self, hotwords: &Hotwords) -> Result<BoostingTree> {
         self.model.boosting.get(&self.model.vocabulary, hotwords)
+    }
+
+    /// As [`boosting_tree`](Self::boosting_tree), but leaves out phrases that the model cannot write:
+    /// [`BoostingTree::skipped`] names them.
+    ///
+    /// # Errors
+    /// [`Error::Hotwords`](crate::Error::Hotwords) if none is left, or if there are more than 500,000 tokens.
+    pub fn boosting_tree_of_usable(&self, hotwords: &Hotwords) -> Result<BoostingTree> {
+        self.model.boosting.get_usable(&self.model.vocabulary, hotwords)
     }
 
     /// How many streams gain from running at the same time: their steps are computed together, or on different cores. 1 if

@@ -16,7 +16,7 @@ use super::{
     output_queue::Item,
     segment::{Segment, clock_time, signed},
     settings::Settings,
-    stream_driver::StreamDriver,
+    stream_driver::{Boosted, StreamDriver},
     timestamps::Moment,
 };
 use nemostt::{EndReason, Recognizer, Result};
@@ -67,6 +67,19 @@ impl Session {
     pub(super) fn set_recognizer(&mut self, recognizer: &Recognizer) -> Result<()> {
         self.driver = Some(StreamDriver::new(recognizer)?);
         Ok(())
+    }
+
+    /// The model to build a boosting tree with, if the phrases to boost have changed since those that were handed over.
+    pub(super) fn needs_boosted(&self, settings: &Settings) -> Option<Recognizer> {
+        let revision = settings.hotwords.phrases().revision;
+        self.driver.as_ref().and_then(|driver| driver.needs_boosted(revision))
+    }
+
+    /// Hands over phrases to boost from the next audio on.
+    pub(super) fn hand_over(&mut self, boosted: Boosted) {
+        if let Some(driver) = &mut self.driver {
+            driver.hand_over(boosted);
+        }
     }
 
     /// Sets whether audio arrives at the pace of real time, so that its chunks are more urgent than those of files.

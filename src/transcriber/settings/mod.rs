@@ -3,16 +3,18 @@
 //! The values of the element's properties, and their meaning for the recognizer.
 
 mod cues;
+mod hotwords;
 mod properties;
 
 use std::time::Duration;
 
 pub(super) use cues::CueSettings;
+pub(super) use hotwords::{HotwordSettings, Phrases};
 
 use super::enums::{
     NemoSttCueMode, NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
 };
-use nemostt::{Cache, CacheDirectory, Device, Hotwords, Options, Result};
+use nemostt::{Cache, CacheDirectory, Device, Options, Result};
 
 /// `lookahead`: use the model's own.
 const LOOKAHEAD_OF_MODEL: i32 = -1;
@@ -60,14 +62,8 @@ pub(super) struct Settings {
     /// Shift of the output's running time, in milliseconds.
     lateness: u32,
     language_code: Option<String>,
-    /// Phrases to boost, with weights.
-    hotwords: Option<String>,
-    /// A file with more of them.
-    hotwords_file: Option<String>,
-    /// Weight of phrases that have none of their own.
-    hotwords_weight: f32,
-    /// How often one of the three was set: a file that is set again is read again.
-    pub(super) hotwords_revision: u64,
+    /// Phrases to boost.
+    pub(super) hotwords: HotwordSettings,
     /// Longest utterance in milliseconds; longer ones are cut. 0: no limit.
     pub(super) max_utterance: u32,
     /// Most characters of an utterance; longer ones are cut. 0: no limit.
@@ -108,10 +104,7 @@ impl Default for Settings {
             overload: NemoSttOverload::default(),
             lateness: 0,
             language_code: Some("en-US".into()),
-            hotwords: None,
-            hotwords_file: None,
-            hotwords_weight: Hotwords::DEFAULT_WEIGHT,
-            hotwords_revision: 0,
+            hotwords: HotwordSettings::default(),
             max_utterance: 60_000,
             max_utterance_chars: 0,
             min_word_duration: 80,
@@ -183,19 +176,6 @@ impl Settings {
     /// Language of the speech.
     pub(super) fn language(&self) -> &str {
         self.language_code.as_deref().unwrap_or_default()
-    }
-
-    /// The phrases to boost.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or an entry is invalid.
-    pub(super) fn hotwords(&self) -> Result<Hotwords> {
-        let list = self.hotwords.as_deref().unwrap_or_default();
-        let mut hotwords = Hotwords::parse(list, self.hotwords_weight)?;
-        if let Some(file) = &self.hotwords_file {
-            hotwords.append(Hotwords::read(file, self.hotwords_weight)?);
-        }
-        Ok(hotwords)
     }
 
     /// Time that computing a chunk may take.

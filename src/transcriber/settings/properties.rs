@@ -4,7 +4,9 @@
 
 use gst::{glib, prelude::*};
 
-use super::{CueSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
+use nemostt::Hotwords;
+
+use super::{CueSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
 
 impl Settings {
     /// The descriptions of all properties.
@@ -205,7 +207,7 @@ impl Settings {
                 .nick("Hotwords File")
                 .blurb(
                     "File with more of them: a phrase on each line, with a tab or a colon before its weight; lines that begin \
-                     with # are ignored. Read when the property is set or the element starts",
+                     with # are ignored. Read when it or another property of hotwords is set, and when the element starts",
                 )
                 .mutable_playing()
                 .build(),
@@ -217,7 +219,7 @@ impl Settings {
                 )
                 .minimum(0.01)
                 .maximum(100.0)
-                .default_value(default.hotwords_weight)
+                .default_value(Hotwords::DEFAULT_WEIGHT)
                 .mutable_playing()
                 .build(),
             glib::ParamSpecUInt::builder("max-utterance")
@@ -293,10 +295,8 @@ impl Settings {
 
     /// Sets the property `name`, which is one of [`param_specs`](Self::param_specs).
     pub(in crate::transcriber) fn set(&mut self, name: &str, value: &glib::Value) {
-        if name.starts_with("hotwords") {
-            self.hotwords_revision += 1;
-        }
         match name {
+            name if HotwordSettings::has(name) => self.hotwords.set(name, value),
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
             "decoder" => self.decoder = read(value),
@@ -319,9 +319,6 @@ impl Settings {
             "overload" => self.overload = read(value),
             "lateness" => self.lateness = read(value),
             "language-code" => self.language_code = read(value),
-            "hotwords" => self.hotwords = read(value),
-            "hotwords-file" => self.hotwords_file = read::<Option<String>>(value).filter(|path| !path.is_empty()),
-            "hotwords-weight" => self.hotwords_weight = read(value),
             "max-utterance" => self.max_utterance = read(value),
             "max-utterance-chars" => self.max_utterance_chars = read(value),
             "min-word-duration" => self.min_word_duration = read(value),
@@ -335,6 +332,7 @@ impl Settings {
     /// The value of the property `name`.
     pub(in crate::transcriber) fn get(&self, name: &str) -> glib::Value {
         match name {
+            name if HotwordSettings::has(name) => self.hotwords.get(name),
             "model-path" => self.model_path.to_value(),
             "lookahead" => self.lookahead.to_value(),
             "decoder" => self.decoder.to_value(),
@@ -357,9 +355,6 @@ impl Settings {
             "overload" => self.overload.to_value(),
             "lateness" => self.lateness.to_value(),
             "language-code" => self.language_code.to_value(),
-            "hotwords" => self.hotwords.to_value(),
-            "hotwords-file" => self.hotwords_file.to_value(),
-            "hotwords-weight" => self.hotwords_weight.to_value(),
             "max-utterance" => self.max_utterance.to_value(),
             "max-utterance-chars" => self.max_utterance_chars.to_value(),
             "min-word-duration" => self.min_word_duration.to_value(),

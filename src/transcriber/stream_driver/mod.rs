@@ -6,9 +6,12 @@
 //! All work is done in [steps](StreamDriver::step) of at most one window, so that words are emitted as they are
 //! decoded, whatever the size of a buffer or hole, and a flush does not have to wait.
 
+mod boosted;
 mod placement;
 
 use std::collections::VecDeque;
+
+pub(super) use boosted::Boosted;
 
 use super::{
     delivery::Delivery,
@@ -57,8 +60,12 @@ pub(super) struct StreamDriver {
     snapshot: Snapshot,
     /// The language that was last set on the stream, even if the model rejected it.
     language: Option<String>,
-    /// Revision of the phrases to boost that were last set on the stream, even if they were rejected.
+    /// To build boosting trees with.
+    recognizer: Recognizer,
+    /// Revision of the phrases to boost that were last handed over, even if they were rejected.
     hotwords_revision: u64,
+    /// Phrases to boost that are not set on the stream yet.
+    boosted: Option<Boosted>,
 }
 
 impl StreamDriver {
@@ -86,7 +93,9 @@ impl StreamDriver {
             stall: None,
             snapshot: Snapshot::default(),
             language: None,
+            recognizer: recognizer.clone(),
             hotwords_revision: 0,
+            boosted: None,
         })
     }
 
@@ -208,7 +217,7 @@ impl StreamDriver {
         }
         self.stream.set_endpoint_config(self.endpoint_config(settings));
         self.set_language(out, settings)?;
-        self.set_hotwords(out, settings)?;
+        self.set_boosted(out)?;
         self.loudness.push(&self.block);
         self.stream.accept_s16(self.block.iter().copied())?;
         self.collect(out, settings);
@@ -230,24 +239,28 @@ impl StreamDriver {
         }
     }
 
-    /// Sets the phrases to boost. If they cannot be used, queues a warning and keeps the previous ones.
-    fn set_hotwords(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        if std::mem::replace(&mut self.hotwords_revision, settings.hotwords_revision) == settings.hotwords_revision {
+    /// The model to build a boosting tree with, if there are phrases of another `revision` than those handed over.
+    pub(super) fn needs_boosted(&self, revision: u64) -> Option<Recognizer> {
+        (self.hotwords_revision != revision).then(|| self.recognizer.clone())
+    }
+
+    /// Hands over phrases to boost from the next audio on.
+    pub(super) fn hand_over(&mut self, boosted: Boosted) {
+        self.hotwords_revision = boosted.revision;
+        self.boosted = Some(boosted);
+    }
+
+    /// Sets the phrases to boost, if others were handed over.
+    fn set_boosted(&mut self, out: &mut Delivery) -> Result<()> {
+        let Some(Boosted { tree, warning, .. }) = self.boosted.take() else {
             return Ok(());
+        };
+        if let Some(text) = warning {
+            out.queue.warning(text);
         }
-        let result = settings
-            .hotwords()
-            .and_then(|hotwords| self.stream.set_hotwords(&hotwords));
-        match result {
-            Err(error @ Error::Hotwords { .. }) => {
-                out.queue.warning(error.to_string());
-                Ok(())
-            }
-            Err(error @ Error::Read { .. }) => {
-                out.queue.warning(format!("hotwords-file: {error}"));
-                Ok(())
-            }
-            result => result,
+        match tree {
+            Some(tree) => self.stream.set_boosting_tree(tree.as_ref()),
+            None => Ok(()),
         }
     }
 

@@ -177,9 +177,40 @@ fn hotwords_change_in_playing_and_wrong_ones_are_a_warning() {
         std::fs::write(file, list).unwrap();
         harness.element.set_property("hotwords-file", file);
     }
+    // Not by the streaming thread.
+    std::fs::remove_file(file).unwrap();
     harness.speak(&samples, 1_600);
     harness.eos();
     assert_eq!(text_of(&harness.take()), expected);
+}
+
+#[test]
+fn phrases_that_the_model_cannot_write_are_skipped_with_one_warning() {
+    let samples = clip_s16("u3_long");
+    let spoken = |hotwords: &str| {
+        let harness = Harness::play(&format!("lookahead=80 hotwords=\"{hotwords}\""));
+        harness.speak(&samples, 1_600);
+        harness.eos();
+        let warnings: Vec<String> = harness
+            .messages()
+            .iter()
+            .filter_map(|message| match message.view() {
+                gst::MessageView::Warning(warning) => Some(warning.error().message().to_owned()),
+                _ => None,
+            })
+            .collect();
+        (text_of(&harness.take()), warnings)
+    };
+    let phrases = "nine nine:12, kitchen:12, stop:12, one eight:9, the bedroom door:9";
+    let (expected, warnings) = spoken(phrases);
+    assert_eq!(warnings, [""; 0]);
+    let (text, warnings) = spoken(&format!("zwölf, {phrases}, große"));
+    assert_eq!(text, expected);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("\"zwölf\" ('ö'), \"große\" ('ß')") && warnings[0].contains("other phrases are boosted"),
+        "{warnings:?}"
+    );
 }
 
 /// Waits until another thread makes `condition` true.

@@ -8,10 +8,14 @@ use nemostt_compiler::regular_file;
 
 use crate::error::{Error, Result};
 
-/// Maximum bytes of a file: 100,000 phrases of 80 characters.
-const MAX_BYTES: u64 = 8 << 20;
+/// Maximum bytes of a list or file: the most phrases, of 200 bytes.
+const MAX_BYTES: usize = 2 << 20;
+/// Most phrases: as many as are benchmarked, and more than the names of a company or of a broadcast.
+const MAX_PHRASES: usize = 10_000;
 /// Longest phrase in characters: a sentence. Nobody says more in the same words.
 const MAX_CHARS: usize = 200;
+/// Characters of a phrase that an error shows.
+const SHOWN: usize = 60;
 /// Largest weight. With 10, a phrase already wins over almost any other.
 const MAX_WEIGHT: f32 = 100.0;
 
@@ -48,8 +52,17 @@ impl Hotwords {
     /// `default_weight`: `Kubernetes, Ada Lovelace:3.5`.
     ///
     /// # Errors
-    /// [`Error::Hotwords`] if a phrase is too long, or a weight not above 0 and at most 100.
+    /// [`Error::Hotwords`] if a phrase has more than 200 characters, a weight is not above 0 and at most 100, or there are more
+    /// than 10,000 phrases or 2 MiB.
     pub fn parse(list: &str, default_weight: f32) -> Result<Self> {
+        if list.len() > MAX_BYTES {
+            return Err(Error::Hotwords {
+                reason: format!(
+                    "the list has {} bytes, expected at most {MAX_BYTES}; give fewer phrases",
+                    list.len()
+                ),
+            });
+        }
         let mut hotwords = Self::default();
         for entry in list.split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
             let (phrase, weight) = split_weight(entry, ':');
@@ -65,7 +78,7 @@ impl Hotwords {
     /// [`Error::Read`]; [`Error::Hotwords`] as [`parse`](Self::parse), and if the file is not UTF-8.
     pub fn read(path: impl AsRef<Path>, default_weight: f32) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = regular_file::read(path, MAX_BYTES).map_err(|source| Error::Read {
+        let bytes = regular_file::read(path, MAX_BYTES as u64).map_err(|source| Error::Read {
             path: path.into(),
             source,
         })?;
@@ -104,16 +117,46 @@ impl Hotwords {
         self.add(phrase, weight, "")
     }
 
+    /// [Parses](Self::parse) `list`, then [reads](Self::read) `file`, where there are any.
+    ///
+    /// # Errors
+    /// As those two, and [`append`](Self::append).
+    pub fn load(list: Option<&str>, file: Option<&Path>, default_weight: f32) -> Result<Self> {
+        let mut hotwords = Self::parse(list.unwrap_or_default(), default_weight)?;
+        if let Some(file) = file {
+            hotwords.append(Self::read(file, default_weight)?)?;
+        }
+        Ok(hotwords)
+    }
+
     /// Adds the phrases of `other`.
-    pub fn append(&mut self, mut other: Self) {
+    ///
+    /// # Errors
+    /// [`Error::Hotwords`] if there are more than 10,000 then; nothing is added.
+    pub fn append(&mut self, mut other: Self) -> Result<()> {
+        let count = self.len() + other.len();
+        if count > MAX_PHRASES {
+            return Err(Error::Hotwords {
+                reason: format!(
+                    "the lists have {count} phrases, expected at most {MAX_PHRASES}; give those that are hard to recognize only"
+                ),
+            });
+        }
         self.list.append(&mut other.list);
+        Ok(())
     }
 
     /// Adds a phrase; `place` says where it is from.
     fn add(&mut self, phrase: &str, weight: f32, place: &str) -> Result<()> {
         let wrong = |reason: String| Error::Hotwords {
-            reason: format!("{place}\"{phrase}\" {reason}"),
+            reason: format!("{place}\"{}\" {reason}", shorten(phrase)),
         };
+        if self.list.len() >= MAX_PHRASES {
+            return Err(wrong(format!(
+                "is phrase number {}, expected at most {MAX_PHRASES}; give those that are hard to recognize only",
+                self.list.len() + 1
+            )));
+        }
         let phrase = phrase.split_whitespace().collect::<Vec<_>>().join(" ");
         if phrase.is_empty() {
             return Err(wrong("is no phrase: expected a word before the weight".into()));
@@ -146,6 +189,14 @@ impl Hotwords {
     /// Whether there are no phrases.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+}
+
+/// The beginning of `phrase`.
+fn shorten(phrase: &str) -> String {
+    match phrase.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &phrase[..end]),
+        None => phrase.into(),
     }
 }
 
@@ -229,6 +280,43 @@ mod tests {
             assert!(Hotwords::default().push("a", weight).is_err(), "{weight}");
         }
         let long = Hotwords::parse(&"a".repeat(201), 1.0).unwrap_err().to_string();
-        assert!(long.contains("201 characters"), "{long}");
+        assert!(long.contains("aaa…\" has 201 characters") && long.len() < 300, "{long}");
+    }
+
+    #[test]
+    fn lists_are_limited() {
+        let list: String = (0..MAX_PHRASES).map(|number| format!("p{number},")).collect();
+        let most = |extra: &str| Hotwords::parse(&(list.clone() + extra), 1.0);
+        let mut hotwords = most("").unwrap();
+        let one_more = [
+            most("one").unwrap_err(),
+            hotwords.push("one", 1.0).unwrap_err(),
+            hotwords.append(Hotwords::parse("one", 1.0).unwrap()).unwrap_err(),
+        ];
+        for error in one_more.map(|error| error.to_string()) {
+            assert!(error.contains("10001") && error.contains("at most 10000;"), "{error}");
+        }
+        assert_eq!(hotwords.len(), MAX_PHRASES);
+
+        let long = ",".repeat(MAX_BYTES);
+        assert!(Hotwords::parse(&long, 1.0).unwrap().is_empty());
+        let error = Hotwords::parse(&(long + ","), 1.0).unwrap_err().to_string();
+        assert!(error.contains("2097153 bytes, expected at most 2097152"), "{error}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_BYTES as u64 + 1).unwrap();
+        let error = Hotwords::read(file.path(), 1.0).unwrap_err().to_string();
+        assert!(error.contains("2097152"), "{error}");
+    }
+
+    #[test]
+    fn list_and_file_are_added() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "two\nthree:3").unwrap();
+        let load = |list, file| Hotwords::load(list, file, 2.0).unwrap();
+        let both = load(Some("one"), Some(file.path()));
+        assert_eq!(entries(&both), [("one", 2.0), ("two", 2.0), ("three", 3.0)]);
+        assert_eq!(load(None, Some(file.path())).len(), 2);
+        assert!(load(None, None).is_empty());
+        assert!(Hotwords::load(Some("a:0"), None, 1.0).is_err());
     }
 }

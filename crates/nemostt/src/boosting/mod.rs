@@ -6,7 +6,10 @@
 //! on with a phrase get a higher score ("shallow fusion"). A tree is built once, and shared by all streams that use it; a
 //! stream has the node that it is at.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hotwords;
+mod skipped;
 mod state;
 mod tree;
 
@@ -16,17 +19,19 @@ use std::{
 };
 
 pub use hotwords::{Hotword, Hotwords};
+use skipped::Skipped;
 pub(crate) use state::Boosting;
 use tree::Tree;
 
 use crate::{
     error::{Error, Result},
     sync::lock,
-    text::{Tokenizer, Vocabulary},
+    text::{TokenText, Tokenizer, Vocabulary},
 };
 
-/// Phrases that an error names at most.
-const NAMED: usize = 10;
+/// Most tokens of all phrases and their spellings: 10,000 phrases of 25 tokens, twice. While a tree is
+/// built, one takes some 200 bytes.
+const MAX_TOKENS: usize = 500_000;
 
 /// Phrases in the tokens of a model, ready to be boosted in its streams. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,38 +43,54 @@ pub struct BoostingTree {
 struct Shared {
     tree: Tree,
     phrases: usize,
+    /// Which phrases are missing, and why.
+    skipped: Option<String>,
     /// Hash of the vocabulary that its tokens are from.
     vocabulary: u64,
 }
 
 impl BoostingTree {
-    /// Tokenizes `hotwords`, and puts them into a tree.
+    /// Tokenizes `hotwords`, and puts those that the model can write into a tree.
     ///
     /// # Errors
-    /// [`Error::Hotwords`] with the phrases that cannot be tokenized, and their characters that have no token.
-    pub(crate) fn new(vocabulary: &Vocabulary, hotwords: &Hotwords) -> Result<Self> {
+    /// [`Error::Hotwords`] if they have too many tokens.
+    fn new(vocabulary: &Vocabulary, hotwords: &Hotwords) -> Result<Self> {
         let tokenizer = Tokenizer::new(vocabulary);
         let mut phrases = Vec::with_capacity(hotwords.len());
-        let mut unknown = Vec::new();
-        for Hotword { phrase, weight } in hotwords.iter() {
-            for (number, spelling) in tokenizer.spellings(phrase).iter().enumerate() {
-                match tokenizer.encode(spelling) {
-                    Ok(tokens) => phrases.push((tokens, *weight)),
-                    Err(chars) if number == 0 => unknown.push((phrase, chars)),
-                    // A capital that the model does not have.
-                    Err(_) => {}
+        let mut skipped = Skipped::default();
+        let (mut count, mut total) = (0, 0);
+        for (number, Hotword { phrase, weight }) in (1..).zip(hotwords.iter()) {
+            let mut spellings = tokenizer.spellings(phrase).into_iter();
+            let as_given = spellings.next().unwrap_or_default();
+            match tokenizer.encode(&as_given) {
+                Ok(tokens) if is_blank(vocabulary, &tokens) => skipped.push_empty(phrase),
+                Err(reason) => skipped.push(phrase, &reason),
+                Ok(tokens) => {
+                    count += 1;
+                    total += tokens.len();
+                    phrases.push((tokens, *weight));
                 }
             }
-        }
-        if !unknown.is_empty() {
-            return Err(Error::Hotwords {
-                reason: describe_unknown(&unknown),
-            });
+            // A capital that the model does not have is no reason to skip the phrase.
+            for tokens in spellings.filter_map(|spelling| tokenizer.encode(&spelling).ok()) {
+                total += tokens.len();
+                phrases.push((tokens, *weight));
+            }
+            if total > MAX_TOKENS {
+                return Err(Error::Hotwords {
+                    reason: format!(
+                        "the first {number} of {} phrases have {total} tokens, expected at most {MAX_TOKENS} in all; give fewer \
+                         phrases, or shorter ones",
+                        hotwords.len()
+                    ),
+                });
+            }
         }
         Ok(Self {
             shared: Arc::new(Shared {
                 tree: Tree::new(&phrases),
-                phrases: hotwords.len(),
+                phrases: count,
+                skipped: skipped.describe(),
                 vocabulary: hash(vocabulary),
             }),
         })
@@ -83,6 +104,7 @@ impl BoostingTree {
             shared: Arc::new(Shared {
                 tree,
                 phrases: phrases.len(),
+                skipped: None,
                 vocabulary: 0,
             }),
         }
@@ -91,6 +113,12 @@ impl BoostingTree {
     /// Number of phrases.
     pub fn phrases(&self) -> usize {
         self.shared.phrases
+    }
+
+    /// Which phrases are missing and why, in a tree of
+    /// [`Recognizer::boosting_tree_of_usable`](crate::Recognizer::boosting_tree_of_usable).
+    pub fn skipped(&self) -> Option<&str> {
+        self.shared.skipped.as_deref()
     }
 
     /// Number of nodes: the different starts of its phrases.
@@ -108,25 +136,18 @@ impl BoostingTree {
     }
 }
 
+/// Whether `tokens` are boundaries of words, and nothing else.
+fn is_blank(vocabulary: &Vocabulary, tokens: &[usize]) -> bool {
+    tokens.iter().all(|&id| match vocabulary.piece(id) {
+        Some(TokenText::Text(text)) => text.trim_matches('\u{2581}').is_empty(),
+        _ => false,
+    })
+}
+
 fn hash(vocabulary: &Vocabulary) -> u64 {
     let mut hasher = DefaultHasher::new();
     vocabulary.tokens().hash(&mut hasher);
     hasher.finish()
-}
-
-fn describe_unknown(unknown: &[(&String, Vec<char>)]) -> String {
-    let describe = |(phrase, chars): &(&String, Vec<char>)| {
-        let chars: Vec<String> = chars.iter().map(|c| format!("'{c}'")).collect();
-        format!("\"{phrase}\" ({})", chars.join(", "))
-    };
-    let mut named: Vec<String> = unknown.iter().take(NAMED).map(describe).collect();
-    if unknown.len() > NAMED {
-        named.push(format!("and {} more", unknown.len() - NAMED));
-    }
-    format!(
-        "the model has no tokens for some characters of {}; spell them as the model writes text, or remove them",
-        named.join(", ")
-    )
 }
 
 /// The trees of a model that are in use, so that streams with the same phrases share one.
@@ -139,21 +160,41 @@ impl TreeCache {
     /// The tree of `hotwords`.
     ///
     /// # Errors
-    /// As [`BoostingTree::new`].
+    /// [`Error::Hotwords`] if they have too many tokens, or the model cannot write one of them.
     pub(crate) fn get(&self, vocabulary: &Vocabulary, hotwords: &Hotwords) -> Result<BoostingTree> {
+        let tree = self.find_or_build(vocabulary, hotwords)?;
+        match tree.skipped() {
+            Some(reason) => Err(Error::Hotwords { reason: reason.into() }),
+            None => Ok(tree),
+        }
+    }
+
+    /// The tree of those of `hotwords` that the model can write.
+    ///
+    /// # Errors
+    /// [`Error::Hotwords`] if they have too many tokens, or the model can write none of them.
+    pub(crate) fn get_usable(&self, vocabulary: &Vocabulary, hotwords: &Hotwords) -> Result<BoostingTree> {
+        let tree = self.find_or_build(vocabulary, hotwords)?;
+        match tree.skipped() {
+            Some(reason) if tree.phrases() == 0 => Err(Error::Hotwords { reason: reason.into() }),
+            _ => Ok(tree),
+        }
+    }
+
+    fn find_or_build(&self, vocabulary: &Vocabulary, hotwords: &Hotwords) -> Result<BoostingTree> {
         if let Some(tree) = self.find(hotwords) {
             return Ok(tree);
         }
         // Not under the lock: other streams need not wait. At worst, a tree is built twice.
         let tree = BoostingTree::new(vocabulary, hotwords)?;
-        let mut trees = lock(&self.trees);
-        trees.retain(|(_, tree)| tree.strong_count() > 0);
-        trees.push((hotwords.clone(), Arc::downgrade(&tree.shared)));
+        lock(&self.trees).push((hotwords.clone(), Arc::downgrade(&tree.shared)));
         Ok(tree)
     }
 
+    /// The tree of `hotwords`, if there is one. Those that are no longer used are forgotten, with their phrases.
     fn find(&self, hotwords: &Hotwords) -> Option<BoostingTree> {
-        let trees = lock(&self.trees);
+        let mut trees = lock(&self.trees);
+        trees.retain(|(_, tree)| tree.strong_count() > 0);
         let found = trees.iter().filter(|(other, _)| other == hotwords);
         let shared = found.filter_map(|(_, tree)| tree.upgrade()).next()?;
         Some(BoostingTree { shared })

@@ -16,6 +16,6 @@ mod words;
 
 pub(crate) use segmenter::Segmenter;
 pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
-pub(crate) use tokenize::Tokenizer;
+pub(crate) use tokenize::{MAX_CHARS, NotEncoded, Tokenizer};
 pub use tokenizer::{SpecialToken, TokenText, Vocabulary};
 pub use words::Word;

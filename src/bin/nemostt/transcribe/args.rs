@@ -149,12 +149,11 @@ impl Transcribe {
     /// # Errors
     /// If the file cannot be read, or an entry is invalid.
     pub fn hotwords(&self) -> nemostt::Result<Hotwords> {
-        let list = self.hotwords.as_deref().unwrap_or_default();
-        let mut hotwords = Hotwords::parse(list, self.hotwords_weight)?;
-        if let Some(file) = &self.hotwords_file {
-            hotwords.append(Hotwords::read(file, self.hotwords_weight)?);
-        }
-        Ok(hotwords)
+        Hotwords::load(
+            self.hotwords.as_deref(),
+            self.hotwords_file.as_deref(),
+            self.hotwords_weight,
+        )
     }
 
     pub fn format(&self) -> Format {

@@ -6,6 +6,9 @@
 //! `u32`, the trie as a double array of `u32` units (Darts-clone, `darts.h`), and replacements that end with NUL, to whose
 //! offsets the trie maps.
 
+/// Most bytes of a replacement that is looked at. The longest one of NFKC has 33 (U+FDFA).
+const LONGEST: usize = 256;
+
 /// A rule for each string that is replaced.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::text) struct Charsmap {
@@ -47,7 +50,7 @@ impl Charsmap {
         }
         let (length, start) = found?;
         let replacement = self.replacements.get(start..)?;
-        let end = replacement.iter().position(|&byte| byte == 0)?;
+        let end = replacement.iter().take(LONGEST + 1).position(|&byte| byte == 0)?;
         let replacement = std::str::from_utf8(&replacement[..end]).ok()?;
         // Rules are for whole characters.
         text.is_char_boundary(length).then_some((length, replacement))
@@ -68,6 +71,24 @@ mod tests {
         for bytes in [&b""[..], &[0; 4], &[8, 0, 0, 0, 1, 2], &[3, 0, 0, 0, 1, 2, 3]] {
             assert_eq!(Charsmap::parse(bytes), None, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn replacements_without_end_are_no_replacements() {
+        // "a" leads from the root at 0 to 97, whose leaf at 96 has the value 0.
+        let mut units = [0_u32; 98];
+        units[97] = 1 << 10 | 1 << 8 | u32::from(b'a');
+        units[96] = 1 << 31;
+        let map = |length: usize| Charsmap {
+            units: units.to_vec(),
+            replacements: [vec![b'x'; length], vec![0]].concat(),
+        };
+        assert_eq!(map(2).longest_match("ab"), Some((1, "xx")));
+        assert_eq!(
+            map(LONGEST).longest_match("a").map(|(_, text)| text.len()),
+            Some(LONGEST)
+        );
+        assert_eq!(map(LONGEST + 1).longest_match("a"), None);
     }
 
     #[test]

@@ -10,10 +10,14 @@ mod charsmap;
 mod normalization;
 mod unigram;
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use bpe::Symbol;
 pub(super) use charsmap::Charsmap;
+pub(crate) use normalization::MAX_CHARS;
 pub(super) use normalization::Normalization;
 
 use super::tokenizer::{TokenText, Vocabulary, WORD_BOUNDARY};
@@ -96,12 +100,23 @@ pub(crate) struct Tokenizer<'a> {
     ids: HashMap<&'a str, usize>,
     /// Tokens that are bytes, if there is one for each.
     bytes: Option<Box<[usize; 256]>>,
-    user_defined: Vec<&'a str>,
-    /// Most bytes of a token.
+    user_defined: HashSet<&'a str>,
+    /// The different lengths of user-defined tokens in bytes, the longest first.
+    user_defined_lengths: Vec<usize>,
+    /// Most bytes of a token, but at most [`LONGEST`].
     longest: usize,
     /// Lowest and highest score of a token.
     scores: (f32, f32),
     letters: Letters,
+}
+
+/// Why a text has no tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotEncoded {
+    /// Characters that are no token, in order, without repeats.
+    Unknown(Vec<char>),
+    /// It has more than [`MAX_CHARS`] after normalization.
+    TooLong,
 }
 
 /// The letters that tokens are written with.
@@ -146,14 +161,21 @@ impl<'a> Tokenizer<'a> {
             Some(TokenText::Text(text)) if !text.is_empty() => Some(text.as_str()),
             _ => None,
         };
-        let mut user_defined: Vec<&str> = model.user_defined.iter().filter_map(text).collect();
-        // The longest first.
-        user_defined.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        let user_defined: HashSet<&str> = model
+            .user_defined
+            .iter()
+            .filter_map(text)
+            .filter(|text| text.len() <= LONGEST)
+            .collect();
+        let mut user_defined_lengths: Vec<usize> = user_defined.iter().map(|text| text.len()).collect();
+        user_defined_lengths.sort_unstable_by(|a, b| b.cmp(a));
+        user_defined_lengths.dedup();
         Self {
             ids,
             bytes: (count >= 256).then_some(bytes),
             user_defined,
-            longest,
+            user_defined_lengths,
+            longest: longest.min(LONGEST),
             scores: (lowest, highest),
             letters: match (has_lower, has_upper) {
                 (true, false) => Letters::Lower,
@@ -189,9 +211,10 @@ impl<'a> Tokenizer<'a> {
     /// The ids of the tokens of `text`.
     ///
     /// # Errors
-    /// The characters that are no token, in order, without repeats.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<usize>, Vec<char>> {
+    /// If characters are no token, or the text is too long.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<usize>, NotEncoded> {
         let normalized = self.model.normalization.apply(text, |text| self.user_defined_at(text));
+        let normalized = normalized.ok_or(NotEncoded::TooLong)?;
         let (mut ids, mut unknown) = (Vec::new(), Vec::new());
         for part in self.parts(&normalized) {
             match (self.ids.get(part), &self.bytes) {
@@ -208,7 +231,7 @@ impl<'a> Tokenizer<'a> {
         }
         match unknown.is_empty() {
             true => Ok(ids),
-            false => Err(unknown),
+            false => Err(NotEncoded::Unknown(unknown)),
         }
     }
 
@@ -243,14 +266,18 @@ impl<'a> Tokenizer<'a> {
 
     /// Bytes of the longest user-defined token at the start of `text`; 0 if there is none.
     fn user_defined_at(&self, text: &str) -> usize {
-        let found = self.user_defined.iter().find(|token| text.starts_with(**token));
-        found.map_or(0, |token| token.len())
+        let mut lengths = self.user_defined_lengths.iter().copied();
+        let is_token = |&length: &usize| {
+            text.get(..length)
+                .is_some_and(|start| self.user_defined.contains(start))
+        };
+        lengths.find(is_token).unwrap_or_default()
     }
 
     /// The score of the token `text`; `None` if it is no token.
     fn score(&self, text: &str) -> Option<f32> {
         let id = *self.ids.get(text)?;
-        if self.model.algorithm == Algorithm::Unigram && self.user_defined.contains(&text) {
+        if self.model.algorithm == Algorithm::Unigram && self.user_defined.contains(text) {
             // As in SentencePiece, so that it is always preferred.
             return Some(text.len() as f32 * self.scores.1 - 0.1);
         }

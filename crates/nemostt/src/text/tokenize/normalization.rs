@@ -5,6 +5,10 @@
 use super::charsmap::Charsmap;
 use crate::text::tokenizer::WORD_BOUNDARY;
 
+/// Most characters of a text after normalization: half as many again as the longest phrase has. A rule of NFKC replaces a
+/// character by up to 18, but few by more than one.
+pub(crate) const MAX_CHARS: usize = 300;
+
 /// Rules of a `NormalizerSpec`, and the side of a word on which its boundary is marked.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::text) struct Normalization {
@@ -34,8 +38,8 @@ impl Default for Normalization {
 
 impl Normalization {
     /// The text that is divided into tokens. `user_defined` returns the bytes of the user-defined token at the start of a
-    /// text, which is not normalized; 0 if there is none.
-    pub(super) fn apply(&self, text: &str, user_defined: impl Fn(&str) -> usize) -> String {
+    /// text, which is not normalized; 0 if there is none. `None` if the result is longer than [`MAX_CHARS`].
+    pub(super) fn apply(&self, text: &str, user_defined: impl Fn(&str) -> usize) -> Option<String> {
         let space = if self.escape_spaces { WORD_BOUNDARY } else { ' ' };
         let mut normalized = String::with_capacity(text.len() + space.len_utf8());
         let mut rest = text;
@@ -49,11 +53,12 @@ impl Normalization {
             }
         }
         if rest.is_empty() {
-            return normalized;
+            return Some(normalized);
         }
         if self.add_dummy_prefix && !self.space_is_suffix {
             normalized.push(space);
         }
+        let mut chars = 0;
         let mut after_space = self.remove_extra_spaces;
         while !rest.is_empty() {
             let (length, mut replacement) = self.replace(rest, &user_defined);
@@ -64,6 +69,10 @@ impl Normalization {
             if replacement.is_empty() {
                 continue;
             }
+            chars += replacement.chars().count();
+            if chars > MAX_CHARS {
+                return None;
+            }
             normalized.extend(replacement.chars().map(|c| if c == ' ' { space } else { c }));
             after_space = self.remove_extra_spaces && replacement.ends_with(' ');
         }
@@ -73,7 +82,7 @@ impl Normalization {
         if self.add_dummy_prefix && self.space_is_suffix {
             normalized.push(space);
         }
-        normalized
+        Some(normalized)
     }
 
     /// What the start of `text`, which is not empty, is replaced by, and its bytes.
@@ -98,18 +107,26 @@ mod tests {
     fn spaces_are_collapsed_and_escaped() {
         let none = |_: &str| 0;
         let normal = Normalization::default();
-        assert_eq!(normal.apply("  a  b ", none), "▁a▁b");
-        assert_eq!(normal.apply("   ", none), "");
+        assert_eq!(normal.apply("  a  b ", none).as_deref(), Some("▁a▁b"));
+        assert_eq!(normal.apply("   ", none).as_deref(), Some(""));
         let suffix = Normalization {
             space_is_suffix: true,
             ..Default::default()
         };
-        assert_eq!(suffix.apply(" a b", none), "a▁b▁");
+        assert_eq!(suffix.apply(" a b", none).as_deref(), Some("a▁b▁"));
         let raw = Normalization {
             remove_extra_spaces: false,
             add_dummy_prefix: false,
             ..Default::default()
         };
-        assert_eq!(raw.apply(" a  b ", none), "▁a▁▁b▁");
+        assert_eq!(raw.apply(" a  b ", none).as_deref(), Some("▁a▁▁b▁"));
+    }
+
+    #[test]
+    fn text_that_becomes_too_long_is_refused() {
+        let normal = Normalization::default();
+        let text = |chars: usize| "ß".repeat(chars);
+        assert!(normal.apply(&text(MAX_CHARS), |_| 0).is_some());
+        assert_eq!(normal.apply(&text(MAX_CHARS + 1), |_| 0), None);
     }
 }
