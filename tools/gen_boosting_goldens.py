@@ -278,6 +278,7 @@ def write(name, value):
     (OUT / name).write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
+@torch.no_grad()
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     os.chdir(OUT)
