@@ -143,6 +143,7 @@ fn hotwords_change_in_playing_and_wrong_ones_are_a_warning() {
         // These cannot be used: the previous phrases stay.
         ("hotwords", "zwölf", Some("\"zwölf\" ('ö')")),
         ("hotwords", "six:-1", Some("\"six\" has weight -1")),
+        ("hotwords", phrases, None),
         ("hotwords-file", file, Some("hotwords-file: cannot read")),
     ] {
         harness.messages();
