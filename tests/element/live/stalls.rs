@@ -353,8 +353,8 @@ fn second_live_stream_without_data_gets_gaps() {
 #[test]
 fn gaps_are_not_ahead_of_sinks_with_lateness() {
     let mut live = Live::play("lookahead=80 lateness=400");
-    // Of the pipeline: what the element reports.
-    let configured = gst::ClockTime::from_useconds(192_500);
+    // Of the pipeline: what the element and its source report, and a little more.
+    let configured = 250 * gst::ClockTime::MSECOND;
     let source = live.harness.element.static_pad("src").unwrap();
     assert!(source.send_event(gst::event::Latency::new(configured)));
     live.speak(&clip_s16("u1_command"));
