@@ -50,7 +50,12 @@ pub fn speech() -> String {
 pub fn samples() -> Vec<i16> {
     let file = fs::read(data(&format!("wav/{CLIP}.wav"))).unwrap();
     // All test clips have a header of 44 bytes.
-    file[44..].as_chunks().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect()
+    file[44..]
+        .as_chunks()
+        .0
+        .iter()
+        .map(|pair| i16::from_le_bytes(*pair))
+        .collect()
 }
 
 /// NeMo's words of the clip at the largest lookahead, which [`STT`] selects.

@@ -208,11 +208,11 @@ fn pop_on_captions_contain_the_transcript() {
     let live = Live::new(STT, &[("accumulate-time", "3000")]);
     let pad = live.transcriberbin.static_pad("sink_audio").unwrap();
     pad.set_property_from_str("mode", "pop-on");
-    let said = live.run.said();
+    let emitted = live.run.emitted();
     live.run.play();
     live.run.wait(TIMEOUT);
     let seen = live.seen.lock().unwrap();
-    assert_eq!(said.lock().unwrap().words, transcript());
+    assert_eq!(emitted.lock().unwrap().words, transcript());
     // Does not check the CEA-608 captions in it: tttocea708 breaks their lines anywhere, even within words. And it puts
     // a space before each pop-on line and drops everything beyond column 32, while transcriberbin's textwrap fills
     // lines with up to 32 letters: such a line loses its last letter (closedcaption 0.14.2, tttocea708/translate.rs,
