@@ -83,28 +83,6 @@ fn words_of_a_piped_file_come_before_its_end() {
 }
 
 #[test]
-fn subtitles_of_live_input_do_not_wait_for_the_next_word() {
-    let mut child = start(&["--srt", "--cue-max-duration", "1000"]);
-    // Stays open, as a microphone does.
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(&raw(CLIP)).unwrap();
-    stdin.write_all(&[0; 5 * 32_000]).unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let is_text = |line: &String| !line.is_empty() && !line.contains("-->") && line.parse::<u32>().is_err();
-    let mut texts = lines.map(Result::unwrap).filter(is_text);
-    let mut text = String::new();
-    // Waits for ever if the last subtitle waits for another word.
-    while text != nemo_text() {
-        let line = texts.next().unwrap();
-        text = [text.as_str(), &line].join(" ").trim().to_owned();
-        assert!(nemo_text().starts_with(&text), "{text}");
-    }
-    drop(stdin);
-    assert_eq!(texts.count(), 0);
-    assert!(child.wait().unwrap().success());
-}
-
-#[test]
 fn raw_stays_raw() {
     // 0.128 s of each: any that were taken for a file would be refused.
     let seconds = |bytes: &[u8], arguments: &[&str]| {
