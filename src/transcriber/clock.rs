@@ -9,6 +9,7 @@ use gst_base::prelude::*;
 
 use super::{
     imp::NemoStt,
+    linked::linked_element,
     log::CAT,
     payload::Format,
     segment::Segment,
@@ -169,17 +170,8 @@ impl NemoStt {
 /// Whether a sink downstream of `pad` synchronizes to the clock. Only the sinks know, so this follows the links to
 /// them.
 fn has_syncing_sink(pad: &gst::Pad) -> bool {
-    let Some(parent) = pad.peer().and_then(|peer| peer.parent()) else {
+    let Some(element) = linked_element(pad) else {
         return false;
-    };
-    let element = match parent.downcast::<gst::Element>() {
-        Ok(element) => element,
-        // Leave a bin through its ghost pad.
-        Err(parent) => {
-            return parent
-                .downcast::<gst::Pad>()
-                .is_ok_and(|ghost| has_syncing_sink(&ghost));
-        }
     };
     if element.element_flags().contains(gst::ElementFlags::SINK) {
         return !element.has_property_with_type("sync", bool::static_type()) || element.property("sync");

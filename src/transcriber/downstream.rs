@@ -3,6 +3,8 @@
 //! What is downstream of the element, and what it needs of caption cues.
 
 use gst::prelude::*;
+
+use super::linked::linked_element;
 use nemostt::cues::{Cue, CueMode, CueRules};
 
 /// What takes the cues, as far as its caps and source pads tell.
@@ -74,17 +76,8 @@ pub(super) fn takes_cea608(caps: &gst::CapsRef) -> bool {
 /// Whether what is linked to `pad` makes captions of text. Muxers accept the same caps as caption encoders, but store text
 /// as it is: only an encoder has a source pad for captions. It may follow elements that pass text on, such as a queue.
 fn leads_to_captions(pad: &gst::Pad) -> bool {
-    let Some(parent) = pad.peer().and_then(|peer| peer.parent()) else {
+    let Some(element) = linked_element(pad) else {
         return false;
-    };
-    let element = match parent.downcast::<gst::Element>() {
-        Ok(element) => element,
-        // Leave a bin through its ghost pad.
-        Err(parent) => {
-            return parent
-                .downcast::<gst::Pad>()
-                .is_ok_and(|ghost| leads_to_captions(&ghost));
-        }
     };
     let makes_captions = |caps: gst::Caps| caps.iter().any(|caps| caps.name().starts_with("closedcaption/"));
     let pads = element.src_pads();

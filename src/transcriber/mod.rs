@@ -12,6 +12,7 @@ mod enums;
 mod imp;
 mod input;
 mod lateness;
+mod linked;
 mod log;
 mod metrics;
 mod model_loader;
