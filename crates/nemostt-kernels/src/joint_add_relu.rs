@@ -31,10 +31,7 @@ impl FusedOp for JointAddRelu {
 
     fn split(&self, lengths: &[usize], workers: usize) -> Split {
         let rows = lengths[0] / self.width;
-        Split::Rows {
-            rows,
-            tasks: rows.min(workers),
-        }
+        Split::by_rows(rows, workers)
     }
 
     fn run(&self, task: &mut Task<'_>) {

@@ -107,10 +107,7 @@ impl FusedOp for LayerNorm {
 
     fn split(&self, lengths: &[usize], workers: usize) -> Split {
         let rows = lengths[0] / self.width();
-        Split::Rows {
-            rows,
-            tasks: rows.min(workers),
-        }
+        Split::by_rows(rows, workers)
     }
 
     fn is_row_wise(&self) -> bool {

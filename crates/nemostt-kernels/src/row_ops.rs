@@ -100,10 +100,7 @@ impl FusedOp for ReluRows {
 
     fn split(&self, lengths: &[usize], workers: usize) -> Split {
         let rows = lengths[0] / self.width;
-        Split::Rows {
-            rows,
-            tasks: rows.min(workers),
-        }
+        Split::by_rows(rows, workers)
     }
 
     fn is_row_wise(&self) -> bool {
@@ -139,10 +136,7 @@ impl FusedOp for LogSoftmax {
 
     fn split(&self, lengths: &[usize], workers: usize) -> Split {
         let rows = lengths[0] / self.width;
-        Split::Rows {
-            rows,
-            tasks: rows.min(workers),
-        }
+        Split::by_rows(rows, workers)
     }
 
     fn is_row_wise(&self) -> bool {
@@ -161,8 +155,5 @@ impl FusedOp for LogSoftmax {
 
 /// One task for all rows, which are too few to be divided.
 fn all_rows(rows: usize) -> Split {
-    Split::Rows {
-        rows,
-        tasks: rows.min(1),
-    }
+    Split::by_rows(rows, 1)
 }

@@ -166,6 +166,14 @@ pub enum Split {
 }
 
 impl Split {
+    /// `rows` rows, shared by as many of `workers` workers as have one.
+    pub fn by_rows(rows: usize, workers: usize) -> Self {
+        Self::Rows {
+            rows,
+            tasks: rows.min(workers),
+        }
+    }
+
     /// Whether each row or column, of `width` columns, belongs to a task.
     pub(crate) fn is_valid(self, width: usize) -> bool {
         match self {

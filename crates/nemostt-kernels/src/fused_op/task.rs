@@ -16,7 +16,7 @@ pub(crate) struct RawSlice {
     pub(crate) length: usize,
 }
 
-// SAFETY: it only stores where values are. Whoever accesses them guarantees that it may.
+// SAFETY: it is only an address and a length. Whoever dereferences it guarantees that no other thread writes there.
 unsafe impl Send for RawSlice {}
 // SAFETY: as above.
 unsafe impl Sync for RawSlice {}

@@ -126,7 +126,7 @@ pub(crate) struct RawBytePlanes {
     k: usize,
 }
 
-// SAFETY: it only stores where values are. Whoever accesses them guarantees that it may.
+// SAFETY: it is only an address and a length. Whoever dereferences it guarantees that no other thread writes there.
 #[allow(unsafe_code)]
 unsafe impl Send for RawBytePlanes {}
 // SAFETY: as above.
@@ -348,7 +348,7 @@ mod tests {
         let (rows, k) = (19, 70);
         let mut buffer = used_buffer(rows, k);
         let planes = buffer.planes(rows, k);
-        // SAFETY: there is no other access to the buffer.
+        // SAFETY: nothing else accesses the buffer.
         #[allow(unsafe_code)]
         unsafe {
             planes.rows_mut(14..17).put(&vec![1.0; 3 * k]);

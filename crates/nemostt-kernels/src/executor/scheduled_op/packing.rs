@@ -21,10 +21,7 @@ pub(super) fn prologue_parts(rows: usize, width: usize, workers: usize) -> usize
 /// depends on all of its values.
 pub(super) fn packing_split(weights: &PackedWeights, rows: usize, workers: usize) -> Split {
     match weights.lhs_layout() {
-        LhsLayout::BytePlanes => Split::Rows {
-            rows,
-            tasks: rows.min(workers),
-        },
+        LhsLayout::BytePlanes => Split::by_rows(rows, workers),
         LhsLayout::RowMajor | LhsLayout::Packed => Split::Columns {
             block: VECTOR_BLOCK,
             tasks: (weights.k() / VECTOR_BLOCK).clamp(1, workers),
