@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const MAX_BYTES: usize = 2 << 20;
 /// Most phrases: as many as are benchmarked, and more than the names of a company or of a broadcast.
 const MAX_PHRASES: usize = 10_000;
-/// Longest phrase in characters: a sentence. Nobody says more in the same words.
+/// Maximum length of a phrase in characters: that of a sentence.
 const MAX_CHARS: usize = 200;
 /// Characters of a phrase that an error shows.
 const SHOWN: usize = 60;

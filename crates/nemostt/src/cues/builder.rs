@@ -72,7 +72,12 @@ impl CueBuilder {
     /// If a rule is not within its range.
     pub fn new(rules: CueRules) -> Result<Self, RuleError> {
         rules.validate()?;
-        Ok(Self {
+        Ok(Self::empty(rules))
+    }
+
+    /// A builder that keeps `rules`, which are valid.
+    fn empty(rules: CueRules) -> Self {
+        Self {
             rules,
             timing: Timing::new(&rules),
             pending: VecDeque::new(),
@@ -83,7 +88,7 @@ impl CueBuilder {
             screen: Screen::default(),
             painting: None,
             cues: VecDeque::new(),
-        })
+        }
     }
 
     /// The rules that it keeps.
@@ -142,8 +147,8 @@ impl CueBuilder {
         self.floor = self.floor.max(time);
     }
 
-    /// All cues begin before `time`, in which no words begin any more; `None`: there is no such time. The last cues are shorter
-    /// and closer together, if they would begin after it otherwise.
+    /// Lets all cues begin before `time`, after which no word begins; `None`: no limit. If the last cues would begin later,
+    /// they are shorter and closer together.
     pub fn set_stop(&mut self, time: Option<u64>) {
         self.stop = Stop(time);
     }
@@ -168,19 +173,7 @@ impl CueBuilder {
 
     /// Forgets everything.
     pub fn reset(&mut self) {
-        let rules = self.rules;
-        *self = Self {
-            rules,
-            timing: self.timing,
-            pending: VecDeque::new(),
-            horizon: 0,
-            floor: 0,
-            stop: Stop::default(),
-            end: None,
-            screen: Screen::default(),
-            painting: None,
-            cues: VecDeque::new(),
-        };
+        *self = Self::empty(self.rules);
     }
 
     /// The next complete cue.

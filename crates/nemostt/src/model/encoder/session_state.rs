@@ -65,6 +65,11 @@ impl Kind {
             Some(_) => Self::ShiftBuffer,
         }
     }
+
+    /// The states of `encoder` that are kept so.
+    fn states(self, encoder: &Encoder) -> impl Iterator<Item = &StateSpec> {
+        encoder.states.iter().filter(move |state| Self::of(state) == self)
+    }
 }
 
 impl SessionState {
@@ -115,14 +120,13 @@ impl SessionState {
                     binding.output(name, tensor)?;
                 }
             }
-            let of_kind = |kind| encoder.states.iter().filter(move |spec| Kind::of(spec) == kind);
-            for (spec, tensor) in of_kind(Kind::Whole).zip(&mut next.states) {
+            for (spec, tensor) in Kind::Whole.states(encoder).zip(&mut next.states) {
                 binding.output(&spec.output, tensor)?;
             }
-            for (spec, tensors) in of_kind(Kind::ShiftBuffer).zip(&mut state.shift_buffers) {
+            for (spec, tensors) in Kind::ShiftBuffer.states(encoder).zip(&mut state.shift_buffers) {
                 binding.output(&spec.output, &mut tensors.new)?;
             }
-            for (spec, ring) in of_kind(Kind::Ring).zip(&mut state.rings) {
+            for (spec, ring) in Kind::Ring.states(encoder).zip(&mut state.rings) {
                 binding.output(&spec.output, &mut ring.all)?;
             }
         }
@@ -151,14 +155,13 @@ impl SessionState {
         if let Some(lengths) = &self.lengths {
             lengths.bind(binding)?;
         }
-        let of_kind = |kind| encoder.states.iter().filter(move |spec| Kind::of(spec) == kind);
-        for (spec, tensor) in of_kind(Kind::Whole).zip(&memory.states) {
+        for (spec, tensor) in Kind::Whole.states(encoder).zip(&memory.states) {
             binding.input(&spec.input, tensor)?;
         }
-        for (spec, tensors) in of_kind(Kind::ShiftBuffer).zip(&self.shift_buffers) {
+        for (spec, tensors) in Kind::ShiftBuffer.states(encoder).zip(&self.shift_buffers) {
             binding.input(&spec.input, &tensors.all)?;
         }
-        for (spec, ring) in of_kind(Kind::Ring).zip(&self.rings) {
+        for (spec, ring) in Kind::Ring.states(encoder).zip(&self.rings) {
             binding.input(&spec.input, &ring.all)?;
         }
         Ok(())
