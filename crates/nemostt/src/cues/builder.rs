@@ -2,22 +2,21 @@
 
 //! Words in, cues out.
 
+mod paint_on;
+mod take;
+
 use std::collections::VecDeque;
 
+use self::paint_on::Painting;
 use super::{
-    breaks,
     cue::{Added, Cue},
     layout,
     piece::{self, Piece},
     rules::{CueMode, CueRules, RuleError},
     screen::Screen,
     stop::Stop,
-    timing::{Next, PAUSE, Shown, Timing},
+    timing::{Next, Shown, Timing},
 };
-
-/// Weight of the room that a cue leaves, compared with costs of [breaks]: a cue may be half empty if it ends with a
-/// clause.
-const EMPTY: f64 = 20.0;
 
 /// Builds cues from words: see [the module](super).
 ///
@@ -40,29 +39,6 @@ pub struct CueBuilder {
     /// In paint-on, what is on the screen.
     painting: Option<Painting>,
     cues: VecDeque<Cue>,
-}
-
-/// Everything from a clear screen to the next, in paint-on.
-#[derive(Debug, Clone, Copy)]
-struct Painting {
-    start: u64,
-    spoken: u64,
-    characters: u64,
-    /// Nothing more is added.
-    is_closed: bool,
-    /// Whether the next word is added, if that was decided with the end of the last cue.
-    next_joins: Option<bool>,
-}
-
-/// Why a cue cannot take more words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Limit {
-    /// There is no room, or it would last too long.
-    Full,
-    /// There is a pause, or the speaker has finished.
-    Pause,
-    /// More words are not known yet.
-    Unknown,
 }
 
 impl CueBuilder {
@@ -315,186 +291,6 @@ impl CueBuilder {
             characters: characters(pieces),
         };
         self.timing.end(&shown, self.next())
-    }
-
-    /// Takes the words of the next cue of at most `lines`.
-    fn take(&mut self, start: u64, lines: usize, all: bool) -> Vec<Piece> {
-        let columns = self.rules.columns;
-        let max_duration = self.timing.max_duration;
-        let pieces = &*self.pending.make_contiguous();
-        // Enough to fill it, and two more to know whether a name ends with it.
-        let mut longest = 0;
-        let mut used = 0;
-        let mut limit = Limit::Unknown;
-        for (index, piece) in pieces.iter().enumerate() {
-            if let Some(before) = index.checked_sub(1).map(|before| &pieces[before]) {
-                if before.ends_utterance || piece.start.saturating_sub(before.end) > PAUSE {
-                    limit = Limit::Pause;
-                    break;
-                }
-                let is_long = piece.end.saturating_sub(pieces[0].start) > max_duration;
-                if is_long || used > lines * (columns + 1) {
-                    limit = Limit::Full;
-                    break;
-                }
-            }
-            used += piece.width + piece.space();
-            longest = index + 1;
-        }
-        let costs = layout::costs(&pieces[..pieces.len().min(longest + 2)]);
-        let candidates = &pieces[..longest];
-        let mut units = layout::units(candidates, &costs[..longest], columns);
-        // A name that goes on is for the next cue.
-        let is_within_name = costs.get(longest).is_some_and(|&cost| cost >= breaks::WITHIN_NAME);
-        if limit == Limit::Full && is_within_name && units.len() > 1 {
-            units.pop();
-        }
-        let fitting = layout::fitting(&units, candidates, columns, lines);
-        if fitting < units.len() {
-            limit = Limit::Full;
-            units.truncate(fitting);
-        }
-        // No word follows soon enough, if all are known up to there.
-        let is_silent = candidates
-            .last()
-            .is_some_and(|last| self.horizon.saturating_sub(last.end) > PAUSE);
-        if limit == Limit::Unknown && (all || is_silent) {
-            limit = Limit::Pause;
-        }
-        let count = self.count(start, &units, &costs, limit);
-        self.pending.drain(..count).collect()
-    }
-
-    /// How many of the pending pieces the next cue takes, of those in `units`, which fit. `costs`: of breaks before pieces.
-    fn count(&self, start: u64, units: &[layout::Unit], costs: &[u32], limit: Limit) -> usize {
-        let ends: Vec<usize> = units.iter().map(|unit| unit.pieces.end).collect();
-        let most = ends.last().copied().unwrap_or(1);
-        let pieces = |count: usize| self.pending.range(..count);
-        // A cue is a sentence, if that does not make the next one late.
-        for &count in ends.iter().take(ends.len().saturating_sub(1)) {
-            let (Some(last), Some(next)) = (self.pending.get(count - 1), self.pending.get(count)) else {
-                break;
-            };
-            let read = self
-                .timing
-                .reading(pieces(count).map(|piece| piece.characters + 1).sum());
-            let end = start.saturating_add(read.max(self.timing.min_duration));
-            if breaks::ends_sentence(&last.text) && end.saturating_add(self.timing.gap) <= next.start {
-                return count;
-            }
-        }
-        if limit == Limit::Pause {
-            return most;
-        }
-        let widths: Vec<usize> = units
-            .iter()
-            .scan(0, |width, unit| {
-                *width += unit.width + 1;
-                Some(*width)
-            })
-            .collect();
-        let whole = widths.last().copied().unwrap_or(1) as f64;
-        let cost = |index: usize| {
-            let end = ends[index];
-            let place = match self.pending.get(end - 1) {
-                Some(last) if end == most && limit == Limit::Unknown => breaks::cost_of_open_end(&last.text),
-                _ => costs.get(end).copied().unwrap_or_default(),
-            };
-            let empty = 1.0 - widths[index] as f64 / whole;
-            f64::from(place) + EMPTY * empty * empty
-        };
-        let best = (0..ends.len()).rev().min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
-        best.map_or(most, |best| ends[best])
-    }
-
-    fn paint_on(&mut self, start: u64, joins: bool) -> Cue {
-        if !joins {
-            self.screen.clear();
-            self.painting = Some(Painting {
-                start,
-                spoken: start,
-                characters: 0,
-                is_closed: false,
-                next_joins: None,
-            });
-        }
-        let mut added = Vec::new();
-        let mut words = 0;
-        // The first word, and those that are late.
-        while let Some(piece) = self.pending.front() {
-            if !added.is_empty() && (piece.start > start || !self.joins(piece, start)) {
-                break;
-            }
-            let width = self.width_of_unit();
-            let Some(piece) = self.pending.pop_front() else { break };
-            self.screen
-                .paint(&piece, width, self.rules.columns, self.rules.lines, &mut added);
-            words += piece.words;
-            if let Some(painting) = &mut self.painting {
-                painting.next_joins = None;
-                painting.spoken = painting.spoken.max(piece.end);
-                let space = if painting.characters > 0 { piece.space() } else { 0 };
-                painting.characters += piece.characters + space as u64;
-                painting.is_closed = piece.ends_utterance;
-            }
-        }
-        let next = self.pending.front();
-        let next_joins = next.map(|next| self.joins(next, next.start.max(start)));
-        let end = match (next, next_joins, &self.painting) {
-            (Some(next), Some(true), _) => next.start,
-            (_, _, Some(painting)) => {
-                let shown = Shown {
-                    start,
-                    since: painting.start,
-                    spoken: painting.spoken,
-                    characters: painting.characters,
-                };
-                self.timing.end(&shown, self.next())
-            }
-            _ => start + 1,
-        };
-        if let Some(painting) = &mut self.painting {
-            painting.next_joins = next_joins;
-        }
-        Cue {
-            start,
-            end,
-            lines: self.screen.lines.clone(),
-            added,
-            clears: !joins,
-            words,
-            delayed: 0,
-        }
-    }
-
-    /// Columns of the unit that the pending words begin with.
-    fn width_of_unit(&self) -> usize {
-        // Long enough for a name that fills a line; a longer one is broken.
-        let pieces: Vec<Piece> = self.pending.range(..self.pending.len().min(8)).cloned().collect();
-        let costs = layout::costs(&pieces);
-        let units = layout::units(&pieces, &costs, self.rules.columns);
-        units.first().map_or(0, |unit| unit.width)
-    }
-
-    /// In paint-on, whether `piece`, the first of the pending ones, is added at `start` to what is on the screen.
-    fn joins(&self, piece: &Piece, start: u64) -> bool {
-        let Some(painting) = &self.painting else {
-            return false;
-        };
-        match painting.next_joins {
-            Some(false) => return false,
-            // The last cue lasts until this word begins.
-            Some(true) if self.end == Some(start) => return true,
-            _ => {}
-        }
-        let latest = painting.start.saturating_add(self.timing.max_duration);
-        let is_in_time = piece.end.max(start) <= latest && start.saturating_add(self.timing.min_duration) <= latest;
-        let is_near = piece.start.saturating_sub(painting.spoken) <= PAUSE;
-        let has_room = || {
-            let width = self.width_of_unit();
-            self.screen.has_room(piece, width, self.rules.columns, self.rules.lines)
-        };
-        !painting.is_closed && is_in_time && is_near && has_room()
     }
 }
 
