@@ -126,7 +126,7 @@ pub(crate) struct RawBytePlanes {
     k: usize,
 }
 
-// SAFETY: it is only an address and a length. Whoever dereferences it guarantees that no other thread writes there.
+// SAFETY: these are only addresses and sizes. Whoever dereferences them guarantees that no other thread writes there.
 #[allow(unsafe_code)]
 unsafe impl Send for RawBytePlanes {}
 // SAFETY: as above.
