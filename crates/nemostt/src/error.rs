@@ -162,6 +162,13 @@ pub enum Error {
     )]
     OtherBoostingTree,
 
+    /// The exponent of a confidence measure cannot be used.
+    #[error("confidence-alpha is {alpha}, expected a number above 0; NeMo's default is 0.33")]
+    Confidence {
+        /// The exponent.
+        alpha: f32,
+    },
+
     /// The vocabulary cannot be read or does not match the model.
     #[error("vocabulary {path}: {reason}")]
     Vocabulary {

@@ -8,6 +8,8 @@ mod boosting;
 #[forbid(unsafe_code)]
 pub mod chunker;
 #[forbid(unsafe_code)]
+mod confidence;
+#[forbid(unsafe_code)]
 pub mod cues;
 #[forbid(unsafe_code)]
 mod decode;
@@ -42,6 +44,7 @@ pub mod text;
 mod token;
 
 pub use boosting::{BoostingTree, Hotword, Hotwords};
+pub use confidence::{Aggregation, ConfidenceConfig, Measure, UnknownConfidence};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::Class as StreamClass;

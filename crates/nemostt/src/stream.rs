@@ -11,6 +11,7 @@ use self::{history::History, pipeline::StreamPipeline};
 use crate::{
     boosting::{Boosting, BoostingTree, Hotwords},
     chunker::{ChunkerSnapshot, Window},
+    confidence::ConfidenceConfig,
     decode::CtcSnapshot,
     device::Device,
     error::{Error, Result},
@@ -258,6 +259,17 @@ impl Stream {
         self.set_boosting_tree(tree.as_ref())
     }
 
+    /// Sets how confidence is computed, from the next chunk on; what is in the word in progress stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Confidence`] if α is not above 0 and finite; the stream is not changed.
+    pub fn set_confidence(&mut self, config: ConfidenceConfig) -> Result<()> {
+        config.check()?;
+        self.pipeline.confidence = config;
+        self.pipeline.segmenter.set_confidence(config);
+        Ok(())
+    }
+
     /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.
     pub fn set_class(&mut self, class: StreamClass) {
         self.pipeline.encoder.set_class(class);
@@ -313,7 +325,8 @@ impl Stream {
 
     /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
     /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config),
-    /// [`set_language`](Self::set_language) and [`set_boosting_tree`](Self::set_boosting_tree), is undone, and events that were pending are pending again. A snapshot can
+    /// [`set_language`](Self::set_language), [`set_boosting_tree`](Self::set_boosting_tree) and
+    /// [`set_confidence`](Self::set_confidence), is undone, and events that were pending are pending again. A snapshot can
     /// be restored any number of times.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use super::{Observer, Snapshot, history::History};
 use crate::{
     boosting::Boosting,
     chunker::{Chunker, Window},
-    decode::{Ctc, Rnnt, TransducerScorer},
+    confidence::ConfidenceConfig,
+    decode::{Ctc, Emission, Rnnt, TransducerScorer},
     error::{Error, Result},
     model::{CpuFallback, EncoderState, Fallback, Model, TransducerSnapshot, TransducerState, is_device_failure},
     text::{EndReason, Segmenter},
@@ -25,6 +26,7 @@ pub(super) struct StreamPipeline {
     decoder: Decoder,
     /// Phrases to prefer, and how far the tokens so far are in them. Kept when the stream moves to the CPU: the tokens stay.
     pub(super) boosting: Option<Boosting>,
+    pub(super) confidence: ConfidenceConfig,
     pub(super) segmenter: Segmenter,
     /// Number of decoded encoder frames.
     frames: u64,
@@ -69,6 +71,7 @@ impl StreamPipeline {
             encoder,
             decoder,
             boosting: None,
+            confidence: ConfidenceConfig::default(),
             segmenter: Segmenter::new(config.frame_samples()),
             frames: 0,
             steps: 0,
@@ -146,11 +149,11 @@ impl StreamPipeline {
         let Self {
             model,
             boosting,
+            confidence,
             segmenter,
             ..
         } = self;
         let boosting = boosting.as_mut();
-        let emit = |token| segmenter.token(&model.vocabulary, token);
         match (&mut self.decoder, &model.transducer) {
             (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
                 let mut network = TransducerScorer {
@@ -158,10 +161,16 @@ impl StreamPipeline {
                     state,
                     frames: self.encoder.outputs(),
                 };
-                rnnt.decode(&mut network, frames, self.frames, boosting, emit)?;
+                let emit = |token| segmenter.token(&model.vocabulary, token);
+                rnnt.decode(&mut network, frames, self.frames, boosting, confidence, emit)?;
             }
             (Decoder::Ctc(ctc), _) => {
-                ctc.decode(self.encoder.outputs().data(), frames, self.frames, boosting, emit);
+                let emit = |emission| match emission {
+                    Emission::Token(token) => segmenter.token(&model.vocabulary, token),
+                    Emission::Repeat(confidence) => segmenter.repeat(confidence),
+                };
+                let log_probs = self.encoder.outputs().data();
+                ctc.decode(log_probs, frames, self.frames, boosting, confidence, emit);
             }
             // `new` creates the decoder that the model has.
             (Decoder::Rnnt(..), None) => {}
@@ -270,6 +279,7 @@ impl StreamPipeline {
         }
         self.boosting.clone_from(&snapshot.boosting);
         self.segmenter.clone_from(segmenter);
+        self.confidence = self.segmenter.confidence();
         self.frames = snapshot.frames;
         Ok(())
     }

@@ -30,7 +30,7 @@ fn tokens(ids: usize) -> impl Strategy<Value = Vec<Token>> {
         let to_token = |(id, step)| {
             frame += step;
             let log_prob = -0.1;
-            Token { id, frame, log_prob }
+            Token::of_log_prob(id, frame, log_prob)
         };
         tokens.into_iter().map(to_token).collect()
     })

@@ -9,7 +9,7 @@ use super::{
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
-use crate::token::Token;
+use crate::{confidence::ConfidenceConfig, token::Token};
 
 /// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,6 +218,21 @@ impl Segmenter {
         self.complete(word);
         self.last_token_frame = Some(token.frame);
         self.changed = true;
+    }
+
+    /// Adds the confidence of a frame that repeats the last token.
+    pub(crate) fn repeat(&mut self, confidence: f32) {
+        self.builder.repeat(confidence);
+    }
+
+    /// How the confidences of words are computed from those of their tokens, from the next word on.
+    pub(crate) fn set_confidence(&mut self, confidence: ConfidenceConfig) {
+        self.builder.confidence = confidence;
+    }
+
+    /// What was [set](Self::set_confidence).
+    pub(crate) fn confidence(&self) -> ConfidenceConfig {
+        self.builder.confidence
     }
 
     /// Records that all tokens of the frames before `frames` have been passed to [`token`](Self::token).

@@ -16,7 +16,7 @@ fn events_by_chunk(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chu
     for chunk in 0..chunks {
         for &(id, frame) in tokens.iter().filter(|(_, frame)| frame / 4 == chunk) {
             let log_prob = 0.0;
-            segmenter.token(&vocabulary, Token { id, frame, log_prob });
+            segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
         }
         segmenter.decoded(4 * (chunk + 1));
         note(&mut lines, chunk, &mut segmenter);
@@ -109,7 +109,7 @@ fn language_applies_until_the_next_one() {
     let mut segmenter = Segmenter::new(1280);
     for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
     }
     segmenter.finish(EndReason::EndOfStream);
     let events = std::iter::from_fn(|| segmenter.pop());
@@ -134,7 +134,7 @@ fn timed(min_word: u64, tokens: &[(usize, u64)], samples: u64) -> Vec<(String, u
     segmenter.end_at(samples);
     for &(id, frame) in tokens {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
     }
     segmenter.finish(EndReason::EndOfStream);
     let words = std::iter::from_fn(|| segmenter.pop()).filter_map(|event| match event {
@@ -195,7 +195,7 @@ fn min_word_does_not_extend_words_beyond_decoded_frames() {
     segmenter.set_endpoint_config(endpoint_config);
     for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
         segmenter.decoded(frames);
     }
     let times: Vec<(u64, u64)> = std::iter::from_fn(|| segmenter.pop())
@@ -319,7 +319,7 @@ fn utterance_is_in_progress_from_its_first_token_to_its_end() {
     assert!(segmenter.utterance_start().is_none());
     let token = |segmenter: &mut Segmenter, id, frame| {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
     };
     token(&mut segmenter, 0, 0);
     assert!(segmenter.utterance_start().is_some());
