@@ -41,6 +41,8 @@ pub mod sync;
 #[forbid(unsafe_code)]
 pub mod text;
 #[forbid(unsafe_code)]
+mod text_file;
+#[forbid(unsafe_code)]
 mod token;
 
 pub use boosting::{BoostingTree, Hotword, Hotwords};
@@ -61,5 +63,5 @@ pub use nemostt_compiler::{
 };
 pub use recognizer::{Recognizer, WeakRecognizer};
 pub use stream::{Observer, Snapshot, Stream};
-pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
+pub use text::{EndReason, EndpointConfig, Event, Partial, TextShaping, Utterance, Word};
 pub use token::Token;

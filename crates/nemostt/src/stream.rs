@@ -19,7 +19,7 @@ use crate::{
     lane::Class as StreamClass,
     metrics::StreamMetrics,
     model::{EncoderSnapshot, Model, TransducerSnapshot},
-    text::{EndReason, EndpointConfig, Event, Segmenter},
+    text::{EndReason, EndpointConfig, Event, Segmenter, TextShaping},
 };
 
 /// Samples converted at a time.
@@ -270,6 +270,18 @@ impl Stream {
         Ok(())
     }
 
+    /// Changes words as `shaping` says, from the next one on. It stays set when the stream is [reset](Self::reset).
+    pub fn set_text_shaping(&mut self, shaping: &Arc<TextShaping>) {
+        let punctuates = self.pipeline.punctuates;
+        self.pipeline.segmenter.set_shaping(shaping, punctuates);
+    }
+
+    /// Words that begin at `sample` or later are not joined with those before, as words of one number are: for an application
+    /// that has shown those before, after [`finish`](Self::finish), and [restored](Self::restore) the stream.
+    pub fn separate_words_at(&mut self, sample: u64) {
+        self.pipeline.segmenter.separate_at(sample);
+    }
+
     /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.
     pub fn set_class(&mut self, class: StreamClass) {
         self.pipeline.encoder.set_class(class);
@@ -325,8 +337,8 @@ impl Stream {
 
     /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
     /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config),
-    /// [`set_language`](Self::set_language), [`set_boosting_tree`](Self::set_boosting_tree) and
-    /// [`set_confidence`](Self::set_confidence), is undone, and events that were pending are pending again. A snapshot can
+    /// [`set_language`](Self::set_language), [`set_boosting_tree`](Self::set_boosting_tree),
+    /// [`set_confidence`](Self::set_confidence) and [`set_text_shaping`](Self::set_text_shaping), is undone, and events that were pending are pending again. A snapshot can
     /// be restored any number of times.
     ///
     /// # Errors

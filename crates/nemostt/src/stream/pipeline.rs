@@ -28,6 +28,8 @@ pub(super) struct StreamPipeline {
     pub(super) boosting: Option<Boosting>,
     pub(super) confidence: ConfidenceConfig,
     pub(super) segmenter: Segmenter,
+    /// Whether the model writes punctuation.
+    pub(super) punctuates: bool,
     /// Number of decoded encoder frames.
     frames: u64,
     /// Windows that were ever encoded and decoded: a reset takes nothing back.
@@ -73,6 +75,7 @@ impl StreamPipeline {
             boosting: None,
             confidence: ConfidenceConfig::default(),
             segmenter: Segmenter::new(config.frame_samples()),
+            punctuates: model.vocabulary.punctuates(),
             frames: 0,
             steps: 0,
             ending: EndReason::EndOfStream,

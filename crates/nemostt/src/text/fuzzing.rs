@@ -41,6 +41,7 @@ pub fn vocabulary(bytes: &[u8]) {
         word: Some(1),
         utterance: Some(3000),
         partials: true,
+        partial_stability: 1,
         min_word: 100,
         longest_word: Some(20_000),
         max_utterance: Some(100_000),

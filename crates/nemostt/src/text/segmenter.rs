@@ -2,10 +2,11 @@
 
 //! Groups tokens into words and words into utterances, and decides when to emit them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    SpecialToken, TokenText, Vocabulary, Word,
+    Partial, Shaper, SpecialToken, TextShaping, TokenText, Vocabulary, Word,
+    partials::{self, PartialTracker},
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
@@ -20,7 +21,7 @@ pub enum Event {
     /// A word is complete: it will not change.
     Word(Word),
     /// The utterance in progress, which may still change and grow. Only with [`EndpointConfig::partials`].
-    Partial(Utterance),
+    Partial(Partial),
     /// An utterance is complete: [`Utterance::ending`] says why. Its words were emitted before it.
     Utterance(Utterance),
     /// The model emitted a token for the spoken language, a code such as `en-US`.
@@ -108,6 +109,8 @@ pub struct EndpointConfig {
     pub utterance: Option<u64>,
     /// Whether to emit [`Event::Partial`]s.
     pub partials: bool,
+    /// Partials show only words that have been at their place for this many chunks, and those that are complete; 0: all words.
+    pub partial_stability: u32,
     /// Shortest duration of a word in samples, where there is room before the next one; 0: no minimum, but a word is
     /// never empty.
     pub min_word: u64,
@@ -168,6 +171,8 @@ pub(crate) struct Segmenter {
     builder: WordBuilder,
     /// Complete words that wait for their times, and the events between them.
     times: WordTimer,
+    /// Changes words whose times are final before they are emitted.
+    shaper: Shaper,
     open: OpenUtterance,
     /// Number of the utterance in progress.
     id: u64,
@@ -175,6 +180,7 @@ pub(crate) struct Segmenter {
     last_token_frame: Option<u64>,
     /// Whether anything was decoded since the last partial.
     changed: bool,
+    partials: PartialTracker,
     /// The language that the model reported last.
     language: Option<String>,
     events: VecDeque<Event>,
@@ -188,10 +194,12 @@ impl Segmenter {
             good_gap: GOOD_GAP * frame_samples,
             builder: WordBuilder::default(),
             times: WordTimer::new(frame_samples),
+            shaper: Shaper::default(),
             open: OpenUtterance::default(),
             id: 0,
             last_token_frame: None,
             changed: false,
+            partials: PartialTracker::default(),
             language: None,
             events: VecDeque::new(),
         }
@@ -211,8 +219,8 @@ impl Segmenter {
             return;
         }
         // The pause may begin and end within one chunk. A token that continues a word does not begin an utterance.
-        if vocabulary.begins_word(token.id) && self.is_silent_for(token.frame, self.pauses.utterance) {
-            self.end_utterance(EndReason::Pause);
+        if vocabulary.begins_word(token.id) {
+            self.pause(token.frame);
         }
         let word = self.builder.push(vocabulary, token);
         self.complete(word);
@@ -239,18 +247,17 @@ impl Segmenter {
     pub(crate) fn decoded(&mut self, frames: u64) {
         // The last frame is decoded when little more than its first sample has arrived, so it has not ended yet.
         self.advance_to(frames.saturating_sub(1));
-        if self.is_silent_for(frames, self.pauses.utterance) {
-            self.end_utterance(EndReason::Pause);
-        } else if self.is_silent_for(frames, self.pauses.word) {
-            let word = self.builder.flush_word();
-            self.complete(word);
-        } else if self.is_long(frames) {
+        if !self.pause(frames) && self.is_long(frames) {
             let part = self.builder.split();
             self.complete(part);
         }
         self.end_before_current();
-        if std::mem::take(&mut self.changed) && self.pauses.partials {
-            self.partial();
+        if self.pauses.partials {
+            self.partials.next_chunk();
+            let changed = std::mem::take(&mut self.changed);
+            if changed || self.partials.hides() {
+                self.partial(changed && self.pauses.partial_stability == 0);
+            }
         }
     }
 
@@ -273,7 +280,21 @@ impl Segmenter {
 
     /// Sample at which the first word begins that has not been emitted, if there is one.
     pub(crate) fn pending_start(&self) -> Option<u64> {
-        self.times.pending_start(self.builder.first_frame())
+        let held = self.shaper.held_start();
+        held.or_else(|| self.times.pending_start(self.builder.first_frame()))
+    }
+
+    /// Changes words as `shaping` says from the next one on, for a model that writes punctuation or does not.
+    pub(crate) fn set_shaping(&mut self, shaping: &Arc<TextShaping>, punctuates: bool) {
+        if !self.shaper.is(shaping) {
+            self.flush_shaper();
+            self.shaper.set(shaping.clone(), punctuates);
+        }
+    }
+
+    /// Words that begin at `sample` or later are not joined with those before.
+    pub(crate) fn separate_at(&mut self, sample: u64) {
+        self.shaper.separate_at(sample);
     }
 
     /// Sample at which the utterance in progress begins, if there is one.
@@ -285,11 +306,13 @@ impl Segmenter {
     pub(crate) fn reset(&mut self) {
         self.builder.reset();
         self.times.reset();
+        self.shaper.reset();
         self.open.words.clear();
         self.open.chars = 0;
         self.id = 0;
         self.last_token_frame = None;
         self.changed = false;
+        self.partials.reset();
         self.language = None;
         self.events.clear();
     }
@@ -300,6 +323,21 @@ impl Segmenter {
         self.last_token_frame
             .zip(limit)
             .is_some_and(|(last, limit)| silent(last) >= limit)
+    }
+
+    /// Ends the utterance or its last word if there was no token before frame `frame` for long enough. Returns whether it has.
+    fn pause(&mut self, frame: u64) -> bool {
+        if self.is_silent_for(frame, self.pauses.utterance) {
+            self.end_utterance(EndReason::Pause);
+            return true;
+        }
+        if self.is_silent_for(frame, self.pauses.word) {
+            let word = self.builder.flush_word();
+            self.complete(word);
+            self.flush_shaper();
+            return true;
+        }
+        false
     }
 
     /// Whether the word in progress is to be emitted in parts.
@@ -355,18 +393,37 @@ impl Segmenter {
     fn emit_stable(&mut self) {
         for item in self.times.emit_stable(self.builder.first_frame()) {
             match item {
-                Item::Word(word) => self.add(word),
+                Item::Word(word) => {
+                    let words = self.shaper.push(word);
+                    self.add_all(words);
+                }
                 Item::End(ending) => {
+                    self.flush_shaper();
                     self.utterance(ending);
+                    self.shaper.end_utterance(ending);
                     self.changed = false;
                 }
                 Item::Event(event) => {
+                    self.flush_shaper();
                     if let Event::Language(language) = &event {
                         self.language = Some(language.clone());
+                        self.shaper.set_language(language);
                     }
                     self.events.push_back(event);
                 }
             }
+        }
+    }
+
+    /// Emits the words that the shaper holds back.
+    fn flush_shaper(&mut self) {
+        let words = self.shaper.flush();
+        self.add_all(words);
+    }
+
+    fn add_all(&mut self, words: Vec<Word>) {
+        for word in words {
+            self.add(word);
         }
     }
 
@@ -382,6 +439,7 @@ impl Segmenter {
     /// Ends the utterance before the word in progress if it is certain to end there, so that partials show the word.
     fn end_before_current(&mut self) {
         if self.open.words.is_empty()
+            || self.shaper.held_start().is_some()
             || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
         {
             return;
@@ -393,23 +451,21 @@ impl Segmenter {
         }
     }
 
-    /// Emits the utterance in progress, with the words so far.
-    fn partial(&mut self) {
+    /// Emits the utterance in progress, with the words so far that have stayed for long enough. `repeat`: also if they are those
+    /// that were emitted last.
+    fn partial(&mut self, repeat: bool) {
         let mut open = self.open.clone();
-        for word in self.times.preview(self.builder.partial_word()) {
+        for word in self.shaper.preview(self.times.preview(self.builder.partial_word())) {
             if open.ends_before(&word, &self.pauses, self.good_gap) {
                 break;
             }
             open.push(word);
         }
-        if !open.words.is_empty() {
-            self.events.push_back(Event::Partial(Utterance {
-                id: self.id,
-                words: open.words,
-                ending: None,
-                language: self.language.clone(),
-            }));
-        }
+        let utterance = partials::in_progress(self.id, open.words, self.language.clone());
+        let complete = self.open.words.len();
+        let min_stability = self.pauses.partial_stability;
+        let partial = self.partials.update(utterance, complete, min_stability, repeat);
+        self.events.extend(partial.map(Event::Partial));
     }
 
     /// Emits the complete words as an utterance.

@@ -33,7 +33,7 @@ fn note(lines: &mut Vec<String>, chunk: u64, segmenter: &mut Segmenter) {
             Event::Language(language) => Some(format!("{chunk} l:{language}")),
             Event::Turn(ending) => Some(format!("{chunk} t:{}", ending.name())),
             Event::Word(word) => Some(format!("{chunk} w:{}", word.text)),
-            Event::Partial(utterance) => Some(format!("{chunk} p:{}", utterance.text())),
+            Event::Partial(partial) => Some(format!("{chunk} p:{}", partial.utterance.text())),
             Event::Utterance(utterance) => Some(format!("{chunk} u{}:{}", utterance.id, utterance.text())),
         });
     }
@@ -333,4 +333,69 @@ fn utterance_is_in_progress_from_its_first_token_to_its_end() {
     assert!(segmenter.utterance_start().is_none());
     copy.finish(EndReason::EndOfStream);
     assert!(copy.utterance_start().is_none());
+}
+
+/// Numbers in digits.
+fn in_digits(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chunk: u64) -> Vec<String> {
+    let pieces = "▁twenty 0\n▁one 1\n▁men 2\n<EOU> 3\n";
+    let vocabulary = Vocabulary::parse("tokens.txt", pieces.as_bytes(), 4).unwrap();
+    let mut segmenter = Segmenter::new(1280);
+    segmenter.set_endpoint_config(endpoint_config);
+    let shaping = TextShaping {
+        inverse_text_normalization: true,
+        language: "en-US".into(),
+        ..TextShaping::default()
+    };
+    segmenter.set_shaping(&Arc::new(shaping), vocabulary.punctuates());
+    let mut lines = Vec::new();
+    for frame in 0..40 {
+        for &(id, _) in tokens.iter().filter(|&&(_, at)| at == frame) {
+            segmenter.token(&vocabulary, Token::of_log_prob(id, frame, 0.0));
+        }
+        if (frame + 1) % chunk == 0 {
+            segmenter.decoded(frame + 1);
+            note(&mut lines, frame, &mut segmenter);
+            let start = tokens.iter().find(|_| lines.is_empty()).map(|(_, first)| first * 1280);
+            assert!(frame < tokens[0].1 + 1 || start.is_none() || segmenter.pending_start() == start);
+        }
+    }
+    segmenter.finish(EndReason::EndOfStream);
+    note(&mut lines, 40, &mut segmenter);
+    lines
+}
+
+#[test]
+fn shaped_words_wait_for_the_next_one_or_for_a_pause() {
+    let endpoint_config = EndpointConfig {
+        word: Some(4),
+        utterance: Some(20),
+        partials: true,
+        ..Default::default()
+    };
+    let found = in_digits(endpoint_config, &[(0, 1), (1, 4), (2, 6), (0, 7)], 2);
+    let expected = [
+        "1 p:20",
+        "5 p:21",
+        "7 w:21",
+        "7 w:men",
+        "7 p:21 men 20",
+        "11 w:20",
+        "27 u0:21 men 20",
+    ];
+    assert_eq!(found, expected);
+    // A pause separates numbers, also within a chunk.
+    for chunk in [1, 4, 20] {
+        let found = in_digits(endpoint_config, &[(0, 1), (1, 6)], chunk);
+        let words: Vec<&str> = found
+            .iter()
+            .filter_map(|line| line.split_once(" w:"))
+            .map(|(_, word)| word)
+            .collect();
+        assert_eq!(words, ["20", "one"], "chunks of {chunk} frames");
+    }
+    let found = in_digits(EndpointConfig::default(), &[(0, 1), (3, 2), (1, 3)], 4);
+    assert_eq!(
+        found,
+        ["3 w:20", "3 u0:20", "3 t:end-of-utterance", "40 w:one", "40 u1:one"]
+    );
 }
