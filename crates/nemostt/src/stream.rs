@@ -219,8 +219,9 @@ impl Stream {
         self.pipeline.segmenter.set_endpoint_config(config);
     }
 
-    /// Sets the language of the following audio for a multilingual model: a code such as `en-US`, or `auto`. No effect
-    /// on monolingual models.
+    /// Sets the language of the following audio: a code such as `en-US`, which a multilingual model is prompted with, or `auto`.
+    /// [Text shaping](Self::set_text_shaping) follows it, too, unless the model reports the language; before, it takes models of
+    /// one language for English, since most are.
     ///
     /// # Errors
     /// [`Error::Language`] if the model does not support it; the language is then not changed.
@@ -228,6 +229,7 @@ impl Stream {
         if let Some(languages) = &self.pipeline.model.config.languages {
             self.pipeline.encoder.set_prompt(languages.prompt(language)?);
         }
+        self.pipeline.segmenter.set_language(language);
         Ok(())
     }
 

@@ -68,13 +68,17 @@ impl StreamPipeline {
         let context = config.streaming.left_context.div_ceil(config.lookahead + 1);
         // The first window that it encodes again lacks context of its own.
         let history = model.fallback.as_ref().map_or(0, |_| 2 * context);
+        let mut segmenter = Segmenter::new(config.frame_samples());
+        if config.languages.is_none() {
+            segmenter.set_language("en-US");
+        }
         Ok(Self {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
             boosting: None,
             confidence: ConfidenceConfig::default(),
-            segmenter: Segmenter::new(config.frame_samples()),
+            segmenter,
             punctuates: model.vocabulary.punctuates(),
             frames: 0,
             steps: 0,

@@ -42,6 +42,7 @@ pub fn vocabulary(bytes: &[u8]) {
         utterance: Some(3000),
         partials: true,
         partial_stability: 1,
+        phrase: Some(4),
         min_word: 100,
         longest_word: Some(20_000),
         max_utterance: Some(100_000),

@@ -11,7 +11,7 @@ pub struct Partial {
     pub utterance: Utterance,
     /// For each word, for how many chunks it has been at its place: 0 for one that is new or was changed.
     pub stability: Vec<u32>,
-    /// Whether a word of the partial before has changed or is gone.
+    /// Whether a word of the partial before has changed, other than that the last one has grown, or is gone.
     pub is_revision: bool,
 }
 
@@ -56,7 +56,14 @@ impl PartialTracker {
         }
         let same = self.words.iter().zip(&utterance.words);
         let same = same.take_while(|((text, _), word)| *text == word.text).count();
-        self.is_revised |= same < self.shown;
+        // That the last word has grown is no revision.
+        let old = self.words.get(same).map(|(text, _)| text);
+        let has_grown = same + 1 == self.shown
+            && old
+                .zip(utterance.words.get(same))
+                .is_some_and(|(old, new)| new.text.starts_with(old));
+        self.is_revised |= same < self.shown && !has_grown;
+        let is_new_text = same < self.shown;
         self.words.truncate(same);
         self.words.extend(
             utterance.words[same..]
@@ -70,7 +77,7 @@ impl PartialTracker {
                 .iter()
                 .take_while(|&&age| age >= min_stability)
                 .count();
-        let is_new = visible != self.shown || self.is_revised;
+        let is_new = visible != self.shown || is_new_text || self.is_revised;
         if visible == 0 || !(is_new || repeat) {
             return None;
         }
@@ -138,6 +145,14 @@ mod tests {
         );
         assert_eq!(partials(1, &steps), ["a1", "a2 b1", "a3*", "a4 c1", "a6 c3 d1"]);
         assert_eq!(partials(2, &steps), ["a2", "a5 c2", "a6 c3 d1"]);
+    }
+
+    #[test]
+    fn growth_of_the_last_word_is_no_revision() {
+        assert_eq!(
+            partials(0, &["|a six", "|a sixty", "|a fifty", "|b"]),
+            ["a0 six0", "a1 sixty0", "a2 fifty0*", "b0*"]
+        );
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn shaped_events(
 ) -> Vec<Event> {
     let vocabulary = vocabulary();
     let mut segmenter = Segmenter::new(FRAME);
+    segmenter.set_language("en-US");
     segmenter.set_shaping(shaping, vocabulary.punctuates());
     segmenter.set_endpoint_config(endpoint_config);
     let mut events = Vec::new();
@@ -295,7 +296,6 @@ proptest! {
             replacements: Some(Arc::new(Replacements::parse("one two|two one, => x y z\n1 one => \nth => th th").unwrap())),
             profanity: Some(ProfanityFilter { list: Arc::new(ProfanityList::parse("é\n[de]\none oneth").unwrap()), action }),
             capitalize: Capitalize::Sentences,
-            language: "en".into(),
             ..TextShaping::default()
         };
         let events = shaped_events(&Arc::new(shaping), endpoint_config, &tokens, plan);

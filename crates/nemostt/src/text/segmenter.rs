@@ -111,6 +111,9 @@ pub struct EndpointConfig {
     pub partials: bool,
     /// Partials show only words that have been at their place for this many chunks, and those that are complete; 0: all words.
     pub partial_stability: u32,
+    /// A word that ended this many encoder frames ago is emitted even if those after it may change it, as the words of a number
+    /// do; `None`: it waits for them until the utterance ends. See [`TextShaping`].
+    pub phrase: Option<u64>,
     /// Shortest duration of a word in samples, where there is room before the next one; 0: no minimum, but a word is
     /// never empty.
     pub min_word: u64,
@@ -167,6 +170,7 @@ impl OpenUtterance {
 #[derive(Debug, Clone)]
 pub(crate) struct Segmenter {
     pauses: EndpointConfig,
+    frame_samples: u64,
     good_gap: u64,
     builder: WordBuilder,
     /// Complete words that wait for their times, and the events between them.
@@ -191,6 +195,7 @@ impl Segmenter {
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
             pauses: EndpointConfig::default(),
+            frame_samples,
             good_gap: GOOD_GAP * frame_samples,
             builder: WordBuilder::default(),
             times: WordTimer::new(frame_samples),
@@ -221,6 +226,7 @@ impl Segmenter {
         // The pause may begin and end within one chunk. A token that continues a word does not begin an utterance.
         if vocabulary.begins_word(token.id) {
             self.pause(token.frame);
+            self.release_held(token.frame);
         }
         let word = self.builder.push(vocabulary, token);
         self.complete(word);
@@ -251,6 +257,7 @@ impl Segmenter {
             let part = self.builder.split();
             self.complete(part);
         }
+        self.release_held(frames);
         self.end_before_current();
         if self.pauses.partials {
             self.partials.next_chunk();
@@ -289,6 +296,14 @@ impl Segmenter {
         if !self.shaper.is(shaping) {
             self.flush_shaper();
             self.shaper.set(shaping.clone(), punctuates);
+        }
+    }
+
+    /// Sets the language of the speech, unless the model reports it.
+    pub(crate) fn set_language(&mut self, language: &str) {
+        if !self.shaper.is_language(language) {
+            self.flush_shaper();
+            self.shaper.set_language(language);
         }
     }
 
@@ -334,7 +349,6 @@ impl Segmenter {
         if self.is_silent_for(frame, self.pauses.word) {
             let word = self.builder.flush_word();
             self.complete(word);
-            self.flush_shaper();
             return true;
         }
         false
@@ -407,11 +421,21 @@ impl Segmenter {
                     self.flush_shaper();
                     if let Event::Language(language) = &event {
                         self.language = Some(language.clone());
-                        self.shaper.set_language(language);
+                        self.shaper.report_language(language);
                     }
                     self.events.push_back(event);
                 }
             }
+        }
+    }
+
+    /// Emits the words that the shaper holds back, if the first one has waited for too long at frame `frame`.
+    fn release_held(&mut self, frame: u64) {
+        let ended = self.shaper.held_end().zip(self.pauses.phrase);
+        let due =
+            |(end, limit): (u64, u64)| frame * self.frame_samples >= end.saturating_add(limit * self.frame_samples);
+        if ended.is_some_and(due) {
+            self.flush_shaper();
         }
     }
 

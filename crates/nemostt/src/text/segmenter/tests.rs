@@ -343,9 +343,9 @@ fn in_digits(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chunk: u6
     segmenter.set_endpoint_config(endpoint_config);
     let shaping = TextShaping {
         inverse_text_normalization: true,
-        language: "en-US".into(),
         ..TextShaping::default()
     };
+    segmenter.set_language("en-US");
     segmenter.set_shaping(&Arc::new(shaping), vocabulary.punctuates());
     let mut lines = Vec::new();
     for frame in 0..40 {
@@ -365,9 +365,10 @@ fn in_digits(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chunk: u6
 }
 
 #[test]
-fn shaped_words_wait_for_the_next_one_or_for_a_pause() {
+fn shaped_words_wait_for_the_next_one_for_as_long_as_allowed() {
     let endpoint_config = EndpointConfig {
         word: Some(4),
+        phrase: Some(6),
         utterance: Some(20),
         partials: true,
         ..Default::default()
@@ -379,19 +380,27 @@ fn shaped_words_wait_for_the_next_one_or_for_a_pause() {
         "7 w:21",
         "7 w:men",
         "7 p:21 men 20",
-        "11 w:20",
+        "13 w:20",
         "27 u0:21 men 20",
     ];
     assert_eq!(found, expected);
-    // A pause separates numbers, also within a chunk.
+    // Also within a chunk.
+    let words = |phrase, chunk| {
+        let found = in_digits(
+            EndpointConfig {
+                phrase,
+                ..endpoint_config
+            },
+            &[(0, 1), (1, 9)],
+            chunk,
+        );
+        let words = found.iter().filter_map(|line| line.split_once(" w:"));
+        words.map(|(_, word)| word.to_owned()).collect::<Vec<_>>()
+    };
     for chunk in [1, 4, 20] {
-        let found = in_digits(endpoint_config, &[(0, 1), (1, 6)], chunk);
-        let words: Vec<&str> = found
-            .iter()
-            .filter_map(|line| line.split_once(" w:"))
-            .map(|(_, word)| word)
-            .collect();
-        assert_eq!(words, ["20", "one"], "chunks of {chunk} frames");
+        assert_eq!(words(Some(6), chunk), ["20", "one"], "chunks of {chunk} frames");
+        assert_eq!(words(Some(14), chunk), ["21"], "chunks of {chunk} frames");
+        assert_eq!(words(None, chunk), ["21"], "chunks of {chunk} frames");
     }
     let found = in_digits(EndpointConfig::default(), &[(0, 1), (3, 2), (1, 3)], 4);
     assert_eq!(

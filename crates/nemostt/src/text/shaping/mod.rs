@@ -45,8 +45,6 @@ pub struct TextShaping {
     pub profanity: Option<ProfanityFilter>,
     /// Writes the first word of a sentence with a capital.
     pub capitalize: Capitalize,
-    /// Language of the speech, such as `en-US`, unless the model reports it.
-    pub language: String,
 }
 
 /// The [`TextShaping`] of one stream, with the words that are held back.
@@ -55,8 +53,10 @@ pub(crate) struct Shaper {
     shaping: Arc<TextShaping>,
     /// Whether the model writes punctuation, so that only that ends sentences.
     punctuates: bool,
-    /// Language that the model reported.
-    language: Option<String>,
+    /// Language of the speech, such as `en-US`.
+    language: String,
+    /// That which the model has reported since the start of the stream.
+    reported: Option<String>,
     steps: Vec<Step>,
     /// A word that begins at this sample or later is not joined with those before.
     barrier: Option<u64>,
@@ -77,7 +77,7 @@ impl Shaper {
     }
 
     fn build(&mut self) {
-        let language = self.language.as_deref().unwrap_or(&self.shaping.language);
+        let language = self.reported.as_ref().unwrap_or(&self.language);
         let starts_sentence = self.steps.iter().find_map(Step::starts_sentence);
         self.steps = step::build(
             &self.shaping,
@@ -87,10 +87,22 @@ impl Shaper {
         );
     }
 
-    /// The model reported the language. The words that are held back must have been [flushed](Self::flush).
+    /// Sets the language of the speech, unless the model reports it. The words that are held back must have been
+    /// [flushed](Self::flush).
     pub(crate) fn set_language(&mut self, language: &str) {
-        if self.language.as_deref() != Some(language) {
-            self.language = Some(language.into());
+        self.language = language.into();
+        self.build();
+    }
+
+    /// Whether `language` was [set](Self::set_language).
+    pub(crate) fn is_language(&self, language: &str) -> bool {
+        self.language == language
+    }
+
+    /// The model reported the language. The words that are held back must have been [flushed](Self::flush).
+    pub(crate) fn report_language(&mut self, language: &str) {
+        if self.reported.as_deref() != Some(language) {
+            self.reported = Some(language.into());
             self.build();
         }
     }
@@ -133,7 +145,12 @@ impl Shaper {
 
     /// Sample at which the first word begins that is held back.
     pub(crate) fn held_start(&self) -> Option<u64> {
-        self.steps.iter().filter_map(Step::held_start).min()
+        self.steps.iter().filter_map(Step::held).map(|word| word.start).min()
+    }
+
+    /// Sample at which the first word ends that is held back.
+    pub(crate) fn held_end(&self) -> Option<u64> {
+        self.steps.iter().filter_map(Step::held).map(|word| word.end).min()
     }
 
     /// The words that are held back, followed by `words`, as if the utterance ended with them.
@@ -149,7 +166,7 @@ impl Shaper {
 
     /// Resets to the start of a stream.
     pub(crate) fn reset(&mut self) {
-        self.language = None;
+        self.reported = None;
         self.barrier = None;
         self.steps.clear();
         self.build();

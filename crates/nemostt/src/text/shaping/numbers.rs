@@ -26,6 +26,8 @@ pub(super) struct Numbers {
     language: Arc<Language>,
     /// From the first word that may be part of a number.
     held: Vec<Word>,
+    /// Words that were passed on although those after them may belong to the same sequence of numbers: "seven three" "nine".
+    context: Vec<Word>,
 }
 
 impl fmt::Debug for Numbers {
@@ -53,6 +55,7 @@ impl Numbers {
         known.map(|(_, create)| Self {
             language: Arc::new(create()),
             held: Vec::new(),
+            context: Vec::new(),
         })
     }
 
@@ -65,13 +68,23 @@ impl Numbers {
         let role = self.role(text);
         let is_end = role == Role::End || punctuation.contains(['.', '?', '!', ';', ':']);
         if self.held.is_empty() && role != Role::Number {
+            match role {
+                Role::Link if !self.context.is_empty() && !is_end => self.context.push(word.clone()),
+                _ => self.context.clear(),
+            }
             out.push(word);
             return;
         }
         self.held.push(word);
         if is_end || self.held.len() >= MAX_HELD {
             self.flush(out);
+            self.context.clear();
         }
+    }
+
+    /// The utterance has ended.
+    pub(super) fn end_utterance(&mut self) {
+        self.context.clear();
     }
 
     pub(super) fn flush(&mut self, out: &mut Vec<Word>) {
@@ -80,7 +93,34 @@ impl Numbers {
         }
         let words = std::mem::take(&mut self.held);
         let joined = Joined::new(&words);
-        let mut tokens = tokens(&words, &joined);
+        let edits = self
+            .numbers_after_context(&words)
+            .unwrap_or_else(|| self.numbers(&words));
+        joined.apply(&edits, words.clone(), out);
+        self.context.extend(words);
+        let excess = self.context.len().saturating_sub(MAX_HELD);
+        self.context.drain(..excess);
+    }
+
+    /// The numbers in `words`, as they are after the context; `None` if one begins in it, where it cannot be changed.
+    fn numbers_after_context(&self, words: &[Word]) -> Option<Vec<Edit>> {
+        let all = [&self.context, words].concat();
+        let from = Joined::new(&all).starts().nth(self.context.len())?;
+        let after = self.numbers(&all).into_iter().filter(|edit| edit.range.end > from);
+        let moved = after.map(|edit| {
+            let start = edit.range.start.checked_sub(from)?;
+            Some(Edit {
+                range: start..edit.range.end - from,
+                ..edit
+            })
+        });
+        moved.collect()
+    }
+
+    /// The numbers in `words`.
+    fn numbers(&self, words: &[Word]) -> Vec<Edit> {
+        let joined = Joined::new(words);
+        let mut tokens = tokens(words, &joined);
         self.language.basic_annotate(&mut tokens);
         let numbers = find_numbers(tokens.iter(), &*self.language, THRESHOLD);
         let edits = numbers.into_iter().filter_map(|number| {
@@ -91,8 +131,7 @@ impl Numbers {
                 text: number.text,
             })
         });
-        let edits: Vec<Edit> = edits.collect();
-        joined.apply(&edits, words, out);
+        edits.collect()
     }
 
     /// What the word, without punctuation, does to a number before it, and to one that it may begin.

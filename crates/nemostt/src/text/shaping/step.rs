@@ -74,18 +74,19 @@ impl Step {
         match self {
             Self::Capitalize(step) => step.end_utterance(ending),
             Self::Confidence(step) => step.end_utterance(),
-            Self::Numbers(_) | Self::Rules(_) => {}
+            Self::Numbers(step) => step.end_utterance(),
+            Self::Rules(_) => {}
         }
     }
 
-    /// Sample at which the first word begins that is held back.
-    pub(super) fn held_start(&self) -> Option<u64> {
+    /// The first word that is held back.
+    pub(super) fn held(&self) -> Option<&Word> {
         let held = match self {
             Self::Numbers(step) => step.held(),
             Self::Rules(step) => step.held(),
             Self::Confidence(_) | Self::Capitalize(_) => &[],
         };
-        held.first().map(|word| word.start)
+        held.first()
     }
 
     /// Whether the next word starts a sentence, if the step knows.

@@ -17,15 +17,20 @@ fn words(text: &str) -> Vec<Word> {
     (0..).zip(text.split(' ')).map(word).collect()
 }
 
-fn shaper(shaping: TextShaping, punctuates: bool) -> Shaper {
+fn shaper(language: &str, shaping: TextShaping, punctuates: bool) -> Shaper {
     let mut shaper = Shaper::default();
+    shaper.set_language(language);
     shaper.set(Arc::new(shaping), punctuates);
     shaper
 }
 
 /// What `shaping` makes of `text`: words that are passed on together are in brackets, those held back until the end last.
 fn shape(shaping: &TextShaping, text: &str) -> String {
-    let mut shaper = shaper(shaping.clone(), false);
+    shape_in("en-US", shaping, text)
+}
+
+fn shape_in(language: &str, shaping: &TextShaping, text: &str) -> String {
+    let mut shaper = shaper(language, shaping.clone(), false);
     let texts = |words: Vec<Word>| words.into_iter().map(|word| word.text).collect::<Vec<_>>().join(" ");
     let passed = words(text).into_iter().map(|word| texts(shaper.push(word)));
     let mut passed: Vec<String> = passed.collect();
@@ -34,10 +39,9 @@ fn shape(shaping: &TextShaping, text: &str) -> String {
     passed.iter().map(|words| format!("[{words}]")).collect()
 }
 
-fn numbers(language: &str) -> TextShaping {
+fn numbers() -> TextShaping {
     TextShaping {
         inverse_text_normalization: true,
-        language: language.into(),
         ..TextShaping::default()
     }
 }
@@ -49,13 +53,12 @@ fn replacing(list: &str) -> TextShaping {
     }
 }
 
-fn masking(list: &str, action: ProfanityAction, language: &str) -> TextShaping {
+fn masking(list: &str, action: ProfanityAction) -> TextShaping {
     TextShaping {
         profanity: Some(ProfanityFilter {
             list: Arc::new(ProfanityList::parse(list).unwrap()),
             action,
         }),
-        language: language.into(),
         ..TextShaping::default()
     }
 }
@@ -70,7 +73,7 @@ fn nothing_is_done_by_default() {
 
 #[test]
 fn numbers_wait_only_until_they_are_certain() {
-    let shape = |text| shape(&numbers("en-US"), text);
+    let shape = |text| shape(&numbers(), text);
     assert_eq!(shape("take twenty one apples home"), "[take][21 apples][home]");
     assert_eq!(shape("one hundred and five people"), "[105 people]");
     assert_eq!(shape("two cats"), "[two cats]");
@@ -82,15 +85,36 @@ fn numbers_wait_only_until_they_are_certain() {
 }
 
 #[test]
+fn numbers_that_were_passed_on_too_early_belong_to_those_after_them() {
+    // A bar is where words have to be passed on.
+    let shape = |text: &str| {
+        let mut shaper = shaper("en", numbers(), false);
+        let mut out = Vec::new();
+        for word in words(text) {
+            out.extend(match word.text.as_str() {
+                "|" => shaper.flush(),
+                _ => shaper.push(word),
+            });
+        }
+        out.extend(shaper.flush());
+        out.into_iter().map(|word| word.text).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shape("call seven three | nine | two now"), "call 7 3 9 2 now");
+    assert_eq!(shape("twenty | one | two"), "20 one 2");
+    assert_eq!(shape("seven three | cats two | dogs"), "7 3 cats two dogs");
+    assert_eq!(shape("seven three. | two dogs"), "7 3. two dogs");
+}
+
+#[test]
 fn numbers_follow_the_language() {
     assert_eq!(
-        shape(&numbers("de"), "ich habe einundzwanzig katzen"),
+        shape_in("de", &numbers(), "ich habe einundzwanzig katzen"),
         "[ich][habe][21 katzen]"
     );
-    assert_eq!(shape(&numbers("fr-CA"), "quatre-vingt dix chats"), "[90 chats]");
-    assert_eq!(shape(&numbers("ja"), "twenty one"), "[twenty][one]");
-    let mut shaper = shaper(numbers("ja"), false);
-    shaper.set_language("en-US");
+    assert_eq!(shape_in("fr-CA", &numbers(), "quatre-vingt dix chats"), "[90 chats]");
+    assert_eq!(shape_in("ja", &numbers(), "twenty one"), "[twenty][one]");
+    let mut shaper = shaper("ja", numbers(), false);
+    shaper.report_language("en-US");
     assert_eq!(shaper.push(words("twenty").remove(0)), []);
     assert_eq!(shaper.flush()[0].text, "20");
 }
@@ -120,7 +144,7 @@ fn first_of_several_replacements_counts_and_its_text_is_not_replaced_again() {
 #[test]
 fn a_pattern_without_end_holds_no_more_than_the_limit() {
     let text = vec!["a"; 2 * MAX_HELD].join(" ");
-    let mut shaper = shaper(replacing("a.*z => x"), false);
+    let mut shaper = shaper("en", replacing("a.*z => x"), false);
     let mut passed = 0;
     for word in words(&text) {
         passed += shaper.push(word).len();
@@ -131,7 +155,7 @@ fn a_pattern_without_end_holds_no_more_than_the_limit() {
 #[test]
 fn profanity_is_masked_as_whole_words_of_the_language() {
     let list = "drat\n# Comment\n[en]\nblast it\n[de]\nMist\n";
-    let mask = |action, language, text| shape(&masking(list, action, language), text);
+    let mask = |action, language, text| shape_in(language, &masking(list, action), text);
     assert_eq!(
         mask(ProfanityAction::Mask, "en-US", "Drat, dratted mist!"),
         "[****,][dratted][mist!]"
@@ -151,7 +175,7 @@ fn profanity_is_masked_as_whole_words_of_the_language() {
 #[test]
 fn profanity_of_any_script_is_masked() {
     let list = "scheiße\nblödmann\nчёрт\n";
-    let mask = |text| shape(&masking(list, ProfanityAction::Mask, ""), text);
+    let mask = |text| shape(&masking(list, ProfanityAction::Mask), text);
     assert_eq!(
         mask("SCHEISSE Scheiße BLÖDMANN Чёрт."),
         "[SCHEISSE][*******][********][****.]"
@@ -163,10 +187,9 @@ fn sentences_begin_with_a_capital() {
     let capitalize = |text: &str, language: &str| {
         let shaping = TextShaping {
             capitalize: Capitalize::Sentences,
-            language: language.into(),
             ..TextShaping::default()
         };
-        let mut shaper = shaper(shaping, text.contains('.'));
+        let mut shaper = shaper(language, shaping, text.contains('.'));
         let mut out = Vec::new();
         for utterance in text.split(" / ") {
             let (utterance, ending) = match utterance.strip_suffix('~') {
@@ -197,6 +220,7 @@ fn words_of_low_confidence_are_masked_once_or_dropped() {
     let filtered = |action| {
         let min_confidence = Some(ConfidenceFilter { min: 0.6, action });
         let mut shaper = shaper(
+            "en",
             TextShaping {
                 min_confidence,
                 ..TextShaping::default()
@@ -219,10 +243,10 @@ fn steps_work_on_what_those_before_made() {
     let shaping = TextShaping {
         capitalize: Capitalize::Sentences,
         replacements: Some(Arc::new(Replacements::parse(r"(\d+) percent => $1 blast").unwrap())),
-        ..numbers("en")
+        ..numbers()
     };
     let shaping = TextShaping {
-        profanity: masking("blast", ProfanityAction::Mask, "en").profanity,
+        profanity: masking("blast", ProfanityAction::Mask).profanity,
         ..shaping
     };
     assert_eq!(
@@ -234,7 +258,7 @@ fn steps_work_on_what_those_before_made() {
 #[test]
 fn times_of_new_words_are_those_of_the_old_ones() {
     let times = |shaping: &TextShaping, text: &str| {
-        let mut shaper = shaper(shaping.clone(), false);
+        let mut shaper = shaper("en", shaping.clone(), false);
         let mut out: Vec<Word> = words(text).into_iter().flat_map(|word| shaper.push(word)).collect();
         out.append(&mut shaper.flush());
         out.into_iter()
@@ -243,7 +267,7 @@ fn times_of_new_words_are_those_of_the_old_ones() {
     };
     let word = |text: &str, start, end| (text.to_owned(), start, end);
     assert_eq!(
-        times(&numbers("en"), "take twenty one apples"),
+        times(&numbers(), "take twenty one apples"),
         [
             word("take", 0, 1000),
             word("21", 1000, 3000),
@@ -262,7 +286,7 @@ fn times_of_new_words_are_those_of_the_old_ones() {
 
 #[test]
 fn words_on_both_sides_of_a_barrier_are_not_joined() {
-    let mut shaper = shaper(numbers("en"), false);
+    let mut shaper = shaper("en", numbers(), false);
     let texts = |words: Vec<Word>| words.into_iter().map(|word| word.text).collect::<Vec<_>>();
     let [twenty, one]: [Word; 2] = words("twenty one").try_into().unwrap();
     assert!(shaper.push(twenty).is_empty());
@@ -274,9 +298,10 @@ fn words_on_both_sides_of_a_barrier_are_not_joined() {
 #[test]
 fn start_of_what_is_held_is_known() {
     let mut shaper = shaper(
+        "en",
         TextShaping {
             replacements: replacing("a b c => x").replacements,
-            ..numbers("en")
+            ..numbers()
         },
         false,
     );
@@ -349,12 +374,12 @@ proptest! {
     fn words_passed_on_are_those_of_the_whole(texts in prop::collection::vec(any_word(), 1..20)) {
         let shaping = TextShaping {
             replacements: replacing("a b => x y z\nab => \n(one|20) É => $1 e").replacements,
-            profanity: masking("drat", ProfanityAction::Remove, "en").profanity,
-            ..numbers("en")
+            profanity: masking("drat", ProfanityAction::Remove).profanity,
+            ..numbers()
         };
         let input = words(&texts.join(" "));
         let end = input.last().unwrap().end;
-        let mut shaper = shaper(shaping.clone(), false);
+        let mut shaper = shaper("en", shaping.clone(), false);
         let preview = shaper.preview(input.iter().cloned());
         let mut found: Vec<Word> = Vec::new();
         for word in input {
