@@ -8,6 +8,7 @@ mod audio;
 mod bench;
 mod check;
 mod completions;
+mod cues;
 mod hub;
 mod interrupt;
 mod metrics_file;

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use nemostt::Hotwords;
 
-use super::{cues::CueArguments, output::Format};
+use super::output::Format;
 use crate::{
     audio::{Channel, Location, TrackName, TrackSelection},
+    cues::CueArguments,
     metrics_file::MetricsArguments,
     model_args::ModelArguments,
 };

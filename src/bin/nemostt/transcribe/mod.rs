@@ -4,7 +4,6 @@
 
 mod args;
 mod batch;
-mod cues;
 mod job;
 mod output;
 mod output_path;
