@@ -37,7 +37,7 @@ impl Transcribe {
         }
         self.cues.rules()?;
         let targets = output_path::targets(self, &locations)?;
-        let hotwords = self.hotwords()?;
+        let hotwords = self.speech.hotwords()?;
         if locations.iter().any(|location| !matches!(location, Location::File(_))) {
             let caught = interrupt::catch();
             caught.map_err(|error| format!("cannot install a handler for Ctrl-C: {error}"))?;
@@ -53,7 +53,7 @@ impl Transcribe {
     fn transcribe_to_stdout(&self, location: &Location, hotwords: &Hotwords, watched: &Watched) -> Result<()> {
         location.check()?;
         let loading = Instant::now();
-        let recognizer = self.model.load(self.lookahead)?;
+        let recognizer = self.model.load(self.speech.lookahead)?;
         let boosting = boosting_tree(&recognizer, hotwords)?;
         let loading = loading.elapsed();
         watched.add(&recognizer);
