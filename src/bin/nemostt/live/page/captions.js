@@ -137,7 +137,7 @@ class Transcript {
   hello(session) {
     this.#setPartial("");
     if (session === this.#session) return;
-    if (this.#session !== null && this.#log.childElementCount) this.#append(line("session", "New session"));
+    if (this.#session !== null && this.#log.childElementCount) this.#append(line("session", "— New session —"));
     this.#session = session;
     this.#lastNumber = this.#lastUtterance = -1;
     this.lastId = null;
