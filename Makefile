@@ -54,7 +54,7 @@ LEAKS_ENV := GST_TRACERS=leaks
 
 .NOTPARALLEL:
 .PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate openvino sanitize examples bench bench-peers \
-	screenshots architecture export export-test lint fmt package install uninstall deb deb-test clean
+	screenshots page-test architecture export export-test lint fmt package install uninstall deb deb-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +95,9 @@ validate: build ## run gst-validate's scenarios with and without nemostt (under 
 
 interop: build ## test with the caption elements of gst-plugins-rs
 	tools/interop.sh
+
+page-test: build ## test the page of live captions in a browser (ARGS="-k settings": only these)
+	NEMOSTT='$(COMMAND)' GST_PLUGIN_PATH=target/plugin tools/page_test.sh $(ARGS)
 
 memcheck: build ## transcribe a clip under valgrind
 	tools/memcheck.sh

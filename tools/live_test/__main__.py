@@ -8,6 +8,7 @@
     sources     sources that pause, stall, are late, repeat segments, switch; long buffers, long utterances
     playback    files behind a tee with default queues start, and all words arrive
     readme      the pipelines in README.md
+    examples    the examples in Python that have a test source
 
 Uses the plugin of "make build" unless GST_PLUGIN_PATH names another folder. Do not replace it while the checks run.
 Needs the system's Python, which has PyGObject. Each check runs in a separate process with fatal GLib warnings. The exit
@@ -26,13 +27,14 @@ from pathlib import Path
 
 from harness import ALL, Checks, Gst
 
+import examples  # noqa: F401
 import latency  # noqa: F401
 import muted  # noqa: F401
 import playback  # noqa: F401
 import readme  # noqa: F401
 import sources  # noqa: F401
 
-GROUPS = ("latency", "muted", "sources", "playback", "readme")
+GROUPS = ("latency", "muted", "sources", "playback", "readme", "examples")
 
 # Debian and Ubuntu packages of the elements that most checks need.
 ELEMENTS = {
