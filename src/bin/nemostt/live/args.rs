@@ -6,9 +6,12 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, value_parser};
 
+#[cfg(feature = "serve")]
+use super::serve::ServeArguments;
 use super::source::MICROPHONE;
 use crate::{
     audio::{Channel, TrackName, TrackSelection},
+    cues::CueArguments,
     model_args::ModelArguments,
     speech_args::SpeechArguments,
 };
@@ -53,12 +56,25 @@ pub struct Live {
     /// Seconds without audio after which a connection counts as lost
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(1..=3600))]
     reconnect_timeout: u32,
+
+    /// Append what is said to this file: WebVTT (.vtt), SubRip (.srt) or one JSON object per utterance (.jsonl), as its
+    /// extension says. A file that exists is continued, and its times go on
+    #[arg(long, value_name = "FILE", value_parser = crate::file())]
+    pub record: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub cues: CueArguments,
+
+    #[cfg(feature = "serve")]
+    #[command(flatten)]
+    pub serve: ServeArguments,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   nemostt live
   nemostt live rtsp://camera.local/stream
+  nemostt live --record meeting.vtt mic:USB
   nemostt live --lookahead 80 https://example.org/radio.mp3
   ffmpeg -i udp://:5000 -f wav - | nemostt live -";
 

@@ -21,6 +21,10 @@ mod captioner;
 mod event;
 mod feed;
 mod microphone;
+mod outputs;
+mod record;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod source;
 mod terminal;

@@ -3,12 +3,11 @@
 //! A session: from the first to the last caption.
 
 use std::{
-    io::Stdout,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
 };
 
-use super::{args::Live, captioner::Captioner, event::Event, feed::Feed, source::Source, terminal::Terminal};
+use super::{args::Live, captioner::Captioner, event::Event, feed::Feed, outputs::Outputs, source::Source};
 use crate::{Result, interrupt};
 
 /// How long to wait for events before checking for Ctrl-C.
@@ -37,26 +36,6 @@ impl Live {
     }
 }
 
-/// Where captions go.
-struct Outputs {
-    terminal: Terminal<Stdout>,
-}
-
-impl Outputs {
-    fn open(_arguments: &Live, _source: &Source) -> Result<Self> {
-        Ok(Self {
-            terminal: Terminal::standard_output(),
-        })
-    }
-
-    /// Prints a line on standard error.
-    fn notice(&mut self, notice: &str) -> Result<()> {
-        self.terminal.clear()?;
-        eprintln!("nemostt: {}", crate::one_line(notice));
-        Ok(())
-    }
-}
-
 struct Session<'a> {
     arguments: &'a Live,
     source: Source,
@@ -71,9 +50,9 @@ struct Session<'a> {
 impl Session<'_> {
     fn run(mut self, events: &Receiver<Event>) -> Result<()> {
         let result = self.follow(events);
-        let cleared = self.outputs.terminal.clear();
+        let closed = self.outputs.close();
         result?;
-        Ok(cleared?)
+        Ok(closed?)
     }
 
     /// Acts on events until the last one.
@@ -102,12 +81,12 @@ impl Session<'_> {
     fn act(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Loaded => self.start(),
-            Event::Listening => Ok(()),
-            Event::Reconnecting { reason, wait } => {
-                let notice = format!("{reason}. Connecting again in {:.1} s", wait.as_secs_f64());
-                self.outputs.notice(&notice)
+            Event::Listening => {
+                self.outputs.listening();
+                Ok(())
             }
-            Event::Caption(caption) => Ok(self.outputs.terminal.caption(&caption)?),
+            Event::Reconnecting { reason, wait } => self.outputs.reconnecting(&reason, wait),
+            Event::Caption(caption) => self.outputs.caption(&caption),
             Event::Latency => {
                 self.captioner.update_latency();
                 Ok(())
