@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Draws the pictures of the README into docs/images: a video frame with captions, and a terminal session. Both come from
-# the real programs, with the built-in model and assets/demo.wav. "make screenshots" builds them first.
+# Draws the pictures of the README into docs/images: a video frame with captions, a terminal session, and the page with live
+# captions. The first two come from the real programs, with the built-in model and assets/demo.wav; "make screenshots" builds
+# them first. The page shows made-up text, which that model does not know.
 #
 #   NEMOSTT          the command [default: target/release/nemostt]
 #   GST_PLUGIN_PATH  the directory of the plugin [default: target/plugin]
@@ -35,4 +36,5 @@ gst-launch-1.0 -q videotestsrc pattern=smpte75 num-buffers=10 ! video/x-raw,widt
 cp "$frames/$second.png" "$images/captions.png"
 
 python3 tools/terminal_svg.py "$images/terminal.svg"
-say "$(du -bc "$images/captions.png" "$images/terminal.svg" | tail -1 | cut -f 1) bytes in $images"
+tools/page_test.sh --screenshot "$images/live-page.png"
+say "$(du -bc "$images/captions.png" "$images/terminal.svg" "$images/live-page.png" | tail -1 | cut -f 1) bytes in $images"

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Sends a file, a camera or any other URI to browsers with WebRTC, and its captions beside it in a data channel.
+
+    examples/webrtc_captions.py rtsp://camera.local/stream
+    examples/webrtc_captions.py --test          a test picture and the sound of assets/demo.wav
+
+The signalling server runs in the process, on port 8443; gstwebrtc-api of gst-plugins-rs is a page for it. In the browser:
+
+    peer.ondatachannel = ({ channel }) => { channel.onmessage = ({ data }) => show(JSON.parse(data).text); };
+
+Picture and sound do not wait for the captions: these come when they are known, a second after they were spoken.
+"""
+import json
+import sys
+
+import player
+from player import TEST_AUDIO, TEST_VIDEO, Gst
+
+SOURCE = 'uridecodebin uri="{}" name=source'
+SOURCE_VIDEO = "source. ! clocksync"
+SOURCE_AUDIO = "source. ! clocksync ! audioconvert ! audioresample"
+
+PIPELINE = """
+webrtcsink name=peers run-signalling-server=true
+{source}
+{video} ! videoconvert ! queue ! peers.
+{audio} ! tee name=sound
+sound. ! queue ! audioconvert ! audioresample ! peers.
+sound. ! queue ! audioconvert ! audioresample ! nemostt lookahead=480 output=utterances ! fakesink sync=false
+"""
+
+
+class Captions:
+    """A data channel for each peer, and the text that goes to all of them."""
+
+    def __init__(self):
+        self.channels = {}
+
+    def add(self, _sink, peer, webrtcbin, *_):
+        # Before the offer is made, so that it announces the channel.
+        self.channels[peer] = webrtcbin.emit("create-data-channel", "captions", None)
+
+    def remove(self, _sink, peer, *_):
+        self.channels.pop(peer, None)
+
+    def send(self, text):
+        print(text, flush=True)
+        for channel in list(self.channels.values()):
+            # A channel that is not open yet refuses it: that peer joins with the next caption.
+            if channel is not None and channel.get_property("ready-state").value_nick == "open":
+                channel.emit("send-string", json.dumps({"text": text}))
+
+
+def main():
+    if len(sys.argv) != 2:
+        return __doc__
+    Gst.init(None)
+    is_test = sys.argv[1] == "--test"
+    pipeline = player.make(
+        PIPELINE.format(
+            source="" if is_test else SOURCE.format(sys.argv[1]),
+            video=TEST_VIDEO if is_test else SOURCE_VIDEO,
+            audio=TEST_AUDIO if is_test else SOURCE_AUDIO,
+        ),
+        # webrtcsink takes them for each peer.
+        "webrtcbin",
+        "nicesink",
+        "vp8enc",
+        "opusenc",
+    )
+    captions = Captions()
+    peers = pipeline.get_by_name("peers")
+    peers.connect("consumer-added", captions.add)
+    peers.connect("consumer-removed", captions.remove)
+    return player.play(pipeline, captions.send)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
