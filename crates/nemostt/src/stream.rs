@@ -229,7 +229,7 @@ impl Stream {
         if let Some(languages) = &self.pipeline.model.config.languages {
             self.pipeline.encoder.set_prompt(languages.prompt(language)?);
         }
-        self.pipeline.segmenter.set_language(language);
+        self.pipeline.set_text_language(language);
         Ok(())
     }
 

@@ -15,6 +15,9 @@ use crate::{
     text::{EndReason, Segmenter},
 };
 
+/// Language of models of one language, unless they are said to have another: most are English.
+const MONOLINGUAL: &str = "en-US";
+
 /// The stages that turn the mel frames of one stream into words, with their state between chunks.
 pub(super) struct StreamPipeline {
     /// The model that it runs on now.
@@ -70,7 +73,7 @@ impl StreamPipeline {
         let history = model.fallback.as_ref().map_or(0, |_| 2 * context);
         let mut segmenter = Segmenter::new(config.frame_samples());
         if config.languages.is_none() {
-            segmenter.set_language("en-US");
+            segmenter.set_language(MONOLINGUAL);
         }
         Ok(Self {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),
@@ -88,6 +91,13 @@ impl StreamPipeline {
             original,
             model,
         })
+    }
+
+    /// Sets the language of the speech for what is done to words.
+    pub(super) fn set_text_language(&mut self, language: &str) {
+        let is_known = self.model.config.languages.is_some() || language != "auto";
+        self.segmenter
+            .set_language(if is_known { language } else { MONOLINGUAL });
     }
 
     /// Adds a mel frame, and decodes the window if it is full.
