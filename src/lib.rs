@@ -6,6 +6,8 @@
 //! depend on GStreamer. `docs/design.md` is the guided tour.
 
 #[forbid(unsafe_code)]
+mod runtime_directories;
+#[forbid(unsafe_code)]
 mod transcriber;
 
 mod plugin {
@@ -29,3 +31,5 @@ mod plugin {
 }
 
 pub use plugin::plugin_register_static;
+#[doc(hidden)]
+pub use runtime_directories::runtime_directories;

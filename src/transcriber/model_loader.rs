@@ -308,7 +308,7 @@ pub(super) fn request(element: &gst::Element, settings: &Settings) -> Result<Req
     }
     let unknown = |error: Error| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
     let mut options = settings.options().map_err(unknown)?;
-    options.runtime_directories = plugin_directory(element).into_iter().collect();
+    options.runtime_directories = plugin_directories(element);
     Ok(Request { source, options })
 }
 
@@ -345,10 +345,14 @@ pub(super) fn latency(settings: &Settings, loaded: Option<&Recognizer>) -> gst::
     gst::ClockTime::from_nseconds(sample_time::samples_to_ns(samples, rate))
 }
 
-/// The directory of the plugin's file, where ONNX Runtime may be as well.
-fn plugin_directory(element: &gst::Element) -> Option<PathBuf> {
-    let file = element.factory()?.plugin()?.filename()?;
-    file.parent().map(Into::into)
+/// The directory of the plugin's file, where ONNX Runtime may be as well; those that programs search if the plugin is compiled
+/// into one.
+fn plugin_directories(element: &gst::Element) -> Vec<PathBuf> {
+    let file = element.factory().and_then(|factory| factory.plugin()?.filename());
+    match file {
+        Some(file) => file.parent().map(Into::into).into_iter().collect(),
+        None => crate::runtime_directories(),
+    }
 }
 
 /// The error message for a failed load. Everything is in its text rather than its debug details, because that is what

@@ -8,11 +8,14 @@ mod audio;
 mod bench;
 mod check;
 mod completions;
+mod cues;
 mod hub;
 mod interrupt;
+mod live;
 mod metrics_file;
 mod model_args;
 mod output_file;
+mod speech_args;
 mod transcribe;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -38,6 +41,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Transcribe(transcribe::Transcribe),
+    Live(live::Live),
     Check(check::Check),
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -49,6 +53,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Transcribe(arguments) => arguments.run(),
+        Command::Live(arguments) => arguments.run(),
         Command::Check(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(),

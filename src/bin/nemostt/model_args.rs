@@ -14,6 +14,8 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use gst::prelude::*;
+use gstnemostt::runtime_directories;
 use nemostt::{Cache, CacheDirectory, DecoderKind, Device, GraphOptimization, Options, PrecisionChoice, Recognizer};
 
 /// Names the model directory if no option does. The element reads it, too.
@@ -113,6 +115,51 @@ impl ModelArguments {
         self.model.clone().or_else(|| environment().map(PathBuf::from))
     }
 
+    /// Sets the properties of the element `nemostt`, so that it loads the same model in the same way.
+    ///
+    /// # Errors
+    /// If an option has a value that the property of the same name cannot have.
+    pub fn configure(&self, element: &gst::Element) -> Result<(), String> {
+        if let Some(path) = self.path() {
+            let path = path.to_str().ok_or_else(|| not_utf8("--model", &path))?;
+            element.set_property("model-path", path);
+        }
+        element.set_property_from_str(
+            "decoder",
+            match self.decoder {
+                DecoderKind::Rnnt => "rnnt",
+                DecoderKind::Ctc => "ctc",
+                _ => "auto",
+            },
+        );
+        element.set_property_from_str(
+            "graph-optimization",
+            match self.graph_optimization {
+                GraphOptimization::None => "none",
+                _ => "all",
+            },
+        );
+        element.set_property_from_str(
+            "precision",
+            match self.precision {
+                PrecisionChoice::Fp32 => "fp32",
+                PrecisionChoice::Int8 => "int8",
+                _ => "auto",
+            },
+        );
+        element.set_property("device", self.device.to_string());
+        set_number(element, "threads", self.threads)?;
+        set_number(element, "max-batch", self.max_batch.map_or(0, NonZeroUsize::get))?;
+        set_number(element, "max-streams", self.max_streams.map_or(0, NonZeroUsize::get))?;
+        if let Some(path) = &self.cache_directory {
+            let path = path
+                .to_str()
+                .ok_or_else(|| not_utf8("--cache-directory", Path::new(path)))?;
+            element.set_property("cache-directory", path);
+        }
+        Ok(())
+    }
+
     fn options(&self, lookahead: Option<u32>) -> Options {
         Options {
             lookahead,
@@ -138,6 +185,32 @@ impl ModelArguments {
     }
 }
 
+fn not_utf8(option: &str, path: &Path) -> String {
+    format!(
+        "{option} {}: expected a path in UTF-8; rename the directory",
+        path.display()
+    )
+}
+
+/// Sets a property to a number that the command line gave.
+///
+/// # Errors
+/// If it is not in the property's range: one line that names the option and the range.
+pub fn set_number(element: &gst::Element, property: &str, value: usize) -> Result<(), String> {
+    let spec = element.find_property(property);
+    let range = spec
+        .as_ref()
+        .and_then(|spec| spec.downcast_ref::<gst::glib::ParamSpecUInt>());
+    let (least, most) = range.map_or((0, u32::MAX), |range| (range.minimum(), range.maximum()));
+    match u32::try_from(value) {
+        Ok(value) if (least..=most).contains(&value) => {
+            element.set_property(property, value);
+            Ok(())
+        }
+        _ => Err(format!("--{property} is {value}, but must be {least} to {most}")),
+    }
+}
+
 #[cfg(feature = "embedded-model")]
 fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
     match path {
@@ -153,34 +226,6 @@ fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
         missing: "built-in model: name a model directory with --model or NEMOSTT_MODEL",
     };
     Recognizer::load(path.ok_or_else(missing)?, options)
-}
-
-/// Directories to search for ONNX Runtime, which is installed next to the plugin rather than the command.
-fn runtime_directories() -> Vec<PathBuf> {
-    let command = env::current_exe().ok();
-    let command = command.as_deref().and_then(Path::parent);
-    // As `make install` and packages lay them out. Debian has a directory of libraries for each architecture.
-    let multiarch = format!("../lib/{}-linux-gnu/gstreamer-1.0", env::consts::ARCH);
-    let plugin_directories = [
-        "",
-        "../share/gstreamer-1.0/plugins",
-        "../lib/gstreamer-1.0",
-        "../lib64/gstreamer-1.0",
-        &multiarch,
-    ];
-    let mut directories: Vec<PathBuf> = command
-        .into_iter()
-        .flat_map(|dir| plugin_directories.map(|to| dir.join(to)))
-        .collect();
-
-    let named = env::var_os("GST_PLUGIN_PATH").unwrap_or_default();
-    directories.extend(env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()));
-    let data = env::var_os("XDG_DATA_HOME")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
-    let data = data.or_else(|| env::home_dir().map(|home| home.join(".local/share")));
-    directories.extend(data.map(|data| data.join("gstreamer-1.0/plugins")));
-    directories
 }
 
 fn decoder(name: String) -> DecoderKind {

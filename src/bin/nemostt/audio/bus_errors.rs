@@ -4,7 +4,10 @@
 
 use gst_pbutils::MissingPluginMessage;
 
-use super::Location;
+use super::{
+    Location,
+    source_error::{Outlook, SourceError},
+};
 use crate::Result;
 
 /// Handles the bus messages about one file or URL.
@@ -49,8 +52,30 @@ impl BusErrors {
                 }
                 Ok(())
             }
-            gst::MessageView::Error(error) => Err(self.explain(error).into()),
+            gst::MessageView::Error(error) => Err(SourceError {
+                message: self.explain(error),
+                outlook: self.outlook(&error.error()),
+            }
+            .into()),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether opening the source again may help.
+    fn outlook(&self, error: &gst::glib::Error) -> Outlook {
+        let lasting = [
+            gst::StreamError::CodecNotFound,
+            gst::StreamError::TypeNotFound,
+            gst::StreamError::WrongType,
+        ];
+        let is_lasting = lasting.iter().any(|&kind| error.matches(kind))
+            || error.matches(gst::CoreError::MissingPlugin)
+            || error.matches(gst::ResourceError::NotFound)
+            || !self.missing.is_empty();
+        match is_lasting {
+            _ if error.matches(gst::ResourceError::NotAuthorized) => Outlook::Refused,
+            true => Outlook::Lasting,
+            false => Outlook::Passing,
         }
     }
 

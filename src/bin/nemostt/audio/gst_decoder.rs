@@ -16,6 +16,7 @@ use super::{
     bus_errors::BusErrors,
     container_length::DeclaredLength,
     pipe,
+    source_error::{Outlook, SourceError},
     streams::Streams,
     track::{self, Channel, Track, TrackSelection},
 };
@@ -25,6 +26,11 @@ use crate::{Result, interrupt};
 const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// How long to wait for the metadata of tracks without data.
 const TRACK_INFO_TIMEOUT: Duration = Duration::from_secs(2);
+/// What `rtspsrc` buffers for live captions, in milliseconds: packets that are reordered within this time are not lost. Its default
+/// is 2000.
+const RTSP_LATENCY: u32 = 500;
+/// A stream whose duration is known ends at most this much before it.
+const END_TOLERANCE: gst::ClockTime = gst::ClockTime::SECOND;
 /// How long to drain the pipeline after Ctrl-C.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 const PIPE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +46,7 @@ pub type Bytes = Box<dyn Read + Send>;
 /// A decoding pipeline.
 pub struct GstDecoder {
     pipeline: gst::Pipeline,
+    source: gst::Element,
     sink: AppSink,
     bus: gst::Bus,
     streams: Streams,
@@ -47,6 +54,9 @@ pub struct GstDecoder {
     declared: DeclaredLength,
     is_pipe: bool,
     is_url: bool,
+    is_live: bool,
+    /// How long to wait for data.
+    timeout: Option<Duration>,
     channel: Option<Channel>,
     track: Option<Track>,
     notice: Option<String>,
@@ -71,6 +81,41 @@ impl GstDecoder {
         rate: u32,
         selection: &TrackSelection,
     ) -> Result<Self> {
+        let mut decoded = Self::new(location, bytes, declared, rate, selection)?;
+        decoded.start(selection)?;
+        Ok(decoded)
+    }
+
+    /// The same with short buffers; no data within `timeout` is an error.
+    pub fn open_live(
+        location: &Location,
+        declared: DeclaredLength,
+        rate: u32,
+        selection: &TrackSelection,
+        timeout: Option<Duration>,
+    ) -> Result<Self> {
+        let mut decoded = Self::new(location, None, declared, rate, selection)?;
+        if timeout.is_some() {
+            decoded.source.connect("source-setup", false, |values| {
+                let source = values.get(1)?.get::<gst::Element>().ok()?;
+                if source.factory().is_some_and(|factory| factory.name() == "rtspsrc") {
+                    source.set_property("latency", RTSP_LATENCY);
+                }
+                None
+            });
+        }
+        decoded.timeout = timeout;
+        decoded.start(selection)?;
+        Ok(decoded)
+    }
+
+    fn new(
+        location: &Location,
+        bytes: Option<Bytes>,
+        declared: DeclaredLength,
+        rate: u32,
+        selection: &TrackSelection,
+    ) -> Result<Self> {
         super::start_gstreamer()?;
         let pipeline = gst::Pipeline::new();
         let source = super::element("uridecodebin")?;
@@ -85,15 +130,18 @@ impl GstDecoder {
         pipeline.add_many(all)?;
         gst::Element::link_many(&all[1..])?;
         let target = convert.static_pad("sink").ok_or("audioconvert has no sink pad")?;
-        let mut decoded = Self {
+        Ok(Self {
             streams: Streams::new(&pipeline, &source, target),
             bus: pipeline.bus().ok_or("the pipeline has no bus")?,
             pipeline,
+            source,
             sink,
             bus_errors: BusErrors::new(location),
             declared,
             is_pipe,
             is_url: matches!(location, Location::Url(_)),
+            is_live: false,
+            timeout: None,
             channel: selection.channel,
             track: None,
             notice: None,
@@ -102,15 +150,14 @@ impl GstDecoder {
             silence: 0,
             pending: Vec::new(),
             interrupted: None,
-        };
-        decoded.start(selection)?;
-        Ok(decoded)
+        })
     }
 
     /// Waits until a track is selected, the pipeline is prerolled and the duration is known. A live source does not preroll.
     fn start(&mut self, selection: &TrackSelection) -> Result<()> {
         self.set_state(gst::State::Paused)?;
         let (mut is_prerolled, mut complete) = (false, None);
+        let begun = Instant::now();
         while !is_prerolled || self.track.is_none() {
             if interrupt::is_requested() {
                 return Err(format!("interrupted before the audio of {} began", self.bus_errors.location()).into());
@@ -119,7 +166,9 @@ impl GstDecoder {
                 self.bus_errors.handle(&message)?;
                 is_prerolled |= message.type_() == gst::MessageType::AsyncDone;
             }
-            is_prerolled |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
+            self.is_live |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
+            is_prerolled |= self.is_live;
+            self.check_timeout(begun)?;
             if is_prerolled {
                 // A live source produces no data before.
                 self.set_state(gst::State::Playing)?;
@@ -162,9 +211,43 @@ impl GstDecoder {
         Ok(())
     }
 
+    /// An error if there has been no data since `since`, for too long.
+    fn check_timeout(&self, since: Instant) -> Result<()> {
+        match self.timeout {
+            Some(timeout) if since.elapsed() > timeout => Err(SourceError {
+                message: format!(
+                    "{} sent no audio for {} s",
+                    self.bus_errors.location(),
+                    timeout.as_secs()
+                ),
+                outlook: Outlook::Passing,
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
     /// A notice about the tracks, if there is a choice.
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
+    }
+
+    /// Whether samples arrive as they are recorded.
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// At the end: whether this is the end of a file. Connections end, too: a URL is a file if its size is known, or if its
+    /// duration is known and was reached.
+    pub fn is_complete(&self) -> bool {
+        if !self.is_url {
+            return true;
+        }
+        let source: Option<gst::Element> = self.source.property("source");
+        let size = source.and_then(|source| source.query_duration::<gst::format::Bytes>());
+        let duration = self.pipeline.query_duration::<gst::ClockTime>();
+        let reached = gst::ClockTime::from_seconds_f64(self.reached() as f64 / f64::from(self.rate));
+        size.is_some() || duration.is_some_and(|duration| reached + END_TOLERANCE >= duration)
     }
 
     /// Total number of samples, if the format declares it.
@@ -223,8 +306,10 @@ impl GstDecoder {
 
     /// Waits for the next samples.
     fn decode(&mut self) -> Result<()> {
+        let begun = Instant::now();
         loop {
             self.handle_messages()?;
+            self.check_timeout(begun)?;
             if interrupt::is_requested() && self.is_drained() {
                 return Ok(());
             }

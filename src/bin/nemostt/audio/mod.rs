@@ -11,13 +11,17 @@ mod language;
 mod location;
 mod pipe;
 mod raw_pcm;
+mod source_error;
 mod stdin;
 mod streams;
 mod track;
 
+use std::time::Duration;
+
 use gst_decoder::GstDecoder;
 pub use location::Location;
 use raw_pcm::RawPcm;
+pub use source_error::{Outlook, SourceError};
 pub use track::{Channel, TrackName, TrackSelection};
 
 use crate::Result;
@@ -36,6 +40,17 @@ pub enum Input {
 impl Input {
     /// Opens `location`, to be read at `rate` samples per second.
     pub fn open(location: &Location, rate: u32, selection: &TrackSelection) -> Result<Self> {
+        Self::open_live(location, rate, selection, None)
+    }
+
+    /// The same for captions of what is said now: streams are buffered as little as possible, and no data from a URL within
+    /// `timeout` is an error.
+    pub fn open_live(
+        location: &Location,
+        rate: u32,
+        selection: &TrackSelection,
+        timeout: Option<Duration>,
+    ) -> Result<Self> {
         let declared = match location {
             Location::StandardInput => return stdin::open(rate, selection),
             Location::File(path) => {
@@ -45,7 +60,8 @@ impl Input {
             }
             Location::Url(_) => container_length::DeclaredLength::Unread,
         };
-        let decoded = GstDecoder::open(location, None, declared, rate, selection)?;
+        let timeout = timeout.filter(|_| matches!(location, Location::Url(_)));
+        let decoded = GstDecoder::open_live(location, declared, rate, selection, timeout)?;
         Ok(Self::GstDecoder(Box::new(decoded)))
     }
 
@@ -78,6 +94,19 @@ impl Input {
         matches!(self, Self::GstDecoder(decoded) if decoded.is_length_estimated())
     }
 
+    /// Whether samples arrive as they are recorded, so that they need not be paced.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::GstDecoder(decoded) if decoded.is_live())
+    }
+
+    /// At the end: whether this is the end of a file, rather than that of a connection.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::GstDecoder(decoded) => decoded.is_complete(),
+            Self::RawPcm(_) => true,
+        }
+    }
+
     /// The error if there is no sample.
     pub fn no_samples_error(&self) -> String {
         match self {
@@ -104,11 +133,12 @@ pub fn fault(location: &Location) -> Option<&'static str> {
     }
 }
 
-fn start_gstreamer() -> Result<()> {
+pub fn start_gstreamer() -> Result<()> {
     Ok(gst::init().map_err(|error| format!("GStreamer could not be initialized: {error}"))?)
 }
 
-fn element(name: &str) -> Result<gst::Element> {
+/// Makes an element of GStreamer's base plugins.
+pub fn element(name: &str) -> Result<gst::Element> {
     let element = gst::ElementFactory::make(name).build();
     Ok(element.map_err(|_| {
         format!("the GStreamer element {name} is missing; install gst-plugins-base (on Debian and Ubuntu: gstreamer1.0-plugins-base)")

@@ -5,13 +5,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use nemostt::Hotwords;
 
-use super::{cues::CueArguments, output::Format};
+use super::output::Format;
 use crate::{
     audio::{Channel, Location, TrackName, TrackSelection},
+    cues::CueArguments,
     metrics_file::MetricsArguments,
     model_args::ModelArguments,
+    speech_args::SpeechArguments,
 };
 
 /// Transcribe audio and video files
@@ -35,26 +36,8 @@ pub struct Transcribe {
     #[command(flatten)]
     pub model: ModelArguments,
 
-    /// Right context in milliseconds that the encoder sees before a frame is decoded [default: the model's own]
-    #[arg(long, value_name = "MS")]
-    pub lookahead: Option<u32>,
-
-    /// Language of the speech, such as en-US, for multilingual models [default: detected by the model]
-    #[arg(long, value_name = "CODE")]
-    pub language: Option<String>,
-
-    /// Phrases to recognize more often, separated by commas, each with a weight after a colon if it is not the default:
-    /// "Kubernetes, Ada Lovelace:3.5"
-    #[arg(long, value_name = "PHRASES")]
-    pub hotwords: Option<String>,
-
-    /// File with such phrases, one a line, with a tab or a colon before a weight; lines that begin with # are ignored
-    #[arg(long, value_name = "FILE")]
-    pub hotwords_file: Option<PathBuf>,
-
-    /// Weight of phrases without one: a higher one finds more of them, also where they were not said
-    #[arg(long, value_name = "WEIGHT", default_value_t = Hotwords::DEFAULT_WEIGHT)]
-    pub hotwords_weight: f32,
+    #[command(flatten)]
+    pub speech: SpeechArguments,
 
     /// Silence in milliseconds to append, which helps if the last word is cut off
     #[arg(long, value_name = "MS", default_value_t = 0)]
@@ -142,18 +125,6 @@ impl Transcribe {
             channel: self.channel,
             raw: self.raw,
         }
-    }
-
-    /// The phrases to recognize more often.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or an entry is invalid.
-    pub fn hotwords(&self) -> nemostt::Result<Hotwords> {
-        Hotwords::load(
-            self.hotwords.as_deref(),
-            self.hotwords_file.as_deref(),
-            self.hotwords_weight,
-        )
     }
 
     pub fn format(&self) -> Format {

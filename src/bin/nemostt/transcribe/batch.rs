@@ -46,7 +46,7 @@ pub fn run(
     // If no file can be read, the model is not loaded.
     let mut first = match pending.is_empty() {
         true => None,
-        false => Some(arguments.model.load(arguments.lookahead)?),
+        false => Some(arguments.model.load(arguments.speech.lookahead)?),
     };
     // Its tokens are those of every copy of the model.
     let boosting = match &first {

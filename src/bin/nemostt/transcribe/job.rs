@@ -59,7 +59,7 @@ impl Job<'_> {
         let mut input = Input::open(self.location, rate, &self.arguments.selection())?;
         let mut stream = recognizer.stream().map_err(|error| self.with_location(&error))?;
         stream.set_class(StreamClass::File);
-        if let Some(language) = &self.arguments.language {
+        if let Some(language) = &self.arguments.speech.language {
             stream.set_language(language)?;
         }
         stream.set_boosting_tree(self.boosting)?;

@@ -4,7 +4,6 @@
 
 mod args;
 mod batch;
-mod cues;
 mod job;
 mod output;
 mod output_path;
@@ -38,7 +37,7 @@ impl Transcribe {
         }
         self.cues.rules()?;
         let targets = output_path::targets(self, &locations)?;
-        let hotwords = self.hotwords()?;
+        let hotwords = self.speech.hotwords()?;
         if locations.iter().any(|location| !matches!(location, Location::File(_))) {
             let caught = interrupt::catch();
             caught.map_err(|error| format!("cannot install a handler for Ctrl-C: {error}"))?;
@@ -54,7 +53,7 @@ impl Transcribe {
     fn transcribe_to_stdout(&self, location: &Location, hotwords: &Hotwords, watched: &Watched) -> Result<()> {
         location.check()?;
         let loading = Instant::now();
-        let recognizer = self.model.load(self.lookahead)?;
+        let recognizer = self.model.load(self.speech.lookahead)?;
         let boosting = boosting_tree(&recognizer, hotwords)?;
         let loading = loading.elapsed();
         watched.add(&recognizer);

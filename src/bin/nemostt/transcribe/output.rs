@@ -11,7 +11,7 @@ use nemostt::{
 };
 use serde::Serialize;
 
-use super::cues;
+use crate::cues;
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -89,7 +89,7 @@ impl WorkerPool<'_> {
         let recognizer = match recognizer {
             Some(recognizer) => recognizer,
             None => {
-                let loaded = recognizer.insert(arguments.model.load(arguments.lookahead)?);
+                let loaded = recognizer.insert(arguments.model.load(arguments.speech.lookahead)?);
                 self.watched.add(loaded);
                 loaded
             }

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The command line of `nemostt live`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, value_parser};
+
+#[cfg(feature = "serve")]
+use super::serve::ServeArguments;
+use super::source::MICROPHONE;
+use crate::{
+    audio::{Channel, TrackName, TrackSelection},
+    cues::CueArguments,
+    model_args::ModelArguments,
+    speech_args::SpeechArguments,
+};
+
+/// Caption a microphone, a camera or a stream
+///
+/// Captions appear in the terminal as they are spoken: the last line is what is being said, and may still change. If standard
+/// output is not a terminal, only final lines are printed. Files play in real time, so that their captions appear as the sound
+/// would.
+///
+/// A connection that is lost, or that sends no audio for some time, is opened again; times go on. Ctrl-C ends the session: what
+/// was said until then is written.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Live {
+    /// `mic` for the default microphone, mic:NAME for another one (a part of its name is enough), a URL such as rtsp://…,
+    /// https://… (also HLS) or srt://…, a file, or `-` for standard input
+    ///
+    /// Standard input is a file of any format, or raw 16-bit little-endian mono samples at 16 kHz. A file named mic is ./mic.
+    #[arg(value_name = "SOURCE", default_value = MICROPHONE)]
+    pub source: PathBuf,
+
+    #[command(flatten)]
+    pub model: ModelArguments,
+
+    #[command(flatten)]
+    pub speech: SpeechArguments,
+
+    /// Audio track to caption: its number, from 1, or its language, such as en or eng [default: the default track of the source,
+    /// else the first]
+    #[arg(long, value_name = "N|LANG")]
+    audio_track: Option<TrackName>,
+
+    /// Caption only this channel: left, right, or its number, from 1 [default: the mean of all]
+    #[arg(long, value_name = "N|left|right")]
+    channel: Option<Channel>,
+
+    /// End when the connection is lost
+    #[arg(long)]
+    pub no_reconnect: bool,
+
+    /// Seconds without audio after which a connection counts as lost
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(1..=3600))]
+    reconnect_timeout: u32,
+
+    /// Append what is said to this file: WebVTT (.vtt), SubRip (.srt) or one JSON object per utterance (.jsonl), as its
+    /// extension says. A file that exists is continued, and its times go on
+    #[arg(long, value_name = "FILE", value_parser = crate::file())]
+    pub record: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub cues: CueArguments,
+
+    #[cfg(feature = "serve")]
+    #[command(flatten)]
+    pub serve: ServeArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nemostt live
+  nemostt live rtsp://camera.local/stream
+  nemostt live --record meeting.vtt mic:USB
+  nemostt live --lookahead 80 https://example.org/radio.mp3
+  ffmpeg -i udp://:5000 -f wav - | nemostt live -";
+
+impl Live {
+    /// The track and channel to caption.
+    pub fn selection(&self) -> TrackSelection {
+        TrackSelection {
+            track: self.audio_track.clone(),
+            channel: self.channel,
+            raw: false,
+        }
+    }
+
+    /// How long to wait for audio from a connection.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.reconnect_timeout.into())
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The pipeline of the captions, `appsrc ! nemostt ! fakesink`. It is live, and lasts as long as the session: when no samples
+//! come, the element finishes what was said.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::Sender,
+    },
+    time::Duration,
+};
+
+use gst::prelude::*;
+use gst_app::{AppLeakyType, AppSrc};
+
+use super::{
+    args::Live,
+    caption::{Caption, MESSAGE},
+    event::Event,
+    source::RATE,
+    timeline::Placed,
+};
+use crate::{Result, audio};
+
+/// Samples that wait while computing does not keep up; older ones are lost then.
+const MAX_BACKLOG: gst::ClockTime = gst::ClockTime::from_seconds(20);
+/// How much later than others samples may come from a network before the element takes the source for stalled.
+const JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+/// Longest utterance in milliseconds: someone who never pauses gets a new line at the best place up to then.
+const MAX_UTTERANCE: u32 = 10_000;
+
+/// The running pipeline.
+pub struct Captioner {
+    pipeline: gst::Pipeline,
+    input: CaptionerInput,
+}
+
+/// Where samples go.
+#[derive(Clone)]
+pub struct CaptionerInput {
+    source: AppSrc,
+    /// Running time at which the session began, in nanoseconds, plus 1; 0: not yet.
+    zero: Arc<AtomicU64>,
+}
+
+impl Captioner {
+    /// Begins to load the model; [`Event::Loaded`] follows.
+    ///
+    /// # Errors
+    /// One line that names the option that is wrong.
+    pub fn load(arguments: &Live, events: Sender<Event>) -> Result<Self> {
+        audio::start_gstreamer()?;
+        gstnemostt::plugin_register_static()?;
+        let element = audio::element("nemostt")?;
+        arguments.model.configure(&element)?;
+        arguments.speech.configure(&element)?;
+        element.set_property_from_str("output", "utterances");
+        element.set_property("post-partials", true);
+        element.set_property("max-utterance", MAX_UTTERANCE);
+
+        let caps = gst_audio::AudioCapsBuilder::new_interleaved()
+            .format(gst_audio::AudioFormat::S16le)
+            .rate(RATE as i32)
+            .channels(1);
+        let source = AppSrc::builder()
+            .caps(&caps.build())
+            .format(gst::Format::Time)
+            .is_live(true)
+            .min_latency(JITTER.nseconds() as i64)
+            .max_bytes(0)
+            .max_time(MAX_BACKLOG)
+            .leaky_type(AppLeakyType::Downstream)
+            .build();
+        let sink = audio::element("fakesink")?;
+        sink.set_property("sync", false);
+        sink.set_property("async", false);
+        let pipeline = gst::Pipeline::new();
+        let all = [source.upcast_ref(), &element, &sink];
+        pipeline.add_many(all)?;
+        gst::Element::link_many(all)?;
+        // A source whose clock stops must not stop this one.
+        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+
+        let zero = Arc::new(AtomicU64::new(0));
+        let input = CaptionerInput {
+            source,
+            zero: zero.clone(),
+        };
+        let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
+        bus.set_sync_handler(move |_, message| {
+            let zero = Duration::from_nanos(zero.load(Ordering::Acquire).saturating_sub(1));
+            if let Some(event) = translate(message, zero) {
+                // The session may have ended.
+                let _ = events.send(event);
+            }
+            gst::BusSyncReply::Drop
+        });
+        // What is wrong is in a message.
+        let _ = pipeline.set_state(gst::State::Paused);
+        Ok(Self { pipeline, input })
+    }
+
+    /// Lets time begin.
+    pub fn play(&self) {
+        let _ = self.pipeline.set_state(gst::State::Playing);
+    }
+
+    /// Where samples go.
+    pub fn input(&self) -> CaptionerInput {
+        self.input.clone()
+    }
+
+    /// Applies the latency, which has changed.
+    pub fn update_latency(&self) {
+        // Fails only while the pipeline shuts down.
+        let _ = self.pipeline.recalculate_latency();
+    }
+
+    /// No more samples come: [`Event::CaptionsEnded`] follows after the last caption.
+    pub fn end(&self) {
+        // Fails only while the pipeline shuts down.
+        let _ = self.input.source.end_of_stream();
+    }
+}
+
+impl Drop for Captioner {
+    fn drop(&mut self) {
+        if let Some(bus) = self.pipeline.bus() {
+            bus.unset_sync_handler();
+        }
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+impl CaptionerInput {
+    /// The running time.
+    pub fn now(&self) -> Duration {
+        self.source.current_running_time().unwrap_or_default().into()
+    }
+
+    /// The session begins at the running time `zero`, if it has not begun yet.
+    pub fn begin(&self, zero: Duration) {
+        let zero = u64::try_from(zero.as_nanos()).unwrap_or_default() + 1;
+        // Another connection began it if this fails.
+        let _ = self.zero.compare_exchange(0, zero, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Takes samples, -1.0 to 1.0, that were placed.
+    pub fn push(&self, samples: &[f32], placed: Placed) {
+        let bytes: Vec<u8> = samples
+            .iter()
+            .map(|sample| (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16)
+            .flat_map(i16::to_le_bytes)
+            .collect();
+        let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        if let Some(buffer) = buffer.get_mut() {
+            buffer.set_pts(clock_time(placed.start));
+            buffer.set_duration(clock_time(placed.end.saturating_sub(placed.start)));
+            if placed.is_new {
+                buffer.set_flags(gst::BufferFlags::DISCONT);
+            }
+        }
+        // Fails only while the pipeline shuts down.
+        let _ = self.source.push_buffer(buffer);
+    }
+
+    /// No samples follow for a while: what was said is final.
+    pub fn finish(&self) {
+        let event = gst::event::CustomDownstream::new(gst::Structure::new_empty("nemostt/finish"));
+        self.source.send_event(event);
+    }
+}
+
+fn clock_time(time: Duration) -> gst::ClockTime {
+    gst::ClockTime::try_from(time).unwrap_or(gst::ClockTime::MAX)
+}
+
+/// What a message of the pipeline means.
+fn translate(message: &gst::Message, zero: Duration) -> Option<Event> {
+    match message.view() {
+        gst::MessageView::Element(element) => {
+            let structure = element.structure().filter(|structure| structure.name() == MESSAGE)?;
+            Caption::of(structure, zero).map(Event::Caption)
+        }
+        gst::MessageView::Progress(progress) if progress.get().0 == gst::ProgressType::Complete => Some(Event::Loaded),
+        gst::MessageView::Latency(_) => Some(Event::Latency),
+        gst::MessageView::Eos(_) => Some(Event::CaptionsEnded),
+        gst::MessageView::Warning(warning) => Some(Event::Notice(warning.error().message().into())),
+        gst::MessageView::Error(error) => Some(Event::Failed(error.error().message().into())),
+        _ => None,
+    }
+}

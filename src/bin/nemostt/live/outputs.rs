@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where captions go: the terminal, a file, and browsers.
+
+use std::{
+    io::{self, Stdout},
+    time::Duration,
+};
+
+#[cfg(feature = "serve")]
+use super::serve::{Server, Status};
+use super::{
+    args::Live,
+    caption::Caption,
+    record::{Format, Recorder},
+    source::Source,
+    terminal::Terminal,
+};
+use crate::Result;
+
+/// All outputs of a session.
+pub struct Outputs {
+    terminal: Terminal<Stdout>,
+    recorder: Option<Recorder>,
+    #[cfg(feature = "serve")]
+    server: Option<Server>,
+}
+
+impl Outputs {
+    /// Opens the outputs that the command line names, for captions of `source`.
+    ///
+    /// # Errors
+    /// One line that names the option.
+    pub fn open(arguments: &Live, source: &Source) -> Result<Self> {
+        let rules = arguments.cues.rules()?;
+        let recorder = match &arguments.record {
+            None => None,
+            Some(path) => {
+                let format = Format::of(path).map_err(|expected| format!("--record {}: {expected}", path.display()))?;
+                Some(Recorder::open(path, format, rules)?)
+            }
+        };
+        #[cfg(feature = "serve")]
+        let server = Server::start(&arguments.serve, &source.to_string(), rules)?;
+        #[cfg(feature = "serve")]
+        let serves = server.is_some();
+        #[cfg(not(feature = "serve"))]
+        let (serves, _) = (false, source);
+        if arguments.cues.is_given() && recorder.is_none() && !serves {
+            return Err(
+                "the options --cue-… apply to recordings and WebVTT of the server: add --record or --serve".into(),
+            );
+        }
+        #[cfg(feature = "serve")]
+        if let Some(server) = &server {
+            eprintln!("nemostt: captions at {}", server.url());
+        }
+        Ok(Self {
+            terminal: Terminal::standard_output(),
+            recorder,
+            #[cfg(feature = "serve")]
+            server,
+        })
+    }
+
+    /// Takes a caption.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn caption(&mut self, caption: &Caption) -> Result<()> {
+        self.terminal.caption(caption)?;
+        #[cfg(feature = "serve")]
+        if let Some(server) = &self.server {
+            server.caption(caption);
+        }
+        let recorder = self.recorder.as_mut().filter(|_| caption.is_final);
+        match recorder.and_then(|recorder| recorder.caption(caption)) {
+            Some(notice) => self.notice(&notice),
+            None => Ok(()),
+        }
+    }
+
+    /// There is audio.
+    pub fn listening(&mut self) {
+        #[cfg(feature = "serve")]
+        if let Some(server) = &self.server {
+            server.status(Status::Listening, "");
+        }
+    }
+
+    /// The connection was lost, and will be opened again after `wait`.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn reconnecting(&mut self, reason: &str, wait: Duration) -> Result<()> {
+        #[cfg(feature = "serve")]
+        if let Some(server) = &self.server {
+            server.status(Status::Reconnecting, reason);
+        }
+        self.notice(&format!("{reason}. Connecting again in {:.1} s", wait.as_secs_f64()))
+    }
+
+    /// Prints a line on standard error.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn notice(&mut self, notice: &str) -> Result<()> {
+        self.terminal.clear()?;
+        eprintln!("nemostt: {}", crate::one_line(notice));
+        Ok(())
+    }
+
+    /// Ends all of them.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.recorder = None;
+        #[cfg(feature = "serve")]
+        {
+            self.server = None;
+        }
+        self.terminal.clear()
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Where the sound comes from.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    path::Path,
+    time::Duration,
+};
+
+use super::microphone::Microphone;
+use crate::{
+    Result,
+    audio::{Channel, Input, Location, TrackSelection},
+};
+
+/// The argument that means the default microphone.
+pub const MICROPHONE: &str = "mic";
+/// Samples per second that the element takes.
+pub const RATE: u32 = 16_000;
+
+/// A source of sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The default microphone, or that with this in its name.
+    Microphone(Option<String>),
+    Location(Location),
+}
+
+/// A source that is open.
+pub enum Opened {
+    Microphone(Microphone),
+    Input(Input),
+}
+
+impl Source {
+    /// Parses an argument. `./mic` is a file.
+    pub fn of(argument: &Path) -> Self {
+        let name = argument.to_str().and_then(|text| text.strip_prefix(MICROPHONE));
+        match name {
+            Some("") => Self::Microphone(None),
+            Some(name) if name.starts_with(':') && name.len() > 1 => Self::Microphone(Some(name[1..].into())),
+            _ => Self::Location(Location::of(argument)),
+        }
+    }
+
+    /// Checks what can be checked before a model is loaded.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Microphone(_) => Ok(()),
+            Self::Location(location) => location.check(),
+        }
+    }
+
+    /// Whether it can be opened again: a file or a pipe only ends.
+    pub fn can_be_reopened(&self) -> bool {
+        matches!(self, Self::Microphone(_) | Self::Location(Location::Url(_)))
+    }
+
+    /// Opens it; no data from a connection within `timeout` is an error.
+    pub fn open(&self, selection: &TrackSelection, timeout: Duration) -> Result<Opened> {
+        match self {
+            Self::Microphone(name) => {
+                if let Some(Channel(number @ 2..)) = selection.channel {
+                    return Err(
+                        format!("a microphone is recorded in mono, without channel {number}: omit --channel").into(),
+                    );
+                }
+                Ok(Opened::Microphone(Microphone::open(name.as_deref(), timeout)?))
+            }
+            Self::Location(location) => {
+                let input = Input::open_live(location, RATE, selection, Some(timeout))?;
+                Ok(Opened::Input(input))
+            }
+        }
+    }
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Microphone(None) => write!(f, "microphone"),
+            Self::Microphone(Some(name)) => write!(f, "microphone {name}"),
+            Self::Location(location) => write!(f, "{location}"),
+        }
+    }
+}
+
+impl Opened {
+    /// A notice about the tracks, if there is a choice.
+    pub fn notice(&self) -> Option<&str> {
+        match self {
+            Self::Microphone(_) => None,
+            Self::Input(input) => input.notice(),
+        }
+    }
+
+    /// Whether samples arrive as they are recorded, so that they need not be paced.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Microphone(microphone) => microphone.is_live(),
+            Self::Input(input) => input.is_live(),
+        }
+    }
+
+    /// At the end: whether only a connection has ended, and more would follow in another one.
+    pub fn is_connection(&self) -> bool {
+        match self {
+            Self::Microphone(microphone) => microphone.was_heard(),
+            Self::Input(input) => !input.is_complete(),
+        }
+    }
+
+    /// The error if there is no sample.
+    pub fn no_samples_error(&self) -> String {
+        match self {
+            Self::Microphone(_) => "the microphone gives no sound: is it in use by another program?".into(),
+            Self::Input(input) => input.no_samples_error(),
+        }
+    }
+
+    /// Replaces `mono` with the next samples, -1.0 to 1.0. It is empty at the end.
+    pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
+        match self {
+            Self::Microphone(microphone) => microphone.read(mono),
+            Self::Input(input) => input.read(mono),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_told_apart() {
+        let of = |argument: &str| Source::of(Path::new(argument));
+        assert_eq!(of("mic"), Source::Microphone(None));
+        assert_eq!(of("mic:USB"), Source::Microphone(Some("USB".into())));
+        for file in ["./mic", "mic:", "mic.wav", "microphone"] {
+            assert_eq!(of(file), Source::Location(Location::File(file.into())));
+        }
+        assert!(of("rtsp://camera/").can_be_reopened() && of("mic").can_be_reopened());
+        assert!(!of("talk.wav").can_be_reopened() && !of("-").can_be_reopened());
+    }
+}
