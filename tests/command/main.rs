@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod files;
 mod hub;
+mod live;
 mod metrics;
 mod stdin;
 mod tracks;

@@ -63,10 +63,12 @@ impl Microphone {
             is_live: false,
             was_heard: false,
         };
-        let started = microphone.pipeline.set_state(gst::State::Playing);
-        microphone.handle_messages()?;
-        let started = started.map_err(|error| failed(&error.to_string(), Outlook::Lasting))?;
-        microphone.is_live = started == gst::StateChangeSuccess::NoPreroll;
+        for state in [gst::State::Paused, gst::State::Playing] {
+            let changed = microphone.pipeline.set_state(state);
+            microphone.handle_messages()?;
+            let changed = changed.map_err(|error| failed(&error.to_string(), Outlook::Lasting))?;
+            microphone.is_live |= changed == gst::StateChangeSuccess::NoPreroll;
+        }
         Ok(microphone)
     }
 

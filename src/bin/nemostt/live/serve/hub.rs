@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -47,7 +47,8 @@ pub struct Hub {
     /// Random, so that clients notice a restart.
     session: String,
     title: String,
-    begun: Instant,
+    /// When there was audio for the first time.
+    begun: OnceLock<Instant>,
     rules: CueRules,
     state: Mutex<State>,
 }
@@ -86,13 +87,13 @@ impl Hub {
         Ok(Self {
             session: random_hex::<SESSION_BYTES>()?,
             title: title.into(),
-            begun: Instant::now(),
+            begun: OnceLock::new(),
             rules,
             state: Mutex::new(State {
                 last: 0,
                 kept: VecDeque::new(),
                 partial: None,
-                status: (Status::Reconnecting, "starting".into()),
+                status: (Status::Listening, String::new()),
                 clients: Vec::new(),
                 has_ended: false,
             }),
@@ -124,6 +125,9 @@ impl Hub {
 
     /// Tells all clients how the source is.
     pub fn status(&self, status: Status, message: &str) {
+        if status == Status::Listening {
+            self.begun.get_or_init(Instant::now);
+        }
         let mut state = lock(&self.state);
         state.last += 1;
         state.status = (status, message.into());
@@ -228,7 +232,8 @@ impl Hub {
 
     /// Milliseconds since the session began.
     fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let elapsed = self.begun.get().map(Instant::elapsed).unwrap_or_default();
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

@@ -122,7 +122,7 @@ fn clients_learn_how_the_source_is() {
         let data: serde_json::Value = serde_json::from_str(&data).unwrap();
         states.push(data["state"].as_str().unwrap().to_owned());
     }
-    assert_eq!(states, ["reconnecting", "listening", "reconnecting", "ended"]);
+    assert_eq!(states, ["listening", "listening", "reconnecting", "ended"]);
 }
 
 #[test]

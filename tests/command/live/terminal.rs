@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Sources, and captions on standard output.
+
+use std::{
+    str::from_utf8,
+    time::{Duration, Instant},
+};
+
+use super::{Running, live};
+use crate::support::{
+    process::{complaint, written},
+    transcribe::{ONE, TWO, clip_path, line},
+};
+
+/// Keeps `autoaudiosrc` from the devices of this machine.
+const NO_DEVICES: &str =
+    "pulsesrc:NONE,alsasrc:NONE,pipewiresrc:NONE,jackaudiosrc:NONE,openalsrc:NONE,osssrc:NONE,oss4src:NONE";
+
+#[test]
+fn a_file_is_captioned_in_real_time() {
+    let begun = Instant::now();
+    let output = live(&[]).arg(clip_path(ONE)).output().unwrap();
+    assert_eq!(written(&output), line(ONE));
+    // It has 1.77 s of sound.
+    assert!(begun.elapsed() > Duration::from_millis(1_700), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn ctrl_c_writes_what_was_said() {
+    let mut running = Running::start(&["-"]);
+    // Twice, so that some is left in the pipe when all is written.
+    running.say(TWO);
+    running.say(TWO);
+    running.signal("-INT");
+    let output = running.finish();
+    let text = written(&output);
+    assert!(
+        line(TWO).starts_with(text.split(" eight").next().unwrap().trim_end()) && text.len() > 10,
+        "{text}"
+    );
+    assert!(text.ends_with('\n'), "{text:?}");
+}
+
+#[test]
+fn a_machine_without_microphone_is_told() {
+    let output = live(&["mic"])
+        .env("GST_PLUGIN_FEATURE_RANK", NO_DEVICES)
+        .output()
+        .unwrap();
+    let complaint = complaint(&output);
+    assert!(complaint.contains("no microphone was found"), "{complaint}");
+    let output = live(&["mic:no such name"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no microphone no such name"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn sources_that_cannot_be_opened_are_told() {
+    let refused = |source: &str, expected: &str| {
+        let output = live(&[source]).output().unwrap();
+        assert!(complaint(&output).contains(expected), "{}", complaint(&output));
+        assert_eq!(from_utf8(&output.stdout), Ok(""));
+    };
+    refused("/no/such/file.wav", "/no/such/file.wav");
+    refused("nonsense://a/b", "GStreamer has no source for nonsense://");
+    refused(env!("CARGO_MANIFEST_DIR"), "is a directory");
+    refused(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "Cargo.toml");
+    refused("--lookahead=100", "lookahead 100 ms is not possible");
+    refused("--hotwords-file=/no/such/list", "/no/such/list");
+    refused("--cue-lines=3", "add --record");
+    refused("--record=a.txt", ".vtt, .srt or .jsonl");
+}
