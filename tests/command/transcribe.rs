@@ -358,7 +358,8 @@ fn text_is_shaped_in_every_format() {
         &profanity,
         "--profanity-action=mask-tail",
     ];
-    let plain = written(&transcribe(&["--lookahead=80"], &clip_path("u3_long")));
+    let plain = transcribe(&["--lookahead=80"], &clip_path("u3_long"));
+    let plain = written(&plain);
     let expected = plain
         .replace("red bag", "bag, red,")
         .replace("garage", "g*****")
@@ -366,13 +367,12 @@ fn text_is_shaped_in_every_format() {
         .replacen("a woman", "A woman", 1);
     assert_ne!(expected, plain);
     assert_eq!(written(&transcribe(&arguments, &clip_path("u3_long"))), expected);
-    let json = transcribe(&[&arguments[..], &["--json"]].concat(), &clip_path("u3_long"));
+    let with = |option| -> Vec<&str> { arguments.iter().copied().chain([option]).collect() };
+    let json = transcribe(&with("--json"), &clip_path("u3_long"));
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["text"].as_str().unwrap(), expected.trim_end());
-    let srt = written(&transcribe(
-        &[&arguments[..], &["--srt"]].concat(),
-        &clip_path("u3_long"),
-    ));
+    let srt = transcribe(&with("--srt"), &clip_path("u3_long"));
+    let srt = written(&srt);
     assert!(
         srt.contains("g*****") && srt.contains("20") && !srt.contains("twenty"),
         "{srt}"
@@ -382,7 +382,8 @@ fn text_is_shaped_in_every_format() {
 #[test]
 fn confidence_follows_the_method() {
     let confidences = |arguments: &[&str]| -> Vec<f64> {
-        let output = transcribe(&[arguments, &["--json"]].concat(), &clip_path("u3_long"));
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let output = transcribe(&arguments, &clip_path("u3_long"));
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let words = json["words"].as_array().unwrap().iter();
         words.map(|word| word["confidence"].as_f64().unwrap()).collect()
