@@ -66,8 +66,11 @@ pub(super) struct Delivery {
     late_texts: u64,
     /// The language of the speech, as reported by the model.
     language: Option<String>,
-    /// Words that were emitted while input was stalled. The stream decodes them again if the audio was only late.
+    /// Words, as they were decoded, that were emitted while input was stalled. The stream decodes them again if the audio was only
+    /// late.
     emitted_early: VecDeque<Word>,
+    /// The words that the last one was made of that was not emitted again.
+    not_repeated: Vec<Word>,
     /// Words before this sample belong to the utterance that ended during the stall.
     ended_until: u64,
     /// Words before this sample were emitted as part of a whole utterance, and must not be emitted again one by one.
@@ -281,10 +284,12 @@ impl Delivery {
     pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word) => {
-                let was_emitted_early = self.emitted_early.iter().any(|emitted| is_same(emitted, &word));
+                let mut decoded = word.decoded().iter();
+                let was_emitted_early =
+                    decoded.any(|word| self.emitted_early.iter().any(|emitted| is_same(emitted, word)));
                 if self.is_by_word() && !was_emitted_early {
                     self.words(std::slice::from_ref(&word), next, timestamps, settings);
-                    self.emitted_early.push_back(word);
+                    self.emitted_early.extend(word.decoded().iter().cloned());
                 }
             }
             Event::Utterance(utterance) => {
@@ -309,6 +314,7 @@ impl Delivery {
     /// The stream starts over: nothing that was emitted during a stall will be decoded again.
     pub(super) fn restart(&mut self) {
         self.emitted_early.clear();
+        self.not_repeated.clear();
         self.ended_until = 0;
         self.emitted_until = 0;
         self.turns_emitted_early = 0;
@@ -419,8 +425,25 @@ impl Delivery {
         !self.emitted_early.is_empty() || self.ended_until > 0
     }
 
-    /// Whether `word` was already emitted during a stall.
+    /// Whether `word`, or one that it was made of, was already emitted during a stall.
     fn was_emitted_early(&mut self, word: &Word) -> bool {
+        if !word.spoken.is_empty() && word.spoken == self.not_repeated {
+            // Another one of those that the same words became.
+            return true;
+        }
+        let was_emitted = word
+            .decoded()
+            .iter()
+            .filter(|word| self.was_decoded_early(word))
+            .count()
+            > 0;
+        if was_emitted {
+            self.not_repeated.clone_from(&word.spoken);
+        }
+        was_emitted
+    }
+
+    fn was_decoded_early(&mut self, word: &Word) -> bool {
         if let Some(same) = self.emitted_early.iter().position(|emitted| has_moved(emitted, word)) {
             // Words that were emitted before it have not been decoded again.
             self.emitted_early.drain(..=same);

@@ -291,6 +291,7 @@ mod tests {
             start,
             end: start + 16,
             confidence: 0.5,
+            spoken: Vec::new(),
         };
         let mut timestamps = Timestamps::new(16_000);
         let first = Arrival {

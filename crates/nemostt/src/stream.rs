@@ -278,10 +278,10 @@ impl Stream {
         self.pipeline.segmenter.set_shaping(shaping, punctuates);
     }
 
-    /// Words that begin at `sample` or later are not joined with those before, as words of one number are: for an application
-    /// that has shown those before, after [`finish`](Self::finish), and [restored](Self::restore) the stream.
-    pub fn separate_words_at(&mut self, sample: u64) {
-        self.pipeline.segmenter.separate_at(sample);
+    /// Words that begin before `sample` are not joined with others, as words of one number are: for an application that has shown
+    /// some of them, after [`finish`](Self::finish), has [restored](Self::restore) the stream, and looks for those that it knows.
+    pub fn separate_words_until(&mut self, sample: u64) {
+        self.pipeline.segmenter.separate_until(sample);
     }
 
     /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.

@@ -24,6 +24,8 @@ use nemostt::{
     EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass, StreamMetrics,
 };
 
+/// Encoder frames by which a word may be later when it is decoded again.
+const RECOGNIZABLE: u64 = 4;
 /// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;
 
@@ -464,8 +466,9 @@ impl StreamDriver {
             return;
         }
         if out.has_emitted_early() {
-            // Words that were emitted cannot become a part of a number or phrase any more.
-            self.stream.separate_words_at(until);
+            // Words that were emitted cannot become a part of a number or phrase any more. With all of their audio, they may be
+            // a little later.
+            self.stream.separate_words_until(until + RECOGNIZABLE * self.frame);
         }
     }
 }

@@ -123,6 +123,7 @@ mod tests {
                 start: 0,
                 end: 1,
                 confidence: 1.0,
+                spoken: Vec::new(),
             };
             let utterance = in_progress(0, texts.map(word).collect(), None);
             let complete = complete.split_whitespace().count();

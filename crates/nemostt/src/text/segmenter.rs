@@ -307,9 +307,9 @@ impl Segmenter {
         }
     }
 
-    /// Words that begin at `sample` or later are not joined with those before.
-    pub(crate) fn separate_at(&mut self, sample: u64) {
-        self.shaper.separate_at(sample);
+    /// Words that begin before `sample` are not joined with others, also not those that wait for that.
+    pub(crate) fn separate_until(&mut self, sample: u64) {
+        self.shaper.separate_until(sample);
     }
 
     /// Sample at which the utterance in progress begins, if there is one.

@@ -30,6 +30,19 @@ pub struct Word {
     /// How sure the model is of it, 0 to 1: by default, the geometric mean of its tokens' probabilities. See
     /// [`ConfidenceConfig`].
     pub confidence: f32,
+    /// The words that were decoded, if [text shaping](super::TextShaping) has changed it; else empty. If several words became
+    /// several others, each of those has all of them.
+    pub spoken: Vec<Word>,
+}
+
+impl Word {
+    /// The words that were decoded: those that it was made of, or itself.
+    pub fn decoded(&self) -> &[Word] {
+        match self.spoken.as_slice() {
+            [] => std::slice::from_ref(self),
+            spoken => spoken,
+        }
+    }
 }
 
 /// A word before its times are known.

@@ -100,16 +100,19 @@ fn with_text(old: &[Word], text: &str) -> Vec<Word> {
         return same
             .map(|(word, text)| Word {
                 text: text.into(),
+                spoken: word.decoded().to_vec(),
                 ..word.clone()
             })
             .collect();
     }
+    let spoken: Vec<Word> = old.iter().flat_map(Word::decoded).cloned().collect();
     let confidence = old.iter().map(|word| word.confidence).sum::<f32>() / old.len() as f32;
     let word = |text: &str, start, end| Word {
         text: text.into(),
         start,
         end,
         confidence,
+        spoken: spoken.clone(),
     };
     let (start, length) = (first.start, last.end.max(first.end) - first.start);
     if texts.len() as u64 > length {

@@ -58,8 +58,8 @@ pub(crate) struct Shaper {
     /// That which the model has reported since the start of the stream.
     reported: Option<String>,
     steps: Vec<Step>,
-    /// A word that begins at this sample or later is not joined with those before.
-    barrier: Option<u64>,
+    /// Words that begin before this sample are not joined with others.
+    separate_until: u64,
 }
 
 impl Shaper {
@@ -107,22 +107,23 @@ impl Shaper {
         }
     }
 
-    /// Words that begin at `sample` or later are not joined with those before.
-    pub(crate) fn separate_at(&mut self, sample: u64) {
-        self.barrier = Some(sample);
+    /// Words that begin before `sample` are not joined with others.
+    pub(crate) fn separate_until(&mut self, sample: u64) {
+        self.separate_until = sample;
     }
 
     /// Adds a word. Returns the words that are final now.
     pub(crate) fn push(&mut self, word: Word) -> Vec<Word> {
-        let mut words = match self.barrier.take_if(|barrier| word.start >= *barrier) {
-            Some(_) => self.flush(),
-            None => Vec::new(),
-        };
+        let is_alone = word.start < self.separate_until;
+        let mut words = if is_alone { self.flush() } else { Vec::new() };
         let mut next = vec![word];
         for step in &mut self.steps {
             next = step.push_all(next);
         }
         words.append(&mut next);
+        if is_alone {
+            words.append(&mut self.flush());
+        }
         words
     }
 
@@ -167,7 +168,7 @@ impl Shaper {
     /// Resets to the start of a stream.
     pub(crate) fn reset(&mut self) {
         self.reported = None;
-        self.barrier = None;
+        self.separate_until = 0;
         self.steps.clear();
         self.build();
     }

@@ -13,6 +13,7 @@ fn words(text: &str) -> Vec<Word> {
         start: index * WORD,
         end: (index + 1) * WORD,
         confidence: 0.5,
+        spoken: Vec::new(),
     };
     (0..).zip(text.split(' ')).map(word).collect()
 }
@@ -285,14 +286,44 @@ fn times_of_new_words_are_those_of_the_old_ones() {
 }
 
 #[test]
-fn words_on_both_sides_of_a_barrier_are_not_joined() {
+fn words_that_may_have_been_shown_are_not_joined() {
     let mut shaper = shaper("en", numbers(), false);
     let texts = |words: Vec<Word>| words.into_iter().map(|word| word.text).collect::<Vec<_>>();
-    let [twenty, one]: [Word; 2] = words("twenty one").try_into().unwrap();
+    let words: [Word; 4] = words("twenty one thirty two").try_into().unwrap();
+    let [twenty, one, thirty, two] = words;
     assert!(shaper.push(twenty).is_empty());
-    shaper.separate_at(one.start);
-    assert_eq!(texts(shaper.push(one)), ["20"]);
-    assert_eq!(texts(shaper.flush()), ["one"]);
+    shaper.separate_until(one.start + 1);
+    assert_eq!(texts(shaper.push(one)), ["20", "one"]);
+    assert!(shaper.push(thirty).is_empty());
+    assert!(shaper.push(two).is_empty());
+    assert_eq!(texts(shaper.flush()), ["32"]);
+}
+
+#[test]
+fn words_know_what_was_decoded() {
+    let decoded = |shaping: TextShaping, text: &str| {
+        let mut shaper = shaper("en", shaping, false);
+        let mut out: Vec<Word> = words(text).into_iter().flat_map(|word| shaper.push(word)).collect();
+        out.append(&mut shaper.flush());
+        let decoded = |word: &Word| {
+            word.decoded()
+                .iter()
+                .map(|word| word.text.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        out.iter().map(decoded).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        decoded(numbers(), "take twenty one apples"),
+        ["take", "twenty one", "apples"]
+    );
+    assert_eq!(decoded(replacing("21 => x y\nz => w"), "21 z"), ["21", "21", "z"]);
+    let both = TextShaping {
+        replacements: replacing("21 apples => fruit").replacements,
+        ..numbers()
+    };
+    assert_eq!(decoded(both, "twenty one apples"), ["twenty one apples"]);
 }
 
 #[test]
