@@ -31,7 +31,7 @@ METHODS = (
     ("entropy-tsallis-lin", "min"), ("entropy-tsallis-exp", "min"), ("entropy-tsallis-exp", "mean"),
     ("entropy-renyi-lin", "min"), ("entropy-renyi-exp", "min"),
 )
-DRAWN = (("probability", "geometric-mean"), ("entropy-tsallis-exp", "min"))
+DRAWN = (("probability", "geometric-mean"), ("max-prob", "min"), ("entropy-tsallis-exp", "min"))
 SIGNAL_TO_NOISE = (None, 10, 5, 0)
 SENTENCES = 48
 BINS = 10
@@ -133,7 +133,7 @@ def draw(curves):
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "nemostt"
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(5, 4.2))
+    figure, axes = pyplot.subplots(figsize=(5, 4.6), layout="constrained")
     axes.plot([0, 1], [0, 1], color="gray", linestyle="dotted", label="perfectly calibrated")
     for (method, aggregation), bins in curves.items():
         axes.plot([c for c, _, _ in bins], [r for _, r, _ in bins], marker="o", label=f"{method}, {aggregation}")
@@ -141,8 +141,7 @@ def draw(curves):
             axes.annotate(str(count), (confidence, right), textcoords="offset points", xytext=(4, -9), fontsize=7)
     axes.set(xlabel="confidence", ylabel="share of right words", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", fontsize=8)
-    figure.tight_layout()
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(PLOT, metadata={"Date": None})
 
 

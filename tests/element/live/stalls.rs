@@ -231,25 +231,25 @@ fn stall_within_a_number_loses_none_of_its_words() {
     let starts: Vec<usize> = starts.map(|pts| pts.nseconds() as usize * 16 / 1_000_000).collect();
     assert_eq!(starts.len(), 9);
     let stalled = |properties: &str, cut: usize| {
-        let mut live = Live::play(&format!("lookahead=80 endpoint-silence=5000 {properties}"));
+        let mut live = Live::play(&format!("lookahead=80 endpoint-silence=2000 {properties}"));
         live.speak(&samples[..cut]);
         // What is known is pushed, as if the audio ended here.
-        live.wait(20 * SECOND);
+        live.wait(3 * SECOND);
         live.harness.speak_from(time_of(cut), &samples[cut..], BLOCK);
         live.harness.eos();
         text(&live.words())
     };
     let mut divided = 0;
     for output in ["words", "utterances"] {
-        for &cut in &starts {
+        for &cut in starts.iter().step_by(2) {
             let plain = stalled(&format!("output={output}"), cut);
-            let shaping = format!("inverse-text-normalization=true phrase-hold=5000 output={output}");
+            let shaping = format!("inverse-text-normalization=true phrase-hold=1500 output={output}");
             let shaped = stalled(&shaping, cut);
             assert_eq!(digits(&shaped), digits(&plain), "{output}, {cut}: {shaped}");
             divided += usize::from(shaped != plain);
         }
     }
-    assert!(divided > 9);
+    assert!(divided > 4);
 }
 
 #[test]
