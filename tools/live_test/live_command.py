@@ -106,7 +106,7 @@ def check_connection(checks, name, words):
     # The last ones may have been cut in two.
     words = normalize(words)[:-MAX_LOST_WORDS]
     lost = next((n for n in range(MAX_LOST_WORDS + 1) if words == expected[n : n + len(words)]), None)
-    correct = lost is not None and len(words) > len(once)
+    correct = lost is not None and len(words) >= len(once)
     what = f"{len(words)} words, {lost} lost at the start" if correct else diff(words, expected[: len(words)])
     checks.check(correct, f"{name}: {what}")
 
