@@ -39,7 +39,9 @@ class Captions:
 
     def add(self, _sink, peer, webrtcbin, *_):
         # Before the offer is made, so that it announces the channel.
-        self.channels[peer] = webrtcbin.emit("create-data-channel", "captions", None)
+        channel = webrtcbin.emit("create-data-channel", "captions", None)
+        if channel is not None:
+            channel.connect("on-open", lambda channel: self.channels.update({peer: channel}))
 
     def remove(self, _sink, peer, *_):
         self.channels.pop(peer, None)
@@ -47,9 +49,7 @@ class Captions:
     def send(self, text):
         print(text, flush=True)
         for channel in list(self.channels.values()):
-            # A channel that is not open yet refuses it: that peer joins with the next caption.
-            if channel is not None and channel.get_property("ready-state").value_nick == "open":
-                channel.emit("send-string", json.dumps({"text": text}))
+            channel.emit("send-string", json.dumps({"text": text}))
 
 
 def main():

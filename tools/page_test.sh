@@ -98,5 +98,7 @@ if [ "$page_only" = yes ]; then
     say "without the real command: --page-only"
 elif [ ! -x "$NEMOSTT" ]; then
     die "$NEMOSTT is missing: run 'make build' first, or leave it out with --page-only"
+elif [[ $("$NEMOSTT" live --help) != *--serve* ]]; then
+    die "$NEMOSTT was built without the feature serve: build it with it, or leave it out with --page-only"
 fi
 "$venv/bin/python" -m pytest -p no:cacheprovider tests/page "${arguments[@]}"

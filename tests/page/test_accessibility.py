@@ -92,7 +92,7 @@ def test_what_was_kept_is_not_read_out_and_what_is_new_is(page, server):
 def test_the_connection_is_reported_without_controls(open_page, page, server):
     open_page("?controls=0")
     server.status("reconnecting")
-    expect(page.get_by_role("status")).to_have_text("The source is lost, reconnecting")
+    expect(page.get_by_role("status")).to_have_text("Waiting for the source")
     box = page.locator("header").bounding_box()
     assert box["width"] <= 1 and box["height"] <= 1
 

@@ -55,7 +55,7 @@ def test_a_refusal_is_shown_and_overcome(open_page, server, page, status):
     server.refusal = (status, "this host is not served: use --serve-host")
     page.goto(server.url)
     expect(page.locator(STATUS)).to_have_attribute("data-state", "refused")
-    shown = {401: "A token is needed", 503: "no room"}.get(status, "use --serve-host")
+    shown = "A token is needed" if status == 401 else "Refused: this host is not served: use --serve-host"
     expect(page.locator(STATUS)).to_contain_text(shown)
     server.refusal = None
     expect(page.locator(STATUS)).to_have_text("Live")
@@ -91,11 +91,16 @@ def test_pauses_between_tries_grow(page, server):
 def test_the_end_and_a_lost_source_are_told(open_page, server):
     page = open_page()
     server.status("reconnecting", "the camera is gone")
-    expect(page.locator(STATUS)).to_have_text("The source is lost, reconnecting: the camera is gone")
+    expect(page.locator(STATUS)).to_have_text("Waiting for the source: the camera is gone")
     server.status("listening")
     expect(page.locator(STATUS)).to_have_text("Live")
     server.status("ended")
     expect(page.locator(STATUS)).to_have_text("The captions have ended")
+    server.refusal = (503, "The captions have ended")
+    server.cut()
+    page.wait_for_timeout(1500)
+    expect(page.locator(STATUS)).to_have_attribute("data-state", "ended")
+    server.refusal = None
     server.stop()
     page.wait_for_timeout(1500)
     expect(page.locator(STATUS)).to_have_text("The captions have ended")

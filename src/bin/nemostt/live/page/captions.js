@@ -247,7 +247,7 @@ class Status {
     this.#ended = state === "ended";
     const reason = typeof message === "string" && message ? `: ${message.slice(0, 200)}` : "";
     if (state === "listening") this.show("live", "Live");
-    else if (state === "reconnecting") this.show("waiting", `The source is lost, reconnecting${reason}`);
+    else if (state === "reconnecting") this.show("waiting", `Waiting for the source${reason}`);
     else if (state === "ended") this.show("ended", `The captions have ended${reason}`);
   }
 
@@ -257,14 +257,21 @@ class Status {
   }
 
   lost(error) {
+    // A server that ends has nothing for new clients.
+    if (this.#ended && !(error instanceof Refused && error.status !== 503)) return;
     if (error instanceof Refused) this.show("refused", error.message);
-    else if (!this.#ended) this.show("waiting", "The connection is lost, trying again");
+    else this.show("waiting", "The connection is lost, trying again");
   }
 }
 
 // ---- The connection ----
 
-class Refused extends Error {}
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
 
 // Not an EventSource: that gives up after an HTTP error, cannot send the token in a header, and does not notice a connection
 // that is silently dead.
@@ -346,10 +353,11 @@ class Connection {
 }
 
 async function refusal(response) {
+  const { status } = response;
+  // It says what to do, to those who started nemostt.
   const text = (await response.text()).trim().slice(0, 300);
-  if (response.status === 401) return new Refused("A token is needed: open the address that nemostt printed");
-  if (response.status === 503) return new Refused("The server has no room for more viewers, trying again");
-  return new Refused(`The server refused (${response.status}): ${text || response.statusText}`);
+  if (status === 401) return new Refused(status, "A token is needed: open the address that nemostt printed");
+  return new Refused(status, text ? `Refused: ${text}` : `Refused with status ${status}`);
 }
 
 // The event stream format of the HTML standard, without "retry".
