@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{PATIENCE, Running, live};
+use super::{PATIENCE, Running, live, wait_until};
 use crate::support::transcribe::{ONE, TWO, nemo};
 
 /// Browsers at the same time.
@@ -233,6 +233,18 @@ fn other_machines_need_the_token() {
     );
     // The page asks for it.
     assert_eq!([status("/", host), status("/health", host)], [200, 200]);
+}
+
+#[test]
+fn a_microphone_is_recorded_until_ctrl_c() {
+    let mut command = live(&["--serve=127.0.0.1:0", "mic"]);
+    // The default microphone is a tone.
+    command.env("GST_PLUGIN_FEATURE_RANK", "audiotestsrc:MAX");
+    let served = Served::of(Running::spawn(command));
+    // The session begins with the first sound.
+    wait_until(|| event(&mut served.get("/events")).2["now"].as_u64() > Some(0));
+    served.running.signal("-INT");
+    assert!(served.running.finish().status.success());
 }
 
 #[test]
