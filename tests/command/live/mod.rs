@@ -42,7 +42,10 @@ struct Running {
 impl Running {
     /// Starts the subcommand; all streams are pipes.
     fn start(arguments: &[&str]) -> Self {
-        let mut command = live(arguments);
+        Self::spawn(live(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

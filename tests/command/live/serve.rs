@@ -5,12 +5,13 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    process::Command,
     thread,
 };
 
 use serde_json::Value;
 
-use super::{PATIENCE, Running};
+use super::{PATIENCE, Running, live, wait_until};
 use crate::support::transcribe::{ONE, TWO, nemo};
 
 /// Browsers at the same time.
@@ -25,7 +26,20 @@ struct Served {
 
 impl Served {
     fn start(arguments: &[&str]) -> Self {
-        let running = Running::start(&[arguments, &["-"]].concat());
+        Self::of(Running::start(&[arguments, &["-"]].concat()))
+    }
+
+    /// The same where a process may open few files unless it asks for more.
+    fn start_with_few_files(arguments: &[&str]) -> Self {
+        let command = live(&[arguments, &["-"]].concat());
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -Sn {}; exec \"$@\"", CLIENTS / 2), "sh"]);
+        limited.arg(command.get_program()).args(command.get_args());
+        limited.env_remove("NEMOSTT_MODEL").env("LC_ALL", "C");
+        Self::of(Running::spawn(limited))
+    }
+
+    fn of(running: Running) -> Self {
         let line = running.wait_for("captions at http://");
         let url = line.split("http://").nth(1).unwrap();
         let (address, rest) = url.split_once('/').unwrap();
@@ -87,7 +101,7 @@ fn next_final(reader: &mut BufReader<TcpStream>) -> (String, Value) {
 
 #[test]
 fn many_clients_receive_captions_and_resume_after_a_restart() {
-    let mut served = Served::start(&["--serve=127.0.0.1:0"]);
+    let mut served = Served::start_with_few_files(&["--serve=127.0.0.1:0"]);
     let clients: Vec<_> = (0..CLIENTS).map(|_| served.get("/events")).collect();
     served.running.say(TWO);
     let finals: Vec<_> = thread::scope(|scope| {
@@ -222,9 +236,21 @@ fn other_machines_need_the_token() {
 }
 
 #[test]
+fn a_microphone_is_recorded_until_ctrl_c() {
+    let mut command = live(&["--serve=127.0.0.1:0", "mic"]);
+    // The default microphone is a tone.
+    command.env("GST_PLUGIN_FEATURE_RANK", "audiotestsrc:MAX");
+    let served = Served::of(Running::spawn(command));
+    // The session begins with the first sound.
+    wait_until(|| event(&mut served.get("/events")).2["now"].as_u64() > Some(0));
+    served.running.signal("-INT");
+    assert!(served.running.finish().status.success());
+}
+
+#[test]
 fn an_address_in_use_is_told() {
     let served = Served::start(&["--serve=127.0.0.1:0"]);
-    let output = super::live(&["-", "--serve", &served.address]).output().unwrap();
+    let output = live(&["-", "--serve", &served.address]).output().unwrap();
     let complaint = crate::support::process::complaint(&output);
     assert!(
         complaint.contains(&served.address) && complaint.contains("in use"),

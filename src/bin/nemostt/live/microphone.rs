@@ -36,7 +36,10 @@ impl Microphone {
         audio::start_gstreamer()?;
         let source = match name {
             Some(name) => device(name)?,
-            None => audio::element("autoaudiosrc")?,
+            None => gst::ElementFactory::make("autoaudiosrc").build().map_err(|_| {
+                "the GStreamer element autoaudiosrc is missing; install gst-plugins-good (on Debian and Ubuntu: \
+                 gstreamer1.0-plugins-good)"
+            })?,
         };
         let (convert, resample) = (audio::element("audioconvert")?, audio::element("audioresample")?);
         let caps = gst_audio::AudioCapsBuilder::new_interleaved()

@@ -3,7 +3,7 @@
 //! Where captions go: the terminal, a file, and browsers.
 
 use std::{
-    io::{self, Stdout},
+    io::{self, Stdout, Write},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ pub struct Outputs {
     recorder: Option<Recorder>,
     #[cfg(feature = "serve")]
     server: Option<Server>,
+    is_lost: bool,
 }
 
 impl Outputs {
@@ -41,7 +42,7 @@ impl Outputs {
             }
         };
         #[cfg(feature = "serve")]
-        let server = Server::start(&arguments.serve, &source.to_string(), rules)?;
+        let server = Server::start(&arguments.serve, &source.title(), rules)?;
         #[cfg(feature = "serve")]
         let serves = server.is_some();
         #[cfg(not(feature = "serve"))]
@@ -53,13 +54,14 @@ impl Outputs {
         }
         #[cfg(feature = "serve")]
         if let Some(server) = &server {
-            eprintln!("nemostt: captions at {}", server.url());
+            print(&format!("captions at {}", server.url()));
         }
         Ok(Self {
             terminal: Terminal::standard_output(),
             recorder,
             #[cfg(feature = "serve")]
             server,
+            is_lost: false,
         })
     }
 
@@ -80,11 +82,18 @@ impl Outputs {
         }
     }
 
-    /// There is audio.
-    pub fn listening(&mut self) {
+    /// There is audio, for the first time or again.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn listening(&mut self) -> Result<()> {
         #[cfg(feature = "serve")]
         if let Some(server) = &self.server {
             server.status(Status::Listening, "");
+        }
+        match std::mem::take(&mut self.is_lost) {
+            true => self.notice("connected again"),
+            false => Ok(()),
         }
     }
 
@@ -93,11 +102,14 @@ impl Outputs {
     /// # Errors
     /// If standard output cannot be written.
     pub fn reconnecting(&mut self, reason: &str, wait: Duration) -> Result<()> {
+        self.is_lost = true;
+        let plan = format!("Connecting again in {:.1} s", wait.as_secs_f64());
+        // The reason has addresses, which are no business of viewers.
         #[cfg(feature = "serve")]
         if let Some(server) = &self.server {
-            server.status(Status::Reconnecting, reason);
+            server.status(Status::Reconnecting, &plan);
         }
-        self.notice(&format!("{reason}. Connecting again in {:.1} s", wait.as_secs_f64()))
+        self.notice(&format!("{reason}. {plan}"))
     }
 
     /// Prints a line on standard error.
@@ -106,7 +118,7 @@ impl Outputs {
     /// If standard output cannot be written.
     pub fn notice(&mut self, notice: &str) -> Result<()> {
         self.terminal.clear()?;
-        eprintln!("nemostt: {}", crate::one_line(notice));
+        print(notice);
         Ok(())
     }
 
@@ -119,4 +131,9 @@ impl Outputs {
         }
         self.terminal.clear()
     }
+}
+
+/// Prints a line on standard error. Unlike `eprintln!`, it does not panic if that is closed.
+fn print(notice: &str) {
+    let _ = writeln!(io::stderr(), "nemostt: {}", crate::one_line(notice));
 }

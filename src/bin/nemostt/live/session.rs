@@ -81,10 +81,7 @@ impl Session<'_> {
     fn act(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Loaded => self.start(),
-            Event::Listening => {
-                self.outputs.listening();
-                Ok(())
-            }
+            Event::Listening => self.outputs.listening(),
             Event::Reconnecting { reason, wait } => self.outputs.reconnecting(&reason, wait),
             Event::Caption(caption) => self.outputs.caption(&caption),
             Event::Latency => {

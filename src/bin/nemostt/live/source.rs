@@ -57,6 +57,27 @@ impl Source {
         matches!(self, Self::Microphone(_) | Self::Location(Location::Url(_)))
     }
 
+    /// Its name for viewers: without credentials, which may be in the query of a URL, too. Only used by the server.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub fn title(&self) -> String {
+        let name = self.to_string();
+        match self {
+            Self::Location(Location::Url(_)) => {
+                let address = name.split(['?', '#']).next().unwrap_or_default();
+                match address.split_once("://").and_then(|(scheme, rest)| {
+                    let authority = rest.split('/').next()?;
+                    let user = authority.rfind('@')? + 1;
+                    Some((scheme, &rest[user..]))
+                }) {
+                    Some((scheme, rest)) => format!("{scheme}://{rest}"),
+                    None => address.into(),
+                }
+            }
+            Self::Location(Location::File(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            _ => name,
+        }
+    }
+
     /// Opens it; no data from a connection within `timeout` is an error.
     pub fn open(&self, selection: &TrackSelection, timeout: Duration) -> Result<Opened> {
         match self {
@@ -142,5 +163,20 @@ mod tests {
         }
         assert!(of("rtsp://camera/").can_be_reopened() && of("mic").can_be_reopened());
         assert!(!of("talk.wav").can_be_reopened() && !of("-").can_be_reopened());
+    }
+
+    #[test]
+    fn viewers_see_no_credentials() {
+        for (argument, title) in [
+            (
+                "rtsp://user:secret@camera.local/stream?token=secret#1",
+                "rtsp://camera.local/stream",
+            ),
+            ("https://example.org/a@b", "https://example.org/a@b"),
+            ("/home/user/talk.mp4", "talk.mp4"),
+            ("mic:USB", "microphone USB"),
+        ] {
+            assert_eq!(Source::of(Path::new(argument)).title(), title);
+        }
     }
 }

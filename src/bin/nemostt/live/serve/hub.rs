@@ -64,11 +64,13 @@ struct State {
     has_ended: bool,
 }
 
-/// A final caption.
+/// A final caption, encoded once for all clients.
 struct Kept {
     number: u64,
     since: Instant,
     caption: Caption,
+    event: Bytes,
+    line: Bytes,
 }
 
 /// Too many clients, or no more captions.
@@ -105,18 +107,20 @@ impl Hub {
         let mut state = lock(&self.state);
         state.last += 1;
         let number = state.last;
+        let (event, line) = (self.event(number, caption), encoding::line(caption));
         if caption.is_final {
             state.partial = None;
             state.kept.push_back(Kept {
                 number,
                 since: Instant::now(),
                 caption: caption.clone(),
+                event: event.clone(),
+                line: line.clone(),
             });
             state.forget();
         } else {
             state.partial = Some((number, caption.clone()));
         }
-        let (event, line) = (self.event(number, caption), encoding::line(caption));
         state.send(|encoding| match encoding {
             Encoding::Events => Some(event.clone()),
             Encoding::JsonLines { partials } => (caption.is_final || partials).then(|| line.clone()),
@@ -166,7 +170,7 @@ impl Hub {
         let hello = json!({ "session": self.session, "title": self.title, "now": self.now() });
         let mut backlog = vec![encoding::event(&self.id(last), "hello", &hello)];
         let kept = state.kept.iter().filter(|kept| kept.number > last);
-        backlog.extend(kept.map(|kept| self.event(kept.number, &kept.caption)));
+        backlog.extend(kept.map(|kept| kept.event.clone()));
         backlog.extend(
             state
                 .partial
@@ -185,7 +189,7 @@ impl Hub {
         let mut state = lock(&self.state);
         state.forget();
         let kept = state.kept.iter().filter(|_| history);
-        let backlog = kept.map(|kept| encoding::line(&kept.caption)).collect();
+        let backlog = kept.map(|kept| kept.line.clone()).collect();
         state.add(Encoding::JsonLines { partials }, backlog, close)
     }
 

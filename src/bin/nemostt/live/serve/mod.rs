@@ -30,6 +30,7 @@ use std::{
 pub use args::ServeArguments;
 pub use hub::Status;
 use nemostt::cues::CueRules;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::{Builder, Runtime},
@@ -44,6 +45,9 @@ use crate::Result;
 const SEND_BUFFER: u32 = 64 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Files that may be open: a connection each, and what the rest of the process needs. Many systems allow 1,024 unless a process
+/// asks for more.
+const OPEN_FILES: u64 = 4096;
 
 /// The running server.
 pub struct Server {
@@ -63,6 +67,7 @@ impl Server {
             return Ok(None);
         };
         let failed = |error: io::Error| format!("cannot serve captions at {address}: {error}");
+        raise_file_limit();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listener = listen(&runtime, address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -115,6 +120,20 @@ impl Drop for Server {
             // A panic there was printed, and the captions have ended anyway.
             let _ = thread.join();
         }
+    }
+}
+
+/// Asks for enough files. With fewer, connections wait until others are closed.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if current.is_some_and(|current| current < wanted) {
+        let limit = Rlimit {
+            current: Some(wanted),
+            maximum,
+        };
+        // What there is may be enough.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 
