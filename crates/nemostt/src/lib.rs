@@ -24,6 +24,8 @@ pub mod fuzzing;
 #[forbid(unsafe_code)]
 mod lane;
 #[forbid(unsafe_code)]
+mod language_model;
+#[forbid(unsafe_code)]
 mod memory_guard;
 #[forbid(unsafe_code)]
 pub mod metrics;
@@ -45,6 +47,7 @@ pub use boosting::{BoostingTree, Hotword, Hotwords};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::Class as StreamClass;
+pub use language_model::LanguageModel;
 pub use metrics::{EngineMetrics, LaneMetrics, StreamMetrics};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! N-gram language models over the tokens of a model, for beam search.
+//!
+//! They are read from ARPA files as NeMo's scripts write them (`train_kenlm.py`), and score as its `NGramGPULanguageModel`.
+
+mod arpa;
+mod ngram;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+    sync::Arc,
+};
+
+use self::ngram::NGrams;
+use crate::error::{Error, Result};
+
+/// An n-gram language model over the tokens of a model. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LanguageModel {
+    ngrams: Arc<NGrams>,
+}
+
+impl LanguageModel {
+    /// Reads an ARPA file whose symbols are the characters that stand for `tokens` tokens.
+    ///
+    /// # Errors
+    /// [`Error::LanguageModel`] if the file cannot be read or is not such a model.
+    pub(crate) fn read(path: &Path, tokens: usize) -> Result<Self> {
+        let file = File::open(path).map_err(|source| Error::Read {
+            path: path.into(),
+            source,
+        })?;
+        Self::parse(BufReader::new(file), tokens).map_err(|reason| Error::LanguageModel {
+            path: path.into(),
+            reason,
+        })
+    }
+
+    /// As [`read`](Self::read), with what is wrong.
+    pub(crate) fn parse(text: impl BufRead, tokens: usize) -> std::result::Result<Self, String> {
+        Ok(Self {
+            ngrams: Arc::new(arpa::read(text, tokens)?),
+        })
+    }
+
+    /// Its longest n-grams.
+    pub fn order(&self) -> usize {
+        self.ngrams.order()
+    }
+
+    /// Number of tokens of the models that it can be used with.
+    pub(crate) fn tokens(&self) -> usize {
+        self.ngrams.tokens()
+    }
+
+    /// The context at the start of a sentence.
+    pub(crate) fn start(&self) -> u32 {
+        ngram::BOS
+    }
+
+    /// Writes the natural logarithm of the probability of each token in `context`.
+    pub(crate) fn scores(&self, context: u32, scores: &mut [f32]) {
+        self.ngrams.scores(context, scores);
+    }
+
+    /// The context after `token`.
+    pub(crate) fn next(&self, context: u32, token: usize) -> u32 {
+        self.ngrams.next(context, token)
+    }
+
+    /// Natural logarithm of the probability that the sentence ends in `context`.
+    pub(crate) fn end(&self, context: u32) -> f32 {
+        self.ngrams.end(context)
+    }
+}
