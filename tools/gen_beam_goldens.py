@@ -18,6 +18,7 @@ import json
 import math
 import random
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from nemo.collections.asr.parts.submodules.ngram_lm import NGramGPULanguageModel
 from nemo.collections.asr.parts.submodules.ngram_lm.constants import DEFAULT_TOKEN_OFFSET
 from nemo.collections.asr.parts.submodules.rnnt_beam_decoding import BeamBatchedRNNTInfer, BeamRNNTInferConfig
 from nemo.collections.asr.parts.submodules.rnnt_maes_batched_computer import ModifiedAESBatchedRNNTComputer
+from nemo.collections.asr.parts.utils.batched_beam_decoding_utils import BatchedBeamHyps
 
 OUT = DATA / "beam"
 CLIPS = (
@@ -143,7 +145,8 @@ class OnnxModel(BatchedModel):
 
 @torch.inference_mode()
 def maes(model, frames, beam, fusion=None, alpha=0.0):
-    """The hypotheses of maes_batch with NeMo's defaults, the best one first."""
+    """The hypotheses of maes_batch with NeMo's defaults, the best one first, and whether they depend on the order in which torch
+    sorts equal scores."""
     infer = BeamBatchedRNNTInfer(
         decoder_model=model, joint_model=model, blank_index=model.classes - 1, beam_size=beam, search_type="maes_batch",
         score_norm=CONFIG.score_norm, maes_num_steps=CONFIG.maes_num_steps, maes_expansion_gamma=CONFIG.maes_expansion_gamma,
@@ -152,8 +155,29 @@ def maes(model, frames, beam, fusion=None, alpha=0.0):
         pruning_mode=CONFIG.pruning_mode, allow_cuda_graphs=False,
     )
     assert isinstance(infer._decoding_computer, ModifiedAESBatchedRNNTComputer)
-    hypotheses = infer._decoding_computer(x=frames[None], out_len=torch.tensor([len(frames)]))
-    return listed(hypotheses.to_nbest_hyps_list(score_norm=CONFIG.score_norm))
+    run = lambda: infer._decoding_computer(x=frames[None], out_len=torch.tensor([len(frames)]))
+    nbest = listed(run().to_nbest_hyps_list(score_norm=CONFIG.score_norm))
+    with no_labels_without_hypothesis(model.classes - 1):
+        other = listed(run().to_nbest_hyps_list(score_norm=CONFIG.score_norm))
+    return nbest, nbest != other
+
+
+@contextmanager
+def no_labels_without_hypothesis(blank):
+    """NeMo's beam has places without a hypothesis: with a score of minus infinity, and a label that depends on the order in which
+    torch sorts equal scores. If it is blank, a hypothesis that takes the place in the same frame does not get the probability
+    of blank. Here, it never is."""
+    add = BatchedBeamHyps.add_results_
+
+    def add_results(self, indices, labels, scores, *others):
+        labels[(scores == float("-inf")) & (labels == blank)] = 0
+        add(self, indices, labels, scores, *others)
+
+    BatchedBeamHyps.add_results_ = add_results
+    try:
+        yield
+    finally:
+        BatchedBeamHyps.add_results_ = add
 
 
 def listed(nbest):
@@ -189,7 +213,8 @@ def rnnt_tables():
             model, alpha = load_lm(case["lm"], tokens), draw.choice([0.25, 0.5, 1.0])
             case["alpha"] = alpha
         inputs = torch.arange(frames, dtype=torch.float32)[:, None]
-        case["nbest"] = maes(TableModel(tokens + 1, case["seed"]), inputs, beam, model, alpha)
+        case["nbest"], depends = maes(TableModel(tokens + 1, case["seed"]), inputs, beam, model, alpha)
+        assert not depends, case
         cases.append(case)
     return cases
 
@@ -238,12 +263,13 @@ def rnnt():
                 fusion, alpha = boosting_tree(ids, list(hotwords.values()), model.classes - 1), 1.0
             elif lm:
                 fusion, alpha = load_lm(lm, model.classes - 1), 0.3
-            nbest = maes(model, encoded(goldens, clip, lookahead), beam, fusion, alpha)
+            nbest, depends = maes(model, encoded(goldens, clip, lookahead), beam, fusion, alpha)
             greedy = goldens[f"{clip}/k{lookahead}/tokens"].tolist()
             changed += nbest[0]["tokens"] != greedy
             cases.append(
                 {"model": name, "clip": clip, "lookahead": lookahead, "beam": beam, "hotwords": hotwords, "lm": lm,
-                 "alpha": alpha if lm else 0.0, "count": len(nbest), "nbest": nbest if keep else nbest[:1]}
+                 "alpha": alpha if lm else 0.0, "count": len(nbest), "depends_on_order": depends,
+                 "nbest": nbest if keep else nbest[:1]}
             )
         print(f"{name}: {changed} of {len(cases)} transcripts are not greedy decoding's")
     return cases

@@ -162,6 +162,13 @@ pub enum Error {
     )]
     OtherBoostingTree,
 
+    /// The decoding method cannot be used.
+    #[error("decoding method: {reason}")]
+    DecodingMethod {
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+
     /// A language model cannot be used.
     #[error("language model {}: {reason}", .path.display())]
     LanguageModel {

@@ -44,6 +44,7 @@ pub mod text;
 mod token;
 
 pub use boosting::{BoostingTree, Hotword, Hotwords};
+pub use decode::{BeamConfig, DecodingMethod};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::Class as StreamClass;
@@ -61,5 +62,5 @@ pub use nemostt_compiler::{
 };
 pub use recognizer::{Recognizer, WeakRecognizer};
 pub use stream::{Observer, Snapshot, Stream};
-pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
+pub use text::{Alternative, EndReason, EndpointConfig, Event, Utterance, Word};
 pub use token::Token;

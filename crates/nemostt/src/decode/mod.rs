@@ -4,9 +4,11 @@
 
 mod argmax;
 mod beam;
+mod config;
 mod ctc;
 mod rnnt;
 
-pub(crate) use beam::{CommitPolicy, CtcBeam, Fusion, PredictionNetwork, Ranked, RnntBeam, TokenSink};
+pub(crate) use beam::{CommitPolicy, CtcBeam, Fusion, PrefixScorer, Ranked, RnntBeam, TokenSink};
+pub use config::{BeamConfig, DecodingMethod};
 pub(crate) use ctc::{Ctc, CtcSnapshot};
 pub(crate) use rnnt::{Rnnt, TransducerScorer};

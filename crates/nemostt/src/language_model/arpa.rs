@@ -19,6 +19,9 @@ const MAX_NGRAMS: u64 = 50_000_000;
 /// Longest line in bytes. One with 12 symbols of 4 bytes has about 100.
 const MAX_LINE: u64 = 4096;
 
+/// How often it is checked whether reading was cancelled.
+const LINES_BETWEEN_CHECKS: u64 = 4096;
+
 /// Lines with their numbers.
 struct Lines<R> {
     text: R,
@@ -57,8 +60,8 @@ const NOT_ARPA: &str = "it is not an ARPA file, which begins with \\data\\. Give
 /// Reads a model over `tokens` tokens.
 ///
 /// # Errors
-/// What is wrong, where, and what was expected.
-pub(super) fn read(text: impl BufRead, tokens: usize) -> Result<NGrams, String> {
+/// What is wrong, where, and what was expected; if it `is_cancelled`, anything.
+pub(super) fn read(text: impl BufRead, tokens: usize, is_cancelled: impl Fn() -> bool) -> Result<NGrams, String> {
     let mut lines = Lines {
         text,
         line: String::new(),
@@ -70,6 +73,9 @@ pub(super) fn read(text: impl BufRead, tokens: usize) -> Result<NGrams, String> 
     for (order, &count) in (1..).zip(&counts) {
         let mut found = 0;
         while found < count {
+            if found % LINES_BETWEEN_CHECKS == 0 && is_cancelled() {
+                return Err("cancelled".into());
+            }
             let Some(line) = lines.next()? else {
                 return Err(format!(
                     "it ends after {found} of {count} {order}-grams: it is incomplete"

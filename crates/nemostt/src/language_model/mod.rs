@@ -9,15 +9,13 @@ mod ngram;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io::BufReader, path::Path, sync::Arc};
 
 use self::ngram::NGrams;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::Cancellation,
+};
 
 /// An n-gram language model over the tokens of a model. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,22 +27,33 @@ impl LanguageModel {
     /// Reads an ARPA file whose symbols are the characters that stand for `tokens` tokens.
     ///
     /// # Errors
-    /// [`Error::LanguageModel`] if the file cannot be read or is not such a model.
-    pub(crate) fn read(path: &Path, tokens: usize) -> Result<Self> {
+    /// [`Error::Read`]; [`Error::LanguageModel`] if the file is not such a model; [`Error::Cancelled`].
+    pub(crate) fn read(path: &Path, tokens: usize, cancellation: &Cancellation) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::Read {
             path: path.into(),
             source,
         })?;
-        Self::parse(BufReader::new(file), tokens).map_err(|reason| Error::LanguageModel {
+        let is_cancelled = || cancellation.check().is_err();
+        let ngrams = arpa::read(BufReader::new(file), tokens, is_cancelled);
+        // What was read until then is not all of it.
+        cancellation.check()?;
+        let ngrams = ngrams.map_err(|reason| Error::LanguageModel {
             path: path.into(),
             reason,
+        })?;
+        Ok(Self {
+            ngrams: Arc::new(ngrams),
         })
     }
 
-    /// As [`read`](Self::read), with what is wrong.
-    pub(crate) fn parse(text: impl BufRead, tokens: usize) -> std::result::Result<Self, String> {
+    /// Parses the text of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    #[cfg(test)]
+    pub(crate) fn parse(text: &[u8], tokens: usize) -> std::result::Result<Self, String> {
         Ok(Self {
-            ngrams: Arc::new(arpa::read(text, tokens)?),
+            ngrams: Arc::new(arpa::read(text, tokens, || false)?),
         })
     }
 

@@ -25,7 +25,7 @@ fn scores_are_those_of_nemo() {
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(data("lm.json")).unwrap()).unwrap();
     assert!(cases.len() >= 4);
     for case in cases {
-        let model = LanguageModel::read(&data(&case.lm), case.tokens).unwrap();
+        let model = LanguageModel::read(&data(&case.lm), case.tokens, &Cancellation::default()).unwrap();
         let mut context = model.start();
         let mut scores = vec![0.0; case.tokens];
         for ((&token, expected), &end) in case.walk.iter().zip(&case.scores).zip(&case.finals) {
@@ -104,21 +104,60 @@ fn broken_files_are_refused_with_line_and_cure() {
             changed("-0.25\t<s> d", "-0.25\tf d"),
             "line 12: 'f' (U+0066) is not one of",
         ),
-        (
-            changed("-99\t<s>\t-0.5", "-99\t<unk>\t-0.5"),
-            "line 12: the file has no",
-        ),
+        (changed("-99\t<s>\t-0.5", "-99\t<unk>\t-0.5"), "it has no unigram <s>"),
         (
             changed("-0.25\t<s> d", "-0.25\td <s>"),
             "line 12: the start of a sentence",
         ),
     ] {
-        let result = LanguageModel::parse(&text[..], 2);
+        let result = LanguageModel::parse(&text, 2);
         match result {
             Ok(_) => assert!(expected.is_empty(), "{expected}"),
             Err(error) => assert!(!expected.is_empty() && error.contains(expected), "{expected}: {error}"),
         }
     }
+}
+
+#[test]
+fn reading_can_be_cancelled() {
+    let cancellation = Cancellation::default();
+    cancellation.cancel();
+    let result = LanguageModel::read(&data("random_5.arpa"), 5, &cancellation);
+    assert!(matches!(result, Err(Error::Cancelled)));
+}
+
+#[test]
+fn changed_files_are_refused_or_give_scores() {
+    let original = std::fs::read(data("random_5.arpa")).unwrap();
+    let mut state = 1_u32;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let mut accepted = 0;
+    for _ in 0..3_000 {
+        let mut text = original.clone();
+        for _ in 0..=next(3) {
+            let at = next(text.len());
+            match next(4) {
+                0 => text[at] = next(256) as u8,
+                1 => drop(text.remove(at)),
+                2 => text.insert(at, b"\t\n =\\-9<>de"[next(12)]),
+                // A line again, or lines in another order.
+                _ => text.extend_from_within(at..(at + 30).min(original.len() - 3).max(at)),
+            }
+        }
+        if let Ok(model) = LanguageModel::parse(&text, 5) {
+            accepted += 1;
+            let (mut context, mut scores) = (model.start(), [0.0; 5]);
+            for _ in 0..20 {
+                model.scores(context, &mut scores);
+                assert!(!model.end(context).is_nan());
+                context = model.next(context, next(6));
+            }
+        }
+    }
+    assert!(accepted > 100, "{accepted}");
 }
 
 #[test]

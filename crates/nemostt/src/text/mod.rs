@@ -2,6 +2,7 @@
 
 //! Turns tokens into words and utterances, and phrases into tokens.
 
+mod alternatives;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hf_json;
@@ -14,8 +15,9 @@ mod tokenize;
 mod tokenizer;
 mod words;
 
-pub(crate) use segmenter::Segmenter;
+pub use alternatives::Alternative;
 pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
+pub(crate) use segmenter::{Segmenter, Undecided};
 pub(crate) use tokenize::{MAX_CHARS, NotEncoded, Tokenizer};
 pub use tokenizer::{SpecialToken, TokenText, Vocabulary};
 pub use words::Word;

@@ -4,7 +4,7 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{EndpointConfig, Event, Segmenter, Utterance, Vocabulary, Word};
+use super::{EndpointConfig, Event, Segmenter, Undecided, Utterance, Vocabulary, Word};
 use crate::token::Token;
 
 const FRAME: u64 = 1280;
@@ -100,7 +100,7 @@ fn events(endpoint_config: EndpointConfig, tokens: &[Token], plan: Plan) -> Vec<
             for &token in tokens.iter().filter(|token| (frames..next).contains(&token.frame)) {
                 segmenter.token(&vocabulary, token);
             }
-            segmenter.decoded(next);
+            segmenter.decoded(&vocabulary, next, Undecided::default());
         }
         while let Some(event) = segmenter.pop() {
             if let Event::Word(word) = &event {

@@ -2,14 +2,19 @@
 
 //! Groups tokens into words and words into utterances, and decides when to emit them.
 
+mod partial;
+
 use std::collections::VecDeque;
 
+pub(crate) use partial::Undecided;
+
 use super::{
-    SpecialToken, TokenText, Vocabulary, Word,
+    Alternative, SpecialToken, TokenText, Vocabulary, Word,
+    alternatives::{self, Draft},
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
-use crate::token::Token;
+use crate::{decode::Ranked, token::Token};
 
 /// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +77,9 @@ pub struct Utterance {
     pub ending: Option<EndReason>,
     /// Its language, if the model reports it: the last one reported.
     pub language: Option<String>,
+    /// The best transcripts, the best one first, if [`BeamConfig::n_best`](crate::BeamConfig::n_best) asks for them. Empty while it is
+    /// in progress, and if it ended because of a limit.
+    pub alternatives: Vec<Alternative>,
 }
 
 impl Utterance {
@@ -165,6 +173,7 @@ impl OpenUtterance {
 pub(crate) struct Segmenter {
     pauses: EndpointConfig,
     good_gap: u64,
+    frame_samples: u64,
     builder: WordBuilder,
     /// Complete words that wait for their times, and the events between them.
     times: WordTimer,
@@ -177,6 +186,12 @@ pub(crate) struct Segmenter {
     changed: bool,
     /// The language that the model reported last.
     language: Option<String>,
+    /// Ids of the tokens that were undecided in the last partial.
+    undecided: Vec<usize>,
+    /// Transcripts of the utterance that is about to end, and how many are to be reported.
+    drafts: (Vec<Draft>, usize),
+    /// Those of utterances that have ended and wait for the times of their words.
+    ended: VecDeque<(Vec<Draft>, usize)>,
     events: VecDeque<Event>,
 }
 
@@ -186,6 +201,7 @@ impl Segmenter {
         Self {
             pauses: EndpointConfig::default(),
             good_gap: GOOD_GAP * frame_samples,
+            frame_samples,
             builder: WordBuilder::default(),
             times: WordTimer::new(frame_samples),
             open: OpenUtterance::default(),
@@ -193,8 +209,15 @@ impl Segmenter {
             last_token_frame: None,
             changed: false,
             language: None,
+            undecided: Vec::new(),
+            drafts: Default::default(),
+            ended: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    pub(crate) fn endpoint_config(&self) -> &EndpointConfig {
+        &self.pauses
     }
 
     pub(crate) fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
@@ -220,13 +243,20 @@ impl Segmenter {
         self.changed = true;
     }
 
-    /// Records that all tokens of the frames before `frames` have been passed to [`token`](Self::token).
-    pub(crate) fn decoded(&mut self, frames: u64) {
+    /// Sets the best transcripts of the utterance that ends next, of which at most `count` are reported.
+    pub(crate) fn set_ranked(&mut self, vocabulary: &Vocabulary, ranked: &[Ranked], count: usize) {
+        self.drafts = (alternatives::drafts(vocabulary, ranked), count);
+    }
+
+    /// Records that the frames before `frames` have been decoded, and that all tokens of them have been passed to
+    /// [`token`](Self::token) but those that are undecided.
+    pub(crate) fn decoded(&mut self, vocabulary: &Vocabulary, frames: u64, undecided: Undecided<'_>) {
+        let decided = undecided.first_frame.map_or(frames, |first| first.min(frames));
         // The last frame is decoded when little more than its first sample has arrived, so it has not ended yet.
-        self.advance_to(frames.saturating_sub(1));
-        if self.is_silent_for(frames, self.pauses.utterance) {
+        self.advance_to(decided.saturating_sub(1));
+        if self.is_silent_for(decided, self.pauses.utterance) {
             self.end_utterance(EndReason::Pause);
-        } else if self.is_silent_for(frames, self.pauses.word) {
+        } else if self.is_silent_for(decided, self.pauses.word) {
             let word = self.builder.flush_word();
             self.complete(word);
         } else if self.is_long(frames) {
@@ -234,8 +264,9 @@ impl Segmenter {
             self.complete(part);
         }
         self.end_before_current();
+        self.note_undecided(undecided.tokens);
         if std::mem::take(&mut self.changed) && self.pauses.partials {
-            self.partial();
+            self.partial(vocabulary, undecided.tokens);
         }
     }
 
@@ -276,6 +307,9 @@ impl Segmenter {
         self.last_token_frame = None;
         self.changed = false;
         self.language = None;
+        self.undecided.clear();
+        self.drafts.0.clear();
+        self.ended.clear();
         self.events.clear();
     }
 
@@ -332,6 +366,7 @@ impl Segmenter {
         let word = self.builder.flush_word();
         self.complete(word);
         self.last_token_frame = None;
+        self.ended.push_back(std::mem::take(&mut self.drafts));
         self.times.end(ending);
         self.emit_stable();
     }
@@ -342,7 +377,10 @@ impl Segmenter {
             match item {
                 Item::Word(word) => self.add(word),
                 Item::End(ending) => {
-                    self.utterance(ending);
+                    let (drafts, count) = self.ended.pop_front().unwrap_or_default();
+                    self.utterance(ending, |first_frame| {
+                        alternatives::alternatives(&drafts, first_frame, count)
+                    });
                     self.changed = false;
                 }
                 Item::Event(event) => {
@@ -358,54 +396,23 @@ impl Segmenter {
     /// Adds a word to the utterance in progress; ends that one first if it is long enough.
     fn add(&mut self, word: Word) {
         if self.open.ends_before(&word, &self.pauses, self.good_gap) {
-            self.utterance(EndReason::Limit);
+            self.utterance(EndReason::Limit, |_| Vec::new());
         }
         self.events.push_back(Event::Word(word.clone()));
         self.open.push(word);
     }
 
-    /// Ends the utterance before the word in progress if it is certain to end there, so that partials show the word.
-    fn end_before_current(&mut self) {
-        if self.open.words.is_empty()
-            || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
-        {
-            return;
-        }
-        let word = self.builder.partial_word().and_then(|draft| self.times.at_least(draft));
-        if word.is_some_and(|word| self.open.ends_before(&word, &self.pauses, self.good_gap)) {
-            self.utterance(EndReason::Limit);
-            self.changed = true;
-        }
-    }
-
-    /// Emits the utterance in progress, with the words so far.
-    fn partial(&mut self) {
-        let mut open = self.open.clone();
-        for word in self.times.preview(self.builder.partial_word()) {
-            if open.ends_before(&word, &self.pauses, self.good_gap) {
-                break;
-            }
-            open.push(word);
-        }
-        if !open.words.is_empty() {
-            self.events.push_back(Event::Partial(Utterance {
-                id: self.id,
-                words: open.words,
-                ending: None,
-                language: self.language.clone(),
-            }));
-        }
-    }
-
-    /// Emits the complete words as an utterance.
-    fn utterance(&mut self, ending: EndReason) {
+    /// Emits the complete words as an utterance, with the `alternatives` from an encoder frame on.
+    fn utterance(&mut self, ending: EndReason, alternatives: impl FnOnce(u64) -> Vec<Alternative>) {
         let OpenUtterance { words, .. } = std::mem::take(&mut self.open);
-        if !words.is_empty() {
+        if let Some(first) = words.first() {
+            let alternatives = alternatives(first.start / self.frame_samples);
             self.events.push_back(Event::Utterance(Utterance {
                 id: self.id,
                 words,
                 ending: Some(ending),
                 language: self.language.clone(),
+                alternatives,
             }));
             self.id += 1;
         }

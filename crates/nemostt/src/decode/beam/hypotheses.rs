@@ -195,13 +195,13 @@ impl<S> Beam<S> {
         }
     }
 
-    /// Decides on the best hypothesis: those that do not begin with its tokens are dropped.
+    /// Decides on the best hypothesis: those with other tokens are dropped.
     pub(super) fn commit(&mut self, sink: &mut impl TokenSink) {
         let best = self.best();
         let tokens: Vec<usize> = self.hypotheses[best].pending.iter().map(|token| token.id).collect();
         self.hypotheses.retain(|hypothesis| {
             let ids = hypothesis.pending.iter().map(|token| token.id);
-            hypothesis.pending.len() >= tokens.len() && ids.zip(&tokens).all(|(id, &token)| id == token)
+            ids.eq(tokens.iter().copied())
         });
         self.settle(sink);
     }
@@ -244,26 +244,27 @@ impl<S> Beam<S> {
         end: &UtteranceEnd<'_>,
         sink: &mut impl TokenSink,
     ) {
+        // Before it is decided: the utterance ends with it.
+        if policy.ends_turn(self.undecided()) {
+            self.end_utterance(end, sink);
+            return;
+        }
         self.settle(sink);
         let undecided = self.undecided();
         let last = undecided.last().map(|token| token.frame);
         let last = last.max(self.last_frame.filter(|_| self.has_decided));
         let silent = last.map(|last| frames.saturating_sub(last + 1));
         let reaches = |limit: Option<u64>| silent.zip(limit).is_some_and(|(silent, limit)| silent >= limit);
-        if reaches(policy.utterance) || policy.ends_turn(undecided) {
+        if reaches(policy.utterance) {
             self.end_utterance(end, sink);
             return;
         }
-        let age = undecided.first().map(|token| frames.saturating_sub(token.frame));
+        let age = self.first_undecided_frame().map(|first| frames.saturating_sub(first));
         let is_old = age.zip(policy.oldest).is_some_and(|(age, limit)| age >= limit);
         // Not only the undecided tokens of the best hypothesis take memory.
         let is_full = self.hypotheses.iter().any(|one| one.pending.len() >= MAX_UNDECIDED);
-        if is_full || !undecided.is_empty() && (reaches(policy.word) || is_old) {
+        if is_full || age.is_some() && (reaches(policy.word) || is_old) {
             self.commit(sink);
-            if is_full {
-                self.hypotheses.truncate(1);
-                self.settle(sink);
-            }
         }
     }
 }

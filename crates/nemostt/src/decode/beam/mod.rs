@@ -8,6 +8,7 @@
 mod ctc;
 mod fusion;
 mod hypotheses;
+mod networks;
 mod rnnt;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,9 @@ mod top_k;
 pub(crate) use ctc::CtcBeam;
 pub(crate) use fusion::Fusion;
 pub(crate) use hypotheses::Ranked;
-pub(crate) use rnnt::{PredictionNetwork, RnntBeam};
+pub(crate) use networks::PrefixScorer;
+use rnnt::PredictionNetwork;
+pub(crate) use rnnt::RnntBeam;
 
 use crate::token::Token;
 
