@@ -13,7 +13,7 @@ use super::{
     enums::NemoSttOutput,
     log::CAT,
     output_queue::OutputQueue,
-    payload::{Format, Payload},
+    payload::{AlternativeText, Format, Payload},
     settings::{CueSettings, Settings},
     timestamps::{Moment, Timestamps},
 };
@@ -251,7 +251,11 @@ impl Delivery {
             Event::Utterance(utterance) => {
                 let words = self.not_ended(&utterance);
                 if !self.is_by_word() {
-                    self.words(words, true, next, timestamps, settings);
+                    // Not of a part of it.
+                    let is_whole = words.len() == utterance.words.len();
+                    let alternatives = utterance.alternatives.iter().filter(|_| is_whole);
+                    let alternatives = alternatives.map(Into::into).collect();
+                    self.emit((words, alternatives), true, next, timestamps, settings);
                 }
                 if !words.is_empty() {
                     match &mut self.captions {
@@ -331,10 +335,23 @@ impl Delivery {
     }
 
     fn words(&mut self, words: &[Word], is_final: bool, next: u64, timestamps: &Timestamps, settings: &Settings) {
+        self.emit((words, Vec::new()), is_final, next, timestamps, settings);
+    }
+
+    /// Emits words, with alternatives to them.
+    fn emit(
+        &mut self,
+        (words, alternatives): (&[Word], Vec<AlternativeText>),
+        is_final: bool,
+        next: u64,
+        timestamps: &Timestamps,
+        settings: &Settings,
+    ) {
         let Some(mut payload) = Payload::new(words, self.utterances, is_final, timestamps) else {
             return;
         };
         payload.language.clone_from(&self.language);
+        payload.alternatives = alternatives;
         if is_final {
             self.words += payload.words.len() as u64;
         }

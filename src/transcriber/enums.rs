@@ -32,6 +32,22 @@ impl From<NemoSttDecoder> for DecoderKind {
     }
 }
 
+/// Values of property `decoding-method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttDecodingMethod")]
+pub enum NemoSttDecodingMethod {
+    /// The best token at each place.
+    #[default]
+    #[enum_value(name = "Greedy: the best token at each place, known at once", nick = "greedy")]
+    Greedy,
+    /// The best of several transcripts.
+    #[enum_value(
+        name = "Beam search: the best of several transcripts, decided when the others are ruled out",
+        nick = "beam"
+    )]
+    Beam,
+}
+
 /// Values of property `graph-optimization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttGraphOptimization")]

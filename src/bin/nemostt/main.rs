@@ -37,7 +37,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Transcribe(transcribe::Transcribe),
+    Transcribe(Box<transcribe::Transcribe>),
     Check(check::Check),
     Bench(bench::Bench),
     Completions(completions::Completions),

@@ -3,12 +3,14 @@
 //! The values of the element's properties, and their meaning for the recognizer.
 
 mod cues;
+mod decoding;
 mod hotwords;
 mod properties;
 
 use std::time::Duration;
 
 pub(super) use cues::CueSettings;
+pub(super) use decoding::DecodingSettings;
 pub(super) use hotwords::{HotwordSettings, Phrases};
 
 use super::enums::{
@@ -77,6 +79,7 @@ pub(super) struct Settings {
     /// Time between messages with metrics, in milliseconds; 0: none.
     metrics_interval: u32,
     pub(super) cues: CueSettings,
+    pub(super) decoding: DecodingSettings,
 }
 
 impl Default for Settings {
@@ -112,6 +115,7 @@ impl Default for Settings {
             separator: None,
             metrics_interval: 0,
             cues: CueSettings::default(),
+            decoding: DecodingSettings::default(),
         }
     }
 }
@@ -152,6 +156,10 @@ impl Settings {
     /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
     pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
+            // By then, a beam has decided on it.
+            NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 && self.decoding.is_beam() => {
+                self.word_hold.max(LONGEST_WORD)
+            }
             NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => self.word_hold,
             _ => self.endpoint_silence,
         };

@@ -6,7 +6,9 @@ use gst::{glib, prelude::*};
 
 use nemostt::Hotwords;
 
-use super::{CueSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
+use super::{
+    CueSettings, DecodingSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings,
+};
 
 impl Settings {
     /// The descriptions of all properties.
@@ -290,6 +292,7 @@ impl Settings {
                 .build(),
         ];
         specs.extend(CueSettings::param_specs());
+        specs.extend(DecodingSettings::param_specs());
         specs
     }
 
@@ -297,6 +300,7 @@ impl Settings {
     pub(in crate::transcriber) fn set(&mut self, name: &str, value: &glib::Value) {
         match name {
             name if HotwordSettings::has(name) => self.hotwords.set(name, value),
+            name if DecodingSettings::has(name) => self.decoding.set(name, value),
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
             "decoder" => self.decoder = read(value),
@@ -333,6 +337,7 @@ impl Settings {
     pub(in crate::transcriber) fn get(&self, name: &str) -> glib::Value {
         match name {
             name if HotwordSettings::has(name) => self.hotwords.get(name),
+            name if DecodingSettings::has(name) => self.decoding.get(name),
             "model-path" => self.model_path.to_value(),
             "lookahead" => self.lookahead.to_value(),
             "decoder" => self.decoder.to_value(),

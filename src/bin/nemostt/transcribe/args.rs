@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use nemostt::Hotwords;
 
-use super::{cues::CueArguments, output::Format};
+use super::{cues::CueArguments, decoding::DecodingArguments, output::Format};
 use crate::{
     audio::{Channel, Location, TrackName, TrackSelection},
     metrics_file::MetricsArguments,
@@ -78,6 +78,9 @@ pub struct Transcribe {
 
     #[command(flatten)]
     pub cues: CueArguments,
+
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
 
     /// Write to this file; `-` is standard output, the default
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use nemostt::Hotwords;
+use nemostt::{DecodingMethod, Hotwords};
 
 use super::{
     args::Transcribe,
@@ -49,9 +49,12 @@ pub fn run(
         false => Some(arguments.model.load(arguments.lookahead)?),
     };
     // Its tokens are those of every copy of the model.
-    let boosting = match &first {
-        Some(recognizer) => boosting_tree(recognizer, hotwords)?,
-        None => None,
+    let (boosting, method) = match &first {
+        Some(recognizer) => (
+            boosting_tree(recognizer, hotwords)?,
+            arguments.decoding.method(recognizer)?,
+        ),
+        None => (None, DecodingMethod::Greedy),
     };
     let loading = start.elapsed();
     first.iter().for_each(|recognizer| watched.add(recognizer));
@@ -63,6 +66,7 @@ pub fn run(
         locations,
         targets,
         boosting: boosting.as_ref(),
+        method: &method,
         pending: &pending,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),

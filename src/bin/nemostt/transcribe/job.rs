@@ -9,7 +9,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use nemostt::{BoostingTree, Recognizer, Stream, StreamClass, cues::CueBuilder};
+use nemostt::{BoostingTree, DecodingMethod, Recognizer, Stream, StreamClass, cues::CueBuilder};
 
 use super::{args::Transcribe, output::Output};
 use crate::{
@@ -36,6 +36,7 @@ pub struct Job<'a> {
     pub location: &'a Location,
     pub arguments: &'a Transcribe,
     pub boosting: Option<&'a BoostingTree>,
+    pub method: &'a DecodingMethod,
     /// Set when the text is no longer needed.
     pub stop: &'a AtomicBool,
 }
@@ -59,6 +60,7 @@ impl Job<'_> {
         let mut input = Input::open(self.location, rate, &self.arguments.selection())?;
         let mut stream = recognizer.stream().map_err(|error| self.with_location(&error))?;
         stream.set_class(StreamClass::File);
+        stream.set_decoding_method(self.method)?;
         if let Some(language) = &self.arguments.language {
             stream.set_language(language)?;
         }

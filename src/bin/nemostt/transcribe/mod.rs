@@ -5,6 +5,7 @@
 mod args;
 mod batch;
 mod cues;
+mod decoding;
 mod job;
 mod output;
 mod output_path;
@@ -37,6 +38,7 @@ impl Transcribe {
             return Err("the options --cue-… apply to subtitles: add --srt or --vtt".into());
         }
         self.cues.rules()?;
+        self.decoding.check(self.format() == Format::Json)?;
         let targets = output_path::targets(self, &locations)?;
         let hotwords = self.hotwords()?;
         if locations.iter().any(|location| !matches!(location, Location::File(_))) {
@@ -56,6 +58,7 @@ impl Transcribe {
         let loading = Instant::now();
         let recognizer = self.model.load(self.lookahead)?;
         let boosting = boosting_tree(&recognizer, hotwords)?;
+        let method = self.decoding.method(&recognizer)?;
         let loading = loading.elapsed();
         watched.add(&recognizer);
 
@@ -66,6 +69,7 @@ impl Transcribe {
             location,
             arguments: self,
             boosting: boosting.as_ref(),
+            method: &method,
             stop: &AtomicBool::new(false),
         };
         let (_, job_stats, fault) = job.run(&recognizer, io::stdout().lock(), false, |samples| match shows_words {

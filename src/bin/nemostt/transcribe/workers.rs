@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use nemostt::{BoostingTree, Recognizer};
+use nemostt::{BoostingTree, DecodingMethod, Recognizer};
 
 use super::{
     args::Transcribe,
@@ -55,6 +55,7 @@ pub struct WorkerPool<'a> {
     pub locations: &'a [Location],
     pub targets: &'a [Option<PathBuf>],
     pub boosting: Option<&'a BoostingTree>,
+    pub method: &'a DecodingMethod,
     /// Indices of the files to transcribe.
     pub pending: &'a [usize],
     /// The next of them.
@@ -99,6 +100,7 @@ impl WorkerPool<'_> {
             location,
             arguments,
             boosting: self.boosting,
+            method: self.method,
             stop: &self.stop,
         };
         let several = self.locations.len() > 1;
