@@ -14,11 +14,11 @@ pub enum NemoSttDecoder {
     #[default]
     #[enum_value(name = "RNN-T if the model has it, else CTC", nick = "auto")]
     Auto,
-    /// Greedy RNN-T.
-    #[enum_value(name = "Greedy RNN-T: fewest errors", nick = "rnnt")]
+    /// RNN-T.
+    #[enum_value(name = "RNN-T: fewest errors", nick = "rnnt")]
     Rnnt,
-    /// Greedy CTC.
-    #[enum_value(name = "Greedy CTC: least work", nick = "ctc")]
+    /// CTC.
+    #[enum_value(name = "CTC: least work", nick = "ctc")]
     Ctc,
 }
 

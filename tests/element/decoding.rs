@@ -78,7 +78,8 @@ fn without_n_best_there_are_no_alternatives() {
 
 #[test]
 fn latency_includes_the_time_until_words_are_decided() {
-    let latency = |properties: &str| Harness::new(properties).latency().1;
+    // `output` takes effect when the element starts.
+    let latency = |properties: &str| Harness::play(properties).latency().1;
     let greedy = latency("lookahead=80");
     assert_eq!(latency(BEAM), greedy - 320 * MS + 2_000 * MS);
     let utterances = latency("lookahead=80 output=utterances");

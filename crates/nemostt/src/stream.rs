@@ -247,8 +247,8 @@ impl Stream {
     }
 
     /// Boosts the phrases of `tree` in the following audio, from the next chunk on, or none. They stay set when the stream is
-    /// [reset](Self::reset). Decoding is NeMo's greedy decoding with a boosting tree: in RNN-T and CTC, a phrase is preferred
-    /// to other tokens, but not to blank.
+    /// [reset](Self::reset). In greedy decoding, as in NeMo's, a phrase is preferred to other tokens, but not to blank; in beam
+    /// search, its score is added to that of a hypothesis.
     ///
     /// # Errors
     /// [`Error::OtherBoostingTree`] if it was built for another model; the stream is not changed.

@@ -14,7 +14,7 @@ use super::ngram::{Builder, NGrams, Symbol};
 const TOKEN_OFFSET: u32 = 100;
 /// Longest n-grams. KenLM's default limit is 6.
 const MAX_ORDER: usize = 12;
-/// Most n-grams; each takes up to 60 bytes.
+/// Most n-grams; each takes up to 100 bytes while they are read.
 const MAX_NGRAMS: u64 = 50_000_000;
 /// Longest line in bytes. One with 12 symbols of 4 bytes has about 100.
 const MAX_LINE: u64 = 4096;
@@ -148,9 +148,12 @@ fn ngram(line: &str, tokens: usize, symbols: &mut Vec<Symbol>) -> Result<(f32, f
     let (Some(weight), Some(mut text), None) = (weight, text, fields.next()) else {
         return Err("expected a weight, a tab, symbols, and at most a tab and a back-off weight".into());
     };
-    let number = |text: &str| match text.trim().parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok((number * std::f64::consts::LN_10) as f32),
-        _ => Err(format!("\"{text}\" is not a finite number")),
+    let number = |text: &str| {
+        let number = text.trim().parse::<f64>().ok();
+        let natural = number.map(|number| (number * std::f64::consts::LN_10) as f32);
+        natural
+            .filter(|natural| natural.is_finite())
+            .ok_or_else(|| format!("\"{text}\" is not a finite number"))
     };
     symbols.clear();
     while let Some(first) = text.chars().next() {

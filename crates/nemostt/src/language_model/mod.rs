@@ -5,6 +5,8 @@
 //! They are read from ARPA files as NeMo's scripts write them (`train_kenlm.py`), and score as its `NGramGPULanguageModel`.
 
 mod arpa;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod ngram;
 #[cfg(test)]
 mod tests;
@@ -50,7 +52,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// What is wrong with it.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn parse(text: &[u8], tokens: usize) -> std::result::Result<Self, String> {
         Ok(Self {
             ngrams: Arc::new(arpa::read(text, tokens, || false)?),

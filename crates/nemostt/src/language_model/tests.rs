@@ -134,6 +134,7 @@ fn changed_files_are_refused_or_give_scores() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as usize % below
     };
+    const INSERTED: &[u8] = b"\t\n =\\-9<>de";
     let mut accepted = 0;
     for _ in 0..3_000 {
         let mut text = original.clone();
@@ -142,7 +143,7 @@ fn changed_files_are_refused_or_give_scores() {
             match next(4) {
                 0 => text[at] = next(256) as u8,
                 1 => drop(text.remove(at)),
-                2 => text.insert(at, b"\t\n =\\-9<>de"[next(12)]),
+                2 => text.insert(at, INSERTED[next(INSERTED.len())]),
                 // A line again, or lines in another order.
                 _ => text.extend_from_within(at..(at + 30).min(original.len() - 3).max(at)),
             }

@@ -219,16 +219,20 @@ impl Decoder {
     fn policy<'a>(&self, pauses: &EndpointConfig, ends_turn: &'a dyn Fn(usize) -> bool) -> CommitPolicy<'a> {
         let frames = |samples: u64| samples.div_ceil(self.frame_samples.max(1));
         let is_by_word = pauses.word.is_some() || pauses.longest_word.is_some();
+        let longest = frames(MAX_UNDECIDED * self.sample_rate);
         let oldest = [
             pauses.longest_word,
-            is_by_word.then(|| frames(MAX_UNDECIDED * self.sample_rate)),
+            is_by_word.then_some(longest),
             pauses.max_utterance.map(frames),
         ];
+        let has_pauses = is_by_word || pauses.utterance.is_some();
         CommitPolicy {
             word: pauses.word,
             utterance: pauses.utterance,
             oldest: oldest.into_iter().flatten().min(),
-            ends_turn: (is_by_word || pauses.utterance.is_some()).then_some(ends_turn),
+            // Nothing has been said: the output goes on without waiting for what is improbable.
+            idle: has_pauses.then_some(longest.min(pauses.longest_word.unwrap_or(longest))),
+            ends_turn: has_pauses.then_some(ends_turn),
         }
     }
 

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, fs};
 
 use serde::Deserialize;
 
-use crate::common::{Transcript, clip, data, recognizer};
+use crate::common::{Transcript, clip, data, model_path, options, recognizer};
 use nemostt::{
-    Alternative, BeamConfig, DecoderKind, DecodingMethod, EndpointConfig, Error, Event, Hotwords, Recognizer, Snapshot,
-    Stream, Utterance,
+    Alternative, BeamConfig, DecoderKind, DecodingMethod, EndpointConfig, Error, Event, Hotwords, Options, Recognizer,
+    Snapshot, Stream, Utterance,
 };
 
 const DECODERS: [DecoderKind; 2] = [DecoderKind::Rnnt, DecoderKind::Ctc];
@@ -331,6 +331,29 @@ fn snapshot_holds_all_hypotheses() {
                 assert_eq!(found, expected, "{decoder:?}, {model}, {pauses:?}");
             }
         }
+    }
+}
+
+#[test]
+fn streams_with_and_without_a_beam_run_at_the_same_time() {
+    for decoder in DECODERS {
+        let options = Options {
+            threads: 2,
+            max_batch: Some(4),
+            ..options(1, decoder)
+        };
+        let recognizer = Recognizer::load(model_path("trained"), &options).unwrap();
+        let samples = clip("u3_long");
+        let new = |size: usize| match size {
+            0 => recognizer.stream().unwrap(),
+            size => stream(&recognizer, size, BY_WORD),
+        };
+        let alone = [0, 2, 8, 4].map(|size| events(&mut new(size), &samples, 1_280));
+        let together = std::thread::scope(|scope| {
+            let run = |size| scope.spawn(move || events(&mut new(size), &clip("u3_long"), 1_280));
+            [0, 2, 8, 4].map(run).map(|running| running.join().unwrap())
+        });
+        assert_eq!(together, alone, "{decoder:?}");
     }
 }
 

@@ -206,6 +206,23 @@ impl<S> Beam<S> {
         self.settle(sink);
     }
 
+    /// The transcripts of the utterance, the best one first; none if that is empty.
+    fn ranked(&self) -> Vec<Ranked> {
+        let ranked = |index: usize| {
+            let hypothesis = &self.hypotheses[index];
+            Ranked {
+                tokens: [&self.decided[..], &hypothesis.pending].concat(),
+                score: hypothesis.score,
+            }
+        };
+        let mut all: Vec<Ranked> = self.ranking().into_iter().map(ranked).collect();
+        if all.first().is_some_and(|best| best.tokens.is_empty()) {
+            all.clear();
+        }
+        all.retain(|ranked| !ranked.tokens.is_empty());
+        all
+    }
+
     /// Decides on the best hypothesis and reports the best ones. The next utterance begins with a score of 0.
     pub(super) fn end_utterance(&mut self, end: &UtteranceEnd<'_>, sink: &mut impl TokenSink) {
         if let Some(fusion) = end.fusion {
@@ -214,16 +231,7 @@ impl<S> Beam<S> {
             }
         }
         if self.n_best > 0 {
-            let ranking = self.ranking();
-            let ranked = |&index: &usize| {
-                let hypothesis = &self.hypotheses[index];
-                let tokens = [&self.decided[..], &hypothesis.pending].concat();
-                (!tokens.is_empty()).then_some(Ranked {
-                    tokens,
-                    score: hypothesis.score,
-                })
-            };
-            sink.ranked(ranking.iter().filter_map(ranked).collect());
+            sink.ranked(self.ranked());
         }
         let best = self.best();
         self.hypotheses.swap(0, best);
@@ -259,11 +267,17 @@ impl<S> Beam<S> {
             self.end_utterance(end, sink);
             return;
         }
-        let age = self.first_undecided_frame().map(|first| frames.saturating_sub(first));
-        let is_old = age.zip(policy.oldest).is_some_and(|(age, limit)| age >= limit);
+        let Some(first) = self.first_undecided_frame() else {
+            return;
+        };
+        // Tokens after the pause begin another word. They do not hold back the one before it.
+        let is_in_pause = last.zip(policy.word).is_some_and(|(last, word)| first <= last + word);
+        let is_idle = undecided.is_empty() && !self.has_decided;
+        let oldest = if is_idle { policy.idle } else { policy.oldest };
+        let is_old = oldest.is_some_and(|limit| frames.saturating_sub(first) >= limit);
         // Not only the undecided tokens of the best hypothesis take memory.
         let is_full = self.hypotheses.iter().any(|one| one.pending.len() >= MAX_UNDECIDED);
-        if is_full || age.is_some() && (reaches(policy.word) || is_old) {
+        if is_full || is_old || is_in_pause && reaches(policy.word) {
             self.commit(sink);
         }
     }

@@ -39,8 +39,10 @@ pub(crate) struct CommitPolicy<'a> {
     pub(crate) word: Option<u64>,
     /// Frames without a token after which the utterance ends.
     pub(crate) utterance: Option<u64>,
-    /// Age of its first token that is not decided.
+    /// Age of the first token that is not decided.
     pub(crate) oldest: Option<u64>,
+    /// The same while the best hypothesis has no tokens since the last utterance.
+    pub(crate) idle: Option<u64>,
     /// Whether a token ends the turn, and the utterance with it.
     pub(crate) ends_turn: Option<&'a dyn Fn(usize) -> bool>,
 }

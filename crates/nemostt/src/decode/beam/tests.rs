@@ -162,8 +162,9 @@ fn run(case: &Case, rnnt: bool, chunk: usize, policy: &CommitPolicy<'_>) -> Foun
 fn assert_is_nemo(case: &Case, found: &Found, name: &str) {
     assert_eq!(found.ids(), case.nbest[0].tokens, "{name}");
     let [ranked] = &found.ranked[..] else { panic!("{name}") };
-    // NeMo lists the empty transcript, too.
-    let expected: Vec<_> = case.nbest.iter().filter(|one| !one.tokens.is_empty()).collect();
+    // NeMo lists the empty transcript, too. If it is the best one, there is no utterance.
+    let expected = case.nbest.iter().filter(|one| !one.tokens.is_empty());
+    let expected: Vec<_> = expected.filter(|_| !case.nbest[0].tokens.is_empty()).collect();
     assert_eq!(ranked.len(), expected.len(), "{name}");
     for (ranked, expected) in ranked.iter().zip(expected) {
         let ids: Vec<usize> = ranked.tokens.iter().map(|token| token.id).collect();
@@ -201,6 +202,165 @@ fn rnnt_hypotheses_are_those_of_nemo() {
             assert_is_nemo(case, &found, &name_of(case, chunk));
         }
     }
+}
+
+/// Limits of every kind, alone and together.
+fn policies() -> Vec<CommitPolicy<'static>> {
+    let ends_turn: &dyn Fn(usize) -> bool = &|id| id == 2;
+    let limits = [
+        (None, None, None),
+        (Some(1), None, None),
+        (None, Some(2), None),
+        (None, None, Some(3)),
+        (Some(2), Some(4), Some(6)),
+    ];
+    let policy = |((word, utterance, oldest), ends_turn)| CommitPolicy {
+        word,
+        utterance,
+        oldest,
+        idle: oldest,
+        ends_turn,
+    };
+    let all = limits
+        .into_iter()
+        .flat_map(|limits| [None, Some(ends_turn)].map(|ends_turn| (limits, ends_turn)));
+    all.map(policy).collect()
+}
+
+#[test]
+fn what_is_decided_does_not_depend_on_chunks() {
+    let (mut changed, mut utterances) = (0, 0);
+    for (file, rnnt) in [("rnnt_tables.json", true), ("ctc_tables.json", false)] {
+        for case in &cases(file) {
+            for policy in policies() {
+                let whole = run(case, rnnt, case.frames, &policy);
+                for chunk in [1, 5] {
+                    assert_eq!(run(case, rnnt, chunk, &policy), whole, "{}", name_of(case, chunk));
+                }
+                assert!(whole.tokens.iter().all(|token| token.frame < case.frames as u64));
+                changed += usize::from(whole.ids() != case.nbest[0].tokens);
+                utterances += whole.ranked.len();
+                // The transcripts of utterances, one after the other, are what was passed on.
+                let best = whole.ranked.iter().filter_map(|ranked| ranked.first());
+                let best: Vec<usize> = best.flat_map(|best| best.tokens.iter().map(|token| token.id)).collect();
+                assert_eq!(best, whole.ids(), "{}", name_of(case, case.frames));
+            }
+        }
+    }
+    assert!(changed > 20 && utterances > 1_000, "{changed}, {utterances}");
+}
+
+#[test]
+fn first_undecided_token_is_not_older_than_its_limit() {
+    const OLDEST: u64 = 3;
+    let policy = CommitPolicy {
+        oldest: Some(OLDEST),
+        idle: Some(OLDEST),
+        ..Default::default()
+    };
+    for case in cases("rnnt_tables.json") {
+        let mut table = Table {
+            seed: case.seed,
+            classes: case.tokens + 1,
+            first: 0,
+        };
+        let mut beam = RnntBeam::new((case.beam, 0), case.tokens, case.fusion(), table.start());
+        let mut found = Found::default();
+        for frame in 0..case.frames {
+            table.first = frame;
+            beam.decode(&mut table, 1, frame as u64, &policy, &mut found).unwrap();
+            let age = beam.first_undecided_frame().map_or(0, |first| frame as u64 + 1 - first);
+            assert!(age < OLDEST, "{age}");
+        }
+    }
+}
+
+/// Log-probabilities of tokens 0 to 2 and blank in each frame.
+fn rows(probabilities: &[[f32; 4]]) -> Vec<f32> {
+    probabilities
+        .iter()
+        .flatten()
+        .map(|probability| probability.ln())
+        .collect()
+}
+
+#[test]
+fn hypothesis_that_begins_after_a_pause_may_still_win() {
+    const PAUSE: [f32; 4] = [0.01, 0.01, 0.01, 0.97];
+    let rows = rows(&[
+        [0.97, 0.01, 0.01, 0.01],
+        PAUSE,
+        PAUSE,
+        PAUSE,
+        [0.001, 0.4, 0.001, 0.598],
+        [0.001, 0.001, 0.5, 0.498],
+        PAUSE,
+    ]);
+    // Token 2 is worth more after token 1, which was less probable than blank.
+    let tree = BoostingTree::of_tokens(&[(vec![1, 2], 0.1)]);
+    let fusion = Fusion {
+        tree: Some(tree),
+        ..Default::default()
+    };
+    let policy = CommitPolicy {
+        word: Some(2),
+        ..Default::default()
+    };
+    let mut beam = CtcBeam::new((4, 0), 3, fusion);
+    let mut found = Found::default();
+    beam.decode(&rows[..16], 4, 0, &policy, &mut found);
+    assert_eq!(found.ids(), [0]);
+    beam.decode(&rows[16..20], 1, 4, &policy, &mut found);
+    assert!(beam.undecided().is_empty() && beam.first_undecided_frame() > Some(2));
+    beam.decode(&rows[20..], 2, 5, &policy, &mut found);
+    beam.finish(&mut found);
+    assert_eq!(found.ids(), [0, 1, 2]);
+}
+
+#[test]
+fn hypotheses_are_dropped_in_silence() {
+    let rows = rows(&[[0.1, 0.1, 0.1, 0.7]; 12]);
+    let mut beam = CtcBeam::new((4, 4), 3, Fusion::default());
+    let policy = CommitPolicy {
+        utterance: Some(3),
+        idle: Some(5),
+        ..Default::default()
+    };
+    let mut found = Found::default();
+    for (row, frame) in rows.chunks(4).zip(0..) {
+        beam.decode(row, 1, frame, &policy, &mut found);
+        assert!(beam.first_undecided_frame().is_none_or(|first| frame + 1 - first < 5));
+    }
+    assert_eq!(found, Found::default());
+}
+
+#[test]
+fn scores_that_are_no_numbers_do_no_harm() {
+    struct Corrupt;
+    impl PredictionNetwork for Corrupt {
+        type Prefix = Vec<f32>;
+
+        fn logits<'a>(&mut self, prefix: &'a mut Vec<f32>, frame: usize) -> Result<&'a [f32]> {
+            *prefix = vec![[f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 0.0][frame % 4]; 4];
+            Ok(prefix)
+        }
+
+        fn extend(&mut self, _: &Vec<f32>, _: usize, _: usize) -> Result<Vec<f32>> {
+            Ok(Vec::new())
+        }
+    }
+    let mut found = Found::default();
+    let mut beam = RnntBeam::new((4, 4), 3, Fusion::default(), Vec::new());
+    beam.decode(&mut Corrupt, 20, 0, &CommitPolicy::default(), &mut found)
+        .unwrap();
+    beam.finish(&mut found);
+    let (mut found, mut beam) = (Found::default(), CtcBeam::new((4, 4), 3, Fusion::default()));
+    let rows: Vec<f32> = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 0.0]
+        .into_iter()
+        .flat_map(|value| [value; 4])
+        .collect();
+    beam.decode(&rows, 4, 0, &CommitPolicy::default(), &mut found);
+    beam.finish(&mut found);
 }
 
 #[test]
