@@ -16,7 +16,7 @@ use criterion::{
     measurement::WallTime,
 };
 use nemostt::{
-    DecoderKind, Device, Error, Hotwords, Options, Recognizer, Stream,
+    BeamConfig, DecoderKind, DecodingMethod, Device, EndpointConfig, Error, Hotwords, Options, Recognizer, Stream,
     features::{FrontEnd, FrontEndConfig},
     text::TokenText,
 };
@@ -148,6 +148,22 @@ fn whole_clip(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, mut str
     });
 }
 
+/// Time from the encoder's frames to words, of `iterations` chunks.
+fn decoding_time<'a>(stream: &mut Stream, chunks: &mut impl Iterator<Item = &'a [f32]>, iterations: u64) -> Duration {
+    let mut total = Duration::ZERO;
+    for _ in 0..iterations {
+        let mut encoded = None;
+        let samples = chunks.next().expect("the iterator is infinite");
+        let mut observe = |_: &nemostt::chunker::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
+        stream
+            .accept_observed(samples, &mut observe)
+            .expect("the clip is accepted");
+        total += encoded.map_or(Duration::ZERO, |encoded| encoded.elapsed());
+        drain(stream);
+    }
+    total
+}
+
 /// Everything after the encoder in a chunk: logits, tokens and words. Time is taken from when the observer is called
 /// with the encoder's frames.
 fn decoder(criterion: &mut Criterion) {
@@ -165,20 +181,7 @@ fn decoder(criterion: &mut Criterion) {
             let id = BenchmarkId::new(name, format!("{lookahead} ms"));
             group.throughput(Throughput::Elements(chunk as u64));
             group.bench_function(id, |bencher| {
-                bencher.iter_custom(|iterations| {
-                    let mut total = Duration::ZERO;
-                    for _ in 0..iterations {
-                        let mut encoded = None;
-                        let samples = chunks.next().expect("the iterator is infinite");
-                        let mut observe = |_: &nemostt::chunker::Window<'_>, _: &[f32]| encoded = Some(Instant::now());
-                        stream
-                            .accept_observed(samples, &mut observe)
-                            .expect("the clip is accepted");
-                        total += encoded.map_or(Duration::ZERO, |encoded| encoded.elapsed());
-                        drain(&mut stream);
-                    }
-                    total
-                });
+                bencher.iter_custom(|iterations| decoding_time(&mut stream, &mut chunks, iterations));
             });
         }
     }
@@ -221,6 +224,58 @@ fn boosting(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a chunk takes with greedy decoding and with beams, of a stream whose attention cache is full: encoder and decoder, and
+/// the decoder alone, as in [`decoder`].
+fn beam(criterion: &mut Criterion) {
+    let speech = speech();
+    let mut group = group(criterion, "beam");
+    for (name, kind) in [("rnnt", DecoderKind::Rnnt), ("ctc", DecoderKind::Ctc)] {
+        let Some(recognizer) = recognizer(Some(80), kind, 1) else {
+            continue;
+        };
+        let config = recognizer.config();
+        let chunk = (config.lookahead + 1) * config.frame_samples() as usize;
+        for size in [0, 4, 8] {
+            let mut stream = recognizer.stream().expect("enough memory");
+            let method = match size {
+                0 => DecodingMethod::Greedy,
+                size => DecodingMethod::Beam(BeamConfig {
+                    size,
+                    ..Default::default()
+                }),
+            };
+            stream.set_decoding_method(&method).expect("a method of the model");
+            // As the element with its defaults, so that hypotheses do not pile up.
+            stream.set_endpoint_config(EndpointConfig {
+                word: Some(4),
+                utterance: Some(10),
+                longest_word: Some(25),
+                ..Default::default()
+            });
+            stream.accept(&speech).expect("the clip is accepted");
+            drain(&mut stream);
+            let label = if size == 0 {
+                "greedy".into()
+            } else {
+                format!("beam {size}")
+            };
+            group.throughput(Throughput::Elements(chunk as u64));
+            let mut chunks = speech.chunks_exact(chunk).cycle();
+            group.bench_function(BenchmarkId::new(format!("{name} step"), &label), |bencher| {
+                bencher.iter(|| {
+                    let samples = chunks.next().expect("the iterator is infinite");
+                    stream.accept(samples).expect("the clip is accepted");
+                    drain(&mut stream);
+                });
+            });
+            group.bench_function(BenchmarkId::new(format!("{name} decoder"), &label), |bencher| {
+                bencher.iter_custom(|iterations| decoding_time(&mut stream, &mut chunks, iterations));
+            });
+        }
+    }
+    group.finish();
+}
+
 fn end_to_end(criterion: &mut Criterion) {
     let speech = speech();
     let mut group = group(criterion, "end_to_end");
@@ -236,5 +291,5 @@ fn end_to_end(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stages, front_end, encoder_step, decoder, boosting, end_to_end);
+criterion_group!(stages, front_end, encoder_step, decoder, boosting, beam, end_to_end);
 criterion_main!(stages);

@@ -166,6 +166,7 @@ mod tests {
             utterance: 0,
             language: None,
             words: Vec::new(),
+            alternatives: Vec::new(),
             segment: segment.clone(),
             cue: None,
         }

@@ -13,7 +13,7 @@ use super::{
     enums::NemoSttOutput,
     log::CAT,
     output_queue::OutputQueue,
-    payload::{Format, Payload},
+    payload::{AlternativeText, Format, Payload},
     settings::{CueSettings, Settings},
     timestamps::{Moment, Timestamps},
 };
@@ -259,7 +259,11 @@ impl Delivery {
                 let words = self.not_ended(&utterance);
                 self.end_partials(words, timestamps);
                 if !self.is_by_word() {
-                    self.words(words, next, timestamps, settings);
+                    // Not of a part of it.
+                    let is_whole = words.len() == utterance.words.len();
+                    let alternatives = utterance.alternatives.iter().filter(|_| is_whole);
+                    let alternatives = alternatives.map(Into::into).collect();
+                    self.emit((words, alternatives), next, timestamps, settings);
                 }
                 if !words.is_empty() {
                     match &mut self.captions {
@@ -341,12 +345,24 @@ impl Delivery {
         }
     }
 
-    /// Emits final words: one, or those of an utterance.
+    /// Emits final words.
     fn words(&mut self, words: &[Word], next: u64, timestamps: &Timestamps, settings: &Settings) {
+        self.emit((words, Vec::new()), next, timestamps, settings);
+    }
+
+    /// Emits final words: one, or those of an utterance, with alternatives to them.
+    fn emit(
+        &mut self,
+        (words, alternatives): (&[Word], Vec<AlternativeText>),
+        next: u64,
+        timestamps: &Timestamps,
+        settings: &Settings,
+    ) {
         let Some(mut payload) = Payload::new(words, self.utterances, true, timestamps) else {
             return;
         };
         payload.language.clone_from(&self.language);
+        payload.alternatives = alternatives;
         self.words += payload.words.len() as u64;
         if let Some(captions) = self.captions() {
             captions.push(payload);

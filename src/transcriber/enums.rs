@@ -18,11 +18,11 @@ pub enum NemoSttDecoder {
     #[default]
     #[enum_value(name = "RNN-T if the model has it, else CTC", nick = "auto")]
     Auto,
-    /// Greedy RNN-T.
-    #[enum_value(name = "Greedy RNN-T: fewest errors", nick = "rnnt")]
+    /// RNN-T.
+    #[enum_value(name = "RNN-T: fewest errors", nick = "rnnt")]
     Rnnt,
-    /// Greedy CTC.
-    #[enum_value(name = "Greedy CTC: least work", nick = "ctc")]
+    /// CTC.
+    #[enum_value(name = "CTC: least work", nick = "ctc")]
     Ctc,
 }
 
@@ -34,6 +34,22 @@ impl From<NemoSttDecoder> for DecoderKind {
             NemoSttDecoder::Ctc => Self::Ctc,
         }
     }
+}
+
+/// Values of property `decoding-method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttDecodingMethod")]
+pub enum NemoSttDecodingMethod {
+    /// The best token at each place.
+    #[default]
+    #[enum_value(name = "Greedy: the best token at each place, known at once", nick = "greedy")]
+    Greedy,
+    /// The best of several transcripts.
+    #[enum_value(
+        name = "Beam search: the best of several transcripts, decided when the others are ruled out",
+        nick = "beam"
+    )]
+    Beam,
 }
 
 /// Values of property `graph-optimization`.

@@ -21,7 +21,7 @@ use super::{
     input,
     lateness::Lateness,
     log::{CAT, forward_runtime_log},
-    model_loader::{self, Loader},
+    model_loader::{self, Loader, Wanted},
     partial_pad,
     payload::Format,
     reporter::Reporter,
@@ -233,6 +233,9 @@ impl BaseTransformImpl for NemoStt {
         {
             return Err(gst::error_msg!(gst::LibraryError::Settings, ("{contradiction}")));
         }
+        if let Some(contradiction) = settings.decoding.contradiction() {
+            return Err(gst::error_msg!(gst::LibraryError::Settings, ("{contradiction}")));
+        }
         // Later, when they change in PLAYING or the model lacks a character, it is a warning.
         self.read_hotwords()
             .and_then(|()| self.read_text_shaping())
@@ -249,7 +252,11 @@ impl BaseTransformImpl for NemoStt {
                 imp.announce_latency(before);
             }
         };
-        self.loader.begin(self.obj().upcast_ref(), request, loaded);
+        let wanted = Wanted {
+            request,
+            decoding: settings.decoding.clone(),
+        };
+        self.loader.begin(self.obj().upcast_ref(), wanted, loaded);
         Ok(())
     }
 
@@ -480,7 +487,7 @@ impl NemoStt {
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
         let settings = self.settings();
         let output = lock(&self.published).active.output;
-        let chunk = model_loader::latency(&settings, self.loader.ready().as_ref());
+        let chunk = model_loader::latency(&settings, self.loader.ready().as_ref().map(|loaded| &loaded.recognizer));
         chunk + settings.word_hold_time(output) + settings.processing_latency()
     }
 

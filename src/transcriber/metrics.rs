@@ -73,7 +73,7 @@ impl NemoStt {
 
     /// Those of the model that streams run on now: the one on the CPU if the device has failed.
     fn engine(&self) -> Option<EngineMetrics> {
-        self.loader.ready()?.all_metrics().pop()
+        self.loader.ready()?.recognizer.all_metrics().pop()
     }
 
     /// The fields of this element.

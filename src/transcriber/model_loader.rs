@@ -20,10 +20,11 @@ use gst::prelude::*;
 
 use super::{
     model_registry::{self, Request, Source},
-    settings::{MODEL_VARIABLE, Settings},
+    settings::{DecodingSettings, MODEL_VARIABLE, Settings},
 };
 use nemostt::{
-    Cancellation, Error, Recognizer, features::FrontEndConfig, guard_thread, latency_samples, sample_time, sync::lock,
+    Cancellation, DecodingMethod, Error, Recognizer, features::FrontEndConfig, guard_thread, latency_samples,
+    sample_time, sync::lock,
 };
 
 /// The largest lookahead in milliseconds that NVIDIA's streaming models are trained with; assumed until the model is
@@ -43,6 +44,28 @@ const PROGRESS: &str = "loading";
 pub(super) struct Loader {
     inner: Arc<(Mutex<Inner>, Condvar)>,
     job: Mutex<Option<Job>>,
+}
+
+/// A model and how its scores are decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) request: Request,
+    pub(super) decoding: DecodingSettings,
+}
+
+/// What was [wanted](Wanted).
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub(super) recognizer: Recognizer,
+    pub(super) method: DecodingMethod,
+}
+
+impl Wanted {
+    fn load(&self) -> Result<Loaded, Error> {
+        let recognizer = model_registry::get(&self.request)?;
+        let method = self.decoding.method(&recognizer, &self.request.options.cancellation)?;
+        Ok(Loaded { recognizer, method })
+    }
 }
 
 /// The most recent load, which may have finished.
@@ -82,7 +105,7 @@ enum State {
     #[default]
     Nothing,
     Loading,
-    Ready(Box<Request>, Recognizer),
+    Ready(Box<Wanted>, Loaded),
     Failed,
 }
 
@@ -96,14 +119,14 @@ pub(super) enum NoModel {
 }
 
 impl Loader {
-    /// Starts to load `request` for `element`, unless it is already loaded; calls `done` once it is.
-    pub(super) fn begin(&self, element: &gst::Element, request: Request, done: impl FnOnce() + Send + 'static) {
+    /// Starts to load what is `wanted` for `element`, unless it is already loaded; calls `done` once it is.
+    pub(super) fn begin(&self, element: &gst::Element, wanted: Wanted, done: impl FnOnce() + Send + 'static) {
         guard_thread();
         let load = {
             let mut inner = self.lock();
             inner.flushing = false;
             match &inner.state {
-                State::Ready(known, _) if **known == request => {
+                State::Ready(known, _) if **known == wanted => {
                     drop(inner);
                     return done();
                 }
@@ -115,12 +138,12 @@ impl Loader {
         };
         self.end_job();
         post_progress(element, gst::ProgressType::Start, "loading the model");
-        let cancellation = request.options.cancellation.clone();
+        let cancellation = wanted.request.options.cancellation.clone();
         let inner = self.inner.clone();
         let weak = element.downgrade();
         let job = move || {
-            let loaded = catch_unwind(AssertUnwindSafe(|| model_registry::get(&request)));
-            finish(&inner, load, &request, loaded.ok(), &weak, done);
+            let loaded = catch_unwind(AssertUnwindSafe(|| wanted.load()));
+            finish(&inner, load, &wanted, loaded.ok(), &weak, done);
         };
         let spawned = std::thread::Builder::new().name("nemostt-load".into()).spawn(job);
         match spawned {
@@ -138,9 +161,9 @@ impl Loader {
     }
 
     /// The model, if it is loaded.
-    pub(super) fn ready(&self) -> Option<Recognizer> {
+    pub(super) fn ready(&self) -> Option<Loaded> {
         match &self.lock().state {
-            State::Ready(_, recognizer) => Some(recognizer.clone()),
+            State::Ready(_, loaded) => Some(loaded.clone()),
             _ => None,
         }
     }
@@ -149,7 +172,7 @@ impl Loader {
     ///
     /// # Errors
     /// If there is no model to wait for; see [`NoModel`].
-    pub(super) fn wait(&self, timeout: Duration) -> Result<Option<Recognizer>, NoModel> {
+    pub(super) fn wait(&self, timeout: Duration) -> Result<Option<Loaded>, NoModel> {
         let inner = self.lock();
         let is_waiting = |inner: &mut Inner| !inner.flushing && matches!(inner.state, State::Loading);
         let (inner, _) = self
@@ -159,7 +182,7 @@ impl Loader {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         match &inner.state {
             _ if inner.flushing => Err(NoModel::Flushing),
-            State::Ready(_, recognizer) => Ok(Some(recognizer.clone())),
+            State::Ready(_, loaded) => Ok(Some(loaded.clone())),
             State::Loading => Ok(None),
             State::Nothing => Err(NoModel::Flushing),
             State::Failed => Err(NoModel::Failed),
@@ -213,8 +236,8 @@ impl Loader {
 fn finish(
     inner: &(Mutex<Inner>, Condvar),
     load: u64,
-    request: &Request,
-    loaded: Option<Result<Recognizer, Error>>,
+    wanted: &Wanted,
+    loaded: Option<Result<Loaded, Error>>,
     element: &gst::glib::WeakRef<gst::Element>,
     done: impl FnOnce(),
 ) {
@@ -225,8 +248,8 @@ fn finish(
             return;
         }
         match loaded {
-            Some(Ok(recognizer)) => {
-                state.state = State::Ready(Box::new(request.clone()), recognizer);
+            Some(Ok(loaded)) => {
+                state.state = State::Ready(Box::new(wanted.clone()), loaded);
                 None
             }
             // The process is exiting: there is nothing left to notify.
@@ -236,7 +259,7 @@ fn finish(
             }
             Some(Err(error)) => {
                 state.state = State::Failed;
-                Some(explain(&request.source, &error))
+                Some(explain(&wanted.request.source, &error))
             }
             None => {
                 state.state = State::Failed;
@@ -253,7 +276,7 @@ fn finish(
             done();
             post_progress(&element, gst::ProgressType::Complete, "the model is loaded");
             #[cfg(feature = "embedded-model")]
-            if request.source == Source::Embedded {
+            if wanted.request.source == Source::Embedded {
                 post_demo_notice(&element);
             }
         }
@@ -371,6 +394,7 @@ fn explain(source: &Source, error: &Error) -> gst::ErrorMessage {
         Error::Lookahead { .. } | Error::Decoder { .. } | Error::Device { .. } | Error::Ambiguous { .. } => {
             gst::error_msg!(gst::LibraryError::Settings, ("{what}: {error}"))
         }
+        Error::LanguageModel { .. } => gst::error_msg!(gst::ResourceError::Settings, ("{error}")),
         _ => gst::error_msg!(gst::LibraryError::Init, ("{what}: {error}")),
     }
 }

@@ -14,7 +14,7 @@ use super::{
     timestamps::{Moment, Timestamps},
 };
 use nemostt::{
-    Word,
+    Alternative, Word,
     cues::{Cue, CueRules},
 };
 
@@ -101,11 +101,30 @@ pub(super) struct Payload {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) language: Option<String>,
     pub(super) words: Vec<TimedWord>,
+    /// The best transcripts, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) alternatives: Vec<AlternativeText>,
     /// The segment that its times refer to: that of its first word.
     #[serde(skip)]
     pub(super) segment: Arc<Segment>,
     #[serde(skip)]
     pub(super) cue: Option<Arc<Cue>>,
+}
+
+/// A transcript of an utterance in a [`Payload`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct AlternativeText {
+    text: String,
+    score: f64,
+}
+
+impl From<&Alternative> for AlternativeText {
+    fn from(alternative: &Alternative) -> Self {
+        Self {
+            text: alternative.text.clone(),
+            score: alternative.score,
+        }
+    }
 }
 
 /// A word in a [`Payload`].
@@ -161,6 +180,7 @@ impl Payload {
             utterance,
             language: None,
             words,
+            alternatives: Vec::new(),
             segment,
             cue: None,
         })
@@ -251,6 +271,15 @@ impl Payload {
                 .build()
                 .to_send_value()
         };
+        let alternative = |alternative: &AlternativeText| {
+            gst::Structure::builder("alternative")
+                .field("text", &alternative.text)
+                .field("score", alternative.score)
+                .build()
+                .to_send_value()
+        };
+        let alternatives =
+            (!self.alternatives.is_empty()).then(|| gst::Array::from_values(self.alternatives.iter().map(alternative)));
         gst::Structure::builder("nemostt")
             .field("text", &self.text)
             .field("is-final", self.is_final)
@@ -263,6 +292,7 @@ impl Payload {
             .field("utterance-id", self.utterance)
             .field_if_some("language", self.language.as_deref())
             .field("words", gst::Array::from_values(self.words.iter().map(word)))
+            .field_if_some("alternatives", alternatives)
             .build()
     }
 }

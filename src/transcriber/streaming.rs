@@ -36,9 +36,9 @@ impl NemoStt {
         if self.session().has_driver() {
             return Ok(());
         }
-        let recognizer = loop {
+        let loaded = loop {
             match self.loader.wait(TICK) {
-                Ok(Some(recognizer)) => break recognizer,
+                Ok(Some(loaded)) => break loaded,
                 Ok(None) => self.tick(false)?,
                 Err(reason) => {
                     // The error is already on the bus. `Error` would make the source post a second, meaningless one.
@@ -47,8 +47,8 @@ impl NemoStt {
                 }
             }
         };
-        gst::info!(CAT, imp = self, "model {:?}", recognizer.config());
-        let rate = recognizer.config().front_end.sample_rate;
+        gst::info!(CAT, imp = self, "model {:?}", loaded.recognizer.config());
+        let rate = loaded.recognizer.config().front_end.sample_rate;
         if rate != SAMPLE_RATE {
             gst::element_imp_error!(
                 self,
@@ -57,7 +57,7 @@ impl NemoStt {
             );
             return Err(gst::FlowError::Error);
         }
-        let result = self.session().set_recognizer(&recognizer);
+        let result = self.session().set_recognizer(&loaded.recognizer, &loaded.method);
         result.map_err(|error| self.fail(&error))?;
         self.begin_metrics();
         Ok(())

@@ -413,6 +413,40 @@ fn confidence_follows_the_method() {
 }
 
 #[test]
+fn alternatives_of_beam_search_are_in_the_json_document() {
+    let arguments = ["--decoding-method=beam", "--beam-size=8", "--n-best=3", "--json"];
+    let output = transcribe(&arguments, &clip_path("u3_long"));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let alternatives = document["alternatives"].as_array().unwrap();
+    assert_eq!(alternatives.len(), 3);
+    assert_eq!(alternatives[0]["text"], document["text"]);
+    for alternative in alternatives {
+        assert!(alternative["score"].as_f64().unwrap() < 0.0);
+        assert!(alternative["start"].as_f64().unwrap() < alternative["end"].as_f64().unwrap());
+    }
+    // As text, without.
+    let text = transcribe(&arguments[..2], &clip_path("u3_long"));
+    assert_eq!(written(&text).trim_end(), document["text"].as_str().unwrap());
+}
+
+#[test]
+fn decoding_options_that_cannot_be_used_are_refused() {
+    for (arguments, expected) in [
+        (&["--beam-size=8"][..], "--beam-size applies to beam search"),
+        (&["--decoding-method=beam", "--n-best=2"], "add --json"),
+        (
+            &["--decoding-method=beam", "--language-model=/no/such.arpa"],
+            "cannot read /no/such.arpa",
+        ),
+    ] {
+        let output = transcribe(arguments, &wav());
+        let complaint = complaint(&output);
+        assert!(complaint.contains(expected), "{complaint}");
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+#[test]
 fn statistics_are_one_line() {
     let output = transcribe(&["--stats"], &data("wav/u1_command.wav"));
     let errors = String::from_utf8(output.stderr).unwrap();

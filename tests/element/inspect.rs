@@ -100,6 +100,8 @@ fn properties_document_units_and_mutability() {
             "cue-columns",
             "cue-reading-speed",
             "partial-stability",
+            "beam-size",
+            "n-best",
         ]
         .contains(&property.name());
         let is_time = property.value_type() == u32::static_type() && !counts;

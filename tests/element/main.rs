@@ -13,6 +13,7 @@ mod common;
 mod harness;
 
 mod cues;
+mod decoding;
 mod device_failure;
 mod inspect;
 mod interface;

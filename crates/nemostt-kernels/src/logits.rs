@@ -35,7 +35,7 @@ pub fn log_softmax(logits: &[f32], id: usize) -> f32 {
 ///
 /// # Panics
 /// If the lengths differ.
-pub(crate) fn log_softmax_row(logits: &[f32], log_probs: &mut [f32]) {
+pub fn log_softmax_row(logits: &[f32], log_probs: &mut [f32]) {
     assert!(logits.len() == log_probs.len());
     let max_logit = max_logit(logits);
     let log_sum = Arch::new().dispatch(SumExp { logits, max_logit }).ln();

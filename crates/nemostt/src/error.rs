@@ -187,6 +187,33 @@ pub enum Error {
         alpha: f32,
     },
 
+    /// The decoding method cannot be used.
+    #[error("decoding method: {reason}")]
+    DecodingMethod {
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+
+    /// A language model cannot be used.
+    #[error("language model {}: {reason}", .path.display())]
+    LanguageModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, where, and what was expected.
+        reason: String,
+    },
+
+    /// A language model of another model was given to a stream.
+    #[error(
+        "the language model is for {tokens} tokens, and the stream's model has {expected}: read it with the recognizer that created the stream"
+    )]
+    OtherLanguageModel {
+        /// Tokens that it is for.
+        tokens: usize,
+        /// Tokens of the stream's model.
+        expected: usize,
+    },
+
     /// The vocabulary cannot be read or does not match the model.
     #[error("vocabulary {path}: {reason}")]
     Vocabulary {

@@ -7,6 +7,7 @@
 
 pub use crate::{
     boosting::fuzzing::hotwords,
+    language_model::fuzzing::language_model,
     model::failing_device::FailingDevice,
     model::fuzzing::{cache_entry, cache_entry_of, sidecar},
     text::fuzzing::vocabulary,
@@ -41,6 +42,11 @@ mod tests {
     #[test]
     fn hotwords_corpus_is_rejected_or_valid() {
         replay("hotwords", super::hotwords);
+    }
+
+    #[test]
+    fn language_model_corpus_is_rejected_or_valid() {
+        replay("language_model", super::language_model);
     }
 
     #[test]

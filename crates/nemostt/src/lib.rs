@@ -26,6 +26,8 @@ pub mod fuzzing;
 #[forbid(unsafe_code)]
 mod lane;
 #[forbid(unsafe_code)]
+mod language_model;
+#[forbid(unsafe_code)]
 mod memory_guard;
 #[forbid(unsafe_code)]
 pub mod metrics;
@@ -47,9 +49,11 @@ mod token;
 
 pub use boosting::{BoostingTree, Hotword, Hotwords};
 pub use confidence::{Aggregation, ConfidenceConfig, Measure, UnknownConfidence};
+pub use decode::{BeamConfig, DecodingMethod};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::Class as StreamClass;
+pub use language_model::LanguageModel;
 pub use metrics::{EngineMetrics, LaneMetrics, StreamMetrics};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
@@ -63,5 +67,5 @@ pub use nemostt_compiler::{
 };
 pub use recognizer::{Recognizer, WeakRecognizer};
 pub use stream::{Observer, Snapshot, Stream};
-pub use text::{EndReason, EndpointConfig, Event, Partial, TextShaping, Utterance, Word};
+pub use text::{Alternative, EndReason, EndpointConfig, Event, Partial, TextShaping, Utterance, Word};
 pub use token::Token;

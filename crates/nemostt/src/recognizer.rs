@@ -10,9 +10,10 @@ use std::{
 use crate::{
     boosting::{BoostingTree, Hotwords},
     error::Result,
+    language_model::LanguageModel,
     memory_guard,
     metrics::EngineMetrics,
-    model::{CpuFallback, Model, ModelConfig, Options},
+    model::{Cancellation, CpuFallback, Model, ModelConfig, Options},
     stream::Stream,
 };
 
@@ -107,6 +108,28 @@ impl Recognizer {
     /// [`Error::Hotwords`](crate::Error::Hotwords) if none is left, or if there are more than 500,000 tokens.
     pub fn boosting_tree_of_usable(&self, hotwords: &Hotwords) -> Result<BoostingTree> {
         self.model.boosting.get_usable(&self.model.vocabulary, hotwords)
+    }
+
+    /// Reads an n-gram language model over the tokens of this model, for [`BeamConfig::language_model`](crate::BeamConfig::language_model):
+    /// an ARPA file as NeMo's `train_kenlm.py` makes it.
+    ///
+    /// # Errors
+    /// [`Error::Read`](crate::Error::Read), and [`Error::LanguageModel`](crate::Error::LanguageModel), which names the line.
+    pub fn language_model(&self, path: impl AsRef<Path>) -> Result<LanguageModel> {
+        self.language_model_cancellable(path, &Cancellation::default())
+    }
+
+    /// As [`language_model`](Self::language_model); a large file takes seconds.
+    ///
+    /// # Errors
+    /// As [`language_model`](Self::language_model), and [`Error::Cancelled`](crate::Error::Cancelled).
+    pub fn language_model_cancellable(
+        &self,
+        path: impl AsRef<Path>,
+        cancellation: &Cancellation,
+    ) -> Result<LanguageModel> {
+        let tokens = self.model.config.vocabulary_size;
+        LanguageModel::read(path.as_ref(), tokens, cancellation)
     }
 
     /// How many streams gain from running at the same time: their steps are computed together, or on different cores. 1 if

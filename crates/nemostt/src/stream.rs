@@ -2,23 +2,24 @@
 
 //! Transcribes one stream of audio.
 
+mod decoder;
 mod history;
 mod pipeline;
 
 use std::sync::{Arc, Weak};
 
-use self::{history::History, pipeline::StreamPipeline};
+use self::{decoder::DecoderSnapshot, history::History, pipeline::StreamPipeline};
 use crate::{
-    boosting::{Boosting, BoostingTree, Hotwords},
+    boosting::{BoostingTree, Hotwords},
     chunker::{ChunkerSnapshot, Window},
     confidence::ConfidenceConfig,
-    decode::CtcSnapshot,
+    decode::DecodingMethod,
     device::Device,
     error::{Error, Result},
     features::{FrontEnd, FrontEndSnapshot},
     lane::Class as StreamClass,
     metrics::StreamMetrics,
-    model::{EncoderSnapshot, Model, TransducerSnapshot},
+    model::{EncoderSnapshot, Model},
     text::{EndReason, EndpointConfig, Event, Segmenter, TextShaping},
 };
 
@@ -67,11 +68,7 @@ pub struct Snapshot {
     front_end: FrontEndSnapshot,
     chunker: ChunkerSnapshot,
     encoder: EncoderSnapshot,
-    /// Only used by transducer models.
-    transducer: TransducerSnapshot,
-    /// Only used by CTC models.
-    ctc: CtcSnapshot,
-    boosting: Option<Boosting>,
+    decoder: DecoderSnapshot,
     segmenter: Option<Segmenter>,
     /// Only used where a device may be replaced.
     history: History,
@@ -233,9 +230,28 @@ impl Stream {
         Ok(())
     }
 
+    /// Sets how tokens are chosen, at the start of the stream. It stays set when the stream is [reset](Self::reset).
+    ///
+    /// # Errors
+    /// [`Error::DecodingMethod`] if the stream has audio, or a value is out of range; [`Error::OtherLanguageModel`]. The stream is
+    /// not changed.
+    pub fn set_decoding_method(&mut self, method: &DecodingMethod) -> Result<()> {
+        if self.samples > 0 || self.finished {
+            let reason =
+                "it cannot be changed in the middle of a stream; set it before the first samples, or after a reset";
+            return Err(Error::DecodingMethod { reason: reason.into() });
+        }
+        let config = &self.pipeline.model.config;
+        if let DecodingMethod::Beam(beam) = method {
+            beam.check(config.vocabulary_size)?;
+        }
+        self.pipeline.decoder.set_method(method.clone(), config.vocabulary_size);
+        Ok(())
+    }
+
     /// Boosts the phrases of `tree` in the following audio, from the next chunk on, or none. They stay set when the stream is
-    /// [reset](Self::reset). Decoding is NeMo's greedy decoding with a boosting tree: in RNN-T and CTC, a phrase is preferred
-    /// to other tokens, but not to blank.
+    /// [reset](Self::reset). In greedy decoding, as in NeMo's, a phrase is preferred to other tokens, but not to blank; in beam
+    /// search, its score is added to that of a hypothesis.
     ///
     /// # Errors
     /// [`Error::OtherBoostingTree`] if it was built for another model; the stream is not changed.
@@ -243,7 +259,7 @@ impl Stream {
         if tree.is_some_and(|tree| !tree.is_of(&self.pipeline.model.vocabulary)) {
             return Err(Error::OtherBoostingTree);
         }
-        self.pipeline.boosting = tree.cloned().map(Boosting::new);
+        self.pipeline.decoder.set_boosting_tree(tree);
         Ok(())
     }
 
@@ -267,7 +283,7 @@ impl Stream {
     /// [`Error::Confidence`] if α is not above 0 and finite; the stream is not changed.
     pub fn set_confidence(&mut self, config: ConfidenceConfig) -> Result<()> {
         config.check()?;
-        self.pipeline.confidence = config;
+        self.pipeline.decoder.set_confidence(config);
         self.pipeline.segmenter.set_confidence(config);
         Ok(())
     }
@@ -340,7 +356,8 @@ impl Stream {
     /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
     /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config),
     /// [`set_language`](Self::set_language), [`set_boosting_tree`](Self::set_boosting_tree),
-    /// [`set_confidence`](Self::set_confidence) and [`set_text_shaping`](Self::set_text_shaping), is undone, and events that were pending are pending again. A snapshot can
+    /// [`set_decoding_method`](Self::set_decoding_method), [`set_confidence`](Self::set_confidence) and
+    /// [`set_text_shaping`](Self::set_text_shaping), is undone, and events that were pending are pending again. A snapshot can
     /// be restored any number of times.
     ///
     /// # Errors
@@ -374,7 +391,8 @@ impl Stream {
 
     /// Whether an utterance has begun and not ended.
     pub fn has_utterance(&self) -> bool {
-        self.pipeline.segmenter.utterance_start().is_some()
+        let undecided = self.pipeline.decoder.undecided();
+        self.pipeline.segmenter.utterance_start().is_some() || !undecided.tokens.is_empty()
     }
 
     /// Valid frames in the encoder's attention cache.

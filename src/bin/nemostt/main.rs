@@ -41,8 +41,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Transcribe(transcribe::Transcribe),
-    Live(live::Live),
+    Transcribe(Box<transcribe::Transcribe>),
+    Live(Box<live::Live>),
     Check(check::Check),
     Bench(bench::Bench),
     Completions(completions::Completions),

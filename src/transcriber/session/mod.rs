@@ -19,7 +19,7 @@ use super::{
     stream_driver::{Boosted, StreamDriver},
     timestamps::Moment,
 };
-use nemostt::{EndReason, Recognizer, Result};
+use nemostt::{DecodingMethod, EndReason, Recognizer, Result};
 
 /// Audio does not continue in a segment that begins more than this after its end, in nanoseconds.
 const MAX_SEGMENT_JUMP: i64 = 1_000_000_000;
@@ -64,8 +64,8 @@ impl Session {
         self.driver.is_some()
     }
 
-    pub(super) fn set_recognizer(&mut self, recognizer: &Recognizer) -> Result<()> {
-        self.driver = Some(StreamDriver::new(recognizer)?);
+    pub(super) fn set_recognizer(&mut self, recognizer: &Recognizer, method: &DecodingMethod) -> Result<()> {
+        self.driver = Some(StreamDriver::new(recognizer, method)?);
         Ok(())
     }
 

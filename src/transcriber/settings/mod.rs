@@ -3,6 +3,7 @@
 //! The values of the element's properties, and their meaning for the recognizer.
 
 mod cues;
+mod decoding;
 mod hotwords;
 mod properties;
 mod text;
@@ -10,6 +11,7 @@ mod text;
 use std::time::Duration;
 
 pub(super) use cues::CueSettings;
+pub(super) use decoding::DecodingSettings;
 pub(super) use hotwords::{HotwordSettings, Phrases};
 pub(super) use text::TextSettings;
 
@@ -81,6 +83,7 @@ pub(super) struct Settings {
     pub(super) cues: CueSettings,
     /// What is done to words, and their confidence.
     pub(super) text: TextSettings,
+    pub(super) decoding: DecodingSettings,
 }
 
 impl Default for Settings {
@@ -117,6 +120,7 @@ impl Default for Settings {
             metrics_interval: 0,
             cues: CueSettings::default(),
             text: TextSettings::default(),
+            decoding: DecodingSettings::default(),
         }
     }
 }
@@ -159,7 +163,9 @@ impl Settings {
         let longest = match output {
             NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => {
                 let phrase_hold = self.phrase_hold(output).filter(|_| self.text.holds_words());
-                self.word_hold.max(phrase_hold.unwrap_or_default())
+                // By then, a beam has decided on it.
+                let beam = if self.decoding.is_beam() { LONGEST_WORD } else { 0 };
+                self.word_hold.max(phrase_hold.unwrap_or_default()).max(beam)
             }
             _ => self.endpoint_silence,
         };

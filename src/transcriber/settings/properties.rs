@@ -6,7 +6,10 @@ use gst::{glib, prelude::*};
 
 use nemostt::Hotwords;
 
-use super::{CueSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings, TextSettings};
+use super::{
+    CueSettings, DecodingSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings,
+    TextSettings,
+};
 
 impl Settings {
     /// The descriptions of all properties.
@@ -291,6 +294,7 @@ impl Settings {
         ];
         specs.extend(CueSettings::param_specs());
         specs.extend(TextSettings::param_specs());
+        specs.extend(DecodingSettings::param_specs());
         specs
     }
 
@@ -299,6 +303,7 @@ impl Settings {
         match name {
             name if HotwordSettings::has(name) => self.hotwords.set(name, value),
             name if TextSettings::has(name) => self.text.set(name, value),
+            name if DecodingSettings::has(name) => self.decoding.set(name, value),
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
             "decoder" => self.decoder = read(value),
@@ -335,6 +340,7 @@ impl Settings {
     pub(in crate::transcriber) fn get(&self, name: &str) -> glib::Value {
         match name {
             name if HotwordSettings::has(name) => self.hotwords.get(name),
+            name if DecodingSettings::has(name) => self.decoding.get(name),
             "model-path" => self.model_path.to_value(),
             "lookahead" => self.lookahead.to_value(),
             "decoder" => self.decoder.to_value(),

@@ -21,7 +21,8 @@ use super::{
     timestamps::{Moment, Timestamps},
 };
 use nemostt::{
-    EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass, StreamMetrics,
+    DecodingMethod, EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass,
+    StreamMetrics,
 };
 
 /// Encoder frames by which a word may be later when it is decoded again.
@@ -80,11 +81,13 @@ impl StreamDriver {
         });
     }
 
-    pub(super) fn new(recognizer: &Recognizer) -> Result<Self> {
+    pub(super) fn new(recognizer: &Recognizer, method: &DecodingMethod) -> Result<Self> {
         let config = recognizer.config();
         let rate = config.front_end.sample_rate;
+        let mut stream = recognizer.stream()?;
+        stream.set_decoding_method(method)?;
         Ok(Self {
-            stream: recognizer.stream()?,
+            stream,
             frame: config.frame_samples(),
             rate,
             timestamps: Timestamps::new(rate),
@@ -286,11 +289,13 @@ impl StreamDriver {
     }
 
     fn endpoint_config(&self, out: &Delivery, settings: &Settings) -> EndpointConfig {
+        // Nobody waits for the words of an utterance, so that a beam can take all of it into account.
+        let ends_words = out.is_by_word() || !settings.decoding.is_beam();
         let frame_ms = self.frame * 1000 / u64::from(self.rate);
         let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(frame_ms));
         let samples = |ms: u32| u64::from(ms) * u64::from(self.rate) / 1000;
         EndpointConfig {
-            word: frames(settings.word_hold),
+            word: frames(settings.word_hold).filter(|_| ends_words),
             utterance: frames(settings.endpoint_silence),
             phrase: settings
                 .phrase_hold(out.active().output)
@@ -298,7 +303,7 @@ impl StreamDriver {
             partials: settings.post_partials || out.queue.has_partials(),
             partial_stability: settings.text.partial_stability,
             min_word: samples(settings.min_word_duration),
-            longest_word: settings.longest_word().and_then(frames),
+            longest_word: settings.longest_word().and_then(frames).filter(|_| ends_words),
             max_utterance: (settings.max_utterance > 0).then(|| samples(settings.max_utterance)),
             max_utterance_chars: (settings.max_utterance_chars > 0).then_some(settings.max_utterance_chars as usize),
         }

@@ -131,6 +131,16 @@ impl BoostingTree {
         self.shared.vocabulary == hash(vocabulary)
     }
 
+    /// Writes what each token adds to the score after `node`.
+    pub(crate) fn scores(&self, node: u32, scores: &mut [f32]) {
+        self.shared.tree.scores(node, scores);
+    }
+
+    /// The node after `token`. The start of all phrases is 0.
+    pub(crate) fn next(&self, node: u32, token: usize) -> u32 {
+        self.shared.tree.score(node, token as u32).1
+    }
+
     fn tree(&self) -> &Tree {
         &self.shared.tree
     }

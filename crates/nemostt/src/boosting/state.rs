@@ -17,6 +17,10 @@ impl Boosting {
         Self { tree, node: ROOT }
     }
 
+    pub(crate) fn tree(&self) -> &BoostingTree {
+        &self.tree
+    }
+
     /// Goes back to the start of all phrases.
     pub(crate) fn reset(&mut self) {
         self.node = ROOT;

@@ -138,6 +138,21 @@ impl Tree {
         (score, ROOT)
     }
 
+    /// Writes the score of each token after `node`: as [`score`](Self::score), of all at once.
+    pub(crate) fn scores(&self, node: u32, scores: &mut [f32]) {
+        let chain: Vec<(u32, f32)> = self.chain(node).collect();
+        let rest = chain.last().map_or(0.0, |&(_, backoff)| backoff);
+        scores.fill(rest);
+        // The longest phrase counts.
+        for &(at, backoff) in chain.iter().rev() {
+            for child in self.children(at) {
+                if let Some(score) = scores.get_mut(self.tokens[child] as usize) {
+                    *score = backoff + self.weights[child];
+                }
+            }
+        }
+    }
+
     /// The token with the highest sum of logit and score after `node`; the first one of equals. `best` is the token with the
     /// highest of the `logits`, and not `excluded`, which is never returned.
     ///

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Greedy decoding: scores of a chunk in, tokens with their frames and probabilities out.
+//! Decoding, greedy or with a beam: scores of a chunk in, tokens with their frames and probabilities out.
 
 mod argmax;
+mod beam;
+mod config;
 mod ctc;
 mod rnnt;
 
+pub(crate) use beam::{CommitPolicy, CtcBeam, Fusion, PrefixScorer, Ranked, RnntBeam, TokenSink};
+pub use config::{BeamConfig, DecodingMethod};
 pub(crate) use ctc::{Ctc, CtcSnapshot, Emission};
 pub(crate) use rnnt::{Rnnt, TransducerScorer};

@@ -44,7 +44,7 @@ pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
 pub use sidecar::Languages;
-pub(crate) use transducer::{Transducer, TransducerSnapshot, TransducerState};
+pub(crate) use transducer::{ChunkFrames, PrefixState, Transducer, TransducerSnapshot, TransducerState};
 
 use crate::{
     boosting::TreeCache,

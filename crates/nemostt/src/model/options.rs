@@ -115,9 +115,9 @@ pub enum DecoderKind {
     /// RNN-T if the model supports it (fewer errors), else CTC.
     #[default]
     Auto,
-    /// Greedy RNN-T: prediction network and joint.
+    /// RNN-T: prediction network and joint.
     Rnnt,
-    /// Greedy CTC.
+    /// CTC.
     Ctc,
 }
 

@@ -3,6 +3,10 @@
 //! Prediction network and joint of a transducer: see [`nemostt_compiler::TransducerGraphs`] for their inputs and
 //! outputs.
 
+mod prefix;
+
+pub(crate) use prefix::{ChunkFrames, PrefixState};
+
 use super::{
     HeadTensors,
     directory::TransducerParts,

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use super::{Observer, Snapshot, history::History};
+use super::{
+    Observer, Snapshot,
+    decoder::{Chunk, Decoder},
+    history::History,
+};
 use crate::{
-    boosting::Boosting,
     chunker::{Chunker, Window},
-    confidence::ConfidenceConfig,
-    decode::{Ctc, Emission, Rnnt, TransducerScorer},
     error::{Error, Result},
-    model::{CpuFallback, EncoderState, Fallback, Model, TransducerSnapshot, TransducerState, is_device_failure},
+    model::{CpuFallback, EncoderState, Fallback, Model, is_device_failure},
     text::{EndReason, Segmenter},
 };
 
@@ -26,10 +27,7 @@ pub(super) struct StreamPipeline {
     original: Arc<Model>,
     chunker: Chunker,
     pub(super) encoder: EncoderState,
-    decoder: Decoder,
-    /// Phrases to prefer, and how far the tokens so far are in them. Kept when the stream moves to the CPU: the tokens stay.
-    pub(super) boosting: Option<Boosting>,
-    pub(super) confidence: ConfidenceConfig,
+    pub(super) decoder: Decoder,
     pub(super) segmenter: Segmenter,
     /// Whether the model writes punctuation.
     pub(super) punctuates: bool,
@@ -43,11 +41,6 @@ pub(super) struct StreamPipeline {
     history: History,
     /// Why it moved to the CPU, until the caller asks for it.
     pub(super) notice: Option<Arc<str>>,
-}
-
-enum Decoder {
-    Rnnt(Rnnt, Box<TransducerState>),
-    Ctc(Ctc),
 }
 
 impl StreamPipeline {
@@ -79,8 +72,6 @@ impl StreamPipeline {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
-            boosting: None,
-            confidence: ConfidenceConfig::default(),
             segmenter,
             punctuates: model.vocabulary.punctuates(),
             frames: 0,
@@ -114,6 +105,7 @@ impl StreamPipeline {
         if self.chunker.has_new() {
             self.step(observe)?;
         }
+        self.decoder.finish(&self.model.vocabulary, &mut self.segmenter);
         self.segmenter.finish(self.ending);
         Ok(())
     }
@@ -132,15 +124,16 @@ impl StreamPipeline {
             }
             (result, _) => result?,
         };
+        observe(&self.chunker.window(), self.encoder.outputs().data());
         let decoded = self.decode(frames);
         self.count_error(&decoded);
         decoded?;
-        observe(&self.chunker.window(), self.encoder.outputs().data());
         self.history.push(&self.chunker.window(), self.encoder.prompt());
         self.chunker.advance();
         self.frames += frames as u64;
         self.steps += 1;
-        self.segmenter.decoded(self.frames);
+        let undecided = self.decoder.undecided();
+        self.segmenter.decoded(&self.model.vocabulary, self.frames, undecided);
         Ok(())
     }
 
@@ -163,36 +156,12 @@ impl StreamPipeline {
 
     /// Decodes the first `frames` frames of the encoder's output.
     fn decode(&mut self, frames: usize) -> Result<()> {
-        let Self {
-            model,
-            boosting,
-            confidence,
-            segmenter,
-            ..
-        } = self;
-        let boosting = boosting.as_mut();
-        match (&mut self.decoder, &model.transducer) {
-            (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
-                let mut network = TransducerScorer {
-                    model: transducer,
-                    state,
-                    frames: self.encoder.outputs(),
-                };
-                let emit = |token| segmenter.token(&model.vocabulary, token);
-                rnnt.decode(&mut network, frames, self.frames, boosting, confidence, emit)?;
-            }
-            (Decoder::Ctc(ctc), _) => {
-                let emit = |emission| match emission {
-                    Emission::Token(token) => segmenter.token(&model.vocabulary, token),
-                    Emission::Repeat(confidence) => segmenter.repeat(confidence),
-                };
-                let log_probs = self.encoder.outputs().data();
-                ctc.decode(log_probs, frames, self.frames, boosting, confidence, emit);
-            }
-            // `new` creates the decoder that the model has.
-            (Decoder::Rnnt(..), None) => {}
-        }
-        Ok(())
+        let chunk = Chunk {
+            outputs: self.encoder.outputs(),
+            first: self.frames,
+            frames,
+        };
+        self.decoder.decode(&self.model, &chunk, &mut self.segmenter)
     }
 
     /// Goes on with the same model on the CPU. Tokens and words are kept, with the decoder's state; the encoder's caches, which
@@ -205,16 +174,7 @@ impl StreamPipeline {
         encoder.set_class(self.encoder.class());
         encode_history(&fallback.model, (&mut encoder, &mut decoder), &self.history)?;
         encoder.set_prompt(self.encoder.prompt());
-        match (&self.decoder, &mut decoder) {
-            (Decoder::Rnnt(_, before), Decoder::Rnnt(_, after)) => {
-                let mut snapshot = TransducerSnapshot::default();
-                before.save(&mut snapshot);
-                after.restore(&snapshot);
-            }
-            (Decoder::Ctc(before), Decoder::Ctc(after)) => after.clone_from(before),
-            // It is the same model.
-            _ => {}
-        }
+        decoder.take_over(&mut self.decoder);
         (self.encoder, self.decoder) = (encoder, decoder);
         self.model = fallback.model;
         self.history = History::default();
@@ -226,19 +186,15 @@ impl StreamPipeline {
         // A frame is decoded when the audio up to its middle has been processed, so that only the frames before it are
         // surely complete.
         let complete = self.frames.saturating_sub(1) * self.model.config.frame_samples();
-        self.segmenter.pending_start().unwrap_or(complete)
+        let decided = self.segmenter.pending_start().unwrap_or(complete);
+        let undecided = self.decoder.undecided().first_frame;
+        undecided.map_or(decided, |first| decided.min(first * self.model.config.frame_samples()))
     }
 
     pub(super) fn reset(&mut self) {
         self.chunker.reset();
         self.encoder.reset();
-        match &mut self.decoder {
-            Decoder::Rnnt(_, state) => state.reset(),
-            Decoder::Ctc(ctc) => ctc.reset(),
-        }
-        if let Some(boosting) = &mut self.boosting {
-            boosting.reset();
-        }
+        self.decoder.reset(self.model.config.vocabulary_size);
         self.segmenter.reset();
         self.history.clear();
         self.frames = 0;
@@ -248,11 +204,7 @@ impl StreamPipeline {
         snapshot.model = Arc::downgrade(&self.model);
         self.chunker.save(&mut snapshot.chunker);
         self.encoder.save(&mut snapshot.encoder);
-        match &self.decoder {
-            Decoder::Rnnt(_, state) => state.save(&mut snapshot.transducer),
-            Decoder::Ctc(ctc) => ctc.save(&mut snapshot.ctc),
-        }
-        snapshot.boosting.clone_from(&self.boosting);
+        self.decoder.save(&mut snapshot.decoder);
         snapshot.history.clone_from(&self.history);
         snapshot.segmenter = Some(self.segmenter.clone());
         snapshot.frames = self.frames;
@@ -290,13 +242,8 @@ impl StreamPipeline {
             }
         }
         self.chunker.restore(&snapshot.chunker);
-        match &mut self.decoder {
-            Decoder::Rnnt(_, state) => state.restore(&snapshot.transducer),
-            Decoder::Ctc(ctc) => ctc.restore(&snapshot.ctc),
-        }
-        self.boosting.clone_from(&snapshot.boosting);
+        self.decoder.restore(&snapshot.decoder);
         self.segmenter.clone_from(segmenter);
-        self.confidence = self.segmenter.confidence();
         self.frames = snapshot.frames;
         Ok(())
     }
@@ -304,13 +251,7 @@ impl StreamPipeline {
 
 /// Encodes `window`, and returns the number of its encoder frames.
 fn encode(model: &Model, (encoder, decoder): (&mut EncoderState, &mut Decoder), window: &Window<'_>) -> Result<usize> {
-    let head = match (decoder, &model.transducer) {
-        (Decoder::Rnnt(_, state), Some(transducer)) => {
-            state.prepare(transducer)?;
-            state.head_tensors().filter(|_| model.encoder.has_head())
-        }
-        _ => None,
-    };
+    let head = decoder.prepare(model)?;
     encoder.step(&model.encoder, window, head)
 }
 
@@ -329,22 +270,11 @@ fn encode_history(
 
 /// Encoder and decoder at the start of a stream of `model`.
 fn stages(model: &Model) -> Result<(EncoderState, Decoder)> {
-    let config = &model.config;
     let mut encoder = EncoderState::new(&model.encoder)?;
-    let decoder = match &model.transducer {
-        Some(transducer) => {
-            let mut state = TransducerState::new(transducer, encoder.outputs(), config.lookahead + 1)?;
-            if model.encoder.has_head() {
-                encoder.bind(|run| state.bind_head(run))?;
-            }
-            let rnnt = Rnnt {
-                blank: config.vocabulary_size,
-                max_symbols: config.max_symbols,
-            };
-            Decoder::Rnnt(rnnt, Box::new(state))
-        }
-        None => Decoder::Ctc(Ctc::new(config.vocabulary_size)),
-    };
+    let mut decoder = Decoder::new(model, encoder.outputs())?;
+    if let Some(state) = decoder.transducer().filter(|_| model.encoder.has_head()) {
+        encoder.bind(|run| state.bind_head(run))?;
+    }
     Ok((encoder, decoder))
 }
 

@@ -2,7 +2,7 @@
 
 //! See [`crate::fuzzing`].
 
-use super::{EndReason, EndpointConfig, NotEncoded, Segmenter, TokenText, Tokenizer, Vocabulary};
+use super::{EndReason, EndpointConfig, NotEncoded, Segmenter, TokenText, Tokenizer, Undecided, Vocabulary};
 use crate::token::Token;
 
 /// A file name for each vocabulary format; the first byte of the input selects one.
@@ -84,7 +84,7 @@ fn segment(vocabulary: &Vocabulary, pauses: EndpointConfig) {
         segmenter.token(vocabulary, token);
         // Some frames have several tokens, some none.
         frame += [0, 1, 5][id % 3];
-        segmenter.decoded(frame);
+        segmenter.decoded(vocabulary, frame, Undecided::default());
         drain(&mut segmenter, u64::MAX);
     }
     let end = (frame + 1) * FRAME;

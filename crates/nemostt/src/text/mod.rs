@@ -2,6 +2,7 @@
 
 //! Turns tokens into words and utterances, and phrases into tokens.
 
+mod alternatives;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hf_json;
@@ -16,9 +17,10 @@ mod tokenize;
 mod tokenizer;
 mod words;
 
+pub use alternatives::Alternative;
 pub use partials::Partial;
-pub(crate) use segmenter::Segmenter;
 pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
+pub(crate) use segmenter::{Segmenter, Undecided};
 pub(crate) use shaping::Shaper;
 pub use shaping::{
     Capitalize, ConfidenceFilter, LowConfidence, ProfanityAction, ProfanityFilter, ProfanityList, Replacements,

@@ -2,7 +2,7 @@
 
 //! The utterance in progress as it is shown: how long its words have stayed, and when it is worth showing again.
 
-use super::{Utterance, Word};
+use super::Utterance;
 
 /// The utterance in progress, which may still change and grow.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,19 +96,10 @@ impl PartialTracker {
     }
 }
 
-/// An utterance in progress.
-pub(super) fn in_progress(id: u64, words: Vec<Word>, language: Option<String>) -> Utterance {
-    Utterance {
-        id,
-        words,
-        ending: None,
-        language,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Word;
 
     /// The partials after each of `steps`: words that are complete, `|`, words that may change. A star marks revisions.
     fn partials(min_stability: u32, steps: &[&str]) -> Vec<String> {
@@ -125,7 +116,13 @@ mod tests {
                 confidence: 1.0,
                 spoken: Vec::new(),
             };
-            let utterance = in_progress(0, texts.map(word).collect(), None);
+            let utterance = Utterance {
+                id: 0,
+                words: texts.map(word).collect(),
+                ending: None,
+                language: None,
+                alternatives: Vec::new(),
+            };
             let complete = complete.split_whitespace().count();
             if let Some(partial) = tracker.update(utterance, complete, min_stability, false) {
                 let words = partial.utterance.words.iter().zip(partial.stability);

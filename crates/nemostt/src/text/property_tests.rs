@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Capitalize, EndpointConfig, Event, ProfanityAction, ProfanityFilter, ProfanityList, Replacements, Segmenter,
-    TextShaping, Utterance, Vocabulary, Word,
+    TextShaping, Undecided, Utterance, Vocabulary, Word,
 };
 use crate::token::Token;
 
@@ -117,7 +117,7 @@ fn shaped_events(
             for &token in tokens.iter().filter(|token| (frames..next).contains(&token.frame)) {
                 segmenter.token(&vocabulary, token);
             }
-            segmenter.decoded(next);
+            segmenter.decoded(&vocabulary, next, Undecided::default());
         }
         while let Some(event) = segmenter.pop() {
             if let Event::Word(word) = &event {

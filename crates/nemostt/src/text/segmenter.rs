@@ -2,15 +2,20 @@
 
 //! Groups tokens into words and words into utterances, and decides when to emit them.
 
+mod partial;
+
 use std::{collections::VecDeque, sync::Arc};
 
+pub(crate) use partial::Undecided;
+
 use super::{
-    Partial, Shaper, SpecialToken, TextShaping, TokenText, Vocabulary, Word,
-    partials::{self, PartialTracker},
+    Alternative, Partial, Shaper, SpecialToken, TextShaping, TokenText, Vocabulary, Word,
+    alternatives::{self, Draft},
+    partials::PartialTracker,
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
-use crate::{confidence::ConfidenceConfig, token::Token};
+use crate::{confidence::ConfidenceConfig, decode::Ranked, token::Token};
 
 /// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +78,9 @@ pub struct Utterance {
     pub ending: Option<EndReason>,
     /// Its language, if the model reports it: the last one reported.
     pub language: Option<String>,
+    /// The best transcripts, the best one first, if [`BeamConfig::n_best`](crate::BeamConfig::n_best) asks for them. Empty while it is
+    /// in progress, and if it ended because of a limit.
+    pub alternatives: Vec<Alternative>,
 }
 
 impl Utterance {
@@ -170,8 +178,8 @@ impl OpenUtterance {
 #[derive(Debug, Clone)]
 pub(crate) struct Segmenter {
     pauses: EndpointConfig,
-    frame_samples: u64,
     good_gap: u64,
+    frame_samples: u64,
     builder: WordBuilder,
     /// Complete words that wait for their times, and the events between them.
     times: WordTimer,
@@ -187,6 +195,12 @@ pub(crate) struct Segmenter {
     partials: PartialTracker,
     /// The language that the model reported last.
     language: Option<String>,
+    /// Ids of the tokens that were undecided in the last partial.
+    undecided: Vec<usize>,
+    /// Transcripts of the utterance that is about to end, and how many are to be reported.
+    drafts: (Vec<Draft>, usize),
+    /// Those of utterances that have ended and wait for the times of their words.
+    ended: VecDeque<(Vec<Draft>, usize)>,
     events: VecDeque<Event>,
 }
 
@@ -195,8 +209,8 @@ impl Segmenter {
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
             pauses: EndpointConfig::default(),
-            frame_samples,
             good_gap: GOOD_GAP * frame_samples,
+            frame_samples,
             builder: WordBuilder::default(),
             times: WordTimer::new(frame_samples),
             shaper: Shaper::default(),
@@ -206,8 +220,15 @@ impl Segmenter {
             changed: false,
             partials: PartialTracker::default(),
             language: None,
+            undecided: Vec::new(),
+            drafts: Default::default(),
+            ended: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    pub(crate) fn endpoint_config(&self) -> &EndpointConfig {
+        &self.pauses
     }
 
     pub(crate) fn set_endpoint_config(&mut self, pauses: EndpointConfig) {
@@ -244,26 +265,30 @@ impl Segmenter {
         self.builder.confidence = confidence;
     }
 
-    /// What was [set](Self::set_confidence).
-    pub(crate) fn confidence(&self) -> ConfidenceConfig {
-        self.builder.confidence
+    /// Sets the best transcripts of the utterance that ends next, of which at most `count` are reported.
+    pub(crate) fn set_ranked(&mut self, vocabulary: &Vocabulary, ranked: &[Ranked], count: usize) {
+        self.drafts = (alternatives::drafts(vocabulary, ranked), count);
     }
 
-    /// Records that all tokens of the frames before `frames` have been passed to [`token`](Self::token).
-    pub(crate) fn decoded(&mut self, frames: u64) {
+    /// Records that the frames before `frames` have been decoded, and that all tokens of them have been passed to
+    /// [`token`](Self::token) but those that are undecided.
+    pub(crate) fn decoded(&mut self, vocabulary: &Vocabulary, frames: u64, undecided: Undecided<'_>) {
+        let decided = undecided.first_frame.map_or(frames, |first| first.min(frames));
         // The last frame is decoded when little more than its first sample has arrived, so it has not ended yet.
-        self.advance_to(frames.saturating_sub(1));
-        if !self.pause(frames) && self.is_long(frames) {
+        self.advance_to(decided.saturating_sub(1));
+        if !self.pause(decided) && self.is_long(frames) {
             let part = self.builder.split();
             self.complete(part);
         }
         self.release_held(frames);
         self.end_before_current();
+        self.note_undecided(undecided.tokens);
         if self.pauses.partials {
             self.partials.next_chunk();
             let changed = std::mem::take(&mut self.changed);
             if changed || self.partials.hides() {
-                self.partial(changed && self.pauses.partial_stability == 0);
+                let repeat = changed && self.pauses.partial_stability == 0;
+                self.partial(vocabulary, undecided.tokens, repeat);
             }
         }
     }
@@ -329,6 +354,9 @@ impl Segmenter {
         self.changed = false;
         self.partials.reset();
         self.language = None;
+        self.undecided.clear();
+        self.drafts.0.clear();
+        self.ended.clear();
         self.events.clear();
     }
 
@@ -399,6 +427,7 @@ impl Segmenter {
         let word = self.builder.flush_word();
         self.complete(word);
         self.last_token_frame = None;
+        self.ended.push_back(std::mem::take(&mut self.drafts));
         self.times.end(ending);
         self.emit_stable();
     }
@@ -413,7 +442,11 @@ impl Segmenter {
                 }
                 Item::End(ending) => {
                     self.flush_shaper();
-                    self.utterance(ending);
+                    let (drafts, count) = self.ended.pop_front().unwrap_or_default();
+                    let shaper = self.shaper.clone();
+                    self.utterance(ending, |first_frame| {
+                        alternatives::alternatives(&drafts, first_frame, count, &shaper)
+                    });
                     self.shaper.end_utterance(ending);
                     self.changed = false;
                 }
@@ -454,53 +487,23 @@ impl Segmenter {
     /// Adds a word to the utterance in progress; ends that one first if it is long enough.
     fn add(&mut self, word: Word) {
         if self.open.ends_before(&word, &self.pauses, self.good_gap) {
-            self.utterance(EndReason::Limit);
+            self.utterance(EndReason::Limit, |_| Vec::new());
         }
         self.events.push_back(Event::Word(word.clone()));
         self.open.push(word);
     }
 
-    /// Ends the utterance before the word in progress if it is certain to end there, so that partials show the word.
-    fn end_before_current(&mut self) {
-        if self.open.words.is_empty()
-            || self.shaper.held_start().is_some()
-            || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
-        {
-            return;
-        }
-        let word = self.builder.partial_word().and_then(|draft| self.times.at_least(draft));
-        if word.is_some_and(|word| self.open.ends_before(&word, &self.pauses, self.good_gap)) {
-            self.utterance(EndReason::Limit);
-            self.changed = true;
-        }
-    }
-
-    /// Emits the utterance in progress, with the words so far that have stayed for long enough. `repeat`: also if they are those
-    /// that were emitted last.
-    fn partial(&mut self, repeat: bool) {
-        let mut open = self.open.clone();
-        for word in self.shaper.preview(self.times.preview(self.builder.partial_word())) {
-            if open.ends_before(&word, &self.pauses, self.good_gap) {
-                break;
-            }
-            open.push(word);
-        }
-        let utterance = partials::in_progress(self.id, open.words, self.language.clone());
-        let complete = self.open.words.len();
-        let min_stability = self.pauses.partial_stability;
-        let partial = self.partials.update(utterance, complete, min_stability, repeat);
-        self.events.extend(partial.map(Event::Partial));
-    }
-
-    /// Emits the complete words as an utterance.
-    fn utterance(&mut self, ending: EndReason) {
+    /// Emits the complete words as an utterance, with the `alternatives` from an encoder frame on.
+    fn utterance(&mut self, ending: EndReason, alternatives: impl FnOnce(u64) -> Vec<Alternative>) {
         let OpenUtterance { words, .. } = std::mem::take(&mut self.open);
-        if !words.is_empty() {
+        if let Some(first) = words.first() {
+            let alternatives = alternatives(first.start / self.frame_samples);
             self.events.push_back(Event::Utterance(Utterance {
                 id: self.id,
                 words,
                 ending: Some(ending),
                 language: self.language.clone(),
+                alternatives,
             }));
             self.id += 1;
         }

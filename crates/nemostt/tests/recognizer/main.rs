@@ -9,6 +9,7 @@ mod common;
 mod log;
 
 mod batches;
+mod beam;
 mod boosting;
 mod cache;
 mod checkpoints;

@@ -19,6 +19,8 @@ const PAUSES: EndpointConfig = EndpointConfig {
     word: Some(3),
     utterance: Some(6),
     partials: true,
+    partial_stability: 0,
+    phrase: None,
     min_word: 2_000,
     longest_word: Some(12),
     max_utterance: Some(64_000),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::Format;
+use super::{decoding::DecodingArguments, output::Format};
 use crate::{
     audio::{Channel, Location, TrackName, TrackSelection},
     cues::CueArguments,
@@ -65,6 +65,9 @@ pub struct Transcribe {
 
     #[command(flatten)]
     pub cues: CueArguments,
+
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
 
     /// Write to this file; `-` is standard output, the default
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]

@@ -64,6 +64,18 @@ struct Document {
     duration: f64,
     text: String,
     words: Vec<JsonWord>,
+    /// With `--n-best`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alternatives: Vec<JsonAlternative>,
+}
+
+/// A transcript of an utterance; without end-of-turn tokens, of the whole file.
+#[derive(Debug, Serialize)]
+struct JsonAlternative {
+    text: String,
+    start: f64,
+    end: f64,
+    score: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +107,7 @@ impl<W: Write> Output<W> {
                 duration: 0.0,
                 text: String::new(),
                 words: Vec::new(),
+                alternatives: Vec::new(),
             },
             cues,
             count: 0,
@@ -132,7 +145,15 @@ impl<W: Write> Output<W> {
         match event {
             Event::Word(word) => self.word(word),
             // The next word begins a new subtitle.
-            Event::Utterance(_) => {
+            Event::Utterance(utterance) => {
+                let (start, end) = (self.seconds(utterance.start()), self.seconds(utterance.end()));
+                let alternatives = utterance.alternatives.iter().map(|alternative| JsonAlternative {
+                    text: alternative.text.clone(),
+                    start,
+                    end,
+                    score: alternative.score,
+                });
+                self.document.alternatives.extend(alternatives);
                 self.cues.end_utterance();
                 Ok(())
             }
@@ -248,6 +269,7 @@ mod tests {
             duration: 0.0,
             text: String::new(),
             words: Vec::new(),
+            alternatives: Vec::new(),
         };
         Output {
             format: Format::Srt,
@@ -294,6 +316,7 @@ mod tests {
             words,
             ending: None,
             language: None,
+            alternatives: Vec::new(),
         };
         output.event(&Event::Utterance(utterance)).unwrap();
         output.event(&Event::Word(word("two", 1_000))).unwrap();

@@ -2,9 +2,9 @@
 
 //! What is set on the stream of each file.
 
-use nemostt::{BoostingTree, Hotwords, Recognizer, Stream};
+use nemostt::{BoostingTree, DecodingMethod, Hotwords, Recognizer, Stream};
 
-use super::args::Transcribe;
+use super::{args::Transcribe, decoding::DecodingArguments};
 use crate::{Result, text_args::TextOptions};
 
 /// What the command line says, before there is a model.
@@ -12,6 +12,7 @@ pub struct StreamOptions {
     hotwords: Hotwords,
     text: TextOptions,
     language: Option<String>,
+    decoding: DecodingArguments,
 }
 
 impl StreamOptions {
@@ -24,18 +25,20 @@ impl StreamOptions {
             hotwords: arguments.speech.hotwords()?,
             text: arguments.text.load()?,
             language: arguments.speech.language.clone(),
+            decoding: arguments.decoding.clone(),
         })
     }
 
     /// The same for streams of a model and its copies.
     ///
     /// # Errors
-    /// Those of [`Recognizer::boosting_tree`].
+    /// Those of [`Recognizer::boosting_tree`] and [`Recognizer::language_model`].
     pub fn for_model(self, recognizer: &Recognizer) -> nemostt::Result<StreamSetup> {
         let Self {
             hotwords,
             text,
             language,
+            decoding,
         } = self;
         let boosting = (!hotwords.is_empty())
             .then(|| recognizer.boosting_tree(&hotwords))
@@ -44,6 +47,7 @@ impl StreamOptions {
             boosting,
             text,
             language,
+            method: decoding.method(recognizer)?,
         })
     }
 }
@@ -53,6 +57,7 @@ pub struct StreamSetup {
     boosting: Option<BoostingTree>,
     text: TextOptions,
     language: Option<String>,
+    method: DecodingMethod,
 }
 
 impl StreamSetup {
@@ -61,6 +66,7 @@ impl StreamSetup {
     /// # Errors
     /// If the model does not support the language.
     pub fn apply(&self, stream: &mut Stream) -> nemostt::Result<()> {
+        stream.set_decoding_method(&self.method)?;
         if let Some(language) = &self.language {
             stream.set_language(language)?;
         }

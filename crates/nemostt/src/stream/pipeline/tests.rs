@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::*;
 use crate::{
-    Device, Hotwords, Recognizer,
+    BeamConfig, DecodingMethod, Device, Hotwords, Recognizer,
     model::{DecoderKind, GraphOptimization, Options, failing_device::FailingDevice},
     stream::Stream,
     text::Event,
@@ -191,6 +191,44 @@ fn boosting_goes_on_on_the_cpu() {
             assert_eq!(all, expected, "{decoder:?}, failure after {working} samples");
             assert!(stream.take_device_failure().is_some());
         }
+    }
+}
+
+#[test]
+fn beam_search_goes_on_on_the_cpu_also_from_a_snapshot() {
+    let samples = speech();
+    let method = DecodingMethod::Beam(BeamConfig::default());
+    for decoder in [DecoderKind::Rnnt, DecoderKind::Ctc] {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let recognizer = Recognizer::load(model, &options(decoder, Device::Cpu)).unwrap();
+        let mut stream = recognizer.stream().unwrap();
+        stream.set_decoding_method(&method).unwrap();
+        stream.accept(&samples).unwrap();
+        stream.finish(0).unwrap();
+        let expected = words(&mut stream);
+        for working in [0, samples.len() / 3, samples.len() / 2] {
+            let setup = Setup::new(decoder);
+            let mut stream = setup.recognizer.stream().unwrap();
+            stream.set_decoding_method(&method).unwrap();
+            let [_, all] = fail_at(&setup, &mut stream, &samples, (working, 1));
+            assert_eq!(all, expected, "{decoder:?}, failure after {working} samples");
+            assert!(stream.take_device_failure().is_some());
+        }
+        let setup = Setup::new(decoder);
+        let mut stream = setup.recognizer.stream().unwrap();
+        stream.set_decoding_method(&method).unwrap();
+        let (early, late) = samples.split_at(samples.len() / 2);
+        stream.accept(early).unwrap();
+        let mut snapshot = Snapshot::default();
+        stream.save(&mut snapshot);
+        let before = words(&mut stream);
+        setup.device.fail_after(0);
+        stream.accept(late).unwrap();
+        stream.restore(&snapshot).unwrap();
+        assert_eq!(words(&mut stream), before, "{decoder:?}");
+        stream.accept(late).unwrap();
+        stream.finish(0).unwrap();
+        assert_eq!([before, words(&mut stream)].concat(), expected, "{decoder:?}");
     }
 }
 

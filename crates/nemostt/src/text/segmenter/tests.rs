@@ -18,7 +18,7 @@ fn events_by_chunk(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chu
             let log_prob = 0.0;
             segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
         }
-        segmenter.decoded(4 * (chunk + 1));
+        segmenter.decoded(&vocabulary, 4 * (chunk + 1), Undecided::default());
         note(&mut lines, chunk, &mut segmenter);
     }
     segmenter.finish(EndReason::EndOfStream);
@@ -196,7 +196,7 @@ fn min_word_does_not_extend_words_beyond_decoded_frames() {
     for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
         let log_prob = 0.0;
         segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
-        segmenter.decoded(frames);
+        segmenter.decoded(&vocabulary, frames, Undecided::default());
     }
     let times: Vec<(u64, u64)> = std::iter::from_fn(|| segmenter.pop())
         .filter_map(|event| match event {
@@ -329,7 +329,7 @@ fn utterance_is_in_progress_from_its_first_token_to_its_end() {
         segmenter.utterance_start().is_some(),
         "the word waits for the end of its frame"
     );
-    segmenter.decoded(2);
+    segmenter.decoded(&vocabulary, 2, Undecided::default());
     assert!(segmenter.utterance_start().is_none());
     copy.finish(EndReason::EndOfStream);
     assert!(copy.utterance_start().is_none());
@@ -353,7 +353,7 @@ fn in_digits(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chunk: u6
             segmenter.token(&vocabulary, Token::of_log_prob(id, frame, 0.0));
         }
         if (frame + 1) % chunk == 0 {
-            segmenter.decoded(frame + 1);
+            segmenter.decoded(&vocabulary, frame + 1, Undecided::default());
             note(&mut lines, frame, &mut segmenter);
             let start = tokens.iter().find(|_| lines.is_empty()).map(|(_, first)| first * 1280);
             assert!(frame < tokens[0].1 + 1 || start.is_none() || segmenter.pending_start() == start);

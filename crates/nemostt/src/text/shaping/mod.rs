@@ -54,9 +54,9 @@ pub(crate) struct Shaper {
     /// Whether the model writes punctuation, so that only that ends sentences.
     punctuates: bool,
     /// Language of the speech, such as `en-US`.
-    language: String,
+    language: Arc<str>,
     /// That which the model has reported since the start of the stream.
-    reported: Option<String>,
+    reported: Option<Arc<str>>,
     steps: Vec<Step>,
     /// Words that begin before this sample are not joined with others.
     separate_until: u64,
@@ -96,7 +96,7 @@ impl Shaper {
 
     /// Whether `language` was [set](Self::set_language).
     pub(crate) fn is_language(&self, language: &str) -> bool {
-        self.language == language
+        *self.language == *language
     }
 
     /// The model reported the language. The words that are held back must have been [flushed](Self::flush).
@@ -163,6 +163,30 @@ impl Shaper {
         let mut shaped: Vec<Word> = words.flat_map(|word| shaper.push(word)).collect();
         shaped.append(&mut shaper.flush());
         shaped
+    }
+
+    /// The text of a whole utterance of `words`.
+    pub(crate) fn rewrite(&self, words: &[&str]) -> String {
+        if self.steps.is_empty() {
+            return words.join(" ");
+        }
+        let mut shaper = Self {
+            steps: Vec::new(),
+            ..self.clone()
+        };
+        shaper.build();
+        let words = (0..).zip(words).map(|(index, text)| Word {
+            text: (*text).into(),
+            start: index,
+            end: index + 1,
+            // Not known.
+            confidence: 1.0,
+            spoken: Vec::new(),
+        });
+        let mut shaped: Vec<Word> = words.flat_map(|word| shaper.push(word)).collect();
+        shaped.append(&mut shaper.flush());
+        let texts: Vec<&str> = shaped.iter().map(|word| word.text.as_str()).collect();
+        texts.join(" ")
     }
 
     /// Resets to the start of a stream.

@@ -23,7 +23,7 @@ const MAX_RULES: usize = 10_000;
 /// ```
 /// let replacements = nemostt::text::Replacements::parse(
 ///     r"
-///     # In the order in which they are tried.
+///     ## In the order in which they are tried.
 ///     \bgee streamer\b => GStreamer
 ///     \b(\d+) percent\b => $1 %
 ///     ",

@@ -327,6 +327,19 @@ fn words_know_what_was_decoded() {
 }
 
 #[test]
+fn alternatives_are_rewritten_as_a_whole() {
+    let shaping = TextShaping {
+        profanity: masking("drat", ProfanityAction::Mask).profanity,
+        capitalize: Capitalize::Sentences,
+        ..numbers()
+    };
+    let mut shaper = shaper("en", shaping, false);
+    shaper.push(words("go").remove(0));
+    assert_eq!(shaper.rewrite(&["take", "twenty", "one", "drat"]), "Take 21 ****");
+    assert_eq!(shaper.rewrite(&[]), "");
+}
+
+#[test]
 fn start_of_what_is_held_is_known() {
     let mut shaper = shaper(
         "en",
