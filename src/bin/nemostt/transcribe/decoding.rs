@@ -4,19 +4,29 @@
 
 use std::path::PathBuf;
 
-use clap::{
-    Args,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use clap::{Args, ValueEnum};
 use nemostt::{BeamConfig, DecodingMethod, Recognizer};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Method {
+    #[default]
+    Greedy,
+    Beam,
+}
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Decoding")]
 pub struct DecodingArguments {
     /// How tokens are chosen: the best one at each place, or the best of several transcripts
-    #[arg(long, default_value = "greedy", value_parser = PossibleValuesParser::new(["greedy", "beam"]).map(|name| name == "beam"))]
-    decoding_method: bool,
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "greedy|beam"
+    )]
+    decoding_method: Method,
 
     /// Transcripts that --decoding-method beam follows at the same time, 1 to 32 [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=BeamConfig::MAX_SIZE as i64))]
@@ -48,7 +58,7 @@ impl DecodingArguments {
         ];
         if let Some((_, name)) = needs_beam
             .iter()
-            .find(|(is_given, _)| *is_given && !self.decoding_method)
+            .find(|(is_given, _)| *is_given && self.decoding_method != Method::Beam)
         {
             return Err(format!("{name} applies to beam search: add --decoding-method beam"));
         }
@@ -69,7 +79,7 @@ impl DecodingArguments {
     /// # Errors
     /// If the language model cannot be used.
     pub fn method(&self, recognizer: &Recognizer) -> nemostt::Result<DecodingMethod> {
-        if !self.decoding_method {
+        if self.decoding_method == Method::Greedy {
             return Ok(DecodingMethod::Greedy);
         }
         let model = self.language_model.as_ref();
