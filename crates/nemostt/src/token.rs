@@ -15,6 +15,13 @@ pub struct Token {
     pub confidence: f32,
 }
 
+/// A transcript of an utterance, and its score.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ranked {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) score: f64,
+}
+
 #[cfg(any(test, feature = "fuzzing"))]
 impl Token {
     /// A token whose confidence is its probability.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use super::{
+    assert_in_time,
     live_source::{Live, words},
     pauses, sentences, whole,
 };
@@ -34,6 +35,39 @@ fn output_changes_between_utterances_without_losing_text() {
             harness.eos();
             assert_eq!(text_of(&harness.take()), expected, "{from} to {to} at {at}");
         }
+    }
+}
+
+#[test]
+fn words_that_wait_for_others_are_pushed_within_the_latency() {
+    let samples = clip_s16("u5_eight_sentences");
+    let directory = tempfile::tempdir().unwrap();
+    let replacements = directory.path().join("list.txt");
+    // It may always go on.
+    std::fs::write(&replacements, "the .* => x\n").unwrap();
+    let plain = Harness::play("lookahead=80").latency().1;
+    for (properties, more) in [
+        ("inverse-text-normalization=true", 1000 - 320),
+        ("inverse-text-normalization=true phrase-hold=400", 400 - 320),
+        ("inverse-text-normalization=true phrase-hold=0", 0),
+        (
+            &format!("replacements-file={} phrase-hold=600", replacements.display()),
+            600 - 320,
+        ),
+        ("decoding-method=beam", 2000 - 320),
+        (
+            "decoding-method=beam inverse-text-normalization=true phrase-hold=3000",
+            3000 - 320,
+        ),
+    ] {
+        let mut live = Live::play(&format!("lookahead=80 {properties}"));
+        live.speak(&samples);
+        live.wait(4 * SECOND);
+        let latency = live.harness.latency().1;
+        assert_eq!(latency, plain + more * MS, "{properties}");
+        let words = live.words();
+        assert!(words.len() > 10, "{properties}");
+        assert_in_time(&words, latency);
     }
 }
 

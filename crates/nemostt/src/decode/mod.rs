@@ -8,7 +8,7 @@ mod config;
 mod ctc;
 mod rnnt;
 
-pub(crate) use beam::{CommitPolicy, CtcBeam, Fusion, PrefixScorer, Ranked, RnntBeam, TokenSink};
+pub(crate) use beam::{CommitPolicy, CtcBeam, Fusion, PrefixScorer, RnntBeam, TokenSink};
 pub use config::{BeamConfig, DecodingMethod};
 pub(crate) use ctc::{Ctc, CtcSnapshot, Emission};
 pub(crate) use rnnt::{Rnnt, TransducerScorer};

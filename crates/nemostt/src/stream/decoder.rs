@@ -6,13 +6,13 @@ use crate::{
     boosting::{Boosting, BoostingTree},
     confidence::ConfidenceConfig,
     decode::{
-        BeamConfig, CommitPolicy, Ctc, CtcBeam, CtcSnapshot, DecodingMethod, Emission, Fusion, PrefixScorer, Ranked,
-        Rnnt, RnntBeam, TokenSink, TransducerScorer,
+        BeamConfig, CommitPolicy, Ctc, CtcBeam, CtcSnapshot, DecodingMethod, Emission, Fusion, PrefixScorer, Rnnt,
+        RnntBeam, TokenSink, TransducerScorer,
     },
     error::Result,
     model::{ChunkFrames, HeadTensors, Model, PrefixState, Tensor, TransducerSnapshot, TransducerState},
     text::{EndpointConfig, Segmenter, SpecialToken, TokenText, Undecided, Vocabulary},
-    token::Token,
+    token::{Ranked, Token},
 };
 
 /// Age in seconds at which the first undecided token is decided, where words are emitted one by one.

@@ -6,7 +6,7 @@ use super::{
     Shaper, Vocabulary,
     words::{UntimedWord, WordBuilder},
 };
-use crate::decode::Ranked;
+use crate::token::Ranked;
 
 /// A transcript of an utterance.
 #[derive(Debug, Clone, PartialEq)]

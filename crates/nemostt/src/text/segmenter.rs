@@ -15,7 +15,10 @@ use super::{
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
-use crate::{confidence::ConfidenceConfig, decode::Ranked, token::Token};
+use crate::{
+    confidence::ConfidenceConfig,
+    token::{Ranked, Token},
+};
 
 /// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]

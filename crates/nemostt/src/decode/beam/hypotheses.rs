@@ -9,7 +9,7 @@ use super::{
     CommitPolicy, TokenSink,
     fusion::{Fusion, FusionState},
 };
-use crate::token::Token;
+use crate::token::{Ranked, Token};
 
 /// What a hypothesis has in both searches; `S` is what it has in one.
 #[derive(Debug, Clone)]
@@ -86,13 +86,6 @@ impl<'a> UtteranceEnd<'a> {
             fusion: None,
         }
     }
-}
-
-/// A transcript of an utterance, and its score.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ranked {
-    pub(crate) tokens: Vec<Token>,
-    pub(crate) score: f64,
 }
 
 /// Hypotheses, and what they have in common.

@@ -16,12 +16,11 @@ mod top_k;
 
 pub(crate) use ctc::CtcBeam;
 pub(crate) use fusion::Fusion;
-pub(crate) use hypotheses::Ranked;
 pub(crate) use networks::PrefixScorer;
 use rnnt::PredictionNetwork;
 pub(crate) use rnnt::RnntBeam;
 
-use crate::token::Token;
+use crate::token::{Ranked, Token};
 
 /// Where decided tokens go.
 pub(crate) trait TokenSink {
