@@ -119,7 +119,7 @@ impl TextArguments {
         let replacements = self.replacements_file.as_ref().map(Replacements::read).transpose()?;
         let profanity = self.profanity_file.as_ref().map(ProfanityList::read).transpose()?;
         let shaping = TextShaping {
-            min_confidence: (self.min_confidence > 0.0).then(|| ConfidenceFilter {
+            min_confidence: (self.min_confidence > 0.0).then_some(ConfidenceFilter {
                 min: self.min_confidence,
                 action: match self.low_confidence.as_str() {
                     "drop" => LowConfidence::Drop,

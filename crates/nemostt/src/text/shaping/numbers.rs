@@ -20,6 +20,21 @@ const THRESHOLD: f64 = 10.0;
 /// Numbers after which a word is tried: it may continue one of them ("hundred", "and").
 const BEGINNINGS: [&str; 5] = ["", "2", "20", "100", "2000"];
 
+/// Creates what knows the numbers of a language.
+type NewLanguage = fn() -> Language;
+
+/// The languages whose numbers are known.
+const LANGUAGES: [(&str, NewLanguage); 8] = [
+    ("en", Language::english),
+    ("da", Language::danish),
+    ("de", Language::german),
+    ("es", Language::spanish),
+    ("fr", Language::french),
+    ("it", Language::italian),
+    ("nl", Language::dutch),
+    ("pt", Language::portugese),
+];
+
 /// Writes numbers in digits.
 #[derive(Clone)]
 pub(super) struct Numbers {
@@ -41,18 +56,8 @@ impl fmt::Debug for Numbers {
 impl Numbers {
     /// `None` if numbers of `language` are not known.
     pub(super) fn new(language: &str) -> Option<Self> {
-        let languages: [(&str, fn() -> Language); 8] = [
-            ("en", Language::english),
-            ("da", Language::danish),
-            ("de", Language::german),
-            ("es", Language::spanish),
-            ("fr", Language::french),
-            ("it", Language::italian),
-            ("nl", Language::dutch),
-            ("pt", Language::portugese),
-        ];
-        let known = languages.iter().find(|(tag, _)| is_language(language, tag));
-        known.map(|(_, create)| Self {
+        let (_, create) = LANGUAGES.iter().find(|(tag, _)| is_language(language, tag))?;
+        Some(Self {
             language: Arc::new(create()),
             held: Vec::new(),
             context: Vec::new(),
