@@ -45,7 +45,7 @@ fn words_that_wait_for_others_are_pushed_within_the_latency() {
     let replacements = directory.path().join("list.txt");
     // It may always go on.
     std::fs::write(&replacements, "the .* => x\n").unwrap();
-    let plain = Harness::play("lookahead=80").latency().1;
+    let plain = Live::play("lookahead=80").harness.latency().1;
     for (properties, more) in [
         ("inverse-text-normalization=true", 1000 - 320),
         ("inverse-text-normalization=true phrase-hold=400", 400 - 320),
