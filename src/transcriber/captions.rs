@@ -162,6 +162,7 @@ mod tests {
             end: (start + 300) * MS,
             confidence: 0.5,
             is_final: true,
+            is_revision: None,
             utterance: 0,
             language: None,
             words: Vec::new(),

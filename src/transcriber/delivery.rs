@@ -17,7 +17,7 @@ use super::{
     settings::{CueSettings, Settings},
     timestamps::{Moment, Timestamps},
 };
-use nemostt::{EndReason, Event, Utterance, Word};
+use nemostt::{EndReason, Event, Partial, Utterance, Word};
 
 /// Settings that stay fixed within an utterance: a change takes effect when the current one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,12 +66,17 @@ pub(super) struct Delivery {
     late_texts: u64,
     /// The language of the speech, as reported by the model.
     language: Option<String>,
-    /// Words that were emitted while input was stalled. The stream decodes them again if the audio was only late.
+    /// Words, as they were decoded, that were emitted while input was stalled. The stream decodes them again if the audio was only
+    /// late.
     emitted_early: VecDeque<Word>,
+    /// The words that the last one was made of that was not emitted again.
+    not_repeated: Vec<Word>,
     /// Words before this sample belong to the utterance that ended during the stall.
     ended_until: u64,
     /// Words before this sample were emitted as part of a whole utterance, and must not be emitted again one by one.
     emitted_until: u64,
+    /// Up to where sound has been processed: the time of partials.
+    processed_until: Option<Moment>,
     /// End-of-turn messages that were posted during the stall.
     turns_emitted_early: u32,
 }
@@ -236,22 +241,25 @@ impl Delivery {
         self.captions()?.next_start()
     }
 
+    /// Sound has been processed up to `moment`.
+    pub(super) fn processed_until(&mut self, moment: Option<Moment>) {
+        self.processed_until = moment;
+    }
+
     /// Emits `event`. `next`: the sample before which no other text begins.
     pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word)
                 if self.is_by_word() && middle(&word) >= self.emitted_until && !self.was_emitted_early(&word) =>
             {
-                self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
+                self.words(std::slice::from_ref(&word), next, timestamps, settings);
             }
-            Event::Partial(partial) => {
-                let words = self.not_ended(&partial);
-                self.words(words, false, next, timestamps, settings);
-            }
+            Event::Partial(partial) => self.partial(&partial, timestamps, settings),
             Event::Utterance(utterance) => {
                 let words = self.not_ended(&utterance);
+                self.end_partials(words, timestamps);
                 if !self.is_by_word() {
-                    self.words(words, true, next, timestamps, settings);
+                    self.words(words, next, timestamps, settings);
                 }
                 if !words.is_empty() {
                     match &mut self.captions {
@@ -276,10 +284,12 @@ impl Delivery {
     pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word) => {
-                let was_emitted_early = self.emitted_early.iter().any(|emitted| is_same(emitted, &word));
+                let mut decoded = word.decoded().iter();
+                let was_emitted_early =
+                    decoded.any(|word| self.emitted_early.iter().any(|emitted| is_same(emitted, word)));
                 if self.is_by_word() && !was_emitted_early {
-                    self.words(std::slice::from_ref(&word), true, next, timestamps, settings);
-                    self.emitted_early.push_back(word);
+                    self.words(std::slice::from_ref(&word), next, timestamps, settings);
+                    self.emitted_early.extend(word.decoded().iter().cloned());
                 }
             }
             Event::Utterance(utterance) => {
@@ -304,6 +314,7 @@ impl Delivery {
     /// The stream starts over: nothing that was emitted during a stall will be decoded again.
     pub(super) fn restart(&mut self) {
         self.emitted_early.clear();
+        self.not_repeated.clear();
         self.ended_until = 0;
         self.emitted_until = 0;
         self.turns_emitted_early = 0;
@@ -330,29 +341,60 @@ impl Delivery {
         }
     }
 
-    fn words(&mut self, words: &[Word], is_final: bool, next: u64, timestamps: &Timestamps, settings: &Settings) {
-        let Some(mut payload) = Payload::new(words, self.utterances, is_final, timestamps) else {
+    /// Emits final words: one, or those of an utterance.
+    fn words(&mut self, words: &[Word], next: u64, timestamps: &Timestamps, settings: &Settings) {
+        let Some(mut payload) = Payload::new(words, self.utterances, true, timestamps) else {
             return;
         };
         payload.language.clone_from(&self.language);
-        if is_final {
-            self.words += payload.words.len() as u64;
-        }
-        if is_final && let Some(captions) = self.captions() {
+        self.words += payload.words.len() as u64;
+        if let Some(captions) = self.captions() {
             captions.push(payload);
             return;
         }
-        if settings.post_messages || !is_final {
+        if settings.post_messages {
             self.queue.message(payload.structure());
         }
-        if is_final {
-            let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
-            let stays = stays.flatten().map(|(_, until)| until);
-            let contents = payload.bytes(self.format, settings.separator.as_deref());
-            let is_late = self.queue.text(&payload, contents, stays);
-            self.late_texts += u64::from(is_late);
+        let stays = settings.hold_until_next.then(|| timestamps.span(words[0].start, next));
+        let stays = stays.flatten().map(|(_, until)| until);
+        let contents = payload.bytes(self.format, settings.separator.as_deref());
+        let is_late = self.queue.text(&payload, contents, stays);
+        self.late_texts += u64::from(is_late);
+        if CAT.above_threshold(log_level(true)) {
+            self.queue.log(payload);
         }
-        if CAT.above_threshold(log_level(is_final)) {
+    }
+
+    /// Tells who takes partials that the utterance of `words` is complete.
+    fn end_partials(&mut self, words: &[Word], timestamps: &Timestamps) {
+        if self.queue.has_partials()
+            && let Some(mut payload) = Payload::new(words, self.utterances, true, timestamps)
+        {
+            payload.language.clone_from(&self.language);
+            self.push_partial(&payload);
+        }
+    }
+
+    fn push_partial(&mut self, payload: &Payload) {
+        if let Some(moment) = self.processed_until.as_ref().filter(|_| self.queue.has_partials()) {
+            self.queue.partial(payload.bytes(Format::Json, None), moment);
+        }
+    }
+
+    /// Emits the utterance in progress.
+    fn partial(&mut self, partial: &Partial, timestamps: &Timestamps, settings: &Settings) {
+        let words = self.not_ended(&partial.utterance);
+        let stability = &partial.stability[partial.stability.len() - words.len()..];
+        let Some(payload) = Payload::new(words, self.utterances, false, timestamps) else {
+            return;
+        };
+        let mut payload = payload.of_partial(stability, partial.is_revision);
+        payload.language.clone_from(&self.language);
+        if settings.post_partials {
+            self.queue.message(payload.structure());
+        }
+        self.push_partial(&payload);
+        if CAT.above_threshold(log_level(false)) {
             self.queue.log(payload);
         }
     }
@@ -378,8 +420,30 @@ impl Delivery {
         &words[first..]
     }
 
-    /// Whether `word` was already emitted during a stall.
+    /// Whether words were emitted during a stall.
+    pub(super) fn has_emitted_early(&self) -> bool {
+        !self.emitted_early.is_empty() || self.ended_until > 0
+    }
+
+    /// Whether `word`, or one that it was made of, was already emitted during a stall.
     fn was_emitted_early(&mut self, word: &Word) -> bool {
+        if !word.spoken.is_empty() && word.spoken == self.not_repeated {
+            // Another one of those that the same words became.
+            return true;
+        }
+        let was_emitted = word
+            .decoded()
+            .iter()
+            .filter(|word| self.was_decoded_early(word))
+            .count()
+            > 0;
+        if was_emitted {
+            self.not_repeated.clone_from(&word.spoken);
+        }
+        was_emitted
+    }
+
+    fn was_decoded_early(&mut self, word: &Word) -> bool {
         if let Some(same) = self.emitted_early.iter().position(|emitted| has_moved(emitted, word)) {
             // Words that were emitted before it have not been decoded again.
             self.emitted_early.drain(..=same);

@@ -4,7 +4,11 @@
 
 use gst::glib;
 
-use nemostt::{DecoderKind, GraphOptimization, PrecisionChoice, cues::CueMode};
+use nemostt::{
+    Aggregation, DecoderKind, GraphOptimization, Measure, PrecisionChoice,
+    cues::CueMode,
+    text::{Capitalize, LowConfidence, ProfanityAction},
+};
 
 /// Values of property `decoder`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -148,4 +152,157 @@ pub enum NemoSttOverload {
         nick = "skip"
     )]
     Skip,
+}
+
+/// Values of property `confidence-method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttConfidenceMethod")]
+pub enum NemoSttConfidenceMethod {
+    /// The probability of the token.
+    #[default]
+    #[enum_value(name = "The probability of the token", nick = "probability")]
+    Probability,
+    /// The highest probability.
+    #[enum_value(name = "The highest probability in the frame, normalized", nick = "max-prob")]
+    MaxProb,
+    /// Gibbs entropy, linear.
+    #[enum_value(name = "Gibbs entropy, linearly normalized", nick = "entropy-gibbs-lin")]
+    EntropyGibbsLin,
+    /// Gibbs entropy, exponential.
+    #[enum_value(name = "Gibbs entropy, exponentially normalized", nick = "entropy-gibbs-exp")]
+    EntropyGibbsExp,
+    /// Tsallis entropy, linear.
+    #[enum_value(name = "Tsallis entropy, linearly normalized", nick = "entropy-tsallis-lin")]
+    EntropyTsallisLin,
+    /// Tsallis entropy, exponential.
+    #[enum_value(
+        name = "Tsallis entropy, exponentially normalized: NeMo's default",
+        nick = "entropy-tsallis-exp"
+    )]
+    EntropyTsallisExp,
+    /// Rényi entropy, linear.
+    #[enum_value(name = "Renyi entropy, linearly normalized", nick = "entropy-renyi-lin")]
+    EntropyRenyiLin,
+    /// Rényi entropy, exponential.
+    #[enum_value(name = "Renyi entropy, exponentially normalized", nick = "entropy-renyi-exp")]
+    EntropyRenyiExp,
+}
+
+impl From<NemoSttConfidenceMethod> for Measure {
+    fn from(method: NemoSttConfidenceMethod) -> Self {
+        match method {
+            NemoSttConfidenceMethod::Probability => Self::Probability,
+            NemoSttConfidenceMethod::MaxProb => Self::MaxProb,
+            NemoSttConfidenceMethod::EntropyGibbsLin => Self::EntropyGibbsLin,
+            NemoSttConfidenceMethod::EntropyGibbsExp => Self::EntropyGibbsExp,
+            NemoSttConfidenceMethod::EntropyTsallisLin => Self::EntropyTsallisLin,
+            NemoSttConfidenceMethod::EntropyTsallisExp => Self::EntropyTsallisExp,
+            NemoSttConfidenceMethod::EntropyRenyiLin => Self::EntropyRenyiLin,
+            NemoSttConfidenceMethod::EntropyRenyiExp => Self::EntropyRenyiExp,
+        }
+    }
+}
+
+/// Values of property `confidence-aggregation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttConfidenceAggregation")]
+pub enum NemoSttConfidenceAggregation {
+    /// Geometric mean.
+    #[default]
+    #[enum_value(name = "Geometric mean of the tokens", nick = "geometric-mean")]
+    GeometricMean,
+    /// Arithmetic mean.
+    #[enum_value(name = "Arithmetic mean of the tokens", nick = "mean")]
+    Mean,
+    /// The lowest.
+    #[enum_value(name = "The token with the lowest confidence: NeMo's default", nick = "min")]
+    Min,
+    /// The highest.
+    #[enum_value(name = "The token with the highest confidence", nick = "max")]
+    Max,
+    /// The product.
+    #[enum_value(name = "Product of the tokens", nick = "product")]
+    Product,
+}
+
+impl From<NemoSttConfidenceAggregation> for Aggregation {
+    fn from(aggregation: NemoSttConfidenceAggregation) -> Self {
+        match aggregation {
+            NemoSttConfidenceAggregation::GeometricMean => Self::GeometricMean,
+            NemoSttConfidenceAggregation::Mean => Self::Mean,
+            NemoSttConfidenceAggregation::Min => Self::Min,
+            NemoSttConfidenceAggregation::Max => Self::Max,
+            NemoSttConfidenceAggregation::Product => Self::Product,
+        }
+    }
+}
+
+/// Values of property `low-confidence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttLowConfidence")]
+pub enum NemoSttLowConfidence {
+    /// A mark in their place.
+    #[default]
+    #[enum_value(name = "[...] takes the place of one or several of them", nick = "mask")]
+    Mask,
+    /// Nothing.
+    #[enum_value(name = "They are left out", nick = "drop")]
+    Drop,
+}
+
+impl From<NemoSttLowConfidence> for LowConfidence {
+    fn from(action: NemoSttLowConfidence) -> Self {
+        match action {
+            NemoSttLowConfidence::Mask => Self::Mask,
+            NemoSttLowConfidence::Drop => Self::Drop,
+        }
+    }
+}
+
+/// Values of property `profanity-action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttProfanityAction")]
+pub enum NemoSttProfanityAction {
+    /// Asterisks.
+    #[default]
+    #[enum_value(name = "All letters become asterisks", nick = "mask")]
+    Mask,
+    /// Asterisks after the first letter.
+    #[enum_value(name = "All letters but the first become asterisks", nick = "mask-tail")]
+    MaskTail,
+    /// Nothing.
+    #[enum_value(name = "They are left out", nick = "remove")]
+    Remove,
+}
+
+impl From<NemoSttProfanityAction> for ProfanityAction {
+    fn from(action: NemoSttProfanityAction) -> Self {
+        match action {
+            NemoSttProfanityAction::Mask => Self::Mask,
+            NemoSttProfanityAction::MaskTail => Self::MaskTail,
+            NemoSttProfanityAction::Remove => Self::Remove,
+        }
+    }
+}
+
+/// Values of property `capitalize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttCapitalize")]
+pub enum NemoSttCapitalize {
+    /// As the model writes.
+    #[default]
+    #[enum_value(name = "As the model writes", nick = "none")]
+    None,
+    /// The first word of each sentence.
+    #[enum_value(name = "The first word of each sentence, and the English \"I\"", nick = "sentence")]
+    Sentence,
+}
+
+impl From<NemoSttCapitalize> for Capitalize {
+    fn from(capitalize: NemoSttCapitalize) -> Self {
+        match capitalize {
+            NemoSttCapitalize::None => Self::None,
+            NemoSttCapitalize::Sentence => Self::Sentences,
+        }
+    }
 }

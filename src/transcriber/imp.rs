@@ -22,10 +22,11 @@ use super::{
     lateness::Lateness,
     log::{CAT, forward_runtime_log},
     model_loader::{self, Loader},
+    partial_pad,
     payload::Format,
     reporter::Reporter,
     session::Session,
-    settings::{HotwordSettings, MAX_OBSERVED_DELAY, METRICS, Settings},
+    settings::{HotwordSettings, MAX_OBSERVED_DELAY, METRICS, Settings, TextSettings},
     source_pad,
     ticker::Ticker,
     timestamps::Moment,
@@ -58,6 +59,7 @@ pub struct NemoStt {
     pub(super) is_interrupted: AtomicBool,
     /// The element is on its way to READY: FLUSH_STOP must not clear `is_interrupted`.
     is_stopping: AtomicBool,
+    pub(super) partial_pad: Mutex<Option<gst::Pad>>,
 }
 
 /// The part of the session's state that queries and properties report, readable without the `session` lock.
@@ -113,9 +115,11 @@ impl ObjectImpl for NemoStt {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let before = self.latency();
         Arc::make_mut(&mut *lock(&self.settings)).set(pspec.name(), value);
+        // An error is reported when the element starts, or with the next chunk.
         if HotwordSettings::has(pspec.name()) {
-            // An error is reported when the element starts, or with the next chunk.
             let _ = self.read_hotwords();
+        } else if TextSettings::has(pspec.name()) {
+            let _ = self.read_text_shaping();
         }
         self.announce_latency(before);
     }
@@ -155,9 +159,23 @@ impl ElementImpl for NemoStt {
             vec![
                 template("sink", gst::PadDirection::Sink, &input::caps()),
                 template("src", gst::PadDirection::Src, &Format::caps()),
+                partial_pad::template().expect("a valid pad template"),
             ]
         });
         &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        self.request_partial_pad(template)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        self.release_partial_pad(pad);
     }
 
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
@@ -217,6 +235,7 @@ impl BaseTransformImpl for NemoStt {
         }
         // Later, when they change in PLAYING or the model lacks a character, it is a warning.
         self.read_hotwords()
+            .and_then(|()| self.read_text_shaping())
             .map_err(|text| gst::error_msg!(gst::ResourceError::Settings, ("{text}")))?;
         lock(&self.published).active = ActiveSettings::of(&settings);
         *lock(&self.reporter) = Reporter::default();
@@ -297,13 +316,17 @@ impl BaseTransformImpl for NemoStt {
         use gst::EventView;
         gst::log!(CAT, imp = self, "{event:?}");
         match event.view() {
-            EventView::FlushStart(_) => self.interrupt(),
+            EventView::FlushStart(_) => {
+                self.forward_to_partials(&event);
+                self.interrupt();
+            }
             EventView::FlushStop(_) => {
                 if !self.is_stopping.load(Ordering::Relaxed) {
                     self.is_interrupted.store(false, Ordering::Relaxed);
                     self.loader.set_flushing(false);
                 }
                 self.session().flush();
+                self.forward_to_partials(&event);
                 lock(&self.lateness).reset();
                 let mut published = lock(&self.published);
                 published.position = None;
@@ -317,6 +340,7 @@ impl BaseTransformImpl for NemoStt {
                     self.drain(EndReason::EndOfStream);
                 }
                 self.session().begin();
+                self.begin_partials(start);
                 return self.obj().src_pad().push_event(source_pad::stream_start(start));
             }
             EventView::Tag(tags) => {
@@ -327,6 +351,7 @@ impl BaseTransformImpl for NemoStt {
                 self.drain(EndReason::EndOfStream);
                 self.session().end();
                 self.report_final_metrics();
+                self.forward_to_partials(&event);
                 let mut published = lock(&self.published);
                 published.await_segment(self.obj().current_running_time());
             }
@@ -424,6 +449,19 @@ impl NemoStt {
         drop(settings);
         let result = phrases.list.clone().map(drop);
         Arc::make_mut(&mut *lock(&self.settings)).hotwords.accept(phrases);
+        result
+    }
+
+    /// As [`read_hotwords`](Self::read_hotwords), for what is done to words.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    fn read_text_shaping(&self) -> Result<(), String> {
+        let settings = self.settings();
+        let shaping = settings.text.read();
+        drop(settings);
+        let result = shaping.result.clone().map(drop);
+        Arc::make_mut(&mut *lock(&self.settings)).text.accept(shaping);
         result
     }
 

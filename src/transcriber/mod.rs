@@ -18,6 +18,8 @@ mod metrics;
 mod model_loader;
 mod model_registry;
 mod output_queue;
+mod partial_output;
+mod partial_pad;
 mod payload;
 mod reporter;
 mod segment;

@@ -8,7 +8,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{payload::Payload, segment::Segment, segment::signed, timestamps::Moment};
+use super::{
+    partial_output::{PartialItem, PartialOutput},
+    payload::Payload,
+    segment::{Segment, signed},
+    timestamps::Moment,
+};
 use nemostt::EndReason;
 
 /// Tells text elements downstream that a sentence is over: gst-plugins-rs' `textaccumulate` and `tttocea608` act on it.
@@ -24,6 +29,8 @@ const LONGEST_STAY: gst::ClockTime = gst::ClockTime::from_seconds(3);
 pub(super) enum Item {
     Buffer(gst::Buffer),
     Event(gst::Event),
+    /// For the pad of partials.
+    Partial(PartialItem),
     /// Contents of an element message.
     Message(gst::Structure),
     /// Text of a warning about a setting.
@@ -50,6 +57,8 @@ pub(super) struct OutputQueue {
     discont: bool,
     /// Nothing has followed the first segment yet.
     is_first: bool,
+    /// The output of partials, if there is a pad for them.
+    partials: Option<PartialOutput>,
 }
 
 impl OutputQueue {
@@ -82,9 +91,14 @@ impl OutputQueue {
             }
             None => None,
         };
-        self.queue.push_back(Item::Event(segment.event(self.lateness)));
-        self.segment = Some(segment.clone());
+        let event = segment.event(self.lateness);
+        self.queue.push_back(Item::Event(event.clone()));
+        let before = self.segment.replace(segment.clone());
         self.position = position.unwrap_or_else(|| segment.start());
+        if let Some(partials) = &mut self.partials {
+            let item = partials.segment(event, segment, before.as_ref(), self.position);
+            self.queue.push_back(Item::Partial(item));
+        }
         self.is_first = position.is_none() && !segment.is_reverse();
     }
 
@@ -127,7 +141,11 @@ impl OutputQueue {
         let Some(segment) = self.segment.clone().filter(|_| before != lateness) else {
             return;
         };
-        self.queue.push_back(Item::Event(segment.event(lateness)));
+        let event = segment.event(lateness);
+        if self.partials.is_some() {
+            self.queue.push_back(Item::Partial(PartialItem::Event(event.clone())));
+        }
+        self.queue.push_back(Item::Event(event));
         let earlier = before.saturating_sub(lateness);
         let running = segment.running(self.position);
         self.position = segment.at_running(running.saturating_add(signed(earlier)));
@@ -157,6 +175,7 @@ impl OutputQueue {
         self.gap_to(start);
         self.position = end;
         self.is_first = false;
+        self.partials_follow();
 
         let mut buffer = gst::Buffer::from_slice(contents);
         if let Some(buffer) = buffer.get_mut() {
@@ -230,6 +249,37 @@ impl OutputQueue {
         self.queue.push_back(Item::Event(gap.build()));
         self.position = pts;
         self.is_first = false;
+        self.partials_follow();
+    }
+
+    /// Sets whether there is a pad for partials.
+    pub(super) fn set_partials(&mut self, is_wanted: bool) {
+        if self.partials.is_some() != is_wanted {
+            self.partials = is_wanted.then(|| PartialOutput::at(self.position));
+        }
+    }
+
+    /// Whether there is a pad for partials.
+    pub(super) fn has_partials(&self) -> bool {
+        self.partials.is_some()
+    }
+
+    /// Queues an utterance in progress, or its end, for the pad of partials; sound has been processed up to `moment`.
+    pub(super) fn partial(&mut self, contents: Vec<u8>, moment: &Moment) {
+        self.announce(&moment.segment);
+        let pts = self.here(moment.pts, &moment.segment);
+        if let Some(partials) = &mut self.partials {
+            self.queue.extend(partials.buffer(contents, pts).map(Item::Partial));
+        }
+    }
+
+    /// The output of partials is at least as far as that of text.
+    fn partials_follow(&mut self) {
+        let gap = self
+            .partials
+            .as_mut()
+            .and_then(|partials| partials.gap_to(self.position));
+        self.queue.extend(gap.map(Item::Partial));
     }
 
     /// Removes the oldest item.
@@ -241,6 +291,7 @@ impl OutputQueue {
     pub(super) fn flush(&mut self) {
         *self = Self {
             lateness: self.lateness,
+            partials: self.partials.as_ref().map(|_| PartialOutput::default()),
             ..Self::default()
         };
     }

@@ -92,6 +92,9 @@ pub(super) struct Payload {
     pub(super) confidence: f32,
     /// Whether it is final, that is, will not change any more.
     pub(super) is_final: bool,
+    /// Whether it changes words of the partial before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) is_revision: Option<bool>,
     /// Number of the utterance it belongs to.
     pub(super) utterance: u64,
     /// The language, if the model reports it.
@@ -114,6 +117,9 @@ pub(super) struct TimedWord {
     #[serde(serialize_with = "nanoseconds")]
     end: gst::ClockTime,
     confidence: f32,
+    /// In a partial, for how many chunks it has been there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stability: Option<u32>,
 }
 
 fn nanoseconds<S: serde::Serializer>(time: &gst::ClockTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -140,6 +146,7 @@ impl Payload {
                 start,
                 end,
                 confidence: word.confidence,
+                stability: None,
             })
         };
         let words: Vec<TimedWord> = words.iter().filter_map(timed).collect();
@@ -150,12 +157,22 @@ impl Payload {
             end: words.last()?.end.max(words.first()?.end),
             confidence: words.iter().map(|word| word.confidence).sum::<f32>() / words.len() as f32,
             is_final,
+            is_revision: None,
             utterance,
             language: None,
             words,
             segment,
             cue: None,
         })
+    }
+
+    /// The payload of a partial: `stability` is that of its words.
+    pub(super) fn of_partial(mut self, stability: &[u32], is_revision: bool) -> Self {
+        self.is_revision = Some(is_revision);
+        for (word, &stability) in self.words.iter_mut().zip(stability) {
+            word.stability = Some(stability);
+        }
+        self
     }
 
     /// Its words, with times in `segment`.
@@ -230,12 +247,14 @@ impl Payload {
                 .field("start-time", word.start)
                 .field("end-time", word.end)
                 .field("confidence", f64::from(word.confidence))
+                .field_if_some("stability", word.stability)
                 .build()
                 .to_send_value()
         };
         gst::Structure::builder("nemostt")
             .field("text", &self.text)
             .field("is-final", self.is_final)
+            .field_if_some("is-revision", self.is_revision)
             .field("start-time", self.start)
             .field("end-time", self.end)
             .field("running-time", self.segment.to_running_time(self.start))
@@ -272,6 +291,7 @@ mod tests {
             start,
             end: start + 16,
             confidence: 0.5,
+            spoken: Vec::new(),
         };
         let mut timestamps = Timestamps::new(16_000);
         let first = Arrival {

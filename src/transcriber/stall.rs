@@ -158,6 +158,7 @@ mod tests {
             start,
             end: start + FRAME,
             confidence: 1.0,
+            spoken: Vec::new(),
         })
     }
 

@@ -74,7 +74,12 @@ impl NemoStt {
         self.first_gap()?;
         self.ensure_driver()?;
         let settings = self.settings();
-        begin(&mut self.session(), &settings);
+        let has_partials = self.partial_pad().is_some();
+        {
+            let mut session = self.session();
+            session.out.queue.set_partials(has_partials);
+            begin(&mut session, &settings);
+        }
         self.work(&settings)
     }
 
@@ -146,6 +151,7 @@ impl NemoStt {
             Item::Event(event) => {
                 let _ = obj.src_pad().push_event(event);
             }
+            Item::Partial(item) => self.push_partial(item)?,
             Item::Message(structure) => {
                 let message = gst::message::Element::builder(structure).src(&*obj).build();
                 let _ = obj.post_message(message);
@@ -198,7 +204,9 @@ impl NemoStt {
     pub(super) fn new_segment(&self, segment: &Time, seqnum: gst::Seqnum) -> bool {
         lock(&self.published).had_segment = true;
         {
+            let has_partials = self.partial_pad().is_some();
             let mut session = self.session();
+            session.out.queue.set_partials(has_partials);
             session.set_segment(Segment::new(segment.clone(), Some(seqnum)));
             session.begin_output();
         }

@@ -336,6 +336,83 @@ fn hotwords_that_cannot_be_used_are_refused() {
 }
 
 #[test]
+fn text_is_shaped_in_every_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let replacements = file("replacements.txt", "red bag|blue train => $0 !\n(\\d+)$$ => x\n");
+    let refused = transcribe(&["--replacements-file", &replacements], &wav());
+    assert!(complaint(&refused).contains("replacements.txt, line 2: \"(\\d+)$$\": it has an anchor"));
+    let replacements = file("replacements.txt", "red bag => bag, red,\n");
+    let profanity = file("profanity.txt", "garage\n[de]\nwoman\n");
+    let arguments = [
+        "--lookahead=80",
+        "--inverse-text-normalization",
+        "--capitalize=sentence",
+        "--replacements-file",
+        &replacements,
+        "--profanity-file",
+        &profanity,
+        "--profanity-action=mask-tail",
+    ];
+    let plain = transcribe(&["--lookahead=80"], &clip_path("u3_long"));
+    let plain = written(&plain);
+    let expected = plain
+        .replace("red bag", "bag, red,")
+        .replace("garage", "g*****")
+        .replace("twenty", "20")
+        .replacen("a woman", "A woman", 1);
+    assert_ne!(expected, plain);
+    assert_eq!(written(&transcribe(&arguments, &clip_path("u3_long"))), expected);
+    let with = |option| -> Vec<&str> { arguments.iter().copied().chain([option]).collect() };
+    let json = transcribe(&with("--json"), &clip_path("u3_long"));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["text"].as_str().unwrap(), expected.trim_end());
+    let srt = transcribe(&with("--srt"), &clip_path("u3_long"));
+    let srt = written(&srt);
+    assert!(
+        srt.contains("g*****") && srt.contains("20") && !srt.contains("twenty"),
+        "{srt}"
+    );
+}
+
+#[test]
+fn confidence_follows_the_method() {
+    let confidences = |arguments: &[&str]| -> Vec<f64> {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let output = transcribe(&arguments, &clip_path("u3_long"));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let words = json["words"].as_array().unwrap().iter();
+        words.map(|word| word["confidence"].as_f64().unwrap()).collect()
+    };
+    let plain = confidences(&[]);
+    let lowest = confidences(&["--confidence-aggregation=min"]);
+    assert!(lowest.iter().zip(&plain).all(|(min, mean)| *min <= mean + 1e-3));
+    assert_ne!(lowest, plain);
+    let nemo = confidences(&[
+        "--confidence-method=entropy-tsallis-exp",
+        "--confidence-aggregation=min",
+    ]);
+    assert!(
+        nemo.iter().zip(&lowest).any(|(nemo, own)| (nemo - own).abs() > 0.1),
+        "{nemo:?}"
+    );
+    // None of its words is that sure.
+    let masked = transcribe(&["--min-confidence=1"], &clip_path("u1_command"));
+    assert_eq!(written(&masked), "[…]\n");
+    for wrong in [
+        "--min-confidence=2",
+        "--confidence-alpha=0",
+        "--confidence-method=entropy",
+    ] {
+        assert!(!transcribe(&[wrong], &wav()).status.success(), "{wrong}");
+    }
+}
+
+#[test]
 fn statistics_are_one_line() {
     let output = transcribe(&["--stats"], &data("wav/u1_command.wav"));
     let errors = String::from_utf8(output.stderr).unwrap();

@@ -99,6 +99,7 @@ fn properties_document_units_and_mutability() {
             "cue-lines",
             "cue-columns",
             "cue-reading-speed",
+            "partial-stability",
         ]
         .contains(&property.name());
         let is_time = property.value_type() == u32::static_type() && !counts;

@@ -41,6 +41,8 @@ fn start_error(properties: &str) -> String {
     element.set_property("lookahead", -1);
     element.set_property("hotwords", None::<&str>);
     element.set_property("hotwords-file", None::<&str>);
+    element.set_property("replacements-file", None::<&str>);
+    element.set_property("profanity-file", None::<&str>);
     pipeline.set_state(gst::State::Playing).unwrap();
     let end = bus.timed_pop_filtered(TIMEOUT, &[gst::MessageType::Eos, gst::MessageType::Error]);
     assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
@@ -269,6 +271,10 @@ fn hotwords_that_cannot_be_read_are_an_error() {
         &start_error("hotwords-file=/no/such/list"),
         &["hotwords-file: cannot read /no/such/list"],
     );
+    for name in ["replacements-file", "profanity-file"] {
+        let error = start_error(&format!("{name}=/no/such/list"));
+        assert_contains(&error, &[&format!("{name}: cannot read /no/such/list")]);
+    }
 }
 
 #[test]

@@ -71,6 +71,15 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// A text file is not UTF-8.
+    #[error("{}, line {line}, is not UTF-8; convert the file", .path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+
     /// The directory does not contain a model.
     #[error(
         "{} holds no {missing}. Expected NeMo's export (encoder-*.onnx with decoder_joint-*.onnx, or one CTC graph) or \
@@ -161,6 +170,22 @@ pub enum Error {
         "the boosting tree does not belong to this stream's model: build it with the recognizer that created the stream"
     )]
     OtherBoostingTree,
+
+    /// A list of replacements or of profanity cannot be used.
+    #[error("{place}: {reason}")]
+    TextRules {
+        /// The file and line.
+        place: String,
+        /// What is wrong, what was expected and what to do.
+        reason: String,
+    },
+
+    /// The exponent of a confidence measure cannot be used.
+    #[error("confidence-alpha is {alpha}, expected a number above 0; NeMo's default is 0.33")]
+    Confidence {
+        /// The exponent.
+        alpha: f32,
+    },
 
     /// The vocabulary cannot be read or does not match the model.
     #[error("vocabulary {path}: {reason}")]

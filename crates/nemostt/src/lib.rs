@@ -8,6 +8,8 @@ mod boosting;
 #[forbid(unsafe_code)]
 pub mod chunker;
 #[forbid(unsafe_code)]
+mod confidence;
+#[forbid(unsafe_code)]
 pub mod cues;
 #[forbid(unsafe_code)]
 mod decode;
@@ -39,9 +41,12 @@ pub mod sync;
 #[forbid(unsafe_code)]
 pub mod text;
 #[forbid(unsafe_code)]
+mod text_file;
+#[forbid(unsafe_code)]
 mod token;
 
 pub use boosting::{BoostingTree, Hotword, Hotwords};
+pub use confidence::{Aggregation, ConfidenceConfig, Measure, UnknownConfidence};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
 pub use lane::Class as StreamClass;
@@ -58,5 +63,5 @@ pub use nemostt_compiler::{
 };
 pub use recognizer::{Recognizer, WeakRecognizer};
 pub use stream::{Observer, Snapshot, Stream};
-pub use text::{EndReason, EndpointConfig, Event, Utterance, Word};
+pub use text::{EndReason, EndpointConfig, Event, Partial, TextShaping, Utterance, Word};
 pub use token::Token;

@@ -11,6 +11,7 @@ use self::{history::History, pipeline::StreamPipeline};
 use crate::{
     boosting::{Boosting, BoostingTree, Hotwords},
     chunker::{ChunkerSnapshot, Window},
+    confidence::ConfidenceConfig,
     decode::CtcSnapshot,
     device::Device,
     error::{Error, Result},
@@ -18,7 +19,7 @@ use crate::{
     lane::Class as StreamClass,
     metrics::StreamMetrics,
     model::{EncoderSnapshot, Model, TransducerSnapshot},
-    text::{EndReason, EndpointConfig, Event, Segmenter},
+    text::{EndReason, EndpointConfig, Event, Segmenter, TextShaping},
 };
 
 /// Samples converted at a time.
@@ -218,8 +219,9 @@ impl Stream {
         self.pipeline.segmenter.set_endpoint_config(config);
     }
 
-    /// Sets the language of the following audio for a multilingual model: a code such as `en-US`, or `auto`. No effect
-    /// on monolingual models.
+    /// Sets the language of the following audio: a code such as `en-US`, which a multilingual model is prompted with, or `auto`.
+    /// [Text shaping](Self::set_text_shaping) follows it, too, unless the model reports the language; before, it takes models of
+    /// one language for English, since most are.
     ///
     /// # Errors
     /// [`Error::Language`] if the model does not support it; the language is then not changed.
@@ -227,6 +229,7 @@ impl Stream {
         if let Some(languages) = &self.pipeline.model.config.languages {
             self.pipeline.encoder.set_prompt(languages.prompt(language)?);
         }
+        self.pipeline.set_text_language(language);
         Ok(())
     }
 
@@ -256,6 +259,29 @@ impl Stream {
             false => Some(model.boosting.get(&model.vocabulary, hotwords)?),
         };
         self.set_boosting_tree(tree.as_ref())
+    }
+
+    /// Sets how confidence is computed, from the next chunk on; what is in the word in progress stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Confidence`] if α is not above 0 and finite; the stream is not changed.
+    pub fn set_confidence(&mut self, config: ConfidenceConfig) -> Result<()> {
+        config.check()?;
+        self.pipeline.confidence = config;
+        self.pipeline.segmenter.set_confidence(config);
+        Ok(())
+    }
+
+    /// Changes words as `shaping` says, from the next one on. It stays set when the stream is [reset](Self::reset).
+    pub fn set_text_shaping(&mut self, shaping: &Arc<TextShaping>) {
+        let punctuates = self.pipeline.punctuates;
+        self.pipeline.segmenter.set_shaping(shaping, punctuates);
+    }
+
+    /// Words that begin before `sample` are not joined with others, as words of one number are: for an application that has shown
+    /// some of them, after [`finish`](Self::finish), has [restored](Self::restore) the stream, and looks for those that it knows.
+    pub fn separate_words_until(&mut self, sample: u64) {
+        self.pipeline.segmenter.separate_until(sample);
     }
 
     /// Sets how urgent the following steps are among those of other streams. By default, a stream is live.
@@ -313,7 +339,8 @@ impl Stream {
 
     /// Restores the state saved in `snapshot`, from this or another stream of the same model. Everything since,
     /// including errors, [`finish`](Self::finish), [`set_endpoint_config`](Self::set_endpoint_config),
-    /// [`set_language`](Self::set_language) and [`set_boosting_tree`](Self::set_boosting_tree), is undone, and events that were pending are pending again. A snapshot can
+    /// [`set_language`](Self::set_language), [`set_boosting_tree`](Self::set_boosting_tree),
+    /// [`set_confidence`](Self::set_confidence) and [`set_text_shaping`](Self::set_text_shaping), is undone, and events that were pending are pending again. A snapshot can
     /// be restored any number of times.
     ///
     /// # Errors

@@ -11,4 +11,19 @@ pub struct Token {
     pub frame: u64,
     /// Natural logarithm of its probability.
     pub log_prob: f32,
+    /// How sure the model is of it, 0 to 1, as [`ConfidenceConfig`](crate::ConfidenceConfig) says.
+    pub confidence: f32,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Token {
+    /// A token whose confidence is its probability.
+    pub(crate) fn of_log_prob(id: usize, frame: u64, log_prob: f32) -> Self {
+        Self {
+            id,
+            frame,
+            log_prob,
+            confidence: log_prob.exp(),
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod metrics_file;
 mod model_args;
 mod output_file;
 mod speech_args;
+mod text_args;
 mod transcribe;
 
 use std::{io, path::PathBuf, process::ExitCode};

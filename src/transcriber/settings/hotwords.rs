@@ -82,7 +82,7 @@ impl HotwordSettings {
         Phrases {
             revision: self.revision,
             list: loaded.map(Arc::new).map_err(|error| match error {
-                Error::Read { .. } => format!("hotwords-file: {error}"),
+                Error::Read { .. } | Error::NotUtf8 { .. } => format!("hotwords-file: {error}"),
                 error => error.to_string(),
             }),
         }

@@ -5,11 +5,13 @@
 mod cues;
 mod hotwords;
 mod properties;
+mod text;
 
 use std::time::Duration;
 
 pub(super) use cues::CueSettings;
 pub(super) use hotwords::{HotwordSettings, Phrases};
+pub(super) use text::TextSettings;
 
 use super::enums::{
     NemoSttCueMode, NemoSttDecoder, NemoSttGraphOptimization, NemoSttOutput, NemoSttOverload, NemoSttPrecision,
@@ -77,6 +79,8 @@ pub(super) struct Settings {
     /// Time between messages with metrics, in milliseconds; 0: none.
     metrics_interval: u32,
     pub(super) cues: CueSettings,
+    /// What is done to words, and their confidence.
+    pub(super) text: TextSettings,
 }
 
 impl Default for Settings {
@@ -112,6 +116,7 @@ impl Default for Settings {
             separator: None,
             metrics_interval: 0,
             cues: CueSettings::default(),
+            text: TextSettings::default(),
         }
     }
 }
@@ -152,10 +157,21 @@ impl Settings {
     /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
     pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
-            NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => self.word_hold,
+            NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => {
+                let phrase_hold = self.phrase_hold(output).filter(|_| self.text.holds_words());
+                self.word_hold.max(phrase_hold.unwrap_or_default())
+            }
             _ => self.endpoint_silence,
         };
         gst::ClockTime::from_mseconds(longest.into())
+    }
+
+    /// Longest time in milliseconds that a word waits for those after it that may change it; `None`: until the utterance ends.
+    pub(super) fn phrase_hold(&self, output: NemoSttOutput) -> Option<u32> {
+        match output {
+            NemoSttOutput::Words | NemoSttOutput::Cues => Some(self.text.phrase_hold),
+            NemoSttOutput::Utterances => None,
+        }
     }
 
     /// Length in milliseconds from which a word that does not end is emitted in parts.

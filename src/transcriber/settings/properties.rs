@@ -6,7 +6,7 @@ use gst::{glib, prelude::*};
 
 use nemostt::Hotwords;
 
-use super::{CueSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings};
+use super::{CueSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings, TextSettings};
 
 impl Settings {
     /// The descriptions of all properties.
@@ -290,6 +290,7 @@ impl Settings {
                 .build(),
         ];
         specs.extend(CueSettings::param_specs());
+        specs.extend(TextSettings::param_specs());
         specs
     }
 
@@ -297,6 +298,7 @@ impl Settings {
     pub(in crate::transcriber) fn set(&mut self, name: &str, value: &glib::Value) {
         match name {
             name if HotwordSettings::has(name) => self.hotwords.set(name, value),
+            name if TextSettings::has(name) => self.text.set(name, value),
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
             "decoder" => self.decoder = read(value),
@@ -361,7 +363,7 @@ impl Settings {
             "hold-until-next" => self.hold_until_next.to_value(),
             "separator" => self.separator.to_value(),
             "metrics-interval" => self.metrics_interval.to_value(),
-            name => self.cues.get(name),
+            name => self.text.get(name).unwrap_or_else(|| self.cues.get(name)),
         }
     }
 }

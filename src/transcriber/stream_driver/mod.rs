@@ -24,6 +24,8 @@ use nemostt::{
     EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass, StreamMetrics,
 };
 
+/// Encoder frames by which a word may be later when it is decoded again.
+const RECOGNIZABLE: u64 = 4;
 /// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;
 
@@ -66,6 +68,8 @@ pub(super) struct StreamDriver {
     hotwords_revision: u64,
     /// Phrases to boost that are not set on the stream yet.
     boosted: Option<Boosted>,
+    /// Revision of what is done to words that was last looked at.
+    text_revision: u64,
 }
 
 impl StreamDriver {
@@ -96,6 +100,7 @@ impl StreamDriver {
             recognizer: recognizer.clone(),
             hotwords_revision: 0,
             boosted: None,
+            text_revision: 0,
         })
     }
 
@@ -215,9 +220,10 @@ impl StreamDriver {
         if !self.stream.has_utterance() {
             out.apply(settings);
         }
-        self.stream.set_endpoint_config(self.endpoint_config(settings));
+        self.stream.set_endpoint_config(self.endpoint_config(out, settings));
         self.set_language(out, settings)?;
         self.set_boosted(out)?;
+        self.set_text(out, settings)?;
         self.loudness.push(&self.block);
         self.stream.accept_s16(self.block.iter().copied())?;
         self.collect(out, settings);
@@ -264,14 +270,33 @@ impl StreamDriver {
         }
     }
 
-    fn endpoint_config(&self, settings: &Settings) -> EndpointConfig {
+    /// Sets what is done to words. If a file cannot be used, queues a warning and keeps what was done before.
+    fn set_text(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
+        let shaping = settings.text.shaping();
+        match &shaping.result {
+            Ok(shaping) => self.stream.set_text_shaping(shaping),
+            Err(text) if self.text_revision != shaping.revision => {
+                out.queue
+                    .warning(format!("{text}. What was done to words before stays"));
+            }
+            Err(_) => {}
+        }
+        self.text_revision = shaping.revision;
+        self.stream.set_confidence(settings.text.confidence())
+    }
+
+    fn endpoint_config(&self, out: &Delivery, settings: &Settings) -> EndpointConfig {
         let frame_ms = self.frame * 1000 / u64::from(self.rate);
         let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(frame_ms));
         let samples = |ms: u32| u64::from(ms) * u64::from(self.rate) / 1000;
         EndpointConfig {
             word: frames(settings.word_hold),
             utterance: frames(settings.endpoint_silence),
-            partials: settings.post_partials,
+            phrase: settings
+                .phrase_hold(out.active().output)
+                .map(|ms| u64::from(ms).div_ceil(frame_ms)),
+            partials: settings.post_partials || out.queue.has_partials(),
+            partial_stability: settings.text.partial_stability,
             min_word: samples(settings.min_word_duration),
             longest_word: settings.longest_word().and_then(frames),
             max_utterance: (settings.max_utterance > 0).then(|| samples(settings.max_utterance)),
@@ -285,6 +310,7 @@ impl StreamDriver {
             out.queue.device_failure(text);
         }
         self.take_events();
+        out.processed_until(self.timestamps.at(self.stream.samples()));
         while let Some(event) = self.events.pop_front() {
             let stable_until = self.stream.stable_until();
             let next = self
@@ -417,6 +443,7 @@ impl StreamDriver {
     pub(super) fn release(&mut self, due: Due, out: &mut Delivery, settings: &Settings) {
         let Some(stall) = &mut self.stall else { return };
         let samples = self.stream.samples();
+        out.processed_until(self.timestamps.at(samples));
         while let Some(event) = stall.next(due, out.is_by_word()) {
             out.event_early(event, samples, &self.timestamps, settings);
         }
@@ -429,9 +456,19 @@ impl StreamDriver {
 
     /// Input has resumed: restores the stream to where it was.
     fn resume(&mut self, out: &mut Delivery) {
-        if self.stall.take().is_some() && self.stream.restore(&self.snapshot).is_err() {
+        if self.stall.take().is_none() {
+            return;
+        }
+        let until = self.stream.samples();
+        if self.stream.restore(&self.snapshot).is_err() {
             // Unreachable: the snapshot is of this stream. Starting over at least emits nothing twice.
             self.start_over(out, None);
+            return;
+        }
+        if out.has_emitted_early() {
+            // Words that were emitted cannot become a part of a number or phrase any more. With all of their audio, they may be
+            // a little later.
+            self.stream.separate_words_until(until + RECOGNIZABLE * self.frame);
         }
     }
 }

@@ -209,6 +209,49 @@ fn stalls_and_bursts_with_arrival_timestamps_do_not_change_the_text() {
     }
 }
 
+/// The digits of a text, spelled or not.
+fn digits(text: &str) -> String {
+    const DIGITS: [&str; 10] = [
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    ];
+    let digit = |word: &str| match DIGITS.iter().position(|digit| *digit == word) {
+        Some(digit) => digit.to_string(),
+        None => word.to_owned(),
+    };
+    text.split_whitespace().map(digit).collect()
+}
+
+#[test]
+fn stall_within_a_number_loses_none_of_its_words() {
+    let samples = clip_s16("u2_digits");
+    let file = Harness::play("lookahead=80");
+    file.speak(&samples, BLOCK);
+    file.eos();
+    let starts = file.words().into_iter().skip(1).map(|word| word.pts);
+    let starts: Vec<usize> = starts.map(|pts| pts.nseconds() as usize * 16 / 1_000_000).collect();
+    assert_eq!(starts.len(), 9);
+    let stalled = |properties: &str, cut: usize| {
+        let mut live = Live::play(&format!("lookahead=80 endpoint-silence=2000 {properties}"));
+        live.speak(&samples[..cut]);
+        // What is known is pushed, as if the audio ended here.
+        live.wait(3 * SECOND);
+        live.harness.speak_from(time_of(cut), &samples[cut..], BLOCK);
+        live.harness.eos();
+        text(&live.words())
+    };
+    let mut divided = 0;
+    for output in ["words", "utterances"] {
+        for &cut in starts.iter().step_by(2) {
+            let plain = stalled(&format!("output={output}"), cut);
+            let shaping = format!("inverse-text-normalization=true phrase-hold=1500 output={output}");
+            let shaped = stalled(&shaping, cut);
+            assert_eq!(digits(&shaped), digits(&plain), "{output}, {cut}: {shaped}");
+            divided += usize::from(shaped != plain);
+        }
+    }
+    assert!(divided > 4);
+}
+
 #[test]
 fn jitter_with_discont_on_every_buffer_is_ignored() {
     let samples = sentences();

@@ -4,18 +4,15 @@
 
 use std::path::Path;
 
-use nemostt_compiler::regular_file;
+use crate::{
+    error::{Error, Result},
+    text_file::{self, MAX_BYTES},
+};
 
-use crate::error::{Error, Result};
-
-/// Maximum bytes of a list or file: the most phrases, of 200 bytes.
-const MAX_BYTES: usize = 2 << 20;
 /// Most phrases: as many as are benchmarked, and more than the names of a company or of a broadcast.
 const MAX_PHRASES: usize = 10_000;
 /// Maximum length of a phrase in characters: that of a sentence.
 const MAX_CHARS: usize = 200;
-/// Characters of a phrase that an error shows.
-const SHOWN: usize = 60;
 /// Largest weight. With 10, a phrase already wins over almost any other.
 const MAX_WEIGHT: f32 = 100.0;
 
@@ -75,35 +72,17 @@ impl Hotwords {
     /// Empty lines, and those that begin with `#`, are ignored.
     ///
     /// # Errors
-    /// [`Error::Read`]; [`Error::Hotwords`] as [`parse`](Self::parse), and if the file is not UTF-8.
+    /// [`Error::Read`], [`Error::NotUtf8`]; [`Error::Hotwords`] as [`parse`](Self::parse).
     pub fn read(path: impl AsRef<Path>, default_weight: f32) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = regular_file::read(path, MAX_BYTES as u64).map_err(|source| Error::Read {
-            path: path.into(),
-            source,
-        })?;
-        let name = path.display();
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let line = 1 + bytes[..error.valid_up_to()]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count();
-            Error::Hotwords {
-                reason: format!("{name}, line {line}, is not UTF-8; convert the file"),
-            }
-        })?;
+        let text = text_file::read(path)?;
         let mut hotwords = Self::default();
-        // Windows' editors put a byte order mark in front.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in text_file::lines(&text) {
             let (phrase, weight) = match split_weight(line, '\t') {
                 (_, None) => split_weight(line, ':'),
                 found => found,
             };
-            let place = format!("{name}, line {number}: ");
+            let place = format!("{}, line {number}: ", path.display());
             hotwords.add(phrase, weight.unwrap_or(default_weight), &place)?;
         }
         Ok(hotwords)
@@ -149,7 +128,7 @@ impl Hotwords {
     /// Adds a phrase; `place` says where it is from.
     fn add(&mut self, phrase: &str, weight: f32, place: &str) -> Result<()> {
         let wrong = |reason: String| Error::Hotwords {
-            reason: format!("{place}\"{}\" {reason}", shorten(phrase)),
+            reason: format!("{place}\"{}\" {reason}", text_file::shorten(phrase)),
         };
         if self.list.len() >= MAX_PHRASES {
             return Err(wrong(format!(
@@ -189,14 +168,6 @@ impl Hotwords {
     /// Whether there are no phrases.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
-    }
-}
-
-/// The beginning of `phrase`.
-fn shorten(phrase: &str) -> String {
-    match phrase.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &phrase[..end]),
-        None => phrase.into(),
     }
 }
 

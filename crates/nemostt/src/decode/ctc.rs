@@ -7,7 +7,15 @@
 //! scores best without boosting, it is the one with the highest sum of log-probability and boost, other than the previous one.
 
 use super::argmax::argmax;
-use crate::{boosting::Boosting, token::Token};
+use crate::{boosting::Boosting, confidence::ConfidenceConfig, token::Token};
+
+/// What a frame adds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Emission {
+    Token(Token),
+    /// Confidence of a frame that repeats the last token.
+    Repeat(f32),
+}
 
 /// Greedy CTC over a stream; repeats are also collapsed across chunks.
 #[derive(Debug, Clone)]
@@ -36,7 +44,8 @@ impl Ctc {
         frames: usize,
         first_frame: u64,
         mut boosting: Option<&mut Boosting>,
-        mut emit: impl FnMut(Token),
+        confidence: &ConfidenceConfig,
+        mut emit: impl FnMut(Emission),
     ) {
         for (row, frame) in log_probs.chunks_exact(self.blank + 1).take(frames).zip(first_frame..) {
             let mut id = argmax(row);
@@ -45,7 +54,14 @@ impl Ctc {
                     id = boosting.choose(&row[..self.blank], id, Some(self.previous));
                 }
                 let log_prob = row[id];
-                emit(Token { id, frame, log_prob });
+                emit(Emission::Token(Token {
+                    id,
+                    frame,
+                    log_prob,
+                    confidence: confidence.of_token(row, log_prob),
+                }));
+            } else if id != self.blank {
+                emit(Emission::Repeat(confidence.of_token(row, row[id])));
             }
             self.previous = id;
         }
@@ -77,11 +93,24 @@ mod tests {
         best.iter().flat_map(row).collect()
     }
 
+    fn token(emission: Emission) -> Option<(usize, u64)> {
+        match emission {
+            Emission::Token(token) => Some((token.id, token.frame)),
+            Emission::Repeat(_) => None,
+        }
+    }
+
     fn ids(ctc: &mut Ctc, best: &[usize], first_frame: u64) -> Vec<(usize, u64)> {
         let mut found = Vec::new();
-        ctc.decode(&rows(best), best.len(), first_frame, None, |t| {
-            found.push((t.id, t.frame))
-        });
+        let emit = |emission| found.extend(token(emission));
+        ctc.decode(
+            &rows(best),
+            best.len(),
+            first_frame,
+            None,
+            &ConfidenceConfig::default(),
+            emit,
+        );
         found
     }
 
@@ -131,8 +160,8 @@ mod tests {
             let mut boosting = Boosting::new(crate::boosting::BoostingTree::of_tokens(&phrases));
             let (mut ctc, mut found) = (Ctc::new(case.tokens), Vec::new());
             for (rows, first) in table.chunks(7 * (case.tokens + 1)).zip((0..).step_by(7)) {
-                let emit = |token: Token| found.push((token.id, token.frame));
-                ctc.decode(rows, 7, first, Some(&mut boosting), emit);
+                let emit = |emission| found.extend(token(emission));
+                ctc.decode(rows, 7, first, Some(&mut boosting), &ConfidenceConfig::default(), emit);
             }
             let mut expected = Vec::new();
             let mut previous = case.tokens;
@@ -149,7 +178,9 @@ mod tests {
     #[test]
     fn rows_beyond_frames_are_ignored() {
         let mut found = 0;
-        Ctc::new(3).decode(&rows(&[0, 1, 2]), 1, 0, None, |_| found += 1);
+        Ctc::new(3).decode(&rows(&[0, 1, 2]), 1, 0, None, &ConfidenceConfig::default(), |_| {
+            found += 1
+        });
         assert_eq!(found, 1);
     }
 }

@@ -6,5 +6,5 @@ mod argmax;
 mod ctc;
 mod rnnt;
 
-pub(crate) use ctc::{Ctc, CtcSnapshot};
+pub(crate) use ctc::{Ctc, CtcSnapshot, Emission};
 pub(crate) use rnnt::{Rnnt, TransducerScorer};

@@ -15,6 +15,7 @@
 use super::argmax::{argmax, log_softmax};
 use crate::{
     boosting::Boosting,
+    confidence::ConfidenceConfig,
     error::Result,
     model::{Tensor, Transducer, TransducerState},
     token::Token,
@@ -76,6 +77,7 @@ impl Rnnt {
         frames: usize,
         first_frame: u64,
         mut boosting: Option<&mut Boosting>,
+        confidence: &ConfidenceConfig,
         mut emit: impl FnMut(Token),
     ) -> Result<()> {
         scorer.start_chunk();
@@ -96,10 +98,12 @@ impl Rnnt {
             if let Some(boosting) = boosting.as_deref_mut() {
                 id = boosting.choose(&logits[..self.blank], id, None);
             }
+            let log_prob = log_softmax(logits, id);
             emit(Token {
                 id,
                 frame: first_frame + frame as u64,
-                log_prob: log_softmax(logits, id),
+                log_prob,
+                confidence: confidence.of_token(logits, log_prob),
             });
             scorer.accept_token(id);
             scored = 0;
@@ -177,8 +181,15 @@ mod tests {
             blank: BLANK,
             max_symbols,
         };
-        rnnt.decode(&mut table, plan.len(), 100, None, |token| found.push(token.frame))
-            .unwrap();
+        rnnt.decode(
+            &mut table,
+            plan.len(),
+            100,
+            None,
+            &ConfidenceConfig::default(),
+            |token| found.push(token.frame),
+        )
+        .unwrap();
         (found, table.calls)
     }
 
@@ -201,8 +212,10 @@ mod tests {
             blank: BLANK,
             max_symbols: 10,
         };
-        rnnt.decode(&mut table, 4, 100, None, |token| found.push(token.frame))
-            .unwrap();
+        rnnt.decode(&mut table, 4, 100, None, &ConfidenceConfig::default(), |token| {
+            found.push(token.frame)
+        })
+        .unwrap();
         assert_eq!((found, table.calls), (vec![101, 103, 103], 7));
     }
 
@@ -215,8 +228,10 @@ mod tests {
             blank: BLANK,
             max_symbols: 3,
         };
-        rnnt.decode(&mut table, 2, 0, None, |token| found.push(token.frame))
-            .unwrap();
+        rnnt.decode(&mut table, 2, 0, None, &ConfidenceConfig::default(), |token| {
+            found.push(token.frame)
+        })
+        .unwrap();
         assert_eq!(found, [0, 0, 0]);
     }
 
@@ -239,9 +254,14 @@ mod tests {
                 blank: BLANK,
                 max_symbols: 10,
             };
-            rnnt.decode(&mut one, 1, frame, Some(&mut boosting), |token| {
-                tokens.push((token.id, token.frame, token.log_prob))
-            })
+            rnnt.decode(
+                &mut one,
+                1,
+                frame,
+                Some(&mut boosting),
+                &ConfidenceConfig::default(),
+                |token| tokens.push((token.id, token.frame, token.log_prob)),
+            )
             .unwrap();
         }
         let ids: Vec<_> = tokens.iter().map(|&(id, frame, _)| (id, frame)).collect();

@@ -8,11 +8,15 @@ use super::{Observer, Snapshot, history::History};
 use crate::{
     boosting::Boosting,
     chunker::{Chunker, Window},
-    decode::{Ctc, Rnnt, TransducerScorer},
+    confidence::ConfidenceConfig,
+    decode::{Ctc, Emission, Rnnt, TransducerScorer},
     error::{Error, Result},
     model::{CpuFallback, EncoderState, Fallback, Model, TransducerSnapshot, TransducerState, is_device_failure},
     text::{EndReason, Segmenter},
 };
+
+/// Language of models of one language, unless they are said to have another: most are English.
+const MONOLINGUAL: &str = "en-US";
 
 /// The stages that turn the mel frames of one stream into words, with their state between chunks.
 pub(super) struct StreamPipeline {
@@ -25,7 +29,10 @@ pub(super) struct StreamPipeline {
     decoder: Decoder,
     /// Phrases to prefer, and how far the tokens so far are in them. Kept when the stream moves to the CPU: the tokens stay.
     pub(super) boosting: Option<Boosting>,
+    pub(super) confidence: ConfidenceConfig,
     pub(super) segmenter: Segmenter,
+    /// Whether the model writes punctuation.
+    pub(super) punctuates: bool,
     /// Number of decoded encoder frames.
     frames: u64,
     /// Windows that were ever encoded and decoded: a reset takes nothing back.
@@ -64,12 +71,18 @@ impl StreamPipeline {
         let context = config.streaming.left_context.div_ceil(config.lookahead + 1);
         // The first window that it encodes again lacks context of its own.
         let history = model.fallback.as_ref().map_or(0, |_| 2 * context);
+        let mut segmenter = Segmenter::new(config.frame_samples());
+        if config.languages.is_none() {
+            segmenter.set_language(MONOLINGUAL);
+        }
         Ok(Self {
             chunker: Chunker::new(config.front_end.mels, config.lookahead),
             encoder,
             decoder,
             boosting: None,
-            segmenter: Segmenter::new(config.frame_samples()),
+            confidence: ConfidenceConfig::default(),
+            segmenter,
+            punctuates: model.vocabulary.punctuates(),
             frames: 0,
             steps: 0,
             ending: EndReason::EndOfStream,
@@ -78,6 +91,13 @@ impl StreamPipeline {
             original,
             model,
         })
+    }
+
+    /// Sets the language of the speech for what is done to words.
+    pub(super) fn set_text_language(&mut self, language: &str) {
+        let is_known = self.model.config.languages.is_some() || language != "auto";
+        self.segmenter
+            .set_language(if is_known { language } else { MONOLINGUAL });
     }
 
     /// Adds a mel frame, and decodes the window if it is full.
@@ -146,11 +166,11 @@ impl StreamPipeline {
         let Self {
             model,
             boosting,
+            confidence,
             segmenter,
             ..
         } = self;
         let boosting = boosting.as_mut();
-        let emit = |token| segmenter.token(&model.vocabulary, token);
         match (&mut self.decoder, &model.transducer) {
             (Decoder::Rnnt(rnnt, state), Some(transducer)) => {
                 let mut network = TransducerScorer {
@@ -158,10 +178,16 @@ impl StreamPipeline {
                     state,
                     frames: self.encoder.outputs(),
                 };
-                rnnt.decode(&mut network, frames, self.frames, boosting, emit)?;
+                let emit = |token| segmenter.token(&model.vocabulary, token);
+                rnnt.decode(&mut network, frames, self.frames, boosting, confidence, emit)?;
             }
             (Decoder::Ctc(ctc), _) => {
-                ctc.decode(self.encoder.outputs().data(), frames, self.frames, boosting, emit);
+                let emit = |emission| match emission {
+                    Emission::Token(token) => segmenter.token(&model.vocabulary, token),
+                    Emission::Repeat(confidence) => segmenter.repeat(confidence),
+                };
+                let log_probs = self.encoder.outputs().data();
+                ctc.decode(log_probs, frames, self.frames, boosting, confidence, emit);
             }
             // `new` creates the decoder that the model has.
             (Decoder::Rnnt(..), None) => {}
@@ -270,6 +296,7 @@ impl StreamPipeline {
         }
         self.boosting.clone_from(&snapshot.boosting);
         self.segmenter.clone_from(segmenter);
+        self.confidence = self.segmenter.confidence();
         self.frames = snapshot.frames;
         Ok(())
     }

@@ -41,6 +41,8 @@ pub fn vocabulary(bytes: &[u8]) {
         word: Some(1),
         utterance: Some(3000),
         partials: true,
+        partial_stability: 1,
+        phrase: Some(4),
         min_word: 100,
         longest_word: Some(20_000),
         max_utterance: Some(100_000),
@@ -78,11 +80,7 @@ fn segment(vocabulary: &Vocabulary, pauses: EndpointConfig) {
     let ids = 0..vocabulary.len().min(MAX_TOKENS) + 1;
     let mut frame = 0;
     for id in ids.clone().chain(ids.rev()) {
-        let token = Token {
-            id,
-            frame,
-            log_prob: -0.5,
-        };
+        let token = Token::of_log_prob(id, frame, -0.5);
         segmenter.token(vocabulary, token);
         // Some frames have several tokens, some none.
         frame += [0, 1, 5][id % 3];

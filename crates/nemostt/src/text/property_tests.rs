@@ -4,7 +4,12 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{EndpointConfig, Event, Segmenter, Utterance, Vocabulary, Word};
+use std::sync::Arc;
+
+use super::{
+    Capitalize, EndpointConfig, Event, ProfanityAction, ProfanityFilter, ProfanityList, Replacements, Segmenter,
+    TextShaping, Utterance, Vocabulary, Word,
+};
 use crate::token::Token;
 
 const FRAME: u64 = 1280;
@@ -30,7 +35,7 @@ fn tokens(ids: usize) -> impl Strategy<Value = Vec<Token>> {
         let to_token = |(id, step)| {
             frame += step;
             let log_prob = -0.1;
-            Token { id, frame, log_prob }
+            Token::of_log_prob(id, frame, log_prob)
         };
         tokens.into_iter().map(to_token).collect()
     })
@@ -79,8 +84,20 @@ fn plans() -> impl Strategy<Value = Plan> {
 
 /// Decodes everything; also checks that no word begins before a sample that was reported as stable.
 fn events(endpoint_config: EndpointConfig, tokens: &[Token], plan: Plan) -> Vec<Event> {
+    shaped_events(&Arc::default(), endpoint_config, tokens, plan)
+}
+
+/// As [`events`], with words changed by `shaping`.
+fn shaped_events(
+    shaping: &Arc<TextShaping>,
+    endpoint_config: EndpointConfig,
+    tokens: &[Token],
+    plan: Plan,
+) -> Vec<Event> {
     let vocabulary = vocabulary();
     let mut segmenter = Segmenter::new(FRAME);
+    segmenter.set_language("en-US");
+    segmenter.set_shaping(shaping, vocabulary.punctuates());
     segmenter.set_endpoint_config(endpoint_config);
     let mut events = Vec::new();
     let (mut frames, mut stable) = (0, 0);
@@ -218,8 +235,9 @@ proptest! {
         }
         for event in &events {
             if let Event::Partial(partial) = event {
-                assert_in_order(&partial.words, u64::MAX);
-                assert_within(partial, &endpoint_config);
+                assert_in_order(&partial.utterance.words, u64::MAX);
+                assert_within(&partial.utterance, &endpoint_config);
+                prop_assert_eq!(partial.stability.len(), partial.utterance.words.len());
             }
         }
     }
@@ -264,6 +282,37 @@ proptest! {
         let by_frame = lasting(1);
         prop_assert_eq!(&by_frame, &lasting(plan.chunk));
         prop_assert_eq!(&by_frame, &lasting(1000));
+    }
+
+    #[test]
+    fn shaped_words_keep_their_order_and_what_was_promised(
+        tokens in tokens(ANY),
+        endpoint_config in endpoint_configs(),
+        plan in plans(),
+        action in select(vec![ProfanityAction::Mask, ProfanityAction::Remove]),
+    ) {
+        let shaping = TextShaping {
+            inverse_text_normalization: true,
+            replacements: Some(Arc::new(Replacements::parse("one two|two one, => x y z\n1 one => \nth => th th").unwrap())),
+            profanity: Some(ProfanityFilter { list: Arc::new(ProfanityList::parse("é\n[de]\none oneth").unwrap()), action }),
+            capitalize: Capitalize::Sentences,
+            ..TextShaping::default()
+        };
+        let events = shaped_events(&Arc::new(shaping), endpoint_config, &tokens, plan);
+        let words = words(&events);
+        assert_in_order(&words, plan.end);
+        let utterances = utterances(&events);
+        let of_utterances = utterances.iter().flat_map(|utterance| utterance.words.clone());
+        prop_assert_eq!(of_utterances.collect::<Vec<_>>(), words);
+        for utterance in &utterances {
+            assert_within(utterance, &endpoint_config);
+        }
+        for event in &events {
+            if let Event::Partial(partial) = event {
+                assert_in_order(&partial.utterance.words, u64::MAX);
+                assert_within(&partial.utterance, &endpoint_config);
+            }
+        }
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 //! Groups tokens into words and words into utterances, and decides when to emit them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    SpecialToken, TokenText, Vocabulary, Word,
+    Partial, Shaper, SpecialToken, TextShaping, TokenText, Vocabulary, Word,
+    partials::{self, PartialTracker},
     times::{Item, WordTimer},
     words::{UntimedWord, WordBuilder},
 };
-use crate::token::Token;
+use crate::{confidence::ConfidenceConfig, token::Token};
 
 /// Output of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub enum Event {
     /// A word is complete: it will not change.
     Word(Word),
     /// The utterance in progress, which may still change and grow. Only with [`EndpointConfig::partials`].
-    Partial(Utterance),
+    Partial(Partial),
     /// An utterance is complete: [`Utterance::ending`] says why. Its words were emitted before it.
     Utterance(Utterance),
     /// The model emitted a token for the spoken language, a code such as `en-US`.
@@ -108,6 +109,11 @@ pub struct EndpointConfig {
     pub utterance: Option<u64>,
     /// Whether to emit [`Event::Partial`]s.
     pub partials: bool,
+    /// Partials show only words that have been at their place for this many chunks, and those that are complete; 0: all words.
+    pub partial_stability: u32,
+    /// A word that ended this many encoder frames ago is emitted even if those after it may change it, as the words of a number
+    /// do; `None`: it waits for them until the utterance ends. See [`TextShaping`].
+    pub phrase: Option<u64>,
     /// Shortest duration of a word in samples, where there is room before the next one; 0: no minimum, but a word is
     /// never empty.
     pub min_word: u64,
@@ -164,10 +170,13 @@ impl OpenUtterance {
 #[derive(Debug, Clone)]
 pub(crate) struct Segmenter {
     pauses: EndpointConfig,
+    frame_samples: u64,
     good_gap: u64,
     builder: WordBuilder,
     /// Complete words that wait for their times, and the events between them.
     times: WordTimer,
+    /// Changes words whose times are final before they are emitted.
+    shaper: Shaper,
     open: OpenUtterance,
     /// Number of the utterance in progress.
     id: u64,
@@ -175,6 +184,7 @@ pub(crate) struct Segmenter {
     last_token_frame: Option<u64>,
     /// Whether anything was decoded since the last partial.
     changed: bool,
+    partials: PartialTracker,
     /// The language that the model reported last.
     language: Option<String>,
     events: VecDeque<Event>,
@@ -185,13 +195,16 @@ impl Segmenter {
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
             pauses: EndpointConfig::default(),
+            frame_samples,
             good_gap: GOOD_GAP * frame_samples,
             builder: WordBuilder::default(),
             times: WordTimer::new(frame_samples),
+            shaper: Shaper::default(),
             open: OpenUtterance::default(),
             id: 0,
             last_token_frame: None,
             changed: false,
+            partials: PartialTracker::default(),
             language: None,
             events: VecDeque::new(),
         }
@@ -211,8 +224,9 @@ impl Segmenter {
             return;
         }
         // The pause may begin and end within one chunk. A token that continues a word does not begin an utterance.
-        if vocabulary.begins_word(token.id) && self.is_silent_for(token.frame, self.pauses.utterance) {
-            self.end_utterance(EndReason::Pause);
+        if vocabulary.begins_word(token.id) {
+            self.pause(token.frame);
+            self.release_held(token.frame);
         }
         let word = self.builder.push(vocabulary, token);
         self.complete(word);
@@ -220,22 +234,37 @@ impl Segmenter {
         self.changed = true;
     }
 
+    /// Adds the confidence of a frame that repeats the last token.
+    pub(crate) fn repeat(&mut self, confidence: f32) {
+        self.builder.repeat(confidence);
+    }
+
+    /// How the confidences of words are computed from those of their tokens, from the next word on.
+    pub(crate) fn set_confidence(&mut self, confidence: ConfidenceConfig) {
+        self.builder.confidence = confidence;
+    }
+
+    /// What was [set](Self::set_confidence).
+    pub(crate) fn confidence(&self) -> ConfidenceConfig {
+        self.builder.confidence
+    }
+
     /// Records that all tokens of the frames before `frames` have been passed to [`token`](Self::token).
     pub(crate) fn decoded(&mut self, frames: u64) {
         // The last frame is decoded when little more than its first sample has arrived, so it has not ended yet.
         self.advance_to(frames.saturating_sub(1));
-        if self.is_silent_for(frames, self.pauses.utterance) {
-            self.end_utterance(EndReason::Pause);
-        } else if self.is_silent_for(frames, self.pauses.word) {
-            let word = self.builder.flush_word();
-            self.complete(word);
-        } else if self.is_long(frames) {
+        if !self.pause(frames) && self.is_long(frames) {
             let part = self.builder.split();
             self.complete(part);
         }
+        self.release_held(frames);
         self.end_before_current();
-        if std::mem::take(&mut self.changed) && self.pauses.partials {
-            self.partial();
+        if self.pauses.partials {
+            self.partials.next_chunk();
+            let changed = std::mem::take(&mut self.changed);
+            if changed || self.partials.hides() {
+                self.partial(changed && self.pauses.partial_stability == 0);
+            }
         }
     }
 
@@ -258,7 +287,29 @@ impl Segmenter {
 
     /// Sample at which the first word begins that has not been emitted, if there is one.
     pub(crate) fn pending_start(&self) -> Option<u64> {
-        self.times.pending_start(self.builder.first_frame())
+        let held = self.shaper.held_start();
+        held.or_else(|| self.times.pending_start(self.builder.first_frame()))
+    }
+
+    /// Changes words as `shaping` says from the next one on, for a model that writes punctuation or does not.
+    pub(crate) fn set_shaping(&mut self, shaping: &Arc<TextShaping>, punctuates: bool) {
+        if !self.shaper.is(shaping) {
+            self.flush_shaper();
+            self.shaper.set(shaping.clone(), punctuates);
+        }
+    }
+
+    /// Sets the language of the speech, unless the model reports it.
+    pub(crate) fn set_language(&mut self, language: &str) {
+        if !self.shaper.is_language(language) {
+            self.flush_shaper();
+            self.shaper.set_language(language);
+        }
+    }
+
+    /// Words that begin before `sample` are not joined with others, also not those that wait for that.
+    pub(crate) fn separate_until(&mut self, sample: u64) {
+        self.shaper.separate_until(sample);
     }
 
     /// Sample at which the utterance in progress begins, if there is one.
@@ -270,11 +321,13 @@ impl Segmenter {
     pub(crate) fn reset(&mut self) {
         self.builder.reset();
         self.times.reset();
+        self.shaper.reset();
         self.open.words.clear();
         self.open.chars = 0;
         self.id = 0;
         self.last_token_frame = None;
         self.changed = false;
+        self.partials.reset();
         self.language = None;
         self.events.clear();
     }
@@ -285,6 +338,20 @@ impl Segmenter {
         self.last_token_frame
             .zip(limit)
             .is_some_and(|(last, limit)| silent(last) >= limit)
+    }
+
+    /// Ends the utterance or its last word if there was no token before frame `frame` for long enough. Returns whether it has.
+    fn pause(&mut self, frame: u64) -> bool {
+        if self.is_silent_for(frame, self.pauses.utterance) {
+            self.end_utterance(EndReason::Pause);
+            return true;
+        }
+        if self.is_silent_for(frame, self.pauses.word) {
+            let word = self.builder.flush_word();
+            self.complete(word);
+            return true;
+        }
+        false
     }
 
     /// Whether the word in progress is to be emitted in parts.
@@ -340,18 +407,47 @@ impl Segmenter {
     fn emit_stable(&mut self) {
         for item in self.times.emit_stable(self.builder.first_frame()) {
             match item {
-                Item::Word(word) => self.add(word),
+                Item::Word(word) => {
+                    let words = self.shaper.push(word);
+                    self.add_all(words);
+                }
                 Item::End(ending) => {
+                    self.flush_shaper();
                     self.utterance(ending);
+                    self.shaper.end_utterance(ending);
                     self.changed = false;
                 }
                 Item::Event(event) => {
+                    self.flush_shaper();
                     if let Event::Language(language) = &event {
                         self.language = Some(language.clone());
+                        self.shaper.report_language(language);
                     }
                     self.events.push_back(event);
                 }
             }
+        }
+    }
+
+    /// Emits the words that the shaper holds back, if the first one has waited for too long at frame `frame`.
+    fn release_held(&mut self, frame: u64) {
+        let ended = self.shaper.held_end().zip(self.pauses.phrase);
+        let due =
+            |(end, limit): (u64, u64)| frame * self.frame_samples >= end.saturating_add(limit * self.frame_samples);
+        if ended.is_some_and(due) {
+            self.flush_shaper();
+        }
+    }
+
+    /// Emits the words that the shaper holds back.
+    fn flush_shaper(&mut self) {
+        let words = self.shaper.flush();
+        self.add_all(words);
+    }
+
+    fn add_all(&mut self, words: Vec<Word>) {
+        for word in words {
+            self.add(word);
         }
     }
 
@@ -367,6 +463,7 @@ impl Segmenter {
     /// Ends the utterance before the word in progress if it is certain to end there, so that partials show the word.
     fn end_before_current(&mut self) {
         if self.open.words.is_empty()
+            || self.shaper.held_start().is_some()
             || self.pauses.max_utterance.is_none() && self.pauses.max_utterance_chars.is_none()
         {
             return;
@@ -378,23 +475,21 @@ impl Segmenter {
         }
     }
 
-    /// Emits the utterance in progress, with the words so far.
-    fn partial(&mut self) {
+    /// Emits the utterance in progress, with the words so far that have stayed for long enough. `repeat`: also if they are those
+    /// that were emitted last.
+    fn partial(&mut self, repeat: bool) {
         let mut open = self.open.clone();
-        for word in self.times.preview(self.builder.partial_word()) {
+        for word in self.shaper.preview(self.times.preview(self.builder.partial_word())) {
             if open.ends_before(&word, &self.pauses, self.good_gap) {
                 break;
             }
             open.push(word);
         }
-        if !open.words.is_empty() {
-            self.events.push_back(Event::Partial(Utterance {
-                id: self.id,
-                words: open.words,
-                ending: None,
-                language: self.language.clone(),
-            }));
-        }
+        let utterance = partials::in_progress(self.id, open.words, self.language.clone());
+        let complete = self.open.words.len();
+        let min_stability = self.pauses.partial_stability;
+        let partial = self.partials.update(utterance, complete, min_stability, repeat);
+        self.events.extend(partial.map(Event::Partial));
     }
 
     /// Emits the complete words as an utterance.

@@ -153,6 +153,7 @@ impl WordTimer {
             end: (draft.last_frame + 1).min(self.over) * self.frame_samples,
             text: draft.text,
             confidence: draft.confidence,
+            spoken: Vec::new(),
         })
     }
 
@@ -216,6 +217,7 @@ impl WordTimer {
             start,
             end,
             confidence: draft.confidence,
+            spoken: Vec::new(),
         }
     }
 

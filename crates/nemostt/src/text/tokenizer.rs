@@ -205,6 +205,15 @@ impl Vocabulary {
         }
     }
 
+    /// Whether it has tokens that end a sentence, so that a model writes punctuation.
+    pub(crate) fn punctuates(&self) -> bool {
+        let mut texts = self.tokens.iter().filter_map(|token| match token {
+            TokenText::Text(text) => Some(text.trim_start_matches(WORD_BOUNDARY)),
+            _ => None,
+        });
+        texts.any(|text| text.ends_with(['.', '?', '。']))
+    }
+
     /// Number of tokens.
     pub fn len(&self) -> usize {
         self.tokens.len()

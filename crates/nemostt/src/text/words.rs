@@ -7,7 +7,10 @@
 //! [`WordTimer`](super::times::WordTimer) then assigns its times.
 
 use super::tokenizer::{TokenText, Vocabulary, WORD_BOUNDARY};
-use crate::token::Token;
+use crate::{
+    confidence::{Aggregate, ConfidenceConfig},
+    token::Token,
+};
 
 /// SentencePiece's text for the unknown token (U+2047 "double question mark").
 const UNKNOWN: &str = "\u{2047}";
@@ -24,8 +27,22 @@ pub struct Word {
     /// [`EndpointConfig::min_word`](super::EndpointConfig::min_word). Always after `start`, and never beyond the start
     /// of the next word or the end of the stream.
     pub end: u64,
-    /// Geometric mean of its tokens' probabilities, 0 to 1.
+    /// How sure the model is of it, 0 to 1: by default, the geometric mean of its tokens' probabilities. See
+    /// [`ConfidenceConfig`].
     pub confidence: f32,
+    /// The words that were decoded, if [text shaping](super::TextShaping) has changed it; else empty. If several words became
+    /// several others, each of those has all of them.
+    pub spoken: Vec<Word>,
+}
+
+impl Word {
+    /// The words that were decoded: those that it was made of, or itself.
+    pub fn decoded(&self) -> &[Word] {
+        match self.spoken.as_slice() {
+            [] => std::slice::from_ref(self),
+            spoken => spoken,
+        }
+    }
 }
 
 /// A word before its times are known.
@@ -39,12 +56,21 @@ pub(super) struct UntimedWord {
     pub(super) confidence: f32,
 }
 
+/// A token of the word in progress.
+#[derive(Debug, Clone, Copy)]
+struct WordToken {
+    frame: u64,
+    /// Of the frames that it lasts.
+    confidence: Aggregate,
+}
+
 /// Collects the tokens of one word at a time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WordBuilder {
     /// Bytes, because a character may consist of several byte tokens.
     text: Vec<u8>,
-    tokens: Vec<Token>,
+    tokens: Vec<WordToken>,
+    pub(super) confidence: ConfidenceConfig,
     /// The next token begins a new word: SentencePiece puts spaces on both sides of the unknown token.
     closed: bool,
 }
@@ -66,8 +92,23 @@ impl WordBuilder {
         };
         self.closed = *piece == TokenText::Unknown;
         self.text.extend_from_slice(text);
-        self.tokens.push(token);
+        let mut confidence = Aggregate::default();
+        confidence.push(token.confidence);
+        let frame = token.frame;
+        self.tokens.push(WordToken { frame, confidence });
         done
+    }
+
+    /// Adds the confidence of a frame that repeats the last token, which NeMo counts where confidence is a property of
+    /// frames.
+    pub(super) fn repeat(&mut self, confidence: f32) {
+        if let Some(token) = self
+            .tokens
+            .last_mut()
+            .filter(|_| self.confidence.measure.is_per_frame())
+        {
+            token.confidence.push(confidence);
+        }
     }
 
     /// Completes the word in progress.
@@ -104,12 +145,16 @@ impl WordBuilder {
         // A token may contain `▁` in other places, too.
         let text = String::from_utf8_lossy(&self.text).replace(WORD_BOUNDARY, " ");
         let text = text.trim();
-        let log_prob: f32 = self.tokens.iter().map(|token| token.log_prob).sum();
+        let aggregation = self.confidence.aggregation;
+        let mut confidence = Aggregate::default();
+        for token in &self.tokens {
+            confidence.push(token.confidence.value(aggregation));
+        }
         (!text.is_empty()).then(|| UntimedWord {
             text: text.to_owned(),
             first_frame: first.frame,
             last_frame: last.frame,
-            confidence: (log_prob / self.tokens.len() as f32).exp(),
+            confidence: confidence.value(aggregation),
         })
     }
 
@@ -147,7 +192,7 @@ mod tests {
 
     fn push(builder: &mut WordBuilder, id: usize, frame: u64) -> Option<UntimedWord> {
         let log_prob = 0.0;
-        builder.push(&vocabulary(), Token { id, frame, log_prob })
+        builder.push(&vocabulary(), Token::of_log_prob(id, frame, log_prob))
     }
 
     /// Texts of the words with the frames of their first and last tokens.
@@ -202,11 +247,7 @@ mod tests {
     fn confidence_is_the_geometric_mean_of_probabilities() {
         let mut builder = WordBuilder::default();
         for (id, probability) in [(1, 0.9_f32), (2, 0.4)] {
-            let token = Token {
-                id,
-                frame: 0,
-                log_prob: probability.ln(),
-            };
+            let token = Token::of_log_prob(id, 0, probability.ln());
             assert_eq!(builder.push(&vocabulary(), token), None);
         }
         let word = builder.flush_word().unwrap();

@@ -12,7 +12,7 @@ use crate::{
     common::{CLIPS, Goldens, clip},
     goldens::{check_encoder, check_text},
 };
-use nemostt::{DecoderKind, Device, Error, Event, Options, Recognizer, Snapshot};
+use nemostt::{DecoderKind, Device, Error, Event, Options, Partial, Recognizer, Snapshot};
 
 /// How much a value may depend on the size of the batch. Encoder frames are up to about 10; log-probabilities are larger.
 const TOLERANCE: f32 = 2e-4;
@@ -32,7 +32,9 @@ fn without_confidence(events: &[Event]) -> Vec<String> {
     let text = |event: &Event| match event {
         Event::Word(found) => word(found),
         Event::Token(token) => format!("{} {}", token.id, token.frame),
-        Event::Partial(found) | Event::Utterance(found) => found.words.iter().map(word).collect::<Vec<_>>().join(", "),
+        Event::Partial(Partial { utterance, .. }) | Event::Utterance(utterance) => {
+            utterance.words.iter().map(word).collect::<Vec<_>>().join(", ")
+        }
         event => format!("{event:?}"),
     };
     events.iter().map(text).collect()

@@ -14,6 +14,7 @@ use crate::{
     cues::CueArguments,
     model_args::ModelArguments,
     speech_args::SpeechArguments,
+    text_args::TextArguments,
 };
 
 /// Caption a microphone, a camera or a stream
@@ -39,6 +40,9 @@ pub struct Live {
 
     #[command(flatten)]
     pub speech: SpeechArguments,
+
+    #[command(flatten)]
+    pub text: TextArguments,
 
     /// Audio track to caption: its number, from 1, or its language, such as en or eng [default: the default track of the source,
     /// else the first]

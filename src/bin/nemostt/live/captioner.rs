@@ -56,6 +56,7 @@ impl Captioner {
         let element = audio::element("nemostt")?;
         arguments.model.configure(&element)?;
         arguments.speech.configure(&element)?;
+        arguments.text.configure(&element)?;
         element.set_property_from_str("output", "utterances");
         element.set_property("post-partials", true);
         element.set_property("max-utterance", MAX_UTTERANCE);

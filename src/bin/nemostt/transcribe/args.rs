@@ -13,6 +13,7 @@ use crate::{
     metrics_file::MetricsArguments,
     model_args::ModelArguments,
     speech_args::SpeechArguments,
+    text_args::TextArguments,
 };
 
 /// Transcribe audio and video files
@@ -38,6 +39,9 @@ pub struct Transcribe {
 
     #[command(flatten)]
     pub speech: SpeechArguments,
+
+    #[command(flatten)]
+    pub text: TextArguments,
 
     /// Silence in milliseconds to append, which helps if the last word is cut off
     #[arg(long, value_name = "MS", default_value_t = 0)]

@@ -14,14 +14,12 @@ use std::{
     time::Instant,
 };
 
-use nemostt::Hotwords;
-
 use super::{
     args::Transcribe,
-    boosting_tree,
     job::{self, Stats},
     progress::Bars,
     stats,
+    stream_setup::StreamOptions,
     workers::{self, Outcome, WorkerPool},
 };
 use crate::{Result, audio::Location, metrics_file::Watched, output_file};
@@ -31,7 +29,7 @@ pub fn run(
     arguments: &Transcribe,
     locations: &[Location],
     targets: &[Option<PathBuf>],
-    hotwords: &Hotwords,
+    options: StreamOptions,
     watched: &Watched,
 ) -> Result<()> {
     // The files to transcribe. Those known to fail already have their result.
@@ -49,10 +47,10 @@ pub fn run(
         false => Some(arguments.model.load(arguments.speech.lookahead)?),
     };
     // Its tokens are those of every copy of the model.
-    let boosting = match &first {
-        Some(recognizer) => boosting_tree(recognizer, hotwords)?,
-        None => None,
-    };
+    let setup = first
+        .as_ref()
+        .map(|recognizer| options.for_model(recognizer))
+        .transpose()?;
     let loading = start.elapsed();
     first.iter().for_each(|recognizer| watched.add(recognizer));
     let jobs = first.as_ref().map_or(0, |first| workers::jobs(arguments, first));
@@ -62,7 +60,7 @@ pub fn run(
         arguments,
         locations,
         targets,
-        boosting: boosting.as_ref(),
+        setup: setup.as_ref(),
         pending: &pending,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),

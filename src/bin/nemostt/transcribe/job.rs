@@ -9,9 +9,9 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use nemostt::{BoostingTree, Recognizer, Stream, StreamClass, cues::CueBuilder};
+use nemostt::{Recognizer, Stream, StreamClass, cues::CueBuilder};
 
-use super::{args::Transcribe, output::Output};
+use super::{args::Transcribe, output::Output, stream_setup::StreamSetup};
 use crate::{
     Result,
     audio::{self, Input, Location},
@@ -35,7 +35,7 @@ pub struct Stats {
 pub struct Job<'a> {
     pub location: &'a Location,
     pub arguments: &'a Transcribe,
-    pub boosting: Option<&'a BoostingTree>,
+    pub setup: &'a StreamSetup,
     /// Set when the text is no longer needed.
     pub stop: &'a AtomicBool,
 }
@@ -59,10 +59,7 @@ impl Job<'_> {
         let mut input = Input::open(self.location, rate, &self.arguments.selection())?;
         let mut stream = recognizer.stream().map_err(|error| self.with_location(&error))?;
         stream.set_class(StreamClass::File);
-        if let Some(language) = &self.arguments.speech.language {
-            stream.set_language(language)?;
-        }
-        stream.set_boosting_tree(self.boosting)?;
+        self.setup.apply(&mut stream)?;
 
         let name = self.location.name();
         let cues = CueBuilder::new(self.arguments.cues.rules()?).map_err(|error| error.to_string())?;

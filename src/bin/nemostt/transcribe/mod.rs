@@ -8,6 +8,7 @@ mod job;
 mod output;
 mod output_path;
 mod progress;
+mod stream_setup;
 mod workers;
 
 use std::{
@@ -19,8 +20,8 @@ use std::{
 pub use args::Transcribe;
 use indicatif::ProgressBar;
 use job::{Job, Stats};
-use nemostt::{BoostingTree, Hotwords, Recognizer};
 use output::Format;
+use stream_setup::StreamOptions;
 
 use crate::{Result, audio::Location, interrupt, metrics_file::Watched};
 
@@ -37,24 +38,24 @@ impl Transcribe {
         }
         self.cues.rules()?;
         let targets = output_path::targets(self, &locations)?;
-        let hotwords = self.speech.hotwords()?;
+        let options = StreamOptions::of(self)?;
         if locations.iter().any(|location| !matches!(location, Location::File(_))) {
             let caught = interrupt::catch();
             caught.map_err(|error| format!("cannot install a handler for Ctrl-C: {error}"))?;
         }
         self.metrics
             .during(|watched| match (locations.as_slice(), targets.as_slice()) {
-                ([location], [None]) => self.transcribe_to_stdout(location, &hotwords, watched),
-                _ => batch::run(self, &locations, &targets, &hotwords, watched),
+                ([location], [None]) => self.transcribe_to_stdout(location, options, watched),
+                _ => batch::run(self, &locations, &targets, options, watched),
             })
     }
 
     /// Writes each word of a single file to standard output as soon as it is final.
-    fn transcribe_to_stdout(&self, location: &Location, hotwords: &Hotwords, watched: &Watched) -> Result<()> {
+    fn transcribe_to_stdout(&self, location: &Location, options: StreamOptions, watched: &Watched) -> Result<()> {
         location.check()?;
         let loading = Instant::now();
         let recognizer = self.model.load(self.speech.lookahead)?;
-        let boosting = boosting_tree(&recognizer, hotwords)?;
+        let setup = options.for_model(&recognizer)?;
         let loading = loading.elapsed();
         watched.add(&recognizer);
 
@@ -64,7 +65,7 @@ impl Transcribe {
         let job = Job {
             location,
             arguments: self,
-            boosting: boosting.as_ref(),
+            setup: &setup,
             stop: &AtomicBool::new(false),
         };
         let (_, job_stats, fault) = job.run(&recognizer, io::stdout().lock(), false, |samples| match shows_words {
@@ -76,12 +77,6 @@ impl Transcribe {
         }
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
-}
-
-/// What boosts `hotwords`; `None` if there are none.
-fn boosting_tree(recognizer: &Recognizer, hotwords: &Hotwords) -> nemostt::Result<Option<BoostingTree>> {
-    let is_needed = !hotwords.is_empty();
-    is_needed.then(|| recognizer.boosting_tree(hotwords)).transpose()
 }
 
 /// One line of statistics.

@@ -265,6 +265,7 @@ mod tests {
             start,
             end: start + 900,
             confidence: 1.0,
+            spoken: Vec::new(),
         }
     }
 

@@ -12,12 +12,13 @@ use std::{
     thread,
 };
 
-use nemostt::{BoostingTree, Recognizer};
+use nemostt::Recognizer;
 
 use super::{
     args::Transcribe,
     job::{Job, Stats},
     progress::{self, Bars},
+    stream_setup::StreamSetup,
 };
 use crate::{Result, audio::Location, interrupt, metrics_file::Watched, output_file};
 
@@ -54,7 +55,8 @@ pub struct WorkerPool<'a> {
     pub arguments: &'a Transcribe,
     pub locations: &'a [Location],
     pub targets: &'a [Option<PathBuf>],
-    pub boosting: Option<&'a BoostingTree>,
+    /// `None` if there is nothing to transcribe.
+    pub setup: Option<&'a StreamSetup>,
     /// Indices of the files to transcribe.
     pub pending: &'a [usize],
     /// The next of them.
@@ -83,6 +85,7 @@ impl WorkerPool<'_> {
     fn transcribe(&self, number: usize, recognizer: &mut Option<Recognizer>) -> Result<Done> {
         let arguments = self.arguments;
         let (location, target) = (&self.locations[number], self.targets[number].as_deref());
+        let setup = self.setup.ok_or("no model was loaded")?;
         if interrupt::is_requested() {
             return Err(format!("{location} was not transcribed: interrupted before it began").into());
         }
@@ -98,7 +101,7 @@ impl WorkerPool<'_> {
         let job = Job {
             location,
             arguments,
-            boosting: self.boosting,
+            setup,
             stop: &self.stop,
         };
         let several = self.locations.len() > 1;

@@ -16,7 +16,7 @@ fn events_by_chunk(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chu
     for chunk in 0..chunks {
         for &(id, frame) in tokens.iter().filter(|(_, frame)| frame / 4 == chunk) {
             let log_prob = 0.0;
-            segmenter.token(&vocabulary, Token { id, frame, log_prob });
+            segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
         }
         segmenter.decoded(4 * (chunk + 1));
         note(&mut lines, chunk, &mut segmenter);
@@ -33,7 +33,7 @@ fn note(lines: &mut Vec<String>, chunk: u64, segmenter: &mut Segmenter) {
             Event::Language(language) => Some(format!("{chunk} l:{language}")),
             Event::Turn(ending) => Some(format!("{chunk} t:{}", ending.name())),
             Event::Word(word) => Some(format!("{chunk} w:{}", word.text)),
-            Event::Partial(utterance) => Some(format!("{chunk} p:{}", utterance.text())),
+            Event::Partial(partial) => Some(format!("{chunk} p:{}", partial.utterance.text())),
             Event::Utterance(utterance) => Some(format!("{chunk} u{}:{}", utterance.id, utterance.text())),
         });
     }
@@ -109,7 +109,7 @@ fn language_applies_until_the_next_one() {
     let mut segmenter = Segmenter::new(1280);
     for (id, frame) in [(0, 0), (3, 1), (1, 2), (5, 3), (3, 4), (0, 5)] {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
     }
     segmenter.finish(EndReason::EndOfStream);
     let events = std::iter::from_fn(|| segmenter.pop());
@@ -134,7 +134,7 @@ fn timed(min_word: u64, tokens: &[(usize, u64)], samples: u64) -> Vec<(String, u
     segmenter.end_at(samples);
     for &(id, frame) in tokens {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
     }
     segmenter.finish(EndReason::EndOfStream);
     let words = std::iter::from_fn(|| segmenter.pop()).filter_map(|event| match event {
@@ -195,7 +195,7 @@ fn min_word_does_not_extend_words_beyond_decoded_frames() {
     segmenter.set_endpoint_config(endpoint_config);
     for (id, frame, frames) in [(0, 0, 4), (1, 4, 8)] {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
         segmenter.decoded(frames);
     }
     let times: Vec<(u64, u64)> = std::iter::from_fn(|| segmenter.pop())
@@ -319,7 +319,7 @@ fn utterance_is_in_progress_from_its_first_token_to_its_end() {
     assert!(segmenter.utterance_start().is_none());
     let token = |segmenter: &mut Segmenter, id, frame| {
         let log_prob = 0.0;
-        segmenter.token(&vocabulary, Token { id, frame, log_prob });
+        segmenter.token(&vocabulary, Token::of_log_prob(id, frame, log_prob));
     };
     token(&mut segmenter, 0, 0);
     assert!(segmenter.utterance_start().is_some());
@@ -333,4 +333,78 @@ fn utterance_is_in_progress_from_its_first_token_to_its_end() {
     assert!(segmenter.utterance_start().is_none());
     copy.finish(EndReason::EndOfStream);
     assert!(copy.utterance_start().is_none());
+}
+
+/// Numbers in digits.
+fn in_digits(endpoint_config: EndpointConfig, tokens: &[(usize, u64)], chunk: u64) -> Vec<String> {
+    let pieces = "▁twenty 0\n▁one 1\n▁men 2\n<EOU> 3\n";
+    let vocabulary = Vocabulary::parse("tokens.txt", pieces.as_bytes(), 4).unwrap();
+    let mut segmenter = Segmenter::new(1280);
+    segmenter.set_endpoint_config(endpoint_config);
+    let shaping = TextShaping {
+        inverse_text_normalization: true,
+        ..TextShaping::default()
+    };
+    segmenter.set_language("en-US");
+    segmenter.set_shaping(&Arc::new(shaping), vocabulary.punctuates());
+    let mut lines = Vec::new();
+    for frame in 0..40 {
+        for &(id, _) in tokens.iter().filter(|&&(_, at)| at == frame) {
+            segmenter.token(&vocabulary, Token::of_log_prob(id, frame, 0.0));
+        }
+        if (frame + 1) % chunk == 0 {
+            segmenter.decoded(frame + 1);
+            note(&mut lines, frame, &mut segmenter);
+            let start = tokens.iter().find(|_| lines.is_empty()).map(|(_, first)| first * 1280);
+            assert!(frame < tokens[0].1 + 1 || start.is_none() || segmenter.pending_start() == start);
+        }
+    }
+    segmenter.finish(EndReason::EndOfStream);
+    note(&mut lines, 40, &mut segmenter);
+    lines
+}
+
+#[test]
+fn shaped_words_wait_for_the_next_one_for_as_long_as_allowed() {
+    let endpoint_config = EndpointConfig {
+        word: Some(4),
+        phrase: Some(6),
+        utterance: Some(20),
+        partials: true,
+        ..Default::default()
+    };
+    let found = in_digits(endpoint_config, &[(0, 1), (1, 4), (2, 6), (0, 7)], 2);
+    let expected = [
+        "1 p:20",
+        "5 p:21",
+        "7 w:21",
+        "7 w:men",
+        "7 p:21 men 20",
+        "13 w:20",
+        "27 u0:21 men 20",
+    ];
+    assert_eq!(found, expected);
+    // Also within a chunk.
+    let words = |phrase, chunk| {
+        let found = in_digits(
+            EndpointConfig {
+                phrase,
+                ..endpoint_config
+            },
+            &[(0, 1), (1, 9)],
+            chunk,
+        );
+        let words = found.iter().filter_map(|line| line.split_once(" w:"));
+        words.map(|(_, word)| word.to_owned()).collect::<Vec<_>>()
+    };
+    for chunk in [1, 4, 20] {
+        assert_eq!(words(Some(6), chunk), ["20", "one"], "chunks of {chunk} frames");
+        assert_eq!(words(Some(14), chunk), ["21"], "chunks of {chunk} frames");
+        assert_eq!(words(None, chunk), ["21"], "chunks of {chunk} frames");
+    }
+    let found = in_digits(EndpointConfig::default(), &[(0, 1), (3, 2), (1, 3)], 4);
+    assert_eq!(
+        found,
+        ["3 w:20", "3 u0:20", "3 t:end-of-utterance", "40 w:one", "40 u1:one"]
+    );
 }

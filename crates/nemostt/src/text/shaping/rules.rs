@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Regular expressions over a stream of words: what they match is replaced as soon as it is certain.
+//!
+//! A match may go on in words that have not been said yet. Whether it can is read from a lazy DFA of the same expressions: as
+//! long as it is in a state from which a match can still be reached, words are held back.
+
+use std::{fmt, sync::Arc};
+
+use regex_automata::{
+    Anchored, Input, MatchKind,
+    hybrid::{LazyStateID, dfa},
+    meta,
+    nfa::thompson,
+    util::{captures::Captures, pool::Pool},
+};
+use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
+
+use super::{
+    MAX_HELD,
+    edit::{Edit, Joined},
+};
+use crate::text::Word;
+
+/// Maximum bytes of a compiled list, in each of its two forms: enough for 10,000 words with their capitals.
+const MAX_COMPILED: usize = 64 << 20;
+/// Maximum bytes of the states of the lazy DFA, which are computed again if there are more.
+const MAX_STATES: usize = 4 << 20;
+
+/// Creates what a search in the lazy DFA needs.
+type NewCache = Box<dyn Fn() -> dfa::Cache + Send + Sync>;
+
+/// What takes the place of a match: the text matched, with the groups of the expression.
+pub(super) trait Replace: fmt::Debug + Send + Sync {
+    /// Adds what takes the place of match `captures` in `text` to `out`.
+    fn replace(&self, text: &str, captures: &Captures, out: &mut String);
+}
+
+/// Compiled expressions. Where several match at the same place, the first one counts.
+pub(super) struct Matcher {
+    regex: meta::Regex,
+    /// Accepts the same, but does not look around.
+    prefixes: dfa::DFA,
+    caches: Pool<dfa::Cache, NewCache>,
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matcher")
+            .field("regex", &self.regex)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Expressions, and what takes the place of their matches.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) matcher: Arc<Matcher>,
+    pub(super) replace: Arc<dyn Replace>,
+}
+
+/// Why an expression cannot be used.
+pub(super) fn check(expression: &str) -> Result<Hir, String> {
+    let hir = regex_syntax::parse(expression).map_err(|error| {
+        let text = error.to_string();
+        // The last line says what is wrong, those before show where.
+        let reason = text.lines().last().unwrap_or_default();
+        format!("it is no regular expression: {}", reason.trim_start_matches("error: "))
+    })?;
+    let properties = hir.properties();
+    if properties.minimum_len().is_none_or(|length| length == 0) {
+        return Err("it matches nothing or the empty text; expected one that matches at least a character".into());
+    }
+    if properties.look_set().iter().any(is_anchor) {
+        return Err("it has an anchor (^, $, \\A or \\z), but the text has no beginning and no end; use \\b for the boundary of a \
+                    word"
+            .into());
+    }
+    Ok(hir)
+}
+
+fn is_anchor(look: Look) -> bool {
+    use Look::{End, EndCRLF, EndLF, Start, StartCRLF, StartLF};
+    matches!(look, Start | End | StartLF | EndLF | StartCRLF | EndCRLF)
+}
+
+impl Matcher {
+    /// Compiles expressions that were [checked](check).
+    ///
+    /// # Errors
+    /// If they need too much memory.
+    pub(super) fn new(expressions: &[Hir]) -> Result<Self, String> {
+        let too_large = |error: &dyn fmt::Display| {
+            format!("the expressions need too much memory ({error}); use fewer or simpler ones")
+        };
+        let config = meta::Config::new()
+            .nfa_size_limit(Some(MAX_COMPILED))
+            .onepass_size_limit(Some(0));
+        let regex = meta::Builder::new().configure(config).build_many_from_hir(expressions);
+        let without_look: Vec<Hir> = expressions.iter().map(without_look).collect();
+        let mut compiler = thompson::Compiler::new();
+        let config = thompson::Config::new()
+            .which_captures(thompson::WhichCaptures::None)
+            .nfa_size_limit(Some(MAX_COMPILED));
+        let nfa = compiler.configure(config).build_many_from_hir(&without_look);
+        let config = dfa::Config::new()
+            .match_kind(MatchKind::LeftmostFirst)
+            .cache_capacity(MAX_STATES)
+            .skip_cache_capacity_check(true);
+        let prefixes = dfa::Builder::new()
+            .configure(config)
+            .build_from_nfa(nfa.map_err(|error| too_large(&error))?)
+            .map_err(|error| too_large(&error))?;
+        let template = prefixes.clone();
+        Ok(Self {
+            regex: regex.map_err(|error| too_large(&error))?,
+            prefixes,
+            caches: Pool::new(Box::new(move || template.create_cache())),
+        })
+    }
+
+    /// Captures of the groups of the expressions, to search with.
+    pub(super) fn captures(&self) -> Captures {
+        self.regex.create_captures()
+    }
+
+    /// Whether a match that begins where `text` does may depend on what follows it and a space.
+    fn may_go_on(&self, text: &str) -> bool {
+        let cache = &mut *self.caches.get();
+        let start = Input::new(text).anchored(Anchored::Yes);
+        let Ok(mut state) = self.prefixes.start_state_forward(cache, &start) else {
+            return false;
+        };
+        for &byte in text.as_bytes().iter().chain(b" ") {
+            match self.prefixes.next_state(cache, state, byte) {
+                Ok(next) if !next.is_dead() && !next.is_quit() => state = next,
+                _ => return false,
+            }
+        }
+        // A match is reported a byte later, in a state from which nothing else may be reached.
+        !state.is_match() || self.has_next(cache, state)
+    }
+
+    fn has_next(&self, cache: &mut dfa::Cache, state: LazyStateID) -> bool {
+        let classes = self.prefixes.byte_classes();
+        let mut bytes = classes.representatives(..).filter_map(|unit| unit.as_u8());
+        bytes.any(|byte| {
+            let next = self.prefixes.next_state(cache, state, byte);
+            next.is_ok_and(|next| !next.is_dead() && !next.is_quit())
+        })
+    }
+}
+
+impl Rules {
+    /// Finds the matches in `text`, from left to right. Returns them, and from where on more text may change them.
+    fn find(&self, text: &str) -> (Vec<Edit>, Option<usize>) {
+        let mut edits = Vec::new();
+        let mut captures = self.matcher.captures();
+        let mut at = 0;
+        while let Some(next) = text[at..].chars().next() {
+            if self.matcher.may_go_on(&text[at..]) {
+                return (edits, Some(at));
+            }
+            at += match self.match_at(text, at, &mut captures) {
+                Some(edit) => {
+                    let length = edit.range.len();
+                    edits.push(edit);
+                    length
+                }
+                None => next.len_utf8(),
+            };
+        }
+        (edits, None)
+    }
+
+    /// As [`find`](Self::find), in a text that has ended.
+    fn find_all(&self, text: &str) -> Vec<Edit> {
+        let mut captures = self.matcher.captures();
+        let mut edits = Vec::new();
+        let mut at = 0;
+        while let Some(next) = text[at..].chars().next() {
+            let edit = self.match_at(text, at, &mut captures);
+            at = edit.as_ref().map_or(at + next.len_utf8(), |edit| edit.range.end);
+            edits.extend(edit);
+        }
+        edits
+    }
+
+    /// The match that begins at `at`.
+    fn match_at(&self, text: &str, at: usize, captures: &mut Captures) -> Option<Edit> {
+        let input = Input::new(text).range(at..).anchored(Anchored::Yes);
+        self.matcher.regex.search_captures(&input, captures);
+        let found = captures.get_match()?;
+        let mut replacement = String::new();
+        self.replace.replace(text, captures, &mut replacement);
+        let mut range = found.range();
+        if replacement.trim().is_empty() {
+            // The punctuation of what is removed goes, too.
+            let rest = text[range.end..].trim_start_matches(|c: char| !c.is_alphanumeric() && !c.is_whitespace());
+            range.end = match rest.starts_with(char::is_alphanumeric) {
+                true => range.end,
+                false => text.len() - rest.len(),
+            };
+        }
+        Some(Edit {
+            range,
+            text: replacement,
+        })
+    }
+}
+
+/// `hir` without boundaries of words, which depend on more than the text so far. It matches what `hir` does, and more.
+fn without_look(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(Class::Unicode(_) | Class::Bytes(_)) => hir.clone(),
+        HirKind::Look(_) => Hir::empty(),
+        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
+            sub: Box::new(without_look(&repetition.sub)),
+            ..repetition.clone()
+        }),
+        HirKind::Capture(Capture { sub, .. }) => without_look(sub),
+        HirKind::Concat(parts) => Hir::concat(parts.iter().map(without_look).collect()),
+        HirKind::Alternation(parts) => Hir::alternation(parts.iter().map(without_look).collect()),
+    }
+}
+
+/// Applies [`Rules`] to words.
+#[derive(Debug, Clone)]
+pub(super) struct RuleStep {
+    rules: Rules,
+    held: Vec<Word>,
+}
+
+impl RuleStep {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            held: Vec::new(),
+        }
+    }
+
+    pub(super) fn held(&self) -> &[Word] {
+        &self.held
+    }
+
+    pub(super) fn push(&mut self, word: Word, out: &mut Vec<Word>) {
+        self.held.push(word);
+        if self.held.len() >= MAX_HELD {
+            self.flush(out);
+            return;
+        }
+        let joined = Joined::new(&self.held);
+        let (mut edits, open) = self.rules.find(&joined.text);
+        let mut keep = open.map_or(self.held.len(), |at| joined.word_at(at));
+        // What has changed a part of a word that is held has to be found again with the rest of it.
+        while let Some(edit) = edits.pop_if(|edit| joined.words_of(edit).end > keep) {
+            keep = keep.min(joined.words_of(&edit).start);
+        }
+        let held = self.held.split_off(keep);
+        let words = std::mem::replace(&mut self.held, held);
+        joined.apply(&edits, words, out);
+    }
+
+    pub(super) fn flush(&mut self, out: &mut Vec<Word>) {
+        let words = std::mem::take(&mut self.held);
+        let joined = Joined::new(&words);
+        let edits = self.rules.find_all(&joined.text);
+        joined.apply(&edits, words, out);
+    }
+}
