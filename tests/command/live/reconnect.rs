@@ -101,10 +101,8 @@ fn a_connection_is_opened_once_if_so_requested() {
 
 #[test]
 fn a_server_that_is_not_up_yet_is_waited_for() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/live", listener.local_addr().unwrap());
-    drop(listener);
-    let running = Running::start(&[&url]);
+    // Nothing listens at this port.
+    let running = Running::start(&["http://127.0.0.1:1/live"]);
     running.wait_for("Connecting again in");
     running.signal("-INT");
     let output = running.finish();
