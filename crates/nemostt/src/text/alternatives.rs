@@ -49,7 +49,7 @@ pub(super) fn alternatives(drafts: &[Draft], first_frame: u64, count: usize, sha
             break;
         }
         let words = draft.words.iter().filter(|word| word.first_frame >= first_frame);
-        let text: Vec<&str> = words.map(|word| word.text.as_str()).collect();
+        let text: Vec<(&str, f32)> = words.map(|word| (word.text.as_str(), word.confidence)).collect();
         let text = shaper.rewrite(&text);
         if !text.is_empty() && !found.iter().any(|other| other.text == text) {
             found.push(Alternative {

@@ -17,7 +17,9 @@ pub enum Capitalize {
 }
 
 /// Ends of sentences. Scripts whose sentences end with other characters have no capitals.
-const SENTENCE_END: [char; 4] = ['.', '?', '!', '\u{2026}'];
+const SENTENCE_END: [char; 3] = ['.', '?', '!'];
+/// Where words were masked: they are the beginning of a sentence, too.
+const MASKS: [char; 2] = ['*', '\u{2026}'];
 
 #[derive(Debug, Clone)]
 pub(super) struct Capitalizer {
@@ -42,9 +44,13 @@ impl Capitalizer {
     pub(super) fn push(&mut self, mut word: Word, out: &mut Vec<Word>) {
         let is_pronoun = self.is_english && is_pronoun_i(&word.text);
         if self.starts_sentence || is_pronoun {
+            let before = word.clone();
             capitalize(&mut word.text);
+            if word.text != before.text && word.spoken.is_empty() {
+                word.spoken.push(before);
+            }
         }
-        if word.text.contains(char::is_alphanumeric) {
+        if word.text.contains(|c: char| c.is_alphanumeric() || MASKS.contains(&c)) {
             self.starts_sentence = false;
         }
         // Quotes and brackets may follow the end of a sentence.

@@ -47,6 +47,7 @@ impl ConfidenceStep {
         match (self.is_masked, self.filter.action) {
             (false, _) => out.push(word),
             (true, LowConfidence::Mask) if !was_masked => {
+                word.spoken = word.decoded().to_vec();
                 word.text = MASK.into();
                 out.push(word);
             }

@@ -58,6 +58,8 @@ pub(crate) struct Shaper {
     /// That which the model has reported since the start of the stream.
     reported: Option<Arc<str>>,
     steps: Vec<Step>,
+    /// Whether the utterance in progress began within a sentence.
+    is_continued: bool,
     /// Words that begin before this sample are not joined with others.
     separate_until: u64,
 }
@@ -72,8 +74,13 @@ impl Shaper {
     }
 
     /// Whether `shaping` is what is done.
-    pub(crate) fn is(&self, shaping: &Arc<TextShaping>) -> bool {
-        Arc::ptr_eq(&self.shaping, shaping) || self.shaping == *shaping
+    pub(crate) fn is(&mut self, shaping: &Arc<TextShaping>) -> bool {
+        let is_same = Arc::ptr_eq(&self.shaping, shaping) || self.shaping == *shaping;
+        if is_same {
+            // So that the contents are compared once.
+            self.shaping = shaping.clone();
+        }
+        is_same
     }
 
     fn build(&mut self) {
@@ -142,6 +149,7 @@ impl Shaper {
         for step in &mut self.steps {
             step.end_utterance(ending);
         }
+        self.is_continued = self.steps.iter().find_map(Step::starts_sentence) == Some(false);
     }
 
     /// Sample at which the first word begins that is held back.
@@ -165,22 +173,23 @@ impl Shaper {
         shaped
     }
 
-    /// The text of a whole utterance of `words`.
-    pub(crate) fn rewrite(&self, words: &[&str]) -> String {
+    /// The text of another transcript of the utterance that ends: its words with their confidences.
+    pub(crate) fn rewrite(&self, words: &[(&str, f32)]) -> String {
         if self.steps.is_empty() {
-            return words.join(" ");
+            let texts: Vec<&str> = words.iter().map(|(text, _)| *text).collect();
+            return texts.join(" ");
         }
         let mut shaper = Self {
-            steps: Vec::new(),
+            separate_until: 0,
             ..self.clone()
         };
-        shaper.build();
-        let words = (0..).zip(words).map(|(index, text)| Word {
-            text: (*text).into(),
+        let language = shaper.reported.as_ref().unwrap_or(&shaper.language);
+        shaper.steps = step::build(&shaper.shaping, language, shaper.punctuates, !self.is_continued);
+        let words = (0..).zip(words).map(|(index, &(text, confidence))| Word {
+            text: text.into(),
             start: index,
             end: index + 1,
-            // Not known.
-            confidence: 1.0,
+            confidence,
             spoken: Vec::new(),
         });
         let mut shaped: Vec<Word> = words.flat_map(|word| shaper.push(word)).collect();
@@ -193,6 +202,7 @@ impl Shaper {
     pub(crate) fn reset(&mut self) {
         self.reported = None;
         self.separate_until = 0;
+        self.is_continued = false;
         self.steps.clear();
         self.build();
     }

@@ -74,7 +74,7 @@ impl Numbers {
         let is_end = role == Role::End || punctuation.contains(['.', '?', '!', ';', ':']);
         if self.held.is_empty() && role != Role::Number {
             match role {
-                Role::Link if !self.context.is_empty() && !is_end => self.context.push(word.clone()),
+                Role::Link if !self.context.is_empty() && !is_end => self.remember(vec![word.clone()]),
                 _ => self.context.clear(),
             }
             out.push(word);
@@ -102,6 +102,11 @@ impl Numbers {
             .numbers_after_context(&words)
             .unwrap_or_else(|| self.numbers(&words));
         joined.apply(&edits, words.clone(), out);
+        self.remember(words);
+    }
+
+    /// Adds words that were passed on to the context.
+    fn remember(&mut self, words: Vec<Word>) {
         self.context.extend(words);
         let excess = self.context.len().saturating_sub(MAX_HELD);
         self.context.drain(..excess);

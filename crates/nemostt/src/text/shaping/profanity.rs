@@ -18,6 +18,8 @@ use crate::{
 
 /// Most words and phrases: more than the largest public lists have in all languages.
 const MAX_ENTRIES: usize = 10_000;
+/// Most languages with words of their own: more than any model has.
+const MAX_LANGUAGES: usize = 200;
 
 /// What happens to words of a [`ProfanityList`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +54,7 @@ pub struct ProfanityList {
     /// What was parsed, to compare.
     source: String,
     len: usize,
-    /// For all languages, then for each one that has a section, with those for all.
+    /// For all languages (`None`), and for each one that has a section.
     by_language: Vec<(Option<String>, Arc<Matcher>)>,
 }
 
@@ -103,32 +105,31 @@ impl ProfanityList {
             })?;
             entries.push((section, hir));
         }
-        let mut tags: Vec<&str> = entries.iter().filter_map(|(tag, _)| *tag).collect();
+        let mut tags: Vec<Option<&str>> = entries.iter().map(|(tag, _)| *tag).collect();
         tags.sort_unstable();
         tags.dedup();
-        let compile = |tag: Option<&str>| {
-            let is_included = |section: Option<&str>| match (section, tag) {
-                (None, _) => true,
-                (Some(section), Some(tag)) => is_language(tag, section),
-                (Some(_), None) => false,
-            };
-            let included = entries.iter().filter(|(section, _)| is_included(*section));
-            let expressions: Vec<Hir> = included.map(|(_, hir)| hir.clone()).collect();
-            Matcher::new(&expressions)
-                .map(Arc::new)
-                .map_err(|reason| Error::TextRules {
-                    place: name.into(),
-                    reason,
-                })
-        };
-        let mut by_language = vec![(None, compile(None)?)];
-        for tag in tags {
-            by_language.push((Some(tag.to_owned()), compile(Some(tag))?));
+        if tags.len() > MAX_LANGUAGES {
+            return Err(Error::TextRules {
+                place: name.into(),
+                reason: format!(
+                    "there are words of {} languages, expected at most {MAX_LANGUAGES}",
+                    tags.len()
+                ),
+            });
         }
+        let compile = |tag: Option<&str>| {
+            let expressions = entries.iter().filter(|(section, _)| *section == tag);
+            let expressions: Vec<Hir> = expressions.map(|(_, hir)| hir.clone()).collect();
+            let matcher = Matcher::new(&expressions).map_err(|reason| Error::TextRules {
+                place: name.into(),
+                reason,
+            })?;
+            Ok((tag.map(str::to_owned), Arc::new(matcher)))
+        };
         Ok(Self {
             source: list.into(),
             len: entries.len(),
-            by_language,
+            by_language: tags.into_iter().map(compile).collect::<Result<_>>()?,
         })
     }
 
@@ -144,16 +145,16 @@ impl ProfanityList {
 }
 
 impl ProfanityFilter {
-    /// The rules for `language`: those of the longest tag that names it.
-    pub(super) fn rules(&self, language: &str) -> Option<Rules> {
-        let named = self.list.by_language.iter().filter(|(tag, _)| match tag {
+    /// The rules for `language`: those for all, and those of each tag that names it.
+    pub(super) fn rules(&self, language: &str) -> impl Iterator<Item = Rules> {
+        let replace: Arc<dyn Replace> = Arc::new(self.action);
+        let named = self.list.by_language.iter().filter(move |(tag, _)| match tag {
             None => true,
             Some(tag) => is_language(language, tag),
         });
-        let (_, matcher) = named.max_by_key(|(tag, _)| tag.as_ref().map_or(0, String::len))?;
-        Some(Rules {
+        named.map(move |(_, matcher)| Rules {
             matcher: matcher.clone(),
-            replace: Arc::new(self.action),
+            replace: replace.clone(),
         })
     }
 }

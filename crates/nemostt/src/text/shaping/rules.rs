@@ -23,7 +23,9 @@ use super::{
 use crate::text::Word;
 
 /// Maximum bytes of a compiled list, in each of its two forms: enough for 10,000 words with their capitals.
-const MAX_COMPILED: usize = 64 << 20;
+const MAX_COMPILED: usize = 16 << 20;
+/// Most bytes of text that are held back: in scripts without spaces, a word may be long.
+const MAX_HELD_BYTES: usize = 512;
 /// Maximum bytes of the states of the lazy DFA, which are computed again if there are more.
 const MAX_STATES: usize = 4 << 20;
 
@@ -65,7 +67,10 @@ pub(super) fn check(expression: &str) -> Result<Hir, String> {
         let text = error.to_string();
         // The last line says what is wrong, those before show where.
         let reason = text.lines().last().unwrap_or_default();
-        format!("it is no regular expression: {}", reason.trim_start_matches("error: "))
+        format!(
+            "it is not a valid regular expression: {}",
+            reason.trim_start_matches("error: ")
+        )
     })?;
     let properties = hir.properties();
     if properties.minimum_len().is_none_or(|length| length == 0) {
@@ -104,7 +109,8 @@ impl Matcher {
             .nfa_size_limit(Some(MAX_COMPILED));
         let nfa = compiler.configure(config).build_many_from_hir(&without_look);
         let config = dfa::Config::new()
-            .match_kind(MatchKind::LeftmostFirst)
+            // A match that a boundary of a word forbids must not hide longer ones.
+            .match_kind(MatchKind::All)
             .cache_capacity(MAX_STATES)
             .skip_cache_capacity_check(true);
         let prefixes = dfa::Builder::new()
@@ -156,19 +162,20 @@ impl Rules {
     fn find(&self, text: &str) -> (Vec<Edit>, Option<usize>) {
         let mut edits = Vec::new();
         let mut captures = self.matcher.captures();
+        let mut next = self.next(text, 0, &mut captures);
         let mut at = 0;
-        while let Some(next) = text[at..].chars().next() {
+        while let Some(letter) = text[at..].chars().next() {
             if self.matcher.may_go_on(&text[at..]) {
                 return (edits, Some(at));
             }
-            at += match self.match_at(text, at, &mut captures) {
+            match next.take_if(|edit| edit.range.start == at) {
                 Some(edit) => {
-                    let length = edit.range.len();
+                    at = edit.range.end;
                     edits.push(edit);
-                    length
+                    next = self.next(text, at, &mut captures);
                 }
-                None => next.len_utf8(),
-            };
+                None => at += letter.len_utf8(),
+            }
         }
         (edits, None)
     }
@@ -176,31 +183,29 @@ impl Rules {
     /// As [`find`](Self::find), in a text that has ended.
     fn find_all(&self, text: &str) -> Vec<Edit> {
         let mut captures = self.matcher.captures();
-        let mut edits = Vec::new();
         let mut at = 0;
-        while let Some(next) = text[at..].chars().next() {
-            let edit = self.match_at(text, at, &mut captures);
-            at = edit.as_ref().map_or(at + next.len_utf8(), |edit| edit.range.end);
-            edits.extend(edit);
-        }
-        edits
+        let matches = std::iter::from_fn(|| {
+            let edit = self.next(text, at, &mut captures)?;
+            at = edit.range.end;
+            Some(edit)
+        });
+        matches.collect()
     }
 
-    /// The match that begins at `at`.
-    fn match_at(&self, text: &str, at: usize, captures: &mut Captures) -> Option<Edit> {
-        let input = Input::new(text).range(at..).anchored(Anchored::Yes);
-        self.matcher.regex.search_captures(&input, captures);
-        let found = captures.get_match()?;
+    /// The first match at `from` or later.
+    fn next(&self, text: &str, from: usize, captures: &mut Captures) -> Option<Edit> {
+        self.matcher
+            .regex
+            .search_captures(&Input::new(text).range(from..), captures);
+        let mut range = captures.get_match()?.range();
         let mut replacement = String::new();
         self.replace.replace(text, captures, &mut replacement);
-        let mut range = found.range();
         if replacement.trim().is_empty() {
             // The punctuation of what is removed goes, too.
             let rest = text[range.end..].trim_start_matches(|c: char| !c.is_alphanumeric() && !c.is_whitespace());
-            range.end = match rest.starts_with(char::is_alphanumeric) {
-                true => range.end,
-                false => text.len() - rest.len(),
-            };
+            if !rest.starts_with(char::is_alphanumeric) {
+                range.end = text.len() - rest.len();
+            }
         }
         Some(Edit {
             range,
@@ -245,11 +250,11 @@ impl RuleStep {
 
     pub(super) fn push(&mut self, word: Word, out: &mut Vec<Word>) {
         self.held.push(word);
-        if self.held.len() >= MAX_HELD {
+        let joined = Joined::new(&self.held);
+        if self.held.len() >= MAX_HELD || joined.text.len() > MAX_HELD_BYTES {
             self.flush(out);
             return;
         }
-        let joined = Joined::new(&self.held);
         let (mut edits, open) = self.rules.find(&joined.text);
         let mut keep = open.map_or(self.held.len(), |at| joined.word_at(at));
         // What has changed a part of a word that is held has to be found again with the rest of it.
@@ -266,5 +271,87 @@ impl RuleStep {
         let joined = Joined::new(&words);
         let edits = self.rules.find_all(&joined.text);
         joined.apply(&edits, words, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    /// Writes the number of the expression, in angle brackets.
+    #[derive(Debug)]
+    struct Number;
+
+    impl Replace for Number {
+        fn replace(&self, _: &str, captures: &Captures, out: &mut String) {
+            out.push_str(&format!("<{}>", captures.pattern().unwrap().as_usize()));
+        }
+    }
+
+    fn word(text: &str) -> Word {
+        Word {
+            text: text.into(),
+            start: 0,
+            end: 1000,
+            confidence: 1.0,
+            spoken: Vec::new(),
+        }
+    }
+
+    const EXPRESSIONS: [&str; 10] = [
+        r"\bnew\b",
+        r"\bnewer york\b",
+        r"\b(new|newer york)\b",
+        "damn",
+        "damned fool",
+        "a b",
+        "b c d",
+        r"\bd\b",
+        "(a |b )+c",
+        "new york (a|b)",
+    ];
+    const WORDS: [&str; 9] = ["new", "newer", "york", "damned", "fool", "a", "b", "c", "d"];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
+
+        /// What is passed on word by word is what becomes of the whole text.
+        #[test]
+        fn words_passed_on_are_those_of_the_whole(
+            expressions in vec(select(&EXPRESSIONS[..]), 1..5),
+            texts in vec(select(&WORDS[..]), 1..12),
+        ) {
+            let hirs: Vec<Hir> = expressions.iter().map(|expression| check(expression).unwrap()).collect();
+            let matcher = Arc::new(Matcher::new(&hirs).unwrap());
+            let rules = Rules { matcher, replace: Arc::new(Number) };
+            let mut step = RuleStep::new(rules.clone());
+            let mut found = Vec::new();
+            for text in &texts {
+                step.push(word(text), &mut found);
+            }
+            step.flush(&mut found);
+            let mut whole = RuleStep::new(rules);
+            whole.held = texts.iter().map(|text| word(text)).collect();
+            let mut expected = Vec::new();
+            whole.flush(&mut expected);
+            let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
+            prop_assert_eq!(texts(&found), texts(&expected));
+        }
+    }
+
+    #[test]
+    fn long_words_are_not_held() {
+        let matcher = Arc::new(Matcher::new(&[check(r"\w+ x").unwrap()]).unwrap());
+        let mut step = RuleStep::new(Rules {
+            matcher,
+            replace: Arc::new(Number),
+        });
+        let mut out = Vec::new();
+        step.push(word("short"), &mut out);
+        assert!(out.is_empty());
+        step.push(word(&"\u{8a9e}".repeat(200)), &mut out);
+        assert_eq!(out.len(), 2);
     }
 }

@@ -19,25 +19,23 @@ pub(super) enum Step {
 
 /// The steps of `shaping` in `language`. `punctuates`: the model writes punctuation. `starts_sentence`: so does the next word.
 pub(super) fn build(shaping: &TextShaping, language: &str, punctuates: bool, starts_sentence: bool) -> Vec<Step> {
-    let confidence = shaping.min_confidence.map(ConfidenceStep::new).map(Step::Confidence);
-    let numbers = match shaping.inverse_text_normalization {
-        true => Numbers::new(language).map(Step::Numbers),
-        false => None,
-    };
-    let replacements = shaping.replacements.as_ref();
-    let replacements = replacements.map(|list| Step::Rules(RuleStep::new(list.rules().clone())));
-    let profanity = shaping.profanity.as_ref().and_then(|filter| filter.rules(language));
-    let profanity = profanity.map(|rules| Step::Rules(RuleStep::new(rules)));
-    let capitalize = match shaping.capitalize {
-        Capitalize::None => None,
-        Capitalize::Sentences => Some(Step::Capitalize(Capitalizer::new(
-            language,
-            punctuates,
-            starts_sentence,
-        ))),
-    };
-    let steps = [confidence, numbers, replacements, profanity, capitalize];
-    steps.into_iter().flatten().collect()
+    let mut steps = Vec::new();
+    steps.extend(shaping.min_confidence.map(ConfidenceStep::new).map(Step::Confidence));
+    if shaping.inverse_text_normalization {
+        steps.extend(Numbers::new(language).map(Step::Numbers));
+    }
+    let replacements = shaping.replacements.iter().map(|list| list.rules().clone());
+    let profanity = shaping.profanity.iter().flat_map(|filter| filter.rules(language));
+    steps.extend(
+        replacements
+            .chain(profanity)
+            .map(|rules| Step::Rules(RuleStep::new(rules))),
+    );
+    if shaping.capitalize == Capitalize::Sentences {
+        let step = Capitalizer::new(language, punctuates, starts_sentence);
+        steps.push(Step::Capitalize(step));
+    }
+    steps
 }
 
 impl Step {
