@@ -9,7 +9,7 @@ The signalling server runs in the process, on port 8443; gstwebrtc-api of gst-pl
 
     peer.ondatachannel = ({ channel }) => { channel.onmessage = ({ data }) => show(JSON.parse(data).text); };
 
-Picture and sound do not wait for the captions: these come when they are known, a second after they were spoken.
+Picture and sound do not wait for the captions: these come with each pause, and after five seconds at the latest.
 """
 import json
 import sys
@@ -27,7 +27,7 @@ webrtcsink name=peers run-signalling-server=true
 {video} ! videoconvert ! queue ! peers.
 {audio} ! tee name=sound
 sound. ! queue ! audioconvert ! audioresample ! peers.
-sound. ! queue ! audioconvert ! audioresample ! nemostt lookahead=480 output=utterances ! fakesink sync=false
+sound. ! queue ! audioconvert ! audioresample ! nemostt lookahead=480 output=utterances max-utterance=5000 ! fakesink sync=false
 """
 
 

@@ -114,7 +114,9 @@ impl NemoStt {
             self.set_format(&caps);
             src.push_event(gst::event::Caps::new(&caps));
         }
+        let has_partials = self.partial_pad().is_some();
         let mut session = self.session();
+        session.out.queue.set_partials(has_partials);
         session.set_segment(Segment::default());
         session.begin_output();
     }

@@ -401,9 +401,11 @@ impl Delivery {
     fn partial(&mut self, partial: &Partial, timestamps: &Timestamps, settings: &Settings) {
         let words = self.not_ended(&partial.utterance);
         let stability = &partial.stability[partial.stability.len() - words.len()..];
-        let Some(payload) = Payload::new(words, self.utterances, false, timestamps) else {
-            return;
+        let payload = match (words, &self.processed_until) {
+            ([], Some(moment)) => Some(Payload::empty(moment, self.utterances)),
+            _ => Payload::new(words, self.utterances, false, timestamps),
         };
+        let Some(payload) = payload else { return };
         let mut payload = payload.of_partial(stability, partial.is_revision);
         payload.language.clone_from(&self.language);
         if settings.post_partials {

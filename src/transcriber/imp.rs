@@ -118,8 +118,8 @@ impl ObjectImpl for NemoStt {
         // An error is reported when the element starts, or with the next chunk.
         if HotwordSettings::has(pspec.name()) {
             let _ = self.read_hotwords();
-        } else if TextSettings::has(pspec.name()) {
-            let _ = self.read_text_shaping();
+        } else if TextSettings::is_file(pspec.name()) {
+            let _ = self.read_text_files(Some(pspec.name()));
         }
         self.announce_latency(before);
     }
@@ -238,7 +238,7 @@ impl BaseTransformImpl for NemoStt {
         }
         // Later, when they change in PLAYING or the model lacks a character, it is a warning.
         self.read_hotwords()
-            .and_then(|()| self.read_text_shaping())
+            .and_then(|()| self.read_text_files(None))
             .map_err(|text| gst::error_msg!(gst::ResourceError::Settings, ("{text}")))?;
         lock(&self.published).active = ActiveSettings::of(&settings);
         *lock(&self.reporter) = Reporter::default();
@@ -347,7 +347,6 @@ impl BaseTransformImpl for NemoStt {
                     self.drain(EndReason::EndOfStream);
                 }
                 self.session().begin();
-                self.begin_partials(start);
                 return self.obj().src_pad().push_event(source_pad::stream_start(start));
             }
             EventView::Tag(tags) => {
@@ -459,17 +458,17 @@ impl NemoStt {
         result
     }
 
-    /// As [`read_hotwords`](Self::read_hotwords), for what is done to words.
+    /// As [`read_hotwords`](Self::read_hotwords), for the file of the property `name` of text shaping, or both.
     ///
     /// # Errors
-    /// Why it cannot be done.
-    fn read_text_shaping(&self) -> Result<(), String> {
+    /// Why one of them cannot be used.
+    fn read_text_files(&self, name: Option<&str>) -> Result<(), String> {
         let settings = self.settings();
-        let shaping = settings.text.read();
+        let files = settings.text.read(name);
         drop(settings);
-        let result = shaping.result.clone().map(drop);
-        Arc::make_mut(&mut *lock(&self.settings)).text.accept(shaping);
-        result
+        let error = files.error();
+        Arc::make_mut(&mut *lock(&self.settings)).text.accept(files);
+        error.map_or(Ok(()), Err)
     }
 
     /// Sets the format of buffers to that of `caps`.

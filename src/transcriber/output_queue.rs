@@ -149,6 +149,9 @@ impl OutputQueue {
         let earlier = before.saturating_sub(lateness);
         let running = segment.running(self.position);
         self.position = segment.at_running(running.saturating_add(signed(earlier)));
+        if let Some(partials) = &mut self.partials {
+            partials.shift(&segment, signed(earlier));
+        }
     }
 
     /// Marks the next buffer as DISCONT.

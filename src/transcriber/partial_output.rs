@@ -42,6 +42,12 @@ impl PartialOutput {
         PartialItem::Event(event)
     }
 
+    /// Running times in `segment` are shifted back by `earlier` nanoseconds: the position is that much later.
+    pub(super) fn shift(&mut self, segment: &Segment, earlier: i64) {
+        let running = segment.running(self.position);
+        self.position = segment.at_running(running.saturating_add(earlier));
+    }
+
     /// A GAP up to `pts`, unless the output is there.
     pub(super) fn gap_to(&mut self, pts: gst::ClockTime) -> Option<PartialItem> {
         let duration = pts.checked_sub(self.position).filter(|gap| !gap.is_zero())?;

@@ -16,13 +16,21 @@ pub(super) fn caps() -> gst::Caps {
     gst::Caps::new_empty_simple("application/x-json")
 }
 
-/// The STREAM_START of partials of the audio stream `id`.
-fn stream_start(id: &str, start: &event::StreamStart) -> gst::Event {
-    let id = format!("{id}/partial-text");
+/// The STREAM_START of the partials of the text stream of `start`.
+fn stream_start(start: &event::StreamStart) -> gst::Event {
+    let id = format!("{}/partial", start.stream_id());
     let builder = text_stream(event::StreamStart::builder(&id).seqnum(start.seqnum()), &id);
     match start.group_id() {
         Some(group) => builder.group_id(group).build(),
         None => builder.build(),
+    }
+}
+
+/// The stream's id.
+fn id_of(event: &gst::Event) -> Option<&str> {
+    match event.view() {
+        gst::EventView::StreamStart(start) => Some(start.stream_id()),
+        _ => None,
     }
 }
 
@@ -51,12 +59,10 @@ impl NemoStt {
             *lock(&self.partial_pad) = None;
             return None;
         }
-        // What the streaming thread sent before.
-        if let Some(start) = obj.sink_pad().sticky_event::<event::StreamStart>(0) {
-            self.begin_partials(&start);
-            if let Some(segment) = obj.src_pad().sticky_event::<event::Segment>(0) {
-                pad.push_event(segment);
-            }
+        if obj.src_pad().sticky_event::<event::Eos>(0).is_some() {
+            // The streaming thread, which would send these before its next item, has ended.
+            self.begin_partials(&pad, None);
+            pad.push_event(event::Eos::new());
         }
         Some(pad)
     }
@@ -72,22 +78,39 @@ impl NemoStt {
         lock(&self.partial_pad).clone()
     }
 
-    /// Sends the beginning of the stream to the pad, if there is one.
-    pub(super) fn begin_partials(&self, start: &event::StreamStart) {
-        if let Some(pad) = self.partial_pad() {
-            pad.push_event(stream_start(start.stream_id(), start));
+    /// Sends what `src` has sent at the beginning of the stream, as far as `pad` has not, before `next`.
+    fn begin_partials(&self, pad: &gst::Pad, next: Option<&PartialItem>) {
+        let src = self.obj().src_pad().clone();
+        if let Some(start) = src.sticky_event::<event::StreamStart>(0) {
+            let start = stream_start(&start);
+            let own = pad.sticky_event::<event::StreamStart>(0);
+            if own.is_none_or(|own| Some(own.stream_id()) != id_of(&start)) {
+                pad.push_event(start);
+            }
+        }
+        if pad.sticky_event::<event::Caps>(0).is_none() {
             pad.push_event(event::Caps::new(&caps()));
+        }
+        let is_segment = matches!(next, Some(PartialItem::Event(event)) if event.type_() == gst::EventType::Segment);
+        if !is_segment
+            && pad.sticky_event::<event::Segment>(0).is_none()
+            && let Some(segment) = src.sticky_event::<event::Segment>(0)
+        {
+            pad.push_event(segment);
         }
     }
 
     /// Sends `event`, which concerns all output, to the pad, if there is one.
     pub(super) fn forward_to_partials(&self, event: &gst::Event) {
         if let Some(pad) = self.partial_pad() {
+            if event.type_() == gst::EventType::Eos {
+                self.begin_partials(&pad, None);
+            }
             pad.push_event(event.clone());
         }
     }
 
-    /// Pushes `item`. That nobody takes it is no reason to end the stream.
+    /// Pushes `item`. If the pad is not linked, or flushing, or at its end, the stream goes on.
     ///
     /// # Errors
     /// If what is downstream has failed.
@@ -95,6 +118,7 @@ impl NemoStt {
         let Some(pad) = self.partial_pad() else {
             return Ok(());
         };
+        self.begin_partials(&pad, Some(&item));
         match item {
             PartialItem::Event(event) => {
                 pad.push_event(event);

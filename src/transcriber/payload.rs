@@ -186,6 +186,24 @@ impl Payload {
         })
     }
 
+    /// A payload without words at `moment`: those of the partial before are gone.
+    pub(super) fn empty(moment: &Moment, utterance: u64) -> Self {
+        Self {
+            text: String::new(),
+            start: moment.pts,
+            end: moment.pts,
+            confidence: 0.0,
+            is_final: false,
+            is_revision: None,
+            utterance,
+            language: None,
+            words: Vec::new(),
+            alternatives: Vec::new(),
+            segment: moment.segment.clone(),
+            cue: None,
+        }
+    }
+
     /// The payload of a partial: `stability` is that of its words.
     pub(super) fn of_partial(mut self, stability: &[u32], is_revision: bool) -> Self {
         self.is_revision = Some(is_revision);

@@ -417,13 +417,14 @@ fn alternatives_of_beam_search_are_in_the_json_document() {
     let arguments = ["--decoding-method=beam", "--beam-size=8", "--n-best=3", "--json"];
     let output = transcribe(&arguments, &clip_path("u3_long"));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let alternatives = document["alternatives"].as_array().unwrap();
-    assert_eq!(alternatives.len(), 3);
-    assert_eq!(alternatives[0]["text"], document["text"]);
-    for alternative in alternatives {
-        assert!(alternative["score"].as_f64().unwrap() < 0.0);
-        assert!(alternative["start"].as_f64().unwrap() < alternative["end"].as_f64().unwrap());
-    }
+    let [utterance] = &document["alternatives"].as_array().unwrap()[..] else {
+        panic!("{document}");
+    };
+    assert!(utterance["start"].as_f64().unwrap() < utterance["end"].as_f64().unwrap());
+    let transcripts = utterance["transcripts"].as_array().unwrap();
+    assert_eq!(transcripts.len(), 3);
+    assert_eq!(transcripts[0]["text"], document["text"]);
+    assert!(transcripts.iter().all(|one| one["score"].as_f64().unwrap() < 0.0));
     // As text, without.
     let text = transcribe(&arguments[..2], &clip_path("u3_long"));
     assert_eq!(written(&text).trim_end(), document["text"].as_str().unwrap());

@@ -119,12 +119,12 @@ fn files_are_read_when_they_are_set_and_wrong_ones_are_a_warning() {
             &bad,
             Some("bad.txt, line 2: \"lamp\" is no replacement"),
         ),
-        ("profanity-file", "/no/such/list", Some("replacements-file: ")),
         (
-            "replacements-file",
-            &good,
+            "profanity-file",
+            "/no/such/list",
             Some("profanity-file: cannot read /no/such/list"),
         ),
+        ("replacements-file", &good, None),
         ("profanity-file", "", None),
         ("capitalize", "sentence", None),
     ] {

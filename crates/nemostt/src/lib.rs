@@ -33,6 +33,8 @@ mod memory_guard;
 pub mod metrics;
 mod model;
 #[forbid(unsafe_code)]
+mod named;
+#[forbid(unsafe_code)]
 mod recognizer;
 #[forbid(unsafe_code)]
 pub mod sample_time;
@@ -48,7 +50,7 @@ mod text_file;
 mod token;
 
 pub use boosting::{BoostingTree, Hotword, Hotwords};
-pub use confidence::{Aggregation, ConfidenceConfig, Measure, UnknownConfidence};
+pub use confidence::{Aggregation, ConfidenceConfig, Measure};
 pub use decode::{BeamConfig, DecodingMethod};
 pub use device::{Device, OpenVinoDevice, UnknownDevice};
 pub use error::{Error, Result};
@@ -61,6 +63,7 @@ pub use model::{
     Cache, CacheDirectory, Cancellation, DecoderKind, GraphFile, GraphOptimization, GraphPasses, Languages, LogLevel,
     ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
 };
+pub use named::Named;
 pub use nemostt_compiler::{
     GraphError, Precision, TensorInfo,
     pipeline::{Applied, NotApplied, PassReport},

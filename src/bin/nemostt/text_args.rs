@@ -4,10 +4,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use gst::prelude::*;
 use nemostt::{
-    Aggregation, ConfidenceConfig, Measure, Result, Stream, TextShaping,
+    Aggregation, ConfidenceConfig, Measure, Named, Result, Stream, TextShaping,
     text::{
         Capitalize, ConfidenceFilter, LowConfidence, ProfanityAction, ProfanityFilter, ProfanityList, Replacements,
     },
@@ -27,8 +30,8 @@ pub struct TextArguments {
     inverse_text_normalization: bool,
 
     /// Begin sentences with a capital
-    #[arg(long, value_name = "WHICH", default_value = "none", value_parser = PossibleValuesParser::new(["none", "sentence"]))]
-    capitalize: String,
+    #[arg(long, value_name = "WHICH", default_value = "none", value_parser = named::<Capitalize>())]
+    capitalize: Capitalize,
 
     /// File with a regular expression, " => " and what replaces its matches on each line
     #[arg(long, value_name = "FILE", value_parser = file())]
@@ -44,42 +47,44 @@ pub struct TextArguments {
         long,
         value_name = "ACTION",
         default_value = "mask",
-        value_parser = PossibleValuesParser::new(["mask", "mask-tail", "remove"])
+        value_parser = named::<ProfanityAction>()
     )]
-    profanity_action: String,
+    profanity_action: ProfanityAction,
 
     /// Do not show words of lower confidence, 0 to 1 [default: show all]
     #[arg(long, value_name = "CONFIDENCE", default_value_t = 0.0, hide_default_value = true, value_parser = confidence)]
     min_confidence: f32,
 
     /// What happens to these words: […] takes their place, or they are left out
-    #[arg(long, value_name = "ACTION", default_value = "mask", value_parser = PossibleValuesParser::new(["mask", "drop"]))]
-    low_confidence: String,
+    #[arg(long, value_name = "ACTION", default_value = "mask", value_parser = named::<LowConfidence>())]
+    low_confidence: LowConfidence,
 
     /// What the confidence of a token is computed from; the names are NeMo's
     #[arg(
         long,
         value_name = "METHOD",
         default_value = "probability",
-        value_parser = PossibleValuesParser::new([
-            "probability", "max-prob", "entropy-gibbs-lin", "entropy-gibbs-exp", "entropy-tsallis-lin", "entropy-tsallis-exp",
-            "entropy-renyi-lin", "entropy-renyi-exp",
-        ])
+        value_parser = named::<Measure>()
     )]
-    confidence_method: String,
+    confidence_method: Measure,
 
     /// How the confidences of tokens become that of their word
     #[arg(
         long,
         value_name = "HOW",
         default_value = "geometric-mean",
-        value_parser = PossibleValuesParser::new(["geometric-mean", "mean", "min", "max", "product"])
+        value_parser = named::<Aggregation>()
     )]
-    confidence_aggregation: String,
+    confidence_aggregation: Aggregation,
 
     /// Exponent of probabilities in entropies and of the highest probability (NeMo's alpha)
     #[arg(long, value_name = "ALPHA", default_value_t = ConfidenceConfig::DEFAULT_ALPHA, value_parser = alpha)]
     confidence_alpha: f32,
+}
+
+/// Parses the name of a value.
+fn named<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::names()).try_map(|name| T::from_name(&name).ok_or("unknown"))
 }
 
 fn confidence(text: &str) -> std::result::Result<f32, String> {
@@ -121,32 +126,22 @@ impl TextArguments {
         let shaping = TextShaping {
             min_confidence: (self.min_confidence > 0.0).then_some(ConfidenceFilter {
                 min: self.min_confidence,
-                action: match self.low_confidence.as_str() {
-                    "drop" => LowConfidence::Drop,
-                    _ => LowConfidence::Mask,
-                },
+                action: self.low_confidence,
             }),
             inverse_text_normalization: self.inverse_text_normalization,
             replacements: replacements.map(Arc::new),
             profanity: profanity.map(|list| ProfanityFilter {
                 list: Arc::new(list),
-                action: match self.profanity_action.as_str() {
-                    "mask-tail" => ProfanityAction::MaskTail,
-                    "remove" => ProfanityAction::Remove,
-                    _ => ProfanityAction::Mask,
-                },
+                action: self.profanity_action,
             }),
-            capitalize: match self.capitalize.as_str() {
-                "sentence" => Capitalize::Sentences,
-                _ => Capitalize::None,
-            },
+            capitalize: self.capitalize,
         };
         Ok(TextOptions {
             shaping: Arc::new(shaping),
             confidence: ConfidenceConfig {
-                measure: self.confidence_method.parse::<Measure>()?,
+                measure: self.confidence_method,
                 alpha: self.confidence_alpha,
-                aggregation: self.confidence_aggregation.parse::<Aggregation>()?,
+                aggregation: self.confidence_aggregation,
             },
         })
     }
@@ -170,11 +165,11 @@ impl TextArguments {
             }
         }
         for (name, nick) in [
-            ("capitalize", &self.capitalize),
-            ("profanity-action", &self.profanity_action),
-            ("low-confidence", &self.low_confidence),
-            ("confidence-method", &self.confidence_method),
-            ("confidence-aggregation", &self.confidence_aggregation),
+            ("capitalize", self.capitalize.name()),
+            ("profanity-action", self.profanity_action.name()),
+            ("low-confidence", self.low_confidence.name()),
+            ("confidence-method", self.confidence_method.name()),
+            ("confidence-aggregation", self.confidence_aggregation.name()),
         ] {
             element.set_property_from_str(name, nick);
         }

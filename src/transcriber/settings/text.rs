@@ -18,6 +18,9 @@ use crate::transcriber::enums::{
     NemoSttProfanityAction,
 };
 
+const REPLACEMENTS: &str = "replacements-file";
+const PROFANITY: &str = "profanity-file";
+
 /// The values of the properties.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::transcriber) struct TextSettings {
@@ -28,26 +31,88 @@ pub(in crate::transcriber) struct TextSettings {
     min_confidence: f32,
     low_confidence: NemoSttLowConfidence,
     inverse_text_normalization: bool,
-    replacements_file: Option<String>,
-    profanity_file: Option<String>,
+    replacements: ListFile<Arc<Replacements>>,
+    profanity: ListFile<Arc<ProfanityList>>,
     profanity_action: NemoSttProfanityAction,
     capitalize: NemoSttCapitalize,
     /// Longest time in milliseconds that a word waits for those after it that may change it.
     pub(super) phrase_hold: u32,
     /// Chunks for which words have stayed before partials show them.
     pub(in crate::transcriber) partial_stability: u32,
-    /// How often one of them was set: a file that is set again is read again.
-    revision: u64,
-    shaping: Shaping,
+    /// What follows from all this.
+    shaping: Arc<TextShaping>,
 }
 
-/// What the properties say, with the contents of the files.
+/// A file with a list, and what was read from it.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::transcriber) struct Shaping {
-    /// That of the settings from which it was read.
-    pub(in crate::transcriber) revision: u64,
-    /// What is done, or why a file cannot be used.
-    pub(in crate::transcriber) result: std::result::Result<Arc<TextShaping>, String>,
+struct ListFile<T> {
+    path: Option<String>,
+    /// How often the path was set: the file is read each time.
+    revision: u64,
+    list: Option<T>,
+    /// Why the file cannot be used; the list is the one before.
+    error: Option<String>,
+}
+
+impl<T> Default for ListFile<T> {
+    fn default() -> Self {
+        Self {
+            path: None,
+            revision: 0,
+            list: None,
+            error: None,
+        }
+    }
+}
+
+impl<T> ListFile<T> {
+    /// Sets the path. The list is what it was, until the file is read.
+    fn set(&mut self, value: &glib::Value) {
+        self.path = read::<Option<String>>(value).filter(|path| !path.is_empty());
+        self.revision += 1;
+    }
+
+    /// Reads the file, which the property `name` names.
+    fn read(&self, name: &str, read: impl FnOnce(&Path) -> Result<T>) -> FileContents<T> {
+        let list = self.path.as_deref().map(|path| read(Path::new(path)));
+        FileContents {
+            revision: self.revision,
+            list: list.transpose().map_err(|error| format!("{name}: {error}")),
+        }
+    }
+
+    /// Takes over what was read, unless the path has been set again since.
+    fn accept(&mut self, contents: FileContents<T>) {
+        if contents.revision != self.revision {
+            return;
+        }
+        match contents.list {
+            Ok(list) => (self.list, self.error) = (list, None),
+            Err(error) => self.error = Some(error),
+        }
+    }
+}
+
+/// What was read from a file.
+struct FileContents<T> {
+    /// That of the path.
+    revision: u64,
+    list: std::result::Result<Option<T>, String>,
+}
+
+/// What was read from the files.
+pub(in crate::transcriber) struct TextFiles {
+    replacements: Option<FileContents<Arc<Replacements>>>,
+    profanity: Option<FileContents<Arc<ProfanityList>>>,
+}
+
+impl TextFiles {
+    /// The first reason for which a file cannot be used.
+    pub(in crate::transcriber) fn error(&self) -> Option<String> {
+        let replacements = self.replacements.as_ref().and_then(|file| file.list.as_ref().err());
+        let profanity = self.profanity.as_ref().and_then(|file| file.list.as_ref().err());
+        replacements.or(profanity).cloned()
+    }
 }
 
 impl Default for TextSettings {
@@ -59,17 +124,13 @@ impl Default for TextSettings {
             min_confidence: 0.0,
             low_confidence: NemoSttLowConfidence::default(),
             inverse_text_normalization: false,
-            replacements_file: None,
-            profanity_file: None,
+            replacements: ListFile::default(),
+            profanity: ListFile::default(),
             profanity_action: NemoSttProfanityAction::default(),
             capitalize: NemoSttCapitalize::default(),
             phrase_hold: 1000,
             partial_stability: 0,
-            revision: 0,
-            shaping: Shaping {
-                revision: 0,
-                result: Ok(Arc::default()),
-            },
+            shaping: Arc::default(),
         }
     }
 }
@@ -156,7 +217,7 @@ impl TextSettings {
                 .default_value(default.inverse_text_normalization)
                 .mutable_playing()
                 .build(),
-            glib::ParamSpecString::builder("replacements-file")
+            glib::ParamSpecString::builder(REPLACEMENTS)
                 .nick("Replacements File")
                 .blurb(
                     "File with a regular expression, \" => \" and what replaces its matches on each line; lines that begin with # \
@@ -164,7 +225,7 @@ impl TextSettings {
                 )
                 .mutable_playing()
                 .build(),
-            glib::ParamSpecString::builder("profanity-file")
+            glib::ParamSpecString::builder(PROFANITY)
                 .nick("Profanity File")
                 .blurb(
                     "File with a word or phrase that is not to be shown on each line; those after a line such as [en] are of this \
@@ -190,10 +251,9 @@ impl TextSettings {
         Self::default().get(name).is_some()
     }
 
-    /// Sets the property `name`. The shaping is what it was, until it is [read](Self::read) and [accepted](Self::accept).
+    /// Sets the property `name`. The lists are what they were, until their files are [read](Self::read) and
+    /// [accepted](Self::accept).
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
-        let path = || read::<Option<String>>(value).filter(|path| !path.is_empty());
-        self.revision += 1;
         match name {
             "confidence-method" => self.confidence_method = read(value),
             "confidence-aggregation" => self.confidence_aggregation = read(value),
@@ -201,13 +261,14 @@ impl TextSettings {
             "min-confidence" => self.min_confidence = read(value),
             "low-confidence" => self.low_confidence = read(value),
             "inverse-text-normalization" => self.inverse_text_normalization = read(value),
-            "replacements-file" => self.replacements_file = path(),
-            "profanity-file" => self.profanity_file = path(),
+            REPLACEMENTS => self.replacements.set(value),
+            PROFANITY => self.profanity.set(value),
             "profanity-action" => self.profanity_action = read(value),
             "capitalize" => self.capitalize = read(value),
             "phrase-hold" => self.phrase_hold = read(value),
             _ => self.partial_stability = read(value),
         }
+        self.update();
     }
 
     /// The value of the property `name`; `None` if it is not one of these.
@@ -219,8 +280,8 @@ impl TextSettings {
             "min-confidence" => self.min_confidence.to_value(),
             "low-confidence" => self.low_confidence.to_value(),
             "inverse-text-normalization" => self.inverse_text_normalization.to_value(),
-            "replacements-file" => self.replacements_file.to_value(),
-            "profanity-file" => self.profanity_file.to_value(),
+            REPLACEMENTS => self.replacements.path.to_value(),
+            PROFANITY => self.profanity.path.to_value(),
             "profanity-action" => self.profanity_action.to_value(),
             "capitalize" => self.capitalize.to_value(),
             "phrase-hold" => self.phrase_hold.to_value(),
@@ -231,7 +292,7 @@ impl TextSettings {
 
     /// Whether words may wait for those after them.
     pub(super) fn holds_words(&self) -> bool {
-        self.inverse_text_normalization || self.replacements_file.is_some() || self.profanity_file.is_some()
+        self.inverse_text_normalization || self.replacements.path.is_some() || self.profanity.path.is_some()
     }
 
     /// How confidence is computed.
@@ -243,55 +304,103 @@ impl TextSettings {
         }
     }
 
-    /// Reads the files.
-    pub(in crate::transcriber) fn read(&self) -> Shaping {
-        Shaping {
-            revision: self.revision,
-            result: self.load().map(Arc::new),
+    /// Whether the property `name` names a file, which is read when it is set.
+    pub(in crate::transcriber) fn is_file(name: &str) -> bool {
+        [REPLACEMENTS, PROFANITY].contains(&name)
+    }
+
+    /// Reads the file of the property `name`, or both.
+    pub(in crate::transcriber) fn read(&self, name: Option<&str>) -> TextFiles {
+        let wants = |file| name.is_none_or(|name| name == file);
+        TextFiles {
+            replacements: wants(REPLACEMENTS).then(|| {
+                self.replacements
+                    .read(REPLACEMENTS, |path| Replacements::read(path).map(Arc::new))
+            }),
+            profanity: wants(PROFANITY).then(|| {
+                self.profanity
+                    .read(PROFANITY, |path| ProfanityList::read(path).map(Arc::new))
+            }),
         }
     }
 
-    fn load(&self) -> std::result::Result<TextShaping, String> {
-        let replacements = load(
-            "replacements-file",
-            self.replacements_file.as_deref(),
-            Replacements::read,
-        )?;
-        let profanity = load("profanity-file", self.profanity_file.as_deref(), ProfanityList::read)?;
-        Ok(TextShaping {
-            min_confidence: (self.min_confidence > 0.0).then(|| ConfidenceFilter {
+    /// Takes over what was read.
+    pub(in crate::transcriber) fn accept(&mut self, files: TextFiles) {
+        if let Some(contents) = files.replacements {
+            self.replacements.accept(contents);
+        }
+        if let Some(contents) = files.profanity {
+            self.profanity.accept(contents);
+        }
+        self.update();
+    }
+
+    fn update(&mut self) {
+        let shaping = TextShaping {
+            min_confidence: (self.min_confidence > 0.0).then_some(ConfidenceFilter {
                 min: self.min_confidence,
                 action: self.low_confidence.into(),
             }),
             inverse_text_normalization: self.inverse_text_normalization,
-            replacements,
-            profanity: profanity.map(|list| ProfanityFilter {
+            replacements: self.replacements.list.clone(),
+            profanity: self.profanity.list.clone().map(|list| ProfanityFilter {
                 list,
                 action: self.profanity_action.into(),
             }),
             capitalize: self.capitalize.into(),
-        })
-    }
-
-    /// Sets what was read, unless the properties have been set again since.
-    pub(in crate::transcriber) fn accept(&mut self, shaping: Shaping) {
-        if shaping.revision == self.revision {
-            self.shaping = shaping;
+        };
+        if *self.shaping != shaping {
+            self.shaping = Arc::new(shaping);
         }
     }
 
-    /// What was read last.
-    pub(in crate::transcriber) fn shaping(&self) -> &Shaping {
+    /// What is done to words.
+    pub(in crate::transcriber) fn shaping(&self) -> &Arc<TextShaping> {
         &self.shaping
+    }
+
+    /// For each file, how often it was set, and why it cannot be used, if so.
+    pub(in crate::transcriber) fn file_errors(&self) -> [(u64, Option<&str>); 2] {
+        [
+            (self.replacements.revision, self.replacements.error.as_deref()),
+            (self.profanity.revision, self.profanity.error.as_deref()),
+        ]
     }
 }
 
-/// Reads the file of the property `name`, if it is set.
-fn load<'a, T>(
-    name: &str,
-    path: Option<&'a str>,
-    read: impl FnOnce(&'a Path) -> Result<T>,
-) -> std::result::Result<Option<Arc<T>>, String> {
-    let list = path.map(|path| read(Path::new(path)).map(Arc::new)).transpose();
-    list.map_err(|error| format!("{name}: {error}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_only_when_they_are_set() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list.txt");
+        std::fs::write(&path, "a => b").unwrap();
+        let mut settings = TextSettings::default();
+        settings.set(REPLACEMENTS, &path.to_str().to_value());
+        settings.accept(settings.read(Some(REPLACEMENTS)));
+        assert_eq!(settings.shaping().replacements.as_ref().unwrap().len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        settings.set("min-confidence", &0.5_f32.to_value());
+        assert_eq!(settings.shaping().min_confidence.unwrap().min, 0.5);
+        assert_eq!(settings.shaping().replacements.as_ref().unwrap().len(), 1);
+        assert_eq!(settings.file_errors()[0].1, None);
+        // One that cannot be read leaves the list as it was.
+        let stale = settings.read(None);
+        settings.set(REPLACEMENTS, &path.to_str().to_value());
+        settings.accept(stale);
+        assert_eq!(settings.file_errors()[0].1, None);
+        settings.accept(settings.read(None));
+        assert!(
+            settings.file_errors()[0]
+                .1
+                .unwrap()
+                .starts_with("replacements-file: cannot read")
+        );
+        assert!(settings.shaping().replacements.is_some());
+        settings.set(REPLACEMENTS, &None::<&str>.to_value());
+        settings.accept(settings.read(None));
+        assert!(settings.shaping().replacements.is_none());
+    }
 }

@@ -69,8 +69,8 @@ pub(super) struct StreamDriver {
     hotwords_revision: u64,
     /// Phrases to boost that are not set on the stream yet.
     boosted: Option<Boosted>,
-    /// Revision of what is done to words that was last looked at.
-    text_revision: u64,
+    /// How often each file of text shaping had been set when its error was last reported.
+    text_files: [u64; 2],
 }
 
 impl StreamDriver {
@@ -103,7 +103,7 @@ impl StreamDriver {
             recognizer: recognizer.clone(),
             hotwords_revision: 0,
             boosted: None,
-            text_revision: 0,
+            text_files: [0; 2],
         })
     }
 
@@ -275,16 +275,14 @@ impl StreamDriver {
 
     /// Sets what is done to words. If a file cannot be used, queues a warning and keeps what was done before.
     fn set_text(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        let shaping = settings.text.shaping();
-        match &shaping.result {
-            Ok(shaping) => self.stream.set_text_shaping(shaping),
-            Err(text) if self.text_revision != shaping.revision => {
-                out.queue
-                    .warning(format!("{text}. What was done to words before stays"));
+        for (seen, (revision, error)) in self.text_files.iter_mut().zip(settings.text.file_errors()) {
+            if std::mem::replace(seen, revision) != revision
+                && let Some(error) = error
+            {
+                out.queue.warning(format!("{error}. The previous list stays"));
             }
-            Err(_) => {}
         }
-        self.text_revision = shaping.revision;
+        self.stream.set_text_shaping(settings.text.shaping());
         self.stream.set_confidence(settings.text.confidence())
     }
 
@@ -399,7 +397,9 @@ impl StreamDriver {
         self.stream
             .finish_with_reason(EndReason::Pause, self.padding(settings))?;
         self.take_events();
-        let events = std::mem::take(&mut self.events);
+        let mut events = std::mem::take(&mut self.events);
+        // What is in progress is as it was with the audio so far.
+        events.retain(|event| !matches!(event, Event::Partial(_)));
         let is_cut = self.loudness.ends_in_speech();
         self.stall = Some(Stall::new(events, end.running(), samples, is_cut, self.frame));
         Ok(())

@@ -18,16 +18,6 @@ pub enum Aggregation {
     Product,
 }
 
-impl Aggregation {
-    pub(super) const ALL: [(Self, &str); 5] = [
-        (Self::GeometricMean, "geometric-mean"),
-        (Self::Mean, "mean"),
-        (Self::Min, "min"),
-        (Self::Max, "max"),
-        (Self::Product, "product"),
-    ];
-}
-
 /// The confidences of one token's frames or of one word's tokens, in any order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Aggregate {

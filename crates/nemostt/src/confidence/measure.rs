@@ -25,18 +25,6 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// With the names that NeMo has for them.
-    pub(super) const ALL: [(Self, &str); 8] = [
-        (Self::Probability, "probability"),
-        (Self::MaxProb, "max-prob"),
-        (Self::EntropyGibbsLin, "entropy-gibbs-lin"),
-        (Self::EntropyGibbsExp, "entropy-gibbs-exp"),
-        (Self::EntropyTsallisLin, "entropy-tsallis-lin"),
-        (Self::EntropyTsallisExp, "entropy-tsallis-exp"),
-        (Self::EntropyRenyiLin, "entropy-renyi-lin"),
-        (Self::EntropyRenyiExp, "entropy-renyi-exp"),
-    ];
-
     /// Whether it is a property of each frame, so that CTC frames that repeat a token count, too.
     pub(crate) fn is_per_frame(self) -> bool {
         self != Self::Probability
@@ -47,18 +35,25 @@ impl Measure {
     /// The formulas are those of NeMo's `get_confidence_measure_bank`, in double precision; v is the number of classes, blank
     /// included, t is α.
     pub(crate) fn confidence(self, logits: &[f32], log_prob: f32, alpha: f32) -> f32 {
-        if self == Self::Probability {
-            return log_prob.exp();
+        let value = match self {
+            Self::Probability => f64::from(log_prob).exp(),
+            _ => self.of_scores(&LogProbs::new(logits), logits.len() as f64, alpha.into()),
+        };
+        // Not a number: the model's scores are not. NeMo replaces them before; the result is no confidence either way.
+        if value.is_nan() {
+            0.0
+        } else {
+            value.clamp(0.0, 1.0) as f32
         }
-        let (v, t) = (logits.len() as f64, f64::from(alpha));
-        let log_probs = LogProbs::new(logits);
+    }
+    /// The value from all scores of a frame with `v` classes.
+    fn of_scores(self, log_probs: &LogProbs<'_>, v: f64, t: f64) -> f64 {
         let shannon = t == 1.0;
         // Σ p^α, and Σ p^α ln p.
         let power_sum = || log_probs.sum(|x| (x * t).exp());
         let gibbs = || log_probs.sum(|x| (x * t).exp() * x);
-        let value = match self {
-            Self::Probability => f64::from(log_prob).exp(),
-            Self::MaxProb => ((log_probs.max() * t).exp() * v.powf(t) - 1.0) / (v.powf(t) - 1.0),
+        match self {
+            Self::Probability | Self::MaxProb => ((log_probs.max() * t).exp() * v.powf(t) - 1.0) / (v.powf(t) - 1.0),
             Self::EntropyGibbsLin | Self::EntropyTsallisLin | Self::EntropyRenyiLin if shannon => {
                 1.0 + gibbs() / v.ln()
             }
@@ -77,12 +72,6 @@ impl Measure {
             }
             Self::EntropyRenyiLin => 1.0 + power_sum().log2() / (t - 1.0) / v.log2(),
             Self::EntropyRenyiExp => (power_sum().powf(1.0 / (t - 1.0)) * v - 1.0) / (v - 1.0),
-        };
-        // Not a number: the model's scores are not. NeMo replaces them before; the result is no confidence either way.
-        if value.is_nan() {
-            0.0
-        } else {
-            value.clamp(0.0, 1.0) as f32
         }
     }
 }

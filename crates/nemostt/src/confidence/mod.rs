@@ -9,9 +9,10 @@
 mod aggregation;
 mod measure;
 
-use std::{fmt, str::FromStr};
-
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    named::Named,
+};
 
 pub(crate) use aggregation::Aggregate;
 pub use aggregation::Aggregation;
@@ -65,62 +66,27 @@ impl Default for ConfidenceConfig {
     }
 }
 
-/// There is no measure or aggregation of this name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {what} \"{name}\"; expected one of {}", .expected.join(", "))]
-pub struct UnknownConfidence {
-    what: &'static str,
-    name: String,
-    expected: Vec<&'static str>,
+impl Named for Measure {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Probability, "probability"),
+        (Self::MaxProb, "max-prob"),
+        (Self::EntropyGibbsLin, "entropy-gibbs-lin"),
+        (Self::EntropyGibbsExp, "entropy-gibbs-exp"),
+        (Self::EntropyTsallisLin, "entropy-tsallis-lin"),
+        (Self::EntropyTsallisExp, "entropy-tsallis-exp"),
+        (Self::EntropyRenyiLin, "entropy-renyi-lin"),
+        (Self::EntropyRenyiExp, "entropy-renyi-exp"),
+    ];
 }
 
-/// Finds the value of that name among `all`.
-fn find<T: Copy>(
-    all: &[(T, &'static str)],
-    what: &'static str,
-    name: &str,
-) -> std::result::Result<T, UnknownConfidence> {
-    let found = all.iter().find(|(_, known)| *known == name);
-    found.map(|&(value, _)| value).ok_or_else(|| UnknownConfidence {
-        what,
-        name: name.into(),
-        expected: all.iter().map(|&(_, known)| known).collect(),
-    })
-}
-
-/// Name of `value` among `all`.
-fn name_of<T: PartialEq>(all: &[(T, &'static str)], value: &T) -> &'static str {
-    all.iter()
-        .find(|(known, _)| known == value)
-        .map_or("", |&(_, name)| name)
-}
-
-impl FromStr for Measure {
-    type Err = UnknownConfidence;
-
-    fn from_str(name: &str) -> std::result::Result<Self, UnknownConfidence> {
-        find(&Self::ALL, "confidence method", name)
-    }
-}
-
-impl fmt::Display for Measure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(&Self::ALL, self))
-    }
-}
-
-impl FromStr for Aggregation {
-    type Err = UnknownConfidence;
-
-    fn from_str(name: &str) -> std::result::Result<Self, UnknownConfidence> {
-        find(&Self::ALL, "confidence aggregation", name)
-    }
-}
-
-impl fmt::Display for Aggregation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(&Self::ALL, self))
-    }
+impl Named for Aggregation {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::GeometricMean, "geometric-mean"),
+        (Self::Mean, "mean"),
+        (Self::Min, "min"),
+        (Self::Max, "max"),
+        (Self::Product, "product"),
+    ];
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::Utterance;
 /// The utterance in progress, which may still change and grow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partial {
-    /// The words so far; [`Utterance::ending`] is `None`.
+    /// The words so far; [`Utterance::ending`] is `None`. There are none if all that the partial before showed are gone.
     pub utterance: Utterance,
     /// For each word, for how many chunks it has been at its place: 0 for one that is new or was changed.
     pub stability: Vec<u32>,
@@ -36,9 +36,9 @@ impl PartialTracker {
         self.chunk += 1;
     }
 
-    /// Whether some words were not shown because they are too new.
-    pub(super) fn hides(&self) -> bool {
-        self.shown < self.words.len()
+    /// Whether there may be something to show without new tokens: words that were too new, or that what was shown is gone.
+    pub(super) fn may_change(&self) -> bool {
+        self.shown > 0 || !self.words.is_empty()
     }
 
     /// The partial of `utterance`, if it has words to show that were not shown. The first `complete` words are final; the others are
@@ -78,7 +78,7 @@ impl PartialTracker {
                 .take_while(|&&age| age >= min_stability)
                 .count();
         let is_new = visible != self.shown || is_new_text || self.is_revised;
-        if visible == 0 || !(is_new || repeat) {
+        if visible == 0 && self.shown == 0 || !(is_new || repeat) {
             return None;
         }
         self.shown = visible;
@@ -155,7 +155,9 @@ mod tests {
 
     #[test]
     fn words_that_were_taken_back_are_revisions() {
-        // There is nothing to show of an utterance without words.
-        assert_eq!(partials(0, &["|a b", "|a", "|", "|c"]), ["a0 b0", "a1*", "c0*"]);
+        assert_eq!(
+            partials(0, &["|a b", "|a", "|", "|", "|c"]),
+            ["a0 b0", "a1*", "*", "c0"]
+        );
     }
 }

@@ -75,7 +75,7 @@ impl EndReason {
 pub struct Utterance {
     /// Number of the utterance in its stream, from 0.
     pub id: u64,
-    /// Its words: at least one.
+    /// Its words: at least one, except in a [`Partial`].
     pub words: Vec<Word>,
     /// Why it ended; `None` while it is in progress.
     pub ending: Option<EndReason>,
@@ -289,7 +289,7 @@ impl Segmenter {
         if self.pauses.partials {
             self.partials.next_chunk();
             let changed = std::mem::take(&mut self.changed);
-            if changed || self.partials.hides() {
+            if changed || self.partials.may_change() {
                 let repeat = changed && self.pauses.partial_stability == 0;
                 self.partial(vocabulary, undecided.tokens, repeat);
             }

@@ -64,17 +64,22 @@ struct Document {
     duration: f64,
     text: String,
     words: Vec<JsonWord>,
-    /// With `--n-best`.
+    /// With `--n-best`, of each utterance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    alternatives: Vec<JsonAlternative>,
+    alternatives: Vec<JsonAlternatives>,
 }
 
-/// A transcript of an utterance; without end-of-turn tokens, of the whole file.
+/// The best transcripts of an utterance; without end-of-turn tokens, of the whole file.
 #[derive(Debug, Serialize)]
-struct JsonAlternative {
-    text: String,
+struct JsonAlternatives {
     start: f64,
     end: f64,
+    transcripts: Vec<JsonTranscript>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonTranscript {
+    text: String,
     score: f64,
 }
 
@@ -146,14 +151,18 @@ impl<W: Write> Output<W> {
             Event::Word(word) => self.word(word),
             // The next word begins a new subtitle.
             Event::Utterance(utterance) => {
-                let (start, end) = (self.seconds(utterance.start()), self.seconds(utterance.end()));
-                let alternatives = utterance.alternatives.iter().map(|alternative| JsonAlternative {
+                let transcripts = utterance.alternatives.iter().map(|alternative| JsonTranscript {
                     text: alternative.text.clone(),
-                    start,
-                    end,
                     score: alternative.score,
                 });
-                self.document.alternatives.extend(alternatives);
+                let alternatives = JsonAlternatives {
+                    start: self.seconds(utterance.start()),
+                    end: self.seconds(utterance.end()),
+                    transcripts: transcripts.collect(),
+                };
+                if !alternatives.transcripts.is_empty() {
+                    self.document.alternatives.push(alternatives);
+                }
                 self.cues.end_utterance();
                 Ok(())
             }

@@ -3,7 +3,10 @@
 //! Capitals at the start of sentences, for models that write lower case.
 
 use super::is_language;
-use crate::text::{EndReason, Word};
+use crate::{
+    named::Named,
+    text::{EndReason, Word},
+};
 
 /// Which words get a capital.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,6 +17,10 @@ pub enum Capitalize {
     /// The first one of each sentence, and in English the pronoun "I". A sentence ends with a full stop, question mark or
     /// exclamation mark; if the model writes no punctuation, with the utterance, unless that was cut because of its length.
     Sentences,
+}
+
+impl Named for Capitalize {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::None, "none"), (Self::Sentences, "sentence")];
 }
 
 /// Ends of sentences. Scripts whose sentences end with other characters have no capitals.

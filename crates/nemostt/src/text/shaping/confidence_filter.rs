@@ -2,7 +2,7 @@
 
 //! Words that the model is not sure of.
 
-use crate::text::Word;
+use crate::{named::Named, text::Word};
 
 /// In place of words that are masked. It is no word of any language.
 const MASK: &str = "[\u{2026}]";
@@ -15,6 +15,10 @@ pub enum LowConfidence {
     Mask,
     /// They are left out.
     Drop,
+}
+
+impl Named for LowConfidence {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::Mask, "mask"), (Self::Drop, "drop")];
 }
 
 /// Masks or drops words of low confidence.

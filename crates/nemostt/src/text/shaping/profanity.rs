@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    named::Named,
     text_file,
 };
 
@@ -31,6 +32,14 @@ pub enum ProfanityAction {
     MaskTail,
     /// They are left out.
     Remove,
+}
+
+impl Named for ProfanityAction {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Mask, "mask"),
+        (Self::MaskTail, "mask-tail"),
+        (Self::Remove, "remove"),
+    ];
 }
 
 /// Which words are masked, and how.
