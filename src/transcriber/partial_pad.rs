@@ -59,11 +59,12 @@ impl NemoStt {
             *lock(&self.partial_pad) = None;
             return None;
         }
-        if obj.src_pad().sticky_event::<event::Eos>(0).is_some() {
-            // The streaming thread, which would send these before its next item, has ended.
-            self.begin_partials(&pad, None);
-            pad.push_event(event::Eos::new());
-        }
+        let weak = self.downgrade();
+        pad.connect_linked(move |pad, _| {
+            if let Some(imp) = weak.upgrade() {
+                imp.end_partials_again(pad);
+            }
+        });
         Some(pad)
     }
 
@@ -97,6 +98,14 @@ impl NemoStt {
             && let Some(segment) = src.sticky_event::<event::Segment>(0)
         {
             pad.push_event(segment);
+        }
+    }
+
+    /// Ends what was linked after the end: the streaming thread sends nothing more.
+    fn end_partials_again(&self, pad: &gst::Pad) {
+        if self.obj().src_pad().sticky_event::<event::Eos>(0).is_some() {
+            self.begin_partials(pad, None);
+            pad.push_event(event::Eos::new());
         }
     }
 

@@ -187,6 +187,79 @@ fn pad_of_partials_can_come_and_go_and_is_flushed() {
 }
 
 #[test]
+fn pad_requested_after_the_end_is_at_its_end() {
+    let harness = Harness::play("lookahead=80");
+    harness.speak(&clip_s16("u1_command"), 1_600);
+    harness.eos();
+    let pad = PartialPad::request(&harness);
+    use gst::EventType::{Caps, Eos, Segment, StreamStart};
+    let events = [StreamStart, Caps, Segment, Eos].map(Output::Event);
+    assert_eq!(pad.take(), events);
+}
+
+#[test]
+fn running_time_of_partials_does_not_go_back_with_less_lateness() {
+    let samples = clip_s16("u5_eight_sentences");
+    let harness = Harness::new("lookahead=80 lateness=2000");
+    let pad = PartialPad::request(&harness);
+    harness.start();
+    harness.speak(&samples[..32_000], 1_600);
+    harness.element.set_property("lateness", 0_u32);
+    harness.speak_from(time_of(32_000), &samples[32_000..], 1_600);
+    harness.eos();
+    let mut running = gst::ClockTime::ZERO;
+    let mut segments = 0;
+    let mut base = gst::ClockTime::ZERO;
+    for output in pad.take() {
+        let (start, end) = match output {
+            Output::Gap(pts, duration) => (pts, pts + duration),
+            Output::Partial(_, pts) => (pts, pts),
+            Output::Event(gst::EventType::Segment) => {
+                segments += 1;
+                // Each has the shift that was set.
+                base = if segments == 1 {
+                    2 * gst::ClockTime::SECOND
+                } else {
+                    gst::ClockTime::ZERO
+                };
+                continue;
+            }
+            Output::Event(_) => continue,
+        };
+        assert!(start + base >= running, "{start} after running time {running}");
+        running = end + base;
+    }
+    assert_eq!(segments, 2);
+}
+
+#[test]
+fn partials_of_which_nothing_is_left_are_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("list.txt");
+    std::fs::write(&list, "turn on the kitchen light\n").unwrap();
+    let harness = Harness::new(&format!(
+        "lookahead=80 post-partials=true phrase-hold=5000 profanity-action=remove profanity-file={}",
+        list.display()
+    ));
+    let pad = PartialPad::request(&harness);
+    harness.start();
+    harness.speak(&clip_s16("u1_command"), 1_600);
+    harness.speak_from(time_of(clip_s16("u1_command").len()), &[0; 32_000], 1_600);
+    let texts = texts(&pad.take());
+    assert!(texts.iter().any(|(text, _)| text == "turn on the kitchen"), "{texts:?}");
+    assert_eq!(texts.last().unwrap(), &(String::new(), false));
+    assert!(harness.words().is_empty());
+    let messages = harness.word_messages();
+    let last = messages
+        .iter()
+        .rev()
+        .find(|message| message.name() == "nemostt")
+        .unwrap();
+    assert_eq!(last.get::<&str>("text"), Ok(""));
+    assert_eq!(last.get::<bool>("is-revision"), Ok(true));
+}
+
+#[test]
 fn pad_without_a_peer_does_not_end_the_stream() {
     let harness = Harness::new("lookahead=80");
     harness.element.request_pad_simple("partial_src").unwrap();
