@@ -2,14 +2,13 @@
 
 //! Turns recognizer events into text buffers, GStreamer events and messages, and sample counts into timestamps.
 
-use std::collections::VecDeque;
-
 use gst::DebugLogger;
 
 use super::{
     captions::{Caption, Captions},
     counters::OutputMetrics,
     downstream::Downstream,
+    early_output::EarlyOutput,
     enums::NemoSttOutput,
     log::CAT,
     output_queue::OutputQueue,
@@ -17,7 +16,7 @@ use super::{
     settings::{CueSettings, Settings},
     timestamps::{Moment, Timestamps},
 };
-use nemostt::{EndReason, Event, Partial, Utterance, Word};
+use nemostt::{EndReason, Event, Partial, Word};
 
 /// Settings that stay fixed within an utterance: a change takes effect when the current one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,19 +65,10 @@ pub(super) struct Delivery {
     late_texts: u64,
     /// The language of the speech, as reported by the model.
     language: Option<String>,
-    /// Words, as they were decoded, that were emitted while input was stalled. The stream decodes them again if the audio was only
-    /// late.
-    emitted_early: VecDeque<Word>,
-    /// The words that the last one was made of that was not emitted again.
-    not_repeated: Vec<Word>,
-    /// Words before this sample belong to the utterance that ended during the stall.
-    ended_until: u64,
-    /// Words before this sample were emitted as part of a whole utterance, and must not be emitted again one by one.
-    emitted_until: u64,
+    /// What was emitted while input was stalled.
+    early: EarlyOutput,
     /// Up to where sound has been processed: the time of partials.
     processed_until: Option<Moment>,
-    /// End-of-turn messages that were posted during the stall.
-    turns_emitted_early: u32,
 }
 
 impl Delivery {
@@ -249,14 +239,12 @@ impl Delivery {
     /// Emits `event`. `next`: the sample before which no other text begins.
     pub(super) fn event(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
-            Event::Word(word)
-                if self.is_by_word() && middle(&word) >= self.emitted_until && !self.was_emitted_early(&word) =>
-            {
+            Event::Word(word) if self.is_by_word() && !self.early.recognize(&word) => {
                 self.words(std::slice::from_ref(&word), next, timestamps, settings);
             }
             Event::Partial(partial) => self.partial(&partial, timestamps, settings),
             Event::Utterance(utterance) => {
-                let words = self.not_ended(&utterance);
+                let words = self.early.not_ended(&utterance);
                 self.end_partials(words, timestamps);
                 if !self.is_by_word() {
                     // Not of a part of it.
@@ -276,7 +264,7 @@ impl Delivery {
             }
             Event::Language(language) => self.language = Some(language),
             // This end of turn was already reported during the stall, and is now decoded again.
-            Event::Turn(_) if self.turns_emitted_early > 0 => self.turns_emitted_early -= 1,
+            Event::Turn(_) if self.early.take_turn() => {}
             Event::Turn(ending) if settings.post_messages => self.turn(ending, timestamps.at(next)),
             // Tokens, and events that a later version of the recognizer may add.
             _ => {}
@@ -288,28 +276,20 @@ impl Delivery {
     pub(super) fn event_early(&mut self, event: Event, next: u64, timestamps: &Timestamps, settings: &Settings) {
         match event {
             Event::Word(word) => {
-                let mut decoded = word.decoded().iter();
-                let was_emitted_early =
-                    decoded.any(|word| self.emitted_early.iter().any(|emitted| is_same(emitted, word)));
-                if self.is_by_word() && !was_emitted_early {
+                if self.is_by_word() && !self.early.has(&word) {
                     self.words(std::slice::from_ref(&word), next, timestamps, settings);
-                    self.emitted_early.extend(word.decoded().iter().cloned());
+                    self.early.push(&word);
                 }
             }
             Event::Utterance(utterance) => {
-                let end = utterance.end();
-                if !self.is_by_word() {
-                    self.emitted_until = end;
-                }
+                let (end, is_whole) = (utterance.end(), !self.is_by_word());
                 self.event(Event::Utterance(utterance), next, timestamps, settings);
-                self.ended_until = end;
+                self.early.end_utterance(end, is_whole);
             }
             Event::Turn(ending) => {
-                let before = std::mem::take(&mut self.turns_emitted_early);
-                if before == 0 {
-                    self.event(Event::Turn(ending), next, timestamps, settings);
+                if self.early.push_turn() && settings.post_messages {
+                    self.turn(ending, timestamps.at(next));
                 }
-                self.turns_emitted_early = before.max(1);
             }
             event => self.event(event, next, timestamps, settings),
         }
@@ -317,11 +297,7 @@ impl Delivery {
 
     /// The stream starts over: nothing that was emitted during a stall will be decoded again.
     pub(super) fn restart(&mut self) {
-        self.emitted_early.clear();
-        self.not_repeated.clear();
-        self.ended_until = 0;
-        self.emitted_until = 0;
-        self.turns_emitted_early = 0;
+        self.early = EarlyOutput::default();
     }
 
     /// Discards all pending output.
@@ -399,7 +375,7 @@ impl Delivery {
 
     /// Emits the utterance in progress.
     fn partial(&mut self, partial: &Partial, timestamps: &Timestamps, settings: &Settings) {
-        let words = self.not_ended(&partial.utterance);
+        let words = self.early.not_ended(&partial.utterance);
         let stability = &partial.stability[partial.stability.len() - words.len()..];
         let payload = match (words, &self.processed_until) {
             ([], Some(moment)) => Some(Payload::empty(moment, self.utterances)),
@@ -431,51 +407,9 @@ impl Delivery {
         self.queue.message(structure);
     }
 
-    /// The words of `utterance` that do not belong to an utterance that already ended during a stall.
-    fn not_ended<'u>(&self, utterance: &'u Utterance) -> &'u [Word] {
-        let words = &utterance.words;
-        let first = words.partition_point(|word| middle(word) < self.ended_until);
-        &words[first..]
-    }
-
     /// Whether words were emitted during a stall.
     pub(super) fn has_emitted_early(&self) -> bool {
-        !self.emitted_early.is_empty() || self.ended_until > 0
-    }
-
-    /// Whether `word`, or one that it was made of, was already emitted during a stall.
-    fn was_emitted_early(&mut self, word: &Word) -> bool {
-        if !word.spoken.is_empty() && word.spoken == self.not_repeated {
-            // Another one of those that the same words became.
-            return true;
-        }
-        let was_emitted = word
-            .decoded()
-            .iter()
-            .filter(|word| self.was_decoded_early(word))
-            .count()
-            > 0;
-        if was_emitted {
-            self.not_repeated.clone_from(&word.spoken);
-        }
-        was_emitted
-    }
-
-    fn was_decoded_early(&mut self, word: &Word) -> bool {
-        if let Some(same) = self.emitted_early.iter().position(|emitted| has_moved(emitted, word)) {
-            // Words that were emitted before it have not been decoded again.
-            self.emitted_early.drain(..=same);
-            return true;
-        }
-        while self
-            .emitted_early
-            .front()
-            .is_some_and(|emitted| emitted.end <= word.start && !is_near(emitted, word))
-        {
-            self.emitted_early.pop_front();
-        }
-        // With all of its audio it may have become a different word. What was emitted stands, right or wrong.
-        self.emitted_early.iter().any(|emitted| overlaps(emitted, word))
+        self.early.is_any()
     }
 }
 
@@ -485,26 +419,4 @@ pub(super) fn log_level(is_final: bool) -> gst::DebugLevel {
         true => gst::DebugLevel::Debug,
         false => gst::DebugLevel::Log,
     }
-}
-
-/// Whether `word` may be the same as `emitted`, which was decoded with less audio and so may be off by a few frames.
-fn is_near(emitted: &Word, word: &Word) -> bool {
-    emitted.start.abs_diff(word.start) <= 4 * (emitted.end - emitted.start)
-}
-
-fn overlaps(emitted: &Word, word: &Word) -> bool {
-    (emitted.start..emitted.end).contains(&middle(word)) || (word.start..word.end).contains(&middle(emitted))
-}
-
-/// Whether `word` has the same text as `emitted` and is at most a few frames away.
-fn has_moved(emitted: &Word, word: &Word) -> bool {
-    emitted.text == word.text && is_near(emitted, word)
-}
-
-fn is_same(emitted: &Word, word: &Word) -> bool {
-    overlaps(emitted, word) || has_moved(emitted, word)
-}
-
-fn middle(word: &Word) -> u64 {
-    word.start + word.end.saturating_sub(word.start) / 2
 }

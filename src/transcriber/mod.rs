@@ -8,6 +8,7 @@ mod clock;
 mod counters;
 mod delivery;
 mod downstream;
+mod early_output;
 mod enums;
 mod imp;
 mod input;
