@@ -10,7 +10,7 @@ pub use crate::{
     language_model::fuzzing::language_model,
     model::failing_device::FailingDevice,
     model::fuzzing::{cache_entry, cache_entry_of, sidecar},
-    text::fuzzing::vocabulary,
+    text::fuzzing::{text_shaping, vocabulary},
 };
 pub use nemostt_compiler::fuzzing::{onnx, onnx_graph, weights};
 
@@ -42,6 +42,11 @@ mod tests {
     #[test]
     fn hotwords_corpus_is_rejected_or_valid() {
         replay("hotwords", super::hotwords);
+    }
+
+    #[test]
+    fn text_shaping_corpus_is_rejected_or_valid() {
+        replay("text_shaping", super::text_shaping);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 //! See [`crate::fuzzing`].
 
+pub use super::shaping::fuzzing::text_shaping;
 use super::{EndReason, EndpointConfig, NotEncoded, Segmenter, TokenText, Tokenizer, Undecided, Vocabulary};
 use crate::token::Token;
 

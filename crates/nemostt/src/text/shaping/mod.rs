@@ -9,6 +9,8 @@
 mod capitalize;
 mod confidence_filter;
 mod edit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod numbers;
 mod profanity;
 mod replacements;
