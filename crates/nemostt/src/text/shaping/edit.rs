@@ -47,10 +47,12 @@ impl Joined {
         self.words.partition_point(|word| word.start <= at).saturating_sub(1)
     }
 
-    /// Words that `edit` changes.
+    /// Words that `edit` changes. One that takes the space between two words joins them.
     pub(super) fn words_of(&self, edit: &Edit) -> Range<usize> {
-        let last = edit.range.end.saturating_sub(1).max(edit.range.start);
-        self.word_at(edit.range.start)..self.word_at(last) + 1
+        let last = self.word_at(edit.range.end.saturating_sub(1).max(edit.range.start));
+        let takes_space = edit.range.end > self.words[last].end;
+        let end = last + 1 + usize::from(takes_space);
+        self.word_at(edit.range.start)..end.min(self.words.len())
     }
 
     /// Applies `edits`, in ascending order, to `words`, whose text this is.
@@ -83,7 +85,8 @@ impl Joined {
             text.push_str(&edit.text);
             at = edit.range.end;
         }
-        text.push_str(&self.text[at..self.words[changed.end - 1].end]);
+        let end = self.words[changed.end - 1].end;
+        text.push_str(&self.text[at..end.max(at)]);
         text
     }
 }

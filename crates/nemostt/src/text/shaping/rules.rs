@@ -177,7 +177,9 @@ impl Rules {
                 None => at += letter.len_utf8(),
             }
         }
-        (edits, None)
+        // A match may begin with the space that follows.
+        let open = self.matcher.may_go_on("").then_some(at);
+        (edits, open)
     }
 
     /// As [`find`](Self::find), in a text that has ended.

@@ -143,6 +143,14 @@ fn first_of_several_replacements_counts_and_its_text_is_not_replaced_again() {
 }
 
 #[test]
+fn replacements_of_spaces_join_words() {
+    assert_eq!(shape(&replacing("(a|b)+ => x"), "a b c"), "[x][x][c]");
+    assert_eq!(shape(&replacing("a\\s => x"), "a b a"), "[xb][a]");
+    assert_eq!(shape(&replacing("\\sb\\s => -"), "a b c d"), "[a-c][d]");
+    assert_eq!(shape(&replacing("\\s => "), "a b"), "[ab]");
+}
+
+#[test]
 fn a_pattern_without_end_holds_no_more_than_the_limit() {
     let text = vec!["a"; 2 * MAX_HELD].join(" ");
     let mut shaper = shaper("en", replacing("a.*z => x"), false);
