@@ -82,6 +82,15 @@ fn latency_includes_the_time_until_words_are_decided() {
     let latency = |properties: &str| Harness::play(properties).latency().1;
     let greedy = latency("lookahead=80");
     assert_eq!(latency(BEAM), greedy - 320 * MS + 2_000 * MS);
+    // Without `word-hold`, a word waits for the end of the utterance at most, and for the words that may change it.
+    assert_eq!(latency("lookahead=80 word-hold=0"), greedy - 320 * MS + 800 * MS);
+    assert_eq!(latency(&format!("{BEAM} word-hold=0")), greedy - 320 * MS + 2_000 * MS);
+    let held = "word-hold=0 inverse-text-normalization=true phrase-hold";
+    assert_eq!(
+        latency(&format!("lookahead=80 {held}=1200")),
+        greedy - 320 * MS + 1_200 * MS
+    );
+    assert_eq!(latency(&format!("{BEAM} {held}=2500")), greedy - 320 * MS + 2_500 * MS);
     let utterances = latency("lookahead=80 output=utterances");
     assert_eq!(latency(&format!("{BEAM} output=utterances")), utterances);
 }

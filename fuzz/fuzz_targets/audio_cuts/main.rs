@@ -75,6 +75,7 @@ impl From<Rules> for EndpointConfig {
             longest_word: rules.longest_word.map(u64::from),
             max_utterance: rules.max_utterance.map(u64::from),
             max_utterance_chars: rules.max_utterance_chars.map(usize::from),
+            ..Self::default()
         }
     }
 }

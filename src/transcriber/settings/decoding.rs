@@ -123,7 +123,7 @@ impl DecodingSettings {
                 .nick("Language Model Weight")
                 .blurb("How much the language model counts (NeMo's ngram_lm_alpha)")
                 .minimum(0.0)
-                .maximum(10.0)
+                .maximum(BeamConfig::MAX_LANGUAGE_MODEL_WEIGHT)
                 .default_value(default.language_model_weight)
                 .mutable_ready()
                 .build(),

@@ -161,13 +161,18 @@ impl Settings {
     /// Longest time that a decoded word is held back in case it continues, with `output` in effect.
     pub(super) fn word_hold_time(&self, output: NemoSttOutput) -> gst::ClockTime {
         let longest = match output {
-            NemoSttOutput::Words | NemoSttOutput::Cues if self.word_hold > 0 => {
+            NemoSttOutput::Words | NemoSttOutput::Cues => {
+                let word_hold = if self.word_hold > 0 {
+                    self.word_hold
+                } else {
+                    self.endpoint_silence
+                };
                 let phrase_hold = self.phrase_hold(output).filter(|_| self.text.holds_words());
                 // By then, a beam has decided on it.
                 let beam = if self.decoding.is_beam() { LONGEST_WORD } else { 0 };
-                self.word_hold.max(phrase_hold.unwrap_or_default()).max(beam)
+                word_hold.max(phrase_hold.unwrap_or_default()).max(beam)
             }
-            _ => self.endpoint_silence,
+            NemoSttOutput::Utterances => self.endpoint_silence,
         };
         gst::ClockTime::from_mseconds(longest.into())
     }

@@ -301,6 +301,7 @@ impl StreamDriver {
             partials: settings.post_partials || out.queue.has_partials(),
             partial_stability: settings.text.partial_stability,
             min_word: samples(settings.min_word_duration),
+            emits_words: out.is_by_word(),
             longest_word: settings.longest_word().and_then(frames).filter(|_| ends_words),
             max_utterance: (settings.max_utterance > 0).then(|| samples(settings.max_utterance)),
             max_utterance_chars: (settings.max_utterance_chars > 0).then_some(settings.max_utterance_chars as usize),

@@ -54,6 +54,27 @@ impl Aggregate {
         self.max = self.max.max(confidence);
     }
 
+    /// One of a single confidence.
+    pub(crate) fn of(confidence: f32) -> Self {
+        let mut one = Self::default();
+        one.push(confidence);
+        one
+    }
+
+    /// Adds all that `other` has.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.product *= other.product;
+        self.log_sum += other.log_sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The confidence of all, 0 to 1; 0 if there are none.
     pub(crate) fn value(&self, aggregation: Aggregation) -> f32 {
         if self.count == 0 {

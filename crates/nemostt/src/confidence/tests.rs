@@ -97,7 +97,7 @@ fn frames_of_a_ctc_token_are_aggregated_as_by_nemo() {
                     tokens.push(Aggregate::default());
                     tokens.last_mut().unwrap().push(confidence);
                 }
-                Emission::Repeat(confidence) => tokens.last_mut().unwrap().push(confidence),
+                Emission::Repeat { confidence, .. } => tokens.last_mut().unwrap().push(confidence),
             },
         );
         assert_eq!(tokens.len(), case.tokens.len());

@@ -13,8 +13,11 @@ use crate::{boosting::Boosting, confidence::ConfidenceConfig, token::Token};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Emission {
     Token(Token),
-    /// Confidence of a frame that repeats the last token.
-    Repeat(f32),
+    /// A frame repeats token `id`, the last one.
+    Repeat {
+        id: usize,
+        confidence: f32,
+    },
 }
 
 /// Greedy CTC over a stream; repeats are also collapsed across chunks.
@@ -61,7 +64,8 @@ impl Ctc {
                     confidence: confidence.of_token(row, log_prob),
                 }));
             } else if id != self.blank {
-                emit(Emission::Repeat(confidence.of_token(row, row[id])));
+                let confidence = confidence.of_token(row, row[id]);
+                emit(Emission::Repeat { id, confidence });
             }
             self.previous = id;
         }
@@ -96,7 +100,7 @@ mod tests {
     fn token(emission: Emission) -> Option<(usize, u64)> {
         match emission {
             Emission::Token(token) => Some((token.id, token.frame)),
-            Emission::Repeat(_) => None,
+            Emission::Repeat { .. } => None,
         }
     }
 

@@ -23,15 +23,20 @@ const MAX_LINE: u64 = 4096;
 const LINES_BETWEEN_CHECKS: u64 = 4096;
 
 /// Lines with their numbers.
-struct Lines<R> {
+struct Lines<R, C> {
     text: R,
     line: String,
     number: u64,
+    is_cancelled: C,
 }
 
-impl<R: BufRead> Lines<R> {
-    /// The next line without its end; `None` at the end of the file.
+impl<R: BufRead, C: Fn() -> bool> Lines<R, C> {
+    /// The next line without its end; `None` at the end of the file. Fails if reading was cancelled: also empty lines, of which
+    /// there may be any number, are read here.
     fn next(&mut self) -> Result<Option<&str>, String> {
+        if self.number.is_multiple_of(LINES_BETWEEN_CHECKS) && (self.is_cancelled)() {
+            return Err("cancelled".into());
+        }
         self.line.clear();
         self.number += 1;
         let read = self.text.by_ref().take(MAX_LINE).read_line(&mut self.line);
@@ -66,6 +71,7 @@ pub(super) fn read(text: impl BufRead, tokens: usize, is_cancelled: impl Fn() ->
         text,
         line: String::new(),
         number: 0,
+        is_cancelled,
     };
     let counts = header(&mut lines)?;
     let mut builder = Builder::new(counts.len(), tokens);
@@ -73,9 +79,6 @@ pub(super) fn read(text: impl BufRead, tokens: usize, is_cancelled: impl Fn() ->
     for (order, &count) in (1..).zip(&counts) {
         let mut found = 0;
         while found < count {
-            if found % LINES_BETWEEN_CHECKS == 0 && is_cancelled() {
-                return Err("cancelled".into());
-            }
             let Some(line) = lines.next()? else {
                 return Err(format!(
                     "it ends after {found} of {count} {order}-grams: it is incomplete"
@@ -102,7 +105,7 @@ pub(super) fn read(text: impl BufRead, tokens: usize, is_cancelled: impl Fn() ->
 }
 
 /// Number of n-grams of each order, from 1.
-fn header(lines: &mut Lines<impl BufRead>) -> Result<Vec<u64>, String> {
+fn header(lines: &mut Lines<impl BufRead, impl Fn() -> bool>) -> Result<Vec<u64>, String> {
     loop {
         match lines.next()? {
             Some("\\data\\") => break,

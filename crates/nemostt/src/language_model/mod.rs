@@ -11,13 +11,22 @@ mod ngram;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io::BufReader, path::Path, sync::Arc};
+use std::{
+    io::{BufReader, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use nemostt_compiler::regular_file;
 
 use self::ngram::NGrams;
 use crate::{
     error::{Error, Result},
     model::Cancellation,
 };
+
+/// Maximum bytes of a file: 50 million n-grams, the most there may be, in lines of 100 bytes with room to spare.
+const MAX_BYTES: u64 = 8 << 30;
 
 /// An n-gram language model over the tokens of a model. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,14 +38,15 @@ impl LanguageModel {
     /// Reads an ARPA file whose symbols are the characters that stand for `tokens` tokens.
     ///
     /// # Errors
-    /// [`Error::Read`]; [`Error::LanguageModel`] if the file is not such a model; [`Error::Cancelled`].
+    /// [`Error::Read`], also if it is not a regular file or too large; [`Error::LanguageModel`] if it is not such a model; [`Error::Cancelled`].
     pub(crate) fn read(path: &Path, tokens: usize, cancellation: &Cancellation) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::Read {
+        let (file, _) = regular_file::open(path, MAX_BYTES).map_err(|source| Error::Read {
             path: path.into(),
             source,
         })?;
         let is_cancelled = || cancellation.check().is_err();
-        let ngrams = arpa::read(BufReader::new(file), tokens, is_cancelled);
+        // The file may grow in the meantime.
+        let ngrams = arpa::read(BufReader::new(file.take(MAX_BYTES)), tokens, is_cancelled);
         // What was read until then is not all of it.
         cancellation.check()?;
         let ngrams = ngrams.map_err(|reason| Error::LanguageModel {

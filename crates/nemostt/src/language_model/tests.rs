@@ -126,6 +126,41 @@ fn reading_can_be_cancelled() {
     assert!(matches!(result, Err(Error::Cancelled)));
 }
 
+/// A text that never ends, after which a check whether reading was cancelled says so from the third time on.
+fn read_endless(start: &str, rest: u8) -> String {
+    let checks = std::cell::Cell::new(0);
+    let is_cancelled = || {
+        checks.set(checks.get() + 1);
+        checks.get() > 2
+    };
+    let text = std::io::Read::chain(start.as_bytes(), std::io::repeat(rest));
+    arpa::read(std::io::BufReader::new(text), 2, is_cancelled).unwrap_err()
+}
+
+#[test]
+fn files_that_never_end_can_be_cancelled() {
+    let sections = BIGRAMS.find("\\1-grams").unwrap();
+    for start in ["", &BIGRAMS[..sections], &BIGRAMS[..BIGRAMS.find("-0.3").unwrap()]] {
+        assert_eq!(read_endless(start, b'\n'), "cancelled", "{start:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn only_regular_files_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("model.arpa");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for (path, expected) in [(pipe.as_path(), "a named pipe"), (Path::new("/dev/zero"), "a device")] {
+        let result = LanguageModel::read(path, 2, &Cancellation::default());
+        let Err(Error::Read { source, .. }) = result else {
+            panic!("{path:?}")
+        };
+        assert!(source.to_string().contains(expected), "{source}");
+    }
+}
+
 #[test]
 fn changed_files_are_refused_or_give_scores() {
     let original = std::fs::read(data("random_5.arpa")).unwrap();

@@ -2,21 +2,21 @@
 
 //! The decoder of a stream: RNN-T or CTC, greedy or with a beam.
 
+mod commit_policy;
+mod sink;
+
+use self::{commit_policy::commit_policy, sink::Sink};
 use crate::{
     boosting::{Boosting, BoostingTree},
-    confidence::ConfidenceConfig,
+    confidence::{Aggregate, ConfidenceConfig},
     decode::{
-        BeamConfig, CommitPolicy, Ctc, CtcBeam, CtcSnapshot, DecodingMethod, Emission, Fusion, PrefixScorer, Rnnt,
-        RnntBeam, TokenSink, TransducerScorer,
+        BeamConfig, Ctc, CtcBeam, CtcSnapshot, DecodingMethod, Emission, Fusion, PrefixScorer, Rnnt, RnntBeam,
+        TokenSink, TransducerScorer,
     },
     error::Result,
     model::{ChunkFrames, HeadTensors, Model, PrefixState, Tensor, TransducerSnapshot, TransducerState},
-    text::{EndpointConfig, Segmenter, SpecialToken, TokenText, Undecided, Vocabulary},
-    token::{Ranked, Token},
+    text::{Segmenter, Undecided, Vocabulary},
 };
-
-/// Age in seconds at which the first undecided token is decided, where words are emitted one by one.
-const MAX_UNDECIDED: u64 = 2;
 
 /// A decoder with its state between chunks.
 pub(super) struct Decoder {
@@ -65,23 +65,6 @@ pub(super) struct Chunk<'a> {
     pub(super) first: u64,
     /// Number of its frames.
     pub(super) frames: usize,
-}
-
-/// Passes decided tokens on.
-struct Sink<'a> {
-    segmenter: &'a mut Segmenter,
-    vocabulary: &'a Vocabulary,
-    n_best: usize,
-}
-
-impl TokenSink for Sink<'_> {
-    fn token(&mut self, token: Token) {
-        self.segmenter.token(self.vocabulary, token);
-    }
-
-    fn ranked(&mut self, ranked: Vec<Ranked>) {
-        self.segmenter.set_ranked(self.vocabulary, &ranked, self.n_best);
-    }
 }
 
 impl Decoder {
@@ -139,14 +122,10 @@ impl Decoder {
         let &Chunk { outputs, first, frames } = chunk;
         let vocabulary = &model.vocabulary;
         let pauses = *segmenter.endpoint_config();
-        let n_best = self.beam().map_or(0, |beam| beam.n_best);
-        let ends_turn = |id| ends_turn(vocabulary, id);
-        let policy = self.policy(&pauses, &ends_turn);
-        let mut sink = Sink {
-            segmenter,
-            vocabulary,
-            n_best,
-        };
+        let ends_turn = |id| sink::ends_turn(vocabulary, id);
+        let policy = commit_policy(&pauses, (self.frame_samples, self.sample_rate), &ends_turn);
+        let mut sink = Sink::new(segmenter, vocabulary, self.beam());
+        let utterance = sink.utterance_start(self.frame_samples);
         let (boosting, confidence) = (self.boosting.as_mut(), &self.confidence);
         match (&mut self.kind, &model.transducer) {
             (
@@ -164,6 +143,7 @@ impl Decoder {
                 };
                 let mut scorer = PrefixScorer::new(transducer, state, chunk);
                 beam.confidence = *confidence;
+                beam.forget_before(utterance);
                 beam.decode(&mut scorer, frames, first, &policy, &mut sink)?;
             }
             (Kind::Rnnt { greedy, state, .. }, Some(transducer)) => {
@@ -178,12 +158,13 @@ impl Decoder {
             }
             (Kind::Ctc { beam: Some(beam), .. }, _) => {
                 beam.confidence = *confidence;
+                beam.forget_before(utterance);
                 beam.decode(outputs.data(), frames, first, &policy, &mut sink);
             }
             (Kind::Ctc { greedy, .. }, _) => {
                 let emit = |emission| match emission {
                     Emission::Token(token) => sink.token(token),
-                    Emission::Repeat(confidence) => sink.segmenter.repeat(confidence),
+                    Emission::Repeat { id, confidence } => sink.repeat(id, &Aggregate::of(confidence)),
                 };
                 greedy.decode(outputs.data(), frames, first, boosting, confidence, emit);
             }
@@ -195,12 +176,7 @@ impl Decoder {
 
     /// Decides on all tokens, because the stream ends.
     pub(super) fn finish(&mut self, vocabulary: &Vocabulary, segmenter: &mut Segmenter) {
-        let n_best = self.beam().map_or(0, |beam| beam.n_best);
-        let mut sink = Sink {
-            segmenter,
-            vocabulary,
-            n_best,
-        };
+        let mut sink = Sink::new(segmenter, vocabulary, self.beam());
         match &mut self.kind {
             Kind::Rnnt { beam: Some(beam), .. } => beam.finish(&mut sink),
             Kind::Ctc { beam: Some(beam), .. } => beam.finish(&mut sink),
@@ -227,27 +203,6 @@ impl Decoder {
         match &self.method {
             DecodingMethod::Beam(config) => Some(config),
             DecodingMethod::Greedy => None,
-        }
-    }
-
-    /// When tokens are decided that some hypotheses do not have. Without pauses, that is only at the end of the stream.
-    fn policy<'a>(&self, pauses: &EndpointConfig, ends_turn: &'a dyn Fn(usize) -> bool) -> CommitPolicy<'a> {
-        let frames = |samples: u64| samples.div_ceil(self.frame_samples.max(1));
-        let is_by_word = pauses.word.is_some() || pauses.longest_word.is_some();
-        let longest = frames(MAX_UNDECIDED * self.sample_rate);
-        let oldest = [
-            pauses.longest_word,
-            is_by_word.then_some(longest),
-            pauses.max_utterance.map(frames),
-        ];
-        let has_pauses = is_by_word || pauses.utterance.is_some();
-        CommitPolicy {
-            word: pauses.word,
-            utterance: pauses.utterance,
-            oldest: oldest.into_iter().flatten().min(),
-            // Nothing has been said: the output goes on without waiting for what is improbable.
-            idle: has_pauses.then_some(longest.min(pauses.longest_word.unwrap_or(longest))),
-            ends_turn: has_pauses.then_some(ends_turn),
         }
     }
 
@@ -338,11 +293,5 @@ impl Decoder {
     }
 }
 
-/// Whether token `id` ends an utterance.
-fn ends_turn(vocabulary: &Vocabulary, id: usize) -> bool {
-    let special = vocabulary.piece(id).and_then(TokenText::special);
-    matches!(
-        special,
-        Some(SpecialToken::EndOfUtterance | SpecialToken::EndOfBackchannel)
-    )
-}
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,7 @@ pub fn vocabulary(bytes: &[u8]) {
         partial_stability: 1,
         phrase: Some(4),
         min_word: 100,
+        emits_words: true,
         longest_word: Some(20_000),
         max_utterance: Some(100_000),
         max_utterance_chars: Some(40),

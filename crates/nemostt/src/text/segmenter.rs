@@ -16,7 +16,7 @@ use super::{
     words::{UntimedWord, WordBuilder},
 };
 use crate::{
-    confidence::ConfidenceConfig,
+    confidence::{Aggregate, ConfidenceConfig},
     token::{Ranked, Token},
 };
 
@@ -128,6 +128,9 @@ pub struct EndpointConfig {
     /// Shortest duration of a word in samples, where there is room before the next one; 0: no minimum, but a word is
     /// never empty.
     pub min_word: u64,
+    /// Whether words are used one by one, before their utterance is complete: beam search then decides on a token within 2 s. So it
+    /// does if `word` or `longest_word` is set. Greedy decoding does so at once.
+    pub emits_words: bool,
     /// A word that began this many encoder frames ago is emitted in parts, each a [`Word`] of whole characters; `None`:
     /// never.
     pub longest_word: Option<u64>,
@@ -181,6 +184,8 @@ impl OpenUtterance {
 #[derive(Debug, Clone)]
 pub(crate) struct Segmenter {
     pauses: EndpointConfig,
+    /// Whether utterances end where there is no token for long enough, instead of where the decoder says so.
+    finds_pauses: bool,
     good_gap: u64,
     frame_samples: u64,
     builder: WordBuilder,
@@ -212,6 +217,7 @@ impl Segmenter {
     pub(crate) fn new(frame_samples: u64) -> Self {
         Self {
             pauses: EndpointConfig::default(),
+            finds_pauses: true,
             good_gap: GOOD_GAP * frame_samples,
             frame_samples,
             builder: WordBuilder::default(),
@@ -239,6 +245,28 @@ impl Segmenter {
         self.times.min_word = pauses.min_word;
     }
 
+    /// Sets whether utterances end where there is no token for long enough. Otherwise only [`pause_before`](Self::pause_before)
+    /// ends them there: a beam knows of pauses before their tokens are decided, and its transcripts end with them.
+    pub(crate) fn set_finds_pauses(&mut self, finds_pauses: bool) {
+        self.finds_pauses = finds_pauses;
+    }
+
+    /// Ends the utterance in progress because of a pause, which lasts until frame `frame` at least.
+    pub(crate) fn pause_before(&mut self, frame: u64) {
+        self.advance_to(frame.saturating_sub(1));
+        match self.last_token_frame {
+            Some(_) => self.end_utterance(EndReason::Pause),
+            // There are no words.
+            None => self.drafts.0.clear(),
+        }
+    }
+
+    /// Frame in which the word in progress begins, if token `id` continues it.
+    pub(crate) fn word_continued_by(&self, vocabulary: &Vocabulary, id: usize) -> Option<u64> {
+        let is_of_it = !vocabulary.begins_word(id) && vocabulary.piece(id).and_then(TokenText::special).is_none();
+        self.builder.first_frame().filter(|_| is_of_it)
+    }
+
     /// Adds a token.
     pub(crate) fn token(&mut self, vocabulary: &Vocabulary, token: Token) {
         self.events.push_back(Event::Token(token));
@@ -258,9 +286,9 @@ impl Segmenter {
         self.changed = true;
     }
 
-    /// Adds the confidence of a frame that repeats the last token.
-    pub(crate) fn repeat(&mut self, confidence: f32) {
-        self.builder.repeat(confidence);
+    /// Adds the confidences of `frames` that repeat token `id`, the last one.
+    pub(crate) fn repeat(&mut self, id: usize, frames: &Aggregate) {
+        self.builder.repeat(id, frames);
     }
 
     /// How the confidences of words are computed from those of their tokens, from the next word on.
@@ -373,7 +401,7 @@ impl Segmenter {
 
     /// Ends the utterance or its last word if there was no token before frame `frame` for long enough. Returns whether it has.
     fn pause(&mut self, frame: u64) -> bool {
-        if self.is_silent_for(frame, self.pauses.utterance) {
+        if self.finds_pauses && self.is_silent_for(frame, self.pauses.utterance) {
             self.end_utterance(EndReason::Pause);
             return true;
         }

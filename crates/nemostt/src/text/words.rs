@@ -59,6 +59,7 @@ pub(super) struct UntimedWord {
 /// A token of the word in progress.
 #[derive(Debug, Clone, Copy)]
 struct WordToken {
+    id: usize,
     frame: u64,
     /// Of the frames that it lasts.
     confidence: Aggregate,
@@ -92,22 +93,20 @@ impl WordBuilder {
         };
         self.closed = *piece == TokenText::Unknown;
         self.text.extend_from_slice(text);
-        let mut confidence = Aggregate::default();
-        confidence.push(token.confidence);
-        let frame = token.frame;
-        self.tokens.push(WordToken { frame, confidence });
+        self.tokens.push(WordToken {
+            id: token.id,
+            frame: token.frame,
+            confidence: Aggregate::of(token.confidence),
+        });
         done
     }
 
-    /// Adds the confidence of a frame that repeats the last token, which NeMo counts where confidence is a property of
-    /// frames.
-    pub(super) fn repeat(&mut self, confidence: f32) {
-        if let Some(token) = self
-            .tokens
-            .last_mut()
-            .filter(|_| self.confidence.measure.is_per_frame())
-        {
-            token.confidence.push(confidence);
+    /// Adds the confidences of `frames` that repeat token `id`, which NeMo counts where confidence is a property of frames. They
+    /// are not of this word if its last token is another one: control tokens belong to no word, and are repeated, too.
+    pub(super) fn repeat(&mut self, id: usize, frames: &Aggregate) {
+        let is_per_frame = self.confidence.measure.is_per_frame();
+        if let Some(token) = self.tokens.last_mut().filter(|last| is_per_frame && last.id == id) {
+            token.confidence.merge(frames);
         }
     }
 
@@ -252,6 +251,28 @@ mod tests {
         }
         let word = builder.flush_word().unwrap();
         assert!((word.confidence - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn only_repeats_of_the_last_token_count_for_the_word() {
+        let mut builder = WordBuilder {
+            confidence: ConfidenceConfig::NEMO,
+            ..Default::default()
+        };
+        let mut confidence_after = |repeated: usize, confidence: f32| {
+            builder.repeat(repeated, &Aggregate::of(confidence));
+            builder.partial_word().map(|word| word.confidence)
+        };
+        assert_eq!(confidence_after(1, 0.5), None);
+        push(&mut builder, 1, 0);
+        // `<EOU>` is of no word.
+        push(&mut builder, 9, 1);
+        let mut confidence_after = |repeated: usize, confidence: f32| {
+            builder.repeat(repeated, &Aggregate::of(confidence));
+            builder.partial_word().map(|word| word.confidence)
+        };
+        assert_eq!(confidence_after(9, 0.25), Some(1.0));
+        assert_eq!(confidence_after(1, 0.5), Some(0.5));
     }
 
     #[test]

@@ -22,6 +22,7 @@ const PAUSES: EndpointConfig = EndpointConfig {
     partial_stability: 0,
     phrase: None,
     min_word: 2_000,
+    emits_words: true,
     longest_word: Some(12),
     max_utterance: Some(64_000),
     max_utterance_chars: Some(30),

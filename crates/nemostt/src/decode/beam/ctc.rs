@@ -95,6 +95,11 @@ impl CtcBeam {
         }
     }
 
+    /// Forgets decided tokens before frame `frame`, which belong to an utterance that was cut off.
+    pub(crate) fn forget_before(&mut self, frame: u64) {
+        self.beam.forget_before(frame);
+    }
+
     /// Ends the utterance.
     pub(crate) fn finish(&mut self, sink: &mut impl TokenSink) {
         self.beam.end_utterance(&UtteranceEnd::of(&self.fusion), sink);
@@ -167,11 +172,15 @@ impl CtcBeam {
         let &Candidate { index, label, score } = candidate;
         let before = &self.beam.hypotheses[index];
         if label == self.blank || before.own == Some(label) {
-            return Hypothesis {
+            let mut same = Hypothesis {
                 score,
                 own: Some(label),
                 ..before.clone()
             };
+            if label != self.blank && self.confidence.measure.is_per_frame() {
+                same.repeat(self.confidence.of_token(row, row[label]));
+            }
+            return same;
         }
         let token = Token {
             id: label,

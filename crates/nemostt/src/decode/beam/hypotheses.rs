@@ -9,7 +9,10 @@ use super::{
     CommitPolicy, TokenSink,
     fusion::{Fusion, FusionState},
 };
-use crate::token::{Ranked, Token};
+use crate::{
+    confidence::Aggregate,
+    token::{Ranked, Token},
+};
 
 /// What a hypothesis has in both searches; `S` is what it has in one.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(super) struct Hypothesis<S> {
     pub(super) hash: u64,
     /// Its tokens that are not decided.
     pub(super) pending: Vec<Token>,
+    /// Confidences of the frames that repeat the last decided token, then those of each of `pending`, as far as there are any.
+    pub(super) repeats: Vec<Aggregate>,
     pub(super) fusion: FusionState,
     pub(super) own: S,
 }
@@ -34,6 +39,7 @@ impl<S> Hypothesis<S> {
             length: 0,
             hash: 0,
             pending: Vec::new(),
+            repeats: Vec::new(),
             fusion,
             own,
         }
@@ -49,9 +55,19 @@ impl<S> Hypothesis<S> {
             length: self.length + 1,
             hash: extend_hash(self.hash, token.id),
             pending,
+            repeats: self.repeats.clone(),
             fusion,
             own,
         }
+    }
+
+    /// Adds the confidence of a frame that repeats its last token.
+    pub(super) fn repeat(&mut self, confidence: f32) {
+        let last = self.pending.len();
+        if self.repeats.len() <= last {
+            self.repeats.resize(last + 1, Aggregate::default());
+        }
+        self.repeats[last].push(confidence);
     }
 }
 
@@ -101,10 +117,12 @@ pub(super) struct Beam<S> {
     n_best: usize,
     /// Decided tokens of the utterance, if transcripts are reported.
     decided: Vec<Token>,
-    /// Frame of the last decided token of the stream.
-    last_frame: Option<u64>,
+    /// The last decided token of the stream.
+    last: Option<Token>,
     /// Whether the utterance has decided tokens.
     has_decided: bool,
+    /// The best score in silence, if that goes on.
+    score_in_silence: Option<f64>,
 }
 
 impl<S> Beam<S> {
@@ -115,8 +133,9 @@ impl<S> Beam<S> {
             normalize,
             n_best,
             decided: Vec::new(),
-            last_frame: None,
+            last: None,
             has_decided: false,
+            score_in_silence: None,
         }
     }
 
@@ -158,33 +177,82 @@ impl<S> Beam<S> {
             .iter()
             .filter_map(|hypothesis| hypothesis.pending.first());
         let first = first.map(|token| token.frame).min()?;
-        Some(first.max(self.last_frame.unwrap_or(0)))
+        Some(first.max(self.last_frame().unwrap_or(0)))
     }
 
-    /// Passes tokens to `sink` that all hypotheses have.
+    /// Frame of the last decided token.
+    fn last_frame(&self) -> Option<u64> {
+        self.last.map(|token| token.frame)
+    }
+
+    /// Passes tokens to `sink` that all hypotheses have, and what repeats them.
     pub(super) fn settle(&mut self, sink: &mut impl TokenSink) {
         let mut common = self.hypotheses[0].pending.len();
         for other in &self.hypotheses[1..] {
             let pairs = self.hypotheses[0].pending.iter().zip(&other.pending);
             common = common.min(pairs.take_while(|(a, b)| a.id == b.id).count());
         }
-        if common == 0 {
-            return;
-        }
         let best = self.best();
-        for token in &self.hypotheses[best].pending[..common] {
+        self.pass_on_repeats((best, 0), sink);
+        for index in 0..common {
+            let token = self.hypotheses[best].pending[index];
             // Hypotheses may have emitted the same token in different frames, and another one may have been the best before.
-            let frame = token.frame.max(self.last_frame.unwrap_or(0));
-            self.last_frame = Some(frame);
+            let frame = token.frame.max(self.last_frame().unwrap_or(0));
+            let token = Token { frame, ..token };
+            self.last = Some(token);
             self.has_decided = true;
-            let token = Token { frame, ..*token };
             if self.n_best > 0 {
                 self.decided.push(token);
             }
             sink.token(token);
+            self.pass_on_repeats((best, index + 1), sink);
         }
+        for Hypothesis { pending, repeats, .. } in &mut self.hypotheses {
+            pending.drain(..common);
+            repeats.drain(..common.min(repeats.len()));
+            // They were passed on.
+            repeats
+                .iter_mut()
+                .take(1)
+                .for_each(|frames| *frames = Aggregate::default());
+        }
+    }
+
+    /// Passes on what repeats the last decided token in the hypothesis at `best`.
+    fn pass_on_repeats(&self, (best, index): (usize, usize), sink: &mut impl TokenSink) {
+        let frames = self.hypotheses[best].repeats.get(index);
+        if let Some((frames, last)) = frames.filter(|frames| !frames.is_empty()).zip(self.last) {
+            sink.repeat(last.id, frames);
+        }
+    }
+
+    /// Forgets decided tokens before frame `frame`, which are not of the utterance any more. One is kept, so that those that
+    /// continue its word are not taken for a word of their own.
+    pub(super) fn forget_before(&mut self, frame: u64) {
+        let before = self.decided.partition_point(|token| token.frame < frame);
+        self.decided.drain(..before.saturating_sub(1));
+    }
+
+    /// Takes the cost of silence from all scores, if frame `frames - 1` is silent: no tokens are undecided in the hypothesis with the
+    /// best score, and there are none in the utterance, or none for `limit` frames. Otherwise a hypothesis that adds a token would
+    /// rank higher where the score counts per token, because it shares this cost among more of them.
+    fn skip_silence(&mut self, frames: u64, limit: u64) {
+        let best = self.hypotheses.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+        let last = self.last_frame().filter(|_| self.has_decided);
+        let is_silent = last.is_none_or(|last| frames.saturating_sub(last + 1) >= limit);
+        let Some(best) = best.filter(|best| best.pending.is_empty() && best.score.is_finite() && is_silent) else {
+            self.score_in_silence = None;
+            return;
+        };
+        let score = if last.is_none() {
+            0.0
+        } else {
+            self.score_in_silence.unwrap_or(best.score)
+        };
+        self.score_in_silence = Some(score);
+        let cost = best.score - score;
         for hypothesis in &mut self.hypotheses {
-            hypothesis.pending.drain(..common);
+            hypothesis.score -= cost;
         }
     }
 
@@ -232,6 +300,7 @@ impl<S> Beam<S> {
         self.settle(sink);
         self.decided.clear();
         self.has_decided = false;
+        self.score_in_silence = None;
         for hypothesis in &mut self.hypotheses {
             (hypothesis.score, hypothesis.length, hypothesis.fusion) = (0.0, 0, end.start);
         }
@@ -245,6 +314,9 @@ impl<S> Beam<S> {
         end: &UtteranceEnd<'_>,
         sink: &mut impl TokenSink,
     ) {
+        if let Some(limit) = policy.idle {
+            self.skip_silence(frames, limit);
+        }
         // Before it is decided: the utterance ends with it.
         if policy.ends_turn(self.undecided()) {
             self.end_utterance(end, sink);
@@ -253,11 +325,12 @@ impl<S> Beam<S> {
         self.settle(sink);
         let undecided = self.undecided();
         let last = undecided.last().map(|token| token.frame);
-        let last = last.max(self.last_frame.filter(|_| self.has_decided));
+        let last = last.max(self.last_frame().filter(|_| self.has_decided));
         let silent = last.map(|last| frames.saturating_sub(last + 1));
         let reaches = |limit: Option<u64>| silent.zip(limit).is_some_and(|(silent, limit)| silent >= limit);
         if reaches(policy.utterance) {
             self.end_utterance(end, sink);
+            sink.pause(frames);
             return;
         }
         let Some(first) = self.first_undecided_frame() else {
@@ -268,9 +341,15 @@ impl<S> Beam<S> {
         let is_idle = undecided.is_empty() && !self.has_decided;
         let oldest = if is_idle { policy.idle } else { policy.oldest };
         let is_old = oldest.is_some_and(|limit| frames.saturating_sub(first) >= limit);
+        // Before the word is split where hypotheses differ in how it goes on.
+        let next = self.hypotheses.iter().filter_map(|one| one.pending.first());
+        let begun = next.filter_map(|token| sink.word_continued_by(token.id)).min();
+        let is_long = begun
+            .zip(policy.longest_word)
+            .is_some_and(|(begun, limit)| frames.saturating_sub(begun) >= limit);
         // Not only the undecided tokens of the best hypothesis take memory.
         let is_full = self.hypotheses.iter().any(|one| one.pending.len() >= MAX_UNDECIDED);
-        if is_full || is_old || is_in_pause && reaches(policy.word) {
+        if is_full || is_old || is_long || is_in_pause && reaches(policy.word) {
             self.commit(sink);
         }
     }

@@ -155,6 +155,11 @@ impl<P: Clone> RnntBeam<P> {
         Ok(())
     }
 
+    /// Forgets decided tokens before frame `frame`, which belong to an utterance that was cut off.
+    pub(crate) fn forget_before(&mut self, frame: u64) {
+        self.beam.forget_before(frame);
+    }
+
     /// Ends the utterance.
     pub(crate) fn finish(&mut self, sink: &mut impl TokenSink) {
         self.beam

@@ -118,8 +118,20 @@ impl TokenSink for Found {
         self.tokens.push(token);
     }
 
+    fn repeat(&mut self, id: usize, _: &Aggregate) {
+        assert_eq!(self.tokens.last().map(|last| last.id), Some(id));
+    }
+
     fn ranked(&mut self, ranked: Vec<Ranked>) {
         self.ranked.push(ranked);
+    }
+
+    fn pause(&mut self, frame: u64) {
+        assert!(self.tokens.last().is_none_or(|last| last.frame < frame));
+    }
+
+    fn word_continued_by(&self, _: usize) -> Option<u64> {
+        None
     }
 }
 
@@ -219,6 +231,7 @@ fn policies() -> Vec<CommitPolicy<'static>> {
         utterance,
         oldest,
         idle: oldest,
+        longest_word: None,
         ends_turn,
     };
     let all = limits
@@ -332,6 +345,67 @@ fn hypotheses_are_dropped_in_silence() {
         assert!(beam.first_undecided_frame().is_none_or(|first| frame + 1 - first < 5));
     }
     assert_eq!(found, Found::default());
+}
+
+/// Blank has a probability of 0.98, but where token 0 is spoken, and in a frame with noise that might be token 1.
+struct Silence {
+    is_spoken: bool,
+}
+
+/// Number of tokens, and a row.
+type Counted = (usize, Vec<f32>);
+
+impl Silence {
+    const FRAMES: usize = 10_000;
+    const NOISE: usize = 9_995;
+
+    /// The tokens that are found.
+    fn tokens(self, policy: &CommitPolicy<'_>) -> Vec<usize> {
+        let mut beam = RnntBeam::new((4, 0), 3, Fusion::default(), (0, Vec::new()));
+        let mut found = Found::default();
+        beam.decode(&mut { self }, Self::FRAMES, 0, policy, &mut found).unwrap();
+        beam.finish(&mut found);
+        found.ids()
+    }
+}
+
+impl PredictionNetwork for Silence {
+    type Prefix = Counted;
+
+    fn logits<'a>(&mut self, (tokens, row): &'a mut Counted, frame: usize) -> Result<&'a [f32]> {
+        let probabilities: [f32; 4] = match frame {
+            0 if self.is_spoken && *tokens == 0 => [0.97, 0.01, 0.01, 0.01],
+            Self::NOISE => [0.01, 0.3, 0.01, 0.68],
+            _ => [0.005, 0.01, 0.005, 0.98],
+        };
+        *row = probabilities.map(f32::ln).to_vec();
+        Ok(row)
+    }
+
+    fn extend(&mut self, (tokens, _): &Counted, _: usize, _: usize) -> Result<Counted> {
+        Ok((tokens + 1, Vec::new()))
+    }
+}
+
+#[test]
+fn silence_adds_no_words() {
+    let by_utterance = CommitPolicy {
+        utterance: Some(10),
+        idle: Some(25),
+        ..Default::default()
+    };
+    let by_word = CommitPolicy {
+        word: Some(4),
+        oldest: Some(25),
+        idle: Some(25),
+        ..Default::default()
+    };
+    // NeMo, which knows no pauses: with one more token, 200 nats of silence cost half as much per token.
+    assert!(!Silence { is_spoken: false }.tokens(&CommitPolicy::default()).is_empty());
+    for policy in [by_utterance, by_word] {
+        assert_eq!(Silence { is_spoken: false }.tokens(&policy), [0; 0]);
+        assert_eq!(Silence { is_spoken: true }.tokens(&policy), [0]);
+    }
 }
 
 #[test]
