@@ -156,6 +156,10 @@ impl Feed {
             let ahead = placed.start.saturating_sub(now);
             if !opened.is_live() {
                 sleep(ahead);
+                if interrupt::is_requested() && self.input.now() < placed.start {
+                    // The rest of a file has not been said yet.
+                    return Ok(End::Complete);
+                }
             } else if ahead > MAX_AHEAD {
                 return Err(SourceError {
                     message: format!("{} is ahead of its time by {} s", self.source, ahead.as_secs()),

@@ -110,7 +110,9 @@ pub fn format(video: Option<&gst::Caps>, audio: &gst::Caps) -> Format {
     // Known where the caps have the codec's configuration, as those of MP4.
     let codec = |caps: &gst::Caps| {
         let caps = Some(caps).filter(|caps| caps.is_fixed())?;
-        gst_pbutils::codec_utils_caps_get_mime_codec(caps).ok()
+        let codec = gst_pbutils::codec_utils_caps_get_mime_codec(caps).ok()?;
+        // Without it, GStreamer names H.264 and not its profile, as players need.
+        Some(codec).filter(|codec| codec != "avc1")
     };
     let codecs: Option<Vec<_>> = video.into_iter().chain([audio]).map(codec).collect();
     let size = || {

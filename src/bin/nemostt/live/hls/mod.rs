@@ -18,12 +18,18 @@ mod pass_through;
 mod playlist;
 mod publisher;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod timelines;
 mod transport_stream;
 mod update;
 mod window;
 
-use std::{path::PathBuf, sync::Arc, sync::mpsc::Sender, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, mpsc::Sender},
+    time::Duration,
+};
 
 use directory::Directory;
 use pass_through::PassThrough;

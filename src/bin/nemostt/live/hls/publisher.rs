@@ -144,16 +144,17 @@ impl Publisher {
     /// # Errors
     /// One line, if a file cannot be written.
     pub fn close(&mut self) -> Result<(), String> {
+        let mut result = Ok(());
         while let Some(next) = self.waiting.pop_front() {
             match self.span(&next).filter(|_| self.is_written(&next)) {
-                Some(span) => self.list(&next, &span)?,
+                Some(span) => result = result.and(self.list(&next, &span)),
                 // No sound of its connection was heard, or it was not finished.
                 None => self.directory.remove(&next.file),
             }
         }
         match self.window.is_empty() {
-            true => Ok(()),
-            false => self.store(true),
+            true => result,
+            false => result.and(self.store(true)),
         }
     }
 
