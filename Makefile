@@ -93,8 +93,8 @@ live: build ## test in real time with live, muted and stalling sources, files, R
 validate: build ## run gst-validate's scenarios with and without nemostt (under Wine on Debian)
 	tools/validate.sh
 
-interop: build ## test with the caption elements of gst-plugins-rs
-	tools/interop.sh
+interop: build ## test with elements of gst-plugins-rs
+	NEMOSTT='$(COMMAND)' tools/interop.sh
 
 page-test: build ## test the page of live captions in a browser (ARGS="-k settings": only these)
 	NEMOSTT='$(COMMAND)' GST_PLUGIN_PATH=target/plugin tools/page_test.sh $(ARGS)

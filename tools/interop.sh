@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests nemostt with the caption elements of gst-plugins-rs (transcriberbin,
-# textwrap, tttocea608, tttojson), which cargo builds for the tests. Installs
+# Tests nemostt with the elements of gst-plugins-rs (transcriberbin, textwrap,
+# tttocea608, tttojson, hlssink3), which cargo builds for the tests. Installs
 # what they need: the headers of Pango and Cairo, and GStreamer's "bad" plugins.
 # Safe to run again: installs only what is missing.
 set -euo pipefail
@@ -10,6 +10,8 @@ usage() {
 usage: tools/interop.sh [DIRECTORY]
 
   DIRECTORY   contains libgstnemostt.so (default: target/plugin)
+
+  NEMOSTT     in the environment: the command (default: target/release/nemostt)
 END
 }
 
@@ -55,10 +57,21 @@ fi
 gst-inspect-1.0 --exists cccombiner ||
     die "GStreamer's plugin closedcaption is missing: it is one of the \"bad\" plugins"
 
+for element in openh264enc voaacenc h264parse mpegtsmux; do
+    gst-inspect-1.0 --exists "$element" ||
+        die "GStreamer's element $element is missing: it is one of the \"bad\" plugins"
+done
+
 # ---- Tests ----
 
 root=$PWD
+NEMOSTT=$(realpath -m "${NEMOSTT:-target/release/nemostt}")
+[ -x "$NEMOSTT" ] || die "$NEMOSTT is missing: run 'make build' first"
+export NEMOSTT
+# The command is a process, which loads its plugins.
+export HLS_PLUGIN_PATH=$root/target/interop/debug
 cd tests/interop
+"${CARGO:-cargo}" build --locked --package gst-plugin-hlssink3
 "${CARGO:-cargo}" build --locked --tests
 say "testing $plugin_dir in real time, which takes a minute"
 # The pipelines are live and mostly wait, so the tests can run in parallel. They

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Tests the page of `nemostt live --serve` in a browser: headless Chromium, driven by Playwright, with the accessibility rules of
-# axe-core. Makes a virtual environment in target/page-test on the first call. Safe to run again: installs only what is missing.
+# axe-core, and the stream of `nemostt live --hls` with hls.js. Makes a virtual environment in target/page-test on the first call. Safe to run again: installs only what is missing.
 #
 #   CHROMIUM   the browser [default: the system's, else Playwright's own]
 #   NEMOSTT    the command [default: target/release/nemostt]
+#   HLS_PLUGIN_PATH   where libgsthlssink3.so is [default: target/interop/debug]
 set -euo pipefail
 
 me=page_test
@@ -71,34 +72,49 @@ if [ "$action" = screenshot ]; then
     exec "$venv/bin/python" tests/page/screenshot.py "$screenshot"
 fi
 
-# ---- axe-core ----
+# ---- Scripts from npm ----
 
-read -r package version integrity < <(grep -v '^#' tests/page/axe.lock)
-export AXE_CORE=$work/$package-$version/package/axe.min.js
-if [ ! -f "$AXE_CORE" ]; then
+# Sets "script" to a FILE of the package that LOCK names, and downloads it if it is not here.
+npm_file() { # LOCK FILE
+    local package version integrity scratch got
+    read -r package version integrity < <(grep -v '^#' "$1")
+    script=$work/$package-$version/package/$2
+    [ ! -f "$script" ] || return 0
     command -v npm >/dev/null || die "npm is missing: it downloads $package. On Debian and Ubuntu:" "  apt-get install npm"
     say "downloading $package $version"
-    scratch=$(mktemp -d "$work/axe.XXXXXX")
-    trap 'rm -rf "$scratch"' EXIT
+    scratch=$(mktemp -d "$work/npm.XXXXXX")
+    # shellcheck disable=SC2064
+    trap "rm -rf '$scratch'" EXIT
     (cd "$scratch" && npm pack --silent "$package@$version" >/dev/null) || die "npm could not download $package@$version"
     got=sha512-$(openssl dgst -sha512 -binary "$scratch/$package-$version.tgz" | base64 -w 0)
     [ "$got" = "$integrity" ] ||
         die "$package-$version.tgz has the wrong checksum and is not used:" "  expected $integrity" "  got      $got"
-    tar -xzf "$scratch/$package-$version.tgz" -C "$scratch" package/axe.min.js
+    tar -xzf "$scratch/$package-$version.tgz" -C "$scratch" "package/$2"
     mkdir -p "$work/$package-$version"
     mv "$scratch/package" "$work/$package-$version"
-fi
+    rm -rf "$scratch"
+}
+
+npm_file tests/page/axe.lock axe.min.js
+export AXE_CORE=$script
 
 # ---- Tests ----
 
 export NEMOSTT=${NEMOSTT:-$PWD/target/release/nemostt}
+export HLS_PLUGIN_PATH=${HLS_PLUGIN_PATH:-$PWD/target/interop/debug}
 arguments=("$@")
 if [ "$page_only" = yes ]; then
-    arguments+=(--ignore=tests/page/test_command.py)
+    arguments+=(--ignore=tests/page/test_command.py --ignore=tests/page/test_hls.py)
     say "without the real command: --page-only"
 elif [ ! -x "$NEMOSTT" ]; then
     die "$NEMOSTT is missing: run 'make build' first, or leave it out with --page-only"
 elif [[ $("$NEMOSTT" live --help) != *--serve* ]]; then
     die "$NEMOSTT was built without the feature serve: build it with it, or leave it out with --page-only"
+elif [ -f "$HLS_PLUGIN_PATH/libgsthlssink3.so" ]; then
+    npm_file tests/page/hls.lock dist/hls.min.js
+    export HLS_JS=$script
+else
+    say "without HLS: $HLS_PLUGIN_PATH has no libgsthlssink3.so, which \"make interop\" builds"
+    arguments+=(--ignore=tests/page/test_hls.py)
 fi
 "$venv/bin/python" -m pytest -p no:cacheprovider tests/page "${arguments[@]}"

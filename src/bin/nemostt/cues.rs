@@ -87,7 +87,7 @@ pub fn vtt(cue: &Cue) -> String {
 }
 
 /// hours:minutes:seconds, `point` and milliseconds.
-fn time(nanoseconds: u64, point: char) -> String {
+pub fn time(nanoseconds: u64, point: char) -> String {
     let milliseconds = nanoseconds.saturating_add(500_000) / 1_000_000;
     let seconds = milliseconds / 1000;
     format!(

@@ -2,6 +2,7 @@
 
 //! `nemostt live` as its users meet it: a process, with real sockets and files.
 
+mod hls;
 mod reconnect;
 mod record;
 #[cfg(feature = "serve")]

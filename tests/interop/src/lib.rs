@@ -10,7 +10,7 @@ pub use screen608::Screen608;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, Once},
     time::{Duration, Instant},
 };
@@ -44,6 +44,28 @@ pub fn speech() -> String {
         "filesrc location=\"{}\" ! wavparse ! audioconvert ! audioresample",
         path.display()
     )
+}
+
+/// The file of a clip.
+pub fn clip(name: &str) -> PathBuf {
+    data(&format!("wav/{name}.wav"))
+}
+
+/// Writes `path` with `muxer`: a test picture in H.264, with a key frame each second, for the length of the WAV file `clip`, which is
+/// encoded as AAC.
+pub fn encode(clip: &Path, muxer: &str, path: &Path) {
+    gst::init().unwrap();
+    // 16-bit mono samples at 16 kHz; ten pictures a second.
+    let pictures = (fs::metadata(clip).unwrap().len() / 3_200).max(1);
+    let run = Run::new(&format!(
+        "{muxer} name=m ! filesink name=out \
+         videotestsrc num-buffers={pictures} ! video/x-raw,width=320,height=180,framerate=10/1 ! openh264enc gop-size=10 ! h264parse \
+         ! queue ! m. filesrc location=\"{}\" ! wavparse ! audioconvert ! audioresample ! voaacenc ! aacparse ! queue ! m.",
+        clip.display()
+    ));
+    run.element("out").set_property("location", path.to_str().unwrap());
+    run.play();
+    run.wait(Duration::from_secs(60));
 }
 
 /// Its samples.

@@ -5,6 +5,7 @@
 
 use std::{
     io::Read,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,12 +13,13 @@ use gst::prelude::*;
 use gst_app::AppSink;
 
 use super::{
-    BLOCK, Location,
+    BLOCK, Live, Location,
     bus_errors::BusErrors,
     container_length::DeclaredLength,
     pipe,
     source_error::{Outlook, SourceError},
     streams::Streams,
+    tap::Tap,
     track::{self, Channel, Track, TrackSelection},
 };
 use crate::{Result, interrupt};
@@ -34,6 +36,8 @@ const END_TOLERANCE: gst::ClockTime = gst::ClockTime::SECOND;
 /// How long to drain the pipeline after Ctrl-C.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 const PIPE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a tap may take to finish what it has.
+const TAP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Buffers that may be decoded in advance.
 const MAX_QUEUED_BUFFERS: u32 = 64;
 /// A gap in the timestamps longer than this is silence. Shorter ones are rounding errors of containers, which count
@@ -51,6 +55,7 @@ pub struct GstDecoder {
     bus: gst::Bus,
     streams: Streams,
     bus_errors: BusErrors,
+    tap: Option<Arc<dyn Tap>>,
     declared: DeclaredLength,
     is_pipe: bool,
     is_url: bool,
@@ -81,21 +86,21 @@ impl GstDecoder {
         rate: u32,
         selection: &TrackSelection,
     ) -> Result<Self> {
-        let mut decoded = Self::new(location, bytes, declared, rate, selection)?;
+        let mut decoded = Self::new(location, bytes, declared, rate, selection, None)?;
         decoded.start(selection)?;
         Ok(decoded)
     }
 
-    /// The same with short buffers; no data within `timeout` is an error.
+    /// The same as `live` says.
     pub fn open_live(
         location: &Location,
         declared: DeclaredLength,
         rate: u32,
         selection: &TrackSelection,
-        timeout: Option<Duration>,
+        live: Live,
     ) -> Result<Self> {
-        let mut decoded = Self::new(location, None, declared, rate, selection)?;
-        if timeout.is_some() {
+        let mut decoded = Self::new(location, None, declared, rate, selection, live.tap)?;
+        if live.timeout.is_some() {
             decoded.source.connect("source-setup", false, |values| {
                 let source = values.get(1)?.get::<gst::Element>().ok()?;
                 if source.factory().is_some_and(|factory| factory.name() == "rtspsrc") {
@@ -104,7 +109,7 @@ impl GstDecoder {
                 None
             });
         }
-        decoded.timeout = timeout;
+        decoded.timeout = live.timeout;
         decoded.start(selection)?;
         Ok(decoded)
     }
@@ -115,6 +120,7 @@ impl GstDecoder {
         declared: DeclaredLength,
         rate: u32,
         selection: &TrackSelection,
+        tap: Option<Arc<dyn Tap>>,
     ) -> Result<Self> {
         super::start_gstreamer()?;
         let pipeline = gst::Pipeline::new();
@@ -131,7 +137,8 @@ impl GstDecoder {
         gst::Element::link_many(&all[1..])?;
         let target = convert.static_pad("sink").ok_or("audioconvert has no sink pad")?;
         Ok(Self {
-            streams: Streams::new(&pipeline, &source, target),
+            streams: Streams::new(&pipeline, &source, target, tap.clone()),
+            tap,
             bus: pipeline.bus().ok_or("the pipeline has no bus")?,
             pipeline,
             source,
@@ -163,7 +170,7 @@ impl GstDecoder {
                 return Err(format!("interrupted before the audio of {} began", self.bus_errors.location()).into());
             }
             if let Some(message) = self.bus.timed_pop(POLL_INTERVAL) {
-                self.bus_errors.handle(&message)?;
+                self.handle_message(&message)?;
                 is_prerolled |= message.type_() == gst::MessageType::AsyncDone;
             }
             self.is_live |= self.pipeline.state(gst::ClockTime::ZERO).0 == Ok(gst::StateChangeSuccess::NoPreroll);
@@ -206,9 +213,27 @@ impl GstDecoder {
     /// Handles the messages on the bus.
     fn handle_messages(&mut self) -> Result<()> {
         while let Some(message) = self.bus.pop() {
-            self.bus_errors.handle(&message)?;
+            self.handle_message(&message)?;
         }
         Ok(())
+    }
+
+    fn handle_message(&mut self, message: &gst::MessageRef) -> Result<()> {
+        if let Some(tap) = &self.tap {
+            tap.message(message);
+        }
+        self.bus_errors.handle(message)
+    }
+
+    /// Lets the tap finish what it has, whatever ended the source.
+    fn end_tap(&self, tap: &dyn Tap) {
+        tap.end();
+        let begun = Instant::now();
+        while !tap.has_ended() && begun.elapsed() < TAP_TIMEOUT {
+            if let Some(message) = self.bus.timed_pop(POLL_INTERVAL) {
+                tap.message(&message);
+            }
+        }
     }
 
     /// An error if there has been no data since `since`, for too long.
@@ -370,6 +395,9 @@ impl GstDecoder {
 
 impl Drop for GstDecoder {
     fn drop(&mut self) {
+        if let Some(tap) = self.tap.clone() {
+            self.end_tap(&*tap);
+        }
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }

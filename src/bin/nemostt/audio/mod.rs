@@ -14,20 +14,32 @@ mod raw_pcm;
 mod source_error;
 mod stdin;
 mod streams;
+mod tap;
 mod track;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use gst_decoder::GstDecoder;
 pub use location::Location;
 use raw_pcm::RawPcm;
 pub use source_error::{Outlook, SourceError};
+pub use streams::interleave_queue;
+pub use tap::{Tap, TapPads};
 pub use track::{Channel, TrackName, TrackSelection};
 
 use crate::Result;
 
 /// Samples read at a time: 100 ms at 16 kHz, so that words appear soon after they were spoken.
 const BLOCK: usize = 1600;
+
+/// How a source of live captions is read: streams are buffered as little as possible.
+#[derive(Clone, Default)]
+pub struct Live {
+    /// No data from a URL within this time is an error.
+    pub timeout: Option<Duration>,
+    /// Takes the encoded streams, too.
+    pub tap: Option<Arc<dyn Tap>>,
+}
 
 /// A source of mono samples.
 pub enum Input {
@@ -40,17 +52,11 @@ pub enum Input {
 impl Input {
     /// Opens `location`, to be read at `rate` samples per second.
     pub fn open(location: &Location, rate: u32, selection: &TrackSelection) -> Result<Self> {
-        Self::open_live(location, rate, selection, None)
+        Self::open_live(location, rate, selection, Live::default())
     }
 
-    /// The same for captions of what is said now: streams are buffered as little as possible, and no data from a URL within
-    /// `timeout` is an error.
-    pub fn open_live(
-        location: &Location,
-        rate: u32,
-        selection: &TrackSelection,
-        timeout: Option<Duration>,
-    ) -> Result<Self> {
+    /// The same for captions of what is said now.
+    pub fn open_live(location: &Location, rate: u32, selection: &TrackSelection, mut live: Live) -> Result<Self> {
         let declared = match location {
             Location::StandardInput => return stdin::open(rate, selection),
             Location::File(path) => {
@@ -60,8 +66,8 @@ impl Input {
             }
             Location::Url(_) => container_length::DeclaredLength::Unread,
         };
-        let timeout = timeout.filter(|_| matches!(location, Location::Url(_)));
-        let decoded = GstDecoder::open_live(location, declared, rate, selection, timeout)?;
+        live.timeout = live.timeout.filter(|_| matches!(location, Location::Url(_)));
+        let decoded = GstDecoder::open_live(location, declared, rate, selection, live)?;
         Ok(Self::GstDecoder(Box::new(decoded)))
     }
 
@@ -137,7 +143,7 @@ pub fn start_gstreamer() -> Result<()> {
     Ok(gst::init().map_err(|error| format!("GStreamer could not be initialized: {error}"))?)
 }
 
-/// Makes an element of GStreamer's base plugins.
+/// Makes an element of GStreamer's core or base plugins.
 pub fn element(name: &str) -> Result<gst::Element> {
     let element = gst::ElementFactory::make(name).build();
     Ok(element.map_err(|_| {

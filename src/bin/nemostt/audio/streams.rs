@@ -15,12 +15,20 @@ use gst_pbutils::PbUtilsCapsDescriptionFlags as Kind;
 
 use super::{
     element,
+    tap::Tap,
     track::{self, Track},
 };
 use crate::Result;
 
+/// How much of a stream may wait for others, where there is a tap: at most, a picture comes so long before its sound in a file, or
+/// one part of it that is written as a whole is so long. A file is read so far ahead of what is said.
+const MAX_WAITING: gst::ClockTime = gst::ClockTime::from_seconds(30);
+
 /// Name of the message that the streams of a file are known.
 pub const KNOWN: &str = "nemostt-streams-known";
+
+/// The error if streams come, with a tap, after those that it has.
+const CHANGED: &str = "the stream has other tracks now";
 
 /// The streams of one source.
 #[derive(Clone)]
@@ -28,6 +36,8 @@ pub struct Streams {
     pipeline: glib::WeakRef<gst::Pipeline>,
     /// Receives decoded audio.
     target: gst::Pad,
+    /// Takes the encoded streams, too.
+    tap: Option<Arc<dyn Tap>>,
     state: Arc<Mutex<State>>,
     /// End of the longest stream so far, in nanoseconds.
     reached: Arc<AtomicU64>,
@@ -41,6 +51,8 @@ struct State {
     is_wav: bool,
     /// Audio tracks that are blocked until one is selected.
     audio: Vec<PendingTrack>,
+    /// The first video track, blocked until then if there is a tap for it.
+    video: Option<PendingTrack>,
     /// Descriptions of the other streams.
     others: Vec<String>,
     /// All streams have appeared.
@@ -60,12 +72,39 @@ struct PendingTrack {
     ready: bool,
 }
 
+impl PendingTrack {
+    fn new(pad: &gst::Pad) -> Self {
+        Self {
+            pad: pad.clone(),
+            block: None,
+            ready: false,
+        }
+    }
+
+    fn unblock(self) {
+        if let Some(block) = self.block {
+            self.pad.remove_probe(block);
+        }
+    }
+}
+
+impl State {
+    fn pending(&mut self, pad: &gst::Pad) -> Option<&mut PendingTrack> {
+        self.audio
+            .iter_mut()
+            .chain(&mut self.video)
+            .find(|pending| pending.pad == *pad)
+    }
+}
+
 impl Streams {
-    /// Handles the streams of `source`, a `uridecodebin` in `pipeline`, and decodes one of them into `target`.
-    pub fn new(pipeline: &gst::Pipeline, source: &gst::Element, target: gst::Pad) -> Self {
+    /// Handles the streams of `source`, a `uridecodebin` in `pipeline`, and decodes one of them into `target`. Encoded, it goes to
+    /// `tap` as well, and so does the first video.
+    pub fn new(pipeline: &gst::Pipeline, source: &gst::Element, target: gst::Pad, tap: Option<Arc<dyn Tap>>) -> Self {
         let streams = Self {
             pipeline: pipeline.downgrade(),
             target,
+            tap,
             state: Arc::default(),
             reached: Arc::default(),
         };
@@ -105,16 +144,21 @@ impl Streams {
     }
 
     fn add(&self, pad: &gst::Pad) -> Result<()> {
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let caps = caps_of(pad);
         if !caps_name(&caps).starts_with("audio/") {
             self.lock()
                 .others
                 .push(format!("{} ({})", track::codec(&caps), caps_name(&caps)));
-            return self.watch(pad);
+            let is_taken = self.tap.is_some() && caps_name(&caps).starts_with("video/");
+            return match is_taken {
+                true => self.add_video(pad),
+                false => self.watch(pad),
+            };
         }
         let mut state = self.lock();
         state.seen += 1;
         match state.chosen {
+            Some(_) if self.tap.is_some() => Err(CHANGED.into()),
             Some(chosen) if chosen + 1 == state.seen => {
                 drop(state);
                 self.decode(pad)
@@ -124,17 +168,29 @@ impl Streams {
                 self.watch(pad)
             }
             None => {
-                state.audio.push(PendingTrack {
-                    pad: pad.clone(),
-                    block: None,
-                    ready: false,
-                });
+                state.audio.push(PendingTrack::new(pad));
                 // The probe may be called immediately.
                 drop(state);
                 self.hold(pad);
                 Ok(())
             }
         }
+    }
+
+    /// Adds a video track for the tap. There is one at most.
+    fn add_video(&self, pad: &gst::Pad) -> Result<()> {
+        let mut state = self.lock();
+        if state.chosen.is_some() {
+            return Err(CHANGED.into());
+        }
+        if state.video.is_some() {
+            drop(state);
+            return self.watch(pad);
+        }
+        state.video = Some(PendingTrack::new(pad));
+        drop(state);
+        self.hold(pad);
+        Ok(())
     }
 
     /// Blocks `pad` until a track is selected.
@@ -147,7 +203,7 @@ impl Streams {
             {
                 return gst::PadProbeReturn::Pass;
             }
-            if let Some(pending) = this.lock().audio.iter_mut().find(|pending| pending.pad == *pad) {
+            if let Some(pending) = this.lock().pending(pad) {
                 pending.ready = true;
             }
             if let Some(source) = pad.parent_element() {
@@ -155,7 +211,7 @@ impl Streams {
             }
             gst::PadProbeReturn::Ok
         });
-        if let Some(pending) = self.lock().audio.iter_mut().find(|pending| pending.pad == *pad) {
+        if let Some(pending) = self.lock().pending(pad) {
             pending.block = block;
         }
     }
@@ -178,7 +234,7 @@ impl Streams {
     /// Whether the metadata of all tracks is known, too.
     pub fn are_known(&self) -> bool {
         let state = self.lock();
-        state.complete && state.audio.iter().all(|pending| pending.ready)
+        state.complete && state.audio.iter().chain(&state.video).all(|pending| pending.ready)
     }
 
     /// The audio tracks in the order of the container.
@@ -199,19 +255,37 @@ impl Streams {
 
     /// Decodes the track with this index in [`tracks`](Self::tracks).
     pub fn choose(&self, index: usize) -> Result<()> {
-        let pending = {
+        let (audio, video) = {
             let mut state = self.lock();
             state.chosen = Some(index);
-            std::mem::take(&mut state.audio)
+            (std::mem::take(&mut state.audio), state.video.take())
         };
-        for (i, pending) in pending.into_iter().enumerate() {
-            match i == index {
-                true => self.decode(&pending.pad)?,
-                false => self.watch(&pending.pad)?,
+        for (i, pending) in audio.iter().enumerate() {
+            match (i == index, &self.tap) {
+                (true, Some(tap)) => self.tap(&**tap, &pending.pad, video.as_ref().map(|pending| &pending.pad))?,
+                (true, None) => self.decode(&pending.pad)?,
+                (false, _) => self.watch(&pending.pad)?,
             }
-            if let Some(block) = pending.block {
-                pending.pad.remove_probe(block);
-            }
+        }
+        audio.into_iter().chain(video).for_each(PendingTrack::unblock);
+        Ok(())
+    }
+
+    /// Decodes `audio`, and passes it and `video` to `tap`.
+    fn tap(&self, tap: &dyn Tap, audio: &gst::Pad, video: Option<&gst::Pad>) -> Result<()> {
+        let pipeline = self.pipeline.upgrade().ok_or("the pipeline is gone")?;
+        let pads = tap.attach(&pipeline, video.map(caps_of).as_ref(), &caps_of(audio))?;
+        let (tee, queue) = (element("tee")?, interleave_queue()?);
+        pipeline.add(&queue)?;
+        queue.sync_state_with_parent()?;
+        self.decode(&queue.static_pad("src").ok_or("the queue has no source pad")?)?;
+        self.take(audio, tee.clone())?;
+        let branch = || tee.request_pad_simple("src_%u").ok_or("tee gives no pad");
+        branch()?.link(&queue.static_pad("sink").ok_or("the queue has no sink pad")?)?;
+        branch()?.link(&pads.audio)?;
+        if let (Some(pad), Some(sink)) = (video, &pads.video) {
+            self.observe(pad);
+            pad.link(sink)?;
         }
         Ok(())
     }
@@ -240,10 +314,16 @@ impl Streams {
 
     /// Discards the data from `pad`, and records its end time.
     fn watch(&self, pad: &gst::Pad) -> Result<()> {
+        self.observe(pad);
         let sink = element("fakesink")?;
         sink.set_property("sync", false);
         sink.set_property("async", false);
         sink.set_property("enable-last-sample", false);
+        self.take(pad, sink)
+    }
+
+    /// Records the end time of the data from `pad`.
+    fn observe(&self, pad: &gst::Pad) {
         let reached = self.reached.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let end = || {
@@ -257,7 +337,6 @@ impl Streams {
             }
             gst::PadProbeReturn::Ok
         });
-        self.take(pad, sink)
     }
 
     fn take(&self, pad: &gst::Pad, consumer: gst::Element) -> Result<()> {
@@ -284,6 +363,19 @@ impl Streams {
             let _ = consumer.set_state(gst::State::Null);
         }
     }
+}
+
+/// A queue in which a stream waits for others.
+pub fn interleave_queue() -> Result<gst::Element> {
+    let queue = element("queue")?;
+    queue.set_property("max-size-time", MAX_WAITING.nseconds());
+    queue.set_property("max-size-bytes", 0_u32);
+    queue.set_property("max-size-buffers", 0_u32);
+    Ok(queue)
+}
+
+fn caps_of(pad: &gst::Pad) -> gst::Caps {
+    pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
 }
 
 fn caps_name(caps: &gst::Caps) -> &str {

@@ -66,6 +66,13 @@ pub struct Live {
     #[arg(long, value_name = "FILE", value_parser = crate::file())]
     pub record: Option<PathBuf>,
 
+    /// Write the source's own picture and sound with captions into this directory, as HTTP Live Streaming: players open master.m3u8
+    ///
+    /// H.264 video, and AAC or MP3 audio, are passed through. Needs the GStreamer plugin hlssink3 of gst-plugins-rs. What an earlier
+    /// session left in the directory is removed.
+    #[arg(long, value_name = "DIR")]
+    pub hls: Option<PathBuf>,
+
     #[command(flatten)]
     pub cues: CueArguments,
 
@@ -79,6 +86,7 @@ Examples:
   nemostt live
   nemostt live rtsp://camera.local/stream
   nemostt live --record meeting.vtt mic:USB
+  nemostt live --hls /var/www/html/live rtsp://camera.local/stream
   nemostt live --lookahead 80 https://example.org/radio.mp3
   ffmpeg -i udp://:5000 -f wav - | nemostt live -";
 

@@ -29,7 +29,7 @@ const MAX_BACKLOG: gst::ClockTime = gst::ClockTime::from_seconds(20);
 /// How much later than others samples may come from a network before the element takes the source for stalled.
 const JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 /// Longest utterance in milliseconds: someone who never pauses gets a new line at the best place up to then.
-const MAX_UTTERANCE: u32 = 10_000;
+pub const MAX_UTTERANCE: u32 = 10_000;
 
 /// The running pipeline.
 pub struct Captioner {
@@ -77,6 +77,8 @@ impl Captioner {
         let sink = audio::element("fakesink")?;
         sink.set_property("sync", false);
         sink.set_property("async", false);
+        let zero = Arc::new(AtomicU64::new(0));
+        watch(&sink, zero.clone(), events.clone())?;
         let pipeline = gst::Pipeline::new();
         let all = [source.upcast_ref(), &element, &sink];
         pipeline.add_many(all)?;
@@ -84,15 +86,14 @@ impl Captioner {
         // A source whose clock stops must not stop this one.
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
 
-        let zero = Arc::new(AtomicU64::new(0));
         let input = CaptionerInput {
             source,
             zero: zero.clone(),
         };
         let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
         bus.set_sync_handler(move |_, message| {
-            let zero = Duration::from_nanos(zero.load(Ordering::Acquire).saturating_sub(1));
-            if let Some(event) = translate(message, zero) {
+            let zero = running_time(zero.load(Ordering::Acquire));
+            if let Some(event) = translate(message, zero.unwrap_or_default()) {
                 // The session may have ended.
                 let _ = events.send(event);
             }
@@ -148,6 +149,12 @@ impl CaptionerInput {
         let _ = self.zero.compare_exchange(0, zero, Ordering::AcqRel, Ordering::Acquire);
     }
 
+    /// The time of the session at the running time `time`; `None` before it has begun.
+    pub fn session_time(&self, time: Duration) -> Option<Duration> {
+        let zero = running_time(self.zero.load(Ordering::Acquire))?;
+        Some(time.saturating_sub(zero))
+    }
+
     /// Takes samples, -1.0 to 1.0, that were placed.
     pub fn push(&self, samples: &[f32], placed: Placed) {
         let bytes: Vec<u8> = samples
@@ -172,6 +179,38 @@ impl CaptionerInput {
         let event = gst::event::CustomDownstream::new(gst::Structure::new_empty("nemostt/finish"));
         self.source.send_event(event);
     }
+}
+
+/// What [`CaptionerInput::zero`] means.
+fn running_time(zero: u64) -> Option<Duration> {
+    zero.checked_sub(1).map(Duration::from_nanos)
+}
+
+/// Sends [`Event::Settled`] as the element's output goes on: utterances, and GAPs in which none begins.
+fn watch(sink: &gst::Element, zero: Arc<AtomicU64>, events: Sender<Event>) -> Result<()> {
+    let pad = sink.static_pad("sink").ok_or("fakesink has no sink pad")?;
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(kinds, move |_, info| {
+        // The segment begins at 0, so timestamps are running times.
+        let until = match &info.data {
+            // Its message has been posted.
+            Some(gst::PadProbeData::Buffer(buffer)) => buffer.pts(),
+            Some(gst::PadProbeData::Event(event)) => match event.view() {
+                gst::EventView::Gap(gap) => {
+                    let (start, duration) = gap.get();
+                    Some(start + duration.unwrap_or_default())
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let (Some(until), Some(zero)) = (until, running_time(zero.load(Ordering::Acquire))) {
+            // The session may have ended.
+            let _ = events.send(Event::Settled(Duration::from(until).saturating_sub(zero)));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
 }
 
 fn clock_time(time: Duration) -> gst::ClockTime {

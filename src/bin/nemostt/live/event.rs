@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::caption::Caption;
+use super::{caption::Caption, hls};
 use crate::audio::{Outlook, SourceError};
 
 /// Something that happened.
@@ -19,6 +19,10 @@ pub enum Event {
         wait: Duration,
     },
     Caption(Caption),
+    /// All captions that begin before this time of the session have been received.
+    Settled(Duration),
+    /// With `--hls`: something about the media.
+    Media(hls::Update),
     /// The latency of the captions' pipeline changed.
     Latency,
     /// Something that users should know.

@@ -13,6 +13,7 @@ use super::{
     backoff::Backoff,
     captioner::CaptionerInput,
     event::{Event, source_error},
+    hls::{self, Anchor, Update},
     source::{Opened, RATE, Source},
     timeline::Timeline,
 };
@@ -34,6 +35,8 @@ pub struct Feed {
     pub selection: TrackSelection,
     /// How long to wait for data.
     pub timeout: Duration,
+    /// Where the media goes as well.
+    pub media: Option<hls::Media>,
     /// Whether a lost connection is opened again.
     pub reconnects: bool,
     pub input: CaptionerInput,
@@ -60,8 +63,8 @@ impl Feed {
     fn run(&self) -> Result<(), SourceError> {
         let mut backoff = Backoff::default();
         let mut was_open = false;
-        loop {
-            let ended = self.connection(&mut was_open, &mut backoff);
+        for number in 0.. {
+            let ended = self.connection(number, &mut was_open, &mut backoff);
             if interrupt::is_requested() {
                 return Ok(());
             }
@@ -82,6 +85,7 @@ impl Feed {
             self.send(Event::Reconnecting { reason, wait });
             sleep(wait);
         }
+        Ok(())
     }
 
     /// Whether the source may be opened again after `error`. Before it was ever open, the address may be wrong.
@@ -94,13 +98,39 @@ impl Feed {
             }
     }
 
-    /// Opens the source and feeds its samples until its end.
-    fn connection(&self, was_open: &mut bool, backoff: &mut Backoff) -> Result<End, SourceError> {
-        let mut opened = self.source.open(&self.selection, self.timeout).map_err(source_error)?;
+    /// Opens the source and feeds its samples until its end. `number`: that of the connection.
+    fn connection(&self, number: u32, was_open: &mut bool, backoff: &mut Backoff) -> Result<End, SourceError> {
+        let mut timeline = Timeline::new(RATE);
+        let ended = self.feed(number, &mut timeline, was_open, backoff);
+        // The source is closed, and its media complete.
+        if self.media.is_some() {
+            let is_complete = matches!(ended, Ok(End::Complete)) && !interrupt::is_requested();
+            let until = Some(timeline.duration()).filter(|_| !is_complete);
+            self.send(Event::Media(Update::Ended {
+                connection: number,
+                until,
+            }));
+        }
+        ended
+    }
+
+    fn feed(
+        &self,
+        number: u32,
+        timeline: &mut Timeline,
+        was_open: &mut bool,
+        backoff: &mut Backoff,
+    ) -> Result<End, SourceError> {
+        let tap = self
+            .media
+            .as_ref()
+            .map(|media| media.connect(number, self.events.clone()));
+        let tap = tap.transpose().map_err(source_error)?;
+        let opened = self.source.open(&self.selection, self.timeout, tap);
+        let mut opened = opened.map_err(source_error)?;
         if let Some(notice) = opened.notice().filter(|_| !*was_open) {
             self.send(Event::Notice(notice.into()));
         }
-        let mut timeline = Timeline::new(RATE);
         let mut samples = Vec::new();
         loop {
             opened.read(&mut samples).map_err(source_error)?;
@@ -109,15 +139,27 @@ impl Feed {
             }
             let now = self.input.now();
             let is_first = timeline.duration().is_zero();
+            let media = timeline.duration();
             let placed = timeline.place(samples.len(), now);
             if is_first {
                 self.input.begin(now);
                 self.send(Event::Listening);
                 *was_open = true;
             }
+            if placed.is_new && self.media.is_some() {
+                let session = self.input.session_time(placed.start).unwrap_or_default();
+                self.send(Event::Media(Update::Placed {
+                    connection: number,
+                    anchor: Anchor { media, session },
+                }));
+            }
             let ahead = placed.start.saturating_sub(now);
             if !opened.is_live() {
                 sleep(ahead);
+                if interrupt::is_requested() && self.input.now() < placed.start {
+                    // The rest of a file has not been said yet.
+                    return Ok(End::Complete);
+                }
             } else if ahead > MAX_AHEAD {
                 return Err(SourceError {
                     message: format!("{} is ahead of its time by {} s", self.source, ahead.as_secs()),

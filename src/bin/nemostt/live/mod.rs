@@ -11,6 +11,7 @@
 //! | samples → timestamps on the clock of the captions; lost connections | `feed.rs`, `timeline.rs`, `backoff.rs` |
 //! | samples → messages of the element → captions | `captioner.rs`, `caption.rs` |
 //! | captions → terminal, file, browsers | `terminal.rs`, `record/`, `serve/` |
+//! | captions and the source's own picture and sound → HLS | `hls/` |
 //!
 //! Everything that happens reaches the main thread as an [`Event`](event::Event), and [`session`] acts on it.
 
@@ -20,6 +21,7 @@ mod caption;
 mod captioner;
 mod event;
 mod feed;
+mod hls;
 mod microphone;
 mod outputs;
 mod record;

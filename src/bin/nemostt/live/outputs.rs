@@ -12,6 +12,7 @@ use super::serve::{Server, Status};
 use super::{
     args::Live,
     caption::Caption,
+    hls,
     record::{Format, Recorder},
     source::Source,
     terminal::Terminal,
@@ -24,6 +25,9 @@ pub struct Outputs {
     recorder: Option<Recorder>,
     #[cfg(feature = "serve")]
     server: Option<Server>,
+    hls: Option<hls::Publisher>,
+    /// Writing failed, and was reported.
+    is_hls_failing: bool,
     is_lost: bool,
 }
 
@@ -41,15 +45,17 @@ impl Outputs {
                 Some(Recorder::open(path, format, rules)?)
             }
         };
+        let hls = hls::open(arguments)?;
         #[cfg(feature = "serve")]
         let server = Server::start(&arguments.serve, &source.title(), rules)?;
         #[cfg(feature = "serve")]
         let serves = server.is_some();
         #[cfg(not(feature = "serve"))]
         let (serves, _) = (false, source);
-        if arguments.cues.is_given() && recorder.is_none() && !serves {
+        if arguments.cues.is_given() && recorder.is_none() && hls.is_none() && !serves {
             return Err(
-                "the options --cue-… apply to recordings and WebVTT of the server: add --record or --serve".into(),
+                "the options --cue-… apply to recordings, HLS and WebVTT of the server: add --record, --hls or --serve"
+                    .into(),
             );
         }
         #[cfg(feature = "serve")]
@@ -61,6 +67,8 @@ impl Outputs {
             recorder,
             #[cfg(feature = "serve")]
             server,
+            hls,
+            is_hls_failing: false,
             is_lost: false,
         })
     }
@@ -75,10 +83,52 @@ impl Outputs {
         if let Some(server) = &self.server {
             server.caption(caption);
         }
+        if let Some(hls) = self.hls.as_mut().filter(|_| caption.is_final) {
+            hls.caption(caption);
+        }
         let recorder = self.recorder.as_mut().filter(|_| caption.is_final);
         match recorder.and_then(|recorder| recorder.caption(caption)) {
             Some(notice) => self.notice(&notice),
             None => Ok(()),
+        }
+    }
+
+    /// Where the media of the source goes, with `--hls`.
+    pub fn media_target(&self) -> Option<hls::Media> {
+        self.hls.as_ref().map(hls::Publisher::media)
+    }
+
+    /// Something about the media.
+    pub fn media(&mut self, update: hls::Update) {
+        if let Some(hls) = &mut self.hls {
+            hls.update(update);
+        }
+    }
+
+    /// All captions that begin before this time of the session are known.
+    pub fn settled(&mut self, time: Duration) {
+        if let Some(hls) = &mut self.hls {
+            hls.settled(time);
+        }
+    }
+
+    /// Publishes what is due at this time of the session.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn publish(&mut self, now: Duration) -> Result<()> {
+        let Some(hls) = &mut self.hls else {
+            return Ok(());
+        };
+        match hls.publish(now) {
+            Ok(has_new) => {
+                self.is_hls_failing &= !has_new;
+                Ok(())
+            }
+            Err(error) if !std::mem::replace(&mut self.is_hls_failing, true) => {
+                self.notice(&format!("{error}; the stream has a gap until it can be written again"))
+            }
+            Err(_) => Ok(()),
         }
     }
 
@@ -123,13 +173,15 @@ impl Outputs {
     }
 
     /// Ends all of them.
-    pub fn close(&mut self) -> io::Result<()> {
+    pub fn close(&mut self) -> Result<()> {
         self.recorder = None;
+        let published = self.hls.take().map_or(Ok(()), |mut hls| hls.close());
         #[cfg(feature = "serve")]
         {
             self.server = None;
         }
-        self.terminal.clear()
+        self.terminal.clear()?;
+        Ok(published?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{args::Live, captioner::Captioner, event::Event, feed::Feed, outputs::Outputs, source::Source};
+use super::{args::Live, captioner::Captioner, event::Event, feed::Feed, hls, outputs::Outputs, source::Source};
 use crate::{Result, interrupt};
 
 /// How long to wait for events before checking for Ctrl-C.
@@ -20,6 +20,9 @@ impl Live {
         let caught = interrupt::catch();
         caught.map_err(|error| format!("cannot install a handler for Ctrl-C: {error}"))?;
         let source = Source::of(&self.source);
+        if self.hls.is_some() {
+            hls::check(&source)?;
+        }
         source.check()?;
         let outputs = Outputs::open(self, &source)?;
         let (sender, events) = mpsc::channel();
@@ -52,7 +55,7 @@ impl Session<'_> {
         let result = self.follow(events);
         let closed = self.outputs.close();
         result?;
-        Ok(closed?)
+        closed
     }
 
     /// Acts on events until the last one.
@@ -63,6 +66,10 @@ impl Session<'_> {
                 Ok(event) => self.act(event)?,
                 Err(RecvTimeoutError::Disconnected) => return Err("the captions ended unexpectedly".into()),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            let input = self.captioner.input();
+            if let Some(now) = input.session_time(input.now()) {
+                self.outputs.publish(now)?;
             }
             let is_loading = self.sender.is_some();
             if is_loading && interrupt::is_requested() {
@@ -84,6 +91,14 @@ impl Session<'_> {
             Event::Listening => self.outputs.listening(),
             Event::Reconnecting { reason, wait } => self.outputs.reconnecting(&reason, wait),
             Event::Caption(caption) => self.outputs.caption(&caption),
+            Event::Settled(time) => {
+                self.outputs.settled(time);
+                Ok(())
+            }
+            Event::Media(update) => {
+                self.outputs.media(update);
+                Ok(())
+            }
             Event::Latency => {
                 self.captioner.update_latency();
                 Ok(())
@@ -112,6 +127,7 @@ impl Session<'_> {
             source: self.source.clone(),
             selection: self.arguments.selection(),
             timeout: self.arguments.timeout(),
+            media: self.outputs.media_target(),
             reconnects: !self.arguments.no_reconnect && self.source.can_be_reopened(),
             input: self.captioner.input(),
             events,

@@ -5,13 +5,14 @@
 use std::{
     fmt::{self, Display, Formatter},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use super::microphone::Microphone;
 use crate::{
     Result,
-    audio::{Channel, Input, Location, TrackSelection},
+    audio::{self, Channel, Input, Location, Tap, TrackSelection},
 };
 
 /// The argument that means the default microphone.
@@ -78,8 +79,8 @@ impl Source {
         }
     }
 
-    /// Opens it; no data from a connection within `timeout` is an error.
-    pub fn open(&self, selection: &TrackSelection, timeout: Duration) -> Result<Opened> {
+    /// Opens it; no data from a connection within `timeout` is an error. `tap` takes its encoded streams, too.
+    pub fn open(&self, selection: &TrackSelection, timeout: Duration, tap: Option<Arc<dyn Tap>>) -> Result<Opened> {
         match self {
             Self::Microphone(name) => {
                 if let Some(Channel(number @ 2..)) = selection.channel {
@@ -90,7 +91,11 @@ impl Source {
                 Ok(Opened::Microphone(Microphone::open(name.as_deref(), timeout)?))
             }
             Self::Location(location) => {
-                let input = Input::open_live(location, RATE, selection, Some(timeout))?;
+                let live = audio::Live {
+                    timeout: Some(timeout),
+                    tap,
+                };
+                let input = Input::open_live(location, RATE, selection, live)?;
                 Ok(Opened::Input(input))
             }
         }

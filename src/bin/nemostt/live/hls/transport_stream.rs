@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The first timestamp in an MPEG transport stream (ISO/IEC 13818-1).
+//!
+//! It is read from the file because muxers add an offset of their own: GStreamer's begins at an hour.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+const PACKET: usize = 188;
+/// A segment begins with tables and then media, so the first timestamp is in the first few packets.
+const MAX_BYTES: u64 = (PACKET * 2_000) as u64;
+
+/// A stream of the program, by its stream id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Audio,
+    Video,
+}
+
+impl Kind {
+    fn has(self, stream_id: u8) -> bool {
+        match self {
+            Self::Audio => (0xc0..=0xdf).contains(&stream_id),
+            Self::Video => (0xe0..=0xef).contains(&stream_id),
+        }
+    }
+}
+
+/// The timestamp of the first frame of `kind` in the file, in 90 kHz.
+///
+/// # Errors
+/// If it cannot be read, or has none.
+pub fn first_pts(path: &Path, kind: Kind) -> io::Result<u64> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    let mut packets = bytes.chunks_exact(PACKET);
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "it is no transport stream with timestamps");
+    packets.find_map(|packet| pts(packet, kind)).ok_or_else(missing)
+}
+
+/// The timestamp in a packet, if a frame begins in it.
+fn pts(packet: &[u8], kind: Kind) -> Option<u64> {
+    let [0x47, flags, _, control, ..] = packet else {
+        return None;
+    };
+    let (begins, has_adaptation, has_payload) = (flags & 0x40 != 0, control & 0x20 != 0, control & 0x10 != 0);
+    if !begins || !has_payload {
+        return None;
+    }
+    let adaptation = match has_adaptation {
+        true => 1 + usize::from(*packet.get(4)?),
+        false => 0,
+    };
+    let [0, 0, 1, stream_id, _, _, _, pts_flags, _, a, b, c, d, e, ..] = packet.get(4 + adaptation..)? else {
+        return None;
+    };
+    if !kind.has(*stream_id) || pts_flags & 0x80 == 0 {
+        return None;
+    }
+    // 33 bits in three parts, each with a marker bit after it.
+    let [a, b, c, d, e] = [a, b, c, d, e].map(|&byte| u64::from(byte));
+    Some((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A packet with the beginning of a frame after `adaptation` bytes.
+    fn packet(stream_id: u8, pts: u64, adaptation: Option<u8>) -> Vec<u8> {
+        let mut packet = vec![0x47, 0x41, 0x00, if adaptation.is_some() { 0x30 } else { 0x10 }];
+        if let Some(length) = adaptation {
+            packet.push(length);
+            packet.resize(packet.len() + usize::from(length), 0xff);
+        }
+        packet.extend([0, 0, 1, stream_id, 0, 0, 0x80, 0x80, 5]);
+        packet.push(0x21 | (pts >> 29) as u8 & 0x0e);
+        packet.extend([
+            (pts >> 22) as u8,
+            (pts >> 14) as u8 | 1,
+            (pts >> 7) as u8,
+            (pts << 1) as u8 | 1,
+        ]);
+        packet.resize(PACKET, 0);
+        packet
+    }
+
+    #[test]
+    fn the_first_timestamp_of_each_kind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.ts");
+        let largest = (1 << 33) - 1;
+        let mut table = vec![0x47, 0x40, 0x00, 0x10];
+        table.resize(PACKET, 0);
+        let packets = [
+            table,
+            packet(0xc0, 324_000_123, None),
+            packet(0xe0, largest, Some(7)),
+            packet(0xe0, 0, None),
+        ];
+        fs::write(&path, packets.concat()).unwrap();
+        assert_eq!(first_pts(&path, Kind::Audio).unwrap(), 324_000_123);
+        assert_eq!(first_pts(&path, Kind::Video).unwrap(), largest);
+        for bytes in [&b""[..], &[0x47; 3 * PACKET], &[0; PACKET]] {
+            fs::write(&path, bytes).unwrap();
+            let error = first_pts(&path, Kind::Video).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The segments that are listed, and those that only late players still fetch.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::playlist::{Listed, Segment};
+
+/// Segments in a playlist. Players begin three segments before the end, and some may pause for a while.
+const LISTED: usize = 6;
+/// Segments that stay after they left the playlist: a player may have read it just before (RFC 8216, 6.2.2).
+const KEPT: usize = LISTED + 1;
+
+/// The newest segments of a stream.
+#[derive(Debug)]
+pub struct Window {
+    listed: VecDeque<Segment>,
+    removed: VecDeque<Segment>,
+    sequence: u64,
+    discontinuities: u64,
+    target: u64,
+}
+
+impl Window {
+    /// An empty one for segments of usually at most `target`.
+    pub fn new(target: Duration) -> Self {
+        Self {
+            listed: VecDeque::new(),
+            removed: VecDeque::new(),
+            sequence: 0,
+            discontinuities: 0,
+            target: target.as_secs(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// Number of segments that were ever listed.
+    pub fn count(&self) -> u64 {
+        self.sequence + self.listed.len() as u64
+    }
+
+    /// Some segment has this duration. It is known before the segment is listed, so that a source with few key frames seldom
+    /// changes the target duration while players look at it.
+    pub fn expect(&mut self, duration: Duration) {
+        // Rounded, no duration may be longer.
+        self.target = self.target.max((duration.as_secs_f64() + 0.0005).round() as u64);
+    }
+
+    /// Lists a segment. Returns the one whose files are not needed any more.
+    pub fn push(&mut self, segment: Segment) -> Option<Segment> {
+        self.listed.push_back(segment);
+        if self.listed.len() > LISTED
+            && let Some(oldest) = self.listed.pop_front()
+        {
+            self.sequence += 1;
+            self.discontinuities += u64::from(oldest.is_discontinuous);
+            self.removed.push_back(oldest);
+        }
+        match self.removed.len() > KEPT {
+            true => self.removed.pop_front(),
+            false => None,
+        }
+    }
+
+    /// What is listed now.
+    pub fn listed(&self, has_ended: bool) -> Listed<'_> {
+        Listed {
+            segments: self.listed.iter().collect(),
+            sequence: self.sequence,
+            discontinuities: self.discontinuities,
+            target: self.target,
+            has_ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_segments_leave_the_playlist_and_later_the_disk() {
+        let mut window = Window::new(Duration::from_secs(4));
+        let mut gone = Vec::new();
+        for number in 0..20_u64 {
+            window.expect(Duration::from_millis(if number == 12 { 6_499 } else { 4_000 }));
+            let segment = Segment {
+                media: number.to_string(),
+                captions: number.to_string(),
+                duration: Duration::from_secs(4),
+                is_discontinuous: number == 3,
+            };
+            gone.extend(window.push(segment).map(|segment| segment.media));
+            let listed = window.listed(false);
+            assert_eq!(listed.sequence, (number + 1).saturating_sub(6));
+            assert_eq!(listed.segments[0].media, listed.sequence.to_string());
+            assert_eq!(listed.segments.last().unwrap().media, number.to_string());
+            assert_eq!(listed.discontinuities, u64::from(listed.sequence > 3));
+            assert_eq!(listed.target, if number < 12 { 4 } else { 6 });
+            assert_eq!(window.count(), number + 1);
+        }
+        // Six are listed, and seven more are on the disk.
+        assert_eq!(gone, ["0", "1", "2", "3", "4", "5", "6"]);
+    }
+}
