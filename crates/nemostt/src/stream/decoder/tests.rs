@@ -299,7 +299,7 @@ fn frames_that_repeat_a_token_count_for_its_confidence() {
             let (greedy, beam) = (run(false), run(true));
             assert_eq!((greedy.len(), beam.len()), (2, 2));
             for (a, b) in greedy.iter().zip(&beam) {
-                assert!((a - b).abs() < 1e-6, "{measure}, {chunk}: {greedy:?} and {beam:?}");
+                assert!((a - b).abs() < 1e-6, "{measure:?}, {chunk}: {greedy:?} and {beam:?}");
             }
         }
     }
