@@ -16,7 +16,7 @@ use super::{
     bus_errors::BusErrors,
     container_length::DeclaredLength,
     pipe,
-    source_error::{Outlook, SourceError},
+    source_error::{Failure, SourceError},
     streams::Streams,
     track::{self, Channel, Track, TrackSelection},
 };
@@ -220,7 +220,7 @@ impl GstDecoder {
                     self.bus_errors.location(),
                     timeout.as_secs()
                 ),
-                outlook: Outlook::Passing,
+                failure: Failure::Transient,
             }
             .into()),
             _ => Ok(()),

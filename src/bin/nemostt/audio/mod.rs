@@ -21,7 +21,7 @@ use std::time::Duration;
 use gst_decoder::GstDecoder;
 pub use location::Location;
 use raw_pcm::RawPcm;
-pub use source_error::{Outlook, SourceError};
+pub use source_error::{Failure, SourceError};
 pub use track::{Channel, TrackName, TrackSelection};
 
 use crate::Result;

@@ -127,7 +127,7 @@ impl Opened {
     /// At the end: whether only a connection has ended, and more would follow in another one.
     pub fn is_connection(&self) -> bool {
         match self {
-            Self::Microphone(microphone) => microphone.was_heard(),
+            Self::Microphone(microphone) => microphone.has_recorded(),
             Self::Input(input) => !input.is_complete(),
         }
     }
