@@ -42,7 +42,7 @@ impl Outputs {
             }
         };
         #[cfg(feature = "serve")]
-        let server = Server::start(&arguments.serve, &source.title(), rules)?;
+        let server = Server::start(&arguments.serve, source.title().as_deref(), rules)?;
         #[cfg(feature = "serve")]
         let serves = server.is_some();
         #[cfg(not(feature = "serve"))]
@@ -54,7 +54,9 @@ impl Outputs {
         }
         #[cfg(feature = "serve")]
         if let Some(server) = &server {
-            print(&format!("captions at {}", server.url()));
+            for url in server.urls() {
+                print(&format!("captions at {url}"));
+            }
         }
         Ok(Self {
             terminal: Terminal::standard_output(),
@@ -104,7 +106,7 @@ impl Outputs {
     pub fn reconnecting(&mut self, reason: &str, wait: Duration) -> Result<()> {
         self.is_lost = true;
         let plan = format!("Connecting again in {:.1} s", wait.as_secs_f64());
-        // The reason has addresses, which are no business of viewers.
+        // Viewers are not told the reason, which has the address of the source.
         #[cfg(feature = "serve")]
         if let Some(server) = &self.server {
             server.status(Status::Reconnecting, &plan);

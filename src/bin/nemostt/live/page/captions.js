@@ -423,6 +423,8 @@ apply();
 setUpPanel(settings, apply);
 
 let isFirst = true;
+// That of the page, and what the server sends for captions without a name.
+const DEFAULT_TITLE = document.title;
 const connection = new Connection(takeToken(), () => transcript.lastId, {
   lost: (error) => status.lost(error),
   events: {
@@ -430,7 +432,7 @@ const connection = new Connection(takeToken(), () => transcript.lastId, {
       transcript.hello(String(session));
       if (typeof title === "string" && title) {
         element("title").textContent = title;
-        document.title = `${title} – live captions`;
+        document.title = title === DEFAULT_TITLE ? title : `${title} – live captions`;
       }
       status.connected();
       // Ten minutes that were kept are there to be read, not to be spoken.

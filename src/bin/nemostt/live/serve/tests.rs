@@ -15,7 +15,9 @@ use super::*;
 
 fn start() -> Server {
     let arguments = ServeArguments::local();
-    Server::start(&arguments, "test", CueRules::default()).unwrap().unwrap()
+    Server::start(&arguments, Some("test"), CueRules::default())
+        .unwrap()
+        .unwrap()
 }
 
 fn caption(utterance: u64, text: &str, is_final: bool) -> Caption {
@@ -31,7 +33,7 @@ fn caption(utterance: u64, text: &str, is_final: bool) -> Caption {
 
 impl Server {
     fn address(&self) -> &str {
-        self.url.trim_start_matches("http://").trim_end_matches('/')
+        self.urls[0].trim_start_matches("http://").trim_end_matches('/')
     }
 
     /// A response to a request for `path` with `headers`, after its head.
