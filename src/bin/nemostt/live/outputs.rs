@@ -3,7 +3,7 @@
 //! Where captions go: the terminal, a file, and browsers.
 
 use std::{
-    io::{self, Stdout, Write},
+    io::{self, Write},
     time::Duration,
 };
 
@@ -12,18 +12,21 @@ use super::serve::{Server, Status};
 use super::{
     args::Live,
     caption::Caption,
-    record::{Format, Recorder},
+    printer::Printer,
+    record::{BackgroundRecorder, Format, Recorder},
     source::Source,
     terminal::Terminal,
 };
-use crate::Result;
+use crate::{Result, interrupt};
 
-/// All outputs of a session.
+/// All outputs of a session. None of them makes the main thread wait.
 pub struct Outputs {
-    terminal: Terminal<Stdout>,
-    recorder: Option<Recorder>,
+    printer: Printer,
+    recorder: Option<BackgroundRecorder>,
     #[cfg(feature = "serve")]
     server: Option<Server>,
+    /// Captions also go to a file or to browsers.
+    has_others: bool,
     is_lost: bool,
 }
 
@@ -34,11 +37,18 @@ impl Outputs {
     /// One line that names the option.
     pub fn open(arguments: &Live, source: &Source) -> Result<Self> {
         let rules = arguments.cues.rules()?;
+        let printer = Printer::start(Terminal::standard_output(), print);
+        let printer = printer.map_err(|error| format!("cannot start a thread: {error}"))?;
         let recorder = match &arguments.record {
             None => None,
             Some(path) => {
                 let format = Format::of(path).map_err(|expected| format!("--record {}: {expected}", path.display()))?;
-                Some(Recorder::open(path, format, rules)?)
+                let (recorder, notice) = Recorder::open(path, format, rules)?;
+                if let Some(notice) = notice {
+                    printer.notice(&notice);
+                }
+                let recorder = BackgroundRecorder::start(recorder, printer.clone());
+                Some(recorder.map_err(|error| format!("cannot start a thread: {error}"))?)
             }
         };
         #[cfg(feature = "serve")]
@@ -47,7 +57,8 @@ impl Outputs {
         let serves = server.is_some();
         #[cfg(not(feature = "serve"))]
         let (serves, _) = (false, source);
-        if arguments.cues.is_given() && recorder.is_none() && !serves {
+        let has_others = recorder.is_some() || serves;
+        if arguments.cues.is_given() && !has_others {
             return Err(
                 "the options --cue-… apply to recordings and WebVTT of the server: add --record or --serve".into(),
             );
@@ -59,51 +70,40 @@ impl Outputs {
             }
         }
         Ok(Self {
-            terminal: Terminal::standard_output(),
+            printer,
             recorder,
             #[cfg(feature = "serve")]
             server,
+            has_others,
             is_lost: false,
         })
     }
 
-    /// Takes a caption.
-    ///
-    /// # Errors
-    /// If standard output cannot be written.
-    pub fn caption(&mut self, caption: &Caption) -> Result<()> {
-        self.terminal.caption(caption)?;
+    /// Takes a caption: first where it is kept.
+    pub fn caption(&mut self, caption: &Caption) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| caption.is_final) {
+            recorder.caption(caption);
+        }
         #[cfg(feature = "serve")]
         if let Some(server) = &self.server {
             server.caption(caption);
         }
-        let recorder = self.recorder.as_mut().filter(|_| caption.is_final);
-        match recorder.and_then(|recorder| recorder.caption(caption)) {
-            Some(notice) => self.notice(&notice),
-            None => Ok(()),
-        }
+        self.printer.caption(caption);
     }
 
     /// There is audio, for the first time or again.
-    ///
-    /// # Errors
-    /// If standard output cannot be written.
-    pub fn listening(&mut self) -> Result<()> {
+    pub fn listening(&mut self) {
         #[cfg(feature = "serve")]
         if let Some(server) = &self.server {
             server.status(Status::Listening, "");
         }
-        match std::mem::take(&mut self.is_lost) {
-            true => self.notice("connected again"),
-            false => Ok(()),
+        if std::mem::take(&mut self.is_lost) {
+            self.notice("connected again");
         }
     }
 
     /// The connection was lost, and will be opened again after `wait`.
-    ///
-    /// # Errors
-    /// If standard output cannot be written.
-    pub fn reconnecting(&mut self, reason: &str, wait: Duration) -> Result<()> {
+    pub fn reconnecting(&mut self, reason: &str, wait: Duration) {
         self.is_lost = true;
         let plan = format!("Connecting again in {:.1} s", wait.as_secs_f64());
         // Viewers are not told the reason, which has the address of the source.
@@ -111,27 +111,46 @@ impl Outputs {
         if let Some(server) = &self.server {
             server.status(Status::Reconnecting, &plan);
         }
-        self.notice(&format!("{reason}. {plan}"))
+        self.notice(&format!("{reason}. {plan}"));
     }
 
     /// Prints a line on standard error.
+    pub fn notice(&self, notice: &str) {
+        self.printer.notice(notice);
+    }
+
+    /// Checks whether there is still an output.
     ///
     /// # Errors
-    /// If standard output cannot be written.
-    pub fn notice(&mut self, notice: &str) -> Result<()> {
-        self.terminal.clear()?;
-        print(notice);
+    /// Why standard output cannot be written, unless there are others.
+    pub fn check(&self) -> Result<()> {
+        let Some(error) = self.printer.take_error() else {
+            return Ok(());
+        };
+        if !self.has_others {
+            return Err(error.into());
+        }
+        // That of `nemostt live … | head` was meant.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.notice(&format!(
+                "cannot write standard output, which gets no more captions: {error}"
+            ));
+        }
         Ok(())
     }
 
-    /// Ends all of them.
-    pub fn close(&mut self) -> io::Result<()> {
-        self.recorder = None;
+    /// Ends all of them: what was said is complete in each.
+    ///
+    /// # Errors
+    /// That of [`check`](Self::check).
+    pub fn close(&mut self) -> Result<()> {
         #[cfg(feature = "serve")]
         {
             self.server = None;
         }
-        self.terminal.clear()
+        self.recorder = None;
+        self.printer.finish(interrupt::is_requested);
+        self.check()
     }
 }
 

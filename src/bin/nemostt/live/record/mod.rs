@@ -3,25 +3,25 @@
 //! A file with the captions of one or more sessions.
 //!
 //! Each cue is appended with one call. So if the process or the machine stops at any moment, at most the cue that was being
-//! written is torn, and the next session removes what is left of it. Times of a session go on after the last cue of the file.
+//! written is torn, and the next session moves what is left of it to `FILE.torn`. Times of a session go on after the last cue of the file.
 
+mod background;
+mod existing;
 mod format;
 mod tail;
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
+pub use background::BackgroundRecorder;
 pub use format::Format;
 use nemostt::cues::{CueBuilder, CueRules};
 
 use super::caption::Caption;
 use crate::output_file::unwritable;
-
-/// Most bytes of a file that is continued: months of captions.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// An open file, locked against other processes that would append to it.
 pub struct Recorder {
@@ -39,11 +39,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Creates `path`, or opens it to be continued.
+    /// Creates `path`, or opens it to be continued; with a notice, if it ended with a torn cue.
     ///
     /// # Errors
     /// One line, if it cannot be written, is written by another process, or has other contents.
-    pub fn open(path: &Path, format: Format, rules: CueRules) -> Result<Self, String> {
+    pub fn open(path: &Path, format: Format, rules: CueRules) -> Result<(Self, Option<String>), String> {
         let failed = |error: io::Error| unwritable(path, &error);
         let options = File::options().read(true).append(true).create(true).open(path);
         let mut file = options.map_err(failed)?;
@@ -64,21 +64,8 @@ impl Recorder {
                 path.display()
             ));
         }
-        if about.len() > MAX_BYTES {
-            return Err(format!(
-                "{} is larger than 1 GiB: record into another file",
-                path.display()
-            ));
-        }
-        let mut text = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.read_to_end(&mut text).map_err(failed)?;
-        let tail = tail::read(&text, format).map_err(|expected| {
-            format!(
-                "{} cannot be continued: {expected}. Record into another file",
-                path.display()
-            )
-        })?;
+        let tail = existing::read(&mut file, about.len(), path, format)?;
+        let notice = existing::set_aside(&mut file, tail.length, about.len(), path, format)?;
         let mut recorder = Self {
             path: path.into(),
             file,
@@ -89,9 +76,11 @@ impl Recorder {
             offset: tail.end,
             is_failing: false,
         };
-        recorder.file.set_len(tail.length).map_err(failed)?;
         recorder.append(tail.missing.as_bytes()).map_err(failed)?;
-        Ok(recorder)
+        if about.len() == 0 {
+            existing::sync_directory(path);
+        }
+        Ok((recorder, notice))
     }
 
     /// Appends a final caption. Returns a notice if it could not be written, for the first time.
@@ -104,7 +93,7 @@ impl Recorder {
         self.cues.flush();
         let mut notice = None;
         while let Some(cue) = self.cues.next_cue() {
-            let text = self.format.cue(&cue, self.count + 1);
+            let text = self.format.cue(&cue, self.count.saturating_add(1));
             notice = notice.or(self.write(&text));
         }
         notice
@@ -114,7 +103,7 @@ impl Recorder {
     fn write(&mut self, text: &str) -> Option<String> {
         match self.append(text.as_bytes()) {
             Ok(()) => {
-                self.count += 1;
+                self.count = self.count.saturating_add(1);
                 self.is_failing = false;
                 None
             }
@@ -140,6 +129,14 @@ impl Recorder {
         self.file.sync_data()?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+}
+
+impl Drop for Recorder {
+    /// Unlocks the file explicitly: a process that another thread is just starting still has a copy of it, which would keep the
+    /// lock.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -170,7 +167,7 @@ mod tests {
 
     fn record(path: &Path, captions: &[Caption]) {
         let format = Format::of(path).unwrap();
-        let mut recorder = Recorder::open(path, format, CueRules::default()).unwrap();
+        let (mut recorder, _) = Recorder::open(path, format, CueRules::default()).unwrap();
         for caption in captions {
             assert_eq!(recorder.caption(caption), None);
         }
@@ -189,7 +186,7 @@ mod tests {
     #[test]
     fn vtt_is_continued() {
         let [first, second] = continued("a.vtt");
-        let expected = "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\none\n\n00:00:05.000 --> 00:00:06.000\na &amp; b\n\n";
+        let expected = "WEBVTT - recorded by nemostt\n\n00:00:00.000 --> 00:00:01.000\none\n\n00:00:05.000 --> 00:00:06.000\na &amp; b\n\n";
         assert_eq!(first, expected);
         assert_eq!(second, format!("{expected}00:00:06.500 --> 00:00:07.500\ntwo\n\n"));
     }
@@ -248,6 +245,93 @@ mod tests {
                 assert!(!fs::read_to_string(&path).unwrap().contains("\n\n\n"), "{name} {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_cue_of_another_program_is_not_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, before, after) in [
+            ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\none", "one\n\n"),
+            ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\none", "one\n\n2\n"),
+            ("a.jsonl", r#"{"end":2000}"#, "}\n{"),
+        ] {
+            let path = directory.path().join(name);
+            fs::write(&path, before).unwrap();
+            record(&path, &[caption("two", 500)]);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with(before) && text.contains(after), "{text}");
+            let starts_later = ["00:00:02.500", "00:00:02,500", "\"start\":2500"];
+            assert!(starts_later.iter().any(|time| text.contains(time)), "{text}");
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "nothing was torn");
+    }
+
+    #[test]
+    fn what_is_cut_is_kept_in_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.vtt");
+        record(&path, &[caption("one", 0)]);
+        let whole = fs::read_to_string(&path).unwrap();
+        // The first line of two: in a file of this program, the empty line is missing.
+        let torn = "00:00:03.000 --> 00:00:04.000\ntwo lines\n";
+        fs::write(&path, format!("{whole}{torn}")).unwrap();
+        let (recorder, notice) = Recorder::open(&path, Format::Vtt, CueRules::default()).unwrap();
+        drop(recorder);
+        assert!(notice.unwrap().contains("a.vtt.torn"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        let kept = fs::read_to_string(directory.path().join("a.vtt.torn")).unwrap();
+        assert_eq!(kept.trim_end(), torn.trim_end());
+    }
+
+    #[test]
+    fn a_long_file_is_continued_from_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, header, expected) in [("a.vtt", "WEBVTT\n\n", ""), ("a.srt", "", "\n\n60000\n")] {
+            let path = directory.path().join(name);
+            let cue = |n: u64| {
+                let (minutes, seconds) = (n / 60 % 60, n % 60);
+                let number = if name == "a.srt" {
+                    format!("{n}\n")
+                } else {
+                    String::new()
+                };
+                let time = format!("{:02}:{minutes:02}:{seconds:02}", n / 3600);
+                format!("{number}{time},000 --> {time},500\nsome words\n\n")
+            };
+            let cues: String = (1..60_000).map(cue).collect();
+            fs::write(&path, format!("{header}{cues}")).unwrap();
+            record(&path, &[caption("last", 500)]);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.len() > 2 << 20 && text.starts_with(&format!("{header}{cues}")));
+            assert!(text.ends_with("last\n\n") && text[text.len() - 100..].contains(expected));
+            // The last cue ends at 16:39:59.5.
+            assert!(
+                text[text.len() - 60..].contains("16:40:00"),
+                "{}",
+                &text[text.len() - 60..]
+            );
+        }
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_or_saturate() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("a.jsonl", r#"{"end":18446744073709551615}"#),
+            ("a.vtt", "WEBVTT\n\n00:01.000 --> 10000:00:00.001\none\n\n"),
+            ("a.srt", "1\n00:00:01,000 --> 99999999999:00:00,000\none\n\n"),
+        ] {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            let opened = Recorder::open(&path, Format::of(&path).unwrap(), CueRules::default());
+            let error = opened.err().unwrap();
+            assert!(error.contains("10,000 hours"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let path = directory.path().join("b.srt");
+        fs::write(&path, format!("{}\n00:00:01,000 --> 00:00:02,000\none\n\n", u64::MAX)).unwrap();
+        record(&path, &[caption("two", 0), caption("three", 2_000)]);
+        assert!(fs::read_to_string(&path).unwrap().contains("three"));
     }
 
     #[test]
