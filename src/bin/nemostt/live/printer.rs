@@ -79,7 +79,7 @@ impl Printer {
             && !last.is_final
         {
             *last = caption.clone();
-        } else if state.queue.len() < QUEUE {
+        } else if state.has_room() {
             state.queue.push_back(Item::Caption(caption.clone()));
         } else {
             state.lost += u64::from(caption.is_final);
@@ -90,7 +90,7 @@ impl Printer {
     /// Prints a line on standard error.
     pub fn notice(&self, notice: &str) {
         let mut state = lock(&self.0.state);
-        if state.queue.len() < QUEUE {
+        if state.has_room() {
             state.queue.push_back(Item::Notice(notice.into()));
         }
         self.0.changed.notify_all();
@@ -119,10 +119,17 @@ impl Printer {
     }
 }
 
+impl State {
+    /// Once something was lost, everything is until the queue is empty: one gap with one notice instead of many.
+    fn has_room(&self) -> bool {
+        self.queue.len() < QUEUE && self.lost == 0
+    }
+}
+
 impl Shared {
     fn run<W: Write>(&self, terminal: &mut Terminal<W>, errors: &mut impl FnMut(&str)) {
         let mut is_open = true;
-        while let Some((item, lost)) = self.next() {
+        while let Some(item) = self.next() {
             let result = match item {
                 _ if !is_open => Ok(()),
                 Item::Caption(ref caption) => terminal.caption(caption),
@@ -130,11 +137,6 @@ impl Shared {
             };
             if let Item::Notice(notice) = item {
                 errors(&notice);
-            }
-            if lost > 0 {
-                errors(&format!(
-                    "standard output was not read in time: {lost} captions are missing there"
-                ));
             }
             let mut state = lock(&self.state);
             state.printed += 1;
@@ -151,12 +153,18 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits for the next item: with the number of finals that were lost since the last time. `None` at the end.
-    fn next(&self) -> Option<(Item, u64)> {
+    /// Waits for the next item. `None` at the end.
+    fn next(&self) -> Option<Item> {
         let mut state = lock(&self.state);
         loop {
             if let Some(item) = state.queue.pop_front() {
-                return Some((item, std::mem::take(&mut state.lost)));
+                return Some(item);
+            }
+            if state.lost > 0 {
+                let lost = std::mem::take(&mut state.lost);
+                return Some(Item::Notice(format!(
+                    "standard output was not read in time: {lost} captions are missing there"
+                )));
             }
             if state.is_closed {
                 return None;
