@@ -246,14 +246,15 @@ class Status {
   source({ state, message }) {
     this.#ended = state === "ended";
     const reason = typeof message === "string" && message ? `: ${message.slice(0, 200)}` : "";
-    if (state === "listening") this.show("live", "Live");
+    if (state === "starting") this.show("waiting", "Waiting for the first sound");
+    else if (state === "listening") this.show("live", "Live");
     else if (state === "reconnecting") this.show("waiting", `Waiting for the source${reason}`);
     else if (state === "ended") this.show("ended", `The captions have ended${reason}`);
   }
 
+  // The state of the source follows.
   connected() {
     this.#ended = false;
-    this.show("live", "Live");
   }
 
   lost(error) {
@@ -435,12 +436,15 @@ const connection = new Connection(takeToken(), () => transcript.lastId, {
         document.title = title === DEFAULT_TITLE ? title : `${title} – live captions`;
       }
       status.connected();
-      // Ten minutes that were kept are there to be read, not to be spoken.
+    },
+    caption: (caption, id) => transcript.caption(id, caption),
+    status: (content) => {
+      status.source(content);
+      // The first one comes after what was kept: ten minutes that are there to be read, not to be spoken. A browser tells screen
+      // readers of new lines a little later.
       if (isFirst) setTimeout(() => transcript.announce(true), 1000);
       isFirst = false;
     },
-    caption: (caption, id) => transcript.caption(id, caption),
-    status: (content) => status.source(content),
   },
 });
 status.show("waiting", "Connecting");

@@ -14,9 +14,11 @@
 
 mod access;
 mod addresses;
+mod admission;
 mod args;
 mod client;
 mod connections;
+mod deadline;
 mod encoding;
 mod hub;
 mod routes;
