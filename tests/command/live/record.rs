@@ -14,6 +14,9 @@ use crate::support::{
     transcribe::{ONE, TWO, clip_path, line, nemo},
 };
 
+/// Of a WebVTT file that was begun by this program.
+const HEADER: &str = "WEBVTT - recorded by nemostt";
+
 fn contents(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -49,7 +52,7 @@ fn a_recording_that_was_killed_is_continued() {
     running.signal("-KILL");
     running.finish();
     let before = contents(&path);
-    assert_eq!(texts(&before), format!("WEBVTT {}", nemo(ONE)));
+    assert_eq!(texts(&before), format!("{HEADER} {}", nemo(ONE)));
 
     // As if it had been writing.
     let mut file = File::options().append(true).open(&path).unwrap();
@@ -58,7 +61,7 @@ fn a_recording_that_was_killed_is_continued() {
     caption(TWO, &path);
     let after = contents(&path);
     assert!(after.starts_with(&before), "{after}");
-    assert_eq!(texts(&after), format!("WEBVTT {} {}", nemo(ONE), nemo(TWO)));
+    assert_eq!(texts(&after), format!("{HEADER} {} {}", nemo(ONE), nemo(TWO)));
     let times: Vec<&str> = after
         .lines()
         .filter_map(|line| line.split_once(" --> "))
