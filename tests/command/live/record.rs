@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
+    str::from_utf8,
 };
 
 use super::{Running, live, wait_until};
@@ -58,7 +59,13 @@ fn a_recording_that_was_killed_is_continued() {
     let mut file = File::options().append(true).open(&path).unwrap();
     file.write_all(b"00:01:00.000 --> 00:01:02.000\nto").unwrap();
     drop(file);
-    caption(TWO, &path);
+    let output = live(&["--record"]).arg(&path).arg(clip_path(TWO)).output().unwrap();
+    assert_eq!(
+        (from_utf8(&output.stdout), output.status.code()),
+        (Ok(line(TWO).as_str()), Some(0))
+    );
+    assert!(from_utf8(&output.stderr).unwrap().contains("a.vtt.torn"), "{output:?}");
+    assert!(contents(&directory.path().join("a.vtt.torn")).ends_with("\nto\n"));
     let after = contents(&path);
     assert!(after.starts_with(&before), "{after}");
     assert_eq!(texts(&after), format!("{HEADER} {} {}", nemo(ONE), nemo(TWO)));
