@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    process::Command,
     str::from_utf8,
     time::{Duration, Instant},
 };
@@ -64,6 +65,26 @@ fn a_closed_output_ends_the_session_unless_there_is_another() {
     // Nothing is lost, not even the caption with which it was noticed.
     let texts = fs::read_to_string(&path).unwrap();
     assert!(texts.contains(&nemo(ONE)) && texts.lines().count() > 1, "{texts}");
+}
+
+#[test]
+fn an_output_that_is_not_read_delays_neither_recording_nor_ctrl_c() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let command = live(&["-", "--record", path.to_str().unwrap()]);
+    // Another process has filled the pipe, as a terminal that was stopped is full.
+    let mut full = Command::new("sh");
+    full.args(["-c", "head -c 1000000 /dev/zero 2>/dev/null & exec \"$@\"", "sh"]);
+    full.arg(command.get_program()).args(command.get_args());
+    full.env_remove("NEMOSTT_MODEL").env("LC_ALL", "C");
+    let mut running = Running::spawn(full);
+    let unread = running.child.stdout.take();
+    running.say(TWO);
+    wait_until(|| fs::read_to_string(&path).is_ok_and(|text| text.contains("seven")));
+    running.signal("-INT");
+    let mut input = running.stdin.take();
+    assert!(running.finish().status.success());
+    drop((input.take(), unread));
 }
 
 #[test]
