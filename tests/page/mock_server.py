@@ -38,6 +38,8 @@ class MockServer:
         self.number = self.utterance = 0
         self.finals, self.clients = [], []
         self.partial_event = None
+        # How the source is, which ends what a new client receives first; None: that has not arrived yet.
+        self.state = "listening"
         handler = type("Handler", (Handler,), {"mock": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self.server.daemon_threads = True
@@ -69,6 +71,7 @@ class MockServer:
             self.utterance += 1
 
     def status(self, state, message=""):
+        self.state = state
         self.send("status", json.dumps({"state": state, "message": message}))
 
     def send(self, kind, data):
@@ -119,6 +122,8 @@ class MockServer:
                     events.put(text)
             if self.partial_event:
                 events.put(self.partial_event[1])
+            if self.state:
+                events.put(self._event("status", json.dumps({"state": self.state, "message": ""}))[1])
             self.clients.append(events)
         return events
 

@@ -22,7 +22,7 @@ def test_a_lost_connection_is_resumed_without_loss_or_repetition(open_page, serv
     expect(page.locator(FINALS)).to_have_text(["one", "two", "three", "four"])
     expect(page.locator(STATUS)).to_have_text("Live")
     # The id of the last final: one of a later event would skip finals that were lost with the connection.
-    assert server.requests_for_events()[-1]["Last-Event-ID"] == f"{server.session}-3"
+    assert server.requests_for_events()[-1]["Last-Event-ID"] == f"{server.session}-{server.finals[1][0]}"
     assert page.locator(".session").count() == 0
 
 
@@ -86,6 +86,21 @@ def test_pauses_between_tries_grow(page, server):
         page.clock.run_for(1000)
         page.wait_for_timeout(5)
     assert 14 <= len(server.requests_for_events()) - tries <= 30
+
+
+def test_a_source_without_sound_yet_is_told(page, server):
+    server.state = "starting"
+    page.goto(server.url)
+    expect(page.locator(STATUS)).to_have_text("Waiting for the first sound")
+    server.status("listening")
+    expect(page.locator(STATUS)).to_have_text("Live")
+
+
+def test_captions_without_a_name_have_the_title_of_the_page(open_page, server):
+    server.title = "Live captions"
+    page = open_page()
+    expect(page.locator("#title")).to_have_text("Live captions")
+    assert page.title() == "Live captions"
 
 
 def test_the_end_and_a_lost_source_are_told(open_page, server):

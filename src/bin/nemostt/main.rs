@@ -17,6 +17,7 @@ mod model_args;
 mod output_file;
 mod speech_args;
 mod text_args;
+mod track_args;
 mod transcribe;
 
 use std::{io, path::PathBuf, process::ExitCode};

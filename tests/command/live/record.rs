@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
+    str::from_utf8,
 };
 
 use super::{Running, live, wait_until};
@@ -13,6 +14,9 @@ use crate::support::{
     process::{complaint, written},
     transcribe::{ONE, TWO, clip_path, line, nemo},
 };
+
+/// Of a WebVTT file that was begun by this program.
+const HEADER: &str = "WEBVTT - recorded by nemostt";
 
 fn contents(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
@@ -49,16 +53,22 @@ fn a_recording_that_was_killed_is_continued() {
     running.signal("-KILL");
     running.finish();
     let before = contents(&path);
-    assert_eq!(texts(&before), format!("WEBVTT {}", nemo(ONE)));
+    assert_eq!(texts(&before), format!("{HEADER} {}", nemo(ONE)));
 
     // As if it had been writing.
     let mut file = File::options().append(true).open(&path).unwrap();
     file.write_all(b"00:01:00.000 --> 00:01:02.000\nto").unwrap();
     drop(file);
-    caption(TWO, &path);
+    let output = live(&["--record"]).arg(&path).arg(clip_path(TWO)).output().unwrap();
+    assert_eq!(
+        (from_utf8(&output.stdout), output.status.code()),
+        (Ok(line(TWO).as_str()), Some(0))
+    );
+    assert!(from_utf8(&output.stderr).unwrap().contains("a.vtt.torn"), "{output:?}");
+    assert!(contents(&directory.path().join("a.vtt.torn")).ends_with("\nto\n"));
     let after = contents(&path);
     assert!(after.starts_with(&before), "{after}");
-    assert_eq!(texts(&after), format!("WEBVTT {} {}", nemo(ONE), nemo(TWO)));
+    assert_eq!(texts(&after), format!("{HEADER} {} {}", nemo(ONE), nemo(TWO)));
     let times: Vec<&str> = after
         .lines()
         .filter_map(|line| line.split_once(" --> "))

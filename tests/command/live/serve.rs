@@ -110,7 +110,7 @@ fn many_clients_receive_captions_and_resume_after_a_restart() {
             .map(|mut client| {
                 let read = move || {
                     let (_, name, hello) = event(&mut client);
-                    assert_eq!((name.as_str(), &hello["title"]), ("hello", &"standard input".into()));
+                    assert_eq!((name.as_str(), &hello["title"]), ("hello", &"Live captions".into()));
                     let mut partials = 0;
                     loop {
                         let (id, name, data) = event(&mut client);

@@ -3,14 +3,16 @@
 //! Sources, and captions on standard output.
 
 use std::{
+    fs,
+    process::Command,
     str::from_utf8,
     time::{Duration, Instant},
 };
 
-use super::{Running, live};
+use super::{Running, live, wait_until};
 use crate::support::{
     process::{complaint, written},
-    transcribe::{ONE, TWO, clip_path, line},
+    transcribe::{ONE, TWO, clip_path, line, nemo},
 };
 
 /// Keeps `autoaudiosrc` from the devices of this machine.
@@ -40,6 +42,49 @@ fn ctrl_c_writes_what_was_said() {
         "{text}"
     );
     assert!(text.ends_with('\n'), "{text:?}");
+}
+
+#[test]
+fn a_closed_output_ends_the_session_unless_there_is_another() {
+    let mut running = Running::start(&["-"]);
+    drop(running.child.stdout.take());
+    running.say(ONE);
+    // Standard input stays open: only the closed pipe ends it.
+    let mut input = running.stdin.take();
+    assert!(running.finish().status.success());
+    drop(input.take());
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let mut running = Running::start(&["-", "--record", path.to_str().unwrap()]);
+    drop(running.child.stdout.take());
+    running.say(ONE);
+    wait_until(|| fs::metadata(&path).is_ok_and(|about| about.len() > 0));
+    running.say(TWO);
+    assert!(running.finish().status.success());
+    // Nothing is lost, not even the caption with which it was noticed.
+    let texts = fs::read_to_string(&path).unwrap();
+    assert!(texts.contains(&nemo(ONE)) && texts.lines().count() > 1, "{texts}");
+}
+
+#[test]
+fn an_output_that_is_not_read_delays_neither_recording_nor_ctrl_c() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let command = live(&["-", "--record", path.to_str().unwrap()]);
+    // Another process has filled the pipe, as a terminal that was stopped is full.
+    let mut full = Command::new("sh");
+    full.args(["-c", "head -c 1000000 /dev/zero 2>/dev/null & exec \"$@\"", "sh"]);
+    full.arg(command.get_program()).args(command.get_args());
+    full.env_remove("NEMOSTT_MODEL").env("LC_ALL", "C");
+    let mut running = Running::spawn(full);
+    let unread = running.child.stdout.take();
+    running.say(TWO);
+    wait_until(|| fs::read_to_string(&path).is_ok_and(|text| text.contains("seven")));
+    running.signal("-INT");
+    let mut input = running.stdin.take();
+    assert!(running.finish().status.success());
+    drop((input.take(), unread));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use gst_pbutils::MissingPluginMessage;
 
 use super::{
     Location,
-    source_error::{Outlook, SourceError},
+    source_error::{Failure, SourceError},
 };
 use crate::Result;
 
@@ -54,7 +54,7 @@ impl BusErrors {
             }
             gst::MessageView::Error(error) => Err(SourceError {
                 message: self.explain(error),
-                outlook: self.outlook(&error.error()),
+                failure: self.classify(&error.error()),
             }
             .into()),
             _ => Ok(()),
@@ -62,20 +62,20 @@ impl BusErrors {
     }
 
     /// Whether opening the source again may help.
-    fn outlook(&self, error: &gst::glib::Error) -> Outlook {
-        let lasting = [
+    fn classify(&self, error: &gst::glib::Error) -> Failure {
+        let permanent = [
             gst::StreamError::CodecNotFound,
             gst::StreamError::TypeNotFound,
             gst::StreamError::WrongType,
         ];
-        let is_lasting = lasting.iter().any(|&kind| error.matches(kind))
+        let is_permanent = permanent.iter().any(|&kind| error.matches(kind))
             || error.matches(gst::CoreError::MissingPlugin)
             || error.matches(gst::ResourceError::NotFound)
             || !self.missing.is_empty();
-        match is_lasting {
-            _ if error.matches(gst::ResourceError::NotAuthorized) => Outlook::Refused,
-            true => Outlook::Lasting,
-            false => Outlook::Passing,
+        match is_permanent {
+            _ if error.matches(gst::ResourceError::NotAuthorized) => Failure::Refused,
+            true => Failure::Permanent,
+            false => Failure::Transient,
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     bus_errors::BusErrors,
     container_length::DeclaredLength,
     pipe,
-    source_error::{Outlook, SourceError},
+    source_error::{Failure, SourceError},
     streams::Streams,
     tap::Tap,
     track::{self, Channel, Track, TrackSelection},
@@ -245,7 +245,7 @@ impl GstDecoder {
                     self.bus_errors.location(),
                     timeout.as_secs()
                 ),
-                outlook: Outlook::Passing,
+                failure: Failure::Transient,
             }
             .into()),
             _ => Ok(()),

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use gst_decoder::GstDecoder;
 pub use location::Location;
 use raw_pcm::RawPcm;
-pub use source_error::{Outlook, SourceError};
+pub use source_error::{Failure, SourceError};
 pub use streams::interleave_queue;
 pub use tap::{Tap, TapPads};
 pub use track::{Channel, TrackName, TrackSelection};

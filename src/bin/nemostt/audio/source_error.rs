@@ -10,16 +10,16 @@ use thiserror::Error;
 pub struct SourceError {
     /// The problem and how to fix it.
     pub message: String,
-    pub outlook: Outlook,
+    pub failure: Failure,
 }
 
 /// Whether opening the source again may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outlook {
+pub enum Failure {
     /// It may: a connection was lost, or not made.
-    Passing,
+    Transient,
     /// It does not help now, but may after a restart of the server: there is no such stream, or nothing that can be decoded.
-    Lasting,
+    Permanent,
     /// It does not help: the server wants other credentials.
     Refused,
 }

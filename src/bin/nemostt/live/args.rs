@@ -10,11 +10,8 @@ use clap::{Args, value_parser};
 use super::serve::ServeArguments;
 use super::source::MICROPHONE;
 use crate::{
-    audio::{Channel, TrackName, TrackSelection},
-    cues::CueArguments,
-    model_args::ModelArguments,
-    speech_args::SpeechArguments,
-    text_args::TextArguments,
+    audio::TrackSelection, cues::CueArguments, model_args::ModelArguments, speech_args::SpeechArguments,
+    text_args::TextArguments, track_args::TrackArguments,
 };
 
 /// Caption a microphone, a camera or a stream
@@ -44,14 +41,8 @@ pub struct Live {
     #[command(flatten)]
     pub text: TextArguments,
 
-    /// Audio track to caption: its number, from 1, or its language, such as en or eng [default: the default track of the source,
-    /// else the first]
-    #[arg(long, value_name = "N|LANG")]
-    audio_track: Option<TrackName>,
-
-    /// Caption only this channel: left, right, or its number, from 1 [default: the mean of all]
-    #[arg(long, value_name = "N|left|right")]
-    channel: Option<Channel>,
+    #[command(flatten)]
+    track: TrackArguments,
 
     /// End when the connection is lost
     #[arg(long)]
@@ -93,11 +84,7 @@ Examples:
 impl Live {
     /// The track and channel to caption.
     pub fn selection(&self) -> TrackSelection {
-        TrackSelection {
-            track: self.audio_track.clone(),
-            channel: self.channel,
-            raw: false,
-        }
+        self.track.selection(false)
     }
 
     /// How long to wait for audio from a connection.

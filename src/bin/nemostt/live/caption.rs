@@ -70,7 +70,7 @@ impl Caption {
 
     /// Adds its words to `cues`, `offset` milliseconds later: a whole utterance.
     pub fn add_to(&self, cues: &mut CueBuilder, offset: u64) {
-        let nanoseconds = |milliseconds: u64| (milliseconds + offset) * 1_000_000;
+        let nanoseconds = |milliseconds: u64| milliseconds.saturating_add(offset).saturating_mul(1_000_000);
         for word in &self.words {
             cues.push(&word.text, nanoseconds(word.start), nanoseconds(word.end));
         }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{caption::Caption, hls};
-use crate::audio::{Outlook, SourceError};
+use crate::audio::{Failure, SourceError};
 
 /// Something that happened.
 pub enum Event {
@@ -41,7 +41,7 @@ pub fn source_error(error: Box<dyn std::error::Error>) -> SourceError {
         Ok(error) => *error,
         Err(error) => SourceError {
             message: error.to_string(),
-            outlook: Outlook::Lasting,
+            failure: Failure::Permanent,
         },
     }
 }

@@ -18,7 +18,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    audio::{Outlook, SourceError, TrackSelection},
+    audio::{Failure, SourceError, TrackSelection},
     interrupt,
 };
 
@@ -77,7 +77,7 @@ impl Feed {
             if !self.reconnects {
                 return Err(SourceError {
                     message: reason,
-                    outlook: Outlook::Passing,
+                    failure: Failure::Transient,
                 });
             }
             self.input.finish();
@@ -91,10 +91,10 @@ impl Feed {
     /// Whether the source may be opened again after `error`. Before it was ever open, the address may be wrong.
     fn may_recover(&self, error: &SourceError, was_open: bool) -> bool {
         self.reconnects
-            && match error.outlook {
-                Outlook::Passing => true,
-                Outlook::Lasting => was_open,
-                Outlook::Refused => false,
+            && match error.failure {
+                Failure::Transient => true,
+                Failure::Permanent => was_open,
+                Failure::Refused => false,
             }
     }
 
@@ -163,7 +163,7 @@ impl Feed {
             } else if ahead > MAX_AHEAD {
                 return Err(SourceError {
                     message: format!("{} is ahead of its time by {} s", self.source, ahead.as_secs()),
-                    outlook: Outlook::Passing,
+                    failure: Failure::Transient,
                 });
             }
             self.input.push(&samples, placed);
@@ -178,7 +178,7 @@ impl Feed {
         if duration.is_zero() && !was_open && !opened.is_connection() && !interrupt::is_requested() {
             return Err(SourceError {
                 message: opened.no_samples_error(),
-                outlook: Outlook::Lasting,
+                failure: Failure::Permanent,
             });
         }
         match opened.is_connection() {

@@ -10,7 +10,7 @@ use gst_app::AppSink;
 use super::source::RATE;
 use crate::{
     Result,
-    audio::{self, Outlook, SourceError},
+    audio::{self, Failure, SourceError},
     interrupt,
 };
 
@@ -27,7 +27,7 @@ pub struct Microphone {
     timeout: Duration,
     is_live: bool,
     /// Whether there were samples.
-    was_heard: bool,
+    has_recorded: bool,
 }
 
 impl Microphone {
@@ -64,12 +64,12 @@ impl Microphone {
             sink,
             timeout,
             is_live: false,
-            was_heard: false,
+            has_recorded: false,
         };
         for state in [gst::State::Paused, gst::State::Playing] {
             let changed = microphone.pipeline.set_state(state);
             microphone.handle_messages()?;
-            let changed = changed.map_err(|error| failed(&error.to_string(), Outlook::Lasting))?;
+            let changed = changed.map_err(|error| failed(&error.to_string(), Failure::Permanent))?;
             microphone.is_live |= changed == gst::StateChangeSuccess::NoPreroll;
         }
         Ok(microphone)
@@ -81,8 +81,8 @@ impl Microphone {
     }
 
     /// Whether there were samples.
-    pub fn was_heard(&self) -> bool {
-        self.was_heard
+    pub fn has_recorded(&self) -> bool {
+        self.has_recorded
     }
 
     /// Replaces `mono` with the next samples. It is empty after Ctrl-C.
@@ -93,18 +93,18 @@ impl Microphone {
             self.handle_messages()?;
             if let Some(sample) = self.sink.try_pull_sample(POLL_INTERVAL) {
                 let bytes = sample.buffer().and_then(|buffer| buffer.map_readable().ok());
-                let bytes = bytes.ok_or_else(|| failed("its samples cannot be read", Outlook::Passing))?;
+                let bytes = bytes.ok_or_else(|| failed("its samples cannot be read", Failure::Transient))?;
                 let (samples, _) = bytes.as_chunks::<4>();
                 mono.extend(samples.iter().map(|&sample| f32::from_ne_bytes(sample)));
                 if !mono.is_empty() {
-                    self.was_heard = true;
+                    self.has_recorded = true;
                     break;
                 }
             } else if self.sink.is_eos() {
                 break;
             } else if begun.elapsed() > self.timeout {
                 let problem = format!("it gave no sound for {} s", self.timeout.as_secs());
-                return Err(failed(&problem, Outlook::Passing).into());
+                return Err(failed(&problem, Failure::Transient).into());
             }
         }
         Ok(())
@@ -114,16 +114,16 @@ impl Microphone {
         while let Some(message) = self.bus.pop() {
             match message.view() {
                 gst::MessageView::Error(error) => {
-                    let outlook = if self.was_heard {
-                        Outlook::Passing
+                    let failure = if self.has_recorded {
+                        Failure::Transient
                     } else {
-                        Outlook::Lasting
+                        Failure::Permanent
                     };
-                    return Err(failed(error.error().message(), outlook).into());
+                    return Err(failed(error.error().message(), failure).into());
                 }
                 // It then records silence.
                 gst::MessageView::Warning(warning) if is_missing(&message, warning) => {
-                    return Err(failed("no microphone was found", Outlook::Lasting).into());
+                    return Err(failed("no microphone was found", Failure::Permanent).into());
                 }
                 _ => {}
             }
@@ -146,10 +146,10 @@ fn is_missing(message: &gst::Message, warning: &gst::message::Warning) -> bool {
         && warning.error().matches(gst::ResourceError::NotFound)
 }
 
-fn failed(problem: &str, outlook: Outlook) -> SourceError {
+fn failed(problem: &str, failure: Failure) -> SourceError {
     SourceError {
         message: format!("cannot record the microphone: {}", problem.trim_end_matches('.')),
-        outlook,
+        failure,
     }
 }
 

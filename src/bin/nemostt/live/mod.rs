@@ -10,10 +10,11 @@
 //! | argument → microphone, URL or file → samples | `source.rs`, `microphone.rs`, `../audio/` |
 //! | samples → timestamps on the clock of the captions; lost connections | `feed.rs`, `timeline.rs`, `backoff.rs` |
 //! | samples → messages of the element → captions | `captioner.rs`, `caption.rs` |
-//! | captions → terminal, file, browsers | `terminal.rs`, `record/`, `serve/` |
+//! | captions → terminal, file, browsers | `printer.rs`, `terminal.rs`, `record/`, `serve/` |
 //! | captions and the source's own picture and sound → HLS | `hls/` |
 //!
-//! Everything that happens reaches the main thread as an [`Event`](event::Event), and [`session`] acts on it.
+//! Everything that happens reaches the main thread as an [`Event`](event::Event), and [`session`] acts on it. Each output has a
+//! thread of its own, so that one that waits delays no other.
 
 mod args;
 mod backoff;
@@ -24,6 +25,7 @@ mod feed;
 mod hls;
 mod microphone;
 mod outputs;
+mod printer;
 mod record;
 #[cfg(feature = "serve")]
 mod serve;

@@ -54,8 +54,7 @@ impl Session<'_> {
     fn run(mut self, events: &Receiver<Event>) -> Result<()> {
         let result = self.follow(events);
         let closed = self.outputs.close();
-        result?;
-        closed
+        result.and(closed)
     }
 
     /// Acts on events until the last one.
@@ -69,8 +68,9 @@ impl Session<'_> {
             }
             let input = self.captioner.input();
             if let Some(now) = input.session_time(input.now()) {
-                self.outputs.publish(now)?;
+                self.outputs.publish(now);
             }
+            self.outputs.check()?;
             let is_loading = self.sender.is_some();
             if is_loading && interrupt::is_requested() {
                 return Ok(());
@@ -87,31 +87,22 @@ impl Session<'_> {
 
     fn act(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Loaded => self.start(),
+            Event::Loaded => return self.start(),
+            Event::Failed(error) => return Err(error.into()),
             Event::Listening => self.outputs.listening(),
             Event::Reconnecting { reason, wait } => self.outputs.reconnecting(&reason, wait),
             Event::Caption(caption) => self.outputs.caption(&caption),
-            Event::Settled(time) => {
-                self.outputs.settled(time);
-                Ok(())
-            }
-            Event::Media(update) => {
-                self.outputs.media(update);
-                Ok(())
-            }
-            Event::Latency => {
-                self.captioner.update_latency();
-                Ok(())
-            }
+            Event::Settled(time) => self.outputs.settled(time),
+            Event::Media(update) => self.outputs.media(update),
             Event::Notice(notice) => self.outputs.notice(&notice),
+            Event::Latency => self.captioner.update_latency(),
             Event::SourceEnded(result) => {
                 self.ended = Some((Instant::now(), result.map_err(Into::into)));
                 self.captioner.end();
-                Ok(())
             }
-            Event::Failed(error) => Err(error.into()),
-            Event::CaptionsEnded => Ok(()),
+            Event::CaptionsEnded => {}
         }
+        Ok(())
     }
 
     /// The model is loaded: opens the source.
@@ -120,7 +111,7 @@ impl Session<'_> {
             return Ok(());
         };
         if let Some(notice) = self.arguments.model.notice() {
-            self.outputs.notice(notice)?;
+            self.outputs.notice(notice);
         }
         self.captioner.play();
         let feed = Feed {

@@ -58,24 +58,13 @@ impl Source {
         matches!(self, Self::Microphone(_) | Self::Location(Location::Url(_)))
     }
 
-    /// Its name for viewers: without credentials, which may be in the query of a URL, too. Only used by the server.
+    /// Its name for viewers: that of a file. Nothing of a URL, which may have a secret in any part: many
+    /// cameras take a key in the path. Only used by the server.
     #[cfg_attr(not(feature = "serve"), allow(dead_code))]
-    pub fn title(&self) -> String {
-        let name = self.to_string();
+    pub fn title(&self) -> Option<String> {
         match self {
-            Self::Location(Location::Url(_)) => {
-                let address = name.split(['?', '#']).next().unwrap_or_default();
-                match address.split_once("://").and_then(|(scheme, rest)| {
-                    let authority = rest.split('/').next()?;
-                    let user = authority.rfind('@')? + 1;
-                    Some((scheme, &rest[user..]))
-                }) {
-                    Some((scheme, rest)) => format!("{scheme}://{rest}"),
-                    None => address.into(),
-                }
-            }
-            Self::Location(Location::File(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            _ => name,
+            Self::Location(Location::File(path)) => Some(path.file_name()?.to_string_lossy().into_owned()),
+            _ => None,
         }
     }
 
@@ -132,7 +121,7 @@ impl Opened {
     /// At the end: whether only a connection has ended, and more would follow in another one.
     pub fn is_connection(&self) -> bool {
         match self {
-            Self::Microphone(microphone) => microphone.was_heard(),
+            Self::Microphone(microphone) => microphone.has_recorded(),
             Self::Input(input) => !input.is_complete(),
         }
     }
@@ -171,17 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn viewers_see_no_credentials() {
-        for (argument, title) in [
-            (
-                "rtsp://user:secret@camera.local/stream?token=secret#1",
-                "rtsp://camera.local/stream",
-            ),
-            ("https://example.org/a@b", "https://example.org/a@b"),
-            ("/home/user/talk.mp4", "talk.mp4"),
-            ("mic:USB", "microphone USB"),
+    fn viewers_see_nothing_of_an_address() {
+        let title = |argument: &str| Source::of(Path::new(argument)).title();
+        for argument in [
+            "rtsp://user:secret@camera.local/secret?token=secret#1",
+            "mic:USB",
+            "mic",
+            "-",
         ] {
-            assert_eq!(Source::of(Path::new(argument)).title(), title);
+            assert_eq!(title(argument), None, "{argument}");
         }
+        assert_eq!(title("/home/user/talk.mp4").as_deref(), Some("talk.mp4"));
     }
 }

@@ -14,7 +14,7 @@ const UNKNOWN_WIDTH: usize = 80;
 const CLEAR: &str = "\r\x1b[K";
 
 /// The columns of the terminal; `None` if it is not one.
-type Width = fn() -> Option<usize>;
+pub type Width = fn() -> Option<usize>;
 
 /// Writes captions.
 pub struct Terminal<W> {
@@ -37,7 +37,7 @@ impl Terminal<Stdout> {
 }
 
 impl<W: Write> Terminal<W> {
-    fn new(writer: W, width: Width) -> Self {
+    pub fn new(writer: W, width: Width) -> Self {
         Self {
             writer,
             width,

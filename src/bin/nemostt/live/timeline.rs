@@ -3,24 +3,42 @@
 //! Timestamps of a connection's samples on the clock of the captions.
 //!
 //! Samples are counted from the time at which the first ones arrived. The clock of a source and ours differ by some parts in
-//! 100,000: seconds in a day. So where samples come late for long, they are placed anew, later.
+//! 100,000: seconds in a day. So where samples are late or early for long, the count starts again from the present.
 
 use std::time::Duration;
 
-/// How late samples may come all the time.
-const MAX_LATENESS: Duration = Duration::from_millis(500);
-/// How long they must have been late. A network that stalls and then sends everything at once is late for a shorter time.
+/// How late, or how early, all samples of a window may be.
+const MAX_DRIFT: Duration = Duration::from_millis(500);
+/// How long they must have been so. A network that stalls and then sends everything at once is late for a shorter time, and a
+/// player that fills its buffer faster than real time is early only until its server slows it down.
 const WINDOW: Duration = Duration::from_secs(20);
 
 /// The timestamps of one connection.
 #[derive(Debug)]
 pub struct Timeline {
     rate: u32,
-    /// Running time of sample 0.
-    anchor: Option<Duration>,
+    /// A sample and its running time; those after it are counted from there.
+    anchor: Option<(u64, Duration)>,
     samples: u64,
-    /// When the window began, and the least lateness in it.
-    window: (Duration, Duration),
+    window: Window,
+}
+
+/// The last seconds, in which samples have been late or early by at least so much.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    since: Duration,
+    late: Duration,
+    early: Duration,
+}
+
+impl Window {
+    fn new(since: Duration) -> Self {
+        Self {
+            since,
+            late: Duration::MAX,
+            early: Duration::MAX,
+        }
+    }
 }
 
 /// Where samples belong.
@@ -30,7 +48,9 @@ pub struct Placed {
     pub start: Duration,
     /// Running time after the last one.
     pub end: Duration,
-    /// They do not follow those before.
+    /// Time has passed since those before, in which samples are missing. Samples that are placed earlier than expected are not
+    /// flagged: then the element would take them for an overlap and drop them, while it otherwise accepts their timestamps after
+    /// a second.
     pub is_new: bool,
 }
 
@@ -40,32 +60,47 @@ impl Timeline {
             rate,
             anchor: None,
             samples: 0,
-            window: (Duration::ZERO, Duration::MAX),
+            window: Window::new(Duration::ZERO),
         }
     }
 
     /// Places the next `count` samples, which arrived at the running time `now`.
     pub fn place(&mut self, count: usize, now: Duration) -> Placed {
         let is_first = self.anchor.is_none();
-        let anchor = *self.anchor.get_or_insert(now);
         if is_first {
-            self.window = (now, Duration::MAX);
+            self.anchor = Some((self.samples, now));
+            self.window = Window::new(now);
         }
-        let late = now.saturating_sub(anchor + self.time(self.samples));
-        let (since, least) = self.window;
-        let least = least.min(late);
+        let expected = self.position();
+        let window = &mut self.window;
+        window.late = window.late.min(now.saturating_sub(expected));
+        window.early = window.early.min(expected.saturating_sub(now));
+        let Window { since, late, early } = *window;
         let is_over = now.saturating_sub(since) >= WINDOW;
-        let is_late = is_over && least > MAX_LATENESS;
-        let anchor = if is_late { anchor + least } else { anchor };
-        self.anchor = Some(anchor);
-        self.window = if is_over { (now, Duration::MAX) } else { (since, least) };
-        let start = anchor + self.time(self.samples);
+        // At most one of the two is not zero.
+        let is_moved = is_over && late.max(early) > MAX_DRIFT;
+        if is_over {
+            *window = Window::new(now);
+        }
+        let start = match is_moved {
+            true => (expected + late).saturating_sub(early),
+            false => expected,
+        };
+        if is_moved {
+            self.anchor = Some((self.samples, start));
+        }
         self.samples += count as u64;
         Placed {
             start,
-            end: anchor + self.time(self.samples),
-            is_new: is_first || is_late,
+            end: self.position(),
+            is_new: is_first || (is_moved && !late.is_zero()),
         }
+    }
+
+    /// Running time after the last sample.
+    fn position(&self) -> Duration {
+        let (sample, time) = self.anchor.unwrap_or_default();
+        time + self.time(self.samples - sample)
     }
 
     /// Duration of all samples so far.
@@ -130,18 +165,45 @@ mod tests {
         }
     }
 
+    /// Places blocks of 100 ms for `days`, each of which takes `micros`: how often they were moved, and how far they were from
+    /// their arrival at most.
+    fn simulate(days: u64, micros: u64) -> (u64, Duration) {
+        let mut timeline = Timeline::new(RATE);
+        let (mut moved, mut worst, mut last) = (0, Duration::ZERO, Duration::ZERO);
+        for block in 0..days * 864_000 {
+            let now = Duration::from_micros(block * micros);
+            let placed = timeline.place(100, now);
+            moved += u64::from(placed.start != last);
+            // Only missing samples are flagged.
+            assert_eq!(placed.is_new, block == 0 || placed.start > last);
+            last = placed.end;
+            worst = worst.max(now.abs_diff(placed.start));
+        }
+        (moved, worst)
+    }
+
     #[test]
     fn a_slow_clock_is_followed() {
+        let (moved, worst) = simulate(3, 100_010);
+        // 100 parts in a million are 8.64 s a day.
+        assert!((45..=52).contains(&moved), "{moved}");
+        assert!(worst < MAX_DRIFT + ms(50), "{worst:?}");
+    }
+
+    #[test]
+    fn a_fast_clock_is_followed() {
+        let (moved, worst) = simulate(3, 99_990);
+        assert!((45..=52).contains(&moved), "{moved}");
+        assert!(worst < MAX_DRIFT + ms(50), "{worst:?}");
+    }
+
+    #[test]
+    fn a_buffer_that_is_sent_at_once_is_early_only_if_it_stays_so() {
+        // A server that sends three seconds ahead, and then in real time.
         let mut timeline = Timeline::new(RATE);
-        let (mut moved, mut worst) = (0, Duration::ZERO);
-        for block in 0..20_000_u64 {
-            // 100 ms of samples take 100.1 ms.
-            let now = Duration::from_micros(block * 100_100);
-            let placed = timeline.place(100, now);
-            moved += u64::from(placed.is_new);
-            worst = worst.max(now.saturating_sub(placed.start));
-        }
-        assert_eq!(moved, 1 + 3, "the first samples, and every half second of two");
-        assert!(worst < MAX_LATENESS + ms(50), "{worst:?}");
+        let placed = |block: u64| timeline.place(100, ms(100 * block.saturating_sub(30))).start;
+        let starts: Vec<Duration> = (0..600).map(placed).collect();
+        assert_eq!(starts[200], ms(20_000));
+        assert_eq!(starts[599], ms(56_900));
     }
 }

@@ -8,12 +8,13 @@ use clap::Args;
 
 use super::{decoding::DecodingArguments, output::Format};
 use crate::{
-    audio::{Channel, Location, TrackName, TrackSelection},
+    audio::{Location, TrackSelection},
     cues::CueArguments,
     metrics_file::MetricsArguments,
     model_args::ModelArguments,
     speech_args::SpeechArguments,
     text_args::TextArguments,
+    track_args::TrackArguments,
 };
 
 /// Transcribe audio and video files
@@ -47,14 +48,8 @@ pub struct Transcribe {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub eos_padding: u32,
 
-    /// Audio track to transcribe: its number, from 1, or its language, such as en or eng [default: the file's default track,
-    /// else the first]
-    #[arg(long, value_name = "N|LANG")]
-    audio_track: Option<TrackName>,
-
-    /// Transcribe only this channel: left, right, or its number, from 1 [default: the mean of all]
-    #[arg(long, value_name = "N|left|right")]
-    channel: Option<Channel>,
+    #[command(flatten)]
+    track: TrackArguments,
 
     /// Treat standard input as raw samples even if it looks like an audio or video file
     #[arg(long)]
@@ -127,11 +122,7 @@ impl Transcribe {
 
     /// The track and channel to transcribe.
     pub fn selection(&self) -> TrackSelection {
-        TrackSelection {
-            track: self.audio_track.clone(),
-            channel: self.channel,
-            raw: self.raw,
-        }
+        self.track.selection(self.raw)
     }
 
     pub fn format(&self) -> Format {

@@ -246,14 +246,15 @@ class Status {
   source({ state, message }) {
     this.#ended = state === "ended";
     const reason = typeof message === "string" && message ? `: ${message.slice(0, 200)}` : "";
-    if (state === "listening") this.show("live", "Live");
+    if (state === "starting") this.show("waiting", "Waiting for the first sound");
+    else if (state === "listening") this.show("live", "Live");
     else if (state === "reconnecting") this.show("waiting", `Waiting for the source${reason}`);
     else if (state === "ended") this.show("ended", `The captions have ended${reason}`);
   }
 
+  // The state of the source follows.
   connected() {
     this.#ended = false;
-    this.show("live", "Live");
   }
 
   lost(error) {
@@ -423,6 +424,8 @@ apply();
 setUpPanel(settings, apply);
 
 let isFirst = true;
+// That of the page, and what the server sends for captions without a name.
+const DEFAULT_TITLE = document.title;
 const connection = new Connection(takeToken(), () => transcript.lastId, {
   lost: (error) => status.lost(error),
   events: {
@@ -430,15 +433,18 @@ const connection = new Connection(takeToken(), () => transcript.lastId, {
       transcript.hello(String(session));
       if (typeof title === "string" && title) {
         element("title").textContent = title;
-        document.title = `${title} – live captions`;
+        document.title = title === DEFAULT_TITLE ? title : `${title} – live captions`;
       }
       status.connected();
-      // Ten minutes that were kept are there to be read, not to be spoken.
+    },
+    caption: (caption, id) => transcript.caption(id, caption),
+    status: (content) => {
+      status.source(content);
+      // The first one comes after what was kept: ten minutes that are there to be read, not to be spoken. A browser tells screen
+      // readers of new lines a little later.
       if (isFirst) setTimeout(() => transcript.announce(true), 1000);
       isFirst = false;
     },
-    caption: (caption, id) => transcript.caption(id, caption),
-    status: (content) => status.source(content),
   },
 });
 status.show("waiting", "Connecting");

@@ -11,6 +11,9 @@ use crate::{
     live::caption::{Caption, TimedWord},
 };
 
+/// The header of our files, by which a cue that is torn can be told from one of another program: ours end with an empty line.
+const VTT_HEADER: &str = "WEBVTT - recorded by nemostt\n\n";
+
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -40,7 +43,7 @@ impl Format {
     /// What is before the first cue.
     pub fn header(self) -> &'static str {
         match self {
-            Self::Vtt => "WEBVTT\n\n",
+            Self::Vtt => VTT_HEADER,
             Self::Srt | Self::JsonLines => "",
         }
     }
@@ -57,13 +60,13 @@ impl Format {
 /// `caption` as a line, `offset` milliseconds later.
 pub fn json_line(caption: &Caption, offset: u64) -> String {
     let later = |word: &TimedWord| TimedWord {
-        start: word.start + offset,
-        end: word.end + offset,
+        start: word.start.saturating_add(offset),
+        end: word.end.saturating_add(offset),
         ..word.clone()
     };
     let caption = Caption {
-        start: caption.start + offset,
-        end: caption.end + offset,
+        start: caption.start.saturating_add(offset),
+        end: caption.end.saturating_add(offset),
         words: caption.words.iter().map(later).collect(),
         ..caption.clone()
     };

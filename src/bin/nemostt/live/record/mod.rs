@@ -3,25 +3,25 @@
 //! A file with the captions of one or more sessions.
 //!
 //! Each cue is appended with one call. So if the process or the machine stops at any moment, at most the cue that was being
-//! written is torn, and the next session removes what is left of it. Times of a session go on after the last cue of the file.
+//! written is torn, and the next session moves what is left of it to `FILE.torn`. Times of a session go on after the last cue of the file.
 
+mod background;
+mod existing;
 mod format;
 mod tail;
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
+pub use background::BackgroundRecorder;
 pub use format::Format;
 use nemostt::cues::{CueBuilder, CueRules};
 
 use super::caption::Caption;
 use crate::output_file::unwritable;
-
-/// Most bytes of a file that is continued: months of captions.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// An open file, locked against other processes that would append to it.
 pub struct Recorder {
@@ -39,11 +39,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Creates `path`, or opens it to be continued.
+    /// Creates `path`, or opens it to be continued; with a notice, if it ended with a torn cue.
     ///
     /// # Errors
     /// One line, if it cannot be written, is written by another process, or has other contents.
-    pub fn open(path: &Path, format: Format, rules: CueRules) -> Result<Self, String> {
+    pub fn open(path: &Path, format: Format, rules: CueRules) -> Result<(Self, Option<String>), String> {
         let failed = |error: io::Error| unwritable(path, &error);
         let options = File::options().read(true).append(true).create(true).open(path);
         let mut file = options.map_err(failed)?;
@@ -64,21 +64,8 @@ impl Recorder {
                 path.display()
             ));
         }
-        if about.len() > MAX_BYTES {
-            return Err(format!(
-                "{} is larger than 1 GiB: record into another file",
-                path.display()
-            ));
-        }
-        let mut text = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.read_to_end(&mut text).map_err(failed)?;
-        let tail = tail::read(&text, format).map_err(|expected| {
-            format!(
-                "{} cannot be continued: {expected}. Record into another file",
-                path.display()
-            )
-        })?;
+        let tail = existing::read(&mut file, about.len(), path, format)?;
+        let notice = existing::set_aside(&mut file, tail.length, about.len(), path, format)?;
         let mut recorder = Self {
             path: path.into(),
             file,
@@ -89,9 +76,11 @@ impl Recorder {
             offset: tail.end,
             is_failing: false,
         };
-        recorder.file.set_len(tail.length).map_err(failed)?;
         recorder.append(tail.missing.as_bytes()).map_err(failed)?;
-        Ok(recorder)
+        if about.len() == 0 {
+            existing::sync_directory(path);
+        }
+        Ok((recorder, notice))
     }
 
     /// Appends a final caption. Returns a notice if it could not be written, for the first time.
@@ -104,7 +93,7 @@ impl Recorder {
         self.cues.flush();
         let mut notice = None;
         while let Some(cue) = self.cues.next_cue() {
-            let text = self.format.cue(&cue, self.count + 1);
+            let text = self.format.cue(&cue, self.count.saturating_add(1));
             notice = notice.or(self.write(&text));
         }
         notice
@@ -114,7 +103,7 @@ impl Recorder {
     fn write(&mut self, text: &str) -> Option<String> {
         match self.append(text.as_bytes()) {
             Ok(()) => {
-                self.count += 1;
+                self.count = self.count.saturating_add(1);
                 self.is_failing = false;
                 None
             }
@@ -143,135 +132,13 @@ impl Recorder {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::live::caption::TimedWord;
-
-    fn caption(text: &str, start: u64) -> Caption {
-        let end = start + 1000;
-        let word = TimedWord {
-            text: text.into(),
-            start,
-            end,
-            confidence: 1.0,
-        };
-        Caption {
-            utterance: 0,
-            text: text.into(),
-            is_final: true,
-            start,
-            end,
-            words: vec![word],
-        }
-    }
-
-    fn record(path: &Path, captions: &[Caption]) {
-        let format = Format::of(path).unwrap();
-        let mut recorder = Recorder::open(path, format, CueRules::default()).unwrap();
-        for caption in captions {
-            assert_eq!(recorder.caption(caption), None);
-        }
-    }
-
-    /// A file after a session, and after a second one.
-    fn continued(name: &str) -> [String; 2] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(name);
-        record(&path, &[caption("one", 0), caption("a & b", 5_000)]);
-        let first = fs::read_to_string(&path).unwrap();
-        record(&path, &[caption("two", 500)]);
-        [first, fs::read_to_string(&path).unwrap()]
-    }
-
-    #[test]
-    fn vtt_is_continued() {
-        let [first, second] = continued("a.vtt");
-        let expected = "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\none\n\n00:00:05.000 --> 00:00:06.000\na &amp; b\n\n";
-        assert_eq!(first, expected);
-        assert_eq!(second, format!("{expected}00:00:06.500 --> 00:00:07.500\ntwo\n\n"));
-    }
-
-    #[test]
-    fn srt_is_continued() {
-        let [first, second] = continued("a.srt");
-        let expected = "1\n00:00:00,000 --> 00:00:01,000\none\n\n2\n00:00:05,000 --> 00:00:06,000\na & b\n\n";
-        assert_eq!(first, expected);
-        assert_eq!(second, format!("{expected}3\n00:00:06,500 --> 00:00:07,500\ntwo\n\n"));
-    }
-
-    #[test]
-    fn json_lines_are_continued() {
-        let [_, second] = continued("a.jsonl");
-        let ends: Vec<u64> = second
-            .lines()
-            .map(|line| {
-                serde_json::from_str::<serde_json::Value>(line).unwrap()["end"]
-                    .as_u64()
-                    .unwrap()
-            })
-            .collect();
-        assert_eq!(ends, [1_000, 6_000, 7_500]);
-    }
-
-    #[test]
-    fn a_file_torn_anywhere_loses_one_cue_at_most() {
-        for name in ["a.vtt", "a.srt", "a.jsonl"] {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join(name);
-            let captions: Vec<Caption> = (0..3).map(|n| caption(&format!("word{n}"), n * 3_000)).collect();
-            record(&path, &captions);
-            let whole = fs::read(&path).unwrap();
-            let text = String::from_utf8(whole.clone()).unwrap();
-            let ends: Vec<usize> = (0..3)
-                .map(|n| text.find(&format!("word{n}")).unwrap() + "word0".len())
-                .collect();
-            for cut in 0..whole.len() {
-                fs::write(&path, &whole[..cut]).unwrap();
-                record(&path, &[caption("last", 0)]);
-                let text = fs::read_to_string(&path).unwrap();
-                let complete = ends.iter().filter(|&&end| end < cut).count();
-                for n in 0..3 {
-                    let is_there = text.contains(&format!("word{n}"));
-                    // A cue is complete with the end of its line.
-                    assert!(is_there || n >= complete.saturating_sub(1), "{name} {cut}: {text}");
-                }
-                assert_eq!(
-                    text.matches("last").count(),
-                    if name == "a.jsonl" { 2 } else { 1 },
-                    "{name} {cut}: {text}"
-                );
-                // It is a file that can be continued again.
-                record(&path, &[caption("again", 0)]);
-                assert!(!fs::read_to_string(&path).unwrap().contains("\n\n\n"), "{name} {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_written_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.vtt");
-        let open = || Recorder::open(&path, Format::Vtt, CueRules::default());
-        let first = open().unwrap();
-        assert!(open().err().unwrap().contains("by another process"));
-        drop(first);
-        assert!(open().is_ok());
-    }
-
-    #[test]
-    fn other_contents_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in ["a.vtt", "a.srt", "a.jsonl"] {
-            let path = directory.path().join(name);
-            fs::write(&path, "Dear diary,\n\nnothing happened.\n").unwrap();
-            let error = Recorder::open(&path, Format::of(&path).unwrap(), CueRules::default())
-                .err()
-                .unwrap();
-            assert!(error.contains("cannot be continued"), "{error}");
-            assert!(fs::read_to_string(&path).unwrap().starts_with("Dear diary"));
-        }
+impl Drop for Recorder {
+    /// Unlocks the file explicitly: a process that another thread is just starting still has a copy of it, which would keep the
+    /// lock.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,9 @@
 
 //! Who may read captions.
 //!
-//! A page of another origin cannot: its requests have an `Origin`, and where it made its own name lead to this address (DNS
-//! rebinding), the `Host` is that name. Other machines need the token.
+//! A page of another origin cannot: its requests have an `Origin`, or, where browsers send none (scripts, images, links), say with
+//! `Sec-Fetch-Site` that they come from elsewhere; and where it made its own name lead to this address (DNS rebinding), the `Host`
+//! is that name. Other machines need the token.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -62,6 +63,18 @@ impl Access {
             false => Err(forbidden(format!(
                 "Pages of {origin:?} may not read these captions. Open http://{host}/ instead"
             ))),
+        }
+    }
+
+    /// Checks why a browser makes a request for `path`. Others do not say it.
+    pub fn check_fetch(&self, headers: &HeaderMap, path: &str) -> Result<(), Refusal> {
+        let value = |name| text(headers, HeaderName::from_static(name)).unwrap_or_default();
+        let is_foreign = ["cross-site", "same-site"].contains(&value("sec-fetch-site"));
+        // A link on another page may lead to this one.
+        let is_link = value("sec-fetch-mode") == "navigate" && path == "/";
+        match is_foreign && !is_link {
+            true => Err(forbidden("Other pages may not load this. Open / instead".into())),
+            false => Ok(()),
         }
     }
 
@@ -191,6 +204,26 @@ mod tests {
         ] {
             assert!(!check("127.0.0.1:8080", origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn requests_without_an_origin_are_refused_if_they_come_from_another_page() {
+        let check = |site: &str, mode: &str, path: &str| {
+            let name = HeaderName::from_static;
+            let headers = headers(&[(name("sec-fetch-site"), site), (name("sec-fetch-mode"), mode)]);
+            access("127.0.0.1:8080").check_fetch(&headers, path).is_ok()
+        };
+        for site in ["cross-site", "same-site"] {
+            for path in ["/captions.js", "/captions.vtt", "/events"] {
+                assert!(
+                    !check(site, "no-cors", path) && !check(site, "navigate", path),
+                    "{path}"
+                );
+            }
+            assert!(check(site, "navigate", "/") && !check(site, "no-cors", "/"));
+        }
+        assert!(check("same-origin", "cors", "/events") && check("none", "navigate", "/captions.vtt"));
+        assert_eq!(access("127.0.0.1:1").check_fetch(&HeaderMap::new(), "/events"), Ok(()));
     }
 
     #[test]

@@ -14,8 +14,15 @@ pub enum Encoding {
     JsonLines { partials: bool },
 }
 
-/// A comment, which clients ignore: so both sides notice a connection that is dead.
-pub const KEEP_ALIVE: &[u8] = b":\n\n";
+impl Encoding {
+    /// What clients ignore, a comment or an empty line: so both sides notice a connection that is dead.
+    pub fn keep_alive(self) -> &'static [u8] {
+        match self {
+            Self::Events => b":\n\n",
+            Self::JsonLines { .. } => b"\n",
+        }
+    }
+}
 
 /// A server-sent event with `id`.
 pub fn event(id: &str, name: &str, data: &impl Serialize) -> Bytes {

@@ -15,6 +15,7 @@ use nemostt::{
 };
 use serde::Serialize;
 use serde_json::json;
+use thiserror::Error;
 use tokio::sync::Notify;
 
 use super::{
@@ -37,6 +38,8 @@ const SESSION_BYTES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// There was no audio yet.
+    Starting,
     Listening,
     Reconnecting,
     Ended,
@@ -49,7 +52,6 @@ pub struct Hub {
     title: String,
     /// When there was audio for the first time.
     begun: OnceLock<Instant>,
-    rules: CueRules,
     state: Mutex<State>,
 }
 
@@ -61,6 +63,8 @@ struct State {
     partial: Option<(u64, Caption)>,
     status: (Status, String),
     clients: Vec<Client>,
+    /// For WebVTT; empty between finals.
+    cues: CueBuilder,
     has_ended: bool,
 }
 
@@ -68,15 +72,17 @@ struct State {
 struct Kept {
     number: u64,
     since: Instant,
-    caption: Caption,
     event: Bytes,
     line: Bytes,
+    vtt: Bytes,
 }
 
-/// Too many clients, or no more captions.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Full {
-    Clients,
+/// Why there cannot be another client. What clients are told.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum SubscribeError {
+    #[error("Too many clients receive captions: try again later")]
+    TooManyClients,
+    #[error("The captions have ended")]
     Ended,
 }
 
@@ -84,18 +90,18 @@ impl Hub {
     /// A session for captions of `title`; `rules` are those of WebVTT cues.
     ///
     /// # Errors
-    /// If the system has no random numbers.
+    /// If the system has no random numbers, or the rules contradict each other.
     pub fn new(title: &str, rules: CueRules) -> Result<Self, String> {
         Ok(Self {
             session: random_hex::<SESSION_BYTES>()?,
             title: title.into(),
             begun: OnceLock::new(),
-            rules,
             state: Mutex::new(State {
                 last: 0,
                 kept: VecDeque::new(),
                 partial: None,
-                status: (Status::Listening, String::new()),
+                status: (Status::Starting, String::new()),
+                cues: CueBuilder::new(rules).map_err(|error| error.to_string())?,
                 clients: Vec::new(),
                 has_ended: false,
             }),
@@ -110,12 +116,13 @@ impl Hub {
         let (event, line) = (self.event(number, caption), encoding::line(caption));
         if caption.is_final {
             state.partial = None;
+            let vtt = state.vtt(caption);
             state.kept.push_back(Kept {
                 number,
                 since: Instant::now(),
-                caption: caption.clone(),
                 event: event.clone(),
                 line: line.clone(),
+                vtt,
             });
             state.forget();
         } else {
@@ -147,19 +154,18 @@ impl Hub {
         state.clients.clear();
     }
 
-    /// Sends a comment to all clients.
+    /// Sends to all clients what they ignore.
     pub fn keep_alive(&self) {
-        let comment = Bytes::from_static(encoding::KEEP_ALIVE);
         let mut state = lock(&self.state);
-        state.send(|encoding| (encoding == Encoding::Events).then(|| comment.clone()));
+        state.send(|encoding| Some(Bytes::from_static(encoding.keep_alive())));
         state.forget();
     }
 
     /// Adds a client that receives events; those after `last`, an id, first. `close` closes its connection.
     ///
     /// # Errors
-    /// If there are too many.
-    pub fn subscribe(&self, last: Option<&str>, close: Arc<Notify>) -> Result<ClientBody, Full> {
+    /// If there are too many, or the captions have ended.
+    pub fn subscribe(&self, last: Option<&str>, close: Arc<Notify>) -> Result<ClientBody, SubscribeError> {
         let mut state = lock(&self.state);
         state.forget();
         let last = last
@@ -184,8 +190,13 @@ impl Hub {
     /// Adds a client that receives JSON; with `history`, all finals that are kept first.
     ///
     /// # Errors
-    /// If there are too many.
-    pub fn subscribe_json(&self, partials: bool, history: bool, close: Arc<Notify>) -> Result<ClientBody, Full> {
+    /// If there are too many, or the captions have ended.
+    pub fn subscribe_json(
+        &self,
+        partials: bool,
+        history: bool,
+        close: Arc<Notify>,
+    ) -> Result<ClientBody, SubscribeError> {
         let mut state = lock(&self.state);
         state.forget();
         let kept = state.kept.iter().filter(|_| history);
@@ -194,24 +205,12 @@ impl Hub {
     }
 
     /// The finals that are kept as WebVTT.
-    pub fn vtt(&self) -> String {
-        let mut text = String::from("WEBVTT\n");
-        // The rules were valid before.
-        let Ok(mut builder) = CueBuilder::new(self.rules) else {
-            return text;
-        };
+    pub fn vtt(&self) -> Vec<u8> {
         let mut state = lock(&self.state);
         state.forget();
-        for kept in &state.kept {
-            kept.caption.add_to(&mut builder, 0);
-        }
+        let kept: Vec<Bytes> = state.kept.iter().map(|kept| kept.vtt.clone()).collect();
         drop(state);
-        builder.finish();
-        while let Some(cue) = builder.next_cue() {
-            text += "\n";
-            text += &cues::vtt(&cue);
-        }
-        text
+        [b"WEBVTT\n".as_slice(), &kept.concat()].concat()
     }
 
     fn event(&self, number: u64, caption: &Caption) -> Bytes {
@@ -242,6 +241,18 @@ impl Hub {
 }
 
 impl State {
+    /// The cues of a final, each after an empty line.
+    fn vtt(&mut self, caption: &Caption) -> Bytes {
+        caption.add_to(&mut self.cues, 0);
+        self.cues.flush();
+        let mut text = String::new();
+        while let Some(cue) = self.cues.next_cue() {
+            text += "\n";
+            text += &cues::vtt(&cue);
+        }
+        text.into()
+    }
+
     /// Forgets finals that are too old or too many.
     fn forget(&mut self) {
         while self.kept.len() > MAX_KEPT || self.kept.front().is_some_and(|kept| kept.since.elapsed() > KEPT) {
@@ -257,15 +268,20 @@ impl State {
         });
     }
 
-    fn add(&mut self, encoding: Encoding, backlog: Vec<Bytes>, close: Arc<Notify>) -> Result<ClientBody, Full> {
+    fn add(
+        &mut self,
+        encoding: Encoding,
+        backlog: Vec<Bytes>,
+        close: Arc<Notify>,
+    ) -> Result<ClientBody, SubscribeError> {
         if self.has_ended {
-            return Err(Full::Ended);
+            return Err(SubscribeError::Ended);
         }
         if self.clients.len() >= MAX_CLIENTS {
             self.clients.retain(|client| !client.is_gone());
         }
         if self.clients.len() >= MAX_CLIENTS {
-            return Err(Full::Clients);
+            return Err(SubscribeError::TooManyClients);
         }
         let (client, body) = Client::new(encoding, backlog, close);
         self.clients.push(client);

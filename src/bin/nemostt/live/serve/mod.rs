@@ -13,9 +13,12 @@
 //! It runs on a thread of its own. The main thread hands captions to the [`hub`], which never waits for a client.
 
 mod access;
+mod addresses;
+mod admission;
 mod args;
 mod client;
 mod connections;
+mod deadline;
 mod encoding;
 mod hub;
 mod routes;
@@ -41,6 +44,8 @@ use self::{access::Access, hub::Hub, routes::Site};
 use super::caption::Caption;
 use crate::Result;
 
+/// Title of captions that have no name.
+const TITLE: &str = "Live captions";
 /// Bytes that the system buffers for a client. More would only hide that it is slow.
 const SEND_BUFFER: u32 = 64 * 1024;
 /// Connections that wait to be accepted.
@@ -52,17 +57,17 @@ const OPEN_FILES: u64 = 4096;
 /// The running server.
 pub struct Server {
     hub: Arc<Hub>,
-    url: String,
+    urls: Vec<String>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Serves captions of `title`; `rules` are those of WebVTT cues.
+    /// Serves captions of `title`, if the command line has no other one; `rules` are those of WebVTT cues.
     ///
     /// # Errors
     /// One line, if the address cannot be used.
-    pub fn start(arguments: &ServeArguments, title: &str, rules: CueRules) -> Result<Option<Self>> {
+    pub fn start(arguments: &ServeArguments, title: Option<&str>, rules: CueRules) -> Result<Option<Self>> {
         let Some(address) = arguments.address else {
             return Ok(None);
         };
@@ -72,10 +77,15 @@ impl Server {
         let listener = listen(&runtime, address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let token = arguments.token_for(address)?;
-        let url = match &token {
-            Some(token) => format!("http://{address}/?token={token}"),
-            None => format!("http://{address}/"),
-        };
+        let query = token
+            .as_ref()
+            .map(|token| format!("?token={token}"))
+            .unwrap_or_default();
+        let urls = addresses::reachable(address)
+            .into_iter()
+            .map(|address| format!("http://{address}/{query}"))
+            .collect();
+        let title = arguments.title.as_deref().or(title).unwrap_or(TITLE);
         let hub = Arc::new(Hub::new(title, rules).map_err(|error| failed(io::Error::other(error)))?);
         let site = Arc::new(Site {
             hub: hub.clone(),
@@ -89,15 +99,15 @@ impl Server {
             .map_err(failed)?;
         Ok(Some(Self {
             hub,
-            url,
+            urls,
             stop,
             thread: Some(thread),
         }))
     }
 
-    /// The address of the page, with the token if there is one.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// The addresses of the page, with the token if there is one: first that for this machine, if it has one.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// Sends a caption to all clients.

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, WWW_AUTHENTICATE,
-        X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
-use tokio::sync::Notify;
 
 use super::{
     access::{Access, Refusal, parameter},
+    admission::Handle,
     client::{ClientBody, ResponseBody},
-    hub::{Full, Hub},
+    hub::{Hub, SubscribeError},
 };
 
 const PAGE: &str = include_str!("../page/index.html");
@@ -35,9 +35,9 @@ pub struct Site {
 }
 
 impl Site {
-    /// The response to `request`; `close` closes its connection.
-    pub fn respond<B>(&self, request: &Request<B>, close: &Arc<Notify>) -> Response<ResponseBody> {
-        let mut response = self.route(request, close).unwrap_or_else(|refusal| {
+    /// The response to `request`, which came through the connection of `handle`.
+    pub fn respond<B>(&self, request: &Request<B>, handle: &Handle) -> Response<ResponseBody> {
+        let mut response = self.route(request, handle).unwrap_or_else(|refusal| {
             let mut response = whole(TEXT, refusal.message + "\n");
             *response.status_mut() = refusal.status;
             if refusal.status == StatusCode::UNAUTHORIZED {
@@ -54,9 +54,10 @@ impl Site {
         response
     }
 
-    fn route<B>(&self, request: &Request<B>, close: &Arc<Notify>) -> Result<Response<ResponseBody>, Refusal> {
+    fn route<B>(&self, request: &Request<B>, handle: &Handle) -> Result<Response<ResponseBody>, Refusal> {
         let headers = request.headers();
         self.access.check_origin(headers)?;
+        self.access.check_fetch(headers, request.uri().path())?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = whole(TEXT, "Only GET and HEAD are possible\n");
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -83,13 +84,13 @@ impl Site {
             "/events" => {
                 let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
                 let last = header.or_else(|| parameter(query, "last"));
-                endless(EVENTS, self.hub.subscribe(last, close.clone()))
+                endless(EVENTS, self.hub.subscribe(last, handle.close.clone()), handle)
             }
             "/captions.jsonl" => {
                 let body = self
                     .hub
-                    .subscribe_json(is_set("partials"), is_set("history"), close.clone());
-                endless(JSON_LINES, body)
+                    .subscribe_json(is_set("partials"), is_set("history"), handle.close.clone());
+                endless(JSON_LINES, body, handle)
             }
             "/captions.vtt" => Ok(whole("text/vtt; charset=utf-8", self.hub.vtt())),
             _ => Err(Refusal {
@@ -104,17 +105,17 @@ fn whole(content_type: &'static str, contents: impl Into<hyper::body::Bytes>) ->
     with_type(content_type, ResponseBody::of(contents))
 }
 
-fn endless(content_type: &'static str, body: Result<ClientBody, Full>) -> Result<Response<ResponseBody>, Refusal> {
-    match body {
-        Ok(body) => Ok(with_type(content_type, ResponseBody::Client(body))),
-        Err(full) => Err(Refusal {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: match full {
-                Full::Clients => "Too many clients receive captions: try again later".into(),
-                Full::Ended => "The captions have ended".into(),
-            },
-        }),
-    }
+fn endless(
+    content_type: &'static str,
+    body: Result<ClientBody, SubscribeError>,
+    handle: &Handle,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let body = body.map_err(|error| Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        message: error.to_string(),
+    })?;
+    handle.set_subscribed();
+    Ok(with_type(content_type, ResponseBody::Client(body)))
 }
 
 fn with_type(content_type: &'static str, body: ResponseBody) -> Response<ResponseBody> {
@@ -131,8 +132,9 @@ fn protect(headers: &mut HeaderMap) {
         (CACHE_CONTROL, "no-store"),
         (
             CONTENT_SECURITY_POLICY,
-            "default-src 'self'; base-uri 'none'; frame-ancestors 'self'",
+            "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
         ),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (REFERRER_POLICY, "no-referrer"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];

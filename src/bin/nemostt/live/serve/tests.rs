@@ -12,10 +12,13 @@ use std::{
 use nemostt::cues::CueRules;
 
 use super::*;
+use crate::live::caption::TimedWord;
 
 fn start() -> Server {
     let arguments = ServeArguments::local();
-    Server::start(&arguments, "test", CueRules::default()).unwrap().unwrap()
+    Server::start(&arguments, Some("test"), CueRules::default())
+        .unwrap()
+        .unwrap()
 }
 
 fn caption(utterance: u64, text: &str, is_final: bool) -> Caption {
@@ -31,7 +34,7 @@ fn caption(utterance: u64, text: &str, is_final: bool) -> Caption {
 
 impl Server {
     fn address(&self) -> &str {
-        self.url.trim_start_matches("http://").trim_end_matches('/')
+        self.urls[0].trim_start_matches("http://").trim_end_matches('/')
     }
 
     /// A response to a request for `path` with `headers`, after its head.
@@ -122,7 +125,7 @@ fn clients_learn_how_the_source_is() {
         let data: serde_json::Value = serde_json::from_str(&data).unwrap();
         states.push(data["state"].as_str().unwrap().to_owned());
     }
-    assert_eq!(states, ["listening", "listening", "reconnecting", "ended"]);
+    assert_eq!(states, ["starting", "listening", "reconnecting", "ended"]);
 }
 
 #[test]
@@ -148,11 +151,11 @@ fn there_is_a_limit_of_clients() {
     let hub = Hub::new("test", CueRules::default()).unwrap();
     let subscribe = || hub.subscribe(None, Arc::default());
     let mut bodies: Vec<_> = (0..hub::MAX_CLIENTS).map(|_| subscribe().unwrap()).collect();
-    assert_eq!(subscribe().err(), Some(hub::Full::Clients));
+    assert_eq!(subscribe().err(), Some(hub::SubscribeError::TooManyClients));
     bodies.pop();
     assert!(subscribe().is_ok());
     hub.end();
-    assert_eq!(subscribe().err(), Some(hub::Full::Ended));
+    assert_eq!(subscribe().err(), Some(hub::SubscribeError::Ended));
 }
 
 #[test]
@@ -174,6 +177,39 @@ fn json_is_one_object_a_line() {
     };
     assert_eq!(texts(&mut finals), ["one\ntwo", "three"]);
     assert_eq!(texts(&mut all), ["thr", "three"]);
+}
+
+#[test]
+fn a_client_without_captions_hears_that_the_connection_lives() {
+    let server = start();
+    let mut events = server.get("/events", "");
+    let mut lines = server.get("/captions.jsonl", "");
+    server.hub.keep_alive();
+    assert_eq!(next(&mut events, ":").as_deref(), Some(""));
+    // Chunks have a length: this is an empty line.
+    assert_eq!(next(&mut lines, "1").as_deref(), Some(""));
+    assert_eq!(next(&mut lines, "\n").as_deref(), Some(""));
+}
+
+#[test]
+fn kept_captions_are_webvtt() {
+    let hub = Hub::new("test", CueRules::default()).unwrap();
+    assert_eq!(hub.vtt(), b"WEBVTT\n");
+    for number in 0..2 {
+        let word = TimedWord {
+            text: format!("word{number}"),
+            start: 2_000 * number,
+            end: 2_000 * number + 1_000,
+            confidence: 1.0,
+        };
+        hub.caption(&Caption {
+            words: vec![word],
+            ..caption(number, "word", true)
+        });
+    }
+    let text = String::from_utf8(hub.vtt()).unwrap();
+    let expected = "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nword0\n\n00:00:02.000 --> 00:00:03.000\nword1\n";
+    assert_eq!(text, expected);
 }
 
 #[test]
