@@ -282,9 +282,9 @@ impl Delivery {
                 }
             }
             Event::Utterance(utterance) => {
-                let (end, is_whole) = (utterance.end(), !self.is_by_word());
+                let (ended, is_whole) = (utterance.clone(), !self.is_by_word());
                 self.event(Event::Utterance(utterance), next, timestamps, settings);
-                self.early.end_utterance(end, is_whole);
+                self.early.end_utterance(&ended, is_whole);
             }
             Event::Turn(ending) => {
                 if self.early.push_turn() && settings.post_messages {

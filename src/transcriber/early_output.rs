@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 
 use nemostt::{Utterance, Word};
 
+/// Words of an utterance that may be later when they are decoded again: those of the last second.
+const LAST_WORDS: usize = 4;
+
 /// Words, utterances and turns that were emitted early.
 #[derive(Debug, Default)]
 pub(super) struct EarlyOutput {
@@ -19,6 +22,8 @@ pub(super) struct EarlyOutput {
     recognized: Vec<Word>,
     /// Words before this sample belong to the utterance that ended during the stall.
     ended_until: u64,
+    /// Its last words, as they were decoded: with all of their audio, they may be later.
+    last: Vec<Word>,
     /// Words before this sample were emitted as part of a whole utterance, and must not be emitted again one by one.
     emitted_until: u64,
     /// End-of-turn messages.
@@ -42,11 +47,17 @@ impl EarlyOutput {
         self.words.extend(word.decoded().iter().cloned());
     }
 
-    /// Adds the end of an utterance at sample `end`; `is_whole`: its words were emitted with it, not one by one.
-    pub(super) fn end_utterance(&mut self, end: u64, is_whole: bool) {
-        self.ended_until = end;
+    /// Adds the end of `utterance`; `is_whole`: its words were emitted with it, not one by one.
+    pub(super) fn end_utterance(&mut self, utterance: &Utterance, is_whole: bool) {
+        self.ended_until = utterance.end();
+        let decoded = utterance
+            .words
+            .iter()
+            .rev()
+            .flat_map(|word| word.decoded().iter().rev());
+        self.last = decoded.take(LAST_WORDS).cloned().collect();
         if is_whole {
-            self.emitted_until = end;
+            self.emitted_until = utterance.end();
         }
     }
 
@@ -67,7 +78,25 @@ impl EarlyOutput {
     /// The words of `utterance` that do not belong to an utterance that has ended.
     pub(super) fn not_ended<'u>(&self, utterance: &'u Utterance) -> &'u [Word] {
         let words = &utterance.words;
-        let first = words.partition_point(|word| middle(word) < self.ended_until);
+        let mut first = words.partition_point(|word| middle(word) < self.ended_until);
+        // Those that are known to be before do not stand for a later one.
+        let is_before = |emitted: &Word| {
+            words[..first]
+                .iter()
+                .flat_map(Word::decoded)
+                .any(|word| is_same(emitted, word))
+        };
+        let moved: Vec<&Word> = self.last.iter().filter(|emitted| !is_before(emitted)).collect();
+        let has_moved_to = |word: &Word| {
+            moved
+                .iter()
+                .any(|emitted| word.decoded().iter().any(|word| has_moved(emitted, word)))
+        };
+        first += words[first..]
+            .iter()
+            .take_while(|word| has_moved_to(word))
+            .count()
+            .min(moved.len());
         &words[first..]
     }
 
@@ -168,6 +197,45 @@ mod tests {
         early.push(&word("two", 9000));
         assert!(early.recognize(&word("too", 9200)), "it is where the other one was");
         assert!(!early.recognize(&word("two", 15_000)));
+    }
+
+    #[test]
+    fn words_of_an_utterance_that_ended_are_recognized_though_they_have_moved() {
+        let utterance = |words: &[(&str, u64)]| Utterance {
+            id: 0,
+            words: words.iter().map(|&(text, start)| word(text, start)).collect(),
+            ending: None,
+            language: None,
+            alternatives: Vec::new(),
+        };
+        let mut early = EarlyOutput::default();
+        early.end_utterance(&utterance(&[("zero", 0), ("one", 2000), ("two", 4000)]), true);
+        let rest = |words: &[(&str, u64)]| -> Vec<String> {
+            let utterance = utterance(words);
+            let rest = early.not_ended(&utterance).iter();
+            rest.map(|word| word.text.clone()).collect()
+        };
+        assert_eq!(
+            rest(&[("zero", 0), ("one", 2000), ("two", 4000), ("three", 9000)]),
+            ["three"]
+        );
+        assert_eq!(
+            rest(&[("zero", 0), ("one", 2000), ("two", 5000), ("three", 9000)]),
+            ["three"]
+        );
+        assert_eq!(
+            rest(&[("zero", 0), ("one", 4900), ("two", 6000), ("three", 9000)]),
+            ["three"]
+        );
+        // A word that is said again.
+        assert_eq!(
+            rest(&[("zero", 0), ("one", 2000), ("two", 4000), ("two", 6000)]),
+            ["two"]
+        );
+        assert_eq!(
+            rest(&[("zero", 0), ("one", 2000), ("two", 5000), ("two", 7000)]),
+            ["two"]
+        );
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn expression(phrase: &str) -> std::result::Result<String, String> {
 }
 
 impl Replace for ProfanityAction {
-    fn replace(&self, text: &str, captures: &Captures, out: &mut String) {
+    fn replace(&self, _: usize, text: &str, captures: &Captures, out: &mut String) {
         let Some(span) = captures.get_match() else { return };
         let mut is_first = true;
         for letter in text[span.range()].chars() {

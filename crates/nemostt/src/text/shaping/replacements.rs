@@ -4,10 +4,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use regex_automata::util::{
-    captures::{Captures, GroupInfo},
-    interpolate,
-};
+use regex_automata::util::{captures::Captures, interpolate};
 
 use super::rules::{self, Matcher, Replace, Rules};
 use crate::{
@@ -83,6 +80,13 @@ impl Replacements {
             })?;
             let hir = rules::check(expression)
                 .map_err(|reason| wrong(number, format!("\"{}\": {reason}", text_file::shorten(expression))))?;
+            if template.contains(char::is_control) {
+                let template = text_file::shorten(template);
+                return Err(wrong(
+                    number,
+                    format!("{template:?} has control characters; expected text"),
+                ));
+            }
             expressions.push(hir);
             templates.push(template.to_owned());
             lines.push(number);
@@ -92,9 +96,8 @@ impl Replacements {
             place: name.into(),
             reason,
         })?;
-        let groups = matcher.captures().group_info().clone();
         for (index, (template, line)) in templates.0.iter().zip(lines).enumerate() {
-            if let Some(group) = unknown_group(template, &groups, index) {
+            if let Some(group) = unknown_group(template, &matcher, index) {
                 let template = text_file::shorten(template);
                 let reason = format!(
                     "\"{template}\" has {group}, but the expression has no such group; write $$ for a dollar sign"
@@ -141,8 +144,11 @@ fn split(line: &str) -> Option<(&str, &str)> {
 }
 
 /// The first reference of `template` to a group that expression `index` does not have.
-fn unknown_group(template: &str, groups: &GroupInfo, index: usize) -> Option<String> {
-    let pattern = regex_automata::PatternID::new(index).ok()?;
+fn unknown_group(template: &str, matcher: &Matcher, index: usize) -> Option<String> {
+    if !template.contains('$') {
+        return None;
+    }
+    let (groups, pattern) = matcher.group_info(index)?;
     let mut unknown = None;
     let mut note = |group: String| unknown = unknown.take().or(Some(group));
     let mut wanted = Vec::new();
@@ -175,8 +181,8 @@ fn unknown_group(template: &str, groups: &GroupInfo, index: usize) -> Option<Str
 struct Templates(Vec<String>);
 
 impl Replace for Templates {
-    fn replace(&self, text: &str, captures: &Captures, out: &mut String) {
-        let Some((pattern, template)) = captures.pattern().and_then(|id| Some((id, self.0.get(id.as_usize())?))) else {
+    fn replace(&self, index: usize, text: &str, captures: &Captures, out: &mut String) {
+        let (Some(template), Some(pattern)) = (self.0.get(index), captures.pattern()) else {
             return;
         };
         interpolate::string(

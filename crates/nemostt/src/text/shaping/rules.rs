@@ -12,7 +12,11 @@ use regex_automata::{
     hybrid::{LazyStateID, dfa},
     meta,
     nfa::thompson,
-    util::{captures::Captures, pool::Pool},
+    util::{
+        captures::{Captures, GroupInfo},
+        pool::Pool,
+        primitives::PatternID,
+    },
 };
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Look, Repetition};
 
@@ -22,34 +26,47 @@ use super::{
 };
 use crate::text::Word;
 
-/// Maximum bytes of a compiled list, in each of its two forms: enough for 10,000 words with their capitals.
-const MAX_COMPILED: usize = 16 << 20;
+/// Expressions that are compiled together. A search that must follow all of them needs memory for each state and group of each,
+/// so it grows with the square.
+const GROUP: usize = 32;
+/// Maximum bytes of a compiled group of expressions.
+const MAX_COMPILED: usize = 1 << 20;
+/// Maximum bytes that a search in a group, or in all of them, may need.
+const MAX_SEARCH: [usize; 2] = [4 << 20, 256 << 20];
 /// Most bytes of text that are held back: in scripts without spaces, a word may be long.
 const MAX_HELD_BYTES: usize = 512;
-/// Maximum bytes of the states of the lazy DFA, which are computed again if there are more.
-const MAX_STATES: usize = 4 << 20;
+/// Maximum bytes of the states of a lazy DFA, which are computed again if there are more.
+const MAX_STATES: usize = 128 << 10;
 
 /// Creates what a search in the lazy DFA needs.
 type NewCache = Box<dyn Fn() -> dfa::Cache + Send + Sync>;
 
 /// What takes the place of a match: the text matched, with the groups of the expression.
 pub(super) trait Replace: fmt::Debug + Send + Sync {
-    /// Adds what takes the place of match `captures` in `text` to `out`.
-    fn replace(&self, text: &str, captures: &Captures, out: &mut String);
+    /// Adds what takes the place of match `captures` of expression `index` in `text` to `out`.
+    fn replace(&self, index: usize, text: &str, captures: &Captures, out: &mut String);
 }
 
 /// Compiled expressions. Where several match at the same place, the first one counts.
+#[derive(Debug)]
 pub(super) struct Matcher {
+    groups: Vec<Group>,
+}
+
+/// Some of the expressions.
+struct Group {
+    /// Number of the first one.
+    first: usize,
     regex: meta::Regex,
     /// Accepts the same, but does not look around.
     prefixes: dfa::DFA,
     caches: Pool<dfa::Cache, NewCache>,
 }
 
-impl fmt::Debug for Matcher {
+impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Matcher")
-            .field("regex", &self.regex)
+        f.debug_struct("Group")
+            .field("first", &self.first)
             .finish_non_exhaustive()
     }
 }
@@ -95,39 +112,116 @@ impl Matcher {
     /// # Errors
     /// If they need too much memory.
     pub(super) fn new(expressions: &[Hir]) -> Result<Self, String> {
-        let too_large = |error: &dyn fmt::Display| {
-            format!("the expressions need too much memory ({error}); use fewer or simpler ones")
+        let mut groups = Vec::new();
+        let mut memory = 0;
+        for (first, part) in (0..).step_by(GROUP).zip(expressions.chunks(GROUP)) {
+            memory += Group::compile(first, part, &mut groups)?;
+            if memory > MAX_SEARCH[1] {
+                return Err("the expressions need too much memory; use fewer or simpler ones".into());
+            }
+        }
+        Ok(Self { groups })
+    }
+
+    /// The groups in parentheses of expression `index`, and its number among those of `GroupInfo`.
+    pub(super) fn group_info(&self, index: usize) -> Option<(GroupInfo, PatternID)> {
+        let group = self.groups.iter().rev().find(|group| group.first <= index)?;
+        let captures = group.regex.create_captures();
+        Some((captures.group_info().clone(), PatternID::new(index - group.first).ok()?))
+    }
+
+    /// The first match at `from` or later: the number of its expression, and its groups.
+    fn next(&self, text: &str, from: usize) -> Option<(usize, Captures)> {
+        let found = self.groups.iter().filter_map(|group| {
+            let found = group.regex.search(&Input::new(text).range(from..))?;
+            Some((found.start(), group))
+        });
+        let (_, group) = found.min_by_key(|(start, _)| *start)?;
+        let mut captures = group.regex.create_captures();
+        group
+            .regex
+            .search_captures(&Input::new(text).range(from..), &mut captures);
+        let index = group.first + captures.pattern()?.as_usize();
+        Some((index, captures))
+    }
+
+    /// Whether a match that begins where `text` does may depend on what follows it and a space.
+    fn may_go_on(&self, text: &str) -> bool {
+        self.groups.iter().any(|group| group.may_go_on(text))
+    }
+}
+
+impl Group {
+    /// Compiles `expressions`, the first of which has number `first`, into a group, or into several smaller ones. Returns how many
+    /// bytes a search in them may need.
+    ///
+    /// # Errors
+    /// If one of them needs too much memory.
+    fn compile(first: usize, expressions: &[Hir], groups: &mut Vec<Self>) -> Result<usize, String> {
+        let too_large = |error: &dyn fmt::Display| match expressions.len() {
+            1 => format!(
+                "expression number {} needs too much memory ({error}); use a simpler one",
+                first + 1
+            ),
+            _ => error.to_string(),
         };
-        let config = meta::Config::new()
-            .nfa_size_limit(Some(MAX_COMPILED))
-            .onepass_size_limit(Some(0));
-        let regex = meta::Builder::new().configure(config).build_many_from_hir(expressions);
+        let result = Self::new(first, expressions, &too_large);
+        match result {
+            Ok((group, memory)) => {
+                groups.push(group);
+                Ok(memory)
+            }
+            Err(reason) if expressions.len() == 1 => Err(reason),
+            Err(_) => {
+                let (before, after) = expressions.split_at(expressions.len() / 2);
+                let memory = Self::compile(first, before, groups)?;
+                Ok(memory + Self::compile(first + before.len(), after, groups)?)
+            }
+        }
+    }
+
+    fn new(
+        first: usize,
+        expressions: &[Hir],
+        too_large: &dyn Fn(&dyn fmt::Display) -> String,
+    ) -> Result<(Self, usize), String> {
         let without_look: Vec<Hir> = expressions.iter().map(without_look).collect();
         let mut compiler = thompson::Compiler::new();
         let config = thompson::Config::new()
             .which_captures(thompson::WhichCaptures::None)
             .nfa_size_limit(Some(MAX_COMPILED));
         let nfa = compiler.configure(config).build_many_from_hir(&without_look);
+        let nfa = nfa.map_err(|error| too_large(&error))?;
+        let groups: usize = expressions
+            .iter()
+            .map(|hir| 1 + hir.properties().explicit_captures_len())
+            .sum();
+        // Start and end of each group, for each state.
+        let memory = nfa.states().len() * 2 * groups * size_of::<usize>();
+        if memory > MAX_SEARCH[0] {
+            return Err(too_large(&format!("{memory} bytes")));
+        }
+        let config = meta::Config::new()
+            .nfa_size_limit(Some(MAX_COMPILED))
+            .hybrid_cache_capacity(MAX_STATES)
+            .onepass(false)
+            .dfa(false);
+        let regex = meta::Builder::new().configure(config).build_many_from_hir(expressions);
         let config = dfa::Config::new()
             // A match that a boundary of a word forbids must not hide longer ones.
             .match_kind(MatchKind::All)
             .cache_capacity(MAX_STATES)
             .skip_cache_capacity_check(true);
-        let prefixes = dfa::Builder::new()
-            .configure(config)
-            .build_from_nfa(nfa.map_err(|error| too_large(&error))?)
-            .map_err(|error| too_large(&error))?;
+        let prefixes = dfa::Builder::new().configure(config).build_from_nfa(nfa);
+        let prefixes = prefixes.map_err(|error| too_large(&error))?;
         let template = prefixes.clone();
-        Ok(Self {
+        let group = Self {
+            first,
             regex: regex.map_err(|error| too_large(&error))?,
             prefixes,
             caches: Pool::new(Box::new(move || template.create_cache())),
-        })
-    }
-
-    /// Captures of the groups of the expressions, to search with.
-    pub(super) fn captures(&self) -> Captures {
-        self.regex.create_captures()
+        };
+        Ok((group, memory))
     }
 
     /// Whether a match that begins where `text` does may depend on what follows it and a space.
@@ -161,8 +255,7 @@ impl Rules {
     /// Finds the matches in `text`, from left to right. Returns them, and from where on more text may change them.
     fn find(&self, text: &str) -> (Vec<Edit>, Option<usize>) {
         let mut edits = Vec::new();
-        let mut captures = self.matcher.captures();
-        let mut next = self.next(text, 0, &mut captures);
+        let mut next = self.next(text, 0);
         let mut at = 0;
         while let Some(letter) = text[at..].chars().next() {
             if self.matcher.may_go_on(&text[at..]) {
@@ -172,7 +265,7 @@ impl Rules {
                 Some(edit) => {
                     at = edit.range.end;
                     edits.push(edit);
-                    next = self.next(text, at, &mut captures);
+                    next = self.next(text, at);
                 }
                 None => at += letter.len_utf8(),
             }
@@ -184,10 +277,9 @@ impl Rules {
 
     /// As [`find`](Self::find), in a text that has ended.
     fn find_all(&self, text: &str) -> Vec<Edit> {
-        let mut captures = self.matcher.captures();
         let mut at = 0;
         let matches = std::iter::from_fn(|| {
-            let edit = self.next(text, at, &mut captures)?;
+            let edit = self.next(text, at)?;
             at = edit.range.end;
             Some(edit)
         });
@@ -195,13 +287,11 @@ impl Rules {
     }
 
     /// The first match at `from` or later.
-    fn next(&self, text: &str, from: usize, captures: &mut Captures) -> Option<Edit> {
-        self.matcher
-            .regex
-            .search_captures(&Input::new(text).range(from..), captures);
+    fn next(&self, text: &str, from: usize) -> Option<Edit> {
+        let (index, captures) = self.matcher.next(text, from)?;
         let mut range = captures.get_match()?.range();
         let mut replacement = String::new();
-        self.replace.replace(text, captures, &mut replacement);
+        self.replace.replace(index, text, &captures, &mut replacement);
         if replacement.trim().is_empty() {
             // The punctuation of what is removed goes, too.
             let rest = text[range.end..].trim_start_matches(|c: char| !c.is_alphanumeric() && !c.is_whitespace());
@@ -287,8 +377,8 @@ mod tests {
     struct Number;
 
     impl Replace for Number {
-        fn replace(&self, _: &str, captures: &Captures, out: &mut String) {
-            out.push_str(&format!("<{}>", captures.pattern().unwrap().as_usize()));
+        fn replace(&self, index: usize, _: &str, _: &Captures, out: &mut String) {
+            out.push_str(&format!("<{index}>"));
         }
     }
 
@@ -341,6 +431,44 @@ mod tests {
             let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
             prop_assert_eq!(texts(&found), texts(&expected));
         }
+    }
+
+    #[test]
+    fn first_of_many_expressions_counts() {
+        let many: Vec<Hir> = (0..200)
+            .map(|index| check(&format!(r"\bx{index}( y)?\b")).unwrap())
+            .collect();
+        let last = [check("x1.*").unwrap(), check("(x|y)+").unwrap()];
+        let matcher = Matcher::new(&[&many[..], &last].concat()).unwrap();
+        assert!(matcher.groups.len() >= 200 / GROUP);
+        let found = |text| {
+            matcher
+                .next(text, 0)
+                .map(|(index, captures)| (index, captures.get_match().unwrap().range()))
+        };
+        assert_eq!(found("a x150 y"), Some((150, 2..8)));
+        assert_eq!(found("x1z"), Some((200, 0..3)));
+        assert_eq!(found("x1z é"), Some((200, 0..6)));
+        assert_eq!(found("y"), Some((201, 0..1)));
+        assert_eq!(found("z"), None);
+        let (groups, pattern) = matcher.group_info(150).unwrap();
+        assert_eq!(groups.group_len(pattern), 2);
+    }
+
+    #[test]
+    fn memory_of_searches_is_limited() {
+        let many: Vec<Hir> = (0..10_000)
+            .map(|index| check(&format!(".*foo{index}")).unwrap())
+            .collect();
+        let matcher = Matcher::new(&many).unwrap();
+        assert_eq!(matcher.next("a foo12 é", 0).map(|(index, _)| index), Some(1));
+        assert!(
+            Matcher::new(&[check(r"(\w{100}){100}").unwrap()])
+                .unwrap_err()
+                .contains("number 1 needs too much memory")
+        );
+        let groups = "(a)".repeat(2000) + r"\w{20}";
+        assert!(Matcher::new(&[check(&groups).unwrap()]).is_err());
     }
 
     #[test]

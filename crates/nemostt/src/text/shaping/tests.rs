@@ -400,6 +400,7 @@ fn wrong_lines_are_named() {
         ),
         ("(?<x>a) => ${y}", "has ${y}, but the expression has no such group"),
         (r"(\w{1000}){1000} => b", "too"),
+        ("a => b\u{1b}c", "control characters"),
     ] {
         let error = error(list);
         assert!(error.contains(expected), "{list}: {error}");
