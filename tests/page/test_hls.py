@@ -26,7 +26,7 @@ PAGE = """<!DOCTYPE html>
 const video = document.getElementById("video");
 const shown = {};
 const hls = new Hls({ renderTextTracksNatively: true });
-hls.on(Hls.Events.MANIFEST_PARSED, () => { hls.subtitleDisplay = true; hls.subtitleTrack = 0; });
+hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => { hls.subtitleDisplay = true; hls.subtitleTrack = 0; });
 hls.loadSource("master.m3u8");
 hls.attachMedia(video);
 // What a viewer sees: each caption, with the time of the media at which it is shown.
