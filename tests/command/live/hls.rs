@@ -24,7 +24,10 @@ fn a_missing_plugin_is_named_before_anything_is_opened() {
             .output()
             .unwrap();
         let error = complaint(&output);
-        assert!(error.contains("hlssink3, which is missing") && error.contains("gst-plugins-rs"), "{error}");
+        assert!(
+            error.contains("hlssink3, which is missing") && error.contains("gst-plugins-rs"),
+            "{error}"
+        );
     }
     assert!(!hls.exists());
 }
