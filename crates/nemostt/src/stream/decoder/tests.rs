@@ -88,11 +88,11 @@ struct Found {
 
 impl Found {
     fn words(&self) -> Vec<&str> {
-        let text = |event| match event {
-            &Event::Word(ref word) => Some(word.text.as_str()),
+        let texts = self.all.iter().filter_map(|event| match event {
+            Event::Word(word) => Some(word.text.as_str()),
             _ => None,
-        };
-        self.all.iter().filter_map(text).collect()
+        });
+        texts.collect()
     }
 
     fn confidences(&self) -> Vec<f32> {
@@ -104,11 +104,11 @@ impl Found {
     }
 
     fn utterances(&self) -> Vec<&Utterance> {
-        let utterance = |event| match event {
-            &Event::Utterance(ref utterance) => Some(utterance),
+        let utterances = self.all.iter().filter_map(|event| match event {
+            Event::Utterance(utterance) => Some(utterance),
             _ => None,
-        };
-        self.all.iter().filter_map(utterance).collect()
+        });
+        utterances.collect()
     }
 
     /// Texts of the utterances, each of which must be its best alternative.

@@ -33,9 +33,9 @@ pub fn text_shaping(bytes: &[u8]) {
     }
     let kind = kind as usize;
     let shaping = TextShaping {
-        min_confidence: (kind % 2 == 0).then_some(ConfidenceFilter {
+        min_confidence: kind.is_multiple_of(2).then_some(ConfidenceFilter {
             min: 0.3,
-            action: if kind % 4 == 0 {
+            action: if kind.is_multiple_of(4) {
                 LowConfidence::Mask
             } else {
                 LowConfidence::Drop
@@ -55,7 +55,7 @@ pub fn text_shaping(bytes: &[u8]) {
     };
     let mut shaper = Shaper::default();
     shaper.set_language(LANGUAGES[kind % LANGUAGES.len()]);
-    shaper.set(Arc::new(shaping), kind % 5 == 0);
+    shaper.set(Arc::new(shaping), kind.is_multiple_of(5));
     shape(&mut shaper, words);
 }
 
