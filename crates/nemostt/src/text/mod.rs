@@ -3,6 +3,7 @@
 //! Turns tokens into words and utterances, and phrases into tokens.
 
 mod alternatives;
+mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hf_json;
@@ -18,8 +19,8 @@ mod tokenizer;
 mod words;
 
 pub use alternatives::Alternative;
+pub use events::{EndReason, EndpointConfig, Event, Utterance};
 pub use partials::Partial;
-pub use segmenter::{EndReason, EndpointConfig, Event, Utterance};
 pub(crate) use segmenter::{Segmenter, Undecided};
 pub(crate) use shaping::Shaper;
 pub use shaping::{

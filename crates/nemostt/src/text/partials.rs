@@ -56,7 +56,7 @@ impl PartialTracker {
         }
         let same = self.words.iter().zip(&utterance.words);
         let same = same.take_while(|((text, _), word)| *text == word.text).count();
-        // That the last word has grown is no revision.
+        // Growth of the last word does not count as a revision.
         let old = self.words.get(same).map(|(text, _)| text);
         let has_grown = same + 1 == self.shown
             && old

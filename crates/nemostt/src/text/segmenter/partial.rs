@@ -38,7 +38,7 @@ impl Segmenter {
         }
         let word = self.builder.partial_word().and_then(|draft| self.times.at_least(draft));
         if word.is_some_and(|word| self.open.ends_before(&word, &self.pauses, self.good_gap)) {
-            self.utterance(EndReason::Limit, |_| Vec::new());
+            self.utterance(EndReason::Limit, Vec::new());
             self.changed = true;
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::{named::Named, text::Word};
 
-/// In place of words that are masked. It is no word of any language.
+/// Takes the place of words that are masked. It is the same in all languages.
 const MASK: &str = "[\u{2026}]";
 
 /// What happens to words of low confidence.
