@@ -39,7 +39,7 @@ impl Measure {
             Self::Probability => f64::from(log_prob).exp(),
             _ => self.of_scores(&LogProbs::new(logits), logits.len() as f64, alpha.into()),
         };
-        // Not a number: the model's scores are not. NeMo replaces them before; the result is no confidence either way.
+        // NaN if the model's scores are NaN. NeMo replaces those before; the confidence is 0 either way.
         if value.is_nan() {
             0.0
         } else {

@@ -52,7 +52,7 @@ impl Fusion {
             Some(tree) => tree.scores(state.node, scores),
             None => scores.fill(0.0),
         }
-        // Tokens that the model excludes have a score of minus infinity, which times 0 is no number.
+        // Tokens that the model excludes have a score of minus infinity, which gives NaN times 0.
         if let Some((model, weight)) = self.language_model.as_ref().filter(|(_, weight)| *weight != 0.0) {
             scratch.clear();
             scratch.resize(scores.len(), 0.0);

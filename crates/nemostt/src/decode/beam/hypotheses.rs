@@ -165,6 +165,13 @@ impl<S> Beam<S> {
         best.map_or(0, |(index, _)| index)
     }
 
+    /// No hypothesis is within a phrase any more.
+    pub(super) fn leave_phrases(&mut self) {
+        for hypothesis in &mut self.hypotheses {
+            hypothesis.fusion = hypothesis.fusion.without_phrase();
+        }
+    }
+
     /// Tokens of the best hypothesis that are not decided.
     pub(super) fn undecided(&self) -> &[Token] {
         &self.hypotheses[self.best()].pending

@@ -123,9 +123,7 @@ impl<P: Clone> RnntBeam<P> {
     /// Replaces the phrases. A phrase that has begun does not count.
     pub(crate) fn set_tree(&mut self, tree: Option<BoostingTree>) {
         self.fusion.tree = tree;
-        for hypothesis in &mut self.beam.hypotheses {
-            hypothesis.fusion = hypothesis.fusion.without_phrase();
-        }
+        self.beam.leave_phrases();
     }
 
     /// Tokens of the best hypothesis that are not decided.
