@@ -9,6 +9,7 @@
     playback    files behind a tee with default queues start, and all words arrive
     readme      the pipelines in README.md
     live_command  nemostt live: an RTSP stream of ten minutes, cut twice
+    srt         nemostt live: SRT, as caller and listener, whose sender is killed
     examples    the examples in Python that have a test source
 
 Uses the plugin of "make build" unless GST_PLUGIN_PATH names another folder. Do not replace it while the checks run.
@@ -35,8 +36,9 @@ import muted  # noqa: F401
 import playback  # noqa: F401
 import readme  # noqa: F401
 import sources  # noqa: F401
+import srt  # noqa: F401
 
-GROUPS = ("latency", "muted", "sources", "playback", "readme", "live_command", "examples")
+GROUPS = ("latency", "muted", "sources", "playback", "readme", "live_command", "srt", "examples")
 
 # Debian and Ubuntu packages of the elements that most checks need.
 ELEMENTS = {
