@@ -10,6 +10,7 @@
     readme      the pipelines in README.md
     live_command  nemostt live: an RTSP stream of ten minutes, cut twice
     srt         nemostt live: SRT, as caller and listener, whose sender is killed
+    microphone  nemostt live and a pipeline with a microphone of PulseAudio that is muted and unplugged
     examples    the examples in Python that have a test source
 
 Uses the plugin of "make build" unless GST_PLUGIN_PATH names another folder. Do not replace it while the checks run.
@@ -32,13 +33,14 @@ from harness import ALL, Checks, Gst
 import examples  # noqa: F401
 import latency  # noqa: F401
 import live_command  # noqa: F401
+import microphone  # noqa: F401
 import muted  # noqa: F401
 import playback  # noqa: F401
 import readme  # noqa: F401
 import sources  # noqa: F401
 import srt  # noqa: F401
 
-GROUPS = ("latency", "muted", "sources", "playback", "readme", "live_command", "srt", "examples")
+GROUPS = ("latency", "muted", "sources", "playback", "readme", "live_command", "srt", "microphone", "examples")
 
 # Debian and Ubuntu packages of the elements that most checks need.
 ELEMENTS = {
