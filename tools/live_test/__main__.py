@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Feeds speech to nemostt in real time, as cameras, networks and players do, and checks the output.
 
-    tools/live_test [CHECK | GROUP ...]        (default: all; about twelve minutes)
+    tools/live_test [CHECK | GROUP ...]        (default: all; about 15 minutes)
 
     latency     words of a live source and of an RTSP server arrive within the latency of the LATENCY query
     muted       live video with text while its audio is muted: no frame is late or missing, files are complete

@@ -26,7 +26,10 @@ AUDIO = f"audio/x-raw,format=S16LE,rate={RATE},channels=1,layout=interleaved"
 
 # The expected texts are those of the built-in model.
 os.environ.pop("NEMOSTT_MODEL", None)
+# Beside our plugin, those of gst-plugins-rs if "make interop" built them.
 os.environ.setdefault("GST_PLUGIN_PATH", str(ROOT / "target" / "plugin"))
+if (built := ROOT / "target" / "interop" / "debug").is_dir():
+    os.environ["GST_PLUGIN_PATH"] += os.pathsep + str(built)
 
 try:
     import gi
