@@ -114,6 +114,7 @@ class Recorder:
         self.element = element
         self.words = []  # (text, start, end, time pushed)
         self.gaps = []  # (end, time pushed)
+        self.has_ended = False
         self.backward = []  # where running time went backwards: (from, to)
         self.last = 0
         self.src = element.get_static_pad("src")
@@ -139,6 +140,8 @@ class Recorder:
             self._advance(start, end)
         elif info.get_event().type == Gst.EventType.FLUSH_STOP:
             self.last = 0
+        elif info.get_event().type == Gst.EventType.EOS:
+            self.has_ended = True
         return Gst.PadProbeReturn.OK
 
     def _advance(self, start, end):
