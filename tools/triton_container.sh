@@ -75,5 +75,5 @@ done
 say "comparing frames: each model with a stream alone, then with 20 at once"
 cd tests/triton
 TRITON_HTTP="http://$(address 8000)" TRITON_METRICS="http://$(address 8002)" \
-    "${CARGO:-cargo}" test --locked --test main -- --ignored --exact sequences::a_stock_server_gives_the_frames_of_the_local_model
+    "${CARGO:-cargo}" test --locked --test server -- --ignored --exact sequences::a_stock_server_gives_the_frames_of_the_local_model
 say "a stock server gives the frames of the local model"

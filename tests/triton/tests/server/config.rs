@@ -47,7 +47,7 @@ fn faults_of_a_configuration_are_found_before_the_missing_backend() {
         ("    zero_data: true", "    zero_data: yes", "zero_data"),
         ("dims: [ 1 ]", "dims: [ 2 ]", "reshape"),
         ("\"cache_last_time\"", "\"cache_last_time", "String"),
-        ("output_name: \"cache_last_time_next\"", "", "output_name"),
+        ("KIND_CPU", "KIND_TPU", "KIND_TPU"),
     ] {
         assert!(good.contains(old), "{old}");
         fs::write(&path, good.replace(old, new)).unwrap();
