@@ -12,6 +12,7 @@ The signalling server runs in the process, on port 8443; gstwebrtc-api of gst-pl
 Picture and sound do not wait for the captions: these come with each pause, and after five seconds at the latest.
 """
 import json
+import os
 import sys
 
 import player
@@ -55,6 +56,8 @@ class Captions:
 def main():
     if len(sys.argv) != 2:
         return __doc__
+    # Its log goes to standard output.
+    os.environ.setdefault("WEBRTCSINK_SIGNALLING_SERVER_LOG", "error")
     Gst.init(None)
     is_test = sys.argv[1] == "--test"
     pipeline = player.make(
@@ -71,6 +74,8 @@ def main():
     )
     captions = Captions()
     peers = pipeline.get_by_name("peers")
+    # Its default is a server of Google. Peers in other networks need one: name your own.
+    peers.set_property("stun-server", None)
     peers.connect("consumer-added", captions.add)
     peers.connect("consumer-removed", captions.remove)
     return player.play(pipeline, captions.send)

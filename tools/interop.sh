@@ -32,20 +32,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # ---- System packages ----
 
-# libgstreamer-plugins-bad1.0-dev is not needed: nothing links to it.
 packages=(
     gcc libc6-dev pkg-config
-    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
     libpango1.0-dev libcairo2-dev
     gstreamer1.0-tools
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-    # For the examples: x264enc, and a server of RTMP.
-    gstreamer1.0-plugins-ugly python3-gi gir1.2-gstreamer-1.0 ffmpeg
+    # For the examples: x264enc, a server of RTMP, and WebRTC.
+    gstreamer1.0-plugins-ugly python3-gi gir1.2-gstreamer-1.0 ffmpeg gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0
 )
 
 check_without_dpkg() {
     local missing=() module
-    for module in gstreamer-1.0 gstreamer-app-1.0 gstreamer-video-1.0 pangocairo cairo-gobject; do
+    for module in gstreamer-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-webrtc-1.0 pangocairo cairo-gobject; do
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
     done
     [ "${#missing[@]}" -eq 0 ] ||
@@ -75,7 +74,8 @@ export CARGO_TARGET_DIR=$root/target/interop
 export HLS_PLUGIN_PATH=$CARGO_TARGET_DIR/debug
 cd tests/interop
 # Processes load these as plugins: the command and the examples.
-"${CARGO:-cargo}" build --locked --package gst-plugin-hlssink3 --package gst-plugin-closedcaption --package gst-plugin-textwrap
+"${CARGO:-cargo}" build --locked --package gst-plugin-hlssink3 --package gst-plugin-closedcaption --package gst-plugin-textwrap \
+    --package gst-plugin-rtp --package gst-plugin-webrtc
 "${CARGO:-cargo}" build --locked --tests
 say "testing $plugin_dir in real time, which takes a minute"
 # The pipelines are live and mostly wait, so the tests can run in parallel. They

@@ -84,10 +84,8 @@ def stream(checks, what, receiver, sender, timeout):
         expected = normalize(once)
         lost = next((n for n in range(MAX_LOST_WORDS + 1) if texts[n - len(once) :] == expected[n:]), None)
         again = texts[MAX_LOST_WORDS - len(once) :]
-        checks.check(
-            lost is not None,
-            f"{what}: second connection: {lost if lost is not None else diff(again, expected[MAX_LOST_WORDS:])} words lost at its start",
-        )
+        found = f"{lost} words lost at its start" if lost is not None else diff(again, expected[MAX_LOST_WORDS:])
+        checks.check(lost is not None, f"{what}: second connection: {found}")
         first = texts[:MIN_WORDS]
         checks.check(first == expected[:MIN_WORDS], f"{what}: first connection: {diff(first, expected[:MIN_WORDS])}")
         checks.check(PASSPHRASE not in errors, f"{what}: no passphrase is shown")

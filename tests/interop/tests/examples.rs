@@ -6,7 +6,7 @@
 
 use std::{
     env, fs,
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
@@ -54,13 +54,15 @@ impl Drop for Process {
 
 /// Starts an example with its test source. It has the plugins that were built for these tests.
 fn example(name: &str, arguments: &[&str]) -> Process {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples")
-        .join(name);
+    python(&format!("../../examples/{name}"), &[&["--test"], arguments].concat())
+}
+
+/// Starts a program in Python.
+fn python(path: &str, arguments: &[&str]) -> Process {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
     let plugins = [env::var("GST_PLUGIN_PATH"), env::var("HLS_PLUGIN_PATH")].map(Result::unwrap);
     let child = Command::new("/usr/bin/python3")
         .arg(path)
-        .arg("--test")
         .args(arguments)
         .env("GST_PLUGIN_PATH", plugins.join(":"))
         // The test's own has other plugins.
@@ -176,4 +178,37 @@ fn transcriberbin_captions_a_window() {
     let (said, expected) = (words(&printed), transcript());
     let differing = said.iter().zip(&expected).filter(|(one, other)| one != other).count();
     assert!(differing <= 1 && said.len() == expected.len(), "{said:?}");
+}
+
+#[test]
+fn captions_reach_a_peer_of_webrtc() {
+    const SIGNALLING: &str = "127.0.0.1:8443";
+    let sender = example("webrtc_captions.py", &[]);
+    let begun = Instant::now();
+    while TcpStream::connect(SIGNALLING).is_err() {
+        assert!(begun.elapsed() < TIMEOUT, "there is no signalling server");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // webrtcsrc finds only a sender that is registered, which follows.
+    std::thread::sleep(Duration::from_secs(4));
+    let peer = python("webrtc_peer.py", &[&format!("ws://{SIGNALLING}")]);
+    let output = sender.wait();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // It may have ended with the stream.
+    let _ = Command::new("kill").args(["-INT", &peer.0.id().to_string()]).status();
+    let received = peer.wait();
+    let errors = String::from_utf8_lossy(&received.stderr);
+    let sent = String::from_utf8_lossy(&output.stdout);
+    let received = String::from_utf8_lossy(&received.stdout);
+    let (captions, counts) = received
+        .trim_end()
+        .rsplit_once('\n')
+        .unwrap_or_else(|| panic!("{errors}"));
+    // Some of the first ones were said before the connection was made, which can take ten seconds.
+    assert!(sent.trim_end().ends_with(captions), "{sent}: {captions}");
+    assert!(words(captions).len() >= 8, "{captions}: {errors}");
+    let counts: serde_json::Value = serde_json::from_str(counts).unwrap();
+    for kind in ["video", "audio"] {
+        assert!(counts[kind].as_u64() > Some(100), "{counts}");
+    }
 }

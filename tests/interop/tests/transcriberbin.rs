@@ -14,6 +14,9 @@ use nemostt_interop::{Cea708, Run, STT, init, samples, speech, transcript};
 
 const MS: gst::ClockTime = gst::ClockTime::MSECOND;
 const TIMEOUT: Duration = Duration::from_secs(55);
+/// By how much a thread may wake up late on a busy machine, as in tools/live_test. transcriberbin releases each frame 25 ms before
+/// the latency is over, by a timer, whether its audio is muted or not.
+const JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(60);
 /// Frames for the length of the clip, and some seconds for the last captions.
 const FRAMES: u32 = 29 * 30;
 
@@ -35,7 +38,7 @@ impl Seen {
         assert_eq!(self.frames, FRAMES);
         let Self { delay, latency, .. } = self;
         assert!(
-            delay <= latency,
+            *delay <= *latency + JITTER,
             "a frame arrived {delay} after it was created, the latency is {latency}"
         );
     }

@@ -94,7 +94,8 @@ mod tests {
         *,
     };
 
-    /// A segment of `seconds` in which a frame comes every 100 ms, after tables, and its directory.
+    /// A segment of `seconds` in which a picture comes every 100 ms, after tables and sound, as GStreamer's muxer writes them, and its
+    /// directory.
     fn segment(seconds: u64) -> (tempfile::TempDir, Directory, MediaSegment) {
         let parent = tempfile::tempdir().unwrap();
         let directory = Directory::open(&parent.path().join("hls")).unwrap();
@@ -102,7 +103,14 @@ mod tests {
         let begin = WRAP - 90_000;
         let frames = (0..seconds * 10).map(|number| {
             let pts = (begin + number * 9_000) % WRAP;
-            [table(), frame(0xe0, pts, None), rest()].concat()
+            [
+                table(),
+                frame(0xc0, pts + 7, None),
+                rest(),
+                frame(0xe0, pts, None),
+                rest(),
+            ]
+            .concat()
         });
         let segment = MediaSegment {
             connection: 0,

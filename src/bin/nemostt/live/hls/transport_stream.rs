@@ -61,18 +61,22 @@ pub struct Cut {
     pub pts: u64,
 }
 
-/// The places at which a file can be cut: before tables, without which no player finds the streams, if a frame of `kind` follows
-/// them at once.
+/// The places at which a file can be cut: before tables, without which no player finds the streams, if a frame of any stream begins
+/// after them. So no frame is cut in two, as muxers write one after the other.
 pub fn cuts(bytes: &[u8], kind: Kind) -> Vec<Cut> {
-    let (mut cuts, mut tables) = (Vec::new(), None);
+    let (mut cuts, mut tables, mut place) = (Vec::new(), None, None);
     for (number, packet) in bytes.chunks_exact(PACKET).enumerate() {
         let is_first_table = packet[1] & 0x1f == 0 && packet[2] == 0;
         if is_first_table {
             tables = Some(number * PACKET);
-        } else if let Some(pts) = pts(packet, kind) {
-            cuts.extend(tables.take().map(|offset| Cut { offset, pts }));
-        } else if !is_table(packet) {
-            tables = None;
+        } else if !is_table(packet)
+            && let Some(offset) = tables.take()
+            && beginning(packet).is_some()
+        {
+            place = Some(offset);
+        }
+        if let Some(pts) = pts(packet, kind) {
+            cuts.extend(place.take().map(|offset| Cut { offset, pts }));
         }
     }
     cuts
@@ -173,7 +177,7 @@ mod tests {
             table(),
             rest(),
             table(),
-            // Sound is not what is cut by.
+            // What follows counts from the first frame of its kind.
             frame(0xc0, 99_000, None),
             video(100_000),
             table(),
@@ -184,7 +188,10 @@ mod tests {
             offset: packets * PACKET,
             pts,
         };
-        assert_eq!(cuts(&packets.concat(), Kind::Video), [cut(0, 90_000), cut(9, 108_000)]);
+        assert_eq!(
+            cuts(&packets.concat(), Kind::Video),
+            [cut(0, 90_000), cut(6, 100_000), cut(9, 108_000)]
+        );
         assert_eq!(cuts(&packets.concat(), Kind::Audio), [cut(6, 99_000)]);
     }
 
