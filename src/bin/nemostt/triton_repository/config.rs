@@ -114,6 +114,7 @@ fn sequence_batching(batching: &mut Message, encoder: &ServedEncoder, settings: 
 }
 
 #[cfg(all(test, feature = "embedded-model"))]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 mod tests {
     use nemostt::{DecoderKind, Options};
 

@@ -123,11 +123,6 @@ impl TritonRepository {
         );
         store(&self.out, &settings.name, &files)?;
         println!("{}", target.display());
-        eprintln!(
-            "nemostt: serve it as {} says, and use it with remote=triton://SERVER:8001/{}",
-            target.join("README.md").display(),
-            settings.name
-        );
         Ok(())
     }
 

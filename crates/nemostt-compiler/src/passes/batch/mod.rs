@@ -16,6 +16,7 @@
 
 mod caches;
 mod follow;
+mod one_hot;
 mod rules;
 mod slots;
 mod stack;
@@ -80,6 +81,7 @@ fn open(graph: &mut Graph, states: &mut [StateSpec]) -> Result<(), String> {
     graph.infer_shapes();
     caches::make_whole(graph, states)?;
     follow::select_frames_by_stream(graph);
+    one_hot::compare_instead_of_scatter(graph);
     graph.clean_up();
     graph.infer_shapes();
     let mut follower = Follower::new(graph)?;

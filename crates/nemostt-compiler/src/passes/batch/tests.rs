@@ -127,6 +127,61 @@ fn caches_become_slots() {
 }
 
 #[test]
+fn caches_of_all_layers_are_stacked() {
+    let (mut encoded, mut states) = opened(TINY, 1);
+    let layers = 4;
+    assert_eq!(states.len(), 3 * layers);
+    let first = states[0].dims.clone();
+    encoded.stack_states(&mut states).unwrap();
+    let graph = encoded.decode_graph().unwrap();
+    let names: Vec<&str> = states.iter().map(|state| state.input.as_str()).collect();
+    assert_eq!(names, ["cache_last_channel", "cache_last_time"]);
+    // Keys and values.
+    assert_eq!(states[0].dims, [&[1, 2 * layers], &first[1..]].concat());
+    for state in &states {
+        let [input, output] = [
+            find(&graph.inputs(), &state.input),
+            find(&graph.outputs(), &state.output),
+        ];
+        let dims = [None].into_iter().chain(state.dims[1..].iter().copied().map(Some));
+        let dims: Vec<Option<usize>> = dims.collect();
+        assert_eq!((input.dims, output.dims), (dims.clone(), dims));
+    }
+    // Those that are whole already stay; names are not given twice.
+    let before = states.clone();
+    encoded.stack_states(&mut states).unwrap();
+    assert_eq!(states, before);
+    let (mut encoded, mut states) = opened(TINY, 1);
+    states[1].dims[2] += 1;
+    let reason = encoded.stack_states(&mut states).unwrap_err();
+    assert!(reason.contains("different shapes"), "{reason}");
+}
+
+#[test]
+fn one_hot_vectors_are_compared() {
+    let scatter = |axis: i64, one: f32| {
+        let (mut graph, _) = specialized(TINY, 1);
+        let zeros = graph.add_value(&crate::ir::constant::Constant::from_floats(vec![1, 2, 5], &[0.0; 10]));
+        let ones = graph.add_value(&crate::ir::constant::Constant::from_floats(vec![1, 2, 1], &[one; 2]));
+        let indices = graph.add_value(&crate::ir::constant::Constant::of_ints(vec![1, 2, 1], &[3, 1]));
+        let output = graph.add(
+            "ScatterElements",
+            &[&zeros, &indices, &ones],
+            &[("axis", Attribute::Int(axis))],
+        );
+        one_hot::compare_instead_of_scatter(&mut graph);
+        let index = graph.index();
+        let node = index.node(&graph, &output).unwrap();
+        assert_eq!(graph.shape(&output), Some(&[1, 2, 5][..]));
+        node.op_type().to_owned()
+    };
+    assert_eq!(scatter(2, 1.0), "Cast");
+    assert_eq!(scatter(-1, 1.0), "Cast");
+    assert_eq!(scatter(1, 1.0), "ScatterElements");
+    assert_eq!(scatter(2, 0.5), "ScatterElements");
+}
+
+#[test]
 fn cache_that_is_not_read_has_no_slots() {
     let (mut encoded, states) = opened(TINY, 1);
     let mut graph = encoded.decode_graph().unwrap();

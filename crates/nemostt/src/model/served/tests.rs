@@ -13,6 +13,7 @@ use bytes::Bytes;
 use nemostt_compiler::{ElementType, Graph, TensorInfo};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/tiny_random");
+const MULTILINGUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/kinds/nemotron_multi");
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model");
 
 fn options(decoder: DecoderKind, lookahead: u32) -> Options {
@@ -79,13 +80,19 @@ fn graph_has_the_declared_tensors() {
 /// A window of the local model, and the frames that it computed of it.
 struct Step {
     audio: Vec<f32>,
-    numbers: [i64; 2],
+    /// Length, dropped frames, and prompt.
+    numbers: [i64; 3],
     frames: Vec<f32>,
     valid: usize,
 }
 
 /// The steps of a stream, and the number of its channels.
-fn local_steps(recognizer: &Recognizer, samples: &[f32]) -> Vec<Step> {
+fn local_steps(recognizer: &Recognizer, samples: &[f32], language: Option<(&str, i64)>) -> Vec<Step> {
+    let mut stream = recognizer.stream().unwrap();
+    if let Some((code, _)) = language {
+        stream.set_language(code).unwrap();
+    }
+    let prompt = language.map_or(0, |(_, prompt)| prompt);
     let (mels, width) = (
         recognizer.config().streaming.mels,
         full_width(recognizer.config().lookahead),
@@ -101,12 +108,11 @@ fn local_steps(recognizer: &Recognizer, samples: &[f32]) -> Vec<Step> {
         }
         steps.push(Step {
             audio,
-            numbers: [window.len as i64, window.drop_frames as i64],
+            numbers: [window.len as i64, window.drop_frames as i64, prompt],
             frames: frames.to_vec(),
             valid: window.outputs,
         });
     };
-    let mut stream = recognizer.stream().unwrap();
     stream.accept_observed(samples, &mut keep).unwrap();
     stream.finish_observed(0, &mut keep).unwrap();
     steps
@@ -184,8 +190,12 @@ impl Rows {
         for (number, step) in rows.iter().enumerate() {
             let Some(step) = step else { continue };
             self.audio.data_mut()[number * row..][..row].copy_from_slice(&step.audio);
-            for (tensor, value) in self.numbers.iter_mut().zip(step.numbers) {
-                tensor.data_mut()[number] = value;
+            let [length, drop, prompt] = step.numbers;
+            // After the valid frames of the cache, which come from the last step.
+            for (place, value) in [(0, length), (1, drop), (3, prompt)] {
+                if let Some(tensor) = self.numbers.get_mut(place) {
+                    tensor.data_mut()[number] = value;
+                }
             }
         }
         self.session.run(&self.binding, "run the encoder").unwrap();
@@ -243,6 +253,7 @@ fn frames_are_those_of_the_local_model_alone_and_in_mixed_batches() {
         (DEMO, DecoderKind::Rnnt, 80),
         (DEMO, DecoderKind::Rnnt, 1040),
         (DEMO, DecoderKind::Ctc, 80),
+        (MULTILINGUAL, DecoderKind::Rnnt, 80),
     ] {
         let options = options(decoder, lookahead);
         let recognizer = Recognizer::load(path, &options).unwrap();
@@ -251,9 +262,22 @@ fn frames_are_those_of_the_local_model_alone_and_in_mixed_batches() {
                 .map(|i| 0.3 * (i as f32 * pitch * (1.0 + i as f32 / 30_000.0)).sin())
                 .collect()
         };
-        let streams: Vec<Vec<Step>> = [(70_000, 0.11), (40_123, 0.23), (52_000, 0.31)]
-            .map(|(count, pitch)| local_steps(&recognizer, &samples(count, pitch)))
-            .into();
+        let languages = recognizer
+            .config()
+            .languages
+            .iter()
+            .flat_map(|languages| &languages.dictionary);
+        let languages: Vec<(&str, i64)> = languages.map(|(code, prompt)| (code.as_str(), *prompt)).collect();
+        assert!(path != MULTILINGUAL || languages.len() > 1);
+        let stream = |number: usize, count: usize, pitch: f32| {
+            let language = languages.get(number % languages.len().max(1)).copied();
+            local_steps(&recognizer, &samples(count, pitch), language)
+        };
+        let streams = [
+            stream(0, 70_000, 0.11),
+            stream(1, 40_123, 0.23),
+            stream(2, 52_000, 0.31),
+        ];
         let served = ServedEncoder::compile(path, &options, false).unwrap();
         let (chunk, is_ctc) = (recognizer.config().lookahead + 1, decoder == DecoderKind::Ctc);
         let check = |number: usize, step: &Step, frames: &[f32]| {
