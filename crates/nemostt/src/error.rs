@@ -128,6 +128,15 @@ pub enum Error {
         fault: GraphError,
     },
 
+    /// The encoder's graph cannot be rewritten for an inference server.
+    #[error("{path} cannot run on an inference server: {reason}. Exports of tools/export_nemo.py in fp32 or fp16 can")]
+    NotServable {
+        /// The graph.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+
     /// There is not enough memory for the model or a stream.
     #[error("not enough memory to {doing}: {reason}. Use a smaller model or precision, or close other programs")]
     OutOfMemory {

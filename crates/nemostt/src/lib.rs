@@ -60,12 +60,13 @@ pub use metrics::{EngineMetrics, LaneMetrics, StreamMetrics};
 #[cfg(feature = "embedded-model")]
 pub use model::EMBEDDED_LOOKAHEAD;
 pub use model::{
-    Cache, CacheDirectory, Cancellation, DecoderKind, GraphFile, GraphOptimization, GraphPasses, Languages, LogLevel,
-    ModelConfig, Options, PrecisionChoice, guard_thread, latency_samples, set_runtime_logger,
+    Cache, CacheDirectory, Cancellation, DecoderKind, Difference, GraphFile, GraphOptimization, GraphPasses, Languages,
+    LogLevel, ModelConfig, ModelIdentity, Options, PrecisionChoice, ServedEncoder, ServedFiles, ServedState,
+    ServedTensor, ServedTensors, guard_thread, latency_samples, set_runtime_logger,
 };
 pub use named::Named;
 pub use nemostt_compiler::{
-    GraphError, Precision, TensorInfo,
+    ElementType, GraphError, Precision, TensorInfo,
     pipeline::{Applied, NotApplied, PassReport},
 };
 pub use recognizer::{Recognizer, WeakRecognizer};

@@ -19,6 +19,8 @@ use nemostt_kernels::gemm::PackedWeights;
 pub struct Compact<'a> {
     /// The ONNX model, without the large weights.
     pub model: Vec<u8>,
+    /// The name by which it refers to the file of weights.
+    pub file: String,
     /// The contents of the file of weights, to be concatenated.
     pub weights: Vec<&'a [u8]>,
 }
@@ -43,8 +45,27 @@ impl Encoded {
         }
         Ok(Compact {
             model: model.encode_to_vec(),
+            file: file_name(0),
             weights,
         })
+    }
+
+    /// The same graph as an ONNX model that contains its weights. ONNX allows models of less than 2 GB.
+    ///
+    /// # Errors
+    /// Does not fail for graphs that [`Graph::encode`] encoded.
+    pub fn self_contained(&self) -> io::Result<Vec<u8>> {
+        let mut model = ModelProto::decode(&self.model[..])?;
+        let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        for tensor in tensors.filter(|tensor| tensor.data_location() == DataLocation::External) {
+            let bytes = self
+                .data_of(tensor)
+                .ok_or_else(|| io::Error::other("a weight is not in any file of the graph"))?;
+            tensor.raw_data = Some(Bytes::copy_from_slice(bytes));
+            tensor.external_data.clear();
+            tensor.data_location = None;
+        }
+        Ok(model.encode_to_vec())
     }
 
     /// A [compacted](Self::compact) graph with its file of weights.

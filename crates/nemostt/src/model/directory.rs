@@ -52,15 +52,17 @@ pub(crate) struct StaticFile {
 
 #[cfg(feature = "embedded-model")]
 impl StaticFile {
-    /// The graph in it, with the weights that it keeps in other files of `beside`.
-    pub(crate) fn graph(&self, beside: &[Self]) -> std::result::Result<Graph, GraphError> {
+    /// The graph in it, with the weights that it keeps in other files of `beside`, and the contents of all of these files.
+    pub(crate) fn graph(&self, beside: &[Self]) -> std::result::Result<(Graph, Vec<Bytes>), GraphError> {
         let mut graph = Graph::decode(self.bytes.clone())?;
+        let mut files = vec![self.bytes.clone()];
         graph.resolve(|location| {
             let file = beside.iter().find(|file| file.name == location);
             let file = file.ok_or(std::io::ErrorKind::NotFound)?;
+            files.push(file.bytes.clone());
             Ok(file.bytes.clone())
         })?;
-        Ok(graph)
+        Ok((graph, files))
     }
 
     fn source(self, origin: &str) -> SourceFile {
@@ -117,6 +119,8 @@ pub(crate) struct EncoderPart {
     pub(crate) contract: Contract,
     /// If `Some`, the weights of `graph` have not been read, because they may not be needed.
     pub(crate) unread: Option<LazyWeights>,
+    /// The files that `graph` was read from, if they are compiled in.
+    pub(crate) embedded: Vec<Bytes>,
 }
 
 /// A graph whose weights have not been read.
@@ -232,14 +236,26 @@ impl ModelFiles {
         let mut parts = FileSorter::new(Path::new(origin), None);
         for file in graphs {
             let path = format!("{origin}, {}", file.name);
-            let graph = file.graph(graphs).map_err(|fault| Error::BadModel {
+            let (graph, embedded) = file.graph(graphs).map_err(|fault| Error::BadModel {
                 path: path.clone(),
                 fault,
             })?;
-            parts.sort(path, (graph, None), Encoders::Use)?;
+            let read = ReadGraph {
+                graph,
+                unread: None,
+                embedded,
+            };
+            parts.sort(path, read, Encoders::Use)?;
         }
         Ok(parts.into_files(origin.into(), vocabulary.source(origin), Some(sidecar.source(origin))))
     }
+}
+
+/// A graph from a file, and the fields of [`EncoderPart`] that say where it is from.
+struct ReadGraph {
+    graph: Graph,
+    unread: Option<LazyWeights>,
+    embedded: Vec<Bytes>,
 }
 
 /// Whether to use an encoder that is found, or to skip it, because one was chosen already.
@@ -281,8 +297,8 @@ impl<'a> FileSorter<'a> {
     /// Reads a file and assigns its role.
     fn add(&mut self, path: &Path, encoders: Encoders) -> Result<()> {
         let name = path.display().to_string();
-        if let Some((graph, unread)) = self.lazy_encoder(path)? {
-            return self.sort(name, (graph, Some(unread)), encoders);
+        if let Some(read) = self.lazy_encoder(path)? {
+            return self.sort(name, read, encoders);
         }
         let bad = |fault| Error::BadModel {
             path: name.clone(),
@@ -308,12 +324,17 @@ impl<'a> FileSorter<'a> {
             (Some(error), _) => return Err(error),
             (None, attached) => attached.map_err(bad)?,
         }
-        self.sort(name, (graph, None), encoders)
+        let read = ReadGraph {
+            graph,
+            unread: None,
+            embedded: Vec::new(),
+        };
+        self.sort(name, read, encoders)
     }
 
     /// The graph of a large encoder without its weights. `None` for everything else, including corrupt files: reading
     /// them completely returns the error.
-    fn lazy_encoder(&self, path: &Path) -> Result<Option<(Graph, LazyWeights)>> {
+    fn lazy_encoder(&self, path: &Path) -> Result<Option<ReadGraph>> {
         let Some(min_bytes) = self
             .lazy_from
             .filter(|min_bytes| bytes_in(self.directory) >= *min_bytes)
@@ -325,11 +346,20 @@ impl<'a> FileSorter<'a> {
             let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
             lazy_encoder.graph.is_encoder() && lazy_encoder.files.iter().map(length).sum::<u64>() >= min_bytes
         });
-        Ok(lazy_encoder.map(|LazyGraph { graph, files }| (graph, LazyWeights { files })))
+        Ok(lazy_encoder.map(|LazyGraph { graph, files }| ReadGraph {
+            graph,
+            unread: Some(LazyWeights { files }),
+            embedded: Vec::new(),
+        }))
     }
 
     /// Assigns the role of a graph.
-    fn sort(&mut self, name: String, (graph, unread): (Graph, Option<LazyWeights>), encoders: Encoders) -> Result<()> {
+    fn sort(&mut self, name: String, read: ReadGraph, encoders: Encoders) -> Result<()> {
+        let ReadGraph {
+            graph,
+            unread,
+            embedded,
+        } = read;
         let bad = |fault| Error::BadModel {
             path: name.clone(),
             fault,
@@ -367,6 +397,7 @@ impl<'a> FileSorter<'a> {
                     graph,
                     contract,
                     unread,
+                    embedded,
                 };
                 let named = Named { name, part };
                 if contract.ctc {

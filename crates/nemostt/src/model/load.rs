@@ -15,6 +15,7 @@ use super::{
     CpuFallback, DecoderKind, Encoder, GraphFile, Languages, Model, ModelConfig, Options, Transducer, compiled_cache,
     directory::{ModelFiles, NamedEncoder, SourceFile, TransducerParts},
     fallback::{Source, may_be_of_device},
+    served::{IdentityParts, ModelIdentity, ServedTensors},
     sidecar::{Sidecar, Special},
     target::Target,
 };
@@ -80,9 +81,9 @@ impl Source {
 }
 
 /// The files of a model, which match each other and the options, before anything is loaded onto a device.
-struct Checked {
+pub(super) struct Checked {
     decoder: DecoderKind,
-    encoder: NamedEncoder,
+    pub(super) encoder: NamedEncoder,
     /// Prediction network and joint, if they are used.
     transducer: Option<TransducerParts>,
     vocabulary: SourceFile,
@@ -90,14 +91,62 @@ struct Checked {
     tokenizer: Option<SourceFile>,
     special: Special,
     graphs: Vec<GraphFile>,
-    streaming: StreamingConfig,
+    pub(super) streaming: StreamingConfig,
     front_end: FrontEndConfig,
-    lookahead: usize,
+    pub(super) lookahead: usize,
     lookaheads: Vec<usize>,
     languages: Option<Languages>,
 }
 
 impl Checked {
+    /// Opens the model in directory `path`, or the one whose encoder or CTC graph is the file `path`.
+    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
+        Self::new(Source::Path(path.into()).files(options)?, options)
+    }
+
+    /// Opens the built-in demo model.
+    #[cfg(feature = "embedded-model")]
+    pub(super) fn embedded(options: &Options) -> Result<Self> {
+        Self::new(Source::Embedded.files(options)?, options)
+    }
+
+    /// Milliseconds of an encoder frame.
+    pub(super) fn frame_ms(&self) -> u64 {
+        frame_ms(&self.front_end)
+    }
+
+    /// What an encoder on a server must have in common with it. Hashes the encoder's files.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(super) fn identity(&self) -> Result<ModelIdentity> {
+        ModelIdentity::of(&IdentityParts {
+            encoder: &self.encoder,
+            streaming: &self.streaming,
+            front_end: &self.front_end,
+            lookahead: self.lookahead,
+            vocabulary: &self.vocabulary,
+        })
+    }
+
+    /// What requests to its encoder on a server contain.
+    ///
+    /// # Errors
+    /// If the number of tokens of a CTC head is unknown.
+    pub(super) fn served_tensors(&self) -> Result<ServedTensors> {
+        let contract = &self.encoder.part.contract;
+        let tokens = contract.ctc.then(|| self.ctc_tokens()).transpose()?;
+        Ok(ServedTensors::of(&self.streaming, contract, self.lookahead, tokens))
+    }
+
+    fn ctc_tokens(&self) -> Result<usize> {
+        let unknown = || {
+            let fault = GraphError::CannotInfer("the number of its tokens".into());
+            self.encoder.bad(fault)
+        };
+        ctc_tokens(&self.encoder.part.graph).ok_or_else(unknown)
+    }
+
     fn new(files: ModelFiles, options: &Options) -> Result<Self> {
         let mut sidecar = Sidecar::read(files.sidecar.as_ref())?;
         let parts = (files.encoder, files.transducer, files.ctc);
@@ -254,6 +303,10 @@ fn pick_decoder(
     })
 }
 
+fn frame_ms(front_end: &FrontEndConfig) -> u64 {
+    (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u64 / u64::from(front_end.sample_rate)
+}
+
 fn ctc_tokens(graph: &nemostt_compiler::Graph) -> Option<usize> {
     let classes = graph.output("logprobs")?.dims.last().copied().flatten()?;
     classes.checked_sub(1)
@@ -285,7 +338,7 @@ pub(super) fn pick_lookahead(
     allowed: &[usize],
     requested: Option<u32>,
 ) -> Result<usize> {
-    let frame_ms = (front_end.hop * SUBSAMPLING_FACTOR * 1000) as u32 / front_end.sample_rate;
+    let frame_ms = frame_ms(front_end) as u32;
     let Some(requested) = requested else {
         // The lookahead of the export, which is the largest, unless the model was not trained with it.
         return Ok(allowed.last().copied().unwrap_or(streaming.chunk_frames - 1));

@@ -26,6 +26,7 @@ mod precision_variants;
 mod predictor;
 mod processors;
 mod runtime;
+mod served;
 mod sidecar;
 mod state_buffers;
 mod target;
@@ -43,6 +44,7 @@ pub(crate) use fallback::{CpuFallback, Loaded as Fallback, is_device_failure};
 pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options, PrecisionChoice};
 pub(crate) use runtime::Tensor;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
+pub use served::{Difference, ModelIdentity, ServedEncoder, ServedFiles, ServedState, ServedTensor, ServedTensors};
 pub use sidecar::Languages;
 pub(crate) use transducer::{ChunkFrames, PrefixState, Transducer, TransducerSnapshot, TransducerState};
 

@@ -98,6 +98,32 @@ impl Target {
         })
     }
 
+    /// For an encoder that an inference server runs, on a GPU or on processors: all operations are ONNX's own, and the
+    /// steps of several streams are one run. Nothing of this machine matters.
+    pub(crate) fn served(options: &Options, gpu: bool) -> Self {
+        Self {
+            device: if gpu { Device::Cuda(0) } else { Device::Cpu },
+            threads: 0,
+            max_batch: None,
+            lanes: None,
+            max_streams: None,
+            batch_sessions: true,
+            capture_graphs: false,
+            specialize: true,
+            passes: pipeline::Target {
+                custom_ops: false,
+                int8: None,
+                convert_fp16: !gpu || options.precision == PrecisionChoice::Fp32,
+                clip_to_min_max: false,
+            },
+            cache: Cache::default(),
+            dump_graphs: options.dump_graphs.clone(),
+            cancellation: options.cancellation.clone(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            failing: None,
+        }
+    }
+
     /// The same on the CPU, for graphs that are too small for a device: prediction network, joint, and what depends on
     /// lengths only. A token takes a run of each, in less time than copies to a device and back would take.
     pub(crate) fn on_cpu(&self) -> Self {

@@ -10,7 +10,7 @@
 //! There are two forms:
 //!
 //! * **Plain**, by [`Encoded::open_batch`]: all inputs and outputs have a first axis of size `batch`. Caches come in and go
-//!   out whole, for servers that keep them, such as Triton.
+//!   out whole, for servers that keep them, such as Triton; [`Encoded::stack_states`] then makes them few.
 //! * **With slots**, by [`Encoded::add_slots`] after it: a cache is a tensor \[slots, …\] that stays on the device, and
 //!   inputs name the rows that a run reads and writes. See [`slots`].
 
@@ -18,6 +18,7 @@ mod caches;
 mod follow;
 mod rules;
 mod slots;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,18 @@ impl Encoded {
         Ok(())
     }
 
+    /// Stacks the caches of the layers of an encoder with open batch: \[batch, caches, …\], in `states`, too.
+    ///
+    /// # Errors
+    /// A sentence that says why this graph is not supported; encoder and states are then unchanged.
+    pub fn stack_states(&mut self, states: &mut Vec<StateSpec>) -> Result<(), String> {
+        let mut graph = self.decode_graph()?;
+        let stacked = stack::stack(&mut graph, states)?;
+        self.replace_graph(graph, 0);
+        *states = stacked;
+        Ok(())
+    }
+
     /// Replaces the caches of an encoder with open batch by tensors of slots, which are updated in place.
     ///
     /// # Errors
@@ -72,6 +85,12 @@ fn open(graph: &mut Graph, states: &mut [StateSpec]) -> Result<(), String> {
     let mut follower = Follower::new(graph)?;
     follower.run()?;
     follower.check_outputs()?;
+    for output in graph.outputs() {
+        // Exports leave the number of frames open, which is fixed now.
+        if let Some(dims) = graph.shape(&output.name).map(<[usize]>::to_vec) {
+            graph.fix_output(&output.name, &dims);
+        }
+    }
     for side in [Side::Input, Side::Output] {
         for info in graph.infos_mut(side) {
             name_first_axis(info, BATCH_AXIS);

@@ -25,6 +25,7 @@ use std::{io, path::PathBuf};
 
 use eviction::CacheDir;
 use format::EntryWriter;
+pub(super) use parallel_io::{hash_of_bytes, hash_of_file};
 use tempfile::NamedTempFile;
 
 use super::{

@@ -22,7 +22,7 @@ const MAX_THREADS: usize = 8;
 const BLOCK: usize = 128 << 10;
 
 /// Hash of a file's contents.
-pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
+pub(in crate::model) fn hash_of_file(path: &Path) -> io::Result<Hash> {
     let (file, length) = regular_file::open(path, regular_file::WEIGHTS)?;
     let starts: Vec<u64> = (0..length).step_by(CHUNK_BYTES).collect();
     let hashes = parallel_map(starts, |start| {
@@ -40,7 +40,7 @@ pub(super) fn hash_of_file(path: &Path) -> io::Result<Hash> {
 }
 
 /// As [`hash_of_file`], for contents in memory.
-pub(super) fn hash_of_bytes(bytes: &[u8]) -> Hash {
+pub(in crate::model) fn hash_of_bytes(bytes: &[u8]) -> Hash {
     // Hashing cannot fail.
     let hashes = parallel_map(bytes.chunks(CHUNK_BYTES).collect(), |chunk| Ok(blake3::hash(chunk)));
     root_hash(bytes.len() as u64, &hashes.unwrap_or_default())

@@ -249,6 +249,7 @@ mod tests {
                     graph,
                     contract,
                     unread: None,
+                    embedded: Vec::new(),
                 },
             };
             let encoder = Encoder::load(part, streaming, 1, None, None, &target).unwrap();

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An encoder for an inference server: its graph computes a step of several streams, and the server keeps their caches.
+
+mod identity;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::{
+    Options,
+    compile::{compile_specialized, specialize},
+    directory::NamedEncoder,
+    load::Checked,
+    target::Target,
+};
+use crate::error::{Error, Result};
+use nemostt_compiler::{Encoded, Precision, pipeline::PassReport};
+
+pub(in crate::model) use identity::IdentityParts;
+pub use identity::{Difference, ModelIdentity};
+pub use tensors::{ServedState, ServedTensor, ServedTensors};
+
+/// ONNX models are smaller than 2 GB, because protobuf messages are. Larger ones keep their weights in another file.
+const MAX_MODEL_BYTES: usize = 1 << 31;
+
+/// The rest of a model besides its weights is smaller than this.
+const GRAPH_BYTES: usize = 64 << 20;
+
+/// See the [module](self). All of its operations are ONNX's own.
+pub struct ServedEncoder {
+    /// What a request and its response contain.
+    pub tensors: ServedTensors,
+    /// What the server keeps for each stream.
+    pub states: Vec<ServedState>,
+    /// What a client compares with its model.
+    pub identity: ModelIdentity,
+    /// Precision of most of its weights.
+    pub precision: Precision,
+    /// The file that it was exported to.
+    pub source: String,
+    /// Milliseconds of audio in a request.
+    pub chunk_ms: u64,
+    /// The lookahead in milliseconds.
+    pub lookahead_ms: u64,
+    /// Bytes of its weights.
+    pub weight_bytes: usize,
+    encoded: Encoded,
+    passes: Vec<PassReport>,
+}
+
+/// The files of a model, by name.
+pub type ServedFiles = Vec<(String, Vec<u8>)>;
+
+impl ServedEncoder {
+    /// Compiles the encoder of the model at `path`, for a GPU or a processor. Of `options`, lookahead, decoder, precision and
+    /// cancellation are used. ONNX Runtime is not needed.
+    ///
+    /// # Errors
+    /// As for [`Recognizer::load`](crate::Recognizer::load); [`Error::NotServable`] if its graph cannot be rewritten.
+    pub fn compile(path: impl AsRef<Path>, options: &Options, gpu: bool) -> Result<Self> {
+        Self::of(Checked::open(path.as_ref(), options)?, options, gpu)
+    }
+
+    /// As [`compile`](Self::compile), for the built-in demo model.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    #[cfg(feature = "embedded-model")]
+    pub fn compile_embedded(options: &Options, gpu: bool) -> Result<Self> {
+        Self::of(Checked::embedded(options)?, options, gpu)
+    }
+
+    fn of(checked: Checked, options: &Options, gpu: bool) -> Result<Self> {
+        let identity = checked.identity()?;
+        let tensors = checked.served_tensors()?;
+        let target = Target::served(options, gpu);
+        let (streaming, lookahead) = (checked.streaming, checked.lookahead);
+        let frame_ms = checked.frame_ms();
+        let NamedEncoder { name, part } = checked.encoder;
+        let graph = match &part.unread {
+            Some(unread) => unread.read()?,
+            None => part.graph,
+        };
+        let not_servable = |reason: String| Error::NotServable {
+            path: name.clone(),
+            reason,
+        };
+        let specialized = specialize(&name, &graph, &streaming, lookahead, &target);
+        let specialized = specialized.ok_or_else(|| not_servable("its shapes cannot be fixed".into()))?;
+        let mut compiled = compile_specialized(specialized, &name, &streaming, &target)?;
+        let mut states = compiled.states;
+        let encoded = &mut compiled.encoded;
+        encoded.open_batch(&mut states).map_err(not_servable)?;
+        encoded.stack_states(&mut states).map_err(not_servable)?;
+        Ok(Self {
+            tensors,
+            states: states.iter().map(ServedState::of).collect(),
+            identity,
+            precision: compiled.precision,
+            source: name,
+            chunk_ms: frame_ms * (lookahead as u64 + 1),
+            lookahead_ms: frame_ms * lookahead as u64,
+            weight_bytes: compiled.encoded.weights,
+            encoded: compiled.encoded,
+            passes: compiled.passes,
+        })
+    }
+
+    /// The outcome of each pass over its graph.
+    pub fn passes(&self) -> &[PassReport] {
+        &self.passes
+    }
+
+    /// Bytes that the server keeps for each stream.
+    pub fn state_bytes(&self) -> usize {
+        let bytes = self.states.iter().map(ServedState::bytes);
+        bytes.fold(0, usize::saturating_add)
+    }
+
+    /// The ONNX model: `model.onnx`, and a file of weights beside it, if it is too large without.
+    ///
+    /// # Errors
+    /// [`Error::NotServable`], which is a bug.
+    pub fn files(&self) -> Result<ServedFiles> {
+        self.files_below(MAX_MODEL_BYTES)
+    }
+
+    fn files_below(&self, limit: usize) -> Result<ServedFiles> {
+        let model = |bytes| ("model.onnx".to_owned(), bytes);
+        let files = match self.encoded.weights.saturating_add(GRAPH_BYTES) < limit {
+            true => self.encoded.self_contained().map(|bytes| vec![model(bytes)]),
+            false => self.encoded.compact().map(|compact| {
+                let weights = compact.weights.concat();
+                vec![model(compact.model), (compact.file, weights)]
+            }),
+        };
+        files.map_err(|error| Error::NotServable {
+            path: self.source.clone(),
+            reason: error.to_string(),
+        })
+    }
+}
