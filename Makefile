@@ -53,7 +53,7 @@ TEST_ENV = ORT_DYLIB_PATH='$(ORT)' G_DEBUG=fatal_warnings \
 LEAKS_ENV := GST_TRACERS=leaks
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test leaks live validate interop memcheck soak fuzz emulate openvino sanitize examples bench bench-peers \
+.PHONY: help setup build demo test leaks live validate interop triton memcheck soak fuzz emulate openvino sanitize examples bench bench-peers \
 	screenshots page-test architecture export export-test lint fmt package install uninstall deb deb-test clean
 
 help: ## show this list
@@ -95,6 +95,9 @@ validate: build ## run gst-validate's scenarios with and without nemostt (under 
 
 interop: build ## test with elements of gst-plugins-rs
 	NEMOSTT='$(COMMAND)' tools/interop.sh
+
+triton: build ## test with NVIDIA Triton (downloads 120 MB; ARGS="config": only these)
+	ORT_DYLIB_PATH='$(ORT)' NEMOSTT='$(COMMAND)' tools/triton.sh $(ARGS)
 
 page-test: build ## test the page of live captions in a browser (ARGS="-k settings": only these)
 	NEMOSTT='$(COMMAND)' GST_PLUGIN_PATH=target/plugin tools/page_test.sh $(ARGS)

@@ -18,5 +18,6 @@ mod metrics;
 mod stdin;
 mod tracks;
 mod transcribe;
+mod triton_repository;
 mod truncated;
 mod urls;

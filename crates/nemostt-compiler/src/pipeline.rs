@@ -269,9 +269,11 @@ pub const SPLIT_LENGTH_GRAPH: &str = "split-length-graph";
 pub const OPEN_BATCH: &str = "open-batch";
 /// Name of the pass that keeps the caches of all streams in tensors on the device.
 pub const ADD_SLOTS: &str = "add-slots";
+/// Name of the pass that stacks the caches of all layers.
+pub const STACK_CACHES: &str = "stack-caches";
 
 /// Names and summaries of the passes that run at each start, on what the cache holds.
-pub const LINK: [(&str, &str); 5] = [
+pub const LINK: [(&str, &str); 6] = [
     (
         OPEN_BATCH,
         "compute a step of several streams in one run, where the encoder runs in ONNX Runtime on a device",
@@ -279,6 +281,10 @@ pub const LINK: [(&str, &str); 5] = [
     (
         ADD_SLOTS,
         "keep the caches of all streams on the device, and update them in place",
+    ),
+    (
+        STACK_CACHES,
+        "stack the caches of all layers, for an inference server that copies them for each step",
     ),
     (
         APPEND_JOINT_HEAD,

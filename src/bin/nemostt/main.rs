@@ -19,6 +19,7 @@ mod speech_args;
 mod text_args;
 mod track_args;
 mod transcribe;
+mod triton_repository;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -50,6 +51,7 @@ enum Command {
     Fetch(hub::Fetch),
     Man(completions::Man),
     Models(hub::Models),
+    TritonRepository(triton_repository::TritonRepository),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Fetch(arguments) => arguments.run(),
         Command::Man(arguments) => arguments.run(),
         Command::Models(arguments) => arguments.run(),
+        Command::TritonRepository(arguments) => arguments.run(),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -228,7 +228,8 @@ fn load(path: Option<&Path>, options: &Options) -> nemostt::Result<Recognizer> {
     Recognizer::load(path.ok_or_else(missing)?, options)
 }
 
-fn decoder(name: String) -> DecoderKind {
+/// Parses the name of a decoder.
+pub fn decoder(name: String) -> DecoderKind {
     match name.as_str() {
         "rnnt" => DecoderKind::Rnnt,
         "ctc" => DecoderKind::Ctc,

@@ -17,7 +17,10 @@ use super::{
     target::Target,
 };
 use crate::error::{Error, Result};
-use nemostt_compiler::{Encoded, Precision, pipeline::PassReport};
+use nemostt_compiler::{
+    Encoded, Precision,
+    pipeline::{OPEN_BATCH, STACK_CACHES},
+};
 
 pub(in crate::model) use identity::IdentityParts;
 pub use identity::{Difference, ModelIdentity};
@@ -48,7 +51,6 @@ pub struct ServedEncoder {
     /// Bytes of its weights.
     pub weight_bytes: usize,
     encoded: Encoded,
-    passes: Vec<PassReport>,
 }
 
 /// The files of a model, by name.
@@ -93,8 +95,13 @@ impl ServedEncoder {
         let mut compiled = compile_specialized(specialized, &name, &streaming, &target)?;
         let mut states = compiled.states;
         let encoded = &mut compiled.encoded;
-        encoded.open_batch(&mut states).map_err(not_servable)?;
-        encoded.stack_states(&mut states).map_err(not_servable)?;
+        let because = |pass: &str, reason: String| not_servable(format!("{pass}: {reason}"));
+        encoded
+            .open_batch(&mut states)
+            .map_err(|reason| because(OPEN_BATCH, reason))?;
+        encoded
+            .stack_states(&mut states)
+            .map_err(|reason| because(STACK_CACHES, reason))?;
         Ok(Self {
             tensors,
             states: states.iter().map(ServedState::of).collect(),
@@ -105,13 +112,7 @@ impl ServedEncoder {
             lookahead_ms: frame_ms * lookahead as u64,
             weight_bytes: compiled.encoded.weights,
             encoded: compiled.encoded,
-            passes: compiled.passes,
         })
-    }
-
-    /// The outcome of each pass over its graph.
-    pub fn passes(&self) -> &[PassReport] {
-        &self.passes
     }
 
     /// Bytes that the server keeps for each stream.
