@@ -25,6 +25,8 @@ mod models;
 mod output;
 mod partials;
 mod pipeline;
+#[cfg(feature = "triton")]
+mod remote;
 mod scenarios;
 mod shaping;
 mod text;

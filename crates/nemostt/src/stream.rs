@@ -219,7 +219,9 @@ impl Stream {
     pub fn finish_with_reason(&mut self, ending: EndReason, padding: u64) -> Result<()> {
         self.pipeline.ending = ending;
         let result = self.finish(padding);
-        self.pipeline.ending = EndReason::EndOfStream;
+        if !self.pipeline.is_waiting() {
+            self.pipeline.ending = EndReason::EndOfStream;
+        }
         result
     }
 

@@ -51,6 +51,8 @@ pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options
 #[cfg(feature = "triton")]
 pub use remote_options::{RemoteFallback, RemoteOptions, RetryDelays};
 pub(crate) use runtime::Tensor;
+#[cfg(feature = "triton")]
+pub(crate) use runtime::log;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
 pub use served::{Difference, ModelIdentity, ServedEncoder, ServedFiles, ServedState, ServedTensor, ServedTensors};
 pub use sidecar::Languages;

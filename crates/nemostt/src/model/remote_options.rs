@@ -2,12 +2,12 @@
 
 //! Options for an encoder on an inference server.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use nemostt_triton::Address;
+use nemostt_triton::{Address, AddressError};
 
 /// An encoder that NVIDIA Triton runs. Everything else of the model runs here: the front end, decoding, and what is done to words.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct RemoteOptions {
     /// The servers, and the name of the encoder there.
     pub address: Address,
@@ -31,6 +31,29 @@ impl RemoteOptions {
             headers: Vec::new(),
             delays: RetryDelays::default(),
         }
+    }
+
+    /// The address that is written as `triton://HOST:PORT/MODEL`: see [`Address`].
+    ///
+    /// # Errors
+    /// [`Error::Remote`](crate::Error::Remote), which says what was expected.
+    pub fn parse_address(text: &str) -> crate::Result<Address> {
+        let address: Result<Address, AddressError> = text.parse();
+        address.map_err(|error| crate::Error::Remote(error.into()))
+    }
+}
+
+/// Without the values of headers, which may be passwords.
+impl fmt::Debug for RemoteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("RemoteOptions")
+            .field("address", &self.address.to_string())
+            .field("fallback", &self.fallback)
+            .field("timeout", &self.timeout)
+            .field("headers", &headers)
+            .field("delays", &self.delays)
+            .finish()
     }
 }
 
@@ -66,5 +89,25 @@ impl Default for RetryDelays {
             first_return: Duration::from_secs(5),
             longest_return: Duration::from_secs(120),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_headers_are_not_printed() {
+        let options = RemoteOptions {
+            headers: vec![("authorization".into(), "secret".into())],
+            ..RemoteOptions::new("triton://gpu/encoder".parse().unwrap())
+        };
+        let text = format!("{options:?}");
+        assert!(
+            text.contains("authorization") && text.contains("triton://gpu:8001/encoder"),
+            "{text}"
+        );
+        assert!(!text.contains("secret"), "{text}");
     }
 }

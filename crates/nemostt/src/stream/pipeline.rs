@@ -141,7 +141,8 @@ impl StreamPipeline {
             return Ok(());
         }
         self.decoder.finish(&self.model.vocabulary, &mut self.segmenter);
-        self.segmenter.finish(self.ending);
+        let ending = std::mem::replace(&mut self.ending, EndReason::EndOfStream);
+        self.segmenter.finish(ending);
         Ok(())
     }
 
@@ -287,6 +288,7 @@ impl StreamPipeline {
         self.segmenter.reset();
         self.history.clear();
         self.waiting = Waiting::default();
+        self.ending = EndReason::EndOfStream;
         self.frames = 0;
     }
 

@@ -13,7 +13,7 @@ use nemostt_triton::Interrupt;
 
 use crate::{
     error::Error,
-    model::{Model, RemoteEncoder, RemoteProbe, RetryDelays},
+    model::{LogLevel, Model, RemoteEncoder, RemoteProbe, RetryDelays, log},
 };
 
 /// Where the encoder of a stream runs, or whether it does.
@@ -219,6 +219,11 @@ impl ServerLink {
 
     fn report(&mut self, state: RemoteState, text: String) {
         let server = self.server.clone().filter(|_| state == RemoteState::Connected);
+        let level = match state {
+            RemoteState::Connected => LogLevel::Info,
+            RemoteState::OnCpu | RemoteState::Waiting => LogLevel::Warning,
+        };
+        log(level, &text);
         let text = text.into();
         self.changes.push_back(RemoteChange { state, server, text });
     }
