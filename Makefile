@@ -146,6 +146,8 @@ lint: ## check formatting, documents and imports, run clippy, and build the docu
 	tools/check_docs.py
 	python3 tools/architecture --check
 	$(CARGO) fmt --all --check
+	@# Without its feature, nothing of the client of Triton is built.
+	@! $(CARGO) tree --locked -e normal -p gst-plugin-nemostt -p nemostt | grep -E ' (tonic|tokio|nemostt-triton) v'
 	# The examples need the command's features, which Cargo would enable for the plugin, too.
 	$(CARGO) clippy --workspace --exclude nemostt-examples --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --exclude nemostt-examples --all-targets --locked --no-default-features -- -D warnings

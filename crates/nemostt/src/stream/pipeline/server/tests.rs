@@ -534,3 +534,41 @@ fn full_server_is_reported_once() {
     );
     assert_eq!(first.take_remote_change(), None);
 }
+
+/// All encoder frames of three times the speech; the server loses its state after two of them, if `loses`.
+fn frames(server: &Server, loses: bool) -> Vec<f32> {
+    let recognizer = load(&remote(&[server], RemoteFallback::None, LONG));
+    let mut stream = recognizer.stream().unwrap();
+    let speech = speech();
+    let mut frames = Vec::new();
+    for round in 0..3 {
+        if loses && round == 2 {
+            server.forget_sequences();
+        }
+        let mut observe = |_: &crate::chunker::Window<'_>, outputs: &[f32]| frames.extend_from_slice(outputs);
+        stream.accept_observed(&speech, &mut observe).unwrap();
+    }
+    assert_eq!(changes(&mut stream).len(), usize::from(loses));
+    frames
+}
+
+#[test]
+fn restored_context_is_nearly_the_lost_one() {
+    let server = serve();
+    let [exact, restored] = [false, true].map(|loses| frames(&server, loses));
+    assert_eq!(exact.len(), restored.len());
+    let squares = |values: &[f32]| values.iter().map(|value| f64::from(value * value)).sum::<f64>();
+    let difference: Vec<f32> = exact.iter().zip(&restored).map(|(a, b)| a - b).collect();
+    let rms = (squares(&exact) / exact.len() as f64).sqrt();
+    let largest = difference
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    println!("frames differ by {largest:.1e} at most; their root mean square is {rms:.2}");
+    // Before it, nothing differs.
+    assert!(
+        difference[..exact.len() / 3 * 2 - exact.len() / 30]
+            .iter()
+            .all(|value| *value == 0.0)
+    );
+    assert!(f64::from(largest) < rms / 20.0, "{largest} of {rms}");
+}
