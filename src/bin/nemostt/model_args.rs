@@ -155,7 +155,7 @@ impl ModelArguments {
         );
         element.set_property("device", self.device.to_string());
         #[cfg(feature = "triton")]
-        self.remote.configure(element)?;
+        self.remote.configure(element);
         set_number(element, "threads", self.threads)?;
         set_number(element, "max-batch", self.max_batch.map_or(0, NonZeroUsize::get))?;
         set_number(element, "max-streams", self.max_streams.map_or(0, NonZeroUsize::get))?;

@@ -8,8 +8,6 @@ use clap::{Args, ValueEnum};
 use gst::prelude::*;
 use nemostt::{RemoteAddress, RemoteFallback, RemoteOptions};
 
-use super::model_args::set_number;
-
 /// Where the encoder runs, if not here.
 #[derive(Debug, Clone, Args)]
 pub struct RemoteArguments {
@@ -49,22 +47,20 @@ impl RemoteArguments {
     }
 
     /// Sets the properties of the element `nemostt`.
-    ///
-    /// # Errors
-    /// If an option has a value that the property of the same name cannot have.
-    pub fn configure(&self, element: &gst::Element) -> Result<(), String> {
-        let Some(address) = &self.remote else { return Ok(()) };
+    pub fn configure(&self, element: &gst::Element) {
+        let Some(address) = &self.remote else { return };
         element.set_property("remote", address.to_string());
         let fallback = match self.remote_fallback {
             Fallback::Cpu => "cpu",
             Fallback::None => "none",
         };
         element.set_property_from_str("remote-fallback", fallback);
-        set_number(element, "remote-timeout", self.remote_timeout as usize)
+        element.set_property("remote-timeout", self.remote_timeout);
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 mod tests {
     use clap::Parser;
 
