@@ -15,6 +15,8 @@ mod harness;
 mod cues;
 mod decoding;
 mod device_failure;
+// All features are part of the file.
+#[cfg(feature = "triton")]
 mod inspect;
 mod interface;
 mod live;

@@ -62,6 +62,33 @@ fn states(harness: &Harness) -> Vec<String> {
 }
 
 #[test]
+fn properties_round_trip() {
+    let element = Harness::new("").element.clone();
+    element.set_property("remote", "triton://gpu/encoder");
+    assert_eq!(
+        element.property::<Option<String>>("remote").as_deref(),
+        Some("triton://gpu/encoder")
+    );
+    element.set_property("remote", "");
+    assert_eq!(element.property::<Option<String>>("remote"), None);
+    for (name, value) in [("remote-timeout", 250_u32), ("remote-latency", 30)] {
+        element.set_property(name, value);
+        assert_eq!(element.property::<u32>(name), value);
+    }
+    element.set_property_from_str("remote-fallback", "none");
+    let value = element.property_value("remote-fallback");
+    assert_eq!(gst::glib::EnumValue::from_value(&value).unwrap().1.nick(), "none");
+    let headers = gst::Structure::builder("headers")
+        .field("authorization", "Bearer x")
+        .build();
+    element.set_property("remote-headers", &headers);
+    assert_eq!(
+        element.property::<Option<gst::Structure>>("remote-headers"),
+        Some(headers)
+    );
+}
+
+#[test]
 fn text_is_that_of_the_model_here() {
     let server = serve();
     let harness = Harness::play(&properties(&server, ""));

@@ -54,7 +54,7 @@ impl RemoteSettings {
     /// # Errors
     /// If the address cannot be used.
     pub(super) fn options(&self) -> Result<Option<RemoteOptions>> {
-        let Some(address) = self.address.as_deref().filter(|address| !address.is_empty()) else {
+        let Some(address) = &self.address else {
             return Ok(None);
         };
         Ok(Some(RemoteOptions {
@@ -129,7 +129,7 @@ impl RemoteSettings {
     /// Sets the property `name`.
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
         match name {
-            "remote" => self.address = read(value),
+            "remote" => self.address = read::<Option<String>>(value).filter(|address| !address.is_empty()),
             "remote-fallback" => self.fallback = read(value),
             "remote-timeout" => self.timeout = read(value),
             "remote-latency" => self.latency = read(value),
