@@ -64,7 +64,7 @@ setup: ## install dependencies: system packages, Rust, ONNX Runtime
 
 build: ## build the plugin into target/plugin, and the command
 	@test -f '$(ORT)' || { echo "$(ORT) is missing: run 'make setup' first" >&2; exit 1; }
-	$(CARGO) build --release --locked --features cli,serve
+	$(CARGO) build --release --locked --features cli,serve,triton
 	rm -rf target/plugin
 	install -d target/plugin
 	install -m 755 '$(PLUGIN)' $(if $(COPY_ORT),'$(COPY_ORT)') target/plugin
@@ -78,14 +78,15 @@ demo: setup build ## transcribe assets/demo.wav and print its words
 
 test: ## run all tests and lints
 	tools/setup.sh --test
-	$(TEST_ENV) $(CARGO) test --locked -p nemostt-kernels -p nemostt-compiler -p nemostt
-	$(TEST_ENV) $(CARGO) test --locked --features cli,serve -p gst-plugin-nemostt -p nemostt-examples
+	$(TEST_ENV) $(CARGO) test --locked -p nemostt-kernels -p nemostt-compiler -p nemostt-triton
+	$(TEST_ENV) $(CARGO) test --locked -p nemostt --features triton
+	$(TEST_ENV) $(CARGO) test --locked --features cli,serve,triton -p gst-plugin-nemostt -p nemostt-examples
 	$(MAKE) lint
 	$(MAKE) package
 
 leaks: ## run the element's tests under GStreamer's leaks tracer
 	$(TEST_ENV) $(LEAKS_ENV) GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 \
-		$(CARGO) test --locked --features cli,serve --test element
+		$(CARGO) test --locked --features cli,serve,triton --test element
 
 live: build ## test in real time with live, muted and stalling sources, files, RTSP (ARGS=--help for more)
 	GST_PLUGIN_PATH=target/plugin /usr/bin/python3 tools/live_test $(ARGS)
@@ -145,12 +146,14 @@ lint: ## check formatting, documents and imports, run clippy, and build the docu
 	tools/check_docs.py
 	python3 tools/architecture --check
 	$(CARGO) fmt --all --check
+	@# Without its feature, nothing of the client of Triton is built.
+	@! $(CARGO) tree --locked -e normal -p gst-plugin-nemostt -p nemostt | grep -E ' (tonic|tokio|nemostt-triton) v'
 	# The examples need the command's features, which Cargo would enable for the plugin, too.
 	$(CARGO) clippy --workspace --exclude nemostt-examples --all-targets --locked -- -D warnings
 	$(CARGO) clippy --workspace --exclude nemostt-examples --all-targets --locked --no-default-features -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --locked --all-features -- -D warnings
 	$(CARGO) clippy -p nemostt-examples --all-targets --locked --no-default-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features cli,serve
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --features cli,serve,triton
 
 package: ## pack the crates, and check what is in them and their sizes
 	tools/package_check.sh

@@ -8,7 +8,7 @@ set -eu
 cargo=$1 source_dir=$2 target_dir=$3 build_dir=$PWD
 shift 3
 cd "$source_dir"
-"$cargo" build --release --locked --features cli,serve --target-dir "$target_dir"
+"$cargo" build --release --locked --features cli,serve,triton --target-dir "$target_dir"
 built=$target_dir/release
 command=$built/nemostt
 

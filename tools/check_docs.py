@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Endings of source files. Files of models have others.
 SOURCE = (".rs", ".py", ".sh", ".toml", ".lock", ".proto", ".svg", ".md", ".build")
 # Media types and other names that look like paths below a folder of the sources.
-NO_PATHS = {"text/x-raw", "nemostt/graphs", "nemostt/finish", "nemostt/excessive-delay"}
+NO_PATHS = {"text/x-raw", "nemostt/graphs", "nemostt/finish", "nemostt/excessive-delay", "nemostt/remote"}
 # These are made by builds and exports.
 GENERATED = ("target/", "models/")
 

@@ -52,6 +52,33 @@ pub enum NemoSttDecodingMethod {
     Beam,
 }
 
+/// Values of property `remote-fallback`.
+#[cfg(feature = "triton")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstNemoSttRemoteFallback")]
+pub enum NemoSttRemoteFallback {
+    /// The encoder runs on the CPU.
+    #[default]
+    #[enum_value(
+        name = "CPU: the encoder runs here, and text goes on; the stream returns when a server is back",
+        nick = "cpu"
+    )]
+    Cpu,
+    /// The stream waits.
+    #[enum_value(name = "None: audio waits for a server, and text is late", nick = "none")]
+    None,
+}
+
+#[cfg(feature = "triton")]
+impl From<NemoSttRemoteFallback> for nemostt::RemoteFallback {
+    fn from(fallback: NemoSttRemoteFallback) -> Self {
+        match fallback {
+            NemoSttRemoteFallback::Cpu => Self::Cpu,
+            NemoSttRemoteFallback::None => Self::None,
+        }
+    }
+}
+
 /// Values of property `graph-optimization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstNemoSttGraphOptimization")]

@@ -58,6 +58,9 @@ pub struct NemoStt {
     pub(super) is_interrupted: AtomicBool,
     /// The element is on its way to READY: FLUSH_STOP must not clear `is_interrupted`.
     is_stopping: AtomicBool,
+    /// Ends waiting for an inference server, together with `is_interrupted`.
+    #[cfg(feature = "triton")]
+    pub(super) interrupt: nemostt::Interrupt,
     pub(super) partial_pad: Mutex<Option<gst::Pad>>,
 }
 
@@ -159,7 +162,7 @@ impl ElementImpl for NemoStt {
         match transition {
             gst::StateChange::ReadyToPaused => {
                 self.is_stopping.store(false, Ordering::Relaxed);
-                self.is_interrupted.store(false, Ordering::Relaxed);
+                self.allow_work();
                 if let Err(error) = self.start_ticker() {
                     gst::element_imp_error!(
                         self,
@@ -306,7 +309,7 @@ impl BaseTransformImpl for NemoStt {
             }
             EventView::FlushStop(_) => {
                 if !self.is_stopping.load(Ordering::Relaxed) {
-                    self.is_interrupted.store(false, Ordering::Relaxed);
+                    self.allow_work();
                     self.loader.set_flushing(false);
                 }
                 self.session().flush();
@@ -462,7 +465,16 @@ impl NemoStt {
     /// Makes all work end soon, and keeps new work from starting.
     pub(super) fn interrupt(&self) {
         self.is_interrupted.store(true, Ordering::Relaxed);
+        #[cfg(feature = "triton")]
+        self.interrupt.set();
         self.loader.set_flushing(true);
+    }
+
+    /// Takes back [`interrupt`](Self::interrupt), except for the loader.
+    fn allow_work(&self) {
+        self.is_interrupted.store(false, Ordering::Relaxed);
+        #[cfg(feature = "triton")]
+        self.interrupt.clear();
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) enum Item {
     Warning(String),
     /// Text of a warning that the device has failed.
     DeviceFailure(Arc<str>),
+    /// The stream goes on on another server, on the CPU, or waits.
+    #[cfg(feature = "triton")]
+    Remote(nemostt::RemoteChange),
     /// A text for the log.
     Log(Payload),
 }
@@ -200,6 +203,12 @@ impl OutputQueue {
     /// Queues a warning that the device has failed.
     pub(super) fn device_failure(&mut self, text: Arc<str>) {
         self.queue.push_back(Item::DeviceFailure(text));
+    }
+
+    /// Queues a message about a server.
+    #[cfg(feature = "triton")]
+    pub(super) fn remote_change(&mut self, change: nemostt::RemoteChange) {
+        self.queue.push_back(Item::Remote(change));
     }
 
     /// Adds a text for the log.

@@ -59,11 +59,17 @@ impl NemoStt {
         }
         let result = self.session().set_recognizer(&loaded.recognizer, &loaded.method);
         result.map_err(|error| self.fail(&error))?;
+        #[cfg(feature = "triton")]
+        self.session().set_interrupt(&self.interrupt);
         self.begin_metrics();
         Ok(())
     }
 
     pub(super) fn fail(&self, error: &Error) -> gst::FlowError {
+        #[cfg(feature = "triton")]
+        if matches!(error, Error::Interrupted) {
+            return gst::FlowError::Flushing;
+        }
         gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"));
         gst::FlowError::Error
     }
@@ -109,6 +115,16 @@ impl NemoStt {
             }
             if self.is_interrupted.load(Ordering::Relaxed) {
                 return Err(gst::FlowError::Flushing);
+            }
+            #[cfg(feature = "triton")]
+            if self.session().is_waiting() {
+                // For a server. The output follows the clock meanwhile.
+                let since = Instant::now();
+                self.interrupt.wait(TICK);
+                computing += since.elapsed();
+                self.tick(false)?;
+                self.report_metrics();
+                continue;
             }
             if computing > BETWEEN_TICKS * ticks {
                 // A large buffer takes long, and the ticker has to wait for the stream lock meanwhile.
@@ -158,12 +174,29 @@ impl NemoStt {
             }
             Item::Warning(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
             Item::DeviceFailure(text) => gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{text}")),
+            #[cfg(feature = "triton")]
+            Item::Remote(change) => self.post_remote_change(&change),
             Item::Log(payload) => {
                 let level = delivery::log_level(payload.is_final);
                 gst::log_with_level!(CAT, level, imp = self, "{}", payload.log_line());
             }
         }
         Ok(())
+    }
+
+    /// Posts a message about a change between servers, the CPU and waiting: a warning, or, when a server is used, an info message.
+    #[cfg(feature = "triton")]
+    fn post_remote_change(&self, change: &nemostt::RemoteChange) {
+        let text = &change.text;
+        let details = gst::Structure::builder("nemostt/remote")
+            .field("state", change.state.name())
+            .field("server", change.server.as_deref())
+            .build();
+        if change.state == nemostt::RemoteState::Connected {
+            gst::element_imp_info!(self, gst::ResourceError::Failed, ("{text}"), details: details);
+        } else {
+            gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{text}"), details: details);
+        }
     }
 
     /// Updates the state that queries report, and posts a LATENCY message if the settings in effect changed the

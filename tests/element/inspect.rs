@@ -2,7 +2,7 @@
 
 //! The output of `gst-inspect-1.0 nemostt` is part of the interface: changes must be intentional.
 //!
-//! `UPDATE_INSPECT=1 cargo test --test element inspect` updates the file.
+//! `UPDATE_INSPECT=1 cargo test --features triton --test element inspect` updates the file.
 
 use std::fmt::Write;
 
@@ -74,7 +74,7 @@ fn description_matches_the_committed_file() {
     let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
     assert_eq!(
         found, committed,
-        "if this is intended: UPDATE_INSPECT=1 cargo test --test element inspect"
+        "if this is intended: UPDATE_INSPECT=1 cargo test --features triton --test element inspect"
     );
 }
 

@@ -15,6 +15,8 @@ mod harness;
 mod cues;
 mod decoding;
 mod device_failure;
+// All features are part of the file.
+#[cfg(feature = "triton")]
 mod inspect;
 mod interface;
 mod live;
@@ -25,6 +27,8 @@ mod models;
 mod output;
 mod partials;
 mod pipeline;
+#[cfg(feature = "triton")]
+mod remote;
 mod scenarios;
 mod shaping;
 mod text;

@@ -280,6 +280,32 @@ pub enum Error {
     )]
     OtherSnapshot,
 
+    /// The encoder on an inference server could not be used.
+    #[cfg(feature = "triton")]
+    #[error(transparent)]
+    Remote(nemostt_triton::Error),
+
+    /// The encoder on an inference server is another one than the local model's.
+    #[cfg(feature = "triton")]
+    #[error(
+        "the model on Triton at {server} is not the encoder of {model}: {}. Serve what `nemostt triton-repository` makes of this model \
+         with the same lookahead, or use the model that is served",
+        .differences.join("; ")
+    )]
+    OtherRemoteModel {
+        /// The server.
+        server: String,
+        /// The local model.
+        model: String,
+        /// In what they differ.
+        differences: Vec<String>,
+    },
+
+    /// A call that waited for an inference server was [interrupted](crate::Interrupt).
+    #[cfg(feature = "triton")]
+    #[error("waiting for the inference server was interrupted")]
+    Interrupted,
+
     /// The load was cancelled with its [`Cancellation`](crate::Cancellation).
     #[error("loading was cancelled")]
     Cancelled,
@@ -303,6 +329,16 @@ pub enum Error {
     /// Samples were added after the end of the stream.
     #[error("the stream is finished; reset it before adding samples")]
     Finished,
+}
+
+#[cfg(feature = "triton")]
+impl From<nemostt_triton::Error> for Error {
+    fn from(error: nemostt_triton::Error) -> Self {
+        match error {
+            nemostt_triton::Error::Interrupted => Self::Interrupted,
+            error => Self::Remote(error),
+        }
+    }
 }
 
 impl Error {

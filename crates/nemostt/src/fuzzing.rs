@@ -5,6 +5,8 @@
 //!
 //! They are part of builds with feature `fuzzing`, and of tests, which replay the corpus.
 
+#[cfg(feature = "triton")]
+pub use crate::model::twin::{TWIN, serve_twin};
 pub use crate::{
     boosting::fuzzing::hotwords,
     language_model::fuzzing::language_model,
@@ -13,6 +15,8 @@ pub use crate::{
     text::fuzzing::{text_shaping, vocabulary},
 };
 pub use nemostt_compiler::fuzzing::{onnx, onnx_graph, weights};
+#[cfg(feature = "triton")]
+pub use nemostt_triton::mock;
 
 #[cfg(test)]
 mod tests {

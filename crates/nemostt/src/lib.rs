@@ -64,12 +64,18 @@ pub use model::{
     LogLevel, ModelConfig, ModelIdentity, Options, PrecisionChoice, ServedEncoder, ServedFiles, ServedState,
     ServedTensor, ServedTensors, guard_thread, latency_samples, set_runtime_logger,
 };
+#[cfg(feature = "triton")]
+pub use model::{RemoteFallback, RemoteOptions, RetryDelays};
 pub use named::Named;
 pub use nemostt_compiler::{
     ElementType, GraphError, Precision, TensorInfo,
     pipeline::{Applied, NotApplied, PassReport},
 };
+#[cfg(feature = "triton")]
+pub use nemostt_triton::{Address as RemoteAddress, AddressError as RemoteAddressError, Interrupt};
 pub use recognizer::{Recognizer, WeakRecognizer};
 pub use stream::{Observer, Snapshot, Stream};
+#[cfg(feature = "triton")]
+pub use stream::{RemoteChange, RemoteState};
 pub use text::{Alternative, EndReason, EndpointConfig, Event, Partial, TextShaping, Utterance, Word};
 pub use token::Token;

@@ -8,7 +8,13 @@ mod pipeline;
 
 use std::sync::{Arc, Weak};
 
-use self::{decoder::DecoderSnapshot, history::History, pipeline::StreamPipeline};
+#[cfg(feature = "triton")]
+pub use self::pipeline::{RemoteChange, RemoteState};
+use self::{
+    decoder::DecoderSnapshot,
+    history::History,
+    pipeline::{StreamPipeline, Waiting},
+};
 use crate::{
     boosting::{BoostingTree, Hotwords},
     chunker::{ChunkerSnapshot, Window},
@@ -38,6 +44,8 @@ pub struct Stream {
     /// Whether no more samples may be added.
     ended: bool,
     finished: bool,
+    /// Whether calls return while a window waits for a server.
+    returns_while_waiting: bool,
 }
 
 /// The state of a [`Stream`]: audio that was not encoded yet, the encoder's caches, the decoder's state, the words of the
@@ -72,6 +80,7 @@ pub struct Snapshot {
     segmenter: Option<Segmenter>,
     /// Only used where a device may be replaced.
     history: History,
+    waiting: Waiting,
     frames: u64,
     samples: u64,
     ended: bool,
@@ -98,6 +107,7 @@ impl Stream {
             samples: 0,
             ended: false,
             finished: false,
+            returns_while_waiting: false,
         })
     }
 
@@ -150,6 +160,7 @@ impl Stream {
         self.pipeline.model.counters.count_samples(valid.len() as u64);
         self.front_end
             .accept(valid, |frame| self.pipeline.push_frame(frame, observe))?;
+        self.wait_for_server(observe)?;
         match invalid {
             None => Ok(()),
             Some(index) => Err(Error::Sample {
@@ -185,7 +196,8 @@ impl Stream {
         }
         self.front_end
             .finish(|frame| self.pipeline.push_frame(frame, observe))?;
-        self.pipeline.end(observe)
+        self.pipeline.end(observe)?;
+        self.wait_for_server(observe)
     }
 
     /// Adds `padding` samples of silence after the last sample, as [`finish`](Self::finish) does first. Useful to get
@@ -216,7 +228,7 @@ impl Stream {
                 .accept(block, |frame| self.pipeline.push_frame(frame, observe))?;
             remaining -= block.len() as u64;
         }
-        Ok(())
+        self.wait_for_server(observe)
     }
 
     /// As [`finish`](Self::finish), for audio that continues in another stream: the last utterance ends with reason
@@ -227,8 +239,62 @@ impl Stream {
     pub fn finish_with_reason(&mut self, ending: EndReason, padding: u64) -> Result<()> {
         self.pipeline.ending = ending;
         let result = self.finish(padding);
-        self.pipeline.ending = EndReason::EndOfStream;
+        if !self.pipeline.is_waiting() {
+            self.pipeline.ending = EndReason::EndOfStream;
+        }
         result
+    }
+
+    /// Waits for a server if a window does, unless the caller does so itself.
+    #[cfg_attr(
+        not(feature = "triton"),
+        allow(clippy::unused_self, clippy::needless_pass_by_ref_mut)
+    )]
+    fn wait_for_server(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        #[cfg(feature = "triton")]
+        while self.pipeline.is_waiting() && !self.returns_while_waiting {
+            if self.pipeline.link.wait() {
+                return Err(Error::Interrupted);
+            }
+            self.pipeline.retry(observe)?;
+        }
+        #[cfg(not(feature = "triton"))]
+        let _ = observe;
+        Ok(())
+    }
+
+    /// Whether a window waits for an inference server: see [`set_returns_while_waiting`](Self::set_returns_while_waiting).
+    pub fn is_waiting(&self) -> bool {
+        self.pipeline.is_waiting()
+    }
+
+    /// With [`RemoteFallback::None`](crate::RemoteFallback::None), lets calls return while no server can be used, instead of
+    /// waiting for one. The stream then [is waiting](Self::is_waiting), and the caller should call [`retry`](Self::retry) every now
+    /// and then before it adds more samples, which would be collected.
+    pub fn set_returns_while_waiting(&mut self, returns: bool) {
+        self.returns_while_waiting = returns;
+    }
+
+    /// Tries again what waits for an inference server, if it is time to, and goes on with what came after it, including the end.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn retry(&mut self) -> Result<()> {
+        self.pipeline.retry(&mut |_, _| {})
+    }
+
+    /// What ends calls that wait for an inference server, from any thread: they return
+    /// [`Error::Interrupted`](crate::Error::Interrupted) then, and the stream must be [reset](Self::reset) or
+    /// [restored](Self::restore).
+    #[cfg(feature = "triton")]
+    pub fn set_interrupt(&mut self, interrupt: &nemostt_triton::Interrupt) {
+        self.pipeline.set_interrupt(interrupt);
+    }
+
+    /// The oldest change between servers, the CPU and waiting that was not taken yet: each is reported once.
+    #[cfg(feature = "triton")]
+    pub fn take_remote_change(&mut self) -> Option<RemoteChange> {
+        self.pipeline.link.take_change()
     }
 
     /// Configures endpointing for the following audio. It is off by default.

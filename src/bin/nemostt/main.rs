@@ -16,6 +16,8 @@ mod live;
 mod metrics_file;
 mod model_args;
 mod output_file;
+#[cfg(feature = "triton")]
+mod remote_args;
 mod speech_args;
 mod text_args;
 mod track_args;

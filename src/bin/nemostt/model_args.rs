@@ -10,6 +10,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+#[cfg(feature = "triton")]
+use crate::remote_args::RemoteArguments;
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -68,6 +70,10 @@ pub struct ModelArguments {
     /// Rewrite the encoder's graph for speed when it is loaded, or run it as exported; the text is the same
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["all", "none"]).map(optimization))]
     graph_optimization: GraphOptimization,
+
+    #[cfg(feature = "triton")]
+    #[command(flatten)]
+    remote: RemoteArguments,
 
     /// Cache for optimized graphs of large models; "" disables it [default: nemostt/graphs in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR")]
@@ -148,6 +154,8 @@ impl ModelArguments {
             },
         );
         element.set_property("device", self.device.to_string());
+        #[cfg(feature = "triton")]
+        self.remote.configure(element);
         set_number(element, "threads", self.threads)?;
         set_number(element, "max-batch", self.max_batch.map_or(0, NonZeroUsize::get))?;
         set_number(element, "max-streams", self.max_streams.map_or(0, NonZeroUsize::get))?;
@@ -171,6 +179,8 @@ impl ModelArguments {
             cuda_graphs: !self.no_cuda_graphs,
             graph_optimization: self.graph_optimization,
             precision: self.precision,
+            #[cfg(feature = "triton")]
+            remote: self.remote.options(),
             cache: Cache {
                 directory: match &self.cache_directory {
                     None => CacheDirectory::Standard,

@@ -69,6 +69,20 @@ impl Session {
         Ok(())
     }
 
+    /// What ends waiting for an inference server.
+    #[cfg(feature = "triton")]
+    pub(super) fn set_interrupt(&mut self, interrupt: &nemostt::Interrupt) {
+        if let Some(driver) = &mut self.driver {
+            driver.set_interrupt(interrupt);
+        }
+    }
+
+    /// Whether audio waits for an inference server.
+    #[cfg(feature = "triton")]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.driver.as_ref().is_some_and(StreamDriver::is_waiting)
+    }
+
     /// The model to build a boosting tree with, if the phrases to boost have changed since those that were handed over.
     pub(super) fn needs_boosted(&self, settings: &Settings) -> Option<Recognizer> {
         let revision = settings.hotwords.phrases().revision;

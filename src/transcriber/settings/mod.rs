@@ -6,6 +6,8 @@ mod cues;
 mod decoding;
 mod hotwords;
 mod properties;
+#[cfg(feature = "triton")]
+mod remote;
 mod text;
 
 use std::time::Duration;
@@ -13,6 +15,8 @@ use std::time::Duration;
 pub(super) use cues::CueSettings;
 pub(super) use decoding::DecodingSettings;
 pub(super) use hotwords::{HotwordSettings, Phrases};
+#[cfg(feature = "triton")]
+pub(super) use remote::RemoteSettings;
 pub(super) use text::TextSettings;
 
 use super::enums::{
@@ -84,6 +88,8 @@ pub(super) struct Settings {
     /// What is done to words, and their confidence.
     pub(super) text: TextSettings,
     pub(super) decoding: DecodingSettings,
+    #[cfg(feature = "triton")]
+    remote: RemoteSettings,
 }
 
 impl Default for Settings {
@@ -121,6 +127,8 @@ impl Default for Settings {
             cues: CueSettings::default(),
             text: TextSettings::default(),
             decoding: DecodingSettings::default(),
+            #[cfg(feature = "triton")]
+            remote: RemoteSettings::default(),
         }
     }
 }
@@ -129,7 +137,7 @@ impl Settings {
     /// Options to load the recognizer with.
     ///
     /// # Errors
-    /// If there is no device of that name.
+    /// If there is no device of that name, or the address of a server cannot be used.
     pub(super) fn options(&self) -> Result<Options> {
         Ok(Options {
             lookahead: self.lookahead(),
@@ -140,6 +148,8 @@ impl Settings {
             max_streams: (self.max_streams > 0).then_some(self.max_streams as usize),
             graph_optimization: self.graph_optimization.into(),
             precision: self.precision.into(),
+            #[cfg(feature = "triton")]
+            remote: self.remote.options()?,
             max_symbols: self.max_symbols as usize,
             cache: Cache {
                 directory: match self.cache_directory.as_deref() {
@@ -205,9 +215,13 @@ impl Settings {
         self.language_code.as_deref().unwrap_or_default()
     }
 
-    /// Time that computing a chunk may take.
+    /// Time that computing a chunk may take, with the way to a server and back.
     pub(super) fn processing_latency(&self) -> gst::ClockTime {
-        gst::ClockTime::from_mseconds(self.latency.into())
+        #[cfg(feature = "triton")]
+        let remote = self.remote.latency();
+        #[cfg(not(feature = "triton"))]
+        let remote = 0;
+        gst::ClockTime::from_mseconds(u64::from(self.latency) + u64::from(remote))
     }
 
     /// Time between messages with metrics; zero: none.

@@ -6,6 +6,8 @@ use gst::{glib, prelude::*};
 
 use nemostt::Hotwords;
 
+#[cfg(feature = "triton")]
+use super::RemoteSettings;
 use super::{
     CueSettings, DecodingSettings, HotwordSettings, LOOKAHEAD_OF_MODEL, MAX_OBSERVED_DELAY, METRICS, Settings,
     TextSettings,
@@ -295,6 +297,8 @@ impl Settings {
         specs.extend(CueSettings::param_specs());
         specs.extend(TextSettings::param_specs());
         specs.extend(DecodingSettings::param_specs());
+        #[cfg(feature = "triton")]
+        specs.extend(RemoteSettings::param_specs());
         specs
     }
 
@@ -304,6 +308,8 @@ impl Settings {
             name if HotwordSettings::has(name) => self.hotwords.set(name, value),
             name if TextSettings::has(name) => self.text.set(name, value),
             name if DecodingSettings::has(name) => self.decoding.set(name, value),
+            #[cfg(feature = "triton")]
+            name if RemoteSettings::has(name) => self.remote.set(name, value),
             "model-path" => self.model_path = read::<Option<String>>(value).filter(|path| !path.is_empty()),
             "lookahead" => self.lookahead = read(value),
             "decoder" => self.decoder = read(value),
@@ -341,6 +347,8 @@ impl Settings {
         match name {
             name if HotwordSettings::has(name) => self.hotwords.get(name),
             name if DecodingSettings::has(name) => self.decoding.get(name),
+            #[cfg(feature = "triton")]
+            name if RemoteSettings::has(name) => self.remote.get(name),
             "model-path" => self.model_path.to_value(),
             "lookahead" => self.lookahead.to_value(),
             "decoder" => self.decoder.to_value(),

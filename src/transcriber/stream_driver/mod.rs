@@ -37,6 +37,8 @@ enum Work {
     Finish(EndReason),
     /// Append this many samples of silence after the last sample, then finish.
     Padding(u64, EndReason),
+    /// The stream was finished, and what that emits is there.
+    Finished(EndReason),
     /// Let time pass without audio.
     Pass(Moment, gst::ClockTime),
 }
@@ -83,6 +85,7 @@ impl StreamDriver {
         let rate = config.front_end.sample_rate;
         let mut stream = recognizer.stream()?;
         stream.set_decoding_method(method)?;
+        stream.set_returns_while_waiting(true);
         Ok(Self {
             stream,
             frame: config.frame_samples(),
@@ -102,6 +105,18 @@ impl StreamDriver {
             boosted: None,
             text_files: [0; 2],
         })
+    }
+
+    /// What ends waiting for an inference server.
+    #[cfg(feature = "triton")]
+    pub(super) fn set_interrupt(&mut self, interrupt: &nemostt::Interrupt) {
+        self.stream.set_interrupt(interrupt);
+    }
+
+    /// Whether audio waits for an inference server.
+    #[cfg(feature = "triton")]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stream.is_waiting()
     }
 
     /// What the stream has done so far, whenever it started over.
@@ -163,6 +178,12 @@ impl StreamDriver {
 
     /// Does one step of the work. Returns whether there is more.
     pub(super) fn step(&mut self, out: &mut Delivery, settings: &Settings) -> Result<bool> {
+        if self.stream.is_waiting() {
+            // Nothing is added before the server is back.
+            self.stream.retry()?;
+            self.collect(out, settings);
+            return Ok(self.stream.is_waiting() || !self.work.is_empty());
+        }
         match self.work.pop_front() {
             None => return Ok(false),
             Some(Work::Align(input)) => self.align(input, out, settings)?,
@@ -178,12 +199,13 @@ impl StreamDriver {
             }
             Some(Work::Finish(ending)) => self.end_stream(ending, out, settings)?,
             Some(Work::Padding(samples, ending)) => self.pad(samples, ending, out, settings)?,
+            Some(Work::Finished(ending)) => self.leave_stream(ending, out, settings),
             Some(Work::Pass(moment, duration)) => {
                 out.queue.restart();
                 out.queue.pass(&moment, duration);
             }
         }
-        Ok(!self.work.is_empty())
+        Ok(self.stream.is_waiting() || !self.work.is_empty())
     }
 
     /// Clears everything except the model.
@@ -235,6 +257,10 @@ impl StreamDriver {
         if let Some(text) = self.stream.take_device_failure() {
             out.queue.device_failure(text);
         }
+        #[cfg(feature = "triton")]
+        while let Some(change) = self.stream.take_remote_change() {
+            out.queue.remote_change(change);
+        }
         self.take_events();
         out.processed_until(self.timestamps.at(self.stream.samples()));
         while let Some(event) = self.events.pop_front() {
@@ -280,7 +306,10 @@ impl StreamDriver {
         }
         self.stream.finish_with_reason(ending, 0)?;
         self.collect(out, settings);
-        self.leave_stream(ending, out, settings);
+        match self.stream.is_waiting() {
+            true => self.work.push_front(Work::Finished(ending)),
+            false => self.leave_stream(ending, out, settings),
+        }
         Ok(())
     }
 

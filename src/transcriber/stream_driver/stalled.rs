@@ -17,13 +17,17 @@ const RECOGNIZABLE: u64 = 4;
 impl StreamDriver {
     /// Input has stalled: saves the stream, and decodes the audio so far as if it ended here.
     pub(in crate::transcriber) fn begin_stall(&mut self, settings: &Settings) -> Result<()> {
-        let Some(end) = self.end().filter(|_| self.stall.is_none()) else {
+        let Some(end) = self.end().filter(|_| self.stall.is_none() && !self.stream.is_waiting()) else {
             return Ok(());
         };
         let samples = self.stream.samples();
         self.stream.save(&mut self.snapshot);
         self.stream
             .finish_with_reason(EndReason::Pause, self.padding(settings))?;
+        if self.stream.is_waiting() {
+            // There is nothing to emit early without a server.
+            return self.stream.restore(&self.snapshot);
+        }
         self.take_events();
         let mut events = std::mem::take(&mut self.events);
         // What is in progress is as it was with the audio so far.

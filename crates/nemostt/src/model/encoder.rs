@@ -5,10 +5,14 @@
 mod device_batch;
 mod program;
 mod program_state;
+#[cfg(feature = "triton")]
+mod remote;
 mod session_meter;
 mod session_state;
 mod state;
 
+#[cfg(feature = "triton")]
+use super::{ModelIdentity, RemoteOptions, ServedTensors};
 use super::{
     compile::{CompiledEncoder, compile_export, compile_specialized, specialize},
     compiled_cache::CacheEntry,
@@ -28,12 +32,21 @@ use crate::{
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
 use std::sync::Arc;
 
+#[cfg(all(feature = "triton", any(test, feature = "fuzzing")))]
+pub(crate) use self::remote::twin;
+#[cfg(feature = "triton")]
+pub(crate) use self::remote::{RemoteEncoder, RemoteProbe};
 pub(crate) use self::state::{EncoderSnapshot, EncoderState, HeadTensors};
 use self::{
     device_batch::DeviceBatch,
     program::{EncoderParts, EncoderProgram},
     session_meter::SessionMeter,
 };
+
+/// Streams that gain from running at the same time on a server, which computes them together: as many as a batch there has by
+/// default.
+#[cfg(feature = "triton")]
+const REMOTE_STREAMS: usize = 64;
 
 /// The encoder graph (with its CTC head, if it has one), shared by all streams.
 pub(crate) struct Encoder {
@@ -69,6 +82,9 @@ enum Runner {
     Batched(Arc<DeviceBatch>),
     /// On the CPU, if all of it are our own operations.
     Program(Arc<EncoderProgram>),
+    /// On an inference server.
+    #[cfg(feature = "triton")]
+    Remote(Arc<RemoteEncoder>),
 }
 
 /// What a compiled encoder was prepared for.
@@ -210,6 +226,54 @@ impl Encoder {
         }
     }
 
+    /// The encoder on the server that `remote` names. Of the local one, only what describes it is read. Without a server,
+    /// that is an error if `needs_server`.
+    ///
+    /// # Errors
+    /// As [`RemoteEncoder::connect`].
+    #[cfg(feature = "triton")]
+    pub(crate) fn remote(
+        part: &NamedEncoder,
+        (streaming, lookahead, ctc_tokens): (StreamingConfig, usize, Option<usize>),
+        served: (ModelIdentity, ServedTensors),
+        (remote, needs_server): (&RemoteOptions, bool),
+        target: &Target,
+    ) -> Result<Self> {
+        let contract = part.part.contract;
+        let encoder = RemoteEncoder::connect(remote, &part.name, served, needs_server, &target.cancellation)?;
+        Ok(Self {
+            runner: Runner::Remote(Arc::new(encoder)),
+            device: Device::Cpu,
+            streaming,
+            lookahead,
+            ctc_tokens,
+            has_prompt: contract.prompt.is_some(),
+            masks_length: contract.masks_length,
+            states: Vec::new(),
+            width: Some(full_width(lookahead)),
+            precision: part.part.graph.precision(),
+            head: None,
+            passes: Vec::new(),
+        })
+    }
+
+    /// The server that runs it, if one does.
+    #[cfg(feature = "triton")]
+    pub(crate) fn on_server(&self) -> Option<&RemoteEncoder> {
+        match &self.runner {
+            Runner::Remote(remote) => Some(remote),
+            Runner::Session { .. } | Runner::Batched(_) | Runner::Program(_) => None,
+        }
+    }
+
+    /// Whether a server runs it.
+    pub(crate) fn is_remote(&self) -> bool {
+        #[cfg(feature = "triton")]
+        return self.on_server().is_some();
+        #[cfg(not(feature = "triton"))]
+        false
+    }
+
     /// Runs silence once, because ONNX Runtime allocates memory in its first run, and a stream should not wait for
     /// that.
     fn warm_up(&self) -> Result<()> {
@@ -246,6 +310,8 @@ impl Encoder {
             Runner::Session { .. } => 1,
             Runner::Batched(batch) => batch.parallel_streams(),
             Runner::Program(program) => program.parallel_streams(),
+            #[cfg(feature = "triton")]
+            Runner::Remote(_) => REMOTE_STREAMS,
         }
     }
 
@@ -255,6 +321,8 @@ impl Encoder {
             Runner::Session { meter, .. } => meter.metrics(),
             Runner::Batched(batch) => batch.metrics(),
             Runner::Program(program) => program.metrics(),
+            #[cfg(feature = "triton")]
+            Runner::Remote(remote) => remote.metrics(),
         }
     }
 
@@ -284,6 +352,8 @@ impl Encoder {
             Runner::Session { session, .. } => session.threads(),
             Runner::Batched(batch) => batch.threads(),
             Runner::Program(program) => program.threads(),
+            #[cfg(feature = "triton")]
+            Runner::Remote(_) => 0,
         }
     }
 }

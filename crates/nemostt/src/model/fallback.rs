@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, TryLockError},
 };
 
+#[cfg(feature = "triton")]
+use super::RemoteFallback;
 use super::{
     Cancellation, Model, Options, PrecisionChoice,
     runtime::{LogLevel, log},
@@ -42,8 +44,8 @@ impl Source {
 pub(crate) struct CpuFallback {
     source: Source,
     options: Options,
-    /// What failed.
-    device: Device,
+    /// What failed: a device, or servers.
+    failed: String,
     loaded: Mutex<Option<Loaded>>,
 }
 
@@ -72,7 +74,25 @@ impl CpuFallback {
                 cancellation: Cancellation::default(),
                 ..options.clone()
             },
-            device,
+            failed: device_name(device),
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// For the model that `options` loaded from `source` with its encoder on a server. `None` if streams wait for servers.
+    #[cfg(feature = "triton")]
+    pub(super) fn of_remote(source: Source, options: &Options) -> Option<Self> {
+        let remote = options.remote.as_ref()?;
+        (remote.fallback == RemoteFallback::Cpu).then(|| Self {
+            source,
+            options: Options {
+                remote: None,
+                device: Device::Cpu,
+                dump_graphs: None,
+                cancellation: Cancellation::default(),
+                ..options.clone()
+            },
+            failed: format!("the encoder at {}", remote.address),
             loaded: Mutex::default(),
         })
     }
@@ -103,8 +123,8 @@ impl CpuFallback {
         let model = self.load_on_cpu(self.options.clone());
         let model = model.map_err(|reason| self.both_failed(error, reason))?;
         let notice = format!(
-            "device \"{}\" failed ({error}): all streams of this model go on on the CPU",
-            self.device
+            "{} failed ({error}): all streams of this model go on on the CPU",
+            self.failed
         );
         log(LogLevel::Warning, &notice);
         Ok(loaded
@@ -130,10 +150,7 @@ impl CpuFallback {
         })?;
         log(
             LogLevel::Warning,
-            &format!(
-                "device \"{}\" failed to load the model ({error}): it runs on the CPU",
-                self.device
-            ),
+            &format!("{} failed to load the model ({error}): it runs on the CPU", self.failed),
         );
         Ok(model)
     }
@@ -151,14 +168,15 @@ impl CpuFallback {
         match reason {
             end if end.is_end() => end,
             reason => Error::Runtime {
-                doing: format!(
-                    "load the model on the CPU after device \"{}\" failed ({error})",
-                    self.device
-                ),
+                doing: format!("load the model on the CPU after {} failed ({error})", self.failed),
                 reason: reason.to_string(),
             },
         }
     }
+}
+
+fn device_name(device: Device) -> String {
+    format!("device \"{device}\"")
 }
 
 /// Whether `error`, of loading a model onto a device, may be the device's fault. ONNX Runtime rejects a graph, too, if the

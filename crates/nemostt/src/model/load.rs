@@ -7,6 +7,8 @@ mod tests;
 
 use std::path::Path;
 
+#[cfg(feature = "triton")]
+use super::RemoteFallback;
 #[cfg(feature = "embedded-model")]
 use super::embedded;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -53,6 +55,10 @@ impl Source {
     /// The files are no model, or do not match the options; [`Error::DeviceFailed`] if the device fails that the options name.
     fn load(self, options: &Options) -> Result<Model> {
         let checked = Checked::new(self.files(options)?, options)?;
+        #[cfg(feature = "triton")]
+        if options.remote.is_some() {
+            return self.load_remote(checked, options);
+        }
         let target = Target::resolve(options)?;
         let (device, name) = (target.device, self.name());
         let fallback = CpuFallback::new(self, options, device);
@@ -71,8 +77,30 @@ impl Source {
         }
     }
 
+    /// Loads all of the model but its encoder, which a server runs.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); if a server has another model, or none answers and streams do not go on on the CPU.
+    #[cfg(feature = "triton")]
+    fn load_remote(self, checked: Checked, options: &Options) -> Result<Model> {
+        let here = Options {
+            device: Device::Cpu,
+            ..options.clone()
+        };
+        let (target, name) = (Target::resolve(&here)?, self.name());
+        let fallback = CpuFallback::of_remote(self, options);
+        let model = checked.load(options, &target)?;
+        Ok(Model {
+            fallback,
+            name,
+            ..model
+        })
+    }
+
     fn files(&self, options: &Options) -> Result<ModelFiles> {
         match self {
+            #[cfg(feature = "triton")]
+            Self::Path(path) if options.remote.is_some() => ModelFiles::open(path, Some(0)),
             Self::Path(path) => ModelFiles::open(path, compiled_cache::min_model_size(options)),
             #[cfg(feature = "embedded-model")]
             Self::Embedded => embedded::files(),
@@ -188,6 +216,11 @@ impl Checked {
         let Self {
             streaming, lookahead, ..
         } = self;
+        #[cfg(feature = "triton")]
+        let served = match &options.remote {
+            Some(remote) => Some((remote, (self.identity()?, self.served_tensors()?))),
+            None => None,
+        };
         let (contract, body) = (self.encoder.part.contract, self.encoder);
         let (mut transducer, mut head) = (None, None);
         if let Some(parts) = self.transducer {
@@ -210,14 +243,19 @@ impl Checked {
         }
         vocabulary.set_special(self.special.end_of_utterance, "<EOU>");
         vocabulary.set_special(self.special.end_of_backchannel, "<EOB>");
-        let encoder = Encoder::load(
-            body,
-            streaming,
-            lookahead,
-            transducer.is_none().then_some(vocabulary_size),
-            head.as_ref(),
-            target,
-        )?;
+        let ctc_tokens = transducer.is_none().then_some(vocabulary_size);
+        let local = |body| Encoder::load(body, streaming, lookahead, ctc_tokens, head.as_ref(), target);
+        #[cfg(feature = "triton")]
+        let encoder = match served {
+            Some((remote, served)) => {
+                let needs_server = remote.fallback == RemoteFallback::None;
+                let shape = (streaming, lookahead, ctc_tokens);
+                Encoder::remote(&body, shape, served, (remote, needs_server), target)?
+            }
+            None => local(body)?,
+        };
+        #[cfg(not(feature = "triton"))]
+        let encoder = local(body)?;
         if let (Some(transducer), Some(head), false) = (&mut transducer, head, encoder.has_head()) {
             transducer.run_head_standalone(head, &target.on_cpu())?;
         }

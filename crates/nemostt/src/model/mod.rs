@@ -25,6 +25,8 @@ mod options;
 mod precision_variants;
 mod predictor;
 mod processors;
+#[cfg(feature = "triton")]
+mod remote_options;
 mod runtime;
 mod served;
 mod sidecar;
@@ -39,10 +41,18 @@ pub use cancellation::Cancellation;
 pub use directory::GraphFile;
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
+#[cfg(all(feature = "triton", any(test, feature = "fuzzing")))]
+pub(crate) use encoder::twin;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};
+#[cfg(feature = "triton")]
+pub(crate) use encoder::{RemoteEncoder, RemoteProbe};
 pub(crate) use fallback::{CpuFallback, Loaded as Fallback, is_device_failure};
 pub use options::{Cache, CacheDirectory, DecoderKind, GraphOptimization, Options, PrecisionChoice};
+#[cfg(feature = "triton")]
+pub use remote_options::{RemoteFallback, RemoteOptions, RetryDelays};
 pub(crate) use runtime::Tensor;
+#[cfg(feature = "triton")]
+pub(crate) use runtime::log;
 pub use runtime::{LogLevel, guard_thread, set_runtime_logger};
 pub use served::{Difference, ModelIdentity, ServedEncoder, ServedFiles, ServedState, ServedTensor, ServedTensors};
 pub use sidecar::Languages;

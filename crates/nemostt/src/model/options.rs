@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 
 use super::Cancellation;
+#[cfg(feature = "triton")]
+use super::RemoteOptions;
 use crate::device::Device;
 
 /// How a model is loaded and run.
@@ -39,6 +41,9 @@ pub struct Options {
     pub graph_optimization: GraphOptimization,
     /// Precision of the encoder's matrix multiplications.
     pub precision: PrecisionChoice,
+    /// The inference server that runs the encoder; `None`: it runs here.
+    #[cfg(feature = "triton")]
+    pub remote: Option<RemoteOptions>,
     /// Maximum tokens that RNN-T decoding emits per encoder frame. NeMo's greedy decoding allows 10.
     pub max_symbols: usize,
     /// Cache of compiled encoders, which makes later starts faster.
@@ -66,6 +71,8 @@ impl Default for Options {
             batch_on_cpu: false,
             graph_optimization: GraphOptimization::All,
             precision: PrecisionChoice::Auto,
+            #[cfg(feature = "triton")]
+            remote: None,
             max_symbols: 10,
             cache: Cache::default(),
             dump_graphs: None,

@@ -77,6 +77,12 @@ impl History {
         })
     }
 
+    /// Number of windows.
+    #[cfg(feature = "triton")]
+    pub(super) fn len(&self) -> usize {
+        self.windows.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.windows.clear();
     }

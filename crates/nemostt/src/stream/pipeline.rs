@@ -2,8 +2,15 @@
 
 //! From mel frames to words: windows, encoder, decoder, segmenter.
 
+#[cfg(feature = "triton")]
+mod server;
+
 use std::sync::Arc;
 
+#[cfg(feature = "triton")]
+pub(super) use self::server::ServerLink;
+#[cfg(feature = "triton")]
+pub use self::server::{RemoteChange, RemoteState};
 use super::{
     Observer, Snapshot,
     decoder::{Chunk, Decoder},
@@ -41,11 +48,27 @@ pub(super) struct StreamPipeline {
     history: History,
     /// Why it moved to the CPU, until the caller asks for it.
     pub(super) notice: Option<Arc<str>>,
+    /// What waits for a server.
+    waiting: Waiting,
+    /// How the stream gets along with its server, if it has one.
+    #[cfg(feature = "triton")]
+    pub(super) link: ServerLink,
+}
+
+/// What a stream does once the server is back that the current window waits for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waiting {
+    is_waiting: bool,
+    /// Mel frames after the window.
+    frames: Vec<f32>,
+    /// Whether the stream then ends.
+    ends: bool,
 }
 
 impl StreamPipeline {
     pub(super) fn new(original: Arc<Model>) -> Result<Self> {
-        let fallback = original.fallback.as_ref().and_then(CpuFallback::loaded);
+        let fallback = original.fallback.as_ref().filter(|_| !original.encoder.is_remote());
+        let fallback = fallback.and_then(CpuFallback::loaded);
         let mut model = fallback.map_or_else(|| original.clone(), |fallback| fallback.model);
         let mut notice = None;
         let (mut encoder, decoder) = match (stages(&model), &model.fallback) {
@@ -63,7 +86,8 @@ impl StreamPipeline {
         }
         let context = config.streaming.left_context.div_ceil(config.lookahead + 1);
         // The first window that it encodes again lacks context of its own.
-        let history = model.fallback.as_ref().map_or(0, |_| 2 * context);
+        let is_kept = model.fallback.is_some() || model.encoder.is_remote();
+        let history = if is_kept { 2 * context } else { 0 };
         let mut segmenter = Segmenter::new(config.frame_samples());
         if config.languages.is_none() {
             segmenter.set_language(MONOLINGUAL);
@@ -78,6 +102,9 @@ impl StreamPipeline {
             steps: 0,
             ending: EndReason::EndOfStream,
             notice,
+            waiting: Waiting::default(),
+            #[cfg(feature = "triton")]
+            link: ServerLink::new(&original),
             history: History::new(history),
             original,
             model,
@@ -91,8 +118,12 @@ impl StreamPipeline {
             .set_language(if is_known { language } else { MONOLINGUAL });
     }
 
-    /// Adds a mel frame, and decodes the window if it is full.
+    /// Adds a mel frame, and decodes the window if it is full. While a window waits for a server, frames are collected.
     pub(super) fn push_frame(&mut self, frame: &[f32], observe: &mut Observer<'_>) -> Result<()> {
+        if self.waiting.is_waiting {
+            self.waiting.frames.extend_from_slice(frame);
+            return Ok(());
+        }
         self.chunker.push(frame);
         match self.chunker.is_full() {
             true => self.step(observe),
@@ -102,28 +133,54 @@ impl StreamPipeline {
 
     /// Decodes the last window and emits the last word.
     pub(super) fn end(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        if self.chunker.has_new() {
+        if self.chunker.has_new() && !self.waiting.is_waiting {
             self.step(observe)?;
         }
+        self.waiting.ends = self.waiting.is_waiting;
+        if self.waiting.ends {
+            return Ok(());
+        }
         self.decoder.finish(&self.model.vocabulary, &mut self.segmenter);
-        self.segmenter.finish(self.ending);
+        let ending = std::mem::replace(&mut self.ending, EndReason::EndOfStream);
+        self.segmenter.finish(ending);
         Ok(())
     }
 
-    /// Encodes and decodes the current window. If the device fails that was chosen automatically, does so on the CPU.
-    fn step(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        if let Some(fallback) = self.model.fallback.as_ref().and_then(CpuFallback::loaded) {
-            // Another stream found out.
-            self.move_to(fallback)?;
+    /// Whether a window waits for a server.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_waiting
+    }
+
+    /// Tries again what waits for a server, and goes on with what came after it.
+    pub(super) fn retry(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        if !self.waiting.is_waiting {
+            return Ok(());
         }
-        let frames = match (self.encode(), &self.model.fallback) {
-            (Err(error), Some(fallback)) if is_device_failure(&error) => {
-                let fallback = fallback.load(&error)?;
-                self.move_to(fallback)?;
-                self.encode()?
-            }
-            (result, _) => result?,
+        self.step(observe)?;
+        if self.waiting.is_waiting {
+            return Ok(());
+        }
+        let Waiting { frames, ends, .. } = std::mem::take(&mut self.waiting);
+        for frame in frames.chunks_exact(self.model.config.front_end.mels) {
+            self.push_frame(frame, observe)?;
+        }
+        match ends {
+            true => self.end(observe),
+            false => Ok(()),
+        }
+    }
+
+    /// Encodes and decodes the current window, unless it waits for a server.
+    fn step(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        #[cfg(feature = "triton")]
+        let frames = match self.original.encoder.is_remote() {
+            true => self.encode_on_server()?,
+            false => Some(self.encode_on_device()?),
         };
+        #[cfg(not(feature = "triton"))]
+        let frames = Some(self.encode_on_device()?);
+        self.waiting.is_waiting = frames.is_none();
+        let Some(frames) = frames else { return Ok(()) };
         observe(&self.chunker.window(), self.encoder.outputs().data());
         let decoded = self.decode(frames);
         self.count_error(&decoded);
@@ -135,6 +192,22 @@ impl StreamPipeline {
         let undecided = self.decoder.undecided();
         self.segmenter.decoded(&self.model.vocabulary, self.frames, undecided);
         Ok(())
+    }
+
+    /// Encodes the current window. If the device fails that was chosen automatically, does so on the CPU.
+    fn encode_on_device(&mut self) -> Result<usize> {
+        if let Some(fallback) = self.model.fallback.as_ref().and_then(CpuFallback::loaded) {
+            // Another stream found out.
+            self.fall_back(fallback)?;
+        }
+        match (self.encode(), &self.model.fallback) {
+            (Err(error), Some(fallback)) if is_device_failure(&error) => {
+                let fallback = fallback.load(&error)?;
+                self.fall_back(fallback)?;
+                self.encode()
+            }
+            (result, _) => result,
+        }
     }
 
     /// Encodes the current window, and returns the number of its encoder frames.
@@ -164,22 +237,39 @@ impl StreamPipeline {
         self.decoder.decode(&self.model, &chunk, &mut self.segmenter)
     }
 
-    /// Goes on with the same model on the CPU. Tokens and words are kept, with the decoder's state; the encoder's caches, which
-    /// were on the device and in its layout, are computed again.
+    /// Goes on on the CPU, for good.
     ///
     /// # Errors
-    /// Those of the encoder on the CPU. Nothing is changed then.
-    fn move_to(&mut self, fallback: Fallback) -> Result<()> {
-        let (mut encoder, mut decoder) = stages(&fallback.model)?;
-        encoder.set_class(self.encoder.class());
-        encode_history(&fallback.model, (&mut encoder, &mut decoder), &self.history)?;
-        encoder.set_prompt(self.encoder.prompt());
-        decoder.take_over(&mut self.decoder);
-        (self.encoder, self.decoder) = (encoder, decoder);
-        self.model = fallback.model;
+    /// As [`move_to`](Self::move_to).
+    fn fall_back(&mut self, fallback: Fallback) -> Result<()> {
+        self.move_to(fallback.model)?;
         self.history = History::default();
         self.notice = Some(fallback.notice);
         Ok(())
+    }
+
+    /// Goes on with the same model elsewhere. Tokens and words are kept, with the decoder's state; the encoder's caches, which
+    /// were there and in their own layout, are computed again.
+    ///
+    /// # Errors
+    /// Those of the encoder there. Nothing is changed then.
+    fn move_to(&mut self, model: Arc<Model>) -> Result<()> {
+        let (mut encoder, mut decoder) = self.stages_of(&model)?;
+        encode_history(&model, (&mut encoder, &mut decoder), &self.history)?;
+        encoder.set_prompt(self.encoder.prompt());
+        decoder.take_over(&mut self.decoder);
+        (self.encoder, self.decoder) = (encoder, decoder);
+        self.model = model;
+        Ok(())
+    }
+
+    /// Encoder and decoder of `model` for this stream, at its start.
+    fn stages_of(&self, model: &Model) -> Result<(EncoderState, Decoder)> {
+        let (mut encoder, decoder) = stages(model)?;
+        encoder.set_class(self.encoder.class());
+        #[cfg(feature = "triton")]
+        encoder.set_interrupt(&self.link.interrupt);
+        Ok((encoder, decoder))
     }
 
     pub(super) fn stable_until(&self) -> u64 {
@@ -197,6 +287,8 @@ impl StreamPipeline {
         self.decoder.reset(self.model.config.vocabulary_size);
         self.segmenter.reset();
         self.history.clear();
+        self.waiting = Waiting::default();
+        self.ending = EndReason::EndOfStream;
         self.frames = 0;
     }
 
@@ -206,6 +298,7 @@ impl StreamPipeline {
         self.encoder.save(&mut snapshot.encoder);
         self.decoder.save(&mut snapshot.decoder);
         snapshot.history.clone_from(&self.history);
+        snapshot.waiting.clone_from(&self.waiting);
         snapshot.segmenter = Some(self.segmenter.clone());
         snapshot.frames = self.frames;
     }
@@ -214,17 +307,21 @@ impl StreamPipeline {
         let Some(segmenter) = &snapshot.segmenter else {
             return Err(Error::OtherSnapshot);
         };
+        let is_remote = self.original.encoder.is_remote();
         let is_of = |model: &Arc<Model>| std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(model));
         if let Some(fallback) = self.model.fallback.as_ref().and_then(CpuFallback::loaded)
             && is_of(&fallback.model)
+            && !is_remote
         {
-            self.move_to(fallback)?;
+            self.fall_back(fallback)?;
         }
         // Tensors of all streams of a model have the same sizes.
         let is_of_device = match is_of(&self.model) {
             true => false,
             // It was saved before the device failed.
             false if is_of(&self.original) => true,
+            // Or on the CPU, before the server was back.
+            false if is_remote && self.is_of_fallback(snapshot) => true,
             false => return Err(Error::OtherSnapshot),
         };
         match is_of_device {
@@ -232,20 +329,35 @@ impl StreamPipeline {
                 self.encoder.restore(&snapshot.encoder);
                 self.history.clone_from(&snapshot.history);
             }
+            // The next window finds that the server has no context.
+            true if self.model.encoder.is_remote() => {
+                self.encoder.reset();
+                self.encoder.restore_language(&snapshot.encoder);
+                self.history.clone_from(&snapshot.history);
+            }
             true => {
-                let (mut encoder, mut decoder) = stages(&self.model)?;
-                encoder.set_class(self.encoder.class());
+                let (mut encoder, mut decoder) = self.stages_of(&self.model)?;
                 encode_history(&self.model, (&mut encoder, &mut decoder), &snapshot.history)?;
                 encoder.restore_language(&snapshot.encoder);
                 (self.encoder, self.decoder) = (encoder, decoder);
-                self.history = History::default();
+                match is_remote {
+                    true => self.history.clone_from(&snapshot.history),
+                    false => self.history = History::default(),
+                }
             }
         }
+        self.waiting.clone_from(&snapshot.waiting);
         self.chunker.restore(&snapshot.chunker);
         self.decoder.restore(&snapshot.decoder);
         self.segmenter.clone_from(segmenter);
         self.frames = snapshot.frames;
         Ok(())
+    }
+
+    /// Whether `snapshot` is of a stream of this model that had gone on on the CPU.
+    fn is_of_fallback(&self, snapshot: &Snapshot) -> bool {
+        let fallback = self.original.fallback.as_ref().and_then(CpuFallback::loaded);
+        fallback.is_some_and(|fallback| std::ptr::eq(snapshot.model.as_ptr(), Arc::as_ptr(&fallback.model)))
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "triton")]
+use super::remote::RemoteState;
 use super::{
     Encoder, Runner,
     device_batch::{DeviceState, Slot},
@@ -38,6 +40,8 @@ enum Tensors {
     Session(Box<SessionState>, MeteredStream),
     Batched(Box<DeviceState>),
     Program(Box<ProgramState>),
+    #[cfg(feature = "triton")]
+    Remote(Box<RemoteState>),
 }
 
 /// The state of an [`EncoderState`] between windows, as plain values. Everything else is written in each step before it
@@ -81,6 +85,10 @@ impl EncoderState {
             Runner::Program(program) => {
                 Tensors::Program(Box::new(ProgramState::new(program.clone(), encoder.output_tensor()?)?))
             }
+            #[cfg(feature = "triton")]
+            Runner::Remote(remote) => {
+                Tensors::Remote(Box::new(RemoteState::new(remote.clone(), encoder.output_tensor()?)))
+            }
         };
         Ok(Self {
             tensors,
@@ -94,6 +102,31 @@ impl EncoderState {
         match &mut self.tensors {
             Tensors::Session(state, _) => state.bind(bind),
             Tensors::Batched(_) | Tensors::Program(_) => Ok(()),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(_) => Ok(()),
+        }
+    }
+
+    /// What ends waiting for a server.
+    #[cfg(feature = "triton")]
+    pub(crate) fn set_interrupt(&mut self, interrupt: &nemostt_triton::Interrupt) {
+        if let Tensors::Remote(state) = &mut self.tensors {
+            state.set_interrupt(interrupt);
+        }
+    }
+
+    /// Whether it is on a server that knows nothing of the stream.
+    #[cfg(feature = "triton")]
+    pub(crate) fn has_no_context(&self) -> bool {
+        matches!(&self.tensors, Tensors::Remote(state) if state.has_no_context())
+    }
+
+    /// The server that the stream is on.
+    #[cfg(feature = "triton")]
+    pub(crate) fn server(&self) -> Option<&str> {
+        match &self.tensors {
+            Tensors::Remote(state) => state.server(),
+            Tensors::Session(..) | Tensors::Batched(_) | Tensors::Program(_) => None,
         }
     }
 
@@ -103,6 +136,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.prompt(),
             Tensors::Batched(state) => state.prompt(),
             Tensors::Program(state) => state.prompt(),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.prompt(),
         }
     }
 
@@ -134,8 +169,10 @@ impl EncoderState {
             }
             (Tensors::Batched(state), _) => state.step(window, self.class.deadline(START.elapsed(), period))?,
             (Tensors::Program(state), _) => state.step(window, head, self.class.deadline(START.elapsed(), period))?,
+            #[cfg(feature = "triton")]
+            (Tensors::Remote(state), _) => state.step(window)?,
             // A stream has the tensors that its encoder needs.
-            (Tensors::Session(..), Runner::Batched(_) | Runner::Program(_)) => 0,
+            (Tensors::Session(..), _) => 0,
         };
         let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
         if frames != window.outputs as i64 && !has_padding_outputs {
@@ -160,6 +197,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.outputs(),
             Tensors::Batched(state) => state.outputs(),
             Tensors::Program(state) => state.outputs(),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.outputs(),
         }
     }
 
@@ -169,6 +208,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.set_prompt(prompt),
             Tensors::Batched(state) => state.set_prompt(prompt),
             Tensors::Program(state) => state.set_prompt(prompt),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.set_prompt(prompt),
         }
     }
 
@@ -178,6 +219,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.cache_len(),
             Tensors::Batched(state) => state.cache_len(),
             Tensors::Program(state) => state.cache_len(),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.cache_len(),
         }
     }
 
@@ -187,6 +230,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.reset(),
             Tensors::Batched(state) => state.reset(),
             Tensors::Program(state) => state.reset(),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.reset(),
         }
     }
 
@@ -197,6 +242,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.save(snapshot),
             Tensors::Batched(state) => state.save(snapshot),
             Tensors::Program(state) => state.save(snapshot),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.save(snapshot),
         }
     }
 
@@ -212,6 +259,8 @@ impl EncoderState {
             Tensors::Session(state, _) => state.restore(snapshot),
             Tensors::Batched(state) => state.restore(snapshot),
             Tensors::Program(state) => state.restore(snapshot),
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => state.restore(snapshot),
         }
     }
 }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A model on one or more servers.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use tonic::{
+    Status,
+    metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
+};
+
+use crate::{
+    address::Address,
+    connection::Connection,
+    error::{Call, Error, Result},
+    interrupt::Interrupt,
+    messages::TensorMetadata,
+    runtime,
+    sequence::Sequence,
+    service::Service,
+};
+
+/// How a [`Client`] connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Headers of each request, for proxies that authenticate, for example.
+    pub headers: Vec<(String, String)>,
+    /// What a request may take. The server gets four fifths of it to begin computing.
+    pub timeout: Duration,
+    /// What setting up a connection may take.
+    pub connect_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            headers: Vec::new(),
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A model on one or more servers. Servers are numbered in the order of the [`Address`].
+#[derive(Debug)]
+pub struct Client {
+    address: Address,
+    timeout: Duration,
+    connections: Vec<Arc<Connection>>,
+}
+
+/// What a server says about a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelInfo {
+    /// Its inputs.
+    pub inputs: Vec<TensorSpec>,
+    /// Its outputs.
+    pub outputs: Vec<TensorSpec>,
+    /// `parameters` of its configuration.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: String,
+    /// Its type, with KServe's name.
+    pub data_type: String,
+    /// Its shape, with the batch first; -1 where any size is allowed.
+    pub shape: Vec<i64>,
+}
+
+/// A question that is being asked in the background: see [`Client::probe`].
+#[derive(Debug)]
+pub struct Probe(oneshot::Receiver<Result<ModelInfo>>);
+
+impl Probe {
+    /// The answer, once it is there.
+    pub fn poll(&mut self) -> Option<Result<ModelInfo>> {
+        match self.0.try_recv() {
+            Ok(result) => Some(result),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Error::Interrupted)),
+        }
+    }
+}
+
+impl Client {
+    /// Prepares connections, without connecting.
+    ///
+    /// # Errors
+    /// [`Error::Header`], [`Error::Setup`].
+    pub fn new(address: Address, options: ClientOptions) -> Result<Self> {
+        let headers = metadata(&options.headers)?;
+        let connect = |server| Connection::new(&address, server, headers.clone(), options.connect_timeout);
+        let connections = address.servers.iter().map(|server| connect(server).map(Arc::new));
+        Ok(Self {
+            connections: connections.collect::<Result<_>>()?,
+            timeout: options.timeout,
+            address,
+        })
+    }
+
+    /// Where the model is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What a request may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Number of servers.
+    pub fn servers(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// A sequence on server `server`, counted from 0 and around. When it ends, only output `end_output` is asked for: a small one.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] if there is no random number.
+    pub fn sequence(&self, server: usize, end_output: &str) -> Result<Sequence> {
+        let connection = self.connection(server).clone();
+        Sequence::new(connection, &self.address.model, self.timeout, end_output)
+    }
+
+    /// Asks server `server` about the model, which must be ready.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn model(&self, server: usize, interrupt: &Interrupt) -> Result<ModelInfo> {
+        let Probe(mut answer) = self.probe(server)?;
+        runtime::block_on(async {
+            tokio::select! {
+                biased;
+                () = interrupt.until_set() => Err(Error::Interrupted),
+                answer = &mut answer => answer.unwrap_or(Err(Error::Interrupted)),
+            }
+        })?
+    }
+
+    /// As [`model`](Self::model), in the background.
+    ///
+    /// # Errors
+    /// [`Error::Setup`].
+    pub fn probe(&self, server: usize) -> Result<Probe> {
+        let connection = self.connection(server).clone();
+        let (model, timeout) = (self.address.model.clone(), self.timeout);
+        let (sender, receiver) = oneshot::channel();
+        runtime::runtime()?.spawn(async move {
+            let start = Instant::now();
+            let mut service = connection.service();
+            let call = Call {
+                server: &connection.name,
+                model: &model,
+                is_first: false,
+            };
+            let answer = match tokio::time::timeout(timeout, ask(&mut service, &model)).await {
+                Ok(answer) => answer.map_err(|status| call.failed(&status)),
+                Err(_) => {
+                    connection.replace();
+                    Err(Error::Timeout {
+                        server: connection.name.clone(),
+                        after: start.elapsed(),
+                    })
+                }
+            };
+            // Nobody may want to know any more.
+            let _ = sender.send(answer);
+        });
+        Ok(Probe(receiver))
+    }
+
+    fn connection(&self, server: usize) -> &Arc<Connection> {
+        &self.connections[server % self.connections.len()]
+    }
+}
+
+async fn ask(service: &mut Service, model: &str) -> std::result::Result<ModelInfo, Status> {
+    if !service.is_ready(model).await? {
+        return Err(Status::not_found("the model is not ready"));
+    }
+    let metadata = service.metadata(model).await?;
+    let config = service.config(model).await?;
+    let specs = |tensors: Vec<TensorMetadata>| tensors.into_iter().map(TensorSpec::from).collect();
+    let parameters = config.parameters.into_iter();
+    Ok(ModelInfo {
+        inputs: specs(metadata.inputs),
+        outputs: specs(metadata.outputs),
+        parameters: parameters.map(|(name, value)| (name, value.string_value)).collect(),
+    })
+}
+
+impl From<TensorMetadata> for TensorSpec {
+    fn from(tensor: TensorMetadata) -> Self {
+        Self {
+            name: tensor.name,
+            data_type: tensor.datatype,
+            shape: tensor.shape,
+        }
+    }
+}
+
+fn metadata(headers: &[(String, String)]) -> Result<MetadataMap> {
+    let mut map = MetadataMap::new();
+    for (name, value) in headers {
+        let bad = |reason: String| Error::Header {
+            name: name.clone(),
+            reason,
+        };
+        let key: AsciiMetadataKey = name
+            .to_lowercase()
+            .parse()
+            .map_err(|_| bad("a name has letters, digits, - and _, and does not end with -bin".into()))?;
+        // The value may be a password, so it is not repeated.
+        let value: AsciiMetadataValue = value
+            .parse()
+            .map_err(|_| bad("its value has characters that are not printable ASCII".into()))?;
+        map.insert(key, value);
+    }
+    Ok(map)
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! An encoder on NVIDIA Triton, which keeps the caches of each stream.
+//!
+//! Only windows go there, and frames come back. A stream begins a [sequence](nemostt_triton::Sequence) with its first window, and
+//! again after each failure, reset or restored snapshot; what the encoder knew then is restored by the stream, which encodes its last
+//! windows again.
+
+mod state;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod twin;
+mod verify;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use nemostt_triton::{Client, ClientOptions, Error as TritonError, Interrupt, Probe};
+
+pub(super) use self::state::RemoteState;
+use super::session_meter::SessionMeter;
+use crate::{
+    error::{Error, Result},
+    metrics::EncoderMetrics,
+    model::{
+        Cancellation, ModelIdentity, RemoteOptions, RetryDelays, ServedTensors,
+        runtime::{LogLevel, log},
+    },
+};
+
+/// How often a load looks whether it was cancelled.
+const TICK: Duration = Duration::from_millis(10);
+
+/// See the [module](self).
+pub(crate) struct RemoteEncoder {
+    client: Client,
+    /// The local model, for messages.
+    name: String,
+    identity: ModelIdentity,
+    tensors: ServedTensors,
+    delays: RetryDelays,
+    /// The server that new sequences begin on.
+    current: AtomicUsize,
+    /// Of each server, whether it has been compared with the local model since it last failed.
+    verified: Vec<AtomicBool>,
+    meter: Arc<SessionMeter>,
+}
+
+impl RemoteEncoder {
+    /// The encoder of the local model `name`, which has this identity and these tensors.
+    ///
+    /// # Errors
+    /// [`Error::OtherRemoteModel`] if a server has another one; those of the client if no server answers and `needs_server`.
+    pub(super) fn connect(
+        options: &RemoteOptions,
+        name: &str,
+        (identity, tensors): (ModelIdentity, ServedTensors),
+        needs_server: bool,
+        cancellation: &Cancellation,
+    ) -> Result<Self> {
+        let client_options = ClientOptions {
+            headers: options.headers.clone(),
+            timeout: options.timeout,
+            connect_timeout: options.timeout,
+        };
+        let client = Client::new(options.address.clone(), client_options)?;
+        let verified = (0..client.servers()).map(|_| AtomicBool::new(false)).collect();
+        let remote = Self {
+            client,
+            name: name.into(),
+            identity,
+            tensors,
+            delays: options.delays,
+            current: AtomicUsize::new(0),
+            verified,
+            meter: Arc::default(),
+        };
+        remote.verify_all(needs_server, cancellation)?;
+        Ok(remote)
+    }
+
+    /// Compares all servers that answer with the local model; the first one is the current one.
+    fn verify_all(&self, needs_server: bool, cancellation: &Cancellation) -> Result<()> {
+        let probes = (0..self.client.servers()).map(|server| self.client.probe(server));
+        let probes: Vec<Probe> = probes.collect::<std::result::Result<_, _>>()?;
+        let mut failure = None;
+        let mut first = None;
+        for (server, mut probe) in probes.into_iter().enumerate() {
+            let answer = loop {
+                cancellation.check()?;
+                match probe.poll() {
+                    Some(answer) => break answer,
+                    None => std::thread::sleep(TICK),
+                }
+            };
+            match answer.map_err(Error::from) {
+                Ok(info) => {
+                    self.verify(server, &info)?;
+                    first.get_or_insert(server);
+                }
+                Err(error) if error.is_transient_of_remote() => {
+                    log(LogLevel::Warning, &error.to_string());
+                    failure.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match (first, failure) {
+            (Some(server), _) => self.current.store(server, Ordering::Relaxed),
+            (None, Some(error)) if needs_server => return Err(error),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// The times between attempts to reach it.
+    pub(crate) fn delays(&self) -> RetryDelays {
+        self.delays
+    }
+
+    /// Number of servers.
+    pub(crate) fn servers(&self) -> usize {
+        self.client.servers()
+    }
+
+    /// Asks the current server, in the background, whether it has the model.
+    pub(crate) fn probe(&self) -> Result<RemoteProbe> {
+        let server = self.current.load(Ordering::Relaxed);
+        Ok(RemoteProbe {
+            server,
+            probe: self.client.probe(server)?,
+        })
+    }
+
+    /// Whether the answer is there and the model can be used. If not, the next server is the current one.
+    pub(crate) fn poll(&self, probe: &mut RemoteProbe) -> Option<bool> {
+        let answer = probe.probe.poll()?.map_err(Error::from);
+        let result = answer.and_then(|info| self.verify(probe.server, &info));
+        if let Err(error) = &result {
+            self.note_failure(probe.server, error);
+        }
+        Some(result.is_ok())
+    }
+
+    /// Compares the model on `server` with the local one, unless that was done since it last failed.
+    fn ensure_verified(&self, server: usize, interrupt: &Interrupt) -> Result<()> {
+        match self.verified[server].load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => self.verify(server, &self.client.model(server, interrupt)?),
+        }
+    }
+
+    /// After `error` on `server`, new sequences begin on another one, and this one is compared again.
+    fn note_failure(&self, server: usize, error: &Error) {
+        let is_of_server = match error {
+            Error::Remote(error) => error.is_of_server(),
+            Error::OtherRemoteModel { .. } => true,
+            _ => false,
+        };
+        // A restarted server may have another model.
+        self.verified[server].store(false, Ordering::Relaxed);
+        if is_of_server {
+            let next = (server + 1) % self.client.servers();
+            // Another stream may have found out first.
+            let _ = self
+                .current
+                .compare_exchange(server, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn metrics(&self) -> EncoderMetrics {
+        self.meter.metrics()
+    }
+
+    /// A log line for a failure that is going to be made up for.
+    pub(crate) fn log_failure(&self, error: &Error) {
+        log(
+            LogLevel::Info,
+            &format!("{}: {error}; the stream's context is computed again", self.name),
+        );
+    }
+}
+
+/// A question to a server that is being asked.
+pub(crate) struct RemoteProbe {
+    server: usize,
+    probe: Probe,
+}
+
+impl Error {
+    /// Whether a server could not be used for a reason that may pass.
+    pub(crate) fn is_transient_of_remote(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.is_transient())
+    }
+
+    /// Whether a server could not be used.
+    pub(crate) fn is_of_remote(&self) -> bool {
+        matches!(self, Self::Remote(_) | Self::OtherRemoteModel { .. })
+    }
+
+    /// Whether it takes the timeout until the same error comes again from the same server.
+    pub(crate) fn is_slow_remote(&self) -> bool {
+        matches!(
+            self,
+            Self::Remote(TritonError::Timeout { .. } | TritonError::Busy { .. })
+        )
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What a stream keeps of an encoder on a server: its sequence there, and what the server does not keep.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use nemostt_triton::{Error as TritonError, Interrupt, Response, Sequence, Tensor as RemoteTensor};
+
+use super::{
+    super::{EncoderSnapshot, session_meter::MeteredStream, session_state::write_columns},
+    RemoteEncoder,
+};
+use crate::{
+    chunker::Window,
+    error::{Error, Result},
+    model::runtime::Tensor,
+};
+use nemostt_compiler::{DROP_INPUT, LENGTHS, NEXT_LENGTHS, PROMPT_INPUT};
+
+/// See the [module](self).
+pub(in crate::model::encoder) struct RemoteState {
+    remote: Arc<RemoteEncoder>,
+    /// The sequence with the server's number; `None` if the server knows nothing of the stream.
+    sequence: Option<(usize, Sequence)>,
+    /// The window, \[mels, width\].
+    audio: Vec<f32>,
+    /// Valid frames in the attention cache on the server.
+    cached: i64,
+    prompt: i64,
+    outputs: Tensor<f32>,
+    interrupt: Interrupt,
+    meter: MeteredStream,
+}
+
+impl RemoteState {
+    pub(in crate::model::encoder) fn new(remote: Arc<RemoteEncoder>, outputs: Tensor<f32>) -> Self {
+        Self {
+            sequence: None,
+            audio: vec![0.0; remote.window_shape().iter().product()],
+            cached: 0,
+            prompt: 0,
+            outputs,
+            interrupt: Interrupt::default(),
+            meter: remote.meter.stream(),
+            remote,
+        }
+    }
+
+    /// What ends waiting for the server.
+    pub(in crate::model::encoder) fn set_interrupt(&mut self, interrupt: &Interrupt) {
+        self.interrupt = interrupt.clone();
+    }
+
+    /// Whether the server knows nothing of the stream.
+    pub(in crate::model::encoder) fn has_no_context(&self) -> bool {
+        self.sequence.is_none()
+    }
+
+    /// The server that the stream is on.
+    pub(in crate::model::encoder) fn server(&self) -> Option<&str> {
+        self.sequence.as_ref().map(|(_, sequence)| sequence.server())
+    }
+
+    /// Runs one window and returns the number of frames that the graph computed. If that fails, the server knows nothing of the
+    /// stream any more.
+    pub(in crate::model::encoder) fn step(&mut self, window: &Window<'_>) -> Result<i64> {
+        let (server, mut sequence) = match self.sequence.take() {
+            Some(sequence) => sequence,
+            None => self.begin()?,
+        };
+        let inputs = self.inputs(window);
+        let result = self.meter.measure(|| sequence.infer(inputs, &self.interrupt));
+        let result = result
+            .map_err(Error::from)
+            .and_then(|response| self.read(&response, sequence.server()));
+        match &result {
+            Ok(_) => self.sequence = Some((server, sequence)),
+            Err(error) => self.remote.note_failure(server, error),
+        }
+        result
+    }
+
+    /// Begins a sequence on the current server.
+    fn begin(&mut self) -> Result<(usize, Sequence)> {
+        let server = self.remote.current.load(Ordering::Relaxed);
+        let verified = self.remote.ensure_verified(server, &self.interrupt);
+        if let Err(error) = verified {
+            self.remote.note_failure(server, &error);
+            return Err(error);
+        }
+        self.cached = 0;
+        Ok((server, self.remote.client.sequence(server, NEXT_LENGTHS[1])?))
+    }
+
+    fn inputs(&mut self, window: &Window<'_>) -> Vec<RemoteTensor> {
+        let [mels, width] = self.remote.window_shape();
+        write_columns(window, mels, width, &mut self.audio);
+        let number = |name, value| RemoteTensor::i64(name, &[1, 1], &[value]);
+        let mut inputs = vec![
+            RemoteTensor::f32("audio_signal", &[1, mels as i64, width as i64], &self.audio),
+            number(LENGTHS[0], window.len as i64),
+            number(DROP_INPUT, window.drop_frames as i64),
+            number(LENGTHS[2], self.cached),
+        ];
+        if self.remote.has_prompt() {
+            inputs.push(number(PROMPT_INPUT, self.prompt));
+        }
+        inputs
+    }
+
+    /// Copies the outputs, and returns the number of frames.
+    fn read(&mut self, response: &Response, server: &str) -> Result<i64> {
+        let malformed = |reason: String| TritonError::Malformed {
+            server: server.into(),
+            reason,
+        };
+        let number = |name: &str| {
+            let number = response.output(name).and_then(|output| output.integers()?.next());
+            number.ok_or_else(|| malformed(format!("it has no number {name}")))
+        };
+        let (frames, cached) = (number(NEXT_LENGTHS[0])?, number(NEXT_LENGTHS[1])?);
+        let name = self.remote.frames_name();
+        let values = response.output(name).and_then(RemoteTensor::floats);
+        let values = values.ok_or_else(|| malformed(format!("it has no output {name} of type FP32")))?;
+        let outputs = self.outputs.data_mut();
+        if values.len() != outputs.len() {
+            let (got, expected) = (values.len(), outputs.len());
+            return Err(malformed(format!("output {name} has {got} values, expected {expected}")).into());
+        }
+        outputs
+            .iter_mut()
+            .zip(values)
+            .for_each(|(output, value)| *output = value);
+        self.cached = cached;
+        Ok(frames)
+    }
+
+    pub(in crate::model::encoder) fn outputs(&self) -> &Tensor<f32> {
+        &self.outputs
+    }
+
+    /// The language prompt for the following steps.
+    pub(in crate::model::encoder) fn prompt(&self) -> i64 {
+        self.prompt
+    }
+
+    pub(in crate::model::encoder) fn set_prompt(&mut self, prompt: i64) {
+        self.prompt = prompt;
+    }
+
+    pub(in crate::model::encoder) fn cache_len(&self) -> i64 {
+        self.cached
+    }
+
+    /// Ends the sequence. The next step begins another.
+    pub(in crate::model::encoder) fn reset(&mut self) {
+        self.sequence = None;
+        self.cached = 0;
+    }
+
+    /// Saves what is not on the server. A snapshot's caches are computed again, from windows that the stream keeps.
+    pub(in crate::model::encoder) fn save(&self, snapshot: &mut EncoderSnapshot) {
+        snapshot.len = self.cached;
+        snapshot.prompt = self.prompt;
+    }
+
+    pub(in crate::model::encoder) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+        self.reset();
+        self.prompt = snapshot.prompt;
+    }
+}
+
+impl RemoteEncoder {
+    /// Mels and width of a window.
+    fn window_shape(&self) -> [usize; 2] {
+        let audio = self.tensors.inputs.iter().find(|input| input.dims.len() == 2);
+        audio.map_or([0; 2], |audio| [audio.dims[0], audio.dims[1]])
+    }
+
+    /// The output that has frames or log-probabilities.
+    fn frames_name(&self) -> &str {
+        let frames = self.tensors.outputs.iter().find(|output| output.dims.len() == 2);
+        frames.map_or("outputs", |frames| frames.name.as_str())
+    }
+
+    fn has_prompt(&self) -> bool {
+        self.tensors.inputs.iter().any(|input| input.name == PROMPT_INPUT)
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! How a stream gets along with its servers: where it is, when it tries again, and what its user is told.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nemostt_triton::Interrupt;
+
+use crate::{
+    error::Error,
+    model::{LogLevel, Model, RemoteEncoder, RemoteProbe, RetryDelays, log},
+};
+
+/// Where the encoder of a stream runs, or whether it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RemoteState {
+    /// On a server.
+    Connected,
+    /// On the CPU.
+    OnCpu,
+    /// The stream waits for a server.
+    Waiting,
+}
+
+impl RemoteState {
+    /// Its name in messages: `connected`, `cpu`, `waiting`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::OnCpu => "cpu",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// A stream goes on elsewhere, or waits. Text so far does not change, and no audio is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteChange {
+    /// Where its encoder runs from now on.
+    pub state: RemoteState,
+    /// The server, if it is there.
+    pub server: Option<Arc<str>>,
+    /// What happened, for users.
+    pub text: Arc<str>,
+}
+
+/// See the [module](self).
+pub(in crate::stream) struct ServerLink {
+    pub(in crate::stream) interrupt: Interrupt,
+    delays: RetryDelays,
+    place: Place,
+    /// The server that it was on last.
+    server: Option<Arc<str>>,
+    /// Why it left it, until it is on one again.
+    reason: Option<String>,
+    /// Since when it has been there.
+    since: Option<Instant>,
+    /// Delay before the last return from the CPU.
+    last_return: Duration,
+    changes: VecDeque<RemoteChange>,
+}
+
+enum Place {
+    Server,
+    Waiting {
+        next: Instant,
+        delay: Duration,
+    },
+    Cpu {
+        next: Instant,
+        delay: Duration,
+        probe: Option<RemoteProbe>,
+    },
+}
+
+impl ServerLink {
+    pub(in crate::stream) fn new(model: &Model) -> Self {
+        let delays = model.encoder.on_server().map(RemoteEncoder::delays).unwrap_or_default();
+        Self {
+            interrupt: Interrupt::default(),
+            delays,
+            place: Place::Server,
+            server: None,
+            reason: None,
+            since: None,
+            last_return: Duration::ZERO,
+            changes: VecDeque::new(),
+        }
+    }
+
+    pub(in crate::stream) fn take_change(&mut self) -> Option<RemoteChange> {
+        self.changes.pop_front()
+    }
+
+    /// Waits until the next attempt. Returns whether it was interrupted.
+    pub(in crate::stream) fn wait(&self) -> bool {
+        match self.place {
+            Place::Waiting { next, .. } => self.interrupt.wait(next.saturating_duration_since(Instant::now())),
+            Place::Server | Place::Cpu { .. } => self.interrupt.is_set(),
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.place, Place::Waiting { .. })
+    }
+
+    /// Whether it may try servers at `now`.
+    pub(super) fn may_try(&self, now: Instant) -> bool {
+        !matches!(self.place, Place::Waiting { next, .. } if now < next)
+    }
+
+    /// It lost the server with `error`, and tries others at once.
+    pub(super) fn lost(&mut self, error: &Error) {
+        self.reason.get_or_insert_with(|| error.to_string());
+    }
+
+    /// A window was encoded on `server`; if that is news, `windows` were encoded before it to restore the context.
+    pub(super) fn connected(&mut self, server: Arc<str>, windows: usize, now: Instant) {
+        let was_away = !matches!(self.place, Place::Server);
+        let reason = self.reason.take();
+        self.place = Place::Server;
+        if was_away || self.since.is_none() || self.server.as_ref() != Some(&server) {
+            self.since = Some(now);
+        }
+        let is_first = self.server.is_none() && !was_away;
+        self.server = Some(server.clone());
+        if is_first && reason.is_none() {
+            return;
+        }
+        let why = match (reason, was_away) {
+            (Some(reason), false) => format!(" ({reason})"),
+            (_, true) => " again".into(),
+            // Nothing has changed.
+            (None, false) => return,
+        };
+        let text =
+            format!("the stream goes on on Triton at {server}{why}; its last {windows} windows were encoded again");
+        self.report(RemoteState::Connected, text);
+    }
+
+    /// No server can be used because of `error`, and it waits.
+    pub(super) fn wait_after(&mut self, error: &Error, now: Instant) {
+        let delay = match self.place {
+            Place::Waiting { delay, .. } => (delay * 2).min(self.delays.longest),
+            Place::Server | Place::Cpu { .. } => {
+                self.report(
+                    RemoteState::Waiting,
+                    format!("{error}; the stream waits until a server can be used"),
+                );
+                self.delays.first
+            }
+        };
+        let next = now + jittered(delay);
+        self.place = Place::Waiting { next, delay };
+    }
+
+    /// No server can be used because of `error`, and it goes on on the CPU.
+    pub(super) fn left(&mut self, error: &Error, now: Instant) {
+        let stayed = self
+            .since
+            .take()
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let delay = match stayed >= self.delays.longest_return || self.last_return.is_zero() {
+            true => self.delays.first_return,
+            false => (self.last_return * 2).min(self.delays.longest_return),
+        };
+        self.go_to_cpu(delay, now);
+        self.reason = None;
+        self.report(
+            RemoteState::OnCpu,
+            format!("{error}; the stream goes on on the CPU until a server can be used"),
+        );
+    }
+
+    /// On the CPU: whether it is time to go back and `remote` says that a server has the model.
+    pub(super) fn is_back(&mut self, remote: &RemoteEncoder, now: Instant) -> bool {
+        let Place::Cpu { next, probe, .. } = &mut self.place else {
+            return false;
+        };
+        match probe {
+            None if now < *next => false,
+            None => {
+                *probe = remote.probe().ok();
+                false
+            }
+            Some(asked) => match remote.poll(asked) {
+                None => false,
+                Some(true) => true,
+                Some(false) => {
+                    self.postpone_return(now);
+                    false
+                }
+            },
+        }
+    }
+
+    /// A server could not be used after all.
+    pub(super) fn postpone_return(&mut self, now: Instant) {
+        if let Place::Cpu { delay, .. } = self.place {
+            self.go_to_cpu((delay * 2).min(self.delays.longest_return), now);
+        }
+    }
+
+    fn go_to_cpu(&mut self, delay: Duration, now: Instant) {
+        self.last_return = delay;
+        let next = now + jittered(delay);
+        self.place = Place::Cpu {
+            next,
+            delay,
+            probe: None,
+        };
+    }
+
+    fn report(&mut self, state: RemoteState, text: String) {
+        let server = self.server.clone().filter(|_| state == RemoteState::Connected);
+        let level = match state {
+            RemoteState::Connected => LogLevel::Info,
+            RemoteState::OnCpu | RemoteState::Waiting => LogLevel::Warning,
+        };
+        log(level, &text);
+        let text = text.into();
+        self.changes.push_back(RemoteChange { state, server, text });
+    }
+}
+
+/// Between half of `delay` and all of it.
+fn jittered(delay: Duration) -> Duration {
+    // Each `RandomState` has other keys.
+    let random = RandomState::new().hash_one(0_u8) >> 32;
+    let share = random as f64 / f64::from(u32::MAX);
+    delay.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_spread_over_their_second_half() {
+        let delay = Duration::from_millis(100);
+        let all: Vec<Duration> = (0..200).map(|_| jittered(delay)).collect();
+        assert!(all.iter().all(|time| (delay / 2..=delay).contains(time)), "{all:?}");
+        assert!(all.iter().any(|time| *time < delay * 6 / 10) && all.iter().any(|time| *time > delay * 9 / 10));
+    }
+}
