@@ -2,6 +2,11 @@
 
 //! What a server says of itself over HTTP.
 
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
 use serde_json::Value;
 
 /// Addresses of a server, here or in a container.
@@ -39,7 +44,20 @@ impl Endpoint {
         response.body_mut().read_json().expect("it is JSON")
     }
 
-    /// What it has counted for a model. It updates most counters when a response is sent, and `pending` with a delay.
+    /// As [`counts`](Self::counts), once it has counted this many successful requests: it counts a request after it has sent
+    /// the response.
+    pub fn counts_after(&self, model: &str, requests: u64) -> Counts {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let counts = self.counts(model);
+            if counts.requests >= requests || Instant::now() > end {
+                return counts;
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it has counted for a model until now.
     pub fn counts(&self, model: &str) -> Counts {
         let url = format!("{}/metrics", self.metrics);
         let response = ureq::get(&url).call();

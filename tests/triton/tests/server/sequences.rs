@@ -137,8 +137,8 @@ fn check_frames(server: &Endpoint, name: &str, decoder: DecoderKind) {
     let model = steps(DEMO, decoder, 80);
     let before = server.counts(name);
     model.run(server, name, 1);
-    let alone = server.counts(name);
     let steps = model.steps.len() as u64;
+    let alone = server.counts_after(name, before.requests + steps);
     assert_eq!(
         (alone.requests, alone.executions),
         (before.requests + steps, before.executions + steps)
@@ -151,7 +151,7 @@ fn check_frames(server: &Endpoint, name: &str, decoder: DecoderKind) {
             scope.spawn(move || model.run(server, name, sequence));
         }
     });
-    let all = server.counts(name);
+    let all = server.counts_after(name, alone.requests + STREAMS * steps);
     let (requests, executions) = (all.requests - alone.requests, all.executions - alone.executions);
     assert_eq!(requests, STREAMS * steps);
     println!("{name}: {requests} requests of {STREAMS} streams in {executions} executions");
