@@ -209,7 +209,7 @@ impl Publisher {
 
         let captions = captions_name(self.window.count());
         self.directory
-            .store(&captions, &segment::text(&self.built, &span, pts))?;
+            .store(&captions, segment::text(&self.built, &span, pts))?;
         self.built.retain(|cue| Duration::from_nanos(cue.end) > span.end);
 
         let last = self.connection.replace(media.connection);
@@ -245,8 +245,8 @@ impl Publisher {
     fn store(&mut self, has_ended: bool) -> Result<(), String> {
         let listed = self.window.listed(has_ended);
         self.directory
-            .store(CAPTIONS, &listed.text(|segment| &segment.captions))?;
-        self.directory.store(MEDIA, &listed.text(|segment| &segment.media))?;
+            .store(CAPTIONS, listed.text(|segment| &segment.captions))?;
+        self.directory.store(MEDIA, listed.text(|segment| &segment.media))?;
         self.store_multivariant()
     }
 }

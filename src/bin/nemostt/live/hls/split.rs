@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_cannot_be_cut_stays_whole() {
         let (_parent, directory, whole) = segment(11);
-        directory.store(&whole.file, &rest().repeat(9)).unwrap();
+        directory.store(&whole.file, rest().repeat(9)).unwrap();
         let parts = split(&directory, whole.clone(), Duration::from_secs(4)).unwrap();
         assert_eq!(parts.len(), 1);
         assert_eq!(parts[0].file, whole.file);
