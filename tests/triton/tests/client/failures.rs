@@ -43,7 +43,11 @@ fn terminated_server_is_replaced_by_the_next_one() {
     let (mut stream, all, rest) = half_way(&setup, RemoteFallback::None, LONG);
     setup.servers[0].terminate();
     check_rest(&mut stream, all, &rest);
-    assert!(states(&changes(&mut stream)).iter().all(|state| *state == RemoteState::Connected));
+    assert!(
+        states(&changes(&mut stream))
+            .iter()
+            .all(|state| *state == RemoteState::Connected)
+    );
     setup.servers[0].wait_for_end();
 }
 
@@ -116,7 +120,11 @@ fn full_server_gives_one_clear_warning() {
     assert_eq!(finish(&mut second, &speech()), expected);
     let changes = changes(&mut second);
     assert_eq!(states(&changes), [RemoteState::OnCpu]);
-    assert!(changes[0].text.contains("max_candidate_sequences"), "{}", changes[0].text);
+    assert!(
+        changes[0].text.contains("max_candidate_sequences"),
+        "{}",
+        changes[0].text
+    );
     check_rest(&mut first, all, &rest);
     assert_eq!(first.take_remote_change(), None);
 }

@@ -52,6 +52,9 @@ fn forty_streams_at_once_share_executions() {
         let after = setup.servers[0].counts(&setup.name);
         let (requests, executions) = (after.requests - before.requests, after.executions - before.executions);
         println!("{streams} streams: {requests} requests in {executions} executions");
-        assert!(executions * 8 <= requests, "{requests} requests in {executions} executions");
+        assert!(
+            executions * 8 <= requests,
+            "{requests} requests in {executions} executions"
+        );
     }
 }
