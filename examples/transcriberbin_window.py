@@ -32,6 +32,13 @@ captions.src_audio ! audioconvert ! {speaker}
 INSIDE = ("nemostt", "cccombiner", "ccconverter", "textwrap", "tttocea708")
 
 
+def stand_in():
+    """Without an awstranscriber, transcriberbin cannot be made, even if it gets another one afterwards (gst-plugins-rs 0.14)."""
+    nemostt = Gst.ElementFactory.find("nemostt")
+    if nemostt is not None and Gst.ElementFactory.find("awstranscriber") is None:
+        Gst.Element.register(None, "awstranscriber", Gst.Rank.NONE, nemostt.load().get_element_type())
+
+
 def turn_off_and_on(captions):
     for _ in sys.stdin:
         off = not captions.get_property("passthrough")
@@ -43,6 +50,7 @@ def main():
     if len(sys.argv) != 2:
         return __doc__
     Gst.init(None)
+    stand_in()
     is_test = sys.argv[1] == "--test"
     pipeline = player.make(
         PIPELINE.format(

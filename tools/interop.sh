@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests nemostt with the elements of gst-plugins-rs (transcriberbin, textwrap,
-# tttocea608, tttojson, hlssink3), which cargo builds for the tests. Installs
-# what they need: the headers of Pango and Cairo, and GStreamer's "bad" plugins.
+# tttocea608, tttojson, hlssink3), which cargo builds for the tests, and the
+# examples in Python that use them. Installs what they need: the headers of Pango
+# and Cairo, GStreamer's "bad" and "ugly" plugins, PyGObject, and FFmpeg.
 # Safe to run again: installs only what is missing.
 set -euo pipefail
 
@@ -38,6 +39,8 @@ packages=(
     libpango1.0-dev libcairo2-dev
     gstreamer1.0-tools
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+    # For the examples: x264enc, and a server of RTMP.
+    gstreamer1.0-plugins-ugly python3-gi gir1.2-gstreamer-1.0 ffmpeg
 )
 
 check_without_dpkg() {
@@ -57,7 +60,7 @@ fi
 gst-inspect-1.0 --exists cccombiner ||
     die "GStreamer's plugin closedcaption is missing: it is one of the \"bad\" plugins"
 
-for element in openh264enc voaacenc h264parse mpegtsmux; do
+for element in openh264enc voaacenc h264parse mpegtsmux srtsrc rtmp2sink; do
     gst-inspect-1.0 --exists "$element" ||
         die "GStreamer's element $element is missing: it is one of the \"bad\" plugins"
 done
@@ -68,10 +71,11 @@ root=$PWD
 NEMOSTT=$(realpath -m "${NEMOSTT:-target/release/nemostt}")
 [ -x "$NEMOSTT" ] || die "$NEMOSTT is missing: run 'make build' first"
 export NEMOSTT
-# The command is a process, which loads its plugins.
-export HLS_PLUGIN_PATH=$root/target/interop/debug
+export CARGO_TARGET_DIR=$root/target/interop
+export HLS_PLUGIN_PATH=$CARGO_TARGET_DIR/debug
 cd tests/interop
-"${CARGO:-cargo}" build --locked --package gst-plugin-hlssink3
+# Processes load these as plugins: the command and the examples.
+"${CARGO:-cargo}" build --locked --package gst-plugin-hlssink3 --package gst-plugin-closedcaption --package gst-plugin-textwrap
 "${CARGO:-cargo}" build --locked --tests
 say "testing $plugin_dir in real time, which takes a minute"
 # The pipelines are live and mostly wait, so the tests can run in parallel. They

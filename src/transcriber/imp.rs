@@ -14,7 +14,6 @@ use gst_base::{
 };
 
 use super::{
-    counters::SessionMetrics,
     delivery::ActiveSettings,
     downstream::Downstream,
     enums::NemoSttOutput,
@@ -24,12 +23,12 @@ use super::{
     model_loader::{self, Loader, Wanted},
     partial_pad,
     payload::Format,
+    published::PublishedState,
     reporter::Reporter,
     session::Session,
     settings::{HotwordSettings, MAX_OBSERVED_DELAY, METRICS, Settings, TextSettings},
     source_pad,
     ticker::Ticker,
-    timestamps::Moment,
 };
 use nemostt::EndReason;
 use nemostt::sync::lock;
@@ -63,28 +62,6 @@ pub struct NemoStt {
     #[cfg(feature = "triton")]
     pub(super) interrupt: nemostt::Interrupt,
     pub(super) partial_pad: Mutex<Option<gst::Pad>>,
-}
-
-/// The part of the session's state that queries and properties report, readable without the `session` lock.
-#[derive(Debug, Default)]
-pub(super) struct PublishedState {
-    pub(super) active: ActiveSettings,
-    pub(super) position: Option<Moment>,
-    pub(super) metrics: SessionMetrics,
-    /// Running time at which data last arrived.
-    pub(super) last_data: Option<gst::ClockTime>,
-    /// Whether upstream has sent a segment since the start, or since the last flush or EOS.
-    pub(super) had_segment: bool,
-    /// If not, the running time since which one has been missing.
-    pub(super) no_segment_since: gst::ClockTime,
-}
-
-impl PublishedState {
-    /// Starts to wait for a new segment at running time `now`.
-    fn await_segment(&mut self, now: Option<gst::ClockTime>) {
-        self.had_segment = false;
-        self.no_segment_since = now.unwrap_or_default();
-    }
 }
 
 #[glib::object_subclass]
@@ -483,29 +460,6 @@ impl NemoStt {
         gst::debug!(CAT, imp = self, "output is {format:?}, for {downstream:?}");
         let settings = self.settings();
         self.session().out.set_format(format, downstream, &settings);
-    }
-
-    /// Time from sound to word: the chunk, the time that words are held back, and the time allowed for computing.
-    pub(super) fn processing_latency(&self) -> gst::ClockTime {
-        let settings = self.settings();
-        let output = lock(&self.published).active.output;
-        let chunk = model_loader::latency(&settings, self.loader.ready().as_ref().map(|loaded| &loaded.recognizer));
-        chunk + settings.word_hold_time(output) + settings.processing_latency()
-    }
-
-    /// What the element adds to the pipeline's latency.
-    pub(super) fn latency(&self) -> gst::ClockTime {
-        let active = lock(&self.published).active;
-        let latency = self.processing_latency() + active.cue_delay();
-        // Text whose running time is shifted may arrive later by the same amount.
-        latency.saturating_sub(active.lateness)
-    }
-
-    pub(super) fn announce_latency(&self, before: gst::ClockTime) {
-        if self.latency() != before {
-            let obj = self.obj();
-            let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
-        }
     }
 
     /// Makes all work end soon, and keeps new work from starting.

@@ -54,18 +54,19 @@ impl NemoStt {
         if obj.current_state() > gst::State::Ready || obj.pending_state() > gst::State::Ready {
             let _ = pad.set_active(true);
         }
-        *lock(&self.partial_pad) = Some(pad.clone());
-        if obj.add_pad(&pad).is_err() {
-            *lock(&self.partial_pad) = None;
-            return None;
-        }
         let weak = self.downgrade();
         pad.connect_linked(move |pad, _| {
             if let Some(imp) = weak.upgrade() {
                 imp.end_partials_again(pad);
             }
         });
-        Some(pad)
+        *lock(&self.partial_pad) = Some(pad.clone());
+        if obj.add_pad(&pad).is_err() {
+            *lock(&self.partial_pad) = None;
+            return None;
+        }
+        // A handler of `pad-added` may have released it; the bindings do not allow to return a pad of no element.
+        self.has_partial_pad(&pad).then_some(pad)
     }
 
     /// Removes the pad.
@@ -77,6 +78,11 @@ impl NemoStt {
 
     pub(super) fn partial_pad(&self) -> Option<gst::Pad> {
         lock(&self.partial_pad).clone()
+    }
+
+    /// Whether `pad` has not been released.
+    fn has_partial_pad(&self, pad: &gst::Pad) -> bool {
+        lock(&self.partial_pad).as_ref() == Some(pad)
     }
 
     /// Sends what `src` has sent at the beginning of the stream, as far as `pad` has not, before `next`.
@@ -129,6 +135,8 @@ impl NemoStt {
         };
         self.begin_partials(&pad, Some(&item));
         match item {
+            // In a blocking probe of those events.
+            _ if !self.has_partial_pad(&pad) => Ok(()),
             PartialItem::Event(event) => {
                 pad.push_event(event);
                 Ok(())

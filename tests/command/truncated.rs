@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files that are empty, cut short, or only seem to be.
+//! Files that are empty, cut short or corrupt, or only seem to be.
 
 use std::fs;
 
-use crate::support::{
-    media::{make, mux, pictures},
-    process::{complaint, complaints, written},
-    transcribe::{CLIP, ONE, clip_path, line, nemo_text, pipe, transcribe, transcribe_all, wav},
+use crate::{
+    common::clip_s16,
+    support::{
+        media::{make, mux, pictures},
+        process::{complaint, complaints, written},
+        transcribe::{CLIP, ONE, clip_path, line, nemo_text, pipe, transcribe, transcribe_all, wav},
+    },
 };
 
 #[test]
@@ -125,5 +128,44 @@ fn a_film_whose_sound_ends_early_is_whole() {
         let mut endless = fs::read(clip_path(ONE)).unwrap();
         endless[40..44].copy_from_slice(&size.to_le_bytes());
         assert_eq!(written(&pipe(&[], &endless)), line(ONE), "{size:x}");
+    }
+}
+
+#[test]
+fn samples_that_are_not_numbers_are_silence_and_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let audio: Vec<f32> = clip_s16(CLIP)
+        .iter()
+        .map(|&sample| f32::from(sample) / 32_768.0)
+        .collect();
+    let silence = 100_000..100_400;
+    let write = |name: &str, replacement: f32| {
+        let path = directory.path().join(name);
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: 16_000,
+            bits_per_sample: 32,
+            sample_format: hound::SampleFormat::Float,
+        };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        for (index, &sample) in audio.iter().enumerate() {
+            let sample = if silence.contains(&index) { replacement } else { sample };
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+        path
+    };
+    let silent = transcribe(&[], &write("silent.wav", 0.0));
+    let expected = written(&silent);
+    assert!(expected.split_whitespace().count() > 20, "{expected}");
+    for invalid in [f32::NAN, f32::INFINITY, f32::MIN] {
+        let path = write("corrupt.wav", invalid);
+        let output = transcribe(&[], &path);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{invalid}");
+        let complaint = complaint(&output);
+        assert!(
+            complaint.contains("corrupt.wav is corrupt: some of its samples are not numbers"),
+            "{complaint}"
+        );
     }
 }

@@ -187,6 +187,42 @@ fn pad_of_partials_can_come_and_go_and_is_flushed() {
 }
 
 #[test]
+fn pad_can_be_released_while_it_is_added() {
+    let harness = Harness::play("lookahead=80");
+    let element = &harness.element;
+    let handler = element.connect_pad_added(|element, pad| {
+        if pad.name() == "partial_src" {
+            element.release_request_pad(pad);
+        }
+    });
+    assert!(element.request_pad_simple("partial_src").is_none());
+    assert_eq!(element.pads().len(), 2);
+    element.disconnect(handler);
+    assert!(element.request_pad_simple("partial_src").is_some());
+}
+
+#[test]
+fn pad_can_be_released_while_its_first_events_pass() {
+    use gst::EventType::{Caps, Segment, StreamStart};
+    let samples = clip_s16("u1_command");
+    for released_at in [StreamStart, Caps, Segment] {
+        let harness = Harness::play("lookahead=80");
+        let pad = PartialPad::request(&harness);
+        pad.source
+            .add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+                if info.event().is_some_and(|event| event.type_() == released_at) {
+                    pad.parent_element().unwrap().release_request_pad(pad);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        harness.speak(&samples, 1_600);
+        harness.eos();
+        assert_eq!(harness.element.pads().len(), 2, "{released_at:?}");
+        assert!(!plain_text(&harness.take()).is_empty());
+    }
+}
+
+#[test]
 fn pad_requested_after_the_end_is_at_its_end() {
     let harness = Harness::play("lookahead=80");
     harness.speak(&clip_s16("u1_command"), 1_600);

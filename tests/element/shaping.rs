@@ -117,7 +117,7 @@ fn files_are_read_when_they_are_set_and_wrong_ones_are_a_warning() {
         (
             "replacements-file",
             &bad,
-            Some("bad.txt, line 2: \"lamp\" is no replacement"),
+            Some("bad.txt, line 2: \"lamp\" is not a replacement"),
         ),
         (
             "profanity-file",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Feeds speech to nemostt in real time, as cameras, networks and players do, and checks the output.
 
-    tools/live_test [CHECK | GROUP ...]        (default: all; about twelve minutes)
+    tools/live_test [CHECK | GROUP ...]        (default: all; about 15 minutes)
 
     latency     words of a live source and of an RTSP server arrive within the latency of the LATENCY query
     muted       live video with text while its audio is muted: no frame is late or missing, files are complete
@@ -9,6 +9,8 @@
     playback    files behind a tee with default queues start, and all words arrive
     readme      the pipelines in README.md
     live_command  nemostt live: an RTSP stream of ten minutes, cut twice
+    srt         nemostt live: SRT, as caller and listener, whose sender is killed
+    microphone  nemostt live and a pipeline with a microphone of PulseAudio that is muted and unplugged
     examples    the examples in Python that have a test source
 
 Uses the plugin of "make build" unless GST_PLUGIN_PATH names another folder. Do not replace it while the checks run.
@@ -31,12 +33,14 @@ from harness import ALL, Checks, Gst
 import examples  # noqa: F401
 import latency  # noqa: F401
 import live_command  # noqa: F401
+import microphone  # noqa: F401
 import muted  # noqa: F401
 import playback  # noqa: F401
 import readme  # noqa: F401
 import sources  # noqa: F401
+import srt  # noqa: F401
 
-GROUPS = ("latency", "muted", "sources", "playback", "readme", "live_command", "examples")
+GROUPS = ("latency", "muted", "sources", "playback", "readme", "live_command", "srt", "microphone", "examples")
 
 # Debian and Ubuntu packages of the elements that most checks need.
 ELEMENTS = {

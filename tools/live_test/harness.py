@@ -26,7 +26,10 @@ AUDIO = f"audio/x-raw,format=S16LE,rate={RATE},channels=1,layout=interleaved"
 
 # The expected texts are those of the built-in model.
 os.environ.pop("NEMOSTT_MODEL", None)
+# Beside our plugin, those of gst-plugins-rs if "make interop" built them.
 os.environ.setdefault("GST_PLUGIN_PATH", str(ROOT / "target" / "plugin"))
+if (built := ROOT / "target" / "interop" / "debug").is_dir():
+    os.environ["GST_PLUGIN_PATH"] += os.pathsep + str(built)
 
 try:
     import gi
@@ -111,6 +114,7 @@ class Recorder:
         self.element = element
         self.words = []  # (text, start, end, time pushed)
         self.gaps = []  # (end, time pushed)
+        self.has_ended = False
         self.backward = []  # where running time went backwards: (from, to)
         self.last = 0
         self.src = element.get_static_pad("src")
@@ -136,6 +140,8 @@ class Recorder:
             self._advance(start, end)
         elif info.get_event().type == Gst.EventType.FLUSH_STOP:
             self.last = 0
+        elif info.get_event().type == Gst.EventType.EOS:
+            self.has_ended = True
         return Gst.PadProbeReturn.OK
 
     def _advance(self, start, end):

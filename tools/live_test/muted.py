@@ -2,6 +2,7 @@
 """Live video with text while its audio is muted: video frames must not wait for it."""
 
 import tempfile
+import time
 from pathlib import Path
 
 from gi.repository import GObject, Gst
@@ -218,6 +219,11 @@ def record(checks, what, muxer, encoder, demuxer, valve="valve name=valve", mute
             player.run(SECONDS / 2)
             sizes.append(path.stat().st_size if path.exists() else 0)
             player.run(SECONDS / 2)
+            # First the text: matroskamux does not wait for the last words when its other streams have ended.
+            player["source"].emit("end-of-stream")
+            due = time.monotonic() + TIMEOUT
+            while not player.recorder.has_ended and time.monotonic() < due:
+                player.run(0.05)
             player.pipeline.send_event(Gst.Event.new_eos())
             ended = player.run(TIMEOUT)
         checks.check(ended, f"{what}: the file was finished" if ended else f"{what}: no EOS")

@@ -89,8 +89,10 @@ def formats(checks):
         checks.not_run("aac", "avdec_aac, fdkaacdec or faad")
     else:
         parse = " ! aacparse" if first_missing("aacparse") is None else ""
-        kinds["m4a"] = (f"audioconvert ! audioresample ! {aac}{parse} ! mp4mux", ("mp4mux", "qtdemux"))
-        kinds["aac"] = (f"audioconvert ! audioresample ! {aac}{parse} ! audio/mpeg,stream-format=adts", ("aacparse",))
+        # At 16 kHz, voaacenc takes so much away that some words become others.
+        aac = f"audioconvert ! audioresample ! audio/x-raw,rate=48000 ! {aac}"
+        kinds["m4a"] = (f"{aac}{parse} ! mp4mux", ("mp4mux", "qtdemux"))
+        kinds["aac"] = (f"{aac}{parse} ! audio/mpeg,stream-format=adts", ("aacparse",))
     for kind, (encoder, elements) in kinds.items():
         play(checks, kind, encoder, elements)
 

@@ -314,6 +314,18 @@ pub enum Error {
     #[error("the process is exiting, and nothing more is computed: end streams and loads before `exit` is called")]
     Exiting,
 
+    /// A sample cannot be part of audio. Those before it were added to the stream, which goes on with the next call.
+    #[error(
+        "sample {index} is {value}, expected a number from -1.0 to 1.0 (or a few times as much where a recording is too loud): \
+         replace what is corrupt with silence"
+    )]
+    Sample {
+        /// Its position in the stream, from 0.
+        index: u64,
+        /// NaN, an infinity, or a value beyond [`Stream::MAX_SAMPLE`](crate::Stream::MAX_SAMPLE).
+        value: f32,
+    },
+
     /// Samples were added after the end of the stream.
     #[error("the stream is finished; reset it before adding samples")]
     Finished,

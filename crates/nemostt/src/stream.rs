@@ -91,6 +91,10 @@ pub struct Snapshot {
 pub type Observer<'a> = dyn FnMut(&Window<'_>, &[f32]) + 'a;
 
 impl Stream {
+    /// Largest magnitude of a sample: a spectrum of 512 such samples still has finite power in float32. Whole numbers of 32 bits
+    /// that nobody scaled are below it.
+    pub const MAX_SAMPLE: f32 = 1e12;
+
     pub(crate) fn new(model: Arc<Model>) -> Result<Self> {
         let front_end = FrontEnd::new(model.config.front_end);
         let pipeline = StreamPipeline::new(model)?;
@@ -111,8 +115,9 @@ impl Stream {
     /// events.
     ///
     /// # Errors
-    /// [`Error::Finished`] after [`finish`](Self::finish); ONNX Runtime's errors, after which the stream must be
-    /// [reset](Self::reset) or [restored](Self::restore).
+    /// [`Error::Finished`] after [`finish`](Self::finish); [`Error::Sample`] for one that is not a number or beyond
+    /// [`MAX_SAMPLE`](Self::MAX_SAMPLE); ONNX Runtime's errors, after which the stream must be [reset](Self::reset) or
+    /// [restored](Self::restore).
     pub fn accept(&mut self, samples: &[f32]) -> Result<()> {
         self.accept_observed(samples, &mut |_, _| {})
     }
@@ -147,12 +152,27 @@ impl Stream {
         if self.ended {
             return Err(Error::Finished);
         }
-        self.samples += samples.len() as u64;
-        self.metrics.samples += samples.len() as u64;
-        self.pipeline.model.counters.count_samples(samples.len() as u64);
+        // One would make every frame of its window NaN, and they every later one through the encoder's caches.
+        let invalid = samples.iter().position(|&sample| !Self::is_valid_sample(sample));
+        let valid = &samples[..invalid.unwrap_or(samples.len())];
+        self.samples += valid.len() as u64;
+        self.metrics.samples += valid.len() as u64;
+        self.pipeline.model.counters.count_samples(valid.len() as u64);
         self.front_end
-            .accept(samples, |frame| self.pipeline.push_frame(frame, observe))?;
-        self.wait_for_server(observe)
+            .accept(valid, |frame| self.pipeline.push_frame(frame, observe))?;
+        self.wait_for_server(observe)?;
+        match invalid {
+            None => Ok(()),
+            Some(index) => Err(Error::Sample {
+                index: self.samples,
+                value: samples[index],
+            }),
+        }
+    }
+
+    /// Whether [`accept`](Self::accept) takes `sample`: neither NaN nor beyond [`MAX_SAMPLE`](Self::MAX_SAMPLE).
+    pub fn is_valid_sample(sample: f32) -> bool {
+        sample.abs() <= Self::MAX_SAMPLE
     }
 
     /// Ends the stream after `padding` samples of silence (NeMo adds none) and emits the last words. A stream without

@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod completions;
 mod cues;
+mod decoding_args;
 mod hub;
 mod interrupt;
 mod live;

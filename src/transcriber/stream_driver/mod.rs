@@ -7,7 +7,9 @@
 //! decoded, whatever the size of a buffer or hole, and a flush does not have to wait.
 
 mod boosted;
+mod configuration;
 mod placement;
+mod stalled;
 
 use std::collections::VecDeque;
 
@@ -20,13 +22,8 @@ use super::{
     stall::{Due, Loudness, Stall},
     timestamps::{Moment, Timestamps},
 };
-use nemostt::{
-    DecodingMethod, EndReason, EndpointConfig, Error, Event, Recognizer, Result, Snapshot, Stream, StreamClass,
-    StreamMetrics,
-};
+use nemostt::{DecodingMethod, EndReason, Event, Recognizer, Result, Snapshot, Stream, StreamClass, StreamMetrics};
 
-/// Encoder frames by which a word may be later when it is decoded again.
-const RECOGNIZABLE: u64 = 4;
 /// Samples per step: 80 ms at 16 kHz, the shortest chunk.
 const STEP_SAMPLES: usize = 1280;
 
@@ -255,81 +252,6 @@ impl StreamDriver {
         Ok(())
     }
 
-    /// Sets the language of the speech. If the model does not know it, queues a warning and keeps the previous one.
-    fn set_language(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        if self.language.as_deref() == Some(settings.language()) {
-            return Ok(());
-        }
-        self.language = Some(settings.language().into());
-        match self.stream.set_language(settings.language()) {
-            Err(error @ Error::Language { .. }) => {
-                out.queue.warning(format!("language-code: {error}"));
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
-    /// The model to build a boosting tree with, if there are phrases of another `revision` than those handed over.
-    pub(super) fn needs_boosted(&self, revision: u64) -> Option<Recognizer> {
-        (self.hotwords_revision != revision).then(|| self.recognizer.clone())
-    }
-
-    /// Hands over phrases to boost from the next audio on.
-    pub(super) fn hand_over(&mut self, boosted: Boosted) {
-        self.hotwords_revision = boosted.revision;
-        self.boosted = Some(boosted);
-    }
-
-    /// Sets the phrases to boost, if others were handed over.
-    fn set_boosted(&mut self, out: &mut Delivery) -> Result<()> {
-        let Some(Boosted { tree, warning, .. }) = self.boosted.take() else {
-            return Ok(());
-        };
-        if let Some(text) = warning {
-            out.queue.warning(text);
-        }
-        match tree {
-            Some(tree) => self.stream.set_boosting_tree(tree.as_ref()),
-            None => Ok(()),
-        }
-    }
-
-    /// Sets what is done to words. If a file cannot be used, queues a warning and keeps what was done before.
-    fn set_text(&mut self, out: &mut Delivery, settings: &Settings) -> Result<()> {
-        for (seen, (revision, error)) in self.text_files.iter_mut().zip(settings.text.file_errors()) {
-            if std::mem::replace(seen, revision) != revision
-                && let Some(error) = error
-            {
-                out.queue.warning(format!("{error}. The previous list stays"));
-            }
-        }
-        self.stream.set_text_shaping(settings.text.shaping());
-        self.stream.set_confidence(settings.text.confidence())
-    }
-
-    fn endpoint_config(&self, out: &Delivery, settings: &Settings) -> EndpointConfig {
-        // Nobody waits for the words of an utterance, so that a beam can take all of it into account.
-        let ends_words = out.is_by_word() || !settings.decoding.is_beam();
-        let frame_ms = self.frame * 1000 / u64::from(self.rate);
-        let frames = |ms: u32| (ms > 0).then(|| u64::from(ms).div_ceil(frame_ms));
-        let samples = |ms: u32| u64::from(ms) * u64::from(self.rate) / 1000;
-        EndpointConfig {
-            word: frames(settings.word_hold).filter(|_| ends_words),
-            utterance: frames(settings.endpoint_silence),
-            phrase: settings
-                .phrase_hold(out.active().output)
-                .map(|ms| u64::from(ms).div_ceil(frame_ms)),
-            partials: settings.post_partials || out.queue.has_partials(),
-            partial_stability: settings.text.partial_stability,
-            min_word: samples(settings.min_word_duration),
-            emits_words: out.is_by_word(),
-            longest_word: settings.longest_word().and_then(frames).filter(|_| ends_words),
-            max_utterance: (settings.max_utterance > 0).then(|| samples(settings.max_utterance)),
-            max_utterance_chars: (settings.max_utterance_chars > 0).then_some(settings.max_utterance_chars as usize),
-        }
-    }
-
     /// Turns events of the stream into output, and advances the output up to where no more text can begin.
     fn collect(&mut self, out: &mut Delivery, settings: &Settings) {
         if let Some(text) = self.stream.take_device_failure() {
@@ -417,36 +339,9 @@ impl StreamDriver {
         out.restart();
     }
 
-    /// Input has stalled: saves the stream, and decodes the audio so far as if it ended here.
-    pub(super) fn begin_stall(&mut self, settings: &Settings) -> Result<()> {
-        let Some(end) = self.end().filter(|_| self.stall.is_none() && !self.stream.is_waiting()) else {
-            return Ok(());
-        };
-        let samples = self.stream.samples();
-        self.stream.save(&mut self.snapshot);
-        self.stream
-            .finish_with_reason(EndReason::Pause, self.padding(settings))?;
-        if self.stream.is_waiting() {
-            // There is nothing to emit early without a server.
-            return self.stream.restore(&self.snapshot);
-        }
-        self.take_events();
-        let mut events = std::mem::take(&mut self.events);
-        // What is in progress is as it was with the audio so far.
-        events.retain(|event| !matches!(event, Event::Partial(_)));
-        let is_cut = self.loudness.ends_in_speech();
-        self.stall = Some(Stall::new(events, end.running(), samples, is_cut, self.frame));
-        Ok(())
-    }
-
     /// The sample at running time `running`, in nanoseconds; extrapolated beyond the last one.
     pub(super) fn sample_at(&self, running: i64) -> u64 {
         self.timestamps.sample_at(running)
-    }
-
-    /// Running time at which audio ended, in nanoseconds, if input is stalled.
-    pub(super) fn stalled_since(&self) -> Option<i64> {
-        self.stall.as_ref().map(|stall| stall.end)
     }
 
     /// Running time before which no further text can begin, in nanoseconds; `None` if no text is pending.
@@ -475,39 +370,6 @@ impl StreamDriver {
         match &self.stall {
             Some(stall) => stall.is_empty(),
             None => !self.has_samples(),
-        }
-    }
-
-    /// Emits what is due while input stalls.
-    pub(super) fn release(&mut self, due: Due, out: &mut Delivery, settings: &Settings) {
-        let Some(stall) = &mut self.stall else { return };
-        let samples = self.stream.samples();
-        out.processed_until(self.timestamps.at(samples));
-        while let Some(event) = stall.next(due, out.is_by_word()) {
-            out.event_early(event, samples, &self.timestamps, settings);
-        }
-        if !stall.has_words(out.is_by_word())
-            && let Some(end) = self.timestamps.at(samples)
-        {
-            out.advance(&end, settings);
-        }
-    }
-
-    /// Input has resumed: restores the stream to where it was.
-    fn resume(&mut self, out: &mut Delivery) {
-        if self.stall.take().is_none() {
-            return;
-        }
-        let until = self.stream.samples();
-        if self.stream.restore(&self.snapshot).is_err() {
-            // Unreachable: the snapshot is of this stream. Starting over at least emits nothing twice.
-            self.start_over(out, None);
-            return;
-        }
-        if out.has_emitted_early() {
-            // Words that were emitted cannot become a part of a number or phrase any more. With all of their audio, they may be
-            // a little later.
-            self.stream.separate_words_until(until + RECOGNIZABLE * self.frame);
         }
     }
 }

@@ -29,6 +29,18 @@ fn a_file_is_captioned_in_real_time() {
 }
 
 #[test]
+fn a_beam_and_a_language_model_are_those_of_the_element() {
+    let beam = ["--decoding-method=beam", "--beam-size=8"];
+    assert_eq!(written(&live(&beam).arg(clip_path(ONE)).output().unwrap()), line(ONE));
+    let output = live(&beam)
+        .args(["--language-model=/no/such/model.arpa", "--language-model-weight=0.5"])
+        .arg(clip_path(ONE))
+        .output()
+        .unwrap();
+    assert!(complaint(&output).contains("/no/such/model.arpa"));
+}
+
+#[test]
 fn ctrl_c_writes_what_was_said() {
     let mut running = Running::start(&["-"]);
     // Twice, so that some is left in the pipe when all is written.
@@ -114,5 +126,6 @@ fn sources_that_cannot_be_opened_are_told() {
     refused("--lookahead=100", "lookahead 100 ms is not possible");
     refused("--hotwords-file=/no/such/list", "/no/such/list");
     refused("--cue-lines=3", "add --record");
+    refused("--beam-size=8", "add --decoding-method beam");
     refused("--record=a.txt", ".vtt, .srt or .jsonl");
 }

@@ -16,8 +16,15 @@ const TOKEN_OFFSET: u32 = 100;
 const MAX_ORDER: usize = 12;
 /// Most n-grams; each takes up to 100 bytes while they are read.
 const MAX_NGRAMS: u64 = 50_000_000;
+/// Largest magnitude of a weight. Files have -99 for the logarithm of 0.
+const MAX_WEIGHT: f64 = 10_000.0;
+/// How far rounding may push the logarithm of a probability of 1.
+const MAX_LOG_PROBABILITY: f32 = 1e-3;
 /// Longest line in bytes. One with 12 symbols of 4 bytes has about 100.
 const MAX_LINE: u64 = 4096;
+
+/// What editors on Windows write before the text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// How often it is checked whether reading was cancelled.
 const LINES_BETWEEN_CHECKS: u64 = 4096;
@@ -107,9 +114,12 @@ pub(super) fn read(text: impl BufRead, tokens: usize, is_cancelled: impl Fn() ->
 /// Number of n-grams of each order, from 1.
 fn header(lines: &mut Lines<impl BufRead, impl Fn() -> bool>) -> Result<Vec<u64>, String> {
     loop {
-        match lines.next()? {
+        let line = lines
+            .next()?
+            .map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim());
+        match line {
             Some("\\data\\") => break,
-            Some(line) if line.trim().is_empty() => {}
+            Some("") => {}
             _ => return Err(NOT_ARPA.into()),
         }
     }
@@ -127,9 +137,12 @@ fn header(lines: &mut Lines<impl BufRead, impl Fn() -> bool>) -> Result<Vec<u64>
         let Some((Ok(order), Ok(count))) = parts else {
             return Err(lines.wrong(&format!("expected `ngram {expected}=` and a number")));
         };
-        if order != expected || order > MAX_ORDER {
+        if order != expected {
+            return Err(lines.wrong(&format!("it is of {order}-grams, expected {expected}-grams")));
+        }
+        if order > MAX_ORDER {
             return Err(lines.wrong(&format!(
-                "it is of {order}-grams, expected {expected}-grams; n-grams may have up to {MAX_ORDER} symbols"
+                "the model has {order}-grams, expected at most {MAX_ORDER}-grams. Make one of a lower order (lmplz -o)"
             )));
         }
         counts.push(count);
@@ -153,10 +166,16 @@ fn ngram(line: &str, tokens: usize, symbols: &mut Vec<Symbol>) -> Result<(f32, f
     };
     let number = |text: &str| {
         let number = text.trim().parse::<f64>().ok();
+        let number = number.filter(|number| number.abs() <= MAX_WEIGHT);
         let natural = number.map(|number| (number * std::f64::consts::LN_10) as f32);
-        natural
-            .filter(|natural| natural.is_finite())
-            .ok_or_else(|| format!("\"{text}\" is not a finite number"))
+        natural.ok_or_else(|| format!("\"{text}\" is not a number from -{MAX_WEIGHT} to {MAX_WEIGHT}"))
+    };
+    // A back-off weight may be above 0: what is left for unknown n-grams is more than the shorter ones give them.
+    let probability = |text: &str| match number(text)? {
+        weight @ ..=MAX_LOG_PROBABILITY => Ok(weight),
+        _ => Err(format!(
+            "weight {text} is the logarithm of a probability above 1, expected 0 or less"
+        )),
     };
     symbols.clear();
     while let Some(first) = text.chars().next() {
@@ -185,5 +204,5 @@ fn ngram(line: &str, tokens: usize, symbols: &mut Vec<Symbol>) -> Result<(f32, f
         symbols.push(symbol);
         text = rest.strip_prefix(char::is_whitespace).unwrap_or(rest);
     }
-    Ok((number(weight)?, backoff.map_or(Ok(0.0), number)?))
+    Ok((probability(weight)?, backoff.map_or(Ok(0.0), number)?))
 }

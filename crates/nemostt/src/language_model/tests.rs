@@ -86,7 +86,27 @@ fn broken_files_are_refused_with_line_and_cure() {
         (changed("-0.3\td e", "-0.3\te e"), ""),
         (
             changed("-0.5\td\t-0.25", "nan\td\t-0.25"),
-            "line 8: \"nan\" is not a finite number",
+            "line 8: \"nan\" is not a number from -10000 to 10000",
+        ),
+        (
+            changed("-0.5\td\t-0.25", "-0.5\td\t1e37"),
+            "line 8: \"1e37\" is not a number from -10000 to 10000",
+        ),
+        (
+            changed("-0.5\td\t-0.25", "0.5\td\t-0.25"),
+            "line 8: weight 0.5 is the logarithm of a probability above 1",
+        ),
+        (changed("-0.5\td\t-0.25", "0\td\t0.25"), ""),
+        (changed("\\data\\", "\u{feff}\\data\\"), ""),
+        (changed("\\data\\", " \\data\\ "), ""),
+        (
+            (3..=13)
+                .fold(BIGRAMS.to_owned(), |text, order| {
+                    let last = format!("ngram {}=2\n", order - 1);
+                    text.replace(&last, &format!("{last}ngram {order}=2\n"))
+                })
+                .into_bytes(),
+            "line 14: the model has 13-grams, expected at most 12-grams. Make one of a lower order (lmplz -o)",
         ),
         (
             changed("-0.5\td\t-0.25", "-0.5\thello\t-0.25"),

@@ -8,7 +8,7 @@ use crate::{
     common::{Transcript, clip, clip_s16, data, model_path, options, recognizer},
     log,
 };
-use nemostt::{DecoderKind, Error, Options, Recognizer, Stream, text::Vocabulary};
+use nemostt::{DecoderKind, Error, Event, Options, Recognizer, Stream, text::Vocabulary};
 use nemostt_compiler::{DROP_INPUT, Graph, StreamingConfig, make_drop_an_input};
 use proptest::prelude::*;
 
@@ -142,6 +142,60 @@ fn finished_stream_rejects_samples() {
     assert!(matches!(stream.finish(0), Err(Error::Finished)));
     stream.reset();
     stream.accept(&[0.0]).unwrap();
+}
+
+#[test]
+fn invalid_sample_is_named_and_changes_nothing() {
+    let mut stream = MANY_TOKENS.stream().unwrap();
+    let audio = clip("u1_command");
+    let mut words_with = |invalid: Option<(usize, f32)>, block: usize| {
+        stream.reset();
+        let mut samples = audio.clone();
+        if let Some((position, value)) = invalid {
+            samples[position] = value;
+        }
+        let mut begin = 0;
+        while begin < samples.len() {
+            let end = samples.len().min(begin + block);
+            begin = match stream.accept(&samples[begin..end]) {
+                Ok(()) => end,
+                Err(Error::Sample { index, value }) => {
+                    let (position, invalid) = invalid.unwrap();
+                    assert_eq!((index, value.to_bits()), (position as u64, invalid.to_bits()));
+                    assert_eq!(stream.samples(), index);
+                    samples[position] = audio[position];
+                    position
+                }
+                Err(error) => panic!("{error}"),
+            };
+        }
+        stream.finish(0).unwrap();
+        let words = std::iter::from_fn(|| stream.next_event()).filter_map(|event| match event {
+            Event::Word(word) => Some(word.text),
+            _ => None,
+        });
+        assert_eq!(samples, audio);
+        words.collect::<Vec<_>>()
+    };
+    let expected = words_with(None, 1_600);
+    assert!(expected.len() > 2);
+    let beyond = Stream::MAX_SAMPLE * 1.01;
+    for invalid in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -beyond] {
+        for position in [0, 1, 4_321, audio.len() - 1] {
+            for block in [1, 1_600, audio.len()] {
+                let words = words_with(Some((position, invalid)), block);
+                assert_eq!(words, expected, "{invalid} at {position}, blocks of {block}");
+            }
+        }
+    }
+    // The largest valid samples give frames that are numbers.
+    stream.reset();
+    let loud: Vec<f32> = (0..40_000)
+        .map(|n| Stream::MAX_SAMPLE * (1 - n % 2 * 2) as f32)
+        .collect();
+    stream.accept(&loud).unwrap();
+    stream.accept(&audio).unwrap();
+    stream.finish(0).unwrap();
 }
 
 #[test]

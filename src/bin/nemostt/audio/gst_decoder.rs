@@ -11,6 +11,7 @@ use std::{
 
 use gst::prelude::*;
 use gst_app::AppSink;
+use nemostt::Stream;
 
 use super::{
     BLOCK, Live, Location,
@@ -65,6 +66,7 @@ pub struct GstDecoder {
     channel: Option<Channel>,
     track: Option<Track>,
     notice: Option<String>,
+    has_invalid_samples: bool,
     /// Samples per second.
     rate: u32,
     /// Samples returned so far.
@@ -152,6 +154,7 @@ impl GstDecoder {
             channel: selection.channel,
             track: None,
             notice: None,
+            has_invalid_samples: false,
             rate,
             returned: 0,
             silence: 0,
@@ -299,6 +302,11 @@ impl GstDecoder {
         self.returned.max(samples(self.streams.reached(), self.rate))
     }
 
+    /// See [`Input::has_invalid_samples`](super::Input::has_invalid_samples).
+    pub fn has_invalid_samples(&self) -> bool {
+        self.has_invalid_samples
+    }
+
     /// The error if there is no sample.
     pub fn no_samples_error(&self) -> String {
         let location = self.bus_errors.location();
@@ -377,7 +385,15 @@ impl GstDecoder {
         let bytes = buffer.map_readable();
         let bytes = bytes.map_err(|error| format!("cannot decode {}: {error}", self.bus_errors.location()))?;
         let (samples, _) = bytes.as_chunks::<4>();
+        let invalid = &mut self.has_invalid_samples;
         let samples = samples.iter().map(|&sample| f32::from_ne_bytes(sample));
+        let samples = samples.map(|sample| match Stream::is_valid_sample(sample) {
+            true => sample,
+            false => {
+                *invalid = true;
+                0.0
+            }
+        });
         match self.channel {
             None => self.pending.extend(samples),
             Some(Channel(number)) => {

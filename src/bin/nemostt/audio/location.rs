@@ -111,13 +111,13 @@ impl Location {
     }
 }
 
-/// For messages. The password of a URL is hidden.
+/// For messages. The password of a URL is hidden, and the passphrase of SRT.
 impl Display for Location {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::StandardInput => f.write_str("standard input"),
             Self::File(path) => path.display().fmt(f),
-            Self::Url(url) => f.write_str(&without_password(url)),
+            Self::Url(url) => f.write_str(&without_passphrase(&without_password(url))),
         }
     }
 }
@@ -131,6 +131,20 @@ fn without_password(url: &str) -> String {
         Some(format!("{scheme}://{user}:***@{host}{}", rest.get(end..)?))
     };
     split().unwrap_or_else(|| url.into())
+}
+
+/// SRT has it in the query.
+fn without_passphrase(url: &str) -> String {
+    const NAME: &str = "passphrase=";
+    let Some((address, query)) = url.split_once('?') else {
+        return url.into();
+    };
+    let hidden = |pair: &str| match pair.get(..NAME.len()) {
+        Some(name) if name.eq_ignore_ascii_case(NAME) => format!("{name}***"),
+        _ => pair.into(),
+    };
+    let pairs: Vec<String> = query.split('&').map(hidden).collect();
+    format!("{address}?{}", pairs.join("&"))
 }
 
 /// The part before `://`, if it is a valid URL scheme.
@@ -243,5 +257,9 @@ mod tests {
         let shown = |url: &str| Location::Url(url.into()).to_string();
         assert_eq!(shown("rtsp://u:p@h:1/x@y"), "rtsp://u:***@h:1/x@y");
         assert_eq!(shown("http://h/a:b@c"), "http://h/a:b@c");
+        assert_eq!(
+            shown("srt://:7000?mode=listener&passphrase=p%26q&x=?passphrase=1"),
+            "srt://:7000?mode=listener&passphrase=***&x=?passphrase=1"
+        );
     }
 }

@@ -121,6 +121,11 @@ impl Input {
         }
     }
 
+    /// Whether there were samples until now that are no numbers. They were read as silence.
+    pub fn has_invalid_samples(&self) -> bool {
+        matches!(self, Self::GstDecoder(decoded) if decoded.has_invalid_samples())
+    }
+
     /// Replaces `mono` with the next samples, -1.0 to 1.0. It is empty at the end.
     pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
         mono.clear();

@@ -10,8 +10,8 @@ use clap::{Args, value_parser};
 use super::serve::ServeArguments;
 use super::source::MICROPHONE;
 use crate::{
-    audio::TrackSelection, cues::CueArguments, model_args::ModelArguments, speech_args::SpeechArguments,
-    text_args::TextArguments, track_args::TrackArguments,
+    audio::TrackSelection, cues::CueArguments, decoding_args::DecodingArguments, model_args::ModelArguments,
+    speech_args::SpeechArguments, text_args::TextArguments, track_args::TrackArguments,
 };
 
 /// Caption a microphone, a camera or a stream
@@ -40,6 +40,9 @@ pub struct Live {
 
     #[command(flatten)]
     pub text: TextArguments,
+
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
 
     #[command(flatten)]
     track: TrackArguments,

@@ -57,6 +57,7 @@ impl Captioner {
         arguments.model.configure(&element)?;
         arguments.speech.configure(&element)?;
         arguments.text.configure(&element)?;
+        arguments.decoding.configure(&element)?;
         element.set_property_from_str("output", "utterances");
         element.set_property("post-partials", true);
         element.set_property("max-utterance", MAX_UTTERANCE);

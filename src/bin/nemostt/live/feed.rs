@@ -175,7 +175,7 @@ impl Feed {
 
     /// The end after samples of `duration`.
     fn end(&self, opened: &Opened, duration: Duration, was_open: bool) -> Result<End, SourceError> {
-        if duration.is_zero() && !was_open && !opened.is_connection() && !interrupt::is_requested() {
+        if duration.is_zero() && !was_open && !opened.may_be_silent() && !interrupt::is_requested() {
             return Err(SourceError {
                 message: opened.no_samples_error(),
                 failure: Failure::Permanent,

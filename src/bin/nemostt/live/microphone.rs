@@ -80,11 +80,6 @@ impl Microphone {
         self.is_live
     }
 
-    /// Whether there were samples.
-    pub fn has_recorded(&self) -> bool {
-        self.has_recorded
-    }
-
     /// Replaces `mono` with the next samples. It is empty after Ctrl-C.
     pub fn read(&mut self, mono: &mut Vec<f32>) -> Result<()> {
         mono.clear();

@@ -118,10 +118,18 @@ impl Opened {
         }
     }
 
-    /// At the end: whether only a connection has ended, and more would follow in another one.
+    /// At the end: whether only a connection has ended, and more would follow in another one. A microphone has been unplugged.
     pub fn is_connection(&self) -> bool {
         match self {
-            Self::Microphone(microphone) => microphone.has_recorded(),
+            Self::Microphone(_) => true,
+            Self::Input(input) => !input.is_complete(),
+        }
+    }
+
+    /// Whether it is one that works, if it has given no samples: a connection may give some later.
+    pub fn may_be_silent(&self) -> bool {
+        match self {
+            Self::Microphone(_) => false,
             Self::Input(input) => !input.is_complete(),
         }
     }

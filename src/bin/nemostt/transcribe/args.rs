@@ -5,11 +5,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use nemostt::BeamConfig;
 
-use super::{decoding::DecodingArguments, output::Format};
+use super::output::Format;
 use crate::{
     audio::{Location, TrackSelection},
     cues::CueArguments,
+    decoding_args::DecodingArguments,
     metrics_file::MetricsArguments,
     model_args::ModelArguments,
     speech_args::SpeechArguments,
@@ -64,6 +66,15 @@ pub struct Transcribe {
     #[command(flatten)]
     pub decoding: DecodingArguments,
 
+    /// Most transcripts in the JSON document, with --decoding-method beam
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=BeamConfig::MAX_SIZE as i64),
+        help_heading = "Decoding"
+    )]
+    n_best: Option<u16>,
+
     /// Write to this file; `-` is standard output, the default
     #[arg(short, long, value_name = "FILE", conflicts_with = "output_dir")]
     pub output: Option<PathBuf>,
@@ -115,6 +126,25 @@ struct FormatFlags {
 }
 
 impl Transcribe {
+    /// Checks options that say how tokens are chosen.
+    ///
+    /// # Errors
+    /// One line that names the option, and what is possible.
+    pub fn check_decoding(&self) -> Result<(), String> {
+        if self.n_best.is_some() {
+            self.decoding.check_beam("--n-best")?;
+            if self.format() != Format::Json {
+                return Err("--n-best applies to the JSON document: add --json".into());
+            }
+        }
+        self.decoding.check()
+    }
+
+    /// Most transcripts of an utterance, if the command line says so.
+    pub fn n_best(&self) -> Option<usize> {
+        self.n_best.map(usize::from)
+    }
+
     /// The inputs, in the order of the command line.
     pub fn locations(&self) -> Vec<Location> {
         self.files.iter().map(|file| Location::of(file)).collect()

@@ -128,7 +128,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// A message if the file is truncated: if less than its duration was transcribed. The duration is read at the end, when
+    /// A message if the file is truncated or corrupt. It is truncated if less than its duration was transcribed. The duration is read at the end, when
     /// estimates have become exact.
     fn fault(&self, input: &Input, transcribed: f64, rate: u32) -> Option<String> {
         let seconds = |samples: u64| samples as f64 / f64::from(rate);
@@ -148,10 +148,14 @@ impl Job<'_> {
                 });
             }
         }
-        let reason = audio::fault(location)?;
-        Some(format!(
-            "{location} is truncated: {reason}, and its audio ends after {transcribed:.1} s; the text up to there was written"
-        ))
+        if let Some(reason) = audio::fault(location) {
+            return Some(format!(
+                "{location} is truncated: {reason}, and its audio ends after {transcribed:.1} s; the text up to there was written"
+            ));
+        }
+        input.has_invalid_samples().then(|| {
+            format!("{location} is corrupt: some of its samples are not numbers (NaN or infinity); the text was written as if they were silence")
+        })
     }
 
     fn with_location(&self, error: &nemostt::Error) -> String {

@@ -4,7 +4,6 @@
 
 mod args;
 mod batch;
-mod decoding;
 mod job;
 mod output;
 mod output_path;
@@ -38,7 +37,7 @@ impl Transcribe {
             return Err("the options --cue-… apply to subtitles: add --srt or --vtt".into());
         }
         self.cues.rules()?;
-        self.decoding.check(self.format() == Format::Json)?;
+        self.check_decoding()?;
         let targets = output_path::targets(self, &locations)?;
         let options = StreamOptions::of(self)?;
         if locations.iter().any(|location| !matches!(location, Location::File(_))) {

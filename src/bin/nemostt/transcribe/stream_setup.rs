@@ -4,8 +4,8 @@
 
 use nemostt::{BoostingTree, DecodingMethod, Hotwords, Recognizer, Stream};
 
-use super::{args::Transcribe, decoding::DecodingArguments};
-use crate::{Result, text_args::TextOptions};
+use super::args::Transcribe;
+use crate::{Result, decoding_args::DecodingArguments, text_args::TextOptions};
 
 /// What the command line says, before there is a model.
 pub struct StreamOptions {
@@ -13,6 +13,7 @@ pub struct StreamOptions {
     text: TextOptions,
     language: Option<String>,
     decoding: DecodingArguments,
+    n_best: Option<usize>,
 }
 
 impl StreamOptions {
@@ -26,6 +27,7 @@ impl StreamOptions {
             text: arguments.text.load()?,
             language: arguments.speech.language.clone(),
             decoding: arguments.decoding.clone(),
+            n_best: arguments.n_best(),
         })
     }
 
@@ -39,6 +41,7 @@ impl StreamOptions {
             text,
             language,
             decoding,
+            n_best,
         } = self;
         let boosting = (!hotwords.is_empty())
             .then(|| recognizer.boosting_tree(&hotwords))
@@ -47,7 +50,7 @@ impl StreamOptions {
             boosting,
             text,
             language,
-            method: decoding.method(recognizer)?,
+            method: decoding.method(recognizer, n_best)?,
         })
     }
 }

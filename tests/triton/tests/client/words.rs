@@ -37,7 +37,7 @@ fn forty_streams_at_once_share_executions() {
     let expected = words_here(&local(DecoderKind::Rnnt, 80));
     let speech = speech();
     // As with a large model: otherwise what these streams decode here takes more of the processors than their encoder.
-    setup.repository.set_delay(&setup.name, Duration::from_millis(20));
+    setup.repository.set_delay(&setup.name, Duration::from_millis(100));
     for streams in [16, 40] {
         let before = setup.servers[0].counts(&setup.name);
         let start = Barrier::new(streams);

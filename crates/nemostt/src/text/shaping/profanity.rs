@@ -173,7 +173,7 @@ fn expression(phrase: &str) -> std::result::Result<String, String> {
     let words: Vec<String> = phrase.split_whitespace().map(regex_syntax::escape).collect();
     match phrase.contains(char::is_alphanumeric) {
         true => Ok(format!(r"(?i:\b{{start-half}}{}\b{{end-half}})", words.join(" "))),
-        false => Err("there is no word in it; expected a word or phrase, or a language such as [en]".into()),
+        false => Err("it has no word; expected a word or phrase, or a language such as [en]".into()),
     }
 }
 

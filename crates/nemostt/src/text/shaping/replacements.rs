@@ -47,7 +47,7 @@ impl Replacements {
     /// matched. Empty lines, and those that begin with `#`, are ignored. The syntax is that of the crate `regex`.
     ///
     /// # Errors
-    /// [`Error::TextRules`] if a line is no replacement, or there are more than 10,000 of them.
+    /// [`Error::TextRules`] if a line is not a replacement, or there are more than 10,000 of them.
     pub fn parse(list: &str) -> Result<Self> {
         Self::parse_from(list, "replacements")
     }
@@ -75,7 +75,7 @@ impl Replacements {
                 let line = text_file::shorten(line);
                 wrong(
                     number,
-                    format!("\"{line}\" is no replacement; expected PATTERN => REPLACEMENT"),
+                    format!("\"{line}\" is not a replacement; expected PATTERN => REPLACEMENT"),
                 )
             })?;
             let hir = rules::check(expression)

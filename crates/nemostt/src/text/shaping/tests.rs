@@ -383,7 +383,7 @@ fn wrong_lines_are_named() {
     for (list, expected) in [
         (
             "a => b\nc",
-            "replacements, line 2: \"c\" is no replacement; expected PATTERN => REPLACEMENT",
+            "replacements, line 2: \"c\" is not a replacement; expected PATTERN => REPLACEMENT",
         ),
         (
             "(a => b",
@@ -408,7 +408,7 @@ fn wrong_lines_are_named() {
     let error = ProfanityList::parse("ok\n--").unwrap_err().to_string();
     assert_eq!(
         error,
-        "profanity list, line 2: \"--\": there is no word in it; expected a word or phrase, or a language such as [en]"
+        "profanity list, line 2: \"--\": it has no word; expected a word or phrase, or a language such as [en]"
     );
     let many = "a => b\n".repeat(10_001);
     assert!(

@@ -69,9 +69,9 @@ impl Directory {
     ///
     /// # Errors
     /// One line.
-    pub fn store(&self, name: &str, text: &str) -> Result<(), String> {
+    pub fn store(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<(), String> {
         let path = self.file(name);
-        output_file::store(&path, text.as_bytes()).map_err(|error| unwritable(&path, &error))
+        output_file::store(&path, contents.as_ref()).map_err(|error| unwritable(&path, &error))
     }
 
     /// Removes a file. One that is gone already, or cannot be removed, does no harm.
@@ -119,7 +119,14 @@ mod tests {
         let directory = Directory::open(&path).unwrap();
         let error = Directory::open(&path).unwrap_err();
         assert!(error.contains("by another process"), "{error}");
-        for name in [MULTIVARIANT, MEDIA, CAPTIONS, &captions_name(3), "media-0-00007.ts"] {
+        for name in [
+            MULTIVARIANT,
+            MEDIA,
+            CAPTIONS,
+            &captions_name(3),
+            "media-0-00007.ts",
+            "media-0-00008-1.ts",
+        ] {
             directory.store(name, "old").unwrap();
         }
         let others = ["index.html", "media-talk.ts", "captions-.vtt", "media-0-00007.ts.bak"];

@@ -10,7 +10,7 @@
 //! | encoded streams → segments of media, and messages about them | `pass_through.rs`, `elements.rs` |
 //! | the media's time → that of captions; its timestamps | `timelines.rs`, `transport_stream.rs` |
 //! | media and captions → what is listed when | `publisher.rs`, `window.rs` |
-//! | what is listed → files | `segment.rs`, `playlist.rs`, `directory.rs` |
+//! | what is listed → files | `split.rs`, `segment.rs`, `playlist.rs`, `directory.rs` |
 
 mod directory;
 mod elements;
@@ -18,6 +18,7 @@ mod pass_through;
 mod playlist;
 mod publisher;
 mod segment;
+mod split;
 #[cfg(test)]
 mod tests;
 mod timelines;

@@ -13,7 +13,7 @@ use super::{
     Media, TARGET,
     directory::{CAPTIONS, Directory, MEDIA, MULTIVARIANT, captions_name},
     playlist::{Format, Segment, multivariant},
-    segment,
+    segment, split,
     timelines::Timelines,
     transport_stream::{self, Kind},
     update::{MediaSegment, Update},
@@ -130,7 +130,7 @@ impl Publisher {
             && span.end + DELAY <= now
             && let Some(next) = self.take_written()
         {
-            self.list(&next, &span)?;
+            self.list(next)?;
             has_new = true;
         }
         if has_new {
@@ -147,7 +147,7 @@ impl Publisher {
         let mut result = Ok(());
         while let Some(next) = self.waiting.pop_front() {
             match self.span(&next).filter(|_| self.is_written(&next)) {
-                Some(span) => result = result.and(self.list(&next, &span)),
+                Some(_) => result = result.and(self.list(next)),
                 // No sound of its connection was heard, or it was not finished.
                 None => self.directory.remove(&next.file),
             }
@@ -176,29 +176,40 @@ impl Publisher {
         }
     }
 
-    /// Adds a segment to the playlists, with the captions in `span`. One that cannot be written is left out.
-    fn list(&mut self, media: &MediaSegment, span: &Range<Duration>) -> Result<(), String> {
-        let result = self.try_list(media, span);
-        self.is_interrupted = result.is_err();
+    /// Adds a segment to the playlists, in parts if it is too long. What cannot be written is left out.
+    fn list(&mut self, media: MediaSegment) -> Result<(), String> {
+        let file = media.file.clone();
+        let parts = match self.window.fits(media.duration) {
+            true => Ok(vec![media]),
+            false => split::split(&self.directory, media, self.window.target()),
+        };
+        let mut result = parts.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.is_interrupted |= result.is_err();
         if result.is_err() {
-            self.directory.remove(&media.file);
+            self.directory.remove(&file);
+        }
+        for part in parts.into_iter().flatten() {
+            let listed = self.try_list(&part);
+            self.is_interrupted = listed.is_err();
+            if listed.is_err() {
+                self.directory.remove(&part.file);
+            }
+            result = result.and(listed);
         }
         result
     }
 
-    fn try_list(&mut self, media: &MediaSegment, span: &Range<Duration>) -> Result<(), String> {
+    /// Adds a segment to the playlists, with the captions of its time.
+    fn try_list(&mut self, media: &MediaSegment) -> Result<(), String> {
         let path = self.directory.file(&media.file);
-        let kind = match media.format.has_video {
-            true => Kind::Video,
-            false => Kind::Audio,
-        };
         let failed = |error| format!("cannot read {}: {error}", path.display());
-        let pts = transport_stream::first_pts(&path, kind).map_err(failed)?;
+        let span = self.span(media).ok_or("the media has no place in the session")?;
+        let pts = transport_stream::first_pts(&path, Kind::of(media)).map_err(failed)?;
         let bits = 8 * fs::metadata(&path).map_err(failed)?.len();
 
         let captions = captions_name(self.window.count());
         self.directory
-            .store(&captions, &segment::text(&self.built, span, pts))?;
+            .store(&captions, &segment::text(&self.built, &span, pts))?;
         self.built.retain(|cue| Duration::from_nanos(cue.end) > span.end);
 
         let last = self.connection.replace(media.connection);

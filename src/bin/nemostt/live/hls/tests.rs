@@ -11,6 +11,7 @@ use super::{
     directory::Directory,
     playlist::Format,
     timelines::Anchor,
+    transport_stream::packets,
     update::{MediaSegment, Update},
 };
 use crate::live::caption::{Caption, TimedWord};
@@ -52,12 +53,17 @@ impl Stream {
 
     /// The sink announces segment `number` of a connection, of four seconds.
     fn announced(&mut self, connection: u32, number: u64) -> String {
+        self.announced_for(connection, number, 4_000)
+    }
+
+    /// The same with another duration.
+    fn announced_for(&mut self, connection: u32, number: u64, duration: u64) -> String {
         let file = format!("media-{connection}-{number:05}.ts");
         self.publisher.update(Update::Segment(MediaSegment {
             connection,
             file: file.clone(),
             start: ms(number * 4_000),
-            duration: ms(4_000),
+            duration: ms(duration),
             format: Format::default(),
         }));
         file
@@ -99,32 +105,9 @@ impl Stream {
     }
 }
 
-/// A transport stream of one packet, in which a frame of audio begins.
+/// A transport stream in which a frame of audio begins.
 fn write_segment(path: &Path, pts: u64) {
-    let mut packet = vec![
-        0x47,
-        0x41,
-        0,
-        0x10,
-        0,
-        0,
-        1,
-        0xc0,
-        0,
-        0,
-        0x80,
-        0x80,
-        5,
-        0x21 | (pts >> 29) as u8 & 0x0e,
-    ];
-    packet.extend([
-        (pts >> 22) as u8,
-        (pts >> 14) as u8 | 1,
-        (pts >> 7) as u8,
-        (pts << 1) as u8 | 1,
-    ]);
-    packet.resize(188, 0);
-    fs::write(path, packet).unwrap();
+    fs::write(path, packets::frame(0xc0, pts, None)).unwrap();
 }
 
 #[test]
@@ -161,6 +144,43 @@ fn a_segment_is_listed_when_its_captions_are_known_and_it_is_due() {
     for playlist in ["media.m3u8", "captions.m3u8"] {
         assert!(stream.text(playlist).ends_with("#EXT-X-ENDLIST\n"));
     }
+}
+
+#[test]
+fn the_target_duration_never_changes() {
+    let mut stream = Stream::new();
+    stream.placed(0, 0);
+    stream.publisher.settled(ms(1_000_000));
+    stream.segment(0, 0);
+    assert!(stream.publish(1_000_000));
+    // A key frame is missing.
+    let file = stream.announced_for(0, 1, 10_000);
+    let frames =
+        (0..100).map(|number| [packets::table(), packets::frame(0xc0, 360_000 + number * 9_000, None)].concat());
+    fs::write(stream.path(&file), frames.collect::<Vec<_>>().concat()).unwrap();
+    stream.say("in the middle", 8_000, 9_000);
+    assert!(stream.publish(1_000_000));
+    for playlist in ["media.m3u8", "captions.m3u8"] {
+        let text = stream.text(playlist);
+        assert!(text.contains("#EXT-X-TARGETDURATION:4\n"), "{text}");
+        assert!(!text.contains("DISCONTINUITY"), "{text}");
+        let durations: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:")).collect();
+        assert_eq!(durations, ["4.000,", "3.300,", "3.300,", "3.400,"]);
+    }
+    assert_eq!(
+        stream.listed("media.m3u8")[1..],
+        ["media-0-00001-0.ts", "media-0-00001-1.ts", "media-0-00001-2.ts"]
+    );
+    // Times are those of each part.
+    assert!(
+        stream
+            .text("captions-00002.vtt")
+            .starts_with("WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:657000,LOCAL:00:00:07.300\n")
+    );
+    assert!(
+        stream.text("captions-00002.vtt").contains("in the middle")
+            && !stream.text("captions-00001.vtt").contains("in")
+    );
 }
 
 #[test]

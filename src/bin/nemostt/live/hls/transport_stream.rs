@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The first timestamp in an MPEG transport stream (ISO/IEC 13818-1).
+//! Timestamps in an MPEG transport stream (ISO/IEC 13818-1), and where it can be cut.
 //!
-//! It is read from the file because muxers add an offset of their own: GStreamer's begins at an hour.
+//! They are read from the file because muxers add an offset of their own: GStreamer's begins at an hour.
 
 use std::{
     fs::File,
     io::{self, Read},
     path::Path,
 };
+
+use super::update::MediaSegment;
 
 const PACKET: usize = 188;
 /// A segment begins with tables and then media, so the first timestamp is in the first few packets.
@@ -22,6 +24,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// That by which a segment begins.
+    pub fn of(segment: &MediaSegment) -> Self {
+        match segment.format.has_video {
+            true => Self::Video,
+            false => Self::Audio,
+        }
+    }
+
     fn has(self, stream_id: u8) -> bool {
         match self {
             Self::Audio => (0xc0..=0xdf).contains(&stream_id),
@@ -42,8 +52,39 @@ pub fn first_pts(path: &Path, kind: Kind) -> io::Result<u64> {
     packets.find_map(|packet| pts(packet, kind)).ok_or_else(missing)
 }
 
-/// The timestamp in a packet, if a frame begins in it.
-fn pts(packet: &[u8], kind: Kind) -> Option<u64> {
+/// A place at which a file can be cut in two that both play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes before it.
+    pub offset: usize,
+    /// Timestamp of the first frame after it, in 90 kHz.
+    pub pts: u64,
+}
+
+/// The places at which a file can be cut: before tables, without which no player finds the streams, if a frame of `kind` follows
+/// them at once.
+pub fn cuts(bytes: &[u8], kind: Kind) -> Vec<Cut> {
+    let (mut cuts, mut tables) = (Vec::new(), None);
+    for (number, packet) in bytes.chunks_exact(PACKET).enumerate() {
+        let is_first_table = packet[1] & 0x1f == 0 && packet[2] == 0;
+        if is_first_table {
+            tables = Some(number * PACKET);
+        } else if let Some(pts) = pts(packet, kind) {
+            cuts.extend(tables.take().map(|offset| Cut { offset, pts }));
+        } else if !is_table(packet) {
+            tables = None;
+        }
+    }
+    cuts
+}
+
+/// Whether a table begins in a packet, rather than anything of a frame.
+fn is_table(packet: &[u8]) -> bool {
+    beginning(packet).is_some_and(|payload| !payload.starts_with(&[0, 0, 1]))
+}
+
+/// The payload of a packet, if a frame or a table begins in it.
+fn beginning(packet: &[u8]) -> Option<&[u8]> {
     let [0x47, flags, _, control, ..] = packet else {
         return None;
     };
@@ -55,7 +96,12 @@ fn pts(packet: &[u8], kind: Kind) -> Option<u64> {
         true => 1 + usize::from(*packet.get(4)?),
         false => 0,
     };
-    let [0, 0, 1, stream_id, _, _, _, pts_flags, _, a, b, c, d, e, ..] = packet.get(4 + adaptation..)? else {
+    packet.get(4 + adaptation..)
+}
+
+/// The timestamp in a packet, if a frame of `kind` begins in it.
+fn pts(packet: &[u8], kind: Kind) -> Option<u64> {
+    let [0, 0, 1, stream_id, _, _, _, pts_flags, _, a, b, c, d, e, ..] = beginning(packet)? else {
         return None;
     };
     if !kind.has(*stream_id) || pts_flags & 0x80 == 0 {
@@ -66,14 +112,27 @@ fn pts(packet: &[u8], kind: Kind) -> Option<u64> {
     Some((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
 }
 
+/// Packets for tests.
 #[cfg(test)]
-mod tests {
-    use std::fs;
+pub mod packets {
+    use super::PACKET;
 
-    use super::*;
+    /// The first table of a stream.
+    pub fn table() -> Vec<u8> {
+        let mut packet = vec![0x47, 0x40, 0x00, 0x10];
+        packet.resize(PACKET, 0xff);
+        packet
+    }
 
-    /// A packet with the beginning of a frame after `adaptation` bytes.
-    fn packet(stream_id: u8, pts: u64, adaptation: Option<u8>) -> Vec<u8> {
+    /// What follows the first packet of a frame.
+    pub fn rest() -> Vec<u8> {
+        let mut packet = vec![0x47, 0x01, 0x00, 0x10];
+        packet.resize(PACKET, 0);
+        packet
+    }
+
+    /// The beginning of a frame after `adaptation` bytes.
+    pub fn frame(stream_id: u8, pts: u64, adaptation: Option<u8>) -> Vec<u8> {
         let mut packet = vec![0x47, 0x41, 0x00, if adaptation.is_some() { 0x30 } else { 0x10 }];
         if let Some(length) = adaptation {
             packet.push(length);
@@ -90,19 +149,55 @@ mod tests {
         packet.resize(PACKET, 0);
         packet
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{
+        packets::{frame, rest, table},
+        *,
+    };
+
+    #[test]
+    fn a_file_is_cut_before_tables_that_a_frame_follows() {
+        let program_map = [&[0x47, 0x40, 0x20, 0x10][..], &[0xff; 184]].concat();
+        let video = |pts| frame(0xe0, pts, None);
+        let packets = [
+            table(),
+            program_map.clone(),
+            video(90_000),
+            rest(),
+            // Within a frame.
+            table(),
+            rest(),
+            table(),
+            // Sound is not what is cut by.
+            frame(0xc0, 99_000, None),
+            video(100_000),
+            table(),
+            program_map,
+            video(108_000),
+        ];
+        let cut = |packets, pts| Cut {
+            offset: packets * PACKET,
+            pts,
+        };
+        assert_eq!(cuts(&packets.concat(), Kind::Video), [cut(0, 90_000), cut(9, 108_000)]);
+        assert_eq!(cuts(&packets.concat(), Kind::Audio), [cut(6, 99_000)]);
+    }
 
     #[test]
     fn the_first_timestamp_of_each_kind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.ts");
         let largest = (1 << 33) - 1;
-        let mut table = vec![0x47, 0x40, 0x00, 0x10];
-        table.resize(PACKET, 0);
         let packets = [
-            table,
-            packet(0xc0, 324_000_123, None),
-            packet(0xe0, largest, Some(7)),
-            packet(0xe0, 0, None),
+            table(),
+            frame(0xc0, 324_000_123, None),
+            frame(0xe0, largest, Some(7)),
+            frame(0xe0, 0, None),
         ];
         fs::write(&path, packets.concat()).unwrap();
         assert_eq!(first_pts(&path, Kind::Audio).unwrap(), 324_000_123);

@@ -42,17 +42,31 @@ impl Window {
         self.sequence + self.listed.len() as u64
     }
 
-    /// Some segment has this duration. It is known before the segment is listed, so that a source with few key frames seldom
-    /// changes the target duration while players look at it.
+    /// Some segment has this duration. Before the first one is listed, the target duration becomes as long; then it must not change
+    /// (RFC 8216, 6.2.1).
     pub fn expect(&mut self, duration: Duration) {
-        // Rounded, no duration may be longer.
-        self.target = self.target.max((duration.as_secs_f64() + 0.0005).round() as u64);
+        if self.count() == 0 {
+            self.target = self.target.max(rounded(duration));
+        }
+    }
+
+    /// No segment may be longer, as far as whole seconds say so.
+    pub fn target(&self) -> Duration {
+        Duration::from_secs(self.target)
+    }
+
+    /// Whether a segment of this duration can be listed.
+    pub fn fits(&self, duration: Duration) -> bool {
+        rounded(duration) <= self.target
     }
 
     /// Lists a segment. Returns the one whose files are not needed any more.
     pub fn push(&mut self, segment: Segment) -> Option<Segment> {
         self.listed.push_back(segment);
+        // A playlist must stay longer than three times the target duration (RFC 8216, 6.2.2).
+        let rest: Duration = self.listed.iter().skip(1).map(|segment| segment.duration).sum();
         if self.listed.len() > LISTED
+            && rest >= 3 * self.target()
             && let Some(oldest) = self.listed.pop_front()
         {
             self.sequence += 1;
@@ -77,29 +91,57 @@ impl Window {
     }
 }
 
+/// Whole seconds, as durations are compared with the target duration. A playlist has milliseconds of them.
+fn rounded(duration: Duration) -> u64 {
+    (duration.as_secs_f64() + 0.0005).round() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn segment(number: u64, seconds: u64) -> Segment {
+        Segment {
+            media: number.to_string(),
+            captions: number.to_string(),
+            duration: Duration::from_secs(seconds),
+            is_discontinuous: number == 3,
+        }
+    }
+
+    #[test]
+    fn the_target_duration_is_that_of_the_longest_segment_known_at_first() {
+        let mut window = Window::new(Duration::from_secs(4));
+        window.expect(Duration::from_millis(6_499));
+        assert_eq!(window.listed(false).target, 6);
+        window.push(segment(0, 6));
+        window.expect(Duration::from_secs(30));
+        assert_eq!(window.listed(false).target, 6);
+        assert!(window.fits(Duration::from_millis(6_499)) && !window.fits(Duration::from_millis(6_500)));
+    }
+
+    #[test]
+    fn a_playlist_of_short_segments_is_longer_than_three_times_the_target_duration() {
+        let mut window = Window::new(Duration::from_secs(10));
+        for number in 0..20 {
+            window.push(segment(number, 4));
+        }
+        assert_eq!(window.listed(false).segments.len(), 8);
+    }
 
     #[test]
     fn old_segments_leave_the_playlist_and_later_the_disk() {
         let mut window = Window::new(Duration::from_secs(4));
         let mut gone = Vec::new();
         for number in 0..20_u64 {
-            window.expect(Duration::from_millis(if number == 12 { 6_499 } else { 4_000 }));
-            let segment = Segment {
-                media: number.to_string(),
-                captions: number.to_string(),
-                duration: Duration::from_secs(4),
-                is_discontinuous: number == 3,
-            };
-            gone.extend(window.push(segment).map(|segment| segment.media));
+            window.expect(Duration::from_secs(4));
+            gone.extend(window.push(segment(number, 4)).map(|segment| segment.media));
             let listed = window.listed(false);
             assert_eq!(listed.sequence, (number + 1).saturating_sub(6));
             assert_eq!(listed.segments[0].media, listed.sequence.to_string());
             assert_eq!(listed.segments.last().unwrap().media, number.to_string());
             assert_eq!(listed.discontinuities, u64::from(listed.sequence > 3));
-            assert_eq!(listed.target, if number < 12 { 4 } else { 6 });
+            assert_eq!(listed.target, 4);
             assert_eq!(window.count(), number + 1);
         }
         // Six are listed, and seven more are on the disk.

@@ -52,8 +52,8 @@ pub fn read_end(head: &[u8], end: &[u8], start: u64, format: Format) -> Result<O
     check_head(head, format)?;
     // The first cue may have begun before: the next one does after an empty line.
     let separators: &[&[u8]] = match format {
-        Format::JsonLines => &[b"\n"],
-        Format::Srt | Format::Vtt => &[b"\n\n", b"\n\r\n"],
+        Format::JsonLines => &[b"\n", b"\r"],
+        Format::Srt | Format::Vtt => &[b"\n\n", b"\n\r\n", b"\r\r"],
     };
     let after = |separator: &&[u8]| {
         let position = end.windows(separator.len()).position(|window| window == *separator)?;
@@ -103,21 +103,31 @@ struct Line<'a> {
     is_torn: bool,
 }
 
+/// Lines end with LF, CR LF or, as WebVTT allows, CR.
 fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut next = 0;
-    text.split_inclusive(|&byte| byte == b'\n').map(move |line| {
+    std::iter::from_fn(move || {
         let start = next;
-        next += line.len();
-        let contents = line.strip_suffix(b"\n").unwrap_or(line);
-        let contents = contents.strip_suffix(b"\r").unwrap_or(contents);
-        Line {
+        let rest = text.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = rest
+            .iter()
+            .position(|byte| b"\r\n".contains(byte))
+            .unwrap_or(rest.len());
+        let (contents, end) = rest.split_at(length);
+        next += length
+            + match end {
+                [b'\r', b'\n', ..] => 2,
+                [_, ..] => 1,
+                [] => 0,
+            };
+        Some(Line {
             start,
             next,
             // Files of other programs may have another encoding.
             text: String::from_utf8_lossy(contents),
-            is_complete: line.ends_with(b"\n"),
-            is_torn: std::str::from_utf8(line).is_err_and(|error| error.error_len().is_none()),
-        }
+            is_complete: !end.is_empty(),
+            is_torn: std::str::from_utf8(contents).is_err_and(|error| error.error_len().is_none()),
+        })
     })
 }
 
@@ -267,6 +277,10 @@ mod tests {
     fn files_of_other_programs_are_continued() {
         let vtt = b"WEBVTT - a title\r\n\r\nSTYLE\r\n::cue { color: red }\r\n\r\n01:02.500 --> 01:03.500 align:start\r\none\r\n";
         assert_eq!(read(vtt, Format::Vtt), tail(vtt.len(), "\n", 1, 63_500));
+        let vtt = b"WEBVTT\r\r00:01.000 --> 00:02.000\rone\r\r00:02.000 --> 00:03.000\rtwo\r";
+        assert_eq!(read(vtt, Format::Vtt), tail(vtt.len(), "\n", 2, 3_000));
+        let expected = tail(vtt.len() + 100, "\n", 1, 3_000).map(Some);
+        assert_eq!(read_end(vtt, &vtt[10..], 110, Format::Vtt), expected);
         let srt = b"7\n00:00:01,000 --> 01:00:02,000\none\ntwo\n";
         assert_eq!(read(srt, Format::Srt), tail(srt.len(), "\n", 7, 3_602_000));
         // Without the end of the last line, and in Latin-1.

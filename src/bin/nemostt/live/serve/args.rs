@@ -95,7 +95,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
-    let numeric = text.replace("localhost:", "127.0.0.1:");
+    let numeric = match text.rsplit_once(':') {
+        Some((host, port)) if host.eq_ignore_ascii_case("localhost") => format!("{}:{port}", Ipv4Addr::LOCALHOST),
+        _ => text.into(),
+    };
     numeric
         .parse()
         .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".into())
@@ -126,8 +129,9 @@ mod tests {
         let read = |text| address(text).map(|address| address.to_string());
         assert_eq!(read("8080"), Ok("127.0.0.1:8080".into()));
         assert_eq!(read("localhost:80"), Ok("127.0.0.1:80".into()));
+        assert_eq!(read("LocalHost:0"), Ok("127.0.0.1:0".into()));
         assert_eq!(read("[::]:80"), Ok("[::]:80".into()));
-        for text in ["", "example.org:80", "127.0.0.1", ":80", "99999"] {
+        for text in ["", "example.org:80", "127.0.0.1", ":80", "99999", "notlocalhost:80"] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! How tokens are chosen: the flags, and the method that they ask for.
+//! Options that say how tokens are chosen.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use gst::prelude::*;
 use nemostt::{BeamConfig, DecodingMethod, Recognizer};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -32,10 +33,6 @@ pub struct DecodingArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=BeamConfig::MAX_SIZE as i64))]
     beam_size: Option<u16>,
 
-    /// Most transcripts in the JSON document, with --decoding-method beam
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=BeamConfig::MAX_SIZE as i64))]
-    n_best: Option<u16>,
-
     /// ARPA file of an n-gram language model over the model's tokens, as NeMo's train_kenlm.py makes it, for --decoding-method beam
     #[arg(long, value_name = "FILE")]
     language_model: Option<PathBuf>,
@@ -50,35 +47,40 @@ impl DecodingArguments {
     ///
     /// # Errors
     /// One line that names the option, and what is possible.
-    pub fn check(&self, is_json: bool) -> Result<(), String> {
-        let needs_beam = [
-            (self.beam_size.is_some(), "--beam-size"),
-            (self.n_best.is_some(), "--n-best"),
-            (self.language_model.is_some(), "--language-model"),
-        ];
-        if let Some((_, name)) = needs_beam
-            .iter()
-            .find(|(is_given, _)| *is_given && self.decoding_method != Method::Beam)
-        {
-            return Err(format!("{name} applies to beam search: add --decoding-method beam"));
+    pub fn check(&self) -> Result<(), String> {
+        if self.beam_size.is_some() {
+            self.check_beam("--beam-size")?;
         }
-        match (self.n_best, self.language_model_weight) {
-            (Some(_), _) if !is_json => Err("--n-best applies to the JSON document: add --json".into()),
-            (_, Some(_)) if self.language_model.is_none() => {
+        if self.language_model.is_some() {
+            self.check_beam("--language-model")?;
+        }
+        match self.language_model_weight {
+            Some(_) if self.language_model.is_none() => {
                 Err("--language-model-weight applies to a language model: add --language-model".into())
             }
-            (_, Some(weight)) if !(0.0..=10.0).contains(&weight) => {
+            Some(weight) if !(0.0..=10.0).contains(&weight) => {
                 Err(format!("--language-model-weight is {weight}, expected 0 to 10"))
             }
             _ => Ok(()),
         }
     }
 
-    /// The method for streams of `recognizer`. Reads the language model.
+    /// Checks that `option`, which applies to beam search, has an effect.
+    ///
+    /// # Errors
+    /// One line that names the option, and what to add.
+    pub fn check_beam(&self, option: &str) -> Result<(), String> {
+        match self.decoding_method {
+            Method::Beam => Ok(()),
+            Method::Greedy => Err(format!("{option} applies to beam search: add --decoding-method beam")),
+        }
+    }
+
+    /// The method for streams of `recognizer`, with at most `n_best` alternatives. Reads the language model.
     ///
     /// # Errors
     /// If the language model cannot be used.
-    pub fn method(&self, recognizer: &Recognizer) -> nemostt::Result<DecodingMethod> {
+    pub fn method(&self, recognizer: &Recognizer, n_best: Option<usize>) -> nemostt::Result<DecodingMethod> {
         if self.decoding_method == Method::Greedy {
             return Ok(DecodingMethod::Greedy);
         }
@@ -86,10 +88,37 @@ impl DecodingArguments {
         let default = BeamConfig::default();
         Ok(DecodingMethod::Beam(BeamConfig {
             size: self.beam_size.map_or(default.size, usize::from),
-            n_best: self.n_best.map_or(default.n_best, usize::from),
+            n_best: n_best.unwrap_or(default.n_best),
             language_model: model.map(|path| recognizer.language_model(path)).transpose()?,
             language_model_weight: self.language_model_weight.unwrap_or(default.language_model_weight),
         }))
+    }
+
+    /// Sets the properties of the element `nemostt`.
+    ///
+    /// # Errors
+    /// One line that names the option and what it must be.
+    pub fn configure(&self, element: &gst::Element) -> Result<(), String> {
+        self.check()?;
+        if self.decoding_method == Method::Beam {
+            element.set_property_from_str("decoding-method", "beam");
+        }
+        if let Some(size) = self.beam_size {
+            element.set_property("beam-size", u32::from(size));
+        }
+        if let Some(path) = &self.language_model {
+            let path = path.to_str().ok_or_else(|| {
+                format!(
+                    "--language-model {}: expected a path in UTF-8; rename the file",
+                    path.display()
+                )
+            })?;
+            element.set_property("language-model", path);
+        }
+        if let Some(weight) = self.language_model_weight {
+            element.set_property("language-model-weight", weight);
+        }
+        Ok(())
     }
 }
 
@@ -105,38 +134,34 @@ mod tests {
         decoding: DecodingArguments,
     }
 
-    fn check(line: &str, is_json: bool) -> Result<(), String> {
+    fn check(line: &str) -> Result<(), String> {
         let line = Line::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
-        line.decoding.check(is_json)
+        line.decoding.check()
     }
 
     #[test]
     fn options_without_effect_are_refused() {
-        for (line, is_json, expected) in [
-            ("x", false, ""),
-            ("x --decoding-method beam --beam-size 8 --n-best 3", true, ""),
+        for (line, expected) in [
+            ("x", ""),
+            ("x --decoding-method beam --beam-size 8", ""),
             (
                 "x --decoding-method beam --language-model a.arpa --language-model-weight 0.5",
-                false,
                 "",
             ),
-            ("x --beam-size 8", false, "--beam-size applies"),
-            ("x --n-best 3", true, "--n-best applies to beam search"),
-            ("x --decoding-method beam --n-best 3", false, "add --json"),
+            ("x --beam-size 8", "--beam-size applies"),
+            ("x --language-model a.arpa", "--language-model applies to beam search"),
             (
                 "x --decoding-method beam --language-model-weight 1",
-                false,
                 "add --language-model",
             ),
-            ("x --decoding-method beam --beam-size 33", false, "33"),
-            ("x --decoding-method best", false, "best"),
+            ("x --decoding-method beam --beam-size 33", "33"),
+            ("x --decoding-method best", "best"),
             (
                 "x --decoding-method beam --language-model a --language-model-weight 11",
-                false,
                 "expected 0 to 10",
             ),
         ] {
-            match check(line, is_json) {
+            match check(line) {
                 Ok(()) => assert!(expected.is_empty(), "{line}"),
                 Err(error) => assert!(!expected.is_empty() && error.contains(expected), "{line}: {error}"),
             }
