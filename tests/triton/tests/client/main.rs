@@ -72,24 +72,23 @@ impl Setup {
 }
 
 /// The model named `name` on `servers`.
-fn load(
-    servers: &[&Server],
-    name: &str,
-    options: Options,
-    fallback: RemoteFallback,
-    timeout: Duration,
-) -> Recognizer {
-    let more: String = servers[1..].iter().map(|server| format!(",{}", server.grpc())).collect();
+fn load(servers: &[&Server], name: &str, options: Options, fallback: RemoteFallback, timeout: Duration) -> Recognizer {
+    let more: String = servers[1..]
+        .iter()
+        .map(|server| format!(",{}", server.grpc()))
+        .collect();
     let address = format!("triton://{}/{name}{more}", servers[0].grpc());
     let short = Duration::from_millis(50);
+    // Where requests fail by their timeout, attempts to return would take long.
+    let first_return = if timeout < LONG { LONG } else { short };
     let remote = RemoteOptions {
         fallback,
         timeout,
         delays: RetryDelays {
             first: short,
             longest: 10 * short,
-            first_return: short,
-            longest_return: 10 * short,
+            first_return,
+            longest_return: 10 * first_return,
         },
         ..RemoteOptions::new(address.parse().unwrap())
     };

@@ -121,23 +121,24 @@ impl ServerLink {
     }
 
     /// A window was encoded on `server`; if that is news, `windows` were encoded before it to restore the context.
-    pub(super) fn connected(&mut self, server: Arc<str>, windows: usize, now: Instant) {
+    pub(super) fn connected(&mut self, server: &str, windows: usize, now: Instant) {
         let was_away = !matches!(self.place, Place::Server);
-        let reason = self.reason.take();
-        self.place = Place::Server;
-        if was_away || self.since.is_none() || self.server.as_ref() != Some(&server) {
-            self.since = Some(now);
-        }
-        let is_first = self.server.is_none() && !was_away;
-        self.server = Some(server.clone());
-        if is_first && reason.is_none() {
+        let is_same = self.server.as_deref() == Some(server);
+        if !was_away && self.reason.is_none() && is_same {
             return;
         }
-        let why = match (reason, was_away) {
-            (Some(reason), false) => format!(" ({reason})"),
+        let is_first = self.server.is_none();
+        if was_away || self.since.is_none() || !is_same {
+            self.since = Some(now);
+        }
+        self.place = Place::Server;
+        self.server = Some(server.into());
+        let why = match (self.reason.take(), was_away) {
             (_, true) => " again".into(),
-            // Nothing has changed.
-            (None, false) => return,
+            (Some(reason), false) => format!(" ({reason})"),
+            // Its first window.
+            (None, false) if is_first => return,
+            (None, false) => String::new(),
         };
         let text =
             format!("the stream goes on on Triton at {server}{why}; its last {windows} windows were encoded again");

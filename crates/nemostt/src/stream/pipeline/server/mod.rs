@@ -48,7 +48,7 @@ impl StreamPipeline {
         }
         match self.try_servers() {
             Ok(frames) => {
-                let server = self.encoder.server().unwrap_or_default().into();
+                let server = self.encoder.server().unwrap_or_default();
                 self.link.connected(server, self.history.len(), Instant::now());
                 Ok(Some(frames))
             }
