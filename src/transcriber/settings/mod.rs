@@ -220,7 +220,7 @@ impl Settings {
         #[cfg(feature = "triton")]
         let remote = self.remote.latency();
         #[cfg(not(feature = "triton"))]
-        let remote = 0;
+        let remote = 0_u32;
         gst::ClockTime::from_mseconds(u64::from(self.latency) + u64::from(remote))
     }
 
