@@ -224,7 +224,7 @@ impl Publisher {
             duration: media.duration,
             is_discontinuous: is_other || self.is_interrupted,
         });
-        if let Some(gone) = gone {
+        for gone in gone {
             self.directory.remove(&gone.media);
             self.directory.remove(&gone.captions);
         }

@@ -11,27 +11,33 @@ use super::{
     update::MediaSegment,
 };
 
+/// Most bytes of a segment that is split, for which it is read into memory: a minute of 32 Mbit/s, and hours of sound.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// Timestamps have 33 bits.
 const WRAP: u64 = 1 << 33;
 
 /// Splits `segment` into parts of about the same length, and of at most `target` and a little more. It stays whole if its media
-/// cannot be cut.
+/// cannot be cut, or is very large.
 ///
 /// # Errors
-/// If a file cannot be read or written.
+/// If a file cannot be read or written. No part is left then.
 pub fn split(directory: &Directory, segment: MediaSegment, target: Duration) -> Result<Vec<MediaSegment>, String> {
     let path = directory.file(&segment.file);
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    if fs::metadata(&path).map_err(failed)?.len() > MAX_BYTES {
+        return Ok(vec![segment]);
+    }
     let bytes = fs::read(&path).map_err(failed)?;
     let starts = starts(&bytes, &segment, target);
     if starts.is_empty() {
         return Ok(vec![segment]);
     }
-    let first = Start {
+    let first = PartStart {
         offset: 0,
         time: Duration::ZERO,
     };
-    let starts: Vec<Start> = [first].into_iter().chain(starts).collect();
+    let starts: Vec<PartStart> = [first].into_iter().chain(starts).collect();
     let mut parts = Vec::new();
     for (number, start) in starts.iter().enumerate() {
         let next = starts.get(number + 1);
@@ -39,7 +45,13 @@ pub fn split(directory: &Directory, segment: MediaSegment, target: Duration) -> 
         let end = next.map_or(segment.duration, |next| next.time);
         let stem = segment.file.strip_suffix(".ts").unwrap_or(&segment.file);
         let file = format!("{stem}-{number}.ts");
-        directory.store(&file, &bytes[start.offset..until])?;
+        if let Err(error) = directory.store(&file, &bytes[start.offset..until]) {
+            // The disk may be full, and nobody would remove them.
+            parts
+                .iter()
+                .for_each(|part: &MediaSegment| directory.remove(&part.file));
+            return Err(error);
+        }
         parts.push(MediaSegment {
             file,
             start: segment.start + start.time,
@@ -53,28 +65,28 @@ pub fn split(directory: &Directory, segment: MediaSegment, target: Duration) -> 
 
 /// Where a part begins: in the file, and in the time of the segment.
 #[derive(Debug, Clone, Copy)]
-struct Start {
+struct PartStart {
     offset: usize,
     time: Duration,
 }
 
 /// The beginnings of all parts but the first.
-fn starts(bytes: &[u8], segment: &MediaSegment, target: Duration) -> Vec<Start> {
+fn starts(bytes: &[u8], segment: &MediaSegment, target: Duration) -> Vec<PartStart> {
     let cuts = transport_stream::cuts(bytes, Kind::of(segment));
     let Some(first) = cuts.first().map(|cut| cut.pts) else {
         return Vec::new();
     };
-    let possible: Vec<Start> = cuts
+    let possible: Vec<PartStart> = cuts
         .iter()
         // Frames before the first one in time, though after it in the file, are at its beginning.
         .filter_map(|cut| Some((cut.offset, cut.pts.wrapping_sub(first) % WRAP)).filter(|(_, ticks)| *ticks < WRAP / 2))
-        .map(|(offset, ticks)| Start {
+        .map(|(offset, ticks)| PartStart {
             offset,
             time: Duration::from_micros(ticks * 100 / 9),
         })
         .collect();
     let count = segment.duration.as_nanos().div_ceil(target.as_nanos().max(1)) as u32;
-    let mut starts: Vec<Start> = Vec::new();
+    let mut starts: Vec<PartStart> = Vec::new();
     for number in 1..count {
         let due = segment.duration * number / count;
         let start = possible.iter().rev().find(|start| start.time <= due);

@@ -60,23 +60,24 @@ impl Window {
         rounded(duration) <= self.target
     }
 
-    /// Lists a segment. Returns the one whose files are not needed any more.
-    pub fn push(&mut self, segment: Segment) -> Option<Segment> {
+    /// Lists a segment. Returns those whose files are not needed any more.
+    pub fn push(&mut self, segment: Segment) -> Vec<Segment> {
         self.listed.push_back(segment);
-        // A playlist must stay longer than three times the target duration (RFC 8216, 6.2.2).
-        let rest: Duration = self.listed.iter().skip(1).map(|segment| segment.duration).sum();
-        if self.listed.len() > LISTED
-            && rest >= 3 * self.target()
+        while self.listed.len() > LISTED
+            && self.rest() >= 3 * self.target()
             && let Some(oldest) = self.listed.pop_front()
         {
             self.sequence += 1;
             self.discontinuities += u64::from(oldest.is_discontinuous);
             self.removed.push_back(oldest);
         }
-        match self.removed.len() > KEPT {
-            true => self.removed.pop_front(),
-            false => None,
-        }
+        let unneeded = self.removed.len().saturating_sub(KEPT);
+        self.removed.drain(..unneeded).collect()
+    }
+
+    /// How long the playlist is without its first segment. It must stay longer than three times the target duration (RFC 8216, 6.2.2).
+    fn rest(&self) -> Duration {
+        self.listed.iter().skip(1).map(|segment| segment.duration).sum()
     }
 
     /// What is listed now.
@@ -127,6 +128,11 @@ mod tests {
             window.push(segment(number, 4));
         }
         assert_eq!(window.listed(false).segments.len(), 8);
+        // Longer ones make it short again, at once.
+        window.push(segment(20, 10));
+        window.push(segment(21, 10));
+        assert_eq!(window.listed(false).segments.len(), 6);
+        assert_eq!(window.listed(false).sequence, 16);
     }
 
     #[test]
@@ -135,7 +141,7 @@ mod tests {
         let mut gone = Vec::new();
         for number in 0..20_u64 {
             window.expect(Duration::from_secs(4));
-            gone.extend(window.push(segment(number, 4)).map(|segment| segment.media));
+            gone.extend(window.push(segment(number, 4)).into_iter().map(|segment| segment.media));
             let listed = window.listed(false);
             assert_eq!(listed.sequence, (number + 1).saturating_sub(6));
             assert_eq!(listed.segments[0].media, listed.sequence.to_string());
