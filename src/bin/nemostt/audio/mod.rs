@@ -121,7 +121,7 @@ impl Input {
         }
     }
 
-    /// Whether there were samples until now that are no numbers. They were read as silence.
+    /// Whether any sample so far was not a number, or far too large. Such samples are read as silence.
     pub fn has_invalid_samples(&self) -> bool {
         matches!(self, Self::GstDecoder(decoded) if decoded.has_invalid_samples())
     }

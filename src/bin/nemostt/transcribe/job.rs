@@ -154,7 +154,10 @@ impl Job<'_> {
             ));
         }
         input.has_invalid_samples().then(|| {
-            format!("{location} is corrupt: some of its samples are not numbers (NaN or infinity); the text was written as if they were silence")
+            format!(
+                "{location} is corrupt: some of its samples are not numbers, or far too large; the text was written as if they \
+                 were silence"
+            )
         })
     }
 
