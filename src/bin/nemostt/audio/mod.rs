@@ -12,6 +12,7 @@ mod location;
 mod pipe;
 mod raw_pcm;
 mod source_error;
+mod source_setup;
 mod stdin;
 mod streams;
 mod tap;
@@ -121,7 +122,7 @@ impl Input {
         }
     }
 
-    /// Whether there were samples until now that are no numbers. They were read as silence.
+    /// Whether any sample so far was not a number, or far too large. These were read as silence.
     pub fn has_invalid_samples(&self) -> bool {
         matches!(self, Self::GstDecoder(decoded) if decoded.has_invalid_samples())
     }
