@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Checks `nemostt live` and pipelines with a microphone: the monitor of a virtual sound card, in a PulseAudio server of their own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -42,6 +43,7 @@ class SoundServer:
         end = time.monotonic() + TIMEOUT
         while subprocess.run(["pactl", "info"], capture_output=True).returncode != 0:
             if time.monotonic() > end:
+                self.stop()
                 raise RuntimeError("PulseAudio did not start")
             time.sleep(0.1)
         self.plug_in()
@@ -67,6 +69,13 @@ class SoundServer:
         self.process.kill()
         self.process.wait()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        self.directory.cleanup()
+
 
 class Captions:
     """`nemostt live` with the microphone."""
@@ -79,8 +88,26 @@ class Captions:
             stderr=subprocess.PIPE,
             text=True,
         )
-        # The model is loaded, and the microphone open.
-        time.sleep(3)
+        # It says "connected" only after a loss, so what PulseAudio knows is asked: a recording begins when the model is loaded.
+        end = time.monotonic() + TIMEOUT
+        while not self.is_recording():
+            if time.monotonic() > end:
+                self.__exit__()
+                raise RuntimeError("nemostt live did not open the microphone")
+            time.sleep(0.05)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.record.parent, ignore_errors=True)
+
+    @staticmethod
+    def is_recording():
+        outputs = subprocess.run(["pactl", "list", "short", "source-outputs"], capture_output=True, text=True)
+        return bool(outputs.stdout.strip())
 
     def words(self):
         return normalize([word["text"] for word in recorded(self.record)]) if self.record.exists() else []
@@ -95,18 +122,17 @@ class Captions:
         self.process.send_signal(signal.SIGINT)
         errors = self.process.communicate(timeout=TIMEOUT)[1]
         checks.check(self.process.returncode == 0, f"{what}: exit code {self.process.returncode}")
-        shutil.rmtree(self.record.parent, ignore_errors=True)
         return errors
 
 
 def sound_server(checks):
-    """A sound server, or None if it cannot be had."""
+    """A context with a sound server, or None if it cannot be had."""
     missing = first_missing("autoaudiosrc", "pulsesrc") or next(
         (name for name in ("pulseaudio", "pactl", "paplay") if shutil.which(name) is None), None
     )
     if missing:
         checks.not_run("microphone", f"{missing} (apt install pulseaudio pulseaudio-utils gstreamer1.0-pulseaudio)")
-        return None
+        return contextlib.nullcontext()
     return SoundServer()
 
 
@@ -117,22 +143,25 @@ def expected():
 @check(seconds=180)
 def microphone_live(checks):
     """The default microphone, and one by its name."""
-    if server := sound_server(checks):
+    with sound_server(checks) as server:
+        if server is None:
+            return
         for source in ("mic", f"mic:{NAME.lower()}"):
-            captions = Captions(source)
-            server.play()
-            captions.wait_for(len(expected()), CLIP_SECONDS + TIMEOUT)
-            checks.check(captions.words() == expected(), f"{source}: {diff(captions.words(), expected())}")
-            errors = captions.stop(checks, source)
+            with Captions(source) as captions:
+                server.play()
+                captions.wait_for(len(expected()), CLIP_SECONDS + TIMEOUT)
+                checks.check(captions.words() == expected(), f"{source}: {diff(captions.words(), expected())}")
+                errors = captions.stop(checks, source)
             checks.check("Connecting again" not in errors, f"{source}: no connection was lost")
-        server.stop()
 
 
 @check(seconds=90)
 def microphone_live_muted(checks):
     """Muted during the third sentence: nothing is lost but what was said then."""
-    if server := sound_server(checks):
-        captions = Captions()
+    with sound_server(checks) as server, contextlib.ExitStack() as stack:
+        if server is None:
+            return
+        captions = stack.enter_context(Captions())
         server.play()
         captions.wait_for(TWO_SENTENCES, CLIP_SECONDS)
         server.mute(True)
@@ -148,14 +177,15 @@ def microphone_live_muted(checks):
         checks.check(len(words) < len(expected()), "muted: others are missing")
         errors = captions.stop(checks, "muted")
         checks.check("Connecting again" not in errors, "muted: no connection was lost")
-        server.stop()
 
 
 @check(seconds=180)
 def microphone_live_unplugged(checks):
     """The microphone is unplugged, and later the sound server is killed."""
-    if server := sound_server(checks):
-        captions = Captions()
+    with sound_server(checks) as server, contextlib.ExitStack() as stack:
+        if server is None:
+            return
+        captions = stack.enter_context(Captions())
         for what, lose, restore in (
             ("unplugged", server.unplug, server.plug_in),
             ("the server was killed", server.stop, server.start),
@@ -179,13 +209,14 @@ def microphone_live_unplugged(checks):
             checks.check(words == expected(), f"{what}: after: {diff(words, expected())}")
         errors = captions.stop(checks, "unplugged")
         checks.check(errors.count("connected again") >= 2, "unplugged: it was connected again twice")
-        server.stop()
 
 
 @check(alone=True, seconds=120)
 def microphone_pipeline(checks):
     """The README's pipeline, with either source: all words, within the latency, also around muting."""
-    if server := sound_server(checks):
+    with sound_server(checks) as server:
+        if server is None:
+            return
         for source in ("pulsesrc", "autoaudiosrc"):
             with Player(
                 f"{source} ! queue ! audioconvert ! audioresample ! nemostt name=stt lookahead={LOOKAHEAD} ! fakesink sync=false"
@@ -199,4 +230,3 @@ def microphone_pipeline(checks):
                 checks.check(words == expected(), f"{source}: {diff(words, expected())}")
                 words_in_time(checks, source, player, latency)
                 checks.check(not player.warnings, f"{source}: {len(player.warnings)} warnings {player.warnings[:1] or ''}")
-        server.stop()

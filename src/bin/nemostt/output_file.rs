@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io::{self, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -22,11 +22,16 @@ pub fn check(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a complete text to `path`, atomically: to a temporary file in the same directory, which is then renamed.
-pub fn store(path: &Path, text: &[u8]) -> io::Result<()> {
+pub fn store(path: &Path, mut text: &[u8]) -> io::Result<()> {
+    store_from(path, &mut text)
+}
+
+/// The same with all that `contents` gives.
+pub fn store_from(path: &Path, contents: &mut impl Read) -> io::Result<()> {
     let before = fs::metadata(path);
     if before.as_ref().is_ok_and(|about| !about.is_file()) {
         // A device or a pipe must not be replaced.
-        return File::options().write(true).open(path)?.write_all(text);
+        return io::copy(contents, &mut File::options().write(true).open(path)?).map(drop);
     }
     let path = resolve(path);
     let mut file = Builder::new()
@@ -37,7 +42,7 @@ pub fn store(path: &Path, text: &[u8]) -> io::Result<()> {
         // Restore the permissions that the umask removed.
         file.as_file().set_permissions(about.permissions())?;
     }
-    file.write_all(text)?;
+    io::copy(contents, &mut file)?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
     Ok(())

@@ -20,11 +20,32 @@ use crate::{
 
 /// A WAV stream that says nothing of its length, as a live encoder writes it.
 fn stream_of(clip: &str) -> Vec<u8> {
-    let mut bytes = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    wav(1, clip_s16(clip).into_iter().flat_map(i16::to_le_bytes).collect())
+}
+
+/// The same in floating point, and the first sample is not a number.
+fn floats_of(clip: &str) -> Vec<u8> {
+    let samples = clip_s16(clip).into_iter().map(|sample| f32::from(sample) / 32_768.0);
+    wav(
+        3,
+        [f32::NAN]
+            .into_iter()
+            .chain(samples.skip(1))
+            .flat_map(f32::to_le_bytes)
+            .collect(),
+    )
+}
+
+/// A WAV stream of a format: 1 for integers of 16 bits, 3 for floating point of 32 bits.
+fn wav(format: u8, samples: Vec<u8>) -> Vec<u8> {
+    let bytes_per_sample: u8 = if format == 1 { 2 } else { 4 };
+    let mut bytes = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0".to_vec();
+    bytes.extend([format, 0, 1, 0]);
     bytes.extend(16_000_u32.to_le_bytes());
-    bytes.extend(32_000_u32.to_le_bytes());
-    bytes.extend(b"\x02\0\x10\0data\xff\xff\xff\xff");
-    bytes.extend(clip_s16(clip).into_iter().flat_map(i16::to_le_bytes));
+    bytes.extend((16_000 * u32::from(bytes_per_sample)).to_le_bytes());
+    bytes.extend([bytes_per_sample, 0, 8 * bytes_per_sample, 0]);
+    bytes.extend(b"data\xff\xff\xff\xff");
+    bytes.extend(samples);
     bytes
 }
 
@@ -80,6 +101,19 @@ fn a_connection_that_is_lost_or_stalls_is_opened_again() {
     let errors = from_utf8(&output.stderr).unwrap();
     assert!(errors.lines().last().unwrap().contains("Unauthorized"), "{errors}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn samples_that_are_not_numbers_are_reported_once() {
+    let url = server(|number, connection| match number {
+        0 | 1 => send(connection, &floats_of(ONE)),
+        _ => refuse(connection, "401 Unauthorized"),
+    });
+    let output = live(&[&url]).output().unwrap();
+    assert_eq!(from_utf8(&output.stdout).unwrap(), line(ONE).repeat(2));
+    let errors = from_utf8(&output.stderr).unwrap();
+    let notice = format!("some samples of {url} are not numbers, or far too large; they are taken for silence");
+    assert_eq!(errors.matches(&notice).count(), 1, "{errors}");
 }
 
 #[test]

@@ -6,10 +6,12 @@
 
 use std::{
     env, fs,
+    io::Read,
     net::{TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -22,34 +24,67 @@ const CAPTIONS: &str = "video/x-h264 ! queue ! h264parse ! ccextractor name=cc !
                         cc.caption ! appsink name=out sync=false async=false";
 
 /// A process that is killed with the test.
-struct Process(Child);
+struct Process {
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
 
 impl Process {
+    /// Takes a process whose output is read as it comes: a full pipe would stop it.
+    fn new(mut child: Child) -> Self {
+        fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+            thread::spawn(move || {
+                let mut text = Vec::new();
+                let _ = pipe.read_to_end(&mut text);
+                text
+            })
+        }
+        Self {
+            stdout: child.stdout.take().map(read),
+            stderr: child.stderr.take().map(read),
+            child,
+        }
+    }
+
     fn wait(mut self) -> Output {
         let begun = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
             assert!(begun.elapsed() < TIMEOUT, "it has not ended");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        // Both pipes are short: one line for each caption.
-        let read = |pipe: Option<&mut dyn std::io::Read>| {
-            let mut text = Vec::new();
-            let _ = pipe.map(|pipe| pipe.read_to_end(&mut text));
-            text
+            thread::sleep(Duration::from_millis(50));
         };
+        let text = |reader: Option<JoinHandle<Vec<u8>>>| reader.map_or(Vec::new(), |reader| reader.join().unwrap());
         Output {
-            stdout: read(self.0.stdout.as_mut().map(|pipe| pipe as _)),
-            stderr: read(self.0.stderr.as_mut().map(|pipe| pipe as _)),
-            status: self.0.wait().unwrap(),
+            stdout: text(self.stdout.take()),
+            stderr: text(self.stderr.take()),
+            status,
         }
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+#[test]
+fn a_process_that_prints_more_than_a_pipe_holds_ends() {
+    let child = Command::new("/usr/bin/python3")
+        .args(["-c", "import sys; sys.stderr.write('x' * 1_000_000); print('end')"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let output = Process::new(child.unwrap()).wait();
+    assert_eq!((output.stdout, output.stderr.len()), (b"end\n".to_vec(), 1_000_000));
 }
 
 /// Starts an example with its test source. It has the plugins that were built for these tests.
@@ -76,7 +111,7 @@ fn python(path: &str, arguments: &[&str]) -> Process {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    Process(child.unwrap())
+    Process::new(child.unwrap())
 }
 
 /// Decodes the captions that reach the appsink of [`CAPTIONS`].
@@ -135,10 +170,20 @@ fn cea608_reaches_a_receiver_of_srt() {
     let has_all = || decoder.lock().unwrap().cea608.shown.words().len() >= transcript().len();
     let begun = Instant::now();
     while !has_all() && begun.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     let shown = decoder.lock().unwrap().cea608.shown.words();
     assert_shown(&output, &shown);
+}
+
+/// Whether a socket of TCP listens at `port` of this machine.
+fn is_listening(port: u16) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    // Columns: number, local address, remote address, state (proc_net_tcp.txt of Linux); 0A is LISTEN.
+    sockets.lines().any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        columns.len() > 3 && columns[1].ends_with(&format!(":{port:04X}")) && columns[3] == "0A"
+    })
 }
 
 /// With FFmpeg as the server.
@@ -157,9 +202,13 @@ fn cea608_reaches_a_server_of_rtmp() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let server = Process(server.expect("no ffmpeg: run tools/interop.sh"));
-    // It says nothing when it listens.
-    std::thread::sleep(Duration::from_secs(2));
+    let mut server = Process::new(server.expect("no ffmpeg: run tools/interop.sh"));
+    // It accepts one connection, so another one that only tries would end it: what the system lists is read.
+    let begun = Instant::now();
+    while !is_listening(port) {
+        assert!(begun.elapsed() < TIMEOUT && server.is_running(), "FFmpeg does not listen");
+        thread::sleep(Duration::from_millis(50));
+    }
     let output = example("cea608_stream.py", &[&url]).wait();
     // The end of a live stream is the end of its connection, which FFmpeg calls an error.
     let received = server.wait();
@@ -187,15 +236,15 @@ fn captions_reach_a_peer_of_webrtc() {
     let begun = Instant::now();
     while TcpStream::connect(SIGNALLING).is_err() {
         assert!(begun.elapsed() < TIMEOUT, "there is no signalling server");
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     // webrtcsrc finds only a sender that is registered, which follows.
-    std::thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(4));
     let peer = python("webrtc_peer.py", &[&format!("ws://{SIGNALLING}")]);
     let output = sender.wait();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // It may have ended with the stream.
-    let _ = Command::new("kill").args(["-INT", &peer.0.id().to_string()]).status();
+    let _ = Command::new("kill").args(["-INT", &peer.child.id().to_string()]).status();
     let received = peer.wait();
     let errors = String::from_utf8_lossy(&received.stderr);
     let sent = String::from_utf8_lossy(&output.stdout);

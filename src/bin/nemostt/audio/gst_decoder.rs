@@ -19,6 +19,7 @@ use super::{
     container_length::DeclaredLength,
     pipe,
     source_error::{Failure, SourceError},
+    source_setup,
     streams::Streams,
     tap::Tap,
     track::{self, Channel, Track, TrackSelection},
@@ -29,9 +30,6 @@ use crate::{Result, interrupt};
 const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// How long to wait for the metadata of tracks without data.
 const TRACK_INFO_TIMEOUT: Duration = Duration::from_secs(2);
-/// What `rtspsrc` buffers for live captions, in milliseconds: packets that are reordered within this time are not lost. Its default
-/// is 2000.
-const RTSP_LATENCY: u32 = 500;
 /// A stream whose duration is known ends at most this much before it.
 const END_TOLERANCE: gst::ClockTime = gst::ClockTime::SECOND;
 /// How long to drain the pipeline after Ctrl-C.
@@ -102,14 +100,8 @@ impl GstDecoder {
         live: Live,
     ) -> Result<Self> {
         let mut decoded = Self::new(location, None, declared, rate, selection, live.tap)?;
-        if live.timeout.is_some() {
-            decoded.source.connect("source-setup", false, |values| {
-                let source = values.get(1)?.get::<gst::Element>().ok()?;
-                if source.factory().is_some_and(|factory| factory.name() == "rtspsrc") {
-                    source.set_property("latency", RTSP_LATENCY);
-                }
-                None
-            });
+        if let Location::Url(url) = location {
+            source_setup::connect(&decoded.source, url, live.timeout.is_some());
         }
         decoded.timeout = live.timeout;
         decoded.start(selection)?;

@@ -133,15 +133,25 @@ fn without_password(url: &str) -> String {
     split().unwrap_or_else(|| url.into())
 }
 
-/// SRT has it in the query.
-fn without_passphrase(url: &str) -> String {
+/// The name of SRT's passphrase in the query, at the beginning of `pair`.
+fn passphrase_name(pair: &str) -> Option<&str> {
     const NAME: &str = "passphrase=";
+    pair.get(..NAME.len()).filter(|name| name.eq_ignore_ascii_case(NAME))
+}
+
+/// Whether the query of a URL of SRT has a passphrase.
+pub fn has_passphrase(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|pair| passphrase_name(pair).is_some())
+}
+
+fn without_passphrase(url: &str) -> String {
     let Some((address, query)) = url.split_once('?') else {
         return url.into();
     };
-    let hidden = |pair: &str| match pair.get(..NAME.len()) {
-        Some(name) if name.eq_ignore_ascii_case(NAME) => format!("{name}***"),
-        _ => pair.into(),
+    let hidden = |pair: &str| match passphrase_name(pair) {
+        Some(name) => format!("{name}***"),
+        None => pair.into(),
     };
     let pairs: Vec<String> = query.split('&').map(hidden).collect();
     format!("{address}?{}", pairs.join("&"))
@@ -260,6 +270,9 @@ mod tests {
         assert_eq!(
             shown("srt://:7000?mode=listener&passphrase=p%26q&x=?passphrase=1"),
             "srt://:7000?mode=listener&passphrase=***&x=?passphrase=1"
+        );
+        assert!(
+            has_passphrase("srt://:7000?mode=listener&passphrase=p") && !has_passphrase("srt://:7000?x=passphrase=p")
         );
     }
 }

@@ -12,6 +12,7 @@ mod location;
 mod pipe;
 mod raw_pcm;
 mod source_error;
+mod source_setup;
 mod stdin;
 mod streams;
 mod tap;

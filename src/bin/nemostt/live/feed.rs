@@ -50,6 +50,16 @@ enum End {
     Lost,
 }
 
+/// What has happened in all connections so far.
+#[derive(Default)]
+struct Progress {
+    /// There were samples.
+    was_open: bool,
+    /// It was reported that some of them were invalid.
+    is_fault_reported: bool,
+    backoff: Backoff,
+}
+
 impl Feed {
     /// Starts the thread. It ends with [`Event::SourceEnded`], soon after Ctrl-C.
     pub fn start(self) -> io::Result<JoinHandle<()>> {
@@ -61,17 +71,16 @@ impl Feed {
     }
 
     fn run(&self) -> Result<(), SourceError> {
-        let mut backoff = Backoff::default();
-        let mut was_open = false;
+        let mut progress = Progress::default();
         for number in 0.. {
-            let ended = self.connection(number, &mut was_open, &mut backoff);
+            let ended = self.connection(number, &mut progress);
             if interrupt::is_requested() {
                 return Ok(());
             }
             let reason = match ended {
                 Ok(End::Complete) => return Ok(()),
                 Ok(End::Lost) => format!("{} ended", self.source),
-                Err(error) if !self.may_recover(&error, was_open) => return Err(error),
+                Err(error) if !self.may_recover(&error, progress.was_open) => return Err(error),
                 Err(error) => error.message,
             };
             if !self.reconnects {
@@ -81,7 +90,7 @@ impl Feed {
                 });
             }
             self.input.finish();
-            let wait = backoff.next(random());
+            let wait = progress.backoff.next(random());
             self.send(Event::Reconnecting { reason, wait });
             sleep(wait);
         }
@@ -99,9 +108,9 @@ impl Feed {
     }
 
     /// Opens the source and feeds its samples until its end. `number`: that of the connection.
-    fn connection(&self, number: u32, was_open: &mut bool, backoff: &mut Backoff) -> Result<End, SourceError> {
+    fn connection(&self, number: u32, progress: &mut Progress) -> Result<End, SourceError> {
         let mut timeline = Timeline::new(RATE);
-        let ended = self.feed(number, &mut timeline, was_open, backoff);
+        let ended = self.feed(number, &mut timeline, progress);
         // The source is closed, and its media complete.
         if self.media.is_some() {
             let is_complete = matches!(ended, Ok(End::Complete)) && !interrupt::is_requested();
@@ -114,13 +123,7 @@ impl Feed {
         ended
     }
 
-    fn feed(
-        &self,
-        number: u32,
-        timeline: &mut Timeline,
-        was_open: &mut bool,
-        backoff: &mut Backoff,
-    ) -> Result<End, SourceError> {
+    fn feed(&self, number: u32, timeline: &mut Timeline, progress: &mut Progress) -> Result<End, SourceError> {
         let tap = self
             .media
             .as_ref()
@@ -128,14 +131,20 @@ impl Feed {
         let tap = tap.transpose().map_err(source_error)?;
         let opened = self.source.open(&self.selection, self.timeout, tap);
         let mut opened = opened.map_err(source_error)?;
-        if let Some(notice) = opened.notice().filter(|_| !*was_open) {
+        if let Some(notice) = opened.notice().filter(|_| !progress.was_open) {
             self.send(Event::Notice(notice.into()));
         }
         let mut samples = Vec::new();
         loop {
             opened.read(&mut samples).map_err(source_error)?;
             if samples.is_empty() {
-                return self.end(&opened, timeline.duration(), *was_open);
+                return self.end(&opened, timeline.duration(), progress.was_open);
+            }
+            if opened.has_invalid_samples() && !std::mem::replace(&mut progress.is_fault_reported, true) {
+                self.send(Event::Notice(format!(
+                    "some samples of {} are not numbers, or far too large; they are taken for silence",
+                    self.source
+                )));
             }
             let now = self.input.now();
             let is_first = timeline.duration().is_zero();
@@ -144,7 +153,7 @@ impl Feed {
             if is_first {
                 self.input.begin(now);
                 self.send(Event::Listening);
-                *was_open = true;
+                progress.was_open = true;
             }
             if placed.is_new && self.media.is_some() {
                 let session = self.input.session_time(placed.start).unwrap_or_default();
@@ -168,7 +177,7 @@ impl Feed {
             }
             self.input.push(&samples, placed);
             if timeline.duration() > GOOD {
-                backoff.reset();
+                progress.backoff.reset();
             }
         }
     }

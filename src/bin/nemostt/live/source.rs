@@ -118,7 +118,8 @@ impl Opened {
         }
     }
 
-    /// At the end: whether only a connection has ended, and more would follow in another one. A microphone has been unplugged.
+    /// At the end: whether only a connection has ended, and more would follow in another one. A microphone always counts as one: it
+    /// was unplugged, and may be plugged in again.
     pub fn is_connection(&self) -> bool {
         match self {
             Self::Microphone(_) => true,
@@ -139,6 +140,15 @@ impl Opened {
         match self {
             Self::Microphone(_) => "the microphone gives no sound: is it in use by another program?".into(),
             Self::Input(input) => input.no_samples_error(),
+        }
+    }
+
+    /// Whether any sample so far was not a number, or far too large. These were read as silence.
+    pub fn has_invalid_samples(&self) -> bool {
+        match self {
+            // Sound cards give integers.
+            Self::Microphone(_) => false,
+            Self::Input(input) => input.has_invalid_samples(),
         }
     }
 

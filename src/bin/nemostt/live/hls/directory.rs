@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -72,6 +72,15 @@ impl Directory {
     pub fn store(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<(), String> {
         let path = self.file(name);
         output_file::store(&path, contents.as_ref()).map_err(|error| unwritable(&path, &error))
+    }
+
+    /// The same with all that `contents` gives.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn store_from(&self, name: &str, contents: &mut impl Read) -> Result<(), String> {
+        let path = self.file(name);
+        output_file::store_from(&path, contents).map_err(|error| unwritable(&path, &error))
     }
 
     /// Removes a file. One that is gone already, or cannot be removed, does no harm.

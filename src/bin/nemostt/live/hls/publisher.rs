@@ -176,7 +176,7 @@ impl Publisher {
         }
     }
 
-    /// Adds a segment to the playlists, in parts if it is too long. What cannot be written is left out.
+    /// Adds a segment to the playlists, in parts if it is too long. What cannot be written, or is too long all the same, is left out.
     fn list(&mut self, media: MediaSegment) -> Result<(), String> {
         let file = media.file.clone();
         let parts = match self.window.fits(media.duration) {
@@ -189,7 +189,10 @@ impl Publisher {
             self.directory.remove(&file);
         }
         for part in parts.into_iter().flatten() {
-            let listed = self.try_list(&part);
+            let listed = match self.window.fits(part.duration) {
+                true => self.try_list(&part),
+                false => Err(self.too_long(&part)),
+            };
             self.is_interrupted = listed.is_err();
             if listed.is_err() {
                 self.directory.remove(&part.file);
@@ -197,6 +200,15 @@ impl Publisher {
             result = result.and(listed);
         }
         result
+    }
+
+    fn too_long(&self, part: &MediaSegment) -> String {
+        format!(
+            "{:.1} s of the media have no key frame and cannot be cut, but segments must not be longer than {} s by now: let the \
+             source's encoder write key frames more often",
+            part.duration.as_secs_f64(),
+            self.window.target().as_secs()
+        )
     }
 
     /// Adds a segment to the playlists, with the captions of its time.

@@ -3,61 +3,59 @@
 //! Splits a segment that is longer than the target duration of the playlists, which must not change (RFC 8216, 6.2.1). Parts after
 //! the first do not begin with a key frame: a player that begins with one waits for the next.
 
-use std::{fs, io, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    time::Duration,
+};
 
 use super::{
     directory::Directory,
-    transport_stream::{self, Kind},
+    transport_stream::{self, Cut, Kind},
     update::MediaSegment,
 };
-
-/// Most bytes of a segment that is split, for which it is read into memory: a minute of 32 Mbit/s, and hours of sound.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// Timestamps have 33 bits.
 const WRAP: u64 = 1 << 33;
 
-/// Splits `segment` into parts of about the same length, and of at most `target` and a little more. It stays whole if its media
-/// cannot be cut, or is very large.
+/// Splits `segment` into parts of about the same length, and of at most `target` if its media can be cut where that is needed.
+/// Without any such place, it stays whole.
 ///
 /// # Errors
-/// If a file cannot be read or written. No part is left then.
+/// If a file cannot be read or written. Then no part is left.
 pub fn split(directory: &Directory, segment: MediaSegment, target: Duration) -> Result<Vec<MediaSegment>, String> {
     let path = directory.file(&segment.file);
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    if fs::metadata(&path).map_err(failed)?.len() > MAX_BYTES {
+    let mut file = File::open(&path).map_err(failed)?;
+    let cuts = transport_stream::cuts(&mut file, Kind::of(&segment)).map_err(failed)?;
+    let starts = starts(&cuts, segment.duration, target);
+    if starts.len() < 2 {
         return Ok(vec![segment]);
     }
-    let bytes = fs::read(&path).map_err(failed)?;
-    let starts = starts(&bytes, &segment, target);
-    if starts.is_empty() {
-        return Ok(vec![segment]);
-    }
-    let first = PartStart {
-        offset: 0,
-        time: Duration::ZERO,
-    };
-    let starts: Vec<PartStart> = [first].into_iter().chain(starts).collect();
-    let mut parts = Vec::new();
+    let size = file.metadata().map_err(failed)?.len();
+    let mut parts: Vec<MediaSegment> = Vec::new();
     for (number, start) in starts.iter().enumerate() {
         let next = starts.get(number + 1);
-        let until = next.map_or(bytes.len(), |next| next.offset);
+        let until = next.map_or(size, |next| next.offset);
         let end = next.map_or(segment.duration, |next| next.time);
         let stem = segment.file.strip_suffix(".ts").unwrap_or(&segment.file);
-        let file = format!("{stem}-{number}.ts");
-        if let Err(error) = directory.store(&file, &bytes[start.offset..until]) {
-            // The disk may be full, and nobody would remove them.
-            parts
-                .iter()
-                .for_each(|part: &MediaSegment| directory.remove(&part.file));
-            return Err(error);
-        }
-        parts.push(MediaSegment {
-            file,
+        let part = MediaSegment {
+            file: format!("{stem}-{number}.ts"),
             start: segment.start + start.time,
             duration: end.saturating_sub(start.time),
             ..segment.clone()
-        });
+        };
+        let stored = file
+            .seek(SeekFrom::Start(start.offset))
+            .map_err(failed)
+            .and_then(|_| directory.store_from(&part.file, &mut (&mut file).take(until - start.offset)));
+        if let Err(error) = stored {
+            for part in parts {
+                directory.remove(&part.file);
+            }
+            return Err(error);
+        }
+        parts.push(part);
     }
     directory.remove(&segment.file);
     Ok(parts)
@@ -66,16 +64,18 @@ pub fn split(directory: &Directory, segment: MediaSegment, target: Duration) -> 
 /// Where a part begins: in the file, and in the time of the segment.
 #[derive(Debug, Clone, Copy)]
 struct PartStart {
-    offset: usize,
+    offset: u64,
     time: Duration,
 }
 
-/// The beginnings of all parts but the first.
-fn starts(bytes: &[u8], segment: &MediaSegment, target: Duration) -> Vec<PartStart> {
-    let cuts = transport_stream::cuts(bytes, Kind::of(segment));
-    let Some(first) = cuts.first().map(|cut| cut.pts) else {
-        return Vec::new();
+/// The beginnings of all parts of a segment of `duration`.
+fn starts(cuts: &[Cut], duration: Duration, target: Duration) -> Vec<PartStart> {
+    let mut last = PartStart {
+        offset: 0,
+        time: Duration::ZERO,
     };
+    let mut starts = vec![last];
+    let first = cuts.first().map_or(0, |cut| cut.pts);
     let possible: Vec<PartStart> = cuts
         .iter()
         // Frames before the first one in time, though after it in the file, are at its beginning.
@@ -85,19 +85,26 @@ fn starts(bytes: &[u8], segment: &MediaSegment, target: Duration) -> Vec<PartSta
             time: Duration::from_micros(ticks * 100 / 9),
         })
         .collect();
-    let count = segment.duration.as_nanos().div_ceil(target.as_nanos().max(1)) as u32;
-    let mut starts: Vec<PartStart> = Vec::new();
-    for number in 1..count {
-        let due = segment.duration * number / count;
-        let start = possible.iter().rev().find(|start| start.time <= due);
-        let after = starts.last().map_or(Duration::ZERO, |last| last.time);
-        starts.extend(start.filter(|start| start.time > after));
+    loop {
+        let rest = duration.saturating_sub(last.time);
+        let count = rest.as_nanos().div_ceil(target.as_nanos().max(1)).max(1) as u32;
+        let due = last.time + rest / count;
+        // Frames that are reordered can come later in the file, and earlier in time.
+        let is_later = |start: &&PartStart| start.time > last.time && start.offset > last.offset;
+        let later: Vec<&PartStart> = possible.iter().filter(is_later).collect();
+        let next = later.iter().rfind(|start| start.time <= due).or(later.first());
+        match next {
+            Some(&&next) if count > 1 && next.time < duration => last = next,
+            _ => return starts,
+        }
+        starts.push(last);
     }
-    starts
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{
         super::{
             playlist::Format,
@@ -166,6 +173,40 @@ mod tests {
             let ticks = (WRAP - 90_000 + (part.start.as_millis() as u64 - 100_000) * 90) % WRAP;
             assert_eq!(pts, ticks);
         }
+    }
+
+    #[test]
+    fn no_part_is_longer_than_it_must_be() {
+        let starts = |cuts: &[(u64, u64)], milliseconds| {
+            let cuts: Vec<Cut> = cuts
+                .iter()
+                .map(|&(offset, milliseconds)| Cut {
+                    offset,
+                    pts: (WRAP - 90_000 + milliseconds * 90) % WRAP,
+                })
+                .collect();
+            let starts = super::starts(&cuts, Duration::from_millis(milliseconds), Duration::from_secs(4));
+            let numbers = starts.iter().map(|start| (start.offset, start.time.as_millis()));
+            numbers.collect::<Vec<_>>()
+        };
+        // With a cut each second, the same share for each part would leave 4.9 s to the last one.
+        let seconds: Vec<(u64, u64)> = (0..12).map(|second| (second, second * 1_000)).collect();
+        assert_eq!(starts(&seconds, 11_900), [(0, 0), (3, 3_000), (5, 5_000), (8, 8_000)]);
+        // Where there is none for long, the next one is taken.
+        let gap = [(0, 0), (1, 6_000), (2, 9_000)];
+        assert_eq!(starts(&gap, 10_000), [(0, 0), (1, 6_000)]);
+        // Frames are reordered.
+        let reordered = [(0, 0), (1, 3_400), (2, 3_300), (3, 7_000)];
+        assert_eq!(starts(&reordered, 10_000), [(0, 0), (2, 3_300), (3, 7_000)]);
+    }
+
+    #[test]
+    fn no_part_stays_if_one_cannot_be_written() {
+        let (_parent, directory, whole) = segment(11);
+        fs::create_dir(directory.file("media-0-00003-1.ts")).unwrap();
+        let error = split(&directory, whole, Duration::from_secs(4)).unwrap_err();
+        assert!(error.contains("media-0-00003-1.ts"), "{error}");
+        assert!(!directory.file("media-0-00003-0.ts").exists());
     }
 
     #[test]

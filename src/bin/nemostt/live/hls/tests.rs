@@ -184,6 +184,30 @@ fn the_target_duration_never_changes() {
 }
 
 #[test]
+fn a_segment_that_is_too_long_and_cannot_be_cut_is_left_out() {
+    let mut stream = Stream::new();
+    stream.placed(0, 0);
+    stream.publisher.settled(ms(1_000_000));
+    stream.segment(0, 0);
+    assert!(stream.publish(1_000_000));
+    let file = stream.announced_for(0, 1, 10_000);
+    write_segment(&stream.path(&file), 360_000);
+    let error = stream.publisher.publish(ms(1_000_000)).unwrap_err();
+    assert!(
+        error.contains("10.0 s of the media have no key frame") && error.contains("longer than 4 s"),
+        "{error}"
+    );
+    assert!(!stream.path(&file).exists());
+    stream.segment(0, 4);
+    assert!(stream.publish(1_000_000));
+    let text = stream.text("media.m3u8");
+    assert!(
+        text.contains("media-0-00000.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:4.000,\nmedia-0-00004.ts"),
+        "{text}"
+    );
+}
+
+#[test]
 fn another_connection_is_a_discontinuity_in_both_playlists() {
     let mut stream = Stream::new();
     stream.placed(0, 0);

@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, BufReader, ErrorKind, Read},
     path::Path,
 };
 
@@ -48,7 +48,7 @@ pub fn first_pts(path: &Path, kind: Kind) -> io::Result<u64> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     let mut packets = bytes.chunks_exact(PACKET);
-    let missing = || io::Error::new(io::ErrorKind::InvalidData, "it is no transport stream with timestamps");
+    let missing = || io::Error::new(ErrorKind::InvalidData, "it is no transport stream with timestamps");
     packets.find_map(|packet| pts(packet, kind)).ok_or_else(missing)
 }
 
@@ -56,30 +56,40 @@ pub fn first_pts(path: &Path, kind: Kind) -> io::Result<u64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Bytes before it.
-    pub offset: usize,
+    pub offset: u64,
     /// Timestamp of the first frame after it, in 90 kHz.
     pub pts: u64,
 }
 
 /// The places at which a file can be cut: before tables, without which no player finds the streams, if a frame of any stream begins
 /// after them. So no frame is cut in two, as muxers write one after the other.
-pub fn cuts(bytes: &[u8], kind: Kind) -> Vec<Cut> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn cuts(file: impl Read, kind: Kind) -> io::Result<Vec<Cut>> {
     let (mut cuts, mut tables, mut place) = (Vec::new(), None, None);
-    for (number, packet) in bytes.chunks_exact(PACKET).enumerate() {
+    // Packet by packet: without key frames, a file can have gigabytes.
+    let mut reader = BufReader::new(file);
+    let (mut packet, mut offset) = ([0; PACKET], 0);
+    loop {
+        match reader.read_exact(&mut packet) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(cuts),
+            other => other?,
+        }
         let is_first_table = packet[1] & 0x1f == 0 && packet[2] == 0;
         if is_first_table {
-            tables = Some(number * PACKET);
-        } else if !is_table(packet)
+            tables = Some(offset);
+        } else if !is_table(&packet)
             && let Some(offset) = tables.take()
-            && beginning(packet).is_some()
+            && beginning(&packet).is_some()
         {
             place = Some(offset);
         }
-        if let Some(pts) = pts(packet, kind) {
+        if let Some(pts) = pts(&packet, kind) {
             cuts.extend(place.take().map(|offset| Cut { offset, pts }));
         }
+        offset += PACKET as u64;
     }
-    cuts
 }
 
 /// Whether a table begins in a packet, rather than anything of a frame.
@@ -185,14 +195,14 @@ mod tests {
             video(108_000),
         ];
         let cut = |packets, pts| Cut {
-            offset: packets * PACKET,
+            offset: packets * PACKET as u64,
             pts,
         };
         assert_eq!(
-            cuts(&packets.concat(), Kind::Video),
+            cuts(&packets.concat()[..], Kind::Video).unwrap(),
             [cut(0, 90_000), cut(6, 100_000), cut(9, 108_000)]
         );
-        assert_eq!(cuts(&packets.concat(), Kind::Audio), [cut(6, 99_000)]);
+        assert_eq!(cuts(&packets.concat()[..], Kind::Audio).unwrap(), [cut(6, 99_000)]);
     }
 
     #[test]
@@ -212,7 +222,7 @@ mod tests {
         for bytes in [&b""[..], &[0x47; 3 * PACKET], &[0; PACKET]] {
             fs::write(&path, bytes).unwrap();
             let error = first_pts(&path, Kind::Video).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
         }
     }
 }

@@ -8,14 +8,14 @@ use super::playlist::{Listed, Segment};
 
 /// Segments in a playlist. Players begin three segments before the end, and some may pause for a while.
 const LISTED: usize = 6;
-/// Segments that stay after they left the playlist: a player may have read it just before (RFC 8216, 6.2.2).
-const KEPT: usize = LISTED + 1;
-
 /// The newest segments of a stream.
 #[derive(Debug)]
 pub struct Window {
     listed: VecDeque<Segment>,
-    removed: VecDeque<Segment>,
+    /// Segments that left the playlist, and how long the stream is when no player needs them any more.
+    removed: VecDeque<(Segment, Duration)>,
+    /// Duration of the stream, without what is missing in it.
+    duration: Duration,
     sequence: u64,
     discontinuities: u64,
     target: u64,
@@ -27,6 +27,7 @@ impl Window {
         Self {
             listed: VecDeque::new(),
             removed: VecDeque::new(),
+            duration: Duration::ZERO,
             sequence: 0,
             discontinuities: 0,
             target: target.as_secs(),
@@ -62,22 +63,31 @@ impl Window {
 
     /// Lists a segment. Returns those whose files are not needed any more.
     pub fn push(&mut self, segment: Segment) -> Vec<Segment> {
+        let before = self.listed_duration();
+        self.duration += segment.duration;
         self.listed.push_back(segment);
+        // A playlist must stay longer than three times the target duration (RFC 8216, 6.2.2).
         while self.listed.len() > LISTED
-            && self.rest() >= 3 * self.target()
+            && let Some(oldest) = self.listed.front()
+            && self.listed_duration() >= 3 * self.target() + oldest.duration
             && let Some(oldest) = self.listed.pop_front()
         {
             self.sequence += 1;
             self.discontinuities += u64::from(oldest.is_discontinuous);
-            self.removed.push_back(oldest);
+            // A player may have read the playlist just before (RFC 8216, 6.2.2).
+            let until = self.duration + before + oldest.duration;
+            self.removed.push_back((oldest, until));
         }
-        let unneeded = self.removed.len().saturating_sub(KEPT);
-        self.removed.drain(..unneeded).collect()
+        let count = self
+            .removed
+            .iter()
+            .take_while(|(_, until)| *until <= self.duration)
+            .count();
+        self.removed.drain(..count).map(|(segment, _)| segment).collect()
     }
 
-    /// How long the playlist is without its first segment. It must stay longer than three times the target duration (RFC 8216, 6.2.2).
-    fn rest(&self) -> Duration {
-        self.listed.iter().skip(1).map(|segment| segment.duration).sum()
+    fn listed_duration(&self) -> Duration {
+        self.listed.iter().map(|segment| segment.duration).sum()
     }
 
     /// What is listed now.
@@ -128,11 +138,24 @@ mod tests {
             window.push(segment(number, 4));
         }
         assert_eq!(window.listed(false).segments.len(), 8);
-        // Longer ones make it short again, at once.
-        window.push(segment(20, 10));
-        window.push(segment(21, 10));
+    }
+
+    #[test]
+    fn a_playlist_that_grew_becomes_short_again() {
+        let mut window = Window::new(Duration::from_secs(4));
+        let mut gone = Vec::new();
+        for number in 0..30 {
+            gone.extend(window.push(segment(number, 1)));
+        }
+        // Segment n left a playlist of 12 s when the stream was n + 13 s long: it is needed for 12 s and its own duration.
+        assert_eq!((window.listed(false).segments.len(), gone.len()), (12, 5));
+        for number in 30..36 {
+            gone.extend(window.push(segment(number, 4)));
+        }
         assert_eq!(window.listed(false).segments.len(), 6);
-        assert_eq!(window.listed(false).sequence, 16);
+        let names: Vec<String> = gone.into_iter().map(|segment| segment.media).collect();
+        let expected: Vec<String> = (0..26).map(|number| number.to_string()).collect();
+        assert_eq!(names, expected);
     }
 
     #[test]
