@@ -2,11 +2,7 @@
 
 //! A model on one or more servers.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tonic::{
@@ -172,7 +168,6 @@ impl Client {
         let (model, timeout) = (self.address.model.clone(), self.timeout);
         let (sender, receiver) = oneshot::channel();
         runtime::runtime()?.spawn(async move {
-            let start = Instant::now();
             let mut service = connection.service();
             let call = Call {
                 server: &connection.name,
@@ -192,7 +187,7 @@ impl Client {
                     connection.replace();
                     Err(Error::Timeout {
                         server: connection.name.clone(),
-                        after: start.elapsed(),
+                        after: timeout,
                     })
                 }
             };
