@@ -37,26 +37,3 @@ pub fn connect(source: &gst::Element, url: &str, is_live: bool) {
         None
     });
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lost_connection_of_srt_is_reported_only_where_it_is_opened_again() {
-        gst::init().unwrap();
-        let Ok(srt) = gst::ElementFactory::make("srtsrc").build() else {
-            return;
-        };
-        if !srt.has_property("auto-reconnect") {
-            return;
-        }
-        for is_live in [true, false] {
-            let source = gst::ElementFactory::make("uridecodebin").build().unwrap();
-            connect(&source, "srt://127.0.0.1:1", is_live);
-            srt.set_property("auto-reconnect", true);
-            source.emit_by_name::<()>("source-setup", &[&srt]);
-            assert_eq!(srt.property::<bool>("auto-reconnect"), !is_live);
-        }
-    }
-}
