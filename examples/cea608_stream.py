@@ -12,7 +12,7 @@ Players show these captions like those of television. A file is streamed at the 
 import sys
 
 import player
-from player import TEST_AUDIO, TEST_VIDEO, Gst
+from player import Gst
 
 SOURCE = 'uridecodebin uri="{}" name=source'
 SOURCE_VIDEO = "source. ! clocksync"
@@ -53,9 +53,7 @@ def main():
     Gst.init(None)
     pipeline = player.make(
         PIPELINE.format(
-            source="" if is_test else SOURCE.format(sys.argv[1]),
-            video=TEST_VIDEO if is_test else SOURCE_VIDEO,
-            audio=TEST_AUDIO if is_test else SOURCE_AUDIO,
+            **player.parts(SOURCE, SOURCE_VIDEO, SOURCE_AUDIO),
             sink=SINKS[scheme].format(destination),
             rate=RATE,
             hold=HOLD,

@@ -28,6 +28,16 @@ PACKAGES = {
 }
 
 
+def parts(source, video, audio):
+    """The parts of a pipeline for the first argument of the program: `source` with it, and what plays its picture and sound; with
+    --test, a test picture, the sound of a file, and no window."""
+    if sys.argv[1] == "--test":
+        sink = "fakesink sync=true"
+        return {"source": "", "video": TEST_VIDEO, "audio": TEST_AUDIO, "window": sink, "speaker": sink}
+    source = source.format(sys.argv[1])
+    return {"source": source, "video": video, "audio": audio, "window": "autovideosink", "speaker": "autoaudiosink"}
+
+
 def fail(message):
     """Ends the program with exit code 1."""
     sys.exit(f"{Path(sys.argv[0]).stem}: {message}")

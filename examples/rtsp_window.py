@@ -11,7 +11,7 @@ needs gstreamer1.0-libav.
 import sys
 
 import player
-from player import TEST_AUDIO, TEST_VIDEO, Gst
+from player import Gst
 
 # "latency" is what rtspsrc waits for late packets.
 CAMERA = 'rtspsrc location="{}" latency=200 name=camera'
@@ -35,18 +35,8 @@ def main():
     if len(sys.argv) != 2:
         return __doc__
     Gst.init(None)
-    is_test = sys.argv[1] == "--test"
-    pipeline = player.make(
-        PIPELINE.format(
-            source="" if is_test else CAMERA.format(sys.argv[1]),
-            video=TEST_VIDEO if is_test else CAMERA_VIDEO,
-            audio=TEST_AUDIO if is_test else CAMERA_AUDIO,
-            window="fakesink sync=true" if is_test else "autovideosink",
-            speaker="fakesink sync=true" if is_test else "autoaudiosink",
-            hold=HOLD,
-        )
-    )
-    return player.play(pipeline)
+    parts = player.parts(CAMERA, CAMERA_VIDEO, CAMERA_AUDIO)
+    return player.play(player.make(PIPELINE.format(**parts, hold=HOLD)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 import threading
 
 import player
-from player import TEST_AUDIO, TEST_VIDEO, Gst
+from player import Gst
 
 SOURCE = 'uridecodebin uri="{}" name=source'
 SOURCE_VIDEO = "source. ! clocksync"
@@ -51,23 +51,14 @@ def main():
         return __doc__
     Gst.init(None)
     stand_in()
-    is_test = sys.argv[1] == "--test"
-    pipeline = player.make(
-        PIPELINE.format(
-            source="" if is_test else SOURCE.format(sys.argv[1]),
-            video=TEST_VIDEO if is_test else SOURCE_VIDEO,
-            audio=TEST_AUDIO if is_test else SOURCE_AUDIO,
-            window="fakesink sync=true" if is_test else "autovideosink",
-            speaker="fakesink sync=true" if is_test else "autoaudiosink",
-        ),
-        *INSIDE,
-    )
+    parts = player.parts(SOURCE, SOURCE_VIDEO, SOURCE_AUDIO)
+    pipeline = player.make(PIPELINE.format(**parts), *INSIDE)
     captions = pipeline.get_by_name("captions")
     # The transcriber belongs to a pad: each track of sound may have another language.
     transcriber = Gst.ElementFactory.make("nemostt")
     transcriber.set_property("lookahead", 480)
     captions.get_static_pad("sink_audio").set_property("transcriber", transcriber)
-    if not is_test:
+    if sys.argv[1] != "--test":
         threading.Thread(target=turn_off_and_on, args=(captions,), daemon=True).start()
     return player.play(pipeline)
 

@@ -16,7 +16,7 @@ import os
 import sys
 
 import player
-from player import TEST_AUDIO, TEST_VIDEO, Gst
+from player import Gst
 
 SOURCE = 'uridecodebin uri="{}" name=source'
 SOURCE_VIDEO = "source. ! clocksync"
@@ -59,13 +59,8 @@ def main():
     # Its log goes to standard output.
     os.environ.setdefault("WEBRTCSINK_SIGNALLING_SERVER_LOG", "error")
     Gst.init(None)
-    is_test = sys.argv[1] == "--test"
     pipeline = player.make(
-        PIPELINE.format(
-            source="" if is_test else SOURCE.format(sys.argv[1]),
-            video=TEST_VIDEO if is_test else SOURCE_VIDEO,
-            audio=TEST_AUDIO if is_test else SOURCE_AUDIO,
-        ),
+        PIPELINE.format(**player.parts(SOURCE, SOURCE_VIDEO, SOURCE_AUDIO)),
         # webrtcsink takes them for each peer.
         "webrtcbin",
         "nicesink",

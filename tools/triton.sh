@@ -58,8 +58,8 @@ done
 [ -n "${found:-}" ] || die "$python has no libpython3.11.so.1.0 in $libraries." "Debian: apt-get install libpython3.11"
 
 work=$root/target/triton lock=tools/triton.lock
-packages=$work/venv/lib/python3.11/site-packages
-server=$packages/pytriton/tritonserver
+site_packages=$work/venv/lib/python3.11/site-packages
+server=$site_packages/pytriton/tritonserver
 # Written last, so that an interrupted installation is not taken for a whole one.
 if ! cmp -s "$lock" "$work/lock"; then
     rm -rf "$work"
@@ -71,7 +71,7 @@ if ! cmp -s "$lock" "$work/lock"; then
     cp "$lock" "$work/lock"
 fi
 
-export TRITON_ROOT=$server TRITON_PYTHONPATH=$packages TRITON_LIBRARY_PATH=$found
+export TRITON_ROOT=$server TRITON_PYTHONPATH=$site_packages TRITON_LIBRARY_PATH=$found
 if [ -n "$install_only" ]; then
     printf 'export TRITON_ROOT=%q TRITON_PYTHONPATH=%q TRITON_LIBRARY_PATH=%q\n' \
         "$TRITON_ROOT" "$TRITON_PYTHONPATH" "$TRITON_LIBRARY_PATH"

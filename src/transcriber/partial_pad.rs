@@ -135,7 +135,7 @@ impl NemoStt {
         };
         self.begin_partials(&pad, Some(&item));
         match item {
-            // In a blocking probe of those events.
+            // It may have been released in a probe on those events.
             _ if !self.has_partial_pad(&pad) => Ok(()),
             PartialItem::Event(event) => {
                 pad.push_event(event);

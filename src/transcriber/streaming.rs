@@ -290,9 +290,9 @@ impl NemoStt {
                 self,
                 gst::CoreError::Clock,
                 (
-                    "computing does not keep up: it is {} behind the audio, and property latency allows {}. Use more \
-                     threads, a smaller lookahead, a smaller model or the GPU, or raise latency",
-                    report.delay, settings.processing_latency()
+                    "computing does not keep up: it is {} behind the audio, and {}",
+                    report.delay,
+                    settings.latency_advice()
                 ),
                 details: details
             );

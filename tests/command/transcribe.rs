@@ -457,3 +457,24 @@ fn statistics_are_one_line() {
         "{errors}"
     );
 }
+
+#[cfg(feature = "triton")]
+#[test]
+fn what_becomes_of_a_server_is_said_once_for_each_file() {
+    // Nothing listens there.
+    let output = transcribe(&["--remote=triton://127.0.0.1:1/m"], &clip_path(CLIP));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        crate::support::transcribe::line(CLIP)
+    );
+    let lines: Vec<&str> = errors.lines().collect();
+    assert!(
+        lines.len() == 1
+            && lines[0].contains(CLIP)
+            && lines[0].contains("127.0.0.1:1")
+            && lines[0].contains("on the CPU"),
+        "{errors}"
+    );
+}

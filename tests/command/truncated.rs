@@ -132,7 +132,7 @@ fn a_film_whose_sound_ends_early_is_whole() {
 }
 
 #[test]
-fn samples_that_are_not_numbers_are_silence_and_said() {
+fn samples_that_are_not_numbers_are_silence_and_reported() {
     let directory = tempfile::tempdir().unwrap();
     let audio: Vec<f32> = clip_s16(CLIP)
         .iter()

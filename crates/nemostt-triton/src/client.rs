@@ -2,11 +2,7 @@
 
 //! A model on one or more servers.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tonic::{
@@ -23,6 +19,7 @@ use crate::{
     runtime,
     sequence::Sequence,
     service::Service,
+    tensor::Tensor,
 };
 
 /// How a [`Client`] connects.
@@ -80,6 +77,15 @@ pub struct TensorSpec {
 #[derive(Debug)]
 pub struct Probe(oneshot::Receiver<Result<ModelInfo>>);
 
+/// The request of a sequence that is begun to see whether that is possible.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    /// Its inputs.
+    pub inputs: Vec<Tensor>,
+    /// As in [`Client::sequence`].
+    pub end_output: &'a str,
+}
+
 impl Probe {
     /// The answer, once it is there.
     pub fn poll(&mut self) -> Option<Result<ModelInfo>> {
@@ -136,7 +142,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub fn model(&self, server: usize, interrupt: &Interrupt) -> Result<ModelInfo> {
-        let Probe(mut answer) = self.probe(server)?;
+        let Probe(mut answer) = self.probe(server, None)?;
         runtime::block_on(async {
             tokio::select! {
                 biased;
@@ -146,29 +152,42 @@ impl Client {
         })?
     }
 
-    /// As [`model`](Self::model), in the background.
+    /// As [`model`](Self::model), in the background. With the inputs of a `trial`, a sequence of one request must have an answer, too:
+    /// there is a place for another one.
     ///
     /// # Errors
     /// [`Error::Setup`].
-    pub fn probe(&self, server: usize) -> Result<Probe> {
+    pub fn probe(&self, server: usize, trial: Option<Trial<'_>>) -> Result<Probe> {
         let connection = self.connection(server).clone();
+        let trial = trial.map(|trial| {
+            let mut sequence = self.sequence(server, trial.end_output)?;
+            sequence.send(trial.inputs);
+            Ok::<_, Error>(sequence)
+        });
+        let trial = trial.transpose()?;
         let (model, timeout) = (self.address.model.clone(), self.timeout);
         let (sender, receiver) = oneshot::channel();
         runtime::runtime()?.spawn(async move {
-            let start = Instant::now();
             let mut service = connection.service();
             let call = Call {
                 server: &connection.name,
                 model: &model,
                 is_first: false,
             };
-            let answer = match tokio::time::timeout(timeout, ask(&mut service, &model)).await {
-                Ok(answer) => answer.map_err(|status| call.failed(&status)),
+            let asked = async {
+                let info = ask(&mut service, &model).await.map_err(|status| call.failed(&status))?;
+                if let Some(mut sequence) = trial {
+                    sequence.answered().await?;
+                }
+                Ok(info)
+            };
+            let answer = match tokio::time::timeout(timeout, asked).await {
+                Ok(answer) => answer,
                 Err(_) => {
                     connection.replace();
                     Err(Error::Timeout {
                         server: connection.name.clone(),
-                        after: start.elapsed(),
+                        after: timeout,
                     })
                 }
             };

@@ -18,7 +18,7 @@ mod service;
 mod tensor;
 
 pub use address::{Address, AddressError, Server};
-pub use client::{Client, ClientOptions, ModelInfo, Probe, TensorSpec};
+pub use client::{Client, ClientOptions, ModelInfo, Probe, TensorSpec, Trial};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use sequence::{Response, Sequence};

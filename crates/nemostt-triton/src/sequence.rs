@@ -148,6 +148,12 @@ impl Sequence {
         self.decode(response)
     }
 
+    /// Waits for an answer, whatever is in it.
+    pub(crate) async fn answered(&mut self) -> Result<()> {
+        let response = self.responses.recv().await.unwrap_or_else(|| Err(self.closed()));
+        response.map(drop)
+    }
+
     /// What the server may take until it computes a request, in microseconds: less than the client waits, so that the server's
     /// answer says what it was.
     fn queue_timeout(&self) -> i64 {

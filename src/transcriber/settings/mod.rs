@@ -224,6 +224,21 @@ impl Settings {
         gst::ClockTime::from_mseconds(u64::from(self.latency) + u64::from(remote))
     }
 
+    /// What to do if computing takes longer.
+    pub(super) fn latency_advice(&self) -> String {
+        let allowed = self.processing_latency();
+        #[cfg(feature = "triton")]
+        if self.remote.is_used() {
+            return format!(
+                "latency and remote-latency allow {allowed}. A server was slow, or has failed; if that is often so, raise \
+                 remote-latency, or use other servers"
+            );
+        }
+        format!(
+            "property latency allows {allowed}. Use more threads, a smaller lookahead, a smaller model or the GPU, or raise latency"
+        )
+    }
+
     /// Time between messages with metrics; zero: none.
     pub(super) fn metrics_interval(&self) -> Duration {
         Duration::from_millis(self.metrics_interval.into())

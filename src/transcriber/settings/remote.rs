@@ -73,6 +73,11 @@ impl RemoteSettings {
         }
     }
 
+    /// Whether the encoder is meant to run on a server.
+    pub(super) fn is_used(&self) -> bool {
+        self.address.is_some()
+    }
+
     fn headers(&self) -> Vec<(String, String)> {
         let fields = self.headers.iter().flat_map(|headers| headers.iter());
         let text = |value: &glib::SendValue| match value.get::<&str>() {

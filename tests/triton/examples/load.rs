@@ -36,7 +36,7 @@ fn main() -> Result<(), Error> {
     let repository = Repository::new();
     let max_streams = (2 * streams).to_string();
     let arguments = ["--lookahead", "480", "--batch", "64", "--streams", &max_streams];
-    let name = repository.add_twin(&model.to_string_lossy(), &arguments);
+    let name = repository.add_python_model(&model.to_string_lossy(), &arguments);
     let server = Server::start(repository.path(), &["--metrics-config=summary_latencies=true"]);
     let address = format!("triton://{}/{name}", server.grpc());
     let options = Options {

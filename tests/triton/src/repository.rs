@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Model repositories that `nemostt triton-repository` writes, and their twins for the Python backend.
+//! Model repositories that `nemostt triton-repository` writes, and their counterparts for the Python backend.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::variable;
 
-/// What the backend of a twin runs.
+/// What the Python backend runs.
 const BACKEND: &str = include_str!("../backend/model.py");
 
 /// A model repository in a temporary directory.
@@ -47,18 +47,18 @@ impl Repository {
 
     /// As [`add`](Self::add), for the Python backend: the same graph, configuration and sequences. The graph runs on
     /// processors.
-    pub fn add_twin(&self, model: &str, arguments: &[&str]) -> String {
+    pub fn add_python_model(&self, model: &str, arguments: &[&str]) -> String {
         let name = self.add(model, &[arguments, &["--cpu"]].concat());
         let path = self.model(&name).join("config.pbtxt");
         let config = fs::read_to_string(&path).expect("there is a config.pbtxt");
-        let twin = config.replace("platform: \"onnxruntime_onnx\"", "backend: \"python\"");
-        assert_ne!(twin, config);
-        fs::write(&path, twin).expect("it can be replaced");
+        let python = config.replace("platform: \"onnxruntime_onnx\"", "backend: \"python\"");
+        assert_ne!(python, config);
+        fs::write(&path, python).expect("it can be replaced");
         fs::write(self.model(&name).join("1/model.py"), BACKEND).expect("files can be added");
         name
     }
 
-    /// Lets each execution of a [twin](Self::add_twin) take longer, from now on.
+    /// Lets each execution of a [Python model](Self::add_python_model) take longer, from now on.
     pub fn set_delay(&self, model: &str, delay: Duration) {
         let path = self.model(model).join("1/delay");
         let unfinished = path.with_extension("new");

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::{Counts, Endpoint, variable};
 
 /// How long anything may take: against tests that hang, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A server; killed when it is dropped.
 pub struct Server {
@@ -117,7 +117,7 @@ impl Server {
 
     /// Waits until it has ended.
     pub fn wait_for_end(&mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => return status,
@@ -134,7 +134,7 @@ impl Server {
     }
 
     fn wait(&self, what: &str, is_done: impl Fn() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !is_done() {
             let state = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
             let has_ended = state.is_empty() || state.contains(") Z ");
@@ -152,7 +152,19 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        // A backend that is killed leaves its shared memory, of some MB, until the machine starts again.
+        let prefix = shared_memory(self.ports);
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
+}
+
+/// What the names of a server's regions of shared memory begin with.
+fn shared_memory(ports: Ports) -> String {
+    format!("nemostt_test_{}_{}_", std::process::id(), ports.grpc)
 }
 
 impl Ports {
@@ -180,6 +192,10 @@ fn spawn(repository: &Path, arguments: &[String], ports: Ports, log: &Path) -> C
         // Pinned memory needs a GPU's driver.
         .arg("--pinned-memory-pool-byte-size=0")
         .arg("--exit-timeout-secs=2")
+        .arg(format!(
+            "--backend-config=python,shm-region-prefix-name={}",
+            shared_memory(ports)
+        ))
         // Default: each two seconds.
         .arg("--metrics-interval-ms=100")
         .args(arguments)

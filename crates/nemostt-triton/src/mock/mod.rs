@@ -41,7 +41,7 @@ pub struct Received {
 }
 
 /// What is wrong with the server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Faults {
     /// Requests are received and never answered.
     pub hangs: bool,
@@ -51,6 +51,10 @@ pub struct Faults {
     pub max_sequences: Option<usize>,
     /// The model is not loaded.
     pub is_not_ready: bool,
+    /// All outputs of floating-point numbers have this value.
+    pub float: Option<f32>,
+    /// All outputs of integers have this value.
+    pub integer: Option<i64>,
     /// Errors of requests come as a text in the stream, as from servers before `triton_grpc_error`.
     pub errors_as_text: bool,
 }

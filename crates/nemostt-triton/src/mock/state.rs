@@ -137,7 +137,10 @@ impl State {
         let outputs = outputs.map_err(Status::internal)?;
         let is_requested =
             |tensor: &Tensor| request.outputs.is_empty() || request.outputs.iter().any(|o| o.name == tensor.name);
-        let outputs = outputs.into_iter().filter(is_requested);
+        let outputs = outputs
+            .into_iter()
+            .filter(is_requested)
+            .map(|tensor| self.faults.distort(tensor));
         let (outputs, raw_output_contents) = outputs.map(|tensor| (described(&tensor), tensor.data)).unzip();
         Ok(ModelInferResponse {
             model_name: request.model_name,
@@ -146,6 +149,22 @@ impl State {
             outputs,
             raw_output_contents,
         })
+    }
+}
+
+impl Faults {
+    fn distort(&self, tensor: Tensor) -> Tensor {
+        match (tensor.data_type, self.float, self.integer) {
+            (DataType::Fp32, Some(value), _) => {
+                let count = tensor.data.len() / DataType::Fp32.size();
+                Tensor::f32(&tensor.name, &tensor.shape, &vec![value; count])
+            }
+            (DataType::Int64, _, Some(value)) => {
+                let count = tensor.data.len() / DataType::Int64.size();
+                Tensor::i64(&tensor.name, &tensor.shape, &vec![value; count])
+            }
+            _ => tensor,
+        }
     }
 }
 

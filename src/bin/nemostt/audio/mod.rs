@@ -122,7 +122,7 @@ impl Input {
         }
     }
 
-    /// Whether any sample so far was not a number, or far too large. These were read as silence.
+    /// Whether any sample so far was not a number, or far too large. Such samples are read as silence.
     pub fn has_invalid_samples(&self) -> bool {
         matches!(self, Self::GstDecoder(decoded) if decoded.has_invalid_samples())
     }

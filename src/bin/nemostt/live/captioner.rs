@@ -28,6 +28,8 @@ use crate::{Result, audio};
 const MAX_BACKLOG: gst::ClockTime = gst::ClockTime::from_seconds(20);
 /// How much later than others samples may come from a network before the element takes the source for stalled.
 const JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+/// Name of what the element says of an encoder on a server.
+const REMOTE: &str = "nemostt/remote";
 /// Longest utterance in milliseconds: someone who never pauses gets a new line at the best place up to then.
 pub const MAX_UTTERANCE: u32 = 10_000;
 
@@ -229,6 +231,10 @@ fn translate(message: &gst::Message, zero: Duration) -> Option<Event> {
         gst::MessageView::Latency(_) => Some(Event::Latency),
         gst::MessageView::Eos(_) => Some(Event::CaptionsEnded),
         gst::MessageView::Warning(warning) => Some(Event::Notice(warning.error().message().into())),
+        // A server has been found again. What else the element says is of no interest here.
+        gst::MessageView::Info(info) if info.details().is_some_and(|details| details.name() == REMOTE) => {
+            Some(Event::Notice(info.error().message().into()))
+        }
         gst::MessageView::Error(error) => Some(Event::Failed(error.error().message().into())),
         _ => None,
     }

@@ -5,6 +5,7 @@
 use std::{
     io::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,9 @@ use crate::{
 const SLACK: f64 = 0.5;
 /// Additional tolerance, as a share of the duration, where the duration is an estimate.
 const SLACK_OF_ESTIMATE: f64 = 0.1;
+
+/// How often a stream that waits for a server tries again, if it is time to.
+const SERVER_POLL: Duration = Duration::from_millis(50);
 
 /// How long a transcription took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +63,7 @@ impl Job<'_> {
         let mut input = Input::open(self.location, rate, &self.arguments.selection())?;
         let mut stream = recognizer.stream().map_err(|error| self.with_location(&error))?;
         stream.set_class(StreamClass::File);
+        stream.set_returns_while_waiting(true);
         self.setup.apply(&mut stream)?;
 
         let name = self.location.name();
@@ -116,6 +121,7 @@ impl Job<'_> {
                 return Err(format!("{} was not transcribed to its end", self.location).into());
             }
             stream.accept(&samples).map_err(|error| self.with_location(&error))?;
+            self.follow_server(stream, bar)?;
             write_events(stream, output).map_err(unwritable)?;
             output.advance(stream.stable_until()).map_err(unwritable)?;
             bar.set_position(stream.samples());
@@ -123,13 +129,35 @@ impl Job<'_> {
         }
         let padding = u64::from(self.arguments.eos_padding) * u64::from(output.rate()) / 1000;
         stream.finish(padding).map_err(|error| self.with_location(&error))?;
+        self.follow_server(stream, bar)?;
         write_events(stream, output).map_err(unwritable)?;
         output.finish(stream.samples()).map_err(unwritable)?;
         Ok(())
     }
 
-    /// A message if the file is truncated or corrupt. It is truncated if less than its duration was transcribed. The duration is read at the end, when
-    /// estimates have become exact.
+    /// Says where the encoder runs if that changes, and waits for a server if the stream does.
+    fn follow_server(&self, stream: &mut Stream, bar: &ProgressBar) -> Result<()> {
+        loop {
+            #[cfg(feature = "triton")]
+            while let Some(change) = stream.take_remote_change() {
+                let line = format!("nemostt: {}: {}", self.location, crate::one_line(&change.text));
+                bar.suspend(|| eprintln!("{line}"));
+            }
+            #[cfg(not(feature = "triton"))]
+            let _ = bar;
+            if !stream.is_waiting() {
+                return Ok(());
+            }
+            if self.stop.load(Ordering::Relaxed) || interrupt::is_requested() {
+                return Err(format!("{} was not transcribed to its end", self.location).into());
+            }
+            thread::sleep(SERVER_POLL);
+            stream.retry().map_err(|error| self.with_location(&error))?;
+        }
+    }
+
+    /// A message if the file is truncated or corrupt. It is truncated if less than its duration was transcribed. The duration is
+    /// read at the end, when estimates have become exact.
     fn fault(&self, input: &Input, transcribed: f64, rate: u32) -> Option<String> {
         let seconds = |samples: u64| samples as f64 / f64::from(rate);
         let location = self.location;
@@ -154,7 +182,10 @@ impl Job<'_> {
             ));
         }
         input.has_invalid_samples().then(|| {
-            format!("{location} is corrupt: some of its samples are not numbers (NaN or infinity); the text was written as if they were silence")
+            format!(
+                "{location} is corrupt: some of its samples are not numbers, or far too large; the text was written as if they \
+                 were silence"
+            )
         })
     }
 

@@ -4,11 +4,11 @@
 
 mod config;
 mod readme;
+mod store;
 mod text_format;
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
@@ -20,21 +20,21 @@ use clap::{
 use config::{Settings, config};
 use nemostt::{DecoderKind, Options, PrecisionChoice, ServedEncoder};
 use readme::readme;
+use store::{exists, store};
 
 use crate::{
     Result,
     model_args::{EMBEDDED, decoder},
-    output_file,
 };
 
 /// Streams in a batch if no option says otherwise, on a GPU and on processors.
 const BATCH: [usize; 2] = [64, 8];
 
-/// Streams for each place in a batch, if no option says otherwise. A stream sends a request per chunk, so several share one.
-const STREAMS_PER_PLACE: usize = 8;
+/// Streams for each slot of a batch, if no option says otherwise. A stream sends a request per chunk, so several share one.
+const STREAMS_PER_BATCH_SLOT: usize = 8;
 
 /// More streams or a larger batch are typing errors.
-const MOST: usize = 1 << 16;
+const MAX_STREAMS: usize = 1 << 16;
 
 /// Write a model for NVIDIA Triton, which then runs the encoders of many machines' streams
 ///
@@ -71,7 +71,7 @@ pub struct TritonRepository {
     #[arg(long, value_name = "N")]
     batch: Option<NonZeroUsize>,
 
-    /// Streams at the same time at most; their caches take memory [default: 8 for each place in a batch]
+    /// Streams at the same time at most, on each GPU; their caches take memory [default: 8 for each slot of a batch]
     #[arg(long, value_name = "N")]
     streams: Option<NonZeroUsize>,
 
@@ -131,10 +131,10 @@ impl TritonRepository {
         let batch = self.batch.map_or(BATCH[usize::from(self.cpu)], NonZeroUsize::get);
         let streams = self
             .streams
-            .map_or(batch.saturating_mul(STREAMS_PER_PLACE), NonZeroUsize::get);
+            .map_or(batch.saturating_mul(STREAMS_PER_BATCH_SLOT), NonZeroUsize::get);
         for (option, value) in [("--batch", batch), ("--streams", streams)] {
-            if value > MOST {
-                return Err(format!("{option} is {value}, but must be 1 to {MOST}"));
+            if value > MAX_STREAMS {
+                return Err(format!("{option} is {value}, but must be 1 to {MAX_STREAMS}"));
             }
         }
         match streams < batch {
@@ -149,10 +149,15 @@ impl TritonRepository {
     /// The name of the model directory with what distinguishes its models, in characters that need no escapes in addresses.
     fn default_name(&self, encoder: &ServedEncoder) -> String {
         let path = self.model.canonicalize().unwrap_or_else(|_| self.model.clone());
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let stem = stem.unwrap_or_default();
+        // The dots of a directory are not those of an extension: nemotron-0.6b.
+        let stem = if path.is_dir() {
+            path.file_name()
+        } else {
+            path.file_stem()
+        };
+        let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let plain: String = stem.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-        let plain = plain.trim_start_matches('.');
+        let plain = plain.trim_start_matches(['.', '-']);
         let is_ctc = encoder.tensors.outputs.iter().any(|output| output.name == "logprobs");
         let head = if is_ctc { "-ctc" } else { "" };
         format!(
@@ -169,19 +174,12 @@ fn is_plain(c: char) -> bool {
 
 /// A name is part of a path here, and of an address for clients.
 fn check_name(name: &str) -> std::result::Result<(), String> {
-    match !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain) {
+    match !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(is_plain) {
         true => Ok(()),
         false => Err(format!(
-            "--name {name:?}: expected ASCII letters, digits, dots, hyphens and underscores, and no dot at the start"
+            "--name {name:?}: expected ASCII letters, digits, dots, hyphens and underscores, and a letter, digit or underscore at the start"
         )),
     }
-}
-
-fn exists(target: &Path) -> String {
-    format!(
-        "{} exists already: remove it, or choose another name with --name",
-        target.display()
-    )
 }
 
 fn compile(path: &Path, options: &Options, gpu: bool) -> nemostt::Result<ServedEncoder> {
@@ -190,30 +188,6 @@ fn compile(path: &Path, options: &Options, gpu: bool) -> nemostt::Result<ServedE
         return ServedEncoder::compile_embedded(options, gpu);
     }
     ServedEncoder::compile(path, options, gpu)
-}
-
-/// Writes `files` into directory `name` of `repository`, which appears when it is complete: a server that polls the
-/// repository must not find half a model.
-fn store(repository: &Path, name: &str, files: &[(PathBuf, Vec<u8>)]) -> std::result::Result<(), String> {
-    let target = repository.join(name);
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(repository)?;
-        let unfinished = tempfile::Builder::new().prefix(".nemostt-").tempdir_in(repository)?;
-        // Inside of it, because temporary directories are closed to other users, such as that of the server.
-        let directory = unfinished.path().join(name);
-        for (path, bytes) in files {
-            let path = directory.join(path);
-            fs::create_dir_all(path.parent().unwrap_or(&directory))?;
-            let mut file = File::create(path)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-        }
-        fs::rename(&directory, &target)
-    };
-    write().map_err(|error| match error.kind() {
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => exists(&target),
-        _ => output_file::unwritable(&target, &error),
-    })
 }
 
 #[cfg(test)]
@@ -249,27 +223,8 @@ mod tests {
         for name in ["en", "large-480ms_v1.2"] {
             assert_eq!(check_name(name), Ok(()));
         }
-        for name in ["", ".hidden", "..", "a/b", "a b", "é"] {
+        for name in ["", ".hidden", "..", "-x", "a/b", "a b", "é"] {
             assert!(check_name(name).unwrap_err().starts_with("--name"), "{name}");
         }
-    }
-
-    #[test]
-    fn a_model_appears_complete_and_is_not_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = directory.path().join("new/repository");
-        let files = [
-            (PathBuf::from("config.pbtxt"), b"a".to_vec()),
-            ("1/model.onnx".into(), b"b".to_vec()),
-        ];
-        store(&repository, "m", &files).unwrap();
-        assert_eq!(fs::read(repository.join("m/1/model.onnx")).unwrap(), b"b");
-        let error = store(&repository, "m", &files).unwrap_err();
-        assert!(
-            error.ends_with("exists already: remove it, or choose another name with --name"),
-            "{error}"
-        );
-        // Nothing unfinished is left.
-        assert_eq!(fs::read_dir(&repository).unwrap().count(), 1);
     }
 }

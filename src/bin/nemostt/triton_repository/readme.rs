@@ -34,18 +34,17 @@ encoder frames into words, and refuse a server whose `parameters` differ.
 ## Serve it
 
 ```sh
-docker run --rm {gpus}-p 8001:8001 -p 8002:8002 -v \"$PWD:/models:ro\" \\
+docker run --rm {gpus}-p ADDRESS:8001:8001 -p ADDRESS:8002:8002 -v \"$PWD:/models:ro\" \\
   {image} tritonserver --model-repository=/models
 ```
 
-from the directory that contains `{name}`. Then, on a machine with the model:
+from the directory that contains `{name}`; ADDRESS is that of this machine in a private network. Then, on a machine with the model:
 
 ```sh
 gst-launch-1.0 … ! nemostt model-path=MODEL lookahead={lookahead} remote=triton://SERVER:8001/{name} ! …
 ```
 
-The port has neither encryption nor authentication unless you set them up (`--grpc-use-ssl`, or a proxy before it): keep it
-in a private network.{tf32}
+The ports have neither encryption nor authentication unless you set them up (`--grpc-use-ssl`, or a proxy before them).{tf32}
 
 ## What it needs
 
@@ -53,7 +52,7 @@ in a private network.{tf32}
 |---|---|
 | weights | {weights} |
 | caches of a stream | {state} |
-| caches of {streams} streams (`max_candidate_sequences`) | {states} |
+| caches of {streams} streams (`max_candidate_sequences`{per_gpu}) | {states} |
 | a request, each {chunk} ms of a stream | {sent} bytes to the server, {received} bytes back, and about 500 bytes of headers |
 | network per stream | {sent_rate} kB/s to the server, {received_rate} kB/s back |
 
@@ -69,13 +68,13 @@ At `http://SERVER:8002/metrics`, each with `model=\"{name}\"`:
 |---|---|
 | `nv_inference_count` / `nv_inference_exec_count` | streams per run: it grows with load. 1 under load means that requests cannot be batched |
 | `nv_inference_compute_infer_duration_us` / `nv_inference_exec_count` | duration of a run: below {chunk} ms, or the server is overloaded |
-| `nv_inference_queue_duration_us` / `nv_inference_count` | waiting for a batch: about 5 ms at most. More is overload, or more streams than places |
+| `nv_inference_queue_duration_us` / `nv_inference_count` | waiting for a batch: less than a run and 5 ms. Half of {chunk} ms is overload, or more streams than places |
 | `nv_inference_pending_request_count` | at most the number of streams; it grows while streams wait for a place |
 | `nv_inference_request_failure` | 0; requests without a sequence after a restart count here |
 
 The first requests after a start are slow, because ONNX Runtime and cuDNN prepare themselves then. Triton's `model_warmup`
 cannot be used: its requests have no implicit state, and the model would fail to load. Send a sequence of a few requests
-before real streams (nemostt's `tools/triton_container.sh` does).
+before real streams.
 ",
         source = encoder.source,
         lookahead = encoder.lookahead_ms,
@@ -84,6 +83,7 @@ before real streams (nemostt's `tools/triton_container.sh` does).
         gpus = if *gpu { "--gpus=all -e NVIDIA_TF32_OVERRIDE=0 " } else { "" },
         image = IMAGE,
         tf32 = if *gpu { TF32 } else { "" },
+        per_gpu = if *gpu { ", on each GPU" } else { "" },
         weights = megabytes(encoder.weight_bytes),
         state = megabytes(encoder.state_bytes()),
         states = megabytes(encoder.state_bytes().saturating_mul(*streams)),

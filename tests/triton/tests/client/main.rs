@@ -56,7 +56,7 @@ impl Setup {
     fn new(servers: usize, arguments: &[&str]) -> Self {
         let repository = Repository::new();
         let arguments = [arguments, &["--lookahead", "80"]].concat();
-        let name = repository.add_twin(model().to_str().unwrap(), &arguments);
+        let name = repository.add_python_model(model().to_str().unwrap(), &arguments);
         let servers = (0..servers).map(|_| Server::start(repository.path(), &[])).collect();
         Self {
             repository,

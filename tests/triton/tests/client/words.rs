@@ -17,7 +17,7 @@ fn words_are_those_of_the_model_here_at_every_lookahead_with_both_decoders() {
         for lookahead in [0, 80, 480, 1040] {
             let (text, served) = (lookahead.to_string(), format!("{name}-{lookahead}"));
             let arguments = ["--decoder", name, "--lookahead", &text, "--name", &served];
-            let served = repository.add_twin(model().to_str().unwrap(), &arguments);
+            let served = repository.add_python_model(model().to_str().unwrap(), &arguments);
             models.push((served, local(decoder, lookahead)));
         }
     }

@@ -33,7 +33,7 @@ fn only_the_backend_is_missing() {
     }
 }
 
-/// The test above would fail.
+/// Shows that the test above can fail.
 #[test]
 fn faults_of_a_configuration_are_found_before_the_missing_backend() {
     let repository = Repository::new();
@@ -57,7 +57,7 @@ fn faults_of_a_configuration_are_found_before_the_missing_backend() {
     }
 }
 
-/// The server understands it as it is meant: read back from the server, where only the backend of the twin is another.
+/// The server understands it as it is meant: read back from the server, where only the backend differs.
 #[test]
 fn the_server_has_the_tensors_and_settings_that_were_written() {
     let repository = Repository::new();
@@ -71,7 +71,7 @@ fn the_server_has_the_tensors_and_settings_that_were_written() {
         "--name",
         "large",
     ];
-    let name = repository.add_twin(DEMO, &arguments);
+    let name = repository.add_python_model(DEMO, &arguments);
     assert_eq!(name, "large");
     let options = Options {
         decoder: DecoderKind::Rnnt,

@@ -2,7 +2,7 @@
 
 //! Sequences of windows on the server give the frames of the local model, one at a time and many at once.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use nemostt::{DecoderKind, Device, Options, Recognizer, chunker::Window, chunker::full_width};
 use nemostt_triton_tests::{Endpoint, Repository, Server};
@@ -132,8 +132,9 @@ impl Model {
     }
 }
 
-/// Compares the frames of a stream alone, and of many at once, with those of the local model.
-fn check_frames(server: &Endpoint, name: &str, decoder: DecoderKind) {
+/// Compares the frames of a stream alone, and of many at once, with those of the local model. `before_many` may make the server slow
+/// for them.
+fn check_frames(server: &Endpoint, name: &str, decoder: DecoderKind, before_many: impl FnOnce()) {
     let model = steps(DEMO, decoder, 80);
     let before = server.counts(name);
     model.run(server, name, 1);
@@ -144,6 +145,7 @@ fn check_frames(server: &Endpoint, name: &str, decoder: DecoderKind) {
         (before.requests + steps, before.executions + steps)
     );
 
+    before_many();
     // The id of a sequence that has ended may be used again.
     thread::scope(|scope| {
         for sequence in 1..=STREAMS {
@@ -177,9 +179,11 @@ fn frames_are_those_of_the_local_model() {
             "--streams",
             "40",
         ];
-        let name = repository.add_twin(DEMO, &arguments);
+        let name = repository.add_python_model(DEMO, &arguments);
         let server = Server::start(repository.path(), &[]);
-        check_frames(&server.endpoint(), &name, decoder);
+        // Requests come together while an execution takes its time, however busy the machine is.
+        let slow = || repository.set_delay(&name, Duration::from_millis(50));
+        check_frames(&server.endpoint(), &name, decoder, slow);
     }
 }
 
@@ -194,14 +198,14 @@ fn a_stock_server_gives_the_frames_of_the_local_model() {
         (DecoderKind::Rnnt, "demo-80ms-rnnt"),
         (DecoderKind::Ctc, "demo-80ms-ctc"),
     ] {
-        check_frames(&server, name, decoder);
+        check_frames(&server, name, decoder, || {});
     }
 }
 
 #[test]
 fn a_sequence_must_start() {
     let repository = Repository::new();
-    let name = repository.add_twin(DEMO, &["--lookahead", "80"]);
+    let name = repository.add_python_model(DEMO, &["--lookahead", "80"]);
     let model = steps(DEMO, DecoderKind::Rnnt, 80);
     let mut server = Server::start(repository.path(), &[]);
     let inputs = || model.inputs(&model.steps[0], 0);

@@ -23,8 +23,8 @@ const FORMAT: u32 = 1;
 /// What the names of all parameters begin with.
 const PREFIX: &str = "nemostt.";
 
-/// Parameters of a served encoder, which the server keeps with it (Triton: `parameters` of `config.pbtxt`). An encoder on a
-/// server gives the frames of a local model exactly if all of them are equal.
+/// Parameters of a served encoder, which the server keeps with it (Triton: `parameters` of `config.pbtxt`). If all of them
+/// are equal, an encoder on a server is that of the local model for the same windows; its frames agree up to rounding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelIdentity {
     parameters: BTreeMap<String, String>,

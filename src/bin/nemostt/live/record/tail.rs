@@ -175,7 +175,9 @@ fn cues(text: &[u8], is_ours: bool, expected: &'static str) -> Result<Tail, &'st
         }
     }
     if block.start < text.len() {
-        let missing = if last_is_complete { "\n" } else { "\n\n" };
+        // After a CR, a LF belongs to the same end of a line.
+        let is_ended = last_is_complete && !text.ends_with(b"\r");
+        let missing = if is_ended { "\n" } else { "\n\n" };
         match block.end {
             // Other programs omit the empty line after the last cue, or the end of its last line, too.
             Some(_) if block.has_text && !is_ours && !is_torn => {
@@ -278,8 +280,8 @@ mod tests {
         let vtt = b"WEBVTT - a title\r\n\r\nSTYLE\r\n::cue { color: red }\r\n\r\n01:02.500 --> 01:03.500 align:start\r\none\r\n";
         assert_eq!(read(vtt, Format::Vtt), tail(vtt.len(), "\n", 1, 63_500));
         let vtt = b"WEBVTT\r\r00:01.000 --> 00:02.000\rone\r\r00:02.000 --> 00:03.000\rtwo\r";
-        assert_eq!(read(vtt, Format::Vtt), tail(vtt.len(), "\n", 2, 3_000));
-        let expected = tail(vtt.len() + 100, "\n", 1, 3_000).map(Some);
+        assert_eq!(read(vtt, Format::Vtt), tail(vtt.len(), "\n\n", 2, 3_000));
+        let expected = tail(vtt.len() + 100, "\n\n", 1, 3_000).map(Some);
         assert_eq!(read_end(vtt, &vtt[10..], 110, Format::Vtt), expected);
         let srt = b"7\n00:00:01,000 --> 01:00:02,000\none\ntwo\n";
         assert_eq!(read(srt, Format::Srt), tail(srt.len(), "\n", 7, 3_602_000));

@@ -85,7 +85,7 @@ impl RemoteEncoder {
 
     /// Compares all servers that answer with the local model; the first one is the current one.
     fn verify_all(&self, needs_server: bool, cancellation: &Cancellation) -> Result<()> {
-        let probes = (0..self.client.servers()).map(|server| self.client.probe(server));
+        let probes = (0..self.client.servers()).map(|server| self.client.probe(server, None));
         let probes: Vec<Probe> = probes.collect::<std::result::Result<_, _>>()?;
         let mut failure = None;
         let mut first = None;
@@ -127,12 +127,12 @@ impl RemoteEncoder {
         self.client.servers()
     }
 
-    /// Asks the current server, in the background, whether it has the model.
+    /// Asks the current server, in the background, whether it has the model and a place for another stream.
     pub(crate) fn probe(&self) -> Result<RemoteProbe> {
         let server = self.current.load(Ordering::Relaxed);
         Ok(RemoteProbe {
             server,
-            probe: self.client.probe(server)?,
+            probe: self.client.probe(server, Some(self.trial()))?,
         })
     }
 
@@ -141,6 +141,7 @@ impl RemoteEncoder {
         let answer = probe.probe.poll()?.map_err(Error::from);
         let result = answer.and_then(|info| self.verify(probe.server, &info));
         if let Err(error) = &result {
+            self.log_failure(error);
             self.note_failure(probe.server, error);
         }
         Some(result.is_ok())
@@ -178,10 +179,7 @@ impl RemoteEncoder {
 
     /// A log line for a failure that is going to be made up for.
     pub(crate) fn log_failure(&self, error: &Error) {
-        log(
-            LogLevel::Info,
-            &format!("{}: {error}; the stream's context is computed again", self.name),
-        );
+        log(LogLevel::Info, &format!("{}: {error}", self.name));
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use nemostt_triton::{Error as TritonError, Interrupt, Response, Sequence, Tensor as RemoteTensor};
+use nemostt_triton::{Error as TritonError, Interrupt, Response, Sequence, Tensor as RemoteTensor, Trial};
 
 use super::{
     super::{EncoderSnapshot, session_meter::MeteredStream, session_state::write_columns},
     RemoteEncoder,
 };
 use crate::{
-    chunker::Window,
+    chunker::{Window, encoder_frames},
     error::{Error, Result},
     model::runtime::Tensor,
 };
@@ -72,7 +72,7 @@ impl RemoteState {
         let result = self.meter.measure(|| sequence.infer(inputs, &self.interrupt));
         let result = result
             .map_err(Error::from)
-            .and_then(|response| self.read(&response, sequence.server()));
+            .and_then(|response| self.read(&response, window.outputs, sequence.server()));
         match &result {
             Ok(_) => self.sequence = Some((server, sequence)),
             Err(error) => self.remote.note_failure(server, error),
@@ -95,21 +95,13 @@ impl RemoteState {
     fn inputs(&mut self, window: &Window<'_>) -> Vec<RemoteTensor> {
         let [mels, width] = self.remote.window_shape();
         write_columns(window, mels, width, &mut self.audio);
-        let number = |name, value| RemoteTensor::i64(name, &[1, 1], &[value]);
-        let mut inputs = vec![
-            RemoteTensor::f32("audio_signal", &[1, mels as i64, width as i64], &self.audio),
-            number(LENGTHS[0], window.len as i64),
-            number(DROP_INPUT, window.drop_frames as i64),
-            number(LENGTHS[2], self.cached),
-        ];
-        if self.remote.has_prompt() {
-            inputs.push(number(PROMPT_INPUT, self.prompt));
-        }
-        inputs
+        let numbers = [window.len as i64, window.drop_frames as i64, self.cached, self.prompt];
+        self.remote.inputs(&self.audio, numbers)
     }
 
-    /// Copies the outputs, and returns the number of frames.
-    fn read(&mut self, response: &Response, server: &str) -> Result<i64> {
+    /// Copies the outputs, and returns the number of frames, of which at least `expected` are needed. What a server gets wrong is its
+    /// failure, not that of the stream: another one may do better.
+    fn read(&mut self, response: &Response, expected: usize, server: &str) -> Result<i64> {
         let malformed = |reason: String| TritonError::Malformed {
             server: server.into(),
             reason,
@@ -119,6 +111,13 @@ impl RemoteState {
             number.ok_or_else(|| malformed(format!("it has no number {name}")))
         };
         let (frames, cached) = (number(NEXT_LENGTHS[0])?, number(NEXT_LENGTHS[1])?);
+        let chunk = self.remote.chunk();
+        if !(expected as i64..=chunk as i64).contains(&frames) {
+            return Err(malformed(format!("it has {frames} frames, expected {expected}")).into());
+        }
+        if cached < 0 {
+            return Err(malformed(format!("{} is {cached}", NEXT_LENGTHS[1])).into());
+        }
         let name = self.remote.frames_name();
         let values = response.output(name).and_then(RemoteTensor::floats);
         let values = values.ok_or_else(|| malformed(format!("it has no output {name} of type FP32")))?;
@@ -131,6 +130,10 @@ impl RemoteState {
             .iter_mut()
             .zip(values)
             .for_each(|(output, value)| *output = value);
+        // Overflow in fp16 gives infinity. The logarithm of an impossible token may be its negative.
+        if outputs.iter().any(|value| value.is_nan() || *value == f32::INFINITY) {
+            return Err(malformed(format!("output {name} has a value that is not a number")).into());
+        }
         self.cached = cached;
         Ok(frames)
     }
@@ -171,10 +174,44 @@ impl RemoteState {
 }
 
 impl RemoteEncoder {
+    /// The inputs of a request: a window \[mels, width\], and its length, dropped frames, cached frames and prompt.
+    fn inputs(&self, audio: &[f32], [length, drop, cached, prompt]: [i64; 4]) -> Vec<RemoteTensor> {
+        let [mels, width] = self.window_shape();
+        let number = |name, value| RemoteTensor::i64(name, &[1, 1], &[value]);
+        let mut inputs = vec![
+            RemoteTensor::f32("audio_signal", &[1, mels as i64, width as i64], audio),
+            number(LENGTHS[0], length),
+            number(DROP_INPUT, drop),
+            number(LENGTHS[2], cached),
+        ];
+        if self.has_prompt() {
+            inputs.push(number(PROMPT_INPUT, prompt));
+        }
+        inputs
+    }
+
+    /// A window of zeros, to see whether a stream could begin.
+    pub(super) fn trial(&self) -> Trial<'static> {
+        let [mels, width] = self.window_shape();
+        // As any window but the first.
+        let dropped = encoder_frames(width).saturating_sub(self.chunk());
+        Trial {
+            inputs: self.inputs(&vec![0.0; mels * width], [width as i64, dropped as i64, 0, 0]),
+            end_output: NEXT_LENGTHS[1],
+        }
+    }
+
     /// Mels and width of a window.
     fn window_shape(&self) -> [usize; 2] {
         let audio = self.tensors.inputs.iter().find(|input| input.dims.len() == 2);
         audio.map_or([0; 2], |audio| [audio.dims[0], audio.dims[1]])
+    }
+
+    /// Encoder frames of a window.
+    fn chunk(&self) -> usize {
+        let frames = self.tensors.outputs.iter().find(|output| output.dims.len() == 2);
+        let chunk = frames.map(|frames| frames.dims[usize::from(frames.name != "logprobs")]);
+        chunk.unwrap_or(0)
     }
 
     /// The output that has frames or log-probabilities.

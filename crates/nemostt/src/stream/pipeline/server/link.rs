@@ -140,8 +140,11 @@ impl ServerLink {
             (None, false) if is_first => return,
             (None, false) => String::new(),
         };
-        let text =
-            format!("the stream goes on on Triton at {server}{why}; its last {windows} windows were encoded again");
+        let restored = match windows {
+            0 => String::new(),
+            _ => format!("; its last {windows} windows were encoded again"),
+        };
+        let text = format!("the stream goes on on Triton at {server}{why}{restored}");
         self.report(RemoteState::Connected, text);
     }
 
