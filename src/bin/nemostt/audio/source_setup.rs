@@ -26,8 +26,7 @@ pub fn connect(source: &gst::Element, url: &str, is_live: bool) {
                 if let Some(passphrase) = &passphrase {
                     source.set_property("passphrase", passphrase);
                 }
-                // It would call again by itself, and hide for how long there was nothing: what follows would be placed there. GStreamer
-                // has this property since 1.22.
+                // It would call again by itself, and nobody would know that there was an outage. GStreamer has this property since 1.22.
                 if is_live && source.has_property("auto-reconnect") {
                     source.set_property("auto-reconnect", false);
                 }
