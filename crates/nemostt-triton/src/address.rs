@@ -6,8 +6,7 @@ use std::{fmt, str::FromStr};
 
 /// Triton's default port for gRPC.
 const DEFAULT_PORT: u16 = 8001;
-const PLAIN: &str = "triton://";
-const TLS: &str = "tritons://";
+const NO_SCHEME: &str = "it starts with neither triton:// nor tritons://";
 
 /// The address of a model on one or more servers: `triton://host:port/model`, with further servers as in
 /// `triton://a:8001/model,b:8001`. `tritons://` uses TLS. Without a port, it is 8001; an IPv6 address is in brackets.
@@ -55,18 +54,22 @@ impl FromStr for Address {
 }
 
 fn parse(text: &str) -> Result<Address, String> {
-    let (tls, rest) = match (text.strip_prefix(TLS), text.strip_prefix(PLAIN)) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
-        (None, None) => return Err("it starts with neither triton:// nor tritons://".into()),
+    let (scheme, rest) = text.trim().split_once("://").ok_or(NO_SCHEME)?;
+    // RFC 3986, section 3.1: schemes are case-insensitive.
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "triton" => false,
+        "tritons" => true,
+        _ => return Err(NO_SCHEME.into()),
     };
     let (first, rest) = rest.split_once('/').ok_or("the name of the model is missing")?;
-    let mut parts = rest.split(',');
+    let mut parts = rest.split(',').map(str::trim);
     let model = parts.next().unwrap_or_default();
     if model.is_empty() {
         return Err("the name of the model is missing".into());
     }
-    if let Some(bad) = model.chars().find(|&c| c == '/' || c.is_whitespace() || c.is_control()) {
+    // Names are directories there. There are no queries, fragments and escapes, so their characters are mistakes.
+    let is_bad = |c: &char| c.is_whitespace() || c.is_control() || "/\\?#%".contains(*c);
+    if let Some(bad) = model.chars().find(is_bad) {
         return Err(format!("the name of the model contains {bad:?}"));
     }
     let servers: Vec<Server> = std::iter::once(first)
@@ -81,6 +84,11 @@ fn parse(text: &str) -> Result<Address, String> {
 }
 
 fn server(text: &str) -> Result<Server, String> {
+    if text.contains('/') {
+        return Err(format!(
+            "\"{text}\": scheme and model are only written for the first server"
+        ));
+    }
     // The colon of a port comes after the bracket of an IPv6 address.
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -116,10 +124,10 @@ impl fmt::Display for Server {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { TLS } else { PLAIN };
+        let scheme = if self.tls { "tritons" } else { "triton" };
         let mut servers = self.servers.iter();
         if let Some(first) = servers.next() {
-            write!(f, "{scheme}{first}/{}", self.model)?;
+            write!(f, "{scheme}://{first}/{}", self.model)?;
         }
         servers.try_for_each(|server| write!(f, ",{server}"))
     }
@@ -140,6 +148,7 @@ mod tests {
                 "tritons://a.b-c:8001/m_1,10.0.0.2:1,[::1]:2",
             ),
             ("triton://[fe80::1]/m", "triton://[fe80::1]:8001/m"),
+            (" TRITONS://a/m, b:1 ", "tritons://a:8001/m,b:1"),
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), printed);
@@ -163,7 +172,18 @@ mod tests {
             ("triton://::1/encoder", "\":\" is no host"),
             ("triton://[::1/encoder", "is no host"),
             ("triton://gpu/a/b", "contains '/'"),
+            ("gpu:8001/encoder", "neither triton:// nor"),
             ("triton://gpu/a b", "contains ' '"),
+            ("triton://gpu/a?x=1", "contains '?'"),
+            ("triton://gpu/a%2D", "contains '%'"),
+            (
+                "triton://a/m,b/m",
+                "\"b/m\": scheme and model are only written for the first server",
+            ),
+            (
+                "triton://a/m,triton://b/m",
+                "scheme and model are only written for the first",
+            ),
         ] {
             let error = text.parse::<Address>().unwrap_err();
             let message = error.to_string();

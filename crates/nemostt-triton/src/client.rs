@@ -18,9 +18,20 @@ use crate::{
     messages::TensorMetadata,
     runtime,
     sequence::Sequence,
-    service::Service,
+    service::{ERROR_HEADER, Service},
     tensor::Tensor,
 };
+
+/// Headers of gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>) and of this client; another value would break the
+/// connection, or the meaning of errors.
+const OWN_HEADERS: [&str; 6] = [
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "user-agent",
+    ERROR_HEADER,
+];
 
 /// How a [`Client`] connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +179,7 @@ impl Client {
         let (model, timeout) = (self.address.model.clone(), self.timeout);
         let (sender, receiver) = oneshot::channel();
         runtime::runtime()?.spawn(async move {
-            let mut service = connection.service();
+            let (mut service, number) = connection.service();
             let call = Call {
                 server: &connection.name,
                 model: &model,
@@ -184,7 +195,7 @@ impl Client {
             let answer = match tokio::time::timeout(timeout, asked).await {
                 Ok(answer) => answer,
                 Err(_) => {
-                    connection.replace();
+                    connection.replace(number);
                     Err(Error::Timeout {
                         server: connection.name.clone(),
                         after: timeout,
@@ -238,6 +249,9 @@ fn metadata(headers: &[(String, String)]) -> Result<MetadataMap> {
             .to_lowercase()
             .parse()
             .map_err(|_| bad("a name has letters, digits, - and _, and does not end with -bin".into()))?;
+        if key.as_str().starts_with("grpc-") || OWN_HEADERS.contains(&key.as_str()) {
+            return Err(bad("gRPC sets it itself".into()));
+        }
         // The value may be a password, so it is not repeated.
         let value: AsciiMetadataValue = value
             .parse()

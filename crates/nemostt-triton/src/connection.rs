@@ -3,7 +3,7 @@
 //! The connection to one server, which all its sequences share.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -36,8 +36,15 @@ pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 pub(crate) struct Connection {
     pub(crate) name: String,
     endpoint: Endpoint,
-    channel: Mutex<Channel>,
+    channel: Mutex<Numbered>,
     headers: MetadataMap,
+}
+
+/// A connection, and how many there were before it.
+#[derive(Debug)]
+struct Numbered {
+    channel: Channel,
+    number: u64,
 }
 
 impl Connection {
@@ -64,9 +71,18 @@ impl Connection {
             .keep_alive_while_idle(true);
         if address.tls {
             let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(tls).map_err(setup)?;
+            endpoint = endpoint.tls_config(tls).map_err(|error| Error::Setup {
+                reason: format!(
+                    "{}. TLS needs CA certificates: install the system's (Debian: ca-certificates), or name a file with \
+                     SSL_CERT_FILE",
+                    with_causes(&error)
+                ),
+            })?;
         }
-        let channel = Mutex::new(connect(&endpoint)?);
+        let channel = Mutex::new(Numbered {
+            channel: connect(&endpoint)?,
+            number: 0,
+        });
         Ok(Self {
             name: server.to_string(),
             endpoint,
@@ -75,21 +91,33 @@ impl Connection {
         })
     }
 
-    pub(crate) fn service(&self) -> Service {
-        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    /// For calls over the connection, and its number for [`replace`](Self::replace).
+    pub(crate) fn service(&self) -> (Service, u64) {
+        let (channel, number) = {
+            let current = self.current();
+            (current.channel.clone(), current.number)
+        };
         let grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        Service {
-            grpc,
-            headers: self.headers.clone(),
+        let headers = self.headers.clone();
+        (Service { grpc, headers }, number)
+    }
+
+    /// Lets further calls use a new connection: the one with this number has not answered, and if packets are lost on its way, it takes
+    /// minutes until TCP gives up. All its calls find that out; the first one replaces it.
+    pub(crate) fn replace(&self, number: u64) {
+        let mut current = self.current();
+        if current.number == number
+            && let Ok(channel) = connect(&self.endpoint)
+        {
+            *current = Numbered {
+                channel,
+                number: number + 1,
+            };
         }
     }
 
-    /// Lets further calls use a new connection: this one has not answered, and if packets are lost on its way, it takes minutes
-    /// until TCP gives up.
-    pub(crate) fn replace(&self) {
-        if let Ok(channel) = connect(&self.endpoint) {
-            *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
-        }
+    fn current(&self) -> MutexGuard<'_, Numbered> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

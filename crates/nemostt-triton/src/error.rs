@@ -8,6 +8,9 @@ use tonic::{Code, Status};
 
 use crate::address::AddressError;
 
+/// Characters of a server's message that are repeated. Those of Triton have up to some hundred.
+const MAX_REASON: usize = 1000;
+
 /// An error of the client. [`is_transient`](Self::is_transient) tells those after which it should connect again from those that need
 /// a change.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,6 +42,18 @@ pub enum Error {
         /// The server.
         server: String,
         /// What the network says.
+        reason: String,
+    },
+
+    /// The server's certificate is not accepted, or the server does not speak TLS.
+    #[error(
+        "the TLS connection to Triton at {server} failed: {reason}. Its certificate must be for this name, and signed by one of the \
+         system's CA certificates or of those in the file SSL_CERT_FILE"
+    )]
+    Tls {
+        /// The server.
+        server: String,
+        /// What rustls says.
         reason: String,
     },
 
@@ -137,6 +152,7 @@ impl Error {
             Self::Address(_)
             | Self::Header { .. }
             | Self::Setup { .. }
+            | Self::Tls { .. }
             | Self::Unauthorized { .. }
             | Self::Rejected { .. }
             | Self::Malformed { .. }
@@ -162,7 +178,13 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// The error for gRPC's `status`.
     pub(crate) fn failed(self, status: &Status) -> Error {
-        self.error(status.code(), message(status))
+        match causes(status).any(is_of_tls) {
+            true => Error::Tls {
+                server: self.server.to_owned(),
+                reason: printable(&message(status)),
+            },
+            false => self.error(status.code(), &message(status)),
+        }
     }
 
     /// The error for a message of Triton in a stream, which comes without a code if the server does not know the header
@@ -172,10 +194,11 @@ impl Call<'_> {
             text if text.contains("timeout") || text.contains("unavailable") => Code::Unavailable,
             _ => Code::InvalidArgument,
         };
-        self.error(code, message.into())
+        self.error(code, message)
     }
 
-    fn error(self, code: Code, reason: String) -> Error {
+    fn error(self, code: Code, reason: &str) -> Error {
+        let reason = printable(reason);
         let (server, model, is_first) = (self.server.to_owned(), self.model.to_owned(), self.is_first);
         match code {
             // Triton's sequence scheduler: "inference request for sequence … to model … must specify the START flag on the first
@@ -209,21 +232,42 @@ impl Call<'_> {
 /// The message of `status` with its causes: "transport error" alone says nothing.
 fn message(status: &Status) -> String {
     let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let line = error.to_string();
+    for cause in causes(status) {
+        let line = cause.to_string();
         if !text.contains(&line) {
             text = match text.is_empty() {
                 true => line,
                 false => format!("{text}: {line}"),
             };
         }
-        cause = error.source();
     }
     match text.is_empty() {
         true => status.code().description().into(),
         false => text,
     }
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |cause| cause.source())
+}
+
+/// Whether an error of a connection is one of TLS, which comes inside of one of input and output.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// What a server says as a part of one line: its text may have any characters and any length.
+fn printable(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .take(MAX_REASON)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().nth(MAX_REASON).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -276,5 +320,16 @@ mod tests {
             assert!(!error.is_transient(), "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn message_of_a_server_is_one_line_of_limited_length() {
+        let error = CALL.failed(&Status::internal("a\u{1b}[2J\nb")).to_string();
+        assert!(error.ends_with("a [2J b"), "{error:?}");
+        let error = CALL.failed_with(&"ü".repeat(100_000)).to_string();
+        assert!(
+            error.chars().count() < MAX_REASON + 100 && error.ends_with("ü…"),
+            "{error}"
+        );
     }
 }

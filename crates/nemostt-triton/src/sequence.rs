@@ -25,6 +25,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Sequence {
     connection: Arc<Connection>,
+    /// Of its connections, the one that this uses.
+    connection_number: u64,
     model: String,
     /// Random and not 0, so that clients need not know of each other.
     id: i64,
@@ -65,9 +67,11 @@ impl Sequence {
             model: model.into(),
             incoming,
         };
-        runtime::runtime()?.spawn(transfer.run(connection.service(), outgoing));
+        let (service, connection_number) = connection.service();
+        runtime::runtime()?.spawn(transfer.run(service, outgoing));
         Ok(Self {
             connection,
+            connection_number,
             model: model.into(),
             id,
             timeout,
@@ -140,7 +144,7 @@ impl Sequence {
             }
             Err(error) => {
                 if matches!(error, Error::Timeout { .. }) {
-                    self.connection.replace();
+                    self.connection.replace(self.connection_number);
                 }
                 return Err(error);
             }

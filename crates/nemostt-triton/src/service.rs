@@ -23,7 +23,7 @@ pub(crate) const CONFIG: &str = "/inference.GRPCInferenceService/ModelConfig";
 pub(crate) const STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// Asks Triton to end a stream with gRPC's status when a request fails, instead of sending only a text.
-const ERROR_HEADER: &str = "triton_grpc_error";
+pub(crate) const ERROR_HEADER: &str = "triton_grpc_error";
 
 /// A server's service, with the headers of each request.
 #[derive(Debug, Clone)]

@@ -249,6 +249,45 @@ fn server_that_does_not_answer_costs_the_timeout() {
 }
 
 #[test]
+fn connection_that_does_not_answer_is_replaced_once() {
+    let server = server();
+    let client = client(&server, SHORT);
+    let mut sequences = [(); 8].map(|()| client.sequence(0, "n").unwrap());
+    for sequence in &mut sequences {
+        sum(sequence, 1.0).unwrap();
+    }
+    assert_eq!(server.connections(), 1);
+    server.set_faults(Faults {
+        hangs: true,
+        ..Default::default()
+    });
+    std::thread::scope(|scope| {
+        for sequence in &mut sequences {
+            scope.spawn(|| assert!(matches!(sum(sequence, 1.0), Err(Error::Timeout { .. }))));
+        }
+    });
+    server.set_faults(Faults::default());
+    let mut others = [(); 8].map(|()| client.sequence(0, "n").unwrap());
+    for sequence in &mut others {
+        assert_eq!(sum(sequence, 3.0).unwrap(), 3.0);
+    }
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn headers_of_grpc_itself_are_refused() {
+    let server = server();
+    for name in ["grpc-timeout", "Content-Type", "te", "triton_grpc_error"] {
+        let options = ClientOptions {
+            headers: vec![(name.into(), "x".into())],
+            ..Default::default()
+        };
+        let error = Client::new(client(&server, LONG).address().clone(), options).unwrap_err();
+        assert!(error.to_string().contains(&format!("\"{name}\"")), "{error}");
+    }
+}
+
+#[test]
 fn sequence_without_a_place_is_told_that_the_server_is_busy() {
     let server = server();
     server.set_faults(Faults {

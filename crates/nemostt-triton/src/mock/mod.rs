@@ -130,6 +130,11 @@ impl Server {
         lock(&self.shared.state).headers.clone()
     }
 
+    /// Connections that it has accepted.
+    pub fn connections(&self) -> usize {
+        lock(&self.shared.state).connections
+    }
+
     /// Sequences that have begun and not ended.
     pub fn sequences(&self) -> usize {
         lock(&self.shared.state).sequences.len()

@@ -14,7 +14,10 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{rpc::Rpc, state::Shared};
+use super::{
+    rpc::Rpc,
+    state::{Shared, lock},
+};
 use crate::error::{Error, Result};
 
 /// A server that listens until it is dropped; its connections then break.
@@ -49,6 +52,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Dropping it aborts all connections.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        lock(&shared.state).connections += 1;
         let service = TowerToHyperService::new(Rpc(shared.clone()));
         let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
         connections.spawn(connection);

@@ -32,6 +32,7 @@ pub(super) struct State {
     pub(super) received: Vec<Received>,
     pub(super) headers: http::HeaderMap,
     pub(super) faults: Faults,
+    pub(super) connections: usize,
 }
 
 impl Shared {
@@ -43,6 +44,7 @@ impl Shared {
             received: Vec::new(),
             headers: http::HeaderMap::new(),
             faults: Faults::default(),
+            connections: 0,
         };
         Self {
             name: name.into(),
