@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::{
-    EncoderSnapshot, HeadTensors,
+    Encoder, EncoderSnapshot, HeadTensors,
     program::{EncoderProgram, LaneHandle, invalid},
+    state::RunnerState,
 };
 use crate::{
     chunker::Window,
@@ -52,9 +53,38 @@ impl ProgramState {
         })
     }
 
-    /// Runs one window and returns the number of frames that the graph computed.
-    pub(super) fn step(
+    fn write_inputs(
         &mut self,
+        io: &mut StreamIo,
+        window: &Window<'_>,
+        lengths: &Arc<LengthValues>,
+        head: Option<&HeadTensors<'_>>,
+    ) {
+        let ports = &self.program.ports;
+        let audio = io.input_mut(ports.audio);
+        let (frames, padding) = audio.split_at_mut(window.frames.len());
+        frames.copy_from_slice(window.frames);
+        padding.fill(0.0);
+        if let Some(ring_head) = ports.ring_head {
+            io.set_scalar(ring_head, self.ring_head);
+        }
+        // In most steps, they are those of the step before.
+        if !self.lengths.as_ref().is_some_and(|before| Arc::ptr_eq(before, lengths)) {
+            for (&port, values) in ports.lengths.iter().zip(&lengths.boundary) {
+                io.input_mut(port).copy_from_slice(values);
+            }
+            self.lengths = Some(lengths.clone());
+        }
+        if let (Some(head), Some(ports)) = (head, &ports.head) {
+            io.input_mut(ports.prediction).copy_from_slice(head.prediction);
+        }
+    }
+}
+
+impl RunnerState for ProgramState {
+    fn step(
+        &mut self,
+        _encoder: &Encoder,
         window: &Window<'_>,
         head: Option<HeadTensors<'_>>,
         deadline: Deadline,
@@ -102,52 +132,23 @@ impl ProgramState {
         Ok(lengths.next[0])
     }
 
-    fn write_inputs(
-        &mut self,
-        io: &mut StreamIo,
-        window: &Window<'_>,
-        lengths: &Arc<LengthValues>,
-        head: Option<&HeadTensors<'_>>,
-    ) {
-        let ports = &self.program.ports;
-        let audio = io.input_mut(ports.audio);
-        let (frames, padding) = audio.split_at_mut(window.frames.len());
-        frames.copy_from_slice(window.frames);
-        padding.fill(0.0);
-        if let Some(ring_head) = ports.ring_head {
-            io.set_scalar(ring_head, self.ring_head);
-        }
-        // In most steps, they are those of the step before.
-        if !self.lengths.as_ref().is_some_and(|before| Arc::ptr_eq(before, lengths)) {
-            for (&port, values) in ports.lengths.iter().zip(&lengths.boundary) {
-                io.input_mut(port).copy_from_slice(values);
-            }
-            self.lengths = Some(lengths.clone());
-        }
-        if let (Some(head), Some(ports)) = (head, &ports.head) {
-            io.input_mut(ports.prediction).copy_from_slice(head.prediction);
-        }
-    }
-
-    pub(super) fn outputs(&self) -> &Tensor<f32> {
+    fn outputs(&self) -> &Tensor<f32> {
         &self.outputs
     }
 
-    /// Sets the language prompt for the following steps.
-    pub(super) fn set_prompt(&mut self, prompt: i64) {
-        self.prompt = prompt;
-    }
-
-    /// The language prompt.
-    pub(super) fn prompt(&self) -> i64 {
+    fn prompt(&self) -> i64 {
         self.prompt
     }
 
-    pub(super) fn cache_len(&self) -> i64 {
+    fn set_prompt(&mut self, prompt: i64) {
+        self.prompt = prompt;
+    }
+
+    fn cache_len(&self) -> i64 {
         self.cached
     }
 
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
         if let Some(io) = &mut self.io {
             for state in &self.program.ports.states {
                 io.input_mut(state.input).fill(0.0);
@@ -159,7 +160,7 @@ impl ProgramState {
         self.lengths = None;
     }
 
-    pub(super) fn save(&self, snapshot: &mut EncoderSnapshot) {
+    fn save(&self, snapshot: &mut EncoderSnapshot) {
         snapshot.caches.clear();
         if let Some(io) = &self.io {
             let states = || self.program.ports.states.iter().map(|state| io.input(state.input));
@@ -171,7 +172,7 @@ impl ProgramState {
         snapshot.prompt = self.prompt;
     }
 
-    pub(super) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+    fn restore(&mut self, snapshot: &EncoderSnapshot) {
         let mut rest = &snapshot.caches[..];
         if let Some(io) = &mut self.io {
             for state in &self.program.ports.states {

@@ -40,9 +40,7 @@ impl SessionMeter {
             ..Default::default()
         }
     }
-}
 
-impl MeteredStream {
     /// Runs a step, and counts it.
     pub(super) fn measure<T, E>(&self, step: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let start = Instant::now();
@@ -53,8 +51,14 @@ impl MeteredStream {
             retried_jobs: 0,
             failed_jobs: usize::from(result.is_err()),
         };
-        lock(&self.0.steps).count_batch(1, failures, time);
+        lock(&self.steps).count_batch(1, failures, time);
         result
+    }
+}
+
+impl MeteredStream {
+    pub(super) fn meter(&self) -> &Arc<SessionMeter> {
+        &self.0
     }
 }
 
@@ -72,8 +76,8 @@ mod tests {
     fn streams_and_steps_are_counted() {
         let meter = Arc::new(SessionMeter::default());
         let streams = [meter.stream(), meter.stream()];
-        assert_eq!(streams[0].measure(|| Ok::<_, ()>(7)), Ok(7));
-        assert_eq!(streams[1].measure(|| Err::<(), _>("failed")), Err("failed"));
+        assert_eq!(streams[0].meter().measure(|| Ok::<_, ()>(7)), Ok(7));
+        assert_eq!(streams[1].meter().measure(|| Err::<(), _>("failed")), Err("failed"));
         let EncoderMetrics {
             streams: two, lanes, ..
         } = meter.metrics();

@@ -3,10 +3,11 @@
 //! What a stream keeps of an encoder that runs in a session: its tensors, bound to the session, and the state between
 //! windows.
 
-use super::{Encoder, EncoderSnapshot};
+use super::{Encoder, EncoderSnapshot, HeadTensors, Runner, session_meter::MeteredStream, state::RunnerState};
 use crate::{
     chunker::{Window, first_width, full_width},
     error::Result,
+    lane::Deadline,
     model::{
         length_graph::{LengthGraph, LengthGraphState, LengthInputs},
         runtime::{Binding, Session, Tensor},
@@ -44,6 +45,7 @@ pub(super) struct SessionState {
     outputs: Tensor<f32>,
     encoded_lengths: Tensor<i64>,
     lengths: Option<LengthGraphState>,
+    meter: MeteredStream,
 }
 
 /// How a state is kept between steps.
@@ -74,7 +76,11 @@ impl Kind {
 
 impl SessionState {
     /// Tensors for the start of a stream.
-    pub(super) fn new(encoder: &Encoder, (session, lengths): (&Session, Option<&LengthGraph>)) -> Result<Self> {
+    pub(super) fn new(
+        encoder: &Encoder,
+        (session, lengths): (&Session, Option<&LengthGraph>),
+        meter: MeteredStream,
+    ) -> Result<Self> {
         let streaming = encoder.streaming;
         let output = match encoder.ctc_tokens {
             Some(_) => "logprobs",
@@ -111,6 +117,7 @@ impl SessionState {
             outputs: encoder.output_tensor()?,
             encoded_lengths: Tensor::zeros(&[1])?,
             lengths: lengths.map(LengthGraphState::new).transpose()?,
+            meter,
         };
         for (parity, binding) in state.bindings.iter_mut().enumerate() {
             binding.output(output, &mut state.outputs)?;
@@ -173,8 +180,7 @@ impl SessionState {
         self.bindings.iter_mut().try_for_each(bind)
     }
 
-    /// Runs one window and returns the number of frames that the graph computed.
-    pub(super) fn step(
+    fn run(
         &mut self,
         encoder: &Encoder,
         (session, lengths): (&Session, Option<&LengthGraph>),
@@ -218,26 +224,6 @@ impl SessionState {
         &self.bindings[self.parity]
     }
 
-    /// The last step's output: see [`Encoder::output_tensor`] for the shape.
-    pub(super) fn outputs(&self) -> &Tensor<f32> {
-        &self.outputs
-    }
-
-    /// Sets the language prompt for the following steps.
-    pub(super) fn set_prompt(&mut self, prompt: i64) {
-        self.prompt.data_mut()[0] = prompt;
-    }
-
-    /// The language prompt.
-    pub(super) fn prompt(&self) -> i64 {
-        self.prompt.data()[0]
-    }
-
-    /// Valid frames in the attention cache.
-    pub(super) fn cache_len(&self) -> i64 {
-        self.memories[self.parity].len.data()[0]
-    }
-
     /// The caches that the next step reads.
     fn caches(&self) -> impl Iterator<Item = &Tensor<f32>> {
         let whole = self.memories[self.parity].states.iter();
@@ -259,45 +245,6 @@ impl SessionState {
             .chain(self.rings.iter_mut().map(|ring| &mut ring.all))
     }
 
-    /// Resets to the start of a stream, except for the language.
-    pub(super) fn reset(&mut self) {
-        self.parity = 0;
-        for cache in self.caches_mut() {
-            cache.data_mut().fill(0.0);
-        }
-        self.memories[0].len.data_mut()[0] = 0;
-        self.ring_head.data_mut()[0] = 0;
-    }
-
-    /// Copies the state that [`reset`](Self::reset) clears, and the language. The caches are in host memory.
-    pub(super) fn save(&self, snapshot: &mut EncoderSnapshot) {
-        snapshot.caches.clear();
-        let values = self.caches().map(|cache| cache.data().len()).sum();
-        snapshot.caches.reserve_exact(values);
-        for cache in self.caches() {
-            snapshot.caches.extend_from_slice(cache.data());
-        }
-        snapshot.len = self.cache_len();
-        snapshot.ring_head = self.ring_head.data()[0];
-        snapshot.prompt = self.prompt.data()[0];
-    }
-
-    /// Restores the state saved in `snapshot`, from a stream of the same encoder. Tensors are not reallocated, because
-    /// they are bound.
-    pub(super) fn restore(&mut self, snapshot: &EncoderSnapshot) {
-        // Either of the two memories can be used.
-        self.parity = 0;
-        let mut rest = &snapshot.caches[..];
-        for cache in self.caches_mut() {
-            let (values, after) = rest.split_at(cache.data().len());
-            cache.data_mut().copy_from_slice(values);
-            rest = after;
-        }
-        self.memories[0].len.data_mut()[0] = snapshot.len;
-        self.ring_head.data_mut()[0] = snapshot.ring_head;
-        self.prompt.data_mut()[0] = snapshot.prompt;
-    }
-
     /// Transposes mel frames to \[mels, width\], padded with zeros.
     fn write_audio(&mut self, window: &Window<'_>) -> Result<()> {
         let mels = self.streaming.mels;
@@ -317,6 +264,74 @@ impl SessionState {
             self.bound_width[self.parity] = width;
         }
         Ok(())
+    }
+}
+
+impl RunnerState for SessionState {
+    fn step(
+        &mut self,
+        encoder: &Encoder,
+        window: &Window<'_>,
+        _head: Option<HeadTensors<'_>>,
+        _deadline: Deadline,
+    ) -> Result<i64> {
+        // A stream has the state that its encoder's runner needs.
+        let Runner::Session { session, lengths, .. } = &encoder.runner else {
+            return Ok(0);
+        };
+        let meter = self.meter.meter().clone();
+        meter.measure(|| self.run(encoder, (session, lengths.as_deref()), window))
+    }
+
+    fn outputs(&self) -> &Tensor<f32> {
+        &self.outputs
+    }
+
+    fn prompt(&self) -> i64 {
+        self.prompt.data()[0]
+    }
+
+    fn set_prompt(&mut self, prompt: i64) {
+        self.prompt.data_mut()[0] = prompt;
+    }
+
+    fn cache_len(&self) -> i64 {
+        self.memories[self.parity].len.data()[0]
+    }
+
+    fn reset(&mut self) {
+        self.parity = 0;
+        for cache in self.caches_mut() {
+            cache.data_mut().fill(0.0);
+        }
+        self.memories[0].len.data_mut()[0] = 0;
+        self.ring_head.data_mut()[0] = 0;
+    }
+
+    fn save(&self, snapshot: &mut EncoderSnapshot) {
+        snapshot.caches.clear();
+        let values = self.caches().map(|cache| cache.data().len()).sum();
+        snapshot.caches.reserve_exact(values);
+        for cache in self.caches() {
+            snapshot.caches.extend_from_slice(cache.data());
+        }
+        snapshot.len = self.cache_len();
+        snapshot.ring_head = self.ring_head.data()[0];
+        snapshot.prompt = self.prompt.data()[0];
+    }
+
+    fn restore(&mut self, snapshot: &EncoderSnapshot) {
+        // Either of the two memories can be used.
+        self.parity = 0;
+        let mut rest = &snapshot.caches[..];
+        for cache in self.caches_mut() {
+            let (values, after) = rest.split_at(cache.data().len());
+            cache.data_mut().copy_from_slice(values);
+            rest = after;
+        }
+        self.memories[0].len.data_mut()[0] = snapshot.len;
+        self.ring_head.data_mut()[0] = snapshot.ring_head;
+        self.prompt.data_mut()[0] = snapshot.prompt;
     }
 }
 

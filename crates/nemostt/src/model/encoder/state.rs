@@ -13,13 +13,12 @@ use super::{
     Encoder, Runner,
     device_batch::{DeviceState, Slot},
     program_state::ProgramState,
-    session_meter::MeteredStream,
     session_state::SessionState,
 };
 use crate::{
     chunker::Window,
     error::{Error, Result},
-    lane::Class,
+    lane::{Class, Deadline},
     model::runtime::{Binding, Tensor},
 };
 
@@ -37,11 +36,45 @@ pub(crate) struct EncoderState {
 }
 
 enum Tensors {
-    Session(Box<SessionState>, MeteredStream),
+    Session(Box<SessionState>),
     Batched(Box<DeviceState>),
     Program(Box<ProgramState>),
     #[cfg(feature = "triton")]
     Remote(Box<RemoteState>),
+}
+
+/// What a stream keeps of an encoder, for one way to run it.
+pub(super) trait RunnerState {
+    /// Runs one window and returns the number of frames that the graph computed.
+    fn step(
+        &mut self,
+        encoder: &Encoder,
+        window: &Window<'_>,
+        head: Option<HeadTensors<'_>>,
+        deadline: Deadline,
+    ) -> Result<i64>;
+
+    /// The last step's output: see [`Encoder::output_tensor`] for the shape.
+    fn outputs(&self) -> &Tensor<f32>;
+
+    /// The language prompt; 0 if the encoder takes none.
+    fn prompt(&self) -> i64;
+
+    /// Sets the language prompt for the following steps.
+    fn set_prompt(&mut self, prompt: i64);
+
+    /// Valid frames in the attention cache.
+    fn cache_len(&self) -> i64;
+
+    /// Resets to the start of a stream, except for the language.
+    fn reset(&mut self);
+
+    /// Copies the state that [`reset`](Self::reset) clears, and the language. Caches on a device stay where they are, and belong to
+    /// the snapshot, too.
+    fn save(&self, snapshot: &mut EncoderSnapshot);
+
+    /// Restores the state saved in `snapshot`, from a stream of the same encoder.
+    fn restore(&mut self, snapshot: &EncoderSnapshot);
 }
 
 /// The state of an [`EncoderState`] between windows, as plain values. Everything else is written in each step before it
@@ -76,8 +109,8 @@ impl EncoderState {
                 lengths,
                 meter,
             } => {
-                let state = SessionState::new(encoder, (session, lengths.as_deref()))?;
-                Tensors::Session(Box::new(state), meter.stream())
+                let state = SessionState::new(encoder, (session, lengths.as_deref()), meter.stream())?;
+                Tensors::Session(Box::new(state))
             }
             Runner::Batched(batch) => {
                 Tensors::Batched(Box::new(DeviceState::new(batch.clone(), encoder.output_tensor()?)?))
@@ -100,10 +133,28 @@ impl EncoderState {
     /// before the first step. No effect if the encoder is a program, which gets them in each step.
     pub(crate) fn bind(&mut self, bind: impl FnMut(&mut Binding) -> Result<()>) -> Result<()> {
         match &mut self.tensors {
-            Tensors::Session(state, _) => state.bind(bind),
-            Tensors::Batched(_) | Tensors::Program(_) => Ok(()),
+            Tensors::Session(state) => state.bind(bind),
+            _ => Ok(()),
+        }
+    }
+
+    fn runner(&self) -> &dyn RunnerState {
+        match &self.tensors {
+            Tensors::Session(state) => &**state,
+            Tensors::Batched(state) => &**state,
+            Tensors::Program(state) => &**state,
             #[cfg(feature = "triton")]
-            Tensors::Remote(_) => Ok(()),
+            Tensors::Remote(state) => &**state,
+        }
+    }
+
+    fn runner_mut(&mut self) -> &mut dyn RunnerState {
+        match &mut self.tensors {
+            Tensors::Session(state) => &mut **state,
+            Tensors::Batched(state) => &mut **state,
+            Tensors::Program(state) => &mut **state,
+            #[cfg(feature = "triton")]
+            Tensors::Remote(state) => &mut **state,
         }
     }
 
@@ -126,19 +177,13 @@ impl EncoderState {
     pub(crate) fn server(&self) -> Option<&str> {
         match &self.tensors {
             Tensors::Remote(state) => state.server(),
-            Tensors::Session(..) | Tensors::Batched(_) | Tensors::Program(_) => None,
+            _ => None,
         }
     }
 
     /// The language prompt, if the encoder takes one.
     pub(crate) fn prompt(&self) -> i64 {
-        match &self.tensors {
-            Tensors::Session(state, _) => state.prompt(),
-            Tensors::Batched(state) => state.prompt(),
-            Tensors::Program(state) => state.prompt(),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.prompt(),
-        }
+        self.runner().prompt()
     }
 
     /// How urgent its steps are.
@@ -163,17 +208,8 @@ impl EncoderState {
         head: Option<HeadTensors<'_>>,
     ) -> Result<usize> {
         let period = FRAME_PERIOD * (encoder.lookahead + 1) as u32;
-        let frames = match (&mut self.tensors, &encoder.runner) {
-            (Tensors::Session(state, stream), Runner::Session { session, lengths, .. }) => {
-                stream.measure(|| state.step(encoder, (session, lengths.as_deref()), window))?
-            }
-            (Tensors::Batched(state), _) => state.step(window, self.class.deadline(START.elapsed(), period))?,
-            (Tensors::Program(state), _) => state.step(window, head, self.class.deadline(START.elapsed(), period))?,
-            #[cfg(feature = "triton")]
-            (Tensors::Remote(state), _) => state.step(window)?,
-            // A stream has the tensors that its encoder needs.
-            (Tensors::Session(..), _) => 0,
-        };
+        let deadline = self.class.deadline(START.elapsed(), period);
+        let frames = self.runner_mut().step(encoder, window, head, deadline)?;
         let has_padding_outputs = frames > window.outputs as i64 && !encoder.masks_length;
         if frames != window.outputs as i64 && !has_padding_outputs {
             return Err(Error::Shape {
@@ -193,58 +229,28 @@ impl EncoderState {
 
     /// The last step's output: see [`Encoder::output_tensor`] for the shape.
     pub(crate) fn outputs(&self) -> &Tensor<f32> {
-        match &self.tensors {
-            Tensors::Session(state, _) => state.outputs(),
-            Tensors::Batched(state) => state.outputs(),
-            Tensors::Program(state) => state.outputs(),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.outputs(),
-        }
+        self.runner().outputs()
     }
 
     /// Sets the language prompt for the following steps.
     pub(crate) fn set_prompt(&mut self, prompt: i64) {
-        match &mut self.tensors {
-            Tensors::Session(state, _) => state.set_prompt(prompt),
-            Tensors::Batched(state) => state.set_prompt(prompt),
-            Tensors::Program(state) => state.set_prompt(prompt),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.set_prompt(prompt),
-        }
+        self.runner_mut().set_prompt(prompt);
     }
 
     /// Valid frames in the attention cache.
     pub(crate) fn cache_len(&self) -> i64 {
-        match &self.tensors {
-            Tensors::Session(state, _) => state.cache_len(),
-            Tensors::Batched(state) => state.cache_len(),
-            Tensors::Program(state) => state.cache_len(),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.cache_len(),
-        }
+        self.runner().cache_len()
     }
 
     /// Resets to the start of a stream, except for the language.
     pub(crate) fn reset(&mut self) {
-        match &mut self.tensors {
-            Tensors::Session(state, _) => state.reset(),
-            Tensors::Batched(state) => state.reset(),
-            Tensors::Program(state) => state.reset(),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.reset(),
-        }
+        self.runner_mut().reset();
     }
 
     /// Copies the state that [`reset`](Self::reset) clears, and the language. Caches on a device stay where they are, and
     /// belong to the snapshot, too.
     pub(crate) fn save(&self, snapshot: &mut EncoderSnapshot) {
-        match &self.tensors {
-            Tensors::Session(state, _) => state.save(snapshot),
-            Tensors::Batched(state) => state.save(snapshot),
-            Tensors::Program(state) => state.save(snapshot),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.save(snapshot),
-        }
+        self.runner().save(snapshot);
     }
 
     /// Restores only the language from `snapshot`, of a stream of the same model on another device: what is in its caches
@@ -255,13 +261,7 @@ impl EncoderState {
 
     /// Restores the state saved in `snapshot`, from a stream of the same encoder.
     pub(crate) fn restore(&mut self, snapshot: &EncoderSnapshot) {
-        match &mut self.tensors {
-            Tensors::Session(state, _) => state.restore(snapshot),
-            Tensors::Batched(state) => state.restore(snapshot),
-            Tensors::Program(state) => state.restore(snapshot),
-            #[cfg(feature = "triton")]
-            Tensors::Remote(state) => state.restore(snapshot),
-        }
+        self.runner_mut().restore(snapshot);
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
             }
             let step = measure(|| assert!(state.step(&encoder, &window, None).is_ok()));
             let run = match (&encoder.runner, &state.tensors) {
-                (Runner::Session { session, .. }, Tensors::Session(state, _)) => {
+                (Runner::Session { session, .. }, Tensors::Session(state)) => {
                     measure(|| session.run(state.current_binding(), "run the encoder").unwrap()).count_total
                 }
                 // The list of the streams in the batch.

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{EncoderSnapshot, session_state::write_columns},
+    super::{Encoder, EncoderSnapshot, HeadTensors, session_state::write_columns, state::RunnerState},
     DeviceBatch, LaneHandle, Slot,
     job::{StepInputs, StepJob},
 };
@@ -51,9 +51,16 @@ impl DeviceState {
             batch,
         })
     }
+}
 
-    /// Runs one window and returns the number of frames that the graph computed.
-    pub(in crate::model::encoder) fn step(&mut self, window: &Window<'_>, deadline: Deadline) -> Result<i64> {
+impl RunnerState for DeviceState {
+    fn step(
+        &mut self,
+        _encoder: &Encoder,
+        window: &Window<'_>,
+        _head: Option<HeadTensors<'_>>,
+        deadline: Deadline,
+    ) -> Result<i64> {
         let is_own = self.slot.as_mut().is_some_and(|slot| Arc::get_mut(slot).is_some());
         // Streams have enough, so snapshots have taken the others.
         let no_slot = Error::NoPlace {
@@ -98,35 +105,34 @@ impl DeviceState {
         Ok(frames)
     }
 
-    pub(in crate::model::encoder) fn outputs(&self) -> &Tensor<f32> {
+    fn outputs(&self) -> &Tensor<f32> {
         &self.outputs
     }
 
-    /// The language prompt for the following steps.
-    pub(in crate::model::encoder) fn prompt(&self) -> i64 {
+    fn prompt(&self) -> i64 {
         self.prompt
     }
 
-    pub(in crate::model::encoder) fn set_prompt(&mut self, prompt: i64) {
+    fn set_prompt(&mut self, prompt: i64) {
         self.prompt = prompt;
     }
 
-    pub(in crate::model::encoder) fn cache_len(&self) -> i64 {
+    fn cache_len(&self) -> i64 {
         self.cached
     }
 
-    pub(in crate::model::encoder) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.slot = None;
         self.cached = 0;
     }
 
-    pub(in crate::model::encoder) fn save(&self, snapshot: &mut EncoderSnapshot) {
+    fn save(&self, snapshot: &mut EncoderSnapshot) {
         snapshot.slot.clone_from(&self.slot);
         snapshot.len = self.cached;
         snapshot.prompt = self.prompt;
     }
 
-    pub(in crate::model::encoder) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+    fn restore(&mut self, snapshot: &EncoderSnapshot) {
         self.slot.clone_from(&snapshot.slot);
         self.cached = snapshot.len;
         self.prompt = snapshot.prompt;

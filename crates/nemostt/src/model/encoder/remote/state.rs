@@ -7,12 +7,16 @@ use std::sync::{Arc, atomic::Ordering};
 use nemostt_triton::{Error as TritonError, Interrupt, Response, Sequence, Tensor as RemoteTensor, Trial};
 
 use super::{
-    super::{EncoderSnapshot, session_meter::MeteredStream, session_state::write_columns},
+    super::{
+        Encoder, EncoderSnapshot, HeadTensors, session_meter::MeteredStream, session_state::write_columns,
+        state::RunnerState,
+    },
     RemoteEncoder,
 };
 use crate::{
     chunker::{Window, encoder_frames},
     error::{Error, Result},
+    lane::Deadline,
     model::runtime::Tensor,
 };
 use nemostt_compiler::{DROP_INPUT, LENGTHS, NEXT_LENGTHS, PROMPT_INPUT};
@@ -59,25 +63,6 @@ impl RemoteState {
     /// The server that the stream is on.
     pub(in crate::model::encoder) fn server(&self) -> Option<&str> {
         self.sequence.as_ref().map(|(_, sequence)| sequence.server())
-    }
-
-    /// Runs one window and returns the number of frames that the graph computed. If that fails, the server knows nothing of the
-    /// stream any more.
-    pub(in crate::model::encoder) fn step(&mut self, window: &Window<'_>) -> Result<i64> {
-        let (server, mut sequence) = match self.sequence.take() {
-            Some(sequence) => sequence,
-            None => self.begin()?,
-        };
-        let inputs = self.inputs(window);
-        let result = self.meter.measure(|| sequence.infer(inputs, &self.interrupt));
-        let result = result
-            .map_err(Error::from)
-            .and_then(|response| self.read(&response, window.outputs, sequence.server()));
-        match &result {
-            Ok(_) => self.sequence = Some((server, sequence)),
-            Err(error) => self.remote.note_failure(server, error),
-        }
-        result
     }
 
     /// Begins a sequence on the current server.
@@ -137,37 +122,59 @@ impl RemoteState {
         self.cached = cached;
         Ok(frames)
     }
+}
 
-    pub(in crate::model::encoder) fn outputs(&self) -> &Tensor<f32> {
+impl RunnerState for RemoteState {
+    fn step(
+        &mut self,
+        _encoder: &Encoder,
+        window: &Window<'_>,
+        _head: Option<HeadTensors<'_>>,
+        _deadline: Deadline,
+    ) -> Result<i64> {
+        let (server, mut sequence) = match self.sequence.take() {
+            Some(sequence) => sequence,
+            None => self.begin()?,
+        };
+        let inputs = self.inputs(window);
+        let result = self.meter.meter().measure(|| sequence.infer(inputs, &self.interrupt));
+        let result = result
+            .map_err(Error::from)
+            .and_then(|response| self.read(&response, window.outputs, sequence.server()));
+        match &result {
+            Ok(_) => self.sequence = Some((server, sequence)),
+            Err(error) => self.remote.note_failure(server, error),
+        }
+        result
+    }
+
+    fn outputs(&self) -> &Tensor<f32> {
         &self.outputs
     }
 
-    /// The language prompt for the following steps.
-    pub(in crate::model::encoder) fn prompt(&self) -> i64 {
+    fn prompt(&self) -> i64 {
         self.prompt
     }
 
-    pub(in crate::model::encoder) fn set_prompt(&mut self, prompt: i64) {
+    fn set_prompt(&mut self, prompt: i64) {
         self.prompt = prompt;
     }
 
-    pub(in crate::model::encoder) fn cache_len(&self) -> i64 {
+    fn cache_len(&self) -> i64 {
         self.cached
     }
 
-    /// Ends the sequence. The next step begins another.
-    pub(in crate::model::encoder) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.sequence = None;
         self.cached = 0;
     }
 
-    /// Saves what is not on the server. A snapshot's caches are computed again, from windows that the stream keeps.
-    pub(in crate::model::encoder) fn save(&self, snapshot: &mut EncoderSnapshot) {
+    fn save(&self, snapshot: &mut EncoderSnapshot) {
         snapshot.len = self.cached;
         snapshot.prompt = self.prompt;
     }
 
-    pub(in crate::model::encoder) fn restore(&mut self, snapshot: &EncoderSnapshot) {
+    fn restore(&mut self, snapshot: &EncoderSnapshot) {
         self.reset();
         self.prompt = snapshot.prompt;
     }
