@@ -49,13 +49,17 @@ impl Repository {
     /// processors.
     pub fn add_python_model(&self, model: &str, arguments: &[&str]) -> String {
         let name = self.add(model, &[arguments, &["--cpu"]].concat());
-        let path = self.model(&name).join("config.pbtxt");
-        let config = fs::read_to_string(&path).expect("there is a config.pbtxt");
-        let python = config.replace("platform: \"onnxruntime_onnx\"", "backend: \"python\"");
-        assert_ne!(python, config);
-        fs::write(&path, python).expect("it can be replaced");
+        self.change_config(&name, "platform: \"onnxruntime_onnx\"", "backend: \"python\"");
         fs::write(self.model(&name).join("1/model.py"), BACKEND).expect("files can be added");
         name
+    }
+
+    /// Replaces `old` by `new` in the configuration of a model, for servers that start after that.
+    pub fn change_config(&self, model: &str, old: &str, new: &str) {
+        let path = self.model(model).join("config.pbtxt");
+        let config = fs::read_to_string(&path).expect("there is a config.pbtxt");
+        assert!(config.contains(old), "{old}");
+        fs::write(&path, config.replace(old, new)).expect("it can be replaced");
     }
 
     /// Lets each execution of a [Python model](Self::add_python_model) take longer, from now on.

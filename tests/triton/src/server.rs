@@ -85,6 +85,20 @@ impl Server {
         self.endpoint().counts(model)
     }
 
+    /// Its process and those of its backends.
+    pub fn processes(&self) -> Vec<u32> {
+        let group = self.child.id();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.filter(|id| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            // After the name, which may contain spaces: the state, the parent and the group.
+            let fields = stat.rsplit(')').next().unwrap_or_default();
+            fields.split_whitespace().nth(2) == Some(&group.to_string())
+        })
+        .collect()
+    }
+
     /// Kills it at once, with the processes of its backends, as when a machine fails.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
@@ -113,6 +127,11 @@ impl Server {
         self.wait_for_end();
         self.child = spawn(&self.repository, &self.arguments, self.ports, self.log.path());
         self.wait_until_ready();
+    }
+
+    /// Whether it has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Waits until it has ended.

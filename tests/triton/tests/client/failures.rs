@@ -92,6 +92,25 @@ fn restarted_server_is_waited_for() {
 }
 
 #[test]
+fn reaped_sequence_is_begun_again_there() {
+    let (minute, second) = ("idle_microseconds: 60000000", "idle_microseconds: 1000000");
+    let setup = Setup::with_config(1, &[], |repository, name| {
+        repository.change_config(name, minute, second)
+    });
+    let (mut stream, all, rest) = half_way(&setup, RemoteFallback::None, LONG);
+    // Triton looks for idle sequences less often than that.
+    std::thread::sleep(Duration::from_secs(5));
+    check_rest(&mut stream, all, &rest);
+    let changes = changes(&mut stream);
+    assert_eq!(states(&changes), [RemoteState::Connected]);
+    assert!(
+        changes[0].text.contains("has lost the stream's state"),
+        "{}",
+        changes[0].text
+    );
+}
+
+#[test]
 fn stream_returns_from_the_cpu_to_a_restarted_server() {
     let mut setup = Setup::new(1, &[]);
     let (mut stream, mut all, rest) = half_way(&setup, RemoteFallback::Cpu, LONG);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // a failed unwrap is how a test fails
 
 mod failures;
+mod tls;
 mod words;
 
 use std::{path::PathBuf, time::Duration};
@@ -54,9 +55,15 @@ struct Setup {
 impl Setup {
     /// `arguments`: of `nemostt triton-repository`.
     fn new(servers: usize, arguments: &[&str]) -> Self {
+        Self::with_config(servers, arguments, |_, _| ())
+    }
+
+    /// `change` may change the configuration of the model with this name.
+    fn with_config(servers: usize, arguments: &[&str], change: impl FnOnce(&Repository, &str)) -> Self {
         let repository = Repository::new();
         let arguments = [arguments, &["--lookahead", "80"]].concat();
         let name = repository.add_python_model(model().to_str().unwrap(), &arguments);
+        change(&repository, &name);
         let servers = (0..servers).map(|_| Server::start(repository.path(), &[])).collect();
         Self {
             repository,
