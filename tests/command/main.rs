@@ -15,6 +15,8 @@ mod files;
 mod hub;
 mod live;
 mod metrics;
+#[cfg(feature = "triton")]
+mod remote;
 mod stdin;
 mod tracks;
 mod transcribe;
