@@ -2,7 +2,7 @@
 
 //! A model on one or more servers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tonic::{
@@ -24,24 +24,31 @@ use crate::{
 
 /// Headers of gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>) and of this client; another value would break the
 /// connection, or the meaning of errors.
-const OWN_HEADERS: [&str; 6] = [
+const OWN_HEADERS: [&str; 10] = [
+    "connection",
+    "content-length",
     "content-type",
     "host",
+    "keep-alive",
     "te",
     "transfer-encoding",
+    "upgrade",
     "user-agent",
     ERROR_HEADER,
 ];
 
+/// Connecting and asking about a model takes this many times as long as a request may: round trips of TCP, TLS and HTTP/2, and three
+/// calls.
+const SETUP_TIMEOUTS: u32 = 4;
+
 /// How a [`Client`] connects.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientOptions {
     /// Headers of each request, for proxies that authenticate, for example.
     pub headers: Vec<(String, String)>,
-    /// What a request may take. The server gets four fifths of it to begin computing.
+    /// What a request may take over a connection that is there; four times as long to connect and to ask about the model. The server
+    /// gets four fifths of it to begin a sequence.
     pub timeout: Duration,
-    /// What setting up a connection may take.
-    pub connect_timeout: Duration,
 }
 
 impl Default for ClientOptions {
@@ -49,8 +56,18 @@ impl Default for ClientOptions {
         Self {
             headers: Vec::new(),
             timeout: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(1),
         }
+    }
+}
+
+/// Without the values of headers, which may be passwords.
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("ClientOptions")
+            .field("headers", &headers)
+            .field("timeout", &self.timeout)
+            .finish()
     }
 }
 
@@ -103,7 +120,7 @@ impl Probe {
         match self.0.try_recv() {
             Ok(result) => Some(result),
             Err(oneshot::error::TryRecvError::Empty) => None,
-            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Error::Interrupted)),
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(no_answer())),
         }
     }
 }
@@ -115,7 +132,8 @@ impl Client {
     /// [`Error::Header`], [`Error::Setup`].
     pub fn new(address: Address, options: ClientOptions) -> Result<Self> {
         let headers = metadata(&options.headers)?;
-        let connect = |server| Connection::new(&address, server, headers.clone(), options.connect_timeout);
+        let setup_timeout = options.timeout * SETUP_TIMEOUTS;
+        let connect = |server| Connection::new(&address, server, headers.clone(), setup_timeout);
         let connections = address.servers.iter().map(|server| connect(server).map(Arc::new));
         Ok(Self {
             connections: connections.collect::<Result<_>>()?,
@@ -158,7 +176,7 @@ impl Client {
             tokio::select! {
                 biased;
                 () = interrupt.until_set() => Err(Error::Interrupted),
-                answer = &mut answer => answer.unwrap_or(Err(Error::Interrupted)),
+                answer = &mut answer => answer.unwrap_or_else(|_| Err(no_answer())),
             }
         })?
     }
@@ -176,14 +194,13 @@ impl Client {
             Ok::<_, Error>(sequence)
         });
         let trial = trial.transpose()?;
-        let (model, timeout) = (self.address.model.clone(), self.timeout);
+        let (model, timeout) = (self.address.model.clone(), self.timeout * SETUP_TIMEOUTS);
         let (sender, receiver) = oneshot::channel();
         runtime::runtime()?.spawn(async move {
             let (mut service, number) = connection.service();
             let call = Call {
                 server: &connection.name,
                 model: &model,
-                is_first: false,
             };
             let asked = async {
                 let info = ask(&mut service, &model).await.map_err(|status| call.failed(&status))?;
@@ -210,6 +227,13 @@ impl Client {
 
     fn connection(&self, server: usize) -> &Arc<Connection> {
         &self.connections[server % self.connections.len()]
+    }
+}
+
+/// The task that asks has panicked.
+fn no_answer() -> Error {
+    Error::Setup {
+        reason: "the task that asks has failed".into(),
     }
 }
 
@@ -253,9 +277,10 @@ fn metadata(headers: &[(String, String)]) -> Result<MetadataMap> {
             return Err(bad("gRPC sets it itself".into()));
         }
         // The value may be a password, so it is not repeated.
-        let value: AsciiMetadataValue = value
+        let mut value: AsciiMetadataValue = value
             .parse()
             .map_err(|_| bad("its value has characters that are not printable ASCII".into()))?;
+        value.set_sensitive(true);
         map.insert(key, value);
     }
     Ok(map)

@@ -148,14 +148,15 @@ impl Error {
             | Self::Busy { .. }
             | Self::SequenceLost { .. }
             // A server that is starting does not have it yet.
-            | Self::NoModel { .. } => true,
+            | Self::NoModel { .. }
+            // It has the right model, or there would be another error, so it is a fault that may pass.
+            | Self::Malformed { .. } => true,
             Self::Address(_)
             | Self::Header { .. }
             | Self::Setup { .. }
             | Self::Tls { .. }
             | Self::Unauthorized { .. }
             | Self::Rejected { .. }
-            | Self::Malformed { .. }
             | Self::Interrupted => false,
         }
     }
@@ -171,8 +172,6 @@ impl Error {
 pub(crate) struct Call<'a> {
     pub(crate) server: &'a str,
     pub(crate) model: &'a str,
-    /// Whether it was to start a sequence.
-    pub(crate) is_first: bool,
 }
 
 impl Call<'_> {
@@ -190,28 +189,24 @@ impl Call<'_> {
     /// The error for a message of Triton in a stream, which comes without a code if the server does not know the header
     /// `triton_grpc_error`.
     pub(crate) fn failed_with(self, message: &str) -> Error {
-        let code = match message {
-            text if text.contains("timeout") || text.contains("unavailable") => Code::Unavailable,
-            _ => Code::InvalidArgument,
-        };
-        self.error(code, message)
+        self.error(Code::Unknown, message)
     }
 
     fn error(self, code: Code, reason: &str) -> Error {
         let reason = printable(reason);
-        let (server, model, is_first) = (self.server.to_owned(), self.model.to_owned(), self.is_first);
+        let (server, model) = (self.server.to_owned(), self.model.to_owned());
         match code {
             // Triton's sequence scheduler: "inference request for sequence … to model … must specify the START flag on the first
             // request of the sequence".
             _ if reason.contains("START flag") => Error::SequenceLost { server, reason },
             // "Request timeout expired" in its queues, and "Exceeds maximum queue size".
-            Code::Unavailable | Code::ResourceExhausted
+            Code::Unavailable | Code::ResourceExhausted | Code::Unknown
                 if reason.contains("timeout") || reason.contains("maximum queue") =>
             {
                 Error::Busy {
                     server,
                     reason,
-                    is_first,
+                    is_first: false,
                 }
             }
             Code::NotFound => Error::NoModel { server, model, reason },
@@ -277,7 +272,6 @@ mod tests {
     const CALL: Call<'_> = Call {
         server: "gpu:8001",
         model: "encoder",
-        is_first: false,
     };
 
     #[test]
@@ -295,11 +289,14 @@ mod tests {
             matches!(error, Error::Busy { .. }) && error.is_transient() && error.is_of_server(),
             "{error}"
         );
-        let first = Call { is_first: true, ..CALL };
-        let message = first.failed_with("Request timeout expired").to_string();
+        for text in ["Request timeout expired", "Exceeds maximum queue size"] {
+            let error = CALL.failed_with(text);
+            assert!(matches!(error, Error::Busy { .. }), "{error}");
+        }
+        let error = CALL.failed_with("CUDA error: out of memory");
         assert!(
-            message.contains("new stream") && message.contains("max_candidate_sequences"),
-            "{message}"
+            matches!(error, Error::Unreachable { .. }) && error.is_transient(),
+            "{error}"
         );
 
         let error = CALL.failed(&Status::unavailable("Socket closed"));

@@ -38,8 +38,20 @@ pub struct Sequence {
     received: u64,
     /// A valid request, for END.
     first: Option<ModelInferRequest>,
+    end: End,
     /// The only output of END.
     end_output: String,
+}
+
+/// How the server learns that the sequence ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By a request in its stream.
+    InStream,
+    /// By one in another stream, because an error has ended its own, but not the sequence.
+    InAnother,
+    /// It has forgotten the sequence.
+    Unneeded,
 }
 
 /// What a request returned.
@@ -80,6 +92,7 @@ impl Sequence {
             sent: 0,
             received: 0,
             first: None,
+            end: End::InStream,
             end_output: end_output.into(),
         })
     }
@@ -134,19 +147,11 @@ impl Sequence {
         })?;
         let response = match received?.unwrap_or_else(|| Err(self.closed())) {
             Ok(response) => response,
-            Err(Error::Busy { server, reason, .. }) => {
-                let is_first = self.received == 0;
-                return Err(Error::Busy {
-                    server,
-                    reason,
-                    is_first,
-                });
-            }
             Err(error) => {
                 if matches!(error, Error::Timeout { .. }) {
                     self.connection.replace(self.connection_number);
                 }
-                return Err(error);
+                return Err(self.failed(error));
             }
         };
         self.decode(response)
@@ -155,7 +160,23 @@ impl Sequence {
     /// Waits for an answer, whatever is in it.
     pub(crate) async fn answered(&mut self) -> Result<()> {
         let response = self.responses.recv().await.unwrap_or_else(|| Err(self.closed()));
-        response.map(drop)
+        response.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Notes that a request has failed with `error`.
+    fn failed(&mut self, mut error: Error) -> Error {
+        if let Error::Busy { is_first, .. } = &mut error {
+            *is_first = self.received == 0;
+        }
+        // After other errors, the server has ended the stream.
+        let is_open = matches!(error, Error::Timeout { .. } | Error::Interrupted);
+        let has_state = !matches!(error, Error::SequenceLost { .. });
+        self.end = match (is_open, has_state) {
+            (true, _) => End::InStream,
+            (false, true) => End::InAnother,
+            (false, false) => End::Unneeded,
+        };
+        error
     }
 
     /// What the server may take until it computes a request, in microseconds: less than the client waits, so that the server's
@@ -249,7 +270,24 @@ impl Drop for Sequence {
             }],
             ..first
         };
-        let _ = self.requests.send(end);
+        match self.end {
+            End::InStream => drop(self.requests.send(end)),
+            End::Unneeded => {}
+            End::InAnother => {
+                let (service, _) = self.connection.service();
+                let (requests, outgoing) = mpsc::unbounded_channel();
+                let (incoming, _) = mpsc::unbounded_channel();
+                drop(requests.send(end));
+                let transfer = Transfer {
+                    server: self.connection.name.clone(),
+                    model: std::mem::take(&mut self.model),
+                    incoming,
+                };
+                if let Ok(runtime) = runtime::runtime() {
+                    runtime.spawn(transfer.run(service, outgoing));
+                }
+            }
+        }
     }
 }
 
@@ -284,7 +322,6 @@ impl Transfer {
         let call = Call {
             server: &self.server,
             model: &self.model,
-            is_first: false,
         };
         let failed = |status| call.failed(&status);
         let requests = UnboundedReceiverStream::new(outgoing);

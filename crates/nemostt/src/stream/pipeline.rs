@@ -143,6 +143,7 @@ impl StreamPipeline {
         self.decoder.finish(&self.model.vocabulary, &mut self.segmenter);
         let ending = std::mem::replace(&mut self.ending, EndReason::EndOfStream);
         self.segmenter.finish(ending);
+        self.encoder.finish();
         Ok(())
     }
 

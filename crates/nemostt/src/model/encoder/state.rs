@@ -66,6 +66,9 @@ pub(super) trait RunnerState {
     /// Valid frames in the attention cache.
     fn cache_len(&self) -> i64;
 
+    /// The stream has ended, or goes on later: nothing is kept for it elsewhere.
+    fn finish(&mut self) {}
+
     /// Resets to the start of a stream, except for the language.
     fn reset(&mut self);
 
@@ -240,6 +243,11 @@ impl EncoderState {
     /// Valid frames in the attention cache.
     pub(crate) fn cache_len(&self) -> i64 {
         self.runner().cache_len()
+    }
+
+    /// The stream has ended: a server keeps nothing for it any more.
+    pub(crate) fn finish(&mut self) {
+        self.runner_mut().finish();
     }
 
     /// Resets to the start of a stream, except for the language.

@@ -13,10 +13,10 @@ mod verify;
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nemostt_triton::{Client, ClientOptions, Error as TritonError, Interrupt, Probe};
@@ -32,6 +32,12 @@ use crate::{
     },
 };
 
+/// How long a comparison is good for. A server may get another model while no stream is on it, so nothing shows that; on the other hand,
+/// many streams begin at the same time.
+const VERIFIED_FOR: Duration = Duration::from_secs(10);
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// How often a load looks whether it was cancelled.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -45,8 +51,7 @@ pub(crate) struct RemoteEncoder {
     delays: RetryDelays,
     /// The server that new sequences begin on.
     current: AtomicUsize,
-    /// Of each server, whether it has been compared with the local model since it last failed.
-    verified: Vec<AtomicBool>,
+    servers: Vec<ServerStatus>,
     meter: Arc<SessionMeter>,
 }
 
@@ -65,10 +70,9 @@ impl RemoteEncoder {
         let client_options = ClientOptions {
             headers: options.headers.clone(),
             timeout: options.timeout,
-            connect_timeout: options.timeout,
         };
         let client = Client::new(options.address.clone(), client_options)?;
-        let verified = (0..client.servers()).map(|_| AtomicBool::new(false)).collect();
+        let servers = (0..client.servers()).map(|_| ServerStatus::default()).collect();
         let remote = Self {
             client,
             name: name.into(),
@@ -76,7 +80,7 @@ impl RemoteEncoder {
             tensors,
             delays: options.delays,
             current: AtomicUsize::new(0),
-            verified,
+            servers,
             meter: Arc::default(),
         };
         remote.verify_all(needs_server, cancellation)?;
@@ -147,12 +151,24 @@ impl RemoteEncoder {
         Some(result.is_ok())
     }
 
-    /// Compares the model on `server` with the local one, unless that was done since it last failed.
+    /// Compares the model on `server` with the local one, unless that was just done.
     fn ensure_verified(&self, server: usize, interrupt: &Interrupt) -> Result<()> {
-        match self.verified[server].load(Ordering::Relaxed) {
+        match self.servers[server].is_verified() {
             true => Ok(()),
             false => self.verify(server, &self.client.model(server, interrupt)?),
         }
+    }
+
+    /// `server` has encoded a window.
+    fn note_success(&self, server: usize) {
+        self.servers[server].needs_change.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether none of the servers can be used before somebody changes something there or here.
+    pub(crate) fn needs_change(&self) -> bool {
+        self.servers
+            .iter()
+            .all(|server| server.needs_change.load(Ordering::Relaxed))
     }
 
     /// After `error` on `server`, new sequences begin on another one, and this one is compared again.
@@ -162,9 +178,13 @@ impl RemoteEncoder {
             Error::OtherRemoteModel { .. } => true,
             _ => false,
         };
+        let status = &self.servers[server];
         // A restarted server may have another model.
-        self.verified[server].store(false, Ordering::Relaxed);
+        status.verified.store(0, Ordering::Relaxed);
         if is_of_server {
+            status
+                .needs_change
+                .store(!error.is_transient_of_remote(), Ordering::Relaxed);
             let next = (server + 1) % self.client.servers();
             // Another stream may have found out first.
             let _ = self
@@ -181,6 +201,35 @@ impl RemoteEncoder {
     pub(crate) fn log_failure(&self, error: &Error) {
         log(LogLevel::Info, &format!("{}: {error}", self.name));
     }
+}
+
+/// What is known of a server.
+#[derive(Default)]
+struct ServerStatus {
+    /// When it was compared with the local model, in milliseconds of [`START`]; 0 if that was not done since it last failed.
+    verified: AtomicU64,
+    /// Whether its last failure is one that does not pass by itself.
+    needs_change: AtomicBool,
+}
+
+impl ServerStatus {
+    fn set_verified(&self) {
+        self.verified.store(now(), Ordering::Relaxed);
+        self.needs_change.store(false, Ordering::Relaxed);
+    }
+
+    fn is_verified(&self) -> bool {
+        is_recent(self.verified.load(Ordering::Relaxed), now())
+    }
+}
+
+fn is_recent(verified: u64, now: u64) -> bool {
+    verified != 0 && now.saturating_sub(verified) <= VERIFIED_FOR.as_millis() as u64
+}
+
+/// Milliseconds of [`START`], at least 1.
+fn now() -> u64 {
+    START.elapsed().as_millis() as u64 + 1
 }
 
 /// A question to a server that is being asked.
@@ -206,5 +255,23 @@ impl Error {
             self,
             Self::Remote(TritonError::Timeout { .. } | TritonError::Busy { .. })
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparison_is_good_for_a_while_and_until_the_server_fails() {
+        let age = VERIFIED_FOR.as_millis() as u64;
+        assert!(is_recent(5, 5) && is_recent(5, 5 + age) && !is_recent(5, 6 + age));
+        // Another thread compared it after this one had looked at the clock.
+        assert!(is_recent(9, 5));
+        assert!(!is_recent(0, 5));
+        let status = ServerStatus::default();
+        assert!(!status.is_verified());
+        status.set_verified();
+        assert!(status.is_verified());
     }
 }

@@ -86,7 +86,7 @@ impl RemoteState {
 
     /// Copies the outputs, and returns the number of frames, of which at least `expected` are needed. What a server gets wrong is its
     /// failure, not that of the stream: another one may do better.
-    fn read(&mut self, response: &Response, expected: usize, server: &str) -> Result<i64> {
+    fn read(&mut self, encoder: &Encoder, response: &Response, expected: usize, server: &str) -> Result<i64> {
         let malformed = |reason: String| TritonError::Malformed {
             server: server.into(),
             reason,
@@ -96,11 +96,14 @@ impl RemoteState {
             number.ok_or_else(|| malformed(format!("it has no number {name}")))
         };
         let (frames, cached) = (number(NEXT_LENGTHS[0])?, number(NEXT_LENGTHS[1])?);
-        let chunk = self.remote.chunk();
-        if !(expected as i64..=chunk as i64).contains(&frames) {
+        let most = match encoder.masks_length {
+            true => expected,
+            false => self.remote.chunk(),
+        };
+        if !(expected as i64..=most as i64).contains(&frames) {
             return Err(malformed(format!("it has {frames} frames, expected {expected}")).into());
         }
-        if cached < 0 {
+        if !(0..=encoder.streaming.left_context as i64).contains(&cached) {
             return Err(malformed(format!("{} is {cached}", NEXT_LENGTHS[1])).into());
         }
         let name = self.remote.frames_name();
@@ -127,7 +130,7 @@ impl RemoteState {
 impl RunnerState for RemoteState {
     fn step(
         &mut self,
-        _encoder: &Encoder,
+        encoder: &Encoder,
         window: &Window<'_>,
         _head: Option<HeadTensors<'_>>,
         _deadline: Deadline,
@@ -140,9 +143,12 @@ impl RunnerState for RemoteState {
         let result = self.meter.meter().measure(|| sequence.infer(inputs, &self.interrupt));
         let result = result
             .map_err(Error::from)
-            .and_then(|response| self.read(&response, window.outputs, sequence.server()));
+            .and_then(|response| self.read(encoder, &response, window.outputs, sequence.server()));
         match &result {
-            Ok(_) => self.sequence = Some((server, sequence)),
+            Ok(_) => {
+                self.remote.note_success(server);
+                self.sequence = Some((server, sequence));
+            }
             Err(error) => self.remote.note_failure(server, error),
         }
         result
@@ -162,6 +168,10 @@ impl RunnerState for RemoteState {
 
     fn cache_len(&self) -> i64 {
         self.cached
+    }
+
+    fn finish(&mut self) {
+        self.sequence = None;
     }
 
     fn reset(&mut self) {

@@ -30,7 +30,7 @@ impl RemoteEncoder {
                 differences,
             });
         }
-        self.verified[server].store(true, Ordering::Relaxed);
+        self.servers[server].set_verified();
         Ok(())
     }
 }

@@ -16,6 +16,9 @@ use crate::{
     model::{LogLevel, Model, RemoteEncoder, RemoteProbe, RetryDelays, log},
 };
 
+/// Changes that are kept for a user who does not take them.
+const MAX_CHANGES: usize = 16;
+
 /// Where the encoder of a stream runs, or whether it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,6 +85,12 @@ enum Place {
 impl ServerLink {
     pub(in crate::stream) fn new(model: &Model) -> Self {
         let delays = model.encoder.on_server().map(RemoteEncoder::delays).unwrap_or_default();
+        let delays = RetryDelays {
+            first: bounded(delays.first),
+            longest: bounded(delays.longest),
+            first_return: bounded(delays.first_return),
+            longest_return: bounded(delays.longest_return),
+        };
         Self {
             interrupt: Interrupt::default(),
             delays,
@@ -144,7 +153,7 @@ impl ServerLink {
             0 => String::new(),
             _ => format!("; its last {windows} windows were encoded again"),
         };
-        let text = format!("the stream goes on on Triton at {server}{why}{restored}");
+        let text = format!("the stream continues on Triton at {server}{why}{restored}");
         self.report(RemoteState::Connected, text);
     }
 
@@ -164,7 +173,7 @@ impl ServerLink {
         self.place = Place::Waiting { next, delay };
     }
 
-    /// No server can be used because of `error`, and it goes on on the CPU.
+    /// No server can be used because of `error`, and it continues on the CPU.
     pub(super) fn left(&mut self, error: &Error, now: Instant) {
         let stayed = self
             .since
@@ -174,11 +183,16 @@ impl ServerLink {
             true => self.delays.first_return,
             false => (self.last_return * 2).min(self.delays.longest_return),
         };
+        // It may have been there, and have failed to return.
+        let is_news = !matches!(self.place, Place::Cpu { .. });
         self.go_to_cpu(delay, now);
         self.reason = None;
+        if !is_news {
+            return;
+        }
         self.report(
             RemoteState::OnCpu,
-            format!("{error}; the stream goes on on the CPU until a server can be used"),
+            format!("{error}; the stream continues on the CPU until a server can be used"),
         );
     }
 
@@ -190,7 +204,10 @@ impl ServerLink {
         match probe {
             None if now < *next => false,
             None => {
-                *probe = remote.probe().ok();
+                match remote.probe() {
+                    Ok(asked) => *probe = Some(asked),
+                    Err(_) => self.postpone_return(now),
+                }
                 false
             }
             Some(asked) => match remote.poll(asked) {
@@ -229,8 +246,16 @@ impl ServerLink {
         };
         log(level, &text);
         let text = text.into();
+        if self.changes.len() == MAX_CHANGES {
+            self.changes.pop_front();
+        }
         self.changes.push_back(RemoteChange { state, server, text });
     }
+}
+
+/// Delays that can be added to times, and do not keep a core busy.
+fn bounded(delay: Duration) -> Duration {
+    delay.clamp(Duration::from_millis(1), Duration::from_secs(24 * 3600))
 }
 
 /// Between half of `delay` and all of it.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | the server has lost its state | starts a new sequence there at once |
 //! | the server cannot be reached, is busy, or does not answer in time | starts one on the next server at once |
-//! | no server can be used, and there is a fallback | goes on on the CPU, and looks for a server after a while |
+//! | no server can be used, and there is a fallback | continues on the CPU, and looks for a server after a while |
 //! | no server can be used, and there is none | waits, and tries again, less and less often |
 //!
 //! Wherever it goes on, its last windows are encoded again before the current one, which restores the encoder's context as in
@@ -65,9 +65,10 @@ impl StreamPipeline {
         };
         // A stream that waits tries one server at a time.
         let attempts = if self.link.is_waiting() { 0 } else { servers };
-        for _ in 0..attempts {
+        for attempt in 1..=attempts {
             match &result {
-                Err(error) if error.is_of_remote() && (servers > 1 || !error.is_slow_remote()) => {
+                // The last attempt is on the server that failed first.
+                Err(error) if error.is_of_remote() && (attempt < servers || !error.is_slow_remote()) => {
                     if let Some(remote) = self.remote() {
                         remote.log_failure(error);
                     }
@@ -95,16 +96,14 @@ impl StreamPipeline {
         self.encode()
     }
 
-    /// No server can be used: goes on on the CPU, or waits.
+    /// No server can be used: continues on the CPU, or waits.
     fn give_up(&mut self, error: Error) -> Result<Option<usize>> {
         let Some(fallback) = &self.original.fallback else {
-            return match error.is_transient_of_remote() {
-                true => {
-                    self.link.wait_after(&error, Instant::now());
-                    Ok(None)
-                }
-                false => Err(error),
-            };
+            if self.remote().is_some_and(RemoteEncoder::needs_change) {
+                return Err(error);
+            }
+            self.link.wait_after(&error, Instant::now());
+            return Ok(None);
         };
         let fallback = fallback.load(&error)?;
         self.move_to(fallback.model)?;

@@ -290,14 +290,11 @@ fn stream_goes_on_on_the_cpu_and_returns() {
     assert_eq!(all, words_here(&speech));
     assert_eq!(states(&changes(&mut stream)), [RemoteState::Connected]);
     // New streams are on the server, too.
-    assert!(load_is_remote(&recognizer));
-}
-
-fn load_is_remote(recognizer: &Recognizer) -> bool {
+    let received = server.received().len();
     let mut stream = recognizer.stream().unwrap();
-    let speech = speech();
     accept(&mut stream, &speech[..4 * BLOCK]);
-    changes(&mut stream).is_empty() && recognizer.metrics().streams > 0
+    assert_eq!(changes(&mut stream), []);
+    assert!(server.received().len() > received);
 }
 
 #[test]
@@ -325,6 +322,53 @@ fn without_a_fallback_the_stream_waits_until_the_server_is_back() {
     assert_eq!(all, words_here(&speech));
     let changes = changes(&mut stream);
     assert_eq!(states(&changes), [RemoteState::Waiting, RemoteState::Connected]);
+}
+
+#[test]
+fn stream_waits_for_a_server_while_another_has_another_model() {
+    let mut servers = [serve(), serve()];
+    let recognizer = load(&remote(&[&servers[0], &servers[1]], RemoteFallback::None, LONG));
+    let mut stream = recognizer.stream().unwrap();
+    let speech = speech();
+    let (before, after) = halves(&speech);
+    accept(&mut stream, before);
+    let mut all = words(&mut stream);
+    servers[1].set_info(nemostt_triton::ModelInfo {
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        parameters: std::collections::BTreeMap::new(),
+    });
+    servers[0].kill();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            accept(&mut stream, after);
+            stream.finish(0).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!waits.is_finished());
+        servers[0].restart().unwrap();
+        waits.join().unwrap();
+    });
+    all.extend(words(&mut stream));
+    assert_eq!(all, words_here(&speech));
+    let changes = changes(&mut stream);
+    assert_eq!(states(&changes), [RemoteState::Waiting, RemoteState::Connected]);
+}
+
+#[test]
+fn finished_stream_holds_no_place() {
+    let server = serve();
+    let recognizer = load(&remote(&[&server], RemoteFallback::None, LONG));
+    let mut stream = recognizer.stream().unwrap();
+    accept(&mut stream, &speech()[..20 * BLOCK]);
+    assert_eq!(server.sequences(), 1);
+    stream.finish(0).unwrap();
+    let start = Instant::now();
+    while server.sequences() > 0 {
+        assert!(start.elapsed() < LONG);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    drop(stream);
 }
 
 #[test]
